@@ -1,0 +1,46 @@
+# syntax=docker/dockerfile:1
+# The daemon with the policy that ships with it. `docker compose up --build` adds Prometheus and Grafana.
+#
+# BASE needs Python 3.11 or newer and nothing of CUDA: the plain torch wheel, the default, carries its CUDA libraries, and
+# the host's driver comes in with the NVIDIA container toolkit (docker run --gpus all).
+# Without a GPU a far smaller image does: point TORCH_INDEX at PyTorch's CPU index (named on pytorch.org, "Get started");
+# its wheels outrank the plain ones at the same version.
+ARG BASE=python:3.11-slim
+
+FROM ${BASE} AS build
+ARG TORCH_INDEX=""
+ENV PIP_EXTRA_INDEX_URL=${TORCH_INDEX} \
+    PIP_CONSTRAINT=/src/constraints.txt \
+    PIP_BUILD_CONSTRAINT=/src/constraints.txt \
+    PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/stillframe
+WORKDIR /src
+# Dependencies first: this layer stays cached until a version changes. Of the source, the build needs to see these two.
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY server/stillframe/__init__.py server/stillframe/__init__.py
+COPY client/stillframe_client/__init__.py client/stillframe_client/__init__.py
+RUN --mount=type=cache,target=/root/.cache/pip /opt/stillframe/bin/pip install .
+COPY server server
+COPY client client
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/stillframe/bin/pip install --no-deps --force-reinstall .
+
+FROM ${BASE}
+# The daemon writes nowhere but /tmp, downloads nothing, and logs a line when it happens.
+ENV PATH=/opt/stillframe/bin:${PATH} \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp \
+    HF_HUB_OFFLINE=1
+COPY --from=build /opt/stillframe /opt/stillframe
+WORKDIR /srv/stillframe
+COPY configs configs
+COPY checkpoints/jaco-tiny checkpoints/jaco-tiny
+USER 10001:10001
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+# Healthy means ready: loaded, warm and not stopping. urlopen raises on a 503.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=120s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as http; http.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+ENTRYPOINT ["stillframe"]
+CMD ["serve", "configs/jaco-tiny.yaml", "--host", "0.0.0.0"]

@@ -1,0 +1,59 @@
+# The commands to know. Each works first on a fresh clone: it makes .venv, installs into it, then does its work.
+# `make PYTHON=python3.12 test` chooses the interpreter; .venv/.installed and .venv/.gl remember what is done.
+
+PYTHON ?= python3
+CONFIG ?= configs/jaco-tiny.yaml
+BIN := .venv/bin
+GL_PACKAGES := libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-all check serve
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.gl ## the simulated arm picks the cube it is told to, driven by the daemon over HTTP
+	@$(BIN)/stillframe demo
+
+test: .venv/.gl ## every test that takes seconds
+	@$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: .venv/.gl ## every test that needs no GPU; takes minutes
+	@$(BIN)/python -m pytest -m "not gpu"
+
+check: .venv/.installed ## lint, formatting, types
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+serve: .venv/.installed ## serve CONFIG (default: the policy in checkpoints/jaco-tiny)
+	@$(BIN)/stillframe serve $(CONFIG)
+
+# $(call apt_get,PACKAGES): install them, as root or by passwordless sudo; fails where neither is to be had.
+define apt_get
+{ sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+  command -v apt-get >/dev/null && $$sudo true 2>/dev/null \
+  && echo "stillframe: installing $(1) with apt-get ..." \
+  && $$sudo apt-get update -qq \
+  && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o DPkg::Lock::Timeout=120 --no-install-recommends $(1) >/dev/null; }
+endef
+
+# Two -q keep pip to errors. PIP_CONSTRAINT and PIP_BUILD_CONSTRAINT (newer pips) pin the build backend as well.
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "stillframe needs Python 3.11 or newer and '$(PYTHON)' is not one: say which is, as in make PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(call apt_get,python3-venv) || { \
+	  echo "stillframe: '$(PYTHON)' cannot make virtual environments; run: sudo apt-get install python3-venv" >&2; exit 1; }
+	@echo "stillframe: installing into .venv; minutes the first time (torch alone is hundreds of megabytes) ..."
+	@$(PYTHON) -m venv .venv
+	@PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	  $(BIN)/python -m pip install -q -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+# The simulated cameras need OpenGL without a display. Missing, it fails nothing here; the next command looks again.
+.venv/.gl: .venv/.installed
+	@if $(BIN)/python -m stillframe_client.sim.gl >/dev/null 2>&1; then touch $@; \
+	elif $(call apt_get,$(GL_PACKAGES)) && $(BIN)/python -m stillframe_client.sim.gl; then touch $@; \
+	else echo "stillframe: no OpenGL for the simulated cameras; run: sudo apt-get install $(GL_PACKAGES)" >&2; fi
