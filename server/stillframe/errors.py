@@ -1,0 +1,100 @@
+"""Everything that can go wrong and be somebody's to mend. Knows no HTTP library and no torch.
+
+StillframeError
+├── ConfigError                a YAML or command line that cannot be served
+├── CheckpointError            a folder that is not a checkpoint we can run
+└── RequestError               answers one request; has a stable `code` and an HTTP `status`
+    ├── BadRequest             400  malformed body                    (bad-json, bad-codec, missing-field, ...)
+    ├── TooLarge               413  body or picture over a limit      (body-too-large, image-too-large)
+    ├── Unprocessable          422  well-formed, but not for us       (unknown-unnorm-key, unknown-camera, ...)
+    ├── Overloaded             503  the queue is full                 (overloaded)
+    ├── NotReady               503  loading, warming or stopping      (not-ready, draining)
+    ├── DeadlineExceeded       504  too old when its turn came        (deadline-exceeded)
+    └── Internal               500  our fault                         (internal, non-finite-action)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class StillframeError(Exception):
+    """The root: its text says what was wrong, what was expected and what to do."""
+
+
+class ConfigError(StillframeError):
+    """A configuration that cannot be served."""
+
+
+class CheckpointError(StillframeError):
+    """A folder that is not a checkpoint we can run."""
+
+
+class RequestError(StillframeError):
+    """Answers one request. `code` is stable; `detail` is for people; `pointer` names the field at fault."""
+
+    status = 500
+    title = "Request failed"
+
+    def __init__(self, code: str, detail: str, *, pointer: str | None = None, retry_after_s: float | None = None):
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.pointer = pointer
+        self.retry_after_s = retry_after_s
+
+
+class BadRequest(RequestError):
+    """The body cannot be read as what it claims to be."""
+
+    status = 400
+    title = "Malformed request"
+
+
+class TooLarge(RequestError):
+    """A body or picture over a limit."""
+
+    status = 413
+    title = "Too large"
+
+
+class Unprocessable(RequestError):
+    """A well-formed request that this policy cannot serve."""
+
+    status = 422
+    title = "Cannot be served"
+
+
+class Overloaded(RequestError):
+    """More frames wait than may wait."""
+
+    status = 503
+    title = "Too many frames waiting"
+
+
+class NotReady(RequestError):
+    """Loading, warming up or stopping."""
+
+    status = 503
+    title = "Not ready"
+
+
+class DeadlineExceeded(RequestError):
+    """The frame was too old when its turn came, so it was not computed."""
+
+    status = 504
+    title = "Deadline exceeded"
+
+
+class Internal(RequestError):
+    """Our fault; the log has the story under the request's id."""
+
+    status = 500
+    title = "Internal error"
+
+
+def closest(word: str, choices: Iterable[str]) -> str:
+    """A did-you-mean clause for `word`, or nothing: ' Did you mean ...?'."""
+    near = difflib.get_close_matches(word, list(choices), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

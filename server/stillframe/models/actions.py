@@ -1,0 +1,111 @@
+"""Action tokens to robot units and back: 256 uniform bins, then a data set's statistics.
+
+Knows numbers and statistics; no tensors, no family. Source: OpenVLA's ActionTokenizer and predict_action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stillframe.errors import CheckpointError, Unprocessable, closest
+
+
+@dataclass(frozen=True)
+class ActionBins:
+    """The last `bins` ids below `text_vocab_size` are actions; the highest id is the lowest value."""
+
+    text_vocab_size: int  # the vocabulary without its padding rows
+    bins: int = 256
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """[bins] from -1 to 1; there are bins - 1 centres between them."""
+        return np.linspace(-1.0, 1.0, self.bins)
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """[bins - 1] values that tokens decode to."""
+        edges = self.edges
+        return (edges[:-1] + edges[1:]) / 2.0
+
+    @property
+    def first_id(self) -> int:
+        """The lowest action id, which encodes +1."""
+        return self.text_vocab_size - self.bins
+
+    def decode(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Token ids -> values in (-1, 1). An id that is no action lands on an extreme bin, as in the reference."""
+        indices = np.clip(self.text_vocab_size - ids - 1, 0, self.bins - 2)
+        return self.centres[indices]
+
+    def encode(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Values, clipped to [-1, 1] -> token ids."""
+        return self.text_vocab_size - np.digitize(np.clip(values, -1.0, 1.0), self.edges).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class ActionScale:
+    """One data set's q01 and q99, per action dimension; unmasked dimensions pass through."""
+
+    q01: NDArray[np.float64]
+    q99: NDArray[np.float64]
+    mask: NDArray[np.bool_]
+
+    def unnormalise(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[..., dim] in [-1, 1] -> robot units."""
+        scaled = 0.5 * (values + 1) * (self.q99 - self.q01) + self.q01
+        return np.where(self.mask, scaled, values)
+
+    def normalise(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Robot units [..., dim] -> [-1, 1], clipped where masked."""
+        scaled = np.clip(2 * (actions - self.q01) / (self.q99 - self.q01) - 1, -1.0, 1.0)
+        return np.where(self.mask, scaled, actions)
+
+
+class Statistics:
+    """The data sets a checkpoint knows, by unnorm_key."""
+
+    def __init__(self, norm_stats: Mapping[str, Any]):
+        if not norm_stats:
+            raise CheckpointError(
+                "the checkpoint has no action statistics; put a dataset_statistics.json beside its weights"
+            )
+        self.scales = {key: _scale(key, entry) for key, entry in norm_stats.items()}
+
+    @property
+    def default_key(self) -> str | None:
+        """The only key, or None when there is a choice to make."""
+        return next(iter(self.scales)) if len(self.scales) == 1 else None
+
+    def resolve(self, unnorm_key: str | None) -> str:
+        """The key to use, or Unprocessable with the choices."""
+        key = unnorm_key or self.default_key
+        if key in self.scales:
+            return key
+        choices = ", ".join(sorted(self.scales))
+        wrong = f"unnorm_key {key!r} is not known." if key else "this checkpoint needs an unnorm_key."
+        hint = closest(key, self.scales) if key else ""
+        raise Unprocessable("unknown-unnorm-key", f"{wrong} Choices: {choices}.{hint}", pointer="/unnorm_key")
+
+    @property
+    def action_dim(self) -> int:
+        """Length of an action; the same in every data set."""
+        return len(next(iter(self.scales.values())).q01)
+
+
+def _scale(key: str, entry: Any) -> ActionScale:
+    """Read one data set's entry; a missing mask scales everything."""
+    try:
+        action = entry["action"]
+        q01, q99 = (np.asarray(action[name], np.float64) for name in ("q01", "q99"))
+        mask = np.asarray(action.get("mask", [True] * len(q01)), np.bool_)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"statistics {key!r}: expected action.q01 and action.q99, lists of numbers") from error
+    if not q01.shape == q99.shape == mask.shape or q01.ndim != 1:
+        raise CheckpointError(f"statistics {key!r}: q01, q99 and mask differ in length")
+    return ActionScale(q01, q99, mask)

@@ -1,0 +1,64 @@
+"""PolicyModel: the seam that a family implements, and what passes through it.
+
+Knows the order of a frame's walk; no family, no session.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from stillframe.domain import ActionChunk, Image, Observation, PolicyInfo
+from stillframe.models.decoder import Decoder
+from stillframe.models.layout import TokenLayout
+from stillframe.reuse.kv import FrameKV
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One observation, ready for the towers."""
+
+    views: dict[str, Image]  # camera -> uint8 [H, W, 3] as the model sees it
+    pixels: Tensor  # [cameras, 6, H, W], on the device, in the towers' dtype
+    ids: Tensor  # [text tokens], BOS first
+    layout: TokenLayout
+    unnorm_key: str
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An action and how many decoder passes it took after the prefill."""
+
+    chunk: ActionChunk
+    passes: int
+
+
+class PolicyModel(Protocol):
+    """One family's checkpoint, loaded. Called by the engine's thread alone, under inference_mode."""
+
+    @property
+    def info(self) -> PolicyInfo: ...
+
+    @property
+    def decoder(self) -> Decoder: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def prepare(self, observation: Observation) -> Prepared:
+        """Resize, normalise, tokenise. Raises Unprocessable for what this checkpoint cannot serve."""
+        ...
+
+    def embed(self, prepared: Prepared) -> Tensor:
+        """Towers, projector and token embeddings -> the prompt's rows [prompt_rows, width]."""
+        ...
+
+    def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV) -> Decoded:
+        """From the prefill's hidden rows [prompt_rows, width] to an action; may decode further with `kv`."""
+        ...

@@ -1,0 +1,203 @@
+"""The Llama decoder: rotary attention, RMSNorm, SwiGLU, under the names that checkpoints use.
+
+Knows positions and a place to put keys and values; no prompt, no action, no family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stillframe.models.attention import attend
+
+Tap = Callable[[int, Tensor], None]  # called with (layers done, hidden rows) after each layer
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Sizes of a Llama decoder; the defaults are LlamaConfig's, which checkpoints leave out."""
+
+    vocab_size: int = 32000
+    hidden_size: int = 4096
+    intermediate_size: int = 11008
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    num_key_value_heads: int = 32
+    max_position_embeddings: int = 2048
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+
+class KeyValues(Protocol):
+    """Where attention puts this pass's keys and values, and what it may then look at."""
+
+    def write(self, layer: int, positions: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store rows; return all keys and values that queries may see."""
+        ...
+
+
+class OwnRowsOnly:
+    """Keeps nothing: a pass sees its own rows. For training, where every pass is whole."""
+
+    def write(self, layer: int, positions: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002 (the seam's shape)
+        """Hand the rows straight back."""
+        return keys, values
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm, computed in fp32 whatever the rows' dtype."""
+
+    def __init__(self, size: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[..., size] -> [..., size]."""
+        wide = rows.float()
+        normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * normed.to(rows.dtype)
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Cosines and sines of some rows' absolute positions, [rows, head_dim] each."""
+
+    cos: Tensor
+    sin: Tensor
+
+    @classmethod
+    def at(cls, positions: Tensor, config: DecoderConfig, dtype: torch.dtype) -> Rotary:
+        """The angles at `positions` [rows], taken in fp32 and then rounded to `dtype`."""
+        exponents = torch.arange(0, config.head_dim, 2, device=positions.device).float() / config.head_dim
+        angles = positions[:, None].float() * (1.0 / config.rope_theta**exponents)
+        angles = torch.cat((angles, angles), dim=-1)
+        return cls(angles.cos().to(dtype), angles.sin().to(dtype))
+
+    def turn(self, heads: Tensor) -> Tensor:
+        """Rotate [..., heads, rows, head_dim] by half-rotation, Llama's pairing."""
+        first, second = heads.chunk(2, dim=-1)
+        return heads * self.cos + torch.cat((-second, first), dim=-1) * self.sin
+
+
+class Attention(nn.Module):
+    """Grouped-query self-attention that writes its keys and values elsewhere."""
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.grouped = config.num_key_value_heads != config.num_attention_heads
+        width, kv_width = config.hidden_size, config.num_key_value_heads * config.head_dim
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, kv_width, bias=False)
+        self.v_proj = nn.Linear(width, kv_width, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+
+    def forward(
+        self, rows: Tensor, layer: int, positions: Tensor, rotary: Rotary, kv: KeyValues, mask: Tensor | None
+    ) -> Tensor:
+        """[..., rows, width] -> the same; `mask` [rows, keys] is True where a row may look."""
+        queries, keys, values = (self._heads(proj(rows)) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        keys, values = kv.write(layer, positions, rotary.turn(keys), values)
+        mixed = attend(rotary.turn(queries), keys, values, mask, grouped=self.grouped)
+        mixed = mixed.transpose(-3, -2).flatten(-2)
+        out: Tensor = self.o_proj(mixed)
+        return out
+
+    def _heads(self, rows: Tensor) -> Tensor:
+        """[..., rows, width] -> [..., heads, rows, head_dim]."""
+        return rows.unflatten(-1, (-1, self.head_dim)).transpose(-3, -2)
+
+
+class SwiGLU(nn.Module):
+    """Llama's gated feed-forward."""
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[..., width] -> [..., width]."""
+        out: Tensor = self.down_proj(functional.silu(self.gate_proj(rows)) * self.up_proj(rows))
+        return out
+
+
+class DecoderLayer(nn.Module):
+    """Attention, then feed-forward, each normed before and added after."""
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = SwiGLU(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(
+        self, rows: Tensor, layer: int, positions: Tensor, rotary: Rotary, kv: KeyValues, mask: Tensor | None
+    ) -> Tensor:
+        """[..., rows, width] -> the same."""
+        rows = rows + self.self_attn(self.input_layernorm(rows), layer, positions, rotary, kv, mask)
+        out: Tensor = rows + self.mlp(self.post_attention_layernorm(rows))
+        return out
+
+
+class LlamaModel(nn.Module):
+    """Embeddings, layers and the final norm."""
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(
+        self, rows: Tensor, positions: Tensor, kv: KeyValues, mask: Tensor | None, tap: Tap | None = None
+    ) -> Tensor:
+        """Run every layer over embedded rows [..., rows, width] at absolute `positions` [rows]; normed hidden rows out."""
+        rotary = Rotary.at(positions, self.config, rows.dtype)
+        for index, layer in enumerate(self.layers):
+            rows = layer(rows, index, positions, rotary, kv, mask)
+            if tap is not None:
+                tap(index + 1, rows)
+        out: Tensor = self.norm(rows)
+        return out
+
+
+class Decoder(nn.Module):
+    """A Llama with its output head: `model.*` and `lm_head.*` of a checkpoint."""
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__()
+        self.config = config
+        self.model = LlamaModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids [...] -> rows [..., width]."""
+        rows: Tensor = self.model.embed_tokens(ids)
+        return rows
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Normed hidden rows [..., width] -> [..., vocab]."""
+        out: Tensor = self.lm_head(hidden)
+        return out
+
+
+def causal_mask(positions: Tensor, keys: int) -> Tensor | None:
+    """[rows, keys], True where the key is not later than the row; None when every row may see every key."""
+    if len(positions) == 1:
+        return None  # a lone newest row: nothing written is later
+    return torch.arange(keys, device=positions.device)[None, :] <= positions[:, None]

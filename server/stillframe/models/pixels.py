@@ -1,0 +1,64 @@
+"""A camera picture as the vision towers want it: resized by PIL, scaled, normalised twice.
+
+Knows preprocessor_config.json; no tower. Source: PrismaticImageProcessor, matched bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+from torch import Tensor
+
+from stillframe.domain import Image
+from stillframe.errors import CheckpointError
+
+BICUBIC = 3  # torchvision's and PIL's number for it
+
+
+@dataclass(frozen=True)
+class PixelPipeline:
+    """Resize ignoring aspect ratio, then one normalisation per tower over the same picture."""
+
+    size: tuple[int, int]  # height, width
+    means: tuple[tuple[float, float, float], ...]
+    stds: tuple[tuple[float, float, float], ...]
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> PixelPipeline:
+        """Read preprocessor_config.json; CheckpointError for what we do not do (letterbox, other filters)."""
+        try:
+            resizes, norms = config["tvf_resize_params"], config["tvf_normalize_params"]
+            letterbox, size = config["tvf_do_letterbox"], config["input_sizes"][0]
+            means, stds = (tuple(tuple(norm[name]) for norm in norms) for name in ("mean", "std"))
+        except (KeyError, TypeError, IndexError) as error:
+            raise CheckpointError(f"preprocessor_config.json: {error} is missing or misshapen") from error
+        if letterbox:
+            raise CheckpointError("preprocessor_config.json asks for letterbox; only resize-naive is supported")
+        if any(resize.get("interpolation") != BICUBIC for resize in resizes):
+            raise CheckpointError("preprocessor_config.json asks for a filter other than bicubic")
+        return cls(size=(size[1], size[2]), means=means, stds=stds)
+
+    def views(self, image: Image) -> Image:
+        """The picture at the model's size, uint8 [H, W, 3]: what similarity between frames is judged on."""
+        height, width = self.size
+        if image.shape[:2] == self.size:
+            return image
+        resized = PILImage.fromarray(image).resize((width, height), PILImage.Resampling.BICUBIC)
+        return np.asarray(resized)
+
+    def normalised(self, view: Image) -> Tensor:
+        """uint8 [H, W, 3] -> float32 [3 * towers, H, W]."""
+        unit = view.astype(np.float32) / np.float32(255)
+        towers = [self._one(unit, mean, std) for mean, std in zip(self.means, self.stds, strict=True)]
+        return torch.from_numpy(np.concatenate(towers))
+
+    @staticmethod
+    def _one(unit: NDArray[np.float32], mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
+        """One tower's three channels."""
+        normed = (unit - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+        return np.ascontiguousarray(normed.transpose(2, 0, 1))

@@ -1,0 +1,43 @@
+"""An instruction as token ids: the checkpoint's own tokenizer.json and OpenVLA's prompt.
+
+Knows text; no pictures. Source: models trained with prompt 'In: What action ... Out:' and a trailing lone space.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from stillframe.errors import CheckpointError, Unprocessable
+
+TEMPLATE = "In: What action should the robot take to {instruction}?\nOut:"
+LONE_SPACE = "▁"  # id 29871 in Llama's vocabulary; the prompt has to end in it
+REMEMBERED_PROMPTS = 1024
+
+
+class PromptEncoder:
+    """Turns instructions into ids, and remembers the last thousand."""
+
+    def __init__(self, tokenizer_json: Path, max_tokens: int):
+        try:
+            self._tokenizer = Tokenizer.from_file(str(tokenizer_json))
+        except Exception as error:
+            raise CheckpointError(f"{tokenizer_json} is not a tokenizer ({error})") from error
+        lone_space = self._tokenizer.token_to_id(LONE_SPACE)
+        if lone_space is None:
+            raise CheckpointError(f"{tokenizer_json} has no token {LONE_SPACE!r}, with which every prompt ends")
+        self._lone_space: int = lone_space
+        self._max_tokens = max_tokens
+        self.ids = lru_cache(REMEMBERED_PROMPTS)(self._ids)
+
+    def _ids(self, instruction: str) -> tuple[int, ...]:
+        """BOS, the lower-cased instruction in its template, the lone space."""
+        ids = self._tokenizer.encode(TEMPLATE.format(instruction=instruction.lower())).ids
+        if ids[-1] != self._lone_space:
+            ids = [*ids, self._lone_space]
+        if len(ids) > self._max_tokens:
+            detail = f"the instruction takes {len(ids)} tokens; this policy reads at most {self._max_tokens}"
+            raise Unprocessable("instruction-too-long", detail, pointer="/instruction")
+        return tuple(ids)
