@@ -1,0 +1,159 @@
+"""Labelled pictures out of the simulator: an expert with a shaky hand, or the policy being taught.
+
+Knows the environment and its expert; no network. Every frame is labelled for all six instructions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stillframe.models.actions import ActionScale
+from stillframe.train.frames import FrameWriter, Labels
+from stillframe.train.instructions import INSTRUCTIONS
+from stillframe_client.sim import COLOURS, JacoEnv, SensorNoise
+from stillframe_client.sim.experts import expert_action
+
+CAMERA = "front"
+NEAR_M = 0.12  # closer to a cube than this, frames matter more
+JPEG_SHARE, JPEG_QUALITY = 0.3, (80, 96)
+CLOSED_FINGERS_RAD = 1.2
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How often each kind of start is drawn, and how many frames are kept."""
+
+    home: float
+    anywhere: float
+    near: float
+    holding: float
+    keep_far: float
+    keep_near: float
+    max_steps: int
+
+
+SHAKY_EXPERT = Mixture(home=0.30, anywhere=0.25, near=0.33, holding=0.12, keep_far=0.35, keep_near=0.75, max_steps=60)
+DAGGER = Mixture(home=0.70, anywhere=0.10, near=0.14, holding=0.06, keep_far=0.5, keep_near=0.9, max_steps=70)
+
+
+class Driver(Protocol):
+    """Who moves the arm while pictures are taken."""
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """A new episode starts."""
+        ...
+
+    def act(self, env: JacoEnv, observed: dict[str, Any], rng: np.random.Generator) -> NDArray[np.float64]:
+        """The action [7] to carry out."""
+        ...
+
+
+class ShakyExpert:
+    """The expert with correlated noise of a strength drawn per episode, and now and then a wrong gripper."""
+
+    strengths = (0.0, 0.25, 0.6)  # of the speed limit
+    persistence = 0.7
+    flip_share = 0.02
+
+    def __init__(self, scale: ActionScale):
+        self._limit = scale.q99[:6]
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Draw this episode's strength."""
+        self._strength = rng.choice(self.strengths)
+        self._noise = np.zeros(6)
+
+    def act(self, env: JacoEnv, observed: dict[str, Any], rng: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 (needs no eyes)
+        """The expert's action, shaken."""
+        action = env.expert().copy()
+        fresh = rng.normal(0, 1, 6) * np.sqrt(1 - self.persistence**2)
+        self._noise = self.persistence * self._noise + fresh
+        action[:6] += self._strength * self._noise * self._limit
+        if rng.random() < self.flip_share:
+            action[6] = 1 - action[6]
+        return action
+
+
+def collect(
+    folder: Path, frames: int, seed: tuple[int, ...], driver: Driver, mixture: Mixture, scale: ActionScale
+) -> None:
+    """Fill `folder` with `frames` labelled pictures. The same seed gives the same store on one machine."""
+    rng = np.random.default_rng(seed)
+    env = JacoEnv(cameras=(), max_steps=mixture.max_steps)
+    writer = FrameWriter(folder)
+    try:
+        while len(writer) < frames:
+            _one_episode(env, driver, mixture, scale, writer, frames, rng)
+    finally:
+        env.close()
+    writer.close()
+
+
+def _one_episode(
+    env: JacoEnv,
+    driver: Driver,
+    mixture: Mixture,
+    scale: ActionScale,
+    writer: FrameWriter,
+    frames: int,
+    rng: np.random.Generator,
+) -> None:
+    """Start somewhere, drive until it ends, keep some of the frames."""
+    _begin(env, mixture, rng)
+    driver.begin(rng)
+    camera = _camera(rng)
+    over = False
+    while not over and len(writer) < frames:
+        image = camera.spoil(env.render(CAMERA), rng)
+        if rng.random() < _keep(env, mixture):
+            writer.append(image, label(env, scale))
+        observed = {"images": {CAMERA: image}, "instruction": env.goal.instruction}
+        _, _, terminated, truncated, _ = env.step(driver.act(env, observed, rng))
+        over = terminated or truncated
+
+
+def _begin(env: JacoEnv, mixture: Mixture, rng: np.random.Generator) -> None:
+    """Draw a scene, a goal and a start. Pick is harder, so it is drawn more often."""
+    task, colour = str(rng.choice(("reach", "pick"), p=(0.25, 0.75))), str(rng.choice(COLOURS))
+    env.reset(seed=int(rng.integers(2**31)), options={"task": task, "colour": colour})
+    kinds = ("home", "anywhere", "near", "holding")
+    kind = rng.choice(kinds, p=[getattr(mixture, name) for name in kinds])
+    cube = colour if rng.random() < 0.7 else str(rng.choice(COLOURS))
+    closed = {"finger_rad": CLOSED_FINGERS_RAD} if rng.random() < 0.08 else {}
+    if kind == "anywhere":
+        env.teleport(rng, **closed)
+    elif kind == "near":
+        env.teleport(rng, near=cube, **closed)
+    elif kind == "holding":
+        env.teleport(rng, holding=cube)
+
+
+def _camera(rng: np.random.Generator) -> SensorNoise:
+    """Some episodes are seen through JPEG; grey-level noise is added when batches are drawn."""
+    quality = int(rng.integers(*JPEG_QUALITY)) if rng.random() < JPEG_SHARE else None
+    return SensorNoise(jpeg_quality=quality)
+
+
+def _keep(env: JacoEnv, mixture: Mixture) -> float:
+    """The chance that this frame is worth its bytes."""
+    state = env.state()
+    nearest = min(float(np.linalg.norm(state.tool_pos - cube)) for cube in state.cube_pos.values())
+    return mixture.keep_near if nearest < NEAR_M else mixture.keep_far
+
+
+def label(env: JacoEnv, scale: ActionScale) -> Labels:
+    """What the expert would do now under each instruction, and where everything is."""
+    state = env.state()
+    actions = np.stack([expert_action(state, each.task, each.colour) for each in INSTRUCTIONS])
+    points = np.stack([*(state.cube_pos[colour] for colour in COLOURS), state.tool_pos])
+    return Labels(
+        actions=scale.normalise(actions)[None].astype(np.float32),
+        points_m=points[None].astype(np.float32),
+        points_px=env.project(CAMERA, points)[None].astype(np.float32),
+        finger_rad=np.array([state.finger_angle], np.float32),
+    )

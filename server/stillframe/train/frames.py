@@ -1,0 +1,82 @@
+"""FrameStore: labelled pictures on disk, memory-mapped, written once and read in any order.
+
+Knows arrays; no simulator and no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+IMAGE_PX = 224
+IMAGE_BYTES = IMAGE_PX * IMAGE_PX * 3
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of each frame, beside its picture. Points: red, green, blue cube, tool."""
+
+    actions: NDArray[np.float32]  # [frames, instructions, 7], normalised to [-1, 1]; gripper 0 or 1
+    points_m: NDArray[np.float32]  # [frames, 4, 3], world frame
+    points_px: NDArray[np.float32]  # [frames, 4, 2], u right, v down
+    finger_rad: NDArray[np.float32]  # [frames]
+
+    @classmethod
+    def joined(cls, parts: Iterable[Labels]) -> Labels:
+        """Several frames' labels in a row."""
+        listed = list(parts)
+        return cls(*(np.concatenate([getattr(part, field.name) for part in listed]) for field in fields(cls)))
+
+
+@dataclass(frozen=True)
+class FrameStore:
+    """A folder's pictures and labels."""
+
+    images: NDArray[np.uint8]  # [frames, 224, 224, 3], memory-mapped
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @classmethod
+    def exists(cls, folder: Path) -> bool:
+        """Whether a finished store is there: labels are written last."""
+        return (folder / "labels.npz").is_file()
+
+    @classmethod
+    def open(cls, folder: Path) -> FrameStore:
+        """Map a finished store."""
+        with np.load(folder / "labels.npz") as arrays:
+            labels = Labels(**{field.name: arrays[field.name] for field in fields(Labels)})
+        shape = (len(labels.actions), IMAGE_PX, IMAGE_PX, 3)
+        return cls(np.memmap(folder / "images.u8", np.uint8, mode="r", shape=shape), labels)
+
+
+class FrameWriter:
+    """Appends frames to a folder; `close` makes it a store."""
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._images = (folder / "images.u8").open("wb")
+        self._labels: list[Labels] = []
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def append(self, image: NDArray[np.uint8], labels: Labels) -> None:
+        """Add one picture [224, 224, 3] and its labels, each with a leading axis of one."""
+        self._images.write(np.ascontiguousarray(image).tobytes())
+        self._labels.append(labels)
+
+    def close(self) -> None:
+        """Flush the pictures, then write the labels."""
+        self._images.close()
+        joined = Labels.joined(self._labels)
+        part = self._folder / "labels.part.npz"
+        np.savez(part, **{field.name: getattr(joined, field.name) for field in fields(Labels)})
+        part.rename(self._folder / "labels.npz")

@@ -1,0 +1,125 @@
+"""A new, untrained OpenVLA of jaco-tiny's size, and how a trained one is written to a folder.
+
+Knows OpenVLA's file layout; no data and no loss.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from stillframe.models.openvla import OpenVLAConfig, OpenVLANetwork
+from stillframe.models.vision import TOWERS, unused_tensors
+from stillframe.train.recipe import Recipe
+from stillframe.train.tokenizer import TEXT_VOCAB, build_tokenizer
+
+ACTION_BINS = 256
+PADDING_IDS = 64
+POSITION_AMPLITUDE = 0.5  # sin-cos positions at the scale of the patches they are added to
+UNNORM_KEY = "jaco_sim"
+SPEED_LIMIT_M_S, TURN_LIMIT_RAD_S, CONTROL_HZ = 0.20, 1.0, 10
+
+
+def action_statistics() -> dict[str, Any]:
+    """q01 and q99 are the arm's speed limits per control step; the gripper (0 closes, 1 opens) passes through."""
+    limit = [SPEED_LIMIT_M_S / CONTROL_HZ] * 3 + [TURN_LIMIT_RAD_S / CONTROL_HZ] * 3
+    low, high = [-value for value in limit] + [0.0], [*limit, 1.0]
+    return {UNNORM_KEY: {"action": {"q01": low, "q99": high, "mask": [True] * 6 + [False]}}}
+
+
+def config_json(recipe: Recipe) -> dict[str, Any]:
+    """config.json in OpenVLA's layout; `timm_overrides` carries the towers' small sizes."""
+    tower = {"embed_dim": recipe.tower_dim, "depth": recipe.tower_depth, "num_heads": recipe.tower_heads}
+    return {
+        "model_type": "openvla",
+        "architectures": ["OpenVLAForActionPrediction"],
+        "arch_specifier": "no-align+fused-gelu-mlp",
+        "vision_backbone_id": "dinosiglip-vit-so-224px",
+        "use_fused_vision_backbone": True,
+        "timm_model_ids": list(TOWERS),
+        "timm_override_act_layers": [None, None],
+        "timm_overrides": {name: tower for name in TOWERS},
+        "image_sizes": [224, 224],
+        "image_resize_strategy": "resize-naive",
+        "n_action_bins": ACTION_BINS,
+        "pad_to_multiple_of": PADDING_IDS,
+        "pad_token_id": TEXT_VOCAB + ACTION_BINS,
+        "norm_stats": action_statistics(),
+        "torch_dtype": "float32",
+        "text_config": {
+            "model_type": "llama",
+            "vocab_size": TEXT_VOCAB + ACTION_BINS + PADDING_IDS,
+            "hidden_size": recipe.width,
+            "intermediate_size": recipe.feed_forward,
+            "num_hidden_layers": recipe.layers,
+            "num_attention_heads": recipe.heads,
+            "num_key_value_heads": recipe.heads,
+        },
+    }
+
+
+PREPROCESSOR_JSON: dict[str, Any] = {
+    "image_processor_type": "PrismaticImageProcessor",
+    "use_fused_vision_backbone": True,
+    "image_resize_strategy": "resize-naive",
+    "input_sizes": [[3, 224, 224], [3, 224, 224]],
+    "tvf_do_letterbox": False,
+    "tvf_resize_params": [{"size": [224, 224], "interpolation": 3, "antialias": True}] * 2,
+    "tvf_normalize_params": [
+        {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+        {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+    ],
+}
+
+
+def fresh_network(recipe: Recipe) -> OpenVLANetwork:
+    """Random weights at scales that learn: positions as loud as patches, a quiet output head."""
+    network = OpenVLANetwork(OpenVLAConfig.from_json(config_json(recipe)))
+    for tower in (network.vision_backbone.featurizer, network.vision_backbone.fused_featurizer):
+        tower.pos_embed = nn.Parameter(POSITION_AMPLITUDE * _sincos_2d(tower.config.grid, tower.config.embed_dim))
+    nn.init.normal_(network.language_model.model.embed_tokens.weight, std=0.5)
+    nn.init.normal_(network.language_model.lm_head.weight, std=0.02)
+    return network
+
+
+def save_checkpoint(folder: Path, weights: dict[str, Tensor], recipe: Recipe) -> None:
+    """Write config, statistics, tokenizer and tensors. The last safetensors rename makes it whole or absent."""
+    folder.mkdir(parents=True, exist_ok=True)
+    documents = {
+        "config.json": config_json(recipe),
+        "preprocessor_config.json": PREPROCESSOR_JSON,
+        "dataset_statistics.json": action_statistics(),
+        "generation_config.json": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": TEXT_VOCAB + ACTION_BINS},
+    }
+    for name, document in documents.items():
+        (folder / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    build_tokenizer().save(str(folder / "tokenizer.json"))
+    unread = _unread_tensors(OpenVLAConfig.from_json(config_json(recipe)))
+    part = folder / "model.safetensors.part"
+    save_file({**unread, **{name: tensor.contiguous() for name, tensor in weights.items()}}, part)
+    part.rename(folder / "model.safetensors")
+
+
+def _unread_tensors(config: OpenVLAConfig) -> dict[str, Tensor]:
+    """The towers' last blocks, which the layout has and nobody reads: zeros."""
+    return {
+        f"vision_backbone.{name}.{key}": torch.zeros(shape)
+        for name, tower in zip(("featurizer", "fused_featurizer"), config.towers, strict=True)
+        for key, shape in unused_tensors(tower).items()
+    }
+
+
+def _sincos_2d(grid: int, dim: int) -> Tensor:
+    """[1, grid * grid, dim]: a quarter each of sin and cos of the column and of the row."""
+    quarter = dim // 4
+    omega = torch.exp(-math.log(100.0) * torch.arange(quarter) / quarter)
+    rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
+    phases = [axis.flatten()[:, None] * omega for axis in (columns, rows)]
+    return torch.cat([wave for phase in phases for wave in (phase.sin(), phase.cos())], dim=1)[None]
+
