@@ -1,0 +1,54 @@
+"""Draws what a camera of the scene sees, and says where a point of the world lands in the picture.
+
+Knows no robot and no noise. The OpenGL context belongs to the thread that draws first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stillframe_client.sim.engine import mujoco, require_drawing
+from stillframe_client.sim.scene import CAMERAS
+from stillframe_client.sim.sensors import Picture
+from stillframe_client.sim.state import Vector
+
+
+class Cameras:
+    """All cameras of one MjData; the renderer is made when the first picture is asked for."""
+
+    def __init__(self, model: Any, data: Any, image_px: int):
+        self._model, self._data, self.image_px = model, data, image_px
+        self._renderer: Any = None
+
+    def picture(self, camera: str) -> Picture:
+        """Draw uint8 [image_px, image_px, 3] without shadows. Raises gl.NoOpenGLError where nothing can draw."""
+        if self._renderer is None:
+            require_drawing()
+            self._renderer = mujoco.Renderer(self._model, self.image_px, self.image_px)
+            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
+            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+        self._renderer.update_scene(self._data, camera=CAMERAS[camera])
+        return np.asarray(self._renderer.render(), np.uint8)
+
+    def project(self, camera: str, points_m: Vector) -> NDArray[np.float64]:
+        """Where points [n, 3] of the world land: [n, 2] pixels, u to the right, v down; pixel centres are at .5.
+
+        Raises ValueError for a point behind the camera.
+        """
+        index = self._model.camera(CAMERAS[camera]).id
+        axes = self._data.cam_xmat[index].reshape(3, 3)
+        seen = (np.atleast_2d(points_m) - self._data.cam_xpos[index]) @ axes  # [n, 3]: right, up, backward
+        if np.any(seen[:, 2] >= 0):
+            raise ValueError(f"a point lies behind the {camera} camera; expected only points in front of it")
+        focal_px = self.image_px / 2 / np.tan(np.radians(self._model.cam_fovy[index]) / 2)
+        flat = seen[:, :2] / -seen[:, 2:]
+        return np.asarray(self.image_px / 2 + focal_px * flat * np.array([1.0, -1.0]))
+
+    def close(self) -> None:
+        """Free the OpenGL context; the next picture makes a new one."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None

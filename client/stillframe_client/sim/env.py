@@ -1,0 +1,179 @@
+"""The simulated Jaco2 as an environment: reset with a seed, step with an action, look through its cameras.
+
+Knows no policy and no server. Same seed and same actions give bit-identical pictures on one machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stillframe_client.sim import teleport
+from stillframe_client.sim.camera import Cameras
+from stillframe_client.sim.experts import expert_action
+from stillframe_client.sim.scene import CAMERAS
+from stillframe_client.sim.sensors import Picture, SensorNoise
+from stillframe_client.sim.state import COLOURS, FINGER_OPEN_RAD, SceneState, Vector
+from stillframe_client.sim.tasks import DIRECTIONS, TASKS, Goal, Referee, Verdict
+from stillframe_client.sim.world import World
+
+EPISODE_S = {"reach": 6.0, "pick": 12.0, "push": 12.0}
+PERFECT = SensorNoise()
+
+Observed = dict[str, Any]  # "images": {camera: uint8 [px, px, 3]}, "instruction": str
+
+
+class JacoEnv:
+    """One arm, one table, three cubes, one instruction. Not thread-safe: draw in the thread that drew first."""
+
+    def __init__(
+        self,
+        task: str = "pick",
+        hz: int = 10,
+        cameras: Sequence[str] = ("front",),
+        image_px: int = 224,
+        noise: SensorNoise = PERFECT,
+        max_steps: int | None = None,
+    ):
+        """Build the scene. `cameras` may be empty: then nothing is drawn. `max_steps` None: 6 s to reach, else 12 s."""
+        unknown = [camera for camera in cameras if camera not in CAMERAS]
+        if unknown:
+            raise ValueError(f"unknown camera {unknown[0]!r}; expected some of {', '.join(CAMERAS)}")
+        if image_px < 16 or (max_steps is not None and max_steps < 1):
+            raise ValueError(f"image_px {image_px}, max_steps {max_steps}; expected at least 16 pixels and 1 step")
+        self._task, self._max_steps = _known_task(task), max_steps
+        self._cameras, self._noise = tuple(cameras), noise
+        self._world = World(hz)
+        self._eyes = Cameras(self._world.model, self._world.data, image_px)
+        self._goal: Goal | None = None
+
+    @property
+    def goal(self) -> Goal:
+        """What this episode asks for. Raises RuntimeError before the first reset."""
+        if self._goal is None:
+            raise RuntimeError("no episode yet; expected reset(seed=...) first")
+        return self._goal
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, str] | None = None
+    ) -> tuple[Observed, dict[str, Any]]:
+        """Begin an episode. `options` may fix task, colour and direction; what it leaves out is drawn from the seed.
+
+        The cubes lie the same for a seed whatever the options say. Raises ValueError for an unknown option.
+        """
+        scene, choice, sensor = (np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(3))
+        self._goal = _draw_goal(choice, self._task, options or {})
+        self._sensor_rng = sensor
+        self._world.reset(scene)
+        self._referee = Referee(self._goal, self.state())
+        self._steps, self._over = 0, False
+        return self.observe(), self._info(Verdict(success=False, wrong_object=False))
+
+    def step(self, action: Vector) -> tuple[Observed, float, bool, bool, dict[str, Any]]:
+        """Carry out one action [7]: metres and radians per step in the world frame, gripper 0 closes and 1 opens.
+
+        Returns observation, reward (1.0 on success), terminated, truncated, info. Beyond 0.20 m/s and 1.0 rad/s the
+        action is clipped. Raises ValueError for a wrong shape or a number that is not finite, RuntimeError when over.
+        """
+        if self._goal is None or self._over:
+            raise RuntimeError("the episode is over or has not begun; expected reset() before step()")
+        self._world.act(_checked(action))
+        self._steps += 1
+        verdict = self._referee.judge(self.state())
+        terminated = verdict.success or verdict.wrong_object
+        truncated = not terminated and self._steps >= self.max_steps
+        self._over = terminated or truncated
+        return self.observe(), float(verdict.success), terminated, truncated, self._info(verdict)
+
+    @property
+    def max_steps(self) -> int:
+        """After this many steps the episode is cut off."""
+        return self._max_steps or round(EPISODE_S[self.goal.task] * self._world.hz)
+
+    def observe(self) -> Observed:
+        """What a policy gets now, through the sensors: noise is drawn anew at each call."""
+        instruction = self.goal.instruction
+        images = {name: self._noise.spoil(self.render(name), self._sensor_rng) for name in self._cameras}
+        return {"images": images, "instruction": instruction}
+
+    def state(self) -> SceneState:
+        """The privileged truth, for experts and referees."""
+        return self._world.state()
+
+    def expert(self) -> Vector:
+        """The expert's action [7] for this episode's goal."""
+        return expert_action(self.state(), self.goal.task, self.goal.colour, self.goal.direction)
+
+    def render(self, camera: str = "front") -> Picture:
+        """Draw uint8 [image_px, image_px, 3] without noise, from any camera of the scene."""
+        return self._eyes.picture(camera)
+
+    def project(self, camera: str, points_m: Vector) -> NDArray[np.float64]:
+        """Where points [n, 3] of the world land in a camera's picture: [n, 2] pixels, u right, v down."""
+        return self._eyes.project(camera, points_m)
+
+    def teleport(
+        self,
+        rng: np.random.Generator,
+        *,
+        near: str | None = None,
+        finger_rad: float = FINGER_OPEN_RAD,
+        holding: str | None = None,
+    ) -> Observed:
+        """Put the arm somewhere else at once: anywhere, near a cube, or holding one (grasped and partly lifted).
+
+        `finger_rad` is 0.25 open to 1.25 closed; it does not apply to `holding`. Cubes stay, but for the held one.
+        """
+        if holding is not None:
+            teleport.hold(self._world, rng, self.state().cube_pos[holding])
+        else:
+            spot = None if near is None else self.state().cube_pos[near]
+            teleport.place_anywhere(self._world, rng, spot, finger_rad)
+        self._referee = Referee(self.goal, self.state())  # what the teleport did is nobody's merit or mistake
+        return self.observe()
+
+    def close(self) -> None:
+        """Free the OpenGL context."""
+        self._eyes.close()
+
+    def _info(self, verdict: Verdict) -> dict[str, Any]:
+        return {
+            "success": verdict.success,
+            "wrong_object": verdict.wrong_object,
+            "touched": self._world.touched(),
+            "steps": self._steps,
+            "task": self.goal.task,
+            "colour": self.goal.colour,
+            "direction": self.goal.direction,
+        }
+
+
+def _draw_goal(rng: np.random.Generator, task: str, options: Mapping[str, str]) -> Goal:
+    unknown = set(options) - {"task", "colour", "direction"}
+    if unknown:
+        raise ValueError(f"unknown option {sorted(unknown)[0]!r}; expected task, colour, direction")
+    colour, direction = str(rng.choice(COLOURS)), str(rng.choice(tuple(DIRECTIONS)))
+    task = _known_task(options.get("task", task))
+    fallback = direction if task == "push" else None
+    return Goal(task, options.get("colour", colour), options.get("direction", fallback))
+
+
+def _known_task(task: str) -> str:
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}; expected one of {', '.join(TASKS)}")
+    return task
+
+
+def _checked(action: Vector) -> Vector:
+    """The action as float64 [7], or a ValueError that says what is wrong with it."""
+    numbers = np.asarray(action, np.float64)
+    if numbers.shape != (7,):
+        raise ValueError(
+            f"the action has shape {numbers.shape}; expected (7,): dx, dy, dz, droll, dpitch, dyaw, gripper"
+        )
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"the action holds {numbers[~np.isfinite(numbers)][0]}; expected finite numbers only")
+    return numbers

@@ -1,0 +1,62 @@
+"""Plays episodes with whoever decides the actions, and keeps the score.
+
+Knows the environment; not whether the policy is a function, an expert or a daemon on another machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from stillframe_client.sim.env import JacoEnv, Observed
+from stillframe_client.sim.state import Vector
+
+Act = Callable[[Observed], Vector]  # observation -> action [7]
+Watch = Callable[[Observed, Mapping[str, Any]], None]  # called after each step with what came of it
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What became of one episode."""
+
+    seed: int
+    instruction: str
+    success: bool
+    wrong_object: bool
+    steps: int
+    act_ms: tuple[float, ...]  # per step: from observation to action, whatever lies between
+    wall_s: float
+
+
+def play(
+    env: JacoEnv,
+    act: Act,
+    *,
+    seed: int,
+    options: Optional[Mapping[str, str]] = None,
+    watch: Optional[Watch] = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Episode:
+    """Reset with `seed` and act until the episode ends. Errors of `act` and `env` pass through."""
+    began = clock()
+    observed, info = env.reset(seed=seed, options=options)
+    act_ms, over = [], False
+    while not over:
+        asked = clock()
+        action = act(observed)
+        act_ms.append((clock() - asked) * 1e3)
+        observed, _, terminated, truncated, info = env.step(action)
+        over = terminated or truncated
+        if watch is not None:
+            watch(observed, info)
+    return Episode(
+        seed=seed,
+        instruction=observed["instruction"],
+        success=info["success"],
+        wrong_object=info["wrong_object"],
+        steps=info["steps"],
+        act_ms=tuple(act_ms),
+        wall_s=clock() - began,
+    )

@@ -1,0 +1,32 @@
+"""Environments shared by the tests of the simulated arm: building a scene takes longer than most tests.
+
+Knows no test; every test begins with its own reset.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from stillframe_client.sim import JacoEnv, gl
+
+
+@pytest.fixture(scope="module")
+def blind() -> Iterator[JacoEnv]:
+    """An environment that draws nothing."""
+    env = JacoEnv("pick", hz=10, cameras=())
+    yield env
+    env.close()
+
+
+@pytest.fixture(scope="module")
+def seeing() -> Iterator[JacoEnv]:
+    """An environment with both cameras."""
+    try:
+        gl.choose(os.environ)
+    except gl.NoOpenGLError as problem:
+        pytest.skip(str(problem))
+    env = JacoEnv("pick", hz=10, cameras=("front", "wrist"))
+    yield env
+    env.close()

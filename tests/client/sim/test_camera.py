@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from stillframe_client.sim import COLOURS, JacoEnv
+from stillframe_client.sim.scene import FINGERTIP_RGB
+
+CHANNEL = {colour: index for index, colour in enumerate(COLOURS)}
+
+
+def test_pictures_are_rgb_bytes(seeing: JacoEnv) -> None:
+    """Every camera gives [224, 224, 3] uint8, upright and in the order asked for."""
+    images = seeing.reset(seed=0)[0]["images"]
+
+    assert list(images) == ["front", "wrist"]
+    assert all(image.shape == (224, 224, 3) and image.dtype == np.uint8 for image in images.values())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_projection_lands_on_the_cube(seeing: JacoEnv, seed: int) -> None:
+    """The pixel under a cube's projected centre has that cube's colour."""
+    seeing.reset(seed=seed)
+    picture, cubes = seeing.render("front").astype(int), seeing.state().cube_pos
+    for colour in COLOURS:
+        u, v = seeing.project("front", cubes[colour][None])[0]
+        pixel = picture[int(v), int(u)]
+
+        assert pixel.argmax() == CHANNEL[colour]
+        assert pixel[CHANNEL[colour]] > 1.5 * np.delete(pixel, CHANNEL[colour]).max()
+
+
+def test_right_in_the_picture_is_positive_y(seeing: JacoEnv) -> None:
+    """The front camera faces the arm: y grows to its right, x towards it and so downwards, z upwards."""
+    seeing.reset(seed=0)
+    origin, x, y, z = seeing.project("front", np.array([[0.4, 0, 0], [0.5, 0, 0], [0.4, 0.1, 0], [0.4, 0, 0.1]]))
+
+    assert y[0] > origin[0] + 10
+    assert x[1] > origin[1] + 10
+    assert z[1] < origin[1] - 10
+
+
+def test_a_cube_is_wider_than_a_patch(seeing: JacoEnv) -> None:
+    """One and a half patches of 14 pixels from corner to corner: a policy can tell where in a patch it lies."""
+    seeing.reset(seed=0)
+    corners = np.array([[x, y, z] for x in (0.396, 0.444) for y in (-0.024, 0.024) for z in (0, 0.048)])
+    width, height = np.ptp(seeing.project("front", corners), axis=0)
+
+    assert 14 < width < 20
+    assert 18 < height < 26
+
+
+def test_the_fingertips_show_whether_the_hand_is_open(seeing: JacoEnv) -> None:
+    """Bright tips: their spread across the picture tells an open hand from a fist."""
+    spread = {}
+    for name, finger_rad in (("open", 0.25), ("fist", 1.25)):
+        seeing.reset(seed=0)
+        seeing.teleport(np.random.default_rng(2), finger_rad=finger_rad)
+        columns = np.nonzero(_is_tip(seeing.render("front")))[1]
+        spread[name] = columns.max() - columns.min()
+
+    assert spread["open"] > 1.5 * spread["fist"]
+
+
+def test_the_table_is_textured(seeing: JacoEnv) -> None:
+    """Table patches differ from each other, yet less than a cube differs from the table."""
+    seeing.reset(seed=0)
+    corner = seeing.render("front")[160:216, 8:64].astype(float)  # [56, 56, 3] of bare wood
+
+    assert 1.5 < corner.mean(axis=2).std() < 25
+
+
+def test_a_point_behind_the_camera_is_refused(seeing: JacoEnv) -> None:
+    """It has no pixel, and a mirrored one would be worse than an error."""
+    with pytest.raises(ValueError, match="behind the front camera"):
+        seeing.project("front", np.array([[2.0, 0, 1.5]]))
+
+
+def _is_tip(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    red, green, blue = (picture[..., channel].astype(int) for channel in range(3))
+    assert FINGERTIP_RGB[2] < 0.1, "the test looks for yellow"
+    return np.asarray((red > 110) & (green > 80) & (blue < 40))
