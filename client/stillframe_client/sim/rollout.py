@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from stillframe_client.sim.env import JacoEnv, Observed
 from stillframe_client.sim.state import Vector
@@ -35,8 +35,8 @@ def play(
     act: Act,
     *,
     seed: int,
-    options: Optional[Mapping[str, str]] = None,
-    watch: Optional[Watch] = None,
+    options: Mapping[str, str] | None = None,
+    watch: Watch | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Episode:
     """Reset with `seed` and act until the episode ends. Errors of `act` and `env` pass through."""

@@ -1,0 +1,176 @@
+"""Asks a policy daemon for actions over one kept-alive connection.
+
+Knows no robot and no torch; one client belongs to one thread.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Union
+
+import httpx
+import numpy as np
+
+from stillframe_client.errors import NotReady, PolicyError, TimedOut, Unreachable
+from stillframe_client.images import encode_picture
+from stillframe_client.replies import ActionReply, ModelInfo, read_action, read_document, read_model_info
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    Picture = NDArray[np.uint8]  # [height, width, 3], RGB
+    Pictures = Union[Picture, Mapping[str, Picture]]  # one picture, or camera name -> picture
+
+
+class PolicyClient:
+    """A daemon's policy, as a call: picture and instruction in, action out.
+
+    `timeout_s` bounds each wait (to connect, to send, for the answer) and cannot be switched off: a robot that waits
+    for ever is a robot out of control. A frame is never sent twice; whether an old picture is worth another try is the
+    caller's to say. Proxies named in the environment are not used. What fails on the way or on the daemon
+    raises a PolicyError; an argument of the wrong kind raises a ValueError.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 10.0,
+        jpeg_quality: int = 95,
+        transport: Optional[httpx.BaseTransport] = None,
+    ):
+        self._timeout_s = _seconds("timeout_s", timeout_s)
+        self._jpeg_quality = jpeg_quality
+        self._url = _base_url(url)
+        self._http = httpx.Client(
+            base_url=self._url, timeout=self._timeout_s, transport=transport or _tcp(), trust_env=False
+        )
+
+    def act(
+        self,
+        image: Pictures,
+        instruction: str,
+        *,
+        unnorm_key: Optional[str] = None,
+        max_age_ms: Optional[float] = None,
+        encoding: str = "raw",
+    ) -> NDArray[np.float64]:
+        """Return the action due now, [action_dim] float64 in the robot's units: metres, radians, gripper.
+
+        `image` is a uint8 RGB array [height, width, 3], or a mapping from camera name to such arrays. `encoding` is
+        "raw" (exact), "png" (exact, smaller, slower) or "jpeg" (smallest, lossy). A frame older than `max_age_ms` when
+        its turn comes is answered with DeadlineExceeded instead of an action.
+        """
+        reply = self.act_with_report(
+            image, instruction, unnorm_key=unnorm_key, max_age_ms=max_age_ms, encoding=encoding
+        )
+        return reply.action
+
+    def act_with_report(
+        self,
+        image: Pictures,
+        instruction: str,
+        *,
+        unnorm_key: Optional[str] = None,
+        max_age_ms: Optional[float] = None,
+        encoding: str = "raw",
+    ) -> ActionReply:
+        """Like `act`, and say what it cost: every action that was returned, stage times, the request's id."""
+        request = self._picture_fields(image, encoding)
+        request["instruction"] = instruction
+        if unnorm_key is not None:
+            request["unnorm_key"] = unnorm_key
+        if max_age_ms is not None:
+            request["max_age_ms"] = max_age_ms
+        with self._typed_failures():
+            response = self._http.post("/act", json=request)
+        return read_action(response)
+
+    def info(self) -> ModelInfo:
+        """Return what is served: cameras, action names and units, statistics."""
+        with self._typed_failures():
+            response = self._http.get("/v1/models")
+        return read_model_info(response)
+
+    def wait_ready(self, timeout_s: float, *, poll_s: float = 0.2) -> None:
+        """Return as soon as the daemon is ready; raise TimedOut with its last word if that takes over `timeout_s`.
+
+        A daemon that is not listening yet counts as not ready.
+        """
+        give_up_at_s = time.monotonic() + _seconds("timeout_s", timeout_s)
+        while True:
+            try:
+                return self._check_ready()
+            except (NotReady, Unreachable, TimedOut) as reason:
+                if time.monotonic() + poll_s > give_up_at_s:
+                    raise TimedOut(f"The daemon is not ready after {timeout_s} s. Its last word: {reason}") from reason
+            time.sleep(poll_s)
+
+    def close(self) -> None:
+        """Close the connection. The client cannot be used afterwards."""
+        self._http.close()
+
+    def __enter__(self) -> PolicyClient:
+        return self
+
+    def __exit__(
+        self, kind: Optional[type], error: Optional[BaseException], traceback: Optional[TracebackType]
+    ) -> None:
+        self.close()
+
+    def _check_ready(self) -> None:
+        with self._typed_failures():
+            response = self._http.get("/readyz")
+        read_document(response)
+
+    def _picture_fields(self, image: Pictures, encoding: str) -> Dict[str, Any]:
+        if not isinstance(image, Mapping):
+            return {"image": encode_picture(image, encoding, jpeg_quality=self._jpeg_quality)}
+        pictures = {
+            name: encode_picture(picture, encoding, jpeg_quality=self._jpeg_quality) for name, picture in image.items()
+        }
+        return {"images": pictures}
+
+    @contextmanager
+    def _typed_failures(self) -> Iterator[None]:
+        """Turn the HTTP library's failures into ours."""
+        try:
+            yield
+        except httpx.ConnectTimeout as error:
+            raise Unreachable(f"No connection to {self._url} within {self._timeout_s} s: check the address.") from error
+        except httpx.TimeoutException as error:
+            raise TimedOut(f"No answer from {self._url} within {self._timeout_s} s: raise timeout_s.") from error
+        except httpx.ConnectError as error:
+            message = f"Nothing answers at {self._url}: is the daemon running (`stillframe serve`), is the port right?"
+            raise Unreachable(message) from error
+        except httpx.TransportError as error:
+            raise Unreachable(f"The connection to {self._url} broke before the answer: is the daemon up?") from error
+        except httpx.HTTPError as error:
+            raise PolicyError(f"The exchange with {self._url} failed: {type(error).__name__}.") from error
+
+
+def _tcp() -> httpx.HTTPTransport:
+    """One connection's worth of TCP without Nagle's delay: a frame leaves at once."""
+    return httpx.HTTPTransport(socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)])
+
+
+def _base_url(url: str) -> str:
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise ValueError(f"url is {url!r}; expected something like 'http://127.0.0.1:8000'.") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError(f"url is {url!r}; expected something like 'http://127.0.0.1:8000'.")
+    return str(parsed).rstrip("/")
+
+
+def _seconds(name: str, value: Any) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{name} is {value!r}; expected seconds above zero: waiting for ever is not offered.")
+    return float(value)

@@ -1,0 +1,144 @@
+"""Everything a call to the daemon can raise. Knows no HTTP library.
+
+PolicyError
+├── Unreachable            nothing listens there, or the connection broke
+├── TimedOut               no answer within timeout_s
+├── BadReply               an answer that is not a policy daemon's
+├── WireError              an array or base64 text that is not what it claims to be
+│   └── UnsupportedDtype   an array of a number type that this wire does not carry
+└── Refused                the daemon answered with a problem: `status`, `code`, `detail`, `request_id`, `retry_after_s`
+    ├── BadRequest         400  (bad-json, bad-codec, missing-field, bad-field, ...)
+    ├── TooLarge           413  (body-too-large, image-too-large, too-many-images)
+    ├── Unprocessable      422  (unknown-unnorm-key, unknown-camera, image-invalid, ...)
+    ├── Overloaded         503  (overloaded)
+    ├── NotReady           503  (not-ready, draining)
+    ├── DeadlineExceeded   504  (deadline-exceeded)
+    └── ServerFault        5xx  (internal, non-finite-action)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Optional, Tuple, Type
+
+
+class PolicyError(Exception):
+    """The root: its text says what was wrong, what was expected and what to do."""
+
+
+class Unreachable(PolicyError):
+    """Nothing listens at that address, or the connection broke."""
+
+
+class TimedOut(PolicyError):
+    """No answer came in time."""
+
+
+class BadReply(PolicyError):
+    """Something answered, but not as a policy daemon does."""
+
+
+class WireError(PolicyError):
+    """An array or base64 text is not what it claims to be."""
+
+
+class UnsupportedDtype(WireError):
+    """An array of a number type that this wire does not carry."""
+
+
+@dataclass(frozen=True)
+class FieldFault:
+    """One field of the request that was at fault."""
+
+    pointer: str  # JSON pointer into the request, such as "/images/wrist"
+    detail: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What the daemon said about a failed request (RFC 9457, application/problem+json)."""
+
+    status: int
+    code: str  # stable: programs may branch on it
+    detail: str  # for people
+    request_id: Optional[str] = None
+    retry_after_s: Optional[float] = None
+    faults: Tuple[FieldFault, ...] = ()
+
+
+class Refused(PolicyError):
+    """The daemon answered with a problem instead of an action."""
+
+    def __init__(self, problem: Problem):
+        super().__init__(f"{problem.code} ({problem.status}): {problem.detail} [request {problem.request_id}]")
+        self.problem = problem
+
+    @property
+    def code(self) -> str:
+        """The stable name of the problem, such as 'unknown-unnorm-key'."""
+        return self.problem.code
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.problem.status
+
+    @property
+    def detail(self) -> str:
+        """What was wrong, what was expected, what to do."""
+        return self.problem.detail
+
+    @property
+    def request_id(self) -> Optional[str]:
+        """Under this id the daemon's log has the story."""
+        return self.problem.request_id
+
+    @property
+    def retry_after_s(self) -> Optional[float]:
+        """How long the daemon asks to wait; None where waiting does not help."""
+        return self.problem.retry_after_s
+
+
+class BadRequest(Refused):
+    """The body could not be read as what it claimed to be."""
+
+
+class TooLarge(Refused):
+    """A body or picture over one of the daemon's limits."""
+
+
+class Unprocessable(Refused):
+    """A well-formed request that this policy cannot serve."""
+
+
+class Overloaded(Refused):
+    """More frames wait than may wait."""
+
+
+class NotReady(Refused):
+    """The daemon is loading, warming up or stopping."""
+
+
+class DeadlineExceeded(Refused):
+    """The frame was too old when its turn came, so it was not computed."""
+
+
+class ServerFault(Refused):
+    """The daemon's own fault; its log has the story under the request's id."""
+
+
+_BY_CODE: Dict[str, Type[Refused]] = {"overloaded": Overloaded}
+_BY_STATUS: Dict[int, Type[Refused]] = {
+    400: BadRequest,
+    413: TooLarge,
+    422: Unprocessable,
+    503: NotReady,
+    504: DeadlineExceeded,
+}
+
+
+def refusal(problem: Problem) -> Refused:
+    """The exception for `problem`: by its code where that decides, else by its status."""
+    fallback = ServerFault if problem.status >= 500 else Refused
+    kind = _BY_CODE.get(problem.code) or _BY_STATUS.get(problem.status, fallback)
+    return kind(problem)

@@ -1,0 +1,136 @@
+"""Counts and times what the daemon does, for Prometheus.
+
+Knows no HTTP and no model. Labels are bounded: never a session, a robot or a client's words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from time import perf_counter
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+
+from stillframe.domain import PolicyInfo, StepReport
+from stillframe.errors import RequestError
+
+# Edges lie on control periods (100 Hz ... 1 Hz), so "in time at 10 Hz" is a bucket and not an estimate.
+LATENCY_BUCKETS_S = tuple(
+    ms / 1000
+    for ms in (1, 2, 4, 6, 8, 10, 15, 20, 25, 33, 40, 50, 67, 80, 100, 150, 200, 300, 500, 1000, 2500, 5000, 10_000)
+)
+PASSES_BUCKETS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 14, 28, 56)
+
+
+class Outcome(StrEnum):
+    """How a frame ended."""
+
+    ANSWERED = "answered"
+    LATE = "late"  # answered, but after its max_age_ms
+    REJECTED = "rejected"  # the client's to mend: 4xx
+    REFUSED = "refused"  # not now: 503
+    EXPIRED = "expired"  # too old: 504
+    FAILED = "failed"  # ours to mend: 500
+    ABANDONED = "abandoned"  # nobody waits for the answer any more
+
+
+@dataclass
+class FrameEnd:
+    """How a frame ends, as far as is known."""
+
+    outcome: Outcome = Outcome.ANSWERED
+
+
+class Metrics:
+    """The daemon's metrics in one registry, which belongs to the caller."""
+
+    def __init__(self, registry: CollectorRegistry):
+        self._registry = registry
+        self._frame_s = Histogram(
+            "stillframe_frame_duration_seconds",
+            "From a frame's arrival to its answer, by route and outcome.",
+            ["route", "outcome"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._stage_s = Histogram(
+            "stillframe_stage_duration_seconds",
+            "Time that answered frames spent in each stage of their walk.",
+            ["stage"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._passes = Histogram(
+            "stillframe_passes_per_action",
+            "Decoder passes until an action was complete.",
+            buckets=PASSES_BUCKETS,
+            registry=registry,
+        )
+        self._frames = Counter("stillframe_frames", "Frames by how they ended.", ["outcome"], registry=registry)
+        self._rejected = Counter(
+            "stillframe_rejected", "Frames answered with a problem, by its code.", ["code"], registry=registry
+        )
+        self._queue_depth = Gauge(
+            "stillframe_queue_depth", "Frames handed to the policy and not answered yet.", registry=registry
+        )
+        self._ready = Gauge("stillframe_ready", "1 while the daemon takes frames, else 0.", registry=registry)
+        self._build = Info(
+            "stillframe_build", "What runs here: version, model, family, dtype, device.", registry=registry
+        )
+        for outcome in Outcome:
+            self._frames.labels(outcome.value)  # so that every series starts at 0 and rates are right from the start
+
+    @contextmanager
+    def frame(self, route: str) -> Iterator[FrameEnd]:
+        """Time one frame; what it raises decides its outcome, else the caller does."""
+        started_s = perf_counter()
+        end = FrameEnd()
+        try:
+            yield end
+        except RequestError as error:
+            end.outcome = outcome_of(error.status)
+            self._rejected.labels(error.code).inc()
+            raise
+        except Exception:
+            end.outcome = Outcome.FAILED
+            self._rejected.labels("internal").inc()
+            raise
+        except BaseException:
+            end.outcome = Outcome.ABANDONED
+            raise
+        finally:
+            self._frames.labels(end.outcome.value).inc()
+            self._frame_s.labels(route, end.outcome.value).observe(perf_counter() - started_s)
+
+    def queued(self, future: Future[Any]) -> None:
+        """Count a frame as waiting until its future is done, however it ends."""
+        self._queue_depth.inc()
+        future.add_done_callback(lambda _: self._queue_depth.dec())
+
+    def stage(self, name: str, duration_ms: float) -> None:
+        """Record the time of a stage outside the engine."""
+        self._stage_s.labels(name).observe(duration_ms / 1000)
+
+    def step(self, report: StepReport) -> None:
+        """Record what the engine says that a frame cost."""
+        for name, duration_ms in report.stages_ms.items():
+            self.stage(name, duration_ms)
+        self._passes.observe(report.passes)
+
+    def exposition(self, *, version: str, ready: bool, info: PolicyInfo | None) -> bytes:
+        """Write everything in Prometheus' text format; `info` is None while nothing is loaded."""
+        self._ready.set(ready)
+        if info is not None:
+            model = {"model": info.name, "family": info.family, "dtype": info.dtype, "device": info.device}
+            self._build.info({"version": version, **model})
+        return generate_latest(self._registry)
+
+
+def outcome_of(status: int) -> Outcome:
+    """The outcome of a frame that was answered with a problem of HTTP `status`."""
+    named = {503: Outcome.REFUSED, 504: Outcome.EXPIRED}
+    return named.get(status, Outcome.FAILED if status >= 500 else Outcome.REJECTED)

@@ -1,0 +1,60 @@
+"""Takes a request's body off the wire, within its limits of bytes and time.
+
+Knows no JSON: bytes out. Nothing beyond the limit is ever kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import ClientDisconnect, Request
+
+from stillframe.errors import BadRequest, TooLarge
+from stillframe.web.limits import Limits
+
+
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """Read the whole body of a JSON request.
+
+    Raises TooLarge (body-too-large) from the announced length or as soon as the streamed bytes exceed it, BadRequest
+    (bad-codec) for another content type, BadRequest (body-timeout) when it trickles or breaks off.
+    """
+    _check_content(request)
+    _check_announced(request, limits.max_body_bytes)
+    try:
+        async with asyncio.timeout(limits.body_timeout_s):
+            return await _collect(request, limits.max_body_bytes)
+    except TimeoutError as error:
+        raise BadRequest("body-timeout", f"The body took over {limits.body_timeout_s:g} s to arrive.") from error
+    except ClientDisconnect as error:
+        raise BadRequest("body-timeout", "The connection closed before the body was complete.") from error
+
+
+def _check_content(request: Request) -> None:
+    """Let JSON pass, and bodies that do not say what they are: plain HTTP clients often do not."""
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise BadRequest("bad-codec", "The content type is not JSON; expected application/json.")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise BadRequest("bad-codec", "The body is compressed; send it as it is: pictures do not shrink twice.")
+
+
+def _check_announced(request: Request, max_bytes: int) -> None:
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdecimal():
+        raise BadRequest("bad-codec", "Content-Length is not a number of bytes.")
+    if len(announced) > 18 or int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+
+
+async def _collect(request: Request, max_bytes: int) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        if len(body) + len(part) > max_bytes:
+            raise _too_large(max_bytes)
+        body += part
+    return bytes(body)
+
+
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge("body-too-large", f"The body has more than {max_bytes} bytes; send JPEG or a smaller picture.")

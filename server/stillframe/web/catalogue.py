@@ -1,0 +1,75 @@
+"""The problems this daemon can answer with: code, status, and what they mean.
+
+Knows no request. Programs branch on the code; /problems/<code> and /openapi.json read this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from stillframe.errors import (
+    BadRequest,
+    DeadlineExceeded,
+    Internal,
+    NotReady,
+    Overloaded,
+    RequestError,
+    TooLarge,
+    Unprocessable,
+)
+from stillframe.web.problems import NoSuchRoute, WrongMethod
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kind of problem."""
+
+    kind: type[RequestError]  # whose status and title it has
+    meaning: str
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.kind.status
+
+    @property
+    def title(self) -> str:
+        """The short name that all problems of this kind share."""
+        return self.kind.title
+
+
+CATALOGUE: Mapping[str, Entry] = MappingProxyType(
+    {
+        "bad-json": Entry(BadRequest, "The body is not one JSON object."),
+        "bad-codec": Entry(BadRequest, "Base64, a json_numpy array or the content type is not what it claims to be."),
+        "missing-field": Entry(BadRequest, "A field that every frame needs is not there."),
+        "bad-field": Entry(BadRequest, "A field has the wrong type or lies outside its range."),
+        "body-timeout": Entry(BadRequest, "The body did not arrive in time, or the client went away."),
+        "not-found": Entry(NoSuchRoute, "Nothing is served at that path."),
+        "method-not-allowed": Entry(WrongMethod, "The path is served, but not by that method."),
+        "body-too-large": Entry(TooLarge, "The body has more bytes than the daemon accepts."),
+        "image-too-large": Entry(TooLarge, "A picture has more pixels, or a longer side, than the daemon accepts."),
+        "too-many-images": Entry(TooLarge, "A frame holds more pictures than the daemon accepts."),
+        "image-invalid": Entry(Unprocessable, "A picture cannot be read as RGB of a usable size."),
+        "unsupported-dtype": Entry(Unprocessable, "A raw picture is not an array of unsigned bytes."),
+        "unknown-camera": Entry(Unprocessable, "The policy has no camera of that name."),
+        "missing-camera": Entry(
+            Unprocessable, "The policy needs a picture from a camera that the frame does not hold."
+        ),
+        "unknown-unnorm-key": Entry(
+            Unprocessable, "The checkpoint has no such statistics, or has several and the frame names none."
+        ),
+        "instruction-empty": Entry(Unprocessable, "The instruction holds no words."),
+        "instruction-too-long": Entry(Unprocessable, "The instruction is longer than the daemon accepts."),
+        "non-finite-action": Entry(Internal, "The policy returned NaN or infinity; nothing was passed on."),
+        "internal": Entry(Internal, "The daemon's own fault; its log has the story under the request's id."),
+        "overloaded": Entry(Overloaded, "More frames wait than may wait; try again, or try another replica."),
+        "not-ready": Entry(NotReady, "The policy is loading or warming up."),
+        "draining": Entry(NotReady, "The daemon is stopping and takes no new frames."),
+        "deadline-exceeded": Entry(
+            DeadlineExceeded, "The frame was too old when its turn came, or no action came in time."
+        ),
+    }
+)

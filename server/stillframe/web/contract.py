@@ -1,0 +1,116 @@
+"""Says what a served policy expects and what its numbers mean: the reply of /v1/models.
+
+Knows no HTTP and no model; it writes a PolicyInfo down for people and programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel
+
+from stillframe.domain import PolicyInfo
+
+# The action's names and units are those of OpenVLA: a step of the hand in the frame of the robot's base.
+_UNITS = MappingProxyType({"dx": "m", "dy": "m", "dz": "m", "droll": "rad", "dpitch": "rad", "dyaw": "rad"})
+
+
+class ActionField(BaseModel):
+    """One number of an action."""
+
+    name: str
+    unit: str  # "m", "rad", or "1" for a number without one
+    meaning: str
+
+
+class ActionContract(BaseModel):
+    """What an action is."""
+
+    fields: list[ActionField]
+    frame: str
+    gripper: str
+    dtype: str
+    chunk_horizon: int
+
+
+class ObservationContract(BaseModel):
+    """What a frame has to hold."""
+
+    cameras: list[str]
+    image_size: tuple[int, int]  # height, width as the model sees them
+    image: str
+
+
+class NormStats(BaseModel):
+    """The range of each action number in one data set; only where mask is true was it scaled."""
+
+    q01: list[float]
+    q99: list[float]
+    mask: list[bool]
+
+
+class ModelCard(BaseModel):
+    """One served policy."""
+
+    name: str
+    family: str
+    parameters: int
+    dtype: str
+    device: str
+    observation: ObservationContract
+    action: ActionContract
+    norm_stats: dict[str, NormStats]
+    default_unnorm_key: str | None
+
+
+class ModelList(BaseModel):
+    """The served policies: one, for now."""
+
+    models: list[ModelCard]
+
+
+def model_card(info: PolicyInfo) -> ModelCard:
+    """Write down what `info` says."""
+    return ModelCard(
+        name=info.name,
+        family=info.family,
+        parameters=info.parameters,
+        dtype=info.dtype,
+        device=info.device,
+        observation=_observation(info),
+        action=_action(info),
+        norm_stats={key: _norm_stats(entry) for key, entry in info.norm_stats.items()},
+        default_unnorm_key=info.default_unnorm_key,
+    )
+
+
+def _observation(info: PolicyInfo) -> ObservationContract:
+    accepted = "uint8 RGB, channels last, of any size; the daemon resizes"
+    return ObservationContract(cameras=list(info.cameras), image_size=info.image_size, image=accepted)
+
+
+def _action(info: PolicyInfo) -> ActionContract:
+    return ActionContract(
+        fields=[_field(name, info.gripper) for name in info.action_names],
+        frame="robot base",
+        gripper=info.gripper,
+        dtype="float64",
+        chunk_horizon=info.chunk_horizon,
+    )
+
+
+def _field(name: str, gripper: str) -> ActionField:
+    if name == "gripper":
+        return ActionField(name=name, unit="1", meaning=gripper)
+    unit = _UNITS.get(name, "1")
+    kind = {"m": "step of the hand's position", "rad": "step of the hand's rotation"}.get(
+        unit, "as the data set has it"
+    )
+    return ActionField(name=name, unit=unit, meaning=kind)
+
+
+def _norm_stats(entry: Mapping[str, Any]) -> NormStats:
+    mask = entry.get("mask") or [True] * len(entry["q01"])
+    return NormStats(q01=list(entry["q01"]), q99=list(entry["q99"]), mask=[bool(part) for part in mask])

@@ -1,0 +1,27 @@
+"""How much one request may ask of the daemon.
+
+Knows no HTTP: plain figures, checked wherever the thing they bound is about to be allocated or awaited.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on one request; the defaults suit cameras of up to four megapixels."""
+
+    max_body_bytes: int = 16 * 2**20
+    body_timeout_s: float = 10.0  # from the request's head to the last byte of its body
+    max_json_parts: int = 10_000  # commas and brackets: a list of pixels is refused before it becomes objects
+    max_images: int = 8
+    max_image_pixels: int = 4_000_000  # per picture
+    min_image_side_px: int = 8
+    max_image_side_px: int = 4096
+    max_instruction_bytes: int = 2048  # as UTF-8
+    default_max_age_ms: float = 10_000.0  # of a frame that does not say how old it may get
+    longest_max_age_ms: float = 60_000.0
+    answer_timeout_s: float = 120.0  # from the end of a frame's age limit until the web floor stops waiting
+    decode_threads: int = 2
+    max_decodes_waiting: int = 32

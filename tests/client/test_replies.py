@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import httpx
+import numpy as np
+import pytest
+from stillframe_client import errors
+from stillframe_client.replies import read_action, read_model_info, read_server_timing
+from stillframe_client.wire import encode_array
+
+
+def problem(status, code, **members):
+    headers = {"X-Request-Id": "frame-1", "Retry-After": "2"}
+    return httpx.Response(status, json={"code": code, "detail": "So it is.", **members}, headers=headers, request=ASKED)
+
+
+ASKED = httpx.Request("POST", "http://robot.test/act")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "bad-json", errors.BadRequest),
+        (413, "image-too-large", errors.TooLarge),
+        (422, "unknown-unnorm-key", errors.Unprocessable),
+        (503, "overloaded", errors.Overloaded),
+        (503, "not-ready", errors.NotReady),
+        (503, "draining", errors.NotReady),
+        (504, "deadline-exceeded", errors.DeadlineExceeded),
+        (500, "non-finite-action", errors.ServerFault),
+        (500, "a-code-of-next-year", errors.ServerFault),
+        (404, "not-found", errors.Refused),
+    ],
+)
+def test_problems_become_exceptions(status, code, kind):
+    """Each problem is raised as its kind, with everything the daemon said."""
+    with pytest.raises(errors.Refused, match=code) as caught:
+        read_action(problem(status, code, errors=[{"pointer": "/image", "detail": "bad"}]))
+
+    assert type(caught.value) is kind
+    assert (caught.value.status, caught.value.code, caught.value.detail) == (status, code, "So it is.")
+    assert (caught.value.request_id, caught.value.retry_after_s) == ("frame-1", 2.0)
+    assert caught.value.problem.faults == (errors.FieldFault("/image", "bad"),)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        httpx.Response(200, json="error", request=ASKED),
+        httpx.Response(200, json={"oops": 1}, request=ASKED),
+        httpx.Response(200, json={"actions": [[1], [1, 2]]}, request=ASKED),
+        httpx.Response(200, json={"actions": [["a"]]}, request=ASKED),
+        httpx.Response(200, json={"actions": []}, request=ASKED),
+        httpx.Response(200, json={"actions": [[[1.0]]]}, request=ASKED),
+        httpx.Response(200, json=encode_array(np.array([np.nan] * 7)), request=ASKED),
+        httpx.Response(200, text="<html>", request=ASKED),
+        httpx.Response(502, text="<html>Bad Gateway</html>", request=ASKED),
+        httpx.Response(404, json={"detail": "Not Found"}, request=ASKED),
+        httpx.Response(307, json={}, request=ASKED),
+    ],
+)
+def test_what_is_no_answer(response):
+    """Another server's page, an error with status 200, ragged or non-finite actions: never an action."""
+    with pytest.raises(errors.BadReply):
+        read_action(response)
+
+
+def test_a_broken_array_is_a_wire_error():
+    """An array whose bytes do not fit its shape is refused like everywhere on the wire."""
+    broken = {**encode_array(np.zeros(7)), "shape": [8]}
+    with pytest.raises(errors.WireError):
+        read_action(httpx.Response(200, json=broken, request=ASKED))
+
+
+@pytest.mark.parametrize("document", [[], {}, {"models": []}, {"models": [{"name": "x"}]}, {"models": 3}])
+def test_models_of_another_server(document):
+    """A card that lacks what ours have is not guessed at."""
+    with pytest.raises(errors.BadReply, match="/v1/models"):
+        read_model_info(httpx.Response(200, json=document, request=ASKED))
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("", ({}, False)),
+        ("queue;dur=0.1, total;dur=9.5, late", ({"queue": 0.1, "total": 9.5}, True)),
+        ('cache;desc="hit", db;dur=x, total;dur=3', ({"total": 3.0}, False)),
+    ],
+)
+def test_server_timing(header, expected):
+    """Stage times and lateness are read; parts of other servers are skipped."""
+    assert read_server_timing(header) == expected

@@ -1,0 +1,180 @@
+"""Hold the image, the compose file and the provisioning to each other and to the files they name. Need no engine."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+Instruction = tuple[str, str]  # ("COPY", "configs configs")
+
+
+def instructions() -> list[Instruction]:
+    """Give the Dockerfile's instructions in order, continued lines joined, comments gone."""
+    lines = (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    kept = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return [(name.upper(), rest.strip()) for name, _, rest in (line.partition(" ") for line in kept)]
+
+
+def final_stage() -> dict[str, str]:
+    """Give the last value of each instruction of the stage that ships."""
+    everything = instructions()
+    start = max(i for i, (name, _) in enumerate(everything) if name == "FROM")
+    return dict(everything[start:])
+
+
+def copied_from_context() -> list[str]:
+    """Give what the image takes out of the repository, as paths from its root."""
+    copies = [rest for name, rest in instructions() if name == "COPY" and not rest.startswith("--from")]
+    return [source for rest in copies for source in rest.split()[:-1]]
+
+
+def compose() -> dict[str, Any]:
+    """Read docker-compose.yml with its anchors merged."""
+    read: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return read
+
+
+def services() -> list[tuple[str, dict[str, Any]]]:
+    """Give each service of the compose file with its name."""
+    return list(compose()["services"].items())
+
+
+def mounts() -> Iterator[tuple[str, str]]:
+    """Give (source, target in the container) of each volume of each service."""
+    for _, service in services():
+        for volume in service.get("volumes", []):
+            source, target = volume.split(":")[:2]
+            yield source, target
+
+
+def on_host(path: str) -> Path:
+    """Find which file of the repository a path inside the Grafana container is."""
+    inside = PurePosixPath(path)
+    source, target = next(m for m in mounts() if m[0].startswith("./") and inside.is_relative_to(m[1]))
+    return ROOT / source / inside.relative_to(target)
+
+
+@pytest.mark.parametrize("source", copied_from_context())
+def test_copied_files_exist(source: str) -> None:
+    """Whatever the image copies is in the repository, and .dockerignore lets it through."""
+    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+
+    assert (ROOT / source).exists()
+    assert any(PurePosixPath(source).is_relative_to(entry) for entry in allowed)
+
+
+def test_image_runs_as_nobody_in_particular() -> None:
+    """The shipped stage ends with a numeric user that is not root, so that runAsNonRoot can be checked."""
+    uid, gid = final_stage()["USER"].split(":")
+
+    assert int(uid) > 0
+    assert int(gid) > 0
+
+
+def test_image_starts_our_command_without_a_shell() -> None:
+    """Entry point and command are lists (a shell would swallow SIGTERM), and name a script that the wheel installs."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+
+    assert json.loads(final_stage()["ENTRYPOINT"])[0] in scripts
+    assert json.loads(final_stage()["CMD"])[0] == "serve"
+    assert final_stage()["STOPSIGNAL"] == "SIGTERM"
+
+
+def test_health_is_readiness() -> None:
+    """The health check asks /readyz, in valid Python, on the port that the image exposes."""
+    program = json.loads(re.sub(r".*CMD ", "", final_stage()["HEALTHCHECK"]))[-1]
+    ast.parse(program)
+
+    assert f":{final_stage()['EXPOSE']}/readyz" in program
+
+
+@pytest.mark.parametrize("command", [json.loads(final_stage()["CMD"]), compose()["services"]["stillframe"]["command"]])
+def test_served_config_is_in_the_image(command: list[str]) -> None:
+    """What the container serves, config and checkpoint, is copied into it."""
+    config = next(word for word in command if word.endswith(".yaml"))
+    checkpoint = yaml.safe_load((ROOT / config).read_text())["checkpoint"]
+
+    for path in (config, checkpoint):
+        assert any(PurePosixPath(path).is_relative_to(source) for source in copied_from_context())
+
+
+@pytest.mark.parametrize(("name", "service"), services())
+def test_services_are_hardened(name: str, service: dict[str, Any]) -> None:
+    """Each service has a read-only root, a scratch /tmp, no capabilities and no way to gain any."""
+    assert service["read_only"] is True, name
+    assert service["tmpfs"] == ["/tmp"]  # noqa: S108 (the container's)
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+
+
+@pytest.mark.parametrize(("name", "service"), services())
+def test_ports_are_published_on_loopback_only(name: str, service: dict[str, Any]) -> None:
+    """Nothing is reachable from another machine."""
+    assert service["ports"], name
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+@pytest.mark.parametrize(("name", "service"), services())
+def test_images_are_pinned(name: str, service: dict[str, Any]) -> None:
+    """An image that is not built here carries a full version; every service comes up without a profile."""
+    assert "build" in service or re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", service["image"]), name
+    assert "profiles" not in service
+
+
+def test_mounts_exist() -> None:
+    """A bind mount names something in the repository (Docker would make a folder of a typo); a volume is declared."""
+    for source, _ in mounts():
+        assert (ROOT / source).exists() if source.startswith("./") else source in compose()["volumes"]
+
+
+def test_prometheus_scrapes_the_daemon() -> None:
+    """The scrape target is the daemon's service on the port that it listens on."""
+    config = yaml.safe_load((ROOT / "docker/prometheus.yml").read_text())
+    targets = [t for job in config["scrape_configs"] for group in job["static_configs"] for t in group["targets"]]
+
+    assert targets == [f"stillframe:{final_stage()['EXPOSE']}"]
+
+
+def test_grafana_reads_prometheus() -> None:
+    """The data source points at the Prometheus service and knows its scrape interval, which $__rate_interval needs."""
+    source = yaml.safe_load(on_host("/etc/grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"][
+        0
+    ]
+    scrape = yaml.safe_load((ROOT / "docker/prometheus.yml").read_text())["global"]["scrape_interval"]
+
+    assert re.fullmatch(r"http://(\w+):\d+", source["url"])[1] in compose()["services"]  # type: ignore[index]
+    assert source["jsonData"]["timeInterval"] == scrape
+
+
+def test_grafana_finds_the_dashboard() -> None:
+    """The folder that is provisioned and the page that Grafana opens with are both mounted, and hold the dashboard."""
+    provider = yaml.safe_load(on_host("/etc/grafana/provisioning/dashboards/stillframe.yml").read_text())["providers"][
+        0
+    ]
+    home = compose()["services"]["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+
+    assert on_host(home).parent == on_host(provider["options"]["path"])
+    assert json.loads(on_host(home).read_text())["uid"] == "stillframe"
+
+
+def test_constraints_pin_every_requirement() -> None:
+    """Each requirement of the project and of its build has one exact version, without a build suffix."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    lists = [project["build-system"]["requires"], project["project"]["dependencies"]]
+    lists += project["project"]["optional-dependencies"].values()
+    named = {re.split(r"[\[<>=!~ ]", requirement)[0] for requirements in lists for requirement in requirements}
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    pins = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
+
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    assert {name.lower().replace("_", "-") for name in named} - {"stillframe"} <= pins

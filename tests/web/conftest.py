@@ -1,0 +1,169 @@
+"""A whole web floor in this process, over a policy that echoes what it saw. Knows no socket and no torch."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import httpx
+import numpy as np
+import PIL.Image
+import pytest
+from prometheus_client import CollectorRegistry
+from stillframe.domain import ActionChunk, Observation, PolicyInfo, Step, StepReport
+from stillframe.metrics import Metrics
+from stillframe.web.app import create_app
+from stillframe.web.lifecycle import Lifecycle
+from stillframe.web.limits import Limits
+from stillframe_client.wire import encode_array
+
+STATS = {"q01": [-0.05] * 6 + [0.0], "q99": [0.05] * 6 + [1.0], "mask": [True] * 6 + [False]}
+INFO = PolicyInfo(
+    name="echo",
+    family="openvla",
+    parameters=7,
+    dtype="float32",
+    device="cpu",
+    cameras=("front",),
+    image_size=(224, 224),
+    action_names=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),
+    gripper="1 = open, 0 = closed",
+    chunk_horizon=1,
+    norm_stats={"jaco": STATS, "bridge_orig": STATS},
+    default_unnorm_key="jaco",
+)
+
+
+@dataclass
+class EchoPolicy:
+    """Answers with (height, width, r, g, b of the first pixel, letters of the instruction, pictures)."""
+
+    info: PolicyInfo = INFO
+    ready: bool = True
+    error: Exception | None = None
+    actions: np.ndarray | None = None  # in place of the echo
+    seen: list[Observation] = field(default_factory=list)
+    ages_ms: list[float] = field(default_factory=list)
+    started: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+
+    def __post_init__(self) -> None:
+        self.go_on.set()
+
+    def submit(self, observation: Observation, max_age_ms: float) -> Future[Step]:
+        """Answer on another thread, in order."""
+        self.ages_ms.append(max_age_ms)
+        return self.thread.submit(self.step, observation)
+
+    def step(self, observation: Observation) -> Step:
+        """Wait for `go_on`, then fail with `error` or answer."""
+        self.seen.append(observation)
+        self.started.set()
+        self.go_on.wait(20)
+        if self.error is not None:
+            raise self.error
+        actions = self.echo(observation) if self.actions is None else self.actions
+        chunk = ActionChunk(actions, observation.unnorm_key or "jaco")
+        return Step(chunk, StepReport({"queue": 0.5, "prefill": 2.0}, passes=2))
+
+    def echo(self, observation: Observation) -> np.ndarray:
+        """An action that tells what was seen, [1, 7]."""
+        first = next(iter(observation.images.values()))
+        words = len(observation.instruction)
+        return np.array([[*first.shape[:2], *first[0, 0], words, len(observation.images)]], np.float64)
+
+    def close(self) -> None:
+        """Let whatever waits go on, and wait for it."""
+        self.go_on.set()
+        self.thread.shutdown()
+
+
+@dataclass(repr=False)
+class Desk:
+    """The app and all that it was given."""
+
+    policy: EchoPolicy
+    limits: Limits = Limits()  # noqa: RUF009 -- frozen
+    loaded: bool = True
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+    def __post_init__(self) -> None:
+        self.lifecycle = Lifecycle(self.policy if self.loaded else None)
+        self.app = create_app(
+            self.lifecycle, limits=self.limits, metrics=Metrics(self.registry), log=logging.getLogger("web-test")
+        )
+
+    def __repr__(self) -> str:
+        return f"Desk({self.policy.info.name})"  # short: hypothesis prints it for every example
+
+    def client(self) -> httpx.AsyncClient:
+        """An asynchronous client of the app, for tests with several requests at once."""
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://desk")
+
+    def ask(self, method: str, path: str, **request: object) -> httpx.Response:
+        """One request, answered."""
+
+        async def once() -> httpx.Response:
+            async with self.client() as client:
+                return await client.request(method, path, **request)
+
+        return asyncio.run(once())
+
+    def act(self, fields: object) -> httpx.Response:
+        """One posted frame, answered."""
+        return self.ask("POST", "/act", json=fields)
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        """One series of /metrics."""
+        return self.registry.get_sample_value(name, labels)
+
+
+@pytest.fixture(scope="session")
+def new_desk() -> Iterator[Callable[..., Desk]]:
+    """Make desks: `new_desk(limits, loaded=False, info=...)`."""
+    made: list[Desk] = []
+
+    def make(limits: Limits | None = None, *, loaded: bool = True, **policy: object) -> Desk:
+        made.append(Desk(EchoPolicy(**policy), limits or Limits(), loaded))
+        return made[-1]
+
+    yield make
+    for desk in made:
+        desk.policy.close()
+
+
+@pytest.fixture
+def desk(new_desk: Callable[..., Desk]) -> Desk:
+    """A ready daemon's web floor with the default limits."""
+    return new_desk()
+
+
+@pytest.fixture(scope="session")
+def picture() -> np.ndarray:
+    """A picture [12, 16, 3] without two equal pixels."""
+    return np.arange(12 * 16 * 3, dtype=np.uint16).astype(np.uint8).reshape(12, 16, 3)
+
+
+@pytest.fixture(scope="session")
+def encoded(picture: np.ndarray) -> Callable[..., str]:
+    """Write a picture as base64: `encoded("PNG")`, `encoded("JPEG", quality=90)`, `encoded("PNG", mode="L")`."""
+
+    def encode(format: str, pixels: np.ndarray | None = None, mode: str = "RGB", **options: object) -> str:  # noqa: A002 -- Pillow's word
+        sink = io.BytesIO()
+        PIL.Image.fromarray(picture if pixels is None else pixels).convert(mode).save(sink, format, **options)
+        return base64.b64encode(sink.getvalue()).decode()
+
+    return encode
+
+
+@pytest.fixture
+def frame(picture: np.ndarray) -> dict[str, object]:
+    """A frame in OpenVLA's dialect, to be spoilt by the test."""
+    return {"image": encode_array(picture), "instruction": "pick up the red cube", "unnorm_key": "jaco"}

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+from stillframe.errors import NotReady, Overloaded
+from stillframe.web import frames
+from stillframe.web.act import outcome
+from stillframe.web.limits import Limits
+
+
+async def until(condition):
+    """Wait, within reason, for something that another thread does."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def test_the_event_loop_stays_free(desk, frame):
+    """While the policy computes, the daemon answers others."""
+    desk.policy.go_on.clear()
+
+    async def both():
+        async with desk.client() as client:
+            waiting = asyncio.create_task(client.post("/act", json=frame))
+            await until(desk.policy.started.is_set)
+            alive = await client.get("/livez")
+            answered_first = not waiting.done()
+            desk.policy.go_on.set()
+            return alive, answered_first, await waiting
+
+    alive, answered_first, acted = asyncio.run(both())
+
+    assert (alive.status_code, acted.status_code) == (200, 200)
+    assert answered_first
+
+
+def test_the_event_loop_does_not_decode(desk, frame, monkeypatch):
+    """Parsing and decoding happen on other threads than the event loop's."""
+    threads = []
+    read = frames.read_picture
+
+    def spy(*args):
+        threads.append(threading.current_thread().name)
+        return read(*args)
+
+    monkeypatch.setattr(frames, "read_picture", spy)
+
+    assert desk.act(frame).status_code == 200
+    assert [name.startswith("unpack") for name in threads] == [True]
+
+
+def test_an_action_that_does_not_come(new_desk, frame):
+    """The web floor stops waiting at the frame's age limit plus its own patience, and the gauge returns to 0."""
+    desk = new_desk(Limits(answer_timeout_s=0.05))
+    desk.policy.go_on.clear()
+    reply = desk.act({**frame, "max_age_ms": 500})
+    waiting = desk.sample("stillframe_queue_depth")
+    desk.policy.close()
+
+    assert (reply.status_code, reply.json()["code"]) == (504, "deadline-exceeded")
+    assert waiting == 1
+    assert desk.sample("stillframe_queue_depth") == 0
+    assert desk.sample("stillframe_frames_total", outcome="expired") == 1
+
+
+def test_age_counts_from_the_arrival(desk, frame):
+    """The policy is told what is left of the frame's time, not what it had."""
+    desk.act({**frame, "max_age_ms": 5000})
+
+    assert 0 < desk.policy.ages_ms[0] < 5000
+
+
+def test_a_frame_that_arrives_too_old(new_desk, frame):
+    """A frame whose time went by while it was read never reaches the policy."""
+    desk = new_desk()
+    body = json.dumps({**frame, "max_age_ms": 5}).encode()
+
+    async def slowly():
+        yield body[:-1]
+        await asyncio.sleep(0.02)
+        yield body[-1:]
+
+    reply = desk.ask("POST", "/act", content=slowly())
+
+    assert (reply.status_code, reply.json()["code"]) == (504, "deadline-exceeded")
+    assert desk.policy.seen == []
+
+
+def test_a_late_action_is_marked(desk, frame):
+    """An answer after the frame's age limit is given, and says that it is late."""
+    step = desk.policy.step
+
+    def dawdle(observation):
+        time.sleep(desk.policy.ages_ms[0] / 1000 + 0.02)
+        return step(observation)
+
+    desk.policy.step = dawdle
+    reply = desk.act({**frame, "max_age_ms": 600})
+
+    assert reply.status_code == 200
+    assert reply.headers["server-timing"].endswith(", late")
+    assert desk.sample("stillframe_frames_total", outcome="late") == 1
+
+
+def test_server_timing_lists_the_walk(desk, frame):
+    """The header names the stages in their order, ends with the total, and is not late."""
+    parts = desk.act(frame).headers["server-timing"].split(", ")
+
+    assert [part.split(";")[0] for part in parts] == ["receive", "unpack", "queue", "prefill", "total"]
+    assert "queue;dur=0.5" in parts
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_poisoned_action(desk, frame, poison):
+    """NaN or infinity is our failure, never an action."""
+    desk.policy.actions = np.array([[0, 0, 0, 0, 0, 0, poison]])
+    reply = desk.act(frame)
+
+    assert (reply.status_code, reply.json()["code"]) == (500, "non-finite-action")
+
+
+def test_a_full_queue(desk, frame):
+    """What `submit` itself refuses is answered, and nothing is left counted as waiting."""
+    desk.policy.submit = lambda *_: (_ for _ in ()).throw(Overloaded("overloaded", "Full.", retry_after_s=1))
+    reply = desk.act(frame)
+
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+    assert desk.sample("stillframe_queue_depth") == 0
+
+
+def test_a_dropped_frame_is_told_that_the_daemon_stops():
+    """A policy that cancels a waiting frame leaves no request without an answer."""
+    dropped: Future = Future()
+    dropped.cancel()
+
+    with pytest.raises(NotReady) as caught:
+        asyncio.run(outcome(dropped, 1.0))
+    assert caught.value.code == "draining"
+
+
+def test_a_cancelled_request_stays_cancelled():
+    """When the server gives up on a request, that is not taken for a drain, and the frame is withdrawn."""
+    waiting: Future = Future()
+
+    async def give_up():
+        task = asyncio.create_task(outcome(waiting, 20.0))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(give_up())
+    assert waiting.cancelled()
+
+
+def test_frames_are_refused_while_there_is_no_policy(desk, frame):
+    """Before the policy is there, warming, and draining: 503 with Retry-After, and the body is not read."""
+    desk.policy.ready = False
+    warming = desk.act(frame)
+    desk.lifecycle.drain()
+    draining = desk.act(frame)
+
+    assert (warming.status_code, warming.json()["code"]) == (503, "not-ready")
+    assert (draining.status_code, draining.json()["code"]) == (503, "draining")
+    assert draining.headers["retry-after"] == "10"
+    assert desk.policy.seen == []

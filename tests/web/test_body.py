@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from stillframe.web.limits import Limits
+
+SMALL = Limits(max_body_bytes=10_000, body_timeout_s=0.05)
+
+
+def code_of(reply):
+    return reply.status_code, reply.json()["code"]
+
+
+def test_a_body_announced_too_long(new_desk):
+    """Content-Length over the limit is refused, and the policy never hears of it."""
+    desk = new_desk(SMALL)
+    reply = desk.ask("POST", "/act", content=b" " * 10_001)
+
+    assert code_of(reply) == (413, "body-too-large")
+    assert desk.policy.seen == []
+
+
+def test_a_body_that_does_not_say_how_long(new_desk):
+    """A chunked body is cut off at the limit: the rest is not even asked for."""
+    desk = new_desk(SMALL)
+    sent = []
+
+    async def parts():
+        for number in range(1000):
+            sent.append(number)
+            yield b" " * 1000
+
+    reply = desk.ask("POST", "/act", content=parts())
+
+    assert code_of(reply) == (413, "body-too-large")
+    assert len(sent) == 11
+
+
+def test_a_body_at_the_limit_is_read(new_desk, frame):
+    """Exactly as many bytes as are allowed pass, announced or streamed."""
+    body = json.dumps(frame).encode()
+    desk = new_desk(Limits(max_body_bytes=len(body)))
+
+    async def parts():
+        yield body[:100]
+        yield body[100:]
+
+    assert desk.ask("POST", "/act", content=body).status_code == 200
+    assert desk.ask("POST", "/act", content=parts()).status_code == 200
+
+
+def test_a_body_that_trickles(new_desk):
+    """A client that stops sending is told so instead of being waited for."""
+    desk = new_desk(SMALL)
+
+    async def parts():
+        yield b"{"
+        await asyncio.Event().wait()
+
+    assert code_of(desk.ask("POST", "/act", content=parts())) == (400, "body-timeout")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "image/jpeg"},
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Encoding": "gzip"},
+        {"Content-Length": "-1"},
+        {"Content-Length": "many"},
+    ],
+)
+def test_bodies_that_are_something_else(desk, headers):
+    """A body that says it is not plain JSON is refused unread."""
+    assert code_of(desk.ask("POST", "/act", content=b"{}", headers=headers)) == (400, "bad-codec")
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.x+json"])
+def test_json_by_its_other_names(desk, frame, kind):
+    """Parameters, capitals and +json types are JSON too."""
+    reply = desk.ask("POST", "/act", content=json.dumps(frame).encode(), headers={"Content-Type": kind})
+
+    assert reply.status_code == 200

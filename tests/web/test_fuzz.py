@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import base64
+import copy
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stillframe.web.catalogue import CATALOGUE
+from stillframe_client.wire import encode_array
+
+EXAMPLES = settings(max_examples=120, deadline=None, derandomize=True)
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+FIELDS = st.sampled_from(["image", "images", "instruction", "unnorm_key", "max_age_ms", "encoded", "other"])
+
+
+@pytest.fixture(scope="module")
+def fuzzed(new_desk):
+    """One daemon for all examples: what one leaves behind, the next would meet."""
+    return new_desk()
+
+
+def assert_sane(reply):
+    """Hold that a reply is an action, or a client's problem from the catalogue."""
+    if reply.status_code == 200:
+        return
+    code = reply.json()["code"]
+    assert reply.status_code < 500 or code == "deadline-exceeded", reply.text  # for a max_age_ms of next to nothing
+    assert CATALOGUE[code].status == reply.status_code
+    assert "Traceback" not in reply.text
+
+
+@EXAMPLES
+@given(body=st.binary(max_size=300))
+def test_any_bytes(fuzzed, body):
+    """Bytes that are no frame are never an action and never our fault."""
+    reply = fuzzed.ask("POST", "/act", content=body)
+
+    assert_sane(reply)
+    assert reply.status_code != 200
+
+
+@EXAMPLES
+@given(fields=st.dictionaries(FIELDS, VALUES, max_size=5))
+def test_any_fields(fuzzed, fields):
+    """An object with our field names and any values is never an action: none of them is a picture."""
+    reply = fuzzed.act(fields)
+
+    assert_sane(reply)
+    assert reply.status_code != 200
+
+
+@EXAMPLES
+@given(key=st.sampled_from(["__numpy__", "dtype", "shape"]), value=VALUES)
+def test_any_array(fuzzed, picture, key, value):
+    """A raw picture with one part replaced is never an action."""
+    reply = fuzzed.act({"image": {**encode_array(picture), key: value}, "instruction": "go"})
+
+    assert_sane(reply)
+    assert reply.status_code != 200
+
+
+@EXAMPLES
+@given(field=FIELDS, value=VALUES)
+def test_one_field_replaced(fuzzed, picture, field, value):
+    """A good frame with one field replaced is answered with an action or with the client's problem."""
+    frame = copy.deepcopy({"image": encode_array(picture), "instruction": "go", "unnorm_key": "jaco"})
+
+    assert_sane(fuzzed.act({**frame, field: value}))
+
+
+@EXAMPLES
+@given(kind=st.sampled_from(["JPEG", "PNG"]), at=st.integers(0, 10_000), byte=st.integers(0, 255), cut=st.booleans())
+def test_any_damage_to_a_picture(fuzzed, encoded, kind, at, byte, cut):
+    """A JPEG or PNG with a byte changed or its end cut off never becomes our fault."""
+    data = bytearray(base64.b64decode(encoded(kind)))
+    at %= len(data)
+    data = data[:at] if cut else data[:at] + bytes([byte]) + data[at + 1 :]
+
+    assert_sane(fuzzed.act({"image": base64.b64encode(data).decode(), "instruction": "go"}))

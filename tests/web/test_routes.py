@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from stillframe.web.catalogue import CATALOGUE
+from stillframe.web.lifecycle import Lifecycle
+
+
+def test_readiness_follows_the_daemon(new_desk):
+    """/readyz goes loading, warming, ready, draining; /livez is 200 throughout."""
+    desk = new_desk(loaded=False)
+    policy = desk.policy
+    seen = [desk.ask("GET", "/readyz")]
+    policy.ready = False
+    desk.lifecycle.serve(policy)
+    seen.append(desk.ask("GET", "/readyz"))
+    policy.ready = True
+    seen.append(desk.ask("GET", "/readyz"))
+    desk.lifecycle.drain()
+    seen.append(desk.ask("GET", "/readyz"))
+
+    assert [reply.status_code for reply in seen] == [503, 503, 200, 503]
+    assert [reply.json()["state"] for reply in seen] == ["loading", "warming", "ready", "draining"]
+    assert ["retry-after" in reply.headers for reply in seen] == [True, True, False, True]
+    assert desk.ask("GET", "/livez").status_code == 200
+
+
+def test_healthz_speaks_openpi(desk):
+    """/healthz is the text OK when ready, a problem when not."""
+    ready = desk.ask("GET", "/healthz")
+    desk.lifecycle.drain()
+    draining = desk.ask("GET", "/healthz")
+
+    assert (ready.status_code, ready.text) == (200, "OK\n")
+    assert (draining.status_code, draining.json()["code"]) == (503, "draining")
+
+
+def test_a_new_lifecycle_is_loading():
+    """Nothing is served before a policy is handed over."""
+    assert Lifecycle().state == "loading"
+
+
+def test_models_say_what_the_numbers_mean(desk):
+    """The card holds the observation and action contracts and the statistics."""
+    (card,) = desk.ask("GET", "/v1/models").json()["models"]
+    action = card["action"]
+
+    assert (card["name"], card["family"], card["dtype"], card["parameters"]) == ("echo", "openvla", "float32", 7)
+    assert card["observation"]["cameras"] == ["front"]
+    assert card["observation"]["image_size"] == [224, 224]
+    assert [field["unit"] for field in action["fields"]] == ["m"] * 3 + ["rad"] * 3 + ["1"]
+    assert action["fields"][6]["meaning"] == action["gripper"] == "1 = open, 0 = closed"
+    assert action["frame"] == "robot base"
+    assert list(card["norm_stats"]) == ["jaco", "bridge_orig"]
+    assert card["norm_stats"]["jaco"]["mask"] == [True] * 6 + [False]
+    assert card["default_unnorm_key"] == "jaco"
+
+
+def test_models_wait_for_the_policy(new_desk):
+    """While the policy loads there is nothing to describe; once it warms up there is."""
+    desk = new_desk(loaded=False, ready=False)
+    loading = desk.ask("GET", "/v1/models")
+    desk.lifecycle.serve(desk.policy)
+    warming = desk.ask("GET", "/v1/models")
+
+    assert (loading.status_code, loading.json()["code"]) == (503, "not-ready")
+    assert warming.status_code == 200
+
+
+@pytest.fixture
+def document(desk):
+    """The OpenAPI document."""
+    return desk.ask("GET", "/openapi.json").json()
+
+
+def test_every_reference_of_the_description_leads_somewhere(document):
+    """Each $ref names a schema that is there."""
+    text = json.dumps(document)
+    names = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
+
+    assert names
+    assert names <= set(document["components"]["schemas"])
+
+
+def test_the_examples_work(desk, document):
+    """Each example frame of the description is answered with an action, in the kind of reply that is described."""
+    operation = document["paths"]["/act"]["post"]
+    requests = operation["requestBody"]["content"]["application/json"]["examples"]
+    replies = {name: desk.act(example["value"]) for name, example in requests.items()}
+
+    assert {name: reply.status_code for name, reply in replies.items()} == dict.fromkeys(requests, 200)
+    assert list(replies["openvla"].json()) == ["__numpy__", "dtype", "shape"]
+    assert isinstance(replies["double-encoded"].json(), str)
+    assert replies["png"].json()["actions"][0][:2] == [8.0, 8.0]
+
+
+def test_every_problem_is_described(document):
+    """/act describes each code that a frame can be answered with, under its status."""
+    responses = document["paths"]["/act"]["post"]["responses"]
+    described = {
+        (int(status), code)
+        for status, response in responses.items()
+        if status != "200"
+        for code in response["content"]["application/problem+json"]["examples"]
+    }
+
+    assert described == {
+        (entry.status, code) for code, entry in CATALOGUE.items() if code not in ("not-found", "method-not-allowed")
+    }
