@@ -77,7 +77,9 @@ class Policy(Protocol):
     """All that the web floor knows of the engine. Thread-safe."""
 
     @property
-    def info(self) -> PolicyInfo: ...
+    def info(self) -> PolicyInfo:
+        """The contract; constant."""
+        ...
 
     @property
     def ready(self) -> bool:
