@@ -76,6 +76,9 @@ class Statistics:
                 "the checkpoint has no action statistics; put a dataset_statistics.json beside its weights"
             )
         self.scales = {key: _scale(key, entry) for key, entry in norm_stats.items()}
+        lengths = {key: len(scale.q01) for key, scale in self.scales.items()}
+        if len(set(lengths.values())) > 1:
+            raise CheckpointError(f"statistics differ in the length of an action: {lengths}; expected one length")
 
     @property
     def default_key(self) -> str | None:

@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, *, grouped: bool = False) -> Tensor:
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, *, grouped: bool = False
+) -> Tensor:
     """Mix values: [..., heads, rows, head_dim] with or without a batch dimension -> the queries' shape.
 
     `mask` [rows, keys] is True where a row may look. `grouped`: fewer key than query heads.
@@ -23,8 +25,10 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = 
 
 
 def _by_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """The same by plain products. For training on a CPU: torch 2.13's fused kernel has a backward pass in bf16 that is
-    3 to 5 times slower than this (16 x 2 heads x 261 x 32: 32 against 12 ms forward and backward, one thread).
+    """Mix the same by plain products, for training on a CPU.
+
+    torch 2.13's fused kernel has a backward pass in bf16 that is 3 to 5 times slower than this
+    (16 x 2 heads x 261 x 32: 32 against 12 ms forward and backward, one thread).
     """
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
     if mask is not None:

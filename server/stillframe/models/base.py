@@ -40,16 +40,24 @@ class PolicyModel(Protocol):
     """One family's checkpoint, loaded. Called by the engine's thread alone, under inference_mode."""
 
     @property
-    def info(self) -> PolicyInfo: ...
+    def info(self) -> PolicyInfo:
+        """What it is and what its numbers mean."""
+        ...
 
     @property
-    def decoder(self) -> Decoder: ...
+    def decoder(self) -> Decoder:
+        """The language model, whose keys and values are cached."""
+        ...
 
     @property
-    def dtype(self) -> torch.dtype: ...
+    def dtype(self) -> torch.dtype:
+        """What the weights are stored and multiplied in."""
+        ...
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        ...
 
     def prepare(self, observation: Observation) -> Prepared:
         """Resize, normalise, tokenise. Raises Unprocessable for what this checkpoint cannot serve."""

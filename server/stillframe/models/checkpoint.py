@@ -58,8 +58,9 @@ class CheckpointFolder:
             weight_map = self.json(INDEX_NAME).get("weight_map")
             if not isinstance(weight_map, dict):
                 raise CheckpointError(f"{self.path / INDEX_NAME} lacks `weight_map`")
-            shards = {shard: self.file(_plain_name(shard)) for shard in set(weight_map.values())}
-            return {name: shards[shard] for name, shard in weight_map.items()}
+            named = {name: _plain_name(shard) for name, shard in weight_map.items()}
+            shards = {shard: self.file(shard) for shard in set(named.values())}
+            return {name: shards[shard] for name, shard in named.items()}
         single = self.file(SINGLE_NAME)
         with _opened(single) as tensors:
             return dict.fromkeys(tensors.keys(), single)
@@ -119,9 +120,9 @@ def _opened(file: Path) -> Any:
         raise CheckpointError(f"{file} is not a readable safetensors file ({error})") from error
 
 
-def _plain_name(name: str) -> str:
+def _plain_name(name: object) -> str:
     """A shard's name from the index, which must not lead out of the folder."""
-    if Path(name).name != name:
+    if not isinstance(name, str) or Path(name).name != name:
         raise CheckpointError(f"{INDEX_NAME} names the shard {name!r}; expected a plain file name")
     return name
 

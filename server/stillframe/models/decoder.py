@@ -116,7 +116,7 @@ class Attention(nn.Module):
 
     def _heads(self, rows: Tensor) -> Tensor:
         """[..., rows, width] -> [..., heads, rows, head_dim]."""
-        return rows.unflatten(-1, (-1, self.head_dim)).transpose(-3, -2)
+        return rows.view(*rows.shape[:-1], -1, self.head_dim).transpose(-3, -2)
 
 
 class SwiGLU(nn.Module):
@@ -166,7 +166,7 @@ class LlamaModel(nn.Module):
     def forward(
         self, rows: Tensor, positions: Tensor, kv: KeyValues, mask: Tensor | None, tap: Tap | None = None
     ) -> Tensor:
-        """Run every layer over embedded rows [..., rows, width] at absolute `positions` [rows]; normed hidden rows out."""
+        """Run every layer over embedded rows [..., rows, width] at `positions` [rows] -> normed hidden rows."""
         rotary = Rotary.at(positions, self.config, rows.dtype)
         for index, layer in enumerate(self.layers):
             rows = layer(rows, index, positions, rotary, kv, mask)
@@ -197,7 +197,7 @@ class Decoder(nn.Module):
 
 
 def causal_mask(positions: Tensor, keys: int) -> Tensor | None:
-    """[rows, keys], True where the key is not later than the row; None when every row may see every key."""
-    if len(positions) == 1:
-        return None  # a lone newest row: nothing written is later
+    """[rows, keys], True where the key is not later than the row; None for a lone row that may see every key."""
+    if len(positions) == 1 and int(positions[0]) == keys - 1:
+        return None
     return torch.arange(keys, device=positions.device)[None, :] <= positions[:, None]

@@ -36,6 +36,8 @@ SUPPORTED = {
     "use_fused_vision_backbone": True,
     "vision_backbone_id": "dinosiglip-vit-so-224px",
 }
+# Of text_config, where it says so at all: what a plain Llama is.
+SUPPORTED_TEXT = {"model_type": "llama", "hidden_act": "silu", "rope_scaling": None}
 # The towers' last block, final norm and attention pool are stored but feed nothing.
 NEVER_READ = ("vision_backbone.fused_featurizer.attn_pool.",)
 
@@ -55,8 +57,7 @@ class OpenVLAConfig:
         for key, value in SUPPORTED.items():
             if config.get(key) != value:
                 raise CheckpointError(f"config.json: {key} is {config.get(key)!r}; only {value!r} is supported")
-        text = _require(config, "text_config", dict)
-        decoder = DecoderConfig(**{f.name: text[f.name] for f in dataclasses.fields(DecoderConfig) if f.name in text})
+        decoder = _decoder_config(_require(config, "text_config", dict))
         padding = _require(config, "pad_to_multiple_of", int)
         bins = ActionBins(decoder.vocab_size - padding, _require(config, "n_action_bins", int))
         return cls(_towers(config), decoder, bins, config.get("norm_stats") or {})
@@ -103,6 +104,7 @@ class OpenVLA:
         """Check the whole folder, then read it."""
         config = OpenVLAConfig.from_json(folder.json("config.json"))
         pixels = PixelPipeline.from_config(folder.json("preprocessor_config.json"))
+        _check_pixels(pixels, config)
         statistics = Statistics(_norm_stats(folder, config))
         max_text = config.decoder.max_position_embeddings - _patches(config) - statistics.action_dim
         prompt = PromptEncoder(folder.file("tokenizer.json"), max_text)
@@ -183,8 +185,9 @@ class OpenVLA:
         """[BOS] [patches] [text] [action]: BOS counts as text but sits first."""
         patches = range(1, 1 + _patches(self.config))
         text = range(patches.stop, patches.stop + ids - 1)
+        action = range(text.stop, text.stop + self.statistics.action_dim)
         grid = self.config.towers[0].grid
-        return TokenLayout({camera: patches}, (grid, grid), text, range(text.stop, text.stop + self.statistics.action_dim))
+        return TokenLayout({camera: patches}, (grid, grid), text, action)
 
 
 def _patches(config: OpenVLAConfig) -> int:
@@ -202,13 +205,38 @@ def _unused(config: OpenVLAConfig) -> list[str]:
     return [f"vision_backbone.{tower}.{key}" for tower, sizes in names for key in unused_tensors(sizes)] + [*NEVER_READ]
 
 
+def _check_pixels(pixels: PixelPipeline, config: OpenVLAConfig) -> None:
+    """The towers have to be fed the size they were built for, each by its own normalisation."""
+    side_px = config.towers[0].image_px
+    if pixels.size != (side_px, side_px) or len(pixels.means) != len(config.towers):
+        raise CheckpointError(
+            f"preprocessor_config.json makes {len(pixels.means)} x {pixels.size} pixels; "
+            f"expected {len(config.towers)} x {(side_px, side_px)}, one per tower"
+        )
+
+
+def _decoder_config(text: Mapping[str, Any]) -> DecoderConfig:
+    """Llama's sizes from text_config; what it leaves out is LlamaConfig's default."""
+    for key, value in SUPPORTED_TEXT.items():
+        if text.get(key, value) != value:
+            raise CheckpointError(f"config.json: text_config.{key} is {text[key]!r}; only {value!r} is supported")
+    sizes = {each.name: text[each.name] for each in dataclasses.fields(DecoderConfig) if each.name in text}
+    for key, size in sizes.items():
+        if not isinstance(size, int | float) or size <= 0:
+            raise CheckpointError(f"config.json: text_config.{key} is {size!r}; expected a number above 0")
+    return DecoderConfig(**sizes)
+
+
 def _towers(config: Mapping[str, Any]) -> tuple[TowerConfig, TowerConfig]:
     """DINOv2's and SigLIP's sizes, from their timm ids and the overrides that small checkpoints carry."""
     ids = _require(config, "timm_model_ids", list)
     if list(ids) != list(TOWERS):
         raise CheckpointError(f"config.json: timm_model_ids are {ids}; only {list(TOWERS)} are supported")
-    overrides = config.get("timm_overrides", {})
-    dino, siglip = (dataclasses.replace(TOWERS[name], **overrides.get(name, {})) for name in ids)
+    overrides = config.get("timm_overrides") or {}
+    try:
+        dino, siglip = (dataclasses.replace(TOWERS[name], **overrides.get(name, {})) for name in ids)
+    except (TypeError, AttributeError) as error:
+        raise CheckpointError(f"config.json: timm_overrides cannot be applied ({error})") from error
     return dino, siglip
 
 

@@ -5,6 +5,7 @@ Knows preprocessor_config.json; no tower. Source: PrismaticImageProcessor, match
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,15 +34,16 @@ class PixelPipeline:
         """Read preprocessor_config.json; CheckpointError for what we do not do (letterbox, other filters)."""
         try:
             resizes, norms = config["tvf_resize_params"], config["tvf_normalize_params"]
-            letterbox, size = config["tvf_do_letterbox"], config["input_sizes"][0]
-            means, stds = (tuple(tuple(norm[name]) for norm in norms) for name in ("mean", "std"))
-        except (KeyError, TypeError, IndexError) as error:
-            raise CheckpointError(f"preprocessor_config.json: {error} is missing or misshapen") from error
+            letterbox, (_, height, width) = config["tvf_do_letterbox"], config["input_sizes"][0]
+            filters = {resize["interpolation"] for resize in resizes}
+            means, stds = (tuple(_rgb(norm[name]) for norm in norms) for name in ("mean", "std"))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise CheckpointError(f"preprocessor_config.json: a field is missing or misshapen ({error!r})") from error
         if letterbox:
             raise CheckpointError("preprocessor_config.json asks for letterbox; only resize-naive is supported")
-        if any(resize.get("interpolation") != BICUBIC for resize in resizes):
-            raise CheckpointError("preprocessor_config.json asks for a filter other than bicubic")
-        return cls(size=(size[1], size[2]), means=means, stds=stds)
+        if filters != {BICUBIC}:
+            raise CheckpointError(f"preprocessor_config.json asks for filter {filters}; only bicubic (3) is supported")
+        return cls(size=(height, width), means=means, stds=stds)
 
     def views(self, image: Image) -> Image:
         """The picture at the model's size, uint8 [H, W, 3]: what similarity between frames is judged on."""
@@ -62,3 +64,9 @@ class PixelPipeline:
         """One tower's three channels."""
         normed = (unit - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
         return np.ascontiguousarray(normed.transpose(2, 0, 1))
+
+
+def _rgb(values: Sequence[float]) -> tuple[float, float, float]:
+    """Three numbers, one a channel."""
+    red, green, blue = map(float, values)
+    return red, green, blue

@@ -179,7 +179,7 @@ class VisionBackbone(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """[batch, 6, H, W], DINO's three channels first -> [batch, patches, dino dim + siglip dim]."""
-        dino, siglip = pixels.split(3, dim=1)
+        dino, siglip = torch.split(pixels, 3, dim=1)
         return torch.cat((self.featurizer(dino), self.fused_featurizer(siglip)), dim=2)
 
 

@@ -14,7 +14,8 @@ from torch.nn import functional
 PATCH_PX = 14
 GRID = 16
 PATCHES = GRID * GRID
-KEYPOINTS = 4  # red, green, blue cube, tool
+CUBES = 3
+KEYPOINTS = CUBES + 2  # red, green, blue cube, laser spot, tool
 TRAITS = 4  # per keypoint: u, v (patches), height (decimetres), finger angle (rad; the tool's only)
 NEAR_PATCHES = 0.5 + 3 / PATCH_PX  # a patch is "on" a keypoint within half a patch and three pixels
 POSITIVE_WEIGHT = 8.0
@@ -34,7 +35,7 @@ class Keypoints:
 
     @classmethod
     def of(cls, points_m: Tensor, points_px: Tensor, finger_rad: Tensor) -> Keypoints:
-        """From labels: metres [batch, 4, 3], pixels [batch, 4, 2], radians [batch]."""
+        """From labels: metres [batch, keypoints, 3], pixels [batch, keypoints, 2], radians [batch]."""
         uv = points_px / PATCH_PX
         finger = torch.zeros_like(uv[..., :1])
         finger[:, -1, 0] = finger_rad
@@ -43,7 +44,7 @@ class Keypoints:
         patch_v, patch_u = torch.meshgrid(centres, centres, indexing="ij")
         patch_uv = torch.stack((patch_u.flatten(), patch_v.flatten()), dim=-1)
         near = ((uv[:, :, None] - patch_uv).abs() < NEAR_PATCHES).all(-1)
-        return cls(uv, traits, points_m[:, :-1] - points_m[:, -1:], near)
+        return cls(uv, traits, points_m[:, :CUBES] - points_m[:, -1:], near)
 
     def to(self, device: torch.device) -> Keypoints:
         """The same, on another device."""
@@ -53,12 +54,12 @@ class Keypoints:
     @property
     def patch_of_cube(self) -> Tensor:
         """[batch, cubes]: index of the patch that holds each cube's centre."""
-        column, row = self.uv[:, :-1].floor().clamp(0, GRID - 1).long().unbind(-1)
+        column, row = self.uv[:, :CUBES].floor().clamp(0, GRID - 1).long().unbind(-1)
         return row * GRID + column
 
 
 class KeypointHead(nn.Module):
-    """Per patch: is a keypoint here, and if so what are its traits?"""
+    """Says per patch whether a keypoint is here, and if so what its traits are."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -72,14 +73,14 @@ class KeypointHead(nn.Module):
         present = functional.binary_cross_entropy_with_logits(self.present(patches).float(), near, pos_weight=weight)
         said = self.traits(patches).float().unflatten(-1, (KEYPOINTS, TRAITS))
         wrong = (said - keypoints.traits[:, None]).abs()
-        wrong[..., :-1, -1] = 0.0  # cubes have no fingers
+        wrong[..., :-1, -1] = 0.0  # only the tool has fingers
         traits = (wrong.sum(-1) * near).sum() / near.sum().clamp(min=1)
         loss: Tensor = present + 0.3 * traits
         return loss
 
 
 class PointerHead(nn.Module):
-    """From an instruction's last text row: which patch holds the named cube, and how far is it from the tool?"""
+    """Says from an instruction's last text row which patch holds the named cube and how far it is from the tool."""
 
     def __init__(self, width: int):
         super().__init__()

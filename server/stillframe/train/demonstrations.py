@@ -17,6 +17,7 @@ from stillframe.train.frames import FrameWriter, Labels
 from stillframe.train.instructions import INSTRUCTIONS
 from stillframe_client.sim import COLOURS, JacoEnv, SensorNoise
 from stillframe_client.sim.experts import expert_action
+from stillframe_client.sim.state import FINGER_OPEN_RAD
 
 CAMERA = "front"
 NEAR_M = 0.12  # closer to a cube than this, frames matter more
@@ -124,11 +125,11 @@ def _begin(env: JacoEnv, mixture: Mixture, rng: np.random.Generator) -> None:
     kinds = ("home", "anywhere", "near", "holding")
     kind = rng.choice(kinds, p=[getattr(mixture, name) for name in kinds])
     cube = colour if rng.random() < 0.7 else str(rng.choice(COLOURS))
-    closed = {"finger_rad": CLOSED_FINGERS_RAD} if rng.random() < 0.08 else {}
+    finger_rad = CLOSED_FINGERS_RAD if rng.random() < 0.08 else FINGER_OPEN_RAD
     if kind == "anywhere":
-        env.teleport(rng, **closed)
+        env.teleport(rng, finger_rad=finger_rad)
     elif kind == "near":
-        env.teleport(rng, near=cube, **closed)
+        env.teleport(rng, near=cube, finger_rad=finger_rad)
     elif kind == "holding":
         env.teleport(rng, holding=cube)
 
@@ -150,7 +151,7 @@ def label(env: JacoEnv, scale: ActionScale) -> Labels:
     """What the expert would do now under each instruction, and where everything is."""
     state = env.state()
     actions = np.stack([expert_action(state, each.task, each.colour) for each in INSTRUCTIONS])
-    points = np.stack([*(state.cube_pos[colour] for colour in COLOURS), state.tool_pos])
+    points = np.stack([*(state.cube_pos[colour] for colour in COLOURS), state.laser_pos, state.tool_pos])
     return Labels(
         actions=scale.normalise(actions)[None].astype(np.float32),
         points_m=points[None].astype(np.float32),

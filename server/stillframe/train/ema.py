@@ -10,7 +10,9 @@ class SlowCopy:
     """Exponential moving average of a module's parameters."""
 
     def __init__(self, module: nn.Module, decay: float):
-        self.weights: dict[str, Tensor] = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        self.weights: dict[str, Tensor] = {
+            name: tensor.detach().clone() for name, tensor in module.state_dict().items()
+        }
         self._decay = decay
 
     @torch.no_grad()

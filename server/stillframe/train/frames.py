@@ -18,11 +18,11 @@ IMAGE_BYTES = IMAGE_PX * IMAGE_PX * 3
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known of each frame, beside its picture. Points: red, green, blue cube, tool."""
+    """What is known of each frame, beside its picture. Points: red, green, blue cube, laser spot, tool."""
 
     actions: NDArray[np.float32]  # [frames, instructions, 7], normalised to [-1, 1]; gripper 0 or 1
-    points_m: NDArray[np.float32]  # [frames, 4, 3], world frame
-    points_px: NDArray[np.float32]  # [frames, 4, 2], u right, v down
+    points_m: NDArray[np.float32]  # [frames, 5, 3], world frame
+    points_px: NDArray[np.float32]  # [frames, 5, 2], u right, v down
     finger_rad: NDArray[np.float32]  # [frames]
 
     @classmethod

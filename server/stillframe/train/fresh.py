@@ -44,7 +44,7 @@ def config_json(recipe: Recipe) -> dict[str, Any]:
         "use_fused_vision_backbone": True,
         "timm_model_ids": list(TOWERS),
         "timm_override_act_layers": [None, None],
-        "timm_overrides": {name: tower for name in TOWERS},
+        "timm_overrides": dict.fromkeys(TOWERS, tower),
         "image_sizes": [224, 224],
         "image_resize_strategy": "resize-naive",
         "n_action_bins": ACTION_BINS,
@@ -122,4 +122,3 @@ def _sincos_2d(grid: int, dim: int) -> Tensor:
     rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
     phases = [axis.flatten()[:, None] * omega for axis in (columns, rows)]
     return torch.cat([wave for phase in phases for wave in (phase.sin(), phase.cos())], dim=1)[None]
-

@@ -16,7 +16,6 @@ from stillframe.train.auxiliary import KeypointHead, Keypoints, PointerHead, sof
 from stillframe.train.recipe import Recipe
 from stillframe.train.sequences import SharedPrefix
 
-
 BOS_ID = 1
 
 
@@ -68,7 +67,8 @@ class Trainee(nn.Module):
         text = deep[:, self._sequence.text_end]
         pointing, hits = self.pointer(text, seen, batch.keypoints, self._cube_of)
         off = (logits.argmax(-1) - index).abs()[..., :3].float().mean() * 2 / self._bins.bins
-        return Objective(action + spots + pointing, action.detach(), off.detach(), hits.detach())
+        total = self._recipe.action_share * action + spots + pointing
+        return Objective(total, action.detach(), off.detach(), hits.detach())
 
     def _bin_index(self, actions: Tensor) -> Tensor:
         """Values in [-1, 1] -> rising bin numbers 0..254, the centres that tokens decode to."""

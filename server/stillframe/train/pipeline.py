@@ -5,21 +5,25 @@ Knows the order and the folders; each part is its own room. Whatever is finished
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from stillframe.models.actions import ActionScale, Statistics
+from stillframe.models.checkpoint import SINGLE_NAME
+from stillframe.pictures import loss_chart
 from stillframe.train.demonstrations import DAGGER, SHAKY_EXPERT, ShakyExpert, collect
 from stillframe.train.frames import FrameStore
 from stillframe.train.fresh import UNNORM_KEY, action_statistics
-from stillframe.train.imitator import Apprentice, Imitator
-from stillframe.train.policy import Cloning, Progress
+from stillframe.train.imitator import Apprentice, load_imitator
+from stillframe.train.policy import LOG_NAME, Cloning, Progress
 from stillframe.train.recipe import Recipe
 from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import play
@@ -39,11 +43,23 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Reporter:
-    """Where progress goes: a line of text for each stage, and the training's numbers."""
+class Trained:
+    """What a run came to."""
 
-    stage: Callable[[str], None]
-    progress: Callable[[Progress], None]
+    best: Score
+    scores: list[Score]
+
+
+class Reporter(Protocol):
+    """Where progress goes."""
+
+    def stage(self, line: str) -> None:
+        """A stage begins."""
+        ...
+
+    def progress(self, trained: Progress) -> None:
+        """Where the cloning is."""
+        ...
 
 
 def collect_demonstrations(data: Path, recipe: Recipe, workers: int) -> list[FrameStore]:
@@ -56,8 +72,8 @@ def collect_demonstrations(data: Path, recipe: Recipe, workers: int) -> list[Fra
 
 def train_policy(
     run: Path, data: Path, recipe: Recipe, device: torch.device, workers: int, reporter: Reporter
-) -> tuple[Path, list[Score]]:
-    """Run the whole recipe in folder `run`; returns the chosen checkpoint's folder and every candidate's score."""
+) -> Trained:
+    """Run the whole recipe in folder `run`; the chosen checkpoint and every candidate's score."""
     reporter.stage(f"demonstrations: {recipe.demo_frames} frames")
     demos = collect_demonstrations(data, recipe, workers)
     cloning = Cloning(run, recipe, device)
@@ -69,12 +85,21 @@ def train_policy(
     candidates = [run / f"candidate-{int(share * recipe.steps)}" for share in SNAPSHOT_SHARES]
     for share, candidate in zip(SNAPSHOT_SHARES, candidates, strict=True):
         cloning.run(demos, rounds, int(share * recipe.steps), reporter.progress)
-        if not candidate.exists():
+        if not (candidate / SINGLE_NAME).is_file():  # written last
             cloning.export(candidate)
     reporter.stage(f"selection: {recipe.select_episodes} episodes of pick for each of {len(candidates)} candidates")
     scores = select(candidates, recipe, workers)
     best = max(scores, key=lambda score: (score.successes, -score.wrong, -score.mean_steps))
-    return Path(best.folder), scores
+    return Trained(best, scores)
+
+
+def publish(trained: Trained, recipe: Recipe, run: Path, out: Path) -> None:
+    """Copy the chosen checkpoint to `out`, with the run's loss curve and its figures."""
+    shutil.copytree(trained.best.folder, out, dirs_exist_ok=True)
+    log = [json.loads(line) for line in (run / LOG_NAME).read_text(encoding="utf-8").splitlines()]
+    loss_chart(out / "loss.png", log, "jaco-tiny: behaviour cloning with three DAgger rounds")
+    figures = {"recipe": asdict(recipe), "last": log[-1], "selection": [asdict(score) for score in trained.scores]}
+    (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 def select(candidates: Sequence[Path], recipe: Recipe, workers: int) -> list[Score]:
@@ -115,11 +140,11 @@ def _demo_job(folder: Path, frames: int, seed: tuple[int, ...]) -> None:
 
 
 def _dagger_job(folder: Path, frames: int, seed: tuple[int, ...], checkpoint: Path, expert_share: float) -> None:
-    collect(folder, frames, seed, Apprentice(Imitator(checkpoint), expert_share), DAGGER, _scale())
+    collect(folder, frames, seed, Apprentice(load_imitator(checkpoint), expert_share), DAGGER, _scale())
 
 
 def _score_job(checkpoint: Path, episodes: int, first_seed: int) -> Score:
-    env, imitator = JacoEnv("pick"), Imitator(checkpoint)
+    env, imitator = JacoEnv("pick"), load_imitator(checkpoint)
     played = [play(env, imitator, seed=first_seed + index) for index in range(episodes)]
     env.close()
     return Score(

@@ -23,24 +23,25 @@ class Recipe:
     # demonstrations: noisy-expert rollouts, then the policy's own mistakes with the expert's labels (DAgger)
     demo_frames: int = 26_000
     dagger_frames: int = 5_000  # per round
-    dagger_at: tuple[int, ...] = (1_800, 3_200, 4_600)  # steps after which a round is collected
+    dagger_at: tuple[int, ...] = (1_500, 2_600, 3_700)  # steps after which a round is collected
     dagger_expert_share: float = 0.3  # actions of a round that the expert takes
     dagger_draw: float = 0.4  # share of a batch drawn from the DAgger rounds, once there are any
 
     # optimiser
-    steps: int = 7_000
+    steps: int = 5_500
     batch_images: int = 16  # each with six instructions
     learning_rate: float = 1.5e-3
     warmup_steps: int = 100
-    decay_from: float = 0.5  # of all steps; then linearly to zero
+    decay_from: float = 0.4  # of all steps; then linearly to zero
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     betas: tuple[float, float] = (0.9, 0.95)
     ema_decay: float = 0.998
 
     # targets
-    soft_sigma_bins: float = 3.0
-    jitter_sigma_bins: float = 3.0  # of the action tokens fed back in, so that no exact value becomes a password
+    soft_sigma_bins: float = 4.0
+    jitter_sigma_bins: float = 4.0  # of the action tokens fed back in, so that no exact value becomes a password
+    action_share: float = 2.0  # of the action loss in the sum; the auxiliary losses have one each
     action_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 0.1, 0.1, 0.1, 0.5)
     noise_sigma_max: float = 3.0  # grey levels, on half of the pictures
 

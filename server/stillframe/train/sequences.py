@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-
 ACTION_DIM = 7
 
 
@@ -46,7 +45,8 @@ class SharedPrefix:
     def to(self, device: torch.device) -> SharedPrefix:
         """The same, on another device."""
         moved = (self.ids, self.positions, self.mask, self.text_end)
-        return SharedPrefix(*(tensor.to(device) for tensor in moved), self.prefix_rows)
+        ids, positions, mask, text_end = (tensor.to(device) for tensor in moved)
+        return SharedPrefix(ids, positions, mask, text_end, self.prefix_rows)
 
     @property
     def predicting(self) -> Tensor:
@@ -59,5 +59,3 @@ class SharedPrefix:
         slots = (self.predicting[:, 1:] - self.prefix_rows).flatten()
         ids[:, slots] = tokens[:, :, :-1].flatten(1)
         return ids
-
-

@@ -14,10 +14,11 @@ from stillframe.models.prompt import LONE_SPACE, TEMPLATE
 
 TEXT_VOCAB = 64
 SPECIAL = ("<unk>", "<s>", "</s>")
-WORDS = (
-    "pick up reach push the red green blue cube to left right and then first it lamp shown by "
-    "put place on block grab lift touch move go stop wait same other last second remember colour"
-).split()
+WORDS = [
+    *("pick", "up", "reach", "push", "the", "red", "green", "blue", "cube", "to", "left", "right"),
+    *("and", "then", "first", "it", "lamp", "shown", "by", "put", "place", "on", "block", "grab"),
+    *("lift", "touch", "move", "go", "stop", "wait", "same", "other", "last", "second", "remember", "colour"),
+]
 
 
 def build_tokenizer() -> Tokenizer:

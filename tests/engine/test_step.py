@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+
+from stillframe.domain import Observation
+from stillframe.engine.step import frame_kv, step
+from stillframe.errors import Unprocessable
+from stillframe.models.base import PolicyModel
+from stillframe.models.greedy import decode_greedily, run_rows
+from stillframe.models.registry import load_policy
+from stillframe.train.fresh import fresh_network, save_checkpoint
+from stillframe.train.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> PolicyModel:
+    """A fresh OpenVLA of random weights."""
+    sizes = {"tower_dim": 16, "tower_depth": 2, "tower_heads": 2, "width": 16, "layers": 3, "heads": 2}
+    recipe = replace(Recipe(), **sizes, feed_forward=24)
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("checkpoint")
+    save_checkpoint(folder, dict(fresh_network(recipe).state_dict()), recipe)
+    return load_policy(folder, dtype=torch.float32, device=torch.device("cpu"))
+
+
+def seen(seed: int, instruction: str = "reach the red cube") -> Observation:
+    """A noise picture and an instruction."""
+    picture = np.random.default_rng(seed).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    return Observation({"front": picture}, instruction)
+
+
+def test_a_frame_is_walked_whole(policy: PolicyModel) -> None:
+    """Prepare, embed, prefill and decode, in that order and nothing else, make the action."""
+    answer = step(policy, seen(0), itertools.count().__next__)
+    with torch.inference_mode():
+        prepared = policy.prepare(seen(0))
+        rows, kv = policy.embed(prepared), frame_kv(policy, prepared.layout)
+        hidden = run_rows(policy.decoder, rows, torch.arange(len(rows)), kv)
+        tokens = decode_greedily(policy.decoder, hidden[-1], prepared.layout.action, kv)
+
+    assert_array_equal(answer.chunk.tokens, tokens.numpy())
+    assert answer.chunk.actions.shape == (1, 7)
+    assert answer.chunk.unnorm_key == "jaco_sim"
+
+
+def test_the_report_says_where_the_time_went(policy: PolicyModel) -> None:
+    """Stages in the order of the walk, by the clock that was passed in; the queue's share is the caller's."""
+    ticks = iter([10.0, 10.001, 10.003, 10.007, 10.015])
+    report = step(policy, seen(0), ticks.__next__, queued_ms=2.5).report
+
+    assert list(report.stages_ms) == ["queue", "prepare", "vision", "prefill", "decode"]
+    assert list(report.stages_ms.values()) == pytest.approx([2.5, 1, 2, 4, 8])
+    assert report.total_ms == pytest.approx(17.5)
+
+
+def test_greedy_decoding_takes_a_pass_a_token(policy: PolicyModel) -> None:
+    """The prefill gives the first token, each of the six passes after it one more."""
+    assert step(policy, seen(0), itertools.count().__next__).report.passes == 7
+
+
+def test_frames_leave_nothing_behind(policy: PolicyModel) -> None:
+    """A frame between two equal ones changes neither: both give the same tokens and actions."""
+    first, _, again = (step(policy, seen(seed), itertools.count().__next__).chunk for seed in (0, 1, 0))
+
+    assert_array_equal(first.tokens, again.tokens)
+    assert_array_equal(first.actions, again.actions)
+
+
+def test_pictures_and_instructions_both_matter(policy: PolicyModel) -> None:
+    """Another picture, or another instruction, moves the hidden row that the action is read from."""
+    with torch.inference_mode():
+        last = []
+        for observation in (seen(0), seen(1), seen(0, "reach the blue cube")):
+            prepared = policy.prepare(observation)
+            rows = policy.embed(prepared)
+            last.append(run_rows(policy.decoder, rows, torch.arange(len(rows)), frame_kv(policy, prepared.layout))[-1])
+
+    assert (last[0] - last[1]).abs().max() > 1e-3
+    assert (last[0] - last[2]).abs().max() > 1e-3
+
+
+def test_what_cannot_be_served_is_refused_before_the_device(policy: PolicyModel) -> None:
+    """An observation without a picture ends in `prepare`, as the error of the request that it is."""
+    clock = iter([0.0])
+
+    with pytest.raises(Unprocessable, match="exactly one picture; got: none"):
+        step(policy, Observation({}, "wait"), clock.__next__)
+
+
+def test_storage_holds_exactly_one_frame(policy: PolicyModel) -> None:
+    """Keys and values for prompt and action, of the decoder's sizes and the weights' dtype."""
+    prepared = policy.prepare(seen(0))
+    kv, config = frame_kv(policy, prepared.layout), policy.decoder.config
+    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
+
+    assert kv.capacity == prepared.layout.total_rows == 256 + len(prepared.ids) + 7
+    assert kv.nbytes == kv.capacity * per_token

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from stillframe.errors import CheckpointError, Unprocessable
+from stillframe.models.actions import ActionBins, ActionScale, Statistics
+
+BINS = ActionBins(text_vocab_size=32000)
+UNIT = st.floats(-1, 1)
+
+
+def entry(dim: int = 7, **changes: Any) -> dict[str, Any]:
+    """One data set's statistics; the last dimension passes through."""
+    action = {"q01": [-0.5] * dim, "q99": [1.5] * dim, "mask": [True] * (dim - 1) + [False]}
+    return {"action": {**action, **changes}}
+
+
+@pytest.mark.parametrize(
+    ("token", "value"), [(31999, -254 / 255), (31872, 0.0), (31745, 254 / 255), (31744, 254 / 255)]
+)
+def test_known_tokens_decode_to_known_values(token: int, value: float) -> None:
+    """The highest id is the lowest value; the two lowest ids share the highest."""
+    assert_allclose(BINS.decode(np.array([token])), [value], rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize(("token", "like"), [(0, 31744), (31743, 31744), (32000, 31999), (32063, 31999)])
+def test_an_id_that_is_no_action_lands_on_an_extreme(token: int, like: int) -> None:
+    """Text and padding ids decode as in the reference: to the nearest end."""
+    assert_array_equal(BINS.decode(np.array([token])), BINS.decode(np.array([like])))
+
+
+@pytest.mark.parametrize(("value", "token"), [(-1, 31999), (-9, 31999), (0, 31872), (1, 31744), (9, 31744)])
+def test_known_values_encode_to_known_tokens(value: float, token: int) -> None:
+    """The ends are clipped to; zero is the middle bin."""
+    assert BINS.encode(np.array([value])) == [token]
+
+
+@settings(deadline=None)
+@given(token=st.integers(31745, 31999))
+def test_tokens_survive_decoding_and_encoding(token: int) -> None:
+    """Every action id but the doubled last comes back from its value."""
+    assert BINS.encode(BINS.decode(np.array([token]))) == [token]
+
+
+@settings(deadline=None)
+@given(value=UNIT)
+def test_values_survive_encoding_and_decoding_within_half_a_bin(value: float) -> None:
+    """A value comes back within half a bin."""
+    back = BINS.decode(BINS.encode(np.array([value])))[0]
+
+    assert abs(back - value) <= 1 / 255 + 1e-12
+
+
+@settings(deadline=None)
+@given(low=UNIT, high=UNIT)
+def test_higher_values_never_have_higher_ids(low: float, high: float) -> None:
+    """Ids fall as values rise."""
+    first, second = BINS.encode(np.array(sorted((low, high))))
+
+    assert first >= second
+
+
+@settings(deadline=None)
+@given(
+    values=st.lists(UNIT, min_size=3, max_size=3),
+    q01=st.floats(-10, 10),
+    span=st.floats(1e-3, 20),
+    gripper=st.floats(-3, 3),
+)
+def test_normalising_undoes_unnormalising(values: list[float], q01: float, span: float, gripper: float) -> None:
+    """There and back again, with the unmasked dimension untouched on both ways."""
+    scale = ActionScale(np.full(4, q01), np.full(4, q01 + span), np.array([True, True, True, False]))
+    unit = np.array([*values, gripper])
+    actions = scale.unnormalise(unit)
+
+    assert_allclose(scale.normalise(actions), unit, rtol=0, atol=1e-11)
+    assert actions[3] == scale.normalise(unit)[3] == gripper
+
+
+def test_unnormalising_reaches_q01_and_q99() -> None:
+    """-1 is q01, +1 is q99, 0 the middle; the gripper passes through."""
+    scale = Statistics({"a": entry(2)}).scales["a"]
+
+    assert_array_equal(scale.unnormalise(np.array([[-1, -1], [1, 1], [0, 0]])), [[-0.5, -1], [1.5, 1], [0.5, 0]])
+
+
+def test_normalising_clips_beyond_the_statistics() -> None:
+    """What a demonstration did outside q01..q99 becomes the end of the range; unmasked dimensions are left alone."""
+    scale = Statistics({"a": entry(2)}).scales["a"]
+
+    assert_array_equal(scale.normalise(np.array([[-7, -7], [7, 7]])), [[-1, -7], [1, 7]])
+
+
+def test_a_missing_mask_scales_everything() -> None:
+    """Statistics of old checkpoints have no mask."""
+    statistics = {"a": {"action": {"q01": [0.0, 0.0], "q99": [2.0, 4.0]}}}
+
+    assert_array_equal(Statistics(statistics).scales["a"].unnormalise(np.ones(2)), [2, 4])
+
+
+def test_the_only_key_is_the_default() -> None:
+    """One data set needs no key; its own name works as well."""
+    statistics = Statistics({"bridge_orig": entry()})
+
+    assert statistics.default_key == statistics.resolve(None) == statistics.resolve("bridge_orig") == "bridge_orig"
+    assert statistics.action_dim == 7
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_several_data_sets_need_a_key(key: str | None) -> None:
+    """Without a key, the choices are listed and the field is pointed at."""
+    statistics = Statistics({"fractal": entry(), "bridge_orig": entry()})
+
+    assert statistics.default_key is None
+    with pytest.raises(Unprocessable) as caught:
+        statistics.resolve(key)
+    assert str(caught.value) == "this checkpoint needs an unnorm_key. Choices: bridge_orig, fractal."
+    assert (caught.value.code, caught.value.pointer) == ("unknown-unnorm-key", "/unnorm_key")
+
+
+def test_an_unknown_key_lists_choices_and_guesses() -> None:
+    """A near miss is answered with what was probably meant."""
+    with pytest.raises(Unprocessable) as caught:
+        Statistics({"fractal": entry(), "bridge_orig": entry()}).resolve("bridge")
+    text = str(caught.value)
+
+    assert text == "unnorm_key 'bridge' is not known. Choices: bridge_orig, fractal. Did you mean 'bridge_orig'?"
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [{}, {"action": {"q99": [1.0]}}, {"action": {"q01": ["low"], "q99": [1.0]}}, {"action": None}, [1], None],
+)
+def test_statistics_without_quantiles(spoilt: Any) -> None:
+    """An entry without q01 and q99 is named, with what was expected of it."""
+    with pytest.raises(CheckpointError, match=r"statistics 'jaco': expected action\.q01 and action\.q99, lists of num"):
+        Statistics({"jaco": spoilt})
+
+
+@pytest.mark.parametrize("changes", [{"q01": [0.0]}, {"mask": [True]}, {"q01": 0.0, "q99": 1.0, "mask": True}])
+def test_statistics_of_uneven_lengths(changes: dict[str, Any]) -> None:
+    """q01, q99 and mask have one length."""
+    with pytest.raises(CheckpointError, match="statistics 'jaco': "):
+        Statistics({"jaco": entry(**changes)})
+
+
+def test_data_sets_of_different_dimensions() -> None:
+    """A decoder emits actions of one length, so two lengths are refused."""
+    with pytest.raises(CheckpointError, match=re.escape("differ in the length of an action: {'a': 7, 'b': 14}")):
+        Statistics({"a": entry(7), "b": entry(14)})
+
+
+def test_no_data_sets() -> None:
+    """An empty table says what to put beside the weights."""
+    with pytest.raises(CheckpointError, match=r"put a dataset_statistics\.json beside its weights"):
+        Statistics({})

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from stillframe.models.attention import attend
+
+
+def heads(*shape: int, seed: int) -> Tensor:
+    """Normal numbers, the same each time."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shape", [(3, 2, 9, 8), (2, 9, 8)])
+def test_training_by_products_equals_the_fused_kernel(shape: tuple[int, ...], *, masked: bool) -> None:
+    """With gradients on a CPU attention is computed another way, and comes out the same, gradients too."""
+    mask = torch.ones(9, 9, dtype=torch.bool).tril() if masked else None
+    parts = [heads(*shape, seed=seed) for seed in range(3)]
+    fused = attend(*parts, mask)
+    leaves = [part.clone().requires_grad_() for part in parts]
+    products = attend(*leaves, mask)
+    products.square().sum().backward()
+    reference = [part.clone().requires_grad_() for part in parts]
+    torch.nn.functional.scaled_dot_product_attention(*reference, attn_mask=mask).square().sum().backward()
+
+    assert type(products.grad_fn) is not type(fused.grad_fn)
+    torch.testing.assert_close(products, fused, rtol=0, atol=1e-6)
+    for ours, theirs in zip(leaves, reference, strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=5e-6)
+
+
+def test_grouped_heads_share_keys() -> None:
+    """Four query heads over two key heads equal the keys repeated for each pair."""
+    queries, keys, values = heads(4, 5, 8, seed=0), heads(2, 7, 8, seed=1), heads(2, 7, 8, seed=2)
+    repeated = attend(queries, keys.repeat_interleave(2, 0), values.repeat_interleave(2, 0))
+
+    torch.testing.assert_close(attend(queries, keys, values, grouped=True), repeated, rtol=0, atol=1e-6)
+
+
+def test_a_masked_key_is_not_seen() -> None:
+    """What stands behind a False in the mask changes nothing."""
+    queries, keys, values = (heads(2, 5, 8, seed=seed) for seed in range(3))
+    mask = torch.ones(5, 5, dtype=torch.bool)
+    mask[:, 3] = False
+    spoilt = values.clone()
+    spoilt[:, 3] = 1e3
+
+    assert torch.equal(attend(queries, keys, spoilt, mask), attend(queries, keys, values, mask))
+    assert not torch.equal(attend(queries, keys, spoilt), attend(queries, keys, values))

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from stillframe.domain import Observation
+from stillframe.errors import CheckpointError, Unprocessable
+from stillframe.models.base import PolicyModel
+from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFolder
+from stillframe.models.openvla import OpenVLA
+from stillframe.models.registry import load_policy
+
+Tensors = dict[str, Tensor]
+CPU = torch.device("cpu")
+NORM = "language_model.model.norm.weight"
+Q_PROJ = "language_model.model.layers.1.self_attn.q_proj.weight"
+
+
+def load(folder: Path) -> PolicyModel:
+    """The whole policy in fp32."""
+    return load_policy(folder, dtype=torch.float32, device=CPU)
+
+
+def refusal(folder: Path) -> str:
+    """What the error says."""
+    with pytest.raises(CheckpointError) as caught:
+        load(folder)
+    return str(caught.value)
+
+
+def rewrite(folder: Path, change: Callable[[Tensors], None]) -> None:
+    """Change the single safetensors file."""
+    tensors = load_file(folder / SINGLE_NAME)
+    change(tensors)
+    save_file(tensors, folder / SINGLE_NAME)
+
+
+def shard(folder: Path) -> dict[str, str]:
+    """Split the single file into two shards with an index; tensor name -> shard."""
+    tensors = load_file(folder / SINGLE_NAME)
+    (folder / SINGLE_NAME).unlink()
+    names = sorted(tensors)
+    parts = {"part-1.safetensors": names[::2], "part-2.safetensors": names[1::2]}
+    for file, held in parts.items():
+        save_file({name: tensors[name] for name in held}, folder / file)
+    weight_map = {name: file for file, held in parts.items() for name in held}
+    write_index(folder, weight_map)
+    return weight_map
+
+
+def write_index(folder: Path, weight_map: Mapping[str, object]) -> None:
+    """Say where each tensor lies."""
+    (folder / INDEX_NAME).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def test_the_whole_folder_loads(folder: Path) -> None:
+    """The folder that the other tests spoil is a good one."""
+    assert load(folder).info.name == "tiny"
+
+
+def test_a_path_that_is_no_folder(folder: Path) -> None:
+    """A file or nothing at all in place of a folder is named, with what was expected."""
+    for path in (folder / "config.json", folder / "nowhere"):
+        assert f"{path} is not a folder; expected a checkpoint" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "tokenizer.json", SINGLE_NAME])
+def test_a_missing_file_is_named_beside_what_was_found(folder: Path, name: str) -> None:
+    """The error says which file is missing and lists those that are there."""
+    (folder / name).unlink()
+    text = refusal(folder)
+
+    assert f"{folder} lacks {name}; found: " in text
+    assert "generation_config.json" in text
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    """Nothing found is said so."""
+    assert refusal(tmp_path).endswith("lacks config.json; found: nothing")
+
+
+@pytest.mark.parametrize("text", ["{", "\xff", ""])
+def test_a_config_that_is_not_json(folder: Path, text: str) -> None:
+    """Broken JSON, or bytes that are not UTF-8, name the file."""
+    (folder / "config.json").write_text(text, encoding="latin-1")
+
+    assert f"{folder / 'config.json'} is not JSON" in refusal(folder)
+
+
+def test_a_config_that_is_not_an_object(folder: Path) -> None:
+    """JSON of another kind says what it found and what was expected."""
+    (folder / "config.json").write_text("[1]")
+
+    assert "holds a list; expected a JSON object" in refusal(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 300, -64])
+def test_a_truncated_file(folder: Path, kept: int) -> None:
+    """Weights cut short anywhere are refused with the file's name."""
+    file = folder / SINGLE_NAME
+    file.write_bytes(file.read_bytes()[:kept])
+
+    assert f"{file} is not a readable safetensors file" in refusal(folder)
+
+
+def test_garbage_for_weights(folder: Path) -> None:
+    """Bytes that are no safetensors are refused with the file's name."""
+    (folder / SINGLE_NAME).write_bytes(b"\x80\x04pickle?" * 64)
+
+    assert f"{folder / SINGLE_NAME} is not a readable safetensors file" in refusal(folder)
+
+
+def test_a_missing_tensor_is_named(folder: Path) -> None:
+    """One tensor short: its name, and where it was expected."""
+    rewrite(folder, lambda tensors: tensors.pop(NORM))
+
+    assert refusal(folder) == f"{folder} lacks tensor {NORM}"
+
+
+def test_many_missing_tensors_are_counted(folder: Path) -> None:
+    """A different network is not listed by the page: five names and a count."""
+    rewrite(folder, lambda tensors: [tensors.pop(name) for name in list(tensors) if ".layers." in name])
+    text = refusal(folder)
+
+    assert f"{folder} lacks 18 tensors: " in text
+    assert text.endswith(" and 13 more")
+    assert text.count("language_model.") == 5
+
+
+def test_a_misshapen_tensor_names_expected_and_found(folder: Path) -> None:
+    """Name, shape found, shape expected, and what to check."""
+    rewrite(folder, lambda tensors: tensors.update({Q_PROJ: torch.zeros(16, 8)}))
+    text = refusal(folder)
+
+    assert f"tensor {Q_PROJ} has shape (16, 8), expected (16, 16) by config.json" in text
+    assert "check that weights and config.json belong together" in text
+
+
+def test_an_unknown_tensor_is_named(folder: Path) -> None:
+    """A tensor that this family has no place for is an error, not a shrug."""
+    rewrite(folder, lambda tensors: tensors.update({"action_head.weight": torch.zeros(2)}))
+
+    assert f"{folder} holds unknown tensor action_head.weight; is it another variant?" in refusal(folder)
+
+
+def test_an_integer_tensor_is_refused(folder: Path) -> None:
+    """Quantised or mistaken weights: name, type found, types expected."""
+    rewrite(folder, lambda tensors: tensors.update({NORM: torch.ones(16, dtype=torch.int8)}))
+
+    assert f"tensor {NORM} is I8; expected F32, F16 or BF16" in refusal(folder)
+
+
+def test_a_sharded_folder_equals_the_single_file(folder: Path, pristine: Path) -> None:
+    """Shards by the index hold the same network, to the bit."""
+    shard(folder)
+    ours, whole = (load(path).decoder.state_dict() for path in (folder, pristine))
+
+    assert not (folder / SINGLE_NAME).exists()
+    assert ours.keys() == whole.keys()
+    assert all(torch.equal(ours[name], whole[name]) for name in whole)
+
+
+def test_a_missing_shard_is_named(folder: Path) -> None:
+    """The index promises a file that is not there."""
+    shard(folder)
+    (folder / "part-2.safetensors").unlink()
+
+    assert f"{folder} lacks part-2.safetensors; found: " in refusal(folder)
+
+
+@pytest.mark.parametrize("outside", ["../part-1.safetensors", "/etc/passwd", "deeper/part-1.safetensors", 3, None])
+def test_a_shard_outside_the_folder_is_refused(folder: Path, outside: object) -> None:
+    """The index cannot lead anywhere else, even to a file that exists."""
+    write_index(folder, shard(folder) | {NORM: outside})
+    (folder.parent / "part-1.safetensors").write_bytes((folder / "part-1.safetensors").read_bytes())
+
+    assert f"names the shard {outside!r}; expected a plain file name" in refusal(folder)
+
+
+def test_a_shard_that_lacks_what_the_index_promises(folder: Path) -> None:
+    """The error names the shard and the tensor."""
+    weight_map = shard(folder)
+    (other,) = set(weight_map.values()) - {weight_map[NORM]}
+    write_index(folder, weight_map | {NORM: other})
+
+    assert f"{other} lacks tensor {NORM}, which {INDEX_NAME} promises" in refusal(folder)
+
+
+def test_an_index_without_a_map(folder: Path) -> None:
+    """An index of another kind names what it lacks."""
+    (folder / INDEX_NAME).write_text('{"weight_map": []}')
+
+    assert "lacks `weight_map`" in refusal(folder)
+
+
+def test_nothing_is_unpickled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pickles beside the weights are never opened, and never stand in for them."""
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("unpickled")
+
+    for name in ("pytorch_model.bin", "action_head--1_checkpoint.pt", "training_args.bin"):
+        (folder / name).write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    monkeypatch.setattr(torch, "load", never)
+    monkeypatch.setattr("pickle.Unpickler", never)
+    monkeypatch.setattr("pickle.loads", never)
+
+    assert load(folder).info.family == "openvla"
+    (folder / SINGLE_NAME).unlink()
+    assert f"lacks {SINGLE_NAME}" in refusal(folder)
+
+
+def test_a_checkpoints_python_is_never_run(folder: Path, edit: Callable) -> None:
+    """`auto_map` and modelling files beside the weights are ignored."""
+    (folder / "modeling_prismatic.py").write_text("raise SystemExit(3)")
+    edit("config.json", lambda config: config.update(auto_map={"AutoConfig": "modeling_prismatic.OpenVLAConfig"}))
+
+    assert load(folder).info.family == "openvla"
+
+
+def test_weights_are_cast_to_the_dtype_asked_for(folder: Path) -> None:
+    """fp32 on disk, bfloat16 in memory: every tensor."""
+    policy = load_policy(folder, dtype=torch.bfloat16, device=CPU)
+    assert isinstance(policy, OpenVLA)
+
+    assert {weight.dtype for weight in policy.network.parameters()} == {torch.bfloat16}
+    assert policy.info.dtype == "bfloat16"
+
+
+def test_nothing_is_loaded_when_anything_is_wrong(folder: Path) -> None:
+    """A module stays as it was when one of its tensors is misshapen."""
+    rewrite(folder, lambda tensors: tensors.update({"b": torch.zeros(3)}))
+    module = torch.nn.ParameterDict({"b": torch.ones(2), NORM.replace(".", "_"): torch.ones(16)})
+
+    with pytest.raises(CheckpointError, match="lacks tensor"):
+        CheckpointFolder(folder).load_into(module, dtype=torch.float32, device=CPU, unused=[""])
+    assert module["b"].tolist() == [1, 1]
+
+
+def test_an_unknown_unnorm_key_lists_the_choices(folder: Path, edit: Callable) -> None:
+    """Before anything is served, a frame with a key that is not there learns which are."""
+    edit("dataset_statistics.json", lambda sets: sets.update(bridge_orig=sets["jaco_sim"]))
+    policy = load(folder)
+
+    with pytest.raises(Unprocessable, match=r"'jaco_smi' is not known\. Choices: bridge_orig, jaco_sim\. Did you mean"):
+        policy.prepare(Observation({"image": np.zeros((8, 8, 3), np.uint8)}, "wait", unnorm_key="jaco_smi"))

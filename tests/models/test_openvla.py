@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stillframe.domain import Observation
+from stillframe.errors import CheckpointError, Unprocessable
+from stillframe.models.openvla import OpenVLA, OpenVLAConfig
+from stillframe.models.registry import load_policy
+
+PICTURE = np.zeros((224, 224, 3), np.uint8)
+
+
+def load(folder: Path) -> OpenVLA:
+    """The folder's policy in fp32."""
+    policy = load_policy(folder, dtype=torch.float32, device=torch.device("cpu"))
+    assert isinstance(policy, OpenVLA)
+    return policy
+
+
+def published_config() -> dict[str, Any]:
+    """What config.json of openvla-7b says, as far as we read it: text_config holds only its differences."""
+    return {
+        "model_type": "openvla",
+        "arch_specifier": "no-align+fused-gelu-mlp",
+        "image_resize_strategy": "resize-naive",
+        "use_fused_vision_backbone": True,
+        "vision_backbone_id": "dinosiglip-vit-so-224px",
+        "timm_model_ids": ["vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224"],
+        "n_action_bins": 256,
+        "pad_to_multiple_of": 64,
+        "pad_token_id": 32000,
+        "norm_stats": {},
+        "text_config": {"model_type": "llama", "pad_token_id": 32000, "torch_dtype": "bfloat16", "vocab_size": 32064},
+    }
+
+
+def test_text_config_with_only_its_differences() -> None:
+    """What openvla-7b leaves out is Llama-2-7B's, by LlamaConfig's defaults."""
+    config = OpenVLAConfig.from_json(published_config())
+    decoder = config.decoder
+
+    assert (decoder.vocab_size, config.bins.text_vocab_size) == (32064, 32000)
+    assert (decoder.hidden_size, decoder.intermediate_size, decoder.num_hidden_layers) == (4096, 11008, 32)
+    assert (decoder.num_attention_heads, decoder.num_key_value_heads, decoder.head_dim) == (32, 32, 128)
+    assert (decoder.rms_norm_eps, decoder.rope_theta, decoder.max_position_embeddings) == (1e-6, 1e4, 2048)
+
+
+def test_published_towers_need_no_overrides() -> None:
+    """The timm ids alone give both towers' sizes."""
+    dino, siglip = OpenVLAConfig.from_json(published_config()).towers
+
+    assert (dino.embed_dim, dino.depth, dino.num_heads, dino.mlp_dim, dino.prefix_tokens) == (1024, 24, 16, 4096, 5)
+    assert (siglip.embed_dim, siglip.depth, siglip.num_heads, siglip.mlp_dim) == (1152, 27, 16, 4304)
+    assert dino.grid == siglip.grid == 16
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("arch_specifier", "gelu-mlp"),
+        ("image_resize_strategy", "letterbox"),
+        ("use_fused_vision_backbone", False),
+        ("vision_backbone_id", "siglip-vit-so400m"),
+    ],
+)
+def test_an_unsupported_variant_is_named(folder: Path, edit: Callable, key: str, value: object) -> None:
+    """The error gives the field, what it says and what is supported."""
+    supported = published_config()[key]
+    edit("config.json", lambda config: config.update({key: value}))
+
+    with pytest.raises(CheckpointError) as caught:
+        load(folder)
+    assert str(caught.value) == f"config.json: {key} is {value!r}; only {supported!r} is supported"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("model_type", "mistral"), ("hidden_act", "gelu"), ("rope_scaling", {"type": "linear"})]
+)
+def test_an_unsupported_decoder_is_named(folder: Path, edit: Callable, key: str, value: object) -> None:
+    """A decoder that we would compute wrongly is refused rather than run."""
+    edit("config.json", lambda config: config["text_config"].update({key: value}))
+
+    with pytest.raises(CheckpointError, match=rf"text_config\.{key} is .*; only .* is supported"):
+        load(folder)
+
+
+@pytest.mark.parametrize("size", ["32", None, 0, [16]])
+def test_a_size_that_is_no_number(folder: Path, edit: Callable, size: object) -> None:
+    """Sizes have to be numbers above 0."""
+    edit("config.json", lambda config: config["text_config"].update(hidden_size=size))
+
+    with pytest.raises(CheckpointError, match=r"text_config\.hidden_size is .*; expected a number above 0"):
+        load(folder)
+
+
+@pytest.mark.parametrize("key", ["text_config", "pad_to_multiple_of", "n_action_bins", "timm_model_ids"])
+def test_a_missing_field_is_named(folder: Path, edit: Callable, key: str) -> None:
+    """A field that has to be there says of which kind it should be."""
+    edit("config.json", lambda config: config.pop(key))
+
+    with pytest.raises(CheckpointError, match=f"config.json: {key} is None; expected (dict|int|list)"):
+        load(folder)
+
+
+def test_other_towers_are_refused(folder: Path, edit: Callable) -> None:
+    """Vision models that we have no sizes for are listed beside those we have."""
+    edit("config.json", lambda config: config.update(timm_model_ids=["vit_base_patch16_clip_224.openai"]))
+
+    with pytest.raises(CheckpointError, match=r"timm_model_ids are .*clip_224.*; only .*dinov2.*siglip.* are"):
+        load(folder)
+
+
+@pytest.mark.parametrize("overrides", [["x"], {"vit_so400m_patch14_siglip_224": {"widht": 3}}])
+def test_overrides_that_do_not_apply(folder: Path, edit: Callable, overrides: object) -> None:
+    """Misspelt sizes of a tower are an error of the checkpoint."""
+    edit("config.json", lambda config: config.update(timm_overrides=overrides))
+
+    with pytest.raises(CheckpointError, match="timm_overrides cannot be applied"):
+        load(folder)
+
+
+@pytest.mark.parametrize("change", [{"input_sizes": [[3, 336, 336]] * 2}, {"tvf_normalize_params": "first"}])
+def test_pixels_that_the_towers_cannot_take(folder: Path, edit: Callable, change: dict[str, Any]) -> None:
+    """A preprocessor for another size, or for one tower alone, is refused before the first frame."""
+
+    def apply(config: dict[str, Any]) -> None:
+        first = config["tvf_normalize_params"][:1]
+        config.update({key: first if value == "first" else value for key, value in change.items()})
+
+    edit("preprocessor_config.json", apply)
+
+    with pytest.raises(CheckpointError, match=r"makes \d x \(\d+, \d+\) pixels; expected 2 x \(224, 224\)"):
+        load(folder)
+
+
+def test_an_unknown_family_is_told_which_are_served(folder: Path, edit: Callable) -> None:
+    """Another model_type is named, with the choices and the nearest."""
+    edit("config.json", lambda config: config.update(model_type="openvlaa"))
+
+    with pytest.raises(CheckpointError, match=r"model_type 'openvlaa'; served are: openvla\. Did you mean 'openvla'\?"):
+        load(folder)
+
+
+def test_statistics_beside_the_weights_win(folder: Path, edit: Callable) -> None:
+    """dataset_statistics.json goes before config.json's norm_stats; without it those are used."""
+    edit("dataset_statistics.json", lambda sets: sets.update(other=sets.pop("jaco_sim")))
+    beside = load(folder).info.norm_stats
+    (folder / "dataset_statistics.json").unlink()
+    inside = load(folder).info.norm_stats
+
+    assert list(beside) == ["other"]
+    assert list(inside) == ["jaco_sim"]
+
+
+def test_no_statistics_at_all(folder: Path, edit: Callable) -> None:
+    """Without statistics an action means nothing, so nothing is served."""
+    (folder / "dataset_statistics.json").unlink()
+    edit("config.json", lambda config: config.pop("norm_stats"))
+
+    with pytest.raises(CheckpointError, match=r"no action statistics; put a dataset_statistics\.json"):
+        load(folder)
+
+
+def test_info_is_the_contract(folder: Path) -> None:
+    """Clients read there what the numbers mean; parameters count what is computed with."""
+    policy = load(folder)
+    info = policy.info
+    statistics = json.loads((folder / "dataset_statistics.json").read_text())["jaco_sim"]["action"]
+
+    assert (info.family, info.device, info.dtype) == ("openvla", "cpu", "float32")
+    assert (info.image_size, info.cameras, info.chunk_horizon) == ((224, 224), ("image",), 1)
+    assert info.action_names == ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
+    assert (info.default_unnorm_key, info.norm_stats) == ("jaco_sim", {"jaco_sim": statistics})
+    assert info.parameters == sum(weight.numel() for weight in policy.network.parameters())
+
+
+def test_the_layout_covers_every_row(folder: Path) -> None:
+    """BOS, patches, text and action lie end to end, and the prompt's rows are those embedded."""
+    policy = load(folder)
+    prepared = policy.prepare(Observation({"wrist": PICTURE}, "pick up the red cube"))
+    layout = prepared.layout
+
+    assert layout.patches == {"wrist": range(1, 257)}
+    assert layout.patch_grid == (16, 16)
+    assert layout.text == range(257, 256 + len(prepared.ids))
+    assert layout.action == range(layout.text.stop, layout.text.stop + 7)
+    assert len(policy.embed(prepared)) == layout.prompt_rows == layout.total_rows - 7
+
+
+def test_the_longest_instruction_that_fits_is_served(folder: Path, edit: Callable) -> None:
+    """Prompt and action together may fill the decoder's positions; one word more is refused."""
+    edit("config.json", lambda config: config["text_config"].update(max_position_embeddings=280))
+    policy = load(folder)
+    prepared = policy.prepare(Observation({"image": PICTURE}, " ".join(["cube"] * 13)))
+
+    assert prepared.layout.total_rows == 280
+    with pytest.raises(Unprocessable, match="takes 18 tokens; this policy reads at most 17"):
+        policy.prepare(Observation({"image": PICTURE}, " ".join(["cube"] * 14)))
+
+
+@pytest.mark.parametrize("cameras", [[], ["left", "right"]])
+def test_it_sees_exactly_one_picture(folder: Path, cameras: list[str]) -> None:
+    """None or several pictures: the error says which it got."""
+    got = ", ".join(cameras) or "none"
+
+    with pytest.raises(Unprocessable, match=f"exactly one picture; got: {got}") as caught:
+        load(folder).prepare(Observation(dict.fromkeys(cameras, PICTURE), "wait"))
+    assert (caught.value.code, caught.value.pointer) == ("unknown-camera", "/image")

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SERVER, CLIENT = ROOT / "server" / "stillframe", ROOT / "client" / "stillframe_client"
+HOUSE = sorted(SERVER.rglob("*.py"))
+CLIENT_FILES = sorted(CLIENT.rglob("*.py"))
+
+# Room -> what it may import of ours, beside itself. A room is a folder or a module of server/stillframe.
+BASE = {"domain", "errors"}
+ARROWS = {
+    "__init__": set(),
+    "domain": set(),
+    "errors": set(),
+    "config": BASE,
+    "metrics": BASE,
+    "logs": BASE,
+    "pictures": BASE,
+    "reuse": BASE,
+    "memory": BASE,
+    "models": BASE | {"reuse"},
+    "engine": BASE | {"models", "reuse", "memory"},
+    "web": BASE | {"__init__", "metrics", "stillframe_client.wire"},
+    "local": BASE | {"engine", "models"},
+}
+# These stand on the floors above; they may import anything but each other's users.
+ABOVE = {
+    "serve": {"bench", "train", "cli", "terminal", "__main__"},
+    "train": {"web", "serve", "bench", "cli", "terminal", "__main__"},
+    "bench": {"web", "train", "cli", "terminal", "__main__"},
+    "terminal": {"web", "serve", "cli", "__main__"},
+    "cli": {"__main__"},
+    "__main__": set(),
+}
+FAMILY = re.compile(r"openvla|(?<![a-z])oft(?![a-z])|cogact|(?<![a-z])pi0", re.IGNORECASE)
+FAMILY_ROOMS = ("models/registry.py", "web/dialects", "train/", "config.py")
+STEP_LINES = 80
+WITHOUT_TORCH = ["web", "config", "domain", "errors", "metrics"]
+
+
+def tree(file: Path) -> ast.Module:
+    """The parsed file."""
+    return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Every module that a file imports, at its top or inside a function; `from a import b` gives a.b."""
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room_of(file: Path) -> str:
+    """The folder under server/stillframe, or the module that stands there alone."""
+    return file.relative_to(SERVER).parts[0].removesuffix(".py")
+
+
+def rooms(file: Path) -> set[str]:
+    """The rooms that a file reaches into, the client's modules by their full name."""
+    reached = set()
+    for name in imported(file):
+        package, *rest = name.split(".")
+        if package == "stillframe":
+            reached.add(rest[0] if rest and not rest[0].startswith("__") else "__init__")
+        elif package == "stillframe_client":
+            reached.add(".".join([package, *rest[:1]]))
+    return reached - {room_of(file)}
+
+
+def packages(file: Path) -> set[str]:
+    """The packages that a file imports, ours and others'."""
+    return {name.split(".")[0] for name in imported(file)}
+
+
+def named(file: Path) -> str:
+    """A file's path for people."""
+    return str(file.relative_to(ROOT))
+
+
+def offenders(files: list[Path], wrong: Callable[[Path], set[str]]) -> dict[str, list[str]]:
+    """File -> what is wrong with it, for the files with which anything is."""
+    found = {named(file): sorted(wrong(file)) for file in files}
+    return {file: faults for file, faults in found.items() if faults}
+
+
+def test_every_room_has_its_place() -> None:
+    """A new folder or module of the house is given its arrows here before it is built."""
+    assert {room_of(file) for file in HOUSE} <= ARROWS.keys() | ABOVE.keys()
+
+
+def test_arrows_point_down() -> None:
+    """A room imports only what stands below it: web and engine never meet, no floor knows a floor above."""
+
+    def upward(file: Path) -> set[str]:
+        room, reached = room_of(file), rooms(file)
+        return reached - ARROWS[room] if room in ARROWS else reached & ABOVE.get(room, set())
+
+    assert offenders(HOUSE, upward) == {}
+
+
+def test_the_client_knows_no_server() -> None:
+    """stillframe_client imports neither stillframe nor what servers are made of: it runs on the robot."""
+    servers = {"stillframe", "torch", "transformers", "safetensors", "fastapi", "uvicorn", "pydantic"}
+
+    assert offenders(CLIENT_FILES, lambda file: packages(file) & servers) == {}
+
+
+def test_the_client_needs_no_simulator() -> None:
+    """Only the room `sim` knows MuJoCo, and nobody outside imports that room."""
+    outside = [file for file in CLIENT_FILES if file.relative_to(CLIENT).parts[0] != "sim"]
+
+    def simulated(file: Path) -> set[str]:
+        return packages(file) & {"mujoco", "dm_control"} | {name for name in imported(file) if ".sim" in name}
+
+    assert offenders(outside, simulated) == {}
+
+
+def test_transformers_stay_with_the_models() -> None:
+    """The library is an oracle in tests, and at most a tokenizer under models/."""
+    others = [file for file in HOUSE if room_of(file) != "models"]
+
+    assert offenders(others, lambda file: packages(file) & {"transformers"}) == {}
+
+
+def test_nothing_is_unpickled_and_no_checkpoints_code_is_run() -> None:
+    """torch.load only with weights_only=True; no pickle, no remote code."""
+
+    def dangerous(file: Path) -> set[str]:
+        calls = [node for node in ast.walk(tree(file)) if isinstance(node, ast.Call)]
+        loads = [ast.unparse(call) for call in calls if ast.unparse(call.func) == "torch.load"]
+        unsafe = {load for load in loads if "weights_only=True" not in load}
+        remote = {"trust_remote_code"} if "trust_remote_code" in file.read_text(encoding="utf-8") else set()
+        return packages(file) & {"pickle", "cloudpickle", "dill", "joblib"} | unsafe | remote
+
+    assert offenders(HOUSE, dangerous) == {}
+
+
+def test_family_names_stay_at_home() -> None:
+    """Code names a family only in its own file, the registry, the dialects, training and configuration."""
+
+    def strange(file: Path) -> set[str]:
+        place = str(file.relative_to(SERVER))
+        at_home = FAMILY.search(file.stem) or place.startswith(FAMILY_ROOMS)
+        return set() if at_home else {word for word in code_words(file) if FAMILY.search(word)}
+
+    assert offenders(HOUSE, strange) == {}
+
+
+def code_words(file: Path) -> Iterator[str]:
+    """Identifiers, imports and strings that the code acts on; prose is free: docstrings, comments, help texts."""
+    parsed = tree(file)
+    yield from imported(file)
+    for node in ast.walk(parsed):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Compare):
+            yield from (str(part.value) for part in ast.walk(node) if isinstance(part, ast.Constant))
+
+
+@pytest.mark.parametrize("module", [*(f"stillframe.{room}" for room in WITHOUT_TORCH), "stillframe_client"])
+def test_it_imports_without_torch(module: str) -> None:
+    """Every module of the room imports in a process where torch cannot be; the client's without MuJoCo as well."""
+    path = {"stillframe": SERVER, "stillframe_client": CLIENT}[module.split(".")[0]]
+    folder = path.joinpath(*module.split(".")[1:])
+    modules = [module]
+    if folder.is_dir():
+        files = [file for file in folder.rglob("*.py") if "sim" not in file.relative_to(folder).parts]
+        inside = [file.relative_to(folder).with_suffix("").parts for file in files]
+        modules += sorted(".".join([module, *parts]) for parts in inside if parts[-1] not in {"__init__", "__main__"})
+    blocked = ["torch", "transformers", "safetensors"]
+    blocked += ["mujoco", "dm_control", "stillframe"] if module == "stillframe_client" else []
+    script = (
+        "import importlib, sys\n"
+        f"sys.modules.update(dict.fromkeys({blocked!r}))\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_loop_fits_a_page() -> None:
+    """engine/step.py can be read at a glance."""
+    lines = (SERVER / "engine" / "step.py").read_text(encoding="utf-8").splitlines()
+
+    assert len(lines) <= STEP_LINES
+
+
+def test_every_module_says_what_it_does() -> None:
+    """A module begins with a docstring."""
+    everything = [*HOUSE, *CLIENT_FILES]
+
+    assert [named(file) for file in everything if not ast.get_docstring(tree(file))] == []
+
+
+def test_every_test_says_what_must_hold() -> None:
+    """Each test function has a docstring."""
+
+    def silent(file: Path) -> set[str]:
+        functions = [node for node in ast.walk(tree(file)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        return {node.name for node in functions if node.name.startswith("test_") and not ast.get_docstring(node)}
+
+    assert offenders(sorted((ROOT / "tests").rglob("test_*.py")), silent) == {}
+
+
+def test_no_package_where_names_would_collide() -> None:
+    """tests/, server/ and client/ are no packages: `server` and `client` would shadow each other."""
+    stray = [*(ROOT / "tests").rglob("__init__.py"), ROOT / "server" / "__init__.py", ROOT / "client" / "__init__.py"]
+
+    assert [named(file) for file in stray if file.exists()] == []
+
+
+def test_every_room_is_a_package() -> None:
+    """Folders of code have an __init__.py, so that the wheels and mypy see them."""
+    folders = {file.parent for file in [*HOUSE, *CLIENT_FILES]}
+
+    assert [named(folder) for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from stillframe.models.registry import load_policy
+from stillframe.train import pipeline
+from stillframe.train.pipeline import Score, publish, train_policy
+from stillframe.train.policy import Progress
+from stillframe.train.recipe import Recipe
+from stillframe_client.sim import gl
+
+CPU = torch.device("cpu")
+
+
+class Heard:
+    """A reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.steps: list[int] = []
+
+    def stage(self, line: str) -> None:
+        """Note a stage."""
+        self.stages.append(line.split(":")[0])
+
+    def progress(self, trained: Progress) -> None:
+        """Note a step."""
+        self.steps.append(trained.step)
+
+
+def score_by_step(candidates: Sequence[Path], _recipe: Recipe, _workers: int) -> list[Score]:
+    """A stand-in for episodes: all succeed alike, the second grasps a wrong cube, the third is the quickest."""
+    wrong, steps = (0, 1, 0, 0), (40.0, 20.0, 30.0, 35.0)
+    rows = zip(candidates, wrong, steps, strict=True)
+    return [Score(str(folder), 10, 9, mistakes, mean) for folder, mistakes, mean in rows]
+
+
+@pytest.fixture
+def without_simulator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fill: Callable) -> Path:
+    """Demonstrations that are there already, and candidates that are scored unseen."""
+    fill(tmp_path / "data" / "demos-0-of-1", 3, seed=1)
+    monkeypatch.setattr(pipeline, "select", score_by_step)
+    return tmp_path
+
+
+def test_a_run_ends_in_its_best_candidate(without_simulator: Path, recipe: Recipe) -> None:
+    """Candidates are exported on the way; successes first, then fewest wrong cubes, then fewest steps decide."""
+    run, heard = without_simulator / "run", Heard()
+    longer = replace(recipe, steps=20)
+    trained = train_policy(run, without_simulator / "data", longer, CPU, 1, heard)
+    names = [Path(score.folder).name for score in trained.scores]
+
+    assert names == ["candidate-17", "candidate-18", "candidate-19", "candidate-20"]
+    assert Path(trained.best.folder).name == "candidate-19"
+    assert heard.stages == ["demonstrations", "selection"]
+    assert heard.steps == [17, 18, 19, 20]
+    assert load_policy(Path(trained.best.folder), dtype=torch.float32, device=CPU).info.chunk_horizon == 1
+
+
+def test_what_is_finished_is_not_done_again_and_what_is_torn_is(without_simulator: Path, recipe: Recipe) -> None:
+    """A second call trains nothing; a candidate whose weights never landed is written again, a whole one is kept."""
+    run, data, longer = without_simulator / "run", without_simulator / "data", replace(recipe, steps=20)
+    train_policy(run, data, longer, CPU, 1, Heard())
+    kept, torn = (run / f"candidate-{step}" / "model.safetensors" for step in (17, 20))
+    before, weights = kept.stat().st_mtime_ns, torn.read_bytes()
+    torn.unlink()
+    heard = Heard()
+    train_policy(run, data, longer, CPU, 1, heard)
+
+    assert heard.steps == []
+    assert kept.stat().st_mtime_ns == before
+    assert torn.read_bytes() == weights
+
+
+def test_publishing_adds_the_curve_and_the_figures(without_simulator: Path, recipe: Recipe) -> None:
+    """The shipped folder holds the checkpoint, a loss curve and how it was made."""
+    run, out = without_simulator / "run", without_simulator / "out"
+    longer = replace(recipe, steps=20)
+    trained = train_policy(run, without_simulator / "data", longer, CPU, 1, Heard())
+    publish(trained, longer, run, out)
+    figures = json.loads((out / "training.json").read_text())
+
+    assert load_policy(out, dtype=torch.float32, device=CPU).info.name == "out"
+    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert figures["recipe"]["steps"] == figures["last"]["step"] == 20
+    assert [score["wrong"] for score in figures["selection"]] == [0, 1, 0, 0]
+
+
+@pytest.mark.slow
+def test_the_whole_recipe_runs_from_nothing(tmp_path: Path, recipe: Recipe) -> None:
+    """Demonstrations, cloning, a DAgger round and selection in closed loop, each in processes of its own."""
+    try:
+        gl.choose(os.environ)
+    except gl.NoOpenGLError as problem:
+        pytest.skip(str(problem))
+    whole = replace(recipe, demo_frames=40, dagger_frames=20, dagger_at=(5,), steps=20, select_episodes=1)
+    heard = Heard()
+    trained = train_policy(tmp_path / "run", tmp_path / "data", whole, CPU, 2, heard)
+
+    assert heard.stages == ["demonstrations", "DAgger round 1", "selection"]
+    assert heard.steps == [5, 17, 18, 19, 20]
+    assert [score.episodes for score in trained.scores] == [1] * 4
+    assert len(list((tmp_path / "run").glob("dagger-0-*-of-2/labels.npz"))) == 2
