@@ -9,6 +9,7 @@ import threading
 import httpx
 import numpy as np
 import pytest
+
 from stillframe_client import (
     NotReady,
     PolicyClient,

@@ -6,6 +6,7 @@ import io
 import numpy as np
 import PIL.Image
 import pytest
+
 from stillframe_client.images import encode_picture
 from stillframe_client.wire import decode_array
 

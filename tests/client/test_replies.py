@@ -3,6 +3,7 @@ from __future__ import annotations
 import httpx
 import numpy as np
 import pytest
+
 from stillframe_client import errors
 from stillframe_client.replies import read_action, read_model_info, read_server_timing
 from stillframe_client.wire import encode_array

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stillframe_client.errors import UnsupportedDtype, WireError
 from stillframe_client.wire import DTYPES, decode_array, decode_base64, encode_array, is_array
 

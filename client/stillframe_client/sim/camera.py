@@ -11,16 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillframe_client.sim.engine import mujoco, require_drawing
+from stillframe_client.sim.laser import PalmLaser
 from stillframe_client.sim.scene import CAMERAS
 from stillframe_client.sim.sensors import Picture
 from stillframe_client.sim.state import Vector
+
+SPOT_RADIUS_M = 0.009
+SPOT_RGBA = np.array([1.0, 0.1, 0.9, 1.0], np.float32)
 
 
 class Cameras:
     """All cameras of one MjData; the renderer is made when the first picture is asked for."""
 
-    def __init__(self, model: Any, data: Any, image_px: int):
-        self._model, self._data, self.image_px = model, data, image_px
+    def __init__(self, model: Any, data: Any, laser: PalmLaser, image_px: int):
+        self._model, self._data, self._laser, self.image_px = model, data, laser, image_px
         self._renderer: Any = None
 
     def picture(self, camera: str) -> Picture:
@@ -31,6 +35,7 @@ class Cameras:
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         self._renderer.update_scene(self._data, camera=CAMERAS[camera])
+        _add_spot(self._renderer.scene, self._laser.spot())
         return np.asarray(self._renderer.render(), np.uint8)
 
     def project(self, camera: str, points_m: Vector) -> NDArray[np.float64]:
@@ -52,3 +57,12 @@ class Cameras:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+
+def _add_spot(scene: Any, spot_m: Vector) -> None:
+    """A glowing ball for one picture: drawn, never felt."""
+    geom = scene.geoms[scene.ngeom]
+    size = np.full(3, SPOT_RADIUS_M)
+    mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_SPHERE, size, spot_m, np.eye(3).ravel(), SPOT_RGBA)
+    geom.emission = 1.0
+    scene.ngeom += 1

@@ -47,7 +47,7 @@ class JacoEnv:
         self._task, self._max_steps = _known_task(task), max_steps
         self._cameras, self._noise = tuple(cameras), noise
         self._world = World(hz)
-        self._eyes = Cameras(self._world.model, self._world.data, image_px)
+        self._eyes = Cameras(self._world.model, self._world.data, self._world.laser, image_px)
         self._goal: Goal | None = None
 
     @property

@@ -18,7 +18,7 @@ OPEN, CLOSE = 1.0, 0.0
 
 GRASP_ABOVE_CUBE_M = 0.018  # tool above the cube's centre in a good grasp
 CARRY_HEIGHT_M = 0.25
-LIFT_STEP_M = 0.04  # how far above itself a lifting tool aims
+LIFT_SHARE = 0.4  # of the height still missing, aimed at in one step: it slows down on the way, and never repeats
 HOVER_HEIGHT_M = 0.095
 TRAVEL_HEIGHT_M = 0.135
 
@@ -51,7 +51,7 @@ def _pick(state: SceneState, cube: Vector) -> Vector:
     held = _rise(state.finger_angle, 0.72, 0.90)  # 0 while the fingers still close, 1 once they press on the cube
     if _between_fingers(state, cube):
         settle_m = cube[2] + GRASP_ABOVE_CUBE_M - state.tool_pos[2]
-        lift_m = min(CARRY_HEIGHT_M - state.tool_pos[2], LIFT_STEP_M)
+        lift_m = LIFT_SHARE * (CARRY_HEIGHT_M - state.tool_pos[2])
         height = state.tool_pos[2] + settle_m + held * (lift_m - settle_m)
         return _toward(state, _above(cube, height), CLOSE)
     away = _flat_distance(state.tool_pos, cube)
@@ -90,13 +90,16 @@ def _above(spot: Vector, height_m: float) -> Vector:
 
 
 def _toward(state: SceneState, target_m: Vector, gripper: float) -> Vector:
-    """One step of a proportional law: to the target [3], and back to the upright home orientation."""
-    gain = min(1.0, RATE_PER_S / state.hz)
-    most_m, most_rad = CAUTION * MAX_SPEED_M_S / state.hz, CAUTION * MAX_TURN_RAD_S / state.hz
-    shift = gain * (target_m - state.tool_pos)
-    shift *= most_m / max(most_m, float(np.abs(shift).max()))  # straight, not along the box's diagonal
-    turn = np.clip(-gain * state.tool_turn, -most_rad, most_rad)
+    """One step: to the target [3], and back to the upright home orientation."""
+    shift = _worked_off(target_m - state.tool_pos, MAX_SPEED_M_S, state.hz)
+    turn = _worked_off(-state.tool_turn, MAX_TURN_RAD_S, state.hz)
     return np.concatenate([shift, turn, [gripper]])
+
+
+def _worked_off(error: Vector, most_per_s: float, hz: int) -> Vector:
+    """Proportional to a small error, levelling off below the limit: each axis by itself, and no value twice."""
+    most = CAUTION * most_per_s / hz
+    return np.asarray(most * np.tanh(min(1.0, RATE_PER_S / hz) * error / most))
 
 
 def _flat_distance(tool: Vector, cube: Vector) -> float:

@@ -27,6 +27,7 @@ class SceneState:
     """One instant: metres and radians in the world frame (x away from the arm's base, y to its left, z up)."""
 
     tool_pos: Vector  # [3] the point between the fingertips
+    laser_pos: Vector  # [3] where the palm's laser meets the table or a cube
     tool_turn: Vector  # [3] rotation vector that would take the home orientation to the tool's
     finger_angle: float  # mean over three fingers: 0.25 open, about 1 on a cube, 1.25 closed on nothing
     finger_command: float  # where the fingers were told to go so far

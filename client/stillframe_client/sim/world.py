@@ -10,6 +10,7 @@ import numpy as np
 from stillframe_client.sim.arm import HOME_RAD, Arm
 from stillframe_client.sim.assets import jaco_folder
 from stillframe_client.sim.engine import mujoco
+from stillframe_client.sim.laser import PalmLaser
 from stillframe_client.sim.scene import TIMESTEP_S, build
 from stillframe_client.sim.state import (
     COLOURS,
@@ -38,6 +39,7 @@ class World:
         self.data = mujoco.MjData(self.model)
         self.arm = Arm(self.model, self.data)
         self.arm.place(HOME_RAD, FINGER_OPEN_RAD)
+        self.laser = PalmLaser(self.model, self.data)
         self._substeps = round(1 / (hz * TIMESTEP_S))
         self._cube_qpos = {colour: int(self.model.joint(colour).qposadr[0]) for colour in COLOURS}
         self._cube_geoms = {int(self.model.geom(colour).id): colour for colour in COLOURS}
@@ -65,6 +67,7 @@ class World:
         poses = {colour: self.data.qpos[at : at + 7] for colour, at in self._cube_qpos.items()}
         return SceneState(
             tool_pos=tool.pos,
+            laser_pos=self.laser.spot(),
             tool_turn=self.arm.home.turn_to(tool),
             finger_angle=self.arm.finger_angle,
             finger_command=self.arm.finger_command,

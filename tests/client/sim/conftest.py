@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
 from stillframe_client.sim import JacoEnv, gl
 
 

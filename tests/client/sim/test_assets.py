@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from stillframe_client.sim.assets import NEEDED, MissingAssetsError, jaco_folder
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from stillframe_client.sim import COLOURS, JacoEnv, SensorNoise, expert_action
 
 STILL = np.array([0, 0, 0, 0, 0, 0, 1.0])

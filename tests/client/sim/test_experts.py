@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from stillframe_client.sim import COLOURS, TASKS, JacoEnv, SceneState, expert_action
 from stillframe_client.sim.state import MAX_SPEED_M_S, MAX_TURN_RAD_S
 

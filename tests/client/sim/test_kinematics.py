@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from stillframe_client.sim.arm import HOME_RAD, LEASH_M, REACH_LOW_M
 from stillframe_client.sim.engine import mujoco
 from stillframe_client.sim.kinematics import Pose

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from stillframe_client.sim import SensorNoise
 
 GREY = np.full((64, 64, 3), 128, np.uint8)

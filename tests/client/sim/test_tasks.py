@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from stillframe_client.sim import Goal, SceneState
 from stillframe_client.sim.tasks import Referee, Verdict
 
 START = SceneState(
     tool_pos=np.array([0.38, 0.0, 0.28]),
+    laser_pos=np.array([0.38, 0.0, 0.0]),
     tool_turn=np.zeros(3),
     finger_angle=0.25,
     finger_command=0.25,
