@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
+
 from stillframe.domain import PolicyInfo, StepReport
 from stillframe.errors import Overloaded
 from stillframe.metrics import Metrics, Outcome

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from stillframe import __version__
 from stillframe.config import load_config
-from stillframe.errors import StillframeError
+from stillframe.errors import ConfigError, StillframeError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 train_app = typer.Typer(no_args_is_help=True, help="Train the policy that ships with stillframe.")
@@ -28,7 +29,8 @@ def main() -> None:
     try:
         app()
     except StillframeError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]stillframe:[/] {error}")
+        complaint = Text.assemble(("stillframe:", "red"), f" {error}")  # not markup: an error may hold brackets
+        Console(stderr=True, soft_wrap=True, highlight=False).print(complaint)
         sys.exit(1)
 
 
@@ -87,13 +89,14 @@ def eval_command(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here too.")] = None,
 ) -> None:
     """Play episodes in the simulator and report success, with its 95 % interval, and latency."""
-    from stillframe.bench.ask import ask_checkpoint, ask_server
+    from stillframe.bench.ask import ask_checkpoint, ask_server, mendable
     from stillframe.bench.evaluate import Evaluation, evaluate, summarise
     from stillframe.terminal import EpisodeBar
 
     plan = Evaluation(task, episodes, seed, hz, noise_sigma, jpeg)
     local = {"checkpoint": checkpoint, "device": device, "dtype": dtype, "threads": threads}
     with (
+        mendable(),
         ask_server(server) if server else ask_checkpoint(load_config(None, local)) as act,
         EpisodeBar(f"{task}, seeds {seed}..{seed + episodes - 1}", episodes) as bar,
     ):
@@ -155,4 +158,12 @@ def _report(document: dict[str, Any], file: Path | None) -> None:
     text = json.dumps(document, indent=2)
     typer.echo(text)
     if file is not None:
-        file.write_text(text + "\n", encoding="utf-8")
+        _write(file, text + "\n")
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {file}: {error.strerror}; the result is printed above") from error

@@ -18,9 +18,11 @@ from stillframe.errors import ConfigError, closest
 class DaemonConfig(BaseModel):
     """What `stillframe serve` runs. Every key, with what it means."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    checkpoint: Path = Field(description="folder in the layout of openvla-7b; relative to where the daemon starts")
+    checkpoint: Path = Field(
+        strict=False, description="folder in the layout of openvla-7b; relative to where the daemon starts"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, else bfloat16")
     threads: int | None = Field(None, ge=1, description="CPU threads for the model; null: torch decides")

@@ -23,6 +23,7 @@ from stillframe.web.app import create_app
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
 
+BACKLOG = 2048  # connections that may wait to be accepted; uvicorn's own figure
 DRAIN_S = 10  # how long frames in flight may take once the daemon is told to stop
 
 
@@ -32,10 +33,9 @@ def serve(config: DaemonConfig, log: logging.Logger) -> None:
     lifecycle = Lifecycle()
     server = uvicorn.Server(_uvicorn_config(_app(config, lifecycle, log)))
     loader = Loader(config, lifecycle, server, log)
+    _stop_on_signals(server)
     log.info("listening on http://%s:%d, loading %s", config.host, listener.getsockname()[1], config.checkpoint)
     loader.start()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _already_stopped)
     try:
         server.run(sockets=[listener])
     finally:
@@ -47,8 +47,14 @@ def serve(config: DaemonConfig, log: logging.Logger) -> None:
         raise loader.failure
 
 
-def _already_stopped(number: int, frame: object) -> None:
-    """Nothing left to do: uvicorn stops gracefully on a signal, then raises the signal once more."""
+def _stop_on_signals(server: uvicorn.Server) -> None:
+    """Stop gracefully on a signal that comes before uvicorn heeds them; what it raises once more at its end is idle."""
+
+    def stop(number: int, frame: object) -> None:  # noqa: ARG001 (the shape of a signal's handler)
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
 
 
 class Loader(threading.Thread):
@@ -136,6 +142,7 @@ def _listen(config: DaemonConfig) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((config.host, config.port))
+        listener.listen(BACKLOG)  # two daemons can bind one port, but not listen on it
     except OSError as error:
         listener.close()
         raise ConfigError(

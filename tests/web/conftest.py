@@ -16,6 +16,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from prometheus_client import CollectorRegistry
+
 from stillframe.domain import ActionChunk, Observation, PolicyInfo, Step, StepReport
 from stillframe.metrics import Metrics
 from stillframe.web.app import create_app

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 
 import numpy as np
 import pytest
+
 from stillframe.errors import NotReady, Overloaded
 from stillframe.web import frames
 from stillframe.web.act import outcome

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+
 from stillframe.web.limits import Limits
 
 SMALL = Limits(max_body_bytes=10_000, body_timeout_s=0.05)

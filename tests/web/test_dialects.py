@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from stillframe.domain import ActionChunk
 from stillframe.errors import Internal
 from stillframe.web.dialects import Dialect, write_action

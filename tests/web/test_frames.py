@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+
 from stillframe.errors import RequestError
 from stillframe.web.frames import read_frame
 from stillframe.web.limits import Limits

@@ -6,6 +6,7 @@ import copy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from stillframe.web.catalogue import CATALOGUE
 from stillframe_client.wire import encode_array
 

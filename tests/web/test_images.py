@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import PIL.Image
 import pytest
+
 from stillframe.errors import RequestError
 from stillframe.web.images import peek_size, read_picture
 from stillframe.web.limits import Limits

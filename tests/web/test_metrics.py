@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
 from stillframe.domain import StepReport
 from stillframe.errors import DeadlineExceeded, Internal, NotReady, Unprocessable
 from stillframe.metrics import LATENCY_BUCKETS_S, Metrics, Outcome, outcome_of

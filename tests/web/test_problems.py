@@ -4,6 +4,7 @@ import re
 
 import pytest
 from fastapi import FastAPI
+
 from stillframe import errors
 from stillframe.web.catalogue import CATALOGUE
 from stillframe.web.problems import NoSuchRoute, RequestValidationError, WrongMethod, pointer

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from stillframe.web.catalogue import CATALOGUE
 from stillframe.web.lifecycle import Lifecycle
 

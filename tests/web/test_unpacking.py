@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+
 from stillframe.errors import Overloaded
 from stillframe.web.limits import Limits
 from stillframe.web.unpacking import Unpacking

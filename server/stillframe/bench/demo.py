@@ -15,6 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from stillframe.bench.ask import mendable
 from stillframe.bench.daemon import daemon
 from stillframe.bench.demo_report import DemoRecord, episode_table, row_of, summary, write_report
 from stillframe.pictures import captioned
@@ -37,6 +38,7 @@ FILMED = (0, 2)  # episodes in the animation
 NEEDED = 7  # successes of ten, or the demo has failed
 
 
+@mendable()
 def run_demo(config: Path, out: Path, console: Console) -> bool:
     """Play the ten episodes, write `out`/, print the summary; whether enough succeeded."""
     console.print(f"starting a daemon with {config} ...")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from stillframe.errors import ConfigError
 from stillframe_client.sim import JacoEnv, SensorNoise
 from stillframe_client.sim.rollout import Act, Episode, play
 
@@ -31,17 +32,26 @@ class Evaluation:
 
 
 def evaluate(plan: Evaluation, act: Act, watch: Callable[[Episode], None]) -> list[Episode]:
-    """Play every episode in order; `watch` sees each as it ends."""
-    noise = SensorNoise(sigma=plan.noise_sigma, jpeg_quality=plan.jpeg_quality)
-    env = JacoEnv(plan.task, hz=plan.hz, noise=noise)
+    """Play every episode in order; `watch` sees each as it ends. Raises ConfigError for a plan that has no scene."""
+    env = _scene(plan)
     played = []
     try:
+        act(env.reset(seed=plan.seed)[0])  # so that no episode pays for the policy's first frame
         for index in range(plan.episodes):
             played.append(play(env, act, seed=plan.seed + index))
             watch(played[-1])
     finally:
         env.close()
     return played
+
+
+def _scene(plan: Evaluation) -> JacoEnv:
+    """What the plan is played in."""
+    try:
+        noise = SensorNoise(sigma=plan.noise_sigma, jpeg_quality=plan.jpeg_quality)
+        return JacoEnv(plan.task, hz=plan.hz, noise=noise)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def summarise(plan: Evaluation, played: list[Episode], policy: str) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
-from stillframe_client.wire import encode_array
 
 from stillframe.web.catalogue import CATALOGUE, Entry
 from stillframe.web.problems import MEDIA_TYPE
+from stillframe_client.wire import encode_array
 
 Schema = dict[str, Any]
 Responses = dict[int | str, Schema]  # HTTP status -> description

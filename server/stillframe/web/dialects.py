@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from stillframe_client.wire import encode_array
 
 from stillframe.domain import ActionChunk
 from stillframe.errors import Internal
+from stillframe_client.wire import encode_array
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
-from stillframe_client.wire import UnsupportedDtype, WireError, decode_array, decode_base64, is_array
 
 from stillframe.domain import Image
 from stillframe.errors import BadRequest, RequestError, TooLarge, Unprocessable
 from stillframe.web.limits import Limits
+from stillframe_client.wire import UnsupportedDtype, WireError, decode_array, decode_base64, is_array
 
 _FORMS = "a json_numpy array, or a string of base64 JPEG or PNG"
 _MODES = ("RGB", "RGBA", "L")  # 8-bit colour (transparency is dropped) and 8-bit grey

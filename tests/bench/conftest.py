@@ -1,0 +1,50 @@
+"""Scenes that remember themselves: evaluations build their own, and tests want to look inside."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from stillframe_client.sim import JacoEnv, gl
+from stillframe_client.sim.state import Vector
+
+
+class Scenes:
+    """Stands where the evaluation takes JacoEnv from: builds real ones and keeps them."""
+
+    def __init__(self) -> None:
+        self.built: list[JacoEnv] = []
+        self.asked: list[dict[str, Any]] = []  # what each was built with
+        self.closed = 0
+
+    def __call__(self, task: str, **options: Any) -> JacoEnv:
+        """Build one."""
+        env = JacoEnv(task, **options)
+        free = env.close
+
+        def close() -> None:
+            self.closed += 1
+            free()
+
+        env.close = close  # type: ignore[method-assign] # counted
+        self.built.append(env)
+        self.asked.append({"task": task, **options})
+        return env
+
+    def expert(self, _: object) -> Vector:
+        """An Act: what the expert would do in the newest scene."""
+        return self.built[-1].expert()
+
+
+@pytest.fixture
+def scenes(monkeypatch: pytest.MonkeyPatch) -> Scenes:
+    """Evaluations in this test build their scenes here."""
+    try:
+        gl.choose(os.environ)
+    except gl.NoOpenGLError as problem:
+        pytest.skip(str(problem))
+    made = Scenes()
+    monkeypatch.setattr("stillframe.bench.evaluate.JacoEnv", made)
+    return made

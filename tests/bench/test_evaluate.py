@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from stillframe.bench.evaluate import Evaluation, evaluate, latency_ms, summarise, wilson
+from stillframe.errors import ConfigError
+from stillframe_client.sim import SensorNoise
+from stillframe_client.sim.rollout import Episode
+
+if TYPE_CHECKING:
+    from tests.bench.conftest import Scenes
+
+STILL = np.array([0, 0, 0, 0, 0, 0, 1.0])
+
+
+class Enough(Exception):
+    """Ends an evaluation from inside."""
+
+
+def episode(seed: int, *, success: bool = False, wrong: bool = False, act_ms: tuple[float, ...] = (1.0,)) -> Episode:
+    """An episode that went as told."""
+    return Episode(seed, "reach the red cube", success, wrong, steps=len(act_ms), act_ms=act_ms, wall_s=1.0)
+
+
+def first_picture(plan: Evaluation) -> Any:
+    """What the policy sees first."""
+    seen: list[Any] = []
+
+    def look(observed: dict[str, Any]) -> Any:
+        seen.append(observed["images"]["front"])
+        raise Enough
+
+    with pytest.raises(Enough):
+        evaluate(plan, look, lambda _: None)
+    return seen[0]
+
+
+@pytest.mark.parametrize(
+    ("wins", "trials", "interval"),
+    [  # worked out by the quadratic whose roots are the bounds, z = 1.959964
+        (0, 10, (0.0, 0.277533)),
+        (10, 10, (0.722467, 1.0)),
+        (5, 10, (0.236593, 0.763407)),
+        (95, 100, (0.888249, 0.978457)),
+        (198, 200, (0.964278, 0.997253)),
+        (1, 1, (0.206549, 1.0)),
+    ],
+)
+def test_the_interval_is_wilsons(wins: int, trials: int, interval: tuple[float, float]) -> None:
+    """Known values, among them the ends, where the simpler interval has no width."""
+    assert wilson(wins, trials) == pytest.approx(interval, abs=1e-6)
+
+
+@pytest.mark.parametrize("wins", range(8))
+def test_the_bounds_solve_wilsons_equation(wins: int) -> None:
+    """At each bound p the observed share lies z standard errors of p away."""
+    trials, z = 7, 1.959964
+    for bound in wilson(wins, trials):
+        assert (wins / trials - bound) ** 2 == pytest.approx(z**2 * bound * (1 - bound) / trials, abs=1e-6)
+
+
+def test_the_interval_of_failures_mirrors_that_of_successes() -> None:
+    """Counting the other outcome turns the interval round."""
+    low, high = wilson(3, 20)
+
+    assert wilson(17, 20) == pytest.approx([1 - high, 1 - low])
+
+
+def test_latency_is_taken_over_all_steps_of_all_episodes() -> None:
+    """1 to 100 ms in two episodes of unlike length: a long episode counts for more."""
+    played = [
+        episode(0, act_ms=tuple(float(ms) for ms in range(1, 11))),
+        episode(1, act_ms=tuple(float(ms) for ms in range(11, 101))),
+    ]
+
+    assert latency_ms(played) == {"p50": pytest.approx(50.5), "p99": pytest.approx(99.01)}
+
+
+def test_the_summary_counts_every_episode_once() -> None:
+    """Successes, wrong cubes and time-outs are shares of all; seeds that failed are named; JSON takes it all."""
+    plan = Evaluation("reach", episodes=4, seed=10, hz=5, noise_sigma=2.0, jpeg_quality=90)
+    played = [
+        episode(10, success=True, act_ms=(1.0, 1.0)),
+        episode(11, wrong=True),
+        episode(12),
+        episode(13, success=True, act_ms=(1.0,) * 5),
+    ]
+    document = json.loads(json.dumps(summarise(plan, played, "somebody")))
+
+    assert document == {
+        "task": "reach",
+        "episodes": 4,
+        "seed": 10,
+        "hz": 5,
+        "noise_sigma": 2.0,
+        "jpeg_quality": 90,
+        "policy": "somebody",
+        "success": 0.5,
+        "success_ci95": pytest.approx(wilson(2, 4)),
+        "wrong_cube": 0.25,
+        "timed_out": 0.25,
+        "steps_mean": 2.25,
+        "latency_ms": {"p50": 1.0, "p99": 1.0},
+        "failed_seeds": [11, 12],
+    }
+
+
+def test_the_expert_succeeds_and_who_stands_still_does_not(scenes: Scenes) -> None:
+    """Seeds follow each other from the first; each episode is shown as it ends; the seed that failed is named."""
+    watched: list[Episode] = []
+
+    def act(observed: dict[str, Any]) -> Any:
+        return STILL if len(watched) == 1 else scenes.expert(observed)
+
+    plan = Evaluation("reach", episodes=3, seed=40, hz=5)
+    played = evaluate(plan, act, watched.append)
+    document = summarise(plan, played, "expert")
+
+    assert played == watched
+    assert [one.seed for one in played] == [40, 41, 42]
+    assert [one.success for one in played] == [True, False, True]
+    assert document["failed_seeds"] == [41]
+    assert document["timed_out"] == pytest.approx(1 / 3)
+    assert all(len(one.act_ms) == one.steps for one in played)
+    assert played[1].steps == 30
+
+
+def test_an_evaluation_can_be_repeated(scenes: Scenes) -> None:
+    """Same plan, same policy: same episodes, step for step."""
+    plan = Evaluation("reach", episodes=2, seed=7, hz=5, noise_sigma=2.0)
+    first, second = (evaluate(plan, scenes.expert, lambda _: None) for _ in range(2))
+
+    assert [(one.seed, one.instruction, one.success, one.steps) for one in first] == [
+        (one.seed, one.instruction, one.success, one.steps) for one in second
+    ]
+
+
+def test_the_plan_reaches_the_scene(scenes: Scenes) -> None:
+    """Task, rate and sensor are those that were asked for; a policy of one camera gets one."""
+    first_picture(Evaluation("push", episodes=1, seed=0, hz=20, noise_sigma=3.0, jpeg_quality=70))
+    (asked,) = scenes.asked
+
+    assert asked == {"task": "push", "hz": 20, "noise": SensorNoise(sigma=3.0, jpeg_quality=70)}
+    assert scenes.built[0].max_steps == 240
+
+
+def test_noise_reaches_the_picture(scenes: Scenes) -> None:
+    """Grey levels of the standard deviation that was asked for, around the clean picture."""
+    clean, noisy = (first_picture(Evaluation("reach", 1, seed=5, noise_sigma=sigma)) for sigma in (0.0, 4.0))
+    noise = noisy.astype(float) - clean
+    inside = (clean > 20) & (clean < 235)  # where nothing is clipped
+
+    assert noise[inside].std() == pytest.approx(4.0, rel=0.05)
+    assert abs(noise[inside].mean()) < 0.1
+    assert np.array_equal(clean, scenes.built[0].render())
+
+
+def test_jpeg_reaches_the_picture(scenes: Scenes) -> None:
+    """The picture is what JPEG of that quality leaves of the clean one."""
+    squeezed = first_picture(Evaluation("reach", 1, seed=5, jpeg_quality=60))
+    clean = scenes.built[0].render()
+
+    assert np.array_equal(squeezed, SensorNoise(jpeg_quality=60).spoil(clean, np.random.default_rng(0)))
+    assert not np.array_equal(squeezed, clean)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"task": "fetch"}, "unknown task 'fetch'; expected one of reach, pick, push"),
+        ({"hz": 30}, "hz is 30; expected one of 5, 10, 20"),
+        ({"noise_sigma": -2.0}, "sigma is -2.0"),
+        ({"jpeg_quality": 101}, "jpeg_quality is 101"),
+    ],
+)
+def test_a_plan_without_a_scene_is_refused(options: dict[str, Any], complaint: str) -> None:
+    """A ConfigError: it is for whoever typed it to mend."""
+    plan = replace(Evaluation("reach", episodes=1, seed=0), **options)
+
+    with pytest.raises(ConfigError, match=complaint):
+        evaluate(plan, lambda _: STILL, lambda _: None)
+
+
+def test_a_scene_is_closed_even_if_the_policy_fails(scenes: Scenes) -> None:
+    """The error passes through, and no OpenGL context is left behind."""
+    first_picture(Evaluation("reach", 1, seed=0))
+
+    assert scenes.closed == 1

@@ -1,0 +1,448 @@
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from stillframe.domain import ActionChunk, Observation, PolicyInfo, Step
+from stillframe.engine.engine import WARM_UP_STEPS, Engine
+from stillframe.errors import DeadlineExceeded, Internal, NotReady, Overloaded, RequestError, Unprocessable
+from stillframe.models.base import Decoded, Prepared
+from stillframe.models.decoder import Decoder, DecoderConfig
+from stillframe.models.layout import TokenLayout
+from stillframe.reuse.kv import FrameKV
+
+WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
+AGE_MS = 1000.0
+STATS = {"q01": [-1.0] * 7, "q99": [1.0] * 7, "mask": [True] * 7}
+INFO = PolicyInfo(
+    name="gated",
+    family="openvla",
+    parameters=7,
+    dtype="float32",
+    device="cpu",
+    cameras=("front",),
+    image_size=(8, 12),
+    action_names=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),
+    gripper="1 = open, 0 = closed",
+    chunk_horizon=1,
+    norm_stats={"jaco": STATS},
+    default_unnorm_key="jaco",
+)
+ONE_LAYER = DecoderConfig(
+    vocab_size=8,
+    hidden_size=4,
+    intermediate_size=4,
+    num_hidden_layers=1,
+    num_attention_heads=1,
+    num_key_value_heads=1,
+)
+
+
+@dataclass
+class GatedModel:
+    """Lets a frame through when the gate is open, and answers it with its own instruction as the unnorm_key."""
+
+    info: PolicyInfo = INFO
+    dtype: torch.dtype = torch.float32
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    decoder: Decoder = field(default_factory=lambda: Decoder(ONE_LAYER))
+    failures: dict[str, Exception] = field(default_factory=dict)  # instruction -> what computing it raises
+    seen: list[Observation] = field(default_factory=list)
+    threads: set[int] = field(default_factory=set)
+    entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def prepare(self, observation: Observation) -> Prepared:
+        """Wait at the gate, then fail or go on."""
+        self.seen.append(observation)
+        self.threads.add(threading.get_ident())
+        self.entered.release()
+        assert self.gate.wait(WAIT_S)
+        if observation.instruction in self.failures:
+            raise self.failures[observation.instruction]
+        layout = TokenLayout({}, (0, 0), text=range(1), action=range(1, 2))
+        return Prepared({}, torch.empty(0), torch.empty(0), layout, observation.instruction)
+
+    def embed(self, prepared: Prepared) -> Tensor:
+        """One row."""
+        return torch.zeros(prepared.layout.prompt_rows, ONE_LAYER.hidden_size)
+
+    def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV) -> Decoded:  # noqa: ARG002 -- the seam's shape
+        """The instruction again."""
+        return Decoded(ActionChunk(np.zeros((1, 7)), prepared.unnorm_key), passes=0)
+
+    @property
+    def instructions(self) -> list[str]:
+        """What was computed since the warm-up, in order."""
+        return [observation.instruction for observation in self.seen[WARM_UP_STEPS:]]
+
+
+@dataclass
+class HandClock:
+    """Stands still until somebody moves it."""
+
+    now_s: float = 100.0
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.now_s
+
+
+@dataclass
+class Bench:
+    """An engine, what it drives and what drives it."""
+
+    engine: Engine
+    model: GatedModel
+    clock: HandClock
+
+    def submit(self, instruction: str, max_age_ms: float = AGE_MS) -> Future[Step]:
+        """Queue one frame."""
+        return self.engine.submit(Observation({}, instruction), max_age_ms)
+
+    def occupy(self) -> Future[Step]:
+        """Shut the gate and have one frame wait before it, so that the next ones queue."""
+        self.model.gate.clear()
+        while self.model.entered.acquire(blocking=False):
+            pass
+        future = self.submit("occupier")
+        assert self.model.entered.acquire(timeout=WAIT_S)
+        return future
+
+
+@pytest.fixture
+def cold() -> Iterator[Callable[..., Bench]]:
+    """Make engines that are not warm: `cold(queue_frames=2)`; the gate is open."""
+    made: list[Bench] = []
+
+    def make(queue_frames: int = 8) -> Bench:
+        model, clock = GatedModel(), HandClock()
+        model.gate.set()
+        engine = Engine(model, queue_frames=queue_frames, clock=clock, log=logging.getLogger("engine-test"))
+        made.append(Bench(engine, model, clock))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.model.gate.set()
+        bench.engine.close()
+
+
+@pytest.fixture
+def warm(cold: Callable[..., Bench]) -> Callable[..., Bench]:
+    """Make engines that take frames."""
+
+    def make(queue_frames: int = 8) -> Bench:
+        bench = cold(queue_frames)
+        bench.engine.warm_up()
+        return bench
+
+    return make
+
+
+def answered(future: Future[Step]) -> str:
+    """Which instruction the answer belongs to."""
+    return future.result(WAIT_S).chunk.unnorm_key
+
+
+def refused(future: Future[Step]) -> RequestError:
+    """The error in the answer."""
+    error = future.exception(WAIT_S)
+    assert isinstance(error, RequestError)
+    return error
+
+
+def test_frames_are_answered_in_the_order_they_came(warm: Callable[..., Bench]) -> None:
+    """First come, first served, and every frame gets its own action."""
+    bench = warm()
+    bench.occupy()
+    order: list[str] = []
+    futures = {name: bench.submit(name) for name in "edcba"}
+    for future in futures.values():
+        future.add_done_callback(lambda done: order.append(answered(done)))
+    bench.model.gate.set()
+
+    assert {name: answered(future) for name, future in futures.items()} == {name: name for name in "edcba"}
+    assert order == list("edcba")
+    assert bench.model.instructions == ["occupier", *"edcba"]
+
+
+def test_an_expired_frame_is_never_computed(warm: Callable[..., Bench]) -> None:
+    """A frame past its age is told how long it waited; the model never sees it, and the next is served."""
+    bench = warm()
+    first = bench.occupy()
+    late, patient = bench.submit("late", max_age_ms=100), bench.submit("patient", max_age_ms=102)
+    bench.clock.now_s += 0.101
+    bench.model.gate.set()
+    error = refused(late)
+
+    assert isinstance(error, DeadlineExceeded)
+    assert error.code == "deadline-exceeded"
+    assert "101 ms" in error.detail
+    assert (answered(first), answered(patient)) == ("occupier", "patient")
+    assert bench.model.instructions == ["occupier", "patient"]
+
+
+def test_a_full_queue_refuses_at_once(warm: Callable[..., Bench]) -> None:
+    """The frame after the last that may wait is answered Overloaded before the device is free; others are served."""
+    bench = warm(queue_frames=2)
+    bench.occupy()
+    waiting = [bench.submit("one"), bench.submit("two")]
+    surplus = bench.submit("three")
+
+    assert surplus.done()
+    error = refused(surplus)
+    assert isinstance(error, Overloaded)
+    assert error.code == "overloaded"
+    assert error.retry_after_s is not None
+    assert error.detail.startswith("2 frames wait already")
+    bench.model.gate.set()
+    assert [answered(future) for future in waiting] == ["one", "two"]
+    assert "three" not in bench.model.instructions
+
+
+def test_room_in_the_queue_is_used_again(warm: Callable[..., Bench]) -> None:
+    """An overload passes: once the queue is served, frames are taken."""
+    bench = warm(queue_frames=1)
+    bench.occupy()
+    waiting, surplus = bench.submit("waiting"), bench.submit("surplus")
+    bench.model.gate.set()
+
+    assert isinstance(refused(surplus), Overloaded)
+    assert answered(waiting) == "waiting"
+    assert answered(bench.submit("later")) == "later"
+
+
+def test_one_frames_failure_is_not_anothers(warm: Callable[..., Bench], caplog: pytest.LogCaptureFixture) -> None:
+    """A frame that raises is answered Internal, without the cause's words; these are in the log; the next is served."""
+    bench = warm()
+    bench.model.failures["broken"] = RuntimeError("secret of /home/robot")
+    bench.occupy()
+    broken, whole = bench.submit("broken"), bench.submit("whole")
+    with caplog.at_level(logging.ERROR, "engine-test"):
+        bench.model.gate.set()
+        error = refused(broken)
+
+    assert isinstance(error, Internal)
+    assert error.code == "internal"
+    assert "secret" not in str(error)
+    assert error.__cause__ is bench.model.failures["broken"]
+    assert "secret of /home/robot" in caplog.text
+    assert answered(whole) == "whole"
+
+
+def test_a_request_error_passes_through(warm: Callable[..., Bench], caplog: pytest.LogCaptureFixture) -> None:
+    """What the model says that the client has to mend reaches the client as it is, and is no failure of ours."""
+    bench = warm()
+    mine = bench.model.failures["other"] = Unprocessable("unknown-camera", "no such camera", pointer="/images")
+
+    assert refused(bench.submit("other")) is mine
+    assert caplog.records == []
+    assert answered(bench.submit("next")) == "next"
+
+
+def test_a_cancelled_frame_is_not_computed(warm: Callable[..., Bench]) -> None:
+    """A frame whose caller has given up takes no time from the device."""
+    bench = warm()
+    bench.occupy()
+    given_up, kept = bench.submit("given up"), bench.submit("kept")
+
+    assert given_up.cancel()
+    bench.model.gate.set()
+    assert answered(kept) == "kept"
+    assert bench.model.instructions == ["occupier", "kept"]
+
+
+def test_a_frame_on_the_device_cannot_be_cancelled(warm: Callable[..., Bench]) -> None:
+    """What is being computed is answered."""
+    bench = warm()
+    running = bench.occupy()
+
+    assert not running.cancel()
+    bench.model.gate.set()
+    assert answered(running) == "occupier"
+
+
+def test_no_frame_is_taken_before_the_warm_up(cold: Callable[..., Bench]) -> None:
+    """A frame that comes too early is told so at once, with a time to wait, and not computed."""
+    bench = cold()
+    early = bench.submit("early")
+
+    assert early.done()
+    error = refused(early)
+    assert isinstance(error, NotReady)
+    assert error.code == "not-ready"
+    assert error.retry_after_s is not None
+    assert bench.model.seen == []
+
+
+def test_the_warm_up_computes_blank_frames_as_the_policy_wants_them(warm: Callable[..., Bench]) -> None:
+    """Every camera, the policy's own picture size, statistics that exist; on the thread that computes frames later."""
+    bench = warm()
+    blanks = list(bench.model.seen)
+    bench.submit("first").result(WAIT_S)
+
+    assert len(blanks) == WARM_UP_STEPS
+    assert {camera: picture.shape for camera, picture in blanks[0].images.items()} == {"front": (8, 12, 3)}
+    assert {blank.unnorm_key for blank in blanks} == {"jaco"}
+    assert len(bench.model.threads) == 1
+    assert threading.get_ident() not in bench.model.threads
+
+
+@pytest.mark.parametrize(
+    ("cause", "raised"), [(Unprocessable("unknown-camera", "no"), Unprocessable), (MemoryError("no room"), Internal)]
+)
+def test_a_failed_warm_up_leaves_the_engine_cold(
+    cold: Callable[..., Bench], cause: Exception, raised: type[RequestError]
+) -> None:
+    """What the blank frame raises, the warm-up raises; frames are still refused."""
+    bench = cold()
+    bench.model.failures["stay where you are"] = cause
+
+    with pytest.raises(raised):
+        bench.engine.warm_up()
+    assert not bench.engine.ready
+    assert isinstance(refused(bench.submit("early")), NotReady)
+
+
+def test_ready_means_warm_and_not_stopping(cold: Callable[..., Bench]) -> None:
+    """Not ready, ready after the warm-up, never ready again once closed."""
+    bench = cold()
+    states = [bench.engine.ready]
+    bench.engine.warm_up()
+    states.append(bench.engine.ready)
+    bench.engine.close()
+    states.append(bench.engine.ready)
+
+    assert states == [False, True, False]
+
+
+def test_the_report_says_how_long_the_frame_queued(warm: Callable[..., Bench]) -> None:
+    """Queue time is the first stage, in milliseconds, and part of the total."""
+    bench = warm()
+    first = bench.occupy()
+    second = bench.submit("second")
+    bench.clock.now_s += 0.25
+    bench.model.gate.set()
+    stages_ms = second.result(WAIT_S).report.stages_ms
+
+    assert next(iter(stages_ms)) == "queue"
+    assert stages_ms["queue"] == pytest.approx(250)
+    assert second.result().report.total_ms == pytest.approx(250)
+    assert first.result(WAIT_S).report.stages_ms["queue"] == 0
+
+
+def test_closing_answers_what_is_queued_and_refuses_what_comes_later(warm: Callable[..., Bench]) -> None:
+    """Frames that were taken are answered with actions, frames behind the stop with `draining`."""
+    bench = warm()
+    taken = [bench.occupy(), bench.submit("a"), bench.submit("b")]
+    closer = threading.Thread(target=bench.engine.close)
+    closer.start()
+    while bench.engine.ready and closer.is_alive():
+        time.sleep(0.001)
+    later = bench.submit("later")
+
+    assert later.done()
+    assert isinstance(refused(later), NotReady)
+    assert refused(later).code == "draining"
+    assert not any(future.done() for future in taken)
+    bench.model.gate.set()
+    closer.join(WAIT_S)
+    assert not closer.is_alive()
+    assert [answered(future) for future in taken] == ["occupier", "a", "b"]
+
+
+def test_closing_a_full_queue_does_not_lose_the_stop(warm: Callable[..., Bench]) -> None:
+    """Where no place is left for the stop, closing waits for one."""
+    bench = warm(queue_frames=1)
+    taken = [bench.occupy(), bench.submit("a")]
+    closer = threading.Thread(target=bench.engine.close)
+    closer.start()
+    bench.model.gate.set()
+    closer.join(WAIT_S)
+
+    assert not closer.is_alive()
+    assert [answered(future) for future in taken] == ["occupier", "a"]
+
+
+def test_closing_ends_the_thread_however_often_and_from_wherever(warm: Callable[..., Bench]) -> None:
+    """Four times at once are as good as once, and so is one more; no thread of the engine is left."""
+    before = set(threading.enumerate())
+    bench = warm(queue_frames=1)
+    (engines_own,) = set(threading.enumerate()) - before
+    closers = [threading.Thread(target=bench.engine.close, daemon=True) for _ in range(4)]
+    for closer in closers:
+        closer.start()
+    for closer in closers:
+        closer.join(WAIT_S)
+
+    assert not any(closer.is_alive() for closer in closers)
+    bench.engine.close()
+    assert not engines_own.is_alive()
+
+
+def test_an_engine_that_never_warmed_can_be_closed(cold: Callable[..., Bench]) -> None:
+    """Loading may fail before the first frame."""
+    bench = cold()
+    bench.engine.close()
+
+    assert not bench.engine.ready
+    with pytest.raises(NotReady):
+        bench.engine.warm_up()
+
+
+def test_threads_that_submit_at_once_get_their_own_answers(warm: Callable[..., Bench]) -> None:
+    """Four robots on four threads, each told its own."""
+    bench = warm(queue_frames=4)
+
+    def robot(name: str) -> list[str]:
+        return [answered(bench.submit(f"{name}{number}")) for number in range(25)]
+
+    with ThreadPoolExecutor(4) as robots:
+        answers = dict(zip("abcd", robots.map(robot, "abcd"), strict=True))
+
+    assert answers == {name: [f"{name}{number}" for number in range(25)] for name in "abcd"}
+
+
+def test_closing_under_fire_leaves_no_frame_unanswered(warm: Callable[..., Bench]) -> None:
+    """Whenever the stop comes, every frame ends: as an action, computed once, or, never computed, as a refusal."""
+    for stop_after in (1, 2, 5, 10, 20, 40):
+        bench = warm(queue_frames=4)
+        with ThreadPoolExecutor(4) as robots:
+            fires = [robots.submit(fire, bench, name) for name in "abcd"]
+            for _ in range(stop_after):
+                assert bench.model.entered.acquire(timeout=WAIT_S)
+            bench.engine.close()
+            shots = {name: future for done in fires for name, future in done.result(WAIT_S).items()}
+        undone = [name for name, future in shots.items() if not future.done()]
+        errors = {type(future.exception(0)).__name__ for future in shots.values()}
+        computed = sorted(name for name, future in shots.items() if future.exception(0) is None)
+
+        assert undone == []
+        assert errors <= {"NoneType", "Overloaded", "NotReady"}
+        assert sorted(bench.model.instructions) == computed
+
+
+def fire(bench: Bench, name: str) -> dict[str, Future[Step]]:
+    """Submit frame after frame until the engine says that it stops; after a refusal wait for the last frame taken."""
+    shots: dict[str, Future[Step]] = {}
+    taken: Future[Step] | None = None
+    for number in range(2000):
+        future = shots[f"{name}{number}"] = bench.submit(f"{name}{number}")
+        error = future.exception(0) if future.done() else None
+        if isinstance(error, NotReady):
+            break
+        if isinstance(error, Overloaded):
+            wait([taken] if taken else [], WAIT_S)
+        else:
+            taken = future
+    return shots

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stillframe import __version__, cli
+from stillframe.bench.evaluate import Evaluation
+from stillframe.config import DaemonConfig
+from stillframe_client.sim.rollout import Episode
+
+NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
+EVALUATION_FIELDS = {
+    *("task", "episodes", "seed", "hz", "noise_sigma", "jpeg_quality", "policy", "success", "success_ci95"),
+    *("wrong_cube", "timed_out", "steps_mean", "latency_ms", "failed_seeds"),
+}
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What came of a command."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def stillframe(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tidy_logging: None,  # noqa: ARG001 -- for what it puts back
+) -> Callable[..., Typed]:
+    """Type a command: `stillframe("eval", "--task", "pick")`, run by the program's own main() in this process."""
+
+    def type_in(*words: object) -> Typed:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["stillframe", *map(str, words)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return Typed(status, *capsys.readouterr())
+
+    return type_in
+
+
+def assert_one_line(typed: Typed, *parts: object) -> None:
+    """Exit status 1, nothing on stdout, and one line on stderr which holds `parts` in their order."""
+    assert (typed.status, typed.out) == (1, "")
+    assert typed.err.startswith("stillframe: ")
+    assert typed.err.count("\n") == 1
+    places = [typed.err.find(str(part)) for part in parts]
+    assert -1 not in places, typed.err
+    assert places == sorted(places), typed.err
+
+
+def test_the_version_is_the_packages(stillframe: Callable[..., Typed]) -> None:
+    """`--version` names the program and the version that pip shows."""
+    assert stillframe("--version") == Typed(0, f"stillframe {__version__}\n", "")
+
+
+def test_a_word_that_is_no_command_is_refused(stillframe: Callable[..., Typed]) -> None:
+    """A usage error is status 2, on stderr."""
+    typed = stillframe("sevre")
+
+    assert (typed.status, typed.out) == (2, "")
+    assert "sevre" in typed.err
+
+
+def test_serve_wants_a_checkpoint(stillframe: Callable[..., Typed]) -> None:
+    """Without YAML and without options the error says what is missing."""
+    assert_one_line(stillframe("serve"), "the command line", "'checkpoint' is missing")
+
+
+def test_serve_refuses_a_wrong_yaml(stillframe: Callable[..., Typed], tmp_path: Path) -> None:
+    """The file, the typo and what was meant."""
+    (tmp_path / "a.yaml").write_text("checkpoint: there\ndytpe: float32\n")
+
+    assert_one_line(stillframe("serve", tmp_path / "a.yaml"), tmp_path, "'dytpe'", "'dtype'")
+
+
+def test_brackets_in_an_error_are_words(stillframe: Callable[..., Typed], tmp_path: Path) -> None:
+    """What looks like markup is printed as it is: an error names what it found, whatever that is."""
+    (tmp_path / "a.yaml").write_text('checkpoint: there\n"[/red]": 1\n"[bold]": 2\n')
+
+    assert_one_line(stillframe("serve", tmp_path / "a.yaml"), "unknown key '[/red]'", "unknown key '[bold]'")
+
+
+def test_serve_refuses_a_taken_port(stillframe: Callable[..., Typed], tmp_path: Path) -> None:
+    """Before it loads anything, and with the address in the error."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        assert_one_line(
+            stillframe("serve", "--checkpoint", tmp_path, "--port", port),
+            f"cannot listen on 127.0.0.1:{port}",
+            "in use",
+            "--port",
+        )
+
+
+def test_serve_refuses_an_unknown_log_level(
+    stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An environment variable is a door like any other."""
+    monkeypatch.setenv("STILLFRAME_LOG", "loud")
+
+    assert_one_line(stillframe("serve", "--checkpoint", tmp_path), "STILLFRAME_LOG is 'loud'", "warning")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("checkpoint", Path("c")), ("device", "cpu"), ("dtype", "bfloat16"), ("threads", 3), ("host", "::1"), ("port", 1)],
+)
+def test_options_of_serve_win_over_the_yaml(
+    stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str, value: object
+) -> None:
+    """Each option changes its key and no other."""
+    served: list[DaemonConfig] = []
+    monkeypatch.setattr("stillframe.serve.serve", lambda config, _log: served.append(config))
+    (tmp_path / "a.yaml").write_text("checkpoint: there\nport: 9000\nqueue_frames: 5\n")
+    stillframe("serve", tmp_path / "a.yaml")
+    stillframe("serve", tmp_path / "a.yaml", f"--{option}", value)
+    plain, changed = (config.model_dump() for config in served)
+
+    assert plain["queue_frames"] == 5
+    assert changed == plain | {option: value}
+    assert changed != plain
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (("--task", "fetch"), ("unknown task 'fetch'", "reach, pick, push")),
+        (("--hz", 7), ("hz is 7", "5, 10, 20")),
+        (("--noise-sigma", -1), ("sigma is -1", "between 0 and 255")),
+        (("--jpeg", 0), ("jpeg_quality is 0", "1 to 100")),
+        (("--server", "localhost:8000"), ("--server: url is 'localhost:8000'", "http://127.0.0.1:8000")),
+        (("--task", "reach"), (f"Nothing answers at {NOBODY}", "is the port right?")),
+    ],
+    ids=lambda value: str(value[0]),
+)
+def test_eval_says_in_one_line_what_cannot_be_played(
+    stillframe: Callable[..., Typed], options: tuple[object, ...], parts: tuple[str, ...]
+) -> None:
+    """A task, a rate, a camera or a server that is not there: what was asked, what there is."""
+    typed = stillframe("eval", "--server", NOBODY, "--episodes", 1, *options)
+    complaint = Typed(typed.status, typed.out, typed.err[typed.err.find("stillframe: ") :])
+
+    assert_one_line(complaint, *parts)
+
+
+def test_eval_refuses_a_folder_that_is_no_checkpoint(stillframe: Callable[..., Typed], tmp_path: Path) -> None:
+    """As serve does, with the folder's name."""
+    assert_one_line(stillframe("eval", "--checkpoint", tmp_path / "none"), tmp_path / "none", "is not a folder")
+
+
+def test_eval_refuses_an_unknown_dtype(stillframe: Callable[..., Typed], tmp_path: Path) -> None:
+    """The option's value and the choices."""
+    typed = stillframe("eval", "--checkpoint", tmp_path, "--dtype", "fp16")
+
+    assert_one_line(typed, "'dtype' is 'fp16'", "'bfloat16'")
+
+
+def test_eval_reports_the_same_in_process_and_over_http(
+    stillframe: Callable[..., Typed], golden_folder: Path, golden_url: str, tmp_path: Path
+) -> None:
+    """The promise of `eval --server`: all figures but the latencies are equal; what is printed is what is written."""
+    plan = ("--task", "reach", "--episodes", 1, "--seed", 3, "--hz", 5, "--jpeg", 90)
+    here = stillframe("eval", "--checkpoint", golden_folder, *plan, "--json", tmp_path / "new" / "here.json")
+    there = stillframe("eval", "--server", golden_url, *plan)
+    local, remote = json.loads(here.out), json.loads(there.out)
+
+    assert (here.status, there.status) == (0, 0)
+    assert set(local) == EVALUATION_FIELDS
+    assert (tmp_path / "new" / "here.json").read_text() == here.out
+    assert (local["policy"], remote["policy"]) == (str(golden_folder), golden_url)
+    assert alike(local) == alike(remote)
+    assert (local["task"], local["episodes"], local["seed"], local["hz"]) == ("reach", 1, 3, 5)
+    assert 0 < local["latency_ms"]["p50"] <= local["latency_ms"]["p99"]
+
+
+def alike(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What may not depend on the way to the policy."""
+    return {key: value for key, value in document.items() if key not in ("policy", "latency_ms")}
+
+
+def test_eval_that_cannot_write_still_prints(
+    stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An hour of episodes is not lost to a wrong path: the result is on stdout, the error on stderr, the status 1."""
+    played = [Episode(1, "reach", success=True, wrong_object=False, steps=2, act_ms=(1.0, 2.0), wall_s=1.0)]
+    plans: list[Evaluation] = []
+
+    def evaluate(plan: Evaluation, *_: object) -> list[Episode]:
+        plans.append(plan)
+        return played
+
+    monkeypatch.setattr("stillframe.bench.evaluate.evaluate", evaluate)
+    (tmp_path / "file").touch()
+    typed = stillframe("eval", "--server", NOBODY, "--json", tmp_path / "file" / "out.json")
+
+    assert typed.status == 1
+    assert json.loads(typed.out)["success"] == 1.0
+    assert f"cannot write {tmp_path / 'file' / 'out.json'}" in typed.err
+    assert plans == [Evaluation("pick", episodes=100, seed=1000)]
+
+
+@pytest.mark.parametrize(("enough", "status"), [(True, 0), (False, 1)])
+def test_the_demos_status_is_its_result(
+    stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, *, enough: bool, status: int
+) -> None:
+    """A demo with too few successes fails; its report goes to a folder of its own under runs/."""
+    asked: list[tuple[Path, Path]] = []
+
+    def run_demo(config: Path, out: Path, _: object) -> bool:
+        asked.append((config, out))
+        return enough
+
+    monkeypatch.setattr("stillframe.bench.demo.run_demo", run_demo)
+    typed = stillframe("demo")
+    ((config, out),) = asked
+
+    assert typed.status == status
+    assert config == Path("configs/jaco-tiny.yaml")
+    assert out.parent == Path("runs")
+    assert not out.exists()

@@ -1,0 +1,174 @@
+"""Hold the READMEs to what is there: their commands parse, their Python runs, their links and paths lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer.main
+
+from stillframe.cli import app
+from stillframe.web.frames import parse_object
+
+ROOT = Path(__file__).resolve().parents[1]
+READMES = ("README.md", "server/README.md", "client/README.md")
+# What the prose may name that no fresh clone holds: a folder that `make demo` makes, one that users bring.
+MADE_LATER = {"runs/", "path/to/openvla-7b"}
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#]+?)(?:#[^)]*)?\)")
+CODE = re.compile(r"`([^`\n]+)`")
+PATHLIKE = re.compile(r"[\w.-]+(/[\w.-]+)*/?")
+SUFFIXES = (".py", ".md", ".yaml", ".yml", ".toml", ".txt")
+
+
+def text(readme: str) -> str:
+    """One README."""
+    return (ROOT / readme).read_text(encoding="utf-8")
+
+
+def blocks(readme: str, language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return [body for name, body in BLOCK.findall(text(readme)) if name == language]
+
+
+def commands() -> Iterator[list[str]]:
+    """Every command of every `sh` block as words, continued lines joined, comments gone."""
+    for readme in READMES:
+        for block in blocks(readme, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                if words := shlex.split(line, comments=True):
+                    yield words
+
+
+def commands_of(program: str) -> list[list[str]]:
+    """The words after `program`, for each of its commands."""
+    return [words[1:] for words in commands() if words[0] == program]
+
+
+def named_paths(readme: str) -> Iterator[str]:
+    """What a README links to within the repository or names as code that is a path."""
+    prose = BLOCK.sub("", text(readme))
+    yield from (target for target in LINK.findall(prose) if "://" not in target)
+    for code in CODE.findall(prose):
+        if PATHLIKE.fullmatch(code) and ("/" in code or code.endswith(SUFFIXES)):
+            yield code
+
+
+def is_there(path: str, readme: str) -> bool:
+    """Whether the path exists from the root, from its README or from the package; a lone name may lie deeper."""
+    home = (ROOT / readme).parent
+    lone = "/" not in path and any((home / "stillframe").rglob(path))
+    return lone or any((place / path).exists() for place in (ROOT, home, home / "stillframe"))
+
+
+def targets() -> set[str]:
+    """What `make` can be asked for."""
+    return set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def parse(words: list[str]) -> None:
+    """Parse a command of ours down to its last option, without running it; a usage error is raised."""
+    command: Any = typer.main.get_command(app)
+    while True:
+        context = command.make_context(command.name, list(words))
+        if not hasattr(command, "resolve_command"):
+            return
+        rest = [*context._protected_args, *context.args]  # where a group keeps its subcommand's words
+        _, command, words = command.resolve_command(context, rest)
+
+
+def test_the_readme_shows_how_to_begin() -> None:
+    """A newcomer finds demo, test and serve, a client, and each in a block that the tests below look at."""
+    assert {tuple(words) for words in commands_of("make")} >= {("demo",), ("test",), ("serve",)}
+    assert any("PolicyClient" in block for block in blocks("README.md", "python"))
+    assert commands_of("stillframe")
+
+
+def test_every_command_is_of_a_program_we_check() -> None:
+    """A block with another program would go unchecked."""
+    assert {words[0] for words in commands()} <= {"make", "stillframe", "curl", "docker"}
+
+
+@pytest.mark.parametrize("words", commands_of("make"), ids=" ".join)
+def test_make_has_the_target(words: list[str]) -> None:
+    """Every target exists; variables aside."""
+    assert {word for word in words if "=" not in word} <= targets()
+
+
+@pytest.mark.parametrize("words", commands_of("stillframe"), ids=" ".join)
+def test_our_commands_parse(words: list[str]) -> None:
+    """Subcommand, options, kinds of values: all as the program has them."""
+    parse(words)
+
+
+def test_a_wrong_command_would_not_parse() -> None:
+    """The test above can fail: at a subcommand, at an option, at a value."""
+    for words in (["sevre"], ["eval", "--episode", "3"], ["eval", "--episodes", "many"], ["train", "polcy"]):
+        with pytest.raises(Exception, match=r"(?i)no such|valid integer"):
+            parse(words)
+
+
+@pytest.mark.parametrize("words", commands_of("stillframe"), ids=" ".join)
+def test_configurations_that_commands_name_are_there(words: list[str]) -> None:
+    """Every YAML on a command line lies in the repository."""
+    assert all((ROOT / word).is_file() for word in words if word.endswith(".yaml"))
+
+
+def test_compose_has_a_file() -> None:
+    """`docker compose` runs where the README is."""
+    assert all(words[0] == "compose" for words in commands_of("docker"))
+    assert (ROOT / "docker-compose.yml").is_file()
+
+
+@pytest.mark.parametrize("words", commands_of("curl"), ids=lambda words: words[1])
+def test_what_curl_posts_is_a_frame(words: list[str]) -> None:
+    """The route is /act on the default port, and the body has the fields of a frame once the shell has filled it in."""
+    (url,) = [word for word in words if word.startswith("http://")]
+    (body,) = [words[place + 1] for place, word in enumerate(words) if word in ("-d", "--data")]
+    fields = parse_object(re.sub(r"\$\([^)]*\)", "aGVsbG8=", body), max_parts=100)
+
+    assert url == "http://127.0.0.1:8000/act"
+    assert set(fields) >= {"image", "instruction"}
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_python_compiles(readme: str) -> None:
+    """Every block is a whole program."""
+    for number, block in enumerate(blocks(readme, "python")):
+        compile(block, f"{readme}, python block {number}", "exec")
+
+
+@pytest.mark.parametrize("readme", ["README.md", "client/README.md"])
+def test_the_clients_example_runs(readme: str, golden_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it stands, but for the address: it prints an action of seven finite numbers."""
+    example = next(block for block in blocks(readme, "python") if "PolicyClient" in block)
+    assert example.count("http://127.0.0.1:8000") == 1
+    exec(compile(example.replace("http://127.0.0.1:8000", golden_url), readme, "exec"), {})  # noqa: S102 -- our README
+    action = np.fromstring(capsys.readouterr().out.strip().strip("[]"), sep=" ")
+
+    assert action.shape == (7,)
+    assert np.isfinite(action).all()
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_links_and_paths_lead_somewhere(readme: str) -> None:
+    """Everything that a README links to or names as a path is there."""
+    dead = [path for path in named_paths(readme) if path not in MADE_LATER and not is_there(path, readme)]
+
+    assert dead == []
+
+
+def test_the_house_map_names_every_room() -> None:
+    """Each package and each module beside them stands in server/README.md."""
+    house = ROOT / "server" / "stillframe"
+    rooms = {f"{folder.parent.name}/" for folder in house.glob("*/__init__.py")}
+    modules = {file.name for file in house.glob("*.py") if not file.name.startswith("__")}
+    named = set(named_paths("server/README.md"))
+
+    assert rooms <= named
+    assert modules <= named
