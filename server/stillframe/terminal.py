@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from stillframe.train.policy import Progress as Trained
+from stillframe.train.cloning import Progress as Trained
 from stillframe_client.sim.rollout import Episode
 
 

@@ -39,13 +39,13 @@ def made_up(rng: np.random.Generator) -> Labels:
 def fill() -> Callable[..., FrameStore]:
     """Write a store of so many made-up frames into a folder."""
 
-    def write(folder: Path, frames: int, seed: int) -> FrameStore:
+    def write(folder: Path, frames: int, seed: int, origin: str = "made up") -> FrameStore:
         rng = np.random.default_rng(seed)
-        writer = FrameWriter(folder)
+        writer = FrameWriter(folder, origin)
         for _ in range(frames):
             writer.append(rng.integers(0, 256, (224, 224, 3), dtype=np.uint8), made_up(rng))
         writer.close()
-        return FrameStore.open(folder)
+        return FrameStore.open(folder, origin)
 
     return write
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from stillframe.models.actions import Statistics
-from stillframe.train.demonstrations import SHAKY_EXPERT, Mixture, ShakyExpert, collect, label
+from stillframe.train.demonstrations import SHAKY_EXPERT, Collection, Mixture, ShakyExpert, collect, label
 from stillframe.train.frames import FrameStore
 from stillframe.train.fresh import action_statistics
 from stillframe.train.instructions import INSTRUCTIONS
@@ -73,7 +73,7 @@ def test_the_shaky_expert_shakes_about_the_expert(env: JacoEnv) -> None:
     episodes = []
     for _ in range(60):
         shaky.begin(rng)
-        episodes.append(np.stack([shaky.act(env, {}, rng) for _ in range(10)]))
+        episodes.append(np.stack([shaky.act(env, env.render, rng) for _ in range(10)]))
     actions = np.stack(episodes)
     strays = np.abs(actions[:, :, :6] - wanted[:6]).max((1, 2))
     flips = (actions[:, :, 6] != wanted[6]).mean()
@@ -93,8 +93,9 @@ def test_the_same_seed_collects_the_same_frames(tmp_path: Path) -> None:
     short = Mixture(home=0.5, anywhere=0.2, near=0.2, holding=0.1, keep_far=0.9, keep_near=0.9, max_steps=4)
     stores = []
     for number, seed in enumerate(((7, 1), (7, 1), (7, 2))):
-        collect(tmp_path / str(number), 6, seed, ShakyExpert(SCALE), short, SCALE)
-        stores.append(FrameStore.open(tmp_path / str(number)))
+        wanted = Collection(6, seed, short)
+        collect(tmp_path / str(number), wanted, ShakyExpert(SCALE), SCALE)
+        stores.append(FrameStore.open(tmp_path / str(number), wanted.origin))
     first, again, other = stores
 
     assert len(first) == 6

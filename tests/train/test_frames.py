@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from stillframe.errors import ConfigError
 from stillframe.train.auxiliary import KEYPOINTS
 from stillframe.train.frames import FrameStore, FrameWriter, Labels
 
@@ -21,12 +22,12 @@ def label(value: float) -> Labels:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     """Pictures and labels come back equal and in order, the pictures without being loaded."""
     pictures = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
-    writer = FrameWriter(tmp_path / "store")
+    writer = FrameWriter(tmp_path / "store", "here")
     for number, picture in enumerate(pictures):
         writer.append(picture[:, ::-1], label(number))
     written = len(writer)
     writer.close()
-    store = FrameStore.open(tmp_path / "store")
+    store = FrameStore.open(tmp_path / "store", "here")
 
     assert written == len(store) == 3
     assert isinstance(store.images, np.memmap)
@@ -39,7 +40,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_an_unfinished_store_does_not_exist(tmp_path: Path) -> None:
     """Until `close` has written the labels, the folder counts for nothing."""
-    writer = FrameWriter(tmp_path)
+    writer = FrameWriter(tmp_path, "here")
     writer.append(np.zeros((224, 224, 3), np.uint8), label(1))
     before = FrameStore.exists(tmp_path)
     writer.close()
@@ -55,3 +56,11 @@ def test_a_store_cannot_be_written_to(tmp_path: Path, fill: Callable[..., FrameS
 
     with pytest.raises(ValueError, match="read-only"):
         store.images[0, 0, 0, 0] = 1
+
+
+def test_frames_of_another_origin_are_refused(tmp_path: Path, fill: Callable[..., FrameStore]) -> None:
+    """Frames made by another recipe or in another scene are never trained on unawares."""
+    fill(tmp_path, 1, seed=0, origin="before the laser")
+
+    with pytest.raises(ConfigError, match="another recipe or scene; delete it"):
+        FrameStore.open(tmp_path, "with the laser")

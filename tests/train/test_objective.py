@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from stillframe.train.auxiliary import soft_cross_entropy
+from stillframe.train.cloning import Cloning
 from stillframe.train.objective import Trainee
-from stillframe.train.policy import Cloning
 from stillframe.train.recipe import Recipe
 
 

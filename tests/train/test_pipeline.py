@@ -11,8 +11,9 @@ import torch
 
 from stillframe.models.registry import load_policy
 from stillframe.train import pipeline
+from stillframe.train.cloning import Progress
+from stillframe.train.demonstrations import SHAKY_EXPERT
 from stillframe.train.pipeline import Score, publish, train_policy
-from stillframe.train.policy import Progress
 from stillframe.train.recipe import Recipe
 from stillframe_client.sim import gl
 
@@ -43,9 +44,12 @@ def score_by_step(candidates: Sequence[Path], _recipe: Recipe, _workers: int) ->
 
 
 @pytest.fixture
-def without_simulator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fill: Callable) -> Path:
+def without_simulator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fill: Callable, recipe: Recipe) -> Path:
     """Demonstrations that are there already, and candidates that are scored unseen."""
-    fill(tmp_path / "data" / "demos-0-of-1", 3, seed=1)
+    for folder, wanted in pipeline._shards(
+        tmp_path / "data", "demos", recipe, recipe.demo_frames, stage=1, mixture=SHAKY_EXPERT
+    ):
+        fill(folder, 3, seed=1, origin=wanted.origin)
     monkeypatch.setattr(pipeline, "select", score_by_step)
     return tmp_path
 

@@ -28,7 +28,7 @@ def encoder(tmp_path: Path) -> PromptEncoder:
 
 def test_ids_are_stable(encoder: PromptEncoder) -> None:
     """The six instructions' prompts are these ids, now and later."""
-    assert {each.text: encoder.ids(each.text) for each in INSTRUCTIONS} == GOLDEN
+    assert {each.instruction: encoder.ids(each.instruction) for each in INSTRUCTIONS} == GOLDEN
 
 
 def test_every_prompt_starts_with_bos_and_ends_in_the_lone_space(encoder: PromptEncoder) -> None:
@@ -36,7 +36,7 @@ def test_every_prompt_starts_with_bos_and_ends_in_the_lone_space(encoder: Prompt
     tokenizer = build_tokenizer()
     unknown = tokenizer.token_to_id("<unk>")
     for instruction in INSTRUCTIONS:
-        ids = encoder.ids(instruction.text)
+        ids = encoder.ids(instruction.instruction)
 
         assert (ids[0], ids[-1]) == (tokenizer.token_to_id("<s>"), tokenizer.token_to_id(LONE_SPACE))
         assert unknown not in ids

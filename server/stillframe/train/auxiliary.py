@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-PATCH_PX = 14
-GRID = 16
+from stillframe.models.vision import TOWERS
+
+TOWER = next(iter(TOWERS.values()))
+PATCH_PX, GRID = TOWER.patch_px, TOWER.grid
 PATCHES = GRID * GRID
 CUBES = 3
 KEYPOINTS = CUBES + 2  # red, green, blue cube, laser spot, tool

@@ -5,9 +5,12 @@ Knows the environment and its expert; no network. Every frame is labelled for al
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +23,12 @@ from stillframe_client.sim.experts import expert_action
 from stillframe_client.sim.state import FINGER_OPEN_RAD
 
 CAMERA = "front"
+PICTURES_VERSION = 2  # raised whenever the scene's look or the expert's law changes; 2: laser spot, levelling labels
 NEAR_M = 0.12  # closer to a cube than this, frames matter more
 JPEG_SHARE, JPEG_QUALITY = 0.3, (80, 96)
 CLOSED_FINGERS_RAD = 1.2
+
+Look = Callable[[], NDArray[np.uint8]]  # [224, 224, 3]
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,8 @@ class Driver(Protocol):
         """A new episode starts."""
         ...
 
-    def act(self, env: JacoEnv, observed: dict[str, Any], rng: np.random.Generator) -> NDArray[np.float64]:
-        """The action [7] to carry out."""
+    def act(self, env: JacoEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:
+        """The action [7] to carry out; `look` draws what the camera sees."""
         ...
 
 
@@ -69,7 +75,7 @@ class ShakyExpert:
         self._strength = rng.choice(self.strengths)
         self._noise = np.zeros(6)
 
-    def act(self, env: JacoEnv, observed: dict[str, Any], rng: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 (needs no eyes)
+    def act(self, env: JacoEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 (needs no eyes)
         """The expert's action, shaken."""
         action = env.expert().copy()
         fresh = rng.normal(0, 1, 6) * np.sqrt(1 - self.persistence**2)
@@ -80,41 +86,46 @@ class ShakyExpert:
         return action
 
 
-def collect(
-    folder: Path, frames: int, seed: tuple[int, ...], driver: Driver, mixture: Mixture, scale: ActionScale
-) -> None:
-    """Fill `folder` with `frames` labelled pictures. The same seed gives the same store on one machine."""
-    rng = np.random.default_rng(seed)
-    env = JacoEnv(cameras=(), max_steps=mixture.max_steps)
-    writer = FrameWriter(folder)
+@dataclass(frozen=True)
+class Collection:
+    """Which frames: how many, from which seed, begun and kept how."""
+
+    frames: int
+    seed: tuple[int, ...]
+    mixture: Mixture
+
+    @property
+    def origin(self) -> str:
+        """What a store of these frames says of itself."""
+        return json.dumps({"pictures": PICTURES_VERSION, **asdict(self)})
+
+
+def collect(folder: Path, wanted: Collection, driver: Driver, scale: ActionScale) -> None:
+    """Fill `folder` with labelled pictures. The same collection gives the same store on one machine."""
+    rng = np.random.default_rng(wanted.seed)
+    env = JacoEnv(cameras=(), max_steps=wanted.mixture.max_steps)
+    writer = FrameWriter(folder, wanted.origin)
     try:
-        while len(writer) < frames:
-            _one_episode(env, driver, mixture, scale, writer, frames, rng)
+        while len(writer) < wanted.frames:
+            _one_episode(env, driver, wanted, scale, writer, rng)
     finally:
         env.close()
     writer.close()
 
 
 def _one_episode(
-    env: JacoEnv,
-    driver: Driver,
-    mixture: Mixture,
-    scale: ActionScale,
-    writer: FrameWriter,
-    frames: int,
-    rng: np.random.Generator,
+    env: JacoEnv, driver: Driver, wanted: Collection, scale: ActionScale, writer: FrameWriter, rng: np.random.Generator
 ) -> None:
     """Start somewhere, drive until it ends, keep some of the frames."""
-    _begin(env, mixture, rng)
+    _begin(env, wanted.mixture, rng)
     driver.begin(rng)
     camera = _camera(rng)
     over = False
-    while not over and len(writer) < frames:
-        image = camera.spoil(env.render(CAMERA), rng)
-        if rng.random() < _keep(env, mixture):
-            writer.append(image, label(env, scale))
-        observed = {"images": {CAMERA: image}, "instruction": env.goal.instruction}
-        _, _, terminated, truncated, _ = env.step(driver.act(env, observed, rng))
+    while not over and len(writer) < wanted.frames:
+        look = cache(lambda: camera.spoil(env.render(CAMERA), rng))  # drawn once, if anybody looks
+        if rng.random() < _keep(env, wanted.mixture):
+            writer.append(look(), label(env, scale))
+        _, _, terminated, truncated, _ = env.step(driver.act(env, look, rng))
         over = terminated or truncated
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stillframe.errors import ConfigError
+
 IMAGE_PX = 224
-IMAGE_BYTES = IMAGE_PX * IMAGE_PX * 3
+LABELS_NAME = "labels.npz"
 
 
 @dataclass(frozen=True)
@@ -45,23 +47,28 @@ class FrameStore:
     @classmethod
     def exists(cls, folder: Path) -> bool:
         """Whether a finished store is there: labels are written last."""
-        return (folder / "labels.npz").is_file()
+        return (folder / LABELS_NAME).is_file()
 
     @classmethod
-    def open(cls, folder: Path) -> FrameStore:
-        """Map a finished store."""
-        with np.load(folder / "labels.npz") as arrays:
+    def open(cls, folder: Path, origin: str) -> FrameStore:
+        """Map a finished store. Raises ConfigError if it was not made as `origin` says."""
+        with np.load(folder / LABELS_NAME) as arrays:
+            if str(arrays["origin"]) != origin:
+                raise ConfigError(
+                    f"{folder} holds frames of another recipe or scene; delete it, or name another folder"
+                )
             labels = Labels(**{field.name: arrays[field.name] for field in fields(Labels)})
         shape = (len(labels.actions), IMAGE_PX, IMAGE_PX, 3)
         return cls(np.memmap(folder / "images.u8", np.uint8, mode="r", shape=shape), labels)
 
 
 class FrameWriter:
-    """Appends frames to a folder; `close` makes it a store."""
+    """Appends frames to a folder; `close` makes it a store that remembers its origin."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, origin: str):
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self._origin = origin
         self._images = (folder / "images.u8").open("wb")
         self._labels: list[Labels] = []
 
@@ -77,6 +84,7 @@ class FrameWriter:
         """Flush the pictures, then write the labels."""
         self._images.close()
         joined = Labels.joined(self._labels)
-        part = self._folder / "labels.part.npz"
-        np.savez(part, **{field.name: getattr(joined, field.name) for field in fields(Labels)})
-        part.rename(self._folder / "labels.npz")
+        part = self._folder / f"part-{LABELS_NAME}"
+        arrays = {field.name: getattr(joined, field.name) for field in fields(Labels)}
+        np.savez(part, origin=np.array(self._origin), **arrays)
+        part.rename(self._folder / LABELS_NAME)

@@ -17,18 +17,19 @@ from torch import Tensor, nn
 from stillframe.models.openvla import OpenVLAConfig, OpenVLANetwork
 from stillframe.models.vision import TOWERS, unused_tensors
 from stillframe.train.recipe import Recipe
-from stillframe.train.tokenizer import TEXT_VOCAB, build_tokenizer
+from stillframe.train.tokenizer import BOS_ID, EOS_ID, TEXT_VOCAB, build_tokenizer
+from stillframe_client.sim.state import MAX_SPEED_M_S, MAX_TURN_RAD_S
 
 ACTION_BINS = 256
 PADDING_IDS = 64
 POSITION_AMPLITUDE = 0.5  # sin-cos positions at the scale of the patches they are added to
 UNNORM_KEY = "jaco_sim"
-SPEED_LIMIT_M_S, TURN_LIMIT_RAD_S, CONTROL_HZ = 0.20, 1.0, 10
+CONTROL_HZ = 10
 
 
 def action_statistics() -> dict[str, Any]:
     """q01 and q99 are the arm's speed limits per control step; the gripper (0 closes, 1 opens) passes through."""
-    limit = [SPEED_LIMIT_M_S / CONTROL_HZ] * 3 + [TURN_LIMIT_RAD_S / CONTROL_HZ] * 3
+    limit = [MAX_SPEED_M_S / CONTROL_HZ] * 3 + [MAX_TURN_RAD_S / CONTROL_HZ] * 3
     low, high = [-value for value in limit] + [0.0], [*limit, 1.0]
     return {UNNORM_KEY: {"action": {"q01": low, "q99": high, "mask": [True] * 6 + [False]}}}
 
@@ -95,7 +96,11 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor], recipe: Recipe) ->
         "config.json": config_json(recipe),
         "preprocessor_config.json": PREPROCESSOR_JSON,
         "dataset_statistics.json": action_statistics(),
-        "generation_config.json": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": TEXT_VOCAB + ACTION_BINS},
+        "generation_config.json": {
+            "bos_token_id": BOS_ID,
+            "eos_token_id": EOS_ID,
+            "pad_token_id": TEXT_VOCAB + ACTION_BINS,
+        },
     }
     for name, document in documents.items():
         (folder / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -6,7 +6,6 @@ Knows a checkpoint folder; no training state.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from stillframe.local import LocalPolicy
 from stillframe.models.registry import load_policy
+from stillframe.train.demonstrations import CAMERA, Look
 from stillframe_client.sim import JacoEnv
 
 
@@ -33,6 +33,8 @@ class Apprentice:
     def begin(self, rng: np.random.Generator) -> None:
         """Nothing to draw: every step decides for itself."""
 
-    def act(self, env: JacoEnv, observed: dict[str, Any], rng: np.random.Generator) -> NDArray[np.float64]:
+    def act(self, env: JacoEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:
         """The policy's action, or the expert's."""
-        return env.expert() if rng.random() < self._expert_share else self._imitator(observed)
+        if rng.random() < self._expert_share:
+            return env.expert()
+        return self._imitator({"images": {CAMERA: look()}, "instruction": env.goal.instruction})

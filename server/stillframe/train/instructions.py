@@ -2,23 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from stillframe_client.sim import COLOURS, Goal
 
-from stillframe_client.sim import COLOURS
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """A task and the cube it is about."""
-
-    task: str
-    colour: str
-
-    @property
-    def text(self) -> str:
-        """What the robot is told."""
-        verb = "pick up" if self.task == "pick" else self.task
-        return f"{verb} the {self.colour} cube"
-
-
-INSTRUCTIONS = tuple(Instruction(task, colour) for task in ("reach", "pick") for colour in COLOURS)
+INSTRUCTIONS = tuple(Goal(task, colour) for task in ("reach", "pick") for colour in COLOURS)

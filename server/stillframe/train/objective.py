@@ -15,8 +15,7 @@ from stillframe.models.openvla import OpenVLANetwork
 from stillframe.train.auxiliary import KeypointHead, Keypoints, PointerHead, soft_cross_entropy
 from stillframe.train.recipe import Recipe
 from stillframe.train.sequences import SharedPrefix
-
-BOS_ID = 1
+from stillframe.train.tokenizer import BOS_ID
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ import torch
 from stillframe.models.actions import ActionScale, Statistics
 from stillframe.models.checkpoint import SINGLE_NAME
 from stillframe.pictures import loss_chart
-from stillframe.train.demonstrations import DAGGER, SHAKY_EXPERT, ShakyExpert, collect
+from stillframe.train.cloning import LOG_NAME, Cloning, Progress
+from stillframe.train.demonstrations import DAGGER, SHAKY_EXPERT, Collection, Mixture, ShakyExpert, collect
 from stillframe.train.frames import FrameStore
 from stillframe.train.fresh import UNNORM_KEY, action_statistics
 from stillframe.train.imitator import Apprentice, load_imitator
-from stillframe.train.policy import LOG_NAME, Cloning, Progress
 from stillframe.train.recipe import Recipe
 from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import play
@@ -63,18 +63,17 @@ class Reporter(Protocol):
 
 
 def collect_demonstrations(data: Path, recipe: Recipe, workers: int) -> list[FrameStore]:
-    """The shaky expert's frames, one store per worker."""
-    folders = [data / f"demos-{index}-of-{workers}" for index in range(workers)]
-    jobs = [(folder, recipe.demo_frames // workers, (recipe.seed, 1, i)) for i, folder in enumerate(folders)]
-    _in_processes(_demo_job, [job for job in jobs if not FrameStore.exists(job[0])], workers)
-    return [FrameStore.open(folder) for folder in folders]
+    """The shaky expert's frames, shard by shard."""
+    shards = _shards(data, "demos", recipe, recipe.demo_frames, stage=1, mixture=SHAKY_EXPERT)
+    _in_processes(_demo_job, [shard for shard in shards if not FrameStore.exists(shard[0])], workers)
+    return [FrameStore.open(folder, wanted.origin) for folder, wanted in shards]
 
 
 def train_policy(
     run: Path, data: Path, recipe: Recipe, device: torch.device, workers: int, reporter: Reporter
 ) -> Trained:
     """Run the whole recipe in folder `run`; the chosen checkpoint and every candidate's score."""
-    reporter.stage(f"demonstrations: {recipe.demo_frames} frames")
+    reporter.stage(f"demonstrations: {recipe.demo_frames} frames, minutes")
     demos = collect_demonstrations(data, recipe, workers)
     cloning = Cloning(run, recipe, device)
     rounds: list[FrameStore] = []
@@ -97,8 +96,9 @@ def publish(trained: Trained, recipe: Recipe, run: Path, out: Path) -> None:
     """Copy the chosen checkpoint to `out`, with the run's loss curve and its figures."""
     shutil.copytree(trained.best.folder, out, dirs_exist_ok=True)
     log = [json.loads(line) for line in (run / LOG_NAME).read_text(encoding="utf-8").splitlines()]
-    loss_chart(out / "loss.png", log, "jaco-tiny: behaviour cloning with three DAgger rounds")
-    figures = {"recipe": asdict(recipe), "last": log[-1], "selection": [asdict(score) for score in trained.scores]}
+    loss_chart(out / "loss.png", log, f"jaco-tiny: behaviour cloning, {len(recipe.dagger_at)} DAgger rounds")
+    selection = [{**asdict(score), "folder": Path(score.folder).name} for score in trained.scores]
+    figures = {"recipe": asdict(recipe), "last": log[-1], "selection": selection}
     (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
@@ -111,16 +111,25 @@ def select(candidates: Sequence[Path], recipe: Recipe, workers: int) -> list[Sco
 def _dagger_round(run: Path, cloning: Cloning, number: int, workers: int) -> list[FrameStore]:
     """The present policy drives, the expert labels."""
     recipe = cloning.recipe
-    folders = [run / f"dagger-{number}-{index}-of-{workers}" for index in range(workers)]
-    missing = [(i, folder) for i, folder in enumerate(folders) if not FrameStore.exists(folder)]
+    shards = _shards(run, f"dagger-{number}", recipe, recipe.dagger_frames, stage=2 + number, mixture=DAGGER)
+    missing = [shard for shard in shards if not FrameStore.exists(shard[0])]
     if missing:
         checkpoint = run / f"dagger-{number}-policy"
         cloning.export(checkpoint)
-        share = recipe.dagger_expert_share
-        frames = recipe.dagger_frames // workers
-        jobs = [(folder, frames, (recipe.seed, 2 + number, i), checkpoint, share) for i, folder in missing]
+        jobs = [(*shard, checkpoint, recipe.dagger_expert_share) for shard in missing]
         _in_processes(_dagger_job, jobs, workers)
-    return [FrameStore.open(folder) for folder in folders]
+    return [FrameStore.open(folder, wanted.origin) for folder, wanted in shards]
+
+
+def _shards(
+    folder: Path, name: str, recipe: Recipe, frames: int, *, stage: int, mixture: Mixture
+) -> list[tuple[Path, Collection]]:
+    """Where a collection's parts go, and what is in each."""
+    each = frames // recipe.shards
+    return [
+        (folder / f"{name}-{index}-of-{recipe.shards}", Collection(each, (recipe.seed, stage, index), mixture))
+        for index in range(recipe.shards)
+    ]
 
 
 def _in_processes(job: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], workers: int) -> list[Any]:
@@ -135,12 +144,12 @@ def _scale() -> ActionScale:
     return Statistics(action_statistics()).scales[UNNORM_KEY]
 
 
-def _demo_job(folder: Path, frames: int, seed: tuple[int, ...]) -> None:
-    collect(folder, frames, seed, ShakyExpert(_scale()), SHAKY_EXPERT, _scale())
+def _demo_job(folder: Path, wanted: Collection) -> None:
+    collect(folder, wanted, ShakyExpert(_scale()), _scale())
 
 
-def _dagger_job(folder: Path, frames: int, seed: tuple[int, ...], checkpoint: Path, expert_share: float) -> None:
-    collect(folder, frames, seed, Apprentice(load_imitator(checkpoint), expert_share), DAGGER, _scale())
+def _dagger_job(folder: Path, wanted: Collection, checkpoint: Path, expert_share: float) -> None:
+    collect(folder, wanted, Apprentice(load_imitator(checkpoint), expert_share), _scale())
 
 
 def _score_job(checkpoint: Path, episodes: int, first_seed: int) -> Score:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes, data and optimiser. One seed and one recipe give one checkpoint (on one machine, one thread count)."""
+    """Sizes, data and optimiser. One recipe gives one checkpoint (on one machine, by one thread)."""
 
     seed: int = 7
 
@@ -21,6 +21,7 @@ class Recipe:
     feed_forward: int = 336
 
     # demonstrations: noisy-expert rollouts, then the policy's own mistakes with the expert's labels (DAgger)
+    shards: int = 2  # folders of frames per collection, each with a seed of its own, whoever fills them
     demo_frames: int = 26_000
     dagger_frames: int = 5_000  # per round
     dagger_at: tuple[int, ...] = (1_500, 2_600, 3_700)  # steps after which a round is collected

@@ -14,6 +14,7 @@ from stillframe.models.prompt import LONE_SPACE, TEMPLATE
 
 TEXT_VOCAB = 64
 SPECIAL = ("<unk>", "<s>", "</s>")
+BOS_ID, EOS_ID = SPECIAL.index("<s>"), SPECIAL.index("</s>")
 WORDS = [
     *("pick", "up", "reach", "push", "the", "red", "green", "blue", "cube", "to", "left", "right"),
     *("and", "then", "first", "it", "lamp", "shown", "by", "put", "place", "on", "block", "grab"),

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from stillframe.errors import ConfigError
 from stillframe.models.pixels import PixelPipeline
 from stillframe.models.prompt import PromptEncoder
 from stillframe.train.batches import BatchSource
@@ -146,11 +147,19 @@ class Cloning:
             return
         state = torch.load(file, weights_only=True, map_location=self.device)
         if state["recipe"] != json.dumps(asdict(self.recipe)):
-            raise ValueError(f"{file} is a run of another recipe; give a new folder, or delete this one")
+            raise ConfigError(f"{file} is a run of another recipe; give a new folder, or delete this one")
         self.trainee.load_state_dict(state["trainee"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.slow.weights = state["slow"]
         self.step = state["step"]
+        self._forget_log_after(self.step)
+
+    def _forget_log_after(self, step: int) -> None:
+        """Drop the log's lines of steps that were lost between the last save and the stop."""
+        log = self.folder / LOG_NAME
+        if log.is_file():
+            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+            log.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -167,7 +176,7 @@ def _trainee(folder: Path, recipe: Recipe, device: torch.device) -> Trainee:
     tokenizer = folder / "tokenizer.json"
     build_tokenizer().save(str(tokenizer))
     encoder = PromptEncoder(tokenizer, MAX_PROMPT_TOKENS)
-    prompts = [encoder.ids(instruction.text) for instruction in INSTRUCTIONS]
+    prompts = [encoder.ids(goal.instruction) for goal in INSTRUCTIONS]
     sequence = SharedPrefix.build(prompts, network.config.towers[0].grid ** 2)
-    cube_of = torch.tensor([COLOURS.index(instruction.colour) for instruction in INSTRUCTIONS], device=device)
+    cube_of = torch.tensor([COLOURS.index(goal.colour) for goal in INSTRUCTIONS], device=device)
     return Trainee(network, recipe, sequence.to(device), cube_of).to(device)

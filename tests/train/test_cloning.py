@@ -11,9 +11,10 @@ import torch
 
 from stillframe.domain import Observation
 from stillframe.engine.step import step
+from stillframe.errors import ConfigError
 from stillframe.models.registry import load_policy
+from stillframe.train.cloning import LOG_NAME, STATE_NAME, Cloning, Progress, learning_rate
 from stillframe.train.frames import FrameStore
-from stillframe.train.policy import LOG_NAME, STATE_NAME, Cloning, Progress, learning_rate
 from stillframe.train.recipe import JACO_TINY, Recipe
 
 CPU = torch.device("cpu")
@@ -67,7 +68,7 @@ def test_another_recipe_does_not_resume(tmp_path: Path, recipe: Recipe, demos: l
     """A folder belongs to one recipe; the error says what to do."""
     Cloning(tmp_path, recipe, CPU).run(demos, [], 1, quiet)
 
-    with pytest.raises(ValueError, match="is a run of another recipe; give a new folder, or delete this one"):
+    with pytest.raises(ConfigError, match="is a run of another recipe; give a new folder, or delete this one"):
         Cloning(tmp_path, replace(recipe, learning_rate=1e-4), CPU)
     assert Cloning(tmp_path, recipe, CPU).step == 1
 
