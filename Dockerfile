@@ -30,8 +30,7 @@ FROM ${BASE}
 ENV PATH=/opt/stillframe/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    HOME=/tmp \
-    HF_HUB_OFFLINE=1
+    HOME=/tmp
 COPY --from=build /opt/stillframe /opt/stillframe
 WORKDIR /srv/stillframe
 COPY configs configs

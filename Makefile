@@ -1,5 +1,7 @@
 # The commands to know. Each works first on a fresh clone: it makes .venv, installs into it, then does its work.
 # `make PYTHON=python3.12 test` chooses the interpreter; .venv/.installed and .venv/.gl remember what is done.
+# Packages of Debian that are missing (OpenGL, python3-venv) are installed too, where that takes no password;
+# `make NO_APT=1 test` leaves them to you.
 
 PYTHON ?= python3
 CONFIG ?= configs/jaco-tiny.yaml
@@ -30,10 +32,10 @@ check: .venv/.installed ## lint, formatting, types
 serve: .venv/.installed ## serve CONFIG (default: the policy in checkpoints/jaco-tiny)
 	@$(BIN)/stillframe serve $(CONFIG)
 
-# $(call apt_get,PACKAGES): install them, as root or by passwordless sudo; fails where neither is to be had.
+# $(call apt_get,PACKAGES): install them, as root or by passwordless sudo; fails where neither works or NO_APT is set.
 define apt_get
-{ sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
-  command -v apt-get >/dev/null && $$sudo true 2>/dev/null \
+{ [ -z "$(NO_APT)" ] && sudo= && { [ "$$(id -u)" = 0 ] || sudo="sudo -n"; } \
+  && command -v apt-get >/dev/null && $$sudo true 2>/dev/null \
   && echo "stillframe: installing $(1) with apt-get ..." \
   && $$sudo apt-get update -qq \
   && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o DPkg::Lock::Timeout=120 --no-install-recommends $(1) >/dev/null; }

@@ -66,6 +66,18 @@ def golden_url(golden_folder: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def needs_gl() -> None:
+    """Skip where nothing can draw the simulated cameras; the reason names the packages. `make` installs them."""
+    from stillframe_client.sim.engine import require_drawing
+    from stillframe_client.sim.gl import NoOpenGLError
+
+    try:
+        require_drawing()
+    except NoOpenGLError as problem:
+        pytest.skip(str(problem))
+
+
 @pytest.fixture
 def tidy_logging() -> Iterator[None]:
     """Put back what `logs.open_log` changes for the whole process."""

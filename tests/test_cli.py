@@ -13,6 +13,7 @@ import pytest
 from stillframe import __version__, cli
 from stillframe.bench.evaluate import Evaluation
 from stillframe.config import DaemonConfig
+from stillframe_client.sim.gl import NoOpenGLError
 from stillframe_client.sim.rollout import Episode
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
@@ -144,23 +145,93 @@ def test_options_of_serve_win_over_the_yaml(
         (("--noise-sigma", -1), ("sigma is -1", "between 0 and 255")),
         (("--jpeg", 0), ("jpeg_quality is 0", "1 to 100")),
         (("--server", "localhost:8000"), ("--server: url is 'localhost:8000'", "http://127.0.0.1:8000")),
-        (("--task", "reach"), (f"Nothing answers at {NOBODY}", "is the port right?")),
     ],
     ids=lambda value: str(value[0]),
 )
 def test_eval_says_in_one_line_what_cannot_be_played(
     stillframe: Callable[..., Typed], options: tuple[object, ...], parts: tuple[str, ...]
 ) -> None:
-    """A task, a rate, a camera or a server that is not there: what was asked, what there is."""
+    """A task, a rate or a camera that is not there, a server that is no URL: what was asked, what there is."""
     typed = stillframe("eval", "--server", NOBODY, "--episodes", 1, *options)
-    complaint = Typed(typed.status, typed.out, typed.err[typed.err.find("stillframe: ") :])
 
-    assert_one_line(complaint, *parts)
+    assert_one_line(said(typed), *parts)
+
+
+@pytest.mark.usefixtures("needs_gl")
+def test_eval_says_in_one_line_that_nobody_answers(stillframe: Callable[..., Typed]) -> None:
+    """The address, and what to look at first."""
+    typed = stillframe("eval", "--server", NOBODY, "--episodes", 1, "--task", "reach")
+
+    assert_one_line(said(typed), f"Nothing answers at {NOBODY}", "is the port right?")
+
+
+def said(typed: Typed) -> Typed:
+    """What came of a command, without the progress that stood on stderr before its complaint."""
+    return Typed(typed.status, typed.out, typed.err[typed.err.find("stillframe: ") :])
 
 
 def test_eval_refuses_a_folder_that_is_no_checkpoint(stillframe: Callable[..., Typed], tmp_path: Path) -> None:
     """As serve does, with the folder's name."""
     assert_one_line(stillframe("eval", "--checkpoint", tmp_path / "none"), tmp_path / "none", "is not a folder")
+
+
+@pytest.mark.parametrize("command", [("eval",), ("train", "policy")])
+def test_a_device_that_does_not_exist_is_refused(stillframe: Callable[..., Typed], command: tuple[str, ...]) -> None:
+    """The choices are those of the configuration; a wrong one is a usage error."""
+    typed = stillframe(*command, "--device", "gpu")
+
+    assert (typed.status, typed.out) == (2, "")
+    assert all(word in typed.err for word in ("--device", "'gpu'", "auto", "cpu", "cuda"))
+
+
+def test_seeds_begin_at_nought(stillframe: Callable[..., Typed]) -> None:
+    """A generator takes no negative seed, so none is accepted."""
+    typed = stillframe("eval", "--seed", -1)
+
+    assert (typed.status, typed.out) == (2, "")
+    assert "--seed" in typed.err
+
+
+@pytest.mark.parametrize(
+    ("command", "package", "extra"),
+    [
+        (("eval",), "mujoco", "sim"),
+        (("eval",), "dm_control", "sim"),
+        (("demo",), "mujoco", "sim"),
+        (("demo",), "matplotlib", "charts"),
+        (("train", "demos"), "dm_control", "sim"),
+        (("train", "policy"), "mujoco", "sim"),
+        (("train", "policy"), "matplotlib", "charts"),
+    ],
+)
+def test_a_missing_extra_is_said_first(
+    stillframe: Callable[..., Typed],
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    package: str,
+    extra: str,
+) -> None:
+    """Before anything is loaded or played: the package, and the command that brings it."""
+    monkeypatch.setitem(sys.modules, package, None)
+
+    assert_one_line(stillframe(*command), package, f"pip install 'stillframe[{extra}]'")
+
+
+@pytest.mark.parametrize(
+    ("command", "work"), [("demos", "pipeline.collect_demonstrations"), ("policy", "pipeline.train_policy")]
+)
+def test_training_says_in_one_line_what_it_lacks(
+    stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, work: str
+) -> None:
+    """A machine that cannot draw is its user's to mend, as it is for eval and demo."""
+
+    def fail(*_: object) -> None:
+        raise NoOpenGLError("no way to draw")
+
+    monkeypatch.setattr(f"stillframe.train.{work}", fail)
+    typed = stillframe("train", command, "--data", tmp_path)
+
+    assert_one_line(said(typed), "no way to draw")
 
 
 def test_eval_refuses_an_unknown_dtype(stillframe: Callable[..., Typed], tmp_path: Path) -> None:
@@ -170,6 +241,7 @@ def test_eval_refuses_an_unknown_dtype(stillframe: Callable[..., Typed], tmp_pat
     assert_one_line(typed, "'dtype' is 'fp16'", "'bfloat16'")
 
 
+@pytest.mark.usefixtures("needs_gl")
 def test_eval_reports_the_same_in_process_and_over_http(
     stillframe: Callable[..., Typed], golden_folder: Path, golden_url: str, tmp_path: Path
 ) -> None:

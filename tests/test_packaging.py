@@ -109,3 +109,11 @@ def test_what_the_client_needs_the_daemon_brings() -> None:
 
     assert client <= daemon
     assert projects[0]["project"]["license"] == projects[1]["project"]["license"] == "Apache-2.0"
+
+
+def test_both_distributions_simulate_with_the_same_versions() -> None:
+    """The client's extra `sim` is the daemon's, for the interpreters that have those versions."""
+    projects = [tomllib.loads((ROOT / file).read_text()) for file in ("pyproject.toml", "client/pyproject.toml")]
+    daemon, client = (each["project"]["optional-dependencies"]["sim"] for each in projects)
+
+    assert client == [f'{need}; python_version >= "{projects[0]["project"]["requires-python"][2:]}"' for need in daemon]

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import logging
+import os
+import signal
 import socket
 import threading
 import time
@@ -13,7 +16,7 @@ from fastapi import FastAPI
 
 from stillframe import serve
 from stillframe.config import DaemonConfig, load_config
-from stillframe.errors import CheckpointError, ConfigError
+from stillframe.errors import CheckpointError, ConfigError, Internal, Unprocessable
 
 WAIT_S = 20
 
@@ -125,3 +128,74 @@ def test_threads_and_dtype_reach_the_model(golden_folder: Path) -> None:
     assert model.dtype == torch.bfloat16
     assert model.info.dtype == "bfloat16"
     assert model.info.device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (
+            Unprocessable("instruction-too-long", "it reads at most 3 tokens"),
+            "Unprocessable: it reads at most 3 tokens",
+        ),
+        (Internal("internal", "quote the request's id"), "RuntimeError: odd heads"),
+    ],
+    ids=["refused", "failed"],
+)
+def test_a_checkpoint_whose_first_frame_fails_is_refused(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, words: str
+) -> None:
+    """The folder and the cause: there is no request whose id could be quoted."""
+    if isinstance(failure, Internal):
+        failure.__cause__ = RuntimeError("odd heads")
+    engine = ColdEngine(failure)
+    monkeypatch.setattr(serve, "open_engine", lambda *_: engine)
+
+    with pytest.raises(CheckpointError) as caught:
+        serve.serve(config(), logging.getLogger("serve-test"))
+    assert str(caught.value) == f"nowhere loaded, but its first frame failed: {words}"
+    assert engine.closed
+
+
+class ColdEngine:
+    """An engine whose warm-up fails."""
+
+    ready = False
+    closed = False
+
+    def __init__(self, failure: Exception):
+        self.failure = failure
+
+    def warm_up(self) -> None:
+        """Fail."""
+        raise self.failure
+
+    def close(self) -> None:
+        """Remember it."""
+        self.closed = True
+
+
+def test_a_stop_does_not_wait_for_a_long_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told to stop while it loads, the daemon leaves after DRAIN_S; what the signals did before, they do again."""
+    loading, go_on = threading.Event(), threading.Event()
+
+    def load(*_: object) -> None:
+        loading.set()
+        go_on.wait(WAIT_S)
+        raise ConfigError("loaded after all")
+
+    def stop() -> None:
+        loading.wait(WAIT_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(serve, "open_engine", load)
+    monkeypatch.setattr(serve, "DRAIN_S", 0.01)
+    before = signal.getsignal(signal.SIGTERM)
+    threading.Thread(target=stop).start()
+    serve.serve(config(), logging.getLogger("serve-test"))
+    (loader,) = [thread for thread in threading.enumerate() if isinstance(thread, serve.Loader)]
+
+    assert loader.is_alive()
+    assert loader.daemon
+    assert signal.getsignal(signal.SIGTERM) is before
+    go_on.set()
+    loader.join(WAIT_S)

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.text import Text
 
 from stillframe import __version__
-from stillframe.config import load_config
+from stillframe.config import Device, load_config
 from stillframe.errors import ConfigError, StillframeError
+from stillframe.extras import need
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 train_app = typer.Typer(no_args_is_help=True, help="Train the policy that ships with stillframe.")
@@ -79,16 +80,17 @@ def eval_command(
     server: Annotated[str | None, typer.Option(help="Or a running daemon's URL.")] = None,
     task: Annotated[str, typer.Option(help="reach, pick or push.")] = "pick",
     episodes: Annotated[int, typer.Option(min=1)] = 100,
-    seed: Annotated[int, typer.Option(help="Of the first episode; the others follow.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first episode; the others follow.")] = 1000,
     hz: Annotated[int, typer.Option(help="Control steps per second: 5, 10 or 20.")] = 10,
     noise_sigma: Annotated[float, typer.Option(help="Sensor noise in grey levels.")] = 0.0,
     jpeg: Annotated[int | None, typer.Option(help="Send the camera through JPEG of this quality.")] = None,
-    device: Annotated[str, typer.Option()] = "auto",
+    device: Annotated[Device, typer.Option()] = "auto",
     dtype: Annotated[str, typer.Option()] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads of a policy in this process.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here too.")] = None,
 ) -> None:
     """Play episodes in the simulator and report success, with its 95 % interval, and latency."""
+    need("sim")
     from stillframe.bench.ask import ask_checkpoint, ask_server, mendable
     from stillframe.bench.evaluate import Evaluation, evaluate, summarise
     from stillframe.terminal import EpisodeBar
@@ -110,6 +112,7 @@ def demo_command(
     out: Annotated[Path | None, typer.Option(help="Where the report goes; default runs/<time>.")] = None,
 ) -> None:
     """Drive the simulated arm through ten instructions over HTTP; fails under 7 successes."""
+    need("sim", "charts")
     from stillframe.bench.demo import run_demo
 
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -123,10 +126,13 @@ def train_demos_command(
     workers: Annotated[int, typer.Option(min=1, help="Processes, one a core.")] = 2,
 ) -> None:
     """Collect demonstrations: a shaky expert's frames, each labelled for all six instructions."""
+    need("sim", "charts")
+    from stillframe.bench.ask import mendable
     from stillframe.train.pipeline import collect_demonstrations
     from stillframe.train.recipe import JACO_TINY
 
-    stores = collect_demonstrations(data, JACO_TINY, workers)
+    with mendable():
+        stores = collect_demonstrations(data, JACO_TINY, workers)
     typer.echo(f"{sum(map(len, stores))} frames in {data}")
 
 
@@ -135,20 +141,22 @@ def train_policy_command(
     out: Annotated[Path, typer.Option(help="Where the chosen checkpoint goes.")] = TINY,
     run: Annotated[Path, typer.Option(help="Where the run keeps its state; resumes if there is one.")] = RUN,
     data: Annotated[Path, typer.Option(help="Demonstrations; collected if they are not there.")] = DATA,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[Device, typer.Option()] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; one is often fastest on shared cores.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Simulator processes, one a core.")] = 2,
 ) -> None:
     """Train jaco-tiny from nothing: demonstrations, cloning, DAgger, selection. About an hour on two cores."""
+    need("sim", "charts")
     import torch
 
+    from stillframe.bench.ask import mendable
     from stillframe.serve import choose_device
     from stillframe.terminal import TrainingBar
     from stillframe.train.pipeline import publish, train_policy
     from stillframe.train.recipe import JACO_TINY
 
     torch.set_num_threads(threads)
-    with TrainingBar(JACO_TINY.steps) as bar:
+    with mendable(), TrainingBar(JACO_TINY.steps) as bar:
         trained = train_policy(run, data, JACO_TINY, choose_device(device), workers, bar)
     publish(trained, JACO_TINY, run, out)
     typer.echo(f"chosen: {trained.best.folder}, copied to {out}; measure it with `stillframe eval --checkpoint {out}`")

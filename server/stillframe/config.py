@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stillframe.errors import ConfigError, closest
 
+Device = Literal["auto", "cpu", "cuda"]
+
 
 class DaemonConfig(BaseModel):
     """What `stillframe serve` runs. Every key, with what it means."""
@@ -23,7 +25,7 @@ class DaemonConfig(BaseModel):
     checkpoint: Path = Field(
         strict=False, description="folder in the layout of openvla-7b; relative to where the daemon starts"
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
+    device: Device = Field("auto", description="auto: a GPU where there is one")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, else bfloat16")
     threads: int | None = Field(None, ge=1, description="CPU threads for the model; null: torch decides")
     host: str = Field("127.0.0.1", description="address to listen on; loopback unless you say otherwise")

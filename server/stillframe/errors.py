@@ -16,6 +16,7 @@ StillframeError
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 
@@ -92,6 +93,14 @@ class Internal(RequestError):
 
     status = 500
     title = "Internal error"
+
+
+def unknown_unnorm_key(key: str | None, choices: Iterable[str]) -> Unprocessable:
+    """The answer to a key that names none of a checkpoint's statistics, or to none (None) where there is a choice."""
+    known = sorted(choices)
+    wrong = f"There are no statistics {reprlib.repr(key)}" if key is not None else "'unnorm_key' is missing"
+    detail = f"{wrong}; choose one of {', '.join(known)}.{closest(key or '', known)}"
+    return Unprocessable("unknown-unnorm-key", detail, pointer="/unnorm_key")
 
 
 def closest(word: str, choices: Iterable[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import socket
 import threading
 import time
@@ -15,46 +14,35 @@ from prometheus_client import CollectorRegistry
 
 from stillframe.config import DaemonConfig
 from stillframe.engine.engine import Engine
-from stillframe.errors import ConfigError, StillframeError
+from stillframe.errors import CheckpointError, ConfigError, RequestError, StillframeError
 from stillframe.metrics import Metrics
 from stillframe.models.base import PolicyModel
 from stillframe.models.registry import load_policy
+from stillframe.stopping import DRAIN_S, DrainingServer, stopping_on_signals
 from stillframe.web.app import create_app
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
 
 BACKLOG = 2048  # connections that may wait to be accepted; uvicorn's own figure
-DRAIN_S = 10  # how long frames in flight may take once the daemon is told to stop
+LEAVE_S = 1  # what connections get to take the last answers; what is drained has been answered by then
 
 
 def serve(config: DaemonConfig, log: logging.Logger) -> None:
     """Run until told to stop. Raises StillframeError for what cannot be served, before a frame is taken."""
     listener = _listen(config)
     lifecycle = Lifecycle()
-    server = uvicorn.Server(_uvicorn_config(_app(config, lifecycle, log)))
+    server = DrainingServer(_uvicorn_config(_app(config, lifecycle, log)), lifecycle)
     loader = Loader(config, lifecycle, server, log)
-    _stop_on_signals(server)
-    log.info("listening on http://%s:%d, loading %s", config.host, listener.getsockname()[1], config.checkpoint)
-    loader.start()
-    try:
-        server.run(sockets=[listener])
-    finally:
-        lifecycle.drain()
-        loader.join()
-        if lifecycle.policy is not None:
-            lifecycle.policy.close()
+    with stopping_on_signals(server):
+        log.info("listening on http://%s:%d, loading %s", config.host, listener.getsockname()[1], config.checkpoint)
+        loader.start()
+        try:
+            server.run(sockets=[listener])
+        finally:
+            lifecycle.drain()
+            loader.leave()
     if loader.failure is not None:
         raise loader.failure
-
-
-def _stop_on_signals(server: uvicorn.Server) -> None:
-    """Stop gracefully on a signal that comes before uvicorn heeds them; what it raises once more at its end is idle."""
-
-    def stop(number: int, frame: object) -> None:  # noqa: ARG001 (the shape of a signal's handler)
-        server.should_exit = True
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
 
 
 class Loader(threading.Thread):
@@ -74,13 +62,28 @@ class Loader(threading.Thread):
             started = time.perf_counter()
             engine = open_engine(self._config, self._log)
             self._lifecycle.serve(engine)
-            engine.warm_up()
+            self._warm_up(engine)
             self._log.info("ready: %s after %.1f s", engine.info.name, time.perf_counter() - started)
         except StillframeError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 (logged; the daemon must not stay half loaded)
             self._log.exception("loading failed")
             self._fail(ConfigError(f"loading {self._config.checkpoint} failed: {type(error).__name__}, see the log"))
+
+    def leave(self) -> None:
+        """Close the policy, if it is there in time: what loads for longer ends with the process."""
+        self.join(DRAIN_S)
+        if not self.is_alive() and self._lifecycle.policy is not None:
+            self._lifecycle.policy.close()
+
+    def _warm_up(self, engine: Engine) -> None:
+        """Raise CheckpointError for a checkpoint whose first frame fails: nobody's request is to blame."""
+        try:
+            engine.warm_up()
+        except RequestError as error:
+            cause = error.__cause__ or error
+            failure = f"its first frame failed: {type(cause).__name__}: {cause}"
+            raise CheckpointError(f"{self._config.checkpoint} loaded, but {failure}") from error
 
     def _fail(self, error: StillframeError) -> None:
         self.failure = error
@@ -130,7 +133,7 @@ def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=LEAVE_S,
     )
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
 
-from stillframe_client.sim import JacoEnv, gl
+from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.state import Vector
 
 
@@ -39,12 +38,8 @@ class Scenes:
 
 
 @pytest.fixture
-def scenes(monkeypatch: pytest.MonkeyPatch) -> Scenes:
+def scenes(monkeypatch: pytest.MonkeyPatch, needs_gl: None) -> Scenes:  # noqa: ARG001 -- for its skip
     """Evaluations in this test build their scenes here."""
-    try:
-        gl.choose(os.environ)
-    except gl.NoOpenGLError as problem:
-        pytest.skip(str(problem))
     made = Scenes()
     monkeypatch.setattr("stillframe.bench.evaluate.JacoEnv", made)
     return made

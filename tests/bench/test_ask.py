@@ -42,6 +42,7 @@ def acted(act: Act, seed: int) -> tuple[Episode, np.ndarray]:
         return play(env, remember, seed=seed), np.array(actions)
 
 
+@pytest.mark.usefixtures("needs_gl")
 @pytest.mark.parametrize("seed", [0, 1])
 def test_both_ways_give_the_same_episode(golden_model: PolicyModel, golden_url: str, seed: int) -> None:
     """In process and over HTTP: every action equal to the bit, so the whole episode is."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from stillframe.local import LocalPolicy
 from stillframe.models.base import PolicyModel
 from stillframe.pictures import LAST_FRAME_MS
 from stillframe.serve import open_model
-from stillframe_client.sim import JacoEnv, gl
+from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import play
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,12 +35,8 @@ def model() -> PolicyModel:
 
 
 @pytest.fixture
-def scene() -> Iterator[JacoEnv]:
+def scene(needs_gl: None) -> Iterator[JacoEnv]:  # noqa: ARG001 -- for its skip
     """What the policy was trained to see, at the rate it was trained for."""
-    try:
-        gl.choose(os.environ)
-    except gl.NoOpenGLError as problem:
-        pytest.skip(str(problem))
     env = JacoEnv(hz=10)
     yield env
     env.close()
@@ -84,6 +79,7 @@ def test_it_reaches_and_picks(model: PolicyModel, scene: JacoEnv) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("needs_gl")
 def test_the_demo_succeeds_and_leaves_its_report(tmp_path: Path) -> None:
     """Ten episodes over HTTP, as `make demo` plays them: status 0, a table, a report, an animation, a chart."""
     command = (sys.executable, "-m", "stillframe", "demo", "--out", str(tmp_path / "run"))

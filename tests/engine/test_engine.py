@@ -391,11 +391,12 @@ def test_closing_ends_the_thread_however_often_and_from_wherever(warm: Callable[
 
 
 def test_an_engine_that_never_warmed_can_be_closed(cold: Callable[..., Bench]) -> None:
-    """Loading may fail before the first frame."""
+    """Loading may fail before the first frame; whoever asks then is told that it stops, not that it warms up."""
     bench = cold()
     bench.engine.close()
 
     assert not bench.engine.ready
+    assert refused(bench.submit("later")).code == "draining"
     with pytest.raises(NotReady):
         bench.engine.warm_up()
 

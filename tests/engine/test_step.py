@@ -9,7 +9,8 @@ import torch
 from numpy.testing import assert_array_equal
 
 from stillframe.domain import Observation
-from stillframe.engine.step import frame_kv, step
+from stillframe.engine import step as the_loop
+from stillframe.engine.step import frame_kv, step, wait_for
 from stillframe.errors import Unprocessable
 from stillframe.models.base import PolicyModel
 from stillframe.models.greedy import decode_greedily, run_rows
@@ -57,6 +58,30 @@ def test_the_report_says_where_the_time_went(policy: PolicyModel) -> None:
     assert list(report.stages_ms) == ["queue", "prepare", "vision", "prefill", "decode"]
     assert list(report.stages_ms.values()) == pytest.approx([2.5, 1, 2, 4, 8])
     assert report.total_ms == pytest.approx(17.5)
+
+
+def test_every_stage_waits_for_the_device(policy: PolicyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that works on after it was asked is waited for once a stage, before the clock is read."""
+    now_s = 0.0
+
+    def work_on() -> None:
+        nonlocal now_s
+        now_s += 0.001
+
+    monkeypatch.setattr(the_loop, "wait_for", lambda _: work_on)
+    report = step(policy, seen(0), lambda: now_s).report
+
+    assert list(report.stages_ms.values()) == pytest.approx([0, 1, 1, 1, 1])
+
+
+def test_only_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU that the weights are on is synchronised; with a CPU there is nothing to wait for."""
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    wait_for(torch.device("cpu"))()
+    wait_for(torch.device("cuda", 1))()
+
+    assert waited == [torch.device("cuda", 1)]
 
 
 def test_greedy_decoding_takes_a_pass_a_token(policy: PolicyModel) -> None:

@@ -113,15 +113,14 @@ def test_the_only_key_is_the_default() -> None:
     assert statistics.action_dim == 7
 
 
-@pytest.mark.parametrize("key", [None, ""])
-def test_several_data_sets_need_a_key(key: str | None) -> None:
+def test_several_data_sets_need_a_key() -> None:
     """Without a key, the choices are listed and the field is pointed at."""
     statistics = Statistics({"fractal": entry(), "bridge_orig": entry()})
 
     assert statistics.default_key is None
     with pytest.raises(Unprocessable) as caught:
-        statistics.resolve(key)
-    assert str(caught.value) == "this checkpoint needs an unnorm_key. Choices: bridge_orig, fractal."
+        statistics.resolve(None)
+    assert str(caught.value) == "'unnorm_key' is missing; choose one of bridge_orig, fractal."
     assert (caught.value.code, caught.value.pointer) == ("unknown-unnorm-key", "/unnorm_key")
 
 
@@ -131,7 +130,13 @@ def test_an_unknown_key_lists_choices_and_guesses() -> None:
         Statistics({"fractal": entry(), "bridge_orig": entry()}).resolve("bridge")
     text = str(caught.value)
 
-    assert text == "unnorm_key 'bridge' is not known. Choices: bridge_orig, fractal. Did you mean 'bridge_orig'?"
+    assert text == "There are no statistics 'bridge'; choose one of bridge_orig, fractal. Did you mean 'bridge_orig'?"
+
+
+def test_an_empty_key_is_no_key() -> None:
+    """Only a missing key means the default: an empty one names statistics that are not there."""
+    with pytest.raises(Unprocessable, match="There are no statistics ''; choose one of bridge_orig"):
+        Statistics({"bridge_orig": entry()}).resolve("")
 
 
 @pytest.mark.parametrize(

@@ -249,5 +249,5 @@ def test_an_unknown_unnorm_key_lists_the_choices(folder: Path, edit: Callable) -
     edit("dataset_statistics.json", lambda sets: sets.update(bridge_orig=sets["jaco_sim"]))
     policy = load(folder)
 
-    with pytest.raises(Unprocessable, match=r"'jaco_smi' is not known\. Choices: bridge_orig, jaco_sim\. Did you mean"):
+    with pytest.raises(Unprocessable, match=r"no statistics 'jaco_smi'; choose one of bridge_orig, jaco_sim\. Did you"):
         policy.prepare(Observation({"image": np.zeros((8, 8, 3), np.uint8)}, "wait", unnorm_key="jaco_smi"))

@@ -91,12 +91,94 @@ def test_an_unsupported_decoder_is_named(folder: Path, edit: Callable, key: str,
         load(folder)
 
 
-@pytest.mark.parametrize("size", ["32", None, 0, [16]])
-def test_a_size_that_is_no_number(folder: Path, edit: Callable, size: object) -> None:
-    """Sizes have to be numbers above 0."""
+@pytest.mark.parametrize("size", ["32", None, 0, -16, [16], 16.0, 2.5, True])
+def test_a_size_that_is_no_whole_number(folder: Path, edit: Callable, size: object) -> None:
+    """Sizes have to be whole numbers above 0."""
     edit("config.json", lambda config: config["text_config"].update(hidden_size=size))
 
-    with pytest.raises(CheckpointError, match=r"text_config\.hidden_size is .*; expected a number above 0"):
+    with pytest.raises(CheckpointError, match=r"text_config\.hidden_size is .*; expected a whole number above 0"):
+        load(folder)
+
+
+@pytest.mark.parametrize(("key", "value"), [("rms_norm_eps", "1e-6"), ("rope_theta", 0), ("rope_theta", True)])
+def test_a_constant_that_is_no_number(folder: Path, edit: Callable, key: str, value: object) -> None:
+    """Epsilon and theta may be fractions, but not words."""
+    edit("config.json", lambda config: config["text_config"].update({key: value}))
+
+    with pytest.raises(CheckpointError, match=rf"text_config\.{key} is .*; expected a number above 0"):
+        load(folder)
+
+
+def test_constants_may_be_fractions() -> None:
+    """A fraction or a whole number, as JSON has it."""
+    config = published_config()
+    config["text_config"] |= {"rms_norm_eps": 1e-5, "rope_theta": 500000}
+    decoder = OpenVLAConfig.from_json(config).decoder
+
+    assert (decoder.rms_norm_eps, decoder.rope_theta) == (1e-5, 500000)
+
+
+@pytest.mark.parametrize(
+    ("key", "sizes"),
+    [
+        ("hidden_size", {"hidden_size": 18, "num_attention_heads": 4, "num_key_value_heads": 4}),
+        ("num_attention_heads", {"hidden_size": 16, "num_attention_heads": 4, "num_key_value_heads": 3}),
+    ],
+)
+def test_heads_that_do_not_divide(folder: Path, edit: Callable, key: str, sizes: dict[str, int]) -> None:
+    """The decoder's width is shared out among its heads, and these among the heads of keys and values."""
+    edit("config.json", lambda config: config["text_config"].update(sizes))
+
+    with pytest.raises(CheckpointError, match=rf"text_config\.{key} is .*; expected a multiple of num_.*, which is "):
+        load(folder)
+
+
+def test_heads_are_not_grouped_unless_it_says_so() -> None:
+    """Without num_key_value_heads there are as many as query heads, as in LlamaConfig."""
+    config = published_config()
+    config["text_config"]["num_attention_heads"] = 16
+
+    assert OpenVLAConfig.from_json(config).decoder.num_key_value_heads == 16
+
+
+@pytest.mark.parametrize("key", ["pad_to_multiple_of", "n_action_bins"])
+def test_true_is_no_number(folder: Path, edit: Callable, key: str) -> None:
+    """JSON's truth values are not taken for 1 and 0."""
+    edit("config.json", lambda config: config.update({key: True}))
+
+    with pytest.raises(CheckpointError, match=f"config.json: {key} is True; expected int"):
+        load(folder)
+
+
+@pytest.mark.parametrize("bins", [-1, 1, 10**6])
+def test_bins_that_the_vocabulary_does_not_hold(folder: Path, edit: Callable, bins: int) -> None:
+    """There are at least two, and all of them are words."""
+    edit("config.json", lambda config: config.update(n_action_bins=bins))
+
+    with pytest.raises(CheckpointError, match=rf"n_action_bins is {bins}; expected 2 to \d+, which is text_config\."):
+        load(folder)
+
+
+def test_statistics_that_are_no_mapping(folder: Path, edit: Callable) -> None:
+    """A list in their place is named, even where others beside the weights would win."""
+    edit("config.json", lambda config: config.update(norm_stats=["jaco_sim"]))
+
+    with pytest.raises(CheckpointError, match=r"config\.json: norm_stats is a list; expected data sets by name"):
+        load(folder)
+
+
+def test_actions_of_another_length_are_unsupported(folder: Path, edit: Callable) -> None:
+    """Two arms or none: the error says whose statistics, how many numbers, and which are supported."""
+
+    def lengthen(sets: dict[str, Any]) -> None:
+        action = sets["jaco_sim"]["action"]
+        action.update({name: action[name] * 2 for name in ("q01", "q99", "mask")})
+
+    edit("dataset_statistics.json", lengthen)
+
+    with pytest.raises(
+        CheckpointError, match=r"\(jaco_sim\) are of actions with 14 numbers; only 7 are supported: dx, "
+    ):
         load(folder)
 
 
@@ -123,6 +205,26 @@ def test_overrides_that_do_not_apply(folder: Path, edit: Callable, overrides: ob
     edit("config.json", lambda config: config.update(timm_overrides=overrides))
 
     with pytest.raises(CheckpointError, match="timm_overrides cannot be applied"):
+        load(folder)
+
+
+@pytest.mark.parametrize(("key", "value"), [("depth", 2.0), ("embed_dim", True), ("num_heads", 0), ("depth", "2")])
+def test_overrides_that_are_no_sizes(folder: Path, edit: Callable, key: str, value: object) -> None:
+    """A tower's sizes are whole numbers above 0 as well."""
+    tower = "vit_so400m_patch14_siglip_224"
+    edit("config.json", lambda config: config["timm_overrides"].update({tower: {key: value}}))
+
+    with pytest.raises(
+        CheckpointError, match=rf"timm_overrides\.{tower}\.{key} is .*; expected a whole number above 0"
+    ):
+        load(folder)
+
+
+def test_a_tower_whose_heads_do_not_divide(folder: Path, edit: Callable) -> None:
+    """A tower's width is shared out among its heads."""
+    edit("config.json", lambda config: [each.update(num_heads=5) for each in config["timm_overrides"].values()])
+
+    with pytest.raises(CheckpointError, match=r"embed_dim is 16; expected a multiple of num_heads, which is 5"):
         load(folder)
 
 

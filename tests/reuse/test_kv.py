@@ -94,13 +94,3 @@ def test_nbytes_is_what_the_storage_takes(kv: FrameKV) -> None:
     held = keys.untyped_storage().nbytes() + values.untyped_storage().nbytes()
 
     assert kv.nbytes == held == 2 * LAYERS * HEADS * CAPACITY * DIM * 2
-
-
-def test_clearing_hides_everything_and_keeps_the_storage(kv: FrameKV) -> None:
-    """After `clear` nothing is in sight; the bytes are still held."""
-    kv.reserve(5)
-    kv.clear()
-
-    assert kv.length == 0
-    assert read(kv, 0) == ([], [])
-    assert kv.nbytes == 2 * LAYERS * HEADS * CAPACITY * DIM * 2

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from stillframe.train.demonstrations import SHAKY_EXPERT, Collection, Mixture, S
 from stillframe.train.frames import FrameStore
 from stillframe.train.fresh import action_statistics
 from stillframe.train.instructions import INSTRUCTIONS
-from stillframe_client.sim import COLOURS, JacoEnv, expert_action, gl
+from stillframe_client.sim import COLOURS, JacoEnv, expert_action
 
 SCALE = Statistics(action_statistics()).scales["jaco_sim"]
 
@@ -84,12 +83,9 @@ def test_the_shaky_expert_shakes_about_the_expert(env: JacoEnv) -> None:
     assert_array_equal(env.expert(), wanted)
 
 
+@pytest.mark.usefixtures("needs_gl")
 def test_the_same_seed_collects_the_same_frames(tmp_path: Path) -> None:
     """Demonstrations can be made again: pictures and labels equal to the bit; another seed gives others."""
-    try:
-        gl.choose(os.environ)
-    except gl.NoOpenGLError as problem:
-        pytest.skip(str(problem))
     short = Mixture(home=0.5, anywhere=0.2, near=0.2, holding=0.1, keep_far=0.9, keep_near=0.9, max_steps=4)
     stores = []
     for number, seed in enumerate(((7, 1), (7, 1), (7, 2))):

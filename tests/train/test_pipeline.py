@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from stillframe.train.cloning import Progress
 from stillframe.train.demonstrations import SHAKY_EXPERT
 from stillframe.train.pipeline import Score, publish, train_policy
 from stillframe.train.recipe import Recipe
-from stillframe_client.sim import gl
 
 CPU = torch.device("cpu")
 
@@ -98,12 +96,9 @@ def test_publishing_adds_the_curve_and_the_figures(without_simulator: Path, reci
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("needs_gl")
 def test_the_whole_recipe_runs_from_nothing(tmp_path: Path, recipe: Recipe) -> None:
     """Demonstrations, cloning, a DAgger round and selection in closed loop, each in processes of its own."""
-    try:
-        gl.choose(os.environ)
-    except gl.NoOpenGLError as problem:
-        pytest.skip(str(problem))
     whole = replace(recipe, demo_frames=40, dagger_frames=20, dagger_at=(5,), steps=20, select_episodes=1)
     heard = Heard()
     trained = train_policy(tmp_path / "run", tmp_path / "data", whole, CPU, 2, heard)

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from concurrent.futures import Future
 
+import httpx
 import numpy as np
 import pytest
+import uvicorn
 
 from stillframe.errors import NotReady, Overloaded
 from stillframe.web import frames
@@ -172,3 +175,77 @@ def test_frames_are_refused_while_there_is_no_policy(desk, frame):
     assert (draining.status_code, draining.json()["code"]) == (503, "draining")
     assert draining.headers["retry-after"] == "10"
     assert desk.policy.seen == []
+
+
+def test_bodies_do_not_pile_up(new_desk, frame):
+    """A frame that finds no place in the line is refused before its body is read; the one in the line is served."""
+    desk = new_desk(Limits(decode_threads=1, max_decodes_waiting=0))
+    body = json.dumps(frame).encode()
+    read = []
+
+    async def crowd():
+        arriving, go_on = asyncio.Event(), asyncio.Event()
+
+        async def first():
+            yield body[:-1]
+            arriving.set()
+            await go_on.wait()
+            yield body[-1:]
+
+        async def second():
+            read.append("second")
+            yield body
+
+        async with desk.client() as client:
+            waiting = asyncio.create_task(client.post("/act", content=first()))
+            await arriving.wait()
+            refused = await client.post("/act", content=second())
+            go_on.set()
+            return refused, await waiting
+
+    refused, served = asyncio.run(crowd())
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+    assert read == []
+    assert served.status_code == 200
+
+
+@pytest.fixture
+def listening(desk):
+    """The desk's app behind a real socket: (host, port)."""
+    server = uvicorn.Server(uvicorn.Config(desk.app, port=0, log_config=None, timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    asyncio.run(until(lambda: server.started))
+    yield server.servers[0].sockets[0].getsockname()
+    desk.policy.go_on.set()
+    server.should_exit = True
+    thread.join(20)
+
+
+def test_a_client_that_leaves_is_not_waited_for(desk, frame, listening, caplog):
+    """Its frame is withdrawn from the queue, never computed, and counted as abandoned; the others are answered."""
+    desk.policy.go_on.clear()
+    url = "http://{}:{}/act".format(*listening)
+    body = json.dumps(frame).encode()
+    head = f"POST /act HTTP/1.1\r\nHost: desk\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+
+    async def leave():
+        async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
+            staying = asyncio.create_task(client.post(url, json=frame))
+            await until(desk.policy.started.is_set)
+            with socket.create_connection(listening) as leaving:
+                leaving.sendall(head.encode() + body)
+                await until(lambda: len(desk.policy.ages_ms) == 2)
+            await until(lambda: desk.sample("stillframe_frames_total", outcome="abandoned") == 1)
+            desk.policy.go_on.set()
+            return await staying
+
+    reply = asyncio.run(leave())
+    desk.policy.close()
+
+    assert reply.status_code == 200
+    assert len(desk.policy.seen) == 1
+    assert desk.sample("stillframe_queue_depth") == 0
+    assert desk.sample("stillframe_frames_total", outcome="answered") == 1
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -107,15 +107,16 @@ def test_one_picture_is_not_enough_for_two_cameras(frame, two_cameras):
 
 def test_the_choices_are_listed(frame, info):
     """An unknown key is answered with all keys there are, and the nearest one."""
-    with pytest.raises(RequestError, match=r"jaco, bridge_orig.*Did you mean 'bridge_orig'") as caught:
+    with pytest.raises(RequestError, match=r"choose one of bridge_orig, jaco\. Did you mean 'bridge_orig'") as caught:
         read({**frame, "unnorm_key": "bridge_org"}, info)
     assert caught.value.status == 422
 
 
 def test_the_key_is_needed_where_there_is_no_default(frame, info):
-    """With several statistics and no default, null is refused."""
+    """With several statistics and no default, null is refused; an empty key is a wrong one."""
     choosy = dataclasses.replace(info, default_unnorm_key=None)
 
+    assert refusal({**frame, "unnorm_key": ""}, info) == ("unknown-unnorm-key", "/unnorm_key")
     assert refusal({**frame, "unnorm_key": None}, choosy) == ("unknown-unnorm-key", "/unnorm_key")
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,32 +10,32 @@ from stillframe.web.limits import Limits
 from stillframe.web.unpacking import Unpacking
 
 
-def test_work_over_the_bound_is_refused_at_once():
-    """With one thread and one place to wait, the third piece of work is refused; places come back afterwards."""
-    unpacking = Unpacking(Limits(decode_threads=1, max_decodes_waiting=1))
-    go_on = threading.Event()
-
-    async def crowd():
-        first = asyncio.create_task(unpacking.run(go_on.wait, 20))
-        second = asyncio.create_task(unpacking.run(go_on.wait, 20))
-        await asyncio.sleep(0)
-        with pytest.raises(Overloaded):
-            await unpacking.run(go_on.wait, 20)
-        go_on.set()
-        return [await first, await second, await unpacking.run(go_on.wait, 20)]
-
-    assert asyncio.run(crowd()) == [True, True, True]
-    unpacking.close()
+@pytest.fixture
+def unpacking():
+    """One thread and one place to wait."""
+    made = Unpacking(Limits(decode_threads=1, max_decodes_waiting=1))
+    yield made
+    made.close()
 
 
-def test_a_failure_gives_its_place_back():
+def test_more_than_may_wait_are_refused_at_once(unpacking):
+    """With one thread and one place to wait, the third is refused; places come back afterwards."""
+    for _ in range(2):
+        with ExitStack() as line:
+            line.enter_context(unpacking.place())
+            line.enter_context(unpacking.place())
+
+            with pytest.raises(Overloaded):
+                line.enter_context(unpacking.place())
+
+
+def test_a_failure_gives_its_place_back(unpacking):
     """Work that raises frees its place, and its exception arrives."""
-    unpacking = Unpacking(Limits(decode_threads=1, max_decodes_waiting=0))
 
-    async def twice():
-        for _ in range(2):
-            with pytest.raises(ZeroDivisionError):
-                await unpacking.run(divmod, 1, 0)
+    async def fail():
+        with unpacking.place():
+            await unpacking.run(divmod, 1, 0)
 
-    asyncio.run(twice())
-    unpacking.close()
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            asyncio.run(fail())

@@ -9,6 +9,7 @@ import importlib.util
 from pathlib import Path
 
 NEEDED = ("jaco_arm.xml", "jaco_hand.xml", "common.xml", "meshes_decimated")
+INSTALL = "pip install 'stillframe[sim]' or, on a robot, 'stillframe-client[sim]' (Python 3.11 or newer)"
 
 
 class MissingAssetsError(ImportError):
@@ -23,12 +24,9 @@ def jaco_folder(package: str = "dm_control") -> Path:
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise MissingAssetsError(f"the Jaco's model files ship with {package}, which is not installed: {_ADVICE}")
+        raise MissingAssetsError(f"the Jaco's model files ship with {package}, which is not installed: {INSTALL}")
     folder = Path(spec.submodule_search_locations[0]) / "third_party" / "kinova"
     absent = [name for name in NEEDED if not (folder / name).exists()]
     if absent:
-        raise MissingAssetsError(f"{folder} lacks {', '.join(absent)}: expected dm_control 1.0.50 or newer; {_ADVICE}")
+        raise MissingAssetsError(f"{folder} lacks {', '.join(absent)}: expected dm_control 1.0.50 or newer; {INSTALL}")
     return folder
-
-
-_ADVICE = "pip install 'stillframe[sim]'"

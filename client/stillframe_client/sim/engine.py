@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from stillframe_client.sim import gl
+from stillframe_client.sim.assets import INSTALL
 
 try:
     _backend = gl.choose(os.environ)
@@ -19,7 +20,7 @@ if _backend:
 try:
     import mujoco
 except ImportError as missing:
-    raise ImportError("the simulated Jaco2 needs MuJoCo: pip install 'stillframe[sim]'") from missing
+    raise ImportError(f"the simulated Jaco2 needs MuJoCo: {INSTALL}") from missing
 
 __all__ = ["mujoco", "require_drawing"]
 

@@ -6,7 +6,9 @@ Knows the client and the simulator; what the run leaves behind is demo_report's 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,8 @@ from rich.text import Text
 
 from stillframe.bench.ask import mendable
 from stillframe.bench.daemon import daemon
-from stillframe.bench.demo_report import DemoRecord, episode_table, row_of, summary, write_report
+from stillframe.bench.demo_report import DemoRecord, episode_table, rate_hz, row_of, summary, write_report
+from stillframe.errors import ConfigError
 from stillframe.pictures import captioned
 from stillframe_client import PolicyClient
 from stillframe_client.sim import JacoEnv
@@ -41,6 +44,7 @@ NEEDED = 7  # successes of ten, or the demo has failed
 @mendable()
 def run_demo(config: Path, out: Path, console: Console) -> bool:
     """Play the ten episodes, write `out`/, print the summary; whether enough succeeded."""
+    _make(out)
     console.print(f"starting a daemon with {config} ...")
     with daemon([str(config)]) as url, PolicyClient(url, timeout_s=STEP_TIMEOUT_S) as client:
         model = client.info()
@@ -48,23 +52,29 @@ def run_demo(config: Path, out: Path, console: Console) -> bool:
             f"{model.name} ({model.family}) answers at {url}/act. Ten instructions for the simulated Jaco2:\n"
         )
         record = _play_all(client, console)
-    out.mkdir(parents=True, exist_ok=True)
-    write_report(out, record, model.name, [record.films[index] for index in FILMED], CONTROL_HZ)
+    write_report(out, record, model.card, CONTROL_HZ)
     console.print(summary(record))
     console.print(f"written: {out}/report.json, demo.gif, latency.png")
     return record.wins >= NEEDED
 
 
+def _make(out: Path) -> None:
+    """Before anything is played: minutes are not to be lost to a wrong path."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make {out}: {error.strerror}; choose another --out") from error
+
+
 def _play_all(client: PolicyClient, console: Console) -> DemoRecord:
     """Ten episodes, with a table that grows and a line that says what happens now."""
     record, table = DemoRecord(), episode_table()
-    env = JacoEnv(cameras=(CAMERA,), hz=CONTROL_HZ)
-    with Live(table, console=console, refresh_per_second=8) as live:
+    scene = JacoEnv(cameras=(CAMERA,), hz=CONTROL_HZ)
+    with closing(scene) as env, Live(table, console=console, refresh_per_second=8) as live:
         for number, options in enumerate(PLAN):
             _play_one(client, env, number, options, record, lambda now: live.update(Group(table, Text(now, "dim"))))
             table.add_row(*row_of(number, len(PLAN), record.episodes[-1]))
         live.update(table)
-    env.close()
     return record
 
 
@@ -72,17 +82,22 @@ def _play_one(
     client: PolicyClient, env: JacoEnv, number: int, options: Mapping[str, str], record: DemoRecord, say: Any
 ) -> None:
     """One episode: every picture goes to the daemon, every action to the arm."""
-    record.films.append([])
+    act_ms, film = [], []
 
     def act(observed: Mapping[str, Any]) -> NDArray[np.float64]:
+        asked_s = perf_counter()
         reply = client.act_with_report(observed["images"][CAMERA], observed["instruction"])
+        act_ms.append((perf_counter() - asked_s) * 1e3)
         record.stages_ms.append(reply.timing_ms)
         return reply.action
 
     def watch(observed: Mapping[str, Any], info: Mapping[str, Any]) -> None:
         caption = observed["instruction"] + (": done" if info["success"] else "")
-        record.films[-1].append(captioned(observed["images"][CAMERA], caption))
-        last_ms = record.stages_ms[-1].get("total", 0.0)
-        say(f"{number + 1:>2}/{len(PLAN)}  {caption}, step {info['steps']}, {last_ms:.0f} ms, {1e3 / last_ms:.0f} Hz")
+        if number in FILMED:
+            film.append(captioned(observed["images"][CAMERA], caption))
+        live = f"{act_ms[-1]:.0f} ms, {rate_hz(act_ms[-1]):.0f} Hz"
+        say(f"{number + 1:>2}/{len(PLAN)}  {caption}, step {info['steps']}, {live}")
 
     record.episodes.append(play(env, act, seed=FIRST_SEED + number, options=options, watch=watch))
+    if film:
+        record.films.append(film)

@@ -6,7 +6,8 @@ Knows episodes and times; asks no policy.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class DemoRecord:
     """The demo as it grows."""
 
     episodes: list[Episode] = field(default_factory=list)
-    films: list[list[Image.Image]] = field(default_factory=list)  # one per episode
+    films: list[list[Image.Image]] = field(default_factory=list)  # one per filmed episode
     stages_ms: list[Mapping[str, float]] = field(default_factory=list)  # per step, as the daemon says
 
     @property
@@ -59,9 +60,14 @@ def row_of(number: int, of: int, episode: Episode) -> tuple[str, ...]:
     """One episode's cells."""
     failure = "[red]wrong cube[/]" if episode.wrong_object else "[red]timed out[/]"
     result = "[green]done[/]" if episode.success else failure
-    latency, rate_hz = latency_ms([episode]), 1e3 / float(np.mean(episode.act_ms))
-    figures = (f"{episode.steps}", f"{rate_hz:.0f}", f"{latency['p50']:.0f}", f"{latency['p99']:.0f}")
+    latency, mean_ms = latency_ms([episode]), float(np.mean(episode.act_ms))
+    figures = (f"{episode.steps}", f"{rate_hz(mean_ms):.0f}", f"{latency['p50']:.0f}", f"{latency['p99']:.0f}")
     return (f"{number + 1}/{of}", episode.instruction, result, *figures)
+
+
+def rate_hz(duration_ms: float) -> float:
+    """How often a second something happens that takes so long; endless for what takes no time a clock can see."""
+    return 1e3 / duration_ms if duration_ms else math.inf
 
 
 def summary(record: DemoRecord) -> Table:
@@ -75,13 +81,13 @@ def summary(record: DemoRecord) -> Table:
     return table
 
 
-def write_report(
-    out: Path, record: DemoRecord, model: str, films: Sequence[Sequence[Image.Image]], control_hz: int
-) -> None:
-    """Write report.json, demo.gif and latency.png into `out`."""
-    document = {"model": model, **record.figures, "episodes": [asdict(episode) for episode in record.episodes]}
+def write_report(out: Path, record: DemoRecord, card: Mapping[str, Any], control_hz: int) -> None:
+    """Write report.json, demo.gif and latency.png into `out`; `card` is what the daemon says of its model."""
+    model = card["name"]
+    served = {"model": model, "device": card["device"], "dtype": card["dtype"]}
+    document = {**served, **record.figures, "episodes": [asdict(episode) for episode in record.episodes]}
     (out / "report.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    write_gif(out / "demo.gif", films, frame_ms=1000 // control_hz)
+    write_gif(out / "demo.gif", record.films, frame_ms=1000 // control_hz)
     every_ms = [value for episode in record.episodes for value in episode.act_ms]
     names = [name for name in record.stages_ms[0] if name != "total"]
     stages = {name: float(np.median([stage[name] for stage in record.stages_ms])) for name in names}

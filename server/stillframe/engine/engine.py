@@ -14,9 +14,10 @@ from logging import Logger
 import numpy as np
 
 from stillframe.domain import Observation, PolicyInfo, Step
-from stillframe.engine.step import Clock, step
+from stillframe.engine.step import step
 from stillframe.errors import DeadlineExceeded, Internal, NotReady, Overloaded, RequestError
 from stillframe.models.base import PolicyModel
+from stillframe.stopwatch import Clock
 
 RETRY_AFTER_S = 1.0
 WARM_UP_STEPS = 2  # the first pays for allocations, the second shows what a frame costs
@@ -62,8 +63,8 @@ class Engine:
         self._warm = True
 
     def submit(self, observation: Observation, max_age_ms: float) -> Future[Step]:
-        """Queue one frame; see domain.Policy. A full queue answers Overloaded at once."""
-        if not self._warm:
+        """Queue one frame; see domain.Policy. A full queue answers Overloaded at once, a closed engine NotReady."""
+        if not (self._warm or self._closing):
             return _refused(NotReady("not-ready", "the policy is warming up", retry_after_s=RETRY_AFTER_S))
         return self._enqueue(observation, max_age_s=max_age_ms / 1e3)
 

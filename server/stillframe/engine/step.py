@@ -6,6 +6,7 @@ Knows the order of the walk and times each stage; what a stage does is the famil
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -14,14 +15,13 @@ from stillframe.models.base import PolicyModel
 from stillframe.models.greedy import run_rows
 from stillframe.models.layout import TokenLayout
 from stillframe.reuse.kv import FrameKV
-
-Clock = Callable[[], float]  # seconds, monotonic
+from stillframe.stopwatch import Clock, Stopwatch, no_wait
 
 
 @torch.inference_mode()
 def step(model: PolicyModel, observation: Observation, clock: Clock, queued_ms: float = 0.0) -> Step:
     """Compute one frame whole. Raises Unprocessable for an observation that the checkpoint cannot serve."""
-    watch = Stopwatch(clock, queued_ms)
+    watch = Stopwatch(clock, wait_for(model.device))
     prepared = model.prepare(observation)
     watch.lap("prepare")
     rows = model.embed(prepared)
@@ -31,7 +31,7 @@ def step(model: PolicyModel, observation: Observation, clock: Clock, queued_ms: 
     watch.lap("prefill")
     decoded = model.act(hidden, prepared, kv)
     watch.lap("decode")
-    return Step(decoded.chunk, StepReport(watch.laps_ms, passes=1 + decoded.passes))
+    return Step(decoded.chunk, StepReport({"queue": queued_ms, **watch.laps_ms}, passes=1 + decoded.passes))
 
 
 def frame_kv(model: PolicyModel, layout: TokenLayout) -> FrameKV:
@@ -47,16 +47,6 @@ def frame_kv(model: PolicyModel, layout: TokenLayout) -> FrameKV:
     )
 
 
-class Stopwatch:
-    """Time between laps, by stage name. Waiting for the device is the reader's affair: actions end on the CPU."""
-
-    def __init__(self, clock: Clock, queued_ms: float):
-        self.laps_ms = {"queue": queued_ms}
-        self._clock = clock
-        self._last = clock()
-
-    def lap(self, stage: str) -> None:
-        """End a stage."""
-        now = self._clock()
-        self.laps_ms[stage] = (now - self._last) * 1e3
-        self._last = now
+def wait_for(device: torch.device) -> Callable[[], None]:
+    """What a stage's time has to wait for: a GPU works on after it is asked, a CPU is done when it answers."""
+    return partial(torch.cuda.synchronize, device) if device.type == "cuda" else no_wait

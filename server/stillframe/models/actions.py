@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stillframe.errors import CheckpointError, Unprocessable, closest
+from stillframe.errors import CheckpointError, unknown_unnorm_key
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,10 @@ class Statistics:
 
     def resolve(self, unnorm_key: str | None) -> str:
         """The key to use, or Unprocessable with the choices."""
-        key = unnorm_key or self.default_key
+        key = self.default_key if unnorm_key is None else unnorm_key
         if key in self.scales:
             return key
-        choices = ", ".join(sorted(self.scales))
-        wrong = f"unnorm_key {key!r} is not known." if key else "this checkpoint needs an unnorm_key."
-        hint = closest(key, self.scales) if key else ""
-        raise Unprocessable("unknown-unnorm-key", f"{wrong} Choices: {choices}.{hint}", pointer="/unnorm_key")
+        raise unknown_unnorm_key(key, self.scales)
 
     @property
     def action_dim(self) -> int:

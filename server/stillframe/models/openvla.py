@@ -5,62 +5,32 @@ Knows the layout of openvla-7b's folder; no HTTP and no session. Source: openvla
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stillframe.domain import ActionChunk, Observation, PolicyInfo
 from stillframe.errors import CheckpointError, Unprocessable
-from stillframe.models.actions import ActionBins, Statistics
+from stillframe.models.actions import Statistics
 from stillframe.models.base import Decoded, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
-from stillframe.models.decoder import Decoder, DecoderConfig
+from stillframe.models.decoder import Decoder
 from stillframe.models.greedy import decode_greedily
 from stillframe.models.layout import TokenLayout
+from stillframe.models.openvla_config import OpenVLAConfig
 from stillframe.models.pixels import PixelPipeline
 from stillframe.models.prompt import PromptEncoder
-from stillframe.models.vision import TOWERS, Projector, TowerConfig, VisionBackbone, unused_tensors
+from stillframe.models.vision import Projector, VisionBackbone, unused_tensors
 from stillframe.reuse.kv import FrameKV
 
-Required = TypeVar("Required")
+__all__ = ["OpenVLA", "OpenVLAConfig", "OpenVLANetwork"]
 
 CAMERA = "image"  # the one camera's name when a client gives none
 ACTION_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
-SUPPORTED = {
-    "arch_specifier": "no-align+fused-gelu-mlp",
-    "image_resize_strategy": "resize-naive",
-    "use_fused_vision_backbone": True,
-    "vision_backbone_id": "dinosiglip-vit-so-224px",
-}
-# Of text_config, where it says so at all: what a plain Llama is.
-SUPPORTED_TEXT = {"model_type": "llama", "hidden_act": "silu", "rope_scaling": None}
 # The towers' last block, final norm and attention pool are stored but feed nothing.
 NEVER_READ = ("vision_backbone.fused_featurizer.attn_pool.",)
-
-
-@dataclass(frozen=True)
-class OpenVLAConfig:
-    """What config.json says, with the defaults that it leaves out."""
-
-    towers: tuple[TowerConfig, TowerConfig]  # DINOv2, SigLIP
-    decoder: DecoderConfig
-    bins: ActionBins
-    norm_stats: Mapping[str, Any]
-
-    @classmethod
-    def from_json(cls, config: Mapping[str, Any]) -> OpenVLAConfig:
-        """Read config.json; CheckpointError names the variant that is not supported."""
-        for key, value in SUPPORTED.items():
-            if config.get(key) != value:
-                raise CheckpointError(f"config.json: {key} is {config.get(key)!r}; only {value!r} is supported")
-        decoder = _decoder_config(_require(config, "text_config", dict))
-        padding = _require(config, "pad_to_multiple_of", int)
-        bins = ActionBins(decoder.vocab_size - padding, _require(config, "n_action_bins", int))
-        return cls(_towers(config), decoder, bins, config.get("norm_stats") or {})
 
 
 class OpenVLANetwork(nn.Module):
@@ -106,6 +76,7 @@ class OpenVLA:
         pixels = PixelPipeline.from_config(folder.json("preprocessor_config.json"))
         _check_pixels(pixels, config)
         statistics = Statistics(_norm_stats(folder, config))
+        _check_action(folder, statistics)
         max_text = config.decoder.max_position_embeddings - _patches(config) - statistics.action_dim
         prompt = PromptEncoder(folder.file("tokenizer.json"), max_text)
         with torch.device("meta"):
@@ -140,7 +111,7 @@ class OpenVLA:
             device=str(self.device),
             cameras=(CAMERA,),
             image_size=self.pixels.size,
-            action_names=ACTION_NAMES[: self.statistics.action_dim],
+            action_names=ACTION_NAMES,
             gripper="0 = close, 1 = open",
             chunk_horizon=1,
             norm_stats={
@@ -199,6 +170,15 @@ def _norm_stats(folder: CheckpointFolder, config: OpenVLAConfig) -> Mapping[str,
     return folder.json("dataset_statistics.json") if folder.has("dataset_statistics.json") else config.norm_stats
 
 
+def _check_action(folder: CheckpointFolder, statistics: Statistics) -> None:
+    """Clients read what each number means, so there have to be as many as have a meaning."""
+    if statistics.action_dim != len(ACTION_NAMES):
+        raise CheckpointError(
+            f"{folder.path}: its statistics ({', '.join(statistics.scales)}) are of actions with "
+            f"{statistics.action_dim} numbers; only {len(ACTION_NAMES)} are supported: {', '.join(ACTION_NAMES)}"
+        )
+
+
 def _unused(config: OpenVLAConfig) -> list[str]:
     """Full names of stored tensors that feed nothing."""
     names = zip(("featurizer", "fused_featurizer"), config.towers, strict=True)
@@ -213,36 +193,3 @@ def _check_pixels(pixels: PixelPipeline, config: OpenVLAConfig) -> None:
             f"preprocessor_config.json makes {len(pixels.means)} x {pixels.size} pixels; "
             f"expected {len(config.towers)} x {(side_px, side_px)}, one per tower"
         )
-
-
-def _decoder_config(text: Mapping[str, Any]) -> DecoderConfig:
-    """Llama's sizes from text_config; what it leaves out is LlamaConfig's default."""
-    for key, value in SUPPORTED_TEXT.items():
-        if text.get(key, value) != value:
-            raise CheckpointError(f"config.json: text_config.{key} is {text[key]!r}; only {value!r} is supported")
-    sizes = {each.name: text[each.name] for each in dataclasses.fields(DecoderConfig) if each.name in text}
-    for key, size in sizes.items():
-        if not isinstance(size, int | float) or size <= 0:
-            raise CheckpointError(f"config.json: text_config.{key} is {size!r}; expected a number above 0")
-    return DecoderConfig(**sizes)
-
-
-def _towers(config: Mapping[str, Any]) -> tuple[TowerConfig, TowerConfig]:
-    """DINOv2's and SigLIP's sizes, from their timm ids and the overrides that small checkpoints carry."""
-    ids = _require(config, "timm_model_ids", list)
-    if list(ids) != list(TOWERS):
-        raise CheckpointError(f"config.json: timm_model_ids are {ids}; only {list(TOWERS)} are supported")
-    overrides = config.get("timm_overrides") or {}
-    try:
-        dino, siglip = (dataclasses.replace(TOWERS[name], **overrides.get(name, {})) for name in ids)
-    except (TypeError, AttributeError) as error:
-        raise CheckpointError(f"config.json: timm_overrides cannot be applied ({error})") from error
-    return dino, siglip
-
-
-def _require(config: Mapping[str, Any], key: str, kind: type[Required]) -> Required:
-    """A field of config.json that has to be there, of the right kind."""
-    value = config.get(key)
-    if not isinstance(value, kind):
-        raise CheckpointError(f"config.json: {key} is {value!r}; expected {kind.__name__}")
-    return value

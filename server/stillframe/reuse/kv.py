@@ -43,7 +43,3 @@ class FrameKV:
         if length > self.capacity:
             raise ValueError(f"a sequence of {length} tokens does not fit a cache of {self.capacity}")
         self.length = max(self.length, length)
-
-    def clear(self) -> None:
-        """Forget everything; the storage stays."""
-        self.length = 0

@@ -6,22 +6,28 @@ Knows no engine: it awaits the policy's future, with a deadline, and the event l
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
-from time import perf_counter
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stillframe.domain import Policy, Step
+from stillframe.domain import Policy, PolicyInfo, Step
 from stillframe.errors import DeadlineExceeded, NotReady
 from stillframe.metrics import Metrics, Outcome
+from stillframe.stopwatch import Stopwatch
 from stillframe.web.body import read_body
 from stillframe.web.dialects import write_action
 from stillframe.web.frames import Frame, read_frame
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
 from stillframe.web.unpacking import Unpacking
+
+CLIENT_GONE = 499  # nobody reads it
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,14 +44,23 @@ class Act:
         with self.metrics.frame("/act") as end:
             watch = Stopwatch()
             policy = self.lifecycle.ready_policy()
-            body = await read_body(request, self.limits)
-            watch.lap("receive")
-            frame = await self.unpacking.run(read_frame, body, policy.info, self.limits)
-            watch.lap("unpack")
-            step = await self._step(policy, frame, watch)
+            frame = await self._frame(request, policy.info, watch)
+            step = await unless_gone(request, self._step(policy, frame, watch))
+            if step is None:
+                end.outcome = Outcome.ABANDONED
+                return Response(status_code=CLIENT_GONE)
             late = watch.total_ms > frame.max_age_ms
             end.outcome = Outcome.LATE if late else Outcome.ANSWERED
             return self._reply(policy, frame, step, watch, late=late)
+
+    async def _frame(self, request: Request, info: PolicyInfo, watch: Stopwatch) -> Frame:
+        """Read and unpack; the place is taken before the body, so that bodies cannot pile up."""
+        with self.unpacking.place():
+            body = await read_body(request, self.limits)
+            watch.lap("receive")
+            frame = await self.unpacking.run(read_frame, body, info, self.limits)
+            watch.lap("unpack")
+            return frame
 
     async def _step(self, policy: Policy, frame: Frame, watch: Stopwatch) -> Step:
         """Await the policy's answer; the frame's age counts from the arrival of its request."""
@@ -68,6 +83,23 @@ class Act:
         return Response(body, headers={"Server-Timing": header}, media_type="application/json")
 
 
+async def unless_gone(request: Request, answer: Coroutine[None, None, T]) -> T | None:
+    """Await `answer`, but cancel it and return None as soon as the client has closed the connection."""
+    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(_departure(request))
+    try:
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return answering.result() if answering.done() else None
+    finally:
+        answering.cancel()
+        leaving.cancel()
+
+
+async def _departure(request: Request) -> None:
+    """Until the client of a request whose body was read has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 async def outcome(future: Future[Step], timeout_s: float) -> Step:
     """Await a policy's future from the event loop.
 
@@ -87,22 +119,3 @@ def _we_are_cancelled() -> bool:
     """Whether somebody gave up on this request, rather than the policy on this frame."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-class Stopwatch:
-    """Times the stages of one request from its start."""
-
-    def __init__(self) -> None:
-        self._started_s = self._lap_s = perf_counter()
-        self.laps_ms: dict[str, float] = {}
-
-    def lap(self, stage: str) -> None:
-        """End a stage."""
-        now_s = perf_counter()
-        self.laps_ms[stage] = (now_s - self._lap_s) * 1000
-        self._lap_s = now_s
-
-    @property
-    def total_ms(self) -> float:
-        """Since the start."""
-        return (perf_counter() - self._started_s) * 1000

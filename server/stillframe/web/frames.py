@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from stillframe.domain import Observation, PolicyInfo
-from stillframe.errors import BadRequest, TooLarge, Unprocessable, closest
+from stillframe.errors import BadRequest, TooLarge, Unprocessable, closest, unknown_unnorm_key
 from stillframe.web.dialects import Dialect
 from stillframe.web.images import read_picture
 from stillframe.web.limits import Limits
@@ -131,16 +131,11 @@ def _encodable(text: str) -> bool:
 
 def _unnorm_key(fields: Fields, info: PolicyInfo) -> str | None:
     key = fields.get("unnorm_key")
-    choices = ", ".join(info.norm_stats)
     if key is not None and not isinstance(key, str):
         raise BadRequest("bad-field", "'unnorm_key' has to be a string or null.", pointer="/unnorm_key")
-    if key is None and info.default_unnorm_key is None:
-        detail = f"'unnorm_key' is missing and this checkpoint has several; choose one of {choices}."
-        raise Unprocessable("unknown-unnorm-key", detail, pointer="/unnorm_key")
-    if key is not None and key not in info.norm_stats:
-        near = closest(key, info.norm_stats)
-        detail = f"There are no statistics {reprlib.repr(key)}; choose one of {choices}.{near}"
-        raise Unprocessable("unknown-unnorm-key", detail, pointer="/unnorm_key")
+    known = info.default_unnorm_key is not None if key is None else key in info.norm_stats
+    if not known:
+        raise unknown_unnorm_key(key, info.norm_stats)
     return key
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 from stillframe.errors import Overloaded
@@ -25,13 +26,19 @@ class Unpacking:
         self._threads = ThreadPoolExecutor(limits.decode_threads, thread_name_prefix="unpack")
         self._places = threading.BoundedSemaphore(limits.decode_threads + limits.max_decodes_waiting)
 
-    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Await `work(*args)` on a thread; raise Overloaded if every place in the line is taken."""
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place in the line, from before anything is read; raise Overloaded if every place is taken."""
         if not self._places.acquire(blocking=False):
             raise Overloaded("overloaded", "Too many frames are being unpacked; send fewer at once.", retry_after_s=1.0)
-        future = self._threads.submit(work, *args, **kwargs)
-        future.add_done_callback(lambda _: self._places.release())
-        return await asyncio.wrap_future(future)
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Await `work(*args)` on a thread. For those who hold a place."""
+        return await asyncio.wrap_future(self._threads.submit(work, *args, **kwargs))
 
     def close(self) -> None:
         """Finish what runs, drop what waits."""

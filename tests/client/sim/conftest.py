@@ -5,12 +5,11 @@ Knows no test; every test begins with its own reset.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from stillframe_client.sim import JacoEnv, gl
+from stillframe_client.sim import JacoEnv
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +21,8 @@ def blind() -> Iterator[JacoEnv]:
 
 
 @pytest.fixture(scope="module")
-def seeing() -> Iterator[JacoEnv]:
+def seeing(needs_gl: None) -> Iterator[JacoEnv]:  # noqa: ARG001 -- for its skip
     """An environment with both cameras."""
-    try:
-        gl.choose(os.environ)
-    except gl.NoOpenGLError as problem:
-        pytest.skip(str(problem))
     env = JacoEnv("pick", hz=10, cameras=("front", "wrist"))
     yield env
     env.close()

@@ -205,9 +205,8 @@ def test_looking_before_the_first_reset_says_so() -> None:
 
 
 @pytest.fixture
-def noisy(seeing: JacoEnv) -> Iterator[JacoEnv]:
-    """An environment with a bad camera, where anything can be drawn at all."""
-    del seeing
+def noisy(needs_gl: None) -> Iterator[JacoEnv]:  # noqa: ARG001 -- for its skip
+    """An environment with a bad camera."""
     env = JacoEnv("reach", noise=SensorNoise(sigma=2.0))
     yield env
     env.close()

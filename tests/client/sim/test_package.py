@@ -16,14 +16,14 @@ def test_words_and_experts_import_without_mujoco_and_torch() -> None:
 
 
 def test_a_missing_engine_explains_itself() -> None:
-    """Asking for JacoEnv without MuJoCo names the extra."""
+    """Asking for JacoEnv without MuJoCo names the extra of either distribution."""
     code = (
         "import sys; sys.modules['mujoco'] = None\n"
         "try:\n    from stillframe_client.sim import JacoEnv\n"
         "except ImportError as problem:\n    print(problem)"
     )
 
-    assert "pip install 'stillframe[sim]'" in _python(code)
+    assert "pip install 'stillframe[sim]' or, on a robot, 'stillframe-client[sim]'" in _python(code)
 
 
 def _python(code: str) -> str:

@@ -1,0 +1,23 @@
+"""What the optional parts of stillframe need installed, and how to get it.
+
+Knows names only: it looks for packages and imports none.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from stillframe.errors import ConfigError
+
+PACKAGES = {"sim": ("mujoco", "dm_control"), "charts": ("matplotlib",)}  # extra of pyproject.toml -> what it brings
+
+
+def need(*extras: str) -> None:
+    """Raise ConfigError, with the command that helps, unless the packages of each of `extras` are installed."""
+    for extra in extras:
+        missing = [package for package in PACKAGES[extra] if find_spec(package) is None]
+        if missing:
+            absent = " and ".join(missing)
+            raise ConfigError(
+                f"this command needs {absent}, not installed here; run: pip install 'stillframe[{extra}]'"
+            )

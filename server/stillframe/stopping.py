@@ -1,0 +1,53 @@
+"""How the daemon stops: whoever asks is told that it drains, frames in flight are answered, then it leaves.
+
+Knows signals and uvicorn's server; not what is served.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from stillframe.web.lifecycle import Lifecycle
+
+DRAIN_S = 10  # how long frames in flight may take once the daemon is told to stop
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class DrainingServer(uvicorn.Server):
+    """Goes on listening while it drains, so that /readyz says so; a second signal ends the process at once."""
+
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle):
+        super().__init__(config)
+        self._lifecycle = lifecycle
+        self._leave_by_s: float | None = None  # of time.monotonic; None: nobody has told it to stop
+
+    def handle_exit(self, sig: int, frame: object) -> None:  # noqa: ARG002 (the shape of a signal's handler)
+        """Begin to drain; when told again, give way to what the signal does by itself."""
+        if self._leave_by_s is not None:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
+            return
+        self._leave_by_s = time.monotonic() + DRAIN_S
+        self._lifecycle.drain()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Leave once nothing is in flight any more, or after DRAIN_S."""
+        if self._leave_by_s is not None:
+            self.should_exit |= not self.server_state.tasks or time.monotonic() > self._leave_by_s
+        return await super().on_tick(counter)
+
+
+@contextmanager
+def stopping_on_signals(server: DrainingServer) -> Iterator[None]:
+    """Let SIGINT and SIGTERM stop `server`, also before and after it runs; then put back what they did before."""
+    before = {number: signal.signal(number, server.handle_exit) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
