@@ -82,9 +82,9 @@ def _stage_bar(axes: Any, stages_ms: Mapping[str, float]) -> None:
     axes.legend(ncols=4, fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.55))
 
 
-def _smooth(values: Sequence[float], span: int = 25) -> list[float]:
-    """A running mean of the last `span` values."""
-    return [float(np.mean(values[max(0, index - span + 1) : index + 1])) for index in range(len(values))]
+def _smooth(values: Sequence[float], reach: int = 8) -> list[float]:
+    """A mean over `reach` values to either side."""
+    return [float(np.mean(values[max(0, index - reach) : index + reach + 1])) for index in range(len(values))]
 
 
 def _figure(rows: int, size: tuple[float, float], heights: Sequence[float]) -> tuple[Any, Any]:

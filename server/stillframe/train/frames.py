@@ -53,7 +53,7 @@ class FrameStore:
     def open(cls, folder: Path, origin: str) -> FrameStore:
         """Map a finished store. Raises ConfigError if it was not made as `origin` says."""
         with np.load(folder / LABELS_NAME) as arrays:
-            if str(arrays["origin"]) != origin:
+            if "origin" not in arrays or str(arrays["origin"]) != origin:
                 raise ConfigError(
                     f"{folder} holds frames of another recipe or scene; delete it, or name another folder"
                 )

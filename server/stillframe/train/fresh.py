@@ -108,6 +108,7 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor], recipe: Recipe) ->
     unread = _unread_tensors(OpenVLAConfig.from_json(config_json(recipe)))
     part = folder / "model.safetensors.part"
     save_file({**unread, **{name: tensor.contiguous() for name, tensor in weights.items()}}, part)
+    part.chmod(0o644)  # safetensors keeps it to its owner; a daemon may run as somebody else
     part.rename(folder / "model.safetensors")
 
 
