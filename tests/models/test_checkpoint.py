@@ -200,6 +200,17 @@ def test_an_index_without_a_map(folder: Path) -> None:
     assert "lacks `weight_map`" in refusal(folder)
 
 
+def test_overwriting_a_loaded_file_changes_nothing(folder: Path) -> None:
+    """A checkpoint replaced on disk under a running policy leaves the policy as it was."""
+    policy = load(folder)
+    before = {name: tensor.clone() for name, tensor in policy.decoder.state_dict().items()}
+    file = folder / SINGLE_NAME
+    with file.open("r+b") as opened:
+        opened.write(bytes(file.stat().st_size))
+
+    assert all(torch.equal(tensor, before[name]) for name, tensor in policy.decoder.state_dict().items())
+
+
 def test_nothing_is_unpickled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pickles beside the weights are never opened, and never stand in for them."""
 

@@ -78,7 +78,8 @@ class CheckpointFolder:
         for file in sorted({files[name] for name in wanted}):
             with _opened(file) as tensors:
                 here = [name for name in wanted if files[name] == file]
-                loaded |= {name: tensors.get_tensor(name).to(device, dtype) for name in here}
+                # A copy: who overwrites the file of a mapped tensor ends the daemon with a bus error.
+                loaded |= {name: tensors.get_tensor(name).to(device, dtype, copy=True) for name in here}
         module.load_state_dict(loaded, strict=True, assign=True)
 
     def _check_names(self, wanted: Mapping[str, object], files: Mapping[str, Path], unused: tuple[str, ...]) -> None:
