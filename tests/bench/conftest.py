@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -38,8 +39,10 @@ class Scenes:
 
 
 @pytest.fixture
-def scenes(monkeypatch: pytest.MonkeyPatch, needs_gl: None) -> Scenes:  # noqa: ARG001 -- for its skip
+def scenes(monkeypatch: pytest.MonkeyPatch, needs_gl: None) -> Iterator[Scenes]:  # noqa: ARG001 -- for its skip
     """Evaluations in this test build their scenes here."""
     made = Scenes()
     monkeypatch.setattr("stillframe.bench.evaluate.JacoEnv", made)
-    return made
+    yield made
+    for env in made.built:
+        env.close()  # looking inside after an evaluation opens it anew

@@ -82,7 +82,7 @@ def daemon() -> Iterator[Daemon]:
     lifecycle = Lifecycle(policy)
     limits = Limits(max_body_bytes=1_000_000)
     app = create_app(lifecycle, limits=limits, metrics=Metrics(CollectorRegistry()), log=logging.getLogger("daemon"))
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, ws="none", log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, ws="none", log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started and thread.is_alive():

@@ -55,8 +55,15 @@ class Cameras:
     def close(self) -> None:
         """Free the OpenGL context; the next picture makes a new one."""
         if self._renderer is not None:
+            # MuJoCo 3.17 frees textures and meshes by their numbers in whichever context is current, and every context
+            # counts from 1: without this picture, which makes ours current, another scene would lose its own.
+            self._renderer.render()
             self._renderer.close()
             self._renderer = None
+
+    def __del__(self) -> None:
+        """A forgotten scene must not free what is another's either."""
+        self.close()
 
 
 def _add_spot(scene: Any, spot_m: Vector) -> None:

@@ -71,6 +71,21 @@ def test_the_table_is_textured(seeing: JacoEnv) -> None:
     assert 1.5 < corner.mean(axis=2).std() < 25
 
 
+def test_closing_one_scene_leaves_another_as_it_was(seeing: JacoEnv) -> None:
+    """Two scenes in one process: what one frees, by closing or by being forgotten, is not the other's."""
+    seeing.reset(seed=0)
+    before = seeing.render("front")
+    for forget in (False, True):
+        other = JacoEnv("pick")
+        other.reset(seed=1)
+        seeing.render("front")  # so that the other's context is not the current one
+        if not forget:
+            other.close()
+        del other
+
+        assert np.array_equal(seeing.render("front"), before)
+
+
 def test_a_point_behind_the_camera_is_refused(seeing: JacoEnv) -> None:
     """It has no pixel, and a mirrored one would be worse than an error."""
     with pytest.raises(ValueError, match="behind the front camera"):
