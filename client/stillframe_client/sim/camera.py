@@ -5,6 +5,7 @@ Knows no robot and no noise. The OpenGL context belongs to the thread that draws
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class Cameras:
         if self._renderer is None:
             require_drawing()
             self._renderer = mujoco.Renderer(self._model, self.image_px, self.image_px)
+            self._free = weakref.finalize(self, _free, self._renderer)  # a forgotten scene is freed as a closed one is
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         self._renderer.update_scene(self._data, camera=CAMERAS[camera])
@@ -55,15 +57,18 @@ class Cameras:
     def close(self) -> None:
         """Free the OpenGL context; the next picture makes a new one."""
         if self._renderer is not None:
-            # MuJoCo 3.17 frees textures and meshes by their numbers in whichever context is current, and every context
-            # counts from 1: without this picture, which makes ours current, another scene would lose its own.
-            self._renderer.render()
-            self._renderer.close()
+            self._free()
             self._renderer = None
 
-    def __del__(self) -> None:
-        """A forgotten scene must not free what is another's either."""
-        self.close()
+
+def _free(renderer: Any) -> None:
+    """Close a renderer in its own context.
+
+    MuJoCo 3.17 frees textures and meshes by their numbers in whichever context is current, and every context counts
+    from 1: without the picture, which makes its own current, another scene would lose what it draws with.
+    """
+    renderer.render()
+    renderer.close()
 
 
 def _add_spot(scene: Any, spot_m: Vector) -> None:
