@@ -5,6 +5,8 @@ StillframeError
 ├── CheckpointError            a folder that is not a checkpoint we can run
 └── RequestError               answers one request; has a stable `code` and an HTTP `status`
     ├── BadRequest             400  malformed body                    (bad-json, bad-codec, missing-field, ...)
+    ├── NoSuchRoute            404  nothing is served there           (not-found)
+    ├── WrongMethod            405  served there, but not that way    (method-not-allowed)
     ├── TooLarge               413  body or picture over a limit      (body-too-large, image-too-large)
     ├── Unprocessable          422  well-formed, but not for us       (unknown-unnorm-key, unknown-camera, ...)
     ├── Overloaded             503  the queue is full                 (overloaded)
@@ -51,6 +53,20 @@ class BadRequest(RequestError):
 
     status = 400
     title = "Malformed request"
+
+
+class NoSuchRoute(RequestError):
+    """Nothing is served at that path."""
+
+    status = 404
+    title = "Not found"
+
+
+class WrongMethod(RequestError):
+    """Something is served at that path, but not by this method."""
+
+    status = 405
+    title = "Method not allowed"
 
 
 class TooLarge(RequestError):

@@ -6,8 +6,9 @@ import pytest
 from fastapi import FastAPI
 
 from stillframe import errors
+from stillframe.errors import NoSuchRoute, WrongMethod
 from stillframe.web.catalogue import CATALOGUE
-from stillframe.web.problems import NoSuchRoute, RequestValidationError, WrongMethod, pointer
+from stillframe.web.problems import RequestValidationError, pointer
 
 MEMBERS = ["type", "title", "status", "detail", "instance", "code", "request_id", "errors"]
 

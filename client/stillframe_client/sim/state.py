@@ -34,8 +34,3 @@ class SceneState:
     cube_pos: Mapping[str, Vector]  # colour -> [3] centre
     cube_yaw: Mapping[str, float]
     hz: int
-
-    @property
-    def tool_yaw(self) -> float:
-        """Turn of the tool about the vertical, away from home."""
-        return float(self.tool_turn[2])

@@ -33,11 +33,6 @@ class ActionBins:
         edges = self.edges
         return (edges[:-1] + edges[1:]) / 2.0
 
-    @property
-    def first_id(self) -> int:
-        """The lowest action id, which encodes +1."""
-        return self.text_vocab_size - self.bins
-
     def decode(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Token ids -> values in (-1, 1). An id that is no action lands on an extreme bin, as in the reference."""
         indices = np.clip(self.text_vocab_size - ids - 1, 0, self.bins - 2)

@@ -15,7 +15,6 @@ from stillframe.models.vision import TOWERS
 
 TOWER = next(iter(TOWERS.values()))
 PATCH_PX, GRID = TOWER.patch_px, TOWER.grid
-PATCHES = GRID * GRID
 CUBES = 3
 KEYPOINTS = CUBES + 2  # red, green, blue cube, laser spot, tool
 TRAITS = 4  # per keypoint: u, v (patches), height (decimetres), finger angle (rad; the tool's only)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-ACTION_DIM = 7
+from stillframe.models.openvla import ACTION_NAMES
+
+ACTION_DIM = len(ACTION_NAMES)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from stillframe.errors import (
     BadRequest,
     DeadlineExceeded,
     Internal,
+    NoSuchRoute,
     NotReady,
     Overloaded,
     RequestError,
     TooLarge,
     Unprocessable,
+    WrongMethod,
 )
-from stillframe.web.problems import NoSuchRoute, WrongMethod
 
 
 @dataclass(frozen=True)

@@ -17,26 +17,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stillframe.errors import BadRequest, Internal, RequestError
+from stillframe.errors import BadRequest, Internal, NoSuchRoute, RequestError, WrongMethod
 
 MEDIA_TYPE = "application/problem+json"
 NO_REQUEST_ID = "unknown"
 
 Fault = dict[str, str]  # {"pointer": JSON pointer, "detail": what is wrong there}
-
-
-class NoSuchRoute(RequestError):
-    """Nothing is served at that path."""
-
-    status = 404
-    title = "Not found"
-
-
-class WrongMethod(RequestError):
-    """Something is served at that path, but not by this method."""
-
-    status = 405
-    title = "Method not allowed"
 
 
 def problem_document(

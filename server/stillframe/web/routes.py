@@ -13,12 +13,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from stillframe import __version__
+from stillframe.errors import NoSuchRoute
 from stillframe.metrics import Metrics
 from stillframe.web.catalogue import CATALOGUE
 from stillframe.web.contract import ModelList, model_card
 from stillframe.web.descriptions import CODE_PARAMETER, problem_responses
 from stillframe.web.lifecycle import Lifecycle, State
-from stillframe.web.problems import NoSuchRoute, problem_response
+from stillframe.web.problems import problem_response
 
 
 @dataclass(frozen=True)
