@@ -21,18 +21,19 @@ ARROWS = {
     "domain": set(),
     "errors": set(),
     "stopwatch": set(),
-    "config": BASE,
+    "config": BASE | {"reuse"},
     "extras": BASE,
     "metrics": BASE,
     "logs": BASE,
     "pictures": BASE,
+    "recording": BASE,
     "reuse": BASE,
     "memory": BASE,
     "models": BASE | {"reuse"},
     "engine": BASE | {"models", "reuse", "memory", "stopwatch"},
     "web": BASE | {"__init__", "metrics", "stopwatch", "stillframe_client.wire"},
     "stopping": {"web"},
-    "local": BASE | {"engine", "models"},
+    "local": BASE | {"engine", "models", "reuse", "stopwatch"},
 }
 # These stand on the floors above; they may import anything but each other's users.
 ABOVE = {
@@ -46,7 +47,7 @@ ABOVE = {
 FAMILY = re.compile(r"openvla|(?<![a-z])oft(?![a-z])|cogact|(?<![a-z])pi0", re.IGNORECASE)
 FAMILY_ROOMS = ("models/registry.py", "web/dialects", "train/", "config.py")
 STEP_LINES = 80
-WITHOUT_TORCH = ["web", "config", "domain", "errors", "metrics"]
+WITHOUT_TORCH = ["web", "recording", "config", "domain", "errors", "metrics"]
 
 
 def tree(file: Path) -> ast.Module:

@@ -12,6 +12,7 @@ import pytest
 
 from stillframe import __version__, cli
 from stillframe.bench.evaluate import Evaluation
+from stillframe.bench.trace import Frame
 from stillframe.config import DaemonConfig
 from stillframe_client.sim.gl import NoOpenGLError
 from stillframe_client.sim.rollout import Episode
@@ -19,8 +20,12 @@ from stillframe_client.sim.rollout import Episode
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
 EVALUATION_FIELDS = {
     *("task", "episodes", "seed", "hz", "noise_sigma", "jpeg_quality", "policy", "success", "success_ci95"),
-    *("wrong_cube", "timed_out", "steps_mean", "latency_ms", "failed_seeds"),
+    *("wrong_cube", "timed_out", "steps_mean", "latency_ms", "failed_seeds", "cameras", "distractor"),
+    *("reuse", "frames", "reuse_ratio", "keyframes", "keyframe_reasons", "reused_tokens_delta", "keyframe_latency_ms"),
+    *("delta_latency_ms", "llm_prefill_ms", "llm_prefill_delta_ms", "planning_ms", "decoder_gmacs"),
+    *("decoder_gmacs_delta", "drift", "slack"),
 }
+ELSEWHERE = {"policy", "decoder_gmacs", "drift"}  # what a daemon does not tell, and where it is
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,10 @@ def test_serve_refuses_an_unknown_log_level(
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("checkpoint", Path("c")), ("device", "cpu"), ("dtype", "bfloat16"), ("threads", 3), ("host", "::1"), ("port", 1)],
+    [
+        *(("checkpoint", Path("c")), ("device", "cpu"), ("dtype", "bfloat16"), ("threads", 3)),
+        *(("host", "::1"), ("port", 1), ("record", Path("r"))),
+    ],
 )
 def test_options_of_serve_win_over_the_yaml(
     stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str, value: object
@@ -234,6 +242,36 @@ def test_training_says_in_one_line_what_it_lacks(
     assert_one_line(said(typed), "no way to draw")
 
 
+@pytest.mark.parametrize(
+    ("words", "name", "cameras", "start"),
+    [
+        ((), "jaco-tiny", ("front",), None),
+        (("--wrist",), "jaco-tiny-wrist", ("front", "wrist"), Path("checkpoints/jaco-tiny")),
+        (("--wrist", "--start", "mine"), "jaco-tiny-wrist", ("front", "wrist"), Path("mine")),
+    ],
+)
+def test_training_with_a_wrist_camera_begins_as_jaco_tiny(
+    stillframe: Callable[..., Typed],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    name: str,
+    cameras: tuple[str, ...],
+    start: Path | None,
+) -> None:
+    """--wrist takes the other recipe and keeps its folders apart from jaco-tiny's."""
+    asked: list[Any] = []
+
+    def note(*arguments: object) -> None:
+        asked.extend(arguments)
+        raise NoOpenGLError("far enough")
+
+    monkeypatch.setattr("stillframe.train.pipeline.train_policy", note)
+    assert_one_line(said(stillframe("train", "policy", *words)), "far enough")
+    run, _, recipe, *_, begun_with = asked
+
+    assert (run, recipe.cameras, begun_with) == (Path("runs") / name, cameras, start)
+
+
 def test_eval_refuses_an_unknown_dtype(stillframe: Callable[..., Typed], tmp_path: Path) -> None:
     """The option's value and the choices."""
     typed = stillframe("eval", "--checkpoint", tmp_path, "--dtype", "fp16")
@@ -262,7 +300,7 @@ def test_eval_reports_the_same_in_process_and_over_http(
 
 def alike(document: Mapping[str, Any]) -> dict[str, Any]:
     """What may not depend on the way to the policy."""
-    return {key: value for key, value in document.items() if key not in ("policy", "latency_ms")}
+    return {key: value for key, value in document.items() if key not in ELSEWHERE and not key.endswith("_ms")}
 
 
 def test_eval_that_cannot_write_still_prints(
@@ -272,8 +310,9 @@ def test_eval_that_cannot_write_still_prints(
     played = [Episode(1, "reach", success=True, wrong_object=False, steps=2, act_ms=(1.0, 2.0), wall_s=1.0)]
     plans: list[Evaluation] = []
 
-    def evaluate(plan: Evaluation, *_: object) -> list[Episode]:
+    def evaluate(plan: Evaluation, asked: Any, _: object) -> list[Episode]:
         plans.append(plan)
+        asked.trace.frames += [Frame("off", "off", 0.0, 0, 268, {})] * 2
         return played
 
     monkeypatch.setattr("stillframe.bench.evaluate.evaluate", evaluate)
@@ -284,6 +323,43 @@ def test_eval_that_cannot_write_still_prints(
     assert json.loads(typed.out)["success"] == 1.0
     assert f"cannot write {tmp_path / 'file' / 'out.json'}" in typed.err
     assert plans == [Evaluation("pick", episodes=100, seed=1000)]
+
+
+@pytest.mark.usefixtures("needs_gl")
+@pytest.mark.parametrize(
+    ("words", "mode"),
+    [((), "off"), (("--config", "YAML"), "exact"), (("--config", "YAML", "--reuse", "paper"), "paper")],
+)
+def test_eval_reuses_as_it_is_told(
+    stillframe: Callable[..., Typed], golden_folder: Path, tmp_path: Path, words: tuple[str, ...], mode: str
+) -> None:
+    """Nothing unless a mode or a YAML is named; the mode wins over the YAML's. Every frame is accounted for."""
+    yaml = tmp_path / "a.yaml"
+    yaml.write_text("checkpoint: elsewhere\nreuse:\n  mode: exact\n")
+    plan = ("--task", "reach", "--episodes", 1, "--seed", 3, "--hz", 5)
+    typed = stillframe("eval", "--checkpoint", golden_folder, *plan, *(str(yaml) if w == "YAML" else w for w in words))
+    document = json.loads(typed.out)
+
+    assert document["reuse"] == mode
+    assert document["frames"] == document["steps_mean"]
+    assert document["keyframes"] == sum(document["keyframe_reasons"].values())
+    assert (document["reuse_ratio"] > 0) == (document["keyframes"] < document["frames"]) == (mode != "off")
+
+
+def test_an_ablation_knows_its_deployment(
+    stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Knobs come from the YAML that was named; plan, folders and processes are those of the options."""
+    asked: list[Any] = []
+    monkeypatch.setattr("stillframe.bench.ablation.run_ablation", lambda *words: asked.append(words))
+    (tmp_path / "a.yaml").write_text("checkpoint: c\nreuse:\n  adaptive:\n    top_k: 99\n")
+    folders = ("--out", tmp_path / "out", "--run", tmp_path / "run")
+    typed = stillframe("eval", "--ablation", "--config", tmp_path / "a.yaml", "--episodes", 8, "--workers", 1, *folders)
+    ((plan, where, workers, _, _),) = asked
+
+    assert typed.status == 0
+    assert (plan.reuse.adaptive.top_k, plan.episodes, plan.seed, workers) == (99, 8, 1000, 1)
+    assert (where.work, where.out) == (tmp_path / "run", tmp_path / "out")
 
 
 @pytest.mark.parametrize(("enough", "status"), [(True, 0), (False, 1)])

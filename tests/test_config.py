@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import yaml
 
 from stillframe.config import DaemonConfig, load_config
 from stillframe.errors import ConfigError
+from stillframe.reuse.settings import ReuseSettings
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
@@ -21,7 +24,114 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "max_body_mib": 0.5,
     "max_image_pixels": 64,
     "default_max_age_ms": 250.5,
+    "record": Path("episodes"),
+    "record_max_mib": 2.5,
+    "reuse.mode": "exact",
+    "reuse.drift_budget": 0.5,
+    "reuse.slack": False,
+    "reuse.gap_s": 0.25,
+    "reuse.kv_budget_mib": 3.5,
+    "reuse.slot_text_tokens": 17,
+    "reuse.max_sessions": 3,
+    "reuse.adaptive.criterion": "pixels",
+    "reuse.adaptive.distance": 0.75,
+    "reuse.adaptive.tau": 0.5,
+    "reuse.adaptive.tau_centred": -0.5,
+    "reuse.adaptive.max_difference": 99.0,
+    "reuse.adaptive.top_k": 7,
+    "reuse.adaptive.task_top_k": 9,
+    "reuse.adaptive.relevance_layers": [1, 3],
+    "reuse.adaptive.schedule": [0.25, 0.25, 1.0],
+    "reuse.adaptive.age_limit": 2,
+    "reuse.adaptive.keyframe_every": 5,
+    "reuse.adaptive.scene_cut": 0.9,
+    "reuse.paper.tau": 0.85,
+    "reuse.paper.top_k": 50,
+    "reuse.paper.task_top_k": 60,
+    "reuse.paper.tau_task": 0.375,
+    "reuse.paper.k": 2.5,
+    "reuse.paper.layers": [2],
+    "reuse.paper.relevance_layers": [15],
 }
+OUT_OF_RANGE: dict[str, tuple[str, str]] = {  # key -> a value beyond its range, and what the complaint says of it
+    "reuse.drift_budget": ("2.5", "drift_budget is 2.5; expected 0 to 2"),
+    "reuse.gap_s": ("-1", "gap_s is -1.0; expected 0 to 3600"),
+    "reuse.kv_budget_mib": ("-0.5", "kv_budget_mib is -0.5; expected 0 to 1e+06"),
+    "reuse.slot_text_tokens": ("0", "slot_text_tokens is 0; expected 1 to 4096"),
+    "reuse.max_sessions": ("0", "max_sessions is 0; expected 1 to 1e+06"),
+    "reuse.adaptive.distance": (".nan", "distance is nan; expected 0 to 2"),
+    "reuse.adaptive.tau": ("1.01", "tau is 1.01; expected -1 to 1"),
+    "reuse.adaptive.tau_centred": ("-2", "tau_centred is -2.0; expected -1 to 1"),
+    "reuse.adaptive.max_difference": ("256", "max_difference is 256.0; expected 0 to 255"),
+    "reuse.adaptive.top_k": ("-1", "top_k is -1; expected 0 to 4096"),
+    "reuse.adaptive.task_top_k": ("4097", "task_top_k is 4097; expected 0 to 4096"),
+    "reuse.adaptive.relevance_layers": ("[0, 256]", "relevance_layers is [0, 256]; expected 0 to 255"),
+    "reuse.adaptive.schedule": ("[0.5, 1.5]", "schedule is [0.5, 1.5]; expected 0 to 1"),
+    "reuse.adaptive.age_limit": ("0", "age_limit is 0; expected 1 to 10000"),
+    "reuse.adaptive.keyframe_every": ("0", "keyframe_every is 0; expected 1 to 10000"),
+    "reuse.adaptive.scene_cut": ("1.1", "scene_cut is 1.1; expected 0 to 1"),
+    "reuse.paper.tau": ("-1.5", "tau is -1.5; expected -1 to 1"),
+    "reuse.paper.top_k": ("-3", "top_k is -3; expected 0 to 4096"),
+    "reuse.paper.task_top_k": ("-3", "task_top_k is -3; expected 0 to 4096"),
+    "reuse.paper.tau_task": ("2", "tau_task is 2.0; expected 0 to 1"),
+    "reuse.paper.k": ("-1", "k is -1.0; expected 0 to 1000"),
+    "reuse.paper.layers": ("[-1]", "layers is [-1]; expected 0 to 255"),
+    "reuse.paper.relevance_layers": ("[300]", "relevance_layers is [300]; expected 0 to 255"),
+}
+
+
+def described(model: Any = DaemonConfig, section: str = "") -> dict[str, tuple[str, Any]]:
+    """Every key that holds a value, nested ones by their full name -> its description and default."""
+    if is_dataclass(model):
+        parts = {part.name: (part.metadata["description"], default_of(part)) for part in fields(model)}
+    else:
+        parts = {name: (key.description or "", key.get_default(call_default_factory=True)) for name, key in keys(model)}
+    found: dict[str, tuple[str, Any]] = {}
+    for name, (description, default) in parts.items():
+        nested = is_dataclass(default) and not isinstance(default, type)
+        found |= described(type(default), f"{section}{name}.") if nested else {section + name: (description, default)}
+    return found
+
+
+def keys(model: type[DaemonConfig]) -> Any:
+    """Name and field of each key at the top."""
+    return model.model_fields.items()
+
+
+def default_of(part: Field[Any]) -> Any:
+    """What a knob is when nobody turns it."""
+    return part.default if part.default_factory is MISSING else part.default_factory()
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """The YAML that sets one key, by its full name."""
+    *sections, name = key.split(".")
+    values = {name: value}
+    for section in reversed(sections):
+        values = {section: values}
+    return values
+
+
+def value_at(config: Any, key: str) -> Any:
+    """What a configuration says at a key's full name."""
+    return functools.reduce(getattr, key.split("."), config)
+
+
+def names(values: dict[str, Any], section: str = "") -> set[str]:
+    """Every key of a YAML that holds a value, by its full name."""
+    found: set[str] = set()
+    for name, value in values.items():
+        found |= names(value, f"{section}{name}.") if isinstance(value, dict) else {section + name}
+    return found
+
+
+def is_number(default: Any) -> bool:
+    """Whether a knob is a number, perhaps none, or a list of them: it has a range."""
+    return default is None or isinstance(default, list) or type(default) in {int, float}
+
+
+KEYS = described()
+KNOBS = [key for key, (_, default) in KEYS.items() if key.startswith("reuse.") and is_number(default)]
 
 
 def written(folder: Path, text: str | bytes) -> Path:
@@ -55,23 +165,60 @@ def test_the_configuration_of_jaco_tiny_shows_every_key() -> None:
     """A reader of that file sees all there is to set."""
     shown = yaml.safe_load((CONFIGS / "jaco-tiny.yaml").read_text())
 
-    assert set(shown) == set(DaemonConfig.model_fields)
+    assert names(shown) == set(KEYS)
 
 
-@pytest.mark.parametrize("key", DaemonConfig.model_fields)
+def test_the_7b_reuses_nothing_until_somebody_has_calibrated_it() -> None:
+    """Thresholds of one checkpoint say nothing of another's drift."""
+    assert load_config(CONFIGS / "openvla-7b.yaml", {}).reuse == ReuseSettings(mode="off")
+
+
+@pytest.mark.parametrize("key", KEYS)
 def test_every_key_is_described(key: str) -> None:
     """A key that nobody explains is a key that nobody turns."""
-    assert len((DaemonConfig.model_fields[key].description or "").split()) >= 3
+    assert len(KEYS[key][0].split()) >= 3
 
 
-@pytest.mark.parametrize("key", DaemonConfig.model_fields)
+@pytest.mark.parametrize("section", ["reuse", "reuse.adaptive", "reuse.paper"])
+def test_every_section_is_described(section: str) -> None:
+    """So is what they are gathered under."""
+    top, _, below = section.partition(".")
+    parts = {part.name: part.metadata["description"] for part in fields(ReuseSettings)}
+    said = parts[below] if below else DaemonConfig.model_fields[top].description
+
+    assert len((said or "").split()) >= 3
+
+
+@pytest.mark.parametrize("key", KEYS)
 def test_every_key_can_be_turned(tmp_path: Path, key: str) -> None:
     """A value in the YAML arrives, and is not the default."""
     value = OTHER_VALUES[key]
-    text = yaml.safe_dump({"checkpoint": "somewhere"} | {key: str(value) if isinstance(value, Path) else value})
+    text = yaml.safe_dump({"checkpoint": "somewhere"} | nested(key, str(value) if isinstance(value, Path) else value))
 
-    assert getattr(load_config(written(tmp_path, text), {}), key) == value
-    assert DaemonConfig.model_fields[key].default != value
+    assert value_at(load_config(written(tmp_path, text), {}), key) == value
+    assert KEYS[key][1] != value
+
+
+@pytest.mark.parametrize("key", KNOBS)
+def test_a_knob_out_of_range_is_refused_with_the_range(tmp_path: Path, key: str) -> None:
+    """Which knob, what it was, between what it has to lie."""
+    value, expected = OUT_OF_RANGE[key]
+    file = written(tmp_path, yaml.safe_dump({"checkpoint": "there"} | nested(key, yaml.safe_load(value))))
+
+    assert complaint(file) == f"{file}: {key.rpartition('.')[0]!r}: {expected}"
+
+
+def test_a_bare_off_is_the_mode(tmp_path: Path) -> None:
+    """YAML reads it as false; we know what was meant."""
+    assert load_config(written(tmp_path, "checkpoint: x\nreuse: {mode: off}"), {}).reuse.mode == "off"
+
+
+def test_a_schedule_that_falls_is_refused(tmp_path: Path) -> None:
+    """It says so, and why."""
+    said = complaint(written(tmp_path, "checkpoint: x\nreuse: {adaptive: {schedule: [0.5, 0.25]}}"))
+
+    assert said.endswith("'reuse.adaptive': schedule is [0.5, 0.25]; expected shares that never fall: a row that one "
+                         "layer drops is not there for the next")  # fmt: skip
 
 
 def test_the_command_line_wins_and_none_does_not(tmp_path: Path) -> None:
@@ -109,6 +256,30 @@ def test_an_unknown_key_is_refused_with_the_closest(tmp_path: Path, line: str, n
     assert said == f"{file}: unknown key {line.partition(':')[0]!r}. Did you mean {near!r}?"
 
 
+@pytest.mark.parametrize(
+    ("line", "wrong", "near"),
+    [
+        ("reuse: {mod: paper}", "reuse.mod", "mode"),
+        ("reuse: {adaptiv: {}}", "reuse.adaptiv", "adaptive"),
+        ("reuse: {adaptive: {topk: 3}}", "reuse.adaptive.topk", "top_k"),
+    ],
+)
+def test_an_unknown_knob_is_refused_with_the_closest(tmp_path: Path, line: str, wrong: str, near: str) -> None:
+    """Below the top too: what was written by its full name, what was meant among the section's."""
+    file = written(tmp_path, f"checkpoint: there\n{line}\n")
+
+    assert complaint(file) == f"{file}: unknown key {wrong!r}. Did you mean {near!r}?"
+
+
+def test_an_unknown_knob_near_nothing_gets_its_sections_list(tmp_path: Path) -> None:
+    """The keys of that section and no others."""
+    said = complaint(written(tmp_path, "checkpoint: there\nreuse: {paper: {xyzzy: 1}}\n"))
+
+    assert {word.strip(",") for word in said.partition("Known: ")[2].split()} == {
+        key.rpartition(".")[2] for key in KEYS if key.startswith("reuse.paper.")
+    }
+
+
 def test_an_unknown_key_near_nothing_gets_the_whole_list(tmp_path: Path) -> None:
     """Where nothing is close, every key is named."""
     said = complaint(written(tmp_path, "checkpoint: there\nxyzzy: 1\n"))
@@ -125,7 +296,7 @@ def test_an_unknown_key_near_nothing_gets_the_whole_list(tmp_path: Path) -> None
         ("max_body_mib: yes", "'max_body_mib' is True: input should be a valid number"),
         ("threads: 1.5", "'threads' is 1.5: input should be a valid integer"),
         ("host: 8", "'host' is 8: input should be a valid string"),
-        ("checkpoint: 3", "'checkpoint' is 3: input is not a valid path"),
+        ("checkpoint: 3", "'checkpoint' is 3: input should be a valid string"),
         ("device: gpu", "'device' is 'gpu': input should be 'auto', 'cpu' or 'cuda'"),
         ("dtype: fp16", "'dtype' is 'fp16': input should be 'auto', 'float32' or 'bfloat16'"),
         ("port: 65536", "'port' is 65536: input should be less than or equal to 65535"),
@@ -138,6 +309,11 @@ def test_an_unknown_key_near_nothing_gets_the_whole_list(tmp_path: Path) -> None
         ("max_body_mib: .nan", "'max_body_mib' is nan: input should be"),
         ("max_image_pixels: 63", "'max_image_pixels' is 63: input should be greater than or equal to 64"),
         ("default_max_age_ms: 0", "'default_max_age_ms' is 0: input should be greater than 0"),
+        ("reuse: 3", "'reuse' is 3: input should be an object"),
+        ("reuse: {mode: fast}", "'reuse.mode' is 'fast': input should be 'off', 'exact', 'adaptive', 'paper' or "),
+        ("reuse: {slack: 1}", "'reuse.slack' is 1: input should be a valid boolean"),
+        ("reuse: {adaptive: {top_k: 1.5}}", "'reuse.adaptive.top_k' is 1.5: input should be a valid integer"),
+        ("reuse: {adaptive: {criterion: cosine}}", "'reuse.adaptive.criterion' is 'cosine': input should be "),
         ("default_max_age_ms: .inf", "'default_max_age_ms' is inf: input should be less than or equal to 60000"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Hold Grafana's dashboard to the metrics that the daemon has, and its panels to one standard."""
+"""Hold Grafana's dashboard and Prometheus' alerts to the metrics that the daemon has, and panels to one standard."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from stillframe.domain import PolicyInfo, StepReport
+from stillframe.domain import CacheReport, KVUsage, PolicyInfo, SlackReport, StepReport
 from stillframe.errors import Overloaded
 from stillframe.metrics import Metrics, Outcome
 
-DASHBOARD = Path(__file__).resolve().parents[1] / "docker/grafana/dashboards/stillframe.json"
+DOCKER = Path(__file__).resolve().parents[1] / "docker"
+DASHBOARD = DOCKER / "grafana/dashboards/stillframe.json"
 PANELS: list[dict[str, Any]] = json.loads(DASHBOARD.read_text())["panels"]
 EXPRESSIONS: list[str] = [target["expr"] for panel in PANELS for target in panel["targets"]]
+GROUPS: list[dict[str, Any]] = yaml.safe_load((DOCKER / "alerts.yml").read_text())["groups"]
+ALERTS: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
 
 INFO = PolicyInfo(
     name="jaco-tiny",
@@ -39,13 +43,16 @@ INFO = PolicyInfo(
 
 @pytest.fixture(scope="module")
 def series() -> dict[str, dict[str, set[str]]]:
-    """What a daemon exposes that has answered a frame and refused one: series -> label -> values."""
+    """What a daemon exposes that has answered a frame, refused one and used a pause: series -> label -> values."""
     metrics = Metrics(CollectorRegistry())
     with metrics.frame("/act"):
-        metrics.step(StepReport({"queue": 1.0, "vision": 20.0}, passes=7))
+        reused = CacheReport("adaptive", None, 0.5, 140, 281, 1_105_920, age_max=3)
+        metrics.step(StepReport({"queue": 1.0, "vision": 20.0}, 7, reused))
+    metrics.slack(SlackReport(duration_ms=30.0, drift=0.01, yield_ms=2.0))
     with suppress(Overloaded), metrics.frame("/act"):
         raise Overloaded("overloaded", "64 frames wait, which is the limit; ask again in a second")
-    text = metrics.exposition(version="0.1.0", ready=True, info=INFO).decode()
+    usage = KVUsage(in_use_bytes=1_105_920, budget_bytes=2**28, sessions=1)
+    text = metrics.exposition(version="0.1.0", ready=True, info=INFO, usage=usage).decode()
     exposed: dict[str, dict[str, set[str]]] = {}
     for sample in itertools.chain.from_iterable(family.samples for family in text_string_to_metric_families(text)):
         labels = exposed.setdefault(sample.name, {"job": set(), "instance": set()})  # these two Prometheus adds
@@ -59,7 +66,7 @@ def test_query_names_what_the_daemon_exposes(expr: str, series: dict[str, dict[s
     """Every series and label in a query exists, and so does every outcome and bucket that it asks for."""
     for name, selector in re.findall(r"(stillframe_\w+)\{([^}]*)\}", expr):
         asked = dict(re.findall(r'(\w+)=~?"([^"]*)"', selector))
-        grouped = set(re.findall(r"\w+", "".join(re.findall(r"by \(([^)]*)\)", expr))))
+        grouped = set(re.findall(r"\w+", " ".join(re.findall(r"by \(([^)]*)\)", expr))))
 
         assert asked.keys() | grouped <= series[name].keys()
         assert set(asked.get("outcome", Outcome.ANSWERED).split("|")) <= set(Outcome)
@@ -77,7 +84,7 @@ def test_every_metric_has_a_panel(series: dict[str, dict[str, set[str]]]) -> Non
 @pytest.mark.parametrize("target", [target for panel in PANELS for target in panel["targets"]], ids=lambda t: t["expr"])
 def test_legend_names_labels_that_survive(target: dict[str, str]) -> None:
     """A legend shows only labels that its query keeps: others would be blank."""
-    kept = set(re.findall(r"\w+", "".join(re.findall(r"by \(([^)]*)\)", target["expr"]))))
+    kept = set(re.findall(r"\w+", " ".join(re.findall(r"by \(([^)]*)\)", target["expr"]))))
 
     assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= kept
 
@@ -146,3 +153,53 @@ def test_latency_is_shown_at_its_middle_and_its_tail(stem: str, quantile: str) -
     wanted = f"histogram_quantile({quantile}, "
 
     assert any(expr.startswith(wanted) and f"stillframe_{stem}_duration_seconds_bucket" in expr for expr in EXPRESSIONS)
+
+
+@pytest.mark.parametrize("metric", ["reuse_ratio", "keyframes_total", "drift", "kv_in_use_bytes", "kv_budget_bytes"])
+def test_reuse_can_be_seen(metric: str) -> None:
+    """What reuse saves, what it costs in drift, and what it takes in memory are on the page."""
+    assert any(f"stillframe_{metric}" in expr for expr in EXPRESSIONS)
+
+
+def test_drift_is_shown_beside_its_budget() -> None:
+    """The line that it must not cross is in the same panel."""
+    (panel,) = [panel for panel in PANELS if panel["title"] == "Drift"]
+    shown = " ".join(target["expr"] for target in panel["targets"])
+
+    assert "stillframe_drift_bucket" in shown
+    assert "stillframe_drift_budget" in shown
+
+
+def test_somebody_is_told_when_answers_drift() -> None:
+    """Drift over the daemon's own budget, for minutes, is an alert; a single frame is none."""
+    (alert,) = [alert for alert in ALERTS if "stillframe_drift_bucket" in alert["expr"]]
+
+    assert "> on (job, instance) stillframe_drift_budget" in alert["expr"]
+    assert re.fullmatch(r"[1-9]\d*m", alert["for"])
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
+def test_alert_names_what_the_daemon_exposes(alert: dict[str, Any], series: dict[str, dict[str, set[str]]]) -> None:
+    """Every series that it asks for exists, and every label that it keeps or matches on."""
+    asked = re.findall(r"stillframe_\w+", alert["expr"])
+    labels = set(re.findall(r"\w+", " ".join(re.findall(r"(?:by|on) \(([^)]*)\)", alert["expr"]))))
+
+    assert asked
+    assert set(asked) <= series.keys()
+    assert labels - {"le"} <= set.intersection(*(set(series[name]) for name in asked))
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
+def test_alert_explains_itself(alert: dict[str, Any]) -> None:
+    """Whoever it wakes learns what happens and what to do, and how bad it is."""
+    assert alert["annotations"]["summary"]
+    assert alert["annotations"]["description"].endswith(".")
+    assert alert["labels"]["severity"] in {"warning", "critical"}
+
+
+def test_prometheus_is_given_the_alerts() -> None:
+    """Its configuration names the file at the place where docker-compose.yml mounts it."""
+    named = yaml.safe_load((DOCKER / "prometheus.yml").read_text())["rule_files"]
+    mounts = yaml.safe_load((DOCKER.parent / "docker-compose.yml").read_text())["services"]["prometheus"]["volumes"]
+
+    assert named == [target for source, target, *_ in (m.split(":") for m in mounts) if source == "./docker/alerts.yml"]

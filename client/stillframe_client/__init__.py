@@ -18,6 +18,7 @@ from stillframe_client.errors import (
     WireError,
 )
 from stillframe_client.replies import ActionReply, ModelInfo
+from stillframe_client.sessions import CacheReport, SessionPlace
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,7 @@ __all__ = [
     "ActionReply",
     "BadReply",
     "BadRequest",
+    "CacheReport",
     "DeadlineExceeded",
     "ModelInfo",
     "NotReady",
@@ -33,6 +35,7 @@ __all__ = [
     "PolicyError",
     "Refused",
     "ServerFault",
+    "SessionPlace",
     "TimedOut",
     "TooLarge",
     "Unprocessable",

@@ -16,7 +16,9 @@ import numpy as np
 
 from stillframe_client.errors import NotReady, PolicyError, TimedOut, Unreachable
 from stillframe_client.images import encode_picture
-from stillframe_client.replies import ActionReply, ModelInfo, read_action, read_document, read_model_info
+from stillframe_client.replies import ActionReply, ModelInfo, read_action, read_document, read_epoch, read_model_info
+from stillframe_client.sessions import open_session
+from stillframe_client.wire import SESSION_HEADER
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -34,6 +36,9 @@ class PolicyClient:
     for ever is a robot out of control. A frame is never sent twice; whether an old picture is worth another try is the
     caller's to say. Proxies named in the environment are not used. What fails on the way or on the daemon
     raises a PolicyError; an argument of the wrong kind raises a ValueError.
+
+    A client is one robot: its frames belong to one session, so that the daemon may reuse what stayed as it was. The
+    session is a new one unless `session` names it; with `stateless` there is none. Call `reset` as an episode begins.
     """
 
     def __init__(
@@ -42,14 +47,22 @@ class PolicyClient:
         *,
         timeout_s: float = 10.0,
         jpeg_quality: int = 95,
+        session: Optional[str] = None,
+        stateless: bool = False,
         transport: Optional[httpx.BaseTransport] = None,
     ):
         self._timeout_s = _seconds("timeout_s", timeout_s)
+        self._session_id = open_session(session, stateless=stateless)
         self._jpeg_quality = jpeg_quality
         self._url = _base_url(url)
         self._http = httpx.Client(
             base_url=self._url, timeout=self._timeout_s, transport=transport or _tcp(), trust_env=False
         )
+
+    @property
+    def session_id(self) -> Optional[str]:
+        """The session that this client's frames belong to; None for a stateless client."""
+        return self._session_id
 
     def act(
         self,
@@ -59,15 +72,17 @@ class PolicyClient:
         unnorm_key: Optional[str] = None,
         max_age_ms: Optional[float] = None,
         encoding: str = "raw",
+        reuse: Optional[str] = None,
     ) -> NDArray[np.float64]:
         """Return the action due now, [action_dim] float64 in the robot's units: metres, radians, gripper.
 
         `image` is a uint8 RGB array [height, width, 3], or a mapping from camera name to such arrays. `encoding` is
         "raw" (exact), "png" (exact, smaller, slower) or "jpeg" (smallest, lossy). A frame older than `max_age_ms` when
-        its turn comes is answered with DeadlineExceeded instead of an action.
+        its turn comes is answered with DeadlineExceeded instead of an action. `reuse` says for this frame how much of
+        the last one may be reused: "off", "exact", "adaptive", "paper" or "static-only"; None: as the daemon is set.
         """
         reply = self.act_with_report(
-            image, instruction, unnorm_key=unnorm_key, max_age_ms=max_age_ms, encoding=encoding
+            image, instruction, unnorm_key=unnorm_key, max_age_ms=max_age_ms, encoding=encoding, reuse=reuse
         )
         return reply.action
 
@@ -79,17 +94,31 @@ class PolicyClient:
         unnorm_key: Optional[str] = None,
         max_age_ms: Optional[float] = None,
         encoding: str = "raw",
+        reuse: Optional[str] = None,
     ) -> ActionReply:
-        """Like `act`, and say what it cost: every action that was returned, stage times, the request's id."""
+        """Like `act`, and say what it cost: every action that was returned, stage times, what was reused."""
         request = self._picture_fields(image, encoding)
         request["instruction"] = instruction
         if unnorm_key is not None:
             request["unnorm_key"] = unnorm_key
         if max_age_ms is not None:
             request["max_age_ms"] = max_age_ms
+        if reuse is not None:
+            request["reuse"] = reuse
         with self._typed_failures():
-            response = self._http.post("/act", json=request)
+            response = self._http.post("/act", json=request, headers=self._session_header())
         return read_action(response)
+
+    def reset(self) -> Optional[int]:
+        """Begin the next episode: the next frame reuses nothing of this one's. Return the episode's number, from 0.
+
+        None where there is nothing to forget: the client is stateless, or the daemon keeps no sessions.
+        """
+        if self._session_id is None:
+            return None
+        with self._typed_failures():
+            response = self._http.post("/reset", json={"session_id": self._session_id})
+        return read_epoch(response)
 
     def info(self) -> ModelInfo:
         """Return what is served: cameras, action names and units, statistics."""
@@ -127,6 +156,10 @@ class PolicyClient:
         with self._typed_failures():
             response = self._http.get("/readyz")
         read_document(response)
+
+    def _session_header(self) -> Dict[str, str]:
+        """Name the session where servers that know none cannot trip over it."""
+        return {} if self._session_id is None else {SESSION_HEADER: self._session_id}
 
     def _picture_fields(self, image: Pictures, encoding: str) -> Dict[str, Any]:
         if not isinstance(image, Mapping):

@@ -7,9 +7,9 @@ PolicyError
 ├── WireError              an array or base64 text that is not what it claims to be
 │   └── UnsupportedDtype   an array of a number type that this wire does not carry
 └── Refused                the daemon answered with a problem: `status`, `code`, `detail`, `request_id`, `retry_after_s`
-    ├── BadRequest         400  (bad-json, bad-codec, missing-field, bad-field, ...)
+    ├── BadRequest         400  (bad-json, bad-codec, bad-field, session-conflict, ...)
     ├── TooLarge           413  (body-too-large, image-too-large, too-many-images)
-    ├── Unprocessable      422  (unknown-unnorm-key, unknown-camera, image-invalid, ...)
+    ├── Unprocessable      422  (unknown-unnorm-key, unknown-reuse-mode, image-invalid, ...)
     ├── Overloaded         503  (overloaded)
     ├── NotReady           503  (not-ready, draining)
     ├── DeadlineExceeded   504  (deadline-exceeded)

@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 
 from stillframe_client.errors import BadReply, FieldFault, Problem, refusal
+from stillframe_client.sessions import CacheReport, SessionPlace, read_cache, read_place
 from stillframe_client.wire import decode_array, is_array
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class ActionReply:
     timing_ms: Mapping[str, float]  # stage -> milliseconds on the daemon, in the order they ran; last: total
     late: bool  # the action came after the frame's max_age_ms
     request_id: Optional[str]
+    cache: Optional[CacheReport] = None  # what the frame reused; None: the daemon does not say
+    session: Optional[SessionPlace] = None  # which frame of which session it was; None: of none
 
     @property
     def action(self) -> NDArray[np.float64]:
@@ -55,7 +58,28 @@ def read_action(response: httpx.Response) -> ActionReply:
     """Read the reply to a frame. Raises the Refused of the daemon's problem, or BadReply."""
     document = read_document(response)
     timing_ms, late = read_server_timing(response.headers.get("server-timing", ""))
-    return ActionReply(_actions(document), MappingProxyType(timing_ms), late, response.headers.get("x-request-id"))
+    return ActionReply(
+        actions=_actions(document),
+        timing_ms=MappingProxyType(timing_ms),
+        late=late,
+        request_id=response.headers.get("x-request-id"),
+        cache=read_cache(response, document),
+        session=read_place(response, document),
+    )
+
+
+def read_epoch(response: httpx.Response) -> Optional[int]:
+    """Read the reply of /reset: the epoch that begins; None from a daemon that knows no sessions.
+
+    Raises the Refused of the daemon's problem, or BadReply.
+    """
+    if response.status_code in (404, 405):
+        return None
+    document = read_document(response)
+    if not isinstance(document, dict) or type(document.get("epoch")) is not int:
+        raise BadReply("The answer of /reset holds no 'epoch'; check the URL.")
+    epoch: int = document["epoch"]
+    return epoch
 
 
 def read_model_info(response: httpx.Response) -> ModelInfo:

@@ -1,6 +1,7 @@
-"""Arrays inside JSON, in the json_numpy form that OpenVLA's clients and servers speak.
+"""What both ends of the wire agree on: arrays inside JSON, what may name a session, which headers speak of it.
 
-Knows no HTTP and no pictures. An array is {"__numpy__": base64 of its C-order bytes, "dtype": "<f8", "shape": [7]}.
+Knows no HTTP library and no pictures. Arrays have the json_numpy form of OpenVLA's clients and servers:
+{"__numpy__": base64 of the C-order bytes, "dtype": "<f8", "shape": [7]}.
 """
 
 from __future__ import annotations
@@ -18,7 +19,21 @@ from stillframe_client.errors import UnsupportedDtype, WireError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["UnsupportedDtype", "WireError", "decode_array", "decode_base64", "encode_array", "is_array"]
+__all__ = [
+    "UnsupportedDtype",
+    "WireError",
+    "decode_array",
+    "decode_base64",
+    "encode_array",
+    "is_array",
+    "is_session_id",
+]
+
+SESSION_HEADER = "X-Session-Id"  # of a request: whose frame it is
+CACHE_HEADER = "X-Stillframe-Cache"  # of every answer to a frame: JSON, what it reused
+PLACE_HEADER = "X-Stillframe-Session"  # of the answers to a session's frames: JSON, its id, epoch and seq
+MAX_SESSION_ID = 128
+SESSION_ID_RULE = f"1 to {MAX_SESSION_ID} printable ASCII characters, with no space at either end"
 
 # Plain numbers in little-endian order; never objects, strings, structures or zero-sized items.
 DTYPES = ("|u1", "<i4", "<i8", "<f2", "<f4", "<f8")
@@ -102,3 +117,10 @@ def _shape(value: Any) -> List[int]:
     if not whole or len(value) > MAX_RANK:
         raise WireError(f"shape is {reprlib.repr(value)}; expected a list of at most {MAX_RANK} sizes.")
     return list(value)
+
+
+def is_session_id(value: Any) -> bool:
+    """Whether a value can name a session: see SESSION_ID_RULE."""
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_SESSION_ID:
+        return False
+    return value.isascii() and value.isprintable() and value == value.strip()

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from enum import StrEnum
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]  # [height, width, 3], RGB
+ReuseMode = Literal["off", "exact", "adaptive", "paper", "static-only"]
+REUSE_MODES: tuple[ReuseMode, ...] = get_args(ReuseMode)
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,77 @@ class ActionChunk:
 
 
 @dataclass(frozen=True)
+class SessionRef:
+    """Whose frame it is, and how much of the last one may be reused."""
+
+    id: str
+    mode: ReuseMode | None = None  # None: as the daemon's configuration says
+
+
+class KeyframeReason(StrEnum):
+    """Why a frame was computed whole."""
+
+    STATELESS = "stateless"  # it named no session
+    OFF = "off"  # its mode reuses nothing
+    FIRST_FRAME = "first-frame"
+    RESET = "reset"
+    INSTRUCTION = "instruction"  # another one than the last frame's
+    CAMERAS = "cameras"  # other names or resolutions than the last frame's
+    MODE = "mode"  # another one than the last frame's
+    GAP = "gap"  # too long after the last frame
+    SCENE_CUT = "scene-cut"  # too little of the picture stayed as it was
+    DRIFT = "drift"  # the last frame's drift was over budget
+    AGE = "age"  # too many frames since the last dense pass
+    EVICTED = "evicted"  # its KV had to make room for another session's
+    INTEGRITY = "integrity"  # its KV failed a check
+    TOO_LONG = "too-long"  # its prompt does not fit a slot of the KV pool
+
+
+@dataclass(frozen=True)
+class CacheReport:
+    """What one frame reused. Tokens are the prompt's rows; a token-layer is one of them in one decoder layer."""
+
+    mode: ReuseMode
+    keyframe_reason: KeyframeReason | None  # None: a delta frame
+    reuse_ratio: float  # token-layers reused / token-layers of a keyframe
+    reused_tokens: int  # in the last layer, where most are
+    total_tokens: int
+    kv_bytes: int  # that this session holds; 0 for a stateless frame
+    age_max: int  # frames since the oldest reused token was computed; 0 for a keyframe
+    epoch: int = 0  # counts this session's episodes, from 0
+    seq: int = 0  # counts the frames of this episode, from 0
+
+    @property
+    def frame(self) -> Literal["keyframe", "delta"]:
+        """The word for it on the wire."""
+        return "delta" if self.keyframe_reason is None else "keyframe"
+
+
+@dataclass(frozen=True)
+class SlackReport:
+    """What the engine did with a pause: a dense pass over the frame that it had just answered."""
+
+    duration_ms: float
+    drift: float | None  # of that answer, worst dimension, normalised units; None: a frame came in before it was known
+    yield_ms: float | None = None  # from the entry of the frame that came in until the pass had given way
+
+
+@dataclass(frozen=True)
+class KVUsage:
+    """How full the KV pool is."""
+
+    in_use_bytes: int
+    budget_bytes: int
+    sessions: int  # that hold a slot
+
+
+@dataclass(frozen=True)
 class StepReport:
-    """What one frame cost. Stage names are those of the walk: queue, prepare, vision, prefill, decode, ..."""
+    """What one frame cost. Stage names are those of the walk: queue, prepare, vision, plan, prefill, decode."""
 
     stages_ms: Mapping[str, float]  # in the order they ran, queue first
     passes: int  # decoder passes until the action was complete
+    cache: CacheReport
 
     @property
     def total_ms(self) -> float:
@@ -86,10 +155,23 @@ class Policy(Protocol):
         """Warm, and not stopping."""
         ...
 
-    def submit(self, observation: Observation, max_age_ms: float) -> Future[Step]:
+    @property
+    def usage(self) -> KVUsage:
+        """How full the KV pool is now."""
+        ...
+
+    def submit(self, observation: Observation, max_age_ms: float, session: SessionRef | None = None) -> Future[Step]:
         """Queue one frame; the future holds its Step or a StillframeError.
 
         A frame older than `max_age_ms` when its turn comes is answered with DeadlineExceeded and never computed.
+        A session's frames are computed in the order of their submission; without one a frame leaves nothing behind.
+        """
+        ...
+
+    def reset(self, session_id: str) -> int:
+        """Begin the session's next episode: frames submitted from now on start from a keyframe. Return its epoch.
+
+        A session that is not known yet begins with epoch 0.
         """
         ...
 

@@ -40,7 +40,7 @@ def write_gif(file: Path, episodes: Sequence[Sequence[Image.Image]], frame_ms: i
 
 def latency_chart(file: Path, latency_ms: Sequence[float], stages_ms: Mapping[str, float], title: str) -> None:
     """Latencies of all steps as a histogram, and the median step's stages as one bar."""
-    figure, (spread, bar) = _figure(2, (7.5, 4.2), (3, 1))
+    figure, (spread, bar) = new_figure(2, (7.5, 4.2), (3, 1))
     p50, p99 = np.percentile(latency_ms, (50, 99))
     spread.hist(latency_ms, bins=40, range=(0, float(p99) * 1.5), color=FAINT)
     for value, name, height in ((p50, "p50", 0.92), (p99, "p99", 0.80)):
@@ -50,12 +50,12 @@ def latency_chart(file: Path, latency_ms: Sequence[float], stages_ms: Mapping[st
     spread.set_xlabel("picture to action, ms")
     spread.set_ylabel("steps")
     _stage_bar(bar, stages_ms)
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def loss_chart(file: Path, log: Sequence[Mapping[str, float]], title: str) -> None:
     """A training log's action loss and its error in x, y, z, both against the step."""
-    figure, (loss, error) = _figure(2, (7.5, 5.0), (1, 1))
+    figure, (loss, error) = new_figure(2, (7.5, 5.0), (1, 1))
     steps = [line["step"] for line in log]
     for axes, key, label in (
         (loss, "loss", "action loss, nats"),
@@ -68,7 +68,7 @@ def loss_chart(file: Path, log: Sequence[Mapping[str, float]], title: str) -> No
         axes.set_yscale("log")
     loss.set_title(title, loc="left", fontsize=11, color=INK)
     error.set_xlabel("step")
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def _stage_bar(axes: Any, stages_ms: Mapping[str, float]) -> None:
@@ -87,8 +87,8 @@ def _smooth(values: Sequence[float], reach: int = 8) -> list[float]:
     return [float(np.mean(values[max(0, index - reach) : index + reach + 1])) for index in range(len(values))]
 
 
-def _figure(rows: int, size: tuple[float, float], heights: Sequence[float]) -> tuple[Any, Any]:
-    """A figure without a display, in our colours."""
+def new_figure(rows: int, size: tuple[float, float], heights: Sequence[float]) -> tuple[Any, Any]:
+    """A figure of `rows` axes, `size` inches, without a display, in our colours -> figure, axes."""
     from matplotlib import rc_context  # slow to import, and only charts need it
     from matplotlib.figure import Figure
 
@@ -99,8 +99,8 @@ def _figure(rows: int, size: tuple[float, float], heights: Sequence[float]) -> t
         return figure, figure.subplots(rows, 1, height_ratios=heights)
 
 
-def _save(figure: Any, file: Path) -> None:
-    """Whole or absent."""
+def save_figure(figure: Any, file: Path) -> None:
+    """Write a PNG, whole or absent."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=150, format="png")
     file.write_bytes(buffer.getvalue())

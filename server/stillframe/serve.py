@@ -18,6 +18,8 @@ from stillframe.errors import CheckpointError, ConfigError, RequestError, Stillf
 from stillframe.metrics import Metrics
 from stillframe.models.base import PolicyModel
 from stillframe.models.registry import load_policy
+from stillframe.recording.recorded import Recorded
+from stillframe.recording.recorder import Recorder
 from stillframe.stopping import DRAIN_S, DrainingServer, stopping_on_signals
 from stillframe.web.app import create_app
 from stillframe.web.lifecycle import Lifecycle
@@ -29,10 +31,12 @@ LEAVE_S = 1  # what connections get to take the last answers; what is drained ha
 
 def serve(config: DaemonConfig, log: logging.Logger) -> None:
     """Run until told to stop. Raises StillframeError for what cannot be served, before a frame is taken."""
+    recorder = open_recorder(config, log)
     listener = _listen(config)
     lifecycle = Lifecycle()
-    server = DrainingServer(_uvicorn_config(_app(config, lifecycle, log)), lifecycle)
-    loader = Loader(config, lifecycle, server, log)
+    metrics = Metrics(CollectorRegistry(), drift_budget=config.reuse.drift_budget)
+    server = DrainingServer(_uvicorn_config(_app(config, lifecycle, metrics, log)), lifecycle)
+    loader = Loader(config, lifecycle, server, metrics, recorder, log)
     with stopping_on_signals(server):
         log.info("listening on http://%s:%d, loading %s", config.host, listener.getsockname()[1], config.checkpoint)
         loader.start()
@@ -48,20 +52,30 @@ def serve(config: DaemonConfig, log: logging.Logger) -> None:
 class Loader(threading.Thread):
     """Loads and warms the policy while the daemon already answers /livez; a failure stops the server."""
 
-    def __init__(self, config: DaemonConfig, lifecycle: Lifecycle, server: uvicorn.Server, log: logging.Logger):
+    def __init__(
+        self,
+        config: DaemonConfig,
+        lifecycle: Lifecycle,
+        server: uvicorn.Server,
+        metrics: Metrics,
+        recorder: Recorder | None,
+        log: logging.Logger,
+    ):
         super().__init__(name="loader", daemon=True)
         self.failure: StillframeError | None = None
         self._config = config
         self._lifecycle = lifecycle
         self._server = server
+        self._metrics = metrics
+        self._recorder = recorder
         self._log = log
 
     def run(self) -> None:
         """Load, hand over, warm up."""
         try:
             started = time.perf_counter()
-            engine = open_engine(self._config, self._log)
-            self._lifecycle.serve(engine)
+            engine = open_engine(self._config, self._metrics, self._log)
+            self._lifecycle.serve(engine if self._recorder is None else Recorded(engine, self._recorder))
             self._warm_up(engine)
             self._log.info("ready: %s after %.1f s", engine.info.name, time.perf_counter() - started)
         except StillframeError as error:
@@ -90,9 +104,26 @@ class Loader(threading.Thread):
         self._server.should_exit = True
 
 
-def open_engine(config: DaemonConfig, log: logging.Logger) -> Engine:
+def open_recorder(config: DaemonConfig, log: logging.Logger) -> Recorder | None:
+    """What keeps sessions' frames, where that is asked for. Raises ConfigError for a folder that cannot be one."""
+    if config.record is None:
+        return None
+    try:
+        return Recorder(config.record, max_bytes=round(config.record_max_mib * 2**20), log=log)
+    except OSError as error:
+        raise ConfigError(f"cannot record in {config.record}: {error.strerror}; choose another folder") from error
+
+
+def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger) -> Engine:
     """Load the checkpoint and start its engine, not yet warm."""
-    return Engine(open_model(config), queue_frames=config.queue_frames, clock=time.perf_counter, log=log)
+    return Engine(
+        open_model(config),
+        reuse=config.reuse,
+        queue_frames=config.queue_frames,
+        clock=time.perf_counter,
+        log=log,
+        watch=metrics.slack,
+    )
 
 
 def open_model(config: DaemonConfig) -> PolicyModel:
@@ -118,13 +149,13 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.float32 if name == "float32" else torch.bfloat16
 
 
-def _app(config: DaemonConfig, lifecycle: Lifecycle, log: logging.Logger) -> FastAPI:
+def _app(config: DaemonConfig, lifecycle: Lifecycle, metrics: Metrics, log: logging.Logger) -> FastAPI:
     limits = Limits(
         max_body_bytes=round(config.max_body_mib * 2**20),
         max_image_pixels=config.max_image_pixels,
         default_max_age_ms=config.default_max_age_ms,
     )
-    return create_app(lifecycle, limits=limits, metrics=Metrics(CollectorRegistry()), log=log)
+    return create_app(lifecycle, limits=limits, metrics=metrics, log=log)
 
 
 def _uvicorn_config(app: FastAPI) -> uvicorn.Config:

@@ -1,15 +1,16 @@
-"""Progress bars for evaluation and training. Knows a terminal; nothing of what it counts."""
+"""Progress bars for evaluation, training and calibration. Knows a terminal; nothing of what it counts."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from stillframe.train.cloning import Progress as Trained
-from stillframe_client.sim.rollout import Episode
+if TYPE_CHECKING:  # what is counted may need an extra that the counting does not
+    from stillframe.train.cloning import Progress as Trained
+    from stillframe_client.sim.rollout import Episode
 
 
 class _Bar:
@@ -46,6 +47,25 @@ class EpisodeBar(_Bar):
         self._progress.update(self._task, advance=1, note=f"{self._wins} done")
 
 
+class AblationBar(_Bar):
+    """Counts cells; a stage's line stays above the bar. Implements bench.ablation.Reporter."""
+
+    def __init__(self) -> None:
+        super().__init__("cells", 0)
+
+    def stage(self, line: str) -> None:
+        """A stage begins."""
+        self._progress.console.print(line)
+
+    def expect(self, cells: int) -> None:
+        """So many cells are still to be played."""
+        self._progress.update(self._task, total=cells)
+
+    def played(self, cell: str) -> None:
+        """One more is."""
+        self._progress.update(self._task, advance=1, note=cell)
+
+
 class TrainingBar(_Bar):
     """Counts optimiser steps; a stage's line stays above the bar. Implements train.pipeline.Reporter."""
 
@@ -60,3 +80,22 @@ class TrainingBar(_Bar):
         """Where the training is."""
         note = f"loss {trained.loss:.3f}  xyz {trained.xyz_error:.3f}  {trained.images_per_s:.0f} img/s"
         self._progress.update(self._task, completed=trained.step, note=note)
+
+
+class StageBar(_Bar):
+    """Counts the steps of one stage after another. Implements bench.calibrate.Reporter."""
+
+    def __init__(self) -> None:
+        super().__init__("", total=0)
+
+    def stage(self, name: str, steps: int) -> None:
+        """The next stage begins."""
+        self._progress.reset(self._task, description=name, total=steps)
+
+    def advance(self) -> None:
+        """One step of it is done."""
+        self._progress.advance(self._task)
+
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)

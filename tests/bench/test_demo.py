@@ -115,6 +115,7 @@ class Stub:
     failure: Exception | None = None
     now_s: float = 0.0
     steps: int = 0
+    resets: int = 0
     closed: int = 0
 
     def __call__(self, **_: object) -> Stub:
@@ -122,8 +123,8 @@ class Stub:
         return self
 
     def reset(self, **_: object) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Begin an episode."""
-        self.steps = 0
+        """Begin an episode, of the scene or of the client's session."""
+        self.steps, self.resets = 0, self.resets + 1
         return self.observed, {}
 
     def step(self, _: object) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -176,6 +177,13 @@ def test_an_answer_in_no_time_divides_nothing(stub: Stub) -> None:
     """A clock too coarse to see the answer does not end the demo."""
     assert said_live(stub)[0].endswith("0 ms, inf Hz")
     assert rate_hz(40.0) == 25.0
+
+
+def test_each_episode_is_one_of_the_daemons_too(stub: Stub) -> None:
+    """Scene and session begin together: nothing of one instruction's frames is reused for the next."""
+    demo._play_all(stub, Console(file=io.StringIO()))  # type: ignore[arg-type] # stands in
+
+    assert stub.resets == 2 * len(PLAN)
 
 
 def test_only_what_is_shown_is_filmed(stub: Stub) -> None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from stillframe.bench.evaluate import Evaluation, evaluate, latency_ms, summarise, wilson
+from stillframe.bench.evaluate import Evaluation, evaluate, latency_ms, seen_by, summarise, wilson
+from stillframe.bench.trace import Frame, Trace, figures
 from stillframe.errors import ConfigError
 from stillframe_client.sim import SensorNoise
 from stillframe_client.sim.rollout import Episode
@@ -20,6 +22,38 @@ STILL = np.array([0, 0, 0, 0, 0, 0, 1.0])
 
 class Enough(Exception):
     """Ends an evaluation from inside."""
+
+
+FRAME = Frame("off", "off", 0.0, 0, 268, {"prefill": 1.0})
+
+
+@dataclass
+class Actor:
+    """Asks a plain function, and remembers what else it was told."""
+
+    act: Callable[[Any], Any]
+    cameras: tuple[str, ...] = ("image",)
+    trace: Trace = field(default_factory=Trace)
+    told: list[str] = field(default_factory=list)
+
+    def __call__(self, observed: Any) -> Any:
+        """What the function says."""
+        self.told.append("act")
+        self.trace.frames.append(FRAME)
+        return self.act(observed)
+
+    def reset(self) -> None:
+        """Remember it."""
+        self.told.append("reset")
+
+    def rest(self) -> None:
+        """Remember it."""
+        self.told.append("rest")
+
+
+def traced(played: list[Episode]) -> Trace:
+    """A frame for each step."""
+    return Trace([FRAME for one in played for _ in one.act_ms])
 
 
 def episode(seed: int, *, success: bool = False, wrong: bool = False, act_ms: tuple[float, ...] = (1.0,)) -> Episode:
@@ -36,7 +70,7 @@ def first_picture(plan: Evaluation) -> Any:
         raise Enough
 
     with pytest.raises(Enough):
-        evaluate(plan, look, lambda _: None)
+        evaluate(plan, Actor(look), lambda _: None)
     return seen[0]
 
 
@@ -90,7 +124,7 @@ def test_the_summary_counts_every_episode_once() -> None:
         episode(12),
         episode(13, success=True, act_ms=(1.0,) * 5),
     ]
-    document = json.loads(json.dumps(summarise(plan, played, "somebody")))
+    document = json.loads(json.dumps(summarise(plan, played, "somebody", traced(played))))
 
     assert document == {
         "task": "reach",
@@ -99,6 +133,8 @@ def test_the_summary_counts_every_episode_once() -> None:
         "hz": 5,
         "noise_sigma": 2.0,
         "jpeg_quality": 90,
+        "cameras": [],
+        "distractor": False,
         "policy": "somebody",
         "success": 0.5,
         "success_ci95": pytest.approx(wilson(2, 4)),
@@ -107,6 +143,7 @@ def test_the_summary_counts_every_episode_once() -> None:
         "steps_mean": 2.25,
         "latency_ms": {"p50": 1.0, "p99": 1.0},
         "failed_seeds": [11, 12],
+        **figures(traced(played), [1.0] * 9),
     }
 
 
@@ -118,8 +155,8 @@ def test_the_expert_succeeds_and_who_stands_still_does_not(scenes: Scenes) -> No
         return STILL if len(watched) == 1 else scenes.expert(observed)
 
     plan = Evaluation("reach", episodes=3, seed=40, hz=5)
-    played = evaluate(plan, act, watched.append)
-    document = summarise(plan, played, "expert")
+    played = evaluate(plan, Actor(act), watched.append)
+    document = summarise(plan, played, "expert", traced(played))
 
     assert played == watched
     assert [one.seed for one in played] == [40, 41, 42]
@@ -133,7 +170,7 @@ def test_the_expert_succeeds_and_who_stands_still_does_not(scenes: Scenes) -> No
 def test_an_evaluation_can_be_repeated(scenes: Scenes) -> None:
     """Same plan, same policy: same episodes, step for step."""
     plan = Evaluation("reach", episodes=2, seed=7, hz=5, noise_sigma=2.0)
-    first, second = (evaluate(plan, scenes.expert, lambda _: None) for _ in range(2))
+    first, second = (evaluate(plan, Actor(scenes.expert), lambda _: None) for _ in range(2))
 
     assert [(one.seed, one.instruction, one.success, one.steps) for one in first] == [
         (one.seed, one.instruction, one.success, one.steps) for one in second
@@ -143,10 +180,12 @@ def test_an_evaluation_can_be_repeated(scenes: Scenes) -> None:
 def test_the_plan_reaches_the_scene(scenes: Scenes) -> None:
     """Task, rate and sensor are those that were asked for; a policy of one camera gets one."""
     first_picture(Evaluation("push", episodes=1, seed=0, hz=20, noise_sigma=3.0, jpeg_quality=70))
-    (asked,) = scenes.asked
+    tried, asked = scenes.asked
 
-    assert asked == {"task": "push", "hz": 20, "noise": SensorNoise(sigma=3.0, jpeg_quality=70)}
-    assert scenes.built[0].max_steps == 240
+    plain = {"task": "push", "hz": 20, "noise": SensorNoise(sigma=3.0, jpeg_quality=70), "distractor": False}
+    assert tried == {**plain, "cameras": ()}
+    assert asked == {**plain, "cameras": ("front",)}
+    assert scenes.built[1].max_steps == 240
 
 
 def test_noise_reaches_the_picture(scenes: Scenes) -> None:
@@ -157,13 +196,13 @@ def test_noise_reaches_the_picture(scenes: Scenes) -> None:
 
     assert noise[inside].std() == pytest.approx(4.0, rel=0.05)
     assert abs(noise[inside].mean()) < 0.1
-    assert np.array_equal(clean, scenes.built[0].render())
+    assert np.array_equal(clean, scenes.built[-1].render())
 
 
 def test_jpeg_reaches_the_picture(scenes: Scenes) -> None:
     """The picture is what JPEG of that quality leaves of the clean one."""
     squeezed = first_picture(Evaluation("reach", 1, seed=5, jpeg_quality=60))
-    clean = scenes.built[0].render()
+    clean = scenes.built[-1].render()
 
     assert np.array_equal(squeezed, SensorNoise(jpeg_quality=60).spoil(clean, np.random.default_rng(0)))
     assert not np.array_equal(squeezed, clean)
@@ -183,11 +222,51 @@ def test_a_plan_without_a_scene_is_refused(options: dict[str, Any], complaint: s
     plan = replace(Evaluation("reach", episodes=1, seed=0), **options)
 
     with pytest.raises(ConfigError, match=complaint):
-        evaluate(plan, lambda _: STILL, lambda _: None)
+        evaluate(plan, Actor(lambda _: STILL), lambda _: None)
 
 
 def test_a_scene_is_closed_even_if_the_policy_fails(scenes: Scenes) -> None:
     """The error passes through, and no OpenGL context is left behind."""
     first_picture(Evaluation("reach", 1, seed=0))
 
-    assert scenes.closed == 1
+    assert scenes.closed == len(scenes.built) == 2
+
+
+@pytest.mark.parametrize(
+    ("policys", "scenes_"),
+    [
+        (("image",), ("front",)),
+        (("front", "wrist"), ("front", "wrist")),
+        (("wrist",), ("wrist",)),
+        (("left",), ("front",)),
+    ],
+)
+def test_a_policy_looks_through_its_own_cameras(policys: tuple[str, ...], scenes_: tuple[str, ...]) -> None:
+    """Where the simulator has cameras of those names; else the front camera takes the picture."""
+    assert seen_by(policys) == scenes_
+
+
+def test_cameras_and_distractor_reach_the_scene(scenes: Scenes) -> None:
+    """As the policy wants them, or as the plan says."""
+    for plan in (Evaluation("reach", 1, seed=0), Evaluation("reach", 1, seed=0, cameras=("wrist",), distractor=True)):
+        with pytest.raises(Enough):
+            evaluate(plan, Actor(enough, cameras=("front", "wrist")), lambda _: None)
+
+    assert [asked["cameras"] for asked in scenes.asked[1::2]] == [("front", "wrist"), ("wrist",)]
+    assert [asked["distractor"] for asked in scenes.asked[1::2]] == [False, True]
+
+
+def enough(_: object) -> Any:
+    """End the evaluation."""
+    raise Enough
+
+
+def test_each_episode_begins_anew_and_every_action_is_followed_by_rest(scenes: Scenes) -> None:
+    """Reset, then act and rest by turns; the warm-up is left out of the trace."""
+    actor = Actor(scenes.expert)
+    played = evaluate(Evaluation("reach", episodes=2, seed=3, hz=5), actor, lambda _: None)
+    begun = [index for index, word in enumerate(actor.told) if word == "reset"]
+
+    assert begun == [0, 5, 5 + 1 + 2 * played[0].steps]
+    assert actor.told[6 : 6 + 2 * played[0].steps] == ["act", "rest"] * played[0].steps
+    assert len(actor.trace.frames) == played[0].steps + played[1].steps

@@ -14,7 +14,17 @@ import pytest
 import uvicorn
 from prometheus_client import CollectorRegistry
 
-from stillframe.domain import ActionChunk, Observation, PolicyInfo, Step, StepReport
+from stillframe.domain import (
+    ActionChunk,
+    CacheReport,
+    KeyframeReason,
+    KVUsage,
+    Observation,
+    PolicyInfo,
+    SessionRef,
+    Step,
+    StepReport,
+)
 from stillframe.metrics import Metrics
 from stillframe.web.app import create_app
 from stillframe.web.lifecycle import Lifecycle
@@ -43,20 +53,44 @@ class SummingPolicy:
 
     info: PolicyInfo = INFO
     ready: bool = True
+    sessions: list[SessionRef | None] = field(default_factory=list)  # of the frames that were submitted
+    epochs: dict[str, int] = field(default_factory=dict)
     go_on: threading.Event = field(default_factory=threading.Event)
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
-    def submit(self, observation: Observation, max_age_ms: float) -> Future[Step]:  # noqa: ARG002 -- the protocol's
-        """Answer on another thread once `go_on` is set."""
-        return self.thread.submit(self.step, observation)
+    usage: KVUsage = KVUsage(0, 0, 0)  # noqa: RUF009 -- frozen
 
-    def step(self, observation: Observation) -> Step:
+    def submit(
+        self,
+        observation: Observation,
+        max_age_ms: float,  # noqa: ARG002 -- the protocol's
+        session: SessionRef | None = None,
+    ) -> Future[Step]:
+        """Answer on another thread once `go_on` is set."""
+        self.sessions.append(session)
+        return self.thread.submit(self.step, observation, self.report(session))
+
+    def report(self, session: SessionRef | None) -> CacheReport:
+        """A session's frames after its first reuse a half."""
+        if session is None:
+            return CacheReport("off", KeyframeReason.STATELESS, 0.0, 0, 20, 0, 0)
+        seq = sum(known is not None and known.id == session.id for known in self.sessions) - 1
+        reason, reused = (None, 10) if seq else (KeyframeReason.FIRST_FRAME, 0)
+        epoch = self.epochs.setdefault(session.id, 0)
+        return CacheReport(session.mode or "adaptive", reason, reused / 20, reused, 20, 1000, seq, epoch=epoch, seq=seq)
+
+    def reset(self, session_id: str) -> int:
+        """Count the session's episodes."""
+        self.epochs[session_id] = self.epochs.get(session_id, -1) + 1
+        return self.epochs[session_id]
+
+    def step(self, observation: Observation, cache: CacheReport) -> Step:
         """Add up the pixels."""
         self.go_on.wait(20)
         total = sum(int(picture.sum()) for picture in observation.images.values())
         action = np.array([total, len(observation.images), len(observation.instruction), 0, 0, 0, 1]) / 3
         chunk = ActionChunk(np.stack([action, -action]), observation.unnorm_key or "jaco")
-        return Step(chunk, StepReport({"queue": 0.5, "prefill": 2.0}, passes=1))
+        return Step(chunk, StepReport({"queue": 0.5, "prefill": 2.0}, 1, cache))
 
     def close(self) -> None:
         """Stop the thread."""

@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from stillframe.domain import ActionChunk, Observation, PolicyInfo, Step
+from stillframe.domain import ActionChunk, Observation, PolicyInfo, SlackReport, Step
 from stillframe.engine.engine import WARM_UP_STEPS, Engine
 from stillframe.errors import DeadlineExceeded, Internal, NotReady, Overloaded, RequestError, Unprocessable
 from stillframe.models.base import Decoded, Prepared
 from stillframe.models.decoder import Decoder, DecoderConfig
 from stillframe.models.layout import TokenLayout
 from stillframe.reuse.kv import FrameKV
+from stillframe.reuse.settings import ReuseSettings
 
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
 AGE_MS = 1000.0
@@ -58,6 +59,7 @@ class GatedModel:
     failures: dict[str, Exception] = field(default_factory=dict)  # instruction -> what computing it raises
     seen: list[Observation] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
+    fixed_rows: int = 3  # BOS, a patch, an action token
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     gate: threading.Event = field(default_factory=threading.Event)
 
@@ -69,16 +71,16 @@ class GatedModel:
         assert self.gate.wait(WAIT_S)
         if observation.instruction in self.failures:
             raise self.failures[observation.instruction]
-        layout = TokenLayout({}, (0, 0), text=range(1), action=range(1, 2))
+        layout = TokenLayout({"front": range(1, 2)}, (1, 1), text=range(2, 3), action=range(3, 4))
         return Prepared({}, torch.empty(0), torch.empty(0), layout, observation.instruction)
 
     def embed(self, prepared: Prepared) -> Tensor:
-        """One row."""
+        """BOS, a patch, a word."""
         return torch.zeros(prepared.layout.prompt_rows, ONE_LAYER.hidden_size)
 
     def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV) -> Decoded:  # noqa: ARG002 -- the seam's shape
         """The instruction again."""
-        return Decoded(ActionChunk(np.zeros((1, 7)), prepared.unnorm_key), passes=0)
+        return Decoded(ActionChunk(np.zeros((1, 7)), prepared.unnorm_key), np.zeros((1, 7)), passes=0)
 
     @property
     def instructions(self) -> list[str]:
@@ -104,6 +106,7 @@ class Bench:
     engine: Engine
     model: GatedModel
     clock: HandClock
+    pauses: list[SlackReport]
 
     def submit(self, instruction: str, max_age_ms: float = AGE_MS) -> Future[Step]:
         """Queue one frame."""
@@ -125,10 +128,13 @@ def cold() -> Iterator[Callable[..., Bench]]:
     made: list[Bench] = []
 
     def make(queue_frames: int = 8) -> Bench:
-        model, clock = GatedModel(), HandClock()
+        model, clock, pauses = GatedModel(), HandClock(), []
         model.gate.set()
-        engine = Engine(model, queue_frames=queue_frames, clock=clock, log=logging.getLogger("engine-test"))
-        made.append(Bench(engine, model, clock))
+        log = logging.getLogger("engine-test")
+        engine = Engine(
+            model, reuse=ReuseSettings(), queue_frames=queue_frames, clock=clock, log=log, watch=pauses.append
+        )
+        made.append(Bench(engine, model, clock, pauses))
         return made[-1]
 
     yield make

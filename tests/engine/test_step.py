@@ -10,11 +10,15 @@ from numpy.testing import assert_array_equal
 
 from stillframe.domain import Observation
 from stillframe.engine import step as the_loop
-from stillframe.engine.step import frame_kv, step, wait_for
+from stillframe.engine.keeper import Asked, Keeper, kv_shape
+from stillframe.engine.step import step, wait_for
 from stillframe.errors import Unprocessable
 from stillframe.models.base import PolicyModel
-from stillframe.models.greedy import decode_greedily, run_rows
+from stillframe.models.greedy import decode_greedily
+from stillframe.models.passes import run_rows
 from stillframe.models.registry import load_policy
+from stillframe.reuse.kv import FrameKV
+from stillframe.reuse.settings import ReuseSettings
 from stillframe.train.fresh import fresh_network, save_checkpoint
 from stillframe.train.recipe import Recipe
 
@@ -30,18 +34,34 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> PolicyModel:
     return load_policy(folder, dtype=torch.float32, device=torch.device("cpu"))
 
 
+@pytest.fixture(scope="module")
+def keeper(policy: PolicyModel) -> Keeper:
+    """Storage for one session and the spare, and no reuse."""
+    return Keeper(policy, ReuseSettings(kv_budget_mib=1), lambda: 0.0)
+
+
 def seen(seed: int, instruction: str = "reach the red cube") -> Observation:
     """A noise picture and an instruction."""
     picture = np.random.default_rng(seed).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     return Observation({"front": picture}, instruction)
 
 
-def test_a_frame_is_walked_whole(policy: PolicyModel) -> None:
+def asked(seed: int, instruction: str = "reach the red cube") -> Asked:
+    """The same, of no session."""
+    return Asked(seen(seed, instruction))
+
+
+def storage(policy: PolicyModel, observation: Observation) -> FrameKV:
+    """Empty storage for exactly this frame."""
+    return FrameKV(kv_shape(policy, len(policy.prepare(observation).layout.text)).allocate())
+
+
+def test_a_frame_is_walked_whole(policy: PolicyModel, keeper: Keeper) -> None:
     """Prepare, embed, prefill and decode, in that order and nothing else, make the action."""
-    answer = step(policy, seen(0), itertools.count().__next__)
+    answer = step(policy, keeper, asked(0), itertools.count().__next__)
     with torch.inference_mode():
         prepared = policy.prepare(seen(0))
-        rows, kv = policy.embed(prepared), frame_kv(policy, prepared.layout)
+        rows, kv = policy.embed(prepared), storage(policy, seen(0))
         hidden = run_rows(policy.decoder, rows, torch.arange(len(rows)), kv)
         tokens = decode_greedily(policy.decoder, hidden[-1], prepared.layout.action, kv)
 
@@ -50,17 +70,17 @@ def test_a_frame_is_walked_whole(policy: PolicyModel) -> None:
     assert answer.chunk.unnorm_key == "jaco_sim"
 
 
-def test_the_report_says_where_the_time_went(policy: PolicyModel) -> None:
+def test_the_report_says_where_the_time_went(policy: PolicyModel, keeper: Keeper) -> None:
     """Stages in the order of the walk, by the clock that was passed in; the queue's share is the caller's."""
-    ticks = iter([10.0, 10.001, 10.003, 10.007, 10.015])
-    report = step(policy, seen(0), ticks.__next__, queued_ms=2.5).report
+    ticks = iter([10.0, 10.001, 10.003, 10.007, 10.015, 10.031, 10.063])
+    report = step(policy, keeper, asked(0), ticks.__next__, queued_ms=2.5).report
 
-    assert list(report.stages_ms) == ["queue", "prepare", "vision", "prefill", "decode"]
-    assert list(report.stages_ms.values()) == pytest.approx([2.5, 1, 2, 4, 8])
-    assert report.total_ms == pytest.approx(17.5)
+    assert list(report.stages_ms) == ["queue", "prepare", "vision", "plan", "prefill", "decode", "keep"]
+    assert list(report.stages_ms.values()) == pytest.approx([2.5, 1, 2, 4, 8, 16, 32])
+    assert report.total_ms == pytest.approx(65.5)
 
 
-def test_every_stage_waits_for_the_device(policy: PolicyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_stage_waits_for_the_device(policy: PolicyModel, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that works on after it was asked is waited for once a stage, before the clock is read."""
     now_s = 0.0
 
@@ -69,9 +89,9 @@ def test_every_stage_waits_for_the_device(policy: PolicyModel, monkeypatch: pyte
         now_s += 0.001
 
     monkeypatch.setattr(the_loop, "wait_for", lambda _: work_on)
-    report = step(policy, seen(0), lambda: now_s).report
+    report = step(policy, keeper, asked(0), lambda: now_s).report
 
-    assert list(report.stages_ms.values()) == pytest.approx([0, 1, 1, 1, 1])
+    assert list(report.stages_ms.values()) == pytest.approx([0, 1, 1, 1, 1, 1, 1])
 
 
 def test_only_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,14 +104,14 @@ def test_only_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert waited == [torch.device("cuda", 1)]
 
 
-def test_greedy_decoding_takes_a_pass_a_token(policy: PolicyModel) -> None:
+def test_greedy_decoding_takes_a_pass_a_token(policy: PolicyModel, keeper: Keeper) -> None:
     """The prefill gives the first token, each of the six passes after it one more."""
-    assert step(policy, seen(0), itertools.count().__next__).report.passes == 7
+    assert step(policy, keeper, asked(0), itertools.count().__next__).report.passes == 7
 
 
-def test_frames_leave_nothing_behind(policy: PolicyModel) -> None:
+def test_frames_of_no_session_leave_nothing_behind(policy: PolicyModel, keeper: Keeper) -> None:
     """A frame between two equal ones changes neither: both give the same tokens and actions."""
-    first, _, again = (step(policy, seen(seed), itertools.count().__next__).chunk for seed in (0, 1, 0))
+    first, _, again = (step(policy, keeper, asked(seed), itertools.count().__next__).chunk for seed in (0, 1, 0))
 
     assert_array_equal(first.tokens, again.tokens)
     assert_array_equal(first.actions, again.actions)
@@ -104,24 +124,24 @@ def test_pictures_and_instructions_both_matter(policy: PolicyModel) -> None:
         for observation in (seen(0), seen(1), seen(0, "reach the blue cube")):
             prepared = policy.prepare(observation)
             rows = policy.embed(prepared)
-            last.append(run_rows(policy.decoder, rows, torch.arange(len(rows)), frame_kv(policy, prepared.layout))[-1])
+            last.append(run_rows(policy.decoder, rows, torch.arange(len(rows)), storage(policy, observation))[-1])
 
     assert (last[0] - last[1]).abs().max() > 1e-3
     assert (last[0] - last[2]).abs().max() > 1e-3
 
 
-def test_what_cannot_be_served_is_refused_before_the_device(policy: PolicyModel) -> None:
+def test_what_cannot_be_served_is_refused_before_the_device(policy: PolicyModel, keeper: Keeper) -> None:
     """An observation without a picture ends in `prepare`, as the error of the request that it is."""
     clock = iter([0.0])
 
     with pytest.raises(Unprocessable, match="exactly one picture; got: none"):
-        step(policy, Observation({}, "wait"), clock.__next__)
+        step(policy, keeper, Asked(Observation({}, "wait")), clock.__next__)
 
 
 def test_storage_holds_exactly_one_frame(policy: PolicyModel) -> None:
     """Keys and values for prompt and action, of the decoder's sizes and the weights' dtype."""
     prepared = policy.prepare(seen(0))
-    kv, config = frame_kv(policy, prepared.layout), policy.decoder.config
+    kv, config = storage(policy, seen(0)), policy.decoder.config
     per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
 
     assert kv.capacity == prepared.layout.total_rows == 256 + len(prepared.ids) + 7

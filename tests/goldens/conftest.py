@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stillframe.domain import ActionChunk, Observation
-from stillframe.engine.step import frame_kv
+from stillframe.engine.keeper import kv_shape
 from stillframe.models.base import PolicyModel, Prepared
-from stillframe.models.greedy import run_rows
+from stillframe.models.passes import run_rows
 from stillframe.models.registry import load_policy
+from stillframe.reuse.kv import FrameKV
 
 HERE = Path(__file__).parent
 FRAMES = ("f0", "f1", "f2", "f3")
@@ -83,7 +84,7 @@ def _walk(policy: PolicyModel, record: Record, case: str, tokens_key: str) -> Wa
     frame, instruction = case.split("_")
     prepared = policy.prepare(Observation({"image": record[f"{frame}/frame"]}, INSTRUCTIONS[instruction]))
     rows = policy.embed(prepared)
-    kv = frame_kv(policy, prepared.layout)
+    kv = FrameKV(kv_shape(policy, len(prepared.layout.text)).allocate())
     hidden = run_rows(policy.decoder, rows, torch.arange(len(rows)), kv)
     chunk = policy.act(hidden, prepared, kv).chunk
     forced = policy.decoder.embed(torch.from_numpy(record[f"{case}/{tokens_key}"][:-1]))

@@ -16,9 +16,12 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from stillframe.domain import ActionChunk, Observation
-from stillframe.engine.step import frame_kv
-from stillframe.models.greedy import run_rows
+from stillframe.engine.keeper import kv_shape
+from stillframe.local import LocalPolicy
+from stillframe.models.passes import run_rows
 from stillframe.models.registry import load_policy
+from stillframe.reuse.kv import FrameKV
+from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe.train.auxiliary import KEYPOINTS
 from stillframe.train.cloning import Cloning, Progress
 from stillframe.train.frames import FrameStore, FrameWriter, Labels
@@ -44,7 +47,7 @@ def asked(checkpoint: Path, dtype: torch.dtype, golden: Golden) -> tuple[ActionC
     """The action for one golden frame and the logits [vocab] of its first token, computed on the GPU."""
     policy = load_policy(checkpoint, dtype=dtype, device=CUDA)
     prepared = policy.prepare(Observation({"image": golden.picture}, golden.instruction))
-    rows, kv = policy.embed(prepared), frame_kv(policy, prepared.layout)
+    rows, kv = policy.embed(prepared), FrameKV(kv_shape(policy, text_tokens=64).allocate())
     hidden = run_rows(policy.decoder, rows, torch.arange(len(rows), device=CUDA), kv)
     logits = policy.decoder.logits(hidden[-1])
     assert (logits.dtype, logits.device.type) == (dtype, CUDA.type)
@@ -85,6 +88,22 @@ def test_bfloat16_is_near_the_reference(
     assert_allclose(logits, record[f"{frame}_i1/first_logits"], rtol=0, atol=BF16_ATOL)
     assert chunk.actions.shape == (1, 7)
     assert np.isfinite(chunk.actions).all()
+
+
+def test_an_unchanged_frame_is_reused_on_the_gpu(golden_folder: Path, goldens: Mapping[str, Golden]) -> None:
+    """All patches keep their keys and values and the tokens are the keyframe's; the pause finds no drift."""
+    model = load_policy(golden_folder, dtype=torch.float32, device=CUDA)
+    knobs = AdaptiveSettings(top_k=256, task_top_k=0)
+    policy = LocalPolicy(model, ReuseSettings(mode="adaptive", adaptive=knobs))
+    observed = {"images": {"image": goldens["f0"].picture}, "instruction": goldens["f0"].instruction}
+    first, _, again = policy(observed), policy.rest(), policy(observed)
+    report = policy.rest()
+
+    assert policy.last.report.cache.frame == "delta"
+    assert policy.last.report.cache.reused_tokens == 257
+    assert_array_equal(again, first)
+    assert report is not None
+    assert report.drift == 0
 
 
 @pytest.fixture

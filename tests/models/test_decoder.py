@@ -6,8 +6,8 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stillframe.models.decoder import Decoder, DecoderConfig, OwnRowsOnly, causal_mask
-from stillframe.models.greedy import run_rows
-from stillframe.reuse.kv import FrameKV
+from stillframe.models.passes import run_rows
+from stillframe.reuse.kv import FrameKV, KVShape
 
 ROWS = 24
 FP32 = {"rtol": 0, "atol": 1e-5}  # measured: whole 0.0, in parts at most 4.4e-6
@@ -33,7 +33,7 @@ class Pair:
 
     def kv(self) -> FrameKV:
         """Storage for all rows."""
-        return FrameKV(
+        shape = KVShape(
             layers=self.config.num_hidden_layers,
             kv_heads=self.config.num_key_value_heads,
             head_dim=self.config.head_dim,
@@ -41,6 +41,7 @@ class Pair:
             dtype=torch.float32,
             device=torch.device("cpu"),
         )
+        return FrameKV(shape.allocate())
 
     def expected(self) -> Tensor:
         """The oracle's normed hidden rows, causal."""
@@ -123,14 +124,15 @@ def test_own_rows_only_equals_a_cache(pair: Pair) -> None:
 
 @torch.inference_mode()
 def test_the_tap_sees_every_layer_once(pair: Pair) -> None:
-    """Taps are called in order with the rows that enter the next layer; the last lacks only the final norm."""
+    """Taps are called in order, first with the rows that enter the first layer; the last lacks only the final norm."""
     seen: dict[int, Tensor] = {}
     positions = torch.arange(ROWS)
     mask = causal_mask(positions, ROWS)
     hidden = pair.ours.model(pair.rows, positions, OwnRowsOnly(), mask, seen.__setitem__)
     oracle = pair.oracle.model(inputs_embeds=pair.rows[None], use_cache=False, output_hidden_states=True).hidden_states
 
-    assert list(seen) == [1, 2, 3]
+    assert list(seen) == [0, 1, 2, 3]
+    assert torch.equal(seen[0], pair.rows)
     torch.testing.assert_close(seen[1], oracle[1][0], rtol=0, atol=2e-5)
     torch.testing.assert_close(pair.ours.model.norm(seen[3]), hidden, rtol=0, atol=0)
 

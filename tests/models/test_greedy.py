@@ -3,8 +3,9 @@ from __future__ import annotations
 import torch
 
 from stillframe.models.decoder import Decoder, DecoderConfig
-from stillframe.models.greedy import decode_greedily, run_rows
-from stillframe.reuse.kv import FrameKV
+from stillframe.models.greedy import decode_greedily
+from stillframe.models.passes import run_rows
+from stillframe.reuse.kv import FrameKV, KVShape
 
 CONFIG = DecoderConfig(61, 32, 48, 2, 4, 2)
 PROMPT = 9
@@ -32,4 +33,4 @@ def test_each_token_is_the_likeliest_after_those_before_it() -> None:
 
 def storage(capacity: int) -> FrameKV:
     """Empty storage for CONFIG."""
-    return FrameKV(layers=2, kv_heads=2, head_dim=8, capacity=capacity, dtype=torch.float32, device=torch.device("cpu"))
+    return FrameKV(KVShape(2, 2, 8, capacity, torch.float32, torch.device("cpu")).allocate())

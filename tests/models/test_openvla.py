@@ -315,3 +315,93 @@ def test_it_sees_exactly_one_picture(folder: Path, cameras: list[str]) -> None:
     with pytest.raises(Unprocessable, match=f"exactly one picture; got: {got}") as caught:
         load(folder).prepare(Observation(dict.fromkeys(cameras, PICTURE), "wait"))
     assert (caught.value.code, caught.value.pointer) == ("unknown-camera", "/image")
+
+
+@pytest.fixture
+def both(folder: Path, edit: Callable) -> OpenVLA:
+    """A policy that sees a front and a wrist camera."""
+    edit("config.json", lambda config: config.update(cameras=["front", "wrist"]))
+    return load(folder)
+
+
+def test_several_cameras_lie_end_to_end(both: OpenVLA) -> None:
+    """Each camera's patches in the policy's order, then text and action; the prompt's rows are those embedded."""
+    prepared = both.prepare(Observation({"front": PICTURE, "wrist": PICTURE}, "pick up the red cube"))
+    layout = prepared.layout
+
+    assert both.info.cameras == ("front", "wrist")
+    assert dict(layout.patches) == {"front": range(1, 257), "wrist": range(257, 513)}
+    assert layout.text == range(513, 512 + len(prepared.ids))
+    assert layout.action == range(layout.text.stop, layout.text.stop + 7)
+    assert prepared.pixels.shape == (2, 6, 224, 224)
+    assert len(both.embed(prepared)) == layout.prompt_rows == layout.total_rows - 7
+
+
+def test_pictures_find_their_place_by_name(both: OpenVLA) -> None:
+    """The order in which a client sends its cameras changes nothing; which picture is whose does."""
+    front, wrist = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    sent = both.prepare(Observation({"front": front, "wrist": wrist}, "wait"))
+    reversed_ = both.prepare(Observation({"wrist": wrist, "front": front}, "wait"))
+    swapped = both.prepare(Observation({"front": wrist, "wrist": front}, "wait"))
+
+    assert list(reversed_.views) == ["front", "wrist"]
+    assert torch.equal(sent.pixels, reversed_.pixels)
+    assert torch.equal(both.embed(sent), both.embed(reversed_))
+    assert torch.equal(sent.pixels, swapped.pixels.flip(0))
+
+
+def test_a_cameras_rows_depend_on_its_picture_alone(both: OpenVLA) -> None:
+    """Another wrist picture changes the wrist's rows and no others, so a still front view stays still."""
+    front, wrist = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    prepared = both.prepare(Observation({"front": front, "wrist": wrist}, "wait"))
+    moved = both.prepare(Observation({"front": front, "wrist": PICTURE}, "wait"))
+    changed = (both.embed(prepared) != both.embed(moved)).any(-1).nonzero().flatten().tolist()
+
+    assert changed == list(prepared.layout.patches["wrist"])
+
+
+@pytest.mark.parametrize(
+    ("cameras", "code", "detail"),
+    [
+        (["front"], "missing-camera", "no picture from camera 'wrist'; this policy needs front, wrist"),
+        ([], "missing-camera", "no picture from camera 'front'"),
+        (["front", "palm"], "unknown-camera", "no camera 'palm'; this policy has front, wrist"),
+        (["front", "wrist", "palm"], "unknown-camera", "no camera 'palm'"),
+        (["image"], "unknown-camera", "no camera 'image'"),
+    ],
+)
+def test_several_cameras_are_all_needed_by_name(both: OpenVLA, cameras: list[str], code: str, detail: str) -> None:
+    """A missing or unknown camera is named, beside those that the policy has."""
+    with pytest.raises(Unprocessable, match=detail) as caught:
+        both.prepare(Observation(dict.fromkeys(cameras, PICTURE), "wait"))
+    assert (caught.value.code, caught.value.pointer) == (code, "/images")
+
+
+def test_a_lone_camera_may_have_a_name(folder: Path, edit: Callable) -> None:
+    """config.json may name one camera; its picture is still taken under any name."""
+    edit("config.json", lambda config: config.update(cameras=["front"]))
+    policy = load(folder)
+
+    assert policy.info.cameras == ("front",)
+    assert list(policy.prepare(Observation({"image": PICTURE}, "wait")).layout.patches) == ["image"]
+
+
+def test_every_camera_takes_its_share_of_the_positions(folder: Path, edit: Callable) -> None:
+    """Two cameras leave 256 positions less for the instruction."""
+    edit("config.json", lambda config: config["text_config"].update(max_position_embeddings=536))
+    edit("config.json", lambda config: config.update(cameras=["front", "wrist"]))
+    images = {"front": PICTURE, "wrist": PICTURE}
+    policy = load(folder)
+
+    assert policy.prepare(Observation(images, " ".join(["cube"] * 13))).layout.total_rows == 536
+    with pytest.raises(Unprocessable, match="takes 18 tokens; this policy reads at most 17"):
+        policy.prepare(Observation(images, " ".join(["cube"] * 14)))
+
+
+@pytest.mark.parametrize("cameras", ["front", [], [1], [""], ["front", "front"], None, {"front": 1}])
+def test_cameras_that_are_no_names(folder: Path, edit: Callable, cameras: object) -> None:
+    """They are a list of names, each different."""
+    edit("config.json", lambda config: config.update(cameras=cameras))
+
+    with pytest.raises(CheckpointError, match=r"config\.json: cameras is .*; expected (a list of|every name once)"):
+        load(folder)

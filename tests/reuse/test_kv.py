@@ -4,22 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from stillframe.reuse.kv import FrameKV
+from stillframe.errors import ConfigError
+from stillframe.reuse.kv import MIB, FrameKV, KVCorrupted, KVPool, KVShape
 
 LAYERS, HEADS, DIM, CAPACITY = 2, 3, 4, 10
+SHAPE = KVShape(LAYERS, HEADS, DIM, CAPACITY, torch.bfloat16, torch.device("cpu"))
 
 
 @pytest.fixture
 def kv() -> FrameKV:
     """Empty storage."""
-    return FrameKV(
-        layers=LAYERS,
-        kv_heads=HEADS,
-        head_dim=DIM,
-        capacity=CAPACITY,
-        dtype=torch.bfloat16,
-        device=torch.device("cpu"),
-    )
+    return FrameKV(SHAPE.allocate())
 
 
 def rows(*values: float) -> Tensor:
@@ -91,6 +86,124 @@ def test_nbytes_is_what_the_storage_takes(kv: FrameKV) -> None:
     """Keys and values, every layer, head and position, two bytes each in bfloat16."""
     kv.reserve(CAPACITY)
     keys, values = kv.write(0, torch.tensor([0]), rows(1), rows(1))
-    held = keys.untyped_storage().nbytes() + values.untyped_storage().nbytes()
+    held = keys.untyped_storage().nbytes()
 
-    assert kv.nbytes == held == 2 * LAYERS * HEADS * CAPACITY * DIM * 2
+    assert kv.nbytes == SHAPE.nbytes == held == 2 * LAYERS * HEADS * CAPACITY * DIM * 2
+    assert keys.untyped_storage().data_ptr() == values.untyped_storage().data_ptr()
+
+
+def test_keys_are_read_without_writing(kv: FrameKV) -> None:
+    """One layer's keys up to a length, as they lie in the storage."""
+    kv.reserve(3)
+    written, _ = kv.write(1, torch.tensor([0, 1, 2]), rows(1, 2, 3), rows(4, 5, 6))
+
+    assert kv.keys(1, 2)[0, :, 0].tolist() == [1, 2]
+    assert kv.keys(1, 2).data_ptr() == written.data_ptr()
+    assert kv.keys(0, 2)[0, :, 0].tolist() == [0, 0]
+
+
+def test_a_new_sequence_finds_the_rows_of_the_last(kv: FrameKV) -> None:
+    """Beginning hides everything until it is reserved again, and loses nothing."""
+    kv.reserve(3)
+    kv.write(0, torch.tensor([0, 1, 2]), rows(1, 2, 3), rows(4, 5, 6))
+    kv.begin()
+    hidden = read(kv, 0)
+    kv.reserve(2)
+
+    assert hidden == ([], [])
+    assert read(kv, 0) == ([1, 2], [4, 5])
+
+
+def test_a_guard_ends_a_pass_before_it_writes(kv: FrameKV) -> None:
+    """What the guard raises comes out of `write`, before a row changes; outside of the guard nothing is asked."""
+    kv.reserve(1)
+    kv.write(0, torch.tensor([0]), rows(1), rows(1))
+
+    def refuse() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError), kv.guarded(refuse):
+        kv.write(0, torch.tensor([0]), rows(2), rows(2))
+    assert read(kv, 0) == ([1], [1])
+    kv.write(0, torch.tensor([0]), rows(3), rows(3))
+    assert read(kv, 0) == ([3], [3])
+
+
+def test_a_guard_is_asked_before_every_write(kv: FrameKV) -> None:
+    """One question a layer, so that a pass gives way between two."""
+    asked: list[int] = []
+    with kv.guarded(lambda: asked.append(len(asked))):
+        for layer in range(LAYERS):
+            kv.write(layer, torch.tensor([0]), rows(1), rows(1))
+
+    assert asked == [0, 1]
+
+
+def whole(kv: FrameKV, count: int) -> None:
+    """Write the first `count` rows of every layer."""
+    kv.reserve(count)
+    for layer in range(LAYERS):
+        kv.write(layer, torch.arange(count), rows(*range(1, count + 1)), rows(*range(count)))
+
+
+def test_rows_that_were_all_written_are_sound(kv: FrameKV) -> None:
+    """Finite keys and values pass, also where a value is zero; what lies beyond is not looked at."""
+    whole(kv, 4)
+    for layer in range(LAYERS):
+        kv.write(layer, torch.tensor([5]), rows(float("nan")), rows(float("inf")))
+
+    kv.check_integrity(4)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("which", ["keys", "values"])
+def test_numbers_that_are_not_finite_are_found(kv: FrameKV, number: float, which: str) -> None:
+    """One of them in one row of one layer is enough."""
+    whole(kv, 4)
+    spoilt, sound = rows(number), rows(1)
+    kv.write(1, torch.tensor([3]), *((spoilt, sound) if which == "keys" else (sound, spoilt)))
+
+    with pytest.raises(KVCorrupted, match="not finite"):
+        kv.check_integrity(4)
+
+
+def test_a_row_that_was_never_written_is_found(kv: FrameKV) -> None:
+    """A layer that a pass did not get to leaves zeros, which no key is."""
+    whole(kv, 4)
+    kv.reserve(5)
+    kv.write(0, torch.tensor([4]), rows(1), rows(1))
+
+    with pytest.raises(KVCorrupted, match="of 5 tokens not every one"):
+        kv.check_integrity(5)
+
+
+@pytest.mark.parametrize(("spare_bytes", "slots"), [(0, 3), (SHAPE.nbytes - 1, 3), (-1, 2)])
+def test_a_pool_has_as_many_slots_as_its_budget_holds(spare_bytes: int, slots: int) -> None:
+    """Never a byte more than the budget is held, and the last slot that fits is there."""
+    pool = KVPool(SHAPE, 3 * SHAPE.nbytes + spare_bytes)
+    held = [pool.acquire() for _ in range(slots)]
+
+    assert pool.acquire() is None
+    assert len({slot.keys(0, 1).data_ptr() for slot in held if slot is not None}) == slots
+    assert pool.in_use_bytes == slots * SHAPE.nbytes <= pool.budget_bytes
+
+
+def test_a_slot_that_comes_back_is_lent_again() -> None:
+    """Bytes in use follow what is held; a slot that was given back shows nothing until it is reserved."""
+    pool = KVPool(SHAPE, SHAPE.nbytes)
+    first = pool.acquire()
+    assert first is not None
+    first.reserve(3)
+    pool.release(first)
+
+    assert pool.in_use_bytes == 0
+    assert pool.acquire() is first
+    assert first.length == 0
+
+
+def test_a_budget_without_room_for_one_is_refused() -> None:
+    """The error gives both sizes."""
+    shape = KVShape(64, 8, 128, 8, torch.float32, torch.device("cpu"))
+
+    with pytest.raises(ConfigError, match=r"budget is 3\.0 MiB; one session of this checkpoint needs 4\.0 MiB"):
+        KVPool(shape, 3 * MIB)

@@ -37,13 +37,13 @@ def made_up(rng: np.random.Generator) -> Labels:
 
 @pytest.fixture(scope="session")
 def fill() -> Callable[..., FrameStore]:
-    """Write a store of so many made-up frames into a folder."""
+    """Write a store of so many made-up frames, each of so many pictures, into a folder."""
 
-    def write(folder: Path, frames: int, seed: int, origin: str = "made up") -> FrameStore:
+    def write(folder: Path, frames: int, seed: int, origin: str = "made up", cameras: int = 1) -> FrameStore:
         rng = np.random.default_rng(seed)
         writer = FrameWriter(folder, origin)
         for _ in range(frames):
-            writer.append(rng.integers(0, 256, (224, 224, 3), dtype=np.uint8), made_up(rng))
+            writer.append(rng.integers(0, 256, (cameras, 224, 224, 3), dtype=np.uint8), made_up(rng))
         writer.close()
         return FrameStore.open(folder, origin)
 

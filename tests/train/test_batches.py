@@ -21,10 +21,16 @@ def source(demos: list[FrameStore], rounds: list[FrameStore], *, draw: float = 0
     return BatchSource(demos, rounds, PIPELINE, dagger_draw=draw, noise_max=noise)
 
 
+def every(stores: list[FrameStore]) -> torch.Tensor:
+    """All pictures of the stores as the daemon normalises them, [frames, cameras, 6, H, W]."""
+    frames = [frame for store in stores for frame in store.images]
+    return torch.stack([torch.stack([PIPELINE.normalised(image) for image in frame]) for frame in frames])
+
+
 def which(pixels: torch.Tensor, stores: list[FrameStore]) -> list[int]:
-    """Which frame of the stores each picture is, by a few of its pixels."""
-    known = torch.stack([PIPELINE.normalised(image) for store in stores for image in store.images])
-    apart = pixels[:, None, :, ::32, ::32] - known[None, :, :, ::32, ::32]
+    """Which frame of the stores each of these [batch, 1, 6, H, W] is, by a few of its pixels."""
+    known = every(stores)
+    apart = pixels[..., ::32, ::32] - known[None, :, 0, :, ::32, ::32]
     return apart.abs().amax((2, 3, 4)).argmin(1).tolist()
 
 
@@ -32,12 +38,24 @@ def test_pixels_are_normalised_as_the_daemon_will(demos: list[FrameStore]) -> No
     """Training sees what serving computes, within fp32 rounding, with the labels of the same frame."""
     batch = source(demos, []).draw(12, np.random.default_rng(0))
     frames = which(batch.pixels, demos)
-    exact = torch.stack([PIPELINE.normalised(image) for store in demos for image in store.images])[frames]
+    exact = every(demos)[frames]
     actions = torch.from_numpy(np.concatenate([store.labels.actions for store in demos]))[frames]
 
     torch.testing.assert_close(batch.pixels, exact, rtol=0, atol=2e-6)
     assert torch.equal(batch.actions, actions)
     assert batch.keypoints.uv.shape == (12, KEYPOINTS, 2)
+
+
+def test_a_frames_cameras_stay_together(tmp_path: Path, fill: Callable) -> None:
+    """With two cameras a batch holds both pictures of each frame, in the recipe's order."""
+    store = fill(tmp_path, 4, seed=6, cameras=2)
+    batch = source([store], []).draw(8, np.random.default_rng(0))
+    wanted, known = torch.from_numpy(store.labels.actions), every([store])
+    drawn = [int((wanted == actions).all((1, 2)).nonzero()) for actions in batch.actions]
+
+    assert batch.pixels.shape == (8, 2, 6, 224, 224)
+    assert len(set(drawn)) > 1
+    torch.testing.assert_close(batch.pixels, known[drawn], rtol=0, atol=2e-6)
 
 
 def test_every_frame_is_drawn_alike(demos: list[FrameStore]) -> None:
@@ -68,8 +86,8 @@ def test_half_of_the_pictures_are_noisy(demos: list[FrameStore]) -> None:
     """Noise lies on about half of them, in whole grey levels, and is as strong as allowed."""
     batch = source(demos, [], noise=3.0).draw(40, np.random.default_rng(3))
     frames = which(batch.pixels, demos)
-    clean = torch.stack([PIPELINE.normalised(image) for store in demos for image in store.images])[frames]
-    grey = (batch.pixels - clean)[:, 3:] * 0.5 * 255
+    clean = every(demos)[frames]
+    grey = (batch.pixels - clean)[:, 0, 3:] * 0.5 * 255
     spoilt = grey.abs().amax((1, 2, 3)) > 0.5
 
     assert 10 < spoilt.sum() < 30

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from stillframe.domain import Observation
-from stillframe.engine.step import step
-from stillframe.errors import ConfigError
+from stillframe.errors import CheckpointError, ConfigError
+from stillframe.local import LocalPolicy
 from stillframe.models.registry import load_policy
 from stillframe.train.cloning import LOG_NAME, STATE_NAME, Cloning, Progress, learning_rate
 from stillframe.train.frames import FrameStore
+from stillframe.train.fresh import fresh_network, save_checkpoint
 from stillframe.train.recipe import JACO_TINY, Recipe
 
 CPU = torch.device("cpu")
@@ -101,15 +101,53 @@ def test_what_is_exported_is_served(tmp_path: Path, recipe: Recipe, demos: list[
     cloning.run(demos, [], 2, quiet)
     cloning.export(tmp_path / "out")
     policy = load_policy(tmp_path / "out", dtype=torch.float32, device=CPU)
-    chunk = step(policy, Observation({"front": demos[0].images[0]}, "pick up the red cube"), lambda: 0.0).chunk
+    act = LocalPolicy(policy)
+    action = act({"images": {"front": demos[0].images[0, 0]}, "instruction": "pick up the red cube"})
     limits = np.array(policy.info.norm_stats["jaco_sim"]["q99"])
     loaded = policy.decoder.state_dict()
     slow = cloning.slow.weights
 
-    assert chunk.actions.shape == (1, 7)
-    assert (np.abs(chunk.actions) <= limits).all()
+    assert action.shape == (7,)
+    assert (np.abs(action) <= limits).all()
     assert all(torch.equal(loaded[name], slow[f"language_model.{name}"]) for name in loaded)
     assert not torch.equal(slow["language_model.lm_head.weight"], cloning.trainee.network.language_model.lm_head.weight)
+
+
+def test_an_earlier_policy_can_be_the_start(tmp_path: Path, recipe: Recipe, fill: Callable) -> None:
+    """A run with another camera begins with the earlier weights, in the average as well, and learns from both."""
+    weights = dict(fresh_network(recipe).state_dict())
+    save_checkpoint(tmp_path / "earlier", weights, recipe)
+    both = replace(recipe, cameras=("front", "wrist"))
+    cloning = Cloning(tmp_path / "run", both, CPU, tmp_path / "earlier")
+    begun = {name: tensor.clone() for name, tensor in cloning.trainee.network.state_dict().items()}
+    averaged = {name: tensor.clone() for name, tensor in cloning.slow.weights.items()}
+    cloning.run([fill(tmp_path / "both", 3, seed=4, cameras=2)], [], 1, quiet)
+    moved = cloning.trainee.network.state_dict()
+
+    assert all(torch.equal(begun[name], tensor) for name, tensor in weights.items())
+    assert all(torch.equal(averaged[name], tensor) for name, tensor in weights.items())
+    assert not any(torch.equal(moved[name], tensor) for name, tensor in weights.items())
+
+
+def test_a_policy_of_other_sizes_is_no_start(tmp_path: Path, recipe: Recipe) -> None:
+    """The tensor that does not fit is named, and nothing is begun."""
+    save_checkpoint(tmp_path / "earlier", dict(fresh_network(recipe).state_dict()), recipe)
+
+    with pytest.raises(CheckpointError, match=r"tensor .* has shape .*, expected "):
+        Cloning(tmp_path / "run", replace(recipe, feed_forward=32), CPU, tmp_path / "earlier")
+
+
+def test_a_policy_with_two_cameras_is_exported_and_served(tmp_path: Path, recipe: Recipe, fill: Callable) -> None:
+    """The checkpoint says which cameras it needs, in their order, and answers a frame from both."""
+    cloning = Cloning(tmp_path / "run", replace(recipe, cameras=("front", "wrist")), CPU)
+    store = fill(tmp_path / "both", 2, seed=4, cameras=2)
+    cloning.run([store], [], 1, quiet)
+    cloning.export(tmp_path / "out")
+    policy = load_policy(tmp_path / "out", dtype=torch.float32, device=CPU)
+    images = dict(zip(("front", "wrist"), store.images[0], strict=True))
+
+    assert policy.info.cameras == ("front", "wrist")
+    assert LocalPolicy(policy)({"images": images, "instruction": "reach the red cube"}).shape == (7,)
 
 
 def test_the_learning_rate_rises_rests_and_falls() -> None:

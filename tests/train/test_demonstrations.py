@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from stillframe.errors import ConfigError
 from stillframe.models.actions import Statistics
 from stillframe.train.demonstrations import SHAKY_EXPERT, Collection, Mixture, ShakyExpert, collect, label
 from stillframe.train.frames import FrameStore
@@ -98,6 +99,34 @@ def test_the_same_seed_collects_the_same_frames(tmp_path: Path) -> None:
     assert_array_equal(first.images, again.images)
     assert_array_equal(first.labels.actions, again.labels.actions)
     assert not np.array_equal(first.images, other.images)
+
+
+@pytest.mark.usefixtures("needs_gl")
+def test_another_camera_changes_nothing_but_the_pictures(tmp_path: Path) -> None:
+    """With a wrist camera beside the front one: the same frames, labels and front pictures, each from two sides."""
+    short = Mixture(home=0.5, anywhere=0.2, near=0.2, holding=0.1, keep_far=0.9, keep_near=0.9, max_steps=4)
+    stores = {}
+    for cameras in (("front",), ("front", "wrist")):
+        wanted, folder = Collection(5, (7, 1), short, cameras), tmp_path / "-".join(cameras)
+        collect(folder, wanted, ShakyExpert(SCALE), SCALE)
+        stores[cameras] = FrameStore.open(folder, wanted.origin)
+    one, both = stores.values()
+
+    assert both.images.shape == (5, 2, 224, 224, 3)
+    assert_array_equal(one.images[:, 0], both.images[:, 0])
+    assert_array_equal(one.labels.points_px, both.labels.points_px)
+    assert_array_equal(one.labels.actions, both.labels.actions)
+    assert (both.images[:, 0] != both.images[:, 1]).mean() > 0.5
+
+
+def test_frames_of_other_cameras_are_refused(tmp_path: Path, fill: Callable[..., FrameStore]) -> None:
+    """What one camera saw is never read as two cameras' frames."""
+    one, both = (Collection(2, (7, 1), SHAKY_EXPERT, cameras) for cameras in (("front",), ("front", "wrist")))
+    fill(tmp_path, 2, seed=0, origin=one.origin)
+
+    assert len(FrameStore.open(tmp_path, one.origin)) == 2
+    with pytest.raises(ConfigError, match="another recipe or scene"):
+        FrameStore.open(tmp_path, both.origin)
 
 
 def test_the_shares_of_a_mixture_make_one() -> None:

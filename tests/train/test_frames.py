@@ -19,19 +19,20 @@ def label(value: float) -> Labels:
     return Labels(**{name: np.full(shape, value, np.float32) for name, shape in shapes.items()})
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
-    """Pictures and labels come back equal and in order, the pictures without being loaded."""
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
+@pytest.mark.parametrize("cameras", [1, 2])
+def test_what_is_written_is_read(tmp_path: Path, cameras: int) -> None:
+    """Every camera's pictures and the labels come back equal and in order, the pictures without being loaded."""
+    pictures = np.random.default_rng(0).integers(0, 256, (3, cameras, 224, 224, 3), dtype=np.uint8)
     writer = FrameWriter(tmp_path / "store", "here")
     for number, picture in enumerate(pictures):
-        writer.append(picture[:, ::-1], label(number))
+        writer.append(picture[..., ::-1, :], label(number))
     written = len(writer)
     writer.close()
     store = FrameStore.open(tmp_path / "store", "here")
 
     assert written == len(store) == 3
     assert isinstance(store.images, np.memmap)
-    assert_array_equal(store.images, pictures[:, :, ::-1])
+    assert_array_equal(store.images, pictures[..., ::-1, :])
     for field in fields(Labels):
         values = getattr(store.labels, field.name)
         assert (values.dtype, len(values)) == (np.float32, 3)
@@ -41,7 +42,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_an_unfinished_store_does_not_exist(tmp_path: Path) -> None:
     """Until `close` has written the labels, the folder counts for nothing."""
     writer = FrameWriter(tmp_path, "here")
-    writer.append(np.zeros((224, 224, 3), np.uint8), label(1))
+    writer.append(np.zeros((1, 224, 224, 3), np.uint8), label(1))
     before = FrameStore.exists(tmp_path)
     writer.close()
 
@@ -55,7 +56,7 @@ def test_a_store_cannot_be_written_to(tmp_path: Path, fill: Callable[..., FrameS
     store = fill(tmp_path, 1, seed=0)
 
     with pytest.raises(ValueError, match="read-only"):
-        store.images[0, 0, 0, 0] = 1
+        store.images[0, 0, 0, 0, 0] = 1
 
 
 def test_frames_of_another_origin_are_refused(tmp_path: Path, fill: Callable[..., FrameStore]) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -36,6 +38,17 @@ def test_the_file_has_the_layouts_unread_blocks(tmp_path: Path, recipe: Recipe) 
     assert stored[last].shape == (3 * recipe.tower_dim, recipe.tower_dim)
     assert not stored[last].any()
     assert "vision_backbone.fused_featurizer.norm.bias" in stored
+
+
+def test_only_several_cameras_are_named(tmp_path: Path, recipe: Recipe) -> None:
+    """One camera may go by any name, as in OpenVLA's own files; several are listed, in the order of their patches."""
+    named = {}
+    for cameras in (("front",), ("front", "wrist")):
+        folder, wanted = tmp_path / "-".join(cameras), replace(recipe, cameras=cameras)
+        save_checkpoint(folder, dict(fresh_network(wanted).state_dict()), wanted)
+        named[cameras] = json.loads((folder / "config.json").read_text()).get("cameras")
+
+    assert named == {("front",): None, ("front", "wrist"): ["front", "wrist"]}
 
 
 def test_statistics_are_the_arms_limits() -> None:

@@ -12,6 +12,7 @@ from stillframe.models.registry import load_policy
 from stillframe.train import pipeline
 from stillframe.train.cloning import Progress
 from stillframe.train.demonstrations import SHAKY_EXPERT
+from stillframe.train.fresh import fresh_network, save_checkpoint
 from stillframe.train.pipeline import Score, publish, train_policy
 from stillframe.train.recipe import Recipe
 
@@ -81,6 +82,24 @@ def test_what_is_finished_is_not_done_again_and_what_is_torn_is(without_simulato
     assert torn.read_bytes() == weights
 
 
+def test_a_second_camera_starts_from_the_first_ones_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill: Callable, recipe: Recipe
+) -> None:
+    """The same pipeline, with two pictures a frame and a checkpoint to begin from: candidates need both cameras."""
+    save_checkpoint(tmp_path / "earlier", dict(fresh_network(recipe).state_dict()), recipe)
+    both = replace(recipe, cameras=("front", "wrist"), steps=20, learning_rate=1e-9)
+    shards = pipeline._shards(tmp_path / "data", "demos-wrist", both, both.demo_frames, stage=1, mixture=SHAKY_EXPERT)
+    for folder, wanted in shards:
+        fill(folder, 2, seed=1, origin=wanted.origin, cameras=2)
+    monkeypatch.setattr(pipeline, "select", score_by_step)
+    trained = train_policy(tmp_path / "run", tmp_path / "data", both, CPU, 1, Heard(), tmp_path / "earlier")
+    policy = load_policy(Path(trained.best.folder), dtype=torch.float32, device=CPU)
+    earlier = load_policy(tmp_path / "earlier", dtype=torch.float32, device=CPU)
+
+    assert policy.info.cameras == ("front", "wrist")
+    torch.testing.assert_close(policy.decoder.state_dict(), earlier.decoder.state_dict(), rtol=0, atol=1e-6)
+
+
 def test_publishing_adds_the_curve_and_the_figures(without_simulator: Path, recipe: Recipe) -> None:
     """The shipped folder holds the checkpoint, a loss curve and how it was made."""
     run, out = without_simulator / "run", without_simulator / "out"
@@ -97,11 +116,12 @@ def test_publishing_adds_the_curve_and_the_figures(without_simulator: Path, reci
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("needs_gl")
-def test_the_whole_recipe_runs_from_nothing(tmp_path: Path, recipe: Recipe) -> None:
+@pytest.mark.parametrize("cameras", [("front",), ("front", "wrist")])
+def test_the_whole_recipe_runs_from_nothing(tmp_path: Path, recipe: Recipe, cameras: tuple[str, ...]) -> None:
     """Demonstrations, cloning, a DAgger round and selection in closed loop, each in processes of its own."""
     whole = replace(recipe, demo_frames=40, dagger_frames=20, dagger_at=(5,), steps=20, select_episodes=1)
     heard = Heard()
-    trained = train_policy(tmp_path / "run", tmp_path / "data", whole, CPU, 2, heard)
+    trained = train_policy(tmp_path / "run", tmp_path / "data", replace(whole, cameras=cameras), CPU, 2, heard)
 
     assert heard.stages == ["demonstrations", "DAgger round 1", "selection"]
     assert heard.steps == [5, 17, 18, 19, 20]

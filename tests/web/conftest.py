@@ -17,7 +17,17 @@ import PIL.Image
 import pytest
 from prometheus_client import CollectorRegistry
 
-from stillframe.domain import ActionChunk, Observation, PolicyInfo, Step, StepReport
+from stillframe.domain import (
+    ActionChunk,
+    CacheReport,
+    KeyframeReason,
+    KVUsage,
+    Observation,
+    PolicyInfo,
+    SessionRef,
+    Step,
+    StepReport,
+)
 from stillframe.metrics import Metrics
 from stillframe.web.app import create_app
 from stillframe.web.lifecycle import Lifecycle
@@ -41,6 +51,35 @@ INFO = PolicyInfo(
 )
 
 
+SLOT_BYTES = 1000
+WHOLE = CacheReport("off", KeyframeReason.STATELESS, 0.0, 0, 20, 0, 0)
+
+
+@dataclass
+class Episodes:
+    """Counts each session's episodes and frames: first frames are keyframes, the others reuse a half."""
+
+    places: dict[str, tuple[int, int]] = field(default_factory=dict)  # id -> epoch, the next frame's seq
+
+    def reset(self, session_id: str) -> int:
+        """Begin the next episode, or the first."""
+        epoch = self.places[session_id][0] + 1 if session_id in self.places else 0
+        self.places[session_id] = epoch, 0
+        return epoch
+
+    def next(self, session: SessionRef | None) -> CacheReport:
+        """Report on a session's next frame."""
+        if session is None:
+            return WHOLE
+        epoch, seq = self.places.get(session.id, (0, 0))
+        self.places[session.id] = epoch, seq + 1
+        mode = session.mode or "adaptive"
+        if seq:
+            return CacheReport(mode, None, 0.5, 10, 20, SLOT_BYTES, seq, epoch=epoch, seq=seq)
+        reason = KeyframeReason.RESET if epoch else KeyframeReason.FIRST_FRAME
+        return CacheReport(mode, reason, 0.0, 0, 20, SLOT_BYTES, 0, epoch=epoch, seq=seq)
+
+
 @dataclass
 class EchoPolicy:
     """Answers with (height, width, r, g, b of the first pixel, letters of the instruction, pictures)."""
@@ -50,6 +89,8 @@ class EchoPolicy:
     error: Exception | None = None
     actions: np.ndarray | None = None  # in place of the echo
     seen: list[Observation] = field(default_factory=list)
+    sessions: list[SessionRef | None] = field(default_factory=list)  # of the frames that were submitted
+    episodes: Episodes = field(default_factory=Episodes)
     ages_ms: list[float] = field(default_factory=list)
     started: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event = field(default_factory=threading.Event)
@@ -58,12 +99,23 @@ class EchoPolicy:
     def __post_init__(self) -> None:
         self.go_on.set()
 
-    def submit(self, observation: Observation, max_age_ms: float) -> Future[Step]:
+    @property
+    def usage(self) -> KVUsage:
+        """A slot for each session."""
+        sessions = len(self.episodes.places)
+        return KVUsage(sessions * SLOT_BYTES, 64 * SLOT_BYTES, sessions)
+
+    def submit(self, observation: Observation, max_age_ms: float, session: SessionRef | None = None) -> Future[Step]:
         """Answer on another thread, in order."""
         self.ages_ms.append(max_age_ms)
-        return self.thread.submit(self.step, observation)
+        self.sessions.append(session)
+        return self.thread.submit(self.step, observation, session)
 
-    def step(self, observation: Observation) -> Step:
+    def reset(self, session_id: str) -> int:
+        """Begin the session's next episode."""
+        return self.episodes.reset(session_id)
+
+    def step(self, observation: Observation, session: SessionRef | None = None) -> Step:
         """Wait for `go_on`, then fail with `error` or answer."""
         self.seen.append(observation)
         self.started.set()
@@ -72,7 +124,7 @@ class EchoPolicy:
             raise self.error
         actions = self.echo(observation) if self.actions is None else self.actions
         chunk = ActionChunk(actions, observation.unnorm_key or "jaco")
-        return Step(chunk, StepReport({"queue": 0.5, "prefill": 2.0}, passes=2))
+        return Step(chunk, StepReport({"queue": 0.5, "prefill": 2.0}, 2, self.episodes.next(session)))
 
     def echo(self, observation: Observation) -> np.ndarray:
         """An action that tells what was seen, [1, 7]."""
@@ -98,7 +150,10 @@ class Desk:
     def __post_init__(self) -> None:
         self.lifecycle = Lifecycle(self.policy if self.loaded else None)
         self.app = create_app(
-            self.lifecycle, limits=self.limits, metrics=Metrics(self.registry), log=logging.getLogger("web-test")
+            self.lifecycle,
+            limits=self.limits,
+            metrics=Metrics(self.registry, drift_budget=0.02),
+            log=logging.getLogger("web-test"),
         )
 
     def __repr__(self) -> str:
@@ -117,9 +172,9 @@ class Desk:
 
         return asyncio.run(once())
 
-    def act(self, fields: object) -> httpx.Response:
+    def act(self, fields: object, **headers: str) -> httpx.Response:
         """One posted frame, answered."""
-        return self.ask("POST", "/act", json=fields)
+        return self.ask("POST", "/act", json=fields, headers=headers)
 
     def sample(self, name: str, **labels: str) -> float | None:
         """One series of /metrics."""

@@ -100,9 +100,9 @@ def test_a_late_action_is_marked(desk, frame):
     """An answer after the frame's age limit is given, and says that it is late."""
     step = desk.policy.step
 
-    def dawdle(observation):
+    def dawdle(observation, session):
         time.sleep(desk.policy.ages_ms[0] / 1000 + 0.02)
-        return step(observation)
+        return step(observation, session)
 
     desk.policy.step = dawdle
     reply = desk.act({**frame, "max_age_ms": 600})

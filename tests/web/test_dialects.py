@@ -20,6 +20,8 @@ REPLY = b'{"__numpy__":"' + ACTION.encode() + b'","dtype":"<f8","shape":[7]}'
 # Double-encoded, the inner text keeps json.dumps' spaces.
 DOUBLE_REPLY = json.dumps(f'{{"__numpy__": "{ACTION}", "dtype": "<f8", "shape": [7]}}').encode()
 
+REPORT = {"cache": {"mode": "off"}}
+
 
 @pytest.mark.parametrize("headers", [{"Content-Type": "application/json"}, {}], ids=["json", "untyped"])
 def test_openvla_bytes(desk, headers):
@@ -47,10 +49,10 @@ def test_unnorm_key_may_be_absent_or_null(desk):
 
 
 def test_readable_reply(desk, encoded):
-    """A base64 picture is answered with an object of actions, statistics, model and times, in this order."""
+    """A base64 picture is answered with an object of actions, statistics, model, times and reuse, in this order."""
     reply = desk.act({"image": encoded("PNG"), "instruction": "go", "unnorm_key": "bridge_orig"}).json()
 
-    assert list(reply) == ["actions", "unnorm_key", "model", "timing_ms"]
+    assert list(reply) == ["actions", "unnorm_key", "model", "timing_ms", "cache"]
     assert reply["actions"] == [[12.0, 16.0, 0.0, 1.0, 2.0, 2.0, 1.0]]
     assert (reply["unnorm_key"], reply["model"]) == ("bridge_orig", "echo")
     assert list(reply["timing_ms"]) == ["receive", "unpack", "queue", "prefill", "total"]
@@ -66,11 +68,13 @@ def test_readable_reply_double_encoded(desk, encoded):
 def test_bare_reply_holds_the_action_due_now():
     """Of a chunk, the bare dialect gets the first action; the readable one gets all, to the last bit."""
     chunk = ActionChunk(np.random.default_rng(0).normal(size=(3, 7)), "jaco")
-    bare = write_action(chunk, Dialect(bare=True, double_encoded=False), model="m", timing_ms={})
-    readable = write_action(chunk, Dialect(bare=False, double_encoded=False), model="m", timing_ms={})
+    bare = write_action(chunk, Dialect(bare=True, double_encoded=False), model="m", timing_ms={}, report=REPORT)
+    readable = write_action(chunk, Dialect(bare=False, double_encoded=False), model="m", timing_ms={}, report=REPORT)
 
     assert decode_array(json.loads(bare)).tobytes() == chunk.actions[0].tobytes()
     assert np.array_equal(json.loads(readable)["actions"], chunk.actions)
+    assert json.loads(readable)["cache"] == REPORT["cache"]
+    assert list(json.loads(bare)) == ["__numpy__", "dtype", "shape"]
 
 
 @pytest.mark.parametrize(
@@ -83,5 +87,5 @@ def test_no_poison_reaches_a_robot(dialect, poison):
     actions[1, 6] = poison
 
     with pytest.raises(Internal) as caught:
-        write_action(ActionChunk(actions, "jaco"), dialect, model="m", timing_ms={})
+        write_action(ActionChunk(actions, "jaco"), dialect, model="m", timing_ms={}, report={})
     assert caught.value.code == "non-finite-action"

@@ -17,7 +17,9 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-FIELDS = st.sampled_from(["image", "images", "instruction", "unnorm_key", "max_age_ms", "encoded", "other"])
+FIELDS = st.sampled_from(
+    ["image", "images", "instruction", "unnorm_key", "max_age_ms", "encoded", "session_id", "reuse", "other"]
+)
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stillframe.domain import StepReport
+from stillframe.domain import REUSE_MODES, CacheReport, KeyframeReason, SlackReport, StepReport
 from stillframe.errors import DeadlineExceeded, Internal, NotReady, Unprocessable
 from stillframe.metrics import LATENCY_BUCKETS_S, Metrics, Outcome, outcome_of
+from stillframe.metrics.buckets import DRIFT_BUCKETS
 
 NAMES = {
     "stillframe_frame_duration_seconds",
@@ -16,7 +17,18 @@ NAMES = {
     "stillframe_passes_per_action",
     "stillframe_ready",
     "stillframe_build_info",
+    "stillframe_reuse_ratio",
+    "stillframe_keyframes",
+    "stillframe_reused_age_frames",
+    "stillframe_drift",
+    "stillframe_drift_budget",
+    "stillframe_slack_seconds",
+    "stillframe_slack_yield_seconds",
+    "stillframe_kv_in_use_bytes",
+    "stillframe_kv_budget_bytes",
+    "stillframe_kv_sessions",
 }
+WHOLE = CacheReport("off", KeyframeReason.OFF, 0.0, 0, 20, 0, 0)
 
 
 def families(desk):
@@ -106,7 +118,80 @@ def test_an_abandoned_frame_is_counted(desk):
 def test_stage_times_are_in_seconds(desk):
     """A report in milliseconds is recorded in seconds."""
     metrics = Metrics(type(desk.registry)())
-    metrics.step(StepReport({"decode": 1500.0}, passes=7))
+    metrics.step(StepReport({"decode": 1500.0}, 7, WHOLE))
     text = metrics.exposition(version="0", ready=False, info=None).decode()
 
     assert 'stillframe_stage_duration_seconds_sum{stage="decode"} 1.5' in text
+
+
+def test_reuse_is_counted(desk, frame):
+    """Keyframes count under their reason, delta frames under their age; both in the ratio of their mode."""
+    for _ in range(3):
+        desk.act({**frame, "session_id": "arm"})
+    desk.act(frame)
+
+    assert desk.sample("stillframe_keyframes_total", reason="first-frame") == 1
+    assert desk.sample("stillframe_keyframes_total", reason="stateless") == 1
+    assert desk.sample("stillframe_reuse_ratio_count", mode="adaptive") == 3
+    assert desk.sample("stillframe_reuse_ratio_sum", mode="adaptive") == 1.0
+    assert desk.sample("stillframe_reuse_ratio_bucket", mode="adaptive", le="0.0") == 1
+    assert desk.sample("stillframe_reuse_ratio_count", mode="off") == 1
+    assert desk.sample("stillframe_reused_age_frames_count") == 2
+    assert desk.sample("stillframe_reused_age_frames_sum") == 3
+
+
+def test_every_reason_and_mode_starts_at_zero(desk):
+    """A rate over a reason that has not occurred yet is 0, not missing."""
+    reasons = [desk.sample("stillframe_keyframes_total", reason=reason.value) for reason in KeyframeReason]
+    modes = [desk.sample("stillframe_reuse_ratio_count", mode=mode) for mode in REUSE_MODES]
+
+    assert {*reasons, *modes} == {0}
+
+
+def test_a_pause_is_recorded(desk):
+    """Its time counts always; drift and the wait it caused count where they are known."""
+    metrics = Metrics(registry := type(desk.registry)(), drift_budget=0.05)
+    metrics.slack(SlackReport(20.0, drift=0.0157))
+    metrics.slack(SlackReport(5.0, drift=None, yield_ms=2.0))
+
+    assert registry.get_sample_value("stillframe_slack_seconds_count") == 2
+    assert registry.get_sample_value("stillframe_slack_seconds_sum") == pytest.approx(0.025)
+    assert registry.get_sample_value("stillframe_drift_count") == 1
+    assert registry.get_sample_value("stillframe_drift_sum") == 0.0157
+    assert registry.get_sample_value("stillframe_slack_yield_seconds_count") == 1
+    assert registry.get_sample_value("stillframe_slack_yield_seconds_sum") == 0.002
+    assert registry.get_sample_value("stillframe_drift_budget") == 0.05
+
+
+def test_small_drifts_are_told_apart():
+    """Action tokens drift by whole bins of 2 / 255: up to four, each has a bucket of its own and is near no edge."""
+    drifts = [bins * 2 / 255 for bins in range(5)]
+    buckets = [min(edge for edge in DRIFT_BUCKETS if edge > drift) for drift in drifts]
+
+    assert len(set(buckets)) == 5
+    assert all(abs(drift - edge) > 0.002 for drift in drifts for edge in DRIFT_BUCKETS)
+
+
+def test_the_memory_of_sessions_is_read_at_the_scrape(desk, frame):
+    """What the policy says of its pool, when it is asked."""
+    before = families(desk)["stillframe_kv_in_use_bytes"].samples[0].value
+    for name in ("left", "right"):
+        desk.act({**frame, "session_id": name})
+    after = families(desk)
+
+    assert before == 0
+    assert after["stillframe_kv_in_use_bytes"].samples[0].value == 2000
+    assert after["stillframe_kv_budget_bytes"].samples[0].value == 64_000
+    assert after["stillframe_kv_sessions"].samples[0].value == 2
+
+
+def test_no_label_names_a_session(desk, frame):
+    """However many robots there are, the series stay as many."""
+    desk.act({**frame, "session_id": "the-first-arm"})
+    before = len(desk.ask("GET", "/metrics").text.splitlines())
+    for arm in range(20):
+        desk.act({**frame, "session_id": f"arm-{arm}"})
+    text = desk.ask("GET", "/metrics").text
+
+    assert "arm-" not in text
+    assert len(text.splitlines()) == before

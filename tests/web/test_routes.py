@@ -84,16 +84,49 @@ def test_every_reference_of_the_description_leads_somewhere(document):
     assert names <= set(document["components"]["schemas"])
 
 
-def test_the_examples_work(desk, document):
+def examples(operation):
+    """The example requests of a described operation."""
+    return operation["requestBody"]["content"]["application/json"]["examples"]
+
+
+def described_answer(document, path):
+    """The description of a 200."""
+    return document["paths"][path]["post"]["responses"]["200"]
+
+
+@pytest.mark.parametrize("path", ["/act", "/v1/act"])
+def test_the_examples_work(desk, document, path):
     """Each example frame of the description is answered with an action, in the kind of reply that is described."""
-    operation = document["paths"]["/act"]["post"]
-    requests = operation["requestBody"]["content"]["application/json"]["examples"]
-    replies = {name: desk.act(example["value"]) for name, example in requests.items()}
+    requests = examples(document["paths"][path]["post"])
+    replies = {name: desk.ask("POST", path, json=example["value"]) for name, example in requests.items()}
 
     assert {name: reply.status_code for name, reply in replies.items()} == dict.fromkeys(requests, 200)
     assert list(replies["openvla"].json()) == ["__numpy__", "dtype", "shape"]
     assert isinstance(replies["double-encoded"].json(), str)
     assert replies["png"].json()["actions"][0][:2] == [8.0, 8.0]
+    described = described_answer(document, path)["content"]["application/json"]["examples"]["readable"]["value"]
+    assert list(replies["session"].json()) == list(described)
+    assert list(replies["session"].json()["cache"]) == list(described["cache"])
+    assert list(replies["session"].json()["session"]) == list(described["session"])
+
+
+def test_the_headers_of_an_answer_are_described(desk, document):
+    """Each header that we add to an answer is in its description, and the session's request header too."""
+    reply = desk.act(examples(document["paths"]["/act"]["post"])["session"]["value"])
+    plain = {"content-length", "content-type"}
+
+    assert {name.lower() for name in described_answer(document, "/act")["headers"]} == set(reply.headers) - plain
+    assert [part["name"] for part in document["paths"]["/act"]["post"]["parameters"]] == ["X-Session-Id"]
+
+
+@pytest.mark.parametrize("path", ["/reset", "/v1/reset"])
+def test_the_example_of_a_reset_works(desk, document, path):
+    """The described request is answered with what is described."""
+    (example,) = examples(document["paths"][path]["post"]).values()
+    (described,) = described_answer(document, path)["content"]["application/json"]["examples"].values()
+    replies = [desk.ask("POST", path, json=example["value"]).json() for _ in range(2)]
+
+    assert replies[1] == described["value"]
 
 
 def test_every_problem_is_described(document):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stillframe_client.sim.distractor import Box, Crates
 from stillframe_client.sim.engine import mujoco, require_drawing
 from stillframe_client.sim.laser import PalmLaser
 from stillframe_client.sim.scene import CAMERAS
@@ -26,6 +27,7 @@ class Cameras:
 
     def __init__(self, model: Any, data: Any, laser: PalmLaser, image_px: int):
         self._model, self._data, self._laser, self.image_px = model, data, laser, image_px
+        self.crates: Crates | None = None  # what goes by in the background, if anything
         self._renderer: Any = None
 
     def picture(self, camera: str) -> Picture:
@@ -38,6 +40,8 @@ class Cameras:
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         self._renderer.update_scene(self._data, camera=CAMERAS[camera])
         _add_spot(self._renderer.scene, self._laser.spot())
+        for box in self.crates.boxes(self._data.time) if self.crates else ():
+            _add_box(self._renderer.scene, box)
         return np.asarray(self._renderer.render(), np.uint8)
 
     def project(self, camera: str, points_m: Vector) -> NDArray[np.float64]:
@@ -77,4 +81,11 @@ def _add_spot(scene: Any, spot_m: Vector) -> None:
     size = np.full(3, SPOT_RADIUS_M)
     mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_SPHERE, size, spot_m, np.eye(3).ravel(), SPOT_RGBA)
     geom.emission = 1.0
+    scene.ngeom += 1
+
+
+def _add_box(scene: Any, box: Box) -> None:
+    """Part of a crate for one picture: drawn, never felt."""
+    geom, rgba = scene.geoms[scene.ngeom], np.array(box.rgba, np.float32)
+    mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_BOX, box.half_m, box.pos_m, np.eye(3).ravel(), rgba)
     scene.ngeom += 1

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stillframe_client.sim import teleport
 from stillframe_client.sim.camera import Cameras
+from stillframe_client.sim.distractor import Crates
 from stillframe_client.sim.experts import expert_action
 from stillframe_client.sim.scene import CAMERAS
 from stillframe_client.sim.sensors import Picture, SensorNoise
@@ -37,8 +38,13 @@ class JacoEnv:
         image_px: int = 224,
         noise: SensorNoise = PERFECT,
         max_steps: int | None = None,
+        *,
+        distractor: bool = False,
     ):
-        """Build the scene. `cameras` may be empty: then nothing is drawn. `max_steps` None: 6 s to reach, else 12 s."""
+        """Build the scene. `cameras` may be empty: then nothing is drawn. `max_steps` None: 6 s to reach, else 12 s.
+
+        With `distractor` crates go by behind the table, on a path drawn from the seed; all else stays as without.
+        """
         unknown = [camera for camera in cameras if camera not in CAMERAS]
         if unknown:
             raise ValueError(f"unknown camera {unknown[0]!r}; expected some of {', '.join(CAMERAS)}")
@@ -48,6 +54,7 @@ class JacoEnv:
         self._cameras, self._noise = tuple(cameras), noise
         self._world = World(hz)
         self._eyes = Cameras(self._world.model, self._world.data, self._world.laser, image_px)
+        self._distractor = distractor
         self._goal: Goal | None = None
 
     @property
@@ -64,9 +71,11 @@ class JacoEnv:
 
         The cubes lie the same for a seed whatever the options say. Raises ValueError for an unknown option.
         """
-        scene, choice, sensor = (np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(3))
+        parts = np.random.SeedSequence(seed).spawn(4)
+        scene, choice, sensor, crates = (np.random.default_rng(part) for part in parts)
         self._goal = _draw_goal(choice, self._task, options or {})
         self._sensor_rng = sensor
+        self._eyes.crates = Crates.drawn(crates) if self._distractor else None
         self._world.reset(scene)
         self._referee = Referee(self._goal, self.state())
         self._steps, self._over = 0, False

@@ -8,13 +8,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from stillframe_client.sim.env import JacoEnv, Observed
 from stillframe_client.sim.state import Vector
 
 Act = Callable[[Observed], Vector]  # observation -> action [7]
 Watch = Callable[[Observed, Mapping[str, Any]], None]  # called after each step with what came of it
+
+
+@runtime_checkable
+class Actor(Protocol):
+    """An Act that remembers: it is told when an episode begins, and left alone for a while after each action."""
+
+    def __call__(self, observed: Observed) -> Vector:
+        """Return the action [7] for what is seen now."""
+        ...
+
+    def reset(self) -> object:
+        """Begin an episode; the first picture comes next."""
+        ...
+
+    def rest(self) -> object:
+        """The arm is moving: do what has no place in the answer's time."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,14 +56,22 @@ def play(
     watch: Watch | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Episode:
-    """Reset with `seed` and act until the episode ends. Errors of `act` and `env` pass through."""
+    """Reset with `seed` and act until the episode ends. An Actor is reset first and rests after each action.
+
+    Only acting is timed. Errors of `act` and `env` pass through.
+    """
     began = clock()
     observed, info = env.reset(seed=seed, options=options)
+    actor = act if isinstance(act, Actor) else None
+    if actor is not None:
+        actor.reset()
     act_ms, over = [], False
     while not over:
         asked = clock()
         action = act(observed)
         act_ms.append((clock() - asked) * 1e3)
+        if actor is not None:
+            actor.rest()
         observed, _, terminated, truncated, info = env.step(action)
         over = terminated or truncated
         if watch is not None:

@@ -1,4 +1,4 @@
-"""Two ways to ask a policy: in this process, or a daemon at a URL. Both are an `Act` for the simulator.
+"""Two ways to ask a policy: in this process, or a daemon at a URL. Both are an Actor that keeps a trace.
 
 Knows configuration and client; no episodes.
 """
@@ -7,38 +7,128 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stillframe.bench.macs import decoder_macs
+from stillframe.bench.trace import Frame, Trace
 from stillframe.config import DaemonConfig
+from stillframe.domain import PolicyInfo, ReuseMode, Step
 from stillframe.errors import ConfigError, StillframeError
 from stillframe.local import LocalPolicy
+from stillframe.models.base import PolicyModel
+from stillframe.reuse.settings import ReuseSettings
 from stillframe.serve import open_model
-from stillframe_client import PolicyClient, PolicyError
+from stillframe_client import ActionReply, PolicyClient, PolicyError
 from stillframe_client.sim.gl import NoOpenGLError
-from stillframe_client.sim.rollout import Act
 
 TIMEOUT_S = 60.0
+Action = NDArray[np.float64]  # [7]
+
+
+class LocalActor:
+    """A model in this process. It rests as a daemon does between two frames.
+
+    Where resting measures no drift (modes without a refresh, slack switched off) a dense twin answers the same picture,
+    every `measure_every`-th delta frame (0: never): that neither costs the answer time nor changes what comes after.
+    """
+
+    def __init__(self, model: PolicyModel, reuse: ReuseSettings, measure_every: int = 1):
+        self.trace = Trace()
+        self.cameras = model.info.cameras
+        self.policy = LocalPolicy(model, reuse)
+        self._model, self._refreshes = model, reuse.slack and reuse.mode == "adaptive"
+        self._measure_every, self._deltas = measure_every, 0
+
+    def __call__(self, observed: Mapping[str, Any]) -> Action:
+        """The action due now."""
+        self._observed, self._action = observed, self.policy(observed)
+        if self.policy.last is not None:
+            self.trace.frames.append(self._frame(self.policy.last))
+        return self._action
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        self.policy.reset()
+
+    def rest(self) -> None:
+        """Refresh where the mode does, and measure the drift of the answer just given."""
+        if self._refreshes:
+            self._refresh()
+        elif self.trace.frames[-1].keyframe_reason is None:
+            self._deltas += 1
+            if self._measure_every and self._deltas % self._measure_every == 0:
+                self.trace.drifts.append(drift(self._action, self._dense(self._observed), self.policy.info))
+
+    def _refresh(self) -> None:
+        report = self.policy.rest()
+        if report is not None:
+            self.trace.rests_ms.append(report.duration_ms)
+        if report is not None and report.drift is not None:
+            self.trace.drifts.append(report.drift)
+
+    @cached_property
+    def _dense(self) -> LocalPolicy:
+        """The twin: it keeps nothing between frames."""
+        return LocalPolicy(self._model)
+
+    def _frame(self, step: Step) -> Frame:
+        cache, plan, config = step.report.cache, self.policy.plan, self._model.decoder.config
+        reused = plan.counts if plan is not None else [0] * config.num_hidden_layers
+        macs = decoder_macs(config, cache.total_tokens, reused, step.chunk.tokens.size)
+        return Frame(
+            mode=cache.mode,
+            keyframe_reason=cache.keyframe_reason,
+            reuse_ratio=cache.reuse_ratio,
+            reused_tokens=cache.reused_tokens,
+            total_tokens=cache.total_tokens,
+            stages_ms=step.report.stages_ms,
+            gmacs=macs / 1e9,
+        )
+
+
+class ServerActor:
+    """A daemon, asked in `mode`, or in the mode that it is configured with. It rests by itself, and keeps its drift."""
+
+    def __init__(self, client: PolicyClient, mode: ReuseMode | None = None):
+        self.trace = Trace(drift_known=False)
+        self._client, self._mode = client, mode
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """What the daemon's policy looks through. Raises PolicyError."""
+        return self._client.info().cameras
+
+    def __call__(self, observed: Mapping[str, Any]) -> Action:
+        """The action due now; pictures travel raw, so that it is the same to the bit."""
+        images = observed["images"]
+        pictures = images if len(images) > 1 else next(iter(images.values()))
+        reply = self._client.act_with_report(pictures, observed["instruction"], reuse=self._mode)
+        self.trace.frames.append(_told(reply))
+        return reply.action
+
+    def reset(self) -> None:
+        """Begin an episode of the client's session."""
+        self._client.reset()
+
+    def rest(self) -> None:
+        """Nothing to do: the daemon knows that nobody waits."""
 
 
 @contextmanager
-def ask_checkpoint(config: DaemonConfig) -> Iterator[Act]:
-    """The checkpoint, loaded here."""
-    yield LocalPolicy(open_model(config))
+def ask_checkpoint(config: DaemonConfig) -> Iterator[LocalActor]:
+    """The checkpoint, loaded here, with the configuration's reuse."""
+    yield LocalActor(open_model(config), config.reuse)
 
 
 @contextmanager
-def ask_server(url: str) -> Iterator[Act]:
-    """A running daemon; pictures travel raw, so the actions are the same to the bit. Raises ConfigError for no URL."""
+def ask_server(url: str, mode: ReuseMode | None = None) -> Iterator[ServerActor]:
+    """A running daemon. Raises ConfigError for no URL."""
     with _client(url) as client:
-
-        def act(observed: Mapping[str, Any]) -> NDArray[np.float64]:
-            (picture,) = observed["images"].values()
-            return client.act(picture, observed["instruction"])
-
-        yield act
+        yield ServerActor(client, mode)
 
 
 @contextmanager
@@ -48,6 +138,23 @@ def mendable() -> Iterator[None]:
         yield
     except (PolicyError, NoOpenGLError) as error:
         raise StillframeError(str(error)) from error
+
+
+def drift(action: Action, dense: Action, info: PolicyInfo) -> float:
+    """|action - dense| of the worst dimension, normalised: q01 to q99 are 2 wide, unscaled dimensions as they are."""
+    scale = info.norm_stats[info.default_unnorm_key or next(iter(info.norm_stats))]
+    width = np.subtract(scale["q99"], scale["q01"])
+    units = np.where(scale["mask"], width / 2, 1.0)
+    return float(np.max(np.abs(action - dense) / units))
+
+
+def _told(reply: ActionReply) -> Frame:
+    """A frame as a reply tells of it; a daemon that keeps no sessions tells nothing."""
+    stages_ms = {name: ms for name, ms in reply.timing_ms.items() if name != "total"}
+    cache = reply.cache
+    if cache is None:
+        return Frame("unknown", "unknown", 0.0, 0, 0, stages_ms)
+    return Frame(cache.mode, cache.reason, cache.reuse_ratio, cache.reused_tokens, cache.total_tokens, stages_ms)
 
 
 def _client(url: str) -> PolicyClient:

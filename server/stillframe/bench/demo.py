@@ -98,6 +98,7 @@ def _play_one(
         live = f"{act_ms[-1]:.0f} ms, {rate_hz(act_ms[-1]):.0f} Hz"
         say(f"{number + 1:>2}/{len(PLAN)}  {caption}, step {info['steps']}, {live}")
 
+    client.reset()
     record.episodes.append(play(env, act, seed=FIRST_SEED + number, options=options, watch=watch))
     if film:
         record.films.append(film)

@@ -5,16 +5,19 @@ Knows the simulator and a way to act; not whether the policy is in this process 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from stillframe.bench.trace import Trace, figures
 from stillframe.errors import ConfigError
 from stillframe_client.sim import JacoEnv, SensorNoise
-from stillframe_client.sim.rollout import Act, Episode, play
+from stillframe_client.sim.rollout import Episode, play
+from stillframe_client.sim.scene import CAMERAS
 
 CONFIDENCE = 0.95
 
@@ -29,32 +32,79 @@ class Evaluation:
     hz: int = 10
     noise_sigma: float = 0.0  # grey levels
     jpeg_quality: int | None = None
+    cameras: tuple[str, ...] = ()  # none: those that the policy looks through, or the front one
+    distractor: bool = False
 
 
-def evaluate(plan: Evaluation, act: Act, watch: Callable[[Episode], None]) -> list[Episode]:
-    """Play every episode in order; `watch` sees each as it ends. Raises ConfigError for a plan that has no scene."""
-    env = _scene(plan)
+class Asked(Protocol):
+    """A policy that keeps a trace of what it answered; ask.py has two."""
+
+    @property
+    def trace(self) -> Trace:
+        """One frame for each answer."""
+        ...
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """What the policy calls the pictures that it wants."""
+        ...
+
+    def __call__(self, observed: Mapping[str, Any]) -> NDArray[np.float64]:
+        """The action due now."""
+        ...
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        ...
+
+    def rest(self) -> None:
+        """Nobody waits for a while."""
+        ...
+
+
+def evaluate(plan: Evaluation, asked: Asked, watch: Callable[[Episode], None]) -> list[Episode]:
+    """Play every episode in order; `watch` sees each as it ends, and the trace has every frame of all.
+
+    Raises ConfigError for a plan that has no scene.
+    """
+    _scene(plan, ()).close()  # before anybody is asked anything
+    env = _scene(plan, plan.cameras or seen_by(asked.cameras))
     played = []
     try:
-        act(env.reset(seed=plan.seed)[0])  # so that no episode pays for the policy's first frame
+        _warm_up(env, asked, plan.seed)
         for index in range(plan.episodes):
-            played.append(play(env, act, seed=plan.seed + index))
+            played.append(play(env, asked, seed=plan.seed + index))
             watch(played[-1])
     finally:
         env.close()
     return played
 
 
-def _scene(plan: Evaluation) -> JacoEnv:
+def seen_by(cameras: tuple[str, ...]) -> tuple[str, ...]:
+    """The simulator's cameras for a policy's: its own where they are there, else the front one under any name."""
+    return cameras if set(cameras) <= set(CAMERAS) else ("front",)
+
+
+def _warm_up(env: JacoEnv, asked: Asked, seed: int) -> None:
+    """So that no episode pays for the policy's first keyframe or its first delta frame."""
+    observed, _ = env.reset(seed=seed)
+    asked.reset()
+    for _ in range(2):
+        asked(observed)
+        asked.rest()
+    asked.trace.clear()
+
+
+def _scene(plan: Evaluation, cameras: tuple[str, ...]) -> JacoEnv:
     """What the plan is played in."""
     try:
         noise = SensorNoise(sigma=plan.noise_sigma, jpeg_quality=plan.jpeg_quality)
-        return JacoEnv(plan.task, hz=plan.hz, noise=noise)
+        return JacoEnv(plan.task, hz=plan.hz, cameras=cameras, noise=noise, distractor=plan.distractor)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
 
-def summarise(plan: Evaluation, played: list[Episode], policy: str) -> dict[str, Any]:
+def summarise(plan: Evaluation, played: list[Episode], policy: str, trace: Trace) -> dict[str, Any]:
     """The document that `stillframe eval` prints and writes. Rates are shares of all episodes."""
     wins = sum(episode.success for episode in played)
     return {
@@ -66,6 +116,7 @@ def summarise(plan: Evaluation, played: list[Episode], policy: str) -> dict[str,
         "timed_out": sum(not (episode.success or episode.wrong_object) for episode in played) / len(played),
         "steps_mean": float(np.mean([episode.steps for episode in played])),
         "latency_ms": latency_ms(played),
+        **figures(trace, [ms for episode in played for ms in episode.act_ms]),
         "failed_seeds": [episode.seed for episode in played if not episode.success],
     }
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stillframe.domain import ActionChunk, Image, Observation, PolicyInfo
@@ -33,6 +35,7 @@ class Decoded:
     """An action and how many decoder passes it took after the prefill."""
 
     chunk: ActionChunk
+    normalised: NDArray[np.float64]  # [horizon, action_dim] in [-1, 1]: the same actions before they are scaled
     passes: int
 
 
@@ -59,6 +62,11 @@ class PolicyModel(Protocol):
         """Where the weights are."""
         ...
 
+    @property
+    def fixed_rows(self) -> int:
+        """Positions that a prompt and its action take beside the text: what a FrameKV has to hold for every frame."""
+        ...
+
     def prepare(self, observation: Observation) -> Prepared:
         """Resize, normalise, tokenise. Raises Unprocessable for what this checkpoint cannot serve."""
         ...
@@ -68,5 +76,5 @@ class PolicyModel(Protocol):
         ...
 
     def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV) -> Decoded:
-        """From the prefill's hidden rows [prompt_rows, width] to an action; may decode further with `kv`."""
+        """From the prefill's hidden rows [rows, width], reused ones left out, to an action; may decode on with `kv`."""
         ...

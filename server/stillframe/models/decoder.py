@@ -5,9 +5,10 @@ Knows positions and a place to put keys and values; no prompt, no action, no fam
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from types import MappingProxyType
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from stillframe.models.attention import attend
 
-Tap = Callable[[int, Tensor], None]  # called with (layers done, hidden rows) after each layer
+Tap = Callable[[int, Tensor], None]  # called with (layers done, hidden rows) before the first layer and after each
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class DecoderConfig:
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.num_attention_heads
+
+
+NO_DROPS: Mapping[int, Tensor] = MappingProxyType({})
 
 
 class KeyValues(Protocol):
@@ -84,6 +88,10 @@ class Rotary:
         angles = torch.cat((angles, angles), dim=-1)
         return cls(angles.cos().to(dtype), angles.sin().to(dtype))
 
+    def of(self, kept: Tensor) -> Rotary:
+        """The angles of some of the rows."""
+        return Rotary(self.cos[kept], self.sin[kept])
+
     def turn(self, heads: Tensor) -> Tensor:
         """Rotate [..., heads, rows, head_dim] by half-rotation, Llama's pairing."""
         first, second = heads.chunk(2, dim=-1)
@@ -113,6 +121,10 @@ class Attention(nn.Module):
         mixed = mixed.transpose(-3, -2).flatten(-2)
         out: Tensor = self.o_proj(mixed)
         return out
+
+    def queries(self, rows: Tensor, rotary: Rotary) -> Tensor:
+        """What some rows ask for: [..., rows, width] -> [..., heads, rows, head_dim]."""
+        return rotary.turn(self._heads(self.q_proj(rows)))
 
     def _heads(self, rows: Tensor) -> Tensor:
         """[..., rows, width] -> [..., heads, rows, head_dim]."""
@@ -144,6 +156,10 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
+    def queries(self, rows: Tensor, rotary: Rotary) -> Tensor:
+        """What rows [..., rows, width] that enter this layer ask for: [..., heads, rows, head_dim]."""
+        return self.self_attn.queries(self.input_layernorm(rows), rotary)
+
     def forward(
         self, rows: Tensor, layer: int, positions: Tensor, rotary: Rotary, kv: KeyValues, mask: Tensor | None
     ) -> Tensor:
@@ -164,16 +180,37 @@ class LlamaModel(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self, rows: Tensor, positions: Tensor, kv: KeyValues, mask: Tensor | None, tap: Tap | None = None
+        self,
+        rows: Tensor,
+        positions: Tensor,
+        kv: KeyValues,
+        mask: Tensor | None,
+        tap: Tap | None = None,
+        kept: Mapping[int, Tensor] = NO_DROPS,
     ) -> Tensor:
-        """Run every layer over embedded rows [..., rows, width] at `positions` [rows] -> normed hidden rows."""
+        """Run every layer over embedded rows [..., rows, width] at `positions` [rows] -> normed hidden rows.
+
+        `kept`: layer -> indices of the rows that go on into it. The others leave the computation for good; their
+        keys and values in `kv` stay as they are, and stay visible.
+        """
         rotary = Rotary.at(positions, self.config, rows.dtype)
+        if tap is not None:
+            tap(0, rows)
         for index, layer in enumerate(self.layers):
+            if index in kept:
+                on = kept[index]
+                rows, positions, rotary = rows[..., on, :], positions[on], rotary.of(on)
+                mask = None if mask is None else mask[on]
             rows = layer(rows, index, positions, rotary, kv, mask)
             if tap is not None:
                 tap(index + 1, rows)
         out: Tensor = self.norm(rows)
         return out
+
+    def queries(self, layer: int, rows: Tensor, positions: Tensor) -> Tensor:
+        """What rows [rows, width], as they enter `layer`, ask for there: [heads, rows, head_dim]."""
+        block = cast("DecoderLayer", self.layers[layer])
+        return block.queries(rows, Rotary.at(positions, self.config, rows.dtype))
 
 
 class Decoder(nn.Module):

@@ -8,15 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stillframe.models.decoder import Decoder, causal_mask
+from stillframe.models.decoder import Decoder
+from stillframe.models.passes import run_rows
 from stillframe.reuse.kv import FrameKV
-
-
-def run_rows(decoder: Decoder, rows: Tensor, positions: Tensor, kv: FrameKV) -> Tensor:
-    """One pass over embedded rows [rows, width] at `positions` [rows], which rise -> hidden rows, normed."""
-    kv.reserve(int(positions[-1]) + 1)
-    hidden: Tensor = decoder.model(rows, positions, kv, causal_mask(positions, kv.length))
-    return hidden
 
 
 def decode_greedily(decoder: Decoder, last_hidden: Tensor, slots: range, kv: FrameKV) -> Tensor:

@@ -5,7 +5,7 @@ Knows the layout of openvla-7b's folder; no HTTP and no session. Source: openvla
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,7 +27,6 @@ from stillframe.reuse.kv import FrameKV
 
 __all__ = ["OpenVLA", "OpenVLAConfig", "OpenVLANetwork"]
 
-CAMERA = "image"  # the one camera's name when a client gives none
 ACTION_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 # The towers' last block, final norm and attention pool are stored but feed nothing.
 NEVER_READ = ("vision_backbone.fused_featurizer.attn_pool.",)
@@ -101,6 +100,11 @@ class OpenVLA:
         return self.decoder.lm_head.weight.device
 
     @property
+    def fixed_rows(self) -> int:
+        """BOS, every camera's patches and the action's tokens."""
+        return 1 + _patches(self.config) + self.statistics.action_dim
+
+    @property
     def info(self) -> PolicyInfo:
         """The contract that clients read at /v1/models."""
         return PolicyInfo(
@@ -109,7 +113,7 @@ class OpenVLA:
             parameters=sum(parameter.numel() for parameter in self.network.parameters()),
             dtype=str(self.dtype).removeprefix("torch."),
             device=str(self.device),
-            cameras=(CAMERA,),
+            cameras=self.config.cameras,
             image_size=self.pixels.size,
             action_names=ACTION_NAMES,
             gripper="0 = close, 1 = open",
@@ -122,24 +126,22 @@ class OpenVLA:
         )
 
     def prepare(self, observation: Observation) -> Prepared:
-        """Resize, normalise, tokenise one picture and its instruction."""
-        if len(observation.images) != 1:
-            got = ", ".join(observation.images) or "none"
-            raise Unprocessable("unknown-camera", f"this policy sees exactly one picture; got: {got}", pointer="/image")
+        """Resize, normalise, tokenise one picture a camera and the instruction."""
+        cameras = _seen(observation, self.config.cameras)
         unnorm_key = self.statistics.resolve(observation.unnorm_key)
-        views = {camera: self.pixels.views(image) for camera, image in observation.images.items()}
+        views = {camera: self.pixels.views(observation.images[camera]) for camera in cameras}
         pixels = torch.stack([self.pixels.normalised(view) for view in views.values()])
         ids = self.prompt.ids(observation.instruction)
         return Prepared(
             views=views,
             pixels=pixels.to(self.device, self.dtype),
             ids=torch.tensor(ids, device=self.device),
-            layout=self._layout(next(iter(views)), len(ids)),
+            layout=self._layout(cameras, len(ids)),
             unnorm_key=unnorm_key,
         )
 
     def embed(self, prepared: Prepared) -> Tensor:
-        """BOS, the patches, the rest of the text -> [prompt_rows, width]."""
+        """BOS, every camera's patches, the rest of the text -> [prompt_rows, width]."""
         text = self.decoder.embed(prepared.ids)
         patches = self.network.patches(prepared.pixels).flatten(0, 1)
         return torch.cat((text[:1], patches, text[1:]))
@@ -149,20 +151,43 @@ class OpenVLA:
         slots = prepared.layout.action
         tokens = decode_greedily(self.decoder, hidden[-1], slots, kv).cpu().numpy()
         scale = self.statistics.scales[prepared.unnorm_key]
-        actions = scale.unnormalise(self.config.bins.decode(tokens))
-        return Decoded(ActionChunk(actions[None], prepared.unnorm_key, tokens), passes=len(slots) - 1)
+        normalised = self.config.bins.decode(tokens)[None]
+        chunk = ActionChunk(scale.unnormalise(normalised), prepared.unnorm_key, tokens)
+        return Decoded(chunk, normalised, passes=len(slots) - 1)
 
-    def _layout(self, camera: str, ids: int) -> TokenLayout:
-        """[BOS] [patches] [text] [action]: BOS counts as text but sits first."""
-        patches = range(1, 1 + _patches(self.config))
-        text = range(patches.stop, patches.stop + ids - 1)
-        action = range(text.stop, text.stop + self.statistics.action_dim)
+    def _layout(self, cameras: Sequence[str], ids: int) -> TokenLayout:
+        """[BOS] [patches, camera after camera] [text] [action]: BOS counts as text but sits first."""
         grid = self.config.towers[0].grid
-        return TokenLayout({camera: patches}, (grid, grid), text, action)
+        starts = range(1, 1 + _patches(self.config), grid**2)
+        patches = {camera: range(start, start + grid**2) for camera, start in zip(cameras, starts, strict=True)}
+        text = range(1 + _patches(self.config), _patches(self.config) + ids)
+        action = range(text.stop, text.stop + self.statistics.action_dim)
+        return TokenLayout(patches, (grid, grid), text, action)
 
 
 def _patches(config: OpenVLAConfig) -> int:
-    return config.towers[0].grid ** 2
+    """Of all cameras together."""
+    return len(config.cameras) * config.towers[0].grid ** 2
+
+
+def _seen(observation: Observation, cameras: tuple[str, ...]) -> tuple[str, ...]:
+    """The cameras in the policy's order, each with a picture. One alone may go by any name."""
+    got = tuple(observation.images)
+    if len(cameras) == 1:
+        if len(got) != 1:
+            detail = f"this policy sees exactly one picture; got: {', '.join(got) or 'none'}"
+            raise Unprocessable("unknown-camera", detail, pointer="/image")
+        return got
+    known = ", ".join(cameras)
+    for name in got:
+        if name not in cameras:
+            detail = f"there is no camera {name!r}; this policy has {known}"
+            raise Unprocessable("unknown-camera", detail, pointer="/images")
+    for name in cameras:
+        if name not in got:
+            detail = f"there is no picture from camera {name!r}; this policy needs {known}"
+            raise Unprocessable("missing-camera", detail, pointer="/images")
+    return cameras
 
 
 def _norm_stats(folder: CheckpointFolder, config: OpenVLAConfig) -> Mapping[str, Any]:

@@ -26,6 +26,7 @@ SUPPORTED = {
 # Of text_config, where it says so at all: what a plain Llama is.
 SUPPORTED_TEXT = {"model_type": "llama", "hidden_act": "silu", "rope_scaling": None}
 FRACTIONS = ("rms_norm_eps", "rope_theta")  # of text_config; every other number there is a size
+CAMERA = "image"  # the one camera's name where config.json names none
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class OpenVLAConfig:
     decoder: DecoderConfig
     bins: ActionBins
     norm_stats: Mapping[str, Any]
+    cameras: tuple[str, ...] = (CAMERA,)  # in the order of their patches
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> OpenVLAConfig:
@@ -49,7 +51,7 @@ class OpenVLAConfig:
             raise CheckpointError(
                 f"config.json: norm_stats is a {type(norm_stats).__name__}; expected data sets by name"
             )
-        return cls(_towers(config), decoder, _bins(config, decoder), norm_stats)
+        return cls(_towers(config), decoder, _bins(config, decoder), norm_stats, _cameras(config))
 
 
 def _decoder_config(text: Mapping[str, Any]) -> DecoderConfig:
@@ -79,6 +81,16 @@ def _bins(config: Mapping[str, Any], decoder: DecoderConfig) -> ActionBins:
             "which is text_config.vocab_size less pad_to_multiple_of"
         )
     return bins
+
+
+def _cameras(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Our key `cameras`, which OpenVLA's own checkpoints lack: the views, in the order of their patches."""
+    names = config.get("cameras", [CAMERA])
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise CheckpointError(f"config.json: cameras is {names!r}; expected a list of one or more names")
+    if len(set(names)) < len(names):
+        raise CheckpointError(f"config.json: cameras is {names!r}; expected every name once")
+    return tuple(names)
 
 
 def _towers(config: Mapping[str, Any]) -> tuple[TowerConfig, TowerConfig]:

@@ -1,45 +1,140 @@
-"""FrameKV: where a decoder's keys and values live, written at positions.
+"""Where a decoder's keys and values live: one pool of equal slots, each written at absolute positions.
 
 Knows layers, positions and bytes; no family, no session.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from stillframe.errors import ConfigError, StillframeError
+
+MIB = 2**20
+
+
+class KVCorrupted(StillframeError):
+    """Keys and values that no pass can have written."""
+
+
+@dataclass(frozen=True)
+class KVShape:
+    """What one sequence's keys and values take."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    capacity: int  # tokens
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and values together."""
+        return 2 * self.layers * self.kv_heads * self.capacity * self.head_dim * self.dtype.itemsize
+
+    def allocate(self, *slots: int) -> Tensor:
+        """Zeros [*slots, 2, layers, kv_heads, capacity, head_dim]: keys, then values."""
+        sizes = (*slots, 2, self.layers, self.kv_heads, self.capacity, self.head_dim)
+        return torch.zeros(sizes, dtype=self.dtype, device=self.device)
+
 
 class FrameKV:
-    """Preallocated keys and values of one sequence, addressed by absolute position.
+    """Keys and values of one sequence, addressed by absolute position.
 
     Rows may be written in any order and again; a row keeps its value until it is written.
     """
 
-    def __init__(
-        self, *, layers: int, kv_heads: int, head_dim: int, capacity: int, dtype: torch.dtype, device: torch.device
-    ):
-        shape = (layers, kv_heads, capacity, head_dim)
-        self._keys = torch.zeros(shape, dtype=dtype, device=device)
-        self._values = torch.zeros(shape, dtype=dtype, device=device)
-        self.capacity = capacity  # tokens
-        self.length = 0  # tokens: one past the last position written
+    def __init__(self, storage: Tensor):
+        """Live in `storage` [2, layers, kv_heads, capacity, head_dim]."""
+        self._storage = storage
+        self._check: Callable[[], None] | None = None
+        self.capacity: int = storage.shape[-2]  # tokens
+        self.length = 0  # tokens: one past the last position that reads see
 
     @property
     def nbytes(self) -> int:
         """Bytes held, whether or not they are written."""
-        return 2 * self._keys.nbytes
+        return self._storage.nbytes
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lives."""
+        return self._storage.device
 
     def write(self, layer: int, positions: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Put rows at `positions` [rows]; keys and values are [kv_heads, rows, head_dim].
 
         Returns the layer's keys and values up to `length`: views, valid until the next write.
         """
-        self._keys[layer].index_copy_(1, positions, keys)
-        self._values[layer].index_copy_(1, positions, values)
-        return self._keys[layer, :, : self.length], self._values[layer, :, : self.length]
+        if self._check is not None:
+            self._check()
+        own_keys, own_values = self._storage[0, layer], self._storage[1, layer]
+        own_keys.index_copy_(1, positions, keys)
+        own_values.index_copy_(1, positions, values)
+        return own_keys[:, : self.length], own_values[:, : self.length]
+
+    def keys(self, layer: int, length: int) -> Tensor:
+        """The keys [kv_heads, length, head_dim] of one layer: a view."""
+        return self._storage[0, layer, :, :length]
 
     def reserve(self, length: int) -> None:
         """Make positions below `length` visible to the reads that follow."""
         if length > self.capacity:
             raise ValueError(f"a sequence of {length} tokens does not fit a cache of {self.capacity}")
         self.length = max(self.length, length)
+
+    def begin(self) -> None:
+        """Start a sequence over the rows that are there: nothing is visible until it is reserved, nothing is lost."""
+        self.length = 0
+
+    @contextmanager
+    def guarded(self, check: Callable[[], None]) -> Iterator[None]:
+        """Call `check` before every write: what it raises ends the pass between two layers."""
+        self._check = check
+        try:
+            yield
+        finally:
+            self._check = None
+
+    def check_integrity(self, rows: int) -> None:
+        """Raise KVCorrupted unless the first `rows` tokens were all written, with finite numbers, in every layer."""
+        held = self._storage[:, :, :, :rows]
+        if not bool(held.isfinite().all()):
+            raise KVCorrupted("keys or values are not finite: the model returned NaN or infinity, or memory is damaged")
+        if not bool(held[0].any(dim=-1).all()):
+            raise KVCorrupted(f"of {rows} tokens not every one has keys in every layer")
+
+
+class KVPool:
+    """Slots for as many sequences as a byte budget holds, in one piece of memory that is taken once."""
+
+    def __init__(self, shape: KVShape, budget_bytes: int):
+        slots = budget_bytes // shape.nbytes
+        if slots < 1:
+            needed, given = shape.nbytes / MIB, budget_bytes / MIB
+            raise ConfigError(
+                f"the KV budget is {given:.1f} MiB; one session of this checkpoint needs {needed:.1f} MiB"
+            )
+        self.shape = shape
+        self.budget_bytes = budget_bytes
+        self._free = [FrameKV(storage) for storage in shape.allocate(slots)]
+        self._slots = slots
+
+    @property
+    def in_use_bytes(self) -> int:
+        """Bytes of the slots that somebody holds."""
+        return (self._slots - len(self._free)) * self.shape.nbytes
+
+    def acquire(self) -> FrameKV | None:
+        """A slot, in whatever state its last holder left it; None when all are held."""
+        return self._free.pop() if self._free else None
+
+    def release(self, kv: FrameKV) -> None:
+        """Give a slot back."""
+        kv.begin()
+        self._free.append(kv)

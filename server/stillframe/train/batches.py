@@ -39,13 +39,14 @@ class BatchSource:
     def draw(self, count: int, rng: np.random.Generator) -> Batch:
         """`count` frames with replacement."""
         picks = [self._pick(rng) for _ in range(count)]
-        images = np.stack([store.images[index] for store, index in picks])
+        images = np.stack([store.images[index] for store, index in picks])  # [count, cameras, 224, 224, 3]
         labels = {
             name: torch.from_numpy(np.stack([getattr(store.labels, name)[index] for store, index in picks]))
             for name in ("actions", "points_m", "points_px", "finger_rad")
         }
         keypoints = Keypoints.of(labels["points_m"], labels["points_px"], labels["finger_rad"])
-        return Batch(self._normalised(images, rng), labels["actions"], keypoints)
+        pixels = self._normalised(images.reshape(-1, *images.shape[2:]), rng)
+        return Batch(pixels.view(*images.shape[:2], *pixels.shape[1:]), labels["actions"], keypoints)
 
     def _pick(self, rng: np.random.Generator) -> tuple[FrameStore, int]:
         """One frame: first demonstrations or rounds, then every frame of those alike."""
@@ -58,7 +59,7 @@ class BatchSource:
         return store, index
 
     def _normalised(self, images: NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
-        """uint8 [batch, H, W, 3] -> float32 [batch, 6, H, W]; noise is rounded to grey levels like a camera's."""
+        """uint8 [pictures, H, W, 3] -> float32 [pictures, 6, H, W]; noise is rounded to grey levels like a camera's."""
         grey = torch.from_numpy(images).permute(0, 3, 1, 2).float()
         sigma = torch.from_numpy(rng.uniform(0, self._noise_max, len(images)) * (rng.random(len(images)) < 0.5)).float()
         noisy = torch.nonzero(sigma).flatten()

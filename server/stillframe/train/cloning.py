@@ -21,7 +21,7 @@ from stillframe.models.prompt import PromptEncoder
 from stillframe.train.batches import BatchSource
 from stillframe.train.ema import SlowCopy
 from stillframe.train.frames import FrameStore
-from stillframe.train.fresh import PREPROCESSOR_JSON, fresh_network, save_checkpoint
+from stillframe.train.fresh import PREPROCESSOR_JSON, fresh_network, network_from, save_checkpoint
 from stillframe.train.instructions import INSTRUCTIONS
 from stillframe.train.objective import Objective, Trainee
 from stillframe.train.recipe import Recipe
@@ -51,14 +51,15 @@ class Progress:
 class Cloning:
     """One training run in one folder."""
 
-    def __init__(self, folder: Path, recipe: Recipe, device: torch.device):
+    def __init__(self, folder: Path, recipe: Recipe, device: torch.device, start: Path | None = None):
+        """Begin, or resume where `folder` stands. `start` is a checkpoint to begin from, None: from nothing."""
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)
         self.folder = folder
         self.recipe = recipe
         self.device = device
         self.step = 0
-        self.trainee = _trainee(folder, recipe, device)
+        self.trainee = _trainee(folder, recipe, device, start)
         self.slow = SlowCopy(self.trainee.network, recipe.ema_decay)
         self._optimiser = torch.optim.AdamW(
             self.trainee.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
@@ -170,13 +171,13 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate * warm * cool
 
 
-def _trainee(folder: Path, recipe: Recipe, device: torch.device) -> Trainee:
-    """A fresh network with the six instructions' shared sequence."""
-    network = fresh_network(recipe)
+def _trainee(folder: Path, recipe: Recipe, device: torch.device, start: Path | None) -> Trainee:
+    """A fresh network, or an earlier one's weights, with the six instructions' shared sequence."""
+    network = fresh_network(recipe) if start is None else network_from(start, recipe)
     tokenizer = folder / "tokenizer.json"
     build_tokenizer().save(str(tokenizer))
     encoder = PromptEncoder(tokenizer, MAX_PROMPT_TOKENS)
     prompts = [encoder.ids(goal.instruction) for goal in INSTRUCTIONS]
-    sequence = SharedPrefix.build(prompts, network.config.towers[0].grid ** 2)
+    sequence = SharedPrefix.build(prompts, len(recipe.cameras) * network.config.towers[0].grid ** 2)
     cube_of = torch.tensor([COLOURS.index(goal.colour) for goal in INSTRUCTIONS], device=device)
     return Trainee(network, recipe, sequence.to(device), cube_of).to(device)

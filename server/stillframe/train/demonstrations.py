@@ -6,7 +6,7 @@ Knows the environment and its expert; no network. Every frame is labelled for al
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -22,13 +22,12 @@ from stillframe_client.sim import COLOURS, JacoEnv, SensorNoise
 from stillframe_client.sim.experts import expert_action
 from stillframe_client.sim.state import FINGER_OPEN_RAD
 
-CAMERA = "front"
 PICTURES_VERSION = 2  # raised whenever the scene's look or the expert's law changes; 2: laser spot, levelling labels
 NEAR_M = 0.12  # closer to a cube than this, frames matter more
 JPEG_SHARE, JPEG_QUALITY = 0.3, (80, 96)
 CLOSED_FINGERS_RAD = 1.2
 
-Look = Callable[[], NDArray[np.uint8]]  # [224, 224, 3]
+Look = Callable[[], Mapping[str, NDArray[np.uint8]]]  # camera -> [224, 224, 3]
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Driver(Protocol):
         ...
 
     def act(self, env: JacoEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:
-        """The action [7] to carry out; `look` draws what the camera sees."""
+        """The action [7] to carry out; `look` draws what the cameras see."""
         ...
 
 
@@ -88,11 +87,12 @@ class ShakyExpert:
 
 @dataclass(frozen=True)
 class Collection:
-    """Which frames: how many, from which seed, begun and kept how."""
+    """Which frames: how many, from which seed, begun and kept how, seen by whom."""
 
     frames: int
     seed: tuple[int, ...]
     mixture: Mixture
+    cameras: tuple[str, ...] = ("front",)
 
     @property
     def origin(self) -> str:
@@ -122,9 +122,10 @@ def _one_episode(
     camera = _camera(rng)
     over = False
     while not over and len(writer) < wanted.frames:
-        look = cache(lambda: camera.spoil(env.render(CAMERA), rng))  # drawn once, if anybody looks
+        # Drawn once, if anybody looks.
+        look = cache(lambda: {name: camera.spoil(env.render(name), rng) for name in wanted.cameras})
         if rng.random() < _keep(env, wanted.mixture):
-            writer.append(look(), label(env, scale))
+            writer.append(np.stack(list(look().values())), label(env, scale, wanted.cameras[0]))
         _, _, terminated, truncated, _ = env.step(driver.act(env, look, rng))
         over = terminated or truncated
 
@@ -158,14 +159,14 @@ def _keep(env: JacoEnv, mixture: Mixture) -> float:
     return mixture.keep_near if nearest < NEAR_M else mixture.keep_far
 
 
-def label(env: JacoEnv, scale: ActionScale) -> Labels:
-    """What the expert would do now under each instruction, and where everything is."""
+def label(env: JacoEnv, scale: ActionScale, camera: str = "front") -> Labels:
+    """What the expert would do now under each instruction, and where everything is, also in that camera's pixels."""
     state = env.state()
     actions = np.stack([expert_action(state, each.task, each.colour) for each in INSTRUCTIONS])
     points = np.stack([*(state.cube_pos[colour] for colour in COLOURS), state.laser_pos, state.tool_pos])
     return Labels(
         actions=scale.normalise(actions)[None].astype(np.float32),
         points_m=points[None].astype(np.float32),
-        points_px=env.project(CAMERA, points)[None].astype(np.float32),
+        points_px=env.project(camera, points)[None].astype(np.float32),
         finger_rad=np.array([state.finger_angle], np.float32),
     )

@@ -1,4 +1,4 @@
-"""FrameStore: labelled pictures on disk, memory-mapped, written once and read in any order.
+"""FrameStore: labelled frames on disk, a picture a camera, memory-mapped, written once and read in any order.
 
 Knows arrays; no simulator and no network.
 """
@@ -38,7 +38,7 @@ class Labels:
 class FrameStore:
     """A folder's pictures and labels."""
 
-    images: NDArray[np.uint8]  # [frames, 224, 224, 3], memory-mapped
+    images: NDArray[np.uint8]  # [frames, cameras, 224, 224, 3], memory-mapped
     labels: Labels
 
     def __len__(self) -> int:
@@ -58,8 +58,8 @@ class FrameStore:
                     f"{folder} holds frames of another recipe or scene; delete it, or name another folder"
                 )
             labels = Labels(**{field.name: arrays[field.name] for field in fields(Labels)})
-        shape = (len(labels.actions), IMAGE_PX, IMAGE_PX, 3)
-        return cls(np.memmap(folder / "images.u8", np.uint8, mode="r", shape=shape), labels)
+        images = np.memmap(folder / "images.u8", np.uint8, mode="r")
+        return cls(images.reshape(len(labels.actions), -1, IMAGE_PX, IMAGE_PX, 3), labels)
 
 
 class FrameWriter:
@@ -75,9 +75,9 @@ class FrameWriter:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def append(self, image: NDArray[np.uint8], labels: Labels) -> None:
-        """Add one picture [224, 224, 3] and its labels, each with a leading axis of one."""
-        self._images.write(np.ascontiguousarray(image).tobytes())
+    def append(self, images: NDArray[np.uint8], labels: Labels) -> None:
+        """Add one frame's pictures [cameras, 224, 224, 3] and its labels, each with a leading axis of one."""
+        self._images.write(np.ascontiguousarray(images).tobytes())
         self._labels.append(labels)
 
     def close(self) -> None:

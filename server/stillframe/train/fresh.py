@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.openvla import OpenVLAConfig, OpenVLANetwork
 from stillframe.models.vision import TOWERS, unused_tensors
 from stillframe.train.recipe import Recipe
@@ -37,6 +38,7 @@ def action_statistics() -> dict[str, Any]:
 def config_json(recipe: Recipe) -> dict[str, Any]:
     """config.json in OpenVLA's layout; `timm_overrides` carries the towers' small sizes."""
     tower = {"embed_dim": recipe.tower_dim, "depth": recipe.tower_depth, "num_heads": recipe.tower_heads}
+    several = {"cameras": list(recipe.cameras)} if len(recipe.cameras) > 1 else {}  # one alone may go by any name
     return {
         "model_type": "openvla",
         "architectures": ["OpenVLAForActionPrediction"],
@@ -62,6 +64,7 @@ def config_json(recipe: Recipe) -> dict[str, Any]:
             "num_attention_heads": recipe.heads,
             "num_key_value_heads": recipe.heads,
         },
+        **several,
     }
 
 
@@ -86,6 +89,17 @@ def fresh_network(recipe: Recipe) -> OpenVLANetwork:
         tower.pos_embed = nn.Parameter(POSITION_AMPLITUDE * _sincos_2d(tower.config.grid, tower.config.embed_dim))
     nn.init.normal_(network.language_model.model.embed_tokens.weight, std=0.5)
     nn.init.normal_(network.language_model.lm_head.weight, std=0.02)
+    return network
+
+
+def network_from(start: Path, recipe: Recipe) -> OpenVLANetwork:
+    """An earlier checkpoint's weights in a network of the recipe's sizes, which may have more cameras.
+
+    Raises CheckpointError where the sizes differ.
+    """
+    network = fresh_network(recipe)
+    unread = _unread_tensors(network.config)
+    CheckpointFolder(start).load_into(network, dtype=torch.float32, device=torch.device("cpu"), unused=unread)
     return network
 
 

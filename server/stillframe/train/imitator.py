@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stillframe.local import LocalPolicy
 from stillframe.models.registry import load_policy
-from stillframe.train.demonstrations import CAMERA, Look
+from stillframe.train.demonstrations import Look
 from stillframe_client.sim import JacoEnv
 
 
@@ -37,4 +37,4 @@ class Apprentice:
         """The policy's action, or the expert's."""
         if rng.random() < self._expert_share:
             return env.expert()
-        return self._imitator({"images": {CAMERA: look()}, "instruction": env.goal.instruction})
+        return self._imitator({"images": look(), "instruction": env.goal.instruction})

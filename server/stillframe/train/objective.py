@@ -22,9 +22,9 @@ from stillframe.train.tokenizer import BOS_ID
 class Batch:
     """A few pictures and what is known of them."""
 
-    pixels: Tensor  # [batch, 6, H, W], normalised
+    pixels: Tensor  # [batch, cameras, 6, H, W], normalised
     actions: Tensor  # [batch, branches, 7] in [-1, 1]
-    keypoints: Keypoints
+    keypoints: Keypoints  # in the first camera's picture
 
     def to(self, device: torch.device) -> Batch:
         """The same, on another device."""
@@ -57,12 +57,14 @@ class Trainee(nn.Module):
     def forward(self, batch: Batch, generator: torch.Generator) -> Objective:
         """Run one batch; `generator` jitters the action tokens that are fed back in."""
         index = self._bin_index(batch.actions)
-        patches = self.network.patches(batch.pixels)
+        views = self.network.patches(batch.pixels.flatten(0, 1))  # [batch * cameras, patches of one, width]
+        patches = views.reshape(len(batch.pixels), -1, views.shape[-1])
+        first = patches[:, : views.shape[1]]
         deep, hidden = self._decode(patches, self._jittered(index, generator))
         logits = self._action_logits(hidden)
         action = self._action_loss(logits, index)
-        seen = deep[:, 1 : 1 + patches.shape[1]]
-        spots = self.keypoint_heads[0](patches, batch.keypoints) + self.keypoint_heads[1](seen, batch.keypoints)
+        seen = deep[:, 1 : 1 + first.shape[1]]
+        spots = self.keypoint_heads[0](first, batch.keypoints) + self.keypoint_heads[1](seen, batch.keypoints)
         text = deep[:, self._sequence.text_end]
         pointing, hits = self.pointer(text, seen, batch.keypoints, self._cube_of)
         off = (logits.argmax(-1) - index).abs()[..., :3].float().mean() * 2 / self._bins.bins

@@ -64,18 +64,28 @@ class Reporter(Protocol):
 
 def collect_demonstrations(data: Path, recipe: Recipe, workers: int) -> list[FrameStore]:
     """The shaky expert's frames, shard by shard."""
-    shards = _shards(data, "demos", recipe, recipe.demo_frames, stage=1, mixture=SHAKY_EXPERT)
+    name = "-".join(("demos", *recipe.cameras[1:]))
+    shards = _shards(data, name, recipe, recipe.demo_frames, stage=1, mixture=SHAKY_EXPERT)
     _in_processes(_demo_job, [shard for shard in shards if not FrameStore.exists(shard[0])], workers)
     return [FrameStore.open(folder, wanted.origin) for folder, wanted in shards]
 
 
 def train_policy(
-    run: Path, data: Path, recipe: Recipe, device: torch.device, workers: int, reporter: Reporter
+    run: Path,
+    data: Path,
+    recipe: Recipe,
+    device: torch.device,
+    workers: int,
+    reporter: Reporter,
+    start: Path | None = None,
 ) -> Trained:
-    """Run the whole recipe in folder `run`; the chosen checkpoint and every candidate's score."""
+    """Run the whole recipe in folder `run`, from a checkpoint `start` or from nothing.
+
+    Returns the chosen checkpoint and every candidate's score.
+    """
     reporter.stage(f"demonstrations: {recipe.demo_frames} frames, minutes")
     demos = collect_demonstrations(data, recipe, workers)
-    cloning = Cloning(run, recipe, device)
+    cloning = Cloning(run, recipe, device, start)
     rounds: list[FrameStore] = []
     for number, stop in enumerate(recipe.dagger_at):
         cloning.run(demos, rounds, stop, reporter.progress)
@@ -96,7 +106,7 @@ def publish(trained: Trained, recipe: Recipe, run: Path, out: Path) -> None:
     """Copy the chosen checkpoint to `out`, with the run's loss curve and its figures."""
     shutil.copytree(trained.best.folder, out, dirs_exist_ok=True)
     log = [json.loads(line) for line in (run / LOG_NAME).read_text(encoding="utf-8").splitlines()]
-    loss_chart(out / "loss.png", log, f"jaco-tiny: behaviour cloning, {len(recipe.dagger_at)} DAgger rounds")
+    loss_chart(out / "loss.png", log, f"{out.name}: behaviour cloning, {len(recipe.dagger_at)} DAgger rounds")
     selection = [{**asdict(score), "folder": Path(score.folder).name} for score in trained.scores]
     figures = {"recipe": asdict(recipe), "last": log[-1], "selection": selection}
     (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -104,7 +114,7 @@ def publish(trained: Trained, recipe: Recipe, run: Path, out: Path) -> None:
 
 def select(candidates: Sequence[Path], recipe: Recipe, workers: int) -> list[Score]:
     """Play every candidate on the same seeds."""
-    jobs = [(candidate, recipe.select_episodes, recipe.select_seed) for candidate in candidates]
+    jobs = [(candidate, recipe.cameras, recipe.select_episodes, recipe.select_seed) for candidate in candidates]
     return _in_processes(_score_job, jobs, workers)
 
 
@@ -127,7 +137,10 @@ def _shards(
     """Where a collection's parts go, and what is in each."""
     each = frames // recipe.shards
     return [
-        (folder / f"{name}-{index}-of-{recipe.shards}", Collection(each, (recipe.seed, stage, index), mixture))
+        (
+            folder / f"{name}-{index}-of-{recipe.shards}",
+            Collection(each, (recipe.seed, stage, index), mixture, recipe.cameras),
+        )
         for index in range(recipe.shards)
     ]
 
@@ -152,8 +165,8 @@ def _dagger_job(folder: Path, wanted: Collection, checkpoint: Path, expert_share
     collect(folder, wanted, Apprentice(load_imitator(checkpoint), expert_share), _scale())
 
 
-def _score_job(checkpoint: Path, episodes: int, first_seed: int) -> Score:
-    env, imitator = JacoEnv("pick"), load_imitator(checkpoint)
+def _score_job(checkpoint: Path, cameras: tuple[str, ...], episodes: int, first_seed: int) -> Score:
+    env, imitator = JacoEnv("pick", cameras=cameras), load_imitator(checkpoint)
     played = [play(env, imitator, seed=first_seed + index) for index in range(episodes)]
     env.close()
     return Score(

@@ -23,6 +23,8 @@ from stillframe.web.dialects import write_action
 from stillframe.web.frames import Frame, read_frame
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
+from stillframe.web.reports import report_headers, reuse_report
+from stillframe.web.sessions import header_ids
 from stillframe.web.unpacking import Unpacking
 
 CLIENT_GONE = 499  # nobody reads it
@@ -32,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Act:
-    """The /act route and what it needs."""
+    """The /act routes and what they need."""
 
     lifecycle: Lifecycle
     limits: Limits
@@ -41,7 +43,7 @@ class Act:
 
     async def answer(self, request: Request) -> Response:
         """Answer one frame with its action. Raises RequestError."""
-        with self.metrics.frame("/act") as end:
+        with self.metrics.frame(request.scope["route"].path) as end:
             watch = Stopwatch()
             policy = self.lifecycle.ready_policy()
             frame = await self._frame(request, policy.info, watch)
@@ -58,7 +60,7 @@ class Act:
         with self.unpacking.place():
             body = await read_body(request, self.limits)
             watch.lap("receive")
-            frame = await self.unpacking.run(read_frame, body, info, self.limits)
+            frame = await self.unpacking.run(read_frame, body, info, self.limits, header_ids(request))
             watch.lap("unpack")
             return frame
 
@@ -67,20 +69,22 @@ class Act:
         left_ms = frame.max_age_ms - watch.total_ms
         if left_ms <= 0:
             raise DeadlineExceeded("deadline-exceeded", f"Over {frame.max_age_ms:g} ms went by in arriving.")
-        future = policy.submit(frame.observation, left_ms)
+        future = policy.submit(frame.observation, left_ms, frame.session)
         self.metrics.queued(future)
         return await outcome(future, left_ms / 1000 + self.limits.answer_timeout_s)
 
     def _reply(self, policy: Policy, frame: Frame, step: Step, watch: Stopwatch, *, late: bool) -> Response:
         timing_ms = {**watch.laps_ms, **step.report.stages_ms, "total": watch.total_ms}
         rounded_ms = {name: round(duration_ms, 3) for name, duration_ms in timing_ms.items()}
-        body = write_action(step.chunk, frame.dialect, model=policy.info.name, timing_ms=rounded_ms)
+        report = reuse_report(step.report.cache, frame.session)
+        body = write_action(step.chunk, frame.dialect, model=policy.info.name, timing_ms=rounded_ms, report=report)
         for name, duration_ms in watch.laps_ms.items():
             self.metrics.stage(name, duration_ms)
         self.metrics.step(step.report)
         parts = [f"{name};dur={duration_ms}" for name, duration_ms in rounded_ms.items()]
         header = ", ".join([*parts, "late"] if late else parts)
-        return Response(body, headers={"Server-Timing": header}, media_type="application/json")
+        headers = {"Server-Timing": header, **report_headers(report)}
+        return Response(body, headers=headers, media_type="application/json")
 
 
 async def unless_gone(request: Request, answer: Coroutine[None, None, T]) -> T | None:

@@ -15,14 +15,18 @@ from fastapi import FastAPI
 from stillframe import __version__
 from stillframe.metrics import Metrics
 from stillframe.web.act import Act
-from stillframe.web.descriptions import act_description, act_responses, component_schemas
+from stillframe.web.descriptions import act_description, act_responses, reset_description, reset_responses
 from stillframe.web.envelope import Envelope
 from stillframe.web.images import prepare_pillow
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
 from stillframe.web.problems import install_problem_handlers
+from stillframe.web.reset import Reset
 from stillframe.web.routes import FrontDesk
+from stillframe.web.schemas import component_schemas
 from stillframe.web.unpacking import Unpacking
+
+PREFIXES = ("", "/v1")  # OpenVLA's clients post to /act
 
 
 class WebFloor(FastAPI):
@@ -55,18 +59,32 @@ def create_app(lifecycle: Lifecycle, *, limits: Limits, metrics: Metrics, log: L
     app.add_middleware(Envelope, log=log)
     install_problem_handlers(app)
     app.include_router(FrontDesk(lifecycle, metrics).routes())
-    _add_act(app, Act(lifecycle, limits, metrics, unpacking))
+    act, reset = Act(lifecycle, limits, metrics, unpacking), Reset(lifecycle, limits)
+    for prefix in PREFIXES:
+        _add_act(app, prefix, act)
+        _add_reset(app, prefix, reset)
     return app
 
 
-def _add_act(app: FastAPI, act: Act) -> None:
+def _add_act(app: FastAPI, prefix: str, act: Act) -> None:
     app.add_api_route(
-        "/act",
+        f"{prefix}/act",
         act.answer,
         methods=["POST"],
         tags=["policy"],
         responses=act_responses(),
         openapi_extra=act_description(),
+    )
+
+
+def _add_reset(app: FastAPI, prefix: str, reset: Reset) -> None:
+    app.add_api_route(
+        f"{prefix}/reset",
+        reset.answer,
+        methods=["POST"],
+        tags=["policy"],
+        responses=reset_responses(),
+        openapi_extra=reset_description(),
     )
 
 

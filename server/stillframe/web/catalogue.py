@@ -47,6 +47,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "bad-codec": Entry(BadRequest, "Base64, a json_numpy array or the content type is not what it claims to be."),
         "missing-field": Entry(BadRequest, "A field that every frame needs is not there."),
         "bad-field": Entry(BadRequest, "A field has the wrong type or lies outside its range."),
+        "session-conflict": Entry(BadRequest, "The body and the header name different sessions."),
         "body-timeout": Entry(BadRequest, "The body did not arrive in time, or the client went away."),
         "not-found": Entry(NoSuchRoute, "Nothing is served at that path."),
         "method-not-allowed": Entry(WrongMethod, "The path is served, but not by that method."),
@@ -62,6 +63,11 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "unknown-unnorm-key": Entry(
             Unprocessable, "The checkpoint has no such statistics, or has several and the frame names none."
         ),
+        "session-id-invalid": Entry(
+            Unprocessable, "A session's id is 1 to 128 printable ASCII characters, with no space at either end."
+        ),
+        "unknown-reuse-mode": Entry(Unprocessable, "'reuse' names no mode that there is."),
+        "reuse-without-session": Entry(Unprocessable, "'reuse' is given, but the frame names no session."),
         "instruction-empty": Entry(Unprocessable, "The instruction holds no words."),
         "instruction-too-long": Entry(Unprocessable, "The instruction is longer than the daemon accepts."),
         "non-finite-action": Entry(Internal, "The policy returned NaN or infinity; nothing was passed on."),

@@ -6,113 +6,96 @@ Knows no request; tests post the examples to the daemon, so they cannot go stale
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 
 from stillframe.web.catalogue import CATALOGUE, Entry
 from stillframe.web.problems import MEDIA_TYPE
-from stillframe_client.wire import encode_array
+from stillframe.web.schemas import Schema
+from stillframe_client.wire import CACHE_HEADER, PLACE_HEADER, SESSION_HEADER, encode_array
 
-Schema = dict[str, Any]
 Responses = dict[int | str, Schema]  # HTTP status -> description
 
 
-class FieldFault(BaseModel):
-    """One field at fault."""
-
-    pointer: str
-    detail: str
-
-
-class Problem(BaseModel):
-    """A failure, as RFC 9457 writes it; `code` is stable."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    code: str
-    request_id: str
-    errors: list[FieldFault]
-    retry_after_ms: int | None = None
-    state: str | None = None
+def _json(name: str) -> Schema:
+    """A string that holds the JSON of a schema."""
+    inner = {"$ref": f"#/components/schemas/{name}"}
+    return {"type": "string", "contentMediaType": "application/json", "contentSchema": inner}
 
 
-class Actions(BaseModel):
-    """The readable answer to a frame."""
-
-    actions: list[list[float]]
-    unnorm_key: str
-    model: str
-    timing_ms: dict[str, float]
-
-
-_ARRAY: Schema = {
-    "type": "object",
-    "description": "A json_numpy array: base64 of C-order bytes.",
-    "required": ["__numpy__", "dtype", "shape"],
-    "properties": {
-        "__numpy__": {"type": "string", "contentEncoding": "base64"},
-        "dtype": {"type": "string"},
-        "shape": {"type": "array", "items": {"type": "integer"}},
-    },
-}
-_PICTURE: Schema = {
-    "oneOf": [
-        {"$ref": "#/components/schemas/Array"},
-        {"type": "string", "description": "base64 of a JPEG or PNG file, bare or as a data: URI"},
-    ]
-}
-_FRAME: Schema = {
-    "type": "object",
-    "required": ["instruction"],
-    "oneOf": [{"required": ["image"]}, {"required": ["images"]}],
-    "properties": {
-        "image": {"$ref": "#/components/schemas/Picture"},
-        "images": {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Picture"}},
-        "instruction": {"type": "string"},
-        "unnorm_key": {"type": ["string", "null"], "description": "whose statistics scale the action"},
-        "max_age_ms": {"type": "number", "exclusiveMinimum": 0, "description": "older frames are not computed"},
-    },
-}
-_ENCODED: Schema = {
-    "type": "object",
-    "required": ["encoded"],
-    "additionalProperties": False,
-    "properties": {"encoded": {"type": "string", "contentMediaType": "application/json"}},
-}
 _HEADERS: Schema = {
     "X-Request-Id": {"schema": {"type": "string"}, "description": "quote it when you ask about this frame"},
     "Server-Timing": {
         "schema": {"type": "string"},
         "description": "milliseconds per stage, then total; the word 'late' if the frame's max_age_ms had passed",
     },
+    CACHE_HEADER: {"schema": _json("Cache"), "description": "what the frame reused, as JSON"},
+    PLACE_HEADER: {
+        "schema": _json("SessionPlace"),
+        "description": "which frame of its session it was, as JSON; only where the frame named one",
+    },
+}
+_SESSION_PARAMETER: Schema = {
+    "name": SESSION_HEADER,
+    "in": "header",
+    "schema": {"$ref": "#/components/schemas/SessionId"},
+    "description": "the same as session_id in the body, for those who cannot change that; one of the two is enough",
 }
 CODE_PARAMETER: Schema = {"name": "code", "in": "path", "required": True, "schema": {"type": "string"}}
 
 # An 8 x 8 grey PNG, the smallest picture the daemon takes.
 _PNG = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAEElEQVR42mNsYIAAJgaKGAAmCACQtTEKkQAAAABJRU5ErkJggg=="
 
+_CACHE: Schema = {
+    "mode": "adaptive",
+    "frame": "keyframe",
+    "reason": "first-frame",  # null for a delta frame; FastAPI drops nulls from examples
+    "reuse_ratio": 0.0,
+    "reused_tokens": 0,
+    "total_tokens": 281,
+    "kv_bytes": 1_105_920,
+    "age_max": 0,
+}
+
 
 def act_description() -> Schema:
     """Describe the body of /act, with one example for each dialect (for a policy with one camera)."""
     either = {"oneOf": [{"$ref": "#/components/schemas/Frame"}, {"$ref": "#/components/schemas/Encoded"}]}
     content = {"application/json": {"schema": either, "examples": _frame_examples()}}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": True, "content": content}, "parameters": [_SESSION_PARAMETER]}
+
+
+def reset_description() -> Schema:
+    """Describe the body of /reset, which may be empty where the header names the session."""
+    example = {"summary": "the arm's next episode", "value": {"session_id": "arm-1"}}
+    schema = {"$ref": "#/components/schemas/Reset"}
+    content = {"application/json": {"schema": schema, "examples": {"session": example}}}
+    return {"requestBody": {"required": False, "content": content}, "parameters": [_SESSION_PARAMETER]}
+
+
+def reset_responses() -> Responses:
+    """Describe the answers of /reset."""
+    content = {
+        "schema": {"$ref": "#/components/schemas/ResetDone"},
+        "examples": {"session": {"summary": "the second episode", "value": {"session_id": "arm-1", "epoch": 1}}},
+    }
+    done = {
+        "description": "The session's next frame is a keyframe.",
+        "headers": {"X-Request-Id": _HEADERS["X-Request-Id"]},
+        "content": {"application/json": content},
+    }
+    return {200: done, **problem_responses(400, 413, 422, 500, 503)}
 
 
 def act_responses() -> Responses:
     """Describe the answers of /act: an action in the dialect of the frame, or a problem."""
     bare = encode_array(np.zeros(7))
     readable = {"actions": [[0.0] * 7], "unnorm_key": "jaco", "model": "jaco-tiny", "timing_ms": {"total": 41.5}}
+    readable |= {"cache": _CACHE, "session": {"id": "arm-1", "epoch": 0, "seq": 0}}
     examples = {
         "openvla": {"summary": "to raw pictures: the float64 array alone", "value": bare},
         "double-encoded": {"summary": "the same as JSON in a string", "value": json.dumps(bare)},
-        "readable": {"summary": "to JPEG or PNG: the whole chunk", "value": readable},
+        "readable": {"summary": "to JPEG or PNG: the whole chunk, and what was reused", "value": readable},
     }
     schema = {
         "oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Array", "Actions")] + [{"type": "string"}]
@@ -130,14 +113,6 @@ def problem_responses(*statuses: int) -> Responses:
     return {status: _problem_response(status) for status in statuses}
 
 
-def component_schemas() -> Schema:
-    """Return the schemas that the descriptions refer to by name."""
-    _, generated = models_json_schema(
-        [(Problem, "serialization"), (Actions, "serialization")], ref_template="#/components/schemas/{model}"
-    )
-    return {**generated["$defs"], "Array": _ARRAY, "Picture": _PICTURE, "Frame": _FRAME, "Encoded": _ENCODED}
-
-
 def _frame_examples() -> Schema:
     words = {"instruction": "pick up the red cube"}
     raw = {"image": encode_array(np.zeros((8, 8, 3), np.uint8)), **words, "unnorm_key": None}
@@ -147,6 +122,10 @@ def _frame_examples() -> Schema:
         "png": {
             "summary": "base64 PNG, at most half a second old",
             "value": {"image": _PNG, **words, "max_age_ms": 500},
+        },
+        "session": {
+            "summary": "a session's frame: it may reuse what the last one computed",
+            "value": {"image": _PNG, **words, "session_id": "arm-1", "reuse": "adaptive"},
         },
     }
 

@@ -25,15 +25,18 @@ class Dialect:
     double_encoded: bool  # JSON text inside a JSON string, both ways
 
 
-def write_action(chunk: ActionChunk, dialect: Dialect, *, model: str, timing_ms: Mapping[str, float]) -> bytes:
+def write_action(
+    chunk: ActionChunk, dialect: Dialect, *, model: str, timing_ms: Mapping[str, float], report: Mapping[str, Any]
+) -> bytes:
     """Write the reply's body.
 
     Bare: the action due now as a float64 (action_dim,) array; clients of this dialect know no chunks. Readable: the
-    whole chunk. Raises Internal (non-finite-action) rather than let NaN or infinity reach a robot.
+    whole chunk, and the members of `report`. Raises Internal (non-finite-action) rather than let NaN or infinity reach
+    a robot.
     """
     if not np.isfinite(chunk.actions).all():
         raise Internal("non-finite-action", "The policy returned NaN or infinity; stop the robot and look at the log.")
-    document = _bare(chunk) if dialect.bare else _readable(chunk, model, timing_ms)
+    document = _bare(chunk) if dialect.bare else {**_readable(chunk, model, timing_ms), **report}
     return _compact(json.dumps(document) if dialect.double_encoded else document)
 
 

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from stillframe.domain import Observation, PolicyInfo
+from stillframe.domain import Observation, PolicyInfo, SessionRef
 from stillframe.errors import BadRequest, TooLarge, Unprocessable, closest, unknown_unnorm_key
 from stillframe.web.dialects import Dialect
 from stillframe.web.images import read_picture
 from stillframe.web.limits import Limits
 from stillframe.web.problems import pointer
+from stillframe.web.sessions import read_session
 
 Fields = Mapping[str, Any]  # in the order of the request: it may carry meaning
 
@@ -28,11 +29,16 @@ class Frame:
     observation: Observation
     max_age_ms: float
     dialect: Dialect
+    session: SessionRef | None  # None: stateless
 
 
-def read_frame(body: bytes, info: PolicyInfo, limits: Limits) -> Frame:
-    """Read a frame for the policy that `info` describes. Raises RequestError; never anything else."""
+def read_frame(body: bytes, info: PolicyInfo, limits: Limits, headers: Sequence[str] = ()) -> Frame:
+    """Read a frame for the policy that `info` describes; `headers` are the session ids beside the body.
+
+    Raises RequestError; never anything else.
+    """
     fields, double_encoded = _unwrap(parse_object(body, limits.max_json_parts), limits)
+    session = read_session(fields, headers)
     pictures = _pictures(fields, info, limits)
     observation = Observation(
         images={name: read_picture(value, limits, place) for name, (value, place) in pictures.items()},
@@ -40,7 +46,8 @@ def read_frame(body: bytes, info: PolicyInfo, limits: Limits) -> Frame:
         unnorm_key=_unnorm_key(fields, info),
     )
     arrays = all(isinstance(value, dict) for value, _ in pictures.values())
-    return Frame(observation, _max_age_ms(fields, limits), Dialect(bare=arrays, double_encoded=double_encoded))
+    dialect = Dialect(bare=arrays, double_encoded=double_encoded)
+    return Frame(observation, _max_age_ms(fields, limits), dialect, session)
 
 
 def parse_object(text: bytes | str, max_parts: int) -> Fields:

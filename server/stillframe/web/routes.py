@@ -70,7 +70,8 @@ class FrontDesk:
         """Return the metrics in Prometheus' text format."""
         policy = self.lifecycle.policy
         ready = self.lifecycle.state is State.READY
-        text = self.metrics.exposition(version=__version__, ready=ready, info=policy.info if policy else None)
+        info, usage = (policy.info, policy.usage) if policy else (None, None)
+        text = self.metrics.exposition(version=__version__, ready=ready, info=info, usage=usage)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     async def models(self) -> ModelList:

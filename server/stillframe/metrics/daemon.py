@@ -5,6 +5,7 @@ Knows no HTTP and no model. Labels are bounded: never a session, a robot or a cl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -15,15 +16,10 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
-from stillframe.domain import PolicyInfo, StepReport
+from stillframe.domain import KVUsage, PolicyInfo, SlackReport, StepReport
 from stillframe.errors import RequestError
-
-# Edges lie on control periods (100 Hz ... 1 Hz), so "in time at 10 Hz" is a bucket and not an estimate.
-LATENCY_BUCKETS_S = tuple(
-    ms / 1000
-    for ms in (1, 2, 4, 6, 8, 10, 15, 20, 25, 33, 40, 50, 67, 80, 100, 150, 200, 300, 500, 1000, 2500, 5000, 10_000)
-)
-PASSES_BUCKETS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 14, 28, 56)
+from stillframe.metrics.buckets import LATENCY_BUCKETS_S, PASSES_BUCKETS
+from stillframe.metrics.reuse import ReuseMetrics
 
 
 class Outcome(StrEnum):
@@ -46,10 +42,11 @@ class FrameEnd:
 
 
 class Metrics:
-    """The daemon's metrics in one registry, which belongs to the caller."""
+    """The daemon's metrics in one registry, which belongs to the caller; `drift_budget` is shown beside the drift."""
 
-    def __init__(self, registry: CollectorRegistry):
+    def __init__(self, registry: CollectorRegistry, *, drift_budget: float = math.inf):
         self._registry = registry
+        self._reuse = ReuseMetrics(registry, drift_budget)
         self._frame_s = Histogram(
             "stillframe_frame_duration_seconds",
             "From a frame's arrival to its answer, by route and outcome.",
@@ -120,10 +117,19 @@ class Metrics:
         for name, duration_ms in report.stages_ms.items():
             self.stage(name, duration_ms)
         self._passes.observe(report.passes)
+        self._reuse.frame(report.cache)
 
-    def exposition(self, *, version: str, ready: bool, info: PolicyInfo | None) -> bytes:
-        """Write everything in Prometheus' text format; `info` is None while nothing is loaded."""
+    def slack(self, report: SlackReport) -> None:
+        """Record what the engine did with a pause. Safe on any thread."""
+        self._reuse.slack(report)
+
+    def exposition(
+        self, *, version: str, ready: bool, info: PolicyInfo | None = None, usage: KVUsage | None = None
+    ) -> bytes:
+        """Write everything in Prometheus' text format; `info` and `usage` are None while nothing is loaded."""
         self._ready.set(ready)
+        if usage is not None:
+            self._reuse.usage(usage)
         if info is not None:
             model = {"model": info.name, "family": info.family, "dtype": info.dtype, "device": info.device}
             self._build.info({"version": version, **model})

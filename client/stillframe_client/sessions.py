@@ -1,0 +1,92 @@
+"""What an answer says about its session: what was reused of the last frame, and which frame of the episode it was.
+
+Knows no connection and no pictures. A daemon that says nothing of it, or says it in another form, is taken at that.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Mapping, Optional
+
+from stillframe_client.wire import CACHE_HEADER, PLACE_HEADER, SESSION_ID_RULE, is_session_id
+
+if TYPE_CHECKING:
+    import httpx
+
+
+@dataclass(frozen=True)
+class CacheReport:
+    """What one frame reused of those before it. Tokens are the prompt's, pictures included."""
+
+    mode: str  # off, exact, adaptive, paper or static-only
+    frame: str  # "keyframe": computed whole; "delta": it reused something
+    reason: Optional[str]  # why it was a keyframe; None for a delta frame
+    reuse_ratio: float  # share of the decoder's work on the prompt that was reused, 0 to 1
+    reused_tokens: int  # in the decoder's last layer, where most are
+    total_tokens: int
+    kv_bytes: int  # that the daemon holds for this session
+    age_max: int  # frames since the oldest reused token was computed
+
+
+@dataclass(frozen=True)
+class SessionPlace:
+    """Which frame it was."""
+
+    id: str
+    epoch: int  # counts the session's episodes, from 0
+    seq: int  # counts the frames of its epoch, from 0
+
+
+def open_session(session: Optional[str], *, stateless: bool) -> Optional[str]:
+    """Return the id of a client's session: the one it was given, a new one, or None. Raises ValueError."""
+    if stateless:
+        if session is not None:
+            raise ValueError(f"session is {session!r} and stateless is True; give one of the two.")
+        return None
+    if session is not None and not is_session_id(session):
+        raise ValueError(f"session is {session!r}; expected {SESSION_ID_RULE}.")
+    return session or uuid.uuid4().hex
+
+
+def read_cache(response: httpx.Response, document: Any) -> Optional[CacheReport]:
+    """Read what the frame reused; None where the answer does not say."""
+    said = _said(response, document, "cache", CACHE_HEADER)
+    try:
+        return CacheReport(
+            mode=str(said["mode"]),
+            frame=str(said["frame"]),
+            reason=None if said["reason"] is None else str(said["reason"]),
+            reuse_ratio=float(said["reuse_ratio"]),
+            reused_tokens=int(said["reused_tokens"]),
+            total_tokens=int(said["total_tokens"]),
+            kv_bytes=int(said["kv_bytes"]),
+            age_max=int(said["age_max"]),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def read_place(response: httpx.Response, document: Any) -> Optional[SessionPlace]:
+    """Read which frame of which session it was; None where the answer does not say."""
+    said = _said(response, document, "session", PLACE_HEADER)
+    try:
+        return SessionPlace(id=str(said["id"]), epoch=int(said["epoch"]), seq=int(said["seq"]))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _said(response: httpx.Response, document: Any, member: str, header: str) -> Mapping[str, Any]:
+    """What the answer says under `member`, or in `header`: an answer that is an array alone has no members."""
+    said = document.get(member) if isinstance(document, dict) else None
+    if said is None:
+        said = _object(response.headers.get(header, "{}"))
+    return said if isinstance(said, dict) else {}
+
+
+def _object(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,145 @@
+"""The ablation's plan: arms x conditions, and forced counts of reused tokens. Every cell is plain data.
+
+Knows settings; plays nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stillframe.reuse.settings import ReuseSettings
+
+TASKS = ("reach", "pick")
+COUNTS = (50, 100, 150, 200)  # tokens forced to be reused; none at all is the arm `off`
+COUNT_SHARE = 0.6  # of the other cells' episodes
+KEPT = 40  # tokens that a forced count with relevance leaves out
+NEVER = 10_000  # frames
+NO_GAP_S = 3600.0  # a busy machine's pauses are no gaps: the simulated robot waits for its answer
+
+OFF, ADAPTIVE, ADAPTIVE_BLIND = "off", "adaptive", "adaptive without slack"
+ARMS = (OFF, "static-only", "static + relevance", "paper", ADAPTIVE, ADAPTIVE_BLIND)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the policy sees, and which policy it is."""
+
+    name: str
+    checkpoint: Path
+    cameras: tuple[str, ...] = ("front",)
+    noise_sigma: float = 0.0
+    jpeg_quality: int | None = None
+    distractor: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of a table: one way to reuse under one condition, as many episodes of each task."""
+
+    arm: str
+    condition: Condition
+    reuse: ReuseSettings
+    episodes: int  # of each task
+    seed: int
+    hz: int = 10
+
+    @property
+    def name(self) -> str:
+        """What its file is called."""
+        words = f"{self.arm}--{self.condition.name}".replace(" + ", "-and-")
+        return words.replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a whole ablation plays."""
+
+    reuse: ReuseSettings  # the deployment's knobs
+    checkpoint: Path
+    wrist: Path  # a checkpoint of two cameras
+    episodes: int = 100  # of each cell, both tasks together
+    seed: int = 1000
+
+    def cells(self) -> Iterator[Cell]:
+        """All that can be played, the longest first. Conditions whose checkpoint is not there are left out."""
+        for condition in self.conditions():
+            for arm, reuse in arms(self.reuse).items():
+                yield Cell(arm, condition, reuse, self.episodes // len(TASKS), self.seed)
+        each = max(1, round(self.episodes * COUNT_SHARE) // len(TASKS))
+        for arm, reuse in forced_counts(self.reuse).items():
+            yield Cell(arm, self.clean, reuse, each, self.seed)
+
+    def conditions(self) -> list[Condition]:
+        """Two cameras cost most, so they come first."""
+        listed = [
+            Condition("front + wrist", self.wrist, cameras=("front", "wrist")),
+            self.clean,
+            Condition("noise", self.checkpoint, noise_sigma=2.0),
+            Condition("JPEG", self.checkpoint, jpeg_quality=90),
+            Condition("distractor", self.checkpoint, distractor=True),
+        ]
+        return [condition for condition in listed if condition.checkpoint.is_dir()]
+
+    @property
+    def clean(self) -> Condition:
+        """A perfect front camera."""
+        return Condition("clean", self.checkpoint)
+
+
+def arms(knobs: ReuseSettings) -> dict[str, ReuseSettings]:
+    """What is compared, by name: each adds one thing to the one before it, up to the published method; then ours."""
+    knobs = replace(knobs, gap_s=NO_GAP_S, slack=True)
+    settings = (
+        replace(knobs, mode="off"),
+        replace(knobs, mode="static-only"),
+        replace(knobs, mode="paper", paper=replace(knobs.paper, k=None)),
+        replace(knobs, mode="paper"),
+        replace(knobs, mode="adaptive"),
+        replace(knobs, mode="adaptive", slack=False),
+    )
+    return dict(zip(ARMS, settings, strict=True))
+
+
+def forced_counts(knobs: ReuseSettings) -> dict[str, ReuseSettings]:
+    """So many tokens reused in every layer, frame after frame, most alike first: nothing refreshes, nothing bounds."""
+    return {
+        f"{count} tokens{' + relevance' if kept else ''}": forced(knobs, count, kept)
+        for count in COUNTS
+        for kept in (0, KEPT)
+    }
+
+
+def forced(knobs: ReuseSettings, count: int, kept: int) -> ReuseSettings:
+    """`count` tokens of each camera are reused whatever they look like, but none of the `kept` most attended ones."""
+    adaptive = replace(
+        knobs.adaptive,
+        criterion="embedding",
+        distance=2.0,
+        top_k=count,
+        task_top_k=kept,
+        schedule=[],
+        age_limit=NEVER,
+        keyframe_every=NEVER,
+        scene_cut=0.0,
+    )
+    return replace(knobs, mode="adaptive", slack=False, gap_s=NO_GAP_S, adaptive=adaptive)
+
+
+def origin_of(cell: Cell, weights: Mapping[Path, str]) -> dict[str, Any]:
+    """All that a cell's result depends on, as JSON has it; `weights` has each checkpoint's digest."""
+    digest = weights[cell.condition.checkpoint]
+    origin: dict[str, Any] = json.loads(json.dumps({**asdict(cell), "weights": digest}, default=str))
+    return origin
+
+
+def digest_of(checkpoint: Path) -> str:
+    """SHA-256 of a checkpoint's tensors and configuration."""
+    digest = hashlib.sha256()
+    for file in sorted([*checkpoint.glob("*.safetensors"), checkpoint / "config.json"]):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

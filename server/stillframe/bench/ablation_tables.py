@@ -1,0 +1,163 @@
+"""The ablation's README.md: its tables in Markdown, and how to read them.
+
+Knows a finished results document; computes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Result = Mapping[str, Any]
+COLUMNS = (
+    *("success (95 % interval)", "reuse", "keyframes", "decoder GMAC/step", "LLM prefill p50, ms"),
+    *("end to end p50 / p99, ms", "drift p50 / p90 / p99"),
+)
+CONDITIONS = {
+    "clean": "Front camera, perfect",
+    "noise": "Front camera, sensor noise (sigma 2 of 255)",
+    "JPEG": "Front camera through JPEG 90",
+    "distractor": "Front camera, something moves in the background",
+    "front + wrist": "Front and wrist camera (jaco-tiny-wrist)",
+}
+HEAD = """\
+# What reuse does, part by part
+
+Made by `stillframe eval --ablation` in closed loop with the simulated Jaco2: {episodes_per_cell} episodes a line, half
+of them reach and half pick, the same seeds from {seed} on in every line. Torch {torch} on {cores} CPU cores
+({cpu_capability}), one thread a process. Every figure is in [results.json](results.json).
+"""
+READING = """\
+## How to read it
+
+- **reuse**: token-layers reused / token-layers, over all frames of all episodes, keyframes included.
+- **decoder GMAC/step**: multiply-adds of prefill, decoding and output head (10^9), mean over all frames; attention
+  counts active rows x all keys.
+- **drift**: |action - action of a dense pass on the same picture|, worst dimension, normalised units (the whole range
+  is 2, an action bin 0.0078), over delta frames: all where the slack's dense pass measures it, else every third.
+- **end to end**: from the pictures, as arrays, to the action, in process. Cells were played several at a time on shared
+  cores and one after the other, *not* interleaved: compare times within the speed table only.
+- **planning**: comparing and choosing tokens, relevance, and remembering what was computed.
+- **off**: every frame whole. **static-only**: VLA-Cache's patch similarity alone. **static + relevance**: less the
+  task-relevant tokens, in all layers at once. **paper**: with the entropy schedule, as published. **adaptive**: ours,
+  with the deployment's knobs; **without slack**: the same with no dense pass between frames, as in a daemon that
+  never pauses.
+- **N tokens**: so many tokens reused in every layer of every frame but the first, most alike first, with no limit, no
+  refresh and no bound; **+ relevance**: none of the 40 with most attention among them.
+- The interval of a difference is Newcombe's, which takes the arms as independent: wide for episodes that are paired.
+"""
+
+
+def page(document: Mapping[str, Any]) -> str:
+    """The whole README.md."""
+    parts = [
+        HEAD.format(**document["made_with"]),
+        "![success and drift against reuse](reuse.png)\n",
+        f"## What was to be reached\n\n{_targets(document['targets'])}",
+        f"## All conditions pooled\n\n{_pooled(document['pooled'])}",
+        *(f"## {CONDITIONS[name]}\n\n{_cells(rows)}" for name, rows in _ordered(document["conditions"])),
+        f"## Against the number of reused tokens (front camera, perfect)\n\n{_cells(document['counts'])}",
+        f"## Speed\n\nThe arms took turns on the same pictures, in one process.\n\n{_speed(document['speed'])}",
+        "![speed against reuse](speed.png)\n",
+        "## What is recomputed\n\nDelta frames of one pick episode, mode adaptive.\n\n![picture strip](strip.png)\n",
+        READING,
+    ]
+    return "\n".join(parts)
+
+
+def _ordered(conditions: Mapping[str, Mapping[str, Result]]) -> Sequence[tuple[str, Mapping[str, Result]]]:
+    return [(name, conditions[name]) for name in CONDITIONS if name in conditions]
+
+
+def _targets(targets: Sequence[Result]) -> str:
+    rows = [(one["what"], one["wanted"], one["measured"], "yes" if one["met"] else "**no**") for one in targets]
+    return table(("", "wanted", "measured", "reached"), rows)
+
+
+def _pooled(arms: Mapping[str, Result]) -> str:
+    rows = []
+    for name, arm in arms.items():
+        against = arm.get("against_off")
+        apart = (
+            ""
+            if against is None
+            else "{:+.1f} ({:+.1f} to {:+.1f})".format(
+                *(100 * value for value in (against["difference"], *against["ci95"]))
+            )
+        )
+        pairs = "" if against is None else f"{against['only_base_succeeds']} / {against['only_arm_succeeds']}"
+        rows.append((name, success(arm), apart, pairs, f"{arm['reuse_ratio']:.2f}", _drift(arm)))
+    head = (
+        "arm",
+        COLUMNS[0],
+        "points against off (95 %)",
+        "episodes that only off / only it won",
+        "reuse",
+        COLUMNS[-1],
+    )
+    return table(head, rows)
+
+
+def _cells(cells: Mapping[str, Result]) -> str:
+    return table(("", *COLUMNS), [(name, *_cell(cell)) for name, cell in cells.items()])
+
+
+def _cell(cell: Result) -> tuple[str, ...]:
+    return (
+        success(cell),
+        f"{cell['reuse_ratio']:.2f}",
+        f"{cell['keyframes']} of {cell['frames']}",
+        number(cell["decoder_gmacs"], 4),
+        number(cell["llm_prefill_ms"]["p50"], 1),
+        f"{number(cell['latency_ms']['p50'], 1)} / {number(cell['latency_ms']['p99'], 1)}",
+        _drift(cell),
+    )
+
+
+def _speed(speeds: Mapping[str, Mapping[str, Result]]) -> str:
+    head = (
+        "model",
+        "arm",
+        "reuse",
+        "GMAC",
+        "LLM prefill p50, ms",
+        "faster",
+        "end to end p50 / p99, ms",
+        "faster",
+        "planning",
+    )
+    return table(head, [(model, *_raced(name, row)) for model, rows in speeds.items() for name, row in rows.items()])
+
+
+def _raced(name: str, row: Result) -> tuple[str, ...]:
+    return (
+        name,
+        number(row["reuse_ratio"], 2),
+        number(row["decoder_gmacs"], 3),
+        number(row["llm_prefill_ms"]["p50"], 1),
+        f"{number(row['prefill_speedup'], 2)}x",
+        f"{number(row['latency_ms']['p50'], 1)} / {number(row['latency_ms']['p99'], 1)}",
+        f"{number(row['speedup'], 2)}x",
+        f"{number(row['planning_ms']['p50'], 2)} ms, {number(100 * (row['planning_ms']['share'] or 0), 1)} %",
+    )
+
+
+def success(result: Result) -> str:
+    """'198/200 = 99.0 % (96.4-99.7)'."""
+    low, high = (100 * bound for bound in result["success_ci95"])
+    return f"{result['wins']}/{result['episodes']} = {100 * result['success']:.1f} % ({low:.1f}-{high:.1f})"
+
+
+def _drift(result: Result) -> str:
+    return " / ".join(number(result["drift"][share], 4) for share in ("p50", "p90", "p99"))
+
+
+def number(value: float | None, digits: int) -> str:
+    """Rounded; a dash for what is not known."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

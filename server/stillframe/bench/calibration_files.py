@@ -1,0 +1,127 @@
+"""What a calibration leaves: the deployment's YAML with a new `reuse` section, a summary, and a chart.
+
+Knows text and points; not how they were found.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stillframe.bench.calibrate import Calibration
+from stillframe.bench.calibration_chart import ReusePoint, reuse_chart
+from stillframe.bench.rehearsal import Outcome
+from stillframe.errors import ConfigError
+from stillframe.reuse.settings import ReuseSettings
+
+_COMMENT = re.compile(r"^# Calibrated [^\n]*\n(#  [^\n]*\n)*", re.MULTILINE)  # an earlier calibration's
+_SECTION = re.compile(r"^reuse:[^\n]*\n(([ \t][^\n]*)?\n)*?(?=\S|\Z)", re.MULTILINE)
+_LINE = re.compile(r"(?P<indent> *)(?P<key>\w+):(?P<value> *[^#\n]*)(?P<rest>#[^\n]*)?")
+Keys = tuple[str, ...]
+
+
+def summary(found: Calibration) -> str:
+    """From what, and what came of it: a comment's lines."""
+    seen = (
+        f"{found.searched} frames, checked on {found.checked} others" if found.checked else f"{found.searched} frames"
+    )
+    budget = found.settings.drift_budget
+    return (
+        f"Calibrated over {seen}, of {found.episodes} recorded episodes, for drift p90 <= {budget:g}.\n"
+        f"  with a pause after each answer:  {_figures(found.with_slack)}\n"
+        f"  without any pause:               {_figures(found.without_slack)}\n"
+    )
+
+
+def calibrated_yaml(text: str, found: Calibration) -> str:
+    """A deployment's YAML `text` with the calibrated knobs in its reuse section, and a comment above it.
+
+    All else stays as it is, comments included, wherever each knob has a line of its own or there is no section yet.
+    """
+    before: dict[str, Any] = yaml.safe_load(text)
+    changes = _changes(found.settings)
+    after = before | {"reuse": (before.get("reuse") or {}) | changes}
+    comment = "".join(f"# {line}\n" for line in summary(found).splitlines())
+    plain = _COMMENT.sub("", text if text.endswith("\n") else text + "\n")
+    edited = re.sub(r"(?m)^reuse:", lambda _: comment + "reuse:", _with_values(plain, _flat(changes)), count=1)
+    appended = _SECTION.sub("", plain) + comment + _dump({"reuse": after["reuse"]})
+    readable = [result for result in (edited, appended) if _reads_as(result, after)]
+    return readable[0] if readable else comment + _dump(after)
+
+
+def draw(file: Path, tried: Sequence[Outcome], budget: float, found: Calibration | None) -> None:
+    """Reuse against drift: every candidate, the budget, and what was chosen, if anything was."""
+    points = [_point(outcome) for outcome in tried]
+    chosen = (
+        {} if found is None else {"chosen": _point(found.with_slack), "without pauses": _point(found.without_slack)}
+    )
+    reuse_chart(file, points, chosen, budget, f"{len(points)} candidates: reuse against drift")
+
+
+def check_writable(*files: Path | None) -> None:
+    """Before minutes of search: make the folders. Raises ConfigError where a file cannot be written."""
+    for file in filter(None, files):
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot write {file}: {error.strerror}") from error
+        if file.is_dir():
+            raise ConfigError(f"cannot write {file}: it is a folder")
+
+
+def _changes(settings: ReuseSettings) -> dict[str, Any]:
+    return {"mode": settings.mode, "drift_budget": settings.drift_budget, "adaptive": asdict(settings.adaptive)}
+
+
+def _flat(changes: Mapping[str, Any]) -> dict[Keys, str]:
+    """Where each value stands in the file -> how it is written there."""
+    nested = {("reuse", "adaptive", key): value for key, value in changes["adaptive"].items()}
+    top = {("reuse", key): value for key, value in changes.items() if key != "adaptive"}
+    return {keys: _flow(value) for keys, value in (top | nested).items()}
+
+
+def _with_values(text: str, values: Mapping[Keys, str]) -> str:
+    """Replace values that stand on a line of their own; comments behind them keep their column where there is room."""
+    lines, above = [], list[tuple[int, str]]()  # indent and key of the sections that a line stands in
+    for line in text.splitlines():
+        found = _LINE.fullmatch(line)
+        if found is not None:
+            indent = len(found["indent"])
+            above = [*((depth, key) for depth, key in above if depth < indent), (indent, found["key"])]
+            value = values.get(tuple(key for _, key in above))
+            if value is not None:
+                head = f"{found['indent']}{found['key']}: {value} ".ljust(found.end("value"))
+                line = (head + (found["rest"] or "")).rstrip()
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    """As it stands behind a key, on one line."""
+    return yaml.safe_dump([value], default_flow_style=True, width=inf).strip()[1:-1]
+
+
+def _dump(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, default_flow_style=None, width=inf)
+
+
+def _reads_as(text: str, expected: dict[str, Any]) -> bool:
+    try:
+        return bool(yaml.safe_load(text) == expected)
+    except yaml.YAMLError:
+        return False
+
+
+def _figures(outcome: Outcome) -> str:
+    p50, p90, p99 = (outcome.drift(percent) for percent in (50, 90, 99))
+    return f"reuse {outcome.reuse:.2f}, drift p50 {p50:.4f}, p90 {p90:.4f}, p99 {p99:.4f}"
+
+
+def _point(outcome: Outcome) -> ReusePoint:
+    return ReusePoint(outcome.reuse, outcome.drift(90), outcome.knobs.criterion)

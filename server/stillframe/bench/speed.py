@@ -1,0 +1,93 @@
+"""How fast: several ways to reuse, asked in turn about the same pictures, in one process on one thread.
+
+Knows a model and pictures; no simulator. What a pass computes is timed, not whether the action is any good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+from typing import Any
+
+from stillframe.bench.ask import LocalActor
+from stillframe.bench.trace import Frame, percentiles, planning, reuse_ratio
+from stillframe.models.base import PolicyModel
+from stillframe.reuse.settings import ReuseSettings
+
+Observed = Mapping[str, Any]
+Timed = tuple[float, Frame]  # end to end, ms: from pictures as arrays to the action
+
+
+def race(
+    model: PolicyModel,
+    episodes: Sequence[Sequence[Observed]],
+    arms: Mapping[str, ReuseSettings],
+    clock: Callable[[], float] = perf_counter,
+) -> dict[str, Any]:
+    """Answer every picture with every arm, one after the other, and compare with the first arm.
+
+    The arms take turns in being first. An episode's first picture is a keyframe for all and is not counted, and neither
+    is any picture that an arm which reuses computed whole.
+    """
+    actors = {name: LocalActor(model, reuse, measure_every=0) for name, reuse in arms.items()}
+    times: dict[str, list[Timed]] = {name: [] for name in arms}
+    turn = 0
+    for episode in episodes:
+        for actor in actors.values():
+            actor.reset()
+        for observed in episode[:1]:
+            _answer_all(actors, observed, turn, clock)
+        for observed in episode[1:]:
+            turn += 1
+            _keep(times, _answer_all(actors, observed, turn, clock))
+    return _compared(times)
+
+
+def _answer_all(
+    actors: Mapping[str, LocalActor], observed: Observed, turn: int, clock: Callable[[], float]
+) -> dict[str, Timed]:
+    """One picture, every arm; another one begins each turn."""
+    names = [*actors]
+    shift = turn % len(names)
+    return {name: _answer(actors[name], observed, clock) for name in names[shift:] + names[:shift]}
+
+
+def _answer(actor: LocalActor, observed: Observed, clock: Callable[[], float]) -> Timed:
+    asked_s = clock()
+    actor(observed)
+    took_ms = (clock() - asked_s) * 1e3
+    actor.rest()
+    return took_ms, actor.trace.frames[-1]
+
+
+def _keep(times: Mapping[str, list[Timed]], answered: Mapping[str, Timed]) -> None:
+    """Like is compared with like: a picture counts if every arm that reuses did reuse."""
+    if all(frame.keyframe_reason in (None, "off") for _, frame in answered.values()):
+        for name, timed in answered.items():
+            times[name].append(timed)
+
+
+def _compared(times: Mapping[str, Sequence[Timed]]) -> dict[str, Any]:
+    """Every arm's figures, with its speed against the first arm's."""
+    rows = {name: _figures(timed) for name, timed in times.items()}
+    first = next(iter(rows.values()))
+    for row in rows.values():
+        row["prefill_speedup"] = _ratio(first["llm_prefill_ms"]["p50"], row["llm_prefill_ms"]["p50"])
+        row["speedup"] = _ratio(first["latency_ms"]["p50"], row["latency_ms"]["p50"])
+    return rows
+
+
+def _figures(timed: Sequence[Timed]) -> dict[str, Any]:
+    frames = [frame for _, frame in timed]
+    return {
+        "frames": len(frames),
+        "reuse_ratio": reuse_ratio(frames),
+        "decoder_gmacs": sum(frame.gmacs or 0.0 for frame in frames) / len(frames) if frames else None,
+        "llm_prefill_ms": percentiles([frame.stages_ms["prefill"] for frame in frames]),
+        "latency_ms": percentiles([took_ms for took_ms, _ in timed]),
+        "planning_ms": planning(frames),
+    }
+
+
+def _ratio(whole: float | None, part: float | None) -> float | None:
+    return whole / part if whole and part else None

@@ -1,0 +1,127 @@
+"""What a policy said of every frame that it answered, and the figures that come of it: reuse, keyframes, drift, times.
+
+Knows reports as plain numbers; no simulator, and not whether the policy is here or behind a URL.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+DRIFT_SHARES = (50, 90, 99)
+PLANNING = ("plan", "keep")  # stages of a step that are there for reuse alone
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One answered frame, in the policy's words."""
+
+    mode: str
+    keyframe_reason: str | None  # None: a delta frame
+    reuse_ratio: float
+    reused_tokens: int  # in the last layer
+    total_tokens: int
+    stages_ms: Mapping[str, float]
+    gmacs: float | None = None  # multiply-adds of the decoder, billions; None: not known from here
+
+
+@dataclass
+class Trace:
+    """An evaluation's frames and rests as they grow."""
+
+    frames: list[Frame] = field(default_factory=list)
+    rests_ms: list[float] = field(default_factory=list)  # dense passes in the slack after an answer
+    drifts: list[float] = field(default_factory=list)  # of the delta frames that were measured, normalised units
+    drift_known: bool = True  # False: it is measured where this trace does not see it
+
+    def clear(self) -> None:
+        """Forget what was played so far."""
+        for part in (self.frames, self.rests_ms, self.drifts):
+            part.clear()
+
+    def taken(self) -> Trace:
+        """What was played so far, which this trace then forgets."""
+        copy = Trace([*self.frames], [*self.rests_ms], [*self.drifts], self.drift_known)
+        self.clear()
+        return copy
+
+    @classmethod
+    def joined(cls, traces: Iterable[Trace]) -> Trace:
+        """Several evaluations as one."""
+        whole = cls()
+        for trace in traces:
+            whole.frames += trace.frames
+            whole.rests_ms += trace.rests_ms
+            whole.drifts += trace.drifts
+            whole.drift_known &= trace.drift_known
+        return whole
+
+
+def figures(trace: Trace, act_ms: Sequence[float]) -> dict[str, Any]:
+    """What an evaluation reports of its frames; `act_ms` has one latency for each, or a ValueError is raised.
+
+    reuse_ratio is that of all token-layers of all episodes, keyframes included. Drift is that of the measured delta
+    frames: a keyframe has none. A figure that cannot be known is null.
+    """
+    frames = trace.frames
+    latencies = list(zip(frames, act_ms, strict=True))
+    deltas = [frame for frame in frames if frame.keyframe_reason is None]
+    reasons = Counter(frame.keyframe_reason for frame in frames if frame.keyframe_reason is not None)
+    return {
+        "reuse": "+".join(sorted({frame.mode for frame in frames})),
+        "frames": len(frames),
+        "reuse_ratio": reuse_ratio(frames),
+        "keyframes": sum(reasons.values()),
+        "keyframe_reasons": dict(sorted(reasons.items())),
+        "reused_tokens_delta": _mean([frame.reused_tokens for frame in deltas]),
+        "keyframe_latency_ms": percentiles([ms for frame, ms in latencies if frame.keyframe_reason is not None]),
+        "delta_latency_ms": percentiles([ms for frame, ms in latencies if frame.keyframe_reason is None]),
+        "llm_prefill_ms": percentiles(_stage(frames, "prefill")),
+        "llm_prefill_delta_ms": percentiles(_stage(deltas, "prefill")),
+        "planning_ms": planning(frames),
+        "decoder_gmacs": _mean([frame.gmacs for frame in frames]),
+        "decoder_gmacs_delta": _mean([frame.gmacs for frame in deltas]),
+        "drift": _drift(trace, measurable=bool(deltas)),
+        "slack": {"rests": len(trace.rests_ms), "p50_ms": percentiles(trace.rests_ms)["p50"]},
+    }
+
+
+def reuse_ratio(frames: Sequence[Frame]) -> float | None:
+    """Token-layers reused / token-layers, over all frames."""
+    total = sum(frame.total_tokens for frame in frames)
+    return sum(frame.reuse_ratio * frame.total_tokens for frame in frames) / total if total else None
+
+
+def percentiles(values: Sequence[float], shares: Sequence[int] = (50, 99)) -> dict[str, float | None]:
+    """{"p50": ..., "p99": ...}; null where there is nothing to take them of."""
+    return {f"p{share}": float(np.percentile(values, share)) if len(values) else None for share in shares}
+
+
+def planning(frames: Sequence[Frame]) -> dict[str, float | None]:
+    """Comparing, choosing and remembering tokens: time, and the median's share of the policy's median step."""
+    spent_ms = [sum(frame.stages_ms.get(name, 0.0) for name in PLANNING) for frame in frames]
+    times = percentiles(spent_ms)
+    part_ms, step_ms = times["p50"], percentiles([sum(frame.stages_ms.values()) for frame in frames])["p50"]
+    return {**times, "share": part_ms / step_ms if part_ms is not None and step_ms else None}
+
+
+def _drift(trace: Trace, *, measurable: bool) -> dict[str, float | None]:
+    """Nothing but keyframes has no drift; delta frames that nobody measured have one that is not known."""
+    none_at_all = trace.drift_known and not measurable
+    values = [0.0] if none_at_all else trace.drifts
+    worst = max(values) if values else None
+    return {**percentiles(values, DRIFT_SHARES), "max": worst, "frames": len(trace.drifts)}
+
+
+def _stage(frames: Sequence[Frame], name: str) -> list[float]:
+    return [frame.stages_ms[name] for frame in frames if name in frame.stages_ms]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None if any is not known, or there are none."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None

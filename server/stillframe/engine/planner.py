@@ -1,0 +1,107 @@
+"""Planner: keyframe or delta, why, and which rows the decoder computes.
+
+Knows what a session remembers and what each mode allows; no storage and no time but the frame's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stillframe.domain import REUSE_MODES, KeyframeReason, Observation, ReuseMode
+from stillframe.models.base import Prepared
+from stillframe.reuse.modes import Recipe, recipe_of
+from stillframe.reuse.plan import ReusePlan
+from stillframe.reuse.remembered import Remembered
+from stillframe.reuse.selection import select
+from stillframe.reuse.settings import ReuseSettings
+from stillframe.reuse.similarity import PatchTokens, patch_pixels
+
+BOS = 0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame, as far as planning sees it."""
+
+    prepared: Prepared
+    rows: Tensor  # [prompt_rows, width]: what enters the decoder
+    tokens: PatchTokens
+    mode: ReuseMode
+    recipe: Recipe | None  # None: the mode reuses nothing
+    same: Mapping[KeyframeReason, object]  # what the next frame has to share with this one, or be a keyframe
+    now_s: float
+
+
+class Planner:
+    """One checkpoint's plans. Keeps nothing between frames."""
+
+    def __init__(self, settings: ReuseSettings, layers: int):
+        """Make every mode's recipe. Raises ConfigError for a layer that the checkpoint does not have."""
+        self._layers = layers
+        self._gap_s = settings.gap_s
+        self._recipes: dict[ReuseMode, Recipe | None] = {
+            mode: recipe_of(mode, settings, layers) for mode in REUSE_MODES
+        }
+
+    def frame(self, observation: Observation, prepared: Prepared, rows: Tensor, mode: ReuseMode, now_s: float) -> Frame:
+        """Put together what planning sees; pixels only where the mode compares them."""
+        recipe, layout = self._recipes[mode], prepared.layout
+        pixels = None
+        if recipe is not None and recipe.criterion.needs_pixels:
+            pixels = patch_pixels(prepared.views.values(), layout.patch_grid).to(rows.device)
+        same = {
+            KeyframeReason.MODE: mode,
+            KeyframeReason.CAMERAS: {camera: image.shape for camera, image in observation.images.items()},
+            KeyframeReason.INSTRUCTION: observation.instruction,
+        }
+        tokens = PatchTokens(rows[layout.patch_positions.to(rows.device)], pixels)
+        return Frame(prepared, rows, tokens, mode, recipe, same, now_s)
+
+    def whole(self, frame: Frame) -> ReusePlan:
+        """Everything computed."""
+        return ReusePlan.whole(len(frame.rows), self._layers, len(frame.tokens.rows), frame.rows.device)
+
+    def plan(
+        self, frame: Frame, remembered: Remembered | None, cause: KeyframeReason | None, caution: float
+    ) -> tuple[ReusePlan, KeyframeReason | None]:
+        """The plan, and why it is a keyframe's (None: a delta's). `cause`: a reason that does not lie in the frame."""
+        reason = KeyframeReason.OFF if frame.recipe is None else cause or self._reason(frame, frame.recipe, remembered)
+        if reason is None and frame.recipe is not None and remembered is not None:
+            plan = self._delta(frame, remembered, frame.recipe.careful(caution))
+            if plan is not None:
+                return plan, None
+            reason = KeyframeReason.SCENE_CUT
+        return self.whole(frame), reason
+
+    def _reason(self, frame: Frame, recipe: Recipe, remembered: Remembered | None) -> KeyframeReason | None:
+        """Why the frame has to be whole before any token is compared."""
+        if remembered is None:
+            return KeyframeReason.FIRST_FRAME
+        changed = [reason for reason, value in frame.same.items() if remembered.same[reason] != value]
+        if changed:
+            return changed[0]
+        if frame.now_s - remembered.time_s > self._gap_s:
+            return KeyframeReason.GAP
+        return KeyframeReason.AGE if remembered.since_dense + 1 >= recipe.keyframe_every else None
+
+    def _delta(self, frame: Frame, remembered: Remembered, recipe: Recipe) -> ReusePlan | None:
+        """Static tokens, minus task-relevant, by age and per-layer share; None where too little stayed as it was."""
+        likeness = recipe.criterion(frame.tokens, remembered.reference)
+        if int(likeness.static.sum()) < recipe.scene_cut * len(likeness.static):
+            return None
+        layout, relevance = frame.prepared.layout, remembered.relevance
+        chosen = select(likeness, relevance, remembered.ages, layout.cameras, recipe)
+        positions = layout.patch_positions.to(chosen.order.device)[chosen.order]
+        shares = recipe.schedule(self._layers, relevance.entropies if relevance else None)
+        return ReusePlan(
+            rows=len(frame.rows),
+            order=torch.cat((positions.new_tensor([BOS]), positions)),  # BOS sees only itself: reusing it is exact
+            counts=tuple(1 + int(share * len(positions)) for share in shares),
+            static=likeness.static,
+            relevant=chosen.relevant,
+            patches=chosen.order,
+        )

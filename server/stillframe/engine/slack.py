@@ -1,0 +1,82 @@
+"""The slack: a dense pass over the frame just answered, while the robot moves. Measures drift, refreshes what is kept.
+
+Knows how to give way between two layers; not when there is a pause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from stillframe.domain import KeyframeReason, SlackReport
+from stillframe.engine.drift import drift_of
+from stillframe.engine.keeper import Keeper, Turn
+from stillframe.engine.sessions import Session
+from stillframe.models.base import Decoded, PolicyModel
+from stillframe.models.passes import prefill
+from stillframe.reuse.kv import KVCorrupted
+from stillframe.reuse.plan import ReusePlan
+from stillframe.stopwatch import Clock
+
+Wanted = Callable[[], bool]  # whether a frame waits for the device
+
+
+class GaveWay(Exception):
+    """A frame came in before the dense pass was through; nothing of the pass is kept."""
+
+
+@torch.inference_mode()
+def rest(
+    model: PolicyModel, keeper: Keeper, session: Session[Turn], clock: Clock, wanted: Wanted
+) -> SlackReport | None:
+    """Use a pause for a session's last answer; returns None where there was nothing to measure.
+
+    A delta frame is computed again, whole, beside the session's own storage. The difference of the answers is its
+    drift. In a bounded mode the session then goes on from the dense pass, and its caution follows the drift.
+    """
+    turn, started_s = session.pending, clock()
+    if turn is None:
+        return None
+    try:
+        keeper.catch_up(session)
+        answered = turn.decoded if turn.keyframe is None else None
+        drift = None if answered is None else _measure(model, keeper, session, turn, answered, wanted)
+        session.pending = None
+        if session.remembered is not None:
+            session.remembered.kv.check_integrity(turn.plan.rows)
+    except KVCorrupted:
+        keeper.forget(session, KeyframeReason.INTEGRITY)
+        raise
+    except GaveWay:
+        return SlackReport((clock() - started_s) * 1e3, drift=None)
+    return None if drift is None else SlackReport((clock() - started_s) * 1e3, drift)
+
+
+def _measure(
+    model: PolicyModel, keeper: Keeper, session: Session[Turn], turn: Turn, answer: Decoded, wanted: Wanted
+) -> float:
+    """Compute the frame whole; return the drift of its answer."""
+    tap = keeper.tap(turn.frame) if _bounded(turn) else None
+
+    def give_way() -> None:
+        if wanted():
+            raise GaveWay
+
+    with keeper.spare.guarded(give_way):
+        hidden = prefill(model.decoder, turn.frame.rows, _whole(turn.plan), keeper.spare, tap)
+        dense = model.act(hidden, turn.frame.prepared, keeper.spare)
+    drift = drift_of(answer.normalised, dense.normalised)
+    if _bounded(turn):
+        keeper.refresh(session, turn, tap)
+        if session.caution.saw(drift):
+            session.cause = KeyframeReason.DRIFT
+    return drift
+
+
+def _whole(plan: ReusePlan) -> ReusePlan:
+    return ReusePlan.whole(plan.rows, len(plan.counts), len(plan.static), plan.order.device)
+
+
+def _bounded(turn: Turn) -> bool:
+    return turn.frame.recipe is not None and turn.frame.recipe.bounded

@@ -1,0 +1,156 @@
+"""One kept frame and its files: a JSON and a lossless PNG per camera, each written whole or not at all.
+
+Knows the format; not whose frame it is, and no threads.
+
+    000012.0.png    the first camera's picture; more cameras, more numbers
+    000012.json     the rest, written last: a frame without it is none
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from stillframe.domain import ActionChunk, Observation, Step, StepReport
+from stillframe.domain import Image as Picture
+from stillframe.errors import StillframeError
+
+PNG_LEVEL = 1  # a tenth of the time of the default, for a few percent of size
+
+
+class RecordingError(StillframeError):
+    """A file that is not what a recording holds; the text names it and says what is wrong."""
+
+
+@dataclass(frozen=True)
+class RecordedFrame:
+    """What a session's frame saw and was answered."""
+
+    submitted_s: float  # Unix time
+    observation: Observation
+    step: Step
+
+    @property
+    def name(self) -> str:
+        """What its files are called; sorts in the order of the frames."""
+        return f"{self.step.report.cache.seq:06d}"
+
+
+@dataclass(frozen=True)
+class PictureEntry:
+    """One camera's picture, as it has to be found in its file."""
+
+    camera: str
+    height: int
+    width: int
+    crc32: int  # of the pixels
+
+
+@dataclass(frozen=True)
+class FrameDocument:
+    """The JSON of one frame."""
+
+    __pydantic_config__ = ConfigDict(allow_inf_nan=False)
+
+    format: Literal["stillframe-frame/1"]
+    submitted_s: float
+    instruction: str
+    unnorm_key: str | None  # as requested
+    pictures: tuple[PictureEntry, ...]  # in the client's order
+    actions: list[list[float]]  # [horizon, action_dim], in the robot's units
+    tokens: list[int]
+    action_unnorm_key: str
+    report: StepReport
+
+
+_DOCUMENT: TypeAdapter[FrameDocument] = TypeAdapter(FrameDocument)
+
+
+def encode(frame: RecordedFrame) -> dict[str, bytes]:
+    """File name -> content, in the order in which they have to be written."""
+    images = frame.observation.images
+    files = {f"{frame.name}.{index}.png": _png(picture) for index, picture in enumerate(images.values())}
+    document = _DOCUMENT.dump_python(_document(frame), mode="json")
+    return files | {f"{frame.name}.json": json.dumps(document, allow_nan=False).encode()}
+
+
+def read_frame(file: Path) -> RecordedFrame:
+    """Read a frame by its JSON. Raises RecordingError for files that are damaged or something else."""
+    try:
+        document = _DOCUMENT.validate_json(file.read_bytes())
+        actions = np.asarray(document.actions, np.float64)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise RecordingError(f"{file}: not a frame: {place + ': ' if place else ''}{fault['msg']}") from error
+    except (OSError, ValueError) as error:
+        raise RecordingError(f"{file}: {error}") from error
+    images = {
+        entry.camera: _read_png(file.with_suffix(f".{index}.png"), entry)
+        for index, entry in enumerate(document.pictures)
+    }
+    observation = Observation(images, document.instruction, document.unnorm_key)
+    chunk = ActionChunk(actions, document.action_unnorm_key, np.asarray(document.tokens, np.int64))
+    return RecordedFrame(document.submitted_s, observation, Step(chunk, document.report))
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write beside and rename, so that what has the name has all of the content."""
+    part = file.with_name(file.name + ".part")
+    part.write_bytes(content)
+    part.replace(file)
+
+
+def _document(frame: RecordedFrame) -> FrameDocument:
+    chunk, observation = frame.step.chunk, frame.observation
+    return FrameDocument(
+        format="stillframe-frame/1",
+        submitted_s=frame.submitted_s,
+        instruction=observation.instruction,
+        unnorm_key=observation.unnorm_key,
+        pictures=_entries(observation.images),
+        actions=chunk.actions.tolist(),
+        tokens=chunk.tokens.tolist(),
+        action_unnorm_key=chunk.unnorm_key,
+        report=frame.step.report,
+    )
+
+
+def _entries(images: Mapping[str, Picture]) -> tuple[PictureEntry, ...]:
+    return tuple(
+        PictureEntry(camera, picture.shape[0], picture.shape[1], _crc32(picture)) for camera, picture in images.items()
+    )
+
+
+def _png(picture: Picture) -> bytes:
+    """Picture [height, width, 3] -> PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", compress_level=PNG_LEVEL)
+    return buffer.getvalue()
+
+
+def _read_png(file: Path, entry: PictureEntry) -> Picture:
+    """The picture [height, width, 3] that `entry` announces."""
+    try:
+        with Image.open(file, formats=["PNG"]) as opened:
+            if opened.size != (entry.width, entry.height) or opened.mode != "RGB":
+                raise RecordingError(f"{file}: expected RGB, {entry.width} by {entry.height} pixels, as was recorded")
+            picture: Picture = np.array(opened)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's words for a bad PNG
+        raise RecordingError(f"{file}: not a PNG that can be read: {error}") from error
+    if _crc32(picture) != entry.crc32:
+        raise RecordingError(f"{file}: its pixels are not those that were recorded")
+    return picture
+
+
+def _crc32(picture: Picture) -> int:
+    return zlib.crc32(np.ascontiguousarray(picture).data)

@@ -1,0 +1,96 @@
+"""Keeps frames on disk from a thread of its own, so that no answer waits for a disk.
+
+Knows a bounded queue and which episode a frame continues; a frame that finds the queue full is counted, not kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from logging import Logger
+from pathlib import Path
+
+from stillframe.recording.frame import RecordedFrame, encode
+from stillframe.recording.shelf import EpisodeCard, Shelf
+
+PENDING_FRAMES = 64  # that may wait for the disk
+CLOSE_S = 10.0  # what is queued gets this long to be written
+OPEN_EPISODES = 1024  # remembered; the one longest without a frame is forgotten, and goes on in a new folder
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An episode that may go on."""
+
+    folder: Path
+    last_frame: int
+
+
+class Recorder:
+    """Takes frames from any thread until closed. `kept` and `dropped` count them."""
+
+    def __init__(self, root: Path, *, max_bytes: int, log: Logger, pending_frames: int = PENDING_FRAMES):
+        """Raise OSError where `root` cannot be a folder."""
+        self.kept = 0
+        self.dropped = 0
+        self._shelf = Shelf(root, max_bytes)
+        self._log = log
+        self._open: OrderedDict[tuple[str, int], Opened] = OrderedDict()
+        self._frames: queue.Queue[tuple[EpisodeCard, RecordedFrame] | None] = queue.Queue(pending_frames)
+        self._trouble = False  # the last frame was lost; said once
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def keep(self, session: str, model: str, frame: RecordedFrame) -> None:
+        """Queue a frame, or count it as dropped. Never waits, never raises."""
+        card = EpisodeCard("stillframe-episode/1", session, frame.step.report.cache.epoch, model)
+        try:
+            self._frames.put_nowait((card, frame))
+        except queue.Full:
+            self._lose("the disk is too slow: frames are not recorded")
+
+    def close(self) -> None:
+        """Write what is queued, CLOSE_S long, then end the thread. Frames that come later are lost."""
+        if not self._thread.is_alive():
+            return
+        with contextlib.suppress(queue.Full):
+            self._frames.put(None, timeout=CLOSE_S)
+        self._thread.join(CLOSE_S)
+        self._log.info("recorded %d frames in %s, dropped %d", self.kept, self._shelf.root, self.dropped)
+
+    def _run(self) -> None:
+        while (item := self._frames.get()) is not None:
+            try:
+                self._write(*item)
+            except Exception as error:  # noqa: BLE001 (a recording's trouble is never a robot's)
+                self._lose(f"a frame could not be recorded: {type(error).__name__}: {error}")
+            else:
+                self.kept += 1
+                self._trouble = False
+
+    def _write(self, card: EpisodeCard, frame: RecordedFrame) -> None:
+        content = encode(frame)
+        if not self._shelf.fits(content):
+            raise ValueError("it is larger than a quarter of record_max_mib")
+        self._shelf.make_room(content)
+        self._shelf.put(self._folder(card, frame, content), content)
+
+    def _folder(self, card: EpisodeCard, frame: RecordedFrame, content: dict[str, bytes]) -> Path:
+        """The episode's folder; a new one where it has none, is at its limit, or the session began anew."""
+        key, number = (card.session, card.epoch), frame.step.report.cache.seq
+        opened = self._open.pop(key, None)
+        goes_on = opened is not None and number > opened.last_frame and self._shelf.takes(opened.folder, content)
+        folder = opened.folder if opened and goes_on else self._shelf.begin(card, frame.submitted_s)
+        self._open[key] = Opened(folder, number)
+        while len(self._open) > OPEN_EPISODES:
+            self._open.popitem(last=False)
+        return folder
+
+    def _lose(self, why: str) -> None:
+        self.dropped += 1
+        if not self._trouble:
+            self._log.warning("%s (%d so far)", why, self.dropped)
+        self._trouble = True

@@ -1,0 +1,122 @@
+"""The folders of a recording: one per episode, named without a client's word, within a budget of bytes.
+
+Knows names, sizes and which folder is oldest; not what a frame is, and no threads.
+
+    20261121T110501.250000Z-8c2f4e1a90b7-0003/    when it began, the session's hash, the epoch
+      episode.json                                who: session, epoch, model
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from stillframe.recording.frame import RecordingError, write_whole
+
+EPISODE_FILE = "episode.json"
+BLOCK_BYTES = 4096  # what a file takes up is counted in these
+PARTS = 4  # an episode longer than the budget's quarter goes on in a new folder, so that one never costs all
+_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{12}-\d{4,}(\.part)?")  # .part: it was being removed
+
+
+@dataclass(frozen=True)
+class EpisodeCard:
+    """Whose frames a folder holds."""
+
+    format: Literal["stillframe-episode/1"]
+    session: str
+    epoch: int
+    model: str
+
+
+class Shelf:
+    """Folders under `root`, the oldest first. Only what is named like an episode is counted or removed."""
+
+    def __init__(self, root: Path, max_bytes: int):
+        """Raise OSError where `root` cannot be a folder of ours."""
+        self.root = root
+        self.max_bytes = max_bytes
+        root.mkdir(parents=True, exist_ok=True)
+        if not os.access(root, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(root))
+        self._sizes: dict[Path, int] = {}
+        self._count()
+
+    @property
+    def used_bytes(self) -> int:
+        """What all episodes take up."""
+        return sum(self._sizes.values())
+
+    def begin(self, card: EpisodeCard, began_s: float) -> Path:
+        """A new folder with its card."""
+        self._count()  # somebody may have added or taken some
+        stamp = datetime.fromtimestamp(began_s, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        digest = hashlib.sha256(card.session.encode()).hexdigest()[:12]
+        folder = self.root / f"{stamp}-{digest}-{card.epoch:04d}"
+        folder.mkdir()
+        self._sizes[folder] = 0
+        self.put(folder, {EPISODE_FILE: json.dumps(asdict(card)).encode()})
+        return folder
+
+    def takes(self, folder: Path, content: Mapping[str, bytes]) -> bool:
+        """Whether the folder is still there and may grow by these files."""
+        return folder in self._sizes and self._sizes[folder] + _bytes(content) <= self.max_bytes // PARTS
+
+    def fits(self, content: Mapping[str, bytes]) -> bool:
+        """Whether these files can be kept at all."""
+        return _bytes(content) + BLOCK_BYTES <= self.max_bytes // PARTS
+
+    def put(self, folder: Path, content: Mapping[str, bytes]) -> None:
+        """Write the files in their order."""
+        self._sizes[folder] += _bytes(content)
+        for name, data in content.items():
+            write_whole(folder / name, data)
+
+    def make_room(self, content: Mapping[str, bytes]) -> None:
+        """Remove the oldest episodes until the files, and a card, fit into the budget."""
+        while self._sizes and self.used_bytes + _bytes(content) + BLOCK_BYTES > self.max_bytes:
+            self._remove(min(self._sizes))
+
+    def _remove(self, folder: Path) -> None:
+        """All of it at once for whoever reads: the name goes first."""
+        doomed = folder
+        if folder.suffix != ".part":
+            doomed = folder.with_name(folder.name + ".part")
+            folder.rename(doomed)
+        shutil.rmtree(doomed)
+        del self._sizes[folder]
+
+    def _count(self) -> None:
+        mine = [folder for folder in self.root.iterdir() if _NAME.fullmatch(folder.name) and _is_folder(folder)]
+        self._sizes = {folder: sum(map(_blocks, (file.stat().st_size for file in folder.iterdir()))) for folder in mine}
+
+
+def read_card(folder: Path) -> EpisodeCard:
+    """Whose frames the folder holds. Raises RecordingError for a folder that is no episode."""
+    try:
+        return TypeAdapter(EpisodeCard).validate_json((folder / EPISODE_FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise RecordingError(f"{folder}: not a recorded episode: it has no {EPISODE_FILE} that can be read") from error
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _bytes(content: Mapping[str, bytes]) -> int:
+    return sum(_blocks(len(data)) for data in content.values())
+
+
+def _blocks(size: int) -> int:
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES

@@ -1,0 +1,73 @@
+"""What one session's frames leave for its next: keys and values, what each token's were computed from, what mattered.
+
+Knows patch tokens and their ages; not whose they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stillframe.domain import KeyframeReason
+from stillframe.reuse.kv import FrameKV
+from stillframe.reuse.plan import ReusePlan
+from stillframe.reuse.relevance import Relevance
+from stillframe.reuse.similarity import PatchTokens
+
+
+@dataclass
+class Remembered:
+    """Belongs to one session, and to the thread that owns the device."""
+
+    kv: FrameKV
+    same: Mapping[KeyframeReason, object]  # what the next frame has to share, or be a keyframe for that reason
+    reference: PatchTokens  # from which each token's keys and values were computed
+    ages: Tensor  # int [patch tokens]: frames since then, at the last frame
+    since_dense: int  # frames since the last dense pass
+    time_s: float  # of the last frame
+    relevance: Relevance | None = None
+
+    @classmethod
+    def fresh(
+        cls, kv: FrameKV, same: Mapping[KeyframeReason, object], tokens: PatchTokens, time_s: float
+    ) -> Remembered:
+        """After a keyframe: every token is of this frame. Keeps copies of the tokens."""
+        ages = torch.zeros(len(tokens.rows), dtype=torch.int32, device=tokens.rows.device)
+        return cls(kv, same, _copied(tokens), ages, since_dense=0, time_s=time_s)
+
+    def advance(self, plan: ReusePlan, tokens: PatchTokens, time_s: float, *, published: bool) -> int:
+        """After a delta frame: all tokens that its plan did not reuse are of this frame. Returns the greatest age.
+
+        `published`: as VLA-Cache has it, the next frame is compared with this one all the same.
+        """
+        recomputed = torch.ones(len(tokens.rows), dtype=torch.bool, device=self.ages.device)
+        recomputed[plan.reused_patches] = False
+        self.ages += 1
+        self.ages[recomputed] = 0
+        self.since_dense += 1
+        self.time_s = time_s
+        _overwrite(self.reference, tokens, torch.ones_like(recomputed) if published else recomputed)
+        return int(self.ages.max())
+
+    def refreshed(self, kv: FrameKV, tokens: PatchTokens) -> FrameKV:
+        """After a dense pass over the last frame into `kv`: everything is of that frame. Returns the KV given up."""
+        given_up, self.kv = self.kv, kv
+        self.ages.zero_()
+        self.since_dense = 0
+        _overwrite(self.reference, tokens, torch.ones_like(self.ages, dtype=torch.bool))
+        return given_up
+
+
+def _copied(tokens: PatchTokens) -> PatchTokens:
+    return PatchTokens(tokens.rows.clone(), None if tokens.pixels is None else tokens.pixels.clone())
+
+
+def _overwrite(reference: PatchTokens, tokens: PatchTokens, which: Tensor) -> None:
+    """Take over the tokens where `which` [tokens] is True, in place."""
+    indices = which.nonzero()[:, 0]
+    reference.rows.index_copy_(0, indices, tokens.rows[indices])
+    if reference.pixels is not None and tokens.pixels is not None:
+        reference.pixels.index_copy_(0, indices, tokens.pixels[indices])

@@ -1,0 +1,132 @@
+"""What a deployment may say about reuse: every knob, its range, and what each mode makes of them.
+
+Knows no YAML and no torch: plain values, checked when they are made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal
+
+from stillframe.domain import REUSE_MODES, ReuseMode
+
+
+def knob(default: Any, description: str, low: float | None = None, high: float | None = None) -> Any:
+    """A field with its meaning and its range, both ends included. A list's range is that of its numbers."""
+    metadata = {"description": description, "low": low, "high": high}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+class Ranged:
+    """Refuses a knob out of range, with the range."""
+
+    def __post_init__(self) -> None:
+        for part in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            if "low" in part.metadata:
+                _check(part.name, getattr(self, part.name), part.metadata["low"], part.metadata["high"])
+
+
+def _check(name: str, value: Any, low: float | None, high: float | None) -> None:
+    numbers = [part for part in (value if isinstance(value, Sequence) else [value]) if isinstance(part, int | float)]
+    least, most = -math.inf if low is None else low, math.inf if high is None else high
+    if not all(least <= number <= most for number in numbers):
+        raise ValueError(f"{name} is {value}; expected {least:g} to {most:g}")
+
+
+@dataclass(frozen=True)
+class AdaptiveSettings(Ranged):
+    """Mode `adaptive`: each token against its own reference, clean relevance, bounded age, drift measured."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    criterion: Literal["embedding", "pixels"] = knob(
+        "embedding", "what is compared with the reference: the decoder's input row, or the view's pixels"
+    )
+    distance: float = knob(
+        0.2, "embedding: a row that moved further than this (relative L2) is recomputed", low=0, high=2
+    )
+    tau: float = knob(0.996, "pixels: least cosine of a patch with its reference", low=-1, high=1)
+    tau_centred: float = knob(0.95, "pixels: least cosine after each patch's mean is taken off", low=-1, high=1)
+    max_difference: float = knob(
+        24.0, "pixels: most that any pixel of a patch may differ, grey levels", low=0, high=255
+    )
+    top_k: int = knob(180, "at most this many tokens of each camera are reused", low=0, high=4096)
+    task_top_k: int = knob(40, "this many tokens of each camera with most attention are recomputed", low=0, high=4096)
+    relevance_layers: list[int] = knob(
+        [], "decoder layers whose text-to-vision attention says what matters; empty: all", low=0, high=255
+    )
+    schedule: list[float] = knob(
+        [], "share of the reused tokens dropped by each layer, rising; empty: all from the first on", low=0, high=1
+    )
+    age_limit: int = knob(8, "a token reused for this many frames is recomputed", low=1, high=10_000)
+    keyframe_every: int = knob(30, "frames without a dense pass until one is forced", low=1, high=10_000)
+    scene_cut: float = knob(
+        0.1, "a frame of which a smaller share than this may be reused is computed whole", low=0, high=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if list(self.schedule) != sorted(self.schedule):
+            expected = "shares that never fall: a row that one layer drops is not there for the next"
+            raise ValueError(f"schedule is {self.schedule}; expected {expected}")
+
+
+@dataclass(frozen=True)
+class PaperSettings(Ranged):
+    """Modes `paper` and `static-only`: VLA-Cache as published, knob by knob. No age limit, no refresh, no bound."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    tau: float = knob(0.996, "least cosine of a patch's pixels with the last frame's", low=-1, high=1)
+    top_k: int = knob(130, "at most this many tokens of each camera are reused, most similar first", low=0, high=4096)
+    task_top_k: int = knob(100, "this many tokens of each camera with most attention are recomputed", low=0, high=4096)
+    tau_task: float | None = knob(
+        None, "instead of task_top_k: relevance, scaled to 0..1, from which a token is recomputed", low=0, high=1
+    )
+    k: float | None = knob(
+        1.0, "layer l drops a share of min(k * sum of entropy ratios, 1); null: no schedule, all from the first on",
+        low=0, high=1000,
+    )  # fmt: skip
+    layers: list[int] = knob([], "layers that may drop rows; empty: all from the second on", low=0, high=255)
+    relevance_layers: list[int] = knob([], "layers whose attention says what matters; empty: all", low=0, high=255)
+
+
+@dataclass(frozen=True)
+class ReuseSettings(Ranged):
+    """All that a deployment says about reuse."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    mode: ReuseMode = knob("off", "off, exact, adaptive, paper or static-only, for sessions that do not say")
+    drift_budget: float = knob(
+        0.02, "drift that an answer may have, normalised units (the whole range is 2); above it plans get careful",
+        low=0, high=2,
+    )  # fmt: skip
+    slack: bool = knob(
+        default=True, description="after an answer, while nothing waits: a dense pass that measures drift and refreshes"
+    )
+    gap_s: float = knob(2.0, "a session's frame that comes this long after the last is a keyframe", low=0, high=3600)
+    kv_budget_mib: float | None = knob(
+        None, "memory for all sessions' keys and values, taken at start; null: room for 16 sessions", low=0, high=10**6
+    )
+    slot_text_tokens: int = knob(
+        64, "longest instruction, prompt included, whose session can be kept, in tokens", low=1, high=4096
+    )
+    max_sessions: int = knob(
+        1024, "robots remembered; beyond, the longest idle one is forgotten", low=1, high=1_000_000
+    )
+    adaptive: AdaptiveSettings = field(
+        default_factory=AdaptiveSettings, metadata={"description": "knobs of mode adaptive"}
+    )
+    paper: PaperSettings = field(
+        default_factory=PaperSettings, metadata={"description": "knobs of modes paper and static-only"}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mode not in REUSE_MODES:
+            raise ValueError(f"mode is {self.mode!r}; expected one of {', '.join(REUSE_MODES)}")

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from stillframe.bench.macs import decoder_macs
+from stillframe.models.decoder import DecoderConfig
+
+TOY = DecoderConfig(
+    vocab_size=11,
+    hidden_size=4,
+    intermediate_size=3,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+)
+# A row of a layer: q and o 4 x 4 each, k and v 4 x 2 each, three of 4 x 3 in the feed-forward; 8 for each key it sees.
+ROW = 2 * 16 + 2 * 8 + 3 * 12
+
+
+def test_a_whole_prompt_by_hand() -> None:
+    """Five rows, each looking at five keys, in two layers; one action token comes straight from the last row."""
+    assert decoder_macs(TOY, rows=5, reused=[0, 0], action_tokens=1) == 2 * 5 * (ROW + 5 * 8) + 4 * 11
+
+
+def test_reused_rows_cost_nothing_but_are_looked_at() -> None:
+    """Layer by layer: what is left out multiplies nothing, the others still see every key."""
+    assert decoder_macs(TOY, rows=5, reused=[2, 3], action_tokens=1) == (3 + 2) * (ROW + 5 * 8) + 4 * 11
+
+
+def test_each_further_token_is_a_row_more() -> None:
+    """Two more passes of one row, which see six and seven keys, and the output head each time."""
+    decoded = decoder_macs(TOY, 5, [0, 0], action_tokens=3) - decoder_macs(TOY, 5, [0, 0], action_tokens=1)
+
+    assert decoded == 2 * ((ROW + 6 * 8) + (ROW + 7 * 8)) + 2 * 4 * 11
+
+
+def test_seven_billion() -> None:
+    """OpenVLA's prefill of 291 rows is the published 1.91 T: the formula is that of the field."""
+    config = DecoderConfig(vocab_size=32064)
+    prefill = decoder_macs(config, 291, [0] * 32, action_tokens=1) - 4096 * 32064
+
+    assert prefill == pytest.approx(1.91e12, rel=0.005)

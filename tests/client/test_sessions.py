@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+
+from stillframe_client import BadReply, CacheReport, PolicyClient, SessionPlace, Unprocessable, Unreachable
+from stillframe_client.replies import read_action, read_epoch
+from stillframe_client.wire import CACHE_HEADER, PLACE_HEADER
+
+ASKED = httpx.Request("POST", "http://robot.test/act")
+CACHE = {
+    "mode": "adaptive",
+    "frame": "delta",
+    "reason": None,
+    "reuse_ratio": 0.5,
+    "reused_tokens": 10,
+    "total_tokens": 20,
+    "kv_bytes": 1000,
+    "age_max": 1,
+}
+PLACE = {"id": "arm", "epoch": 0, "seq": 1}
+
+
+def answer(document=None, headers=None):
+    """A daemon's answer to a frame."""
+    return httpx.Response(200, json={"actions": [[0.0]], **(document or {})}, headers=headers, request=ASKED)
+
+
+def test_a_client_is_a_session(daemon, picture):
+    """Without being asked to, each client opens a session of its own and keeps it."""
+    with PolicyClient(daemon.url) as left, PolicyClient(daemon.url) as right:
+        for client in (left, left, right):
+            client.act(picture, "reach")
+
+        named = [session.id for session in daemon.policy.sessions]
+        assert named == [left.session_id, left.session_id, right.session_id]
+        assert left.session_id != right.session_id
+        assert len(left.session_id) == 32
+
+
+def test_a_session_can_be_named(daemon, picture):
+    """A robot that comes back under its name finds its session."""
+    with PolicyClient(daemon.url, session="arm 1") as client:
+        assert client.session_id == "arm 1"
+        client.act(picture, "reach")
+
+    assert daemon.policy.sessions[0].id == "arm 1"
+
+
+def test_a_stateless_client(daemon, picture):
+    """Nothing names a session; a reset has nothing to do and asks nobody."""
+    with PolicyClient(daemon.url, stateless=True) as client:
+        reply = client.act_with_report(picture, "reach")
+
+        assert client.session_id is None
+        assert client.reset() is None
+    assert daemon.policy.sessions == [None]
+    assert (reply.session, reply.cache.reason) == (None, "stateless")
+    assert daemon.policy.epochs == {}
+
+
+@pytest.mark.parametrize("session", ["", " arm", "arm\n", "é", "x" * 129, 7])
+def test_what_may_not_name_a_session(session):
+    """It is refused before anything is sent, with the rule."""
+    with pytest.raises(ValueError, match="expected 1 to 128 printable ASCII characters"):
+        PolicyClient("http://127.0.0.1:8000", session=session)
+
+
+def test_named_and_stateless_is_a_contradiction():
+    """One of the two has to go."""
+    with pytest.raises(ValueError, match="stateless"):
+        PolicyClient("http://127.0.0.1:8000", session="arm", stateless=True)
+
+
+@pytest.mark.parametrize("encoding", ["raw", "png", "jpeg"])
+def test_the_report_says_what_was_reused(daemon, picture, encoding):
+    """In every encoding: raw pictures, whose reply is a bare array, as well."""
+    with PolicyClient(daemon.url, session="arm") as client:
+        first, second = (client.act_with_report(picture, "reach", encoding=encoding) for _ in range(2))
+
+    assert first.cache == CacheReport("adaptive", "keyframe", "first-frame", 0.0, 0, 20, 1000, 0)
+    assert second.cache == CacheReport(**CACHE)
+    assert [first.session, second.session] == [SessionPlace("arm", 0, 0), SessionPlace("arm", 0, 1)]
+
+
+def test_a_frame_chooses_its_mode(daemon, picture):
+    """`reuse` is for this frame; without it the daemon decides."""
+    with PolicyClient(daemon.url) as client:
+        client.act(picture, "reach", reuse="exact")
+        client.act(picture, "reach")
+
+    assert [session.mode for session in daemon.policy.sessions] == ["exact", None]
+
+
+def test_a_mode_that_is_none(daemon, picture):
+    """The daemon's list of modes arrives."""
+    with PolicyClient(daemon.url) as client, pytest.raises(Unprocessable, match="off, exact, adaptive") as caught:
+        client.act(picture, "reach", reuse="fast")
+
+    assert caught.value.code == "unknown-reuse-mode"
+
+
+def test_reset_counts_episodes(daemon, picture):
+    """Each reset begins the next epoch of this client's session, and of no other's."""
+    with PolicyClient(daemon.url, session="left") as left, PolicyClient(daemon.url, session="right") as right:
+        assert [left.reset(), left.reset(), right.reset()] == [0, 1, 0]
+        assert left.act_with_report(picture, "reach").session.epoch == 1
+
+
+def test_reset_fails_as_everything_else():
+    """Where nobody listens, it says so."""
+    with PolicyClient("http://127.0.0.1:1", timeout_s=1) as client, pytest.raises(Unreachable):
+        client.reset()
+
+
+def test_a_daemon_that_knows_no_sessions(picture):
+    """It finds the frame as it always was, and its answer and its 404 for /reset are taken as they are."""
+    seen = []
+
+    def old(request):
+        seen.append(request)
+        if request.url.path != "/act":
+            return httpx.Response(404, json={"detail": "Not Found"})
+        return httpx.Response(200, json={"actions": [[0.0] * 7]})
+
+    with PolicyClient("http://robot.test", transport=httpx.MockTransport(old)) as client:
+        epoch = client.reset()
+        reply = client.act_with_report(picture, "reach")
+
+    assert epoch is None
+    assert (reply.cache, reply.session) == (None, None)
+    assert list(json.loads(seen[1].content)) == ["image", "instruction"]
+    assert seen[1].headers["x-session-id"] == client.session_id
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("document", [[], {}, {"epoch": "1"}, {"epoch": True}])
+def test_what_is_no_answer_to_a_reset(status, document):
+    """Anything but an epoch, from a daemon that does serve /reset, is not guessed at."""
+    with pytest.raises(BadReply):
+        read_epoch(httpx.Response(status, json=document, request=ASKED))
+
+
+def test_members_come_before_headers():
+    """A readable answer is read as it stands; the headers speak where it does not."""
+    headers = {CACHE_HEADER: json.dumps(CACHE), PLACE_HEADER: json.dumps(PLACE)}
+    from_headers = read_action(answer(headers=headers))
+    from_members = read_action(answer({"cache": {**CACHE, "age_max": 5}, "session": {**PLACE, "seq": 9}}, headers))
+
+    assert (from_headers.cache.age_max, from_headers.session.seq) == (1, 1)
+    assert (from_members.cache.age_max, from_members.session.seq) == (5, 9)
+
+
+def test_a_report_of_next_year():
+    """Members that we do not know yet do no harm."""
+    reply = read_action(answer({"cache": {**CACHE, "mood": "calm"}, "session": {**PLACE, "mood": "calm"}}))
+
+    assert reply.cache == CacheReport(**CACHE)
+    assert reply.session == SessionPlace(**PLACE)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        "null",
+        "{}",
+        '"delta"',
+        "[" * 9000,
+        json.dumps({**CACHE, "age_max": None}),
+        json.dumps({**CACHE, "kv_bytes": "many"}),
+        json.dumps({**CACHE, "kv_bytes": 1e999}),
+    ],
+)
+def test_a_report_that_cannot_be_read_costs_no_action(said):
+    """The robot gets its action; what was reused is then unknown."""
+    reply = read_action(answer(headers={CACHE_HEADER: said, PLACE_HEADER: said}))
+
+    assert reply.action.tolist() == [0.0]
+    assert (reply.cache, reply.session) == (None, None)

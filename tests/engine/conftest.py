@@ -1,0 +1,244 @@
+"""A policy small enough to run hundreds of frames a second: a real decoder of random weights, and patches for eyes.
+
+Knows no test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from stillframe.domain import ActionChunk, Image, Observation, PolicyInfo, ReuseMode, SlackReport, Step
+from stillframe.engine.keeper import Asked, Keeper
+from stillframe.engine.slack import rest
+from stillframe.engine.step import step
+from stillframe.errors import Unprocessable
+from stillframe.models.base import Decoded, Prepared
+from stillframe.models.decoder import Decoder, DecoderConfig
+from stillframe.models.greedy import decode_greedily
+from stillframe.models.layout import TokenLayout
+from stillframe.reuse.kv import FrameKV
+from stillframe.reuse.plan import ReusePlan
+from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
+
+GRID, PATCH_PX, ACTION_DIM = 4, 4, 7
+SIDE_PX, PATCHES = GRID * PATCH_PX, GRID * GRID
+SIZES = DecoderConfig(
+    vocab_size=64,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+)
+STATS = {"q01": [-1.0] * ACTION_DIM, "q99": [1.0] * ACTION_DIM, "mask": [True] * ACTION_DIM}
+NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
+REACH = "reach the red cube"
+
+
+class ToyPolicy:
+    """A `models.base.PolicyModel` of 16 patches a camera, each seen through one random matrix."""
+
+    dtype = torch.float32
+    device = torch.device("cpu")
+
+    def __init__(self, cameras: tuple[str, ...] = ("front",), *, mixing: float = 0.0):
+        """`mixing`: how much of the whole picture each patch's row takes in, as towers that attend globally do."""
+        random = torch.Generator().manual_seed(11)
+        self.cameras = cameras
+        self.mixing = mixing
+        self.decoder = Decoder(SIZES).eval().requires_grad_(requires_grad=False)
+        for weight in self.decoder.parameters():
+            if weight.dim() == 2:
+                weight.copy_(torch.randn(weight.shape, generator=random) * 1.5 / weight.shape[1] ** 0.5)
+        self.eyes = torch.randn(3 * PATCH_PX**2, SIZES.hidden_size, generator=random) * 0.5
+        self.fixed_rows = 1 + len(cameras) * PATCHES + ACTION_DIM
+        self.broken: Exception | None = None  # what the next decoding raises, once
+        self.passes: list[int] = []  # rows of each pass
+        self.info = PolicyInfo(
+            name="toy", family="toy", parameters=0, dtype="float32", device="cpu", cameras=cameras,
+            image_size=(SIDE_PX, SIDE_PX), action_names=NAMES, gripper="1 = open", chunk_horizon=1,
+            norm_stats={"toy": STATS}, default_unnorm_key="toy",
+        )  # fmt: skip
+
+    def prepare(self, observation: Observation) -> Prepared:
+        """Take every so many pixels; a token a word."""
+        if tuple(observation.images) != self.cameras:
+            raise Unprocessable("unknown-camera", f"expected {self.cameras}")
+        views = {camera: resized(image) for camera, image in observation.images.items()}
+        ids = torch.tensor([1, *(2 + sum(word.encode()) % 60 for word in observation.instruction.split())])
+        starts = range(1, 1 + len(views) * PATCHES, PATCHES)
+        patches = {camera: range(at, at + PATCHES) for camera, at in zip(views, starts, strict=True)}
+        begin = 1 + len(views) * PATCHES
+        text = range(begin, begin + len(ids) - 1)
+        layout = TokenLayout(patches, (GRID, GRID), text, range(text.stop, text.stop + ACTION_DIM))
+        pixels = torch.stack([torch.from_numpy(view.copy()) for view in views.values()])
+        return Prepared(views, pixels, ids, layout, "toy")
+
+    def embed(self, prepared: Prepared) -> Tensor:
+        """BOS, patches, words -> [prompt_rows, width]."""
+        text = self.decoder.embed(prepared.ids)
+        cut = prepared.pixels.float().view(-1, GRID, PATCH_PX, GRID, PATCH_PX, 3) / 255 - 0.5
+        seen = cut.transpose(2, 3).reshape(-1, PATCHES, 3 * PATCH_PX**2) @ self.eyes
+        seen = (seen + self.mixing * seen.mean(dim=1, keepdim=True)).flatten(0, 1)
+        return torch.cat((text[:1], seen, text[1:]))
+
+    def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV) -> Decoded:
+        """Seven tokens, each a number from -1 to 1."""
+        self.passes.append(len(hidden))
+        if self.broken is not None:
+            error, self.broken = self.broken, None
+            raise error
+        tokens = decode_greedily(self.decoder, hidden[-1], prepared.layout.action, kv).numpy()
+        normalised = tokens[None] / (SIZES.vocab_size - 1) * 2 - 1
+        return Decoded(ActionChunk(normalised, prepared.unnorm_key, tokens), normalised, passes=ACTION_DIM - 1)
+
+
+def resized(image: Image) -> Image:
+    """[H, W, 3] -> [SIDE_PX, SIDE_PX, 3], the nearest pixels."""
+    height, width, _ = image.shape
+    return image[np.arange(SIDE_PX) * height // SIDE_PX][:, np.arange(SIDE_PX) * width // SIDE_PX]
+
+
+@dataclass
+class HandClock:
+    """Stands still until somebody moves it."""
+
+    now_s: float = 100.0
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.now_s
+
+
+@dataclass
+class Robots:
+    """Robots that share one toy policy, driven as the engine's thread drives them."""
+
+    model: ToyPolicy
+    keeper: Keeper
+    clock: HandClock
+    frame_s: float = 0.1  # from frame to frame
+    steps: list[Step] = field(default_factory=list)
+
+    def see(
+        self, picture: Image | Mapping[str, Image], robot: str | None = "a", *, says: str = REACH, mode: Any = None
+    ) -> Step:
+        """Answer one frame of a robot; of no session for None."""
+        self.clock.now_s += self.frame_s
+        images = picture if isinstance(picture, Mapping) else {self.model.cameras[0]: picture}
+        episode = None if robot is None else self.keeper.sessions.episode(robot)
+        asked = Asked(Observation(images, says), episode, mode)
+        self.steps.append(step(self.model, self.keeper, asked, self.clock))
+        return self.steps[-1]
+
+    def rest(self, wanted: Callable[[], bool] = lambda: False) -> SlackReport | None:
+        """Use a pause for whoever is due."""
+        session = self.keeper.sessions.pending()
+        return None if session is None else rest(self.model, self.keeper, session, self.clock, wanted)
+
+    def tokens(self, picture: Image | Mapping[str, Image], *, says: str = REACH) -> list[int]:
+        """What a dense pass answers, without a trace."""
+        last = self.keeper.last
+        tokens = self.see(picture, None, says=says).chunk.tokens.tolist()
+        self.keeper.last = last
+        return list(tokens)
+
+    @property
+    def plan(self) -> ReusePlan:
+        """The last frame's."""
+        assert self.keeper.last is not None
+        return self.keeper.last.plan
+
+    @property
+    def kv(self) -> FrameKV:
+        """Where the last frame's keys and values lie."""
+        assert self.keeper.last is not None
+        return self.keeper.last.kv
+
+    def held(self, kv: FrameKV, rows: int) -> Tensor:
+        """A copy of all layers' keys and values [layers, 2, kv_heads, rows, head_dim]."""
+        length, kv.length = kv.length, rows
+        nothing = torch.empty(SIZES.num_key_value_heads, 0, SIZES.head_dim)
+        nowhere = torch.empty(0, dtype=torch.long)
+        layers = [torch.stack(kv.write(layer, nowhere, nothing, nothing)) for layer in range(SIZES.num_hidden_layers)]
+        kv.length = length
+        return torch.stack(layers)
+
+
+def chosen(mode: ReuseMode, knobs: Mapping[str, Any]) -> ReuseSettings:
+    """Settings that suit 16 patches; `knobs` of any of the three classes, `paper_` before those of the paper's."""
+    adaptive = {"task_top_k": 0, "keyframe_every": 1000, "age_limit": 1000, "distance": 0.05}
+    paper = {"task_top_k": 0}
+    own = {name: value for name, value in knobs.items() if name in ReuseSettings.__dataclass_fields__}
+    adaptive |= {name: value for name, value in knobs.items() if name in AdaptiveSettings.__dataclass_fields__}
+    paper |= {name.removeprefix("paper_"): value for name, value in knobs.items() if name.startswith("paper_")}
+    known = {*own, *adaptive, *(f"paper_{name}" for name in paper)}
+    assert knobs.keys() <= known, knobs.keys() - known
+    settings = ReuseSettings(mode=mode, kv_budget_mib=1, slot_text_tokens=8, drift_budget=2)
+    return replace(settings, **own, adaptive=AdaptiveSettings(**adaptive), paper=PaperSettings(**paper))
+
+
+@pytest.fixture
+def robots() -> Callable[..., Robots]:
+    """Make robots: `robots("adaptive", top_k=3, cameras=("front", "wrist"))`."""
+
+    def make(
+        mode: ReuseMode = "adaptive", *, cameras: tuple[str, ...] = ("front",), mixing: float = 0.0, **knobs: Any
+    ) -> Robots:
+        model, clock = ToyPolicy(cameras, mixing=mixing), HandClock()
+        return Robots(model, Keeper(model, chosen(mode, knobs), clock), clock)
+
+    return make
+
+
+@pytest.fixture
+def toy() -> Callable[..., ToyPolicy]:
+    """Make policies."""
+    return ToyPolicy
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    """A clock that stands still."""
+    return HandClock()
+
+
+@pytest.fixture
+def picture() -> Callable[[int], Image]:
+    """Make pictures of noise, by seed, from 60 to 190 grey levels."""
+    return noise
+
+
+def noise(seed: int) -> Image:
+    """[SIDE_PX, SIDE_PX, 3]."""
+    return np.random.default_rng(seed).integers(60, 190, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def changed() -> Callable[..., Image]:
+    """Change patches of a picture: `changed(picture, 3, 7, seed=5)`."""
+
+    def change(image: Image, *patches: int, seed: int = 5) -> Image:
+        other, out = noise(seed), image.copy()
+        for patch in patches:
+            y, x = patch // GRID * PATCH_PX, patch % GRID * PATCH_PX
+            out[y : y + PATCH_PX, x : x + PATCH_PX] = other[y : y + PATCH_PX, x : x + PATCH_PX]
+        return out
+
+    return change
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums in one order, so that equal to the bit means something."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from stillframe.reuse.modes import NO_LIMIT, Recipe
+from stillframe.reuse.relevance import Relevance
+from stillframe.reuse.selection import Selection, select
+from stillframe.reuse.similarity import IdenticalPrefix, Likeness
+
+ONE, TWO = [slice(0, 8)], [slice(0, 4), slice(4, 8)]
+ALL = [True] * 8
+
+
+def chosen(
+    distance: list[float],
+    scores: list[float] | None = None,
+    *,
+    static: list[bool] = ALL,
+    ages: list[int] | None = None,
+    cameras: list[slice] = ONE,
+    **knobs: Any,
+) -> Selection:
+    """Select among eight tokens."""
+    relevance = None if scores is None else Relevance(torch.tensor(scores), torch.zeros(1))
+    likeness = Likeness(torch.tensor(distance), torch.tensor(static))
+    return select(likeness, relevance, torch.tensor(ages or [0] * 8), cameras, Recipe(IdenticalPrefix(), **knobs))
+
+
+def indices(mask: Tensor) -> list[int]:
+    """Where it is True."""
+    return list(mask.nonzero()[:, 0].tolist())
+
+
+RISING = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+
+
+def test_the_most_similar_come_first() -> None:
+    """Not in raster order, as the published code takes them."""
+    assert chosen([0.3, 0.1, 0.8, 0.2, 0.7, 0.4, 0.6, 0.5]).order.tolist() == [1, 3, 0, 5, 7, 6, 4, 2]
+
+
+def test_ties_go_by_index() -> None:
+    """So that a plan is reproducible."""
+    assert chosen([0.0] * 8).order.tolist() == [*range(8)]
+
+
+def test_what_is_not_static_is_not_reused() -> None:
+    """However small its distance."""
+    static = [False, True] * 4
+
+    assert chosen(RISING, static=static).order.tolist() == [1, 3, 5, 7]
+    assert chosen(RISING, static=[False] * 8).order.tolist() == []
+
+
+def test_the_task_takes_its_share_of_each_camera() -> None:
+    """task_top_k is counted camera by camera: a wrist view cannot use up the front view's share."""
+    scores = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+
+    assert indices(chosen(RISING, scores, task_top_k=2).relevant) == [6, 7]
+    assert indices(chosen(RISING, scores, task_top_k=2, cameras=TWO).relevant) == [2, 3, 6, 7]
+    assert indices(chosen(RISING, scores, task_top_k=9, cameras=TWO).relevant) == [*range(8)]
+    assert set(chosen(RISING, scores, task_top_k=2, cameras=TWO).order.tolist()) == {0, 1, 4, 5}
+
+
+def test_the_task_threshold_is_on_each_cameras_own_scale() -> None:
+    """tau_task of the way from a camera's least to its greatest relevance."""
+    scores = [0.0, 1.0, 2.0, 4.0, 0.0, 0.01, 0.02, 0.04]
+
+    assert indices(chosen(RISING, scores, tau_task=0.5, cameras=TWO).relevant) == [2, 3, 6, 7]
+    assert indices(chosen(RISING, scores, tau_task=0.51, cameras=TWO).relevant) == [3, 7]
+    assert indices(chosen(RISING, scores, tau_task=0.0, cameras=TWO).relevant) == [*range(8)]
+
+
+def test_at_most_top_k_of_each_camera() -> None:
+    """The least similar of each are computed."""
+    assert chosen(RISING, top_k=3).order.tolist() == [0, 1, 2]
+    assert sorted(chosen(RISING, top_k=1, cameras=TWO).order.tolist()) == [0, 4]
+    assert chosen(RISING, top_k=0).order.tolist() == []
+
+
+def test_ours_fills_top_k_after_the_task_has_chosen() -> None:
+    """What the task takes away makes room for the next most similar; as published it does not."""
+    scores = [1.0, 1.0, 0, 0, 0, 0, 0, 0]
+
+    assert len(chosen(RISING, scores, top_k=3, task_top_k=2).order) == 3
+    assert chosen(RISING, scores, top_k=3, task_top_k=2, published=True).order.tolist() == [2]
+
+
+def test_ours_weighs_relevance_where_it_does_not_forbid() -> None:
+    """Of equally similar tokens the one that the text looks at least is given up last to recomputation."""
+    scores = [0.8, 0.1, 0.7, 0.2, 0.6, 0.3, 0.5, 0.4]
+    order = chosen([0.0, 0.0, 0.5, 0.5, 0.6, 0.6, 0.7, 0.7], scores, top_k=2).order.tolist()
+
+    assert order == [1, 3]
+
+
+def test_a_token_at_its_age_limit_is_computed() -> None:
+    """A limit of three lets a token be reused for three frames: its age is that of the last frame."""
+    ages = [0, 1, 2, 3, 4, 5, 2, 3]
+
+    assert chosen(RISING, ages=ages, age_limit=3).order.tolist() == [0, 1, 2, 6]
+    assert chosen(RISING, ages=ages, age_limit=3, published=True).order.tolist() == [0, 1, 2, 6]
+    assert len(chosen(RISING, ages=[10**6] * 8).order) == 8
+
+
+def test_the_report_keeps_static_apart_from_relevant() -> None:
+    """Static is what the criterion said, relevant what the task chose, also among what is not static."""
+    found = chosen(
+        RISING, [0, 0, 0, 0, 0, 0, 1, 2], static=[True] * 7 + [False], task_top_k=2, ages=[9] * 8, age_limit=1
+    )
+
+    assert indices(found.static) == [*range(7)]
+    assert indices(found.relevant) == [6, 7]
+
+
+numbers = st.lists(st.floats(0, 2, width=32), min_size=8, max_size=8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    distance=numbers,
+    scores=st.none() | numbers,
+    static=st.lists(st.booleans(), min_size=8, max_size=8),
+    ages=st.lists(st.integers(0, 5), min_size=8, max_size=8),
+    cameras=st.sampled_from([ONE, TWO, [slice(0, 2), slice(2, 8)]]),
+    age_limit=st.integers(1, 6),
+    top_k=st.integers(0, 9) | st.just(NO_LIMIT),
+    task_top_k=st.integers(0, 9),
+    tau_task=st.none() | st.floats(0, 1),
+    published=st.booleans(),
+)
+def test_nothing_forbidden_is_ever_reused(**given_: Any) -> None:
+    """Rules 5 and 6 for any input: never a relevant, a changed or an old token, no token twice, top_k a camera."""
+    cameras, ages, static = given_["cameras"], given_["ages"], given_["static"]
+    found = chosen(given_.pop("distance"), given_.pop("scores"), **given_)
+    order = found.order.tolist()
+
+    assert len(order) == len(set(order))
+    assert not any(found.relevant[token] for token in order)
+    assert all(static[token] and ages[token] < given_["age_limit"] for token in order)
+    for camera in cameras:
+        assert sum(camera.start <= token < camera.stop for token in order) <= given_["top_k"]
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_without_relevance_nothing_is_relevant(*, published: bool) -> None:
+    """Before the first dense pass was listened to, and in static-only."""
+    assert not chosen(RISING, None, task_top_k=4, published=published).relevant.any()
+    assert len(chosen(RISING, None, task_top_k=4, published=published).order) == 8
