@@ -17,8 +17,9 @@ from stillframe import cli
 from stillframe.bench.calibrate import Calibration, OverBudget, calibrate, pick
 from stillframe.bench.calibration_chart import ReusePoint, reuse_chart
 from stillframe.bench.calibration_files import calibrated_yaml
-from stillframe.bench.candidates import around, calmest, choose, wide, within
-from stillframe.bench.rehearsal import Outcome, Rehearsal
+from stillframe.bench.candidates import around, calmest, choose, promising, wide, within
+from stillframe.bench.outcome import Outcome
+from stillframe.bench.rehearsal import Rehearsal
 from stillframe.config import load_config
 from stillframe.domain import ActionChunk, CacheReport, KeyframeReason, Observation, Step, StepReport
 from stillframe.errors import StillframeError
@@ -181,6 +182,18 @@ def test_the_most_reuse_within_budget_is_chosen() -> None:
     assert choose([greedy], 0.6) is greedy
     assert calmest([none, greedy, equal]) is equal
     assert calmest([none]) is none
+
+
+def test_both_criteria_are_looked_at_closer() -> None:
+    """The best within budget and the best a little over it, of each; where nothing is near, the calmest."""
+    good, near, far = (outcome(0.3 * step, [0.008 * step] * 9, distance=0.1 * step) for step in (1, 2, 3))
+    pixels = [
+        outcome(0.9, [1.0] * 9, criterion="pixels", tau=0.9),
+        outcome(0.8, [0.5] * 9, criterion="pixels", tau=1.0),
+    ]
+
+    assert promising([good, near, far, *pixels], 0.012) == [good.knobs, near.knobs, pixels[1].knobs]
+    assert promising([good], 0.02) == [good.knobs]
 
 
 def test_reuse_counts_keyframes_and_drift_does_not() -> None:

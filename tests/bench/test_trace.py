@@ -66,11 +66,10 @@ def test_drift_is_that_of_the_frames_that_were_measured() -> None:
 def test_what_is_whole_does_not_drift_and_what_nobody_measured_is_not_known() -> None:
     """Nothing but keyframes: nought. Delta frames of a daemon, which keeps its drift: null."""
     whole = told(frames=[KEY] * 4, drifts=[])["drift"]
-    unknown = told(drifts=[], drift_known=False)["drift"]
-    whole_there = told(frames=[KEY] * 4, drifts=[], drift_known=False)["drift"]
+    unknown = told(drifts=[])["drift"]
 
     assert (whole["p50"], whole["p90"], whole["p99"], whole["frames"]) == (0.0, 0.0, 0.0, 0)
-    assert unknown["p99"] is whole_there["p99"] is None
+    assert unknown["p99"] is unknown["max"] is None
 
 
 def test_every_frame_needs_its_latency() -> None:
@@ -87,11 +86,10 @@ def test_figures_are_plain_json() -> None:
 
 
 def test_traces_are_taken_and_joined() -> None:
-    """Taking leaves nothing behind; joining keeps the order, and knows as little as its parts."""
-    first, second = Trace([KEY], [1.0], [0.1]), Trace([DELTA], [2.0], [0.2], drift_known=False)
+    """Taking leaves nothing behind; joining keeps the order."""
+    first, second = Trace([KEY], [1.0], [0.1]), Trace([DELTA], [2.0], [0.2])
     taken = first.taken()
     whole = Trace.joined([taken, second])
 
     assert first == Trace()
     assert (whole.frames, whole.rests_ms, whole.drifts) == ([KEY, DELTA], [1.0, 2.0], [0.1, 0.2])
-    assert not whole.drift_known

@@ -57,6 +57,8 @@ class ToyPolicy:
         for weight in self.decoder.parameters():
             if weight.dim() == 2:
                 weight.copy_(torch.randn(weight.shape, generator=random) * 1.5 / weight.shape[1] ** 0.5)
+        for depth, layer in enumerate(self.decoder.model.layers):  # deeper layers look more sharply, as trained ones do
+            layer.self_attn.q_proj.weight.mul_(0.5 + 0.5 * depth)
         self.eyes = torch.randn(3 * PATCH_PX**2, SIZES.hidden_size, generator=random) * 0.5
         self.fixed_rows = 1 + len(cameras) * PATCHES + ACTION_DIM
         self.broken: Exception | None = None  # what the next decoding raises, once

@@ -28,14 +28,17 @@ def test_caution_rises_over_budget_and_says_so() -> None:
 
 def test_caution_falls_slowly_within_half_of_the_budget() -> None:
     """Down to nothing; it takes more good answers than bad ones."""
-    caution = Caution(0.1, level=STEP_UP)
-    levels = []
-    for _ in range(7):
-        assert caution.saw(0.05) is False
-        levels.append(caution.level)
+    caution = Caution(0.1)
+    caution.saw(0.2)
+    after_bad = caution.level
+    assert caution.saw(0.05) is False
+    after_good = caution.level
+    for _ in range(50):
+        caution.saw(0.0)
 
-    assert levels == pytest.approx([0.2, 0.15, 0.1, 0.05, 0, 0, 0])
-    assert STEP_DOWN < STEP_UP
+    assert (after_bad, after_bad - after_good) == pytest.approx((STEP_UP, STEP_DOWN))
+    assert 0 < STEP_DOWN <= STEP_UP / 3
+    assert caution.level == 0
 
 
 def test_caution_stays_between_half_and_the_whole_budget() -> None:

@@ -21,23 +21,24 @@ def reuse_chart(file: Path, pooled: Mapping[str, Result], counts: Mapping[str, R
     """Every arm over all conditions as a point, forced counts as lines; success above, drift p90 below."""
     figure, (won, moved) = new_figure(2, (8.0, 7.0), (1, 1))
     for name, rows in _lines(counts).items():
-        reuse = [row["reuse_ratio"] for row in rows]
-        won.plot(
-            reuse, [100 * row["success"] for row in rows], ".-", color=SHADES[name], linewidth=1, label=f"N {name}"
-        )
-        moved.plot(reuse, [row["drift"]["p90"] for row in rows], ".-", color=SHADES[name], linewidth=1)
-    for number, (name, arm) in enumerate(pooled.items()):
+        reuse, style = [row["reuse_ratio"] for row in rows], {"color": SHADES[name], "linewidth": 1}
+        won.plot(reuse, [100 * row["success"] for row in rows], ".-", **style)
+        moved.plot(reuse, [row["drift"]["p90"] for row in rows], ".-", label=f"N {name}", **style)
+    ranked = sorted(pooled.items(), key=lambda item: float(item[1]["reuse_ratio"]))
+    for number, (name, arm) in enumerate(ranked):
         _success_point(won, arm, name, number)
         moved.plot(arm["reuse_ratio"], arm["drift"]["p90"], "o", color=ACCENT, markersize=5)
         _label(moved, name, arm["reuse_ratio"], arm["drift"]["p90"], number)
     won.set_title("Reuse against success and drift, in closed loop", loc="left", fontsize=11, color=INK)
     won.set_ylabel("success, % (95 % interval)")
-    won.legend(frameon=False, fontsize=8, loc="lower left", title="forced in every layer", title_fontsize=8)
+    won.margins(y=0.15)
     moved.axhline(BUDGET, color=FAINT, linewidth=1)
-    moved.text(0.0, BUDGET, " drift budget", color=INK, fontsize=8, va="bottom")
+    moved.text(1.0, BUDGET, "drift budget ", color=INK, fontsize=8, va="bottom", ha="right")
     moved.set_yscale("symlog", linthresh=LINEAR_BELOW)
+    moved.set_ylim(-LINEAR_BELOW / 2, 2.0)
     moved.set_ylabel("drift p90, normalised units")
     moved.set_xlabel("reuse: token-layers reused / token-layers, over whole episodes")
+    moved.legend(frameon=False, fontsize=8, loc="lower right", title="forced, front camera, perfect", title_fontsize=8)
     for axes in (won, moved):
         axes.set_xlim(-0.03, 1.0)
     save_figure(figure, file)
@@ -58,7 +59,7 @@ def speed_chart(file: Path, speeds: Mapping[str, Mapping[str, Result]]) -> None:
         axes.invert_yaxis()
         axes.set_xlim(0, 1.45 * max(whole))
         axes.set_title(model, loc="left", fontsize=10, color=INK)
-        axes.set_xlabel("ms, median step, pictures to action in process, one thread")
+        axes.set_xlabel("ms of CPU time, median step, pictures to action in process, one thread")
     panels_first = panels[0] if len(speeds) > 1 else panels
     panels_first.legend(frameon=False, fontsize=8, loc="lower right")
     save_figure(figure, file)
@@ -74,7 +75,7 @@ def _success_point(axes: Any, arm: Result, name: str, number: int) -> None:
 
 def _label(axes: Any, name: str, x: float, y: float, number: int) -> None:
     """Neighbours' words go to other sides, so that they can be read."""
-    shift = (6, 7) if number % 2 else (6, -11)
+    shift = (5, 9) if number % 2 else (5, -13)
     axes.annotate(name, (x, y), xytext=shift, textcoords="offset points", fontsize=8, color=INK)
 
 

@@ -23,7 +23,7 @@ from stillframe_client.sim.rollout import play
 
 SEED = 3_000
 TRAINED_EPISODES = 4  # of pick
-UNTRAINED_FRAMES = 25  # a big model takes seconds for each
+UNTRAINED_FRAMES = 20  # a big model takes seconds for each
 KV_BUDGET_MIB = 256.0  # for each way, of one session
 
 

@@ -5,6 +5,7 @@ Knows configuration and client; no episodes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -22,6 +23,7 @@ from stillframe.local import LocalPolicy
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.serve import open_model
+from stillframe.stopwatch import Clock
 from stillframe_client import ActionReply, PolicyClient, PolicyError
 from stillframe_client.sim.gl import NoOpenGLError
 
@@ -36,10 +38,12 @@ class LocalActor:
     every `measure_every`-th delta frame (0: never): that neither costs the answer time nor changes what comes after.
     """
 
-    def __init__(self, model: PolicyModel, reuse: ReuseSettings, measure_every: int = 1):
+    def __init__(
+        self, model: PolicyModel, reuse: ReuseSettings, measure_every: int = 1, clock: Clock = time.perf_counter
+    ):
         self.trace = Trace()
         self.cameras = model.info.cameras
-        self.policy = LocalPolicy(model, reuse)
+        self.policy = LocalPolicy(model, reuse, clock)
         self._model, self._refreshes = model, reuse.slack and reuse.mode == "adaptive"
         self._measure_every, self._deltas = measure_every, 0
 
@@ -94,7 +98,7 @@ class ServerActor:
     """A daemon, asked in `mode`, or in the mode that it is configured with. It rests by itself, and keeps its drift."""
 
     def __init__(self, client: PolicyClient, mode: ReuseMode | None = None):
-        self.trace = Trace(drift_known=False)
+        self.trace = Trace()
         self._client, self._mode = client, mode
 
     @property

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
-from stillframe.bench.candidates import AGE_LIMITS, around, calmest, choose, wide, within
-from stillframe.bench.rehearsal import Outcome, Rehearsal
+from stillframe.bench.candidates import AGE_LIMITS, around, calmest, choose, promising, wide, within
+from stillframe.bench.outcome import Outcome
+from stillframe.bench.rehearsal import Rehearsal
 from stillframe.errors import StillframeError
 from stillframe.models.base import PolicyModel
 from stillframe.recording.reader import RecordedEpisode
@@ -133,11 +134,12 @@ def _search(
     report.stage("wide search", len(rehearsal.scenes))
     tried = rehearsal.with_slack(wide(settings.adaptive, rehearsal.camera_tokens), report.advance, budget)
     for reach in REACHES:
-        best = choose(tried, budget) or calmest(tried)
+        best = choose(tried, budget)
+        seeds = promising(tried, budget) if best is None or reach == REACHES[0] else [best.knobs]
+        near = [knobs for seed in seeds for knobs in around(seed, rehearsal.camera_tokens, layers, reach)]
         known = [outcome.knobs for outcome in tried]
-        near = around(best.knobs, rehearsal.camera_tokens, layers, reach)
+        new = [knobs for index, knobs in enumerate(near) if knobs not in [*known, *near[:index]]]
         report.stage("around the best", len(rehearsal.scenes))
-        new = [knobs for knobs in near if knobs not in known]
         tried += rehearsal.with_slack(new, report.advance, budget)
     return tried
 

@@ -16,7 +16,7 @@ import yaml
 
 from stillframe.bench.calibrate import Calibration
 from stillframe.bench.calibration_chart import ReusePoint, reuse_chart
-from stillframe.bench.rehearsal import Outcome
+from stillframe.bench.outcome import Outcome
 from stillframe.errors import ConfigError
 from stillframe.reuse.settings import ReuseSettings
 

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
-from stillframe.bench.rehearsal import Outcome
+from stillframe.bench.outcome import Outcome
 from stillframe.reuse.settings import AdaptiveSettings
 
 DISTANCES = (0.05, 0.1, 0.15, 0.22, 0.32, 0.45)
 TAUS = ((0.999, 12.0), (0.996, 24.0), (0.985, 48.0))  # tau, max_difference
 TASK_SHARES = (0.0, 0.08, 0.16, 0.32)  # of a camera's tokens
+NEARLY = 1.5  # of the budget: what one more knob may bring within it
 AGE_LIMITS = (1, 2, 4, 8, 16, 32)
 
 
@@ -45,6 +46,16 @@ def within(outcomes: Sequence[Outcome], budget: float) -> list[Outcome]:
 def choose(outcomes: Sequence[Outcome], budget: float) -> Outcome | None:
     """The first of those within budget; None: there is none."""
     return next(iter(within(outcomes, budget)), None)
+
+
+def promising(outcomes: Sequence[Outcome], budget: float) -> list[AdaptiveSettings]:
+    """Where to look closer: of each criterion the best within budget, and the best of those a little over it."""
+    found: list[AdaptiveSettings] = []
+    for criterion in sorted({outcome.knobs.criterion for outcome in outcomes}):
+        ours = [outcome for outcome in outcomes if outcome.knobs.criterion == criterion]
+        seeds = [choose(ours, budget), choose(ours, NEARLY * budget) or calmest(ours)]
+        found += [seed.knobs for seed in seeds if seed is not None]
+    return [knobs for index, knobs in enumerate(found) if knobs not in found[:index]]
 
 
 def calmest(outcomes: Sequence[Outcome]) -> Outcome:

@@ -7,7 +7,7 @@ Knows planner, decoder and storage, as the engine does; not how knobs are chosen
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stillframe.bench.outcome import Outcome
 from stillframe.engine.drift import drift_of
 from stillframe.engine.keeper import kv_shape
 from stillframe.engine.planner import Frame, Planner
@@ -28,6 +29,7 @@ from stillframe.reuse.modes import recipe_of
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.relevance import Relevance
 from stillframe.reuse.remembered import Remembered
+from stillframe.reuse.selection import Attended
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 
 Advance = Callable[[], None]  # called after each frame
@@ -41,34 +43,6 @@ class Scene:
     frame: Frame
     dense: NDArray[np.float64]  # [horizon, action_dim]: the answer of a dense pass, normalised
     begins: bool  # the first of its episode
-
-
-@dataclass
-class Outcome:
-    """What a set of knobs did over all scenes."""
-
-    knobs: AdaptiveSettings
-    ratios: list[float] = field(default_factory=list)  # of every frame; 0 for a keyframe
-    drifts: list[float] = field(default_factory=list)  # of every delta frame
-
-    @property
-    def reuse(self) -> float:
-        """Token-layers reused / token-layers of keyframes, over whole episodes."""
-        return float(np.mean(self.ratios)) if self.ratios else 0.0
-
-    def drift(self, percent: float) -> float:
-        """A percentile of the delta frames' drift; 0 where there was no delta frame."""
-        return float(np.percentile(self.drifts, percent)) if self.drifts else 0.0
-
-    def hopeless(self, budget: float, frames: int) -> bool:
-        """Whether its drift p90 over `frames` frames is above `budget` whatever comes: too many already were."""
-        return sum(drift > budget for drift in self.drifts) > 1 + 0.1 * frames
-
-    def saw(self, ratio: float, drift: float | None) -> None:
-        """One more frame; None: a keyframe, which has no drift."""
-        self.ratios.append(ratio)
-        if drift is not None:
-            self.drifts.append(drift)
 
 
 class Rehearsal:
@@ -112,14 +86,21 @@ class Rehearsal:
         left: Remembered | None = None
         looks: dict[Layers, Relevance] = {}
         for scene in self.scenes:
+            drifts: dict[bytes, float] = {}
             for outcome in outcomes:
                 if outcome.hopeless(budget, len(self.scenes)):
                     continue
                 knobs = outcome.knobs
                 relevance = looks[tuple(knobs.relevance_layers)] if looks and knobs.task_top_k else None
-                found = None if left is None or scene.begins else replace(left, relevance=relevance)
-                own.copy_(dense)
-                self._try(scene, found, own, outcome)
+                frame = self._with(scene.frame, knobs)
+                attended = _attended(frame, relevance)
+                found = None if left is None or scene.begins else replace(left, attended=attended)
+                plan, keyframe = self._planner.plan(frame, found, None, caution=0.0)
+                same = _drops(plan)
+                if keyframe is None and same not in drifts:  # other knobs often come to the same plan
+                    own.copy_(dense)
+                    drifts[same] = drift_of(self._pass(frame, plan, own)[0].normalised, scene.dense)
+                outcome.saw(plan.reuse_ratio, None if keyframe else drifts[same])
             looks = self._look(scene.frame, dense, chosen)
             left = Remembered.fresh(FrameKV(dense), scene.frame.same, scene.frame.tokens, scene.frame.now_s)
             advance()
@@ -137,21 +118,12 @@ class Rehearsal:
             decoded, kv = self._pass(frame, plan, own, tap)
             if left is None or keyframe is not None:
                 left = Remembered.fresh(kv, frame.same, frame.tokens, frame.now_s)
-                left.relevance = tap.relevance(kv) if tap else None
+                left.attended = _attended(frame, tap.relevance(kv) if tap else None)
             else:
                 left.advance(plan, frame.tokens, frame.now_s, published=False)
             outcome.saw(plan.reuse_ratio, None if keyframe else drift_of(decoded.normalised, scene.dense))
             advance()
         return outcome
-
-    def _try(self, scene: Scene, left: Remembered | None, storage: Tensor, outcome: Outcome) -> None:
-        """One candidate on one frame, over what the last frame `left` in `storage`."""
-        frame = self._with(scene.frame, outcome.knobs)
-        plan, keyframe = self._planner.plan(frame, left, None, caution=0.0)
-        if keyframe is not None:
-            return outcome.saw(0.0, None)
-        decoded, _ = self._pass(frame, plan, storage)
-        return outcome.saw(plan.reuse_ratio, drift_of(decoded.normalised, scene.dense))
 
     def _frame(self, recorded: RecordedFrame) -> Frame:
         """What planning sees of it, without the pictures themselves."""
@@ -194,3 +166,18 @@ class Rehearsal:
         """Room for one sequence: of `rows` tokens, or as many as the longest scene has."""
         longest = rows or max(scene.frame.prepared.layout.total_rows for scene in self.scenes)
         return replace(kv_shape(self._model, 1), capacity=longest).allocate()
+
+
+def _attended(frame: Frame, relevance: Relevance | None) -> Attended | None:
+    """What the frame's recipe makes of where the text looked."""
+    if frame.recipe is None or relevance is None:
+        return None
+    return Attended.by(relevance, frame.prepared.layout.cameras, frame.recipe)
+
+
+def _drops(plan: ReusePlan) -> bytes:
+    """For each of the prompt's rows the first layer that reuses it: equal for plans that compute the same."""
+    first = np.full(plan.rows, len(plan.counts), np.uint8)
+    for layer, count in reversed([*enumerate(plan.counts)]):
+        first[plan.order[:count].cpu().numpy()] = layer
+    return first.tobytes()

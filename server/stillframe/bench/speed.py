@@ -5,14 +5,15 @@ Knows a model and pictures; no simulator. What a pass computes is timed, not whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
+from collections.abc import Mapping, Sequence
+from time import thread_time
 from typing import Any
 
 from stillframe.bench.ask import LocalActor
 from stillframe.bench.trace import Frame, percentiles, planning, reuse_ratio
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
+from stillframe.stopwatch import Clock
 
 Observed = Mapping[str, Any]
 Timed = tuple[float, Frame]  # end to end, ms: from pictures as arrays to the action
@@ -22,14 +23,15 @@ def race(
     model: PolicyModel,
     episodes: Sequence[Sequence[Observed]],
     arms: Mapping[str, ReuseSettings],
-    clock: Callable[[], float] = perf_counter,
+    clock: Clock = thread_time,
 ) -> dict[str, Any]:
     """Answer every picture with every arm, one after the other, and compare with the first arm.
 
-    The arms take turns in being first. An episode's first picture is a keyframe for all and is not counted, and neither
-    is any picture that an arm which reuses computed whole.
+    Times are CPU time of this thread, which does all of the work where torch has one: what a free core takes, whatever
+    else the machine does. The arms take turns in being first. An episode's first picture is a keyframe for all and is
+    not counted, and neither is any picture that an arm which reuses computed whole.
     """
-    actors = {name: LocalActor(model, reuse, measure_every=0) for name, reuse in arms.items()}
+    actors = {name: LocalActor(model, reuse, measure_every=0, clock=clock) for name, reuse in arms.items()}
     times: dict[str, list[Timed]] = {name: [] for name in arms}
     turn = 0
     for episode in episodes:
@@ -43,16 +45,14 @@ def race(
     return _compared(times)
 
 
-def _answer_all(
-    actors: Mapping[str, LocalActor], observed: Observed, turn: int, clock: Callable[[], float]
-) -> dict[str, Timed]:
+def _answer_all(actors: Mapping[str, LocalActor], observed: Observed, turn: int, clock: Clock) -> dict[str, Timed]:
     """One picture, every arm; another one begins each turn."""
     names = [*actors]
     shift = turn % len(names)
     return {name: _answer(actors[name], observed, clock) for name in names[shift:] + names[:shift]}
 
 
-def _answer(actor: LocalActor, observed: Observed, clock: Callable[[], float]) -> Timed:
+def _answer(actor: LocalActor, observed: Observed, clock: Clock) -> Timed:
     asked_s = clock()
     actor(observed)
     took_ms = (clock() - asked_s) * 1e3

@@ -36,7 +36,6 @@ class Trace:
     frames: list[Frame] = field(default_factory=list)
     rests_ms: list[float] = field(default_factory=list)  # dense passes in the slack after an answer
     drifts: list[float] = field(default_factory=list)  # of the delta frames that were measured, normalised units
-    drift_known: bool = True  # False: it is measured where this trace does not see it
 
     def clear(self) -> None:
         """Forget what was played so far."""
@@ -45,7 +44,7 @@ class Trace:
 
     def taken(self) -> Trace:
         """What was played so far, which this trace then forgets."""
-        copy = Trace([*self.frames], [*self.rests_ms], [*self.drifts], self.drift_known)
+        copy = Trace([*self.frames], [*self.rests_ms], [*self.drifts])
         self.clear()
         return copy
 
@@ -57,7 +56,6 @@ class Trace:
             whole.frames += trace.frames
             whole.rests_ms += trace.rests_ms
             whole.drifts += trace.drifts
-            whole.drift_known &= trace.drift_known
         return whole
 
 
@@ -85,7 +83,7 @@ def figures(trace: Trace, act_ms: Sequence[float]) -> dict[str, Any]:
         "planning_ms": planning(frames),
         "decoder_gmacs": _mean([frame.gmacs for frame in frames]),
         "decoder_gmacs_delta": _mean([frame.gmacs for frame in deltas]),
-        "drift": _drift(trace, measurable=bool(deltas)),
+        "drift": _drift(trace.drifts, deltas=len(deltas)),
         "slack": {"rests": len(trace.rests_ms), "p50_ms": percentiles(trace.rests_ms)["p50"]},
     }
 
@@ -109,12 +107,10 @@ def planning(frames: Sequence[Frame]) -> dict[str, float | None]:
     return {**times, "share": part_ms / step_ms if part_ms is not None and step_ms else None}
 
 
-def _drift(trace: Trace, *, measurable: bool) -> dict[str, float | None]:
+def _drift(drifts: Sequence[float], deltas: int) -> dict[str, float | None]:
     """Nothing but keyframes has no drift; delta frames that nobody measured have one that is not known."""
-    none_at_all = trace.drift_known and not measurable
-    values = [0.0] if none_at_all else trace.drifts
-    worst = max(values) if values else None
-    return {**percentiles(values, DRIFT_SHARES), "max": worst, "frames": len(trace.drifts)}
+    values = drifts if deltas else [0.0]
+    return {**percentiles(values, DRIFT_SHARES), "max": max(values, default=None), "frames": len(drifts)}
 
 
 def _stage(frames: Sequence[Frame], name: str) -> list[float]:

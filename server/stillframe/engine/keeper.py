@@ -19,6 +19,7 @@ from stillframe.models.texttap import TextTap
 from stillframe.reuse.kv import MIB, FrameKV, KVPool, KVShape
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.remembered import Remembered
+from stillframe.reuse.selection import Attended
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 
@@ -109,14 +110,14 @@ class Keeper:
         """Find out where the last pass's text looked, if that is still to be done: a pause may have done it."""
         turn = session.pending
         if turn is not None and turn.tap is not None and session.remembered is not None:
-            session.remembered.relevance = turn.tap.relevance(session.remembered.kv)
+            session.remembered.attended = self._attended(turn.frame, turn.tap, session.remembered.kv)
             turn.tap = None
 
     def refresh(self, session: Session[Turn], turn: Turn, tap: TextTap | None) -> None:
         """After a dense pass of the session's last frame into `spare`: that is the session's now, its old one spare."""
         if session.remembered is not None:
             self.spare = session.remembered.refreshed(self.spare, turn.frame.tokens)
-            session.remembered.relevance = tap.relevance(session.remembered.kv) if tap else None
+            session.remembered.attended = self._attended(turn.frame, tap, session.remembered.kv)
 
     def forget(self, session: Session[Turn], cause: KeyframeReason) -> None:
         """Take a session's storage away; its next frame is a keyframe because of `cause`."""
@@ -144,6 +145,11 @@ class Keeper:
             return None
         chosen, entropies = frame.recipe.relevance_layers, frame.recipe.schedule.needs_entropies
         return TextTap(self._decoder, frame.prepared.layout, chosen, every_layer=entropies)
+
+    def _attended(self, frame: Frame, tap: TextTap | None, kv: FrameKV) -> Attended | None:
+        if frame.recipe is None or tap is None:
+            return None
+        return Attended.by(tap.relevance(kv), frame.prepared.layout.cameras, frame.recipe)
 
     def _fits(self, frame: Frame) -> bool:
         return frame.prepared.layout.total_rows <= self._pool.shape.capacity

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from stillframe.domain import REUSE_MODES, KeyframeReason, Observation, ReuseMode
 from stillframe.models.base import Prepared
@@ -58,7 +59,7 @@ class Planner:
             KeyframeReason.CAMERAS: {camera: image.shape for camera, image in observation.images.items()},
             KeyframeReason.INSTRUCTION: observation.instruction,
         }
-        tokens = PatchTokens(rows[layout.patch_positions.to(rows.device)], pixels)
+        tokens = PatchTokens(rows[layout.patch_positions.start : layout.patch_positions.stop], pixels)
         return Frame(prepared, rows, tokens, mode, recipe, same, now_s)
 
     def whole(self, frame: Frame) -> ReusePlan:
@@ -93,15 +94,15 @@ class Planner:
         likeness = recipe.criterion(frame.tokens, remembered.reference)
         if int(likeness.static.sum()) < recipe.scene_cut * len(likeness.static):
             return None
-        layout, relevance = frame.prepared.layout, remembered.relevance
-        chosen = select(likeness, relevance, remembered.ages, layout.cameras, recipe)
-        positions = layout.patch_positions.to(chosen.order.device)[chosen.order]
-        shares = recipe.schedule(self._layers, relevance.entropies if relevance else None)
+        layout, attended = frame.prepared.layout, remembered.attended
+        chosen = select(likeness, attended, remembered.ages, layout.cameras, recipe)
+        positions = chosen + layout.patch_positions.start
+        shares = recipe.schedule(self._layers, attended.relevance.entropies if attended else None)
         return ReusePlan(
             rows=len(frame.rows),
-            order=torch.cat((positions.new_tensor([BOS]), positions)),  # BOS sees only itself: reusing it is exact
+            order=functional.pad(positions, (1, 0), value=BOS),  # BOS sees only itself: reusing it is exact
             counts=tuple(1 + int(share * len(positions)) for share in shares),
             static=likeness.static,
-            relevant=chosen.relevant,
-            patches=chosen.order,
+            relevant=attended.relevant if attended else torch.zeros_like(likeness.static),
+            patches=chosen,
         )

@@ -4,32 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate
-
-import torch
-from torch import Tensor
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Positions of one prompt's parts: [BOS] [patches of each camera] [text], then the action, causal throughout."""
+    """Positions of one prompt's parts: [BOS] [patches of each camera] [text], then the action, causal throughout.
+
+    A patch token is numbered by its place among all cameras' patches, which adjoin.
+    """
 
     patches: Mapping[str, range]  # camera -> its patches' positions, in raster order
     patch_grid: tuple[int, int]  # rows, columns of patches per camera
     text: range
     action: range  # positions that the action's tokens take as they are decoded
 
-    @cached_property
-    def patch_positions(self) -> Tensor:
-        """Positions [patch tokens] of all cameras' patches, in the order of the cameras."""
-        return torch.cat([torch.arange(places.start, places.stop) for places in self.patches.values()])
+    def __post_init__(self) -> None:
+        places = [*self.patches.values()]
+        if any(before.stop != after.start for before, after in pairwise(places)):
+            raise ValueError(f"the cameras' patches are at {places}; expected them to adjoin")
+
+    @property
+    def patch_positions(self) -> range:
+        """Positions of all patch tokens, in the order of their numbers."""
+        places = [*self.patches.values()]
+        return range(places[0].start, places[-1].stop) if places else range(0)
 
     @property
     def cameras(self) -> list[slice]:
-        """Each camera's share of the patch tokens."""
-        ends = [*accumulate(len(places) for places in self.patches.values())]
-        return [slice(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
+        """Each camera's share of the patch tokens' numbers."""
+        first = self.patch_positions.start
+        return [slice(places.start - first, places.stop - first) for places in self.patches.values()]
 
     @property
     def prompt_rows(self) -> int:

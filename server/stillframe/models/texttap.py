@@ -36,7 +36,7 @@ class TextTap:
 
     def relevance(self, kv: FrameKV) -> Relevance:
         """Where the text looked in the pass that has just written `kv`."""
-        text, patches = self._layout.text, self._layout.patch_positions.to(kv.device)
+        text, patches = self._layout.text, self._layout.patch_positions
         positions = torch.arange(text.start, text.stop, device=kv.device)
         looks = {
             layer: look(

@@ -14,7 +14,7 @@ from torch import Tensor
 from stillframe.domain import KeyframeReason
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
-from stillframe.reuse.relevance import Relevance
+from stillframe.reuse.selection import Attended
 from stillframe.reuse.similarity import PatchTokens
 
 
@@ -28,7 +28,7 @@ class Remembered:
     ages: Tensor  # int [patch tokens]: frames since then, at the last frame
     since_dense: int  # frames since the last dense pass
     time_s: float  # of the last frame
-    relevance: Relevance | None = None
+    attended: Attended | None = None
 
     @classmethod
     def fresh(
@@ -43,13 +43,12 @@ class Remembered:
 
         `published`: as VLA-Cache has it, the next frame is compared with this one all the same.
         """
-        recomputed = torch.ones(len(tokens.rows), dtype=torch.bool, device=self.ages.device)
-        recomputed[plan.reused_patches] = False
-        self.ages += 1
-        self.ages[recomputed] = 0
+        reused = torch.zeros_like(self.ages, dtype=torch.bool)
+        reused[plan.reused_patches] = True
+        self.ages = (self.ages + 1) * reused
         self.since_dense += 1
         self.time_s = time_s
-        _overwrite(self.reference, tokens, torch.ones_like(recomputed) if published else recomputed)
+        self.reference = _copied(tokens) if published else _mixed(reused, self.reference, tokens)
         return int(self.ages.max())
 
     def refreshed(self, kv: FrameKV, tokens: PatchTokens) -> FrameKV:
@@ -57,17 +56,18 @@ class Remembered:
         given_up, self.kv = self.kv, kv
         self.ages.zero_()
         self.since_dense = 0
-        _overwrite(self.reference, tokens, torch.ones_like(self.ages, dtype=torch.bool))
+        self.reference = _copied(tokens)
         return given_up
 
 
 def _copied(tokens: PatchTokens) -> PatchTokens:
-    return PatchTokens(tokens.rows.clone(), None if tokens.pixels is None else tokens.pixels.clone())
+    """The rows may be a view of more, which is not to be kept alive."""
+    return PatchTokens(tokens.rows.clone(), tokens.pixels)
 
 
-def _overwrite(reference: PatchTokens, tokens: PatchTokens, which: Tensor) -> None:
-    """Take over the tokens where `which` [tokens] is True, in place."""
-    indices = which.nonzero()[:, 0]
-    reference.rows.index_copy_(0, indices, tokens.rows[indices])
-    if reference.pixels is not None and tokens.pixels is not None:
-        reference.pixels.index_copy_(0, indices, tokens.pixels[indices])
+def _mixed(reused: Tensor, old: PatchTokens, new: PatchTokens) -> PatchTokens:
+    """The old tokens where `reused` [tokens] is True, the new ones elsewhere."""
+    rows = torch.where(reused[:, None], old.rows, new.rows)
+    if old.pixels is None or new.pixels is None:
+        return PatchTokens(rows, None)
+    return PatchTokens(rows, torch.where(reused[:, None], old.pixels, new.pixels))

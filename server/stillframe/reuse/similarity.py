@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +26,12 @@ class PatchTokens:
 
     rows: Tensor  # [tokens, width]: what enters the decoder
     pixels: Tensor | None  # uint8 [tokens, channels * px * px]: what the model sees; None where no criterion asks
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """L2 norm of each row, [tokens], never zero. A reference's can be taken before it is needed."""
+        sizes: Tensor = torch.linalg.vector_norm(self.rows, dim=-1, dtype=torch.float32)
+        return sizes.clamp_min(torch.finfo(torch.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,7 @@ class Embedding:
     def __call__(self, now: PatchTokens, reference: PatchTokens) -> Likeness:
         """Distance: |now - reference| / |reference|."""
         moved = torch.linalg.vector_norm(now.rows - reference.rows, dim=-1, dtype=torch.float32)
-        size = torch.linalg.vector_norm(reference.rows, dim=-1, dtype=torch.float32)
-        distance = moved / size.clamp_min(torch.finfo(torch.float32).tiny)
+        distance = moved / reference.sizes
         return Likeness(distance, distance <= self.limit)
 
 
