@@ -222,7 +222,7 @@ def test_a_cell_is_played_as_it_says(golden_folder: Path, tmp_path: Path) -> Non
     assert result["frames"] == 2 * result["steps_mean"]
     assert (result["reuse"], result["keyframe_reasons"]) == ("adaptive", {"reset": 2})
     assert result["reused_tokens_delta"] == 3.0
-    assert abs(3 * len(result["drifts"]) - (result["frames"] - 2)) <= 3  # every third delta frame
+    assert abs(4 * len(result["drifts"]) - (result["frames"] - 2)) <= 4  # every fourth delta frame
     assert result["decoder_gmacs_delta"] < result["decoder_gmacs"]
     same = ("outcomes", "steps_mean", "drifts", "reuse_ratio")
     assert [result[key] for key in same] == [results[1][key] for key in same]

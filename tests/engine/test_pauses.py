@@ -251,7 +251,7 @@ def test_the_engine_speaks_for_its_sessions(desk: Make, picture: Make) -> None:
     assert (off.mode, off.keyframe_reason, off.seq) == ("off", KeyframeReason.OFF, 1)
 
 
-def test_robots_on_threads_are_answered_as_alone(desk: Make, picture: Make, changed: Make) -> None:
+def test_robots_on_threads_are_answered_as_alone(desk: Make, picture: Make) -> None:
     """Rule 8 with the real queue and real pauses in between: each robot's last frame, still, is answered densely."""
     one = desk()
     scenes = {robot: picture(number) for number, robot in enumerate("abc")}

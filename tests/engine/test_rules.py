@@ -211,8 +211,8 @@ def test_a_shifted_camera_is_answered_as_densely(robots: Make, picture: Make) ->
     assert bench.see(shifted).chunk.tokens.tolist() == bench.tokens(shifted)
 
 
-def test_reuse_does_not_run_in_raster_order(robots: Make, picture: Make, changed: Make) -> None:
-    """Where only some may be reused, those that changed least are, wherever they lie; the published code goes by row."""
+def test_reuse_does_not_run_in_raster_order(robots: Make, picture: Make) -> None:
+    """Where only some may be reused, those that changed least are; the published code goes by row."""
     bench = robots(top_k=4, distance=0.5)
     bench.see(picture(0))
     rng = np.random.default_rng(0)

@@ -94,7 +94,7 @@ def test_who_has_something_left_to_do_is_found(sessions: Sessions[str]) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from(["episode", "reset"])), max_size=40))
 def test_episodes_and_memory_are_bounded(calls: list[tuple[str, str]]) -> None:
-    """Whatever is asked: no serial for two episodes, no more than three robots known, and never the newest forgotten."""
+    """Whatever is asked: no serial for two episodes, three robots known, the newest never forgotten."""
     sessions: Sessions[str] = Sessions(3, BUDGET)
     serials: dict[int, tuple[str, int]] = {}
     for robot, call in calls:

@@ -126,7 +126,7 @@ def test_published_modes_are_measured_and_left_as_they_are(delta: Make, mode: st
 @pytest.mark.parametrize("write", [1, 2, LAYERS, LAYERS + 1, DENSE])
 def test_a_pause_gives_way_between_two_layers(delta: Make, write: int) -> None:
     """At the first, the second or any later layer, decoding included: the session is untouched and still pending."""
-    bench, now = delta()
+    bench, _ = delta()
     before, kv, spare = bench.held(bench.kv, ROWS), bench.kv, bench.keeper.spare
     asked: list[int] = []
 

@@ -19,8 +19,8 @@ LAYERS = 3
 CPU = torch.device("cpu")
 ONE = TokenLayout({"front": range(1, 10)}, (3, 3), text=range(10, 14), action=range(14, 21))
 TWO = TokenLayout({"front": range(1, 5), "wrist": range(5, 9)}, (2, 2), text=range(9, 12), action=range(12, 19))
-# A row of proprioception behind the text, and one between the cameras.
-ODD = TokenLayout({"front": range(1, 5), "wrist": range(6, 10)}, (2, 2), text=range(10, 13), action=range(14, 21))
+# A row each before the cameras, between them and the text, and behind it.
+ODD = TokenLayout({"front": range(2, 6), "wrist": range(6, 10)}, (2, 2), text=range(11, 14), action=range(15, 22))
 LAYOUTS = {"one": ONE, "two": TWO, "odd": ODD}
 
 
@@ -59,7 +59,7 @@ class Pair:
     def maps(self, layout: TokenLayout, rows: Tensor) -> list[Tensor]:
         """The oracle's attention of the text to the patches, mean over heads: layer -> [text, patch tokens]."""
         maps = self.oracle.model(inputs_embeds=rows[None], use_cache=False, output_attentions=True).attentions
-        return [each[0].mean(0)[list(layout.text)][:, layout.patch_positions] for each in maps]
+        return [each[0].mean(0)[list(layout.text)][:, list(layout.patch_positions)] for each in maps]
 
 
 @pytest.fixture(scope="module", params=[4, 2, 1], ids=["all-heads", "grouped", "one-kv-head"])
@@ -125,8 +125,9 @@ def test_what_was_heard_is_kept_until_it_is_asked_for(pair: Pair) -> None:
     rows, tap = pair.rows(TWO), TextTap(pair.ours, TWO, [0], every_layer=False)
     kv = pair.storage(TWO)
     whole = ReusePlan.whole(TWO.prompt_rows, LAYERS, 8, CPU)
-    prefill(pair.ours, rows, whole, kv, tap)
+    prefill(pair.ours, rows, whole, kv)
     expected = pair.maps(TWO, rows)[0].mean(0)
+    tap(0, rows)
     rows.zero_()
 
     torch.testing.assert_close(tap.relevance(kv).scores, expected, rtol=0, atol=1e-6)

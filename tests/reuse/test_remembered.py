@@ -44,16 +44,14 @@ def references(of: Remembered) -> list[int]:
 
 
 def test_a_keyframe_is_remembered_whole() -> None:
-    """Every token is of this frame, age 0; the frame's own tensors may be overwritten afterwards."""
+    """Every token is of this frame, age 0; the frame's own rows may be overwritten afterwards."""
     frame = tokens(7)
     left = Remembered.fresh(kv(), SAME, frame, time_s=3.0)
     frame.rows.zero_()
-    assert frame.pixels is not None
-    frame.pixels.zero_()
 
     assert references(left) == [7] * TOKENS
     assert left.ages.tolist() == [0] * TOKENS
-    assert (left.since_dense, left.time_s, left.relevance) == (0, 3.0, None)
+    assert (left.since_dense, left.time_s, left.attended) == (0, 3.0, None)
 
 
 def test_a_reused_token_keeps_the_frame_that_it_came_from() -> None:

@@ -134,7 +134,7 @@ class Naive:
                 turned_query = turned(query, counted[position])
                 scores = keys[number // 2, seen] @ turned_query / sqrt(len(query))
                 mixed.append(torch.softmax(scores, 0) @ values[number // 2, seen])
-            row = row + own["self_attn.o_proj.weight"] @ torch.cat(mixed)  # noqa: PLW2901
+            row = row + own["self_attn.o_proj.weight"] @ torch.cat(mixed)
             entered = normed(row, own["post_attention_layernorm.weight"])
             gate, up = own["mlp.gate_proj.weight"] @ entered, own["mlp.up_proj.weight"] @ entered
             out[position] = row + own["mlp.down_proj.weight"] @ (gate / (1 + torch.exp(-gate)) * up)

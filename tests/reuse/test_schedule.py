@@ -29,7 +29,7 @@ def test_the_papers_formula_by_hand() -> None:
 
 
 def test_shares_never_fall_where_attention_blurs() -> None:
-    """A layer of higher entropy takes from the sum; the share stays, because a dropped row is gone, and then goes on."""
+    """A layer of higher entropy takes from the sum; the share stays, because a dropped row is gone."""
     entropies = torch.tensor([4.0, 2.0, 3.0, 1.5])  # R = 0.5, -0.5, 0.5
 
     assert CumulativeEntropy(1.0)(4, entropies) == pytest.approx((0, 0.5, 0.5, 0.5))

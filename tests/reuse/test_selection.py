@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stillframe.reuse.modes import NO_LIMIT, Recipe
 from stillframe.reuse.relevance import Relevance
-from stillframe.reuse.selection import Selection, select
+from stillframe.reuse.selection import Attended, select
 from stillframe.reuse.similarity import IdenticalPrefix, Likeness
 
 ONE, TWO = [slice(0, 8)], [slice(0, 4), slice(4, 8)]
@@ -25,11 +25,18 @@ def chosen(
     ages: list[int] | None = None,
     cameras: list[slice] = ONE,
     **knobs: Any,
-) -> Selection:
-    """Select among eight tokens."""
-    relevance = None if scores is None else Relevance(torch.tensor(scores), torch.zeros(1))
+) -> Tensor:
+    """Indices of those of eight tokens that are reused, in their order."""
+    recipe = Recipe(IdenticalPrefix(), **knobs)
+    attended = None if scores is None else Attended.by(Relevance(torch.tensor(scores), torch.zeros(1)), cameras, recipe)
     likeness = Likeness(torch.tensor(distance), torch.tensor(static))
-    return select(likeness, relevance, torch.tensor(ages or [0] * 8), cameras, Recipe(IdenticalPrefix(), **knobs))
+    return select(likeness, attended, torch.tensor(ages or [0] * 8), cameras, recipe)
+
+
+def relevant(scores: list[float], cameras: list[slice] = ONE, **knobs: Any) -> list[int]:
+    """Indices of those of eight tokens that the task needs."""
+    relevance = Relevance(torch.tensor(scores), torch.zeros(1))
+    return indices(Attended.by(relevance, cameras, Recipe(IdenticalPrefix(), **knobs)).relevant)
 
 
 def indices(mask: Tensor) -> list[int]:
@@ -42,83 +49,80 @@ RISING = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
 
 def test_the_most_similar_come_first() -> None:
     """Not in raster order, as the published code takes them."""
-    assert chosen([0.3, 0.1, 0.8, 0.2, 0.7, 0.4, 0.6, 0.5]).order.tolist() == [1, 3, 0, 5, 7, 6, 4, 2]
+    assert chosen([0.3, 0.1, 0.8, 0.2, 0.7, 0.4, 0.6, 0.5]).tolist() == [1, 3, 0, 5, 7, 6, 4, 2]
 
 
 def test_ties_go_by_index() -> None:
     """So that a plan is reproducible."""
-    assert chosen([0.0] * 8).order.tolist() == [*range(8)]
+    assert chosen([0.0] * 8).tolist() == [*range(8)]
 
 
 def test_what_is_not_static_is_not_reused() -> None:
     """However small its distance."""
     static = [False, True] * 4
 
-    assert chosen(RISING, static=static).order.tolist() == [1, 3, 5, 7]
-    assert chosen(RISING, static=[False] * 8).order.tolist() == []
+    assert chosen(RISING, static=static).tolist() == [1, 3, 5, 7]
+    assert chosen(RISING, static=[False] * 8).tolist() == []
 
 
 def test_the_task_takes_its_share_of_each_camera() -> None:
     """task_top_k is counted camera by camera: a wrist view cannot use up the front view's share."""
     scores = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
 
-    assert indices(chosen(RISING, scores, task_top_k=2).relevant) == [6, 7]
-    assert indices(chosen(RISING, scores, task_top_k=2, cameras=TWO).relevant) == [2, 3, 6, 7]
-    assert indices(chosen(RISING, scores, task_top_k=9, cameras=TWO).relevant) == [*range(8)]
-    assert set(chosen(RISING, scores, task_top_k=2, cameras=TWO).order.tolist()) == {0, 1, 4, 5}
+    assert relevant(scores, task_top_k=2) == [6, 7]
+    assert relevant(scores, task_top_k=2, cameras=TWO) == [2, 3, 6, 7]
+    assert relevant(scores, task_top_k=9, cameras=TWO) == [*range(8)]
+    assert set(chosen(RISING, scores, task_top_k=2, cameras=TWO).tolist()) == {0, 1, 4, 5}
 
 
 def test_the_task_threshold_is_on_each_cameras_own_scale() -> None:
     """tau_task of the way from a camera's least to its greatest relevance."""
     scores = [0.0, 1.0, 2.0, 4.0, 0.0, 0.01, 0.02, 0.04]
 
-    assert indices(chosen(RISING, scores, tau_task=0.5, cameras=TWO).relevant) == [2, 3, 6, 7]
-    assert indices(chosen(RISING, scores, tau_task=0.51, cameras=TWO).relevant) == [3, 7]
-    assert indices(chosen(RISING, scores, tau_task=0.0, cameras=TWO).relevant) == [*range(8)]
+    assert relevant(scores, tau_task=0.5, cameras=TWO) == [2, 3, 6, 7]
+    assert relevant(scores, tau_task=0.51, cameras=TWO) == [3, 7]
+    assert relevant(scores, tau_task=0.0, cameras=TWO) == [*range(8)]
 
 
 def test_at_most_top_k_of_each_camera() -> None:
     """The least similar of each are computed."""
-    assert chosen(RISING, top_k=3).order.tolist() == [0, 1, 2]
-    assert sorted(chosen(RISING, top_k=1, cameras=TWO).order.tolist()) == [0, 4]
-    assert chosen(RISING, top_k=0).order.tolist() == []
+    assert chosen(RISING, top_k=3).tolist() == [0, 1, 2]
+    assert sorted(chosen(RISING, top_k=1, cameras=TWO).tolist()) == [0, 4]
+    assert chosen(RISING, top_k=0).tolist() == []
 
 
 def test_ours_fills_top_k_after_the_task_has_chosen() -> None:
     """What the task takes away makes room for the next most similar; as published it does not."""
     scores = [1.0, 1.0, 0, 0, 0, 0, 0, 0]
 
-    assert len(chosen(RISING, scores, top_k=3, task_top_k=2).order) == 3
-    assert chosen(RISING, scores, top_k=3, task_top_k=2, published=True).order.tolist() == [2]
+    assert len(chosen(RISING, scores, top_k=3, task_top_k=2)) == 3
+    assert chosen(RISING, scores, top_k=3, task_top_k=2, published=True).tolist() == [2]
 
 
 def test_ours_weighs_relevance_where_it_does_not_forbid() -> None:
-    """Of equally similar tokens the one that the text looks at least is given up last to recomputation."""
+    """Of equally similar tokens those that the text looks at least come first; not so in the published way."""
     scores = [0.8, 0.1, 0.7, 0.2, 0.6, 0.3, 0.5, 0.4]
-    order = chosen([0.0, 0.0, 0.5, 0.5, 0.6, 0.6, 0.7, 0.7], scores, top_k=2).order.tolist()
 
-    assert order == [1, 3]
+    assert chosen([0.5] * 8, scores, top_k=3).tolist() == [1, 3, 5]
+    assert chosen([0.5] * 8, scores, top_k=3, published=True).tolist() == [0, 1, 2]
+    assert chosen([0.1, 0.9, 0.1, 0.9, 0.1, 0.9, 0.1, 0.9], scores, top_k=2).tolist() == [6, 4]
 
 
 def test_a_token_at_its_age_limit_is_computed() -> None:
     """A limit of three lets a token be reused for three frames: its age is that of the last frame."""
     ages = [0, 1, 2, 3, 4, 5, 2, 3]
 
-    assert chosen(RISING, ages=ages, age_limit=3).order.tolist() == [0, 1, 2, 6]
-    assert chosen(RISING, ages=ages, age_limit=3, published=True).order.tolist() == [0, 1, 2, 6]
-    assert len(chosen(RISING, ages=[10**6] * 8).order) == 8
+    assert chosen(RISING, ages=ages, age_limit=3).tolist() == [0, 1, 2, 6]
+    assert chosen(RISING, ages=ages, age_limit=3, published=True).tolist() == [0, 1, 2, 6]
+    assert len(chosen(RISING, ages=[10**6] * 8)) == 8
 
 
-def test_the_report_keeps_static_apart_from_relevant() -> None:
-    """Static is what the criterion said, relevant what the task chose, also among what is not static."""
-    found = chosen(
-        RISING, [0, 0, 0, 0, 0, 0, 1, 2], static=[True] * 7 + [False], task_top_k=2, ages=[9] * 8, age_limit=1
-    )
-
-    assert indices(found.static) == [*range(7)]
-    assert indices(found.relevant) == [6, 7]
+def test_the_task_may_need_what_is_not_static() -> None:
+    """Relevance is the pass's before this frame and asks nobody what has moved since."""
+    assert chosen(RISING, [0, 0, 0, 0, 0, 0, 1, 2], static=[True] * 7 + [False], task_top_k=2).tolist() == [*range(6)]
 
 
+TASK = ("task_top_k", "tau_task")
 numbers = st.lists(st.floats(0, 2, width=32), min_size=8, max_size=8)
 
 
@@ -138,18 +142,32 @@ numbers = st.lists(st.floats(0, 2, width=32), min_size=8, max_size=8)
 def test_nothing_forbidden_is_ever_reused(**given_: Any) -> None:
     """Rules 5 and 6 for any input: never a relevant, a changed or an old token, no token twice, top_k a camera."""
     cameras, ages, static = given_["cameras"], given_["ages"], given_["static"]
-    found = chosen(given_.pop("distance"), given_.pop("scores"), **given_)
-    order = found.order.tolist()
+    distance, scores = given_.pop("distance"), given_.pop("scores")
+    order = chosen(distance, scores, **given_).tolist()
+    needed = [] if scores is None else relevant(scores, cameras, **{name: given_[name] for name in TASK})
 
     assert len(order) == len(set(order))
-    assert not any(found.relevant[token] for token in order)
+    assert not {*order} & {*needed}
     assert all(static[token] and ages[token] < given_["age_limit"] for token in order)
     for camera in cameras:
         assert sum(camera.start <= token < camera.stop for token in order) <= given_["top_k"]
 
 
+def test_a_gap_between_limits_is_filled_as_far_as_it_goes() -> None:
+    """Every static, young token that the task does not need is reused where top_k has room for it."""
+    static, ages = [True, True, False, True, True, True, True, True], [0, 9, 0, 0, 0, 0, 0, 0]
+    scores = [0, 0, 0, 1.0, 0, 0, 0, 0]
+
+    assert sorted(chosen(RISING, scores, static=static, ages=ages, age_limit=3, task_top_k=1).tolist()) == [
+        0,
+        4,
+        5,
+        6,
+        7,
+    ]
+
+
 @pytest.mark.parametrize("published", [False, True])
 def test_without_relevance_nothing_is_relevant(*, published: bool) -> None:
     """Before the first dense pass was listened to, and in static-only."""
-    assert not chosen(RISING, None, task_top_k=4, published=published).relevant.any()
-    assert len(chosen(RISING, None, task_top_k=4, published=published).order) == 8
+    assert len(chosen(RISING, None, task_top_k=4, published=published)) == 8

@@ -1,1 +1,1 @@
-"""Closed-loop evaluation and the demo. Knows the simulator and both ways to ask a policy: in process and over HTTP."""
+"""Closed-loop evaluation, the ablation, calibration and the demo. Knows the simulator and both ways to ask a policy."""

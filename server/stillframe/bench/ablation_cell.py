@@ -18,7 +18,7 @@ from stillframe.config import load_config
 from stillframe.serve import open_model
 from stillframe_client.sim.rollout import Episode
 
-MEASURE_EVERY = 3  # delta frames, where drift costs a pass that the arm would not make
+MEASURE_EVERY = 4  # delta frames, where drift costs a pass that the arm would not make
 
 
 def play_cell(cell: Cell, origin: Mapping[str, Any], file: Path) -> None:

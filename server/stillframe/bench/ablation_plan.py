@@ -16,7 +16,7 @@ from stillframe.reuse.settings import ReuseSettings
 
 TASKS = ("reach", "pick")
 COUNTS = (50, 100, 150, 200)  # tokens forced to be reused; none at all is the arm `off`
-COUNT_SHARE = 0.6  # of the other cells' episodes
+COUNT_SHARE = 0.5  # of the other cells' episodes
 KEPT = 40  # tokens that a forced count with relevance leaves out
 NEVER = 10_000  # frames
 NO_GAP_S = 3600.0  # a busy machine's pauses are no gaps: the simulated robot waits for its answer

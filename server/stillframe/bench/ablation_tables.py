@@ -38,7 +38,7 @@ READING = """\
 - **decoder GMAC/step**: multiply-adds of prefill, decoding and output head (10^9), mean over all frames; attention
   counts active rows x all keys.
 - **drift**: |action - action of a dense pass on the same picture|, worst dimension, normalised units (the whole range
-  is 2, an action bin 0.0078), over delta frames: all where the slack's dense pass measures it, else every third.
+  is 2, an action bin 0.0078), over delta frames: all where the slack's dense pass measures it, else every fourth.
 - **end to end**: from the pictures, as arrays, to the action, in process. Cells were played several at a time on shared
   cores and one after the other, *not* interleaved: compare times within the speed table only.
 - **planning**: comparing and choosing tokens, relevance, and remembering what was computed.

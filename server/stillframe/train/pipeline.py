@@ -106,7 +106,7 @@ def publish(trained: Trained, recipe: Recipe, run: Path, out: Path) -> None:
     """Copy the chosen checkpoint to `out`, with the run's loss curve and its figures."""
     shutil.copytree(trained.best.folder, out, dirs_exist_ok=True)
     log = [json.loads(line) for line in (run / LOG_NAME).read_text(encoding="utf-8").splitlines()]
-    loss_chart(out / "loss.png", log, f"{out.name}: behaviour cloning, {len(recipe.dagger_at)} DAgger rounds")
+    loss_chart(out / "loss.png", log, f"{out.name}: behaviour cloning, DAgger rounds: {len(recipe.dagger_at)}")
     selection = [{**asdict(score), "folder": Path(score.folder).name} for score in trained.scores]
     figures = {"recipe": asdict(recipe), "last": log[-1], "selection": selection}
     (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
