@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -173,6 +173,10 @@ def calibrate_command(
     drift_budget: Annotated[float, typer.Option(min=0, max=2, help="Drift p90 allowed, normalised units.")] = 0.02,
     frames: Annotated[int, typer.Option(min=2, help="Recorded frames to use.")] = 300,
     chart: Annotated[Path | None, typer.Option(help="Draw reuse against drift into this PNG.")] = None,
+    criterion: Annotated[
+        Literal["embedding", "pixels"] | None,
+        typer.Option(help="Try only this one; comparing pixels costs several times the planning."),
+    ] = None,
 ) -> None:
     """Find the knobs of mode adaptive that reuse most within a drift budget, by replaying recorded episodes."""
     need(*(["charts"] if chart else []))
@@ -189,7 +193,14 @@ def calibrate_command(
         model = open_model(deployment)
         try:
             found = calibrate(
-                model, deployment.reuse, recorded, budget=drift_budget, frames=frames, warn=bar.say, report=bar
+                model,
+                deployment.reuse,
+                recorded,
+                budget=drift_budget,
+                frames=frames,
+                warn=bar.say,
+                report=bar,
+                criterion=criterion,
             )
         except OverBudget as problem:
             if chart:

@@ -57,7 +57,7 @@ class KeyframeReason(StrEnum):
     MODE = "mode"  # another one than the last frame's
     GAP = "gap"  # too long after the last frame
     SCENE_CUT = "scene-cut"  # too little of the picture stayed as it was
-    DRIFT = "drift"  # the last frame's drift was over budget
+    DRIFT = "drift"  # the last answers' drift was over budget, however careful their plans
     AGE = "age"  # too many frames since the last dense pass
     EVICTED = "evicted"  # its KV had to make room for another session's
     INTEGRITY = "integrity"  # its KV failed a check

@@ -171,16 +171,20 @@ def test_modes_without_a_scene_cut_compute_the_changed_scene(seen: Make, picture
 
 
 def test_a_drift_over_budget(seen: Make, picture: Make, changed: Make) -> None:
-    """Found in the slack; the next frame is whole, and the ones after it more careful."""
+    """Found in the slack: at full caution the next frame is whole, and the one after it reuses BOS alone."""
     bench = seen(drift_budget=0.0, age_limit=8)
     bench.see(changed(picture(0), 0))
+    session = bench.keeper.sessions.at(bench.keeper.sessions.episode("a"))
+    session.caution.level = 0.9
     report = bench.rest()
 
     assert report is not None
     assert report.drift > 0
+    assert session.caution.full
     assert reason(bench.see(picture(0))) is KeyframeReason.DRIFT
     careful = bench.see(picture(0))
     assert reason(careful) is None
+    assert careful.report.cache.reused_tokens == 1
 
 
 def test_too_many_frames_without_a_dense_pass(robots: Make, picture: Make) -> None:

@@ -29,7 +29,7 @@ TURNS: list[tuple[str, str, dict[str, Any], Any]] = [
     ("adaptive", "age_limit", {}, 2),
     ("adaptive", "keyframe_every", {}, 2),
     ("adaptive", "scene_cut", {}, 0.9),
-    ("adaptive", "drift_budget", {}, 0.0),
+    ("adaptive", "drift_budget", {"distance": 0.4, "top_k": 8}, 0.0),
     ("adaptive", "gap_s", {}, 0.05),
     ("adaptive", "kv_budget_mib", {}, 2 * SLOT_MIB),
     ("adaptive", "slot_text_tokens", {}, 2),

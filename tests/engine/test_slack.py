@@ -168,19 +168,18 @@ def test_giving_way_changes_no_answer(delta: Make, changed: Make, picture: Make,
 
 
 def test_drift_steers_the_next_plans(delta: Make) -> None:
-    """Over budget: a keyframe, then fewer reused tokens; as long as answers stay good it goes back."""
+    """Over budget: fewer reused tokens from the next frame on; as long as answers stay good it goes back."""
     bench, now = delta(drift_budget=0.0, top_k=16)
     bench.rest()
     session = bench.keeper.sessions.at(bench.keeper.sessions.episode("a"))
     assert session.caution.level == STEP_UP
-    assert bench.see(now).report.cache.keyframe_reason is KeyframeReason.DRIFT
     level, reused = STEP_UP, []
     while level > 0:
         bench.see(now)
         assert len(bench.plan.order) - 1 == int(16 * (1 - level))
         reused.append(len(bench.plan.order) - 1)
         assert bench.rest().drift == 0
-        level = max(0.0, level - STEP_DOWN)
+        level = session.caution.level
 
     assert reused == sorted(reused)
     assert reused[0] < 16

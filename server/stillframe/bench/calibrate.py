@@ -70,8 +70,11 @@ def calibrate(
     frames: int,
     warn: Callable[[str], None],
     report: Reporter,
+    criterion: str | None = None,
 ) -> Calibration:
     """Search over about `frames` frames for the most reuse with drift p90 within `budget`, normalised units.
+
+    `criterion`: the only one to try; None: both.
 
     Raises OverBudget where nothing is, StillframeError for recordings that the checkpoint cannot answer.
     """
@@ -79,7 +82,8 @@ def calibrate(
     held = picked[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
     search = rehearse(model, settings, [part for part in picked if part not in held], warn, report)
     check = rehearse(model, settings, held, warn, report) if held else search
-    tried = _search(search, settings, model.decoder.config.num_hidden_layers, budget, report)
+    grid = wide(settings.adaptive, search.camera_tokens, criterion)
+    tried = _search(search, grid, model.decoder.config.num_hidden_layers, budget, report)
     knobs = _age_limit(search, _check(check, tried, budget, report).knobs, budget, report)
     report.stage("figures", 2 * len(check.scenes))
     return Calibration(
@@ -128,11 +132,11 @@ def rehearse(
 
 
 def _search(
-    rehearsal: Rehearsal, settings: ReuseSettings, layers: int, budget: float, report: Reporter
+    rehearsal: Rehearsal, grid: Sequence[AdaptiveSettings], layers: int, budget: float, report: Reporter
 ) -> list[Outcome]:
-    """Every candidate's outcome: a grid, then two rounds around the best so far."""
+    """Every candidate's outcome: the grid, then two rounds around the best so far."""
     report.stage("wide search", len(rehearsal.scenes))
-    tried = rehearsal.with_slack(wide(settings.adaptive, rehearsal.camera_tokens), report.advance, budget)
+    tried = rehearsal.with_slack(grid, report.advance, budget)
     for reach in REACHES:
         best = choose(tried, budget)
         seeds = promising(tried, budget) if best is None or reach == REACHES[0] else [best.knobs]

@@ -19,13 +19,14 @@ NEARLY = 1.5  # of the budget: what one more knob may bring within it
 AGE_LIMITS = (1, 2, 4, 8, 16, 32)
 
 
-def wide(knobs: AdaptiveSettings, camera_tokens: int) -> list[AdaptiveSettings]:
-    """The grid: both criteria, loose to strict, with little to much kept for the task; no other limit yet."""
+def wide(knobs: AdaptiveSettings, camera_tokens: int, criterion: str | None = None) -> list[AdaptiveSettings]:
+    """The grid: a criterion or both, loose to strict, with little to much kept for the task; no other limit yet."""
     free = replace(knobs, top_k=camera_tokens, schedule=[], relevance_layers=[])
     rows = [replace(free, criterion="embedding", distance=distance) for distance in DISTANCES]
     pixels = [replace(free, criterion="pixels", tau=tau, max_difference=most) for tau, most in TAUS]
     kept = [round(share * camera_tokens) for share in TASK_SHARES]
-    return [replace(each, task_top_k=task) for each, task in product([*rows, *pixels], kept)]
+    asked = [each for each in [*rows, *pixels] if criterion in {None, each.criterion}]
+    return [replace(each, task_top_k=task) for each, task in product(asked, kept)]
 
 
 def around(best: AdaptiveSettings, camera_tokens: int, layers: int, reach: float) -> list[AdaptiveSettings]:
@@ -87,6 +88,6 @@ def _looser_and_stricter(best: AdaptiveSettings, reach: float) -> Iterator[Adapt
 
 
 def _layer_choices(layers: int) -> list[list[int]]:
-    """All, the later half, and single layers from first to last."""
+    """All, the earlier and the later half, and single layers from first to last."""
     single = sorted({round(step * (layers - 1) / 3) for step in range(4)})
-    return [[], list(range(layers // 2, layers)), *([layer] for layer in single)]
+    return [[], list(range(layers // 2)), list(range(layers // 2, layers)), *([layer] for layer in single)]

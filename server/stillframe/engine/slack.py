@@ -69,7 +69,8 @@ def _measure(
     drift = drift_of(answer.normalised, dense.normalised)
     if _bounded(turn):
         keeper.refresh(session, turn, tap)
-        if session.caution.saw(drift):
+        session.caution.saw(drift)
+        if session.caution.full:
             session.cause = KeyframeReason.DRIFT
     return drift
 

@@ -15,6 +15,8 @@ from stillframe.reuse.modes import Recipe
 from stillframe.reuse.relevance import Relevance
 from stillframe.reuse.similarity import Likeness
 
+NEGLIGIBLE = 1e-6  # distance
+
 
 @dataclass(frozen=True)
 class Attended:
@@ -51,8 +53,9 @@ def select(
     if recipe.published:  # the most similar first, and only then what the task looks at leaves
         order = _cheapest(likeness.distance, young, cameras, recipe.top_k)
         return order[~attended.relevant[order]]
-    disturbed = likeness.distance * attended.relevance.scores  # how far it moved, times how much it is looked at
-    return _cheapest(disturbed, young & ~attended.relevant, cameras, recipe.top_k)
+    # What reusing a token disturbs: how far it moved, times how much it is looked at. Among equals: the latter.
+    disturbance = (likeness.distance + NEGLIGIBLE) * attended.relevance.scores
+    return _cheapest(disturbance, young & ~attended.relevant, cameras, recipe.top_k)
 
 
 def _cheapest(cost: Tensor, eligible: Tensor, cameras: Sequence[slice], top_k: int) -> Tensor:
