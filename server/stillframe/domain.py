@@ -70,7 +70,7 @@ class CacheReport:
 
     mode: ReuseMode
     keyframe_reason: KeyframeReason | None  # None: a delta frame
-    reuse_ratio: float  # token-layers reused / token-layers of a keyframe
+    reuse_ratio: float  # token-layers that were not gone through / token-layers of a keyframe
     reused_tokens: int  # in the last layer, where most are
     total_tokens: int
     kv_bytes: int  # that this session holds; 0 for a stateless frame

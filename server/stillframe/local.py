@@ -51,9 +51,9 @@ class LocalPolicy:
     @property
     def plan(self) -> ReusePlan:
         """The last frame's plan. Raises RuntimeError before the first."""
-        if self._keeper.last is None:
+        if self._keeper.last_plan is None:
             raise RuntimeError("no frame has been planned yet")
-        return self._keeper.last.plan
+        return self._keeper.last_plan
 
     def __call__(self, observed: Mapping[str, Any]) -> NDArray[np.float64]:
         """{"images": {camera: uint8 [H, W, 3]}, "instruction": str} -> the action due now, [7]."""

@@ -22,9 +22,9 @@ def test_a_whole_prompt_by_hand() -> None:
     assert decoder_macs(TOY, rows=5, reused=[0, 0], action_tokens=1) == 2 * 5 * (ROW + 5 * 8) + 4 * 11
 
 
-def test_reused_rows_cost_nothing_but_are_looked_at() -> None:
-    """Layer by layer: what is left out multiplies nothing, the others still see every key."""
-    assert decoder_macs(TOY, rows=5, reused=[2, 3], action_tokens=1) == (3 + 2) * (ROW + 5 * 8) + 4 * 11
+def test_reused_rows_cost_keys_and_values_once_and_are_looked_at() -> None:
+    """A row costs two projections in the layer in which it leaves and nothing after; the others still see every key."""
+    assert decoder_macs(TOY, rows=5, reused=[2, 3], action_tokens=1) == (3 + 2) * (ROW + 5 * 8) + 3 * 16 + 4 * 11
 
 
 def test_each_further_token_is_a_row_more() -> None:

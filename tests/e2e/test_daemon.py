@@ -132,7 +132,18 @@ def test_its_action_is_the_references(golden_url: str, goldens: Mapping[str, Any
         reply = client.act_with_report(golden.picture, golden.instruction, encoding=encoding)
 
     assert np.array_equal(reply.actions, golden.action[None])
-    assert list(reply.timing_ms) == ["receive", "unpack", "queue", "prepare", "vision", "plan", "prefill", "decode", "keep", "total"]
+    assert list(reply.timing_ms) == [
+        "receive",
+        "unpack",
+        "queue",
+        "prepare",
+        "vision",
+        "plan",
+        "prefill",
+        "decode",
+        "keep",
+        "total",
+    ]
     assert not reply.late
 
 

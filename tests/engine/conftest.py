@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stillframe.domain import ActionChunk, Image, Observation, PolicyInfo, ReuseMode, SlackReport, Step
-from stillframe.engine.keeper import Asked, Keeper
+from stillframe.domain import ActionChunk, CacheReport, Image, Observation, PolicyInfo, ReuseMode, SlackReport, Step
+from stillframe.engine.keeper import Asked, Keeper, Turn
 from stillframe.engine.slack import rest
 from stillframe.engine.step import step
 from stillframe.errors import Unprocessable
@@ -128,6 +128,16 @@ class Robots:
     clock: HandClock
     frame_s: float = 0.1  # from frame to frame
     steps: list[Step] = field(default_factory=list)
+    turn: Turn | None = None  # the last frame's
+
+    def __post_init__(self) -> None:
+        keep = self.keeper.keep
+
+        def kept(turn: Turn, decoded: Decoded) -> CacheReport:
+            self.turn = turn
+            return keep(turn, decoded)
+
+        self.keeper.keep = kept  # type: ignore[method-assign]  # to look at what a frame was planned to do
 
     def see(
         self, picture: Image | Mapping[str, Image], robot: str | None = "a", *, says: str = REACH, mode: Any = None
@@ -147,22 +157,22 @@ class Robots:
 
     def tokens(self, picture: Image | Mapping[str, Image], *, says: str = REACH) -> list[int]:
         """What a dense pass answers, without a trace."""
-        last = self.keeper.last
+        turn = self.turn
         tokens = self.see(picture, None, says=says).chunk.tokens.tolist()
-        self.keeper.last = last
+        self.turn = turn
         return list(tokens)
 
     @property
     def plan(self) -> ReusePlan:
         """The last frame's."""
-        assert self.keeper.last is not None
-        return self.keeper.last.plan
+        assert self.turn is not None
+        return self.turn.plan
 
     @property
     def kv(self) -> FrameKV:
         """Where the last frame's keys and values lie."""
-        assert self.keeper.last is not None
-        return self.keeper.last.kv
+        assert self.turn is not None
+        return self.turn.kv
 
     def held(self, kv: FrameKV, rows: int) -> Tensor:
         """A copy of all layers' keys and values [layers, 2, kv_heads, rows, head_dim]."""

@@ -50,7 +50,7 @@ def test_caution_falls_slowly_within_half_of_the_budget() -> None:
         caution.saw(0.0)
 
     assert (after_bad, after_bad - after_good) == pytest.approx((STEP_UP, STEP_DOWN))
-    assert STEP_UP / STEP_DOWN == pytest.approx(10)
+    assert pytest.approx(10 * STEP_DOWN) == STEP_UP
     assert caution.level == 0
 
 

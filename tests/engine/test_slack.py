@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from stillframe.domain import KeyframeReason
-from stillframe.engine.drift import STEP_DOWN, STEP_UP
+from stillframe.engine.drift import STEP_UP
 
 Make = Callable[..., Any]
 ROWS, LAYERS, DECODED = 21, 4, 6  # of a toy: prompt, layers, passes after the prefill

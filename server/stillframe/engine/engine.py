@@ -14,7 +14,7 @@ from logging import Logger
 
 import numpy as np
 
-from stillframe.domain import KVUsage, Observation, PolicyInfo, SessionRef, SlackReport, Step
+from stillframe.domain import KeyframeReason, KVUsage, Observation, PolicyInfo, SessionRef, SlackReport, Step
 from stillframe.engine.keeper import Asked, Keeper
 from stillframe.engine.slack import rest
 from stillframe.engine.step import step
@@ -144,7 +144,7 @@ class Engine:
             self._log.error("a session starts anew: %s", error)
         except Exception:  # noqa: BLE001 (logged; nobody waits for what a pause brings)
             self._log.exception("a pause could not be used")
-            session.pending = None
+            session.pending, session.cause = None, KeyframeReason.INTEGRITY
         return True
 
     def _timed(self, report: SlackReport) -> SlackReport:

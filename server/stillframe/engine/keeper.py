@@ -60,14 +60,14 @@ class Keeper:
         self._planner = Planner(settings, model.decoder.config.num_hidden_layers)
         shape = kv_shape(model, settings.slot_text_tokens)
         self._pool = KVPool(shape, _budget_bytes(settings, shape))
-        self.last: Turn | None = None  # the last frame's turn, for whoever wants to look at its plan
+        self.last_plan: ReusePlan | None = None  # for whoever wants to look at it
         self.spare = self._lend()  # for what is not remembered, and for dense passes beside a session's own slot
 
     @property
     def usage(self) -> KVUsage:
         """How full the pool is. Any thread."""
-        in_use_bytes = self._pool.in_use_bytes - self._pool.shape.nbytes  # the spare slot is nobody's
-        return KVUsage(in_use_bytes, self._pool.budget_bytes, self.sessions.holding)
+        slot = self._pool.shape.nbytes  # the spare one is nobody's
+        return KVUsage(self._pool.in_use_bytes - slot, self._pool.budget_bytes - slot, self.sessions.holding)
 
     def plan(self, asked: Asked, prepared: Prepared, rows: Tensor) -> Turn:
         """Decide which of the prompt's rows [prompt_rows, width] are computed, and where their KV goes.
@@ -94,7 +94,7 @@ class Keeper:
 
     def keep(self, turn: Turn, decoded: Decoded) -> CacheReport:
         """Remember what the frame leaves, and say what it reused."""
-        turn.decoded, self.last = decoded, turn
+        turn.decoded, self.last_plan = decoded, turn.plan
         report = CacheReport(
             mode=turn.frame.mode,
             keyframe_reason=turn.keyframe,
@@ -116,8 +116,8 @@ class Keeper:
     def refresh(self, session: Session[Turn], turn: Turn, tap: TextTap | None) -> None:
         """After a dense pass of the session's last frame into `spare`: that is the session's now, its old one spare."""
         if session.remembered is not None:
-            self.spare = session.remembered.refreshed(self.spare, turn.frame.tokens)
-            session.remembered.attended = self._attended(turn.frame, tap, session.remembered.kv)
+            attended = self._attended(turn.frame, tap, self.spare)
+            self.spare = session.remembered.refreshed(self.spare, turn.frame.tokens, attended)
 
     def forget(self, session: Session[Turn], cause: KeyframeReason) -> None:
         """Take a session's storage away; its next frame is a keyframe because of `cause`."""
@@ -131,10 +131,11 @@ class Keeper:
             return report
         age_max = 0
         if turn.keyframe is None and session.remembered is not None:
-            age_max = session.remembered.advance(turn.plan, frame.tokens, frame.now_s, published=frame.recipe.published)
+            published = frame.recipe.published
+            age_max = session.remembered.advance(turn.plan, frame.tokens, self._clock(), published=published)
         else:
             before = session.remembered
-            session.remembered = Remembered.fresh(turn.kv, frame.same, frame.tokens, frame.now_s)
+            session.remembered = Remembered.fresh(turn.kv, frame.same, frame.tokens, self._clock())
             self.spare = before.kv if before else self._lend()
         session.cause, session.pending = None, turn if frame.recipe.measured else None
         return replace(report, kv_bytes=turn.kv.nbytes, age_max=age_max)

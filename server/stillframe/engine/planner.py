@@ -91,6 +91,8 @@ class Planner:
 
     def _delta(self, frame: Frame, remembered: Remembered, recipe: Recipe) -> ReusePlan | None:
         """Static tokens, minus task-relevant, by age and per-layer share; None where too little stayed as it was."""
+        if recipe.bounded and recipe.needs_relevance and remembered.attended is None:
+            return None  # nobody knows what matters
         likeness = recipe.criterion(frame.tokens, remembered.reference)
         if int(likeness.static.sum()) < recipe.scene_cut * len(likeness.static):
             return None

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from stillframe.domain import Step, StepReport
 from stillframe.engine.keeper import Asked, Keeper
+from stillframe.errors import Internal
 from stillframe.models.base import PolicyModel
 from stillframe.models.passes import prefill
 from stillframe.stopwatch import Clock, Stopwatch, no_wait
@@ -31,6 +33,7 @@ def step(model: PolicyModel, keeper: Keeper, asked: Asked, clock: Clock, queued_
     turn = keeper.plan(asked, prepared, rows)
     watch.lap("plan")
     hidden = prefill(model.decoder, rows, turn.plan, turn.kv, turn.tap)
+    _check_finite(hidden)
     watch.lap("prefill")
     decoded = model.act(hidden, prepared, turn.kv)
     watch.lap("decode")
@@ -38,6 +41,12 @@ def step(model: PolicyModel, keeper: Keeper, asked: Asked, clock: Clock, queued_
     watch.lap("keep")
     report = StepReport({"queue": queued_ms, **watch.laps_ms}, passes=1 + decoded.passes, cache=cache)
     return Step(decoded.chunk, report)
+
+
+def _check_finite(hidden: Tensor) -> None:
+    """The last row has looked at every key: what is not finite anywhere shows in it. Raises Internal."""
+    if not bool(hidden[-1].isfinite().all()):
+        raise Internal("non-finite-action", "The policy computed NaN or infinity; stop the robot and look at the log.")
 
 
 def wait_for(device: torch.device) -> Callable[[], None]:

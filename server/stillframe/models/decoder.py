@@ -112,12 +112,21 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(width, width, bias=False)
 
     def forward(
-        self, rows: Tensor, layer: int, positions: Tensor, rotary: Rotary, kv: KeyValues, mask: Tensor | None
+        self,
+        rows: Tensor,
+        layer: int,
+        positions: Tensor,
+        rotary: Rotary,
+        kv: KeyValues,
+        mask: Tensor | None,
+        on: Tensor | None,
     ) -> Tensor:
-        """[..., rows, width] -> the same; `mask` [rows, keys] is True where a row may look."""
-        queries, keys, values = (self._heads(proj(rows)) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        """[..., rows, width] -> the same, of the rows `on`; `mask` [rows, keys] is True where a row may look."""
+        keys, values = self._heads(self.k_proj(rows)), self._heads(self.v_proj(rows))
         keys, values = kv.write(layer, positions, rotary.turn(keys), values)
-        mixed = attend(rotary.turn(queries), keys, values, mask, grouped=self.grouped)
+        if on is not None:
+            rows, rotary, mask = rows[..., on, :], rotary.of(on), None if mask is None else mask[on]
+        mixed = attend(self.queries(rows, rotary), keys, values, mask, grouped=self.grouped)
         mixed = mixed.transpose(-3, -2).flatten(-2)
         out: Tensor = self.o_proj(mixed)
         return out
@@ -161,10 +170,18 @@ class DecoderLayer(nn.Module):
         return self.self_attn.queries(self.input_layernorm(rows), rotary)
 
     def forward(
-        self, rows: Tensor, layer: int, positions: Tensor, rotary: Rotary, kv: KeyValues, mask: Tensor | None
+        self,
+        rows: Tensor,
+        layer: int,
+        positions: Tensor,
+        rotary: Rotary,
+        kv: KeyValues,
+        mask: Tensor | None,
+        on: Tensor | None = None,
     ) -> Tensor:
-        """[..., rows, width] -> the same."""
-        rows = rows + self.self_attn(self.input_layernorm(rows), layer, positions, rotary, kv, mask)
+        """[..., rows, width] -> the same, of the rows `on` (None: all); the others leave their keys and values."""
+        mixed = self.self_attn(self.input_layernorm(rows), layer, positions, rotary, kv, mask, on)
+        rows = (rows if on is None else rows[..., on, :]) + mixed
         out: Tensor = rows + self.mlp(self.post_attention_layernorm(rows))
         return out
 
@@ -190,18 +207,18 @@ class LlamaModel(nn.Module):
     ) -> Tensor:
         """Run every layer over embedded rows [..., rows, width] at `positions` [rows] -> normed hidden rows.
 
-        `kept`: layer -> indices of the rows that go on into it. The others leave the computation for good; their
-        keys and values in `kv` stay as they are, and stay visible.
+        `kept`: layer -> indices of the rows entering it that go on. The others write their keys and values there,
+        for these need no more than the row itself, and leave the computation for good: in the layers that follow
+        their keys and values in `kv` stay as they are, and stay visible.
         """
         rotary = Rotary.at(positions, self.config, rows.dtype)
         if tap is not None:
             tap(0, rows)
         for index, layer in enumerate(self.layers):
-            if index in kept:
-                on = kept[index]
-                rows, positions, rotary = rows[..., on, :], positions[on], rotary.of(on)
-                mask = None if mask is None else mask[on]
-            rows = layer(rows, index, positions, rotary, kv, mask)
+            on = kept.get(index)
+            rows = layer(rows, index, positions, rotary, kv, mask, on)
+            if on is not None:
+                positions, rotary, mask = positions[on], rotary.of(on), None if mask is None else mask[on]
             if tap is not None:
                 tap(index + 1, rows)
         out: Tensor = self.norm(rows)

@@ -5,6 +5,7 @@ Knows positions and plans; not what the rows mean.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from stillframe.models.decoder import Decoder, Tap, causal_mask
@@ -20,8 +21,8 @@ def prefill(decoder: Decoder, rows: Tensor, plan: ReusePlan, kv: FrameKV, tap: T
     """
     kv.begin()
     kv.reserve(plan.rows)
-    mask = causal_mask(plan.positions, plan.rows)
-    hidden: Tensor = decoder.model(rows[plan.positions], plan.positions, kv, mask, tap, plan.kept)
+    positions = torch.arange(plan.rows, device=rows.device)
+    hidden: Tensor = decoder.model(rows, positions, kv, causal_mask(positions, plan.rows), tap, plan.kept)
     return hidden
 
 

@@ -121,7 +121,7 @@ class KVPool:
                 f"the KV budget is {given:.1f} MiB; one session of this checkpoint needs {needed:.1f} MiB"
             )
         self.shape = shape
-        self.budget_bytes = budget_bytes
+        self.budget_bytes = slots * shape.nbytes  # what the budget given holds of whole slots
         self._free = [FrameKV(storage) for storage in shape.allocate(slots)]
         self._slots = slots
 

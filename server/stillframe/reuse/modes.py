@@ -24,6 +24,7 @@ class Recipe:
     criterion: Criterion
     schedule: Schedule = Fixed()  # noqa: RUF009 (frozen)
     top_k: int = NO_LIMIT  # tokens of each camera that may be reused
+    share: float = 1.0  # of those, how many are
     task_top_k: int = 0  # tokens of each camera that are recomputed because the task looks there
     tau_task: float | None = None  # instead of task_top_k: relevance of each camera, scaled to 0..1
     relevance_layers: tuple[int, ...] = ()
@@ -44,11 +45,14 @@ class Recipe:
         return self.task_top_k > 0 or self.tau_task is not None or self.schedule.needs_entropies
 
     def careful(self, caution: float) -> Recipe:
-        """The same with fewer reused tokens and a shorter age; `caution` 0 changes nothing, 1 reuses nothing."""
-        if caution == 0:
+        """The same with fewer reused tokens and a shorter age; `caution` 0 changes nothing, 1 reuses nothing.
+
+        Modes that are not bounded know no caution.
+        """
+        if caution == 0 or not self.bounded:
             return self
         room = 1.0 - caution
-        return replace(self, top_k=int(self.top_k * room), age_limit=max(1, int(self.age_limit * room)))
+        return replace(self, share=self.share * room, age_limit=max(1, int(self.age_limit * room)))
 
 
 def recipe_of(mode: ReuseMode, settings: ReuseSettings, layers: int) -> Recipe | None:

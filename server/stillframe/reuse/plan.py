@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -15,7 +16,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ReusePlan:
-    """The rows that drop out of one prefill. Layer l reuses order[:counts[l]]; counts never fall."""
+    """The rows that drop out of one prefill: order[:counts[l]] do not go through layer l; counts never fall.
+
+    In the layer in which a row drops out it writes its keys and values, which takes the row as it enters and nothing
+    of the layer's own work; those of the layers that follow are reused. So the first layer's are never stale.
+    """
 
     rows: int  # of the prompt
     order: Tensor  # [n] positions, the most reusable first
@@ -41,7 +46,7 @@ class ReusePlan:
 
     @property
     def reuse_ratio(self) -> float:
-        """Token-layers reused / token-layers of a keyframe."""
+        """Token-layers that are not gone through / token-layers of a keyframe."""
         return sum(self.counts) / (len(self.counts) * self.rows)
 
     @property
@@ -50,24 +55,13 @@ class ReusePlan:
         return self.patches[: max(0, self.counts[-1] - (len(self.order) - len(self.patches)))]
 
     @cached_property
-    def positions(self) -> Tensor:
-        """Positions [rows] that enter the first layer, rising."""
-        return self._active(self.counts[0])
-
-    @cached_property
     def kept(self) -> Mapping[int, Tensor]:
-        """Layer -> indices, into the rows of the layer before, of those that go on. Absent: layers that drop none."""
-        kept, before = {}, self.counts[0]
-        for layer, count in enumerate(self.counts):
+        """Layer -> indices, into the rows that enter it, of those that go on. Absent: layers that drop none."""
+        kept: dict[int, Tensor] = {}
+        going = torch.ones(self.rows, dtype=torch.bool, device=self.order.device)
+        for layer, (before, count) in enumerate(pairwise((0, *self.counts))):
             if count > before:
-                drops = torch.zeros(self.rows, dtype=torch.bool, device=self.order.device)
-                drops[self.order[before:count]] = True
-                kept[layer] = (~drops[self._active(before)]).nonzero()[:, 0]
-                before = count
+                entered = going.clone()
+                going[self.order[before:count]] = False
+                kept[layer] = going[entered].nonzero()[:, 0]
         return kept
-
-    def _active(self, count: int) -> Tensor:
-        """Positions that are left when the first `count` of the order are dropped, rising."""
-        active = torch.ones(self.rows, dtype=torch.bool, device=self.order.device)
-        active[self.order[:count]] = False
-        return active.nonzero()[:, 0]

@@ -27,7 +27,7 @@ class Remembered:
     reference: PatchTokens  # from which each token's keys and values were computed
     ages: Tensor  # int [patch tokens]: frames since then, at the last frame
     since_dense: int  # frames since the last dense pass
-    time_s: float  # of the last frame
+    time_s: float  # when the last frame was answered
     attended: Attended | None = None
 
     @classmethod
@@ -51,12 +51,12 @@ class Remembered:
         self.reference = _copied(tokens) if published else _mixed(reused, self.reference, tokens)
         return int(self.ages.max())
 
-    def refreshed(self, kv: FrameKV, tokens: PatchTokens) -> FrameKV:
+    def refreshed(self, kv: FrameKV, tokens: PatchTokens, attended: Attended | None) -> FrameKV:
         """After a dense pass over the last frame into `kv`: everything is of that frame. Returns the KV given up."""
-        given_up, self.kv = self.kv, kv
+        self.reference, self.attended = _copied(tokens), attended
         self.ages.zero_()
         self.since_dense = 0
-        self.reference = _copied(tokens)
+        given_up, self.kv = self.kv, kv
         return given_up
 
 

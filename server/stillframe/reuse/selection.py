@@ -1,4 +1,4 @@
-"""Which patch tokens a delta frame reuses, and in which order it would give them up to recomputation last.
+"""Which patch tokens a delta frame reuses, the most reusable first.
 
 Knows likeness, relevance and ages of patch tokens; no decoder layer, no session.
 """
@@ -49,19 +49,19 @@ def select(
     """
     young = likeness.static & (ages < recipe.age_limit)
     if attended is None:
-        return _cheapest(likeness.distance, young, cameras, recipe.top_k)
+        return _cheapest(likeness.distance, young, cameras, recipe)
     if recipe.published:  # the most similar first, and only then what the task looks at leaves
-        order = _cheapest(likeness.distance, young, cameras, recipe.top_k)
+        order = _cheapest(likeness.distance, young, cameras, recipe)
         return order[~attended.relevant[order]]
     # What reusing a token disturbs: how far it moved, times how much it is looked at. Among equals: the latter.
     disturbance = (likeness.distance + NEGLIGIBLE) * attended.relevance.scores
-    return _cheapest(disturbance, young & ~attended.relevant, cameras, recipe.top_k)
+    return _cheapest(disturbance, young & ~attended.relevant, cameras, recipe)
 
 
-def _cheapest(cost: Tensor, eligible: Tensor, cameras: Sequence[slice], top_k: int) -> Tensor:
-    """Indices [n] of the eligible tokens, at most `top_k` of each camera, least cost first; ties by index."""
+def _cheapest(cost: Tensor, eligible: Tensor, cameras: Sequence[slice], recipe: Recipe) -> Tensor:
+    """Indices [n] of eligible tokens, of each camera a share of at most top_k; least cost first, ties by index."""
     cost = cost.masked_fill(~eligible, torch.inf)
-    counts = [min(int(eligible[camera].sum()), top_k) for camera in cameras]
+    counts = [int(recipe.share * min(int(eligible[camera].sum()), recipe.top_k)) for camera in cameras]
     if len(cameras) == 1:
         return cost.argsort(stable=True)[: counts[0]]
     best = [
