@@ -39,6 +39,8 @@ class PolicyClient:
 
     A client is one robot: its frames belong to one session, so that the daemon may reuse what stayed as it was. The
     session is a new one unless `session` names it; with `stateless` there is none. Call `reset` as an episode begins.
+    `reuse` says how much its frames may reuse: "off", "exact", "adaptive", "paper" or "static-only"; None: as the
+    daemon is set.
     """
 
     def __init__(
@@ -49,10 +51,12 @@ class PolicyClient:
         jpeg_quality: int = 95,
         session: Optional[str] = None,
         stateless: bool = False,
+        reuse: Optional[str] = None,
         transport: Optional[httpx.BaseTransport] = None,
     ):
         self._timeout_s = _seconds("timeout_s", timeout_s)
         self._session_id = open_session(session, stateless=stateless)
+        self._reuse = reuse
         self._jpeg_quality = jpeg_quality
         self._url = _base_url(url)
         self._http = httpx.Client(
@@ -78,8 +82,8 @@ class PolicyClient:
 
         `image` is a uint8 RGB array [height, width, 3], or a mapping from camera name to such arrays. `encoding` is
         "raw" (exact), "png" (exact, smaller, slower) or "jpeg" (smallest, lossy). A frame older than `max_age_ms` when
-        its turn comes is answered with DeadlineExceeded instead of an action. `reuse` says for this frame how much of
-        the last one may be reused: "off", "exact", "adaptive", "paper" or "static-only"; None: as the daemon is set.
+        its turn comes is answered with DeadlineExceeded instead of an action. `reuse` is for this frame what the
+        client's own is for all.
         """
         reply = self.act_with_report(
             image, instruction, unnorm_key=unnorm_key, max_age_ms=max_age_ms, encoding=encoding, reuse=reuse
@@ -103,8 +107,8 @@ class PolicyClient:
             request["unnorm_key"] = unnorm_key
         if max_age_ms is not None:
             request["max_age_ms"] = max_age_ms
-        if reuse is not None:
-            request["reuse"] = reuse
+        if (reuse or self._reuse) is not None:
+            request["reuse"] = reuse or self._reuse
         with self._typed_failures():
             response = self._http.post("/act", json=request, headers=self._session_header())
         return read_action(response)

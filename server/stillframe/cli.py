@@ -141,7 +141,7 @@ def _played(
 
 def _knobs(checkpoint: Path, file: Path | None) -> Path | None:
     """The YAML to read: the one that was named, or jaco-tiny's for jaco-tiny."""
-    own = checkpoint == TINY and TINY_CONFIG.is_file()
+    own = checkpoint.resolve() == TINY.resolve() and TINY_CONFIG.is_file()
     return file or (TINY_CONFIG if own else None)
 
 

@@ -104,7 +104,7 @@ class KVUsage:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one frame cost. Stage names are those of the walk: queue, prepare, vision, plan, prefill, decode."""
+    """What one frame cost. Stage names are those of the walk: queue, prepare, vision, plan, ... keep."""
 
     stages_ms: Mapping[str, float]  # in the order they ran, queue first
     passes: int  # decoder passes until the action was complete

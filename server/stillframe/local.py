@@ -31,7 +31,7 @@ class LocalPolicy:
     def __init__(self, model: PolicyModel, reuse: ReuseSettings = NOTHING_KEPT, clock: Clock = time.perf_counter):
         """Raises ConfigError for knobs of reuse that do not fit the checkpoint."""
         self._model = model
-        self._keeper = Keeper(model, reuse, clock)
+        self._keeper = Keeper(model, reuse, clock, default_sessions=1)
         self._clock = clock
         self._episode = self._keeper.sessions.reset(ROBOT)
         self._last: Step | None = None

@@ -392,7 +392,7 @@ def test_the_new_yaml_is_the_old_one_with_new_knobs(tmp_path: Path, text: str) -
     assert yaml.safe_load(twice) == yaml.safe_load(once)
     assert once.count("reuse:") == 1
     assert ("# mine" in once) == ("# mine" in text)
-    assert "# Calibrated over 40 frames, checked on 20 others, of 3 recorded episodes, for drift p90 <= 0.03." in once
+    assert "# Calibrated over 40 frames, chosen with 20 others, of 3 recorded episodes, for drift p90 <= 0.03." in once
     assert "reuse 0.60, drift p50 0.0050, p90 0.0090, p99 0.0099" in once
 
 
@@ -470,7 +470,7 @@ def test_the_command_writes_a_deployment_and_a_chart(
     new = load_config(out, {})
 
     assert typed.status == 0, typed.err
-    assert typed.out.startswith("Calibrated over 20 frames, checked on 9 others, of 6 recorded episodes")
+    assert typed.out.startswith("Calibrated over 20 frames, chosen with 9 others, of 6 recorded episodes")
     assert f"skipped {damaged}: not a PNG" in typed.err
     assert (new.reuse.mode, new.reuse.drift_budget) == ("adaptive", 0.05)
     assert "# micro" in out.read_text()

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from stillframe.domain import REUSE_MODES, KeyframeReason
-from stillframe.engine.keeper import DEFAULT_SESSIONS, Keeper, kv_shape
+from stillframe.engine.keeper import DEFAULT_SESSIONS, Keeper
+from stillframe.engine.storage import kv_shape
 from stillframe.errors import ConfigError
 from stillframe.reuse.kv import MIB
 from stillframe.reuse.settings import ReuseSettings
@@ -20,12 +21,12 @@ ROWS = 21  # of a toy's prompt: BOS, 16 patches, 4 words
 
 def slots(bench: Any, count: int) -> float:
     """A budget of exactly so many slots, in MiB."""
-    return float(count * bench.keeper.spare.nbytes / MIB)
+    return float(count * bench.keeper.storage.spare.nbytes / MIB)
 
 
 def places(bench: Any) -> set[int]:
     """Where the last frame's and the spare storage lie."""
-    return {kv.keys(0, 1).data_ptr() for kv in (bench.kv, bench.keeper.spare)}
+    return {kv.keys(0, 1).data_ptr() for kv in (bench.kv, bench.keeper.storage.spare)}
 
 
 def reasons(bench: Any) -> list[KeyframeReason | None]:
@@ -87,14 +88,14 @@ def test_an_eviction_costs_one_keyframe_and_is_reported_to_its_victim(robots: Ma
 def test_usage_stays_within_the_budget(robots: Make, picture: Make, changed: Make, mode: str) -> None:
     """Whatever robots do, with pauses and without: bytes in use are slots that sessions hold; one is spare."""
     bench = robots(mode, kv_budget_mib=slots(robots(), 4) + 0.001)
-    slot = bench.keeper.spare.nbytes
+    slot = bench.keeper.storage.spare.nbytes
     for number, robot in enumerate("abcabcdeaabbdecab"):
         step = bench.see(changed(picture(0), number % 16), robot, mode="off" if number % 7 == 6 else None)
         if number % 3 == 0:
             bench.rest()
         usage = bench.keeper.usage
         assert usage.in_use_bytes == usage.sessions * slot
-        assert usage.in_use_bytes + slot <= usage.budget_bytes
+        assert usage.in_use_bytes <= usage.budget_bytes == 3 * slot
         assert step.report.cache.kv_bytes in (0, slot)
 
 
@@ -111,7 +112,7 @@ def test_the_steady_state_takes_no_storage(robots: Make, picture: Make, changed:
         assert places(bench) == held
         bench.tokens(picture(number))
         bench.rest()
-        assert {bench.keeper.spare.keys(0, 1).data_ptr()} < held
+        assert {bench.keeper.storage.spare.keys(0, 1).data_ptr()} < held
         if number == 8:
             bench.keeper.sessions.reset("a")
 
@@ -141,10 +142,10 @@ def test_bytes_are_those_of_the_checkpoint(toy: Make) -> None:
 
 
 def test_without_a_budget_there_is_room_for_a_few(toy: Make) -> None:
-    """Sixteen sessions and the spare slot."""
+    """Sixteen sessions; the spare slot is nobody's and does not count."""
     keeper = Keeper(toy(), ReuseSettings(), itertools.count().__next__)
 
-    assert keeper.usage.budget_bytes == (DEFAULT_SESSIONS + 1) * keeper.spare.nbytes
+    assert keeper.usage.budget_bytes == DEFAULT_SESSIONS * keeper.storage.spare.nbytes
     assert (keeper.usage.in_use_bytes, keeper.usage.sessions) == (0, 0)
 
 
@@ -160,7 +161,7 @@ def test_longer_texts_take_larger_slots(robots: Make, picture: Make) -> None:
     """slot_text_tokens: the same budget holds fewer sessions, and longer instructions are kept."""
     short, long = robots(slot_text_tokens=2), robots(slot_text_tokens=40)
 
-    assert long.keeper.spare.nbytes > short.keeper.spare.nbytes
+    assert long.keeper.storage.spare.nbytes > short.keeper.storage.spare.nbytes
     assert short.see(picture(0)).report.cache.keyframe_reason is KeyframeReason.TOO_LONG
     assert long.see(picture(0)).report.cache.keyframe_reason is KeyframeReason.FIRST_FRAME
 

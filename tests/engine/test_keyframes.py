@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stillframe.domain import REUSE_MODES, CacheReport, KeyframeReason
+from stillframe.errors import Internal
 from stillframe.reuse.kv import KVCorrupted
 
 REUSING = [mode for mode in REUSE_MODES if mode != "off"]
@@ -251,15 +252,17 @@ def test_numbers_that_cannot_be_in_its_storage(robots: Make, picture: Make, mode
     assert [reason(bench.see(picture(0), robot)) for robot in "ab"] == [None, None]
 
 
-def test_a_refresh_heals_storage(seen: Make, picture: Make, changed: Make) -> None:
-    """In adaptive a pause after a delta frame goes on from a dense pass, so what was broken before it is gone."""
-    bench = seen()
+@pytest.mark.parametrize("slack", [True, False])
+def test_broken_storage_moves_no_robot(seen: Make, picture: Make, *, slack: bool) -> None:
+    """What is not finite reaches the last row: the frame is refused, the next is whole, pauses or no pauses."""
+    bench = seen(slack=slack)
     bench.kv.keys(1, 9)[0, 5, 2] = float("nan")
-    bench.see(picture(0))
-    bench.rest()
 
-    assert [reason(bench.see(now)) for now in (picture(0), changed(picture(0), 15))] == [None, None]
-    assert bench.steps[-2].chunk.tokens.tolist() == bench.tokens(picture(0))
+    with pytest.raises(Internal, match="NaN or infinity") as refused:
+        bench.see(picture(0))
+    assert refused.value.code == "non-finite-action"
+    assert reason(bench.see(picture(0))) is KeyframeReason.INTEGRITY
+    assert bench.steps[-1].chunk.tokens.tolist() == bench.tokens(picture(0))
     assert bench.held(bench.kv, 21).isfinite().all()
 
 

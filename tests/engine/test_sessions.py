@@ -64,17 +64,30 @@ def test_the_longest_idle_is_surplus(sessions: Sessions[str]) -> None:
 
 
 def test_a_forgotten_robot_begins_anew(sessions: Sessions[str]) -> None:
-    """Epoch 0 again; what was kept of it under the old serial is not taken for its own."""
+    """Epoch 0 again, under a serial of its own; and it is told why its frame is whole."""
     sessions.reset("a")
     old = sessions.reset("a")
-    sessions.at(old).cause = None
     for robot in "bcd":
-        sessions.episode(robot)
+        sessions.at(old)
+        old = sessions.episode(robot)
+    sessions.at(old)
+    assert [session.episode.session_id for session in sessions.surplus()] == ["a"]
     back = sessions.episode("a")
 
     assert back.epoch == 0
-    assert back.serial != old.serial
-    assert sessions.at(back).cause is KeyframeReason.RESET
+    assert sessions.at(back).cause is KeyframeReason.EVICTED
+    assert sessions.at(sessions.episode("e")).cause is KeyframeReason.FIRST_FRAME
+
+
+def test_strangers_push_nobody_out(sessions: Sessions[str]) -> None:
+    """Ids that only reset, however many, cost the robots that drive neither their episode nor their place."""
+    mine = sessions.reset("a")
+    sessions.at(mine)
+    for number in range(20):
+        sessions.reset(f"stranger {number}")
+
+    assert sessions.episode("a") == mine
+    assert sessions.reset("stranger 0").epoch == 0
 
 
 def test_who_has_something_left_to_do_is_found(sessions: Sessions[str]) -> None:

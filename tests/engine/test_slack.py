@@ -50,14 +50,14 @@ def test_drift_is_the_distance_to_the_dense_answer(delta: Make) -> None:
 def test_a_refresh_leaves_what_a_dense_pass_leaves(delta: Make, robots: Make) -> None:
     """Keys and values equal to the bit, in other storage than before; the spare is what the session had."""
     bench, now = delta()
-    session_kv, spare = bench.kv, bench.keeper.spare
+    session_kv, spare = bench.kv, bench.keeper.storage.spare
     stale = bench.held(session_kv, ROWS)
     assert not torch.equal(stale, dense_kv(robots, now, bench))
     bench.rest()
     bench.see(now)
 
     assert bench.kv is spare
-    assert bench.keeper.spare is session_kv
+    assert bench.keeper.storage.spare is session_kv
     expected = dense_kv(robots, now, bench)
     reused = bench.plan.order.tolist()
     assert len(reused) == 17
@@ -126,7 +126,7 @@ def test_published_modes_are_measured_and_left_as_they_are(delta: Make, mode: st
 def test_a_pause_gives_way_between_two_layers(delta: Make, write: int) -> None:
     """At the first, the second or any later layer, decoding included: the session is untouched and still pending."""
     bench, _ = delta()
-    before, kv, spare = bench.held(bench.kv, ROWS), bench.kv, bench.keeper.spare
+    before, kv, spare = bench.held(bench.kv, ROWS), bench.kv, bench.keeper.storage.spare
     asked: list[int] = []
 
     def wanted() -> bool:
@@ -138,7 +138,7 @@ def test_a_pause_gives_way_between_two_layers(delta: Make, write: int) -> None:
     assert len(asked) == write
     assert report.drift is None
     assert torch.equal(bench.held(kv, ROWS), before)
-    assert bench.keeper.spare is spare
+    assert bench.keeper.storage.spare is spare
     assert bench.keeper.sessions.pending() is not None
     assert bench.rest().drift > 0
     assert bench.keeper.sessions.pending() is None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stillframe.domain import ActionChunk, Observation
-from stillframe.engine.keeper import kv_shape
+from stillframe.engine.storage import kv_shape
 from stillframe.models.base import PolicyModel, Prepared
 from stillframe.models.passes import run_rows
 from stillframe.models.registry import load_policy

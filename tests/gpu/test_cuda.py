@@ -16,7 +16,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from stillframe.domain import ActionChunk, Observation
-from stillframe.engine.keeper import kv_shape
+from stillframe.engine.storage import kv_shape
 from stillframe.local import LocalPolicy
 from stillframe.models.passes import run_rows
 from stillframe.models.registry import load_policy

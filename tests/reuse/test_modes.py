@@ -141,9 +141,11 @@ def test_caution_takes_from_count_and_age() -> None:
     half, full = recipe.careful(0.5), recipe.careful(1.0)
 
     assert recipe.careful(0.0) == recipe
-    assert (half.top_k, half.age_limit) == (50, 4)
-    assert (full.top_k, full.age_limit) == (0, 1)
+    assert (half.share, half.top_k, half.age_limit) == (0.5, 100, 4)
+    assert (full.share, full.age_limit) == (0, 1)
     assert half.criterion == recipe.criterion
+    for mode in ("exact", "paper", "static-only"):
+        assert made(mode, {}).careful(0.5) == made(mode, {})
 
 
 def test_relevance_is_asked_for_where_a_plan_needs_it() -> None:

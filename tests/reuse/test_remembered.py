@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from stillframe.domain import KeyframeReason
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
+from stillframe.reuse.relevance import Relevance
 from stillframe.reuse.remembered import Remembered
+from stillframe.reuse.selection import Attended
 from stillframe.reuse.similarity import PatchTokens
 
 TOKENS, LAYERS = 6, 3
@@ -91,7 +93,10 @@ def test_a_refresh_makes_everything_new() -> None:
     left = Remembered.fresh(first, SAME, tokens(0), 0.0)
     left.advance(delta([0, 1, 2, 3]), tokens(1), 1.0, published=False)
 
-    assert left.refreshed(second, tokens(1)) is first
+    attended = Attended(Relevance(torch.ones(TOKENS), torch.ones(1)), torch.ones(TOKENS, dtype=torch.bool))
+
+    assert left.refreshed(second, tokens(1), attended) is first
+    assert left.attended is attended
     assert left.kv is second
     assert references(left) == [1] * TOKENS
     assert left.ages.tolist() == [0] * TOKENS
@@ -102,7 +107,7 @@ def test_frames_without_pixels_are_remembered_without() -> None:
     """Where no criterion asks for pixels none are kept."""
     left = Remembered.fresh(kv(), SAME, tokens(0, pixels=False), 0.0)
     left.advance(delta([1]), tokens(1, pixels=False), 1.0, published=False)
-    left.refreshed(kv(), tokens(2, pixels=False))
+    left.refreshed(kv(), tokens(2, pixels=False), None)
 
     assert left.reference.pixels is None
     assert left.reference.rows[:, 0].tolist() == [2] * TOKENS

@@ -24,12 +24,14 @@ HEAD = """\
 # What reuse does, part by part
 
 Made by `stillframe eval --ablation` in closed loop with the simulated Jaco2: {episodes_per_cell} episodes a line, half
-of them reach and half pick, the same seeds from {seed} on in every line. Torch {torch} on {cores} CPU cores
+of them reach and half pick, the same seeds from {seed} on in every line; half as many where a number of tokens is
+forced. Torch {torch} on {cores} CPU cores
 ({cpu_capability}), one thread a process. Every figure is in [results.json](results.json).
 """
 SPEED = """\
 The arms took turns on the same pictures, in one process. Times are CPU time of the one thread that computes: what a
-free core takes, whatever else the machine did. The first picture of an episode, a keyframe for all, is not counted.
+free core takes, whatever else the machine did. Delta frames only: keyframes, as the first of an episode, cost what
+`off` costs.
 """
 READING = """\
 ## How to read it
@@ -41,7 +43,10 @@ READING = """\
   is 2, an action bin 0.0078), over delta frames: all where the slack's dense pass measures it, else every fourth.
 - **end to end**: from the pictures, as arrays, to the action, in process. Cells were played several at a time on shared
   cores and one after the other, *not* interleaved: compare times within the speed table only.
-- **planning**: comparing and choosing tokens, relevance, and remembering what was computed.
+- **planning**: comparing and choosing tokens, and remembering what was computed. Where the text looks is found in the
+  pause after an answer, beside the dense pass; in mode paper, which has no pause, it is part of planning.
+- **paper** and its parts run on our engine, which lets a row write its keys and values in the layer in which it leaves:
+  a little fresher than published.
 - **off**: every frame whole. **static-only**: VLA-Cache's patch similarity alone. **static + relevance**: less the
   task-relevant tokens, in all layers at once. **paper**: with the entropy schedule, as published. **adaptive**: ours,
   with the deployment's knobs; **without slack**: the same with no dense pass between frames, as in a daemon that

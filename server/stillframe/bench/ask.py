@@ -148,7 +148,7 @@ def drift(action: Action, dense: Action, info: PolicyInfo) -> float:
     """|action - dense| of the worst dimension, normalised: q01 to q99 are 2 wide, unscaled dimensions as they are."""
     scale = info.norm_stats[info.default_unnorm_key or next(iter(info.norm_stats))]
     width = np.subtract(scale["q99"], scale["q01"])
-    units = np.where(scale["mask"], width / 2, 1.0)
+    units = np.where(np.asarray(scale["mask"]) & (width > 0), width / 2, 1.0)
     return float(np.max(np.abs(action - dense) / units))
 
 

@@ -29,7 +29,7 @@ Keys = tuple[str, ...]
 def summary(found: Calibration) -> str:
     """From what, and what came of it: a comment's lines."""
     seen = (
-        f"{found.searched} frames, checked on {found.checked} others" if found.checked else f"{found.searched} frames"
+        f"{found.searched} frames, chosen with {found.checked} others" if found.checked else f"{found.searched} frames"
     )
     budget = found.settings.drift_budget
     return (

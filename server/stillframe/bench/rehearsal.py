@@ -17,8 +17,8 @@ from torch import Tensor
 
 from stillframe.bench.outcome import Outcome
 from stillframe.engine.drift import drift_of
-from stillframe.engine.keeper import kv_shape
 from stillframe.engine.planner import Frame, Planner
+from stillframe.engine.storage import kv_shape
 from stillframe.errors import RequestError, StillframeError
 from stillframe.models.base import Decoded, PolicyModel
 from stillframe.models.passes import prefill

@@ -14,7 +14,7 @@ from logging import Logger
 
 import numpy as np
 
-from stillframe.domain import KeyframeReason, KVUsage, Observation, PolicyInfo, SessionRef, SlackReport, Step
+from stillframe.domain import KVUsage, Observation, PolicyInfo, SessionRef, SlackReport, Step
 from stillframe.engine.keeper import Asked, Keeper
 from stillframe.engine.slack import rest
 from stillframe.engine.step import step
@@ -144,12 +144,12 @@ class Engine:
             self._log.error("a session starts anew: %s", error)
         except Exception:  # noqa: BLE001 (logged; nobody waits for what a pause brings)
             self._log.exception("a pause could not be used")
-            session.pending, session.cause = None, KeyframeReason.INTEGRITY
+            session.pending = None
         return True
 
     def _timed(self, report: SlackReport) -> SlackReport:
-        """Add how long the frame that ended the pause has waited for it."""
-        waiting = self._jobs.queue[0] if report.drift is None and not self._jobs.empty() else None
+        """Add how long a frame has waited that came in during the pause."""
+        waiting = None if self._jobs.empty() else self._jobs.queue[0]
         if waiting is None:
             return report
         return replace(report, yield_ms=(self._clock() - waiting.entered_s) * 1e3)

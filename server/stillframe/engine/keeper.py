@@ -13,10 +13,10 @@ from torch import Tensor
 from stillframe.domain import CacheReport, KeyframeReason, KVUsage, Observation, ReuseMode
 from stillframe.engine.planner import Frame, Planner
 from stillframe.engine.sessions import Episode, Session, Sessions
-from stillframe.errors import ConfigError
+from stillframe.engine.storage import Storage, budget_bytes, kv_shape
 from stillframe.models.base import Decoded, PolicyModel, Prepared
 from stillframe.models.texttap import TextTap
-from stillframe.reuse.kv import MIB, FrameKV, KVPool, KVShape
+from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.remembered import Remembered
 from stillframe.reuse.selection import Attended
@@ -51,23 +51,26 @@ class Turn:
 class Keeper:
     """One model's sessions and their storage."""
 
-    def __init__(self, model: PolicyModel, settings: ReuseSettings, clock: Clock):
-        """Take the pool's memory. Raises ConfigError for knobs or a budget that do not fit the checkpoint."""
+    def __init__(
+        self, model: PolicyModel, settings: ReuseSettings, clock: Clock, default_sessions: int = DEFAULT_SESSIONS
+    ):
+        """Take the pool's memory: where the settings name no budget, for `default_sessions`.
+
+        Raises ConfigError for knobs or a budget that do not fit the checkpoint or the device.
+        """
         self.settings = settings
         self.sessions: Sessions[Turn] = Sessions(settings.max_sessions, settings.drift_budget)
         self._decoder = model.decoder
         self._clock = clock
         self._planner = Planner(settings, model.decoder.config.num_hidden_layers)
         shape = kv_shape(model, settings.slot_text_tokens)
-        self._pool = KVPool(shape, _budget_bytes(settings, shape))
+        self.storage = Storage(shape, budget_bytes(settings, shape, default_sessions), self._evict)
         self.last_plan: ReusePlan | None = None  # for whoever wants to look at it
-        self.spare = self._lend()  # for what is not remembered, and for dense passes beside a session's own slot
 
     @property
     def usage(self) -> KVUsage:
         """How full the pool is. Any thread."""
-        slot = self._pool.shape.nbytes  # the spare one is nobody's
-        return KVUsage(self._pool.in_use_bytes - slot, self._pool.budget_bytes - slot, self.sessions.holding)
+        return KVUsage(self.storage.in_use_bytes, self.storage.budget_bytes, self.sessions.holding)
 
     def plan(self, asked: Asked, prepared: Prepared, rows: Tensor) -> Turn:
         """Decide which of the prompt's rows [prompt_rows, width] are computed, and where their KV goes.
@@ -80,14 +83,16 @@ class Keeper:
         mode = (asked.mode or self.settings.mode) if session else "off"
         frame = self._planner.frame(asked.observation, prepared, rows, mode, self._clock())
         if session is None:
-            return Turn(frame, None, self._planner.whole(frame), KeyframeReason.STATELESS, self._room(frame), None)
+            kv = self.storage.room(frame.total_rows)
+            return Turn(frame, None, self._planner.whole(frame), KeyframeReason.STATELESS, kv, tap=None)
         self.catch_up(session)
-        cause = session.cause if self._fits(frame) else KeyframeReason.TOO_LONG
+        fits = self.storage.fits(frame.total_rows)
+        cause = session.cause if fits else KeyframeReason.TOO_LONG
         plan, keyframe = self._planner.plan(frame, session.remembered, cause, session.caution.level)
-        if frame.recipe is None or not self._fits(frame):
+        if frame.recipe is None or not fits:
             self.forget(session, KeyframeReason.MODE if frame.recipe is None else KeyframeReason.INSTRUCTION)
-            return Turn(frame, session, plan, keyframe, self._room(frame), None)
-        kv = session.remembered.kv if session.remembered and keyframe is None else self.spare
+            return Turn(frame, session, plan, keyframe, self.storage.room(frame.total_rows), tap=None)
+        kv = session.remembered.kv if session.remembered and keyframe is None else self.storage.spare
         session.pending, session.cause = None, KeyframeReason.INTEGRITY
         listens = keyframe is not None or frame.recipe.published  # relevance out of dense passes, but as published
         return Turn(frame, session, plan, keyframe, kv, self.tap(frame) if listens else None)
@@ -114,20 +119,21 @@ class Keeper:
             turn.tap = None
 
     def refresh(self, session: Session[Turn], turn: Turn, tap: TextTap | None) -> None:
-        """After a dense pass of the session's last frame into `spare`: that is the session's now, its old one spare."""
+        """After a dense pass of the session's last frame into the spare slot: exchange it for the session's own."""
         if session.remembered is not None:
-            attended = self._attended(turn.frame, tap, self.spare)
-            self.spare = session.remembered.refreshed(self.spare, turn.frame.tokens, attended)
+            fresh = self.storage.spare
+            attended = self._attended(turn.frame, tap, fresh)
+            self.storage.hand_over_spare(session.remembered.refreshed(fresh, turn.frame.tokens, attended))
 
     def forget(self, session: Session[Turn], cause: KeyframeReason) -> None:
         """Take a session's storage away; its next frame is a keyframe because of `cause`."""
         if session.remembered is not None:
-            self._pool.release(session.remembered.kv)
+            self.storage.release(session.remembered.kv)
         session.remembered, session.pending, session.cause = None, None, cause
 
     def _kept(self, turn: Turn, session: Session[Turn], report: CacheReport) -> CacheReport:
         frame, report = turn.frame, replace(report, epoch=session.episode.epoch, seq=session.seq)
-        if frame.recipe is None or not self._fits(frame):
+        if frame.recipe is None or not self.storage.fits(frame.total_rows):
             return report
         age_max = 0
         if turn.keyframe is None and session.remembered is not None:
@@ -136,7 +142,7 @@ class Keeper:
         else:
             before = session.remembered
             session.remembered = Remembered.fresh(turn.kv, frame.same, frame.tokens, self._clock())
-            self.spare = before.kv if before else self._lend()
+            self.storage.hand_over_spare(before.kv if before else None)
         session.cause, session.pending = None, turn if frame.recipe.measured else None
         return replace(report, kv_bytes=turn.kv.nbytes, age_max=age_max)
 
@@ -152,46 +158,9 @@ class Keeper:
             return None
         return Attended.by(tap.relevance(kv), frame.prepared.layout.cameras, frame.recipe)
 
-    def _fits(self, frame: Frame) -> bool:
-        return frame.prepared.layout.total_rows <= self._pool.shape.capacity
-
-    def _room(self, frame: Frame) -> FrameKV:
-        """Storage for a frame that nobody remembers: the spare slot, or its own where it is too long for that."""
-        if self._fits(frame):
-            return self.spare
-        return FrameKV(replace(self._pool.shape, capacity=frame.prepared.layout.total_rows).allocate())
-
-    def _lend(self) -> FrameKV:
-        """A slot; the session that was idle longest loses its own if there is none."""
-        while (kv := self._pool.acquire()) is None:
-            idle = self.sessions.longest_idle()
-            if idle is None:
-                raise RuntimeError("every slot of the KV pool is held, and no session holds one")
-            self.forget(idle, KeyframeReason.EVICTED)
-        return kv
-
-
-def kv_shape(model: PolicyModel, text_tokens: int) -> KVShape:
-    """What a session of this model takes, prompts of up to `text_tokens` provided."""
-    config = model.decoder.config
-    return KVShape(
-        layers=config.num_hidden_layers,
-        kv_heads=config.num_key_value_heads,
-        head_dim=config.head_dim,
-        capacity=model.fixed_rows + text_tokens,
-        dtype=model.dtype,
-        device=model.device,
-    )
-
-
-def _budget_bytes(settings: ReuseSettings, shape: KVShape) -> int:
-    """As configured; by default room for a few sessions and the spare slot."""
-    if settings.kv_budget_mib is None:
-        return (DEFAULT_SESSIONS + 1) * shape.nbytes
-    budget_bytes = int(settings.kv_budget_mib * MIB)
-    if budget_bytes < 2 * shape.nbytes:
-        raise ConfigError(
-            f"reuse.kv_budget_mib is {settings.kv_budget_mib:g}; this checkpoint needs at least "
-            f"{2 * shape.nbytes / MIB:.1f} MiB: a slot for one session and a spare one"
-        )
-    return budget_bytes
+    def _evict(self) -> None:
+        """Take the storage of the session that was idle longest."""
+        idle = self.sessions.longest_idle()
+        if idle is None:
+            raise RuntimeError("every slot of the KV pool is held, and no session holds one")
+        self.forget(idle, KeyframeReason.EVICTED)

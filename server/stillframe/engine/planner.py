@@ -36,6 +36,11 @@ class Frame:
     same: Mapping[KeyframeReason, object]  # what the next frame has to share with this one, or be a keyframe
     now_s: float
 
+    @property
+    def total_rows(self) -> int:
+        """What its storage has to hold."""
+        return self.prepared.layout.total_rows
+
 
 class Planner:
     """One checkpoint's plans. Keeps nothing between frames."""

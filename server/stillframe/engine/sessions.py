@@ -49,6 +49,7 @@ class Sessions(Generic[P]):
         self._serials = itertools.count()
         self._episodes: OrderedDict[str, Episode] = OrderedDict()  # the longest idle first; guarded by _lock
         self._known: OrderedDict[str, Session[P]] = OrderedDict()  # the longest idle first; the engine's thread only
+        self._gone: OrderedDict[str, None] = OrderedDict()  # that had to make room, the last few; the engine's thread
         self._lock = threading.Lock()
 
     def episode(self, session_id: str) -> Episode:
@@ -66,8 +67,9 @@ class Sessions(Generic[P]):
     def _enter(self, episode: Episode) -> Episode:
         self._episodes[episode.session_id] = episode
         self._episodes.move_to_end(episode.session_id)
-        if len(self._episodes) > self._most:
-            self._episodes.popitem(last=False)
+        if len(self._episodes) > self._most:  # those whose frames were computed leave by `surplus` instead
+            strangers = (session_id for session_id in self._episodes if session_id not in self._known)
+            del self._episodes[next(strangers, episode.session_id)]
         return episode
 
     def at(self, episode: Episode) -> Session[P]:
@@ -75,6 +77,9 @@ class Sessions(Generic[P]):
         session = self._known.get(episode.session_id)
         if session is None:
             session = self._known[episode.session_id] = Session(episode, Caution(self._drift_budget))
+            if episode.session_id in self._gone:
+                del self._gone[episode.session_id]
+                session.cause = KeyframeReason.EVICTED
         self._known.move_to_end(episode.session_id)
         if session.episode != episode:
             session.episode, session.seq, session.cause = episode, -1, KeyframeReason.RESET
@@ -82,9 +87,15 @@ class Sessions(Generic[P]):
         return session
 
     def surplus(self) -> Iterator[Session[P]]:
-        """Take out those beyond the most, the longest idle first."""
+        """Take out those beyond the most, the longest idle first. One that comes back is told, and begins anew."""
         while len(self._known) > self._most:
-            yield self._known.popitem(last=False)[1]
+            session_id, session = self._known.popitem(last=False)
+            with self._lock:
+                self._episodes.pop(session_id, None)
+            self._gone[session_id] = None
+            if len(self._gone) > self._most:
+                self._gone.popitem(last=False)
+            yield session
 
     def longest_idle(self) -> Session[P] | None:
         """Of those that hold keys and values, the one that was here longest ago."""

@@ -6,6 +6,7 @@ Knows how to give way between two layers; not when there is a pause.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -13,6 +14,7 @@ from stillframe.domain import KeyframeReason, SlackReport
 from stillframe.engine.drift import drift_of
 from stillframe.engine.keeper import Keeper, Turn
 from stillframe.engine.sessions import Session
+from stillframe.engine.step import wait_for
 from stillframe.models.base import Decoded, PolicyModel
 from stillframe.models.passes import prefill
 from stillframe.reuse.kv import KVCorrupted
@@ -23,7 +25,7 @@ Wanted = Callable[[], bool]  # whether a frame waits for the device
 
 
 class GaveWay(Exception):
-    """A frame came in before the dense pass was through; nothing of the pass is kept."""
+    """A frame came in before the pause's work was through; nothing of a dense pass is kept."""
 
 
 @torch.inference_mode()
@@ -39,11 +41,13 @@ def rest(
     if turn is None:
         return None
     try:
+        _give_way(model, wanted)
         keeper.catch_up(session)
         answered = turn.decoded if turn.keyframe is None else None
         drift = None if answered is None else _measure(model, keeper, session, turn, answered, wanted)
         session.pending = None
         if session.remembered is not None:
+            _give_way(model, wanted)
             session.remembered.kv.check_integrity(turn.plan.rows)
     except KVCorrupted:
         keeper.forget(session, KeyframeReason.INTEGRITY)
@@ -58,14 +62,9 @@ def _measure(
 ) -> float:
     """Compute the frame whole; return the drift of its answer."""
     tap = keeper.tap(turn.frame) if _bounded(turn) else None
-
-    def give_way() -> None:
-        if wanted():
-            raise GaveWay
-
-    with keeper.spare.guarded(give_way):
-        hidden = prefill(model.decoder, turn.frame.rows, _whole(turn.plan), keeper.spare, tap)
-        dense = model.act(hidden, turn.frame.prepared, keeper.spare)
+    with keeper.storage.spare.guarded(partial(_give_way, model, wanted)):
+        hidden = prefill(model.decoder, turn.frame.rows, _whole(turn.plan), keeper.storage.spare, tap)
+        dense = model.act(hidden, turn.frame.prepared, keeper.storage.spare)
     drift = drift_of(answer.normalised, dense.normalised)
     if _bounded(turn):
         keeper.refresh(session, turn, tap)
@@ -73,6 +72,13 @@ def _measure(
         if session.caution.full:
             session.cause = KeyframeReason.DRIFT
     return drift
+
+
+def _give_way(model: PolicyModel, wanted: Wanted) -> None:
+    """Raise GaveWay if a frame waits. A GPU first does what it was asked for, or the frame would wait for it unseen."""
+    wait_for(model.device)()
+    if wanted():
+        raise GaveWay
 
 
 def _whole(plan: ReusePlan) -> ReusePlan:

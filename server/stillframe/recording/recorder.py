@@ -40,7 +40,7 @@ class Recorder:
         self._log = log
         self._open: OrderedDict[tuple[str, int], Opened] = OrderedDict()
         self._frames: queue.Queue[tuple[EpisodeCard, RecordedFrame] | None] = queue.Queue(pending_frames)
-        self._trouble = False  # the last frame was lost; said once
+        self._trouble = False  # a frame was lost: said once, and counted at the end
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
@@ -69,7 +69,6 @@ class Recorder:
                 self._lose(f"a frame could not be recorded: {type(error).__name__}: {error}")
             else:
                 self.kept += 1
-                self._trouble = False
 
     def _write(self, card: EpisodeCard, frame: RecordedFrame) -> None:
         content = encode(frame)

@@ -94,8 +94,9 @@ class Shelf:
         if folder.suffix != ".part":
             doomed = folder.with_name(folder.name + ".part")
             folder.rename(doomed)
+            self._sizes[doomed] = self._sizes.pop(folder)  # what cannot be removed now is tried again
         shutil.rmtree(doomed)
-        del self._sizes[folder]
+        del self._sizes[doomed]
 
     def _count(self) -> None:
         mine = [folder for folder in self.root.iterdir() if _NAME.fullmatch(folder.name) and _is_folder(folder)]

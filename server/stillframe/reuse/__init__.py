@@ -1,1 +1,1 @@
-"""What one frame leaves for the next: key/value storage. Knows tokens and tensors; no family and no HTTP."""
+"""What one frame leaves for the next, and what of it still holds. Knows tokens and tensors; no family and no HTTP."""

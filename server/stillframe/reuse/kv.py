@@ -122,7 +122,7 @@ class KVPool:
             )
         self.shape = shape
         self.budget_bytes = slots * shape.nbytes  # what the budget given holds of whole slots
-        self._free = [FrameKV(storage) for storage in shape.allocate(slots)]
+        self._free = [FrameKV(storage) for storage in _allocated(shape, slots)]
         self._slots = slots
 
     @property
@@ -138,3 +138,14 @@ class KVPool:
         """Give a slot back."""
         kv.begin()
         self._free.append(kv)
+
+
+def _allocated(shape: KVShape, slots: int) -> Tensor:
+    """All slots at once. Raises ConfigError where the device has no room for them."""
+    try:
+        return shape.allocate(slots)
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's is plain
+        needed = f"{slots * shape.nbytes / MIB:.0f} MiB ({slots} slots of {shape.nbytes / MIB:.1f})"
+        raise ConfigError(
+            f"no room on {shape.device} for keys and values: {needed}; lower reuse.kv_budget_mib"
+        ) from error
