@@ -25,7 +25,8 @@ app.add_typer(train_app, name="train")
 
 DATA, RUN, TINY = Path("data"), Path("runs/jaco-tiny"), Path("checkpoints/jaco-tiny")
 TINY_WRIST = Path("checkpoints/jaco-tiny-wrist")
-TINY_CONFIG = Path("configs/jaco-tiny.yaml")
+TINY_CONFIG, TINY_WRIST_CONFIG = Path("configs/jaco-tiny.yaml"), Path("configs/jaco-tiny-wrist.yaml")
+SHIPPED = {TINY: TINY_CONFIG, TINY_WRIST: TINY_WRIST_CONFIG}
 
 
 def main() -> None:
@@ -132,7 +133,7 @@ def eval_command(
 def _played(
     checkpoint: Path | None, file: Path | None, mode: ReuseMode | None, options: dict[str, Any]
 ) -> DaemonConfig:
-    """What eval loads: the knobs of `file`, else of jaco-tiny's own; its mode only where it was named."""
+    """What eval loads: the knobs of `file`, else of the checkpoint's own; its mode only where it was named."""
     knobs = _knobs(checkpoint or TINY, file)
     config = load_config(knobs, {"checkpoint": checkpoint or TINY, **options})
     mode = mode or (config.reuse.mode if file else "off")
@@ -140,9 +141,9 @@ def _played(
 
 
 def _knobs(checkpoint: Path, file: Path | None) -> Path | None:
-    """The YAML to read: the one that was named, or jaco-tiny's for jaco-tiny."""
-    own = checkpoint.resolve() == TINY.resolve() and TINY_CONFIG.is_file()
-    return file or (TINY_CONFIG if own else None)
+    """The YAML to read: the one that was named, or one of ours for a checkpoint of ours."""
+    ours = {folder.resolve(): config for folder, config in SHIPPED.items() if config.is_file()}
+    return file or ours.get(checkpoint.resolve())
 
 
 def _ablate(
@@ -157,8 +158,11 @@ def _ablate(
     from stillframe.terminal import AblationBar
     from stillframe.train.untrained import save_untrained
 
+    if episodes < 2:
+        raise ConfigError(f"--episodes {episodes}: the ablation plays two tasks; expected at least 2")
     knobs = load_config(_knobs(checkpoint, config), {"checkpoint": checkpoint}).reuse
-    plan = Plan(knobs, checkpoint, TINY_WRIST, episodes, seed)
+    wrist = _knobs(TINY_WRIST, None)
+    plan = Plan(knobs, checkpoint, TINY_WRIST, episodes, seed, load_config(wrist, {}).reuse if wrist else None)
     untrained = Untrained("random weights: hidden 1024, 16 layers", save_untrained)
     with mendable(), AblationBar() as bar:
         run_ablation(plan, Folders(run, out), workers, untrained, bar)

@@ -46,8 +46,7 @@ def rest(
         answered = turn.decoded if turn.keyframe is None else None
         drift = None if answered is None else _measure(model, keeper, session, turn, answered, wanted)
         session.pending = None
-        if session.remembered is not None:
-            _give_way(model, wanted)
+        if session.remembered is not None and not wanted():
             session.remembered.kv.check_integrity(turn.plan.rows)
     except KVCorrupted:
         keeper.forget(session, KeyframeReason.INTEGRITY)
