@@ -102,7 +102,9 @@ def eval_command(
     threads: Annotated[int, typer.Option(help="CPU threads of a policy in this process.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here too.")] = None,
     out: Annotated[Path, typer.Option(help="With --ablation: where tables and charts go.")] = Path("docs/ablation"),
-    run: Annotated[Path, typer.Option(help="With --ablation: where finished cells are kept.")] = Path("runs/ablation"),
+    run: Annotated[
+        Path, typer.Option(help="With --ablation: where finished cells are kept; delete it after a change of code.")
+    ] = Path("runs/ablation"),
     workers: Annotated[int, typer.Option(min=1, max=2, help="With --ablation: processes, one a core.")] = 2,
     *,
     distractor: Annotated[bool, typer.Option("--distractor", help="Something moves in the background.")] = False,
@@ -151,9 +153,9 @@ def _ablate(
 ) -> None:
     """Play, time and write what is missing."""
     need("charts")
-    from stillframe.bench.ablation import Folders, run_ablation
-    from stillframe.bench.ablation_plan import Plan
-    from stillframe.bench.ablation_speed import Untrained
+    from stillframe.bench.ablation.plan import Plan
+    from stillframe.bench.ablation.run import Folders, run_ablation
+    from stillframe.bench.ablation.speed import Untrained
     from stillframe.bench.ask import mendable
     from stillframe.terminal import AblationBar
     from stillframe.train.untrained import save_untrained
@@ -184,8 +186,8 @@ def calibrate_command(
 ) -> None:
     """Find the knobs of mode adaptive that reuse most within a drift budget, by replaying recorded episodes."""
     need(*(["charts"] if chart else []))
-    from stillframe.bench.calibrate import OverBudget, calibrate
-    from stillframe.bench.calibration_files import calibrated_yaml, check_writable, draw, summary
+    from stillframe.bench.calibration.files import calibrated_yaml, check_writable, draw, summary
+    from stillframe.bench.calibration.search import OverBudget, calibrate
     from stillframe.recording.reader import read_episodes
     from stillframe.serve import open_model
     from stillframe.terminal import StageBar

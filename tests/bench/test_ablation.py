@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stillframe.bench import ablation
-from stillframe.bench.ablation import Folders, run_ablation
-from stillframe.bench.ablation_cell import keep_result, kept_result, play_cell, summary
-from stillframe.bench.ablation_plan import ADAPTIVE, ARMS, OFF, Cell, Condition, Plan, arms, digest_of, origin_of
-from stillframe.bench.ablation_report import Played, write_report
-from stillframe.bench.ablation_speed import Untrained
+from stillframe.bench.ablation import run as ablation
+from stillframe.bench.ablation.cell import keep_result, kept_result, play_cell, summary
+from stillframe.bench.ablation.plan import ADAPTIVE, ARMS, OFF, Cell, Condition, Plan, arms, digest_of, origin_of
+from stillframe.bench.ablation.report import Played, write_report
+from stillframe.bench.ablation.run import Folders, run_ablation
+from stillframe.bench.ablation.speed import Untrained
 from stillframe.bench.evaluate import wilson
 from stillframe.bench.trace import Frame, Trace
 from stillframe.errors import CheckpointError, ConfigError

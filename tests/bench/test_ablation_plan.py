@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stillframe.bench.ablation_plan import (
+from stillframe.bench.ablation.plan import (
     ADAPTIVE,
     ADAPTIVE_BLIND,
     ARMS,

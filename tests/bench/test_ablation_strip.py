@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stillframe.bench.ablation_plan import Plan
-from stillframe.bench.ablation_strip import GAP_PX, HEAD_PX, MARGIN_PX, ROWS, Shot, strip, write_strip
+from stillframe.bench.ablation.plan import Plan
+from stillframe.bench.ablation.strip import GAP_PX, HEAD_PX, MARGIN_PX, ROWS, Shot, strip, write_strip
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 
 SIDE = 64

@@ -14,12 +14,12 @@ import yaml
 from PIL import Image
 
 from stillframe import cli
-from stillframe.bench.calibrate import Calibration, OverBudget, calibrate, pick
-from stillframe.bench.calibration_chart import ReusePoint, reuse_chart
-from stillframe.bench.calibration_files import calibrated_yaml
-from stillframe.bench.candidates import around, calmest, choose, promising, wide, within
-from stillframe.bench.outcome import Outcome
-from stillframe.bench.rehearsal import Rehearsal
+from stillframe.bench.calibration.candidates import around, calmest, choose, promising, wide, within
+from stillframe.bench.calibration.chart import ReusePoint, reuse_chart
+from stillframe.bench.calibration.files import calibrated_yaml
+from stillframe.bench.calibration.outcome import Outcome
+from stillframe.bench.calibration.rehearsal import Rehearsal
+from stillframe.bench.calibration.search import Calibration, OverBudget, calibrate, pick
 from stillframe.config import load_config
 from stillframe.domain import ActionChunk, CacheReport, KeyframeReason, Observation, Step, StepReport
 from stillframe.errors import StillframeError
@@ -277,9 +277,10 @@ def recorded(tmp_path: Path, goldens: dict[str, Golden]) -> Path:
 def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two candidates, then two around the best: enough to see the order of the work."""
     strict, loose = (AdaptiveSettings(distance=far, top_k=256, task_top_k=20) for far in (0.01, 2.0))
-    monkeypatch.setattr("stillframe.bench.calibrate.wide", lambda *_: [strict, loose])
+    monkeypatch.setattr("stillframe.bench.calibration.search.wide", lambda *_: [strict, loose])
     monkeypatch.setattr(
-        "stillframe.bench.calibrate.around", lambda best, *_: [replace(best, task_top_k=10), replace(best, top_k=99)]
+        "stillframe.bench.calibration.search.around",
+        lambda best, *_: [replace(best, task_top_k=10), replace(best, top_k=99)],
     )
 
 
@@ -486,7 +487,7 @@ def test_the_command_may_write_over_its_deployment(
     words = ("--episodes", recorded, "--out", deployment, "--frames", 12)
     chart = deployment.with_suffix(".png")
     with monkeypatch.context() as nothing_kept:
-        nothing_kept.setattr("stillframe.bench.calibrate.within", lambda *_: [])
+        nothing_kept.setattr("stillframe.bench.calibration.search.within", lambda *_: [])
         refused, untouched = type_in("calibrate", deployment, *words, "--chart", chart), deployment.read_text()
     done = type_in("calibrate", deployment, *words, "--drift-budget", 2)
 

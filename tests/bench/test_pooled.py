@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from stillframe.bench.ablation.pooled import difference, pooled
 from stillframe.bench.evaluate import wilson
-from stillframe.bench.pooled import difference, pooled
 
 
 def cell(

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stillframe.bench.outcome import Outcome
+from stillframe.bench.calibration.outcome import Outcome
 from stillframe.engine.drift import drift_of
 from stillframe.engine.planner import Frame, Planner
 from stillframe.engine.storage import kv_shape

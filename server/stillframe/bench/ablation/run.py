@@ -14,11 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-from stillframe.bench.ablation_cell import keep_result, kept_result, play_cell
-from stillframe.bench.ablation_plan import Cell, Plan, digest_of, origin_of
-from stillframe.bench.ablation_report import Played, write_report
-from stillframe.bench.ablation_speed import Untrained, trained_speed, untrained_speed
-from stillframe.bench.ablation_strip import write_strip
+from stillframe.bench.ablation.cell import keep_result, kept_result, play_cell
+from stillframe.bench.ablation.plan import Cell, Plan, digest_of, origin_of
+from stillframe.bench.ablation.report import Played, write_report
+from stillframe.bench.ablation.speed import Untrained, trained_speed, untrained_speed
+from stillframe.bench.ablation.strip import write_strip
 from stillframe.errors import ConfigError
 
 

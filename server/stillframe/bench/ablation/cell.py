@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stillframe.bench.ablation_plan import TASKS, Cell
+from stillframe.bench.ablation.plan import TASKS, Cell
 from stillframe.bench.ask import LocalActor
 from stillframe.bench.evaluate import Evaluation, evaluate, latency_ms, wilson
 from stillframe.bench.trace import Trace, figures

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from stillframe.bench.calibrate import Calibration
-from stillframe.bench.calibration_chart import ReusePoint, reuse_chart
-from stillframe.bench.outcome import Outcome
+from stillframe.bench.calibration.chart import ReusePoint, reuse_chart
+from stillframe.bench.calibration.outcome import Outcome
+from stillframe.bench.calibration.search import Calibration
 from stillframe.errors import ConfigError
 from stillframe.reuse.settings import ReuseSettings
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from stillframe.bench.ablation_charts import reuse_chart, speed_chart
-from stillframe.bench.ablation_plan import ADAPTIVE, ADAPTIVE_BLIND, ARMS, OFF, Cell, Plan
-from stillframe.bench.ablation_tables import page
-from stillframe.bench.pooled import difference, pooled
+from stillframe.bench.ablation.charts import reuse_chart, speed_chart
+from stillframe.bench.ablation.plan import ADAPTIVE, ADAPTIVE_BLIND, ARMS, OFF, Cell, Plan
+from stillframe.bench.ablation.pooled import difference, pooled
+from stillframe.bench.ablation.tables import page
 
 Result = Mapping[str, Any]
 

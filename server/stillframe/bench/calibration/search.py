@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
-from stillframe.bench.candidates import AGE_LIMITS, around, calmest, choose, promising, wide, within
-from stillframe.bench.outcome import Outcome
-from stillframe.bench.rehearsal import Rehearsal
+from stillframe.bench.calibration.candidates import AGE_LIMITS, around, calmest, choose, promising, wide, within
+from stillframe.bench.calibration.outcome import Outcome
+from stillframe.bench.calibration.rehearsal import Rehearsal
 from stillframe.errors import StillframeError
 from stillframe.models.base import PolicyModel
 from stillframe.recording.reader import RecordedEpisode

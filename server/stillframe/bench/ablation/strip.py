@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from stillframe.bench.ablation_plan import ADAPTIVE, Plan, arms
+from stillframe.bench.ablation.plan import ADAPTIVE, Plan, arms
 from stillframe.bench.ask import LocalActor
 from stillframe.config import load_config
 from stillframe.domain import Observation

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
-from stillframe.bench.outcome import Outcome
+from stillframe.bench.calibration.outcome import Outcome
 from stillframe.reuse.settings import AdaptiveSettings
 
 DISTANCES = (0.05, 0.1, 0.15, 0.22, 0.32, 0.45)

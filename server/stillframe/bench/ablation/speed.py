@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stillframe.bench.ablation_plan import ADAPTIVE, COUNTS, NO_GAP_S, OFF, Plan, arms, forced
+from stillframe.bench.ablation.plan import ADAPTIVE, COUNTS, NO_GAP_S, OFF, Plan, arms, forced
 from stillframe.bench.speed import Observed, race
 from stillframe.config import load_config
 from stillframe.local import LocalPolicy
