@@ -351,7 +351,7 @@ def test_an_ablation_knows_its_deployment(
 ) -> None:
     """Knobs come from the YAML that was named; plan, folders and processes are those of the options."""
     asked: list[Any] = []
-    monkeypatch.setattr("stillframe.bench.ablation.run_ablation", lambda *words: asked.append(words))
+    monkeypatch.setattr("stillframe.bench.ablation.run.run_ablation", lambda *words: asked.append(words))
     (tmp_path / "a.yaml").write_text("checkpoint: c\nreuse:\n  adaptive:\n    top_k: 99\n")
     folders = ("--out", tmp_path / "out", "--run", tmp_path / "run")
     typed = stillframe("eval", "--ablation", "--config", tmp_path / "a.yaml", "--episodes", 8, "--workers", 1, *folders)

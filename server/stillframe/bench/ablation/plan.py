@@ -64,13 +64,11 @@ class Plan:
     wrist: Path  # a checkpoint of two cameras
     episodes: int = 100  # of each cell, both tasks together
     seed: int = 1000
-    wrist_reuse: ReuseSettings | None = None  # its knobs; None: the same
 
     def cells(self) -> Iterator[Cell]:
         """All that can be played, the longest first. Conditions whose checkpoint is not there are left out."""
         for condition in self.conditions():
-            knobs = self.wrist_reuse if condition.checkpoint == self.wrist else None
-            for arm, reuse in arms(knobs or self.reuse).items():
+            for arm, reuse in arms(self.reuse).items():
                 yield Cell(arm, condition, reuse, self.episodes // len(TASKS), self.seed)
         each = max(1, round(self.episodes * COUNT_SHARE) // len(TASKS))
         for arm, reuse in forced_counts(self.reuse).items():

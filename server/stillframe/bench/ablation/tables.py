@@ -18,7 +18,7 @@ CONDITIONS = {
     "noise": "Front camera, sensor noise (sigma 2 of 255)",
     "JPEG": "Front camera through JPEG 90",
     "distractor": "Front camera, something moves in the background",
-    "front + wrist": "Front and wrist camera (jaco-tiny-wrist)",
+    "front + wrist": "Front and wrist camera (jaco-tiny-wrist, with the knobs calibrated for jaco-tiny)",
 }
 HEAD = """\
 # What reuse does, part by part

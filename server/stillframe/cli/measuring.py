@@ -1,83 +1,19 @@
-"""The command line: serve, train, eval, calibrate, demo. Parses and prints; other rooms work, imported on use."""
+"""`stillframe eval`, its ablation, and `stillframe calibrate`. Parses and prints; other rooms work, imported on use."""
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
-from stillframe import __version__
+from stillframe.cli.commands import SHIPPED, TINY, TINY_WRIST, app
 from stillframe.config import DaemonConfig, Device, load_config
 from stillframe.domain import ReuseMode
-from stillframe.errors import ConfigError, StillframeError
+from stillframe.errors import ConfigError
 from stillframe.extras import need
-
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-train_app = typer.Typer(no_args_is_help=True, help="Train the policy that ships with stillframe.")
-app.add_typer(train_app, name="train")
-
-DATA, RUN, TINY = Path("data"), Path("runs/jaco-tiny"), Path("checkpoints/jaco-tiny")
-TINY_WRIST = Path("checkpoints/jaco-tiny-wrist")
-TINY_CONFIG, TINY_WRIST_CONFIG = Path("configs/jaco-tiny.yaml"), Path("configs/jaco-tiny-wrist.yaml")
-SHIPPED = {TINY: TINY_CONFIG, TINY_WRIST: TINY_WRIST_CONFIG}
-
-
-def main() -> None:
-    """Run; an error that is somebody's to mend is one line and exit status 1."""
-    try:
-        app()
-    except StillframeError as error:
-        complaint = Text.assemble(("stillframe:", "red"), f" {error}")  # not markup: an error may hold brackets
-        Console(stderr=True, soft_wrap=True, highlight=False).print(complaint)
-        sys.exit(1)
-
-
-def _show_version(asked: bool) -> None:  # noqa: FBT001 (typer's callback)
-    if asked:
-        typer.echo(f"stillframe {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    *, version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False
-) -> None:
-    """A robot-policy serving daemon that remembers each robot between frames."""
-    del version  # its callback has spoken
-
-
-@app.command("serve")
-def serve_command(
-    config: Annotated[Path | None, typer.Argument(help="A YAML such as configs/jaco-tiny.yaml.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="A folder in the layout of openvla-7b.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads for the model.")] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.")] = None,
-    record: Annotated[Path | None, typer.Option(help="Keep sessions' answered frames in this folder.")] = None,
-) -> None:
-    """Serve a checkpoint over HTTP. Options win over the YAML."""
-    from stillframe.logs import open_log
-    from stillframe.serve import serve
-
-    overrides = {
-        "checkpoint": checkpoint,
-        "device": device,
-        "dtype": dtype,
-        "threads": threads,
-        "host": host,
-        "port": port,
-        "record": record,
-    }
-    serve(load_config(config, overrides), open_log())
 
 
 @app.command("eval")
@@ -163,8 +99,7 @@ def _ablate(
     if episodes < 2:
         raise ConfigError(f"--episodes {episodes}: the ablation plays two tasks; expected at least 2")
     knobs = load_config(_knobs(checkpoint, config), {"checkpoint": checkpoint}).reuse
-    wrist = _knobs(TINY_WRIST, None)
-    plan = Plan(knobs, checkpoint, TINY_WRIST, episodes, seed, load_config(wrist, {}).reuse if wrist else None)
+    plan = Plan(knobs, checkpoint, TINY_WRIST, episodes, seed)
     untrained = Untrained("random weights: hidden 1024, 16 layers", save_untrained)
     with mendable(), AblationBar() as bar:
         run_ablation(plan, Folders(run, out), workers, untrained, bar)
@@ -216,77 +151,6 @@ def calibrate_command(
         draw(chart, found.tried, drift_budget, found)
     typer.echo(summary(found), nl=False)
     _write(out, calibrated_yaml(config.read_text(encoding="utf-8"), found))
-
-
-@app.command("demo")
-def demo_command(
-    config: Annotated[Path, typer.Option(help="What the daemon serves.")] = TINY_CONFIG,
-    out: Annotated[Path | None, typer.Option(help="Where the report goes; default runs/<time>.")] = None,
-) -> None:
-    """Drive the simulated arm through ten instructions over HTTP; fails under 7 successes."""
-    need("sim", "charts")
-    from stillframe.bench.demo import run_demo
-
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    if not run_demo(config, out or Path("runs") / stamp, Console()):
-        raise typer.Exit(1)
-
-
-@train_app.command("demos")
-def train_demos_command(
-    data: Annotated[Path, typer.Option(help="Where the frames go (4 GB).")] = DATA,
-    workers: Annotated[int, typer.Option(min=1, help="Processes, one a core.")] = 2,
-    *,
-    wrist: Annotated[bool, typer.Option("--wrist", help="Those of jaco-tiny-wrist, from two cameras.")] = False,
-) -> None:
-    """Collect demonstrations: a shaky expert's frames, each labelled for all six instructions."""
-    need("sim", "charts")
-    from stillframe.bench.ask import mendable
-    from stillframe.train.pipeline import collect_demonstrations
-    from stillframe.train.recipe import JACO_TINY, JACO_TINY_WRIST
-
-    with mendable():
-        stores = collect_demonstrations(data, JACO_TINY_WRIST if wrist else JACO_TINY, workers)
-    typer.echo(f"{sum(map(len, stores))} frames in {data}")
-
-
-@train_app.command("policy")
-def train_policy_command(
-    out: Annotated[Path | None, typer.Option(help=f"Where the chosen checkpoint goes; default {TINY}.")] = None,
-    run: Annotated[Path | None, typer.Option(help=f"The run's state; resumes if there is one; default {RUN}.")] = None,
-    data: Annotated[Path, typer.Option(help="Demonstrations; collected if they are not there.")] = DATA,
-    start: Annotated[Path | None, typer.Option(help="Begin with this checkpoint's weights.")] = None,
-    device: Annotated[Device, typer.Option()] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads; one is often fastest on shared cores.")] = 1,
-    workers: Annotated[int, typer.Option(min=1, help="Simulator processes, one a core.")] = 2,
-    *,
-    wrist: Annotated[bool, typer.Option("--wrist", help="Train jaco-tiny-wrist: two cameras.")] = False,
-) -> None:
-    """Train jaco-tiny from nothing: demonstrations, cloning, DAgger, selection. About an hour on two cores.
-
-    With --wrist the policy has two cameras and begins as jaco-tiny; the default folders are its own.
-    """
-    need("sim", "charts")
-    import torch
-
-    from stillframe.bench.ask import mendable
-    from stillframe.serve import choose_device
-    from stillframe.terminal import TrainingBar
-    from stillframe.train.pipeline import publish, train_policy
-    from stillframe.train.recipe import JACO_TINY, JACO_TINY_WRIST
-
-    torch.set_num_threads(threads)
-    recipe, start = (JACO_TINY_WRIST, start or TINY) if wrist else (JACO_TINY, start)
-    out, run = out or _named(TINY, wrist=wrist), run or _named(RUN, wrist=wrist)
-    with mendable(), TrainingBar(recipe.steps) as bar:
-        trained = train_policy(run, data, recipe, choose_device(device), workers, bar, start)
-    publish(trained, recipe, run, out)
-    typer.echo(f"chosen: {trained.best.folder}, copied to {out}; measure it with `stillframe eval --checkpoint {out}`")
-
-
-def _named(folder: Path, *, wrist: bool) -> Path:
-    """The folder, or its twin for two cameras."""
-    return folder.with_name(f"{folder.name}-wrist") if wrist else folder
 
 
 def _report(document: dict[str, Any], file: Path | None) -> None:

@@ -1,0 +1,71 @@
+"""`stillframe train demos` and `stillframe train policy`. Parses and prints; other rooms work, imported on use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stillframe.cli.commands import TINY, train_app
+from stillframe.config import Device
+from stillframe.extras import need
+
+DATA, RUN = Path("data"), Path("runs/jaco-tiny")
+
+
+@train_app.command("demos")
+def train_demos_command(
+    data: Annotated[Path, typer.Option(help="Where the frames go (4 GB).")] = DATA,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, one a core.")] = 2,
+    *,
+    wrist: Annotated[bool, typer.Option("--wrist", help="Those of jaco-tiny-wrist, from two cameras.")] = False,
+) -> None:
+    """Collect demonstrations: a shaky expert's frames, each labelled for all six instructions."""
+    need("sim", "charts")
+    from stillframe.bench.ask import mendable
+    from stillframe.train.pipeline import collect_demonstrations
+    from stillframe.train.recipe import JACO_TINY, JACO_TINY_WRIST
+
+    with mendable():
+        stores = collect_demonstrations(data, JACO_TINY_WRIST if wrist else JACO_TINY, workers)
+    typer.echo(f"{sum(map(len, stores))} frames in {data}")
+
+
+@train_app.command("policy")
+def train_policy_command(
+    out: Annotated[Path | None, typer.Option(help=f"Where the chosen checkpoint goes; default {TINY}.")] = None,
+    run: Annotated[Path | None, typer.Option(help=f"The run's state; resumes if there is one; default {RUN}.")] = None,
+    data: Annotated[Path, typer.Option(help="Demonstrations; collected if they are not there.")] = DATA,
+    start: Annotated[Path | None, typer.Option(help="Begin with this checkpoint's weights.")] = None,
+    device: Annotated[Device, typer.Option()] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; one is often fastest on shared cores.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Simulator processes, one a core.")] = 2,
+    *,
+    wrist: Annotated[bool, typer.Option("--wrist", help="Train jaco-tiny-wrist: two cameras.")] = False,
+) -> None:
+    """Train jaco-tiny from nothing: demonstrations, cloning, DAgger, selection. About an hour on two cores.
+
+    With --wrist the policy has two cameras and begins as jaco-tiny; the default folders are its own.
+    """
+    need("sim", "charts")
+    import torch
+
+    from stillframe.bench.ask import mendable
+    from stillframe.serve import choose_device
+    from stillframe.terminal import TrainingBar
+    from stillframe.train.pipeline import publish, train_policy
+    from stillframe.train.recipe import JACO_TINY, JACO_TINY_WRIST
+
+    torch.set_num_threads(threads)
+    recipe, start = (JACO_TINY_WRIST, start or TINY) if wrist else (JACO_TINY, start)
+    out, run = out or _named(TINY, wrist=wrist), run or _named(RUN, wrist=wrist)
+    with mendable(), TrainingBar(recipe.steps) as bar:
+        trained = train_policy(run, data, recipe, choose_device(device), workers, bar, start)
+    publish(trained, recipe, run, out)
+    typer.echo(f"chosen: {trained.best.folder}, copied to {out}; measure it with `stillframe eval --checkpoint {out}`")
+
+
+def _named(folder: Path, *, wrist: bool) -> Path:
+    """The folder, or its twin for two cameras."""
+    return folder.with_name(f"{folder.name}-wrist") if wrist else folder
