@@ -15,6 +15,7 @@ Result = Mapping[str, Any]
 BUDGET = 0.02
 SHADES = {"tokens": "#7b8794", "tokens + relevance": "#2f7f86"}
 LINEAR_BELOW = 0.01  # drift: logarithmic above
+LEFTMOST = 0.2  # reuse: points further left have no room for words on that side
 
 
 def reuse_chart(file: Path, pooled: Mapping[str, Result], counts: Mapping[str, Result]) -> None:
@@ -26,10 +27,11 @@ def reuse_chart(file: Path, pooled: Mapping[str, Result], counts: Mapping[str, R
         moved.plot(reuse, [row["drift"]["p90"] for row in rows], ".-", label=f"N {name}", **style)
     ranked = sorted(pooled.items(), key=lambda item: float(item[1]["reuse_ratio"]))
     for number, (name, arm) in enumerate(ranked):
-        _success_point(won, arm, name, number)
+        _success_point(won, arm)
         moved.plot(arm["reuse_ratio"], arm["drift"]["p90"], "o", color=ACCENT, markersize=5)
         _label(moved, name, arm["reuse_ratio"], arm["drift"]["p90"], number)
-    won.set_title("Reuse against success and drift, in closed loop", loc="left", fontsize=11, color=INK)
+    title = "Reuse against success and drift, in closed loop (arms as named below)"
+    won.set_title(title, loc="left", fontsize=11, color=INK)
     won.set_ylabel("success, % (95 % interval)")
     won.margins(y=0.15)
     moved.axhline(BUDGET, color=FAINT, linewidth=1)
@@ -65,18 +67,18 @@ def speed_chart(file: Path, speeds: Mapping[str, Mapping[str, Result]]) -> None:
     save_figure(figure, file)
 
 
-def _success_point(axes: Any, arm: Result, name: str, number: int) -> None:
+def _success_point(axes: Any, arm: Result) -> None:
     low, high = arm["success_ci95"]
     centre = 100 * arm["success"]
     reach = [[centre - 100 * low], [100 * high - centre]]
     axes.errorbar(arm["reuse_ratio"], centre, yerr=reach, fmt="o", color=ACCENT, markersize=5, linewidth=1.2)
-    _label(axes, name, arm["reuse_ratio"], centre, number)
 
 
 def _label(axes: Any, name: str, x: float, y: float, number: int) -> None:
-    """Neighbours' words go to other sides, so that they can be read."""
-    shift = (5, 9) if number % 2 else (5, -13)
-    axes.annotate(name, (x, y), xytext=shift, textcoords="offset points", fontsize=8, color=INK)
+    """Neighbours' words go to other sides, so that they can be read; none leaves the chart."""
+    left = number % 2 == 0 and x > LEFTMOST
+    shift, side = ((-6, -8), "right") if left else ((6, 5), "left")
+    axes.annotate(name, (x, y), xytext=shift, textcoords="offset points", ha=side, fontsize=8, color=INK)
 
 
 def _lines(counts: Mapping[str, Result]) -> dict[str, list[Result]]:
