@@ -10,7 +10,7 @@ import yaml
 
 from stillframe.config import DaemonConfig, load_config
 from stillframe.errors import ConfigError
-from stillframe.reuse.settings import ReuseSettings
+from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
@@ -170,7 +170,17 @@ def test_the_configuration_of_jaco_tiny_shows_every_key() -> None:
 
 def test_the_7b_reuses_nothing_until_somebody_has_calibrated_it() -> None:
     """Thresholds of one checkpoint say nothing of another's drift."""
-    assert load_config(CONFIGS / "openvla-7b.yaml", {}).reuse == ReuseSettings(mode="off")
+    reuse = load_config(CONFIGS / "openvla-7b.yaml", {}).reuse
+
+    assert (reuse.mode, reuse.adaptive) == ("off", AdaptiveSettings())
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_adaptive_means_calibrated(file: Path) -> None:
+    """A configuration that reuses by default says on which recordings its knobs were found."""
+    calibrated = "# Calibrated over" in file.read_text(encoding="utf-8")
+
+    assert calibrated == (load_config(file, {}).reuse.mode == "adaptive")
 
 
 @pytest.mark.parametrize("key", KEYS)

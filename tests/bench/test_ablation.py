@@ -133,10 +133,11 @@ def test_the_report_says_what_was_reached(plan: Plan, finished: Folders) -> None
     assert pooled[ADAPTIVE]["against_off"]["only_base_succeeds"] == 10
     assert pooled[ADAPTIVE]["reuse_ratio"] == pytest.approx(0.3)
     assert not met["adaptive against off, success lost"]
-    assert not met["adaptive, reuse over whole episodes"]
+    assert not met["adaptive, reuse over whole episodes, clean"]
+    assert not met["adaptive, reuse over whole episodes, all conditions"]
     assert met["adaptive, drift p90"]
-    assert met["LLM prefill, at every size"]  # 2.4x at the count that reuses most like adaptive
-    assert met["end to end, at every size"]
+    assert met["LLM prefill of a delta frame, at every size"]  # 2.4x at the count that reuses most like adaptive
+    assert met["end to end of a delta frame, at every size"]
 
 
 def test_the_page_has_every_line(plan: Plan, finished: Folders) -> None:
