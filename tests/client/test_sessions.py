@@ -94,6 +94,16 @@ def test_a_frame_chooses_its_mode(daemon, picture):
     assert [session.mode for session in daemon.policy.sessions] == ["exact", None]
 
 
+def test_a_client_chooses_for_all_its_frames(daemon, picture):
+    """What it was made with holds for every frame that says nothing else."""
+    with PolicyClient(daemon.url, reuse="exact") as client:
+        client.act(picture, "reach")
+        client.act(picture, "reach", reuse="off")
+        client.act(picture, "reach")
+
+    assert [session.mode for session in daemon.policy.sessions] == ["exact", "off", "exact"]
+
+
 def test_a_mode_that_is_none(daemon, picture):
     """The daemon's list of modes arrives."""
     with PolicyClient(daemon.url) as client, pytest.raises(Unprocessable, match="off, exact, adaptive") as caught:
