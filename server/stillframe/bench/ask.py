@@ -50,8 +50,7 @@ class LocalActor:
     def __call__(self, observed: Mapping[str, Any]) -> Action:
         """The action due now."""
         self._observed, self._action = observed, self.policy(observed)
-        if self.policy.last is not None:
-            self.trace.frames.append(self._frame(self.policy.last))
+        self.trace.frames.append(self._frame(self.policy.last))
         return self._action
 
     def reset(self) -> None:
@@ -80,9 +79,8 @@ class LocalActor:
         return LocalPolicy(self._model)
 
     def _frame(self, step: Step) -> Frame:
-        cache, plan, config = step.report.cache, self.policy.plan, self._model.decoder.config
-        reused = plan.counts if plan is not None else [0] * config.num_hidden_layers
-        macs = decoder_macs(config, cache.total_tokens, reused, step.chunk.tokens.size)
+        cache, config = step.report.cache, self._model.decoder.config
+        macs = decoder_macs(config, cache.total_tokens, self.policy.plan.counts, step.chunk.tokens.size)
         return Frame(
             mode=cache.mode,
             keyframe_reason=cache.keyframe_reason,

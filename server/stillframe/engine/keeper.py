@@ -19,7 +19,6 @@ from stillframe.models.texttap import TextTap
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.remembered import Remembered
-from stillframe.reuse.selection import Attended
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 
@@ -115,14 +114,14 @@ class Keeper:
         """Find out where the last pass's text looked, if that is still to be done: a pause may have done it."""
         turn = session.pending
         if turn is not None and turn.tap is not None and session.remembered is not None:
-            session.remembered.attended = self._attended(turn.frame, turn.tap, session.remembered.kv)
+            session.remembered.attended = turn.frame.attended(turn.tap.relevance(session.remembered.kv))
             turn.tap = None
 
     def refresh(self, session: Session[Turn], turn: Turn, tap: TextTap | None) -> None:
         """After a dense pass of the session's last frame into the spare slot: exchange it for the session's own."""
         if session.remembered is not None:
             fresh = self.storage.spare
-            attended = self._attended(turn.frame, tap, fresh)
+            attended = turn.frame.attended(tap.relevance(fresh) if tap else None)
             self.storage.hand_over_spare(session.remembered.refreshed(fresh, turn.frame.tokens, attended))
 
     def forget(self, session: Session[Turn], cause: KeyframeReason) -> None:
@@ -152,11 +151,6 @@ class Keeper:
             return None
         chosen, entropies = frame.recipe.relevance_layers, frame.recipe.schedule.needs_entropies
         return TextTap(self._decoder, frame.prepared.layout, chosen, every_layer=entropies)
-
-    def _attended(self, frame: Frame, tap: TextTap | None, kv: FrameKV) -> Attended | None:
-        if frame.recipe is None or tap is None:
-            return None
-        return Attended.by(tap.relevance(kv), frame.prepared.layout.cameras, frame.recipe)
 
     def _evict(self) -> None:
         """Take the storage of the session that was idle longest."""

@@ -16,8 +16,9 @@ from stillframe.domain import REUSE_MODES, KeyframeReason, Observation, ReuseMod
 from stillframe.models.base import Prepared
 from stillframe.reuse.modes import Recipe, recipe_of
 from stillframe.reuse.plan import ReusePlan
+from stillframe.reuse.relevance import Relevance
 from stillframe.reuse.remembered import Remembered
-from stillframe.reuse.selection import select
+from stillframe.reuse.selection import Attended, select
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.reuse.similarity import PatchTokens, patch_pixels
 
@@ -40,6 +41,12 @@ class Frame:
     def total_rows(self) -> int:
         """What its storage has to hold."""
         return self.prepared.layout.total_rows
+
+    def attended(self, relevance: Relevance | None) -> Attended | None:
+        """What its recipe makes of where the text looked; None where nobody listened."""
+        if self.recipe is None or relevance is None:
+            return None
+        return Attended.by(relevance, self.prepared.layout.cameras, self.recipe)
 
 
 class Planner:

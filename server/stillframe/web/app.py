@@ -5,17 +5,25 @@ Knows no engine and no YAML: everything that lives longer than a request is hand
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from logging import Logger
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
 
 from stillframe import __version__
 from stillframe.metrics import Metrics
 from stillframe.web.act import Act
-from stillframe.web.descriptions import act_description, act_responses, reset_description, reset_responses
+from stillframe.web.descriptions import (
+    Responses,
+    act_description,
+    act_responses,
+    reset_description,
+    reset_responses,
+)
 from stillframe.web.envelope import Envelope
 from stillframe.web.images import prepare_pillow
 from stillframe.web.lifecycle import Lifecycle
@@ -23,10 +31,11 @@ from stillframe.web.limits import Limits
 from stillframe.web.problems import install_problem_handlers
 from stillframe.web.reset import Reset
 from stillframe.web.routes import FrontDesk
-from stillframe.web.schemas import component_schemas
+from stillframe.web.schemas import Schema, component_schemas
 from stillframe.web.unpacking import Unpacking
 
 PREFIXES = ("", "/v1")  # OpenVLA's clients post to /act
+Answer = Callable[[Request], Awaitable[Response]]
 
 
 class WebFloor(FastAPI):
@@ -61,31 +70,13 @@ def create_app(lifecycle: Lifecycle, *, limits: Limits, metrics: Metrics, log: L
     app.include_router(FrontDesk(lifecycle, metrics).routes())
     act, reset = Act(lifecycle, limits, metrics, unpacking), Reset(lifecycle, limits)
     for prefix in PREFIXES:
-        _add_act(app, prefix, act)
-        _add_reset(app, prefix, reset)
+        _add_post(app, f"{prefix}/act", act.answer, act_responses(), act_description())
+        _add_post(app, f"{prefix}/reset", reset.answer, reset_responses(), reset_description())
     return app
 
 
-def _add_act(app: FastAPI, prefix: str, act: Act) -> None:
-    app.add_api_route(
-        f"{prefix}/act",
-        act.answer,
-        methods=["POST"],
-        tags=["policy"],
-        responses=act_responses(),
-        openapi_extra=act_description(),
-    )
-
-
-def _add_reset(app: FastAPI, prefix: str, reset: Reset) -> None:
-    app.add_api_route(
-        f"{prefix}/reset",
-        reset.answer,
-        methods=["POST"],
-        tags=["policy"],
-        responses=reset_responses(),
-        openapi_extra=reset_description(),
-    )
+def _add_post(app: FastAPI, path: str, answer: Answer, responses: Responses, description: Schema) -> None:
+    app.add_api_route(path, answer, methods=["POST"], tags=["policy"], responses=responses, openapi_extra=description)
 
 
 def _closing(unpacking: Unpacking) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

@@ -114,8 +114,7 @@ def _shot(model: PolicyModel, actor: LocalActor, observed: Mapping[str, Any], st
     """The last plan, cut down to the first camera's patches."""
     layout = model.prepare(Observation(observed["images"], observed["instruction"])).layout
     positions = next(iter(layout.patches.values()))
-    if (plan := actor.policy.plan) is None:
-        raise ValueError("a delta frame without a plan; ask before the rest")
+    plan = actor.policy.plan
     reused = set(plan.order[: plan.counts[-1]].tolist())
     recomputed = np.array([position not in reused for position in positions])
     static, relevant = (part.cpu().numpy()[: len(positions)] for part in (plan.static, plan.relevant))

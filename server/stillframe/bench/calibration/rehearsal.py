@@ -29,7 +29,6 @@ from stillframe.reuse.modes import recipe_of
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.relevance import Relevance
 from stillframe.reuse.remembered import Remembered
-from stillframe.reuse.selection import Attended
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 
 Advance = Callable[[], None]  # called after each frame
@@ -93,7 +92,7 @@ class Rehearsal:
                 knobs = outcome.knobs
                 relevance = looks[tuple(knobs.relevance_layers)] if looks and knobs.task_top_k else None
                 frame = self._with(scene.frame, knobs)
-                attended = _attended(frame, relevance)
+                attended = frame.attended(relevance)
                 found = None if left is None or scene.begins else replace(left, attended=attended)
                 plan, keyframe = self._planner.plan(frame, found, None, caution=0.0)
                 same = _drops(plan)
@@ -118,7 +117,7 @@ class Rehearsal:
             decoded, kv = self._pass(frame, plan, own, tap)
             if left is None or keyframe is not None:
                 left = Remembered.fresh(kv, frame.same, frame.tokens, frame.now_s)
-                left.attended = _attended(frame, tap.relevance(kv) if tap else None)
+                left.attended = frame.attended(tap.relevance(kv) if tap else None)
             else:
                 left.advance(plan, frame.tokens, frame.now_s, published=False)
             outcome.saw(plan.reuse_ratio, None if keyframe else drift_of(decoded.normalised, scene.dense))
@@ -166,13 +165,6 @@ class Rehearsal:
         """Room for one sequence: of `rows` tokens, or as many as the longest scene has."""
         longest = rows or max(scene.frame.prepared.layout.total_rows for scene in self.scenes)
         return replace(kv_shape(self._model, 1), capacity=longest).allocate()
-
-
-def _attended(frame: Frame, relevance: Relevance | None) -> Attended | None:
-    """What the frame's recipe makes of where the text looked."""
-    if frame.recipe is None or relevance is None:
-        return None
-    return Attended.by(relevance, frame.prepared.layout.cameras, frame.recipe)
 
 
 def _drops(plan: ReusePlan) -> bytes:
