@@ -42,4 +42,6 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s --retries=3 \
     CMD ["python", "-c", "import urllib.request as http; http.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
 ENTRYPOINT ["stillframe"]
-CMD ["serve", "configs/jaco-tiny.yaml", "--host", "0.0.0.0"]
+# Inside a container loopback reaches nobody, so it listens everywhere; who may ask is up to where its port is published.
+# Beyond this machine give it tokens (`stillframe token NAME`) in a configuration of your own, and leave the flag away.
+CMD ["serve", "configs/jaco-tiny.yaml", "--host", "0.0.0.0", "--allow-anonymous"]

@@ -21,17 +21,20 @@ ARROWS = {
     "domain": set(),
     "errors": set(),
     "stopwatch": set(),
-    "config": BASE | {"reuse"},
+    "knobs": set(),
+    "config": BASE | {"knobs", "reuse", "sessions", "stillframe_client.wire"},
     "extras": BASE,
     "metrics": BASE,
     "logs": BASE,
     "pictures": BASE,
     "recording": BASE,
-    "reuse": BASE,
+    "reuse": BASE | {"knobs"},
+    "sessions": BASE | {"knobs", "stopwatch"},
     "memory": BASE,
     "models": BASE | {"reuse"},
     "engine": BASE | {"models", "reuse", "memory", "stopwatch"},
-    "web": BASE | {"__init__", "metrics", "stopwatch", "stillframe_client.wire"},
+    "web": BASE | {"__init__", "metrics", "sessions", "stopwatch", "stillframe_client.wire"},
+    "listening": BASE | {"config", "web"},
     "stopping": {"web"},
     "local": BASE | {"engine", "models", "reuse", "stopwatch"},
 }
@@ -47,7 +50,7 @@ ABOVE = {
 FAMILY = re.compile(r"openvla|(?<![a-z])oft(?![a-z])|cogact|(?<![a-z])pi0", re.IGNORECASE)
 FAMILY_ROOMS = ("models/registry.py", "web/dialects", "train/", "config.py")
 STEP_LINES = 80
-WITHOUT_TORCH = ["web", "recording", "config", "domain", "errors", "metrics"]
+WITHOUT_TORCH = ["web", "sessions", "recording", "config", "domain", "errors", "metrics"]
 
 
 def tree(file: Path) -> ast.Module:

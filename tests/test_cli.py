@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -13,7 +15,7 @@ import pytest
 from stillframe import __version__, cli
 from stillframe.bench.evaluate import Evaluation
 from stillframe.bench.trace import Frame
-from stillframe.config import DaemonConfig
+from stillframe.config import DaemonConfig, load_config
 from stillframe_client.sim.gl import NoOpenGLError
 from stillframe_client.sim.rollout import Episode
 
@@ -143,6 +145,54 @@ def test_options_of_serve_win_over_the_yaml(
     assert plain["queue_frames"] == 5
     assert changed == plain | {option: value}
     assert changed != plain
+
+
+def test_serve_can_be_told_about_tls_and_strangers(
+    stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The options of who may ask turn their keys; a host that others reach is refused without one of them."""
+    served: list[DaemonConfig] = []
+    monkeypatch.setattr("stillframe.serve.serve", lambda config, _log: served.append(config))
+    refused = stillframe("serve", "--checkpoint", tmp_path, "--host", "0.0.0.0")  # noqa: S104 -- never listened on
+    stillframe("serve", "--checkpoint", tmp_path, "--host", "0.0.0.0", "--allow-anonymous")  # noqa: S104 -- as above
+    stillframe("serve", "--checkpoint", tmp_path, "--tls-cert", "c.pem", "--tls-key", "k.pem")
+    opened, secured = served
+
+    assert_one_line(refused, "the command line", "other machines reach '0.0.0.0'", "--allow-anonymous")
+    assert (opened.allow_anonymous, secured.allow_anonymous) == (True, False)
+    assert (secured.tls_cert, secured.tls_key) == (Path("c.pem"), Path("k.pem"))
+
+
+@pytest.mark.parametrize(
+    ("options", "scopes"), [((), ["act"]), (("--scope", "admin", "--scope", "act", "--scope", "act"), ["admin", "act"])]
+)
+def test_a_token_is_printed_with_the_lines_that_let_it_in(
+    stillframe: Callable[..., Typed], tmp_path: Path, options: tuple[str, ...], scopes: list[str]
+) -> None:
+    """What is printed goes into a YAML as it stands, and the daemon of that YAML knows the token by its hash alone."""
+    typed = stillframe("token", "front-arm", *options)
+    secret, lines = re.split(r"^#.*\n", typed.out, flags=re.MULTILINE)[1:]
+    (tmp_path / "a.yaml").write_text(f"checkpoint: there\nhost: 0.0.0.0\ntokens:\n{lines}")
+    (known,) = load_config(tmp_path / "a.yaml", {}).tokens
+
+    assert (typed.status, typed.err) == (0, "")
+    assert (known.name, known.scopes) == ("front-arm", scopes)
+    assert known.sha256 == hashlib.sha256(secret.strip().encode()).hexdigest()
+    assert secret.strip() not in lines
+
+
+def test_no_two_tokens_are_alike(stillframe: Callable[..., Typed]) -> None:
+    """Each is 32 bytes of chance."""
+    secrets = {stillframe("token", "front").out.splitlines()[1] for _ in range(8)}
+
+    assert len(secrets) == 8
+    assert {len(secret) for secret in secrets} == {43}
+
+
+def test_a_token_for_a_name_that_cannot_be_one_is_refused(stillframe: Callable[..., Typed]) -> None:
+    """Before anything is printed that looks like a token."""
+    assert_one_line(stillframe("token", "front arm"), "the command line", "name is 'front arm'", "expected")
+    assert stillframe("token", "front", "--scope", "root").status == 2
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,19 @@ from typing import Any
 import pytest
 import yaml
 
-from stillframe.config import DaemonConfig, load_config
+from stillframe.config import (
+    DaemonConfig,
+    ListenerSettings,
+    TokenScope,
+    TokenSettings,
+    is_loopback,
+    load_config,
+)
 from stillframe.errors import ConfigError
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+HASH = "6d59acef49655db6f966935beaa2c077fc771bad44c49535fb81966b7c800e32"
 OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "checkpoint": Path("elsewhere"),
     "device": "cpu",
@@ -20,10 +28,26 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "threads": 3,
     "host": "0.0.0.0",  # noqa: S104 -- read, never listened on
     "port": 0,
+    "listeners": [ListenerSettings(8777, "::1", "openvla-oft", "the arm"), ListenerSettings(0)],
+    "tls_cert": Path("cert.pem"),
+    "tls_key": Path("key.pem"),
+    "tokens": [TokenSettings("front", HASH, [TokenScope.ADMIN]), TokenSettings("back", HASH[::-1])],
+    "allow_anonymous": True,
+    "allowed_hosts": ["robot.lab", "[fd00::7]"],
+    "allowed_origins": ["https://panel.lab:8443"],
+    "frames_per_s": 7.5,
     "queue_frames": 7,
     "max_body_mib": 0.5,
     "max_image_pixels": 64,
     "default_max_age_ms": 250.5,
+    "watchdog_s": 2.5,
+    "drain_s": 0.0,
+    "sessions.most": 3,
+    "sessions.ttl_s": 60.5,
+    "sessions.lease_s": 0.5,
+    "sessions.resume_s": 0.0,
+    "sessions.waiting": 2,
+    "sessions.replies": 3,
     "record": Path("episodes"),
     "record_max_mib": 2.5,
     "reuse.mode": "exact",
@@ -32,7 +56,6 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "reuse.gap_s": 0.25,
     "reuse.kv_budget_mib": 3.5,
     "reuse.slot_text_tokens": 17,
-    "reuse.max_sessions": 3,
     "reuse.adaptive.criterion": "pixels",
     "reuse.adaptive.distance": 0.75,
     "reuse.adaptive.tau": 0.5,
@@ -53,12 +76,22 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "reuse.paper.layers": [2],
     "reuse.paper.relevance_layers": [15],
 }
+BESIDE: dict[str, dict[str, Any]] = {  # what a key cannot stand without
+    "host": {"allow_anonymous": True},
+    "tls_cert": {"tls_key": "key.pem"},
+    "tls_key": {"tls_cert": "cert.pem"},
+}
 OUT_OF_RANGE: dict[str, tuple[str, str]] = {  # key -> a value beyond its range, and what the complaint says of it
+    "sessions.most": ("0", "most is 0; expected 1 to 1e+06"),
+    "sessions.ttl_s": ("0.5", "ttl_s is 0.5; expected 1 to 3600"),
+    "sessions.lease_s": ("-1", "lease_s is -1.0; expected 0 to 3600"),
+    "sessions.resume_s": (".inf", "resume_s is inf; expected 0 to 3600"),
+    "sessions.waiting": ("65", "waiting is 65; expected 0 to 64"),
+    "sessions.replies": ("-1", "replies is -1; expected 0 to 1024"),
     "reuse.drift_budget": ("2.5", "drift_budget is 2.5; expected 0 to 2"),
     "reuse.gap_s": ("-1", "gap_s is -1.0; expected 0 to 3600"),
     "reuse.kv_budget_mib": ("-0.5", "kv_budget_mib is -0.5; expected 0 to 1e+06"),
     "reuse.slot_text_tokens": ("0", "slot_text_tokens is 0; expected 1 to 4096"),
-    "reuse.max_sessions": ("0", "max_sessions is 0; expected 1 to 1e+06"),
     "reuse.adaptive.distance": (".nan", "distance is nan; expected 0 to 2"),
     "reuse.adaptive.tau": ("1.01", "tau is 1.01; expected -1 to 1"),
     "reuse.adaptive.tau_centred": ("-2", "tau_centred is -2.0; expected -1 to 1"),
@@ -112,6 +145,15 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     return values
 
 
+def plain(value: Any) -> Any:
+    """A value as YAML writes it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {part.name: plain(getattr(value, part.name)) for part in fields(value)}
+    if isinstance(value, list):
+        return [plain(part) for part in value]
+    return str(value) if isinstance(value, (Path, TokenScope)) else value
+
+
 def value_at(config: Any, key: str) -> Any:
     """What a configuration says at a key's full name."""
     return functools.reduce(getattr, key.split("."), config)
@@ -131,7 +173,7 @@ def is_number(default: Any) -> bool:
 
 
 KEYS = described()
-KNOBS = [key for key, (_, default) in KEYS.items() if key.startswith("reuse.") and is_number(default)]
+KNOBS = [key for key, (_, default) in KEYS.items() if "." in key and is_number(default)]
 
 
 def written(folder: Path, text: str | bytes) -> Path:
@@ -189,7 +231,13 @@ def test_every_key_is_described(key: str) -> None:
     assert len(KEYS[key][0].split()) >= 3
 
 
-@pytest.mark.parametrize("section", ["reuse", "reuse.adaptive", "reuse.paper"])
+@pytest.mark.parametrize("item", [TokenSettings, ListenerSettings])
+def test_every_key_of_a_lists_item_is_described(item: type) -> None:
+    """What stands in a list is explained like what stands alone."""
+    assert all(len(part.metadata["description"].split()) >= 3 for part in fields(item))
+
+
+@pytest.mark.parametrize("section", ["sessions", "reuse", "reuse.adaptive", "reuse.paper"])
 def test_every_section_is_described(section: str) -> None:
     """So is what they are gathered under."""
     top, _, below = section.partition(".")
@@ -203,7 +251,7 @@ def test_every_section_is_described(section: str) -> None:
 def test_every_key_can_be_turned(tmp_path: Path, key: str) -> None:
     """A value in the YAML arrives, and is not the default."""
     value = OTHER_VALUES[key]
-    text = yaml.safe_dump({"checkpoint": "somewhere"} | nested(key, str(value) if isinstance(value, Path) else value))
+    text = yaml.safe_dump({"checkpoint": "somewhere"} | BESIDE.get(key, {}) | nested(key, plain(value)))
 
     assert value_at(load_config(written(tmp_path, text), {}), key) == value
     assert KEYS[key][1] != value
@@ -272,6 +320,9 @@ def test_an_unknown_key_is_refused_with_the_closest(tmp_path: Path, line: str, n
         ("reuse: {mod: paper}", "reuse.mod", "mode"),
         ("reuse: {adaptiv: {}}", "reuse.adaptiv", "adaptive"),
         ("reuse: {adaptive: {topk: 3}}", "reuse.adaptive.topk", "top_k"),
+        ("sessions: {ttl: 3}", "sessions.ttl", "ttl_s"),
+        ("listeners: [{port: 1}, {port: 2, profil: cogact}]", "listeners.1.profil", "profile"),
+        (f"tokens: [{{name: a, sha256: {HASH}, scope: [act]}}]", "tokens.0.scope", "scopes"),
     ],
 )
 def test_an_unknown_knob_is_refused_with_the_closest(tmp_path: Path, line: str, wrong: str, near: str) -> None:
@@ -324,6 +375,18 @@ def test_an_unknown_key_near_nothing_gets_the_whole_list(tmp_path: Path) -> None
         ("reuse: {slack: 1}", "'reuse.slack' is 1: input should be a valid boolean"),
         ("reuse: {adaptive: {top_k: 1.5}}", "'reuse.adaptive.top_k' is 1.5: input should be a valid integer"),
         ("reuse: {adaptive: {criterion: cosine}}", "'reuse.adaptive.criterion' is 'cosine': input should be "),
+        ("frames_per_s: 0", "'frames_per_s' is 0: input should be greater than 0"),
+        ("frames_per_s: off", "'frames_per_s' is False: input should be a valid number"),
+        ("watchdog_s: 0", "'watchdog_s' is 0: input should be greater than 0"),
+        ("drain_s: -1", "'drain_s' is -1: input should be greater than or equal to 0"),
+        ("allow_anonymous: 1", "'allow_anonymous' is 1: input should be a valid boolean"),
+        ("allowed_hosts: robot.lab", "'allowed_hosts' is 'robot.lab': input should be a valid array"),
+        ("listeners: 8777", "'listeners' is 8777: input should be a valid array"),
+        ("listeners: [{}]", "'listeners.0.port' is missing: TCP port; 0: any free one"),
+        ("listeners: [{port: 65536}]", "'listeners.0': port is 65536; expected 0 to 65535"),
+        ("listeners: [{port: 1, profile: grpc}]", "'listeners.0.profile' is 'grpc': input should be 'native', "),
+        ("listeners: [{port: 1, session: ' x'}]", "'listeners.0': session is ' x'; expected 1 to 128 printable"),
+        ("sessions: {ttl_s: 1h}", "'sessions.ttl_s' is '1h': input should be a valid number"),
         ("default_max_age_ms: .inf", "'default_max_age_ms' is inf: input should be less than or equal to 60000"),
     ],
 )
@@ -369,3 +432,118 @@ def test_what_is_no_yaml_is_refused(tmp_path: Path, text: str | bytes) -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, why: str) -> None:
     """Which file, and why."""
     assert complaint(tmp_path / name).startswith(f"cannot read {tmp_path / name}: {why}")
+
+
+ANYWHERE = ["0.0.0.0", "::", "10.0.0.7", "robot.lab", "", "localhost.evil.example"]  # noqa: S104 -- read, never listened on
+OPEN = "run `stillframe token NAME` and put in what it prints, or let everybody in with 'allow_anonymous: true'"
+
+
+@pytest.mark.parametrize("host", ANYWHERE)
+def test_an_open_daemon_without_tokens_is_refused(tmp_path: Path, host: str) -> None:
+    """Whoever reaches it would drive the robot: the address is named, and both ways out."""
+    file = written(tmp_path, yaml.safe_dump({"checkpoint": "there", "host": host}))
+
+    assert complaint(file) == (
+        f"{file}: other machines reach {host!r}, and there are no 'tokens': {OPEN} (--allow-anonymous)"
+    )
+
+
+def test_an_open_listener_is_an_open_daemon(tmp_path: Path) -> None:
+    """A second door counts like the first."""
+    file = written(tmp_path, "checkpoint: x\nlisteners: [{port: 8777}, {port: 8778, host: 10.0.0.7}]")
+
+    assert "other machines reach '10.0.0.7'" in complaint(file)
+
+
+@pytest.mark.parametrize("way_out", ["allow_anonymous: true", f"tokens: [{{name: front, sha256: {HASH}}}]"])
+@pytest.mark.parametrize("host", ANYWHERE)
+def test_an_open_daemon_is_guarded_or_said_to_be_open(tmp_path: Path, host: str, way_out: str) -> None:
+    """Each way out is one."""
+    text = yaml.safe_dump({"checkpoint": "there", "host": host}) + way_out
+
+    assert load_config(written(tmp_path, text), {}).host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])
+def test_loopback_needs_no_token(tmp_path: Path, host: str) -> None:
+    """Only this machine reaches it."""
+    assert is_loopback(load_config(written(tmp_path, yaml.safe_dump({"checkpoint": "x", "host": host})), {}).host)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("tls_cert: a.pem", "'tls_cert' and 'tls_key' go together: give both, or neither"),
+        ("tls_key: a.pem", "'tls_cert' and 'tls_key' go together: give both, or neither"),
+        ("port: 8777\nlisteners: [{port: 8777}]", "port 8777 stands twice; each listener needs its own"),
+        ("listeners: [{port: 1}, {port: 1, host: '::1'}]", "port 1 stands twice; each listener needs its own"),
+        (
+            f"tokens: [{{name: a, sha256: {HASH}}}, {{name: b, sha256: {HASH}}}]",
+            "two of 'tokens' have the same sha256; each needs its own",
+        ),
+        (
+            "allowed_hosts: [robot.lab, 'robot.lab:80']",
+            "'allowed_hosts' has 'robot.lab:80'; expected a name such as robot.lab, without scheme or port",
+        ),
+        (
+            "allowed_hosts: ['*']",
+            "'allowed_hosts' has '*'; expected a name such as robot.lab, without scheme or port",
+        ),
+        (
+            "allowed_origins: [panel.lab]",
+            "'allowed_origins' has 'panel.lab'; expected scheme and host, such as https://panel.lab:8443",
+        ),
+        (
+            "allowed_origins: [https://panel.lab/]",
+            "'allowed_origins' has 'https://panel.lab/'; expected scheme and host, such as https://panel.lab:8443",
+        ),
+    ],
+)
+def test_what_contradicts_itself_is_refused(tmp_path: Path, lines: str, said: str) -> None:
+    """Each key alone would do: what does not fit together, or would match nothing, is said at once."""
+    file = written(tmp_path, f"checkpoint: there\n{lines}\n")
+
+    assert complaint(file) == f"{file}: {said}"
+
+
+def test_free_ports_do_not_clash(tmp_path: Path) -> None:
+    """0 is a different port each time."""
+    assert len(load_config(written(tmp_path, "checkpoint: x\nport: 0\nlisteners: [{port: 0}]"), {}).listeners) == 1
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "anonymous", "x" * 65, "é", "a\n"])
+def test_a_callers_name_is_plain(tmp_path: Path, name: str) -> None:
+    """It stands in logs and errors, and 'anonymous' is taken."""
+    file = written(tmp_path, yaml.safe_dump({"checkpoint": "x", "tokens": [{"name": name, "sha256": HASH}]}))
+
+    assert f"{file}: 'tokens.0': name is {name!r}; expected 1 to 64 letters" in complaint(file)
+
+
+SECRET = "the-token-itself-7f"  # noqa: S105 -- a test's
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        [{"name": "front", "sha256": SECRET}],
+        [{"name": "front", "token": SECRET, "sha256": HASH}],
+        [{"name": "front", "sha256": [SECRET]}],
+        [{"name": "front", "sha256": HASH, "scopes": [SECRET]}],
+        [SECRET],
+        SECRET,
+    ],
+)
+def test_a_token_in_the_wrong_place_is_refused_and_not_repeated(tmp_path: Path, tokens: object) -> None:
+    """Somebody pastes the token where its hash belongs: the complaint goes to a terminal or a log."""
+    said = complaint(written(tmp_path, yaml.safe_dump({"checkpoint": "x", "tokens": tokens})))
+
+    assert "'tokens" in said
+    assert SECRET not in said
+
+
+def test_a_token_may_only_look(tmp_path: Path) -> None:
+    """An empty list of scopes is one: what is served and the metrics, nothing else. None given is to act."""
+    tokens = [{"name": "prometheus", "sha256": HASH, "scopes": []}, {"name": "front", "sha256": HASH[::-1]}]
+    config = load_config(written(tmp_path, yaml.safe_dump({"checkpoint": "x", "tokens": tokens})), {})
+
+    assert [token.scopes for token in config.tokens] == [[], ["act"]]

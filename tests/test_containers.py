@@ -5,13 +5,19 @@ from __future__ import annotations
 import ast
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+
+from stillframe.cli import app
+from stillframe.config import DaemonConfig
+from stillframe.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -106,6 +112,20 @@ def test_served_config_is_in_the_image(command: list[str]) -> None:
 
     for path in (config, checkpoint):
         assert any(PurePosixPath(path).is_relative_to(source) for source in copied_from_context())
+
+
+@pytest.mark.parametrize("command", [json.loads(final_stage()["CMD"]), compose()["services"]["stillframe"]["command"]])
+def test_the_command_is_one_that_the_daemon_takes(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is open, and says so: without the flag the daemon would refuse to start."""
+    asked: list[DaemonConfig] = []
+    monkeypatch.setitem(sys.modules, "stillframe.serve", SimpleNamespace(serve=lambda config, _: asked.append(config)))
+    monkeypatch.setitem(sys.modules, "stillframe.logs", SimpleNamespace(open_log=lambda: None))
+    monkeypatch.chdir(ROOT)
+    app(command, standalone_mode=False)
+
+    assert [(config.host, config.allow_anonymous) for config in asked] == [("0.0.0.0", True)]  # noqa: S104 (the container's)
+    with pytest.raises(ConfigError, match="other machines reach"):
+        app([word for word in command if word != "--allow-anonymous"], standalone_mode=False)
 
 
 @pytest.mark.parametrize(("name", "service"), services())

@@ -1,22 +1,23 @@
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import signal
 import socket
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-import uvicorn
-from fastapi import FastAPI
+from starlette.datastructures import Headers
 
 from stillframe import serve
-from stillframe.config import DaemonConfig, load_config
-from stillframe.errors import CheckpointError, ConfigError, Internal, Unprocessable
+from stillframe.config import DaemonConfig, TokenScope, load_config
+from stillframe.errors import CheckpointError, ConfigError, Forbidden, Internal, TooMany, Unprocessable
+from stillframe.listening import Door
+from stillframe.web.guard.callers import Caller, Scope
+from stillframe.web.guard.listeners import Listener
 
 WAIT_S = 20
 
@@ -26,56 +27,43 @@ def config(**values: object) -> DaemonConfig:
     return load_config(None, {"checkpoint": Path("nowhere"), "port": 0} | values)
 
 
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    """What the daemon listens on."""
-    with serve._listen(config()) as made:
-        yield made
+SECRET = "front-secret-0f9a"  # noqa: S105 -- a test's
 
 
-def test_a_reply_does_not_wait_for_the_next(listener: socket.socket) -> None:
-    """Connections that the daemon accepts have Nagle's delay off: asyncio does so where the listener names TCP."""
-    server = uvicorn.Server(serve._uvicorn_config(FastAPI()))
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
-        with socket.create_connection(listener.getsockname()[:2], timeout=WAIT_S):
-            give_up_s = time.monotonic() + WAIT_S
-            while not server.server_state.connections and time.monotonic() < give_up_s:
-                time.sleep(0.005)
-            (accepted,) = server.server_state.connections
-            ours = accepted.transport.get_extra_info("socket")
-            nodelay = ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    finally:
-        server.should_exit = True
-        thread.join(WAIT_S)
+def test_who_may_ask_reaches_the_web_floor() -> None:
+    """Tokens, names, pages, rates, listeners, sessions and limits of the configuration are those of the app."""
+    token = {"name": "front", "sha256": hashlib.sha256(SECRET.encode()).hexdigest(), "scopes": ["admin"]}
+    doors = [Door(socket.socket(), port, "", Listener(loopback=port == 1)) for port in (1, 2)]
+    for door in doors:
+        door.socket.close()
+    asked = config(
+        tokens=[token], allowed_hosts=["robot.lab"], allowed_origins=["https://panel.lab"], frames_per_s=0.5,
+        sessions={"most": 3}, max_body_mib=1, drain_s=2,
+    )  # fmt: skip
+    house = serve._house(asked, doors)
+    house.rates.allow(("front",))
 
-    assert listener.proto == socket.IPPROTO_TCP
-    assert nodelay != 0
-
-
-def test_the_second_daemon_on_a_port_is_refused(listener: socket.socket) -> None:
-    """Even while the first has not begun to accept: both could bind, but only one can listen."""
-    port = listener.getsockname()[1]
-
-    with pytest.raises(ConfigError, match=rf"cannot listen on 127.0.0.1:{port}: .*in use; choose another --port"):
-        serve._listen(config(port=port))
+    assert house.callers.identify(Headers({"X-Api-Key": SECRET})) == Caller("front", frozenset({"admin"}))
+    house.origins.check({"server": ("", 2)}, Headers({"Host": "robot.lab", "Origin": "https://panel.lab"}))
+    with pytest.raises(Forbidden):
+        house.origins.check({"server": ("", 1)}, Headers({"Host": "evil.example"}))
+    with pytest.raises(TooMany, match=r"more than 0\.5 frames a second"):
+        house.rates.allow(("front",))
+    assert house.listeners == {1: Listener(), 2: Listener(loopback=False)}
+    assert (house.sessions.most, house.limits.max_body_bytes, house.drain_s) == (3, 2**20, 2)
 
 
-def test_an_address_that_is_not_ours_is_refused() -> None:
-    """The address is in the error."""
-    with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1:0: "):
-        serve._listen(config(host="192.0.2.1"))
+def test_a_scope_that_can_be_written_is_one_that_is_asked_for() -> None:
+    """The configuration and the web floor name the same scopes: neither may know the other."""
+    assert {scope.value for scope in TokenScope} == {scope.value for scope in Scope}
 
 
-def test_the_daemon_listens_on_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host with colons is an IPv6 address."""
-    bound: list[object] = []
-    monkeypatch.setattr(socket.socket, "bind", lambda self, address: bound.append((self.family, address)))
-    monkeypatch.setattr(socket.socket, "listen", lambda _self, _backlog: None)
-    serve._listen(config(host="::1")).close()
+def test_a_certificate_that_is_not_there_stops_it_before_it_loads(tmp_path: Path) -> None:
+    """Whoever runs it learns at once, not when the first client comes."""
+    gone = tmp_path / "gone.pem"
 
-    assert bound == [(socket.AF_INET6, ("::1", 0))]
+    with pytest.raises(ConfigError, match="cannot read 'tls_cert'"):
+        serve.serve(config(tls_cert=gone, tls_key=gone), logging.getLogger("serve-test"))
 
 
 @pytest.mark.parametrize(
@@ -175,7 +163,7 @@ class ColdEngine:
 
 
 def test_a_stop_does_not_wait_for_a_long_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Told to stop while it loads, the daemon leaves after DRAIN_S; what the signals did before, they do again."""
+    """Told to stop while it loads, the daemon leaves after `drain_s`; what the signals did before, they do again."""
     loading, go_on = threading.Event(), threading.Event()
 
     def load(*_: object) -> None:
@@ -188,10 +176,9 @@ def test_a_stop_does_not_wait_for_a_long_load(monkeypatch: pytest.MonkeyPatch) -
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(serve, "open_engine", load)
-    monkeypatch.setattr(serve, "DRAIN_S", 0.01)
     before = signal.getsignal(signal.SIGTERM)
     threading.Thread(target=stop).start()
-    serve.serve(config(), logging.getLogger("serve-test"))
+    serve.serve(config(drain_s=0.01), logging.getLogger("serve-test"))
     (loader,) = [thread for thread in threading.enumerate() if isinstance(thread, serve.Loader)]
 
     assert loader.is_alive()

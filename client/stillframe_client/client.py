@@ -5,28 +5,30 @@ Knows no robot and no torch; one client belongs to one thread.
 
 from __future__ import annotations
 
-import math
 import socket
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Union
+from functools import partial
+from typing import TYPE_CHECKING, Dict, Iterator, Optional
 
 import httpx
-import numpy as np
 
+from stillframe_client.arguments import base_url, bearer, seconds, trust
 from stillframe_client.errors import NotReady, PolicyError, TimedOut, Unreachable
-from stillframe_client.images import encode_picture
+from stillframe_client.frames import frame_fields
+from stillframe_client.images import check_encoding, encode_picture
 from stillframe_client.replies import ActionReply, ModelInfo, read_action, read_document, read_epoch, read_model_info
 from stillframe_client.sessions import open_session
 from stillframe_client.wire import SESSION_HEADER
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
     from types import TracebackType
 
+    import numpy as np
     from numpy.typing import NDArray
 
-    Picture = NDArray[np.uint8]  # [height, width, 3], RGB
-    Pictures = Union[Picture, Mapping[str, Picture]]  # one picture, or camera name -> picture
+    from stillframe_client.frames import Pictures
 
 
 class PolicyClient:
@@ -40,7 +42,10 @@ class PolicyClient:
     A client is one robot: its frames belong to one session, so that the daemon may reuse what stayed as it was. The
     session is a new one unless `session` names it; with `stateless` there is none. Call `reset` as an episode begins.
     `reuse` says how much its frames may reuse: "off", "exact", "adaptive", "paper" or "static-only"; None: as the
-    daemon is set.
+    daemon is set. `encoding` says how its pictures travel, unless an `act` says otherwise.
+
+    `token` is shown to a daemon that asks for one. `ca_file` is a PEM file with the certificates to trust on https,
+    for a daemon that signed its own; None: those that everybody trusts.
     """
 
     def __init__(
@@ -48,19 +53,27 @@ class PolicyClient:
         url: str,
         *,
         timeout_s: float = 10.0,
+        encoding: str = "raw",
         jpeg_quality: int = 95,
         session: Optional[str] = None,
         stateless: bool = False,
         reuse: Optional[str] = None,
+        token: Optional[str] = None,
+        ca_file: Optional[str] = None,
         transport: Optional[httpx.BaseTransport] = None,
     ):
-        self._timeout_s = _seconds("timeout_s", timeout_s)
+        self._timeout_s = seconds("timeout_s", timeout_s)
         self._session_id = open_session(session, stateless=stateless)
         self._reuse = reuse
+        self._encoding = check_encoding(encoding)
         self._jpeg_quality = jpeg_quality
-        self._url = _base_url(url)
+        self._url = base_url(url)
         self._http = httpx.Client(
-            base_url=self._url, timeout=self._timeout_s, transport=transport or _tcp(), trust_env=False
+            base_url=self._url,
+            timeout=self._timeout_s,
+            headers=bearer(token),
+            transport=transport or _tcp(trust(ca_file)),
+            trust_env=False,
         )
 
     @property
@@ -75,7 +88,7 @@ class PolicyClient:
         *,
         unnorm_key: Optional[str] = None,
         max_age_ms: Optional[float] = None,
-        encoding: str = "raw",
+        encoding: Optional[str] = None,
         reuse: Optional[str] = None,
     ) -> NDArray[np.float64]:
         """Return the action due now, [action_dim] float64 in the robot's units: metres, radians, gripper.
@@ -97,18 +110,13 @@ class PolicyClient:
         *,
         unnorm_key: Optional[str] = None,
         max_age_ms: Optional[float] = None,
-        encoding: str = "raw",
+        encoding: Optional[str] = None,
         reuse: Optional[str] = None,
     ) -> ActionReply:
         """Like `act`, and say what it cost: every action that was returned, stage times, what was reused."""
-        request = self._picture_fields(image, encoding)
-        request["instruction"] = instruction
-        if unnorm_key is not None:
-            request["unnorm_key"] = unnorm_key
-        if max_age_ms is not None:
-            request["max_age_ms"] = max_age_ms
-        if (reuse or self._reuse) is not None:
-            request["reuse"] = reuse or self._reuse
+        write = partial(encode_picture, encoding=encoding or self._encoding, jpeg_quality=self._jpeg_quality)
+        reuse = reuse or self._reuse
+        request = frame_fields(image, instruction, write, unnorm_key=unnorm_key, max_age_ms=max_age_ms, reuse=reuse)
         with self._typed_failures():
             response = self._http.post("/act", json=request, headers=self._session_header())
         return read_action(response)
@@ -135,7 +143,7 @@ class PolicyClient:
 
         A daemon that is not listening yet counts as not ready.
         """
-        give_up_at_s = time.monotonic() + _seconds("timeout_s", timeout_s)
+        give_up_at_s = time.monotonic() + seconds("timeout_s", timeout_s)
         while True:
             try:
                 return self._check_ready()
@@ -165,14 +173,6 @@ class PolicyClient:
         """Name the session where servers that know none cannot trip over it."""
         return {} if self._session_id is None else {SESSION_HEADER: self._session_id}
 
-    def _picture_fields(self, image: Pictures, encoding: str) -> Dict[str, Any]:
-        if not isinstance(image, Mapping):
-            return {"image": encode_picture(image, encoding, jpeg_quality=self._jpeg_quality)}
-        pictures = {
-            name: encode_picture(picture, encoding, jpeg_quality=self._jpeg_quality) for name, picture in image.items()
-        }
-        return {"images": pictures}
-
     @contextmanager
     def _typed_failures(self) -> Iterator[None]:
         """Turn the HTTP library's failures into ours."""
@@ -191,23 +191,7 @@ class PolicyClient:
             raise PolicyError(f"The exchange with {self._url} failed: {type(error).__name__}.") from error
 
 
-def _tcp() -> httpx.HTTPTransport:
+def _tcp(verify: Optional[SSLContext]) -> httpx.HTTPTransport:
     """One connection's worth of TCP without Nagle's delay: a frame leaves at once."""
-    return httpx.HTTPTransport(socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)])
-
-
-def _base_url(url: str) -> str:
-    try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError) as error:
-        raise ValueError(f"url is {url!r}; expected something like 'http://127.0.0.1:8000'.") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ValueError(f"url is {url!r}; expected something like 'http://127.0.0.1:8000'.")
-    return str(parsed).rstrip("/")
-
-
-def _seconds(name: str, value: Any) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
-        raise ValueError(f"{name} is {value!r}; expected seconds above zero: waiting for ever is not offered.")
-    return float(value)
+    no_delay = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    return httpx.HTTPTransport(verify=verify or True, socket_options=no_delay)

@@ -4,14 +4,23 @@ PolicyError
 ├── Unreachable            nothing listens there, or the connection broke
 ├── TimedOut               no answer within timeout_s
 ├── BadReply               an answer that is not a policy daemon's
+├── StaleAnswer            an answer to another frame than the one asked about, or one that came too late to be played
+├── Starved                a ChunkPlayer has no action left to play
 ├── WireError              an array or base64 text that is not what it claims to be
 │   └── UnsupportedDtype   an array of a number type that this wire does not carry
 └── Refused                the daemon answered with a problem: `status`, `code`, `detail`, `request_id`, `retry_after_s`
     ├── BadRequest         400  (bad-json, bad-codec, bad-field, session-conflict, ...)
+    ├── Unauthorized       401  (unauthorized)
+    ├── Forbidden          403  (forbidden)
+    ├── UnknownSession     404  (unknown-session)
+    ├── Conflict           409  (stale-epoch, stale-seq, seq-conflict, session-in-use, session-exists)
+    │   └── Superseded     409  (superseded)
+    ├── SessionGone        410  (session-evicted, session-expired, session-closed)
     ├── TooLarge           413  (body-too-large, image-too-large, too-many-images)
     ├── Unprocessable      422  (unknown-unnorm-key, unknown-reuse-mode, image-invalid, ...)
-    ├── Overloaded         503  (overloaded)
-    ├── NotReady           503  (not-ready, draining)
+    ├── TooMany            429  (rate-limited, session-busy)
+    ├── Overloaded         503  (overloaded, too-many-sessions, out-of-memory)
+    ├── NotReady           503  (not-ready, draining, stuck)
     ├── DeadlineExceeded   504  (deadline-exceeded)
     └── ServerFault        5xx  (internal, non-finite-action)
 """
@@ -36,6 +45,14 @@ class TimedOut(PolicyError):
 
 class BadReply(PolicyError):
     """Something answered, but not as a policy daemon does."""
+
+
+class StaleAnswer(PolicyError):
+    """The answer belongs to another frame than the one asked about, or is too old to be played."""
+
+
+class Starved(PolicyError):
+    """A ChunkPlayer has no action left to play."""
 
 
 class WireError(PolicyError):
@@ -70,7 +87,8 @@ class Refused(PolicyError):
     """The daemon answered with a problem instead of an action."""
 
     def __init__(self, problem: Problem):
-        super().__init__(f"{problem.code} ({problem.status}): {problem.detail} [request {problem.request_id}]")
+        request = "" if problem.request_id is None else f" [request {problem.request_id}]"
+        super().__init__(f"{problem.code} ({problem.status}): {problem.detail}{request}")
         self.problem = problem
 
     @property
@@ -103,6 +121,30 @@ class BadRequest(Refused):
     """The body could not be read as what it claimed to be."""
 
 
+class Unauthorized(Refused):
+    """The daemon wants a token, and this is none of its own."""
+
+
+class Forbidden(Refused):
+    """Not with this token, or not from there."""
+
+
+class UnknownSession(Refused):
+    """The daemon knows nobody by that id."""
+
+
+class Conflict(Refused):
+    """Against what the session did last, or it is somebody else's: `code` says which."""
+
+
+class Superseded(Conflict):
+    """A newer frame of this session took the frame's place, or its episode ended: it was not computed."""
+
+
+class SessionGone(Refused):
+    """The session was there and is no more: evicted, expired or closed."""
+
+
 class TooLarge(Refused):
     """A body or picture over one of the daemon's limits."""
 
@@ -111,12 +153,16 @@ class Unprocessable(Refused):
     """A well-formed request that this policy cannot serve."""
 
 
+class TooMany(Refused):
+    """More than one client may have at once; others are served."""
+
+
 class Overloaded(Refused):
-    """More frames wait than may wait."""
+    """There is no room: for a frame, a session, or in the device's memory."""
 
 
 class NotReady(Refused):
-    """The daemon is loading, warming up or stopping."""
+    """The daemon is loading, warming up, stopping or stuck."""
 
 
 class DeadlineExceeded(Refused):
@@ -127,11 +173,22 @@ class ServerFault(Refused):
     """The daemon's own fault; its log has the story under the request's id."""
 
 
-_BY_CODE: Dict[str, Type[Refused]] = {"overloaded": Overloaded}
+_BY_CODE: Dict[str, Type[Refused]] = {
+    "overloaded": Overloaded,
+    "too-many-sessions": Overloaded,
+    "out-of-memory": Overloaded,
+    "superseded": Superseded,
+    "unknown-session": UnknownSession,
+}
 _BY_STATUS: Dict[int, Type[Refused]] = {
     400: BadRequest,
+    401: Unauthorized,
+    403: Forbidden,
+    409: Conflict,
+    410: SessionGone,
     413: TooLarge,
     422: Unprocessable,
+    429: TooMany,
     503: NotReady,
     504: DeadlineExceeded,
 }

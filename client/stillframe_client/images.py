@@ -26,14 +26,32 @@ def encode_picture(picture: NDArray[np.uint8], encoding: str, *, jpeg_quality: i
     JPEG is smallest and lossy, PNG is exact and slow, raw is exact and large. Raises ValueError for anything but uint8
     RGB, or for an encoding that is not one of ENCODINGS.
     """
+    packed = pack_picture(picture, encoding, jpeg_quality=jpeg_quality)
+    return base64.b64encode(packed).decode("ascii") if isinstance(packed, bytes) else encode_array(packed)
+
+
+def pack_picture(
+    picture: NDArray[np.uint8], encoding: str, *, jpeg_quality: int = 95
+) -> Union[bytes, NDArray[np.uint8]]:
+    """Write a picture for a binary message: the array itself ("raw"), or the file's bytes ("jpeg", "png").
+
+    Raises as `encode_picture` does.
+    """
     check_picture(picture)
     if encoding == "raw":
-        return encode_array(picture)
+        return picture
     if encoding == "jpeg":
         return _compressed(picture, format="JPEG", quality=jpeg_quality)
     if encoding == "png":
         return _compressed(picture, format="PNG", compress_level=1)
     raise ValueError(f"encoding is {encoding!r}; expected one of {', '.join(ENCODINGS)}.")
+
+
+def check_encoding(encoding: str) -> str:
+    """Return `encoding`; raise ValueError unless it is one of ENCODINGS."""
+    if encoding not in ENCODINGS:
+        raise ValueError(f"encoding is {encoding!r}; expected one of {', '.join(ENCODINGS)}.")
+    return encoding
 
 
 def check_picture(picture: Any) -> None:
@@ -46,7 +64,7 @@ def check_picture(picture: Any) -> None:
         raise ValueError(f"The picture has shape {picture.shape}; expected (height, width, 3), RGB, channels last.")
 
 
-def _compressed(picture: NDArray[np.uint8], **options: Any) -> str:
+def _compressed(picture: NDArray[np.uint8], **options: Any) -> bytes:
     sink = io.BytesIO()
     PIL.Image.fromarray(np.ascontiguousarray(picture)).save(sink, **options)
-    return base64.b64encode(sink.getvalue()).decode("ascii")
+    return sink.getvalue()

@@ -1,6 +1,6 @@
 """Turns the daemon's answers into values: actions, model information, typed errors.
 
-Knows no connection: it is handed responses that have arrived.
+Knows no connection: it is handed HTTP responses that have arrived; a stream's messages are read in incoming.py.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class ActionReply:
     request_id: Optional[str]
     cache: Optional[CacheReport] = None  # what the frame reused; None: the daemon does not say
     session: Optional[SessionPlace] = None  # which frame of which session it was; None: of none
+    replayed: bool = False  # the answer that this frame got before: its connection broke, and it was sent again
+    t_obs_ns: Optional[int] = None  # what the frame said of its time, as it was said
 
     @property
     def action(self) -> NDArray[np.float64]:
@@ -86,7 +88,7 @@ def read_model_info(response: httpx.Response) -> ModelInfo:
     """Read the reply of /v1/models: the first model. Raises the Refused of the daemon's problem, or BadReply."""
     document = read_document(response)
     try:
-        return _model_info(document["models"][0])
+        return model_info(document["models"][0])
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise BadReply("The answer of /v1/models is not a stillframe daemon's; check the URL.") from error
 
@@ -97,7 +99,9 @@ def read_document(response: httpx.Response) -> Any:
     if response.status_code == 200:
         return document
     if isinstance(document, dict) and isinstance(document.get("code"), str):
-        raise refusal(_problem(document, response))
+        request_id, retry_after = response.headers.get("x-request-id"), response.headers.get("retry-after", "")
+        retry_after_s = float(retry_after) if retry_after.isdigit() else None
+        raise refusal(read_problem(document, response.status_code, request_id, retry_after_s))
     raise BadReply(f"HTTP {response.status_code} without a problem document; is {response.url} a stillframe daemon?")
 
 
@@ -108,26 +112,19 @@ def read_server_timing(header: str) -> Tuple[Dict[str, float], bool]:
     return {name: float(text) for name, text in pairs if text.replace(".", "", 1).isdigit()}, "late" in parts
 
 
-def _actions(document: Any) -> NDArray[np.float64]:
-    if is_array(document):
-        actions = np.atleast_2d(decode_array(document, dtypes=("<f8", "<f4")).astype(np.float64))
-    elif isinstance(document, dict) and "actions" in document:
-        actions = _from_lists(document["actions"])
-    else:
-        raise BadReply("The answer holds no action: expected a json_numpy array or an object with 'actions'.")
+def finite_actions(rows: Any) -> NDArray[np.float64]:
+    """Return an answer's actions as float64 [horizon, action_dim]. Raises BadReply for all else, NaN included."""
+    try:
+        actions: NDArray[np.float64] = np.array(rows, np.float64)
+    except (TypeError, ValueError) as error:
+        raise BadReply("The answer's 'actions' are not rows of numbers of one length.") from error
     if actions.ndim != 2 or not actions.size or not np.isfinite(actions).all():
         raise BadReply(f"The answer holds actions of shape {actions.shape}; expected finite (horizon, action_dim).")
     return actions
 
 
-def _from_lists(rows: Any) -> NDArray[np.float64]:
-    try:
-        return np.array(rows, np.float64)
-    except (TypeError, ValueError) as error:
-        raise BadReply("The answer's 'actions' are not rows of numbers of one length.") from error
-
-
-def _model_info(card: Mapping[str, Any]) -> ModelInfo:
+def model_info(card: Mapping[str, Any]) -> ModelInfo:
+    """Read a model's card. Raises KeyError, TypeError or ValueError for what is none of ours."""
     observation, action = card["observation"], card["action"]
     height, width = observation["image_size"]
     return ModelInfo(
@@ -144,22 +141,33 @@ def _model_info(card: Mapping[str, Any]) -> ModelInfo:
     )
 
 
+def read_problem(
+    document: Mapping[str, Any], status: int, request_id: Optional[str], retry_after_s: Optional[float]
+) -> Problem:
+    """Read the members of a problem whose `code` is known to be text."""
+    told = document.get("errors")
+    faults = [fault for fault in told if isinstance(fault, dict)] if isinstance(told, list) else []
+    return Problem(
+        status=status,
+        code=document["code"],
+        detail=str(document.get("detail", "")),
+        request_id=request_id,
+        retry_after_s=retry_after_s,
+        faults=tuple(FieldFault(str(fault.get("pointer", "")), str(fault.get("detail", ""))) for fault in faults),
+    )
+
+
+def _actions(document: Any) -> NDArray[np.float64]:
+    if is_array(document):
+        return finite_actions(np.atleast_2d(decode_array(document, dtypes=("<f8", "<f4"))))
+    if isinstance(document, dict) and "actions" in document:
+        return finite_actions(document["actions"])
+    raise BadReply("The answer holds no action: expected a json_numpy array or an object with 'actions'.")
+
+
 def _json(response: httpx.Response) -> Any:
     try:
         return response.json()
     except (ValueError, RecursionError) as error:
         message = f"HTTP {response.status_code} with a body that is not JSON; is {response.url} a stillframe daemon?"
         raise BadReply(message) from error
-
-
-def _problem(document: Mapping[str, Any], response: httpx.Response) -> Problem:
-    retry_after = response.headers.get("retry-after", "")
-    faults = [fault for fault in document.get("errors") or [] if isinstance(fault, dict)]
-    return Problem(
-        status=response.status_code,
-        code=document["code"],
-        detail=str(document.get("detail", "")),
-        request_id=response.headers.get("x-request-id"),
-        retry_after_s=float(retry_after) if retry_after.isdigit() else None,
-        faults=tuple(FieldFault(str(fault.get("pointer", "")), str(fault.get("detail", ""))) for fault in faults),
-    )

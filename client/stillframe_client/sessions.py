@@ -52,7 +52,16 @@ def open_session(session: Optional[str], *, stateless: bool) -> Optional[str]:
 
 def read_cache(response: httpx.Response, document: Any) -> Optional[CacheReport]:
     """Read what the frame reused; None where the answer does not say."""
-    said = _said(response, document, "cache", CACHE_HEADER)
+    return cache_report(_said(response, document, "cache", CACHE_HEADER))
+
+
+def read_place(response: httpx.Response, document: Any) -> Optional[SessionPlace]:
+    """Read which frame of which session it was; None where the answer does not say."""
+    return session_place(_said(response, document, "session", PLACE_HEADER))
+
+
+def cache_report(said: Any) -> Optional[CacheReport]:
+    """What an answer's member `cache` says; None for what cannot be read."""
     try:
         return CacheReport(
             mode=str(said["mode"]),
@@ -68,9 +77,8 @@ def read_cache(response: httpx.Response, document: Any) -> Optional[CacheReport]
         return None
 
 
-def read_place(response: httpx.Response, document: Any) -> Optional[SessionPlace]:
-    """Read which frame of which session it was; None where the answer does not say."""
-    said = _said(response, document, "session", PLACE_HEADER)
+def session_place(said: Any) -> Optional[SessionPlace]:
+    """What an answer's member `session` says; None for what cannot be read."""
     try:
         return SessionPlace(id=str(said["id"]), epoch=int(said["epoch"]), seq=int(said["seq"]))
     except (KeyError, TypeError, ValueError, OverflowError):

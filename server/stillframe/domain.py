@@ -37,14 +37,6 @@ class ActionChunk:
     tokens: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # [horizon * action_dim]
 
 
-@dataclass(frozen=True)
-class SessionRef:
-    """Whose frame it is, and how much of the last one may be reused."""
-
-    id: str
-    mode: ReuseMode | None = None  # None: as the daemon's configuration says
-
-
 class KeyframeReason(StrEnum):
     """Why a frame was computed whole."""
 
@@ -65,6 +57,20 @@ class KeyframeReason(StrEnum):
 
 
 @dataclass(frozen=True)
+class SessionRef:
+    """A frame's place: whose it is, which of its episode's frames, and how much of the last one may be reused."""
+
+    id: str
+    epoch: int = 0  # counts this session's episodes, from 0
+    seq: int = 0  # rises within the episode
+    mode: ReuseMode | None = None  # None: as the daemon's configuration says
+    serial: int = 0  # tells a session from an earlier one of the same id
+    opening: KeyframeReason = (
+        KeyframeReason.FIRST_FRAME
+    )  # why its first frame is whole; EVICTED: an earlier one had to go
+
+
+@dataclass(frozen=True)
 class CacheReport:
     """What one frame reused. Tokens are the prompt's rows; a token-layer is one of them in one decoder layer."""
 
@@ -75,8 +81,8 @@ class CacheReport:
     total_tokens: int
     kv_bytes: int  # that this session holds; 0 for a stateless frame
     age_max: int  # frames since the oldest reused token was computed; 0 for a keyframe
-    epoch: int = 0  # counts this session's episodes, from 0
-    seq: int = 0  # counts the frames of this episode, from 0
+    epoch: int = 0  # as its SessionRef has it
+    seq: int = 0
 
     @property
     def frame(self) -> Literal["keyframe", "delta"]:
@@ -100,6 +106,7 @@ class KVUsage:
     in_use_bytes: int
     budget_bytes: int
     sessions: int  # that hold a slot
+    slots: int = 0  # how many can hold one at once
 
 
 @dataclass(frozen=True)
@@ -160,19 +167,22 @@ class Policy(Protocol):
         """How full the KV pool is now."""
         ...
 
+    @property
+    def busy_s(self) -> float:
+        """How long the device has been at the frame that it computes; 0.0: at none."""
+        ...
+
     def submit(self, observation: Observation, max_age_ms: float, session: SessionRef | None = None) -> Future[Step]:
         """Queue one frame; the future holds its Step or a StillframeError.
 
-        A frame older than `max_age_ms` when its turn comes is answered with DeadlineExceeded and never computed.
-        A session's frames are computed in the order of their submission; without one a frame leaves nothing behind.
+        A frame older than `max_age_ms` when its turn comes is answered with DeadlineExceeded and never computed, nor is
+        one whose future is cancelled while it waits. A session's frames are computed in the order of their submission;
+        without one a frame leaves nothing behind.
         """
         ...
 
-    def reset(self, session_id: str) -> int:
-        """Begin the session's next episode: frames submitted from now on start from a keyframe. Return its epoch.
-
-        A session that is not known yet begins with epoch 0.
-        """
+    def forget(self, session_id: str) -> None:
+        """Free what a session left, after the frames of it that were submitted before. Any thread; never raises."""
         ...
 
     def close(self) -> None:

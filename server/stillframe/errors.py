@@ -5,12 +5,18 @@ StillframeError
 ├── CheckpointError            a folder that is not a checkpoint we can run
 └── RequestError               answers one request; has a stable `code` and an HTTP `status`
     ├── BadRequest             400  malformed body                    (bad-json, bad-codec, missing-field, ...)
+    ├── Unauthorized           401  no token, or an unknown one       (unauthorized)
+    ├── Forbidden              403  not with this token, or from here (forbidden)
     ├── NoSuchRoute            404  nothing is served there           (not-found)
+    ├── NoSuchSession          404  nobody is known by that id        (unknown-session)
     ├── WrongMethod            405  served there, but not that way    (method-not-allowed)
+    ├── Conflict               409  against what the session did last (stale-epoch, stale-seq, seq-conflict, superseded, ...)
+    ├── Gone                   410  the session was here, and is not  (session-evicted, session-expired, session-closed)
     ├── TooLarge               413  body or picture over a limit      (body-too-large, image-too-large)
     ├── Unprocessable          422  well-formed, but not for us       (unknown-unnorm-key, unknown-camera, ...)
-    ├── Overloaded             503  the queue is full                 (overloaded)
-    ├── NotReady               503  loading, warming or stopping      (not-ready, draining)
+    ├── TooMany                429  this client asks too often        (rate-limited, session-busy)
+    ├── Overloaded             503  there is no room                  (overloaded, too-many-sessions, out-of-memory)
+    ├── NotReady               503  loading, warming, stopping, stuck (not-ready, draining, stuck)
     ├── DeadlineExceeded       504  too old when its turn came        (deadline-exceeded)
     └── Internal               500  our fault                         (internal, non-finite-action)
 """
@@ -55,6 +61,20 @@ class BadRequest(RequestError):
     title = "Malformed request"
 
 
+class Unauthorized(RequestError):
+    """No token, or one that nobody here knows."""
+
+    status = 401
+    title = "Not authorised"
+
+
+class Forbidden(RequestError):
+    """Not with this token, or not from there."""
+
+    status = 403
+    title = "Forbidden"
+
+
 class NoSuchRoute(RequestError):
     """Nothing is served at that path."""
 
@@ -62,11 +82,32 @@ class NoSuchRoute(RequestError):
     title = "Not found"
 
 
+class NoSuchSession(RequestError):
+    """Nobody is known by that id."""
+
+    status = 404
+    title = "Unknown session"
+
+
 class WrongMethod(RequestError):
     """Something is served at that path, but not by this method."""
 
     status = 405
     title = "Method not allowed"
+
+
+class Conflict(RequestError):
+    """Against what the session did last."""
+
+    status = 409
+    title = "Conflict"
+
+
+class Gone(RequestError):
+    """The session was here and is no more."""
+
+    status = 410
+    title = "Session gone"
 
 
 class TooLarge(RequestError):
@@ -83,15 +124,22 @@ class Unprocessable(RequestError):
     title = "Cannot be served"
 
 
+class TooMany(RequestError):
+    """This client asks for more than it may have at once; others are served."""
+
+    status = 429
+    title = "Too many requests"
+
+
 class Overloaded(RequestError):
-    """More frames wait than may wait."""
+    """There is no room: for a frame, a session, or in the device's memory."""
 
     status = 503
-    title = "Too many frames waiting"
+    title = "No room"
 
 
 class NotReady(RequestError):
-    """Loading, warming up or stopping."""
+    """Loading, warming up, stopping or stuck."""
 
     status = 503
     title = "Not ready"

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stillframe.domain import Observation, PolicyInfo, SlackReport, Step
+from stillframe.domain import Observation, PolicyInfo, SessionRef, SlackReport, Step
 from stillframe.engine.keeper import Asked, Keeper
 from stillframe.engine.slack import rest
 from stillframe.engine.step import step
@@ -33,7 +34,7 @@ class LocalPolicy:
         self._model = model
         self._keeper = Keeper(model, reuse, clock, default_sessions=1)
         self._clock = clock
-        self._episode = self._keeper.sessions.reset(ROBOT)
+        self._next = SessionRef(ROBOT)  # the place of the frame that comes next
         self._last: Step | None = None
 
     @property
@@ -57,14 +58,15 @@ class LocalPolicy:
 
     def __call__(self, observed: Mapping[str, Any]) -> NDArray[np.float64]:
         """{"images": {camera: uint8 [H, W, 3]}, "instruction": str} -> the action due now, [7]."""
-        asked = Asked(Observation(observed["images"], observed["instruction"]), self._episode)
+        asked = Asked(Observation(observed["images"], observed["instruction"]), self._next)
         self._last = step(self._model, self._keeper, asked, self._clock)
+        self._next = replace(self._next, seq=self._next.seq + 1)
         action: NDArray[np.float64] = self._last.chunk.actions[0]
         return action
 
     def reset(self) -> None:
         """Begin the next episode: its first frame is a keyframe."""
-        self._episode = self._keeper.sessions.reset(ROBOT)
+        self._next = SessionRef(ROBOT, epoch=self._next.epoch + 1)
 
     def rest(self) -> SlackReport | None:
         """What a daemon does in the pause after an answer: measure its drift by a dense pass, refresh what is kept.

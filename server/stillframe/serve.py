@@ -3,45 +3,46 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 import time
 
 import torch
 import uvicorn
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from stillframe.config import DaemonConfig
 from stillframe.engine.engine import Engine
 from stillframe.errors import CheckpointError, ConfigError, RequestError, StillframeError
+from stillframe.listening import Door, check_tls, open_doors, uvicorn_config
 from stillframe.metrics import Metrics
 from stillframe.models.base import PolicyModel
 from stillframe.models.registry import load_policy
 from stillframe.recording.recorded import Recorded
 from stillframe.recording.recorder import Recorder
-from stillframe.stopping import DRAIN_S, DrainingServer, stopping_on_signals
-from stillframe.web.app import create_app
+from stillframe.stopping import DrainingServer, stopping_on_signals
+from stillframe.web.app import House, create_app
+from stillframe.web.guard.callers import Callers, Token
+from stillframe.web.guard.origins import Origins
+from stillframe.web.guard.rates import Rates
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
-
-BACKLOG = 2048  # connections that may wait to be accepted; uvicorn's own figure
-LEAVE_S = 1  # what connections get to take the last answers; what is drained has been answered by then
 
 
 def serve(config: DaemonConfig, log: logging.Logger) -> None:
     """Run until told to stop. Raises StillframeError for what cannot be served, before a frame is taken."""
+    check_tls(config)
     recorder = open_recorder(config, log)
-    listener = _listen(config)
-    lifecycle = Lifecycle()
+    doors = open_doors(config)
+    lifecycle = Lifecycle(watchdog_s=config.watchdog_s)
     metrics = Metrics(CollectorRegistry(), drift_budget=config.reuse.drift_budget)
-    server = DrainingServer(_uvicorn_config(_app(config, lifecycle, metrics, log)), lifecycle)
+    app = create_app(lifecycle, _house(config, doors), metrics=metrics, log=log, clock=time.perf_counter)
+    server = DrainingServer(uvicorn_config(app, config), lifecycle, config.drain_s)
     loader = Loader(config, lifecycle, server, metrics, recorder, log)
     with stopping_on_signals(server):
-        log.info("listening on http://%s:%d, loading %s", config.host, listener.getsockname()[1], config.checkpoint)
+        log.info("listening on %s, loading %s", ", ".join(door.address for door in doors), config.checkpoint)
         loader.start()
         try:
-            server.run(sockets=[listener])
+            server.run(sockets=[door.socket for door in doors])
         finally:
             lifecycle.drain()
             loader.leave()
@@ -86,7 +87,7 @@ class Loader(threading.Thread):
 
     def leave(self) -> None:
         """Close the policy, if it is there in time: what loads for longer ends with the process."""
-        self.join(DRAIN_S)
+        self.join(self._config.drain_s)
         if not self.is_alive() and self._lifecycle.policy is not None:
             self._lifecycle.policy.close()
 
@@ -149,37 +150,19 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.float32 if name == "float32" else torch.bfloat16
 
 
-def _app(config: DaemonConfig, lifecycle: Lifecycle, metrics: Metrics, log: logging.Logger) -> FastAPI:
-    limits = Limits(
-        max_body_bytes=round(config.max_body_mib * 2**20),
-        max_image_pixels=config.max_image_pixels,
-        default_max_age_ms=config.default_max_age_ms,
+def _house(config: DaemonConfig, doors: list[Door]) -> House:
+    """What the configuration says to the web floor."""
+    listeners = {door.port: door.listener for door in doors}
+    return House(
+        limits=Limits(
+            max_body_bytes=round(config.max_body_mib * 2**20),
+            max_image_pixels=config.max_image_pixels,
+            default_max_age_ms=config.default_max_age_ms,
+        ),
+        sessions=config.sessions,
+        callers=Callers(Token(token.name, token.sha256, frozenset(token.scopes)) for token in config.tokens),
+        origins=Origins(listeners, hosts=config.allowed_hosts, origins=config.allowed_origins),
+        rates=Rates(config.frames_per_s),
+        listeners=listeners,
+        drain_s=config.drain_s,
     )
-    return create_app(lifecycle, limits=limits, metrics=metrics, log=log)
-
-
-def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=LEAVE_S,
-    )
-
-
-def _listen(config: DaemonConfig) -> socket.socket:
-    """Bind before loading, so that a taken port is known at once."""
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    # The protocol has to be named: asyncio switches Nagle's delay off (40 ms a reply) only where it reads TCP.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((config.host, config.port))
-        listener.listen(BACKLOG)  # two daemons can bind one port, but not listen on it
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"cannot listen on {config.host}:{config.port}: {error.strerror}; choose another --port"
-        ) from error
-    return listener

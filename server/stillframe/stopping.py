@@ -14,16 +14,17 @@ import uvicorn
 
 from stillframe.web.lifecycle import Lifecycle
 
-DRAIN_S = 10  # how long frames in flight may take once the daemon is told to stop
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class DrainingServer(uvicorn.Server):
     """Goes on listening while it drains, so that /readyz says so; a second signal ends the process at once."""
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle):
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, drain_s: float):
+        """`drain_s`: how long frames in flight may take once the daemon is told to stop."""
         super().__init__(config)
         self._lifecycle = lifecycle
+        self._drain_s = drain_s
         self._leave_by_s: float | None = None  # of time.monotonic; None: nobody has told it to stop
 
     def handle_exit(self, sig: int, frame: object) -> None:  # noqa: ARG002 (the shape of a signal's handler)
@@ -32,11 +33,11 @@ class DrainingServer(uvicorn.Server):
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
             return
-        self._leave_by_s = time.monotonic() + DRAIN_S
+        self._leave_by_s = time.monotonic() + self._drain_s
         self._lifecycle.drain()
 
     async def on_tick(self, counter: int) -> bool:
-        """Leave once nothing is in flight any more, or after DRAIN_S."""
+        """Leave once nothing is in flight any more, or when its time to drain is over."""
         if self._leave_by_s is not None:
             self.should_exit |= not self.server_state.tasks or time.monotonic() > self._leave_by_s
         return await super().on_tick(counter)

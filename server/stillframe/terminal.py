@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -9,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:  # what is counted may need an extra that the counting does not
+    from stillframe.bench.loadtest.load import Load
+    from stillframe.bench.loadtest.tally import Tally
     from stillframe.train.cloning import Progress as Trained
     from stillframe_client.sim.rollout import Episode
 
@@ -64,6 +67,28 @@ class AblationBar(_Bar):
     def played(self, cell: str) -> None:
         """One more is."""
         self._progress.update(self._task, advance=1, note=cell)
+
+
+class LoadBar(_Bar):
+    """Counts the frames of a load whose time has come. Implements bench.loadtest.Reporter."""
+
+    def __init__(self) -> None:
+        super().__init__("", total=0)
+
+    def begin(self, load: Load) -> None:
+        """A load begins."""
+        flood = f" + {load.flood} flooding" if load.flood else ""
+        what = f"{load.robots} robots, {load.hz:g} Hz{flood}"
+        self._deadline_s = load.deadline_ms / 1e3
+        self._progress.reset(self._task, description=what, total=load.robots * load.frames, note="")
+
+    def look(self, robots: Sequence[Tally]) -> None:
+        """How it stands."""
+        due, answered = sum(robot.due for robot in robots), sum(robot.answered for robot in robots)
+        within = sum(robot.within(self._deadline_s) for robot in robots)
+        problems = sum(robot.problems.total() for robot in robots)
+        note = f"{within} of {answered} in time" + (f", {problems} problems" if problems else "")
+        self._progress.update(self._task, completed=due, note=note)
 
 
 class TrainingBar(_Bar):

@@ -5,7 +5,11 @@ Knows no test.
 
 from __future__ import annotations
 
+import logging
+import queue
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,8 +18,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from stillframe.domain import ActionChunk, CacheReport, Image, Observation, PolicyInfo, ReuseMode, SlackReport, Step
+from stillframe.domain import (
+    ActionChunk,
+    CacheReport,
+    Image,
+    KeyframeReason,
+    Observation,
+    PolicyInfo,
+    ReuseMode,
+    SessionRef,
+    SlackReport,
+    Step,
+)
+from stillframe.engine.engine import Engine
 from stillframe.engine.keeper import Asked, Keeper, Turn
+from stillframe.engine.sessions import Session
 from stillframe.engine.slack import rest
 from stillframe.engine.step import step
 from stillframe.errors import Unprocessable
@@ -37,6 +54,7 @@ SIZES = DecoderConfig(
     num_attention_heads=4,
     num_key_value_heads=2,
 )
+WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
 STATS = {"q01": [-1.0] * ACTION_DIM, "q99": [1.0] * ACTION_DIM, "mask": [True] * ACTION_DIM}
 NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 REACH = "reach the red cube"
@@ -129,6 +147,7 @@ class Robots:
     frame_s: float = 0.1  # from frame to frame
     steps: list[Step] = field(default_factory=list)
     turn: Turn | None = None  # the last frame's
+    places: dict[str, SessionRef] = field(default_factory=dict)  # robot -> where its next frame belongs
 
     def __post_init__(self) -> None:
         keep = self.keeper.keep
@@ -145,10 +164,26 @@ class Robots:
         """Answer one frame of a robot; of no session for None."""
         self.clock.now_s += self.frame_s
         images = picture if isinstance(picture, Mapping) else {self.model.cameras[0]: picture}
-        episode = None if robot is None else self.keeper.sessions.episode(robot)
-        asked = Asked(Observation(images, says), episode, mode)
-        self.steps.append(step(self.model, self.keeper, asked, self.clock))
+        ref = None if robot is None else replace(self.places.get(robot, SessionRef(robot)), mode=mode)
+        if ref is not None:
+            self.places[ref.id] = replace(ref, seq=ref.seq + 1)
+        self.steps.append(step(self.model, self.keeper, Asked(Observation(images, says), ref), self.clock))
         return self.steps[-1]
+
+    def reset(self, robot: str) -> None:
+        """Begin a robot's next episode."""
+        ref = self.places.get(robot, SessionRef(robot))
+        self.places[robot] = replace(ref, epoch=ref.epoch + 1, seq=0)
+
+    def again(self, robot: str, opening: KeyframeReason = KeyframeReason.FIRST_FRAME) -> None:
+        """Its session is over, and begins anew under the same id."""
+        self.places[robot] = SessionRef(robot, serial=self.places[robot].serial + 1, opening=opening)
+
+    def session(self, robot: str) -> Session[Turn]:
+        """What a robot's last frame left."""
+        session = self.keeper.sessions.known(robot)
+        assert session is not None
+        return session
 
     def rest(self, wanted: Callable[[], bool] = lambda: False) -> SlackReport | None:
         """Use a pause for whoever is due."""
@@ -182,6 +217,46 @@ class Robots:
         layers = [torch.stack(kv.write(layer, nowhere, nothing, nothing)) for layer in range(SIZES.num_hidden_layers)]
         kv.length = length
         return torch.stack(layers)
+
+
+@dataclass
+class Gate:
+    """Stops the model in the middle of a pass."""
+
+    entered: threading.Event = field(default_factory=threading.Event)
+    opened: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass
+class Desk:
+    """An engine over a toy, whose pauses can be watched, held and spoilt."""
+
+    engine: Engine
+    model: ToyPolicy
+    clock: HandClock
+    reports: queue.Queue[SlackReport]
+
+    def submit(self, picture: Image, robot: SessionRef | str | None = "a") -> Future[Step]:
+        """Queue one frame, of a robot's first place if its name is all that is said."""
+        session = SessionRef(robot) if isinstance(robot, str) else robot
+        return self.engine.submit(Observation({"front": picture}, "reach the red cube"), 1e6, session)
+
+    def see(self, picture: Image, robot: SessionRef | str | None = "a") -> Step:
+        """Wait for its answer."""
+        return self.submit(picture, robot).result(WAIT_S)
+
+    def hold(self, passes: int) -> Gate:
+        """Stop in the pass after so many more, before its decoding."""
+        act, left, gate = self.model.act, iter(range(passes, -1, -1)), Gate()
+
+        def held(*parts: Any) -> Any:
+            if next(left, None) == 0:
+                gate.entered.set()
+                assert gate.opened.wait(WAIT_S)
+            return act(*parts)
+
+        self.model.act = held  # type: ignore[method-assign]  # for good
+        return gate
 
 
 def chosen(mode: ReuseMode, knobs: Mapping[str, Any]) -> ReuseSettings:
@@ -220,6 +295,33 @@ def toy() -> Callable[..., ToyPolicy]:
 def clock() -> HandClock:
     """A clock that stands still."""
     return HandClock()
+
+
+@pytest.fixture
+def desk(clock: HandClock) -> Iterator[Callable[..., Desk]]:
+    """Make engines that are warm: `desk(slack=False)`; their log is "engine-test"."""
+    made: list[Desk] = []
+
+    def make(mode: ReuseMode = "adaptive", *, queue_frames: int = 8, **knobs: Any) -> Desk:
+        adaptive = AdaptiveSettings(task_top_k=0, distance=0.05)
+        settings = ReuseSettings(**{"mode": mode, "drift_budget": 2, "adaptive": adaptive, **knobs})
+        model, reports = ToyPolicy(), queue.Queue()
+        engine = Engine(
+            model,
+            reuse=settings,
+            queue_frames=queue_frames,
+            clock=clock,
+            log=logging.getLogger("engine-test"),
+            watch=reports.put,
+        )
+        made.append(Desk(engine, model, clock, reports))
+        engine.warm_up()
+        model.passes.clear()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.engine.close()
 
 
 @pytest.fixture

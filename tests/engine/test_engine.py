@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stillframe.domain import ActionChunk, Observation, PolicyInfo, SlackReport, Step
+from stillframe.domain import ActionChunk, Observation, PolicyInfo, ReuseMode, SessionRef, SlackReport, Step
 from stillframe.engine.engine import WARM_UP_STEPS, Engine
 from stillframe.errors import DeadlineExceeded, Internal, NotReady, Overloaded, RequestError, Unprocessable
 from stillframe.models.base import Decoded, Prepared
@@ -108,9 +108,9 @@ class Bench:
     clock: HandClock
     pauses: list[SlackReport]
 
-    def submit(self, instruction: str, max_age_ms: float = AGE_MS) -> Future[Step]:
-        """Queue one frame."""
-        return self.engine.submit(Observation({}, instruction), max_age_ms)
+    def submit(self, instruction: str, max_age_ms: float = AGE_MS, robot: str | None = None) -> Future[Step]:
+        """Queue one frame, of no session unless a robot is named."""
+        return self.engine.submit(Observation({}, instruction), max_age_ms, SessionRef(robot) if robot else None)
 
     def occupy(self) -> Future[Step]:
         """Shut the gate and have one frame wait before it, so that the next ones queue."""
@@ -127,13 +127,11 @@ def cold() -> Iterator[Callable[..., Bench]]:
     """Make engines that are not warm: `cold(queue_frames=2)`; the gate is open."""
     made: list[Bench] = []
 
-    def make(queue_frames: int = 8) -> Bench:
+    def make(queue_frames: int = 8, mode: ReuseMode = "off") -> Bench:
         model, clock, pauses = GatedModel(), HandClock(), []
         model.gate.set()
-        log = logging.getLogger("engine-test")
-        engine = Engine(
-            model, reuse=ReuseSettings(), queue_frames=queue_frames, clock=clock, log=log, watch=pauses.append
-        )
+        log, reuse = logging.getLogger("engine-test"), ReuseSettings(mode)
+        engine = Engine(model, reuse=reuse, queue_frames=queue_frames, clock=clock, log=log, watch=pauses.append)
         made.append(Bench(engine, model, clock, pauses))
         return made[-1]
 
@@ -147,8 +145,8 @@ def cold() -> Iterator[Callable[..., Bench]]:
 def warm(cold: Callable[..., Bench]) -> Callable[..., Bench]:
     """Make engines that take frames."""
 
-    def make(queue_frames: int = 8) -> Bench:
-        bench = cold(queue_frames)
+    def make(queue_frames: int = 8, mode: ReuseMode = "off") -> Bench:
+        bench = cold(queue_frames, mode)
         bench.engine.warm_up()
         return bench
 
@@ -168,7 +166,7 @@ def refused(future: Future[Step]) -> RequestError:
 
 
 def test_frames_are_answered_in_the_order_they_came(warm: Callable[..., Bench]) -> None:
-    """First come, first served, and every frame gets its own action."""
+    """Those of one robot: first come, first served, and every frame gets its own action."""
     bench = warm()
     bench.occupy()
     order: list[str] = []
@@ -226,6 +224,86 @@ def test_room_in_the_queue_is_used_again(warm: Callable[..., Bench]) -> None:
     assert isinstance(refused(surplus), Overloaded)
     assert answered(waiting) == "waiting"
     assert answered(bench.submit("later")) == "later"
+
+
+def test_sessions_take_turns(warm: Callable[..., Bench]) -> None:
+    """However many one of them, or all stateless frames, have in the line: the next robot's comes next but one."""
+    bench = warm(queue_frames=16)
+    bench.occupy()
+    flood = [bench.submit(f"flood {number}", robot="flood") for number in range(3)]
+    stateless = [bench.submit(f"stateless {number}") for number in range(3)]
+    robots = [bench.submit(f"{robot} {number}", robot=robot) for number in range(2) for robot in "ab"]
+    bench.model.gate.set()
+    for future in [*flood, *stateless, *robots]:
+        future.result(WAIT_S)
+
+    rounds = [("flood", "a", "b", "stateless"), ("flood", "a", "b", "stateless"), ("flood", "stateless")]
+    expected = [f"{robot} {number}" for number, turns in enumerate(rounds) for robot in turns]
+    assert bench.model.instructions == ["occupier", *expected]
+
+
+def test_ten_thousand_short_sessions_leave_nothing(warm: Callable[..., Bench]) -> None:
+    """One frame each, and ended before or after it is answered: no slot, no name, nothing in the line."""
+    bench, batch = warm(queue_frames=64, mode="exact"), 50
+    for begin in range(0, 10_000, batch):
+        robots = [f"robot {number}" for number in range(begin, begin + batch)]
+        answers = [bench.submit(robot, robot=robot) for robot in robots]
+        if begin % (2 * batch):
+            wait(answers)
+        for robot in robots:
+            bench.engine.forget(robot)
+        reports = [future.result(WAIT_S).report.cache for future in answers]
+        assert all(report.keyframe_reason == "first-frame" and report.kv_bytes for report in reports)
+    bench.submit("behind all errands").result(WAIT_S)
+
+    assert (bench.engine.usage.in_use_bytes, bench.engine.usage.sessions) == (0, 0)
+    assert len(bench.engine._keeper.sessions) == 0
+    assert bench.engine._line.keys == 0
+
+
+def test_one_that_floods_does_not_keep_others_out(warm: Callable[..., Bench]) -> None:
+    """In a full line its last frame makes room for a robot that has none, and is told that the line is full."""
+    bench = warm(queue_frames=3)
+    bench.occupy()
+    flood = [bench.submit(f"flood {number}") for number in range(3)]
+    robot = bench.submit("robot", robot="a")
+
+    assert [future.done() for future in flood] == [False, False, True]
+    assert refused(flood[2]).code == "overloaded"
+    assert not flood[2].cancel()
+    bench.model.gate.set()
+    assert [answered(future) for future in (*flood[:2], robot)] == ["flood 0", "flood 1", "robot"]
+
+
+def test_a_frame_given_up_leaves_its_place_at_once(warm: Callable[..., Bench]) -> None:
+    """While the device is still at another's."""
+    bench = warm(queue_frames=1)
+    bench.occupy()
+    waiting = bench.submit("waiting")
+    assert isinstance(refused(bench.submit("too many")), Overloaded)
+    assert waiting.cancel()
+    assert wait([waiting], WAIT_S).done == {waiting}
+    later = bench.submit("later")
+    bench.model.gate.set()
+
+    assert answered(later) == "later"
+    assert bench.model.instructions == ["occupier", "later"]
+
+
+def test_the_device_tells_how_long_it_has_been_busy(warm: Callable[..., Bench]) -> None:
+    """With the frame that it computes, whoever waits; with nothing before and after."""
+    bench = warm()
+    assert bench.engine.busy_s == 0
+    first = bench.occupy()
+    bench.clock.now_s += 2
+    second = bench.submit("second", max_age_ms=1e6)
+    bench.clock.now_s += 5
+    assert bench.engine.busy_s == pytest.approx(7)
+    bench.model.gate.set()
+    answered(first), answered(second)
+    bench.clock.now_s += 3
+
+    assert bench.engine.busy_s == 0
 
 
 def test_one_frames_failure_is_not_anothers(warm: Callable[..., Bench], caplog: pytest.LogCaptureFixture) -> None:
@@ -305,7 +383,7 @@ def test_the_warm_up_computes_blank_frames_as_the_policy_wants_them(warm: Callab
 
 
 @pytest.mark.parametrize(
-    ("cause", "raised"), [(Unprocessable("unknown-camera", "no"), Unprocessable), (MemoryError("no room"), Internal)]
+    ("cause", "raised"), [(Unprocessable("unknown-camera", "no"), Unprocessable), (KeyError("no room"), Internal)]
 )
 def test_a_failed_warm_up_leaves_the_engine_cold(
     cold: Callable[..., Bench], cause: Exception, raised: type[RequestError]

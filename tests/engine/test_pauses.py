@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stillframe.domain import KeyframeReason, Observation, SessionRef, SlackReport, Step
-from stillframe.engine.engine import Engine
-from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
+from stillframe.domain import KeyframeReason, SessionRef
 
 Make = Callable[..., Any]
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
 WHOLE = 21  # rows of a pass of which nothing is reused
-LOG = "pauses-test"
+LOG = "engine-test"
 
 
 def until(happened: Callable[[], bool]) -> None:
@@ -30,67 +25,6 @@ def until(happened: Callable[[], bool]) -> None:
     while not happened():
         assert time.monotonic() < deadline_s
         time.sleep(0.001)
-
-
-@dataclass
-class Gate:
-    """Stops the model in the middle of a dense pass of a pause."""
-
-    entered: threading.Event = field(default_factory=threading.Event)
-    opened: threading.Event = field(default_factory=threading.Event)
-
-
-@dataclass
-class Desk:
-    """An engine over a toy, whose pauses can be watched, held and spoilt."""
-
-    engine: Engine
-    model: Any
-    clock: Any
-    reports: queue.Queue[SlackReport]
-
-    def submit(self, picture: Any, robot: str | None = "a") -> Future[Step]:
-        """Queue one frame."""
-        session = None if robot is None else SessionRef(robot)
-        return self.engine.submit(Observation({"front": picture}, "reach the red cube"), 1e6, session)
-
-    def see(self, picture: Any, robot: str | None = "a") -> Step:
-        """Wait for its answer."""
-        return self.submit(picture, robot).result(WAIT_S)
-
-    def hold(self, passes: int, gate: Gate) -> None:
-        """Stop in the pass after so many more, before its decoding."""
-        act, left = self.model.act, iter(range(passes, -1, -1))
-
-        def held(*parts: Any) -> Any:
-            if next(left, None) == 0:
-                gate.entered.set()
-                assert gate.opened.wait(WAIT_S)
-            return act(*parts)
-
-        self.model.act = held
-
-
-@pytest.fixture
-def desk(toy: Make, clock: Any) -> Iterator[Callable[..., Desk]]:
-    """Make engines that are warm: `desk(slack=False)`."""
-    made: list[Desk] = []
-
-    def make(mode: Any = "adaptive", **knobs: Any) -> Desk:
-        adaptive = AdaptiveSettings(task_top_k=0, distance=0.05)
-        settings = ReuseSettings(**{"mode": mode, "drift_budget": 2, "adaptive": adaptive, **knobs})
-        model, reports = toy(), queue.Queue()
-        engine = Engine(
-            model, reuse=settings, queue_frames=8, clock=clock, log=logging.getLogger(LOG), watch=reports.put
-        )
-        made.append(Desk(engine, model, clock, reports))
-        engine.warm_up()
-        model.passes.clear()
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.engine.close()
 
 
 def test_a_pause_measures_and_is_reported(desk: Make, picture: Make, changed: Make) -> None:
@@ -108,8 +42,8 @@ def test_a_pause_measures_and_is_reported(desk: Make, picture: Make, changed: Ma
 
 def test_no_pause_is_taken_while_frames_wait(desk: Make, picture: Make) -> None:
     """Four frames in a queue are answered one after another; the dense pass comes after the last."""
-    one, gate = desk(), Gate()
-    one.hold(0, gate)
+    one = desk()
+    gate = one.hold(0)
     futures = [one.submit(picture(0)) for _ in range(4)]
     assert gate.entered.wait(WAIT_S)
     gate.opened.set()
@@ -122,8 +56,8 @@ def test_no_pause_is_taken_while_frames_wait(desk: Make, picture: Make) -> None:
 
 def test_a_frame_that_comes_in_a_pause_is_answered(desk: Make, picture: Make, changed: Make) -> None:
     """The dense pass gives way between two layers; how long the frame waited for that is told; nothing is lost."""
-    one, gate = desk(), Gate()
-    one.hold(2, gate)
+    one = desk()
+    gate = one.hold(2)
     one.see(picture(0))
     one.see(picture(0))
     assert gate.entered.wait(WAIT_S)
@@ -142,15 +76,14 @@ def test_a_frame_that_comes_in_a_pause_is_answered(desk: Make, picture: Make, ch
 
 def test_closing_ends_a_pause(desk: Make, picture: Make) -> None:
     """At the next layer, without a report of a frame that was not there."""
-    one, gate = desk(), Gate()
-    one.hold(2, gate)
+    one = desk()
+    gate = one.hold(2)
     one.see(picture(0))
     one.see(picture(0))
     assert gate.entered.wait(WAIT_S)
     closer = threading.Thread(target=one.engine.close)
     closer.start()
     until(lambda: not one.engine.ready)
-    threading.Event().wait(0.05)  # `ready` turns before the stop is in the queue
     gate.opened.set()
     closer.join(WAIT_S)
 
@@ -234,20 +167,19 @@ def test_broken_storage_found_in_a_pause_costs_a_keyframe(
 
 
 def test_the_engine_speaks_for_its_sessions(desk: Make, picture: Make) -> None:
-    """Resets by number, modes by frame, usage in bytes: all that web asks of domain.Policy."""
+    """Epochs, seqs and modes as each frame brings them, usage in bytes: all that web asks of domain.Policy."""
     one = desk()
     empty = one.engine.usage
     one.see(picture(0))
     one.see(picture(0), "b")
+    usage = one.engine.usage
 
     assert (empty.sessions, empty.in_use_bytes) == (0, 0)
-    assert one.engine.usage.sessions == 2
-    assert 0 < one.engine.usage.in_use_bytes <= one.engine.usage.budget_bytes
-    assert [one.engine.reset("a"), one.engine.reset("a"), one.engine.reset("new")] == [1, 2, 0]
-    cache = one.see(picture(0)).report.cache
-    assert (cache.keyframe_reason, cache.epoch, cache.seq) == (KeyframeReason.RESET, 2, 0)
-    observation = Observation({"front": picture(0)}, "reach the red cube")
-    off = one.engine.submit(observation, 1e6, SessionRef("b", "off")).result(WAIT_S).report.cache
+    assert usage.sessions == 2
+    assert usage.in_use_bytes * usage.slots == 2 * usage.budget_bytes
+    cache = one.see(picture(0), SessionRef("a", epoch=2, seq=7)).report.cache
+    assert (cache.keyframe_reason, cache.epoch, cache.seq) == (KeyframeReason.RESET, 2, 7)
+    off = one.see(picture(0), SessionRef("b", seq=1, mode="off")).report.cache
     assert (off.mode, off.keyframe_reason, off.seq) == ("off", KeyframeReason.OFF, 1)
 
 

@@ -1,127 +1,146 @@
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillframe.domain import KeyframeReason
+from stillframe.domain import KeyframeReason, SessionRef
 from stillframe.engine.sessions import Session, Sessions
 
 BUDGET = 0.02
 
 
+@dataclass
+class Book:
+    """Room for three, and who went."""
+
+    gone: list[Session[str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.sessions: Sessions[str] = Sessions(BUDGET, self.gone.append, most=3)
+
+    def see(self, *robots: str) -> list[Session[str]]:
+        """A frame of each, as far as this room sees it."""
+        return [self.sessions.at(SessionRef(robot)) for robot in robots]
+
+
 @pytest.fixture
-def sessions() -> Sessions[str]:
-    """At most three."""
-    return Sessions(3, BUDGET)
+def book() -> Book:
+    """Nobody in it."""
+    return Book()
 
 
-def test_an_episode_goes_on_until_it_is_reset(sessions: Sessions[str]) -> None:
-    """Each robot counts its own."""
-    first = sessions.episode("a")
+def test_a_session_goes_on(book: Book) -> None:
+    """What one frame left is there for the next; the last frame's place is known."""
+    first = book.sessions.at(SessionRef("a", seq=4))
+    first.cause = None
+    second = book.sessions.at(SessionRef("a", seq=9, mode="exact"))
 
-    assert sessions.episode("a") == first
-    assert [sessions.reset(robot).epoch for robot in "aab"] == [1, 2, 0]
-    assert [sessions.episode(robot).epoch for robot in "ab"] == [2, 0]
-
-
-def test_a_frame_belongs_to_the_episode_of_its_submission(sessions: Sessions[str]) -> None:
-    """One that waited while the robot was reset still counts to the old episode, and the next begins the new one."""
-    waiting = sessions.episode("a")
-    sessions.at(waiting)
-    sessions.reset("a")
-    after = sessions.episode("a")
-    old = sessions.at(waiting)
-    assert (old.episode.epoch, old.seq) == (0, 1)
-    old.cause = None
-    new = sessions.at(after)
-
-    assert (new.episode.epoch, new.seq, new.cause) == (1, 0, KeyframeReason.RESET)
+    assert second is first
+    assert second.cause is None
+    assert second.ref == SessionRef("a", seq=9, mode="exact")
+    assert (len(book.sessions), book.gone) == (1, [])
 
 
-def test_frames_are_counted_as_they_are_computed(sessions: Sessions[str]) -> None:
-    """From 0, in each episode; the caution is a robot's, not an episode's."""
-    counted = [sessions.at(sessions.episode("a")).seq for _ in range(3)]
-    sessions.at(sessions.episode("a")).caution.saw(1.0)
-    fresh = sessions.at(sessions.reset("a"))
+def test_another_epoch_is_a_reset(book: Book) -> None:
+    """Whole, whichever epoch it is; the caution is a robot's, not an episode's."""
+    session = book.sessions.at(SessionRef("a"))
+    session.cause = None
+    session.caution.saw(1.0)
+    fresh = book.sessions.at(SessionRef("a", epoch=2))
 
-    assert counted == [0, 1, 2]
-    assert fresh.seq == 0
+    assert fresh.cause is KeyframeReason.RESET
     assert fresh.caution.level > 0
     assert fresh.caution.budget == BUDGET
 
 
-def test_the_longest_idle_is_surplus(sessions: Sessions[str]) -> None:
-    """Three may stay; each frame counts, not only the first."""
-    for robot in "abcad":
-        sessions.at(sessions.episode(robot))
-    gone = [session.episode.session_id for session in sessions.surplus()]
+@pytest.mark.parametrize("opening", [KeyframeReason.FIRST_FRAME, KeyframeReason.EVICTED])
+def test_the_first_frame_opens(book: Book, opening: KeyframeReason) -> None:
+    """For the reason it brings, though its robot should have been reset before it ever drove."""
+    session = book.sessions.at(SessionRef("a", epoch=3, opening=opening))
 
-    assert gone == ["b"]
-    assert list(sessions.surplus()) == []
+    assert session.cause is opening
 
 
-def test_a_forgotten_robot_begins_anew(sessions: Sessions[str]) -> None:
-    """Epoch 0 again, under a serial of its own; and it is told why its frame is whole."""
-    sessions.reset("a")
-    old = sessions.reset("a")
-    for robot in "bcd":
-        sessions.at(old)
-        old = sessions.episode(robot)
-    sessions.at(old)
-    assert [session.episode.session_id for session in sessions.surplus()] == ["a"]
-    back = sessions.episode("a")
+def test_another_serial_is_another_session(book: Book) -> None:
+    """The earlier one of that id is gone, whatever it held; nothing of it is left in the new one."""
+    (old,) = book.see("a")
+    old.cause, old.pending = None, "something"
+    old.caution.saw(1.0)
+    new = book.sessions.at(SessionRef("a", serial=1, opening=KeyframeReason.EVICTED))
 
-    assert back.epoch == 0
-    assert sessions.at(back).cause is KeyframeReason.EVICTED
-    assert sessions.at(sessions.episode("e")).cause is KeyframeReason.FIRST_FRAME
+    assert book.gone == [old]
+    assert (new.cause, new.pending, new.caution.level) == (KeyframeReason.EVICTED, None, 0)
+    assert book.sessions.known("a") is new
 
 
-def test_strangers_push_nobody_out(sessions: Sessions[str]) -> None:
-    """Ids that only reset, however many, cost the robots that drive neither their episode nor their place."""
-    mine = sessions.reset("a")
-    sessions.at(mine)
-    for number in range(20):
-        sessions.reset(f"stranger {number}")
+def test_the_longest_idle_goes_where_there_are_too_many(book: Book) -> None:
+    """Three may stay; each frame counts, not only the first. One that comes back begins anew."""
+    book.see(*"abcad")
+    assert [session.ref.id for session in book.gone] == ["b"]
+    (back,) = book.see("b")
 
-    assert sessions.episode("a") == mine
-    assert sessions.reset("stranger 0").epoch == 0
+    assert back.cause is KeyframeReason.FIRST_FRAME
+    assert [session.ref.id for session in book.gone] == ["b", "c"]
+    assert len(book.sessions) == 3
 
 
-def test_who_has_something_left_to_do_is_found(sessions: Sessions[str]) -> None:
+def test_who_is_forgotten_was_never_here(book: Book) -> None:
+    """Once is enough, and nobody minds to forget a stranger."""
+    (session,) = book.see("a")
+    for robot in "aax":
+        book.sessions.forget(robot)
+
+    assert book.gone == [session]
+    assert len(book.sessions) == 0
+    assert book.sessions.known("a") is None
+
+
+def test_who_has_something_left_to_do_is_found(book: Book) -> None:
     """The longest idle of those that do; none where none does."""
-    known = {robot: sessions.at(sessions.episode(robot)) for robot in "abc"}
-    assert sessions.pending() is None
+    known = dict(zip("abc", book.see(*"abc"), strict=True))
+    assert book.sessions.pending() is None
     known["c"].pending = "something"
     known["b"].pending = "something"
 
-    assert sessions.pending() is known["b"]
-    sessions.at(sessions.episode("b"))
-    assert sessions.pending() is known["c"]
-    assert sessions.longest_idle() is None
-    assert sessions.holding == 0
+    assert book.sessions.pending() is known["b"]
+    book.see("b")
+    assert book.sessions.pending() is known["c"]
+    assert book.sessions.longest_idle() is None
+    assert book.sessions.holding == 0
+
+
+frames = st.tuples(st.sampled_from("abcde"), st.integers(0, 2), st.integers(0, 2))
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from(["episode", "reset"])), max_size=40))
-def test_episodes_and_memory_are_bounded(calls: list[tuple[str, str]]) -> None:
-    """Whatever is asked: no serial for two episodes, three robots known, the newest never forgotten."""
-    sessions: Sessions[str] = Sessions(3, BUDGET)
-    serials: dict[int, tuple[str, int]] = {}
-    for robot, call in calls:
-        episode = getattr(sessions, call)(robot)
-        session: Session[str] = sessions.at(episode)
-        assert robot not in [gone.episode.session_id for gone in sessions.surplus()]
-        assert serials.setdefault(episode.serial, (robot, episode.epoch)) == (robot, episode.epoch)
-        assert session.episode == episode
+@given(st.lists(frames | st.sampled_from("abcde"), max_size=40))
+def test_everybody_is_known_or_gone(calls: list[tuple[str, int, int] | str]) -> None:
+    """Whatever comes: three at most, who was just here among them, and who went was handed over once."""
+    book, begun = Book(), []
+    for call in calls:
+        if isinstance(call, str):
+            book.sessions.forget(call)
+            assert book.sessions.known(call) is None
+            continue
+        robot, epoch, serial = call
+        ref = SessionRef(robot, epoch=epoch, serial=serial)
+        session = book.sessions.at(ref)
+        begun += [session] if not any(session is one for one in begun) else []
+        assert (session.ref, book.sessions.known(robot)) == (ref, session)
+        assert len(book.sessions) <= 3
+    known = [session for robot in "abcde" if (session := book.sessions.known(robot)) is not None]
+
+    assert sorted(map(id, [*book.gone, *known])) == sorted(map(id, begun))
+    assert len(known) == len(book.sessions)
 
 
-def test_threads_that_reset_at_once_get_different_epochs() -> None:
-    """A daemon resets from its web threads while its engine computes."""
-    sessions: Sessions[str] = Sessions(8, BUDGET)
-    with ThreadPoolExecutor(4) as threads:
-        epochs = [episode.epoch for episode in threads.map(sessions.reset, ["a"] * 200)]
+def test_a_thousand_strangers_leave_three(book: Book) -> None:
+    """A daemon whose sessions nobody ends does not grow."""
+    for number in range(1000):
+        book.see(f"stranger {number}")
 
-    assert sorted(epochs) == [*range(200)]
+    assert len(book.sessions) == 3
+    assert len(book.gone) == 997

@@ -170,7 +170,7 @@ def test_drift_steers_the_next_plans(delta: Make) -> None:
     """Over budget: fewer reused tokens from the next frame on; as long as answers stay good it goes back."""
     bench, now = delta(drift_budget=0.0, top_k=16)
     bench.rest()
-    session = bench.keeper.sessions.at(bench.keeper.sessions.episode("a"))
+    session = bench.session("a")
     assert session.caution.level == STEP_UP
     level, reused = STEP_UP, []
     while level > 0:
@@ -201,7 +201,7 @@ def test_pauses_go_to_who_was_here_longest_ago(robots: Make, picture: Make) -> N
         bench.see(picture(0), robot)
     order = []
     while (session := bench.keeper.sessions.pending()) is not None:
-        order.append(session.episode.session_id)
+        order.append(session.ref.id)
         bench.rest()
 
     assert order == ["a", "c", "b"]

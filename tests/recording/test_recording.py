@@ -7,6 +7,7 @@ import logging
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -99,14 +100,14 @@ def same(one: RecordedFrame, other: RecordedFrame) -> bool:
 
 @dataclass
 class Scripted:
-    """A policy that counts a session's frames; an instruction 'fail' fails, one 'wait' is answered by hand."""
+    """Answers each frame as its place says; an instruction 'fail' fails, one 'wait' is answered by hand."""
 
     info: PolicyInfo = INFO
     ready: bool = True
     usage: KVUsage = field(default_factory=lambda: KVUsage(1, 2, 3))
     closed: bool = False
-    epochs: dict[str, int] = field(default_factory=dict)
-    numbers: dict[str, int] = field(default_factory=dict)
+    busy_s: float = 0.0
+    forgotten: list[str] = field(default_factory=list)
     waiting: list[Future[Step]] = field(default_factory=list)
     asked: list[tuple[Observation, float, SessionRef | None]] = field(default_factory=list)
 
@@ -119,19 +120,12 @@ class Scripted:
         elif observation.instruction == "wait":
             self.waiting.append(answer)
         else:
-            answer.set_result(self._step(session.id if session else ""))
+            answer.set_result(step(session.seq, session.epoch) if session else step(0))
         return answer
 
-    def _step(self, session: str) -> Step:
-        number = self.numbers.get(session, 0)
-        self.numbers[session] = number + 1
-        return step(number, self.epochs.get(session, 0))
-
-    def reset(self, session_id: str) -> int:
-        """Begin the next epoch."""
-        self.numbers[session_id] = 0
-        self.epochs[session_id] = self.epochs.get(session_id, 0) + 1
-        return self.epochs[session_id]
+    def forget(self, session_id: str) -> None:
+        """Remember whom."""
+        self.forgotten.append(session_id)
 
     def close(self) -> None:
         """Remember it."""
@@ -147,10 +141,10 @@ class Room:
     recorder: Recorder
     recorded: Recorded
 
-    def play(self, session: str, frames: int, first: int = 0) -> None:
-        """Submit so many frames of a session."""
-        for number in range(first, first + frames):
-            self.recorded.submit(observation(number), 1000.0, SessionRef(session)).result()
+    def play(self, session: str, *seqs: int, epoch: int = 0, serial: int = 0) -> None:
+        """Submit frames of a session."""
+        for seq in seqs:
+            self.recorded.submit(observation(seq), 1000.0, SessionRef(session, epoch, seq, serial=serial)).result()
 
     def read(self) -> list[tuple[RecordedEpisode, list[RecordedFrame]]]:
         """Close, then read all back; a warning fails."""
@@ -198,10 +192,9 @@ def test_a_frame_comes_back_to_the_bit(tmp_path: Path) -> None:
 def test_frames_are_grouped_by_session_and_epoch(room: Room) -> None:
     """Two robots interleaved, one of which begins a second episode: three folders, each in its order."""
     for number in range(3):
-        room.play("left", 1, number)
-        room.play("right", 1, number)
-    assert room.recorded.reset("left") == 1
-    room.play("left", 2)
+        room.play("left", number)
+        room.play("right", number)
+    room.play("left", 0, 1, epoch=1)
     found = [(episode.card.session, episode.card.epoch, len(frames)) for episode, frames in room.read()]
 
     assert found == [("left", 0, 3), ("right", 0, 3), ("left", 1, 2)]
@@ -210,12 +203,12 @@ def test_frames_are_grouped_by_session_and_epoch(room: Room) -> None:
 
 def test_what_has_no_episode_or_no_answer_is_not_kept(room: Room) -> None:
     """Stateless frames, failures and abandoned frames reach the policy as they came, but not the disk."""
-    session = SessionRef("arm", "paper")
+    session = SessionRef("arm", mode="paper")
     stateless = room.recorded.submit(observation(0), 5.0)
     failed = room.recorded.submit(Observation({}, "fail"), 6.0, session)
     abandoned = room.recorded.submit(Observation({}, "wait"), 7.0, session)
     assert abandoned.cancel()
-    room.play("arm", 1)
+    room.play("arm", 0)
     ((_, frames),) = room.read()
 
     assert stateless.result().chunk.unnorm_key == "jaco"
@@ -230,11 +223,46 @@ def test_what_has_no_episode_or_no_answer_is_not_kept(room: Room) -> None:
 
 
 def test_the_policy_shows_through(room: Room) -> None:
-    """The web floor sees the same contract, readiness and usage."""
+    """The web floor sees the same contract, readiness, usage and business; who is forgotten is forgotten below."""
     assert room.recorded.info is room.policy.info
     assert room.recorded.usage is room.policy.usage
-    room.policy.ready = False
+    room.policy.ready, room.policy.busy_s = False, 2.5
+    room.recorded.forget("arm")
+
     assert not room.recorded.ready
+    assert room.recorded.busy_s == 2.5
+    assert room.policy.forgotten == ["arm"]
+
+
+def test_seqs_may_skip(room: Room) -> None:
+    """A client counts as it likes, as long as it counts up: one folder, in the order of the numbers."""
+    seqs = [3, 4, 900, 999_999, 1_000_000, 2**63 - 1]
+    room.play("arm", *seqs)
+    ((_, frames),) = room.read()
+
+    assert [one.step.report.cache.seq for one in frames] == seqs
+
+
+def test_a_session_that_ended_and_came_back_is_another_episode(room: Room) -> None:
+    """Under the same id, in the same epoch, though its client counts on: another serial, another folder."""
+    room.play("arm", 0, 1)
+    room.play("arm", 2, 3, serial=1)
+    found = [[one.step.report.cache.seq for one in frames] for _, frames in room.read()]
+
+    assert found == [[0, 1], [2, 3]]
+
+
+def test_an_answer_that_is_kept_keeps_no_picture(room: Room) -> None:
+    """The web floor keeps answers for a repeat; what they were asked about is gone once it is on disk."""
+    seen = observation(0)
+    held = weakref.ref(seen)
+    answer = room.recorded.submit(seen, 1000.0, SessionRef("arm"))
+    room.policy.asked.clear()
+    del seen
+    room.recorded.close()
+
+    assert answer.result().chunk.unnorm_key == "jaco"
+    assert held() is None
 
 
 def test_a_full_queue_drops_frames_and_counts_them(

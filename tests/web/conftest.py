@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import httpx
 import numpy as np
@@ -29,7 +30,8 @@ from stillframe.domain import (
     StepReport,
 )
 from stillframe.metrics import Metrics
-from stillframe.web.app import create_app
+from stillframe.stopwatch import Clock
+from stillframe.web.app import House, create_app
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
 from stillframe_client.wire import encode_array
@@ -51,33 +53,19 @@ INFO = PolicyInfo(
 )
 
 
-SLOT_BYTES = 1000
+SLOT_BYTES, SLOTS = 1000, 64
 WHOLE = CacheReport("off", KeyframeReason.STATELESS, 0.0, 0, 20, 0, 0)
 
 
-@dataclass
-class Episodes:
-    """Counts each session's episodes and frames: first frames are keyframes, the others reuse a half."""
-
-    places: dict[str, tuple[int, int]] = field(default_factory=dict)  # id -> epoch, the next frame's seq
-
-    def reset(self, session_id: str) -> int:
-        """Begin the next episode, or the first."""
-        epoch = self.places[session_id][0] + 1 if session_id in self.places else 0
-        self.places[session_id] = epoch, 0
-        return epoch
-
-    def next(self, session: SessionRef | None) -> CacheReport:
-        """Report on a session's next frame."""
-        if session is None:
-            return WHOLE
-        epoch, seq = self.places.get(session.id, (0, 0))
-        self.places[session.id] = epoch, seq + 1
-        mode = session.mode or "adaptive"
-        if seq:
-            return CacheReport(mode, None, 0.5, 10, 20, SLOT_BYTES, seq, epoch=epoch, seq=seq)
-        reason = KeyframeReason.RESET if epoch else KeyframeReason.FIRST_FRAME
-        return CacheReport(mode, reason, 0.0, 0, 20, SLOT_BYTES, 0, epoch=epoch, seq=seq)
+def cache_of(session: SessionRef | None) -> CacheReport:
+    """First frames are keyframes, the others reuse a half."""
+    if session is None:
+        return WHOLE
+    mode = session.mode or "adaptive"
+    if session.seq:
+        return CacheReport(mode, None, 0.5, 10, 20, SLOT_BYTES, session.seq, epoch=session.epoch, seq=session.seq)
+    reason = KeyframeReason.RESET if session.epoch else session.opening
+    return CacheReport(mode, reason, 0.0, 0, 20, SLOT_BYTES, 0, epoch=session.epoch, seq=session.seq)
 
 
 @dataclass
@@ -90,7 +78,8 @@ class EchoPolicy:
     actions: np.ndarray | None = None  # in place of the echo
     seen: list[Observation] = field(default_factory=list)
     sessions: list[SessionRef | None] = field(default_factory=list)  # of the frames that were submitted
-    episodes: Episodes = field(default_factory=Episodes)
+    forgotten: list[str] = field(default_factory=list)
+    busy_s: float = 0.0
     ages_ms: list[float] = field(default_factory=list)
     started: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event = field(default_factory=threading.Event)
@@ -101,9 +90,9 @@ class EchoPolicy:
 
     @property
     def usage(self) -> KVUsage:
-        """A slot for each session."""
-        sessions = len(self.episodes.places)
-        return KVUsage(sessions * SLOT_BYTES, 64 * SLOT_BYTES, sessions)
+        """A slot for each session that is not forgotten."""
+        sessions = len({session.id for session in self.sessions if session} - set(self.forgotten))
+        return KVUsage(sessions * SLOT_BYTES, SLOTS * SLOT_BYTES, sessions, slots=SLOTS)
 
     def submit(self, observation: Observation, max_age_ms: float, session: SessionRef | None = None) -> Future[Step]:
         """Answer on another thread, in order."""
@@ -111,9 +100,9 @@ class EchoPolicy:
         self.sessions.append(session)
         return self.thread.submit(self.step, observation, session)
 
-    def reset(self, session_id: str) -> int:
-        """Begin the session's next episode."""
-        return self.episodes.reset(session_id)
+    def forget(self, session_id: str) -> None:
+        """Remember that it was asked to."""
+        self.forgotten.append(session_id)
 
     def step(self, observation: Observation, session: SessionRef | None = None) -> Step:
         """Wait for `go_on`, then fail with `error` or answer."""
@@ -124,7 +113,7 @@ class EchoPolicy:
             raise self.error
         actions = self.echo(observation) if self.actions is None else self.actions
         chunk = ActionChunk(actions, observation.unnorm_key or "jaco")
-        return Step(chunk, StepReport({"queue": 0.5, "prefill": 2.0}, 2, self.episodes.next(session)))
+        return Step(chunk, StepReport({"queue": 0.5, "prefill": 2.0}, 2, cache_of(session)))
 
     def echo(self, observation: Observation) -> np.ndarray:
         """An action that tells what was seen, [1, 7]."""
@@ -143,17 +132,19 @@ class Desk:
     """The app and all that it was given."""
 
     policy: EchoPolicy
-    limits: Limits = Limits()  # noqa: RUF009 -- frozen
+    house: House = field(default_factory=House)
     loaded: bool = True
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    clock: Clock = perf_counter
 
     def __post_init__(self) -> None:
         self.lifecycle = Lifecycle(self.policy if self.loaded else None)
         self.app = create_app(
             self.lifecycle,
-            limits=self.limits,
+            self.house,
             metrics=Metrics(self.registry, drift_budget=0.02),
             log=logging.getLogger("web-test"),
+            clock=self.clock,
         )
 
     def __repr__(self) -> str:
@@ -161,7 +152,7 @@ class Desk:
 
     def client(self) -> httpx.AsyncClient:
         """An asynchronous client of the app, for tests with several requests at once."""
-        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://desk")
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://localhost")
 
     def ask(self, method: str, path: str, **request: object) -> httpx.Response:
         """One request, answered."""
@@ -183,11 +174,13 @@ class Desk:
 
 @pytest.fixture(scope="session")
 def new_desk() -> Iterator[Callable[..., Desk]]:
-    """Make desks: `new_desk(limits, loaded=False, info=...)`."""
+    """Make desks: `new_desk(limits, loaded=False, house=House(...), info=...)`."""
     made: list[Desk] = []
 
-    def make(limits: Limits | None = None, *, loaded: bool = True, **policy: object) -> Desk:
-        made.append(Desk(EchoPolicy(**policy), limits or Limits(), loaded))
+    def make(
+        limits: Limits | None = None, *, loaded: bool = True, house: House | None = None, **policy: object
+    ) -> Desk:
+        made.append(Desk(EchoPolicy(**policy), house or House(limits=limits or Limits()), loaded))
         return made[-1]
 
     yield make

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillframe.web.catalogue import CATALOGUE
+from stillframe.web.openapi.catalogue import CATALOGUE
 from stillframe_client.wire import encode_array
 
 EXAMPLES = settings(max_examples=120, deadline=None, derandomize=True)

@@ -27,6 +27,14 @@ NAMES = {
     "stillframe_kv_in_use_bytes",
     "stillframe_kv_budget_bytes",
     "stillframe_kv_sessions",
+    "stillframe_sessions",
+    "stillframe_sessions_limit",
+    "stillframe_session_ends",
+    "stillframe_sessions_refused",
+    "stillframe_superseded",
+    "stillframe_replayed",
+    "stillframe_connections",
+    "stillframe_watchdog_fired",
 }
 WHOLE = CacheReport("off", KeyframeReason.OFF, 0.0, 0, 20, 0, 0)
 

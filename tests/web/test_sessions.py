@@ -1,15 +1,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+from hashlib import sha256
 
+import numpy as np
 import pytest
 
-from stillframe.domain import REUSE_MODES, SessionRef
-from stillframe.errors import NotReady, RequestError
-from stillframe.web.reset import MAX_BODY_BYTES
-from stillframe.web.sessions import read_session
-from stillframe_client.wire import MAX_SESSION_ID, is_session_id
+from stillframe.domain import REUSE_MODES
+from stillframe.errors import RequestError
+from stillframe.sessions.exchange import Place
+from stillframe.sessions.settings import SessionSettings
+from stillframe.web.app import House
+from stillframe.web.guard.callers import Callers, Token
+from stillframe.web.guard.rates import Rates
+from stillframe.web.reading.whose import Addressed, Named, read_named
+from stillframe.web.sessions import MAX_BODY_BYTES
+from stillframe_client.wire import MAX_SESSION_ID, is_session_id, pack, unpack
 
 CACHE = ["mode", "frame", "reason", "reuse_ratio", "reused_tokens", "total_tokens", "kv_bytes", "age_max"]
 
@@ -27,7 +35,7 @@ def header_of(reply, name):
 
 def refusal(fields, headers=()):
     with pytest.raises(RequestError) as caught:
-        read_session(fields, headers)
+        read_named(fields, Addressed(ids=tuple(headers)))
     return caught.value
 
 
@@ -51,7 +59,9 @@ def test_a_session_is_named_in_a_field_or_a_header(desk, still, path):
     ]:
         assert desk.ask("POST", path, json={**still, **fields}, headers=headers).status_code == 200
 
-    assert desk.policy.sessions == [SessionRef("arm 1", None)] * 3
+    assert [(ref.id, ref.epoch, ref.seq, ref.mode) for ref in desk.policy.sessions] == [
+        ("arm 1", 0, seq, None) for seq in range(3)
+    ]
 
 
 def test_a_session_inside_the_double_encoding(desk, still):
@@ -66,7 +76,7 @@ def test_a_frame_chooses_its_mode(desk, still, mode):
     """Every mode there is reaches the policy, and comes back in the reply."""
     reply = desk.act({**still, "session_id": "arm", "reuse": mode})
 
-    assert desk.policy.sessions == [SessionRef("arm", mode)]
+    assert [(ref.id, ref.mode) for ref in desk.policy.sessions] == [("arm", mode)]
     assert reply.json()["cache"]["mode"] == mode
 
 
@@ -135,7 +145,7 @@ def test_a_conflict_over_the_wire(desk, still):
 def test_what_may_name_a_session(good):
     """Printable ASCII, a space inside included, up to the limit."""
     assert is_session_id(good)
-    assert read_session({"session_id": good}, [good]) == SessionRef(good, None)
+    assert read_named({"session_id": good}, Addressed(ids=(good,))) == Named(good, None, Place())
 
 
 @pytest.mark.parametrize("bad", ["", " ", "a ", " a", "a\n", "a\tb", "\x7f", "é", "\ud800", "٣", "x" * 129])
@@ -209,9 +219,6 @@ def test_reset_by_header_alone(desk):
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
-        ({}, (400, "missing-field")),
-        ({"json": {}}, (400, "missing-field")),
-        ({"json": {"session_id": None}}, (400, "missing-field")),
         ({"json": {"session_id": 5}}, (400, "bad-field")),
         ({"json": {"session_id": " "}}, (422, "session-id-invalid")),
         ({"json": {"session_id": "a"}, "headers": {"X-Session-Id": "b"}}, (400, "session-conflict")),
@@ -222,11 +229,19 @@ def test_reset_by_header_alone(desk):
     ],
 )
 def test_what_reset_refuses(desk, request_, expected):
-    """A reset without a session, with two, or with a body that is none: a problem, and no episode ends."""
+    """A reset of two sessions, or with a body that is none: a problem, and no episode ends."""
     reply = desk.ask("POST", "/reset", **request_)
 
     assert (reply.status_code, reply.json()["code"]) == expected
-    assert desk.policy.episodes.places == {}
+    assert desk.ask("GET", "/v1/sessions").json() == {"sessions": []}
+
+
+@pytest.mark.parametrize("request_", [{}, {"json": {}}, {"json": {"session_id": None}}])
+def test_reset_of_nobody(desk, request_):
+    """A client that knows no sessions may reset as often as it likes: its frames leave nothing that could end."""
+    reply = desk.ask("POST", "/reset", **request_)
+
+    assert (reply.status_code, reply.json()) == (200, {"session_id": None, "epoch": None})
 
 
 def test_reset_waits_for_the_policy(desk):
@@ -237,12 +252,175 @@ def test_reset_waits_for_the_policy(desk):
     assert (reply.status_code, reply.json()["code"]) == (503, "draining")
 
 
-def test_what_the_policy_refuses_is_answered(desk):
-    """A policy that cannot reset says why, as a problem."""
+def open_one(desk, **fields):
+    """A session that was opened on purpose: what its client is told."""
+    return desk.ask("POST", "/v1/sessions", json=fields).json()
 
-    def refuse(_):
-        raise NotReady("draining", "It stops.", retry_after_s=1.0)
 
-    desk.policy.reset = refuse
+def act_in(desk, session_id, still, **fields):
+    return desk.ask("POST", f"/v1/sessions/{session_id}/act", json={**still, **fields})
 
-    assert desk.ask("POST", "/reset", json={"session_id": "arm"}).json()["code"] == "draining"
+
+def test_a_session_is_opened_shown_and_closed(desk, still):
+    """201 with Location and a secret; its card says how it stands; after the end it is gone, not unknown."""
+    reply = desk.ask("POST", "/v1/sessions")
+    session_id = reply.json()["session_id"]
+    act_in(desk, session_id, still)
+    card = desk.ask("GET", f"/v1/sessions/{session_id}").json()
+    listed = desk.ask("GET", "/v1/sessions").json()["sessions"]
+    closed = desk.ask("DELETE", f"/v1/sessions/{session_id}")
+    after = act_in(desk, session_id, still)
+
+    assert (reply.status_code, reply.headers["location"]) == (201, f"/v1/sessions/{session_id}")
+    assert reply.json()["secret"]
+    assert (card["state"], card["seq"], card["warm"]) == ("idle", 0, True)
+    assert [part["id"] for part in listed] == [session_id]
+    assert "secret" not in card
+    assert (closed.status_code, closed.content) == (204, b"")
+    assert (after.status_code, after.json()["code"]) == (410, "session-closed")
+    assert desk.policy.forgotten == [session_id]
+
+
+def test_a_typo_is_told_from_a_loss(desk, still):
+    """An id of our form that nobody was given is unknown; one that a client chose opens a session."""
+    unknown = act_in(desk, "s-" + "0" * 32, still)
+    chosen = act_in(desk, "arm-1", still)
+
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown-session")
+    assert chosen.json()["session"] == {"id": "arm-1", "epoch": 0, "seq": 0}
+    assert desk.ask("GET", "/v1/sessions/arm-2").status_code == 404
+
+
+def test_no_room_is_said_when_a_session_is_opened(new_desk, still):
+    """Full of sessions in use: 503 with Retry-After at the open, and those that are open go on."""
+    desk = new_desk(house=House(sessions=SessionSettings(most=1)))
+    act_in(desk, "arm-1", still)
+    refused = desk.ask("POST", "/v1/sessions")
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "too-many-sessions")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert act_in(desk, "arm-1", still).status_code == 200
+
+
+def test_the_longest_idle_makes_room(new_desk, still):
+    """Beyond its lease; who comes back under its own name is told by the reason of its keyframe."""
+    desk = new_desk(house=House(sessions=SessionSettings(most=1, lease_s=0)))
+    act_in(desk, "arm-1", still)
+    act_in(desk, "arm-2", still)
+    back = act_in(desk, "arm-1", still).json()
+
+    assert back["cache"]["reason"] == "evicted"
+    assert desk.policy.forgotten == ["arm-1", "arm-2"]
+
+
+def test_a_repeated_frame_is_answered_again(desk, still):
+    """The same seq and the same bytes: the stored answer, computed once; other bytes or a lower seq are refused."""
+    first, again = (act_in(desk, "arm", still, seq=3) for _ in range(2))
+    other = act_in(desk, "arm", still, seq=3, max_age_ms=900)
+    lower = act_in(desk, "arm", still, seq=2)
+
+    assert "replayed" not in first.json()
+    assert again.json()["replayed"] is True
+    assert again.headers["x-stillframe-replayed"] == "true"
+    assert again.json()["actions"] == first.json()["actions"]
+    assert len(desk.policy.seen) == 1
+    assert (other.status_code, other.json()["code"]) == (409, "seq-conflict")
+    assert (lower.status_code, lower.json()["code"]) == (409, "stale-seq")
+
+
+def test_an_idempotency_key_stands_for_a_seq(desk, still):
+    """Equal keys and bytes: one computation."""
+    ask = {"json": still, "headers": {"Idempotency-Key": "k1"}}
+    replies = [desk.ask("POST", "/v1/sessions/arm/act", **ask).json() for _ in range(2)]
+
+    assert [reply.get("replayed", False) for reply in replies] == [False, True]
+    assert len(desk.policy.seen) == 1
+
+
+def test_frames_of_an_old_episode_are_refused(desk, still):
+    """After a reset the old epoch's frames are told which one it is now; a repeated reset to an epoch does no harm."""
+    act_in(desk, "arm", still, epoch=0)
+    resets = [desk.ask("POST", "/v1/sessions/arm/reset", json={"epoch": 1}).json()["epoch"] for _ in range(2)]
+    stale = act_in(desk, "arm", still, epoch=0)
+
+    assert resets == [1, 1]
+    assert (stale.status_code, stale.json()["code"]) == (409, "stale-epoch")
+    assert act_in(desk, "arm", still, epoch=1).json()["session"] == {"id": "arm", "epoch": 1, "seq": 0}
+
+
+def test_a_session_goes_on_with_its_words(desk, still):
+    """An instruction once said holds until another is; without one ever said a frame is refused."""
+    silent = {"image": still["image"]}
+    first = act_in(desk, "arm", silent)
+    act_in(desk, "arm", still)
+    second = act_in(desk, "arm", silent)
+
+    assert (first.status_code, first.json()["code"]) == (400, "missing-field")
+    assert second.status_code == 200
+    assert [observation.instruction for observation in desk.policy.seen] == ["go", "go"]
+
+
+def test_a_seq_needs_a_session(desk, still):
+    """Counts of nobody's frames mean a mistake."""
+    assert desk.act({**still, "seq": 1}).json()["code"] == "seq-without-session"
+    assert desk.act({**still, "session_id": "arm", "seq": -1}).json()["code"] == "bad-field"
+    assert desk.act({**still, "session_id": "arm", "seq": 2**64}).json()["code"] == "bad-field"
+
+
+def test_msgpack_is_answered_in_msgpack(desk, picture):
+    """Raw pixels in binary: float32 actions in an array, the same numbers as in JSON; problems stay JSON problems."""
+    fields = {"images": {"front": picture}, "instruction": "go"}
+    headers = {"Content-Type": "application/msgpack"}
+    reply = desk.ask("POST", "/v1/act", content=pack(fields), headers=headers)
+    bad = desk.ask("POST", "/v1/act", content=pack(fields)[:-1], headers=headers)
+
+    assert reply.headers["content-type"] == "application/msgpack"
+    assert np.array_equal(unpack(reply.content)["actions"], [[12, 16, 0, 1, 2, 2, 1]])
+    assert (bad.status_code, bad.json()["code"]) == (400, "bad-codec")
+
+
+def test_a_form_is_a_frame_too(desk, encoded):
+    """Pictures as files by their cameras, everything else in the part 'json'."""
+    png = base64.b64decode(encoded("PNG"))
+    for name in ("image", "front"):
+        files = {name: ("p.png", png, "image/png"), "json": (None, '{"instruction": "go"}', "application/json")}
+        reply = desk.ask("POST", "/v1/act", files=files)
+
+        assert reply.json()["actions"] == [[12.0, 16.0, 0.0, 1.0, 2.0, 2.0, 1.0]]
+
+
+def test_a_client_that_asks_too_often(new_desk, still):
+    """429 with the time to wait; another client is served."""
+    desk = new_desk(house=House(rates=Rates(0.5, burst_s=2.0)))
+    replies = [act_in(desk, "arm", still) for _ in range(2)]
+    other = act_in(desk, "other", still)
+
+    assert [reply.status_code for reply in (*replies, other)] == [200, 429, 200]
+    assert replies[1].json()["code"] == "rate-limited"
+    assert int(replies[1].headers["retry-after"]) >= 1
+
+
+def test_the_status_of_the_daemon(desk, still):
+    """Its state, its sessions, its memory, in one answer."""
+    act_in(desk, "arm", still)
+    status = desk.ask("GET", "/v1/status").json()
+
+    assert status["state"] == "ready"
+    assert status["sessions"]["idle"] == 1
+    assert (status["sessions_limit"], status["kv_in_use_bytes"]) == (64, 1000)
+
+
+def test_each_caller_sees_its_own_sessions(new_desk, still):
+    """Another's session does not exist for a token without admin; an admin sees and ends all."""
+    names = {"ann": {"act"}, "bob": {"act"}, "eve": {"act", "admin"}}
+    tokens = [Token(name, sha256(name.encode()).hexdigest(), frozenset(scopes)) for name, scopes in names.items()]
+    desk = new_desk(house=House(callers=Callers(tokens)))
+    as_ = {name: {"headers": {"Authorization": f"Bearer {name}"}} for name in names}
+    session_id = desk.ask("POST", "/v1/sessions", **as_["ann"]).json()["session_id"]
+    path = f"/v1/sessions/{session_id}"
+
+    assert desk.ask("GET", path).status_code == 401
+    assert [desk.ask("GET", path, **as_[name]).status_code for name in names] == [200, 404, 200]
+    assert desk.ask("POST", f"{path}/act", json=still, **as_["bob"]).status_code == 404
+    assert desk.ask("GET", "/v1/sessions", **as_["bob"]).json() == {"sessions": []}
+    assert [desk.ask("DELETE", path, **as_[name]).status_code for name in ("bob", "eve")] == [404, 204]

@@ -1,7 +1,9 @@
-"""`stillframe serve` and `stillframe demo`. Parses; other rooms work, imported on use."""
+"""`stillframe serve`, `stillframe token` and `stillframe demo`. Parses; other rooms work, imported on use."""
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +12,11 @@ import typer
 from rich.console import Console
 
 from stillframe.cli.commands import TINY_CONFIG, app
-from stillframe.config import load_config
+from stillframe.config import TokenScope, TokenSettings, load_config
+from stillframe.errors import ConfigError
 from stillframe.extras import need
+
+TOKEN_BYTES = 32  # of chance, in a token that we make
 
 
 @app.command("serve")
@@ -24,8 +29,13 @@ def serve_command(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.")] = None,
     record: Annotated[Path | None, typer.Option(help="Keep sessions' answered frames in this folder.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM; with --tls-key.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, PEM.")] = None,
+    allow_anonymous: Annotated[
+        bool | None, typer.Option("--allow-anonymous", help="Let other machines in without a token.")
+    ] = None,
 ) -> None:
-    """Serve a checkpoint over HTTP. Options win over the YAML."""
+    """Serve a checkpoint over HTTP and WebSocket. Options win over the YAML."""
     from stillframe.logs import open_log
     from stillframe.serve import serve
 
@@ -37,8 +47,29 @@ def serve_command(
         "host": host,
         "port": port,
         "record": record,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "allow_anonymous": allow_anonymous,
     }
     serve(load_config(config, overrides), open_log())
+
+
+@app.command("token")
+def token_command(
+    name: Annotated[str, typer.Argument(help="Whose it will be: letters, digits, dots, dashes.")],
+    scope: Annotated[list[TokenScope] | None, typer.Option(help="act, admin or both; default act.")] = None,
+) -> None:
+    """Make a token: shown once, and the lines with its hash that let a daemon know it."""
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    scopes = list(dict.fromkeys(scope or [TokenScope.ACT]))
+    try:
+        known = TokenSettings(name, hashlib.sha256(token.encode()).hexdigest(), scopes)
+    except ValueError as error:
+        raise ConfigError(f"the command line: {error}") from error
+    typer.echo("# The token, shown this once. Its holder sends 'Authorization: Bearer TOKEN':")
+    typer.echo(token)
+    typer.echo("# What the daemon knows of it; put this under 'tokens:' in its YAML:")
+    typer.echo(f'  - name: "{known.name}"\n    sha256: "{known.sha256}"\n    scopes: [{", ".join(known.scopes)}]')
 
 
 @app.command("demo")

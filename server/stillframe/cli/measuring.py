@@ -1,4 +1,4 @@
-"""`stillframe eval`, its ablation, and `stillframe calibrate`. Parses and prints; other rooms work, imported on use."""
+"""`stillframe eval`, its ablation, `calibrate` and `loadtest`. Parses and prints; other rooms work, imported on use."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.console import Console
 
-from stillframe.cli.commands import SHIPPED, TINY, TINY_WRIST, app
+from stillframe.bench.loadtest.load import Phases, WireName
+from stillframe.cli.commands import SHIPPED, TINY, TINY_CONFIG, TINY_WRIST, app
 from stillframe.config import DaemonConfig, Device, load_config
 from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
@@ -151,6 +153,48 @@ def calibrate_command(
         draw(chart, found.tried, drift_budget, found)
     typer.echo(summary(found), nl=False)
     _write(out, calibrated_yaml(config.read_text(encoding="utf-8"), found))
+
+
+@app.command("loadtest")
+def loadtest_command(
+    url: Annotated[str | None, typer.Argument(help="A running daemon; none: one of our own, with --config.")] = None,
+    robots: Annotated[int, typer.Option(min=1, help="How many, each with a session of its own.")] = 8,
+    hz: Annotated[float, typer.Option(help="Frames a second of each.")] = 5.0,
+    seconds: Annotated[float, typer.Option(help="How long.")] = 10.0,
+    config: Annotated[Path, typer.Option(help="What a daemon of our own serves.")] = TINY_CONFIG,
+    wire: Annotated[WireName, typer.Option(help="What they speak.")] = "stream",
+    flood: Annotated[int, typer.Option(min=0, help="So many more send as fast as they can.")] = 0,
+    deadline_ms: Annotated[float, typer.Option(min=1, help="An action after that is a miss.")] = 200.0,
+    phases: Annotated[Phases, typer.Option(help="How their periods lie to each other.")] = "random",
+    seed: Annotated[int, typer.Option(help="Of random phases.")] = 0,
+    rounds: Annotated[int, typer.Option(min=1, help="Repeat; with --flood: each time without it too.")] = 1,
+    most: Annotated[int, typer.Option(min=1, help="With --capacity: try no more robots.")] = 64,
+    overhead_frames: Annotated[
+        int, typer.Option("--overhead", min=0, help="So many frames, one at a time: what all but the policy costs.")
+    ] = 0,
+    token: Annotated[str | None, typer.Option(envvar="STILLFRAME_TOKEN", help="For a daemon that wants one.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    *,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="The newest frame wins; else each has its turn.")
+    ] = False,
+    capacity: Annotated[
+        bool, typer.Option("--capacity", help="Find the most robots with 99.5 % of their frames in time.")
+    ] = False,
+) -> None:
+    """Let simulated robots send frames on time, whatever the daemon does, and report how they were served."""
+    from stillframe.bench.loadtest.command import Wanted, run_loadtest
+    from stillframe.bench.loadtest.load import Load
+    from stillframe.terminal import LoadBar
+
+    load = Load(robots, hz, seconds, wire, realtime, flood, deadline_ms, phases, seed)
+    wanted = Wanted(load, rounds, most if capacity else None, overhead_frames)
+    with LoadBar() as bar:
+        document, tables = run_loadtest(wanted, url, config, token, bar)
+    for table in tables:
+        Console().print(table)
+    if json_file is not None:
+        _write(json_file, json.dumps(document, indent=2) + "\n")
 
 
 def _report(document: dict[str, Any], file: Path | None) -> None:

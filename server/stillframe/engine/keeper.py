@@ -1,7 +1,7 @@
 """Keeper: plans each frame with what its session left, lends it storage, and keeps what it leaves in turn.
 
 Knows sessions and the KV pool; computes no layer. The only room in which anything outlives a frame. For the engine's
-thread, but for `usage` and the sessions' episodes.
+thread, but for `usage`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from stillframe.domain import CacheReport, KeyframeReason, KVUsage, Observation, ReuseMode
+from stillframe.domain import CacheReport, KeyframeReason, KVUsage, Observation, SessionRef
 from stillframe.engine.planner import Frame, Planner
-from stillframe.engine.sessions import Episode, Session, Sessions
+from stillframe.engine.sessions import Session, Sessions
 from stillframe.engine.storage import Storage, budget_bytes, kv_shape
 from stillframe.models.base import Decoded, PolicyModel, Prepared
 from stillframe.models.texttap import TextTap
@@ -30,8 +30,7 @@ class Asked:
     """One frame as it comes from the queue."""
 
     observation: Observation
-    episode: Episode | None = None  # None: stateless
-    mode: ReuseMode | None = None  # None: as configured
+    session: SessionRef | None = None  # None: stateless
 
 
 @dataclass
@@ -58,7 +57,7 @@ class Keeper:
         Raises ConfigError for knobs or a budget that do not fit the checkpoint or the device.
         """
         self.settings = settings
-        self.sessions: Sessions[Turn] = Sessions(settings.max_sessions, settings.drift_budget)
+        self.sessions: Sessions[Turn] = Sessions(settings.drift_budget, part=self._release)
         self._decoder = model.decoder
         self._clock = clock
         self._planner = Planner(settings, model.decoder.config.num_hidden_layers)
@@ -68,18 +67,17 @@ class Keeper:
 
     @property
     def usage(self) -> KVUsage:
-        """How full the pool is. Any thread."""
-        return KVUsage(self.storage.in_use_bytes, self.storage.budget_bytes, self.sessions.holding)
+        """How full the pool is. Any thread. No slots in mode off: they wait for sessions that ask for another."""
+        slots = 0 if self.settings.mode == "off" else self.storage.slots
+        return KVUsage(self.storage.in_use_bytes, self.storage.budget_bytes, self.sessions.holding, slots)
 
     def plan(self, asked: Asked, prepared: Prepared, rows: Tensor) -> Turn:
         """Decide which of the prompt's rows [prompt_rows, width] are computed, and where their KV goes.
 
         From here until `keep`, the session's slot may hold half a frame: if the pass fails, its next frame is whole.
         """
-        session = self.sessions.at(asked.episode) if asked.episode else None
-        for surplus in self.sessions.surplus():
-            self.forget(surplus, KeyframeReason.EVICTED)
-        mode = (asked.mode or self.settings.mode) if session else "off"
+        session = self.sessions.at(asked.session) if asked.session else None
+        mode = (session.ref.mode or self.settings.mode) if session else "off"
         frame = self._planner.frame(asked.observation, prepared, rows, mode, self._clock())
         if session is None:
             kv = self.storage.room(frame.total_rows)
@@ -89,7 +87,7 @@ class Keeper:
         cause = session.cause if fits else KeyframeReason.TOO_LONG
         plan, keyframe = self._planner.plan(frame, session.remembered, cause, session.caution.level)
         if frame.recipe is None or not fits:
-            self.forget(session, KeyframeReason.MODE if frame.recipe is None else KeyframeReason.INSTRUCTION)
+            self.strip(session, KeyframeReason.MODE if frame.recipe is None else KeyframeReason.INSTRUCTION)
             return Turn(frame, session, plan, keyframe, self.storage.room(frame.total_rows), tap=None)
         kv = session.remembered.kv if session.remembered and keyframe is None else self.storage.spare
         session.pending, session.cause = None, KeyframeReason.INTEGRITY
@@ -124,14 +122,28 @@ class Keeper:
             attended = turn.frame.attended(tap.relevance(fresh) if tap else None)
             self.storage.hand_over_spare(session.remembered.refreshed(fresh, turn.frame.tokens, attended))
 
-    def forget(self, session: Session[Turn], cause: KeyframeReason) -> None:
+    def strip(self, session: Session[Turn], cause: KeyframeReason) -> None:
         """Take a session's storage away; its next frame is a keyframe because of `cause`."""
+        self._release(session)
+        session.cause = cause
+
+    def doubt(self, ref: SessionRef) -> None:
+        """A frame failed in a way that nobody foresaw: whatever its session holds, its next frame is whole."""
+        session = self.sessions.known(ref.id)
+        if session is not None and session.ref.serial == ref.serial:
+            session.cause = session.cause or KeyframeReason.INTEGRITY
+
+    def forget(self, session_id: str) -> None:
+        """A session is over: free all that it left."""
+        self.sessions.forget(session_id)
+
+    def _release(self, session: Session[Turn]) -> None:
         if session.remembered is not None:
             self.storage.release(session.remembered.kv)
-        session.remembered, session.pending, session.cause = None, None, cause
+        session.remembered, session.pending = None, None
 
     def _kept(self, turn: Turn, session: Session[Turn], report: CacheReport) -> CacheReport:
-        frame, report = turn.frame, replace(report, epoch=session.episode.epoch, seq=session.seq)
+        frame, report = turn.frame, replace(report, epoch=session.ref.epoch, seq=session.ref.seq)
         if frame.recipe is None or not self.storage.fits(frame.total_rows):
             return report
         age_max = 0
@@ -157,4 +169,4 @@ class Keeper:
         idle = self.sessions.longest_idle()
         if idle is None:
             raise RuntimeError("every slot of the KV pool is held, and no session holds one")
-        self.forget(idle, KeyframeReason.EVICTED)
+        self.strip(idle, KeyframeReason.EVICTED)

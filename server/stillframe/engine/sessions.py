@@ -1,101 +1,66 @@
-"""The robots that are known: each one's epoch, what its last frames left, and who was here longest ago.
+"""What the last frame of each robot left for its next one, and who was here longest ago.
 
-Knows order and identity; no tensor. Episodes are asked for by any thread, everything else by the engine's alone.
+Knows order and identity; no tensor, no lock, and not who a robot is: each frame says whose it is. For one thread.
 """
 
 from __future__ import annotations
 
-import itertools
-import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from stillframe.domain import KeyframeReason
+from stillframe.domain import KeyframeReason, SessionRef
 from stillframe.engine.drift import Caution
 from stillframe.reuse.remembered import Remembered
 
 P = TypeVar("P")
-
-
-@dataclass(frozen=True)
-class Episode:
-    """What a frame belongs to, as of its submission."""
-
-    session_id: str
-    epoch: int
-    serial: int  # never given twice: tells a session that was forgotten and came back from one that was always here
+MOST_SESSIONS = 4096  # known at once, though nobody should say which are over; the longest idle one goes
 
 
 @dataclass
 class Session(Generic[P]):
-    """One robot. Belongs to the engine's thread."""
+    """One robot."""
 
-    episode: Episode  # of its last computed frame
+    ref: SessionRef  # of its last computed frame
     caution: Caution
-    seq: int = -1  # of its last computed frame, in that episode
+    cause: KeyframeReason | None  # why its next frame has to be whole; None: it has not
     remembered: Remembered | None = None
-    cause: KeyframeReason | None = KeyframeReason.FIRST_FRAME  # why its next frame has to be whole; None: it has not
     pending: P | None = None  # what a pause can still do for its last frame
 
 
 class Sessions(Generic[P]):
-    """At most `most` sessions; beyond, the one that was idle longest goes."""
+    """At most `most` sessions, the longest idle first. Whoever goes is handed to `part`, which frees what it holds."""
 
-    def __init__(self, most: int, drift_budget: float):
-        self._most = most
+    def __init__(self, drift_budget: float, part: Callable[[Session[P]], None], most: int = MOST_SESSIONS):
         self._drift_budget = drift_budget
-        self._serials = itertools.count()
-        self._episodes: OrderedDict[str, Episode] = OrderedDict()  # the longest idle first; guarded by _lock
-        self._known: OrderedDict[str, Session[P]] = OrderedDict()  # the longest idle first; the engine's thread only
-        self._gone: OrderedDict[str, None] = OrderedDict()  # that had to make room, the last few; the engine's thread
-        self._lock = threading.Lock()
+        self._part = part
+        self._most = most
+        self._known: OrderedDict[str, Session[P]] = OrderedDict()
 
-    def episode(self, session_id: str) -> Episode:
-        """The episode that a frame submitted now belongs to. Any thread."""
-        with self._lock:
-            known = self._episodes.get(session_id)
-            return self._enter(known or Episode(session_id, 0, next(self._serials)))
+    def __len__(self) -> int:
+        return len(self._known)
 
-    def reset(self, session_id: str) -> Episode:
-        """Begin the next episode; epoch 0 for a session that nobody knew. Any thread."""
-        with self._lock:
-            known = self._episodes.get(session_id)
-            return self._enter(Episode(session_id, known.epoch + 1 if known else 0, next(self._serials)))
-
-    def _enter(self, episode: Episode) -> Episode:
-        self._episodes[episode.session_id] = episode
-        self._episodes.move_to_end(episode.session_id)
-        if len(self._episodes) > self._most:  # those whose frames were computed leave by `surplus` instead
-            strangers = (session_id for session_id in self._episodes if session_id not in self._known)
-            del self._episodes[next(strangers, episode.session_id)]
-        return episode
-
-    def at(self, episode: Episode) -> Session[P]:
-        """The session as a frame of `episode` finds it, which is computed now; its seq has counted on."""
-        session = self._known.get(episode.session_id)
-        if session is None:
-            session = self._known[episode.session_id] = Session(episode, Caution(self._drift_budget))
-            if episode.session_id in self._gone:
-                del self._gone[episode.session_id]
-                session.cause = KeyframeReason.EVICTED
-        self._known.move_to_end(episode.session_id)
-        if session.episode != episode:
-            session.episode, session.seq, session.cause = episode, -1, KeyframeReason.RESET
-        session.seq += 1
+    def at(self, ref: SessionRef) -> Session[P]:
+        """The session as the frame finds it that is computed now; an earlier one of the same id is forgotten."""
+        session = self._known.get(ref.id)
+        if session is None or session.ref.serial != ref.serial:
+            session = self._begin(ref)
+        elif session.ref.epoch != ref.epoch:
+            session.cause = KeyframeReason.RESET
+        session.ref = ref
+        self._known.move_to_end(ref.id)
         return session
 
-    def surplus(self) -> Iterator[Session[P]]:
-        """Take out those beyond the most, the longest idle first. One that comes back is told, and begins anew."""
-        while len(self._known) > self._most:
-            session_id, session = self._known.popitem(last=False)
-            with self._lock:
-                self._episodes.pop(session_id, None)
-            self._gone[session_id] = None
-            if len(self._gone) > self._most:
-                self._gone.popitem(last=False)
-            yield session
+    def known(self, session_id: str) -> Session[P] | None:
+        """The session of that id, if there is one."""
+        return self._known.get(session_id)
+
+    def forget(self, session_id: str) -> None:
+        """As if it had never been here."""
+        session = self._known.pop(session_id, None)
+        if session is not None:
+            self._part(session)
 
     def longest_idle(self) -> Session[P] | None:
         """Of those that hold keys and values, the one that was here longest ago."""
@@ -107,5 +72,12 @@ class Sessions(Generic[P]):
 
     @property
     def holding(self) -> int:
-        """How many hold keys and values."""
+        """How many hold keys and values. Any thread."""
         return sum(session.remembered is not None for session in [*self._known.values()])
+
+    def _begin(self, ref: SessionRef) -> Session[P]:
+        self.forget(ref.id)
+        while len(self._known) >= self._most:
+            self.forget(next(iter(self._known)))
+        session = self._known[ref.id] = Session(ref, Caution(self._drift_budget), ref.opening)
+        return session

@@ -49,7 +49,7 @@ def rest(
         if session.remembered is not None and not wanted():
             session.remembered.kv.check_integrity(turn.plan.rows)
     except KVCorrupted:
-        keeper.forget(session, KeyframeReason.INTEGRITY)
+        keeper.strip(session, KeyframeReason.INTEGRITY)
         raise
     except GaveWay:
         return SlackReport((clock() - started_s) * 1e3, drift=None)

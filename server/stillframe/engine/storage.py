@@ -33,6 +33,11 @@ class Storage:
         """Of the slots that sessions may hold."""
         return self._pool.budget_bytes - self._pool.shape.nbytes
 
+    @property
+    def slots(self) -> int:
+        """How many sessions can hold one at once."""
+        return self.budget_bytes // self._pool.shape.nbytes
+
     def fits(self, rows: int) -> bool:
         """Whether a slot holds a prompt and its action of so many rows."""
         return rows <= self._pool.shape.capacity

@@ -6,7 +6,7 @@ Knows no HTTP and no model. Labels are bounded: never a session, a robot or a cl
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from stillframe.domain import KVUsage, PolicyInfo, SlackReport, StepReport
 from stillframe.errors import RequestError
 from stillframe.metrics.buckets import LATENCY_BUCKETS_S, PASSES_BUCKETS
 from stillframe.metrics.reuse import ReuseMetrics
+from stillframe.metrics.sessions import SessionMetrics
 
 
 class Outcome(StrEnum):
@@ -32,6 +33,7 @@ class Outcome(StrEnum):
     EXPIRED = "expired"  # too old: 504
     FAILED = "failed"  # ours to mend: 500
     ABANDONED = "abandoned"  # nobody waits for the answer any more
+    SUPERSEDED = "superseded"  # a newer frame took its place
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, *, drift_budget: float = math.inf):
         self._registry = registry
         self._reuse = ReuseMetrics(registry, drift_budget)
+        self.sessions = SessionMetrics(registry)
         self._frame_s = Histogram(
             "stillframe_frame_duration_seconds",
             "From a frame's arrival to its answer, by route and outcome.",
@@ -74,6 +77,10 @@ class Metrics:
         self._queue_depth = Gauge(
             "stillframe_queue_depth", "Frames handed to the policy and not answered yet.", registry=registry
         )
+        self._stuck = Counter(
+            "stillframe_watchdog_fired", "Times that the device was at one frame for too long.", registry=registry
+        )
+        self._connections = Gauge("stillframe_connections", "WebSockets that are open.", registry=registry)
         self._ready = Gauge("stillframe_ready", "1 while the daemon takes frames, else 0.", registry=registry)
         self._build = Info(
             "stillframe_build", "What runs here: version, model, family, dtype, device.", registry=registry
@@ -89,8 +96,9 @@ class Metrics:
         try:
             yield end
         except RequestError as error:
-            end.outcome = outcome_of(error.status)
-            self._rejected.labels(error.code).inc()
+            end.outcome = outcome_of(error.status, error.code)
+            if end.outcome is not Outcome.SUPERSEDED:
+                self._rejected.labels(error.code).inc()
             raise
         except Exception:
             end.outcome = Outcome.FAILED
@@ -108,6 +116,10 @@ class Metrics:
         self._queue_depth.inc()
         future.add_done_callback(lambda _: self._queue_depth.dec())
 
+    def watchdog_fired(self) -> None:
+        """Count a device that is stuck."""
+        self._stuck.inc()
+
     def stage(self, name: str, duration_ms: float) -> None:
         """Record the time of a stage outside the engine."""
         self._stage_s.labels(name).observe(duration_ms / 1000)
@@ -124,10 +136,22 @@ class Metrics:
         self._reuse.slack(report)
 
     def exposition(
-        self, *, version: str, ready: bool, info: PolicyInfo | None = None, usage: KVUsage | None = None
+        self,
+        *,
+        version: str,
+        ready: bool,
+        info: PolicyInfo | None = None,
+        usage: KVUsage | None = None,
+        sessions: Mapping[str, int] | None = None,
+        sessions_limit: int | None = None,
+        connections: int = 0,
     ) -> bytes:
-        """Write everything in Prometheus' text format; `info` and `usage` are None while nothing is loaded."""
+        """Write everything in Prometheus' text format; what hangs on a policy is None while none is loaded."""
         self._ready.set(ready)
+        self._connections.set(connections)
+        self.sessions.here(sessions or {})
+        if sessions_limit is not None:
+            self.sessions.limit(sessions_limit)
         if usage is not None:
             self._reuse.usage(usage)
         if info is not None:
@@ -136,7 +160,9 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-def outcome_of(status: int) -> Outcome:
+def outcome_of(status: int, code: str = "") -> Outcome:
     """The outcome of a frame that was answered with a problem of HTTP `status`."""
+    if code == "superseded":
+        return Outcome.SUPERSEDED
     named = {503: Outcome.REFUSED, 504: Outcome.EXPIRED}
     return named.get(status, Outcome.FAILED if status >= 500 else Outcome.REJECTED)

@@ -37,24 +37,30 @@ class Recorded:
         """How full the KV pool is now."""
         return self._policy.usage
 
+    @property
+    def busy_s(self) -> float:
+        """How long the device has been at the frame that it computes."""
+        return self._policy.busy_s
+
     def submit(self, observation: Observation, max_age_ms: float, session: SessionRef | None = None) -> Future[Step]:
         """Queue one frame; see domain.Policy. When its answer is there, it is kept."""
         submitted_s = self._clock()
         answer = self._policy.submit(observation, max_age_ms, session)
         if session is not None:
-            answer.add_done_callback(lambda done: self._keep(session.id, submitted_s, observation, done))
+            seen = [observation]  # taken out when it is kept: whoever keeps the answer does not keep the pictures
+            answer.add_done_callback(lambda done: self._keep(session, submitted_s, seen.pop(), done))
         return answer
 
-    def reset(self, session_id: str) -> int:
-        """Begin the session's next episode; see domain.Policy."""
-        return self._policy.reset(session_id)
+    def forget(self, session_id: str) -> None:
+        """Free what a session left; see domain.Policy. What is recorded stays."""
+        self._policy.forget(session_id)
 
     def close(self) -> None:
         """Answer what is queued, free the device, then write what was answered."""
         self._policy.close()
         self._recorder.close()
 
-    def _keep(self, session: str, submitted_s: float, observation: Observation, answer: Future[Step]) -> None:
+    def _keep(self, session: SessionRef, submitted_s: float, observation: Observation, answer: Future[Step]) -> None:
         if not answer.cancelled() and answer.exception() is None:
             frame = RecordedFrame(submitted_s, observation, answer.result())
-            self._recorder.keep(session, self.info.name, frame)
+            self._recorder.keep(session.id, self.info.name, frame, serial=session.serial)

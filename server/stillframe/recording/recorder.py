@@ -26,7 +26,8 @@ class Opened:
     """An episode that may go on."""
 
     folder: Path
-    last_frame: int
+    serial: int  # of its session: one that ended and came back counts anew, or goes on counting
+    last_frame: int  # its seq; the next one's is higher, by however much
 
 
 class Recorder:
@@ -39,16 +40,16 @@ class Recorder:
         self._shelf = Shelf(root, max_bytes)
         self._log = log
         self._open: OrderedDict[tuple[str, int], Opened] = OrderedDict()
-        self._frames: queue.Queue[tuple[EpisodeCard, RecordedFrame] | None] = queue.Queue(pending_frames)
+        self._frames: queue.Queue[tuple[EpisodeCard, int, RecordedFrame] | None] = queue.Queue(pending_frames)
         self._trouble = False  # a frame was lost: said once, and counted at the end
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
-    def keep(self, session: str, model: str, frame: RecordedFrame) -> None:
-        """Queue a frame, or count it as dropped. Never waits, never raises."""
+    def keep(self, session: str, model: str, frame: RecordedFrame, serial: int = 0) -> None:
+        """Queue a frame, or count it as dropped. `serial` is its SessionRef's. Never waits, never raises."""
         card = EpisodeCard("stillframe-episode/1", session, frame.step.report.cache.epoch, model)
         try:
-            self._frames.put_nowait((card, frame))
+            self._frames.put_nowait((card, serial, frame))
         except queue.Full:
             self._lose("the disk is too slow: frames are not recorded")
 
@@ -70,20 +71,21 @@ class Recorder:
             else:
                 self.kept += 1
 
-    def _write(self, card: EpisodeCard, frame: RecordedFrame) -> None:
+    def _write(self, card: EpisodeCard, serial: int, frame: RecordedFrame) -> None:
         content = encode(frame)
         if not self._shelf.fits(content):
             raise ValueError("it is larger than a quarter of record_max_mib")
         self._shelf.make_room(content)
-        self._shelf.put(self._folder(card, frame, content), content)
+        self._shelf.put(self._folder(card, serial, frame, content), content)
 
-    def _folder(self, card: EpisodeCard, frame: RecordedFrame, content: dict[str, bytes]) -> Path:
+    def _folder(self, card: EpisodeCard, serial: int, frame: RecordedFrame, content: dict[str, bytes]) -> Path:
         """The episode's folder; a new one where it has none, is at its limit, or the session began anew."""
         key, number = (card.session, card.epoch), frame.step.report.cache.seq
         opened = self._open.pop(key, None)
-        goes_on = opened is not None and number > opened.last_frame and self._shelf.takes(opened.folder, content)
+        same = opened is not None and opened.serial == serial and number > opened.last_frame
+        goes_on = opened is not None and same and self._shelf.takes(opened.folder, content)
         folder = opened.folder if opened and goes_on else self._shelf.begin(card, frame.submitted_s)
-        self._open[key] = Opened(folder, number)
+        self._open[key] = Opened(folder, serial, number)
         while len(self._open) > OPEN_EPISODES:
             self._open.popitem(last=False)
         return folder

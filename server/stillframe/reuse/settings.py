@@ -5,36 +5,11 @@ Knows no YAML and no torch: plain values, checked when they are made.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from stillframe.domain import REUSE_MODES, ReuseMode
-
-
-def knob(default: Any, description: str, low: float | None = None, high: float | None = None) -> Any:
-    """A field with its meaning and its range, both ends included. A list's range is that of its numbers."""
-    metadata = {"description": description, "low": low, "high": high}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-class Ranged:
-    """Refuses a knob out of range, with the range."""
-
-    def __post_init__(self) -> None:
-        for part in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
-            if "low" in part.metadata:
-                _check(part.name, getattr(self, part.name), part.metadata["low"], part.metadata["high"])
-
-
-def _check(name: str, value: Any, low: float | None, high: float | None) -> None:
-    numbers = [part for part in (value if isinstance(value, Sequence) else [value]) if isinstance(part, int | float)]
-    least, most = -math.inf if low is None else low, math.inf if high is None else high
-    if not all(least <= number <= most for number in numbers):
-        raise ValueError(f"{name} is {value}; expected {least:g} to {most:g}")
+from stillframe.knobs import Ranged, knob
 
 
 @dataclass(frozen=True)
@@ -115,9 +90,6 @@ class ReuseSettings(Ranged):
     )
     slot_text_tokens: int = knob(
         64, "longest instruction, prompt included, whose session can be kept, in tokens", low=1, high=4096
-    )
-    max_sessions: int = knob(
-        1024, "robots remembered; beyond, the longest idle one is forgotten", low=1, high=1_000_000
     )
     adaptive: AdaptiveSettings = field(
         default_factory=AdaptiveSettings, metadata={"description": "knobs of mode adaptive"}

@@ -1,31 +1,33 @@
-"""Walks one posted frame over the web floor: body, observation, policy, reply.
+"""Walks one posted frame over the web floor: body, fields, frame, policy, reply.
 
-Knows no engine: it awaits the policy's future, with a deadline, and the event loop stays free.
+Knows no engine: it awaits an answer, and the event loop stays free.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stillframe.domain import Policy, PolicyInfo, Step
-from stillframe.errors import DeadlineExceeded, NotReady
-from stillframe.metrics import Metrics, Outcome
+from stillframe.metrics import Outcome
 from stillframe.stopwatch import Stopwatch
-from stillframe.web.body import read_body
-from stillframe.web.dialects import write_action
-from stillframe.web.frames import Frame, read_frame
-from stillframe.web.lifecycle import Lifecycle
-from stillframe.web.limits import Limits
-from stillframe.web.reports import report_headers, reuse_report
-from stillframe.web.sessions import header_ids
-from stillframe.web.unpacking import Unpacking
+from stillframe.web.acting import Acting
+from stillframe.web.dialects.base import Answer, Dialect
+from stillframe.web.dialects.chosen import Choose
+from stillframe.web.guard.gate import actor_of, peer_of
+from stillframe.web.guard.listeners import Listeners, listener_of
+from stillframe.web.guard.rates import Rates, key_of
+from stillframe.web.reading.body import read_body
+from stillframe.web.reading.codecs import Codec, codec_of
+from stillframe.web.reading.frames import Frame, Reader
+from stillframe.web.reading.unpacking import Unpacking
+from stillframe.web.reading.whose import Addressed, addressed
+from stillframe.web.reports import report_headers
 
 CLIENT_GONE = 499  # nobody reads it
 
@@ -34,57 +36,71 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Act:
-    """The /act routes and what they need."""
+    """The routes that take frames, and what they need."""
 
-    lifecycle: Lifecycle
-    limits: Limits
-    metrics: Metrics
+    acting: Acting
     unpacking: Unpacking
+    rates: Rates
+    listeners: Listeners
 
-    async def answer(self, request: Request) -> Response:
-        """Answer one frame with its action. Raises RequestError."""
-        with self.metrics.frame(request.scope["route"].path) as end:
+    def route(self, choose: Choose) -> Callable[[Request], Awaitable[Response]]:
+        """The handler of a route where `choose` tells the dialect."""
+
+        async def act(request: Request) -> Response:
+            """Answer one frame with its action."""
+            return await self._walk(request, choose)
+
+        return act
+
+    async def _walk(self, request: Request, choose: Choose) -> Response:
+        metrics, lifecycle = self.acting.metrics, self.acting.lifecycle
+        with metrics.frame(request.scope["route"].path) as end:
             watch = Stopwatch()
-            policy = self.lifecycle.ready_policy()
-            frame = await self._frame(request, policy.info, watch)
-            step = await unless_gone(request, self._step(policy, frame, watch))
-            if step is None:
+            caller, policy = actor_of(request), lifecycle.ready_policy()
+            head = addressed(
+                request,
+                path_id=request.path_params.get("session_id"),
+                fallback=listener_of(request.scope, self.listeners).session,
+            )
+            self.rates.allow(key_of(caller, peer_of(request), head.path_id or next(iter(head.ids), None)))
+            frame, codec = await self._frame(request, Reader(policy.info, self.acting.limits), head, choose, watch)
+            session = self.acting.session(frame.named, caller.name) if frame.named else None
+            answer = await unless_gone(request, self.acting.answer(frame, session, watch, end))
+            if answer is None:
                 end.outcome = Outcome.ABANDONED
                 return Response(status_code=CLIENT_GONE)
-            late = watch.total_ms > frame.max_age_ms
-            end.outcome = Outcome.LATE if late else Outcome.ANSWERED
-            return self._reply(policy, frame, step, watch, late=late)
+            return _reply(answer, frame.dialect, codec)
 
-    async def _frame(self, request: Request, info: PolicyInfo, watch: Stopwatch) -> Frame:
-        """Read and unpack; the place is taken before the body, so that bodies cannot pile up."""
-        with self.unpacking.place():
-            body = await read_body(request, self.limits)
+    async def _frame(
+        self, request: Request, reader: Reader, head: Addressed, choose: Choose, watch: Stopwatch
+    ) -> tuple[Frame, Codec]:
+        content_type = request.headers.get("content-type", "")
+        codec = codec_of(content_type)
+        with self.unpacking.intake.room() as take:
+            body = await read_body(request, reader.limits, take)
             watch.lap("receive")
-            frame = await self.unpacking.run(read_frame, body, info, self.limits, header_ids(request))
+            frame = await self.unpacking.run(_read, body, content_type, codec, reader, head, choose)
             watch.lap("unpack")
-            return frame
+            return frame, codec
 
-    async def _step(self, policy: Policy, frame: Frame, watch: Stopwatch) -> Step:
-        """Await the policy's answer; the frame's age counts from the arrival of its request."""
-        left_ms = frame.max_age_ms - watch.total_ms
-        if left_ms <= 0:
-            raise DeadlineExceeded("deadline-exceeded", f"Over {frame.max_age_ms:g} ms went by in arriving.")
-        future = policy.submit(frame.observation, left_ms, frame.session)
-        self.metrics.queued(future)
-        return await outcome(future, left_ms / 1000 + self.limits.answer_timeout_s)
 
-    def _reply(self, policy: Policy, frame: Frame, step: Step, watch: Stopwatch, *, late: bool) -> Response:
-        timing_ms = {**watch.laps_ms, **step.report.stages_ms, "total": watch.total_ms}
-        rounded_ms = {name: round(duration_ms, 3) for name, duration_ms in timing_ms.items()}
-        report = reuse_report(step.report.cache, frame.session)
-        body = write_action(step.chunk, frame.dialect, model=policy.info.name, timing_ms=rounded_ms, report=report)
-        for name, duration_ms in watch.laps_ms.items():
-            self.metrics.stage(name, duration_ms)
-        self.metrics.step(step.report)
-        parts = [f"{name};dur={duration_ms}" for name, duration_ms in rounded_ms.items()]
-        header = ", ".join([*parts, "late"] if late else parts)
-        headers = {"Server-Timing": header, **report_headers(report)}
-        return Response(body, headers=headers, media_type="application/json")
+def _read(body: bytes, content_type: str, codec: Codec, reader: Reader, head: Addressed, choose: Choose) -> Frame:
+    """Off the event loop: everything between the bytes and the frame."""
+    fields = codec.read(body, content_type, reader.limits)
+    dialect, fields = choose(fields, codec, reader.limits.max_json_parts)
+    return reader.read(fields, dialect, head, blake2b(body, digest_size=16).digest())
+
+
+def _reply(answer: Answer, dialect: Dialect, codec: Codec) -> Response:
+    headers = {"Server-Timing": _server_timing(answer), **report_headers(answer.report)}
+    if answer.replayed:
+        headers["X-Stillframe-Replayed"] = "true"
+    return Response(codec.write(dialect.write(answer)), headers=headers, media_type=codec.media_type)
+
+
+def _server_timing(answer: Answer) -> str:
+    parts = [f"{name};dur={duration_ms}" for name, duration_ms in answer.timing_ms.items()]
+    return ", ".join([*parts, "late"] if answer.late else parts)
 
 
 async def unless_gone(request: Request, answer: Coroutine[None, None, T]) -> T | None:
@@ -102,24 +118,3 @@ async def _departure(request: Request) -> None:
     """Until the client of a request whose body was read has gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-async def outcome(future: Future[Step], timeout_s: float) -> Step:
-    """Await a policy's future from the event loop.
-
-    Raises what the future holds; DeadlineExceeded after `timeout_s`; NotReady if the policy dropped the frame.
-    """
-    try:
-        return await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
-    except TimeoutError as error:
-        raise DeadlineExceeded("deadline-exceeded", f"No action came within {timeout_s:.1f} s.") from error
-    except asyncio.CancelledError:
-        if _we_are_cancelled():
-            raise
-        raise NotReady("draining", "The daemon dropped this frame as it stopped.", retry_after_s=10.0) from None
-
-
-def _we_are_cancelled() -> bool:
-    """Whether somebody gave up on this request, rather than the policy on this frame."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

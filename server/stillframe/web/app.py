@@ -1,12 +1,14 @@
-"""Puts the web floor together: routes, envelope, problems, descriptions.
+"""Puts the web floor together: routes, gate, envelope, problems, descriptions.
 
 Knows no engine and no YAML: everything that lives longer than a request is handed in.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from logging import Logger
 from typing import Any
 
@@ -16,25 +18,34 @@ from starlette.responses import Response
 
 from stillframe import __version__
 from stillframe.metrics import Metrics
+from stillframe.sessions.roster import Roster
+from stillframe.sessions.settings import SessionSettings
+from stillframe.stopwatch import Clock
 from stillframe.web.act import Act
-from stillframe.web.descriptions import (
-    Responses,
-    act_description,
-    act_responses,
-    reset_description,
-    reset_responses,
-)
+from stillframe.web.acting import Acting
+from stillframe.web.dialects.chosen import ROUTES
 from stillframe.web.envelope import Envelope
-from stillframe.web.images import prepare_pillow
+from stillframe.web.guard.callers import Callers
+from stillframe.web.guard.gate import Gate
+from stillframe.web.guard.listeners import Listeners
+from stillframe.web.guard.origins import Origins
+from stillframe.web.guard.rates import Rates
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
+from stillframe.web.openapi.descriptions import DESCRIPTIONS
+from stillframe.web.openapi.pieces import Description
+from stillframe.web.openapi.schemas import component_schemas
 from stillframe.web.problems import install_problem_handlers
-from stillframe.web.reset import Reset
+from stillframe.web.reading.images import prepare_pillow
+from stillframe.web.reading.unpacking import Unpacking
 from stillframe.web.routes import FrontDesk
-from stillframe.web.schemas import Schema, component_schemas
-from stillframe.web.unpacking import Unpacking
+from stillframe.web.sessions import SessionRoutes
+from stillframe.web.streaming.hub import Hub
+from stillframe.web.streaming.native import PATH as STREAM_PATH
+from stillframe.web.streaming.native import Streaming
+from stillframe.web.streaming.routes import StreamRoutes
+from stillframe.web.upkeep import Upkeep
 
-PREFIXES = ("", "/v1")  # OpenVLA's clients post to /act
 Answer = Callable[[Request], Awaitable[Response]]
 
 
@@ -48,41 +59,91 @@ class WebFloor(FastAPI):
         return document
 
 
-def create_app(lifecycle: Lifecycle, *, limits: Limits, metrics: Metrics, log: Logger) -> FastAPI:
+@dataclass(frozen=True)
+class House:
+    """How this daemon is set up, as far as the web floor asks. The defaults let in whoever reaches it."""
+
+    limits: Limits = field(default_factory=Limits)
+    sessions: SessionSettings = field(default_factory=SessionSettings)
+    callers: Callers = field(default_factory=Callers)
+    origins: Origins = field(default_factory=Origins)
+    rates: Rates = field(default_factory=Rates)
+    listeners: Listeners = field(default_factory=dict)
+    drain_s: float = 10.0
+
+
+def create_app(lifecycle: Lifecycle, house: House, *, metrics: Metrics, log: Logger, clock: Clock) -> FastAPI:
     """Return the ASGI app that serves whatever policy `lifecycle` holds, from the first moment on.
 
     While there is no policy, /livez answers 200 and everything else that needs one answers 503. `log` gets the
     tracebacks of unforeseen failures.
     """
     prepare_pillow()
-    unpacking = Unpacking(limits)
+    roster = Roster(house.sessions, lifecycle.loaded_policy, clock, metrics.sessions)
+    unpacking = Unpacking(house.limits)
+    hub = Hub(house.limits.max_streams)
+    lifecycle.on_drain(hub.drain)
     app = WebFloor(
         title="stillframe",
         version=__version__,
         description="Robot-policy serving: camera frames and an instruction in, an action out.",
-        lifespan=_closing(unpacking),
+        lifespan=_lifespan(Upkeep(lifecycle, roster, metrics, log), unpacking),
         redirect_slashes=False,
         docs_url=None,  # the page would load its scripts from elsewhere
         redoc_url=None,
     )
+    app.add_middleware(Gate, callers=house.callers, origins=house.origins)
     app.add_middleware(Envelope, log=log)
     install_problem_handlers(app)
-    app.include_router(FrontDesk(lifecycle, metrics).routes())
-    act, reset = Act(lifecycle, limits, metrics, unpacking), Reset(lifecycle, limits)
-    for prefix in PREFIXES:
-        _add_post(app, f"{prefix}/act", act.answer, act_responses(), act_description())
-        _add_post(app, f"{prefix}/reset", reset.answer, reset_responses(), reset_description())
+    app.include_router(FrontDesk(lifecycle, roster, hub, metrics).routes())
+    acting = Acting(lifecycle, roster, house.limits, metrics)
+    _add_frames(app, Act(acting, unpacking, house.rates, house.listeners))
+    _add_sessions(app, SessionRoutes(lifecycle, roster, house.limits, house.listeners))
+    streaming = Streaming(acting, unpacking, house.rates, house.drain_s)
+    _add_streams(app, StreamRoutes(streaming, hub, house.listeners, log))
     return app
 
 
-def _add_post(app: FastAPI, path: str, answer: Answer, responses: Responses, description: Schema) -> None:
-    app.add_api_route(path, answer, methods=["POST"], tags=["policy"], responses=responses, openapi_extra=description)
+def _add_frames(app: FastAPI, act: Act) -> None:
+    for path, choose in ROUTES.items():
+        _add(app, "POST", path, act.route(choose))
 
 
-def _closing(unpacking: Unpacking) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _add_sessions(app: FastAPI, sessions: SessionRoutes) -> None:
+    _add(app, "POST", "/reset", sessions.reset_named)
+    _add(app, "POST", "/v1/reset", sessions.reset_named)
+    _add(app, "POST", "/v1/sessions", sessions.open)
+    _add(app, "GET", "/v1/sessions", sessions.listing)
+    _add(app, "GET", "/v1/sessions/{session_id}", sessions.show)
+    _add(app, "DELETE", "/v1/sessions/{session_id}", sessions.close)
+    _add(app, "POST", "/v1/sessions/{session_id}/reset", sessions.reset)
+
+
+def _add_streams(app: FastAPI, streams: StreamRoutes) -> None:
+    app.add_api_websocket_route(STREAM_PATH, streams.native)
+    app.add_api_websocket_route("/", streams.profiled)
+    app.add_api_websocket_route("/roboarena", streams.roboarena)
+
+
+def _add(app: FastAPI, method: str, path: str, answer: Answer) -> None:
+    said: Description = DESCRIPTIONS[method, path]
+    app.add_api_route(
+        path,
+        answer,
+        methods=[method],
+        tags=[said.tag],
+        status_code=said.status,
+        responses=said.responses,
+        openapi_extra=said.extra,
+    )
+
+
+def _lifespan(upkeep: Upkeep, unpacking: Unpacking) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.ensure_future(upkeep.run())
         yield
+        task.cancel()
         unpacking.close()
 
     return lifespan

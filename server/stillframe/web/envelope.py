@@ -28,11 +28,14 @@ class Envelope:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on under an id of its own, or the one its client gave it in X-Request-Id."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         request_id = _id_from(Headers(scope=scope)) or uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        if scope["type"] == "websocket":  # what fails in it is answered by its own route
+            await self._app(scope, receive, send)
+            return
         labelled = _Labelled(send, request_id)
         try:
             await self._app(scope, receive, labelled)

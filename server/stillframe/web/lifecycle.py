@@ -5,30 +5,37 @@ Knows no HTTP and not how a policy is loaded: a loader hands it over when it can
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 
 from stillframe.domain import Policy
 from stillframe.errors import NotReady
 
+WATCHDOG_S = 30.0
+
 
 class State(StrEnum):
-    """The daemon's states, in their order."""
+    """The daemon's states, in their order; stuck is where ready goes when a frame is computed for too long."""
 
     LOADING = "loading"
     WARMING = "warming"
     READY = "ready"
+    STUCK = "stuck"
     DRAINING = "draining"
 
 
-_WAIT_S = {State.LOADING: 5.0, State.WARMING: 1.0, State.DRAINING: 10.0}
+_WAIT_S = {State.LOADING: 5.0, State.WARMING: 1.0, State.STUCK: 5.0, State.DRAINING: 10.0}
+_CODES = {State.DRAINING: "draining", State.STUCK: "stuck"}
 
 
 class Lifecycle:
     """The seam between the loader, which calls `serve` and `drain` from any thread, and the web floor, which asks."""
 
-    def __init__(self, policy: Policy | None = None):
+    def __init__(self, policy: Policy | None = None, *, watchdog_s: float = WATCHDOG_S):
+        self.watchdog_s = watchdog_s
         self._policy = policy
         self._draining = False
+        self._on_drain: list[Callable[[], None]] = []
 
     def serve(self, policy: Policy) -> None:
         """Take over a loaded policy; the daemon is ready as soon as the policy says so."""
@@ -37,6 +44,12 @@ class Lifecycle:
     def drain(self) -> None:
         """Refuse new frames from now on; those already accepted are answered."""
         self._draining = True
+        for tell in self._on_drain:
+            tell()
+
+    def on_drain(self, tell: Callable[[], None]) -> None:
+        """Call `tell` when the daemon begins to drain, in whatever thread or signal handler says so."""
+        self._on_drain.append(tell)
 
     @property
     def policy(self) -> Policy | None:
@@ -45,12 +58,14 @@ class Lifecycle:
 
     @property
     def state(self) -> State:
-        """Loading (no policy yet), warming (not ready yet), ready, or draining."""
+        """Loading (no policy yet), warming (not ready yet), ready, stuck, or draining."""
         if self._draining:
             return State.DRAINING
         if self._policy is None:
             return State.LOADING
-        return State.READY if self._policy.ready else State.WARMING
+        if not self._policy.ready:
+            return State.WARMING
+        return State.STUCK if self._policy.busy_s > self.watchdog_s else State.READY
 
     def loaded_policy(self) -> Policy:
         """Return the policy whatever its state; raise NotReady while there is none."""
@@ -68,5 +83,5 @@ class Lifecycle:
     def refusal(self, state: State) -> NotReady:
         """What a request is told while the daemon is in `state`."""
         wait_s = _WAIT_S.get(state, 1.0)
-        code = "draining" if state is State.DRAINING else "not-ready"
+        code = _CODES.get(state, "not-ready")
         return NotReady(code, f"The daemon is {state.value}; ask /readyz again in {wait_s:g} s.", retry_after_s=wait_s)

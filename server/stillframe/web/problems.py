@@ -14,7 +14,7 @@ from urllib.parse import quote
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from stillframe.errors import BadRequest, Internal, NoSuchRoute, RequestError, WrongMethod
@@ -30,6 +30,7 @@ def problem_document(
 ) -> dict[str, Any]:
     """Write `error` as the members of a problem; `members` are additions of the one who answers."""
     own = [] if error.pointer is None else [{"pointer": error.pointer, "detail": error.detail}]
+    wait = {} if error.retry_after_s is None else {"retry_after_ms": round(error.retry_after_s * 1000)}
     return {
         "type": f"/problems/{error.code}",
         "title": error.title,
@@ -39,6 +40,7 @@ def problem_document(
         "code": error.code,
         "request_id": request_id,
         "errors": [*own, *faults],
+        **wait,
         **members,
     }
 
@@ -50,14 +52,13 @@ def problem_response(
     headers = {} if allow is None else {"Allow": allow}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-        members["retry_after_ms"] = round(error.retry_after_s * 1000)
     document = problem_document(
         error, request_id=request_id_of(request), instance=quote(request.url.path[:200]), faults=faults, **members
     )
     return Response(json.dumps(document), error.status, headers, MEDIA_TYPE)
 
 
-def request_id_of(request: Request) -> str:
+def request_id_of(request: HTTPConnection) -> str:
     """Return the id that the envelope gave this request."""
     return str(getattr(request.state, "request_id", NO_REQUEST_ID))
 

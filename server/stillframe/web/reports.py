@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from stillframe.domain import CacheReport, SessionRef
+from stillframe.domain import CacheReport
 from stillframe_client.wire import CACHE_HEADER, PLACE_HEADER
 
 Report = Mapping[str, Any]  # member of a readable reply -> its value
@@ -17,13 +17,13 @@ Report = Mapping[str, Any]  # member of a readable reply -> its value
 _HEADERS = {"cache": CACHE_HEADER, "session": PLACE_HEADER}
 
 
-def reuse_report(cache: CacheReport, session: SessionRef | None) -> Report:
+def reuse_report(cache: CacheReport, session_id: str | None) -> Report:
     """The members `cache` and, for a session's frame, `session`."""
     report: dict[str, Any] = {
         "cache": {
             "mode": cache.mode,
             "frame": cache.frame,
-            "reason": cache.keyframe_reason,
+            "reason": None if cache.keyframe_reason is None else cache.keyframe_reason.value,
             "reuse_ratio": cache.reuse_ratio,
             "reused_tokens": cache.reused_tokens,
             "total_tokens": cache.total_tokens,
@@ -31,8 +31,8 @@ def reuse_report(cache: CacheReport, session: SessionRef | None) -> Report:
             "age_max": cache.age_max,
         }
     }
-    if session is not None:
-        report["session"] = {"id": session.id, "epoch": cache.epoch, "seq": cache.seq}
+    if session_id is not None:
+        report["session"] = {"id": session_id, "epoch": cache.epoch, "seq": cache.seq}
     return report
 
 

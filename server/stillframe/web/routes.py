@@ -1,4 +1,4 @@
-"""Answers what is not a frame: health, what is served, metrics, what a problem means.
+"""Answers what is neither a frame nor a session: health, what is served, metrics, what a problem means.
 
 Knows no policy beyond its description and its state.
 """
@@ -15,11 +15,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from stillframe import __version__
 from stillframe.errors import NoSuchRoute
 from stillframe.metrics import Metrics
-from stillframe.web.catalogue import CATALOGUE
-from stillframe.web.contract import ModelList, model_card
-from stillframe.web.descriptions import CODE_PARAMETER, problem_responses
+from stillframe.sessions.roster import Roster
 from stillframe.web.lifecycle import Lifecycle, State
+from stillframe.web.openapi.catalogue import CATALOGUE
+from stillframe.web.openapi.contract import ModelCard, ModelList, model_card
+from stillframe.web.openapi.pieces import CODE_PARAMETER, GUARDED, problem_responses
+from stillframe.web.openapi.schemas import Status
 from stillframe.web.problems import problem_response
+from stillframe.web.streaming.hub import Hub
 
 
 @dataclass(frozen=True)
@@ -27,34 +30,53 @@ class FrontDesk:
     """The routes and what they read from."""
 
     lifecycle: Lifecycle
+    roster: Roster
+    hub: Hub
     metrics: Metrics
 
     def routes(self) -> APIRouter:
         """Return the routes, described for /openapi.json."""
         router = APIRouter()
-        waiting = problem_responses(503)
-        router.add_api_route("/livez", self.livez, tags=["health"])
-        router.add_api_route("/readyz", self.readyz, tags=["health"], responses=waiting)
-        router.add_api_route(
-            "/healthz", self.healthz, tags=["health"], response_class=PlainTextResponse, responses=waiting
-        )
-        router.add_api_route("/metrics", self.scrape, tags=["health"], response_class=PlainTextResponse)
+        self._add_health(router)
+        guarded, waiting = problem_responses(*GUARDED), problem_responses(*GUARDED, 503)
+        text = PlainTextResponse
+        router.add_api_route("/metrics", self.scrape, tags=["health"], response_class=text, responses=guarded)
+        router.add_api_route("/v1/status", self.status, response_model=Status, tags=["health"], responses=guarded)
         router.add_api_route("/v1/models", self.models, response_model=ModelList, tags=["policy"], responses=waiting)
+        router.add_api_route(
+            "/v1/models/{name}",
+            self.model,
+            response_model=ModelCard,
+            tags=["policy"],
+            responses=problem_responses(*GUARDED, 404, 503),
+            openapi_extra={
+                "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]
+            },
+        )
         router.add_api_route(
             "/problems/{code}",
             self.problem,
             tags=["policy"],
-            responses=problem_responses(404),
+            responses=problem_responses(*GUARDED, 404),
             openapi_extra={"parameters": [CODE_PARAMETER]},
         )
         return router
+
+    def _add_health(self, router: APIRouter) -> None:
+        waiting = problem_responses(403, 503)
+        router.add_api_route("/livez", self.livez, tags=["health"], responses=problem_responses(403))
+        router.add_api_route("/readyz", self.readyz, tags=["health"], responses=waiting)
+        router.add_api_route("/health", self.readyz, tags=["health"], responses=waiting)
+        router.add_api_route(
+            "/healthz", self.healthz, tags=["health"], response_class=PlainTextResponse, responses=waiting
+        )
 
     async def livez(self) -> dict[str, str]:
         """Answer 200 as long as the process runs, whatever its state."""
         return {"state": "alive"}
 
     async def readyz(self, request: Request) -> Response:
-        """Answer 200 when frames are taken; else 503 with the state (loading, warming, draining) and Retry-After."""
+        """Answer 200 when frames are taken; else 503 with the state (loading, warming, stuck, draining)."""
         state = self.lifecycle.state
         if state is State.READY:
             return JSONResponse({"state": state.value})
@@ -69,14 +91,42 @@ class FrontDesk:
     async def scrape(self) -> Response:
         """Return the metrics in Prometheus' text format."""
         policy = self.lifecycle.policy
-        ready = self.lifecycle.state is State.READY
-        info, usage = (policy.info, policy.usage) if policy else (None, None)
-        text = self.metrics.exposition(version=__version__, ready=ready, info=info, usage=usage)
+        text = self.metrics.exposition(
+            version=__version__,
+            ready=self.lifecycle.state is State.READY,
+            info=policy.info if policy else None,
+            usage=policy.usage if policy else None,
+            sessions=self.roster.counts(),
+            sessions_limit=self.roster.capacity if policy else None,
+            connections=self.hub.open,
+        )
         return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+    async def status(self) -> Status:
+        """Say how the daemon stands: its state, its sessions, its memory."""
+        policy = self.lifecycle.policy
+        usage = policy.usage if policy else None
+        return Status(
+            state=self.lifecycle.state.value,
+            version=__version__,
+            model=policy.info.name if policy else None,
+            sessions=dict(self.roster.counts()),
+            sessions_limit=self.roster.capacity if policy else None,
+            connections=self.hub.open,
+            kv_in_use_bytes=usage.in_use_bytes if usage else 0,
+            kv_budget_bytes=usage.budget_bytes if usage else 0,
+        )
 
     async def models(self) -> ModelList:
         """Say what is served: cameras, action names, units and frame, statistics, precision."""
         return ModelList(models=[model_card(self.lifecycle.loaded_policy().info)])
+
+    async def model(self, request: Request) -> ModelCard:
+        """Say the same of one model, by its name."""
+        info = self.lifecycle.loaded_policy().info
+        if request.path_params["name"] != info.name:
+            raise NoSuchRoute("not-found", f"No model of that name is served; this daemon serves {info.name!r}.")
+        return model_card(info)
 
     async def problem(self, request: Request) -> dict[str, str | int]:
         """Say what a problem's code means."""

@@ -1,67 +1,125 @@
-"""Reads whose frame it is, and how much of that session's last frame may be reused.
+"""The routes that open, show, reset and close sessions.
 
-Knows no pictures and no engine. A request names its session in a field, in a header, or in both alike; or it has none.
+Knows no frame and no engine: the roster keeps the rules.
 """
 
 from __future__ import annotations
 
-import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
-from stillframe.domain import REUSE_MODES, ReuseMode, SessionRef
-from stillframe.errors import BadRequest, Unprocessable, closest
-from stillframe_client.wire import SESSION_HEADER, SESSION_ID_RULE, is_session_id
+from stillframe.errors import BadRequest
+from stillframe.sessions.roster import Roster
+from stillframe.sessions.session import Connection, Service, Session
+from stillframe.web.guard.callers import Caller, Scope
+from stillframe.web.guard.gate import actor_of
+from stillframe.web.guard.listeners import Listeners, listener_of
+from stillframe.web.lifecycle import Lifecycle
+from stillframe.web.limits import Limits
+from stillframe.web.reading.body import read_body
+from stillframe.web.reading.codecs import codec_of
+from stillframe.web.reading.whose import addressed, read_choice, read_count, read_mode, read_session_id
 
-_FIELD = "session_id"
-_PLACE = "/session_id"
-
-
-def header_ids(request: Request) -> list[str]:
-    """Every session that the request's headers name: none, or one if the client is sane."""
-    return request.headers.getlist(SESSION_HEADER)
-
-
-def read_session(fields: Mapping[str, Any], headers: Sequence[str]) -> SessionRef | None:
-    """The session of a frame with these fields and header ids; None: it is stateless.
-
-    Raises BadRequest for two different sessions, Unprocessable for an id against the rule, for a mode that is none, and
-    for a mode without a session.
-    """
-    session_id, mode = read_session_id(fields, headers), _mode(fields)
-    if session_id is not None:
-        return SessionRef(session_id, mode)
-    if mode is not None:
-        detail = f"'reuse' is about a session's last frame; name the session in {_FIELD!r}, or leave 'reuse' out."
-        raise Unprocessable("reuse-without-session", detail, pointer="/reuse")
-    return None
+MAX_BODY_BYTES = 4096  # an id and some air: small enough to be parsed on the event loop
+SERVICES = tuple(service.value for service in Service)
 
 
-def read_session_id(fields: Mapping[str, Any], headers: Sequence[str]) -> str | None:
-    """The id in these fields and header values; null is none. Raises as `read_session` does."""
-    field = fields.get(_FIELD)
-    if field is not None and not isinstance(field, str):
-        raise BadRequest("bad-field", f"{_FIELD!r} has to be a string or null.", pointer=_PLACE)
-    named: list[tuple[str, str, str | None]] = [] if field is None else [(f"{_FIELD!r}", field, _PLACE)]
-    named += [(SESSION_HEADER, header, None) for header in headers]
-    for where, session_id, place in named:
-        if not is_session_id(session_id):
-            detail = f"{where} is {reprlib.repr(session_id)}; expected {SESSION_ID_RULE}."
-            raise Unprocessable("session-id-invalid", detail, pointer=place)
-    ids = {session_id for _, session_id, _ in named}
-    if len(ids) > 1:
-        detail = f"{_FIELD!r} and {SESSION_HEADER} name {len(ids)} sessions; a request belongs to one: send one id."
-        raise BadRequest("session-conflict", detail, pointer=None if field is None else _PLACE)
-    return ids.pop() if ids else None
+@dataclass(frozen=True)
+class SessionRoutes:
+    """The routes and what they need."""
+
+    lifecycle: Lifecycle
+    roster: Roster
+    limits: Limits
+    listeners: Listeners
+
+    async def open(self, request: Request) -> Response:
+        """Open a session: 201, its id and the secret that resumes it. Raises RequestError."""
+        self.lifecycle.ready_policy()
+        fields = await self._fields(request)
+        session, resumed = open_session(self.roster, fields, actor_of(request))
+        headers = {"Location": f"/v1/sessions/{session.id}"}
+        return JSONResponse(opened(session, resumed=resumed), 200 if resumed else 201, headers)
+
+    async def listing(self, request: Request) -> Response:
+        """Show the caller's sessions; everybody's to an admin."""
+        caller = actor_of(request)
+        cards = self.roster.listing(None if caller.may(Scope.ADMIN) else caller.name)
+        return JSONResponse({"sessions": [asdict(card) for card in cards]})
+
+    async def show(self, request: Request) -> Response:
+        """Show one session."""
+        return JSONResponse(asdict(self._session(request).card()))
+
+    async def close(self, request: Request) -> Response:
+        """Close a session: what it left is freed, frames that wait are answered with a problem."""
+        self.roster.close(self._session(request))
+        return Response(status_code=204)
+
+    async def reset(self, request: Request) -> Response:
+        """Begin the episode after this one. Under /v1 the session has to be known."""
+        self.lifecycle.ready_policy()
+        fields = await self._fields(request)
+        session = self._session(request)
+        epoch = self.roster.reset(session, epoch=read_count(fields, "epoch"))
+        return JSONResponse({"session_id": session.id, "epoch": epoch})
+
+    async def reset_named(self, request: Request) -> Response:
+        """Begin the next episode of the session that the body or the header names; a session that is new begins its first.
+
+        Where none is named there is nothing to end: frames without a session leave nothing.
+        """
+        self.lifecycle.ready_policy()
+        fields = await self._fields(request)
+        head = addressed(request, fallback=listener_of(request.scope, self.listeners).session)
+        session_id = read_session_id(fields, head) or head.fallback
+        if session_id is None:
+            return JSONResponse({"session_id": None, "epoch": None})
+        epoch = self.roster.reset_named(session_id, owner=actor_of(request).name, epoch=read_count(fields, "epoch"))
+        return JSONResponse({"session_id": session_id, "epoch": epoch})
+
+    def _session(self, request: Request) -> Session:
+        """The session in the path, if it is the caller's; an admin may reach all."""
+        caller = actor_of(request)
+        return self.roster.find(
+            request.path_params["session_id"], owner=None if caller.may(Scope.ADMIN) else caller.name
+        )
+
+    async def _fields(self, request: Request) -> Mapping[str, Any]:
+        content_type = request.headers.get("content-type", "")
+        codec = codec_of(content_type)
+        body = await read_body(request, replace(self.limits, max_body_bytes=MAX_BODY_BYTES), lambda _: None)
+        return codec.read(body, content_type, self.limits) if body else {}
 
 
-def _mode(fields: Mapping[str, Any]) -> ReuseMode | None:
-    mode = fields.get("reuse")
-    if mode is None or mode in REUSE_MODES:
-        return mode
-    if not isinstance(mode, str):
-        raise BadRequest("bad-field", "'reuse' has to be a string or null.", pointer="/reuse")
-    detail = f"There is no mode {reprlib.repr(mode)}; choose one of {', '.join(REUSE_MODES)}."
-    raise Unprocessable("unknown-reuse-mode", detail + closest(mode, REUSE_MODES), pointer="/reuse")
+def open_session(
+    roster: Roster, fields: Mapping[str, Any], caller: Caller, connection: Connection | None = None
+) -> tuple[Session, bool]:
+    """Open the session that `fields` describe, or resume it; say which. Raises RequestError."""
+    service = read_choice(fields, "service", SERVICES, code="unknown-service")
+    secret = fields.get("secret")
+    if secret is not None and not isinstance(secret, str):
+        raise BadRequest("bad-field", "'secret' has to be a string or null.", pointer="/secret")
+    return roster.open(
+        read_session_id(fields),
+        owner=caller.name,
+        service=Service(service or Service.LOCKSTEP),
+        mode=read_mode(fields),
+        secret=secret,
+        connection=connection,
+    )
+
+
+def opened(session: Session, *, resumed: bool) -> dict[str, Any]:
+    """What the one who opened a session is told."""
+    return {
+        "session_id": session.id,
+        "secret": session.secret,
+        "epoch": session.epoch,
+        "service": session.service.value,
+        "resumed": resumed,
+    }

@@ -1,0 +1,183 @@
+"""AsyncPolicyStream for programs without asyncio: a thread of its own runs it.
+
+Knows no message. The thread answers the daemon's pings and notices its goodbyes while the robot moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from typing import TYPE_CHECKING, Any, Coroutine, Optional, TypeVar
+
+from stillframe_client.errors import PolicyError, TimedOut
+from stillframe_client.stream import LONGEST_GOODBYE_S, AsyncPolicyStream
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stillframe_client.frames import Pictures
+    from stillframe_client.replies import ActionReply, ModelInfo
+
+GRACE_S = 1.0  # the loop keeps the time; this only bounds the wait for a loop that cannot
+Result = TypeVar("Result")
+
+
+class PolicyStream:
+    """A daemon's policy over a WebSocket, as a call. For any thread; calls may overlap.
+
+    Arguments and promises are AsyncPolicyStream's; the calls are PolicyClient's.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        session: Optional[str] = None,
+        service: str = "lockstep",
+        reuse: Optional[str] = None,
+        token: Optional[str] = None,
+        ca_file: Optional[str] = None,
+        timeout_s: float = 10.0,
+        encoding: str = "raw",
+        jpeg_quality: int = 95,
+    ):
+        self._stream = AsyncPolicyStream(
+            url,
+            session=session,
+            service=service,
+            reuse=reuse,
+            token=token,
+            ca_file=ca_file,
+            timeout_s=timeout_s,
+            encoding=encoding,
+            jpeg_quality=jpeg_quality,
+        )
+        self._timeout_s = timeout_s
+        self._starting = threading.Lock()
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._thread: Optional[threading.Thread] = None
+        self._closed = False
+
+    @property
+    def session_id(self) -> str:
+        """The session that this stream's frames belong to."""
+        return self._stream.session_id
+
+    def act(
+        self,
+        image: Pictures,
+        instruction: str,
+        *,
+        unnorm_key: Optional[str] = None,
+        max_age_ms: Optional[float] = None,
+        encoding: Optional[str] = None,
+        reuse: Optional[str] = None,
+    ) -> NDArray[np.float64]:
+        """Return the action due now, [action_dim] float64; see AsyncPolicyStream.act."""
+        reply = self.act_with_report(
+            image, instruction, unnorm_key=unnorm_key, max_age_ms=max_age_ms, encoding=encoding, reuse=reuse
+        )
+        return reply.action
+
+    def act_with_report(
+        self,
+        image: Pictures,
+        instruction: str,
+        *,
+        unnorm_key: Optional[str] = None,
+        max_age_ms: Optional[float] = None,
+        encoding: Optional[str] = None,
+        reuse: Optional[str] = None,
+        t_obs_ns: Optional[int] = None,
+    ) -> ActionReply:
+        """Like `act`, and say what it cost; see AsyncPolicyStream.act_with_report."""
+        return self._run(
+            self._stream.act_with_report(
+                image,
+                instruction,
+                unnorm_key=unnorm_key,
+                max_age_ms=max_age_ms,
+                encoding=encoding,
+                reuse=reuse,
+                t_obs_ns=t_obs_ns,
+            )
+        )
+
+    def reset(self) -> int:
+        """Begin the next episode and return its number; see AsyncPolicyStream.reset."""
+        return self._run(self._stream.reset())
+
+    def info(self) -> ModelInfo:
+        """Return what is served: cameras, action names and units, statistics."""
+        return self._run(self._stream.info())
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Return as soon as frames can be sent; see AsyncPolicyStream.wait_ready."""
+        self._run(self._stream.wait_ready(timeout_s), timeout_s)
+
+    def close(self) -> None:
+        """End the session, the connection and the thread. The stream cannot be used afterwards."""
+        with self._starting:
+            if self._closed:
+                return
+            self._closed = True
+        if self._loop is not None and self._thread is not None:
+            self._leave(self._loop, self._thread)
+
+    def __enter__(self) -> PolicyStream:
+        return self
+
+    def __exit__(
+        self, kind: Optional[type], error: Optional[BaseException], traceback: Optional[TracebackType]
+    ) -> None:
+        self.close()
+
+    def _run(self, call: Coroutine[Any, Any, Result], timeout_s: Optional[float] = None) -> Result:
+        """Let the thread do it, and wait."""
+        most_s = (timeout_s or self._timeout_s) + GRACE_S
+        try:
+            future = asyncio.run_coroutine_threadsafe(call, self._running_loop())
+        except BaseException:
+            call.close()  # it will not be run: say so to nobody
+            raise
+        try:
+            return future.result(most_s)
+        except concurrent.futures.TimeoutError:
+            raise TimedOut(f"No answer within {most_s} s: this process had no time to look for one.") from None
+        finally:
+            future.cancel()  # of no effect on what is done; also when the caller is interrupted
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        """The thread's loop, started when it is first needed."""
+        with self._starting:
+            if self._closed:
+                raise PolicyError("This stream is closed; make a new one.")
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                # A daemon thread: a stream that nobody closed does not keep the program from ending.
+                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="stillframe", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def _leave(self, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+        closing = asyncio.run_coroutine_threadsafe(self._stream.close(), loop)
+        try:
+            closing.result(4 * LONGEST_GOODBYE_S)
+        except concurrent.futures.TimeoutError:
+            closing.cancel()
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(GRACE_S)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()

@@ -1,0 +1,238 @@
+"""Plays chunks of actions at the robot's rate, and asks for the next chunk before the one that plays runs out.
+
+Knows no connection and no robot: it is handed a call that answers with a chunk. A fault stops it until a person, or a
+program that looked, calls `restart`: a network that comes back does not move the arm by itself.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Callable, Iterator, Optional
+
+import numpy as np
+
+from stillframe_client.arguments import seconds
+from stillframe_client.errors import (
+    BadReply,
+    DeadlineExceeded,
+    NotReady,
+    Overloaded,
+    PolicyError,
+    StaleAnswer,
+    Starved,
+    Superseded,
+    TimedOut,
+    TooMany,
+    Unreachable,
+)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from stillframe_client.replies import ActionReply
+
+# While actions are left these are met by asking again; whatever else goes wrong is a fault at once.
+MAY_PASS = (TimedOut, Unreachable, NotReady, Overloaded, TooMany, DeadlineExceeded, Superseded)
+LEAVING_S = 1.0
+
+
+@dataclass
+class _Chunk:
+    """Actions, and when they are due."""
+
+    actions: NDArray[np.float64]  # [horizon, action_dim]
+    frame_s: float  # when its frame was asked about
+    step: int  # how many actions had been played then: this many later, its first is due
+    begin_s: Optional[float]  # when its first action was due; None: the robot stands and waits for it
+
+
+class ChunkPlayer:
+    """Gives one action per step of the robot. `next` belongs to one thread; the asking is done in another.
+
+    `ask` takes a picture, asks and returns the reply, such as `lambda: policy.act_with_report(camera(), "pick it up")`.
+    It is called again once `replan_every` actions of a chunk are played; None: half of them, sooner where they would
+    grow too old. A chunk's first action is due when its frame is taken, each later one 1 / `hz` s after the last: what
+    was due before the chunk came is skipped.
+
+    Faults: no action left (Starved, or what kept the next chunk from coming), a frame older than `max_age_s`
+    (StaleAnswer), an action that is not finite (BadReply), and any PolicyError that waiting does not mend. Then `next`
+    raises, every time, until `restart`.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], ActionReply],
+        hz: float,
+        *,
+        replan_every: Optional[int] = None,
+        max_age_s: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._ask = ask
+        self._step_s = 1.0 / seconds("hz", hz)
+        self._max_age_s = seconds("max_age_s", max_age_s)
+        if replan_every is not None and replan_every < 1:
+            raise ValueError(f"replan_every is {replan_every!r}; expected at least one step, or None.")
+        self._replan_every = replan_every
+        self._clock = clock
+        self._changed = threading.Condition()  # guards what follows
+        self._thread: Optional[threading.Thread] = None
+        self._run = 0  # counts restarts: what was asked before one is not played after it
+        self._wanted = False  # a chunk is to be asked for, or is being
+        self._chunk: Optional[_Chunk] = None
+        self._steps = 0  # actions played
+        self._trouble: Optional[Exception] = None  # why the next chunk did not come, as yet
+        self._fault: Optional[Exception] = None
+        self._closed = False
+
+    @property
+    def fault(self) -> Optional[Exception]:
+        """What stopped it; None while it plays."""
+        with self._changed:
+            return self._fault
+
+    def restart(self) -> None:
+        """Play again, from a new frame: forget the fault and every action that there was."""
+        with self._changed:
+            if self._closed:
+                raise _closed()
+            self._run += 1
+            self._chunk = self._trouble = self._fault = None
+            self._want()
+
+    def next(self) -> NDArray[np.float64]:
+        """Return the action of this step, [action_dim]; the first waits for the first chunk. Raises the fault."""
+        with self._changed:
+            if self._run == 0:
+                self.restart()
+            if not self._changed.wait_for(self._can_tell, self._max_age_s):
+                self._fault = Starved(f"No chunk came within {self._max_age_s} s: is the policy warm and that fast?")
+            action = self._due(self._clock()) if self._fault is None else None
+            if action is None:
+                assert self._fault is not None  # noqa: S101 (one of the two)
+                raise self._fault.with_traceback(None)
+            return action
+
+    def __iter__(self) -> Iterator[NDArray[np.float64]]:
+        """Give an action every 1 / hz s, until it is closed or raises the fault."""
+        due_s = self._clock()
+        while not self._closed:
+            yield self.next()
+            due_s = max(due_s + self._step_s, self._clock())
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed, max(0.0, due_s - self._clock()))
+
+    def close(self) -> None:
+        """Stop asking. What is being asked is left to its own timeout."""
+        with self._changed:
+            self._closed = True
+            self._fault = self._fault or _closed()
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(LEAVING_S)
+
+    def __enter__(self) -> ChunkPlayer:
+        return self
+
+    def __exit__(
+        self, kind: Optional[type], error: Optional[BaseException], traceback: Optional[TracebackType]
+    ) -> None:
+        self.close()
+
+    def _can_tell(self) -> bool:
+        return self._fault is not None or self._chunk is not None
+
+    def _due(self, now_s: float) -> Optional[NDArray[np.float64]]:
+        """The action of this step; None and a fault where there is none."""
+        chunk = self._chunk
+        assert chunk is not None  # noqa: S101 (waited for)
+        age_s = now_s - chunk.frame_s
+        if age_s > self._max_age_s:
+            self._fault = StaleAnswer(
+                f"The frame behind this action is {age_s:.2f} s old; at most {self._max_age_s} s."
+            )
+            return None
+        index = self._index(chunk, now_s)
+        if index >= len(chunk.actions):
+            detail = f"The chunk of {len(chunk.actions)} actions ran out {age_s:.2f} s after its frame; no other came."
+            self._fault = self._trouble or Starved(detail)
+            return None
+        self._steps += 1
+        if index + 1 >= self._replan_after(chunk):
+            self._want()
+        action: NDArray[np.float64] = chunk.actions[index]
+        return action
+
+    def _index(self, chunk: _Chunk, now_s: float) -> int:
+        """Which of its actions is due: by the steps that were made since its frame, or by the clock if that says more.
+
+        The clock is given one step of grace, so that a step that comes a little late skips nothing.
+        """
+        if chunk.begin_s is None:
+            chunk.begin_s, chunk.step = now_s, self._steps
+        by_clock = math.floor((now_s - chunk.begin_s) / self._step_s) - 1
+        return max(self._steps - chunk.step, by_clock)
+
+    def _replan_after(self, chunk: _Chunk) -> int:
+        horizon = len(chunk.actions)
+        half = max(1, min(horizon // 2, int(self._max_age_s / self._step_s / 2)))
+        return min(self._replan_every or half, horizon)
+
+    def _want(self) -> None:
+        """Have a chunk asked for, unless one is being."""
+        if not self._closed:
+            self._wanted = True
+            self._changed.notify_all()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="stillframe-chunks", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        """Ask, as often as a chunk is wanted."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._wanted or self._closed)
+                if self._closed:
+                    return
+                run, chunk = self._run, _Chunk(np.empty((0, 0)), self._clock(), self._steps, None)
+            trouble: Optional[Exception]
+            try:
+                chunk.actions = self._ask().actions
+                trouble = _not_actions(chunk.actions)
+            except Exception as error:  # noqa: BLE001 -- the caller's own code too: `next` raises it
+                trouble = error
+            with self._changed:
+                if run == self._run:
+                    self._arrived(chunk, trouble)
+
+    def _arrived(self, chunk: _Chunk, trouble: Optional[Exception]) -> None:
+        """Play what came from the next step on, or remember why nothing did."""
+        self._wanted = False
+        late_s = self._clock() - chunk.frame_s
+        if trouble is None and late_s > self._max_age_s:
+            trouble = StaleAnswer(f"The answer came {late_s:.2f} s after its frame; at most {self._max_age_s} s.")
+        if trouble is None:
+            if self._chunk is not None:
+                chunk.begin_s = chunk.frame_s
+            self._chunk, self._trouble = chunk, None
+        elif self._chunk is None or not isinstance(trouble, MAY_PASS):
+            self._fault = self._fault or trouble
+        else:
+            self._trouble = trouble
+        self._changed.notify_all()
+
+
+def _not_actions(actions: NDArray[np.float64]) -> Optional[PolicyError]:
+    """What is wrong with a chunk, if anything is."""
+    if actions.ndim != 2 or not actions.size or not np.isfinite(actions).all():
+        return BadReply(f"The answer holds actions of shape {actions.shape}; expected finite (horizon, action_dim).")
+    return None
+
+
+def _closed() -> PolicyError:
+    return PolicyError("This player is closed; make a new one.")

@@ -1,0 +1,150 @@
+"""Opens WebSockets with whichever release of `websockets` is installed, and gives their failures our names.
+
+Knows no message. Releases from 13 on have a new asyncio client; 11 and 12 have what they now call the legacy one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import inspect
+import json
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Union
+
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from stillframe_client.errors import BadReply, PolicyError, Problem, Unreachable, refusal
+from stillframe_client.incoming import Close
+from stillframe_client.replies import read_problem
+from stillframe_client.wire import MSGPACK_PROTOCOL
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+MAX_ANSWER_BYTES = 4 * 2**20  # an action has some hundred bytes, a model's card some thousand
+PING_EVERY_S = 20.0
+PING_TIMEOUT_S = 60.0  # a daemon whose every thread computes may be that slow to answer
+CLOSE_TIMEOUT_S = 1.0
+
+_BY_STATUS: Mapping[int, Problem] = {
+    401: Problem(401, "unauthorized", "The daemon wants a token, and this is none of its own: pass token=."),
+    403: Problem(403, "forbidden", "The daemon does not let this client in."),
+    429: Problem(429, "rate-limited", "The daemon has too many connections from here."),
+    503: Problem(503, "not-ready", "The daemon is not ready."),
+}
+
+
+class Dropped(Exception):
+    """The connection is gone. Never raised to callers."""
+
+    def __init__(self, close: Close):
+        super().__init__(str(close))
+        self.close = close
+
+
+class Socket:
+    """An open WebSocket, of any release."""
+
+    def __init__(self, connection: Any):
+        self._connection = connection
+
+    async def send(self, data: bytes) -> None:
+        """Send one binary message. Raises Dropped."""
+        try:
+            await self._connection.send(data)
+        except ConnectionClosed as error:
+            raise Dropped(_close_of(error)) from error
+
+    async def receive(self) -> Union[bytes, str]:
+        """Wait for the next message. Raises Dropped."""
+        try:
+            data: Union[bytes, str] = await self._connection.recv()
+        except ConnectionClosed as error:
+            raise Dropped(_close_of(error)) from error
+        return data
+
+    async def close(self) -> None:
+        """Say goodbye; who does not answer that is left without."""
+        with contextlib.suppress(asyncio.TimeoutError, ConnectionClosed, OSError):
+            await asyncio.wait_for(self._connection.close(), 2 * CLOSE_TIMEOUT_S)
+
+
+async def dial(url: str, *, headers: Mapping[str, str], trust: Optional[SSLContext], timeout_s: float) -> Socket:
+    """Open a WebSocket. Raises Unreachable where another try may help, else the Refused or BadReply that it is."""
+    connect, options = _client()
+    options["extra_headers" if "extra_headers" in options else "additional_headers"] = dict(headers)
+    if trust is not None:
+        options["ssl"] = trust
+    try:
+        return Socket(await connect(url, open_timeout=timeout_s, **options))
+    except InvalidHandshake as error:
+        raise _refused(error, url) from error
+    except (asyncio.TimeoutError, TimeoutError) as error:
+        raise Unreachable(f"No connection to {url} within {timeout_s} s: check the address.") from error
+    except (OSError, EOFError, ConnectionClosed) as error:
+        message = f"Nothing answers at {url}: is the daemon running (`stillframe serve`), is the port right?"
+        raise Unreachable(message) from error
+
+
+def _client() -> Any:
+    """What opens a connection here, and its options."""
+    try:
+        client: Any = importlib.import_module("websockets.asyncio.client").connect
+    except ImportError:
+        client = importlib.import_module("websockets.legacy.client").connect
+    options: Dict[str, Any] = {
+        "subprotocols": [MSGPACK_PROTOCOL],
+        "compression": None,  # pictures do not compress, and a robot's core has better things to do
+        "max_size": MAX_ANSWER_BYTES,
+        "ping_interval": PING_EVERY_S,
+        "ping_timeout": PING_TIMEOUT_S,
+        "close_timeout": CLOSE_TIMEOUT_S,
+    }
+    known = inspect.signature(client.__init__).parameters
+    if "proxy" in known:  # from 15 on; an arm is not moved through what the environment happens to name
+        options["proxy"] = None
+    if "extra_headers" in known:
+        options["extra_headers"] = {}
+
+    class Straight(client):  # type: ignore[misc]  # a class of whichever release
+        """Follows no redirect: the token and the pictures are for the address that was given."""
+
+        def process_redirect(self, error: Exception) -> Exception:
+            return error
+
+        def handle_redirect(self, uri: str) -> None:  # noqa: ARG002 (the legacy client's method)
+            raise InvalidHandshake("a redirect")
+
+    return Straight, options
+
+
+def _refused(error: InvalidHandshake, url: str) -> PolicyError:
+    """The upgrade was answered with something else."""
+    response = getattr(error, "response", None)  # the legacy client's error has the status itself, and no body
+    status = getattr(response, "status_code", None) or getattr(error, "status_code", None)
+    if status is None:
+        return Unreachable(f"The connection to {url} broke before it was one: is the daemon up, is that its port?")
+    problem = _problem(status, getattr(response, "body", None)) or _BY_STATUS.get(status)
+    if problem is None:
+        return BadReply(f"HTTP {status} instead of a stream at {url}: is that a stillframe daemon's address?")
+    return refusal(problem)
+
+
+def _problem(status: int, body: Optional[bytes]) -> Optional[Problem]:
+    """The problem document in a response, if there is one."""
+    try:
+        document = json.loads(body or b"")
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or not isinstance(document.get("code"), str):
+        return None
+    request_id = document.get("request_id")
+    return read_problem(document, status, request_id if isinstance(request_id, str) else None, None)
+
+
+def _close_of(error: ConnectionClosed) -> Close:
+    """How it ended, in the words of whoever ended it."""
+    by_us = error.rcvd is None or error.rcvd_then_sent is False
+    frame = error.sent if by_us else error.rcvd
+    return Close() if frame is None else Close(int(frame.code), frame.reason, by_us=by_us)

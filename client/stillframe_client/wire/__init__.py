@@ -1,0 +1,61 @@
+"""The wire, said once: what the daemon and its clients both read and write. Knows no connection."""
+
+from stillframe_client.errors import UnsupportedDtype, WireError
+from stillframe_client.wire.arrays import DTYPES, decode_array, decode_base64, encode_array, is_array
+from stillframe_client.wire.messages import JSON, MSGPACK, Codec
+from stillframe_client.wire.names import (
+    CACHE_HEADER,
+    DONE,
+    FATAL,
+    GOING,
+    IDEMPOTENCY_HEADER,
+    JSON_PROTOCOL,
+    LATER,
+    MAX_COUNT,
+    MAX_SESSION_ID,
+    MSGPACK_PROTOCOL,
+    PLACE_HEADER,
+    POLICY,
+    RESTART,
+    SECRET_HEADER,
+    SESSION_HEADER,
+    SESSION_ID_RULE,
+    TOO_BIG,
+    is_session_id,
+)
+from stillframe_client.wire.packing import pack, unpack
+from stillframe_client.wire.parts import PackLimits
+
+__all__ = [
+    "CACHE_HEADER",
+    "DONE",
+    "DTYPES",
+    "FATAL",
+    "GOING",
+    "IDEMPOTENCY_HEADER",
+    "JSON",
+    "JSON_PROTOCOL",
+    "LATER",
+    "MAX_COUNT",
+    "MAX_SESSION_ID",
+    "MSGPACK",
+    "MSGPACK_PROTOCOL",
+    "PLACE_HEADER",
+    "POLICY",
+    "RESTART",
+    "SECRET_HEADER",
+    "SESSION_HEADER",
+    "SESSION_ID_RULE",
+    "TOO_BIG",
+    "Codec",
+    "PackLimits",
+    "UnsupportedDtype",
+    "WireError",
+    "decode_array",
+    "decode_base64",
+    "encode_array",
+    "is_array",
+    "is_session_id",
+    "pack",
+    "unpack",
+]

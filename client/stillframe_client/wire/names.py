@@ -1,0 +1,37 @@
+"""The names that both ends of the wire use: headers, what may name a session, sub-protocols, close codes.
+
+Knows no HTTP library: plain strings and numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+SESSION_HEADER = "X-Session-Id"  # of a request: whose frame it is
+SECRET_HEADER = "X-Session-Secret"  # noqa: S105 (a header's name)
+IDEMPOTENCY_HEADER = "Idempotency-Key"  # of a session's frame without a seq: the same key, the same answer
+CACHE_HEADER = "X-Stillframe-Cache"  # of every answer to a frame: JSON, what it reused
+PLACE_HEADER = "X-Stillframe-Session"  # of the answers to a session's frames: JSON, its id, epoch and seq
+
+MAX_SESSION_ID = 128
+SESSION_ID_RULE = f"1 to {MAX_SESSION_ID} printable ASCII characters, with no space at either end"
+MAX_COUNT = 2**64 - 1  # of a seq or an epoch
+
+MSGPACK_PROTOCOL = "stillframe.v1.msgpack"  # WebSocket sub-protocols
+JSON_PROTOCOL = "stillframe.v1.json"
+
+# WebSocket close codes (RFC 6455, 7.4.1, and the registry of the IANA).
+DONE = 1000
+GOING = 1001
+POLICY = 1008
+TOO_BIG = 1009
+FATAL = 1011
+RESTART = 1012
+LATER = 1013
+
+
+def is_session_id(value: Any) -> bool:
+    """Whether a value can name a session: see SESSION_ID_RULE."""
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_SESSION_ID:
+        return False
+    return value.isascii() and value.isprintable() and value == value.strip()

@@ -1,0 +1,96 @@
+"""What `stillframe loadtest` does: a daemon, one kind of measurement, a document and tables.
+
+Knows all of this room; the terminal only as somebody to report to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from stillframe.bench.daemon import daemon
+from stillframe.bench.loadtest.campaign import capacity, flooded, in_rounds
+from stillframe.bench.loadtest.load import Load
+from stillframe.bench.loadtest.machine import machine
+from stillframe.bench.loadtest.overhead import overhead
+from stillframe.bench.loadtest.report import Figures, figures
+from stillframe.bench.loadtest.run import Reporter, meet, play
+from stillframe.bench.loadtest.tables import capacity_table, load_table, overhead_table, short_table
+from stillframe.bench.loadtest.wires.base import Target
+from stillframe.errors import ConfigError, StillframeError
+from stillframe_client import PolicyError
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is measured."""
+
+    load: Load
+    rounds: int = 1
+    capacity_up_to: int | None = None  # robots; None: not asked for
+    overhead_frames: int = 0  # 0: not asked for
+
+
+def run_loadtest(
+    wanted: Wanted, url: str | None, config: Path, token: str | None, reporter: Reporter
+) -> tuple[Figures, Sequence[Table]]:
+    """Measure, and say it for files and for people. Raises StillframeError for whom nobody serves."""
+    described = {"machine": machine(), "daemon": url or str(config), "wanted": asdict(wanted)}
+    with _mendable(url), _served(url, config) as served:
+        target = meet(served, token)
+        document = {**described, "model": target.model.name, **_measured(wanted, target, reporter)}
+    return document, _tables(wanted, document)
+
+
+def _measured(wanted: Wanted, target: Target, reporter: Reporter) -> Figures:
+    """The one kind of measurement that is asked for."""
+
+    def measure(load: Load) -> Figures:
+        return figures(play(load, target, reporter))
+
+    if wanted.overhead_frames:
+        return {"overhead": asyncio.run(overhead(target, wanted.overhead_frames))}
+    if wanted.capacity_up_to is not None:
+        return capacity(wanted.load, wanted.capacity_up_to, measure)
+    if wanted.rounds == 1:
+        return measure(wanted.load)
+    return (flooded if wanted.load.flood else in_rounds)(wanted.load, wanted.rounds, measure)
+
+
+def _tables(wanted: Wanted, document: Figures) -> Sequence[Table]:
+    if wanted.overhead_frames:
+        return [overhead_table(document["overhead"])]
+    if wanted.capacity_up_to is not None:
+        return [capacity_table(document)]
+    if wanted.rounds == 1:
+        return [load_table(document)]
+    if wanted.load.flood:
+        title = f"p99 with a flood / without: {document['p99_ratio']}"
+        return [short_table(title, {"calm": document["calm"], "flooded": document["flooded"]})]
+    return [short_table(f"medians of {wanted.rounds} rounds", {"": document["median"]})]
+
+
+@contextmanager
+def _served(url: str | None, config: Path) -> Iterator[str]:
+    """The daemon's address."""
+    if url is not None:
+        yield url
+        return
+    with daemon([str(config)]) as own:
+        yield own
+
+
+@contextmanager
+def _mendable(url: str | None) -> Iterator[None]:
+    """What is wrong with the daemon or its address, as a line for whoever typed the command."""
+    try:
+        yield
+    except PolicyError as error:
+        raise StillframeError(str(error)) from error
+    except ValueError as error:
+        raise ConfigError(f"{url}: {error}") from error

@@ -1,0 +1,130 @@
+"""What the daemon listens on: its sockets, TLS, and how far uvicorn trusts what comes in.
+
+Knows the configuration and uvicorn; not what is served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from stillframe.config import DaemonConfig, ListenerSettings, is_loopback
+from stillframe.errors import ConfigError
+from stillframe.web.guard.listeners import Listener
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
+
+BACKLOG = 2048  # connections that may wait to be accepted; uvicorn's own figure
+LEAVE_S = 1  # what connections get to take the last answers; what is drained has been answered by then
+HEAD_BYTES = 16 * 2**10  # of a request's line and headers
+PING_EVERY_S, PONG_WITHIN_S = 20, 60  # a WebSocket's other end that is silent for both is gone
+
+
+@dataclass(frozen=True)
+class Door:
+    """One port that is listened on."""
+
+    socket: socket.socket
+    port: int  # the one it got, where it asked for any
+    address: str  # where clients reach it, for people
+    listener: Listener
+
+
+class WebSockets(WebSocketsSansIOProtocol):
+    """uvicorn's, which counts an upgrade that was refused with a response as answered.
+
+    uvicorn 0.54 logs each of them as an error, so that anybody could fill the log. Its pull request 3138 mends that;
+    with a version that has it, `ws="websockets-sansio"` will do.
+    """
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Pass on what the app sends."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True
+
+
+def open_doors(config: DaemonConfig) -> list[Door]:
+    """Bind every port before anything loads, so that a taken one is known at once; the daemon's own is the first."""
+    wanted = [(ListenerSettings(config.port), "--port"), *((listener, "port") for listener in config.listeners)]
+    doors: list[Door] = []
+    with contextlib.ExitStack() as opened:  # closed again if one of them cannot be had
+        for listener, remedy in wanted:
+            doors.append(_door(config, listener, remedy))
+            opened.callback(doors[-1].socket.close)
+        opened.pop_all()
+    return doors
+
+
+def check_tls(config: DaemonConfig) -> None:
+    """Raise ConfigError for a certificate and key that no connection could be opened with."""
+    if config.tls_cert is None or config.tls_key is None:
+        return
+    for name, file in (("tls_cert", config.tls_cert), ("tls_key", config.tls_key)):
+        _check_readable(name, file)
+    try:
+        # An empty password: without one OpenSSL would ask the terminal, and wait.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.tls_cert, config.tls_key, password=lambda: "")
+    except (OSError, ValueError) as error:
+        expected = "expected a certificate chain and its own key, both PEM, the key without a password"
+        raise ConfigError(f"cannot use {config.tls_cert} with {config.tls_key}: {expected}") from error
+
+
+def uvicorn_config(app: ASGIApp, config: DaemonConfig) -> uvicorn.Config:
+    """How uvicorn serves `app`: nothing of a request is believed or unpacked before the app has seen it."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # who writes X-Forwarded-For would be whom they like, to the rate limit too
+        http="h11",  # whose heads have a limit; `auto` takes what happens to be installed
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        ws=WebSockets,
+        ws_max_size=round(config.max_body_mib * 2**20),
+        ws_ping_interval=PING_EVERY_S,
+        ws_ping_timeout=PONG_WITHIN_S,  # a robot's link may be slow, and old clients of openpi pause for long
+        ws_per_message_deflate=False,  # pictures do not shrink, and what unpacks can be a bomb
+        ssl_certfile=config.tls_cert,
+        ssl_keyfile=config.tls_key,
+        timeout_graceful_shutdown=LEAVE_S,
+    )
+
+
+def _door(config: DaemonConfig, listener: ListenerSettings, remedy: str) -> Door:
+    host = listener.host or config.host
+    bound = _bound(host, listener.port, remedy)
+    port = bound.getsockname()[1]
+    scheme, shown = "http" if config.tls_cert is None else "https", f"[{host}]" if ":" in host else host
+    what = Listener(listener.profile, listener.session, is_loopback(host))
+    return Door(bound, port, f"{scheme}://{shown}:{port}", what)
+
+
+def _bound(host: str, port: int, remedy: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol has to be named: asyncio switches Nagle's delay off (40 ms a reply) only where it reads TCP.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+        bound.listen(BACKLOG)  # two daemons can bind one port, but not listen on it
+    except OSError as error:
+        bound.close()
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another {remedy}") from error
+    return bound
+
+
+def _check_readable(name: str, file: Path) -> None:
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        raise ConfigError(f"cannot read {name!r}, {file}: {error.strerror}; expected a PEM file") from error

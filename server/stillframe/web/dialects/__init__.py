@@ -1,0 +1,1 @@
+"""How each family of clients says a frame and reads an answer: one file for each."""

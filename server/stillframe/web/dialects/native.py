@@ -1,0 +1,44 @@
+"""The native wire: pictures by camera, and an answer that says everything.
+
+Knows no other client's words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stillframe.domain import PolicyInfo
+from stillframe.web.dialects.base import Answer, Fields, Said, finite
+
+
+@dataclass(frozen=True)
+class Native:
+    """Rows of numbers in JSON, an array in msgpack."""
+
+    binary: bool = False
+    name: str = "native"
+
+    def translate(self, fields: Fields, info: PolicyInfo) -> Said:  # noqa: ARG002 (a dialect's shape)
+        """As it is."""
+        return Said(fields)
+
+    def write(self, answer: Answer) -> dict[str, Any]:
+        """The whole chunk, [horizon, action_dim], and the report. float64 in JSON, float32 in msgpack."""
+        actions = finite(answer.chunk).actions
+        document = {
+            "actions": actions.astype("<f4") if self.binary else np.asarray(actions, np.float64).tolist(),
+            "unnorm_key": answer.chunk.unnorm_key,
+            "model": answer.model,
+            "timing_ms": dict(answer.timing_ms),
+            **answer.report,
+            **answer.echo,
+        }
+        flags = {"late": answer.late, "replayed": answer.replayed}
+        return document | {name: True for name, raised in flags.items() if raised}
+
+
+JSON_NATIVE = Native()
+BINARY_NATIVE = Native(binary=True)

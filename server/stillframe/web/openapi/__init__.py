@@ -1,0 +1,1 @@
+"""What /openapi.json, /v1/models and /problems say of the wire."""

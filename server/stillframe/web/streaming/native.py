@@ -1,0 +1,272 @@
+"""The native stream: several sessions on one WebSocket, each frame answered by an action, a problem or `superseded`.
+
+Knows no engine. docs/stream.md has the messages; a client's session outlives its connection by a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Any
+
+from stillframe.errors import BadRequest, Conflict, RequestError, TooMany
+from stillframe.sessions.session import Session
+from stillframe.stopwatch import Stopwatch
+from stillframe.web.acting import Acting
+from stillframe.web.dialects.native import BINARY_NATIVE, JSON_NATIVE
+from stillframe.web.guard.callers import Caller
+from stillframe.web.guard.rates import Rates, key_of
+from stillframe.web.lifecycle import State
+from stillframe.web.reading.frames import Frame, Reader
+from stillframe.web.reading.objects import Fields, parse_map, parse_object
+from stillframe.web.reading.unpacking import Unpacking
+from stillframe.web.reading.whose import Addressed, read_count, read_session_id
+from stillframe.web.sessions import open_session, opened
+from stillframe.web.streaming.connection import Connection, Cut, Message
+from stillframe.web.streaming.lane import Lane, Turn
+from stillframe.web.streaming.outbox import Outbox, place_of
+from stillframe_client.wire import JSON_PROTOCOL, MSGPACK_PROTOCOL, RESTART, WireError
+
+PATH = "/v1/stream"
+PROTOCOLS = (MSGPACK_PROTOCOL, JSON_PROTOCOL)
+STATUS_EVERY_S, POLL_S = 1.0, 0.05  # while the policy takes no frames yet
+LONGEST_REST_S = 0.1  # that a connection is left unread for sending too much
+NOT_YET = (State.LOADING, State.WARMING, State.STUCK)
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """What every stream needs."""
+
+    acting: Acting
+    unpacking: Unpacking
+    rates: Rates
+    finish_within_s: float  # what is under way when the daemon stops gets this long
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A message as it came: its fields, the data they were read from, and when."""
+
+    fields: Fields
+    data: Message
+    watch: Stopwatch
+
+    @property
+    def binary(self) -> bool:
+        """Whether it came, and is answered, as msgpack."""
+        return isinstance(self.data, bytes)
+
+
+class Stream:
+    """One connection. Its sessions are attached to it, so that no other connection speaks for them.
+
+    All that it does is tasks of one group: whatever fails there ends the connection and is raised by `run`.
+    """
+
+    def __init__(self, streaming: Streaming, connection: Connection, caller: Caller, peer: str):
+        self._acting, self._unpacking, self._rates = streaming.acting, streaming.unpacking, streaming.rates
+        self._finish_within_s = streaming.finish_within_s
+        self._connection = connection
+        self._caller = caller
+        self._peer = peer
+        offered = connection.websocket.scope.get("subprotocols", [])
+        self._protocol = next((protocol for protocol in offered if protocol in PROTOCOLS), None)
+        self._outbox = Outbox(connection, PATH, binary=self._protocol != JSON_PROTOCOL)
+        self._lanes: dict[str, Lane] = {}
+        self._tasks = asyncio.TaskGroup()
+        self._frames: set[asyncio.Task[None]] = set()  # that are not answered yet
+        self._losses: asyncio.Queue[str] = asyncio.Queue()  # sessions that another connection took over
+        self._handlers: Mapping[str, Callable[[Arrival], Awaitable[None]]] = MappingProxyType(
+            {
+                "frame": self._on_frame,
+                "open": self._on_open,
+                "reset": self._on_reset,
+                "close": self._on_close,
+                "ping": self._on_ping,
+            }
+        )
+
+    async def run(self, leaving: asyncio.Event) -> None:
+        """Talk until the client goes, does not read any more, or the daemon stops."""
+        try:
+            async with self._tasks:
+                await self._connection.accept(self._protocol)
+                self._tasks.create_task(self._converse())
+                self._tasks.create_task(self._tell_losses())
+                await leaving.wait()
+                await self._finish()
+        except* Cut:
+            pass
+        finally:
+            for lane in self._lanes.values():
+                self._acting.roster.leave(lane.session, self)
+
+    def lost(self, session_id: str) -> None:
+        """Another connection has taken a session over: with its secret, so by its robot."""
+        self._lanes.pop(session_id, None)
+        self._losses.put_nowait(session_id)
+
+    async def _tell_losses(self) -> None:
+        while True:
+            session_id = await self._losses.get()
+            error = Conflict("session-in-use", "Another connection has resumed this session; it goes on there.")
+            await self._outbox.refuse(error, place_of({"session_id": session_id}))
+
+    async def _converse(self) -> None:
+        """Hello, then one message after the other."""
+        await self._greet()
+        while True:
+            await self._handle(await self._connection.read())
+            await asyncio.sleep(0)  # messages that came in one go are read without waiting: others have their turn
+
+    async def _greet(self) -> None:
+        """Say hello as soon as frames are taken; that they are not, now and then until then."""
+        lifecycle = self._acting.lifecycle
+        while (state := lifecycle.state) in NOT_YET:
+            await self._outbox.send({"type": "status", "state": state.value})
+            await self._wait_for_another(state)
+        if state is State.READY:
+            await self._outbox.hello(lifecycle.loaded_policy().info, self._acting.limits, state.value)
+
+    async def _wait_for_another(self, state: State) -> None:
+        """Until the daemon's state is another, or it is time to say it again. Nobody tells us: so look."""
+        for _ in range(round(STATUS_EVERY_S / POLL_S)):
+            if self._acting.lifecycle.state is state:
+                await asyncio.sleep(POLL_S)
+
+    async def _handle(self, data: Message) -> None:
+        """One message. What is wrong with it is answered, and the conversation goes on."""
+        self._outbox.binary = isinstance(data, bytes)
+        watch, fields = Stopwatch(), {}
+        try:
+            fields = await self._unpacking.in_turn(_parse, data, self._acting.limits.max_json_parts)
+            await self._handler(fields)(Arrival(fields, data, watch))
+        except RequestError as error:
+            await self._outbox.refuse(error, place_of(fields))
+            if isinstance(error, TooMany):  # unread, a flood stays with its sender
+                await asyncio.sleep(min(error.retry_after_s or 0.0, LONGEST_REST_S))
+
+    def _handler(self, fields: Fields) -> Callable[[Arrival], Awaitable[None]]:
+        kind = fields.get("type")
+        handler = self._handlers.get(kind) if isinstance(kind, str) else None
+        if handler is None:
+            raise BadRequest("bad-field", f"'type' has to be one of {', '.join(self._handlers)}.", pointer="/type")
+        return handler
+
+    async def _on_open(self, arrival: Arrival) -> None:
+        self._acting.lifecycle.ready_policy()
+        session, resumed = open_session(self._acting.roster, arrival.fields, self._caller, connection=self)
+        self._lane(session)
+        await self._outbox.send({"type": "session", **opened(session, resumed=resumed)})
+
+    async def _on_reset(self, arrival: Arrival) -> None:
+        session = self._found(arrival.fields)
+        if (lane := self._lanes.get(session.id)) is not None:
+            await lane.settled()  # what was sent before belongs to the episode that ends
+        epoch = self._acting.roster.reset(session, epoch=read_count(arrival.fields, "epoch"))
+        await self._outbox.send({"type": "reset", "session_id": session.id, "epoch": epoch})
+
+    async def _on_close(self, arrival: Arrival) -> None:
+        session = self._found(arrival.fields)
+        self._acting.roster.close(session)
+        self._lanes.pop(session.id, None)
+        await self._outbox.send({"type": "closed", "session_id": session.id})
+
+    async def _on_ping(self, arrival: Arrival) -> None:
+        try:
+            await self._outbox.send({**arrival.fields, "type": "pong"})
+        except WireError as error:
+            raise BadRequest("bad-field", f"This ping cannot be repeated. {error}") from error
+
+    async def _on_frame(self, arrival: Arrival) -> None:
+        """Let it in, in its order; from there it goes its own way."""
+        try:
+            lane, turn = self._admitted(arrival.fields)
+        except RequestError as error:
+            self._count(error)
+            raise
+        frame = self._tasks.create_task(self._serve(lane, turn, arrival))
+        self._frames.add(frame)
+        frame.add_done_callback(self._frames.discard)
+
+    def _admitted(self, fields: Fields) -> tuple[Lane, Turn]:
+        """A place in the lane of the session that a frame names. Raises RequestError."""
+        self._acting.lifecycle.ready_policy()
+        session_id, seq = _named(fields), read_count(fields, "seq")
+        self._rates.allow(key_of(self._caller, self._peer, session_id))
+        lane = self._lanes.get(session_id)
+        if lane is None or not lane.session.live:
+            lane = self._lane(self._acting.roster.enter(session_id, owner=self._caller.name))
+        return lane, lane.join(seq)
+
+    def _found(self, fields: Fields) -> Session:
+        return self._acting.roster.find(_named(fields), owner=self._caller.name)
+
+    def _lane(self, session: Session) -> Lane:
+        """Attach the session to this connection, and give its frames a lane. Raises Conflict while another has it."""
+        self._acting.roster.attach(session, self)
+        lane = self._lanes.get(session.id)
+        if lane is None or lane.session is not session:
+            self._lanes = {other.session.id: other for other in self._lanes.values() if other.session.live}
+            lane = Lane(session, 1 + self._acting.roster.settings.waiting, self._acting.metrics.sessions)
+            self._lanes[session.id] = lane
+        return lane
+
+    async def _serve(self, lane: Lane, turn: Turn, arrival: Arrival) -> None:
+        """Answer one frame: this sends one message, whatever happens."""
+        try:
+            with self._acting.metrics.frame(PATH) as end:
+                frame = await self._unpacked(lane, turn, arrival)
+                answer = await self._acting.answer(frame, lane.session, arrival.watch, end, connection=self)
+                document = {"type": "action", **frame.dialect.write(answer)}
+            await self._outbox.send(document, binary=arrival.binary)
+        except RequestError as error:
+            await self._outbox.refuse(error, place_of(arrival.fields), binary=arrival.binary)
+
+    async def _unpacked(self, lane: Lane, turn: Turn, arrival: Arrival) -> Frame:
+        """The frame, in its turn; `answer` takes it to the roster before it waits, so that nobody overtakes it there."""
+        async with lane.reached(turn):
+            reader = Reader(self._acting.lifecycle.loaded_policy().info, self._acting.limits)
+            frame = await self._unpacking.in_turn(_read, reader, arrival)
+            arrival.watch.lap("unpack")
+            return frame
+
+    def _count(self, error: RequestError) -> None:
+        """Let the metrics know of a frame that was not let in."""
+        try:
+            with self._acting.metrics.frame(PATH):
+                raise error
+        except RequestError:
+            pass
+
+    async def _finish(self) -> None:
+        """The daemon stops: say so, answer what is under way while what still comes is refused, say goodbye."""
+        await self._outbox.send({"type": "goaway", "finish_within_s": self._finish_within_s})
+        if self._frames:
+            await asyncio.wait(self._frames, timeout=self._finish_within_s)
+        await self._connection.close(RESTART)
+        raise Cut
+
+
+def _parse(data: Message, max_parts: int) -> Fields:
+    """Off the event loop: from a message to its fields."""
+    return parse_object(data, max_parts) if isinstance(data, str) else parse_map(data, max_parts)
+
+
+def _read(reader: Reader, arrival: Arrival) -> Frame:
+    """Off the event loop: from fields to a frame."""
+    data = arrival.data.encode() if isinstance(arrival.data, str) else arrival.data
+    dialect = BINARY_NATIVE if arrival.binary else JSON_NATIVE
+    return reader.read(arrival.fields, dialect, Addressed(), blake2b(data, digest_size=16).digest())
+
+
+def _named(fields: Mapping[str, Any]) -> str:
+    session_id = read_session_id(fields)
+    if session_id is None:
+        detail = "'session_id' is missing: a stream's frames belong to sessions; stateless ones go to POST /v1/act."
+        raise BadRequest("missing-field", detail, pointer="/session_id")
+    return session_id

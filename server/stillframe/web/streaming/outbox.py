@@ -1,0 +1,78 @@
+"""What a native stream says to its client, in msgpack or JSON.
+
+Knows no session's state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stillframe import __version__
+from stillframe.domain import PolicyInfo
+from stillframe.errors import RequestError
+from stillframe.web.limits import Limits
+from stillframe.web.openapi.contract import model_card
+from stillframe.web.problems import problem_document, request_id_of
+from stillframe.web.streaming.connection import Connection
+from stillframe_client.wire import JSON, MAX_COUNT, MSGPACK, is_session_id
+
+Place = Mapping[str, Any]  # the members that say which frame of which session a message is about
+
+_COUNTS = ("epoch", "seq")
+_MAX_NS = 2**63
+
+
+class Outbox:
+    """One connection's outgoing side. Whatever it sends may raise Cut."""
+
+    def __init__(self, connection: Connection, path: str, *, binary: bool):
+        self._connection = connection
+        self._path = path
+        self.binary = binary  # how messages that answer none are written
+
+    async def send(self, message: Mapping[str, Any], *, binary: bool | None = None) -> None:
+        """Send one message: msgpack in a binary frame, or JSON in a text frame. Raises WireError for what has no form."""
+        codec = MSGPACK if (self.binary if binary is None else binary) else JSON
+        await self._connection.send(codec.dump(message))
+
+    async def refuse(self, error: RequestError, place: Place, *, binary: bool | None = None) -> None:
+        """Say what became of a message instead of what it asked for, and which one it was."""
+        if error.code == "superseded":
+            message = {"type": "superseded", **place, "by": getattr(error, "by", None)}
+        else:
+            request_id = request_id_of(self._connection.websocket)
+            document = problem_document(error, request_id=request_id, instance=self._path)
+            message = {"type": "problem", "problem": document, **place}
+        await self.send(message, binary=binary)
+
+    async def hello(self, info: PolicyInfo, limits: Limits, state: str) -> None:
+        """Say who serves what, and how much a message may hold."""
+        bounds = {
+            "max_message_bytes": limits.max_body_bytes,
+            "max_images": limits.max_images,
+            "max_image_pixels": limits.max_image_pixels,
+            "max_instruction_bytes": limits.max_instruction_bytes,
+            "default_max_age_ms": limits.default_max_age_ms,
+        }
+        model = model_card(info).model_dump(mode="json")
+        server = f"stillframe/{__version__}"
+        await self.send(
+            {"type": "hello", "protocol": 1, "server": server, "state": state, "model": model, "limits": bounds}
+        )
+
+
+def place_of(fields: Mapping[str, Any]) -> Place:
+    """What a message says of its place, as far as that makes sense: whoever waits for its answer knows it by that."""
+    place: dict[str, Any] = {}
+    session_id, stamp = fields.get("session_id"), fields.get("t_obs_ns")
+    if is_session_id(session_id):
+        counts = {name: fields[name] for name in _COUNTS if _is_count(fields.get(name))}
+        place["session"] = {"id": session_id, **counts}
+    if type(stamp) is int and -_MAX_NS <= stamp < _MAX_NS:
+        place["t_obs_ns"] = stamp
+    return place
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_COUNT

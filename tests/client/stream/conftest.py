@@ -1,0 +1,167 @@
+"""A daemon that does what a test's script says, one script for each connection, over real WebSockets. Knows no policy."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.sync.server import Server, ServerConnection, serve
+
+from stillframe_client.wire import MSGPACK_PROTOCOL, pack, unpack
+
+BOUND_S = 20.0
+CARD = {
+    "name": "sums",
+    "family": "openvla",
+    "observation": {"cameras": ["front", "wrist"], "image_size": [224, 224]},
+    "action": {"fields": [{"name": "dx"}, {"name": "gripper"}], "gripper": "1 = open, 0 = closed", "chunk_horizon": 2},
+    "norm_stats": {"jaco": {}},
+    "default_unnorm_key": "jaco",
+}
+
+
+class Peer:
+    """The daemon's end of one connection."""
+
+    def __init__(self, connection: ServerConnection, heard: list[dict[str, Any]]):
+        self.connection = connection
+        self.heard = heard
+        self.raw = b""  # the last message as it came
+
+    def say(self, kind: str, **members: Any) -> None:
+        """Send one message."""
+        self.connection.send(pack({"type": kind, **members}))
+
+    def hear(self, kind: str) -> dict[str, Any]:
+        """Wait for the next message, which has to be of that kind; pings on the way are answered."""
+        while True:
+            data = self.connection.recv(timeout=BOUND_S)
+            assert isinstance(data, bytes)
+            message = unpack(data)
+            if message["type"] == "ping":
+                self.say("pong")
+                continue
+            self.raw = data
+            self.heard.append(message)
+            assert message["type"] == kind, f"expected {kind}, heard {message['type']}"
+            return dict(message)
+
+    def hello(self, state: str = "ready", **members: Any) -> None:
+        """Say hello."""
+        self.say("hello", **{"protocol": 1, "server": "scripted", "state": state, "model": CARD, "limits": {}, **members})
+
+    def greet(self, *, epoch: int = 0, resumed: bool = False, secret: str = "s3cret") -> dict[str, Any]:
+        """Say hello and open the session that is asked for."""
+        self.hello()
+        asked = self.hear("open")
+        session = {"session_id": asked["session_id"], "secret": secret, "epoch": epoch}
+        self.say("session", **session, service=asked["service"], resumed=resumed)
+        return asked
+
+    def act(self, frame: dict[str, Any], value: float | None = None, **members: Any) -> None:
+        """Answer a frame with an action of two numbers: `value`, or the sum of its pixels, and its seq."""
+        value = float(np.asarray(frame["image"], np.int64).sum()) if value is None else value
+        actions = np.array([[value, frame["seq"]], [-value, frame["seq"]]], np.float32)
+        echo = {"t_obs_ns": frame["t_obs_ns"]} if "t_obs_ns" in frame else {}
+        self.say("action", **{"actions": actions, "timing_ms": {"total": 1.5}, "session": place(frame), **echo, **members})
+
+    def refuse(self, code: str, status: int, frame: dict[str, Any] | None = None, **members: Any) -> None:
+        """Answer a frame, or no frame in particular, with a problem."""
+        about = {} if frame is None else {"session": place(frame)}
+        problem = {"code": code, "status": status, "detail": "So it is.", "request_id": "r-1", **members}
+        self.say("problem", problem=problem, **about)
+
+    def until_gone(self) -> None:
+        """Wait until the client leaves."""
+        while True:
+            try:
+                self.connection.recv(timeout=BOUND_S)
+            except ConnectionClosed:
+                return
+
+
+def place(frame: dict[str, Any]) -> dict[str, Any]:
+    """The place of a frame, as answers name it."""
+    return {"id": frame["session_id"], "epoch": frame["epoch"], "seq": frame["seq"]}
+
+
+Script = Callable[[Peer], None]
+
+
+@dataclass
+class Scripted:
+    """A running daemon: its address, what it heard on all connections, and how each of its scripts went."""
+
+    scripts: list[Script]
+    heard: list[dict[str, Any]] = field(default_factory=list)
+    upgrades: list[Request] = field(default_factory=list)
+    failures: list[BaseException] = field(default_factory=list)
+    refusals: list[Response] = field(default_factory=list)  # for the upgrades that come first
+    server: Server | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        assert self.server is not None
+        return f"http://127.0.0.1:{self.server.socket.getsockname()[1]}"
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        """The frames that were heard."""
+        return [message for message in self.heard if message["type"] == "frame"]
+
+    def upgrade(self, _: ServerConnection, request: Request) -> Response | None:
+        """Let the client in, or not yet."""
+        self.upgrades.append(request)
+        return self.refusals.pop(0) if self.refusals else None
+
+    def handle(self, connection: ServerConnection) -> None:
+        """Run the next script; a client too many is told nothing."""
+        try:
+            self.scripts.pop(0)(Peer(connection, self.heard))
+        except ConnectionClosed:
+            pass
+        except BaseException as failure:  # noqa: BLE001 -- the test's own thread raises it
+            self.failures.append(failure)
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[..., Scripted]]:
+    """Start a daemon: `scripted(first, second)` gives its first connection to `first`. Failed scripts fail the test."""
+    running: list[tuple[Scripted, threading.Thread]] = []
+
+    def start(*scripts: Script, refusals: list[Response] | None = None) -> Scripted:
+        daemon = Scripted(list(scripts), refusals=refusals or [])
+        daemon.server = serve(
+            daemon.handle,
+            "127.0.0.1",
+            0,
+            subprotocols=[MSGPACK_PROTOCOL],  # type: ignore[list-item] -- a NewType of str
+            process_request=daemon.upgrade,
+            compression=None,
+            max_size=2**24,
+            close_timeout=1,
+        )
+        thread = threading.Thread(target=daemon.server.serve_forever)
+        thread.start()
+        running.append((daemon, thread))
+        return daemon
+
+    yield start
+    for daemon, thread in running:
+        assert daemon.server is not None
+        daemon.server.shutdown()
+        thread.join(BOUND_S)
+    assert [failure for daemon, _ in running for failure in daemon.failures] == []
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """A smooth picture [24, 32, 3]."""
+    return np.add.outer(np.arange(24), np.arange(32)).astype(np.uint8)[..., None].repeat(3, axis=2)

@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stillframe.engine.line import Line
+from stillframe.errors import NotReady, Overloaded
+
+WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
+KEYS = "abcd"
+
+
+@dataclass(eq=False)
+class Item:
+    """Something that waits."""
+
+    key: Hashable
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.key}{self.name}"
+
+
+def lined_up(line: Line[Item], order: str) -> list[Item]:
+    """Enter one after another, by key; each is named by its number among its key's."""
+    items = [Item(key, str(order[:at].count(key))) for at, key in enumerate(order)]
+    for item in items:
+        assert line.enter(item.key, item) is None
+    return items
+
+
+def give_up(line: Line[Item], item: Item) -> bool:
+    """Do not wait any more; say whether it still had a place."""
+    return line.leave(item.key, lambda one: one is item)
+
+
+def taken(line: Line[Item], count: int | None = None) -> str:
+    """Who is due, one after another; all that wait, unless so many."""
+    names = []
+    while line.wanted and not (line.closed and not line.waiting) and count != 0:
+        names.append(str(line.next()))
+        count = None if count is None else count - 1
+    return " ".join(names)
+
+
+def test_one_key_is_served_in_order() -> None:
+    """First come, first served."""
+    line: Line[Item] = Line(8)
+    lined_up(line, "aaaa")
+
+    assert taken(line) == "a0 a1 a2 a3"
+
+
+def test_keys_take_turns() -> None:
+    """However many one has, and however early it came."""
+    line: Line[Item] = Line(16)
+    lined_up(line, "aaaaabbc")
+
+    assert taken(line) == "a0 b0 c0 a1 b1 a2 a3 a4"
+
+
+def test_a_newcomer_comes_before_the_next_of_who_is_being_served() -> None:
+    """A robot that sends its next frame at once does not pass one that came while it was served."""
+    line: Line[Item] = Line(8)
+    lined_up(line, "aaa")
+    assert taken(line, 1) == "a0"
+    lined_up(line, "b")
+
+    assert taken(line) == "b0 a1 a2"
+
+
+def test_ever_new_keys_hold_nobody_up() -> None:
+    """A client that comes as somebody else each time is served behind who waited already, each time."""
+    line: Line[Item] = Line(8)
+    lined_up(line, "xa")
+    served = []
+    for number in range(8):
+        line.enter(number, Item(number))
+        served.append(taken(line, 1))
+        if served[-1].startswith("a"):
+            lined_up(line, "a")
+
+    assert served == ["x0", "a0", "0", "1", "2", "a0", "3", "4"]
+
+
+def test_a_new_frame_takes_the_turn_of_one_given_up() -> None:
+    """A robot whose newest frame replaces the one that waits is not sent back to the end each time."""
+    line: Line[Item] = Line(8)
+    lined_up(line, "x")
+    assert taken(line) == "x0"
+    older, _ = lined_up(line, "ab")
+    for number in range(5):
+        give_up(line, older)
+        older = Item("a", f" newer {number}")
+        line.enter("a", older)
+
+    assert taken(line) == "a newer 4 b0"
+
+
+def test_who_gave_up_leaves_room_at_once() -> None:
+    """Its place, and nothing else of it, is free; whoever was behind it moves up."""
+    line: Line[Item] = Line(3)
+    first, second, _ = lined_up(line, "aab")
+    with pytest.raises(Overloaded):
+        line.enter("b", Item("b"))
+    give_up(line, first)
+    assert [str(item) for item in line.waiting] == ["a1", "b0"]
+    line.enter("c", Item("c"))
+    give_up(line, second)
+
+    assert taken(line) == "b0 c"
+    assert not line.wanted
+
+
+def test_who_was_called_cannot_give_its_place_up() -> None:
+    """It has none."""
+    line: Line[Item] = Line(2)
+    first, _ = lined_up(line, "aa")
+    assert line.next() is first
+    assert not give_up(line, first)
+
+    assert taken(line) == "a1"
+
+
+def test_a_full_line_refuses_whoever_has_most() -> None:
+    """And says how many wait, when to come again, and that nobody is displaced for it."""
+    line: Line[Item] = Line(3)
+    lined_up(line, "aab")
+    with pytest.raises(Overloaded, match="3 frames wait already") as refused:
+        line.enter("a", Item("a"))
+
+    assert refused.value.code == "overloaded"
+    assert refused.value.retry_after_s is not None
+    assert taken(line) == "a0 b0 a1"
+
+
+def test_who_has_most_makes_room_in_a_full_line() -> None:
+    """Its last goes, for one that has none; where everybody has one, one more is refused."""
+    line: Line[Item] = Line(4)
+    _, second, third, _ = lined_up(line, "aaab")
+
+    assert line.enter("c", Item("c")) is third
+    with pytest.raises(Overloaded):
+        line.enter("b", Item("b"))
+    assert line.enter("d", Item("d")) is second
+    with pytest.raises(Overloaded):
+        line.enter("e", Item("e"))
+    assert taken(line) == "a0 b0 c d"
+
+
+def test_an_errand_comes_behind_what_waits_of_its_key() -> None:
+    """In its order among them; it needs no place and costs no turn."""
+    line: Line[Item] = Line(4)
+    lined_up(line, "aab")
+    line.errand("a", Item("a", " errand"))
+    lined_up(line, "a")
+
+    assert taken(line) == "a0 b0 a1 a errand a0"
+
+
+def test_an_errand_with_nothing_before_it_is_done_at_once() -> None:
+    """Before all frames, also those of its key that come later; a full line takes it."""
+    line: Line[Item] = Line(2)
+    lined_up(line, "bb")
+    line.errand("a", Item("a", " errand"))
+    assert line.wanted
+
+    assert taken(line, 2) == "a errand b0"
+    lined_up(line, "a")
+    assert taken(line) == "a0 b1"
+
+
+def test_an_errand_outlives_what_was_before_it() -> None:
+    """Whoever it waited for gave up: it moves up to the one before, and to the front where there is none."""
+    line: Line[Item] = Line(4)
+    *_, one, two = lined_up(line, "baa")
+    line.errand("a", Item("a", " errand"))
+    give_up(line, two)
+    assert taken(line, 1) == "b0"
+    give_up(line, one)
+
+    assert taken(line) == "a errand"
+
+
+def test_a_closed_line_is_served_to_its_end() -> None:
+    """Nobody enters, who waits is called, then nobody is."""
+    line: Line[Item] = Line(4)
+    lined_up(line, "ab")
+    line.errand("b", Item("b", " errand"))
+    line.close()
+    with pytest.raises(NotReady) as refused:
+        line.enter("a", Item("a"))
+
+    assert refused.value.code == "draining"
+    assert line.closed
+    assert [str(line.next()) for _ in range(5)] == ["a0", "b0", "b errand", "None", "None"]
+
+
+@pytest.mark.parametrize("how", ["enter", "errand", "close"])
+def test_whoever_asks_waits_until_there_is_somebody(how: str) -> None:
+    """And is woken by a frame, an errand and the end."""
+    line, item = Line[Item](2), Item("a")
+    with ThreadPoolExecutor(1) as device:
+        asked = device.submit(line.next)
+        assert not line.wanted
+        if how == "close":
+            line.close()
+        else:
+            getattr(line, how)("a", item)
+
+        assert asked.result(WAIT_S) is (None if how == "close" else item)
+
+
+def test_nothing_is_left_of_ten_thousand_keys() -> None:
+    """Of those that were served nothing; of those that gave up no more turns than twice the line's places."""
+    line: Line[Item] = Line(4)
+    for number in range(10_000):
+        item = Item(number)
+        line.enter(number, item)
+        if number % 100 < 50:
+            give_up(line, item)
+            assert line.keys <= 8
+        else:
+            assert line.next() is item
+            assert line.keys == 0
+
+    assert not line.wanted
+
+
+def test_threads_that_enter_at_once_are_all_called() -> None:
+    """Four keys on four threads and one that calls: each once, each key's in its order."""
+    line: Line[Item] = Line(1000)
+    got: list[Item] = []
+
+    def call() -> None:
+        while (item := line.next()) is not None:
+            got.append(item)
+
+    device = threading.Thread(target=call)
+    device.start()
+    with ThreadPoolExecutor(4) as robots:
+        for _ in robots.map(lambda key: lined_up(line, key * 200), KEYS):
+            pass
+    line.close()
+    device.join(WAIT_S)
+
+    assert not device.is_alive()
+    for key in KEYS:
+        assert [item.name for item in got if item.key == key] == [str(number) for number in range(200)]
+
+
+calls = st.lists(
+    st.tuples(st.just("enter"), st.sampled_from(KEYS))
+    | st.tuples(st.just("errand"), st.sampled_from(KEYS))
+    | st.tuples(st.just("give up"), st.integers(0, 100))
+    | st.just(("take", 0)),
+    max_size=60,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(calls, st.integers(1, 6))
+def test_everything_that_stays_is_called_once_and_in_order(script: list[tuple[str, str | int]], most: int) -> None:
+    """Against a plain list: within a key in the order of entry, errands between; no more wait than may."""
+    line: Line[Item] = Line(most)
+    inside: list[Item] = []
+    frames: set[Item] = set()
+
+    def take() -> None:
+        item = line.next()
+        assert item is next(one for one in inside if item is not None and one.key == item.key)
+        inside.remove(item)
+        frames.discard(item)
+
+    for what, whom in script:
+        if what == "enter":
+            item = Item(whom)
+            try:
+                displaced = line.enter(whom, item)
+            except Overloaded:
+                assert len(frames) == most
+                continue
+            if displaced is not None:
+                inside.remove(displaced)
+                frames.remove(displaced)
+            inside.append(item)
+            frames.add(item)
+        elif what == "errand":
+            inside.append(Item(whom))
+            line.errand(whom, inside[-1])
+        elif what == "give up" and frames:
+            waiting = [item for item in inside if item in frames]
+            chosen = waiting[int(whom) % len(waiting)]
+            give_up(line, chosen)
+            inside.remove(chosen)
+            frames.remove(chosen)
+        elif what == "take" and inside:
+            take()
+        assert {id(item) for item in line.waiting} == {id(item) for item in frames}
+        assert line.wanted is bool(inside)
+        assert len(frames) <= most
+    while inside:
+        take()
+
+    assert not line.wanted
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from([*KEYS, *KEYS, "flood", "flood", "take"]), max_size=80))
+def test_nobody_is_held_up_by_anothers_many(script: list[str]) -> None:
+    """A frame waits for at most one of each other key, and for one more behind each of its own that waited already."""
+    line: Line[Item] = Line(1000)
+    since: dict[Item, Counter[Hashable]] = {}  # what was called since somebody lined up
+    before: dict[Item, int] = {}  # how many of its own waited then
+
+    def take() -> None:
+        item = line.next()
+        assert item is not None
+        ahead = since.pop(item)
+        assert all(count <= 1 + before[item] for key, count in ahead.items() if key != item.key)
+        for counts in since.values():
+            counts[item.key] += 1
+
+    for what in script:
+        if what == "take" and since:
+            take()
+        elif what != "take":
+            for _ in range(5 if what == "flood" else 1):
+                item = Item(what)
+                before[item] = sum(other.key == what for other in since)
+                since[item] = Counter()
+                line.enter(what, item)
+    while since:
+        take()
+
+    assert not line.wanted

@@ -1,0 +1,393 @@
+from __future__ import annotations
+
+import gc
+import re
+import weakref
+
+import pytest
+
+from stillframe.domain import KeyframeReason
+from stillframe.errors import Conflict, Gone, NoSuchSession, NotReady, Overloaded
+from stillframe.sessions.attendance import MOST_TOMBSTONES
+from stillframe.sessions.roster import Roster
+from stillframe.sessions.session import Service
+from stillframe.sessions.settings import SessionSettings
+from stillframe.sessions.states import State
+
+OURS = "s-" + "0123456789abcdef" * 2
+
+
+def test_an_id_of_ours_cannot_be_guessed(room):
+    """32 hexadecimal digits behind s-, another one each time; so is the secret."""
+    sessions = [room.open() for _ in range(20)]
+
+    assert all(re.fullmatch("s-[0-9a-f]{32}", session.id) for session in sessions)
+    assert len({session.id for session in sessions}) == 20
+    assert len({session.secret for session in sessions}) == 20
+    assert all(len(session.secret) >= 32 for session in sessions)
+
+
+def test_a_secret_is_not_printed(room):
+    """A session in a log line or a traceback tells nobody how to take it over."""
+    session = room.open()
+
+    assert session.secret not in repr(session)
+    assert session.secret not in repr(session.card())
+
+
+def test_what_was_asked_for_is_what_one_gets(room):
+    """Service and mode are the opener's; lock-step and the daemon's mode where he does not say."""
+    asked, plain = room.open("a", service=Service.REALTIME, mode="exact"), room.enter("b")
+
+    assert (asked.id, asked.service, asked.mode) == ("a", Service.REALTIME, "exact")
+    assert (plain.id, plain.service, plain.mode) == ("b", Service.LOCKSTEP, None)
+
+
+def test_an_id_is_opened_once(room):
+    """Who opens it again without its secret, or with another, is refused; it stays as it was."""
+    session = room.open("arm")
+    for secret in (None, "", session.secret[:-1], room.open().secret, "\ud800", "ä"):
+        with pytest.raises(Conflict) as caught:
+            room.open("arm", secret=secret)
+        assert caught.value.code == "session-exists"
+
+    assert room.enter("arm") is session
+
+
+def test_its_secret_resumes_a_session(room):
+    """It goes on as it was opened, and the caller learns that it did."""
+    session = room.open("arm", service=Service.REALTIME, mode="exact")
+    room.answered(session, 7)
+    again, resumed = room.roster.open("arm", owner="me", secret=session.secret)
+
+    assert resumed
+    assert again is session
+    assert (again.last_seq, again.service, again.mode) == (7, Service.REALTIME, "exact")
+
+
+def test_a_secret_of_nobody_opens_a_new_session(room):
+    """A robot that comes back too late gets a session of its own; one that begins is not resumed."""
+    session, resumed = room.roster.open("arm", owner="me", secret="of last week")  # noqa: S106 (no password)
+
+    assert not resumed
+    assert not session.knows("of last week")
+
+
+def test_another_owner_has_no_secret_to_show(room):
+    """With the right secret and the wrong token a session is taken, not resumed."""
+    session = room.open("arm")
+    with pytest.raises(Conflict) as caught:
+        room.open("arm", owner="you", secret=session.secret)
+
+    assert caught.value.code == "session-exists"
+    assert "secret" not in caught.value.detail
+
+
+def test_a_frame_opens_a_session_of_its_clients_choice(room):
+    """Once; after that the id means that session."""
+    assert room.enter("arm 1") is room.enter("arm 1")
+    assert len(room.roster.listing("me")) == 1
+
+
+@pytest.mark.parametrize("ask", ["enter", "open", "find"])
+def test_an_id_of_our_form_has_to_be_known(room, ask):
+    """Nobody opens a session under an id that looks as if we had given it out: it is a typo, or a daemon ago."""
+    with pytest.raises(NoSuchSession) as caught:
+        getattr(room.roster, ask)(OURS, owner="me")
+
+    assert caught.value.code == "unknown-session"
+    assert room.roster.listing(None) == []
+
+
+def test_an_unknown_id_is_not_found(room):
+    """`find` opens nothing."""
+    with pytest.raises(NoSuchSession):
+        room.roster.find("arm", owner="me")
+
+
+def test_another_owners_session_is_unknown(room):
+    """Whether it exists is not told to who may not see it; nor how it ended. An admin sees all."""
+    ours, chosen = room.open(), room.open("arm")
+    for ask, session in [("find", ours), ("find", chosen), ("enter", ours), ("open", ours)]:
+        with pytest.raises(NoSuchSession):
+            getattr(room.roster, ask)(session.id, owner="you")
+    room.roster.close(ours)
+    with pytest.raises(NoSuchSession):
+        room.roster.find(ours.id, owner="you")
+    with pytest.raises(Gone):
+        room.roster.find(ours.id, owner=None)
+
+    assert room.roster.find("arm", owner=None) is chosen
+
+
+def test_a_taken_id_is_taken(room):
+    """Two owners cannot have one id at once: the second is asked to choose another, not told whose it is."""
+    room.open("arm", owner="secret-robot")
+    with pytest.raises(Conflict) as caught:
+        room.enter("arm", owner="you")
+
+    assert caught.value.code == "session-exists"
+    assert "secret-robot" not in caught.value.detail
+
+
+def test_listing_is_by_owner(room):
+    """One's own; everybody's for an admin."""
+    room.open("a", owner="me")
+    room.open("b", owner="you")
+
+    assert [[card.id for card in room.roster.listing(owner)] for owner in ("me", "you", None, "x")] == [
+        ["a"],
+        ["b"],
+        ["a", "b"],
+        [],
+    ]
+
+
+def test_a_card_tells_how_a_session_stands(room):
+    """State, place, what is in flight, how old it is, since when it rests, whether the device holds something of it."""
+    session = room.open("arm", mode="exact")
+    room.now_s += 2
+    room.frame(session, 4)
+    room.now_s += 1
+    busy = session.card()
+    room.device.finish(kv_bytes=10)
+    room.now_s += 3
+    rested = session.card()
+
+    assert (busy.state, busy.epoch, busy.seq, busy.in_flight, busy.warm) == (State.BUSY, 0, 4, 1, False)
+    assert (busy.age_s, busy.idle_s, busy.mode, busy.service) == (3.0, 0.0, "exact", Service.LOCKSTEP)
+    assert (rested.state, rested.in_flight, rested.age_s, rested.idle_s, rested.warm) == (State.IDLE, 0, 6.0, 3.0, True)
+    assert room.open().card().seq is None
+
+
+def test_a_session_is_warm_as_its_last_answer_was(room):
+    """Bytes on the device after the last answered frame, whatever failed since."""
+    session = room.open()
+    warm = []
+    for held_bytes, error in [(0, None), (10, None), (0, ValueError()), (0, None)]:
+        room.frame(session)
+        room.device.finish(error, kv_bytes=held_bytes)
+        warm.append(session.warm)
+
+    assert warm == [False, True, True, False]
+
+
+@pytest.mark.parametrize(("slots", "most", "expected"), [(0, None, 64), (5, None, 5), (5, 3, 3), (5, 9, 9)])
+def test_there_is_room_for_as_many_as_can_be_kept(new_room, slots, most, expected):
+    """The knob; else the pool's slots; else a number."""
+    room = new_room(slots, most=most)
+    for _ in range(expected):
+        room.open()
+    with pytest.raises(Overloaded) as caught:
+        room.open()
+
+    assert room.roster.capacity == expected
+    assert caught.value.code == "too-many-sessions"
+    assert room.tally["refused"] == 1
+    assert len(room.roster.listing(None)) == expected
+
+
+def test_without_a_policy_nobody_comes_in(room):
+    """As many as the pool has slots can only be said once there is a pool."""
+
+    def loading():
+        raise NotReady("not-ready", "loading")
+
+    roster = Roster(SessionSettings(), loading, lambda: 0.0, room.tally)
+    with pytest.raises(NotReady):
+        roster.enter("arm", owner="me")
+
+    assert roster.counts() == {"idle": 0, "busy": 0, "leaving": 0, "away": 0}
+
+
+def test_the_longest_idle_makes_room(new_room):
+    """Not the first that came: the one whose last use is longest ago; its KV is freed, and the end is counted."""
+    room = new_room(most=3, lease_s=5)
+    first, second, third = (room.open(name) for name in "abc")
+    for session in (second, first, third):
+        room.now_s += 1
+        room.answered(session)
+    room.now_s += 5
+    room.open("d")
+
+    assert [session.state for session in (first, second, third)] == [State.IDLE, State.EVICTED, State.IDLE]
+    assert room.device.forgotten == ["b"]
+    assert room.tally["evicted"] == 1
+
+
+def test_a_lease_is_kept(new_room):
+    """A session that was used within its lease stays; who wants in is told when the first lease ends."""
+    room = new_room(most=2, lease_s=5)
+    session, _ = room.open("a"), room.open("b")
+    room.now_s += 4
+    room.answered(session)
+    with pytest.raises(Overloaded) as caught:
+        room.open("c")
+    room.now_s += caught.value.retry_after_s
+
+    assert caught.value.retry_after_s == 1.0
+    assert room.open("c").live
+    assert session.live
+
+
+def test_the_busy_never_make_room(new_room):
+    """However long a frame takes, and also while its session's connection is gone."""
+    room = new_room(most=2, lease_s=0)
+    busy, leaving, wire = room.open("a"), room.open("b"), room.wire()
+    room.roster.attach(leaving, wire)
+    room.frame(leaving, connection=wire)
+    room.device.begin()
+    room.roster.leave(leaving, wire)
+    room.frame(busy)
+    room.now_s += 3000
+    with pytest.raises(Overloaded) as caught:
+        room.open("c")
+
+    assert [busy.state, leaving.state] == [State.BUSY, State.LEAVING]
+    assert caught.value.retry_after_s > 0
+
+
+def test_one_that_is_away_makes_room(new_room):
+    """A dropped connection's session is no dearer than another."""
+    room = new_room(most=1, lease_s=1, resume_s=60)
+    session, wire = room.open("a"), room.wire()
+    room.roster.attach(session, wire)
+    room.roster.leave(session, wire)
+    room.now_s += 2
+    room.open("b")
+
+    assert session.state is State.EVICTED
+
+
+def test_what_nobody_uses_expires(room):
+    """After the time to live, on whoever's call comes next or on a sweep; a use puts it off."""
+    session, used = room.open("a"), room.open("b")
+    room.now_s += 119
+    room.answered(used)
+    room.now_s += 1
+    room.roster.sweep()
+
+    assert session.state is State.EXPIRED
+    assert used.state is State.IDLE
+    assert room.device.forgotten == ["a"]
+    assert room.tally["expired"] == 1
+
+
+def test_a_call_does_not_wait_for_the_sweep(room):
+    """What is due has expired, whether or not anybody swept."""
+    session = room.open()
+    room.now_s += 120
+    with pytest.raises(Gone) as caught:
+        room.roster.find(session.id, owner="me")
+
+    assert caught.value.code == "session-expired"
+
+
+def test_a_step_is_no_idleness(room):
+    """A frame that takes longer than a session lives does not end it; its answer is its last use."""
+    session = room.open()
+    room.frame(session)
+    room.now_s += 500
+    room.roster.sweep()
+    room.device.finish()
+    room.now_s += 119
+    room.roster.sweep()
+
+    assert session.state is State.IDLE
+
+
+@pytest.mark.parametrize("ask", ["enter", "find", "open"])
+@pytest.mark.parametrize("end", ["closed", "expired", "evicted"])
+def test_what_was_ours_is_gone_with_its_reason(new_room, end, ask):
+    """An id of ours never comes back; for as long as a session lives its end can be told from a typo, then not."""
+    room = new_room(most=1, lease_s=1)
+    session = room.open()
+    end_of(room, session, end)
+    with pytest.raises(Gone) as caught:
+        getattr(room.roster, ask)(session.id, owner="me")
+    room.now_s += 120
+    with pytest.raises(NoSuchSession):
+        getattr(room.roster, ask)(session.id, owner="me")
+
+    assert caught.value.code == f"session-{end}"
+
+
+@pytest.mark.parametrize(
+    ("end", "opening"), [("closed", "first-frame"), ("expired", "evicted"), ("evicted", "evicted")]
+)
+def test_a_chosen_id_is_born_again(new_room, end, opening):
+    """Another session: a new serial, epoch 0, and a first frame that says whether something was lost."""
+    room = new_room(most=1, lease_s=1)
+    before = room.enter("arm")
+    room.answered(before, 5)
+    room.roster.reset(before)
+    end_of(room, before, end)
+    after = room.enter("arm")
+    room.frame(after)
+    ref = room.device.jobs[-1].ref
+
+    assert after is not before
+    assert (ref.epoch, ref.seq, ref.opening) == (0, 0, KeyframeReason(opening))
+    assert ref.serial > before.serial
+    assert before.opening is KeyframeReason.FIRST_FRAME
+
+
+def test_an_id_that_somebody_else_let_go_is_new(new_room):
+    """What another owner lost under it is no business of this one's."""
+    room = new_room(most=1, lease_s=1)
+    end_of(room, room.enter("arm", "you"), "evicted")
+
+    assert room.enter("arm", "me").opening is KeyframeReason.FIRST_FRAME
+
+
+def end_of(room, session, end):
+    """Have a session end that way; where it takes another session, that one is closed again."""
+    if end == "closed":
+        room.roster.close(session)
+    elif end == "expired":
+        room.now_s += 120
+        room.roster.sweep()
+    else:
+        room.now_s += 2
+        room.roster.close(room.open())
+    assert session.state.value == end
+
+
+def test_ten_thousand_short_sessions_leave_nothing(new_room):
+    """Opened, used, ended in each way: books, tombstones and the device's memory stay as small as they were."""
+    room = new_room(most=8, lease_s=1)
+    sizes, alive = [], weakref.WeakSet()
+    for number in range(10_000):
+        session = room.enter(f"arm-{number}") if number % 2 else room.open()
+        alive.add(session)
+        room.answered(session)
+        room.now_s += 0.5
+        if number % 3:
+            room.roster.close(session)
+        room.device.jobs.clear()
+        sizes.append(room.size() + len(alive))
+    for _ in range(2):  # what lives expires, then it is forgotten as well
+        room.now_s += 1000
+        room.roster.sweep()
+    gc.collect()
+
+    assert max(sizes) < 1000
+    assert room.size() == 0
+    assert set(alive) == {session}
+    assert sum(room.tally[end] for end in ("closed", "expired", "evicted")) == 10_000
+    assert len(room.device.forgotten) == 10_000
+
+
+def test_tombstones_are_bounded(new_room):
+    """However fast sessions come and go, only so many are remembered, the latest."""
+    room = new_room()
+    sessions = [room.open() for _ in range(1)]
+    for _ in range(MOST_TOMBSTONES + 10):
+        room.roster.close(sessions[-1])
+        sessions.append(room.open())
+    with pytest.raises(Gone):
+        room.roster.find(sessions[-2].id, owner="me")
+    with pytest.raises(NoSuchSession):
+        room.roster.find(sessions[0].id, owner="me")
+
+    assert room.size() < MOST_TOMBSTONES + 10

@@ -1,0 +1,118 @@
+"""The policy answers on a thread of its own, as an engine does, while clients ask, give up and go."""
+
+from __future__ import annotations
+
+import queue
+import random
+import sys
+import threading
+from concurrent.futures import Future, wait
+
+import numpy as np
+import pytest
+
+from stillframe.domain import ActionChunk, CacheReport, KVUsage, Observation, Step, StepReport
+from stillframe.errors import RequestError
+from stillframe.sessions.exchange import Place
+from stillframe.sessions.roster import Roster
+from stillframe.sessions.session import Service
+from stillframe.sessions.settings import SessionSettings
+
+SEEN = Observation({}, "go")
+
+
+class Engine:
+    """Answers each frame with its own place, on its own thread, as fast as it can."""
+
+    usage = KVUsage(0, 0, 0)
+
+    def __init__(self) -> None:
+        self.line: queue.Queue = queue.Queue()
+        self.forgotten: list[str] = []
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def submit(self, _, __, ref):
+        """Line up."""
+        answer: Future[Step] = Future()
+        self.line.put((ref, answer))
+        return answer
+
+    def forget(self, session_id):
+        """Remember."""
+        self.forgotten.append(session_id)
+
+    def run(self):
+        """Until None comes."""
+        while (due := self.line.get()) is not None:
+            ref, answer = due
+            if answer.set_running_or_notify_cancel():
+                cache = CacheReport("off", None, 0.0, 0, 1, 0, 0, epoch=ref.epoch, seq=ref.seq)
+                answer.set_result(Step(ActionChunk(np.zeros((1, 7)), ref.id), StepReport({}, 1, cache)))
+
+    def close(self):
+        """Answer what is queued."""
+        self.line.put(None)
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def engine():
+    """An engine that is closed in the end."""
+    engine = Engine()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def _eager_threads():
+    """Threads that give way to each other a thousand times as often."""
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(before_s / 1000)
+    yield
+    sys.setswitchinterval(before_s)
+
+
+@pytest.mark.usefixtures("_eager_threads")
+@pytest.mark.parametrize("service", Service)
+def test_answers_race_with_everything(engine, room, service):
+    """Frames, repeats, resets, givings-up and closings from four threads: all tickets end, each with its own answer."""
+    roster = Roster(SessionSettings(most=64, waiting=2), lambda: engine, lambda: 0.0, room.tally)
+    sessions = [roster.open(None, owner="me", service=service)[0] for _ in range(6)]
+    tickets, faults = [], []
+
+    def client(seed):
+        dice = random.Random(seed)  # noqa: S311 (a test's walk)
+        for _ in range(1500):
+            session = dice.choice(sessions)
+            try:
+                seq = dice.choice([None, max(session.last_seq, 0)])
+                ticket = roster.submit(session, SEEN, 1.0, Place(seq=seq), b"same")
+                tickets.append((session, ticket))
+                dice.random() < 0.3 and ticket.give_up()
+                dice.random() < 0.05 and roster.reset(session)
+                dice.random() < 0.0003 and roster.close(session)
+            except RequestError:
+                pass
+            except Exception as error:  # noqa: BLE001 (reported by the test's thread)
+                faults.append(error)
+
+    threads = [threading.Thread(target=client, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    done, open_still = wait([ticket.future for _, ticket in tickets], timeout=20)
+    for session in sessions:
+        roster.close(session)
+    answers = [(s, t) for s, t in tickets if not t.future.cancelled() and t.future.exception() is None]
+
+    assert faults == []
+    assert not open_still
+    assert len(done) == len(tickets)
+    assert answers
+    assert all(ticket.future.result().chunk.unnorm_key == session.id for session, ticket in answers)
+    assert all(ticket.future.result().report.cache.seq == ticket.seq for _, ticket in answers)
+    assert [session.in_flight for session in sessions] == [[]] * 6
+    assert sorted(engine.forgotten) == sorted(session.id for session in sessions)

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from stillframe.errors import RequestError
+from stillframe.web.limits import Limits
+from stillframe.web.reading.images import peek_size, read_picture
+from stillframe_client.wire import encode_array
+
+
+def png_head(height, width):
+    """The start of a PNG that promises a size and holds nothing."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return base64.b64encode(head).decode()
+
+
+def refusal(value, **limits):
+    with pytest.raises(RequestError) as caught:
+        read_picture(value, Limits(**limits), "/image")
+    assert caught.value.pointer == "/image"
+    return caught.value.code
+
+
+@pytest.fixture
+def no_decoding(monkeypatch):
+    """Make it a failure to reach Pillow at all."""
+    monkeypatch.setattr(PIL.Image, "open", lambda *_, **__: pytest.fail("Pillow saw a picture over the limits"))
+
+
+@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"], ids=["bare", "data-uri"])
+def test_png_is_exact(encoded, picture, prefix):
+    """A PNG arrives pixel for pixel, bare or as a data: URI."""
+    assert np.array_equal(read_picture(prefix + encoded("PNG"), Limits(), ""), picture)
+
+
+def test_jpeg_is_near(encoded):
+    """A JPEG of a smooth picture arrives within what its quality loses."""
+    smooth = np.add.outer(np.arange(32), np.arange(48)).astype(np.uint8)[..., None].repeat(3, axis=2)
+    pixels = read_picture(encoded("JPEG", smooth, quality=95), Limits(), "")
+
+    assert pixels.shape == (32, 48, 3)
+    assert np.abs(pixels.astype(int) - smooth).max() <= 4
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"optimize": True}, {"comment": b"x" * 300}])
+def test_jpeg_sizes_are_found_in_every_layout(encoded, options):
+    """The size is read from baseline and progressive files, whatever segments come first."""
+    data = base64.b64decode(encoded("JPEG", **options))
+
+    assert peek_size(data) == (12, 16)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGBA", 3)])
+def test_grey_and_transparent_pictures_become_rgb(encoded, picture, mode, channels):
+    """Grey is repeated, transparency is dropped."""
+    pixels = read_picture(encoded("PNG", mode=mode), Limits(), "")
+
+    assert pixels.shape == picture.shape
+    assert len(np.unique(pixels[3, 5])) == channels
+
+
+def test_raw_pixels_are_owned(picture):
+    """A raw picture is a writable copy: nothing shares memory with the request."""
+    pixels = read_picture(encode_array(picture), Limits(), "")
+    pixels[0, 0] = 9
+
+    assert pixels.base is None
+    assert np.array_equal(pixels[1:], picture[1:])
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"dtype": "<f4"}, "unsupported-dtype"),
+        ({"dtype": "|O"}, "unsupported-dtype"),
+        ({"dtype": "uint8"}, "unsupported-dtype"),
+        ({"dtype": [["a", "|u1"]]}, "unsupported-dtype"),
+        ({"shape": [12, 16]}, "image-invalid"),
+        ({"shape": [3, 12, 16]}, "image-invalid"),
+        ({"shape": [12, 16, 4]}, "image-invalid"),
+        ({"shape": [-12, -16, 3]}, "image-invalid"),
+        ({"shape": [True, 16, 3]}, "image-invalid"),
+        ({"shape": [12.0, 16, 3]}, "image-invalid"),
+        ({"shape": None}, "image-invalid"),
+        ({"shape": [4, 4, 3]}, "image-invalid"),
+        ({"shape": [12, 17, 3]}, "bad-codec"),
+        ({"shape": [1 << 40, 1 << 40, 3]}, "image-too-large"),
+        ({"shape": [5000, 8, 3]}, "image-too-large"),
+        ({"__numpy__": None}, "bad-codec"),
+        ({"__numpy__": "A" * 767 + "!"}, "bad-codec"),
+        ({"__numpy__": "A" * 767}, "bad-codec"),
+        ({"__numpy__": "é" * 768}, "bad-codec"),
+    ],
+)
+def test_raw_pixels_have_to_hold(picture, change, code):
+    """Type, shape, size and length of a raw picture are each checked."""
+    assert refusal({**encode_array(picture), **change}) == code
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        ("http://127.0.0.1/cat.png", "image-invalid"),
+        ("file:///etc/passwd", "image-invalid"),
+        ("data:text/html;base64,AAAA", "image-invalid"),
+        ("data:image/png,AAAA", "image-invalid"),
+        ("/etc/passwd", "bad-codec"),
+        ("AAAA\nAAAA", "bad-codec"),
+        ("AAA", "bad-codec"),
+        ("", "image-invalid"),
+        ("AAAA", "image-invalid"),
+        (base64.b64encode(b"GIF89a" + bytes(40)).decode(), "image-invalid"),
+        (base64.b64encode(b"\x89PNG\r\n\x1a\n").decode(), "image-invalid"),
+        (base64.b64encode(b"\xff\xd8\xff\xe0\xff\xff").decode(), "image-invalid"),
+    ],
+)
+def test_strings_that_are_not_pictures(value, code):
+    """Only base64 of JPEG or PNG is a picture; addresses and paths are never followed."""
+    assert refusal(value) == code
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_a_picture_cut_short(encoded, format):  # noqa: A002 -- Pillow's word
+    """A truncated file is refused rather than filled with grey, and no library's words are passed on."""
+    data = base64.b64decode(encoded(format))
+    value = base64.b64encode(data[: len(data) * 3 // 4]).decode()
+
+    assert refusal(value) == "image-invalid"
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "code"),
+    [
+        (13_000, 13_000, "image-too-large"),
+        (4097, 8, "image-too-large"),
+        (1, 1, "image-invalid"),
+        (0, 4096, "image-invalid"),
+    ],
+)
+@pytest.mark.usefixtures("no_decoding")
+def test_a_bomb_is_refused_by_its_header(height, width, code):
+    """Sizes outside the limits are refused before anything is decoded."""
+    assert refusal(png_head(height, width)) == code
+
+
+@pytest.mark.usefixtures("no_decoding")
+def test_a_jpeg_bomb_is_refused_by_its_header(encoded):
+    """The same for JPEG: 65535 x 65535 in a few hundred bytes."""
+    data = bytearray(base64.b64decode(encoded("JPEG")))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = b"\xff\xff\xff\xff"
+
+    assert refusal(base64.b64encode(data).decode()) == "image-too-large"
+
+
+def test_a_header_that_promises_other_pixels(encoded):
+    """A second frame header that disagrees with the first is not believed."""
+    data = base64.b64decode(encoded("JPEG"))
+    at = data.index(b"\xff\xc0")
+    lying = bytearray(data[at : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")])
+    lying[5:9] = struct.pack(">HH", 3000, 3000)
+
+    assert refusal(base64.b64encode(data[:at] + data[at : at + 19] + bytes(lying) + data[at + 19 :]).decode()) == (
+        "image-invalid"
+    )
+
+
+@pytest.mark.parametrize("mode", ["P", "1", "I;16"])
+def test_unusual_pixel_formats(encoded, mode):
+    """Palettes, bitmaps and 16-bit pictures would be converted by guesswork; they are refused."""
+    assert refusal(encoded("PNG", mode=mode)) == "image-invalid"

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from stillframe.errors import Overloaded
+from stillframe.web.limits import Limits
+from stillframe.web.reading.unpacking import Unpacking
+
+
+@pytest.fixture
+def unpacking():
+    """One thread and one place to wait."""
+    made = Unpacking(Limits(decode_threads=1, max_decodes_waiting=1))
+    yield made
+    made.close()
+
+
+def test_more_than_may_wait_are_refused_at_once(unpacking):
+    """With one thread and one place to wait, the third is refused; places come back afterwards."""
+    go_on = threading.Event()
+
+    async def three():
+        waiting = [asyncio.ensure_future(unpacking.run(go_on.wait, 20)) for _ in range(3)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        go_on.set()
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    for _ in range(2):
+        go_on.clear()
+
+        assert [type(outcome) for outcome in asyncio.run(three())] == [bool, bool, Overloaded]
+
+
+def test_a_failure_gives_its_place_back(unpacking):
+    """Work that raises frees its place, and its exception arrives."""
+
+    async def fail():
+        await unpacking.run(divmod, 1, 0)
+
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            asyncio.run(fail())
+
+
+def test_bytes_that_arrive_are_counted(unpacking):
+    """Over the bound no more are taken in; what was held is given back, also after a refusal."""
+    intake = unpacking.intake
+    with intake.room() as take:
+        take(intake.most_bytes - 10)
+        with intake.room() as other:
+            other(10)
+
+            with pytest.raises(Overloaded):
+                other(1)
+        assert intake.held_bytes == intake.most_bytes - 10
+    assert intake.held_bytes == 0
