@@ -141,7 +141,7 @@ def test_what_curl_posts_is_a_frame(tmp_path: Path) -> None:
     arguments = (tmp_path / "arguments").read_text().splitlines()
     fields = parse_object((tmp_path / "body").read_bytes(), max_parts=100)
 
-    assert "http://127.0.0.1:8000/act" in arguments
+    assert "http://127.0.0.1:8000/v1/act" in arguments
     assert arguments[arguments.index("-d") + 1] == "@-"
     assert set(fields) == {"image", "instruction"}
     assert base64.b64decode(fields["image"], validate=True) == picture

@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from stillframe import stopping
 from stillframe.stopping import SIGNALS, DrainingServer, stopping_on_signals
 from stillframe.web.lifecycle import Lifecycle
 
@@ -29,6 +28,7 @@ class Daemon:
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     entered: threading.Event = field(default_factory=threading.Event)
     gate: threading.Event = field(default_factory=threading.Event)
+    drain_s: float = WAIT_S
 
     def __post_init__(self) -> None:
         async def slow(_: Request) -> PlainTextResponse:
@@ -41,7 +41,7 @@ class Daemon:
 
         app = Starlette(routes=[Route("/slow", slow), Route("/state", state)])
         config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1)
-        self.server = DrainingServer(config, self.lifecycle)
+        self.server = DrainingServer(config, self.lifecycle, self.drain_s)
         self.thread = threading.Thread(target=self.server.run)
 
     @property
@@ -103,9 +103,10 @@ def test_an_idle_daemon_leaves(daemon: Daemon) -> None:
     assert not daemon.thread.is_alive()
 
 
-def test_draining_has_an_end(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A frame that takes longer than DRAIN_S does not keep the daemon."""
-    monkeypatch.setattr(stopping, "DRAIN_S", 0)
+def test_draining_has_an_end() -> None:
+    """A frame that takes longer than the drain may does not keep the daemon."""
+    daemon = Daemon(drain_s=0)
+    daemon.thread.start()
     asking = threading.Thread(target=lambda: httpx.get(f"{daemon.url}/slow", timeout=WAIT_S))
     asking.start()
     assert daemon.entered.wait(WAIT_S)
@@ -115,6 +116,7 @@ def test_draining_has_an_end(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) ->
     assert asking.is_alive()
     daemon.gate.set()
     asking.join(WAIT_S)
+    daemon.thread.join(WAIT_S)
 
 
 def test_a_second_signal_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:

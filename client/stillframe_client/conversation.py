@@ -247,8 +247,8 @@ class Conversation:
         epoch, resumed = epoch_of(message), message.get("resumed") is True and self._secret is not None
         self._secret = text_of(message, "secret")
         self._phase = Phase.OPEN
+        self._under_way.reopened(self._epoch, epoch if resumed else None)
         if not resumed or epoch != self._epoch:
-            self._under_way.place_anew(self._epoch, same_session=resumed)
             self._epoch, self._next_seq = epoch, 0
 
     def _on_action(self, message: Message) -> None:
@@ -303,13 +303,15 @@ class Conversation:
         if isinstance(error, _GONE) and self._secret is not None:
             self._secret = None
             self._open()
-        elif error.code in _TAKEN and self._secret is not None:
-            self._lose(error)
         elif error.code in _TAKEN and not self._named:
+            self._secret = None
             self.session_id = uuid.uuid4().hex  # it was opened, and the answer was lost with its connection
             self._open()
-        elif error.code in _TAKEN or isinstance(error, NotReady):
-            raise Redial(error)  # a robot that starts again waits until the daemon lets go of its last connection
+        elif error.code in _TAKEN:
+            self._secret = None
+            raise Redial(error)  # ours from before, or another robot's: the daemon lets go of it, or does not
+        elif isinstance(error, NotReady):
+            raise Redial(error)
         else:
             raise error
 

@@ -86,15 +86,19 @@ class UnderWay:
         for asked in self._line:
             asked.sent = False
 
-    def place_anew(self, before: Optional[int], *, same_session: bool) -> None:
-        """Frames lose the place they had in epoch `before` of the session; what belongs to an ended episode ends.
+    def reopened(self, before: int, after: Optional[int]) -> None:
+        """The session is open again: in epoch `after`, after `before`; None: it is a new one.
 
-        Where a reset waits and the session's epoch has changed, it was done, and what was asked before it has ended.
+        What belongs to an ended episode ends. What has a place in this one keeps it, else it is given a new one. Where
+        a reset waits and the epoch has changed, the reset was done, and what was asked before it has ended.
         """
-        was_reset = same_session and any(asked.kind is Kind.RESET for asked in self._line)
+        anew = after != before
+        was_reset = anew and after is not None and any(asked.kind is Kind.RESET for asked in self._line)
         for asked in self:
             if asked.place is not None and (was_reset or asked.place[0] != before):
                 detail = "The episode of this frame ended before its answer came."
                 self.fail(asked, refusal(Problem(409, "superseded", detail)))
-            asked.forget_place()
-        self._given_up.clear()
+            elif anew:
+                asked.forget_place()
+        if anew:
+            self._given_up.clear()

@@ -10,7 +10,7 @@ StillframeError
     ├── NoSuchRoute            404  nothing is served there           (not-found)
     ├── NoSuchSession          404  nobody is known by that id        (unknown-session)
     ├── WrongMethod            405  served there, but not that way    (method-not-allowed)
-    ├── Conflict               409  against what the session did last (stale-epoch, stale-seq, seq-conflict, superseded, ...)
+    ├── Conflict               409  against what the session did last (stale-epoch, stale-seq, seq-conflict, ...)
     ├── Gone                   410  the session was here, and is not  (session-evicted, session-expired, session-closed)
     ├── TooLarge               413  body or picture over a limit      (body-too-large, image-too-large)
     ├── Unprocessable          422  well-formed, but not for us       (unknown-unnorm-key, unknown-camera, ...)
@@ -26,6 +26,8 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Iterable
+
+_LONGEST_SLIP = 256  # characters
 
 
 class StillframeError(Exception):
@@ -125,7 +127,7 @@ class Unprocessable(RequestError):
 
 
 class TooMany(RequestError):
-    """This client asks for more than it may have at once; others are served."""
+    """One client asks for more than it may have at once; others are served."""
 
     status = 429
     title = "Too many requests"
@@ -169,5 +171,6 @@ def unknown_unnorm_key(key: str | None, choices: Iterable[str]) -> Unprocessable
 
 def closest(word: str, choices: Iterable[str]) -> str:
     """A did-you-mean clause for `word`, or nothing: ' Did you mean ...?'."""
-    near = difflib.get_close_matches(word, list(choices), n=1)
+    # Nothing that long is a slip of the pen, and difflib takes fifty bytes for each of its characters.
+    near = difflib.get_close_matches(word, list(choices), n=1) if len(word) <= _LONGEST_SLIP else []
     return f" Did you mean {near[0]!r}?" if near else ""

@@ -27,6 +27,7 @@ BACKLOG = 2048  # connections that may wait to be accepted; uvicorn's own figure
 LEAVE_S = 1  # what connections get to take the last answers; what is drained has been answered by then
 HEAD_BYTES = 16 * 2**10  # of a request's line and headers
 PING_EVERY_S, PONG_WITHIN_S = 20, 60  # a WebSocket's other end that is silent for both is gone
+UNREAD_S = 60  # whoever takes in nothing of what was sent for so long is gone: else who never reads stays for ever
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ def _bound(host: str, port: int, remedy: str) -> socket.socket:
     # The protocol has to be named: asyncio switches Nagle's delay off (40 ms a reply) only where it reads TCP.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; the connections inherit it
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_S * 1000)
     try:
         bound.bind((host, port))
         bound.listen(BACKLOG)  # two daemons can bind one port, but not listen on it

@@ -1,4 +1,4 @@
-"""What openpi's clients do with their connection: keep it through a step of 45 seconds, open it with their API key.
+"""openpi's clients wait for a policy on one connection, keep it through a step of 45 s, open it with their API key.
 
 Knows the web floor with the listener that `stillframe serve` gives it, over a policy that computes when it is let.
 """
@@ -43,7 +43,7 @@ from stillframe.web.lifecycle import Lifecycle
 STEP_S = 45.0  # over two of the 20 s after which a client that pings gives up
 WAIT_S = 30.0
 PACKAGES = ["openpi-client-0.1.2", "openpi-client-0.1.1"]
-TOKEN = "a-token-of-this-test"
+TOKEN = "a-token-of-this-test"  # noqa: S105 (opens nothing)
 STATS = {"q01": [-0.05] * 7, "q99": [0.05] * 7, "mask": [True] * 7}
 INFO = PolicyInfo(
     name="deliberate",
@@ -148,6 +148,28 @@ def test_a_step_of_45_seconds_is_waited_for(
     assert alive == "OK\n"
     assert [reply["actions"].tolist() for reply in first] == [[[sums[0]] * 7]] * 2
     assert [reply["actions"].tolist() for reply in second] == [[[sums[1]] * 7]] * 2
+
+
+@pytest.mark.parametrize("packages", PACKAGES)
+def test_it_waits_for_the_policy(
+    serve: Callable[[House], str], policy: DeliberatePolicy, connect: Callable[..., Any], packages: str
+) -> None:
+    """A client that connects while the daemon warms up gets its metadata once there are answers to be had."""
+    policy.ready = False
+    url = serve(House())
+    order = connect(packages, "openpi", url)
+    with ThreadPoolExecutor(1) as caller:
+        constructed = caller.submit(order, "robot", "metadata")
+        give_up_s = time.monotonic() + WAIT_S
+        while not (status := httpx.get(f"{url}/v1/status").json())["connections"] and time.monotonic() < give_up_s:
+            time.sleep(0.02)
+        early = constructed.done()
+        policy.ready = True
+        metadata = constructed.result(WAIT_S)
+
+    assert (status["state"], status["connections"]) == ("warming", 1)
+    assert not early
+    assert metadata["policy"] == "deliberate"
 
 
 @pytest.mark.parametrize("packages", PACKAGES)

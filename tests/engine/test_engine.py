@@ -249,7 +249,7 @@ def test_ten_thousand_short_sessions_leave_nothing(warm: Callable[..., Bench]) -
         robots = [f"robot {number}" for number in range(begin, begin + batch)]
         answers = [bench.submit(robot, robot=robot) for robot in robots]
         if begin % (2 * batch):
-            wait(answers)
+            wait(answers, WAIT_S)
         for robot in robots:
             bench.engine.forget(robot)
         reports = [future.result(WAIT_S).report.cache for future in answers]
@@ -291,19 +291,20 @@ def test_a_frame_given_up_leaves_its_place_at_once(warm: Callable[..., Bench]) -
 
 
 def test_the_device_tells_how_long_it_has_been_busy(warm: Callable[..., Bench]) -> None:
-    """With the frame that it computes, whoever waits; with nothing before and after."""
-    bench = warm()
+    """With the frame that it computes, however long others wait; with nothing before, between and after."""
+    bench, between = warm(), []
     assert bench.engine.busy_s == 0
     first = bench.occupy()
+    first.add_done_callback(lambda _: between.append(bench.engine.busy_s))
     bench.clock.now_s += 2
     second = bench.submit("second", max_age_ms=1e6)
     bench.clock.now_s += 5
     assert bench.engine.busy_s == pytest.approx(7)
     bench.model.gate.set()
-    answered(first), answered(second)
+    assert answered(second) == "second"
     bench.clock.now_s += 3
 
-    assert bench.engine.busy_s == 0
+    assert (between, bench.engine.busy_s) == ([0], 0)
 
 
 def test_one_frames_failure_is_not_anothers(warm: Callable[..., Bench], caplog: pytest.LogCaptureFixture) -> None:

@@ -104,6 +104,7 @@ def test_doubt_costs_a_keyframe(robots: Make, picture: Make) -> None:
     bench.keeper.strip(bench.session("a"), KeyframeReason.EVICTED)
     bench.keeper.doubt(SessionRef("a"))
 
+    assert bench.session("a").pending is None
     assert bench.see(picture(0), "a").report.cache.keyframe_reason is KeyframeReason.EVICTED
 
 

@@ -157,7 +157,7 @@ def test_an_answer_that_is_kept_keeps_no_picture(desk: Make, picture: Make, capl
     answers[-1].result(WAIT_S)
     one.model.broken = RuntimeError("no")
     submit()
-    wait(answers)
+    wait(answers, WAIT_S)
     gate = one.hold(0)
     running = one.submit(picture(0), "b")
     assert gate.entered.wait(WAIT_S)
@@ -166,7 +166,7 @@ def test_an_answer_that_is_kept_keeps_no_picture(desk: Make, picture: Make, capl
     assert answers[2].cancel()
     one.clock.now_s += 1
     gate.opened.set()
-    wait([*answers, running])
+    assert not wait([*answers, running], WAIT_S).not_done
     one.see(picture(0), None)
     one.see(picture(0), None)  # so that the thread has nothing of theirs at hand
 

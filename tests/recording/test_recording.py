@@ -254,11 +254,12 @@ def test_a_session_that_ended_and_came_back_is_another_episode(room: Room) -> No
 
 def test_an_answer_that_is_kept_keeps_no_picture(room: Room) -> None:
     """The web floor keeps answers for a repeat; what they were asked about is gone once it is on disk."""
-    seen = observation(0)
+    seen = Observation(observation(0).images, "wait")
     held = weakref.ref(seen)
     answer = room.recorded.submit(seen, 1000.0, SessionRef("arm"))
     room.policy.asked.clear()
     del seen
+    answer.set_result(step(0))
     room.recorded.close()
 
     assert answer.result().chunk.unnorm_key == "jaco"

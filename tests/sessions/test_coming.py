@@ -340,6 +340,16 @@ def test_an_id_that_somebody_else_let_go_is_new(new_room):
     assert room.enter("arm", "me").opening is KeyframeReason.FIRST_FRAME
 
 
+def test_an_id_that_somebody_else_has_now_is_unknown(room):
+    """To the one who had it before: its end is history."""
+    room.roster.close(room.enter("arm", "me"))
+    room.enter("arm", "you")
+    with pytest.raises(NoSuchSession):
+        room.roster.find("arm", owner="me")
+
+    assert room.roster.listing("me") == []
+
+
 def end_of(room, session, end):
     """Have a session end that way; where it takes another session, that one is closed again."""
     if end == "closed":

@@ -114,6 +114,30 @@ def test_a_reset_does_not_bring_a_connection_back(room):
     assert (away, session.state) == (State.AWAY, State.EXPIRED)
 
 
+def test_the_window_begins_as_the_connection_drops(room):
+    """Not with the last frame."""
+    session, wire = room.open(), room.wire()
+    room.roster.attach(session, wire)
+    room.now_s += 60
+    room.roster.leave(session, wire)
+    room.now_s += 9
+    room.roster.sweep()
+
+    assert session.state is State.AWAY
+
+
+def test_a_secret_resumes_without_a_connection(room):
+    """Who shows it over HTTP has come back: nothing is awaited any more."""
+    session, wire = room.open(), room.wire()
+    room.roster.attach(session, wire)
+    room.roster.leave(session, wire)
+    room.open(session.id, secret=session.secret)
+    room.now_s += 60
+    room.roster.sweep()
+
+    assert session.state is State.IDLE
+
+
 def test_who_resumed_is_not_awaited_any_more(room):
     """The window closes with the resumption, not with the time."""
     session, wire = room.open(), room.wire()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from concurrent.futures import Future
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -83,6 +84,20 @@ def test_what_the_policy_refuses_has_not_been(room):
     state, room.device.refusal = session.state, None
 
     assert (state, session.in_flight, session.last_seq) == (State.IDLE, [], -1)
+    assert room.answered(session, 3, b"three").seq == 3
+
+
+def test_a_future_that_failed_before_it_was_handed_over_is_an_answer(room, monkeypatch):
+    """A full engine returns a failed future instead of raising: its error is told, and the frame may come again."""
+    session, full = room.open(), Overloaded("overloaded", "full")
+    failed = Future()
+    failed.set_exception(full)
+    with monkeypatch.context() as patched:
+        patched.setattr(room.device, "submit", lambda *_: failed)
+        ticket = room.frame(session, 3, b"three")
+
+    assert ticket.future.exception(0) is full
+    assert (session.state, session.in_flight) == (State.IDLE, [])
     assert room.answered(session, 3, b"three").seq == 3
 
 
@@ -348,6 +363,7 @@ def test_a_closed_session_answers_what_is_computed(room):
     assert told.code == "session-closed"
     assert running.future.result(0) is step
     assert session.state is State.CLOSED
+    assert len(session.replies) == 0
     assert refused(Gone, room, session).code == "session-closed"
 
 

@@ -129,7 +129,7 @@ def test_the_newest_frame_is_told_if_there_is_no_room(room):
 
 
 def test_why_a_frame_was_to_go_is_not_said_of_its_repeat(room):
-    """A newer frame failed to take its place; it failed, came again, and the policy dropped it: that is what is said."""
+    """A newer frame could not take its place; it failed, came again, and the policy dropped it: that is said."""
     session = room.realtime()
     room.frame(session, 1, b"1")
     room.device.begin()

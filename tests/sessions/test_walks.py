@@ -68,8 +68,10 @@ class Robots(RuleBasedStateMachine):
         return session
 
     def pick(self, number: int) -> Any:
-        """One that was ever here, the latest more often."""
-        return self.sessions[-1 - number % min(len(self.sessions), 2 * MOST)]
+        """One that is here, or now and then one that was."""
+        live = [session for session in self.sessions if session.live]
+        among = live if live and number % 5 else self.sessions[-2 * MOST :]
+        return among[number % len(among)]
 
     @rule(id=st.sampled_from(IDS), owner=st.sampled_from(OWNERS), service=st.sampled_from(Service))
     def open(self, id: str | None, owner: str, service: Service) -> None:  # noqa: A002 (the word for it)
@@ -84,13 +86,17 @@ class Robots(RuleBasedStateMachine):
             self.known(self.room.enter(id, owner))
 
     @precondition(lambda self: self.sessions)
-    @rule(which=picks, ahead=st.sampled_from([None, None, 1, 3, 0, -1]), epoch=st.sampled_from([None, 0, 0, 1]))
+    @rule(
+        which=picks,
+        ahead=st.sampled_from([None, None, 1, 3, 0, -1]),
+        epoch=st.sampled_from([None, None, None, 0, 0, 1]),
+    )
     def frame(self, which: int, ahead: int | None, epoch: int | None) -> None:
         """A frame: the next, one further on, a repeat, or a stale one; contents go by the seq."""
         session = self.pick(which)
         seq = None if ahead is None else max(session.last_seq + ahead, 0)
         digest = None if seq is None else b"%d" % seq
-        wire = session.connection if which % 5 else None
+        wire = session.connection if which % 7 else None
         said = None if epoch is None else session.epoch + epoch
         with self.refusals():
             ticket = self.room.frame(session, seq, digest, epoch=said, connection=wire)
@@ -152,10 +158,11 @@ class Robots(RuleBasedStateMachine):
             self.known(self.room.open(session.id, session.owner, secret=session.secret))
 
     @precondition(lambda self: self.sessions)
-    @rule(which=picks)
-    def close(self, which: int) -> None:
+    @rule(which=picks, sure=st.sampled_from([True, False, False]))
+    def close(self, which: int, *, sure: bool) -> None:
         """Its client is done."""
-        self.room.roster.close(self.pick(which))
+        if sure:
+            self.room.roster.close(self.pick(which))
 
     @rule(seconds=st.sampled_from([1, 3, 6, 10, 25]))
     def wait(self, seconds: int) -> None:

@@ -69,7 +69,8 @@ def _scalar(found: Found, _: int) -> Any:
 
 
 def _lebedov(found: Found, max_bytes: int) -> Any:
-    if found.get("kind", b"") not in (b"", ""):
+    kind = found.get("kind", b"")
+    if not isinstance(kind, (bytes, str)) or kind:  # anything may stand there
         raise UnsupportedDtype("An array of kind 'O' or 'V' (objects, structures) is not accepted; send plain numbers.")
     dtype = _dtype(found["type"])
     if found["nd"]:
@@ -93,7 +94,8 @@ def _npy(found: Found, max_bytes: int) -> NDArray[Any]:
 
 def _image(found: Found, max_bytes: int) -> Any:
     """A picture: raw pixels become an array; JPEG and PNG stay the bytes they are."""
-    if found.get("format") == "raw":
+    kind = found.get("format")
+    if isinstance(kind, str) and kind == "raw":  # an array may stand there
         return _openpi(found, max_bytes)
     if not isinstance(found.get("data"), bytes):
         raise WireError("An __image__ holds no bytes under 'data'.")

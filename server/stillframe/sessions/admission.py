@@ -53,8 +53,7 @@ class Admission:
             if not exchange.failed:
                 self._watch.replayed()
                 return self._ticket(exchange, replayed=True)
-        self._begin(session, exchange, partial(self._policy().submit, observation, max_age_ms), mode)
-        return self._ticket(exchange, replayed=False)
+        return self._begin(session, exchange, partial(self._policy().submit, observation, max_age_ms), mode)
 
     def leave(self, session: Session, connection: Connection) -> None:
         """Give up for everybody who asked through a connection that is no more."""
@@ -74,7 +73,7 @@ class Admission:
 
     def _begin(
         self, session: Session, exchange: Exchange, ask: Callable[[SessionRef], Future[Step]], mode: ReuseMode | None
-    ) -> None:
+    ) -> Ticket:
         self._make_room(session, exchange.seq)
         computing = ask(session.ref(exchange, mode))  # may refuse: then nothing has happened to the session
         exchange.computing = computing
@@ -83,7 +82,9 @@ class Admission:
         session.in_flight.append(exchange)
         session.replies.keep(exchange)
         self._attendance.happen(session, Event.FRAME)
+        ticket = self._ticket(exchange, replayed=False)  # before the next line: a full engine has answered already
         computing.add_done_callback(partial(self._settle, session, exchange))
+        return ticket
 
     def _make_room(self, session: Session, seq: int) -> None:
         """Realtime: what waits gives way. Lock-step: the frame does. Raises TooMany."""

@@ -83,7 +83,7 @@ class Reception:
 
     def missing(self, session_id: str, owner: str | None) -> RequestError:
         """What is said of an id under which this owner has no session."""
-        before = None if self._attendance.get(session_id) else self._attendance.tombstone(session_id)
+        before = self._attendance.tombstone(session_id)
         if before is not None and owner in (None, before.owner):
             return gone(before.state)
         return NoSuchSession("unknown-session", "No session has this id; open one, and leave the id to the daemon.")

@@ -69,7 +69,7 @@ class SessionRoutes:
         return JSONResponse({"session_id": session.id, "epoch": epoch})
 
     async def reset_named(self, request: Request) -> Response:
-        """Begin the next episode of the session that the body or the header names; a session that is new begins its first.
+        """Begin the next episode of the session that body or header names; a session that is new begins its first.
 
         Where none is named there is nothing to end: frames without a session leave nothing.
         """

@@ -10,7 +10,8 @@ import pytest
 
 from stillframe.errors import RequestError
 from stillframe.web.limits import Limits
-from stillframe.web.reading.images import peek_size, read_picture
+from stillframe.web.reading.headers import peek_size
+from stillframe.web.reading.images import read_picture
 from stillframe_client.wire import encode_array
 
 

@@ -23,7 +23,7 @@ from stillframe.bench.loadtest.wires.base import Robot, Target
 from stillframe.bench.loadtest.wires.http import HttpWire
 from stillframe.bench.loadtest.wires.openpi import OpenPIWire
 from stillframe.bench.loadtest.wires.stream import StreamWire
-from stillframe_client import PolicyClient
+from stillframe_client import NotReady, PolicyClient
 
 WIRES: Mapping[str, NewWire] = MappingProxyType({"stream": StreamWire, "http": HttpWire, "openpi": OpenPIWire})
 FIRST_FRAME_S = 0.2  # from the last session's opening
@@ -59,8 +59,11 @@ class Reporter(Protocol):
 def meet(url: str, token: str | None = None) -> Target:
     """Ask a daemon what it serves, as soon as it is ready. Raises PolicyError, ValueError."""
     with PolicyClient(url, token=token, timeout_s=READY_S) as client:
-        client.wait_ready(READY_S)
-        model = client.info()
+        try:
+            model = client.info()
+        except NotReady:  # it is there, and loads
+            client.wait_ready(READY_S)
+            model = client.info()
     views = pictures()
     return Target(url, model, views, [as_jpeg(view) for view in views], token)
 

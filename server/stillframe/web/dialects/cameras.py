@@ -14,6 +14,7 @@ from stillframe.web.dialects.base import Fields, Said
 from stillframe.web.problems import pointer
 
 _DECORATION = re.compile(r"^(observation[/.]|images?[/._])+|([/._]?(image|rgb|left))+$")
+_LONGEST_KEY = 64  # characters
 
 
 def placed(pictures: Mapping[str, Any], rest: Fields, info: PolicyInfo) -> Said:
@@ -26,7 +27,7 @@ def placed(pictures: Mapping[str, Any], rest: Fields, info: PolicyInfo) -> Said:
 
 def _assigned(keys: list[str], cameras: tuple[str, ...]) -> dict[str, str]:
     """Camera -> the key of its picture; keys that no camera is left for stay out, as do cameras without a picture."""
-    by_name = {camera: key for key in keys for camera in cameras if camera in (key, _DECORATION.sub("", key))}
+    by_name = {camera: key for key in keys for camera in cameras if camera in (key, _bare(key))}
     left = [key for key in keys if key not in by_name.values()]
     assigned = dict(by_name)
     for camera in cameras:
@@ -36,3 +37,8 @@ def _assigned(keys: list[str], cameras: tuple[str, ...]) -> dict[str, str]:
                 assigned[camera] = fitting[0]
                 left.remove(fitting[0])
     return {camera: assigned[camera] for camera in cameras if camera in assigned}
+
+
+def _bare(key: str) -> str:
+    """A key without what clients put around a camera's name. A long one stays: looking takes its length squared."""
+    return _DECORATION.sub("", key) if len(key) <= _LONGEST_KEY else key

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stillframe.domain import PolicyInfo
 from stillframe.web.dialects.base import Answer, Fields, Said, finite
 from stillframe.web.dialects.cameras import placed
+from stillframe.web.reading.headers import JPEG_HEAD, PNG_HEAD
 
 RESET_DONE = "reset successful"
 _WORDS = ("prompt", "instruction", "task")
@@ -40,7 +41,7 @@ class OpenPI:
         return Said({**said.fields, "instruction": _text(fields[words])}, places)
 
     def write(self, answer: Answer) -> Any:
-        """`actions` float32 [horizon, action_dim]; openpi's clients slice every array they find along its first axis."""
+        """`actions` float32 [horizon, action_dim]; its clients slice every array they find along its first axis."""
         total_ms = float(answer.timing_ms["total"])
         policy_ms = total_ms - float(answer.timing_ms.get("queue", 0.0))
         return {
@@ -95,7 +96,9 @@ class RoboArena(OpenPI):
 
 def is_picture(value: Any) -> bool:
     """Whether a value among others means to be a picture: an array of rank 3, or a JPEG's or PNG's bytes."""
-    return (isinstance(value, np.ndarray) and value.ndim == 3) or isinstance(value, bytes)
+    if isinstance(value, bytes):
+        return value.startswith((PNG_HEAD, JPEG_HEAD))
+    return isinstance(value, np.ndarray) and value.ndim == 3
 
 
 def as_picture(value: Any) -> Any:

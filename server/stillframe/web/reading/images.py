@@ -6,7 +6,6 @@ Knows no camera and no model. Sizes are read from the header and judged before a
 from __future__ import annotations
 
 import io
-import struct
 import warnings
 from typing import Any
 
@@ -17,15 +16,12 @@ from numpy.typing import NDArray
 from stillframe.domain import Image
 from stillframe.errors import BadRequest, RequestError, TooLarge, Unprocessable
 from stillframe.web.limits import Limits
+from stillframe.web.reading.headers import peek_size
 from stillframe_client.wire import UnsupportedDtype, WireError, decode_array, decode_base64
 
 _FORMS = "an array of raw pixels, or JPEG or PNG (base64 in JSON, plain bytes in binary)"
 _DTYPE_NAMES = {"uint8": "|u1", "u1": "|u1"}  # as C++ clients write it
 _MODES = ("RGB", "RGBA", "L")  # 8-bit colour (transparency is dropped) and 8-bit grey
-_PNG_HEAD = b"\x89PNG\r\n\x1a\n"
-_JPEG_HEAD = b"\xff\xd8\xff"
-_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the start-of-frame markers
-_JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
 
 
 def prepare_pillow() -> None:
@@ -73,7 +69,7 @@ def _pixels(array: NDArray[Any], limits: Limits) -> Image:
 
 
 def _raw(value: dict[str, Any], limits: Limits) -> Image:
-    """Read a json_numpy array, or the same as C++ clients write it; shape and limits are judged before its bytes are."""
+    """Read a json_numpy array, or the same as C++ clients write it; shape and limits are judged before its bytes."""
     if "__numpy__" not in value:
         dtype = _DTYPE_NAMES.get(str(value.get("dtype")), value.get("dtype"))
         value = {"__numpy__": value["__ndarray__"], "dtype": dtype, "shape": value.get("shape")}
@@ -113,38 +109,6 @@ def _decode(data: bytes, size: tuple[int, int]) -> Image:
         if picture.mode not in _MODES:
             raise Unprocessable("image-invalid", "The picture is not 8-bit RGB, RGBA or grey; convert it to RGB.")
         return np.array(picture.convert("RGB"))
-
-
-def peek_size(data: bytes) -> tuple[int, int]:
-    """Read (height, width) from the header of a PNG or JPEG; raise Unprocessable if it is neither."""
-    if data.startswith(_PNG_HEAD) and data[12:16] == b"IHDR" and len(data) >= 24:
-        width, height = struct.unpack_from(">II", data, 16)
-        return height, width
-    size = _peek_jpeg(data) if data.startswith(_JPEG_HEAD) else None
-    if size is None:
-        raise Unprocessable("image-invalid", "The bytes are neither a JPEG nor a PNG file.")
-    return size
-
-
-def _peek_jpeg(data: bytes) -> tuple[int, int] | None:
-    """Walk the segments to the frame header (ITU-T T.81, B.2.2): marker, length, precision, height, width."""
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker in _JPEG_SIZES:
-            height, width = struct.unpack_from(">HH", data, at + 5)
-            return height, width
-        at += _step(data, at, marker)
-    return None
-
-
-def _step(data: bytes, at: int, marker: int) -> int:
-    if marker == 0xFF:  # a fill byte
-        return 1
-    if marker in _JPEG_BARE:
-        return 2
-    (length,) = struct.unpack_from(">H", data, at + 2)
-    return 2 + int(length)
 
 
 def _check_size(height: int, width: int, limits: Limits) -> None:

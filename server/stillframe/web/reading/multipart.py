@@ -5,6 +5,7 @@ Knows no camera. The body is in memory already and within its limit; parts and t
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from stillframe.web.reading.objects import Fields, parse_object
 
 JSON_PART = "json"  # as CogACT's clients call it
 _HEADERS, _HEADER_BYTES = 8, 1024  # of one part
+_QUIET = logging.Logger("forms", logging.CRITICAL)  # the parser warns of each bad form: anybody could fill our log
 
 
 def read_form(body: bytes, content_type: str, limits: Limits) -> Fields:
@@ -29,6 +31,7 @@ def read_form(body: bytes, content_type: str, limits: Limits) -> Fields:
         parser = MultipartParser(
             _boundary(content_type), form.callbacks(), max_header_count=_HEADERS, max_header_size=_HEADER_BYTES
         )
+        parser.logger = _QUIET
         parser.write(body)
         parser.finalize()
     except FormParserError as error:

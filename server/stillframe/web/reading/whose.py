@@ -1,6 +1,6 @@
 """Reads whose frame it is, which of its frames, and how much of the session's last one may be reused.
 
-Knows no pictures and no engine. A request names its session in its path, a field, a header, or alike in several; or none.
+Knows no pictures and no engine. A request names its session in its path, a field, a header, in several alike; or none.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def read_mode(fields: Mapping[str, Any]) -> ReuseMode | None:
     """The mode of reuse that a request asks for."""
     mode = fields.get("reuse")
     if mode is None or (isinstance(mode, str) and mode in REUSE_MODES):
-        return mode  # type: ignore[return-value]  # one of them
+        return mode
     return read_choice(fields, "reuse", REUSE_MODES, code="unknown-reuse-mode")  # type: ignore[return-value]  # raises
 
 

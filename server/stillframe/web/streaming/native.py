@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any
 
@@ -16,15 +15,15 @@ from stillframe.errors import BadRequest, Conflict, RequestError, TooMany
 from stillframe.sessions.session import Session
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.acting import Acting
-from stillframe.web.dialects.native import BINARY_NATIVE, JSON_NATIVE
 from stillframe.web.guard.callers import Caller
 from stillframe.web.guard.rates import Rates, key_of
 from stillframe.web.lifecycle import State
 from stillframe.web.reading.frames import Frame, Reader
-from stillframe.web.reading.objects import Fields, parse_map, parse_object
+from stillframe.web.reading.objects import Fields
 from stillframe.web.reading.unpacking import Unpacking
-from stillframe.web.reading.whose import Addressed, read_count, read_session_id
+from stillframe.web.reading.whose import read_count, read_session_id
 from stillframe.web.sessions import open_session, opened
+from stillframe.web.streaming.arrivals import Arrival, parse, read_frame
 from stillframe.web.streaming.connection import Connection, Cut, Message
 from stillframe.web.streaming.lane import Lane, Turn
 from stillframe.web.streaming.outbox import Outbox, place_of
@@ -45,20 +44,6 @@ class Streaming:
     unpacking: Unpacking
     rates: Rates
     finish_within_s: float  # what is under way when the daemon stops gets this long
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A message as it came: its fields, the data they were read from, and when."""
-
-    fields: Fields
-    data: Message
-    watch: Stopwatch
-
-    @property
-    def binary(self) -> bool:
-        """Whether it came, and is answered, as msgpack."""
-        return isinstance(self.data, bytes)
 
 
 class Stream:
@@ -141,9 +126,10 @@ class Stream:
     async def _handle(self, data: Message) -> None:
         """One message. What is wrong with it is answered, and the conversation goes on."""
         self._outbox.binary = isinstance(data, bytes)
-        watch, fields = Stopwatch(), {}
+        watch = Stopwatch()
+        fields: Fields = {}
         try:
-            fields = await self._unpacking.in_turn(_parse, data, self._acting.limits.max_json_parts)
+            fields = await self._unpacking.in_turn(parse, data, self._acting.limits.max_json_parts)
             await self._handler(fields)(Arrival(fields, data, watch))
         except RequestError as error:
             await self._outbox.refuse(error, place_of(fields))
@@ -228,10 +214,10 @@ class Stream:
             await self._outbox.refuse(error, place_of(arrival.fields), binary=arrival.binary)
 
     async def _unpacked(self, lane: Lane, turn: Turn, arrival: Arrival) -> Frame:
-        """The frame, in its turn; `answer` takes it to the roster before it waits, so that nobody overtakes it there."""
+        """The frame, in its turn. `answer` takes it to the roster before it waits: nobody overtakes it there."""
         async with lane.reached(turn):
             reader = Reader(self._acting.lifecycle.loaded_policy().info, self._acting.limits)
-            frame = await self._unpacking.in_turn(_read, reader, arrival)
+            frame = await self._unpacking.in_turn(read_frame, reader, arrival)
             arrival.watch.lap("unpack")
             return frame
 
@@ -250,18 +236,6 @@ class Stream:
             await asyncio.wait(self._frames, timeout=self._finish_within_s)
         await self._connection.close(RESTART)
         raise Cut
-
-
-def _parse(data: Message, max_parts: int) -> Fields:
-    """Off the event loop: from a message to its fields."""
-    return parse_object(data, max_parts) if isinstance(data, str) else parse_map(data, max_parts)
-
-
-def _read(reader: Reader, arrival: Arrival) -> Frame:
-    """Off the event loop: from fields to a frame."""
-    data = arrival.data.encode() if isinstance(arrival.data, str) else arrival.data
-    dialect = BINARY_NATIVE if arrival.binary else JSON_NATIVE
-    return reader.read(arrival.fields, dialect, Addressed(), blake2b(data, digest_size=16).digest())
 
 
 def _named(fields: Mapping[str, Any]) -> str:

@@ -32,12 +32,13 @@ class Outbox:
         self.binary = binary  # how messages that answer none are written
 
     async def send(self, message: Mapping[str, Any], *, binary: bool | None = None) -> None:
-        """Send one message: msgpack in a binary frame, or JSON in a text frame. Raises WireError for what has no form."""
+        """Send one message: msgpack in a binary frame, or JSON in a text frame. Raises WireError."""
         codec = MSGPACK if (self.binary if binary is None else binary) else JSON
         await self._connection.send(codec.dump(message))
 
     async def refuse(self, error: RequestError, place: Place, *, binary: bool | None = None) -> None:
         """Say what became of a message instead of what it asked for, and which one it was."""
+        message: dict[str, Any]
         if error.code == "superseded":
             message = {"type": "superseded", **place, "by": getattr(error, "by", None)}
         else:

@@ -15,6 +15,7 @@ from stillframe.sessions.session import Session
 from stillframe.web.reading.objects import Fields
 
 MOST_SCENES = 64  # sessions on one connection, as simulators with several scenes have them
+MOST_NAMED = 1024  # by one reset
 _MAX_WORD = 128
 _UNSAID = ""
 
@@ -73,7 +74,7 @@ class Scenes:
         """Whose episode is over when this one begins, or who has to make room for it."""
         over = [other for other in self._sessions if other == key or (_UNSAID not in (other.episode, key.episode))]
         over = [other for other in over if other.scene == key.scene]
-        return over or list(self._sessions)[: len(self._sessions) + 1 - MOST_SCENES]
+        return over or list(self._sessions)[: max(0, len(self._sessions) + 1 - MOST_SCENES)]
 
 
 def _flag(value: Any) -> bool:
@@ -87,6 +88,8 @@ def _words(fields: Fields, name: str) -> list[str]:
     """The ids in a list of them; in one alone, too."""
     value = fields.get(name)
     if isinstance(value, np.ndarray):
+        if value.size > MOST_NAMED:  # a message's bytes could be ten million of them
+            raise BadRequest("bad-field", f"{name!r} names over {MOST_NAMED} at once.", pointer=f"/{name}")
         value = value.ravel().tolist()
     parts = value if isinstance(value, list) else [value]
     return [_word({name: part}, name) for part in parts]

@@ -63,7 +63,7 @@ class HttpWire:
             connection.close()
 
     async def _frame(self, connection: Posting, seq: int) -> None:
-        body = pack({**self._robot.target.fields(seq), "seq": seq})
+        body = pack(self._robot.target.fields(seq))  # without a seq: two connections may swap two frames
         try:
             reply = await connection.ask("POST", f"{self._path}/act", body, MSGPACK_TYPE)
         except PolicyError:

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from stillframe.errors import Overloaded
+from stillframe.web.streaming.hub import Hub
+
+
+def test_who_comes_after_the_drain_began_is_told():
+    """A connection that was let in a moment before a signal finds that it has to leave, though it came first of all."""
+    hub = Hub(2)
+    hub.drain()
+
+    async def enter():
+        with hub.entered() as leaving:
+            return leaving.is_set()
+
+    assert asyncio.run(enter())
+
+
+def test_told_from_any_thread():
+    """Whoever waits hears of the drain, whichever thread says so; afterwards saying so again harms nobody."""
+    hub = Hub(2)
+
+    async def wait():
+        with hub.entered() as leaving:
+            threading.Thread(target=hub.drain).start()
+            async with asyncio.timeout(20):
+                await leaving.wait()
+            return hub.open
+
+    assert asyncio.run(wait()) == 1
+    hub.drain()
+    assert hub.open == 0
+
+
+def test_counted_however_it_ends():
+    """One that fails leaves as well; beyond the limit nobody comes in, and the count stays."""
+    hub = Hub(1)
+
+    async def enter():
+        with pytest.raises(ZeroDivisionError), hub.entered():
+            raise ZeroDivisionError
+        with hub.entered():
+            with pytest.raises(Overloaded), hub.entered():
+                pass
+            return hub.open
+
+    assert asyncio.run(enter()) == 1
+    assert hub.open == 0
