@@ -44,7 +44,7 @@ class Asked:
     data: bytes = b""  # the message, byte for byte: what is sent again is the same
     sent: bool = False  # on the connection that there is now
     abandoned: bool = False  # nobody waits for the answer, but the conversation needs it to go on
-    reborn: bool = False  # its session was gone once already
+    reborn: bool = False  # its session, or its episode, was gone once already
 
     answer: Any = None  # ActionReply of a frame, epoch of a reset
     error: Optional[PolicyError] = None

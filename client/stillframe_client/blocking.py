@@ -175,9 +175,13 @@ class PolicyStream:
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop until it is stopped, and leave nothing of it behind."""
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
-        loop.run_until_complete(loop.shutdown_asyncgens())
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
     finally:
         loop.close()

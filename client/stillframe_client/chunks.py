@@ -41,7 +41,7 @@ MAY_PASS = (TimedOut, Unreachable, NotReady, Overloaded, TooMany, DeadlineExceed
 LEAVING_S = 1.0
 
 
-@dataclass
+@dataclass(eq=False)
 class _Chunk:
     """Actions, and when they are due."""
 

@@ -28,7 +28,7 @@ from stillframe_client.errors import (
 from stillframe_client.incoming import Close, Message, action_of, epoch_of, place_of, refusal_of, session_of, text_of
 from stillframe_client.replies import ModelInfo, model_info
 from stillframe_client.underway import UnderWay
-from stillframe_client.wire import pack, unpack
+from stillframe_client.wire import MSGPACK, pack
 
 PROTOCOL = 1
 _NOT_YET = ("loading", "warming", "stuck")
@@ -319,18 +319,16 @@ class Conversation:
         """A frame, a reset or a close was not done."""
         if asked.kind is Kind.CLOSE:
             self._under_way.settle(asked, None)
-        elif isinstance(error, _GONE) and not asked.reborn:
+        elif (isinstance(error, _GONE) or error.code == "stale-epoch") and not asked.reborn:
             asked.reborn = True
-            self._secret = None
-            raise Redial(error)
+            self._secret = None if isinstance(error, _GONE) else self._secret
+            raise Redial(error)  # to open the session says where it stands: somebody else has ended it, or its episode
         elif error.code == "draining":
             raise Redial(error)
         elif error.code in _TAKEN:
             self._lose(error)
         else:
             self._under_way.fail(asked, error)
-            if error.code == "stale-epoch":
-                raise Redial(error)  # somebody else has reset it; to open it says where it stands
 
     def _asked_about(self, message: Message) -> Optional[Asked]:
         """The frame that a message is about; None if it was given up. Raises StaleAnswer for one that nobody asked."""
@@ -359,12 +357,7 @@ class Conversation:
 
 def _load(data: Union[bytes, str]) -> Message:
     """Read a message. Raises BadReply."""
-    if isinstance(data, str):
-        raise BadReply("What answers there speaks text, where a stillframe daemon speaks msgpack; check the address.")
     try:
-        message = unpack(data)
+        return MSGPACK.load(data)
     except WireError as error:
         raise BadReply(f"What answers there is not a stillframe daemon's stream: {error}") from error
-    if not isinstance(message, dict):
-        raise BadReply("What answers there is not a stillframe daemon's stream: its messages are no maps.")
-    return message

@@ -16,9 +16,11 @@ from stillframe_client.errors import NotReady, Overloaded, PolicyError, TimedOut
 from stillframe_client.incoming import Close
 from stillframe_client.sockets import Dropped, Socket
 
+QUIET_SHARE = 3  # of a call's time: after a third in silence a ping, after two thirds another connection
 MIN_QUIET_S = 1.0
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
+LONGEST_CLOSE_S = 2.0
 _MAY_PASS = (Unreachable, NotReady, Overloaded)  # what another try may mend
 
 
@@ -65,13 +67,16 @@ class Link:
         self._dial = dial
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 (spreads robots in time, hides nothing)
-        self._quiet_s = max(MIN_QUIET_S, timeout_s / 3)
+        self._quiet_s = max(MIN_QUIET_S, timeout_s / QUIET_SHARE)
         self._reason: Optional[PolicyError] = None  # why there is no connection
         self._tries = 0  # since the last answer
         self._met = False  # a daemon has been there: if it is not, it will come back
         self._patient = 0  # how many wait for a daemon that may never have been there
         self._changed: Optional[asyncio.Event] = None  # made on the loop: before 3.10 it belongs to that of its making
+        self._leaving: Optional[asyncio.Event] = None
         self._task: Optional[asyncio.Task[None]] = None
+        self._at_door = False  # there is no connection, so none that would have to be closed
+        self._closing = False
 
     async def answer(self, asked: Asked, timeout_s: float, *, patient: bool = False) -> Any:
         """Wait for what was asked. Raises its error, or TimedOut. `patient`: for a daemon that is still to come too."""
@@ -88,11 +93,16 @@ class Link:
             self._nudge()
 
     async def close(self) -> None:
-        """End the connection."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        """End the connection. A goodbye under way is waited for, whatever else is under way is not."""
+        self._closing = True
+        task, self._task = self._task, None
+        if task is None or self._leaving is None:
+            return
+        if self._at_door:
+            task.cancel()
+        self._leaving.set()
+        await asyncio.wait({task}, timeout=LONGEST_CLOSE_S)
+        task.cancel()  # of no effect on what is done
 
     async def _settled(self, asked: Asked) -> Any:
         """Wait until it is settled, and say how."""
@@ -106,9 +116,9 @@ class Link:
 
     def _nudge(self) -> None:
         """There may be something to do."""
-        self._changed = self._changed or asyncio.Event()
+        self._changed, self._leaving = self._changed or asyncio.Event(), self._leaving or asyncio.Event()
         self._changed.set()
-        if self._task is None or self._task.done():
+        if not self._closing and (self._task is None or self._task.done()):
             self._task = asyncio.ensure_future(self._run())
 
     def _in_vain(self, timeout_s: float) -> str:
@@ -117,7 +127,8 @@ class Link:
 
     async def _run(self) -> None:
         """Be connected whenever something is wanted."""
-        while True:
+        while not self._closing:
+            self._at_door = True
             await self._until_wanted()
             await self._pause()
             self._tries += 1
@@ -126,6 +137,7 @@ class Link:
             except PolicyError as reason:
                 self._out_of_reach(reason)
             else:
+                self._at_door = False
                 await self._converse(socket)
 
     async def _until_wanted(self) -> None:
@@ -167,12 +179,11 @@ class Link:
             await socket.close()
 
     async def _carry(self, socket: Socket) -> None:
-        """Read, write and listen for silence until one of them ends; raise what ended it."""
+        """Read, write and listen for silence until one of them ends, or we are closed; raise what ended it."""
+        assert self._leaving is not None  # noqa: S101 (whoever starts the task has made it)
         pulse = Pulse(self._quiet_s)
-        tasks = [
-            asyncio.ensure_future(part)
-            for part in (self._read(socket, pulse), self._write(socket), self._listen(pulse))
-        ]
+        parts = (self._read(socket, pulse), self._write(socket), self._listen(pulse), self._leaving.wait())
+        tasks = [asyncio.ensure_future(part) for part in parts]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:  # the reader first: it knows best why

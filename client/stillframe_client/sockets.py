@@ -10,7 +10,8 @@ import contextlib
 import importlib
 import inspect
 import json
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Union
+import ssl
+from typing import Any, Dict, Mapping, Optional, Union
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
@@ -18,9 +19,6 @@ from stillframe_client.errors import BadReply, PolicyError, Problem, Unreachable
 from stillframe_client.incoming import Close
 from stillframe_client.replies import read_problem
 from stillframe_client.wire import MSGPACK_PROTOCOL
-
-if TYPE_CHECKING:
-    from ssl import SSLContext
 
 MAX_ANSWER_BYTES = 4 * 2**20  # an action has some hundred bytes, a model's card some thousand
 PING_EVERY_S = 20.0
@@ -65,12 +63,15 @@ class Socket:
         return data
 
     async def close(self) -> None:
-        """Say goodbye; who does not answer that is left without."""
-        with contextlib.suppress(asyncio.TimeoutError, ConnectionClosed, OSError):
-            await asyncio.wait_for(self._connection.close(), 2 * CLOSE_TIMEOUT_S)
+        """Say goodbye; whoever does not take that in time is left without."""
+        try:
+            with contextlib.suppress(asyncio.TimeoutError, ConnectionClosed, OSError):
+                await asyncio.wait_for(self._connection.close(), CLOSE_TIMEOUT_S)
+        finally:
+            self._connection.transport.abort()  # else it would wait for a peer that does not read, for ever
 
 
-async def dial(url: str, *, headers: Mapping[str, str], trust: Optional[SSLContext], timeout_s: float) -> Socket:
+async def dial(url: str, *, headers: Mapping[str, str], trust: Optional[ssl.SSLContext], timeout_s: float) -> Socket:
     """Open a WebSocket. Raises Unreachable where another try may help, else the Refused or BadReply that it is."""
     connect, options = _client()
     options["extra_headers" if "extra_headers" in options else "additional_headers"] = dict(headers)
@@ -82,6 +83,9 @@ async def dial(url: str, *, headers: Mapping[str, str], trust: Optional[SSLConte
         raise _refused(error, url) from error
     except (asyncio.TimeoutError, TimeoutError) as error:
         raise Unreachable(f"No connection to {url} within {timeout_s} s: check the address.") from error
+    except ssl.SSLCertVerificationError as error:
+        message = f"The certificate of {url} is not trusted; if the daemon signed it itself, pass ca_file=."
+        raise Unreachable(message) from error
     except (OSError, EOFError, ConnectionClosed) as error:
         message = f"Nothing answers at {url}: is the daemon running (`stillframe serve`), is the port right?"
         raise Unreachable(message) from error

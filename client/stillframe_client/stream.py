@@ -67,6 +67,7 @@ class AsyncPolicyStream:
         calling = partial(dial, stream_url(url), headers=bearer(token), trust=trust(ca_file), timeout_s=self._timeout_s)
         self._link = Link(self._talk, calling, timeout_s=self._timeout_s)
         self._closed = False
+        self._sent = self._delivered = 0  # count what was sent; the number of the newest that is settled
         self._newest: Optional[asyncio.Task[ActionReply]] = None  # settled, and not yet taken by `newest`
         self._arrived: Optional[asyncio.Event] = None
 
@@ -127,7 +128,8 @@ class AsyncPolicyStream:
         Superseded.
         """
         task = asyncio.ensure_future(self.act_with_report(image, instruction, **options))
-        task.add_done_callback(self._deliver)
+        self._sent += 1
+        task.add_done_callback(partial(self._deliver, self._sent))
         return task
 
     async def newest(self) -> ActionReply:
@@ -216,11 +218,11 @@ class AsyncPolicyStream:
         asked: Asked = self._talk.ask(kind, fields)
         return await self._link.answer(asked, timeout_s or self._timeout_s, patient=patient)
 
-    def _deliver(self, task: asyncio.Task[ActionReply]) -> None:
-        """Keep the newest result for `newest`; a failure that nobody awaits is told there, and only there."""
-        if task.cancelled() or isinstance(task.exception(), Superseded):
+    def _deliver(self, number: int, task: asyncio.Task[ActionReply]) -> None:
+        """Keep the newest frame's result for `newest`; a failure that nobody awaits is told there, and only there."""
+        if task.cancelled() or isinstance(task.exception(), Superseded) or number < self._delivered:
             return
-        self._newest = task
+        self._newest, self._delivered = task, number
         self._arrived = self._arrived or asyncio.Event()
         self._arrived.set()
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BACKLOG = 2048  # connections that may wait to be accepted; uvicorn's own figure
 LEAVE_S = 1  # what connections get to take the last answers; what is drained has been answered by then
 HEAD_BYTES = 16 * 2**10  # of a request's line and headers
+INVALID_TEXT = 1007  # RFC 6455, 7.4.1
 PING_EVERY_S, PONG_WITHIN_S = 20, 60  # a WebSocket's other end that is silent for both is gone
 UNREAD_S = 60  # whoever takes in nothing of what was sent for so long is gone: else who never reads stays for ever
 
@@ -41,10 +42,10 @@ class Door:
 
 
 class WebSockets(WebSocketsSansIOProtocol):
-    """uvicorn's, which counts an upgrade that was refused with a response as answered.
+    """uvicorn's, which logs nothing as an error that is only its client's: anybody could fill the log.
 
-    uvicorn 0.54 logs each of them as an error, so that anybody could fill the log. Its pull request 3138 mends that;
-    with a version that has it, `ws="websockets-sansio"` will do.
+    uvicorn 0.54 does so with an upgrade that was refused with a response, which its pull request 3138 mends, and with
+    text that is no UTF-8. With a version that does neither, `ws="websockets-sansio"` will do.
     """
 
     async def send(self, message: ASGISendEvent) -> None:
@@ -52,6 +53,15 @@ class WebSockets(WebSocketsSansIOProtocol):
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and self.close_sent:
             self.handshake_complete = True
+
+    def send_receive_event_to_app(self) -> None:
+        """Pass on a message that has come whole; text that is none ends the connection."""
+        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_text(b"".join(self.frames)):
+            self.frames = []
+            self.conn.send_close(INVALID_TEXT)
+            self.handle_parser_exception()
+            return
+        super().send_receive_event_to_app()
 
 
 def open_doors(config: DaemonConfig) -> list[Door]:
@@ -131,3 +141,11 @@ def _check_readable(name: str, file: Path) -> None:
         file.open("rb").close()
     except OSError as error:
         raise ConfigError(f"cannot read {name!r}, {file}: {error.strerror}; expected a PEM file") from error
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -24,8 +24,10 @@ def open_log(name: str = "stillframe") -> logging.Logger:
     root = logging.getLogger()
     root.setLevel(_level(os.environ.get(LEVEL_VARIABLE, "info")))
     root.handlers = [handler]
-    for chatty in ("uvicorn", "httpx", "httpcore", "PIL", "matplotlib"):
+    for chatty in ("httpx", "httpcore", "PIL", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It warns of each connection whose first bytes are no request: anybody could fill the log.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     return logging.getLogger(name)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from stillframe.domain import (
     StepReport,
 )
 from stillframe.metrics import Metrics
-from stillframe.web.app import create_app
+from stillframe.web.app import House, create_app
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
 
@@ -45,6 +46,7 @@ INFO = PolicyInfo(
     norm_stats={"jaco": STATS, "bridge_orig": STATS},
     default_unnorm_key="jaco",
 )
+ALONE = CacheReport("off", KeyframeReason.STATELESS, 0.0, 0, 20, 0, 0)
 
 
 @dataclass
@@ -53,11 +55,10 @@ class SummingPolicy:
 
     info: PolicyInfo = INFO
     ready: bool = True
+    busy_s: float = 0.0
     sessions: list[SessionRef | None] = field(default_factory=list)  # of the frames that were submitted
-    epochs: dict[str, int] = field(default_factory=dict)
     go_on: threading.Event = field(default_factory=threading.Event)
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
-
     usage: KVUsage = KVUsage(0, 0, 0)  # noqa: RUF009 -- frozen
 
     def submit(
@@ -71,18 +72,17 @@ class SummingPolicy:
         return self.thread.submit(self.step, observation, self.report(session))
 
     def report(self, session: SessionRef | None) -> CacheReport:
-        """A session's frames after its first reuse a half."""
+        """A session's frames after the first of an episode reuse a half."""
         if session is None:
-            return CacheReport("off", KeyframeReason.STATELESS, 0.0, 0, 20, 0, 0)
-        seq = sum(known is not None and known.id == session.id for known in self.sessions) - 1
-        reason, reused = (None, 10) if seq else (KeyframeReason.FIRST_FRAME, 0)
-        epoch = self.epochs.setdefault(session.id, 0)
-        return CacheReport(session.mode or "adaptive", reason, reused / 20, reused, 20, 1000, seq, epoch=epoch, seq=seq)
+            return ALONE
+        mode, seq = session.mode or "adaptive", session.seq
+        if seq:
+            return CacheReport(mode, None, 0.5, 10, 20, 1000, seq, epoch=session.epoch, seq=seq)
+        reason = KeyframeReason.RESET if session.epoch else session.opening
+        return CacheReport(mode, reason, 0.0, 0, 20, 1000, 0, epoch=session.epoch, seq=0)
 
-    def reset(self, session_id: str) -> int:
-        """Count the session's episodes."""
-        self.epochs[session_id] = self.epochs.get(session_id, -1) + 1
-        return self.epochs[session_id]
+    def forget(self, session_id: str) -> None:
+        """Keep nothing, so forget nothing."""
 
     def step(self, observation: Observation, cache: CacheReport) -> Step:
         """Add up the pixels."""
@@ -98,34 +98,50 @@ class SummingPolicy:
         self.thread.shutdown()
 
 
-@dataclass
 class Daemon:
     """A running server: its address and what it serves."""
 
-    url: str
-    policy: SummingPolicy
-    lifecycle: Lifecycle
-    limits: Limits
+    def __init__(self, house: House, port: int = 0):
+        self.policy = SummingPolicy()
+        self.policy.go_on.set()
+        self.lifecycle = Lifecycle(self.policy)
+        log, metrics = logging.getLogger("daemon"), Metrics(CollectorRegistry(), drift_budget=0.02)
+        self.app = create_app(self.lifecycle, house, metrics=metrics, log=log, clock=time.perf_counter)
+        options: dict[str, Any] = {"ws_per_message_deflate": False, "timeout_graceful_shutdown": 1}
+        config = uvicorn.Config(self.app, host="127.0.0.1", port=port, log_config=None, **options)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+        while not self.server.started and self.thread.is_alive():
+            time.sleep(0.005)
+        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        """Answer what waits, and leave."""
+        self.policy.close()
+        self.server.should_exit = True
+        self.thread.join(20)
 
 
 @pytest.fixture
-def daemon() -> Iterator[Daemon]:
+def new_daemon() -> Iterator[Callable[..., Daemon]]:
+    """Start daemons: `new_daemon(House(...), port=...)`; each stops with the test, if it has not before."""
+    daemons: list[Daemon] = []
+
+    def start(house: House | None = None, port: int = 0) -> Daemon:
+        daemons.append(Daemon(house or House(), port))
+        return daemons[-1]
+
+    yield start
+    for daemon in daemons:
+        daemon.stop()
+
+
+@pytest.fixture
+def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     """A daemon on a free loopback port, ready, with bodies of up to 1 MB."""
-    policy = SummingPolicy()
-    policy.go_on.set()
-    lifecycle = Lifecycle(policy)
-    limits = Limits(max_body_bytes=1_000_000)
-    app = create_app(lifecycle, limits=limits, metrics=Metrics(CollectorRegistry()), log=logging.getLogger("daemon"))
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, ws="none", log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.005)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield Daemon(f"http://127.0.0.1:{port}", policy, lifecycle, limits)
-    policy.close()
-    server.should_exit = True
-    thread.join(20)
+    return new_daemon(House(limits=Limits(max_body_bytes=1_000_000)))
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ def test_an_endless_body_over_a_real_socket(daemon):
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     host, port = daemon.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as sock:
-        sock.sendall(b"POST /act HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + 17 * chunk)
+        sock.sendall(b"POST /act HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + 17 * chunk)
         response = http.client.HTTPResponse(sock, method="POST")
         response.begin()
         document = json.loads(response.read())
@@ -198,6 +198,41 @@ def test_what_is_sent(picture):
     ]
 
 
+def test_a_token(picture):
+    """It is shown with every request; what cannot be one is refused, and not repeated."""
+    sent = []
+
+    def answer(request):
+        sent.append(request.headers.get("authorization"))
+        return httpx.Response(200, json={"actions": [[0.0] * 7]})
+
+    transport = httpx.MockTransport(answer)
+    with PolicyClient("http://robot.test", token="t0ken", transport=transport) as client:  # noqa: S106 -- of no daemon
+        client.act(picture, "reach")
+    with PolicyClient("http://robot.test", transport=transport) as client:
+        client.act(picture, "reach")
+
+    assert sent == ["Bearer t0ken", None]
+    with pytest.raises(ValueError, match="printable") as caught:
+        PolicyClient("http://robot.test", token="two words")  # noqa: S106 -- of no daemon
+    assert "two" not in str(caught.value)
+
+
+def test_an_encoding_for_all_frames(picture):
+    """The client's own encoding holds unless an act names another."""
+    sent = []
+
+    def answer(request):
+        sent.append(type(json.loads(request.content)["image"]))
+        return httpx.Response(200, json={"actions": [[0.0] * 7]})
+
+    with PolicyClient("http://robot.test", encoding="jpeg", transport=httpx.MockTransport(answer)) as client:
+        client.act(picture, "reach")
+        client.act(picture, "reach", encoding="raw")
+
+    assert sent == [str, dict]
+
+
 @pytest.mark.parametrize("failure", [httpx.ReadError, httpx.RemoteProtocolError, httpx.TooManyRedirects])
 def test_no_foreign_exception_escapes(picture, failure):
     """Whatever the HTTP library raises, callers catch PolicyError."""
@@ -212,7 +247,7 @@ def test_no_foreign_exception_escapes(picture, failure):
 
 def test_the_client_reads_as_python_38(request):
     """No file of the client uses syntax that the robots' Python 3.8 does not know."""
-    files = sorted((request.config.rootpath / "client/stillframe_client").glob("*.py"))
+    files = sorted((request.config.rootpath / "client/stillframe_client").rglob("*.py"))
 
     assert len(files) >= 6
     for file in files:

@@ -1,7 +1,11 @@
-"""A daemon that does what a test's script says, one script for each connection, over real WebSockets. Knows no policy."""
+"""A daemon that does what a test's script says, one script for each connection, over real WebSockets.
+
+Knows no policy.
+"""
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +20,7 @@ from websockets.sync.server import Server, ServerConnection, serve
 from stillframe_client.wire import MSGPACK_PROTOCOL, pack, unpack
 
 BOUND_S = 20.0
+SECRET = "it resumes"  # noqa: S105 -- for scripts
 CARD = {
     "name": "sums",
     "family": "openvla",
@@ -54,13 +59,15 @@ class Peer:
 
     def hello(self, state: str = "ready", **members: Any) -> None:
         """Say hello."""
-        self.say("hello", **{"protocol": 1, "server": "scripted", "state": state, "model": CARD, "limits": {}, **members})
+        self.say(
+            "hello", **{"protocol": 1, "server": "scripted", "state": state, "model": CARD, "limits": {}, **members}
+        )
 
-    def greet(self, *, epoch: int = 0, resumed: bool = False, secret: str = "s3cret") -> dict[str, Any]:
+    def greet(self, *, epoch: int = 0, resumed: bool = False) -> dict[str, Any]:
         """Say hello and open the session that is asked for."""
         self.hello()
         asked = self.hear("open")
-        session = {"session_id": asked["session_id"], "secret": secret, "epoch": epoch}
+        session = {"session_id": asked["session_id"], "secret": SECRET, "epoch": epoch}
         self.say("session", **session, service=asked["service"], resumed=resumed)
         return asked
 
@@ -69,13 +76,31 @@ class Peer:
         value = float(np.asarray(frame["image"], np.int64).sum()) if value is None else value
         actions = np.array([[value, frame["seq"]], [-value, frame["seq"]]], np.float32)
         echo = {"t_obs_ns": frame["t_obs_ns"]} if "t_obs_ns" in frame else {}
-        self.say("action", **{"actions": actions, "timing_ms": {"total": 1.5}, "session": place(frame), **echo, **members})
+        self.say(
+            "action", **{"actions": actions, "timing_ms": {"total": 1.5}, "session": place(frame), **echo, **members}
+        )
 
     def refuse(self, code: str, status: int, frame: dict[str, Any] | None = None, **members: Any) -> None:
         """Answer a frame, or no frame in particular, with a problem."""
         about = {} if frame is None else {"session": place(frame)}
         problem = {"code": code, "status": status, "detail": "So it is.", "request_id": "r-1", **members}
         self.say("problem", problem=problem, **about)
+
+    def pong(self) -> None:
+        """Wait for a ping, and answer it."""
+        message = unpack(self.connection.recv(timeout=BOUND_S))
+        assert message["type"] == "ping"
+        self.say("pong")
+
+    def farewell(self) -> None:
+        """Wait for the session's close, answer it, and wait until the client leaves."""
+        closing = self.hear("close")
+        self.say("closed", session_id=closing["session_id"])
+        self.until_gone()
+
+    def vanish(self) -> None:
+        """Go without a word, as a process does that is killed."""
+        self.connection.socket.shutdown(socket.SHUT_RDWR)
 
     def until_gone(self) -> None:
         """Wait until the client leaves."""
@@ -136,7 +161,7 @@ def scripted() -> Iterator[Callable[..., Scripted]]:
     """Start a daemon: `scripted(first, second)` gives its first connection to `first`. Failed scripts fail the test."""
     running: list[tuple[Scripted, threading.Thread]] = []
 
-    def start(*scripts: Script, refusals: list[Response] | None = None) -> Scripted:
+    def start(*scripts: Script, refusals: list[Response] | None = None, **options: Any) -> Scripted:
         daemon = Scripted(list(scripts), refusals=refusals or [])
         daemon.server = serve(
             daemon.handle,
@@ -147,6 +172,7 @@ def scripted() -> Iterator[Callable[..., Scripted]]:
             compression=None,
             max_size=2**24,
             close_timeout=1,
+            **options,
         )
         thread = threading.Thread(target=daemon.server.serve_forever)
         thread.start()
@@ -159,9 +185,3 @@ def scripted() -> Iterator[Callable[..., Scripted]]:
         daemon.server.shutdown()
         thread.join(BOUND_S)
     assert [failure for daemon, _ in running for failure in daemon.failures] == []
-
-
-@pytest.fixture
-def picture() -> np.ndarray:
-    """A smooth picture [24, 32, 3]."""
-    return np.add.outer(np.arange(24), np.arange(32)).astype(np.uint8)[..., None].repeat(3, axis=2)

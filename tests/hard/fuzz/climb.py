@@ -1,10 +1,11 @@
-"""Lets coverage lead a fuzzer through one door: `climb.py DOOR FOLDER PATHS -runs=N ...`, in an environment with atheris.
+"""Lets coverage lead a fuzzer through one door: `climb.py DOOR FOLDER PATHS -runs=N ...`, where atheris is.
 
 Knows atheris; the doors are `doors.py` beside it. PATHS, joined like $PATH, are where our packages and theirs lie.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -37,10 +38,8 @@ def main() -> None:
         (Path(folder) / f"good-{number}").write_bytes(good)
 
     def enter(data: bytes) -> None:
-        try:
+        with contextlib.suppress(module.RequestError):
             door.enter(data)
-        except module.RequestError:
-            pass
 
     atheris.Setup([sys.argv[0], *options, folder], enter)
     atheris.Fuzz()

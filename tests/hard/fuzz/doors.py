@@ -27,6 +27,7 @@ from stillframe.errors import RequestError
 from stillframe.metrics import Metrics
 from stillframe.sessions.roster import Roster
 from stillframe.sessions.settings import SessionSettings
+from stillframe.stopwatch import Stopwatch
 from stillframe.web.dialects.chosen import Choose, by_keys, form, native
 from stillframe.web.dialects.openpi import OPENPI
 from stillframe.web.guard.callers import Caller, Scope
@@ -40,7 +41,6 @@ from stillframe.web.sessions import open_session
 from stillframe.web.streaming.arrivals import Arrival, parse, read_frame
 from stillframe.web.streaming.outbox import place_of
 from stillframe.web.streaming.scenes import Scenes
-from stillframe.stopwatch import Stopwatch
 from stillframe_client.wire import encode_array, pack
 
 RECORDED = Path(__file__).resolve().parents[2] / "web" / "dialects" / "recorded"
@@ -272,7 +272,7 @@ def _observations() -> list[bytes]:
         {"observation/image": (PIXELS / 255).astype(np.float32), "prompt": "go", "env_id": 3, "session_id": "a"},
         {"endpoint": "reset", "session_ids": ["a", 1], "env_ids": np.arange(3)},
         {"observation": {"image": compressed("PNG")}, "task": "go", "reset": True, "max_age_ms": 5.0},
-        {"image": msgpack.unpackb(pack(PIXELS)), "prompt": "go", "reset": np.bool_(True), "env_id": np.int64(4)},
+        {"image": msgpack.unpackb(pack(PIXELS)), "prompt": "go", "reset": np.bool_(1), "env_id": np.int64(4)},
     ]
     return [pack(observation) for observation in said]
 
@@ -356,23 +356,46 @@ WORDS = [
     *(b"[" * 30, b'{"a":' * 20, b"NaN", b"1e999", b"-0", b"9" * 80, b"9" * 5000, b"\\ud800", b"\\u", b'"', b"\x00"),
     *(b'{"__numpy__":"', b'"dtype":"<f8",', b'"shape":[4294967295,4294967295,3]', b"null", b"true", b"[]", b"{}"),
     *(b'"encoded":"{}"', b'"images":', b'"session_id":', b"http://", b"data:image/png;base64,", b"=", b"," * 500),
-    *(b"\r\n--" + BOUNDARY.encode(), b"--", b"\r\n\r\n", b'name=""', b'; name*=utf-8', b"Content-Disposition:", b"\r"),
+    *(b"\r\n--" + BOUNDARY.encode(), b"--", b"\r\n\r\n", b'name=""', b"; name*=utf-8", b"Content-Disposition:", b"\r"),
     *(b"\xff\xd8", b"\xff\xd9", b"\xff\xda\x00\x00", b"\xff\xc2\x00\x11", b"\xff\xff", b"\xff\xfe\x00\x00", b"IDAT"),
     *(b"\x00\x00\x00\x00", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"PLTE", b"tRNS", b"acTL", b"iCCP", b"eXIf"),
 ]
 # Values that are of another kind than a field expects, or at its edge.
 VALUES: list[Any] = [
-    *(None, True, False, 0, -1, 1, 2**53, 2**63 - 1, -(2**63), 2**64 - 1, 0.0, -0.5, 1e300, "", " ", "\0", "arm", "\ud800"),
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1,
+        2**53,
+        2**63 - 1,
+        -(2**63),
+        2**64 - 1,
+        0.0,
+        -0.5,
+        1e300,
+        "",
+        " ",
+        "\0",
+        "arm",
+        "\ud800",
+    ),
     *("../../etc/passwd", "s-" + "0" * 32, "x" * 300, "é" * 200, "data:text/html,x", "file:///etc/passwd", "AAAA", "="),
     *([], {}, [[]], [0] * 50, {"": ""}, {"front": None}, {"__numpy__": ""}, {"__numpy__": 5, "dtype": [], "shape": {}}),
-    *({"__ndarray__": True}, {"__ndarray__": "AAAA", "dtype": {}, "shape": [1, 1, 3]}, {"nd": True, "type": 5, "data": 5}),
+    *(
+        {"__ndarray__": True},
+        {"__ndarray__": "AAAA", "dtype": {}, "shape": [1, 1, 3]},
+        {"nd": True, "type": 5, "data": 5},
+    ),
     {"__numpy__": "", "dtype": "|u1", "shape": [0, 0, 3]},
     {"__numpy__": "AAAA", "dtype": "|u1", "shape": [1, 1, 3]},
     {"__numpy__": "AAAA", "dtype": "<f8", "shape": [2**40, 2**40, 3]},
     {"__ndarray_class__": True, "as_npy": "x"},
 ]
 BINARY_VALUES: list[Any] = [
-    *(b"", b"\xff\xd8\xff", float("nan"), float("inf"), np.float16(2), np.bool_(True), np.zeros((0, 3)), np.zeros(())),
+    *(b"", b"\xff\xd8\xff", float("nan"), float("inf"), np.float16(2), np.bool_(1), np.zeros((0, 3)), np.zeros(())),
     *(np.zeros((3, 16, 16), np.float32), np.full((16, 16, 3), np.nan), np.full((16, 16, 3), np.inf, np.float16)),
     *(np.zeros((16, 16, 3), np.int64), np.zeros((0, 0, 3), np.uint8), np.zeros((16, 16, 3), bool), np.arange(2000)),
     *(np.zeros((3, 9, 3), np.uint8), np.zeros((3, 3, 0), np.float64), np.zeros((1,) * 8), np.array(["x"]).tobytes()),
@@ -425,7 +448,10 @@ def _swap(rng: np.random.Generator, value: Any, values: list[Any]) -> Any:
     """The value with one part of it, some levels down, replaced by another; or with a part more."""
     if isinstance(value, dict) and value and rng.random() < 0.85:
         if rng.random() < 0.15:
-            return {**value, ("images", "env_id", "reuse", "session_ids", "wrist", "x")[rng.integers(6)]: _one(rng, values)}
+            return {
+                **value,
+                ("images", "env_id", "reuse", "session_ids", "wrist", "x")[rng.integers(6)]: _one(rng, values),
+            }
         key = list(value)[rng.integers(len(value))]
         return {**value, key: _swap(rng, value[key], values)}
     if isinstance(value, list) and value and rng.random() < 0.7:

@@ -34,6 +34,26 @@ def test_more_than_may_wait_are_refused_at_once(unpacking):
         assert [type(outcome) for outcome in asyncio.run(three())] == [bool, bool, Overloaded]
 
 
+def test_in_turn_nobody_is_refused(unpacking):
+    """Who waits for a turn is served in order, however many there are; one who gives up leaves it to the next."""
+    go_on, served = threading.Event(), []
+
+    def work(number):
+        assert go_on.wait(20)
+        served.append(number)
+
+    async def crowd():
+        waiting = [asyncio.ensure_future(unpacking.in_turn(work, number)) for number in range(6)]
+        await asyncio.sleep(0)
+        waiting[3].cancel()
+        go_on.set()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(crowd())
+
+    assert served == [0, 1, 2, 4, 5]
+
+
 def test_a_failure_gives_its_place_back(unpacking):
     """Work that raises frees its place, and its exception arrives."""
 

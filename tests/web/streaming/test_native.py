@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import gc
 import json
 import threading
@@ -17,6 +16,7 @@ from stillframe.web.app import House
 from stillframe.web.guard.rates import Rates
 from stillframe.web.limits import Limits
 from stillframe.web.reading import frames
+from stillframe.web.reading.unpacking import Unpacking
 from stillframe.web.streaming import native
 from stillframe_client.wire import JSON_PROTOCOL, MSGPACK, MSGPACK_PROTOCOL, encode_array
 
@@ -418,9 +418,22 @@ def test_a_reset_during_a_step(desk, stream, play, until, shot):
     assert (after["session"]["epoch"], after["session"]["seq"]) == (1, 0)
 
 
-def test_frames_sent_before_a_reset_belong_before_it(new_desk, sockets, play, shot):
+def test_frames_sent_before_a_reset_belong_before_it(new_desk, sockets, play, until, shot, monkeypatch):
     """Frames without an epoch, a reset and another frame in one go: the reset waits until those before are unpacked."""
     desk = new_desk(house=House(sessions=SessionSettings(waiting=3)))
+    hold, waiting = threading.Event(), []
+    read, settled = frames.read_picture, native.Lane.settled
+
+    def held(value, *rest):
+        assert hold.wait(20)
+        return read(value, *rest)
+
+    async def noticed(lane):
+        waiting.append(lane)
+        await settled(lane)
+
+    monkeypatch.setattr(frames, "read_picture", held)
+    monkeypatch.setattr(native.Lane, "settled", noticed)
 
     async def story():
         async with sockets(desk.app) as socket:
@@ -429,6 +442,8 @@ def test_frames_sent_before_a_reset_belong_before_it(new_desk, sockets, play, sh
                 socket.say("frame", session_id="arm", **shot)
             socket.say("reset", session_id="arm")
             socket.say("frame", session_id="arm", **shot)
+            await until(lambda: waiting or socket.unheard())
+            hold.set()
             return await socket.hear_all(5)
 
     messages = play(story())
@@ -666,9 +681,16 @@ def test_a_late_action_is_marked(desk, stream, play, shot):
     assert desk.sample("stillframe_frames_total", outcome="late") == 1
 
 
-def test_more_than_the_rate(new_desk, sockets, play, shot):
-    """A client that asks too often is told 429 with its frame's place; another session has a bucket of its own."""
+def test_more_than_the_rate(new_desk, sockets, play, shot, monkeypatch):
+    """Whoever asks too often is told 429 with the frame's place, and not read for a while; each session for itself."""
     desk = new_desk(house=House(rates=Rates(1.0, burst_s=2.0, clock=lambda: 0.0)))
+    rests, sleep = [], asyncio.sleep
+
+    async def rest(delay_s, *rest):
+        rests.append(delay_s)
+        await sleep(0, *rest)
+
+    monkeypatch.setattr(asyncio, "sleep", rest)
 
     async def story():
         async with sockets(desk.app) as socket:
@@ -681,6 +703,7 @@ def test_more_than_the_rate(new_desk, sockets, play, shot):
     assert [answer["type"] for answer in left] == ["action", "action", "problem"]
     assert (left[2]["problem"]["code"], left[2]["session"]["seq"]) == ("rate-limited", 2)
     assert left[2]["problem"]["retry_after_ms"] == 1000
+    assert rests.count(native.LONGEST_REST_S) == 1
     assert right["type"] == "action"
 
 
@@ -724,15 +747,19 @@ def test_ended_sessions_leave_nothing_behind(new_desk, sockets, play, shot, monk
     assert len(made) == 10
 
 
-def test_streams_wait_for_the_unpacking(new_desk, sockets, play, shot):
+@pytest.mark.parametrize("path", ["/v1/stream", "/"])
+def test_streams_wait_for_the_unpacking(desk, sockets, play, shot, path, monkeypatch):
     """Where posted frames would be refused for want of a thread, those of streams wait for one."""
-    desk = new_desk(Limits(decode_threads=1, max_decodes_waiting=0))
+
+    async def full(*_):
+        raise Overloaded("overloaded", "Too many frames are being unpacked.")
+
+    monkeypatch.setattr(Unpacking, "run", full)
 
     async def story():
-        async with contextlib.AsyncExitStack() as stack:
-            robots = [await stack.enter_async_context(sockets(desk.app)) for _ in range(6)]
-            for number, robot in enumerate(robots):
-                robot.say("frame", session_id=f"arm {number}", **shot)
-            return [[(await robot.hear())["type"] for _ in range(2)] for robot in robots]
+        async with sockets(desk.app, path) as socket:
+            await socket.hear_data()
+            socket.say("frame", session_id="arm", prompt="go", **shot)
+            return await socket.hear_data()
 
-    assert play(story()) == [["hello", "action"]] * 6
+    assert "actions" in MSGPACK.load(play(story()))

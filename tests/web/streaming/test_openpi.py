@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import msgpack
@@ -325,7 +326,8 @@ def test_an_evicted_session_begins_anew(new_desk, sockets, play, seen):
     async def story():
         async with sockets(desk.app, "/", protocol=None) as left, sockets(desk.app, "/", protocol=None) as right:
             await left.hear_data(), await right.hear_data()
-            return [await infer(socket, seen) for socket in (left, right, left)]
+            replies = [await infer(left, seen), await infer(right, seen)]
+            return [*replies, await infer(left, {"endpoint": "reset"}), await infer(left, seen)]
 
     replies = play(story())
 
@@ -410,14 +412,18 @@ def test_gone_while_it_waits(desk, openpi, play, until, seen):
     assert len(desk.policy.seen) == 2
 
 
-def test_metadata_is_held_back(new_desk, sockets, play, seen):
-    """A client that comes while the policy loads waits for the metadata; what it said before is answered after it."""
-    desk = new_desk(loaded=False)
+@pytest.mark.parametrize("state", ["loading", "warming", "stuck"])
+def test_metadata_is_held_back(new_desk, sockets, play, seen, state):
+    """A client that comes while no frames are taken waits for the metadata; what it said before is answered later."""
+    desk = new_desk(loaded=state != "loading", ready=state != "warming", busy_s=1e6 if state == "stuck" else 0.0)
 
     async def story():
         async with sockets(desk.app, "/", protocol=None) as socket:
             socket.put(pack(seen))
+            for _ in range(20):  # it would be there by now
+                await asyncio.sleep(0)
             assert socket.unheard() == 0
+            desk.policy.ready, desk.policy.busy_s = True, 0.0
             desk.lifecycle.serve(desk.policy)
             return unpack(await socket.hear_data()), unpack(await socket.hear_data())
 

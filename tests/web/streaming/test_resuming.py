@@ -12,6 +12,7 @@ from stillframe.sessions.settings import SessionSettings
 from stillframe.web.app import House
 from stillframe.web.guard.callers import Callers, Token
 from stillframe.web.reading import frames
+from stillframe.web.streaming import native
 from stillframe_client.wire import encode_array
 
 
@@ -169,6 +170,26 @@ def test_taken_over_with_the_secret(stream, play, shot):
     assert last["session"]["seq"] == 2  # the old connection's end took nothing with it
 
 
+def test_taken_over_and_back(stream, play, shot):
+    """Once the taker has gone too, the first may send frames again, and then holds the session as it did before."""
+
+    async def story():
+        async with stream() as first, stream() as third:
+            session = await opened(first, session_id="arm")
+            await first.ask("frame", session_id="arm", **shot)
+            async with stream() as second:
+                await opened(second, session_id="arm", secret=session["secret"])
+                await first.hear("problem")
+            back = await first.ask("frame", session_id="arm", **shot)
+            await third.hear("hello")
+            return back, await third.ask("frame", session_id="arm", **shot)
+
+    back, intruder = play(story())
+
+    assert (back["type"], back["session"]["seq"]) == ("action", 1)
+    assert intruder["problem"]["code"] == "session-in-use"
+
+
 def test_taken_over_during_a_step(desk, stream, play, until, shot):
     """Frames that the old connection asked for are answered there; a repeat of them on the new one is answered too."""
     desk.policy.go_on.clear()
@@ -193,8 +214,16 @@ def test_taken_over_during_a_step(desk, stream, play, until, shot):
     assert len(desk.policy.seen) == 1
 
 
-def test_opened_twice_on_one_connection(stream, play, shot):
-    """With its secret a connection may open what it holds already: nobody is told anything, and frames go on."""
+def test_opened_twice_on_one_connection(stream, play, shot, monkeypatch):
+    """With its secret a connection may open what it holds already: nobody is told, and frames go on in line."""
+    lanes = []
+
+    class Counted(native.Lane):
+        def __init__(self, *args):
+            super().__init__(*args)
+            lanes.append(self)
+
+    monkeypatch.setattr(native, "Lane", Counted)
 
     async def story():
         async with stream() as socket, stream() as other:
@@ -209,6 +238,7 @@ def test_opened_twice_on_one_connection(stream, play, shot):
 
     assert again["resumed"] is True
     assert action["session"]["seq"] == 1
+    assert len(lanes) == 1
     assert intruder["problem"]["code"] == "session-exists"
 
 

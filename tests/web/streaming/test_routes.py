@@ -15,7 +15,7 @@ from stillframe.web.app import House
 from stillframe.web.guard.callers import Callers, Token
 from stillframe.web.limits import Limits
 from stillframe.web.reading import frames
-from stillframe.web.streaming import native
+from stillframe.web.streaming import native, openpi
 from stillframe_client.wire import FATAL, JSON_PROTOCOL, RESTART, encode_array, pack
 
 PATHS = ["/v1/stream", "/", "/roboarena"]
@@ -105,8 +105,10 @@ def test_frames_while_the_device_is_stuck(desk, stream, play, shot):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_stopped_while_it_loads(new_desk, sockets, play, path):
+def test_stopped_while_it_loads(new_desk, sockets, play, path, monkeypatch):
     """A daemon that is told to stop before it has a policy lets its connections go, and nothing fails."""
+    for module in (native, openpi):
+        monkeypatch.setattr(module, "POLL_S", 1e-6)  # whoever looks sees the drain before he is told of it
     desk = new_desk(loaded=False)
 
     async def story():
@@ -291,6 +293,27 @@ def test_what_nobody_foresaw(desk, sockets, play, shot, path, caplog):
     assert "secret" not in reason
     assert action["type"] == "action"
     assert "ZeroDivisionError: a secret of ours" in caplog.text
+    assert desk.sample("stillframe_frames_total", outcome="failed") == 1
+
+
+def test_a_failure_that_nobody_hears_of(desk, stream, play, shot):
+    """A client that is gone by the time that its connection fails makes no second failure of it."""
+
+    async def story():
+        async with stream() as socket:
+            await socket.hear("hello")
+
+            async def broken(*_, **__):
+                socket.drop()
+                raise ZeroDivisionError
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("stillframe.web.acting.Acting.answer", broken)
+                socket.say("frame", session_id="arm", **shot)
+                await socket.talk
+
+    play(story(), logs=1)
+
     assert desk.sample("stillframe_frames_total", outcome="failed") == 1
 
 

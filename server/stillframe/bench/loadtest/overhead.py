@@ -10,8 +10,10 @@ import base64
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from statistics import median
 from types import MappingProxyType
 from typing import Any
 
@@ -25,7 +27,6 @@ from stillframe_client.replies import read_server_timing
 from stillframe_client.sockets import dial
 from stillframe_client.wire import MSGPACK, SESSION_HEADER, pack
 
-FLOOR = frozenset({"receive", "unpack", "total"})  # stages that are not the policy's
 REST_S = 0.1  # between frames: what the policy does in a pause is over by then
 
 Stages = Mapping[str, float]  # ms
@@ -33,30 +34,53 @@ Ask = Callable[[int], Awaitable[Stages]]  # a frame by its seq; the stages that 
 
 
 async def overhead(target: Target, frames: int, rest_s: float = REST_S) -> Figures:
-    """Ask `frames` frames each way, in turns, and give what each way costs, ms. Raises PolicyError.
+    """Ask `frames` frames each way, in turns, and give what each way costs, and on what. Raises PolicyError.
 
     The first frame of each way opens connections and session, and is not counted.
     """
-    spent_s: dict[str, list[float]] = {name: [] for name in WAYS}
-    whole_s: dict[str, list[float]] = {name: [] for name in WAYS}
+    timed: dict[str, list[Timed]] = {name: [] for name in WAYS}
     async with AsyncExitStack() as open_ways:
         asks = {name: await open_ways.enter_async_context(way(target)) for name, way in WAYS.items()}
         for seq in range(frames + 1):
             for name, ask in asks.items():
-                took_s, policy_s = await _timed(ask, seq)
-                if seq:
-                    whole_s[name].append(took_s)
-                    spent_s[name].append(took_s - policy_s)
+                timed[name].append(await _timed(ask, seq))
                 await asyncio.sleep(rest_s)
-    return {name: {"overhead_ms": times_ms(spent_s[name]), "total_ms": times_ms(whole_s[name])} for name in WAYS}
+    return {name: _figures(times[1:]) for name, times in timed.items()}
 
 
-async def _timed(ask: Ask, seq: int) -> tuple[float, float]:
-    """How long a frame took, and how much of that was the policy's."""
+@dataclass(frozen=True)
+class Timed:
+    """One frame: how long it took in all, ms, and the stages that its answer told."""
+
+    took_ms: float
+    stages_ms: Stages
+
+    @property
+    def spent_ms(self) -> Stages:
+        """On what, the policy's own stages aside."""
+        told_ms, total_ms = self.stages_ms, self.stages_ms["total"]
+        return {
+            "receive": told_ms.get("receive", 0.0),  # of the body, from the request's head on
+            "unpack": told_ms["unpack"],  # from bytes to pixels, with the way to a thread and back
+            "hand over": total_ms - sum(ms for stage, ms in told_ms.items() if stage != "total"),  # threads, sessions
+            "outside": self.took_ms - total_ms,  # this client, the sockets, the server's HTTP or WebSocket
+        }
+
+
+async def _timed(ask: Ask, seq: int) -> Timed:
     began_s = time.perf_counter()
     stages_ms = await ask(seq)
-    took_s = time.perf_counter() - began_s
-    return took_s, sum(ms for stage, ms in stages_ms.items() if stage not in FLOOR) / 1e3
+    return Timed((time.perf_counter() - began_s) * 1e3, stages_ms)
+
+
+def _figures(timed: Sequence[Timed]) -> Figures:
+    spent_ms = [each.spent_ms for each in timed]
+    parts = {part: round(median(spent[part] for spent in spent_ms), 3) for part in spent_ms[0]}
+    return {
+        "overhead_ms": times_ms(sum(spent.values()) / 1e3 for spent in spent_ms),
+        "of_which_p50_ms": parts,
+        "total_ms": times_ms(each.took_ms / 1e3 for each in timed),
+    }
 
 
 @asynccontextmanager

@@ -50,14 +50,14 @@ class Unpacking:
 
 @dataclass
 class Intake:
-    """How many bytes of requests are in memory, counted as they arrive: who announces much and trickles takes little."""
+    """How many bytes of requests are in memory. Who announces much and trickles holds little."""
 
     most_bytes: int
     held_bytes: int = 0
 
     @contextmanager
     def room(self) -> Iterator[Callable[[int], None]]:
-        """Give a way to count bytes in, which raises Overloaded where there is no room; at the end they are counted out."""
+        """Give a way to count bytes in, which raises Overloaded where there is no room. At the end they are let go."""
         counted = 0
 
         def take(n_bytes: int) -> None:

@@ -48,7 +48,7 @@ class Connection:
     async def send(self, data: Message) -> None:
         """Send one message. Raises Cut if that takes too long, in line behind others included, or nobody is there."""
         try:
-            async with self._sending:
+            async with asyncio.timeout(self._send_timeout_s), self._sending:
                 if isinstance(data, str):
                     await self.websocket.send_text(data)
                 else:

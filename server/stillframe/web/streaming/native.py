@@ -106,7 +106,6 @@ class Stream:
         await self._greet()
         while True:
             await self._handle(await self._connection.read())
-            await asyncio.sleep(0)  # messages that came in one go are read without waiting: others have their turn
 
     async def _greet(self) -> None:
         """Say hello as soon as frames are taken; that they are not, now and then until then."""
@@ -124,7 +123,10 @@ class Stream:
                 await asyncio.sleep(POLL_S)
 
     async def _handle(self, data: Message) -> None:
-        """One message. What is wrong with it is answered, and the conversation goes on."""
+        """One message. What is wrong with it is answered, and the conversation goes on.
+
+        Each is parsed on another thread: so others have their turn between messages that came in one go.
+        """
         self._outbox.binary = isinstance(data, bytes)
         watch = Stopwatch()
         fields: Fields = {}
@@ -159,7 +161,6 @@ class Stream:
     async def _on_close(self, arrival: Arrival) -> None:
         session = self._found(arrival.fields)
         self._acting.roster.close(session)
-        self._lanes.pop(session.id, None)
         await self._outbox.send({"type": "closed", "session_id": session.id})
 
     async def _on_ping(self, arrival: Arrival) -> None:

@@ -1,0 +1,134 @@
+"""The class in the shape of openpi's client, as programs written for that one use it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stillframe_client import TimedOut, WebsocketClientPolicy
+from stillframe_client.openpi import _address, as_picture, pictures_of, words_of
+from stillframe_client.replies import model_info
+
+CARD = {
+    "name": "sums",
+    "family": "openvla",
+    "observation": {"cameras": ["front", "wrist"], "image_size": [224, 224]},
+    "action": {"fields": [{"name": "dx"}, {"name": "gripper"}], "gripper": "1 = open, 0 = closed", "chunk_horizon": 2},
+    "norm_stats": {"jaco": {}},
+    "default_unnorm_key": "jaco",
+}
+INFO = model_info(CARD)
+
+
+def plain(peer):
+    """Answer two frames round a reset."""
+    peer.greet()
+    frame = peer.hear("frame")
+    peer.act({**frame, "image": 0}, value=1.0, timing_ms={"queue": 0.5, "total": 2.5})
+    peer.say("reset", session_id=peer.hear("reset")["session_id"], epoch=1)
+    peer.act({**peer.hear("frame"), "image": 0}, value=2.0)
+    peer.farewell()
+
+
+def test_a_program_of_openpis(scripted, picture):
+    """Metadata, observations, answers and reset as openpi's programs have them; LIBERO's keys find their cameras."""
+    daemon = scripted(plain)
+    host, port = daemon.url.removeprefix("http://").split(":")
+    policy = WebsocketClientPolicy(host=host, port=int(port), api_key="k3y", timeout_s=20)
+    obs = {
+        "observation/image": picture,
+        "observation/wrist_image": picture[::-1],
+        "observation/state": np.zeros(8),
+        "prompt": "pick up the red cube",
+    }
+    answer = policy.infer(obs)
+    policy.reset()
+    policy.infer({**obs, "max_age_ms": 15_000})
+    policy.close()
+
+    assert policy.get_server_metadata()["cameras"] == ["front", "wrist"]
+    assert answer["actions"].dtype == np.float32
+    assert answer["actions"].tolist() == [[1.0, 0.0], [-1.0, 0.0]]
+    assert answer["policy_timing"] == {"infer_ms": 2.0}
+    assert answer["server_timing"] == {"infer_ms": 2.5}
+    first, second = daemon.frames
+    assert first["instruction"] == "pick up the red cube"
+    assert np.array_equal(first["images"]["front"], picture)
+    assert np.array_equal(first["images"]["wrist"], picture[::-1])
+    assert (second["epoch"], second["max_age_ms"]) == (1, 15_000)
+    assert daemon.upgrades[0].headers["Authorization"] == "Bearer k3y"
+
+
+def test_nobody_there():
+    """Unlike the original it does not wait for ever."""
+    with pytest.raises(TimedOut, match="Nothing answers"):
+        WebsocketClientPolicy(port=1, wait_s=0.2)
+
+
+GREY = np.full((8, 8, 3), 128, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("keys", "cameras"),
+    [
+        (["observation/image", "observation/wrist_image"], ["front", "wrist"]),
+        (["observation/wrist_image", "observation/image"], ["front", "wrist"]),
+        (["observation/exterior_image_1_left", "observation/wrist_image_left"], ["front", "wrist"]),
+        (["wrist", "front"], ["front", "wrist"]),
+        (["front_image", "left_wrist"], ["front", "wrist"]),
+        (["observation/image"], ["front"]),
+        (["a", "b", "c"], ["front"]),
+    ],
+    ids=str,
+)
+def test_whose_picture_it_is(keys, cameras):
+    """By name, wrist to wrist, the others in order; what no camera is left for is not sent."""
+    pictures = pictures_of({key: GREY + ("wrist" in key) for key in keys}, INFO)
+
+    assert list(pictures) == cameras
+    assert all(pictures[camera].max() == 128 + (camera == "wrist") for camera in cameras)
+
+
+def test_nested_pictures():
+    """ALOHA's programs nest them, channels first."""
+    chw = np.zeros((3, 8, 16), np.uint8)
+    pictures = pictures_of({"images": {"cam_high": chw, "cam_left_wrist": chw}, "state": np.zeros(14)}, INFO)
+
+    assert {name: picture.shape for name, picture in pictures.items()} == {"front": (8, 16, 3), "wrist": (8, 16, 3)}
+
+
+def test_pictures_of_floats():
+    """From 0 to 1, and what lies outside, or nowhere, is brought in."""
+    picture = as_picture(np.array([[[0.0, 0.5, 1.0], [-1.0, 2.0, np.nan]]]))
+
+    assert picture.dtype == np.uint8
+    assert picture.tolist() == [[[0, 127, 255], [0, 255, 0]]]
+
+
+@pytest.mark.parametrize("obs", [{}, {"prompt": "x", "observation/state": np.zeros(8)}, {"image": np.zeros((8, 8))}])
+def test_an_observation_without_pictures(obs):
+    """It is told what it holds instead."""
+    with pytest.raises(ValueError, match="no picture"):
+        pictures_of(obs, INFO)
+
+
+@pytest.mark.parametrize("obs", [{}, {"image": GREY}, {"prompt": None}, {"prompt": ["x"]}])
+def test_an_observation_without_words(obs):
+    """It is told where they belong."""
+    with pytest.raises(ValueError, match="'prompt'"):
+        words_of(obs)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "address"),
+    [
+        ("0.0.0.0", None, "ws://127.0.0.1:8000"),  # noqa: S104 -- openpi's default
+        ("robot", 9000, "ws://robot:9000"),
+        ("::1", None, "ws://[::1]:8000"),
+        ("ws://robot/arm", None, "ws://robot/arm"),
+        ("wss://robot/arm", 9000, "wss://robot:9000/arm"),
+    ],
+)
+def test_addresses(host, port, address):
+    """A host is a name or an address, as openpi has it."""
+    assert _address(host, port) == address

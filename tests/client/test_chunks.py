@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+import queue
+import threading
+
+import numpy as np
+import pytest
+
+from stillframe_client import BadReply, ChunkPlayer, Overloaded, PolicyError, StaleAnswer, Starved, Unauthorized
+from stillframe_client.errors import Problem, refusal
+from stillframe_client.replies import ActionReply
+
+BOUND_S = 20
+
+
+def overloaded():
+    return refusal(Problem(503, "overloaded", "x"))
+
+
+class Policy:
+    """Answers when the test says so. Its n-th chunk's k-th action is [n, k]."""
+
+    def __init__(self, horizon):
+        self.horizon = horizon
+        self.asked = queue.Queue()
+        self.answers = queue.Queue()
+        self.chunks = 0
+
+    def __call__(self):
+        """Be asked."""
+        self.asked.put(None)
+        answer = self.answers.get(timeout=BOUND_S)
+        if isinstance(answer, Exception):
+            raise answer
+        return ActionReply(actions=answer, timing_ms={}, late=False, request_id=None)
+
+    def answer(self, answer=None):
+        """Wait until it is asked, and answer: with the next chunk unless told otherwise."""
+        self.asked.get(timeout=BOUND_S)
+        if answer is None:
+            answer = np.array([[self.chunks, k] for k in range(self.horizon)], np.float64)
+            self.chunks += 1
+        self.answers.put(answer)
+
+    def until_asked(self):
+        """Wait until it is asked; it does not answer yet."""
+        self.asked.put(self.asked.get(timeout=BOUND_S))
+
+
+class Clock:
+    """Time that the test moves; the player's own thread reads it too."""
+
+    now_s = 100.0
+
+    def __call__(self):
+        """Say what time it is."""
+        return self.now_s
+
+
+class Rig:
+    """A robot of 10 Hz, its policy and its clock."""
+
+    def __init__(self, horizon, **options):
+        self.clock, self.policy = Clock(), Policy(horizon)
+        self.player = ChunkPlayer(self.policy, 10.0, clock=self.clock, **options)
+
+    def begin(self):
+        """Let the first chunk come, and play its first action."""
+        self.player.restart()
+        self.policy.answer()
+        return self.step()
+
+    def step(self):
+        """Play the action of this step, and let a tenth of a second pass."""
+        action = self.player.next().tolist()
+        if self.player._wanted:
+            self.policy.until_asked()  # as it is at once, where nobody can stop the time
+        self.clock.now_s += 0.1
+        return action
+
+    def answer(self, answer=None):
+        """Let the policy answer, and wait until the player has it."""
+        before = self.player._chunk, self.player._trouble, self.player._fault
+        self.policy.answer(answer)
+        with self.player._changed:
+            arrived = self.player._changed.wait_for(
+                lambda: (self.player._chunk, self.player._trouble, self.player._fault) != before, BOUND_S
+            )
+        assert arrived
+
+
+@pytest.fixture
+def rig():
+    """Builds rigs, and takes them down."""
+    rigs = []
+
+    def build(horizon, **options):
+        rigs.append(Rig(horizon, **options))
+        return rigs[-1]
+
+    yield build
+    for one in rigs:
+        one.policy.answers.put(overloaded())
+        one.player.close()
+
+
+def test_one_chunk_after_the_other(rig):
+    """Half of a chunk is played while nobody asks; then the next is asked for, and played as soon as it is there."""
+    arm = rig(4)
+
+    assert [arm.begin(), arm.step()] == [[0, 0], [0, 1]]
+    arm.answer()
+    assert [arm.step(), arm.step()] == [[1, 0], [1, 1]]
+
+
+def test_no_sooner_than_that(rig):
+    """replan_every says how much of a chunk is played before the next is asked for."""
+    arm = rig(4, replan_every=3)
+    arm.begin()
+    arm.step()
+
+    assert not arm.player._wanted
+    arm.step()
+    arm.answer()
+    assert arm.step() == [1, 0]
+
+
+def test_what_is_past_is_skipped(rig):
+    """The old chunk goes on while the next is on its way; that begins with the action that is due by then."""
+    arm = rig(6, replan_every=2)
+
+    assert [arm.begin(), arm.step(), arm.step(), arm.step()] == [[0, 0], [0, 1], [0, 2], [0, 3]]
+    arm.answer()  # asked for after two steps, there after four
+    assert [arm.step(), arm.step()] == [[1, 2], [1, 3]]
+
+
+def test_single_actions(rig):
+    """A policy without chunks is asked at every step, and each action is played once."""
+    arm = rig(1)
+    played = [arm.begin()]
+    for _ in range(3):
+        arm.answer()
+        played.append(arm.step())
+
+    assert played == [[n, 0] for n in range(4)]
+
+
+def test_a_step_that_comes_a_little_late_skips_nothing(rig):
+    """The robot's own jitter costs no action."""
+    arm = rig(6)
+    played = [arm.begin()]
+    for jitter_s in (0.04, 0.05, -0.09):
+        arm.clock.now_s += jitter_s
+        played.append(arm.step())
+
+    assert played == [[0, k] for k in range(4)]
+
+
+def test_a_robot_that_stood_still(rig):
+    """After a pause of the robot the actions of that time are past."""
+    arm = rig(10, replan_every=10)
+    arm.begin()
+    arm.clock.now_s += 0.4
+
+    assert arm.step()[1] == 4
+
+
+def test_the_first_chunk_is_played_from_its_beginning(rig):
+    """While the robot waits for its first chunk nothing becomes past, however slow that is."""
+    arm = rig(2)
+    arm.player.restart()
+    arm.policy.until_asked()
+    arm.clock.now_s += 1.0
+    arm.policy.answer()
+
+    assert arm.step() == [0, 0]
+
+
+def test_it_starves(rig):
+    """With no action left it stops, and stays stopped although an answer comes: the network does not move the arm."""
+    arm = rig(2)
+    arm.begin()
+    arm.step()
+    with pytest.raises(Starved, match="ran out"):
+        arm.step()
+    arm.answer()
+
+    for _ in range(2):
+        with pytest.raises(Starved):
+            arm.step()
+    assert isinstance(arm.player.fault, Starved)
+
+
+def test_restart(rig):
+    """Only restart moves it again, with a new frame: what was asked before is not played."""
+    arm = rig(2)
+    arm.begin()
+    arm.step()
+    arm.policy.until_asked()
+    with pytest.raises(Starved):
+        arm.step()
+    arm.player.restart()
+    arm.policy.answer(np.full((2, 2), 666.0))  # to the question from before
+    arm.policy.answer()
+
+    assert arm.player.fault is None
+    assert arm.step() == [1, 0]
+
+
+def test_a_failure_that_may_pass(rig):
+    """While actions are left, it asks again; an answer makes good."""
+    arm = rig(4, replan_every=1)
+    arm.begin()
+    arm.answer(overloaded())
+
+    assert arm.step() == [0, 1]
+    arm.answer()
+    assert arm.step() == [1, 0]
+
+
+def test_a_failure_that_does_not_pass(rig):
+    """With the last action gone, the reason is what is raised."""
+    arm = rig(3, replan_every=1)
+    arm.begin()
+    for _ in range(2):
+        arm.answer(overloaded())
+        arm.step()
+    with pytest.raises(Overloaded):
+        arm.step()
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (refusal(Problem(401, "unauthorized", "x")), Unauthorized),
+        (StaleAnswer("x"), StaleAnswer),
+        (ZeroDivisionError("the camera's own"), ZeroDivisionError),
+    ],
+    ids=["refused", "stale", "camera"],
+)
+def test_a_fault(rig, failure, kind):
+    """What asking again does not mend stops the arm at once, actions or not."""
+    arm = rig(9, replan_every=1)
+    arm.begin()
+    arm.answer(failure)
+
+    for _ in range(2):
+        with pytest.raises(kind):
+            arm.step()
+
+
+def test_a_first_frame_that_fails(rig):
+    """Where there was never an action, whatever went wrong is told at once."""
+    arm = rig(4)
+    arm.player.restart()
+    arm.policy.answer(overloaded())
+
+    with pytest.raises(Overloaded):
+        arm.step()
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_what_is_not_finite(rig, number):
+    """It is never played, whoever returned it."""
+    arm = rig(4, replan_every=1)
+    arm.begin()
+    arm.answer(np.array([[0.0, number]]))
+
+    with pytest.raises(BadReply):
+        arm.step()
+
+
+def test_an_answer_that_came_too_late(rig):
+    """A frame older than max_age_s is no ground to move on."""
+    arm = rig(99, replan_every=1, max_age_s=1.0)
+    arm.begin()
+    arm.clock.now_s += 0.95
+    arm.answer()
+
+    with pytest.raises(StaleAnswer, match="after its frame"):
+        arm.step()
+
+
+def test_actions_that_got_too_old(rig):
+    """A long chunk is not played to its end where no newer one comes."""
+    arm = rig(99, max_age_s=1.0)
+    arm.begin()
+    for _ in range(9):
+        arm.step()
+    arm.clock.now_s += 0.05
+
+    with pytest.raises(StaleAnswer, match="behind this action"):
+        arm.step()
+
+
+def test_a_long_chunk_is_renewed_in_time(rig):
+    """The default asks before the frame is half as old as it may be."""
+    arm = rig(99, max_age_s=1.0)
+    arm.begin()
+    for _ in range(4):
+        arm.step()
+
+    arm.answer()
+    assert arm.step() == [1, 0]
+
+
+def test_no_first_chunk():
+    """To wait for the first chunk has a bound."""
+    asked = threading.Event()
+    player = ChunkPlayer(lambda: asked.wait(BOUND_S) and None, 10.0, max_age_s=0.05)
+    with pytest.raises(Starved, match="No chunk came"):
+        player.next()
+    asked.set()
+    player.close()
+
+
+def test_at_the_robots_rate(rig, monkeypatch):
+    """Iteration paces itself: it waits for what is left of a step, and a step that took too long is not made up for."""
+    arm = rig(10, replan_every=10)
+    arm.player.restart()
+    arm.policy.answer()
+    really = arm.player._changed.wait_for
+    waits = []
+
+    def wait_for(predicate, timeout=None):
+        if timeout is None or timeout > 0.1:
+            return really(predicate, timeout)
+        waits.append(round(timeout, 6))
+        arm.clock.now_s += timeout
+        return predicate()
+
+    monkeypatch.setattr(arm.player._changed, "wait_for", wait_for)
+    took_s = {0: 0.03, 1: 0.0, 2: 0.15, 3: 0.1}
+    played = []
+    for n, action in zip(range(5), arm.player, strict=False):
+        played.append(action[1])
+        arm.clock.now_s += took_s.get(n, 0.0)
+
+    assert waits == [0.07, 0.1, 0.0, 0.0]
+    assert played == [0, 1, 2, 3, 4]
+
+
+def test_closed(rig):
+    """A closed player gives no action, and cannot be restarted."""
+    arm = rig(4)
+    arm.begin()
+    arm.player.close()
+
+    with pytest.raises(PolicyError, match="closed"):
+        arm.step()
+    with pytest.raises(PolicyError, match="closed"):
+        arm.player.restart()
+
+
+@pytest.mark.parametrize("wrong", [{"hz": 0}, {"hz": float("inf")}, {"max_age_s": None}, {"replan_every": 0}], ids=str)
+def test_wrong_arguments(wrong):
+    """Rates, ages and steps are above zero and finite."""
+    with pytest.raises(ValueError, match="expected"):
+        ChunkPlayer(lambda: None, **{"hz": 10.0, **wrong})
