@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import copy
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,10 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
+SESSION_FIELDS = st.sampled_from(["session_id", "secret", "service", "reuse", "epoch"])
+MARKERS = st.sampled_from(
+    ["__ndarray__", "__npgeneric__", "__ndarray_class__", "__image__", "nd", "type", "kind", "shape", "dtype", "data"]
+)
 FIELDS = st.sampled_from(
     ["image", "images", "instruction", "unnorm_key", "max_age_ms", "encoded", "session_id", "reuse", "other"]
 )
@@ -30,7 +35,7 @@ def fuzzed(new_desk):
 
 def assert_sane(reply):
     """Hold that a reply is an action, or a client's problem from the catalogue."""
-    if reply.status_code == 200:
+    if reply.is_success:
         return
     code = reply.json()["code"]
     assert reply.status_code < 500 or code == "deadline-exceeded", reply.text  # for a max_age_ms of next to nothing
@@ -86,3 +91,77 @@ def test_any_damage_to_a_picture(fuzzed, encoded, kind, at, byte, cut):
     data = data[:at] if cut else data[:at] + bytes([byte]) + data[at + 1 :]
 
     assert_sane(fuzzed.act({"image": base64.b64encode(data).decode(), "instruction": "go"}))
+
+
+BINARY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=20)
+    | st.binary(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(MARKERS | st.text(max_size=8), inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@EXAMPLES
+@given(fields=st.dictionaries(FIELDS, BINARY, max_size=5))
+def test_any_map(fuzzed, fields):
+    """In msgpack too: maps that may look like arrays in any of their forms, and are none."""
+    reply = fuzzed.ask(
+        "POST", "/v1/act", content=msgpack.packb(fields), headers={"content-type": "application/msgpack"}
+    )
+
+    assert_sane(reply)
+    assert reply.status_code != 200
+
+
+@EXAMPLES
+@given(
+    fields=st.dictionaries(st.sampled_from(["session_id", "secret", "service", "reuse", "epoch"]), VALUES, max_size=4)
+)
+def test_any_session(fuzzed, fields):
+    """Whatever is asked of sessions is done or refused; what was opened can be closed."""
+    opened = fuzzed.ask("POST", "/v1/sessions", json=fields)
+    if opened.status_code == 201:
+        assert fuzzed.ask("DELETE", opened.headers["location"]).status_code == 204
+    for path in ("/reset", "/v1/sessions/nobody/reset"):
+        assert_sane(fuzzed.ask("POST", path, json=fields))
+
+    assert_sane(opened)
+
+
+@EXAMPLES
+@given(
+    session=st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=140),
+    key=st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=140),
+    kind=st.sampled_from(["", "application/json", "text/plain", "multipart/form-data", "application/msgpack"]),
+    tail=st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=60),
+)
+def test_any_head(fuzzed, session, key, kind, tail):
+    """A frame under any headers is answered, or its head is refused."""
+    headers = {"X-Session-Id": session, "Idempotency-Key": key, "Content-Type": kind + tail}
+    reply = fuzzed.ask(
+        "POST", "/v1/act", content=b"{}", headers=[(name, value.encode("latin-1")) for name, value in headers.items()]
+    )
+
+    assert_sane(reply)
+    assert reply.status_code != 200
+
+
+@EXAMPLES
+@given(
+    boundary=st.text("ab-", min_size=1, max_size=4),
+    parts=st.lists(st.binary(max_size=60), max_size=4),
+    end=st.booleans(),
+)
+def test_any_form(fuzzed, boundary, parts, end):
+    """Parts of a form that hold anything are never an action."""
+    mark = b"--" + boundary.encode()
+    body = b"".join(mark + b"\r\n" + part + b"\r\n" for part in parts) + mark + (b"--\r\n" if end else b"")
+    kind = f"multipart/form-data; boundary={boundary}"
+    reply = fuzzed.ask("POST", "/api/inference", content=body, headers={"content-type": kind})
+
+    assert_sane(reply)
+    assert reply.status_code != 200

@@ -70,9 +70,17 @@ def test_unknown_paths(desk, method, path):
     assert document["instance"].isascii()
 
 
-@pytest.mark.parametrize(("method", "path", "allowed"), [("GET", "/act", "POST"), ("POST", "/livez", "GET")])
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/act", "POST"),
+        ("POST", "/livez", "GET"),
+        ("PUT", "/v1/sessions", "GET, POST"),
+        ("POST", "/v1/sessions/arm", "DELETE, GET"),
+    ],
+)
 def test_wrong_methods(desk, method, path, allowed):
-    """A wrong method is a 405 problem that names the right one."""
+    """A wrong method is a 405 problem that names the right ones."""
     reply = desk.ask(method, path)
     assert_problem(reply, 405, "method-not-allowed")
 

@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from stillframe.errors import BadRequest, Internal, NoSuchRoute, RequestError, WrongMethod
 
@@ -90,10 +91,16 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
         missing = NoSuchRoute("not-found", "Nothing is served at this path; /openapi.json lists what is.")
         return problem_response(missing, request)
     if error.status_code == 405:
-        allow = (error.headers or {}).get("Allow")
-        wrong = WrongMethod("method-not-allowed", f"This path answers {allow or 'other methods'} only.")
+        allow = ", ".join(sorted(_methods(request) | set((error.headers or {})["Allow"].split(", "))))
+        wrong = WrongMethod("method-not-allowed", f"This path answers {allow} only.")
         return problem_response(wrong, request, allow=allow)
     return problem_response(Internal("internal", "The request failed; quote its id to whoever runs this."), request)
+
+
+def _methods(request: Request) -> set[str]:
+    """What the request's path answers: the framework names those of the first route alone that it finds there."""
+    here = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in here for method in getattr(route, "methods", None) or ()}
 
 
 def pointer(*steps: object) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -42,7 +43,7 @@ class SessionRoutes:
         self.lifecycle.ready_policy()
         fields = await self._fields(request)
         session, resumed = open_session(self.roster, fields, actor_of(request))
-        headers = {"Location": f"/v1/sessions/{session.id}"}
+        headers = {"Location": f"/v1/sessions/{quote(session.id, safe='')}"}
         return JSONResponse(opened(session, resumed=resumed), 200 if resumed else 201, headers)
 
     async def listing(self, request: Request) -> Response:

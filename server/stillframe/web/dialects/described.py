@@ -81,10 +81,10 @@ DIALECT_SCHEMAS: Mapping[str, Schema] = MappingProxyType(
     {
         "OftFrame": {
             "type": "object",
-            "required": ["full_image", "instruction"],
+            "required": ["full_image"],
             "properties": {
                 "full_image": ref("Picture"),
-                "instruction": {"type": "string"},
+                "instruction": {"type": "string", "description": "a session's later frames may leave it out"},
                 "state": {"description": "proprioception, for policies that ask for it"},
             },
         },

@@ -99,7 +99,7 @@ def _described() -> Mapping[tuple[str, str], Description]:
         ),
         ("POST", "/v1/sessions"): Description("sessions", _open_answers(), status=201, extra=_open_body()),
         ("GET", "/v1/sessions"): Description("sessions", _shown("SessionList")),
-        ("GET", "/v1/sessions/{session_id}"): Description("sessions", _shown("SessionShown", 404, 410), extra=path),
+        ("GET", "/v1/sessions/{session_id}"): Description("sessions", _shown("SessionCard", 404, 410), extra=path),
         ("DELETE", "/v1/sessions/{session_id}"): Description(
             "sessions", {**gone, **problems(404, 410)}, status=204, extra=path
         ),
