@@ -7,7 +7,6 @@ has one place (epoch, seq) for as long as its session lives, so that one which i
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import replace
 from enum import Enum
 from typing import Any, Callable, Iterator, List, Mapping, Optional, Union
@@ -25,6 +24,7 @@ from stillframe_client.errors import (
     WireError,
     refusal,
 )
+from stillframe_client.footing import Footing
 from stillframe_client.incoming import Close, Message, action_of, epoch_of, place_of, refusal_of, session_of, text_of
 from stillframe_client.replies import ModelInfo, model_info
 from stillframe_client.underway import UnderWay
@@ -66,18 +66,13 @@ class Conversation:
         clock: Callable[[], float] = time.monotonic,
     ):
         """`session` is the client's name for it; None: a new one is made up."""
-        self.session_id = session or uuid.uuid4().hex
         self.info: Optional[ModelInfo] = None  # once the daemon has said hello
         self.answers = 0  # that came, however late
-        self._named = session is not None
-        self._about = {"service": service, **({} if reuse is None else {"reuse": reuse})}
         self._clock = clock
         self._phase = Phase.AWAY
         self._state = ""  # of the daemon, in its words
         self._going = False  # the daemon has asked us to leave
-        self._secret: Optional[str] = None  # None: there is no session that could be resumed
-        self._epoch = 0
-        self._next_seq = 0
+        self._footing = Footing(session, service, reuse)
         self._taken: Optional[Refused] = None  # another connection speaks for this session now
         self._under_way = UnderWay()
         self._control: List[bytes] = []  # goes out whatever else may
@@ -92,6 +87,11 @@ class Conversation:
             "closed": self._on_closed,
             "goaway": self._on_goaway,
         }
+
+    @property
+    def session_id(self) -> str:
+        """The session's name. One of our own making is another where the first cannot be had."""
+        return self._footing.session_id
 
     # What the robot wants.
 
@@ -188,8 +188,8 @@ class Conversation:
         """The message for what was asked, if it takes one."""
         if asked.kind is Kind.OPEN:
             self._under_way.settle(asked, None)
-        elif asked.kind is Kind.RESET and self._next_seq == 0:
-            self._under_way.settle(asked, self._epoch)  # no frame of this episode was sent: there is nothing to end
+        elif asked.kind is Kind.RESET and self._footing.fresh:
+            self._under_way.settle(asked, self._footing.epoch)  # there is nothing to end
         elif asked.is_too_old(self._clock()):
             self._under_way.fail(asked, refusal(Problem(504, "deadline-exceeded", asked.too_old(self._clock()))))
         else:
@@ -209,16 +209,13 @@ class Conversation:
         if asked.kind is Kind.CLOSE:
             return message
         if asked.kind is Kind.RESET:
-            return {**message, "epoch": self._epoch + 1}  # named, so that one which is sent again is done once
-        asked.place = (self._epoch, self._next_seq)
-        self._next_seq += 1
+            return {**message, "epoch": self._footing.epoch + 1}  # named, so that one which is sent again is done once
+        asked.place = self._footing.next_place()
         return {**message, "epoch": asked.place[0], "seq": asked.place[1], **asked.fields}
 
     def _open(self) -> None:
-        """Ask for the session, with the secret where it may still be there."""
         self._phase = Phase.OPENING
-        secret = {} if self._secret is None else {"secret": self._secret}
-        self._control.append(pack({"type": "open", "session_id": self.session_id, **secret, **self._about}))
+        self._control.append(pack(self._footing.opening()))
 
     # What came in.
 
@@ -244,12 +241,9 @@ class Conversation:
     def _on_session(self, message: Message) -> None:
         if self._phase is not Phase.OPENING or session_of(message) != self.session_id:
             raise StaleAnswer("The daemon opened a session that nobody here asked for.")
-        epoch, resumed = epoch_of(message), message.get("resumed") is True and self._secret is not None
-        self._secret = text_of(message, "secret")
+        before = self._footing.epoch
+        self._under_way.reopened(before, self._footing.opened(message))
         self._phase = Phase.OPEN
-        self._under_way.reopened(self._epoch, epoch if resumed else None)
-        if not resumed or epoch != self._epoch:
-            self._epoch, self._next_seq = epoch, 0
 
     def _on_action(self, message: Message) -> None:
         asked = self._asked_about(message)
@@ -267,9 +261,9 @@ class Conversation:
 
     def _on_reset(self, message: Message) -> None:
         asked = self._barrier(Kind.RESET, message)
-        self._epoch, self._next_seq = epoch_of(message), 0
+        self._footing.begin(epoch_of(message))
         self.answers += 1
-        self._under_way.settle(asked, self._epoch)
+        self._under_way.settle(asked, self._footing.epoch)
 
     def _on_closed(self, message: Message) -> None:
         self._under_way.settle(self._barrier(Kind.CLOSE, message), None)
@@ -300,15 +294,14 @@ class Conversation:
 
     def _open_refused(self, error: Refused) -> None:
         """The session is not to be had: not any more, not yet, or not by us."""
-        if isinstance(error, _GONE) and self._secret is not None:
-            self._secret = None
+        if isinstance(error, _GONE) and self._footing.resumable:
+            self._footing.forget()
             self._open()
-        elif error.code in _TAKEN and not self._named:
-            self._secret = None
-            self.session_id = uuid.uuid4().hex  # it was opened, and the answer was lost with its connection
+        elif error.code in _TAKEN and not self._footing.named:
+            self._footing.rename()  # it was opened, and the answer was lost with its connection
             self._open()
         elif error.code in _TAKEN:
-            self._secret = None
+            self._footing.forget()
             raise Redial(error)  # ours from before, or another robot's: the daemon lets go of it, or does not
         elif isinstance(error, NotReady):
             raise Redial(error)
@@ -321,7 +314,8 @@ class Conversation:
             self._under_way.settle(asked, None)
         elif (isinstance(error, _GONE) or error.code == "stale-epoch") and not asked.reborn:
             asked.reborn = True
-            self._secret = None if isinstance(error, _GONE) else self._secret
+            if isinstance(error, _GONE):
+                self._footing.forget()
             raise Redial(error)  # to open the session says where it stands: somebody else has ended it, or its episode
         elif error.code == "draining":
             raise Redial(error)

@@ -45,9 +45,14 @@ def open_session(session: Optional[str], *, stateless: bool) -> Optional[str]:
         if session is not None:
             raise ValueError(f"session is {session!r} and stateless is True; give one of the two.")
         return None
+    return session_name(session) or uuid.uuid4().hex
+
+
+def session_name(session: Optional[str]) -> Optional[str]:
+    """Return the name that a client gave its session, if it did. Raises ValueError for what cannot be one."""
     if session is not None and not is_session_id(session):
         raise ValueError(f"session is {session!r}; expected {SESSION_ID_RULE}.")
-    return session or uuid.uuid4().hex
+    return session
 
 
 def read_cache(response: httpx.Response, document: Any) -> Optional[CacheReport]:

@@ -18,7 +18,7 @@ from stillframe_client.frames import frame_fields
 from stillframe_client.images import check_encoding, pack_picture
 from stillframe_client.link import Link
 from stillframe_client.replies import ActionReply, ModelInfo
-from stillframe_client.sessions import open_session
+from stillframe_client.sessions import session_name
 from stillframe_client.sockets import dial
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ class AsyncPolicyStream:
         self._timeout_s = seconds("timeout_s", timeout_s)
         self._encoding = check_encoding(encoding)
         self._jpeg_quality = jpeg_quality
-        self._talk = Conversation(
-            open_session(session, stateless=False), service=one_of("service", service, SERVICES), reuse=reuse
-        )
+        self._talk = Conversation(session_name(session), service=one_of("service", service, SERVICES), reuse=reuse)
         calling = partial(dial, stream_url(url), headers=bearer(token), trust=trust(ca_file), timeout_s=self._timeout_s)
         self._link = Link(self._talk, calling, timeout_s=self._timeout_s)
         self._closed = False

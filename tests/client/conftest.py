@@ -117,6 +117,26 @@ class Daemon:
         self.port = self.server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
 
+    def cut(self) -> None:
+        """Break every connection, as a network does."""
+        done = threading.Event()
+
+        def abort() -> None:
+            for connection in list(self.server.server_state.connections):
+                connection.transport.abort()  # type: ignore[union-attr] -- uvicorn types it as what may be None
+            done.set()
+
+        self.server.servers[0].get_loop().call_soon_threadsafe(abort)
+        done.wait(20)
+
+    def until_asked(self, frames: int) -> None:
+        """Wait until the policy has had that many frames."""
+        for _ in range(2000):
+            if len(self.policy.sessions) >= frames:
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"{len(self.policy.sessions)} frames came, not {frames}")
+
     def stop(self) -> None:
         """Answer what waits, and leave."""
         self.policy.close()

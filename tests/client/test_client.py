@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import http.client
 import json
 import socket
@@ -254,11 +255,17 @@ def test_the_client_reads_as_python_38(request):
         ast.parse(file.read_text(encoding="utf-8"), file.name, feature_version=(3, 8))
 
 
-def test_the_readme_example_runs(daemon, request):
-    """The example of client/README.md runs as it stands, against this daemon's address."""
+def test_the_readmes_examples_run(daemon, request):
+    """The examples of client/README.md run as they stand, one after the other, against this daemon's address."""
     text = (request.config.rootpath / "client/README.md").read_text(encoding="utf-8")
-    example = text.split("```python\n")[1].split("```")[0]
+    examples = [part.split("```")[0] for part in text.split("```python\n")[1:]]
+    here = {"http://127.0.0.1:8000": daemon.url, "port=8000": f"port={daemon.port}"}
+    here |= {"hz=5.0": "hz=2.0", "range(10)": "range(3)"}  # calmer: other tests may have the processor
     names: dict = {}
-    exec(compile(example.replace("http://127.0.0.1:8000", daemon.url), "README.md", "exec"), names)  # noqa: S102 -- our own text
+    for example in examples:
+        text = functools.reduce(lambda text, word: text.replace(word, here[word]), here, example)
+        exec(compile(text, "README.md", "exec"), names)  # noqa: S102 -- our own text
 
+    assert len(examples) == 5
     assert names["action"].shape == (7,)
+    assert names["chunk"].shape == (2, 7)

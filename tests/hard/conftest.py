@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -32,3 +33,18 @@ def _load(path: Path) -> ModuleType:
 def load() -> Callable[[str], ModuleType]:
     """Load a file below tests/: `load("hard/fuzz/doors.py")`."""
     return lambda path: _load(HERE.parent / path)
+
+
+@pytest.fixture
+def desk(load: Callable[[str], ModuleType]) -> Iterator[Any]:
+    """A web floor over the policy that echoes."""
+    web = load("web/conftest.py")
+    made = web.Desk(web.EchoPolicy())
+    yield made
+    made.policy.close()
+
+
+@pytest.fixture
+def socket(load: Callable[[str], ModuleType]) -> Any:
+    """The class of WebSocket clients without a network."""
+    return load("web/streaming/conftest.py").Socket

@@ -98,6 +98,10 @@ class Daemon:
     server: DrainingServer
     url: str
 
+    def comes_true(self, holds: Callable[[], bool]) -> bool:
+        """Whether it does, before patience is at its end."""
+        return _comes_true(holds)
+
     def stop(self) -> None:
         """As SIGTERM does. Any thread."""
         self.server.handle_exit(signal.SIGTERM, None)
@@ -115,7 +119,7 @@ def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
     server = DrainingServer(config, lifecycle, PATIENCE_S)
     thread = threading.Thread(target=server.run)
     thread.start()
-    _until(lambda: server.started)
+    assert _comes_true(lambda: server.started)
     host, port = server.servers[0].sockets[0].getsockname()
     yield Daemon(policy, server, f"http://{host}:{port}")
     policy.go_on.set()
@@ -124,11 +128,11 @@ def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
     policy.close()
 
 
-def _until(holds: Callable[[], bool]) -> None:
+def _comes_true(holds: Callable[[], bool]) -> bool:
     give_up_s = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < give_up_s
+    while not (held := holds()) and time.monotonic() < give_up_s:
         time.sleep(0.01)
+    return held
 
 
 @dataclass

@@ -127,7 +127,7 @@ class Scripted:
     heard: list[dict[str, Any]] = field(default_factory=list)
     upgrades: list[Request] = field(default_factory=list)
     failures: list[BaseException] = field(default_factory=list)
-    refusals: list[Response] = field(default_factory=list)  # for the upgrades that come first
+    refusals: list[Response | None] = field(default_factory=list)  # for the upgrades that come first
     server: Server | None = None
 
     @property
@@ -161,7 +161,7 @@ def scripted() -> Iterator[Callable[..., Scripted]]:
     """Start a daemon: `scripted(first, second)` gives its first connection to `first`. Failed scripts fail the test."""
     running: list[tuple[Scripted, threading.Thread]] = []
 
-    def start(*scripts: Script, refusals: list[Response] | None = None, **options: Any) -> Scripted:
+    def start(*scripts: Script, refusals: list[Response | None] | None = None, **options: Any) -> Scripted:
         daemon = Scripted(list(scripts), refusals=refusals or [])
         daemon.server = serve(
             daemon.handle,

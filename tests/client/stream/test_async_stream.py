@@ -144,7 +144,8 @@ def test_an_older_frames_end_is_no_news(scripted, picture):
     daemon = scripted(script)
 
     async def robot():
-        async with AsyncPolicyStream(daemon.url, timeout_s=0.5) as stream:
+        async with AsyncPolicyStream(daemon.url, timeout_s=1.0) as stream:
+            await stream.wait_ready(20)
             old, _ = stream.send(picture, "reach"), stream.send(picture, "reach")
             with pytest.raises(TimedOut):
                 await old

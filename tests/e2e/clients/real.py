@@ -38,7 +38,7 @@ ENVIRONMENTS: Mapping[str, Sequence[str]] = {
     "json-numpy-1.0.1": ("json-numpy==1.0.1", "requests==2.34.2"),  # the one that OpenVLA's requirements name
     # No clients of anybody's, but as demanding as any: tests/hard.
     "atheris": ("atheris==3.0.0",),
-    "schemathesis": ("schemathesis==4.32.5",),
+    "schemathesis": ("schemathesis==4.32.5", "msgpack==1.2.4"),
 }
 NO_WHEELS = (3, 13)  # from this Python on there is no numpy below 2, which openpi-client asks for
 

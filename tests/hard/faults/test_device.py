@@ -24,6 +24,12 @@ def daemon(new_daemon: Callable[..., Any]) -> Any:
     return new_daemon(watchdog_s=2)
 
 
+@pytest.fixture(scope="module")
+def crowded(new_daemon: Callable[..., Any]) -> Any:
+    """One that lets four frames wait, and is patient with its device."""
+    return new_daemon(queue_frames=4, sessions={"lease_s": 0})
+
+
 @pytest.fixture(params=[PolicyClient, PolicyStream])
 def robots(daemon: Any, goldens: Mapping[str, Any], request: Any) -> Iterator[dict[str, Callable[[], Any]]]:
     """Two robots that look at scenes of their own, over each wire."""
@@ -107,12 +113,11 @@ def test_a_device_that_stands_still_is_noticed(
 
 @pytest.mark.parametrize("wire", [PolicyClient, PolicyStream])
 def test_a_frame_that_waited_too_long_is_not_computed(
-    new_daemon: Callable[..., Any], goldens: Mapping[str, Any], threads: ThreadPoolExecutor, wire: Any,
+    crowded: Any, goldens: Mapping[str, Any], threads: ThreadPoolExecutor, wire: Any,
     waiting: Callable[..., None],
 ) -> None:  # fmt: skip
     """Behind a device ten times too slow frames expire: 504, none is delivered late, and the next is answered."""
-    daemon = new_daemon()
-    golden = goldens["f0"]
+    daemon, golden = crowded, goldens["f0"]
     robots = [wire(daemon.url, timeout_s=WAIT_S) for _ in range(5)]
     for robot in robots:
         robot.act(golden.picture, golden.instruction)
@@ -130,7 +135,6 @@ def test_a_frame_that_waited_too_long_is_not_computed(
     after = [robot.act_with_report(golden.picture, golden.instruction) for robot in robots]
     for robot in robots:
         robot.close()
-    daemon.stop()
 
     assert [type(error) for error in told] == [DeadlineExceeded] * 4
     assert not first.result(WAIT_S).late
@@ -139,14 +143,13 @@ def test_a_frame_that_waited_too_long_is_not_computed(
 
 
 def test_who_leaves_frees_his_place(
-    new_daemon: Callable[..., Any],
+    crowded: Any,
     goldens: Mapping[str, Any],
     threads: ThreadPoolExecutor,
     waiting: Callable[..., None],
 ) -> None:
     """Robots that go while their frames wait leave the line, over each wire, while the device is at another's frame."""
-    daemon = new_daemon(queue_frames=4)
-    golden = goldens["f0"]
+    daemon, golden = crowded, goldens["f0"]
     frame = (golden.picture, golden.instruction)
     leaving = [kind(daemon.url, timeout_s=1) for kind in (PolicyClient, PolicyStream) for _ in range(2)]
     with PolicyClient(daemon.url, timeout_s=WAIT_S) as patient, PolicyClient(daemon.url, timeout_s=WAIT_S) as late:
@@ -164,7 +167,6 @@ def test_who_leaves_frees_his_place(
             body = {"image": "", "instruction": "go"}
             understood = httpx.post(f"{daemon.url}/v1/act", json=body, timeout=WAIT_S).json()["code"]
         action = first.result(WAIT_S)
-    daemon.stop()
 
     assert full.value.problem.code == "overloaded"
     assert all(error is not None for error in told)

@@ -114,6 +114,7 @@ def test_a_stop_under_load(
     assert daemon.complaints() == []
 
 
+@pytest.mark.slow
 def test_a_stop_while_robots_go_on_asking(
     new_daemon: Callable[..., Any],
     goldens: Mapping[str, Any],

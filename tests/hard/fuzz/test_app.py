@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from types import ModuleType
 from typing import Any
@@ -43,21 +43,6 @@ PATHS += ["/livez", "/v1/sessions/" + "a" * 5000]
 def doors(load: Callable[[str], ModuleType]) -> Any:
     """What fuzz/doors.py has to give."""
     return load("hard/fuzz/doors.py")
-
-
-@pytest.fixture
-def desk(load: Callable[[str], ModuleType]) -> Iterator[Any]:
-    """A web floor over the policy that echoes."""
-    web = load("web/conftest.py")
-    made = web.Desk(web.EchoPolicy())
-    yield made
-    made.policy.close()
-
-
-@pytest.fixture
-def socket(load: Callable[[str], ModuleType]) -> Any:
-    """The class of WebSocket clients without a network."""
-    return load("web/streaming/conftest.py").Socket
 
 
 def desk_for_all(desk: Any) -> Any:

@@ -56,7 +56,7 @@ _FILE: Schema = {"type": "string", "format": "binary", "description": "a JPEG or
 _FRAME_FORM: Schema = {
     "type": "object",
     "required": ["image", "json"],
-    "properties": {"image": _FILE, "json": {"allOf": [ref("Frame")], "description": "everything but the picture"}},
+    "properties": {"image": _FILE, "json": {"type": "object", "description": "the frame's other fields, as in Frame"}},
 }
 _OPEN_SESSION: Schema = {
     "type": "object",
