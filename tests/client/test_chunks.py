@@ -330,13 +330,13 @@ def test_at_the_robots_rate(rig, monkeypatch):
         return predicate()
 
     monkeypatch.setattr(arm.player._changed, "wait_for", wait_for)
-    took_s = {0: 0.03, 1: 0.0, 2: 0.15, 3: 0.1}
+    took_s = {0: 0.03, 1: 0.0, 2: 0.15, 3: 0.02}
     played = []
     for n, action in zip(range(5), arm.player, strict=False):
         played.append(action[1])
         arm.clock.now_s += took_s.get(n, 0.0)
 
-    assert waits == [0.07, 0.1, 0.0, 0.0]
+    assert waits == [0.07, 0.1, 0.0, 0.08]
     assert played == [0, 1, 2, 3, 4]
 
 

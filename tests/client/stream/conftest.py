@@ -98,9 +98,9 @@ class Peer:
         self.say("closed", session_id=closing["session_id"])
         self.until_gone()
 
-    def vanish(self) -> None:
-        """Go without a word, as a process does that is killed."""
-        self.connection.socket.shutdown(socket.SHUT_RDWR)
+    def vanish(self, how: int = socket.SHUT_RDWR) -> None:
+        """Go without a word, as a process does that is killed; or say nothing more, and go on listening."""
+        self.connection.socket.shutdown(how)
 
     def until_gone(self) -> None:
         """Wait until the client leaves."""

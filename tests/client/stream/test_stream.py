@@ -161,8 +161,8 @@ def test_two_threads_at_once(scripted, picture):
 # Lost connections.
 
 
-@pytest.mark.parametrize("code", [None, 1000, GOING, RESTART, LATER])
-def test_a_connection_that_ends_under_a_frame(scripted, picture, code):
+@pytest.mark.parametrize("end", ["cut", "half-closed", 1000, GOING, RESTART, LATER])
+def test_a_connection_that_ends_under_a_frame(scripted, picture, end):
     """The session is resumed with its secret, and the frame sent again byte for byte; its caller notices nothing."""
     raw = []
 
@@ -171,7 +171,10 @@ def test_a_connection_that_ends_under_a_frame(scripted, picture, code):
         peer.act(peer.hear("frame"))
         peer.hear("frame")
         raw.append(peer.raw)
-        peer.vanish() if code is None else peer.connection.close(code)
+        if isinstance(end, int):
+            peer.connection.close(end)
+        else:
+            peer.vanish(socket.SHUT_RDWR if end == "cut" else socket.SHUT_WR)
 
     def second(peer):
         asked = peer.greet(resumed=True)
@@ -468,6 +471,28 @@ def test_a_late_answer_is_not_the_next_frames(scripted, picture):
         assert stream.act(picture, "reach").tolist() == [1.0, 1.0]
 
     assert len(daemon.upgrades) == 1
+
+
+def test_a_frame_that_was_given_up_is_not_sent_again(scripted, picture):
+    """After a lost connection only what somebody waits for goes out."""
+    given_up = threading.Event()
+
+    def first(peer):
+        peer.greet()
+        peer.hear("frame")
+        given_up.wait(20)
+        peer.vanish()
+
+    daemon = scripted(first, answers(1, resumed=True))
+    with PolicyStream(daemon.url, timeout_s=1.5) as stream:
+        stream.wait_ready(20)
+        with pytest.raises(TimedOut):
+            stream.act(picture, "reach")
+        given_up.set()
+        stream.wait_ready(20)
+        assert stream.act(picture, "reach")[1] == 1
+
+    assert [frame["seq"] for frame in daemon.frames] == [0, 1]
 
 
 @pytest.mark.parametrize(
