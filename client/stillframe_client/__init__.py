@@ -1,6 +1,5 @@
 """Talk to a stillframe daemon. Knows no torch."""
 
-from stillframe_client.blocking import PolicyStream
 from stillframe_client.chunks import ChunkPlayer
 from stillframe_client.client import PolicyClient
 from stillframe_client.errors import (
@@ -31,7 +30,8 @@ from stillframe_client.errors import (
 from stillframe_client.openpi import WebsocketClientPolicy
 from stillframe_client.replies import ActionReply, ModelInfo
 from stillframe_client.sessions import CacheReport, SessionPlace
-from stillframe_client.stream import AsyncPolicyStream
+from stillframe_client.streaming.blocking import PolicyStream
+from stillframe_client.streaming.stream import AsyncPolicyStream
 
 __version__ = "0.1.0"
 

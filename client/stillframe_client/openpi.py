@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, 
 import httpx
 import numpy as np
 
-from stillframe_client.blocking import PolicyStream
+from stillframe_client.streaming.blocking import PolicyStream
 
 if TYPE_CHECKING:
     from types import TracebackType

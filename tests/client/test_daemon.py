@@ -152,7 +152,7 @@ def test_no_room_for_two(new_daemon, picture):
         right.act(picture, "reach")
         reply = left.act_with_report(picture, "reach")
 
-    assert (reply.cache.frame, reply.session.seq) == ("keyframe", 0)
+    assert (reply.cache.frame, reply.cache.reason, reply.session.seq) == ("keyframe", "evicted", 0)
 
 
 def test_two_robots_of_one_name(daemon, picture):

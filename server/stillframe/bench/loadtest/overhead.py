@@ -24,7 +24,7 @@ from stillframe.bench.loadtest.wires.posting import Posting
 from stillframe_client import BadReply
 from stillframe_client.arguments import bearer, stream_url
 from stillframe_client.replies import read_server_timing
-from stillframe_client.sockets import dial
+from stillframe_client.streaming.sockets import dial
 from stillframe_client.wire import MSGPACK, SESSION_HEADER, pack
 
 REST_S = 0.1  # between frames: what the policy does in a pause is over by then

@@ -32,6 +32,7 @@ from stillframe_client.wire import JSON_PROTOCOL, MSGPACK_PROTOCOL, RESTART, Wir
 PATH = "/v1/stream"
 PROTOCOLS = (MSGPACK_PROTOCOL, JSON_PROTOCOL)
 STATUS_EVERY_S, POLL_S = 1.0, 0.05  # while the policy takes no frames yet
+MOST_OPENED = 1024  # whose end a connection remembers
 LONGEST_REST_S = 0.1  # that a connection is left unread for sending too much
 NOT_YET = (State.LOADING, State.WARMING, State.STUCK)
 
@@ -62,6 +63,7 @@ class Stream:
         self._protocol = next((protocol for protocol in offered if protocol in PROTOCOLS), None)
         self._outbox = Outbox(connection, PATH, binary=self._protocol != JSON_PROTOCOL)
         self._lanes: dict[str, Lane] = {}
+        self._opened: dict[str, None] = {}  # sessions that were opened here on purpose, the last ones
         self._tasks = asyncio.TaskGroup()
         self._frames: set[asyncio.Task[None]] = set()  # that are not answered yet
         self._losses: asyncio.Queue[str] = asyncio.Queue()  # sessions that another connection took over
@@ -93,6 +95,7 @@ class Stream:
     def lost(self, session_id: str) -> None:
         """Another connection has taken a session over: with its secret, so by its robot."""
         self._lanes.pop(session_id, None)
+        self._opened.pop(session_id, None)
         self._losses.put_nowait(session_id)
 
     async def _tell_losses(self) -> None:
@@ -149,6 +152,7 @@ class Stream:
         self._acting.lifecycle.ready_policy()
         session, resumed = open_session(self._acting.roster, arrival.fields, self._caller, connection=self)
         self._lane(session)
+        self._remember(session.id)
         await self._outbox.send({"type": "session", **opened(session, resumed=resumed)})
 
     async def _on_reset(self, arrival: Arrival) -> None:
@@ -187,8 +191,15 @@ class Stream:
         self._rates.allow(key_of(self._caller, self._peer, session_id))
         lane = self._lanes.get(session_id)
         if lane is None or not lane.session.live:
+            if session_id in self._opened:
+                self._found(fields)  # raises Gone: who opened it knows a secret that would not be the next one's
             lane = self._lane(self._acting.roster.enter(session_id, owner=self._caller.name))
         return lane, lane.join(seq)
+
+    def _remember(self, session_id: str) -> None:
+        self._opened[session_id] = None
+        while len(self._opened) > MOST_OPENED:
+            del self._opened[next(iter(self._opened))]
 
     def _found(self, fields: Fields) -> Session:
         return self._acting.roster.find(_named(fields), owner=self._caller.name)

@@ -12,7 +12,7 @@ from typing import Any
 from stillframe.bench.loadtest.wires.base import INSTRUCTION, OPEN_S, Ear, Ending, Outcome, Robot
 from stillframe_client import TimedOut
 from stillframe_client.arguments import STREAM_PATH, bearer, stream_url
-from stillframe_client.sockets import Dropped, Socket, dial
+from stillframe_client.streaming.sockets import Dropped, Socket, dial
 from stillframe_client.wire import pack
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from stillframe.bench.loadtest.wires.base import OPEN_S, Ear, Robot, judged
 from stillframe_client import BadReply, TimedOut
 from stillframe_client.arguments import bearer, stream_url
-from stillframe_client.sockets import Dropped, Socket, dial
+from stillframe_client.streaming.sockets import Dropped, Socket, dial
 from stillframe_client.wire import MSGPACK, WireError
 
 

@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Coroutine, Optional, TypeVar
 
 from stillframe_client.errors import PolicyError, TimedOut
-from stillframe_client.stream import LONGEST_GOODBYE_S, AsyncPolicyStream
+from stillframe_client.streaming.stream import LONGEST_GOODBYE_S, AsyncPolicyStream
 
 if TYPE_CHECKING:
     from types import TracebackType

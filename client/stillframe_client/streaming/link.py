@@ -10,11 +10,11 @@ import random
 import time
 from typing import Any, Awaitable, Callable, Optional
 
-from stillframe_client.asked import Asked
-from stillframe_client.conversation import Conversation, Redial
 from stillframe_client.errors import NotReady, Overloaded, PolicyError, TimedOut, Unreachable
-from stillframe_client.incoming import Close
-from stillframe_client.sockets import Dropped, Socket
+from stillframe_client.streaming.asked import Asked
+from stillframe_client.streaming.conversation import Conversation, Redial
+from stillframe_client.streaming.incoming import Close
+from stillframe_client.streaming.sockets import Dropped, Socket
 
 QUIET_SHARE = 3  # of a call's time: after a third in silence a ping, after two thirds another connection
 MIN_QUIET_S = 1.0

@@ -11,15 +11,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from stillframe_client.arguments import bearer, one_of, seconds, stream_url, trust
-from stillframe_client.asked import Asked, Kind
-from stillframe_client.conversation import Conversation
 from stillframe_client.errors import BadReply, PolicyError, Superseded, TimedOut
 from stillframe_client.frames import frame_fields
 from stillframe_client.images import check_encoding, pack_picture
-from stillframe_client.link import Link
 from stillframe_client.replies import ActionReply, ModelInfo
 from stillframe_client.sessions import session_name
-from stillframe_client.sockets import dial
+from stillframe_client.streaming.asked import Asked, Kind
+from stillframe_client.streaming.conversation import Conversation
+from stillframe_client.streaming.link import Link
+from stillframe_client.streaming.sockets import dial
 
 if TYPE_CHECKING:
     from types import TracebackType

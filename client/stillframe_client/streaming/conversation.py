@@ -11,7 +11,6 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any, Callable, Iterator, List, Mapping, Optional, Union
 
-from stillframe_client.asked import BARRIERS, Asked, Kind
 from stillframe_client.errors import (
     BadReply,
     NotReady,
@@ -24,10 +23,20 @@ from stillframe_client.errors import (
     WireError,
     refusal,
 )
-from stillframe_client.footing import Footing
-from stillframe_client.incoming import Close, Message, action_of, epoch_of, place_of, refusal_of, session_of, text_of
 from stillframe_client.replies import ModelInfo, model_info
-from stillframe_client.underway import UnderWay
+from stillframe_client.streaming.asked import BARRIERS, Asked, Kind
+from stillframe_client.streaming.footing import Footing
+from stillframe_client.streaming.incoming import (
+    Close,
+    Message,
+    action_of,
+    epoch_of,
+    place_of,
+    refusal_of,
+    session_of,
+    text_of,
+)
+from stillframe_client.streaming.underway import UnderWay
 from stillframe_client.wire import MSGPACK, pack
 
 PROTOCOL = 1

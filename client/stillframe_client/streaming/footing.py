@@ -8,8 +8,8 @@ from __future__ import annotations
 import uuid
 from typing import Optional
 
-from stillframe_client.asked import Place
-from stillframe_client.incoming import Message, epoch_of, text_of
+from stillframe_client.streaming.asked import Place
+from stillframe_client.streaming.incoming import Message, epoch_of, text_of
 
 
 class Footing:

@@ -16,8 +16,8 @@ from typing import Any, Dict, Mapping, Optional, Union
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from stillframe_client.errors import BadReply, PolicyError, Problem, Unreachable, refusal
-from stillframe_client.incoming import Close
 from stillframe_client.replies import read_problem
+from stillframe_client.streaming.incoming import Close
 from stillframe_client.wire import MSGPACK_PROTOCOL
 
 MAX_ANSWER_BYTES = 4 * 2**20  # an action has some hundred bytes, a model's card some thousand

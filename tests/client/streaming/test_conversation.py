@@ -11,9 +11,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillframe_client.asked import Asked, Kind
-from stillframe_client.conversation import Conversation, Redial
-from stillframe_client.incoming import Close
+from stillframe_client.streaming.asked import Asked, Kind
+from stillframe_client.streaming.conversation import Conversation, Redial
+from stillframe_client.streaming.incoming import Close
 from stillframe_client.wire import pack, unpack
 
 HELLO = {"type": "hello", "protocol": 1, "server": "model", "state": "ready", "model": None, "limits": {}}

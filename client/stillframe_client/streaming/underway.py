@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Deque, Iterator, List, Optional
 
-from stillframe_client.asked import BARRIERS, Asked, Kind, Place
 from stillframe_client.errors import PolicyError, Problem, refusal
+from stillframe_client.streaming.asked import BARRIERS, Asked, Kind, Place
 
 _REMEMBERED = 64  # given-up frames whose late answers are known as such
 

@@ -15,7 +15,7 @@ from stillframe_client.sessions import cache_report, session_place
 from stillframe_client.wire import FATAL, MAX_COUNT, POLICY, TOO_BIG
 
 if TYPE_CHECKING:
-    from stillframe_client.asked import Place
+    from stillframe_client.streaming.asked import Place
 
 Message = Mapping[str, Any]
 
