@@ -5,6 +5,7 @@ Knows no robot and no torch; one client belongs to one thread.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stillframe_client.frames import Pictures
+
+
+FAREWELL_S = 1.0  # that closing may take to tell the daemon so
 
 
 class PolicyClient:
@@ -64,6 +68,8 @@ class PolicyClient:
     ):
         self._timeout_s = seconds("timeout_s", timeout_s)
         self._session_id = open_session(session, stateless=stateless)
+        self._ours_alone = session is None  # nobody else can go on with it
+        self._is_here = False  # the daemon has told us of our session
         self._reuse = reuse
         self._encoding = check_encoding(encoding)
         self._jpeg_quality = jpeg_quality
@@ -119,7 +125,9 @@ class PolicyClient:
         request = frame_fields(image, instruction, write, unnorm_key=unnorm_key, max_age_ms=max_age_ms, reuse=reuse)
         with self._typed_failures():
             response = self._http.post("/act", json=request, headers=self._session_header())
-        return read_action(response)
+        reply = read_action(response)
+        self._is_here |= reply.session is not None
+        return reply
 
     def reset(self) -> Optional[int]:
         """Begin the next episode: the next frame reuses nothing of this one's. Return the episode's number, from 0.
@@ -153,7 +161,11 @@ class PolicyClient:
             time.sleep(poll_s)
 
     def close(self) -> None:
-        """Close the connection. The client cannot be used afterwards."""
+        """Close the connection, and the session unless it was named. The client cannot be used afterwards."""
+        if self._ours_alone and self._is_here:
+            self._is_here = False
+            with contextlib.suppress(httpx.HTTPError):  # else it expires
+                self._http.delete(f"/v1/sessions/{self._session_id}", timeout=min(self._timeout_s, FAREWELL_S))
         self._http.close()
 
     def __enter__(self) -> PolicyClient:

@@ -241,3 +241,13 @@ def test_a_program_of_openpis(daemon, picture):
 
     assert (chunk.shape, chunk.dtype) == ((2, 7), np.float32)
     assert [(session.epoch, session.seq) for session in daemon.policy.sessions] == [(0, 0), (1, 0)]
+
+
+def test_a_client_takes_its_session_along(daemon, picture):
+    """One that it made up is closed with it; one that was named is left for whoever goes on with it."""
+    with PolicyClient(daemon.url, timeout_s=TIMEOUT_S) as own, PolicyClient(daemon.url, session="arm") as named:
+        own.act(picture, "reach")
+        named.act(picture, "reach")
+    left = httpx.get(f"{daemon.url}/v1/sessions", timeout=TIMEOUT_S).json()["sessions"]
+
+    assert [session["id"] for session in left] == ["arm"]
