@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Protocol, cast
 
@@ -238,6 +239,11 @@ class Decoder(nn.Module):
         self.config = config
         self.model = LlamaModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    @cached_property
+    def longest(self) -> float:
+        """Norm of the head's longest row, taken once: for weights that stay as they are."""
+        return float(self.lm_head.weight.detach().float().norm(dim=-1).max())
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [...] -> rows [..., width]."""
