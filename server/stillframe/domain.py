@@ -85,6 +85,7 @@ class CacheReport:
     age_max: int  # frames since the oldest reused token was computed; 0 for a keyframe
     epoch: int = 0  # as its SessionRef has it
     seq: int = 0
+    relaxed: bool = False  # whether a guess could stand for a token that was likelier
 
     @property
     def frame(self) -> Literal["keyframe", "delta"]:

@@ -115,6 +115,7 @@ class Keeper:
             total_tokens=turn.plan.rows,
             kv_bytes=0,
             age_max=0,
+            relaxed=turn.draft.mode == "relaxed",
         )
         return report if turn.session is None else self._kept(turn, turn.session, decoded, report)
 
