@@ -48,6 +48,8 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "sessions.resume_s": 0.0,
     "sessions.waiting": 2,
     "sessions.replies": 3,
+    "decoding.draft": "relaxed",
+    "decoding.radius": [1, 2, 3, 4, 5, 6],
     "record": Path("episodes"),
     "record_max_mib": 2.5,
     "reuse.mode": "exact",
@@ -88,6 +90,7 @@ OUT_OF_RANGE: dict[str, tuple[str, str]] = {  # key -> a value beyond its range,
     "sessions.resume_s": (".inf", "resume_s is inf; expected 0 to 3600"),
     "sessions.waiting": ("65", "waiting is 65; expected 0 to 64"),
     "sessions.replies": ("-1", "replies is -1; expected 0 to 1024"),
+    "decoding.radius": ("[256]", "radius is [256]; expected 0 to 255"),
     "reuse.drift_budget": ("2.5", "drift_budget is 2.5; expected 0 to 2"),
     "reuse.gap_s": ("-1", "gap_s is -1.0; expected 0 to 3600"),
     "reuse.kv_budget_mib": ("-0.5", "kv_budget_mib is -0.5; expected 0 to 1e+06"),
@@ -237,7 +240,7 @@ def test_every_key_of_a_lists_item_is_described(item: type) -> None:
     assert all(len(part.metadata["description"].split()) >= 3 for part in fields(item))
 
 
-@pytest.mark.parametrize("section", ["sessions", "reuse", "reuse.adaptive", "reuse.paper"])
+@pytest.mark.parametrize("section", ["sessions", "decoding", "reuse", "reuse.adaptive", "reuse.paper"])
 def test_every_section_is_described(section: str) -> None:
     """So is what they are gathered under."""
     top, _, below = section.partition(".")
@@ -268,7 +271,16 @@ def test_a_knob_out_of_range_is_refused_with_the_range(tmp_path: Path, key: str)
 
 def test_a_bare_off_is_the_mode(tmp_path: Path) -> None:
     """YAML reads it as false; we know what was meant."""
-    assert load_config(written(tmp_path, "checkpoint: x\nreuse: {mode: off}"), {}).reuse.mode == "off"
+    config = load_config(written(tmp_path, "checkpoint: x\nreuse: {mode: off}\ndecoding: {draft: off}"), {})
+
+    assert (config.reuse.mode, config.decoding.draft) == ("off", "off")
+
+
+def test_a_radius_of_nothing_is_refused(tmp_path: Path) -> None:
+    """It says what a radius looks like."""
+    said = complaint(written(tmp_path, "checkpoint: x\ndecoding: {radius: []}"))
+
+    assert said.endswith("'decoding': radius is []; expected one number, or one for each dimension but the gripper")
 
 
 def test_a_schedule_that_falls_is_refused(tmp_path: Path) -> None:
@@ -372,6 +384,8 @@ def test_an_unknown_key_near_nothing_gets_the_whole_list(tmp_path: Path) -> None
         ("default_max_age_ms: 0", "'default_max_age_ms' is 0: input should be greater than 0"),
         ("reuse: 3", "'reuse' is 3: input should be an object"),
         ("reuse: {mode: fast}", "'reuse.mode' is 'fast': input should be 'off', 'exact', 'adaptive', 'paper' or "),
+        ("decoding: {draft: fast}", "'decoding.draft' is 'fast': input should be 'exact', 'relaxed' or 'off'"),
+        ("decoding: {radius: 2}", "'decoding.radius' is 2: input should be a valid array"),
         ("reuse: {slack: 1}", "'reuse.slack' is 1: input should be a valid boolean"),
         ("reuse: {adaptive: {top_k: 1.5}}", "'reuse.adaptive.top_k' is 1.5: input should be a valid integer"),
         ("reuse: {adaptive: {criterion: cosine}}", "'reuse.adaptive.criterion' is 'cosine': input should be "),

@@ -28,6 +28,7 @@ class CacheReport:
     total_tokens: int
     kv_bytes: int  # that the daemon holds for this session
     age_max: int  # frames since the oldest reused token was computed
+    relaxed: bool = False  # whether an action token could be a guess that was near enough, instead of the likeliest
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def cache_report(said: Any) -> Optional[CacheReport]:
             total_tokens=int(said["total_tokens"]),
             kv_bytes=int(said["kv_bytes"]),
             age_max=int(said["age_max"]),
+            relaxed=said.get("relaxed") is True,
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return None

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from stillframe.errors import ConfigError, closest
 from stillframe.knobs import Ranged, knob
-from stillframe.reuse.settings import ReuseSettings
+from stillframe.reuse.settings import DecodingSettings, ReuseSettings
 from stillframe.sessions.settings import SessionSettings
 from stillframe_client.wire import SESSION_ID_RULE, is_session_id
 
@@ -120,6 +120,9 @@ class DaemonConfig(BaseModel):
     sessions: SessionSettings = Field(
         default_factory=SessionSettings, description="how many robots, and for how long; see sessions/settings.py"
     )
+    decoding: DecodingSettings = Field(
+        default_factory=DecodingSettings, description="guessed action tokens; see reuse/settings.py"
+    )
     reuse: ReuseSettings = Field(
         default_factory=ReuseSettings, description="what a session keeps between frames; see reuse/settings.py"
     )
@@ -166,9 +169,10 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} is not YAML: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ConfigError(f"{file}: expected a mapping such as 'checkpoint: checkpoints/jaco-tiny'")
-    reuse = values.get("reuse")
-    if isinstance(reuse, dict) and reuse.get("mode") is False:
-        reuse["mode"] = "off"  # which is how YAML reads a bare off
+    for section, key in (("reuse", "mode"), ("decoding", "draft")):
+        knobs = values.get(section)
+        if isinstance(knobs, dict) and knobs.get(key) is False:
+            knobs[key] = "off"  # which is how YAML reads a bare off
     return values
 
 

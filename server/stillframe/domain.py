@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]  # [height, width, 3], RGB
 ReuseMode = Literal["off", "exact", "adaptive", "paper", "static-only"]
 REUSE_MODES: tuple[ReuseMode, ...] = get_args(ReuseMode)
+DraftMode = Literal["exact", "relaxed", "off"]
+DRAFT_MODES: tuple[DraftMode, ...] = get_args(DraftMode)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class CacheReport:
     age_max: int  # frames since the oldest reused token was computed; 0 for a keyframe
     epoch: int = 0  # as its SessionRef has it
     seq: int = 0
+    relaxed: bool = False  # whether a guess could stand for a token that was likelier
 
     @property
     def frame(self) -> Literal["keyframe", "delta"]:
@@ -110,12 +113,22 @@ class KVUsage:
 
 
 @dataclass(frozen=True)
+class DraftReport:
+    """What guessing the action's tokens was worth."""
+
+    mode: DraftMode = "off"
+    way: str = "still"  # how they were guessed
+    accepted: int = 0  # guesses that the first pass found right, from the first on
+
+
+@dataclass(frozen=True)
 class StepReport:
     """What one frame cost. Stage names are those of the walk: queue, prepare, vision, plan, ... keep."""
 
     stages_ms: Mapping[str, float]  # in the order they ran, queue first
     passes: int  # decoder passes until the action was complete
     cache: CacheReport
+    draft: DraftReport = DraftReport()
 
     @property
     def total_ms(self) -> float:

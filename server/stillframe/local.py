@@ -19,7 +19,7 @@ from stillframe.engine.slack import rest
 from stillframe.engine.step import step
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.plan import ReusePlan
-from stillframe.reuse.settings import ReuseSettings
+from stillframe.reuse.settings import DRAFTS_CHECKED, DecodingSettings, ReuseSettings
 from stillframe.stopwatch import Clock
 
 ROBOT = "local"
@@ -29,10 +29,16 @@ NOTHING_KEPT = ReuseSettings()  # mode off
 class LocalPolicy:
     """One robot's policy. One thread at a time."""
 
-    def __init__(self, model: PolicyModel, reuse: ReuseSettings = NOTHING_KEPT, clock: Clock = time.perf_counter):
-        """Raises ConfigError for knobs of reuse that do not fit the checkpoint."""
+    def __init__(
+        self,
+        model: PolicyModel,
+        reuse: ReuseSettings = NOTHING_KEPT,
+        clock: Clock = time.perf_counter,
+        decoding: DecodingSettings = DRAFTS_CHECKED,
+    ):
+        """Raises ConfigError for knobs that do not fit the checkpoint."""
         self._model = model
-        self._keeper = Keeper(model, reuse, clock, default_sessions=1)
+        self._keeper = Keeper(model, reuse, clock, default_sessions=1, decoding=decoding)
         self._clock = clock
         self._next = SessionRef(ROBOT)  # the place of the frame that comes next
         self._last: Step | None = None

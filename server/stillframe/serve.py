@@ -124,6 +124,7 @@ def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger) -> 
         clock=time.perf_counter,
         log=log,
         watch=metrics.slack,
+        decoding=config.decoding,
     )
 
 

@@ -27,11 +27,16 @@ def test_reused_rows_cost_keys_and_values_once_and_are_looked_at() -> None:
     assert decoder_macs(TOY, rows=5, reused=[2, 3], action_tokens=1) == (3 + 2) * (ROW + 5 * 8) + 3 * 16 + 4 * 11
 
 
-def test_each_further_token_is_a_row_more() -> None:
-    """Two more passes of one row, which see six and seven keys, and the output head each time."""
-    decoded = decoder_macs(TOY, 5, [0, 0], action_tokens=3) - decoder_macs(TOY, 5, [0, 0], action_tokens=1)
+def test_guesses_are_rows_of_the_prefill() -> None:
+    """Two more rows behind the prompt, which all see each other; the head speaks of two more tokens."""
+    assert decoder_macs(TOY, rows=5, reused=[0, 2], action_tokens=3) == (7 + 5) * (ROW + 7 * 8) + 2 * 16 + 3 * 4 * 11
 
-    assert decoded == 2 * ((ROW + 6 * 8) + (ROW + 7 * 8)) + 2 * 4 * 11
+
+def test_each_further_pass_is_one_over_the_guesses() -> None:
+    """Two rows, which see seven keys, in two layers, and the head for each."""
+    one, three = (decoder_macs(TOY, 5, [0, 2], action_tokens=3, passes=passes) for passes in (1, 3))
+
+    assert three - one == 2 * (2 * 2 * (ROW + 7 * 8) + 2 * 4 * 11)
 
 
 def test_seven_billion() -> None:

@@ -38,11 +38,11 @@ from stillframe.engine.step import step
 from stillframe.errors import Unprocessable
 from stillframe.models.base import Decoded, Prepared
 from stillframe.models.decoder import Decoder, DecoderConfig
-from stillframe.models.greedy import decode_greedily
 from stillframe.models.layout import TokenLayout
+from stillframe.models.speculate import Draft, speak
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
-from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
+from stillframe.reuse.settings import AdaptiveSettings, DecodingSettings, PaperSettings, ReuseSettings
 
 GRID, PATCH_PX, ACTION_DIM = 4, 4, 7
 SIDE_PX, PATCHES = GRID * PATCH_PX, GRID * GRID
@@ -55,6 +55,8 @@ SIZES = DecoderConfig(
     num_key_value_heads=2,
 )
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
+EXACT = DecodingSettings()
+STILL = np.full(ACTION_DIM, SIZES.vocab_size // 2)
 STATS = {"q01": [-1.0] * ACTION_DIM, "q99": [1.0] * ACTION_DIM, "mask": [True] * ACTION_DIM}
 NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 REACH = "reach the red cube"
@@ -80,7 +82,7 @@ class ToyPolicy:
         self.eyes = torch.randn(3 * PATCH_PX**2, SIZES.hidden_size, generator=random) * 0.5
         self.fixed_rows = 1 + len(cameras) * PATCHES + ACTION_DIM
         self.broken: Exception | None = None  # what the next decoding raises, once
-        self.passes: list[int] = []  # rows of each pass
+        self.passes: list[int] = []  # rows of each prompt that went through a prefill
         self.info = PolicyInfo(
             name="toy", family="toy", parameters=0, dtype="float32", device="cpu", cameras=cameras,
             image_size=(SIDE_PX, SIDE_PX), action_names=NAMES, gripper="1 = open", chunk_horizon=1,
@@ -99,7 +101,7 @@ class ToyPolicy:
         text = range(begin, begin + len(ids) - 1)
         layout = TokenLayout(patches, (GRID, GRID), text, range(text.stop, text.stop + ACTION_DIM))
         pixels = torch.stack([torch.from_numpy(view.copy()) for view in views.values()])
-        return Prepared(views, pixels, ids, layout, "toy")
+        return Prepared(views, pixels, ids, layout, "toy", STILL)
 
     def embed(self, prepared: Prepared) -> Tensor:
         """BOS, patches, words -> [prompt_rows, width]."""
@@ -109,15 +111,28 @@ class ToyPolicy:
         seen = (seen + self.mixing * seen.mean(dim=1, keepdim=True)).flatten(0, 1)
         return torch.cat((text[:1], seen, text[1:]))
 
-    def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV) -> Decoded:
+    def count_passes(self) -> list[int]:
+        """From now on: rows of every pass through the decoder."""
+        network, seen = self.decoder.model, []
+        forward = network.forward
+
+        def counted(rows: Tensor, *parts: Any) -> Tensor:
+            seen.append(len(rows))
+            return forward(rows, *parts)
+
+        network.forward = counted  # type: ignore[method-assign]  # for good
+        return seen
+
+    def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV, draft: Draft) -> Decoded:
         """Seven tokens, each a number from -1 to 1."""
-        self.passes.append(len(hidden))
+        self.passes.append(len(hidden) - len(draft.fed))
         if self.broken is not None:
             error, self.broken = self.broken, None
             raise error
-        tokens = decode_greedily(self.decoder, hidden[-1], prepared.layout.action, kv).numpy()
-        normalised = tokens[None] / (SIZES.vocab_size - 1) * 2 - 1
-        return Decoded(ActionChunk(normalised, prepared.unnorm_key, tokens), normalised, passes=ACTION_DIM - 1)
+        spoken = speak(self.decoder, hidden, prepared.layout.action, kv, draft)
+        normalised = spoken.ids[None] / (SIZES.vocab_size - 1) * 2 - 1
+        chunk = ActionChunk(normalised, prepared.unnorm_key, spoken.ids)
+        return Decoded(chunk, normalised, spoken.passes, spoken.accepted)
 
 
 def resized(image: Image) -> Image:
@@ -246,16 +261,17 @@ class Desk:
         return self.submit(picture, robot).result(WAIT_S)
 
     def hold(self, passes: int) -> Gate:
-        """Stop in the pass after so many more, before its decoding."""
-        act, left, gate = self.model.act, iter(range(passes, -1, -1)), Gate()
+        """Stop in the prefill after so many more, in its second layer."""
+        second = self.model.decoder.model.layers[1]
+        forward, left, gate = second.forward, iter(range(passes, -1, -1)), Gate()
 
-        def held(*parts: Any) -> Any:
-            if next(left, None) == 0:
+        def held(rows: Tensor, *parts: Any) -> Any:
+            if len(rows) >= ACTION_DIM and next(left, None) == 0:  # a later pass has one row fewer
                 gate.entered.set()
                 assert gate.opened.wait(WAIT_S)
-            return act(*parts)
+            return forward(rows, *parts)
 
-        self.model.act = held  # type: ignore[method-assign]  # for good
+        second.forward = held  # for good
         return gate
 
 
@@ -277,10 +293,15 @@ def robots() -> Callable[..., Robots]:
     """Make robots: `robots("adaptive", top_k=3, cameras=("front", "wrist"))`."""
 
     def make(
-        mode: ReuseMode = "adaptive", *, cameras: tuple[str, ...] = ("front",), mixing: float = 0.0, **knobs: Any
+        mode: ReuseMode = "adaptive",
+        *,
+        cameras: tuple[str, ...] = ("front",),
+        mixing: float = 0.0,
+        decoding: DecodingSettings = EXACT,
+        **knobs: Any,
     ) -> Robots:
         model, clock = ToyPolicy(cameras, mixing=mixing), HandClock()
-        return Robots(model, Keeper(model, chosen(mode, knobs), clock), clock)
+        return Robots(model, Keeper(model, chosen(mode, knobs), clock, decoding=decoding), clock)
 
     return make
 

@@ -18,6 +18,7 @@ from stillframe.errors import DeadlineExceeded, Internal, NotReady, Overloaded, 
 from stillframe.models.base import Decoded, Prepared
 from stillframe.models.decoder import Decoder, DecoderConfig
 from stillframe.models.layout import TokenLayout
+from stillframe.models.speculate import Draft
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.settings import ReuseSettings
 
@@ -72,13 +73,13 @@ class GatedModel:
         if observation.instruction in self.failures:
             raise self.failures[observation.instruction]
         layout = TokenLayout({"front": range(1, 2)}, (1, 1), text=range(2, 3), action=range(3, 4))
-        return Prepared({}, torch.empty(0), torch.empty(0), layout, observation.instruction)
+        return Prepared({}, torch.empty(0), torch.empty(0), layout, observation.instruction, np.zeros(1, np.int64))
 
     def embed(self, prepared: Prepared) -> Tensor:
         """BOS, a patch, a word."""
         return torch.zeros(prepared.layout.prompt_rows, ONE_LAYER.hidden_size)
 
-    def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV) -> Decoded:  # noqa: ARG002 -- the seam's shape
+    def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV, draft: Draft) -> Decoded:  # noqa: ARG002 -- the seam's shape
         """The instruction again."""
         return Decoded(ActionChunk(np.zeros((1, 7)), prepared.unnorm_key), np.zeros((1, 7)), passes=0)
 

@@ -148,9 +148,9 @@ def test_broken_storage_found_in_a_pause_costs_a_keyframe(
     one = desk("static-only")
     act, calls = one.model.act, []
 
-    def spoil_second(hidden: Any, prepared: Any, kv: Any) -> Any:
+    def spoil_second(hidden: Any, prepared: Any, kv: Any, draft: Any) -> Any:
         calls.append(1)
-        decoded = act(hidden, prepared, kv)
+        decoded = act(hidden, prepared, kv, draft)
         if len(calls) == 2:
             kv.keys(2, 4)[0, 3, 0] = float("nan")
         return decoded

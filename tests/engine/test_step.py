@@ -8,17 +8,18 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 
-from stillframe.domain import Observation
+from stillframe.domain import DraftReport, Observation
 from stillframe.engine import step as the_loop
 from stillframe.engine.keeper import Asked, Keeper, kv_shape
 from stillframe.engine.step import step, wait_for
 from stillframe.errors import Unprocessable
 from stillframe.models.base import PolicyModel
-from stillframe.models.greedy import decode_greedily
-from stillframe.models.passes import run_rows
+from stillframe.models.passes import prefill, run_rows
 from stillframe.models.registry import load_policy
+from stillframe.models.speculate import Draft, speak
 from stillframe.reuse.kv import FrameKV
-from stillframe.reuse.settings import ReuseSettings
+from stillframe.reuse.plan import ReusePlan
+from stillframe.reuse.settings import DecodingSettings, ReuseSettings
 from stillframe.train.fresh import fresh_network, save_checkpoint
 from stillframe.train.recipe import Recipe
 
@@ -62,10 +63,12 @@ def test_a_frame_is_walked_whole(policy: PolicyModel, keeper: Keeper) -> None:
     with torch.inference_mode():
         prepared = policy.prepare(seen(0))
         rows, kv = policy.embed(prepared), storage(policy, seen(0))
-        hidden = run_rows(policy.decoder, rows, torch.arange(len(rows)), kv)
-        tokens = decode_greedily(policy.decoder, hidden[-1], prepared.layout.action, kv)
+        whole, draft = ReusePlan.whole(len(rows), 3, 256, policy.device), Draft(prepared.still)
+        hidden = prefill(policy.decoder, rows, whole, kv, None, draft.fed)
+        spoken = speak(policy.decoder, hidden, prepared.layout.action, kv, draft)
 
-    assert_array_equal(answer.chunk.tokens, tokens.numpy())
+    assert_array_equal(answer.chunk.tokens, spoken.ids)
+    assert answer.report.passes == 1 + spoken.passes
     assert answer.chunk.actions.shape == (1, 7)
     assert answer.chunk.unnorm_key == "jaco_sim"
 
@@ -104,9 +107,15 @@ def test_only_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert waited == [torch.device("cuda", 1)]
 
 
-def test_greedy_decoding_takes_a_pass_a_token(policy: PolicyModel, keeper: Keeper) -> None:
-    """The prefill gives the first token, each of the six passes after it one more."""
-    assert step(policy, keeper, asked(0), itertools.count().__next__).report.passes == 7
+def test_without_drafts_a_token_takes_a_pass(policy: PolicyModel, keeper: Keeper) -> None:
+    """The prefill gives the first token, each of the six passes after it one more; the tokens are the same."""
+    plain = Keeper(policy, ReuseSettings(kv_budget_mib=1), lambda: 0.0, decoding=DecodingSettings("off"))
+    greedy, drafted = (step(policy, each, asked(0), itertools.count().__next__) for each in (plain, keeper))
+
+    assert greedy.report.passes == 7
+    assert greedy.report.draft == DraftReport("off", "still", 0)
+    assert drafted.report.passes < 7
+    assert_array_equal(drafted.chunk.tokens, greedy.chunk.tokens)
 
 
 def test_frames_of_no_session_leave_nothing_behind(policy: PolicyModel, keeper: Keeper) -> None:

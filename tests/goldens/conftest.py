@@ -21,6 +21,7 @@ from stillframe.engine.storage import kv_shape
 from stillframe.models.base import PolicyModel, Prepared
 from stillframe.models.passes import run_rows
 from stillframe.models.registry import load_policy
+from stillframe.models.speculate import Draft
 from stillframe.reuse.kv import FrameKV
 
 HERE = Path(__file__).parent
@@ -85,9 +86,11 @@ def _walk(policy: PolicyModel, record: Record, case: str, tokens_key: str) -> Wa
     prepared = policy.prepare(Observation({"image": record[f"{frame}/frame"]}, INSTRUCTIONS[instruction]))
     rows = policy.embed(prepared)
     kv = FrameKV(kv_shape(policy, len(prepared.layout.text)).allocate())
-    hidden = run_rows(policy.decoder, rows, torch.arange(len(rows)), kv)
-    chunk = policy.act(hidden, prepared, kv).chunk
+    draft = Draft(prepared.still)
+    ahead = torch.cat((rows, policy.decoder.embed(draft.fed)))
+    hidden = run_rows(policy.decoder, ahead, torch.arange(len(ahead)), kv)
+    chunk = policy.act(hidden, prepared, kv, draft).chunk
     forced = policy.decoder.embed(torch.from_numpy(record[f"{case}/{tokens_key}"][:-1]))
     after = run_rows(policy.decoder, forced, torch.tensor(prepared.layout.action[:-1]), kv)
-    logits = policy.decoder.logits(torch.cat((hidden[-1:], after)))
+    logits = policy.decoder.logits(torch.cat((hidden[len(rows) - 1 : len(rows)], after)))
     return Walked(prepared, rows, logits.float(), chunk)

@@ -20,6 +20,7 @@ from stillframe.engine.storage import kv_shape
 from stillframe.local import LocalPolicy
 from stillframe.models.passes import run_rows
 from stillframe.models.registry import load_policy
+from stillframe.models.speculate import Draft
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe.train.auxiliary import KEYPOINTS
@@ -48,10 +49,12 @@ def asked(checkpoint: Path, dtype: torch.dtype, golden: Golden) -> tuple[ActionC
     policy = load_policy(checkpoint, dtype=dtype, device=CUDA)
     prepared = policy.prepare(Observation({"image": golden.picture}, golden.instruction))
     rows, kv = policy.embed(prepared), FrameKV(kv_shape(policy, text_tokens=64).allocate())
-    hidden = run_rows(policy.decoder, rows, torch.arange(len(rows), device=CUDA), kv)
-    logits = policy.decoder.logits(hidden[-1])
+    draft = Draft(prepared.still)
+    ahead = torch.cat((rows, policy.decoder.embed(draft.fed.to(CUDA))))
+    hidden = run_rows(policy.decoder, ahead, torch.arange(len(ahead), device=CUDA), kv)
+    logits = policy.decoder.logits(hidden[len(rows) - 1])
     assert (logits.dtype, logits.device.type) == (dtype, CUDA.type)
-    return policy.act(hidden, prepared, kv).chunk, logits.float().cpu().numpy()
+    return policy.act(hidden, prepared, kv, draft).chunk, logits.float().cpu().numpy()
 
 
 @pytest.fixture(scope="module")

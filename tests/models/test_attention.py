@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stillframe.models.attention import attend
+from stillframe.models.attention import added, attend
 
 
 def heads(*shape: int, seed: int) -> Tensor:
@@ -49,3 +49,14 @@ def test_a_masked_key_is_not_seen() -> None:
 
     assert torch.equal(attend(queries, keys, spoilt, mask), attend(queries, keys, values, mask))
     assert not torch.equal(attend(queries, keys, spoilt), attend(queries, keys, values))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_mask_made_for_all_layers_is_the_mask(dtype: torch.dtype) -> None:
+    """The same to the bit as the kernel makes of it, and once made it stays, in whichever dtype the scores are."""
+    queries, keys, values = (heads(2, 5, 8, seed=seed).to(dtype) for seed in range(3))
+    mask = torch.ones(5, 5, dtype=torch.bool).tril()
+    made = added(mask, dtype)
+
+    assert torch.equal(attend(queries, keys, values, made), attend(queries, keys, values, mask))
+    assert torch.equal(added(made, torch.float32), added(mask, torch.float32))

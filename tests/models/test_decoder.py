@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from stillframe.models.decoder import Decoder, DecoderConfig, OwnRowsOnly, causal_mask
+from stillframe.models.decoder import Decoder, DecoderConfig, OwnRowsOnly, Rotary, causal_mask
 from stillframe.models.passes import run_rows
 from stillframe.reuse.kv import FrameKV, KVShape
 
@@ -158,3 +158,16 @@ def test_defaults_are_the_oracles() -> None:
     assert differing == {}
     assert ours.rope_theta == theirs.rope_parameters["rope_theta"]
     assert ours.head_dim == 128
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_angles_that_are_looked_up_are_those_that_are_computed(pair: Pair, dtype: torch.dtype) -> None:
+    """To the bit, at the first and the last position; made under inference, they serve training too."""
+    positions = torch.tensor([0, 1, 23, 700, pair.config.max_position_embeddings - 1])
+    with torch.inference_mode():
+        pair.ours.model.rotary(positions, dtype)
+    looked_up, computed = pair.ours.model.rotary(positions, dtype), Rotary.at(positions, pair.config, dtype)
+
+    assert torch.equal(looked_up.cos, computed.cos)
+    assert torch.equal(looked_up.sin, computed.sin)
+    assert not looked_up.cos.is_inference()

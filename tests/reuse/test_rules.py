@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stillframe.models.decoder import Decoder, DecoderConfig
-from stillframe.models.greedy import decode_greedily
 from stillframe.models.passes import prefill, run_rows
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
@@ -59,8 +58,17 @@ def after(rows: Tensor) -> FrameKV:
     """Storage as a dense pass over `rows` leaves it, action included."""
     kv = storage()
     hidden = prefill(DECODER, rows, whole(), kv)
-    decode_greedily(DECODER, hidden[-1], range(ROWS, ROWS + ACTION), kv)
+    greedy(hidden[-1], kv)
     return kv
+
+
+def greedy(last: Tensor, kv: FrameKV) -> Tensor:
+    """The likeliest tokens after the prompt's `last` hidden row, a pass each."""
+    ids = [DECODER.logits(last).argmax()]
+    for position in range(ROWS, ROWS + ACTION - 1):
+        hidden = run_rows(DECODER, DECODER.embed(ids[-1][None]), torch.tensor([position]), kv)
+        ids.append(DECODER.logits(hidden[-1]).argmax())
+    return torch.stack(ids)
 
 
 def whole() -> ReusePlan:
@@ -167,8 +175,8 @@ def test_an_empty_reuse_set_is_the_dense_pass_to_the_bit(order: list[int], old: 
         hidden = prefill(DECODER, rows, plan, stale)
         assert torch.equal(hidden, dense)
         assert torch.equal(held(stale), held(fresh))
-        tokens = decode_greedily(DECODER, hidden[-1], range(ROWS, ROWS + ACTION), stale)
-        expected = decode_greedily(DECODER, dense[-1], range(ROWS, ROWS + ACTION), fresh)
+        tokens = greedy(hidden[-1], stale)
+        expected = greedy(dense[-1], fresh)
         assert torch.equal(tokens, expected)
 
 
@@ -180,10 +188,10 @@ def test_reusing_a_frame_for_itself_changes_nothing(plan: ReusePlan, seed: int) 
     rows = frame(seed)
     dense_kv = storage()
     dense = prefill(DECODER, rows, whole(), dense_kv)
-    expected = decode_greedily(DECODER, dense[-1], range(ROWS, ROWS + ACTION), dense_kv)
+    expected = greedy(dense[-1], dense_kv)
     kv = after(rows)
     hidden = prefill(DECODER, rows, plan, kv)
-    tokens = decode_greedily(DECODER, hidden[-1], range(ROWS, ROWS + ACTION), kv)
+    tokens = greedy(hidden[-1], kv)
     left = [position for position in range(ROWS) if position not in plan.order[: plan.counts[-1]].tolist()]
 
     torch.testing.assert_close(hidden, dense[left], **FP32)
@@ -275,5 +283,5 @@ def test_staleness_adds_up_over_frames_as_written(data: st.DataObject, seed: int
         naive = Naive(plan, stale)
         hidden = prefill(DECODER, frame(100 + number), plan, kv)
         torch.testing.assert_close(hidden.double(), naive.hidden(frame(100 + number)), **FP32)
-        decode_greedily(DECODER, hidden[-1], range(ROWS, ROWS + ACTION), kv)
+        greedy(hidden[-1], kv)
         stale = naive.stale

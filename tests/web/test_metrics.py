@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from stillframe.domain import REUSE_MODES, CacheReport, KeyframeReason, SlackReport, StepReport
+from stillframe.domain import REUSE_MODES, CacheReport, DraftReport, KeyframeReason, SlackReport, StepReport
 from stillframe.errors import DeadlineExceeded, Internal, NotReady, Unprocessable
 from stillframe.metrics import LATENCY_BUCKETS_S, Metrics, Outcome, outcome_of
 from stillframe.metrics.buckets import DRIFT_BUCKETS
@@ -15,6 +16,7 @@ NAMES = {
     "stillframe_rejected",
     "stillframe_queue_depth",
     "stillframe_passes_per_action",
+    "stillframe_draft_accepted_tokens",
     "stillframe_ready",
     "stillframe_build_info",
     "stillframe_reuse_ratio",
@@ -203,3 +205,22 @@ def test_no_label_names_a_session(desk, frame):
 
     assert "arm-" not in text
     assert len(text.splitlines()) == before
+
+
+def test_accepted_guesses_are_counted_by_draft_and_way() -> None:
+    """How many of a frame's guesses were right; without drafts nothing is counted."""
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    for draft in (
+        DraftReport("exact", "previous", 3),
+        DraftReport("relaxed", "steady", 7),
+        DraftReport("off", "still", 0),
+    ):
+        metrics.step(StepReport({}, 2, WHOLE, draft))
+    name = "stillframe_draft_accepted_tokens"
+    exact, relaxed = ({"draft": "exact", "way": "previous"}, {"draft": "relaxed", "way": "steady"})
+
+    assert registry.get_sample_value(f"{name}_sum", exact) == 3
+    assert registry.get_sample_value(f"{name}_bucket", {**exact, "le": "2.0"}) == 0
+    assert registry.get_sample_value(f"{name}_sum", relaxed) == 7
+    assert registry.get_sample_value(f"{name}_count", {"draft": "off", "way": "still"}) is None

@@ -21,7 +21,7 @@ from stillframe.domain import PolicyInfo, ReuseMode, Step
 from stillframe.errors import ConfigError, StillframeError
 from stillframe.local import LocalPolicy
 from stillframe.models.base import PolicyModel
-from stillframe.reuse.settings import ReuseSettings
+from stillframe.reuse.settings import DRAFTS_CHECKED, DecodingSettings, ReuseSettings
 from stillframe.serve import open_model
 from stillframe.stopwatch import Clock
 from stillframe_client import ActionReply, PolicyClient, PolicyError
@@ -39,11 +39,16 @@ class LocalActor:
     """
 
     def __init__(
-        self, model: PolicyModel, reuse: ReuseSettings, measure_every: int = 1, clock: Clock = time.perf_counter
+        self,
+        model: PolicyModel,
+        reuse: ReuseSettings,
+        measure_every: int = 1,
+        clock: Clock = time.perf_counter,
+        decoding: DecodingSettings = DRAFTS_CHECKED,
     ):
         self.trace = Trace()
         self.cameras = model.info.cameras
-        self.policy = LocalPolicy(model, reuse, clock)
+        self.policy = LocalPolicy(model, reuse, clock, decoding)
         self._model, self._refreshes = model, reuse.slack and reuse.mode == "adaptive"
         self._measure_every, self._deltas = measure_every, 0
 
@@ -80,7 +85,8 @@ class LocalActor:
 
     def _frame(self, step: Step) -> Frame:
         cache, config = step.report.cache, self._model.decoder.config
-        macs = decoder_macs(config, cache.total_tokens, self.policy.plan.counts, step.chunk.tokens.size)
+        tokens, passes = step.chunk.tokens.size, step.report.passes
+        macs = decoder_macs(config, cache.total_tokens, self.policy.plan.counts, tokens, passes)
         return Frame(
             mode=cache.mode,
             keyframe_reason=cache.keyframe_reason,
@@ -89,6 +95,7 @@ class LocalActor:
             total_tokens=cache.total_tokens,
             stages_ms=step.report.stages_ms,
             gmacs=macs / 1e9,
+            passes=passes,
         )
 
 
@@ -123,7 +130,7 @@ class ServerActor:
 @contextmanager
 def ask_checkpoint(config: DaemonConfig) -> Iterator[LocalActor]:
     """The checkpoint, loaded here, with the configuration's reuse."""
-    yield LocalActor(open_model(config), config.reuse)
+    yield LocalActor(open_model(config), config.reuse, decoding=config.decoding)
 
 
 @contextmanager

@@ -11,19 +11,22 @@ from itertools import pairwise
 from stillframe.models.decoder import DecoderConfig
 
 
-def decoder_macs(config: DecoderConfig, rows: int, reused: Sequence[int], action_tokens: int) -> int:
+def decoder_macs(config: DecoderConfig, rows: int, reused: Sequence[int], action_tokens: int, passes: int = 1) -> int:
     """Multiply-adds of one step: the prefill of `rows`, of which `reused[l]` do not go through layer l, and decoding.
 
     A row writes its keys and values in the layer in which it drops out, too: there it costs these two projections.
 
-    Decoding runs one row a pass, `action_tokens` - 1 times, and the output head once a token. Attention counts active
-    rows x all keys, twice (scores and mixing), for a row looks at reused keys too; what a causal kernel may skip is
-    counted. Norms, rotations, softmax and the embeddings' look-up multiply next to nothing and are left out.
+    Each pass, the prefill among them, has a row for every action token but the last; the output head runs once for each
+    token that a pass speaks of. Attention counts active rows x all keys, twice (scores and mixing), for a row looks at
+    reused keys too; what a causal kernel may skip is counted. Norms, rotations, softmax and the embeddings' look-up
+    multiply next to nothing and are left out.
     """
-    prefill = sum(_layer(config, rows - left_out, keys=rows) for left_out in reused)
+    guesses = action_tokens - 1
+    keys = rows + guesses
+    prefill = sum(_layer(config, keys - left_out, keys) for left_out in reused)
     prefill += sum(_keys_and_values(config) * (now - before) for before, now in pairwise((0, *reused)))
-    decode = sum(_layer(config, 1, keys=rows + done) for done in range(1, action_tokens)) * config.num_hidden_layers
-    return prefill + decode + action_tokens * config.hidden_size * config.vocab_size
+    decode = (passes - 1) * _layer(config, guesses, keys) * config.num_hidden_layers
+    return prefill + decode + (1 + passes * guesses) * config.hidden_size * config.vocab_size
 
 
 def _keys_and_values(config: DecoderConfig) -> int:

@@ -27,6 +27,7 @@ class Frame:
     total_tokens: int
     stages_ms: Mapping[str, float]
     gmacs: float | None = None  # multiply-adds of the decoder, billions; None: not known from here
+    passes: int | None = None  # of the decoder, until the action was complete; None: not known from here
 
 
 @dataclass
@@ -83,6 +84,7 @@ def figures(trace: Trace, act_ms: Sequence[float]) -> dict[str, Any]:
         "planning_ms": planning(frames),
         "decoder_gmacs": _mean([frame.gmacs for frame in frames]),
         "decoder_gmacs_delta": _mean([frame.gmacs for frame in deltas]),
+        "passes": _mean([frame.passes for frame in frames]),
         "drift": _drift(trace.drifts, deltas=len(deltas)),
         "slack": {"rests": len(trace.rests_ms), "p50_ms": percentiles(trace.rests_ms)["p50"]},
     }

@@ -24,7 +24,7 @@ from stillframe.engine.step import step
 from stillframe.errors import DeadlineExceeded, NotReady, RequestError
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.kv import KVCorrupted
-from stillframe.reuse.settings import ReuseSettings
+from stillframe.reuse.settings import DRAFTS_CHECKED, DecodingSettings, ReuseSettings
 from stillframe.stopwatch import Clock
 
 WARM_UP_STEPS = 2  # the first pays for allocations, the second shows what a frame costs
@@ -64,11 +64,12 @@ class Engine:
         clock: Clock,
         log: Logger,
         watch: Callable[[SlackReport], None],
+        decoding: DecodingSettings = DRAFTS_CHECKED,
     ):
         """Start the thread. `watch` is called in it with what each pause was used for. Raises ConfigError."""
         self.info: PolicyInfo = model.info
         self._model = model
-        self._keeper = Keeper(model, reuse, clock)
+        self._keeper = Keeper(model, reuse, clock, decoding=decoding)
         self._clock = clock
         self._log = log
         self._watch = watch

@@ -11,15 +11,17 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from stillframe.domain import CacheReport, KeyframeReason, KVUsage, Observation, SessionRef
+from stillframe.engine.drafts import Drafting
 from stillframe.engine.planner import Frame, Planner
 from stillframe.engine.sessions import Session, Sessions
 from stillframe.engine.storage import Storage, budget_bytes, kv_shape
 from stillframe.models.base import Decoded, PolicyModel, Prepared
+from stillframe.models.speculate import Draft
 from stillframe.models.texttap import TextTap
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.remembered import Remembered
-from stillframe.reuse.settings import ReuseSettings
+from stillframe.reuse.settings import DRAFTS_CHECKED, DecodingSettings, ReuseSettings
 from stillframe.stopwatch import Clock
 
 DEFAULT_SESSIONS = 16  # that the pool has room for where the configuration names no bytes
@@ -43,6 +45,7 @@ class Turn:
     keyframe: KeyframeReason | None
     kv: FrameKV
     tap: TextTap | None
+    draft: Draft
     decoded: Decoded | None = None  # the answer, once there is one
 
 
@@ -50,7 +53,12 @@ class Keeper:
     """One model's sessions and their storage."""
 
     def __init__(
-        self, model: PolicyModel, settings: ReuseSettings, clock: Clock, default_sessions: int = DEFAULT_SESSIONS
+        self,
+        model: PolicyModel,
+        settings: ReuseSettings,
+        clock: Clock,
+        default_sessions: int = DEFAULT_SESSIONS,
+        decoding: DecodingSettings = DRAFTS_CHECKED,
     ):
         """Take the pool's memory: where the settings name no budget, for `default_sessions`.
 
@@ -61,6 +69,7 @@ class Keeper:
         self._decoder = model.decoder
         self._clock = clock
         self._planner = Planner(settings, model.decoder.config.num_hidden_layers)
+        self._drafting = Drafting(decoding, model.info.action_names, model.decoder.config.vocab_size)
         shape = kv_shape(model, settings.slot_text_tokens)
         self.storage = Storage(shape, budget_bytes(settings, shape, default_sessions), self._evict)
         self.last_plan: ReusePlan | None = None  # for whoever wants to look at it
@@ -79,20 +88,21 @@ class Keeper:
         session = self.sessions.at(asked.session) if asked.session else None
         mode = (session.ref.mode or self.settings.mode) if session else "off"
         frame = self._planner.frame(asked.observation, prepared, rows, mode, self._clock())
+        draft = self._drafting.draft(session.drafts if session else None, prepared.still)
         if session is None:
             kv = self.storage.room(frame.total_rows)
-            return Turn(frame, None, self._planner.whole(frame), KeyframeReason.STATELESS, kv, tap=None)
+            return Turn(frame, None, self._planner.whole(frame), KeyframeReason.STATELESS, kv, None, draft)
         self.catch_up(session)
         fits = self.storage.fits(frame.total_rows)
         cause = session.cause if fits else KeyframeReason.TOO_LONG
         plan, keyframe = self._planner.plan(frame, session.remembered, cause, session.caution.level)
         if frame.recipe is None or not fits:
             self.strip(session, KeyframeReason.MODE if frame.recipe is None else KeyframeReason.INSTRUCTION)
-            return Turn(frame, session, plan, keyframe, self.storage.room(frame.total_rows), tap=None)
+            return Turn(frame, session, plan, keyframe, self.storage.room(frame.total_rows), None, draft)
         kv = session.remembered.kv if session.remembered and keyframe is None else self.storage.spare
         session.pending, session.cause = None, KeyframeReason.INTEGRITY
         listens = keyframe is not None or frame.recipe.published  # relevance out of dense passes, but as published
-        return Turn(frame, session, plan, keyframe, kv, self.tap(frame) if listens else None)
+        return Turn(frame, session, plan, keyframe, kv, self.tap(frame) if listens else None, draft)
 
     def keep(self, turn: Turn, decoded: Decoded) -> CacheReport:
         """Remember what the frame leaves, and say what it reused."""
@@ -105,8 +115,9 @@ class Keeper:
             total_tokens=turn.plan.rows,
             kv_bytes=0,
             age_max=0,
+            relaxed=turn.draft.mode == "relaxed",
         )
-        return report if turn.session is None else self._kept(turn, turn.session, report)
+        return report if turn.session is None else self._kept(turn, turn.session, decoded, report)
 
     def catch_up(self, session: Session[Turn]) -> None:
         """Find out where the last pass's text looked, if that is still to be done: a pause may have done it."""
@@ -142,7 +153,8 @@ class Keeper:
             self.storage.release(session.remembered.kv)
         session.remembered, session.pending = None, None
 
-    def _kept(self, turn: Turn, session: Session[Turn], report: CacheReport) -> CacheReport:
+    def _kept(self, turn: Turn, session: Session[Turn], decoded: Decoded, report: CacheReport) -> CacheReport:
+        session.drafts.saw(decoded.chunk.tokens)
         frame, report = turn.frame, replace(report, epoch=session.ref.epoch, seq=session.ref.seq)
         if frame.recipe is None or not self.storage.fits(frame.total_rows):
             return report

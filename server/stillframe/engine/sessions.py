@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from stillframe.domain import KeyframeReason, SessionRef
+from stillframe.engine.drafts import Drafts
 from stillframe.engine.drift import Caution
 from stillframe.reuse.remembered import Remembered
 
@@ -25,6 +26,7 @@ class Session(Generic[P]):
     ref: SessionRef  # of its last computed frame
     caution: Caution
     cause: KeyframeReason | None  # why its next frame has to be whole; None: it has not
+    drafts: Drafts = field(default_factory=Drafts)
     remembered: Remembered | None = None
     pending: P | None = None  # what a pause can still do for its last frame
 
@@ -47,7 +49,7 @@ class Sessions(Generic[P]):
         if session is None or session.ref.serial != ref.serial:
             session = self._begin(ref)
         elif session.ref.epoch != ref.epoch:
-            session.cause = KeyframeReason.RESET
+            session.cause, session.drafts = KeyframeReason.RESET, Drafts()
         session.ref = ref
         self._known.move_to_end(ref.id)
         return session

@@ -17,6 +17,7 @@ from stillframe.engine.sessions import Session
 from stillframe.engine.step import wait_for
 from stillframe.models.base import Decoded, PolicyModel
 from stillframe.models.passes import prefill
+from stillframe.models.speculate import Draft
 from stillframe.reuse.kv import KVCorrupted
 from stillframe.reuse.plan import ReusePlan
 from stillframe.stopwatch import Clock
@@ -61,9 +62,10 @@ def _measure(
 ) -> float:
     """Compute the frame whole; return the drift of its answer."""
     tap = keeper.tap(turn.frame) if _bounded(turn) else None
+    draft = Draft(answer.chunk.tokens)
     with keeper.storage.spare.guarded(partial(_give_way, model, wanted)):
-        hidden = prefill(model.decoder, turn.frame.rows, _whole(turn.plan), keeper.storage.spare, tap)
-        dense = model.act(hidden, turn.frame.prepared, keeper.storage.spare)
+        hidden = prefill(model.decoder, turn.frame.rows, _whole(turn.plan), keeper.storage.spare, tap, draft.fed)
+        dense = model.act(hidden, turn.frame.prepared, keeper.storage.spare, draft)
     drift = drift_of(answer.normalised, dense.normalised)
     if _bounded(turn):
         keeper.refresh(session, turn, tap)

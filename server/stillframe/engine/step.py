@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from stillframe.domain import Step, StepReport
+from stillframe.domain import DraftReport, Step, StepReport
 from stillframe.engine.keeper import Asked, Keeper
 from stillframe.errors import Internal
 from stillframe.models.base import PolicyModel
@@ -32,14 +32,15 @@ def step(model: PolicyModel, keeper: Keeper, asked: Asked, clock: Clock, queued_
     watch.lap("vision")
     turn = keeper.plan(asked, prepared, rows)
     watch.lap("plan")
-    hidden = prefill(model.decoder, rows, turn.plan, turn.kv, turn.tap)
+    hidden = prefill(model.decoder, rows, turn.plan, turn.kv, turn.tap, turn.draft.fed)
     _check_finite(hidden)
     watch.lap("prefill")
-    decoded = model.act(hidden, prepared, turn.kv)
+    decoded = model.act(hidden, prepared, turn.kv, turn.draft)
     watch.lap("decode")
     cache = keeper.keep(turn, decoded)
     watch.lap("keep")
-    report = StepReport({"queue": queued_ms, **watch.laps_ms}, passes=1 + decoded.passes, cache=cache)
+    draft = DraftReport(turn.draft.mode, turn.draft.way, decoded.accepted)
+    report = StepReport({"queue": queued_ms, **watch.laps_ms}, 1 + decoded.passes, cache, draft)
     return Step(decoded.chunk, report)
 
 

@@ -11,6 +11,7 @@ LATENCY_BUCKETS_S = tuple(
     for ms in (1, 2, 4, 6, 8, 10, 15, 20, 25, 33, 40, 50, 67, 80, 100, 150, 200, 300, 500, 1000, 2500, 5000, 10_000)
 )
 PASSES_BUCKETS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 14, 28, 56)
+ACCEPTED_BUCKETS = (0, 1, 2, 3, 4, 5, 6, 7, 14, 28, 56)
 RATIO_BUCKETS = (0, *(tenths / 10 for tenths in range(1, 11)))
 AGE_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256)
 # An action token's bin is 2 / 255 = 0.0078 wide, so a drift is a whole number of bins: the first edges lie between two.

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from stillframe.domain import KVUsage, PolicyInfo, SlackReport, StepReport
 from stillframe.errors import RequestError
-from stillframe.metrics.buckets import LATENCY_BUCKETS_S, PASSES_BUCKETS
+from stillframe.metrics.buckets import ACCEPTED_BUCKETS, LATENCY_BUCKETS_S, PASSES_BUCKETS
 from stillframe.metrics.reuse import ReuseMetrics
 from stillframe.metrics.sessions import SessionMetrics
 
@@ -68,6 +68,13 @@ class Metrics:
             "stillframe_passes_per_action",
             "Decoder passes until an action was complete.",
             buckets=PASSES_BUCKETS,
+            registry=registry,
+        )
+        self._accepted = Histogram(
+            "stillframe_draft_accepted_tokens",
+            "Guessed action tokens that the first pass found right, from the first on; by how they were guessed.",
+            ["draft", "way"],
+            buckets=ACCEPTED_BUCKETS,
             registry=registry,
         )
         self._frames = Counter("stillframe_frames", "Frames by how they ended.", ["outcome"], registry=registry)
@@ -129,6 +136,8 @@ class Metrics:
         for name, duration_ms in report.stages_ms.items():
             self.stage(name, duration_ms)
         self._passes.observe(report.passes)
+        if report.draft.mode != "off":
+            self._accepted.labels(report.draft.mode, report.draft.way).observe(report.draft.accepted)
         self._reuse.frame(report.cache)
 
     def slack(self, report: SlackReport) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from stillframe.domain import ActionChunk, Image, Observation, PolicyInfo
 from stillframe.models.decoder import Decoder
 from stillframe.models.layout import TokenLayout
+from stillframe.models.speculate import Draft, Ids
 from stillframe.reuse.kv import FrameKV
 
 
@@ -28,15 +29,17 @@ class Prepared:
     ids: Tensor  # [text tokens], BOS first
     layout: TokenLayout
     unnorm_key: str
+    still: Ids  # [action's tokens] that say: stay where you are. What is guessed where nothing better is known
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """An action and how many decoder passes it took after the prefill."""
+    """An action and what it took."""
 
     chunk: ActionChunk
     normalised: NDArray[np.float64]  # [horizon, action_dim] in [-1, 1]: the same actions before they are scaled
-    passes: int
+    passes: int  # of the decoder, after the prefill
+    accepted: int = 0  # guessed tokens that the prefill found right, from the first on
 
 
 class PolicyModel(Protocol):
@@ -75,6 +78,9 @@ class PolicyModel(Protocol):
         """Towers, projector and token embeddings -> the prompt's rows [prompt_rows, width]."""
         ...
 
-    def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV) -> Decoded:
-        """From the prefill's hidden rows [rows, width], reused ones left out, to an action; may decode on with `kv`."""
+    def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV, draft: Draft) -> Decoded:
+        """From the hidden rows [rows, width] of a prefill over the prompt and `draft.fed` to an action.
+
+        Reused rows are left out. May decode on with `kv`.
+        """
         ...

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Protocol, cast
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillframe.models.attention import attend
+from stillframe.models.attention import added, attend
 
 Tap = Callable[[int, Tensor], None]  # called with (layers done, hidden rows) before the first layer and after each
 
@@ -195,6 +196,7 @@ class LlamaModel(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self._angles: dict[tuple[torch.dtype, torch.device], Rotary] = {}
 
     def forward(
         self,
@@ -211,7 +213,8 @@ class LlamaModel(nn.Module):
         for these need no more than the row itself, and leave the computation for good: in the layers that follow
         their keys and values in `kv` stay as they are, and stay visible.
         """
-        rotary = Rotary.at(positions, self.config, rows.dtype)
+        rotary = self.rotary(positions, rows.dtype)
+        mask = None if mask is None else added(mask, rows.dtype)
         if tap is not None:
             tap(0, rows)
         for index, layer in enumerate(self.layers):
@@ -227,7 +230,16 @@ class LlamaModel(nn.Module):
     def queries(self, layer: int, rows: Tensor, positions: Tensor) -> Tensor:
         """What rows [rows, width], as they enter `layer`, ask for there: [heads, rows, head_dim]."""
         block = cast("DecoderLayer", self.layers[layer])
-        return block.queries(rows, Rotary.at(positions, self.config, rows.dtype))
+        return block.queries(rows, self.rotary(positions, rows.dtype))
+
+    def rotary(self, positions: Tensor, dtype: torch.dtype) -> Rotary:
+        """The angles at `positions`, looked up: every position's are made once for a dtype and a device."""
+        made = self._angles.get((dtype, positions.device))
+        if made is None:
+            with torch.inference_mode(mode=False):  # training may look them up later
+                every = torch.arange(self.config.max_position_embeddings, device=positions.device)
+                made = self._angles[dtype, positions.device] = Rotary.at(every, self.config, dtype)
+        return made.of(positions)
 
 
 class Decoder(nn.Module):
@@ -238,6 +250,11 @@ class Decoder(nn.Module):
         self.config = config
         self.model = LlamaModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    @cached_property
+    def longest(self) -> float:
+        """Norm of the head's longest row, taken once: for weights that stay as they are."""
+        return float(self.lm_head.weight.detach().float().norm(dim=-1).max())
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [...] -> rows [..., width]."""

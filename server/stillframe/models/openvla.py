@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,11 +18,11 @@ from stillframe.models.actions import Statistics
 from stillframe.models.base import Decoded, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.decoder import Decoder
-from stillframe.models.greedy import decode_greedily
 from stillframe.models.layout import TokenLayout
 from stillframe.models.openvla_config import OpenVLAConfig
 from stillframe.models.pixels import PixelPipeline
 from stillframe.models.prompt import PromptEncoder
+from stillframe.models.speculate import Draft, speak
 from stillframe.models.vision import Projector, VisionBackbone, unused_tensors
 from stillframe.reuse.kv import FrameKV
 
@@ -67,6 +68,10 @@ class OpenVLA:
         self.pixels = pixels
         self.prompt = prompt
         self.statistics = statistics
+        self._still = {
+            key: config.bins.encode(scale.normalise(np.zeros(statistics.action_dim)))
+            for key, scale in statistics.scales.items()
+        }
 
     @classmethod
     def load(cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> OpenVLA:
@@ -138,6 +143,7 @@ class OpenVLA:
             ids=torch.tensor(ids, device=self.device),
             layout=self._layout(cameras, len(ids)),
             unnorm_key=unnorm_key,
+            still=self._still[unnorm_key],
         )
 
     def embed(self, prepared: Prepared) -> Tensor:
@@ -146,14 +152,13 @@ class OpenVLA:
         patches = self.network.patches(prepared.pixels).flatten(0, 1)
         return torch.cat((text[:1], patches, text[1:]))
 
-    def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV) -> Decoded:
+    def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV, draft: Draft) -> Decoded:
         """Decode the action's tokens and scale them to the robot's units."""
-        slots = prepared.layout.action
-        tokens = decode_greedily(self.decoder, hidden[-1], slots, kv).cpu().numpy()
+        spoken = speak(self.decoder, hidden, prepared.layout.action, kv, draft)
         scale = self.statistics.scales[prepared.unnorm_key]
-        normalised = self.config.bins.decode(tokens)[None]
-        chunk = ActionChunk(scale.unnormalise(normalised), prepared.unnorm_key, tokens)
-        return Decoded(chunk, normalised, passes=len(slots) - 1)
+        normalised = self.config.bins.decode(spoken.ids)[None]
+        chunk = ActionChunk(scale.unnormalise(normalised), prepared.unnorm_key, spoken.ids)
+        return Decoded(chunk, normalised, spoken.passes, spoken.accepted)
 
     def _layout(self, cameras: Sequence[str], ids: int) -> TokenLayout:
         """[BOS] [patches, camera after camera] [text] [action]: BOS counts as text but sits first."""

@@ -1,4 +1,4 @@
-"""What a deployment may say about reuse: every knob, its range, and what each mode makes of them.
+"""What a deployment may say about reuse and drafts: every knob, its range, and what each mode makes of them.
 
 Knows no YAML and no torch: plain values, checked when they are made.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from stillframe.domain import REUSE_MODES, ReuseMode
+from stillframe.domain import DRAFT_MODES, REUSE_MODES, DraftMode, ReuseMode
 from stillframe.knobs import Ranged, knob
 
 
@@ -102,3 +102,28 @@ class ReuseSettings(Ranged):
         super().__post_init__()
         if self.mode not in REUSE_MODES:
             raise ValueError(f"mode is {self.mode!r}; expected one of {', '.join(REUSE_MODES)}")
+
+
+@dataclass(frozen=True)
+class DecodingSettings(Ranged):
+    """All that a deployment says about guessing an action's tokens before they are computed."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    draft: DraftMode = knob(
+        "exact", "exact: greedy tokens, in fewer passes; relaxed: a guess stands if it is near; off: a pass a token"
+    )
+    radius: list[int] = knob(
+        [2], "relaxed: bins that a guess may be off, one number for all dimensions or one for each; the gripper's is 0",
+        low=0, high=255,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.draft not in DRAFT_MODES:
+            raise ValueError(f"draft is {self.draft!r}; expected one of {', '.join(DRAFT_MODES)}")
+        if not self.radius:
+            raise ValueError("radius is []; expected one number, or one for each dimension but the gripper")
+
+
+DRAFTS_CHECKED = DecodingSettings()  # mode exact

@@ -29,6 +29,7 @@ def reuse_report(cache: CacheReport, session_id: str | None) -> Report:
             "total_tokens": cache.total_tokens,
             "kv_bytes": cache.kv_bytes,
             "age_max": cache.age_max,
+            **({"relaxed": True} if cache.relaxed else {}),
         }
     }
     if session_id is not None:

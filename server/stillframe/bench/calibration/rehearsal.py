@@ -22,6 +22,7 @@ from stillframe.engine.storage import kv_shape
 from stillframe.errors import RequestError, StillframeError
 from stillframe.models.base import Decoded, PolicyModel
 from stillframe.models.passes import prefill
+from stillframe.models.speculate import Draft
 from stillframe.models.texttap import TextTap
 from stillframe.recording.frame import RecordedFrame
 from stillframe.reuse.kv import FrameKV
@@ -143,8 +144,9 @@ class Rehearsal:
     ) -> tuple[Decoded, FrameKV]:
         """Prefill by the plan and decode, over what `storage` holds of the reused rows."""
         kv = FrameKV(storage)
-        hidden = prefill(self._model.decoder, frame.rows, plan, kv, tap)
-        return self._model.act(hidden, frame.prepared, kv), kv
+        draft = Draft(frame.prepared.still)
+        hidden = prefill(self._model.decoder, frame.rows, plan, kv, tap, draft.fed)
+        return self._model.act(hidden, frame.prepared, kv, draft), kv
 
     def _look(self, frame: Frame, storage: Tensor, chosen: Iterable[Layers]) -> dict[Layers, Relevance]:
         """A dense prefill into `storage`; where its text looked, for each choice of layers."""

@@ -49,6 +49,7 @@ class Cache(BaseModel):
     total_tokens: int
     kv_bytes: int
     age_max: int
+    relaxed: bool = False  # only where guessed tokens could stand: decoding.draft is relaxed
 
 
 class SessionPlace(BaseModel):

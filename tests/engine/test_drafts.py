@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stillframe.domain import DraftReport
+from stillframe.engine.drafts import MEMORY, Drafting, Drafts
+from stillframe.errors import ConfigError
+from stillframe.reuse.settings import DecodingSettings
+
+Make = Callable[..., Any]
+STILL = np.full(7, 32)
+NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
+OFF = DecodingSettings("off")
+
+
+def walk(bench: Any, picture: Make, changed: Make) -> list[Any]:
+    """Two robots and stateless frames, things that stand and things that move, pauses, a reset."""
+    now = picture(0)
+    for number, robot in enumerate(["a", "a", "b", None, "a", "b", "a", "a", "b", "a", "a"]):
+        now = changed(now, number, number + 3, seed=number) if number % 3 == 2 else now
+        bench.see(now, robot)
+        if number % 4 == 3:
+            bench.rest()
+        if number == 8:
+            bench.reset("a")
+    return list(bench.steps)
+
+
+@pytest.mark.parametrize("mode", ["off", "exact", "adaptive", "paper", "static-only"])
+def test_drafts_change_no_action(robots: Make, picture: Make, changed: Make, mode: str) -> None:
+    """Over keyframes, delta frames, pauses and sessions: the same tokens and plans without them, in more passes."""
+    plain, drafted = (walk(robots(mode, decoding=each), picture, changed) for each in (OFF, DecodingSettings()))
+
+    assert [step.chunk.tokens.tolist() for step in drafted] == [step.chunk.tokens.tolist() for step in plain]
+    assert [step.report.cache for step in drafted] == [step.report.cache for step in plain]
+    assert {step.report.passes for step in plain} == {7}
+    assert sum(step.report.passes for step in drafted) < 6 * len(drafted)
+
+
+def test_the_same_again_takes_one_pass(robots: Make, picture: Make) -> None:
+    """A calm robot's last action is its next: the first frame is guessed to stand still, the second to go on."""
+    bench = robots("off")
+    first, second = bench.see(picture(0)).report, bench.see(picture(0)).report
+
+    assert first.draft.way == "still"
+    assert first.passes > 1
+    assert (second.draft, second.passes) == (DraftReport("exact", "previous", 7), 1)
+
+
+def test_a_session_guesses_from_its_own_actions(robots: Make, picture: Make) -> None:
+    """Robots in turn cost what each costs alone, though they do other things."""
+    together, alone = robots("off"), [robots("off"), robots("off")]
+    for number in range(6):
+        for robot, own in zip("ab", alone, strict=True):
+            seen = picture(number // 3 if robot == "a" else 7)
+            shared, single = together.see(seen, robot).report, own.see(seen, robot).report
+
+            assert (shared.passes, shared.draft) == (single.passes, single.draft)
+
+
+@pytest.mark.parametrize("end", ["reset", "again", "forget"])
+def test_a_reset_clears_drafts(robots: Make, picture: Make, end: str) -> None:
+    """The next episode begins elsewhere; so does a session of the same id."""
+    bench = robots("off")
+    bench.see(picture(0))
+    bench.keeper.forget("a") if end == "forget" else getattr(bench, end)("a")
+
+    assert bench.see(picture(0)).report.draft.way == "still"
+
+
+def test_frames_of_no_session_have_no_past(robots: Make, picture: Make) -> None:
+    """Each is guessed to stand still, and leaves nothing to guess from."""
+    bench = robots("off")
+    ways = [bench.see(picture(0), robot).report.draft.way for robot in (None, "a", None, "a")]
+
+    assert ways == ["still", "still", "still", "previous"]
+
+
+def test_a_frame_that_failed_leaves_no_draft(robots: Make, picture: Make) -> None:
+    """Nothing was answered, so there is nothing to go on from."""
+    bench = robots("off")
+    bench.model.broken = RuntimeError("once")
+    with pytest.raises(RuntimeError, match="once"):
+        bench.see(picture(0))
+
+    assert bench.see(picture(0)).report.draft.way == "still"
+
+
+def test_rows_of_guesses_are_no_rows_of_the_prompt(robots: Make, picture: Make) -> None:
+    """What is reported as reused and computed is the prompt's; a guess is never reused."""
+    bench = robots(top_k=16)
+    bench.see(picture(0))
+    passes = bench.model.count_passes()
+    report = bench.see(picture(0)).report
+
+    assert (report.cache.total_tokens, report.cache.reused_tokens) == (21, 17)
+    assert passes == [21 + 6]
+    assert bench.model.passes == [21, 4]
+
+
+def test_a_pause_guesses_what_was_answered(robots: Make, picture: Make) -> None:
+    """Its dense pass costs one pass where the answer did not drift."""
+    bench = robots()
+    bench.see(picture(0))
+    bench.see(picture(0))
+    passes = bench.model.count_passes()
+
+    assert bench.rest().drift == 0
+    assert passes == [21 + 6]
+
+
+def test_relaxed_guesses_stand_and_are_told(robots: Make, picture: Make) -> None:
+    """Every guess within reach is emitted, the gripper's never; the report says that it was relaxed."""
+    bench = robots("off", decoding=DecodingSettings("relaxed", [63]))
+    first = bench.see(picture(0))
+    second = bench.see(picture(1))
+    exact = robots("off").see(picture(1))
+
+    assert first.chunk.tokens[:-1].tolist() == STILL[:-1].tolist()
+    assert second.report.draft == DraftReport(
+        "relaxed", "previous", 6 + (first.chunk.tokens == second.chunk.tokens)[-1]
+    )
+    assert (second.report.passes, second.report.cache.relaxed, exact.report.cache.relaxed) == (1, True, False)
+    assert second.chunk.tokens[:-1].tolist() == first.chunk.tokens[:-1].tolist() != exact.chunk.tokens[:-1].tolist()
+
+
+def test_a_pause_is_never_relaxed(robots: Make, picture: Make) -> None:
+    """Drift is told from greedy tokens: what a radius let stand is part of it."""
+    bench = robots(decoding=DecodingSettings("relaxed", [63]))
+    bench.see(picture(0))
+    bench.see(picture(0))
+
+    assert bench.rest().drift > 0
+
+
+def test_the_grippers_radius_is_nothing() -> None:
+    """One number is for all other dimensions; as many as there are go one by one, wherever the gripper is."""
+    one, each = (
+        Drafting(DecodingSettings("relaxed", [3]), NAMES, 64),
+        Drafting(DecodingSettings("relaxed", [1, 2]), ("dx", "gripper", "dy"), 64),
+    )
+
+    assert one.draft(None, STILL).radius.tolist() == [3] * 6 + [0]
+    assert each.draft(None, np.zeros(6, np.int64)).radius.tolist() == [1, 0, 2, 1, 0, 2]
+
+
+def test_a_radius_that_does_not_fit_is_refused() -> None:
+    """It says how many numbers there have to be, and what for."""
+    with pytest.raises(
+        ConfigError, match=r"decoding\.radius is \[1, 2\]; expected one number, or 6: dx, dy, .*, dyaw$"
+    ):
+        Drafting(DecodingSettings("relaxed", [1, 2]), NAMES, 64)
+
+
+def acted(*actions: Any) -> Drafts:
+    """A session that has done so much, one number an action."""
+    drafts = Drafts()
+    for action in actions:
+        drafts.guess(STILL)
+        drafts.saw(np.full(7, action))
+    return drafts
+
+
+@pytest.mark.parametrize(
+    ("actions", "way", "guess"),
+    [
+        ([5], "previous", 5),  # all guess the same
+        ([5, 5, 5, 5], "previous", 5),
+        ([9, 4, 5, 6, 7], "steady", 8),
+        ([*range(8)], "steady", 8),
+        ([1, 9, 3, 20, 1, 9, 3, 20, 1, 9], "recalled", 3),
+        ([1, 9, 3, 20, 1, 9, 3, 20, 1], "recalled", 9),
+    ],
+)
+def test_the_way_that_does_best_is_taken(actions: list[int], way: str, guess: int) -> None:
+    """What goes on changing is carried on, what comes back is recalled, and else it is the same again."""
+    name, ids = acted(*actions).guess(STILL)
+
+    assert (name, ids.tolist()) == (way, [guess] * 7)
+
+
+def test_merit_is_a_running_mean_of_what_was_right() -> None:
+    """From the first token on; every way is judged, whichever was taken; what was long ago fades."""
+    drafts = acted(4, 6)
+    drafts.guess(STILL)
+    before = dict(drafts.merits)
+    drafts.saw(np.array([6, 6, 6, 8, 6, 6, 6]))
+
+    assert before == dict.fromkeys(before, 0.0)
+    assert drafts.merits == pytest.approx({"previous": 3 * (1 - MEMORY), "steady": 0, "recalled": 3 * (1 - MEMORY)})
+    for faded in itertools.islice(itertools.count(1), 3):
+        drafts.guess(STILL)
+        drafts.saw(np.full(7, 90 + faded))
+    assert drafts.merits["previous"] == pytest.approx(3 * (1 - MEMORY) * MEMORY**3)
+
+
+def test_a_past_of_another_length_is_no_past() -> None:
+    """Another number of tokens, as of another chunk: nothing to go on from."""
+    drafts = acted(4, 5)
+
+    assert drafts.guess(np.zeros(14, np.int64))[0] == "still"
+    drafts.saw(np.zeros(14, np.int64))
+    assert drafts.guess(np.zeros(14, np.int64))[0] == "previous"
+
+
+def test_every_guess_is_a_token() -> None:
+    """What would go on beyond the vocabulary ends with it."""
+    drafting, drafts = Drafting(DecodingSettings(), NAMES, 64), acted(10, 20, 30, 40, 50, 60)
+
+    assert drafts.guess(STILL)[1].tolist() == [70] * 7
+    assert drafting.draft(drafts, STILL).ids.tolist() == [63] * 7

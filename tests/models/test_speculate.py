@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from stillframe.models import speculate
+from stillframe.models.decoder import Decoder, DecoderConfig
+from stillframe.models.passes import prefill, run_rows
+from stillframe.models.speculate import REACH, Draft, Ids, Spoken, speak
+from stillframe.reuse.kv import FrameKV, KVShape
+from stillframe.reuse.plan import ReusePlan
+
+CPU = torch.device("cpu")
+TOKENS = 7
+DTYPES = [torch.float32, torch.bfloat16]
+# How much the head's rows differ: 0 two of each, then ever more; the first few are within rounding. None: at random.
+SPREADS = [None, 0.0, 1e-7, 3e-7, 1e-6, 1e-5, 1e-3]
+many = settings(max_examples=150, deadline=None, derandomize=True)
+seeds = st.integers(0, 2**31)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Sums in one order: what is equal to the bit stays so."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@dataclass
+class Scene:
+    """A random decoder, a prompt for it, and what an earlier prompt left in its storage."""
+
+    decoder: Decoder
+    rows: Tensor  # [prompt, width]
+    plan: ReusePlan
+    left: Tensor  # keys and values
+
+    @property
+    def slots(self) -> range:
+        """Where the action's tokens go."""
+        return range(len(self.rows), len(self.rows) + TOKENS)
+
+    def storage(self) -> FrameKV:
+        """As the earlier prompt left it."""
+        return FrameKV(self.left.clone())
+
+    def begin(self, draft: Draft) -> tuple[Tensor, FrameKV]:
+        """The prefill over prompt and guesses."""
+        kv = self.storage()
+        return prefill(self.decoder, self.rows, self.plan, kv, None, draft.fed), kv
+
+    def speak(self, draft: Draft) -> Spoken:
+        """Prefill and decode."""
+        hidden, kv = self.begin(draft)
+        return speak(self.decoder, hidden, self.slots, kv, draft)
+
+    def greedy(self) -> Ids:
+        """What greedy decoding is: a token a pass, each pass over all slots, whose unknown ones hold anything."""
+        ids = np.zeros(TOKENS, np.int64)
+        hidden, kv = self.begin(Draft(ids))
+        ids[0] = int(self.decoder.logits(hidden[-TOKENS:]).argmax(dim=-1)[0])
+        for token in range(1, TOKENS):
+            rows = self.decoder.embed(torch.from_numpy(ids[:-1]))
+            hidden = run_rows(self.decoder, rows, torch.arange(self.slots.start, self.slots.stop - 1), kv)
+            ids[token] = int(self.decoder.logits(hidden).argmax(dim=-1)[token - 1])
+        return ids
+
+    def leads(self, ids: Ids) -> tuple[Ids, Tensor]:
+        """The likeliest token after each of `ids`, one row a pass; by how much, in units of the head's rounding."""
+        kv, likeliest, leads = self.storage(), [], []
+        last = prefill(self.decoder, self.rows, self.plan, kv)[-1]
+        for token in range(TOKENS):
+            best = self.decoder.logits(last).float().topk(2)
+            likeliest.append(int(best.indices[0]))
+            unit = torch.finfo(last.dtype).eps * self.decoder.longest * last.float().norm()
+            leads.append((best.values[0] - best.values[1]) / unit)
+            at = torch.tensor([self.slots[token]])
+            last = run_rows(self.decoder, self.decoder.embed(torch.from_numpy(ids[token : token + 1])), at, kv)[-1]
+        return np.array(likeliest), torch.stack(leads)
+
+
+def scene(seed: int, dtype: torch.dtype = torch.float32, spread: float | None = None, gains: float = 1.5) -> Scene:
+    """Sizes, weights, prompt and plan by seed; `spread`: see SPREADS."""
+    random, torch_random = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    heads, head_dim = random.choice([2, 4]), random.choice([4, 8, 16])
+    config = DecoderConfig(
+        vocab_size=int(random.choice([8, 40, 300])),
+        hidden_size=int(heads * head_dim),
+        intermediate_size=int(random.choice([24, 48])),
+        num_hidden_layers=int(random.integers(1, 7)),
+        num_attention_heads=int(heads),
+        num_key_value_heads=int(random.choice([1, 2])),
+    )
+    decoder = Decoder(config).eval().requires_grad_(requires_grad=False)
+    gain = random.uniform(0.5, gains)
+    for weight in decoder.parameters():
+        if weight.dim() == 2:
+            weight.copy_(torch.randn(weight.shape, generator=torch_random) * gain / weight.shape[1] ** 0.5)
+    decoder.model.embed_tokens.weight.mul_(config.hidden_size**0.5)
+    if spread is not None:
+        noise = torch.randn(decoder.lm_head.weight.shape, generator=torch_random)
+        decoder.lm_head.weight.copy_(noise[:1] + spread * noise.roll(1, dims=0))
+    decoder = decoder.to(dtype)
+    prompt = int(random.integers(4, 40))
+    shape = KVShape(config.num_hidden_layers, config.num_key_value_heads, config.head_dim, prompt + TOKENS, dtype, CPU)
+    old, new = (torch.randn(prompt, config.hidden_size, generator=torch_random).to(dtype) for _ in range(2))
+    storage = shape.allocate()
+    prefill(decoder, old, ReusePlan.whole(prompt, shape.layers, 1, CPU), FrameKV(storage))
+    return Scene(decoder, new, plan_of(random, prompt, shape.layers), storage)
+
+
+def plan_of(random: np.random.Generator, rows: int, layers: int) -> ReusePlan:
+    """Some rows of the prompt dropped, more and more from layer to layer; of one frame in four, none."""
+    order = torch.from_numpy(random.permutation(rows - 1))
+    most = 0 if random.random() < 0.25 else rows - 1
+    counts = tuple(int(count) for count in sorted(random.integers(0, most + 1, layers)))
+    return ReusePlan(
+        rows, order, counts, order, torch.zeros(rows, dtype=torch.bool), torch.zeros(rows, dtype=torch.bool)
+    )
+
+
+def drafts(random: np.random.Generator, right: Ids, vocabulary: int) -> list[Ids]:
+    """The right tokens; with one wrong; with everything wrong from one on; anything."""
+    other, tail = right.copy(), right.copy()
+    token = random.integers(TOKENS)
+    other[token] = random.integers(vocabulary)
+    tail[token:] = random.integers(0, vocabulary, TOKENS - token)
+    return [right, other, tail, random.integers(0, vocabulary, TOKENS)]
+
+
+@many
+@given(seed=seeds, dtype=st.sampled_from(DTYPES), spread=st.sampled_from(SPREADS))
+@torch.inference_mode()
+def test_no_draft_changes_a_token(seed: int, dtype: torch.dtype, spread: float | None) -> None:
+    """Greedy tokens whatever is guessed, over any plan, in either dtype, with ties and next to ties."""
+    one = scene(seed, dtype, spread)
+    greedy = one.greedy()
+    for ids in drafts(np.random.default_rng(seed), greedy, one.decoder.config.vocab_size):
+        spoken = one.speak(Draft(ids))
+
+        assert spoken.ids.tolist() == greedy.tolist()
+        assert spoken.passes < TOKENS
+        assert spoken.accepted <= TOKENS - spoken.passes
+        assert (spoken.ids == ids)[: spoken.accepted].all()
+
+
+@many
+@given(seed=seeds, dtype=st.sampled_from(DTYPES), spread=st.sampled_from(SPREADS))
+@torch.inference_mode()
+def test_without_drafts_a_token_takes_a_pass(seed: int, dtype: torch.dtype, spread: float | None) -> None:
+    """Mode off gives greedy tokens, a pass each, and looks at no guess, not even at right ones."""
+    one = scene(seed, dtype, spread)
+    greedy = one.greedy()
+    spoken = one.speak(Draft(greedy, "off"))
+
+    assert spoken.ids.tolist() == greedy.tolist()
+    assert spoken.passes == TOKENS - 1
+
+
+@many
+@given(seed=seeds)
+@torch.inference_mode()
+def test_greedy_is_greedy_a_row_at_a_time(seed: int) -> None:
+    """Each token is the likeliest after those before it, as a lone row says, wherever rounding does not decide."""
+    one = scene(seed)
+    ids = one.greedy()
+    likeliest, leads = one.leads(ids)
+    clear = leads > REACH[torch.float32]
+
+    assert clear.float().mean() > 0.5
+    assert (torch.from_numpy(likeliest == ids) | ~clear).all()
+
+
+@many
+@given(seed=seeds, dtype=st.sampled_from(DTYPES), spread=st.sampled_from([None, 1e-3]))
+@torch.inference_mode()
+def test_rounding_does_not_reach_as_far_as_we_say(seed: int, dtype: torch.dtype, spread: float | None) -> None:
+    """The prefill and a pass over the slots move no token's lead over another beyond REACH, in wild networks too."""
+    one = scene(seed, dtype, spread, gains=2.5)
+    draft = Draft(np.random.default_rng(seed).integers(0, one.decoder.config.vocab_size, TOKENS))
+    hidden, kv = one.begin(draft)
+    early = hidden[1 - TOKENS :]
+    positions = torch.arange(one.slots.start, one.slots.stop - 1)
+    late = run_rows(one.decoder, one.decoder.embed(draft.fed), positions, kv)
+    moved = one.decoder.logits(early).float() - one.decoder.logits(late).float()
+    unit = torch.finfo(dtype).eps * one.decoder.longest * early.float().norm(dim=-1)
+    reached = (moved.amax(dim=-1) - moved.amin(dim=-1)) / unit
+
+    assert reached.max() < REACH[dtype] / 2
+
+
+@torch.inference_mode()
+def test_a_right_draft_takes_one_pass() -> None:
+    """The prefill finds every guess right, and nothing is left to be said."""
+    one = scene(3)
+
+    assert one.speak(Draft(one.greedy())).accepted == TOKENS
+    assert one.speak(Draft(one.greedy())).passes == 0
+
+
+@torch.inference_mode()
+def test_a_wrong_last_guess_costs_nothing() -> None:
+    """The prefill says what the last token is: nothing follows on it."""
+    one = scene(3)
+    draft = one.greedy()
+    draft[-1] += 1
+
+    assert (one.speak(Draft(draft)).passes, one.speak(Draft(draft)).accepted) == (0, TOKENS - 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@torch.inference_mode()
+def test_a_tie_is_left_to_the_pass_that_decides_it(dtype: torch.dtype) -> None:
+    """Where all tokens are equally likely a right draft takes two passes: the prefill's word is not taken for it."""
+    one = scene(3, dtype, spread=0.0)
+    spoken = one.speak(Draft(one.greedy()))
+
+    assert (spoken.passes, spoken.accepted) == (1, 1)
+
+
+@torch.inference_mode()
+def test_each_pass_makes_at_least_one_token_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next pass guesses what the last one said, behind what is known; every pass is over all slots."""
+    one = scene(5)
+    greedy, fed = one.greedy(), []
+    run = speculate.run_rows
+
+    def watched(decoder: Decoder, rows: Tensor, positions: Tensor, kv: FrameKV) -> Tensor:
+        fed.append(torch.cdist(rows, decoder.model.embed_tokens.weight).argmin(dim=-1).numpy())
+        assert positions.tolist() == [*one.slots[:-1]]
+        return run(decoder, rows, positions, kv)
+
+    monkeypatch.setattr(speculate, "run_rows", watched)
+    spoken = one.speak(Draft((greedy + 1) % one.decoder.config.vocab_size))
+    right = [int(np.cumprod(ids == greedy[:-1]).sum()) for ids in fed]
+
+    assert len(fed) == spoken.passes > 1
+    assert spoken.accepted == 0
+    assert right == sorted(right)
+    assert all(known >= number + 1 for number, known in enumerate(right))
+
+
+@many
+@given(seed=seeds, radius=st.integers(0, 40))
+@torch.inference_mode()
+def test_relaxed_takes_a_guess_that_is_near(seed: int, radius: int) -> None:
+    """No token is further from the likeliest after those before it than its radius."""
+    one = scene(seed)
+    random = np.random.default_rng(seed)
+    guess = np.clip(one.greedy() + random.integers(-20, 21, TOKENS), 0, one.decoder.config.vocab_size - 1)
+    radii = np.array([radius] * (TOKENS - 1) + [0])
+    spoken = one.speak(Draft(guess, "relaxed", radii))
+    likeliest, leads = one.leads(spoken.ids)
+    clear = (leads > REACH[torch.float32]).numpy()
+
+    assert ((np.abs(spoken.ids - likeliest) <= radii) | ~clear).all()
+    assert (spoken.ids == guess)[: spoken.accepted].all()
+
+
+@torch.inference_mode()
+def test_relaxed_takes_fewer_passes() -> None:
+    """A draft beside the greedy tokens stands in one pass, and not in mode exact; the last token is the likeliest."""
+    one = scene(9)
+    greedy = one.greedy()
+    guess = greedy + np.where(greedy > 0, -1, 1)
+    radii = np.array([1] * (TOKENS - 1) + [0])
+    relaxed, exact = one.speak(Draft(guess, "relaxed", radii)), one.speak(Draft(guess))
+
+    assert relaxed.ids[0] == guess[0] != exact.ids[0]
+    assert relaxed.accepted > exact.accepted
+    assert exact.ids.tolist() == greedy.tolist()
+
+
+@many
+@given(seed=seeds, dtype=st.sampled_from(DTYPES))
+@torch.inference_mode()
+def test_the_prompt_knows_nothing_of_the_guesses(seed: int, dtype: torch.dtype) -> None:
+    """Its hidden rows, its keys and values and what a tap hears are the same to the bit whatever is guessed."""
+    one = scene(seed, dtype)
+    random, seen = np.random.default_rng(seed), []
+    for _ in range(2):
+        heard: list[Tensor] = []
+        kv, fed = one.storage(), Draft(random.integers(0, one.decoder.config.vocab_size, TOKENS)).fed
+        hidden = prefill(one.decoder, one.rows, one.plan, kv, lambda _, rows, to=heard: to.append(rows.clone()), fed)
+        keys = [kv.keys(layer, len(one.rows)) for layer in range(one.decoder.config.num_hidden_layers)]
+        seen.append([hidden[: 1 - TOKENS], *keys, *heard])
+    entering = [len(one.rows) - count for count in (0, *one.plan.counts)]
+
+    assert [len(rows) for rows in heard] == entering
+    assert all(torch.equal(*pair) for pair in zip(*seen, strict=True))
