@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillframe.engine.line import Line
+from stillframe.engine.line import MOST_KNOWN, Line
 from stillframe.errors import NotReady, Overloaded
 
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
@@ -218,20 +218,39 @@ def test_whoever_asks_waits_until_there_is_somebody(how: str) -> None:
         assert asked.result(WAIT_S) is (None if how == "close" else item)
 
 
-def test_nothing_is_left_of_ten_thousand_keys() -> None:
-    """Of those that were served nothing; of those that gave up no more turns than twice the line's places."""
+def test_ten_thousand_keys_are_not_all_remembered() -> None:
+    """Of those that are forgotten nothing is left; of the others the last turns, up to a bound."""
     line: Line[Item] = Line(4)
     for number in range(10_000):
         item = Item(number)
         line.enter(number, item)
         if number % 100 < 50:
             give_up(line, item)
-            assert line.keys <= 8
         else:
             assert line.next() is item
-            assert line.keys == 0
+        assert line.keys <= MOST_KNOWN + 4
+    for number in range(10_000):
+        line.forget(number)
 
+    assert line.keys == 0
     assert not line.wanted
+
+
+def test_whoever_asks_seldom_goes_before_whoever_asks_always() -> None:
+    """The key whose last turn is longest ago is next, whoever lined up first; a new key's counts from its coming."""
+    line: Line[Item] = Line(8)
+    seldom, *often = [Item("seldom"), *(Item("often") for _ in range(4))]
+    line.enter("seldom", seldom)
+    assert line.next() is seldom
+    for item in often[:2]:
+        line.enter("often", item)
+        assert line.next() is item
+    line.enter("often", often[2])
+    late, new = Item("seldom"), Item("new")
+    line.enter("new", new)
+    line.enter("seldom", late)
+
+    assert [line.next() for _ in range(3)] == [late, new, often[2]]
 
 
 def test_threads_that_enter_at_once_are_all_called() -> None:

@@ -165,6 +165,9 @@ def loadtest_command(
     wire: Annotated[WireName, typer.Option(help="What they speak.")] = "stream",
     flood: Annotated[int, typer.Option(min=0, help="So many more send as fast as they can.")] = 0,
     deadline_ms: Annotated[float, typer.Option(min=1, help="An action after that is a miss.")] = 200.0,
+    max_age_ms: Annotated[
+        float | None, typer.Option(min=1, help="What frames say of how old they may get; default nothing.")
+    ] = None,
     phases: Annotated[Phases, typer.Option(help="How their periods lie to each other.")] = "random",
     seed: Annotated[int, typer.Option(help="Of random phases.")] = 0,
     rounds: Annotated[int, typer.Option(min=1, help="Repeat; with --flood: each time without it too.")] = 1,
@@ -187,7 +190,7 @@ def loadtest_command(
     from stillframe.bench.loadtest.load import Load
     from stillframe.terminal import LoadBar
 
-    load = Load(robots, hz, seconds, wire, realtime, flood, deadline_ms, phases, seed)
+    load = Load(robots, hz, seconds, wire, realtime, flood, deadline_ms, max_age_ms, phases, seed)
     wanted = Wanted(load, rounds, most if capacity else None, overhead_frames)
     with LoadBar() as bar:
         document, tables = run_loadtest(wanted, url, config, token, bar)

@@ -146,6 +146,7 @@ class Engine:
         while (due := self._next()) is not None:
             if isinstance(due, Forget):
                 self._keeper.forget(due.session_id)
+                self._line.forget(due.session_id)
             elif due.answer.set_running_or_notify_cancel():
                 self._settle(due)
 

@@ -15,6 +15,7 @@ from stillframe.errors import NotReady, Overloaded
 
 T = TypeVar("T")
 RETRY_AFTER_S = 1.0
+MOST_KNOWN = 1024  # keys whose last turn is known though nothing of them waits; beyond, one counts as new
 
 
 @dataclass
@@ -29,19 +30,21 @@ Lane = deque[Place[T]]  # of one key, first come first served
 
 
 class Line(Generic[T]):
-    """At most `most` wait. A key's turn comes round after one of each other key that waited when it lined up.
+    """At most `most` wait. Of those that do, the key whose last turn is longest ago goes next.
 
-    Turns go round, instead of to whoever had the least so far: a client that comes under ever new keys would always
-    have had the least. A key that was served last lines up behind all who came meanwhile; one whose last waiting gave
-    up keeps its turn for what it sends instead.
+    So whoever asks seldom waits for the frame under way only, and whoever floods gets what the others leave. A key that
+    is new had its last turn when it came: a client that comes under ever new keys passes nobody. One whose last waiting
+    gave up keeps its place for what it sends instead.
     """
 
     def __init__(self, most: int):
         self._most = most
-        self._lanes: OrderedDict[Hashable, Lane[T]] = OrderedDict()  # whose turn is next first; empty: a turn is kept
+        self._lanes: dict[Hashable, Lane[T]] = {}  # of keys of which something waits
+        self._last: OrderedDict[Hashable, int] = OrderedDict()  # when each key's last turn was over, the oldest first
+        self._served: Hashable = object()  # the key whose turn it is
         self._errands: deque[T] = deque()  # that nothing is in front of
         self._waiting = 0
-        self._served: Hashable = object()  # the key whose turn it was last
+        self._now = 0  # counts turns and newcomers
         self._closed = False
         self._changed = threading.Condition()
 
@@ -63,8 +66,8 @@ class Line(Generic[T]):
 
     @property
     def keys(self) -> int:
-        """Of how many keys something waits or a turn is kept."""
-        return len(self._lanes)
+        """Of how many keys something waits or the last turn is known."""
+        return len(self._last)
 
     def enter(self, key: Hashable, item: T) -> T | None:
         """Line up. In a full line the last of the key that has most gives way, and is returned for its answer.
@@ -75,8 +78,8 @@ class Line(Generic[T]):
             if self._closed:
                 raise NotReady("draining", "the daemon is stopping", retry_after_s=RETRY_AFTER_S)
             displaced = self._make_room(key) if self._waiting >= self._most else None
-            if len(self._lanes) >= 2 * self._most:  # most of them turns that are kept for nobody
-                self._lanes = OrderedDict((key, lane) for key, lane in self._lanes.items() if lane)
+            if key not in self._last:
+                self._mark(key)
             self._lanes.setdefault(key, deque()).append(Place(item))
             self._waiting += 1
             self._changed.notify()
@@ -93,7 +96,7 @@ class Line(Generic[T]):
             lane = self._lanes.get(key, deque())
             at = next((at for at, place in enumerate(lane) if gave_up(place.waits)), None)
             if at is not None:
-                self._remove(lane, at)
+                self._remove(key, at)
             return at is not None
 
     def errand(self, key: Hashable, item: T) -> None:
@@ -102,6 +105,12 @@ class Line(Generic[T]):
             lane = self._lanes.get(key)
             (lane[-1].errands if lane else self._errands).append(item)
             self._changed.notify()
+
+    def forget(self, key: Hashable) -> None:
+        """Let go of a key that is over; should it come again, it is new."""
+        with self._changed:
+            if key not in self._lanes:
+                self._last.pop(key, None)
 
     def next(self) -> T | None:
         """Whatever is due, as soon as something is. None: the line is closed, and empty."""
@@ -118,29 +127,32 @@ class Line(Generic[T]):
             self._changed.notify()
 
     def _take(self) -> T:
-        if self._served in self._lanes:
-            self._lanes.move_to_end(self._served)
-        self._drop_empty_front()
-        self._served, lane = next(iter(self._lanes.items()))
-        item = self._remove(lane, 0)
-        if not lane:
-            del self._lanes[self._served]
-        return item
+        if self._served in self._last:
+            self._mark(self._served)
+        self._served = min(self._lanes, key=self._last.__getitem__)
+        return self._remove(self._served, 0)
 
-    def _drop_empty_front(self) -> None:
-        while not self._lanes[first := next(iter(self._lanes))]:
-            del self._lanes[first]
+    def _mark(self, key: Hashable) -> None:
+        """A key's turn is over, or it is new: whoever has waited since before comes first."""
+        self._now += 1
+        self._last[key] = self._now
+        self._last.move_to_end(key)
+        if len(self._last) > MOST_KNOWN + self._most:
+            del self._last[next(known for known in self._last if known not in self._lanes)]
 
     def _make_room(self, key: Hashable) -> T:
-        longest = max(self._lanes.values(), key=len)
-        if len(longest) <= len(self._lanes.get(key, ())) + 1:
+        fullest = max(self._lanes, key=lambda other: len(self._lanes[other]))
+        if len(self._lanes[fullest]) <= len(self._lanes.get(key, ())) + 1:
             raise self.full()
-        return self._remove(longest, len(longest) - 1)
+        return self._remove(fullest, len(self._lanes[fullest]) - 1)
 
-    def _remove(self, lane: Lane[T], at: int) -> T:
+    def _remove(self, key: Hashable, at: int) -> T:
         """Take out a place. Errands behind it come after the one before it, or at once."""
+        lane = self._lanes[key]
         place = lane[at]
         del lane[at]
         self._waiting -= 1
         (lane[at - 1].errands if at else self._errands).extend(place.errands)
+        if not lane:
+            del self._lanes[key]
         return place.waits

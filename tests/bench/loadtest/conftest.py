@@ -52,6 +52,7 @@ class QuickPolicy:
     error: Exception | None = None
     taken: list[SessionRef] = field(default_factory=list)  # of frames that were submitted
     computed: list[SessionRef] = field(default_factory=list)
+    ages_ms: list[float] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     go_on: threading.Event = field(default_factory=threading.Event)
     on_take: Callable[[QuickPolicy], None] = lambda _: None
@@ -65,8 +66,9 @@ class QuickPolicy:
         """Room for as many sessions as a test may have."""
         return KVUsage(0, 0, 0, slots=64)
 
-    def submit(self, _: Observation, __: float, session: SessionRef | None = None) -> Future[Step]:
+    def submit(self, _: Observation, max_age_ms: float, session: SessionRef | None = None) -> Future[Step]:
         """Answer on the thread."""
+        self.ages_ms.append(max_age_ms)
         assert session is not None
         self.taken.append(session)
         self.on_take(self)

@@ -123,6 +123,17 @@ def test_a_daemon_that_stops_fails_no_frame_that_it_took(daemon, silent, wire):
     assert frames["answered"] < 160
 
 
+@pytest.mark.parametrize("wire", WIRES)
+def test_frames_say_how_old_they_may_get(daemon, silent, wire):
+    """With --max-age-ms every frame says so, over every wire; without, none does."""
+    play(quick(wire=wire, max_age_ms=700), meet(daemon.url), silent)
+    limited, daemon.policy.ages_ms = daemon.policy.ages_ms, []
+    play(quick(wire=wire), meet(daemon.url), silent)
+
+    assert all(age_ms <= 700 for age_ms in limited)
+    assert all(age_ms > 700 for age_ms in daemon.policy.ages_ms)
+
+
 def test_the_command_measures_each_kind(daemon, silent):
     """One load, rounds, flooded rounds, capacity and overhead: each has its figures and a table."""
     kinds = {

@@ -27,6 +27,7 @@ class Load:
     realtime: bool = False  # of a session's frames the newest wins; else each keeps its turn
     flood: int = 0
     deadline_ms: float = 200.0  # an answer after that, counted from when its frame was due, is a miss
+    max_age_ms: float | None = None  # what the frames say of it; None: nothing, so they are computed however late
     phases: Phases = "random"  # how the robots' periods lie to each other
     seed: int = 0  # of random phases
 

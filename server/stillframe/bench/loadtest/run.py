@@ -11,7 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Protocol
 
@@ -92,6 +92,7 @@ async def _play(load: Load, target: Target, reporter: Reporter) -> Played:
 
 def _senders(load: Load, target: Target) -> tuple[list[PacedRobot], list[Flooder]]:
     name, wire = f"load-{uuid.uuid4().hex[:8]}", WIRES[load.wire]
+    target = replace(target, max_age_ms=load.max_age_ms)
     paced = [
         PacedRobot(Robot(f"{name}-{number}", load.realtime, target), wire, time.monotonic, load, offset_s)
         for number, offset_s in enumerate(load.offsets_s())

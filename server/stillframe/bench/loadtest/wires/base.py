@@ -74,14 +74,17 @@ class Target:
     jpegs: Sequence[bytes]  # the same as a camera sends them
     token: str | None = None
 
+    max_age_ms: float | None = None  # of the frames; None: they say nothing of it
+
     def fields(self, seq: int) -> dict[str, Any]:
         """A frame, as the native wires take it."""
         jpeg = self.jpegs[seq % len(self.jpegs)]
-        return {"images": dict.fromkeys(self.model.cameras, jpeg), "instruction": INSTRUCTION, **self.scaled()}
+        return {"images": dict.fromkeys(self.model.cameras, jpeg), "instruction": INSTRUCTION, **self.wishes()}
 
-    def scaled(self) -> dict[str, Any]:
-        """Which statistics, where the policy does not know by itself."""
-        return {} if self.model.default_unnorm_key else {"unnorm_key": self.model.unnorm_keys[0]}
+    def wishes(self) -> dict[str, Any]:
+        """What every wire passes on: which statistics, where the policy does not know by itself, and the age limit."""
+        said = {"max_age_ms": self.max_age_ms} if self.max_age_ms else {}
+        return said if self.model.default_unnorm_key else {**said, "unnorm_key": self.model.unnorm_keys[0]}
 
 
 @dataclass(frozen=True)

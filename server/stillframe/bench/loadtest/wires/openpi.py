@@ -61,7 +61,7 @@ class OpenPIWire:
         target = self._robot.target
         picture = target.views[seq % len(target.views)]
         cameras = {f"observation/{camera}": picture for camera in target.model.cameras}
-        return {**cameras, "prompt": INSTRUCTION, **target.scaled()}
+        return {**cameras, "prompt": INSTRUCTION, **target.wishes()}
 
     async def _listen(self, socket: Socket) -> None:
         try:
