@@ -52,7 +52,7 @@ def test_what_was_reused_is_counted(golden_url: str, goldens: Mapping[str, Any])
     """Keyframes by reason, bytes that sessions hold within their budget."""
     with PolicyClient(golden_url, timeout_s=WAIT_S, reuse="exact") as client:
         client.act(goldens["f2"].picture, goldens["f2"].instruction)
-    text = httpx.get(f"{golden_url}/metrics", timeout=WAIT_S).text
+        text = httpx.get(f"{golden_url}/metrics", timeout=WAIT_S).text
     value = {name: float(number) for name, number in re.findall(r"^(stillframe_kv_\w+) (\S+)$", text, re.MULTILINE)}
 
     assert re.search(r'^stillframe_keyframes_total\{reason="first-frame"\} [1-9]', text, re.MULTILINE)
