@@ -25,9 +25,9 @@ EVALUATION_FIELDS = {
     *("wrong_cube", "timed_out", "steps_mean", "latency_ms", "failed_seeds", "cameras", "distractor"),
     *("reuse", "frames", "reuse_ratio", "keyframes", "keyframe_reasons", "reused_tokens_delta", "keyframe_latency_ms"),
     *("delta_latency_ms", "llm_prefill_ms", "llm_prefill_delta_ms", "planning_ms", "decoder_gmacs"),
-    *("decoder_gmacs_delta", "drift", "slack"),
+    *("decoder_gmacs_delta", "drift", "slack", "passes"),
 }
-ELSEWHERE = {"policy", "decoder_gmacs", "drift"}  # what a daemon does not tell, and where it is
+ELSEWHERE = {"policy", "decoder_gmacs", "drift", "passes"}  # what a daemon does not tell, and where it is
 
 
 @dataclass(frozen=True)
