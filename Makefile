@@ -10,7 +10,7 @@ GL_PACKAGES := libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all check serve
+.PHONY: help demo test test-all check serve bench
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ check: .venv/.installed ## lint, formatting, types
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+
+bench: .venv/.gl ## time a step against the stock way, into docs/bench; a quarter of an hour, and the machine to itself
+	@$(BIN)/stillframe bench
 
 serve: .venv/.installed ## serve CONFIG (default: the policy in checkpoints/jaco-tiny)
 	@$(BIN)/stillframe serve $(CONFIG)

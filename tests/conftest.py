@@ -53,7 +53,9 @@ def golden_model(golden_folder: Path) -> Iterator[PolicyModel]:
     from stillframe.serve import open_model
 
     threads = torch.get_num_threads()
-    yield open_model(load_config(None, {"checkpoint": golden_folder, "device": "cpu", "threads": 1}))
+    yield open_model(
+        load_config(None, {"checkpoint": golden_folder, "dtype": "float32", "device": "cpu", "threads": 1})
+    )
     torch.set_num_threads(threads)
 
 
@@ -62,7 +64,8 @@ def golden_url(golden_folder: Path) -> Iterator[str]:
     """The address of a real `stillframe serve`, a process of its own, which serves the micro OpenVLA."""
     from stillframe.bench.daemon import daemon
 
-    with daemon(["--checkpoint", str(golden_folder), "--device", "cpu", "--threads", "1"]) as url:
+    options = ["--dtype", "float32", "--device", "cpu", "--threads", "1"]
+    with daemon(["--checkpoint", str(golden_folder), *options]) as url:
         yield url
 
 

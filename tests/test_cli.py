@@ -260,6 +260,7 @@ def test_seeds_begin_at_nought(stillframe: Callable[..., Typed]) -> None:
         (("train", "demos"), "dm_control", "sim"),
         (("train", "policy"), "mujoco", "sim"),
         (("train", "policy"), "matplotlib", "charts"),
+        (("bench",), "transformers", "bench"),
     ],
 )
 def test_a_missing_extra_is_said_first(

@@ -50,6 +50,8 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "sessions.replies": 3,
     "decoding.draft": "relaxed",
     "decoding.radius": [1, 2, 3, 4, 5, 6],
+    "batching.most": 3,
+    "batching.hold_ms": 7.5,
     "record": Path("episodes"),
     "record_max_mib": 2.5,
     "reuse.mode": "exact",
@@ -91,6 +93,8 @@ OUT_OF_RANGE: dict[str, tuple[str, str]] = {  # key -> a value beyond its range,
     "sessions.waiting": ("65", "waiting is 65; expected 0 to 64"),
     "sessions.replies": ("-1", "replies is -1; expected 0 to 1024"),
     "decoding.radius": ("[256]", "radius is [256]; expected 0 to 255"),
+    "batching.most": ("0", "most is 0; expected 1 to 64"),
+    "batching.hold_ms": ("-1", "hold_ms is -1.0; expected 0 to 10000"),
     "reuse.drift_budget": ("2.5", "drift_budget is 2.5; expected 0 to 2"),
     "reuse.gap_s": ("-1", "gap_s is -1.0; expected 0 to 3600"),
     "reuse.kv_budget_mib": ("-0.5", "kv_budget_mib is -0.5; expected 0 to 1e+06"),
@@ -240,7 +244,7 @@ def test_every_key_of_a_lists_item_is_described(item: type) -> None:
     assert all(len(part.metadata["description"].split()) >= 3 for part in fields(item))
 
 
-@pytest.mark.parametrize("section", ["sessions", "decoding", "reuse", "reuse.adaptive", "reuse.paper"])
+@pytest.mark.parametrize("section", ["sessions", "decoding", "batching", "reuse", "reuse.adaptive", "reuse.paper"])
 def test_every_section_is_described(section: str) -> None:
     """So is what they are gathered under."""
     top, _, below = section.partition(".")

@@ -16,6 +16,8 @@ from stillframe import serve
 from stillframe.config import DaemonConfig, TokenScope, load_config
 from stillframe.errors import CheckpointError, ConfigError, Forbidden, Internal, TooMany, Unprocessable
 from stillframe.listening import Door
+from stillframe.models.decoder import DecoderConfig
+from stillframe.models.pace import Pace
 from stillframe.web.guard.callers import Caller, Scope
 from stillframe.web.guard.listeners import Listener
 
@@ -67,26 +69,51 @@ def test_a_certificate_that_is_not_there_stops_it_before_it_loads(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("gpu", "name", "device", "auto_dtype"),
+    ("gpu", "name", "device"),
     [
-        (False, "auto", "cpu", torch.float32),
-        (False, "cpu", "cpu", torch.float32),
-        (True, "auto", "cuda", torch.bfloat16),
-        (True, "cuda", "cuda", torch.bfloat16),
-        (True, "cpu", "cpu", torch.float32),
+        (False, "auto", "cpu"),
+        (False, "cpu", "cpu"),
+        (True, "auto", "cuda"),
+        (True, "cuda", "cuda"),
+        (True, "cpu", "cpu"),
     ],
 )
-def test_device_and_dtype_are_chosen(
-    monkeypatch: pytest.MonkeyPatch, *, gpu: bool, name: str, device: str, auto_dtype: torch.dtype
-) -> None:
-    """`auto` is a GPU where there is one, and then bfloat16; whoever names a dtype gets it."""
+def test_the_device_is_chosen(monkeypatch: pytest.MonkeyPatch, *, gpu: bool, name: str, device: str) -> None:
+    """`auto` is a GPU where there is one."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    chosen = serve.choose_device(name)
 
-    assert chosen.type == device
-    assert serve._dtype("auto", chosen) == auto_dtype
-    assert serve._dtype("float32", chosen) == torch.float32
-    assert serve._dtype("bfloat16", chosen) == torch.bfloat16
+    assert serve.choose_device(name).type == device
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_dtype_that_is_named_is_not_measured(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """Whoever names one gets it; and `auto` is bfloat16 on a GPU."""
+    monkeypatch.setattr(serve, "measure", lambda _: pytest.fail("measured"))
+    there = torch.device(device)
+
+    assert serve._dtype(config(dtype="float32"), there, None) == torch.float32
+    assert serve._dtype(config(dtype="bfloat16"), there, None) == torch.bfloat16
+    if device == "cuda":
+        assert serve._dtype(config(), there, None) == torch.bfloat16
+
+
+@pytest.mark.parametrize(("bfloat16_ms", "dtype"), [(1.0, "bfloat16"), (6.0, "float32")])
+def test_on_a_cpu_auto_is_what_is_faster(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    golden_folder: Path,
+    bfloat16_ms: float,
+    dtype: str,
+) -> None:
+    """Both dtypes are timed at the checkpoint's sizes, and one line of the log says with what result."""
+    asked: list[DecoderConfig] = []
+    monkeypatch.setattr(serve, "measure", lambda sizes: asked.append(sizes) or Pace(6.04, bfloat16_ms))
+    with caplog.at_level(logging.INFO, "serve-test"):
+        model = serve.open_model(config(checkpoint=golden_folder, device="cpu"), logging.getLogger("serve-test"))
+
+    assert model.info.dtype == dtype
+    assert asked == [model.decoder.config]
+    assert caplog.messages == [f"dtype: {dtype}; a layer takes 6.0 ms in float32, {bfloat16_ms} ms in bfloat16"]
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

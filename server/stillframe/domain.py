@@ -19,6 +19,9 @@ ReuseMode = Literal["off", "exact", "adaptive", "paper", "static-only"]
 REUSE_MODES: tuple[ReuseMode, ...] = get_args(ReuseMode)
 DraftMode = Literal["exact", "relaxed", "off"]
 DRAFT_MODES: tuple[DraftMode, ...] = get_args(DraftMode)
+# Why a pass was not replayed: rows in memory beside the pool; a pause's, which gives way between two layers; rows that
+# leave after several layers; a tap on rows that are not kept; more rows than were recorded; more pictures than that.
+EAGER_REASONS = ("storage", "guarded", "layers", "tap", "rows", "pictures")
 
 
 @dataclass(frozen=True)
@@ -129,11 +132,24 @@ class StepReport:
     passes: int  # decoder passes until the action was complete
     cache: CacheReport
     draft: DraftReport = DraftReport()
+    batch: int = 1  # frames that were computed side by side, this one among them; the stages' times are all theirs
 
     @property
     def total_ms(self) -> float:
         """From the frame's entry into the queue to its action."""
         return sum(self.stages_ms.values())
+
+
+@dataclass
+class PassCounts:
+    """How a GPU's passes were computed since the start: replayed as they were recorded, or eagerly, by the reason."""
+
+    replays: int = 0
+    eager: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EAGER_REASONS, 0))
+
+    def ran(self, reason: str) -> None:
+        """Count an eager pass."""
+        self.eager[reason] += 1
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,11 @@ from importlib.util import find_spec
 
 from stillframe.errors import ConfigError
 
-PACKAGES = {"sim": ("mujoco", "dm_control"), "charts": ("matplotlib",)}  # extra of pyproject.toml -> what it brings
+PACKAGES = {
+    "sim": ("mujoco", "dm_control"),
+    "charts": ("matplotlib",),
+    "bench": ("transformers",),
+}  # extra of pyproject.toml -> what it brings
 
 
 def need(*extras: str) -> None:

@@ -124,3 +124,18 @@ class StageBar(_Bar):
     def say(self, line: str) -> None:
         """A line above the bar."""
         self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class RaceBar(_Bar):
+    """Counts the rounds of one race after another. Implements bench.latency.contest.Watch."""
+
+    def __init__(self) -> None:
+        super().__init__("", total=0)
+        self._stage = ""
+
+    def look(self, stage: str, done: int, steps: int) -> None:
+        """How it stands."""
+        if stage != self._stage:
+            self._stage = stage
+            self._progress.reset(self._task, description=stage, total=steps)
+        self._progress.update(self._task, completed=done)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from stillframe.bench.macs import decoder_macs
+from stillframe.bench.macs import decoder_macs, decoder_pass, vision_work
 from stillframe.models.decoder import DecoderConfig
+from stillframe.models.vision import TowerConfig
 
 TOY = DecoderConfig(
     vocab_size=11,
@@ -45,3 +48,31 @@ def test_seven_billion() -> None:
     prefill = decoder_macs(config, 291, [0] * 32, action_tokens=1) - 4096 * 32064
 
     assert prefill == pytest.approx(1.91e12, rel=0.005)
+
+
+def test_a_pass_multiplies_what_the_step_does() -> None:
+    """A prefill with reused rows and a later pass come to the whole step's multiply-adds."""
+    prefill = decoder_pass(TOY, [7, 5], keys=7, heads=3, item_bytes=2)
+    again = decoder_pass(TOY, [2, 2], keys=7, heads=2, item_bytes=2)
+
+    assert (prefill + again).macs == decoder_macs(TOY, rows=5, reused=[0, 2], action_tokens=3, passes=2)
+
+
+def test_a_pass_reads_every_weight_once() -> None:
+    """Two layers and the head, and the keys and values of seven rows in both; of several robots the latter each."""
+    weights, looked_at = 2 * ROW + 4 * 11, 2 * 7 * (2 + 2)
+    alone, three = (decoder_pass(TOY, [7, 5], keys=7, heads=3, item_bytes=2, robots=robots) for robots in (1, 3))
+
+    assert (alone.read_bytes, three.read_bytes) == (2 * (weights + looked_at), 2 * (weights + 3 * looked_at))
+    assert three.macs == 3 * alone.macs
+
+
+def test_vision_by_hand() -> None:
+    """Two towers of one read block each, four patches, and a projector of four times their width."""
+    tower = TowerConfig(4, 2, 1, 2.0, prefix_tokens=1, layer_scale=False, image_px=28)
+    model = SimpleNamespace(config=SimpleNamespace(towers=(tower, tower)), decoder=SimpleNamespace(config=TOY))
+    block, projector = 4 * 16 + 2 * 4 * 8, 4 * 8 * 8 + 4 * 8 * 4 + 4 * 4
+    one = 4 * 3 * 14 * 14 * 4 + 5 * (block + 2 * 5 * 4)
+
+    assert vision_work(model, item_bytes=4).macs == 2 * one + 4 * projector
+    assert vision_work(model, item_bytes=4, robots=3).read_bytes == 4 * (2 * block + projector)

@@ -112,6 +112,7 @@ def serving(checkpoint: str, folder: Path) -> Iterator[Served]:
     config = {
         "checkpoint": str(ROOT / "checkpoints" / checkpoint),
         "device": "cpu",
+        "dtype": "float32",
         "threads": 1,
         "frames_per_s": None,
         "reuse": {"mode": "exact", "slack": False, "gap_s": 600},  # a slow machine changes no frame's kind

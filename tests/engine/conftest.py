@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -36,10 +36,10 @@ from stillframe.engine.sessions import Session
 from stillframe.engine.slack import rest
 from stillframe.engine.step import step
 from stillframe.errors import Unprocessable
-from stillframe.models.base import Decoded, Prepared
+from stillframe.models.base import Decoded, Prefilled, Prepared
 from stillframe.models.decoder import Decoder, DecoderConfig
 from stillframe.models.layout import TokenLayout
-from stillframe.models.speculate import Draft, speak
+from stillframe.models.speculate import Spoken, Utterance, speak
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.settings import AdaptiveSettings, DecodingSettings, PaperSettings, ReuseSettings
@@ -82,7 +82,8 @@ class ToyPolicy:
         self.eyes = torch.randn(3 * PATCH_PX**2, SIZES.hidden_size, generator=random) * 0.5
         self.fixed_rows = 1 + len(cameras) * PATCHES + ACTION_DIM
         self.broken: Exception | None = None  # what the next decoding raises, once
-        self.passes: list[int] = []  # rows of each prompt that went through a prefill
+        self.passes: list[int] = []  # rows of each prompt that came to the last layer of a prefill
+        self._watch(self.decoder.model.layers[-1])
         self.info = PolicyInfo(
             name="toy", family="toy", parameters=0, dtype="float32", device="cpu", cameras=cameras,
             image_size=(SIDE_PX, SIDE_PX), action_names=NAMES, gripper="1 = open", chunk_horizon=1,
@@ -103,8 +104,22 @@ class ToyPolicy:
         pixels = torch.stack([torch.from_numpy(view.copy()) for view in views.values()])
         return Prepared(views, pixels, ids, layout, "toy", STILL)
 
-    def embed(self, prepared: Prepared) -> Tensor:
-        """BOS, patches, words -> [prompt_rows, width]."""
+    def embed(self, prepared: Sequence[Prepared]) -> list[Tensor]:
+        """Of each: BOS, patches, words -> [prompt_rows, width]."""
+        return [self._embed(one) for one in prepared]
+
+    def _watch(self, last: Any) -> None:
+        """Note the rows of each prompt; a later pass has fewer than an action has tokens."""
+        forward = last.forward
+
+        def watched(rows: Tensor, *parts: Any) -> Tensor:
+            if len(rows) >= ACTION_DIM:
+                self.passes.append(len(rows) - ACTION_DIM + 1)
+            return forward(rows, *parts)
+
+        last.forward = watched  # for good
+
+    def _embed(self, prepared: Prepared) -> Tensor:
         text = self.decoder.embed(prepared.ids)
         cut = prepared.pixels.float().view(-1, GRID, PATCH_PX, GRID, PATCH_PX, 3) / 255 - 0.5
         seen = cut.transpose(2, 3).reshape(-1, PATCHES, 3 * PATCH_PX**2) @ self.eyes
@@ -123,16 +138,18 @@ class ToyPolicy:
         network.forward = counted  # type: ignore[method-assign]  # for good
         return seen
 
-    def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV, draft: Draft) -> Decoded:
-        """Seven tokens, each a number from -1 to 1."""
-        self.passes.append(len(hidden) - len(draft.fed))
+    def act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
+        """Seven tokens each, each a number from -1 to 1."""
         if self.broken is not None:
             error, self.broken = self.broken, None
             raise error
-        spoken = speak(self.decoder, hidden, prepared.layout.action, kv, draft)
-        normalised = spoken.ids[None] / (SIZES.vocab_size - 1) * 2 - 1
-        chunk = ActionChunk(normalised, prepared.unnorm_key, spoken.ids)
-        return Decoded(chunk, normalised, spoken.passes, spoken.accepted)
+        utterances = [Utterance(one.hidden, one.prepared.layout.action, one.kv, one.draft) for one in prefilled]
+        return [_decoded(spoken) for spoken in speak(self.decoder, utterances)]
+
+
+def _decoded(spoken: Spoken) -> Decoded:
+    normalised = spoken.ids[None] / (SIZES.vocab_size - 1) * 2 - 1
+    return Decoded(ActionChunk(normalised, "toy", spoken.ids), normalised, spoken.passes, spoken.accepted)
 
 
 def resized(image: Image) -> Image:
@@ -182,8 +199,11 @@ class Robots:
         ref = None if robot is None else replace(self.places.get(robot, SessionRef(robot)), mode=mode)
         if ref is not None:
             self.places[ref.id] = replace(ref, seq=ref.seq + 1)
-        self.steps.append(step(self.model, self.keeper, Asked(Observation(images, says), ref), self.clock))
-        return self.steps[-1]
+        (answer,) = step(self.model, self.keeper, [Asked(Observation(images, says), ref)], self.clock)
+        if not isinstance(answer, Step):
+            raise answer
+        self.steps.append(answer)
+        return answer
 
     def reset(self, robot: str) -> None:
         """Begin a robot's next episode."""

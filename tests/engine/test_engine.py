@@ -3,7 +3,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
@@ -15,12 +15,10 @@ from torch import Tensor
 from stillframe.domain import ActionChunk, Observation, PolicyInfo, ReuseMode, SessionRef, SlackReport, Step
 from stillframe.engine.engine import WARM_UP_STEPS, Engine
 from stillframe.errors import DeadlineExceeded, Internal, NotReady, Overloaded, RequestError, Unprocessable
-from stillframe.models.base import Decoded, Prepared
+from stillframe.models.base import Decoded, Prefilled, Prepared
 from stillframe.models.decoder import Decoder, DecoderConfig
 from stillframe.models.layout import TokenLayout
-from stillframe.models.speculate import Draft
-from stillframe.reuse.kv import FrameKV
-from stillframe.reuse.settings import ReuseSettings
+from stillframe.reuse.settings import BatchingSettings, ReuseSettings
 
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
 AGE_MS = 1000.0
@@ -58,30 +56,45 @@ class GatedModel:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     decoder: Decoder = field(default_factory=lambda: Decoder(ONE_LAYER))
     failures: dict[str, Exception] = field(default_factory=dict)  # instruction -> what computing it raises
-    seen: list[Observation] = field(default_factory=list)
+    came: list[Observation] = field(default_factory=list)  # what was prepared
+    seen: list[Observation] = field(default_factory=list)  # what was computed
+    batches: list[list[str]] = field(default_factory=list)  # the instructions that were computed side by side
     threads: set[int] = field(default_factory=set)
     fixed_rows: int = 3  # BOS, a patch, an action token
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     gate: threading.Event = field(default_factory=threading.Event)
 
     def prepare(self, observation: Observation) -> Prepared:
-        """Wait at the gate, then fail or go on."""
-        self.seen.append(observation)
+        """Any thread. Fail where the frame is one that cannot be served."""
+        failure = self.failures.get(observation.instruction)
+        if isinstance(failure, RequestError):
+            raise failure
+        layout = TokenLayout({"front": range(1, 2)}, (1, 1), text=range(2, 3), action=range(3, 4))
+        number = len(self.came)
+        self.came.append(observation)
+        views = {"front": np.full((1, 1, 3), number % 256, np.uint8)}
+        ids = torch.tensor([number])
+        return Prepared(views, torch.empty(0), ids, layout, observation.instruction, np.zeros(1, np.int64))
+
+    def embed(self, prepared: Sequence[Prepared]) -> list[Tensor]:
+        """Wait at the gate, then fail or go on: BOS, a patch, a word each."""
+        self.batches.append([one.unnorm_key for one in prepared])
+        self.seen += [self.came[int(one.ids)] for one in prepared]
         self.threads.add(threading.get_ident())
         self.entered.release()
         assert self.gate.wait(WAIT_S)
-        if observation.instruction in self.failures:
-            raise self.failures[observation.instruction]
-        layout = TokenLayout({"front": range(1, 2)}, (1, 1), text=range(2, 3), action=range(3, 4))
-        return Prepared({}, torch.empty(0), torch.empty(0), layout, observation.instruction, np.zeros(1, np.int64))
+        for one in prepared:
+            failure = self.failures.get(self.came[int(one.ids)].instruction)
+            if failure is not None:
+                raise failure
+        return [torch.zeros(one.layout.prompt_rows, ONE_LAYER.hidden_size) for one in prepared]
 
-    def embed(self, prepared: Prepared) -> Tensor:
-        """BOS, a patch, a word."""
-        return torch.zeros(prepared.layout.prompt_rows, ONE_LAYER.hidden_size)
-
-    def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV, draft: Draft) -> Decoded:  # noqa: ARG002 -- the seam's shape
-        """The instruction again."""
-        return Decoded(ActionChunk(np.zeros((1, 7)), prepared.unnorm_key), np.zeros((1, 7)), passes=0)
+    def act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
+        """The instructions again."""
+        return [
+            Decoded(ActionChunk(np.zeros((1, 7)), one.prepared.unnorm_key), np.zeros((1, 7)), passes=0)
+            for one in prefilled
+        ]
 
     @property
     def instructions(self) -> list[str]:
@@ -128,11 +141,14 @@ def cold() -> Iterator[Callable[..., Bench]]:
     """Make engines that are not warm: `cold(queue_frames=2)`; the gate is open."""
     made: list[Bench] = []
 
-    def make(queue_frames: int = 8, mode: ReuseMode = "off") -> Bench:
+    def make(queue_frames: int = 8, mode: ReuseMode = "off", most: int = 1) -> Bench:
         model, clock, pauses = GatedModel(), HandClock(), []
         model.gate.set()
         log, reuse = logging.getLogger("engine-test"), ReuseSettings(mode)
-        engine = Engine(model, reuse=reuse, queue_frames=queue_frames, clock=clock, log=log, watch=pauses.append)
+        batching = BatchingSettings(most, hold_ms=10_000)
+        engine = Engine(
+            model, reuse=reuse, queue_frames=queue_frames, clock=clock, log=log, watch=pauses.append, batching=batching
+        )
         made.append(Bench(engine, model, clock, pauses))
         return made[-1]
 
@@ -146,8 +162,8 @@ def cold() -> Iterator[Callable[..., Bench]]:
 def warm(cold: Callable[..., Bench]) -> Callable[..., Bench]:
     """Make engines that take frames."""
 
-    def make(queue_frames: int = 8, mode: ReuseMode = "off") -> Bench:
-        bench = cold(queue_frames, mode)
+    def make(queue_frames: int = 8, mode: ReuseMode = "off", most: int = 1) -> Bench:
+        bench = cold(queue_frames, mode, most)
         bench.engine.warm_up()
         return bench
 
@@ -177,6 +193,7 @@ def test_frames_are_answered_in_the_order_they_came(warm: Callable[..., Bench]) 
     bench.model.gate.set()
 
     assert {name: answered(future) for name, future in futures.items()} == {name: name for name in "edcba"}
+    bench.engine.close()  # whose thread calls back
     assert order == list("edcba")
     assert bench.model.instructions == ["occupier", *"edcba"]
 
@@ -464,7 +481,8 @@ def test_closing_ends_the_thread_however_often_and_from_wherever(warm: Callable[
     """Four times at once are as good as once, and so is one more; no thread of the engine is left."""
     before = set(threading.enumerate())
     bench = warm(queue_frames=1)
-    (engines_own,) = set(threading.enumerate()) - before
+    engines_own = set(threading.enumerate()) - before
+    assert engines_own
     closers = [threading.Thread(target=bench.engine.close, daemon=True) for _ in range(4)]
     for closer in closers:
         closer.start()
@@ -473,7 +491,7 @@ def test_closing_ends_the_thread_however_often_and_from_wherever(warm: Callable[
 
     assert not any(closer.is_alive() for closer in closers)
     bench.engine.close()
-    assert not engines_own.is_alive()
+    assert not any(own.is_alive() for own in engines_own)
 
 
 def test_an_engine_that_never_warmed_can_be_closed(cold: Callable[..., Bench]) -> None:

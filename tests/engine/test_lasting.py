@@ -138,8 +138,8 @@ def test_a_failure_before_storage_is_touched_costs_a_keyframe_too(desk: Make, pi
 
     setattr(one.model, stage, fail_once)
 
-    assert isinstance(one.submit(picture(0)).exception(WAIT_S), Internal)
-    assert [reason(one.see(picture(0))) for _ in range(2)] == [INTEGRITY, None]
+    assert isinstance(one.submit(picture(1)).exception(WAIT_S), Internal)
+    assert [reason(one.see(picture(1))) for _ in range(2)] == [INTEGRITY, None]
 
 
 def test_an_answer_that_is_kept_keeps_no_picture(desk: Make, picture: Make, caplog: pytest.LogCaptureFixture) -> None:

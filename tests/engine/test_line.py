@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -45,7 +45,7 @@ def taken(line: Line[Item], count: int | None = None) -> str:
     """Who is due, one after another; all that wait, unless so many."""
     names = []
     while line.wanted and not (line.closed and not line.waiting) and count != 0:
-        names.append(str(line.next()))
+        names.append(str(line.next()[0]))
         count = None if count is None else count - 1
     return " ".join(names)
 
@@ -123,7 +123,7 @@ def test_who_was_called_cannot_give_its_place_up() -> None:
     """It has none."""
     line: Line[Item] = Line(2)
     first, _ = lined_up(line, "aa")
-    assert line.next() is first
+    assert line.next() == [first]
     assert not give_up(line, first)
 
     assert taken(line) == "a1"
@@ -200,7 +200,7 @@ def test_a_closed_line_is_served_to_its_end() -> None:
 
     assert refused.value.code == "draining"
     assert line.closed
-    assert [str(line.next()) for _ in range(5)] == ["a0", "b0", "b errand", "None", "None"]
+    assert [[str(item) for item in line.next()] for _ in range(5)] == [["a0"], ["b0"], ["b errand"], [], []]
 
 
 @pytest.mark.parametrize("how", ["enter", "errand", "close"])
@@ -215,7 +215,7 @@ def test_whoever_asks_waits_until_there_is_somebody(how: str) -> None:
         else:
             getattr(line, how)("a", item)
 
-        assert asked.result(WAIT_S) is (None if how == "close" else item)
+        assert asked.result(WAIT_S) == ([] if how == "close" else [item])
 
 
 def test_ten_thousand_keys_are_not_all_remembered() -> None:
@@ -227,7 +227,7 @@ def test_ten_thousand_keys_are_not_all_remembered() -> None:
         if number % 100 < 50:
             give_up(line, item)
         else:
-            assert line.next() is item
+            assert line.next() == [item]
         assert line.keys <= MOST_KNOWN + 4
     for number in range(10_000):
         line.forget(number)
@@ -241,16 +241,16 @@ def test_whoever_asks_seldom_goes_before_whoever_asks_always() -> None:
     line: Line[Item] = Line(8)
     seldom, *often = [Item("seldom"), *(Item("often") for _ in range(4))]
     line.enter("seldom", seldom)
-    assert line.next() is seldom
+    assert line.next() == [seldom]
     for item in often[:2]:
         line.enter("often", item)
-        assert line.next() is item
+        assert line.next() == [item]
     line.enter("often", often[2])
     late, new = Item("seldom"), Item("new")
     line.enter("new", new)
     line.enter("seldom", late)
 
-    assert [line.next() for _ in range(3)] == [late, new, often[2]]
+    assert [line.next()[0] for _ in range(3)] == [late, new, often[2]]
 
 
 def test_threads_that_enter_at_once_are_all_called() -> None:
@@ -259,8 +259,8 @@ def test_threads_that_enter_at_once_are_all_called() -> None:
     got: list[Item] = []
 
     def call() -> None:
-        while (item := line.next()) is not None:
-            got.append(item)
+        while items := line.next(lambda taken, _: len(taken) < 3):
+            got.extend(items)
 
     device = threading.Thread(target=call)
     device.start()
@@ -275,6 +275,16 @@ def test_threads_that_enter_at_once_are_all_called() -> None:
         assert [item.name for item in got if item.key == key] == [str(number) for number in range(200)]
 
 
+def check(items: list[Item], inside: list[Item], frames: set[Item], plural: str) -> None:
+    """What was called together is due: take it out of `inside`."""
+    assert items
+    assert len(items) == 1 or frames.issuperset(items)
+    assert max(Counter(item.key for item in items if item.key not in plural).values(), default=1) == 1
+    for item in items:
+        assert item is next(one for one in inside if one.key == item.key)
+        inside.remove(item)
+
+
 calls = st.lists(
     st.tuples(st.just("enter"), st.sampled_from(KEYS))
     | st.tuples(st.just("errand"), st.sampled_from(KEYS))
@@ -285,18 +295,23 @@ calls = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
-@given(calls, st.integers(1, 6))
-def test_everything_that_stays_is_called_once_and_in_order(script: list[tuple[str, str | int]], most: int) -> None:
-    """Against a plain list: within a key in the order of entry, errands between; no more wait than may."""
-    line: Line[Item] = Line(most)
+@given(calls, st.integers(1, 6), st.integers(1, 4), st.sampled_from(["", "b"]))
+def test_everything_that_stays_is_called_once_and_in_order(
+    script: list[tuple[str, str | int]], most: int, together: int, plural: str
+) -> None:
+    """Against a plain list: within a key in the order of entry, errands between; no more wait than may.
+
+    Of what is called together one is of each key, but of a plural one; errands come alone.
+    """
+    line: Line[Item] = Line(most, plural)
     inside: list[Item] = []
     frames: set[Item] = set()
 
     def take() -> None:
-        item = line.next()
-        assert item is next(one for one in inside if item is not None and one.key == item.key)
-        inside.remove(item)
-        frames.discard(item)
+        items = line.next(lambda taken, _: len(taken) < together)
+        check(items, inside, frames, plural)
+        assert len(items) <= together
+        frames.difference_update(items)
 
     for what, whom in script:
         if what == "enter":
@@ -340,8 +355,7 @@ def test_nobody_is_held_up_by_anothers_many(script: list[str]) -> None:
     before: dict[Item, int] = {}  # how many of its own waited then
 
     def take() -> None:
-        item = line.next()
-        assert item is not None
+        (item,) = line.next()
         ahead = since.pop(item)
         assert all(count <= 1 + before[item] for key, count in ahead.items() if key != item.key)
         for counts in since.values():
@@ -360,3 +374,27 @@ def test_nobody_is_held_up_by_anothers_many(script: list[str]) -> None:
         take()
 
     assert not line.wanted
+
+
+def test_who_joins_comes_in_turn() -> None:
+    """Those whose turn is next, one of a key, for as long as each joins those before it."""
+    line: Line[Item] = Line(8)
+    lined_up(line, "aabbc")
+    asked: list[str] = []
+
+    def joins(taken: Sequence[Item], due: Item) -> bool:
+        asked.append(f"{' '.join(map(str, taken))} + {due}")
+        return due.key != "c"
+
+    assert [str(item) for item in line.next(joins)] == ["a0", "b0"]
+    assert asked == ["a0 + b0", "a0 b0 + c0"]
+    assert [str(item) for item in line.next(joins)] == ["c0", "a1", "b1"]
+
+
+def test_a_plural_key_fills_what_others_leave() -> None:
+    """Its first comes in turn, its others when everybody has had one; the line goes on as after one turn each."""
+    line: Line[Item] = Line(8, plural="n")
+    lined_up(line, "nnnnab")
+
+    assert [str(item) for item in line.next(lambda taken, _: len(taken) < 5)] == ["n0", "a0", "b0", "n1", "n2"]
+    assert taken(line) == "n3"

@@ -148,11 +148,11 @@ def test_broken_storage_found_in_a_pause_costs_a_keyframe(
     one = desk("static-only")
     act, calls = one.model.act, []
 
-    def spoil_second(hidden: Any, prepared: Any, kv: Any, draft: Any) -> Any:
+    def spoil_second(prefilled: Any) -> Any:
         calls.append(1)
-        decoded = act(hidden, prepared, kv, draft)
+        decoded = act(prefilled)
         if len(calls) == 2:
-            kv.keys(2, 4)[0, 3, 0] = float("nan")
+            prefilled[0].kv.keys(2, 4)[0, 3, 0] = float("nan")
         return decoded
 
     one.model.act = spoil_second

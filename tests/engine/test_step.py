@@ -8,18 +8,20 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 
-from stillframe.domain import DraftReport, Observation
+from stillframe.domain import DraftReport, Observation, Step
 from stillframe.engine import step as the_loop
+from stillframe.engine.device import wait_for
 from stillframe.engine.keeper import Asked, Keeper, kv_shape
-from stillframe.engine.step import step, wait_for
+from stillframe.engine.step import step
 from stillframe.errors import Unprocessable
 from stillframe.models.base import PolicyModel
 from stillframe.models.passes import prefill, run_rows
 from stillframe.models.registry import load_policy
-from stillframe.models.speculate import Draft, speak
+from stillframe.models.speculate import Draft, Utterance, speak
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.settings import DecodingSettings, ReuseSettings
+from stillframe.stopwatch import Clock
 from stillframe.train.fresh import fresh_network, save_checkpoint
 from stillframe.train.recipe import Recipe
 
@@ -52,6 +54,14 @@ def asked(seed: int, instruction: str = "reach the red cube") -> Asked:
     return Asked(seen(seed, instruction))
 
 
+def one(policy: PolicyModel, keeper: Keeper, asked: Asked, clock: Clock) -> Step:
+    """A frame's answer, computed alone."""
+    (answer,) = step(policy, keeper, [asked], clock)
+    if not isinstance(answer, Step):
+        raise answer
+    return answer
+
+
 def storage(policy: PolicyModel, observation: Observation) -> FrameKV:
     """Empty storage for exactly this frame."""
     return FrameKV(kv_shape(policy, len(policy.prepare(observation).layout.text)).allocate())
@@ -59,13 +69,13 @@ def storage(policy: PolicyModel, observation: Observation) -> FrameKV:
 
 def test_a_frame_is_walked_whole(policy: PolicyModel, keeper: Keeper) -> None:
     """Prepare, embed, prefill and decode, in that order and nothing else, make the action."""
-    answer = step(policy, keeper, asked(0), itertools.count().__next__)
+    answer = one(policy, keeper, asked(0), itertools.count().__next__)
     with torch.inference_mode():
         prepared = policy.prepare(seen(0))
-        rows, kv = policy.embed(prepared), storage(policy, seen(0))
+        (rows,), kv = policy.embed([prepared]), storage(policy, seen(0))
         whole, draft = ReusePlan.whole(len(rows), 3, 256, policy.device), Draft(prepared.still)
         hidden = prefill(policy.decoder, rows, whole, kv, None, draft.fed)
-        spoken = speak(policy.decoder, hidden, prepared.layout.action, kv, draft)
+        (spoken,) = speak(policy.decoder, [Utterance(hidden, prepared.layout.action, kv, draft)])
 
     assert_array_equal(answer.chunk.tokens, spoken.ids)
     assert answer.report.passes == 1 + spoken.passes
@@ -76,7 +86,7 @@ def test_a_frame_is_walked_whole(policy: PolicyModel, keeper: Keeper) -> None:
 def test_the_report_says_where_the_time_went(policy: PolicyModel, keeper: Keeper) -> None:
     """Stages in the order of the walk, by the clock that was passed in; the queue's share is the caller's."""
     ticks = iter([10.0, 10.001, 10.003, 10.007, 10.015, 10.031, 10.063])
-    report = step(policy, keeper, asked(0), ticks.__next__, queued_ms=2.5).report
+    report = one(policy, keeper, replace(asked(0), queued_ms=2.5), ticks.__next__).report
 
     assert list(report.stages_ms) == ["queue", "prepare", "vision", "plan", "prefill", "decode", "keep"]
     assert list(report.stages_ms.values()) == pytest.approx([2.5, 1, 2, 4, 8, 16, 32])
@@ -92,7 +102,7 @@ def test_every_stage_waits_for_the_device(policy: PolicyModel, keeper: Keeper, m
         now_s += 0.001
 
     monkeypatch.setattr(the_loop, "wait_for", lambda _: work_on)
-    report = step(policy, keeper, asked(0), lambda: now_s).report
+    report = one(policy, keeper, asked(0), lambda: now_s).report
 
     assert list(report.stages_ms.values()) == pytest.approx([0, 1, 1, 1, 1, 1, 1])
 
@@ -110,7 +120,7 @@ def test_only_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_drafts_a_token_takes_a_pass(policy: PolicyModel, keeper: Keeper) -> None:
     """The prefill gives the first token, each of the six passes after it one more; the tokens are the same."""
     plain = Keeper(policy, ReuseSettings(kv_budget_mib=1), lambda: 0.0, decoding=DecodingSettings("off"))
-    greedy, drafted = (step(policy, each, asked(0), itertools.count().__next__) for each in (plain, keeper))
+    greedy, drafted = (one(policy, each, asked(0), itertools.count().__next__) for each in (plain, keeper))
 
     assert greedy.report.passes == 7
     assert greedy.report.draft == DraftReport("off", "still", 0)
@@ -120,7 +130,7 @@ def test_without_drafts_a_token_takes_a_pass(policy: PolicyModel, keeper: Keeper
 
 def test_frames_of_no_session_leave_nothing_behind(policy: PolicyModel, keeper: Keeper) -> None:
     """A frame between two equal ones changes neither: both give the same tokens and actions."""
-    first, _, again = (step(policy, keeper, asked(seed), itertools.count().__next__).chunk for seed in (0, 1, 0))
+    first, _, again = (one(policy, keeper, asked(seed), itertools.count().__next__).chunk for seed in (0, 1, 0))
 
     assert_array_equal(first.tokens, again.tokens)
     assert_array_equal(first.actions, again.actions)
@@ -132,8 +142,8 @@ def test_pictures_and_instructions_both_matter(policy: PolicyModel) -> None:
         last = []
         for observation in (seen(0), seen(1), seen(0, "reach the blue cube")):
             prepared = policy.prepare(observation)
-            rows = policy.embed(prepared)
-            last.append(run_rows(policy.decoder, rows, torch.arange(len(rows)), storage(policy, observation))[-1])
+            (rows,) = policy.embed([prepared])
+            last.append(run_rows(policy.decoder, rows, 0, storage(policy, observation))[-1])
 
     assert (last[0] - last[1]).abs().max() > 1e-3
     assert (last[0] - last[2]).abs().max() > 1e-3
@@ -141,10 +151,10 @@ def test_pictures_and_instructions_both_matter(policy: PolicyModel) -> None:
 
 def test_what_cannot_be_served_is_refused_before_the_device(policy: PolicyModel, keeper: Keeper) -> None:
     """An observation without a picture ends in `prepare`, as the error of the request that it is."""
-    clock = iter([0.0])
+    clock = iter([0.0, 0.0])
 
     with pytest.raises(Unprocessable, match="exactly one picture; got: none"):
-        step(policy, keeper, Asked(Observation({}, "wait")), clock.__next__)
+        one(policy, keeper, Asked(Observation({}, "wait")), clock.__next__)
 
 
 def test_storage_holds_exactly_one_frame(policy: PolicyModel) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stillframe.domain import ActionChunk, Observation
 from stillframe.engine.storage import kv_shape
-from stillframe.models.base import PolicyModel, Prepared
+from stillframe.models.base import PolicyModel, Prefilled, Prepared
 from stillframe.models.passes import run_rows
 from stillframe.models.registry import load_policy
 from stillframe.models.speculate import Draft
@@ -84,13 +84,13 @@ def _walk(policy: PolicyModel, record: Record, case: str, tokens_key: str) -> Wa
     """Prepare, embed, prefill, decode; then the same seven tokens' logits in one pass."""
     frame, instruction = case.split("_")
     prepared = policy.prepare(Observation({"image": record[f"{frame}/frame"]}, INSTRUCTIONS[instruction]))
-    rows = policy.embed(prepared)
+    (rows,) = policy.embed([prepared])
     kv = FrameKV(kv_shape(policy, len(prepared.layout.text)).allocate())
     draft = Draft(prepared.still)
     ahead = torch.cat((rows, policy.decoder.embed(draft.fed)))
-    hidden = run_rows(policy.decoder, ahead, torch.arange(len(ahead)), kv)
-    chunk = policy.act(hidden, prepared, kv, draft).chunk
+    hidden = run_rows(policy.decoder, ahead, 0, kv)
+    chunk = policy.act([Prefilled(prepared, hidden, kv, draft)])[0].chunk
     forced = policy.decoder.embed(torch.from_numpy(record[f"{case}/{tokens_key}"][:-1]))
-    after = run_rows(policy.decoder, forced, torch.tensor(prepared.layout.action[:-1]), kv)
+    after = run_rows(policy.decoder, forced, prepared.layout.action.start, kv)
     logits = policy.decoder.logits(torch.cat((hidden[len(rows) - 1 : len(rows)], after)))
     return Walked(prepared, rows, logits.float(), chunk)

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from stillframe.domain import Observation
 from stillframe.errors import Unprocessable
-from stillframe.models.decoder import OwnRowsOnly, causal_mask
+from stillframe.models.decoder import Whole
 from stillframe.models.openvla import OpenVLA
 
 LONE_SPACE_ID = 29871
@@ -116,7 +116,7 @@ def test_every_tensor_takes_part_in_the_answer(policy: OpenVLA, record: Mapping)
     prepared = policy.prepare(Observation({"image": record["f0/frame"]}, INSTRUCTION))
     text, patches = network.language_model.embed(prepared.ids), network.patches(prepared.pixels)[0]
     rows, positions = torch.cat((text[:1], patches, text[1:])), torch.arange(len(patches) + len(text))
-    hidden = network.language_model.model(rows, positions, OwnRowsOnly(), causal_mask(positions, len(rows)))
+    hidden = network.language_model.model(rows, Whole(positions, torch.ones(len(rows), len(rows)).bool().tril()))
     network.language_model.logits(hidden[-1]).square().sum().backward()
     dead = [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
 

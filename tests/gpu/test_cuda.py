@@ -18,6 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from stillframe.domain import ActionChunk, Observation
 from stillframe.engine.storage import kv_shape
 from stillframe.local import LocalPolicy
+from stillframe.models.base import Prefilled
 from stillframe.models.passes import run_rows
 from stillframe.models.registry import load_policy
 from stillframe.models.speculate import Draft
@@ -48,13 +49,13 @@ def asked(checkpoint: Path, dtype: torch.dtype, golden: Golden) -> tuple[ActionC
     """The action for one golden frame and the logits [vocab] of its first token, computed on the GPU."""
     policy = load_policy(checkpoint, dtype=dtype, device=CUDA)
     prepared = policy.prepare(Observation({"image": golden.picture}, golden.instruction))
-    rows, kv = policy.embed(prepared), FrameKV(kv_shape(policy, text_tokens=64).allocate())
+    (rows,), kv = policy.embed([prepared]), FrameKV(kv_shape(policy, text_tokens=64).allocate())
     draft = Draft(prepared.still)
     ahead = torch.cat((rows, policy.decoder.embed(draft.fed.to(CUDA))))
-    hidden = run_rows(policy.decoder, ahead, torch.arange(len(ahead), device=CUDA), kv)
+    hidden = run_rows(policy.decoder, ahead, 0, kv)
     logits = policy.decoder.logits(hidden[len(rows) - 1])
     assert (logits.dtype, logits.device.type) == (dtype, CUDA.type)
-    return policy.act(hidden, prepared, kv, draft).chunk, logits.float().cpu().numpy()
+    return policy.act([Prefilled(prepared, hidden, kv, draft)])[0].chunk, logits.float().cpu().numpy()
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def test_grouped_heads_share_keys() -> None:
     queries, keys, values = heads(4, 5, 8, seed=0), heads(2, 7, 8, seed=1), heads(2, 7, 8, seed=2)
     repeated = attend(queries, keys.repeat_interleave(2, 0), values.repeat_interleave(2, 0))
 
-    torch.testing.assert_close(attend(queries, keys, values, grouped=True), repeated, rtol=0, atol=1e-6)
+    torch.testing.assert_close(attend(queries, keys, values), repeated, rtol=0, atol=1e-6)
 
 
 def test_a_masked_key_is_not_seen() -> None:

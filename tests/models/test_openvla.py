@@ -293,7 +293,7 @@ def test_the_layout_covers_every_row(folder: Path) -> None:
     assert layout.patch_grid == (16, 16)
     assert layout.text == range(257, 256 + len(prepared.ids))
     assert layout.action == range(layout.text.stop, layout.text.stop + 7)
-    assert len(policy.embed(prepared)) == layout.prompt_rows == layout.total_rows - 7
+    assert len(policy.embed([prepared])[0]) == layout.prompt_rows == layout.total_rows - 7
 
 
 def test_the_longest_instruction_that_fits_is_served(folder: Path, edit: Callable) -> None:
@@ -334,7 +334,7 @@ def test_several_cameras_lie_end_to_end(both: OpenVLA) -> None:
     assert layout.text == range(513, 512 + len(prepared.ids))
     assert layout.action == range(layout.text.stop, layout.text.stop + 7)
     assert prepared.pixels.shape == (2, 6, 224, 224)
-    assert len(both.embed(prepared)) == layout.prompt_rows == layout.total_rows - 7
+    assert len(both.embed([prepared])[0]) == layout.prompt_rows == layout.total_rows - 7
 
 
 def test_pictures_find_their_place_by_name(both: OpenVLA) -> None:
@@ -346,7 +346,7 @@ def test_pictures_find_their_place_by_name(both: OpenVLA) -> None:
 
     assert list(reversed_.views) == ["front", "wrist"]
     assert torch.equal(sent.pixels, reversed_.pixels)
-    assert torch.equal(both.embed(sent), both.embed(reversed_))
+    assert torch.equal(both.embed([sent])[0], both.embed([reversed_])[0])
     assert torch.equal(sent.pixels, swapped.pixels.flip(0))
 
 
@@ -355,7 +355,7 @@ def test_a_cameras_rows_depend_on_its_picture_alone(both: OpenVLA) -> None:
     front, wrist = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
     prepared = both.prepare(Observation({"front": front, "wrist": wrist}, "wait"))
     moved = both.prepare(Observation({"front": front, "wrist": PICTURE}, "wait"))
-    changed = (both.embed(prepared) != both.embed(moved)).any(-1).nonzero().flatten().tolist()
+    changed = (both.embed([prepared])[0] != both.embed([moved])[0]).any(-1).nonzero().flatten().tolist()
 
     assert changed == list(prepared.layout.patches["wrist"])
 

@@ -41,7 +41,7 @@ def plan(order: list[int], counts: tuple[int, ...]) -> ReusePlan:
 @torch.inference_mode()
 def test_a_whole_prefill_is_one_pass_over_all_rows(decoder: Decoder) -> None:
     """The same as running the rows from position 0 on."""
-    expected = run_rows(decoder, rows(0), torch.arange(ROWS), storage())
+    expected = run_rows(decoder, rows(0), 0, storage())
 
     assert torch.equal(prefill(decoder, rows(0), ReusePlan.whole(ROWS, 3, PATCHES, CPU), storage()), expected)
 
@@ -50,7 +50,7 @@ def test_a_whole_prefill_is_one_pass_over_all_rows(decoder: Decoder) -> None:
 def test_a_prefill_begins_a_sequence(decoder: Decoder) -> None:
     """What an earlier, longer sequence left behind the prompt is not seen, whether it is whole or thinned."""
     fresh, used = storage(), storage()
-    run_rows(decoder, rows(1), torch.arange(4, 4 + ROWS), used)
+    run_rows(decoder, rows(1), 4, used)
     assert used.length == ROWS + 4
     whole = ReusePlan.whole(ROWS, 3, PATCHES, CPU)
     first = [prefill(decoder, rows(0), whole, kv) for kv in (fresh, used)]
@@ -69,7 +69,7 @@ def test_only_rows_that_last_come_out(decoder: Decoder) -> None:
     seen: dict[int, int] = {}
     made = plan([0, 5, 2, 4], (1, 2, 4))
     hidden = prefill(decoder, rows(0), made, kv, lambda layer, these: seen.update({layer: len(these)}))
-    dense = run_rows(decoder, rows(0), torch.arange(ROWS), storage())
+    dense = run_rows(decoder, rows(0), 0, storage())
 
     assert seen == {0: 10, 1: 9, 2: 8, 3: 6}
     torch.testing.assert_close(hidden, dense[[1, 3, 6, 7, 8, 9]], rtol=0, atol=1e-5)
@@ -82,7 +82,7 @@ def test_rows_go_on_where_a_thinned_prefill_ended(decoder: Decoder) -> None:
     for each in (kv, dense):
         prefill(decoder, rows(0), ReusePlan.whole(ROWS, 3, PATCHES, CPU), each)
     prefill(decoder, rows(0), plan([0, 1, 2, 3, 4, 5, 6], (7, 7, 7)), kv)
-    token, at = rows(3)[:1], torch.tensor([ROWS])
+    token, at = rows(3)[:1], ROWS
 
     torch.testing.assert_close(run_rows(decoder, token, at, kv), run_rows(decoder, token, at, dense), rtol=0, atol=1e-5)
     assert kv.length == ROWS + 1

@@ -52,6 +52,26 @@ def test_each_tower_gets_its_own_normalisation(red: int, green: int, blue: int) 
     assert_allclose(values[:, 0, 0], [*dino, *((unit - 0.5) / 0.5)], rtol=0, atol=1e-6)
 
 
+def test_every_value_is_normalised_as_the_reference_does_it() -> None:
+    """All 256 values of a byte, in every channel of each tower, to the bit: (value / 255 - mean) / std in float32."""
+    bytes_ = np.arange(256, dtype=np.uint8)
+    view = np.stack([bytes_, np.roll(bytes_, 85), bytes_[::-1]], axis=-1).reshape(16, 16, 3)
+    unit = view.astype(np.float32) / np.float32(255)
+    scales = zip(PIPELINE.means, PIPELINE.stds, strict=True)
+    towers = [(unit - np.asarray(mean, np.float32)) / np.asarray(std, np.float32) for mean, std in scales]
+
+    assert_array_equal(PIPELINE.normalised(view).numpy(), np.concatenate(towers, axis=-1).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("cut", [np.s_[::2, ::3], np.s_[::-1], np.s_[:, :, ::-1]])
+def test_a_picture_may_lie_in_memory_as_it_likes(cut: tuple[slice, ...]) -> None:
+    """A part of a larger picture, a flipped one, BGR turned round, all read-only: the same numbers as of a copy."""
+    view = picture(40, 60)[cut]
+    view.flags.writeable = False
+
+    assert_array_equal(PIPELINE.normalised(view).numpy(), PIPELINE.normalised(np.ascontiguousarray(view)).numpy())
+
+
 def test_rows_and_columns_stay_in_place() -> None:
     """The picture's rows are the tensor's rows."""
     image = np.zeros((224, 224, 3), np.uint8)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,8 @@ from torch import Tensor
 
 from stillframe.models import speculate
 from stillframe.models.decoder import Decoder, DecoderConfig
-from stillframe.models.passes import prefill, run_rows
-from stillframe.models.speculate import REACH, Draft, Ids, Spoken, speak
+from stillframe.models.passes import Strand, prefill, run_rows
+from stillframe.models.speculate import REACH, Draft, Ids, Spoken, Utterance, speak
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 
@@ -60,7 +61,7 @@ class Scene:
     def speak(self, draft: Draft) -> Spoken:
         """Prefill and decode."""
         hidden, kv = self.begin(draft)
-        return speak(self.decoder, hidden, self.slots, kv, draft)
+        return speak(self.decoder, [Utterance(hidden, self.slots, kv, draft)])[0]
 
     def greedy(self) -> Ids:
         """What greedy decoding is: a token a pass, each pass over all slots, whose unknown ones hold anything."""
@@ -69,7 +70,7 @@ class Scene:
         ids[0] = int(self.decoder.logits(hidden[-TOKENS:]).argmax(dim=-1)[0])
         for token in range(1, TOKENS):
             rows = self.decoder.embed(torch.from_numpy(ids[:-1]))
-            hidden = run_rows(self.decoder, rows, torch.arange(self.slots.start, self.slots.stop - 1), kv)
+            hidden = run_rows(self.decoder, rows, self.slots.start, kv)
             ids[token] = int(self.decoder.logits(hidden).argmax(dim=-1)[token - 1])
         return ids
 
@@ -82,7 +83,7 @@ class Scene:
             likeliest.append(int(best.indices[0]))
             unit = torch.finfo(last.dtype).eps * self.decoder.longest * last.float().norm()
             leads.append((best.values[0] - best.values[1]) / unit)
-            at = torch.tensor([self.slots[token]])
+            at = self.slots[token]
             last = run_rows(self.decoder, self.decoder.embed(torch.from_numpy(ids[token : token + 1])), at, kv)[-1]
         return np.array(likeliest), torch.stack(leads)
 
@@ -188,8 +189,7 @@ def test_rounding_does_not_reach_as_far_as_we_say(seed: int, dtype: torch.dtype,
     draft = Draft(np.random.default_rng(seed).integers(0, one.decoder.config.vocab_size, TOKENS))
     hidden, kv = one.begin(draft)
     early = hidden[1 - TOKENS :]
-    positions = torch.arange(one.slots.start, one.slots.stop - 1)
-    late = run_rows(one.decoder, one.decoder.embed(draft.fed), positions, kv)
+    late = run_rows(one.decoder, one.decoder.embed(draft.fed), one.slots.start, kv)
     moved = one.decoder.logits(early).float() - one.decoder.logits(late).float()
     unit = torch.finfo(dtype).eps * one.decoder.longest * early.float().norm(dim=-1)
     reached = (moved.amax(dim=-1) - moved.amin(dim=-1)) / unit
@@ -231,14 +231,15 @@ def test_each_pass_makes_at_least_one_token_known(monkeypatch: pytest.MonkeyPatc
     """The next pass guesses what the last one said, behind what is known; every pass is over all slots."""
     one = scene(5)
     greedy, fed = one.greedy(), []
-    run = speculate.run_rows
+    run = speculate.run
 
-    def watched(decoder: Decoder, rows: Tensor, positions: Tensor, kv: FrameKV) -> Tensor:
-        fed.append(torch.cdist(rows, decoder.model.embed_tokens.weight).argmin(dim=-1).numpy())
-        assert positions.tolist() == [*one.slots[:-1]]
-        return run(decoder, rows, positions, kv)
+    def watched(decoder: Decoder, strands: Sequence[Strand]) -> list[Tensor]:
+        (strand,) = strands
+        fed.append(torch.cdist(strand.rows, decoder.model.embed_tokens.weight).argmin(dim=-1).numpy())
+        assert range(strand.first, strand.stop) == one.slots[:-1]
+        return run(decoder, strands)
 
-    monkeypatch.setattr(speculate, "run_rows", watched)
+    monkeypatch.setattr(speculate, "run", watched)
     spoken = one.speak(Draft((greedy + 1) % one.decoder.config.vocab_size))
     right = [int(np.cumprod(ids == greedy[:-1]).sum()) for ids in fed]
 

@@ -66,7 +66,7 @@ def greedy(last: Tensor, kv: FrameKV) -> Tensor:
     """The likeliest tokens after the prompt's `last` hidden row, a pass each."""
     ids = [DECODER.logits(last).argmax()]
     for position in range(ROWS, ROWS + ACTION - 1):
-        hidden = run_rows(DECODER, DECODER.embed(ids[-1][None]), torch.tensor([position]), kv)
+        hidden = run_rows(DECODER, DECODER.embed(ids[-1][None]), position, kv)
         ids.append(DECODER.logits(hidden[-1]).argmax())
     return torch.stack(ids)
 
@@ -169,7 +169,7 @@ def turned(head: Tensor, position: int) -> Tensor:
 def test_an_empty_reuse_set_is_the_dense_pass_to_the_bit(order: list[int], old: int) -> None:
     """Rule 1: whatever could be reused and whatever lies in the storage, nothing reused is nothing changed."""
     rows, stale, fresh = frame(9), after(frame(old)), storage()
-    dense = run_rows(DECODER, rows, torch.arange(ROWS), fresh)
+    dense = run_rows(DECODER, rows, 0, fresh)
 
     for plan in (whole(), dropping(order, (0,) * LAYERS)):
         hidden = prefill(DECODER, rows, plan, stale)

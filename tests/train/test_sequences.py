@@ -5,7 +5,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from stillframe.models.decoder import Decoder, OwnRowsOnly, causal_mask
+from stillframe.models.decoder import Decoder, Whole
 from stillframe.train.fresh import fresh_network
 from stillframe.train.recipe import Recipe
 from stillframe.train.sequences import SharedPrefix
@@ -19,7 +19,7 @@ def alone(decoder: Decoder, patches: Tensor, prompt: tuple[int, ...], actions: T
     text, fed = decoder.embed(torch.tensor(prompt)), decoder.embed(actions[:-1])
     rows = torch.cat((text[:1], patches, text[1:], fed))
     positions = torch.arange(len(rows))
-    hidden: Tensor = decoder.model(rows, positions, OwnRowsOnly(), causal_mask(positions, len(rows)))
+    hidden: Tensor = decoder.model(rows, Whole(positions, torch.ones(len(rows), len(rows)).bool().tril()))
     return hidden
 
 
@@ -32,7 +32,7 @@ def test_every_branch_sees_what_it_would_see_alone(recipe: Recipe) -> None:
     patches, actions = torch.randn(PATCHES, recipe.width), torch.randint(64, 320, (1, len(PROMPTS), 7))
     suffix = decoder.embed(sequence.with_actions(actions)[0])
     rows = torch.cat((decoder.embed(torch.tensor([1])), patches, suffix))
-    shared = decoder.model(rows, sequence.positions, OwnRowsOnly(), sequence.mask)
+    shared = decoder.model(rows, Whole(sequence.positions, sequence.mask))
 
     for branch, prompt in enumerate(PROMPTS):
         expected = alone(decoder, patches, prompt, actions[0, branch])

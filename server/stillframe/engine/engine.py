@@ -7,8 +7,8 @@ turn it is line.py's.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from logging import Logger
@@ -16,25 +16,30 @@ from logging import Logger
 import numpy as np
 
 from stillframe.domain import KVUsage, Observation, PolicyInfo, SessionRef, SlackReport, Step
+from stillframe.engine.batching import Batching
 from stillframe.engine.failures import RETRY_AFTER_S, let_go, told
 from stillframe.engine.keeper import Asked, Keeper
 from stillframe.engine.line import Line
+from stillframe.engine.preparing import Preparation
 from stillframe.engine.slack import rest
 from stillframe.engine.step import step
 from stillframe.errors import DeadlineExceeded, NotReady, RequestError
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.kv import KVCorrupted
-from stillframe.reuse.settings import DRAFTS_CHECKED, DecodingSettings, ReuseSettings
+from stillframe.reuse.settings import DRAFTS_CHECKED, TOGETHER, BatchingSettings, DecodingSettings, ReuseSettings
 from stillframe.stopwatch import Clock
 
+STATELESS = None  # the key of frames that are nobody's
 WARM_UP_STEPS = 2  # the first pays for allocations, the second shows what a frame costs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One frame waiting for the device."""
 
-    asked: Asked
+    observation: Observation
+    session: SessionRef | None
+    preparation: Preparation
     entered_s: float
     expires_s: float
     answer: Future[Step]
@@ -42,7 +47,11 @@ class Job:
     @property
     def key(self) -> str | None:
         """Whose turn it takes: its session's; all stateless frames take turns as one."""
-        return self.asked.session.id if self.asked.session else None
+        return self.session.id if self.session else STATELESS
+
+    def asked(self, now_s: float) -> Asked:
+        """As the device comes to it."""
+        return Asked(self.observation, self.session, (now_s - self.entered_s) * 1e3, self.preparation)
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,10 @@ class Forget:
 
 
 class Engine:
-    """Answers frames one at a time, a session's in the order in which they came; uses the pauses between them."""
+    """Answers frames, those that wait together side by side; a session's one by one, in the order in which they came.
+
+    Uses the pauses between them.
+    """
 
     def __init__(
         self,
@@ -65,6 +77,7 @@ class Engine:
         log: Logger,
         watch: Callable[[SlackReport], None],
         decoding: DecodingSettings = DRAFTS_CHECKED,
+        batching: BatchingSettings = TOGETHER,
     ):
         """Start the thread. `watch` is called in it with what each pause was used for. Raises ConfigError."""
         self.info: PolicyInfo = model.info
@@ -73,7 +86,9 @@ class Engine:
         self._clock = clock
         self._log = log
         self._watch = watch
-        self._line: Line[Job | Forget] = Line(queue_frames)
+        self._line: Line[Job | Forget] = Line(queue_frames, plural=[STATELESS])
+        self._batching = Batching(batching)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="prepare")
         self._warm = False
         self._turned = (clock(), False)  # when the device turned to what it does now; whether that is a frame
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -90,7 +105,7 @@ class Engine:
         blank = {camera: np.zeros((height, width, 3), np.uint8) for camera in self.info.cameras}
         observation = Observation(blank, "stay where you are", next(iter(self.info.norm_stats)))
         for _ in range(WARM_UP_STEPS):
-            self._enqueue(Asked(observation), max_age_s=float("inf")).result()
+            self._enqueue(observation, None, max_age_s=float("inf")).result()
         self._warm = True
 
     @property
@@ -113,7 +128,7 @@ class Engine:
         """Queue one frame; see domain.Policy. A full line answers Overloaded at once, a closed engine NotReady."""
         if not (self._warm or self._line.closed):
             return _refused(NotReady("not-ready", "the policy is warming up", retry_after_s=RETRY_AFTER_S))
-        return self._enqueue(Asked(observation, session), max_age_s=max_age_ms / 1e3)
+        return self._enqueue(observation, session, max_age_s=max_age_ms / 1e3)
 
     def forget(self, session_id: str) -> None:
         """Free what a session left; see domain.Policy."""
@@ -123,38 +138,48 @@ class Engine:
         """Answer what is queued, then end the thread. Frames that come later are told so."""
         self._line.close()
         self._thread.join()
+        self._pool.shutdown(cancel_futures=True)
 
-    def _enqueue(self, asked: Asked, max_age_s: float) -> Future[Step]:
+    def _enqueue(self, observation: Observation, session: SessionRef | None, max_age_s: float) -> Future[Step]:
         now_s = self._clock()
-        job = Job(asked, now_s, now_s + max_age_s, Future())
+        preparation = Preparation(self._model.prepare, observation)
+        job = Job(observation, session, preparation, now_s, now_s + max_age_s, Future())
         try:
             displaced = self._line.enter(job.key, job)
         except RequestError as error:
             return _refused(error)
-        job.answer.add_done_callback(partial(self._left, job.key))  # not the job: what it holds would stay with it
+        preparation.begin(self._pool)
+        job.answer.add_done_callback(
+            partial(self._left, job.key, preparation)
+        )  # not the job: what it holds would stay with it
         if isinstance(displaced, Job) and displaced.answer.set_running_or_notify_cancel():
             displaced.answer.set_exception(self._line.full())
         return job.answer
 
-    def _left(self, key: str | None, answer: Future[Step]) -> None:
+    def _left(self, key: str | None, preparation: Preparation, answer: Future[Step]) -> None:
         """An answer is settled: if it was given up while it waited, its place is free."""
+        preparation.over()
         if answer.cancelled() and self._line.leave(key, lambda due: isinstance(due, Job) and due.answer is answer):
             answer.set_running_or_notify_cancel()  # whoever waits() for it beside others
 
     def _run(self) -> None:
-        """The thread: one frame or errand after another until told to stop; a pause between them is put to use."""
-        while (due := self._next()) is not None:
-            if isinstance(due, Forget):
-                self._keeper.forget(due.session_id)
-                self._line.forget(due.session_id)
-            elif due.answer.set_running_or_notify_cancel():
-                self._settle(due)
+        """The thread: frames or an errand after others until told to stop; a pause between them is put to use."""
+        while due := self._next():
+            self._settle([job for job in due if isinstance(job, Job) and job.answer.set_running_or_notify_cancel()])
+            for errand in due:
+                if isinstance(errand, Forget):
+                    self._keeper.forget(errand.session_id)
+                    self._line.forget(errand.session_id)
 
-    def _next(self) -> Job | Forget | None:
+    def _next(self) -> list[Job | Forget]:
         """Who is next; until there is somebody, what the last answers leave to be done."""
         while not self._line.wanted and self._rest():
             pass
-        return self._line.next()
+        return self._line.next(self._joins)
+
+    def _joins(self, taken: Sequence[Job | Forget], due: Job | Forget) -> bool:
+        """Whether a frame is computed beside others rather than after them."""
+        return isinstance(due, Job) and self._batching.joins(len(taken), due.expires_s - self._clock())
 
     def _rest(self) -> bool:
         """Use a pause for one session; return whether there was one to use it for. Never raises."""
@@ -182,35 +207,59 @@ class Engine:
         """Since when a frame waits for its turn."""
         return min((due.entered_s for due in self._line.waiting if isinstance(due, Job)), default=None)
 
-    def _settle(self, job: Job) -> None:
-        """Put a step or an error into the job's answer; one frame's failure is never another's."""
-        self._turned = (self._clock(), True)
-        try:
-            answer: Step | RequestError = self._compute(job)
-        except Exception as error:  # noqa: BLE001 (the client is told; what is ours to mend is logged)
-            answer = self._failed(job, error)
+    def _settle(self, jobs: Sequence[Job]) -> None:
+        """Put steps or errors into the jobs' answers."""
+        self._turned = (self._clock(), bool(jobs))
+        answers = self._computed(jobs)
         self._turned = (self._clock(), False)
-        if isinstance(answer, Step):
-            job.answer.set_result(answer)
-        else:
-            job.answer.set_exception(answer)
+        for job, answer in zip(jobs, answers, strict=True):
+            if isinstance(answer, Step):
+                job.answer.set_result(answer)
+            else:
+                job.answer.set_exception(answer)
 
-    def _compute(self, job: Job) -> Step:
-        """Walk one frame through the house, unless it is too old."""
+    def _computed(self, jobs: Sequence[Job]) -> list[Step | RequestError]:
+        """Walk frames through the house, unless they are too old; one frame's failure is never another's."""
         now_s = self._clock()
-        waited_ms = (now_s - job.entered_s) * 1e3
-        if now_s > job.expires_s:
-            raise DeadlineExceeded("deadline-exceeded", f"The frame waited {waited_ms:.0f} ms, past its max_age_ms.")
-        return step(self._model, self._keeper, job.asked, self._clock, queued_ms=waited_ms)
+        young = [job for job in jobs if now_s <= job.expires_s]
+        try:
+            answers = iter(self._stepped(young, now_s))
+        except Exception as error:  # noqa: BLE001 (the clients are told; what is ours to mend is logged)
+            answers = iter(
+                [self._failed(job, error) for job in young] if len(young) == 1 else self._one_by_one(young, error)
+            )
+        return [next(answers) if job in young else _too_old(job, now_s) for job in jobs]
+
+    def _stepped(self, jobs: Sequence[Job], now_s: float) -> list[Step | RequestError]:
+        answers = step(self._model, self._keeper, [job.asked(now_s) for job in jobs], self._clock) if jobs else []
+        if jobs:
+            self._batching.saw(len(jobs), self._clock() - now_s)
+        return answers
+
+    def _one_by_one(self, jobs: Sequence[Job], error: Exception) -> list[Step | RequestError]:
+        """Several frames failed together, nobody knows which of them: each gets another chance, whole and alone."""
+        self._log.warning("%d frames failed side by side, and are computed one by one: %s", len(jobs), error)
+        for job in jobs:
+            self._doubt(job)
+        let_go(error, self._model.device)
+        return [answer for job in jobs for answer in self._computed([job])]
 
     def _failed(self, job: Job, error: Exception) -> RequestError:
         """What the client is told. What nobody foresaw is logged, and costs the session a keyframe."""
         if not isinstance(error, RequestError):
             self._log.exception("a frame failed")
-            if job.asked.session is not None:
-                self._keeper.doubt(job.asked.session)
+            self._doubt(job)
         let_go(error, self._model.device)
         return told(error)
+
+    def _doubt(self, job: Job) -> None:
+        if job.session is not None:
+            self._keeper.doubt(job.session)
+
+
+def _too_old(job: Job, now_s: float) -> RequestError:
+    waited_ms = (now_s - job.entered_s) * 1e3
+    return DeadlineExceeded("deadline-exceeded", f"The frame waited {waited_ms:.0f} ms, past its max_age_ms.")
 
 
 def _refused(error: RequestError) -> Future[Step]:

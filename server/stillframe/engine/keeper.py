@@ -6,6 +6,7 @@ thread, but for `usage`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -13,9 +14,11 @@ from torch import Tensor
 from stillframe.domain import CacheReport, KeyframeReason, KVUsage, Observation, SessionRef
 from stillframe.engine.drafts import Drafting
 from stillframe.engine.planner import Frame, Planner
-from stillframe.engine.sessions import Session, Sessions
+from stillframe.engine.sessions import Seen, Session, Sessions
 from stillframe.engine.storage import Storage, budget_bytes, kv_shape
-from stillframe.models.base import Decoded, PolicyModel, Prepared
+from stillframe.models.base import Decoded, PolicyModel, Prefilled, Prepared
+from stillframe.models.decoder import Decoder
+from stillframe.models.passes import Strand, prompt
 from stillframe.models.speculate import Draft
 from stillframe.models.texttap import TextTap
 from stillframe.reuse.kv import FrameKV
@@ -29,10 +32,16 @@ DEFAULT_SESSIONS = 16  # that the pool has room for where the configuration name
 
 @dataclass(frozen=True)
 class Asked:
-    """One frame as it comes from the queue."""
+    """One frame as it comes from the line."""
 
     observation: Observation
     session: SessionRef | None = None  # None: stateless
+    queued_ms: float = 0.0  # until the device turned to it
+    preparing: Callable[[], Prepared] | None = None  # what becomes of it meanwhile; None: it is still to be prepared
+
+    def prepared(self, model: PolicyModel) -> Prepared:
+        """Ready for the towers. Raises Unprocessable."""
+        return model.prepare(self.observation) if self.preparing is None else self.preparing()
 
 
 @dataclass
@@ -46,7 +55,17 @@ class Turn:
     kv: FrameKV
     tap: TextTap | None
     draft: Draft
+    remembers: bool = False  # whether what it leaves stays with its session
     decoded: Decoded | None = None  # the answer, once there is one
+
+    def prompt(self, decoder: Decoder) -> Strand:
+        """What the prefill is to do."""
+        fed = self.draft.fed
+        return prompt(decoder, self.frame.rows, self.plan, self.kv, self.tap, fed, read=1 + len(fed))
+
+    def prefilled(self, hidden: Tensor) -> Prefilled:
+        """What the prefill has done."""
+        return Prefilled(self.frame.prepared, hidden, self.kv, self.draft)
 
 
 class Keeper:
@@ -72,6 +91,7 @@ class Keeper:
         self._drafting = Drafting(decoding, model.info.action_names, model.decoder.config.vocab_size)
         shape = kv_shape(model, settings.slot_text_tokens)
         self.storage = Storage(shape, budget_bytes(settings, shape, default_sessions), self._evict)
+        self._busy: set[str] = set()  # sessions whose frames are being computed
         self.last_plan: ReusePlan | None = None  # for whoever wants to look at it
 
     @property
@@ -79,6 +99,21 @@ class Keeper:
         """How full the pool is. Any thread. No slots in mode off: they wait for sessions that ask for another."""
         slots = 0 if self.settings.mode == "off" else self.storage.slots
         return KVUsage(self.storage.in_use_bytes, self.storage.budget_bytes, self.sessions.holding, slots)
+
+    def embedded(self, model: PolicyModel, batch: Sequence[tuple[Asked, Prepared]]) -> list[Tensor]:
+        """Each prompt's rows [prompt_rows, width]. A picture that is its session's last to the bit is not looked at."""
+        sessions = [self.sessions.at(asked.session) if asked.session else None for asked, _ in batch]
+        rows = [
+            None if session is None or session.seen is None else session.seen.rows_of(own)
+            for session, (_, own) in zip(sessions, batch, strict=True)
+        ]
+        unseen = [own for (_, own), known in zip(batch, rows, strict=True) if known is None]
+        fresh = iter(model.embed(unseen) if unseen else ())
+        made = [next(fresh) if known is None else known for known in rows]
+        for session, (_, prepared), own in zip(sessions, batch, made, strict=True):
+            if session is not None:
+                session.seen = Seen(prepared.views, prepared.ids, own)
+        return made
 
     def plan(self, asked: Asked, prepared: Prepared, rows: Tensor) -> Turn:
         """Decide which of the prompt's rows [prompt_rows, width] are computed, and where their KV goes.
@@ -90,19 +125,23 @@ class Keeper:
         frame = self._planner.frame(asked.observation, prepared, rows, mode, self._clock())
         draft = self._drafting.draft(session.drafts if session else None, prepared.still)
         if session is None:
-            kv = self.storage.room(frame.total_rows)
-            return Turn(frame, None, self._planner.whole(frame), KeyframeReason.STATELESS, kv, None, draft)
+            return self._forgotten(frame, None, KeyframeReason.STATELESS, draft)
+        self._busy.add(session.ref.id)
         self.catch_up(session)
         fits = self.storage.fits(frame.total_rows)
         cause = session.cause if fits else KeyframeReason.TOO_LONG
         plan, keyframe = self._planner.plan(frame, session.remembered, cause, session.caution.level)
         if frame.recipe is None or not fits:
             self.strip(session, KeyframeReason.MODE if frame.recipe is None else KeyframeReason.INSTRUCTION)
-            return Turn(frame, session, plan, keyframe, self.storage.room(frame.total_rows), None, draft)
-        kv = session.remembered.kv if session.remembered and keyframe is None else self.storage.spare
+            return self._forgotten(frame, session, keyframe, draft)
+        kv = session.remembered.kv if session.remembered else self.storage.slot()
+        if kv is None:  # all slots belong to robots whose frames are computed beside this one
+            session.cause = KeyframeReason.EVICTED
+            return self._forgotten(frame, session, keyframe, draft)
         session.pending, session.cause = None, KeyframeReason.INTEGRITY
         listens = keyframe is not None or frame.recipe.published  # relevance out of dense passes, but as published
-        return Turn(frame, session, plan, keyframe, kv, self.tap(frame) if listens else None, draft)
+        tap = self.tap(frame) if listens else None
+        return Turn(frame, session, plan, keyframe, kv, tap, draft, remembers=True)
 
     def keep(self, turn: Turn, decoded: Decoded) -> CacheReport:
         """Remember what the frame leaves, and say what it reused."""
@@ -119,6 +158,11 @@ class Keeper:
         )
         return report if turn.session is None else self._kept(turn, turn.session, decoded, report)
 
+    def put_away(self) -> None:
+        """A step is over, however it went: what was lent for it and is not kept is free again."""
+        self.storage.put_away()
+        self._busy.clear()
+
     def catch_up(self, session: Session[Turn]) -> None:
         """Find out where the last pass's text looked, if that is still to be done: a pause may have done it."""
         turn = session.pending
@@ -131,7 +175,7 @@ class Keeper:
         if session.remembered is not None:
             fresh = self.storage.spare
             attended = turn.frame.attended(tap.relevance(fresh) if tap else None)
-            self.storage.hand_over_spare(session.remembered.refreshed(fresh, turn.frame.tokens, attended))
+            self.storage.exchange_spare(session.remembered.refreshed(fresh, turn.frame.tokens, attended))
 
     def strip(self, session: Session[Turn], cause: KeyframeReason) -> None:
         """Take a session's storage away; its next frame is a keyframe because of `cause`."""
@@ -156,18 +200,25 @@ class Keeper:
     def _kept(self, turn: Turn, session: Session[Turn], decoded: Decoded, report: CacheReport) -> CacheReport:
         session.drafts.saw(decoded.chunk.tokens)
         frame, report = turn.frame, replace(report, epoch=session.ref.epoch, seq=session.ref.seq)
-        if frame.recipe is None or not self.storage.fits(frame.total_rows):
+        if frame.recipe is None or not turn.remembers:
             return report
         age_max = 0
         if turn.keyframe is None and session.remembered is not None:
             published = frame.recipe.published
             age_max = session.remembered.advance(turn.plan, frame.tokens, self._clock(), published=published)
         else:
-            before = session.remembered
             session.remembered = Remembered.fresh(turn.kv, frame.same, frame.tokens, self._clock())
-            self.storage.hand_over_spare(before.kv if before else None)
+            self.storage.keep(turn.kv)
         session.cause, session.pending = None, turn if frame.recipe.measured else None
         return replace(report, kv_bytes=turn.kv.nbytes, age_max=age_max)
+
+    def _forgotten(
+        self, frame: Frame, session: Session[Turn] | None, keyframe: KeyframeReason | None, draft: Draft
+    ) -> Turn:
+        """A frame that is computed whole, and whose keys and values nobody keeps."""
+        return Turn(
+            frame, session, self._planner.whole(frame), keyframe, self.storage.room(frame.total_rows), None, draft
+        )
 
     def tap(self, frame: Frame) -> TextTap | None:
         """Listen where the text looks in a pass of this frame; None where no plan asks."""
@@ -176,9 +227,9 @@ class Keeper:
         chosen, entropies = frame.recipe.relevance_layers, frame.recipe.schedule.needs_entropies
         return TextTap(self._decoder, frame.prepared.layout, chosen, every_layer=entropies)
 
-    def _evict(self) -> None:
-        """Take the storage of the session that was idle longest."""
-        idle = self.sessions.longest_idle()
-        if idle is None:
-            raise RuntimeError("every slot of the KV pool is held, and no session holds one")
-        self.strip(idle, KeyframeReason.EVICTED)
+    def _evict(self) -> bool:
+        """Take the storage of the session that was idle longest; of none whose frame is being computed."""
+        idle = self.sessions.longest_idle(but=self._busy)
+        if idle is not None:
+            self.strip(idle, KeyframeReason.EVICTED)
+        return idle is not None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -16,6 +16,11 @@ from stillframe.errors import NotReady, Overloaded
 T = TypeVar("T")
 RETRY_AFTER_S = 1.0
 MOST_KNOWN = 1024  # keys whose last turn is known though nothing of them waits; beyond, one counts as new
+
+
+def lone(taken: Sequence[object], due: object) -> bool:  # noqa: ARG001 (what is asked of every `joins`)
+    """Nobody joins anybody."""
+    return False
 
 
 @dataclass
@@ -35,13 +40,17 @@ class Line(Generic[T]):
     So whoever asks seldom waits for the frame under way only, and whoever floods gets what the others leave. A key that
     is new had its last turn when it came: a client that comes under ever new keys passes nobody. One whose last waiting
     gave up keeps its place for what it sends instead.
+
+    Several may be taken at once, in that order and one of a key; of a key in `plural` more than one, once every other
+    key has had its turn.
     """
 
-    def __init__(self, most: int):
+    def __init__(self, most: int, plural: Sequence[Hashable] = ()):
         self._most = most
+        self._plural = plural
         self._lanes: dict[Hashable, Lane[T]] = {}  # of keys of which something waits
         self._last: OrderedDict[Hashable, int] = OrderedDict()  # when each key's last turn was over, the oldest first
-        self._served: Hashable = object()  # the key whose turn it is
+        self._served: list[Hashable] = []  # the keys whose turn it is
         self._errands: deque[T] = deque()  # that nothing is in front of
         self._waiting = 0
         self._now = 0  # counts turns and newcomers
@@ -112,13 +121,16 @@ class Line(Generic[T]):
             if key not in self._lanes:
                 self._last.pop(key, None)
 
-    def next(self) -> T | None:
-        """Whatever is due, as soon as something is. None: the line is closed, and empty."""
+    def next(self, joins: Callable[[Sequence[T], T], bool] = lone) -> list[T]:
+        """Whatever is due, as soon as something is; beside it whoever `joins` what was taken before.
+
+        An errand comes alone. Empty: the line is closed, and nobody waits.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self.wanted)
             if self._errands:
-                return self._errands.popleft()
-            return self._take() if self._waiting else None
+                return [self._errands.popleft()]
+            return self._take(joins) if self._waiting else []
 
     def close(self) -> None:
         """Let nobody in any more."""
@@ -126,11 +138,25 @@ class Line(Generic[T]):
             self._closed = True
             self._changed.notify()
 
-    def _take(self) -> T:
-        if self._served in self._last:
-            self._mark(self._served)
-        self._served = min(self._lanes, key=self._last.__getitem__)
-        return self._remove(self._served, 0)
+    def _take(self, joins: Callable[[Sequence[T], T], bool]) -> list[T]:
+        for key in self._served:
+            if key in self._last:
+                self._mark(key)
+        taken: list[T] = []
+        self._served = []
+        for key in self._turns():
+            if taken and not joins(taken, self._lanes[key][0].waits):
+                break
+            self._served.append(key)
+            taken.append(self._remove(key, 0))
+        return taken
+
+    def _turns(self) -> Iterator[Hashable]:
+        """Whose turns they are: each key's first, then what else plural keys have before the next errand."""
+        yield from sorted(self._lanes, key=self._last.__getitem__)
+        for key in self._plural:
+            while key in self._lanes and not self._errands:
+                yield key
 
     def _mark(self, key: Hashable) -> None:
         """A key's turn is over, or it is new: whoever has waited since before comes first."""

@@ -1,22 +1,42 @@
 """What the last frame of each robot left for its next one, and who was here longest ago.
 
-Knows order and identity; no tensor, no lock, and not who a robot is: each frame says whose it is. For one thread.
+Knows order and identity; no lock, and not who a robot is: each frame says whose it is. For one thread.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from stillframe.domain import KeyframeReason, SessionRef
+import numpy as np
+import torch
+from torch import Tensor
+
+from stillframe.domain import Image, KeyframeReason, SessionRef
 from stillframe.engine.drafts import Drafts
 from stillframe.engine.drift import Caution
+from stillframe.models.base import Prepared
 from stillframe.reuse.remembered import Remembered
 
 P = TypeVar("P")
 MOST_SESSIONS = 4096  # known at once, though nobody should say which are over; the longest idle one goes
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a session's last frame showed, and what the towers made of it."""
+
+    views: Mapping[str, Image]
+    ids: Tensor  # of the text
+    rows: Tensor  # [prompt_rows, width]
+
+    def rows_of(self, prepared: Prepared) -> Tensor | None:
+        """The same rows for the same pictures and text, to the bit; else None."""
+        alike = prepared.views.keys() == self.views.keys() and torch.equal(prepared.ids, self.ids)
+        same = alike and all(np.array_equal(view, self.views[name]) for name, view in prepared.views.items())
+        return self.rows if same else None
 
 
 @dataclass
@@ -27,6 +47,7 @@ class Session(Generic[P]):
     caution: Caution
     cause: KeyframeReason | None  # why its next frame has to be whole; None: it has not
     drafts: Drafts = field(default_factory=Drafts)
+    seen: Seen | None = None
     remembered: Remembered | None = None
     pending: P | None = None  # what a pause can still do for its last frame
 
@@ -64,9 +85,10 @@ class Sessions(Generic[P]):
         if session is not None:
             self._part(session)
 
-    def longest_idle(self) -> Session[P] | None:
-        """Of those that hold keys and values, the one that was here longest ago."""
-        return next((session for session in self._known.values() if session.remembered is not None), None)
+    def longest_idle(self, but: Container[str] = ()) -> Session[P] | None:
+        """Of those that hold keys and values, `but` some, the one that was here longest ago."""
+        holding = (session for session in self._known.values() if session.remembered is not None)
+        return next((session for session in holding if session.ref.id not in but), None)
 
     def pending(self) -> Session[P] | None:
         """Of those for which a pause can still do something, the one that was here longest ago: it is due soonest."""

@@ -6,17 +6,18 @@ Knows how to give way between two layers; not when there is a pause.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from stillframe.domain import KeyframeReason, SlackReport
+from stillframe.engine.device import wait_for
 from stillframe.engine.drift import drift_of
 from stillframe.engine.keeper import Keeper, Turn
 from stillframe.engine.sessions import Session
-from stillframe.engine.step import wait_for
 from stillframe.models.base import Decoded, PolicyModel
-from stillframe.models.passes import prefill
+from stillframe.models.passes import run
 from stillframe.models.speculate import Draft
 from stillframe.reuse.kv import KVCorrupted
 from stillframe.reuse.plan import ReusePlan
@@ -62,10 +63,11 @@ def _measure(
 ) -> float:
     """Compute the frame whole; return the drift of its answer."""
     tap = keeper.tap(turn.frame) if _bounded(turn) else None
-    draft = Draft(answer.chunk.tokens)
-    with keeper.storage.spare.guarded(partial(_give_way, model, wanted)):
-        hidden = prefill(model.decoder, turn.frame.rows, _whole(turn.plan), keeper.storage.spare, tap, draft.fed)
-        dense = model.act(hidden, turn.frame.prepared, keeper.storage.spare, draft)
+    spare = keeper.storage.spare
+    beside = replace(turn, plan=_whole(turn.plan), kv=spare, tap=tap, draft=Draft(answer.chunk.tokens))
+    with spare.guarded(partial(_give_way, model, wanted)):
+        (hidden,) = run(model.decoder, [beside.prompt(model.decoder)])
+        (dense,) = model.act([beside.prefilled(hidden)])
     drift = drift_of(answer.normalised, dense.normalised)
     if _bounded(turn):
         keeper.refresh(session, turn, tap)

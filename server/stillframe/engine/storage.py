@@ -15,13 +15,22 @@ from stillframe.reuse.settings import ReuseSettings
 
 
 class Storage:
-    """All keys and values of one model. `spare` is for what nobody remembers, and for passes beside a session's own."""
+    """All keys and values of one model. `spare` is for passes beside a session's own slot, one at a time."""
 
-    def __init__(self, shape: KVShape, budget_bytes: int, give_up: Callable[[], None]):
-        """Take the memory. `give_up` is called when every slot is held: it has to release one. Raises ConfigError."""
+    def __init__(self, shape: KVShape, budget_bytes: int, give_up: Callable[[], bool]):
+        """Take the memory. `give_up` is called when every slot is held: it releases one, or says that none can be.
+
+        Raises ConfigError.
+        """
         self._pool = KVPool(shape, budget_bytes)
         self._give_up = give_up
-        self.spare = self._lend()
+        self._lent: list[FrameKV] = []  # until they are kept or put away
+        self.spare = self._first()
+
+    @property
+    def pool(self) -> KVPool:
+        """Where the slots lie."""
+        return self._pool
 
     @property
     def in_use_bytes(self) -> int:
@@ -43,20 +52,44 @@ class Storage:
         return rows <= self._pool.shape.capacity
 
     def room(self, rows: int) -> FrameKV:
-        """Room for a frame that nobody remembers: the spare slot, or memory of its own if it is too long for that."""
-        return self.spare if self.fits(rows) else FrameKV(replace(self._pool.shape, capacity=rows).allocate())
+        """Room for a frame that nobody remembers: the spare slot, or memory of its own if that is lent or too small."""
+        if self.spare in self._lent or not self.fits(rows):
+            return FrameKV(replace(self._pool.shape, capacity=rows).allocate())
+        self._lent.append(self.spare)
+        return self.spare
 
-    def hand_over_spare(self, instead: FrameKV | None) -> None:
-        """The spare slot is a session's now; `instead`, or another slot, is spare."""
-        self.spare = instead or self._lend()
+    def slot(self) -> FrameKV | None:
+        """A slot to keep, which may cost another session its own; None where nobody can give one up."""
+        kv = self._pool.acquire()
+        while kv is None and self._give_up():
+            kv = self._pool.acquire()
+        if kv is not None:
+            self._lent.append(kv)
+        return kv
+
+    def keep(self, kv: FrameKV) -> None:
+        """A slot that was lent has a holder."""
+        self._lent = [lent for lent in self._lent if lent is not kv]
+
+    def put_away(self) -> None:
+        """A frame is over: what was lent and not kept comes back."""
+        for kv in self._lent:
+            if kv is not self.spare:
+                self._pool.release(kv)
+        self._lent = []
+
+    def exchange_spare(self, instead: FrameKV) -> None:
+        """The spare slot is a session's now; that which it had is spare."""
+        self.spare = instead
 
     def release(self, kv: FrameKV) -> None:
         """Give a slot back."""
         self._pool.release(kv)
 
-    def _lend(self) -> FrameKV:
-        while (kv := self._pool.acquire()) is None:
-            self._give_up()
+    def _first(self) -> FrameKV:
+        kv = self._pool.acquire()
+        if kv is None:
+            raise RuntimeError("a pool without a slot")
         return kv
 
 

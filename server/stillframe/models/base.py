@@ -5,6 +5,7 @@ Knows the order of a frame's walk; no family, no session.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,11 +26,21 @@ class Prepared:
     """One observation, ready for the towers."""
 
     views: dict[str, Image]  # camera -> uint8 [H, W, 3] as the model sees it
-    pixels: Tensor  # [cameras, 6, H, W], on the device, in the towers' dtype
-    ids: Tensor  # [text tokens], BOS first
+    pixels: Tensor  # [cameras, 6, H, W] float32, in the host's memory
+    ids: Tensor  # [text tokens], BOS first, in the host's memory
     layout: TokenLayout
     unnorm_key: str
     still: Ids  # [action's tokens] that say: stay where you are. What is guessed where nothing better is known
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """One observation after its prefill."""
+
+    prepared: Prepared
+    hidden: Tensor  # [rows, width]; the last are the prompt's last and those of `draft.fed`
+    kv: FrameKV  # where the prompt lies, and what is decoded goes on
+    draft: Draft
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,10 @@ class Decoded:
 
 
 class PolicyModel(Protocol):
-    """One family's checkpoint, loaded. Called by the engine's thread alone, under inference_mode."""
+    """One family's checkpoint, loaded. Called by the engine's thread alone, under inference_mode, but for `prepare`.
+
+    Several robots' observations go through it side by side, and each comes out as it would alone.
+    """
 
     @property
     def info(self) -> PolicyInfo:
@@ -71,16 +85,13 @@ class PolicyModel(Protocol):
         ...
 
     def prepare(self, observation: Observation) -> Prepared:
-        """Resize, normalise, tokenise. Raises Unprocessable for what this checkpoint cannot serve."""
+        """Resize, normalise, tokenise. Any thread. Raises Unprocessable for what this checkpoint cannot serve."""
         ...
 
-    def embed(self, prepared: Prepared) -> Tensor:
-        """Towers, projector and token embeddings -> the prompt's rows [prompt_rows, width]."""
+    def embed(self, prepared: Sequence[Prepared]) -> list[Tensor]:
+        """Towers, projector and token embeddings -> each prompt's rows [prompt_rows, width]."""
         ...
 
-    def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV, draft: Draft) -> Decoded:
-        """From the hidden rows [rows, width] of a prefill over the prompt and `draft.fed` to an action.
-
-        Reused rows are left out. May decode on with `kv`.
-        """
+    def act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
+        """From the hidden rows of prefills over prompts and `draft.fed` to actions. May decode on with each `kv`."""
         ...

@@ -5,17 +5,19 @@ Knows positions and a place to put keys and values; no prompt, no action, no fam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stillframe.models.attention import added, attend
+
+if TYPE_CHECKING:
+    from stillframe.models.graphs.replayer import Replayer
 
 Tap = Callable[[int, Tensor], None]  # called with (layers done, hidden rows) before the first layer and after each
 
@@ -40,23 +42,50 @@ class DecoderConfig:
         return self.hidden_size // self.num_attention_heads
 
 
-NO_DROPS: Mapping[int, Tensor] = MappingProxyType({})
+class Places(Protocol):
+    """What the layers ask of one pass: where its rows sit, which of them go on, and what they look at."""
 
+    @property
+    def positions(self) -> Tensor:
+        """Absolute position of each row that enters the first layer, [rows]."""
+        ...
 
-class KeyValues(Protocol):
-    """Where attention puts this pass's keys and values, and what it may then look at."""
+    def going_on(self, layer: int) -> Tensor | None:
+        """Indices, into the rows that enter `layer`, of those that go on; None: all. Asked once a layer, in order."""
+        ...
 
-    def write(self, layer: int, positions: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store rows; return all keys and values that queries may see."""
+    def mix(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """What the rows that go on find: [..., heads, rows, head_dim], in the queries' shape.
+
+        Keys and values are those of all rows that enter the layer.
+        """
+        ...
+
+    def saw(self, layers: int, rows: Tensor) -> None:
+        """Take a look at the rows [rows, width], which have gone through so many layers."""
         ...
 
 
-class OwnRowsOnly:
-    """Keeps nothing: a pass sees its own rows. For training, where every pass is whole."""
+@dataclass(frozen=True)
+class Whole:
+    """A pass in which every row sees its own kind, by a mask, and nothing is kept. For training."""
 
-    def write(self, layer: int, positions: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002 (the seam's shape)
-        """Hand the rows straight back."""
-        return keys, values
+    positions: Tensor  # [rows]
+    mask: Tensor | None  # [rows, rows], True where a row may look
+    tap: Tap | None = None
+
+    def going_on(self, layer: int) -> Tensor | None:  # noqa: ARG002 (the seam's shape)
+        """All."""
+        return None
+
+    def mix(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:  # noqa: ARG002 (the seam's shape)
+        """Among themselves."""
+        return attend(queries, keys, values, self.mask)
+
+    def saw(self, layers: int, rows: Tensor) -> None:
+        """Show the tap."""
+        if self.tap is not None:
+            self.tap(layers, rows)
 
 
 class RMSNorm(nn.Module):
@@ -69,9 +98,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """[..., size] -> [..., size]."""
-        wide = rows.float()
-        normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * normed.to(rows.dtype)
+        return functional.rms_norm(rows, (rows.shape[-1],), self.weight, self.eps)
 
 
 @dataclass(frozen=True)
@@ -100,41 +127,41 @@ class Rotary:
 
 
 class Attention(nn.Module):
-    """Grouped-query self-attention that writes its keys and values elsewhere."""
+    """Grouped-query self-attention; what its rows look at is the pass's business.
+
+    `kv_proj`, where it is set, is k_proj and v_proj in one product: see settling.py.
+    """
 
     def __init__(self, config: DecoderConfig):
         super().__init__()
+        self.kv_proj: nn.Module | None = None
         self.head_dim = config.head_dim
-        self.grouped = config.num_key_value_heads != config.num_attention_heads
         width, kv_width = config.hidden_size, config.num_key_value_heads * config.head_dim
         self.q_proj = nn.Linear(width, width, bias=False)
         self.k_proj = nn.Linear(width, kv_width, bias=False)
         self.v_proj = nn.Linear(width, kv_width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
 
-    def forward(
-        self,
-        rows: Tensor,
-        layer: int,
-        positions: Tensor,
-        rotary: Rotary,
-        kv: KeyValues,
-        mask: Tensor | None,
-        on: Tensor | None,
-    ) -> Tensor:
-        """[..., rows, width] -> the same, of the rows `on`; `mask` [rows, keys] is True where a row may look."""
-        keys, values = self._heads(self.k_proj(rows)), self._heads(self.v_proj(rows))
-        keys, values = kv.write(layer, positions, rotary.turn(keys), values)
+    def forward(self, rows: Tensor, layer: int, rotary: Rotary, places: Places, on: Tensor | None) -> Tensor:
+        """[..., rows, width] -> the same, of the rows `on`."""
+        keys, values = (self._heads(part) for part in self.keys_values(rows))
+        keys = rotary.turn(keys)
         if on is not None:
-            rows, rotary, mask = rows[..., on, :], rotary.of(on), None if mask is None else mask[on]
-        mixed = attend(self.queries(rows, rotary), keys, values, mask, grouped=self.grouped)
-        mixed = mixed.transpose(-3, -2).flatten(-2)
-        out: Tensor = self.o_proj(mixed)
+            rows, rotary = rows[..., on, :], rotary.of(on)
+        mixed = places.mix(layer, self.queries(rows, rotary), keys, values)
+        out: Tensor = self.o_proj(mixed.transpose(-3, -2).flatten(-2))
         return out
 
     def queries(self, rows: Tensor, rotary: Rotary) -> Tensor:
         """What some rows ask for: [..., rows, width] -> [..., heads, rows, head_dim]."""
         return rotary.turn(self._heads(self.q_proj(rows)))
+
+    def keys_values(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., rows, width] -> keys before rotation and values, [..., rows, kv_width] each."""
+        if self.kv_proj is None:
+            return self.k_proj(rows), self.v_proj(rows)
+        keys, values = self.kv_proj(rows).chunk(2, dim=-1)
+        return keys, values
 
     def _heads(self, rows: Tensor) -> Tensor:
         """[..., rows, width] -> [..., heads, rows, head_dim]."""
@@ -142,17 +169,22 @@ class Attention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """Llama's gated feed-forward."""
+    """Llama's gated feed-forward. `gate_up_proj`, where it is set, is gate_proj and up_proj in one product."""
 
     def __init__(self, config: DecoderConfig):
         super().__init__()
+        self.gate_up_proj: nn.Module | None = None
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, rows: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
-        out: Tensor = self.down_proj(functional.silu(self.gate_proj(rows)) * self.up_proj(rows))
+        if self.gate_up_proj is None:
+            gate, up = self.gate_proj(rows), self.up_proj(rows)
+        else:
+            gate, up = self.gate_up_proj(rows).chunk(2, dim=-1)
+        out: Tensor = self.down_proj(functional.silu(gate) * up)
         return out
 
 
@@ -170,18 +202,9 @@ class DecoderLayer(nn.Module):
         """What rows [..., rows, width] that enter this layer ask for: [..., heads, rows, head_dim]."""
         return self.self_attn.queries(self.input_layernorm(rows), rotary)
 
-    def forward(
-        self,
-        rows: Tensor,
-        layer: int,
-        positions: Tensor,
-        rotary: Rotary,
-        kv: KeyValues,
-        mask: Tensor | None,
-        on: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, rows: Tensor, layer: int, rotary: Rotary, places: Places, on: Tensor | None = None) -> Tensor:
         """[..., rows, width] -> the same, of the rows `on` (None: all); the others leave their keys and values."""
-        mixed = self.self_attn(self.input_layernorm(rows), layer, positions, rotary, kv, mask, on)
+        mixed = self.self_attn(self.input_layernorm(rows), layer, rotary, places, on)
         rows = (rows if on is None else rows[..., on, :]) + mixed
         out: Tensor = rows + self.mlp(self.post_attention_layernorm(rows))
         return out
@@ -197,33 +220,24 @@ class LlamaModel(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self._angles: dict[tuple[torch.dtype, torch.device], Rotary] = {}
+        self._looks: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        self._positions: dict[torch.device, Tensor] = {}
 
-    def forward(
-        self,
-        rows: Tensor,
-        positions: Tensor,
-        kv: KeyValues,
-        mask: Tensor | None,
-        tap: Tap | None = None,
-        kept: Mapping[int, Tensor] = NO_DROPS,
-    ) -> Tensor:
-        """Run every layer over embedded rows [..., rows, width] at `positions` [rows] -> normed hidden rows.
+    def forward(self, rows: Tensor, places: Places) -> Tensor:
+        """Run every layer over embedded rows [..., rows, width] -> normed hidden rows, of those that got to the end.
 
-        `kept`: layer -> indices of the rows entering it that go on. The others write their keys and values there,
-        for these need no more than the row itself, and leave the computation for good: in the layers that follow
-        their keys and values in `kv` stay as they are, and stay visible.
+        A row that does not go on writes its keys and values all the same, for these need no more than the row itself,
+        and leaves the computation for good: in the layers that follow its keys and values stay as they are, and stay
+        visible.
         """
-        rotary = self.rotary(positions, rows.dtype)
-        mask = None if mask is None else added(mask, rows.dtype)
-        if tap is not None:
-            tap(0, rows)
+        rotary = self.rotary(places.positions, rows.dtype)
+        places.saw(0, rows)
         for index, layer in enumerate(self.layers):
-            on = kept.get(index)
-            rows = layer(rows, index, positions, rotary, kv, mask, on)
+            on = places.going_on(index)
+            rows = layer(rows, index, rotary, places, on)
             if on is not None:
-                positions, rotary, mask = positions[on], rotary.of(on), None if mask is None else mask[on]
-            if tap is not None:
-                tap(index + 1, rows)
+                rotary = rotary.of(on)
+            places.saw(index + 1, rows)
         out: Tensor = self.norm(rows)
         return out
 
@@ -237,13 +251,34 @@ class LlamaModel(nn.Module):
         made = self._angles.get((dtype, positions.device))
         if made is None:
             with torch.inference_mode(mode=False):  # training may look them up later
-                every = torch.arange(self.config.max_position_embeddings, device=positions.device)
-                made = self._angles[dtype, positions.device] = Rotary.at(every, self.config, dtype)
+                made = Rotary.at(self._every(positions.device), self.config, dtype)
+            self._angles[dtype, positions.device] = made
         return made.of(positions)
+
+    def positions(self, first: int, stop: int, device: torch.device) -> Tensor:
+        """[first, ..., stop - 1]: a view of what is made once for a device."""
+        made = self._positions.get(device)
+        if made is None or len(made) < stop:
+            made = self._positions[device] = torch.arange(_round_up(stop), device=device)
+        return made[first:stop]
+
+    def causal(self, first: int, stop: int, keys: int, like: Tensor) -> Tensor:
+        """[stop - first, keys], `added`: rows at positions `first` on look at no later key. A view, as above."""
+        made = self._looks.get((like.dtype, like.device))
+        if made is None or len(made) < keys:
+            every = torch.arange(_round_up(keys), device=like.device)
+            made = added(every[None, :] <= every[:, None], like.dtype)
+            self._looks[like.dtype, like.device] = made
+        return made[first:stop, :keys]
+
+    def _every(self, device: torch.device) -> Tensor:
+        return torch.arange(self.config.max_position_embeddings, device=device)
 
 
 class Decoder(nn.Module):
     """A Llama with its output head: `model.*` and `lm_head.*` of a checkpoint."""
+
+    replayer: Replayer | None = None  # who is asked first for every pass of `passes.run`; None on a CPU
 
     def __init__(self, config: DecoderConfig):
         super().__init__()
@@ -267,8 +302,6 @@ class Decoder(nn.Module):
         return out
 
 
-def causal_mask(positions: Tensor, keys: int) -> Tensor | None:
-    """[rows, keys], True where the key is not later than the row; None for a lone row that may see every key."""
-    if len(positions) == 1 and int(positions[0]) == keys - 1:
-        return None
-    return torch.arange(keys, device=positions.device)[None, :] <= positions[:, None]
+def _round_up(length: int) -> int:
+    """Of tables that grow: a multiple of 256."""
+    return -(-length // 256) * 256

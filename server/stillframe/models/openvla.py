@@ -15,16 +15,15 @@ from torch import Tensor, nn
 from stillframe.domain import ActionChunk, Observation, PolicyInfo
 from stillframe.errors import CheckpointError, Unprocessable
 from stillframe.models.actions import Statistics
-from stillframe.models.base import Decoded, Prepared
+from stillframe.models.base import Decoded, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.decoder import Decoder
 from stillframe.models.layout import TokenLayout
 from stillframe.models.openvla_config import OpenVLAConfig
 from stillframe.models.pixels import PixelPipeline
 from stillframe.models.prompt import PromptEncoder
-from stillframe.models.speculate import Draft, speak
+from stillframe.models.speculate import Spoken, Utterance, speak
 from stillframe.models.vision import Projector, VisionBackbone, unused_tensors
-from stillframe.reuse.kv import FrameKV
 
 __all__ = ["OpenVLA", "OpenVLAConfig", "OpenVLANetwork"]
 
@@ -139,25 +138,30 @@ class OpenVLA:
         ids = self.prompt.ids(observation.instruction)
         return Prepared(
             views=views,
-            pixels=pixels.to(self.device, self.dtype),
-            ids=torch.tensor(ids, device=self.device),
+            pixels=pixels,
+            ids=torch.tensor(ids),
             layout=self._layout(cameras, len(ids)),
             unnorm_key=unnorm_key,
             still=self._still[unnorm_key],
         )
 
-    def embed(self, prepared: Prepared) -> Tensor:
-        """BOS, every camera's patches, the rest of the text -> [prompt_rows, width]."""
-        text = self.decoder.embed(prepared.ids)
-        patches = self.network.patches(prepared.pixels).flatten(0, 1)
-        return torch.cat((text[:1], patches, text[1:]))
+    def embed(self, prepared: Sequence[Prepared]) -> list[Tensor]:
+        """Of each: BOS, every camera's patches, the rest of the text -> [prompt_rows, width]."""
+        pixels = [one.pixels.to(self.device, self.dtype, non_blocking=True) for one in prepared]
+        patches = torch.split(self.network.patches(torch.cat(pixels)), [len(own) for own in pixels])
+        texts = [self.decoder.embed(one.ids.to(self.device, non_blocking=True)) for one in prepared]
+        return [torch.cat((text[:1], own.flatten(0, 1), text[1:])) for text, own in zip(texts, patches, strict=True)]
 
-    def act(self, hidden: Tensor, prepared: Prepared, kv: FrameKV, draft: Draft) -> Decoded:
-        """Decode the action's tokens and scale them to the robot's units."""
-        spoken = speak(self.decoder, hidden, prepared.layout.action, kv, draft)
-        scale = self.statistics.scales[prepared.unnorm_key]
+    def act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
+        """Decode the actions' tokens and scale them to the robot's units."""
+        utterances = [Utterance(one.hidden, one.prepared.layout.action, one.kv, one.draft) for one in prefilled]
+        spoken = speak(self.decoder, utterances)
+        return [self._scaled(one.prepared.unnorm_key, said) for one, said in zip(prefilled, spoken, strict=True)]
+
+    def _scaled(self, unnorm_key: str, spoken: Spoken) -> Decoded:
+        """Tokens -> the data set's units."""
         normalised = self.config.bins.decode(spoken.ids)[None]
-        chunk = ActionChunk(scale.unnormalise(normalised), prepared.unnorm_key, spoken.ids)
+        chunk = ActionChunk(self.statistics.scales[unnorm_key].unnormalise(normalised), unnorm_key, spoken.ids)
         return Decoded(chunk, normalised, spoken.passes, spoken.accepted)
 
     def _layout(self, cameras: Sequence[str], ids: int) -> TokenLayout:

@@ -54,16 +54,20 @@ class PixelPipeline:
         return np.asarray(resized)
 
     def normalised(self, view: Image) -> Tensor:
-        """uint8 [H, W, 3] -> float32 [3 * towers, H, W]."""
-        unit = view.astype(np.float32) / np.float32(255)
-        towers = [self._one(unit, mean, std) for mean, std in zip(self.means, self.stds, strict=True)]
-        return torch.from_numpy(np.concatenate(towers))
+        """uint8 [H, W, 3] -> float32 [3 * towers, H, W].
 
-    @staticmethod
-    def _one(unit: NDArray[np.float32], mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
-        """One tower's three channels."""
-        normed = (unit - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
-        return np.ascontiguousarray(normed.transpose(2, 0, 1))
+        Channel by channel, for numpy is ten times slower over three numbers side by side. The same sums to the bit.
+        """
+        unit = np.ascontiguousarray(view.transpose(2, 0, 1)).astype(np.float32)
+        unit /= np.float32(255)
+        towers = unit - _planes(self.means)
+        towers /= _planes(self.stds)
+        return torch.from_numpy(towers.reshape(-1, *unit.shape[1:]))
+
+
+def _planes(values: tuple[tuple[float, float, float], ...]) -> NDArray[np.float32]:
+    """One number for each channel of each tower: [towers, 3, 1, 1]."""
+    return np.asarray(values, np.float32)[..., None, None]
 
 
 def _rgb(values: Sequence[float]) -> tuple[float, float, float]:

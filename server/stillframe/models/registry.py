@@ -4,26 +4,45 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 
 from stillframe.errors import CheckpointError, closest
 from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.decoder import DecoderConfig
 
 FAMILIES = {"openvla": "stillframe.models.openvla:OpenVLA"}
+CONFIGS = {"openvla": "stillframe.models.openvla_config:OpenVLAConfig"}  # what reads the family's config.json
 
 
 def load_policy(path: Path, *, dtype: torch.dtype, device: torch.device) -> PolicyModel:
     """Load the checkpoint at `path`; CheckpointError says what is wrong with it."""
     folder = CheckpointFolder(path)
+    loaded = _imported(FAMILIES[_family(folder)]).load(folder, dtype=dtype, device=device)
+    return cast("PolicyModel", loaded)
+
+
+def decoder_sizes(path: Path) -> DecoderConfig:
+    """The decoder's sizes, by the checkpoint's config.json alone; CheckpointError as above."""
+    folder = CheckpointFolder(path)
+    config = _imported(CONFIGS[_family(folder)]).from_json(folder.json("config.json"))
+    return cast("DecoderConfig", config.decoder)
+
+
+def _family(folder: CheckpointFolder) -> str:
+    """Which of FAMILIES the folder is of."""
     family = str(folder.json("config.json").get("model_type"))
     if family not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         raise CheckpointError(
-            f"{path}/config.json has model_type {family!r}; served are: {known}.{closest(family, FAMILIES)}"
+            f"{folder.path}/config.json has model_type {family!r}; served are: {known}.{closest(family, FAMILIES)}"
         )
-    module, _, name = FAMILIES[family].partition(":")
-    loaded = getattr(import_module(module), name).load(folder, dtype=dtype, device=device)
-    return cast("PolicyModel", loaded)
+    return family
+
+
+def _imported(place: str) -> Any:
+    """The class at "module:name"."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)

@@ -16,6 +16,7 @@ lead of the best is out of rounding's reach.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from stillframe.domain import DraftMode
 from stillframe.models.decoder import Decoder
-from stillframe.models.passes import run_rows
+from stillframe.models.passes import Strand, run
 from stillframe.reuse.kv import FrameKV
 
 Ids = NDArray[np.int64]
@@ -61,6 +62,16 @@ class Spoken:
 
 
 @dataclass(frozen=True)
+class Utterance:
+    """One action that is to be said: where, and what a prefill over its prompt and `draft.fed` has left."""
+
+    hidden: Tensor  # [rows, width]; the last are the prompt's last and those of the guesses
+    slots: range  # positions of its tokens
+    kv: FrameKV
+    draft: Draft
+
+
+@dataclass(frozen=True)
 class _Said:
     """What one pass says of each token, as far as the guesses before it are right."""
 
@@ -68,32 +79,55 @@ class _Said:
     clear: NDArray[np.bool_]  # [tokens] whether another shape of pass would say the same
 
 
-def speak(decoder: Decoder, hidden: Tensor, slots: range, kv: FrameKV, draft: Draft) -> Spoken:
-    """The tokens at the positions `slots`, after a prefill over the prompt and `draft.fed`.
+def speak(decoder: Decoder, utterances: Sequence[Utterance]) -> list[Spoken]:
+    """Their tokens. Whatever is not complete after the prefill goes on together, pass by pass.
 
-    `hidden` [rows, width] ends with the prompt's last row and those of the guesses. Mode exact: greedy tokens; relaxed:
-    each is the likeliest, or a guess within its radius; off: greedy tokens, and no guess is looked at.
+    Mode exact: greedy tokens; relaxed: each is the likeliest, or a guess within its radius; off: greedy tokens, and no
+    guess is looked at.
     """
-    said = _first(decoder, hidden[-len(slots) :])
-    ids, guessed, passes = draft.ids.copy(), draft.ids, 0
-    known = accepted = _advance(ids, 0, said, guessed, draft)
-    while known < len(slots):
-        guessed = np.concatenate((ids[:known], said.ids[known:]))
-        said = _again(decoder, guessed[:-1], slots, kv)
-        passes += 1
-        known = _advance(ids, known, said, guessed, draft)
-    return Spoken(ids, passes, _agreed(draft.ids, ids, accepted))
+    heard = zip(utterances, _first(decoder, utterances), strict=True)
+    speeches = [_Speech(utterance, said) for utterance, said in heard]
+    while unfinished := [speech for speech in speeches if not speech.complete]:
+        for speech, said in zip(unfinished, _again(decoder, unfinished), strict=True):
+            speech.take(said)
+    return [speech.spoken for speech in speeches]
 
 
-def _advance(ids: Ids, known: int, said: _Said, guessed: Ids, draft: Draft) -> int:
-    """Write down what a pass makes known behind the `known` first ids; returns how many are known then."""
-    while True:
-        ids[known] = _chosen(known, said, guessed, draft)
-        known += 1
-        if known == len(ids) or draft.mode == "off" or ids[known - 1] != guessed[known - 1]:
-            return known
-        if draft.mode == "exact" and not said.clear[known]:
-            return known
+class _Speech:
+    """One action as its tokens become known."""
+
+    def __init__(self, utterance: Utterance, said: _Said):
+        self.utterance = utterance
+        self.guessed = self._ids = utterance.draft.ids
+        self._known = self._passes = 0
+        self._advance(said)
+        self._accepted = _agreed(utterance.draft.ids, self._ids, self._known)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every token is known."""
+        return self._known == len(self._ids)
+
+    @property
+    def spoken(self) -> Spoken:
+        """What is known."""
+        return Spoken(self._ids, self._passes, self._accepted)
+
+    def take(self, said: _Said) -> None:
+        """Take in what another pass over the guesses said."""
+        self._passes += 1
+        self._advance(said)
+
+    def _advance(self, said: _Said) -> None:
+        """Write down what a pass makes known; what it says of the rest is the next pass's guess."""
+        ids, draft = np.concatenate((self._ids[: self._known], said.ids[self._known :])), self.utterance.draft
+        for token in range(self._known, len(ids)):
+            self._known = token + 1
+            ids[token] = _chosen(token, said, self.guessed, draft)
+            right = draft.mode != "off" and ids[token] == self.guessed[token]
+            if not right or (draft.mode == "exact" and not said.clear[min(self._known, len(ids) - 1)]):
+                break
+        self.guessed = self._ids = ids
 
 
 def _chosen(token: int, said: _Said, guessed: Ids, draft: Draft) -> int:
@@ -103,22 +137,36 @@ def _chosen(token: int, said: _Said, guessed: Ids, draft: Draft) -> int:
     return guess if near else best
 
 
-def _first(decoder: Decoder, rows: Tensor) -> _Said:
-    """What the prefill's rows [tokens, width] say."""
+def _first(decoder: Decoder, utterances: Sequence[Utterance]) -> list[_Said]:
+    """What the prefills' rows say."""
+    lengths = [len(utterance.slots) for utterance in utterances]
+    heard = [utterance.hidden[-length:] for utterance, length in zip(utterances, lengths, strict=True)]
+    rows = heard[0] if len(heard) == 1 else torch.cat(heard)
     logits = decoder.logits(rows).float()
     best = logits.topk(min(2, logits.shape[-1])).values
     lead = best[:, 0] - best[:, -1]
     reach = REACH[rows.dtype] * torch.finfo(rows.dtype).eps * decoder.longest * rows.float().norm(dim=-1)
     ids, clear = torch.stack((logits.argmax(dim=-1), (lead > reach).long())).cpu().numpy()
-    return _Said(ids, clear.astype(np.bool_))
+    ends = np.cumsum(lengths)[:-1]
+    return [
+        _Said(own, sure.astype(np.bool_)) for own, sure in zip(np.split(ids, ends), np.split(clear, ends), strict=True)
+    ]
 
 
-def _again(decoder: Decoder, guessed: Ids, slots: range, kv: FrameKV) -> _Said:
-    """What a pass over all guesses says [tokens]; of the first token nothing."""
-    positions = torch.arange(slots.start, slots.stop - 1, device=kv.device)
-    rows = decoder.embed(torch.from_numpy(guessed).to(kv.device))
-    ids = decoder.logits(run_rows(decoder, rows, positions, kv)).argmax(dim=-1).cpu().numpy()
-    return _Said(np.concatenate(([-1], ids)), np.ones(len(slots), np.bool_))
+def _again(decoder: Decoder, speeches: Sequence[_Speech]) -> list[_Said]:
+    """What a pass over all their guesses says; of each first token nothing."""
+    fed = torch.from_numpy(np.concatenate([speech.guessed[:-1] for speech in speeches]))
+    rows = decoder.embed(fed.to(speeches[0].utterance.kv.device))
+    lengths = [len(speech.guessed) - 1 for speech in speeches]
+    strands = [
+        Strand(own, speech.utterance.slots.start, speech.utterance.kv)
+        for speech, own in zip(speeches, torch.split(rows, lengths), strict=True)
+    ]
+    ids = decoder.logits(torch.cat(run(decoder, strands))).argmax(dim=-1).cpu().numpy()
+    return [
+        _Said(np.concatenate(([-1], own)), np.ones(len(own) + 1, np.bool_))
+        for own in np.split(ids, np.cumsum(lengths)[:-1])
+    ]
 
 
 def _agreed(draft: Ids, ids: Ids, most: int) -> int:

@@ -34,6 +34,11 @@ class TextTap:
             text, end = self._layout.text, self._layout.prompt_rows
             self._rows[layer] = rows[len(rows) - (end - text.start) : len(rows) - (end - text.stop)].clone()
 
+    @property
+    def text_rows(self) -> int:
+        """How many of a prompt's last rows it needs to see."""
+        return self._layout.prompt_rows - self._layout.text.start
+
     def relevance(self, kv: FrameKV) -> Relevance:
         """Where the text looked in the pass that has just written `kv`."""
         text, patches = self._layout.text, self._layout.patch_positions

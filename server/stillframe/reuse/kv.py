@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -92,6 +92,11 @@ class FrameKV:
         """Start a sequence over the rows that are there: nothing is visible until it is reserved, nothing is lost."""
         self.length = 0
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether somebody wants to be asked before every write."""
+        return self._check is not None
+
     @contextmanager
     def guarded(self, check: Callable[[], None]) -> Iterator[None]:
         """Call `check` before every write: what it raises ends the pass between two layers."""
@@ -111,7 +116,11 @@ class FrameKV:
 
 
 class KVPool:
-    """Slots for as many sequences as a byte budget holds, in one piece of memory that is taken once."""
+    """Slots for as many sequences as a byte budget holds, in one piece of memory that is taken once.
+
+    `storage` [slots, 2, layers, kv_heads, capacity + 1, head_dim] is that piece. The position past the last one is
+    scratch: there a pass of a fixed shape writes what nobody looks at. It comes on top of the budget.
+    """
 
     def __init__(self, shape: KVShape, budget_bytes: int):
         slots = budget_bytes // shape.nbytes
@@ -122,13 +131,19 @@ class KVPool:
             )
         self.shape = shape
         self.budget_bytes = slots * shape.nbytes  # what the budget given holds of whole slots
-        self._free = [FrameKV(storage) for storage in _allocated(shape, slots)]
-        self._slots = slots
+        self.storage = _allocated(shape, slots)
+        self._free = [FrameKV(slot[..., : shape.capacity, :]) for slot in self.storage]
+        self._indices = {id(kv): index for index, kv in enumerate(self._free)}  # of what lives as long as the pool
+        self._all = (*self._free,)
 
     @property
     def in_use_bytes(self) -> int:
         """Bytes of the slots that somebody holds."""
-        return (self._slots - len(self._free)) * self.shape.nbytes
+        return (len(self._all) - len(self._free)) * self.shape.nbytes
+
+    def slot_of(self, kv: FrameKV) -> int | None:
+        """Its index into `storage`; None for what is none of the pool's."""
+        return self._indices.get(id(kv))
 
     def acquire(self) -> FrameKV | None:
         """A slot, in whatever state its last holder left it; None when all are held."""
@@ -143,7 +158,7 @@ class KVPool:
 def _allocated(shape: KVShape, slots: int) -> Tensor:
     """All slots at once. Raises ConfigError where the device has no room for them."""
     try:
-        return shape.allocate(slots)
+        return replace(shape, capacity=shape.capacity + 1).allocate(slots)
     except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's is plain
         needed = f"{slots * shape.nbytes / MIB:.0f} MiB ({slots} slots of {shape.nbytes / MIB:.1f})"
         raise ConfigError(

@@ -126,4 +126,20 @@ class DecodingSettings(Ranged):
             raise ValueError("radius is []; expected one number, or one for each dimension but the gripper")
 
 
+@dataclass(frozen=True)
+class BatchingSettings(Ranged):
+    """All that a deployment says about computing several robots' frames side by side."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    most: int = knob(8, "frames that are computed side by side at most; 1: each by itself", low=1, high=64)
+    hold_ms: float = knob(
+        100.0,
+        "how much later than alone a frame may be done because of those beside it, as measured",
+        low=0,
+        high=10_000,
+    )
+
+
 DRAFTS_CHECKED = DecodingSettings()  # mode exact
+TOGETHER = BatchingSettings()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stillframe.models.decoder import OwnRowsOnly
+from stillframe.models.decoder import Whole
 from stillframe.models.openvla import OpenVLANetwork
 from stillframe.train.auxiliary import KeypointHead, Keypoints, PointerHead, soft_cross_entropy
 from stillframe.train.recipe import Recipe
@@ -88,7 +88,7 @@ class Trainee(nn.Module):
         ids = sequence.with_actions(tokens)
         rows = torch.cat((decoder.embed(bos), patches, decoder.embed(ids)), dim=1)
         taps: dict[int, Tensor] = {}
-        hidden = decoder.model(rows, sequence.positions, OwnRowsOnly(), sequence.mask, taps.__setitem__)
+        hidden = decoder.model(rows, Whole(sequence.positions, sequence.mask, taps.__setitem__))
         return taps[self._recipe.layers - 1], hidden
 
     def _action_logits(self, hidden: Tensor) -> Tensor:

@@ -138,6 +138,7 @@ def new_daemon(golden_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     base = {
         "checkpoint": str(golden_folder),
         "device": "cpu",
+        "dtype": "float32",
         "threads": 1,
         "frames_per_s": None,
         "reuse": {"mode": "exact", "slack": False, "gap_s": 600},

@@ -39,7 +39,7 @@ class Faulty:
         if self._ordered("oom"):
             raise MemoryError
         if self._ordered("nan"):
-            return replace(decoded, chunk=replace(decoded.chunk, actions=np.full_like(decoded.chunk.actions, np.nan)))
+            return [_spoilt(one) for one in decoded]
         return decoded
 
     def _ordered(self, what: str) -> bool:
@@ -58,8 +58,13 @@ class Faulty:
         (self._folder / "holding").unlink(missing_ok=True)
 
 
+def _spoilt(decoded: Any) -> Any:
+    """An action that is none."""
+    return replace(decoded, chunk=replace(decoded.chunk, actions=np.full_like(decoded.chunk.actions, np.nan)))
+
+
 if __name__ == "__main__":
     orders = Path(sys.argv.pop(1))
     open_model = stillframe.serve.open_model
-    stillframe.serve.open_model = lambda config: Faulty(open_model(config), orders)  # type: ignore[assignment] # a model
+    stillframe.serve.open_model = lambda *given: Faulty(open_model(*given), orders)  # type: ignore[assignment] # a model
     main()

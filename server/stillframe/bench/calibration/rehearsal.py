@@ -20,7 +20,7 @@ from stillframe.engine.drift import drift_of
 from stillframe.engine.planner import Frame, Planner
 from stillframe.engine.storage import kv_shape
 from stillframe.errors import RequestError, StillframeError
-from stillframe.models.base import Decoded, PolicyModel
+from stillframe.models.base import Decoded, PolicyModel, Prefilled
 from stillframe.models.passes import prefill
 from stillframe.models.speculate import Draft
 from stillframe.models.texttap import TextTap
@@ -131,7 +131,7 @@ class Rehearsal:
             prepared = self._model.prepare(recorded.observation)
         except RequestError as error:
             raise StillframeError(f"this checkpoint cannot answer what was recorded: {error}") from error
-        rows = self._model.embed(prepared)
+        (rows,) = self._model.embed([prepared])
         frame = self._planner.frame(recorded.observation, prepared, rows, "adaptive", recorded.submitted_s)
         light = replace(prepared, views={}, pixels=prepared.pixels.new_empty(0))
         return replace(frame, prepared=light)
@@ -146,7 +146,8 @@ class Rehearsal:
         kv = FrameKV(storage)
         draft = Draft(frame.prepared.still)
         hidden = prefill(self._model.decoder, frame.rows, plan, kv, tap, draft.fed)
-        return self._model.act(hidden, frame.prepared, kv, draft), kv
+        (decoded,) = self._model.act([Prefilled(frame.prepared, hidden, kv, draft)])
+        return decoded, kv
 
     def _look(self, frame: Frame, storage: Tensor, chosen: Iterable[Layers]) -> dict[Layers, Relevance]:
         """A dense prefill into `storage`; where its text looked, for each choice of layers."""

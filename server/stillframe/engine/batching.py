@@ -1,0 +1,60 @@
+"""Which frames are computed side by side: those that wait together, where that is measured to pay and holds up nobody.
+
+Knows how long batches of each size took; no frame, and nothing of what is computed.
+"""
+
+from __future__ import annotations
+
+from stillframe.reuse.settings import BatchingSettings
+
+WEIGHT = 0.2  # of the newest time among those of its size: about the last five count
+FORGIVEN = 0.02  # of what a size is said to cost beyond turns, each time it is not chosen: times change
+ALONE_EVERY = 64  # batches, after which one frame goes alone: what that takes has to be known as it is now
+
+
+class Batching:
+    """Measures what frames cost together and alone, and says who goes together. One thread."""
+
+    def __init__(self, settings: BatchingSettings):
+        self._most = settings.most
+        self._hold_s = settings.hold_ms / 1e3
+        self._times_s: dict[int, float] = {}  # batch size -> how long one takes
+        self._formed = 0
+
+    def saw(self, size: int, took_s: float) -> None:
+        """Take in how long a batch of `size` frames took."""
+        before_s = self._times_s.get(size, took_s)
+        self._times_s[size] = before_s + WEIGHT * (took_s - before_s)
+        self._formed += size > 1
+
+    def time_s(self, size: int) -> float:
+        """How long a batch of `size` frames takes, as far as is known: at worst as long as the frames one by one."""
+        if size in self._times_s:
+            return self._times_s[size]
+        known = max((other for other in self._times_s if other < size), default=0)
+        return self._times_s[known] / known * size if known else 0.0
+
+    def joins(self, size: int, spare_s: float) -> bool:
+        """Whether one more frame joins a batch of `size`, which may be left waiting for another `spare_s`.
+
+        It does where all are done sooner than in turn, and none is held up by its mates for longer than it may be; and
+        where it would be too old once these are done, whatever that costs.
+        """
+        if size >= self._most:
+            return False
+        together_s, alone_s = self.time_s(size + 1), self.time_s(1)
+        if together_s - alone_s > self._hold_s:
+            return self._declined(size + 1)
+        if spare_s < self.time_s(size):
+            return True
+        if together_s > self.time_s(size) + alone_s or (size == 1 and self._formed % ALONE_EVERY == ALONE_EVERY - 1):
+            return self._declined(size + 1)
+        return True
+
+    def _declined(self, size: int) -> bool:
+        """Not now; what is held against that size is forgotten by and by."""
+        self._formed += 1
+        if size in self._times_s:
+            turns_s = self.time_s(size - 1) + self.time_s(1)
+            self._times_s[size] -= FORGIVEN * max(0.0, self._times_s[size] - turns_s)
+        return False

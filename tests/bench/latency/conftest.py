@@ -1,0 +1,60 @@
+"""A very small model of random weights, the trained one, and the recorded scene."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from stillframe.bench.latency.scene import Scene, load_scene
+from stillframe.bench.latency.sizes import RandomFolder, Size, load_from
+from stillframe.models.base import PolicyModel
+from stillframe.models.checkpoint import CheckpointFolder
+
+MICRO = Size(
+    "micro",
+    {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4},
+    {"embed_dim": 32, "depth": 3, "num_heads": 2},
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def scene() -> Scene:
+    """What ships."""
+    return load_scene()
+
+
+@pytest.fixture(scope="session")
+def micro_folder(tmp_path_factory: pytest.TempPathFactory) -> RandomFolder:
+    """Sixty-four wide, two layers, the real vocabulary."""
+    return RandomFolder(tmp_path_factory.mktemp("micro"), MICRO)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder() -> CheckpointFolder:
+    """The checkpoint that ships."""
+    return CheckpointFolder(Path(__file__).parents[3] / "checkpoints" / "jaco-tiny")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the benchmark runs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def micro(micro_folder: RandomFolder) -> PolicyModel:
+    """Loaded in float32."""
+    return load_from(micro_folder, dtype=torch.float32, device=CPU)
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: CheckpointFolder) -> PolicyModel:
+    """Loaded in float32."""
+    return load_from(tiny_folder, dtype=torch.float32, device=CPU)
