@@ -52,6 +52,9 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "decoding.radius": [1, 2, 3, 4, 5, 6],
     "batching.most": 3,
     "batching.hold_ms": 7.5,
+    "graphs.enabled": False,
+    "graphs.batches": [1, 3],
+    "graphs.rows": [32, 500],
     "record": Path("episodes"),
     "record_max_mib": 2.5,
     "reuse.mode": "exact",
@@ -95,6 +98,8 @@ OUT_OF_RANGE: dict[str, tuple[str, str]] = {  # key -> a value beyond its range,
     "decoding.radius": ("[256]", "radius is [256]; expected 0 to 255"),
     "batching.most": ("0", "most is 0; expected 1 to 64"),
     "batching.hold_ms": ("-1", "hold_ms is -1.0; expected 0 to 10000"),
+    "graphs.batches": ("[0]", "batches is [0]; expected 1 to 64"),
+    "graphs.rows": ("[64, 0]", "rows is [64, 0]; expected 1 to 100000"),
     "reuse.drift_budget": ("2.5", "drift_budget is 2.5; expected 0 to 2"),
     "reuse.gap_s": ("-1", "gap_s is -1.0; expected 0 to 3600"),
     "reuse.kv_budget_mib": ("-0.5", "kv_budget_mib is -0.5; expected 0 to 1e+06"),
@@ -244,7 +249,9 @@ def test_every_key_of_a_lists_item_is_described(item: type) -> None:
     assert all(len(part.metadata["description"].split()) >= 3 for part in fields(item))
 
 
-@pytest.mark.parametrize("section", ["sessions", "decoding", "batching", "reuse", "reuse.adaptive", "reuse.paper"])
+@pytest.mark.parametrize(
+    "section", ["sessions", "decoding", "batching", "graphs", "reuse", "reuse.adaptive", "reuse.paper"]
+)
 def test_every_section_is_described(section: str) -> None:
     """So is what they are gathered under."""
     top, _, below = section.partition(".")

@@ -14,7 +14,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from stillframe.domain import CacheReport, DraftReport, KVUsage, PolicyInfo, SlackReport, StepReport
+from stillframe.domain import CacheReport, DraftReport, KVUsage, PassCounts, PolicyInfo, SlackReport, StepReport
 from stillframe.errors import Overloaded
 from stillframe.metrics import Metrics, Outcome
 
@@ -48,6 +48,7 @@ def series() -> dict[str, dict[str, set[str]]]:
     with metrics.frame("/act"):
         reused = CacheReport("adaptive", None, 0.5, 140, 281, 1_105_920, age_max=3)
         metrics.step(StepReport({"queue": 1.0, "vision": 20.0}, 2, reused, DraftReport("exact", "previous", 4)))
+    metrics.passes(PassCounts)
     metrics.slack(SlackReport(duration_ms=30.0, drift=0.01, yield_ms=2.0))
     with suppress(Overloaded), metrics.frame("/act"):
         raise Overloaded("overloaded", "64 frames wait, which is the limit; ask again in a second")

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from stillframe.errors import ConfigError, closest
 from stillframe.knobs import Ranged, knob
-from stillframe.reuse.settings import BatchingSettings, DecodingSettings, ReuseSettings
+from stillframe.reuse.settings import BatchingSettings, DecodingSettings, GraphSettings, ReuseSettings
 from stillframe.sessions.settings import SessionSettings
 from stillframe_client.wire import SESSION_ID_RULE, is_session_id
 
@@ -127,6 +127,9 @@ class DaemonConfig(BaseModel):
     )
     batching: BatchingSettings = Field(
         default_factory=BatchingSettings, description="robots side by side; see reuse/settings.py"
+    )
+    graphs: GraphSettings = Field(
+        default_factory=GraphSettings, description="passes that a GPU replays; see reuse/settings.py"
     )
     reuse: ReuseSettings = Field(
         default_factory=ReuseSettings, description="what a session keeps between frames; see reuse/settings.py"

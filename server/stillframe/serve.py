@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from stillframe.config import DaemonConfig
 from stillframe.engine.engine import Engine
+from stillframe.engine.graphing import Recording, make_room
 from stillframe.errors import CheckpointError, ConfigError, RequestError, StillframeError
 from stillframe.listening import Door, check_tls, open_doors, uvicorn_config
 from stillframe.metrics import Metrics
@@ -118,8 +119,11 @@ def open_recorder(config: DaemonConfig, log: logging.Logger) -> Recorder | None:
 
 def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger) -> Engine:
     """Load the checkpoint and start its engine, not yet warm."""
-    return Engine(
-        open_model(config, log),
+    model = open_model(config, log)
+    recording = Recording(config.graphs, config.batching.most, config.reuse.slot_text_tokens)
+    make_room(model, config.reuse, recording, log)
+    engine = Engine(
+        model,
         reuse=config.reuse,
         queue_frames=config.queue_frames,
         clock=time.perf_counter,
@@ -127,7 +131,10 @@ def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger) -> 
         watch=metrics.slack,
         decoding=config.decoding,
         batching=config.batching,
+        graphs=config.graphs,
     )
+    metrics.passes(lambda: engine.pass_counts)
+    return engine
 
 
 def open_model(config: DaemonConfig, log: logging.Logger | None = None) -> PolicyModel:

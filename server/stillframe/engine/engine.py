@@ -15,9 +15,10 @@ from logging import Logger
 
 import numpy as np
 
-from stillframe.domain import KVUsage, Observation, PolicyInfo, SessionRef, SlackReport, Step
+from stillframe.domain import KVUsage, Observation, PassCounts, PolicyInfo, SessionRef, SlackReport, Step
 from stillframe.engine.batching import Batching
 from stillframe.engine.failures import RETRY_AFTER_S, let_go, told
+from stillframe.engine.graphing import Recording, replay_on_cuda
 from stillframe.engine.keeper import Asked, Keeper
 from stillframe.engine.line import Line
 from stillframe.engine.preparing import Preparation
@@ -26,7 +27,15 @@ from stillframe.engine.step import step
 from stillframe.errors import DeadlineExceeded, NotReady, RequestError
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.kv import KVCorrupted
-from stillframe.reuse.settings import DRAFTS_CHECKED, TOGETHER, BatchingSettings, DecodingSettings, ReuseSettings
+from stillframe.reuse.settings import (
+    DRAFTS_CHECKED,
+    REPLAYED,
+    TOGETHER,
+    BatchingSettings,
+    DecodingSettings,
+    GraphSettings,
+    ReuseSettings,
+)
 from stillframe.stopwatch import Clock
 
 STATELESS = None  # the key of frames that are nobody's
@@ -78,6 +87,7 @@ class Engine:
         watch: Callable[[SlackReport], None],
         decoding: DecodingSettings = DRAFTS_CHECKED,
         batching: BatchingSettings = TOGETHER,
+        graphs: GraphSettings = REPLAYED,
     ):
         """Start the thread. `watch` is called in it with what each pause was used for. Raises ConfigError."""
         self.info: PolicyInfo = model.info
@@ -88,6 +98,8 @@ class Engine:
         self._watch = watch
         self._line: Line[Job | Forget] = Line(queue_frames, plural=[STATELESS])
         self._batching = Batching(batching)
+        self._recording = Recording(graphs, batching.most, reuse.slot_text_tokens)
+        self.pass_counts: PassCounts | None = None  # of a GPU, once it replays
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="prepare")
         self._warm = False
         self._turned = (clock(), False)  # when the device turned to what it does now; whether that is a frame
@@ -100,7 +112,11 @@ class Engine:
         return self._warm and not self._line.closed
 
     def warm_up(self) -> None:
-        """Compute blank frames on the device's own thread until it is warm. Raises what computing them raises."""
+        """Compute blank frames on the device's own thread until it is warm. Raises what computing them raises.
+
+        A GPU's passes are recorded before, by the thread that calls this: the device's own has nothing to do yet.
+        """
+        self.pass_counts = replay_on_cuda(self._model, self._keeper.storage.pool, self._recording, self._log)
         height, width = self.info.image_size
         blank = {camera: np.zeros((height, width, 3), np.uint8) for camera in self.info.cameras}
         observation = Observation(blank, "stay where you are", next(iter(self.info.norm_stats)))

@@ -52,11 +52,19 @@ class Storage:
         return rows <= self._pool.shape.capacity
 
     def room(self, rows: int) -> FrameKV:
-        """Room for a frame that nobody remembers: the spare slot, or memory of its own if that is lent or too small."""
-        if self.spare in self._lent or not self.fits(rows):
+        """Room for a frame that nobody remembers: the spare slot, or a free one as long as no session keeps any.
+
+        Else, or where a slot is too small, memory of its own.
+        """
+        kv = None
+        if self.fits(rows) and self.spare not in self._lent:
+            kv = self.spare
+        elif self.fits(rows) and self._nobody_keeps:
+            kv = self._pool.acquire()
+        if kv is None:
             return FrameKV(replace(self._pool.shape, capacity=rows).allocate())
-        self._lent.append(self.spare)
-        return self.spare
+        self._lent.append(kv)
+        return kv
 
     def slot(self) -> FrameKV | None:
         """A slot to keep, which may cost another session its own; None where nobody can give one up."""
@@ -85,6 +93,12 @@ class Storage:
     def release(self, kv: FrameKV) -> None:
         """Give a slot back."""
         self._pool.release(kv)
+
+    @property
+    def _nobody_keeps(self) -> bool:
+        """Whether no session has a slot, apart from those lent now."""
+        lent = sum(kv is not self.spare for kv in self._lent)
+        return self.in_use_bytes == lent * self._pool.shape.nbytes
 
     def _first(self) -> FrameKV:
         kv = self._pool.acquire()

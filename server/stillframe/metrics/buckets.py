@@ -12,6 +12,7 @@ LATENCY_BUCKETS_S = tuple(
 )
 PASSES_BUCKETS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 14, 28, 56)
 ACCEPTED_BUCKETS = (0, 1, 2, 3, 4, 5, 6, 7, 14, 28, 56)
+BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 16, 32, 64)
 RATIO_BUCKETS = (0, *(tenths / 10 for tenths in range(1, 11)))
 AGE_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256)
 # An action token's bin is 2 / 255 = 0.0078 wide, so a drift is a whole number of bins: the first edges lie between two.

@@ -6,7 +6,7 @@ Knows no HTTP and no model. Labels are bounded: never a session, a robot or a cl
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
-from stillframe.domain import KVUsage, PolicyInfo, SlackReport, StepReport
+from stillframe.domain import KVUsage, PassCounts, PolicyInfo, SlackReport, StepReport
 from stillframe.errors import RequestError
-from stillframe.metrics.buckets import ACCEPTED_BUCKETS, LATENCY_BUCKETS_S, PASSES_BUCKETS
+from stillframe.metrics.buckets import ACCEPTED_BUCKETS, BATCH_BUCKETS, LATENCY_BUCKETS_S, PASSES_BUCKETS
+from stillframe.metrics.passes import PassMetrics
 from stillframe.metrics.reuse import ReuseMetrics
 from stillframe.metrics.sessions import SessionMetrics
 
@@ -75,6 +76,12 @@ class Metrics:
             "Guessed action tokens that the first pass found right, from the first on; by how they were guessed.",
             ["draft", "way"],
             buckets=ACCEPTED_BUCKETS,
+            registry=registry,
+        )
+        self._batch = Histogram(
+            "stillframe_batch_frames",
+            "Frames that an answered one was computed with, side by side, itself among them.",
+            buckets=BATCH_BUCKETS,
             registry=registry,
         )
         self._frames = Counter("stillframe_frames", "Frames by how they ended.", ["outcome"], registry=registry)
@@ -136,6 +143,7 @@ class Metrics:
         for name, duration_ms in report.stages_ms.items():
             self.stage(name, duration_ms)
         self._passes.observe(report.passes)
+        self._batch.observe(report.batch)
         if report.draft.mode != "off":
             self._accepted.labels(report.draft.mode, report.draft.way).observe(report.draft.accepted)
         self._reuse.frame(report.cache)
@@ -143,6 +151,10 @@ class Metrics:
     def slack(self, report: SlackReport) -> None:
         """Record what the engine did with a pause. Safe on any thread."""
         self._reuse.slack(report)
+
+    def passes(self, read: Callable[[], PassCounts | None]) -> None:
+        """From now on, show what `read` says of a GPU's passes; nothing while that is None."""
+        self._registry.register(PassMetrics(read))
 
     def exposition(
         self,

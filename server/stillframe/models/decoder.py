@@ -285,6 +285,7 @@ class Decoder(nn.Module):
         self.config = config
         self.model = LlamaModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.steady = False  # whether a row's numbers are known not to depend on how many rows share a pass
 
     @cached_property
     def longest(self) -> float:

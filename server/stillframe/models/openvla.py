@@ -18,10 +18,13 @@ from stillframe.models.actions import Statistics
 from stillframe.models.base import Decoded, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.decoder import Decoder
+from stillframe.models.graphs.towers import Look
 from stillframe.models.layout import TokenLayout
 from stillframe.models.openvla_config import OpenVLAConfig
 from stillframe.models.pixels import PixelPipeline
 from stillframe.models.prompt import PromptEncoder
+from stillframe.models.settling import settle
+from stillframe.models.steadiness import steady
 from stillframe.models.speculate import Spoken, Utterance, speak
 from stillframe.models.vision import Projector, VisionBackbone, unused_tensors
 
@@ -67,6 +70,7 @@ class OpenVLA:
         self.pixels = pixels
         self.prompt = prompt
         self.statistics = statistics
+        self.look: Look = network.patches
         self._still = {
             key: config.bins.encode(scale.normalise(np.zeros(statistics.action_dim)))
             for key, scale in statistics.scales.items()
@@ -86,6 +90,7 @@ class OpenVLA:
             network = OpenVLANetwork(config)
         folder.load_into(network, dtype=dtype, device=device, unused=_unused(config))
         network.requires_grad_(requires_grad=False)
+        settled(network)
         return cls(folder.path.resolve().name, config, network.eval(), pixels, prompt, statistics)
 
     @property
@@ -107,6 +112,11 @@ class OpenVLA:
     def fixed_rows(self) -> int:
         """BOS, every camera's patches and the action's tokens."""
         return 1 + _patches(self.config) + self.statistics.action_dim
+
+    @property
+    def picture(self) -> tuple[int, int, int]:
+        """Channels of both towers, height and width of what `look` looks at."""
+        return 6, *self.pixels.size
 
     @property
     def info(self) -> PolicyInfo:
@@ -135,6 +145,8 @@ class OpenVLA:
         unnorm_key = self.statistics.resolve(observation.unnorm_key)
         views = {camera: self.pixels.views(observation.images[camera]) for camera in cameras}
         pixels = torch.stack([self.pixels.normalised(view) for view in views.values()])
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()  # so that the GPU fetches them beside what else it does
         ids = self.prompt.ids(observation.instruction)
         return Prepared(
             views=views,
@@ -147,8 +159,8 @@ class OpenVLA:
 
     def embed(self, prepared: Sequence[Prepared]) -> list[Tensor]:
         """Of each: BOS, every camera's patches, the rest of the text -> [prompt_rows, width]."""
-        pixels = [one.pixels.to(self.device, self.dtype, non_blocking=True) for one in prepared]
-        patches = torch.split(self.network.patches(torch.cat(pixels)), [len(own) for own in pixels])
+        pixels = [one.pixels.to(self.device, non_blocking=True).to(self.dtype) for one in prepared]
+        patches = torch.split(self.look(torch.cat(pixels)), [len(own) for own in pixels])
         texts = [self.decoder.embed(one.ids.to(self.device, non_blocking=True)) for one in prepared]
         return [torch.cat((text[:1], own.flatten(0, 1), text[1:])) for text, own in zip(texts, patches, strict=True)]
 
@@ -172,6 +184,14 @@ class OpenVLA:
         text = range(1 + _patches(self.config), _patches(self.config) + ids)
         action = range(text.stop, text.stop + self.statistics.action_dim)
         return TokenLayout(patches, (grid, grid), text, action)
+
+
+def settled(network: OpenVLANetwork) -> None:
+    """Make it as fast as it gets at answering, for good, and see what its numbers can be relied on for."""
+    decoder = network.language_model
+    decoder.longest  # noqa: B018 (taken while the head's rows can be read)
+    settle(network)
+    decoder.steady = steady(decoder)
 
 
 def _patches(config: OpenVLAConfig) -> int:

@@ -10,8 +10,8 @@ all before it are right. No guess has a part in that: greedy tokens are the fram
 
 A guess only saves passes. One pass over the slots says what follows on each guess, and as many tokens are known as
 guesses before them were right: one at least. The next pass guesses what this one said (Jacobi iteration, as in PD-VLA,
-arXiv 2503.02310). The prefill is of another shape: what it says of tokens behind the first is believed only where the
-lead of the best is out of rounding's reach.
+arXiv 2503.02310). The prefill is of another shape: unless the decoder is steady (steadiness.py), what it says of tokens
+behind the first is believed only where the lead of the best is out of rounding's reach.
 """
 
 from __future__ import annotations
@@ -142,15 +142,21 @@ def _first(decoder: Decoder, utterances: Sequence[Utterance]) -> list[_Said]:
     lengths = [len(utterance.slots) for utterance in utterances]
     heard = [utterance.hidden[-length:] for utterance, length in zip(utterances, lengths, strict=True)]
     rows = heard[0] if len(heard) == 1 else torch.cat(heard)
-    logits = decoder.logits(rows).float()
-    best = logits.topk(min(2, logits.shape[-1])).values
-    lead = best[:, 0] - best[:, -1]
-    reach = REACH[rows.dtype] * torch.finfo(rows.dtype).eps * decoder.longest * rows.float().norm(dim=-1)
-    ids, clear = torch.stack((logits.argmax(dim=-1), (lead > reach).long())).cpu().numpy()
+    logits = decoder.logits(rows)
+    ids, clear = torch.stack((logits.argmax(dim=-1), _clear(decoder, rows, logits).long())).cpu().numpy()
     ends = np.cumsum(lengths)[:-1]
     return [
         _Said(own, sure.astype(np.bool_)) for own, sure in zip(np.split(ids, ends), np.split(clear, ends), strict=True)
     ]
+
+
+def _clear(decoder: Decoder, rows: Tensor, logits: Tensor) -> Tensor:
+    """[rows] whether a pass of another shape would say the same: always where it rounds the same."""
+    if decoder.steady:
+        return torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    best = logits.float().topk(min(2, logits.shape[-1])).values
+    reach = REACH[rows.dtype] * torch.finfo(rows.dtype).eps * decoder.longest * rows.float().norm(dim=-1)
+    return best[:, 0] - best[:, -1] > reach
 
 
 def _again(decoder: Decoder, speeches: Sequence[_Speech]) -> list[_Said]:

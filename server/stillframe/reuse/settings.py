@@ -141,5 +141,30 @@ class BatchingSettings(Ranged):
     )
 
 
+@dataclass(frozen=True)
+class GraphSettings(Ranged):
+    """All that a deployment says about passes that a GPU records before the first frame and replays. Not for CPUs."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    enabled: bool = knob(
+        default=True, description="record passes, on a GPU; else every pass is launched piece by piece"
+    )
+    batches: list[int] = knob(
+        [1, 2, 4, 8], "frames side by side for which passes are recorded; others are padded", low=1, high=64
+    )
+    rows: list[int] = knob(
+        [64, 128, 192, 256, 320],
+        "computed rows of a prompt for which passes are recorded, beside all that a slot holds; others are padded",
+        low=1, high=100_000,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.enabled and not self.batches:
+            raise ValueError("batches is []; expected one size at least, or enabled: false")
+
+
 DRAFTS_CHECKED = DecodingSettings()  # mode exact
 TOGETHER = BatchingSettings()
+REPLAYED = GraphSettings()

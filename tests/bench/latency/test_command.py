@@ -60,16 +60,19 @@ def test_the_document_holds_what_was_promised(document: dict[str, Any]) -> None:
 
 
 def test_the_report_is_of_every_device(document: dict[str, Any], tmp_path: Path) -> None:
-    """Each has a file and charts of its own, and the README a section for each."""
+    """Each has a file and charts of its own, and the README a section for each; it says where no GPU was."""
     pytest.importorskip("matplotlib")
-    write_report(tmp_path, {**document, "device": "a-gpu"})
     written = write_report(tmp_path, document)
+    alone = (tmp_path / "README.md").read_text(encoding="utf-8")
+    write_report(tmp_path, {**document, "device": "a-gpu"})
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
 
     assert {file.name for file in tmp_path.iterdir()} >= {"a-gpu.json", "a-gpu-stages.png", *written}
     assert json.loads((tmp_path / "cpu.json").read_text(encoding="utf-8")) == document
     assert "## cpu" in page
     assert "## a-gpu" in page
+    assert "Not measured" in alone
+    assert "Not measured" not in page
 
 
 def test_the_terminal_has_a_line_a_row(document: dict[str, Any]) -> None:

@@ -164,22 +164,22 @@ def stranger(house: House, strand: Strand) -> Strand:
     return replace(strand, kv=FrameKV(house.pool.shape.allocate()))
 
 
-def late(house: House, strand: Strand) -> Strand:
+def late(_: House, strand: Strand) -> Strand:
     """A plan by whose second layer rows leave."""
     return replace(strand, kept={1: torch.arange(5, 20)})
 
 
-def deaf(house: House, strand: Strand) -> Strand:
+def deaf(_: House, strand: Strand) -> Strand:
     """A tap that does not say what it listens to."""
     return replace(strand, tap=lambda _, __: None)
 
 
-def curious(house: House, strand: Strand) -> Strand:
+def curious(_: House, strand: Strand) -> Strand:
     """A tap that wants more rows than are kept."""
     return replace(strand, tap=lambda _, __: None, listens=9)
 
 
-def read_whole(house: House, strand: Strand) -> Strand:
+def read_whole(_: House, strand: Strand) -> Strand:
     """Every row's hidden state is read."""
     return replace(strand, read=None)
 

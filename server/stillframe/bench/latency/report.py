@@ -20,6 +20,11 @@ HEAD = """\
 Made by `stillframe bench`: from JPEG bytes to an action, in process, against transformers' Llama driven the stock way
 with the same weights. All rows of a model took turns on the same frames in one run. One file a device: {files}.
 """
+NO_GPU = """\
+## A GPU
+
+Not measured: none was at hand. There `make bench` adds a file of its own, the full 7B shape included.
+"""
 READING = """\
 ## How to read it
 
@@ -62,7 +67,8 @@ def write_report(out: Path, document: Document) -> list[str]:
 def page(documents: Mapping[str, Document], folder: Path) -> str:
     """README.md; `documents` by file name, charts as far as they lie in `folder`."""
     files = ", ".join(f"[{name}]({name})" for name in documents)
-    parts = [HEAD.format(files=files), *(_section(document, folder) for document in documents.values()), READING]
+    parts = [HEAD.format(files=files), *(_section(document, folder) for document in documents.values())]
+    parts += [READING] if any(document["device"] != "cpu" for document in documents.values()) else [NO_GPU, READING]
     return "\n".join(parts)
 
 

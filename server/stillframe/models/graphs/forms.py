@@ -1,7 +1,7 @@
 """Forms of passes: the few shapes that are recorded, and which of them some strands are put into.
 
-Knows counts of rows; no tensor. A strand that is shorter than its form is padded at the front, so that what is asked for
-from its end, the rows that are read and those of the text, lies where it always lies.
+Knows counts of rows; no tensor. A strand that is shorter than its form is padded at the front, so that what is asked
+for from its end, the rows that are read and those of the text, lies where it always lies.
 """
 
 from __future__ import annotations

@@ -38,6 +38,11 @@ class Needs:
         """The graphs of all batch sizes."""
         return max(self.graphs.values(), default=0)
 
+    def __str__(self) -> str:
+        """For the log."""
+        pool = f"{self.slots} slots of {mib(self.slot)} = {mib(self.pool)}"
+        return f"weights {mib(self.weights)}, KV pool {pool}, graphs about {mib(self.largest)}"
+
     def refusal(self, room: int) -> str | None:
         """Why it does not fit into `room`, bytes that are free beside the weights, and what would; None: it fits."""
         asked = self.pool + self.largest + LEFT_FREE
@@ -85,9 +90,9 @@ def graph_bytes(sizes: DecoderConfig, forms: Sequence[Form], *, capacity: int, l
     if not forms:
         return 0
     width = sizes.hidden_size
-    entering, going, reading = (
-        max(form.batch * getattr(form, name) for form in forms) for name in ("entering", "going", "reading")
-    )
+    entering = max(form.batch * form.entering for form in forms)
+    going = max(form.batch * form.going for form in forms)
+    reading = max(form.batch * form.reading for form in forms)
     heard = sizes.num_hidden_layers * max(form.batch for form in forms) * listens
     buffers = width * (entering + reading + heard) * item + 8 * (entering + going)
     return buffers + max(_passing(sizes, form, capacity, item) for form in forms) + WORKSPACES

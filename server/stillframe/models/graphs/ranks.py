@@ -85,4 +85,4 @@ class Ranks:
 
     def _ranked(self, heads: Tensor) -> Tensor:
         """[heads, all rows, head_dim] -> [batch, heads, rows, head_dim]."""
-        return heads.unflatten(1, (self._buffers.form.batch, -1)).transpose(0, 1)
+        return heads.view(len(heads), self._buffers.form.batch, -1, heads.shape[-1]).transpose(0, 1)

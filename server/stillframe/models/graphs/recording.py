@@ -18,12 +18,13 @@ Compute = Callable[[], None]
 class CudaRecorder:
     """Records one function after another; what they need in passing lies in one pool, for one runs at a time.
 
-    The largest comes first: then the others find room in what it took.
+    The largest comes first: then the others find room in what it took. All on a stream beside the default one, on
+    which nothing can be recorded.
     """
 
     def __init__(self, device: torch.device):
         self._device = device
-        self._stream = torch.cuda.Stream(device)  # recording is not allowed on the default one
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch gives it none
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, compute: Compute) -> Compute:

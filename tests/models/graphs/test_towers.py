@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from stillframe.domain import PassCounts
+from stillframe.models.graphs.towers import Sighted, Towers
+from stillframe.models.openvla import OpenVLA
+
+PICTURE = (3, 4, 4)
+
+
+def look(pictures: Tensor) -> Tensor:
+    """[n, 3, 4, 4] -> [n, 4, 12]: patches, each told of its picture's mean."""
+    patches = pictures.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+    return patches + pictures.mean(dim=(1, 2, 3))[:, None, None]
+
+
+@pytest.fixture
+def towers(house: Any) -> Towers:
+    """For one, two and four pictures."""
+    return Towers(look, PICTURE, [1, 2, 4], house.player, PassCounts(), torch.empty(0))
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@torch.inference_mode()
+def test_pictures_are_seen_as_ever(towers: Towers, number: int) -> None:
+    """Padded or not, and whatever was seen before; what came out stays."""
+    first, second = (torch.randn(number, *PICTURE) for _ in range(2))
+    seen = towers(first)
+    towers(second)
+
+    assert torch.equal(seen, look(first))
+    assert torch.equal(towers(second), look(second))
+    assert towers._counts == PassCounts(replays=3)
+
+
+@torch.inference_mode()
+def test_more_pictures_than_were_recorded_are_looked_at_eagerly(towers: Towers) -> None:
+    """And counted."""
+    pictures = torch.randn(5, *PICTURE)
+
+    assert torch.equal(towers(pictures), look(pictures))
+    assert (towers._counts.replays, towers._counts.eager["pictures"]) == (0, 1)
+
+
+def test_a_family_with_towers_says_so(golden_model: OpenVLA) -> None:
+    """What its towers look at, so that they can be recorded."""
+    assert isinstance(golden_model, Sighted)
+    assert golden_model.picture == (6, *golden_model.info.image_size)
