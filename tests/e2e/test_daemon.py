@@ -110,7 +110,7 @@ def test_a_daemons_life(process: subprocess.Popen[str], goldens: Mapping[str, An
     assert [reply.status_code for reply in replies] == [200] * BURST
     assert all(reply.json()["actions"] == [goldens["f2"].action.tolist()] for reply in replies)
     assert process.wait(WAIT_S) == 0
-    assert [json.loads(line)["level"] for line in rest.splitlines()] == ["info"]
+    assert {json.loads(line)["level"] for line in rest.splitlines()} == {"info"}
     assert "ready: openvla-micro after" in rest
 
 

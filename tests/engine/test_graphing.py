@@ -13,8 +13,8 @@ import torch
 from stillframe.domain import Observation, SessionRef, Step
 from stillframe.engine.graphing import Recording, make_room, needs_of, replay, replay_on_cuda
 from stillframe.engine.keeper import Asked, Keeper
-from stillframe.engine.storage import Storage
 from stillframe.engine.step import step
+from stillframe.engine.storage import Storage
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import AdaptiveSettings, GraphSettings, ReuseSettings
 
@@ -36,7 +36,7 @@ def settled(keeper: Keeper) -> torch.Tensor:
 @pytest.mark.parametrize("cameras", [("front",), ("front", "wrist")], ids=len)
 @pytest.mark.parametrize("mode", ["off", "exact", "adaptive", "static-only", "paper"])
 def test_robots_act_as_without(robots: Make, picture: Make, changed: Make, mode: str, cameras: tuple[str, ...]) -> None:
-    """Keyframes, deltas, pauses, several robots: token for token, plan for plan, pass for pass, and all that is kept."""
+    """Keyframes, deltas, pauses, several robots: token for token, plan for plan, pass for pass, all that is kept."""
     eager, replayed = (robots(mode, cameras=cameras, task_top_k=4) for _ in range(2))
     counts = replay(replayed.model, replayed.keeper.storage.pool, RECORDING, again)
     now = picture(0)
@@ -100,7 +100,7 @@ def test_a_checkpoint_acts_as_without(golden_model: PolicyModel) -> None:
     assert sum(counts.eager.values()) == 0
 
 
-def test_frames_of_no_session_lie_in_the_pool_while_nobody_keeps_anything(robots: Make, picture: Make) -> None:
+def test_frames_of_no_session_lie_in_the_pool_while_nobody_keeps_anything(robots: Make) -> None:
     """The spare slot, then free ones, and all are free again; a session that keeps one is not crowded out."""
     storage: Storage = robots("adaptive").keeper.storage
     loose = [storage.room(20) for _ in range(storage.slots + 2)]

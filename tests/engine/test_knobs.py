@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from stillframe.engine.graphing import Recording, forms_of
 from stillframe.local import LocalPolicy
-from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
+from stillframe.reuse.settings import AdaptiveSettings, GraphSettings, PaperSettings, ReuseSettings
 
 Make = Callable[..., Any]
 SLOT_MIB = 2 * 4 * 2 * 32 * 8 * 4 / 2**20  # keys and values, layers, kv heads, 1 + 16 + 7 + 8 rows, width, bytes
@@ -87,6 +88,19 @@ def test_slack_may_be_switched_off(toy: Make, picture: Make, *, slack: bool) -> 
 
     assert (report is not None) is slack
     assert policy.last.report.cache.age_max == (1 if slack else 3)
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"), [("enabled", False), ("batches", [1]), ("batches", [1, 2, 4]), ("rows", [20])], ids=str
+)
+def test_graphs_are_recorded_as_the_knobs_say(robots: Make, knob: str, value: Any) -> None:
+    """Turned by itself, each changes which passes a GPU records."""
+    usual = Recording(GraphSettings(batches=[1, 2], rows=[12]), most=8, text_tokens=8)
+    turned = replace(usual, graphs=replace(usual.graphs, **{knob: value}))
+    forms, other = (forms_of(robots().model, 32, recording) for recording in (usual, turned))
+
+    assert {part.name for part in fields(GraphSettings)} == {"enabled", "batches", "rows"}
+    assert forms != other
 
 
 def test_no_knob_was_forgotten() -> None:

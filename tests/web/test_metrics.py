@@ -4,7 +4,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from stillframe.domain import REUSE_MODES, CacheReport, DraftReport, KeyframeReason, SlackReport, StepReport
+from stillframe.domain import (
+    REUSE_MODES,
+    CacheReport,
+    DraftReport,
+    KeyframeReason,
+    PassCounts,
+    SlackReport,
+    StepReport,
+)
 from stillframe.errors import DeadlineExceeded, Internal, NotReady, Unprocessable
 from stillframe.metrics import LATENCY_BUCKETS_S, Metrics, Outcome, outcome_of
 from stillframe.metrics.buckets import DRIFT_BUCKETS
@@ -225,3 +233,23 @@ def test_accepted_guesses_are_counted_by_draft_and_way() -> None:
     assert registry.get_sample_value(f"{name}_bucket", {**exact, "le": "2.0"}) == 0
     assert registry.get_sample_value(f"{name}_sum", relaxed) == 7
     assert registry.get_sample_value(f"{name}_count", {"draft": "off", "way": "still"}) is None
+
+
+def test_a_gpus_passes_are_read_at_the_scrape() -> None:
+    """Replayed and eager ones, by each reason from nought on; where there is nothing to read, nothing is shown."""
+    metrics = Metrics(CollectorRegistry())
+    counts: list[PassCounts] = []
+    metrics.passes(lambda: counts[-1] if counts else None)
+    before = metrics.exposition(version="0", ready=False).decode()
+    counts.append(PassCounts(replays=5))
+    counts[-1].ran("layers")
+    after = metrics.exposition(version="0", ready=False).decode()
+    counts[-1].replays += 1
+    later = metrics.exposition(version="0", ready=False).decode()
+
+    assert "graph_replays" not in before
+    assert "eager_passes" not in before
+    assert "stillframe_graph_replays_total 5.0" in after
+    assert 'stillframe_eager_passes_total{reason="layers"} 1.0' in after
+    assert 'stillframe_eager_passes_total{reason="rows"} 0.0' in after
+    assert "stillframe_graph_replays_total 6.0" in later

@@ -51,7 +51,7 @@ def needs_of(model: PolicyModel, reuse: ReuseSettings, recording: Recording, wei
     batches = needed(recording.graphs.batches, recording.most) if recording.graphs.enabled else []
 
     def passes(most: int) -> int:
-        forms = _forms(model, shape.capacity, replace(recording, most=most))
+        forms = forms_of(model, shape.capacity, replace(recording, most=most))
         listens, item = _listens(model, recording), model.dtype.itemsize
         return graph_bytes(model.decoder.config, forms, capacity=shape.capacity, listens=listens, item=item)
 
@@ -96,13 +96,16 @@ def replay(model: PolicyModel, pool: KVPool, recording: Recording, capture: Capt
     if isinstance(model, Sighted):
         numbers = [batch * len(model.info.cameras) for batch in needed(recording.graphs.batches, recording.most)]
         model.look = Towers(model.look, model.picture, numbers, capture, counts, decoder.lm_head.weight)
-    forms = _forms(model, pool.shape.capacity, recording)
+    forms = forms_of(model, pool.shape.capacity, recording)
     decoder.replayer = Replayer(decoder, pool, forms, capture, listens=_listens(model, recording), counts=counts)
     return counts
 
 
-def _forms(model: PolicyModel, capacity: int, recording: Recording) -> list[Form]:
+def forms_of(model: PolicyModel, capacity: int, recording: Recording) -> list[Form]:
+    """Which passes are recorded, over slots of so many positions."""
     graphs = recording.graphs
+    if not graphs.enabled:
+        return []
     return recorded(capacity, _answer_rows(model), graphs.batches, graphs.rows, recording.most)
 
 

@@ -14,7 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from stillframe.errors import CheckpointError
+from stillframe.errors import CheckpointError, ConfigError
+from stillframe.models.graphs.memory import too_heavy
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
@@ -69,11 +70,13 @@ class CheckpointFolder:
         """Fill `module` (on any device, meta included) from the tensors of the same names.
 
         Every tensor is checked first, so nothing is half loaded. Names that start with one of `unused` are passed over.
+        Raises ConfigError for more weights than a GPU has room for.
         """
         files = self.tensor_files()
         wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
         self._check_names(wanted, files, tuple(unused))
         self._check_shapes(wanted, files)
+        _check_room(module, dtype, device)
         loaded: dict[str, Tensor] = {}
         for file in sorted({files[name] for name in wanted}):
             with _opened(file) as tensors:
@@ -100,6 +103,14 @@ class CheckpointFolder:
                     if name not in stored:
                         raise CheckpointError(f"{file} lacks tensor {name}, which {INDEX_NAME} promises")
                     _check_one(file, name, tensors.get_slice(name), wanted[name])
+
+
+def _check_room(module: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
+    if device.type == "cuda":
+        weights = sum(tensor.numel() for tensor in module.state_dict().values()) * dtype.itemsize
+        refusal = too_heavy(weights, torch.cuda.mem_get_info(device)[0], dtype.itemsize)
+        if refusal is not None:
+            raise ConfigError(refusal)
 
 
 def _check_one(file: Path, name: str, stored: Any, expected: tuple[int, ...]) -> None:

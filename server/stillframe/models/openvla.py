@@ -24,8 +24,8 @@ from stillframe.models.openvla_config import OpenVLAConfig
 from stillframe.models.pixels import PixelPipeline
 from stillframe.models.prompt import PromptEncoder
 from stillframe.models.settling import settle
-from stillframe.models.steadiness import steady
 from stillframe.models.speculate import Spoken, Utterance, speak
+from stillframe.models.steadiness import steady
 from stillframe.models.vision import Projector, VisionBackbone, unused_tensors
 
 __all__ = ["OpenVLA", "OpenVLAConfig", "OpenVLANetwork"]

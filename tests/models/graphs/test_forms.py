@@ -67,6 +67,15 @@ def test_guesses_have_forms_of_their_own() -> None:
     assert [group.form for group in groups] == [Form(4, 6, 6, 6)]
 
 
+@pytest.mark.parametrize("extent", [Extent(6, 6, 1, heard=True), Extent(6, 5, 1)])
+def test_a_short_prompt_is_a_prompt(extent: Extent) -> None:
+    """What is listened to, or drops rows, goes where that can be done, however few its rows are."""
+    groups = grouped(FORMS, [extent])
+
+    assert groups is not None
+    assert [group.form for group in groups] == [Form(1, CAPACITY + 1, 64, ANSWER_ROWS)]
+
+
 @pytest.mark.parametrize("extent", [Extent(329, 50, 7), Extent(300, 300, 300), Extent(329, 329, 7)])
 def test_what_fits_no_form_is_nobodys(extent: Extent) -> None:
     """One strand too long, or read too far, and the pass is not replayed at all."""

@@ -6,7 +6,7 @@ import pytest
 
 from stillframe.models.decoder import DecoderConfig
 from stillframe.models.graphs.forms import recorded
-from stillframe.models.graphs.memory import LEFT_FREE, MIB, Needs, Taken, graph_bytes
+from stillframe.models.graphs.memory import LEFT_FREE, MIB, Needs, Taken, graph_bytes, too_heavy
 
 GIB = 1024 * MIB
 NEEDS = Needs(weights=14 * GIB, slot=164 * MIB, slots=17, graphs={1: 200 * MIB, 2: 300 * MIB, 8: 900 * MIB})
@@ -61,6 +61,24 @@ def test_what_a_refusal_proposes_is_not_refused(room: int) -> None:
         graphs = {batch: size for batch, size in NEEDS.graphs.items() if batch <= most}
 
         assert replace(NEEDS, graphs=graphs).refusal(room) is None
+
+
+@pytest.mark.parametrize(
+    ("room", "item", "says"),
+    [
+        (14, 2, None),
+        (13, 2, "more memory"),
+        (13, 4, "dtype: bfloat16"),
+        (7, 4, "dtype: bfloat16"),
+        (6, 4, "more memory"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(room: int, item: int, says: str | None) -> None:
+    """With both numbers, and bfloat16 where that is enough."""
+    refusal = too_heavy(14 * GIB, room * GIB, item)
+
+    assert (refusal is None) == (says is None)
+    assert refusal is None or (says in refusal and f"{room * 1024:,} MiB" in refusal)
 
 
 def test_plans_are_for_people() -> None:

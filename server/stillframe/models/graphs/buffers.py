@@ -78,12 +78,10 @@ class Buffers:
     on: Tensor  # [batch, going] indices into all rows that enter, of those that go on
 
     def fill(self, strands: Sequence[Strand], slots: Sequence[int]) -> None:
-        """Put strands in, and nothing behind them: what an earlier pass left might not be finite."""
-        self.ints.copy_(torch.from_numpy(self._places(strands, slots)))
+        """Put strands in. What earlier ones left in the padding is computed on, and looked at by nobody."""
+        self.ints.copy_(torch.from_numpy(self._places(strands, slots)), non_blocking=True)
         for own, strand in zip(self.rows, strands, strict=False):
-            own[: -len(strand.rows)].zero_()
             own[-len(strand.rows) :].copy_(strand.rows)
-        self.rows[len(strands) :].zero_()
         for place, strand in enumerate(strands):
             kept = strand.kept.get(0)
             if kept is not None:

@@ -98,6 +98,15 @@ def graph_bytes(sizes: DecoderConfig, forms: Sequence[Form], *, capacity: int, l
     return buffers + max(_passing(sizes, form, capacity, item) for form in forms) + WORKSPACES
 
 
+def too_heavy(weights: int, room: int, item: int) -> str | None:
+    """Why weights of so many bytes cannot be loaded into `room`, and what could; None: they fit."""
+    if weights <= room:
+        return None
+    halves = item > 2 and weights // 2 <= room
+    way = "it would do with half the bytes (dtype: bfloat16)" if halves else "it takes a GPU with more memory"
+    return f"the weights are {mib(weights)}, and the GPU has {mib(room)} free; {way}"
+
+
 def mib(size: int) -> str:
     """Bytes for people."""
     return f"{size / MIB:,.0f} MiB"

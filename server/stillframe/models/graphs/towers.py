@@ -1,6 +1,6 @@
 """Towers: what a vision network makes of pictures, recorded for a few numbers of pictures and replayed.
 
-Knows pictures and rows; no family. Fewer pictures than were recorded are padded with nought.
+Knows pictures and rows; no family. Where there are fewer pictures than were recorded, earlier ones are seen again.
 """
 
 from __future__ import annotations
@@ -64,7 +64,6 @@ class Towers:
             self._counts.ran("pictures")
             return self._look(pictures)
         self._pictures[: len(pictures)].copy_(pictures, non_blocking=True)
-        self._pictures[len(pictures) : number].zero_()
         self._replays[number]()
         self._counts.replays += 1
         return self._rows[: len(pictures)].clone()

@@ -1,0 +1,179 @@
+"""Passes that a GPU records and replays: held to the eager ones, to the memory that was planned, and to taking no more.
+
+Knows no web server. tests/models/graphs and tests/engine/test_graphing.py hold the rest to it without a GPU.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stillframe.domain import EAGER_REASONS, Observation, PassCounts, SessionRef, Step
+from stillframe.engine.engine import Engine
+from stillframe.engine.graphing import Recording, replay_on_cuda
+from stillframe.engine.keeper import Asked, Keeper
+from stillframe.engine.step import step
+from stillframe.models.base import PolicyModel
+from stillframe.models.decoder import Decoder, DecoderConfig
+from stillframe.models.graphs.forms import recorded
+from stillframe.models.graphs.memory import graph_bytes
+from stillframe.models.graphs.recording import CudaRecorder
+from stillframe.models.graphs.replayer import Replayer
+from stillframe.models.passes import Strand, run
+from stillframe.models.registry import load_policy
+from stillframe.reuse.kv import KVPool, KVShape
+from stillframe.reuse.settings import AdaptiveSettings, GraphSettings, ReuseSettings
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]
+
+CUDA = torch.device("cuda")
+LOG = logging.getLogger("test")
+SETTINGS = ReuseSettings(mode="adaptive", adaptive=AdaptiveSettings(distance=0.3, task_top_k=9, keyframe_every=4))
+RECORDING = Recording(GraphSettings(batches=[1, 2, 4]), most=4, text_tokens=SETTINGS.slot_text_tokens)
+ROBOTS = "abcd"
+
+
+@pytest.fixture(autouse=True)
+def exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without TF32, which convolutions use unless told."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+@pytest.fixture
+def model(golden_folder: Path) -> PolicyModel:
+    """The micro OpenVLA on the GPU."""
+    return load_policy(golden_folder, dtype=torch.float32, device=CUDA)
+
+
+@pytest.fixture
+def frames() -> Iterator[list[Asked]]:
+    """Batches of robots' frames, of one to four robots, seen through noise and sometimes moved."""
+    return batches()
+
+
+def batches() -> Iterator[list[Asked]]:
+    """The same ones every time."""
+    random = np.random.default_rng(5)
+    now = random.integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    for seq in range(1000):
+        if seq % 3 == 2:
+            now = np.roll(now, 14, axis=seq % 2)
+        here = ROBOTS[: 1 + seq % len(ROBOTS)]
+        yield [Asked(Observation({"front": now}, "reach the cube"), SessionRef(robot, seq=seq)) for robot in here]
+
+
+def answered(model: PolicyModel, keeper: Keeper, frames: Iterator[list[Asked]], number: int) -> list[list[int]]:
+    """The tokens of so many batches' frames."""
+    answers = [answer for _ in range(number) for answer in step(model, keeper, next(frames), lambda: 0.0)]
+    assert all(isinstance(answer, Step) for answer in answers)
+    return [answer.chunk.tokens.tolist() for answer in answers if isinstance(answer, Step)]
+
+
+def replaying(model: PolicyModel, keeper: Keeper) -> PassCounts:
+    """Record."""
+    counts = replay_on_cuda(model, keeper.storage.pool, RECORDING, LOG)
+    assert counts is not None
+    return counts
+
+
+def test_robots_act_as_without_graphs(model: PolicyModel) -> None:
+    """Keyframes and deltas of several robots: every token, and the whole pool up to rounding; nothing is eager."""
+    eager, replayed = (Keeper(model, SETTINGS, lambda: 0.0) for _ in range(2))
+    expected = answered(model, eager, batches(), 12)
+    counts = replaying(model, replayed)
+
+    assert answered(model, replayed, batches(), 12) == expected
+    held = [keeper.storage.pool.storage[..., :-1, :] for keeper in (eager, replayed)]
+    torch.testing.assert_close(*held, rtol=0, atol=1e-3)
+    assert counts.replays >= 24
+    assert counts.eager == dict.fromkeys(EAGER_REASONS, 0)
+
+
+def test_the_steady_state_takes_no_memory(model: PolicyModel, frames: Iterator[list[Asked]]) -> None:
+    """Twenty batches: as much is allocated afterwards as before, and the device was asked for nothing more."""
+    keeper = Keeper(model, SETTINGS, lambda: 0.0)
+    replaying(model, keeper)
+    answered(model, keeper, frames, 12)
+    before = taken()
+    answered(model, keeper, frames, 20)
+
+    assert taken() == before
+
+
+def taken() -> dict[str, int]:
+    """What torch has taken of the device, and how often it had to try."""
+    torch.cuda.synchronize()
+    names = ("reserved_bytes.all.current", "num_alloc_retries", "num_device_alloc", "num_ooms")
+    stats = torch.cuda.memory_stats()
+    return {"allocated": torch.cuda.memory_allocated(), **{name: stats.get(name, 0) for name in names}}
+
+
+@torch.inference_mode()
+def test_a_replay_allocates_nothing_but_its_results(model: PolicyModel) -> None:
+    """Of hundreds of tensors that an eager pass makes, what is left is the few that come out."""
+    keeper = Keeper(model, SETTINGS, lambda: 0.0)
+    kv = keeper.storage.spare
+    strand = Strand(torch.randn(60, model.decoder.config.hidden_size, device=CUDA), 0, kv, read=7)
+
+    def allocations() -> int:
+        before = torch.cuda.memory_stats()["allocation.all.allocated"]
+        run(model.decoder, [strand])
+        return int(torch.cuda.memory_stats()["allocation.all.allocated"] - before)
+
+    eager = allocations()
+    replaying(model, keeper)
+
+    assert allocations() < 8 < eager
+
+
+def test_what_was_not_recorded_is_counted(model: PolicyModel, frames: Iterator[list[Asked]]) -> None:
+    """A schedule that drops rows layer by layer: eager, and the answers are the same."""
+    knobs = AdaptiveSettings(distance=0.3, task_top_k=9, schedule=[0.5, 1.0])
+    settings = ReuseSettings(mode="adaptive", adaptive=knobs)
+    eager, replayed = (Keeper(model, settings, lambda: 0.0) for _ in range(2))
+    expected = answered(model, eager, batches(), 6)
+    counts = replaying(model, replayed)
+
+    assert answered(model, replayed, frames, 6) == expected
+    assert counts.eager["layers"] > 0
+    assert counts.replays > 0
+
+
+def test_an_engine_records_before_its_first_frame(model: PolicyModel) -> None:
+    """By the time that it is warm, passes are replayed, and the blank frames were."""
+    engine = Engine(
+        model, reuse=SETTINGS, queue_frames=8, clock=iter(range(10**6)).__next__, log=LOG, watch=lambda _: None,
+        graphs=GraphSettings(batches=[1], rows=[64]),
+    )  # fmt: skip
+    try:
+        engine.warm_up()
+        counts = engine.pass_counts
+    finally:
+        engine.close()
+
+    assert counts is not None
+    assert counts.replays > 0
+    assert counts.eager == dict.fromkeys(EAGER_REASONS, 0)
+
+
+def test_memory_is_as_planned() -> None:
+    """Weights, pool and graphs of a decoder of half a billion parameters: within a tenth of what torch then holds."""
+    sizes = DecoderConfig(1000, 2048, 5504, 10, 16, 16)
+    before = torch.cuda.memory_reserved()
+    decoder = Decoder(sizes).to(CUDA, torch.bfloat16).eval().requires_grad_(requires_grad=False)
+    shape = KVShape(10, 16, 128, 328, torch.bfloat16, CUDA)
+    pool = KVPool(shape, 9 * shape.nbytes)
+    forms = recorded(328, 7, [1, 2, 4, 8], [64, 192], most=8)
+    weights = sum(weight.nbytes for weight in decoder.parameters())
+    planned = weights + pool.storage.nbytes + graph_bytes(sizes, forms, capacity=328, listens=70, item=2)
+    replayer = Replayer(decoder, pool, forms, CudaRecorder(CUDA), listens=70, counts=PassCounts())
+    torch.cuda.synchronize()
+    held = torch.cuda.memory_reserved() - before
+
+    assert replayer.nbytes < planned
+    assert planned == pytest.approx(held, rel=0.1)
