@@ -5,24 +5,28 @@ Knows the engine's step and its slack; no HTTP. Training, evaluation and noteboo
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stillframe.domain import Observation, PolicyInfo, SessionRef, SlackReport, Step
+from stillframe.engine.graphing import Own, Recording, replay_on_cuda
 from stillframe.engine.keeper import Asked, Keeper
 from stillframe.engine.slack import rest
 from stillframe.engine.step import step
 from stillframe.errors import RequestError
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.plan import ReusePlan
-from stillframe.reuse.settings import DRAFTS_CHECKED, DecodingSettings, ReuseSettings
+from stillframe.reuse.settings import DRAFTS_CHECKED, DecodingSettings, GraphSettings, ReuseSettings
 from stillframe.stopwatch import Clock
 
+LOG = logging.getLogger(__name__)
 ROBOT = "local"
 NOTHING_KEPT = ReuseSettings()  # mode off
 
@@ -42,6 +46,8 @@ class LocalFleet:
         self._model = model
         self._keeper = Keeper(model, reuse, clock, default_sessions=robots, decoding=decoding)
         self._clock = clock
+        recording = Recording(GraphSettings(batches=[robots]), robots, reuse.slot_text_tokens)
+        self._own = Own(model, partial(replay_on_cuda, model, self._keeper.storage.pool, recording, LOG))
         self._next = [SessionRef(f"{ROBOT}-{robot}") for robot in range(robots)]  # the place of what comes next
         self._last: list[Step] = []
 
@@ -74,7 +80,8 @@ class LocalFleet:
             for one, place in zip(observed, self._next, strict=True)
         ]
         self._next = [replace(place, seq=place.seq + 1) for place in self._next]
-        self._last = [_step(answer) for answer in step(self._model, self._keeper, asked, self._clock)]
+        with self._own.lent():
+            self._last = [_step(answer) for answer in step(self._model, self._keeper, asked, self._clock)]
         return [answer.chunk.actions[0] for answer in self._last]
 
     def reset(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from stillframe.engine.step import step
 from stillframe.errors import Internal, RequestError, Unprocessable
 from stillframe.local import LocalFleet, LocalPolicy
 from stillframe.models.base import PolicyModel
+from stillframe.models.decoder import Decoder, DecoderConfig
 from stillframe.models.registry import load_policy
 from stillframe.models.settling import settle
 from stillframe.models.steadiness import steady
@@ -32,7 +34,11 @@ PATCHES, GUESSES = 16, 6
 SAYS = "reach the red cube"
 INTEGRITY, EVICTED = KeyframeReason.INTEGRITY, KeyframeReason.EVICTED
 some = settings(
-    max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=6,
+    phases=[Phase.generate],
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 
@@ -78,6 +84,7 @@ class Batches:
         return [answer.report.cache.keyframe_reason if isinstance(answer, Step) else type(answer)
                 for answer in self.see(*asks)]  # fmt: skip
 
+    @torch.inference_mode()
     def left(self, turn: Any) -> Tensor:
         """Keys and values of a frame's prompt and guesses."""
         held: Tensor = self.bench.held(turn.kv, turn.plan.rows + GUESSES)
@@ -119,10 +126,20 @@ def said(answer: Step | RequestError) -> Any:
     return answer.chunk.tokens.tolist(), answer.chunk.actions.tolist(), answer.chunk.unnorm_key, report
 
 
-def assert_alike(decoder: Any, one: Tensor, other: Tensor) -> None:
-    """To the bit where this machine's products are steady, else within rounding."""
-    exact = steady(decoder)
-    torch.testing.assert_close(one, other, rtol=0, atol=0 if exact else 1e-4)
+@pytest.fixture(scope="module")
+def alike() -> Callable[[Tensor, Tensor], None]:
+    """Assert: to the bit where this machine's products are steady, else within rounding."""
+    random = torch.Generator().manual_seed(1)
+    decoder = Decoder(DecoderConfig(64, 32, 48, 2, 4, 2)).requires_grad_(requires_grad=False)
+    for weight in decoder.parameters():
+        weight.copy_(torch.randn(weight.shape, generator=random))
+    settle(decoder)
+    atol = 0 if steady(decoder) else 1e-4
+
+    def compare(one: Tensor, other: Tensor) -> None:
+        torch.testing.assert_close(one, other, rtol=0, atol=atol)
+
+    return compare
 
 
 @dataclass(frozen=True)
@@ -170,12 +187,13 @@ def moved(scene: Any, how: str, tokens: Sequence[int], picture: Make, changed: M
     return picture(1000 + seed) if how == "cut" else changed(scene, *patches[how], seed=seed)
 
 
-@pytest.mark.parametrize("cameras", [("front",), ("front", "wrist")], ids=["front", "both"])
-@pytest.mark.parametrize("draft", ["exact", "off", "relaxed"])
+@pytest.mark.parametrize(
+    ("draft", "cameras"), [("exact", ("front",)), ("off", ("front", "wrist")), ("relaxed", ("front",))]
+)
 @some
 @given(walk=rounds)
 def test_frames_side_by_side_are_what_each_is_alone(
-    robots: Make, picture: Make, changed: Make, walk: Any, draft: Any, cameras: tuple[str, ...]
+    robots: Make, picture: Make, changed: Make, alike: Make, walk: Any, draft: Any, cameras: tuple[str, ...]
 ) -> None:
     """Rule 8, modes mixed: answers, reports, plans, keys and values, over a closed loop with pauses and episodes."""
 
@@ -205,7 +223,7 @@ def test_frames_side_by_side_are_what_each_is_alone(
             assert answer.report.batch == len(frames)
             assert turn.plan.order.tolist() == other.plan.order.tolist()
             assert turn.plan.counts == other.plan.counts
-            assert_alike(together.bench.model.decoder, together.left(turn), alone[name].left(other))
+            alike(together.left(turn), alone[name].left(other))
             last[name] = said(own)[0]
         assert together.holds_what_sessions_hold()
         if pause:
@@ -270,7 +288,7 @@ def spoil_kv(fleet: Batches) -> None:
 @pytest.mark.parametrize("spoil", [spoil_rows, spoil_kv])
 @pytest.mark.parametrize("mode", ["exact", "adaptive", "paper", "static-only"])
 def test_one_frames_nan_is_nobody_elses(
-    batches: Make, picture: Make, changed: Make, mode: ReuseMode, spoil: Callable[[Batches], None]
+    batches: Make, picture: Make, changed: Make, alike: Make, mode: ReuseMode, spoil: Callable[[Batches], None]
 ) -> None:
     """It is refused and its session's next frame is whole; the others' answers, and what they keep, are unmoved."""
     fleet, alone = batches(mode), batches(mode)
@@ -285,7 +303,7 @@ def test_one_frames_nan_is_nobody_elses(
     assert answers[1].code == "non-finite-action"
     for at, other in ((0, 0), (1, 2), (2, 3)):  # turns of those that were kept, and of all
         assert said(answers[other]) == said(expected[other])
-        assert_alike(fleet.bench.model.decoder, fleet.left(fleet.turns[at]), alone.left(alone.turns[other]))
+        alike(fleet.left(fleet.turns[at]), alone.left(alone.turns[other]))
     assert fleet.holds_what_sessions_hold()
     assert fleet.reasons(*frames)[:3] == [None, INTEGRITY, None]
     assert fleet.reasons(*frames)[:3] == [None] * 3
@@ -302,7 +320,7 @@ def test_an_exception_leaves_nothing_lent(batches: Make, picture: Make) -> None:
 
     assert fleet.bench.keeper.usage == before
     assert fleet.holds_what_sessions_hold()
-    assert fleet.reasons(*asks(picture, "abcd")) == [INTEGRITY, INTEGRITY, "first-frame", "first-frame"]
+    assert fleet.reasons(*asks(picture, "abcd")) == [INTEGRITY] * 4
 
 
 def slots(bench: Any, count: int) -> float:
@@ -440,9 +458,21 @@ def test_a_failure_has_the_picture_looked_at_again(batches: Make, picture: Make)
     assert fleet.reasons(*other) == [None, INTEGRITY]
 
 
-def test_a_picture_that_is_drawn_over_is_another(tmp_path: Any) -> None:
+def test_what_is_kept_of_a_picture_is_trusted_until_a_failure(batches: Make, picture: Make) -> None:
+    """Memory that is damaged costs a session one frame, however long its picture stands still."""
+    fleet = batches()
+    fleet.see(*asks(picture, "ab"))
+    fleet.bench.session("b").seen = replace(
+        fleet.bench.session("b").seen, rows=torch.full_like(fleet.bench.session("b").seen.rows, torch.nan)
+    )
+
+    assert fleet.reasons(*asks(picture, "ab")) == [None, Internal]
+    assert fleet.reasons(*asks(picture, "ab")) == [None, INTEGRITY]
+
+
+def test_a_picture_that_is_drawn_over_is_another(openvla: Make) -> None:
     """A simulator may render into the same memory every time, at the very size that the towers want."""
-    model = openvla(tmp_path, torch.float32)
+    model = openvla(torch.float32)
     frame = np.random.default_rng(0).integers(0, 256, (*model.info.image_size, 3), dtype=np.uint8)
     policy, other = LocalPolicy(model), LocalPolicy(model)
     policy({"images": {"front": frame}, "instruction": SAYS})
@@ -455,26 +485,28 @@ def test_a_picture_that_is_drawn_over_is_another(tmp_path: Any) -> None:
     assert torch.equal(*rows)
 
 
-def openvla(folder: Any, dtype: torch.dtype) -> PolicyModel:
-    """A fresh one of random weights."""
+@pytest.fixture(scope="module")
+def openvla(tmp_path_factory: pytest.TempPathFactory) -> Callable[[torch.dtype], PolicyModel]:
+    """A fresh one of random weights, once for a dtype."""
     sizes = {"tower_dim": 16, "tower_depth": 2, "tower_heads": 2, "width": 16, "layers": 3, "heads": 2}
     recipe = replace(Recipe(), **sizes, feed_forward=32)
     torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("checkpoint")
     save_checkpoint(folder, dict(fresh_network(recipe).state_dict()), recipe)
-    return load_policy(folder, dtype=dtype, device=torch.device("cpu"))
+    return functools.cache(lambda dtype: load_policy(folder, dtype=dtype, device=torch.device("cpu")))
 
 
-@pytest.mark.parametrize("mode", ["off", "adaptive", "exact"])
+@pytest.mark.parametrize("mode", ["off", "adaptive"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_three_robots_of_a_real_policy(tmp_path: Any, dtype: torch.dtype, mode: ReuseMode) -> None:
+def test_three_robots_of_a_real_policy(openvla: Make, dtype: torch.dtype, mode: ReuseMode) -> None:
     """Towers, prefill and decoding of three frames at once: tokens, actions, and keys and values to the bit."""
-    model, clock = openvla(tmp_path, dtype), lambda: 0.0
+    model, clock = openvla(dtype), lambda: 0.0
     reuse = ReuseSettings(mode, kv_budget_mib=8, adaptive=AdaptiveSettings(task_top_k=40))
     says = [SAYS, "put the spoon on the towel", "wait"]
     together, alone = LocalFleet(model, 3, reuse, clock), [LocalPolicy(model, reuse, clock) for _ in says]
     random = np.random.default_rng(3)
     pictures = random.integers(0, 256, (3, 240, 320, 3), dtype=np.uint8)
-    for number in range(4):
+    for number in range(3):
         pictures[number % 3, :60] = random.integers(0, 256, (60, 320, 3), dtype=np.uint8)
         observed = [
             {"images": {"front": picture.copy()}, "instruction": word}
@@ -491,12 +523,9 @@ def test_three_robots_of_a_real_policy(tmp_path: Any, dtype: torch.dtype, mode: 
             own_held = policy._fleet._keeper.sessions.known("local-0").remembered
             rows = min(held.kv.length, own_held.kv.length)
             for layer in range(3):
-                assert_alike(model.decoder, held.kv.keys(layer, rows), own_held.kv.keys(layer, rows))
-
-
-def test_a_stranger_beside_nobody(batches: Make, robots: Make, picture: Make) -> None:
-    """Frames that are nobody's take no slot that a session of the batch could keep."""
-    fleet = batches(kv_budget_mib=slots(robots(), 3))
-    answers = fleet.see(*asks(picture, "---ab"))
-
-    assert [answer.report.cache.kv_bytes > 0 for answer in answers if isinstance(answer, Step)][3:] == [True, True]
+                torch.testing.assert_close(
+                    held.kv.keys(layer, rows),
+                    own_held.kv.keys(layer, rows),
+                    rtol=0,
+                    atol=0 if model.decoder.steady else 1e-4,
+                )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -141,11 +142,11 @@ def cold() -> Iterator[Callable[..., Bench]]:
     """Make engines that are not warm: `cold(queue_frames=2)`; the gate is open."""
     made: list[Bench] = []
 
-    def make(queue_frames: int = 8, mode: ReuseMode = "off", most: int = 1) -> Bench:
+    def make(queue_frames: int = 8, mode: ReuseMode = "off", most: int = 1, hold_ms: float = 10_000) -> Bench:
         model, clock, pauses = GatedModel(), HandClock(), []
         model.gate.set()
         log, reuse = logging.getLogger("engine-test"), ReuseSettings(mode)
-        batching = BatchingSettings(most, hold_ms=10_000)
+        batching = BatchingSettings(most, hold_ms)
         engine = Engine(
             model, reuse=reuse, queue_frames=queue_frames, clock=clock, log=log, watch=pauses.append, batching=batching
         )
@@ -162,8 +163,8 @@ def cold() -> Iterator[Callable[..., Bench]]:
 def warm(cold: Callable[..., Bench]) -> Callable[..., Bench]:
     """Make engines that take frames."""
 
-    def make(queue_frames: int = 8, mode: ReuseMode = "off", most: int = 1) -> Bench:
-        bench = cold(queue_frames, mode, most)
+    def make(queue_frames: int = 8, mode: ReuseMode = "off", most: int = 1, hold_ms: float = 10_000) -> Bench:
+        bench = cold(queue_frames, mode, most, hold_ms)
         bench.engine.warm_up()
         return bench
 
@@ -551,3 +552,192 @@ def fire(bench: Bench, name: str) -> dict[str, Future[Step]]:
         else:
             taken = future
     return shots
+
+
+def batches(bench: Bench) -> list[list[str]]:
+    """What was computed side by side behind the occupier."""
+    return bench.model.batches[WARM_UP_STEPS + 1 :]
+
+
+def test_frames_that_wait_together_are_computed_together(warm: Callable[..., Bench]) -> None:
+    """As many as are allowed, in the order of their turns; each gets its own answer, which says how many they were."""
+    bench = warm(most=3)
+    bench.occupy()
+    answers = [bench.submit(robot, robot=robot) for robot in "abcd"]
+    bench.model.gate.set()
+
+    assert [answered(future) for future in answers] == [*"abcd"]
+    assert batches(bench) == [["a", "b", "c"], ["d"]]
+    assert [future.result().report.batch for future in answers] == [3, 3, 3, 1]
+
+
+def test_a_batch_has_one_frame_of_a_session_and_any_number_of_nobodys(warm: Callable[..., Bench]) -> None:
+    """A robot's second frame needs what its first leaves; robots' frames come before nobody's second."""
+    bench = warm(queue_frames=16, most=8)
+    bench.occupy()
+    names = ["-0", "-1", "-2", "a0", "a1", "b0", "a2"]
+    answers = [bench.submit(name, robot=None if name[0] == "-" else name[0]) for name in names]
+    bench.model.gate.set()
+
+    assert [answered(future) for future in answers] == names
+    assert batches(bench) == [["a0", "b0", "-0", "-1", "-2"], ["a1"], ["a2"]]
+
+
+def test_who_floods_is_one_of_a_batch(warm: Callable[..., Bench]) -> None:
+    """Those who came after all of its frames go with the next."""
+    bench = warm(queue_frames=16, most=3)
+    bench.occupy()
+    flood = [bench.submit(f"f{number}", robot="f") for number in range(5)]
+    robots = [bench.submit(robot, robot=robot) for robot in "abc"]
+    bench.model.gate.set()
+    wait([*flood, *robots], WAIT_S)
+
+    assert batches(bench) == [["f0", "a", "b"], ["c", "f1"], ["f2"], ["f3"], ["f4"]]
+
+
+def test_a_session_that_ends_behind_its_batch(warm: Callable[..., Bench]) -> None:
+    """Its frame is answered with the others, then it is forgotten; what comes under its name later is a stranger's."""
+    bench = warm(queue_frames=16, mode="exact", most=8)
+    bench.occupy()
+    answers = [bench.submit(robot, robot=robot) for robot in "abc"]
+    bench.engine.forget("b")
+    later = bench.engine.submit(Observation({}, "b"), AGE_MS, SessionRef("b", serial=1))
+    bench.model.gate.set()
+
+    assert [answered(future) for future in (*answers, later)] == [*"abcb"]
+    assert later.result().report.cache.keyframe_reason == "first-frame"
+    assert batches(bench) == [["a", "b", "c"], ["b"]]
+    assert bench.engine.usage.sessions == 3
+
+
+def test_given_up_and_expired_frames_are_in_no_batch(warm: Callable[..., Bench]) -> None:
+    """Neither computed nor counted."""
+    bench = warm(queue_frames=16, most=8)
+    bench.occupy()
+    given_up, late, *kept = (
+        bench.submit(robot, max_age_ms=100 if robot == "late" else 1e6, robot=robot)
+        for robot in ("given up", "late", "a", "b")
+    )
+    assert given_up.cancel()
+    bench.clock.now_s += 1
+    bench.model.gate.set()
+
+    assert [answered(future) for future in kept] == ["a", "b"]
+    assert isinstance(refused(late), DeadlineExceeded)
+    assert batches(bench) == [["a", "b"]]
+    assert {future.result().report.batch for future in kept} == {2}
+
+
+def timed(bench: Bench, takes_s: dict[int, float]) -> None:
+    """From now on a batch of so many frames takes so long; one batch of each size has been measured."""
+    embed = bench.model.embed
+
+    def slow(prepared: Sequence[Prepared]) -> list[Tensor]:
+        rows = embed(prepared)
+        bench.clock.now_s += takes_s[len(prepared)]
+        return rows
+
+    bench.model.embed = slow  # type: ignore[method-assign]  # for good
+    bench.engine._batching._times_s = dict(takes_s)
+
+
+@pytest.mark.parametrize(
+    ("two_s", "hold_ms", "expected"),
+    [
+        (1.0, 0, [["a", "b"]]),
+        (1.1, 0, [["a"], ["b"]]),
+        (1.1, 101, [["a", "b"]]),
+        (1.9, 950, [["a", "b"]]),
+        (2.1, 5000, [["a"], ["b"]]),
+    ],
+)
+def test_frames_go_together_where_that_pays(
+    warm: Callable[..., Bench], two_s: float, hold_ms: float, expected: list[list[str]]
+) -> None:
+    """As measured: sooner done than in turn, and none later than alone by more than it may be held up."""
+    bench = warm(most=2, hold_ms=hold_ms)
+    timed(bench, {1: 1.0, 2: two_s})
+    bench.occupy()
+    answers = [bench.submit(robot, max_age_ms=1e6, robot=robot) for robot in "ab"]
+    bench.model.gate.set()
+    wait(answers, WAIT_S)
+
+    assert batches(bench) == expected
+
+
+def test_a_frame_that_would_be_too_old_joins(warm: Callable[..., Bench]) -> None:
+    """Two are slower together than in turn; but in turn the second would never be computed."""
+    bench = warm(most=2)
+    timed(bench, {1: 1.0, 2: 2.5})
+    bench.occupy()
+    answers = [bench.submit("a", 1e6, "a"), bench.submit("b", 1500, "b")]  # the occupier takes a second
+    bench.model.gate.set()
+
+    assert [answered(future) for future in answers] == ["a", "b"]
+    assert batches(bench) == [["a", "b"]]
+
+
+def test_one_of_a_batch_fails_in_a_way_that_nobody_foresaw(
+    warm: Callable[..., Bench], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every frame is computed again, alone: only the culprit is told of a failure. The log says both."""
+    bench = warm(mode="exact", most=4)
+    bench.model.failures["b"] = RuntimeError("secret of /home/robot")
+    bench.occupy()
+    answers = {robot: bench.submit(robot, robot=robot) for robot in "abc"}
+    nobodys = bench.submit("-")
+    with caplog.at_level(logging.WARNING, "engine-test"):
+        bench.model.gate.set()
+        error = refused(answers["b"])
+
+    assert isinstance(error, Internal)
+    assert "secret" not in str(error)
+    assert [answered(answers["a"]), answered(answers["c"]), answered(nobodys)] == ["a", "c", "-"]
+    assert [answers[robot].result().report.batch for robot in "ac"] == [1, 1]
+    assert batches(bench) == [["a", "b", "c", "-"], ["a"], ["b"], ["c"], ["-"]]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
+    assert bench.engine.usage.sessions == 2
+
+
+def test_a_frame_is_made_ready_while_the_device_is_at_anothers(warm: Callable[..., Bench]) -> None:
+    """By a thread that is not the device's; a frame that cannot be served is told so in its turn."""
+    bench = warm(most=2)
+    ready, threads = threading.Event(), set()
+    prepare = bench.model.prepare
+
+    def watched(observation: Observation) -> Prepared:
+        threads.add(threading.get_ident())
+        prepared = prepare(observation)
+        ready.set()
+        return prepared
+
+    bench.occupy()
+    bench.engine._model.prepare = watched  # type: ignore[method-assign]  # for good
+    following = bench.submit("following")
+    assert ready.wait(WAIT_S)
+    assert not following.done()
+    bench.model.gate.set()
+
+    assert answered(following) == "following"
+    assert len(threads) == 1
+    assert threads.isdisjoint(bench.model.threads)
+
+
+def test_a_refusal_that_is_kept_keeps_no_frame(warm: Callable[..., Bench]) -> None:
+    """Nor does an answer, once the device is at the next: pictures are gone, whoever keeps what was said of them."""
+    bench = warm(most=4)
+    bench.model.failures["unservable"] = Unprocessable("unknown-camera", "no such camera")
+    bench.occupy()
+    observations = [Observation({}, "unservable"), Observation({}, "whole")]
+    seen = [weakref.ref(observation) for observation in observations]
+    answers = [bench.engine.submit(observation, AGE_MS) for observation in observations]
+    del observations
+    bench.model.gate.set()
+    assert isinstance(refused(answers[0]), Unprocessable)
+    assert answered(answers[1]) == "whole"
+    bench.model.seen.clear()
+    bench.model.came.clear()
+    assert answered(bench.submit("next")) == "next"
+    assert answered(bench.submit("next but one")) == "next but one"
+
+    assert [observation() for observation in seen] == [None, None]

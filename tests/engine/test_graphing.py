@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from stillframe.domain import Observation, SessionRef, Step
-from stillframe.engine.graphing import Recording, make_room, needs_of, replay, replay_on_cuda
+from stillframe.engine.graphing import Own, Recording, make_room, needs_of, replay, replay_on_cuda
 from stillframe.engine.keeper import Asked, Keeper
 from stillframe.engine.step import step
 from stillframe.engine.storage import Storage
@@ -139,3 +140,29 @@ def test_what_is_asked_for_is_what_is_taken(robots: Make) -> None:
     assert [*needs.graphs] == [1, 2, 4]
     assert off.graphs == {}
     assert off.largest == 0
+
+
+def test_pools_of_one_model_have_passes_of_their_own(robots: Make, picture: Make) -> None:
+    """Whoever's turn it is replays over its own slots; in between the model is as it was."""
+    one, other = (robots("adaptive") for _ in range(2))
+    other.model = one.model
+    own = [
+        Own(one.model, partial(replay, one.model, bench.keeper.storage.pool, RECORDING, again))
+        for bench in (one, other)
+    ]
+    plain = one.model.decoder.replayer
+    alone = robots("adaptive")
+    for number in range(4):
+        alone.see(picture(number))
+        for bench, lent in zip((one, other), own, strict=True):
+            with lent.lent():
+                bench.see(picture(number))
+            assert one.model.decoder.replayer is plain is None
+
+    for bench, lent in zip((one, other), own, strict=True):
+        assert [step.chunk.tokens.tolist() for step in bench.steps] == [
+            step.chunk.tokens.tolist() for step in alone.steps
+        ]
+        assert lent.counts is not None
+        assert lent.counts.replays >= 4
+        assert sum(lent.counts.eager.values()) == 0

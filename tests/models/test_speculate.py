@@ -297,3 +297,78 @@ def test_the_prompt_knows_nothing_of_the_guesses(seed: int, dtype: torch.dtype) 
 
     assert [len(rows) for rows in heard] == entering
     assert all(torch.equal(*pair) for pair in zip(*seen, strict=True))
+
+
+def siblings(one: Scene, seed: int, count: int) -> list[Scene]:
+    """Other prompts and plans of the same decoder, each over what an earlier prompt left in a storage of its own."""
+    made = []
+    for number in range(count):
+        random = np.random.default_rng([seed, number])
+        torch_random = torch.Generator().manual_seed(seed + number)
+        prompt, config, dtype = int(random.integers(4, 40)), one.decoder.config, one.rows.dtype
+        sizes = (config.num_hidden_layers, config.num_key_value_heads, config.head_dim, prompt + TOKENS)
+        storage = KVShape(*sizes, dtype, CPU).allocate()
+        old, new = (torch.randn(prompt, config.hidden_size, generator=torch_random).to(dtype) for _ in range(2))
+        prefill(one.decoder, old, ReusePlan.whole(prompt, sizes[0], 1, CPU), FrameKV(storage))
+        made.append(Scene(one.decoder, new, plan_of(random, prompt, sizes[0]), storage))
+    return made
+
+
+@settings(many, max_examples=60)
+@given(seed=seeds, count=st.integers(2, 5))
+@torch.inference_mode()
+def test_utterances_side_by_side_are_what_each_is_alone(seed: int, count: int) -> None:
+    """Tokens, passes, accepted guesses: in every mode of drafts, mixed, however long each of the others takes."""
+    one = scene(seed)
+    random, vocabulary = np.random.default_rng(seed), one.decoder.config.vocab_size
+    utterances, alone = [], []
+    for number, own in enumerate(siblings(one, seed, count)):
+        ids = drafts(random, own.greedy(), vocabulary)[number % 4]
+        mode = random.choice(["exact", "off", "relaxed"])
+        draft = Draft(ids, str(mode), np.array([vocabulary // 8] * (TOKENS - 1) + [0]))  # type: ignore[arg-type]
+        alone.append(own.speak(draft))
+        hidden, kv = own.begin(draft)
+        utterances.append(Utterance(hidden, own.slots, kv, draft))
+    together = speak(one.decoder, utterances)
+
+    assert [(said.ids.tolist(), said.passes, said.accepted) for said in together] == [
+        (said.ids.tolist(), said.passes, said.accepted) for said in alone
+    ]
+
+
+@torch.inference_mode()
+def test_utterances_share_their_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many passes as the longest takes; who is complete takes no part in the next."""
+    one = scene(5)
+    ran, own_run = [], speculate.run
+
+    def watched(decoder: Decoder, strands: Sequence[Strand]) -> list[Tensor]:
+        ran.append(len(strands))
+        return own_run(decoder, strands)
+
+    utterances = []
+    for own in siblings(one, 5, 3):
+        draft = Draft(own.greedy(), "off" if len(utterances) == 1 else "exact")
+        hidden, kv = own.begin(draft)
+        utterances.append(Utterance(hidden, own.slots, kv, draft))
+    monkeypatch.setattr(speculate, "run", watched)
+    spoken = speak(one.decoder, utterances)
+
+    assert [said.passes for said in spoken] == [0, TOKENS - 1, 0]
+    assert ran == [1] * (TOKENS - 1)
+
+
+@torch.inference_mode()
+def test_actions_of_different_lengths_share_a_pass() -> None:
+    """Each has as many tokens as it has slots."""
+    one = scene(3)
+    utterances, expected = [], []
+    for own, tokens in zip(siblings(one, 3, 3), (TOKENS, 1, 4), strict=True):
+        draft = Draft(np.zeros(tokens, np.int64))
+        for made in (utterances, expected):
+            hidden, kv = own.begin(draft)
+            made.append(Utterance(hidden, range(own.slots.start, own.slots.start + tokens), kv, draft))
+    spoken = speak(one.decoder, utterances)
+
+    assert [len(said.ids) for said in spoken] == [TOKENS, 1, 4]
+    assert [said.ids.tolist() for said in spoken] == [speak(one.decoder, [own])[0].ids.tolist() for own in expected]

@@ -26,49 +26,47 @@ class Work:
 
 
 def decoder_macs(config: DecoderConfig, rows: int, reused: Sequence[int], action_tokens: int, passes: int = 1) -> int:
-    """Multiply-adds of one step: the prefill of `rows`, of which `reused[l]` do not go through layer l, and decoding.
+    """Multiply-adds of one step: see `step_work`."""
+    return sum(work.macs for work in step_work(config, rows, reused, action_tokens, passes))
 
-    A row writes its keys and values in the layer in which it drops out, too: there it costs these two projections.
+
+def step_work(
+    config: DecoderConfig,
+    rows: int,
+    reused: Sequence[int],
+    action_tokens: int,
+    passes: int = 1,
+    *,
+    item_bytes: int = 1,
+    robots: int = 1,
+) -> tuple[Work, ...]:
+    """Each pass of one step: a prefill of `rows`, of which `reused[l]` do not go through layer l, and those after it.
 
     Each pass, the prefill among them, has a row for every action token but the last; the output head runs once for each
-    token that a pass speaks of. Attention counts active rows x all keys, twice (scores and mixing), for a row looks at
-    reused keys too; what a causal kernel may skip is counted. Norms, rotations, softmax and the embeddings' look-up
-    multiply next to nothing and are left out.
+    token that a pass speaks of. Only rows that the head reads go through the prefill's last layer.
     """
-    guesses = action_tokens - 1
+    guesses, layers = action_tokens - 1, config.num_hidden_layers
     keys = rows + guesses
-    prefill = sum(_layer(config, keys - left_out, keys) for left_out in reused)
-    prefill += sum(_keys_and_values(config) * (now - before) for before, now in pairwise((0, *reused)))
-    decode = (passes - 1) * _layer(config, guesses, keys) * config.num_hidden_layers
-    return prefill + decode + (1 + passes * guesses) * config.hidden_size * config.vocab_size
-
-
-def _keys_and_values(config: DecoderConfig) -> int:
-    """Of one row."""
-    return 2 * config.hidden_size * config.num_key_value_heads * config.head_dim
-
-
-def _layer(config: DecoderConfig, rows: int, keys: int) -> int:
-    """One layer over `rows`: projections and feed-forward of each, and its look at every key."""
-    width = config.hidden_size
-    projections = 2 * width * width + _keys_and_values(config)  # q and o, k and v
-    feed_forward = 3 * width * config.intermediate_size  # gate, up, down
-    attention = 2 * keys * width  # over all heads together
-    return rows * (projections + feed_forward + attention)
+    entering = [keys, *(keys - left_out for left_out in reused[:-1]), action_tokens]
+    prefill = decoder_pass(config, entering, keys, action_tokens, item_bytes, robots)
+    again = decoder_pass(config, [guesses] * (layers + 1), keys, guesses, item_bytes, robots)
+    return (prefill, *[again] * (passes - 1))
 
 
 def decoder_pass(
-    config: DecoderConfig, active: Sequence[int], keys: int, heads: int, item_bytes: int, robots: int = 1
+    config: DecoderConfig, entering: Sequence[int], keys: int, heads: int, item_bytes: int, robots: int = 1
 ) -> Work:
-    """One pass over `active[l]` rows of each robot in layer l, each looking at `keys` keys; `heads` rows get logits.
+    """One pass over `entering[l]` rows of each robot in layer l, of which entering[l + 1] go on.
 
-    A row that goes through fewer layers than the first ones' writes its keys and values where it leaves. `robots` alike
-    share the pass: their rows are multiplied by weights that are read once.
+    Attention counts rows that go on x all keys, twice (scores and mixing), for a row looks at reused keys too; what a
+    causal kernel may skip is counted. A row that does not go on costs two projections, of its keys and values. `heads`
+    rows get logits. Norms, rotations, softmax and the embeddings' look-up multiply next to nothing and are left out.
+    `robots` alike share the pass: their rows are multiplied by weights that are read once.
     """
-    rows = sum(_layer(config, count, keys) for count in active)
-    rows += sum(_keys_and_values(config) * (before - now) for before, now in pairwise(active))
+    whole, left = _layer(config, keys), _keys_and_values(config)
+    rows = sum(going * whole + (here - going) * left for here, going in pairwise(entering))
     head = config.hidden_size * config.vocab_size
-    weights = config.num_hidden_layers * _layer(config, 1, 0) + head
+    weights = config.num_hidden_layers * _layer(config, keys=0) + head
     looked_at = config.num_hidden_layers * 2 * keys * config.num_key_value_heads * config.head_dim
     return Work(robots * (rows + heads * head), item_bytes * (weights + robots * looked_at))
 
@@ -96,3 +94,17 @@ def _tower_macs(tower: TowerConfig) -> int:
 def _block(tower: TowerConfig) -> int:
     """One block's weights: q, k, v and o, and the feed-forward's two."""
     return 4 * tower.embed_dim**2 + 2 * tower.embed_dim * tower.mlp_dim
+
+
+def _keys_and_values(config: DecoderConfig) -> int:
+    """Of one row."""
+    return 2 * config.hidden_size * config.num_key_value_heads * config.head_dim
+
+
+def _layer(config: DecoderConfig, keys: int) -> int:
+    """One row in one layer: projections and feed-forward, and its look at every key."""
+    width = config.hidden_size
+    projections = 2 * width * width + _keys_and_values(config)  # q and o, k and v
+    feed_forward = 3 * width * config.intermediate_size  # gate, up, down
+    attention = 2 * keys * width  # over all heads together
+    return projections + feed_forward + attention

@@ -232,6 +232,7 @@ class Engine:
             if isinstance(answer, Step):
                 job.answer.set_result(answer)
             else:
+                let_go(answer, self._model.device)
                 job.answer.set_exception(answer)
 
     def _computed(self, jobs: Sequence[Job]) -> list[Step | RequestError]:

@@ -5,6 +5,8 @@ Knows a model, its pool and the settings; how recording is done is models/graphs
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from logging import Logger
 
@@ -99,6 +101,39 @@ def replay(model: PolicyModel, pool: KVPool, recording: Recording, capture: Capt
     forms = forms_of(model, pool.shape.capacity, recording)
     decoder.replayer = Replayer(decoder, pool, forms, capture, listens=_listens(model, recording), counts=counts)
     return counts
+
+
+@contextmanager
+def set_aside(model: PolicyModel) -> Iterator[None]:
+    """What is recorded meanwhile does not stay: for whoever has several pools, and records for each."""
+    replayer, look = model.decoder.replayer, model.look if isinstance(model, Sighted) else None
+    try:
+        yield
+    finally:
+        model.decoder.replayer = replayer
+        if isinstance(model, Sighted) and look is not None:
+            model.look = look
+
+
+class Own:
+    """One pool's recorded passes, of a model that others use as well."""
+
+    def __init__(self, model: PolicyModel, record: Callable[[], PassCounts | None]):
+        """Call `record`, and take over what it leaves with the model."""
+        self._model = model
+        with set_aside(model):
+            self.counts = record()
+            self._replayer = model.decoder.replayer
+            self._look = model.look if isinstance(model, Sighted) else None
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Meanwhile the model replays them."""
+        with set_aside(self._model):
+            self._model.decoder.replayer = self._replayer
+            if isinstance(self._model, Sighted) and self._look is not None:
+                self._model.look = self._look
+            yield
 
 
 def forms_of(model: PolicyModel, capacity: int, recording: Recording) -> list[Form]:

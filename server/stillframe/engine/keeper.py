@@ -103,17 +103,14 @@ class Keeper:
     def embedded(self, model: PolicyModel, batch: Sequence[tuple[Asked, Prepared]]) -> list[Tensor]:
         """Each prompt's rows [prompt_rows, width]. A picture that is its session's last to the bit is not looked at."""
         sessions = [self.sessions.at(asked.session) if asked.session else None for asked, _ in batch]
+        self._busy.update(session.ref.id for session in sessions if session is not None)
         rows = [
-            None if session is None or session.seen is None else session.seen.rows_of(own)
+            None if session is None else session.recognised(own)
             for session, (_, own) in zip(sessions, batch, strict=True)
         ]
         unseen = [own for (_, own), known in zip(batch, rows, strict=True) if known is None]
         fresh = iter(model.embed(unseen) if unseen else ())
-        made = [next(fresh) if known is None else known for known in rows]
-        for session, (_, prepared), own in zip(sessions, batch, made, strict=True):
-            if session is not None:
-                session.seen = Seen(prepared.views, prepared.ids, own)
-        return made
+        return [next(fresh) if known is None else known for known in rows]
 
     def plan(self, asked: Asked, prepared: Prepared, rows: Tensor) -> Turn:
         """Decide which of the prompt's rows [prompt_rows, width] are computed, and where their KV goes.
@@ -126,7 +123,6 @@ class Keeper:
         draft = self._drafting.draft(session.drafts if session else None, prepared.still)
         if session is None:
             return self._forgotten(frame, None, KeyframeReason.STATELESS, draft)
-        self._busy.add(session.ref.id)
         self.catch_up(session)
         fits = self.storage.fits(frame.total_rows)
         cause = session.cause if fits else KeyframeReason.TOO_LONG
@@ -195,10 +191,11 @@ class Keeper:
     def _release(self, session: Session[Turn]) -> None:
         if session.remembered is not None:
             self.storage.release(session.remembered.kv)
-        session.remembered, session.pending = None, None
+        session.remembered, session.pending, session.seen = None, None, None
 
     def _kept(self, turn: Turn, session: Session[Turn], decoded: Decoded, report: CacheReport) -> CacheReport:
         session.drafts.saw(decoded.chunk.tokens)
+        session.seen = Seen.of(turn.frame.prepared, turn.frame.rows)
         frame, report = turn.frame, replace(report, epoch=session.ref.epoch, seq=session.ref.seq)
         if frame.recipe is None or not turn.remembers:
             return report

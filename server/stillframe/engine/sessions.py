@@ -32,6 +32,11 @@ class Seen:
     ids: Tensor  # of the text
     rows: Tensor  # [prompt_rows, width]
 
+    @classmethod
+    def of(cls, prepared: Prepared, rows: Tensor) -> Seen:
+        """Copies the pictures: a simulator may draw the next one over them."""
+        return cls({name: view.copy() for name, view in prepared.views.items()}, prepared.ids, rows)
+
     def rows_of(self, prepared: Prepared) -> Tensor | None:
         """The same rows for the same pictures and text, to the bit; else None."""
         alike = prepared.views.keys() == self.views.keys() and torch.equal(prepared.ids, self.ids)
@@ -50,6 +55,11 @@ class Session(Generic[P]):
     seen: Seen | None = None
     remembered: Remembered | None = None
     pending: P | None = None  # what a pause can still do for its last frame
+
+    def recognised(self, prepared: Prepared) -> Tensor | None:
+        """The rows of a frame that shows what the last one did. Only once: a frame that fails is looked at again."""
+        seen, self.seen = self.seen, None
+        return None if seen is None else seen.rows_of(prepared)
 
 
 class Sessions(Generic[P]):

@@ -5,6 +5,8 @@ Knows heads and masks; no positions, no cache.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -13,11 +15,20 @@ from torch.nn import functional
 CACHED_SCORES = 350_000
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+def attend(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None = None,
+    reach: Sequence[tuple[int, int]] = (),
+) -> Tensor:
     """Mix values: [..., heads, rows, head_dim] with or without a batch dimension -> the queries' shape.
 
     `mask` [rows, keys] is True where a row may look, or `added`. There may be fewer key than query heads.
+    `reach`: (rows, keys): no row before that one looks at that key or a later one; rising, to all rows and all keys.
     """
+    if reach and mask is not None and queries.device.type == "cpu":
+        return _by_reach(queries, keys, values, mask, reach)
     if queries.device.type == "cpu" and (mask is not None or queries.dtype != torch.float32):
         return _by_products(queries, keys, values, mask)
     if queries.dim() == 3:
@@ -31,6 +42,18 @@ def added(mask: Tensor, dtype: torch.dtype) -> Tensor:
     if mask.is_floating_point():
         return mask.to(dtype)
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)
+
+
+def _by_reach(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, reach: Sequence[tuple[int, int]]) -> Tensor:
+    """Block of rows after block: on a causal prompt a quarter to a third of the work falls away."""
+    begins = [0, *(rows for rows, _ in reach[:-1])]
+    return torch.cat(
+        [
+            _by_products(queries[..., begin:end, :], keys[..., :seen, :], values[..., :seen, :], mask[begin:end, :seen])
+            for begin, (end, seen) in zip(begins, reach, strict=True)
+        ],
+        dim=-2,
+    )
 
 
 def _by_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
@@ -52,8 +75,8 @@ def _by_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | N
     at_once = max(1, CACHED_SCORES // (rows * keys.shape[-2]))
     if at_once >= heads:
         return _mix(queries, keys, values, mask)
-    groups = zip(*(torch.split(part, at_once) for part in (queries, keys, values)), strict=True)
-    return torch.cat([_mix(*group, mask) for group in groups])
+    parts = [torch.split(part, at_once) for part in (queries, keys, values)]
+    return torch.cat([_mix(own, seen, mixed, mask) for own, seen, mixed in zip(*parts, strict=True)])
 
 
 def _mix(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:

@@ -17,6 +17,8 @@ from stillframe.models.texttap import TextTap
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 
+BLOCK_ROWS = 72  # of a prompt, that look at keys together: fewer keys for the first ones, few enough products
+
 
 @dataclass(frozen=True)
 class Strand:
@@ -106,6 +108,7 @@ class _Walk:
         self._at = self.positions  # of the rows that enter
         lone = len(strand.rows) == 1 and strand.stop == strand.kv.length
         self._looks = None if lone else model.causal(strand.first, strand.stop, strand.kv.length, strand.rows)
+        self._reach = _reach(self._at, strand.kv.length)
         self._last = model.config.num_hidden_layers - 1
 
     def enter(self, layer: int) -> None:
@@ -118,11 +121,12 @@ class _Walk:
         if self.on is not None:
             self.going = len(self.on)
             self._looks = None if self._looks is None else self._looks[self.on]
+            self._reach = _reach(self._at[self.on], self._strand.kv.length)
 
     def mix(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Write, then look."""
         keys, values = self._strand.kv.write(layer, self._at, keys, values)
-        return attend(queries, keys, values, self._looks)
+        return attend(queries, keys, values, self._looks, self._reach)
 
 
 class _Side:
@@ -164,6 +168,15 @@ class _Side:
             on = torch.arange(walk.rows, device=walk.positions.device) if walk.on is None else walk.on
             yield on + first
             first += walk.rows
+
+
+def _reach(at: Tensor, keys: int) -> list[tuple[int, int]]:
+    """How far blocks of causal rows at positions `at` look; none on a GPU, which would have to be waited for."""
+    blocks = len(at) // BLOCK_ROWS
+    if blocks < 2 or at.device.type != "cpu":
+        return []
+    stops = [len(at) * block // blocks for block in range(1, blocks)]
+    return [*zip(stops, (at[[stop - 1 for stop in stops]] + 1).tolist(), strict=True), (len(at), keys)]
 
 
 def _of_prompt(tap: Tap | None, guesses: int) -> Tap | None:

@@ -156,7 +156,8 @@ def _clear(decoder: Decoder, rows: Tensor, logits: Tensor) -> Tensor:
         return torch.ones(len(rows), dtype=torch.bool, device=rows.device)
     best = logits.float().topk(min(2, logits.shape[-1])).values
     reach = REACH[rows.dtype] * torch.finfo(rows.dtype).eps * decoder.longest * rows.float().norm(dim=-1)
-    return best[:, 0] - best[:, -1] > reach
+    clear: Tensor = best[:, 0] - best[:, -1] > reach
+    return clear
 
 
 def _again(decoder: Decoder, speeches: Sequence[_Speech]) -> list[_Said]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from stillframe.bench.latency.contest import Answer, Entry
 from stillframe.bench.latency.scene import Motion, Scene, Shot
-from stillframe.bench.macs import Work, decoder_pass, vision_work
+from stillframe.bench.macs import Work, step_work, vision_work
 from stillframe.domain import Observation, Step
 from stillframe.engine.device import wait_for
 from stillframe.engine.drafts import Drafts
@@ -111,15 +111,12 @@ class Ours:
 
     def _work(self, steps: Sequence[Step]) -> tuple[Work, ...]:
         """By the last robot's plan, as if all were alike; the later passes go on as long as anybody's."""
-        config, plan, robots = self._model.decoder.config, self._fleet.plan, len(steps)
-        guesses = steps[0].chunk.tokens.size - 1
-        keys, size = plan.rows + guesses, self._model.dtype.itemsize
-        layers = config.num_hidden_layers
-        active = [keys - count for count in plan.counts[:-1]] + [1 + guesses]  # of the last, only what is read
-        prefill = decoder_pass(config, active, keys, 1 + guesses, size, robots)
-        again = decoder_pass(config, [guesses] * layers, keys, guesses, size, robots)
-        passes = max(step.report.passes for step in steps)
-        return (vision_work(self._model, size, robots), prefill, *[again] * (passes - 1))
+        plan, tokens, passes = self._fleet.plan, steps[0].chunk.tokens.size, max(step.report.passes for step in steps)
+        size, robots = self._model.dtype.itemsize, len(steps)
+        decoder = step_work(
+            self._model.decoder.config, plan.rows, plan.counts, tokens, passes, item_bytes=size, robots=robots
+        )
+        return (vision_work(self._model, size, robots), *decoder)
 
 
 def _observed(observation: Observation) -> dict[str, object]:

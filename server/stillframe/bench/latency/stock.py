@@ -102,7 +102,7 @@ class Stock:
         """Of one frame."""
         config = self._model.decoder.config
         size = self._model.dtype.itemsize
-        layers = config.num_hidden_layers
+        layers = config.num_hidden_layers + 1
         prefill = decoder_pass(config, [self._rows] * layers, self._rows, self._head_rows or self._rows, size)
         after = [decoder_pass(config, [1] * layers, self._rows + token, 1, size) for token in range(1, tokens)]
         return (vision_work(self._model, size), prefill, *after)

@@ -86,7 +86,7 @@ class Buffers:
             kept = strand.kept.get(0)
             if kept is not None:
                 first = (place + 1) * self.form.entering - len(strand.rows)
-                torch.add(kept, first, out=self.on[place, self.form.going - len(kept) :])
+                torch.add(kept.to(self.on.device), first, out=self.on[place, self.form.going - len(kept) :])
 
     def results(self, strands: Sequence[Strand]) -> list[Tensor]:
         """Of each strand the rows that are read, and no longer the buffer's. Taps hear what they came for."""
