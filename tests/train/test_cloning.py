@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from stillframe.errors import CheckpointError, ConfigError
 from stillframe.local import LocalPolicy
@@ -104,12 +105,12 @@ def test_what_is_exported_is_served(tmp_path: Path, recipe: Recipe, demos: list[
     act = LocalPolicy(policy)
     action = act({"images": {"front": demos[0].images[0, 0]}, "instruction": "pick up the red cube"})
     limits = np.array(policy.info.norm_stats["jaco_sim"]["q99"])
-    loaded = policy.decoder.state_dict()
+    written = load_file(tmp_path / "out" / "model.safetensors")
     slow = cloning.slow.weights
 
     assert action.shape == (7,)
     assert (np.abs(action) <= limits).all()
-    assert all(torch.equal(loaded[name], slow[f"language_model.{name}"]) for name in loaded)
+    assert all(torch.equal(written[name], tensor) for name, tensor in slow.items())
     assert not torch.equal(slow["language_model.lm_head.weight"], cloning.trainee.network.language_model.lm_head.weight)
 
 

@@ -10,17 +10,19 @@ from safetensors.torch import load_file
 from stillframe.models.actions import Statistics
 from stillframe.models.openvla import OpenVLA
 from stillframe.models.registry import load_policy
+from stillframe.models.settling import settle
 from stillframe.train.fresh import action_statistics, fresh_network, save_checkpoint
 from stillframe.train.recipe import JACO_TINY, Recipe
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path, recipe: Recipe) -> None:
-    """Weights come back to the bit through the registry, under the recipe's sizes."""
+    """Weights come back to the bit through the registry, under the recipe's sizes, some of them joined."""
     network = fresh_network(recipe)
     save_checkpoint(tmp_path / "tiny", dict(network.state_dict()), recipe)
     policy = load_policy(tmp_path / "tiny", dtype=torch.float32, device=torch.device("cpu"))
     assert isinstance(policy, OpenVLA)
     loaded = policy.network.state_dict()
+    settle(network)
 
     assert policy.info.name == "tiny"
     assert policy.decoder.config.hidden_size == recipe.width

@@ -72,6 +72,30 @@ def page(documents: Mapping[str, Document], folder: Path) -> str:
     return "\n".join(parts)
 
 
+EXCERPT = {  # of a row, what README calls it
+    "drafts, all wrong": "nothing reused, no guess right",
+    "drafts, all right": "nothing reused, guesses right",
+    "all: drafts right, reuse 0.5": "half reused, guesses right",
+    "all: drafts right, reuse 0.5, batch 4": "the same, four robots side by side",
+}
+
+
+def excerpt(document: Document) -> str:
+    """README's table: how many times as fast as stock, and in brackets as stock with our products."""
+    rows = {(row["model"], row["dtype"], row["name"]): row for row in document["rows"]}
+    models = [(model, dtype) for model, dtype, name in rows if name == "stock"]
+    stock = [number(rows[*model, "stock"]["frame_ms"], 1) for model in models]
+    lines = [(title, *(_both(rows[*model, name]) for model in models)) for name, title in EXCERPT.items()]
+    head = ("", *(f"{model}, {dtype}" for model, dtype in models))
+    return table(head, [("stock, ms a step", *stock), *lines])
+
+
+def _both(row: Mapping[str, Any]) -> str:
+    """Against both, where there are both."""
+    same = row["speedup_vs_stock_our_products"]
+    return _times(row["speedup_vs_stock"]) + ("" if same is None else f" ({_times(same)})")
+
+
 def _section(document: Document, folder: Path) -> str:
     name = document["device"]
     models = dict.fromkeys(row["model"] for row in document["rows"])
