@@ -397,6 +397,14 @@ def test_stateless_frames_share_no_storage(batches: Make, picture: Make) -> None
     assert fleet.bench.keeper.usage == before
 
 
+def test_stateless_frames_leave_sessions_their_slots(batches: Make, robots: Make, picture: Make) -> None:
+    """Those that come before them in the line, too."""
+    fleet = batches(kv_budget_mib=slots(robots(), 3))
+    fleet.see(*asks(picture, "---ab"))
+
+    assert [fleet.bench.session(robot).remembered is not None for robot in "ab"] == [True, True]
+
+
 def looked(fleet: Batches) -> list[int]:
     """From now on: how many observations each call of the towers is for."""
     embed, calls = fleet.bench.model.embed, []

@@ -213,9 +213,8 @@ class Keeper:
         self, frame: Frame, session: Session[Turn] | None, keyframe: KeyframeReason | None, draft: Draft
     ) -> Turn:
         """A frame that is computed whole, and whose keys and values nobody keeps."""
-        return Turn(
-            frame, session, self._planner.whole(frame), keyframe, self.storage.room(frame.total_rows), None, draft
-        )
+        kv = self.storage.room(frame.total_rows, leave=len(self._busy))
+        return Turn(frame, session, self._planner.whole(frame), keyframe, kv, None, draft)
 
     def tap(self, frame: Frame) -> TextTap | None:
         """Listen where the text looks in a pass of this frame; None where no plan asks."""

@@ -51,15 +51,16 @@ class Storage:
         """Whether a slot holds a prompt and its action of so many rows."""
         return rows <= self._pool.shape.capacity
 
-    def room(self, rows: int) -> FrameKV:
+    def room(self, rows: int, leave: int = 0) -> FrameKV:
         """Room for a frame that nobody remembers: the spare slot, or a free one as long as no session keeps any.
 
-        Else, or where a slot is too small, memory of its own.
+        Not one of the last `leave`, which sessions may be about to ask for. Else, or where a slot is too small, memory of
+        its own.
         """
         kv = None
         if self.fits(rows) and self.spare not in self._lent:
             kv = self.spare
-        elif self.fits(rows) and self._nobody_keeps:
+        elif self.fits(rows) and self._nobody_keeps and self._pool.free > leave:
             kv = self._pool.acquire()
         if kv is None:
             return FrameKV(replace(self._pool.shape, capacity=rows).allocate())

@@ -141,6 +141,11 @@ class KVPool:
         """Bytes of the slots that somebody holds."""
         return (len(self._all) - len(self._free)) * self.shape.nbytes
 
+    @property
+    def free(self) -> int:
+        """How many slots nobody holds."""
+        return len(self._free)
+
     def slot_of(self, kv: FrameKV) -> int | None:
         """Its index into `storage`; None for what is none of the pool's."""
         return self._indices.get(id(kv))
