@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillframe.engine.line import MOST_KNOWN, Line
+from stillframe.engine.line import MOST_KNOWN, OFTEN, Line
 from stillframe.errors import NotReady, Overloaded
 
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
@@ -398,3 +398,18 @@ def test_a_plural_key_fills_what_others_leave() -> None:
 
     assert [str(item) for item in line.next(lambda taken, _: len(taken) < 5)] == ["n0", "a0", "b0", "n1", "n2"]
     assert taken(line) == "n3"
+
+
+@pytest.mark.parametrize(("rounds", "expected"), [(OFTEN + 1, ["b0"]), (1, ["b0", "a"])])
+def test_who_floods_goes_by_itself(rounds: int, expected: list[str]) -> None:
+    """Beside somebody who has not been served for long it does not go; beside one who asks as often it does."""
+    line: Line[Item] = Line(8)
+    line.enter("b", Item("b", "-1"))
+    line.next()
+    for _ in range(rounds):
+        line.enter("a", Item("a"))
+        line.next()
+    line.enter("a", Item("a"))
+    lined_up(line, "b")
+
+    assert [str(item) for item in line.next(lambda *_: True)] == expected

@@ -37,8 +37,8 @@ class Batching:
     def joins(self, size: int, spare_s: float) -> bool:
         """Whether one more frame joins a batch of `size`, which may be left waiting for another `spare_s`.
 
-        It does where none is held up by its mates for longer than it may be, and all are done sooner than in turn, or it
-        would be too old once these are done.
+        It does where none is held up by its mates for longer than it may be, and all are done sooner than in turn, or
+        where it would be too old once these are done.
         """
         if size >= self._most:
             return False

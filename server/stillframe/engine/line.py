@@ -15,6 +15,7 @@ from stillframe.errors import NotReady, Overloaded
 
 T = TypeVar("T")
 RETRY_AFTER_S = 1.0
+OFTEN = 3  # takes: whoever was served within so many asks as often as the device answers
 MOST_KNOWN = 1024  # keys whose last turn is known though nothing of them waits; beyond, one counts as new
 
 
@@ -42,18 +43,22 @@ class Line(Generic[T]):
     gave up keeps its place for what it sends instead.
 
     Several may be taken at once, in that order and one of a key; of a key in `plural` more than one, once every other
-    key has had its turn.
+    key has had its turn. Who was just served does not go along with somebody who has not been for long: it floods, and
+    would make the other's turn longer.
     """
 
     def __init__(self, most: int, plural: Sequence[Hashable] = ()):
         self._most = most
         self._plural = plural
         self._lanes: dict[Hashable, Lane[T]] = {}  # of keys of which something waits
-        self._last: OrderedDict[Hashable, int] = OrderedDict()  # when each key's last turn was over, the oldest first
+        self._last: OrderedDict[Hashable, tuple[int, int]] = (
+            OrderedDict()
+        )  # when each key's last turn was: _now, _takes
         self._served: list[Hashable] = []  # the keys whose turn it is
         self._errands: deque[T] = deque()  # that nothing is in front of
         self._waiting = 0
         self._now = 0  # counts turns and newcomers
+        self._takes = 0  # counts how often somebody was taken
         self._closed = False
         self._changed = threading.Condition()
 
@@ -139,14 +144,19 @@ class Line(Generic[T]):
             self._changed.notify()
 
     def _take(self, joins: Callable[[Sequence[T], T], bool]) -> list[T]:
-        for key in self._served:
-            if key in self._last:
-                self._mark(key)
+        just = [key for key in self._served if key in self._last]
+        for key in just:
+            self._mark(key)
+        self._takes += 1
         taken: list[T] = []
         self._served = []
+        seldom = False
         for key in self._turns():
+            if seldom and key in just:
+                continue
             if taken and not joins(taken, self._lanes[key][0].waits):
                 break
+            seldom = seldom or self._takes - self._last[key][1] > OFTEN
             self._served.append(key)
             taken.append(self._remove(key, 0))
         return taken
@@ -155,13 +165,14 @@ class Line(Generic[T]):
         """Whose turns they are: each key's first, then what else plural keys have before the next errand."""
         yield from sorted(self._lanes, key=self._last.__getitem__)
         for key in self._plural:
-            while key in self._lanes and not self._errands:
-                yield key
+            for _ in range(len(self._lanes.get(key, ()))):
+                if not self._errands:
+                    yield key
 
     def _mark(self, key: Hashable) -> None:
         """A key's turn is over, or it is new: whoever has waited since before comes first."""
         self._now += 1
-        self._last[key] = self._now
+        self._last[key] = (self._now, self._takes)
         self._last.move_to_end(key)
         if len(self._last) > MOST_KNOWN + self._most:
             del self._last[next(known for known in self._last if known not in self._lanes)]

@@ -54,8 +54,8 @@ class Storage:
     def room(self, rows: int, leave: int = 0) -> FrameKV:
         """Room for a frame that nobody remembers: the spare slot, or a free one as long as no session keeps any.
 
-        Not one of the last `leave`, which sessions may be about to ask for. Else, or where a slot is too small, memory of
-        its own.
+        Not one of the last `leave`, which sessions may be about to ask for. Else, or where a slot is too small, memory
+        of its own.
         """
         kv = None
         if self.fits(rows) and self.spare not in self._lent:
