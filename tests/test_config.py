@@ -52,6 +52,13 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "decoding.radius": [1, 2, 3, 4, 5, 6],
     "batching.most": 3,
     "batching.hold_ms": 7.5,
+    "history.enabled": True,
+    "history.gate": "novelty",
+    "history.chunk_tokens": 64,
+    "history.window_frames": 9,
+    "history.budget_mib": 1.5,
+    "history.threshold": 0.4,
+    "history.decay": 0.9,
     "graphs.enabled": False,
     "graphs.batches": [1, 3],
     "graphs.rows": [32, 500],
@@ -98,6 +105,12 @@ OUT_OF_RANGE: dict[str, tuple[str, str]] = {  # key -> a value beyond its range,
     "decoding.radius": ("[256]", "radius is [256]; expected 0 to 255"),
     "batching.most": ("0", "most is 0; expected 1 to 64"),
     "batching.hold_ms": ("-1", "hold_ms is -1.0; expected 0 to 10000"),
+    "history.gate": ("psychic", "gate is 'psychic'; expected one of gate, linear"),
+    "history.chunk_tokens": ("0", "chunk_tokens is 0; expected 1 to 65536"),
+    "history.window_frames": ("-1", "window_frames is -1; expected 0 to 100000"),
+    "history.budget_mib": ("-1.0", "budget_mib is -1.0; expected 0 to 1e+06"),
+    "history.threshold": ("1.5", "threshold is 1.5; expected 0 to 1"),
+    "history.decay": ("0.1", "decay is 0.1; expected 0.5 to 1"),
     "graphs.batches": ("[0]", "batches is [0]; expected 1 to 64"),
     "graphs.rows": ("[64, 0]", "rows is [64, 0]; expected 1 to 100000"),
     "reuse.drift_budget": ("2.5", "drift_budget is 2.5; expected 0 to 2"),
@@ -250,7 +263,7 @@ def test_every_key_of_a_lists_item_is_described(item: type) -> None:
 
 
 @pytest.mark.parametrize(
-    "section", ["sessions", "decoding", "batching", "graphs", "reuse", "reuse.adaptive", "reuse.paper"]
+    "section", ["sessions", "decoding", "batching", "graphs", "history", "reuse", "reuse.adaptive", "reuse.paper"]
 )
 def test_every_section_is_described(section: str) -> None:
     """So is what they are gathered under."""

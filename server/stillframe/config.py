@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from stillframe.errors import ConfigError, closest
 from stillframe.knobs import Ranged, knob
+from stillframe.memory.settings import HistorySettings
 from stillframe.reuse.settings import BatchingSettings, DecodingSettings, GraphSettings, ReuseSettings
 from stillframe.sessions.settings import SessionSettings
 from stillframe_client.wire import SESSION_ID_RULE, is_session_id
@@ -133,6 +134,9 @@ class DaemonConfig(BaseModel):
     )
     reuse: ReuseSettings = Field(
         default_factory=ReuseSettings, description="what a session keeps between frames; see reuse/settings.py"
+    )
+    history: HistorySettings = Field(
+        default_factory=HistorySettings, description="what a session keeps of older frames; see memory/settings.py"
     )
     record: Path | None = Field(None, description="folder in which sessions' answered frames are kept; null: nowhere")
     record_max_mib: float = Field(

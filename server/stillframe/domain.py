@@ -21,7 +21,7 @@ DraftMode = Literal["exact", "relaxed", "off"]
 DRAFT_MODES: tuple[DraftMode, ...] = get_args(DraftMode)
 # Why a pass was not replayed: rows in memory beside the pool; a pause's, which gives way between two layers; rows that
 # leave after several layers; a tap on rows that are not kept; more rows than were recorded; more pictures than that.
-EAGER_REASONS = ("storage", "guarded", "layers", "tap", "rows", "pictures")
+EAGER_REASONS = ("storage", "guarded", "history", "layers", "tap", "rows", "pictures")
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,17 @@ class DraftReport:
 
 
 @dataclass(frozen=True)
+class HistoryReport:
+    """What a session keeps of older frames."""
+
+    held: int  # chunks
+    slots: int  # of those
+    came: int  # chunks since the episode began
+    dropped: int  # of those
+    nbytes: int  # of those held
+
+
+@dataclass(frozen=True)
 class StepReport:
     """What one frame cost. Stage names are those of the walk: queue, prepare, vision, plan, ... keep."""
 
@@ -133,6 +144,7 @@ class StepReport:
     cache: CacheReport
     draft: DraftReport = DraftReport()
     batch: int = 1  # frames that were computed side by side, this one among them; the stages' times are all theirs
+    history: HistoryReport | None = None  # None: answers do not look at older frames
 
     @property
     def total_ms(self) -> float:

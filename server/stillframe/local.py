@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stillframe.domain import Observation, PolicyInfo, SessionRef, SlackReport, Step
 from stillframe.engine.graphing import Own, Recording, replay_on_cuda
 from stillframe.engine.keeper import Asked, Keeper
+from stillframe.engine.recalling import Recalling
 from stillframe.engine.slack import rest
 from stillframe.engine.step import step
 from stillframe.errors import RequestError
@@ -41,10 +42,11 @@ class LocalFleet:
         reuse: ReuseSettings = NOTHING_KEPT,
         clock: Clock = time.perf_counter,
         decoding: DecodingSettings = DRAFTS_CHECKED,
+        recalling: Recalling | None = None,
     ):
-        """Raises ConfigError for knobs that do not fit the checkpoint."""
+        """Raises ConfigError for knobs that do not fit the checkpoint. `recalling`: older frames are looked at."""
         self._model = model
-        self._keeper = Keeper(model, reuse, clock, default_sessions=robots, decoding=decoding)
+        self._keeper = Keeper(model, reuse, clock, default_sessions=robots, decoding=decoding, recalling=recalling)
         self._clock = clock
         recording = Recording(GraphSettings(batches=[robots]), robots, reuse.slot_text_tokens)
         self._own = Own(model, partial(replay_on_cuda, model, self._keeper.storage.pool, recording, LOG))
@@ -107,9 +109,10 @@ class LocalPolicy:
         reuse: ReuseSettings = NOTHING_KEPT,
         clock: Clock = time.perf_counter,
         decoding: DecodingSettings = DRAFTS_CHECKED,
+        recalling: Recalling | None = None,
     ):
         """Raises ConfigError for knobs that do not fit the checkpoint."""
-        self._fleet = LocalFleet(model, 1, reuse, clock, decoding)
+        self._fleet = LocalFleet(model, 1, reuse, clock, decoding, recalling)
 
     @property
     def info(self) -> PolicyInfo:

@@ -13,8 +13,10 @@ from prometheus_client import CollectorRegistry
 from stillframe.config import DaemonConfig
 from stillframe.engine.engine import Engine
 from stillframe.engine.graphing import Recording, make_room
+from stillframe.engine.recalling import Recalling
 from stillframe.errors import CheckpointError, ConfigError, RequestError, StillframeError
 from stillframe.listening import Door, check_tls, open_doors, uvicorn_config
+from stillframe.memory.files import load_memory
 from stillframe.metrics import Metrics
 from stillframe.models.base import PolicyModel
 from stillframe.models.pace import measure
@@ -132,6 +134,7 @@ def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger) -> 
         decoding=config.decoding,
         batching=config.batching,
         graphs=config.graphs,
+        recalling=open_recalling(config, model),
     )
     metrics.passes(lambda: engine.pass_counts)
     return engine
@@ -143,6 +146,13 @@ def open_model(config: DaemonConfig, log: logging.Logger | None = None) -> Polic
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
     return load_policy(config.checkpoint, dtype=_dtype(config, device, log), device=device)
+
+
+def open_recalling(config: DaemonConfig, model: PolicyModel) -> Recalling | None:
+    """What answers see of older frames, if that is asked for. Raises CheckpointError for who never learnt to look."""
+    if not config.history.enabled:
+        return None
+    return Recalling(model, load_memory(config.checkpoint, model.device), config.history, time.perf_counter)
 
 
 def choose_device(name: str) -> torch.device:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # what is counted may need an extra that the counting does no
     from stillframe.bench.loadtest.load import Load
     from stillframe.bench.loadtest.tally import Tally
     from stillframe.train.cloning import Progress as Trained
+    from stillframe.train.memory.cloning import MemoryProgress
+    from stillframe.train.memory.gating import GateProgress
     from stillframe_client.sim.rollout import Episode
 
 
@@ -104,6 +106,31 @@ class TrainingBar(_Bar):
     def progress(self, trained: Trained) -> None:
         """Where the training is."""
         note = f"loss {trained.loss:.3f}  xyz {trained.xyz_error:.3f}  {trained.images_per_s:.0f} img/s"
+        self._progress.update(self._task, completed=trained.step, note=note)
+
+
+class MemoryBar(_Bar):
+    """Counts the steps of one stage after another. Implements train.memory.pipeline.Reporter."""
+
+    def __init__(self) -> None:
+        super().__init__("", total=0)
+
+    def stage(self, line: str, steps: int) -> None:
+        """A stage begins."""
+        self._progress.reset(self._task, description=line, total=steps, note="")
+
+    def policy(self, trained: MemoryProgress) -> None:
+        """Where the cloning is."""
+        note = f"loss {trained.loss:.3f}  xyz {trained.xyz_error:.3f}  cues {trained.colour_hits:.2f}"
+        self._progress.update(self._task, completed=trained.step, note=note)
+
+    def episodes(self, played: int) -> None:
+        """How many are."""
+        self._progress.update(self._task, completed=played)
+
+    def gate(self, trained: GateProgress) -> None:
+        """Where the gate is."""
+        note = f"worthy off by {trained.worthy_error:.2f}, idle by {trained.idle_error:.2f}"
         self._progress.update(self._task, completed=trained.step, note=note)
 
 

@@ -131,7 +131,8 @@ class Stub:
         """The second step succeeds."""
         self.steps += 1
         over = self.steps == 2
-        return self.observed, 0.0, over, False, {"success": over, "wrong_object": False, "steps": self.steps}
+        info = {"success": over, "wrong_object": False, "steps": self.steps, "colour": "red", "first_direction": None}
+        return self.observed, 0.0, over, False, info
 
     def close(self) -> None:
         """Count it."""

@@ -135,11 +135,14 @@ def test_the_summary_counts_every_episode_once() -> None:
         "jpeg_quality": 90,
         "cameras": [],
         "distractor": False,
+        "delay": None,
+        "variant": None,
         "policy": "somebody",
         "success": 0.5,
         "success_ci95": pytest.approx(wilson(2, 4)),
         "wrong_cube": 0.25,
         "timed_out": 0.25,
+        "first_direction": 0.0,
         "steps_mean": 2.25,
         "latency_ms": {"p50": 1.0, "p99": 1.0},
         "failed_seeds": [11, 12],
@@ -183,6 +186,7 @@ def test_the_plan_reaches_the_scene(scenes: Scenes) -> None:
     tried, asked = scenes.asked
 
     plain = {"task": "push", "hz": 20, "noise": SensorNoise(sigma=3.0, jpeg_quality=70), "distractor": False}
+    plain |= {"delay": None, "variant": None}
     assert tried == {**plain, "cameras": ()}
     assert asked == {**plain, "cameras": ("front",)}
     assert scenes.built[1].max_steps == 240
@@ -211,7 +215,9 @@ def test_jpeg_reaches_the_picture(scenes: Scenes) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"task": "fetch"}, "unknown task 'fetch'; expected one of reach, pick, push"),
+        ({"task": "fetch"}, "unknown task 'fetch'; expected one of reach, pick, push, remember"),
+        ({"delay": 16}, "a reach has neither delay nor variant"),
+        ({"task": "remember", "variant": "hard"}, "unknown variant 'hard'; expected one of simple, ordered"),
         ({"hz": 30}, "hz is 30; expected one of 5, 10, 20"),
         ({"noise_sigma": -2.0}, "sigma is -2.0"),
         ({"jpeg_quality": 101}, "jpeg_quality is 101"),

@@ -32,10 +32,13 @@ from stillframe.domain import (
 )
 from stillframe.engine.engine import Engine
 from stillframe.engine.keeper import Asked, Keeper, Turn
+from stillframe.engine.recalling import Recalling
 from stillframe.engine.sessions import Session
 from stillframe.engine.slack import rest
 from stillframe.engine.step import step
 from stillframe.errors import Unprocessable
+from stillframe.memory.files import MemoryConfig, Weights
+from stillframe.memory.settings import HistorySettings
 from stillframe.models.base import Decoded, Prefilled, Prepared
 from stillframe.models.decoder import Decoder, DecoderConfig
 from stillframe.models.layout import TokenLayout
@@ -143,7 +146,9 @@ class ToyPolicy:
         if self.broken is not None:
             error, self.broken = self.broken, None
             raise error
-        utterances = [Utterance(one.hidden, one.prepared.layout.action, one.kv, one.draft) for one in prefilled]
+        utterances = [
+            Utterance(one.hidden, one.prepared.layout.action, one.kv, one.draft, one.history) for one in prefilled
+        ]
         return [_decoded(spoken) for spoken in speak(self.decoder, utterances)]
 
 
@@ -308,6 +313,16 @@ def chosen(mode: ReuseMode, knobs: Mapping[str, Any]) -> ReuseSettings:
     return replace(settings, **own, adaptive=AdaptiveSettings(**adaptive), paper=PaperSettings(**paper))
 
 
+def memory() -> Weights:
+    """A memory of the toy's sizes that has learnt something, whatever."""
+    torch.manual_seed(6)
+    config = MemoryConfig(4, 2, 8, PATCHES, slots=2, taps=(1, 3), extras=ACTION_DIM + 1, hidden=8)
+    weights = Weights(config).eval().requires_grad_(requires_grad=False)
+    for tensor in (weights.pooling.query, weights.gate.outward.weight, weights.linear.outward.weight):
+        tensor.normal_()
+    return weights
+
+
 @pytest.fixture
 def robots() -> Callable[..., Robots]:
     """Make robots: `robots("adaptive", top_k=3, cameras=("front", "wrist"))`."""
@@ -318,10 +333,13 @@ def robots() -> Callable[..., Robots]:
         cameras: tuple[str, ...] = ("front",),
         mixing: float = 0.0,
         decoding: DecodingSettings = EXACT,
+        history: HistorySettings | None = None,
         **knobs: Any,
     ) -> Robots:
         model, clock = ToyPolicy(cameras, mixing=mixing), HandClock()
-        return Robots(model, Keeper(model, chosen(mode, knobs), clock, decoding=decoding), clock)
+        recalling = None if history is None else Recalling(model, memory(), history, clock)
+        keeper = Keeper(model, chosen(mode, knobs), clock, decoding=decoding, recalling=recalling)
+        return Robots(model, keeper, clock)
 
     return make
 

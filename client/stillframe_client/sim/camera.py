@@ -6,20 +6,22 @@ Knows no robot and no noise. The OpenGL context belongs to the thread that draws
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stillframe_client.sim.distractor import Box, Crates
 from stillframe_client.sim.engine import mujoco, require_drawing
 from stillframe_client.sim.laser import PalmLaser
 from stillframe_client.sim.scene import CAMERAS
 from stillframe_client.sim.sensors import Picture
+from stillframe_client.sim.shapes import Shape
 from stillframe_client.sim.state import Vector
 
 SPOT_RADIUS_M = 0.009
-SPOT_RGBA = np.array([1.0, 0.1, 0.9, 1.0], np.float32)
+SPOT_RGB = (1.0, 0.1, 0.9)
+KINDS = {"box": mujoco.mjtGeom.mjGEOM_BOX, "ball": mujoco.mjtGeom.mjGEOM_SPHERE}
 
 
 class Cameras:
@@ -27,11 +29,13 @@ class Cameras:
 
     def __init__(self, model: Any, data: Any, laser: PalmLaser, image_px: int):
         self._model, self._data, self._laser, self.image_px = model, data, laser, image_px
-        self.crates: Crates | None = None  # what goes by in the background, if anything
         self._renderer: Any = None
 
-    def picture(self, camera: str) -> Picture:
-        """Draw uint8 [image_px, image_px, 3] without shadows. Raises gl.NoOpenGLError where nothing can draw."""
+    def picture(self, camera: str, props: Iterable[Shape] = ()) -> Picture:
+        """Draw uint8 [image_px, image_px, 3] without shadows, with `props` that are there for this picture only.
+
+        Raises gl.NoOpenGLError where nothing can draw.
+        """
         if self._renderer is None:
             require_drawing()
             self._renderer = mujoco.Renderer(self._model, self.image_px, self.image_px)
@@ -39,9 +43,9 @@ class Cameras:
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         self._renderer.update_scene(self._data, camera=CAMERAS[camera])
-        _add_spot(self._renderer.scene, self._laser.spot())
-        for box in self.crates.boxes(self._data.time) if self.crates else ():
-            _add_box(self._renderer.scene, box)
+        spot = Shape("ball", self._laser.spot(), np.full(3, SPOT_RADIUS_M), SPOT_RGB, glow=1.0)
+        for shape in (spot, *props):
+            _add(self._renderer.scene, shape)
         return np.asarray(self._renderer.render(), np.uint8)
 
     def project(self, camera: str, points_m: Vector) -> NDArray[np.float64]:
@@ -75,17 +79,9 @@ def _free(renderer: Any) -> None:
     renderer.close()
 
 
-def _add_spot(scene: Any, spot_m: Vector) -> None:
-    """A glowing ball for one picture: drawn, never felt."""
-    geom = scene.geoms[scene.ngeom]
-    size = np.full(3, SPOT_RADIUS_M)
-    mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_SPHERE, size, spot_m, np.eye(3).ravel(), SPOT_RGBA)
-    geom.emission = 1.0
-    scene.ngeom += 1
-
-
-def _add_box(scene: Any, box: Box) -> None:
-    """Part of a crate for one picture: drawn, never felt."""
-    geom, rgba = scene.geoms[scene.ngeom], np.array(box.rgba, np.float32)
-    mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_BOX, box.half_m, box.pos_m, np.eye(3).ravel(), rgba)
+def _add(scene: Any, shape: Shape) -> None:
+    """One more thing for one picture: drawn, never felt."""
+    geom, rgba = scene.geoms[scene.ngeom], np.array([*shape.rgb, 1.0], np.float32)
+    mujoco.mjv_initGeom(geom, KINDS[shape.kind], shape.half_m, shape.pos_m, np.eye(3).ravel(), rgba)
+    geom.emission = shape.glow
     scene.ngeom += 1

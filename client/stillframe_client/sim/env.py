@@ -13,16 +13,22 @@ from numpy.typing import NDArray
 
 from stillframe_client.sim import teleport
 from stillframe_client.sim.camera import Cameras
+from stillframe_client.sim.cues import Cueing, Flash
 from stillframe_client.sim.distractor import Crates
 from stillframe_client.sim.experts import expert_action
+from stillframe_client.sim.heading import Heading
+from stillframe_client.sim.lamps import GREY, Lamps
 from stillframe_client.sim.scene import CAMERAS
 from stillframe_client.sim.sensors import Picture, SensorNoise
+from stillframe_client.sim.show import Show
 from stillframe_client.sim.state import COLOURS, FINGER_OPEN_RAD, SceneState, Vector
 from stillframe_client.sim.tasks import DIRECTIONS, TASKS, Goal, Referee, Verdict
 from stillframe_client.sim.world import World
 
-EPISODE_S = {"reach": 6.0, "pick": 12.0, "push": 12.0}
+EPISODE_S = {"reach": 6.0, "pick": 12.0, "push": 12.0}  # of each stage, once the arm is free
 PERFECT = SensorNoise()
+OPTIONS = ("task", "colour", "direction", "then")
+STILL = np.array([0, 0, 0, 0, 0, 0, 1.0])
 
 Observed = dict[str, Any]  # "images": {camera: uint8 [px, px, 3]}, "instruction": str
 
@@ -40,17 +46,24 @@ class JacoEnv:
         max_steps: int | None = None,
         *,
         distractor: bool = False,
+        delay: int | None = None,
+        variant: str | None = None,
     ):
-        """Build the scene. `cameras` may be empty: then nothing is drawn. `max_steps` None: 6 s to reach, else 12 s.
+        """Build the scene. `cameras` may be empty: then nothing is drawn.
 
-        With `distractor` crates go by behind the table, on a path drawn from the seed; all else stays as without.
+        `max_steps` None: 6 s for each cube to reach, else 12 s, from when the arm is free. With `distractor` crates go
+        by behind the table, on a path drawn from the seed; all else stays as without. What there is to remember:
+        `variant` (None: simple), the arm frozen while a lamp shows it and for `delay` more steps (None: 16).
         """
         unknown = [camera for camera in cameras if camera not in CAMERAS]
         if unknown:
             raise ValueError(f"unknown camera {unknown[0]!r}; expected some of {', '.join(CAMERAS)}")
         if image_px < 16 or (max_steps is not None and max_steps < 1):
             raise ValueError(f"image_px {image_px}, max_steps {max_steps}; expected at least 16 pixels and 1 step")
+        if task != "remember" and (delay, variant) != (None, None):
+            raise ValueError(f"a {task} has neither delay nor variant; expected them with the task remember only")
         self._task, self._max_steps = _known_task(task), max_steps
+        self._cueing = Cueing.of(variant, delay)
         self._cameras, self._noise = tuple(cameras), noise
         self._world = World(hz)
         self._eyes = Cameras(self._world.model, self._world.data, self._world.laser, image_px)
@@ -71,14 +84,17 @@ class JacoEnv:
 
         The cubes lie the same for a seed whatever the options say. Raises ValueError for an unknown option.
         """
-        parts = np.random.SeedSequence(seed).spawn(4)
-        scene, choice, sensor, crates = (np.random.default_rng(part) for part in parts)
-        self._goal = _draw_goal(choice, self._task, options or {})
+        parts = np.random.SeedSequence(seed).spawn(5)
+        scene, choice, sensor, crates, lamps = (np.random.default_rng(part) for part in parts)
+        self._goal = _draw_goal(choice, self._task, self._cueing.variant.cues, options or {})
         self._sensor_rng = sensor
-        self._eyes.crates = Crates.drawn(crates) if self._distractor else None
+        self._crates = Crates.drawn(crates) if self._distractor else None
         self._world.reset(scene)
-        self._referee = Referee(self._goal, self.state())
+        start = self.state()
+        self._referee, self._heading = Referee(self._goal, start), Heading(start)
         self._steps, self._over = 0, False
+        meant = [stage.colour for stage in self._goal.stages]
+        self._show = Show.drawn(lamps, self._cueing, meant, start) if self._goal.task == "remember" else Show()
         return self.observe(), self._info(Verdict(success=False, wrong_object=False))
 
     def step(self, action: Vector) -> tuple[Observed, float, bool, bool, dict[str, Any]]:
@@ -89,9 +105,13 @@ class JacoEnv:
         """
         if self._goal is None or self._over:
             raise RuntimeError("the episode is over or has not begun; expected reset() before step()")
-        self._world.act(_checked(action))
+        frozen, action = self.frozen, _checked(action)
+        self._world.act(STILL if frozen else action)
         self._steps += 1
         verdict = self._referee.judge(self.state())
+        if not frozen:
+            self._heading.follow(self.state())
+        self._show.turn(self._steps, self._referee.reached)
         terminated = verdict.success or verdict.wrong_object
         truncated = not terminated and self._steps >= self.max_steps
         self._over = terminated or truncated
@@ -100,7 +120,13 @@ class JacoEnv:
     @property
     def max_steps(self) -> int:
         """After this many steps the episode is cut off."""
-        return self._max_steps or round(EPISODE_S[self.goal.task] * self._world.hz)
+        free_s = sum(EPISODE_S[stage.task] for stage in self.goal.stages)
+        return self._max_steps or self._show.frozen_steps + round(free_s * self._world.hz)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the arm ignores what it is told: there is something to remember first."""
+        return self._steps < self._show.frozen_steps
 
     def observe(self) -> Observed:
         """What a policy gets now, through the sensors: noise is drawn anew at each call."""
@@ -113,12 +139,14 @@ class JacoEnv:
         return self._world.state()
 
     def expert(self) -> Vector:
-        """The expert's action [7] for this episode's goal."""
-        return expert_action(self.state(), self.goal.task, self.goal.colour, self.goal.direction)
+        """The expert's action [7] for what is due now. It knows what was shown, and waits until the arm is free."""
+        due = self._referee.stage
+        return STILL.copy() if self.frozen else expert_action(self.state(), due.task, due.colour, due.direction)
 
     def render(self, camera: str = "front") -> Picture:
         """Draw uint8 [image_px, image_px, 3] without noise, from any camera of the scene."""
-        return self._eyes.picture(camera)
+        crates = self._crates.boxes(self._world.time_s) if self._crates else []
+        return self._eyes.picture(camera, [*crates, *self._show.shapes()])
 
     def project(self, camera: str, points_m: Vector) -> NDArray[np.float64]:
         """Where points [n, 3] of the world land in a camera's picture: [n, 2] pixels, u right, v down."""
@@ -144,6 +172,21 @@ class JacoEnv:
         self._referee = Referee(self.goal, self.state())  # what the teleport did is nobody's merit or mistake
         return self.observe()
 
+    @property
+    def lamps(self) -> Lamps:
+        """Where this episode's lamps stand; none but for what is to be remembered."""
+        return self._show.lamps
+
+    @property
+    def lit(self) -> Flash | None:
+        """The lamp that is lit now, for whoever labels pictures; a policy has to look."""
+        return self._show.lit
+
+    def light(self, flash: Flash | None, rest: str = GREY) -> Observed:
+        """Let one lamp flash at once, or none; the others show `rest`, grey or white. It lasts until the next step."""
+        self._show.light(flash, rest)
+        return self.observe()
+
     def close(self) -> None:
         """Free the OpenGL context."""
         self._eyes.close()
@@ -157,17 +200,23 @@ class JacoEnv:
             "task": self.goal.task,
             "colour": self.goal.colour,
             "direction": self.goal.direction,
+            "then": self.goal.then,
+            "due": self._referee.stage.colour,
+            "frozen": self.frozen,
+            "first_direction": self._heading.colour,
         }
 
 
-def _draw_goal(rng: np.random.Generator, task: str, options: Mapping[str, str]) -> Goal:
-    unknown = set(options) - {"task", "colour", "direction"}
+def _draw_goal(rng: np.random.Generator, task: str, cues: int, options: Mapping[str, str]) -> Goal:
+    unknown = set(options) - set(OPTIONS)
     if unknown:
-        raise ValueError(f"unknown option {sorted(unknown)[0]!r}; expected task, colour, direction")
+        raise ValueError(f"unknown option {sorted(unknown)[0]!r}; expected {', '.join(OPTIONS)}")
     colour, direction = str(rng.choice(COLOURS)), str(rng.choice(tuple(DIRECTIONS)))
-    task = _known_task(options.get("task", task))
+    task, colour = _known_task(options.get("task", task)), options.get("colour", colour)
+    others = [other for other in COLOURS if other != colour]
+    then = str(rng.choice(others)) if task == "remember" and cues > 1 else None
     fallback = direction if task == "push" else None
-    return Goal(task, options.get("colour", colour), options.get("direction", fallback))
+    return Goal(task, colour, options.get("direction", fallback), options.get("then", then))
 
 
 def _known_task(task: str) -> str:

@@ -34,11 +34,11 @@ def expert_action(state: SceneState, task: str, colour: str, direction: str | No
 
     A pure function of the state. Raises ValueError for an unknown task, colour or direction.
     """
-    goal = Goal(task, colour, direction)
+    goal = Goal(task, colour, direction).stages[0]
     cube = state.cube_pos[goal.colour]
-    if task == "push":
+    if goal.task == "push":
         return _push(state, cube, DIRECTIONS[goal.direction or ""])
-    return _pick(state, cube) if task == "pick" else _reach(state, cube)
+    return _pick(state, cube) if goal.task == "pick" else _reach(state, cube)
 
 
 def _reach(state: SceneState, cube: Vector) -> Vector:

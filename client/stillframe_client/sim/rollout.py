@@ -45,6 +45,7 @@ class Episode:
     steps: int
     act_ms: tuple[float, ...]  # per step: from observation to action, whatever lies between
     wall_s: float
+    first_right: bool = False  # whether the arm, once free, made for the right cube at first
 
 
 def play(
@@ -84,4 +85,5 @@ def play(
         steps=info["steps"],
         act_ms=tuple(act_ms),
         wall_s=clock() - began,
+        first_right=info["first_direction"] == info["colour"],
     )

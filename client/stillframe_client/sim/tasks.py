@@ -6,13 +6,20 @@ Knows no MuJoCo and no expert: a referee judges from SceneState alone.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from stillframe_client.sim.state import COLOURS, SceneState
 
-TASKS = ("reach", "pick", "push")
+SAID = {
+    "reach": "reach the {colour} cube",
+    "pick": "pick up the {colour} cube",
+    "push": "push the {colour} cube to the {direction}",
+    "remember": "reach the cube shown by the lamp",  # names no colour
+}
+SAID_OF_TWO = "reach the first cube shown by the lamp then the second"
+TASKS = tuple(SAID)
 DIRECTIONS = {"left": -1.0, "right": 1.0}  # sign of y: left and right as the front camera sees them
 
 HOVER_RADIUS_M = 0.03
@@ -25,11 +32,12 @@ PUSHED_M = 0.08
 
 @dataclass(frozen=True)
 class Goal:
-    """One task on one cube."""
+    """One task on one cube, or on two in turn."""
 
     task: str
     colour: str
     direction: str | None = None  # of a push: "left" or "right" in the front camera's picture
+    then: str | None = None  # of what is to be remembered: the second cube's colour
 
     def __post_init__(self) -> None:
         _expect("task", self.task, TASKS)
@@ -38,13 +46,22 @@ class Goal:
             _expect("direction", self.direction, tuple(DIRECTIONS))
         elif self.direction is not None:
             raise ValueError(f"a {self.task} has no direction, found {self.direction!r}; leave it out")
+        if self.then is not None and self.task != "remember":
+            raise ValueError(f"a {self.task} has no second cube, found {self.then!r}; leave it out")
+        if self.then is not None:
+            _expect("second colour", self.then, tuple(colour for colour in COLOURS if colour != self.colour))
 
     @property
     def instruction(self) -> str:
         """The goal in the words a policy is given."""
-        if self.task == "push":
-            return f"push the {self.colour} cube to the {self.direction}"
-        return f"{'pick up' if self.task == 'pick' else self.task} the {self.colour} cube"
+        return SAID_OF_TWO if self.then else SAID[self.task].format(**asdict(self))
+
+    @property
+    def stages(self) -> tuple[Goal, ...]:
+        """What has to be done, one after the other, in tasks that need no memory."""
+        if self.task != "remember":
+            return (self,)
+        return tuple(Goal("reach", colour) for colour in (self.colour, self.then) if colour)
 
 
 @dataclass(frozen=True)
@@ -56,7 +73,30 @@ class Verdict:
 
 
 class Referee:
-    """Follows one episode from its start: how far a cube went, and how long the tool stayed over it."""
+    """Follows one episode from its start, stage by stage."""
+
+    def __init__(self, goal: Goal, start: SceneState):
+        self._stages = goal.stages
+        self.reached = 0  # stages done
+        self._judge = _Judge(self._stages[0], start)
+
+    @property
+    def stage(self) -> Goal:
+        """What is due now; at the end the last that was."""
+        return self._stages[min(self.reached, len(self._stages) - 1)]
+
+    def judge(self, state: SceneState) -> Verdict:
+        """Look at the state after one control step; call once a step."""
+        verdict = self._judge.judge(state)
+        if not verdict.success:
+            return verdict
+        self.reached += 1
+        self._judge = _Judge(self.stage, state)
+        return Verdict(success=self.reached >= len(self._stages), wrong_object=False)
+
+
+class _Judge:
+    """Follows one stage from its start: how far a cube went, and how long the tool stayed over it."""
 
     def __init__(self, goal: Goal, start: SceneState):
         self._goal = goal
@@ -67,7 +107,7 @@ class Referee:
         self._steps_needed = math.ceil(HOVER_TIME_S * start.hz)
 
     def judge(self, state: SceneState) -> Verdict:
-        """Look at the state after one control step; call once a step."""
+        """How this stage stands."""
         above = {colour for colour in COLOURS if _hovers(state, colour)}
         self._excused &= above
         for colour in COLOURS:

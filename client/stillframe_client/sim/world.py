@@ -61,6 +61,11 @@ class World:
         turn = np.clip(action[3:6], -MAX_TURN_RAD_S / self.hz, MAX_TURN_RAD_S / self.hz)
         self.arm.drive(shift, turn, close=bool(action[6] < 0.5), substeps=self._substeps)
 
+    @property
+    def time_s(self) -> float:
+        """Since the reset."""
+        return float(self.data.time)
+
     def state(self) -> SceneState:
         """Copy out the numbers of this instant."""
         tool = self.arm.pose

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stillframe.bench.macs import decoder_macs
+from stillframe.bench.macs import decoder_macs, history_macs
 from stillframe.bench.trace import Frame, Trace
 from stillframe.config import DaemonConfig
 from stillframe.domain import PolicyInfo, ReuseMode, Step
+from stillframe.engine.recalling import Recalling
 from stillframe.errors import ConfigError, StillframeError
 from stillframe.local import LocalPolicy
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import DRAFTS_CHECKED, DecodingSettings, ReuseSettings
-from stillframe.serve import open_model
+from stillframe.serve import open_model, open_recalling
 from stillframe.stopwatch import Clock
 from stillframe_client import ActionReply, PolicyClient, PolicyError
 from stillframe_client.sim.gl import NoOpenGLError
@@ -45,10 +46,11 @@ class LocalActor:
         measure_every: int = 1,
         clock: Clock = time.perf_counter,
         decoding: DecodingSettings = DRAFTS_CHECKED,
+        recalling: Recalling | None = None,
     ):
         self.trace = Trace()
         self.cameras = model.info.cameras
-        self.policy = LocalPolicy(model, reuse, clock, decoding)
+        self.policy = LocalPolicy(model, reuse, clock, decoding, recalling)
         self._model, self._refreshes = model, reuse.slack and reuse.mode == "adaptive"
         self._measure_every, self._deltas = measure_every, 0
 
@@ -87,6 +89,10 @@ class LocalActor:
         cache, config = step.report.cache, self._model.decoder.config
         tokens, passes = step.chunk.tokens.size, step.report.passes
         macs = decoder_macs(config, cache.total_tokens, self.policy.plan.counts, tokens, passes)
+        history = step.report.history
+        if history is not None:
+            text = cache.total_tokens - self._model.fixed_rows + tokens
+            macs += history_macs(config, history.slots, text, tokens, passes)
         return Frame(
             mode=cache.mode,
             keyframe_reason=cache.keyframe_reason,
@@ -96,6 +102,7 @@ class LocalActor:
             stages_ms=step.report.stages_ms,
             gmacs=macs / 1e9,
             passes=passes,
+            history=history,
         )
 
 
@@ -130,7 +137,8 @@ class ServerActor:
 @contextmanager
 def ask_checkpoint(config: DaemonConfig) -> Iterator[LocalActor]:
     """The checkpoint, loaded here, with the configuration's reuse."""
-    yield LocalActor(open_model(config), config.reuse, decoding=config.decoding)
+    model = open_model(config)
+    yield LocalActor(model, config.reuse, decoding=config.decoding, recalling=open_recalling(config, model))
 
 
 @contextmanager

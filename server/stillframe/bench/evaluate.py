@@ -6,7 +6,7 @@ Knows the simulator and a way to act; not whether the policy is in this process 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stillframe.bench.trace import Trace, figures
 from stillframe.errors import ConfigError
 from stillframe_client.sim import JacoEnv, SensorNoise
+from stillframe_client.sim.cues import DELAY_STEPS, SIMPLE
 from stillframe_client.sim.rollout import Episode, play
 from stillframe_client.sim.scene import CAMERAS
 
@@ -34,6 +35,8 @@ class Evaluation:
     jpeg_quality: int | None = None
     cameras: tuple[str, ...] = ()  # none: those that the policy looks through, or the front one
     distractor: bool = False
+    delay: int | None = None  # of the task remember: steps between the last cue and a free arm
+    variant: str | None = None  # of the same
 
 
 class Asked(Protocol):
@@ -60,6 +63,13 @@ class Asked(Protocol):
     def rest(self) -> None:
         """Nobody waits for a while."""
         ...
+
+
+def settled(plan: Evaluation) -> Evaluation:
+    """The plan with what it leaves open about its task filled in, so that a record says what was played."""
+    if plan.task != "remember":
+        return plan
+    return replace(plan, delay=DELAY_STEPS if plan.delay is None else plan.delay, variant=plan.variant or SIMPLE)
 
 
 def evaluate(plan: Evaluation, asked: Asked, watch: Callable[[Episode], None]) -> list[Episode]:
@@ -99,7 +109,15 @@ def _scene(plan: Evaluation, cameras: tuple[str, ...]) -> JacoEnv:
     """What the plan is played in."""
     try:
         noise = SensorNoise(sigma=plan.noise_sigma, jpeg_quality=plan.jpeg_quality)
-        return JacoEnv(plan.task, hz=plan.hz, cameras=cameras, noise=noise, distractor=plan.distractor)
+        return JacoEnv(
+            plan.task,
+            hz=plan.hz,
+            cameras=cameras,
+            noise=noise,
+            distractor=plan.distractor,
+            delay=plan.delay,
+            variant=plan.variant,
+        )
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -114,6 +132,7 @@ def summarise(plan: Evaluation, played: list[Episode], policy: str, trace: Trace
         "success_ci95": wilson(wins, len(played)),
         "wrong_cube": sum(episode.wrong_object for episode in played) / len(played),
         "timed_out": sum(not (episode.success or episode.wrong_object) for episode in played) / len(played),
+        "first_direction": sum(episode.first_right for episode in played) / len(played),
         "steps_mean": float(np.mean([episode.steps for episode in played])),
         "latency_ms": latency_ms(played),
         **figures(trace, [ms for episode in played for ms in episode.act_ms]),

@@ -53,6 +53,16 @@ def step_work(
     return (prefill, *[again] * (passes - 1))
 
 
+def history_macs(config: DecoderConfig, slots: int, text_rows: int, action_tokens: int, passes: int = 1) -> int:
+    """What looking at so many slots of older frames adds: the text's and the action's rows do, in each layer.
+
+    Of the prefill, only rows that are read go through the last. Pooling and scoring, once a frame, are left out.
+    """
+    guesses, layers = action_tokens - 1, config.num_hidden_layers
+    looks = (layers - 1) * (text_rows + guesses) + action_tokens + (passes - 1) * layers * guesses
+    return 2 * slots * config.hidden_size * looks
+
+
 def decoder_pass(
     config: DecoderConfig, entering: Sequence[int], keys: int, heads: int, item_bytes: int, robots: int = 1
 ) -> Work:

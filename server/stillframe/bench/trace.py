@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from stillframe.domain import HistoryReport
+
 DRIFT_SHARES = (50, 90, 99)
 PLANNING = ("plan", "keep")  # stages of a step that are there for reuse alone
+DECODER = ("prefill", "decode")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Frame:
     stages_ms: Mapping[str, float]
     gmacs: float | None = None  # multiply-adds of the decoder, billions; None: not known from here
     passes: int | None = None  # of the decoder, until the action was complete; None: not known from here
+    history: HistoryReport | None = None  # what is held of older frames; None: nothing, or not known from here
 
 
 @dataclass
@@ -86,6 +90,8 @@ def figures(trace: Trace, act_ms: Sequence[float]) -> dict[str, Any]:
         "decoder_gmacs_delta": _mean([frame.gmacs for frame in deltas]),
         "passes": _mean([frame.passes for frame in frames]),
         "drift": _drift(trace.drifts, deltas=len(deltas)),
+        "decoder_ms": percentiles([sum(frame.stages_ms.get(name, 0.0) for name in DECODER) for frame in frames]),
+        **_history([frame.history for frame in frames if frame.history is not None]),
         "slack": {"rests": len(trace.rests_ms), "p50_ms": percentiles(trace.rests_ms)["p50"]},
     }
 
@@ -113,6 +119,18 @@ def _drift(drifts: Sequence[float], deltas: int) -> dict[str, float | None]:
     """Nothing but keyframes has no drift; delta frames that nobody measured have one that is not known."""
     values = drifts if deltas else [0.0]
     return {**percentiles(values, DRIFT_SHARES), "max": max(values, default=None), "frames": len(drifts)}
+
+
+def _history(reports: Sequence[HistoryReport]) -> dict[str, Any]:
+    """Of one session's older frames: most bytes, chunks held at most, and what became of all that came."""
+    lasts = zip(reports, [*reports[1:], None], strict=False)  # beside the one after it
+    ends = [one for one, after in lasts if after is None or after.came <= one.came]
+    chunks = {
+        "held": max((one.held for one in reports), default=0),
+        "kept": sum(one.came - one.dropped for one in ends),
+        "dropped": sum(one.dropped for one in ends),
+    }
+    return {"history_mib": max((one.nbytes for one in reports), default=0) / 2**20, "chunks": chunks}
 
 
 def _stage(frames: Sequence[Frame], name: str) -> list[float]:

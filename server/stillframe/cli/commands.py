@@ -17,6 +17,7 @@ train_app = typer.Typer(no_args_is_help=True, help="Train the policy that ships 
 app.add_typer(train_app, name="train")
 
 TINY, TINY_WRIST = Path("checkpoints/jaco-tiny"), Path("checkpoints/jaco-tiny-wrist")
+TINY_MEMORY = Path("checkpoints/jaco-tiny-memory")
 TINY_CONFIG, TINY_WRIST_CONFIG = Path("configs/jaco-tiny.yaml"), Path("configs/jaco-tiny-wrist.yaml")
 SHIPPED = {TINY: TINY_CONFIG, TINY_WRIST: TINY_WRIST_CONFIG}
 

@@ -16,6 +16,17 @@ from stillframe.config import DaemonConfig, Device, load_config
 from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
 from stillframe.extras import need
+from stillframe.memory.settings import ScorerName
+
+HistoryChoice = Literal["gate", "linear", "full", "window", "novelty", "attention", "off"]
+SCORER_OF: dict[HistoryChoice, ScorerName] = {
+    "gate": "gate",
+    "linear": "linear",
+    "novelty": "novelty",
+    "attention": "attention",
+    "full": "recency",
+    "window": "recency",
+}
 
 
 @app.command("eval")
@@ -26,7 +37,7 @@ def eval_command(
     reuse: Annotated[
         ReuseMode | None, typer.Option(help="What is reused between frames; default: what --config or the daemon says.")
     ] = None,
-    task: Annotated[str, typer.Option(help="reach, pick or push.")] = "pick",
+    task: Annotated[str, typer.Option(help="reach, pick, push or remember.")] = "pick",
     episodes: Annotated[int, typer.Option(min=1)] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Of the first episode; the others follow.")] = 1000,
     hz: Annotated[int, typer.Option(help="Control steps per second: 5, 10 or 20.")] = 10,
@@ -34,6 +45,18 @@ def eval_command(
     jpeg: Annotated[int | None, typer.Option(help="Send the camera through JPEG of this quality.")] = None,
     camera: Annotated[
         list[str] | None, typer.Option(help="front or wrist; more than once for both. Default: the policy's own.")
+    ] = None,
+    delay: Annotated[
+        int | None, typer.Option(help="Of remember: steps between the last cue and a free arm; default 16.")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Of remember: simple (default), ordered, distractor or ordered-distractor.")
+    ] = None,
+    history: Annotated[
+        HistoryChoice | None, typer.Option(help="Which older frames answers see; default: what --config says.")
+    ] = None,
+    history_mib: Annotated[
+        float | None, typer.Option(min=0, help="Their bytes, for all but full; default: what --config says.")
     ] = None,
     device: Annotated[Device, typer.Option()] = "auto",
     dtype: Annotated[str, typer.Option()] = "auto",
@@ -56,14 +79,17 @@ def eval_command(
         _ablate(checkpoint or TINY, config, episodes, seed, out, run, workers)
         return
     from stillframe.bench.ask import ask_checkpoint, ask_server, mendable
-    from stillframe.bench.evaluate import Evaluation, evaluate, summarise
+    from stillframe.bench.evaluate import Evaluation, evaluate, settled, summarise
     from stillframe.terminal import EpisodeBar
 
-    plan = Evaluation(task, episodes, seed, hz, noise_sigma, jpeg, tuple(camera or ()), distractor)
+    plan = settled(
+        Evaluation(task, episodes, seed, hz, noise_sigma, jpeg, tuple(camera or ()), distractor, delay, variant)
+    )
     options = {"device": device, "dtype": dtype, "threads": threads}
+    local = _recalling(_played(checkpoint, config, reuse, options), history, history_mib)
     with (
         mendable(),
-        ask_server(server, reuse) if server else ask_checkpoint(_played(checkpoint, config, reuse, options)) as asked,
+        ask_server(server, reuse) if server else ask_checkpoint(local) as asked,
         EpisodeBar(f"{task}, seeds {seed}..{seed + episodes - 1}", episodes) as bar,
     ):
         played = evaluate(plan, asked, bar.watch)
@@ -78,6 +104,16 @@ def _played(
     config = load_config(knobs, {"checkpoint": checkpoint or TINY, **options})
     mode = mode or (config.reuse.mode if file else "off")
     return config.model_copy(update={"reuse": replace(config.reuse, mode=mode)})
+
+
+def _recalling(config: DaemonConfig, choice: HistoryChoice | None, mib: float | None) -> DaemonConfig:
+    """What is eval's own choice of older frames: `window` and the untrained scorers have the gate's bytes."""
+    history = config.history if mib is None else replace(config.history, budget_mib=mib)
+    if choice is not None:
+        history = replace(history, enabled=choice != "off", gate=SCORER_OF.get(choice, history.gate))
+    if choice == "full":
+        history = replace(history, budget_mib=None, threshold=0.0)
+    return config.model_copy(update={"history": history})
 
 
 def _knobs(checkpoint: Path, file: Path | None) -> Path | None:

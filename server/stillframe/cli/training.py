@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from stillframe.cli.commands import TINY, train_app
+from stillframe.cli.commands import TINY, TINY_MEMORY, train_app
 from stillframe.config import Device
 from stillframe.extras import need
 
 DATA, RUN = Path("data"), Path("runs/jaco-tiny")
+MEMORY_RUN = Path("runs/jaco-tiny-memory")
 
 
 @train_app.command("demos")
@@ -64,6 +65,53 @@ def train_policy_command(
         trained = train_policy(run, data, recipe, choose_device(device), workers, bar, start)
     publish(trained, recipe, run, out)
     typer.echo(f"chosen: {trained.best.folder}, copied to {out}; measure it with `stillframe eval --checkpoint {out}`")
+
+
+@train_app.command("memory")
+def train_memory_command(
+    out: Annotated[Path, typer.Option(help="Where the checkpoint goes.")] = TINY_MEMORY,
+    run: Annotated[Path, typer.Option(help="The run's state; resumes if there is one.")] = MEMORY_RUN,
+    data: Annotated[Path, typer.Option(help="Scenes; collected if they are not there (1 GB).")] = DATA,
+    start: Annotated[Path, typer.Option(help="Begin with this checkpoint's weights.")] = TINY,
+    device: Annotated[Device, typer.Option()] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; one is often fastest on shared cores.")] = 1,
+) -> None:
+    """Train jaco-tiny-memory: a policy that looks at older frames, then a gate that says which to keep."""
+    need("sim", "charts")
+    import torch
+
+    from stillframe.bench.ask import mendable
+    from stillframe.serve import choose_device
+    from stillframe.terminal import MemoryBar
+    from stillframe.train.memory.pipeline import publish, train_memory
+    from stillframe.train.memory.recipe import JACO_TINY_MEMORY
+
+    torch.set_num_threads(threads)
+    with mendable(), MemoryBar() as bar:
+        policy = train_memory(run, data, JACO_TINY_MEMORY, choose_device(device), bar, start)
+    publish(policy, run, JACO_TINY_MEMORY, out)
+    typer.echo(f"written: {out}; measure it with `stillframe eval --checkpoint {out} --task remember --history gate`")
+
+
+@train_app.command("gate")
+def train_gate_command(
+    checkpoint: Annotated[Path, typer.Option(help="A policy that looks at older frames; its gate is replaced.")],
+    run: Annotated[Path, typer.Option(help="The run's state; resumes if there is one.")] = MEMORY_RUN / "gate",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Train the gate of a policy that remembers: from what it looks at in episodes with all of its history."""
+    need("sim")
+    import torch
+
+    from stillframe.bench.ask import mendable
+    from stillframe.terminal import MemoryBar
+    from stillframe.train.memory.pipeline import train_gate
+    from stillframe.train.memory.recipe import JACO_TINY_MEMORY
+
+    torch.set_num_threads(threads)
+    with mendable(), MemoryBar() as bar:
+        train_gate(run, checkpoint, JACO_TINY_MEMORY, bar)
+    typer.echo(f"written: {checkpoint}/memory.safetensors")
 
 
 def _named(folder: Path, *, wrist: bool) -> Path:

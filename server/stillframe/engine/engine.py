@@ -22,6 +22,7 @@ from stillframe.engine.graphing import Recording, replay_on_cuda
 from stillframe.engine.keeper import Asked, Keeper
 from stillframe.engine.line import Line
 from stillframe.engine.preparing import Preparation
+from stillframe.engine.recalling import Recalling
 from stillframe.engine.slack import rest
 from stillframe.engine.step import step
 from stillframe.errors import DeadlineExceeded, NotReady, RequestError
@@ -88,11 +89,12 @@ class Engine:
         decoding: DecodingSettings = DRAFTS_CHECKED,
         batching: BatchingSettings = TOGETHER,
         graphs: GraphSettings = REPLAYED,
+        recalling: Recalling | None = None,
     ):
         """Start the thread. `watch` is called in it with what each pause was used for. Raises ConfigError."""
         self.info: PolicyInfo = model.info
         self._model = model
-        self._keeper = Keeper(model, reuse, clock, decoding=decoding)
+        self._keeper = Keeper(model, reuse, clock, decoding=decoding, recalling=recalling)
         self._clock = clock
         self._log = log
         self._watch = watch

@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from stillframe.domain import CacheReport, KeyframeReason, KVUsage, Observation, SessionRef
+from stillframe.domain import CacheReport, HistoryReport, KeyframeReason, KVUsage, Observation, SessionRef
 from stillframe.engine.drafts import Drafting
 from stillframe.engine.planner import Frame, Planner
+from stillframe.engine.recalling import Left, Recalling
 from stillframe.engine.sessions import Seen, Session, Sessions
 from stillframe.engine.storage import Storage, budget_bytes, kv_shape
 from stillframe.models.base import Decoded, PolicyModel, Prefilled, Prepared
 from stillframe.models.decoder import Decoder
 from stillframe.models.passes import Strand, prompt
+from stillframe.models.recall import Recall
 from stillframe.models.speculate import Draft
 from stillframe.models.texttap import TextTap
 from stillframe.reuse.kv import FrameKV
@@ -55,17 +57,22 @@ class Turn:
     kv: FrameKV
     tap: TextTap | None
     draft: Draft
+    history: Recall | None = None  # the session's older frames
+    past: HistoryReport | None = None  # what is held of them afterwards
     remembers: bool = False  # whether what it leaves stays with its session
     decoded: Decoded | None = None  # the answer, once there is one
 
     def prompt(self, decoder: Decoder) -> Strand:
         """What the prefill is to do."""
         fed = self.draft.fed
-        return prompt(decoder, self.frame.rows, self.plan, self.kv, self.tap, fed, read=1 + len(fed))
+        read = 1 + len(fed)
+        return prompt(decoder, self.frame.rows, self.plan, self.kv, self.tap, fed, read, self.history)
 
     def prefilled(self, hidden: Tensor) -> Prefilled:
         """What the prefill has done."""
-        return Prefilled(self.frame.prepared, hidden, self.kv, self.draft)
+        if self.history is not None:
+            self.history = self.history.unwatched()  # what it looked at is known
+        return Prefilled(self.frame.prepared, hidden, self.kv, self.draft, self.history)
 
 
 class Keeper:
@@ -78,9 +85,11 @@ class Keeper:
         clock: Clock,
         default_sessions: int = DEFAULT_SESSIONS,
         decoding: DecodingSettings = DRAFTS_CHECKED,
+        recalling: Recalling | None = None,
     ):
         """Take the pool's memory: where the settings name no budget, for `default_sessions`.
 
+        With `recalling`, sessions' answers look at older frames.
         Raises ConfigError for knobs or a budget that do not fit the checkpoint or the device.
         """
         self.settings = settings
@@ -88,6 +97,7 @@ class Keeper:
         self._decoder = model.decoder
         self._clock = clock
         self._planner = Planner(settings, model.decoder.config.num_hidden_layers)
+        self._recalling = recalling
         self._drafting = Drafting(decoding, model.info.action_names, model.decoder.config.vocab_size)
         shape = kv_shape(model, settings.slot_text_tokens)
         self.storage = Storage(shape, budget_bytes(settings, shape, default_sessions), self._evict)
@@ -123,6 +133,14 @@ class Keeper:
         draft = self._drafting.draft(session.drafts if session else None, prepared.still)
         if session is None:
             return self._forgotten(frame, None, KeyframeReason.STATELESS, draft)
+        turn = self._planned(frame, session, draft)
+        if self._recalling is not None:
+            session.past = session.past or self._recalling.begin()
+            turn.history = self._recalling.recall(session.past, prepared.layout)
+        return turn
+
+    def _planned(self, frame: Frame, session: Session[Turn], draft: Draft) -> Turn:
+        """Of a session's frame."""
         self.catch_up(session)
         fits = self.storage.fits(frame.total_rows)
         cause = session.cause if fits else KeyframeReason.TOO_LONG
@@ -138,6 +156,20 @@ class Keeper:
         listens = keyframe is not None or frame.recipe.published  # relevance out of dense passes, but as published
         tap = self.tap(frame) if listens else None
         return Turn(frame, session, plan, keyframe, kv, tap, draft, remembers=True)
+
+    def take_in(self, turns: Sequence[Turn]) -> None:
+        """Frames are over: of each that has an answer, its session has one more older frame."""
+        if self._recalling is None:
+            return
+        pasts = [turn.session.past if turn.session else None for turn in turns]
+        left = [
+            Left(past, turn.frame.prepared.layout, turn.kv, turn.decoded)
+            for past, turn in zip(pasts, turns, strict=True)
+            if past is not None and turn.decoded is not None
+        ]
+        self._recalling.take_in(left)
+        for past, turn in zip(pasts, turns, strict=True):
+            turn.past = None if past is None else past.report
 
     def keep(self, turn: Turn, decoded: Decoded) -> CacheReport:
         """Remember what the frame leaves, and say what it reused."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from stillframe.domain import Image, KeyframeReason, SessionRef
 from stillframe.engine.drafts import Drafts
 from stillframe.engine.drift import Caution
+from stillframe.engine.recalling import Past
 from stillframe.models.base import Prepared
 from stillframe.reuse.remembered import Remembered
 
@@ -55,6 +56,7 @@ class Session(Generic[P]):
     seen: Seen | None = None
     remembered: Remembered | None = None
     pending: P | None = None  # what a pause can still do for its last frame
+    past: Past | None = None  # its older frames, where answers look at them
 
     def recognised(self, prepared: Prepared) -> Tensor | None:
         """The rows of a frame that shows what the last one did. Only once: a frame that fails is looked at again."""
@@ -80,7 +82,7 @@ class Sessions(Generic[P]):
         if session is None or session.ref.serial != ref.serial:
             session = self._begin(ref)
         elif session.ref.epoch != ref.epoch:
-            session.cause, session.drafts = KeyframeReason.RESET, Drafts()
+            session.cause, session.drafts, session.past = KeyframeReason.RESET, Drafts(), None
         session.ref = ref
         self._known.move_to_end(ref.id)
         return session

@@ -50,6 +50,7 @@ def _walk(
     decoded = model.act([turn.prefilled(own) for turn, own in zip(turns, hidden, strict=True)])
     watch.lap("decode")
     caches = [keeper.keep(turn, own) if fine else None for turn, own, fine in zip(turns, decoded, sound, strict=True)]
+    keeper.take_in(turns)
     watch.lap("keep")
     return [
         _answer(turn, own, cache, {"queue": asked.queued_ms, **watch.laps_ms}, len(batch))
@@ -64,7 +65,7 @@ def _answer(
     if cache is None:
         return Internal("non-finite-action", "The policy computed NaN or infinity; stop the robot and look at the log.")
     draft = DraftReport(turn.draft.mode, turn.draft.way, decoded.accepted)
-    return Step(decoded.chunk, StepReport(stages_ms, 1 + decoded.passes, cache, draft, batch))
+    return Step(decoded.chunk, StepReport(stages_ms, 1 + decoded.passes, cache, draft, batch, turn.past))
 
 
 def _prepared(model: PolicyModel, asked: Asked) -> Prepared | RequestError:

@@ -17,6 +17,7 @@ from torch import Tensor
 from stillframe.domain import ActionChunk, Image, Observation, PolicyInfo
 from stillframe.models.decoder import Decoder
 from stillframe.models.layout import TokenLayout
+from stillframe.models.recall import Recall
 from stillframe.models.speculate import Draft, Ids
 from stillframe.reuse.kv import FrameKV
 
@@ -41,6 +42,7 @@ class Prefilled:
     hidden: Tensor  # [rows, width]; the last are the prompt's last and those of `draft.fed`
     kv: FrameKV  # where the prompt lies, and what is decoded goes on
     draft: Draft
+    history: Recall | None = None  # older frames, at which what is decoded looks as well
 
 
 @dataclass(frozen=True)

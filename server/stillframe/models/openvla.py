@@ -166,7 +166,9 @@ class OpenVLA:
 
     def act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
         """Decode the actions' tokens and scale them to the robot's units."""
-        utterances = [Utterance(one.hidden, one.prepared.layout.action, one.kv, one.draft) for one in prefilled]
+        utterances = [
+            Utterance(one.hidden, one.prepared.layout.action, one.kv, one.draft, one.history) for one in prefilled
+        ]
         spoken = speak(self.decoder, utterances)
         return [self._scaled(one.prepared.unnorm_key, said) for one, said in zip(prefilled, spoken, strict=True)]
 

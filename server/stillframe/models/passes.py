@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stillframe.models.attention import attend
 from stillframe.models.decoder import Decoder, LlamaModel, Tap
+from stillframe.models.recall import Recall, recalled
 from stillframe.models.texttap import TextTap
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
@@ -33,6 +34,7 @@ class Strand:
     tap: Tap | None = None
     listens: int | None = None  # so many of the last rows the tap looks at; None: perhaps all
     read: int | None = None  # so many of the last rows' hidden states are read, None: all; never any that `kept` drops
+    history: Recall | None = None  # older frames, at which the text's and the action's rows look as well
 
     @property
     def stop(self) -> int:
@@ -77,6 +79,7 @@ def prompt(
     tap: Tap | None = None,
     guesses: Tensor | None = None,
     read: int | None = None,
+    history: Recall | None = None,
 ) -> Strand:
     """A prompt's embedded rows [plan.rows, width] by `plan`, over what `kv` holds of the reused ones.
 
@@ -88,7 +91,7 @@ def prompt(
     if guesses is not None and after:
         rows, tap = torch.cat((rows, decoder.embed(guesses.to(rows.device)))), _of_prompt(tap, after)
     kv.begin()
-    return Strand(rows, 0, kv, replace(plan, rows=len(rows)).kept, tap, listens, read)
+    return Strand(rows, 0, kv, replace(plan, rows=len(rows)).kept, tap, listens, read, history)
 
 
 def run_rows(decoder: Decoder, rows: Tensor, first: int, kv: FrameKV) -> Tensor:
@@ -126,7 +129,20 @@ class _Walk:
     def mix(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Write, then look."""
         keys, values = self._strand.kv.write(layer, self._at, keys, values)
-        return attend(queries, keys, values, self._looks, self._reach)
+        history = self._strand.history
+        looking = 0 if history is None else self._looking(history)
+        if history is None or not looking:
+            return attend(queries, keys, values, self._looks, self._reach)
+        looks = self._looks if self._looks is not None else queries.new_zeros(1, keys.shape[1])
+        back = recalled(history, layer, queries[:, -looking:], keys, values, looks[-looking:])
+        if looking == queries.shape[1]:
+            return back
+        ahead = _up_to(self._reach, queries.shape[1] - looking)
+        return torch.cat((attend(queries[:, :-looking], keys, values, looks[:-looking], ahead), back), dim=1)
+
+    def _looking(self, history: Recall) -> int:
+        """How many of the rows that go on look at older frames: the last ones, for none of those ever drops out."""
+        return min(self.going, max(0, self._strand.stop - max(history.first, self._strand.first)))
 
 
 class _Side:
@@ -177,6 +193,12 @@ def _reach(at: Tensor, keys: int) -> list[tuple[int, int]]:
         return []
     stops = [len(at) * block // blocks for block in range(1, blocks)]
     return [*zip(stops, (at[[stop - 1 for stop in stops]] + 1).tolist(), strict=True), (len(at), keys)]
+
+
+def _up_to(reach: Sequence[tuple[int, int]], rows: int) -> list[tuple[int, int]]:
+    """The same of the first `rows` alone."""
+    whole = [(stop, seen) for stop, seen in reach if stop < rows]
+    return [*whole, (rows, reach[len(whole)][1])] if reach else []
 
 
 def _of_prompt(tap: Tap | None, guesses: int) -> Tap | None:

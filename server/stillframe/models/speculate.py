@@ -27,6 +27,7 @@ from torch import Tensor
 from stillframe.domain import DraftMode
 from stillframe.models.decoder import Decoder
 from stillframe.models.passes import Strand, run
+from stillframe.models.recall import Recall
 from stillframe.reuse.kv import FrameKV
 
 Ids = NDArray[np.int64]
@@ -69,6 +70,7 @@ class Utterance:
     slots: range  # positions of its tokens
     kv: FrameKV
     draft: Draft
+    history: Recall | None = None  # older frames, at which every row looks
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _again(decoder: Decoder, speeches: Sequence[_Speech]) -> list[_Said]:
     rows = decoder.embed(fed.to(speeches[0].utterance.kv.device))
     lengths = [len(speech.guessed) - 1 for speech in speeches]
     strands = [
-        Strand(own, speech.utterance.slots.start, speech.utterance.kv)
+        Strand(own, speech.utterance.slots.start, speech.utterance.kv, history=speech.utterance.history)
         for speech, own in zip(speeches, torch.split(rows, lengths), strict=True)
     ]
     ids = decoder.logits(torch.cat(run(decoder, strands))).argmax(dim=-1).cpu().numpy()

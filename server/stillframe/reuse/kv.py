@@ -82,6 +82,10 @@ class FrameKV:
         """The keys [kv_heads, length, head_dim] of one layer: a view."""
         return self._storage[0, layer, :, :length]
 
+    def rows(self, first: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [layers, kv_heads, stop - first, head_dim] of adjoining positions: views."""
+        return self._storage[0, :, :, first:stop], self._storage[1, :, :, first:stop]
+
     def reserve(self, length: int) -> None:
         """Make positions below `length` visible to the reads that follow."""
         if length > self.capacity:

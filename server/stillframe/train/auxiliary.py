@@ -6,6 +6,7 @@ Knows keypoints in patch units and hidden rows; nothing of it is in the checkpoi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isqrt
 
 import torch
 from torch import Tensor, nn
@@ -35,13 +36,16 @@ class Keypoints:
     near: Tensor  # [batch, keypoints, patches], True where the patch is on the keypoint
 
     @classmethod
-    def of(cls, points_m: Tensor, points_px: Tensor, finger_rad: Tensor) -> Keypoints:
-        """From labels: metres [batch, keypoints, 3], pixels [batch, keypoints, 2], radians [batch]."""
+    def of(cls, points_m: Tensor, points_px: Tensor, finger_rad: Tensor, grid: int = GRID) -> Keypoints:
+        """From labels: metres [batch, keypoints, 3], pixels [batch, keypoints, 2], radians [batch].
+
+        `grid`: patches along a side of the picture.
+        """
         uv = points_px / PATCH_PX
         finger = torch.zeros_like(uv[..., :1])
         finger[:, -1, 0] = finger_rad
         traits = torch.cat((uv, 10 * points_m[..., 2:], finger), dim=-1)
-        centres = torch.arange(GRID) + 0.5
+        centres = torch.arange(grid) + 0.5
         patch_v, patch_u = torch.meshgrid(centres, centres, indexing="ij")
         patch_uv = torch.stack((patch_u.flatten(), patch_v.flatten()), dim=-1)
         near = ((uv[:, :, None] - patch_uv).abs() < NEAR_PATCHES).all(-1)
@@ -55,8 +59,9 @@ class Keypoints:
     @property
     def patch_of_cube(self) -> Tensor:
         """[batch, cubes]: index of the patch that holds each cube's centre."""
-        column, row = self.uv[:, :CUBES].floor().clamp(0, GRID - 1).long().unbind(-1)
-        return row * GRID + column
+        grid = isqrt(self.near.shape[-1])
+        column, row = self.uv[:, :CUBES].floor().clamp(0, grid - 1).long().unbind(-1)
+        return row * grid + column
 
 
 class KeypointHead(nn.Module):
@@ -90,11 +95,16 @@ class PointerHead(nn.Module):
         self.offset = nn.Linear(width, 3 * OFFSET_BINS)
 
     def forward(self, text: Tensor, patches: Tensor, keypoints: Keypoints, cube_of: Tensor) -> tuple[Tensor, Tensor]:
-        """Text rows [batch, branches, width], the cube that each branch names [branches] -> loss, share of hits."""
+        """Text rows [batch, branches, width], the cube that each branch names -> loss, share of hits.
+
+        `cube_of` [branches], or [batch, branches] where that differs from picture to picture.
+        """
         scores = (self.query(text) @ self.key(patches).transpose(1, 2)).float() * text.shape[-1] ** -0.5
-        wanted = keypoints.patch_of_cube[:, cube_of]
+        cube_of = cube_of.expand(len(text), -1)
+        wanted = keypoints.patch_of_cube.gather(1, cube_of)
         pointing = functional.cross_entropy(scores.flatten(0, 1), wanted.flatten())
-        measuring = self._offset_loss(text, keypoints.offsets_m[:, cube_of])
+        offsets_m = keypoints.offsets_m.gather(1, cube_of[..., None].expand(-1, -1, 3))
+        measuring = self._offset_loss(text, offsets_m)
         hits = (scores.argmax(-1) == wanted).float().mean()
         return 0.3 * pointing + 0.5 * measuring, hits
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from stillframe.errors import ConfigError
 
 IMAGE_PX = 224
-LABELS_NAME = "labels.npz"
+LABELS_NAME, IMAGES_NAME = "labels.npz", "images.u8"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Labels:
     finger_rad: NDArray[np.float32]  # [frames]
 
     @classmethod
-    def joined(cls, parts: Iterable[Labels]) -> Labels:
+    def joined(cls, parts: Iterable[Labels]) -> Self:
         """Several frames' labels in a row."""
         listed = list(parts)
         return cls(*(np.concatenate([getattr(part, field.name) for part in listed]) for field in fields(cls)))
@@ -52,14 +53,25 @@ class FrameStore:
     @classmethod
     def open(cls, folder: Path, origin: str) -> FrameStore:
         """Map a finished store. Raises ConfigError if it was not made as `origin` says."""
-        with np.load(folder / LABELS_NAME) as arrays:
-            if "origin" not in arrays or str(arrays["origin"]) != origin:
-                raise ConfigError(
-                    f"{folder} holds frames of another recipe or scene; delete it, or name another folder"
-                )
-            labels = Labels(**{field.name: arrays[field.name] for field in fields(Labels)})
-        images = np.memmap(folder / "images.u8", np.uint8, mode="r")
-        return cls(images.reshape(len(labels.actions), -1, IMAGE_PX, IMAGE_PX, 3), labels)
+        labels = read_labels(folder, origin, Labels)
+        return cls(map_images(folder, len(labels.actions), IMAGE_PX), labels)
+
+
+Kind = TypeVar("Kind", bound=Labels)
+
+
+def read_labels(folder: Path, origin: str, kind: type[Kind]) -> Kind:
+    """A finished store's labels. Raises ConfigError if it was not made as `origin` says."""
+    with np.load(folder / LABELS_NAME) as arrays:
+        if "origin" not in arrays or str(arrays["origin"]) != origin:
+            raise ConfigError(f"{folder} holds frames of another recipe or scene; delete it, or name another folder")
+        return kind(**{field.name: arrays[field.name] for field in fields(kind)})
+
+
+def map_images(folder: Path, frames: int, image_px: int) -> NDArray[np.uint8]:
+    """A finished store's pictures [frames, cameras, image_px, image_px, 3], memory-mapped."""
+    images = np.memmap(folder / IMAGES_NAME, np.uint8, mode="r")
+    return images.reshape(frames, -1, image_px, image_px, 3)
 
 
 class FrameWriter:
@@ -69,22 +81,22 @@ class FrameWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._origin = origin
-        self._images = (folder / "images.u8").open("wb")
+        self._images = (folder / IMAGES_NAME).open("wb")
         self._labels: list[Labels] = []
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def append(self, images: NDArray[np.uint8], labels: Labels) -> None:
-        """Add one frame's pictures [cameras, 224, 224, 3] and its labels, each with a leading axis of one."""
+        """Add one frame's pictures [cameras, px, px, 3] and its labels, each with a leading axis of one."""
         self._images.write(np.ascontiguousarray(images).tobytes())
         self._labels.append(labels)
 
     def close(self) -> None:
         """Flush the pictures, then write the labels."""
         self._images.close()
-        joined = Labels.joined(self._labels)
+        joined = type(self._labels[0]).joined(self._labels)
         part = self._folder / f"part-{LABELS_NAME}"
-        arrays = {field.name: getattr(joined, field.name) for field in fields(Labels)}
+        arrays = {field.name: getattr(joined, field.name) for field in fields(joined)}
         np.savez(part, origin=np.array(self._origin), **arrays)
         part.rename(self._folder / LABELS_NAME)

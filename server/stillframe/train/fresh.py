@@ -26,6 +26,7 @@ PADDING_IDS = 64
 POSITION_AMPLITUDE = 0.5  # sin-cos positions at the scale of the patches they are added to
 UNNORM_KEY = "jaco_sim"
 CONTROL_HZ = 10
+TOWER_PX = 224  # a side of the towers' pictures unless a checkpoint says otherwise
 
 
 def action_statistics() -> dict[str, Any]:
@@ -38,6 +39,7 @@ def action_statistics() -> dict[str, Any]:
 def config_json(recipe: Recipe) -> dict[str, Any]:
     """config.json in OpenVLA's layout; `timm_overrides` carries the towers' small sizes."""
     tower = {"embed_dim": recipe.tower_dim, "depth": recipe.tower_depth, "num_heads": recipe.tower_heads}
+    tower |= {} if recipe.image_px == TOWER_PX else {"image_px": recipe.image_px}
     several = {"cameras": list(recipe.cameras)} if len(recipe.cameras) > 1 else {}  # one alone may go by any name
     return {
         "model_type": "openvla",
@@ -48,7 +50,7 @@ def config_json(recipe: Recipe) -> dict[str, Any]:
         "timm_model_ids": list(TOWERS),
         "timm_override_act_layers": [None, None],
         "timm_overrides": dict.fromkeys(TOWERS, tower),
-        "image_sizes": [224, 224],
+        "image_sizes": [recipe.image_px] * 2,
         "image_resize_strategy": "resize-naive",
         "n_action_bins": ACTION_BINS,
         "pad_to_multiple_of": PADDING_IDS,
@@ -68,18 +70,23 @@ def config_json(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-PREPROCESSOR_JSON: dict[str, Any] = {
-    "image_processor_type": "PrismaticImageProcessor",
-    "use_fused_vision_backbone": True,
-    "image_resize_strategy": "resize-naive",
-    "input_sizes": [[3, 224, 224], [3, 224, 224]],
-    "tvf_do_letterbox": False,
-    "tvf_resize_params": [{"size": [224, 224], "interpolation": 3, "antialias": True}] * 2,
-    "tvf_normalize_params": [
-        {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
-        {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
-    ],
-}
+def preprocessor_json(image_px: int = TOWER_PX) -> dict[str, Any]:
+    """preprocessor_config.json for pictures of that size."""
+    return {
+        "image_processor_type": "PrismaticImageProcessor",
+        "use_fused_vision_backbone": True,
+        "image_resize_strategy": "resize-naive",
+        "input_sizes": [[3, image_px, image_px]] * 2,
+        "tvf_do_letterbox": False,
+        "tvf_resize_params": [{"size": [image_px, image_px], "interpolation": 3, "antialias": True}] * 2,
+        "tvf_normalize_params": [
+            {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+            {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+        ],
+    }
+
+
+PREPROCESSOR_JSON = preprocessor_json()
 
 
 def fresh_network(recipe: Recipe) -> OpenVLANetwork:
@@ -108,7 +115,7 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor], recipe: Recipe) ->
     folder.mkdir(parents=True, exist_ok=True)
     documents = {
         "config.json": config_json(recipe),
-        "preprocessor_config.json": PREPROCESSOR_JSON,
+        "preprocessor_config.json": preprocessor_json(recipe.image_px),
         "dataset_statistics.json": action_statistics(),
         "generation_config.json": {
             "bos_token_id": BOS_ID,

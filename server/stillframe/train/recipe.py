@@ -13,6 +13,7 @@ class Recipe:
     cameras: tuple[str, ...] = ("front",)  # of the simulator; labels are in the first one's pixels
 
     # the network
+    image_px: int = 224
     tower_dim: int = 64
     tower_depth: int = 3  # the last block is stored but unread, as in OpenVLA
     tower_heads: int = 2

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from stillframe_client.sim import COLOURS, JacoEnv, SceneState, SensorNoise
-from stillframe_client.sim.distractor import CRATE_RGBA, CRATES, SPACING_M, Box, Crates
+from stillframe_client.sim.distractor import CRATE_RGB, CRATES, SPACING_M, Crates
+from stillframe_client.sim.shapes import Shape
 
 TABLE_END_X_M = -0.2  # the far edge: 0.35 m less half of 1.1 m
 TABLE_TOP_ROWS = 28  # the picture's first two rows of patches; the table begins below them
@@ -38,7 +39,7 @@ def drawn(seed: int) -> Crates:
 
 def centres_px(env: JacoEnv, crates: Crates, time_s: float) -> Numbers:
     """Where the middle of each crate's front is in the front camera's picture, [crates] pixels to the right."""
-    bodies = [box for box in crates.boxes(time_s) if box.rgba == CRATE_RGBA]
+    bodies = [box for box in crates.boxes(time_s) if box.rgb == CRATE_RGB]
     return env.project("front", np.stack([box.pos_m + box.half_m * [1, 0, 0] for box in bodies]))[:, 0]
 
 
@@ -117,7 +118,7 @@ def test_the_sensors_noise_stays(busy: JacoEnv, quiet: JacoEnv) -> None:
 
 def test_they_keep_off_the_table() -> None:
     """No part of any crate comes within 10 cm of the table, so that nothing on it is touched or hidden."""
-    boxes: list[Box] = [box for seed in range(20) for time_s in (0, 0.7, 9.3) for box in drawn(seed).boxes(time_s)]
+    boxes: list[Shape] = [box for seed in range(20) for time_s in (0, 0.7, 9.3) for box in drawn(seed).boxes(time_s)]
 
     assert max(box.pos_m[0] + box.half_m[0] for box in boxes) < TABLE_END_X_M - 0.10
     assert max(abs(box.pos_m[1]) for box in boxes) < CRATES * SPACING_M

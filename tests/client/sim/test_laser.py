@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from stillframe_client.sim import COLOURS, JacoEnv
-from stillframe_client.sim.camera import SPOT_RGBA
+from stillframe_client.sim.camera import SPOT_RGB
 
 
 def test_a_hand_over_the_table_lights_the_table(blind: JacoEnv) -> None:
@@ -41,5 +41,5 @@ def test_the_spot_is_in_the_picture(seeing: JacoEnv) -> None:
     u, v = seeing.project("front", seeing.state().laser_pos)[0].astype(int)
     spot = seeing.render("front")[v, u].astype(int)
 
-    assert SPOT_RGBA[1] < 0.2
+    assert SPOT_RGB[1] < 0.2
     assert min(spot[0], spot[2]) > spot[1] + 80

@@ -29,6 +29,7 @@ class Scene:
         self.now_s += 0.5
         self.steps += 1
         info = {"success": True, "wrong_object": False, "steps": self.steps}
+        info |= {"colour": "red", "first_direction": "red" if self.steps > 2 else None}
         return self.observed, 0.0, self.steps == 3, False, info
 
     @property
@@ -77,3 +78,4 @@ def test_a_plain_function_is_only_asked() -> None:
 
     assert scene.told == ["scene"] + ["step"] * 3
     assert (episode.steps, episode.success) == (3, True)
+    assert episode.first_right

@@ -43,6 +43,8 @@ def above(colour: str, height_m: float) -> SceneState:
         (Goal("reach", "red"), "reach the red cube"),
         (Goal("pick", "green"), "pick up the green cube"),
         (Goal("push", "blue", "left"), "push the blue cube to the left"),
+        (Goal("remember", "red"), "reach the cube shown by the lamp"),
+        (Goal("remember", "red", then="blue"), "reach the first cube shown by the lamp then the second"),
     ],
 )
 def test_goals_read_as_instructions(goal: Goal, words: str) -> None:
@@ -53,13 +55,16 @@ def test_goals_read_as_instructions(goal: Goal, words: str) -> None:
 @pytest.mark.parametrize(
     ("parts", "named"),
     [
-        (("grab", "red", None), "unknown task 'grab'"),
-        (("pick", "pink", None), "unknown colour 'pink'"),
-        (("push", "red", None), "unknown direction None"),
+        (("grab", "red"), "unknown task 'grab'"),
+        (("pick", "pink"), "unknown colour 'pink'"),
+        (("push", "red"), "unknown direction None"),
         (("pick", "red", "left"), "a pick has no direction"),
+        (("remember", "red", "left"), "a remember has no direction"),
+        (("reach", "red", None, "blue"), "a reach has no second cube, found 'blue'"),
+        (("remember", "red", None, "red"), "unknown second colour 'red'; expected one of green, blue"),
     ],
 )
-def test_a_goal_that_makes_no_sense_is_refused(parts: tuple[str, str, str | None], named: str) -> None:
+def test_a_goal_that_makes_no_sense_is_refused(parts: tuple[str, ...], named: str) -> None:
     """The error names the word at fault."""
     with pytest.raises(ValueError, match=named):
         Goal(*parts)
@@ -121,3 +126,32 @@ def test_a_pick_is_judged_by_height(state: SceneState, verdict: Verdict) -> None
 def test_a_push_is_judged_by_its_way(state: SceneState, verdict: Verdict) -> None:
     """Eight centimetres the right way succeed; the wrong cube must not go that far any way."""
     assert Referee(Goal("push", "red", "left"), START).judge(state) == verdict
+
+
+def test_two_cubes_are_reached_in_order() -> None:
+    """Success is the second after the first; the first, once left, is as wrong as any other."""
+    referee = Referee(Goal("remember", "red", then="blue"), START)
+    path = [above("red", 0.10)] * 4 + [START] + [above("blue", 0.10)] * 2
+    verdicts, due = [], []
+    for state in path:
+        verdicts.append(referee.judge(state))
+        due.append(referee.stage.colour)
+
+    assert verdicts == [NEITHER] * 6 + [RIGHT]
+    assert due == ["red"] + ["blue"] * 6
+    assert referee.reached == 2
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        [above("blue", 0.10)] * 2,
+        [*[above("red", 0.10)] * 2, START, *[above("red", 0.10)] * 2],
+        [*[above("red", 0.10)] * 2, *[above("green", 0.10)] * 2],
+    ],
+)
+def test_the_second_cube_first_is_wrong(path: list[SceneState]) -> None:
+    """So are the first one twice, and a third."""
+    referee = Referee(Goal("remember", "red", then="blue"), START)
+
+    assert [referee.judge(state) for state in path] == [NEITHER] * (len(path) - 1) + [WRONG]

@@ -88,6 +88,8 @@ class Replayer:
             return "storage"
         if strand.kv.is_guarded:
             return "guarded"
+        if strand.history is not None:
+            return "history"
         if strand.kept.keys() - {0}:
             return "layers"
         heard = 0 if strand.tap is None else strand.listens

@@ -1,0 +1,115 @@
+"""Episodes to learn a gate from: the policy, with all of its history, plays and writes down where it looked.
+
+Knows the simulator and a checkpoint with a memory; no gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stillframe.engine.recalling import Recalling
+from stillframe.local import LocalPolicy
+from stillframe.memory.files import load_memory
+from stillframe.memory.settings import HistorySettings
+from stillframe.models.registry import load_policy
+from stillframe.train.memory.diary import Diary, worth
+from stillframe.train.memory.draws import NOTHING
+from stillframe.train.memory.gating import Labelled
+from stillframe_client.sim import COLOURS, JacoEnv, SensorNoise
+from stillframe_client.sim.rollout import play
+
+EVERYTHING = HistorySettings(enabled=True, gate="recency", window_frames=0, budget_mib=None)
+FRAME_S = (0.02, 0.2)  # between two frames, as the gate is told: drawn for each episode
+NOISE_SIGMA = 2.0  # grey levels
+FIRST_SEED = 700_000  # none that an evaluation plays
+
+
+@dataclass(frozen=True)
+class WantedEpisodes:
+    """Which: `each` of every variant with every delay."""
+
+    variants: tuple[str, ...]
+    delays: tuple[int, ...]
+    each: int
+    seed: int = FIRST_SEED
+
+
+class _Ticking:
+    """A clock that goes on by one frame's time whenever it is asked twice: a pass asks it when frames come in."""
+
+    def __init__(self) -> None:
+        self.frame_s, self._now_s = 0.1, 0.0
+
+    def __call__(self) -> float:
+        return self._now_s
+
+    def tick(self) -> None:
+        """Another frame."""
+        self._now_s += self.frame_s
+
+
+class Observer:
+    """Plays a policy with all of its history; notes what the lamps really say at every step."""
+
+    def __init__(self, checkpoint: Path):
+        device = torch.device("cpu")
+        model, weights = load_policy(checkpoint, dtype=torch.float32, device=device), load_memory(checkpoint, device)
+        self._clock, self._diary, self._says = _Ticking(), Diary(), [0]
+        recalling = Recalling(model, weights, EVERYTHING, self._clock, scorer=self._diary)
+        self._policy = LocalPolicy(model, clock=self._clock, recalling=recalling)
+
+    def lived(self, env: JacoEnv, seed: int) -> Labelled:
+        """One episode."""
+        self._clock.frame_s = float(np.random.default_rng(seed).uniform(*FRAME_S))
+        self._policy.reset()
+        self._says = []
+        play(env, lambda observed: self._act(env, observed), seed=seed)
+        lived = self._diary.close()
+        labels = worth(lived, np.array(self._says))
+        return Labelled(lived.inputs, torch.from_numpy(labels).float())
+
+    def _act(self, env: JacoEnv, observed: Mapping[str, Any]) -> NDArray[np.float64]:
+        lit = env.lit
+        self._says.append(COLOURS.index(lit.colour) if lit and lit.marked else NOTHING + bool(lit))
+        self._clock.tick()
+        return self._policy(observed)
+
+
+def live(checkpoint: Path, wanted: WantedEpisodes, watch: Callable[[int], None]) -> list[Labelled]:
+    """All of them, in one order; `watch` is told how many there are after each."""
+    observer = Observer(checkpoint)
+    episodes: list[Labelled] = []
+    for variant in wanted.variants:
+        for delay in wanted.delays:
+            env = JacoEnv("remember", noise=SensorNoise(sigma=NOISE_SIGMA), delay=delay, variant=variant)
+            try:
+                for _ in range(wanted.each):
+                    episodes.append(observer.lived(env, wanted.seed + len(episodes)))
+                    watch(len(episodes))
+            finally:
+                env.close()
+    return episodes
+
+
+def save_episodes(file: Path, episodes: list[Labelled]) -> None:
+    """In one file, for a run that goes on later; the rename makes it whole or absent."""
+    lengths = np.array([len(one.inputs) for one in episodes])
+    part = file.with_suffix(".part.npz")
+    np.savez(part, lengths=lengths, inputs=torch.cat([one.inputs for one in episodes]).numpy(),
+             worth=torch.cat([one.worth for one in episodes]).numpy())  # fmt: skip
+    part.rename(file)
+
+
+def load_episodes(file: Path) -> list[Labelled]:
+    """As they were saved."""
+    with np.load(file) as arrays:
+        ends = np.cumsum(arrays["lengths"])[:-1]
+        pairs = zip(np.split(arrays["inputs"], ends), np.split(arrays["worth"], ends), strict=True)
+        return [Labelled(torch.from_numpy(inputs), torch.from_numpy(worth)) for inputs, worth in pairs]

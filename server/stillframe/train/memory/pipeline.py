@@ -1,0 +1,114 @@
+"""From a policy of one frame to one that remembers: scenes, cloning, episodes, the gate, and both as a checkpoint.
+
+Knows the order and the folders; each part is its own module. Whatever is finished on disk is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from stillframe.memory.files import load_memory, save_memory
+from stillframe.models.actions import ActionScale, Statistics
+from stillframe.models.checkpoint import SINGLE_NAME
+from stillframe.pictures import loss_chart
+from stillframe.train.cloning import LOG_NAME
+from stillframe.train.fresh import UNNORM_KEY, action_statistics
+from stillframe.train.memory.cloning import MemoryCloning, MemoryProgress
+from stillframe.train.memory.episodes import WantedEpisodes, live, load_episodes, save_episodes
+from stillframe.train.memory.gating import LOG_NAME as GATE_LOG_NAME
+from stillframe.train.memory.gating import GateProgress, Gating
+from stillframe.train.memory.publish import fresh_weights, save_policy
+from stillframe.train.memory.recipe import MemoryRecipe
+from stillframe.train.memory.scenery import Scenery, Scenes
+from stillframe.train.memory.scenes import WantedScenes, scenes_in
+
+EPISODES_NAME = "episodes.npz"
+
+
+class Reporter(Protocol):
+    """Where progress goes."""
+
+    def stage(self, line: str, steps: int) -> None:
+        """A stage begins."""
+        ...
+
+    def policy(self, trained: MemoryProgress) -> None:
+        """Where the cloning is."""
+        ...
+
+    def episodes(self, played: int) -> None:
+        """How many are."""
+        ...
+
+    def gate(self, trained: GateProgress) -> None:
+        """Where the gate is."""
+        ...
+
+
+def train_memory(
+    run: Path, data: Path, recipe: MemoryRecipe, device: torch.device, reporter: Reporter, start: Path | None
+) -> Path:
+    """Run the whole recipe in folder `run`, from a checkpoint `start` or from nothing; the finished checkpoint."""
+    policy = run / "policy"
+    if not (policy / SINGLE_NAME).is_file():  # written last
+        reporter.stage("scenes", sum(count for _, count in recipe.scenes))
+        scenes = collected(data, recipe)
+        reporter.stage("cloning", recipe.policy.steps)
+        cloning = MemoryCloning(run, recipe, device, start)
+        cloning.run(Scenery(scenes, recipe), recipe.policy.steps, reporter.policy)
+        trainee = cloning.slow_trainee()
+        save_policy(policy, trainee, fresh_weights(trainee, recipe), recipe)
+    train_gate(run / "gate", policy, recipe, reporter)
+    return policy
+
+
+def train_gate(run: Path, checkpoint: Path, recipe: MemoryRecipe, reporter: Reporter) -> None:
+    """Teach the gate and the linear score of a checkpoint what its policy looks at, and write them beside it."""
+    run.mkdir(parents=True, exist_ok=True)
+    file = run / EPISODES_NAME
+    if not file.is_file():
+        wanted = WantedEpisodes(recipe.episode_variants, recipe.episode_delays, recipe.episodes_each)
+        reporter.stage("episodes", len(wanted.variants) * len(wanted.delays) * wanted.each)
+        save_episodes(file, live(checkpoint, wanted, reporter.episodes))
+    reporter.stage("gate", recipe.gate_steps)
+    torch.manual_seed(recipe.policy.seed)
+    weights = load_memory(checkpoint, torch.device("cpu"))
+    Gating(run, weights, recipe).run(load_episodes(file), reporter.gate)
+    save_memory(checkpoint, weights)
+
+
+def publish(policy: Path, run: Path, recipe: MemoryRecipe, out: Path) -> None:
+    """Copy the finished checkpoint to `out`, with the run's loss curve and its figures."""
+    shutil.copytree(policy, out, dirs_exist_ok=True)
+    log = [json.loads(line) for line in (run / LOG_NAME).read_text(encoding="utf-8").splitlines()]
+    loss_chart(out / "loss.png", log, f"{out.name}: behaviour cloning with a history")
+    gate = [json.loads(line) for line in (run / "gate" / GATE_LOG_NAME).read_text(encoding="utf-8").splitlines()]
+    figures = {"recipe": asdict(recipe), "last": log[-1], "gate": gate[-1]}
+    (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def collected(data: Path, recipe: MemoryRecipe) -> Scenes:
+    """All scenes of the recipe, each variant in a folder of its own."""
+    parts = [
+        scenes_in(data / f"lamps-{variant}-{recipe.policy.image_px}", _wanted(recipe, at), _scale())
+        for at, (variant, _) in enumerate(recipe.scenes)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    return Scenes(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Scenes)))
+
+
+def _wanted(recipe: MemoryRecipe, at: int) -> WantedScenes:
+    variant, count = recipe.scenes[at]
+    return WantedScenes(count, (recipe.policy.seed, at), variant, recipe.policy.image_px)
+
+
+def _scale() -> ActionScale:
+    return Statistics(action_statistics()).scales[UNNORM_KEY]

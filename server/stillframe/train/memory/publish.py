@@ -1,0 +1,43 @@
+"""How a policy with a history is written: a checkpoint in its family's own layout, and its memory beside it.
+
+Knows both layouts; no loss.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stillframe.memory.files import MemoryConfig, Weights, save_memory
+from stillframe.models.openvla import ACTION_NAMES
+from stillframe.train.fresh import save_checkpoint
+from stillframe.train.memory.objective import MemoryTrainee
+from stillframe.train.memory.recipe import MemoryRecipe
+
+EXTRAS = len(ACTION_NAMES) + 1  # the last action, and the time since the last frame
+
+
+def fresh_weights(trainee: MemoryTrainee, recipe: MemoryRecipe) -> Weights:
+    """The pooling as it was learnt with the policy, and scorers that have learnt nothing."""
+    decoder, tower = trainee.network.config.decoder, trainee.network.config.towers[0]
+    weights = Weights(
+        MemoryConfig(
+            layers=decoder.num_hidden_layers,
+            kv_heads=decoder.num_key_value_heads,
+            head_dim=decoder.head_dim,
+            chunk_tokens=len(recipe.policy.cameras) * tower.grid**2,
+            slots=recipe.slots,
+            taps=recipe.taps,
+            extras=EXTRAS,
+            hidden=recipe.hidden,
+            cell=recipe.cell,
+        )
+    )
+    weights.pooling.load_state_dict(trainee.pooling.state_dict())
+    return weights
+
+
+def save_policy(folder: Path, trainee: MemoryTrainee, weights: Weights, recipe: MemoryRecipe) -> None:
+    """The checkpoint that the daemon serves."""
+    tensors = {name: tensor.detach().cpu() for name, tensor in trainee.network.state_dict().items()}
+    save_checkpoint(folder, tensors, recipe.policy)
+    save_memory(folder, weights)
