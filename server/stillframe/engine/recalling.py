@@ -85,7 +85,8 @@ class Recalling:
             sizes.head_dim,
         ):
             raise CheckpointError("memory.json is of another decoder's sizes; put the file back that training wrote")
-        self._decoder, self._weights, self._clock = model.decoder, weights, clock
+        self._decoder, self._clock = model.decoder, clock
+        self._taps, self._pooling = config.taps, weights.pooling.to(model.dtype)
         self._scorer = SCORERS[settings.gate](weights) if scorer is None else scorer
         tokens = settings.chunk_tokens or config.chunk_tokens
         self._said = len(model.info.action_names)  # tokens of an action; in a prefill all but the last have rows
@@ -119,7 +120,7 @@ class Recalling:
         extras = torch.stack([self._extras(one) for one in left])
         worth = np.zeros((len(left), self._rules.chunks_per_frame))
         for chunk in range(self._rules.chunks_per_frame):
-            summaries = Summaries.of(pooled, chunk, self._weights.config.taps, extras)
+            summaries = Summaries.of(pooled, chunk, self._taps, extras)
             states = [one.past.states[chunk] for one in left]
             worth[:, chunk], states = self._scorer.score(summaries, states)
             for one, state in zip(left, states, strict=True):
@@ -131,7 +132,7 @@ class Recalling:
 
     def _pooled(self, one: Left) -> Pooled:
         keys, values = image_tokens(self._decoder, one.kv, one.layout)
-        return self._weights.pooling.to(keys.dtype).frame(keys, values, self._shape.tokens)
+        return self._pooling.frame(keys, values, self._shape.tokens)
 
     def _extras(self, one: Left) -> Tensor:
         """The action that the frame was answered with, and how long ago the one before it came."""
