@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from stillframe.errors import CheckpointError, ConfigError
 from stillframe.local import LocalPolicy
 from stillframe.models.registry import load_policy
-from stillframe.train.cloning import LOG_NAME, STATE_NAME, Cloning, Progress, learning_rate
+from stillframe.train.cloning import Cloning, Progress
 from stillframe.train.frames import FrameStore
 from stillframe.train.fresh import fresh_network, save_checkpoint
 from stillframe.train.recipe import JACO_TINY, Recipe
+from stillframe.train.run import LOG_NAME, STATE_NAME, learning_rate
 
 CPU = torch.device("cpu")
 

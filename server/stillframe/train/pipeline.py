@@ -19,12 +19,13 @@ import torch
 from stillframe.models.actions import ActionScale, Statistics
 from stillframe.models.checkpoint import SINGLE_NAME
 from stillframe.pictures import loss_chart
-from stillframe.train.cloning import LOG_NAME, Cloning, Progress
+from stillframe.train.cloning import Cloning, Progress
 from stillframe.train.demonstrations import DAGGER, SHAKY_EXPERT, Collection, Mixture, ShakyExpert, collect
 from stillframe.train.frames import FrameStore
 from stillframe.train.fresh import UNNORM_KEY, action_statistics
 from stillframe.train.imitator import Apprentice, load_imitator
 from stillframe.train.recipe import Recipe
+from stillframe.train.run import LOG_NAME
 from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import play
 

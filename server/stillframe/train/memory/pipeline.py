@@ -18,7 +18,6 @@ from stillframe.memory.files import load_memory, save_memory
 from stillframe.models.actions import ActionScale, Statistics
 from stillframe.models.checkpoint import SINGLE_NAME
 from stillframe.pictures import loss_chart
-from stillframe.train.cloning import LOG_NAME
 from stillframe.train.fresh import UNNORM_KEY, action_statistics
 from stillframe.train.memory.cloning import MemoryCloning, MemoryProgress
 from stillframe.train.memory.episodes import WantedEpisodes, live, load_episodes, save_episodes
@@ -28,6 +27,7 @@ from stillframe.train.memory.publish import fresh_weights, save_policy
 from stillframe.train.memory.recipe import MemoryRecipe
 from stillframe.train.memory.scenery import Scenery, Scenes
 from stillframe.train.memory.scenes import WantedScenes, scenes_in
+from stillframe.train.run import LOG_NAME
 
 EPISODES_NAME = "episodes.npz"
 
