@@ -53,6 +53,7 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "batching.most": 3,
     "batching.hold_ms": 7.5,
     "history.enabled": True,
+    "history.force": True,
     "history.gate": "novelty",
     "history.chunk_tokens": 64,
     "history.window_frames": 9,

@@ -162,6 +162,15 @@ def test_reuse_can_be_seen(metric: str) -> None:
     assert any(f"stillframe_{metric}" in expr for expr in EXPRESSIONS)
 
 
+def test_memory_of_older_frames_is_shown_beside_the_pool() -> None:
+    """Both are memory of sessions, and neither is the other."""
+    (panel,) = [panel for panel in PANELS if panel["title"] == "KV memory"]
+    shown = " ".join(target["expr"] for target in panel["targets"])
+
+    assert "stillframe_kv_in_use_bytes" in shown
+    assert "stillframe_history_bytes" in shown
+
+
 def test_drift_is_shown_beside_its_budget() -> None:
     """The line that it must not cross is in the same panel."""
     (panel,) = [panel for panel in PANELS if panel["title"] == "Drift"]

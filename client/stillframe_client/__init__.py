@@ -29,7 +29,7 @@ from stillframe_client.errors import (
 )
 from stillframe_client.openpi import WebsocketClientPolicy
 from stillframe_client.replies import ActionReply, ModelInfo
-from stillframe_client.sessions import CacheReport, SessionPlace
+from stillframe_client.sessions import CacheReport, HistoryReport, SessionPlace
 from stillframe_client.streaming.blocking import PolicyStream
 from stillframe_client.streaming.stream import AsyncPolicyStream
 
@@ -45,6 +45,7 @@ __all__ = [
     "Conflict",
     "DeadlineExceeded",
     "Forbidden",
+    "HistoryReport",
     "ModelInfo",
     "NotReady",
     "Overloaded",

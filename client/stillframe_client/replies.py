@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 
 from stillframe_client.errors import BadReply, FieldFault, Problem, refusal
-from stillframe_client.sessions import CacheReport, SessionPlace, read_cache, read_place
+from stillframe_client.sessions import CacheReport, HistoryReport, SessionPlace, read_cache, read_history, read_place
 from stillframe_client.wire import decode_array, is_array
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class ActionReply:
     session: Optional[SessionPlace] = None  # which frame of which session it was; None: of none
     replayed: bool = False  # the answer that this frame got before: its connection broke, and it was sent again
     t_obs_ns: Optional[int] = None  # what the frame said of its time, as it was said
+    history: Optional[HistoryReport] = None  # what is kept of older frames; None: the daemon does not say
 
     @property
     def action(self) -> NDArray[np.float64]:
@@ -67,6 +68,7 @@ def read_action(response: httpx.Response) -> ActionReply:
         request_id=response.headers.get("x-request-id"),
         cache=read_cache(response, document),
         session=read_place(response, document),
+        history=read_history(response, document),
     )
 
 

@@ -1,4 +1,4 @@
-"""What an answer says about its session: what was reused of the last frame, and which frame of the episode it was.
+"""What an answer says about its session: what it reused, what is kept of older frames, which of the episode it was.
 
 Knows no connection and no pictures. A daemon that says nothing of it, or says it in another form, is taken at that.
 """
@@ -10,10 +10,12 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping, Optional
 
-from stillframe_client.wire import CACHE_HEADER, PLACE_HEADER, SESSION_ID_RULE, is_session_id
+from stillframe_client.wire import CACHE_HEADER, HISTORY_HEADER, PLACE_HEADER, SESSION_ID_RULE, is_session_id
 
 if TYPE_CHECKING:
     import httpx
+
+_CHUNKS = ("held", "kept", "dropped", "kv_bytes")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,19 @@ class CacheReport:
     kv_bytes: int  # that the daemon holds for this session
     age_max: int  # frames since the oldest reused token was computed
     relaxed: bool = False  # whether an action token could be a guess that was near enough, instead of the likeliest
+
+
+@dataclass(frozen=True)
+class HistoryReport:
+    """What the daemon keeps of this session's older frames, in chunks."""
+
+    enabled: bool  # whether the answer could look at them
+    why: Optional[str] = None  # it could not
+    held: int = 0  # now
+    kept: int = 0  # since the episode began: that stayed when the window had gone past them
+    dropped: int = 0  # since the episode began: that went, as they came or later
+    kv_bytes: int = 0  # of those held
+    warning: Optional[str] = None  # the policy was not trained with older frames, and is made to look at them
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,11 @@ def read_cache(response: httpx.Response, document: Any) -> Optional[CacheReport]
     return cache_report(_said(response, document, "cache", CACHE_HEADER))
 
 
+def read_history(response: httpx.Response, document: Any) -> Optional[HistoryReport]:
+    """Read what is kept of older frames; None where the answer does not say."""
+    return history_report(_said(response, document, "history", HISTORY_HEADER))
+
+
 def read_place(response: httpx.Response, document: Any) -> Optional[SessionPlace]:
     """Read which frame of which session it was; None where the answer does not say."""
     return session_place(_said(response, document, "session", PLACE_HEADER))
@@ -80,6 +100,17 @@ def cache_report(said: Any) -> Optional[CacheReport]:
             age_max=int(said["age_max"]),
             relaxed=said.get("relaxed") is True,
         )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def history_report(said: Any) -> Optional[HistoryReport]:
+    """What an answer's member `history` says; None for what cannot be read."""
+    try:
+        enabled = said["enabled"] is True
+        counts = {name: int(said[name]) for name in _CHUNKS} if enabled else {}
+        why, warning = (None if said.get(name) is None else str(said[name]) for name in ("why", "warning"))
+        return HistoryReport(enabled, why=why, warning=warning, **counts)
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
 

@@ -113,6 +113,8 @@ class KVUsage:
     budget_bytes: int
     sessions: int  # that hold a slot
     slots: int = 0  # how many can hold one at once
+    history_chunks: int = 0  # of older frames, that sessions hold beside the pool
+    history_bytes: int = 0  # of those chunks
 
 
 @dataclass(frozen=True)
@@ -125,14 +127,29 @@ class DraftReport:
 
 
 @dataclass(frozen=True)
-class HistoryReport:
-    """What a session keeps of older frames."""
+class Scored:
+    """What one frame changed in what its session keeps of older ones."""
 
-    held: int  # chunks
+    utilities: tuple[float, ...] = ()  # of its own chunks, 0 to 1, as they were scored
+    kept: int = 0  # of these
+    dropped: int = 0  # of any
+
+
+@dataclass(frozen=True)
+class HistoryReport:
+    """What a session keeps of older frames, in chunks."""
+
+    held: int  # now
     slots: int  # of those
-    came: int  # chunks since the episode began
-    dropped: int  # of those
+    kept: int  # since the episode began: that stayed when the window had gone past them
+    dropped: int  # since the episode began: that went, as they came or later
     nbytes: int  # of those held
+    frame: Scored = Scored()  # the last one's share of it
+
+    @property
+    def came(self) -> int:
+        """Chunks since the episode began."""
+        return self.held + self.dropped
 
 
 @dataclass(frozen=True)
@@ -173,6 +190,24 @@ class Step:
 
 
 @dataclass(frozen=True)
+class HistoryInfo:
+    """Whether a policy's answers look at older frames, why, and what is kept of them."""
+
+    enabled: bool = False
+    why: str = "history.enabled is false"
+    trained: bool = False  # whether the checkpoint learnt to look at them
+    warning: str | None = None  # what every reply has to say of it
+    gate: str | None = None  # who says what a chunk is worth; from here on None: not enabled
+    chunk_tokens: int | None = None  # image tokens that become one chunk
+    slots: int | None = None  # that it takes
+    window_frames: int | None = None  # the last ones, which stay whatever they are worth
+    budget_bytes: int | None = None  # of one session; None: without end as well
+
+
+NO_HISTORY = HistoryInfo()
+
+
+@dataclass(frozen=True)
 class PolicyInfo:
     """What a served policy is and what its numbers mean: the contract that clients program against."""
 
@@ -188,6 +223,7 @@ class PolicyInfo:
     chunk_horizon: int
     norm_stats: Mapping[str, Mapping[str, Any]]  # unnorm_key -> {"q01": [...], "q99": [...], "mask": [...]}
     default_unnorm_key: str | None  # None when the client has to choose
+    history: HistoryInfo = NO_HISTORY
 
 
 class Policy(Protocol):

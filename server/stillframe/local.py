@@ -45,7 +45,7 @@ class LocalFleet:
         recalling: Recalling | None = None,
     ):
         """Raises ConfigError for knobs that do not fit the checkpoint. `recalling`: older frames are looked at."""
-        self._model = model
+        self._model, self._recalling = model, recalling
         self._keeper = Keeper(model, reuse, clock, default_sessions=robots, decoding=decoding, recalling=recalling)
         self._clock = clock
         recording = Recording(GraphSettings(batches=[robots]), robots, reuse.slot_text_tokens)
@@ -56,7 +56,8 @@ class LocalFleet:
     @property
     def info(self) -> PolicyInfo:
         """What the checkpoint is."""
-        return self._model.info
+        info = self._model.info
+        return info if self._recalling is None else replace(info, history=self._recalling.info)
 
     @property
     def last(self) -> list[Step]:

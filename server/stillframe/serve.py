@@ -12,11 +12,13 @@ from prometheus_client import CollectorRegistry
 
 from stillframe.config import DaemonConfig
 from stillframe.engine.engine import Engine
+from stillframe.engine.forcing import forced
 from stillframe.engine.graphing import Recording, make_room
 from stillframe.engine.recalling import Recalling
 from stillframe.errors import CheckpointError, ConfigError, RequestError, StillframeError
 from stillframe.listening import Door, check_tls, open_doors, uvicorn_config
-from stillframe.memory.files import load_memory
+from stillframe.memory.files import has_memory, load_memory
+from stillframe.memory.standing import off
 from stillframe.metrics import Metrics
 from stillframe.models.base import PolicyModel
 from stillframe.models.pace import measure
@@ -124,6 +126,9 @@ def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger) -> 
     model = open_model(config, log)
     recording = Recording(config.graphs, config.batching.most, config.reuse.slot_text_tokens)
     make_room(model, config.reuse, recording, log)
+    recalling = open_recalling(config, model)
+    if recalling is not None and recalling.info.warning:
+        log.warning("history: %s", recalling.info.warning)
     engine = Engine(
         model,
         reuse=config.reuse,
@@ -134,7 +139,8 @@ def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger) -> 
         decoding=config.decoding,
         batching=config.batching,
         graphs=config.graphs,
-        recalling=open_recalling(config, model),
+        recalling=recalling,
+        forgetful=off(trained=has_memory(config.checkpoint)),
     )
     metrics.passes(lambda: engine.pass_counts)
     return engine
@@ -149,10 +155,15 @@ def open_model(config: DaemonConfig, log: logging.Logger | None = None) -> Polic
 
 
 def open_recalling(config: DaemonConfig, model: PolicyModel) -> Recalling | None:
-    """What answers see of older frames, if that is asked for. Raises CheckpointError for who never learnt to look."""
+    """What answers see of older frames, if that is asked for.
+
+    Raises CheckpointError for who never learnt to look and is not forced, ConfigError for knobs that do not fit.
+    """
     if not config.history.enabled:
         return None
-    return Recalling(model, load_memory(config.checkpoint, model.device), config.history, time.perf_counter)
+    untrained = config.history.force and not has_memory(config.checkpoint)
+    weights = forced(model, config.history) if untrained else load_memory(config.checkpoint, model.device)
+    return Recalling(model, weights, config.history, time.perf_counter)
 
 
 def choose_device(name: str) -> torch.device:

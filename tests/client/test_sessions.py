@@ -5,9 +5,17 @@ import json
 import httpx
 import pytest
 
-from stillframe_client import BadReply, CacheReport, PolicyClient, SessionPlace, Unprocessable, Unreachable
+from stillframe_client import (
+    BadReply,
+    CacheReport,
+    HistoryReport,
+    PolicyClient,
+    SessionPlace,
+    Unprocessable,
+    Unreachable,
+)
 from stillframe_client.replies import read_action, read_epoch
-from stillframe_client.wire import CACHE_HEADER, PLACE_HEADER
+from stillframe_client.wire import CACHE_HEADER, HISTORY_HEADER, PLACE_HEADER
 
 ASKED = httpx.Request("POST", "http://robot.test/act")
 CACHE = {
@@ -21,6 +29,7 @@ CACHE = {
     "age_max": 1,
 }
 PLACE = {"id": "arm", "epoch": 0, "seq": 1}
+HISTORY = {"enabled": True, "held": 6, "kept": 41, "dropped": 35, "kv_bytes": 4096, "warning": "untrained"}
 
 
 def answer(document=None, headers=None):
@@ -83,6 +92,7 @@ def test_the_report_says_what_was_reused(daemon, picture, encoding):
     assert first.cache == CacheReport("adaptive", "keyframe", "first-frame", 0.0, 0, 20, 1000, 0)
     assert second.cache == CacheReport(**CACHE)
     assert [first.session, second.session] == [SessionPlace("arm", 0, 0), SessionPlace("arm", 0, 1)]
+    assert first.history == HistoryReport(enabled=False, why="history.enabled is false")
 
 
 def test_a_frame_chooses_its_mode(daemon, picture):
@@ -140,7 +150,7 @@ def test_a_daemon_that_knows_no_sessions(picture):
         reply = client.act_with_report(picture, "reach")
 
     assert epoch is None
-    assert (reply.cache, reply.session) == (None, None)
+    assert (reply.cache, reply.session, reply.history) == (None, None, None)
     assert list(json.loads(seen[1].content)) == ["image", "instruction"]
     assert seen[1].headers["x-session-id"] == client.session_id
 
@@ -155,19 +165,22 @@ def test_what_is_no_answer_to_a_reset(status, document):
 
 def test_members_come_before_headers():
     """A readable answer is read as it stands; the headers speak where it does not."""
-    headers = {CACHE_HEADER: json.dumps(CACHE), PLACE_HEADER: json.dumps(PLACE)}
-    from_headers = read_action(answer(headers=headers))
-    from_members = read_action(answer({"cache": {**CACHE, "age_max": 5}, "session": {**PLACE, "seq": 9}}, headers))
+    parts = {CACHE_HEADER: CACHE, PLACE_HEADER: PLACE, HISTORY_HEADER: HISTORY}
+    headers = {name: json.dumps(said) for name, said in parts.items()}
+    members = {"cache": {**CACHE, "age_max": 5}, "session": {**PLACE, "seq": 9}, "history": {**HISTORY, "held": 7}}
+    from_headers, from_members = read_action(answer(headers=headers)), read_action(answer(members, headers))
 
-    assert (from_headers.cache.age_max, from_headers.session.seq) == (1, 1)
-    assert (from_members.cache.age_max, from_members.session.seq) == (5, 9)
+    assert (from_headers.cache.age_max, from_headers.session.seq, from_headers.history.held) == (1, 1, 6)
+    assert (from_members.cache.age_max, from_members.session.seq, from_members.history.held) == (5, 9, 7)
 
 
 def test_a_report_of_next_year():
     """Members that we do not know yet do no harm."""
-    reply = read_action(answer({"cache": {**CACHE, "mood": "calm"}, "session": {**PLACE, "mood": "calm"}}))
+    parts = {"cache": CACHE, "session": PLACE, "history": HISTORY}
+    reply = read_action(answer({name: {**said, "mood": "calm"} for name, said in parts.items()}))
 
     assert reply.cache == CacheReport(**CACHE)
+    assert reply.history == HistoryReport(**HISTORY)
     assert reply.session == SessionPlace(**PLACE)
 
 
@@ -185,11 +198,13 @@ def test_a_report_of_next_year():
         json.dumps({**CACHE, "age_max": None}),
         json.dumps({**CACHE, "kv_bytes": "many"}),
         json.dumps({**CACHE, "kv_bytes": 1e999}),
+        json.dumps({**HISTORY, "held": None}),
+        json.dumps({**HISTORY, "kept": 1e999}),
     ],
 )
 def test_a_report_that_cannot_be_read_costs_no_action(said):
     """The robot gets its action; what was reused is then unknown."""
-    reply = read_action(answer(headers={CACHE_HEADER: said, PLACE_HEADER: said}))
+    reply = read_action(answer(headers={CACHE_HEADER: said, PLACE_HEADER: said, HISTORY_HEADER: said}))
 
     assert reply.action.tolist() == [0.0]
-    assert (reply.cache, reply.session) == (None, None)
+    assert (reply.cache, reply.session, reply.history) == (None, None, None)

@@ -261,10 +261,11 @@ def test_sessions_take_turns(warm: Callable[..., Bench]) -> None:
     assert bench.model.instructions == ["occupier", *expected]
 
 
-def test_ten_thousand_short_sessions_leave_nothing(warm: Callable[..., Bench]) -> None:
+@pytest.mark.parametrize("sessions", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_thousands_of_short_sessions_leave_nothing(warm: Callable[..., Bench], sessions: int) -> None:
     """One frame each, and ended before or after it is answered: no slot, no name, nothing in the line."""
     bench, batch = warm(queue_frames=64, mode="exact"), 50
-    for begin in range(0, 10_000, batch):
+    for begin in range(0, sessions, batch):
         robots = [f"robot {number}" for number in range(begin, begin + batch)]
         answers = [bench.submit(robot, robot=robot) for robot in robots]
         if begin % (2 * batch):

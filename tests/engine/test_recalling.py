@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,39 @@ def test_it_holds_no_more_than_it_may(robots: Make, picture: Pictures, gate: str
     report = made.steps[-1].report.history
 
     assert report is not None
-    assert (report.held, report.slots, report.came, report.dropped) == (3, 6, 6, 3)
+    assert (report.held, report.slots, report.dropped, report.came) == (3, 6, 3, 6)
+    assert report.held - 1 <= report.kept <= 5
     assert report.nbytes == 3 * CHUNK_MIB * 2**20
+    assert report.frame.dropped == 1
+    assert [0 <= utility <= 1 for utility in report.frame.utilities] == [True]
+
+
+def test_what_is_not_kept_at_all_is_said(robots: Make, picture: Pictures) -> None:
+    """Without a window, a chunk that is worth too little goes at once: dropped, never kept."""
+    made = robots("off", history=replace(settings("novelty", window=0), threshold=0.5))
+    for _ in range(3):
+        made.see(picture(1))
+    report = made.steps[-1].report.history
+
+    assert report is not None
+    assert (report.held, report.kept, report.dropped) == (1, 1, 2)
+    assert (report.frame.kept, report.frame.dropped) == (0, 1)
+
+
+def test_histories_count_beside_the_pool(robots: Make, picture: Pictures) -> None:
+    """Their bytes are those that the replies say, over all sessions; a session's are free when it is over."""
+    made = robots("off", history=settings())
+    reports = [made.see(picture(seed), robot).report.history for seed, robot in enumerate("aab")]
+    both = made.keeper.usage
+    made.keeper.forget("a")
+    one = made.keeper.usage
+    made.reset("b")
+    made.see(picture(1), "b")
+
+    assert (both.history_chunks, both.history_bytes) == (3, reports[1].nbytes + reports[2].nbytes)
+    assert (one.history_chunks, one.history_bytes) == (1, reports[2].nbytes)
+    assert made.keeper.usage.history_chunks == 1
+    assert both.in_use_bytes == one.in_use_bytes == 0
 
 
 def test_nobody_elses_past_is_seen(robots: Make, picture: Pictures) -> None:
@@ -101,7 +133,9 @@ def test_side_by_side_each_looks_at_its_own(robots: Make, picture: Pictures) -> 
     for answer, one in zip(answers, expected, strict=True):
         assert isinstance(answer, Step)
         assert answer.chunk.tokens.tolist() == one.chunk.tokens.tolist()
-        assert answer.report.history == one.report.history
+        assert answer.report.history is not None
+        assert one.report.history is not None
+        assert replace(answer.report.history, frame=one.report.history.frame) == one.report.history  # at another time
 
 
 @pytest.mark.parametrize("gate", ["gate", "attention"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stillframe.errors import ConfigError
-from stillframe.memory.history import ChunkShape, History, Rules
+from stillframe.memory.history import ChunkShape, History, Rules, Tally
 from stillframe.memory.pooling import Pooled
 
 Make = Callable[..., History]
@@ -43,7 +43,7 @@ def test_what_is_worth_least_goes(history: Make, chunks: Chunks) -> None:
         full.add(chunks(seed), worth(utility))
 
     assert sorted(full.held_frames) == [1, 5, 6]
-    assert (full.tally.came, full.tally.dropped) == (6, 3)
+    assert (full.tally.kept, full.tally.dropped) == (6, 3)
 
 
 def test_worth_decays(history: Make, chunks: Chunks) -> None:
@@ -104,11 +104,14 @@ def test_invariants(
     """Whatever comes: within the budget, the window whole, keys beside their values, ranks in order of age."""
     full = History(shape, Rules(room * shape.nbytes, 2, window, threshold, decay=0.9))
     for seed, utilities in enumerate(frames):
-        full.add(chunks(seed, count=2), worth(*utilities))
+        before = full.tally
+        now = full.add(chunks(seed, count=2), worth(*utilities))
         columns = full.columns()
 
         assert full.nbytes <= room * shape.nbytes
-        assert full.tally.came - full.tally.dropped == full.held
+        assert full.held + full.tally.dropped == 2 * (seed + 1)
+        assert full.tally == Tally(before.kept + now.kept, before.dropped + now.dropped)
+        assert now.kept == (full.held_frames == seed + 1 - window).sum()
         assert not window or (full.held_frames == seed + 1).sum() == 2
         for at, frame in enumerate(full.held_frames):
             assert columns is not None

@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from stillframe.domain import (
     ActionChunk,
     CacheReport,
+    HistoryReport,
     KeyframeReason,
     KVUsage,
     Observation,
@@ -76,6 +77,7 @@ class EchoPolicy:
     ready: bool = True
     error: Exception | None = None
     actions: np.ndarray | None = None  # in place of the echo
+    history: HistoryReport | None = None  # of sessions' frames
     seen: list[Observation] = field(default_factory=list)
     sessions: list[SessionRef | None] = field(default_factory=list)  # of the frames that were submitted
     forgotten: list[str] = field(default_factory=list)
@@ -92,7 +94,8 @@ class EchoPolicy:
     def usage(self) -> KVUsage:
         """A slot for each session that is not forgotten."""
         sessions = len({session.id for session in self.sessions if session} - set(self.forgotten))
-        return KVUsage(sessions * SLOT_BYTES, SLOTS * SLOT_BYTES, sessions, slots=SLOTS)
+        held, nbytes = (self.history.held, self.history.nbytes) if self.history else (0, 0)
+        return KVUsage(sessions * SLOT_BYTES, SLOTS * SLOT_BYTES, sessions, SLOTS, sessions * held, sessions * nbytes)
 
     def submit(self, observation: Observation, max_age_ms: float, session: SessionRef | None = None) -> Future[Step]:
         """Answer on another thread, in order."""
@@ -113,7 +116,8 @@ class EchoPolicy:
             raise self.error
         actions = self.echo(observation) if self.actions is None else self.actions
         chunk = ActionChunk(actions, observation.unnorm_key or "jaco")
-        return Step(chunk, StepReport({"queue": 0.5, "prefill": 2.0}, 2, cache_of(session)))
+        history = self.history if session else None
+        return Step(chunk, StepReport({"queue": 0.5, "prefill": 2.0}, 2, cache_of(session), history=history))
 
     def echo(self, observation: Observation) -> np.ndarray:
         """An action that tells what was seen, [1, 7]."""

@@ -8,8 +8,10 @@ from stillframe.domain import (
     REUSE_MODES,
     CacheReport,
     DraftReport,
+    HistoryReport,
     KeyframeReason,
     PassCounts,
+    Scored,
     SlackReport,
     StepReport,
 )
@@ -38,6 +40,10 @@ NAMES = {
     "stillframe_kv_in_use_bytes",
     "stillframe_kv_budget_bytes",
     "stillframe_kv_sessions",
+    "stillframe_history_utility",
+    "stillframe_history_chunks",
+    "stillframe_history_chunks_held",
+    "stillframe_history_bytes",
     "stillframe_sessions",
     "stillframe_sessions_limit",
     "stillframe_session_ends",
@@ -159,12 +165,30 @@ def test_reuse_is_counted(desk, frame):
     assert desk.sample("stillframe_reused_age_frames_sum") == 3
 
 
+def test_history_is_counted(new_desk, frame):
+    """Chunks' utilities as they were scored, those kept and dropped, and what all sessions hold now; of no repeat."""
+    scored = Scored((0.05, 0.95), kept=1, dropped=2)
+    desk = new_desk(history=HistoryReport(held=3, slots=6, kept=9, dropped=6, nbytes=300, frame=scored))
+    for session in ("left", "left", "right"):
+        desk.act({**frame, "session_id": session, "seq": 0})
+    desk.act(frame)
+    desk.ask("GET", "/metrics")
+
+    assert desk.sample("stillframe_history_utility_count") == 4
+    assert desk.sample("stillframe_history_utility_bucket", le="0.1") == 2
+    assert desk.sample("stillframe_history_chunks_total", fate="kept") == 2
+    assert desk.sample("stillframe_history_chunks_total", fate="dropped") == 4
+    assert desk.sample("stillframe_history_chunks_held") == 6
+    assert desk.sample("stillframe_history_bytes") == 600
+
+
 def test_every_reason_and_mode_starts_at_zero(desk):
     """A rate over a reason that has not occurred yet is 0, not missing."""
+    fates = [desk.sample("stillframe_history_chunks_total", fate=fate) for fate in ("kept", "dropped")]
     reasons = [desk.sample("stillframe_keyframes_total", reason=reason.value) for reason in KeyframeReason]
     modes = [desk.sample("stillframe_reuse_ratio_count", mode=mode) for mode in REUSE_MODES]
 
-    assert {*reasons, *modes} == {0}
+    assert {*reasons, *modes, *fates} == {0}
 
 
 def test_a_pause_is_recorded(desk):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 
 import pytest
 
+from stillframe.domain import HistoryInfo
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.openapi.catalogue import CATALOGUE
 
@@ -56,6 +58,21 @@ def test_models_say_what_the_numbers_mean(desk):
     assert list(card["norm_stats"]) == ["jaco", "bridge_orig"]
     assert card["norm_stats"]["jaco"]["mask"] == [True] * 6 + [False]
     assert card["default_unnorm_key"] == "jaco"
+
+
+def test_models_say_how_history_stands(new_desk):
+    """On or off and why, what is kept, and what to be warned of; a memory without end has no budget."""
+    forced = HistoryInfo(
+        enabled=True, why="history.force is true", warning="nobody trained it", gate="novelty", slots=1
+    )
+    cards = [
+        desk.ask("GET", "/v1/models/echo").json()["history"]
+        for desk in (new_desk(), new_desk(info=replace(new_desk().policy.info, history=forced)))
+    ]
+
+    assert (cards[0]["enabled"], cards[0]["why"], cards[0]["trained"]) == (False, "history.enabled is false", False)
+    assert cards[1] == asdict(forced)
+    assert (cards[1]["warning"], cards[1]["gate"], cards[1]["budget_bytes"]) == ("nobody trained it", "novelty", None)
 
 
 def test_models_wait_for_the_policy(new_desk):

@@ -3,12 +3,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
 import pytest
 
-from stillframe.domain import REUSE_MODES
+from stillframe.domain import REUSE_MODES, HistoryInfo, HistoryReport
 from stillframe.errors import RequestError
 from stillframe.sessions.exchange import Place
 from stillframe.sessions.settings import SessionSettings
@@ -20,6 +21,7 @@ from stillframe.web.sessions import MAX_BODY_BYTES
 from stillframe_client.wire import MAX_SESSION_ID, is_session_id, pack, unpack
 
 CACHE = ["mode", "frame", "reason", "reuse_ratio", "reused_tokens", "total_tokens", "kv_bytes", "age_max"]
+ARM = {"session_id": "arm"}
 
 
 @pytest.fixture
@@ -407,7 +409,24 @@ def test_the_status_of_the_daemon(desk, still):
 
     assert status["state"] == "ready"
     assert status["sessions"]["idle"] == 1
-    assert (status["sessions_limit"], status["kv_in_use_bytes"]) == (64, 1000)
+    assert (status["sessions_limit"], status["kv_in_use_bytes"], status["history_bytes"]) == (64, 1000, 0)
+
+
+def test_older_frames_are_told_of(new_desk, frame, still):
+    """A session's readable and bare answers say what is kept, a frame of none why nothing; the status counts bytes."""
+    on = replace(new_desk().policy.info, history=HistoryInfo(enabled=True, warning="nobody trained it"))
+    desk = new_desk(info=on, history=HistoryReport(held=6, slots=12, kept=41, dropped=35, nbytes=4096))
+    readable, bare, nobodys = (desk.act(asked) for asked in ({**still, **ARM}, {**frame, **ARM}, still))
+    said = {"enabled": True, "held": 6, "kept": 41, "dropped": 35, "kv_bytes": 4096, "warning": "nobody trained it"}
+
+    assert readable.json()["history"] == header_of(bare, "x-stillframe-history") == said
+    assert list(bare.json()) == ["__numpy__", "dtype", "shape"]
+    assert nobodys.json()["history"] == {
+        "enabled": False,
+        "why": "older frames are a session's, and this one named none",
+        "warning": "nobody trained it",
+    }
+    assert desk.ask("GET", "/v1/status").json()["history_bytes"] == 4096
 
 
 def test_each_caller_sees_its_own_sessions(new_desk, still):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
 
 from stillframe_client.errors import BadReply, PolicyError, Problem, Refused, Unreachable, refusal
 from stillframe_client.replies import ActionReply, finite_actions, read_problem
-from stillframe_client.sessions import cache_report, session_place
+from stillframe_client.sessions import cache_report, history_report, session_place
 from stillframe_client.wire import FATAL, MAX_COUNT, POLICY, TOO_BIG
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def action_of(message: Message) -> ActionReply:
         session=session_place(message.get("session")),
         replayed=message.get("replayed") is True,
         t_obs_ns=t_obs_ns if type(t_obs_ns) is int else None,
+        history=history_report(message.get("history")),
     )
 
 

@@ -11,6 +11,7 @@ SESSION_HEADER = "X-Session-Id"  # of a request: whose frame it is
 SECRET_HEADER = "X-Session-Secret"  # noqa: S105 (a header's name)
 IDEMPOTENCY_HEADER = "Idempotency-Key"  # of a session's frame without a seq: the same key, the same answer
 CACHE_HEADER = "X-Stillframe-Cache"  # of every answer to a frame: JSON, what it reused
+HISTORY_HEADER = "X-Stillframe-History"  # of every answer to a frame: JSON, what is kept of older ones
 PLACE_HEADER = "X-Stillframe-Session"  # of the answers to a session's frames: JSON, its id, epoch and seq
 
 MAX_SESSION_ID = 128

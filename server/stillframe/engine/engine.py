@@ -15,7 +15,17 @@ from logging import Logger
 
 import numpy as np
 
-from stillframe.domain import KVUsage, Observation, PassCounts, PolicyInfo, SessionRef, SlackReport, Step
+from stillframe.domain import (
+    NO_HISTORY,
+    HistoryInfo,
+    KVUsage,
+    Observation,
+    PassCounts,
+    PolicyInfo,
+    SessionRef,
+    SlackReport,
+    Step,
+)
 from stillframe.engine.batching import Batching
 from stillframe.engine.failures import RETRY_AFTER_S, let_go, told
 from stillframe.engine.graphing import Recording, replay_on_cuda
@@ -90,9 +100,13 @@ class Engine:
         batching: BatchingSettings = TOGETHER,
         graphs: GraphSettings = REPLAYED,
         recalling: Recalling | None = None,
+        forgetful: HistoryInfo = NO_HISTORY,
     ):
-        """Start the thread. `watch` is called in it with what each pause was used for. Raises ConfigError."""
-        self.info: PolicyInfo = model.info
+        """Start the thread. `watch` is called in it with what each pause was used for. Raises ConfigError.
+
+        `forgetful` says why answers look at no older frames, where there is no `recalling`.
+        """
+        self.info: PolicyInfo = replace(model.info, history=recalling.info if recalling else forgetful)
         self._model = model
         self._keeper = Keeper(model, reuse, clock, decoding=decoding, recalling=recalling)
         self._clock = clock

@@ -106,9 +106,20 @@ class Keeper:
 
     @property
     def usage(self) -> KVUsage:
-        """How full the pool is. Any thread. No slots in mode off: they wait for sessions that ask for another."""
+        """How full the pool is, and what lies beside it. Any thread.
+
+        No slots in mode off: they wait for sessions that ask for another.
+        """
         slots = 0 if self.settings.mode == "off" else self.storage.slots
-        return KVUsage(self.storage.in_use_bytes, self.storage.budget_bytes, self.sessions.holding, slots)
+        histories = [past.history for past in self.sessions.pasts]
+        return KVUsage(
+            self.storage.in_use_bytes,
+            self.storage.budget_bytes,
+            self.sessions.holding,
+            slots,
+            history_chunks=sum(history.held for history in histories),
+            history_bytes=sum(history.nbytes for history in histories),
+        )
 
     def embedded(self, model: PolicyModel, batch: Sequence[tuple[Asked, Prepared]]) -> list[Tensor]:
         """Each prompt's rows [prompt_rows, width]. A picture that is its session's last to the bit is not looked at."""

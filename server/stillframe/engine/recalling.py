@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillframe.domain import HistoryReport
+from stillframe.domain import HistoryInfo, HistoryReport, Scored
 from stillframe.errors import CheckpointError, ConfigError
 from stillframe.memory.files import Weights
 from stillframe.memory.history import MIB, ChunkShape, History, Rules
 from stillframe.memory.pooling import Pooled
-from stillframe.memory.scorers import Alone, AttentionMass, Novelty, Recency, Recurrent, Scorer, Summaries
+from stillframe.memory.scorers import Alone, AttentionMass, Novelty, Recency, Recurrent, Scorer, Summaries, Utilities
 from stillframe.memory.settings import HistorySettings
+from stillframe.memory.standing import on
 from stillframe.models.base import Decoded, PolicyModel
 from stillframe.models.layout import TokenLayout
 from stillframe.models.recall import Recall, image_tokens
@@ -44,13 +45,19 @@ class Past:
     states: list[Tensor]  # the scorer's, one for each place of a chunk in a frame
     came_s: float | None = None  # the last frame
     looks: dict[int, Tensor] = field(default_factory=dict)  # layer -> weights of the last prompt's rows on slots
+    scored: Scored = field(default_factory=Scored)  # what the last frame changed
+
+    def add(self, chunks: Pooled, utilities: Utilities) -> None:
+        """One more frame's chunks, and what they are worth [chunks]."""
+        now = self.history.add(chunks, utilities)
+        self.scored = Scored(tuple(utilities.tolist()), now.kept, now.dropped)
 
     @property
     def report(self) -> HistoryReport:
-        """What is held now."""
-        history = self.history
+        """What is held now, and how it came to that."""
+        history, tally = self.history, self.history.tally
         slots = history.held * history.shape.slots
-        return HistoryReport(history.held, slots, history.tally.came, history.tally.dropped, history.nbytes)
+        return HistoryReport(history.held, slots, tally.kept, tally.dropped, history.nbytes, self.scored)
 
 
 @dataclass(frozen=True)
@@ -76,8 +83,14 @@ class Recalling:
     ):
         """`scorer` None: the one that the settings name.
 
-        Raises CheckpointError where the memory is another model's, ConfigError for knobs that do not fit it.
+        Raises CheckpointError where the memory is another model's, ConfigError for knobs that do not fit it and for
+        models whose layout has no place for it.
         """
+        if model.info.chunk_horizon != 1:
+            raise ConfigError(
+                f"history.enabled: {model.info.name} answers with {model.info.chunk_horizon} actions at once, and only "
+                "policies that say one action, token after token, can look at older frames; set it to false"
+            )
         sizes, config = model.decoder.config, weights.config
         if (config.layers, config.kv_heads, config.head_dim) != (
             sizes.num_hidden_layers,
@@ -99,6 +112,7 @@ class Recalling:
         budget = None if settings.budget_mib is None else int(settings.budget_mib * MIB)
         self._rules = Rules(budget, image // tokens, settings.window_frames, settings.threshold, settings.decay)
         self._rules.capacity(self._shape.nbytes)
+        self.info: HistoryInfo = on(settings, weights, self._shape, self._rules)
 
     def begin(self) -> Past:
         """An episode begins."""
@@ -127,7 +141,7 @@ class Recalling:
                 one.past.states[chunk] = state
         for one, chunks, utilities in zip(left, pooled, worth, strict=True):
             self._revise(one.past)
-            one.past.history.add(chunks, utilities)
+            one.past.add(chunks, utilities)
             one.past.came_s = self._clock()
 
     def _pooled(self, one: Left) -> Pooled:

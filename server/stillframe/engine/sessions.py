@@ -111,6 +111,11 @@ class Sessions(Generic[P]):
         """How many hold keys and values. Any thread."""
         return sum(session.remembered is not None for session in [*self._known.values()])
 
+    @property
+    def pasts(self) -> list[Past]:
+        """What there is of older frames. Any thread."""
+        return [past for session in [*self._known.values()] if (past := session.past) is not None]
+
     def _begin(self, ref: SessionRef) -> Session[P]:
         self.forget(ref.id)
         while len(self._known) >= self._most:

@@ -43,11 +43,11 @@ class MemoryConfig:
 
 
 class Weights(nn.Module):
-    """All that was learnt about older frames."""
+    """All that was learnt about older frames; not `trained`: nothing was, and pooling is the mean."""
 
-    def __init__(self, config: MemoryConfig):
+    def __init__(self, config: MemoryConfig, *, trained: bool = True):
         super().__init__()
-        self.config = config
+        self.config, self.trained = config, trained
         self.pooling = Pooling(config.layers, config.kv_heads, config.head_dim, config.slots)
         self.gate = Gate(GateSizes(config.inputs, config.hidden, config.cell))
         self.linear = Linear(config.inputs)
@@ -71,7 +71,8 @@ def load_memory(folder: Path, device: torch.device) -> Weights:
     """Read both. Raises CheckpointError for what is missing or does not fit."""
     if not has_memory(folder):
         raise CheckpointError(
-            f"{folder} was not trained with older frames: it has no {CONFIG_NAME}; set history.enabled to false"
+            f"{folder} was not trained with older frames: it has no {CONFIG_NAME}; set history.enabled to false, "
+            "or history.force to true to see what it does without training"
         )
     weights = Weights(_config(folder / CONFIG_NAME))
     try:

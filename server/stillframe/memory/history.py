@@ -70,10 +70,10 @@ class Rules:
 
 @dataclass
 class Tally:
-    """What became of chunks since the episode began."""
+    """What became of chunks."""
 
-    came: int = 0
-    dropped: int = 0
+    kept: int = 0  # stayed when the window had gone past them
+    dropped: int = 0  # went, as they came or later
 
 
 @dataclass
@@ -90,7 +90,7 @@ class History:
     def __init__(self, shape: ChunkShape, rules: Rules):
         """Take the memory that the budget allows. Raises ConfigError."""
         self.shape, self.rules = shape, rules
-        self.tally = Tally()
+        self.tally = Tally()  # since the episode began
         self.frames = 0  # that have come
         self._capacity = rules.capacity(shape.nbytes)
         self._storage = shape.allocate(GROWTH if self._capacity is None else self._capacity)
@@ -117,14 +117,15 @@ class History:
         """Which frame each of them came with [held], counted from 1."""
         return self._book.frame
 
-    def add(self, pooled: Pooled, utilities: NDArray[np.float64]) -> None:
-        """A frame is over: take in its chunks, in order, and let go of what is worth least. Costs the same always."""
+    def add(self, pooled: Pooled, utilities: NDArray[np.float64]) -> Tally:
+        """A frame is over: take in its chunks, in order, and let go of what is worth least; what became of them.
+
+        Costs the same always.
+        """
         self.frames += 1
-        self.tally.came += len(pooled)
         utility = np.concatenate((self._book.utility, utilities))
         frame = np.concatenate((self._book.frame, np.full(len(pooled), self.frames, np.int64)))
         stay = self._staying(utility, frame)
-        self.tally.dropped += int((~stay).sum())
         held = self.held
         places = self._make_room(np.flatnonzero(stay[:held]), int(stay.sum()))
         new = np.flatnonzero(stay[held:])
@@ -132,6 +133,10 @@ class History:
         if len(new):
             self._write(pooled, new, len(places))
         self._book = _Book(utility[order], frame[order])
+        leaving = frame == self.frames - self.rules.window_frames
+        now = Tally(int((stay & leaving).sum()), int((~stay).sum()))
+        self.tally = Tally(self.tally.kept + now.kept, self.tally.dropped + now.dropped)
+        return now
 
     def revise(self, utilities: NDArray[np.float64]) -> None:
         """Say anew what the held chunks are worth [held], in the order of `columns`."""
@@ -158,7 +163,7 @@ class History:
             "chunks": self._storage[:, :, :, : self.held].clone(),
             "utility": torch.from_numpy(self._book.utility.copy()),
             "frame": torch.from_numpy(self._book.frame.copy()),
-            "counts": torch.tensor([self.frames, self.tally.came, self.tally.dropped]),
+            "counts": torch.tensor([self.frames, self.tally.kept, self.tally.dropped]),
         }
 
     def restore(self, saved: dict[str, Tensor]) -> None:
@@ -167,8 +172,8 @@ class History:
         self._grow(chunks.shape[3])
         self._storage[:, :, :, : chunks.shape[3]] = chunks
         self._book = _Book(saved["utility"].numpy().copy(), saved["frame"].numpy().copy())
-        self.frames, came, dropped = saved["counts"].tolist()
-        self.tally = Tally(came, dropped)
+        self.frames, kept, dropped = saved["counts"].tolist()
+        self.tally = Tally(kept, dropped)
 
     def _trusted(self) -> NDArray[np.float64]:
         """Utilities as they are looked at: recent detail is worth all it can be."""

@@ -12,6 +12,7 @@ from stillframe.knobs import Ranged, knob
 
 ScorerName = Literal["gate", "linear", "novelty", "attention", "recency"]
 SCORERS: tuple[str, ...] = get_args(ScorerName)
+UNTRAINED: tuple[ScorerName, ...] = ("novelty", "attention", "recency")  # that need no training
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class HistorySettings(Ranged):
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
     enabled: bool = knob(default=False, description="answers look at older frames; for checkpoints trained with them")
+    force: bool = knob(
+        default=False, description="also for a checkpoint that was not trained with them; every reply then warns"
+    )
     gate: ScorerName = knob(
         "gate", "who says what an older chunk is worth: gate, linear (trained); novelty, attention, recency (not)"
     )

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from stillframe.domain import KVUsage, PassCounts, PolicyInfo, SlackReport, StepReport
 from stillframe.errors import RequestError
 from stillframe.metrics.buckets import ACCEPTED_BUCKETS, BATCH_BUCKETS, LATENCY_BUCKETS_S, PASSES_BUCKETS
+from stillframe.metrics.history import HistoryMetrics
 from stillframe.metrics.passes import PassMetrics
 from stillframe.metrics.reuse import ReuseMetrics
 from stillframe.metrics.sessions import SessionMetrics
@@ -50,6 +51,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, *, drift_budget: float = math.inf):
         self._registry = registry
         self._reuse = ReuseMetrics(registry, drift_budget)
+        self._history = HistoryMetrics(registry)
         self.sessions = SessionMetrics(registry)
         self._frame_s = Histogram(
             "stillframe_frame_duration_seconds",
@@ -147,6 +149,8 @@ class Metrics:
         if report.draft.mode != "off":
             self._accepted.labels(report.draft.mode, report.draft.way).observe(report.draft.accepted)
         self._reuse.frame(report.cache)
+        if report.history is not None:
+            self._history.frame(report.history.frame)
 
     def slack(self, report: SlackReport) -> None:
         """Record what the engine did with a pause. Safe on any thread."""
@@ -175,6 +179,7 @@ class Metrics:
             self.sessions.limit(sessions_limit)
         if usage is not None:
             self._reuse.usage(usage)
+            self._history.usage(usage)
         if info is not None:
             model = {"model": info.name, "family": info.family, "dtype": info.dtype, "device": info.device}
             self._build.info({"version": version, **model})

@@ -22,7 +22,7 @@ from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
 from stillframe.web.reading.frames import UNSAID, Frame, missing_instruction
 from stillframe.web.reading.whose import Named
-from stillframe.web.reports import reuse_report
+from stillframe.web.reports import history_report, reuse_report
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,17 @@ class Acting:
         *,
         late: bool,
     ) -> Answer:
-        timing_ms = {**watch.laps_ms, **step.report.stages_ms, "total": watch.total_ms}
+        info, done = policy.info, step.report
+        timing_ms = {**watch.laps_ms, **done.stages_ms, "total": watch.total_ms}
         self._count(step, watch.laps_ms, replayed=ticket.replayed)
         return Answer(
             step.chunk,
-            model=policy.info.name,
+            model=info.name,
             timing_ms={name: round(duration_ms, 3) for name, duration_ms in timing_ms.items()},
-            report=reuse_report(step.report.cache, session.id if session else None),
+            report={
+                **reuse_report(done.cache, session.id if session else None),
+                **history_report(info.history, done.history),
+            },
             late=late,
             replayed=ticket.replayed,
             echo=frame.echo,

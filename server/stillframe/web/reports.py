@@ -1,4 +1,4 @@
-"""Writes what a frame reused, and which frame of its session it was, for replies and their headers.
+"""Writes what a frame reused, what is kept of older ones, and which of its session it was, for replies and headers.
 
 Knows no dialect: a readable reply holds the report, a bare one only its headers.
 """
@@ -9,12 +9,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from stillframe.domain import CacheReport
-from stillframe_client.wire import CACHE_HEADER, PLACE_HEADER
+from stillframe.domain import CacheReport, HistoryInfo, HistoryReport
+from stillframe_client.wire import CACHE_HEADER, HISTORY_HEADER, PLACE_HEADER
 
 Report = Mapping[str, Any]  # member of a readable reply -> its value
 
-_HEADERS = {"cache": CACHE_HEADER, "session": PLACE_HEADER}
+_HEADERS = {"cache": CACHE_HEADER, "history": HISTORY_HEADER, "session": PLACE_HEADER}
+_NEEDS_A_SESSION = "older frames are a session's, and this one named none"
 
 
 def reuse_report(cache: CacheReport, session_id: str | None) -> Report:
@@ -35,6 +36,16 @@ def reuse_report(cache: CacheReport, session_id: str | None) -> Report:
     if session_id is not None:
         report["session"] = {"id": session_id, "epoch": cache.epoch, "seq": cache.seq}
     return report
+
+
+def history_report(info: HistoryInfo, history: HistoryReport | None) -> Report:
+    """The member `history`: what is kept of older frames, or why nothing is, and what there is to be warned of."""
+    said: dict[str, Any] = {"enabled": history is not None}
+    if history is None:
+        said["why"] = _NEEDS_A_SESSION if info.enabled else info.why
+    else:
+        said |= {"held": history.held, "kept": history.kept, "dropped": history.dropped, "kv_bytes": history.nbytes}
+    return {"history": said | ({"warning": info.warning} if info.warning else {})}
 
 
 def report_headers(report: Report) -> dict[str, str]:

@@ -115,6 +115,7 @@ class FrontDesk:
             connections=self.hub.open,
             kv_in_use_bytes=usage.in_use_bytes if usage else 0,
             kv_budget_bytes=usage.budget_bytes if usage else 0,
+            history_bytes=usage.history_bytes if usage else 0,
         )
 
     async def models(self) -> ModelList:

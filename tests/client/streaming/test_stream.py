@@ -239,7 +239,7 @@ def test_a_session_that_was_evicted(scripted, picture):
 
     def second(peer):
         assert "secret" not in peer.greet()
-        peer.act(peer.hear("frame"), cache=cache)
+        peer.act(peer.hear("frame"), cache=cache, history={"enabled": False, "why": "so"})
         peer.farewell()
 
     daemon = scripted(first, second)
@@ -247,6 +247,7 @@ def test_a_session_that_was_evicted(scripted, picture):
         reply = stream.act_with_report(picture, "reach")
 
     assert (reply.cache.frame, reply.cache.reason) == ("keyframe", "evicted")
+    assert (reply.history.enabled, reply.history.why) == (False, "so")
 
 
 def test_a_session_that_is_evicted_again_and_again(scripted, picture):

@@ -47,6 +47,7 @@ def alike(action: Any, golden: Any) -> bool:
     return np.array_equal(np.asarray(action, np.float32), np.asarray(golden, np.float32))
 
 
+@pytest.mark.slow  # the daemon loads twice
 def test_killed_in_a_step(
     new_daemon: Callable[..., Any], goldens: Mapping[str, Any], threads: ThreadPoolExecutor
 ) -> None:

@@ -78,6 +78,7 @@ def test_a_session_opened_and_used(desk, stream, play, shot):
     assert action["session"] == {"id": session["session_id"], "epoch": 0, "seq": 0}
     assert (action["t_obs_ns"], action["unnorm_key"], action["model"]) == (-5, "jaco", "echo")
     assert action["cache"]["frame"] == "keyframe"
+    assert action["history"] == {"enabled": False, "why": "history.enabled is false"}
     assert list(action["timing_ms"]) == ["unpack", "queue", "prefill", "total"]
     assert not {"late", "replayed"} & action.keys()
     assert desk.sample("stillframe_frames_total", outcome="answered") == 1

@@ -35,7 +35,7 @@ class Answer:
     chunk: ActionChunk
     model: str
     timing_ms: Mapping[str, float]  # stage -> milliseconds, in the order they ran; last: total
-    report: Report  # what was reused, which frame of which session it was
+    report: Report  # what was reused, what is kept of older frames, which frame of which session it was
     late: bool = False  # past the frame's max_age_ms
     replayed: bool = False  # the answer that this frame got before
     echo: Mapping[str, Any] = field(default_factory=dict)  # what the client wants to see again

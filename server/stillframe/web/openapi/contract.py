@@ -6,6 +6,7 @@ Knows no HTTP and no model; it writes a PolicyInfo down for people and programs.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
@@ -51,6 +52,20 @@ class NormStats(BaseModel):
     mask: list[bool]
 
 
+class HistoryContract(BaseModel):
+    """Whether answers look at older frames of their session, why, and what is kept of them."""
+
+    enabled: bool
+    why: str
+    trained: bool  # whether the checkpoint was trained with older frames
+    warning: str | None  # in every reply as well
+    gate: str | None  # who says what a chunk is worth; null, as all that follows: not enabled
+    chunk_tokens: int | None  # image tokens that become one chunk
+    slots: int | None  # keys and values that it takes in each layer and head
+    window_frames: int | None  # the last frames, which stay whatever they are worth
+    budget_bytes: int | None  # of one session; null: without end as well
+
+
 class ModelCard(BaseModel):
     """One served policy."""
 
@@ -63,6 +78,7 @@ class ModelCard(BaseModel):
     action: ActionContract
     norm_stats: dict[str, NormStats]
     default_unnorm_key: str | None
+    history: HistoryContract
 
 
 class ModelList(BaseModel):
@@ -83,6 +99,7 @@ def model_card(info: PolicyInfo) -> ModelCard:
         action=_action(info),
         norm_stats={key: _norm_stats(entry) for key, entry in info.norm_stats.items()},
         default_unnorm_key=info.default_unnorm_key,
+        history=HistoryContract(**asdict(info.history)),
     )
 
 

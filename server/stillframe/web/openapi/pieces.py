@@ -10,7 +10,7 @@ from typing import Any
 
 from stillframe.web.openapi.catalogue import CATALOGUE, Entry
 from stillframe.web.problems import MEDIA_TYPE
-from stillframe_client.wire import CACHE_HEADER, IDEMPOTENCY_HEADER, PLACE_HEADER, SESSION_HEADER
+from stillframe_client.wire import CACHE_HEADER, HISTORY_HEADER, IDEMPOTENCY_HEADER, PLACE_HEADER, SESSION_HEADER
 
 Schema = dict[str, Any]
 Responses = dict[int | str, Schema]  # HTTP status -> description
@@ -80,6 +80,10 @@ HEADERS: Schema = {
         "description": "milliseconds per stage, then total; the word 'late' if the frame's max_age_ms had passed",
     },
     CACHE_HEADER: {"schema": _json("Cache"), "description": "what the frame reused, as JSON"},
+    HISTORY_HEADER: {
+        "schema": _json("History"),
+        "description": "what is kept of older frames, or why nothing is, as JSON",
+    },
     PLACE_HEADER: {
         "schema": _json("SessionPlace"),
         "description": "which frame of its session it was, as JSON; only where the frame named one",
@@ -119,6 +123,7 @@ READABLE: Schema = {
     "timing_ms": {"total": 41.5},
     "cache": _CACHE,
     "session": {"id": "arm-1", "epoch": 0, "seq": 0},
+    "history": {"enabled": True, "held": 6, "kept": 41, "dropped": 35, "kv_bytes": 49_152},
 }
 PNG_FRAME: Schema = {
     "summary": "base64 PNG, at most half a second old",

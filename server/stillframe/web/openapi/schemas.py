@@ -52,6 +52,22 @@ class Cache(BaseModel):
     relaxed: bool = False  # only where guessed tokens could stand: decoding.draft is relaxed
 
 
+class History(BaseModel):
+    """What is kept of a session's older frames, in chunks, or why nothing is; also in the header X-Stillframe-History.
+
+    `held` is now; `kept` and `dropped` count since the episode began: chunks that stayed when the window had gone past
+    them, and chunks that went, then or later.
+    """
+
+    enabled: bool
+    why: str | None = None  # where it is not enabled
+    held: int | None = None  # from here on: where it is
+    kept: int | None = None
+    dropped: int | None = None
+    kv_bytes: int | None = None  # of the chunks held
+    warning: str | None = None  # the checkpoint was not trained with older frames, and forced to look at them
+
+
 class SessionPlace(BaseModel):
     """Which frame of which session it was; also in the header X-Stillframe-Session."""
 
@@ -68,6 +84,7 @@ class Actions(BaseModel):
     model: str
     timing_ms: dict[str, float]
     cache: Cache
+    history: History
     session: SessionPlace | None = None
     t_obs_ns: int | None = None
     late: bool | None = None  # the action came after the frame's max_age_ms
@@ -108,6 +125,7 @@ class Status(BaseModel):
     connections: int
     kv_in_use_bytes: int
     kv_budget_bytes: int
+    history_bytes: int  # of older frames, beside the pool that the two above are about
 
 
 def component_schemas() -> Schema:
