@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # what is counted may need an extra that the counting does no
     from stillframe.train.cloning import Progress as Trained
     from stillframe.train.memory.cloning import MemoryProgress
     from stillframe.train.memory.gating import GateProgress
+    from stillframe.train.memory.joining import JointProgress
     from stillframe_client.sim.rollout import Episode
 
 
@@ -53,7 +54,7 @@ class EpisodeBar(_Bar):
 
 
 class AblationBar(_Bar):
-    """Counts cells; a stage's line stays above the bar. Implements bench.ablation.Reporter."""
+    """Counts cells; a stage's line stays above the bar. Implements bench.cells.Reporter."""
 
     def __init__(self) -> None:
         super().__init__("cells", 0)
@@ -130,7 +131,14 @@ class MemoryBar(_Bar):
 
     def gate(self, trained: GateProgress) -> None:
         """Where the gate is."""
-        note = f"worthy off by {trained.worthy_error:.2f}, idle by {trained.idle_error:.2f}"
+        off = trained.held_out
+        note = f"held out: worthy off by {off.worthy:.2f}, idle by {off.idle:.2f}"
+        self._progress.update(self._task, completed=trained.step, note=note)
+
+    def together(self, trained: JointProgress) -> None:
+        """Where the fine-tuning of both is."""
+        means = trained.means
+        note = f"xyz {means.xyz_error:.3f}, with all {means.whole_xyz_error:.3f}  KL {means.parted:.3f}"
         self._progress.update(self._task, completed=trained.step, note=note)
 
 

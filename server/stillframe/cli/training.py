@@ -1,4 +1,4 @@
-"""`stillframe train demos` and `stillframe train policy`. Parses and prints; other rooms work, imported on use."""
+"""`stillframe train`: demonstrations, policies, memories. Parses and prints; other rooms work, imported on use."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def train_memory_command(
     device: Annotated[Device, typer.Option()] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; one is often fastest on shared cores.")] = 1,
 ) -> None:
-    """Train jaco-tiny-memory: a policy that looks at older frames, then a gate that says which to keep."""
+    """Train jaco-tiny-memory: a policy that looks at older frames, a gate that says which stay, then both together."""
     need("sim", "charts")
     import torch
 
@@ -84,12 +84,12 @@ def train_memory_command(
     from stillframe.serve import choose_device
     from stillframe.terminal import MemoryBar
     from stillframe.train.memory.pipeline import publish, train_memory
-    from stillframe.train.memory.recipe import JACO_TINY_MEMORY
+    from stillframe.train.memory.recipe import JACO_TINY_TOGETHER
 
     torch.set_num_threads(threads)
     with mendable(), MemoryBar() as bar:
-        policy = train_memory(run, data, JACO_TINY_MEMORY, choose_device(device), bar, start)
-    publish(policy, run, JACO_TINY_MEMORY, out)
+        policy = train_memory(run, data, JACO_TINY_TOGETHER, choose_device(device), bar, start)
+    publish(policy, run, JACO_TINY_TOGETHER, out)
     typer.echo(f"written: {out}; measure it with `stillframe eval --checkpoint {out} --task remember --history gate`")
 
 
@@ -112,6 +112,28 @@ def train_gate_command(
     with mendable(), MemoryBar() as bar:
         train_gate(run, checkpoint, JACO_TINY_MEMORY, bar)
     typer.echo(f"written: {checkpoint}/memory.safetensors")
+
+
+@train_app.command("together")
+def train_together_command(
+    checkpoint: Annotated[Path, typer.Option(help="A policy that looks at older frames, with a trained gate.")],
+    run: Annotated[Path, typer.Option(help="The run's state; resumes if there is one.")] = MEMORY_RUN / "together",
+    data: Annotated[Path, typer.Option(help="Scenes; collected if they are not there (1 GB).")] = DATA,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Fine-tune a policy that remembers and its gate together: on memories of which only what fits is kept."""
+    need("sim")
+    import torch
+
+    from stillframe.bench.ask import mendable
+    from stillframe.terminal import MemoryBar
+    from stillframe.train.memory.pipeline import train_together
+    from stillframe.train.memory.recipe import JACO_TINY_TOGETHER
+
+    torch.set_num_threads(threads)
+    with mendable(), MemoryBar() as bar:
+        policy = train_together(run, data, checkpoint, JACO_TINY_TOGETHER, bar)
+    typer.echo(f"written: {policy}; the checkpoint that it began with is as it was")
 
 
 def _named(folder: Path, *, wrist: bool) -> Path:

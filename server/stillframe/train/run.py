@@ -56,9 +56,13 @@ class Run:
         self._recipe, self._pace, self._device = recipe, pace, device
         self._trainee, self._followed = trainee, followed
         self._optimiser = torch.optim.AdamW(
-            trainee.parameters(), lr=pace.learning_rate, betas=pace.betas, weight_decay=pace.weight_decay
+            self.groups(), lr=pace.learning_rate, betas=pace.betas, weight_decay=pace.weight_decay
         )
         self._resume()
+
+    def groups(self) -> list[dict[str, Any]]:
+        """What is learnt: `params`, and at what `share` of the learning rate, where not at all of it."""
+        return [{"params": [*self._trainee.parameters()]}]
 
     def go(
         self,
@@ -88,7 +92,7 @@ class Run:
         rng = np.random.default_rng((pace.seed, self.step))
         generator = torch.Generator().manual_seed(pace.seed * 1_000_003 + self.step)
         for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate(pace, self.step)
+            group["lr"] = learning_rate(pace, self.step) * group.get("share", 1.0)
         batch = draw(rng)
         with torch.autocast(self._device.type, torch.bfloat16):
             objective = learn(batch, generator)

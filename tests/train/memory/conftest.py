@@ -11,7 +11,7 @@ import torch
 
 from stillframe.train.auxiliary import KEYPOINTS
 from stillframe.train.memory.draws import NOTHING
-from stillframe.train.memory.recipe import SMALL, MemoryRecipe
+from stillframe.train.memory.recipe import SMALL, JointRecipe, MemoryRecipe
 from stillframe.train.memory.scenery import Scenery, Scenes
 
 PX, SCENES = 28, 60
@@ -31,7 +31,15 @@ def memory_recipe() -> MemoryRecipe:
     """Six steps of six pictures of four patches, on a network of a few thousand numbers."""
     sizes = {"tower_dim": 16, "tower_depth": 2, "tower_heads": 2, "width": 16, "layers": 2, "heads": 2}
     policy = replace(SMALL, **sizes, image_px=PX, feed_forward=24, steps=6, batch_images=6, warmup_steps=2)
-    return MemoryRecipe(policy, ordered_share=0.5, taps=(0, 1), hidden=8, gate_steps=60, gate_batch=8, truncate=5)
+    return MemoryRecipe(
+        policy, ordered_share=0.5, asked_after=(1,), taps=(0, 1), hidden=8, gate_steps=60, gate_batch=8, truncate=5
+    )
+
+
+@pytest.fixture(scope="session")
+def joint_recipe(memory_recipe: MemoryRecipe) -> JointRecipe:
+    """Two steps; three chunks fit, of which one is a window."""
+    return JointRecipe(memory_recipe, steps=2, warmup_steps=2, budgets=(3,))
 
 
 @pytest.fixture(scope="session")

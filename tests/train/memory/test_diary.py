@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from stillframe.memory.scorers import Summaries
-from stillframe.train.memory.diary import Diary, Lived, worth
+from stillframe.train.memory.diary import Diary, worth
 
 
 def test_a_diary_keeps_what_was_looked_at_most() -> None:
@@ -24,6 +24,6 @@ def test_a_diary_keeps_what_was_looked_at_most() -> None:
 
 def test_who_says_it_again_is_worth_less() -> None:
     """The first of each kind is worth what is looked at it; each repeat half; what is not looked at stays as it is."""
-    lived = Lived(torch.zeros(6, 2), np.array([0.05, 1.0, 0.8, 0.8, 0.9, 0.1]))
+    looked = np.array([0.05, 1.0, 0.8, 0.8, 0.9, 0.1])
 
-    np.testing.assert_allclose(worth(lived, np.array([3, 0, 0, 0, 1, 3])), [0.05, 1.0, 0.4, 0.2, 0.9, 0.1])
+    np.testing.assert_allclose(worth(looked, np.array([3, 0, 0, 0, 1, 3])), [0.05, 1.0, 0.4, 0.2, 0.9, 0.1])

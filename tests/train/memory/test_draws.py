@@ -13,9 +13,9 @@ MEANING = Meaning(COLOUR, np.arange(16) >= 14)
 RECIPE = replace(REMEMBER_SMALL, without=0.0)
 
 
-def drawn(recipe: MemoryRecipe, seed: int, *, late: bool = False) -> Drawn:
+def drawn(recipe: MemoryRecipe, seed: int, *, late: bool = False, ordered: bool = False) -> Drawn:
     """Memories of eight pictures."""
-    return draw(MEANING, np.full(8, late), recipe, np.random.default_rng(seed))
+    return draw(MEANING, np.full(8, late), recipe, np.random.default_rng(seed), ordered=ordered)
 
 
 def told(made: Drawn, picture: int, branch: int) -> list[int]:
@@ -42,7 +42,7 @@ def test_a_memory_tells_its_target_and_no_other() -> None:
 @pytest.mark.parametrize("late", [False, True])
 def test_of_two_cues_the_one_that_is_due_is_the_target(late: bool) -> None:  # noqa: FBT001 (a parameter of the test)
     """The first, until its cube has been reached; then the second."""
-    made = drawn(replace(RECIPE, ordered_share=1.0), seed=2, late=late)
+    made = drawn(RECIPE, seed=2, late=late, ordered=True)
 
     assert made.cues == 2
     for picture in range(8):

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from stillframe.memory.files import MemoryConfig, Weights
-from stillframe.train.memory.gating import GateProgress, Gating, Labelled
+from stillframe.train.memory.gating import GateProgress, Gating, Labelled, apart
 from stillframe.train.memory.recipe import MemoryRecipe
+from stillframe.train.memory.valuing import Scorers
 
 CONFIG = MemoryConfig(1, 1, 2, 4, 1, (0,), 2, 24)  # six inputs
 
@@ -27,37 +28,54 @@ def episodes() -> list[Labelled]:
 
 def run(folder: Path, recipe: MemoryRecipe, steps: int) -> tuple[Gating, list[GateProgress]]:
     """Train for so many steps."""
-    torch.manual_seed(1)
     said: list[GateProgress] = []
-    gating = Gating(folder, Weights(CONFIG), replace(recipe, gate_steps=steps, gate_rate=1e-2))
-    gating.run(episodes(), said.append)
+    gating = Gating(folder, _weights(), replace(recipe, gate_steps=steps, gate_rate=1e-2))
+    gating.run(episodes(), steps, said.append)
     return gating, said
 
 
+def _weights() -> Weights:
+    torch.manual_seed(1)
+    return Weights(CONFIG)
+
+
 def test_the_gate_learns_what_a_score_of_chunks_alone_cannot(tmp_path: Path, memory_recipe: MemoryRecipe) -> None:
-    """Worth that depends on what came before: the gate learns it, in stretches; the linear score stays in doubt."""
+    """Worth that depends on what came before: the gate learns it, in stretches; the linear score stays in doubt.
+
+    On episodes that neither has learnt from, too.
+    """
     _, said = run(tmp_path, memory_recipe, 400)
 
-    assert said[-1].worthy_error + said[-1].idle_error < 0.5
-    assert said[-1].linear_worthy_error + said[-1].linear_idle_error > 0.8
+    for off in (said[-1].learnt, said[-1].held_out):
+        assert off.worthy + off.idle < 0.5
+        assert off.linear_worthy + off.linear_idle > 0.8
+
+
+def test_every_fifth_episode_is_held_out(tmp_path: Path, memory_recipe: MemoryRecipe) -> None:
+    """Nothing that is learnt depends on it; what is told of it does."""
+    changed = episodes()
+    changed[4::5] = [replace(one, worth=1 - one.worth) for one in changed[4::5]]
+    plain, said = run(tmp_path / "plain", memory_recipe, 20)
+    again = Gating(tmp_path / "again", _weights(), plain.recipe)
+    again.run(changed, 20, said.append)
+
+    assert [len(part) for part in apart(changed)] == [32, 8]
+    for name, tensor in plain.scorers.state_dict().items():
+        assert torch.equal(tensor, again.scorers.state_dict()[name]), name
+    assert said[0].learnt == said[1].learnt
+    assert said[0].held_out != said[1].held_out
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path, memory_recipe: MemoryRecipe) -> None:
     """The same weights to the bit; rates follow the step's number."""
-    whole, _ = run(tmp_path / "whole", memory_recipe, 100)
-    torch.manual_seed(1)
-    part = Gating(tmp_path / "parts", Weights(CONFIG), whole.recipe)
-    for scorer in (part.weights.gate, part.weights.linear):
-        scorer.norm.fit(torch.cat([one.inputs for one in episodes()]))
-    for _ in range(50):
-        part._one_step(episodes())
-    part._save()
-    again = Gating(tmp_path / "parts", Weights(CONFIG), whole.recipe)
-    again.run(episodes(), lambda _: None)
+    whole, _ = run(tmp_path / "whole", memory_recipe, 30)
+    for until in (17, 30):
+        weights = _weights()
+        Gating(tmp_path / "parts", weights, whole.recipe).run(episodes(), until, lambda _: None)
+    learnt = Scorers(weights).state_dict()
 
-    assert again.step == 100
-    for name, tensor in whole.weights.state_dict().items():
-        assert torch.equal(tensor, again.weights.state_dict()[name]), name
+    for name, tensor in whole.scorers.state_dict().items():
+        assert torch.equal(tensor, learnt[name]), name
 
 
 @pytest.mark.parametrize("part", ["gate", "linear"])
@@ -65,4 +83,4 @@ def test_both_scorers_learn(tmp_path: Path, memory_recipe: MemoryRecipe, part: s
     """Neither is as it was."""
     gating, _ = run(tmp_path, memory_recipe, 5)
 
-    assert getattr(gating.weights, part).outward.weight.any()
+    assert getattr(gating.scorers, part).outward.weight.any()

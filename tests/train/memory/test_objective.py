@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from stillframe.models.recall import Recall, image_tokens
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 from stillframe.train.memory.cloning import memory_trainee
+from stillframe.train.memory.keeping import Kept, Room
 from stillframe.train.memory.objective import MemoryBatch, MemoryTrainee
 from stillframe.train.memory.recipe import MemoryRecipe
 from stillframe.train.memory.scenery import Scenery
@@ -39,26 +41,37 @@ def batch(scenery: Scenery) -> MemoryBatch:
     return scenery.draw(np.random.default_rng(1))
 
 
+@pytest.mark.parametrize("room", [None, Room(chunks=4, window_frames=2)])
 @torch.no_grad()
-def test_what_is_trained_is_what_is_served(trainee: MemoryTrainee, batch: MemoryBatch) -> None:
-    """A branch's rows in training are those of a prompt with guesses whose session has seen the branch's frames."""
+def test_what_is_trained_is_what_is_served(trainee: MemoryTrainee, batch: MemoryBatch, room: Room | None) -> None:
+    """A branch's rows in training are those of a prompt with guesses whose session has seen the branch's frames.
+
+    With all of them, and with those that a budget leaves of frames that are worth more or less.
+    """
+    memories = batch.drawn.memories
+    worth = torch.rand(memories.frames.shape, generator=torch.Generator().manual_seed(4))
+    kept = None if room is None else Kept.of(worth, memories.there, room)
+    drawn = replace(batch.drawn, memories=replace(memories, kept=kept))
     patches = trainee.network.patches(batch.pixels)
     frames = trainee.look(patches)
     decoder = trainee.network.language_model
     slots = frames.pooled(decoder.model, trainee.pooling)
     trainee._sequence = trainee._sequences[batch.drawn.cues]
     tokens = trainee._jittered(trainee._bin_index(batch.actions), torch.Generator().manual_seed(0))
-    hidden, _ = trainee.recall(frames, slots, batch.drawn, tokens)
-    served = _served(trainee, patches)
+    hidden, _ = trainee.recall(frames, slots, drawn, tokens)
+    served = _served(trainee, patches, room)
 
     for picture, branch in ((0, 0), (1, 2), (5, 1)):
-        memory = batch.drawn.memories.frames[picture, branch]
-        expected = served(picture, memory[memory >= 0].tolist(), tokens[picture, branch, :-1])
+        memory = memories.frames[picture, branch]
+        remembered = [*zip(memory[memory >= 0].tolist(), worth[picture, branch].tolist(), strict=False)]
+        expected = served(picture, remembered, tokens[picture, branch, :-1])
         rows = trainee._sequence.predicting[branch]
         torch.testing.assert_close(hidden[picture, rows], expected, rtol=0, atol=2e-5)
 
 
-def _served(trainee: MemoryTrainee, patches: Tensor) -> Callable[[int, list[int], Tensor], Tensor]:
+def _served(
+    trainee: MemoryTrainee, patches: Tensor, room: Room | None
+) -> Callable[[int, list[tuple[int, float]], Tensor], Tensor]:
     """How the daemon computes a picture's action rows after other pictures."""
     decoder, sequence = trainee.network.language_model, trainee._sequence
     text = sequence.ids[: len(sequence.ids) // 3 - 6]
@@ -78,12 +91,16 @@ def _served(trainee: MemoryTrainee, patches: Tensor) -> Callable[[int, list[int]
         embedded = decoder.embed(ids)
         return torch.cat((embedded[:1], patches[picture], embedded[1:]))
 
-    def serve(picture: int, memory: list[int], guesses: Tensor) -> Tensor:
-        history = History(ChunkShape(2, 2, 8, count, 2, torch.float32, CPU), Rules(None))
-        for frame in memory:
+    def serve(picture: int, memory: list[tuple[int, float]], guesses: Tensor) -> Tensor:
+        chunk = ChunkShape(2, 2, 8, count, 2, torch.float32, CPU)
+        bounded = Rules(chunk.nbytes * room.chunks, 1, room.window_frames, decay=room.decay) if room else Rules(None)
+        history = History(chunk, bounded)
+        for frame, worth in memory:
             kv = FrameKV(shape.allocate())
             run(decoder, [prompt(decoder, rows(frame), whole, kv)])
-            history.add(trainee.pooling.frame(*image_tokens(decoder, kv, layout), count), np.ones(1))
+            history.add(
+                trainee.pooling.frame(*image_tokens(decoder, kv, layout), count), np.array([worth if room else 1.0])
+            )
         columns = history.columns()
         recall = None if columns is None else Recall.of(decoder, columns, layout)
         strand = prompt(

@@ -14,7 +14,7 @@ from stillframe.train.memory.cloning import MemoryCloning
 from stillframe.train.memory.episodes import load_episodes, save_episodes
 from stillframe.train.memory.gating import Labelled
 from stillframe.train.memory.publish import fresh_weights, save_policy
-from stillframe.train.memory.recipe import MemoryRecipe
+from stillframe.train.memory.recipe import JointRecipe, MemoryRecipe
 from stillframe.train.memory.scenery import Scenery, Scenes
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ class Silent:
     def _said(self, *said: object) -> None:
         """Nothing."""
 
-    policy = episodes = gate = _said
+    policy = episodes = gate = together = _said
 
 
 def test_what_is_published_is_what_was_learnt(tmp_path: Path, memory_recipe: MemoryRecipe, scenery: Scenery) -> None:
@@ -51,22 +51,25 @@ def test_what_is_published_is_what_was_learnt(tmp_path: Path, memory_recipe: Mem
 
 
 def test_finished_parts_are_not_done_again(
-    tmp_path: Path, memory_recipe: MemoryRecipe, scenes: Scenes, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, joint_recipe: JointRecipe, scenes: Scenes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second run finds the policy, the episodes and the gate, and changes nothing."""
-    recipe = replace(memory_recipe, gate_steps=3)
-    inputs = load_inputs(recipe)
+    """A second run finds the policy, the episodes, the gate and what both became together, and changes nothing."""
+    recipe = replace(joint_recipe, memory=replace(joint_recipe.memory, gate_steps=3))
+    inputs = load_inputs(recipe.memory)
     monkeypatch.setattr(pipeline, "collected", lambda *_: scenes)
-    monkeypatch.setattr(pipeline, "live", lambda *_: [Labelled(inputs, torch.rand(5))])
+    monkeypatch.setattr(pipeline, "live", lambda *_: [Labelled(inputs, torch.rand(5))] * 5)
     first, second = Silent(), Silent()
     policy = pipeline.train_memory(tmp_path / "run", tmp_path, recipe, CPU, first, None)
     gate = load_memory(policy, CPU).state_dict()
     pipeline.train_memory(tmp_path / "run", tmp_path, recipe, CPU, second, None)
 
-    assert first.stages == ["scenes", "cloning", "episodes", "gate"]
+    assert first.stages == ["scenes", "cloning", "episodes", "gate", "scenes", "together"]
     assert second.stages == ["gate"]
     assert all(torch.equal(tensor, gate[name]) for name, tensor in load_memory(policy, CPU).state_dict().items())
     assert gate["gate.outward.weight"].any()
+    pipeline.publish(policy, tmp_path / "run", recipe, tmp_path / "out")
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert names >= {"model.safetensors", "memory.safetensors", "loss.png", "gate.png", "together.png", "training.json"}
 
 
 def load_inputs(recipe: MemoryRecipe) -> torch.Tensor:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from stillframe.memory.files import has_memory, load_memory
+from stillframe.models.openvla import OpenVLANetwork
 from stillframe.models.prompt import PromptEncoder
 from stillframe.train.fresh import fresh_network, network_from
 from stillframe.train.memory.objective import MemoryObjective, MemoryTrainee
@@ -82,13 +83,16 @@ class MemoryCloning(Run):
 def memory_trainee(folder: Path, recipe: MemoryRecipe, start: Path | None) -> MemoryTrainee:
     """A fresh network, or an earlier one's weights, with the task's instruction once for each branch."""
     network = fresh_network(recipe.policy) if start is None else network_from(start, recipe.policy)
-    tokenizer = folder / "tokenizer.json"
-    build_tokenizer().save(str(tokenizer))
-    encoder, patches = PromptEncoder(tokenizer, MAX_PROMPT_TOKENS), network.config.towers[0].grid ** 2
-    sequences = {
-        cues: SharedPrefix.build([encoder.ids(said)] * recipe.branches, patches) for cues, said in INSTRUCTION.items()
-    }
-    trainee = MemoryTrainee(network, recipe, sequences)
+    trainee = MemoryTrainee(network, recipe, sequences_for(network, recipe, folder))
     if start is not None and has_memory(start):
         trainee.pooling.load_state_dict(load_memory(start, torch.device("cpu")).pooling.state_dict())
     return trainee
+
+
+def sequences_for(network: OpenVLANetwork, recipe: MemoryRecipe, folder: Path) -> dict[int, SharedPrefix]:
+    """The task's instructions, by cues, once for each branch. The tokenizer stays in `folder`."""
+    tokenizer = folder / "tokenizer.json"
+    build_tokenizer().save(str(tokenizer))
+    encoder, patches = PromptEncoder(tokenizer, MAX_PROMPT_TOKENS), network.config.towers[0].grid ** 2
+    said = {cues: encoder.ids(instruction) for cues, instruction in INSTRUCTION.items()}
+    return {cues: SharedPrefix.build([ids] * recipe.branches, patches) for cues, ids in said.items()}

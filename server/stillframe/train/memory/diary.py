@@ -59,14 +59,14 @@ class Lived:
         return len(self.inputs)
 
 
-def worth(lived: Lived, says: NDArray[np.int64]) -> NDArray[np.float64]:
+def worth(looked: NDArray[np.float64], says: NDArray[np.int64]) -> NDArray[np.float64]:
     """What each chunk should be called worth [chunks]: as much as is looked at it, and less the more often it was said.
 
     `says` [chunks] tells what each says. Without this a row of equal cues fills a small memory, and the other cue goes:
     attention looks at all of them alike. No score of a chunk alone can know which is the first.
     """
-    labels, said = lived.looked.copy(), dict.fromkeys(says.tolist(), 0)
-    for chunk in np.flatnonzero(lived.looked >= RELEVANT):
+    labels, said = looked.copy(), dict.fromkeys(says.tolist(), 0)
+    for chunk in np.flatnonzero(looked >= RELEVANT):
         what = int(says[chunk])
         labels[chunk] *= REPEATED ** said[what]
         said[what] += 1

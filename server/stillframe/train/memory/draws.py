@@ -38,11 +38,16 @@ class Drawn:
     target: Tensor  # [pictures, branches] the cube to reach now
     told: Tensor  # [pictures, branches, 2] the colours that a memory tells, in their order; NOTHING where there is none
     cues: int  # that the instruction asks for
+    late: Tensor  # [pictures, branches] 1 where the first of two cubes has been reached, which white lamps say; else 0
 
 
-def draw(meaning: Meaning, second: NDArray[np.bool_], recipe: MemoryRecipe, rng: np.random.Generator) -> Drawn:
-    """For each picture that is acted on `branches` memories; `second` [pictures]: its first cube has been reached."""
-    ordered = bool(rng.random() < recipe.ordered_share)
+def draw(
+    meaning: Meaning, second: NDArray[np.bool_], recipe: MemoryRecipe, rng: np.random.Generator, *, ordered: bool
+) -> Drawn:
+    """For each picture that is acted on `branches` memories; `second` [pictures]: its first cube has been reached.
+
+    `ordered`: the instruction asks for two cubes.
+    """
     cues = [np.flatnonzero(meaning.colour == colour) for colour in range(COLOURS)]
     idle = np.flatnonzero((meaning.colour == NOTHING) & ~meaning.decoy)
     decoys = np.flatnonzero(meaning.decoy)
@@ -56,7 +61,8 @@ def draw(meaning: Meaning, second: NDArray[np.bool_], recipe: MemoryRecipe, rng:
             frames[picture, branch, : len(memory)] = memory
     target = torch.tensor([[branch % COLOURS for branch in branches]] * len(second))
     told = torch.tensor([[[*told, NOTHING, NOTHING][:2] for _, told in each] for each in made])
-    return Drawn(Memories(torch.from_numpy(frames)), target, told, 2 if ordered else 1)
+    late = torch.from_numpy(second).long()[:, None].expand(-1, recipe.branches)
+    return Drawn(Memories(torch.from_numpy(frames)), target, told, 2 if ordered else 1, late)
 
 
 @dataclass(frozen=True)

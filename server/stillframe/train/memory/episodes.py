@@ -22,11 +22,11 @@ from stillframe.models.registry import load_policy
 from stillframe.train.memory.diary import Diary, worth
 from stillframe.train.memory.draws import NOTHING
 from stillframe.train.memory.gating import Labelled
+from stillframe.train.memory.recipe import FRAME_S
 from stillframe_client.sim import COLOURS, JacoEnv, SensorNoise
 from stillframe_client.sim.rollout import play
 
 EVERYTHING = HistorySettings(enabled=True, gate="recency", window_frames=0, budget_mib=None)
-FRAME_S = (0.02, 0.2)  # between two frames, as the gate is told: drawn for each episode
 NOISE_SIGMA = 2.0  # grey levels
 FIRST_SEED = 700_000  # none that an evaluation plays
 
@@ -72,7 +72,7 @@ class Observer:
         self._says = []
         play(env, lambda observed: self._act(env, observed), seed=seed)
         lived = self._diary.close()
-        labels = worth(lived, np.array(self._says))
+        labels = worth(lived.looked, np.array(self._says))
         return Labelled(lived.inputs, torch.from_numpy(labels).float())
 
     def _act(self, env: JacoEnv, observed: Mapping[str, Any]) -> NDArray[np.float64]:

@@ -6,22 +6,22 @@ looked: an end-to-end gradient through the bias on its attention is too weak, fo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from stillframe.memory.files import Weights
 from stillframe.train.memory.recipe import MemoryRecipe
+from stillframe.train.memory.valuing import Errors, Rows, Said, Scorers, errors, wrong
+from stillframe.train.run import Run
 
-LOG_NAME = "gate.jsonl"
-STATE_NAME = "gate.pt"
-LOG_EVERY_STEPS = 50
+HELD_OUT_EVERY = 5  # of episodes, by their seed, one is not learnt from
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -38,109 +38,67 @@ class Labelled:
 
 @dataclass(frozen=True)
 class GateProgress:
-    """What a progress bar shows. Errors are mean |utility - label| of chunks that are worth much, and of the others."""
+    """What a progress bar shows."""
 
     step: int
     steps: int
     loss: float
-    worthy_error: float
-    idle_error: float
-    linear_worthy_error: float
-    linear_idle_error: float
+    learnt: Errors  # on the step's own batch
+    held_out: Errors  # on episodes that were not learnt from
 
 
-class Gating:
-    """One run: both learnt scorers, on the same batches. Seeded by the step's number, and resumes where it stopped."""
+@dataclass(frozen=True)
+class Valued:
+    """What one batch came to."""
+
+    total: Tensor
+    said: Said
+    rows: Rows
+
+
+class Gating(Run):
+    """One run: both learnt scorers, on the same batches."""
 
     def __init__(self, folder: Path, weights: Weights, recipe: MemoryRecipe):
+        """Begin with `weights`, which learn in place, or resume where `folder` stands."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.weights, self.recipe, self.step = folder, weights, recipe, 0
-        learnt = [*weights.gate.parameters(), *weights.linear.parameters()]
-        for parameter in learnt:
-            parameter.requires_grad = True
-        self._optimiser = torch.optim.AdamW(learnt, lr=recipe.gate_rate, weight_decay=0.01)
-        self._resume()
+        self.recipe, self.scorers = recipe, Scorers(weights)
+        super().__init__(folder, recipe, recipe.gate_pace, self.scorers, self.scorers, CPU)
 
-    def run(self, episodes: Sequence[Labelled], report: Callable[[GateProgress], None]) -> None:
-        """Train up to the recipe's last step, saving on the way."""
+    def run(self, episodes: Sequence[Labelled], until: int, report: Callable[[GateProgress], None]) -> None:
+        """Train up to step `until`, saving on the way."""
+        learnt, held_out = apart(episodes)
         if self.step == 0:
-            every = torch.cat([one.inputs for one in episodes])
-            self.weights.gate.norm.fit(every)
-            self.weights.linear.norm.fit(every)
-        while self.step < self.recipe.gate_steps:
-            progress = self._one_step(episodes)
-            if self.step % LOG_EVERY_STEPS == 0 or self.step == self.recipe.gate_steps:
-                with (self.folder / LOG_NAME).open("a", encoding="utf-8") as log:
-                    log.write(json.dumps(asdict(progress)) + "\n")
-                self._save()
-                report(progress)
+            self.scorers.fit(torch.cat([one.inputs for one in learnt]))
+        unseen = self._rows(held_out)
 
-    def _one_step(self, episodes: Sequence[Labelled]) -> GateProgress:
-        """A batch of episodes, from their first chunks to their last, a truncated stretch at a time."""
-        rng = np.random.default_rng((self.recipe.policy.seed, self.step))
-        rate = self.recipe.gate_rate * (1 - 0.95 * self.step / self.recipe.gate_steps)
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
-        picks = rng.integers(len(episodes), size=self.recipe.gate_batch)
-        inputs, worth, there = _padded([episodes[pick].first(self.recipe.gate_chunks) for pick in picks])
-        said: list[Tensor] = []
-        state, total = self.weights.gate.begin(len(picks)), 0.0
-        alone = self.weights.linear(inputs)
-        for first in range(0, inputs.shape[1], self.recipe.truncate):
-            stretch = slice(first, first + self.recipe.truncate)
-            logits, state = self._stretch(inputs[:, stretch], state.detach())
-            loss = self._loss(logits, worth[:, stretch], there[:, stretch], there)
-            loss = loss + self._loss(alone[:, stretch], worth[:, stretch], there[:, stretch], there)
-            loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            total += float(loss.detach())
-            said.append(logits.detach())
-        torch.nn.utils.clip_grad_norm_([*self.weights.gate.parameters(), *self.weights.linear.parameters()], 1.0)
-        self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
-        self.step += 1
-        errors = (*_errors(torch.cat(said, dim=1), worth, there), *_errors(alone.detach(), worth, there))
-        return GateProgress(self.step, self.recipe.gate_steps, total, *errors)
+        def draw(rng: np.random.Generator) -> Rows:
+            return self._rows([learnt[pick] for pick in rng.integers(len(learnt), size=self.recipe.gate_batch)])
 
-    def _stretch(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Some chunks in a row [episodes, chunks, inputs] -> logits [episodes, chunks]."""
-        said = []
-        for chunk in inputs.unbind(1):
-            logits, state = self.weights.gate(chunk, state)
-            said.append(logits)
-        return torch.stack(said, dim=1), state
+        def told(valued: Valued, steps_per_s: float) -> None:  # noqa: ARG001 (the seam's shape)
+            report(self._told(valued, unseen))
 
-    def _loss(self, logits: Tensor, worth: Tensor, there: Tensor, every: Tensor) -> Tensor:
-        """Cross-entropy against the labels, as a share of the whole batch, and two-sided: as much kept as they say."""
-        wrong = functional.binary_cross_entropy_with_logits(logits, worth, reduction="none")
-        count = there.sum(1).clamp(min=1)
-        more = ((torch.sigmoid(logits) - worth) * there).sum(1) / count
-        share = there.sum() / every.sum()
-        return (wrong * there).sum() / every.sum() + self.recipe.keep_share * share * more.square().mean()
+        self.go(until, draw, self._learn, told)
 
-    def _save(self) -> None:
-        state = {"step": self.step, "weights": self.weights.state_dict(), "optimiser": self._optimiser.state_dict()}
-        part = self.folder / f"{STATE_NAME}.part"
-        torch.save(state, part)
-        part.rename(self.folder / STATE_NAME)
+    def _rows(self, episodes: Sequence[Labelled]) -> Rows:
+        short = [one.first(self.recipe.gate_chunks) for one in episodes]
+        columns = zip(*((one.inputs, one.worth, torch.ones_like(one.worth)) for one in short), strict=True)
+        return Rows(*(pad_sequence([*column], batch_first=True) for column in columns))
 
-    def _resume(self) -> None:
-        file = self.folder / STATE_NAME
-        if file.is_file():
-            state = torch.load(file, weights_only=True)
-            self.weights.load_state_dict(state["weights"])
-            self._optimiser.load_state_dict(state["optimiser"])
-            self.step = state["step"]
+    def _learn(self, rows: Rows, generator: torch.Generator) -> Valued:  # noqa: ARG002 (the seam's shape)
+        said = self.scorers(rows.inputs, self.recipe.truncate)
+        return Valued(wrong(said, rows, self.recipe.keep_share), said, rows)
+
+    def _told(self, valued: Valued, unseen: Rows) -> GateProgress:
+        with torch.no_grad():
+            held_out = errors(self.scorers(unseen.inputs, self.recipe.truncate), unseen)
+        learnt = errors(valued.said, valued.rows)
+        progress = GateProgress(self.step, self.recipe.gate_steps, float(valued.total.detach()), learnt, held_out)
+        self.log(progress)
+        return progress
 
 
-def _padded(episodes: Sequence[Labelled]) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs [episodes, longest, inputs], labels and where there are any [episodes, longest]."""
-    inputs = torch.nn.utils.rnn.pad_sequence([one.inputs for one in episodes], batch_first=True)
-    worth = torch.nn.utils.rnn.pad_sequence([one.worth for one in episodes], batch_first=True)
-    there = torch.nn.utils.rnn.pad_sequence([torch.ones_like(one.worth) for one in episodes], batch_first=True)
-    return inputs, worth, there
-
-
-def _errors(logits: Tensor, worth: Tensor, there: Tensor) -> tuple[float, float]:
-    """Mean error of chunks that are worth more than a half, and of the others."""
-    wrong, worthy = (torch.sigmoid(logits) - worth).abs(), worth > 0.5
-    return tuple(float(wrong[chosen & (there > 0)].mean()) for chosen in (worthy, ~worthy))  # type: ignore[return-value]  # two
+def apart(episodes: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
+    """Those that are learnt from, and those that are held out: seeds rise by one from episode to episode."""
+    learnt = [one for at, one in enumerate(episodes) if at % HELD_OUT_EVERY != HELD_OUT_EVERY - 1]
+    return learnt, [*episodes[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]]

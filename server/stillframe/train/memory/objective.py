@@ -37,6 +37,7 @@ class MemoryBatch:
     actions: Tensor  # [pictures, branches, 7] in [-1, 1], towards each branch's target
     keypoints: Keypoints  # of all
     shows: Tensor  # [batch] what the lamps say: one of SHOWS
+    toward: Tensor  # [batch, cubes, 7] in [-1, 1], towards each cube
     drawn: Drawn
 
     @property
@@ -70,8 +71,10 @@ class MemoryTrainee(Trainee):
         kv_width = decoder.num_key_value_heads * decoder.head_dim
         self.summary_norm = nn.LayerNorm(2 * recipe.slots * decoder.num_hidden_layers * kv_width)
         self.summary = nn.Linear(2 * recipe.slots * decoder.num_hidden_layers * kv_width, SHOWS)
-        self.colour = nn.Linear(recipe.policy.width, NOTHING)  # of the cube that is due
-        self.told = nn.Linear(recipe.policy.width, CUES * (NOTHING + 1))  # of every cue, in their order
+        width, asked = recipe.policy.width, len(recipe.asked_after)
+        self.due = nn.ModuleList(nn.Linear(width, NOTHING) for _ in range(asked))  # colour of the cube to reach now
+        self.told = nn.ModuleList(nn.Linear(width, CUES * (NOTHING + 1)) for _ in range(asked))  # of every cue in order
+        self.late = nn.ModuleList(nn.Linear(width, 2) for _ in range(asked))  # which of them it is
         self.recipe = recipe
 
     def learn(self, batch: MemoryBatch, generator: torch.Generator) -> MemoryObjective:
@@ -86,17 +89,30 @@ class MemoryTrainee(Trainee):
         action = self._action_loss(logits, index)
         deep = frames.rows[self.recipe.policy.layers - 1][:, 1:]
         spots = self.keypoint_heads[0](patches, batch.keypoints) + self.keypoint_heads[1](deep, batch.keypoints)
-        text = instructions.rows[self.recipe.policy.layers - 1][:, self._sequence.text_end - self._sequence.prefix_rows]
+        text = self._text(instructions, self.recipe.policy.layers - 1)
         pointing, hits = self.pointer(
             text, deep[: batch.acted], _first(batch.keypoints, batch.acted), batch.drawn.target
         )
-        due, _ = _hits(self.colour(text), batch.drawn.target)
-        known, knows = _hits(self.told(text).unflatten(-1, (CUES, NOTHING + 1)), batch.drawn.told)
+        known, knows = self._known(instructions, batch.drawn)
         said, says = _hits(self.summary(self.summary_norm(torch.cat([_flat(own) for own in slots], -1))), batch.shows)
         total = self.recipe.policy.action_share * action + spots + pointing
-        total = total + self.recipe.colour_share * (due + known) + self.recipe.summary_share * said
+        total = total + self.recipe.colour_share * known + self.recipe.summary_share * said
         off = (logits.argmax(-1) - index).abs()[..., :3].float().mean() * 2 / self._bins.bins
         return MemoryObjective(total, action.detach(), off.detach(), hits.detach(), knows, says)
+
+    def _text(self, instructions: Instructions, layers: int) -> Tensor:
+        """Each branch's last text row after so many layers [pictures, branches, width]."""
+        return instructions.rows[layers][:, self._sequence.text_end - self._sequence.prefix_rows]
+
+    def _known(self, instructions: Instructions, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        """Loss of what the text says that its memory tells, and is due; and what share the deepest gets right."""
+        loss, knows = torch.zeros((), device=drawn.target.device), torch.zeros(())
+        for after, due, told, late in zip(self.recipe.asked_after, self.due, self.told, self.late, strict=True):
+            text = self._text(instructions, after)
+            wrong, _ = _hits(due(text), drawn.target)
+            unknown, knows = _hits(told(text).unflatten(-1, (CUES, NOTHING + 1)), drawn.told)
+            loss = loss + wrong + unknown + _hits(late(text), drawn.late)[0]
+        return loss / len(self.due), knows
 
     def look(self, patches: Tensor) -> Frames:
         """All pictures through the decoder, each by itself."""

@@ -1,4 +1,4 @@
-"""From a policy of one frame to one that remembers: scenes, cloning, episodes, the gate, and both as a checkpoint.
+"""From a policy of one frame to one that remembers: scenes, cloning, episodes, the gate, both together; a checkpoint.
 
 Knows the order and the folders; each part is its own module. Whatever is finished on disk is not done again.
 """
@@ -19,17 +19,18 @@ from stillframe.models.actions import ActionScale, Statistics
 from stillframe.models.checkpoint import SINGLE_NAME
 from stillframe.pictures import loss_chart
 from stillframe.train.fresh import UNNORM_KEY, action_statistics
+from stillframe.train.memory.charts import gate_chart, read_log, together_chart
 from stillframe.train.memory.cloning import MemoryCloning, MemoryProgress
 from stillframe.train.memory.episodes import WantedEpisodes, live, load_episodes, save_episodes
-from stillframe.train.memory.gating import LOG_NAME as GATE_LOG_NAME
 from stillframe.train.memory.gating import GateProgress, Gating
+from stillframe.train.memory.joining import Joining, JointProgress
 from stillframe.train.memory.publish import fresh_weights, save_policy
-from stillframe.train.memory.recipe import MemoryRecipe
+from stillframe.train.memory.recipe import JointRecipe, MemoryRecipe
 from stillframe.train.memory.scenery import Scenery, Scenes
 from stillframe.train.memory.scenes import WantedScenes, scenes_in
-from stillframe.train.run import LOG_NAME
 
 EPISODES_NAME = "episodes.npz"
+POLICY, GATE, TOGETHER = "policy", "gate", "together"  # folders of a run
 
 
 class Reporter(Protocol):
@@ -51,22 +52,25 @@ class Reporter(Protocol):
         """Where the gate is."""
         ...
 
+    def together(self, trained: JointProgress) -> None:
+        """Where the fine-tuning of both is."""
+        ...
+
 
 def train_memory(
-    run: Path, data: Path, recipe: MemoryRecipe, device: torch.device, reporter: Reporter, start: Path | None
+    run: Path, data: Path, joint: JointRecipe, device: torch.device, reporter: Reporter, start: Path | None
 ) -> Path:
     """Run the whole recipe in folder `run`, from a checkpoint `start` or from nothing; the finished checkpoint."""
-    policy = run / "policy"
-    if not (policy / SINGLE_NAME).is_file():  # written last
-        reporter.stage("scenes", sum(count for _, count in recipe.scenes))
-        scenes = collected(data, recipe)
+    policy, recipe = run / POLICY, joint.memory
+    if not _finished(policy):
+        scenery = _scenery(data, recipe, reporter)
         reporter.stage("cloning", recipe.policy.steps)
         cloning = MemoryCloning(run, recipe, device, start)
-        cloning.run(Scenery(scenes, recipe), recipe.policy.steps, reporter.policy)
+        cloning.run(scenery, recipe.policy.steps, reporter.policy)
         trainee = cloning.slow_trainee()
         save_policy(policy, trainee, fresh_weights(trainee, recipe), recipe)
-    train_gate(run / "gate", policy, recipe, reporter)
-    return policy
+    train_gate(run / GATE, policy, recipe, reporter)
+    return train_together(run / TOGETHER, data, policy, joint, reporter) if joint.steps else policy
 
 
 def train_gate(run: Path, checkpoint: Path, recipe: MemoryRecipe, reporter: Reporter) -> None:
@@ -80,18 +84,43 @@ def train_gate(run: Path, checkpoint: Path, recipe: MemoryRecipe, reporter: Repo
     reporter.stage("gate", recipe.gate_steps)
     torch.manual_seed(recipe.policy.seed)
     weights = load_memory(checkpoint, torch.device("cpu"))
-    Gating(run, weights, recipe).run(load_episodes(file), reporter.gate)
+    Gating(run, weights, recipe).run(load_episodes(file), recipe.gate_steps, reporter.gate)
     save_memory(checkpoint, weights)
 
 
-def publish(policy: Path, run: Path, recipe: MemoryRecipe, out: Path) -> None:
-    """Copy the finished checkpoint to `out`, with the run's loss curve and its figures."""
+def train_together(run: Path, data: Path, checkpoint: Path, recipe: JointRecipe, reporter: Reporter) -> Path:
+    """Fine-tune a policy and its gate, each of which has learnt alone; the finished checkpoint, in `run`."""
+    policy = run / POLICY
+    if not _finished(policy):
+        scenery = _scenery(data, recipe.memory, reporter)
+        reporter.stage("together", recipe.steps)
+        joining = Joining(run, recipe, checkpoint)
+        joining.run(scenery, recipe.steps, reporter.together)
+        joining.export(policy)
+    return policy
+
+
+def publish(policy: Path, run: Path, recipe: JointRecipe, out: Path) -> None:
+    """Copy the finished checkpoint to `out`, with the run's curves and its figures."""
     shutil.copytree(policy, out, dirs_exist_ok=True)
-    log = [json.loads(line) for line in (run / LOG_NAME).read_text(encoding="utf-8").splitlines()]
+    log, gate = read_log(run), read_log(run / GATE)
     loss_chart(out / "loss.png", log, f"{out.name}: behaviour cloning with a history")
-    gate = [json.loads(line) for line in (run / "gate" / GATE_LOG_NAME).read_text(encoding="utf-8").splitlines()]
+    gate_chart(out / "gate.png", gate, f"{out.name}: what frames are worth, distilled from attention")
     figures = {"recipe": asdict(recipe), "last": log[-1], "gate": gate[-1]}
+    if recipe.steps:
+        together = read_log(run / TOGETHER)
+        together_chart(out / "together.png", together, f"{out.name}: policy and gate together")
+        figures["together"] = together[-1]
     (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _finished(policy: Path) -> bool:
+    return (policy / SINGLE_NAME).is_file()  # written last
+
+
+def _scenery(data: Path, recipe: MemoryRecipe, reporter: Reporter) -> Scenery:
+    reporter.stage("scenes", sum(count for _, count in recipe.scenes))
+    return Scenery(collected(data, recipe), recipe)
 
 
 def collected(data: Path, recipe: MemoryRecipe) -> Scenes:

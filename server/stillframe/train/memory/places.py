@@ -14,6 +14,7 @@ from torch import Tensor
 from stillframe.memory.pooling import Pooling
 from stillframe.models.attention import added, attend
 from stillframe.models.decoder import LlamaModel, Rotary
+from stillframe.train.memory.keeping import Kept
 
 
 @dataclass
@@ -52,10 +53,12 @@ class Memories:
     """What is remembered: a list of the batch's pictures for each branch of each picture that is acted on."""
 
     frames: Tensor  # [pictures, branches, longest] indices into the batch, the oldest first; -1 behind the last
+    kept: Kept | None = None  # how much of them; None: all
 
-    def to(self, device: torch.device) -> Memories:
-        """The same, on another device."""
-        return Memories(self.frames.to(device))
+    @property
+    def there(self) -> Tensor:
+        """[pictures, branches, longest] True where there is a frame."""
+        return self.frames >= 0
 
     def columns(self, keys: Tensor, values: Tensor, tokens: int, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
         """One layer's slots [batch, heads, slots, head_dim], into which `tokens` went, as they are looked at.
@@ -63,13 +66,30 @@ class Memories:
         Keys, turned by rank, and values [pictures, branches, heads, columns, head_dim]; bias [pictures, branches, 1, 1,
         columns].
         """
-        there, slots = self.frames >= 0, keys.shape[2]
+        there, slots = self.there, keys.shape[2]
         taken = self.frames.clamp(min=0)
-        ranked = Rotary(rotary.cos[:, None, None], rotary.sin[:, None, None])  # [longest, 1, 1, head_dim]
+        ranks = torch.arange(taken.shape[-1], device=taken.device) if self.kept is None else self.kept.ranks
+        ranked = Rotary(rotary.cos[ranks][..., None, None, :], rotary.sin[ranks][..., None, None, :])
         found_keys, found_values = ranked.turn(keys[taken]), values[taken]
         bias = torch.full_like(there, log(tokens / slots), dtype=keys.dtype).masked_fill(~there, -torch.inf)
         joined = [part.transpose(2, 3).flatten(3, 4) for part in (found_keys, found_values)]
         return joined[0], joined[1], bias.repeat_interleave(slots, dim=-1)[:, :, None, None]
+
+    def weights(self, own: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of a frame's and the branches' rows, and of older frames [pictures, heads, rows, keys] -> weights.
+
+        Softmax with log(trust) as a bias, written so that trust may be 0 and have a gradient there all the same.
+        """
+        scores, split = torch.cat((own, old), dim=-1), [own.shape[-1], old.shape[-1]]
+        if self.kept is None:
+            near, far = torch.split(torch.softmax(scores, dim=-1), split, dim=-1)
+            return near, far
+        scores = scores.float()
+        near, far = torch.split((scores - scores.detach().amax(-1, keepdim=True)).exp(), split, dim=-1)
+        each, slots = old.shape[2] // self.frames.shape[1], old.shape[-1] // self.frames.shape[2]
+        far = far * self.kept.trust.repeat_interleave(each, dim=1).repeat_interleave(slots, dim=2)[:, None]
+        every = near.sum(-1, keepdim=True) + far.sum(-1, keepdim=True)
+        return near / every, far / every
 
 
 @dataclass
@@ -83,6 +103,7 @@ class Instructions:
     slots: list[tuple[Tensor, Tensor]]
     memories: Memories
     rows: list[Tensor] = field(default_factory=list)
+    looks: list[Tensor] = field(default_factory=list)  # a layer: weights [pictures, branches, heads, rows, columns]
 
     def going_on(self, layer: int) -> Tensor | None:  # noqa: ARG002 (the seam's shape)
         """All."""
@@ -110,8 +131,8 @@ class Instructions:
         apart = scaled.view(pictures, heads, branches, each, width).transpose(1, 2)
         own = scaled @ keys.transpose(-2, -1) + added(self.mask, queries.dtype)
         old = (apart @ old_keys.transpose(-2, -1) + bias).transpose(1, 2).flatten(2, 3)
-        weights = torch.softmax(torch.cat((own, old), dim=-1), dim=-1)
-        near, far = torch.split(weights, [own.shape[-1], old.shape[-1]], dim=-1)
+        near, far = self.memories.weights(own, old)
         far = far.reshape(pictures, heads, branches, each, -1).transpose(1, 2)
+        self.looks.append(far.detach())
         mixed: Tensor = near @ values + (far @ old_values).transpose(1, 2).flatten(2, 3)
         return mixed

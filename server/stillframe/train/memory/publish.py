@@ -38,6 +38,7 @@ def fresh_weights(trainee: MemoryTrainee, recipe: MemoryRecipe) -> Weights:
 
 def save_policy(folder: Path, trainee: MemoryTrainee, weights: Weights, recipe: MemoryRecipe) -> None:
     """The checkpoint that the daemon serves."""
-    tensors = {name: tensor.detach().cpu() for name, tensor in trainee.network.state_dict().items()}
-    save_checkpoint(folder, tensors, recipe.policy)
+    folder.mkdir(parents=True, exist_ok=True)
     save_memory(folder, weights)
+    tensors = {name: tensor.detach().cpu() for name, tensor in trainee.network.state_dict().items()}
+    save_checkpoint(folder, tensors, recipe.policy)  # last: its tensors say that all is there

@@ -56,19 +56,27 @@ class Scenery:
         self._gain, self._bias = 1 / (255 * std), -mean / std  # [towers, 3, 1, 1] each
         self._scenes, self._recipe = scenes, recipe
         meaning = scenes.meaning
-        self._dark, self._decoys = np.flatnonzero(scenes.shown == NOTHING), np.flatnonzero(meaning.decoy)
+        dark = scenes.shown == NOTHING
+        self._early, self._late = np.flatnonzero(dark & ~scenes.late), np.flatnonzero(dark & scenes.late)
+        self._decoys = np.flatnonzero(meaning.decoy)
         self._cues = [np.flatnonzero(meaning.colour == colour) for colour in range(NOTHING)]
 
     def draw(self, rng: np.random.Generator) -> MemoryBatch:
-        """As many pictures with a lamp lit as are acted on, each colour as often; of those acted on none has."""
+        """As many pictures with a lamp lit as are acted on, each colour as often; of those acted on none has.
+
+        Where two cues are asked for, half of those acted on are after the first.
+        """
         count = self._recipe.policy.batch_images
+        ordered = bool(rng.random() < self._recipe.ordered_share)
+        late = count // 2 if ordered else 0
+        dark = (rng.choice(self._early, count - late), rng.choice(self._late, late) if late else self._late[:0])
         decoys = rng.choice(self._decoys, count // 4) if len(self._decoys) else np.zeros(0, np.int64)
         each = (count - len(decoys)) // NOTHING
         cues = [rng.choice(of, each) for of in self._cues]
-        picks = np.concatenate((rng.choice(self._dark, count), *cues, decoys))
+        picks = np.concatenate((*dark, *cues, decoys))
         scenes = self._scenes.of(picks)
         meaning = scenes.meaning
-        drawn = draw(meaning, scenes.late[:count], self._recipe, rng)
+        drawn = draw(meaning, scenes.late[:count], self._recipe, rng, ordered=ordered)
         actions = scenes.actions[np.arange(count)[:, None], drawn.target.numpy()]
         grid = self._recipe.policy.image_px // PATCH_PX
         points_m, points_px, finger_rad = map(torch.from_numpy, (scenes.points_m, scenes.points_px, scenes.finger_rad))
@@ -78,6 +86,7 @@ class Scenery:
             torch.from_numpy(actions),
             Keypoints.of(points_m, points_px, finger_rad, grid),
             torch.from_numpy(shows),
+            torch.from_numpy(scenes.actions),
             drawn,
         )
 
