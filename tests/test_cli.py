@@ -27,7 +27,7 @@ EVALUATION_FIELDS = {
     *("reuse", "frames", "reuse_ratio", "keyframes", "keyframe_reasons", "reused_tokens_delta", "keyframe_latency_ms"),
     *("delta_latency_ms", "llm_prefill_ms", "llm_prefill_delta_ms", "planning_ms", "decoder_gmacs"),
     *("decoder_gmacs_delta", "drift", "slack", "passes"),
-    *("history_mib", "decoder_ms", "chunks"),
+    *("history_mib", "history_end_mib", "decoder_ms", "chunks"),
 }
 ELSEWHERE = {"policy", "decoder_gmacs", "drift", "passes"}  # what a daemon does not tell, and where it is
 
@@ -413,6 +413,25 @@ def test_an_ablation_knows_its_deployment(
     assert typed.status == 0
     assert (plan.reuse.adaptive.top_k, plan.episodes, plan.seed, workers) == (99, 8, 1000, 1)
     assert (where.work, where.out) == (tmp_path / "run", tmp_path / "out")
+
+
+def test_the_evidence_of_memory_knows_its_deployment(
+    stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Like the ablation's, with numbers of its own where none are typed; one of both at a time."""
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        "stillframe.bench.remembering.run.run_memory", lambda *words: asked.append(words) or ["README.md"]
+    )
+    (tmp_path / "a.yaml").write_text("checkpoint: c\nhistory:\n  decay: 0.9\n")
+    typed = stillframe("eval", "--memory", "--config", tmp_path / "a.yaml", "--variant", "ordered", "--workers", 1)
+    ((plan, where, workers, _),) = asked
+
+    assert typed.status == 0
+    assert (plan.history.decay, plan.episodes, plan.seed, plan.variant, workers) == (0.9, 30, 40_000, "ordered", 1)
+    assert (where.work, where.out) == (Path("runs/memory"), Path("docs/memory"))
+    assert_one_line(stillframe("eval", "--memory", "--ablation"), "--ablation and --memory", "expected one of them")
+    assert_one_line(stillframe("eval", "--memory", "--variant", "odd"), "--variant odd", "expected one of simple")
 
 
 @pytest.mark.parametrize(("enough", "status"), [(True, 0), (False, 1)])

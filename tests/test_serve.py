@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 
 from stillframe import serve
 from stillframe.config import DaemonConfig, TokenScope, load_config
 from stillframe.errors import CheckpointError, ConfigError, Forbidden, Internal, TooMany, Unprocessable
 from stillframe.listening import Door
+from stillframe.memory.standing import WARNING
+from stillframe.metrics import Metrics
+from stillframe.models.base import PolicyModel
 from stillframe.models.decoder import DecoderConfig
 from stillframe.models.pace import Pace
 from stillframe.web.guard.callers import Caller, Scope
@@ -128,6 +132,40 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     """Before a frame is taken, by name."""
     with pytest.raises(CheckpointError, match="is not a folder"):
         serve.open_model(config(checkpoint=tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("history", "refused"),
+    [
+        ({"enabled": True}, r"was not trained with older frames.*history\.enabled to false, or history\.force to true"),
+        ({"enabled": True, "force": True}, "history.gate is 'gate', which has to be trained"),
+    ],
+)
+def test_who_never_learnt_to_look_back_is_not_made_to(
+    golden_model: PolicyModel, golden_folder: Path, history: dict[str, object], refused: str
+) -> None:
+    """Unless that is asked for twice, and with a scorer that needs no training."""
+    asked = config(checkpoint=golden_folder, history=history)
+
+    with pytest.raises((CheckpointError, ConfigError), match=refused):
+        serve.open_recalling(asked, golden_model)
+
+
+@pytest.mark.parametrize("history", [{}, {"enabled": True, "force": True, "gate": "recency", "budget_mib": None}])
+def test_a_daemon_says_how_history_stands(
+    caplog: pytest.LogCaptureFixture, golden_folder: Path, history: dict[str, object]
+) -> None:
+    """Off, with the better reason; or forced, with a warning in the model info and one in the log."""
+    asked = config(checkpoint=golden_folder, device="cpu", dtype="float32", history=history)
+    with caplog.at_level(logging.WARNING, "serve-test"):
+        engine = serve.open_engine(asked, Metrics(CollectorRegistry()), logging.getLogger("serve-test"))
+    engine.close()
+    info = engine.info.history
+
+    assert (info.enabled, info.trained) == (bool(history), False)
+    assert info.warning == (WARNING if history else None)
+    assert caplog.messages == ([f"history: {WARNING}"] if history else [])
+    assert ("was not trained with older frames" in info.why) is not bool(history)
 
 
 def test_threads_and_dtype_reach_the_model(golden_folder: Path) -> None:

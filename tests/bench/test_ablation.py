@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from stillframe.bench.ablation import run as ablation
-from stillframe.bench.ablation.cell import keep_result, kept_result, play_cell, summary
-from stillframe.bench.ablation.plan import ADAPTIVE, ARMS, OFF, Cell, Condition, Plan, arms, digest_of, origin_of
+from stillframe.bench.ablation.cell import play_cell, summary
+from stillframe.bench.ablation.plan import ADAPTIVE, ARMS, OFF, Cell, Condition, Plan, arms, origin_of
 from stillframe.bench.ablation.report import Played, write_report
-from stillframe.bench.ablation.run import Folders, run_ablation
+from stillframe.bench.ablation.run import run_ablation
 from stillframe.bench.ablation.speed import Untrained
+from stillframe.bench.cells import Folders, digest_of, keep_result, kept_result
 from stillframe.bench.evaluate import wilson
 from stillframe.bench.trace import Frame, Trace
 from stillframe.errors import CheckpointError, ConfigError

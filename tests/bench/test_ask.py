@@ -14,6 +14,7 @@ import pytest
 from stillframe.bench.ask import LocalActor, ServerActor, ask_checkpoint, ask_server, drift, mendable
 from stillframe.bench.macs import decoder_macs
 from stillframe.config import load_config
+from stillframe.domain import HistoryReport
 from stillframe.errors import ConfigError, StillframeError
 from stillframe.local import LocalPolicy
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
@@ -193,13 +194,15 @@ def test_a_daemon_is_asked_in_the_mode(mode: Any) -> None:
         "kv_bytes": 5,
         "age_max": 2,
     }
+    history = {"enabled": True, "held": 2, "kept": 3, "dropped": 1, "kv_bytes": 16}
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append((request.url.path, json.loads(request.content)))
         if request.url.path == "/reset":
             return httpx.Response(200, json={"session_id": "a", "epoch": 1})
         timing = "plan;dur=0.5, prefill;dur=4.0, total;dur=9.0"
-        return httpx.Response(200, json={"actions": [[0.0] * 7], "cache": cache}, headers={"server-timing": timing})
+        reply = {"actions": [[0.0] * 7], "cache": cache, "history": history}
+        return httpx.Response(200, json=reply, headers={"server-timing": timing})
 
     pictures = {name: np.zeros((4, 4, 3), np.uint8) for name in ("front", "wrist")}
     with PolicyClient("http://robot", transport=httpx.MockTransport(answer)) as client:
@@ -216,4 +219,5 @@ def test_a_daemon_is_asked_in_the_mode(mode: Any) -> None:
     assert "image" in one
     assert (frame.mode, frame.keyframe_reason, frame.reuse_ratio, frame.total_tokens) == ("paper", None, 0.25, 268)
     assert frame.stages_ms == {"plan": 0.5, "prefill": 4.0}
+    assert frame.history == HistoryReport(held=2, slots=0, kept=3, dropped=1, nbytes=16)
     assert actor.trace.drifts == []  # the daemon keeps them to itself

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stillframe.bench import speed
-from stillframe.bench.speed import race
+from stillframe.bench.speed import in_turn, race
 from stillframe.bench.trace import Frame, Trace
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 
@@ -65,6 +65,16 @@ def test_the_arms_take_turns(track: Any) -> None:
     track(4)
 
     assert Runner.told == ["reset", "reset", "off", "fast", "fast", "off", "off", "fast", "fast", "off"]
+
+
+def test_nobody_always_follows_the_same_one() -> None:
+    """Everybody once a turn; who comes after somebody big changes, so that a cold cache is nobody's lot."""
+    rounds = [in_turn("abcdef", turn) for turn in range(12)]
+    after = {one[one.index("a") + 1] for one in rounds if one[-1] != "a"}
+
+    assert all(sorted(one) == [*"abcdef"] for one in rounds)
+    assert {one[0] for one in rounds} == {*"abcdef"}
+    assert len(after) > 1
 
 
 def test_like_is_compared_with_like(track: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from stillframe.bench.trace import Frame, Trace, figures, percentiles, planning, reuse_ratio
+from stillframe.domain import HistoryReport
 
 KEY = Frame("adaptive", "reset", 0.0, 0, 100, {"plan": 0.0, "prefill": 10.0, "keep": 0.0}, gmacs=4.0)
 DELTA = Frame("adaptive", None, 0.6, 60, 100, {"plan": 1.0, "prefill": 4.0, "keep": 1.0}, gmacs=2.0)
@@ -83,6 +84,20 @@ def test_figures_are_plain_json() -> None:
     for figure in (told(), figures(Trace(), [])):
         assert json.loads(json.dumps(figure)) == figure
     assert percentiles([]) == {"p50": None, "p99": None}
+
+
+def test_older_frames_are_counted_by_episodes() -> None:
+    """Held and bytes at their most; bytes at an episode's end, mean; what stayed and what went, of all episodes."""
+    episodes = ([(1, 1, 0), (2, 2, 0), (2, 3, 1)], [(1, 1, 0)])
+    reports = [
+        HistoryReport(held, 2 * held, kept, dropped, held * 2**20) for one in episodes for held, kept, dropped in one
+    ]
+    frames = [replace(KEY, history=report) for report in reports]
+    figure = figures(Trace(frames), [1.0] * 4)
+
+    assert (figure["history_mib"], figure["history_end_mib"]) == (2.0, 1.5)
+    assert figure["chunks"] == {"held": 2, "kept": 4, "dropped": 1}
+    assert told()["chunks"] == {"held": 0, "kept": 0, "dropped": 0}
 
 
 def test_traces_are_taken_and_joined() -> None:

@@ -1,1 +1,4 @@
-"""Closed-loop evaluation, the ablation, calibration and the demo. Knows the simulator and both ways to ask a policy."""
+"""Closed-loop evaluation, the ablation, the evidence for older frames, calibration and the demo.
+
+Knows the simulator and both ways to ask a policy.
+"""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stillframe.bench.macs import decoder_macs, history_macs
 from stillframe.bench.trace import Frame, Trace
 from stillframe.config import DaemonConfig
-from stillframe.domain import PolicyInfo, ReuseMode, Step
+from stillframe.domain import HistoryReport, PolicyInfo, ReuseMode, Step
 from stillframe.engine.recalling import Recalling
 from stillframe.errors import ConfigError, StillframeError
 from stillframe.local import LocalPolicy
@@ -171,7 +171,16 @@ def _told(reply: ActionReply) -> Frame:
     cache = reply.cache
     if cache is None:
         return Frame("unknown", "unknown", 0.0, 0, 0, stages_ms)
-    return Frame(cache.mode, cache.reason, cache.reuse_ratio, cache.reused_tokens, cache.total_tokens, stages_ms)
+    counts = (cache.reuse_ratio, cache.reused_tokens, cache.total_tokens)
+    return Frame(cache.mode, cache.reason, *counts, stages_ms, history=_held(reply))
+
+
+def _held(reply: ActionReply) -> HistoryReport | None:
+    """What the daemon keeps of older frames; in how many slots it does not say."""
+    told = reply.history
+    if told is None or not told.enabled:
+        return None
+    return HistoryReport(told.held, slots=0, kept=told.kept, dropped=told.dropped, nbytes=told.kv_bytes)
 
 
 def _client(url: str) -> PolicyClient:

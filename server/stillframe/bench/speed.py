@@ -5,9 +5,10 @@ Knows a model and pictures; no simulator. What a pass computes is timed, not whe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import gcd
 from time import thread_time
-from typing import Any
+from typing import Any, TypeVar
 
 from stillframe.bench.ask import LocalActor
 from stillframe.bench.trace import Frame, percentiles, planning, reuse_ratio
@@ -16,6 +17,7 @@ from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 
 Observed = Mapping[str, Any]
+KeyT = TypeVar("KeyT")  # what an arm is called
 Timed = tuple[float, Frame]  # end to end, ms: from pictures as arrays to the action
 
 
@@ -33,23 +35,27 @@ def race(
     """
     actors = {name: LocalActor(model, reuse, measure_every=0, clock=clock) for name, reuse in arms.items()}
     times: dict[str, list[Timed]] = {name: [] for name in arms}
-    turn = 0
     for episode in episodes:
-        for actor in actors.values():
-            actor.reset()
-        for observed in episode[:1]:
-            _answer_all(actors, observed, turn, clock)
-        for observed in episode[1:]:
-            turn += 1
-            _keep(times, _answer_all(actors, observed, turn, clock))
+        for turn, answered in enumerate(turns(actors, episode, clock)):
+            if turn:
+                _keep(times, answered)
     return _compared(times)
 
 
-def _answer_all(actors: Mapping[str, LocalActor], observed: Observed, turn: int, clock: Clock) -> dict[str, Timed]:
-    """One picture, every arm; another one begins each turn."""
-    names = [*actors]
-    shift = turn % len(names)
-    return {name: _answer(actors[name], observed, clock) for name in names[shift:] + names[:shift]}
+def turns(actors: Mapping[KeyT, LocalActor], pictures: Iterable[Observed], clock: Clock) -> Iterator[dict[KeyT, Timed]]:
+    """One episode: every picture to every actor, one after the other; another one begins each time."""
+    for actor in actors.values():
+        actor.reset()
+    for turn, observed in enumerate(pictures):
+        yield {name: _answer(actors[name], observed, clock) for name in in_turn([*actors], turn)}
+
+
+def in_turn(names: Sequence[KeyT], turn: int) -> list[KeyT]:
+    """Everybody once, another one first each time; and not always after the same one, who may leave a cold cache."""
+    count = len(names)
+    strides = [stride for stride in range(1, max(2, count)) if gcd(stride, count) == 1]
+    stride = strides[turn % len(strides)]
+    return [names[(turn + place * stride) % count] for place in range(count)]
 
 
 def _answer(actor: LocalActor, observed: Observed, clock: Clock) -> Timed:

@@ -122,15 +122,22 @@ def _drift(drifts: Sequence[float], deltas: int) -> dict[str, float | None]:
 
 
 def _history(reports: Sequence[HistoryReport]) -> dict[str, Any]:
-    """Of one session's older frames: most bytes, chunks held at most, and what became of all that came."""
+    """Of one session's older frames: most bytes, those at an episode's end, and what became of all that came.
+
+    Chunks: held at most at one time; of all episodes together, kept when the window had gone past them, and dropped.
+    """
     lasts = zip(reports, [*reports[1:], None], strict=False)  # beside the one after it
     ends = [one for one, after in lasts if after is None or after.came <= one.came]
     chunks = {
         "held": max((one.held for one in reports), default=0),
-        "kept": sum(one.came - one.dropped for one in ends),
+        "kept": sum(one.kept for one in ends),
         "dropped": sum(one.dropped for one in ends),
     }
-    return {"history_mib": max((one.nbytes for one in reports), default=0) / 2**20, "chunks": chunks}
+    return {
+        "history_mib": max((one.nbytes for one in reports), default=0) / 2**20,
+        "history_end_mib": sum(one.nbytes for one in ends) / max(1, len(ends)) / 2**20,
+        "chunks": chunks,
+    }
 
 
 def _stage(frames: Sequence[Frame], name: str) -> list[float]:

@@ -19,7 +19,8 @@ app.add_typer(train_app, name="train")
 TINY, TINY_WRIST = Path("checkpoints/jaco-tiny"), Path("checkpoints/jaco-tiny-wrist")
 TINY_MEMORY = Path("checkpoints/jaco-tiny-memory")
 TINY_CONFIG, TINY_WRIST_CONFIG = Path("configs/jaco-tiny.yaml"), Path("configs/jaco-tiny-wrist.yaml")
-SHIPPED = {TINY: TINY_CONFIG, TINY_WRIST: TINY_WRIST_CONFIG}
+TINY_MEMORY_CONFIG = Path("configs/jaco-tiny-memory.yaml")
+SHIPPED = {TINY: TINY_CONFIG, TINY_WRIST: TINY_WRIST_CONFIG, TINY_MEMORY: TINY_MEMORY_CONFIG}
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 (typer's callback)

@@ -1,4 +1,4 @@
-"""`stillframe eval`, its ablation, `calibrate`, `loadtest`, `bench`. Parses, prints; others work, imported on use."""
+"""`stillframe eval`, `calibrate`, `loadtest`, `bench`. Parses, prints; others work, imported on use."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import typer
 from rich.console import Console
 
 from stillframe.bench.loadtest.load import Phases, WireName
-from stillframe.cli.commands import SHIPPED, TINY, TINY_CONFIG, TINY_WRIST, app
+from stillframe.cli.commands import TINY, TINY_CONFIG, app
+from stillframe.cli.evidence import Typed, ablate, knobs_of, remember
 from stillframe.config import DaemonConfig, Device, load_config
 from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
 from stillframe.extras import need
 from stillframe.memory.settings import ScorerName
+
+EPISODES, SEED = 100, 1000
 
 HistoryChoice = Literal["gate", "linear", "full", "window", "novelty", "attention", "off"]
 SCORER_OF: dict[HistoryChoice, ScorerName] = {
@@ -38,8 +41,12 @@ def eval_command(
         ReuseMode | None, typer.Option(help="What is reused between frames; default: what --config or the daemon says.")
     ] = None,
     task: Annotated[str, typer.Option(help="reach, pick, push or remember.")] = "pick",
-    episodes: Annotated[int, typer.Option(min=1)] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first episode; the others follow.")] = 1000,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help=f"Default {EPISODES}; with --memory 30 of each cell.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help=f"Of the first episode; default {SEED}, with --memory 40000.")
+    ] = None,
     hz: Annotated[int, typer.Option(help="Control steps per second: 5, 10 or 20.")] = 10,
     noise_sigma: Annotated[float, typer.Option(help="Sensor noise in grey levels.")] = 0.0,
     jpeg: Annotated[int | None, typer.Option(help="Send the camera through JPEG of this quality.")] = None,
@@ -62,22 +69,41 @@ def eval_command(
     dtype: Annotated[str, typer.Option()] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads of a policy in this process.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here too.")] = None,
-    out: Annotated[Path, typer.Option(help="With --ablation: where tables and charts go.")] = Path("docs/ablation"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --ablation or --memory: where tables and charts go; default docs/ablation, docs/memory."
+        ),
+    ] = None,
     run: Annotated[
-        Path, typer.Option(help="With --ablation: where finished cells are kept; delete it after a change of code.")
-    ] = Path("runs/ablation"),
-    workers: Annotated[int, typer.Option(min=1, max=2, help="With --ablation: processes, one a core.")] = 2,
+        Path | None,
+        typer.Option(
+            help="With the same: where finished cells are kept; default runs/ablation, runs/memory. "
+            "Delete it after a change of code."
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=2, help="With the same: processes, one a core.")] = 2,
     *,
     distractor: Annotated[bool, typer.Option("--distractor", help="Something moves in the background.")] = False,
     ablation: Annotated[
         bool, typer.Option("--ablation", help="Every way to reuse, under every condition, with tables and charts.")
     ] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Every way to keep older frames, on the task remember, likewise.")
+    ] = False,
 ) -> None:
     """Play episodes in the simulator and report success, with its 95 % interval, reuse, drift and latency."""
     need("sim")
+    typed = Typed(checkpoint, config, episodes, seed, variant, out, run, workers)
+    if ablation and memory:
+        raise ConfigError("--ablation and --memory: expected one of them, or the one after the other")
     if ablation:
-        _ablate(checkpoint or TINY, config, episodes, seed, out, run, workers)
+        ablate(typed, EPISODES, SEED)
         return
+    if memory:
+        remember(typed)
+        return
+    episodes, seed = episodes or EPISODES, SEED if seed is None else seed
     from stillframe.bench.ask import ask_checkpoint, ask_server, mendable
     from stillframe.bench.evaluate import Evaluation, evaluate, settled, summarise
     from stillframe.terminal import EpisodeBar
@@ -100,7 +126,7 @@ def _played(
     checkpoint: Path | None, file: Path | None, mode: ReuseMode | None, options: dict[str, Any]
 ) -> DaemonConfig:
     """What eval loads: the knobs of `file`, else of the checkpoint's own; its mode only where it was named."""
-    knobs = _knobs(checkpoint or TINY, file)
+    knobs = knobs_of(checkpoint or TINY, file)
     config = load_config(knobs, {"checkpoint": checkpoint or TINY, **options})
     mode = mode or (config.reuse.mode if file else "off")
     return config.model_copy(update={"reuse": replace(config.reuse, mode=mode)})
@@ -114,34 +140,6 @@ def _recalling(config: DaemonConfig, choice: HistoryChoice | None, mib: float | 
     if choice == "full":
         history = replace(history, budget_mib=None, threshold=0.0)
     return config.model_copy(update={"history": history})
-
-
-def _knobs(checkpoint: Path, file: Path | None) -> Path | None:
-    """The YAML to read: the one that was named, or one of ours for a checkpoint of ours."""
-    ours = {folder.resolve(): config for folder, config in SHIPPED.items() if config.is_file()}
-    return file or ours.get(checkpoint.resolve())
-
-
-def _ablate(
-    checkpoint: Path, config: Path | None, episodes: int, seed: int, out: Path, run: Path, workers: int
-) -> None:
-    """Play, time and write what is missing."""
-    need("charts")
-    from stillframe.bench.ablation.plan import Plan
-    from stillframe.bench.ablation.run import Folders, run_ablation
-    from stillframe.bench.ablation.speed import Untrained
-    from stillframe.bench.ask import mendable
-    from stillframe.terminal import AblationBar
-    from stillframe.train.untrained import save_untrained
-
-    if episodes < 2:
-        raise ConfigError(f"--episodes {episodes}: the ablation plays two tasks; expected at least 2")
-    knobs = load_config(_knobs(checkpoint, config), {"checkpoint": checkpoint}).reuse
-    plan = Plan(knobs, checkpoint, TINY_WRIST, episodes, seed)
-    untrained = Untrained("random weights: hidden 1024, 16 layers", save_untrained)
-    with mendable(), AblationBar() as bar:
-        run_ablation(plan, Folders(run, out), workers, untrained, bar)
-    typer.echo(f"written: {out}/README.md, results.json, reuse.png, speed.png, strip.png")
 
 
 @app.command("calibrate")

@@ -5,13 +5,13 @@ Knows the simulator and one cell; no table.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stillframe.bench.ablation.plan import TASKS, Cell
 from stillframe.bench.ask import LocalActor
+from stillframe.bench.cells import keep_result
 from stillframe.bench.evaluate import Evaluation, evaluate, latency_ms, wilson
 from stillframe.bench.trace import Trace, figures
 from stillframe.config import load_config
@@ -30,25 +30,6 @@ def play_cell(cell: Cell, origin: Mapping[str, Any], file: Path) -> None:
         played[task] = evaluate(_evaluation(cell, task), actor, lambda _: None)
         traces.append(actor.trace.taken())
     keep_result(file, origin, summary(played, Trace.joined(traces)))
-
-
-def keep_result(file: Path, origin: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    """Write what came of something, whole or absent."""
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps({"origin": origin, "result": result}) + "\n", encoding="utf-8")
-    part.rename(file)
-
-
-def kept_result(file: Path, origin: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The result in `file`, if it was made as `origin` says."""
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(document, dict) or document.get("origin") != origin:
-        return None
-    result: dict[str, Any] = document["result"]
-    return result
 
 
 def summary(played: Mapping[str, Sequence[Episode]], trace: Trace) -> dict[str, Any]:

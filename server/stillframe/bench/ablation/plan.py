@@ -5,7 +5,6 @@ Knows settings; plays nothing.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -135,11 +134,3 @@ def origin_of(cell: Cell, weights: Mapping[Path, str]) -> dict[str, Any]:
     digest = weights[cell.condition.checkpoint]
     origin: dict[str, Any] = json.loads(json.dumps({**asdict(cell), "weights": digest}, default=str))
     return origin
-
-
-def digest_of(checkpoint: Path) -> str:
-    """SHA-256 of a checkpoint's tensors and configuration."""
-    digest = hashlib.sha256()
-    for file in sorted([*checkpoint.glob("*.safetensors"), checkpoint / "config.json"]):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()

@@ -74,15 +74,13 @@ def _column(shot: Shot) -> list[NDArray[np.uint8]]:
     picture = shot.picture
     return [
         picture,
-        _blended(picture, shot.static, STATIC_RGB, TINT),
-        _blended(picture, shot.relevant, RELEVANT_RGB, TINT),
-        _blended(picture, ~shot.recomputed, (255, 255, 255), PALE),
+        blended(picture, shot.static, STATIC_RGB, TINT),
+        blended(picture, shot.relevant, RELEVANT_RGB, TINT),
+        blended(picture, ~shot.recomputed, (255, 255, 255), PALE),
     ]
 
 
-def _blended(
-    picture: NDArray[np.uint8], patches: Grid, colour: tuple[int, int, int], share: float
-) -> NDArray[np.uint8]:
+def blended(picture: NDArray[np.uint8], patches: Grid, colour: tuple[int, int, int], share: float) -> NDArray[np.uint8]:
     """The picture with `share` of a colour over some patches."""
     height, width = picture.shape[:2]
     rows = np.arange(height) * patches.shape[0] // height
@@ -101,7 +99,7 @@ def _shots(model: PolicyModel, plan: Plan) -> list[Shot]:
         action = actor(observed)
         seen.append(observed)
         if actor.trace.frames[-1].keyframe_reason is None:
-            shots.append(_shot(model, actor, observed, len(seen)))
+            shots.append(shot(model, actor, observed, len(seen)))
         actor.rest()
         return action
 
@@ -110,7 +108,7 @@ def _shots(model: PolicyModel, plan: Plan) -> list[Shot]:
     return shots
 
 
-def _shot(model: PolicyModel, actor: LocalActor, observed: Mapping[str, Any], step: int) -> Shot:
+def shot(model: PolicyModel, actor: LocalActor, observed: Mapping[str, Any], step: int) -> Shot:
     """The last plan, cut down to the first camera's patches."""
     layout = model.prepare(Observation(observed["images"], observed["instruction"])).layout
     positions = next(iter(layout.patches.values()))

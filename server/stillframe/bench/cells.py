@@ -1,0 +1,139 @@
+"""Cells: what is measured once and kept. A result a file; cells that are played, in processes of their own.
+
+Knows files, origins and processes; no cell's meaning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from stillframe.errors import ConfigError
+
+Origin = dict[str, Any]  # all that a result depends on, as JSON has it
+Result = dict[str, Any]
+
+
+class Named(Protocol):
+    """A cell: plain data with a name that a file may have."""
+
+    @property
+    def name(self) -> str:
+        """What its file is called."""
+        ...
+
+
+class Reporter(Protocol):
+    """Where progress goes."""
+
+    def stage(self, line: str) -> None:
+        """A stage begins."""
+        ...
+
+    def expect(self, cells: int) -> None:
+        """So many cells are still to be played."""
+        ...
+
+    def played(self, cell: str) -> None:
+        """One more is."""
+        ...
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where results grow, and where the report lies when it is done."""
+
+    work: Path
+    out: Path
+
+    def made(self) -> Folders:
+        """Both there, before hours are spent. Raises ConfigError."""
+        for folder in (self.work, self.out):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigError(f"cannot make {folder}: {error.strerror}; choose another") from error
+        return self
+
+
+CellT = TypeVar("CellT", bound=Named)
+
+
+@dataclass(frozen=True)
+class Job(Generic[CellT]):
+    """A cell, what its result depends on, and where that is kept."""
+
+    cell: CellT
+    origin: Origin
+    file: Path
+
+    @property
+    def result(self) -> Result | None:
+        """What came of it, if it was played."""
+        return kept_result(self.file, self.origin)
+
+
+def play_missing(
+    play: Callable[[CellT, Origin, Path], None], jobs: Sequence[Job[CellT]], workers: int, reporter: Reporter
+) -> None:
+    """Call `play` for each job that has no result, in their order.
+
+    Each worker has a GL context and a torch of its own. The first failure ends it all; finished cells are kept.
+    """
+    missing = [job for job in jobs if job.result is None]
+    reporter.expect(len(missing))
+    if not missing:
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        names = {pool.submit(play, job.cell, job.origin, job.file): job.cell.name for job in missing}
+        try:
+            for future in as_completed(names):
+                future.result()
+                reporter.played(names[future])
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def keep_result(file: Path, origin: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """Write what came of something, whole or absent."""
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps({"origin": origin, "result": result}) + "\n", encoding="utf-8")
+    part.rename(file)
+
+
+def kept_result(file: Path, origin: Mapping[str, Any]) -> Result | None:
+    """The result in `file`, if it was made as `origin` says."""
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(document, dict) or document.get("origin") != origin:
+        return None
+    result: Result = document["result"]
+    return result
+
+
+def kept_or(file: Path, origin: Origin, make: Callable[[], Result]) -> Result:
+    """What the file holds if it was made as `origin` says, else what `make` makes, which the file then holds."""
+    result = kept_result(file, origin)
+    if result is None:
+        result = make()
+        keep_result(file, origin, result)
+    return result
+
+
+def digest_of(checkpoint: Path) -> str:
+    """SHA-256 of a checkpoint's tensors and configuration, and of what it remembers by where it does."""
+    digest = hashlib.sha256()
+    for file in sorted(
+        [*checkpoint.glob("*.safetensors"), checkpoint / "config.json", *checkpoint.glob("memory.json")]
+    ):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
