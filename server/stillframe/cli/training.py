@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -75,8 +76,12 @@ def train_memory_command(
     start: Annotated[Path, typer.Option(help="Begin with this checkpoint's weights.")] = TINY,
     device: Annotated[Device, typer.Option()] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; one is often fastest on shared cores.")] = 1,
+    *,
+    together: Annotated[
+        bool, typer.Option("--together", help="Then fine-tune both; it brought nothing, see docs/log.md.")
+    ] = False,
 ) -> None:
-    """Train jaco-tiny-memory: a policy that looks at older frames, a gate that says which stay, then both together."""
+    """Train jaco-tiny-memory: a policy that looks at older frames, then a gate that says which of them stay."""
     need("sim", "charts")
     import torch
 
@@ -88,8 +93,9 @@ def train_memory_command(
 
     torch.set_num_threads(threads)
     with mendable(), MemoryBar() as bar:
-        policy = train_memory(run, data, JACO_TINY_TOGETHER, choose_device(device), bar, start)
-    publish(policy, run, JACO_TINY_TOGETHER, out)
+        recipe = JACO_TINY_TOGETHER if together else replace(JACO_TINY_TOGETHER, steps=0)
+        policy = train_memory(run, data, recipe, choose_device(device), bar, start)
+    publish(policy, run, recipe, out)
     typer.echo(f"written: {out}; measure it with `stillframe eval --checkpoint {out} --task remember --history gate`")
 
 

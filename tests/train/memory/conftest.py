@@ -56,6 +56,7 @@ def scenes() -> Scenes:
         shown=shown,
         marked=(np.arange(SCENES) % 3 > 0) & (shown != NOTHING),
         late=(np.arange(SCENES) % 8 == 3),
+        played=np.zeros(SCENES, np.bool_),
     )
 
 

@@ -54,7 +54,8 @@ def test_finished_parts_are_not_done_again(
     tmp_path: Path, joint_recipe: JointRecipe, scenes: Scenes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second run finds the policy, the episodes, the gate and what both became together, and changes nothing."""
-    recipe = replace(joint_recipe, memory=replace(joint_recipe.memory, gate_steps=3))
+    corrections = {"mistakes": (("ordered", 4),), "corrected": (2, 1e-3)}
+    recipe = replace(joint_recipe, memory=replace(joint_recipe.memory, gate_steps=3, **corrections))
     inputs = load_inputs(recipe.memory)
     monkeypatch.setattr(pipeline, "collected", lambda *_: scenes)
     monkeypatch.setattr(pipeline, "live", lambda *_: [Labelled(inputs, torch.rand(5))] * 5)
@@ -63,7 +64,7 @@ def test_finished_parts_are_not_done_again(
     gate = load_memory(policy, CPU).state_dict()
     pipeline.train_memory(tmp_path / "run", tmp_path, recipe, CPU, second, None)
 
-    assert first.stages == ["scenes", "cloning", "episodes", "gate", "scenes", "together"]
+    assert first.stages == ["cloning", "mistakes", "cloning", "episodes", "gate", "together"]
     assert second.stages == ["gate"]
     assert all(torch.equal(tensor, gate[name]) for name, tensor in load_memory(policy, CPU).state_dict().items())
     assert gate["gate.outward.weight"].any()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 
 from stillframe.memory.files import load_memory, save_memory
@@ -24,13 +24,14 @@ from stillframe.train.memory.cloning import MemoryCloning, MemoryProgress
 from stillframe.train.memory.episodes import WantedEpisodes, live, load_episodes, save_episodes
 from stillframe.train.memory.gating import GateProgress, Gating
 from stillframe.train.memory.joining import Joining, JointProgress
+from stillframe.train.memory.mistakes import WantedMistakes, mistakes_in
 from stillframe.train.memory.publish import fresh_weights, save_policy
 from stillframe.train.memory.recipe import JointRecipe, MemoryRecipe
 from stillframe.train.memory.scenery import Scenery, Scenes
 from stillframe.train.memory.scenes import WantedScenes, scenes_in
 
 EPISODES_NAME = "episodes.npz"
-POLICY, GATE, TOGETHER = "policy", "gate", "together"  # folders of a run
+POLICY, CORRECTED, GATE, TOGETHER = "policy", "corrected", "gate", "together"  # folders of a run
 
 
 class Reporter(Protocol):
@@ -61,16 +62,43 @@ def train_memory(
     run: Path, data: Path, joint: JointRecipe, device: torch.device, reporter: Reporter, start: Path | None
 ) -> Path:
     """Run the whole recipe in folder `run`, from a checkpoint `start` or from nothing; the finished checkpoint."""
-    policy, recipe = run / POLICY, joint.memory
+    recipe = joint.memory
+    policy = _cloned(run, recipe, device, reporter, start, lambda: [collected(data, recipe, reporter)])
+    if recipe.mistakes:
+        policy = _corrected(run / CORRECTED, data, policy, recipe, device, reporter)
+    train_gate(run / GATE, policy, recipe, reporter)
+    return train_together(run / TOGETHER, data, policy, joint, reporter) if joint.steps else policy
+
+
+def _cloned(
+    run: Path,
+    recipe: MemoryRecipe,
+    device: torch.device,
+    reporter: Reporter,
+    start: Path | None,
+    scenes: Callable[[], Sequence[Scenes]],
+) -> Path:
+    """Clone on `scenes`, unless that is done; the checkpoint."""
+    policy = run / POLICY
     if not _finished(policy):
-        scenery = _scenery(data, recipe, reporter)
+        scenery = Scenery(Scenes.joined(scenes()), recipe)
         reporter.stage("cloning", recipe.policy.steps)
         cloning = MemoryCloning(run, recipe, device, start)
         cloning.run(scenery, recipe.policy.steps, reporter.policy)
         trainee = cloning.slow_trainee()
         save_policy(policy, trainee, fresh_weights(trainee, recipe), recipe)
-    train_gate(run / GATE, policy, recipe, reporter)
-    return train_together(run / TOGETHER, data, policy, joint, reporter) if joint.steps else policy
+    return policy
+
+
+def _corrected(
+    run: Path, data: Path, cloned: Path, recipe: MemoryRecipe, device: torch.device, reporter: Reporter
+) -> Path:
+    """Clone on, from a policy's weights, with scenes to which it brings the arm; the checkpoint."""
+
+    def scenes() -> Sequence[Scenes]:
+        return [collected(data, recipe, reporter), *mistaken(run, cloned, recipe, reporter)]
+
+    return _cloned(run, recipe.correcting, device, reporter, cloned, scenes)
 
 
 def train_gate(run: Path, checkpoint: Path, recipe: MemoryRecipe, reporter: Reporter) -> None:
@@ -92,7 +120,7 @@ def train_together(run: Path, data: Path, checkpoint: Path, recipe: JointRecipe,
     """Fine-tune a policy and its gate, each of which has learnt alone; the finished checkpoint, in `run`."""
     policy = run / POLICY
     if not _finished(policy):
-        scenery = _scenery(data, recipe.memory, reporter)
+        scenery = Scenery(collected(data, recipe.memory, reporter), recipe.memory)
         reporter.stage("together", recipe.steps)
         joining = Joining(run, recipe, checkpoint)
         joining.run(scenery, recipe.steps, reporter.together)
@@ -103,7 +131,7 @@ def train_together(run: Path, data: Path, checkpoint: Path, recipe: JointRecipe,
 def publish(policy: Path, run: Path, recipe: JointRecipe, out: Path) -> None:
     """Copy the finished checkpoint to `out`, with the run's curves and its figures."""
     shutil.copytree(policy, out, dirs_exist_ok=True)
-    log, gate = read_log(run), read_log(run / GATE)
+    log, gate = _cloning_log(run, recipe.memory), read_log(run / GATE)
     loss_chart(out / "loss.png", log, f"{out.name}: behaviour cloning with a history")
     gate_chart(out / "gate.png", gate, f"{out.name}: what frames are worth, distilled from attention")
     figures = {"recipe": asdict(recipe), "last": log[-1], "gate": gate[-1]}
@@ -114,24 +142,32 @@ def publish(policy: Path, run: Path, recipe: JointRecipe, out: Path) -> None:
     (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
+def _cloning_log(run: Path, recipe: MemoryRecipe) -> list[dict[str, Any]]:
+    """Of the cloning, and of the corrections as if they were its further steps."""
+    corrections = read_log(run / CORRECTED) if recipe.mistakes else []
+    return [*read_log(run), *({**line, "step": line["step"] + recipe.policy.steps} for line in corrections)]
+
+
 def _finished(policy: Path) -> bool:
     return (policy / SINGLE_NAME).is_file()  # written last
 
 
-def _scenery(data: Path, recipe: MemoryRecipe, reporter: Reporter) -> Scenery:
-    reporter.stage("scenes", sum(count for _, count in recipe.scenes))
-    return Scenery(collected(data, recipe), recipe)
+def mistaken(run: Path, checkpoint: Path, recipe: MemoryRecipe, reporter: Reporter) -> Iterator[Scenes]:
+    """Scenes to which a policy brings the arm, each variant in a folder of its own."""
+    for variant, count in recipe.mistakes:
+        wanted = WantedMistakes(variant, count, recipe.mistake_every, recipe.policy.image_px)
+        reporter.stage("mistakes", count)
+        yield mistakes_in(run / f"mistakes-{variant}", wanted, checkpoint, _scale(), reporter.episodes)
 
 
-def collected(data: Path, recipe: MemoryRecipe) -> Scenes:
+def collected(data: Path, recipe: MemoryRecipe, reporter: Reporter) -> Scenes:
     """All scenes of the recipe, each variant in a folder of its own."""
+    reporter.stage("scenes", sum(count for _, count in recipe.scenes))
     parts = [
         scenes_in(data / f"lamps-{variant}-{recipe.policy.image_px}", _wanted(recipe, at), _scale())
         for at, (variant, _) in enumerate(recipe.scenes)
     ]
-    if len(parts) == 1:
-        return parts[0]
-    return Scenes(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Scenes)))
+    return parts[0] if len(parts) == 1 else Scenes.joined(parts)
 
 
 def _wanted(recipe: MemoryRecipe, at: int) -> WantedScenes:

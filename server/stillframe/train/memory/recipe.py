@@ -39,6 +39,12 @@ class MemoryRecipe:
     asked_after: tuple[int, ...] = (2, 3)  # layers: what is due has to be known before it is looked for
     summary_share: float = 0.7  # of the loss that asks a frame's slots what its lamp shows
 
+    # then scenes to which the cloned policy itself brings the arm, with the expert's labels (DAgger)
+    mistakes: tuple[tuple[str, int], ...] = ()  # so many of episodes of each variant of the task; none: no such stage
+    mistake_every: int = 3  # free steps
+    mistake_share: float = 0.5  # of the pictures that are acted on
+    corrected: tuple[int, float] = (500, 8e-4)  # steps, and the rate at which they begin
+
     # the gate, on sequences of summaries
     taps: tuple[int, ...] = (0, 1, 2)
     hidden: int = 64
@@ -52,6 +58,13 @@ class MemoryRecipe:
     gate_rate: float = 4e-3
     truncate: int = 12  # chunks through which a gradient goes back
     keep_share: float = 0.1  # of the loss that asks for as much to be kept as labels say
+
+    @property
+    def correcting(self) -> MemoryRecipe:
+        """The stage after the cloning, from its weights on."""
+        steps, rate = self.corrected
+        pace = replace(self.policy, seed=self.policy.seed + 1, steps=steps, learning_rate=rate, decay_from=0.3)
+        return replace(self, policy=pace)
 
     @property
     def gate_pace(self) -> Recipe:
@@ -75,8 +88,9 @@ JACO_TINY_MEMORY = MemoryRecipe(
     ),
     ordered_share=0.75,
     scenes=(("ordered", 3_000), ("ordered-distractor", 4_500)),
+    mistakes=(("ordered", 1_500), ("ordered-distractor", 2_000)),
     episode_variants=("simple", "distractor", "ordered", "ordered-distractor"),
-    episodes_each=12,
+    episodes_each=10,
     taps=(0, 1, 2, 3),
 )
 

@@ -5,6 +5,7 @@ Knows arrays and draws; no network.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,7 @@ class Scenes:
     shown: Ids  # [scenes] colour of the lit lamp, NOTHING if none is
     marked: NDArray[np.bool_]  # [scenes] whether the marker beside it is lit
     late: NDArray[np.bool_]  # [scenes] the lamps are white: the first cube has been reached
+    played: NDArray[np.bool_]  # [scenes] where the policy itself has brought the arm, see mistakes.py
 
     @property
     def meaning(self) -> Meaning:
@@ -42,9 +44,32 @@ class Scenes:
         lit = self.shown != NOTHING
         return Meaning(np.where(self.marked, self.shown, NOTHING), lit & ~self.marked)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Scenes]) -> Scenes:
+        """Several in a row."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
+
     def of(self, indices: Ids) -> Scenes:
         """Some of them."""
         return Scenes(*(getattr(self, name)[indices] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class _Dark:
+    """Scenes to act in, by their indices."""
+
+    made: Ids
+    played: Ids
+
+    @classmethod
+    def of(cls, scenes: Scenes, which: NDArray[np.bool_]) -> _Dark:
+        return cls(np.flatnonzero(which & ~scenes.played), np.flatnonzero(which & scenes.played))
+
+    def drawn(self, count: int, share: float, rng: np.random.Generator) -> Ids:
+        """So many, a share of them played, if there are any."""
+        played = round(count * share) if len(self.played) else 0
+        parts = ((self.made, count - played), (self.played, played))
+        return np.concatenate([rng.choice(of, many) if many else of[:0] for of, many in parts])
 
 
 class Scenery:
@@ -57,7 +82,7 @@ class Scenery:
         self._scenes, self._recipe = scenes, recipe
         meaning = scenes.meaning
         dark = scenes.shown == NOTHING
-        self._early, self._late = np.flatnonzero(dark & ~scenes.late), np.flatnonzero(dark & scenes.late)
+        self._early, self._late = _Dark.of(scenes, dark & ~scenes.late), _Dark.of(scenes, dark & scenes.late)
         self._decoys = np.flatnonzero(meaning.decoy)
         self._cues = [np.flatnonzero(meaning.colour == colour) for colour in range(NOTHING)]
 
@@ -69,7 +94,8 @@ class Scenery:
         count = self._recipe.policy.batch_images
         ordered = bool(rng.random() < self._recipe.ordered_share)
         late = count // 2 if ordered else 0
-        dark = (rng.choice(self._early, count - late), rng.choice(self._late, late) if late else self._late[:0])
+        share = self._recipe.mistake_share
+        dark = self._early.drawn(count - late, share, rng), self._late.drawn(late, share, rng)
         decoys = rng.choice(self._decoys, count // 4) if len(self._decoys) else np.zeros(0, np.int64)
         each = (count - len(decoys)) // NOTHING
         cues = [rng.choice(of, each) for of in self._cues]

@@ -63,8 +63,8 @@ def scenes_in(folder: Path, wanted: WantedScenes, scale: ActionScale) -> Scenes:
         collect_scenes(folder, wanted, scale)
     labels = read_labels(folder, wanted.origin, SceneLabels)
     images = map_images(folder, wanted.scenes, wanted.image_px)[:, 0]
-    points = (labels.points_m, labels.points_px, labels.finger_rad)
-    return Scenes(images, labels.actions, *points, labels.shown, labels.marked, labels.late)
+    points, played = (labels.points_m, labels.points_px, labels.finger_rad), np.zeros(len(images), np.bool_)
+    return Scenes(images, labels.actions, *points, labels.shown, labels.marked, labels.late, played)
 
 
 def collect_scenes(folder: Path, wanted: WantedScenes, scale: ActionScale) -> None:
@@ -91,7 +91,12 @@ def _scene(env: JacoEnv, variant: str, scale: ActionScale, rng: np.random.Genera
     flash = _flash(env, variant, rng) if lit else None
     late = not lit and VARIANTS[variant].cues > 1 and bool(rng.random() < LATE_SHARE)
     env.light(flash, WHITE if late else GREY)
-    known = label(env, scale)
+    return labelled(env, scale, late=late)
+
+
+def labelled(env: JacoEnv, scale: ActionScale, *, late: bool) -> SceneLabels:
+    """What is known of the scene as it is now. `late`: the first of two cubes has been reached."""
+    known, flash = label(env, scale), env.lit
     return SceneLabels(
         actions=known.actions[:, REACHES],
         points_m=known.points_m,
