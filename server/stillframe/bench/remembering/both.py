@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,8 @@ def moment(plan: Plan, model: PolicyModel, weights: Weights) -> Moment:
     settings = history_of(GATE, BUDGET, weights.config, plan.history)
     heard = Heard(SCORERS[settings.gate](weights))
     recalling = Followed(model, weights, settings, time.perf_counter, heard)
-    actor, seen, held = LocalActor(model, plan.reuse, recalling=recalling), [], set()
+    reusing = replace(plan.reuse, mode="adaptive")  # whatever the deployment does
+    actor, seen, held = LocalActor(model, reusing, recalling=recalling), [], set()
     actor.reset()
     with closing(JacoEnv(TASK, noise=SensorNoise(sigma=NOISE_SIGMA), delay=SHORT, variant=plan.variant)) as env:
         observed, _ = env.reset(seed=plan.seed)

@@ -63,7 +63,7 @@ def _kept(at: Moment) -> int:
 def _older_frames(card: Image.Image, pen: ImageDraw.ImageDraw, at: Moment, left: int) -> None:
     chunk = "each leaves one chunk: two slots of keys and values a layer. A gate says"
     _headline(pen, left, "older frames", "memory/", chunk)
-    kept = f"of {at.came} chunks {_kept(at)} are kept, {at.chunk_bytes // 1024} KiB each."
+    kept = f"of {at.came} chunks {_kept(at)} are kept, the last in any case, {at.chunk_bytes // 1024} KiB each."
     _line(pen, left, 38, f"what it is worth (bars); {kept}")
     for index, one in enumerate(at.older):
         _thumb(card, pen, one, left + index * (THUMB_PX + GAP_PX))

@@ -19,7 +19,7 @@ from stillframe_client.sim.cues import SIMPLE
 DELAYS = SHORT, MIDDLE, LONG = 16, 60, 120  # steps
 BUDGETS = 3, 4, 8  # chunks, a frame each
 BUDGET = 4  # where it is not budgets that are compared
-HARD, ORDERED = "ordered-distractor", "ordered"
+HARD, DECOYS = "ordered", "ordered-distractor"
 TELLING_FIRST = (
     GATE,
     FULL,
@@ -76,8 +76,8 @@ class Plan:
                     [arm for arm in TELLING_FIRST if arm in BOUNDED], self.variant, MIDDLE, chunks
                 )
         yield from self._compared(TELLING_FIRST, self.variant, SHORT)
-        if self.variant != ORDERED:
-            yield from self._compared((GATE, LINEAR, FULL, WINDOW), ORDERED, MIDDLE)
+        if self.variant != DECOYS:
+            yield from self._compared((GATE, LINEAR, FULL, WINDOW), DECOYS, MIDDLE)
 
     def _compared(self, arms: Iterable[str], variant: str, delay: int, chunks: int = BUDGET) -> Iterator[Cell]:
         for arm in arms:

@@ -88,9 +88,8 @@ JACO_TINY_MEMORY = MemoryRecipe(
     ),
     ordered_share=0.75,
     scenes=(("ordered", 3_000), ("ordered-distractor", 4_500)),
-    mistakes=(("ordered", 1_500), ("ordered-distractor", 2_000)),
     episode_variants=("simple", "distractor", "ordered", "ordered-distractor"),
-    episodes_each=10,
+    episodes_each=12,
     taps=(0, 1, 2, 3),
 )
 
