@@ -59,9 +59,9 @@ READING = """\
 
 - **off**: no history. **full history**: every older frame's slots, without end. **window**: the last frames.
   **novelty**: how unlike the last new frame; **attention**: how much answers looked at it since; neither is trained.
-  **linear score**: learnt, of each frame alone. **gate**: learnt, recurrent. All but off and full have the same bytes
-  and the same decay ({decay:g} a frame), and keep the last {window_frames} frame(s) whatever they are worth; nothing
-  goes but for want of room.
+  **gate**: learnt, recurrent. **linear score**: learnt from the same labels, of each frame alone; a repeat is worth
+  half in them, which no frame alone can tell. All but off and full have the same bytes and the same decay ({decay:g} a
+  frame), and keep the last {window_frames} frame(s) whatever they are worth; nothing goes but for want of room.
 - **chunk**: an older frame's slots in all layers. **held**: bytes of keys and values when an episode ended, mean;
   **peak**: the most at any time.
 - **first direction**: which cube the arm made for in its first free steps. **timed out**: neither success nor a wrong
