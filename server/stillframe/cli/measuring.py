@@ -17,19 +17,10 @@ from stillframe.config import DaemonConfig, Device, load_config
 from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
 from stillframe.extras import need
-from stillframe.memory.settings import ScorerName
 
 EPISODES, SEED = 100, 1000
 
 HistoryChoice = Literal["gate", "linear", "full", "window", "novelty", "attention", "off"]
-SCORER_OF: dict[HistoryChoice, ScorerName] = {
-    "gate": "gate",
-    "linear": "linear",
-    "novelty": "novelty",
-    "attention": "attention",
-    "full": "recency",
-    "window": "recency",
-}
 
 
 @app.command("eval")
@@ -136,6 +127,8 @@ def _recalling(config: DaemonConfig, choice: HistoryChoice | None, mib: float | 
     """What is eval's own choice of older frames: `window` and the untrained scorers have the gate's bytes."""
     history = config.history if mib is None else replace(config.history, budget_mib=mib)
     if choice is not None:
+        from stillframe.bench.remembering.arms import SCORER_OF
+
         history = replace(history, enabled=choice != "off", gate=SCORER_OF.get(choice, history.gate))
     if choice == "full":
         history = replace(history, budget_mib=None, threshold=0.0)

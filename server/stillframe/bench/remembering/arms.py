@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
 from stillframe.memory.files import MemoryConfig
-from stillframe.memory.history import MIB
+from stillframe.memory.history import MIB, ChunkShape
 from stillframe.memory.settings import HistorySettings, ScorerName
 
 OFF, FULL, WINDOW, GATE, LINEAR, RAW = "off", "full", "window", "gate", "linear", "raw"
@@ -23,12 +25,12 @@ SCORER_OF: dict[str, ScorerName] = {
 ARMS = (OFF, *SCORER_OF)  # that are played; raw is timed only
 BOUNDED = tuple(arm for arm in SCORER_OF if arm != FULL)
 WINDOW_FRAMES = 1  # of every bounded arm: the last frame stays, all else is the scorer's to say
-ITEM_BYTES = 4  # float32
 
 
 def chunk_bytes(config: MemoryConfig) -> int:
     """Keys and values of one frame's chunk."""
-    return 2 * config.layers * config.kv_heads * config.slots * config.head_dim * ITEM_BYTES
+    sizes = (config.layers, config.kv_heads, config.head_dim, config.chunk_tokens, config.slots)
+    return ChunkShape(*sizes, torch.float32, torch.device("cpu")).nbytes
 
 
 def history_of(arm: str, chunks: int | None, config: MemoryConfig, knobs: HistorySettings) -> HistorySettings:

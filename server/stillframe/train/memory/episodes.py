@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from stillframe.engine.recalling import Recalling
 from stillframe.local import LocalPolicy
 from stillframe.memory.files import load_memory
+from stillframe.memory.scorers import Scorer
 from stillframe.memory.settings import HistorySettings
 from stillframe.models.registry import load_policy
+from stillframe.stopwatch import Clock
 from stillframe.train.memory.diary import Diary, worth
 from stillframe.train.memory.draws import NOTHING
 from stillframe.train.memory.gating import Labelled
@@ -55,15 +57,20 @@ class _Ticking:
         self._now_s += self.frame_s
 
 
+def looking_back(checkpoint: Path, clock: Clock, scorer: Scorer | None = None) -> LocalPolicy:
+    """A policy with all of its history."""
+    device = torch.device("cpu")
+    model, weights = load_policy(checkpoint, dtype=torch.float32, device=device), load_memory(checkpoint, device)
+    recalling = Recalling(model, weights, EVERYTHING, clock, scorer=scorer)
+    return LocalPolicy(model, clock=clock, recalling=recalling)
+
+
 class Observer:
     """Plays a policy with all of its history; notes what the lamps really say at every step."""
 
     def __init__(self, checkpoint: Path):
-        device = torch.device("cpu")
-        model, weights = load_policy(checkpoint, dtype=torch.float32, device=device), load_memory(checkpoint, device)
         self._clock, self._diary, self._says = _Ticking(), Diary(), [0]
-        recalling = Recalling(model, weights, EVERYTHING, self._clock, scorer=self._diary)
-        self._policy = LocalPolicy(model, clock=self._clock, recalling=recalling)
+        self._policy = looking_back(checkpoint, self._clock, self._diary)
 
     def lived(self, env: JacoEnv, seed: int) -> Labelled:
         """One episode."""

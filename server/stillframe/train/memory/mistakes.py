@@ -8,22 +8,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from stillframe.engine.recalling import Recalling
 from stillframe.local import LocalPolicy
-from stillframe.memory.files import load_memory
 from stillframe.models.actions import ActionScale
-from stillframe.models.registry import load_policy
-from stillframe.train.frames import FrameStore, FrameWriter, map_images, read_labels
-from stillframe.train.memory.episodes import EVERYTHING
+from stillframe.train.frames import FrameStore, FrameWriter
+from stillframe.train.memory.episodes import looking_back
 from stillframe.train.memory.scenery import Scenes
-from stillframe.train.memory.scenes import LAMPS_VERSION, SceneLabels, labelled
+from stillframe.train.memory.scenes import LAMPS_VERSION, labelled, stored
 from stillframe_client.sim import JacoEnv
 
 DELAYS = (0, 8, 24)  # steps, in turn: what is waited for is not what is learnt here
@@ -51,32 +45,25 @@ def mistakes_in(
 ) -> Scenes:
     """The scenes of `folder`, played by `checkpoint` if they are not there. Raises ConfigError where others are."""
     if not FrameStore.exists(folder):
-        _play(folder, wanted, _looking_back(checkpoint), scale, watch)
-    labels = read_labels(folder, wanted.origin, SceneLabels)
-    images = map_images(folder, wanted.scenes, wanted.image_px)[:, 0]
-    points = (labels.points_m, labels.points_px, labels.finger_rad)
-    played = np.ones(len(images), np.bool_)
-    return Scenes(images, labels.actions, *points, labels.shown, labels.marked, labels.late, played)
-
-
-def _looking_back(checkpoint: Path) -> LocalPolicy:
-    """The policy, with all of its history."""
-    device = torch.device("cpu")
-    model, weights = load_policy(checkpoint, dtype=torch.float32, device=device), load_memory(checkpoint, device)
-    return LocalPolicy(model, recalling=Recalling(model, weights, EVERYTHING, time.perf_counter))
+        _play(folder, wanted, looking_back(checkpoint, time.perf_counter), scale, watch)
+    return stored(folder, wanted.origin, wanted.image_px, played=True)
 
 
 def _play(
     folder: Path, wanted: WantedMistakes, policy: LocalPolicy, scale: ActionScale, watch: Callable[[int], None]
 ) -> None:
     writer, episode = FrameWriter(folder, wanted.origin), 0
-    while len(writer) < wanted.scenes:
-        env = JacoEnv("remember", image_px=wanted.image_px, variant=wanted.variant, delay=DELAYS[episode % len(DELAYS)])
-        with closing(env):
-            _episode(env, wanted, policy, scale, writer, episode)
-        episode += 1
-        watch(len(writer))
+    with ExitStack() as scenery:
+        envs = [scenery.enter_context(closing(_scene(wanted, delay))) for delay in DELAYS]
+        while len(writer) < wanted.scenes:
+            _episode(envs[episode % len(envs)], wanted, policy, scale, writer, episode)
+            episode += 1
+            watch(len(writer))
     writer.close()
+
+
+def _scene(wanted: WantedMistakes, delay: int) -> JacoEnv:
+    return JacoEnv("remember", image_px=wanted.image_px, variant=wanted.variant, delay=delay)
 
 
 def _episode(

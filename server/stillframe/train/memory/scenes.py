@@ -61,10 +61,16 @@ def scenes_in(folder: Path, wanted: WantedScenes, scale: ActionScale) -> Scenes:
     """The scenes of `folder`, collected if they are not there. Raises ConfigError where others are."""
     if not FrameStore.exists(folder):
         collect_scenes(folder, wanted, scale)
-    labels = read_labels(folder, wanted.origin, SceneLabels)
-    images = map_images(folder, wanted.scenes, wanted.image_px)[:, 0]
-    points, played = (labels.points_m, labels.points_px, labels.finger_rad), np.zeros(len(images), np.bool_)
-    return Scenes(images, labels.actions, *points, labels.shown, labels.marked, labels.late, played)
+    return stored(folder, wanted.origin, wanted.image_px, played=False)
+
+
+def stored(folder: Path, origin: str, image_px: int, *, played: bool) -> Scenes:
+    """The scenes of a finished store. Raises ConfigError if it was not made as `origin` says."""
+    labels = read_labels(folder, origin, SceneLabels)
+    images = map_images(folder, len(labels.actions), image_px)[:, 0]
+    points = (labels.points_m, labels.points_px, labels.finger_rad)
+    own = np.full(len(images), played)
+    return Scenes(images, labels.actions, *points, labels.shown, labels.marked, labels.late, own)
 
 
 def collect_scenes(folder: Path, wanted: WantedScenes, scale: ActionScale) -> None:
