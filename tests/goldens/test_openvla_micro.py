@@ -18,7 +18,9 @@ from stillframe.models.openvla import OpenVLA, OpenVLANetwork
 LONE_SPACE_ID = 29871
 INSTRUCTION = "put the spoon on the towel"
 FP32 = {"rtol": 0, "atol": 1e-4}  # measured: features 0.0, logits 2.4e-6
-BF16_ATOL = 0.25  # measured 0.0; the reference's bf16 lies 0.14 to 0.42 from its own fp32
+# Two roundings of one network: the reference's bfloat16 lies up to 0.42 from its float32, ours up to 0.49 (AVX2, AVX512
+# and AMX, measured), and the two may lie on either side. A word taken at random is 7 to 10 behind the highest.
+BF16_ATOL = 1.0
 
 
 def test_pixel_values_are_equal_to_the_bit(record: Mapping, walked: Mapping, frame: str) -> None:
@@ -85,6 +87,14 @@ def test_bfloat16_logits_match_by_their_own_tolerance(record: Mapping, walked_bf
     logits = walked_bf16[f"{frame}_i0"].logits[0].numpy()
 
     assert_allclose(logits, record[f"{frame}_i0/bf16_first_logits"], rtol=0, atol=BF16_ATOL)
+
+
+def test_bfloat16_logits_are_rounded_like_the_references(record: Mapping, walked_bf16: Mapping, frame: str) -> None:
+    """Over the whole vocabulary they stray from float32 no more than twice as far as the reference's own do."""
+    exact = record[f"{frame}_i0/first_logits"]
+    ours, theirs = walked_bf16[f"{frame}_i0"].logits[0].numpy(), record[f"{frame}_i0/bf16_first_logits"]
+
+    assert np.square(ours - exact).mean() ** 0.5 <= 2 * np.square(theirs - exact).mean() ** 0.5
 
 
 def test_bfloat16_tokens_are_as_good_as_the_highest(record: Mapping, walked_bf16: Mapping, case: str) -> None:

@@ -15,6 +15,7 @@ from stillframe.models.decoder import Decoder, DecoderConfig, Whole
 from stillframe.models.layout import TokenLayout
 from stillframe.models.passes import Strand, prefill, prompt, run
 from stillframe.models.recall import Recall, image_tokens
+from stillframe.models.steadiness import steady
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 
@@ -104,15 +105,20 @@ def test_single_tokens_worth_all_are_full_attention(decoder: Decoder) -> None:
 
 @torch.inference_mode()
 def test_a_frames_image_does_not_know_its_history(decoder: Decoder) -> None:
-    """Image rows come out, and leave keys and values, the same to the bit with and without older frames."""
+    """Image rows come out, and leave keys and values, the same with and without older frames; text rows do not.
+
+    To the bit where a row's numbers do not depend on what shares its pass, within rounding elsewhere.
+    """
+    atol = 0.0 if steady(decoder) else 1e-5
     with_history, without = storage(), storage()
     recalled = prefill_with(decoder, remembered(decoder, frames=3), with_history)
     alone = prefill(decoder, rows(0), WHOLE, without)
+    image = LAYOUT.text.start
 
-    assert torch.equal(recalled[: LAYOUT.text.start], alone[: LAYOUT.text.start])
-    for one, other in zip(with_history.rows(0, LAYOUT.text.start), without.rows(0, LAYOUT.text.start), strict=True):
-        assert torch.equal(one, other)
-    assert not torch.equal(recalled[LAYOUT.text.start :], alone[LAYOUT.text.start :])
+    torch.testing.assert_close(recalled[:image], alone[:image], rtol=0, atol=atol)
+    for one, other in zip(with_history.rows(0, image), without.rows(0, image), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=atol)
+    assert (recalled[image:] - alone[image:]).abs().amax() > 0.05
 
 
 @torch.inference_mode()

@@ -21,7 +21,6 @@ from stillframe.domain import ActionChunk, CacheReport, KVUsage, Observation, Po
 from stillframe.metrics import Metrics
 from stillframe.stopping import DrainingServer
 from stillframe.web.app import House, create_app
-from stillframe.web.guard.rates import Rates
 from stillframe.web.lifecycle import Lifecycle
 
 PATIENCE_S = 20.0
@@ -98,7 +97,12 @@ class Daemon:
 
     policy: QuickPolicy
     server: DrainingServer
+    registry: CollectorRegistry
     url: str
+
+    def refused(self, code: str) -> float:
+        """How many frames were answered with this problem."""
+        return self.registry.get_sample_value("stillframe_rejected_total", {"code": code}) or 0.0
 
     def comes_true(self, holds: Callable[[], bool]) -> bool:
         """Whether it does, before patience is at its end."""
@@ -111,11 +115,12 @@ class Daemon:
 
 @pytest.fixture
 def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
-    """A ready one. Give it another rate of frames by `indirect` parameters."""
+    """A ready one. Give it a rate of frames, or sessions in which more may wait, by `indirect` parameters."""
     policy = QuickPolicy()
     lifecycle, log = Lifecycle(policy), logging.getLogger("loadtest-test")
-    house = House(rates=Rates(getattr(request, "param", None)))
-    metrics = Metrics(CollectorRegistry(), drift_budget=0.02)
+    house = House(**getattr(request, "param", {}))
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, drift_budget=0.02)
     app = create_app(lifecycle, house, metrics=metrics, log=log, clock=time.perf_counter)
     config = uvicorn.Config(app, port=0, log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=1)
     server = DrainingServer(config, lifecycle, PATIENCE_S)
@@ -123,7 +128,7 @@ def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
     thread.start()
     assert _comes_true(lambda: server.started)
     host, port = server.servers[0].sockets[0].getsockname()
-    yield Daemon(policy, server, f"http://{host}:{port}")
+    yield Daemon(policy, server, registry, f"http://{host}:{port}")
     policy.go_on.set()
     server.should_exit = True
     thread.join(PATIENCE_S)
@@ -143,6 +148,7 @@ class Silent:
 
     loads: list[Load] = field(default_factory=list)
     looks: int = 0
+    on_look: Callable[[], None] = lambda: None
 
     def begin(self, load: Load) -> None:
         """A load begins."""
@@ -152,6 +158,14 @@ class Silent:
         """How it stands."""
         assert len(robots) == self.loads[-1].robots
         self.looks += 1
+        self.on_look()
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Robots that skip no frame, however late the answers are, and wait for all: a slow machine changes no count."""
+    monkeypatch.setattr("stillframe.bench.loadtest.senders.MOST_UNDER_WAY", 64)
+    monkeypatch.setattr("stillframe.bench.loadtest.run.LAST_ANSWERS_S", PATIENCE_S)
 
 
 @pytest.fixture

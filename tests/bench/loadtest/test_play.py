@@ -12,9 +12,13 @@ from stillframe.bench.loadtest.report import figures
 from stillframe.bench.loadtest.run import meet, play
 from stillframe.cli import app
 from stillframe.errors import Overloaded, StillframeError
+from stillframe.sessions.settings import SessionSettings
+from stillframe.web.guard.rates import Rates
 
 WIRES = ("stream", "http", "openpi")
 NOWHERE = Path("nowhere.yaml")
+# Frames of a session may wait behind each other, however slow the machine is just now.
+UNHURRIED = pytest.mark.parametrize("daemon", [{"sessions": SessionSettings(waiting=64)}], indirect=True, ids=[""])
 
 
 def quick(**load):
@@ -22,6 +26,8 @@ def quick(**load):
     return Load(**{"robots": 2, "hz": 10.0, "seconds": 0.5, "deadline_ms": 20_000, **load})
 
 
+@UNHURRIED
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("wire", WIRES)
 def test_every_frame_is_sent_and_answered_once(daemon, silent, wire):
     """Over every wire: each robot is a session, its frames are computed in order, and all are counted as answered."""
@@ -54,7 +60,7 @@ def test_it_leaves_nothing_behind(daemon, silent, wire):
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_slow_daemon_makes_frames_late_not_fewer(daemon, silent, wire, monkeypatch):
     """Frames are due by the clock: of a daemon that never answers every frame is a miss, sent or skipped."""
-    monkeypatch.setattr(run, "LAST_ANSWERS_S", 0.2)
+    monkeypatch.setattr(run, "LAST_ANSWERS_S", 0.5)
     daemon.policy.go_on.clear()
     found = figures(play(quick(wire=wire), meet(daemon.url), silent))
 
@@ -93,17 +99,26 @@ def test_problems_are_counted_by_code(daemon, silent, wire):
     assert found["within_deadline"]["share"] == 0.0
 
 
-@pytest.mark.parametrize("daemon", [None, 50.0], indirect=True)
+@pytest.mark.parametrize("daemon", [{}, {"rates": Rates(50.0)}], indirect=True, ids=["", "limited"])
 @pytest.mark.parametrize("wire", WIRES)
-def test_a_flood_leaves_nobody_unanswered(daemon, silent, wire):
-    """Beside robots that send as fast as they can, all the others' frames are answered; the flood is told no."""
+def test_a_flood_leaves_no_frame_of_others_unanswered(daemon, silent, wire):
+    """Beside robots that send as fast as they can, every frame that the others sent is answered."""
     found = figures(play(quick(wire=wire, flood=2), meet(daemon.url), silent))
     robots, flooders = found["frames"], found["flooders"]
 
-    assert (robots["answered"], robots["problems"]) == (10, {})
-    assert flooders["sent"] > robots["sent"]
+    assert robots["answered"] == robots["sent"] > 0
     assert set(flooders["problems"]) <= {"session-busy", "rate-limited"}
-    assert flooders["problems"] or wire == "openpi"  # which is read one frame at a time
+
+
+@pytest.mark.parametrize("wire", ["stream", "http"])  # openpi is read one frame at a time: there is nothing to refuse
+def test_a_flood_is_told_no(daemon, silent, wire):
+    """While its first frames are on the device, more of the flooder's are refused than wait; the robot's never are."""
+    daemon.policy.go_on.clear()
+    silent.on_look = lambda: daemon.policy.go_on.set() if daemon.refused("session-busy") else None
+    found = figures(play(quick(wire=wire, robots=1, hz=4, seconds=1, flood=1), meet(daemon.url), silent))
+
+    assert found["flooders"]["problems"]["session-busy"] > 0
+    assert found["frames"]["problems"] == {}
 
 
 @pytest.mark.parametrize("wire", ["stream", "http"])
@@ -134,6 +149,8 @@ def test_frames_say_how_old_they_may_get(daemon, silent, wire):
     assert all(age_ms > 700 for age_ms in daemon.policy.ages_ms)
 
 
+@UNHURRIED
+@pytest.mark.usefixtures("patient")
 def test_the_command_measures_each_kind(daemon, silent):
     """One load, rounds, flooded rounds, capacity and overhead: each has its figures and a table."""
     kinds = {
