@@ -6,28 +6,42 @@
 PYTHON ?= python3
 CONFIG ?= configs/jaco-tiny.yaml
 BIN := .venv/bin
+# A group of tests that share a daemon or a module's fixtures stays on one worker; the heavy folders come first.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations 15
+ASIDE := slow or gpu
+QUICK := $(addprefix tests/,reuse memory sessions web client recording models engine goldens)
 GL_PACKAGES := libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all check serve bench
+.PHONY: help demo test quick test-all check check-anywhere mutants serve bench
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.gl ## the simulated arm picks the cube it is told to, driven by the daemon over HTTP
 	@$(BIN)/stillframe demo
 
-test: .venv/.gl ## every test that takes seconds
-	@$(BIN)/python -m pytest -m "not slow and not gpu"
+test: .venv/.gl ## every test that takes seconds; minutes on two cores
+	@$(PYTEST) -m "not ($(ASIDE))"
 
-test-all: .venv/.gl ## every test that needs no GPU; takes minutes
-	@$(BIN)/python -m pytest -m "not gpu"
+quick: .venv/.installed ## of these the ones without processes, cameras or training; a minute
+	@$(PYTEST) -m "not ($(ASIDE) or process or real_client or gl or train)" $(QUICK)
+
+test-all: .venv/.gl ## every test that needs no GPU, with many more examples; takes long
+	@HYPOTHESIS_PROFILE=thorough $(PYTEST) -m "not gpu"
 
 check: .venv/.installed ## lint, formatting, types
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+
+check-anywhere: .venv/.gl ## the tests of numbers as other processors round and order them, one thread and two; takes long
+	@$(BIN)/python tests/anywhere.py
+
+mutants: .venv/.installed ## make each wrong change of tests/mutants in turn and ask its room's tests; takes long
+	@$(BIN)/python tests/mutants/run.py
 
 bench: .venv/.gl ## time a step against the stock way, into docs/bench; a quarter of an hour, and the machine to itself
 	@$(BIN)/stillframe bench

@@ -1,25 +1,62 @@
-"""The goldens' checkpoint in two shapes, as a model in this process and as a running daemon, and what it has to answer.
+"""What all tests stand on: threads, Hypothesis' profiles, marks by cause, ports, and the goldens' checkpoint in two shapes.
 
 Knows where the files lie; no test. Torch is loaded by those who ask for it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
-from collections.abc import Iterator, Mapping
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from stillframe.models.base import PolicyModel
 
-GOLDENS = Path(__file__).parent / "goldens"
+HERE = Path(__file__).parent
+GOLDENS = HERE / "goldens"
 SPOON = "put the spoon on the towel"  # the record's instruction i1
+
+# Each of two workers has a core to itself; processes that tests start inherit it. `make check-anywhere` asks for two.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A test that asks for more or fewer examples than the rest asks for a multiple of the profile's.
+settings.register_profile("everyday", max_examples=50, deadline=None)
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, database=None, print_blob=True)
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "everyday"))
+
+# Why a test takes what it takes. A fixture, or a folder, that brings a test its mark:
+CAUSES = {
+    "process": {"golden_url", "e2e", "hard/faults", "hard/schema"},
+    "real_client": {"environment", "connect", "program"},
+    "gl": {"needs_gl"},
+    "train": {"train"},
+}
+# Daemons and environments that a whole session shares: the tests that use one run on one worker.
+SHARED = ("golden_url", "tiny", "tiny_wrist")
+FIRST_PORT, PORTS = 20_000, 1_000  # a worker's; below those that the kernel gives to whoever connects
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by its causes, and keep together on one worker what shares a module's or session's fixtures."""
+    for item in items:
+        folder = item.path.parent.relative_to(HERE).as_posix()
+        known = {*getattr(item, "fixturenames", ()), folder, folder.split("/")[0]}
+        for mark in (mark for mark, causes in CAUSES.items() if causes & known):
+            item.add_marker(mark)
+        shared = next((name for name in SHARED if name in known), item.path.relative_to(HERE).as_posix())
+        item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @dataclass(frozen=True)
@@ -29,6 +66,22 @@ class Golden:
     picture: NDArray[np.uint8]  # [height, width, 3]
     instruction: str
     action: NDArray[np.float64]  # [7]
+
+
+@pytest.fixture(scope="session")
+def new_port() -> Callable[[], int]:
+    """Give out ports of 127.0.0.1 that no other worker gives out and nothing listens on."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    numbers = itertools.count(FIRST_PORT + worker * PORTS)
+
+    def give() -> int:
+        for port in itertools.islice(numbers, PORTS):
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+        raise AssertionError(f"no free port from {FIRST_PORT} on")
+
+    return give
 
 
 @pytest.fixture(scope="session")
@@ -60,12 +113,12 @@ def golden_model(golden_folder: Path) -> Iterator[PolicyModel]:
 
 
 @pytest.fixture(scope="session")
-def golden_url(golden_folder: Path) -> Iterator[str]:
+def golden_url(golden_folder: Path, new_port: Callable[[], int]) -> Iterator[str]:
     """The address of a real `stillframe serve`, a process of its own, which serves the micro OpenVLA."""
     from stillframe.bench.daemon import daemon
 
     options = ["--dtype", "float32", "--device", "cpu", "--threads", "1"]
-    with daemon(["--checkpoint", str(golden_folder), *options]) as url:
+    with daemon(["--checkpoint", str(golden_folder), *options], new_port()) as url:
         yield url
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -54,19 +55,23 @@ STOCK = ("bench/latency/stock.py", "bench/latency/command.py")  # transformers' 
 WITHOUT_TORCH = ["web", "sessions", "recording", "config", "domain", "errors", "metrics"]
 
 
+@functools.cache
 def tree(file: Path) -> ast.Module:
-    """The parsed file."""
+    """The parsed file. Read only."""
     return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
 
 
-def imported(file: Path) -> Iterator[str]:
+@functools.cache
+def imported(file: Path) -> tuple[str, ...]:
     """Every module that a file imports, at its top or inside a function; `from a import b` gives a.b."""
+    found: list[str] = []
     for node in ast.walk(tree(file)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file} imports relatively"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += (f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(found)
 
 
 def room_of(file: Path) -> str:

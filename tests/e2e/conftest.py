@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import runpy
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -91,24 +90,24 @@ def connect(real: Mapping[str, Any], environment: Callable[[str], Path]) -> Iter
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def tiny(tmp_path_factory: pytest.TempPathFactory, new_port: Callable[[], int]) -> Iterator[Served]:
     """Serves checkpoints/jaco-tiny: one camera."""
-    with serving("jaco-tiny", tmp_path_factory.mktemp("tiny")) as served:
+    with serving("jaco-tiny", tmp_path_factory.mktemp("tiny"), new_port) as served:
         yield served
 
 
 @pytest.fixture(scope="session")
-def tiny_wrist(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def tiny_wrist(tmp_path_factory: pytest.TempPathFactory, new_port: Callable[[], int]) -> Iterator[Served]:
     """Serves checkpoints/jaco-tiny-wrist: two cameras."""
-    with serving("jaco-tiny-wrist", tmp_path_factory.mktemp("wrist")) as served:
+    with serving("jaco-tiny-wrist", tmp_path_factory.mktemp("wrist"), new_port) as served:
         yield served
 
 
 @contextmanager
-def serving(checkpoint: str, folder: Path) -> Iterator[Served]:
+def serving(checkpoint: str, folder: Path, new_port: Callable[[], int]) -> Iterator[Served]:
     """Serve a checkpoint while the block lasts."""
     profiles = {"openvla-oft": None, "cogact": None, "roboarena": None, "arm-1": "arm-1"}
-    ports = {name: free_port() for name in profiles}
+    ports = {name: new_port() for name in profiles}
     config = {
         "checkpoint": str(ROOT / "checkpoints" / checkpoint),
         "device": "cpu",
@@ -123,15 +122,8 @@ def serving(checkpoint: str, folder: Path) -> Iterator[Served]:
     }
     file = folder / "daemon.yaml"
     file.write_text(yaml.safe_dump(config))
-    with daemon([str(file)]) as url:
+    with daemon([str(file)], new_port()) as url:
         yield Served(url, {name: f"http://127.0.0.1:{port}" for name, port in ports.items()})
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -22,12 +22,12 @@ READY_S, POLL_S, STOP_S = 120.0, 1.0, 15.0
 
 
 @contextlib.contextmanager
-def daemon(arguments: Sequence[str]) -> Iterator[str]:
-    """Run `stillframe serve ARGUMENTS` and yield its URL once it is ready; stop it at the end.
+def daemon(arguments: Sequence[str], port: int | None = None) -> Iterator[str]:
+    """Run `stillframe serve ARGUMENTS` on a port, a free one if None, and yield its URL once it is ready; stop it then.
 
     Raises StillframeError when it ends or is not ready in time; its own message is on stderr.
     """
-    port = _free_port()
+    port = port or _free_port()
     command = [sys.executable, "-m", "stillframe", "serve", *arguments, "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(command, env={LEVEL_VARIABLE: "warning", **os.environ})  # noqa: S603 (our own program)
     url = f"http://127.0.0.1:{port}"

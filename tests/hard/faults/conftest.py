@@ -9,7 +9,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -38,20 +37,13 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass
 class Daemon:
     """One address and the process that serves there, which may be another one later."""
 
     folder: Path
     config: Mapping[str, Any]
-    port: int = field(default_factory=free_port)
+    port: int
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -132,7 +124,9 @@ def waiting() -> Callable[[Callable[[], bool], str], None]:
 
 
 @pytest.fixture(scope="session")
-def new_daemon(golden_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Daemon]]:
+def new_daemon(
+    golden_folder: Path, tmp_path_factory: pytest.TempPathFactory, new_port: Callable[[], int]
+) -> Iterator[Callable[..., Daemon]]:
     """Start daemons on the micro OpenVLA in mode exact: `new_daemon(watchdog_s=1)`."""
     started: list[Daemon] = []
     base = {
@@ -145,7 +139,7 @@ def new_daemon(golden_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     }
 
     def start(**config: Any) -> Daemon:
-        started.append(Daemon(tmp_path_factory.mktemp("daemon"), {**base, **config}))
+        started.append(Daemon(tmp_path_factory.mktemp("daemon"), {**base, **config}, new_port()))
         started[-1].start()
         return started[-1]
 

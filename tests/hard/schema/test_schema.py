@@ -33,12 +33,14 @@ def program(load: Callable[[str], ModuleType]) -> str:
 
 
 @pytest.fixture(scope="module")
-def daemon(load: Callable[[str], ModuleType], golden_folder: Path, tmp_path_factory: Any) -> Iterator[Any]:
+def daemon(
+    load: Callable[[str], ModuleType], golden_folder: Path, tmp_path_factory: Any, new_port: Callable[[], int]
+) -> Iterator[Any]:
     """A daemon whose sessions make room at once, so that most requests are about ones that are there."""
     folder = tmp_path_factory.mktemp("schema")
     reuse = {"mode": "exact", "slack": False}
     config = {"checkpoint": str(golden_folder), "device": "cpu", "threads": 1, "frames_per_s": None, "reuse": reuse}
-    started = load("hard/faults/conftest.py").Daemon(folder, {**config, "sessions": {"lease_s": 0}})
+    started = load("hard/faults/conftest.py").Daemon(folder, {**config, "sessions": {"lease_s": 0}}, new_port())
     started.start()
     yield started
     started.stop()
