@@ -224,6 +224,7 @@ class PolicyInfo:
     norm_stats: Mapping[str, Mapping[str, Any]]  # unnorm_key -> {"q01": [...], "q99": [...], "mask": [...]}
     default_unnorm_key: str | None  # None when the client has to choose
     history: HistoryInfo = NO_HISTORY
+    batch_invariant: bool = False  # a row's numbers do not depend on which rows share its pass; measured at load
 
 
 class Policy(Protocol):

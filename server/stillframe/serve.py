@@ -84,7 +84,8 @@ class Loader(threading.Thread):
             engine = open_engine(self._config, self._metrics, self._log)
             self._lifecycle.serve(engine if self._recorder is None else Recorded(engine, self._recorder))
             self._warm_up(engine)
-            self._log.info("ready: %s after %.1f s", engine.info.name, time.perf_counter() - started)
+            info, took_s = engine.info, time.perf_counter() - started
+            self._log.info("ready: %s after %.1f s, batch invariant: %s", info.name, took_s, info.batch_invariant)
         except StillframeError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 (logged; the daemon must not stay half loaded)

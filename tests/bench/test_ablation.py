@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from stillframe.bench.evaluate import wilson
 from stillframe.bench.trace import Frame, Trace
 from stillframe.errors import CheckpointError, ConfigError
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
+from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import Episode
 
 KNOBS = ReuseSettings()
@@ -209,8 +211,9 @@ def test_folders_are_made_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("needs_gl")
-def test_a_cell_is_played_as_it_says(golden_folder: Path, tmp_path: Path) -> None:
+def test_a_cell_is_played_as_it_says(golden_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both tasks, its seeds, its way to reuse; all is in one file, and the same again gives the same actions."""
+    monkeypatch.setattr("stillframe.bench.evaluate.JacoEnv", partial(JacoEnv, max_steps=12))
     results = []
     knobs = replace(arms(replace(KNOBS, adaptive=FORCED))[ADAPTIVE], slack=False)
     cell = Cell("forced", Condition("JPEG", golden_folder, jpeg_quality=90), knobs, episodes=1, seed=3, hz=5)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from stillframe.bench.ablation.plan import Plan
 from stillframe.bench.ablation.strip import GAP_PX, HEAD_PX, MARGIN_PX, ROWS, Shot, strip, write_strip
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
+from stillframe_client.sim import JacoEnv
 
 SIDE = 64
 
@@ -43,8 +45,11 @@ def test_a_strip_shows_patches_where_they_are() -> None:
 
 
 @pytest.mark.usefixtures("needs_gl")
-def test_a_strip_is_made_of_an_episodes_plans(golden_folder: Path, tmp_path: Path) -> None:
+def test_a_strip_is_made_of_an_episodes_plans(
+    golden_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Five columns; some patches of a delta frame are pale, for they were reused, and not all are."""
+    monkeypatch.setattr("stillframe.bench.ablation.strip.JacoEnv", partial(JacoEnv, max_steps=12))
     knobs = AdaptiveSettings(distance=2.0, top_k=128, task_top_k=20, age_limit=100, keyframe_every=1000, scene_cut=0.0)
     write_strip(tmp_path / "strip.png", Plan(ReuseSettings(adaptive=knobs, drift_budget=2.0), golden_folder, tmp_path))
     pixels = np.asarray(Image.open(tmp_path / "strip.png").convert("RGB"), int)

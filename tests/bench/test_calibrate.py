@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
 from PIL import Image
 
 from stillframe import cli
@@ -89,20 +90,38 @@ def nothing() -> None:
     """Nobody watches."""
 
 
-def lived(model: PolicyModel, played: list[list[RecordedFrame]], knobs: AdaptiveSettings, *, slack: bool) -> Outcome:
+def seen(frame: RecordedFrame) -> dict[str, Any]:
+    """What a policy is asked with."""
+    return {"images": frame.observation.images, "instruction": frame.observation.instruction}
+
+
+@pytest.fixture(scope="module")
+def dense(golden_model: PolicyModel, played: list[list[RecordedFrame]]) -> list[list[NDArray[np.float64]]]:
+    """The action of a whole pass for each frame, by itself."""
+    policy = LocalPolicy(golden_model)
+    return [[policy(seen(frame)) for frame in episode] for episode in played]
+
+
+def lived(
+    model: PolicyModel,
+    played: list[list[RecordedFrame]],
+    dense: list[list[NDArray[np.float64]]],
+    knobs: AdaptiveSettings,
+    *,
+    slack: bool,
+) -> Outcome:
     """What a served policy does with the frames, at their times, its drift controller kept out of it."""
     now_s = [0.0]
     settings = ReuseSettings(mode="adaptive", drift_budget=2.0, adaptive=knobs)
-    policy, dense = LocalPolicy(model, settings, clock=lambda: now_s[0]), LocalPolicy(model)
+    policy = LocalPolicy(model, settings, clock=lambda: now_s[0])
     scale = np.subtract(*(model.info.norm_stats["peer_tiny"][end] for end in ("q99", "q01"))) / 2
     units = np.where(model.info.norm_stats["peer_tiny"]["mask"], scale, 1.0)
     outcome = Outcome(knobs)
-    for episode in played:
+    for episode, wholes in zip(played, dense, strict=True):
         policy.reset()
-        for frame in episode:
+        for frame, whole in zip(episode, wholes, strict=True):
             now_s[0] = frame.submitted_s
-            seen = {"images": frame.observation.images, "instruction": frame.observation.instruction}
-            drift = float(np.abs((policy(seen) - dense(seen)) / units).max())
+            drift = float(np.abs((policy(seen(frame)) - whole) / units).max())
             assert policy.last is not None
             cache = policy.last.report.cache
             outcome.saw(cache.reuse_ratio, None if cache.keyframe_reason else drift)
@@ -113,11 +132,15 @@ def lived(model: PolicyModel, played: list[list[RecordedFrame]], knobs: Adaptive
 
 @pytest.mark.parametrize("name", KNOBS)
 def test_a_rehearsal_is_what_a_served_policy_does(
-    golden_model: PolicyModel, played: list[list[RecordedFrame]], rehearsal: Rehearsal, name: str
+    golden_model: PolicyModel,
+    played: list[list[RecordedFrame]],
+    dense: list[list[NDArray[np.float64]]],
+    rehearsal: Rehearsal,
+    name: str,
 ) -> None:
     """Frame by frame the same reuse and the same drift, with pauses and without, keyframes and all."""
     knobs = KNOBS[name]
-    rested, restless = (lived(golden_model, played, knobs, slack=slack) for slack in (True, False))
+    rested, restless = (lived(golden_model, played, dense, knobs, slack=slack) for slack in (True, False))
     (paused,) = rehearsal.with_slack([knobs], nothing)
     pauseless = rehearsal.without_slack(knobs, nothing)
 

@@ -281,6 +281,7 @@ def test_info_is_the_contract(folder: Path) -> None:
     assert info.action_names == ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
     assert (info.default_unnorm_key, info.norm_stats) == ("jaco_sim", {"jaco_sim": statistics})
     assert info.parameters == sum(weight.numel() for weight in policy.network.parameters())
+    assert info.batch_invariant == policy.decoder.steady
 
 
 def test_the_layout_covers_every_row(folder: Path) -> None:

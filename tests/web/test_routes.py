@@ -45,7 +45,7 @@ def test_a_new_lifecycle_is_loading():
 
 
 def test_models_say_what_the_numbers_mean(desk):
-    """The card holds the observation and action contracts and the statistics."""
+    """The card holds the observation and action contracts, the statistics, and what was measured of the decoder."""
     (card,) = desk.ask("GET", "/v1/models").json()["models"]
     action = card["action"]
 
@@ -58,6 +58,7 @@ def test_models_say_what_the_numbers_mean(desk):
     assert list(card["norm_stats"]) == ["jaco", "bridge_orig"]
     assert card["norm_stats"]["jaco"]["mask"] == [True] * 6 + [False]
     assert card["default_unnorm_key"] == "jaco"
+    assert card["batch_invariant"] is False
 
 
 def test_models_say_how_history_stands(new_desk):

@@ -137,6 +137,7 @@ class OpenVLA:
                 for key, scale in self.statistics.scales.items()
             },
             default_unnorm_key=self.statistics.default_key,
+            batch_invariant=self.decoder.steady,
         )
 
     def prepare(self, observation: Observation) -> Prepared:

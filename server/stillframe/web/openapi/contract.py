@@ -79,6 +79,9 @@ class ModelCard(BaseModel):
     norm_stats: dict[str, NormStats]
     default_unnorm_key: str | None
     history: HistoryContract
+    # Measured at load, on this machine: frames side by side, and guesses checked in the prefill, are equal to those
+    # computed by themselves to the bit. False: up to rounding, which can show only where two tokens are as good as equal.
+    batch_invariant: bool
 
 
 class ModelList(BaseModel):
@@ -100,6 +103,7 @@ def model_card(info: PolicyInfo) -> ModelCard:
         norm_stats={key: _norm_stats(entry) for key, entry in info.norm_stats.items()},
         default_unnorm_key=info.default_unnorm_key,
         history=HistoryContract(**asdict(info.history)),
+        batch_invariant=info.batch_invariant,
     )
 
 
