@@ -666,6 +666,20 @@ def test_frames_go_together_where_that_pays(
     assert batches(bench) == expected
 
 
+def test_what_batches_take_is_learnt(warm: Callable[..., Bench]) -> None:
+    """Two that nobody has measured are tried together; as that took longer than one after the other, the next are not."""
+    bench = warm(queue_frames=16, most=2)
+    timed(bench, {1: 1.0, 2: 4.0})
+    bench.engine._batching._times_s.clear()
+    for _ in range(2):
+        bench.occupy()
+        answers = [bench.submit(robot, max_age_ms=1e6, robot=robot) for robot in "ab"]
+        bench.model.gate.set()
+        wait(answers, WAIT_S)
+
+    assert batches(bench) == [["a", "b"], ["occupier"], ["a"], ["b"]]
+
+
 def test_a_frame_that_would_be_too_old_joins(warm: Callable[..., Bench]) -> None:
     """Two are slower together than in turn; but in turn the second would never be computed."""
     bench = warm(most=2)

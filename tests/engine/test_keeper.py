@@ -244,3 +244,29 @@ def test_relevance_comes_from_the_last_dense_pass(
     assert len(relevant) == 3
     if mode == "adaptive":
         assert relevant == dense
+
+
+@pytest.mark.parametrize(
+    ("mode", "knobs", "listens"),
+    [
+        ("adaptive", {"task_top_k": 3}, [True, False]),
+        ("adaptive", {"task_top_k": 0}, [False, False]),
+        ("paper", {"paper_task_top_k": 3, "paper_k": None}, [True, True]),
+        ("paper", {"paper_task_top_k": 0, "paper_k": 1.0}, [True, True]),
+        ("paper", {"paper_task_top_k": 0, "paper_k": None}, [False, False]),
+        ("static-only", {"paper_task_top_k": 3}, [False, False]),
+        ("exact", {"task_top_k": 3}, [False, False]),
+        ("off", {"task_top_k": 3}, [False, False]),
+    ],
+)
+def test_only_passes_that_a_plan_asks_about_are_listened_to(
+    robots: Make, picture: Make, mode: str, knobs: dict[str, Any], listens: list[bool]
+) -> None:
+    """Dense ones, in published modes every one; where no plan asks what matters, none."""
+    bench = robots(mode, **knobs)
+    heard = []
+    for _ in listens:
+        bench.see(picture(0))
+        heard.append(bench.turn.tap is not None)
+
+    assert heard == listens

@@ -142,6 +142,31 @@ def test_a_failure_before_storage_is_touched_costs_a_keyframe_too(desk: Make, pi
     assert [reason(one.see(picture(1))) for _ in range(2)] == [INTEGRITY, None]
 
 
+def test_frames_that_fail_together_before_storage_is_touched_cost_a_keyframe_each(desk: Make, picture: Make) -> None:
+    """Which of them it was, nobody knows: each is whole when it is computed again, and no other session's is."""
+    one = desk(slack=False)
+    for robot in "aabbcc":
+        one.see(picture(0), robot)
+    embed, broken = one.model.embed, [RuntimeError("no")]
+
+    def fail_once(prepared: Any) -> Any:
+        if len(prepared) > 1 and broken:
+            raise broken.pop()
+        return embed(prepared)
+
+    one.model.embed = fail_once
+    gate = one.hold(0)
+    running = one.submit(picture(0), None)
+    assert gate.entered.wait(WAIT_S)
+    answers = [one.submit(picture(1), robot) for robot in "ab"]
+    gate.opened.set()
+    running.result(WAIT_S)
+
+    assert [reason(future.result(WAIT_S)) for future in answers] == [INTEGRITY] * 2
+    assert broken == []
+    assert [reason(one.see(picture(number), robot)) for number, robot in ((1, "a"), (1, "b"), (0, "c"))] == [None] * 3
+
+
 def test_an_answer_that_is_kept_keeps_no_picture(desk: Make, picture: Make, caplog: pytest.LogCaptureFixture) -> None:
     """Whether it is an action, a failure, a refusal or was given up: answers may be kept for a repeat, frames not."""
     one = desk(slack=False)

@@ -203,6 +203,16 @@ def test_a_closed_line_is_served_to_its_end() -> None:
     assert [[str(item) for item in line.next()] for _ in range(5)] == [["a0"], ["b0"], ["b errand"], [], []]
 
 
+def test_a_key_of_which_something_waits_is_not_forgotten() -> None:
+    """Its turn stays as it is: before those that came later."""
+    line: Line[Item] = Line(4)
+    lined_up(line, "ab")
+    line.forget("a")
+
+    assert line.keys == 2
+    assert taken(line) == "a0 b0"
+
+
 @pytest.mark.parametrize("how", ["enter", "errand", "close"])
 def test_whoever_asks_waits_until_there_is_somebody(how: str) -> None:
     """And is woken by a frame, an errand and the end."""
@@ -400,7 +410,18 @@ def test_a_plural_key_fills_what_others_leave() -> None:
     assert taken(line) == "n3"
 
 
-@pytest.mark.parametrize(("rounds", "expected"), [(OFTEN + 1, ["b0"]), (1, ["b0", "a"])])
+def test_a_plural_key_passes_no_errand() -> None:
+    """What waits behind an errand of its key is taken when that is done."""
+    line: Line[Item] = Line(8, plural="n")
+    lined_up(line, "na")
+    line.errand("n", Item("n", " errand"))
+    lined_up(line, "n")
+
+    together = [[str(item) for item in line.next(lambda *_: True)] for _ in range(3)]
+    assert together == [["n0", "a0"], ["n errand"], ["n0"]]
+
+
+@pytest.mark.parametrize(("rounds", "expected"), [(OFTEN, ["b0"]), (OFTEN - 1, ["b0", "a"]), (1, ["b0", "a"])])
 def test_who_floods_goes_by_itself(rounds: int, expected: list[str]) -> None:
     """Beside somebody who has not been served for long it does not go; beside one who asks as often it does."""
     line: Line[Item] = Line(8)

@@ -224,10 +224,13 @@ class Slots:
         if picture is None:
             return
         now = torch.stack(kv.rows(0, 1 + PATCHES + len(says.split())))
-        assert torch.equal(self.held.setdefault(robot, now), now)
-        for at, seed in enumerate(picture):
-            own = now[0, 0, :, 1 + at]  # of the keys, in the first layer
-            torch.testing.assert_close(self.keys.setdefault((at, seed), own), own, rtol=0, atol=1e-4)
+        if robot in self.held:
+            assert torch.equal(self.held[robot], now)
+            return
+        self.held[robot] = now
+        own = now[0, 0, 0, 1 : 1 + PATCHES]  # keys of the first layer
+        expected = [self.keys.setdefault(patch, key) for patch, key in zip(enumerate(picture), own, strict=True)]
+        torch.testing.assert_close(own, torch.stack(expected), rtol=0, atol=1e-4)
 
     def _ref(self, robot: str) -> SessionRef:
         return self.refs.setdefault(robot, SessionRef(robot))
