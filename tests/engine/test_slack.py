@@ -206,3 +206,15 @@ def test_pauses_go_to_who_was_here_longest_ago(robots: Make, picture: Make) -> N
         bench.rest()
 
     assert order == ["a", "c", "b"]
+
+
+def test_what_matters_is_told_by_the_pass_that_refreshes(robots: Make, delta: Make) -> None:
+    """Where its text looked among its own keys, as after a keyframe of that picture; not among those it takes over."""
+    bench, now = delta(task_top_k=3)
+    bench.rest()
+    dense = robots(task_top_k=3)
+    dense.see(now)
+    dense.rest()
+    mine, its = (each.session("a").remembered.attended.relevance for each in (bench, dense))
+
+    torch.testing.assert_close(mine.scores, its.scores, rtol=0, atol=1e-4)
