@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from stillframe.engine import slack as the_slack
 from stillframe.engine.drift import STEP_UP
 
 Make = Callable[..., Any]
@@ -218,3 +219,14 @@ def test_what_matters_is_told_by_the_pass_that_refreshes(robots: Make, delta: Ma
     mine, its = (each.session("a").remembered.attended.relevance for each in (bench, dense))
 
     torch.testing.assert_close(mine.scores, its.scores, rtol=0, atol=1e-4)
+
+
+def test_a_device_does_what_it_was_asked_before_a_pause_gives_way(delta: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that works on after it was asked is waited for each time before the pause looks whether a frame waits."""
+    bench, _ = delta()
+    events: list[str] = []
+    monkeypatch.setattr(the_slack, "wait_for", lambda _: lambda: events.append("done"))
+    bench.rest(lambda: bool(events.append("asked")))
+
+    assert events[:-1] == ["done", "asked"] * (len(events) // 2)
+    assert len(events) > 2 * LAYERS
