@@ -215,6 +215,17 @@ def test_an_expired_frame_is_never_computed(warm: Callable[..., Bench]) -> None:
     assert bench.model.instructions == ["occupier", "patient"]
 
 
+def test_a_frame_is_young_to_the_end_of_its_age(warm: Callable[..., Bench]) -> None:
+    """As old as it may be, it is computed."""
+    bench = warm()
+    bench.occupy()
+    frame = bench.submit("frame", max_age_ms=125)
+    bench.clock.now_s += 0.125
+    bench.model.gate.set()
+
+    assert answered(frame) == "frame"
+
+
 def test_a_full_queue_refuses_at_once(warm: Callable[..., Bench]) -> None:
     """The frame after the last that may wait is answered Overloaded before the device is free; others are served."""
     bench = warm(queue_frames=2)

@@ -166,3 +166,17 @@ def test_pools_of_one_model_have_passes_of_their_own(robots: Make, picture: Make
         assert lent.counts is not None
         assert lent.counts.replays >= 4
         assert sum(lent.counts.eager.values()) == 0
+
+
+def test_each_batch_asks_for_its_own_passes(robots: Make) -> None:
+    """Fewer frames side by side take less, and as much as where no more are wanted; a slot holds a scratch position."""
+    bench = robots("adaptive")
+    needs = {
+        most: needs_of(bench.model, bench.keeper.settings, Recording(RECORDING.graphs, most, 8), weights=5)
+        for most in (1, 2, 4)
+    }
+    asked = needs[4].graphs
+
+    assert asked[1] < asked[2] < asked[4]
+    assert [needs[most].graphs[most] for most in (1, 2, 4)] == [*asked.values()]
+    assert needs[4].slot == bench.keeper.storage.pool.storage[0].nbytes

@@ -199,6 +199,17 @@ def test_another_decoders_memory_is_refused(robots: Make) -> None:
         Recalling(made.model, weights, settings(), made.clock)  # type: ignore[arg-type]  # a stand-in
 
 
+@pytest.mark.parametrize("size", ["layers", "kv_heads", "head_dim"])
+def test_each_size_of_the_decoder_has_to_be_the_memorys(robots: Make, size: str) -> None:
+    """The model's own are taken; one that differs is enough to be refused."""
+    made, config = robots("off"), MemoryConfig(4, 2, 8, 16, slots=2, taps=(1, 3), extras=8, hidden=8)
+    Recalling(made.model, Weights(config), settings(), made.clock)
+    other = replace(config, **{size: getattr(config, size) * 2})
+
+    with pytest.raises(CheckpointError, match="another decoder's sizes"):
+        Recalling(made.model, Weights(other), settings(), made.clock)
+
+
 def test_several_chunks_a_frame(robots: Make, picture: Pictures) -> None:
     """Chunks of four tokens: four a frame, each scored by itself, within the same budget."""
     made = robots(
@@ -236,6 +247,7 @@ class Clerk:
 
     def revised(self, utilities: Utilities, masses: Utilities) -> Utilities:
         """As it was told."""
+        assert utilities.shape == masses.shape
         self.masses.append(masses.tolist())
         return utilities * self.revise
 
