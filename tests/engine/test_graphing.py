@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from stillframe.domain import Observation, SessionRef, Step
-from stillframe.engine.graphing import Own, Recording, make_room, needs_of, replay, replay_on_cuda
+from stillframe.engine.graphing import Own, Recording, make_room, needs_of, replay, replay_on_cuda, set_aside
 from stillframe.engine.keeper import Asked, Keeper
 from stillframe.engine.step import step
 from stillframe.engine.storage import Storage
@@ -180,3 +180,18 @@ def test_each_batch_asks_for_its_own_passes(robots: Make) -> None:
     assert asked[1] < asked[2] < asked[4]
     assert [needs[most].graphs[most] for most in (1, 2, 4)] == [*asked.values()]
     assert needs[4].slot == bench.keeper.storage.pool.storage[0].nbytes
+
+
+def test_what_is_set_aside_comes_back(golden_model: PolicyModel) -> None:
+    """Passes and towers alike, whatever was recorded meanwhile, and however that ended."""
+    look, replayer = golden_model.look, golden_model.decoder.replayer
+
+    def fail() -> None:
+        golden_model.look = golden_model.decoder.replayer = object()
+        raise RuntimeError("no room")
+
+    with pytest.raises(RuntimeError, match="no room"), set_aside(golden_model):
+        fail()
+
+    assert golden_model.look == look
+    assert golden_model.decoder.replayer is replayer

@@ -97,3 +97,28 @@ def test_the_first_reason_is_told(robots: Make, picture: Make) -> None:
     bench.reset("a")
     bench.see(picture(0), mode="off")
     assert told(bench) is KeyframeReason.OFF
+
+
+def test_a_share_is_of_whole_tokens_and_the_last_layers_are_reported(robots: Make, picture: Make) -> None:
+    """Of sixteen seven tenths are eleven, and BOS; a layer that drops none before them reuses BOS alone."""
+    bench = robots(schedule=[0.0, 0.7])
+    for _ in range(2):
+        bench.see(picture(0))
+    cache = bench.steps[-1].report.cache
+
+    assert bench.plan.counts == (1, 12, 12, 12)
+    assert cache.reused_tokens == 12
+    assert cache.reuse_ratio == pytest.approx((1 + 12 + 12 + 12) / (4 * 21))
+
+
+@pytest.mark.parametrize("mode", ["adaptive", "paper"])
+def test_a_plan_says_what_matters_and_reuses_the_rest(robots: Make, picture: Make, mode: str) -> None:
+    """As many as the knob says are named, none of which is reused."""
+    bench = robots(mode, task_top_k=5, paper_task_top_k=5, paper_k=None)
+    for _ in range(2):
+        bench.see(picture(0))
+    plan = bench.plan
+
+    assert int(plan.relevant.sum()) == 5
+    assert sorted(plan.patches.tolist()) == (~plan.relevant).nonzero()[:, 0].tolist()
+    assert plan.static.all()
