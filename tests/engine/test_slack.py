@@ -230,3 +230,20 @@ def test_a_device_does_what_it_was_asked_before_a_pause_gives_way(delta: Make, m
 
     assert events[:-1] == ["done", "asked"] * (len(events) // 2)
     assert len(events) > 2 * LAYERS
+
+
+@pytest.mark.parametrize("gives_way_at", [None, 1, 4])
+def test_how_long_a_pause_took_is_told_in_milliseconds(delta: Make, gives_way_at: int | None) -> None:
+    """From its beginning to its end, whether or not it gave way."""
+    bench, _ = delta()
+    asked: list[int] = []
+
+    def wanted() -> bool:
+        asked.append(1)
+        bench.clock.now_s += 0.002
+        return len(asked) == gives_way_at
+
+    report = bench.rest(wanted)
+
+    assert (report.drift is None) is (gives_way_at is not None)
+    assert report.duration_ms == pytest.approx(2 * len(asked))
