@@ -372,3 +372,23 @@ def test_policies_that_say_several_actions_at_once_are_refused(robots: Make, hor
 
     with pytest.raises(ConfigError, match=f"answers with {horizon} actions at once"):
         Recalling(made.model, Weights(MemoryConfig(4, 2, 8, 16, 2, (1, 3), 8, 8)), settings(), made.clock)
+
+
+@pytest.mark.parametrize(
+    ("rules", "stay"),
+    [
+        ({"threshold": 0.0, "decay": 1.0}, [1, 4]),  # the best, and the window
+        ({"threshold": 0.0, "decay": 0.5}, [3, 4]),  # what was worth most is long ago
+        ({"threshold": 0.9, "decay": 1.0}, [1, 4]),
+        ({"threshold": 1.0, "decay": 1.0, "window_frames": 2}, [3, 4]),
+    ],
+)
+def test_what_stays_is_as_the_knobs_say(robots: Make, picture: Pictures, rules: Any, stay: list[int]) -> None:
+    """Of four chunks, of which the first is worth most, the two for which there is room."""
+    clerk = Clerk(worth=0.95)
+    made, _ = clerked(robots, clerk, budget_mib=2 * CHUNK_MIB, **rules)
+    for seed in (1, 2, 3, 4):
+        made.see(picture(seed))
+        clerk.worth = 0.6
+
+    assert sorted(made.session("a").past.history.held_frames) == stay

@@ -60,6 +60,19 @@ def test_another_epoch_is_a_reset(book: Book) -> None:
     assert fresh.caution.budget == BUDGET
 
 
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_a_reset_leaves_nothing_of_the_episode(book: Book, epoch: int) -> None:
+    """Later or earlier, another epoch is another: no guesses and no older frames, for whatever reason it was whole."""
+    session = book.sessions.at(SessionRef("a", epoch=1))
+    drafts, session.cause = session.drafts, KeyframeReason.INTEGRITY
+    session.past = object()  # type: ignore[assignment]  # whatever it is, it was the last episode's
+    assert book.sessions.at(SessionRef("a", epoch=epoch)) is session
+
+    assert session.cause is KeyframeReason.RESET
+    assert session.past is None
+    assert session.drafts is not drafts
+
+
 @pytest.mark.parametrize("opening", [KeyframeReason.FIRST_FRAME, KeyframeReason.EVICTED])
 def test_the_first_frame_opens(book: Book, opening: KeyframeReason) -> None:
     """For the reason it brings, though its robot should have been reset before it ever drove."""
