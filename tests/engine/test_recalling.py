@@ -379,7 +379,7 @@ def test_policies_that_say_several_actions_at_once_are_refused(robots: Make, hor
     [
         ({"threshold": 0.0, "decay": 1.0}, [1, 4]),  # the best, and the window
         ({"threshold": 0.0, "decay": 0.5}, [3, 4]),  # what was worth most is long ago
-        ({"threshold": 0.9, "decay": 1.0}, [1, 4]),
+        ({"threshold": 0.99, "decay": 1.0}, [4]),
         ({"threshold": 1.0, "decay": 1.0, "window_frames": 2}, [3, 4]),
     ],
 )
