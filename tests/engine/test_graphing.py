@@ -195,3 +195,11 @@ def test_what_is_set_aside_comes_back(golden_model: PolicyModel) -> None:
 
     assert golden_model.look == look
     assert golden_model.decoder.replayer is replayer
+
+
+def test_without_a_budget_as_many_slots_are_asked_for_as_are_taken(toy: Make) -> None:
+    """Those of the sessions for which there is room by default, and the spare one."""
+    model, settings = toy(), ReuseSettings(slot_text_tokens=8)
+    pool = Keeper(model, settings, lambda: 0.0).storage.pool
+
+    assert needs_of(model, settings, RECORDING, weights=5).slots == len(pool.storage)
