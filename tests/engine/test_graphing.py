@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from stillframe.domain import Observation, SessionRef, Step
+from stillframe.engine import graphing
 from stillframe.engine.graphing import Own, Recording, make_room, needs_of, replay, replay_on_cuda, set_aside
 from stillframe.engine.keeper import Asked, Keeper
 from stillframe.engine.step import step
@@ -203,3 +204,17 @@ def test_without_a_budget_as_many_slots_are_asked_for_as_are_taken(toy: Make) ->
     pool = Keeper(model, settings, lambda: 0.0).storage.pool
 
     assert needs_of(model, settings, RECORDING, weights=5).slots == len(pool.storage)
+
+
+@pytest.mark.parametrize(("cameras", "numbers"), [(("front",), [1, 2, 4]), (("front", "wrist"), [2, 4, 8])], ids=str)
+def test_towers_are_recorded_for_all_pictures_of_a_batch(
+    toy: Make, monkeypatch: pytest.MonkeyPatch, cameras: tuple[str, ...], numbers: list[int]
+) -> None:
+    """One of each camera and frame, in every size of batch that can come."""
+    model, seen = toy(cameras), []
+    model.look, model.picture = object(), (3, 16, 16)
+    monkeypatch.setattr(graphing, "Towers", lambda look, _picture, numbers, *_: seen.append(numbers) or look)
+    pool = Keeper(model, ReuseSettings(slot_text_tokens=8), lambda: 0.0).storage.pool
+    replay(model, pool, RECORDING, again)
+
+    assert seen == [numbers]
