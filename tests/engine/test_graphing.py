@@ -206,7 +206,9 @@ def test_without_a_budget_as_many_slots_are_asked_for_as_are_taken(toy: Make) ->
     assert needs_of(model, settings, RECORDING, weights=5).slots == len(pool.storage)
 
 
-@pytest.mark.parametrize(("cameras", "numbers"), [(("front",), [1, 2, 4]), (("front", "wrist"), [2, 4, 8])], ids=str)
+@pytest.mark.parametrize(
+    ("cameras", "numbers"), [(("front",), [1, 2, 4]), (("front", "wrist"), [2, 4, 8])], ids=["one", "two"]
+)
 def test_towers_are_recorded_for_all_pictures_of_a_batch(
     toy: Make, monkeypatch: pytest.MonkeyPatch, cameras: tuple[str, ...], numbers: list[int]
 ) -> None:
