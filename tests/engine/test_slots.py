@@ -16,15 +16,16 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stillframe.domain import KeyframeReason, Observation, SessionRef, Step
+from stillframe.domain import ActionChunk, KeyframeReason, Observation, SessionRef, Step
 from stillframe.engine.keeper import Asked
 from stillframe.engine.step import step
 from stillframe.errors import Internal, Unprocessable
 from stillframe.memory.settings import HistorySettings
+from stillframe.models.base import Decoded, Prefilled
 from stillframe.reuse.kv import MIB, KVCorrupted
 
 Make = Callable[..., Any]
-PATCHES, GUESSES = 16, 6
+PATCHES = 16
 WORDS = ["reach", "lift it now", "reach for the cube"]  # the second fills a slot, the third is longer by a word
 TEXT_TOKENS, EVERY, GAP_S = 3, 4, 2.0
 ROBOTS = "abc"
@@ -98,6 +99,7 @@ class Slots:
         self.known: dict[str, Known] = {}  # in the order in which they were here
         self.refs: dict[str, SessionRef] = {}
         self.turns: list[Any] = []
+        self.broken = False  # whether the pass fails, half-way
         self.looked: list[int] = []
         self.lent: set[str] = set()  # sessions that were given a slot in this step
         self.held: dict[str, Tensor] = {}  # what each session's slot held when it was last looked at
@@ -123,6 +125,7 @@ class Slots:
             return [own * torch.nan if bad else own for own, bad in zip(rows, self.spoilt, strict=True)]
 
         self.keeper.keep, self.bench.model.embed, self.keeper.embedded = kept, looked, spoilt
+        self.bench.model.act = self._act
 
     def see(self, asks: list[Ask], fails: str | None) -> None:
         """Frames side by side; nothing fails that is foreseen, or the towers do, or the pass does half-way."""
@@ -232,6 +235,13 @@ class Slots:
         expected = [self.keys.setdefault(patch, key) for patch, key in zip(enumerate(picture), own, strict=True)]
         torch.testing.assert_close(own, torch.stack(expected), rtol=0, atol=1e-4)
 
+    def _act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
+        """Says what is guessed: which action it is makes no difference here, and passes take time."""
+        if self.broken:
+            raise RuntimeError("no")
+        said = [one.draft.ids for one in prefilled]
+        return [Decoded(ActionChunk(ids[None] / 63, "toy", ids), ids[None] / 63, 0, len(ids)) for ids in said]
+
     def _ref(self, robot: str) -> SessionRef:
         return self.refs.setdefault(robot, SessionRef(robot))
 
@@ -255,10 +265,10 @@ class Slots:
         if where == "towers":
             self.keeper.embedded = failing
         else:
-            self.bench.model.broken = RuntimeError("no")
+            self.broken = True
         with pytest.raises(RuntimeError, match="no"):
             step(self.bench.model, self.keeper, batch, self.bench.clock)
-        self.keeper.embedded = embedded
+        self.keeper.embedded, self.broken = embedded, False
         self._come(able)
         if where == "pass":
             self._plan(able)
