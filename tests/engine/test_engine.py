@@ -678,7 +678,7 @@ def test_frames_go_together_where_that_pays(
 
 
 def test_what_batches_take_is_learnt(warm: Callable[..., Bench]) -> None:
-    """Two that nobody has measured are tried together; it took longer than in turn, so the next are not."""
+    """Two are tried together, as that was never measured; it took longer than in turn, so the next are not."""
     bench = warm(queue_frames=16, most=2)
     timed(bench, {1: 1.0, 2: 4.0})
     bench.engine._batching._times_s.clear()

@@ -163,7 +163,7 @@ def test_a_refusal_that_was_foreseen_is_no_failure(desk: Make, picture: Make, ca
 
 
 def test_frames_that_fail_together_before_storage_is_touched_cost_a_keyframe_each(desk: Make, picture: Make) -> None:
-    """Which of them it was, nobody knows: each is whole when it is computed again, and no other session's is."""
+    """Which of them it was is not known: each is whole when it is computed again, and no other session's is."""
     one = desk(slack=False)
     for robot in "aabbcc":
         one.see(picture(0), robot)

@@ -20,7 +20,7 @@ def told(bench: Any) -> KeyframeReason | None:
 @pytest.mark.parametrize(
     ("knobs", "expected"), [({"task_top_k": 3}, KeyframeReason.SCENE_CUT), ({"task_top_k": 0}, None)]
 )
-def test_nothing_is_reused_where_nobody_knows_what_matters(
+def test_nothing_is_reused_where_it_is_not_known_what_matters(
     robots: Make, picture: Make, knobs: dict[str, int], expected: KeyframeReason | None
 ) -> None:
     """As when a pause failed that was to find out: the next frame is whole, and says it. Unless no plan asks."""
@@ -34,7 +34,7 @@ def test_nothing_is_reused_where_nobody_knows_what_matters(
 
 @pytest.mark.parametrize("mode", ["paper", "exact"])
 def test_as_published_plans_are_made_all_the_same(robots: Make, picture: Make, mode: str) -> None:
-    """What nobody found out is left out."""
+    """What was not found out is left out."""
     bench = robots(mode, paper_task_top_k=3, paper_k=None)
     bench.see(picture(0))
     bench.session("a").pending = None
