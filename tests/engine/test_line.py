@@ -215,7 +215,7 @@ def test_a_key_of_which_something_waits_is_not_forgotten() -> None:
 
 
 class Watched(Line[Item]):
-    """Tells when it has been looked whether anything waits; the thread that looked has the lock until it waits itself."""
+    """Tells when it has been looked whether anything waits: who looked has the lock until it waits itself."""
 
     def __init__(self, most: int):
         super().__init__(most)
