@@ -105,3 +105,15 @@ def test_once_in_a_while_one_goes_alone() -> None:
         alone += [] if joined else [number]
 
     assert alone == [ALONE_EVERY - 1, 2 * ALONE_EVERY - 1]
+
+
+def test_a_third_is_never_kept_from_two() -> None:
+    """When one is to go alone, it is one: those that have joined already wait for no more than they would."""
+    made = batching({1: 1.0})
+    for _ in range(ALONE_EVERY - 1):
+        made.saw(2, 1.0)
+
+    assert not made.joins(1, PLENTY_S)
+    for _ in range(ALONE_EVERY - 1):
+        made.saw(2, 1.0)
+    assert made.joins(2, PLENTY_S)

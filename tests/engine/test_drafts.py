@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stillframe.domain import DraftReport
-from stillframe.engine.drafts import MEMORY, Drafting, Drafts
+from stillframe.engine.drafts import HISTORY, MEMORY, Drafting, Drafts
 from stillframe.errors import ConfigError
 from stillframe.reuse.settings import DecodingSettings
 
@@ -182,6 +182,24 @@ def test_the_way_that_does_best_is_taken(actions: list[int], way: str, guess: in
     name, ids = acted(*actions).guess(STILL)
 
     assert (name, ids.tolist()) == (way, [guess] * 7)
+
+
+@pytest.mark.parametrize(
+    ("actions", "follows"),
+    [
+        ([1, 2, 1, 3, 1], 3),  # the last time it was 3
+        ([1, 2, *range(20, 17 + HISTORY), 1], 2),  # as many as are remembered, and both of these among them
+        ([1, 2, *range(20, 18 + HISTORY), 1], 1),  # one more, and it is as if it had never been: the same again
+    ],
+)
+def test_what_followed_last_time_is_recalled(actions: list[int], follows: int) -> None:
+    """Of several times the latest counts, and what is longer ago than may be remembered does not."""
+    drafts = acted(*actions)
+    before = drafts.merits["recalled"]
+    drafts.guess(STILL)
+    drafts.saw(np.full(7, follows))
+
+    assert drafts.merits["recalled"] == pytest.approx(MEMORY * before + 7 * (1 - MEMORY))
 
 
 def test_merit_is_a_running_mean_of_what_was_right() -> None:

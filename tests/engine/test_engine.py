@@ -215,6 +215,17 @@ def test_an_expired_frame_is_never_computed(warm: Callable[..., Bench]) -> None:
     assert bench.model.instructions == ["occupier", "patient"]
 
 
+def test_a_frame_is_young_to_the_end_of_its_age(warm: Callable[..., Bench]) -> None:
+    """As old as it may be, it is computed."""
+    bench = warm()
+    bench.occupy()
+    frame = bench.submit("frame", max_age_ms=125)
+    bench.clock.now_s += 0.125
+    bench.model.gate.set()
+
+    assert answered(frame) == "frame"
+
+
 def test_a_full_queue_refuses_at_once(warm: Callable[..., Bench]) -> None:
     """The frame after the last that may wait is answered Overloaded before the device is free; others are served."""
     bench = warm(queue_frames=2)
@@ -664,6 +675,20 @@ def test_frames_go_together_where_that_pays(
     wait(answers, WAIT_S)
 
     assert batches(bench) == expected
+
+
+def test_what_batches_take_is_learnt(warm: Callable[..., Bench]) -> None:
+    """Two are tried together, as that was never measured; it took longer than in turn, so the next are not."""
+    bench = warm(queue_frames=16, most=2)
+    timed(bench, {1: 1.0, 2: 4.0})
+    bench.engine._batching._times_s.clear()
+    for _ in range(2):
+        bench.occupy()
+        answers = [bench.submit(robot, max_age_ms=1e6, robot=robot) for robot in "ab"]
+        bench.model.gate.set()
+        wait(answers, WAIT_S)
+
+    assert batches(bench) == [["a", "b"], ["occupier"], ["a"], ["b"]]
 
 
 def test_a_frame_that_would_be_too_old_joins(warm: Callable[..., Bench]) -> None:

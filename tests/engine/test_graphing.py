@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from stillframe.domain import Observation, SessionRef, Step
-from stillframe.engine.graphing import Own, Recording, make_room, needs_of, replay, replay_on_cuda
+from stillframe.engine import graphing
+from stillframe.engine.graphing import Own, Recording, make_room, needs_of, replay, replay_on_cuda, set_aside
 from stillframe.engine.keeper import Asked, Keeper
 from stillframe.engine.step import step
 from stillframe.engine.storage import Storage
@@ -166,3 +167,56 @@ def test_pools_of_one_model_have_passes_of_their_own(robots: Make, picture: Make
         assert lent.counts is not None
         assert lent.counts.replays >= 4
         assert sum(lent.counts.eager.values()) == 0
+
+
+def test_each_batch_asks_for_its_own_passes(robots: Make) -> None:
+    """Fewer frames side by side take less, and as much as where no more are wanted; a slot holds a scratch position."""
+    bench = robots("adaptive")
+    needs = {
+        most: needs_of(bench.model, bench.keeper.settings, Recording(RECORDING.graphs, most, 8), weights=5)
+        for most in (1, 2, 4)
+    }
+    asked = needs[4].graphs
+
+    assert asked[1] < asked[2] < asked[4]
+    assert [needs[most].graphs[most] for most in (1, 2, 4)] == [*asked.values()]
+    assert needs[4].slot == bench.keeper.storage.pool.storage[0].nbytes
+
+
+def test_what_is_set_aside_comes_back(golden_model: PolicyModel) -> None:
+    """Passes and towers alike, whatever was recorded meanwhile, and however that ended."""
+    look, replayer = golden_model.look, golden_model.decoder.replayer
+
+    def fail() -> None:
+        golden_model.look = golden_model.decoder.replayer = object()
+        raise RuntimeError("no room")
+
+    with pytest.raises(RuntimeError, match="no room"), set_aside(golden_model):
+        fail()
+
+    assert golden_model.look == look
+    assert golden_model.decoder.replayer is replayer
+
+
+def test_without_a_budget_as_many_slots_are_asked_for_as_are_taken(toy: Make) -> None:
+    """Those of the sessions for which there is room by default, and the spare one."""
+    model, settings = toy(), ReuseSettings(slot_text_tokens=8)
+    pool = Keeper(model, settings, lambda: 0.0).storage.pool
+
+    assert needs_of(model, settings, RECORDING, weights=5).slots == len(pool.storage)
+
+
+@pytest.mark.parametrize(
+    ("cameras", "numbers"), [(("front",), [1, 2, 4]), (("front", "wrist"), [2, 4, 8])], ids=["one", "two"]
+)
+def test_towers_are_recorded_for_all_pictures_of_a_batch(
+    toy: Make, monkeypatch: pytest.MonkeyPatch, cameras: tuple[str, ...], numbers: list[int]
+) -> None:
+    """One of each camera and frame, in every size of batch that can come."""
+    model, seen = toy(cameras), []
+    model.look, model.picture = object(), (3, 16, 16)
+    monkeypatch.setattr(graphing, "Towers", lambda look, _picture, numbers, *_: seen.append(numbers) or look)
+    pool = Keeper(model, ReuseSettings(slot_text_tokens=8), lambda: 0.0).storage.pool
+    replay(model, pool, RECORDING, again)
+
+    assert seen == [numbers]

@@ -244,3 +244,45 @@ def test_relevance_comes_from_the_last_dense_pass(
     assert len(relevant) == 3
     if mode == "adaptive":
         assert relevant == dense
+
+
+@pytest.mark.parametrize(
+    ("mode", "knobs", "listens"),
+    [
+        ("adaptive", {"task_top_k": 3}, [True, False]),
+        ("adaptive", {"task_top_k": 0}, [False, False]),
+        ("paper", {"paper_task_top_k": 3, "paper_k": None}, [True, True]),
+        ("paper", {"paper_task_top_k": 0, "paper_k": 1.0}, [True, True]),
+        ("paper", {"paper_task_top_k": 0, "paper_k": None}, [False, False]),
+        ("static-only", {"paper_task_top_k": 3}, [False, False]),
+        ("exact", {"task_top_k": 3}, [False, False]),
+        ("off", {"task_top_k": 3}, [False, False]),
+    ],
+)
+def test_only_passes_that_a_plan_asks_about_are_listened_to(
+    robots: Make, picture: Make, mode: str, knobs: dict[str, Any], listens: list[bool]
+) -> None:
+    """Dense ones, in published modes every one; where no plan asks what matters, none."""
+    bench = robots(mode, **knobs)
+    heard = []
+    for _ in listens:
+        bench.see(picture(0))
+        heard.append(bench.turn.tap is not None)
+
+    assert heard == listens
+
+
+@pytest.mark.parametrize(("k", "layers"), [(1.0, 4), (None, 1)])
+def test_entropies_are_those_of_all_layers_where_a_schedule_asks(
+    robots: Make, picture: Make, k: float | None, layers: int
+) -> None:
+    """What matters is said by the chosen layer alone all the same; without a schedule no other is listened to."""
+    bench = robots("paper", paper_task_top_k=3, paper_relevance_layers=[3], paper_k=k)
+    alone = robots("paper", paper_task_top_k=3, paper_relevance_layers=[3], paper_k=None)
+    for each in (bench, alone):
+        each.see(picture(0))
+        each.rest()
+    heard, chosen = (each.session("a").remembered.attended.relevance for each in (bench, alone))
+
+    assert len(heard.entropies) == layers
+    torch.testing.assert_close(heard.scores, chosen.scores, rtol=0, atol=1e-4)

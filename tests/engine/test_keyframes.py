@@ -266,6 +266,18 @@ def test_broken_storage_moves_no_robot(seen: Make, picture: Make, *, slack: bool
     assert bench.held(bench.kv, 21).isfinite().all()
 
 
+def test_a_guess_that_is_not_finite_moves_no_robot(robots: Make, picture: Make) -> None:
+    """What stands behind the prompt's last row is looked at as well: all that the action is read from."""
+    bench = robots()
+    tokens = bench.model.decoder.model.embed_tokens.weight
+    still, tokens[32] = tokens[32].clone(), float("nan")
+
+    with pytest.raises(Internal, match="NaN or infinity"):
+        bench.see(picture(0))
+    tokens[32] = still
+    assert reason(bench.see(picture(0))) is KeyframeReason.INTEGRITY
+
+
 LONG = "reach for the red cube that lies there"  # as many words as a slot of the toys holds, and BOS
 
 

@@ -142,6 +142,51 @@ def test_a_failure_before_storage_is_touched_costs_a_keyframe_too(desk: Make, pi
     assert [reason(one.see(picture(1))) for _ in range(2)] == [INTEGRITY, None]
 
 
+def test_a_refusal_that_was_foreseen_is_no_failure(desk: Make, picture: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """Wherever it comes from: told as it is, not logged, and the session goes on where it was."""
+    one = desk(slack=False)
+    for _ in range(2):
+        one.see(picture(0))
+    embed, broken = one.model.embed, [Overloaded("overloaded", "no room")]
+    mine = broken[0]
+
+    def refuse_once(prepared: Any) -> Any:
+        if broken:
+            raise broken.pop()
+        return embed(prepared)
+
+    one.model.embed = refuse_once
+
+    assert one.submit(picture(1)).exception(WAIT_S) is mine
+    assert caplog.records == []
+    assert reason(one.see(picture(0))) is None
+
+
+def test_frames_that_fail_together_before_storage_is_touched_cost_a_keyframe_each(desk: Make, picture: Make) -> None:
+    """Which of them it was is not known: each is whole when it is computed again, and no other session's is."""
+    one = desk(slack=False)
+    for robot in "aabbcc":
+        one.see(picture(0), robot)
+    embed, broken = one.model.embed, [RuntimeError("no")]
+
+    def fail_once(prepared: Any) -> Any:
+        if len(prepared) > 1 and broken:
+            raise broken.pop()
+        return embed(prepared)
+
+    one.model.embed = fail_once
+    gate = one.hold(0)
+    running = one.submit(picture(0), None)
+    assert gate.entered.wait(WAIT_S)
+    answers = [one.submit(picture(1), robot) for robot in "ab"]
+    gate.opened.set()
+    running.result(WAIT_S)
+
+    assert [reason(future.result(WAIT_S)) for future in answers] == [INTEGRITY] * 2
+    assert broken == []
+    assert [reason(one.see(picture(number), robot)) for number, robot in ((1, "a"), (1, "b"), (0, "c"))] == [None] * 3
+
+
 def test_an_answer_that_is_kept_keeps_no_picture(desk: Make, picture: Make, caplog: pytest.LogCaptureFixture) -> None:
     """Whether it is an action, a failure, a refusal or was given up: answers may be kept for a repeat, frames not."""
     one = desk(slack=False)
@@ -191,6 +236,25 @@ def test_a_pause_that_does_not_give_way_is_noticed(desk: Make, picture: Make) ->
     gate.opened.set()
     waiting.result(WAIT_S)
     assert one.engine.busy_s == 0
+
+
+def test_a_pause_keeps_the_first_that_came_waiting_for_longest(desk: Make, picture: Make) -> None:
+    """Of several frames the oldest tells how long the device has been busy, and how late the pause gave way."""
+    one = desk()
+    gate = one.hold(2)
+    one.see(picture(0))
+    one.see(picture(0))
+    assert gate.entered.wait(WAIT_S)
+    waiting = []
+    for robot in "ab":
+        waiting.append(one.submit(picture(0), robot))
+        one.clock.now_s += 2
+    busy_s = one.engine.busy_s
+    gate.opened.set()
+    wait(waiting, WAIT_S)
+
+    assert busy_s == pytest.approx(4)
+    assert one.reports.get(timeout=WAIT_S).yield_ms == pytest.approx(4000)
 
 
 def test_a_pause_without_memory_costs_the_pause_alone(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import queue
 import threading
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -203,19 +204,42 @@ def test_a_closed_line_is_served_to_its_end() -> None:
     assert [[str(item) for item in line.next()] for _ in range(5)] == [["a0"], ["b0"], ["b errand"], [], []]
 
 
+def test_a_key_of_which_something_waits_is_not_forgotten() -> None:
+    """Its turn stays as it is: before those that came later."""
+    line: Line[Item] = Line(4)
+    lined_up(line, "ab")
+    line.forget("a")
+
+    assert line.keys == 2
+    assert taken(line) == "a0 b0"
+
+
+class Watched(Line[Item]):
+    """Tells when it has been looked whether anything waits: who looked has the lock until it waits itself."""
+
+    def __init__(self, most: int):
+        super().__init__(most)
+        self.looked = threading.Event()
+
+    @property
+    def wanted(self) -> bool:
+        """As it is."""
+        self.looked.set()
+        return super().wanted
+
+
 @pytest.mark.parametrize("how", ["enter", "errand", "close"])
 def test_whoever_asks_waits_until_there_is_somebody(how: str) -> None:
     """And is woken by a frame, an errand and the end."""
-    line, item = Line[Item](2), Item("a")
-    with ThreadPoolExecutor(1) as device:
-        asked = device.submit(line.next)
-        assert not line.wanted
-        if how == "close":
-            line.close()
-        else:
-            getattr(line, how)("a", item)
+    line, item, called = Watched(2), Item("a"), queue.SimpleQueue[list[Item]]()
+    threading.Thread(target=lambda: called.put(line.next()), daemon=True).start()
+    assert line.looked.wait(WAIT_S)
+    if how == "close":
+        line.close()
+    else:
+        getattr(line, how)("a", item)
 
-        assert asked.result(WAIT_S) == ([] if how == "close" else [item])
+    assert called.get(timeout=WAIT_S) == ([] if how == "close" else [item])
 
 
 def test_ten_thousand_keys_are_not_all_remembered() -> None:
@@ -234,6 +258,19 @@ def test_ten_thousand_keys_are_not_all_remembered() -> None:
 
     assert line.keys == 0
     assert not line.wanted
+
+
+def test_what_waits_is_known_however_many_come() -> None:
+    """Keys are forgotten of which nothing waits; who has waited through all of them has its turn, and the first one."""
+    line: Line[Item] = Line(3)
+    lined_up(line, "ab")
+    for number in range(MOST_KNOWN + 10):
+        item = Item(number)
+        line.enter(number, item)
+        give_up(line, item)
+
+    assert line.keys == MOST_KNOWN + 3
+    assert taken(line) == "a0 b0"
 
 
 def test_whoever_asks_seldom_goes_before_whoever_asks_always() -> None:
@@ -400,7 +437,20 @@ def test_a_plural_key_fills_what_others_leave() -> None:
     assert taken(line) == "n3"
 
 
-@pytest.mark.parametrize(("rounds", "expected"), [(OFTEN + 1, ["b0"]), (1, ["b0", "a"])])
+def test_a_plural_key_passes_no_errand() -> None:
+    """What waits behind an errand of its key is taken when that is done."""
+    line: Line[Item] = Line(8, plural="n")
+    lined_up(line, "na")
+    line.errand("n", Item("n", " errand"))
+    lined_up(line, "n")
+
+    together = []
+    while line.wanted:
+        together.append([str(item) for item in line.next(lambda *_: True)])
+    assert together == [["n0", "a0"], ["n errand"], ["n0"]]
+
+
+@pytest.mark.parametrize(("rounds", "expected"), [(OFTEN, ["b0"]), (OFTEN - 1, ["b0", "a"]), (1, ["b0", "a"])])
 def test_who_floods_goes_by_itself(rounds: int, expected: list[str]) -> None:
     """Beside somebody who has not been served for long it does not go; beside one who asks as often it does."""
     line: Line[Item] = Line(8)
@@ -413,3 +463,17 @@ def test_who_floods_goes_by_itself(rounds: int, expected: list[str]) -> None:
     lined_up(line, "b")
 
     assert [str(item) for item in line.next(lambda *_: True)] == expected
+
+
+def test_who_floods_does_not_go_behind_others_with_who_is_seldom_served() -> None:
+    """However many come between them whom it may go along with."""
+    line: Line[Item] = Line(8)
+    lined_up(line, "b")
+    line.next()
+    for _ in range(OFTEN):
+        lined_up(line, "a")
+        line.next()
+    lined_up(line, "cab")
+
+    assert [str(item) for item in line.next(lambda *_: True)] == ["b0", "c0"]
+    assert taken(line) == "a0"

@@ -105,6 +105,27 @@ def test_without_slack_the_engine_rests(desk: Make, picture: Make, knobs: dict[s
     assert len(one.model.passes) == 3
 
 
+@pytest.mark.parametrize(("slack", "passes"), [(True, [WHOLE, WHOLE, 4, WHOLE]), (False, [WHOLE, WHOLE, 4])])
+def test_slack_says_whether_pauses_are_used(desk: Make, picture: Make, *, slack: bool, passes: list[int]) -> None:
+    """Between two answers and behind the last: by the time that the thread waits for a frame, it has used its pause."""
+    one, idle = desk(slack=slack), threading.Event()
+    due = one.engine._line.next
+
+    def watched(*parts: Any) -> Any:
+        idle.set()
+        items = due(*parts)
+        idle.clear()
+        return items
+
+    one.engine._line.next = watched
+    for robot in (None, "a", "a"):  # the first may still be taken unwatched
+        one.see(picture(0), robot)
+        assert idle.wait(WAIT_S)
+
+    assert one.model.passes == passes
+    assert one.reports.qsize() == slack
+
+
 def test_frames_of_no_session_leave_nothing_to_do(desk: Make, picture: Make) -> None:
     """Nothing of them is kept, so nothing can drift."""
     one = desk()

@@ -137,3 +137,16 @@ def test_once_over_it_holds_nothing(studio: Studio, where: str, request: pytest.
         own()
     if where == "pool":
         assert held() is None
+
+
+def test_once_over_it_is_not_made_by_who_comes_to_it_later(studio: Studio, pool: ThreadPoolExecutor) -> None:
+    """The pool was at something else; what is not waited for costs it no time."""
+    over = threading.Event()
+    pool.submit(over.wait, WAIT_S)
+    own = preparation(studio)
+    own.begin(pool)
+    own.over()
+    over.set()
+    pool.submit(int).result(WAIT_S)  # behind it
+
+    assert studio.threads == []

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from stillframe.domain import Image, Observation, SessionRef, Step
-from stillframe.engine.keeper import Asked
-from stillframe.engine.recalling import Recalling
+from stillframe.engine.drafts import Drafts
+from stillframe.engine.keeper import Asked, Keeper
+from stillframe.engine.recalling import LONGEST_S, Left, Recalling
 from stillframe.engine.step import step
 from stillframe.errors import CheckpointError, ConfigError
+from stillframe.memory.files import MemoryConfig, Weights
+from stillframe.memory.scorers import Summaries, Utilities
 from stillframe.memory.settings import HistorySettings
 from stillframe.reuse.settings import DecodingSettings
 
@@ -194,6 +199,17 @@ def test_another_decoders_memory_is_refused(robots: Make) -> None:
         Recalling(made.model, weights, settings(), made.clock)  # type: ignore[arg-type]  # a stand-in
 
 
+@pytest.mark.parametrize("size", ["layers", "kv_heads", "head_dim"])
+def test_each_size_of_the_decoder_has_to_be_the_memorys(robots: Make, size: str) -> None:
+    """The model's own are taken; one that differs is enough to be refused."""
+    made, config = robots("off"), MemoryConfig(4, 2, 8, 16, slots=2, taps=(1, 3), extras=8, hidden=8)
+    Recalling(made.model, Weights(config), settings(), made.clock)
+    other = replace(config, **{size: getattr(config, size) * 2})
+
+    with pytest.raises(CheckpointError, match="another decoder's sizes"):
+        Recalling(made.model, Weights(other), settings(), made.clock)
+
+
 def test_several_chunks_a_frame(robots: Make, picture: Pictures) -> None:
     """Chunks of four tokens: four a frame, each scored by itself, within the same budget."""
     made = robots(
@@ -206,3 +222,173 @@ def test_several_chunks_a_frame(robots: Make, picture: Pictures) -> None:
     assert report is not None
     assert (report.came, report.held) == (16, 6)
     assert np.isfinite(made.steps[-1].chunk.actions).all()
+
+
+@dataclass
+class Clerk:
+    """A scorer that notes what it is told, and says what it was told to say."""
+
+    worth: float = 1.0  # of a chunk that is new
+    revise: float = 1.0  # times what held ones are worth
+    extras: list[list[float]] = field(default_factory=list)  # of each frame: its action, and the time since the last
+    states: list[list[float]] = field(default_factory=list)  # that it was given, one for each place of a chunk
+    masses: list[list[float]] = field(default_factory=list)
+    watches: bool = True
+
+    def begin(self) -> Tensor:
+        """No chunk yet."""
+        return torch.zeros(1)
+
+    def score(self, summaries: Summaries, states: Sequence[Tensor]) -> tuple[Utilities, list[Tensor]]:
+        """A state counts, in steps of its own."""
+        self.extras += summaries.extras.tolist()
+        self.states.append([float(state) for state in states])
+        return np.full(len(states), self.worth), [state + len(self.states) for state in states]
+
+    def revised(self, utilities: Utilities, masses: Utilities) -> Utilities:
+        """As it was told."""
+        assert utilities.shape == masses.shape
+        self.masses.append(masses.tolist())
+        return utilities * self.revise
+
+
+def clerked(robots: Make, clerk: Clerk, mode: str = "off", **rules: Any) -> Any:
+    """Robots whose older frames are scored so, in chunks of two slots."""
+    made = robots(mode)
+    weights = Weights(MemoryConfig(4, 2, 8, 16, slots=2, taps=(1, 3), extras=8, hidden=8))
+    knobs = HistorySettings(enabled=True, gate="attention", **{"window_frames": 1, "budget_mib": 1, **rules})
+    recalling = Recalling(made.model, weights.eval().requires_grad_(requires_grad=False), knobs, made.clock, clerk)
+    made.keeper = Keeper(made.model, made.keeper.settings, made.clock, recalling=recalling)
+    made.__post_init__()
+    return made, recalling
+
+
+def test_a_scorer_sees_the_action_and_the_time_since_the_last_frame(robots: Make, picture: Pictures) -> None:
+    """Of its own session and episode: 0 where there was none, and no more than the longest."""
+    clerk = Clerk()
+    made, _ = clerked(robots, clerk)
+    for robot, pause_s in (("a", 0.0), ("a", 2.9), ("b", 1.9), ("a", LONGEST_S - 2.2), ("a", 3 * LONGEST_S), ("a", 0)):
+        made.clock.now_s += pause_s
+        made.see(picture(1), robot)
+    made.reset("a")
+    made.see(picture(1))
+
+    assert [seen[-1] for seen in clerk.extras] == pytest.approx([0, 3, 0, LONGEST_S - 0.1, LONGEST_S, 0.1, 0])
+    for seen, answer in zip(clerk.extras, made.steps, strict=True):
+        assert seen[:-1] == pytest.approx(answer.chunk.actions[0].tolist())
+
+
+def test_each_chunk_of_a_frame_has_a_state_of_its_own(robots: Make, picture: Pictures) -> None:
+    """That which the same place of the frame before left, of the same session."""
+    clerk = Clerk()
+    made, _ = clerked(robots, clerk, chunk_tokens=4)
+    for robot in "aba":
+        made.see(picture(1), robot)
+
+    assert clerk.states == [[0.0]] * 8 + [[1.0], [2.0], [3.0], [4.0]]
+
+
+def left(made: Any, past: Any) -> Left:
+    """The last frame once more, of another session."""
+    turn = made.turn
+    return Left(past, turn.frame.prepared.layout, turn.kv, turn.decoded)
+
+
+def test_a_chunk_is_worth_what_the_row_that_says_the_action_saw_in_it(robots: Make, picture: Pictures) -> None:
+    """That is the prompt's last, which six guesses follow; of any layer and head the most, over a chunk's slots."""
+    clerk = Clerk()
+    made, recalling = clerked(robots, clerk)
+    made.see(picture(1), None)
+    past = recalling.begin()
+    for _ in range(2):
+        recalling.take_in([left(made, past)])
+    shallow, deep = torch.full((2, 2, 9, 4), 0.9).unbind(0)  # [heads, rows, slots]
+    shallow[:, -7] = torch.tensor([[0.1, 0.2, 0.3, 0.0], [0.0, 0.0, 0.0, 0.1]])
+    deep[:, -7] = torch.tensor([[0.0, 0.1, 0.0, 0.2], [0.4, 0.0, 0.1, 0.0]])
+    past.looks = {1: shallow, 3: deep}
+    recalling.take_in([left(made, past)])
+
+    assert clerk.masses == [pytest.approx([0.4 + 0.2, 0.3 + 0.2])]
+    assert past.history.held == 3
+
+
+def test_guesses_have_no_say_in_what_a_chunk_is_worth(robots: Make, picture: Pictures) -> None:
+    """Whatever is guessed to follow, the row before it looks where it looks."""
+    noted = []
+    for forgetful in (False, True):
+        clerk = Clerk()
+        made, _ = clerked(robots, clerk)
+        for seed in (1, 2, 3):
+            made.see(picture(seed))
+            if forgetful:
+                made.session("a").drafts = Drafts()
+        noted.append([mass for masses in clerk.masses for mass in masses])
+
+    assert len(noted[0]) == 1 + 2
+    assert noted[0] == pytest.approx(noted[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_where_an_older_frame_looked_says_nothing(robots: Make, picture: Pictures, *, kept: bool) -> None:
+    """A frame's looks are its own, also where nothing was kept for it to look at."""
+    clerk = Clerk()
+    made, recalling = clerked(robots, clerk)
+    made.see(picture(1), None)
+    past, layout = recalling.begin(), made.turn.frame.prepared.layout
+    if kept:
+        recalling.take_in([left(made, past)])
+    past.looks = {1: torch.ones(2, 9, 2)}
+
+    assert (recalling.recall(past, layout) is not None) is kept
+    recalling.take_in([left(made, past)])
+    assert clerk.masses == []
+
+
+def test_who_does_not_watch_is_not_told(robots: Make, picture: Pictures) -> None:
+    """And what was looked at is not kept for it."""
+    clerk = Clerk(watches=False)
+    made, _ = clerked(robots, clerk)
+    for seed in (1, 2, 3):
+        made.see(picture(seed))
+
+    assert clerk.masses == []
+    assert made.session("a").past.looks == {}
+
+
+def test_held_chunks_are_worth_what_is_said_anew(robots: Make, picture: Pictures) -> None:
+    """Before the newest is weighed against them: of three that are worth nothing any more none stays but the window."""
+    clerk = Clerk(revise=0.0)
+    made, _ = clerked(robots, clerk, threshold=0.5)
+    helds = [made.see(picture(seed)).report.history.held for seed in (1, 2, 3, 4)]
+
+    assert helds == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("horizon", [0, 2, 8])
+def test_policies_that_say_several_actions_at_once_are_refused(robots: Make, horizon: int) -> None:
+    """They have no row that says the first token of one action."""
+    made = robots("off")
+    made.model.info = replace(made.model.info, chunk_horizon=horizon)
+
+    with pytest.raises(ConfigError, match=f"answers with {horizon} actions at once"):
+        Recalling(made.model, Weights(MemoryConfig(4, 2, 8, 16, 2, (1, 3), 8, 8)), settings(), made.clock)
+
+
+@pytest.mark.parametrize(
+    ("rules", "stay"),
+    [
+        ({"threshold": 0.0, "decay": 1.0}, [1, 4]),  # the best, and the window
+        ({"threshold": 0.0, "decay": 0.5}, [3, 4]),  # what was worth most is long ago
+        ({"threshold": 0.99, "decay": 1.0}, [4]),
+        ({"threshold": 1.0, "decay": 1.0, "window_frames": 2}, [3, 4]),
+    ],
+)
+def test_what_stays_is_as_the_knobs_say(robots: Make, picture: Pictures, rules: Any, stay: list[int]) -> None:
+    """Of four chunks, of which the first is worth most, the two for which there is room."""
+    clerk = Clerk(worth=0.95)
+    made, _ = clerked(robots, clerk, budget_mib=2 * CHUNK_MIB, **rules)
+    for seed in (1, 2, 3, 4):
+        made.see(picture(seed))
+        clerk.worth = 0.6
+
+    assert sorted(made.session("a").past.history.held_frames) == stay

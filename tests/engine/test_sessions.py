@@ -2,12 +2,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillframe.domain import KeyframeReason, SessionRef
-from stillframe.engine.sessions import Session, Sessions
+from stillframe.engine.sessions import Seen, Session, Sessions
+from stillframe.models.base import Prepared
+from stillframe.models.layout import TokenLayout
 
 BUDGET = 0.02
 
@@ -54,6 +58,19 @@ def test_another_epoch_is_a_reset(book: Book) -> None:
     assert fresh.cause is KeyframeReason.RESET
     assert fresh.caution.level > 0
     assert fresh.caution.budget == BUDGET
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_a_reset_leaves_nothing_of_the_episode(book: Book, epoch: int) -> None:
+    """Later or earlier, another epoch is another: no guesses and no older frames, for whatever reason it was whole."""
+    session = book.sessions.at(SessionRef("a", epoch=1))
+    drafts, session.cause = session.drafts, KeyframeReason.INTEGRITY
+    session.past = object()  # type: ignore[assignment]  # whatever it is, it was the last episode's
+    assert book.sessions.at(SessionRef("a", epoch=epoch)) is session
+
+    assert session.cause is KeyframeReason.RESET
+    assert session.past is None
+    assert session.drafts is not drafts
 
 
 @pytest.mark.parametrize("opening", [KeyframeReason.FIRST_FRAME, KeyframeReason.EVICTED])
@@ -110,6 +127,74 @@ def test_who_has_something_left_to_do_is_found(book: Book) -> None:
     assert book.sessions.pending() is known["c"]
     assert book.sessions.longest_idle() is None
     assert book.sessions.holding == 0
+
+
+def test_who_holds_something_and_is_not_busy_is_idle(book: Book) -> None:
+    """The longest idle of those; of the others none, however long ago they were here."""
+    known = dict(zip("abc", book.see(*"abc"), strict=True))
+    for robot in "bc":
+        known[robot].remembered = object()  # type: ignore[assignment]  # whatever it is, it is held
+
+    assert book.sessions.longest_idle() is known["b"]
+    assert book.sessions.longest_idle(but="b") is known["c"]
+    assert book.sessions.longest_idle(but="bc") is None
+    assert book.sessions.holding == 2
+
+
+ROWS = torch.zeros(6, 2)
+
+
+def shown(words: tuple[int, ...] = (1, 7), **views: int) -> Prepared:
+    """A frame whose pictures are of one grey each, and its text."""
+    pictures = {camera: np.full((2, 2, 3), grey, np.uint8) for camera, grey in views.items()}
+    layout = TokenLayout({"front": range(1, 5)}, (2, 2), text=range(5, 6), action=range(6, 13))
+    return Prepared(pictures, torch.empty(0), torch.tensor(words), layout, "toy", np.zeros(7, np.int64))
+
+
+@pytest.mark.parametrize(
+    ("frame", "alike"),
+    [
+        (shown(front=3), True),
+        (shown(front=4), False),
+        (shown(wrist=3), False),
+        (shown(front=3, wrist=3), False),
+        (shown((1, 8), front=3), False),
+        (shown((1, 7, 7), front=3), False),
+    ],
+    ids=["same", "pixels", "camera", "cameras", "word", "words"],
+)
+def test_a_frame_is_recognised_by_all_that_it_shows(frame: Prepared, *, alike: bool) -> None:
+    """Cameras, pixels and text, all of them and no others."""
+    seen = Seen.of(shown(front=3), ROWS)
+
+    assert (seen.rows_of(frame) is ROWS) is alike
+
+
+def test_fewer_cameras_are_others() -> None:
+    """One that was there is missing, the other is as it was."""
+    seen = Seen.of(shown(front=3, wrist=3), ROWS)
+
+    assert seen.rows_of(shown(front=3)) is None
+
+
+def test_what_was_seen_is_nothing_that_is_drawn_over() -> None:
+    """A simulator may render the next picture into the same memory."""
+    frame = shown(front=3)
+    seen = Seen.of(frame, ROWS)
+    frame.views["front"][:] = 4
+
+    assert seen.rows_of(frame) is None
+    assert seen.rows_of(shown(front=3)) is ROWS
+
+
+def test_a_picture_is_recognised_once(book: Book) -> None:
+    """Until its frame has been answered: what failed is looked at again."""
+    (session,) = book.see("a")
+    assert session.recognised(shown(front=3)) is None
+    session.seen = Seen.of(shown(front=3), ROWS)
+
+    assert session.recognised(shown(front=3)) is ROWS
+    assert session.recognised(shown(front=3)) is None
 
 
 frames = st.tuples(st.sampled_from("abcde"), st.integers(0, 2), st.integers(0, 2))

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from stillframe.engine import slack as the_slack
 from stillframe.engine.drift import STEP_UP
 
 Make = Callable[..., Any]
@@ -206,3 +207,43 @@ def test_pauses_go_to_who_was_here_longest_ago(robots: Make, picture: Make) -> N
         bench.rest()
 
     assert order == ["a", "c", "b"]
+
+
+def test_what_matters_is_told_by_the_pass_that_refreshes(robots: Make, delta: Make) -> None:
+    """Where its text looked among its own keys, as after a keyframe of that picture; not among those it takes over."""
+    bench, now = delta(task_top_k=3)
+    bench.rest()
+    dense = robots(task_top_k=3)
+    dense.see(now)
+    dense.rest()
+    mine, its = (each.session("a").remembered.attended.relevance for each in (bench, dense))
+
+    torch.testing.assert_close(mine.scores, its.scores, rtol=0, atol=1e-4)
+
+
+def test_a_device_does_what_it_was_asked_before_a_pause_gives_way(delta: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that works on after it was asked is waited for each time before the pause looks whether a frame waits."""
+    bench, _ = delta()
+    events: list[str] = []
+    monkeypatch.setattr(the_slack, "wait_for", lambda _: lambda: events.append("done"))
+    bench.rest(lambda: bool(events.append("asked")))
+
+    assert events[:-1] == ["done", "asked"] * (len(events) // 2)
+    assert len(events) > 2 * LAYERS
+
+
+@pytest.mark.parametrize("gives_way_at", [None, 1, 4])
+def test_how_long_a_pause_took_is_told_in_milliseconds(delta: Make, gives_way_at: int | None) -> None:
+    """From its beginning to its end, whether or not it gave way."""
+    bench, _ = delta()
+    asked: list[int] = []
+
+    def wanted() -> bool:
+        asked.append(1)
+        bench.clock.now_s += 0.002
+        return len(asked) == gives_way_at
+
+    report = bench.rest(wanted)
+
+    assert (report.drift is None) is (gives_way_at is not None)
+    assert report.duration_ms == pytest.approx(2 * len(asked))

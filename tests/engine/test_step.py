@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from stillframe.engine import step as the_loop
 from stillframe.engine.device import wait_for
 from stillframe.engine.keeper import Asked, Keeper, kv_shape
 from stillframe.engine.step import step
-from stillframe.errors import Unprocessable
+from stillframe.errors import Internal, Unprocessable
 from stillframe.models.base import PolicyModel
 from stillframe.models.passes import prefill, run_rows
 from stillframe.models.registry import load_policy
@@ -165,3 +166,20 @@ def test_storage_holds_exactly_one_frame(policy: PolicyModel) -> None:
 
     assert kv.capacity == prepared.layout.total_rows == 256 + len(prepared.ids) + 7
     assert kv.nbytes == kv.capacity * per_token
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_a_last_row_that_is_not_finite_is_refused(
+    policy: PolicyModel, keeper: Keeper, monkeypatch: pytest.MonkeyPatch, number: float
+) -> None:
+    """A single number of it is enough, whatever the rows before it hold: it has looked at them all."""
+
+    def spoilt(*parts: Any) -> list[torch.Tensor]:
+        hidden = run(*parts)
+        hidden[0][-1, -1] = number
+        return hidden
+
+    run = the_loop.run
+    monkeypatch.setattr(the_loop, "run", spoilt)
+    with pytest.raises(Internal, match="NaN or infinity"):
+        one(policy, keeper, asked(0), itertools.count().__next__)

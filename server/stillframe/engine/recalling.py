@@ -120,10 +120,10 @@ class Recalling:
 
     def recall(self, past: Past, layout: TokenLayout) -> Recall | None:
         """What the frame may look at; None where nothing is kept yet."""
+        past.looks = {}
         columns = past.history.columns()
         if columns is None:
             return None
-        past.looks = {}
         return Recall.of(self._decoder, columns, layout, past.looks.__setitem__ if self._scorer.watches else None)
 
     def take_in(self, left: Sequence[Left]) -> None:
