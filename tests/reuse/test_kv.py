@@ -209,7 +209,7 @@ def test_a_budget_without_room_for_one_is_refused() -> None:
         KVPool(shape, 3 * MIB)
 
 
-def test_the_position_past_the_last_is_nobodys() -> None:
+def test_the_position_past_the_last_is_scratch() -> None:
     """A pool has a row more in every slot, for what is written and never read; no sequence reaches it."""
     pool = KVPool(SHAPE, 2 * SHAPE.nbytes)
     slot = pool.acquire()
