@@ -69,7 +69,8 @@ def by_hand(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) 
     found = []
     for head in range(queries.shape[-3]):
         asked, seen, mixed = (
-            part.double()[..., at, :, :] for part, at in ((queries, head), (keys, head // shared), (values, head // shared))
+            part.double()[..., at, :, :]
+            for part, at in ((queries, head), (keys, head // shared), (values, head // shared))
         )
         scores = asked @ seen.transpose(-1, -2) / queries.shape[-1] ** 0.5
         if mask is not None:
@@ -97,6 +98,17 @@ def test_attention_is_a_softmax_over_what_may_be_seen(
 
     assert found.shape == queries.shape
     torch.testing.assert_close(found.double(), by_hand(queries, keys, values, mask), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_bfloat16_is_scaled_and_masked_alike(*, masked: bool) -> None:
+    """With a mask or without, what comes out is the softmax's within bfloat16's rounding."""
+    queries, keys, values = (2 * heads(3, 6, 16, seed=seed).bfloat16() for seed in range(3))
+    mask = torch.ones(6, 6, dtype=torch.bool).tril() if masked else None
+    found = attend(queries, keys, values, mask)
+
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), by_hand(queries, keys, values, mask), rtol=0, atol=0.3)
 
 
 def test_an_added_mask_is_nought_where_a_row_may_look() -> None:

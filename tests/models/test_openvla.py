@@ -465,9 +465,7 @@ def test_rows_lie_where_the_layout_says(both: OpenVLA) -> None:
             torch.testing.assert_close(rows[patches.start : patches.stop], expected, rtol=0, atol=1e-5)
 
 
-def test_a_decoded_action_is_scaled_by_its_own_statistics(
-    lopsided: OpenVLA, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_decoded_action_is_scaled_by_its_own_statistics(lopsided: OpenVLA, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its tokens, in [-1, 1] and in the data set's units; passes and guesses as they were told."""
     heard: list[Utterance] = []
     ids = np.array([31990, 31800, 31872, 31750, 31999, 31744, 31872]) - 32000 + lopsided.config.bins.text_vocab_size

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stillframe.models.graphs.replayer import Replayer
 from stillframe.models.passes import Strand, run
+from stillframe.models.recall import Recall
 from stillframe.reuse.kv import FrameKV
 
 CAPACITY, ANSWER_ROWS = 40, 4
@@ -184,9 +185,28 @@ def read_whole(_: House, strand: Strand) -> Strand:
     return replace(strand, read=None)
 
 
+def looking_back(_: House, strand: Strand) -> Strand:
+    """At older frames."""
+    return replace(strand, history=Recall(torch.empty(0), torch.empty(0), torch.empty(0), CAPACITY))
+
+
+def thinner_than_heard(_: House, strand: Strand) -> Strand:
+    """Fewer rows go on than the tap wants to hear."""
+    kept = torch.arange(len(strand.rows) - ANSWER_ROWS, len(strand.rows))
+    return replace(strand, kept={0: kept}, tap=lambda _, __: None, listens=ANSWER_ROWS + 1)
+
+
 @pytest.mark.parametrize(
     ("odd", "reason"),
-    [(stranger, "storage"), (late, "layers"), (deaf, "tap"), (curious, "tap"), (read_whole, "rows")],
+    [
+        (stranger, "storage"),
+        (late, "layers"),
+        (deaf, "tap"),
+        (curious, "tap"),
+        (thinner_than_heard, "tap"),
+        (looking_back, "history"),
+        (read_whole, "rows"),
+    ],
     ids=lambda part: getattr(part, "__name__", part),
 )
 @torch.inference_mode()
@@ -236,3 +256,12 @@ def test_a_sequence_that_does_not_fit_its_slot_is_refused(house: House) -> None:
     with pytest.raises(ValueError, match="does not fit"):
         run(house.decoder, [strand])
     assert house.player.replayed == 0
+
+
+@torch.inference_mode()
+def test_strands_come_out_in_their_order(new_house: Callable[..., House]) -> None:
+    """However they were grouped: whole ones and thinned ones in turn, each what it is eagerly."""
+    house = new_house(slots=7)
+    dropped = [*range(25)]
+    strands = [house.prompt(40, house.slot(), dropped if number % 2 else ()) for number in range(6)]
+    check(house, [*strands, house.guesses(house.prompt(9, house.slot()))])
