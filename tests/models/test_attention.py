@@ -68,10 +68,8 @@ def by_hand(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) 
     shared = queries.shape[-3] // keys.shape[-3]
     found = []
     for head in range(queries.shape[-3]):
-        asked, seen, mixed = (
-            part.double()[..., at, :, :]
-            for part, at in ((queries, head), (keys, head // shared), (values, head // shared))
-        )
+        asked = queries.double()[..., head, :, :]
+        seen, mixed = (part.double()[..., head // shared, :, :] for part in (keys, values))
         scores = asked @ seen.transpose(-1, -2) / queries.shape[-1] ** 0.5
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -227,7 +227,7 @@ def test_long_prompts_are_looked_at_block_by_block(decoder: Decoder, monkeypatch
 @given(count=st.integers(1, 500), behind=st.integers(0, 20), first=st.integers(1, 500), seed=st.integers(0, 2**31))
 def test_a_block_reaches_as_far_as_its_last_row(count: int, behind: int, first: int, seed: int) -> None:
     """No key is left out that a row looks at, none is looked at in vain; the last block may see all there are."""
-    at = sorted(random.Random(seed).sample(range(600), count))
+    at = sorted(np.random.default_rng(seed).permutation(600)[:count].tolist())
     keys, blocks = at[-1] + 1 + behind, len(at) // passes.BLOCK_ROWS
     reach = passes._reach(torch.tensor(at), keys)
     rows = min(first, len(at))

@@ -383,7 +383,7 @@ LONGEST = 6
 
 @dataclass(frozen=True)
 class Tale:
-    """What a scripted decoder says: after any tokens one that a seed decides; where it is not clear, sometimes another."""
+    """What a scripted decoder says: what a seed decides; the prefill perhaps something else where it is not clear."""
 
     seed: int
     ids: Ids  # guessed
