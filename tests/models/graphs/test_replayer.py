@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from stillframe.domain import PassCounts
+from stillframe.models.graphs.forms import recorded
 from stillframe.models.graphs.replayer import Replayer
 from stillframe.models.passes import Strand, run
 from stillframe.models.recall import Recall
@@ -153,6 +155,42 @@ def test_a_tap_hears_the_same(house: House) -> None:
         assert [*replayed] == [*range(layers)]
         for layer, rows in replayed.items():
             torch.testing.assert_close(eager[layer], rows, rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_tap_may_want_all_of_the_few_rows_that_go_on(house: House) -> None:
+    """Fewer than taps may ask for: they are the last of what is kept for taps."""
+    forms = recorded(CAPACITY, ANSWER_ROWS, [1], [6], 1)
+    replayer = Replayer(house.decoder, house.pool, forms, house.player, listens=8, counts=PassCounts())
+    thinned = house.prompt(25, house.slot(), [*range(19)])
+    heard: list[dict[int, Tensor]] = [{}, {}]
+    for into, asked in zip(heard, (None, replayer), strict=True):
+        house.decoder.replayer = asked
+        tap = last_rows(6, into)
+        run(house.decoder, [replace(thinned, tap=tap, listens=6)])
+
+    assert replayer.counts.replays == 1
+    for layer, rows in heard[1].items():
+        torch.testing.assert_close(rows, heard[0][layer], rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_few_rows_that_are_heard_go_where_they_can_be(house: House) -> None:
+    """As few as guesses are, they are put where a prompt is."""
+    prompt = house.prompt(20, house.slot())
+    guesses = replace(house.guesses(prompt), read=1)
+    heard: list[dict[int, Tensor]] = [{}, {}]
+    for into, asked in zip(heard, (None, house.replayer()), strict=True):
+        house.decoder.replayer = asked
+        run(house.decoder, [replace(guesses, tap=last_rows(3, into), listens=3)])
+
+    for layer, rows in heard[1].items():
+        torch.testing.assert_close(rows, heard[0][layer], rtol=0, atol=1e-5)
+
+
+def last_rows(count: int, into: dict[int, Tensor]) -> Callable[[int, Tensor], None]:
+    """A tap that wants so many of the last rows."""
+    return lambda layer, rows: into.update({layer: rows[-count:].clone()})
 
 
 def listener(into: dict[int, Tensor]) -> Callable[[int, Tensor], None]:
