@@ -149,7 +149,10 @@ def test_statistics_without_quantiles(spoilt: Any) -> None:
         Statistics({"jaco": spoilt})
 
 
-@pytest.mark.parametrize("changes", [{"q01": [0.0]}, {"mask": [True]}, {"q01": 0.0, "q99": 1.0, "mask": True}])
+TABLE = {"q01": [[0.0]], "q99": [[1.0]], "mask": [[True]]}
+
+
+@pytest.mark.parametrize("changes", [{"q01": [0.0]}, {"mask": [True]}, {"q01": 0.0, "q99": 1.0, "mask": True}, TABLE])
 def test_statistics_of_uneven_lengths(changes: dict[str, Any]) -> None:
     """q01, q99 and mask have one length."""
     with pytest.raises(CheckpointError, match="statistics 'jaco': "):

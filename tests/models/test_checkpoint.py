@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stillframe.domain import Observation
-from stillframe.errors import CheckpointError, Unprocessable
+from stillframe.errors import CheckpointError, ConfigError, Unprocessable
 from stillframe.models.base import PolicyModel
-from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFolder
+from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFolder, _check_room
 from stillframe.models.openvla import OpenVLA
 from stillframe.models.registry import load_policy
 
@@ -262,3 +262,47 @@ def test_an_unknown_unnorm_key_lists_the_choices(folder: Path, edit: Callable) -
 
     with pytest.raises(Unprocessable, match=r"no statistics 'jaco_smi'; choose one of bridge_orig, jaco_sim\. Did you"):
         policy.prepare(Observation({"image": np.zeros((8, 8, 3), np.uint8)}, "wait", unnorm_key="jaco_smi"))
+
+
+def test_an_index_wins_over_a_single_file(folder: Path) -> None:
+    """Where both are there the shards are read: the single file may be any tool's leftover."""
+    weight_map = shard(folder)
+    save_file({"leftover": torch.zeros(1)}, folder / SINGLE_NAME)
+
+    assert CheckpointFolder(folder).tensor_files() == {name: folder / file for name, file in weight_map.items()}
+    assert load(folder).info.family == "openvla"
+
+
+def test_a_folder_is_no_file(folder: Path) -> None:
+    """Something else under a file's name is as good as nothing."""
+    (folder / "config.json").unlink()
+    (folder / "config.json").mkdir()
+
+    assert f"{folder} lacks config.json; found: config.json, " in refusal(folder)
+    assert not CheckpointFolder(folder).has("config.json")
+
+
+@pytest.mark.parametrize(("missing", "ends"), [(5, "a, b, c, d, e"), (6, "a, b, c, d, e and 1 more")])
+def test_up_to_five_tensors_are_named(folder: Path, missing: int, ends: str) -> None:
+    """And only then counted."""
+    module = torch.nn.ParameterDict({name: torch.zeros(1) for name in "abcdef"[:missing]})
+
+    with pytest.raises(CheckpointError) as caught:
+        CheckpointFolder(folder).load_into(module, dtype=torch.float32, device=CPU, unused=[""])
+    assert str(caught.value) == f"{folder} lacks {missing} tensors: {ends}"
+
+
+@pytest.mark.parametrize(("free", "fits"), [(24, True), (23, False)])
+def test_a_gpu_without_room_is_told_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch, free: int, *, fits: bool
+) -> None:
+    """Weights in the dtype asked for against what is free there."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, 10**9))
+    module = torch.nn.Linear(5, 2)
+
+    if fits:
+        _check_room(module, torch.bfloat16, torch.device("cuda"))
+    else:
+        with pytest.raises(ConfigError, match="the weights are"):
+            _check_room(module, torch.bfloat16, torch.device("cuda"))
+    _check_room(module, torch.float32, CPU)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stillframe.models.decoder import Decoder, DecoderConfig, Rotary, Whole
@@ -27,6 +27,9 @@ class Pair:
         sizes = {name: getattr(config, name) for name in config.__dataclass_fields__ if name != "rope_theta"}
         rope = {"rope_type": "default", "rope_theta": config.rope_theta}
         self.oracle = LlamaForCausalLM(LlamaConfig(**sizes, rope_parameters=rope, initializer_range=0.2)).eval()
+        for weight in self.oracle.parameters():
+            if weight.dim() == 1:  # norms, which are all alike before training
+                weight.copy_(1 + 0.3 * torch.randn(weight.shape))
         self.config = config
         self.ours = Decoder(config).eval()
         self.ours.load_state_dict(self.oracle.state_dict(), strict=True)
@@ -147,3 +150,61 @@ def test_angles_that_are_looked_up_are_those_that_are_computed(pair: Pair, dtype
     assert torch.equal(looked_up.cos, computed.cos)
     assert torch.equal(looked_up.sin, computed.sin)
     assert not looked_up.cos.is_inference()
+
+
+@torch.inference_mode()
+def test_tables_grow_with_what_is_asked_of_them() -> None:
+    """Positions and causal masks of any length, one longer than what is there included, for each dtype its own."""
+    model = Decoder(DecoderConfig(7, 8, 8, 1, 2, 2)).model
+    for length in (1, 255, 256, 257, 511, 512, 513, 100):
+        for dtype in (torch.float32, torch.bfloat16):
+            looks = model.causal(length - 1, length, length, torch.empty(0, dtype=dtype))
+
+            assert looks.dtype == dtype
+            assert looks.shape == (1, length)
+            assert looks.eq(0).all()
+        assert model.positions(length - 1, length, torch.device("cpu")).tolist() == [length - 1]
+        assert model.positions(0, length, torch.device("cpu")).tolist() == [*range(length)]
+    expected = torch.where(torch.arange(9) <= torch.arange(3, 7)[:, None], 0.0, -torch.inf)
+    assert torch.equal(model.causal(3, 7, 9, torch.empty(0)), expected)
+
+
+def test_the_longest_of_the_heads_rows_is_known() -> None:
+    """What rounding may move a lead by is measured in it: the greatest norm, in fp32 whatever the weights are in."""
+    decoder = Decoder(DecoderConfig(3, 4, 8, 1, 2, 2)).requires_grad_(requires_grad=False)
+    decoder.lm_head.weight.copy_(torch.tensor([[1.0, 0, 0, 0], [3, 0, -4, 0], [0, 2, 0, 0]]))
+
+    assert decoder.bfloat16().longest == 5
+
+
+def test_a_decoder_is_not_taken_for_steady() -> None:
+    """Until it was tried: what is believed of it decides which tokens come out."""
+    assert not Decoder(DecoderConfig(3, 4, 8, 1, 2, 2)).steady
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@torch.inference_mode()
+def test_products_that_were_joined_give_their_parts(kv_heads: int) -> None:
+    """Keys, then values; gate, then up: the same numbers as apart."""
+    torch.manual_seed(2)
+    decoder = Decoder(DecoderConfig(7, 16, 24, 1, 4, kv_heads))
+    layer, rows = decoder.model.layers[0], torch.randn(5, 16)
+    attention, mlp = layer.self_attn, layer.mlp
+    keys, values, fed = *attention.keys_values(rows), mlp(rows)
+    attention.kv_proj = nn.Linear(16, 2 * kv_heads * 4, bias=False)
+    attention.kv_proj.weight = nn.Parameter(torch.cat((attention.k_proj.weight, attention.v_proj.weight)))
+    mlp.gate_up_proj = nn.Linear(16, 48, bias=False)
+    mlp.gate_up_proj.weight = nn.Parameter(torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)))
+
+    for joined, apart in zip((*attention.keys_values(rows), mlp(rows)), (keys, values, fed), strict=True):
+        torch.testing.assert_close(joined, apart, rtol=0, atol=1e-5)
+
+
+def test_angles_are_each_dtypes_own() -> None:
+    """Asked for in one dtype first, they are still rounded from fp32 in the other."""
+    model, positions = Decoder(DecoderConfig(7, 16, 24, 1, 4, 2)).model, torch.tensor([5, 1003])
+    rounded, exact = (model.rotary(positions, dtype) for dtype in (torch.bfloat16, torch.float32))
+
+    assert exact.cos.dtype == torch.float32
+    assert rounded.cos.dtype == torch.bfloat16
+    assert torch.equal(exact.cos.bfloat16(), rounded.cos)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from stillframe.models.layout import TokenLayout
@@ -13,6 +15,7 @@ def test_rows_are_counted_by_where_the_action_begins_and_ends() -> None:
 
     assert layout.prompt_rows == 14
     assert layout.total_rows == 21
+    assert replace(layout, text=range(9, 12)).prompt_rows == 14  # a family may have rows behind the text
 
 
 def test_patch_tokens_are_all_cameras_patches_in_order() -> None:

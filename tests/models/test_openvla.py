@@ -1,18 +1,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from stillframe.domain import Observation
 from stillframe.errors import CheckpointError, Unprocessable
+from stillframe.models import openvla, settling
+from stillframe.models.base import Prefilled
+from stillframe.models.decoder import Decoder
 from stillframe.models.openvla import OpenVLA, OpenVLAConfig
-from stillframe.models.registry import load_policy
+from stillframe.models.recall import Recall
+from stillframe.models.registry import decoder_sizes, load_policy
+from stillframe.models.speculate import Draft, Spoken, Utterance
+from stillframe.reuse.kv import FrameKV, KVShape
 
 PICTURE = np.zeros((224, 224, 3), np.uint8)
 
@@ -406,3 +413,165 @@ def test_cameras_that_are_no_names(folder: Path, edit: Callable, cameras: object
 
     with pytest.raises(CheckpointError, match=r"config\.json: cameras is .*; expected (a list of|every name once)"):
         load(folder)
+
+
+TWO_SETS = {  # what an arm does, in two data sets' units
+    "jaco_sim": {"q01": [-1.0] * 6 + [0.0], "q99": [1.0] * 6 + [1.0], "mask": [True] * 6 + [False]},
+    "lopsided": {"q01": [-0.1] * 6 + [0.0], "q99": [0.9] * 6 + [1.0], "mask": [True] * 6 + [False]},
+}
+
+
+@pytest.fixture
+def lopsided(folder: Path, edit: Callable) -> OpenVLA:
+    """A policy that knows two data sets, of which one moves mostly one way."""
+    edit("dataset_statistics.json", lambda sets: sets.update({key: {"action": own} for key, own in TWO_SETS.items()}))
+    return load(folder)
+
+
+def test_an_arm_that_stays_does_nothing_in_its_own_units(lopsided: OpenVLA) -> None:
+    """What is guessed where nothing better is known moves no axis by more than half a bin, whichever data set's."""
+    for key, scale in lopsided.statistics.scales.items():
+        still = lopsided.prepare(Observation({"image": PICTURE}, "wait", unnorm_key=key)).still
+        actions = scale.unnormalise(lopsided.config.bins.decode(still))
+
+        assert np.abs(actions[:6]).max() <= (scale.q99 - scale.q01).max() / 255
+
+
+def test_a_slot_holds_everything_but_the_text(lopsided: OpenVLA, both: OpenVLA) -> None:
+    """BOS, every camera's patches and the action: what a prompt takes beside the words behind BOS."""
+    for policy in (lopsided, both):
+        images = dict.fromkeys(policy.info.cameras, PICTURE)
+        key = next(iter(policy.statistics.scales))
+        prepared = policy.prepare(Observation(images, "pick up the red cube", unnorm_key=key))
+
+        assert prepared.layout.total_rows == policy.fixed_rows + len(prepared.ids) - 1
+        assert policy.picture == tuple(prepared.pixels.shape[1:]) == (6, 224, 224)
+
+
+@torch.inference_mode()
+def test_rows_lie_where_the_layout_says(both: OpenVLA) -> None:
+    """BOS first, each camera's patches as the towers see them, then the words; of each of several frames its own."""
+    pictures = np.random.default_rng(1).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
+    prepared = [
+        both.prepare(Observation({"front": pictures[at], "wrist": pictures[at + 1]}, words))
+        for at, words in ((0, "wait"), (2, "pick up the red cube"))
+    ]
+    for own, rows in zip(prepared, both.embed(prepared), strict=True):
+        words = both.decoder.embed(own.ids)
+        seen = both.network.patches(own.pixels)
+
+        assert torch.equal(rows[:1], words[:1])
+        assert torch.equal(rows[own.layout.text.start : own.layout.text.stop], words[1:])
+        for patches, expected in zip(own.layout.patches.values(), seen, strict=True):
+            torch.testing.assert_close(rows[patches.start : patches.stop], expected, rtol=0, atol=1e-5)
+
+
+def test_a_decoded_action_is_scaled_by_its_own_statistics(lopsided: OpenVLA, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tokens, in [-1, 1] and in the data set's units; passes and guesses as they were told."""
+    heard: list[Utterance] = []
+    ids = np.array([31990, 31800, 31872, 31750, 31999, 31744, 31872]) - 32000 + lopsided.config.bins.text_vocab_size
+
+    def said(_: object, utterances: Sequence[Utterance]) -> list[Spoken]:
+        heard.extend(utterances)
+        return [Spoken(ids, 3, 5) for _ in utterances]
+
+    monkeypatch.setattr(openvla, "speak", said)
+    given = [
+        Prefilled(
+            lopsided.prepare(Observation({"image": PICTURE}, "wait", unnorm_key=key)),
+            torch.zeros(7, 16),
+            FrameKV(KVShape(1, 1, 2, 4, torch.float32, torch.device("cpu")).allocate()),
+            Draft(ids + at),
+            Recall(torch.empty(0), torch.empty(0), torch.empty(0), at),
+        )
+        for at, key in enumerate(TWO_SETS)
+    ]
+    unit = lopsided.config.bins.decode(ids)
+
+    for at, (decoded, key) in enumerate(zip(lopsided.act(given), TWO_SETS, strict=True)):
+        scale = lopsided.statistics.scales[key]
+        assert decoded.chunk.actions.tolist() == [scale.unnormalise(unit).tolist()]
+        assert decoded.normalised.tolist() == [unit.tolist()]
+        assert (decoded.passes, decoded.accepted, decoded.chunk.unnorm_key) == (3, 5, key)
+        assert heard[at] == Utterance(
+            given[at].hidden, given[at].prepared.layout.action, given[at].kv, given[at].draft, given[at].history
+        )
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_a_network_is_settled_before_it_serves(folder: Path, monkeypatch: pytest.MonkeyPatch, *, found: bool) -> None:
+    """Joined, without gradients, its head's longest row known before it is packed, and asked whether it is steady."""
+    asked: list[list[str]] = []
+
+    def steady(decoder: Decoder) -> bool:
+        asked.append([name for name, _ in decoder.model.layers[0].self_attn.named_children()])
+        return found
+
+    def settle(network: torch.nn.Module) -> None:
+        known.append("longest" in network.language_model.__dict__)  # type: ignore[operator]  # a decoder
+        settling.settle(network)
+
+    known: list[bool] = []
+    monkeypatch.setattr(openvla, "steady", steady)
+    monkeypatch.setattr(openvla, "settle", settle)
+    policy = load(folder)
+    head = load_file(folder / "model.safetensors")["language_model.lm_head.weight"]
+
+    assert known == [True]
+    assert "kv_proj" in asked[0]
+    assert "k_proj" not in asked[0]
+    assert policy.decoder.steady is found
+    assert policy.decoder.longest == pytest.approx(float(head.norm(dim=-1).max()), rel=1e-5)
+    assert not any(weight.requires_grad for weight in policy.network.parameters())
+    assert not policy.network.training
+
+
+@pytest.mark.parametrize(
+    "key", ["arch_specifier", "image_resize_strategy", "use_fused_vision_backbone", "vision_backbone_id"]
+)
+def test_a_variant_that_is_not_named_is_none_of_ours(key: str) -> None:
+    """What config.json does not say is not guessed."""
+    config = published_config()
+    del config[key]
+
+    with pytest.raises(CheckpointError, match=rf"config\.json: {key} is None; only .* is supported"):
+        OpenVLAConfig.from_json(config)
+
+
+def test_towers_come_in_their_order() -> None:
+    """DINOv2 first: the names of the tensors follow it."""
+    config = published_config()
+    config["timm_model_ids"].reverse()
+
+    with pytest.raises(CheckpointError, match="timm_model_ids are"):
+        OpenVLAConfig.from_json(config)
+
+
+def test_each_tower_has_overrides_of_its_own() -> None:
+    """By its timm id; the other stays as it is."""
+    config = published_config()
+    for at, key in enumerate(config["timm_model_ids"]):
+        config["timm_overrides"] = {key: {"depth": 3}}
+        towers = OpenVLAConfig.from_json(config).towers
+
+        assert [tower.depth == 3 for tower in towers] == [at == 0, at == 1]
+
+
+@pytest.mark.parametrize(("bins", "fits"), [(2, True), (32000, True), (32001, False), (32064, False)])
+def test_bins_fill_the_vocabulary_without_its_padding_at_most(bins: int, *, fits: bool) -> None:
+    """Two at least, and no more than there are words."""
+    config = published_config() | {"n_action_bins": bins}
+
+    if fits:
+        assert OpenVLAConfig.from_json(config).bins.bins == bins
+    else:
+        with pytest.raises(CheckpointError, match="expected 2 to 32000"):
+            OpenVLAConfig.from_json(config)
+
+
+def test_a_decoders_sizes_are_read_without_its_weights(folder: Path) -> None:
+    """To choose a dtype before anything is loaded."""
+    expected = load(folder).config.decoder
+    (folder / "model.safetensors").unlink()
+
+    assert decoder_sizes(folder) == expected

@@ -66,6 +66,17 @@ def test_a_layer_of_the_checkpoints_sizes_is_timed() -> None:
     assert found.bfloat16_ms > 0
 
 
+def test_a_frame_is_its_prefill_and_the_passes_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where every guess was wrong: the prompt once, then its last few rows again and again."""
+    ran: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        pace, "run", lambda _decoder, strands: ran.extend((strand.first, strand.stop) for strand in strands)
+    )
+    pace._frame(pace.one_layer(SIZES, torch.float32))()
+
+    assert ran == [(0, 290)] + 6 * [(284, 290)]
+
+
 def test_nothing_random_is_drawn() -> None:
     """Measuring leaves torch's random numbers alone."""
     before = torch.random.get_rng_state()

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
+from stillframe.models import passes
 from stillframe.models.decoder import Decoder, DecoderConfig, Tap
+from stillframe.models.layout import TokenLayout
 from stillframe.models.passes import Strand, prefill, prompt, run, run_rows
+from stillframe.models.texttap import TextTap
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 
@@ -179,3 +185,128 @@ def test_of_the_last_layer_only_what_is_read_comes_out(decoder: Decoder) -> None
 
     torch.testing.assert_close(read, every[-4:], rtol=0, atol=1e-5)
     assert all(torch.equal(full.keys(layer, ROWS), part.keys(layer, ROWS)) for layer in range(3))
+
+
+@torch.inference_mode()
+def test_what_is_read_may_be_no_more_than_goes_on(decoder: Decoder) -> None:
+    """Where fewer rows are left than are read, all of them come out, in order."""
+    whole = ReusePlan.whole(ROWS, 3, PATCHES, CPU)
+    (every,) = run(decoder, [prompt(decoder, rows(0), whole, storage())])
+    for read in (ROWS, ROWS + 5):
+        (found,) = run(decoder, [prompt(decoder, rows(0), whole, storage(), read=read)])
+        torch.testing.assert_close(found, every, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("at", [0, 3, ROWS - 1])
+@torch.inference_mode()
+def test_a_single_row_sees_nothing_behind_it(decoder: Decoder, at: int) -> None:
+    """Computed again over a full cache it comes out as in the whole pass."""
+    kv = storage()
+    dense = run_rows(decoder, rows(0), 0, kv)
+
+    torch.testing.assert_close(run_rows(decoder, rows(0)[at : at + 1], at, kv), dense[at : at + 1], rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_long_prompts_are_looked_at_block_by_block(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few rows a block has: whole prompts and thinned ones, guesses behind them, rows of an action."""
+    left, seen, came = [], [], []
+    for block in (10**6, 2, 3):
+        monkeypatch.setattr(passes, "BLOCK_ROWS", block)
+        given = sights(decoder)
+        came.append(run(decoder, [made.strand(decoder) for made in given]))
+        left.append([made.left(layer) for made in given for layer in range(3)])
+        seen.append([made.seen[layer] for made in given for layer in range(4)])
+    for found in (left, seen, came):
+        for one, *others in zip(*found, strict=True):
+            for other in others:
+                torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(count=st.integers(1, 500), behind=st.integers(0, 20), first=st.integers(1, 500), seed=st.integers(0, 2**31))
+def test_a_block_reaches_as_far_as_its_last_row(count: int, behind: int, first: int, seed: int) -> None:
+    """No key is left out that a row looks at, none is looked at in vain; the last block may see all there are."""
+    at = sorted(np.random.default_rng(seed).permutation(600)[:count].tolist())
+    keys, blocks = at[-1] + 1 + behind, len(at) // passes.BLOCK_ROWS
+    reach = passes._reach(torch.tensor(at), keys)
+    rows = min(first, len(at))
+    cut = passes._up_to(reach, rows)
+
+    assert len(reach) == (blocks if blocks > 1 else 0)
+    assert bool(cut) == bool(reach)
+    for found, end in ((reach, len(at)), (cut, rows)):
+        begin = 0
+        for stop, seen in found:
+            assert begin < stop <= end
+            assert seen > at[stop - 1]
+            begin = stop
+        assert begin == (end if found else 0)
+    assert [seen for _, seen in reach[:-1]] == [at[stop - 1] + 1 for stop, _ in reach[:-1]]
+    assert cut[:-1] == reach[: len(cut) - 1] if cut else True
+    assert not cut or cut[-1][1] == reach[len(cut) - 1][1]
+
+
+def test_a_gpu_is_not_waited_for() -> None:
+    """How far blocks look is known only where positions can be read at once."""
+    assert passes._reach(torch.empty(400, dtype=torch.long, device="meta"), 400) == []
+
+
+@torch.inference_mode()
+def test_a_tap_hears_the_prompt_alone(decoder: Decoder) -> None:
+    """The same rows with guesses behind them, with none, and with a draft in which nothing is guessed."""
+    heard: list[dict[int, Tensor]] = []
+    made = plan([0, 5, 2], (1, 2, 3))
+    for guesses in (None, torch.tensor([3, 1, 4]), torch.empty(0, dtype=torch.long)):
+        heard.append({})
+        kv, into = storage(), heard[-1]
+        prefill(decoder, rows(1), ReusePlan.whole(ROWS, 3, PATCHES, CPU), kv)
+        prefill(decoder, rows(0), made, kv, lambda layer, these, into=into: into.update({layer: these}), guesses)
+
+    assert [len(these) for these in heard[0].values()] == [10, 9, 8, 7]
+    for other in heard[1:]:
+        for layer, these in heard[0].items():
+            torch.testing.assert_close(other[layer], these, rtol=0, atol=1e-5)
+
+
+def test_a_strand_says_how_much_its_tap_wants_to_hear(decoder: Decoder) -> None:
+    """A text's tap so many of the last rows, the guesses behind them included; of any other it is not known."""
+    layout = TokenLayout({"front": range(1, 7)}, (2, 3), range(7, 9), range(ROWS, ROWS + 4))
+    whole, guesses = ReusePlan.whole(ROWS, 3, PATCHES, CPU), torch.tensor([3, 1, 4])
+    tap = TextTap(decoder, layout, [], every_layer=False)
+
+    assert prompt(decoder, rows(0), whole, storage(), tap).listens == 3
+    assert prompt(decoder, rows(0), whole, storage(), tap, guesses).listens == 6
+    assert prompt(decoder, rows(0), whole, storage(), lambda *_: None).listens is None
+    assert prompt(decoder, rows(0), whole, storage()).listens is None
+
+
+class Playing:
+    """Stands for what replays recorded passes."""
+
+    def __init__(self, found: list[Tensor] | None):
+        self.found = found
+        self.asked: list[int] = []
+
+    def run(self, strands: Sequence[Strand]) -> list[Tensor] | None:
+        """What was recorded, if anything; the caches are as long as their strands by then."""
+        self.asked += [strand.kv.length for strand in strands]
+        return self.found
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@torch.inference_mode()
+def test_what_was_recorded_is_replayed_and_the_rest_computed(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch, *, recorded: bool
+) -> None:
+    """The replayer is asked first, over caches that have room; where it has nothing the pass is run."""
+    replayed = [torch.ones(1, CONFIG.hidden_size)]
+    playing = Playing(replayed if recorded else None)
+    expected = run_rows(decoder, rows(0), 0, storage())
+    monkeypatch.setattr(decoder, "replayer", playing)
+    kv = storage()
+    (found,) = run(decoder, [Strand(rows(0), 0, kv)])
+
+    assert playing.asked == [ROWS]
+    assert torch.equal(found, replayed[0] if recorded else expected)
+    assert kv.keys(0, ROWS).any() != recorded

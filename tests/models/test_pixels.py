@@ -14,6 +14,7 @@ from stillframe.errors import CheckpointError
 from stillframe.models.pixels import PixelPipeline
 from stillframe.train.fresh import PREPROCESSOR_JSON
 
+BICUBIC = Image.Resampling.BICUBIC
 PIPELINE = PixelPipeline.from_config(PREPROCESSOR_JSON)
 
 
@@ -37,6 +38,17 @@ def test_other_sizes_are_resized_by_pil(size: tuple[int, int]) -> None:
 
     assert (view.shape, view.dtype) == ((224, 224, 3), np.uint8)
     assert_array_equal(view, np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.BICUBIC)))
+
+
+def test_a_pipeline_may_be_for_pictures_that_are_not_square() -> None:
+    """Height first, as the configuration and numpy have it; PIL is told the width first."""
+    pipeline = PixelPipeline.from_config(spoilt(input_sizes=[[3, 60, 100]] * 2))
+    image = picture(48, 64)
+
+    assert pipeline.size == (60, 100)
+    assert_array_equal(pipeline.views(image), np.asarray(Image.fromarray(image).resize((100, 60), BICUBIC)))
+    assert pipeline.normalised(pipeline.views(image)).shape == (6, 60, 100)
+    assert pipeline.views(picture(60, 64)).shape == (60, 100, 3)
 
 
 @settings(deadline=None)
@@ -93,11 +105,12 @@ def test_letterbox_is_refused() -> None:
         PixelPipeline.from_config(spoilt(tvf_do_letterbox=True))
 
 
-@pytest.mark.parametrize("interpolation", [2, "bilinear"])
-def test_another_filter_is_refused(interpolation: object) -> None:
-    """A filter other than bicubic gives other pixels."""
+@pytest.mark.parametrize("interpolations", [[2], ["bilinear"], [3, 2], [2, 3]])
+def test_another_filter_is_refused(interpolations: list[object]) -> None:
+    """A filter other than bicubic gives other pixels, for one tower as for both."""
+    asked = [{"interpolation": interpolation} for interpolation in interpolations]
     with pytest.raises(CheckpointError, match=r"asks for filter .*; only bicubic"):
-        PixelPipeline.from_config(spoilt(tvf_resize_params=[{"interpolation": interpolation}]))
+        PixelPipeline.from_config(spoilt(tvf_resize_params=asked))
 
 
 @pytest.mark.parametrize(

@@ -83,3 +83,25 @@ def test_a_tokenizer_without_the_lone_space(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match="has no token '▁', with which every prompt ends"):
         PromptEncoder(file, max_tokens=64)
+
+
+def tokenizer_of(file: Path, words: dict[str, int], last: str | None = None) -> Path:
+    """Write a tokenizer of whole words; `last`: one that it puts behind every text itself."""
+    model = {"type": "WordLevel", "vocab": words, "unk_token": "<unk>"}
+    pieces = [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": last, "type_id": 0}}]
+    specials = {last: {"id": last, "ids": [words[last]], "tokens": [last]}} if last else {}
+    behind = {"type": "TemplateProcessing", "single": pieces, "pair": pieces, "special_tokens": specials}
+    document = {"version": "1.0", "added_tokens": [], "model": model, "pre_tokenizer": {"type": "Whitespace"}}
+    file.write_text(json.dumps(document | ({"post_processor": behind} if last else {})))
+    return file
+
+
+def test_a_tokenizer_that_ends_in_the_lone_space_by_itself_gets_no_second(tmp_path: Path) -> None:
+    """The prompt ends in one, whichever side puts it there, and whichever id it has."""
+    words = {"▁": 0, "<unk>": 1, "In": 2}
+    own, ours = tokenizer_of(tmp_path / "own.json", words, "▁"), tokenizer_of(tmp_path / "ours.json", words)
+    ids = PromptEncoder(own, max_tokens=64).ids("wait")
+
+    assert ids[-1] == 0
+    assert ids.count(0) == 1
+    assert PromptEncoder(ours, max_tokens=64).ids("wait") == ids

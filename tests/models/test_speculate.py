@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from stillframe.domain import DraftMode
 from stillframe.models import speculate
 from stillframe.models.decoder import Decoder, DecoderConfig
 from stillframe.models.passes import Strand, prefill, run_rows
+from stillframe.models.recall import Recall
 from stillframe.models.speculate import REACH, Draft, Ids, Spoken, Utterance, speak
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
@@ -372,3 +375,149 @@ def test_actions_of_different_lengths_share_a_pass() -> None:
 
     assert [len(said.ids) for said in spoken] == [TOKENS, 1, 4]
     assert [said.ids.tolist() for said in spoken] == [speak(one.decoder, [own])[0].ids.tolist() for own in expected]
+
+
+WORDS = 9
+LONGEST = 6
+
+
+@dataclass(frozen=True)
+class Tale:
+    """What a scripted decoder says: what a seed decides; the prefill perhaps something else where it is not clear."""
+
+    seed: int
+    ids: Ids  # guessed
+    clear: tuple[bool, ...]  # of each token, whether the prefill's lead is out of rounding's reach
+    mode: DraftMode
+    radius: Ids
+
+    def after(self, tokens: Sequence[int]) -> int:
+        """The likeliest token there."""
+        return random_word(self.seed, tokens)
+
+    def early(self, tokens: Sequence[int]) -> int:
+        """The prefill's word for it."""
+        return self.after(tokens) if self.clear[len(tokens)] else random_word(self.seed + 1, tokens)
+
+    def expected(self) -> tuple[list[int], int, int]:
+        """Tokens, passes and accepted guesses, written down token by token."""
+        guess, known, passes, accepted = [*self.ids.tolist()], 0, -1, 0
+        while known < len(guess):
+            says = self.early if passes < 0 else self.after
+            said, passes, told = [says(guess[:token]) for token in range(len(guess))], passes + 1, [*guess[:known]]
+            while len(told) < len(guess):
+                best, guessed = said[len(told)], guess[len(told)]
+                near = self.mode == "relaxed" and abs(best - guessed) <= self.radius[len(told)]
+                told.append(guessed if near else best)
+                if told[-1] != guessed or self.mode == "off":
+                    break
+                if self.mode == "exact" and passes == 0 and not self.clear[min(len(told), len(guess) - 1)]:
+                    break
+            known = len(told)
+            if passes == 0:
+                accepted = next((at for at in range(known) if told[at] != self.ids[at]), known)
+            guess = told + said[known:]
+        return guess, passes, accepted
+
+
+def random_word(seed: int, tokens: Sequence[int]) -> int:
+    """One of three, so that guesses are often right."""
+    return crc32(bytes([*seed.to_bytes(4), *tokens])) // 7 % 3
+
+
+class Scripted:
+    """A decoder whose hidden rows say a word, how far it leads and one, [rows, 3]; embedded rows are token ids."""
+
+    steady = False
+    longest = 1.0
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The word's lead over all others."""
+        logits = torch.zeros(len(hidden), WORDS)
+        logits[torch.arange(len(hidden)), hidden[:, 0].long()] = hidden[:, 1]
+        return logits
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """As they are."""
+        return ids[:, None].float()
+
+
+@st.composite
+def tales(draw: st.DrawFn) -> Tale:
+    """Guesses that are mostly right."""
+    tokens, seed = draw(st.integers(1, LONGEST)), draw(st.integers(0, 2**20))
+    clear = tuple(draw(st.lists(st.sampled_from([True, True, True, False]), min_size=tokens, max_size=tokens)))
+    radius = draw(st.lists(st.integers(0, 2), min_size=tokens, max_size=tokens))
+    mode: DraftMode = draw(st.sampled_from(["exact", "relaxed", "off"]))
+    bare = Tale(seed, np.zeros(tokens, np.int64), clear, mode, np.array(radius))
+    ids: list[int] = []
+    for off in draw(st.lists(st.sampled_from([0, 0, 0, 0, 1, 2, -1]), min_size=tokens, max_size=tokens)):
+        ids.append(max(0, bare.after(ids) + off))
+    return replace(bare, ids=np.array(ids))
+
+
+@settings(many, max_examples=80)
+@given(told=st.lists(tales(), min_size=1, max_size=4))
+@torch.inference_mode()
+def test_each_action_is_said_by_the_rules_of_its_draft(told: list[Tale]) -> None:
+    """By an unreliable prefill and passes that share everything: tokens, passes and accepted as written down by hand.
+
+    Every pass runs over all slots of those that are not complete, in their own caches, with their own older frames.
+    """
+    kvs = [FrameKV(KVShape(1, 1, 2, 1, torch.float32, CPU).allocate()) for _ in told]
+    histories = [Recall(torch.empty(0), torch.empty(0), torch.empty(0), at) for at in range(len(told))]
+    starts = [10 + 3 * at for at in range(len(told))]
+
+    def played(_: object, strands: Sequence[Strand]) -> list[Tensor]:
+        found = []
+        for strand in strands:
+            at = next(at for at, kv in enumerate(kvs) if kv is strand.kv)
+            assert strand.history is histories[at]
+            assert range(strand.first, strand.stop) == range(starts[at], starts[at] + len(told[at].ids) - 1)
+            fed = strand.rows[:, 0].int().tolist()
+            found.append(torch.tensor([[told[at].after(fed[: row + 1]), 1.0, 1.0] for row in range(len(fed))]))
+        return found
+
+    utterances = []
+    for tale, start, kv, history in zip(told, starts, kvs, histories, strict=True):
+        draft = Draft(tale.ids, tale.mode, tale.radius)
+        fed = draft.fed.tolist()
+        rows = [[tale.early(fed[:at]), 1.0 if tale.clear[at] else 1e-6, 1.0] for at in range(len(tale.ids))]
+        hidden = torch.tensor([[0.0, 9.0, 1.0], *rows])
+        utterances.append(Utterance(hidden, range(start, start + len(tale.ids)), kv, draft, history))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speculate, "run", played)
+        spoken = speak(Scripted(), utterances)  # type: ignore[arg-type]  # as much of a decoder as is asked
+
+    for said, tale in zip(spoken, told, strict=True):
+        assert (said.ids.tolist(), said.passes, said.accepted) == tale.expected()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_lead_is_clear_beyond_the_reach_of_rounding(dtype: torch.dtype) -> None:
+    """REACH units of eps times the row's length times the head's longest row: by hand, on either side of it."""
+    decoder = Scripted()
+    decoder.longest = 2.0
+    rows = torch.tensor([[3.0, 4.0], [0.3, 0.4]], dtype=dtype)
+    reach = REACH[dtype] * torch.finfo(dtype).eps * 2 * rows.float().norm(dim=-1)
+    logits = torch.zeros(2, 5)
+    for factor in (0.0, 0.9, 1.1):
+        logits[:, 3] = reach * factor
+        clear = speculate._clear(decoder, rows, logits)  # type: ignore[arg-type]  # likewise
+
+        assert clear.tolist() == [factor > 1] * 2
+
+
+def test_on_a_steady_decoder_everything_is_clear() -> None:
+    """A tie, too: another pass would round the same. With one word only there is no lead to speak of."""
+    decoder, rows, logits = Scripted(), torch.ones(3, 2), torch.zeros(3, 5)
+    decoder.steady = True
+
+    assert speculate._clear(decoder, rows, logits).tolist() == [True] * 3  # type: ignore[arg-type]  # likewise
+    decoder.steady = False
+    assert speculate._clear(decoder, rows, logits[:, :1]).tolist() == [False] * 3  # type: ignore[arg-type]  # likewise
+
+
+def test_nothing_follows_on_the_last_guess() -> None:
+    """It gets no row in a pass."""
+    assert Draft(np.array([4, 5, 6])).fed.tolist() == [4, 5]

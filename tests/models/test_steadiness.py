@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,6 +34,37 @@ def still(dtype: torch.dtype = torch.float32) -> Decoder:
     for layer in (made.model.layers[0].self_attn.o_proj, made.model.layers[0].mlp.down_proj, made.lm_head):
         nn.init.zeros_(layer.weight)
     return made.requires_grad_(requires_grad=False)
+
+
+class Scaled(nn.Module):
+    """Half of what it is given, row by row: a product that no machine takes in another order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((1,), 0.5), requires_grad=False)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[..., width] -> the same."""
+        return rows * self.weight
+
+
+class Echo(Scaled):
+    """In place of attention: each row hears itself alone."""
+
+    def forward(self, rows: Tensor, *places: Any) -> Tensor:
+        """[rows, width] -> the same, of those that go on."""
+        on = places[-1]
+        return super().forward(rows if on is None else rows[on])
+
+
+def echoing(positions: int = 2048) -> Decoder:
+    """A decoder that is steady on every machine, and in which the least difference comes out."""
+    made = Decoder(replace(SIZES, max_position_embeddings=positions)).requires_grad_(requires_grad=False).eval()
+    layer = made.model.layers[0]
+    layer.self_attn, layer.mlp = Echo(), Scaled()
+    layer.input_layernorm, layer.post_attention_layernorm = Scaled(), Scaled()
+    made.model.norm, made.lm_head = Scaled(), Scaled()  # type: ignore[assignment]  # as much of them as is asked
+    return made
 
 
 def changed(module: nn.Module, change: Change) -> None:
@@ -68,21 +100,83 @@ def by_plan(rows: Tensor) -> Tensor:
     return rows * (1 + 2**-20 * (100 < len(rows) < 120))
 
 
-@pytest.mark.parametrize("change", [by_count, by_the_rest, by_neighbours, by_plan])
-@pytest.mark.parametrize("place", ["self_attn.q_proj", "mlp", "input_layernorm"])
+def by_length(rows: Tensor) -> Tensor:
+    """Differs in the last row, where there are more than any delta frame has."""
+    rows = rows.clone()
+    rows[-1] *= 1 + 2**-20 * (len(rows) > 250)
+    return rows
+
+
+def by_other_guesses(rows: Tensor) -> Tensor:
+    """Differs in the last guess of a robot, where two others' come behind it."""
+    rows = rows.clone()
+    rows[steadiness.GUESSES - 1] *= 1 + 2**-20 * (len(rows) == 3 * steadiness.GUESSES)
+    return rows
+
+
+def by_rest(rest: int) -> Change:
+    """Differs in the last row, where so many are left over of blocks of 16."""
+
+    def change(rows: Tensor) -> Tensor:
+        rows = rows.clone()
+        rows[-1] *= 1 + 2**-20 * (len(rows) % 16 == rest)
+        return rows
+
+    return change
+
+
+PLACES = ["self_attn", "mlp", "input_layernorm", "post_attention_layernorm"]
+
+
+@pytest.mark.parametrize("change", [by_count, by_the_rest, by_neighbours, by_plan, by_length, by_other_guesses])
+@pytest.mark.parametrize("place", PLACES)
 def test_a_small_difference_is_found(change: Change, place: str) -> None:
     """In attention, behind it or before it, however few counts of rows show it."""
-    asked = decoder()
+    asked = echoing()
+    assert steady(asked)
     changed(asked.model.layers[0].get_submodule(place), change)
 
     assert not steady(asked)
 
 
+@pytest.mark.parametrize("rest", range(16))
+def test_what_is_left_over_of_blocks_is_found(rest: int) -> None:
+    """Kernels take rows by fours, eights or sixteens: prompts of all lengths up to that are tried."""
+    asked = echoing()
+    changed(asked.model.layers[0].get_submodule("mlp"), by_rest(rest))
+
+    assert not steady(asked)
+
+
+def test_the_decoders_own_norm_is_tried() -> None:
+    """The last one, which the guesses' rows go through in every pass."""
+    asked = echoing()
+    changed(asked.model.norm, by_count)
+
+    assert not steady(asked)
+
+
+@pytest.mark.parametrize("positions", [12, 40, 100, 289])
+def test_a_decoder_of_few_positions_is_tried_as_far_as_they_go(positions: int) -> None:
+    """Prompts are no longer than what it has angles for."""
+    assert steady(echoing(positions))
+
+
+def test_guesses_are_tried_where_the_prefill_had_them() -> None:
+    """The same rows at the same positions, over the keys and values that are there."""
+    asked = steadiness._shortened(decoder())
+    prompt = steadiness._prompt(asked, 9, torch.Generator().manual_seed(1))
+    guesses = steadiness._guesses(prompt)
+
+    assert (guesses.first, guesses.stop, prompt.stop) == (9, 15, 15)
+    assert torch.equal(guesses.rows, prompt.rows[9:])
+    assert guesses.kv is prompt.kv
+
+
 @pytest.mark.parametrize("block", [steadiness.GUESSES, 1 + steadiness.GUESSES, 3 * steadiness.GUESSES])
 def test_a_head_that_differs_is_found(block: int) -> None:
     """The head hears as many rows as there are guesses, one more in the prefill, and those of several robots."""
-    asked = still()
-    nn.init.ones_(asked.lm_head.weight)
+    asked = echoing()
     changed(asked.lm_head, lambda logits: logits * (1 + 2**-20 * (len(logits) % block == 0)))
 
     assert not steady(asked)

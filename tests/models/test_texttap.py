@@ -119,6 +119,12 @@ def test_a_thinned_pass_finds_its_text_all_the_same(pair: Pair) -> None:
     torch.testing.assert_close(thinned.entropies, dense.entropies, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("layout", "rows"), [(ONE, 4), (TWO, 3), (ODD, 4)])
+def test_a_tap_needs_the_rows_from_the_text_on(pair: Pair, layout: TokenLayout, rows: int) -> None:
+    """Of the prompt's last, what stands between the text and the action included."""
+    assert TextTap(pair.ours, layout, [], every_layer=False).text_rows == rows
+
+
 @torch.inference_mode()
 def test_what_was_heard_is_kept_until_it_is_asked_for(pair: Pair) -> None:
     """The pass's own rows may be gone by then: what the tap keeps are copies, of the text's rows alone."""

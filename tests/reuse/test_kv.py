@@ -207,3 +207,64 @@ def test_a_budget_without_room_for_one_is_refused() -> None:
 
     with pytest.raises(ConfigError, match=r"budget is 3\.0 MiB; one session of this checkpoint needs 4\.0 MiB"):
         KVPool(shape, 3 * MIB)
+
+
+def test_the_position_past_the_last_is_scratch() -> None:
+    """A pool has a row more in every slot, for what is written and never read; no sequence reaches it."""
+    pool = KVPool(SHAPE, 2 * SHAPE.nbytes)
+    slot = pool.acquire()
+    assert slot is not None
+
+    assert pool.storage.shape == (2, 2, LAYERS, HEADS, CAPACITY + 1, DIM)
+    assert slot.capacity == CAPACITY
+    with pytest.raises(ValueError, match="11 tokens does not fit a cache of 10"):
+        slot.reserve(CAPACITY + 1)
+
+
+def test_a_slot_says_where_it_lies_in_the_pool() -> None:
+    """What is written into a slot is found in the pool's memory under its index; what is none of it has none."""
+    pool = KVPool(SHAPE, 3 * SHAPE.nbytes + 1)
+    for slot in [pool.acquire() for _ in range(3)]:
+        assert slot is not None
+        at = pool.slot_of(slot)
+        slot.write(1, torch.tensor([CAPACITY - 1]), rows(5), rows(6))
+
+        assert pool.storage[at, 0, 1, :, CAPACITY - 1].eq(5).all()
+        assert pool.storage[at, 1, 1, :, CAPACITY - 1].eq(6).all()
+    assert pool.storage.ne(0).sum() == 3 * 2 * HEADS * DIM
+    assert pool.slot_of(FrameKV(SHAPE.allocate())) is None
+
+
+def test_a_pool_counts_what_is_held_and_what_is_free() -> None:
+    """Whole slots alone are its budget; each that is lent is in use until it comes back."""
+    pool = KVPool(SHAPE, 3 * SHAPE.nbytes + 1)
+    held = pool.acquire()
+    assert held is not None
+
+    assert (pool.budget_bytes, pool.free, pool.in_use_bytes) == (3 * SHAPE.nbytes, 2, SHAPE.nbytes)
+    pool.release(held)
+    assert (pool.free, pool.in_use_bytes) == (3, 0)
+
+
+def test_memory_that_is_not_to_be_had_is_said_in_the_terms_of_a_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How much was asked for, in how many slots, and which knob makes it less."""
+
+    def none_left(*_: object, **__: object) -> Tensor:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(torch, "zeros", none_left)
+
+    with pytest.raises(ConfigError, match=r"no room on cpu .* \(3 slots of 0\.0\); lower reuse\.kv_budget_mib"):
+        KVPool(SHAPE, 3 * SHAPE.nbytes)
+
+
+def test_adjoining_rows_are_read_in_every_layer_without_writing(kv: FrameKV) -> None:
+    """Keys and values from one position up to another: views."""
+    for layer in range(LAYERS):
+        kv.write(layer, torch.tensor([2, 3, 4]), rows(*range(3)) + 10 * layer, rows(*range(3)) + 20 + 10 * layer)
+    keys, values = kv.rows(3, 5)
+
+    assert keys.shape == values.shape == (LAYERS, HEADS, 2, DIM)
+    assert keys[:, 0, :, 0].tolist() == [[1, 2], [11, 12]]
+    assert values[:, 0, :, 0].tolist() == [[21, 22], [31, 32]]
+    assert keys.data_ptr() == kv.keys(0, CAPACITY)[:, 3:].data_ptr()

@@ -107,6 +107,7 @@ def test_every_adaptive_knob_gets_to_its_place(knobs: dict[str, Any], part: str,
         ({"tau_task": 0.4}, "tau_task", 0.4),
         ({"k": 2.5}, "schedule", CumulativeEntropy(2.5)),
         ({"k": None}, "schedule", Fixed()),
+        ({"k": 0.0}, "schedule", CumulativeEntropy(0.0)),
         ({"layers": [2, 4]}, "schedule", CumulativeEntropy(1.0, (2, 4))),
         ({"relevance_layers": [3]}, "relevance_layers", (3,)),
     ],
@@ -146,6 +147,12 @@ def test_caution_takes_from_count_and_age() -> None:
     assert half.criterion == recipe.criterion
     for mode in ("exact", "paper", "static-only"):
         assert made(mode, {}).careful(0.5) == made(mode, {})
+
+
+@pytest.mark.parametrize("mode", ["exact", "adaptive", "paper", "static-only"])
+def test_drift_is_measured_wherever_there_can_be_any(mode: Any) -> None:
+    """In all modes but exact, bounded or not: in a pause their answers are held against a dense pass."""
+    assert made(mode).measured == (mode != "exact")
 
 
 def test_relevance_is_asked_for_where_a_plan_needs_it() -> None:

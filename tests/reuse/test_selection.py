@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,8 +21,8 @@ ALL = [True] * 8
 
 
 def chosen(
-    distance: list[float],
-    scores: list[float] | None = None,
+    distance: Sequence[float],
+    scores: Sequence[float] | None = None,
     *,
     static: list[bool] = ALL,
     ages: list[int] | None = None,
@@ -28,8 +31,12 @@ def chosen(
 ) -> Tensor:
     """Indices of those of eight tokens that are reused, in their order."""
     recipe = Recipe(IdenticalPrefix(), **knobs)
-    attended = None if scores is None else Attended.by(Relevance(torch.tensor(scores), torch.zeros(1)), cameras, recipe)
-    likeness = Likeness(torch.tensor(distance), torch.tensor(static))
+    attended = (
+        None
+        if scores is None
+        else Attended.by(Relevance(torch.tensor(scores).float(), torch.zeros(1)), cameras, recipe)
+    )
+    likeness = Likeness(torch.tensor(distance).float(), torch.tensor(static))
     return select(likeness, attended, torch.tensor(ages or [0] * 8), cameras, recipe)
 
 
@@ -151,6 +158,93 @@ def test_nothing_forbidden_is_ever_reused(**given_: Any) -> None:
     assert all(static[token] and ages[token] < given_["age_limit"] for token in order)
     for camera in cameras:
         assert sum(camera.start <= token < camera.stop for token in order) <= given_["top_k"]
+
+
+@dataclass
+class Case:
+    """What a frame brings to a selection, in whole numbers, so that ties are frequent and products exact."""
+
+    distance: list[int]
+    scores: list[int] | None
+    static: list[bool]
+    ages: list[int]
+    cameras: list[slice]
+    knobs: dict[str, Any]
+
+    def expected(self) -> list[int]:
+        """The same written down token by token: numpy's float32 does the only sums."""
+        knobs, scores = self.knobs, self.scores
+        young = [token for token in range(8) if self.static[token] and self.ages[token] < knobs["age_limit"]]
+        needed = [] if scores is None else self.needed(scores)
+        cost: list[Any] = [*self.distance]
+        if scores is not None and not knobs["published"]:
+            moved = np.array(self.distance, np.float32) + np.float32(1e-6)
+            cost = (moved * np.array(scores, np.float32)).tolist()
+            young = [token for token in young if token not in needed]
+        taken = []
+        for camera in self.cameras:
+            own = sorted((token for token in young if camera.start <= token < camera.stop), key=cost.__getitem__)
+            taken += own[: int(knobs["share"] * min(len(own), knobs["top_k"]))]
+        return [token for token in sorted(taken, key=cost.__getitem__) if token not in needed]
+
+    def needed(self, scores: list[int]) -> list[int]:
+        """Those that the task looks at."""
+        found: list[int] = []
+        for camera in self.cameras:
+            own = range(8)[camera]
+            if self.knobs["tau_task"] is None:
+                found += sorted(own, key=lambda token: -scores[token])[: self.knobs["task_top_k"]]
+            else:
+                low, high = min(scores[token] for token in own), max(scores[token] for token in own)
+                found += [token for token in own if scores[token] - low >= self.knobs["tau_task"] * (high - low)]
+        return found
+
+
+few = st.lists(st.integers(0, 3), min_size=8, max_size=8)
+cases = st.builds(
+    Case,
+    distance=few,
+    scores=st.none() | st.permutations(range(8)),
+    static=st.lists(st.sampled_from([True, True, True, False]), min_size=8, max_size=8),
+    ages=few,
+    cameras=st.sampled_from([ONE, TWO, [slice(0, 2), slice(2, 8)]]),
+    knobs=st.fixed_dictionaries(
+        {
+            "age_limit": st.integers(1, 4),
+            "top_k": st.integers(0, 8) | st.just(NO_LIMIT),
+            "share": st.sampled_from([0.0, 0.5, 0.75, 1.0]),
+            "task_top_k": st.integers(0, 4),
+            "tau_task": st.none() | st.sampled_from([0.25, 0.5, 1.0]),
+            "published": st.booleans(),
+        }
+    ),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(case=cases)
+def test_a_selection_is_what_its_rules_say_token_by_token(case: Case) -> None:
+    """Which tokens, and in which order: by cost over all cameras, of each camera a share of what top_k leaves."""
+    found = chosen(
+        case.distance, case.scores, static=case.static, ages=case.ages, cameras=case.cameras, **case.knobs
+    ).tolist()
+
+    assert found == case.expected()
+
+
+def test_what_did_not_move_goes_by_relevance() -> None:
+    """Of tokens at distance zero those that the text looks at least come first."""
+    assert chosen([0.0] * 8, [0.8, 0.1, 0.7, 0.2, 0.6, 0.3, 0.5, 0.4]).tolist() == [1, 3, 5, 7, 6, 4, 2, 0]
+
+
+def test_a_share_is_of_what_top_k_leaves() -> None:
+    """Caution halves the tokens that would be reused, not those that might be."""
+    assert len(chosen(RISING, top_k=4, share=0.5)) == 2
+
+
+def test_cameras_are_merged_by_cost() -> None:
+    """The layers drop the most reusable first, whichever camera's they are."""
+    assert chosen([0.1, 0.4, 0.5, 0.8, 0.2, 0.3, 0.6, 0.7], cameras=TWO).tolist() == [0, 4, 5, 1, 2, 6, 7, 3]
 
 
 def test_a_gap_between_limits_is_filled_as_far_as_it_goes() -> None:

@@ -8,9 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.domain import REUSE_MODES
-from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
+from stillframe.reuse.settings import (
+    AdaptiveSettings,
+    BatchingSettings,
+    DecodingSettings,
+    GraphSettings,
+    PaperSettings,
+    ReuseSettings,
+)
 
-SECTIONS = (AdaptiveSettings, PaperSettings, ReuseSettings)
+SECTIONS = (AdaptiveSettings, PaperSettings, ReuseSettings, DecodingSettings, BatchingSettings, GraphSettings)
 SHARES = st.lists(st.floats(0, 1), max_size=6)
 RANGED = [
     (section, part)
@@ -58,7 +65,63 @@ def test_every_number_has_a_range():
         if part.metadata.get("low") is None or part.metadata.get("high") is None
     }
 
-    assert without == {"mode", "criterion", "slack", "adaptive", "paper"}
+    assert without == {"mode", "criterion", "slack", "adaptive", "paper", "draft", "enabled"}
+
+
+KNOBS = {  # default, low, high
+    AdaptiveSettings: {
+        "criterion": ("embedding", None, None),
+        "distance": (0.2, 0, 2),
+        "tau": (0.996, -1, 1),
+        "tau_centred": (0.95, -1, 1),
+        "max_difference": (24.0, 0, 255),
+        "top_k": (180, 0, 4096),
+        "task_top_k": (40, 0, 4096),
+        "relevance_layers": ([], 0, 255),
+        "schedule": ([], 0, 1),
+        "age_limit": (8, 1, 10_000),
+        "keyframe_every": (30, 1, 10_000),
+        "scene_cut": (0.1, 0, 1),
+    },
+    PaperSettings: {
+        "tau": (0.996, -1, 1),
+        "top_k": (130, 0, 4096),
+        "task_top_k": (100, 0, 4096),
+        "tau_task": (None, 0, 1),
+        "k": (1.0, 0, 1000),
+        "layers": ([], 0, 255),
+        "relevance_layers": ([], 0, 255),
+    },
+    ReuseSettings: {
+        "mode": ("off", None, None),
+        "drift_budget": (0.02, 0, 2),
+        "slack": (True, None, None),
+        "gap_s": (2.0, 0, 3600),
+        "kv_budget_mib": (None, 0, 10**6),
+        "slot_text_tokens": (64, 1, 4096),
+        "adaptive": (AdaptiveSettings(), None, None),
+        "paper": (PaperSettings(), None, None),
+    },
+    DecodingSettings: {"draft": ("exact", None, None), "radius": ([2], 0, 255)},
+    BatchingSettings: {"most": (8, 1, 64), "hold_ms": (100.0, 0, 10_000)},
+    GraphSettings: {
+        "enabled": (True, None, None),
+        "batches": ([1, 2, 4, 8], 1, 64),
+        "rows": ([64, 128, 192, 256, 320], 1, 100_000),
+    },
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_deployment_that_says_nothing_gets_what_was_measured(section):
+    """Every knob's default and how far it turns: the paper's own where it is the paper's, ours as calibrated."""
+    made = section()
+    found = {
+        part.name: (getattr(made, part.name), part.metadata.get("low"), part.metadata.get("high"))
+        for part in dataclasses.fields(section)
+    }
+
+    assert found == KNOBS[section]
 
 
 @pytest.mark.parametrize("mode", REUSE_MODES)
@@ -71,6 +134,26 @@ def test_a_mode_that_is_none_gets_the_list():
     """Also where no YAML is involved."""
     with pytest.raises(ValueError, match="mode is 'fast'; expected one of off, exact, adaptive, paper, static-only"):
         ReuseSettings(mode="fast")
+
+
+@pytest.mark.parametrize("draft", ["", "fast"])
+def test_a_draft_mode_that_is_none_gets_the_list(draft):
+    """Likewise."""
+    with pytest.raises(ValueError, match=f"draft is '{draft}'; expected one of exact, relaxed, off"):
+        DecodingSettings(draft=draft)
+
+
+def test_a_radius_is_one_number_at_least():
+    """An empty list says nothing of any dimension."""
+    with pytest.raises(ValueError, match=r"radius is \[\]; expected one number, or one for each dimension"):
+        DecodingSettings(radius=[])
+
+
+def test_graphs_take_one_batch_size_at_least():
+    """Unless none are recorded."""
+    with pytest.raises(ValueError, match=r"batches is \[\]; expected one size at least, or enabled: false"):
+        GraphSettings(batches=[])
+    assert GraphSettings(enabled=False, batches=[]).batches == []
 
 
 def test_nothing_is_reused_unless_somebody_says_so():

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stillframe.reuse.settings import AdaptiveSettings, PaperSettings
 from stillframe.reuse.similarity import (
+    NOISE_FLOOR,
     Cosine,
     Criterion,
     Embedding,
@@ -168,6 +169,53 @@ def test_each_of_the_three_pixel_tests_can_decide() -> None:
     assert alone(now, before, Pixels(**lax | {"most_difference": 100.0}))[1] is True
 
 
+@pytest.mark.parametrize(
+    ("now", "before"), [([3, 4], [4, 3]), ([100, 200, 100, 200], [200, 100, 200, 100]), ([200, 40], [100, 20])]
+)
+def test_the_pixel_distance_is_by_the_worse_of_the_cosines(now: list[float], before: list[float]) -> None:
+    """One minus the raw cosine or the centred one, by hand, whichever is the smaller."""
+    ours, theirs = np.array(now, float), np.array(before, float)
+    raw = ours @ theirs / np.sqrt(ours @ ours * (theirs @ theirs))
+    ours, theirs, floor = ours - ours.mean(), theirs - theirs.mean(), len(now) * NOISE_FLOOR**2
+    centred = (ours @ theirs + floor) / np.sqrt((ours @ ours + floor) * (theirs @ theirs + floor))
+
+    assert raw != centred
+    assert alone(now, before, OURS)[0] == pytest.approx(1 - min(raw, centred), abs=1e-5)
+
+
+def test_a_limit_itself_is_still_static() -> None:
+    """Black patches have cosines of exactly one and differ by nothing; equal rows are at distance zero."""
+    rows = PatchTokens(torch.ones(1, 4), None)
+
+    assert alone([0, 0], [0, 0], Cosine(1.0))[1]
+    assert alone([0, 0], [0, 0], Pixels(1.0, 1.0, 0.0))[1]
+    assert Embedding(0.0)(rows, rows).static.tolist() == [True]
+
+
+def test_one_bright_pixel_is_a_difference_either_way() -> None:
+    """The largest of all pixels' differences counts, whether it got lighter or darker."""
+    lax = Pixels(-1.0, -1.0, 50.0)
+
+    assert not alone([100, 100, 100, 151], [100, 100, 100, 100], lax)[1]
+    assert not alone([100, 100, 100, 49], [100, 100, 100, 100], lax)[1]
+
+
+def test_the_noise_floor_is_per_pixel() -> None:
+    """A patch of ten times as many pixels, all alike, is as like its reference as a small one."""
+    now, before = [110, 90], [100, 100]
+
+    assert alone(now * 10, before * 10, OURS)[0] == pytest.approx(alone(now, before, OURS)[0], abs=1e-5)
+
+
+def test_an_exact_distance_is_zero_where_it_is_static() -> None:
+    """One for what changed and for all behind it."""
+    before = torch.arange(6.0).view(3, 2)
+    now = before.clone()
+    now[1, 0] += 1
+
+    assert EXACT(PatchTokens(now, None), PatchTokens(before, None)).distance.tolist() == [0, 1, 1]
+
+
 def test_the_embedding_distance_is_relative() -> None:
     """|now - reference| / |reference|, by hand; the limit itself is static; a zero reference divides nothing."""
     reference = torch.tensor([[3.0, 4.0], [3.0, 4.0], [0.0, 0.0], [0.0, 0.0]])
@@ -181,12 +229,12 @@ def test_the_embedding_distance_is_relative() -> None:
 
 def test_the_embedding_distance_of_bfloat16_rows_is_taken_in_fp32() -> None:
     """Squares of many bfloat16 numbers do not lose the small change."""
-    reference = torch.ones(1, 4096, dtype=torch.bfloat16)
+    reference = torch.ones(1, 3500, dtype=torch.bfloat16)  # whose norm is no bfloat16 number
     now = reference * 1.0625
     found = EMBEDDING(PatchTokens(now, None), PatchTokens(reference, None))
 
     assert found.distance.dtype == torch.float32
-    assert float(found.distance) == pytest.approx(0.0625, rel=1e-3)
+    assert float(found.distance) == pytest.approx(0.0625, rel=1e-4)
 
 
 def test_rows_see_what_pixels_do_not() -> None:

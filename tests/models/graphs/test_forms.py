@@ -49,6 +49,7 @@ def test_every_strand_is_in_one_group_and_fits_it(strands: list[Extent]) -> None
         ([287, 60, 60, 60], [(4, 64), (1, 320)]),
         ([287] * 3, [(2, 320), (1, 320)]),
         ([60] * 9, [(8, 64), (1, 64)]),
+        ([287, 60, 287, 60], [(2, 64), (2, 320)]),
     ],
 )
 def test_strands_go_where_they_cost_least(going: list[int], expected: list[tuple[int, int]]) -> None:
@@ -74,6 +75,20 @@ def test_a_short_prompt_is_a_prompt(extent: Extent) -> None:
 
     assert groups is not None
     assert [group.form for group in groups] == [Form(1, CAPACITY + 1, 64, ANSWER_ROWS)]
+
+
+@pytest.mark.parametrize("short", [Extent(6, 6, 1, heard=True), Extent(6, 5, 1)])
+def test_a_prompt_beside_guesses_is_a_prompt_still(short: Extent) -> None:
+    """One that is heard, or drops rows, takes those beside it along or goes by itself."""
+    groups = grouped(FORMS, [Extent(6, 6, 6), short])
+
+    assert groups is not None
+    assert all(group.form.thins for group in groups if 1 in group.strands)
+
+
+def test_where_nothing_is_guessed_no_guesses_are_recorded() -> None:
+    """An answer of one row is the prompt's last."""
+    assert {form.reading for form in recorded(100, 1, [1, 2], [64], most=2)} == {1}
 
 
 @pytest.mark.parametrize("extent", [Extent(329, 50, 7), Extent(300, 300, 300), Extent(329, 329, 7)])

@@ -3,10 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from stillframe.models.decoder import DecoderConfig
-from stillframe.models.graphs.forms import recorded
-from stillframe.models.graphs.memory import LEFT_FREE, MIB, Needs, Taken, graph_bytes, too_heavy
+from stillframe.models.graphs import memory
+from stillframe.models.graphs.buffers import Shared, Sizes
+from stillframe.models.graphs.forms import Form, recorded
+from stillframe.models.graphs.memory import LEFT_FREE, MIB, WORKSPACES, Needs, Taken, graph_bytes, too_heavy
 
 GIB = 1024 * MIB
 NEEDS = Needs(weights=14 * GIB, slot=164 * MIB, slots=17, graphs={1: 200 * MIB, 2: 300 * MIB, 8: 900 * MIB})
@@ -102,3 +105,33 @@ def test_graphs_grow_with_the_batch() -> None:
     assert by_batch == sorted(set(by_batch))
     assert 1.5 < fp32 / bf16 < 2
     assert graph_bytes(sizes, [], capacity=328, listens=70, item=2) == 0
+
+
+def test_a_budget_that_is_proposed_holds_the_slots_that_are_promised() -> None:
+    """In whole MiB, rounded up."""
+    needs = replace(NEEDS, slot=164 * MIB + 1)
+    refusal = needs.refusal(LEAST - MIB)
+
+    assert refusal is not None
+    assert "16 slots (reuse.kv_budget_mib: 2625)" in refusal
+
+
+def test_buffers_are_counted_as_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside what passes need in passing, and workspaces: what all forms share, but for a few whole numbers."""
+    monkeypatch.setattr(memory, "_passing", lambda *_: 0)
+    config = DecoderConfig(97, 256, 512, 3, 4, 2)
+    for dtype in (torch.float32, torch.bfloat16):
+        forms = recorded(100, 7, [1, 4], [64], most=4)
+        made = Shared(Sizes(256, 3, 100, 20, dtype, torch.device("cpu")), forms).nbytes
+        counted = graph_bytes(config, forms, capacity=100, listens=20, item=dtype.itemsize) - WORKSPACES
+
+        assert counted == pytest.approx(made, rel=0.01)
+
+
+def test_a_smaller_form_takes_nothing_of_its_own() -> None:
+    """What passes need in passing they share: the largest decides."""
+    sizes = DecoderConfig()
+    large, small = Form(8, 329, 320, 7), Form(1, 329, 64, 7)
+    alone, both = (graph_bytes(sizes, forms, capacity=328, listens=70, item=2) for forms in ([large], [small, large]))
+
+    assert both == alone > graph_bytes(sizes, [small], capacity=328, listens=70, item=2)

@@ -10,8 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from stillframe.domain import PassCounts
+from stillframe.models.graphs.forms import recorded
 from stillframe.models.graphs.replayer import Replayer
 from stillframe.models.passes import Strand, run
+from stillframe.models.recall import Recall
 from stillframe.reuse.kv import FrameKV
 
 CAPACITY, ANSWER_ROWS = 40, 4
@@ -154,6 +157,42 @@ def test_a_tap_hears_the_same(house: House) -> None:
             torch.testing.assert_close(eager[layer], rows, rtol=0, atol=1e-5)
 
 
+@torch.inference_mode()
+def test_a_tap_may_want_all_of_the_few_rows_that_go_on(house: House) -> None:
+    """Fewer than taps may ask for: they are the last of what is kept for taps."""
+    forms = recorded(CAPACITY, ANSWER_ROWS, [1], [6], 1)
+    replayer = Replayer(house.decoder, house.pool, forms, house.player, listens=8, counts=PassCounts())
+    thinned = house.prompt(25, house.slot(), [*range(19)])
+    heard: list[dict[int, Tensor]] = [{}, {}]
+    for into, asked in zip(heard, (None, replayer), strict=True):
+        house.decoder.replayer = asked
+        tap = last_rows(6, into)
+        run(house.decoder, [replace(thinned, tap=tap, listens=6)])
+
+    assert replayer.counts.replays == 1
+    for layer, rows in heard[1].items():
+        torch.testing.assert_close(rows, heard[0][layer], rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_few_rows_that_are_heard_go_where_they_can_be(house: House) -> None:
+    """As few as guesses are, they are put where a prompt is."""
+    prompt = house.prompt(20, house.slot())
+    guesses = replace(house.guesses(prompt), read=1)
+    heard: list[dict[int, Tensor]] = [{}, {}]
+    for into, asked in zip(heard, (None, house.replayer()), strict=True):
+        house.decoder.replayer = asked
+        run(house.decoder, [replace(guesses, tap=last_rows(3, into), listens=3)])
+
+    for layer, rows in heard[1].items():
+        torch.testing.assert_close(rows, heard[0][layer], rtol=0, atol=1e-5)
+
+
+def last_rows(count: int, into: dict[int, Tensor]) -> Callable[[int, Tensor], None]:
+    """A tap that wants so many of the last rows."""
+    return lambda layer, rows: into.update({layer: rows[-count:].clone()})
+
+
 def listener(into: dict[int, Tensor]) -> Callable[[int, Tensor], None]:
     """A tap that wants the last seven rows."""
     return lambda layer, rows: into.update({layer: rows[-7:].clone()})
@@ -184,9 +223,28 @@ def read_whole(_: House, strand: Strand) -> Strand:
     return replace(strand, read=None)
 
 
+def looking_back(_: House, strand: Strand) -> Strand:
+    """At older frames."""
+    return replace(strand, history=Recall(torch.empty(0), torch.empty(0), torch.empty(0), CAPACITY))
+
+
+def thinner_than_heard(_: House, strand: Strand) -> Strand:
+    """Fewer rows go on than the tap wants to hear."""
+    kept = torch.arange(len(strand.rows) - ANSWER_ROWS, len(strand.rows))
+    return replace(strand, kept={0: kept}, tap=lambda _, __: None, listens=ANSWER_ROWS + 1)
+
+
 @pytest.mark.parametrize(
     ("odd", "reason"),
-    [(stranger, "storage"), (late, "layers"), (deaf, "tap"), (curious, "tap"), (read_whole, "rows")],
+    [
+        (stranger, "storage"),
+        (late, "layers"),
+        (deaf, "tap"),
+        (curious, "tap"),
+        (thinner_than_heard, "tap"),
+        (looking_back, "history"),
+        (read_whole, "rows"),
+    ],
     ids=lambda part: getattr(part, "__name__", part),
 )
 @torch.inference_mode()
@@ -236,3 +294,12 @@ def test_a_sequence_that_does_not_fit_its_slot_is_refused(house: House) -> None:
     with pytest.raises(ValueError, match="does not fit"):
         run(house.decoder, [strand])
     assert house.player.replayed == 0
+
+
+@torch.inference_mode()
+def test_strands_come_out_in_their_order(new_house: Callable[..., House]) -> None:
+    """However they were grouped: whole ones and thinned ones in turn, each what it is eagerly."""
+    house = new_house(slots=7)
+    dropped = [*range(25)]
+    strands = [house.prompt(40, house.slot(), dropped if number % 2 else ()) for number in range(6)]
+    check(house, [*strands, house.guesses(house.prompt(9, house.slot()))])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -36,6 +37,33 @@ def test_pictures_are_seen_as_ever(towers: Towers, number: int) -> None:
     assert torch.equal(seen, look(first))
     assert torch.equal(towers(second), look(second))
     assert towers._counts == PassCounts(replays=3)
+
+
+@pytest.mark.parametrize(("number", "replayed"), [(1, 1), (2, 2), (3, 4), (4, 4)])
+@torch.inference_mode()
+def test_the_least_that_was_recorded_is_replayed(number: int, replayed: int) -> None:
+    """As many pictures as there are, or the next more; recorded from large to small, for one memory serves all."""
+    seen: list[int] = []
+
+    def counted(pictures: Tensor) -> Tensor:
+        seen.append(len(pictures))
+        return look(pictures)
+
+    towers = Towers(counted, PICTURE, [1, 4, 2], recorder, PassCounts(), torch.empty(0))
+    assert seen == [4, 4, 2, 1]  # for the rows' shape, then to record
+    assert len(towers(torch.randn(number, *PICTURE))) == number
+    assert seen[4:] == [replayed]
+
+
+def recorder(compute: Callable[[], None]) -> Callable[[], None]:
+    """Warm up once."""
+    compute()
+    return compute
+
+
+def test_bytes_are_of_what_goes_in_and_what_comes_out(towers: Towers) -> None:
+    """Of the largest number of pictures."""
+    assert towers.nbytes == 4 * (4 * 3 * 4 * 4 + 4 * 4 * 12)
 
 
 @torch.inference_mode()
