@@ -362,6 +362,17 @@ def test_a_session_goes_on_with_its_words(desk, still):
     assert [observation.instruction for observation in desk.policy.seen] == ["go", "go"]
 
 
+def test_a_repeat_changes_no_words(desk, still):
+    """A session goes on with the instruction of its newest frame, though an older one comes again."""
+    act_in(desk, "arm", still, seq=0)
+    act_in(desk, "arm", {**still, "instruction": "stop"}, seq=1)
+    again = act_in(desk, "arm", still, seq=0)
+    act_in(desk, "arm", {"image": still["image"]}, seq=2)
+
+    assert again.json()["replayed"] is True
+    assert [observation.instruction for observation in desk.policy.seen] == ["go", "stop", "stop"]
+
+
 def test_a_seq_needs_a_session(desk, still):
     """Counts of nobody's frames mean a mistake."""
     assert desk.act({**still, "seq": 1}).json()["code"] == "seq-without-session"
