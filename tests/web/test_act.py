@@ -115,7 +115,8 @@ def test_waiting_for_an_answer_leaves_nothing_behind(how):
             asker.gone.set()
         if how == "given up":
             waiting.cancel()
-        (ended,) = await asyncio.gather(waiting, return_exceptions=True)
+        async with asyncio.timeout(20):
+            (ended,) = await asyncio.gather(waiting, return_exceptions=True)
         for _ in range(3):
             await asyncio.sleep(0)
         return ended, asyncio.all_tasks() - {asyncio.current_task()}

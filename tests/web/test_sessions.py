@@ -15,6 +15,7 @@ from stillframe.sessions.exchange import Place
 from stillframe.sessions.settings import SessionSettings
 from stillframe.web.app import House
 from stillframe.web.guard.callers import Callers, Token
+from stillframe.web.guard.listeners import Listener
 from stillframe.web.guard.rates import Rates
 from stillframe.web.reading.whose import Addressed, Named, read_named
 from stillframe.web.sessions import MAX_BODY_BYTES
@@ -283,6 +284,76 @@ def test_a_session_is_opened_shown_and_closed(desk, still):
     assert desk.policy.forgotten == [session_id]
 
 
+def test_a_session_is_opened_as_it_is_asked_for(desk, still):
+    """Id, service and mode are the client's; with its secret it goes on, which is no creation."""
+    said = {"session_id": "arm 1/2", "service": "realtime", "reuse": "exact"}
+    first = desk.ask("POST", "/v1/sessions", json=said)
+    again = desk.ask("POST", "/v1/sessions", json={**said, "secret": first.json()["secret"]})
+    desk.act({**still, "session_id": "arm 1/2"})
+    (card,) = desk.ask("GET", "/v1/sessions").json()["sessions"]
+
+    assert [reply.status_code for reply in (first, again)] == [201, 200]
+    assert [reply.json()["resumed"] for reply in (first, again)] == [False, True]
+    assert first.headers["location"] == "/v1/sessions/arm%201%2F2"
+    assert (card["service"], card["mode"], desk.policy.sessions[0].mode) == ("realtime", "exact", "exact")
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"session_id": "arm"}, (409, "session-exists")),
+        ({"session_id": "arm", "secret": "wrong"}, (409, "session-exists")),
+        ({"session_id": "arm", "secret": 7}, (400, "bad-field")),
+        ({"session_id": "arm", "secret": ["a"]}, (400, "bad-field")),
+        ({"service": "fast"}, (422, "unknown-service")),
+        ({"reuse": "most"}, (422, "unknown-reuse-mode")),
+        ({"more": "x" * MAX_BODY_BYTES}, (413, "body-too-large")),
+    ],
+    ids=lambda part: str(part)[:40],
+)
+def test_what_an_opening_refuses(desk, said, expected):
+    """A taken id without its secret, words that mean nothing, a body that would keep the event loop busy."""
+    open_one(desk, session_id="arm")
+    reply = desk.ask("POST", "/v1/sessions", json=said)
+
+    assert (reply.status_code, reply.json()["code"]) == expected
+    assert len(desk.ask("GET", "/v1/sessions").json()["sessions"]) == 1
+
+
+def test_no_session_is_opened_while_there_is_no_policy(desk):
+    """Neither opened nor reset; those that are there may be shown and closed."""
+    open_one(desk, session_id="arm")
+    desk.policy.ready = False
+    asked = [("POST", "/v1/sessions"), ("POST", "/v1/sessions/arm/reset"), ("POST", "/v1/reset")]
+    asked += [("GET", "/v1/sessions/arm"), ("DELETE", "/v1/sessions/arm")]
+
+    assert [desk.ask(method, path).status_code for method, path in asked] == [503, 503, 503, 200, 204]
+
+
+def test_a_named_reset_may_name_its_epoch(desk):
+    """A repeat changes nothing, on each of the routes; a step too far is refused."""
+    open_one(desk, session_id="arm")
+    for path in ("/reset", "/v1/reset", "/v1/sessions/arm/reset"):
+        epochs = [desk.ask("POST", path, json={"session_id": "arm", "epoch": 1}).json()["epoch"] for _ in range(2)]
+        far = desk.ask("POST", path, json={"session_id": "arm", "epoch": 3})
+
+        assert epochs == [1, 1]
+        assert (far.status_code, far.json()["code"]) == (409, "stale-epoch")
+
+
+def test_who_may_not_act_has_no_sessions(new_desk, still):
+    """A token without the scope act: no frame, nothing opened, shown, reset or closed."""
+    token = Token("eye", sha256(b"eye").hexdigest(), frozenset())
+    desk = new_desk(house=House(callers=Callers([token])))
+    head = {"headers": {"Authorization": "Bearer eye"}}
+    asked = [("POST", path) for path in ("/act", "/v1/sessions", "/v1/reset", "/v1/sessions/arm/reset")]
+    asked += [("DELETE", "/v1/sessions/arm"), ("GET", "/v1/sessions/arm"), ("GET", "/v1/sessions")]
+    codes = [desk.ask(method, path, json={**still, **ARM}, **head).status_code for method, path in asked]
+
+    assert codes == [403] * 7
+    assert desk.policy.seen == []
+
+
 def test_a_typo_is_told_from_a_loss(desk, still):
     """An id of our form that nobody was given is unknown; one that a client chose opens a session."""
     unknown = act_in(desk, "s-" + "0" * 32, still)
@@ -360,6 +431,18 @@ def test_a_session_goes_on_with_its_words(desk, still):
     assert (first.status_code, first.json()["code"]) == (400, "missing-field")
     assert second.status_code == 200
     assert [observation.instruction for observation in desk.policy.seen] == ["go", "go"]
+
+
+def test_a_port_may_have_a_session_of_its_own(new_desk, still):
+    """Frames and resets that name none are its; those that name one are of that."""
+    desk, port = new_desk(house=House(listeners={9000: Listener(session="arm")})), "http://localhost:9000"
+    places = [desk.ask("POST", f"{port}{path}", json=still).json()["session"] for path in ("/act", "/v1/act")]
+    named = desk.ask("POST", f"{port}/act", json={**still, "session_id": "other"}).json()["session"]
+    resets = [desk.ask("POST", f"{port}/reset", json=said).json() for said in ({}, {"session_id": "other"})]
+
+    assert places == [{"id": "arm", "epoch": 0, "seq": seq} for seq in (0, 1)]
+    assert named == {"id": "other", "epoch": 0, "seq": 0}
+    assert resets == [{"session_id": "arm", "epoch": 1}, {"session_id": "other", "epoch": 1}]
 
 
 def test_a_repeat_changes_no_words(desk, still):
