@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stillframe.domain import Observation
-from stillframe.recording.frame import RecordedFrame, encode, write_whole
+from stillframe.recording.frame import RecordedFrame, encode, read_frame, write_whole
 
 Shot = Callable[..., RecordedFrame]
 
@@ -40,6 +40,16 @@ def test_what_has_its_name_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write_whole(old, b"after")
     assert old.read_bytes() == b"after"
     assert not old.with_name("old.json.part").exists()
+
+
+def test_what_was_asked_for_is_told_from_what_was_answered(tmp_path: Path, shot: Shot) -> None:
+    """A frame that named no statistics is played again without; the answer says whose it was scaled by."""
+    observation = Observation(shot(0).observation.images, "go", None)
+    for name, content in encode(RecordedFrame(1.0, observation, shot(0).step)).items():
+        write_whole(tmp_path / name, content)
+    back = read_frame(tmp_path / "000000.json")
+
+    assert (back.observation.unnorm_key, back.step.chunk.unnorm_key) == (None, "jaco")
 
 
 def test_names_sort_as_frames_do(shot: Shot) -> None:

@@ -398,6 +398,13 @@ def swap_a_pixel(file: Path) -> None:
     Image.fromarray(pixels).save(file)
 
 
+def as_bmp(file: Path) -> None:
+    """The same pixels in another format."""
+    with Image.open(file) as opened:
+        pixels = np.array(opened)
+    Image.fromarray(pixels).save(file, "BMP")
+
+
 def change(key: str, value: object) -> Callable[[Path], None]:
     """Set one key of a JSON."""
 
@@ -417,6 +424,7 @@ DAMAGE = {
     "no report": ("000001.json", change("report", {"stages_ms": {}}), "report"),
     "cut png": ("000001.1.png", cut, "not a PNG"),
     "no png": ("000001.0.png", lambda file: file.write_text("GIF89a"), "not a PNG"),
+    "bmp": ("000001.0.png", as_bmp, "not a PNG"),
     "missing png": ("000001.0.png", Path.unlink, "No such file"),
     "another size": ("000001.0.png", lambda file: Image.new("RGB", (9, 9)).save(file, "PNG"), "32 by 24"),
     "grey": ("000001.0.png", lambda file: Image.new("L", (32, 24)).save(file, "PNG"), "expected RGB"),

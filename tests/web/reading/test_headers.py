@@ -81,8 +81,8 @@ def test_the_size_is_that_which_pillow_finds(
     height: int,
     width: int,
     kind: tuple[str, str],
-    progressive: bool,
-    quality: int,  # noqa: FBT001 (drawn)
+    progressive: bool,  # noqa: FBT001 (drawn)
+    quality: int,
 ) -> None:
     """Of whatever Pillow writes: baseline and progressive, grey and colour, of any quality."""
     options = {"progressive": progressive, "quality": quality} if kind[0] == "JPEG" else {"optimize": progressive}
