@@ -284,9 +284,17 @@ def test_keep_never_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shot:
     """A queue that is full drops the newest at once: the caller is a device's thread."""
     monkeypatch.setattr(threading.Thread, "start", lambda _: None)
     recorder = new_recorder(tmp_path, max_bytes=2**20, pending_frames=1)
+    put, waits = recorder._frames.put, []
+
+    def noted(item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 (a queue's shape)
+        waits.append(block)
+        put(item, block, timeout)
+
+    monkeypatch.setattr(recorder._frames, "put", noted)
     for seq in range(3):
         recorder.keep("arm", "scripted", shot(seq))
 
+    assert waits == [False] * 3
     assert recorder.dropped == 2
     assert recorder._frames.get_nowait()[2].name == "000000"
     with pytest.raises(queue.Empty):

@@ -234,6 +234,25 @@ def test_the_policy_shows_through(room: Room) -> None:
     assert room.policy.forgotten == ["arm"]
 
 
+def test_a_frame_has_the_time_at_which_it_was_asked(room: Room) -> None:
+    """Not that of its answer: the clock is looked at once a frame, as it comes in."""
+    answer = room.recorded.submit(Observation(observation(0).images, "wait"), 1000.0, SessionRef("arm"))
+    room.play("other", 0)
+    answer.set_result(step(0))
+    found = {episode.card.session: frames[0].submitted_s for episode, frames in room.read()}
+
+    assert found == {"arm": 1_700_000_000, "other": 1_700_000_001}
+
+
+def test_what_is_answered_as_the_daemon_stops_is_kept(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The policy closes first, and answers what waits; then what was answered is written."""
+    answer = room.recorded.submit(Observation(observation(0).images, "wait"), 1000.0, SessionRef("arm"))
+    monkeypatch.setattr(room.policy, "close", lambda: answer.set_result(step(0)))
+    ((_, frames),) = room.read()
+
+    assert [one.name for one in frames] == ["000000"]
+
+
 def test_seqs_may_skip(room: Room) -> None:
     """A client counts as it likes, as long as it counts up: one folder, in the order of the numbers."""
     seqs = [3, 4, 900, 999_999, 1_000_000, 2**63 - 1]

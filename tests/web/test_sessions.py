@@ -535,5 +535,10 @@ def test_each_caller_sees_its_own_sessions(new_desk, still):
     assert desk.ask("GET", path).status_code == 401
     assert [desk.ask("GET", path, **as_[name]).status_code for name in names] == [200, 404, 200]
     assert desk.ask("POST", f"{path}/act", json=still, **as_["bob"]).status_code == 404
-    assert desk.ask("GET", "/v1/sessions", **as_["bob"]).json() == {"sessions": []}
+    listed = {name: desk.ask("GET", "/v1/sessions", **as_[name]).json()["sessions"] for name in names}
+    assert {name: [card["id"] for card in cards] for name, cards in listed.items()} == {
+        "ann": [session_id],
+        "bob": [],
+        "eve": [session_id],
+    }
     assert [desk.ask("DELETE", path, **as_[name]).status_code for name in ("bob", "eve")] == [404, 204]
