@@ -6,6 +6,7 @@ import json
 import pytest
 from starlette.requests import Request
 
+from stillframe.errors import BadRequest
 from stillframe.web.limits import Limits
 from stillframe.web.reading.body import read_body
 
@@ -58,6 +59,20 @@ def test_what_arrives_is_counted_as_it_arrives():
     with pytest.raises(ValueError, match="no room"):
         asyncio.run(read_body(broken, SMALL, take))
     assert len(left) == 3
+
+
+def test_a_client_that_goes_is_told_from_a_failure():
+    """Its body ends before it was whole: nothing of ours has failed."""
+    said = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive():
+        return said.pop(0)
+
+    with pytest.raises(BadRequest, match="connection closed") as caught:
+        asyncio.run(
+            read_body(Request({"type": "http", "headers": [], "method": "POST"}, receive), SMALL, lambda _: None)
+        )
+    assert caught.value.code == "body-timeout"
 
 
 def test_a_body_that_does_not_say_how_long(new_desk):

@@ -124,6 +124,35 @@ def test_sizes_just_within_the_limits_are_taken(encoded, picture):
         assert refusal(sent, **within | {"min_image_side_px": 13}) == "image-invalid"
 
 
+def test_a_shape_is_judged_for_itself(picture):
+    """Whatever sides are allowed: channels come last, and a side is a number."""
+    for order in [(2, 0, 1), (0, 2, 1)]:
+        turned = np.ascontiguousarray(picture.transpose(order))
+        assert refusal(turned, min_image_side_px=1) == "image-invalid"
+        assert refusal(encode_array(turned), min_image_side_px=1) == "image-invalid"
+    row = {**encode_array(picture[:1]), "shape": [True, 16, 3]}
+
+    assert refusal(row, min_image_side_px=1) == "image-invalid"
+
+
+@pytest.mark.parametrize("bound", [10, 100], ids=["an error", "a warning"])
+def test_what_pillow_takes_for_a_bomb_is_the_pictures_fault(encoded, monkeypatch, bound):
+    """Where its own bound is below ours, the picture is refused like any that cannot be read."""
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", bound)
+
+    assert refusal(encoded("PNG")) == "image-invalid"
+
+
+def test_no_other_format_is_tried(encoded, monkeypatch):
+    """Pillow reads dozens, each with faults of its own: it is asked for two."""
+    tried, open_ = [], PIL.Image.open
+    monkeypatch.setattr(PIL.Image, "open", lambda *args, **how: tried.append(how) or open_(*args, **how))
+    for kind in ("PNG", "JPEG"):
+        read_picture(encoded(kind), Limits(), "")
+
+    assert [set(how["formats"]) for how in tried] == [{"JPEG", "PNG"}] * 2
+
+
 def test_an_array_as_cpp_clients_write_it(picture):
     """`__ndarray__` with a plain name for its type is the same picture."""
     written = encode_array(picture)

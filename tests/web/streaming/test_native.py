@@ -507,6 +507,48 @@ def test_frames_that_wait_undecoded_when_their_session_is_closed(new_desk, socke
     assert sorted(answer["session"]["seq"] for answer in answers) == [0, 1, 2]
 
 
+def test_what_was_opened_on_purpose_is_not_opened_again(stream, play, shot, monkeypatch):
+    """Its client knows a secret that would not be the next one's: it is told the end; so many are remembered."""
+    monkeypatch.setattr(native, "MOST_OPENED", 2)
+
+    async def story():
+        async with stream() as socket:
+            await socket.hear("hello")
+            for name in "abc":
+                await socket.ask("open", session_id=name)
+            for name in "abc":
+                await socket.ask("close", session_id=name)
+            return [await socket.ask("frame", session_id=name, **shot) for name in "cba"]
+
+    told = play(story())
+
+    assert [message["type"] for message in told] == ["problem", "problem", "action"]
+    assert [message["problem"]["code"] for message in told[:2]] == ["session-closed"] * 2
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_frame_is_answered_as_it_was_sent(desk, stream, play, until, json_shot, failing):
+    """A message of the other codec that comes meanwhile changes nothing of that."""
+    desk.policy.go_on.clear()
+    desk.policy.error = Overloaded("overloaded", "Full.") if failing else None
+
+    async def story():
+        async with stream() as socket:
+            await socket.hear("hello")
+            socket.put(json.dumps({"type": "frame", "session_id": "arm", **json_shot}))
+            await until(desk.policy.started.is_set)
+            socket.say("ping")
+            pong = await socket.hear_data()
+            desk.policy.go_on.set()
+            return pong, await socket.hear_data()
+
+    pong, answer = play(story())
+
+    assert isinstance(pong, bytes)
+    assert isinstance(answer, str)
+    assert json.loads(answer)["type"] == ("problem" if failing else "action")
+
+
 def test_closed_means_closed(stream, play, shot):
     """A session with an id of ours is gone after its close; a client's own id begins anew, with another secret."""
 
