@@ -6,6 +6,7 @@ import gc
 import json
 import threading
 import weakref
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from stillframe.errors import Overloaded
 from stillframe.sessions.settings import SessionSettings
 from stillframe.web.app import House
+from stillframe.web.guard.callers import Callers, Token
 from stillframe.web.guard.rates import Rates
 from stillframe.web.limits import Limits
 from stillframe.web.reading import frames
@@ -505,6 +507,30 @@ def test_frames_that_wait_undecoded_when_their_session_is_closed(new_desk, socke
 
     assert [answer["problem"]["code"] for answer in answers] == ["session-closed"] * 3
     assert sorted(answer["session"]["seq"] for answer in answers) == [0, 1, 2]
+
+
+def test_a_streams_sessions_are_its_callers(new_desk, sockets, play, shot):
+    """Opened or just used, nobody else finds, resets or closes them, nor sends frames; over HTTP they are the same."""
+    tokens = [Token(name, sha256(name.encode()).hexdigest(), frozenset({"act"})) for name in ("ann", "bob")]
+    desk = new_desk(house=House(callers=Callers(tokens)))
+    ann, bob = ([("authorization", f"Bearer {name}")] for name in ("ann", "bob"))
+
+    async def story():
+        async with sockets(desk.app, headers=ann) as hers, sockets(desk.app, headers=bob) as his:
+            for socket in (hers, his):
+                await socket.hear("hello")
+            await hers.ask("open", session_id="opened")
+            await hers.ask("frame", session_id="used", **shot)
+            told = [await his.ask(kind, session_id=name) for kind in ("reset", "close") for name in ("opened", "used")]
+            told += [await his.ask("frame", session_id=name, **shot) for name in ("opened", "used")]
+        async with desk.client() as http:
+            seen = [(await http.get("/v1/sessions", headers=dict(who))).json()["sessions"] for who in (ann, bob)]
+        return [message["problem"]["code"] for message in told], [[card["id"] for card in cards] for cards in seen]
+
+    codes, seen = play(story())
+
+    assert codes == ["unknown-session"] * 4 + ["session-exists"] * 2
+    assert seen == [["opened", "used"], []]
 
 
 def test_what_was_opened_on_purpose_is_not_opened_again(stream, play, shot, monkeypatch):
