@@ -136,6 +136,24 @@ def test_two_names_are_a_conflict(fields, headers):
     assert error.pointer == ("/session_id" if fields else None)
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "headers"),
+    [
+        ("/v1/act", {}, [("X-Session-Id", "a"), ("X-Session-Id", "b")]),
+        ("/v1/act", {"session_id": "a"}, [("X-Session-Id", "b")]),
+        ("/v1/sessions/a/act", {"session_id": "b"}, []),
+        ("/v1/sessions/a/act", {}, [("X-Session-Id", "b")]),
+        ("/v1/sessions/a/act", {"session_id": "a"}, [("X-Session-Id", "a"), ("X-Session-Id", "b")]),
+    ],
+)
+def test_every_way_to_name_a_session_has_to_agree(desk, still, path, fields, headers):
+    """Path, field and each of the headers: no frame is taken for one of two robots."""
+    reply = desk.ask("POST", path, json={**still, **fields}, headers=headers)
+
+    assert (reply.status_code, reply.json()["code"]) == (400, "session-conflict")
+    assert desk.policy.seen == []
+
+
 def test_a_conflict_over_the_wire(desk, still):
     """The frame is refused before the policy hears of it."""
     reply = desk.act({**still, "session_id": "left"}, **{"X-Session-Id": "right"})
@@ -401,6 +419,20 @@ def test_a_repeated_frame_is_answered_again(desk, still):
     assert (lower.status_code, lower.json()["code"]) == (409, "stale-seq")
 
 
+def test_counts_and_keys_at_their_bounds(desk, still):
+    """The highest count and the longest key are taken; one beyond, true, and a key of nothing are not."""
+    keys = {"": 400, "k": 200, "k" * 128: 200, "k" * 129: 400}
+    by_key = [
+        desk.ask("POST", "/v1/sessions/arm/act", json=still, headers={"Idempotency-Key": key}).status_code
+        for key in keys
+    ]
+
+    assert by_key == list(keys.values())
+    assert act_in(desk, "arm", still, seq=True).json()["code"] == "bad-field"
+    assert act_in(desk, "arm", still, epoch=False).json()["code"] == "bad-field"
+    assert act_in(desk, "arm", still, seq=2**64 - 1).status_code == 200
+
+
 def test_an_idempotency_key_stands_for_a_seq(desk, still):
     """Equal keys and bytes: one computation."""
     ask = {"json": still, "headers": {"Idempotency-Key": "k1"}}
@@ -459,6 +491,7 @@ def test_a_repeat_changes_no_words(desk, still):
 def test_a_seq_needs_a_session(desk, still):
     """Counts of nobody's frames mean a mistake."""
     assert desk.act({**still, "seq": 1}).json()["code"] == "seq-without-session"
+    assert desk.act({**still, "epoch": 1}).json()["code"] == "seq-without-session"
     assert desk.act({**still, "session_id": "arm", "seq": -1}).json()["code"] == "bad-field"
     assert desk.act({**still, "session_id": "arm", "seq": 2**64}).json()["code"] == "bad-field"
 

@@ -509,6 +509,29 @@ def test_frames_that_wait_undecoded_when_their_session_is_closed(new_desk, socke
     assert sorted(answer["session"]["seq"] for answer in answers) == [0, 1, 2]
 
 
+def test_what_waits_for_the_device_counts(desk, stream, play, until, shot, monkeypatch):
+    """In lock-step a frame too many is refused before it is decoded, though the line to the decoder is empty."""
+    decoded, read = [], frames.read_picture
+    monkeypatch.setattr(frames, "read_picture", lambda *args: decoded.append(1) or read(*args))
+    desk.policy.go_on.clear()
+
+    async def story():
+        async with stream() as socket:
+            await socket.hear("hello")
+            for seq in (0, 1):
+                socket.say("frame", session_id="arm", seq=seq, **shot)
+                await until(lambda seq=seq: len(desk.policy.sessions) > seq)
+            refused = await socket.ask("frame", session_id="arm", seq=2, **shot)
+            desk.policy.go_on.set()
+            return refused, await socket.hear_all(2)
+
+    refused, answered = play(story())
+
+    assert refused["problem"]["code"] == "session-busy"
+    assert [message["type"] for message in answered] == ["action", "action"]
+    assert len(decoded) == 2
+
+
 def test_a_streams_sessions_are_its_callers(new_desk, sockets, play, shot):
     """Opened or just used, nobody else finds, resets or closes them, nor sends frames; over HTTP they are the same."""
     tokens = [Token(name, sha256(name.encode()).hexdigest(), frozenset({"act"})) for name in ("ann", "bob")]
