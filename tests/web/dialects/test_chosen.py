@@ -42,7 +42,7 @@ def test_what_is_wrapped_is_wrapped_alone(fields):
 
 
 def test_a_codec_has_its_native_words():
-    """msgpack is answered in arrays; a form's files are pictures, its other fields are not."""
+    """Arrays for msgpack; a form's files are pictures, its other fields are not."""
     said = {"front": b"file", "instruction": "go"}
 
     assert native({"image": 1}, MSGPACK, 100) == (BINARY_NATIVE, {"image": 1})
