@@ -23,6 +23,7 @@ def test_empty_slots_take_no_attention() -> None:
 
     torch.testing.assert_close(*found)
     assert padded.slots == 9
+    assert torch.equal(padded.ranks[:5], own.ranks)
 
 
 def test_histories_of_different_lengths_stack() -> None:

@@ -43,6 +43,28 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
     assert read.config.inputs == 2 * 2 * 16 + 8
     assert all(torch.equal(tensor, read.state_dict()[name]) for name, tensor in saved.state_dict().items())
     assert not any(parameter.requires_grad for parameter in read.parameters())
+    assert (read.trained, read.training) == (True, False)
+
+
+def test_a_daemon_of_another_account_can_read_it(folder: Path) -> None:
+    """Whoever trained it; and no working name is left behind."""
+    assert (folder / TENSORS_NAME).stat().st_mode & 0o777 == 0o644
+    assert {file.name for file in folder.iterdir()} == {CONFIG_NAME, TENSORS_NAME}
+
+
+def test_tensors_are_whole_or_absent(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full half-way through leaves those that were there."""
+
+    def full(_: object, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise OSError("no space")
+
+    before = (folder / TENSORS_NAME).read_bytes()
+    monkeypatch.setattr("stillframe.memory.files.save_file", full)
+    with pytest.raises(OSError, match="no space"):
+        save_memory(folder, Weights(CONFIG))
+
+    assert (folder / TENSORS_NAME).read_bytes() == before
 
 
 def test_who_never_learnt_to_look_is_told_so(tmp_path: Path) -> None:
@@ -57,6 +79,7 @@ def test_who_never_learnt_to_look_is_told_so(tmp_path: Path) -> None:
         lambda document: document.update(hidden=0),
         lambda document: document.update(hidden=2.5),
         lambda document: document.update(slots=True),
+        lambda document: document.update(extras=0),
         lambda document: document.update(taps=[3]),
         lambda document: document.update(cell="transformer"),
         lambda document: document.update(more=1),
@@ -70,7 +93,7 @@ def test_sizes_that_cannot_be_are_refused(folder: Path, change: Callable[[dict[s
     change(document)
     (folder / CONFIG_NAME).write_text(json.dumps(document))
 
-    with pytest.raises(CheckpointError, match=CONFIG_NAME):
+    with pytest.raises(CheckpointError, match=rf"{CONFIG_NAME}(: expected whole| cannot be read; expected the keys)"):
         load_memory(folder, CPU)
 
 

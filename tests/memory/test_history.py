@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import log
+from dataclasses import replace
+from itertools import pairwise
+from math import inf, log
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -124,6 +126,118 @@ def test_invariants(
             assert torch.equal(columns.ranks, age)
 
 
+GRID = st.sampled_from([0.0, 0.25, 0.5, 1.0])  # with a decay of a half, worth of unlike ages can be equal to the bit
+Kept = list[tuple[int, float]]  # (frame, utility) of a chunk that is held
+
+
+def staying(kept: Kept, now: int, rules: Rules, room: int | None) -> Kept:
+    """Which chunks should stay, by a plain sort: the window, then the worth of each, the newest of equal ones first."""
+
+    def rank(chunk: tuple[int, float]) -> tuple[float, int]:
+        frame, utility = chunk
+        return (inf if frame > now - rules.window_frames else utility * rules.decay ** (now - frame)), frame
+
+    able = [chunk for chunk in kept if rank(chunk)[0] == inf or chunk[1] >= rules.threshold]
+    return sorted(able, key=rank, reverse=True)[:room]
+
+
+@example([(0.5, 0.5), (0.5, 0.5), (1.0, 0.25)], 4, 0, 0.5, 0.5)  # what is below the threshold is worth more now
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(
+    steps=st.lists(st.tuples(GRID, GRID) | st.sampled_from(["revise", "reset", "restore"]), min_size=1, max_size=25),
+    room=st.integers(4, 8) | st.none(),
+    window=st.integers(0, 2),
+    threshold=GRID,
+    decay=st.sampled_from([0.5, 1.0]),
+)
+def test_what_is_held_is_what_a_plain_sort_keeps(
+    shape: ChunkShape,
+    chunks: Chunks,
+    steps: list[tuple[float, float] | str],
+    room: int | None,
+    window: int,
+    threshold: float,
+    decay: float,
+) -> None:
+    """After any frames, words said anew, resets and restorings: frames, utilities, bias and tally are the model's."""
+    rules = Rules(None if room is None else room * shape.nbytes, 2, window, threshold, decay)
+    full, kept, tally, now = History(shape, rules), Kept(), Tally(), 0
+    for step in steps:
+        if step == "reset":
+            full.reset()
+            kept, tally, now = [], Tally(), 0
+        elif step == "restore":
+            saved, full = full.saved(), History(shape, rules)
+            full.restore(saved)
+        elif step == "revise":
+            said = np.array([frame % 3 / 4 for frame in full.held_frames])
+            full.revise(said)
+            kept = list(zip(full.held_frames.tolist(), said.tolist(), strict=True))
+        else:
+            now += 1
+            full.add(chunks(now, count=2), worth(*step))
+            came = [*kept, *((now, utility) for utility in step)]
+            kept = staying(came, now, rules, room)
+            leaving = sum(frame == now - window for frame, _ in kept)
+            tally = Tally(tally.kept + leaving, tally.dropped + len(came) - len(kept))
+            assert _as_it_came(full, chunks(now, count=2), step, now)
+        columns = full.columns()
+        said = np.array([1.0 if frame > now - window else utility for frame, utility in sorted(kept)])
+
+        assert (full.tally, full.frames) == (tally, now)
+        assert sorted(zip(full.held_frames.tolist(), full.utilities.tolist(), strict=True)) == sorted(kept)
+        assert (columns is None) == (not kept)
+        if columns is not None:
+            order = np.lexsort((full.utilities, full.held_frames))
+            bias = np.log(np.maximum(said, 1e-6)) + log(shape.tokens / shape.slots)
+            found = columns.bias.numpy().reshape(-1, shape.slots)[order]
+            np.testing.assert_allclose(found, bias[:, None].repeat(shape.slots, 1), atol=1e-5)
+
+
+def _as_it_came(full: History, came: Pooled, utilities: tuple[float, float], frame: int) -> bool:
+    """Whether each held chunk of that frame has the keys and values that came with its utility."""
+    columns, slots = full.columns(), full.shape.slots
+    for at in np.flatnonzero(full.held_frames == frame).tolist():
+        assert columns is not None
+        place = slice(slots * at, slots * (at + 1))
+        found = [
+            torch.equal(columns.keys[:, :, place], came.keys[one])
+            and torch.equal(columns.values[:, :, place], came.values[one])
+            and full.utilities[at] == utility
+            for one, utility in enumerate(utilities)
+        ]
+        if not any(found):
+            return False
+    return True
+
+
+def test_a_chunk_takes_the_bytes_that_are_taken_for_it(shape: ChunkShape) -> None:
+    """What a budget is divided by is what a chunk costs, in every shape and precision."""
+    for each in (shape, replace(shape, dtype=torch.bfloat16), replace(shape, layers=1, slots=5, head_dim=3)):
+        assert each.allocate(3).nbytes == 3 * each.nbytes
+
+
+def test_a_budget_for_no_chunk_is_refused(shape: ChunkShape) -> None:
+    """Even without a window: a history that can hold nothing is a mistake; one that just holds a frame is none."""
+    for window in (0, 1):
+        with pytest.raises(ConfigError, match="1 frames, which window_frames keeps"):
+            History(shape, Rules(2 * shape.nbytes - 1, chunks_per_frame=2, window_frames=window))
+        assert History(shape, Rules(2 * shape.nbytes, chunks_per_frame=2, window_frames=window)).held == 0
+
+
+def test_growing_without_end_is_cheap(history: Make, chunks: Chunks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held is copied as often as it doubles, not with every frame."""
+    sizes, allocate = [], ChunkShape.allocate
+    monkeypatch.setattr(ChunkShape, "allocate", lambda self, count: sizes.append(count) or allocate(self, count))
+    full = history(room=None)
+    for seed in range(200):
+        full.add(chunks(seed % 3), worth(0.5))
+
+    assert full.held == 200
+    assert len(sizes) <= 6
+    assert all(later >= 2 * earlier for earlier, later in pairwise(sizes))
+
+
 def test_without_end_nothing_goes(history: Make, chunks: Chunks) -> None:
     """No budget: every chunk of a long episode is there, as it came."""
     full = history(room=None)
@@ -151,15 +265,16 @@ def test_a_reset_leaves_no_trace(history: Make, chunks: Chunks) -> None:
 
 def test_what_is_saved_goes_on_as_if_nothing_had_been(history: Make, chunks: Chunks) -> None:
     """Restored elsewhere, the same frames make the same columns; what happens to the one does not touch the other."""
-    here, there = history(room=3, decay=0.9), history(room=3, decay=0.9)
-    for seed in range(5):
-        here.add(chunks(seed), worth(seed / 5))
-    saved = here.saved()
-    here.add(chunks(5), worth(0.5))
-    there.restore(saved)
-    there.add(chunks(5), worth(0.5))
+    for room in (3, None):
+        here, there = history(room=room, decay=0.9), history(room=room, decay=0.9)
+        for seed in range(25):
+            here.add(chunks(seed), worth(seed % 7 / 7))
+        saved = here.saved()
+        here.add(chunks(30), worth(0.5))
+        there.restore(saved)
+        there.add(chunks(30), worth(0.5))
 
-    assert _same(here, there)
+        assert _same(here, there)
 
 
 def test_columns_stay_as_they_were(history: Make, chunks: Chunks) -> None:

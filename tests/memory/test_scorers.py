@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -45,6 +46,18 @@ def test_a_summary_is_of_the_tapped_layers_all_heads_slots_averaged(chunks: Call
     assert made.inputs.shape == (1, INPUTS)
     torch.testing.assert_close(made.keys[0, :16], frame.keys[0, 0].mean(1).flatten())
     torch.testing.assert_close(made.values[0, 16:], frame.values[0, 2].mean(1).flatten())
+
+
+def test_each_chunk_of_a_frame_has_its_own_summary(chunks: Callable[..., Pooled]) -> None:
+    """The second chunk's keys and values are those of the second; keys, then values, then what is known beside."""
+    frame = chunks(1, 2)
+    for chunk in (0, 1):
+        made = Summaries.of([frame], chunk, TAPS, torch.full((1, 8), 7.0))
+        keys, values = (part[chunk, [*TAPS]].mean(2).flatten() for part in (frame.keys, frame.values))
+
+        torch.testing.assert_close(made.keys[0], keys)
+        torch.testing.assert_close(made.values[0], values)
+        torch.testing.assert_close(made.inputs[0], torch.cat((keys, values, torch.full((8,), 7.0))))
 
 
 @pytest.mark.parametrize("scorer", every_scorer(), ids=lambda scorer: type(scorer).__name__)
@@ -109,10 +122,38 @@ def test_novelty_is_distance_from_the_last_that_was_new(chunks: Callable[..., Po
     assert other[0] > 0.5
 
 
+def test_slow_change_is_new_in_the_end() -> None:
+    """Each step is too small to be new; measured from the last that was, they add up, and then it begins anew."""
+    scorer, said, states = Novelty(new_from=0.02), [], [Novelty().begin()]
+    for degrees in range(0, 40, 5):
+        turned = torch.tensor([[math.cos(math.radians(degrees)), math.sin(math.radians(degrees))]])
+        utility, states = scorer.score(Summaries(turned, turned, torch.zeros(1, 0)), states)
+        said.append(utility[0])
+    small, large = 1 - math.cos(math.radians(5)), 1 - math.cos(math.radians(10))
+    new = 1 - math.cos(math.radians(15))
+
+    np.testing.assert_allclose(said, [1, small, large, new, small, large, new, small], atol=1e-6)
+
+
+def test_the_opposite_is_as_new_as_can_be() -> None:
+    """A utility stays in [0, 1], whatever the cosine."""
+    scorer, ahead = Novelty(), torch.tensor([[1.0, 0.0]])
+    _, states = scorer.score(Summaries(ahead, ahead, torch.zeros(1, 0)), [scorer.begin()])
+    said, _ = scorer.score(Summaries(-ahead, ahead, torch.zeros(1, 0)), states)
+
+    assert said[0] == 1
+
+
+def test_who_watches_is_told_where_answers_looked() -> None:
+    """Attention mass alone asks for it; the others' utilities stay as they were."""
+    assert [type(scorer) for scorer in every_scorer() if scorer.watches] == [AttentionMass]
+
+
 def test_attention_mass_follows_the_looks() -> None:
     """What is looked at most is worth all, what is not looked at falls; no looks at all change towards nothing."""
     scorer = AttentionMass(memory=0.5)
 
     np.testing.assert_allclose(scorer.revised(np.array([1.0, 1.0]), np.array([0.2, 0.0])), [1.0, 0.5])
     np.testing.assert_allclose(scorer.revised(np.array([1.0]), np.array([0.0])), [0.5])
+    np.testing.assert_allclose(AttentionMass(0.75).revised(np.array([1.0]), np.array([0.0])), [0.75])
     assert scorer.revised(np.zeros(0), np.zeros(0)).shape == (0,)

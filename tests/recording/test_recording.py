@@ -234,6 +234,25 @@ def test_the_policy_shows_through(room: Room) -> None:
     assert room.policy.forgotten == ["arm"]
 
 
+def test_a_frame_has_the_time_at_which_it_was_asked(room: Room) -> None:
+    """Not that of its answer: the clock is looked at once a frame, as it comes in."""
+    answer = room.recorded.submit(Observation(observation(0).images, "wait"), 1000.0, SessionRef("arm"))
+    room.play("other", 0)
+    answer.set_result(step(0))
+    found = {episode.card.session: frames[0].submitted_s for episode, frames in room.read()}
+
+    assert found == {"arm": 1_700_000_000, "other": 1_700_000_001}
+
+
+def test_what_is_answered_as_the_daemon_stops_is_kept(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The policy closes first, and answers what waits; then what was answered is written."""
+    answer = room.recorded.submit(Observation(observation(0).images, "wait"), 1000.0, SessionRef("arm"))
+    monkeypatch.setattr(room.policy, "close", lambda: answer.set_result(step(0)))
+    ((_, frames),) = room.read()
+
+    assert [one.name for one in frames] == ["000000"]
+
+
 def test_seqs_may_skip(room: Room) -> None:
     """A client counts as it likes, as long as it counts up: one folder, in the order of the numbers."""
     seqs = [3, 4, 900, 999_999, 1_000_000, 2**63 - 1]
@@ -398,6 +417,13 @@ def swap_a_pixel(file: Path) -> None:
     Image.fromarray(pixels).save(file)
 
 
+def as_bmp(file: Path) -> None:
+    """The same pixels in another format."""
+    with Image.open(file) as opened:
+        pixels = np.array(opened)
+    Image.fromarray(pixels).save(file, "BMP")
+
+
 def change(key: str, value: object) -> Callable[[Path], None]:
     """Set one key of a JSON."""
 
@@ -417,6 +443,7 @@ DAMAGE = {
     "no report": ("000001.json", change("report", {"stages_ms": {}}), "report"),
     "cut png": ("000001.1.png", cut, "not a PNG"),
     "no png": ("000001.0.png", lambda file: file.write_text("GIF89a"), "not a PNG"),
+    "bmp": ("000001.0.png", as_bmp, "not a PNG"),
     "missing png": ("000001.0.png", Path.unlink, "No such file"),
     "another size": ("000001.0.png", lambda file: Image.new("RGB", (9, 9)).save(file, "PNG"), "32 by 24"),
     "grey": ("000001.0.png", lambda file: Image.new("L", (32, 24)).save(file, "PNG"), "expected RGB"),

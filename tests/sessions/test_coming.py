@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import hmac
 import re
 import weakref
 
@@ -17,9 +18,9 @@ from stillframe.sessions.states import State
 OURS = "s-" + "0123456789abcdef" * 2
 
 
-def test_an_id_of_ours_cannot_be_guessed(room):
-    """32 hexadecimal digits behind s-, another one each time; so is the secret."""
-    sessions = [room.open() for _ in range(20)]
+def test_an_id_of_ours_cannot_be_guessed(room, new_room):
+    """32 hexadecimal digits behind s-, another one each time and in each daemon; so is the secret."""
+    sessions = [each.open() for each in (room, new_room()) for _ in range(10)]
 
     assert all(re.fullmatch("s-[0-9a-f]{32}", session.id) for session in sessions)
     assert len({session.id for session in sessions}) == 20
@@ -52,6 +53,18 @@ def test_an_id_is_opened_once(room):
         assert caught.value.code == "session-exists"
 
     assert room.enter("arm") is session
+
+
+def test_a_secret_is_compared_in_a_time_that_tells_nothing(room, monkeypatch):
+    """By the one function that is made for it, right and wrong ones alike, to the last byte."""
+    compared, compare = [], hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda *pair: compared.append(pair) or compare(*pair))
+    session = room.open("arm")
+    said = [session.secret, "", "x", session.secret[:-1], "\ud800"]
+
+    assert [session.knows(secret) for secret in said] == [True, False, False, False, False]
+    assert [one for one, _ in compared] == [secret.encode("utf-8", "surrogatepass") for secret in said]
+    assert {kept for _, kept in compared} == {session.secret.encode()}
 
 
 def test_its_secret_resumes_a_session(room):
@@ -97,6 +110,12 @@ def test_an_id_of_our_form_has_to_be_known(room, ask):
 
     assert caught.value.code == "unknown-session"
     assert room.roster.listing(None) == []
+
+
+@pytest.mark.parametrize("name", [f"{OURS}-arm", f"arm-{OURS}", OURS.upper(), OURS[:-1], "s-"])
+def test_an_id_that_is_nearly_of_our_form_may_be_chosen(room, name):
+    """What we could not have given out is the client's own."""
+    assert room.enter(name).id == name
 
 
 def test_an_unknown_id_is_not_found(room):
@@ -157,7 +176,8 @@ def test_a_card_tells_how_a_session_stands(room):
     assert (busy.state, busy.epoch, busy.seq, busy.in_flight, busy.warm) == (State.BUSY, 0, 4, 1, False)
     assert (busy.age_s, busy.idle_s, busy.mode, busy.service) == (3.0, 0.0, "exact", Service.LOCKSTEP)
     assert (rested.state, rested.in_flight, rested.age_s, rested.idle_s, rested.warm) == (State.IDLE, 0, 6.0, 3.0, True)
-    assert room.open().card().seq is None
+    new = room.open()
+    assert (new.card().seq, room.answered(new).seq, new.card().seq) == (None, 0, 0)
 
 
 def test_a_session_is_warm_as_its_last_answer_was(room):

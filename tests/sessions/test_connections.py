@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from stillframe.errors import Conflict, Gone
+from stillframe.errors import Conflict, Gone, Overloaded
 from stillframe.sessions.states import State
 
 
@@ -98,6 +98,35 @@ def test_what_dropped_expires(room):
 
     assert session.state is State.EXPIRED
     assert caught.value.code == "session-expired"
+
+
+def test_a_drop_is_no_use(new_room):
+    """A lease runs from the last frame or resumption: who drops makes room as soon as who stays."""
+    room = new_room(most=1, lease_s=5)
+    session, wire = room.open(), room.wire()
+    room.roster.attach(session, wire)
+    room.now_s += 6
+    room.roster.leave(session, wire)
+    room.open()
+
+    assert session.state is State.EVICTED
+
+
+@pytest.mark.parametrize("how", ["secret", "connection"])
+def test_a_resumption_is_a_use(new_room, how):
+    """Who has just come back, with its secret or on a connection, keeps its place for another lease."""
+    room = new_room(most=1, lease_s=5, ttl_s=20)
+    session, wire = room.open(), room.wire()
+    for _ in range(3):
+        room.now_s += 19
+        if how == "secret":
+            room.open(session.id, secret=session.secret)
+        else:
+            room.roster.attach(session, wire)
+        with pytest.raises(Overloaded):
+            room.open()
+
+    assert session.state is State.IDLE
 
 
 def test_a_reset_does_not_bring_a_connection_back(room):

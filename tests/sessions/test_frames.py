@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -150,6 +150,16 @@ def test_the_last_answers_are_kept(new_room):
     assert refused(Conflict, room, session, 1, b"1").code == "stale-seq"
 
 
+def test_a_number_counts_once(new_room):
+    """Whether or not its answer is kept: the same seq again, without a repeat to claim, is stale."""
+    room = new_room(replies=0)
+    session = room.open()
+    room.answered(session, 0, b"0")
+
+    assert refused(Conflict, room, session, 0, b"0").code == "stale-seq"
+    assert room.answered(session, 1, b"1").seq == 1
+
+
 def test_what_is_under_way_is_always_kept(new_room):
     """Even where no answers are: a repeat waits with it, rather than being computed twice."""
     room = new_room(replies=0, waiting=2)
@@ -275,6 +285,26 @@ def test_who_gives_up_frees_the_place(room):
     assert session.in_flight[0].seq == running.seq
     assert len(session.in_flight) == 1
     assert room.frame(session).seq == 2
+
+
+def test_who_gave_up_is_done(room):
+    """Also for those who wait for several futures at once."""
+    ticket = room.frame(room.open())
+    ticket.give_up()
+
+    assert wait([ticket.future], timeout=0).done == {ticket.future}
+
+
+def test_one_who_gives_up_as_the_answer_comes_costs_the_others_nothing(room):
+    """Two wait behind the one whose news makes the next give up: the last is answered all the same."""
+    session = room.open()
+    tickets = [room.frame(session, 5, b"five") for _ in range(3)]
+    tickets[0].future.add_done_callback(lambda _: tickets[1].give_up())
+    step = room.device.finish()
+
+    assert tickets[1].future.cancelled()
+    assert [tickets[at].future.result(0) for at in (0, 2)] == [step, step]
+    assert session.state is State.IDLE
 
 
 def test_a_frame_under_way_goes_on(room):

@@ -13,7 +13,9 @@ import pytest
 
 from stillframe.domain import ActionChunk, CacheReport, KVUsage, Observation, Step, StepReport
 from stillframe.errors import RequestError
-from stillframe.sessions.exchange import Place
+from stillframe.sessions.attendance import Attendance
+from stillframe.sessions.exchange import Exchange, Place
+from stillframe.sessions.replies import Replies
 from stillframe.sessions.roster import Roster
 from stillframe.sessions.session import Service
 from stillframe.sessions.settings import SessionSettings
@@ -72,6 +74,66 @@ def _eager_threads():
     sys.setswitchinterval(before_s / 1000)
     yield
     sys.setswitchinterval(before_s)
+
+
+class Watched:
+    """The roster's lock, which knows whether it is held."""
+
+    depth = 0
+
+    def __init__(self):
+        self.lock = threading.RLock()
+
+    def __enter__(self):
+        self.lock.acquire()
+        self.depth += 1
+
+    def __exit__(self, *_):
+        self.depth -= 1
+        self.lock.release()
+
+
+def test_nothing_of_a_session_is_touched_without_the_lock(new_room, monkeypatch):
+    """Whatever is asked, given up or answered, on whichever thread; who lost a session is told when it is free."""
+    lock, touched, told = Watched(), {}, []
+    monkeypatch.setattr("stillframe.sessions.roster.RLock", lambda: lock)
+
+    def spied(name, real):
+        def spy(*args):
+            touched.setdefault(name, set()).add(lock.depth > 0)
+            return real(*args)
+
+        return spy
+
+    for kind, names in {
+        Attendance: ["happen", "arrive", "get", "due", "counts", "__iter__", "clear_tombstones"],
+        Exchange: ["settle", "withdraw", "add_waiter"],
+        Replies: ["find", "keep", "trim", "clear"],
+    }.items():
+        for name in names:
+            monkeypatch.setattr(kind, name, spied(f"{kind.__name__}.{name}", getattr(kind, name)))
+    room = new_room()
+    session, wire = room.realtime(), room.wire()
+    wire.lost = lambda _: told.append(lock.depth)
+    room.roster.attach(session, wire)
+    tickets = [room.frame(session, seq, b"%d" % seq, connection=wire) for seq in (1, 2, 3, 3)]
+    for ticket in tickets:
+        ticket.give_up()
+    room.frame(session, 4, connection=wire)
+    room.device.finish()
+    room.roster.leave(session, wire)
+    room.roster.attach(room.open(session.id, secret=session.secret), wire)
+    room.open(session.id, secret=session.secret)
+    room.enter("other")
+    room.roster.reset_named("other", owner="me")
+    room.roster.find("other", owner="me")
+    room.roster.listing(None)
+    room.roster.counts()
+    room.roster.close(session)
+
+    assert told == [0]
+    assert [name for name, held in touched.items() if held != {True}] == []
+    assert len(touched) == 14
 
 
 @pytest.mark.usefixtures("_eager_threads")

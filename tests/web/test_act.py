@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 
 from stillframe.errors import NotReady, Overloaded
+from stillframe.web.act import unless_gone
 from stillframe.web.acting import outcome
 from stillframe.web.limits import Limits
 from stillframe.web.reading import frames
@@ -57,6 +58,75 @@ def test_the_event_loop_does_not_decode(desk, frame, monkeypatch):
 
     assert desk.act(frame).status_code == 200
     assert [name.startswith("unpack") for name in threads] == [True]
+
+
+def test_a_sessions_age_counts_from_the_arrival_too(desk, frame):
+    """What its policy is told is what is left, in a session as without one."""
+    desk.act({**frame, "session_id": "arm", "max_age_ms": 5000})
+
+    assert 0 < desk.policy.ages_ms[0] < 5000
+
+
+def test_a_repeat_is_no_step(desk, frame):
+    """It is answered and timed, but what its first one took and reused is not counted again."""
+    for _ in range(3):
+        desk.act({**frame, "session_id": "arm", "seq": 1})
+
+    assert desk.sample("stillframe_frames_total", outcome="answered") == 3
+    assert desk.sample("stillframe_stage_duration_seconds_count", stage="unpack") == 3
+    assert desk.sample("stillframe_passes_per_action_count") == 1
+    assert desk.sample("stillframe_stage_duration_seconds_count", stage="prefill") == 1
+
+
+class Asker:
+    """A request whose client goes when it is told to."""
+
+    def __init__(self):
+        self.gone = asyncio.Event()
+
+    async def receive(self):
+        """The next thing that happens."""
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+
+@pytest.mark.parametrize("how", ["answered", "failed", "gone", "given up"])
+def test_waiting_for_an_answer_leaves_nothing_behind(how):
+    """However it ends, neither the answer nor the look-out for the client goes on."""
+    cancelled = []
+
+    async def answer():
+        try:
+            if how == "failed":
+                raise ValueError("no")
+            if how != "answered":
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(how)
+            raise
+        return "an action"
+
+    async def ask():
+        asker = Asker()
+        waiting = asyncio.create_task(unless_gone(asker, answer()))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        if how == "gone":
+            asker.gone.set()
+        if how == "given up":
+            waiting.cancel()
+        async with asyncio.timeout(20):
+            (ended,) = await asyncio.gather(waiting, return_exceptions=True)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return ended, asyncio.all_tasks() - {asyncio.current_task()}
+
+    ended, left = asyncio.run(ask())
+
+    assert left == set()
+    assert cancelled == ([how] if how in ("gone", "given up") else [])
+    expected = {"answered": "an action", "failed": ValueError, "gone": None, "given up": asyncio.CancelledError}[how]
+    assert ended == expected if how in ("answered", "gone") else isinstance(ended, expected)
 
 
 def test_an_action_that_does_not_come(new_desk, frame):

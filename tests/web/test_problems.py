@@ -6,7 +6,7 @@ import pytest
 from fastapi import FastAPI
 
 from stillframe import errors
-from stillframe.errors import NoSuchRoute, WrongMethod
+from stillframe.errors import NoSuchRoute, Overloaded, WrongMethod
 from stillframe.web.openapi.catalogue import CATALOGUE
 from stillframe.web.problems import RequestValidationError, pointer
 
@@ -97,6 +97,32 @@ def test_the_unforeseen_is_a_plain_500(desk, frame, caplog):
     assert "ZeroDivisionError" not in reply.text
     assert "secret" in caplog.text
     assert reply.headers["x-request-id"] in caplog.text
+
+
+@pytest.mark.parametrize(("wait_s", "seconds", "milliseconds"), [(0.05, "1", 50), (1.0, "1", 1000), (1.2, "2", 1200)])
+def test_a_wait_is_never_said_too_short(desk, frame, wait_s, seconds, milliseconds):
+    """In whole seconds in the header, as that has none else, to the millisecond in the document."""
+    desk.policy.submit = lambda *_: (_ for _ in ()).throw(Overloaded("overloaded", "Full.", retry_after_s=wait_s))
+    reply = desk.act(frame)
+    document = assert_problem(reply, 503, "overloaded")
+
+    assert (reply.headers["retry-after"], document["retry_after_ms"]) == (seconds, milliseconds)
+
+
+def test_a_long_path_comes_back_short_and_quoted(desk):
+    """What a client asks for is repeated as far as that helps, in letters that are safe everywhere."""
+    document = assert_problem(desk.ask("GET", "/a b" + "é" * 5000), 404, "not-found")
+
+    assert document["instance"] == "/a%20b" + "%C3%A9" * 196
+
+
+def test_a_fault_points_at_its_field(desk, frame):
+    """The place in what was sent, and what is wrong there; nothing of the kind where it is in no field."""
+    blank = assert_problem(desk.act({**frame, "instruction": " "}), 422, "instruction-empty")
+    nowhere = assert_problem(desk.ask("GET", "/nothing"), 404, "not-found")
+
+    assert blank["errors"] == [{"pointer": "/instruction", "detail": blank["detail"]}]
+    assert nowhere["errors"] == []
 
 
 def test_validation_errors_of_the_framework(desk):

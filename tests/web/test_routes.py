@@ -39,6 +39,38 @@ def test_healthz_speaks_openpi(desk):
     assert (draining.status_code, draining.json()["code"]) == (503, "draining")
 
 
+def test_a_stuck_device_is_not_ready(desk):
+    """No probe takes it for well, the scrape says so, and the status has the word."""
+    desk.policy.busy_s = desk.lifecycle.watchdog_s + 1
+    probes = [desk.ask("GET", path) for path in ("/readyz", "/health", "/healthz")]
+    scraped = desk.ask("GET", "/metrics").text
+
+    assert [(reply.status_code, reply.json()["code"], reply.json()["state"]) for reply in probes] == [
+        (503, "stuck", "stuck")
+    ] * 3
+    assert "stillframe_ready 0.0" in scraped
+    assert desk.ask("GET", "/v1/status").json()["state"] == "stuck"
+
+
+def test_a_model_is_shown_by_its_name(desk):
+    """The same card as in the list; another name is not found, and told what is served."""
+    shown, other = desk.ask("GET", "/v1/models/echo"), desk.ask("GET", "/v1/models/ech")
+
+    assert shown.json() == desk.ask("GET", "/v1/models").json()["models"][0]
+    assert (other.status_code, other.json()["code"]) == (404, "not-found")
+    assert "'echo'" in other.json()["detail"]
+
+
+def test_statistics_without_a_mask_scale_every_number(new_desk):
+    """As the checkpoint means it: nothing was left out."""
+    desk = new_desk()
+    stats = {"q01": [-1.0, -2.0], "q99": [1.0, 2.0]}
+    desk.policy.info = replace(desk.policy.info, norm_stats={"jaco": stats})
+    (card,) = desk.ask("GET", "/v1/models").json()["models"]
+
+    assert card["norm_stats"]["jaco"] == {**stats, "mask": [True, True]}
+
+
 def test_a_new_lifecycle_is_loading():
     """Nothing is served before a policy is handed over."""
     assert Lifecycle().state == "loading"

@@ -15,6 +15,7 @@ from stillframe.sessions.exchange import Place
 from stillframe.sessions.settings import SessionSettings
 from stillframe.web.app import House
 from stillframe.web.guard.callers import Callers, Token
+from stillframe.web.guard.listeners import Listener
 from stillframe.web.guard.rates import Rates
 from stillframe.web.reading.whose import Addressed, Named, read_named
 from stillframe.web.sessions import MAX_BODY_BYTES
@@ -133,6 +134,24 @@ def test_two_names_are_a_conflict(fields, headers):
 
     assert (error.status, error.code) == (400, "session-conflict")
     assert error.pointer == ("/session_id" if fields else None)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "headers"),
+    [
+        ("/v1/act", {}, [("X-Session-Id", "a"), ("X-Session-Id", "b")]),
+        ("/v1/act", {"session_id": "a"}, [("X-Session-Id", "b")]),
+        ("/v1/sessions/a/act", {"session_id": "b"}, []),
+        ("/v1/sessions/a/act", {}, [("X-Session-Id", "b")]),
+        ("/v1/sessions/a/act", {"session_id": "a"}, [("X-Session-Id", "a"), ("X-Session-Id", "b")]),
+    ],
+)
+def test_every_way_to_name_a_session_has_to_agree(desk, still, path, fields, headers):
+    """Path, field and each of the headers: no frame is taken for one of two robots."""
+    reply = desk.ask("POST", path, json={**still, **fields}, headers=headers)
+
+    assert (reply.status_code, reply.json()["code"]) == (400, "session-conflict")
+    assert desk.policy.seen == []
 
 
 def test_a_conflict_over_the_wire(desk, still):
@@ -283,6 +302,76 @@ def test_a_session_is_opened_shown_and_closed(desk, still):
     assert desk.policy.forgotten == [session_id]
 
 
+def test_a_session_is_opened_as_it_is_asked_for(desk, still):
+    """Id, service and mode are the client's; with its secret it goes on, which is no creation."""
+    said = {"session_id": "arm 1/2", "service": "realtime", "reuse": "exact"}
+    first = desk.ask("POST", "/v1/sessions", json=said)
+    again = desk.ask("POST", "/v1/sessions", json={**said, "secret": first.json()["secret"]})
+    desk.act({**still, "session_id": "arm 1/2"})
+    (card,) = desk.ask("GET", "/v1/sessions").json()["sessions"]
+
+    assert [reply.status_code for reply in (first, again)] == [201, 200]
+    assert [reply.json()["resumed"] for reply in (first, again)] == [False, True]
+    assert first.headers["location"] == "/v1/sessions/arm%201%2F2"
+    assert (card["service"], card["mode"], desk.policy.sessions[0].mode) == ("realtime", "exact", "exact")
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"session_id": "arm"}, (409, "session-exists")),
+        ({"session_id": "arm", "secret": "wrong"}, (409, "session-exists")),
+        ({"session_id": "arm", "secret": 7}, (400, "bad-field")),
+        ({"session_id": "arm", "secret": ["a"]}, (400, "bad-field")),
+        ({"service": "fast"}, (422, "unknown-service")),
+        ({"reuse": "most"}, (422, "unknown-reuse-mode")),
+        ({"more": "x" * MAX_BODY_BYTES}, (413, "body-too-large")),
+    ],
+    ids=lambda part: str(part)[:40],
+)
+def test_what_an_opening_refuses(desk, said, expected):
+    """A taken id without its secret, words that mean nothing, a body that would keep the event loop busy."""
+    open_one(desk, session_id="arm")
+    reply = desk.ask("POST", "/v1/sessions", json=said)
+
+    assert (reply.status_code, reply.json()["code"]) == expected
+    assert len(desk.ask("GET", "/v1/sessions").json()["sessions"]) == 1
+
+
+def test_no_session_is_opened_while_there_is_no_policy(desk):
+    """Neither opened nor reset; those that are there may be shown and closed."""
+    open_one(desk, session_id="arm")
+    desk.policy.ready = False
+    asked = [("POST", "/v1/sessions"), ("POST", "/v1/sessions/arm/reset"), ("POST", "/v1/reset")]
+    asked += [("GET", "/v1/sessions/arm"), ("DELETE", "/v1/sessions/arm")]
+
+    assert [desk.ask(method, path).status_code for method, path in asked] == [503, 503, 503, 200, 204]
+
+
+def test_a_named_reset_may_name_its_epoch(desk):
+    """A repeat changes nothing, on each of the routes; a step too far is refused."""
+    open_one(desk, session_id="arm")
+    for path in ("/reset", "/v1/reset", "/v1/sessions/arm/reset"):
+        epochs = [desk.ask("POST", path, json={"session_id": "arm", "epoch": 1}).json()["epoch"] for _ in range(2)]
+        far = desk.ask("POST", path, json={"session_id": "arm", "epoch": 3})
+
+        assert epochs == [1, 1]
+        assert (far.status_code, far.json()["code"]) == (409, "stale-epoch")
+
+
+def test_who_may_not_act_has_no_sessions(new_desk, still):
+    """A token without the scope act: no frame, nothing opened, shown, reset or closed."""
+    token = Token("eye", sha256(b"eye").hexdigest(), frozenset())
+    desk = new_desk(house=House(callers=Callers([token])))
+    head = {"headers": {"Authorization": "Bearer eye"}}
+    asked = [("POST", path) for path in ("/act", "/v1/sessions", "/v1/reset", "/v1/sessions/arm/reset")]
+    asked += [("DELETE", "/v1/sessions/arm"), ("GET", "/v1/sessions/arm"), ("GET", "/v1/sessions")]
+    codes = [desk.ask(method, path, json={**still, **ARM}, **head).status_code for method, path in asked]
+
+    assert codes == [403] * 7
+    assert desk.policy.seen == []
+
+
 def test_a_typo_is_told_from_a_loss(desk, still):
     """An id of our form that nobody was given is unknown; one that a client chose opens a session."""
     unknown = act_in(desk, "s-" + "0" * 32, still)
@@ -330,6 +419,20 @@ def test_a_repeated_frame_is_answered_again(desk, still):
     assert (lower.status_code, lower.json()["code"]) == (409, "stale-seq")
 
 
+def test_counts_and_keys_at_their_bounds(desk, still):
+    """The highest count and the longest key are taken; one beyond, true, and a key of nothing are not."""
+    keys = {"": 400, "k": 200, "k" * 128: 200, "k" * 129: 400}
+    by_key = [
+        desk.ask("POST", "/v1/sessions/arm/act", json=still, headers={"Idempotency-Key": key}).status_code
+        for key in keys
+    ]
+
+    assert by_key == list(keys.values())
+    assert act_in(desk, "arm", still, seq=True).json()["code"] == "bad-field"
+    assert act_in(desk, "arm", still, epoch=False).json()["code"] == "bad-field"
+    assert act_in(desk, "arm", still, seq=2**64 - 1).status_code == 200
+
+
 def test_an_idempotency_key_stands_for_a_seq(desk, still):
     """Equal keys and bytes: one computation."""
     ask = {"json": still, "headers": {"Idempotency-Key": "k1"}}
@@ -362,9 +465,33 @@ def test_a_session_goes_on_with_its_words(desk, still):
     assert [observation.instruction for observation in desk.policy.seen] == ["go", "go"]
 
 
+def test_a_port_may_have_a_session_of_its_own(new_desk, still):
+    """Frames and resets that name none are its; those that name one are of that."""
+    desk, port = new_desk(house=House(listeners={9000: Listener(session="arm")})), "http://localhost:9000"
+    places = [desk.ask("POST", f"{port}{path}", json=still).json()["session"] for path in ("/act", "/v1/act")]
+    named = desk.ask("POST", f"{port}/act", json={**still, "session_id": "other"}).json()["session"]
+    resets = [desk.ask("POST", f"{port}/reset", json=said).json() for said in ({}, {"session_id": "other"})]
+
+    assert places == [{"id": "arm", "epoch": 0, "seq": seq} for seq in (0, 1)]
+    assert named == {"id": "other", "epoch": 0, "seq": 0}
+    assert resets == [{"session_id": "arm", "epoch": 1}, {"session_id": "other", "epoch": 1}]
+
+
+def test_a_repeat_changes_no_words(desk, still):
+    """A session goes on with the instruction of its newest frame, though an older one comes again."""
+    act_in(desk, "arm", still, seq=0)
+    act_in(desk, "arm", {**still, "instruction": "stop"}, seq=1)
+    again = act_in(desk, "arm", still, seq=0)
+    act_in(desk, "arm", {"image": still["image"]}, seq=2)
+
+    assert again.json()["replayed"] is True
+    assert [observation.instruction for observation in desk.policy.seen] == ["go", "stop", "stop"]
+
+
 def test_a_seq_needs_a_session(desk, still):
     """Counts of nobody's frames mean a mistake."""
     assert desk.act({**still, "seq": 1}).json()["code"] == "seq-without-session"
+    assert desk.act({**still, "epoch": 1}).json()["code"] == "seq-without-session"
     assert desk.act({**still, "session_id": "arm", "seq": -1}).json()["code"] == "bad-field"
     assert desk.act({**still, "session_id": "arm", "seq": 2**64}).json()["code"] == "bad-field"
 
@@ -441,5 +568,10 @@ def test_each_caller_sees_its_own_sessions(new_desk, still):
     assert desk.ask("GET", path).status_code == 401
     assert [desk.ask("GET", path, **as_[name]).status_code for name in names] == [200, 404, 200]
     assert desk.ask("POST", f"{path}/act", json=still, **as_["bob"]).status_code == 404
-    assert desk.ask("GET", "/v1/sessions", **as_["bob"]).json() == {"sessions": []}
+    listed = {name: desk.ask("GET", "/v1/sessions", **as_[name]).json()["sessions"] for name in names}
+    assert {name: [card["id"] for card in cards] for name, cards in listed.items()} == {
+        "ann": [session_id],
+        "bob": [],
+        "eve": [session_id],
+    }
     assert [desk.ask("DELETE", path, **as_[name]).status_code for name in ("bob", "eve")] == [404, 204]

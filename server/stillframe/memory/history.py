@@ -193,7 +193,7 @@ class History:
         best = np.lexsort((frame, rank))[::-1][: self._capacity]  # of equal ones the newest stays
         chosen = np.zeros(len(stay), np.bool_)
         chosen[best] = True
-        return chosen & stay
+        return chosen
 
     def _make_room(self, stay: NDArray[np.int64], held: int) -> NDArray[np.int64]:
         """Move those that stay to the first places; which lies where. At most as many move as have gone."""

@@ -4,8 +4,11 @@ import asyncio
 import json
 
 import pytest
+from starlette.requests import Request
 
+from stillframe.errors import BadRequest
 from stillframe.web.limits import Limits
+from stillframe.web.reading.body import read_body
 
 SMALL = Limits(max_body_bytes=10_000, body_timeout_s=0.05)
 
@@ -21,6 +24,55 @@ def test_a_body_announced_too_long(new_desk):
 
     assert code_of(reply) == (413, "body-too-large")
     assert desk.policy.seen == []
+
+
+@pytest.mark.parametrize("digits", ["9" * 19, "9" * 100_000, "0" * 100_000 + "1"], ids=len)
+def test_a_length_of_many_digits(desk, digits):
+    """A number that nobody means is too large, without being made into one."""
+    reply = desk.ask("POST", "/act", content=b"{}", headers={"Content-Length": digits})
+
+    assert code_of(reply) == (413, "body-too-large")
+
+
+def test_what_arrives_is_counted_as_it_arrives():
+    """Each part's bytes, once, before the next is asked for; what is refused there is not read on."""
+    taken = []
+
+    def request(*parts):
+        said = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+        said.append({"type": "http.request", "body": b"", "more_body": False})
+
+        async def receive():
+            return said.pop(0)
+
+        return Request({"type": "http", "headers": [], "method": "POST"}, receive), said
+
+    def take(n_bytes):
+        taken.append(n_bytes)
+        if sum(taken) > 12:
+            raise ValueError("no room")
+
+    whole, _ = request(b"abc", b"defgh")
+    assert asyncio.run(read_body(whole, SMALL, take)) == b"abcdefgh"
+    assert [count for count in taken if count] == [3, 5]
+    broken, left = request(b"ijklm", b"n", b"o")
+    with pytest.raises(ValueError, match="no room"):
+        asyncio.run(read_body(broken, SMALL, take))
+    assert len(left) == 3
+
+
+def test_a_client_that_goes_is_told_from_a_failure():
+    """Its body ends before it was whole: nothing of ours has failed."""
+    said = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive():
+        return said.pop(0)
+
+    with pytest.raises(BadRequest, match="connection closed") as caught:
+        asyncio.run(
+            read_body(Request({"type": "http", "headers": [], "method": "POST"}, receive), SMALL, lambda _: None)
+        )
+    assert caught.value.code == "body-timeout"
 
 
 def test_a_body_that_does_not_say_how_long(new_desk):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 
@@ -8,6 +9,10 @@ import pytest
 
 from stillframe.errors import RequestError
 from stillframe.web.dialects.chosen import by_keys
+from stillframe.web.dialects.cogact import COGACT
+from stillframe.web.dialects.openpi import OPENPI
+from stillframe.web.dialects.openvla import OPENVLA
+from stillframe.web.dialects.openvla_oft import OPENVLA_OFT
 from stillframe.web.limits import Limits
 from stillframe.web.reading.codecs import JSON
 from stillframe.web.reading.frames import Reader
@@ -97,6 +102,67 @@ def test_a_spoilt_field_is_named(frame, info, spoil, expected):
     fields = {key: value for key, value in {**frame, **spoil}.items() if value is not ...}
 
     assert refusal(fields, info) == expected
+
+
+@pytest.mark.parametrize("stamp", [2**63, -(2**63) - 1, 10**30, True, 1.0, "1", [1]])
+def test_a_stamp_has_to_be_a_number_of_64_bits(frame, info, stamp):
+    """Else it could not be handed back on every wire."""
+    assert refusal({**frame, "t_obs_ns": stamp}, info) == ("bad-field", "/t_obs_ns")
+
+
+@pytest.mark.parametrize("stamp", [0, -(2**63), 2**63 - 1])
+def test_a_stamp_is_handed_back(frame, info, stamp):
+    """As it was sent; none is none."""
+    assert read({**frame, "t_obs_ns": stamp}, info).echo == {"t_obs_ns": stamp}
+    assert read({**frame, "t_obs_ns": None}, info).echo == read(frame, info).echo == {}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "fields", "expected"),
+    [
+        (OPENVLA_OFT, {"full_image": 7, "instruction": "go"}, ("image-invalid", "/full_image")),
+        (OPENVLA_OFT, {"full_image": ..., "instruction": " "}, ("instruction-empty", "/instruction")),
+        (COGACT, {"images": b"GIF89a", "task_description": "go"}, ("image-invalid", "/images")),
+        (COGACT, {"images": ..., "task_description": " "}, ("instruction-empty", "/json/task_description")),
+        (OPENPI, {"observation/image": ..., "prompt": 5}, ("bad-field", "/prompt")),
+        (OPENPI, {"observation/image": np.zeros((4, 4, 3), np.uint8)}, ("image-invalid", "/observation~1image")),
+    ],
+)
+def test_a_fault_is_where_its_client_said_it(info, encoded, dialect, fields, expected):
+    """In the words of the dialect that it speaks, not of the native one."""
+    png = base64.b64decode(encoded("PNG"))
+    said = {key: png if value is ... else value for key, value in fields.items()}
+    with pytest.raises(RequestError) as caught:
+        Reader(info, Limits()).read(said, dialect, Addressed())
+
+    assert (caught.value.code, caught.value.pointer) == expected
+
+
+def test_figures_just_within_the_limits_are_taken(frame, info, two_cameras, picture):
+    """Letters, age and pictures, to the last one."""
+    images = {name: encode_array(picture) for name in two_cameras.cameras}
+
+    assert read({**frame, "instruction": "é" * 1024}, info).observation.instruction == "é" * 1024
+    assert read({**frame, "max_age_ms": 60_000}, info).max_age_ms == 60_000
+    assert read(frame, info).max_age_ms == Limits().default_max_age_ms
+    assert len(read({"images": images, "instruction": "go"}, two_cameras, max_images=2).observation.images) == 2
+    assert refusal({"images": images, "instruction": "go"}, two_cameras, max_images=1)[0] == "too-many-images"
+    assert refusal({"images": images, **frame}, two_cameras) == ("bad-field", "/images")
+
+
+def test_a_frames_parts_are_counted(frame, info):
+    """Commas and brackets of every kind, to the last one."""
+    body = json.dumps({**frame, "more": [{}, [], {}]}).encode()
+    parts = sum(body.count(mark) for mark in (b",", b"[", b"{"))
+
+    assert read_body(body, info, max_json_parts=parts).observation.instruction == frame["instruction"]
+    with pytest.raises(RequestError, match="parts"):
+        read_body(body, info, max_json_parts=parts - 1)
+
+
+def test_the_digest_goes_with_the_frame(frame, info):
+    """By it a repeat is told from another frame."""
+    assert Reader(info, Limits()).read(frame, OPENVLA, Addressed(), b"digest").digest == b"digest"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 
 from stillframe.errors import RequestError
 from stillframe.web.limits import Limits
+from stillframe.web.reading import images
 from stillframe.web.reading.headers import peek_size
-from stillframe.web.reading.images import read_picture
+from stillframe.web.reading.images import prepare_pillow, read_picture
 from stillframe_client.wire import encode_array
 
 
@@ -74,6 +76,118 @@ def test_raw_pixels_are_owned(picture):
 
     assert pixels.base is None
     assert np.array_equal(pixels[1:], picture[1:])
+
+
+def test_pixels_of_a_message_are_owned(picture):
+    """An array that a binary message held is copied: it is writable, and the message may go."""
+    message = picture.copy()
+    message.flags.writeable = False
+    for sent in (message, message[:, ::-1], message[:, ::2]):
+        pixels = read_picture(sent, Limits(), "")
+
+        assert np.array_equal(pixels, sent)
+        assert not np.shares_memory(pixels, message)
+        assert pixels.flags.c_contiguous
+        assert pixels.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (np.zeros((12, 16, 3), np.float32), "unsupported-dtype"),
+        (np.zeros((12, 16, 3), np.int8), "unsupported-dtype"),
+        (np.zeros((12, 16, 3), np.uint16), "unsupported-dtype"),
+        (np.zeros((12, 16), np.uint8), "image-invalid"),
+        (np.zeros((3, 12, 16), np.uint8), "image-invalid"),
+        (np.zeros((12, 16, 4), np.uint8), "image-invalid"),
+        (np.zeros((1, 12, 16, 3), np.uint8), "image-invalid"),
+        (np.zeros((4, 4, 3), np.uint8), "image-invalid"),
+        (np.zeros((0, 16, 3), np.uint8), "image-invalid"),
+        (np.zeros((4097, 8, 3), np.uint8), "image-too-large"),
+        (np.zeros((2000, 2001, 3), np.uint8), "image-too-large"),
+    ],
+    ids=lambda sent: f"{sent.dtype}{sent.shape}" if isinstance(sent, np.ndarray) else sent,
+)
+def test_a_messages_array_has_to_hold(sent, code):
+    """Type, shape and size of an array in a binary message are each judged."""
+    assert refusal(sent) == code
+
+
+def test_sizes_just_within_the_limits_are_taken(encoded, picture):
+    """To the pixel, for each way to send a picture; one beyond is refused."""
+    raw, png = encode_array(picture), encoded("PNG")
+    within = {"max_image_pixels": 12 * 16, "max_image_side_px": 16, "min_image_side_px": 12}
+    for sent in (picture, raw, png):
+        assert np.array_equal(read_picture(sent, Limits(**within), ""), picture)
+        assert refusal(sent, **within | {"max_image_pixels": 12 * 16 - 1}) == "image-too-large"
+        assert refusal(sent, **within | {"max_image_side_px": 15}) == "image-too-large"
+        assert refusal(sent, **within | {"min_image_side_px": 13}) == "image-invalid"
+
+
+def test_a_shape_is_judged_for_itself(picture):
+    """Whatever sides are allowed: channels come last, and a side is a number."""
+    for order in [(2, 0, 1), (0, 2, 1)]:
+        turned = np.ascontiguousarray(picture.transpose(order))
+        assert refusal(turned, min_image_side_px=1) == "image-invalid"
+        assert refusal(encode_array(turned), min_image_side_px=1) == "image-invalid"
+    row = {**encode_array(picture[:1]), "shape": [True, 16, 3]}
+
+    assert refusal(row, min_image_side_px=1) == "image-invalid"
+
+
+@pytest.mark.parametrize("bound", [10, 100], ids=["an error", "a warning"])
+def test_what_pillow_takes_for_a_bomb_is_the_pictures_fault(encoded, monkeypatch, bound):
+    """Where its own bound is below ours, the picture is refused like any that cannot be read."""
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", bound)
+
+    assert refusal(encoded("PNG")) == "image-invalid"
+
+
+def test_no_other_format_is_tried(encoded, monkeypatch):
+    """Pillow reads dozens, each with faults of its own: it is asked for two."""
+    tried, open_ = [], PIL.Image.open
+    monkeypatch.setattr(PIL.Image, "open", lambda *args, **how: tried.append(how) or open_(*args, **how))
+    for kind in ("PNG", "JPEG"):
+        read_picture(encoded(kind), Limits(), "")
+
+    assert [set(how["formats"]) for how in tried] == [{"JPEG", "PNG"}] * 2
+
+
+def test_an_array_as_cpp_clients_write_it(picture):
+    """`__ndarray__` with a plain name for its type is the same picture."""
+    written = encode_array(picture)
+    for name in ("uint8", "u1", "|u1"):
+        sent = {"__ndarray__": written["__numpy__"], "dtype": name, "shape": written["shape"]}
+
+        assert np.array_equal(read_picture(sent, Limits(), ""), picture)
+    assert refusal({**sent, "dtype": "float32"}) == "unsupported-dtype"
+
+
+@pytest.mark.parametrize(
+    ("head", "code"),
+    [
+        ("data:text/html;base64,", "image-invalid"),
+        ("data:image/gif;base64,", "image-invalid"),
+        ("data:image/png,", "image-invalid"),
+        ("data:,", "image-invalid"),
+        ("data:image/jpeg;base64,", None),
+    ],
+)
+def test_a_data_uri_says_what_it_holds(encoded, head, code):
+    """Only base64 of JPEG or PNG, though a good picture may stand behind another word."""
+    if code is None:
+        assert read_picture(head + encoded("JPEG"), Limits(), "").shape == (12, 16, 3)
+    else:
+        assert refusal(head + encoded("PNG")) == code
+
+
+def test_a_bomb_is_an_error():
+    """Pillow's warning of one is raised, whatever else was said of warnings in this process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        prepare_pillow()
+        with pytest.raises(PIL.Image.DecompressionBombWarning):
+            warnings.warn("a bomb", PIL.Image.DecompressionBombWarning, stacklevel=1)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +285,13 @@ def test_a_header_that_promises_other_pixels(encoded):
     assert refusal(base64.b64encode(data[:at] + data[at : at + 19] + bytes(lying) + data[at + 19 :]).decode()) == (
         "image-invalid"
     )
+
+
+def test_headers_that_are_read_in_two_ways(encoded, monkeypatch):
+    """Where Pillow finds another size than the one that was judged, the picture is not decoded."""
+    monkeypatch.setattr(images, "peek_size", lambda _: (12, 17))
+
+    assert refusal(encoded("PNG")) == "image-invalid"
 
 
 @pytest.mark.parametrize("mode", ["P", "1", "I;16"])

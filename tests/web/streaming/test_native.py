@@ -6,6 +6,7 @@ import gc
 import json
 import threading
 import weakref
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from stillframe.errors import Overloaded
 from stillframe.sessions.settings import SessionSettings
 from stillframe.web.app import House
+from stillframe.web.guard.callers import Callers, Token
 from stillframe.web.guard.rates import Rates
 from stillframe.web.limits import Limits
 from stillframe.web.reading import frames
@@ -505,6 +507,95 @@ def test_frames_that_wait_undecoded_when_their_session_is_closed(new_desk, socke
 
     assert [answer["problem"]["code"] for answer in answers] == ["session-closed"] * 3
     assert sorted(answer["session"]["seq"] for answer in answers) == [0, 1, 2]
+
+
+def test_what_waits_for_the_device_counts(desk, stream, play, until, shot, monkeypatch):
+    """In lock-step a frame too many is refused before it is decoded, though the line to the decoder is empty."""
+    decoded, read = [], frames.read_picture
+    monkeypatch.setattr(frames, "read_picture", lambda *args: decoded.append(1) or read(*args))
+    desk.policy.go_on.clear()
+
+    async def story():
+        async with stream() as socket:
+            await socket.hear("hello")
+            for seq in (0, 1):
+                socket.say("frame", session_id="arm", seq=seq, **shot)
+                await until(lambda seq=seq: len(desk.policy.sessions) > seq)
+            refused = await socket.ask("frame", session_id="arm", seq=2, **shot)
+            desk.policy.go_on.set()
+            return refused, await socket.hear_all(2)
+
+    refused, answered = play(story())
+
+    assert refused["problem"]["code"] == "session-busy"
+    assert [message["type"] for message in answered] == ["action", "action"]
+    assert len(decoded) == 2
+
+
+def test_a_streams_sessions_are_its_callers(new_desk, sockets, play, shot):
+    """Opened or just used, nobody else finds, resets or closes them, nor sends frames; over HTTP they are the same."""
+    tokens = [Token(name, sha256(name.encode()).hexdigest(), frozenset({"act"})) for name in ("ann", "bob")]
+    desk = new_desk(house=House(callers=Callers(tokens)))
+    ann, bob = ([("authorization", f"Bearer {name}")] for name in ("ann", "bob"))
+
+    async def story():
+        async with sockets(desk.app, headers=ann) as hers, sockets(desk.app, headers=bob) as his:
+            for socket in (hers, his):
+                await socket.hear("hello")
+            await hers.ask("open", session_id="opened")
+            await hers.ask("frame", session_id="used", **shot)
+            told = [await his.ask(kind, session_id=name) for kind in ("reset", "close") for name in ("opened", "used")]
+            told += [await his.ask("frame", session_id=name, **shot) for name in ("opened", "used")]
+        async with desk.client() as http:
+            seen = [(await http.get("/v1/sessions", headers=dict(who))).json()["sessions"] for who in (ann, bob)]
+        return [message["problem"]["code"] for message in told], [[card["id"] for card in cards] for cards in seen]
+
+    codes, seen = play(story())
+
+    assert codes == ["unknown-session"] * 4 + ["session-exists"] * 2
+    assert seen == [["opened", "used"], []]
+
+
+def test_what_was_opened_on_purpose_is_not_opened_again(stream, play, shot, monkeypatch):
+    """Its client knows a secret that would not be the next one's: it is told the end; so many are remembered."""
+    monkeypatch.setattr(native, "MOST_OPENED", 2)
+
+    async def story():
+        async with stream() as socket:
+            await socket.hear("hello")
+            for name in "abc":
+                await socket.ask("open", session_id=name)
+            for name in "abc":
+                await socket.ask("close", session_id=name)
+            return [await socket.ask("frame", session_id=name, **shot) for name in "cba"]
+
+    told = play(story())
+
+    assert [message["type"] for message in told] == ["problem", "problem", "action"]
+    assert [message["problem"]["code"] for message in told[:2]] == ["session-closed"] * 2
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_frame_is_answered_as_it_was_sent(desk, stream, play, until, json_shot, failing):
+    """A message of the other codec that comes meanwhile changes nothing of that."""
+    desk.policy.go_on.clear()
+    desk.policy.error = Overloaded("overloaded", "Full.") if failing else None
+
+    async def story():
+        async with stream() as socket:
+            await socket.hear("hello")
+            socket.put(json.dumps({"type": "frame", "session_id": "arm", **json_shot}))
+            await until(desk.policy.started.is_set)
+            socket.say("ping")
+            pong = await socket.hear_data()
+            desk.policy.go_on.set()
+            return pong, await socket.hear_data()
+
+    pong, answer = play(story())
+
+    assert isinstance(pong, bytes)
+    assert isinstance(answer, str)
+    assert json.loads(answer)["type"] == ("problem" if failing else "action")
 
 
 def test_closed_means_closed(stream, play, shot):

@@ -199,6 +199,53 @@ def test_reset_in_an_observation(desk, openpi, play, seen, flag):
     assert places(desk) == [(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1), (0, 1, 2)]
 
 
+@pytest.mark.parametrize("word", ["yes", "", 1.0, [1], np.array([1, 1]), np.array([0.5]), {"reset": True}])
+def test_what_is_no_flag_resets_nothing(desk, openpi, play, seen, word):
+    """A word that some client has for something else ends no episode."""
+
+    async def story():
+        async with openpi() as socket:
+            await socket.hear_data()
+            for more in ({}, {"reset": word}):
+                await infer(socket, {**seen, **more})
+
+    play(story())
+
+    assert places(desk) == [(0, 0, 0), (0, 0, 1)]
+
+
+def test_nobody_else_speaks_for_a_scene(desk, openpi, play, seen, frame):
+    """Its session is the connection's as long as that is open, and ends with it."""
+
+    async def story():
+        async with openpi() as socket, desk.client() as http:
+            await socket.hear_data()
+            await infer(socket, seen)
+            path = f"/v1/sessions/{desk.policy.sessions[0].id}/act"
+            held = await http.post(path, json=frame)
+        async with desk.client() as http:
+            return held.json()["code"], (await http.post(path, json=frame)).json()["code"]
+
+    assert play(story()) == ("session-in-use", "session-closed")
+
+
+@pytest.mark.parametrize("name", ["session_ids", "env_ids"])
+def test_one_reset_names_so_many(openpi, play, seen, name):
+    """To the last one; a message's bytes could be ten million."""
+
+    async def story():
+        async with openpi() as socket:
+            await socket.hear_data()
+            await infer(socket, seen)
+            ids = [np.arange(count) for count in (scenes.MOST_NAMED, scenes.MOST_NAMED + 1)]
+            return [await infer(socket, {"endpoint": "reset", name: each}) for each in ids]
+
+    done, refused = play(story())
+
+    assert done == {"status": "reset successful"}
+    assert refused.startswith("bad-field")
+
+
 @pytest.mark.parametrize("ids", [("a", "b"), (1, 2), (np.array([1]), np.array(2)), (np.int64(3), 4)])
 def test_another_session_id_ends_the_last_one(desk, openpi, play, seen, ids):
     """Ids as text, numbers and arrays of one: a new one begins a session and frees what the last one held."""

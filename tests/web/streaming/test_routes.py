@@ -69,6 +69,24 @@ def test_a_new_state_is_told_at_once(new_desk, sockets, play, monkeypatch):
 
 
 @pytest.mark.usefixtures("hurried")
+def test_open_connections_are_told(desk, stream, play):
+    """In the status and in the metrics, as long as they are open."""
+
+    async def story():
+        async with desk.client() as http:
+            async with stream() as socket:
+                await socket.hear("hello")
+                counts = [(await http.get("/v1/status")).json()["connections"]]
+                scraped = (await http.get("/metrics")).text
+            counts.append((await http.get("/v1/status")).json()["connections"])
+        return counts, scraped
+
+    counts, scraped = play(story())
+
+    assert counts == [1, 0]
+    assert "stillframe_connections 1.0" in scraped
+
+
 def test_what_is_said_before_hello_waits(new_desk, sockets, play, shot):
     """A frame that was sent while the policy loaded is answered after hello."""
     desk = new_desk(loaded=False)
@@ -118,6 +136,21 @@ def test_stopped_while_it_loads(new_desk, sockets, play, path, monkeypatch):
             desk.lifecycle.drain()
             if path == "/v1/stream":
                 await socket.hear("goaway")
+            return await socket.hear_close()
+
+    assert play(story()) == RESTART
+
+
+def test_stopped_while_it_warms_up(desk, stream, play, monkeypatch):
+    """A daemon that takes frames no more says no hello, though its policy is there."""
+    monkeypatch.setattr(native, "POLL_S", 1e-6)
+    desk.policy.ready = False
+
+    async def story():
+        async with stream() as socket:
+            await socket.hear("status")
+            desk.lifecycle.drain()
+            await socket.hear("goaway")
             return await socket.hear_close()
 
     assert play(story()) == RESTART

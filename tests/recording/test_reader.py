@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stillframe.errors import ConfigError
+from stillframe.recording.frame import RecordedFrame, encode
+from stillframe.recording.reader import read_episodes
+from stillframe.recording.shelf import EpisodeCard, Shelf
+
+Shot = Callable[..., RecordedFrame]
+
+
+def begun(root: Path, session: str, at_s: float, *frames: RecordedFrame) -> Path:
+    """An episode's folder with these frames."""
+    shelf = Shelf(root, 2**30)
+    folder = shelf.begin(EpisodeCard("stillframe-episode/1", session, 0, "scripted"), at_s)
+    for frame in frames:
+        shelf.put(folder, encode(frame))
+    return folder
+
+
+def test_an_episode_without_a_frame_is_none(tmp_path: Path, shot: Shot) -> None:
+    """Its first frame was never written whole: it is not listed; where there is no other, there is nothing to read."""
+    empty = begun(tmp_path, "empty", 1e9)
+    (empty / "000000.0.png").write_bytes(b"half")
+    for place in (tmp_path, empty):
+        with pytest.raises(ConfigError, match="holds no episode"):
+            read_episodes(place, pytest.fail)
+    begun(tmp_path, "arm", 2e9, shot(0))
+
+    assert [episode.card.session for episode in read_episodes(tmp_path, pytest.fail)] == ["arm"]
+
+
+def test_frames_are_in_their_order(tmp_path: Path, shot: Shot) -> None:
+    """By number, not by letter: the millionth comes after all that have six digits."""
+    seqs = [1_000_000, 3, 999_999, 20]
+    begun(tmp_path, "arm", 1e9, *map(shot, seqs))
+    (episode,) = read_episodes(tmp_path, pytest.fail)
+
+    assert [frame.step.report.cache.seq for frame in episode.frames(pytest.fail)] == sorted(seqs)
+
+
+def test_episodes_are_in_their_order(tmp_path: Path, shot: Shot) -> None:
+    """The oldest first, whatever their sessions are called."""
+    for session, at_s in [("b", 3e8), ("a", 2e8), ("c", 1e8)]:
+        begun(tmp_path, session, at_s, shot(0))
+
+    assert [episode.card.session for episode in read_episodes(tmp_path, pytest.fail)] == ["c", "a", "b"]

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from stillframe.errors import BadRequest
+from stillframe.web.reading.codecs import FORM, JSON, MSGPACK, codec_of, compact
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec"),
+    [
+        ("", JSON),
+        (" ; charset=utf-8", JSON),
+        ("application/json", JSON),
+        ("Application/JSON ; charset=utf-8", JSON),
+        ("application/vnd.robot+json", JSON),
+        ("application/msgpack", MSGPACK),
+        ("application/x-msgpack; v=5", MSGPACK),
+        ("application/vnd.msgpack", MSGPACK),
+        ("multipart/form-data; boundary=x", FORM),
+    ],
+)
+def test_a_codec_is_known_by_its_kind(kind, codec):
+    """In any case of letters, without its parameters; where none is said it is JSON."""
+    assert codec_of(kind) is codec
+
+
+@pytest.mark.parametrize("kind", ["json", "text/json", "application/octet-stream", "application/json, text/plain"])
+def test_another_kind_is_refused(kind):
+    """With those that there are."""
+    with pytest.raises(BadRequest, match="application/msgpack"):
+        codec_of(kind)
+
+
+def test_json_is_written_as_others_do():
+    """Without a blank, in UTF-8, and never a number that JSON does not have."""
+    assert compact({"a": [1.5, "\u00e9"], "b": None}) == '{"a":[1.5,"\u00e9"],"b":null}'.encode()
+    for poison in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="JSON compliant"):
+            compact({"a": poison})
