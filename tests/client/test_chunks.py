@@ -125,6 +125,15 @@ def test_no_sooner_than_that(rig):
     assert arm.step() == [1, 0]
 
 
+def test_no_later_than_the_last(rig):
+    """A chunk that is shorter than replan_every is played whole, and the next is asked for by then."""
+    arm = rig(2, replan_every=9)
+
+    assert [arm.begin(), arm.step()] == [[0, 0], [0, 1]]
+    arm.answer()
+    assert arm.step() == [1, 0]
+
+
 def test_what_is_past_is_skipped(rig):
     """The old chunk goes on while the next is on its way; that begins with the action that is due by then."""
     arm = rig(6, replan_every=2)
@@ -293,6 +302,18 @@ def test_actions_that_got_too_old(rig):
         arm.step()
 
 
+def test_a_frame_may_be_as_old_as_it_may_be(rig):
+    """The bound itself is no fault; what lies behind it is."""
+    arm = rig(99, max_age_s=1.0)
+    arm.begin()
+    arm.clock.now_s = 101.0
+
+    assert arm.player.next()[0] == 0.0
+    arm.clock.now_s += 0.001
+    with pytest.raises(StaleAnswer):
+        arm.player.next()
+
+
 def test_a_long_chunk_is_renewed_in_time(rig):
     """The default asks before the frame is half as old as it may be."""
     arm = rig(99, max_age_s=1.0)
@@ -350,6 +371,19 @@ def test_closed(rig):
         arm.step()
     with pytest.raises(PolicyError, match="closed"):
         arm.player.restart()
+
+
+def test_close_leaves_nothing_behind(rig):
+    """Its thread ends with it; what stopped it before is still what is told."""
+    arm = rig(2, replan_every=1)
+    arm.begin()
+    arm.answer(ZeroDivisionError("the camera's own"))
+    arm.player.close()
+
+    assert not arm.player._thread.is_alive()
+    assert isinstance(arm.player.fault, ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):
+        arm.player.next()
 
 
 @pytest.mark.parametrize("wrong", [{"hz": 0}, {"hz": float("inf")}, {"max_age_s": None}, {"replan_every": 0}], ids=str)

@@ -155,6 +155,63 @@ def test_a_daemon_that_knows_no_sessions(picture):
     assert seen[1].headers["x-session-id"] == client.session_id
 
 
+class Farewells:
+    """A daemon that answers frames, says of which session they were if it is asked to, and may not hear goodbyes."""
+
+    def __init__(self, *, place=PLACE, deaf=False):
+        self.place, self.deaf = place, deaf
+        self.goodbyes = []
+
+    def __call__(self, request):
+        """Answer one request."""
+        if request.method != "DELETE":
+            return answer({"session": self.place} if self.place else {})
+        self.goodbyes.append((request.url.path, request.extensions["timeout"]))
+        if self.deaf:
+            raise httpx.ReadTimeout("oops")
+        return httpx.Response(204)
+
+    def client(self, **options):
+        """A client of it."""
+        return PolicyClient("http://robot.test", transport=httpx.MockTransport(self), **options)
+
+
+@pytest.mark.parametrize(("timeout_s", "farewell_s"), [(30.0, 1.0), (0.25, 0.25)])
+@pytest.mark.parametrize("deaf", [False, True])
+def test_close_ends_a_session_of_its_own(picture, timeout_s, farewell_s, deaf):
+    """Once, within a second however long a frame may take, and without a word where that fails."""
+    daemon = Farewells(deaf=deaf)
+    client = daemon.client(timeout_s=timeout_s)
+    client.act(picture, "reach")
+    client.close()
+    client.close()
+
+    assert [path for path, _ in daemon.goodbyes] == [f"/v1/sessions/{client.session_id}"]
+    assert set(daemon.goodbyes[0][1].values()) == {farewell_s}
+    assert client._http.is_closed
+
+
+@pytest.mark.parametrize(
+    ("options", "place", "frames"),
+    [
+        ({"session": "arm"}, PLACE, 1),
+        ({"stateless": True}, None, 1),
+        ({}, None, 1),
+        ({}, PLACE, 0),
+    ],
+    ids=["named", "stateless", "a daemon without sessions", "no frame"],
+)
+def test_close_ends_nothing_else(picture, options, place, frames):
+    """A named session is for whoever goes on with it; what the daemon never told us of is not there to end."""
+    daemon = Farewells(place=place)
+    with daemon.client(**options) as client:
+        for _ in range(frames):
+            client.act(picture, "reach")
+
+    assert daemon.goodbyes == []
+    assert client._http.is_closed
+
+
 @pytest.mark.parametrize("status", [200, 500])
 @pytest.mark.parametrize("document", [[], {}, {"epoch": "1"}, {"epoch": True}])
 def test_what_is_no_answer_to_a_reset(status, document):
