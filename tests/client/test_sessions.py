@@ -77,6 +77,12 @@ def test_what_may_not_name_a_session(session):
         PolicyClient("http://127.0.0.1:8000", session=session)
 
 
+@pytest.mark.parametrize("session", ["x", "x" * 128, "arm 1: left, ~!"])
+def test_what_may_name_a_session(session):
+    """The shortest and the longest name, spaces within it."""
+    assert PolicyClient("http://127.0.0.1:8000", session=session).session_id == session
+
+
 def test_named_and_stateless_is_a_contradiction():
     """One of the two has to go."""
     with pytest.raises(ValueError, match="stateless"):
@@ -135,14 +141,15 @@ def test_reset_fails_as_everything_else():
         client.reset()
 
 
-def test_a_daemon_that_knows_no_sessions(picture):
-    """It finds the frame as it always was, and its answer and its 404 for /reset are taken as they are."""
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_daemon_that_knows_no_sessions(picture, status):
+    """It finds the frame as it always was, and its answer and its having no /reset are taken as they are."""
     seen = []
 
     def old(request):
         seen.append(request)
         if request.url.path != "/act":
-            return httpx.Response(404, json={"detail": "Not Found"})
+            return httpx.Response(status, json={"detail": "Not Found"})
         return httpx.Response(200, json={"actions": [[0.0] * 7]})
 
     with PolicyClient("http://robot.test", transport=httpx.MockTransport(old)) as client:
@@ -229,6 +236,12 @@ def test_members_come_before_headers():
 
     assert (from_headers.cache.age_max, from_headers.session.seq, from_headers.history.held) == (1, 1, 6)
     assert (from_members.cache.age_max, from_members.session.seq, from_members.history.held) == (5, 9, 7)
+
+
+@pytest.mark.parametrize(("said", "relaxed"), [({}, False), ({"relaxed": True}, True), ({"relaxed": 1}, False)])
+def test_a_guess_that_was_near_enough(said, relaxed):
+    """Only what says that it is relaxed is."""
+    assert read_action(answer({"cache": {**CACHE, **said}})).cache.relaxed is relaxed
 
 
 def test_a_report_of_next_year():

@@ -322,9 +322,11 @@ def test_nobody_to_say_goodbye_to(virtual, new_stream):
 def test_close_ends_every_wait(virtual, new_stream, picture):
     """Whoever waits for a frame, or for the newest answer, is told at once that the stream is closed."""
     daemon, stream = new_stream(timeout_s=9.0)
-    daemon.mute = {"frame"}
 
     async def robot():
+        stream.send(picture, "reach")
+        await stream.newest()
+        daemon.mute = {"frame"}
         waits = [asyncio.ensure_future(wait) for wait in (stream.act(picture, "reach"), stream.newest())]
         await asyncio.sleep(0.1)
         before_s = now_s()
@@ -364,8 +366,10 @@ def test_a_cancelled_frame_is_no_news(virtual, new_stream, picture):
     """`newest` goes on waiting where a frame is taken back."""
     daemon, stream = new_stream(timeout_s=9.0)
     daemon.mute = {"frame"}
+    complaints = []
 
     async def robot():
+        asyncio.get_running_loop().set_exception_handler(lambda _, said: complaints.append(said))
         taken_back = stream.send(picture, "reach")
         newest = asyncio.ensure_future(stream.newest())
         await asyncio.sleep(0.1)
@@ -377,6 +381,7 @@ def test_a_cancelled_frame_is_no_news(virtual, new_stream, picture):
         return (await newest).session.seq
 
     assert virtual.run(robot()) == 1
+    assert complaints == []
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [1, 2, 0]], ids=str)

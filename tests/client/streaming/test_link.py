@@ -253,6 +253,18 @@ def test_a_call_that_ended_is_not_asked_for(virtual, rig):
     assert [message["seq"] for message in arm.daemon.frames] == [0]
 
 
+def test_a_fault_of_our_own_ends_one_call(virtual, rig):
+    """What nothing foresaw costs the call under way; the next one begins anew."""
+    arm = rig(ZeroDivisionError("a bug"))
+
+    async def robot():
+        with pytest.raises(TimedOut):
+            await arm.ask()
+        return (await arm.ask()).session.seq
+
+    assert virtual.run(robot()) == 0
+
+
 @pytest.mark.parametrize("together", [1, 3])
 def test_what_no_daemon_says_ends_every_call(virtual, rig, together):
     """Nothing on such a connection can be trusted; the next call has a new one, at once."""
