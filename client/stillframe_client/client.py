@@ -6,7 +6,6 @@ Knows no robot and no torch; one client belongs to one thread.
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -23,7 +22,6 @@ from stillframe_client.sessions import open_session
 from stillframe_client.wire import SESSION_HEADER
 
 if TYPE_CHECKING:
-    from ssl import SSLContext
     from types import TracebackType
 
     import numpy as np
@@ -78,7 +76,7 @@ class PolicyClient:
             base_url=self._url,
             timeout=self._timeout_s,
             headers=bearer(token),
-            transport=transport or _tcp(trust(ca_file)),
+            transport=transport or httpx.HTTPTransport(verify=trust(ca_file) or True),  # sets TCP_NODELAY
             trust_env=False,
         )
 
@@ -201,9 +199,3 @@ class PolicyClient:
             raise Unreachable(f"The connection to {self._url} broke before the answer: is the daemon up?") from error
         except httpx.HTTPError as error:
             raise PolicyError(f"The exchange with {self._url} failed: {type(error).__name__}.") from error
-
-
-def _tcp(verify: Optional[SSLContext]) -> httpx.HTTPTransport:
-    """One connection's worth of TCP without Nagle's delay: a frame leaves at once."""
-    no_delay = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-    return httpx.HTTPTransport(verify=verify or True, socket_options=no_delay)

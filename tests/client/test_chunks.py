@@ -6,7 +6,17 @@ import threading
 import numpy as np
 import pytest
 
-from stillframe_client import BadReply, ChunkPlayer, Overloaded, PolicyError, StaleAnswer, Starved, Unauthorized
+from stillframe_client import (
+    BadReply,
+    ChunkPlayer,
+    Overloaded,
+    PolicyError,
+    StaleAnswer,
+    Starved,
+    TimedOut,
+    Unauthorized,
+    Unreachable,
+)
 from stillframe_client.errors import Problem, refusal
 from stillframe_client.replies import ActionReply
 
@@ -125,6 +135,15 @@ def test_no_sooner_than_that(rig):
     assert arm.step() == [1, 0]
 
 
+def test_no_later_than_the_last(rig):
+    """A chunk that is shorter than replan_every is played whole, and the next is asked for by then."""
+    arm = rig(2, replan_every=9)
+
+    assert [arm.begin(), arm.step()] == [[0, 0], [0, 1]]
+    arm.answer()
+    assert arm.step() == [1, 0]
+
+
 def test_what_is_past_is_skipped(rig):
     """The old chunk goes on while the next is on its way; that begins with the action that is due by then."""
     arm = rig(6, replan_every=2)
@@ -207,15 +226,56 @@ def test_restart(rig):
     assert arm.step() == [1, 0]
 
 
-def test_a_failure_that_may_pass(rig):
+@pytest.mark.parametrize(
+    "failure",
+    [
+        TimedOut("x"),
+        Unreachable("x"),
+        refusal(Problem(503, "draining", "x")),
+        refusal(Problem(503, "overloaded", "x")),
+        refusal(Problem(429, "session-busy", "x")),
+        refusal(Problem(504, "deadline-exceeded", "x")),
+        refusal(Problem(409, "superseded", "x")),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_a_failure_that_may_pass(rig, failure):
     """While actions are left, it asks again; an answer makes good."""
     arm = rig(4, replan_every=1)
     arm.begin()
-    arm.answer(overloaded())
+    arm.answer(failure)
 
     assert arm.step() == [0, 1]
     arm.answer()
     assert arm.step() == [1, 0]
+
+
+def test_a_failure_that_has_passed(rig):
+    """What kept an earlier chunk from coming is not why this one ran out."""
+    arm = rig(4, replan_every=1)
+    arm.begin()
+    arm.answer(overloaded())
+    arm.step()
+    arm.answer()
+
+    assert arm.step() == [1, 0]
+    arm.clock.now_s += 1.0
+    with pytest.raises(Starved):
+        arm.step()
+
+
+def test_the_first_fault_is_the_fault(rig):
+    """What goes wrong once it has stopped is not why it stopped."""
+    arm = rig(1)
+    arm.begin()
+    with pytest.raises(Starved):
+        arm.step()
+    arm.policy.answer(ZeroDivisionError("the camera's own"))
+    with arm.player._changed:
+        assert arm.player._changed.wait_for(lambda: not arm.player._wanted, BOUND_S)
+
+    with pytest.raises(Starved):
+        arm.step()
 
 
 def test_a_failure_that_does_not_pass(rig):
@@ -259,12 +319,16 @@ def test_a_first_frame_that_fails(rig):
         arm.step()
 
 
-@pytest.mark.parametrize("number", [np.nan, np.inf])
-def test_what_is_not_finite(rig, number):
+@pytest.mark.parametrize(
+    "actions",
+    [[[0.0, np.nan]], [[0.0, np.inf]], np.empty((0, 2)), np.empty((2, 0)), [0.0, 0.0]],
+    ids=["nan", "infinity", "no action", "no numbers", "no rows"],
+)
+def test_what_is_no_chunk(rig, actions):
     """It is never played, whoever returned it."""
     arm = rig(4, replan_every=1)
     arm.begin()
-    arm.answer(np.array([[0.0, number]]))
+    arm.answer(np.asarray(actions, np.float64))
 
     with pytest.raises(BadReply):
         arm.step()
@@ -291,6 +355,18 @@ def test_actions_that_got_too_old(rig):
 
     with pytest.raises(StaleAnswer, match="behind this action"):
         arm.step()
+
+
+def test_a_frame_may_be_as_old_as_it_may_be(rig):
+    """The bound itself is no fault; what lies behind it is."""
+    arm = rig(99, max_age_s=1.0)
+    arm.begin()
+    arm.clock.now_s = 101.0
+
+    assert arm.player.next()[0] == 0.0
+    arm.clock.now_s += 0.001
+    with pytest.raises(StaleAnswer):
+        arm.player.next()
 
 
 def test_a_long_chunk_is_renewed_in_time(rig):
@@ -350,6 +426,19 @@ def test_closed(rig):
         arm.step()
     with pytest.raises(PolicyError, match="closed"):
         arm.player.restart()
+
+
+def test_close_leaves_nothing_behind(rig):
+    """Its thread ends with it; what stopped it before is still what is told."""
+    arm = rig(2, replan_every=1)
+    arm.begin()
+    arm.answer(ZeroDivisionError("the camera's own"))
+    arm.player.close()
+
+    assert not arm.player._thread.is_alive()
+    assert isinstance(arm.player.fault, ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):
+        arm.player.next()
 
 
 @pytest.mark.parametrize("wrong", [{"hz": 0}, {"hz": float("inf")}, {"max_age_s": None}, {"replan_every": 0}], ids=str)

@@ -17,6 +17,7 @@ from stillframe_client import (
     PolicyError,
     TimedOut,
     TooLarge,
+    Unauthorized,
     Unprocessable,
     Unreachable,
 )
@@ -234,16 +235,121 @@ def test_an_encoding_for_all_frames(picture):
     assert sent == [str, dict]
 
 
-@pytest.mark.parametrize("failure", [httpx.ReadError, httpx.RemoteProtocolError, httpx.TooManyRedirects])
-def test_no_foreign_exception_escapes(picture, failure):
-    """Whatever the HTTP library raises, callers catch PolicyError."""
+@pytest.mark.parametrize(
+    ("failure", "kind", "words"),
+    [
+        (httpx.ConnectTimeout, Unreachable, r"No connection .* within 7\.0 s"),
+        (httpx.ReadTimeout, TimedOut, r"No answer .* within 7\.0 s"),
+        (httpx.WriteTimeout, TimedOut, r"No answer .* within 7\.0 s"),
+        (httpx.PoolTimeout, TimedOut, r"No answer .* within 7\.0 s"),
+        (httpx.ConnectError, Unreachable, "stillframe serve"),
+        (httpx.ReadError, Unreachable, "broke before the answer"),
+        (httpx.WriteError, Unreachable, "broke before the answer"),
+        (httpx.RemoteProtocolError, Unreachable, "broke before the answer"),
+        (httpx.TooManyRedirects, PolicyError, "failed: TooManyRedirects"),
+    ],
+)
+def test_no_foreign_exception_escapes(picture, failure, kind, words):
+    """Whatever the HTTP library raises, callers catch a PolicyError: of the kind that it is, in words that help."""
 
     def fail(_):
         raise failure("oops")
 
-    client = PolicyClient("http://robot.test", transport=httpx.MockTransport(fail))
-    with pytest.raises(PolicyError):
-        client.act(picture, "reach")
+    client = PolicyClient("http://robot.test", timeout_s=7, transport=httpx.MockTransport(fail))
+    for call in (lambda: client.act(picture, "reach"), client.reset, client.info):
+        with pytest.raises(PolicyError, match=words) as caught:
+            call()
+        assert type(caught.value) is kind
+
+
+def test_a_proxy_in_the_environment_is_not_used(daemon, picture, monkeypatch):
+    """An arm is not moved through what the environment happens to name: nothing is asked of it."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with PolicyClient(daemon.url, timeout_s=20) as client:
+        assert client.act(picture, "reach").shape == (7,)
+        assert client._http.trust_env is False
+
+
+class Clock:
+    """Time that passes only while the client sleeps."""
+
+    def __init__(self):
+        self.now_s = 50.0
+        self.naps = []
+
+    def monotonic(self):
+        """Say what time it is."""
+        return self.now_s
+
+    def sleep(self, for_s):
+        """Let it pass."""
+        self.naps.append(for_s)
+        self.now_s += for_s
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time as the client sees it."""
+    clock = Clock()
+    monkeypatch.setattr("stillframe_client.client.time", clock)
+    return clock
+
+
+def replying(*outcomes):
+    """A transport that gives one outcome after the other, the last one again and again; and what it was asked."""
+    asked = []
+
+    def answer(request):
+        outcome = outcomes[min(len(asked), len(outcomes) - 1)]
+        asked.append(request)
+        if isinstance(outcome, type):
+            raise outcome("oops")
+        return outcome
+
+    return asked, httpx.MockTransport(answer)
+
+
+def not_yet():
+    return httpx.Response(503, json={"code": "not-ready", "detail": "It is loading."})
+
+
+def test_wait_ready_goes_on_until_the_daemon_is_ready(clock):
+    """Not listening, too slow to answer, out of reach, loading: each is waited out, a fifth of a second at a time."""
+    outcomes = httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadTimeout, httpx.ReadError, not_yet()
+    asked, transport = replying(*outcomes, httpx.Response(200, json={"state": "ready"}))
+    PolicyClient("http://robot.test", transport=transport).wait_ready(60)
+
+    assert [request.url.path for request in asked] == ["/readyz"] * 6
+    assert clock.naps == [0.2] * 5
+
+
+def test_wait_ready_ends_within_its_time(clock):
+    """It sleeps no longer than its time lasts, and says what the daemon said last."""
+    asked, transport = replying(httpx.ConnectError, not_yet())
+    with pytest.raises(TimedOut, match=r"after 1\.1 s.*loading"):
+        PolicyClient("http://robot.test", transport=transport).wait_ready(1.1, poll_s=0.25)
+
+    assert clock.naps == [0.25] * 4
+    assert len(asked) == 5
+
+
+@pytest.mark.parametrize("timeout_s", [0, None, float("inf")])
+def test_wait_ready_has_to_end(timeout_s):
+    """To wait for ever for a daemon is not offered either."""
+    with pytest.raises(ValueError, match="timeout_s"):
+        PolicyClient("http://robot.test").wait_ready(timeout_s)
+
+
+def test_wait_ready_does_not_wait_for_what_will_not_come(clock):
+    """A token that the daemon does not take is told at once."""
+    asked, transport = replying(httpx.Response(401, json={"code": "unauthorized", "detail": "No."}))
+    with pytest.raises(Unauthorized):
+        PolicyClient("http://robot.test", transport=transport).wait_ready(60)
+
+    assert (len(asked), clock.naps) == (1, [])
 
 
 def test_the_client_reads_as_python_38(request):

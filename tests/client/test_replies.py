@@ -24,6 +24,15 @@ ASKED = httpx.Request("POST", "http://robot.test/act")
         (413, "image-too-large", errors.TooLarge),
         (422, "unknown-unnorm-key", errors.Unprocessable),
         (503, "overloaded", errors.Overloaded),
+        (503, "too-many-sessions", errors.Overloaded),
+        (503, "out-of-memory", errors.Overloaded),
+        (401, "unauthorized", errors.Unauthorized),
+        (403, "forbidden", errors.Forbidden),
+        (404, "unknown-session", errors.UnknownSession),
+        (409, "stale-epoch", errors.Conflict),
+        (409, "superseded", errors.Superseded),
+        (410, "session-evicted", errors.SessionGone),
+        (429, "rate-limited", errors.TooMany),
         (503, "not-ready", errors.NotReady),
         (503, "draining", errors.NotReady),
         (504, "deadline-exceeded", errors.DeadlineExceeded),
@@ -35,9 +44,10 @@ ASKED = httpx.Request("POST", "http://robot.test/act")
 def test_problems_become_exceptions(status, code, kind):
     """Each problem is raised as its kind, with everything the daemon said."""
     with pytest.raises(errors.Refused, match=code) as caught:
-        read_action(problem(status, code, errors=[{"pointer": "/image", "detail": "bad"}]))
+        read_action(problem(status, code, errors=["x", {"pointer": "/image", "detail": "bad"}, None]))
 
     assert type(caught.value) is kind
+    assert str(caught.value) == f"{code} ({status}): So it is. [request frame-1]"
     assert (caught.value.status, caught.value.code, caught.value.detail) == (status, code, "So it is.")
     assert (caught.value.request_id, caught.value.retry_after_s) == ("frame-1", 2.0)
     assert caught.value.problem.faults == (errors.FieldFault("/image", "bad"),)
@@ -53,6 +63,9 @@ def test_problems_become_exceptions(status, code, kind):
         httpx.Response(200, json={"actions": []}, request=ASKED),
         httpx.Response(200, json={"actions": [[[1.0]]]}, request=ASKED),
         httpx.Response(200, json=encode_array(np.array([np.nan] * 7)), request=ASKED),
+        httpx.Response(200, json=encode_array(np.array([0.0, np.inf])), request=ASKED),
+        httpx.Response(200, json=encode_array(np.zeros(7, np.int64)), request=ASKED),
+        httpx.Response(202, json={"actions": [[0.0]]}, request=ASKED),
         httpx.Response(200, text="<html>", request=ASKED),
         httpx.Response(502, text="<html>Bad Gateway</html>", request=ASKED),
         httpx.Response(404, json={"detail": "Not Found"}, request=ASKED),
@@ -61,8 +74,39 @@ def test_problems_become_exceptions(status, code, kind):
 )
 def test_what_is_no_answer(response):
     """Another server's page, an error with status 200, ragged or non-finite actions: never an action."""
-    with pytest.raises(errors.BadReply):
+    with pytest.raises((errors.BadReply, errors.UnsupportedDtype)):
         read_action(response)
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f8"])
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (2, 3)])
+def test_arrays_are_actions(dtype, shape):
+    """One action or several, in single or double floats, are rows of float64; the first is due now."""
+    array = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    reply = read_action(httpx.Response(200, json=encode_array(array), request=ASKED))
+
+    assert (reply.actions.dtype, reply.actions.shape) == (np.float64, (array.size // 3, 3))
+    assert reply.action.tolist() == [0.0, 1.0, 2.0]
+    assert reply.actions[-1, -1] == array.size - 1
+
+
+def test_a_models_card():
+    """What is served is said in its own words: height comes before width."""
+    card = {
+        "name": "sums",
+        "family": "openvla",
+        "observation": {"cameras": ["front", "wrist"], "image_size": [180, 320]},
+        "action": {"fields": [{"name": "dx"}, {"name": "gripper"}], "gripper": "1 = open", "chunk_horizon": 2},
+        "norm_stats": {"jaco": {}, "bridge_orig": {}},
+        "default_unnorm_key": None,
+    }
+    info = read_model_info(httpx.Response(200, json={"models": [card, {}]}, request=ASKED))
+
+    assert (info.name, info.family, info.cameras) == ("sums", "openvla", ("front", "wrist"))
+    assert (info.image_size, info.chunk_horizon) == ((180, 320), 2)
+    assert (info.action_names, info.gripper) == (("dx", "gripper"), "1 = open")
+    assert (info.unnorm_keys, info.default_unnorm_key) == (("jaco", "bridge_orig"), None)
+    assert info.card == card
 
 
 def test_a_broken_array_is_a_wire_error():

@@ -77,6 +77,12 @@ def test_what_may_not_name_a_session(session):
         PolicyClient("http://127.0.0.1:8000", session=session)
 
 
+@pytest.mark.parametrize("session", ["x", "x" * 128, "arm 1: left, ~!"])
+def test_what_may_name_a_session(session):
+    """The shortest and the longest name, spaces within it."""
+    assert PolicyClient("http://127.0.0.1:8000", session=session).session_id == session
+
+
 def test_named_and_stateless_is_a_contradiction():
     """One of the two has to go."""
     with pytest.raises(ValueError, match="stateless"):
@@ -135,14 +141,15 @@ def test_reset_fails_as_everything_else():
         client.reset()
 
 
-def test_a_daemon_that_knows_no_sessions(picture):
-    """It finds the frame as it always was, and its answer and its 404 for /reset are taken as they are."""
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_daemon_that_knows_no_sessions(picture, status):
+    """It finds the frame as it always was, and its answer and its having no /reset are taken as they are."""
     seen = []
 
     def old(request):
         seen.append(request)
         if request.url.path != "/act":
-            return httpx.Response(404, json={"detail": "Not Found"})
+            return httpx.Response(status, json={"detail": "Not Found"})
         return httpx.Response(200, json={"actions": [[0.0] * 7]})
 
     with PolicyClient("http://robot.test", transport=httpx.MockTransport(old)) as client:
@@ -153,6 +160,63 @@ def test_a_daemon_that_knows_no_sessions(picture):
     assert (reply.cache, reply.session, reply.history) == (None, None, None)
     assert list(json.loads(seen[1].content)) == ["image", "instruction"]
     assert seen[1].headers["x-session-id"] == client.session_id
+
+
+class Farewells:
+    """A daemon that answers frames, says of which session they were if it is asked to, and may not hear goodbyes."""
+
+    def __init__(self, *, place=PLACE, deaf=False):
+        self.place, self.deaf = place, deaf
+        self.goodbyes = []
+
+    def __call__(self, request):
+        """Answer one request."""
+        if request.method != "DELETE":
+            return answer({"session": self.place} if self.place else {})
+        self.goodbyes.append((request.url.path, request.extensions["timeout"]))
+        if self.deaf:
+            raise httpx.ReadTimeout("oops")
+        return httpx.Response(204)
+
+    def client(self, **options):
+        """A client of it."""
+        return PolicyClient("http://robot.test", transport=httpx.MockTransport(self), **options)
+
+
+@pytest.mark.parametrize(("timeout_s", "farewell_s"), [(30.0, 1.0), (0.25, 0.25)])
+@pytest.mark.parametrize("deaf", [False, True])
+def test_close_ends_a_session_of_its_own(picture, timeout_s, farewell_s, deaf):
+    """Once, within a second however long a frame may take, and without a word where that fails."""
+    daemon = Farewells(deaf=deaf)
+    client = daemon.client(timeout_s=timeout_s)
+    client.act(picture, "reach")
+    client.close()
+    client.close()
+
+    assert [path for path, _ in daemon.goodbyes] == [f"/v1/sessions/{client.session_id}"]
+    assert set(daemon.goodbyes[0][1].values()) == {farewell_s}
+    assert client._http.is_closed
+
+
+@pytest.mark.parametrize(
+    ("options", "place", "frames"),
+    [
+        ({"session": "arm"}, PLACE, 1),
+        ({"stateless": True}, None, 1),
+        ({}, None, 1),
+        ({}, PLACE, 0),
+    ],
+    ids=["named", "stateless", "a daemon without sessions", "no frame"],
+)
+def test_close_ends_nothing_else(picture, options, place, frames):
+    """A named session is for whoever goes on with it; what the daemon never told us of is not there to end."""
+    daemon = Farewells(place=place)
+    with daemon.client(**options) as client:
+        for _ in range(frames):
+            client.act(picture, "reach")
+
+    assert daemon.goodbyes == []
+    assert client._http.is_closed
 
 
 @pytest.mark.parametrize("status", [200, 500])
@@ -172,6 +236,12 @@ def test_members_come_before_headers():
 
     assert (from_headers.cache.age_max, from_headers.session.seq, from_headers.history.held) == (1, 1, 6)
     assert (from_members.cache.age_max, from_members.session.seq, from_members.history.held) == (5, 9, 7)
+
+
+@pytest.mark.parametrize(("said", "relaxed"), [({}, False), ({"relaxed": True}, True), ({"relaxed": 1}, False)])
+def test_a_guess_that_was_near_enough(said, relaxed):
+    """Only what says that it is relaxed is."""
+    assert read_action(answer({"cache": {**CACHE, **said}})).cache.relaxed is relaxed
 
 
 def test_a_report_of_next_year():

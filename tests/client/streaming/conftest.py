@@ -1,12 +1,15 @@
-"""A daemon that does what a test's script says, one script for each connection, over real WebSockets.
+"""A daemon that does what a test's script says, over real WebSockets, and one in memory, in time that costs nothing.
 
-Knows no policy.
+Of the first each connection has a script of its own. Neither knows a policy.
 """
 
 from __future__ import annotations
 
+import asyncio
+import selectors
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +20,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
 
+from stillframe_client.streaming.incoming import Close
+from stillframe_client.streaming.sockets import Dropped
 from stillframe_client.wire import MSGPACK_PROTOCOL, pack, unpack
 
 BOUND_S = 20.0
@@ -185,3 +190,141 @@ def scripted() -> Iterator[Callable[..., Scripted]]:
         daemon.server.shutdown()
         thread.join(BOUND_S)
     assert [failure for daemon, _ in running for failure in daemon.failures] == []
+
+
+class Leap(selectors.SelectSelector):
+    """Waits for nothing: the time until the next thing that is due has passed at once."""
+
+    now_s = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        """Let the time pass."""
+        assert timeout is not None, "whatever is waited for will not come"
+        self.now_s += max(0.0, timeout)
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop whose time passes only while everything waits, and then at once. For what needs no network."""
+
+    def __init__(self) -> None:
+        self.leap = Leap()
+        super().__init__(self.leap)
+
+    def time(self) -> float:
+        """Say what time it is: 0 when the loop was made."""
+        return self.leap.now_s
+
+
+@pytest.fixture
+def virtual() -> Iterator[asyncio.Runner]:
+    """Runs coroutines in time that costs nothing."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        yield runner
+
+
+class Line:
+    """A connection to a daemon in memory, as the client holds it."""
+
+    def __init__(self, daemon: Memory):
+        self.daemon = daemon
+        self.heard: list[tuple[float, dict[str, Any]]] = []  # when, what
+        self.inbox: asyncio.Queue[bytes | Close] = asyncio.Queue()
+        self.end: Close | None = None
+        self.closed = False  # by the client
+        self.say({"type": "hello", "protocol": 1, "state": "ready", "model": None})
+
+    # The client's end.
+
+    async def send(self, data: bytes) -> None:
+        """Take one message, and answer it."""
+        if self.end is not None:
+            raise Dropped(self.end)
+        message = dict(unpack(data))
+        self.heard.append((asyncio.get_running_loop().time(), message))
+        self.daemon.hear(self, message)
+
+    async def receive(self) -> bytes:
+        """Wait for the next message."""
+        data = await self.inbox.get()
+        if isinstance(data, Close):
+            raise Dropped(data)
+        return data
+
+    async def close(self) -> None:
+        """Take leave of the client."""
+        await asyncio.sleep(self.daemon.closing_s)
+        self.closed = True
+
+    # The daemon's.
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Send a message."""
+        self.inbox.put_nowait(pack(message))
+
+    def act(self, frame: dict[str, Any] | None = None, **about: Any) -> None:
+        """Answer a frame, the last one unless told otherwise; `about`: members of its place that are others."""
+        frame = frame or next(message for _, message in reversed(self.heard) if message["type"] == "frame")
+        self.say({"type": "action", "actions": np.ones((1, 2), np.float32), "session": {**place(frame), **about}})
+
+    def drop(self, end: Close | None = None) -> None:
+        """Break."""
+        self.end = end or Close()
+        self.inbox.put_nowait(self.end)
+
+
+@dataclass
+class Memory:
+    """A daemon in memory: it opens sessions, answers frames at once, and forgets nothing.
+
+    `outcomes` are of the dials that come first: None for a connection, an error to raise, or "hang".
+    """
+
+    outcomes: deque[Any]
+    lines: list[Line] = field(default_factory=list)
+    dials_s: list[float] = field(default_factory=list)  # when it was dialled
+    mute: set[str] = field(default_factory=set)  # kinds of messages that are not answered
+    break_at: list[str] = field(default_factory=list)  # kinds of messages at which the connection breaks, once each
+    answers: dict[str, Callable[[Line, dict[str, Any]], None]] = field(default_factory=dict)  # other ones, by kind
+    closing_s: float = 0.0  # what a goodbye takes
+    known: bool = False  # it has opened a session
+
+    async def dial(self, *_: Any, **__: Any) -> Any:
+        """Be dialled."""
+        self.dials_s.append(asyncio.get_running_loop().time())
+        outcome = self.outcomes.popleft() if self.outcomes else None
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome == "hang":
+            await asyncio.sleep(1e6)
+        self.lines.append(Line(self))
+        return self.lines[-1]
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        """The frames that were heard, on all connections."""
+        return [message for line in self.lines for _, message in line.heard if message["type"] == "frame"]
+
+    def hear(self, line: Line, message: dict[str, Any]) -> None:
+        """Answer a message."""
+        kind = message["type"]
+        if kind in self.mute:
+            return
+        if self.break_at and self.break_at[0] == kind:
+            self.break_at.pop(0)
+            line.drop()
+        elif kind in self.answers:
+            self.answers[kind](line, message)
+        elif kind == "frame":
+            line.act(message)
+        else:
+            session = {"session_id": message.get("session_id"), "epoch": message.get("epoch", 0)}
+            word = {"open": "session", "ping": "pong", "close": "closed"}.get(kind, kind)
+            line.say({"type": word, **session, "secret": SECRET, "resumed": self.known})
+            self.known = True
+
+
+@pytest.fixture
+def new_memory() -> Callable[..., Memory]:
+    """Makes daemons in memory: `new_memory(None, error)` takes the first dial and refuses the second one."""
+    return lambda *outcomes: Memory(deque(outcomes))

@@ -9,6 +9,7 @@ import pytest
 
 from stillframe_client import (
     AsyncPolicyStream,
+    BadReply,
     Overloaded,
     PolicyError,
     PolicyStream,
@@ -271,3 +272,167 @@ def test_a_stream_inside_a_running_loop(scripted, picture):
             return stream.act(picture, "reach")[0]
 
     assert asyncio.run(notebook()) == float(np.sum(picture, dtype=int))
+
+
+# In time that costs nothing, with a daemon in memory.
+
+
+@pytest.fixture
+def new_stream(new_memory, monkeypatch):
+    """Makes a daemon and a stream to it: `new_stream(*outcomes of the dials, **options of the stream)`."""
+
+    def build(*outcomes, **options):
+        daemon = new_memory(*outcomes)
+        monkeypatch.setattr("stillframe_client.streaming.stream.dial", daemon.dial)
+        return daemon, AsyncPolicyStream("ws://robot.test", **options)
+
+    return build
+
+
+def now_s():
+    return asyncio.get_running_loop().time()
+
+
+@pytest.mark.parametrize(("timeout_s", "farewell_s"), [(30.0, 1.0), (0.25, 0.25)])
+def test_a_goodbye_that_is_not_heard(virtual, new_stream, picture, timeout_s, farewell_s):
+    """The daemon's answer to a close is waited for a second, however long a frame may take, or less."""
+    daemon, stream = new_stream(timeout_s=timeout_s)
+    daemon.mute = {"close"}
+
+    async def robot():
+        await stream.act(picture, "reach")
+        before_s = now_s()
+        await stream.close()
+        return now_s() - before_s
+
+    assert virtual.run(robot()) == pytest.approx(farewell_s)
+    assert daemon.lines[0].heard[-1][1]["type"] == "close"
+    assert daemon.lines[0].closed
+
+
+def test_nobody_to_say_goodbye_to(virtual, new_stream):
+    """Where no session is open, none is ended: to close takes no time, and no connection."""
+    daemon, stream = new_stream()
+    virtual.run(stream.close())
+    virtual.run(stream.close())
+
+    assert daemon.dials_s == []
+
+
+def test_close_ends_every_wait(virtual, new_stream, picture):
+    """Whoever waits for a frame, or for the newest answer, is told at once that the stream is closed."""
+    daemon, stream = new_stream(timeout_s=9.0)
+
+    async def robot():
+        stream.send(picture, "reach")
+        await stream.newest()
+        daemon.mute = {"frame"}
+        waits = [asyncio.ensure_future(wait) for wait in (stream.act(picture, "reach"), stream.newest())]
+        await asyncio.sleep(0.1)
+        before_s = now_s()
+        await stream.close()
+        await asyncio.wait(waits, timeout=0.1)
+        assert now_s() == before_s
+        with pytest.raises(PolicyError, match="closed"):
+            await stream.reset()
+        return [str(wait.exception()) for wait in waits]
+
+    assert virtual.run(robot()) == ["This stream is closed; make a new one."] * 2
+
+
+def test_a_frame_that_was_overtaken_is_no_news(virtual, new_stream, picture):
+    """`newest` goes on waiting for the answer to the frame that took its place."""
+    daemon, stream = new_stream(service="realtime")
+
+    def overtaken(line, frame):
+        if frame["seq"] == 0:
+            line.say({"type": "superseded", "session": place(frame), "by": 1})
+        else:
+            asyncio.get_running_loop().call_later(1.0, line.act, frame)
+
+    daemon.answers["frame"] = overtaken
+
+    async def robot():
+        first = stream.send(picture, "reach")
+        newest = asyncio.ensure_future(stream.newest())
+        await asyncio.wait([first])
+        stream.send(picture, "reach")
+        return (await newest).session.seq, now_s(), type(first.exception())
+
+    assert virtual.run(robot()) == (1, 1.0, Superseded)
+
+
+def test_a_cancelled_frame_is_no_news(virtual, new_stream, picture):
+    """`newest` goes on waiting where a frame is taken back."""
+    daemon, stream = new_stream(timeout_s=9.0)
+    daemon.mute = {"frame"}
+    complaints = []
+
+    async def robot():
+        asyncio.get_running_loop().set_exception_handler(lambda _, said: complaints.append(said))
+        taken_back = stream.send(picture, "reach")
+        newest = asyncio.ensure_future(stream.newest())
+        await asyncio.sleep(0.1)
+        taken_back.cancel()
+        daemon.mute.clear()
+        await asyncio.sleep(0.1)
+        assert not newest.done()
+        stream.send(picture, "reach")
+        return (await newest).session.seq
+
+    assert virtual.run(robot()) == 1
+    assert complaints == []
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [1, 2, 0]], ids=str)
+def test_the_newest_answer_is_taken_once(virtual, new_stream, picture, order):
+    """In whatever order answers come, only those to newer frames are news, each once; then it waits in vain."""
+    daemon, stream = new_stream(timeout_s=9.0)
+    daemon.answers["frame"] = lambda line, frame: asyncio.get_running_loop().call_later(
+        1.0 + order.index(frame["seq"]), line.act, frame
+    )
+
+    async def robot():
+        for _ in order:
+            stream.send(picture, "reach")
+        seen = [(await stream.newest()).session.seq for _ in newer]
+        before_s = now_s()
+        with pytest.raises(TimedOut, match=r"9\.0 s"):
+            await stream.newest()
+        assert now_s() - before_s == pytest.approx(9.0)
+        return seen
+
+    newer = [n for i, n in enumerate(order) if n == max(order[: i + 1])]
+    assert virtual.run(robot()) == newer
+
+
+def test_a_frames_own_options(virtual, new_stream, picture):
+    """The stream's encoding holds unless a frame names another."""
+    daemon, stream = new_stream(encoding="png")
+
+    async def robot():
+        for encoding in (None, "raw"):
+            await stream.act_with_report(picture, "reach", encoding=encoding, t_obs_ns=0)
+
+    virtual.run(robot())
+    assert [type(frame["image"]) for frame in daemon.frames] == [bytes, np.ndarray]
+    assert [frame["t_obs_ns"] for frame in daemon.frames] == [0, 0]
+
+
+def test_a_daemon_that_does_not_say_what_it_serves(virtual, new_stream):
+    """Its hello without a model is no answer to what is served."""
+    _, stream = new_stream()
+    with pytest.raises(BadReply, match="what it serves"):
+        virtual.run(stream.info())
+
+
+def test_wait_ready_has_its_own_time(virtual, new_stream, picture):
+    """It waits for a daemon that is still to come, longer than a frame would; a frame does neither."""
+    daemon, stream = new_stream(*[Unreachable("Nothing answers.")] * 8, timeout_s=1.0)
+    virtual.run(stream.wait_ready(60.0))
+
+    assert daemon.dials_s[-1] > 3.0
+    assert virtual.run(stream.act(picture, "reach")).shape == (2,)
+    _, stream = new_stream(Unreachable("Nothing answers."))
+    with pytest.raises(Unreachable):
+        virtual.run(stream.act(picture, "reach"))

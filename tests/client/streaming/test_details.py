@@ -52,6 +52,15 @@ def said(talk):
     return [unpack(data) for data in talk.outgoing()]
 
 
+def reopen(talk):
+    """Lose the connection, and resume the session on another."""
+    talk.lost()
+    talk.connected()
+    hear(talk, "hello", protocol=1, state="ready", model=None)
+    talk.outgoing()
+    hear(talk, "session", **{**SESSION, "resumed": True})
+
+
 def problem(code, status=400, **members):
     return {"code": code, "status": status, "detail": "So it is.", **members}
 
@@ -348,6 +357,97 @@ def test_goaway(talk):
     assert under_way.settled
     assert not after.settled
     assert talk.may_leave
+    reopen(talk)
+    assert [message["seq"] for message in said(talk)] == [1]
+    assert not talk.may_leave
+
+
+def test_a_ping_is_for_a_daemon_that_listens(talk):
+    """None goes out before hello, and one that was for a connection that is gone goes to no other."""
+    talk.ping()
+    assert [message["type"] for message in said(talk)] == ["ping"]
+    talk.ping()
+    talk.lost()
+    talk.connected()
+    talk.ping()
+
+    assert said(talk) == []
+    hear(talk, "hello", protocol=1, state="ready", model=None)
+    assert [message["type"] for message in said(talk)] == ["open"]
+
+
+def test_answers_are_counted(talk):
+    """Actions and resets, not what merely comes."""
+    talk.ask(Kind.FRAME)
+    talk.ask(Kind.RESET)
+    talk.outgoing()
+    hear(talk, "pong")
+    assert talk.answers == 0
+    hear(talk, "action", **ACTION)
+    assert talk.answers == 1
+    hear(talk, "reset", session_id="arm", epoch=1)
+    assert talk.answers == 2
+
+
+def test_a_second_hello(talk):
+    """It says what is served, and opens nothing again."""
+    hear(talk, "hello", protocol=1, state="ready", model=None)
+
+    assert said(talk) == []
+    assert talk.is_open
+
+
+@pytest.mark.parametrize(("kind", "other"), [(Kind.RESET, "closed"), (Kind.CLOSE, "reset")])
+def test_what_answers_a_barrier(talk, kind, other):
+    """A reset is answered by a reset of its session, a close by its close."""
+    talk.ask(Kind.FRAME)
+    asked = talk.ask(kind)
+    talk.outgoing()
+    word = "reset" if kind is Kind.RESET else "closed"
+    for wrong, session_id in ((other, "arm"), (word, "leg"), (word, None)):
+        with pytest.raises(errors.StaleAnswer):
+            hear(talk, wrong, session_id=session_id, epoch=1)
+
+    assert not asked.settled
+    hear(talk, word, session_id="arm", epoch=1)
+    assert asked.settled
+
+
+def test_a_close_that_is_refused(talk):
+    """The session is given up all the same: its time runs out by itself."""
+    closing = talk.ask(Kind.CLOSE)
+    talk.outgoing()
+    hear(talk, "problem", problem=problem("overloaded", 503), session={"id": "arm"})
+
+    assert (closing.settled, closing.error) == (True, None)
+
+
+@pytest.mark.parametrize("name", ["arm", None])
+def test_a_session_that_is_gone_when_it_is_resumed(name):
+    """It is opened anew, without the secret; where none was shown, that it is gone is an answer."""
+    talk = Conversation(name)
+    talk.connected()
+    hear(talk, "hello", protocol=1, state="ready", model=None)
+    talk.outgoing()
+    hear(talk, "session", **{**SESSION, "session_id": talk.session_id})
+    talk.lost()
+    talk.connected()
+    hear(talk, "hello", protocol=1, state="ready", model=None)
+    assert said(talk)[0]["secret"] == SESSION["secret"]
+    hear(talk, "problem", problem=problem("session-expired", 410), session={"id": talk.session_id})
+
+    assert said(talk) == [{"type": "open", "session_id": talk.session_id, "service": "lockstep"}]
+    with pytest.raises(errors.SessionGone):
+        hear(talk, "problem", problem=problem("session-expired", 410), session={"id": talk.session_id})
+
+
+@pytest.mark.parametrize(("code", "status", "kind"), [("not-ready", 503, Redial), ("forbidden", 403, errors.Forbidden)])
+def test_a_problem_instead_of_hello(code, status, kind):
+    """A daemon that is not ready may be another time; whatever else it says first is final."""
+    talk = Conversation("arm")
+    talk.connected()
+    with pytest.raises(kind):
+        hear(talk, "problem", problem=problem(code, status))
 
 
 def test_a_daemon_that_loads():

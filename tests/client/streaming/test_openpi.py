@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -60,9 +63,12 @@ def test_a_program_of_openpis(scripted, picture):
 
 
 def test_nobody_there():
-    """Unlike the original it does not wait for ever."""
+    """Unlike the original it does not wait for ever, and leaves nothing running."""
+    before = set(threading.enumerate())
     with pytest.raises(TimedOut, match="Nothing answers"):
         WebsocketClientPolicy(port=1, wait_s=0.2)
+
+    assert set(threading.enumerate()) <= before
 
 
 GREY = np.full((8, 8, 3), 128, np.uint8)
@@ -89,12 +95,41 @@ def test_whose_picture_it_is(keys, cameras):
     assert all(pictures[camera].max() == 128 + (camera == "wrist") for camera in cameras)
 
 
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (["a", "b"], {"front": "a", "side": "b"}),
+        (["a", "side", "b"], {"front": "a", "side": "side"}),
+        (["b", "my_wrist", "front"], {"front": "front", "side": "b", "wrist": "my_wrist"}),
+        (["a"], {"front": "a"}),
+        (["wrist_left", "wrist_right"], {"wrist": "wrist_left"}),
+    ],
+    ids=str,
+)
+def test_each_picture_is_one_cameras(keys, expected):
+    """Cameras without a picture of their name take what is left, each in its turn, in the policy's order."""
+    info = replace(INFO, cameras=("front", "side", "wrist"))
+    pictures = pictures_of({key: GREY + n for n, key in enumerate(keys)}, info)
+
+    assert {camera: keys[int(picture.max()) - 128] for camera, picture in pictures.items()} == expected
+    assert list(pictures) == [camera for camera in info.cameras if camera in expected]
+
+
 def test_nested_pictures():
     """ALOHA's programs nest them, channels first."""
     chw = np.zeros((3, 8, 16), np.uint8)
     pictures = pictures_of({"images": {"cam_high": chw, "cam_left_wrist": chw}, "state": np.zeros(14)}, INFO)
 
     assert {name: picture.shape for name, picture in pictures.items()} == {"front": (8, 16, 3), "wrist": (8, 16, 3)}
+
+
+def test_three_rows_are_rows():
+    """A picture whose channels come last is left as it is, however low it is; only channels first are moved."""
+    picture = np.arange(3 * 5 * 3, dtype=np.uint8).reshape(3, 5, 3)
+    channels_first = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
+
+    assert np.array_equal(as_picture(picture), picture)
+    assert np.array_equal(as_picture(channels_first), np.moveaxis(channels_first, 0, -1))
 
 
 def test_pictures_of_floats():
@@ -105,11 +140,28 @@ def test_pictures_of_floats():
     assert picture.tolist() == [[[0, 127, 255], [0, 255, 0]]]
 
 
-@pytest.mark.parametrize("obs", [{}, {"prompt": "x", "observation/state": np.zeros(8)}, {"image": np.zeros((8, 8))}])
+@pytest.mark.parametrize(
+    "obs",
+    [
+        {},
+        {"prompt": "x", "observation/state": np.zeros(8)},
+        {"image": np.zeros((8, 8))},
+        {"state": {"image": GREY}},
+        {"images": [GREY]},
+    ],
+    ids=lambda obs: ",".join(obs),
+)
 def test_an_observation_without_pictures(obs):
     """It is told what it holds instead."""
     with pytest.raises(ValueError, match="no picture"):
         pictures_of(obs, INFO)
+
+
+def test_whose_words_count():
+    """Openpi's own key comes first, then ours."""
+    words = {"task": "c", "instruction": "b", "prompt": "a"}
+
+    assert [words_of(words), words_of({"task": "c", "instruction": "b"}), words_of({"task": "c"})] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("obs", [{}, {"image": GREY}, {"prompt": None}, {"prompt": ["x"]}])

@@ -77,6 +77,8 @@ def as_ours(value):
         (b"\xc6\xff\xff\xff\xff", "cut short"),
         (b"\xdb\xff\xff\xff\xff", "cut short"),
         (b"\xdc\x00\x05\x01", "promises 5 parts"),
+        (b"\x92\x01", "promises 2 parts"),
+        (b"\x92\x93\x01\x02", "promises 3 parts"),
         (b"\xdd\xff\xff\xff\xff", "over 10000 parts"),
         (b"\xdf\xff\xff\xff\xff", "over 10000 parts"),
         (b"\xdf\x80\x00\x00\x00", "over 10000 parts"),
