@@ -1,4 +1,4 @@
-"""What all tests stand on: threads, Hypothesis' profiles, marks by cause, ports, and the goldens' checkpoint in two shapes.
+"""What all tests stand on: threads, Hypothesis' profiles, marks by cause, ports, the goldens' checkpoint in two shapes.
 
 Knows where the files lie; no test. Torch is loaded by those who ask for it.
 """

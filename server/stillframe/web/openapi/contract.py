@@ -79,8 +79,8 @@ class ModelCard(BaseModel):
     norm_stats: dict[str, NormStats]
     default_unnorm_key: str | None
     history: HistoryContract
-    # Measured at load, on this machine: frames side by side, and guesses checked in the prefill, are equal to those
-    # computed by themselves to the bit. False: up to rounding, which can show only where two tokens are as good as equal.
+    # Measured at load, on this machine. True: frames side by side are answered, to the bit, as each would be alone.
+    # False: up to rounding, which can show only where two tokens are as good as equal.
     batch_invariant: bool
 
 
