@@ -34,9 +34,8 @@ PATCHES, GUESSES = 16, 6
 SAYS = "reach the red cube"
 INTEGRITY, EVICTED = KeyframeReason.INTEGRITY, KeyframeReason.EVICTED
 some = settings(
-    max_examples=6,
+    max_examples=settings().max_examples // 16,
     phases=[Phase.generate],
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -331,7 +331,7 @@ calls = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 @given(calls, st.integers(1, 6), st.integers(1, 4), st.sampled_from(["", "b"]))
 def test_everything_that_stays_is_called_once_and_in_order(
     script: list[tuple[str, str | int]], most: int, together: int, plural: str
@@ -383,7 +383,7 @@ def test_everything_that_stays_is_called_once_and_in_order(
     assert not line.wanted
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 @given(st.lists(st.sampled_from([*KEYS, *KEYS, "flood", "flood", "take"]), max_size=80))
 def test_nobody_is_held_up_by_anothers_many(script: list[str]) -> None:
     """A frame waits for at most one of each other key, and for one more behind each of its own that waited already."""

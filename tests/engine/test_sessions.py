@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.domain import KeyframeReason, SessionRef
@@ -200,7 +200,6 @@ def test_a_picture_is_recognised_once(book: Book) -> None:
 frames = st.tuples(st.sampled_from("abcde"), st.integers(0, 2), st.integers(0, 2))
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(frames | st.sampled_from("abcde"), max_size=40))
 def test_everybody_is_known_or_gone(calls: list[tuple[str, int, int] | str]) -> None:
     """Whatever comes: three at most, who was just here among them, and who went was handed over once."""

@@ -426,9 +426,8 @@ rounds = st.tuples(
 
 
 @settings(
-    max_examples=16,
+    max_examples=settings().max_examples // 6,
     phases=[Phase.generate],
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

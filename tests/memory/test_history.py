@@ -93,7 +93,7 @@ def test_the_bias_says_what_a_slot_is_worth_and_stands_for(history: Make, chunks
     torch.testing.assert_close(columns.bias, torch.full((2,), log(0.25) + log(3)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(
     frames=st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=2), min_size=1, max_size=25),
     room=st.integers(2, 7),
@@ -142,7 +142,7 @@ def staying(kept: Kept, now: int, rules: Rules, room: int | None) -> Kept:
 
 
 @example([(0.5, 0.5), (0.5, 0.5), (1.0, 0.25)], 4, 0, 0.5, 0.5)  # what is below the threshold is worth more now
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(
     steps=st.lists(st.tuples(GRID, GRID) | st.sampled_from(["revise", "reset", "restore"]), min_size=1, max_size=25),
     room=st.integers(4, 8) | st.none(),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -42,14 +42,12 @@ def test_known_values_encode_to_known_tokens(value: float, token: int) -> None:
     assert BINS.encode(np.array([value])) == [token]
 
 
-@settings(deadline=None)
 @given(token=st.integers(31745, 31999))
 def test_tokens_survive_decoding_and_encoding(token: int) -> None:
     """Every action id but the doubled last comes back from its value."""
     assert BINS.encode(BINS.decode(np.array([token]))) == [token]
 
 
-@settings(deadline=None)
 @given(value=UNIT)
 def test_values_survive_encoding_and_decoding_within_half_a_bin(value: float) -> None:
     """A value comes back within half a bin."""
@@ -58,7 +56,6 @@ def test_values_survive_encoding_and_decoding_within_half_a_bin(value: float) ->
     assert abs(back - value) <= 1 / 255 + 1e-12
 
 
-@settings(deadline=None)
 @given(low=UNIT, high=UNIT)
 def test_higher_values_never_have_higher_ids(low: float, high: float) -> None:
     """Ids fall as values rise."""
@@ -67,7 +64,6 @@ def test_higher_values_never_have_higher_ids(low: float, high: float) -> None:
     assert first >= second
 
 
-@settings(deadline=None)
 @given(
     values=st.lists(UNIT, min_size=3, max_size=3),
     q01=st.floats(-10, 10),

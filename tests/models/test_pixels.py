@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
@@ -51,7 +51,6 @@ def test_a_pipeline_may_be_for_pictures_that_are_not_square() -> None:
     assert pipeline.views(picture(60, 64)).shape == (60, 100, 3)
 
 
-@settings(deadline=None)
 @given(red=st.integers(0, 255), green=st.integers(0, 255), blue=st.integers(0, 255))
 def test_each_tower_gets_its_own_normalisation(red: int, green: int, blue: int) -> None:
     """Channels 0-2 are DINOv2's, 3-5 SigLIP's, each (x / 255 - mean) / std."""

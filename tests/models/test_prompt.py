@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.errors import CheckpointError, Unprocessable
@@ -32,7 +32,6 @@ def test_instructions_are_lower_cased() -> None:
     assert ENCODER.ids("open the drawer") != ENCODER.ids("close the drawer")
 
 
-@settings(deadline=None)
 @given(instruction=st.text(st.characters(codec="utf-8"), max_size=12))
 def test_any_text_ends_in_one_lone_space(instruction: str) -> None:
     """Every prompt starts with BOS, ends in the lone space once, and is the same each time."""

@@ -25,7 +25,7 @@ TOKENS = 7
 DTYPES = [torch.float32, torch.bfloat16]
 # How much the head's rows differ: 0 two of each, then ever more; the first few are within rounding. None: at random.
 SPREADS = [None, 0.0, 1e-7, 3e-7, 1e-6, 1e-5, 1e-3]
-many = settings(max_examples=150, deadline=None, derandomize=True)
+many = settings(max_examples=3 * settings().max_examples // 2, derandomize=True)
 seeds = st.integers(0, 2**31)
 
 
@@ -317,7 +317,7 @@ def siblings(one: Scene, seed: int, count: int) -> list[Scene]:
     return made
 
 
-@settings(many, max_examples=60)
+@settings(many, max_examples=settings().max_examples // 2)
 @given(seed=seeds, count=st.integers(2, 5))
 @torch.inference_mode()
 def test_utterances_side_by_side_are_what_each_is_alone(seed: int, count: int) -> None:
@@ -456,7 +456,7 @@ def tales(draw: st.DrawFn) -> Tale:
     return replace(bare, ids=np.array(ids))
 
 
-@settings(many, max_examples=80)
+@many
 @given(told=st.lists(tales(), min_size=1, max_size=4))
 @torch.inference_mode()
 def test_each_action_is_said_by_the_rules_of_its_draft(told: list[Tale]) -> None:

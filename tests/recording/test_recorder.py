@@ -212,7 +212,7 @@ def test_what_stands_on_the_disk(
         type("Walk", (Disk,), given),
         # A failure is told as it was found: to make it smaller would take minutes, on a real disk.
         settings=settings(
-            max_examples=20, stateful_step_count=25, deadline=None, derandomize=True, phases=[Phase.generate]
+            max_examples=settings().max_examples // 5, stateful_step_count=25, derandomize=True, phases=[Phase.generate]
         ),
     )
 

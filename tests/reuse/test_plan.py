@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -38,7 +38,6 @@ def plans(draw: st.DrawFn) -> ReusePlan:
     return plan(list(order), tuple(counts), rows)
 
 
-@settings(max_examples=100, deadline=None)
 @given(plans())
 def test_each_layer_computes_what_its_count_leaves(made: ReusePlan) -> None:
     """Layer l: all positions but order[:counts[l]], rising; what has dropped never comes back."""
@@ -47,7 +46,6 @@ def test_each_layer_computes_what_its_count_leaves(made: ReusePlan) -> None:
         assert through(made)[layer] == [position for position in range(made.rows) if position not in dropped]
 
 
-@settings(max_examples=100, deadline=None)
 @given(plans())
 def test_the_ratio_is_token_layers_reused(made: ReusePlan) -> None:
     """Of all rows of all layers, those that were not computed."""
@@ -57,7 +55,6 @@ def test_the_ratio_is_token_layers_reused(made: ReusePlan) -> None:
     assert made.reuse_ratio == pytest.approx(1 - computed / all_of_them)
 
 
-@settings(max_examples=100, deadline=None)
 @given(plans())
 def test_a_patch_counts_as_reused_if_any_layer_reuses_it(made: ReusePlan) -> None:
     """The tokens that keep their reference are those of the last layer, where most are reused; BOS is none of them."""

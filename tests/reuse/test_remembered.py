@@ -120,7 +120,7 @@ class Book:
     born: list[int] = field(default_factory=lambda: [0] * TOKENS)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(
     st.lists(st.permutations(range(TOKENS)).flatmap(lambda p: st.integers(0, TOKENS).map(lambda n: p[:n])), max_size=8)
 )

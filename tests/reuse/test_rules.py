@@ -23,7 +23,7 @@ CONFIG = DecoderConfig(61, 32, 48, 4, 4, 2)
 LAYERS, PATCHES, TEXT, ACTION = 4, 9, 3, 4
 ROWS = 1 + PATCHES + TEXT
 FP32 = {"rtol": 0, "atol": 2e-5}  # measured: at most 1.5e-6 on hidden rows that are normed to 1
-few = settings(max_examples=25, deadline=None, derandomize=True)
+few = settings(max_examples=settings().max_examples // 4, derandomize=True)
 
 
 def make_decoder() -> Decoder:
@@ -271,7 +271,7 @@ def test_reusing_bos_is_exact(plan: ReusePlan, old: int, new: int) -> None:
     torch.testing.assert_close(held(kv), held(other), **FP32)
 
 
-@settings(few, max_examples=8)
+@settings(few, max_examples=settings().max_examples // 12)
 @given(data=st.data(), seed=st.integers(0, 20))
 @torch.inference_mode()
 def test_staleness_adds_up_over_frames_as_written(data: st.DataObject, seed: int) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.reuse.schedule import CumulativeEntropy, Fixed
@@ -54,7 +54,6 @@ def test_only_one_of_them_asks_for_entropies() -> None:
     assert (Fixed().needs_entropies, CumulativeEntropy(1.0).needs_entropies) == (False, True)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     entropies=st.lists(st.floats(0, 6, width=32), min_size=2, max_size=12),
     k=st.floats(0, 1000),

@@ -133,7 +133,7 @@ TASK = ("task_top_k", "tau_task")
 numbers = st.lists(st.floats(0, 2, width=32), min_size=8, max_size=8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @given(
     distance=numbers,
     scores=st.none() | numbers,
@@ -221,7 +221,7 @@ cases = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @given(case=cases)
 def test_a_selection_is_what_its_rules_say_token_by_token(case: Case) -> None:
     """Which tokens, and in which order: by cost over all cameras, of each camera a share of what top_k leaves."""

@@ -246,7 +246,7 @@ def test_rows_see_what_pixels_do_not() -> None:
     assert not any(EMBEDDING(moved, still).static)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(st.lists(st.booleans(), min_size=1, max_size=12))
 def test_the_exact_criterion_stops_at_the_first_bit(same: list[bool]) -> None:
     """What stands behind a changed row depends on it under a causal mask, so it is not static, whatever it is."""
@@ -270,7 +270,7 @@ def test_a_criterion_says_whether_it_needs_pixels(criterion: Criterion) -> None:
         assert all(criterion(*bare).static)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=settings().max_examples // 3)
 @given(seed=st.integers(0, 1000), mix=st.floats(0, 1))
 def test_smaller_distances_are_more_alike(seed: int, mix: float) -> None:
     """A patch half-way to another scene is nearer than the other scene itself; no distance is negative or NaN."""

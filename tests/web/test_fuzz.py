@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stillframe.web.openapi.catalogue import CATALOGUE
 from stillframe_client.wire import encode_array
 
-EXAMPLES = settings(max_examples=120, deadline=None, derandomize=True)
+EXAMPLES = settings(derandomize=True)
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),

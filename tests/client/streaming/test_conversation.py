@@ -438,7 +438,7 @@ MOVES = (
     moves=st.lists(st.sampled_from(MOVES), min_size=60, max_size=150),
     end=st.sampled_from(["finish", "finish", "be_closed", "be_taken_over"]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 def test_whatever_is_lost(service, named, moves, end):
     """In any order of losses, restarts, resets and lies, each frame gets its own action or a word why not."""
     exchange = Exchange(service, named=named)

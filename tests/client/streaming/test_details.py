@@ -616,7 +616,7 @@ MESSAGES = st.dictionaries(MEMBERS, VALUES, max_size=8).flatmap(
 
 
 @given(st.lists(MESSAGES.map(pack) | st.binary(max_size=64), max_size=12))
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 def test_whatever_is_heard(messages):
     """No message raises anything but what callers and the link know."""
     talk = Conversation("arm")

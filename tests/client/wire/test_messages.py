@@ -21,7 +21,7 @@ from stillframe_client.wire import (
 )
 
 MIB = 2**20
-EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
+EXAMPLES = settings(max_examples=2 * settings().max_examples, derandomize=True)
 ACTIONS = np.array([[0.1, -1, 2], [3, 4, 5.5]], np.float64)
 BOTH = pytest.mark.parametrize("codec", [MSGPACK, JSON], ids=lambda codec: codec.name)
 

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from stillframe_client.errors import UnsupportedDtype, WireError
 from stillframe_client.wire import pack, unpack
 
-EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
+EXAMPLES = settings(max_examples=2 * settings().max_examples, derandomize=True)
 NUMBERS = ("|b1", "|i1", "|u1", "<i2", ">i2", "<i4", "<i8", "<u2", "<u4", "<u8", ">u8", "<f2", "<f4", ">f4", "<f8")
 
 PLAIN = st.recursive(

@@ -13,7 +13,7 @@ from stillframe_client.errors import WireError
 from stillframe_client.wire import PackLimits, unpack
 
 MIB = 2**20
-EXAMPLES = settings(max_examples=300, deadline=None, derandomize=True)
+EXAMPLES = settings(max_examples=3 * settings().max_examples, derandomize=True)
 
 
 WHOLE = [0, 127, 128, 2**8, 2**16, 2**32, 2**64 - 1, -1, -32, -33, -129, -(2**15) - 1, -(2**31) - 1, -(2**63)]

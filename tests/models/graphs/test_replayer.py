@@ -67,7 +67,7 @@ def passes(draw: st.DrawFn) -> dict[str, Any]:
     return {"sizes": sizes, "prompts": [(rows, sorted(drop)) for (rows, _), drop in zip(prompts, drops, strict=True)]}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings().max_examples // 3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(made=passes())
 def test_a_replayed_prompt_is_the_eager_one(new_house: Callable[..., House], made: dict[str, Any]) -> None:
     """Random decoders, batches and plans: the same hidden rows, tokens and pool; then the same over the guesses."""
