@@ -596,6 +596,7 @@ def test_a_frame_is_answered_as_it_was_sent(desk, stream, play, until, json_shot
     assert isinstance(pong, bytes)
     assert isinstance(answer, str)
     assert json.loads(answer)["type"] == ("problem" if failing else "action")
+    assert failing or json.loads(answer)["actions"] == [ECHO]  # rows of numbers, as JSON has them
 
 
 def test_closed_means_closed(stream, play, shot):

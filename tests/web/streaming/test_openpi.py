@@ -229,6 +229,18 @@ def test_nobody_else_speaks_for_a_scene(desk, openpi, play, seen, frame):
     assert play(story()) == ("session-in-use", "session-closed")
 
 
+def test_a_text_frame_is_told_what_it_is(openpi, play):
+    """Text is no msgpack, whatever its bytes would mean: the client learns what to send instead."""
+
+    async def story():
+        async with openpi() as socket:
+            await socket.hear_data()
+            socket.put("{}")
+            return await socket.hear_data()
+
+    assert play(story()) == "bad-codec: This wire takes msgpack in binary frames; a text frame came."
+
+
 @pytest.mark.parametrize("name", ["session_ids", "env_ids"])
 def test_one_reset_names_so_many(openpi, play, seen, name):
     """To the last one; a message's bytes could be ten million."""
