@@ -209,7 +209,7 @@ def test_close_ends_a_session_of_its_own(picture, timeout_s, farewell_s, deaf):
     ids=["named", "stateless", "a daemon without sessions", "no frame"],
 )
 def test_close_ends_nothing_else(picture, options, place, frames):
-    """A named session is for whoever goes on with it; what the daemon never told us of is not there to end."""
+    """A named session is for its robot to come back to; what the daemon never told us of is not there to end."""
     daemon = Farewells(place=place)
     with daemon.client(**options) as client:
         for _ in range(frames):

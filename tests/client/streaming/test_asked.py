@@ -7,7 +7,7 @@ from stillframe_client.streaming.asked import Asked, Kind
 
 
 def test_it_is_settled_once():
-    """Whatever comes after the first answer, or the first error, changes nothing and is told to nobody."""
+    """Whatever comes after the first answer, or the first error, changes nothing and is not told."""
     told: list[Asked] = []
     answered, failed = (Asked(Kind.FRAME, 0.0, on_settled=told.append) for _ in range(2))
     error = PolicyError("x")

@@ -320,7 +320,7 @@ def test_nobody_to_say_goodbye_to(virtual, new_stream):
 
 
 def test_close_ends_every_wait(virtual, new_stream, picture):
-    """Whoever waits for a frame, or for the newest answer, is told at once that the stream is closed."""
+    """A call that waits for a frame, or for the newest answer, is told at once that the stream is closed."""
     daemon, stream = new_stream(timeout_s=9.0)
 
     async def robot():

@@ -18,7 +18,7 @@ from stillframe_client.streaming.conversation import Conversation, Redial
 from stillframe_client.streaming.incoming import Close
 from stillframe_client.wire import pack, unpack
 
-WRONG = (BadReply, StaleAnswer)  # what whoever waits is told where the daemon says what none does
+WRONG = (BadReply, StaleAnswer)  # what a call is told where the daemon says what none does
 ACTION = {"type": "action", "actions": np.zeros((1, 2), np.float32), "timing_ms": {}}
 HELLO = {"type": "hello", "protocol": 1, "server": "model", "state": "ready", "model": None, "limits": {}}
 
@@ -379,7 +379,7 @@ class Exchange:
         assert len(self.daemon.computed) == len(set(self.daemon.computed))
 
     def settle(self) -> None:
-        """Let the network be calm until nobody waits for anything."""
+        """Let the network be calm until no call waits."""
         for _ in range(100):
             if not self.talk.wanted:
                 return

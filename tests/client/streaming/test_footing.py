@@ -43,7 +43,7 @@ def test_where_it_goes_on(answer, place, said):
 
 
 def test_without_a_secret_nothing_is_resumed():
-    """Whatever the daemon says: nobody has shown it that the session is ours."""
+    """Whatever the daemon says: it was not shown that the session is ours."""
     footing = Footing("arm", "lockstep", None)
     footing.next_place()
 

@@ -44,7 +44,7 @@ def test_a_barrier_stands_once_it_is_sent(kind):
 
 
 def test_a_late_answer_is_known_once():
-    """Of what was sent and given up; what was never sent is answered by nobody."""
+    """Of what was sent and given up; what was never sent has no answer."""
     sent, unsent, waits = frame((0, 0)), frame((0, 1), sent=False), frame((0, 2))
     under_way = line_of(sent, unsent, waits)
     for asked in (sent, unsent, sent):
@@ -65,7 +65,7 @@ def test_many_late_answers_are_known():
 
 
 def test_a_reset_under_way_goes_on():
-    """Frames wait behind it, whoever waits for it or not; one that was not sent, and a close, are given up."""
+    """Frames wait behind it, whether a call waits for it or not; one that was not sent, and a close, are given up."""
     sent, unsent, close = Asked(Kind.RESET, 0.0, sent=True), Asked(Kind.RESET, 0.0), Asked(Kind.CLOSE, 0.0, sent=True)
     under_way = line_of(sent, unsent, close)
     for asked in (sent, unsent, close):
