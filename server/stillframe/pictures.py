@@ -17,7 +17,6 @@ from stillframe.domain import Image as Picture
 
 CAPTION_PX = 22
 LAST_FRAME_MS = 900
-DPI = 150
 INK, FAINT, ACCENT = "#1f2933", "#c3cad1", "#d64545"
 
 
@@ -103,5 +102,5 @@ def new_figure(rows: int, size: tuple[float, float], heights: Sequence[float]) -
 def save_figure(figure: Any, file: Path) -> None:
     """Write a PNG, whole or absent."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=DPI, format="png")
+    figure.savefig(buffer, dpi=150, format="png")
     file.write_bytes(buffer.getvalue())

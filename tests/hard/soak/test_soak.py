@@ -288,14 +288,14 @@ def soak(floor: Floor, count: int) -> None:
 
 def test_hundreds_of_sessions(instant: Floor, caplog: pytest.LogCaptureFixture) -> None:
     """The long one below, short."""
-    soak(instant, 300)
+    soak(instant, 200)
 
     assert caplog.records == []
 
 
 def test_the_real_engine(computing: Floor, caplog: pytest.LogCaptureFixture) -> None:
-    """A hundred sessions leave no slot of the KV pool taken."""
-    soak(computing, 100)
+    """Fifty sessions leave no slot of the KV pool taken."""
+    soak(computing, 50)
 
     assert caplog.records == []
 
