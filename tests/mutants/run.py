@@ -10,9 +10,11 @@ Knows processes and pytest; what the mutants are is table.py's.
 from __future__ import annotations
 
 import argparse
+import ast
 import multiprocessing
 import os
 import queue
+import re
 import shutil
 import signal
 import sys
@@ -103,7 +105,9 @@ def changed(tree: Path, mutant: Mutant) -> Iterator[None]:
     """Make the change in a copy of the tree; put the file back as it was, time stamp included."""
     file = tree / mutant.path
     text, stamp = file.read_text(encoding="utf-8"), file.stat()
-    file.write_text(mutant.applied(text), encoding="utf-8")
+    new = mutant.applied(text)
+    ast.parse(new)  # what is no program would be caught by anything
+    file.write_text(new, encoding="utf-8")
     try:
         yield
     finally:
@@ -113,8 +117,8 @@ def changed(tree: Path, mutant: Mutant) -> Iterator[None]:
 
 def failing(output: str) -> str:
     """Return the first test that a run of pytest names as failed, "" where it names none."""
-    lines = (line.split() for line in output.splitlines())
-    return next((words[1] for words in lines if len(words) > 1 and words[0] in {"FAILED", "ERROR"}), "")
+    found = re.search(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", output, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def judge(tree: Path, room: Room, mutant: Mutant, timeout_s: float) -> Verdict:

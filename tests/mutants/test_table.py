@@ -1,8 +1,7 @@
-"""Hold the table of mutants to the sources: each change can be made, changes one place, and leaves a program."""
+"""Hold the table of mutants to the sources: each change can be made, and changes one place."""
 
 from __future__ import annotations
 
-import ast
 import sys
 from pathlib import Path
 
@@ -14,12 +13,12 @@ from table import ROOT, names, read
 
 @pytest.mark.parametrize("name", names())
 def test_every_mutant_can_be_made(name: str) -> None:
-    """What it replaces stands in its file exactly once, and what comes out differs and can be parsed."""
-    room = read(name)
-
-    for mutant in room.mutants:
-        text = (ROOT / mutant.path).read_text(encoding="utf-8")
-        assert ast.dump(ast.parse(mutant.applied(text))) != ast.dump(ast.parse(text)), mutant.what
+    """What it replaces stands in its file exactly once, and what takes its place is something else."""
+    texts: dict[str, str] = {}
+    for mutant in read(name).mutants:
+        if mutant.path not in texts:
+            texts[mutant.path] = (ROOT / mutant.path).read_text(encoding="utf-8")
+        assert mutant.applied(texts[mutant.path]) != texts[mutant.path], mutant.what
 
 
 @pytest.mark.parametrize("name", names())
