@@ -186,6 +186,7 @@ def code_words(file: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("module", [*(f"stillframe.{room}" for room in WITHOUT_TORCH), "stillframe_client"])
+@pytest.mark.process
 def test_it_imports_without_torch(module: str) -> None:
     """Every module of the room imports in a process where torch cannot be; the client's without MuJoCo as well."""
     path = {"stillframe": SERVER, "stillframe_client": CLIENT}[module.split(".")[0]]

@@ -129,6 +129,7 @@ def test_compose_has_a_file() -> None:
     assert (ROOT / "docker-compose.yml").is_file()
 
 
+@pytest.mark.process
 def test_what_curl_posts_is_a_frame(tmp_path: Path) -> None:
     """Run by a shell, the example hands curl a picture too large for one argument: whole, in the fields of a frame."""
     (example,) = (block for block in blocks("README.md", "sh") if "curl" in block)

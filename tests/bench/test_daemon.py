@@ -8,6 +8,7 @@ from stillframe.bench.daemon import daemon
 from stillframe.errors import StillframeError
 
 
+@pytest.mark.process
 def test_a_daemon_that_ends_has_said_why(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A real process, a folder that is not there: status 1 and one line on stderr, no traceback; nobody waits."""
     missing = tmp_path / "no [such] checkpoint"

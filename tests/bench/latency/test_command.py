@@ -96,6 +96,7 @@ def test_the_knobs_are_those_of_the_deployment() -> None:
     assert knobs_of(CONFIG) == load_config(CONFIG, {}).reuse
 
 
+@pytest.mark.process
 def test_it_runs_where_little_is_installed() -> None:
     """A machine with torch and transformers alone imports all of it; without the simulator the reason is said."""
     script = (

@@ -38,6 +38,7 @@ def test_the_error_names_every_debian_package(package: str) -> None:
         gl.choose({}, "linux", {"egl": lambda: False, "osmesa": lambda: False})
 
 
+@pytest.mark.process
 def test_the_command_prints_the_choice() -> None:
     """`python -m stillframe_client.sim.gl` answers with the backend alone, and quietly."""
     ran = subprocess.run(

@@ -3,7 +3,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.process
 def test_words_and_experts_import_without_mujoco_and_torch() -> None:
     """Only JacoEnv needs the engine; a robot's computer can use the rest."""
     code = (
@@ -15,6 +18,7 @@ def test_words_and_experts_import_without_mujoco_and_torch() -> None:
     assert _python(code) == "pick up the red cube\n"
 
 
+@pytest.mark.process
 def test_a_missing_engine_explains_itself() -> None:
     """Asking for JacoEnv without MuJoCo names the extra of either distribution."""
     code = (

@@ -809,6 +809,7 @@ def test_what_is_no_picture():
         stream.act(np.zeros((8, 8, 3)), "reach")
 
 
+@pytest.mark.process
 def test_a_stream_that_nobody_closed(scripted):
     """It does not keep its program from ending, nor does it complain."""
     daemon = scripted(answers(1))
