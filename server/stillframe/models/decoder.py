@@ -210,13 +210,19 @@ class DecoderLayer(nn.Module):
         return out
 
 
+def _embedding(count: int, width: int) -> nn.Embedding:
+    """Draw as nn.Embedding does; on the meta device, where that would load torch's compiler for a second, nothing."""
+    weight = torch.empty(count, width)
+    return nn.Embedding(count, width, _weight=weight if weight.is_meta else nn.init.normal_(weight))
+
+
 class LlamaModel(nn.Module):
     """Embeddings, layers and the final norm."""
 
     def __init__(self, config: DecoderConfig):
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = _embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self._angles: dict[tuple[torch.dtype, torch.device], Rotary] = {}
