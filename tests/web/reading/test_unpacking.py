@@ -54,6 +54,29 @@ def test_in_turn_nobody_is_refused(unpacking):
     assert served == [0, 1, 2, 4, 5]
 
 
+def test_those_in_turn_leave_the_threads_to_others(unpacking):
+    """However many wait for their turn, a request is served after the one that has it."""
+    go_on, served = threading.Event(), []
+
+    def work(name):
+        assert go_on.wait(20)
+        served.append(name)
+
+    async def crowd():
+        in_turn = [asyncio.ensure_future(unpacking.in_turn(work, number)) for number in range(5)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        request = asyncio.ensure_future(unpacking.run(work, "request"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(*in_turn, request)
+
+    asyncio.run(crowd())
+
+    assert served == [0, "request", 1, 2, 3, 4]
+
+
 def test_a_failure_gives_its_place_back(unpacking):
     """Work that raises frees its place, and its exception arrives."""
 
