@@ -22,8 +22,8 @@ UNHURRIED = pytest.mark.parametrize("daemon", [{"sessions": SessionSettings(wait
 
 
 def quick(**load):
-    """Two robots, five frames each, in half a second."""
-    return Load(**{"robots": 2, "hz": 10.0, "seconds": 0.5, "deadline_ms": 20_000, **load})
+    """Two robots, five frames each, in a quarter of a second."""
+    return Load(**{"robots": 2, "hz": 20.0, "seconds": 0.25, "deadline_ms": 20_000, **load})
 
 
 @UNHURRIED
@@ -115,7 +115,7 @@ def test_a_flood_is_told_no(daemon, silent, wire):
     """While its first frames are on the device, more of the flooder's are refused than wait; the robot's never are."""
     daemon.policy.go_on.clear()
     silent.on_look = lambda: daemon.policy.go_on.set() if daemon.refused("session-busy") else None
-    found = figures(play(quick(wire=wire, robots=1, hz=4, seconds=1, flood=1), meet(daemon.url), silent))
+    found = figures(play(quick(wire=wire, robots=1, hz=10, seconds=0.5, flood=1), meet(daemon.url), silent))
 
     assert found["flooders"]["problems"]["session-busy"] > 0
     assert found["frames"]["problems"] == {}
