@@ -10,7 +10,8 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations 15
 ASIDE := slow or gpu
-QUICK := $(addprefix tests/,reuse memory sessions web client recording models engine goldens)
+QUICK := $(addprefix tests/,goldens models reuse memory sessions recording web client) \
+  $(addprefix --ignore tests/,web/streaming client/streaming)
 GL_PACKAGES := libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0
 
 .DEFAULT_GOAL := help
@@ -26,7 +27,7 @@ demo: .venv/.gl ## the simulated arm picks the cube it is told to, driven by the
 test: .venv/.gl ## every test that takes seconds; minutes on two cores
 	@$(PYTEST) -m "not ($(ASIDE))"
 
-quick: .venv/.installed ## of these the ones without processes, cameras or training; a minute
+quick: .venv/.installed ## of the pure rooms what takes no process, camera, socket or training; a minute
 	@$(PYTEST) -m "not ($(ASIDE) or process or real_client or gl or train)" $(QUICK)
 
 test-all: .venv/.gl ## every test that needs no GPU, with many more examples; takes long

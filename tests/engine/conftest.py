@@ -406,12 +406,3 @@ def changed() -> Callable[..., Image]:
         return out
 
     return change
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Sums in one order, so that equal to the bit means something."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

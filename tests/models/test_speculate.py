@@ -29,15 +29,6 @@ many = settings(max_examples=3 * settings().max_examples // 2, derandomize=True)
 seeds = st.integers(0, 2**31)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Sums in one order: what is equal to the bit stays so."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @dataclass
 class Scene:
     """A random decoder, a prompt for it, and what an earlier prompt left in its storage."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,15 +36,6 @@ def micro_folder(tmp_path_factory: pytest.TempPathFactory) -> RandomFolder:
 def tiny_folder() -> CheckpointFolder:
     """The checkpoint that ships."""
     return CheckpointFolder(Path(__file__).parents[3] / "checkpoints" / "jaco-tiny")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the benchmark runs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

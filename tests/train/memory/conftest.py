@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from stillframe.train.auxiliary import KEYPOINTS
 from stillframe.train.memory.draws import NOTHING
@@ -15,15 +13,6 @@ from stillframe.train.memory.recipe import SMALL, JointRecipe, MemoryRecipe
 from stillframe.train.memory.scenery import Scenery, Scenes
 
 PX, SCENES = 28, 60
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Sums in one order, so that equal to the bit means something."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
