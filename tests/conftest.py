@@ -45,7 +45,7 @@ CAUSES = {
 }
 # Daemons and environments that a whole session shares: the tests that use one run on one worker.
 SHARED = ("golden_url", "tiny", "tiny_wrist")
-FIRST_PORT, PORTS = 20_000, 1_000  # a worker's; below those that the kernel gives to whoever connects
+FIRST_PORT, PORTS = 20_000, 1_000  # a worker's; below those that the kernel gives to connections that go out
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -47,7 +47,7 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
 
 
 def test_a_daemon_of_another_account_can_read_it(folder: Path) -> None:
-    """Whoever trained it; and no working name is left behind."""
+    """Whichever account trained it; and no working name is left behind."""
     assert (folder / TENSORS_NAME).stat().st_mode & 0o777 == 0o644
     assert {file.name for file in folder.iterdir()} == {CONFIG_NAME, TENSORS_NAME}
 

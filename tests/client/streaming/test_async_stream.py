@@ -310,7 +310,7 @@ def test_a_goodbye_that_is_not_heard(virtual, new_stream, picture, timeout_s, fa
     assert daemon.lines[0].closed
 
 
-def test_nobody_to_say_goodbye_to(virtual, new_stream):
+def test_a_goodbye_without_a_connection(virtual, new_stream):
     """Where no session is open, none is ended: to close takes no time, and no connection."""
     daemon, stream = new_stream()
     virtual.run(stream.close())

@@ -120,7 +120,7 @@ class ModelDaemon:
         return reply
 
     def unplug(self) -> None:
-        """The connection is gone, and with it whoever waits; what was computed is kept. One that drains has left."""
+        """The connection is gone, and with it all that waits; what was computed is kept. One that drains has left."""
         self.waiting.clear()
         self.draining = False
 

@@ -6,6 +6,7 @@ Knows pins and processes; not what a client says on the wire: that is the progra
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -58,10 +59,13 @@ def interpreter(name: str) -> Path:
     key = hashlib.sha256(json.dumps([sys.version, *packages]).encode()).hexdigest()[:16]
     folder = Path(sys.prefix) / "clients" / key
     python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        run(sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder))
-        run(sys.executable, "-m", "pip", "--quiet", "--python", str(python), "install", *packages)
-        (folder / "complete").touch()
+    folder.parent.mkdir(exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two workers may want it at the same time
+        if not (folder / "complete").exists():
+            run(sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder))
+            run(sys.executable, "-m", "pip", "--quiet", "--python", str(python), "install", *packages)
+            (folder / "complete").touch()
     return python
 
 
