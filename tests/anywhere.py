@@ -14,12 +14,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("goldens", "models", "reuse", "engine", "memory", "bench/test_ask.py", "bench/latency", "test_local.py")
-PYTEST = ["-m", "not slow and not gpu", "-q", "-p", "no:cacheprovider", "-n", "2", "--dist", "worksteal"]
+PYTEST = ["-m", "not slow and not gpu", "-q", "-p", "no:cacheprovider", "--dist", "loadgroup"]
 SPIN = "while True: pass"
 
 
@@ -30,12 +30,13 @@ class Level:
     name: str
     environment: Mapping[str, str] = field(default_factory=dict)
     needs: str = ""
+    threads: int = 1  # for each product
     busy: bool = False
 
-    def threads(self, count: int) -> Level:
-        """The same with so many threads for each product."""
-        environment = {**self.environment, "OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
-        return Level(f"{self.name}, {count} thread{'s' * (count > 1)}", environment, self.needs, self.busy)
+    @property
+    def workers(self) -> int:
+        """How many processes run tests side by side: threads that wait for a core make each other slow."""
+        return max(1, (os.cpu_count() or 1) // self.threads)
 
 
 KINDS = (
@@ -45,7 +46,11 @@ KINDS = (
     Level("AMX", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX", "ATEN_CPU_CAPABILITY": "avx512"}, "amx_bf16"),
     Level("MKL compatible", {"MKL_CBWR": "COMPATIBLE"}),
 )
-LEVELS = (*(kind.threads(count) for kind in KINDS for count in (1, 2)), Level("beside busy cores", busy=True))
+THREADS = {1: "1 thread", 2: "2 threads"}
+LEVELS = (
+    *(replace(kind, name=f"{kind.name}, {THREADS[count]}", threads=count) for kind in KINDS for count in THREADS),
+    Level("beside busy cores", busy=True),
+)
 
 
 def cpu_flags() -> set[str]:
@@ -67,9 +72,12 @@ def load(*, busy: bool) -> Iterator[None]:
 
 def passes(level: Level, args: list[str]) -> bool:
     """Run the numeric rooms at one level; whether all their tests passed."""
-    command = [sys.executable, "-m", "pytest", *PYTEST, *(args or [f"tests/{room}" for room in ROOMS])]
+    command = [sys.executable, "-m", "pytest", *PYTEST, "-n", str(level.workers)]
+    threads = {"OMP_NUM_THREADS": str(level.threads), "MKL_NUM_THREADS": str(level.threads)}
+    environment = {**os.environ, **level.environment, **threads}
     with load(busy=level.busy):
-        return subprocess.run(command, cwd=ROOT, env={**os.environ, **level.environment}, check=False).returncode == 0
+        rooms = args or [f"tests/{room}" for room in ROOMS]
+        return subprocess.run([*command, *rooms], cwd=ROOT, env=environment, check=False).returncode == 0
 
 
 def main() -> int:

@@ -196,18 +196,24 @@ def test_a_gpu_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_was_found_steady_is_steady_elsewhere(dtype: torch.dtype) -> None:
-    """Prompts of lengths that were not tried, and more strands side by side: equal to the bit."""
+def test_what_was_found_holds_elsewhere(dtype: torch.dtype) -> None:
+    """Prompts of lengths that were not tried, and more strands side by side: equal to the bit, if found steady.
+
+    Where this machine's products are not, they differ by no more than rounding.
+    """
     asked = decoder(dtype)
-    if not steady(asked):
-        pytest.skip("on this machine a row's numbers depend on how many rows share its pass")
+    reach = 0.0 if steady(asked) else 16 * torch.finfo(dtype).eps
+
+    def alike(one: Tensor, other: Tensor) -> bool:
+        return bool((one - other).abs().max() <= reach * one.abs().max())
+
     short, noise = steadiness._shortened(asked), torch.Generator().manual_seed(8)
     with torch.inference_mode():
         prompts = [steadiness._prompt(short, rows, noise) for rows in (30, 64, 91, 200, 262, 291)]
         for prompt in [*prompts, *map(steadiness._thinned, prompts)]:
-            assert torch.equal(*steadiness._prefilled_and_again(short, prompt))
+            assert alike(*steadiness._prefilled_and_again(short, prompt))
         for strands in (prompts, [steadiness._guesses(prompt) for prompt in prompts]):
-            assert torch.equal(*steadiness._together_and_alone(short, strands))
+            assert alike(*steadiness._together_and_alone(short, strands))
 
 
 def test_the_decoder_stays_as_it_is() -> None:
