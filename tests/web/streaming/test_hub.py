@@ -27,9 +27,11 @@ def test_told_from_any_thread():
 
     async def wait():
         with hub.entered() as leaving:
+            waiting = asyncio.create_task(leaving.wait())
+            await asyncio.sleep(0)
             threading.Thread(target=hub.drain).start()
             async with asyncio.timeout(20):
-                await leaving.wait()
+                await waiting
             return hub.open
 
     assert asyncio.run(wait(), debug=True) == 1  # a loop that is touched from another thread complains
