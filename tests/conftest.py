@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -32,8 +32,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A test that asks for more or fewer examples than the rest asks for a multiple of the profile's.
 settings.register_profile("everyday", max_examples=50, deadline=None)
-settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, database=None, print_blob=True)
+settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True, database=None, print_blob=True)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
+# tests/mutants: a failure is enough, its smallest example is not asked for.
+settings.register_profile(
+    "mutants", max_examples=100, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "everyday"))
 
 # Why a test takes what it takes. A fixture, or a folder, that brings a test its mark:
