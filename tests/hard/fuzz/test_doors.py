@@ -80,7 +80,7 @@ def test_the_good_come_in(doors: Any, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_malformed_are_refused_in_our_words(doors: Any, name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Thousands of spoilt messages through each door: an answer or a problem from the catalogue, and no word in the log."""
+    """Thousands of spoilt messages a door: an answer or a problem from the catalogue, and no word in the log."""
     door = doors.DOORS[name]
     met = endings(door, islice(doors.malformed(np.random.default_rng(NAMES.index(name)), door), MESSAGES))
     codes = set(met) - {"taken"}
