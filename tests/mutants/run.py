@@ -184,6 +184,7 @@ def main(words: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(words)
     rooms = [read(name) for name in asked.rooms or names()]
     chosen = [(room, m) for room in rooms for m in room.mutants if asked.match in f"{m.path}: {m.what}"]
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: a core for each job
     multiprocessing.get_context("forkserver").set_forkserver_preload(HEAVY)
 
     wanted = [(room, mutant) for room, mutant in chosen if asked.equal or not mutant.equal]
