@@ -458,7 +458,7 @@ def test_the_report_says_how_long_the_frame_queued(warm: Callable[..., Bench]) -
 
 
 def test_closing_answers_what_is_queued_and_refuses_what_comes_later(warm: Callable[..., Bench]) -> None:
-    """Frames that were taken are answered with actions, frames behind the stop with `draining`."""
+    """Frames that were taken are answered with actions, which closing waits for; those behind the stop with `draining`."""
     bench = warm()
     taken = [bench.occupy(), bench.submit("a"), bench.submit("b")]
     closer = threading.Thread(target=bench.engine.close)
@@ -471,6 +471,8 @@ def test_closing_answers_what_is_queued_and_refuses_what_comes_later(warm: Calla
     assert isinstance(refused(later), NotReady)
     assert refused(later).code == "draining"
     assert not any(future.done() for future in taken)
+    closer.join(0.1)
+    assert closer.is_alive()
     bench.model.gate.set()
     closer.join(WAIT_S)
     assert not closer.is_alive()
