@@ -458,7 +458,7 @@ def test_the_report_says_how_long_the_frame_queued(warm: Callable[..., Bench]) -
 
 
 def test_closing_answers_what_is_queued_and_refuses_what_comes_later(warm: Callable[..., Bench]) -> None:
-    """Frames that were taken are answered with actions, which closing waits for; those behind the stop with `draining`."""
+    """Frames that were taken are answered with actions, and closing waits for them; later ones with `draining`."""
     bench = warm()
     taken = [bench.occupy(), bench.submit("a"), bench.submit("b")]
     closer = threading.Thread(target=bench.engine.close)
