@@ -92,21 +92,27 @@ def test_the_malformed_are_refused_in_our_words(doors: Any, name: str, caplog: p
     assert caplog.records == []  # or anybody could fill it
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_what_is_refused_is_not_kept(doors: Any, name: str) -> None:
-    """A thousand spoilt messages that come again leave nothing behind, and take little while they last."""
-    door = doors.DOORS[name]
-    spoilt = list(islice(doors.malformed(np.random.default_rng(99), door), 1000))
-    endings(door, iter(spoilt))  # what is loaded or looked up once is there then
+def left_and_peak(door: Any, messages: list[bytes]) -> tuple[int, int]:
+    """How many bytes messages leave behind, and how many they take while they last."""
     gc.collect()
     tracemalloc.start()
     try:
-        before, _ = tracemalloc.get_traced_memory()
-        endings(door, iter(spoilt))
+        endings(door, iter(messages))
         gc.collect()  # an error and where it came from hold each other
-        after, peak = tracemalloc.get_traced_memory()
+        return tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
-    assert after - before < 256 * 1024
-    assert peak - before < 8 * 2**20
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_refused_is_not_kept(doors: Any, name: str) -> None:
+    """A thousand spoilt messages that come again leave nothing behind, and take little while they last.
+
+    What they leave, they leave every time; what another thread of this process takes meanwhile, it takes once.
+    """
+    door = doors.DOORS[name]
+    spoilt = list(islice(doors.malformed(np.random.default_rng(99), door), 1000))
+    endings(door, iter(spoilt))  # what is loaded or looked up once is there then
+    rounds = (left_and_peak(door, spoilt) for _ in range(4))
+
+    assert any(left < 256 * 1024 and peak < 8 * 2**20 for left, peak in rounds)
