@@ -90,10 +90,10 @@ class Shelf:
 
     def _remove(self, folder: Path) -> None:
         """All of it at once for whoever reads: the name goes first."""
-        doomed = folder
         if not folder.exists():  # taken from outside since they were counted
             del self._sizes[folder]
             return
+        doomed = folder
         if folder.suffix != ".part":
             doomed = folder.with_name(folder.name + ".part")
             folder.rename(doomed)
