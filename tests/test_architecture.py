@@ -35,7 +35,8 @@ ARROWS = {
     "models": BASE | {"memory", "reuse"},
     "engine": BASE | {"models", "reuse", "memory", "stopwatch"},
     "web": BASE | {"__init__", "metrics", "sessions", "stopwatch", "stillframe_client.wire"},
-    "listening": BASE | {"config", "web"},
+    "transport": BASE | {"web", "stillframe_client.wire"},
+    "listening": BASE | {"config", "transport", "web"},
     "stopping": {"web"},
     "local": BASE | {"engine", "models", "reuse", "stopwatch"},
 }

@@ -182,7 +182,7 @@ def test_a_head_has_a_limit(daemon: tuple[list[Door], uvicorn.Server]) -> None:
         endless.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Filler: " + b"x" * (HEAD_BYTES + 1))
         answer = endless.recv(4096)
 
-    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.startswith(b"HTTP/1.1 431 ")
     assert httpx.get(doors[0].address, trust_env=False).status_code == 200
 
 

@@ -10,11 +10,13 @@ StillframeError
     ├── NoSuchRoute            404  nothing is served there           (not-found)
     ├── NoSuchSession          404  nobody is known by that id        (unknown-session)
     ├── WrongMethod            405  served there, but not that way    (method-not-allowed)
+    ├── RequestTimeout         408  it takes too long to arrive       (head-timeout)
     ├── Conflict               409  against what the session did last (stale-epoch, stale-seq, seq-conflict, ...)
     ├── Gone                   410  the session was here, and is not  (session-evicted, session-expired, session-closed)
     ├── TooLarge               413  body or picture over a limit      (body-too-large, image-too-large)
     ├── Unprocessable          422  well-formed, but not for us       (unknown-unnorm-key, unknown-camera, ...)
     ├── TooMany                429  this client asks too often        (rate-limited, session-busy)
+    ├── HeadTooLarge           431  over a limit of a request's head  (head-too-large)
     ├── Overloaded             503  there is no room                  (overloaded, too-many-sessions, out-of-memory)
     ├── NotReady               503  loading, warming, stopping, stuck (not-ready, draining, stuck)
     ├── DeadlineExceeded       504  too old when its turn came        (deadline-exceeded)
@@ -98,6 +100,13 @@ class WrongMethod(RequestError):
     title = "Method not allowed"
 
 
+class RequestTimeout(RequestError):
+    """The request takes too long to arrive."""
+
+    status = 408
+    title = "Request timeout"
+
+
 class Conflict(RequestError):
     """Against what the session did last."""
 
@@ -131,6 +140,13 @@ class TooMany(RequestError):
 
     status = 429
     title = "Too many requests"
+
+
+class HeadTooLarge(RequestError):
+    """The request's line and headers are over a limit."""
+
+    status = 431
+    title = "Head too large"
 
 
 class Overloaded(RequestError):

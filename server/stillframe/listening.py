@@ -9,26 +9,29 @@ import contextlib
 import socket
 import ssl
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from stillframe.config import DaemonConfig, ListenerSettings, is_loopback
 from stillframe.errors import ConfigError
+from stillframe.transport.bounds import HEAD_BYTES, KEEP_ALIVE_S
+from stillframe.transport.connections import Connections
+from stillframe.transport.descriptors import connections_affordable
+from stillframe.transport.http1 import HttpConnection
+from stillframe.transport.websocket import WebSocketConnection
 from stillframe.web.guard.listeners import Listener
-
-if TYPE_CHECKING:
-    from uvicorn._types import ASGISendEvent
 
 BACKLOG = 2048  # connections that may wait to be accepted; uvicorn's own figure
 LEAVE_S = 1  # what connections get to take the last answers; what is drained has been answered by then
-HEAD_BYTES = 16 * 2**10  # of a request's line and headers
-INVALID_TEXT = 1007  # RFC 6455, 7.4.1
 PING_EVERY_S, PONG_WITHIN_S = 20, 60  # a WebSocket's other end that is silent for both is gone
 UNREAD_S = 60  # whoever takes in nothing of what was sent for so long is gone: else who never reads stays for ever
+# TCP's own sign of life, in seconds of silence, seconds between tries, and tries: a machine that lost its power says no
+# goodbye.
+ALIVE_AFTER_S, ALIVE_EVERY_S, ALIVE_TRIES = 60, 15, 4
 
 
 @dataclass(frozen=True)
@@ -39,29 +42,6 @@ class Door:
     port: int  # the one it got, where it asked for any
     address: str  # where clients reach it, for people
     listener: Listener
-
-
-class WebSockets(WebSocketsSansIOProtocol):
-    """uvicorn's, which logs nothing as an error that is only its client's: anybody could fill the log.
-
-    uvicorn 0.54 does so with an upgrade that was refused with a response, which its pull request 3138 mends, and with
-    text that is no UTF-8. With a version that does neither, `ws="websockets-sansio"` will do.
-    """
-
-    async def send(self, message: ASGISendEvent) -> None:
-        """Pass on what the app sends."""
-        await super().send(message)
-        if message["type"] == "websocket.http.response.body" and self.close_sent:
-            self.handshake_complete = True
-
-    def send_receive_event_to_app(self) -> None:
-        """Pass on a message that has come whole; text that is none ends the connection."""
-        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_text(b"".join(self.frames)):
-            self.frames = []
-            self.conn.send_close(INVALID_TEXT)
-            self.handle_parser_exception()
-            return
-        super().send_receive_event_to_app()
 
 
 def open_doors(config: DaemonConfig) -> list[Door]:
@@ -90,23 +70,25 @@ def check_tls(config: DaemonConfig) -> None:
         raise ConfigError(f"cannot use {config.tls_cert} with {config.tls_key}: {expected}") from error
 
 
-def uvicorn_config(app: ASGIApp, config: DaemonConfig) -> uvicorn.Config:
+def uvicorn_config(app: ASGIApp, config: DaemonConfig, book: Connections | None = None) -> uvicorn.Config:
     """How uvicorn serves `app`: nothing of a request is believed or unpacked before the app has seen it."""
+    book = Connections(connections_affordable()) if book is None else book
     return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,  # who writes X-Forwarded-For would be whom they like, to the rate limit too
-        http="h11",  # whose heads have a limit; `auto` takes what happens to be installed
+        http=cast("Any", partial(HttpConnection, book=book)),
         h11_max_incomplete_event_size=HEAD_BYTES,
-        ws=WebSockets,
+        ws=cast("Any", partial(WebSocketConnection, book=book)),
         ws_max_size=round(config.max_body_mib * 2**20),
         ws_ping_interval=PING_EVERY_S,
         ws_ping_timeout=PONG_WITHIN_S,  # a robot's link may be slow, and old clients of openpi pause for long
         ws_per_message_deflate=False,  # pictures do not shrink, and what unpacks can be a bomb
         ssl_certfile=config.tls_cert,
         ssl_keyfile=config.tls_key,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=LEAVE_S,
     )
 
@@ -125,8 +107,7 @@ def _bound(host: str, port: int, remedy: str) -> socket.socket:
     # The protocol has to be named: asyncio switches Nagle's delay off (40 ms a reply) only where it reads TCP.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; the connections inherit it
-        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_S * 1000)
+    _watch_the_other_end(bound)
     try:
         bound.bind((host, port))
         bound.listen(BACKLOG)  # two daemons can bind one port, but not listen on it
@@ -136,16 +117,22 @@ def _bound(host: str, port: int, remedy: str) -> socket.socket:
     return bound
 
 
+def _watch_the_other_end(bound: socket.socket) -> None:
+    """Have the system notice who is gone without a word; the connections inherit it, on Linux all of it."""
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    wanted = {
+        "TCP_USER_TIMEOUT": UNREAD_S * 1000,
+        "TCP_KEEPIDLE": ALIVE_AFTER_S,
+        "TCP_KEEPINTVL": ALIVE_EVERY_S,
+        "TCP_KEEPCNT": ALIVE_TRIES,
+    }
+    for name, value in wanted.items():
+        if hasattr(socket, name):
+            bound.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 def _check_readable(name: str, file: Path) -> None:
     try:
         file.open("rb").close()
     except OSError as error:
         raise ConfigError(f"cannot read {name!r}, {file}: {error.strerror}; expected a PEM file") from error
-
-
-def _is_text(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

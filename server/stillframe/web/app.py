@@ -32,6 +32,7 @@ from stillframe.web.guard.origins import Origins
 from stillframe.web.guard.rates import Rates
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
+from stillframe.web.loop_errors import LoopErrors
 from stillframe.web.openapi.descriptions import DESCRIPTIONS
 from stillframe.web.openapi.pieces import Description
 from stillframe.web.openapi.schemas import component_schemas
@@ -141,6 +142,7 @@ def _add(app: FastAPI, method: str, path: str, answer: Answer) -> None:
 def _lifespan(upkeep: Upkeep, unpacking: Unpacking) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_exception_handler(LoopErrors(upkeep.log))
         task = asyncio.ensure_future(upkeep.run())
         yield
         task.cancel()

@@ -15,12 +15,14 @@ from stillframe.errors import (
     DeadlineExceeded,
     Forbidden,
     Gone,
+    HeadTooLarge,
     Internal,
     NoSuchRoute,
     NoSuchSession,
     NotReady,
     Overloaded,
     RequestError,
+    RequestTimeout,
     TooLarge,
     TooMany,
     Unauthorized,
@@ -49,6 +51,9 @@ class Entry:
 
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     {
+        "bad-request": Entry(BadRequest, "What came is no HTTP/1.1 request, or one whose end would be a guess."),
+        "head-timeout": Entry(RequestTimeout, "The request's line and headers did not arrive in time."),
+        "head-too-large": Entry(HeadTooLarge, "The request's line and headers have too many bytes or lines."),
         "bad-json": Entry(BadRequest, "The body is not one JSON object."),
         "bad-codec": Entry(
             BadRequest, "Base64, an array, msgpack, a form or the content type is not what it claims to be."

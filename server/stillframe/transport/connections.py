@@ -1,0 +1,113 @@
+"""The connections that are open: how many there may be, and which gives way where there is no room.
+
+Knows addresses and stages; no protocol. For the event loop's thread only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Callable
+from enum import IntEnum
+from time import monotonic
+from typing import Protocol
+
+from stillframe.transport.bounds import BUFFERED_BYTES, MOST_CONNECTIONS
+
+IPV6_NETWORK = 64  # bits: whoever has one address of such a network has all of them
+
+
+class Stage(IntEnum):
+    """How far a connection is; a lower one gives way first."""
+
+    SILENT = 0  # it has never had a request answered
+    IDLE = 1  # between two requests
+    SENDING = 2  # the body of its request is not complete
+    ANSWERED_FOR = 3  # its request waits for an answer, or it is a WebSocket: never gives way
+
+
+class Held(Protocol):
+    """A connection, as far as the book asks."""
+
+    address: str  # of the other end: see `address_of`
+    since_s: float  # when it came to its stage
+
+    @property
+    def stage(self) -> Stage:
+        """How far it is."""
+        ...
+
+    def cut(self) -> None:
+        """Close it now."""
+        ...
+
+
+class Connections:
+    """At most `most` connections, at most `most_bytes` of what they have sent and what is not a message yet.
+
+    Where there is no room for one more, one of the address that has most gives way: of the lowest stage, and of those
+    the one that has been in it for longest. So a flood of connections displaces itself.
+    """
+
+    def __init__(
+        self,
+        most: int = MOST_CONNECTIONS,
+        most_bytes: int = BUFFERED_BYTES,
+        clock: Callable[[], float] = monotonic,
+    ):
+        self.most = most
+        self.clock = clock
+        self.refused = 0  # that found no room
+        self.displaced = 0  # that gave way
+        self._most_bytes = most_bytes
+        self._open: dict[Held, int] = {}  # -> bytes that it holds
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def enter(self, connection: Held) -> bool:
+        """Let a connection in; False: there is no room, and none that would give way."""
+        if len(self._open) >= self.most and not self._make_room():
+            self.refused += 1
+            return False
+        self._open[connection] = 0
+        return True
+
+    def leave(self, connection: Held) -> None:
+        """It is closed, or goes on as another protocol."""
+        self._open.pop(connection, None)
+
+    def holds(self, connection: Held, n_bytes: int) -> None:
+        """Say how much of a connection is in memory. Over the limit of all, the one that holds most is cut."""
+        if connection not in self._open:
+            return
+        self._open[connection] = n_bytes
+        if sum(self._open.values()) > self._most_bytes:
+            most = max(self._open, key=self._open.__getitem__)
+            self._displace(most)
+
+    def _make_room(self) -> bool:
+        by_address = Counter(connection.address for connection in self._open)
+        yielding = [connection for connection in self._open if connection.stage is not Stage.ANSWERED_FOR]
+        if not yielding:
+            return False
+        self._displace(min(yielding, key=lambda held: (-by_address[held.address], held.stage, held.since_s)))
+        return True
+
+    def _displace(self, connection: Held) -> None:
+        self.displaced += 1
+        self.leave(connection)
+        connection.cut()
+
+
+def address_of(host: str) -> str:
+    """Whom a limit counts a peer as: an IPv4 address as it is, an IPv6 one by its network of 64 bits."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, IPV6_NETWORK), strict=False))
+    return str(address)

@@ -1,0 +1,27 @@
+"""How many connections this process can have open.
+
+Knows the operating system's limit; no connection.
+"""
+
+from __future__ import annotations
+
+from stillframe.transport.bounds import MOST_CONNECTIONS, SPARE_DESCRIPTORS
+
+try:
+    import resource
+except ImportError:  # Windows has no such limit
+    resource = None  # type: ignore[assignment]
+
+
+def connections_affordable() -> int:
+    """Raise this process's limit of descriptors as far as it may be; return how many connections that is enough for."""
+    if resource is None:
+        return MOST_CONNECTIONS
+    wanted = MOST_CONNECTIONS + SPARE_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(1, min(MOST_CONNECTIONS, soft - SPARE_DESCRIPTORS))

@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stillframe.transport import http1
+from stillframe.transport.bounds import EVENTS_A_TURN, HEAD_BYTES, HEAD_LINES, KEEP_ALIVE_S, MOST_CHUNKS
+
+Serve = Callable[..., Any]
+WAIT_S = 20.0
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait for a condition, not for ever."""
+    give_up_s = time.monotonic() + WAIT_S
+    while not is_so():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.002)
+
+
+def test_a_connection_that_never_asks_is_closed(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence, half a line, a line a while: without a complete head in time it is over; half a head is told why."""
+    monkeypatch.setattr(http1, "HEAD_S", 0.3)
+    served = serve()
+    silent, half, slow = served.peer(), served.peer(), served.peer()
+    half.send(b"GET / HT")
+    slow.send(b"GET / HTTP/1.1\r\n")
+    for _ in range(100):
+        try:
+            slow.send(b"X: y\r\n")
+        except OSError:
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("a head that never ends was read for two seconds")
+
+    assert silent.closed
+    assert half.problem() == (408, "head-timeout")
+    assert half.closed
+    assert len(served.book) == 0
+
+
+def test_a_second_request_has_a_deadline_too(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between requests a connection is kept far longer; once the next head begins it has to end in time."""
+    monkeypatch.setattr(http1, "HEAD_S", 0.3)
+    served = serve()
+    idle, begun = served.peer(), served.peer()
+    for peer in (idle, begun):
+        peer.ask()
+        assert peer.answer() == (200, b"{}")
+    begun.send(b"GET / HTTP/1.1\r\nHo")
+
+    assert begun.problem() == (408, "head-timeout")
+    assert begun.closed
+    idle.ask()
+    assert idle.answer() == (200, b"{}")
+    assert KEEP_ALIVE_S >= 75
+
+
+def test_a_request_that_waits_for_its_answer_has_all_the_time(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deadlines are the client's, for what it owes; not the daemon's."""
+    monkeypatch.setattr(http1, "HEAD_S", 0.05)
+    monkeypatch.setattr(http1, "LINGER_S", 0.05)
+    served = serve()
+    peer = served.peer()
+    peer.ask("/held")
+    until(lambda: served.waiting == 1)
+    time.sleep(0.3)
+    served.server.config.loaded_app  # noqa: B018 (still serving)
+    loop_of(served).call_soon_threadsafe(served.held.set)
+
+    assert peer.answer() == (200, b'{"held":true}')
+
+
+def loop_of(served: Any) -> Any:
+    """The event loop that serves."""
+    (connection,) = served.server.server_state.connections
+    return connection.loop
+
+
+def test_a_refused_body_is_not_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answered before its body is in, a connection is closed soon, whoever goes on sending it a byte at a time."""
+    monkeypatch.setattr(http1, "LINGER_S", 0.3)
+    served = serve()
+    peer = served.peer()
+    peer.ask("/nope", "Content-Length: 1000000", method="POST")
+    assert peer.socket.recv(65536).startswith(b"HTTP/1.1 404 ")
+    for _ in range(200):
+        try:
+            peer.send(b"x")
+        except OSError:
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("the body of a refused request was taken for four seconds")
+
+    until(lambda: len(served.book) == 0)
+
+
+def test_a_refused_body_that_comes_is_left_behind(serve: Serve) -> None:
+    """A client that sends on and then reads gets its answer, and the connection serves its next request."""
+    served = serve()
+    peer = served.peer()
+    peer.ask("/nope", f"Content-Length: {2**20}", method="POST", body=bytes(2**20))
+    assert peer.answer()[0] == 404
+    peer.ask()
+
+    assert peer.answer() == (200, b"{}")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_body_in_too_many_chunks_is_refused(serve: Serve, at_once: bool) -> None:  # noqa: FBT001 (a parameter)
+    """One chunk too many, in one go or many: a problem, and the connection is cut; the next client is served."""
+    served = serve()
+    peer = served.peer()
+    peer.ask("/body", "Transfer-Encoding: chunked", method="POST")
+    chunks = b"1\r\nx\r\n" * (MOST_CHUNKS + 1)
+    for at in range(0, len(chunks), len(chunks) if at_once else 1000):
+        peer.send(chunks[at : at + (len(chunks) if at_once else 1000)])
+
+    assert peer.problem() == (413, "body-too-large")
+    assert peer.closed
+    assert served.alive()
+
+
+def test_a_body_in_many_chunks_is_taken(serve: Serve) -> None:
+    """As many as may be: byte for byte, and in turns of a few."""
+    served = serve()
+    peer = served.peer()
+    peer.ask("/body", "Transfer-Encoding: chunked", method="POST")
+    body = bytes(n % 251 for n in range(MOST_CHUNKS))
+    peer.send(b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
+
+    assert peer.answer()[0] == 200
+    assert served.seen == [body]
+
+
+def test_one_read_is_not_parsed_in_one_go() -> None:
+    """A turn ends after a few events, and goes on where it was; nothing is lost."""
+    parser = http1.BoundedHttp()
+    parser.receive_data(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 200)
+    turns = []
+    while True:
+        parser.begin_turn()
+        events = 0
+        while parser.next_event() is not http1.h11.NEED_DATA:
+            events += 1
+        turns.append(events)
+        if not parser.interrupted:
+            break
+
+    assert sum(turns) == 201
+    assert max(turns) == EVENTS_A_TURN
+
+
+def test_others_are_served_between_two_turns(serve: Serve) -> None:
+    """While a flood of tiny chunks is parsed, a request that came after it is answered before its end."""
+    served = serve()
+    flood, robot = served.peer(), served.peer()
+    flood.ask("/body", "Transfer-Encoding: chunked", method="POST")
+    until(lambda: len(served.server.server_state.connections) == 2)
+    order: list[str] = []
+    loop = next(iter(served.server.server_state.connections)).loop
+    ours, theirs = socket.socketpair()  # the loop is held until both have sent
+    loop.call_soon_threadsafe(theirs.recv, 1)
+    flood.send(b"1\r\nx\r\n" * MOST_CHUNKS + b"0\r\n\r\n")
+    robot.ask()
+    ours.send(b"x")
+    assert robot.answer() == (200, b"{}")
+    order.append("robot" if not served.seen else "flood")
+    assert flood.answer()[0] == 200
+    ours.close()
+    theirs.close()
+
+    assert order == ["robot"]
+    assert served.seen == [b"x" * MOST_CHUNKS]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        [f"X-{n}: y" for n in range(HEAD_LINES)],  # beside Host
+        ["X: " + "y" * HEAD_BYTES],
+        [f"X-{n}: " + "y" * 1000 for n in range(20)],
+    ],
+    ids=["lines", "one line", "bytes"],
+)
+def test_a_head_has_bounds(serve: Serve, head: list[str]) -> None:
+    """Lines and bytes, though it comes in one go: a problem, and the connection is cut."""
+    served = serve()
+    peer = served.peer()
+    peer.ask("/", *head)
+
+    assert peer.problem() == (431, "head-too-large")
+    assert peer.closed
+    assert served.alive()
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HT",
+        b"POST /body HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nX : y\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ],
+    ids=["both lengths", "chunks in 1.0", "two lengths", "gzip", "TLS", "a space", "nonsense"],
+)
+def test_what_is_no_request_is_answered_with_a_problem(serve: Serve, request_bytes: bytes) -> None:
+    """And cut: what comes behind it could be anything. A 4xx or 501, never text that clients cannot read."""
+    served = serve()
+    peer = served.peer()
+    peer.send(request_bytes)
+    status, code = peer.problem()
+
+    assert (status, code) == (400, "bad-request")
+    assert peer.closed
+    assert served.seen == []
+
+
+def test_a_client_that_sends_no_more_gets_its_answer(serve: Serve) -> None:
+    """As `nc -N` does: its end of sending is closed, and it reads until the other is."""
+    served = serve()
+    peer = served.peer()
+    peer.ask("/held")
+    peer.socket.shutdown(socket.SHUT_WR)
+    until(lambda: served.waiting == 1)
+    time.sleep(0.2)
+    loop_of(served).call_soon_threadsafe(served.held.set)
+
+    assert peer.answer() == (200, b'{"held":true}')
+    assert peer.closed
+    assert served.gone == 0
+
+
+def test_a_client_that_has_gone_is_noticed(serve: Serve) -> None:
+    """Its socket is closed altogether, which looks the same at first: nothing is computed for it."""
+    served = serve()
+    peer = served.peer()
+    peer.ask("/held")
+    until(lambda: served.waiting == 1)
+    peer.socket.close()
+
+    until(lambda: served.gone == 1)
+    until(lambda: len(served.book) == 0)
+
+
+def test_half_a_body_is_not_waited_for_once_it_cannot_come(serve: Serve) -> None:
+    """The client has ended what it sends in the middle of a body: the app is told that it left."""
+    served = serve()
+    peer = served.peer()
+    peer.ask("/body", "Content-Length: 10", method="POST", body=b"half")
+    until(lambda: len(served.book) == 1)
+    peer.socket.shutdown(socket.SHUT_WR)
+
+    until(lambda: len(served.seen) == 1)
+    assert served.seen[0] is not None
+    assert not isinstance(served.seen[0], bytes)
+
+
+def test_a_flood_of_connections_displaces_itself(serve: Serve) -> None:
+    """More than may be: the oldest silent one goes for each, and a client that asks is answered all the while."""
+    served = serve(most=4)
+    flood = [served.reached() for _ in range(3)]
+    robot = served.reached()
+    robot.ask()
+    assert robot.answer()[0] == 200
+    for n in range(20):
+        flood.append(served.peer())
+        until(lambda n=n: served.book.displaced == n + 1)
+        robot.ask()
+        assert robot.answer()[0] == 200
+
+    assert flood[0].closed
+    assert len(served.book) == 4
+
+
+def test_without_room_one_is_told_so(serve: Serve) -> None:
+    """Each connection waits for an answer: 503 with a problem and the time to wait, and it is closed."""
+    served = serve(most=1)
+    busy = served.peer()
+    busy.ask("/held")
+    until(lambda: served.waiting == 1)
+    peer = served.peer()
+
+    assert peer.problem() == (503, "overloaded")
+    assert peer.closed
+    assert served.book.refused == 1
+
+
+def test_requests_in_a_row_are_all_answered(serve: Serve) -> None:
+    """More of them in one go than one turn parses, in their order."""
+    served = serve()
+    peer = served.peer()
+    one = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    peer.send(one * (2 * EVENTS_A_TURN))
+
+    assert [peer.answer() for _ in range(2 * EVENTS_A_TURN)] == [(200, b"{}")] * 2 * EVENTS_A_TURN
