@@ -36,6 +36,7 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "allowed_hosts": ["robot.lab", "[fd00::7]"],
     "allowed_origins": ["https://panel.lab:8443"],
     "frames_per_s": 7.5,
+    "requests_per_s": 50.0,
     "queue_frames": 7,
     "max_body_mib": 0.5,
     "max_image_pixels": 64,

@@ -110,6 +110,13 @@ class DaemonConfig(BaseModel):
     frames_per_s: float | None = Field(
         120, gt=0, le=1_000_000, description="frames of one client, beyond which it is answered 429; null: any number"
     )
+    requests_per_s: float | None = Field(
+        600,
+        gt=0,
+        le=1_000_000,
+        description="requests and messages of any kind of one caller (a token, or an address where there are none); "
+        "more are answered 429; null: any number",
+    )
     queue_frames: int = Field(32, ge=1, le=4096, description="frames that may wait; more are answered 503")
     max_body_mib: float = Field(16, gt=0, le=256, description="largest request body")
     max_image_pixels: int = Field(4_000_000, ge=64, description="most pixels of one picture, before decoding")

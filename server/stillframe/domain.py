@@ -73,6 +73,7 @@ class SessionRef:
     opening: KeyframeReason = (
         KeyframeReason.FIRST_FRAME
     )  # why its first frame is whole; EVICTED: an earlier one had to go
+    share: str = ""  # whose share of the device its frames take: its opener's
 
 
 @dataclass(frozen=True)
@@ -250,8 +251,13 @@ class Policy(Protocol):
         """How long the device has been at the frame that it computes; 0.0: at none."""
         ...
 
-    def submit(self, observation: Observation, max_age_ms: float, session: SessionRef | None = None) -> Future[Step]:
+    def submit(
+        self, observation: Observation, max_age_ms: float, session: SessionRef | None = None, *, share: str = ""
+    ) -> Future[Step]:
         """Queue one frame; the future holds its Step or a StillframeError.
+
+        Callers share the device: turns go round by `share`, which says whose a frame is; within one by session. A
+        session's frames are its opener's, whatever is said here.
 
         A frame older than `max_age_ms` when its turn comes is answered with DeadlineExceeded and never computed, nor is
         one whose future is cancelled while it waits. A session's frames are computed in the order of their submission;

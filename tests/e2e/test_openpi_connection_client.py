@@ -73,7 +73,14 @@ class DeliberatePolicy:
     begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
 
-    def submit(self, observation: Observation, _: float, session: SessionRef | None = None) -> Future[Step]:
+    def submit(
+        self,
+        observation: Observation,
+        _: float,
+        session: SessionRef | None = None,
+        *,
+        share: str = "",  # noqa: ARG002
+    ) -> Future[Step]:
         """Compute each frame on a thread of its own."""
         return self.threads.submit(self.step, observation, session or SessionRef(""))
 

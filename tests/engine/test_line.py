@@ -340,7 +340,7 @@ def test_everything_that_stays_is_called_once_and_in_order(
 
     Of what is called together one is of each key, but of a plural one; errands come alone.
     """
-    line: Line[Item] = Line(most, plural)
+    line: Line[Item] = Line(most, plural.__contains__)
     inside: list[Item] = []
     frames: set[Item] = set()
 
@@ -430,7 +430,7 @@ def test_who_joins_comes_in_turn() -> None:
 
 def test_a_plural_key_fills_what_others_leave() -> None:
     """Its first comes in turn, its others when everybody has had one; the line goes on as after one turn each."""
-    line: Line[Item] = Line(8, plural="n")
+    line: Line[Item] = Line(8, plural="n".__contains__)
     lined_up(line, "nnnnab")
 
     assert [str(item) for item in line.next(lambda taken, _: len(taken) < 5)] == ["n0", "a0", "b0", "n1", "n2"]
@@ -439,7 +439,7 @@ def test_a_plural_key_fills_what_others_leave() -> None:
 
 def test_a_plural_key_passes_no_errand() -> None:
     """What waits behind an errand of its key is taken when that is done."""
-    line: Line[Item] = Line(8, plural="n")
+    line: Line[Item] = Line(8, plural="n".__contains__)
     lined_up(line, "na")
     line.errand("n", Item("n", " errand"))
     lined_up(line, "n")
@@ -477,3 +477,95 @@ def test_who_floods_does_not_go_behind_others_with_who_is_seldom_served() -> Non
 
     assert [str(item) for item in line.next(lambda *_: True)] == ["b0", "c0"]
     assert taken(line) == "a0"
+
+
+def shared(line: Line[Item], order: str) -> None:
+    """Enter one after another: a key's share is its letter in upper case where it is one of 'f', else its own."""
+    for at, key in enumerate(order):
+        share = "flood" if key.isdigit() else key
+        assert line.enter(key, Item(key, str(order[:at].count(key))), share) is None
+
+
+def test_turns_go_round_by_share() -> None:
+    """However many keys a share has, another's one has every second turn; its keys take its turns in their order."""
+    line: Line[Item] = Line(16)
+    shared(line, "1234a1a2a")
+
+    assert taken(line) == "10 a0 20 a1 30 a2 40 11 21"
+
+
+def test_ever_new_keys_of_a_share_pass_nobody() -> None:
+    """A share that comes under one more key for every turn gets no more turns by that."""
+    line: Line[Item] = Line(64)
+    shared(line, "12a34")
+    names = []
+    for number in range(5, 9):
+        names.append(str(line.next()[0]))
+        shared(line, str(number) + "a")
+
+    assert names == ["10", "a0", "20", "a1"]
+
+
+def test_together_one_of_each_share_comes_first() -> None:
+    """Then a second of each: a share with one frame is not behind all of another's."""
+    line: Line[Item] = Line(16)
+    shared(line, "1234ab")
+
+    assert " ".join(map(str, line.next(lambda taken, _: len(taken) < 4))) == "10 a0 b0 20"
+
+
+def test_nothing_of_a_flooding_share_goes_along_with_one_that_asks_seldom() -> None:
+    """Under whatever key: it would make the other's turn longer."""
+    line: Line[Item] = Line(64)
+    shared(line, "a")
+    line.next()
+    for turn in range(OFTEN + 2):
+        shared(line, str(turn))
+        line.next()
+    shared(line, "789a")
+
+    assert [str(item) for item in line.next(lambda *_: True)] == ["a0"]
+    assert [str(item) for item in line.next(lambda *_: True)] == ["70", "80", "90"]
+
+
+def test_in_a_full_line_the_share_with_most_gives_way() -> None:
+    """Of its keys the one with most, and of that the last; where the newcomer's share has as many, it is refused."""
+    line: Line[Item] = Line(6)
+    shared(line, "112334")
+    first = Item("a")
+    displaced = line.enter("a", first, "robot")
+    assert displaced is not None
+    assert str(displaced) in {"11", "31"}
+    displaced = line.enter("b", Item("b"), "robot")
+    assert str(displaced) in {"11", "31"}
+    with pytest.raises(Overloaded):
+        line.enter("5", Item("5"), "flood")
+    line.enter("c", Item("c"), "robot")  # three of each
+    with pytest.raises(Overloaded):
+        line.enter("d", Item("d"), "robot")
+    assert line.enter("e", Item("e"), "another") is not None
+
+    assert len(line.waiting) == 6
+
+
+def test_a_key_keeps_its_share() -> None:
+    """What is said of it later changes nothing as long as it is known."""
+    line: Line[Item] = Line(16)
+    line.enter("1", Item("1", "0"), "flood")
+    line.enter("2", Item("2", "0"), "flood")
+    line.enter("a", Item("a", "0"), "a")
+    line.enter("2", Item("2", "1"), "somebody else")
+
+    assert taken(line) == "10 a0 20 21"
+
+
+def test_shares_are_forgotten_too() -> None:
+    """Memory stays within bounds however many come and go."""
+    line: Line[Item] = Line(4)
+    for number in range(3 * MOST_KNOWN):
+        line.enter(f"k{number}", Item("k"), f"s{number}")
+        line.next()
+
+    assert line.keys <= MOST_KNOWN + 4
+    assert len(line._last_of) <= MOST_KNOWN + 4
+    assert len(line._share) == line.keys

@@ -111,7 +111,14 @@ class Scripted:
     waiting: list[Future[Step]] = field(default_factory=list)
     asked: list[tuple[Observation, float, SessionRef | None]] = field(default_factory=list)
 
-    def submit(self, observation: Observation, max_age_ms: float, session: SessionRef | None = None) -> Future[Step]:
+    def submit(
+        self,
+        observation: Observation,
+        max_age_ms: float,
+        session: SessionRef | None = None,
+        *,
+        share: str = "",  # noqa: ARG002
+    ) -> Future[Step]:
         """Answer at once, or as the instruction says."""
         self.asked.append((observation, max_age_ms, session))
         answer: Future[Step] = Future()

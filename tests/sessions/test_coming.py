@@ -87,13 +87,14 @@ def test_a_secret_of_nobody_opens_a_new_session(room):
 
 
 def test_another_owner_has_no_secret_to_show(room):
-    """With the right secret and the wrong token a session is taken, not resumed."""
+    """With the right secret and the wrong token a session of one's own begins; the other's stays as it was."""
     session = room.open("arm")
-    with pytest.raises(Conflict) as caught:
-        room.open("arm", owner="you", secret=session.secret)
+    other, resumed = room.roster.open("arm", owner="you", secret=session.secret)
 
-    assert caught.value.code == "session-exists"
-    assert "secret" not in caught.value.detail
+    assert not resumed
+    assert other is not session
+    assert other.secret != session.secret
+    assert room.roster.find("arm", owner="me") is session
 
 
 def test_a_frame_opens_a_session_of_its_clients_choice(room):
@@ -139,14 +140,88 @@ def test_another_owners_session_is_unknown(room):
     assert room.roster.find("arm", owner=None) is chosen
 
 
-def test_a_taken_id_is_taken(room):
-    """Two owners cannot have one id at once: the second is asked to choose another, not told whose it is."""
-    room.open("arm", owner="secret-robot")
-    with pytest.raises(Conflict) as caught:
-        room.enter("arm", owner="you")
+def test_two_owners_have_sessions_of_one_id(room):
+    """Neither hinders the other, whatever it does with its own; the device knows them apart."""
+    mine, yours = room.open("arm"), room.enter("arm", owner="you")
+    for session in (mine, yours, mine):
+        room.answered(session)
+    room.roster.reset(yours)
+    room.roster.close(room.roster.find("arm", owner="you"))
 
-    assert caught.value.code == "session-exists"
-    assert "secret-robot" not in caught.value.detail
+    assert [job.ref.id for job in room.device.jobs] == ["me/arm", "you/arm", "me/arm"]
+    assert (mine.live, mine.epoch, mine.last_seq, yours.live) == (True, 0, 1, False)
+    assert room.device.forgotten == ["you/arm"]
+    assert [room.roster.find("arm", owner=owner) for owner in ("me", None)] == [mine, mine]
+
+
+def test_an_admin_says_whose_session_is_meant(room):
+    """Where several owners have one of that id: no choice is made for him, and he is told whose there are."""
+    mine, yours = room.open("arm"), room.open("arm", owner="you")
+    with pytest.raises(Conflict) as caught:
+        room.roster.find("arm", owner=None)
+
+    assert caught.value.code == "session-ambiguous"
+    assert "me, you" in caught.value.detail
+    assert [room.roster.find("arm", owner=owner) for owner in ("me", "you")] == [mine, yours]
+
+
+def test_without_tokens_an_id_is_what_the_device_knows(room):
+    """All sessions have one owner then."""
+    assert room.open("arm", owner="anonymous").key == "arm"
+
+
+def test_a_flood_of_sessions_displaces_itself(new_room):
+    """In a full room the caller with most makes room for one with fewer, whatever its leases; the robot's stays."""
+    room = new_room(most=4, lease_s=60)
+    robot = room.open("robot", owner="robot")
+    flood = [room.open(f"f{n}", owner="flood") for n in range(3)]
+    with pytest.raises(Overloaded):
+        room.open("f3", owner="flood")
+    second = room.open("another", owner="another")
+
+    assert [session.live for session in (robot, *flood, second)] == [True, False, True, True, True]
+
+
+def test_no_caller_takes_a_place_of_one_with_fewer(new_room):
+    """Idle as it is, its lease long over: one that has more gets no more of the room that way."""
+    room = new_room(most=4, lease_s=5)
+    robot = room.open("robot", owner="robot")
+    room.now_s += 50
+    for n in range(3):
+        room.open(f"f{n}", owner="flood")
+    for n in range(3, 20):
+        room.now_s += 6
+        if room.now_s < 110:
+            room.open(f"f{n}", owner="flood")
+
+    assert robot.live
+    assert len(room.roster.listing("flood")) == 3
+
+
+def test_a_lease_protects_from_those_with_as_many(new_room):
+    """Callers with one each: the newcomer, who has none, gets the place whose lease is over, and none before."""
+    room = new_room(most=2, lease_s=5)
+    first, second = (room.open("arm", owner=owner) for owner in ("a", "b"))
+    with pytest.raises(Overloaded):
+        room.open("arm", owner="c")
+    room.now_s += 5
+    room.answered(second)
+    room.open("arm", owner="c")
+
+    assert (first.live, second.live) == (False, True)
+
+
+def test_a_share_is_whose_place_it_takes(new_room):
+    """Without tokens all sessions have one owner, and their addresses share the places."""
+    room = new_room(most=2, lease_s=60)
+    for n in range(2):
+        room.open(f"f{n}", owner="anonymous", share="10.0.0.1")
+    robot = room.open("robot", owner="anonymous", share="10.0.0.2")
+    room.answered(robot)
+
+    assert robot.live
+    assert len(room.roster.listing("anonymous")) == 2
+    assert room.device.jobs[-1].ref.share == "10.0.0.2"
 
 
 def test_listing_is_by_owner(room):
@@ -231,7 +306,7 @@ def test_the_longest_idle_makes_room(new_room):
     room.open("d")
 
     assert [session.state for session in (first, second, third)] == [State.IDLE, State.EVICTED, State.IDLE]
-    assert room.device.forgotten == ["b"]
+    assert room.device.forgotten == ["me/b"]
     assert room.tally["evicted"] == 1
 
 
@@ -289,7 +364,7 @@ def test_what_nobody_uses_expires(room):
 
     assert session.state is State.EXPIRED
     assert used.state is State.IDLE
-    assert room.device.forgotten == ["a"]
+    assert room.device.forgotten == ["me/a"]
     assert room.tally["expired"] == 1
 
 
@@ -360,11 +435,11 @@ def test_an_id_that_somebody_else_let_go_is_new(new_room):
     assert room.enter("arm", "me").opening is KeyframeReason.FIRST_FRAME
 
 
-def test_an_id_that_somebody_else_has_now_is_unknown(room):
-    """To the one who had it before: its end is history."""
+def test_an_id_that_somebody_else_has_now_is_gone_to_its_first_owner(room):
+    """What another owner has under it is no business of this one's."""
     room.roster.close(room.enter("arm", "me"))
     room.enter("arm", "you")
-    with pytest.raises(NoSuchSession):
+    with pytest.raises(Gone):
         room.roster.find("arm", owner="me")
 
     assert room.roster.listing("me") == []

@@ -42,8 +42,8 @@ def test_the_device_is_told_the_frames_place(room):
     room.answered(session, 4, mode="off")
 
     assert [job.ref for job in room.device.jobs] == [
-        SessionRef("arm", 1, 3, "exact", session.serial, KeyframeReason.FIRST_FRAME),
-        SessionRef("arm", 1, 4, "off", session.serial, KeyframeReason.FIRST_FRAME),
+        SessionRef("me/arm", 1, 3, "exact", session.serial, KeyframeReason.FIRST_FRAME, "me"),
+        SessionRef("me/arm", 1, 4, "off", session.serial, KeyframeReason.FIRST_FRAME, "me"),
     ]
 
 
@@ -406,7 +406,7 @@ def test_a_session_ends_once(room):
     room.roster.sweep()
     room.roster.close(other)
 
-    assert room.device.forgotten == ["a", "b"]
+    assert room.device.forgotten == ["me/a", "me/b"]
     assert (session.state, other.state) == (State.CLOSED, State.EXPIRED)
     assert dict(room.tally) == {"closed": 1, "expired": 1}
 
@@ -424,7 +424,7 @@ def test_a_late_answer_leaves_the_next_session_alone(room):
 
     assert late.future.result(0) is step
     assert (before.state, after.state) == (State.CLOSED, State.EXPIRED)
-    assert room.device.forgotten == ["arm", "arm"]
+    assert room.device.forgotten == ["me/arm", "me/arm"]
 
 
 def test_a_ticket_and_a_place_are_values():

@@ -174,7 +174,7 @@ def test_answers_race_with_everything(engine, room, service):
     assert not open_still
     assert len(done) == len(tickets)
     assert answers
-    assert all(ticket.future.result().chunk.unnorm_key == session.id for session, ticket in answers)
+    assert all(ticket.future.result().chunk.unnorm_key == session.key for session, ticket in answers)
     assert all(ticket.future.result().report.cache.seq == ticket.seq for _, ticket in answers)
     assert [session.in_flight for session in sessions] == [[]] * 6
-    assert sorted(engine.forgotten) == sorted(session.id for session in sessions)
+    assert sorted(engine.forgotten) == sorted(session.key for session in sessions)

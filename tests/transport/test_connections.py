@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from stillframe.transport.connections import Connections, Stage, address_of
+from stillframe.transport.connections import Connections, Stage
 
 
 @dataclass(eq=False)
@@ -97,19 +97,3 @@ def test_over_the_limit_of_bytes_the_largest_is_cut() -> None:
     assert len(book) == 1
     book.holds(growing, 1000)  # a word from one that has left changes nothing
     assert not small.was_cut
-
-
-@pytest.mark.parametrize(
-    ("host", "counted_as"),
-    [
-        ("127.0.0.1", "127.0.0.1"),
-        ("::ffff:10.1.2.3", "10.1.2.3"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("testclient", "testclient"),
-        ("", ""),
-    ],
-)
-def test_whom_an_address_counts_as(host: str, counted_as: str) -> None:
-    """An IPv6 client has a network of addresses to choose from."""
-    assert address_of(host) == counted_as

@@ -97,7 +97,14 @@ class EchoPolicy:
         held, nbytes = (self.history.held, self.history.nbytes) if self.history else (0, 0)
         return KVUsage(sessions * SLOT_BYTES, SLOTS * SLOT_BYTES, sessions, SLOTS, sessions * held, sessions * nbytes)
 
-    def submit(self, observation: Observation, max_age_ms: float, session: SessionRef | None = None) -> Future[Step]:
+    def submit(
+        self,
+        observation: Observation,
+        max_age_ms: float,
+        session: SessionRef | None = None,
+        *,
+        share: str = "",  # noqa: ARG002
+    ) -> Future[Step]:
         """Answer on another thread, in order."""
         self.ages_ms.append(max_age_ms)
         self.sessions.append(session)

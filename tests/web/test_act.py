@@ -201,7 +201,7 @@ def test_a_poisoned_action(desk, frame, poison):
 
 def test_a_full_queue(desk, frame):
     """What `submit` itself refuses is answered, and nothing is left counted as waiting."""
-    desk.policy.submit = lambda *_: (_ for _ in ()).throw(Overloaded("overloaded", "Full.", retry_after_s=1))
+    desk.policy.submit = lambda *_, **__: (_ for _ in ()).throw(Overloaded("overloaded", "Full.", retry_after_s=1))
     reply = desk.act(frame)
 
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
@@ -250,7 +250,7 @@ def test_frames_are_refused_while_there_is_no_policy(desk, frame):
 def test_bodies_do_not_pile_up(new_desk, frame):
     """A body that finds no room beside those that arrive is refused at its first bytes; the others are served."""
     body = json.dumps(frame).encode()
-    desk = new_desk(Limits(max_intake_bytes=len(body) + 10))
+    desk = new_desk(Limits(max_intake_bytes=4 * len(body) // 3 + 10))
     read = []
 
     async def crowd():
@@ -277,7 +277,7 @@ def test_bodies_do_not_pile_up(new_desk, frame):
     refused, served = asyncio.run(crowd())
 
     assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
-    assert read == [0]
+    assert read[-1] <= 100
     assert served.status_code == 200
 
 

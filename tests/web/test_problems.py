@@ -102,7 +102,7 @@ def test_the_unforeseen_is_a_plain_500(desk, frame, caplog):
 @pytest.mark.parametrize(("wait_s", "seconds", "milliseconds"), [(0.05, "1", 50), (1.0, "1", 1000), (1.2, "2", 1200)])
 def test_a_wait_is_never_said_too_short(desk, frame, wait_s, seconds, milliseconds):
     """In whole seconds in the header, as that has none else, to the millisecond in the document."""
-    desk.policy.submit = lambda *_: (_ for _ in ()).throw(Overloaded("overloaded", "Full.", retry_after_s=wait_s))
+    desk.policy.submit = lambda *_, **__: (_ for _ in ()).throw(Overloaded("overloaded", "Full.", retry_after_s=wait_s))
     reply = desk.act(frame)
     document = assert_problem(reply, 503, "overloaded")
 

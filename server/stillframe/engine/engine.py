@@ -49,8 +49,17 @@ from stillframe.reuse.settings import (
 )
 from stillframe.stopwatch import Clock
 
-STATELESS = None  # the key of frames that are nobody's
 WARM_UP_STEPS = 2  # the first pays for allocations, the second shows what a frame costs
+
+
+@dataclass(frozen=True)
+class Stateless:
+    """The key of a caller's frames without a session: they take turns as one session does."""
+
+    share: str
+
+
+Key = str | Stateless  # whose turn a frame takes: its session's, by id
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,15 +68,11 @@ class Job:
 
     observation: Observation
     session: SessionRef | None
+    key: Key
     preparation: Preparation
     entered_s: float
     expires_s: float
     answer: Future[Step]
-
-    @property
-    def key(self) -> str | None:
-        """Whose turn it takes: its session's; all stateless frames take turns as one."""
-        return self.session.id if self.session else STATELESS
 
     def asked(self, now_s: float) -> Asked:
         """As the device comes to it."""
@@ -112,7 +117,7 @@ class Engine:
         self._clock = clock
         self._log = log
         self._watch = watch
-        self._line: Line[Job | Forget] = Line(queue_frames, plural=[STATELESS])
+        self._line: Line[Job | Forget] = Line(queue_frames, plural=lambda key: isinstance(key, Stateless))
         self._batching = Batching(batching)
         self._recording = Recording(graphs, batching.most, reuse.slot_text_tokens)
         self.pass_counts: PassCounts | None = None  # of a GPU, once it replays
@@ -137,7 +142,7 @@ class Engine:
         blank = {camera: np.zeros((height, width, 3), np.uint8) for camera in self.info.cameras}
         observation = Observation(blank, "stay where you are", next(iter(self.info.norm_stats)))
         for _ in range(WARM_UP_STEPS):
-            self._enqueue(observation, None, max_age_s=float("inf")).result()
+            self._enqueue(observation, None, share="", max_age_s=float("inf")).result()
         self._warm = True
 
     @property
@@ -156,11 +161,14 @@ class Engine:
             since_s = max(since_s, oldest_s)
         return max(0.0, self._clock() - since_s)
 
-    def submit(self, observation: Observation, max_age_ms: float, session: SessionRef | None = None) -> Future[Step]:
+    def submit(
+        self, observation: Observation, max_age_ms: float, session: SessionRef | None = None, *, share: str = ""
+    ) -> Future[Step]:
         """Queue one frame; see domain.Policy. A full line answers Overloaded at once, a closed engine NotReady."""
         if not (self._warm or self._line.closed):
             return _refused(NotReady("not-ready", "the policy is warming up", retry_after_s=RETRY_AFTER_S))
-        return self._enqueue(observation, session, max_age_s=max_age_ms / 1e3)
+        share = session.share if session else share
+        return self._enqueue(observation, session, share=share, max_age_s=max_age_ms / 1e3)
 
     def forget(self, session_id: str) -> None:
         """Free what a session left; see domain.Policy."""
@@ -172,12 +180,15 @@ class Engine:
         self._thread.join()
         self._pool.shutdown(cancel_futures=True)
 
-    def _enqueue(self, observation: Observation, session: SessionRef | None, max_age_s: float) -> Future[Step]:
+    def _enqueue(
+        self, observation: Observation, session: SessionRef | None, share: str, max_age_s: float
+    ) -> Future[Step]:
         now_s = self._clock()
         preparation = Preparation(self._model.prepare, observation)
-        job = Job(observation, session, preparation, now_s, now_s + max_age_s, Future())
+        key = session.id if session else Stateless(share)
+        job = Job(observation, session, key, preparation, now_s, now_s + max_age_s, Future())
         try:
-            displaced = self._line.enter(job.key, job)
+            displaced = self._line.enter(job.key, job, share)
         except RequestError as error:
             return _refused(error)
         preparation.begin(self._pool)
@@ -188,7 +199,7 @@ class Engine:
             displaced.answer.set_exception(self._line.full())
         return job.answer
 
-    def _left(self, key: str | None, preparation: Preparation, answer: Future[Step]) -> None:
+    def _left(self, key: Key, preparation: Preparation, answer: Future[Step]) -> None:
         """An answer is settled: if it was given up while it waited, its place is free."""
         preparation.over()
         if answer.cancelled() and self._line.leave(key, lambda due: isinstance(due, Job) and due.answer is answer):

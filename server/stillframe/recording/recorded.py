@@ -42,10 +42,12 @@ class Recorded:
         """How long the device has been at the frame that it computes."""
         return self._policy.busy_s
 
-    def submit(self, observation: Observation, max_age_ms: float, session: SessionRef | None = None) -> Future[Step]:
+    def submit(
+        self, observation: Observation, max_age_ms: float, session: SessionRef | None = None, *, share: str = ""
+    ) -> Future[Step]:
         """Queue one frame; see domain.Policy. When its answer is there, it is kept."""
         submitted_s = self._clock()
-        answer = self._policy.submit(observation, max_age_ms, session)
+        answer = self._policy.submit(observation, max_age_ms, session, share=share)
         if session is not None:
             seen = [observation]  # taken out when it is kept: whoever keeps the answer does not keep the pictures
             answer.add_done_callback(lambda done: self._keep(session, submitted_s, seen.pop(), done))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import count
 
 from stillframe.domain import KeyframeReason, Policy, ReuseMode
-from stillframe.errors import Conflict, NoSuchSession, Overloaded, RequestError
+from stillframe.errors import NoSuchSession, Overloaded, RequestError
 from stillframe.sessions.attendance import Attendance
 from stillframe.sessions.replies import Replies
 from stillframe.sessions.session import Service, Session
@@ -49,15 +49,21 @@ class Reception:
         return self._settings.most or self._policy().usage.slots or WITHOUT_POOL
 
     def welcome(
-        self, session_id: str | None, owner: str, service: Service = Service.LOCKSTEP, mode: ReuseMode | None = None
+        self,
+        session_id: str | None,
+        owner: str,
+        share: str,
+        service: Service = Service.LOCKSTEP,
+        mode: ReuseMode | None = None,
     ) -> Session:
-        """Begin a session under an id that nobody has; None: one of ours. Raises as `Roster.open` does."""
+        """Begin a session under an id that the owner has none of; None: one of ours. Raises as `Roster.open` does."""
         if session_id is not None and _ISSUED.fullmatch(session_id):
             raise self.missing(session_id, owner)
-        self._make_room()
+        self._make_room(share)
         session = Session(
             id=session_id or f"s-{secrets.token_hex(16)}",
             owner=owner,
+            share=share,
             secret=secrets.token_urlsafe(24),
             serial=next(self._serials),
             service=service,
@@ -78,39 +84,52 @@ class Reception:
             for exchange in list(session.in_flight):
                 exchange.withdraw(gone(session.state))
             session.replies.clear()
-            self._policy().forget(session.id)
+            self._policy().forget(session.key)
             self._watch.ended(session.state)
 
     def missing(self, session_id: str, owner: str | None) -> RequestError:
         """What is said of an id under which this owner has no session."""
-        before = self._attendance.tombstone(session_id)
-        if before is not None and owner in (None, before.owner):
+        before = self._attendance.tombstone(owner, session_id)
+        if before is not None:
             return gone(before.state)
         return NoSuchSession("unknown-session", "No session has this id; open one, and leave the id to the daemon.")
 
-    def taken(self, session_id: str, owner: str) -> RequestError:
-        """What is said of an id under which somebody else has a session; of one of ours, not even that."""
-        if _ISSUED.fullmatch(session_id):
-            return self.missing(session_id, owner)
-        return Conflict("session-exists", "This id is taken; choose another.")
-
     def _opening(self, session_id: str | None, owner: str) -> KeyframeReason:
         """Why a new session's first frame is whole: one that its owner did not close has lost what it had."""
-        before = None if session_id is None else self._attendance.tombstone(session_id)
-        if before is None or before.owner != owner or before.state is State.CLOSED:
+        before = None if session_id is None else self._attendance.tombstone(owner, session_id)
+        if before is None or before.state is State.CLOSED:
             return KeyframeReason.FIRST_FRAME
         return KeyframeReason.EVICTED
 
-    def _make_room(self) -> None:
-        """Where there are too many, let the longest idle go, if its lease is over. Raises Overloaded."""
+    def _make_room(self, share: str) -> None:
+        """Where there are too many sessions, let one go that has nothing in flight. Raises Overloaded."""
         while len(self._attendance) >= self.capacity:
-            session = self._attendance.longest_resting()
+            session = self._yielding(share)
             wait_s = FULL_WAIT_S
             if session is not None:
                 wait_s = session.used_s + self._settings.lease_s - self._clock()
-                if wait_s <= 0:
+                if wait_s <= 0 or self._over_its_share(session, share):
                     self.see_out(session, Event.EVICT)
                     continue
             self._watch.refused()
             detail = f"{self.capacity} sessions are open and in use; close one, or come again in {wait_s:.1f} s."
             raise Overloaded("too-many-sessions", detail, retry_after_s=wait_s)
+
+    def _yielding(self, share: str) -> Session | None:
+        """Which session makes room for one more of a share, if its lease is over: never one of a share with fewer.
+
+        First one of the share that has most, if that has at least two more: its lease does not protect it.
+        """
+        resting = self._attendance.resting_by_share()
+        fullest = max(resting.values(), key=lambda session: (self._held(session), -session.used_s), default=None)
+        if fullest is not None and self._over_its_share(fullest, share):
+            return fullest
+        least = self._attendance.held_by(share)
+        may = [session for of, session in resting.items() if of == share or self._held(session) > least]
+        return min(may, key=lambda session: session.used_s, default=None)
+
+    def _over_its_share(self, session: Session, newcomer: str) -> bool:
+        return self._held(session) >= self._attendance.held_by(newcomer) + 2
+
+    def _held(self, session: Session) -> int:
+        return self._attendance.held_by(session.share)

@@ -41,6 +41,7 @@ class Roster:
         session_id: str | None,
         *,
         owner: str,
+        share: str | None = None,
         service: Service = Service.LOCKSTEP,
         mode: ReuseMode | None = None,
         secret: str | None = None,
@@ -48,16 +49,16 @@ class Roster:
     ) -> tuple[Session, bool]:
         """Open a session, under an id of ours for None; or resume the one whose secret this is: then True.
 
-        A resumed session goes on as it was opened. A connection that held it has lost it, unless it asks itself.
-        Raises Conflict for an id that is taken, NoSuchSession and Gone for one of ours, Overloaded at capacity.
+        It takes a place of `share`; None: the owner's own. Other owners may have sessions of the same id. A resumed
+        session goes on as it was opened. A connection that held it has lost it, unless it asks itself.
+        Raises Conflict for an id that the owner has in use, NoSuchSession and Gone for one of ours, Overloaded at
+        capacity.
         """
         with self._lock:
             self.sweep()
-            session = None if session_id is None else self._attendance.get(session_id)
+            session = None if session_id is None else self._attendance.get(owner, session_id)
             if session is None:
-                return self._reception.welcome(session_id, owner, service, mode), False
-            if session.owner != owner:
-                raise self._reception.taken(session.id, owner)
+                return self._reception.welcome(session_id, owner, share or owner, service, mode), False
             if secret is None or not session.knows(secret):
                 detail = "A session of this id is open; resume it with its secret, or choose another id."
                 raise Conflict("session-exists", detail)
@@ -67,24 +68,24 @@ class Roster:
             held_by.lost(session.id)
         return session, True
 
-    def enter(self, session_id: str, *, owner: str) -> Session:
+    def enter(self, session_id: str, *, owner: str, share: str | None = None) -> Session:
         """Find a session, or open it if its client chose the id. Raises as `open` does."""
         with self._lock:
             self.sweep()
-            session = self._attendance.get(session_id)
+            session = self._attendance.get(owner, session_id)
             if session is None:
-                session = self._reception.welcome(session_id, owner)
+                session = self._reception.welcome(session_id, owner, share or owner)
                 session.untouched = True
-            elif session.owner != owner:
-                raise self._reception.taken(session_id, owner)
             return session
 
     def find(self, session_id: str, *, owner: str | None) -> Session:
-        """Find a session; an owner of None may see everybody's. Raises NoSuchSession and Gone."""
+        """Find a session; an owner of None: of any. Raises NoSuchSession, Gone, and Conflict where several have it."""
         with self._lock:
             self.sweep()
-            session = self._attendance.get(session_id)
-            if session is None or owner not in (None, session.owner):
+            if owner is None:
+                return self._only(session_id)
+            session = self._attendance.get(owner, session_id)
+            if session is None:
                 raise self._reception.missing(session_id, owner)
             return session
 
@@ -124,10 +125,10 @@ class Roster:
             self._attendance.happen(session, Event.RESET)
             return session.epoch
 
-    def reset_named(self, session_id: str, *, owner: str, epoch: int | None = None) -> int:
+    def reset_named(self, session_id: str, *, owner: str, share: str | None = None, epoch: int | None = None) -> int:
         """Reset the session of that id; one that nobody knew begins with epoch 0, for there is nothing to end."""
         with self._lock:
-            return self.reset(self.enter(session_id, owner=owner), epoch=epoch)
+            return self.reset(self.enter(session_id, owner=owner, share=share), epoch=epoch)
 
     def close(self, session: Session) -> None:
         """End a session; one that has ended stays as it is. Frames that wait are answered with Gone."""
@@ -166,6 +167,17 @@ class Roster:
         """How many sessions are in each live state."""
         with self._lock:
             return self._attendance.counts()
+
+    def _only(self, session_id: str) -> Session:
+        """The one session of that id, whosever it is."""
+        named = self._attendance.named(session_id)
+        if len(named) > 1:
+            owners = ", ".join(sorted(session.owner for session in named))
+            detail = f"Sessions of {owners} have this id; add ?owner= with one of these names."
+            raise Conflict("session-ambiguous", detail)
+        if not named:
+            raise self._reception.missing(session_id, None)
+        return named[0]
 
     def _check_live(self, session: Session) -> None:
         if not session.live:

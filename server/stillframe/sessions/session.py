@@ -17,6 +17,7 @@ from stillframe.sessions.replies import Replies
 from stillframe.sessions.states import GONE, State
 from stillframe.stopwatch import Clock
 
+ANONYMOUS = "anonymous"  # the owner of all sessions where there are no tokens
 LAST_SEQ = 2**64 - 1  # what msgpack can carry
 
 
@@ -57,7 +58,8 @@ class Session:
     """A session. The roster's lock guards it; others read, and set `instruction`."""
 
     id: str
-    owner: str  # whose token opened it
+    owner: str  # whose token opened it: ids are unique among one owner's sessions
+    share: str  # whose share of places and of the device it takes
     secret: str = field(repr=False)  # who knows it may take the session over
     serial: int  # tells it from an earlier one of the same id
     service: Service
@@ -76,6 +78,11 @@ class Session:
     connection: Connection | None = field(default=None, repr=False)
     instruction: str | None = field(default=None, repr=False)  # as last said; outlives a reset
     warm: bool = False  # its last answered frame left keys and values on the device
+
+    @property
+    def key(self) -> str:
+        """What the policy knows it by, unique among all owners' sessions: 'arm'; with a token 'front', 'front/arm'."""
+        return self.id if self.owner == ANONYMOUS else f"{self.owner}/{self.id}"
 
     @property
     def live(self) -> bool:
@@ -117,7 +124,9 @@ class Session:
 
     def ref(self, exchange: Exchange, mode: ReuseMode | None) -> SessionRef:
         """What the policy is told of a frame."""
-        return SessionRef(self.id, exchange.epoch, exchange.seq, mode or self.mode, self.serial, self.opening)
+        return SessionRef(
+            self.key, exchange.epoch, exchange.seq, mode or self.mode, self.serial, self.opening, self.share
+        )
 
     def card(self) -> SessionCard:
         """Describe it as it is now."""

@@ -5,7 +5,6 @@ Knows addresses and stages; no protocol. For the event loop's thread only.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from collections.abc import Callable
 from enum import IntEnum
@@ -13,8 +12,6 @@ from time import monotonic
 from typing import Protocol
 
 from stillframe.transport.bounds import BUFFERED_BYTES, MOST_CONNECTIONS
-
-IPV6_NETWORK = 64  # bits: whoever has one address of such a network has all of them
 
 
 class Stage(IntEnum):
@@ -29,7 +26,7 @@ class Stage(IntEnum):
 class Held(Protocol):
     """A connection, as far as the book asks."""
 
-    address: str  # of the other end: see `address_of`
+    address: str  # of the other end: see web/guard/addresses.py
     since_s: float  # when it came to its stage
 
     @property
@@ -98,16 +95,3 @@ class Connections:
         self.displaced += 1
         self.leave(connection)
         connection.cut()
-
-
-def address_of(host: str) -> str:
-    """Whom a limit counts a peer as: an IPv4 address as it is, an IPv6 one by its network of 64 bits."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, IPV6_NETWORK), strict=False))
-    return str(address)

@@ -25,7 +25,8 @@ from stillframe.transport.bounds import (
     LINGER_S,
     MOST_CHUNKS,
 )
-from stillframe.transport.connections import Connections, Stage, address_of
+from stillframe.transport.connections import Connections, Stage
+from stillframe.web.guard.addresses import address_of
 from stillframe.web.problems import MEDIA_TYPE, NO_REQUEST_ID, problem_document
 
 HALF_CLOSED_EVERY_S = 0.05  # how often it is asked whether a client that sends no more is still there

@@ -18,7 +18,8 @@ from stillframe.transport.bounds import (
     MOST_FRAGMENTS,
     SLICE_BYTES,
 )
-from stillframe.transport.connections import Connections, Stage, address_of
+from stillframe.transport.connections import Connections, Stage
+from stillframe.web.guard.addresses import address_of
 from stillframe_client.wire import POLICY, TOO_BIG
 
 if TYPE_CHECKING:

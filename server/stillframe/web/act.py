@@ -19,9 +19,9 @@ from stillframe.stopwatch import Stopwatch
 from stillframe.web.acting import Acting
 from stillframe.web.dialects.base import Answer, Dialect
 from stillframe.web.dialects.chosen import Choose
-from stillframe.web.guard.gate import actor_of, peer_of
+from stillframe.web.guard.gate import actor_of, share_of
 from stillframe.web.guard.listeners import Listeners, listener_of
-from stillframe.web.guard.rates import Rates, key_of
+from stillframe.web.guard.rates import Rates
 from stillframe.web.reading.body import read_body
 from stillframe.web.reading.codecs import Codec, codec_of
 from stillframe.web.reading.frames import Frame, Reader
@@ -56,16 +56,16 @@ class Act:
         metrics, lifecycle = self.acting.metrics, self.acting.lifecycle
         with metrics.frame(request.scope["route"].path) as end:
             watch = Stopwatch()
-            caller, policy = actor_of(request), lifecycle.ready_policy()
+            caller, share, policy = actor_of(request), share_of(request), lifecycle.ready_policy()
             head = addressed(
                 request,
                 path_id=request.path_params.get("session_id"),
                 fallback=listener_of(request.scope, self.listeners).session,
             )
-            self.rates.allow(key_of(caller, peer_of(request), head.path_id or next(iter(head.ids), None)))
+            self.rates.allow((share, head.path_id or next(iter(head.ids), "")))
             frame, codec = await self._frame(request, Reader(policy.info, self.acting.limits), head, choose, watch)
-            session = self.acting.session(frame.named, caller.name) if frame.named else None
-            answer = await unless_gone(request, self.acting.answer(frame, session, watch, end))
+            session = self.acting.session(frame.named, caller.name, share) if frame.named else None
+            answer = await unless_gone(request, self.acting.answer(frame, session, watch, end, share))
             if answer is None:
                 end.outcome = Outcome.ABANDONED
                 return Response(status_code=CLIENT_GONE)
@@ -76,10 +76,11 @@ class Act:
     ) -> tuple[Frame, Codec]:
         content_type = request.headers.get("content-type", "")
         codec = codec_of(content_type)
-        with self.unpacking.intake.room() as take:
+        share = share_of(request)
+        with self.unpacking.intake.room(share) as take:
             body = await read_body(request, reader.limits, take)
             watch.lap("receive")
-            frame = await self.unpacking.run(_read, body, content_type, codec, reader, head, choose)
+            frame = await self.unpacking.run(share, _read, body, content_type, codec, reader, head, choose)
             watch.lap("unpack")
             return frame, codec
 

@@ -34,9 +34,9 @@ class Acting:
     limits: Limits
     metrics: Metrics
 
-    def session(self, named: Named, owner: str) -> Session:
+    def session(self, named: Named, owner: str, share: str) -> Session:
         """The session that a frame names; one that nobody knows yet is opened. Raises RequestError."""
-        return self.roster.enter(named.id, owner=owner)
+        return self.roster.enter(named.id, owner=owner, share=share)
 
     async def answer(
         self,
@@ -44,6 +44,7 @@ class Acting:
         session: Session | None,
         watch: Stopwatch,
         end: FrameEnd,
+        share: str,
         connection: Connection | None = None,
     ) -> Answer:
         """Await the policy's answer; the frame's age counts from the arrival of its request. Raises RequestError.
@@ -54,7 +55,7 @@ class Acting:
         left_ms = frame.max_age_ms - watch.total_ms
         if left_ms <= 0:
             raise DeadlineExceeded("deadline-exceeded", f"Over {frame.max_age_ms:g} ms went by in arriving.")
-        ticket = self._submit(policy, frame, session, left_ms, connection)
+        ticket = self._submit(policy, frame, session, left_ms, share, connection)
         self.metrics.queued(ticket.future)
         try:
             step = await outcome(ticket.future, left_ms / 1000 + self.limits.answer_timeout_s)
@@ -65,10 +66,16 @@ class Acting:
         return self._answer(policy, frame, session, ticket, step, watch, late=late)
 
     def _submit(
-        self, policy: Policy, frame: Frame, session: Session | None, left_ms: float, connection: Connection | None
+        self,
+        policy: Policy,
+        frame: Frame,
+        session: Session | None,
+        left_ms: float,
+        share: str,
+        connection: Connection | None,
     ) -> Ticket:
         if session is None or frame.named is None:
-            return Ticket(policy.submit(frame.observation, left_ms), epoch=0, seq=0, replayed=False)
+            return Ticket(policy.submit(frame.observation, left_ms, share=share), epoch=0, seq=0, replayed=False)
         observation = _with_words(frame.observation, session)
         named = frame.named
         ticket = self.roster.submit(

@@ -21,6 +21,7 @@ from stillframe.metrics import Metrics
 from stillframe.sessions.roster import Roster
 from stillframe.sessions.settings import SessionSettings
 from stillframe.stopwatch import Clock
+from stillframe.web.absolute import AbsoluteTargets
 from stillframe.web.act import Act
 from stillframe.web.acting import Acting
 from stillframe.web.dialects.chosen import ROUTES
@@ -68,7 +69,8 @@ class House:
     sessions: SessionSettings = field(default_factory=SessionSettings)
     callers: Callers = field(default_factory=Callers)
     origins: Origins = field(default_factory=Origins)
-    rates: Rates = field(default_factory=Rates)
+    rates: Rates = field(default_factory=Rates)  # of each session's frames
+    requests: Rates = field(default_factory=Rates)  # of each caller's requests and messages, of any kind
     listeners: Listeners = field(default_factory=dict)
     drain_s: float = 10.0
 
@@ -93,14 +95,15 @@ def create_app(lifecycle: Lifecycle, house: House, *, metrics: Metrics, log: Log
         docs_url=None,  # the page would load its scripts from elsewhere
         redoc_url=None,
     )
-    app.add_middleware(Gate, callers=house.callers, origins=house.origins)
+    app.add_middleware(Gate, callers=house.callers, origins=house.origins, requests=house.requests)
     app.add_middleware(Envelope, log=log)
+    app.add_middleware(AbsoluteTargets)
     install_problem_handlers(app)
     app.include_router(FrontDesk(lifecycle, roster, hub, metrics).routes())
     acting = Acting(lifecycle, roster, house.limits, metrics)
     _add_frames(app, Act(acting, unpacking, house.rates, house.listeners))
     _add_sessions(app, SessionRoutes(lifecycle, roster, house.limits, house.listeners))
-    streaming = Streaming(acting, unpacking, house.rates, house.drain_s)
+    streaming = Streaming(acting, unpacking, house.rates, house.requests, house.drain_s)
     _add_streams(app, StreamRoutes(streaming, hub, house.listeners, log))
     return app
 

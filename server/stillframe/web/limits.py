@@ -28,3 +28,4 @@ class Limits:
     max_intake_bytes: int = 512 * 2**20  # of all requests that are being read
     send_timeout_s: float = 10.0  # a WebSocket client that does not read for so long is cut
     max_streams: int = 256  # WebSockets at once
+    max_ping_bytes: int = 4096  # of a stream's ping, which is repeated

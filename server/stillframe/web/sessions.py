@@ -17,7 +17,7 @@ from stillframe.errors import BadRequest
 from stillframe.sessions.roster import Roster
 from stillframe.sessions.session import Connection, Service, Session
 from stillframe.web.guard.callers import Caller, Scope
-from stillframe.web.guard.gate import actor_of
+from stillframe.web.guard.gate import actor_of, share_of
 from stillframe.web.guard.listeners import Listeners, listener_of
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
@@ -42,7 +42,7 @@ class SessionRoutes:
         """Open a session: 201, its id and the secret that resumes it. Raises RequestError."""
         self.lifecycle.ready_policy()
         fields = await self._fields(request)
-        session, resumed = open_session(self.roster, fields, actor_of(request))
+        session, resumed = open_session(self.roster, fields, actor_of(request), share_of(request))
         headers = {"Location": f"/v1/sessions/{quote(session.id, safe='')}"}
         return JSONResponse(opened(session, resumed=resumed), 200 if resumed else 201, headers)
 
@@ -80,7 +80,9 @@ class SessionRoutes:
         session_id = read_session_id(fields, head) or head.fallback
         if session_id is None:
             return JSONResponse({"session_id": None, "epoch": None})
-        epoch = self.roster.reset_named(session_id, owner=actor_of(request).name, epoch=read_count(fields, "epoch"))
+        epoch = self.roster.reset_named(
+            session_id, owner=actor_of(request).name, share=share_of(request), epoch=read_count(fields, "epoch")
+        )
         return JSONResponse({"session_id": session_id, "epoch": epoch})
 
     def _session(self, request: Request) -> Session:
@@ -98,7 +100,7 @@ class SessionRoutes:
 
 
 def open_session(
-    roster: Roster, fields: Mapping[str, Any], caller: Caller, connection: Connection | None = None
+    roster: Roster, fields: Mapping[str, Any], caller: Caller, share: str, connection: Connection | None = None
 ) -> tuple[Session, bool]:
     """Open the session that `fields` describe, or resume it; say which. Raises RequestError."""
     service = read_choice(fields, "service", SERVICES, code="unknown-service")
@@ -108,6 +110,7 @@ def open_session(
     return roster.open(
         read_session_id(fields),
         owner=caller.name,
+        share=share,
         service=Service(service or Service.LOCKSTEP),
         mode=read_mode(fields),
         secret=secret,

@@ -65,7 +65,14 @@ class QuickPolicy:
         """Room for as many sessions as a test may have."""
         return KVUsage(0, 0, 0, slots=64)
 
-    def submit(self, _: Observation, max_age_ms: float, session: SessionRef | None = None) -> Future[Step]:
+    def submit(
+        self,
+        _: Observation,
+        max_age_ms: float,
+        session: SessionRef | None = None,
+        *,
+        share: str = "",  # noqa: ARG002
+    ) -> Future[Step]:
         """Answer on the thread."""
         self.ages_ms.append(max_age_ms)
         assert session is not None

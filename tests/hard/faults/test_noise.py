@@ -80,7 +80,8 @@ def answer(line: socket.socket, data: bytes, *, finish: bool) -> bytes:
     with contextlib.suppress(ConnectionError):
         line.sendall(data)
         if finish:
-            line.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # it has been hung up on already
+                line.shutdown(socket.SHUT_WR)
         while part := line.recv(65536):
             heard += part
     return heard

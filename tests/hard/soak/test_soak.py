@@ -65,7 +65,14 @@ class InstantPolicy:
         """A slot for each session."""
         return KVUsage(len(self.held) * SLOT_BYTES, 64 * SLOT_BYTES, len(self.held), slots=64)
 
-    def submit(self, observation: Observation, max_age_ms: float, session: SessionRef | None = None) -> Future[Step]:  # noqa: ARG002
+    def submit(
+        self,
+        observation: Observation,  # noqa: ARG002
+        max_age_ms: float,  # noqa: ARG002
+        session: SessionRef | None = None,
+        *,
+        share: str = "",  # noqa: ARG002
+    ) -> Future[Step]:
         """Zeros."""
         answer: Future[Step] = Future()
         epoch, seq = (session.epoch, session.seq) if session else (0, 0)

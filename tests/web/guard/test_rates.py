@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.errors import TooMany
-from stillframe.web.guard.callers import ANONYMOUS, Caller
-from stillframe.web.guard.rates import MOST_CLIENTS, Rates, key_of
+from stillframe.web.guard.rates import MOST_CLIENTS, Rates
 
 ARM, OTHER = ("arm",), ("other",)
 
@@ -118,15 +117,6 @@ def test_the_longest_silent_client_is_forgotten_first(hand: Hand) -> None:
     assert len(rates._full_at_s) == MOST_CLIENTS
     assert allowed(rates) == 0
     assert allowed(rates, ("0",)) == 1
-
-
-def test_whose_bucket() -> None:
-    """A caller's own wherever it asks from, an address' where nobody has a name, and one for each session."""
-    front = Caller("front", frozenset({"act"}))
-
-    assert key_of(front, "10.0.0.1", "arm") == key_of(front, "10.0.0.2", "arm") != key_of(front, "10.0.0.1", "leg")
-    assert key_of(ANONYMOUS, "10.0.0.1") != key_of(ANONYMOUS, "10.0.0.2")
-    assert len({key_of(front, "10.0.0.1"), key_of(ANONYMOUS, "10.0.0.1"), key_of(front, "10.0.0.1", "arm")}) == 3
 
 
 @given(

@@ -23,7 +23,7 @@ def test_more_than_may_wait_are_refused_at_once(unpacking):
     go_on = threading.Event()
 
     async def three():
-        waiting = [asyncio.ensure_future(unpacking.run(go_on.wait, 20)) for _ in range(3)]
+        waiting = [asyncio.ensure_future(unpacking.run("robot", go_on.wait, 20)) for _ in range(3)]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         go_on.set()
         return await asyncio.gather(*waiting, return_exceptions=True)
@@ -43,7 +43,7 @@ def test_in_turn_nobody_is_refused(unpacking):
         served.append(number)
 
     async def crowd():
-        waiting = [asyncio.ensure_future(unpacking.in_turn(work, number)) for number in range(6)]
+        waiting = [asyncio.ensure_future(unpacking.in_turn("robot", work, number)) for number in range(6)]
         await asyncio.sleep(0)
         waiting[3].cancel()
         go_on.set()
@@ -55,7 +55,7 @@ def test_in_turn_nobody_is_refused(unpacking):
 
 
 def test_those_in_turn_leave_the_threads_to_others(unpacking):
-    """However many wait for their turn, a request is served after the one that has it."""
+    """However many of one caller wait for their turn, another's request is served after the one that has it."""
     go_on, served = threading.Event(), []
 
     def work(name):
@@ -63,10 +63,10 @@ def test_those_in_turn_leave_the_threads_to_others(unpacking):
         served.append(name)
 
     async def crowd():
-        in_turn = [asyncio.ensure_future(unpacking.in_turn(work, number)) for number in range(5)]
+        in_turn = [asyncio.ensure_future(unpacking.in_turn("robot", work, number)) for number in range(5)]
         for _ in range(3):
             await asyncio.sleep(0)
-        request = asyncio.ensure_future(unpacking.run(work, "request"))
+        request = asyncio.ensure_future(unpacking.run("another", work, "request"))
         for _ in range(3):
             await asyncio.sleep(0)
         go_on.set()
@@ -81,7 +81,7 @@ def test_a_failure_gives_its_place_back(unpacking):
     """Work that raises frees its place, and its exception arrives."""
 
     async def fail():
-        await unpacking.run(divmod, 1, 0)
+        await unpacking.run("robot", divmod, 1, 0)
 
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
@@ -90,13 +90,26 @@ def test_a_failure_gives_its_place_back(unpacking):
 
 def test_bytes_that_arrive_are_counted(unpacking):
     """Over the bound no more are taken in; what was held is given back, also after a refusal."""
-    intake = unpacking.intake
-    with intake.room() as take:
-        take(intake.most_bytes - 10)
-        with intake.room() as other:
+    intake, most_bytes = unpacking.intake, Limits().max_intake_bytes
+    with intake.room("robot") as take:
+        take(most_bytes - 10)
+        with intake.room("another") as other:
             other(10)
 
             with pytest.raises(Overloaded):
                 other(1)
-        assert intake.held_bytes == intake.most_bytes - 10
+        assert intake.held_bytes == most_bytes - 10
     assert intake.held_bytes == 0
+
+
+def test_one_caller_does_not_fill_the_room(unpacking):
+    """It gets no more once it has three times what is free; another does."""
+    mib = 2**20  # of 512
+    with unpacking.intake.room("flood") as take, unpacking.intake.room("robot") as other:
+        for _ in range(384):
+            take(mib)
+        with pytest.raises(Overloaded):
+            take(mib)
+        other(16 * mib)
+
+        assert unpacking.intake.held_bytes == 400 * mib

@@ -15,7 +15,7 @@ def test_who_comes_after_the_drain_began_is_told():
     hub.drain()
 
     async def enter():
-        with hub.entered() as leaving:
+        with hub.entered("robot") as leaving:
             return leaving.is_set()
 
     assert asyncio.run(enter())
@@ -32,7 +32,7 @@ def test_told_from_any_thread(monkeypatch):
         loop = asyncio.get_running_loop()
         tell = loop.call_soon_threadsafe
         monkeypatch.setattr(loop, "call_soon_threadsafe", lambda call: told.append(call) or tell(call))
-        with hub.entered() as leaving:
+        with hub.entered("robot") as leaving:
             thread = threading.Thread(target=hub.drain)
             thread.start()
             thread.join(20)
@@ -51,10 +51,10 @@ def test_counted_however_it_ends():
     hub = Hub(1)
 
     async def enter():
-        with pytest.raises(ZeroDivisionError), hub.entered():
+        with pytest.raises(ZeroDivisionError), hub.entered("robot"):
             raise ZeroDivisionError
-        with hub.entered():
-            with pytest.raises(Overloaded), hub.entered():
+        with hub.entered("robot"):
+            with pytest.raises(Overloaded), hub.entered("robot"):
                 pass
             return hub.open
 

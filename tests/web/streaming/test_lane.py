@@ -25,7 +25,7 @@ class Watch:
 def lane_of(service, most=2):
     """The lane of a new session, and who watches it."""
     first, watch = KeyframeReason.FIRST_FRAME, Watch()
-    session = Session("arm", "me", "secret", 1, service, None, first, Replies(8), lambda: 0.0)
+    session = Session("arm", "me", "me", "secret", 1, service, None, first, Replies(8), lambda: 0.0)
     return Lane(session, most, watch), watch
 
 

@@ -533,7 +533,7 @@ def test_what_waits_for_the_device_counts(desk, stream, play, until, shot, monke
 
 
 def test_a_streams_sessions_are_its_callers(new_desk, sockets, play, shot):
-    """Opened or just used, nobody else finds, resets or closes them, nor sends frames; over HTTP they are the same."""
+    """Opened or just used, no other caller finds, resets or closes them; over HTTP they are the same."""
     tokens = [Token(name, sha256(name.encode()).hexdigest(), frozenset({"act"})) for name in ("ann", "bob")]
     desk = new_desk(house=House(callers=Callers(tokens)))
     ann, bob = ([("authorization", f"Bearer {name}")] for name in ("ann", "bob"))
@@ -545,15 +545,17 @@ def test_a_streams_sessions_are_its_callers(new_desk, sockets, play, shot):
             await hers.ask("open", session_id="opened")
             await hers.ask("frame", session_id="used", **shot)
             told = [await his.ask(kind, session_id=name) for kind in ("reset", "close") for name in ("opened", "used")]
-            told += [await his.ask("frame", session_id=name, **shot) for name in ("opened", "used")]
+            own = [await his.ask("frame", session_id=name, **shot) for name in ("opened", "used")]
         async with desk.client() as http:
             seen = [(await http.get("/v1/sessions", headers=dict(who))).json()["sessions"] for who in (ann, bob)]
-        return [message["problem"]["code"] for message in told], [[card["id"] for card in cards] for cards in seen]
+        return [message["problem"]["code"] for message in told], own, seen
 
-    codes, seen = play(story())
+    codes, own, seen = play(story())
 
-    assert codes == ["unknown-session"] * 4 + ["session-exists"] * 2
-    assert seen == [["opened", "used"], []]
+    assert codes == ["unknown-session"] * 4
+    assert [answer["cache"]["reason"] for answer in own] == ["first-frame"] * 2
+    assert [[card["id"] for card in cards] for cards in seen] == [["opened", "used"]] * 2
+    assert [[card["seq"] for card in cards] for cards in seen] == [[None, 0], [0, 0]]
 
 
 def test_what_was_opened_on_purpose_is_not_opened_again(stream, play, shot, monkeypatch):
@@ -712,7 +714,7 @@ def test_a_frame_that_fails_leaves_the_others(desk, stream, play, shot):
     """What the policy refuses one frame with is that frame's answer; its session and others go on."""
     submit = desk.policy.submit
 
-    def submit_some(observation, max_age_ms, session=None):
+    def submit_some(observation, max_age_ms, session=None, *, share=""):  # noqa: ARG001
         if observation.instruction == "fail":
             raise Overloaded("overloaded", "Full.", retry_after_s=1)
         return submit(observation, max_age_ms, session)

@@ -293,7 +293,7 @@ def test_nobody_comes_back(new_desk, sockets, play, shot):
 
 
 def test_sessions_of_others(new_desk, sockets, play, shot):
-    """A session belongs to its token: to another its id is taken, an id of ours unknown, secret or not."""
+    """A session belongs to its token: to another an id of ours is unknown, secret or not, and one of hers its own."""
     tokens = [Token(name, hashlib.sha256(name.encode()).hexdigest(), frozenset({"act"})) for name in ("ann", "bob")]
     desk = new_desk(house=House(callers=Callers(tokens)))
 
@@ -315,10 +315,12 @@ def test_sessions_of_others(new_desk, sockets, play, shot):
                 )
             ]
 
-    codes = [answer["problem"]["code"] for answer in play(story())]
+    answers = play(story())
 
-    assert codes[:4] == ["unknown-session"] * 4
-    assert codes[4:] == ["session-exists", "session-exists", "unknown-session", "unknown-session"]
+    assert [answer["problem"]["code"] for answer in answers[:4]] == ["unknown-session"] * 4
+    assert [answer["type"] for answer in answers[4:]] == ["session", "action", "reset", "closed"]
+    assert not answers[4]["resumed"]
+    assert desk.policy.forgotten == ["bob/arm"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from enum import StrEnum
 from starlette.datastructures import Headers
 
 from stillframe.errors import BadRequest, Forbidden, Unauthorized
+from stillframe.sessions.session import ANONYMOUS as OWNER_WITHOUT_TOKENS
 
 SCHEMES = {"bearer", "api-key"}  # of the header Authorization; openpi's clients say Api-Key
 
@@ -46,7 +47,7 @@ class Caller:
         return scope in self.scopes
 
 
-ANONYMOUS = Caller("anonymous", frozenset(Scope))  # everybody, where no tokens are configured
+ANONYMOUS = Caller(OWNER_WITHOUT_TOKENS, frozenset(Scope))  # everybody, where no tokens are configured
 NOBODY = Caller("nobody", frozenset())  # whoever asks where nobody is asked for a token
 
 

@@ -5,6 +5,7 @@ Knows no route but those that anybody may ask; reads no body. What a caller may 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 
 from starlette.datastructures import Headers
@@ -12,22 +13,36 @@ from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from stillframe.errors import RequestError, Unauthorized
-from stillframe.web.guard.callers import NOBODY, Caller, Callers, Scope, require
+from stillframe.errors import RequestError, TooMany, Unauthorized
+from stillframe.web.guard.addresses import address_of
+from stillframe.web.guard.callers import ANONYMOUS, NOBODY, Caller, Callers, Scope, require
 from stillframe.web.guard.origins import Origins
+from stillframe.web.guard.rates import Rates
 from stillframe.web.problems import problem_response
 from stillframe_client.wire import POLICY
 
+LONGEST_REST_S = 0.1  # until one that asks too often is told so: a flood stays with its sender
+TOKEN = "token:"  # noqa: S105 (before a token's name, which could look like an address)
 HEALTH_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/health"})  # a probe has no token
 
 
 class Gate:
     """ASGI middleware, inside the envelope. A refusal is a problem; a WebSocket gets it instead of the upgrade."""
 
-    def __init__(self, app: ASGIApp, *, callers: Callers, origins: Origins, open_paths: Collection[str] = HEALTH_PATHS):
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        callers: Callers,
+        origins: Origins,
+        requests: Rates | None = None,
+        open_paths: Collection[str] = HEALTH_PATHS,
+    ):
+        """`requests`: how often one caller may ask anything, None: any number; who is not let in counts by address."""
         self._app = app
         self._callers = callers
         self._origins = origins
+        self._requests = requests or Rates()
         self._open_paths = open_paths
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
@@ -36,14 +51,27 @@ class Gate:
             await self._app(scope, receive, send)
             return
         try:
-            caller = self._admitted(scope)
+            self._admit(scope)
         except RequestError as error:
+            if isinstance(error, TooMany):
+                await asyncio.sleep(min(error.retry_after_s or 0.0, LONGEST_REST_S))
             await _refuse(error, scope, receive, send)
             return
-        scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
 
-    def _admitted(self, scope: ASGIScope) -> Caller:
+    def _admit(self, scope: ASGIScope) -> None:
+        """Write down who asks, and whose share of what is shared that is. Raises RequestError."""
+        address = address_of(peer_of(HTTPConnection(scope)))
+        try:
+            caller = self._identified(scope)
+        except RequestError:
+            self._requests.allow((address,))
+            raise
+        share = address if caller in (ANONYMOUS, NOBODY) else f"{TOKEN}{caller.name}"
+        self._requests.allow((share,))
+        scope.setdefault("state", {}).update(caller=caller, share=share)
+
+    def _identified(self, scope: ASGIScope) -> Caller:
         """Return who asks, or raise Forbidden, Unauthorized or BadRequest."""
         headers = Headers(scope=scope)
         self._origins.check(scope, headers)
@@ -63,6 +91,12 @@ def actor_of(connection: HTTPConnection) -> Caller:
     caller = caller_of(connection)
     require(caller, Scope.ACT)
     return caller
+
+
+def share_of(connection: HTTPConnection) -> str:
+    """Return whose share of what callers share a request takes of: its token's, or without one its address'."""
+    share: str = connection.state.share
+    return share
 
 
 def peer_of(connection: HTTPConnection) -> str:

@@ -1,4 +1,4 @@
-"""How often one may ask: a bucket of frames for each client, that fills with time.
+"""How often one may ask: a bucket of frames, or of requests of any kind, for each key, that fills with time.
 
 Knows neither frames nor who the clients are. For the event loop's thread only.
 """
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from time import monotonic
 
 from stillframe.errors import TooMany
-from stillframe.web.guard.callers import ANONYMOUS, Caller
 
 MOST_CLIENTS = 4096  # whose buckets are kept; beyond, the one that asked longest ago goes, and starts afresh
 _ROUNDING_S = 1e-9  # whoever waits as long as they were told is not refused for the last bit of a float
@@ -19,12 +18,18 @@ Key = tuple[str, ...]
 
 
 class Rates:
-    """Lets each client send `frames_per_s` on average, and `burst_s` worth of them at once; None: any number."""
+    """Lets each key have `per_s` on average, and `burst_s` worth of them at once; None: any number."""
 
     def __init__(
-        self, frames_per_s: float | None = None, *, burst_s: float = 2.0, clock: Callable[[], float] = monotonic
+        self,
+        per_s: float | None = None,
+        *,
+        burst_s: float = 2.0,
+        clock: Callable[[], float] = monotonic,
+        of: str = "frames",
     ):
-        self._cost_s = 0.0 if frames_per_s is None else 1 / frames_per_s
+        self._of = of
+        self._cost_s = 0.0 if per_s is None else 1 / per_s
         self._burst_s = max(burst_s, self._cost_s)  # a bucket holds one frame at least
         self._clock = clock
         self._full_at_s: OrderedDict[Key, float] = OrderedDict()  # when each bucket is full again, oldest asker first
@@ -41,10 +46,5 @@ class Rates:
         if len(self._full_at_s) > MOST_CLIENTS:
             self._full_at_s.popitem(last=False)
         if not allowed:
-            detail = f"This client sends more than {1 / self._cost_s:g} frames a second; wait {too_soon_s:.3g} s."
+            detail = f"This client sends more than {1 / self._cost_s:g} {self._of} a second; wait {too_soon_s:.3g} s."
             raise TooMany("rate-limited", detail, retry_after_s=too_soon_s)
-
-
-def key_of(caller: Caller, peer: str, session_id: str | None = None) -> Key:
-    """Whose bucket a frame is taken from: the caller's, or an address' where nobody has a name; one a session."""
-    return caller.name, peer if caller is ANONYMOUS else "", session_id or ""

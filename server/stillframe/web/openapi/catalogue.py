@@ -74,6 +74,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "seq-conflict": Entry(Conflict, "Another frame came under the same seq or Idempotency-Key before."),
         "superseded": Entry(Conflict, "A newer frame of a realtime session took this one's place."),
         "session-in-use": Entry(Conflict, "A connection holds the session; its secret takes it over."),
+        "session-ambiguous": Entry(Conflict, "Several owners have a session of that id; an admin has to say whose."),
         "session-exists": Entry(Conflict, "A session of that id is open; its secret resumes it."),
         "session-evicted": Entry(Gone, "The session was idle and made room for another; open a new one."),
         "session-expired": Entry(Gone, "Nobody used the session for too long; open a new one."),

@@ -1,4 +1,4 @@
-"""Runs the parsing of bodies and the decoding of pictures beside the event loop, a few at a time.
+"""Runs the parsing of bodies and the decoding of pictures beside the event loop, a few at a time, each caller in turn.
 
 Knows not what it runs. More work, or more bytes, than may wait is refused at once instead of queued.
 """
@@ -6,14 +6,14 @@ Knows not what it runs. More work, or more bytes, than may wait is refused at on
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 from stillframe.errors import Overloaded
+from stillframe.web.guard.shares import Shares
+from stillframe.web.guard.turns import Turns
 from stillframe.web.limits import Limits
 
 P = ParamSpec("P")
@@ -26,21 +26,16 @@ class Unpacking:
     def __init__(self, limits: Limits):
         self.intake = Intake(limits.max_intake_bytes)
         self._threads = ThreadPoolExecutor(limits.decode_threads, thread_name_prefix="unpack")
-        self._places = threading.BoundedSemaphore(limits.decode_threads + limits.max_decodes_waiting)
-        self._turns = asyncio.Semaphore(limits.decode_threads)
+        self._turns = Turns(limits.decode_threads, limits.max_decodes_waiting)
 
-    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run(self, share: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Await `work(*args)` on a thread; raise Overloaded if every place in the line is taken."""
-        if not self._places.acquire(blocking=False):
-            raise Overloaded("overloaded", "Too many frames are being unpacked; send fewer at once.", retry_after_s=1.0)
-        try:
+        async with self._turns.turn(share):
             return await asyncio.wrap_future(self._threads.submit(work, *args, **kwargs))
-        finally:
-            self._places.release()
 
-    async def in_turn(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def in_turn(self, share: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `run`, but wait for a place in the line: for connections that are not read on meanwhile."""
-        async with self._turns:
+        async with self._turns.turn(share, patient=True):
             return await asyncio.wrap_future(self._threads.submit(work, *args, **kwargs))
 
     def close(self) -> None:
@@ -48,26 +43,29 @@ class Unpacking:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 
-@dataclass
 class Intake:
-    """How many bytes of requests are in memory. Who announces much and trickles holds little."""
+    """How many bytes of requests are in memory, and whose. A body that is announced and trickles in holds little."""
 
-    most_bytes: int
-    held_bytes: int = 0
+    def __init__(self, most_bytes: int):
+        self._shares = Shares(most_bytes)
+
+    @property
+    def held_bytes(self) -> int:
+        """Of all callers."""
+        return int(self._shares.held)
 
     @contextmanager
-    def room(self) -> Iterator[Callable[[int], None]]:
+    def room(self, share: str) -> Iterator[Callable[[int], None]]:
         """Give a way to count bytes in, which raises Overloaded where there is no room. At the end they are let go."""
         counted = 0
 
         def take(n_bytes: int) -> None:
             nonlocal counted
-            if self.held_bytes + n_bytes > self.most_bytes:
+            if not self._shares.take(share, n_bytes):
                 raise Overloaded("overloaded", "Too many bytes arrive at once; send smaller frames.", retry_after_s=1.0)
-            self.held_bytes += n_bytes
             counted += n_bytes
 
         try:
             yield take
         finally:
-            self.held_bytes -= counted
+            self._shares.give_back(share, counted)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from stillframe.errors import Overloaded
+from stillframe.web.guard.shares import Shares
 
 FULL_WAIT_S = 5.0
 
@@ -18,28 +19,26 @@ class Hub:
     """For the event loop's thread only, but for `drain`."""
 
     def __init__(self, most: int):
-        self._most = most
-        self._open = 0
+        self._shares = Shares(most)
         self._draining = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leaving: asyncio.Event | None = None
 
     @contextmanager
-    def entered(self) -> Iterator[asyncio.Event]:
-        """Count a connection while it lasts; the event is set when it has to end. Raises Overloaded."""
-        if self._open >= self._most:
-            detail = f"{self._most} connections are open, as many as may be."
+    def entered(self, share: str) -> Iterator[asyncio.Event]:
+        """Count a caller's connection while it lasts; the event is set when it has to end. Raises Overloaded."""
+        if not self._shares.take(share):
+            detail = f"Of {self._shares.most:g} connections as many are open as may be, in all or of this caller."
             raise Overloaded("overloaded", detail, retry_after_s=FULL_WAIT_S)
-        self._open += 1
         try:
             yield self.leaving
         finally:
-            self._open -= 1
+            self._shares.give_back(share)
 
     @property
     def open(self) -> int:
         """How many there are."""
-        return self._open
+        return int(self._shares.held)
 
     @property
     def leaving(self) -> asyncio.Event:

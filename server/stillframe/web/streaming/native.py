@@ -16,7 +16,7 @@ from stillframe.sessions.session import Session
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.acting import Acting
 from stillframe.web.guard.callers import Caller
-from stillframe.web.guard.rates import Rates, key_of
+from stillframe.web.guard.rates import Rates
 from stillframe.web.lifecycle import State
 from stillframe.web.reading.frames import Frame, Reader
 from stillframe.web.reading.objects import Fields
@@ -43,7 +43,8 @@ class Streaming:
 
     acting: Acting
     unpacking: Unpacking
-    rates: Rates
+    rates: Rates  # of a session's frames
+    requests: Rates  # of a caller's messages of any kind
     finish_within_s: float  # what is under way when the daemon stops gets this long
 
 
@@ -53,12 +54,13 @@ class Stream:
     All that it does is tasks of one group: whatever fails there ends the connection and is raised by `run`.
     """
 
-    def __init__(self, streaming: Streaming, connection: Connection, caller: Caller, peer: str):
-        self._acting, self._unpacking, self._rates = streaming.acting, streaming.unpacking, streaming.rates
+    def __init__(self, streaming: Streaming, connection: Connection, caller: Caller, share: str):
+        self._acting, self._unpacking = streaming.acting, streaming.unpacking
+        self._rates, self._requests = streaming.rates, streaming.requests
         self._finish_within_s = streaming.finish_within_s
         self._connection = connection
         self._caller = caller
-        self._peer = peer
+        self._share = share
         offered = connection.websocket.scope.get("subprotocols", [])
         self._protocol = next((protocol for protocol in offered if protocol in PROTOCOLS), None)
         self._outbox = Outbox(connection, PATH, binary=self._protocol != JSON_PROTOCOL)
@@ -134,7 +136,8 @@ class Stream:
         watch = Stopwatch()
         fields: Fields = {}
         try:
-            fields = await self._unpacking.in_turn(parse, data, self._acting.limits.max_json_parts)
+            self._requests.allow((self._share,))
+            fields = await self._unpacking.in_turn(self._share, parse, data, self._acting.limits.max_json_parts)
             await self._handler(fields)(Arrival(fields, data, watch))
         except RequestError as error:
             await self._outbox.refuse(error, place_of(fields))
@@ -150,7 +153,7 @@ class Stream:
 
     async def _on_open(self, arrival: Arrival) -> None:
         self._acting.lifecycle.ready_policy()
-        session, resumed = open_session(self._acting.roster, arrival.fields, self._caller, connection=self)
+        session, resumed = open_session(self._acting.roster, arrival.fields, self._caller, self._share, connection=self)
         self._lane(session)
         self._remember(session.id)
         await self._outbox.send({"type": "session", **opened(session, resumed=resumed)})
@@ -168,6 +171,9 @@ class Stream:
         await self._outbox.send({"type": "closed", "session_id": session.id})
 
     async def _on_ping(self, arrival: Arrival) -> None:
+        most = self._acting.limits.max_ping_bytes
+        if len(arrival.data) > most:
+            raise BadRequest("bad-field", f"A ping is repeated to its sender; at most {most} bytes of it are.")
         try:
             await self._outbox.send({**arrival.fields, "type": "pong"})
         except WireError as error:
@@ -188,12 +194,12 @@ class Stream:
         """A place in the lane of the session that a frame names. Raises RequestError."""
         self._acting.lifecycle.ready_policy()
         session_id, seq = _named(fields), read_count(fields, "seq")
-        self._rates.allow(key_of(self._caller, self._peer, session_id))
+        self._rates.allow((self._share, session_id))
         lane = self._lanes.get(session_id)
         if lane is None or not lane.session.live:
             if session_id in self._opened:
                 self._found(fields)  # raises Gone: who opened it knows a secret that would not be the next one's
-            lane = self._lane(self._acting.roster.enter(session_id, owner=self._caller.name))
+            lane = self._lane(self._acting.roster.enter(session_id, owner=self._caller.name, share=self._share))
         return lane, lane.join(seq)
 
     def _remember(self, session_id: str) -> None:
@@ -219,7 +225,9 @@ class Stream:
         try:
             with self._acting.metrics.frame(PATH) as end:
                 frame = await self._unpacked(lane, turn, arrival)
-                answer = await self._acting.answer(frame, lane.session, arrival.watch, end, connection=self)
+                answer = await self._acting.answer(
+                    frame, lane.session, arrival.watch, end, self._share, connection=self
+                )
                 document = {"type": "action", **frame.dialect.write(answer)}
             await self._outbox.send(document, binary=arrival.binary)
         except RequestError as error:
@@ -229,7 +237,7 @@ class Stream:
         """The frame, in its turn. `answer` takes it to the roster before it waits: nobody overtakes it there."""
         async with lane.reached(turn):
             reader = Reader(self._acting.lifecycle.loaded_policy().info, self._acting.limits)
-            frame = await self._unpacking.in_turn(read_frame, reader, arrival)
+            frame = await self._unpacking.in_turn(self._share, read_frame, reader, arrival)
             arrival.watch.lap("unpack")
             return frame
 

@@ -11,17 +11,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from stillframe.errors import BadRequest, RequestError
+from stillframe.errors import BadRequest, RequestError, TooMany
 from stillframe.metrics import FrameEnd
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.dialects.openpi import OpenPI
 from stillframe.web.guard.callers import Caller
-from stillframe.web.guard.rates import key_of
 from stillframe.web.reading.frames import Reader
 from stillframe.web.reading.objects import Fields, parse_map
 from stillframe.web.reading.whose import Addressed
 from stillframe.web.streaming.connection import Connection, Cut, Message
-from stillframe.web.streaming.native import NOT_YET, POLL_S, Streaming
+from stillframe.web.streaming.native import LONGEST_REST_S, NOT_YET, POLL_S, Streaming
 from stillframe.web.streaming.scenes import Scenes
 from stillframe_client.wire import RESTART, pack
 
@@ -31,14 +30,15 @@ ENDPOINTS = ("infer", "reset")
 class OpenPIConnection:
     """One client: a task that reads, so that it is seen to go, and one that answers."""
 
-    def __init__(self, streaming: Streaming, connection: Connection, caller: Caller, peer: str, dialect: OpenPI):
-        self._acting, self._unpacking, self._rates = streaming.acting, streaming.unpacking, streaming.rates
+    def __init__(self, streaming: Streaming, connection: Connection, caller: Caller, share: str, dialect: OpenPI):
+        self._acting, self._unpacking = streaming.acting, streaming.unpacking
+        self._rates, self._requests = streaming.rates, streaming.requests
         self._connection = connection
         self._caller = caller
-        self._peer = peer
+        self._share = share
         self._dialect = dialect
         self._path = connection.websocket.scope["path"]
-        self._scenes = Scenes(self._acting.roster, caller.name)
+        self._scenes = Scenes(self._acting.roster, caller.name, share)
         self._inbox: asyncio.Queue[Message | None] = asyncio.Queue(1)  # None: the daemon stops
         self._last: Mapping[str, Any] = {}  # the time of the last answer
 
@@ -80,17 +80,20 @@ class OpenPIConnection:
         try:
             with self._acting.metrics.frame(self._path) as end:
                 watch = Stopwatch()
+                self._requests.allow((self._share,))
                 fields = await self._fields(data)
                 if fields.get("endpoint") == "reset":
                     return self._reset(fields)
                 return await self._infer(fields, watch, end)
         except RequestError as error:
+            if isinstance(error, TooMany):  # unread, a flood stays with its sender
+                await asyncio.sleep(min(error.retry_after_s or 0.0, LONGEST_REST_S))
             return f"{error.code}: {error.detail}"
 
     async def _fields(self, data: Message) -> Fields:
         if isinstance(data, str):
             raise BadRequest("bad-codec", "This wire takes msgpack in binary frames; a text frame came.")
-        fields = await self._unpacking.in_turn(parse_map, data, self._acting.limits.max_json_parts)
+        fields = await self._unpacking.in_turn(self._share, parse_map, data, self._acting.limits.max_json_parts)
         endpoint = fields.get("endpoint", "infer")
         if not isinstance(endpoint, str) or endpoint not in ENDPOINTS:
             raise BadRequest("bad-field", "'endpoint' has to be infer or reset.", pointer="/endpoint")
@@ -99,11 +102,13 @@ class OpenPIConnection:
     async def _infer(self, fields: Fields, watch: Stopwatch, end: FrameEnd) -> Message:
         policy = self._acting.lifecycle.ready_policy()
         session = self._scenes.enter(fields)
-        self._rates.allow(key_of(self._caller, self._peer, session.id))
+        self._rates.allow((self._share, session.id))
         reader = Reader(policy.info, self._acting.limits)
-        frame = await self._unpacking.in_turn(reader.read, fields, self._dialect, Addressed(path_id=session.id))
+        frame = await self._unpacking.in_turn(
+            self._share, reader.read, fields, self._dialect, Addressed(path_id=session.id)
+        )
         watch.lap("unpack")
-        answer = await self._acting.answer(frame, session, watch, end, connection=self._scenes)
+        answer = await self._acting.answer(frame, session, watch, end, self._share, connection=self._scenes)
         reply = pack(self._dialect.write(replace(answer, echo=self._last)))
         self._last = {"prev_total_ms": answer.timing_ms["total"]}
         return reply

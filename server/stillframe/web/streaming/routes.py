@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 from stillframe.errors import RequestError
 from stillframe.web.dialects.openpi import OPENPI, ROBOARENA, OpenPI
 from stillframe.web.guard.callers import Caller
-from stillframe.web.guard.gate import actor_of, peer_of
+from stillframe.web.guard.gate import actor_of, share_of
 from stillframe.web.guard.listeners import Listeners, listener_of
 from stillframe.web.lifecycle import State
 from stillframe.web.problems import problem_response, request_id_of
@@ -52,12 +52,12 @@ class StreamRoutes:
         await self._let_in(websocket, self._openpi(ROBOARENA))
 
     async def _stream(self, connection: Connection, caller: Caller, leaving: asyncio.Event) -> None:
-        await Stream(self.streaming, connection, caller, peer_of(connection.websocket)).run(leaving)
+        await Stream(self.streaming, connection, caller, share_of(connection.websocket)).run(leaving)
 
     def _openpi(self, dialect: OpenPI) -> Talk:
         async def talk(connection: Connection, caller: Caller, leaving: asyncio.Event) -> None:
-            peer = peer_of(connection.websocket)
-            await OpenPIConnection(self.streaming, connection, caller, peer, dialect).run(leaving)
+            share = share_of(connection.websocket)
+            await OpenPIConnection(self.streaming, connection, caller, share, dialect).run(leaving)
 
         return talk
 
@@ -68,7 +68,7 @@ class StreamRoutes:
             lifecycle = self.streaming.acting.lifecycle
             if lifecycle.state is State.DRAINING:
                 raise lifecycle.refusal(State.DRAINING)
-            with self.hub.entered() as leaving:
+            with self.hub.entered(share_of(websocket)) as leaving:
                 await self._hold(websocket, talk, caller, leaving)
         except RequestError as error:
             request = Request({**websocket.scope, "type": "http"})

@@ -30,9 +30,9 @@ class Key(NamedTuple):
 class Scenes:
     """One connection's sessions. They end with it."""
 
-    def __init__(self, roster: Roster, owner: str):
+    def __init__(self, roster: Roster, owner: str, share: str):
         self._roster = roster
-        self._owner = owner
+        self._owner, self._share = owner, share
         self._sessions: dict[Key, Session] = {}  # the longest known first
 
     def enter(self, fields: Fields) -> Session:
@@ -65,7 +65,7 @@ class Scenes:
     def _open(self, key: Key) -> Session:
         for other in self._ended_by(key):
             self._roster.close(self._sessions.pop(other))
-        session, _ = self._roster.open(None, owner=self._owner)
+        session, _ = self._roster.open(None, owner=self._owner, share=self._share)
         self._roster.attach(session, self)
         self._sessions[key] = session
         return session
