@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from stillframe.errors import StillframeError
 from stillframe.logs import LEVEL_VARIABLE
@@ -21,19 +23,37 @@ from stillframe_client import PolicyClient, PolicyError
 READY_S, POLL_S, STOP_S = 120.0, 1.0, 15.0
 
 
+@dataclass(frozen=True)
+class Running:
+    """A daemon that is ready."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
 @contextlib.contextmanager
 def daemon(arguments: Sequence[str], port: int | None = None) -> Iterator[str]:
     """Run `stillframe serve ARGUMENTS` on a port, a free one if None, and yield its URL once it is ready; stop it then.
 
     Raises StillframeError when it ends or is not ready in time; its own message is on stderr.
     """
+    with started(arguments, port) as running:
+        yield running.url
+
+
+@contextlib.contextmanager
+def started(arguments: Sequence[str], port: int | None = None, source: Path | None = None) -> Iterator[Running]:
+    """The same with its process; `source` is a checkout of another commit to run it from."""
     port = port or _free_port()
     command = [sys.executable, "-m", "stillframe", "serve", *arguments, "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(command, env={LEVEL_VARIABLE: "warning", **os.environ})  # noqa: S603 (our own program)
-    url = f"http://127.0.0.1:{port}"
+    other = (
+        {} if source is None else {"PYTHONPATH": os.pathsep.join(str(source / part) for part in ("server", "client"))}
+    )
+    process = subprocess.Popen(command, env={LEVEL_VARIABLE: "warning", **os.environ, **other})  # noqa: S603 (our own)
+    running = Running(f"http://127.0.0.1:{port}", process)
     try:
-        _wait_ready(process, url)
-        yield url
+        _wait_ready(process, running.url)
+        yield running
     finally:
         _stop(process)
 

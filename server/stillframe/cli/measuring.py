@@ -211,13 +211,32 @@ def loadtest_command(
     capacity: Annotated[
         bool, typer.Option("--capacity", help="Find the most robots with 99.5 % of their frames in time.")
     ] = False,
+    hostile: Annotated[
+        bool, typer.Option("--hostile", help="One robot alone and beside each kind of hostile neighbour, in turns.")
+    ] = False,
+    neighbour: Annotated[
+        list[str] | None, typer.Option(help="With --hostile: only these kinds; more than once for several.")
+    ] = None,
+    before: Annotated[
+        Path | None, typer.Option(help="With --hostile: a checkout of another commit, measured in turns with this one.")
+    ] = None,
+    page: Annotated[Path | None, typer.Option(help="With --hostile: put the table between this page's marks.")] = None,
 ) -> None:
     """Let simulated robots send frames on time, whatever the daemon does, and report how they were served."""
-    from stillframe.bench.loadtest.command import Wanted, run_loadtest
+    from stillframe.bench.loadtest.command import Wanted, run_hostile, run_loadtest
     from stillframe.bench.loadtest.load import Load
     from stillframe.terminal import LoadBar
 
     load = Load(robots, hz, seconds, wire, realtime, flood, deadline_ms, max_age_ms, phases, seed)
+    if hostile:
+        with LoadBar() as bar:
+            document, table = run_hostile(load, rounds, neighbour, before, config, bar)
+        typer.echo(table, nl=False)
+        if json_file is not None:
+            _write(json_file, json.dumps(document, indent=2) + "\n")
+        if page is not None:
+            _put(page, document)
+        return
     wanted = Wanted(load, rounds, most if capacity else None, overhead_frames)
     with LoadBar() as bar:
         document, tables = run_loadtest(wanted, url, config, token, bar)
@@ -281,6 +300,15 @@ def _report(document: dict[str, Any], file: Path | None) -> None:
     typer.echo(text)
     if file is not None:
         _write(file, text + "\n")
+
+
+def _put(page: Path, document: dict[str, Any]) -> None:
+    from stillframe.bench.loadtest.hostile.page import written_into
+
+    try:
+        written_into(page, document)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--page: {error}") from error
 
 
 def _write(file: Path, text: str) -> None:

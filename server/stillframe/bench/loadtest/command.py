@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.table import Table
 
 from stillframe.bench.daemon import daemon
 from stillframe.bench.loadtest.campaign import capacity, flooded, in_rounds
+from stillframe.bench.loadtest.hostile.campaign import Hostile, measure
+from stillframe.bench.loadtest.hostile.neighbours import KINDS
+from stillframe.bench.loadtest.hostile.page import table
 from stillframe.bench.loadtest.load import Load
 from stillframe.bench.loadtest.machine import machine
 from stillframe.bench.loadtest.overhead import overhead
@@ -22,7 +25,7 @@ from stillframe.bench.loadtest.report import Figures, figures
 from stillframe.bench.loadtest.run import Reporter, meet, play
 from stillframe.bench.loadtest.tables import capacity_table, load_table, overhead_table, short_table
 from stillframe.bench.loadtest.wires.base import Target
-from stillframe.errors import ConfigError, StillframeError
+from stillframe.errors import ConfigError, StillframeError, closest
 from stillframe_client import PolicyError
 
 
@@ -47,19 +50,31 @@ def run_loadtest(
     return document, _tables(wanted, document)
 
 
+def run_hostile(
+    load: Load, rounds: int, kinds: Sequence[str] | None, before: Path | None, config: Path, reporter: Reporter
+) -> tuple[Figures, str]:
+    """One robot alone and beside each kind of neighbour, on a daemon of our own. Raises StillframeError."""
+    for kind in kinds or ():
+        if kind not in KINDS:
+            raise ConfigError(f"--neighbour {kind!r}: there is none; known: {', '.join(KINDS)}.{closest(kind, KINDS)}")
+    wanted = Hostile(replace(load, robots=1, flood=0), rounds, tuple(kinds or KINDS), before)
+    document = measure(wanted, config, reporter)
+    return document, table(document)
+
+
 def _measured(wanted: Wanted, target: Target, reporter: Reporter) -> Figures:
     """The one kind of measurement that is asked for."""
 
-    def measure(load: Load) -> Figures:
+    def played(load: Load) -> Figures:
         return figures(play(load, target, reporter))
 
     if wanted.overhead_frames:
         return {"overhead": asyncio.run(overhead(target, wanted.overhead_frames))}
     if wanted.capacity_up_to is not None:
-        return capacity(wanted.load, wanted.capacity_up_to, measure)
+        return capacity(wanted.load, wanted.capacity_up_to, played)
     if wanted.rounds == 1:
-        return measure(wanted.load)
-    return (flooded if wanted.load.flood else in_rounds)(wanted.load, wanted.rounds, measure)
+        return played(wanted.load)
+    return (flooded if wanted.load.flood else in_rounds)(wanted.load, wanted.rounds, played)
 
 
 def _tables(wanted: Wanted, document: Figures) -> Sequence[Table]:
