@@ -5,6 +5,8 @@ Knows preprocessor_config.json; no tower. Source: PrismaticImageProcessor, match
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +39,7 @@ class PixelPipeline:
             letterbox, (_, height, width) = config["tvf_do_letterbox"], config["input_sizes"][0]
             filters = {resize["interpolation"] for resize in resizes}
             means, stds = (tuple(_rgb(norm[name]) for norm in norms) for name in ("mean", "std"))
+            _check_normalisation(means, stds)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise CheckpointError(f"preprocessor_config.json: a field is missing or misshapen ({error!r})") from error
         if letterbox:
@@ -68,6 +71,14 @@ class PixelPipeline:
 def _planes(values: tuple[tuple[float, float, float], ...]) -> NDArray[np.float32]:
     """One number for each channel of each tower: [towers, 3, 1, 1]."""
     return np.asarray(values, np.float32)[..., None, None]
+
+
+def _check_normalisation(means: tuple[tuple[float, ...], ...], stds: tuple[tuple[float, ...], ...]) -> None:
+    """Raise ValueError for what would make pixels that are no numbers."""
+    if not all(map(math.isfinite, (*itertools.chain(*means), *itertools.chain(*stds)))):
+        raise ValueError("expected finite means and stds")
+    if not all(std > 0 for std in itertools.chain(*stds)):
+        raise ValueError("expected stds above 0")
 
 
 def _rgb(values: Sequence[float]) -> tuple[float, float, float]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from stillframe.errors import CheckpointError, Unprocessable
+from stillframe.models.tokenizer_file import read_tokenizer
 
 TEMPLATE = "In: What action should the robot take to {instruction}?\nOut:"
 LONE_SPACE = "▁"  # id 29871 in Llama's vocabulary; the prompt has to end in it
@@ -20,11 +19,9 @@ REMEMBERED_PROMPTS = 1024
 class PromptEncoder:
     """Turns instructions into ids, and remembers the last thousand."""
 
-    def __init__(self, tokenizer_json: Path, max_tokens: int):
-        try:
-            self._tokenizer = Tokenizer.from_file(str(tokenizer_json))
-        except Exception as error:
-            raise CheckpointError(f"{tokenizer_json} is not a tokenizer ({error})") from error
+    def __init__(self, tokenizer_json: Path, max_tokens: int, vocabulary: int | None = None):
+        """`vocabulary`: how many ids the decoder knows; None: any. Raises CheckpointError for another tokenizer."""
+        self._tokenizer = read_tokenizer(tokenizer_json, vocabulary)
         lone_space = self._tokenizer.token_to_id(LONE_SPACE)
         if lone_space is None:
             raise CheckpointError(f"{tokenizer_json} has no token {LONE_SPACE!r}, with which every prompt ends")
