@@ -23,6 +23,7 @@ from stillframe.models.layout import TokenLayout
 from stillframe.models.openvla_config import OpenVLAConfig
 from stillframe.models.pixels import PixelPipeline
 from stillframe.models.prompt import PromptEncoder
+from stillframe.models.scales import say_differences
 from stillframe.models.settling import settle
 from stillframe.models.soundness import zero_rows
 from stillframe.models.speculate import Spoken, Utterance, speak
@@ -226,8 +227,10 @@ def _seen(observation: Observation, cameras: tuple[str, ...]) -> tuple[str, ...]
 
 
 def _norm_stats(folder: CheckpointFolder, config: OpenVLAConfig) -> Mapping[str, Any]:
-    """Statistics beside the weights win over those inside config.json."""
-    return folder.json("dataset_statistics.json") if folder.has("dataset_statistics.json") else config.norm_stats
+    """Statistics beside the weights win over those inside config.json; where the two differ, the log says so."""
+    chosen = folder.json("dataset_statistics.json") if folder.has("dataset_statistics.json") else config.norm_stats
+    say_differences(folder.path, chosen, config.norm_stats)
+    return chosen
 
 
 def _check_action(folder: CheckpointFolder, statistics: Statistics) -> None:
