@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 
@@ -169,11 +170,24 @@ def open_recalling(config: DaemonConfig, model: PolicyModel) -> Recalling | None
 
 def choose_device(name: str) -> torch.device:
     """'auto' is a GPU where there is one. Raises ConfigError for a GPU that is not there."""
-    if name == "cuda" and not torch.cuda.is_available():
+    if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(
-            "device is 'cuda', but torch sees no GPU; use 'auto' or 'cpu', or install a CUDA build of torch"
+            f"device is {name!r}, but torch sees no GPU; use 'auto' or 'cpu', or install a CUDA build of torch"
+            f"{_visible()}"
+        )
+    if ":" in name and int(name.partition(":")[2]) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ConfigError(
+            f"device is {name!r}, but torch sees {count} GPU(s), 'cuda:0' to 'cuda:{count - 1}', counted "
+            f"anew from those that CUDA_VISIBLE_DEVICES shows{_visible()}"
         )
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
+
+
+def _visible() -> str:
+    """What hides GPUs from torch, if anything does."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "" if shown is None else f"; CUDA_VISIBLE_DEVICES is {shown!r}"
 
 
 def _dtype(config: DaemonConfig, device: torch.device, log: logging.Logger | None) -> torch.dtype:

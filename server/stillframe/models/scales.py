@@ -56,8 +56,8 @@ def check_span(key: str, q01: NDArray[np.float64], q99: NDArray[np.float64], mas
         )
     if mask.any() and bool((q01 == q99)[mask].all()):
         raise CheckpointError(
-            f"statistics {shown(key)!r}: q01 and q99 are equal in every dimension that is scaled, {q01[mask].tolist()}; "
-            "the arm would never move: compute the statistics again, from episodes in which it does"
+            f"statistics {shown(key)!r}: q01 and q99 are equal in every dimension that is scaled, {q01[mask].tolist()}"
+            "; the arm would never move: compute the statistics again, from episodes in which it does"
         )
 
 
