@@ -26,7 +26,7 @@ ARROWS = {
     "file_kinds": set(),
     "documents": BASE | {"file_kinds"},
     "yaml_reading": BASE | {"file_kinds"},
-    "certificates": BASE | {"config"},
+    "certificates": BASE | {"config", "file_kinds"},
     "config": BASE | {"file_kinds", "knobs", "memory", "reuse", "sessions", "stillframe_client.wire", "yaml_reading"},
     "extras": BASE,
     "metrics": BASE,

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -76,20 +74,6 @@ def open_doors(config: DaemonConfig) -> list[Door]:
     return doors
 
 
-def check_tls(config: DaemonConfig) -> None:
-    """Raise ConfigError for a certificate and key that no connection could be opened with."""
-    if config.tls_cert is None or config.tls_key is None:
-        return
-    for name, file in (("tls_cert", config.tls_cert), ("tls_key", config.tls_key)):
-        _check_readable(name, file)
-    try:
-        # An empty password: without one OpenSSL would ask the terminal, and wait.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.tls_cert, config.tls_key, password=lambda: "")
-    except (OSError, ValueError) as error:
-        expected = "expected a certificate chain and its own key, both PEM, the key without a password"
-        raise ConfigError(f"cannot use {config.tls_cert} with {config.tls_key}: {expected}") from error
-
-
 def uvicorn_config(app: ASGIApp, config: DaemonConfig) -> uvicorn.Config:
     """How uvicorn serves `app`: nothing of a request is believed or unpacked before the app has seen it."""
     return uvicorn.Config(
@@ -134,13 +118,6 @@ def _bound(host: str, port: int, remedy: str) -> socket.socket:
         bound.close()
         raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another {remedy}") from error
     return bound
-
-
-def _check_readable(name: str, file: Path) -> None:
-    try:
-        file.open("rb").close()
-    except OSError as error:
-        raise ConfigError(f"cannot read {name!r}, {file}: {error.strerror}; expected a PEM file") from error
 
 
 def _is_text(data: bytes) -> bool:

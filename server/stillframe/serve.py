@@ -11,13 +11,14 @@ import torch
 import uvicorn
 from prometheus_client import CollectorRegistry
 
+from stillframe.certificates import check_tls
 from stillframe.config import DaemonConfig
 from stillframe.engine.engine import Engine
 from stillframe.engine.forcing import forced
 from stillframe.engine.graphing import Recording, make_room
 from stillframe.engine.recalling import Recalling
 from stillframe.errors import CheckpointError, ConfigError, RequestError, StillframeError
-from stillframe.listening import Door, check_tls, open_doors, uvicorn_config
+from stillframe.listening import Door, open_doors, uvicorn_config
 from stillframe.memory.files import has_memory, load_memory
 from stillframe.memory.standing import off
 from stillframe.metrics import Metrics
@@ -37,7 +38,8 @@ from stillframe.web.limits import Limits
 
 def serve(config: DaemonConfig, log: logging.Logger) -> None:
     """Run until told to stop. Raises StillframeError for what cannot be served, before a frame is taken."""
-    check_tls(config)
+    for warning in check_tls(config):
+        log.warning("tls: %s", warning)
     recorder = open_recorder(config, log)
     doors = open_doors(config)
     lifecycle = Lifecycle(watchdog_s=config.watchdog_s)
