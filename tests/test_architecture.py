@@ -26,6 +26,7 @@ ARROWS = {
     "file_kinds": set(),
     "documents": BASE | {"file_kinds"},
     "yaml_reading": BASE | {"file_kinds"},
+    "health": BASE | {"config", "file_kinds"},
     "certificates": BASE | {"config", "file_kinds"},
     "config": BASE | {"file_kinds", "knobs", "memory", "reuse", "sessions", "stillframe_client.wire", "yaml_reading"},
     "extras": BASE,
@@ -56,7 +57,7 @@ FAMILY = re.compile(r"openvla|(?<![a-z])oft(?![a-z])|cogact|(?<![a-z])pi0", re.I
 FAMILY_ROOMS = ("models/registry.py", "web/dialects", "train/", "config.py")
 STEP_LINES = 80
 STOCK = ("bench/latency/stock.py", "bench/latency/command.py")  # transformers' way; its version
-WITHOUT_TORCH = ["web", "sessions", "recording", "config", "domain", "errors", "metrics"]
+WITHOUT_TORCH = ["web", "sessions", "recording", "config", "domain", "errors", "health", "metrics"]
 
 
 @functools.cache
