@@ -44,7 +44,7 @@ def _device(name: str) -> str:
         expected = (
             "Input should be 'auto', 'cpu' or 'cuda', or 'cuda:1' for the second GPU that CUDA_VISIBLE_DEVICES shows"
         )
-        raise PydanticCustomError("device", expected)  # type: ignore[arg-type]  # it asks for a literal
+        raise PydanticCustomError("device", expected)
     return name
 
 

@@ -48,7 +48,7 @@ def check_ready(config: DaemonConfig, within_s: float = WITHIN_S) -> str:
 
 
 def started(processes: Path = Path("/proc")) -> Started:
-    """What the one daemon on this machine, or in this container, was started with (Linux). ConfigError unless it is one."""
+    """What the one daemon on this machine, or in this container, was started with. ConfigError unless it is one."""
     found = {
         one for folder in processes.glob("[0-9]*") if folder.name != str(os.getpid()) and (one := _started(folder))
     }

@@ -53,7 +53,7 @@ class NotOurYAML(yaml.YAMLError):
 class StrictLoader(yaml.SafeLoader):
     """PyYAML's safe loader without what surprises people: see the module."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 -- as in the base class
     yaml_constructors: ClassVar[dict[str | None, Any]] = {}
 
     def __init__(self, text: str):
@@ -63,15 +63,16 @@ class StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Build the next node, unless it has a tag, is nested too deep, or is an alias that grows without bound."""
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, AliasEvent):
             node = super().compose_node(parent, index)
             if id(node) not in self._sizes:
                 raise NotOurYAML(f"{_line(event)}: *{shown(event.anchor)} stands inside of what it names")
             return node
-        if isinstance(event, NodeEvent) and getattr(event, "tag", None) is not None:
-            problem = f"a tag, {shown(event.tag)}; expected plain values without !"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        tag = getattr(event, "tag", None)
+        if isinstance(event, NodeEvent) and tag is not None:
+            problem = f"a tag, {shown(tag)}; expected plain values without !"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]
         if self._depth >= DEEPEST:
             raise NotOurYAML(f"{_line(event)}: nested deeper than {DEEPEST} levels")
         self._depth += 1
@@ -195,7 +196,7 @@ def _word(_loader: StrictLoader, node: yaml.ScalarNode) -> str:
 
 for _tag, _pattern, _first in PLAIN:
     StrictLoader.add_implicit_resolver(_tag, _pattern, list(_first.replace("\0", "")) + [""] * ("\0" in _first))
-for _tag, _make in {
+for _kind, _make in {
     NULL: yaml.SafeLoader.construct_yaml_null,
     BOOL: yaml.SafeLoader.construct_yaml_bool,
     INT: _whole,
@@ -205,4 +206,4 @@ for _tag, _make in {
     MAP: yaml.SafeLoader.construct_yaml_map,
     None: yaml.SafeLoader.construct_undefined,
 }.items():
-    StrictLoader.add_constructor(_tag, _make)
+    StrictLoader.add_constructor(_kind, _make)

@@ -73,7 +73,7 @@ def healthcheck_command(
     """
     from stillframe.health import check_ready, started
 
-    overrides = {"host": host, "port": port, "allow_anonymous": True}
+    overrides: dict[str, Any] = {"host": host, "port": port, "allow_anonymous": True}
     if config is None and (host, port, tls) == (None, None, None):
         config, given = _as_started(started())
         overrides |= given
@@ -87,7 +87,7 @@ def healthcheck_command(
 
 def _as_started(daemon: Started) -> tuple[Path | None, dict[str, Any]]:
     """The configuration and the options of a daemon's own command line, its YAML found from where it was started."""
-    parsed = typer.main.get_command(app).get_command(None, "serve").make_context("serve", list(daemon.words)).params  # type: ignore[attr-defined, arg-type]
+    parsed = typer.main.get_command(app).get_command(None, "serve").make_context("serve", list(daemon.words)).params  # type: ignore[attr-defined]
     config = parsed.pop("config")
     return config and daemon.folder / config, parsed
 
