@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -483,3 +484,63 @@ def test_pixels_are_normalised_by_numbers(folder: Path, edit: Callable, name: st
         assert load(folder).info.family == "openvla"
     else:
         assert "preprocessor_config.json: a field is missing or misshapen" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        (
+            {"num_attention_heads": 16, "num_key_value_heads": 16},
+            "hidden_size is 16 for 16 heads; expected an even number",
+        ),
+        ({"max_position_embeddings": 256}, "max_position_embeddings is 256; the pictures alone take 256"),
+        (
+            {"max_position_embeddings": 256 + 7 + 5},
+            "there is no room for an instruction: without one, the instruction takes ",
+        ),
+    ],
+)
+def test_sizes_that_no_frame_fits_into_are_refused(folder: Path, edit: Callable, sizes: dict, said: str) -> None:
+    """At load, not by the first frame."""
+    edit("config.json", lambda config: config["text_config"].update(sizes))
+
+    assert said in refusal(folder)
+
+
+def test_a_tokenizer_that_cannot_write_the_prompt_is_refused(folder: Path) -> None:
+    """Its word for what it does not know is none of its words."""
+    model = {"type": "WordLevel", "vocab": {"▁": 0}, "unk_token": "<unk>"}
+    (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": model}))
+
+    assert f"{folder / 'tokenizer.json'} cannot write the prompt: " in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"truncation": {"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0}},
+        {"padding": {"strategy": {"Fixed": 10**9}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
+                     "pad_type_id": 0, "pad_token": "x"}},
+    ],
+)  # fmt: skip
+def test_what_a_tokenizer_was_last_used_with_is_left_aside(folder: Path, edit: Callable, settings: dict) -> None:
+    """Neither cuts the prompt nor fills it up, as with transformers."""
+    before = load(folder).prepare(Observation({"image": np.zeros((8, 8, 3), np.uint8)}, "wait")).ids
+    edit("tokenizer.json", lambda document: document.update(settings))
+
+    assert torch.equal(load(folder).prepare(Observation({"image": np.zeros((8, 8, 3), np.uint8)}, "wait")).ids, before)
+
+
+def test_an_index_of_nothing_is_refused(folder: Path) -> None:
+    """It names no file."""
+    write_index(folder, {})
+
+    assert "lacks `weight_map`; expected the file of each tensor" in refusal(folder)
+
+
+def test_what_is_no_plain_file_is_said_to_be_none(folder: Path) -> None:
+    """A pipe would be waited for."""
+    (folder / SINGLE_NAME).unlink()
+    os.mkfifo(folder / SINGLE_NAME)
+
+    assert refusal(folder).endswith("what is there of that name is no plain file")

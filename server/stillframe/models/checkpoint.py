@@ -69,8 +69,10 @@ class CheckpointFolder:
         """Tensor name -> the file that holds it, by the index where there is one."""
         if self.has(INDEX_NAME):
             weight_map = self.json(INDEX_NAME).get("weight_map")
-            if not isinstance(weight_map, dict):
-                raise CheckpointError(f"{shown(self.path / INDEX_NAME)} lacks `weight_map`")
+            if not isinstance(weight_map, dict) or not weight_map:
+                raise CheckpointError(
+                    f"{shown(self.path / INDEX_NAME)} lacks `weight_map`; expected the file of each tensor, by name"
+                )
             named = {name: _plain_name(shard) for name, shard in weight_map.items()}
             shards = {shard: self.file(shard) for shard in set(named.values())}
             return {name: shards[shard] for name, shard in named.items()}
@@ -91,6 +93,12 @@ class CheckpointFolder:
         for key, count in counts.items():
             if count > len(self.stored):
                 raise CheckpointError(self._too_large(key, count, f"there are {len(self.stored)} tensors in all"))
+
+    def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuse tensors of other shapes than these; those that are missing are left to `load_into`."""
+        for name, shape in shapes.items():
+            if name in self.stored:
+                _check_one(name, *self.stored[name], shape)
 
     def load_into(self, module: nn.Module, *, dtype: torch.dtype, device: torch.device, unused: Iterable[str]) -> None:
         """Fill `module` (on any device, meta included) from the tensors of the same names.

@@ -59,6 +59,8 @@ def instead(path: Path, name: str) -> str:
     file, names = path / name, entries(path)
     if file.is_symlink() and not file.exists():
         return f": it is a link to {shown(file.readlink())}, which is not there; copy it with cp -rL"
+    if name in names and not file.is_file():
+        return f"; found: {', '.join(map(shown, names[:LISTED]))}; what is there of that name is no plain file"
     found = ", ".join(map(shown, names[:LISTED])) or "nothing"
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     why = _missing_config(path, names) if name == "config.json" else _missing_file(name, names)

@@ -31,6 +31,7 @@ SUPPORTED_TEXT = {"model_type": "llama", "hidden_act": "silu", "rope_scaling": N
 FRACTIONS = ("rms_norm_eps", "rope_theta")  # of text_config; every other number there is a size
 # What no tensor has a side of: positions are a table that is made at load, a picture's side is squared.
 MOST_POSITIONS, MOST_SIDE_PX, MOST_CAMERAS = 2**18, 4096, 64
+EMBEDDING = "language_model.model.embed_tokens.weight"
 CAMERA = "image"  # the one camera's name where config.json names none
 
 
@@ -46,14 +47,16 @@ class OpenVLAConfig:
 
     def check_sizes(self, folder: CheckpointFolder) -> None:
         """Raise CheckpointError for sizes that the folder's weights cannot bear out, before anything is built."""
-        decoder = dataclasses.asdict(self.decoder)
         sides = ("vocab_size", "hidden_size", "intermediate_size")
-        sizes = {f"text_config.{side}": decoder[side] for side in sides}
+        sizes = {f"text_config.{side}": getattr(self.decoder, side) for side in sides}
         counts = {"text_config.num_hidden_layers": self.decoder.num_hidden_layers}
         for name, tower in zip(TOWERS, self.towers, strict=True):
             sizes |= {f"timm_overrides.{name}.embed_dim": tower.embed_dim, f"the mlp of {name}": tower.mlp_dim}
             counts[f"timm_overrides.{name}.depth"] = tower.depth
         folder.check_sizes(sizes, counts)
+        layer, decoder = "language_model.model.layers.0.mlp.gate_proj.weight", self.decoder
+        embedding = (decoder.vocab_size, decoder.hidden_size)
+        folder.check_shapes({EMBEDDING: embedding, layer: (decoder.intermediate_size, decoder.hidden_size)})
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> OpenVLAConfig:
@@ -69,7 +72,9 @@ class OpenVLAConfig:
             raise CheckpointError(
                 f"config.json: norm_stats is a {type(norm_stats).__name__}; expected data sets by name"
             )
-        return cls(_towers(config), decoder, _bins(config, decoder), norm_stats, _cameras(config))
+        read = cls(_towers(config), decoder, _bins(config, decoder), norm_stats, _cameras(config))
+        _check_room(read)
+        return read
 
 
 def _decoder_config(text: Mapping[str, Any]) -> DecoderConfig:
@@ -86,9 +91,23 @@ def _decoder_config(text: Mapping[str, Any]) -> DecoderConfig:
     decoder = DecoderConfig(**sizes)
     _check_at_most("text_config.max_position_embeddings", decoder.max_position_embeddings, MOST_POSITIONS)
     _check_divides("text_config.hidden_size", decoder.hidden_size, "num_attention_heads", decoder.num_attention_heads)
+    if decoder.head_dim % 2:
+        raise CheckpointError(
+            f"config.json: text_config.hidden_size is {decoder.hidden_size} for {decoder.num_attention_heads} heads; "
+            "expected an even number for each, whose halves are turned"
+        )
     heads, kv_heads = decoder.num_attention_heads, decoder.num_key_value_heads
     _check_divides("text_config.num_attention_heads", heads, "num_key_value_heads", kv_heads)
     return decoder
+
+
+def _check_room(config: OpenVLAConfig) -> None:
+    """Pictures and more have to fit into the decoder's positions."""
+    positions, patches = config.decoder.max_position_embeddings, len(config.cameras) * config.towers[0].grid ** 2
+    if positions <= patches:
+        raise CheckpointError(
+            f"config.json: text_config.max_position_embeddings is {positions}; the pictures alone take {patches}"
+        )
 
 
 def _bins(config: Mapping[str, Any], decoder: DecoderConfig) -> ActionBins:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from stillframe.errors import CheckpointError, Unprocessable
+from stillframe.file_kinds import shown
 from stillframe.models.tokenizer_file import read_tokenizer
 
 TEMPLATE = "In: What action should the robot take to {instruction}?\nOut:"
@@ -27,7 +28,17 @@ class PromptEncoder:
             raise CheckpointError(f"{tokenizer_json} has no token {LONE_SPACE!r}, with which every prompt ends")
         self._lone_space: int = lone_space
         self._max_tokens = max_tokens
+        self._check(tokenizer_json)
         self.ids = lru_cache(REMEMBERED_PROMPTS)(self._ids)
+
+    def _check(self, tokenizer_json: Path) -> None:
+        """Try a prompt: else every frame would find out."""
+        try:
+            self._ids("")
+        except Unprocessable as error:
+            raise CheckpointError(f"there is no room for an instruction: without one, {error}") from error
+        except Exception as error:
+            raise CheckpointError(f"{tokenizer_json} cannot write the prompt: {shown(error)}") from error
 
     def _ids(self, instruction: str) -> tuple[int, ...]:
         """BOS, the lower-cased instruction in its template, the lone space."""

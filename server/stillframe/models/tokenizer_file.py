@@ -26,6 +26,9 @@ def read_tokenizer(file: Path, vocabulary: int | None = None) -> Tokenizer:
     if kind is not None:
         raise CheckpointError(f"{shown(file)} is not a tokenizer: it {kind}")
     tokenizer = _parsed(file)
+    # As transformers does for a text alone: what the file was last used with is no part of a prompt.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
     highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if vocabulary is not None and highest >= vocabulary:
         raise CheckpointError(
