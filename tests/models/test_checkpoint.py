@@ -495,7 +495,7 @@ def test_pixels_are_normalised_by_numbers(folder: Path, edit: Callable, name: st
         ),
         ({"max_position_embeddings": 256}, "max_position_embeddings is 256; the pictures alone take 256"),
         (
-            {"max_position_embeddings": 256 + 7 + 4},
+            {"max_position_embeddings": 256 + 7 + 3},
             "there is no room for an instruction: without one, the instruction takes ",
         ),
     ],
