@@ -688,6 +688,14 @@ def test_a_gpu_has_a_number(device: str, *, fine: bool) -> None:
         )
 
 
+@pytest.mark.parametrize("key", ["checkpoint", "record", "tls_cert", "tls_key"])
+def test_a_path_holds_no_zero_byte(tmp_path: Path, key: str) -> None:
+    """No file has such a name, and whoever opened it would be told so by Python."""
+    file = written(tmp_path, f'{key}: "a\\0b"\n')
+
+    assert complaint(file) == rf"{key!r} is a\x00b; expected a path, which holds no zero byte"
+
+
 def test_a_path_that_is_no_text_is_refused() -> None:
     """Bytes of a command line that are no UTF-8."""
     assert complaint(None, checkpoint=Path("\udcff")) == (

@@ -207,6 +207,8 @@ def _with_truth(value: Any, kind: Any) -> Any:
 
 def _expanded(key: str, value: Any) -> Any:
     """A path's ~ as a shell would have it."""
+    if key in PATHS and "\0" in str(value):
+        raise ConfigError(f"{key!r} is {shown(value)}; expected a path, which holds no zero byte")
     if key in PATHS and isinstance(value, str | Path) and str(value).startswith("~"):
         try:
             return Path(value).expanduser()

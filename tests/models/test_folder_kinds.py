@@ -137,6 +137,13 @@ def test_what_there_is_in_place_of_weights(folder: Path, names: tuple[str, ...],
     assert said in str(caught.value)
 
 
+def test_a_tokenizer_of_the_other_kind_is_not_read(folder: Path) -> None:
+    """What to make of it."""
+    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+    with pytest.raises(CheckpointError, match=r"lacks tokenizer\.json; found: .*; tokenizer\.model alone is not read"):
+        load_policy(folder, dtype=torch.float32, device=torch.device("cpu"))
+
+
 def test_a_folder_of_the_hubs_cache_names_its_snapshots(folder: Path) -> None:
     """And the cache as a whole the repositories in it."""
     cache = folder.parent / "hub"
@@ -179,6 +186,7 @@ def test_a_link_that_leads_nowhere_is_called_one(folder: Path) -> None:
         ("https://huggingface.co/openvla/openvla-7b", "nothing is fetched from an address"),
         ("tinny", "expected a checkpoint with config.json and safetensors. Did you mean 'tiny'?"),
         ("daemon.yaml", "that is a configuration: stillframe serve daemon.yaml"),
+        ("weights.gguf", "expected a checkpoint with config.json and safetensors; it is a GGUF file"),
         ("tiny/model.safetensors", "that is a file: name the folder that it lies in, tiny"),
         ("gone", "gone is not a folder; it is a link to nowhere, which is not there"),
         ("x" * 5000, "cannot be read: File name too long"),
@@ -191,5 +199,6 @@ def test_a_path_that_is_no_folder_gets_a_hint(
     monkeypatch.chdir(folder.parent)
     Path("daemon.yaml").write_text("checkpoint: tiny")
     Path("gone").symlink_to("nowhere")
+    Path("weights.gguf").write_bytes(b"GGUF\x03")
 
     assert said.partition("; ")[2] in refusal(Path(path)) if path == "gone" else said in refusal(Path(path))

@@ -18,6 +18,7 @@ from stillframe.errors import CheckpointError, ConfigError
 from stillframe.file_kinds import shown
 from stillframe.models.folder_kinds import absent, instead
 from stillframe.models.graphs.memory import too_heavy
+from stillframe.models.names import told
 from stillframe.models.soundness import unsound
 from stillframe.models.tensor_files import Stored, header, opened
 
@@ -134,11 +135,12 @@ class CheckpointFolder:
         """Nothing missing, nothing that we do not understand."""
         missing = [name for name in wanted if name not in self.stored]
         if missing:
-            raise CheckpointError(f"{shown(self.path)} lacks {_listed('tensor', missing)}")
+            raise CheckpointError(f"{shown(self.path)} lacks {_listed('tensor', missing)}{told(missing, self.stored)}")
         strangers = [name for name in self.stored if name not in wanted and not name.startswith(unused)]
         if strangers:
             raise CheckpointError(
                 f"{shown(self.path)} holds {_listed('unknown tensor', strangers)}; is it another variant?"
+                f"{told((), strangers)}"
             )
 
     def _too_large(self, key: str, size: int, why: str) -> str:

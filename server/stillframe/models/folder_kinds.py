@@ -14,7 +14,7 @@ from typing import Any
 
 from stillframe.documents import read_object, reading
 from stillframe.errors import CheckpointError, closest
-from stillframe.file_kinds import shown
+from stillframe.file_kinds import mistaken, shown
 
 MOST_ENTRIES = 10_000  # of a folder that are looked at
 LISTED = 20  # of them in an error
@@ -73,7 +73,8 @@ def _hint(path: Path) -> str:
     if path.is_file():
         if path.suffix in {".yaml", ".yml"}:
             return f"; that is a configuration: stillframe serve {shown(path)}"
-        return f"; that is a file: name the folder that it lies in, {shown(path.parent)}"
+        kind = mistaken(path)
+        return f"; it {kind}" if kind else f"; that is a file: name the folder that it lies in, {shown(path.parent)}"
     if URL.match(str(path)):
         return "; nothing is fetched from an address: download the checkpoint first and name its folder"
     beside = entries(path.parent) if path.parent.is_dir() else []
@@ -179,6 +180,11 @@ def _missing_file(name: str, names: Sequence[str]) -> str | None:
     """A file of a checkpoint that is one otherwise."""
     if any(name in (part, Path(part).stem) or part.startswith(f"{name}.") for part in _matching(names, UNFINISHED)):
         return "its download has not finished"
+    if name == "tokenizer.json" and "tokenizer.model" in names:
+        return (
+            "tokenizer.model alone is not read: make the other with transformers, "
+            "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+        )
     if not name.endswith(".safetensors"):
         return None
     shards = _matching(names, ("*-of-*.safetensors",))
