@@ -80,10 +80,13 @@ class CheckpointFolder:
         single = self.file(SINGLE_NAME)
         return dict.fromkeys(header(single), single)
 
-    def check_sizes(self, sizes: Mapping[str, int], counts: Mapping[str, int]) -> None:
+    def check_sizes(
+        self, sizes: Mapping[str, int], counts: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
         """Refuse what the weights cannot bear out, before anything of such a size is built.
 
-        `sizes`: keys of config.json that are a side of some tensor; `counts`: those of which each has tensors.
+        `sizes`: keys of config.json that are a side of some tensor; `counts`: those of which each has tensors; `shapes`: of
+        some tensors, of which one that is missing is left to `load_into`.
         """
         longest = max((side for _, one in self.stored.values() for side in one.shape), default=0)
         for key, size in sizes.items():
@@ -94,9 +97,6 @@ class CheckpointFolder:
         for key, count in counts.items():
             if count > len(self.stored):
                 raise CheckpointError(self._too_large(key, count, f"there are {len(self.stored)} tensors in all"))
-
-    def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Refuse tensors of other shapes than these; those that are missing are left to `load_into`."""
         for name, shape in shapes.items():
             if name in self.stored:
                 _check_one(name, *self.stored[name], shape)

@@ -53,10 +53,10 @@ class OpenVLAConfig:
         for name, tower in zip(TOWERS, self.towers, strict=True):
             sizes |= {f"timm_overrides.{name}.embed_dim": tower.embed_dim, f"the mlp of {name}": tower.mlp_dim}
             counts[f"timm_overrides.{name}.depth"] = tower.depth
-        folder.check_sizes(sizes, counts)
         layer, decoder = "language_model.model.layers.0.mlp.gate_proj.weight", self.decoder
         embedding = (decoder.vocab_size, decoder.hidden_size)
-        folder.check_shapes({EMBEDDING: embedding, layer: (decoder.intermediate_size, decoder.hidden_size)})
+        shapes = {EMBEDDING: embedding, layer: (decoder.intermediate_size, decoder.hidden_size)}
+        folder.check_sizes(sizes, counts, shapes)
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> OpenVLAConfig:
