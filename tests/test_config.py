@@ -703,6 +703,16 @@ def test_a_path_that_is_no_text_is_refused() -> None:
     )
 
 
+def test_a_thousand_faults_are_counted(tmp_path: Path) -> None:
+    """Another program's YAML is not told key by key, nor a key that is a page."""
+    said = complaint(written(tmp_path, "checkpoint: x\n" + "".join(f"xyzzy{n}: 1\n" for n in range(1000))))
+    page = complaint(written(tmp_path, f'checkpoint: x\n"{"k" * 800}": 1\n'))
+
+    assert said.count("unknown key 'xyzzy") == 20
+    assert said.endswith("; and 980 more")
+    assert "k" * 101 not in page
+
+
 def test_a_long_value_is_not_repeated_whole(tmp_path: Path) -> None:
     """An error is read on a terminal."""
     assert len(complaint(written(tmp_path, f"checkpoint: x\ndevice: {'g' * 5000}"))) < 600

@@ -32,6 +32,7 @@ Profile = Literal["native", "openvla-oft", "cogact", "openpi", "roboarena"]
 
 PATHS = ("checkpoint", "record", "tls_cert", "tls_key")
 GPU = re.compile(r"cuda:(0|[1-9][0-9]{0,2})")
+MOST_FAULTS = 20  # told at once
 CALLER_NAME = re.compile(r"(?!anonymous$)[A-Za-z0-9._-]{1,64}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
@@ -186,7 +187,9 @@ def load_config(file: Path | None, overrides: Mapping[str, Any]) -> DaemonConfig
     except UnicodeEncodeError as error:
         raise ConfigError(f"{source}: a value is no text in UTF-8; expected names and paths that are") from error
     except ValidationError as error:
-        raise ConfigError(f"{source}: " + "; ".join(_explained(fault) for fault in error.errors())) from error
+        faults = error.errors()
+        more = [f"and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
+        raise ConfigError(f"{source}: " + "; ".join([*map(_explained, faults[:MOST_FAULTS]), *more])) from error
 
 
 def _with_truths(values: dict[str, Any], model: Any) -> dict[str, Any]:
@@ -257,9 +260,10 @@ def _misspelt_names(config: DaemonConfig) -> Iterator[str]:
 def _explained(fault: Any) -> str:
     """One line for one wrong key. What stands under `tokens` is not repeated: it may be one."""
     key = ".".join(str(part) for part in fault["loc"])
+    named = repr(shown(key))
     if fault["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         known = list(_keys_beside(key))
-        return f"unknown key {key!r}.{closest(key.split('.')[-1], known) or ' Known: ' + ', '.join(known)}"
+        return f"unknown key {named}.{closest(key.split('.')[-1], known) or ' Known: ' + ', '.join(known)}"
     if fault["type"] in {"missing", "missing_argument"}:
         return f"{key!r} is missing: {_keys_beside(key)[key.split('.')[-1]].description}"
     if fault["type"] == "value_error":  # of a section, or of the whole: its text names the key

@@ -85,8 +85,8 @@ class CheckpointFolder:
     ) -> None:
         """Refuse what the weights cannot bear out, before anything of such a size is built.
 
-        `sizes`: keys of config.json that are a side of some tensor; `counts`: those of which each has tensors; `shapes`: of
-        some tensors, of which one that is missing is left to `load_into`.
+        `sizes`: keys of config.json that are a side of some tensor; `counts`: those of which each has tensors;
+        `shapes`: of some tensors, of which one that is missing is left to `load_into`.
         """
         longest = max((side for _, one in self.stored.values() for side in one.shape), default=0)
         for key, size in sizes.items():
