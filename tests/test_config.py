@@ -690,7 +690,7 @@ def test_a_gpu_has_a_number(device: str, *, fine: bool) -> None:
 
 @pytest.mark.parametrize("key", ["checkpoint", "record", "tls_cert", "tls_key"])
 def test_a_path_holds_no_zero_byte(tmp_path: Path, key: str) -> None:
-    """No file has such a name, and whoever opened it would be told so by Python."""
+    """No file has such a name, and Python would say so in its own words."""
     file = written(tmp_path, f'{key}: "a\\0b"\n')
 
     assert complaint(file) == rf"{key!r} is a\x00b; expected a path, which holds no zero byte"

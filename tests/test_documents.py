@@ -56,7 +56,7 @@ def test_what_is_something_else_is_called_by_its_name(tmp_path: Path, content: s
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
-    """However deep: of two values the last would win, and nobody can say that it was meant."""
+    """However deep: of two values the last would win, meant or not."""
     said = refused(written(tmp_path, '{"text_config": {"hidden_size": 16, "vocab_size": 8, "hidden_size": 32}}'))
 
     assert "the key 'hidden_size' stands twice in one object" in said
