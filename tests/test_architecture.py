@@ -23,7 +23,12 @@ ARROWS = {
     "errors": set(),
     "stopwatch": set(),
     "knobs": set(),
-    "config": BASE | {"knobs", "memory", "reuse", "sessions", "stillframe_client.wire"},
+    "file_kinds": set(),
+    "documents": BASE | {"file_kinds"},
+    "yaml_reading": BASE | {"file_kinds"},
+    "health": BASE | {"config", "file_kinds"},
+    "certificates": BASE | {"config", "file_kinds"},
+    "config": BASE | {"file_kinds", "knobs", "memory", "reuse", "sessions", "stillframe_client.wire", "yaml_reading"},
     "extras": BASE,
     "metrics": BASE,
     "logs": BASE,
@@ -31,8 +36,8 @@ ARROWS = {
     "recording": BASE,
     "reuse": BASE | {"knobs"},
     "sessions": BASE | {"knobs", "stopwatch"},
-    "memory": BASE | {"knobs"},
-    "models": BASE | {"memory", "reuse"},
+    "memory": BASE | {"documents", "file_kinds", "knobs"},
+    "models": BASE | {"documents", "file_kinds", "memory", "reuse"},
     "engine": BASE | {"models", "reuse", "memory", "stopwatch"},
     "web": BASE | {"__init__", "metrics", "sessions", "stopwatch", "stillframe_client.wire"},
     "transport": BASE | {"web", "stillframe_client.wire"},
@@ -53,7 +58,7 @@ FAMILY = re.compile(r"openvla|(?<![a-z])oft(?![a-z])|cogact|(?<![a-z])pi0", re.I
 FAMILY_ROOMS = ("models/registry.py", "web/dialects", "train/", "config.py")
 STEP_LINES = 80
 STOCK = ("bench/latency/stock.py", "bench/latency/command.py")  # transformers' way; its version
-WITHOUT_TORCH = ["web", "sessions", "recording", "config", "domain", "errors", "metrics"]
+WITHOUT_TORCH = ["web", "sessions", "recording", "config", "domain", "errors", "health", "metrics"]
 
 
 @functools.cache

@@ -587,3 +587,133 @@ def test_a_token_may_only_look(tmp_path: Path) -> None:
     config = load_config(written(tmp_path, yaml.safe_dump({"checkpoint": "x", "tokens": tokens})), {})
 
     assert [token.scopes for token in config.tokens] == [[], ["act"]]
+
+
+@pytest.mark.parametrize("key", ["checkpoint", "record", "tls_cert", "tls_key"])
+def test_a_path_at_home_is_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """As a shell would have it, from the YAML and from the command line."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written_there = {"checkpoint": "x", **BESIDE.get(key, {}), key: "~/models/x"}
+
+    assert value_at(load_config(written(tmp_path, yaml.safe_dump(written_there)), {}), key) == tmp_path / "models/x"
+    given = {"checkpoint": Path("x"), **BESIDE.get(key, {}), key: Path("~/models/x")}
+    assert value_at(load_config(None, given), key) == tmp_path / "models/x"
+
+
+def test_a_home_that_is_not_there_is_said_to_be_none(tmp_path: Path) -> None:
+    """Of an account that this machine does not know."""
+    file = written(tmp_path, "checkpoint: ~no-such-account-7f/models")
+
+    assert complaint(file) == (
+        "'checkpoint' is ~no-such-account-7f/models: there is no such home; write the path in full"
+    )
+
+
+@pytest.mark.parametrize("text", ["checkpoint: ~", "checkpoint:", "checkpoint: null"])
+def test_nothing_in_place_of_a_path_is_called_null(tmp_path: Path, text: str) -> None:
+    """A lone ~ is no home to YAML."""
+    said = complaint(written(tmp_path, text))
+
+    assert "'checkpoint' is null, which is how YAML reads ~ and nothing at all: input should be a valid string" in said
+
+
+@pytest.mark.parametrize(
+    ("word", "truth"), [("yes", True), ("on", True), ("No", False), ("off", False), ("true", True)]
+)
+def test_a_bare_word_answers_a_question(tmp_path: Path, word: str, *, truth: bool) -> None:
+    """Where the key asks for true or false, in every section."""
+    config = load_config(written(tmp_path, f"checkpoint: x\nallow_anonymous: {word}\nreuse: {{slack: {word}}}"), {})
+
+    assert (config.allow_anonymous, config.reuse.slack) == (truth, truth)
+
+
+def test_a_bare_word_is_a_word_where_one_is_asked_for(tmp_path: Path) -> None:
+    """An arm may be called `on`; a number is neither, and what is quoted answers nothing."""
+    config = load_config(written(tmp_path, "checkpoint: no\nlisteners: [{port: 1, session: on}]"), {})
+
+    assert (config.checkpoint, config.listeners[0].session) == (Path("no"), "on")
+    assert "'port' is 'on': input should be a valid integer" in complaint(written(tmp_path, "checkpoint: x\nport: on"))
+    assert "'allow_anonymous' is 'yes': input should be a valid boolean" in complaint(
+        written(tmp_path, "checkpoint: x\nallow_anonymous: 'yes'")
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("port: 010000", "'port' is '010000': input should be a valid integer"),
+        ("port: 2:30", "'port' is '2:30': input should be a valid integer"),
+        ("watchdog_s: 1:30.5", "'watchdog_s' is '1:30.5': input should be a valid number"),
+        ("port: 2026-01-01", "'port' is '2026-01-01': input should be a valid integer"),
+        (f"port: {'9' * 5000}", "'port' is '99999"),
+        ("reuse: {3: x}", "a key of 'reuse' is 3; expected a word"),
+        ("listeners: [{port: 1, null: 2}]", "a key of 'listeners.0' is None; expected a word"),
+    ],
+)
+def test_a_number_is_what_a_person_means(tmp_path: Path, line: str, said: str) -> None:
+    """Neither octal nor minutes and seconds; and no error longer than a screen."""
+    complained = complaint(written(tmp_path, f"checkpoint: x\n{line}\n"))
+
+    assert said in complained
+    assert len(complained) < 600
+
+
+def test_numbers_in_any_common_form(tmp_path: Path) -> None:
+    """Decimal, with underscores, hexadecimal, with an exponent."""
+    config = load_config(
+        written(tmp_path, "checkpoint: x\nport: 0x1F90\nmax_image_pixels: 4_000_000\ndrain_s: 1e1"), {}
+    )
+
+    assert (config.port, config.max_image_pixels, config.drain_s) == (8080, 4_000_000, 10.0)
+
+
+def test_a_key_that_stands_twice_is_named_with_both_lines(tmp_path: Path) -> None:
+    """Tokens above, the template's empty list below: the daemon would be open, and nothing would say so."""
+    tokens = f"tokens:\n  - name: front\n    sha256: {HASH}\n"
+    file = written(tmp_path, f"checkpoint: x\n{tokens}port: 8000\ntokens: []\n")
+
+    assert complaint(file) == (f"{file}: the key 'tokens' stands twice, in line 2 and in line 6; leave one of them")
+
+
+@pytest.mark.parametrize(
+    ("device", "fine"),
+    [("cuda:0", True), ("cuda:11", True), *((no, False) for no in ("cuda:", "cuda:-1", "cuda:01", "cuda:1 ", "mps"))],
+)
+def test_a_gpu_has_a_number(device: str, *, fine: bool) -> None:
+    """Its own or none."""
+    if fine:
+        assert load_config(None, {"checkpoint": "x", "device": device}).device == device
+    else:
+        assert f"'device' is {device!r}: input should be 'auto', 'cpu' or 'cuda', or 'cuda:1'" in complaint(
+            None, checkpoint="x", device=device
+        )
+
+
+@pytest.mark.parametrize("key", ["checkpoint", "record", "tls_cert", "tls_key"])
+def test_a_path_holds_no_zero_byte(tmp_path: Path, key: str) -> None:
+    """No file has such a name, and Python would say so in its own words."""
+    file = written(tmp_path, f'{key}: "a\\0b"\n')
+
+    assert complaint(file) == rf"{key!r} is a\x00b; expected a path, which holds no zero byte"
+
+
+def test_a_path_that_is_no_text_is_refused() -> None:
+    """Bytes of a command line that are no UTF-8."""
+    assert complaint(None, checkpoint=Path("\udcff")) == (
+        "the command line: a value is no text in UTF-8; expected names and paths that are"
+    )
+
+
+def test_a_thousand_faults_are_counted(tmp_path: Path) -> None:
+    """Another program's YAML is not told key by key, nor a key that is a page."""
+    said = complaint(written(tmp_path, "checkpoint: x\n" + "".join(f"xyzzy{n}: 1\n" for n in range(1000))))
+    page = complaint(written(tmp_path, f'checkpoint: x\n"{"k" * 800}": 1\n'))
+
+    assert said.count("unknown key 'xyzzy") == 20
+    assert said.endswith("; and 980 more")
+    assert "k" * 101 not in page
+
+
+def test_a_long_value_is_not_repeated_whole(tmp_path: Path) -> None:
+    """An error is read on a terminal."""
+    assert len(complaint(written(tmp_path, f"checkpoint: x\ndevice: {'g' * 5000}"))) < 600

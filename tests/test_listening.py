@@ -22,9 +22,10 @@ from starlette.websockets import WebSocket
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from stillframe.certificates import check_tls
 from stillframe.config import DaemonConfig, load_config
 from stillframe.errors import ConfigError
-from stillframe.listening import HEAD_BYTES, Door, check_tls, open_doors, uvicorn_config
+from stillframe.listening import HEAD_BYTES, Door, open_doors, uvicorn_config
 from stillframe.web.guard.listeners import Listener, listener_of
 
 WAIT_S = 20.0  # bounds what has to happen
@@ -217,17 +218,15 @@ def test_a_websocket_is_pinged_with_patience() -> None:
 
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Files made for this run: a self-signed certificate for loopback, its key, that key encrypted, another key."""
+    """Files made for this run: a self-signed certificate for loopback and its key."""
     if shutil.which("openssl") is None:
         pytest.skip("the program `openssl` is not installed, and nothing else here makes a certificate")
     folder = tmp_path_factory.mktemp("tls")
-    made = SimpleNamespace(**{name: folder / f"{name}.pem" for name in ("cert", "key", "locked", "other")})
+    made = SimpleNamespace(**{name: folder / f"{name}.pem" for name in ("cert", "key")})
     subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2")
     curve = ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1")
-    for key in (made.key, made.other):
-        openssl("genpkey", *curve, "-out", key)
+    openssl("genpkey", *curve, "-out", made.key)
     openssl("req", "-x509", "-key", made.key, "-out", made.cert, *subject)
-    openssl("pkey", "-in", made.key, "-aes256", "-passout", "pass:word", "-out", made.locked)
     return made
 
 
@@ -251,31 +250,6 @@ def test_tls_carries_requests_and_websockets(pem: SimpleNamespace) -> None:
     assert (answers, repeated) == ([200, 200], b"frame")
 
 
-@pytest.mark.parametrize("key", ["locked", "other", "cert"])
-def test_a_certificate_that_no_connection_could_use_is_refused(pem: SimpleNamespace, key: str) -> None:
-    """Before anything loads, and without asking a terminal for a password: a locked key, another's, none at all."""
-    file = getattr(pem, key)
-    with pytest.raises(ConfigError) as caught:
-        check_tls(config(tls_cert=pem.cert, tls_key=file))
-
-    assert str(caught.value) == (
-        f"cannot use {pem.cert} with {file}: expected a certificate chain and its own key, both PEM, the key without "
-        "a password"
-    )
-
-
-@pytest.mark.parametrize("missing", ["tls_cert", "tls_key"])
-def test_a_file_of_tls_that_cannot_be_read_is_named(tmp_path: Path, missing: str) -> None:
-    """Which key, which file, and why."""
-    (tmp_path / "there.pem").write_text("not PEM")
-    files = {"tls_cert": tmp_path / "there.pem", "tls_key": tmp_path / "there.pem"} | {missing: tmp_path / "gone.pem"}
-
-    with pytest.raises(ConfigError, match=f"cannot read '{missing}', .*gone.pem: No such file or directory"):
-        check_tls(config(**files))
-
-
-def test_without_tls_there_is_nothing_to_check() -> None:
+def test_without_tls_nothing_is_encrypted() -> None:
     """The default is plain HTTP."""
-    check_tls(config())
-
     assert uvicorn_config(app({}), config()).is_ssl is False

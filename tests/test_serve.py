@@ -128,6 +128,25 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         serve.open_model(config(device="cuda"))
 
 
+@pytest.mark.parametrize(("gpus", "visible"), [(0, None), (0, ""), (1, "3"), (2, None)])
+def test_a_gpu_is_chosen_by_its_number(monkeypatch: pytest.MonkeyPatch, gpus: int, visible: str | None) -> None:
+    """The second of two; where there are fewer, how many there are, and what hides others."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    asked = config(device="cuda:1").device
+
+    if gpus == 2:
+        assert serve.choose_device(asked) == torch.device("cuda", 1)
+        return
+    with pytest.raises(ConfigError) as caught:
+        serve.choose_device(asked)
+    assert f"device is 'cuda:1', but torch sees {'1 GPU(s)' if gpus else 'no GPU'}" in str(caught.value)
+    assert (f"; CUDA_VISIBLE_DEVICES is {visible!r}" in str(caught.value)) == (visible is not None)
+
+
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     """Before a frame is taken, by name."""
     with pytest.raises(CheckpointError, match="is not a folder"):

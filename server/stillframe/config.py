@@ -13,25 +13,40 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_type_hints
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from stillframe.errors import ConfigError, closest
+from stillframe.file_kinds import shown
 from stillframe.knobs import Ranged, knob
 from stillframe.memory.settings import HistorySettings
 from stillframe.reuse.settings import BatchingSettings, DecodingSettings, GraphSettings, ReuseSettings
 from stillframe.sessions.settings import SessionSettings
+from stillframe.yaml_reading import Word, read_yaml
 from stillframe_client.wire import SESSION_ID_RULE, is_session_id
 
 Device = Literal["auto", "cpu", "cuda"]
 Profile = Literal["native", "openvla-oft", "cogact", "openpi", "roboarena"]
 
+PATHS = ("checkpoint", "record", "tls_cert", "tls_key")
+GPU = re.compile(r"cuda:(0|[1-9][0-9]{0,2})")
+MOST_FAULTS = 20  # told at once
 CALLER_NAME = re.compile(r"(?!anonymous$)[A-Za-z0-9._-]{1,64}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
+
+
+def _device(name: str) -> str:
+    """One of `Device`, or a GPU by its number."""
+    if name not in get_args(Device) and not GPU.fullmatch(name):
+        expected = (
+            "Input should be 'auto', 'cpu' or 'cuda', or 'cuda:1' for the second GPU that CUDA_VISIBLE_DEVICES shows"
+        )
+        raise PydanticCustomError("device", expected)
+    return name
 
 
 class TokenScope(StrEnum):
@@ -85,7 +100,9 @@ class DaemonConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     checkpoint: Path = Field(description="folder in the layout of openvla-7b; relative to where the daemon starts")
-    device: Device = Field("auto", description="auto: a GPU where there is one")
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        "auto", description="auto: a GPU where there is one; cuda:1: the second of several"
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16; on a CPU only where that is measured to be clearly faster than float32"
     )
@@ -168,31 +185,51 @@ def is_loopback(host: str) -> bool:
 
 def load_config(file: Path | None, overrides: Mapping[str, Any]) -> DaemonConfig:
     """Read a YAML, if any, and lay the command line's `overrides` over it (None: not given)."""
-    values = {} if file is None else _read(file)
+    values = {} if file is None else _with_truths(read_yaml(file), DaemonConfig)
     values |= {key: value for key, value in overrides.items() if value is not None}
+    source = "the command line" if file is None else shown(file)
     try:
         # As JSON, in which strict types still let an object become a section and a string a path.
-        return DaemonConfig.model_validate_json(json.dumps(values, default=str))
+        return DaemonConfig.model_validate_json(_as_json({key: _expanded(key, value) for key, value in values.items()}))
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{source}: a value is no text in UTF-8; expected names and paths that are") from error
     except ValidationError as error:
-        source = "the command line" if file is None else str(file)
-        raise ConfigError(f"{source}: " + "; ".join(_explained(fault) for fault in error.errors())) from error
+        faults = error.errors()
+        more = [f"and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
+        raise ConfigError(f"{source}: " + "; ".join([*map(_explained, faults[:MOST_FAULTS]), *more])) from error
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """A YAML mapping with string keys."""
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not YAML: {error}") from error
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConfigError(f"{file}: expected a mapping such as 'checkpoint: checkpoints/jaco-tiny'")
-    for section, key in (("reuse", "mode"), ("decoding", "draft")):
-        knobs = values.get(section)
-        if isinstance(knobs, dict) and knobs.get(key) is False:
-            knobs[key] = "off"  # which is how YAML reads a bare off
-    return values
+def _with_truths(values: dict[str, Any], model: Any) -> dict[str, Any]:
+    """A bare yes, no, on or off is a truth value where the key asks for one, and a word elsewhere: `mode: off`."""
+    known = _keys(model)
+    return {key: _with_truth(value, known[key].type) if key in known else value for key, value in values.items()}
+
+
+def _with_truth(value: Any, kind: Any) -> Any:
+    if isinstance(value, Word) and kind is bool:
+        return value.truth
+    if isinstance(value, dict) and is_dataclass(kind):
+        return _with_truths(value, kind)
+    if isinstance(value, list) and get_args(kind):
+        return [_with_truth(part, get_args(kind)[0]) for part in value]
+    return value
+
+
+def _expanded(key: str, value: Any) -> Any:
+    """A path's ~ as a shell would have it."""
+    if key in PATHS and "\0" in str(value):
+        raise ConfigError(f"{key!r} is {shown(value)}; expected a path, which holds no zero byte")
+    if key in PATHS and isinstance(value, str | Path) and str(value).startswith("~"):
+        try:
+            return Path(value).expanduser()
+        except RuntimeError as error:
+            raise ConfigError(f"{key!r} is {shown(value)}: there is no such home; write the path in full") from error
+    return value
+
+
+def _as_json(values: dict[str, Any]) -> bytes:
+    """Raises UnicodeEncodeError for what is no text."""
+    return json.dumps(values, default=str, ensure_ascii=False).encode()
 
 
 def _unguarded(config: DaemonConfig) -> Iterator[str]:
@@ -230,15 +267,20 @@ def _misspelt_names(config: DaemonConfig) -> Iterator[str]:
 def _explained(fault: Any) -> str:
     """One line for one wrong key. What stands under `tokens` is not repeated: it may be one."""
     key = ".".join(str(part) for part in fault["loc"])
+    named = repr(shown(key))
     if fault["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         known = list(_keys_beside(key))
-        return f"unknown key {key!r}.{closest(key.split('.')[-1], known) or ' Known: ' + ', '.join(known)}"
+        return f"unknown key {named}.{closest(key.split('.')[-1], known) or ' Known: ' + ', '.join(known)}"
     if fault["type"] in {"missing", "missing_argument"}:
         return f"{key!r} is missing: {_keys_beside(key)[key.split('.')[-1]].description}"
     if fault["type"] == "value_error":  # of a section, or of the whole: its text names the key
         return f"{key!r}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"])
-    found = "" if key.startswith("tokens") else f" is {fault['input']!r}"
+    found = "" if key.startswith("tokens") else f" is {_found(fault['input'])}"
     return f"{key!r}{found}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def _found(value: Any) -> str:
+    return "null, which is how YAML reads ~ and nothing at all" if value is None else shown(repr(value))
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import uvicorn
@@ -54,20 +52,6 @@ def open_doors(config: DaemonConfig) -> list[Door]:
             opened.callback(doors[-1].socket.close)
         opened.pop_all()
     return doors
-
-
-def check_tls(config: DaemonConfig) -> None:
-    """Raise ConfigError for a certificate and key that no connection could be opened with."""
-    if config.tls_cert is None or config.tls_key is None:
-        return
-    for name, file in (("tls_cert", config.tls_cert), ("tls_key", config.tls_key)):
-        _check_readable(name, file)
-    try:
-        # An empty password: without one OpenSSL would ask the terminal, and wait.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.tls_cert, config.tls_key, password=lambda: "")
-    except (OSError, ValueError) as error:
-        expected = "expected a certificate chain and its own key, both PEM, the key without a password"
-        raise ConfigError(f"cannot use {config.tls_cert} with {config.tls_key}: {expected}") from error
 
 
 def uvicorn_config(app: ASGIApp, config: DaemonConfig, book: Connections | None = None) -> uvicorn.Config:
@@ -129,10 +113,3 @@ def _watch_the_other_end(bound: socket.socket) -> None:
     for name, value in wanted.items():
         if hasattr(socket, name):
             bound.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def _check_readable(name: str, file: Path) -> None:
-    try:
-        file.open("rb").close()
-    except OSError as error:
-        raise ConfigError(f"cannot read {name!r}, {file}: {error.strerror}; expected a PEM file") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 
@@ -10,13 +11,14 @@ import torch
 import uvicorn
 from prometheus_client import CollectorRegistry
 
+from stillframe.certificates import check_tls
 from stillframe.config import DaemonConfig
 from stillframe.engine.engine import Engine
 from stillframe.engine.forcing import forced
 from stillframe.engine.graphing import Recording, make_room
 from stillframe.engine.recalling import Recalling
 from stillframe.errors import CheckpointError, ConfigError, RequestError, StillframeError
-from stillframe.listening import Door, check_tls, open_doors, uvicorn_config
+from stillframe.listening import Door, open_doors, uvicorn_config
 from stillframe.memory.files import has_memory, load_memory
 from stillframe.memory.standing import off
 from stillframe.metrics import Metrics
@@ -36,7 +38,8 @@ from stillframe.web.limits import Limits
 
 def serve(config: DaemonConfig, log: logging.Logger) -> None:
     """Run until told to stop. Raises StillframeError for what cannot be served, before a frame is taken."""
-    check_tls(config)
+    for warning in check_tls(config):
+        log.warning("tls: %s", warning)
     recorder = open_recorder(config, log)
     doors = open_doors(config)
     lifecycle = Lifecycle(watchdog_s=config.watchdog_s)
@@ -169,11 +172,24 @@ def open_recalling(config: DaemonConfig, model: PolicyModel) -> Recalling | None
 
 def choose_device(name: str) -> torch.device:
     """'auto' is a GPU where there is one. Raises ConfigError for a GPU that is not there."""
-    if name == "cuda" and not torch.cuda.is_available():
+    if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(
-            "device is 'cuda', but torch sees no GPU; use 'auto' or 'cpu', or install a CUDA build of torch"
+            f"device is {name!r}, but torch sees no GPU; use 'auto' or 'cpu', or install a CUDA build of torch"
+            f"{_visible()}"
+        )
+    if ":" in name and int(name.partition(":")[2]) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ConfigError(
+            f"device is {name!r}, but torch sees {count} GPU(s), 'cuda:0' to 'cuda:{count - 1}', counted "
+            f"anew from those that CUDA_VISIBLE_DEVICES shows{_visible()}"
         )
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
+
+
+def _visible() -> str:
+    """What hides GPUs from torch, if anything does."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "" if shown is None else f"; CUDA_VISIBLE_DEVICES is {shown!r}"
 
 
 def _dtype(config: DaemonConfig, device: torch.device, log: logging.Logger | None) -> torch.dtype:

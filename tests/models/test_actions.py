@@ -165,3 +165,89 @@ def test_no_data_sets() -> None:
     """An empty table says what to put beside the weights."""
     with pytest.raises(CheckpointError, match=r"put a dataset_statistics\.json beside its weights"):
         Statistics({})
+
+
+@pytest.mark.parametrize("name", ["q01", "q99"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e300, -1e300, 10**400, 1.1e6])
+def test_quantiles_are_finite_and_of_a_robots_size(name: str, value: float) -> None:
+    """Data set, dimension and value, masked or not: the numbers stand at /v1/models as well."""
+    for dimension in (2, 6):
+        values = [-0.5 if name == "q01" else 1.5] * 7
+        values[dimension] = value
+        with pytest.raises(CheckpointError) as caught:
+            Statistics({"jaco": entry(**{name: values})})
+        assert f"statistics 'jaco': {name} of dimension {dimension} is " in str(caught.value)
+        assert "expected a number of at most 1e+06" in str(caught.value)
+        assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("value", [True, False, "0.5", None])
+@pytest.mark.parametrize("name", ["q01", "q99"])
+def test_statistics_are_numbers(name: str, value: object) -> None:
+    """JSON's true is none, and neither is a number in quotes."""
+    with pytest.raises(CheckpointError, match=rf"lists of numbers; {name} of dimension 1 is {value!r}"):
+        Statistics({"jaco": entry(**{name: [1.0, value, 1.0, 1.0, 1.0, 1.0, 1.0]})})
+
+
+@pytest.mark.parametrize("mask", [[1] * 7, ["true"] * 7, "true", None, {}, [True] * 6 + [None]])
+def test_a_mask_is_true_or_false(mask: object) -> None:
+    """Every word is true to Python, 'false' among them."""
+    with pytest.raises(CheckpointError, match=r"statistics 'jaco': mask is .*; expected a list of true and false"):
+        Statistics({"jaco": entry(mask=mask)})
+
+
+def test_swapped_quantiles_are_refused() -> None:
+    """One dimension is enough to mirror the arm: which, and both values."""
+    swapped = entry(q01=[-0.5, 1.5, *[-0.5] * 5], q99=[1.5, -0.5, *[1.5] * 5])
+
+    with pytest.raises(
+        CheckpointError, match=r"statistics 'b': dimension 1 has q01 1\.5 above q99 -0\.5; expected the lo"
+    ):
+        Statistics({"a": entry(), "b": swapped})
+
+
+def test_what_passes_through_is_in_any_order() -> None:
+    """Its quantiles scale nothing."""
+    statistics = Statistics({"a": entry(q01=[-0.5] * 6 + [1.0], q99=[1.5] * 6 + [0.0])})
+
+    assert statistics.scales["a"].unnormalise(np.zeros(7))[6] == 0
+
+
+def test_an_arm_that_cannot_move_is_refused() -> None:
+    """Whatever the gripper does."""
+    frozen = entry(q01=[0.0] * 6 + [0.0], q99=[0.0] * 6 + [1.0])
+
+    with pytest.raises(
+        CheckpointError, match=r"statistics 'jaco': q01 and q99 are equal in every dimension that is scal"
+    ):
+        Statistics({"jaco": frozen})
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_constant_dimension_is_fine_and_quiet() -> None:
+    """Three of jaco_play's are: such a dimension is its constant, and in training it was nought."""
+    scale = Statistics({"jaco_play": entry(q01=[-0.5, 0.25, *[-0.5] * 5], q99=[1.5, 0.25, *[1.5] * 5])}).scales[
+        "jaco_play"
+    ]
+    back = scale.normalise(np.array([[0.5, 0.25, 0, 0, 0, 0, 1], [0.5, 9.0, 0, 0, 0, 0, 1]]))
+
+    assert scale.unnormalise(np.array([0.3, -0.7, 0, 0, 0, 0, 1]))[1] == 0.25
+    assert back[:, 1].tolist() == [0, 0]
+    assert BINS.encode(back[0])[1] == 31872
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_span_next_to_nothing_is_quiet() -> None:
+    """What lies outside of it is an end of it."""
+    scale = ActionScale(np.array([0.0]), np.array([5e-324]), np.array([True]))
+
+    assert scale.normalise(np.array([[1.0], [-1.0], [0.0]])).tolist() == [[1], [-1], [-1]]
+
+
+def test_a_name_that_cannot_be_printed_is_written_out() -> None:
+    """An error is one line, whatever a data set is called."""
+    with pytest.raises(CheckpointError) as caught:
+        Statistics({"a\nb" + "c" * 5000: {}})
+
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from stillframe.errors import CheckpointError, ConfigError, Unprocessable
 from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFolder, _check_room
 from stillframe.models.openvla import OpenVLA
-from stillframe.models.registry import load_policy
+from stillframe.models.registry import decoder_sizes, load_policy
 
 Tensors = dict[str, Tensor]
 CPU = torch.device("cpu")
@@ -217,7 +218,7 @@ def test_nothing_is_unpickled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("unpickled")
 
-    for name in ("pytorch_model.bin", "action_head--1_checkpoint.pt", "training_args.bin"):
+    for name in ("pytorch_model.bin", "optimizer--1_checkpoint.pt", "training_args.bin"):
         (folder / name).write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
     monkeypatch.setattr(torch, "load", never)
     monkeypatch.setattr("pickle.Unpickler", never)
@@ -306,3 +307,240 @@ def test_a_gpu_without_room_is_told_before_anything_is_read(
         with pytest.raises(ConfigError, match="the weights are"):
             _check_room(module, torch.bfloat16, torch.device("cuda"))
     _check_room(module, torch.float32, CPU)
+
+
+LAYERS, WIDTH = "text_config.num_hidden_layers", "text_config.hidden_size"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"num_hidden_layers": 10**9}, f"config.json says {LAYERS} is 1000000000, but there are "),
+        (
+            {"hidden_size": 10**12},
+            f"config.json says {WIDTH} is 1000000000000, but no side of a stored tensor is longer",
+        ),
+        ({"intermediate_size": 10**12}, "config.json says text_config.intermediate_size is 1000000000000, but no side"),
+        ({"vocab_size": 10**9}, "config.json says text_config.vocab_size is 1000000000, but no side"),
+        (
+            {"max_position_embeddings": 10**12},
+            "text_config.max_position_embeddings is 1000000000000; expected at most ",
+        ),
+        ({"rms_norm_eps": float("inf")}, "text_config.rms_norm_eps is inf; expected a number above 0"),
+        ({"rope_theta": float("nan")}, "text_config.rope_theta is nan; expected a number above 0"),
+        ({"rope_theta": 10**400}, "expected a number above 0"),
+        ({"hidden_size": 10**4000}, "expected a whole number above 0"),
+    ],
+)
+def test_sizes_that_no_weights_bear_out_are_never_built(folder: Path, edit: Callable, sizes: dict, said: str) -> None:
+    """Nor is a layer of such a size timed, to choose a dtype: the files' headers are asked first."""
+    edit("config.json", lambda config: config["text_config"].update(sizes))
+
+    with pytest.raises(CheckpointError) as caught:
+        decoder_sizes(folder)
+    assert said in refusal(folder)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(("key", "value"), [("depth", 10**9), ("embed_dim", 10**12), ("image_px", 14 * 10**9)])
+def test_towers_that_no_weights_bear_out_are_never_built(folder: Path, edit: Callable, key: str, value: int) -> None:
+    """The towers' sizes like the decoder's."""
+    edit("config.json", lambda config: [tower.update({key: value}) for tower in config["timm_overrides"].values()])
+    text = refusal(folder)
+
+    assert f"timm_overrides.vit_large_patch14_reg4_dinov2.lvd142m.{key} is {value}" in text
+    assert "no side of a stored" in text or "tensors in all" in text or "expected at most" in text
+
+
+def test_a_download_that_stopped_half_way_is_refused(folder: Path) -> None:
+    """Room was made for all of it: the header and the first tensors are right, the rest is zeros."""
+    file = folder / SINGLE_NAME
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b"\0"))
+    text = refusal(folder)
+
+    assert text.startswith(f"{file}: tensor ")
+    assert "holds zeros only; room was probably made for a download that stopped" in text
+
+
+def test_a_download_that_stopped_just_before_the_end_is_refused(folder: Path) -> None:
+    """Part of the last tensor came."""
+    file = folder / SINGLE_NAME
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-300].ljust(len(whole), b"\0"))
+
+    assert "the last of its file, ends in zeros" in refusal(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", [NORM, Q_PROJ, "language_model.lm_head.weight", "projector.fc1.bias"])
+def test_a_number_that_is_none_is_refused(folder: Path, name: str, value: float) -> None:
+    """A single one, anywhere: the tensor, the value, and its place."""
+
+    def spoil(tensors: Tensors) -> None:
+        tensors[name].view(-1)[3] = value
+
+    rewrite(folder, spoil)
+
+    assert f"tensor {name} holds {value} at (" in refusal(folder)
+
+
+def test_a_number_beyond_the_dtype_asked_for_is_refused(folder: Path) -> None:
+    """Finite on disk, and infinite as it would be used."""
+    rewrite(folder, lambda tensors: tensors.update({NORM: torch.full((16,), 1e300, dtype=torch.float64)}))
+
+    assert f"tensor {NORM} holds inf at (0,)" in refusal(folder)
+
+
+@pytest.mark.parametrize("table", ["lm_head", "model.embed_tokens"])
+def test_an_action_token_without_weights_is_refused(folder: Path, table: str) -> None:
+    """All of them, or one: it would be answered with, or never."""
+
+    def spoil(tensors: Tensors) -> None:
+        rows = tensors[f"language_model.{table}.weight"]
+        rows[len(rows) - 64 - 1] = 0  # the highest action's; behind it comes padding
+
+    rewrite(folder, spoil)
+
+    assert f"tensor language_model.{table}.weight holds zeros only in row " in refusal(folder)
+
+
+def test_padding_of_the_vocabulary_may_be_zeros(folder: Path) -> None:
+    """No token has those rows."""
+    rewrite(folder, lambda tensors: tensors["language_model.lm_head.weight"][-64:].zero_())
+
+    assert load(folder).info.family == "openvla"
+
+
+@pytest.mark.parametrize("name", ["x" * 5000 + ".safetensors", "a\nb.safetensors", "a\0b.safetensors"])
+def test_a_shards_name_that_no_file_has_is_refused(folder: Path, name: str) -> None:
+    """Too long for a file system, or not printable."""
+    write_index(folder, shard(folder) | {NORM: name})
+    text = refusal(folder)
+
+    assert "names the shard '" in text
+    assert len(text) < 600
+
+
+def test_an_index_of_brackets_is_refused(folder: Path) -> None:
+    """Where Python would have recursed to its end."""
+    (folder / INDEX_NAME).write_text("[" * 100_000)
+
+    assert f"{folder / INDEX_NAME} is not JSON that we read: it is nested deeper than" in refusal(folder)
+
+
+def test_the_folder_of_an_unreadable_disk_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the system says while a file is read is one line that names it."""
+
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", broken)
+
+    assert refusal(folder) == (
+        f"{folder / 'config.json'} cannot be read: Input/output error; check the disk and who may read the file"
+    )
+
+
+def test_a_tokenizer_of_another_vocabulary_is_refused(folder: Path) -> None:
+    """Its words would be looked up beyond the end of the decoder's table, frame by frame."""
+    document = json.loads((folder / "tokenizer.json").read_text())
+    document["model"]["vocab"]["zebra"] = 32_000
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+
+    assert "tokenizer.json has ids up to 32000, but the decoder's vocabulary ends at " in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1842767\n",
+            "is not a tokenizer: it is a Git LFS",
+        ),
+        (b"", "is not a tokenizer: it is empty (0 bytes)"),
+        (b"<!DOCTYPE html>", "is not a tokenizer: it is a web page (HTML)"),
+        (b"Entry not found", "is not a tokenizer: it is text, which begins 'Entry not found'"),
+        (b'{"a": 1}', "is not a tokenizer ("),
+        (b"[" * 100_000, "is not a tokenizer ("),
+        (bytes(2**26 + 1), "is not a tokenizer: it has 67108865 bytes; expected at most 67108864"),
+    ],
+)
+def test_a_tokenizer_that_is_something_else_is_called_by_its_name(folder: Path, content: bytes, what: str) -> None:
+    """In place of 'expected value at line 1'."""
+    (folder / "tokenizer.json").write_bytes(content)
+
+    assert f"{folder / 'tokenizer.json'} {what}" in refusal(folder)
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -1.0])
+def test_pixels_are_normalised_by_numbers(folder: Path, edit: Callable, name: str, value: float) -> None:
+    """A std of nought makes every picture infinite."""
+    edit("preprocessor_config.json", lambda config: config["tvf_normalize_params"][0].update({name: [value] * 3}))
+
+    if name == "mean" and value in {0.0, -1.0}:
+        assert load(folder).info.family == "openvla"
+    else:
+        assert "preprocessor_config.json: a field is missing or misshapen" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        (
+            {"num_attention_heads": 16, "num_key_value_heads": 16},
+            "hidden_size is 16 for 16 heads; expected an even number",
+        ),
+        ({"max_position_embeddings": 256}, "max_position_embeddings is 256; the pictures alone take 256"),
+        (
+            {"max_position_embeddings": 256 + 7 + 3},
+            "there is no room for an instruction: without one, the instruction takes ",
+        ),
+    ],
+)
+def test_sizes_that_no_frame_fits_into_are_refused(folder: Path, edit: Callable, sizes: dict, said: str) -> None:
+    """At load, not by the first frame."""
+    edit("config.json", lambda config: config["text_config"].update(sizes))
+
+    assert said in refusal(folder)
+
+
+def test_a_tokenizer_that_cannot_write_the_prompt_is_refused(folder: Path) -> None:
+    """Its word for what it does not know is none of its words."""
+    model = {"type": "WordLevel", "vocab": {"▁": 0}, "unk_token": "<unk>"}
+    (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": model}))
+
+    assert f"{folder / 'tokenizer.json'} cannot write the prompt: " in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"truncation": {"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0}},
+        {"padding": {"strategy": {"Fixed": 10**9}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
+                     "pad_type_id": 0, "pad_token": "x"}},
+    ],
+)  # fmt: skip
+def test_what_a_tokenizer_was_last_used_with_is_left_aside(folder: Path, edit: Callable, settings: dict) -> None:
+    """Neither cuts the prompt nor fills it up, as with transformers."""
+    before = load(folder).prepare(Observation({"image": np.zeros((8, 8, 3), np.uint8)}, "wait")).ids
+    edit("tokenizer.json", lambda document: document.update(settings))
+
+    assert torch.equal(load(folder).prepare(Observation({"image": np.zeros((8, 8, 3), np.uint8)}, "wait")).ids, before)
+
+
+def test_an_index_of_nothing_is_refused(folder: Path) -> None:
+    """It names no file."""
+    write_index(folder, {})
+
+    assert "lacks `weight_map`; expected the file of each tensor" in refusal(folder)
+
+
+def test_what_is_no_plain_file_is_said_to_be_none(folder: Path) -> None:
+    """A pipe would be waited for."""
+    (folder / SINGLE_NAME).unlink()
+    os.mkfifo(folder / SINGLE_NAME)
+
+    assert refusal(folder).endswith("what is there of that name is no plain file")

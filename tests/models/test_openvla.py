@@ -268,6 +268,27 @@ def test_statistics_beside_the_weights_win(folder: Path, edit: Callable) -> None
     assert list(inside) == ["jaco_sim"]
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda sets: sets["jaco_sim"]["action"]["q99"].__setitem__(0, 7.0), "differ in jaco_sim and are not used"),
+        (lambda sets: sets.update(bridge=sets["jaco_sim"]), "differ in bridge and are not used"),
+        (lambda sets: sets["jaco_sim"].update(num_transitions=3), None),
+        (lambda _: None, None),
+    ],
+)
+def test_statistics_that_differ_are_not_chosen_in_silence(
+    folder: Path, edit: Callable, caplog: pytest.LogCaptureFixture, change: Callable, named: str | None
+) -> None:
+    """Both are there and scale actions differently: the log says which count; what scales nothing may differ."""
+    edit("dataset_statistics.json", change)
+    load(folder)
+    said = [record.getMessage() for record in caplog.records if "dataset_statistics.json" in record.getMessage()]
+
+    assert len(said) == (named is not None)
+    assert named is None or said[0].endswith(named)
+
+
 def test_no_statistics_at_all(folder: Path, edit: Callable) -> None:
     """Without statistics an action means nothing, so nothing is served."""
     (folder / "dataset_statistics.json").unlink()

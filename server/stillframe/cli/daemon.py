@@ -1,4 +1,4 @@
-"""`stillframe serve`, `stillframe token` and `stillframe demo`. Parses; other rooms work, imported on use."""
+"""`stillframe serve`, `healthcheck`, `token` and `demo`. Parses; other rooms work, imported on use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from stillframe.config import TokenScope, TokenSettings, load_config
 from stillframe.errors import ConfigError
 from stillframe.extras import need
 
+if TYPE_CHECKING:
+    from stillframe.health import Started
+
 TOKEN_BYTES = 32  # of chance, in a token that we make
 
 
@@ -23,7 +26,7 @@ TOKEN_BYTES = 32  # of chance, in a token that we make
 def serve_command(
     config: Annotated[Path | None, typer.Argument(help="A YAML such as configs/jaco-tiny.yaml.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="A folder in the layout of openvla-7b.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, or cuda:1: the second GPU.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads for the model.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
@@ -52,6 +55,41 @@ def serve_command(
         "allow_anonymous": allow_anonymous,
     }
     serve(load_config(config, overrides), open_log())
+
+
+@app.command("healthcheck")
+def healthcheck_command(
+    config: Annotated[Path | None, typer.Argument(help="The YAML that the daemon serves.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address, if it was started with another.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port, if it was started with another.")] = None,
+    *,
+    tls: Annotated[
+        bool | None, typer.Option("--tls/--no-tls", help="Whether it was started with a certificate.")
+    ] = None,
+) -> None:
+    """Say whether the daemon of CONFIG takes frames: exit status 0 if so, 1 if not.
+
+    Without CONFIG and options: the one daemon that runs on this machine, or in this container.
+    """
+    from stillframe.health import check_ready, started
+
+    overrides: dict[str, Any] = {"host": host, "port": port, "allow_anonymous": True}
+    if config is None and (host, port, tls) == (None, None, None):
+        config, given = _as_started(started())
+        overrides |= given
+    if config is None:
+        overrides |= {"checkpoint": Path()}
+    daemon = load_config(config, {key: value for key, value in overrides.items() if value is not None})
+    if tls is not None:
+        daemon = daemon.model_copy(update={"tls_cert": Path() if tls else None})
+    typer.echo(f"ready: {check_ready(daemon)}")
+
+
+def _as_started(daemon: Started) -> tuple[Path | None, dict[str, Any]]:
+    """The configuration and the options of a daemon's own command line, its YAML found from where it was started."""
+    parsed = typer.main.get_command(app).get_command(None, "serve").make_context("serve", list(daemon.words)).params  # type: ignore[attr-defined]
+    config = parsed.pop("config")
+    return config and daemon.folder / config, parsed
 
 
 @app.command("token")

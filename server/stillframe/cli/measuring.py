@@ -230,8 +230,8 @@ def loadtest_command(
     load = Load(robots, hz, seconds, wire, realtime, flood, deadline_ms, max_age_ms, phases, seed)
     if hostile:
         with LoadBar() as bar:
-            document, table = run_hostile(load, rounds, neighbour, before, config, bar)
-        typer.echo(table, nl=False)
+            document, text = run_hostile(load, rounds, neighbour, before, config, bar)
+        typer.echo(text, nl=False)
         if json_file is not None:
             _write(json_file, json.dumps(document, indent=2) + "\n")
         if page is not None:

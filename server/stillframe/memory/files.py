@@ -6,16 +6,19 @@ Knows their layout; not the checkpoint's own.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from stillframe.documents import read_object
 from stillframe.errors import CheckpointError
+from stillframe.file_kinds import mistaken, shown
 from stillframe.memory.gate import CELLS, Cell, Gate, GateSizes, Linear
 from stillframe.memory.pooling import Pooling
 
@@ -74,25 +77,46 @@ def load_memory(folder: Path, device: torch.device) -> Weights:
             f"{folder} was not trained with older frames: it has no {CONFIG_NAME}; set history.enabled to false, "
             "or history.force to true to see what it does without training"
         )
-    weights = Weights(_config(folder / CONFIG_NAME))
+    config = _config(folder / CONFIG_NAME)
     try:
+        _check_sizes(folder / TENSORS_NAME, config)
+        weights = Weights(config)
         weights.load_state_dict(load_file(folder / TENSORS_NAME))
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        kind = mistaken(folder / TENSORS_NAME)
         expected = f"the tensors that {CONFIG_NAME} describes"
         raise CheckpointError(
-            f"{folder / TENSORS_NAME} cannot be read; expected {expected}, as training wrote them"
+            f"{folder / TENSORS_NAME} cannot be read{f': it {kind}' if kind else ''}; expected {expected}, "
+            "as training wrote them"
         ) from error
+    _check_finite(folder / TENSORS_NAME, weights)
     return weights.to(device).eval().requires_grad_(requires_grad=False)
 
 
+def _check_sizes(file: Path, config: MemoryConfig) -> None:
+    """Raise ValueError for sizes that the file does not have, before anything of them is built."""
+    with safe_open(file, framework="pt") as tensors:
+        most = max((math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()), default=0)  # noqa: SIM118
+    largest = max(config.layers * config.kv_heads * config.slots * config.head_dim, config.hidden * config.inputs)
+    if largest > most:
+        raise ValueError(f"a tensor of {largest} numbers; the largest has {most}")
+
+
+def _check_finite(file: Path, weights: Weights) -> None:
+    for name, tensor in weights.state_dict().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{file}: tensor {name} holds numbers that are not finite; the file is damaged")
+
+
 def _config(file: Path) -> MemoryConfig:
+    document: dict[str, Any] = read_object(file)
     try:
-        document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         config = MemoryConfig(**{**document, "taps": tuple(document["taps"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{file} cannot be read; expected the keys that training wrote") from error
+    except (TypeError, KeyError) as error:
+        raise CheckpointError(f"{shown(file)} cannot be read; expected the keys that training wrote") from error
     sizes = (config.layers, config.kv_heads, config.head_dim, config.chunk_tokens, config.slots, config.hidden)
     whole = all(type(size) is int and size > 0 for size in (*sizes, config.extras))
+    whole = whole and isinstance(config.cell, str) and all(type(tap) is int for tap in config.taps)
     if not whole or config.cell not in CELLS or not all(tap in range(config.layers) for tap in config.taps):
         raise CheckpointError(f"{file}: expected whole sizes above 0, taps below {config.layers}, cell gru or lstm")
     return config

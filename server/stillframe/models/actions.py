@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillframe.errors import CheckpointError, unknown_unnorm_key
+from stillframe.file_kinds import shown
+from stillframe.models.scales import check_span, mask_of, numbers
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,11 @@ class ActionScale:
         return np.where(self.mask, scaled, values)
 
     def normalise(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Robot units [..., dim] -> [-1, 1], clipped where masked."""
-        scaled = np.clip(2 * (actions - self.q01) / (self.q99 - self.q01) - 1, -1.0, 1.0)
+        """Robot units [..., dim] -> [-1, 1], clipped where masked; a constant is 0, as in OpenVLA's training."""
+        constant = self.q99 == self.q01
+        span = np.where(constant, 1.0, self.q99 - self.q01)
+        with np.errstate(over="ignore"):  # of a span next to nothing: clipped
+            scaled = np.where(constant, 0.0, np.clip(2 * (actions - self.q01) / span - 1, -1.0, 1.0))
         return np.where(self.mask, scaled, actions)
 
 
@@ -73,7 +78,9 @@ class Statistics:
         self.scales = {key: _scale(key, entry) for key, entry in norm_stats.items()}
         lengths = {key: len(scale.q01) for key, scale in self.scales.items()}
         if len(set(lengths.values())) > 1:
-            raise CheckpointError(f"statistics differ in the length of an action: {lengths}; expected one length")
+            raise CheckpointError(
+                f"statistics differ in the length of an action: {shown(lengths)}; expected one length"
+            )
 
     @property
     def default_key(self) -> str | None:
@@ -95,12 +102,12 @@ class Statistics:
 
 def _scale(key: str, entry: Any) -> ActionScale:
     """Read one data set's entry; a missing mask scales everything."""
-    try:
-        action = entry["action"]
-        q01, q99 = (np.asarray(action[name], np.float64) for name in ("q01", "q99"))
-        mask = np.asarray(action.get("mask", [True] * len(q01)), np.bool_)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"statistics {key!r}: expected action.q01 and action.q99, lists of numbers") from error
-    if not q01.shape == q99.shape == mask.shape or q01.ndim != 1:
-        raise CheckpointError(f"statistics {key!r}: q01, q99 and mask differ in length")
+    action = entry.get("action") if isinstance(entry, Mapping) else None
+    action = action if isinstance(action, Mapping) else {}
+    q01, q99 = (numbers(key, name, action.get(name)) for name in ("q01", "q99"))
+    mask = mask_of(key, action.get("mask", [True] * len(q01)))
+    if not q01.shape == q99.shape == mask.shape:
+        lengths = f"they have {len(q01)}, {len(q99)} and {len(mask)}"
+        raise CheckpointError(f"statistics {shown(key)!r}: q01, q99 and mask differ in length; {lengths}")
+    check_span(key, q01, q99, mask)
     return ActionScale(q01, q99, mask)

@@ -5,21 +5,27 @@ Knows files, names and shapes; no family. Never unpickles and never runs a check
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from stillframe.documents import read_object, reading
 from stillframe.errors import CheckpointError, ConfigError
+from stillframe.file_kinds import shown
+from stillframe.models.folder_kinds import absent, instead
 from stillframe.models.graphs.memory import too_heavy
+from stillframe.models.names import told
+from stillframe.models.soundness import unsound
+from stillframe.models.tensor_files import Stored, header, opened
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 NAMED_AT_ONCE = 5  # tensors listed in an error before "and n more"
+LONGEST_NAME = 255  # bytes of a file's name, on every file system there is
 
 
 class CheckpointFolder:
@@ -27,44 +33,73 @@ class CheckpointFolder:
 
     def __init__(self, path: Path):
         self.path = path
-        if not path.is_dir():
-            raise CheckpointError(f"{path} is not a folder; expected a checkpoint with config.json and safetensors")
+        with reading(path):
+            is_folder = path.is_dir()
+        if not is_folder:
+            raise CheckpointError(absent(path))
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON object that has to be there."""
-        file = self.file(name)
-        try:
-            value = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise CheckpointError(f"{file} is not JSON ({error})") from error
-        if not isinstance(value, dict):
-            raise CheckpointError(f"{file} holds a {type(value).__name__}; expected a JSON object")
-        return value
+        return read_object(self.file(name))
 
     def file(self, name: str) -> Path:
         """A file that has to be there."""
         file = self.path / name
-        if not file.is_file():
-            found = ", ".join(sorted(entry.name for entry in self.path.iterdir())) or "nothing"
-            raise CheckpointError(f"{self.path} lacks {name}; found: {found}")
+        with reading(file):
+            if not file.is_file():
+                raise CheckpointError(f"{shown(self.path)} lacks {shown(name)}{instead(self.path, name)}")
         return file
 
     def has(self, name: str) -> bool:
-        """Whether an optional file is there."""
-        return (self.path / name).is_file()
+        """Whether an optional file is there. A link that leads nowhere is there: reading it says so."""
+        file = self.path / name
+        with reading(file):
+            return file.is_file() or (file.is_symlink() and not file.exists())
+
+    @cached_property
+    def stored(self) -> Mapping[str, tuple[Path, Stored]]:
+        """Tensor name -> the file that holds it, and what its header says; by the index where there is one."""
+        files = self.tensor_files()
+        headers = {file: header(file) for file in sorted(set(files.values()))}
+        for name, file in files.items():
+            if name not in headers[file]:
+                raise CheckpointError(f"{shown(file)} lacks tensor {shown(name)}, which {INDEX_NAME} promises")
+        return {name: (file, headers[file][name]) for name, file in files.items()}
 
     def tensor_files(self) -> dict[str, Path]:
         """Tensor name -> the file that holds it, by the index where there is one."""
         if self.has(INDEX_NAME):
             weight_map = self.json(INDEX_NAME).get("weight_map")
-            if not isinstance(weight_map, dict):
-                raise CheckpointError(f"{self.path / INDEX_NAME} lacks `weight_map`")
+            if not isinstance(weight_map, dict) or not weight_map:
+                raise CheckpointError(
+                    f"{shown(self.path / INDEX_NAME)} lacks `weight_map`; expected the file of each tensor, by name"
+                )
             named = {name: _plain_name(shard) for name, shard in weight_map.items()}
             shards = {shard: self.file(shard) for shard in set(named.values())}
             return {name: shards[shard] for name, shard in named.items()}
         single = self.file(SINGLE_NAME)
-        with _opened(single) as tensors:
-            return dict.fromkeys(tensors.keys(), single)
+        return dict.fromkeys(header(single), single)
+
+    def check_sizes(
+        self, sizes: Mapping[str, int], counts: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        """Refuse what the weights cannot bear out, before anything of such a size is built.
+
+        `sizes`: keys of config.json that are a side of some tensor; `counts`: those of which each has tensors;
+        `shapes`: of some tensors, of which one that is missing is left to `load_into`.
+        """
+        longest = max((side for _, one in self.stored.values() for side in one.shape), default=0)
+        for key, size in sizes.items():
+            if size > longest:
+                raise CheckpointError(
+                    self._too_large(key, size, f"no side of a stored tensor is longer than {longest}")
+                )
+        for key, count in counts.items():
+            if count > len(self.stored):
+                raise CheckpointError(self._too_large(key, count, f"there are {len(self.stored)} tensors in all"))
+        for name, shape in shapes.items():
+            if name in self.stored:
+                _check_one(name, *self.stored[name], shape)
 
     def load_into(self, module: nn.Module, *, dtype: torch.dtype, device: torch.device, unused: Iterable[str]) -> None:
         """Fill `module` (on any device, meta included) from the tensors of the same names.
@@ -72,37 +107,47 @@ class CheckpointFolder:
         Every tensor is checked first, so nothing is half loaded. Names that start with one of `unused` are passed over.
         Raises ConfigError for more weights than a GPU has room for.
         """
-        files = self.tensor_files()
         wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-        self._check_names(wanted, files, tuple(unused))
-        self._check_shapes(wanted, files)
+        self._check_names(wanted, tuple(unused))
+        for name, shape in wanted.items():
+            _check_one(name, *self.stored[name], shape)
         _check_room(module, dtype, device)
         loaded: dict[str, Tensor] = {}
-        for file in sorted({files[name] for name in wanted}):
-            with _opened(file) as tensors:
-                here = [name for name in wanted if files[name] == file]
-                # A copy: who overwrites the file of a mapped tensor ends the daemon with a bus error.
-                loaded |= {name: tensors.get_tensor(name).to(device, dtype, copy=True) for name in here}
+        for file in sorted({self.stored[name][0] for name in wanted}):
+            here = [name for name in wanted if self.stored[name][0] == file]
+            loaded |= self._loaded(file, here, dtype, device)
         module.load_state_dict(loaded, strict=True, assign=True)
 
-    def _check_names(self, wanted: Mapping[str, object], files: Mapping[str, Path], unused: tuple[str, ...]) -> None:
-        """Nothing missing, nothing that we do not understand."""
-        missing = [name for name in wanted if name not in files]
-        if missing:
-            raise CheckpointError(f"{self.path} lacks {_listed('tensor', missing)}")
-        strangers = [name for name in files if name not in wanted and not name.startswith(unused)]
-        if strangers:
-            raise CheckpointError(f"{self.path} holds {_listed('unknown tensor', strangers)}; is it another variant?")
+    def _loaded(self, file: Path, names: list[str], dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+        """The tensors of one file, each with numbers that can be weights."""
+        last = max(one.end for held, one in self.stored.values() if held == file)
+        made: dict[str, Tensor] = {}
+        with opened(file) as tensors:
+            for name in names:
+                # A copy: who overwrites the file of a mapped tensor ends the daemon with a bus error.
+                made[name] = tensors.get_tensor(name).to(device, dtype, copy=True)
+                fault = unsound(name, made[name], last=self.stored[name][1].end == last)
+                if fault is not None:
+                    raise CheckpointError(f"{shown(file)}: {fault}")
+        return made
 
-    def _check_shapes(self, wanted: Mapping[str, tuple[int, ...]], files: Mapping[str, Path]) -> None:
-        """Every shape as the configuration says, and every number a float."""
-        for file in sorted({files[name] for name in wanted}):
-            with _opened(file) as tensors:
-                stored = set(tensors.keys())
-                for name in (name for name in wanted if files[name] == file):
-                    if name not in stored:
-                        raise CheckpointError(f"{file} lacks tensor {name}, which {INDEX_NAME} promises")
-                    _check_one(file, name, tensors.get_slice(name), wanted[name])
+    def _check_names(self, wanted: Mapping[str, object], unused: tuple[str, ...]) -> None:
+        """Nothing missing, nothing that we do not understand."""
+        missing = [name for name in wanted if name not in self.stored]
+        if missing:
+            raise CheckpointError(f"{shown(self.path)} lacks {_listed('tensor', missing)}{told(missing, self.stored)}")
+        strangers = [name for name in self.stored if name not in wanted and not name.startswith(unused)]
+        if strangers:
+            raise CheckpointError(
+                f"{shown(self.path)} holds {_listed('unknown tensor', strangers)}; is it another variant?"
+                f"{told((), strangers)}"
+            )
+
+    def _too_large(self, key: str, size: int, why: str) -> str:
+        return (
+            f"{shown(self.path)}: config.json says {key} is {size}, but {why}; "
+            "check that weights and config.json belong together"
+        )
 
 
 def _check_room(module: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
@@ -113,34 +158,29 @@ def _check_room(module: nn.Module, dtype: torch.dtype, device: torch.device) -> 
             raise ConfigError(refusal)
 
 
-def _check_one(file: Path, name: str, stored: Any, expected: tuple[int, ...]) -> None:
-    found = tuple(stored.get_shape())
-    if found != expected:
+def _check_one(name: str, file: Path, stored: Stored, expected: tuple[int, ...]) -> None:
+    if stored.shape != expected:
         raise CheckpointError(
-            f"{file}: tensor {name} has shape {found}, expected {expected} by config.json; "
+            f"{shown(file)}: tensor {name} has shape {stored.shape}, expected {expected} by config.json; "
             "check that weights and config.json belong together"
         )
-    if stored.get_dtype() not in {"F32", "F16", "BF16", "F64"}:
-        raise CheckpointError(f"{file}: tensor {name} is {stored.get_dtype()}; expected F32, F16 or BF16")
-
-
-def _opened(file: Path) -> Any:
-    """Memory-map a safetensors file."""
-    try:
-        return safe_open(file, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file} is not a readable safetensors file ({error})") from error
+    if stored.dtype not in {"F32", "F16", "BF16", "F64"}:
+        raise CheckpointError(f"{shown(file)}: tensor {name} is {shown(stored.dtype)}; expected F32, F16 or BF16")
 
 
 def _plain_name(name: object) -> str:
     """A shard's name from the index, which must not lead out of the folder."""
     if not isinstance(name, str) or Path(name).name != name:
-        raise CheckpointError(f"{INDEX_NAME} names the shard {name!r}; expected a plain file name")
+        raise CheckpointError(f"{INDEX_NAME} names the shard {shown(repr(name))}; expected a plain file name")
+    if len(name.encode()) > LONGEST_NAME or not name.isprintable():
+        raise CheckpointError(
+            f"{INDEX_NAME} names the shard {shown(repr(name))}; expected at most {LONGEST_NAME} bytes"
+        )
     return name
 
 
 def _listed(what: str, names: list[str]) -> str:
     """'3 tensors: a, b, c' or '... and 7 more'."""
     more = len(names) - NAMED_AT_ONCE
-    shown = ", ".join(names[:NAMED_AT_ONCE]) + (f" and {more} more" if more > 0 else "")
-    return f"{what} {shown}" if len(names) == 1 else f"{len(names)} {what}s: {shown}"
+    listed = ", ".join(map(shown, names[:NAMED_AT_ONCE])) + (f" and {more} more" if more > 0 else "")
+    return f"{what} {listed}" if len(names) == 1 else f"{len(names)} {what}s: {listed}"

@@ -23,7 +23,9 @@ from stillframe.models.layout import TokenLayout
 from stillframe.models.openvla_config import OpenVLAConfig
 from stillframe.models.pixels import PixelPipeline
 from stillframe.models.prompt import PromptEncoder
+from stillframe.models.scales import say_differences
 from stillframe.models.settling import settle
+from stillframe.models.soundness import zero_rows
 from stillframe.models.speculate import Spoken, Utterance, speak
 from stillframe.models.steadiness import steady
 from stillframe.models.vision import Projector, VisionBackbone, unused_tensors
@@ -85,10 +87,12 @@ class OpenVLA:
         statistics = Statistics(_norm_stats(folder, config))
         _check_action(folder, statistics)
         max_text = config.decoder.max_position_embeddings - _patches(config) - statistics.action_dim
-        prompt = PromptEncoder(folder.file("tokenizer.json"), max_text)
+        prompt = PromptEncoder(folder.file("tokenizer.json"), max_text, config.decoder.vocab_size)
+        config.check_sizes(folder)
         with torch.device("meta"):
             network = OpenVLANetwork(config)
         folder.load_into(network, dtype=dtype, device=device, unused=_unused(config))
+        _check_action_rows(folder, network)
         network.requires_grad_(requires_grad=False)
         settled(network)
         return cls(folder.path.resolve().name, config, network.eval(), pixels, prompt, statistics)
@@ -223,8 +227,10 @@ def _seen(observation: Observation, cameras: tuple[str, ...]) -> tuple[str, ...]
 
 
 def _norm_stats(folder: CheckpointFolder, config: OpenVLAConfig) -> Mapping[str, Any]:
-    """Statistics beside the weights win over those inside config.json."""
-    return folder.json("dataset_statistics.json") if folder.has("dataset_statistics.json") else config.norm_stats
+    """Statistics beside the weights win over those inside config.json; where the two differ, the log says so."""
+    chosen = folder.json("dataset_statistics.json") if folder.has("dataset_statistics.json") else config.norm_stats
+    say_differences(folder.path, chosen, config.norm_stats)
+    return chosen
 
 
 def _check_action(folder: CheckpointFolder, statistics: Statistics) -> None:
@@ -234,6 +240,16 @@ def _check_action(folder: CheckpointFolder, statistics: Statistics) -> None:
             f"{folder.path}: its statistics ({', '.join(statistics.scales)}) are of actions with "
             f"{statistics.action_dim} numbers; only {len(ACTION_NAMES)} are supported: {', '.join(ACTION_NAMES)}"
         )
+
+
+def _check_action_rows(folder: CheckpointFolder, network: OpenVLANetwork) -> None:
+    """Every action token has weights: they lie at the end of two tensors, where a download may have stopped."""
+    bins, decoder = network.config.bins, network.language_model
+    first = bins.text_vocab_size - bins.bins + 1
+    for name, table in (("model.embed_tokens", decoder.model.embed_tokens), ("lm_head", decoder.lm_head)):
+        fault = zero_rows(f"language_model.{name}.weight", table.weight[first : bins.text_vocab_size], first)
+        if fault is not None:
+            raise CheckpointError(f"{folder.path}: {fault}")
 
 
 def _unused(config: OpenVLAConfig) -> list[str]:

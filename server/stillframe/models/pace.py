@@ -53,7 +53,9 @@ def measure(sizes: DecoderConfig) -> Pace:
 def one_layer(sizes: DecoderConfig, dtype: torch.dtype) -> Decoder:
     """A decoder of a single layer and hardly a vocabulary, settled as a checkpoint's is."""
     with torch.device("meta"):
-        decoder = Decoder(replace(sizes, num_hidden_layers=1, vocab_size=1)).to(dtype)
+        positions = max(sizes.max_position_embeddings, PROMPT_ROWS)
+        lone = replace(sizes, num_hidden_layers=1, vocab_size=1, max_position_embeddings=positions)
+        decoder = Decoder(lone).to(dtype)
     decoder.to_empty(device=CPU).requires_grad_(requires_grad=False)
     for parameter in decoder.parameters():
         parameter.fill_(0.01)

@@ -5,6 +5,7 @@ Knows preprocessor_config.json; no tower. Source: PrismaticImageProcessor, match
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor
 from stillframe.domain import Image
 from stillframe.errors import CheckpointError
 
+FAR = 1e4  # from any mean or std of pixels in 0..1 or 0..255, and from any std's inverse
 BICUBIC = 3  # torchvision's and PIL's number for it
 
 
@@ -37,7 +39,8 @@ class PixelPipeline:
             letterbox, (_, height, width) = config["tvf_do_letterbox"], config["input_sizes"][0]
             filters = {resize["interpolation"] for resize in resizes}
             means, stds = (tuple(_rgb(norm[name]) for norm in norms) for name in ("mean", "std"))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            _check_normalisation(means, stds)
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise CheckpointError(f"preprocessor_config.json: a field is missing or misshapen ({error!r})") from error
         if letterbox:
             raise CheckpointError("preprocessor_config.json asks for letterbox; only resize-naive is supported")
@@ -68,6 +71,14 @@ class PixelPipeline:
 def _planes(values: tuple[tuple[float, float, float], ...]) -> NDArray[np.float32]:
     """One number for each channel of each tower: [towers, 3, 1, 1]."""
     return np.asarray(values, np.float32)[..., None, None]
+
+
+def _check_normalisation(means: tuple[tuple[float, ...], ...], stds: tuple[tuple[float, ...], ...]) -> None:
+    """Raise ValueError for what would make pixels that are no numbers."""
+    if not all(abs(number) <= FAR for number in itertools.chain(*means, *stds)):  # nor is what is no number
+        raise ValueError(f"expected means and stds of at most {FAR:g}")
+    if not all(std >= 1 / FAR for std in itertools.chain(*stds)):
+        raise ValueError(f"expected stds of at least {1 / FAR:g}")
 
 
 def _rgb(values: Sequence[float]) -> tuple[float, float, float]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from stillframe.errors import CheckpointError, Unprocessable
+from stillframe.file_kinds import shown
+from stillframe.models.tokenizer_file import read_tokenizer
 
 TEMPLATE = "In: What action should the robot take to {instruction}?\nOut:"
 LONE_SPACE = "▁"  # id 29871 in Llama's vocabulary; the prompt has to end in it
@@ -20,17 +20,25 @@ REMEMBERED_PROMPTS = 1024
 class PromptEncoder:
     """Turns instructions into ids, and remembers the last thousand."""
 
-    def __init__(self, tokenizer_json: Path, max_tokens: int):
-        try:
-            self._tokenizer = Tokenizer.from_file(str(tokenizer_json))
-        except Exception as error:
-            raise CheckpointError(f"{tokenizer_json} is not a tokenizer ({error})") from error
+    def __init__(self, tokenizer_json: Path, max_tokens: int, vocabulary: int | None = None):
+        """`vocabulary`: how many ids the decoder knows; None: any. Raises CheckpointError for another tokenizer."""
+        self._tokenizer = read_tokenizer(tokenizer_json, vocabulary)
         lone_space = self._tokenizer.token_to_id(LONE_SPACE)
         if lone_space is None:
             raise CheckpointError(f"{tokenizer_json} has no token {LONE_SPACE!r}, with which every prompt ends")
         self._lone_space: int = lone_space
         self._max_tokens = max_tokens
+        self._check(tokenizer_json)
         self.ids = lru_cache(REMEMBERED_PROMPTS)(self._ids)
+
+    def _check(self, tokenizer_json: Path) -> None:
+        """Try a prompt: else every frame would find out."""
+        try:
+            self._ids("")
+        except Unprocessable as error:
+            raise CheckpointError(f"there is no room for an instruction: without one, {error}") from error
+        except Exception as error:
+            raise CheckpointError(f"{tokenizer_json} cannot write the prompt: {shown(error)}") from error
 
     def _ids(self, instruction: str) -> tuple[int, ...]:
         """BOS, the lower-cased instruction in its template, the lone space."""

@@ -9,9 +9,11 @@ from typing import Any, cast
 import torch
 
 from stillframe.errors import CheckpointError, closest
+from stillframe.file_kinds import shown
 from stillframe.models.base import PolicyModel
-from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFolder
 from stillframe.models.decoder import DecoderConfig
+from stillframe.models.folder_kinds import refusal
 
 FAMILIES = {"openvla": "stillframe.models.openvla:OpenVLA"}
 CONFIGS = {"openvla": "stillframe.models.openvla_config:OpenVLAConfig"}  # what reads the family's config.json
@@ -28,16 +30,22 @@ def decoder_sizes(path: Path) -> DecoderConfig:
     """The decoder's sizes, by the checkpoint's config.json alone; CheckpointError as above."""
     folder = CheckpointFolder(path)
     config = _imported(CONFIGS[_family(folder)]).from_json(folder.json("config.json"))
+    if folder.has(SINGLE_NAME) or folder.has(INDEX_NAME):
+        config.check_sizes(folder)
     return cast("DecoderConfig", config.decoder)
 
 
 def _family(folder: CheckpointFolder) -> str:
-    """Which of FAMILIES the folder is of."""
+    """Which of FAMILIES the folder is of: by the names in it first, for its config.json may not tell."""
+    refused = refusal(folder.path)
+    if refused is not None:
+        raise CheckpointError(refused)
     family = str(folder.json("config.json").get("model_type"))
     if family not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         raise CheckpointError(
-            f"{folder.path}/config.json has model_type {family!r}; served are: {known}.{closest(family, FAMILIES)}"
+            f"{shown(folder.path)}/config.json has model_type {shown(family)!r}; "
+            f"served are: {known}.{closest(family, FAMILIES)}"
         )
     return family
 

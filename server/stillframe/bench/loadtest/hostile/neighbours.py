@@ -152,7 +152,7 @@ async def robots(daemon: Daemon) -> None:
     kind = "Content-Type: application/msgpack"
 
     def frame(number: int) -> bytes:
-        whose = f"X-Session-Id: r{os.getpid()}-{random.getrandbits(24)}-{number % 50}"  # noqa: S311 (no secret)
+        whose = f"X-Session-Id: r{os.getpid()}-{random.getrandbits(24)}-{number % 50}"
         return daemon.head("POST", "/v1/act", kind, whose, f"Content-Length: {len(body)}") + body
 
     await _asked(daemon, frame)

@@ -14,7 +14,7 @@ NAMES = {"before": "before", "now": "now"}
 
 
 def table(document: dict[str, Any]) -> str:
-    """Of each kind: the robot's p50 and p99 alone and beside it, the bound, frames answered, and the daemon's memory."""
+    """Of each kind: a robot's p50 and p99 alone and beside it, the bound, frames answered, the daemon's memory."""
     return "\n".join(_lines(document)) + "\n"
 
 
