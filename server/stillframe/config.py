@@ -72,11 +72,24 @@ class ListenerSettings(Ranged):
     session: str | None = knob(
         None, "frames without an id that come in here belong to this one session; null: they are nobody's"
     )
+    unnorm_key: str | None = knob(None, "statistics for frames that name none; null: those of the daemon")
+    cameras: dict[str, str] | None = knob(None, "the policy's camera: its client's key; null: those of the daemon")
+    center_crop: float | None = knob(
+        None, "share of a picture's area, at its middle, that is looked at; null: that of the daemon; 1: all", 0.01, 1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.session is not None and not is_session_id(self.session):
             raise ValueError(f"session is {self.session!r}; expected {SESSION_ID_RULE}")
+        _check_cameras(self.cameras or {})
+
+
+def _check_cameras(cameras: Mapping[str, str]) -> None:
+    """Raise ValueError where two cameras would have one picture."""
+    for key, times in Counter(cameras.values()).items():
+        if times > 1:
+            raise ValueError(f"cameras has the key {key!r} for {times} cameras; each needs a picture of its own")
 
 
 class DaemonConfig(BaseModel):
@@ -93,6 +106,19 @@ class DaemonConfig(BaseModel):
     host: str = Field("127.0.0.1", description="address to listen on; loopback unless you say otherwise")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0: any free one, named in the log")
     listeners: list[ListenerSettings] = Field(default_factory=list, description="ports to listen on beside that one")
+    unnorm_key: str | None = Field(
+        None, description="statistics that scale the action of a frame that names none; null: the only ones there are"
+    )
+    cameras: dict[str, str] | None = Field(
+        None, description="the policy's camera: the key under which its picture comes in, where names do not decide"
+    )
+    center_crop: float | None = Field(
+        None,
+        ge=0.01,
+        le=1,
+        description="share of a picture's area, at its middle, that is looked at: 0.9 for checkpoints that were "
+        "fine-tuned with image augmentation; null: all",
+    )
     tls_cert: Path | None = Field(None, description="certificate chain, PEM; null: plain HTTP on every port")
     tls_key: Path | None = Field(None, description="private key of the certificate, PEM, without a password")
     tokens: list[TokenSettings] = Field(default_factory=list, description="who may ask; none: everybody who gets here")
@@ -145,6 +171,7 @@ class DaemonConfig(BaseModel):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
+        _check_cameras(self.cameras or {})
         faults = [*_unguarded(self), *_unclear_doors(self), *_misspelt_names(self)]
         if faults:
             raise ValueError("; ".join(faults))
