@@ -226,6 +226,7 @@ class PolicyInfo:
     default_unnorm_key: str | None  # None when the client has to choose
     history: HistoryInfo = NO_HISTORY
     batch_invariant: bool = False  # a row's numbers do not depend on which rows share its pass; measured at load
+    fixed_unnorm_key: str | None = None  # the default's, where the deployment chose it
     camera_keys: Mapping[str, str] = field(default_factory=dict)  # camera -> the key under which its picture comes in
     center_crop: float | None = None  # share of each picture's area that is looked at; None: all of it
     profile: str = "native"  # whose clients are listened to

@@ -12,6 +12,8 @@ SECRET_HEADER = "X-Session-Secret"  # noqa: S105 (a header's name)
 IDEMPOTENCY_HEADER = "Idempotency-Key"  # of a session's frame without a seq: the same key, the same answer
 CACHE_HEADER = "X-Stillframe-Cache"  # of every answer to a frame: JSON, what it reused
 HISTORY_HEADER = "X-Stillframe-History"  # of every answer to a frame: JSON, what is kept of older ones
+CAMERAS_HEADER = "X-Stillframe-Cameras"  # of answers: JSON, which of the request's keys was which camera's picture
+WARNING_HEADER = "X-Stillframe-Warning"  # of answers: JSON, a list of what is odd about the request and was taken
 PLACE_HEADER = "X-Stillframe-Session"  # of the answers to a session's frames: JSON, its id, epoch and seq
 
 MAX_SESSION_ID = 128

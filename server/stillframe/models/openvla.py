@@ -138,6 +138,7 @@ class OpenVLA:
             },
             default_unnorm_key=self.statistics.default_key,
             batch_invariant=self.decoder.steady,
+            unknown_words=self.prompt.unknown_words,
         )
 
     def prepare(self, observation: Observation) -> Prepared:

@@ -22,7 +22,7 @@ from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
 from stillframe.web.reading.frames import UNSAID, Frame, missing_instruction
 from stillframe.web.reading.whose import Named
-from stillframe.web.reports import history_report, reuse_report
+from stillframe.web.reports import history_report, reading_report, reuse_report
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ class Acting:
             report={
                 **reuse_report(done.cache, session.id if session else None),
                 **history_report(info.history, done.history),
+                **reading_report(frame.cameras, frame.warnings),
             },
             late=late,
             replayed=ticket.replayed,

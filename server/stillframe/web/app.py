@@ -95,7 +95,7 @@ def create_app(lifecycle: Lifecycle, house: House, *, metrics: Metrics, log: Log
     app.add_middleware(Gate, callers=house.callers, origins=house.origins)
     app.add_middleware(Envelope, log=log)
     install_problem_handlers(app)
-    app.include_router(FrontDesk(lifecycle, roster, hub, metrics).routes())
+    app.include_router(FrontDesk(lifecycle, roster, hub, metrics, house.listeners).routes())
     acting = Acting(lifecycle, roster, house.limits, metrics)
     _add_frames(app, Act(acting, unpacking, house.rates, house.listeners))
     _add_sessions(app, SessionRoutes(lifecycle, roster, house.limits, house.listeners))

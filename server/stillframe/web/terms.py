@@ -26,6 +26,7 @@ class Terms:
         return replace(
             info,
             profile=self.profile,
+            fixed_unnorm_key=self.unnorm_key,
             default_unnorm_key=self.unnorm_key or info.default_unnorm_key,
             camera_keys=self.cameras,
             center_crop=None if self.center_crop == 1 else self.center_crop,

@@ -82,6 +82,9 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "missing-camera": Entry(
             Unprocessable, "The policy needs a picture from a camera that the frame does not hold."
         ),
+        "ambiguous-camera": Entry(
+            Unprocessable, "Several pictures fit one of the policy's cameras, and no name decides which it is."
+        ),
         "unknown-unnorm-key": Entry(
             Unprocessable, "The checkpoint has no such statistics, or has several and the frame names none."
         ),

@@ -5,6 +5,7 @@ Knows no HTTP and no model; it writes a PolicyInfo down for people and programs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 
 from stillframe.domain import PolicyInfo
 
+GRIPPER = "gripper"
 # The action's names and units are those of OpenVLA: a step of the hand in the frame of the robot's base.
 _UNITS = MappingProxyType({"dx": "m", "dy": "m", "dz": "m", "droll": "rad", "dpitch": "rad", "dyaw": "rad"})
 
@@ -24,6 +26,7 @@ class ActionField(BaseModel):
     name: str
     unit: str  # "m", "rad", or "1" for a number without one
     meaning: str
+    ranges: dict[str, tuple[float, float]]  # unnorm_key -> lowest and highest number that an answer holds
 
 
 class ActionContract(BaseModel):
@@ -42,6 +45,8 @@ class ObservationContract(BaseModel):
     cameras: list[str]
     image_size: tuple[int, int]  # height, width as the model sees them
     image: str
+    camera_keys: dict[str, str]  # camera -> the key under which its picture comes in, where the deployment fixes that
+    center_crop: float | None  # share of each picture's area, at its middle, that is looked at; null: all of it
 
 
 class NormStats(BaseModel):
@@ -78,6 +83,7 @@ class ModelCard(BaseModel):
     action: ActionContract
     norm_stats: dict[str, NormStats]
     default_unnorm_key: str | None
+    profile: str  # whose clients this port is for
     history: HistoryContract
     # Measured at load, on this machine. True: frames side by side are answered, to the bit, as each would be alone.
     # False: up to rounding, which can show only where two tokens are as good as equal.
@@ -102,6 +108,7 @@ def model_card(info: PolicyInfo) -> ModelCard:
         action=_action(info),
         norm_stats={key: _norm_stats(entry) for key, entry in info.norm_stats.items()},
         default_unnorm_key=info.default_unnorm_key,
+        profile=info.profile,
         history=HistoryContract(**asdict(info.history)),
         batch_invariant=info.batch_invariant,
     )
@@ -109,27 +116,66 @@ def model_card(info: PolicyInfo) -> ModelCard:
 
 def _observation(info: PolicyInfo) -> ObservationContract:
     accepted = "uint8 RGB, channels last, of any size; the daemon resizes"
-    return ObservationContract(cameras=list(info.cameras), image_size=info.image_size, image=accepted)
+    return ObservationContract(
+        cameras=list(info.cameras),
+        image_size=info.image_size,
+        image=accepted,
+        camera_keys=dict(info.camera_keys),
+        center_crop=info.center_crop,
+    )
 
 
 def _action(info: PolicyInfo) -> ActionContract:
     return ActionContract(
-        fields=[_field(name, info.gripper) for name in info.action_names],
+        fields=[_field(at, name, info) for at, name in enumerate(info.action_names)],
         frame="robot base",
-        gripper=info.gripper,
+        gripper=gripper_words(info),
         dtype="float64",
         chunk_horizon=info.chunk_horizon,
     )
 
 
-def _field(name: str, gripper: str) -> ActionField:
-    if name == "gripper":
-        return ActionField(name=name, unit="1", meaning=gripper)
+def gripper_words(info: PolicyInfo) -> str:
+    """Which end is open, in the numbers that answers hold: a data set's statistics may scale 0 and 1 to others.
+
+    Of the default's; without a default, of each kind that there is, with its data sets where there are several.
+    """
+    keys = list(info.norm_stats) if info.default_unnorm_key is None else [info.default_unnorm_key]
+    if GRIPPER not in info.action_names or not keys:
+        return info.gripper
+    at = info.action_names.index(GRIPPER)
+    alike: dict[str, list[str]] = {}
+    for key in keys:
+        alike.setdefault(_in_numbers(info.gripper, _gripper_range(info.norm_stats[key], at)), []).append(key)
+    return next(iter(alike)) if len(alike) == 1 else "; ".join(f"{said} ({', '.join(of)})" for said, of in alike.items())
+
+
+def _in_numbers(words: str, ends: tuple[float, float]) -> str:
+    """'0 = close, 1 = open' in the numbers of a data set's range."""
+    return re.sub(r"\b([01])(?= =)", lambda end: f"{ends[int(end[1])]:g}", words)
+
+
+def _field(at: int, name: str, info: PolicyInfo) -> ActionField:
+    if name == GRIPPER:
+        ranges = {key: _gripper_range(entry, at) for key, entry in info.norm_stats.items()}
+        return ActionField(name=name, unit="1", meaning=gripper_words(info), ranges=ranges)
     unit = _UNITS.get(name, "1")
     kind = {"m": "step of the hand's position", "rad": "step of the hand's rotation"}.get(
         unit, "as the data set has it"
     )
-    return ActionField(name=name, unit=unit, meaning=kind)
+    ranges = {key: _range(entry, at, (-1.0, 1.0)) for key, entry in info.norm_stats.items()}
+    return ActionField(name=name, unit=unit, meaning=kind, ranges=ranges)
+
+
+def _gripper_range(entry: Mapping[str, Any], at: int) -> tuple[float, float]:
+    """From what is 0 to what is 1 in the words for it."""
+    return _range(entry, at, (0.0, 1.0))
+
+
+def _range(entry: Mapping[str, Any], at: int, plain: tuple[float, float]) -> tuple[float, float]:
+    """Of one number of an action: q01 and q99 where the data set scales it, else `plain`."""
+    stats = _norm_stats(entry)
+    return (stats.q01[at], stats.q99[at]) if at < len(stats.mask) and stats.mask[at] else plain
 
 
 def _norm_stats(entry: Mapping[str, Any]) -> NormStats:

@@ -33,6 +33,7 @@ class OpenPIConnection:
 
     def __init__(self, streaming: Streaming, connection: Connection, caller: Caller, peer: str, dialect: OpenPI):
         self._acting, self._unpacking, self._rates = streaming.acting, streaming.unpacking, streaming.rates
+        self._terms = streaming.terms
         self._connection = connection
         self._caller = caller
         self._peer = peer
@@ -73,7 +74,7 @@ class OpenPIConnection:
         while lifecycle.state in NOT_YET:
             await asyncio.sleep(POLL_S)
         if (policy := lifecycle.policy) is not None:
-            await self._connection.send(pack(self._dialect.metadata(policy.info)))
+            await self._connection.send(pack(self._dialect.metadata(self._terms.over(policy.info))))
 
     async def _reply(self, data: Message) -> Message:
         """The answer to one message: binary, or text for an error."""
@@ -100,7 +101,7 @@ class OpenPIConnection:
         policy = self._acting.lifecycle.ready_policy()
         session = self._scenes.enter(fields)
         self._rates.allow(key_of(self._caller, self._peer, session.id))
-        reader = Reader(policy.info, self._acting.limits)
+        reader = Reader(self._terms.over(policy.info), self._acting.limits)
         frame = await self._unpacking.in_turn(reader.read, fields, self._dialect, Addressed(path_id=session.id))
         watch.lap("unpack")
         answer = await self._acting.answer(frame, session, watch, end, connection=self._scenes)
