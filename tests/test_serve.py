@@ -100,7 +100,12 @@ def test_a_start_option_that_the_checkpoint_has_not_is_refused_before_a_frame(
 
 @pytest.mark.parametrize(
     ("fixed", "hints"),
-    [({}, 1), ({"center_crop": 0.9}, 0), ({"center_crop": 1}, 0), ({"listeners": [{"port": 0, "center_crop": 0.9}]}, 0)],
+    [
+        ({}, 1),
+        ({"center_crop": 0.9}, 0),
+        ({"center_crop": 1}, 0),
+        ({"listeners": [{"port": 0, "center_crop": 0.9}]}, 0),
+    ],
 )
 def test_a_run_with_augmentation_is_hinted_at(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, fixed: dict[str, object], hints: int

@@ -48,7 +48,7 @@ def test_real_clients_by_the_address_of_every_interface(
     assert np.array_equal(action, natively["left"][0, 0].astype(action.dtype))
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104 (asked, not listened on)
 def test_a_websocket_client_that_names_its_own_origin(tiny: Any, host: str) -> None:
     """As websocket-client's create_connection does by default: http://host:port of the address that it was given."""
     address = f"{host}:{port_of(tiny.url)}"

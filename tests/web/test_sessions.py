@@ -162,20 +162,25 @@ def test_a_conflict_over_the_wire(desk, still):
     assert desk.policy.sessions == []
 
 
-@pytest.mark.parametrize("good", ["a", "!", "arm 1", "{\"a\": '\\'}", "x" * MAX_SESSION_ID, "~"])
+@pytest.mark.parametrize(
+    "good", ["a", "...", ".a", "a.b", "a\\b", "a%2Fb", "!", "arm 1", "{\"a\": '\\'}", "x" * MAX_SESSION_ID, "~"]
+)
 def test_what_may_name_a_session(good):
     """Printable ASCII, a space inside included, up to the limit."""
     assert is_session_id(good)
     assert read_named({"session_id": good}, Addressed(ids=(good,))) == Named(good, None, Place())
 
 
-@pytest.mark.parametrize("bad", ["", " ", "a ", " a", "a\n", "a\tb", "\x7f", "é", "\ud800", "٣", "x" * 129])
+@pytest.mark.parametrize(
+    "bad",
+    ["a/b", "/", "/robot1/arm", ".", "..", "", " ", "a ", " a", "a\n", "a\tb", "\x7f", "é", "\ud800", "٣", "x" * 129],
+)
 def test_what_may_not(bad):
     """Anything else is refused with the rule, in the field as in the header."""
     for fields, headers, pointer in [({"session_id": bad}, [], "/session_id"), ({}, [bad], None)]:
         error = refusal(fields, headers)
         assert (error.status, error.code, error.pointer) == (422, "session-id-invalid", pointer)
-        assert "1 to 128 printable ASCII characters, with no space at either end" in error.detail
+        assert "1 to 128 printable ASCII characters, with no space at either end, no '/', and not '.'" in error.detail
 
 
 def test_an_empty_header_names_nobody(desk, frame):
@@ -304,15 +309,15 @@ def test_a_session_is_opened_shown_and_closed(desk, still):
 
 def test_a_session_is_opened_as_it_is_asked_for(desk, still):
     """Id, service and mode are the client's; with its secret it goes on, which is no creation."""
-    said = {"session_id": "arm 1/2", "service": "realtime", "reuse": "exact"}
+    said = {"session_id": "arm 1?2", "service": "realtime", "reuse": "exact"}
     first = desk.ask("POST", "/v1/sessions", json=said)
     again = desk.ask("POST", "/v1/sessions", json={**said, "secret": first.json()["secret"]})
-    desk.act({**still, "session_id": "arm 1/2"})
+    desk.act({**still, "session_id": "arm 1?2"})
     (card,) = desk.ask("GET", "/v1/sessions").json()["sessions"]
 
     assert [reply.status_code for reply in (first, again)] == [201, 200]
     assert [reply.json()["resumed"] for reply in (first, again)] == [False, True]
-    assert first.headers["location"] == "/v1/sessions/arm%201%2F2"
+    assert first.headers["location"] == "/v1/sessions/arm%201%3F2"
     assert (card["service"], card["mode"], desk.policy.sessions[0].mode) == ("realtime", "exact", "exact")
 
 
@@ -440,6 +445,40 @@ def test_an_idempotency_key_stands_for_a_seq(desk, still):
 
     assert [reply.get("replayed", False) for reply in replies] == [False, True]
     assert len(desk.policy.seen) == 1
+
+
+@pytest.mark.parametrize("path", ["/act", "/v1/act"])
+def test_a_key_without_a_session_is_refused(desk, still, path):
+    """It would tell nothing apart, and the frame be computed each time it came."""
+    replies = [desk.ask("POST", path, json=still, headers={"Idempotency-Key": "k1"}) for _ in range(2)]
+
+    assert [(reply.status_code, reply.json()["code"]) for reply in replies] == [(422, "seq-without-session")] * 2
+    assert "Idempotency-Key" in replies[0].json()["detail"]
+    assert desk.policy.seen == []
+
+
+def test_two_keys_are_none(desk, still):
+    """Neither is chosen; the same twice is one."""
+    both = [("Idempotency-Key", "k1"), ("Idempotency-Key", "k2")]
+    refused = desk.ask("POST", "/v1/sessions/arm/act", json=still, headers=both)
+    taken = desk.ask("POST", "/v1/sessions/arm/act", json=still, headers=both[:1] * 2)
+
+    assert (refused.status_code, refused.json()["code"]) == (400, "bad-field")
+    assert taken.status_code == 200
+
+
+def test_after_the_last_number_there_is_only_a_reset(desk, still):
+    """A seq of 64 bits has an end: what is said of the next frame is true, counted or not."""
+    assert act_in(desk, "arm", still, seq=2**64 - 1).status_code == 200
+    counted, lower = act_in(desk, "arm", still), act_in(desk, "arm", still, seq=7)
+    desk.ask("POST", "/v1/sessions/arm/reset")
+
+    for refused in (counted, lower):
+        assert (refused.status_code, refused.json()["code"]) == (409, "stale-seq")
+        assert "goes up to 18446744073709551615" in refused.json()["detail"]
+        assert "reset the session" in refused.json()["detail"]
+        assert "higher seq" not in refused.json()["detail"]
+    assert act_in(desk, "arm", still).json()["session"] == {"id": "arm", "epoch": 1, "seq": 0}
 
 
 def test_frames_of_an_old_episode_are_refused(desk, still):

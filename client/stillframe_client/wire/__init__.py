@@ -2,6 +2,7 @@
 
 from stillframe_client.errors import UnsupportedDtype, WireError
 from stillframe_client.wire.arrays import DTYPES, decode_array, decode_base64, encode_array, is_array
+from stillframe_client.wire.markers import meaning_of
 from stillframe_client.wire.messages import JSON, MSGPACK, Codec
 from stillframe_client.wire.names import (
     CACHE_HEADER,
@@ -26,7 +27,6 @@ from stillframe_client.wire.names import (
     WARNING_HEADER,
     is_session_id,
 )
-from stillframe_client.wire.markers import meaning_of
 from stillframe_client.wire.packing import pack, unpack
 from stillframe_client.wire.parts import PackLimits, read_value
 

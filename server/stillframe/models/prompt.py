@@ -38,7 +38,7 @@ class PromptEncoder:
 
     def _unknown_words(self, instruction: str) -> tuple[str, ...]:
         """The parts of an instruction that the vocabulary has no token for, or only one for each of their bytes."""
-        text = instruction.lower()
+        text = str.lower(instruction)  # as the prompt has it
         start = TEMPLATE.index("{")
         end = start + len(text)
         read = self._tokenizer.encode(TEMPLATE.format(instruction=text))

@@ -57,10 +57,14 @@ class Act:
         with metrics.frame(request.scope["route"].path) as end:
             watch = Stopwatch()
             caller, policy = actor_of(request), lifecycle.ready_policy()
-            listener = listener_of(request.scope, self.listeners)
-            head = addressed(request, path_id=request.path_params.get("session_id"), fallback=listener.session)
+            terms = listener_of(request.scope, self.listeners).terms
+            head = addressed(
+                request,
+                path_id=request.path_params.get("session_id"),
+                fallback=listener_of(request.scope, self.listeners).session,
+            )
             self.rates.allow(key_of(caller, peer_of(request), head.path_id or next(iter(head.ids), None)))
-            reader = Reader(listener.terms.over(policy.info), self.acting.limits)
+            reader = Reader(terms.over(policy.info), self.acting.limits)
             frame, codec = await self._frame(request, reader, head, choose, watch)
             session = self.acting.session(frame.named, caller.name) if frame.named else None
             answer = await unless_gone(request, self.acting.answer(frame, session, watch, end))

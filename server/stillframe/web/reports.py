@@ -14,7 +14,13 @@ from stillframe_client.wire import CACHE_HEADER, CAMERAS_HEADER, HISTORY_HEADER,
 
 Report = Mapping[str, Any]  # member of a readable reply -> its value
 
-_HEADERS = {"cache": CACHE_HEADER, "history": HISTORY_HEADER, "session": PLACE_HEADER, "cameras": CAMERAS_HEADER, "warnings": WARNING_HEADER}
+_HEADERS = {
+    "cache": CACHE_HEADER,
+    "history": HISTORY_HEADER,
+    "session": PLACE_HEADER,
+    "cameras": CAMERAS_HEADER,
+    "warnings": WARNING_HEADER,
+}
 _NEEDS_A_SESSION = "older frames are a session's, and this one named none"
 
 

@@ -147,12 +147,12 @@ def test_a_page_of_another_address_stays_out(scheme: str, host: str, page: str, 
 
 
 def test_a_page_whose_name_was_made_to_resolve_to_us_stays_out() -> None:
-    """Where any name passes as Host, a page's own name may be one that its owner points here: it is no origin of ours."""
+    """Where any name passes as Host, a page's own name may be one that its owner points here: no origin of ours."""
     refusal(Origins(LISTENERS), hosts=["evil.example:8777"], pages=["http://evil.example:8777"], port=WIDE)
 
 
 def test_two_hosts_have_no_origin() -> None:
-    """Which of them would the page be of?"""
+    """The page could be of either."""
     refusal(Origins(LISTENERS), hosts=["localhost", "127.0.0.1"], pages=["http://127.0.0.1"])
 
 

@@ -293,7 +293,7 @@ def test_a_picture_is_turned_as_its_exif_says(picture, orientation, expected):
     assert np.array_equal(pixels, expected(picture))
 
 
-def test_a_jpeg_is_turned_too(picture):
+def test_a_jpeg_is_turned_too():
     """Whose EXIF is a segment; its size is judged as it is stored."""
     smooth = np.add.outer(np.arange(32), np.arange(48)).astype(np.uint8)[..., None].repeat(3, axis=2)
     data = turned(smooth, 6, "JPEG", quality=95)
@@ -304,11 +304,13 @@ def test_a_jpeg_is_turned_too(picture):
     assert refusal(data, max_image_side_px=47) == "image-too-large"
 
 
-@pytest.mark.parametrize("damage", [b"Exif\0\0", b"Exif\0\0MM\0*\0\0\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"?"])
+@pytest.mark.parametrize(
+    "damage", [b"Exif\0\0", b"Exif\0\0MM\0*\0\0\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"?"]
+)
 def test_damaged_exif_costs_nothing(picture, damage):
     """It is not the picture."""
     sink = io.BytesIO()
-    PIL.Image.fromarray(picture).save(sink, "JPEG", quality=95, exif=damage)
+    PIL.Image.fromarray(picture).save(sink, "JPEG", quality=95, exif=b"Exif\0\0" + damage)
 
     with warnings.catch_warnings():
         prepare_pillow()

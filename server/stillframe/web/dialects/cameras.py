@@ -91,7 +91,7 @@ def _open(found: Mapping[str, str], pairs: Sequence[tuple[str, str]]) -> dict[st
 
 
 def _sure(open_: Mapping[str, Sequence[str]], in_order: bool) -> str | None:  # noqa: FBT001 (inner)
-    """A camera whose picture is decided: the next one in order; or the only one that fits, and fits no other as only."""
+    """A camera whose picture is decided: the next in order; or one alone fits it, and is no other camera's only one."""
     keys = list(open_.values())
     return next((camera for camera, fitting in open_.items() if in_order or _only(fitting, keys)), None)
 

@@ -10,17 +10,22 @@ from collections import Counter
 from enum import IntEnum, StrEnum
 from functools import lru_cache
 
+
+def _words(*lines: str) -> frozenset[str]:
+    return frozenset(word for line in lines for word in line.split())
+
+
 # Words that clients put round a camera's name.
-_ROUND = frozenset("observation observations obs image images img rgb cam camera color pixels view frame video".split())
+_ROUND = _words("observation observations obs image images img rgb cam camera color pixels view frame video")
 # And which of several of one kind it is: by convention the left one of a pair, and any number, go without saying.
-_WHICH = frozenset({"left"})
-_ON_THE_HAND = frozenset("hand hands gripper wrist eef ee handeye handcam inhand palm fingertip".split())
+_WHICH = _words("left")
+_ON_THE_HAND = _words("hand hands gripper wrist eef ee handeye handcam inhand palm fingertip")
 _IN_ANY_WORD = ("wrist", "gripper", "eyeinhand", "endeffector")
 # 'low' is not among them: openpi's ALOHA policies look at cam_high, and so do we where both come.
-_AT_THE_SCENE = frozenset(
-    "agent agentview agentcam base exterior external front frontview primary full third static scene overhead top "
-    "topdown side sideview back backview rear high head ego egocentric main global world shoulder corner table bird "
-    "birdview workspace room ceiling overview".split()
+_AT_THE_SCENE = _words(
+    "agent agentview agentcam base exterior external front frontview primary full third static scene overhead top",
+    "topdown side sideview back backview rear high head ego egocentric main global world shoulder corner table bird",
+    "birdview workspace room ceiling overview",
 )
 _WORD = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![a-z])|\d+")
 

@@ -104,7 +104,7 @@ class RoboArena(OpenPI):
 
 
 def _placed(pairs: Sequence[tuple[str, Any]], info: PolicyInfo) -> Said:
-    """Pictures by the policy's cameras. What only seems to be one is taken where a camera has no other: to be told why."""
+    """Pictures by the policy's cameras. What only seems one is taken where a camera has no other: to be told why."""
     pictures = {key: value for key, value in pairs if is_picture(value)}
     try:
         return placed(pictures, {}, info)

@@ -1,4 +1,4 @@
-"""Which of an observation's values are pictures, where any key may hold one, and what openpi's policies make of an array.
+"""Which of an observation's values are pictures, where any key may hold one, and what openpi makes of an array.
 
 Knows no camera and no codec: values in, uint8 [height, width, 3 or 4] out. Source: openpi's `_parse_image`.
 """
@@ -16,7 +16,7 @@ from stillframe.web.reading.headers import JPEG_HEAD, PNG_HEAD
 from stillframe.web.reading.unread import Unread
 
 _CHANNELS = (3, 4)  # RGB, RGBA
-_WORDS_FOR_IT = frozenset("image images img rgb rgba cam camera picture view frame".split())
+_WORDS_FOR_IT = frozenset(["image", "images", "img", "rgb", "rgba", "cam", "camera", "picture", "view", "frame"])
 _SLACK = 1e-5  # by which floats may leave 0..1: rounding
 
 
@@ -56,7 +56,7 @@ def _as_bytes(floats: NDArray[np.floating[Any]], place: str | None) -> NDArray[n
     """0..1 to 0..255, cut off as openpi does."""
     if floats.size:
         low, high = float(floats.min()), float(floats.max())
-        if not (-_SLACK <= low and high <= 1 + _SLACK):  # a nan is in no range, and both are nan then
+        if not (low >= -_SLACK and high <= 1 + _SLACK):  # a nan is in no range, and both are nan then
             found = "NaN" if np.isnan(low) else f"{low:g} to {high:g}"
             detail = f"The picture's {floats.dtype} values are {found}; expected 0 to 1, or uint8 from 0 to 255."
             raise Unprocessable("image-invalid", detail, pointer=place)

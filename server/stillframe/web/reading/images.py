@@ -105,7 +105,7 @@ def _checked_shape(shape: Any) -> tuple[int, int, int]:
 
 
 def _payload(text: str) -> bytes:
-    """Return the bytes of a bare base64 string or of a data: URI, whatever type that claims. Nothing is ever fetched."""
+    """Return the bytes of a bare base64 string or of a data: URI, of whatever type. Nothing is ever fetched."""
     if text[:5].lower() == "data:":
         head, _, text = text.partition(",")
         if head.rpartition(";")[2].strip().lower() != "base64":

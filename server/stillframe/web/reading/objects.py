@@ -18,7 +18,7 @@ Fields = Mapping[str, Any]  # in the order of the request: it may carry meaning
 
 # What Python's parser finds wrong -> in our words. The text goes on with the place.
 _FAULTS = {
-    "Invalid control character": "a line break or another control character inside a string; leave it out, or write \\n",
+    "Invalid control character": "a line break or another control character inside a string; write it as \\n",
     "Unterminated string": "a string that never ends",
     "Invalid \\": "a backslash that begins no escape; write \\\\ for one",
     "Expecting property name": "no name in double quotes where an object's next member has to begin",

@@ -1,4 +1,4 @@
-"""What is put right before it is read: base64 as other encoders write it, a picture that was taken with the camera turned.
+"""Puts right what can be before it is read: base64 as other encoders write it, a picture from a camera that was turned.
 
 Knows no field; what cannot be put right stays as it is, and fails where it is read.
 """

@@ -10,8 +10,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from stillframe_client.wire import UnsupportedDtype, WireError, meaning_of
 
 _TEXT = re.compile(r"(?P<order>[<>=|]?)(?P<kind>[US])(?P<length>\d{1,6})")
