@@ -147,9 +147,9 @@ def gripper_words(info: PolicyInfo) -> str:
     alike: dict[str, list[str]] = {}
     for key in keys:
         alike.setdefault(_in_numbers(info.gripper, _gripper_range(info.norm_stats[key], at)), []).append(key)
-    return (
-        next(iter(alike)) if len(alike) == 1 else "; ".join(f"{said} ({', '.join(of)})" for said, of in alike.items())
-    )
+    if len(alike) == 1:
+        return next(iter(alike))
+    return "; ".join(f"{said} ({', '.join(of)})" for said, of in alike.items())
 
 
 def _in_numbers(words: str, ends: tuple[float, float]) -> str:
