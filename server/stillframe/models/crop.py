@@ -53,5 +53,4 @@ def samples(length: int, wanted: int, share: float) -> Samples:
 def _across(lines: Image, columns: Samples) -> NDArray[np.float32]:
     """Sampled along each line, from 0 to 1."""
     left, right = (lines[:, at].astype(np.float32) * _UNIT for at in (columns.first, columns.second))
-    between: NDArray[np.float32] = left + (right - left) * columns.beyond[:, None]
-    return between
+    return np.asarray(left + (right - left) * columns.beyond[:, None], np.float32)  # which it is already

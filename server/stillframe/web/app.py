@@ -32,6 +32,7 @@ from stillframe.web.guard.origins import Origins
 from stillframe.web.guard.rates import Rates
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
+from stillframe.web.notices import Notices
 from stillframe.web.openapi.descriptions import DESCRIPTIONS
 from stillframe.web.openapi.pieces import Description
 from stillframe.web.openapi.schemas import component_schemas
@@ -96,7 +97,7 @@ def create_app(lifecycle: Lifecycle, house: House, *, metrics: Metrics, log: Log
     app.add_middleware(Envelope, log=log)
     install_problem_handlers(app)
     app.include_router(FrontDesk(lifecycle, roster, hub, metrics, house.listeners).routes())
-    acting = Acting(lifecycle, roster, house.limits, metrics)
+    acting = Acting(lifecycle, roster, house.limits, metrics, Notices(log))
     _add_frames(app, Act(acting, unpacking, house.rates, house.listeners))
     _add_sessions(app, SessionRoutes(lifecycle, roster, house.limits, house.listeners))
     streaming = Streaming(acting, unpacking, house.rates, house.drain_s)

@@ -116,6 +116,13 @@ def test_pictures_may_lie_in_a_map(info, picture, where):
     assert said.places == {"/images/front": f"/{where}~1cam_high", "/instruction": "/prompt"}
 
 
+def test_pictures_may_lie_in_a_map_of_a_map(info, picture):
+    """As LeRobot's data sets have them."""
+    said = OPENPI.translate({"observation": {"images": {"front": picture}, "state": np.zeros(8)}, "prompt": "go"}, info)
+
+    assert said.keys == {"front": "observation/images/front"}
+
+
 @pytest.mark.parametrize(
     ("words", "text", "place"),
     [

@@ -68,7 +68,7 @@ def _configured(camera: str, key: str, keys: Sequence[str]) -> str:
     if key in keys:
         return key
     detail = f"Camera {camera!r} is to be found under {key!r}, as the daemon's configuration has it; "
-    raise Unprocessable("missing-camera", f"{detail}the frame has {_listed(keys)}.", pointer="/images")
+    raise Unprocessable("missing-camera", f"{detail}the frame has {_listed(keys) or 'no pictures'}.")
 
 
 def _assign(found: dict[str, str], pairs: Sequence[tuple[str, str]], in_order: bool) -> None:  # noqa: FBT001 (inner)
@@ -78,7 +78,7 @@ def _assign(found: dict[str, str], pairs: Sequence[tuple[str, str]], in_order: b
     for camera, fitting in open_.items():
         if len(fitting) > 1:
             detail = f"Camera {camera!r} could be any of {_listed(fitting)}; {_REMEDY % camera}."
-            raise Unprocessable("ambiguous-camera", detail, pointer="/images")
+            raise Unprocessable("ambiguous-camera", detail)
 
 
 def _open(found: Mapping[str, str], pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
@@ -103,7 +103,7 @@ def _only(fitting: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
 def _missing(camera: str, keys: Sequence[str]) -> Unprocessable:
     there = f"of {_listed(keys)} none is surely its" if keys else "the frame has no pictures"
     detail = f"There is no picture from camera {camera!r}: {there}; {_REMEDY % camera}."
-    return Unprocessable("missing-camera", detail, pointer="/images")
+    return Unprocessable("missing-camera", detail)
 
 
 def _listed(keys: Sequence[str]) -> str:

@@ -115,12 +115,12 @@ def _placed(pairs: Sequence[tuple[str, Any]], info: PolicyInfo) -> Said:
         return placed(meant, {}, info)
 
 
-def _flat(fields: Fields) -> list[tuple[str, Any]]:
+def _flat(fields: Fields, above: str = "") -> list[tuple[str, Any]]:
     """Keys and values, those of nested maps as their own."""
     pairs: list[tuple[str, Any]] = []
     for key, value in fields.items():
         nested = key in _NESTED and isinstance(value, Mapping)
-        pairs += [(f"{key}/{inner}", part) for inner, part in value.items()] if nested else [(key, value)]
+        pairs += _flat(value, f"{above}{key}/") if nested else [(f"{above}{key}", value)]
     return pairs
 
 

@@ -26,6 +26,7 @@ from stillframe.web.streaming.scenes import Scenes
 from stillframe_client.wire import RESTART, pack
 
 ENDPOINTS = ("infer", "reset")
+_LONGEST_PLACE = 128  # characters of a key that an error names
 
 
 class OpenPIConnection:
@@ -86,7 +87,9 @@ class OpenPIConnection:
                     return self._reset(fields)
                 return await self._infer(fields, watch, end)
         except RequestError as error:
-            return f"{error.code}: {error.detail}"
+            return f"{error.code}: {error.detail}" + (
+                f" (at {error.pointer[:_LONGEST_PLACE]})" if error.pointer else ""
+            )
 
     async def _fields(self, data: Message) -> Fields:
         if isinstance(data, str):
