@@ -430,6 +430,7 @@ def test_an_unknown_key_near_nothing_gets_the_whole_list(tmp_path: Path) -> None
         ("listeners: [{port: 1, center_crop: 1.5}]", "'listeners.0': center_crop is 1.5; expected 0.01 to 1"),
         ("listeners: [{port: 1, cameras: {a: x, b: x}}]", "'listeners.0': cameras has the key 'x' for 2 cameras"),
         ("cameras: {a: x, b: x}", "cameras has the key 'x' for 2 cameras; each needs a picture of its own"),
+        ("cameras: {a: ''}", "cameras has an empty name"),
         ("center_crop: 0", "'center_crop' is 0: input should be greater than or equal to 0.01"),
         ("center_crop: 90", "'center_crop' is 90: input should be less than or equal to 1"),
         ("listeners: [{port: 1, session: ' x'}]", "'listeners.0': session is ' x'; expected 1 to 128 printable"),

@@ -86,7 +86,9 @@ class ListenerSettings(Ranged):
 
 
 def _check_cameras(cameras: Mapping[str, str]) -> None:
-    """Raise ValueError where two cameras would have one picture."""
+    """Raise ValueError where two cameras would have one picture, or one has no name."""
+    if not all([*cameras, *cameras.values()]):
+        raise ValueError("cameras has an empty name; expected the policy's camera: its client's key")
     for key, times in Counter(cameras.values()).items():
         if times > 1:
             raise ValueError(f"cameras has the key {key!r} for {times} cameras; each needs a picture of its own")

@@ -55,7 +55,8 @@ def _assigned(keys: list[str], info: PolicyInfo, *, ordered: bool) -> Mapping[st
     found = {camera: _configured(camera, key, keys) for camera, key in info.camera_keys.items()}
     fits = {(camera, key): fit(camera, key) for camera in info.cameras if camera not in found for key in keys}
     for quality in [step for step in Fit if step is not Fit.NOT]:
-        _assign(found, [pair for pair, how in fits.items() if how is quality], ordered and quality >= Fit.FAMILY)
+        pairs = [pair for pair, how in fits.items() if how is quality]
+        _assign(found, pairs, in_order=ordered and quality >= Fit.FAMILY)
     if not found and len(keys) == len(info.cameras) == 1 and family(keys[0]) is None:
         return {info.cameras[0]: keys[0]}
     for camera in info.cameras:
@@ -71,9 +72,9 @@ def _configured(camera: str, key: str, keys: Sequence[str]) -> str:
     raise Unprocessable("missing-camera", f"{detail}the frame has {_listed(keys) or 'no pictures'}.")
 
 
-def _assign(found: dict[str, str], pairs: Sequence[tuple[str, str]], in_order: bool) -> None:  # noqa: FBT001 (inner)
+def _assign(found: dict[str, str], pairs: Sequence[tuple[str, str]], *, in_order: bool) -> None:
     """Of cameras and keys that fit equally well, give each camera that has none yet the one that can only be its."""
-    while (open_ := _open(found, pairs)) and (sure := _sure(open_, in_order)):
+    while (open_ := _open(found, pairs)) and (sure := _sure(open_, in_order=in_order)):
         found[sure] = open_[sure][0]
     for camera, fitting in open_.items():
         if len(fitting) > 1:
@@ -90,7 +91,7 @@ def _open(found: Mapping[str, str], pairs: Sequence[tuple[str, str]]) -> dict[st
     return fitting
 
 
-def _sure(open_: Mapping[str, Sequence[str]], in_order: bool) -> str | None:  # noqa: FBT001 (inner)
+def _sure(open_: Mapping[str, Sequence[str]], *, in_order: bool) -> str | None:
     """A camera whose picture is decided: the next in order; or one alone fits it, and is no other camera's only one."""
     keys = list(open_.values())
     return next((camera for camera, fitting in open_.items() if in_order or _only(fitting, keys)), None)
