@@ -22,7 +22,16 @@ OURS = [
 OTHERS = [
     *("evil.example", "evil.example:8000", "robot", "machine.lab:8000", "::1", "127.1", "2130706433", "0x7f000001"),
     *("localhost.evil.example", "evil.example@localhost", "localhost/evil", "localhost:port", "localhost:", ""),
-    *("localhost, evil.example", "127.0.0.1.evil.example", "[::1", "[127.0.0.1]", "[::1%]", "10.0.0.256", "010.0.0.1"),
+    *(
+        "localhost, evil.example",
+        "notlocalhost",
+        "127.0.0.1.evil.example",
+        "[::1",
+        "[127.0.0.1]",
+        "[::1%]",
+        "10.0.0.256",
+        "010.0.0.1",
+    ),
 ]
 
 
