@@ -58,6 +58,15 @@ def test_a_websocket_client_that_names_its_own_origin(tiny: Any, host: str) -> N
     assert b"hello" in (hello if isinstance(hello, bytes) else hello.encode())
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104 (asked, not listened on)
+def test_websocket_client_itself(tiny: Any, scenes: Any, natively: Any, connect: Callable[..., Any], host: str) -> None:
+    """The package, with its defaults."""
+    url = f"http://{host}:{port_of(tiny.url)}"
+    actions = connect("websocket-client-1.8.0", "websocket_client", url)("left", "act", scenes["left"][0], WORDS)
+
+    assert np.array_equal(actions, natively["left"][0])
+
+
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1"])
 def test_a_page_of_another_address_stays_out(tiny: Any, origin: str) -> None:
     """On a stream and on HTTP: 403, and why."""

@@ -27,7 +27,7 @@ def test_each_way_is_told_once(notices, caplog):
     ]
 
 
-def test_nobody_can_fill_the_log(notices, caplog):
+def test_clients_cannot_fill_the_log(notices, caplog):
     """So many ways and no more, each cut short."""
     for number in range(MOST * 2):
         notices.cameras("openpi", {"front": f"{number}" + "x" * 1000})

@@ -72,7 +72,7 @@ class Origins:
         return name in self._hosts or name == _LOCAL or _is_address(name)
 
     def _is_own(self, origin: str, hosts: list[str], scheme: str | None) -> bool:
-        """Whether a page is of the address that it asks, which nobody can have made to mean this machine."""
+        """Whether a page is of the address that it asks, which no page can have made to mean this machine."""
         page_scheme, mark, page = origin.lower().partition("://")
         if not mark or len(hosts) != 1 or not self._is_ours(_name_in(hosts[0])):
             return False
