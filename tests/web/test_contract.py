@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from stillframe.web.openapi.contract import gripper_words, model_card
+from stillframe.web.openapi.contract import model_card
+from stillframe.web.openapi.ranges import gripper_words
 
 
 def scaled(low: float, high: float, *, mask: bool = True) -> dict[str, Any]:

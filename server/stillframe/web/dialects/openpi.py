@@ -18,7 +18,7 @@ from stillframe.web.dialects.base import Answer, Fields, Said, finite
 from stillframe.web.dialects.cameras import placed
 from stillframe.web.dialects.naming import Family, family
 from stillframe.web.dialects.pictures import as_picture, is_picture, may_be_meant
-from stillframe.web.openapi.contract import gripper_words
+from stillframe.web.openapi.ranges import gripper_words
 from stillframe.web.problems import pointer
 
 RESET_DONE = "reset successful"

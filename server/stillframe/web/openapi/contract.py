@@ -5,7 +5,6 @@ Knows no HTTP and no model; it writes a PolicyInfo down for people and programs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from types import MappingProxyType
@@ -14,8 +13,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from stillframe.domain import PolicyInfo
+from stillframe.web.openapi.ranges import GRIPPER, gripper_range, gripper_words, number_range
 
-GRIPPER = "gripper"
 # The action's names and units are those of OpenVLA: a step of the hand in the frame of the robot's base.
 _UNITS = MappingProxyType({"dx": "m", "dy": "m", "dz": "m", "droll": "rad", "dpitch": "rad", "dyaw": "rad"})
 
@@ -135,49 +134,16 @@ def _action(info: PolicyInfo) -> ActionContract:
     )
 
 
-def gripper_words(info: PolicyInfo) -> str:
-    """Which end is open, in the numbers that answers hold: a data set's statistics may scale 0 and 1 to others.
-
-    Of the default's; without a default, of each kind that there is, with its data sets where there are several.
-    """
-    keys = list(info.norm_stats) if info.default_unnorm_key is None else [info.default_unnorm_key]
-    if GRIPPER not in info.action_names or not keys:
-        return info.gripper
-    at = info.action_names.index(GRIPPER)
-    alike: dict[str, list[str]] = {}
-    for key in keys:
-        alike.setdefault(_in_numbers(info.gripper, _gripper_range(info.norm_stats[key], at)), []).append(key)
-    if len(alike) == 1:
-        return next(iter(alike))
-    return "; ".join(f"{said} ({', '.join(of)})" for said, of in alike.items())
-
-
-def _in_numbers(words: str, ends: tuple[float, float]) -> str:
-    """'0 = close, 1 = open' in the numbers of a data set's range."""
-    return re.sub(r"\b([01])(?= =)", lambda end: f"{ends[int(end[1])]:g}", words)
-
-
 def _field(at: int, name: str, info: PolicyInfo) -> ActionField:
     if name == GRIPPER:
-        ranges = {key: _gripper_range(entry, at) for key, entry in info.norm_stats.items()}
+        ranges = {key: gripper_range(entry, at) for key, entry in info.norm_stats.items()}
         return ActionField(name=name, unit="1", meaning=gripper_words(info), ranges=ranges)
     unit = _UNITS.get(name, "1")
     kind = {"m": "step of the hand's position", "rad": "step of the hand's rotation"}.get(
         unit, "as the data set has it"
     )
-    ranges = {key: _range(entry, at, (-1.0, 1.0)) for key, entry in info.norm_stats.items()}
+    ranges = {key: number_range(entry, at, (-1.0, 1.0)) for key, entry in info.norm_stats.items()}
     return ActionField(name=name, unit=unit, meaning=kind, ranges=ranges)
-
-
-def _gripper_range(entry: Mapping[str, Any], at: int) -> tuple[float, float]:
-    """From what is 0 to what is 1 in the words for it."""
-    return _range(entry, at, (0.0, 1.0))
-
-
-def _range(entry: Mapping[str, Any], at: int, plain: tuple[float, float]) -> tuple[float, float]:
-    """Of one number of an action: q01 and q99 where the data set scales it, else `plain`."""
-    stats = _norm_stats(entry)
-    return (stats.q01[at], stats.q99[at]) if at < len(stats.mask) and stats.mask[at] else plain
 
 
 def _norm_stats(entry: Mapping[str, Any]) -> NormStats:
