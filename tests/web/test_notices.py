@@ -17,12 +17,13 @@ def notices(caplog):
 def test_each_way_is_told_once(notices, caplog):
     """By dialect, cameras and keys; where names agree there is nothing to tell."""
     for _ in range(3):
-        notices.cameras("openpi", {"front": "cam_high", "wrist": "cam_left_wrist"})
-        notices.cameras("openvla-oft", {"front": "full_image"})
-        notices.cameras("native", {})
+        notices.frame("openpi", {"front": "cam_high", "wrist": "cam_left_wrist"}, ["The end is odd."])
+        notices.frame("openvla-oft", {"front": "full_image"}, ())
+        notices.frame("native", {}, ())
 
     assert [record.message for record in caplog.records] == [
         "cameras of openpi frames: front is 'cam_high', wrist is 'cam_left_wrist'",
+        "openpi frames: The end is odd.",
         "cameras of openvla-oft frames: front is 'full_image'",
     ]
 
@@ -30,10 +31,10 @@ def test_each_way_is_told_once(notices, caplog):
 def test_clients_cannot_fill_the_log(notices, caplog):
     """So many ways and no more, each cut short."""
     for number in range(MOST * 2):
-        notices.cameras("openpi", {"front": f"{number}" + "x" * 1000})
+        notices.frame("openpi", {"front": f"{number}" + "x" * 1000}, [f"{number}" * 1000])
 
     assert len(caplog.records) == MOST
-    assert max(len(record.message) for record in caplog.records) < 200
+    assert max(len(record.message) for record in caplog.records) <= 200
 
 
 def test_frames_are_told_of(desk, caplog):

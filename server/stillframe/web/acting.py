@@ -62,7 +62,7 @@ class Acting:
             step = await outcome(ticket.future, left_ms / 1000 + self.limits.answer_timeout_s)
         finally:
             ticket.give_up()
-        self.notices.cameras(frame.dialect.name, frame.cameras)
+        self.notices.frame(frame.dialect.name, frame.cameras, frame.warnings)
         late = watch.total_ms > frame.max_age_ms
         end.outcome = Outcome.LATE if late else Outcome.ANSWERED
         return self._answer(policy, frame, session, ticket, step, watch, late=late)

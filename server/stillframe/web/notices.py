@@ -1,4 +1,4 @@
-"""Tells the log once of each way in which clients' pictures were understood, for wires whose answers cannot say it.
+"""Tells the log once of each way in which frames were understood, for wires whose answers cannot say it.
 
 Knows no wire.
 """
@@ -6,11 +6,12 @@ Knows no wire.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import Logger, getLogger
 
-MOST = 32  # ways that are told: clients make up keys, and the log is not theirs to fill
+MOST = 32  # lines that are told: clients make up keys and words, and the log is not theirs to fill
+_LONGEST = 200  # characters of one
 
 
 @dataclass
@@ -18,13 +19,18 @@ class Notices:
     """What was told already. Any thread: at worst a line comes twice."""
 
     log: Logger = field(default_factory=lambda: getLogger(__name__))
-    _told: set[tuple[tuple[str, str], ...]] = field(default_factory=set)
+    _told: set[str] = field(default_factory=set)
 
-    def cameras(self, dialect: str, keys: Mapping[str, str]) -> None:
-        """A frame's cameras and the keys that their pictures came under, where those are other names."""
-        way = (("", dialect), *keys.items())
-        if not keys or way in self._told or len(self._told) >= MOST:
-            return
-        self._told.add(way)
-        said = ", ".join(f"{camera} is {reprlib.repr(key)}" for camera, key in keys.items())
-        self.log.info("cameras of %s frames: %s", dialect, said)
+    def frame(self, dialect: str, cameras: Mapping[str, str], warnings: Sequence[str]) -> None:
+        """Which key was which camera's picture, where those are other names, and what was odd."""
+        if cameras:
+            said = ", ".join(f"{camera} is {reprlib.repr(key)}" for camera, key in cameras.items())
+            self._tell(f"cameras of {dialect} frames: {said}")
+        for warning in warnings:
+            self._tell(f"{dialect} frames: {warning}")
+
+    def _tell(self, line: str) -> None:
+        line = line[:_LONGEST]
+        if line not in self._told and len(self._told) < MOST:
+            self._told.add(line)
+            self.log.info("%s", line)
