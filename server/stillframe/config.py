@@ -129,11 +129,12 @@ class DaemonConfig(BaseModel):
     )
     allowed_hosts: list[str] = Field(
         default_factory=list,
-        description="names, without a port, that requests may have in Host beside those of loopback; "
-        "none: only loopback's on a loopback host, any elsewhere",
+        description="names, without a port, that requests may have in Host beside localhost and IP addresses; "
+        "none: no others on a loopback host, any elsewhere",
     )
     allowed_origins: list[str] = Field(
-        default_factory=list, description="web pages that may ask, such as https://panel.lab:8443; others may not"
+        default_factory=list,
+        description="web pages that may ask beside the daemon's own address, such as https://panel.lab:8443",
     )
     frames_per_s: float | None = Field(
         120, gt=0, le=1_000_000, description="frames of one client, beyond which it is answered 429; null: any number"
