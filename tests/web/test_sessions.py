@@ -163,7 +163,24 @@ def test_a_conflict_over_the_wire(desk, still):
 
 
 @pytest.mark.parametrize(
-    "good", ["a", "...", ".a", "a.b", "a\\b", "a%2Fb", "!", "arm 1", "{\"a\": '\\'}", "x" * MAX_SESSION_ID, "~"]
+    "good",
+    [
+        "a",
+        "a/b",
+        "/",
+        "/robot1/arm",
+        "../arm",
+        "...",
+        ".a",
+        "a.b",
+        "a\\b",
+        "a%2Fb",
+        "!",
+        "arm 1",
+        "{\"a\": '\\'}",
+        "x" * MAX_SESSION_ID,
+        "~",
+    ],
 )
 def test_what_may_name_a_session(good):
     """Printable ASCII, a space inside included, up to the limit."""
@@ -173,14 +190,14 @@ def test_what_may_name_a_session(good):
 
 @pytest.mark.parametrize(
     "bad",
-    ["a/b", "/", "/robot1/arm", ".", "..", "", " ", "a ", " a", "a\n", "a\tb", "\x7f", "é", "\ud800", "٣", "x" * 129],
+    [".", "..", "", " ", "a ", " a", "a\n", "a\tb", "\x7f", "é", "\ud800", "٣", "x" * 129],
 )
 def test_what_may_not(bad):
     """Anything else is refused with the rule, in the field as in the header."""
     for fields, headers, pointer in [({"session_id": bad}, [], "/session_id"), ({}, [bad], None)]:
         error = refusal(fields, headers)
         assert (error.status, error.code, error.pointer) == (422, "session-id-invalid", pointer)
-        assert "1 to 128 printable ASCII characters, with no space at either end, no '/', and not '.'" in error.detail
+        assert "1 to 128 printable ASCII characters, with no space at either end, not '.' or '..'" in error.detail
 
 
 def test_an_empty_header_names_nobody(desk, frame):
@@ -307,17 +324,42 @@ def test_a_session_is_opened_shown_and_closed(desk, still):
     assert desk.policy.forgotten == [session_id]
 
 
+@pytest.mark.parametrize("name", ["a/b", "/", "//", "/robot1/arm", "../arm", "a/act", "a/reset", "a%2Fb/c", "a/ b?c"])
+def test_a_session_with_a_slash_is_where_its_location_says(desk, still, name):
+    """To show, to act in, to reset and to close; the other one, whose id only looks alike, is not it."""
+    opened = desk.ask("POST", "/v1/sessions", json={"session_id": name})
+    location = opened.headers["location"]
+    shown, acted = desk.ask("GET", location), desk.ask("POST", f"{location}/act", json=still)
+    reset = desk.ask("POST", f"{location.replace('%2F', '%2f')}/reset")
+    other = desk.ask("GET", location.replace("%2F", "%252F"))
+    closed, after = desk.ask("DELETE", location), desk.ask("GET", location)
+
+    assert (shown.status_code, shown.json()["id"]) == (200, name)
+    assert acted.json()["session"] == {"id": name, "epoch": 0, "seq": 0}
+    assert reset.json() == {"session_id": name, "epoch": 1}
+    assert (other.status_code, closed.status_code, after.status_code) == (404, 204, 410)
+
+
+def test_a_slash_in_a_path_divides_it(desk):
+    """Only where it is written as one; what stands for it while it is held back is no part of an id."""
+    desk.ask("POST", "/v1/sessions", json={"session_id": "a/b"})
+
+    assert desk.ask("GET", "/v1/sessions/a/b").json()["code"] == "not-found"
+    assert desk.ask("GET", "/v1/sessions/a%EF%BF%BFb").status_code == 404
+    assert desk.ask("GET", "/v1/sessions/a%EF%BF%BFb%2Fc").status_code == 404
+
+
 def test_a_session_is_opened_as_it_is_asked_for(desk, still):
     """Id, service and mode are the client's; with its secret it goes on, which is no creation."""
-    said = {"session_id": "arm 1?2", "service": "realtime", "reuse": "exact"}
+    said = {"session_id": "arm 1/2", "service": "realtime", "reuse": "exact"}
     first = desk.ask("POST", "/v1/sessions", json=said)
     again = desk.ask("POST", "/v1/sessions", json={**said, "secret": first.json()["secret"]})
-    desk.act({**still, "session_id": "arm 1?2"})
+    desk.act({**still, "session_id": "arm 1/2"})
     (card,) = desk.ask("GET", "/v1/sessions").json()["sessions"]
 
     assert [reply.status_code for reply in (first, again)] == [201, 200]
     assert [reply.json()["resumed"] for reply in (first, again)] == [False, True]
-    assert first.headers["location"] == "/v1/sessions/arm%201%3F2"
+    assert first.headers["location"] == "/v1/sessions/arm%201%2F2"
     assert (card["service"], card["mode"], desk.policy.sessions[0].mode) == ("realtime", "exact", "exact")
 
 

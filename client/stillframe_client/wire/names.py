@@ -17,9 +17,7 @@ WARNING_HEADER = "X-Stillframe-Warning"  # of answers: JSON, a list of what is o
 PLACE_HEADER = "X-Stillframe-Session"  # of the answers to a session's frames: JSON, its id, epoch and seq
 
 MAX_SESSION_ID = 128
-SESSION_ID_RULE = (
-    f"1 to {MAX_SESSION_ID} printable ASCII characters, with no space at either end, no '/', and not '.' or '..'"
-)
+SESSION_ID_RULE = f"1 to {MAX_SESSION_ID} printable ASCII characters, with no space at either end, not '.' or '..'"
 MAX_COUNT = 2**64 - 1  # of a seq or an epoch
 
 MSGPACK_PROTOCOL = "stillframe.v1.msgpack"  # WebSocket sub-protocols
@@ -39,6 +37,6 @@ def is_session_id(value: Any) -> bool:
     """Whether a value can name a session: see SESSION_ID_RULE."""
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_SESSION_ID:
         return False
-    if "/" in value or value in (".", ".."):  # no path would lead to it
+    if value in (".", ".."):  # no path leads to it: clients and proxies take such steps themselves
         return False
     return value.isascii() and value.isprintable() and value == value.strip()

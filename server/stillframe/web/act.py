@@ -25,6 +25,7 @@ from stillframe.web.guard.rates import Rates, key_of
 from stillframe.web.reading.body import read_body
 from stillframe.web.reading.codecs import Codec, codec_of
 from stillframe.web.reading.frames import Frame, Reader
+from stillframe.web.reading.paths import segment
 from stillframe.web.reading.unpacking import Unpacking
 from stillframe.web.reading.whose import Addressed, addressed
 from stillframe.web.reports import report_headers
@@ -60,7 +61,7 @@ class Act:
             terms = listener_of(request.scope, self.listeners).terms
             head = addressed(
                 request,
-                path_id=request.path_params.get("session_id"),
+                path_id=segment(request, "session_id"),
                 fallback=listener_of(request.scope, self.listeners).session,
             )
             self.rates.allow(key_of(caller, peer_of(request), head.path_id or next(iter(head.ids), None)))

@@ -38,6 +38,7 @@ from stillframe.web.openapi.pieces import Description
 from stillframe.web.openapi.schemas import component_schemas
 from stillframe.web.problems import install_problem_handlers
 from stillframe.web.reading.images import prepare_pillow
+from stillframe.web.reading.paths import WholeSegments
 from stillframe.web.reading.unpacking import Unpacking
 from stillframe.web.routes import FrontDesk
 from stillframe.web.sessions import SessionRoutes
@@ -93,6 +94,7 @@ def create_app(lifecycle: Lifecycle, house: House, *, metrics: Metrics, log: Log
         docs_url=None,  # the page would load its scripts from elsewhere
         redoc_url=None,
     )
+    app.add_middleware(WholeSegments)
     app.add_middleware(Gate, callers=house.callers, origins=house.origins)
     app.add_middleware(Envelope, log=log)
     install_problem_handlers(app)

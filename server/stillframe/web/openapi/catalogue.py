@@ -90,8 +90,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         ),
         "session-id-invalid": Entry(
             Unprocessable,
-            "A session's id is 1 to 128 printable ASCII characters, with no space at either end, no '/', and not '.' "
-            "or '..'.",
+            "A session's id is 1 to 128 printable ASCII characters, with no space at either end, not '.' or '..'.",
         ),
         "unknown-reuse-mode": Entry(Unprocessable, "'reuse' names no mode that there is."),
         "reuse-without-session": Entry(Unprocessable, "'reuse' is given, but the frame names no session."),
