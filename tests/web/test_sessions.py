@@ -324,7 +324,7 @@ def test_a_session_is_opened_shown_and_closed(desk, still):
     assert desk.policy.forgotten == [session_id]
 
 
-@pytest.mark.parametrize("name", ["a/b", "/", "//", "/robot1/arm", "../arm", "a/act", "a/reset", "a%2Fb/c", "a/ b?c"])
+@pytest.mark.parametrize("name", ["a/b", "/", "//", "/robot1/arm", "../arm", "a/act", "a/reset", "a%2Fb/c", "a/ b;c"])
 def test_a_session_with_a_slash_is_where_its_location_says(desk, still, name):
     """To show, to act in, to reset and to close; the other one, whose id only looks alike, is not it."""
     opened = desk.ask("POST", "/v1/sessions", json={"session_id": name})
@@ -338,6 +338,7 @@ def test_a_session_with_a_slash_is_where_its_location_says(desk, still, name):
     assert acted.json()["session"] == {"id": name, "epoch": 0, "seq": 0}
     assert reset.json() == {"session_id": name, "epoch": 1}
     assert (other.status_code, closed.status_code, after.status_code) == (404, 204, 410)
+    assert after.json()["instance"] == location.replace(";", "%3B")
 
 
 def test_a_slash_in_a_path_divides_it(desk):

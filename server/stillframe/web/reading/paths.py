@@ -5,9 +5,9 @@ Knows no session. The server has decoded the path before it is routed; its bytes
 
 from __future__ import annotations
 
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _SLASH = "\uffff"  # no character, so no id has it: stands for a slash inside a segment while the path is routed
@@ -33,6 +33,12 @@ def segment(request: Request, name: str) -> str | None:
     """A parameter of the request's path, with its slashes."""
     said: str | None = request.path_params.get(name)
     return said.replace(_SLASH, "/") if said is not None and request.scope.get(_HELD) else said
+
+
+def shown(request: HTTPConnection, longest: int) -> str:
+    """The beginning of a request's path, as an address."""
+    path = quote(request.url.path[:longest])
+    return path.replace(quote(_SLASH), "%2F") if request.scope.get(_HELD) else path
 
 
 def _decoded(part: bytes) -> str:
