@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -24,8 +25,10 @@ from stillframe.models.decoder import DecoderConfig
 from stillframe.models.pace import Pace
 from stillframe.web.guard.callers import Caller, Scope
 from stillframe.web.guard.listeners import Listener
+from stillframe.web.terms import Terms
 
 WAIT_S = 20
+TINY = Path(__file__).resolve().parents[1] / "checkpoints" / "jaco-tiny"
 
 
 def config(**values: object) -> DaemonConfig:
@@ -44,7 +47,7 @@ def test_who_may_ask_reaches_the_web_floor() -> None:
         door.socket.close()
     asked = config(
         tokens=[token], allowed_hosts=["robot.lab"], allowed_origins=["https://panel.lab"], frames_per_s=0.5,
-        sessions={"most": 3}, max_body_mib=1, drain_s=2,
+        sessions={"most": 3}, max_body_mib=1, drain_s=2, listeners=[{"port": 2}],
     )  # fmt: skip
     house = serve._house(asked, doors)
     house.rates.allow(("front",))
@@ -57,6 +60,62 @@ def test_who_may_ask_reaches_the_web_floor() -> None:
         house.rates.allow(("front",))
     assert house.listeners == {1: Listener(), 2: Listener(loopback=False)}
     assert (house.sessions.most, house.limits.max_body_bytes, house.drain_s) == (3, 2**20, 2)
+
+
+def test_what_is_fixed_for_a_port_reaches_the_web_floor() -> None:
+    """Each of the daemon's start options holds on every port whose listener does not say another."""
+    doors = [Door(socket.socket(), port, "", Listener()) for port in (1, 2, 3)]
+    for door in doors:
+        door.socket.close()
+    more = {"port": 3, "profile": "cogact", "unnorm_key": "fractal", "cameras": {"image": "b"}, "center_crop": 1.0}
+    asked = config(
+        unnorm_key="bridge", cameras={"image": "a"}, center_crop=0.9, listeners=[{"port": 2, "profile": "openpi"}, more]
+    )
+    terms = [listener.terms for listener in serve._house(asked, doors).listeners.values()]
+
+    assert terms == [
+        Terms("native", "bridge", {"image": "a"}, 0.9),
+        Terms("openpi", "bridge", {"image": "a"}, 0.9),
+        Terms("cogact", "fractal", {"image": "b"}, 1.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"unnorm_key": "jaco_sin"}, "the configuration: unnorm_key is 'jaco_sin'; jaco-tiny has statistics for"),
+        ({"unnorm_key": "jaco_sin"}, "Did you mean 'jaco_sim'?"),
+        ({"cameras": {"front": "a"}}, "the configuration: cameras names a camera 'front'; jaco-tiny has image"),
+        ({"listeners": [{"port": 0}, {"port": 0, "unnorm_key": "x"}]}, "listeners.1: unnorm_key is 'x'"),
+    ],
+)
+def test_a_start_option_that_the_checkpoint_has_not_is_refused_before_a_frame(
+    wrong: dict[str, object], said: str
+) -> None:
+    """With what it has."""
+    asked = config(checkpoint=TINY, device="cpu", dtype="float32", **wrong)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        serve.open_engine(asked, Metrics(CollectorRegistry(), drift_budget=1.0), logging.getLogger("quiet"))
+
+
+@pytest.mark.parametrize(
+    ("fixed", "hints"),
+    [
+        ({}, 1),
+        ({"center_crop": 0.9}, 0),
+        ({"center_crop": 1}, 0),
+        ({"listeners": [{"port": 0, "center_crop": 0.9}]}, 0),
+    ],
+)
+def test_a_run_with_augmentation_is_hinted_at(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fixed: dict[str, object], hints: int
+) -> None:
+    """Once, where nothing was said of a crop."""
+    folder = tmp_path / "jaco--image_aug"
+    folder.mkdir()
+    serve._hint_at_crop(config(checkpoint=folder, **fixed), logging.getLogger("hints"))
+
+    assert [record.message.count("center_crop: 0.9") for record in caplog.records] == [1] * hints
 
 
 def test_a_scope_that_can_be_written_is_one_that_is_asked_for() -> None:

@@ -87,11 +87,26 @@ class ListenerSettings(Ranged):
     session: str | None = knob(
         None, "frames without an id that come in here belong to this one session; null: they are nobody's"
     )
+    unnorm_key: str | None = knob(None, "statistics for frames that name none; null: those of the daemon")
+    cameras: dict[str, str] | None = knob(None, "the policy's camera: its client's key; null: those of the daemon")
+    center_crop: float | None = knob(
+        None, "share of a picture's area, at its middle, that is looked at; null: that of the daemon; 1: all", 0.01, 1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.session is not None and not is_session_id(self.session):
             raise ValueError(f"session is {self.session!r}; expected {SESSION_ID_RULE}")
+        _check_cameras(self.cameras or {})
+
+
+def _check_cameras(cameras: Mapping[str, str]) -> None:
+    """Raise ValueError where two cameras would have one picture, or one has no name."""
+    if not all([*cameras, *cameras.values()]):
+        raise ValueError("cameras has an empty name; expected the policy's camera: its client's key")
+    for key, times in Counter(cameras.values()).items():
+        if times > 1:
+            raise ValueError(f"cameras has the key {key!r} for {times} cameras; each needs a picture of its own")
 
 
 class DaemonConfig(BaseModel):
@@ -110,6 +125,19 @@ class DaemonConfig(BaseModel):
     host: str = Field("127.0.0.1", description="address to listen on; loopback unless you say otherwise")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0: any free one, named in the log")
     listeners: list[ListenerSettings] = Field(default_factory=list, description="ports to listen on beside that one")
+    unnorm_key: str | None = Field(
+        None, description="statistics that scale the action of a frame that names none; null: the only ones there are"
+    )
+    cameras: dict[str, str] | None = Field(
+        None, description="the policy's camera: the key under which its picture comes in, where names do not decide"
+    )
+    center_crop: float | None = Field(
+        None,
+        ge=0.01,
+        le=1,
+        description="share of a picture's area, at its middle, that is looked at: 0.9 for checkpoints that were "
+        "fine-tuned with image augmentation; null: all",
+    )
     tls_cert: Path | None = Field(None, description="certificate chain, PEM; null: plain HTTP on every port")
     tls_key: Path | None = Field(None, description="private key of the certificate, PEM, without a password")
     tokens: list[TokenSettings] = Field(default_factory=list, description="who may ask; none: everybody who gets here")
@@ -118,11 +146,12 @@ class DaemonConfig(BaseModel):
     )
     allowed_hosts: list[str] = Field(
         default_factory=list,
-        description="names, without a port, that requests may have in Host beside those of loopback; "
-        "none: only loopback's on a loopback host, any elsewhere",
+        description="names, without a port, that requests may have in Host beside localhost and IP addresses; "
+        "none: no others on a loopback host, any elsewhere",
     )
     allowed_origins: list[str] = Field(
-        default_factory=list, description="web pages that may ask, such as https://panel.lab:8443; others may not"
+        default_factory=list,
+        description="web pages that may ask beside the daemon's own address, such as https://panel.lab:8443",
     )
     frames_per_s: float | None = Field(
         120, gt=0, le=1_000_000, description="frames of one client, beyond which it is answered 429; null: any number"
@@ -169,6 +198,7 @@ class DaemonConfig(BaseModel):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
+        _check_cameras(self.cameras or {})
         faults = [*_unguarded(self), *_unclear_doors(self), *_misspelt_names(self)]
         if faults:
             raise ValueError("; ".join(faults))

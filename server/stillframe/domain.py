@@ -5,7 +5,7 @@ Knows no HTTP and no torch: numpy arrays and plain values only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -31,6 +31,7 @@ class Observation:
     images: Mapping[str, Image]  # camera name -> picture, in the order the client sent them
     instruction: str
     unnorm_key: str | None = None  # which data set's statistics scale the action; None: the only one
+    center_crop: float | None = None  # share of each picture's area, at its middle, that is looked at; None: all of it
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,13 @@ class PolicyInfo:
     default_unnorm_key: str | None  # None when the client has to choose
     history: HistoryInfo = NO_HISTORY
     batch_invariant: bool = False  # a row's numbers do not depend on which rows share its pass; measured at load
+    fixed_unnorm_key: str | None = None  # the default's, where the deployment chose it
+    camera_keys: Mapping[str, str] = field(default_factory=dict)  # camera -> the key under which its picture comes in
+    center_crop: float | None = None  # share of each picture's area that is looked at; None: all of it
+    profile: str = "native"  # whose clients are listened to
+    unknown_words: Callable[[str], tuple[str, ...]] = field(  # of an instruction: what the policy has no token for
+        default=lambda _: (), repr=False, compare=False
+    )
 
 
 class Policy(Protocol):

@@ -6,13 +6,15 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 import uvicorn
 from prometheus_client import CollectorRegistry
 
 from stillframe.certificates import check_tls
-from stillframe.config import DaemonConfig
+from stillframe.config import DaemonConfig, ListenerSettings
 from stillframe.engine.engine import Engine
 from stillframe.engine.forcing import forced
 from stillframe.engine.graphing import Recording, make_room
@@ -22,6 +24,7 @@ from stillframe.listening import Door, open_doors, uvicorn_config
 from stillframe.memory.files import has_memory, load_memory
 from stillframe.memory.standing import off
 from stillframe.metrics import Metrics
+from stillframe.models.augmented import augmented
 from stillframe.models.base import PolicyModel
 from stillframe.models.pace import measure
 from stillframe.models.registry import decoder_sizes, load_policy
@@ -34,6 +37,7 @@ from stillframe.web.guard.origins import Origins
 from stillframe.web.guard.rates import Rates
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
+from stillframe.web.terms import Terms
 
 
 def serve(config: DaemonConfig, log: logging.Logger) -> None:
@@ -128,6 +132,9 @@ def open_recorder(config: DaemonConfig, log: logging.Logger) -> Recorder | None:
 def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger) -> Engine:
     """Load the checkpoint and start its engine, not yet warm."""
     model = open_model(config, log)
+    for where, terms in _terms(config):
+        terms.check(model.info, where)
+    _hint_at_crop(config, log)
     recording = Recording(config.graphs, config.batching.most, config.reuse.slot_text_tokens)
     make_room(model, config.reuse, recording, log)
     recalling = open_recalling(config, model)
@@ -148,6 +155,12 @@ def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger) -> 
     )
     metrics.passes(lambda: engine.pass_counts)
     return engine
+
+
+def _hint_at_crop(config: DaemonConfig, log: logging.Logger) -> None:
+    """Say so where a checkpoint seems to want the middle of a picture and gets all of it."""
+    if all(terms.center_crop is None for _, terms in _terms(config)) and (sign := augmented(config.checkpoint)):
+        log.warning("%s: fine-tuned with image augmentation, it may want 'center_crop: 0.9' (1: all, no hint)", sign)
 
 
 def open_model(config: DaemonConfig, log: logging.Logger | None = None) -> PolicyModel:
@@ -207,7 +220,10 @@ def _dtype(config: DaemonConfig, device: torch.device, log: logging.Logger | Non
 
 def _house(config: DaemonConfig, doors: list[Door]) -> House:
     """What the configuration says to the web floor."""
-    listeners = {door.port: door.listener for door in doors}
+    listeners = {
+        door.port: replace(door.listener, terms=terms)
+        for door, (_, terms) in zip(doors, _terms(config), strict=False)  # the daemon's own door comes first
+    }
     return House(
         limits=Limits(
             max_body_bytes=round(config.max_body_mib * 2**20),
@@ -221,4 +237,22 @@ def _house(config: DaemonConfig, doors: list[Door]) -> House:
         requests=Rates(config.requests_per_s, of="requests"),
         listeners=listeners,
         drain_s=config.drain_s,
+    )
+
+
+def _terms(config: DaemonConfig) -> Iterator[tuple[str, Terms]]:
+    """What is fixed for the clients of each port, the daemon's own first, and where that is written."""
+    own = Terms("native", config.unnorm_key, config.cameras or {}, config.center_crop)
+    yield "the configuration", own
+    for at, listener in enumerate(config.listeners):
+        yield f"listeners.{at}", _terms_of(listener, own)
+
+
+def _terms_of(listener: ListenerSettings, own: Terms) -> Terms:
+    """Those of one more port: what it does not say is as the daemon has it."""
+    return Terms(
+        listener.profile,
+        own.unnorm_key if listener.unnorm_key is None else listener.unnorm_key,
+        own.cameras if listener.cameras is None else listener.cameras,
+        own.center_crop if listener.center_crop is None else listener.center_crop,
     )

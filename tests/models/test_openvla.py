@@ -14,6 +14,7 @@ from stillframe.domain import Observation
 from stillframe.errors import CheckpointError, Unprocessable
 from stillframe.models import openvla, settling
 from stillframe.models.base import Prefilled
+from stillframe.models.crop import cropped
 from stillframe.models.decoder import Decoder
 from stillframe.models.openvla import OpenVLA, OpenVLAConfig
 from stillframe.models.recall import Recall
@@ -344,6 +345,18 @@ def test_it_sees_exactly_one_picture(folder: Path, cameras: list[str]) -> None:
     with pytest.raises(Unprocessable, match=f"exactly one picture; got: {got}") as caught:
         load(folder).prepare(Observation(dict.fromkeys(cameras, PICTURE), "wait"))
     assert (caught.value.code, caught.value.pointer) == ("unknown-camera", "/image")
+
+
+def test_the_middle_of_a_picture_is_what_it_sees(folder: Path) -> None:
+    """Where an observation says so, in views and in pixels; beside one that does not, nothing is mixed up."""
+    policy, seen = load(folder), np.random.default_rng(3).integers(0, 256, (60, 80, 3), np.uint8)
+    whole, middle = (policy.prepare(Observation({"image": seen}, "wait", center_crop=crop)) for crop in (None, 0.9))
+    expected = cropped(seen, 0.9, (224, 224))
+
+    assert np.array_equal(middle.views["image"], expected)
+    assert torch.equal(middle.pixels[0], policy.pixels.normalised(expected))
+    assert np.array_equal(whole.views["image"], policy.pixels.views(seen))
+    assert not np.array_equal(whole.views["image"], expected)
 
 
 @pytest.fixture

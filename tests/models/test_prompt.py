@@ -11,6 +11,7 @@ from stillframe.errors import CheckpointError, Unprocessable
 from stillframe.models.prompt import PromptEncoder
 
 LONE_SPACE_ID = 29871
+TINY = Path(__file__).parents[2] / "checkpoints" / "jaco-tiny"
 MICRO = Path(__file__).parents[1] / "goldens" / "openvla-micro" / "tokenizer.json"
 ENCODER, ANOTHER = PromptEncoder(MICRO, max_tokens=64), PromptEncoder(MICRO, max_tokens=64)
 PREFIX = [1, 295, 29936, 285, 288, 289, 261, 287, 286, 266, 414, 410, 261]  # <s> In: What ... robot take to
@@ -104,3 +105,12 @@ def test_a_tokenizer_that_ends_in_the_lone_space_by_itself_gets_no_second(tmp_pa
     assert ids[-1] == 0
     assert ids.count(0) == 1
     assert PromptEncoder(ours, max_tokens=64).ids("wait") == ids
+
+
+def test_words_without_a_token_are_named() -> None:
+    """Of the instruction alone, in small letters, each once; the prompt's own question mark is none of it."""
+    encoder = PromptEncoder(TINY / "tokenizer.json", 100)
+
+    assert encoder.unknown_words("pick up the red cube") == ()
+    assert encoder.unknown_words("Pick up the RED Xylophone or the xylophone now") == ("xylophone", "or", "now")
+    assert encoder.unknown_words("pick up the red cube.") == ("cube.",)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,21 @@ def test_what_was_asked_for_is_told_from_what_was_answered(tmp_path: Path, shot:
     back = read_frame(tmp_path / "000000.json")
 
     assert (back.observation.unnorm_key, back.step.chunk.unnorm_key) == (None, "jaco")
+
+
+@pytest.mark.parametrize("crop", [None, 0.9])
+def test_what_was_looked_at_is_looked_at_again(tmp_path: Path, shot: Shot, crop: float | None) -> None:
+    """A frame of which the middle was seen is played again so; one recorded before there was such a thing is whole."""
+    observation = Observation(shot(0).observation.images, "go", None, crop)
+    for name, content in encode(RecordedFrame(1.0, observation, shot(0).step)).items():
+        write_whole(tmp_path / name, content)
+    file = tmp_path / "000000.json"
+    assert read_frame(file).observation.center_crop == crop
+    older = json.loads(file.read_bytes())
+    del older["center_crop"]
+    file.write_text(json.dumps(older))
+
+    assert read_frame(file).observation.center_crop is None
 
 
 def test_names_sort_as_frames_do(shot: Shot) -> None:

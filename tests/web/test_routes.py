@@ -176,9 +176,12 @@ def test_the_examples_work(desk, document, path):
 def test_the_headers_of_an_answer_are_described(desk, document):
     """Each header that we add to an answer is in its description, and the session's request header too."""
     reply = desk.act(examples(document["paths"]["/act"]["post"])["session"]["value"])
+    odd = desk.act({**examples(document["paths"]["/act"]["post"])["png"]["value"], "instruction": "go up."})
     plain = {"content-length", "content-type"}
+    seen = set(reply.headers) | set(odd.headers)
+    rare = {"x-stillframe-cameras"}  # where a client has a name of its own for a camera
 
-    assert {name.lower() for name in described_answer(document, "/act")["headers"]} == set(reply.headers) - plain
+    assert {name.lower() for name in described_answer(document, "/act")["headers"]} - rare == seen - plain
     assert [part["name"] for part in document["paths"]["/act"]["post"]["parameters"]] == [
         "X-Session-Id",
         "Idempotency-Key",

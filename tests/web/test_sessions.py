@@ -162,20 +162,42 @@ def test_a_conflict_over_the_wire(desk, still):
     assert desk.policy.sessions == []
 
 
-@pytest.mark.parametrize("good", ["a", "!", "arm 1", "{\"a\": '\\'}", "x" * MAX_SESSION_ID, "~"])
+@pytest.mark.parametrize(
+    "good",
+    [
+        "a",
+        "a/b",
+        "/",
+        "/robot1/arm",
+        "../arm",
+        "...",
+        ".a",
+        "a.b",
+        "a\\b",
+        "a%2Fb",
+        "!",
+        "arm 1",
+        "{\"a\": '\\'}",
+        "x" * MAX_SESSION_ID,
+        "~",
+    ],
+)
 def test_what_may_name_a_session(good):
     """Printable ASCII, a space inside included, up to the limit."""
     assert is_session_id(good)
     assert read_named({"session_id": good}, Addressed(ids=(good,))) == Named(good, None, Place())
 
 
-@pytest.mark.parametrize("bad", ["", " ", "a ", " a", "a\n", "a\tb", "\x7f", "é", "\ud800", "٣", "x" * 129])
+@pytest.mark.parametrize(
+    "bad",
+    [".", "..", "", " ", "a ", " a", "a\n", "a\tb", "\x7f", "é", "\ud800", "٣", "x" * 129],
+)
 def test_what_may_not(bad):
     """Anything else is refused with the rule, in the field as in the header."""
     for fields, headers, pointer in [({"session_id": bad}, [], "/session_id"), ({}, [bad], None)]:
         error = refusal(fields, headers)
         assert (error.status, error.code, error.pointer) == (422, "session-id-invalid", pointer)
-        assert "1 to 128 printable ASCII characters, with no space at either end" in error.detail
+        assert "1 to 128 printable ASCII characters, with no space at either end, not '.' or '..'" in error.detail
 
 
 def test_an_empty_header_names_nobody(desk, frame):
@@ -300,6 +322,32 @@ def test_a_session_is_opened_shown_and_closed(desk, still):
     assert (closed.status_code, closed.content) == (204, b"")
     assert (after.status_code, after.json()["code"]) == (410, "session-closed")
     assert desk.policy.forgotten == [session_id]
+
+
+@pytest.mark.parametrize("name", ["a/b", "/", "//", "/robot1/arm", "../arm", "a/act", "a/reset", "a%2Fb/c", "a/ b;c"])
+def test_a_session_with_a_slash_is_where_its_location_says(desk, still, name):
+    """To show, to act in, to reset and to close; the other one, whose id only looks alike, is not it."""
+    opened = desk.ask("POST", "/v1/sessions", json={"session_id": name})
+    location = opened.headers["location"]
+    shown, acted = desk.ask("GET", location), desk.ask("POST", f"{location}/act", json=still)
+    reset = desk.ask("POST", f"{location.replace('%2F', '%2f')}/reset")
+    other = desk.ask("GET", location.replace("%2F", "%252F"))
+    closed, after = desk.ask("DELETE", location), desk.ask("GET", location)
+
+    assert (shown.status_code, shown.json()["id"]) == (200, name)
+    assert acted.json()["session"] == {"id": name, "epoch": 0, "seq": 0}
+    assert reset.json() == {"session_id": name, "epoch": 1}
+    assert (other.status_code, closed.status_code, after.status_code) == (404, 204, 410)
+    assert after.json()["instance"] == location.replace(";", "%3B")
+
+
+def test_a_slash_in_a_path_divides_it(desk):
+    """Only where it is written as one; what stands for it while it is held back is no part of an id."""
+    desk.ask("POST", "/v1/sessions", json={"session_id": "a/b"})
+
+    assert desk.ask("GET", "/v1/sessions/a/b").json()["code"] == "not-found"
+    assert desk.ask("GET", "/v1/sessions/a%EF%BF%BFb").status_code == 404
+    assert desk.ask("GET", "/v1/sessions/a%EF%BF%BFb%2Fc").status_code == 404
 
 
 def test_a_session_is_opened_as_it_is_asked_for(desk, still):
@@ -440,6 +488,40 @@ def test_an_idempotency_key_stands_for_a_seq(desk, still):
 
     assert [reply.get("replayed", False) for reply in replies] == [False, True]
     assert len(desk.policy.seen) == 1
+
+
+@pytest.mark.parametrize("path", ["/act", "/v1/act"])
+def test_a_key_without_a_session_is_refused(desk, still, path):
+    """It would tell nothing apart, and the frame be computed each time it came."""
+    replies = [desk.ask("POST", path, json=still, headers={"Idempotency-Key": "k1"}) for _ in range(2)]
+
+    assert [(reply.status_code, reply.json()["code"]) for reply in replies] == [(422, "seq-without-session")] * 2
+    assert "Idempotency-Key" in replies[0].json()["detail"]
+    assert desk.policy.seen == []
+
+
+def test_two_keys_are_none(desk, still):
+    """Neither is chosen; the same twice is one."""
+    both = [("Idempotency-Key", "k1"), ("Idempotency-Key", "k2")]
+    refused = desk.ask("POST", "/v1/sessions/arm/act", json=still, headers=both)
+    taken = desk.ask("POST", "/v1/sessions/arm/act", json=still, headers=both[:1] * 2)
+
+    assert (refused.status_code, refused.json()["code"]) == (400, "bad-field")
+    assert taken.status_code == 200
+
+
+def test_after_the_last_number_there_is_only_a_reset(desk, still):
+    """A seq of 64 bits has an end: what is said of the next frame is true, counted or not."""
+    assert act_in(desk, "arm", still, seq=2**64 - 1).status_code == 200
+    counted, lower = act_in(desk, "arm", still), act_in(desk, "arm", still, seq=7)
+    desk.ask("POST", "/v1/sessions/arm/reset")
+
+    for refused in (counted, lower):
+        assert (refused.status_code, refused.json()["code"]) == (409, "stale-seq")
+        assert "goes up to 18446744073709551615" in refused.json()["detail"]
+        assert "reset the session" in refused.json()["detail"]
+        assert "higher seq" not in refused.json()["detail"]
+    assert act_in(desk, "arm", still).json()["session"] == {"id": "arm", "epoch": 1, "seq": 0}
 
 
 def test_frames_of_an_old_episode_are_refused(desk, still):

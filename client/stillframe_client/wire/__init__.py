@@ -2,9 +2,11 @@
 
 from stillframe_client.errors import UnsupportedDtype, WireError
 from stillframe_client.wire.arrays import DTYPES, decode_array, decode_base64, encode_array, is_array
+from stillframe_client.wire.markers import meaning_of
 from stillframe_client.wire.messages import JSON, MSGPACK, Codec
 from stillframe_client.wire.names import (
     CACHE_HEADER,
+    CAMERAS_HEADER,
     DONE,
     FATAL,
     GOING,
@@ -22,13 +24,15 @@ from stillframe_client.wire.names import (
     SESSION_HEADER,
     SESSION_ID_RULE,
     TOO_BIG,
+    WARNING_HEADER,
     is_session_id,
 )
 from stillframe_client.wire.packing import pack, unpack
-from stillframe_client.wire.parts import PackLimits
+from stillframe_client.wire.parts import PackLimits, read_value
 
 __all__ = [
     "CACHE_HEADER",
+    "CAMERAS_HEADER",
     "DONE",
     "DTYPES",
     "FATAL",
@@ -49,6 +53,7 @@ __all__ = [
     "SESSION_HEADER",
     "SESSION_ID_RULE",
     "TOO_BIG",
+    "WARNING_HEADER",
     "Codec",
     "PackLimits",
     "UnsupportedDtype",
@@ -58,6 +63,8 @@ __all__ = [
     "encode_array",
     "is_array",
     "is_session_id",
+    "meaning_of",
     "pack",
+    "read_value",
     "unpack",
 ]

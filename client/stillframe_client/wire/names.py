@@ -12,10 +12,12 @@ SECRET_HEADER = "X-Session-Secret"  # noqa: S105 (a header's name)
 IDEMPOTENCY_HEADER = "Idempotency-Key"  # of a session's frame without a seq: the same key, the same answer
 CACHE_HEADER = "X-Stillframe-Cache"  # of every answer to a frame: JSON, what it reused
 HISTORY_HEADER = "X-Stillframe-History"  # of every answer to a frame: JSON, what is kept of older ones
+CAMERAS_HEADER = "X-Stillframe-Cameras"  # of answers: JSON, which of the request's keys was which camera's picture
+WARNING_HEADER = "X-Stillframe-Warning"  # of answers: JSON, a list of what is odd about the request and was taken
 PLACE_HEADER = "X-Stillframe-Session"  # of the answers to a session's frames: JSON, its id, epoch and seq
 
 MAX_SESSION_ID = 128
-SESSION_ID_RULE = f"1 to {MAX_SESSION_ID} printable ASCII characters, with no space at either end"
+SESSION_ID_RULE = f"1 to {MAX_SESSION_ID} printable ASCII characters, with no space at either end, not '.' or '..'"
 MAX_COUNT = 2**64 - 1  # of a seq or an epoch
 
 MSGPACK_PROTOCOL = "stillframe.v1.msgpack"  # WebSocket sub-protocols
@@ -34,5 +36,7 @@ LATER = 1013
 def is_session_id(value: Any) -> bool:
     """Whether a value can name a session: see SESSION_ID_RULE."""
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_SESSION_ID:
+        return False
+    if value in (".", ".."):  # no path leads to it: clients and proxies take such steps themselves
         return False
     return value.isascii() and value.isprintable() and value == value.strip()

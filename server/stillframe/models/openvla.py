@@ -142,13 +142,15 @@ class OpenVLA:
             },
             default_unnorm_key=self.statistics.default_key,
             batch_invariant=self.decoder.steady,
+            unknown_words=self.prompt.unknown_words,
         )
 
     def prepare(self, observation: Observation) -> Prepared:
         """Resize, normalise, tokenise one picture a camera and the instruction."""
         cameras = _seen(observation, self.config.cameras)
         unnorm_key = self.statistics.resolve(observation.unnorm_key)
-        views = {camera: self.pixels.views(observation.images[camera]) for camera in cameras}
+        crop = observation.center_crop
+        views = {camera: self.pixels.views(observation.images[camera], crop) for camera in cameras}
         pixels = torch.stack([self.pixels.normalised(view) for view in views.values()])
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()  # so that the GPU fetches them beside what else it does

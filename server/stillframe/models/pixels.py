@@ -18,6 +18,7 @@ from torch import Tensor
 
 from stillframe.domain import Image
 from stillframe.errors import CheckpointError
+from stillframe.models.crop import cropped
 
 FAR = 1e4  # from any mean or std of pixels in 0..1 or 0..255, and from any std's inverse
 BICUBIC = 3  # torchvision's and PIL's number for it
@@ -48,8 +49,13 @@ class PixelPipeline:
             raise CheckpointError(f"preprocessor_config.json asks for filter {filters}; only bicubic (3) is supported")
         return cls(size=(height, width), means=means, stds=stds)
 
-    def views(self, image: Image) -> Image:
-        """The picture at the model's size, uint8 [H, W, 3]: what similarity between frames is judged on."""
+    def views(self, image: Image, center_crop: float | None = None) -> Image:
+        """The picture at the model's size, uint8 [H, W, 3]: what similarity between frames is judged on.
+
+        Of `center_crop` of its area, at its middle, where that is given.
+        """
+        if center_crop is not None:
+            return cropped(image, center_crop, self.size)
         height, width = self.size
         if image.shape[:2] == self.size:
             return image

@@ -5,6 +5,7 @@ Knows text; no pictures. Source: models trained with prompt 'In: What action ...
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from stillframe.models.tokenizer_file import read_tokenizer
 TEMPLATE = "In: What action should the robot take to {instruction}?\nOut:"
 LONE_SPACE = "▁"  # id 29871 in Llama's vocabulary; the prompt has to end in it
 REMEMBERED_PROMPTS = 1024
+UNKNOWN = "<unk>"  # Llama's, and ours
+BYTE = re.compile("<0x[0-9A-F]{2}>")  # what is not in Llama's vocabulary is spelt in these
 
 
 class PromptEncoder:
@@ -30,6 +33,21 @@ class PromptEncoder:
         self._max_tokens = max_tokens
         self._check(tokenizer_json)
         self.ids = lru_cache(REMEMBERED_PROMPTS)(self._ids)
+        self.unknown_words = lru_cache(REMEMBERED_PROMPTS)(self._unknown_words)
+
+    def _unknown_words(self, instruction: str) -> tuple[str, ...]:
+        """The parts of an instruction that the vocabulary has no token for, or only one for each of their bytes."""
+        text = str.lower(instruction)  # as the prompt has it
+        start = TEMPLATE.index("{")
+        end = start + len(text)
+        read = self._tokenizer.encode(TEMPLATE.format(instruction=text))
+        spans = [
+            (max(first, start), min(last, end))
+            for token, (first, last) in zip(read.tokens, read.offsets, strict=True)
+            if token == UNKNOWN or BYTE.fullmatch(token)
+        ]
+        words = (text[first - start : last - start] for first, last in spans if first < last)
+        return tuple(dict.fromkeys(word for word in words if not word.isspace()))
 
     def _check(self, tokenizer_json: Path) -> None:
         """Try a prompt: else every frame would find out."""

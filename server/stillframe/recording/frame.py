@@ -70,6 +70,7 @@ class FrameDocument:
     tokens: list[int]
     action_unnorm_key: str
     report: StepReport
+    center_crop: float | None = None  # share of each picture's area that was looked at; null: all of it
 
 
 _DOCUMENT: TypeAdapter[FrameDocument] = TypeAdapter(FrameDocument)
@@ -98,7 +99,7 @@ def read_frame(file: Path) -> RecordedFrame:
         entry.camera: _read_png(file.with_suffix(f".{index}.png"), entry)
         for index, entry in enumerate(document.pictures)
     }
-    observation = Observation(images, document.instruction, document.unnorm_key)
+    observation = Observation(images, document.instruction, document.unnorm_key, document.center_crop)
     chunk = ActionChunk(actions, document.action_unnorm_key, np.asarray(document.tokens, np.int64))
     return RecordedFrame(document.submitted_s, observation, Step(chunk, document.report))
 
@@ -122,6 +123,7 @@ def _document(frame: RecordedFrame) -> FrameDocument:
         tokens=chunk.tokens.tolist(),
         action_unnorm_key=chunk.unnorm_key,
         report=frame.step.report,
+        center_crop=observation.center_crop,
     )
 
 

@@ -99,6 +99,9 @@ class Session:
         seq = self.last_seq + 1 if place.seq is None else place.seq
         if self.last_seq < seq <= LAST_SEQ:
             return seq
+        if seq > LAST_SEQ or self.last_seq == LAST_SEQ:
+            detail = f"A frame's number goes up to {LAST_SEQ}, and epoch {self.epoch} has had frame {self.last_seq}"
+            raise Conflict("stale-seq", f"{detail}; reset the session: the next epoch counts from 0 again.")
         detail = f"Frame {seq} is not after frame {self.last_seq}, the last of epoch {self.epoch}, nor a repeat of one"
         raise Conflict("stale-seq", f"{detail} whose answer is kept; send a higher seq, or none to have them counted.")
 

@@ -25,6 +25,7 @@ from stillframe.web.guard.rates import Rates
 from stillframe.web.reading.body import read_body
 from stillframe.web.reading.codecs import Codec, codec_of
 from stillframe.web.reading.frames import Frame, Reader
+from stillframe.web.reading.paths import segment
 from stillframe.web.reading.unpacking import Unpacking
 from stillframe.web.reading.whose import Addressed, addressed
 from stillframe.web.reports import report_headers
@@ -57,13 +58,15 @@ class Act:
         with metrics.frame(request.scope["route"].path) as end:
             watch = Stopwatch()
             caller, share, policy = actor_of(request), share_of(request), lifecycle.ready_policy()
+            terms = listener_of(request.scope, self.listeners).terms
             head = addressed(
                 request,
-                path_id=request.path_params.get("session_id"),
+                path_id=segment(request, "session_id"),
                 fallback=listener_of(request.scope, self.listeners).session,
             )
             self.rates.allow((share, head.path_id or next(iter(head.ids), "")))
-            frame, codec = await self._frame(request, Reader(policy.info, self.acting.limits), head, choose, watch)
+            reader = Reader(terms.over(policy.info), self.acting.limits)
+            frame, codec = await self._frame(request, reader, head, choose, watch)
             session = self.acting.session(frame.named, caller.name, share) if frame.named else None
             answer = await unless_gone(request, self.acting.answer(frame, session, watch, end, share))
             if answer is None:

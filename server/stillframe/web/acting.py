@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from stillframe.domain import Observation, Policy, Step
 from stillframe.errors import DeadlineExceeded, NotReady
@@ -20,9 +20,10 @@ from stillframe.stopwatch import Stopwatch
 from stillframe.web.dialects.base import Answer
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
+from stillframe.web.notices import Notices
 from stillframe.web.reading.frames import UNSAID, Frame, missing_instruction
 from stillframe.web.reading.whose import Named
-from stillframe.web.reports import history_report, reuse_report
+from stillframe.web.reports import history_report, reading_report, reuse_report
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Acting:
     roster: Roster
     limits: Limits
     metrics: Metrics
+    notices: Notices = field(default_factory=Notices)
 
     def session(self, named: Named, owner: str, share: str) -> Session:
         """The session that a frame names; one that nobody knows yet is opened. Raises RequestError."""
@@ -61,6 +63,7 @@ class Acting:
             step = await outcome(ticket.future, left_ms / 1000 + self.limits.answer_timeout_s)
         finally:
             ticket.give_up()
+        self.notices.frame(frame.dialect.name, frame.cameras, frame.warnings)
         late = watch.total_ms > frame.max_age_ms
         end.outcome = Outcome.LATE if late else Outcome.ANSWERED
         return self._answer(policy, frame, session, ticket, step, watch, late=late)
@@ -106,6 +109,7 @@ class Acting:
             report={
                 **reuse_report(done.cache, session.id if session else None),
                 **history_report(info.history, done.history),
+                **reading_report(frame.cameras, frame.warnings),
             },
             late=late,
             replayed=ticket.replayed,

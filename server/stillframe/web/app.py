@@ -34,11 +34,13 @@ from stillframe.web.guard.rates import Rates
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
 from stillframe.web.loop_errors import LoopErrors
+from stillframe.web.notices import Notices
 from stillframe.web.openapi.descriptions import DESCRIPTIONS
 from stillframe.web.openapi.pieces import Description
 from stillframe.web.openapi.schemas import component_schemas
 from stillframe.web.problems import install_problem_handlers
 from stillframe.web.reading.images import prepare_pillow
+from stillframe.web.reading.paths import WholeSegments
 from stillframe.web.reading.unpacking import Unpacking
 from stillframe.web.routes import FrontDesk
 from stillframe.web.sessions import SessionRoutes
@@ -95,12 +97,13 @@ def create_app(lifecycle: Lifecycle, house: House, *, metrics: Metrics, log: Log
         docs_url=None,  # the page would load its scripts from elsewhere
         redoc_url=None,
     )
+    app.add_middleware(WholeSegments)
     app.add_middleware(Gate, callers=house.callers, origins=house.origins, requests=house.requests)
     app.add_middleware(Envelope, log=log)
     app.add_middleware(AbsoluteTargets)
     install_problem_handlers(app)
-    app.include_router(FrontDesk(lifecycle, roster, hub, metrics).routes())
-    acting = Acting(lifecycle, roster, house.limits, metrics)
+    app.include_router(FrontDesk(lifecycle, roster, hub, metrics, house.listeners).routes())
+    acting = Acting(lifecycle, roster, house.limits, metrics, Notices(log))
     _add_frames(app, Act(acting, unpacking, house.rates, house.listeners))
     _add_sessions(app, SessionRoutes(lifecycle, roster, house.limits, house.listeners))
     streaming = Streaming(acting, unpacking, house.rates, house.requests, house.drain_s)

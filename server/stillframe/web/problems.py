@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -19,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from stillframe.errors import BadRequest, Internal, NoSuchRoute, RequestError, WrongMethod
+from stillframe.web.reading.paths import shown
 
 MEDIA_TYPE = "application/problem+json"
 NO_REQUEST_ID = "unknown"
@@ -54,7 +54,7 @@ def problem_response(
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     document = problem_document(
-        error, request_id=request_id_of(request), instance=quote(request.url.path[:200]), faults=faults, **members
+        error, request_id=request_id_of(request), instance=shown(request, 200), faults=faults, **members
     )
     return Response(json.dumps(document), error.status, headers, MEDIA_TYPE)
 

@@ -6,15 +6,21 @@ Knows no dialect: a readable reply holds the report, a bare one only its headers
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stillframe.domain import CacheReport, HistoryInfo, HistoryReport
-from stillframe_client.wire import CACHE_HEADER, HISTORY_HEADER, PLACE_HEADER
+from stillframe_client.wire import CACHE_HEADER, CAMERAS_HEADER, HISTORY_HEADER, PLACE_HEADER, WARNING_HEADER
 
 Report = Mapping[str, Any]  # member of a readable reply -> its value
 
-_HEADERS = {"cache": CACHE_HEADER, "history": HISTORY_HEADER, "session": PLACE_HEADER}
+_HEADERS = {
+    "cache": CACHE_HEADER,
+    "history": HISTORY_HEADER,
+    "session": PLACE_HEADER,
+    "cameras": CAMERAS_HEADER,
+    "warnings": WARNING_HEADER,
+}
 _NEEDS_A_SESSION = "older frames are a session's, and this one named none"
 
 
@@ -46,6 +52,12 @@ def history_report(info: HistoryInfo, history: HistoryReport | None) -> Report:
     else:
         said |= {"held": history.held, "kept": history.kept, "dropped": history.dropped, "kv_bytes": history.nbytes}
     return {"history": said | ({"warning": info.warning} if info.warning else {})}
+
+
+def reading_report(cameras: Mapping[str, str], warnings: Sequence[str]) -> Report:
+    """The members `cameras` (camera -> the client's key of its picture) and `warnings`, where there is anything."""
+    said: dict[str, Any] = {"cameras": dict(cameras)} if cameras else {}
+    return said | ({"warnings": list(warnings)} if warnings else {})
 
 
 def report_headers(report: Report) -> dict[str, str]:

@@ -5,7 +5,7 @@ Knows no policy beyond its description and its state.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -13,9 +13,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from stillframe import __version__
+from stillframe.domain import PolicyInfo
 from stillframe.errors import NoSuchRoute
 from stillframe.metrics import Metrics
 from stillframe.sessions.roster import Roster
+from stillframe.web.guard.listeners import Listeners, listener_of
 from stillframe.web.lifecycle import Lifecycle, State
 from stillframe.web.openapi.catalogue import CATALOGUE
 from stillframe.web.openapi.contract import ModelCard, ModelList, model_card
@@ -33,6 +35,7 @@ class FrontDesk:
     roster: Roster
     hub: Hub
     metrics: Metrics
+    listeners: Listeners = field(default_factory=dict)
 
     def routes(self) -> APIRouter:
         """Return the routes, described for /openapi.json."""
@@ -118,16 +121,20 @@ class FrontDesk:
             history_bytes=usage.history_bytes if usage else 0,
         )
 
-    async def models(self) -> ModelList:
-        """Say what is served: cameras, action names, units and frame, statistics, precision."""
-        return ModelList(models=[model_card(self.lifecycle.loaded_policy().info)])
+    async def models(self, request: Request) -> ModelList:
+        """Say what is served: cameras, action names, units and frame, statistics, precision, start options."""
+        return ModelList(models=[model_card(self._info(request))])
 
     async def model(self, request: Request) -> ModelCard:
         """Say the same of one model, by its name."""
-        info = self.lifecycle.loaded_policy().info
+        info = self._info(request)
         if request.path_params["name"] != info.name:
             raise NoSuchRoute("not-found", f"No model of that name is served; this daemon serves {info.name!r}.")
         return model_card(info)
+
+    def _info(self, request: Request) -> PolicyInfo:
+        """The policy as those see it who ask on this port."""
+        return listener_of(request.scope, self.listeners).terms.over(self.lifecycle.loaded_policy().info)
 
     async def problem(self, request: Request) -> dict[str, str | int]:
         """Say what a problem's code means."""

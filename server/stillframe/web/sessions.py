@@ -23,6 +23,7 @@ from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
 from stillframe.web.reading.body import read_body
 from stillframe.web.reading.codecs import codec_of
+from stillframe.web.reading.paths import segment
 from stillframe.web.reading.whose import addressed, read_choice, read_count, read_mode, read_session_id
 
 MAX_BODY_BYTES = 4096  # an id and some air: small enough to be parsed on the event loop
@@ -89,7 +90,7 @@ class SessionRoutes:
         """The session in the path, if it is the caller's; an admin may reach all."""
         caller = actor_of(request)
         return self.roster.find(
-            request.path_params["session_id"], owner=None if caller.may(Scope.ADMIN) else caller.name
+            segment(request, "session_id") or "", owner=None if caller.may(Scope.ADMIN) else caller.name
         )
 
     async def _fields(self, request: Request) -> Mapping[str, Any]:

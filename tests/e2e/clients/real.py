@@ -37,6 +37,7 @@ ENVIRONMENTS: Mapping[str, Sequence[str]] = {
         "pillow==13.0.0",
     ),
     "json-numpy-1.0.1": ("json-numpy==1.0.1", "requests==2.34.2"),  # the one that OpenVLA's requirements name
+    "websocket-client-1.8.0": ("websocket-client==1.8.0", "numpy==2.2.6"),
     # No clients of anybody's, but as demanding as any: tests/hard.
     "atheris": ("atheris==3.0.0",),
     "schemathesis": ("schemathesis==4.32.5", "msgpack==1.2.4"),

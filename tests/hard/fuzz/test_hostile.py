@@ -128,7 +128,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "ten thousand such keys": (
         "json",
         lambda: posted({"full_image": 0, **{f"wrist{n}" + "left" * 300 + "x": 0 for n in range(9000)}}),
-        "image-invalid",
+        "too-many-images",
     ),
     "a key of statistics that is a novel": ("json", lambda: posted(frame(unnorm_key="ab" * MIB)), "unknown-unnorm-key"),
     "a camera that is a novel": (

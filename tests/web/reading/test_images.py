@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import struct
 import warnings
 import zlib
@@ -8,12 +9,14 @@ import zlib
 import numpy as np
 import PIL.Image
 import pytest
+from PIL.PngImagePlugin import PngInfo
 
 from stillframe.errors import RequestError
 from stillframe.web.limits import Limits
 from stillframe.web.reading import images
 from stillframe.web.reading.headers import peek_size
 from stillframe.web.reading.images import prepare_pillow, read_picture
+from stillframe.web.reading.unread import Unread
 from stillframe_client.wire import encode_array
 
 
@@ -99,8 +102,11 @@ def test_pixels_of_a_message_are_owned(picture):
         (np.zeros((12, 16, 3), np.uint16), "unsupported-dtype"),
         (np.zeros((12, 16), np.uint8), "image-invalid"),
         (np.zeros((3, 12, 16), np.uint8), "image-invalid"),
-        (np.zeros((12, 16, 4), np.uint8), "image-invalid"),
-        (np.zeros((1, 12, 16, 3), np.uint8), "image-invalid"),
+        (np.zeros((12, 16, 1), np.uint8), "image-invalid"),
+        (np.zeros((12, 16, 5), np.uint8), "image-invalid"),
+        (np.zeros((2, 12, 16, 3), np.uint8), "image-invalid"),
+        (np.zeros((1, 1, 12, 16, 3), np.uint8), "image-invalid"),
+        (np.zeros((), np.uint8), "image-invalid"),
         (np.zeros((4, 4, 3), np.uint8), "image-invalid"),
         (np.zeros((0, 16, 3), np.uint8), "image-invalid"),
         (np.zeros((4097, 8, 3), np.uint8), "image-too-large"),
@@ -164,21 +170,161 @@ def test_an_array_as_cpp_clients_write_it(picture):
 
 
 @pytest.mark.parametrize(
-    ("head", "code"),
+    "head",
     [
-        ("data:text/html;base64,", "image-invalid"),
-        ("data:image/gif;base64,", "image-invalid"),
-        ("data:image/png,", "image-invalid"),
-        ("data:,", "image-invalid"),
-        ("data:image/jpeg;base64,", None),
+        "data:image/jpeg;base64,",
+        "data:image/jpg;base64,",
+        "data:image/png;base64,",
+        "DATA:Image/JPEG;Base64,",
+        "data:image/jpeg;charset=utf-8;base64,",
+        "data:image/jpeg; base64,",
+        "data:;base64,",
+        "data:application/octet-stream;base64,",
+        "data:image/gif;base64,",
     ],
 )
-def test_a_data_uri_says_what_it_holds(encoded, head, code):
-    """Only base64 of JPEG or PNG, though a good picture may stand behind another word."""
-    if code is None:
-        assert read_picture(head + encoded("JPEG"), Limits(), "").shape == (12, 16, 3)
-    else:
-        assert refusal(head + encoded("PNG")) == code
+def test_the_bytes_behind_a_data_uri_are_believed(encoded, picture, head):
+    """A JPEG or a PNG by its first bytes, whatever type is claimed in whatever spelling."""
+    assert read_picture(head + encoded("JPEG"), Limits(), "").shape == (12, 16, 3)
+    assert np.array_equal(read_picture(head + encoded("PNG"), Limits(), ""), picture)
+    assert refusal(head + base64.b64encode(b"RIFF\x20\x00\x00\x00WEBPVP8 ").decode()) == "image-invalid"
+
+
+@pytest.mark.parametrize("head", ["data:image/png,", "data:,", "data:image/png;base32,", "data:image/png;base64;x,"])
+def test_a_data_uri_that_is_not_in_base64(encoded, head):
+    """Its bytes would have to be read in another way."""
+    assert refusal(head + encoded("PNG")) == "image-invalid"
+
+
+def test_base64_as_others_write_it(picture):
+    """Lines of 76 characters, no padding, the alphabet of URLs: the same bytes."""
+    for comment in (b"", b"x", b"xx"):  # each with another padding
+        sink = io.BytesIO()
+        info = PngInfo()
+        info.add_text("Comment", comment)
+        PIL.Image.fromarray(picture).save(sink, "PNG", pnginfo=info)
+        data = sink.getvalue()
+        plain = base64.b64encode(data).decode()
+        written = [
+            base64.encodebytes(data).decode(),
+            base64.encodebytes(data).decode().replace("\n", "\r\n"),
+            plain.rstrip("="),
+            base64.urlsafe_b64encode(data).decode(),
+            base64.urlsafe_b64encode(data).decode().rstrip("="),
+            f" {plain}\n",
+        ]
+        for text in written:
+            assert np.array_equal(read_picture(text, Limits(), ""), picture)
+            assert np.array_equal(read_picture("data:image/png;base64," + text, Limits(), ""), picture)
+    raw = encode_array(picture)
+    lines = base64.encodebytes(picture.tobytes()).decode()
+    for text in (lines, raw["__numpy__"].rstrip("="), base64.urlsafe_b64encode(picture.tobytes()).decode()):
+        assert np.array_equal(read_picture({**raw, "__numpy__": text}, Limits(), ""), picture)
+
+
+def test_transparency_is_dropped_on_every_way_in(picture):
+    """An array with four channels is the picture of its first three, as a PNG is."""
+    transparent = np.dstack([picture, np.arange(192, dtype=np.uint8).reshape(12, 16)])
+    sink = io.BytesIO()
+    PIL.Image.fromarray(transparent).save(sink, "PNG")
+    for sent in (transparent, transparent[None], encode_array(transparent), sink.getvalue()):
+        pixels = read_picture(sent, Limits(), "")
+
+        assert np.array_equal(pixels, picture)
+        assert pixels.flags.c_contiguous
+        assert pixels.flags.writeable
+
+
+def test_a_batch_of_one_is_its_picture(picture):
+    """As an array and in JSON."""
+    for sent in (picture[None], encode_array(picture[None])):
+        pixels = read_picture(sent, Limits(), "")
+
+        assert (pixels.shape, np.array_equal(pixels, picture)) == (picture.shape, True)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((12, 16), "(12, 16); expected (height, width, 3): RGB, channels last, and grey three times over"),
+        ((3, 12, 16), "(3, 12, 16); expected (height, width, 3): RGB, channels last; here they come first"),
+        ((2, 12, 16, 3), "(2, 12, 16, 3); expected (height, width, 3)"),
+        ((12, 16, 1), "(12, 16, 1); expected"),
+        ((576,), "(576,); expected"),
+    ],
+)
+def test_the_shape_that_came_is_said(shape, said):
+    """With what was expected; the same on every way in."""
+    for sent in (np.zeros(shape, np.uint8), encode_array(np.zeros(shape, np.uint8))):
+        with pytest.raises(RequestError) as caught:
+            read_picture(sent, Limits(), "/image")
+
+        assert said in caught.value.detail
+
+
+def turned(picture, orientation, kind="PNG", **options):
+    """A file that says how the camera was held."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    sink = io.BytesIO()
+    PIL.Image.fromarray(picture).save(sink, kind, exif=exif, **options)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("orientation", "expected"),
+    [
+        (1, lambda seen: seen),
+        (2, lambda seen: seen[:, ::-1]),
+        (3, lambda seen: seen[::-1, ::-1]),
+        (4, lambda seen: seen[::-1]),
+        (5, lambda seen: seen.transpose(1, 0, 2)),
+        (6, lambda seen: np.rot90(seen, -1)),
+        (7, lambda seen: seen[::-1, ::-1].transpose(1, 0, 2)),
+        (8, lambda seen: np.rot90(seen)),
+        (0, lambda seen: seen),
+        (9, lambda seen: seen),
+    ],
+)
+def test_a_picture_is_turned_as_its_exif_says(picture, orientation, expected):
+    """As viewers and OpenCV do; an orientation that there is not turns nothing."""
+    pixels = read_picture(turned(picture, orientation), Limits(), "")
+
+    assert np.array_equal(pixels, expected(picture))
+
+
+def test_a_jpeg_is_turned_too():
+    """Whose EXIF is a segment; its size is judged as it is stored."""
+    smooth = np.add.outer(np.arange(32), np.arange(48)).astype(np.uint8)[..., None].repeat(3, axis=2)
+    data = turned(smooth, 6, "JPEG", quality=95)
+    pixels = read_picture(data, Limits(), "")
+
+    assert pixels.shape == (48, 32, 3)
+    assert np.abs(pixels.astype(int) - np.rot90(smooth, -1)).max() <= 4
+    assert refusal(data, max_image_side_px=47) == "image-too-large"
+
+
+@pytest.mark.parametrize(
+    "damage", [b"Exif\0\0", b"Exif\0\0MM\0*\0\0\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"?"]
+)
+def test_damaged_exif_costs_nothing(picture, damage):
+    """It is not the picture."""
+    sink = io.BytesIO()
+    PIL.Image.fromarray(picture).save(sink, "JPEG", quality=95, exif=b"Exif\0\0" + damage)
+
+    with warnings.catch_warnings():
+        prepare_pillow()
+
+        assert read_picture(sink.getvalue(), Limits(), "").shape == picture.shape
+
+
+def test_what_was_left_unread_names_its_kind():
+    """An array of strings where a picture has to be."""
+    with pytest.raises(RequestError) as caught:
+        read_picture(Unread("dtype is '<U4'; expected plain numbers."), Limits(), "/image")
+
+    assert caught.value.code == "unsupported-dtype"
+    assert "'<U4'" in caught.value.detail
 
 
 def test_a_bomb_is_an_error():
@@ -199,7 +345,8 @@ def test_a_bomb_is_an_error():
         ({"dtype": [["a", "|u1"]]}, "unsupported-dtype"),
         ({"shape": [12, 16]}, "image-invalid"),
         ({"shape": [3, 12, 16]}, "image-invalid"),
-        ({"shape": [12, 16, 4]}, "image-invalid"),
+        ({"shape": [12, 16, 4]}, "bad-codec"),
+        ({"shape": [12, 16, 5]}, "image-invalid"),
         ({"shape": [-12, -16, 3]}, "image-invalid"),
         ({"shape": [True, 16, 3]}, "image-invalid"),
         ({"shape": [12.0, 16, 3]}, "image-invalid"),
@@ -226,9 +373,13 @@ def test_raw_pixels_have_to_hold(picture, change, code):
         ("file:///etc/passwd", "image-invalid"),
         ("data:text/html;base64,AAAA", "image-invalid"),
         ("data:image/png,AAAA", "image-invalid"),
-        ("/etc/passwd", "bad-codec"),
-        ("AAAA\nAAAA", "bad-codec"),
-        ("AAA", "bad-codec"),
+        ("/etc/passwd", "image-invalid"),
+        ("AAAA\nAAAA", "image-invalid"),
+        ("AAA", "image-invalid"),
+        ("AAAAA", "bad-codec"),
+        ("AAA=A", "bad-codec"),
+        ("AA AA", "bad-codec"),
+        ("AA=", "bad-codec"),
         ("", "image-invalid"),
         ("AAAA", "image-invalid"),
         (base64.b64encode(b"GIF89a" + bytes(40)).decode(), "image-invalid"),

@@ -44,9 +44,13 @@ def test_a_form_needs_no_json():
     assert read_form(b"--xyz--\r\n", KIND, Limits()) == {}
 
 
-def test_json_goes_before_a_file_of_the_same_name():
-    """What the object says stands, as if the form had none."""
-    assert read_form(form(part("a", b"file"), part("json", b'{"a": 1}')), KIND, Limits()) == {"a": 1}
+@pytest.mark.parametrize("twice", [(part("a", b"file"), part("json", b'{"a": 1}')), (part("a", b"1"), part("a", b"2"))])
+def test_what_is_said_twice_is_refused(twice):
+    """As a file and in the object, or in two parts: none of the two is chosen, and the name is said."""
+    with pytest.raises(RequestError, match="'a'") as caught:
+        read_form(form(*twice), KIND, Limits())
+
+    assert caught.value.code == "bad-codec"
 
 
 def test_a_header_of_a_part_is_read_for_itself():

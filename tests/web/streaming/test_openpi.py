@@ -126,6 +126,70 @@ def test_an_error_is_text(desk, openpi, play, seen, spoilt, code):
     assert desk.sample("stillframe_rejected_total", code=code) == 1
 
 
+def test_an_error_names_the_key(openpi, play, seen, picture):
+    """Whose value it is that is wrong, as the client calls it; one line."""
+    floats = {**seen, "observation/image": picture.astype("float32")}
+    words = {**seen, "observation/image": {b"__ndarray__": True, b"data": b"", b"dtype": "|O", b"shape": [0]}}
+
+    async def story():
+        async with openpi() as socket:
+            await socket.hear_data()
+            for spoilt in (floats, words):
+                socket.put(pack(spoilt))
+            return [await socket.hear_data() for _ in range(2)]
+
+    ranges, objects = play(story())
+
+    assert ranges.startswith("image-invalid: The picture's float32 values are 0 to ")
+    assert objects.startswith("unsupported-dtype: dtype is '|O'")
+    assert all(error.endswith("(at /observation~1image)") and "\n" not in error for error in (ranges, objects))
+
+
+@pytest.mark.parametrize("words", [np.array("go up"), np.array(["go up"]), np.array(b"go up"), ["go up"]])
+def test_words_as_numpy_has_them(desk, openpi, play, seen, words):
+    """An array of one string is what it holds; arrays of strings that nothing reads are left aside."""
+    tags = np.array(["lab", "night"])
+
+    async def story():
+        async with openpi() as socket:
+            await socket.hear_data()
+            socket.put(pack({**seen, "prompt": as_sent(words), "tags": as_sent(tags)}))
+            return unpack(await socket.hear_data())
+
+    play(story())
+
+    assert desk.policy.seen[-1].instruction == "go up"
+
+
+def as_sent(value):
+    """An array of strings in openpi's form."""
+    if not isinstance(value, np.ndarray):
+        return value
+    data = {b"data": value.tobytes(), b"dtype": value.dtype.str, b"shape": list(value.shape)}
+    return {b"__ndarray__": True, **data}
+
+
+def test_a_hand_is_no_scene(desk, openpi, play, picture):
+    """LIBERO's own names: the policy's one camera gets the picture that is not the hand's, whichever comes first."""
+    hand, scene = np.zeros_like(picture), picture + 1
+
+    async def story():
+        async with openpi() as socket:
+            await socket.hear_data()
+            pictures = {"robot0_eye_in_hand_image": hand, "agentview_image": scene}
+            for keys in (list(pictures), list(pictures)[::-1]):
+                socket.put(pack({**{key: pictures[key] for key in keys}, "prompt": "go"}))
+                await socket.hear_data()
+            socket.put(pack({"exterior_1": hand, "exterior_2": scene, "prompt": "go"}))
+            return await socket.hear_data()
+
+    refused = play(story())
+
+    assert all(np.array_equal(seen.images["front"], scene) for seen in desk.policy.seen)
+    assert len(desk.policy.seen) == 2
+    assert refused.startswith("ambiguous-camera: Camera 'front' could be any of 'exterior_1', 'exterior_2'")
+
+
 def test_a_missing_prompt_goes_on(openpi, play, seen, picture):
     """The first observation of a connection has to say what to do; later ones may leave it out."""
 

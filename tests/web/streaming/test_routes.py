@@ -422,7 +422,7 @@ def test_a_client_that_never_reads(new_desk, sockets, play, shot, path):
         (pack({b"type": b"frame"}), "bad-field"),
         (
             b"\x81\xa4type\x84\xc4\x0b__ndarray__\xc3\xc4\x04data\xc4\x00\xc4\x05dtype\xa2|O\xc4\x05shape\x91\x00",
-            "bad-codec",
+            "bad-field",
         ),
     ],
 )

@@ -26,6 +26,7 @@ class Said:
     places: Mapping[str, str] = field(
         default_factory=dict
     )  # JSON pointer in `fields` -> in what the client sent; absent: the same
+    keys: Mapping[str, str] = field(default_factory=dict)  # camera -> the client's key of its picture, where it has one
 
 
 @dataclass(frozen=True)

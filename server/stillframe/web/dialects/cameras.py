@@ -1,44 +1,113 @@
 """Which picture belongs to which of the policy's cameras, for clients that have names of their own for them.
 
-Knows no dialect. By name where the client's is the policy's; else wrist to wrist, and the others in their order.
+Knows no dialect. What the configuration says comes first, then names; where nothing decides, the frame is refused.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stillframe.domain import PolicyInfo
+from stillframe.errors import BadRequest, TooLarge, Unprocessable
 from stillframe.web.dialects.base import Fields, Said
+from stillframe.web.dialects.naming import Fit, family, fit
 from stillframe.web.problems import pointer
 
-_DECORATION = re.compile(r"^(observation[/.]|images?[/._])+|([/._]?(image|rgb|left))+$")
-_LONGEST_KEY = 64  # characters
+_MOST = 64  # pictures in one frame, whatever becomes of them
+_LISTED = 8  # keys that an error names
+_REMEDY = "name it like the camera, or have the daemon's configuration say which it is ('cameras: {%s: KEY}')"
 
 
-def placed(pictures: Mapping[str, Any], rest: Fields, info: PolicyInfo) -> Said:
-    """Say `rest` with the pictures under the policy's cameras. `pictures` are by the client's keys, in its order."""
-    keys = _assigned(list(pictures), info.cameras)
+def placed(pictures: Mapping[str, Any], rest: Fields, info: PolicyInfo, *, ordered: bool = False) -> Said:
+    """Say `rest` with the pictures under the policy's cameras. `pictures` are by the client's keys, in its order.
+
+    `ordered`: the order says which is which, where several are in one place. Raises Unprocessable (ambiguous-camera)
+    where several pictures fit a camera, (missing-camera) where none does.
+    """
+    keys = _assigned(list(pictures), info, ordered=ordered)
     images = {camera: pictures[key] for camera, key in keys.items()}
     places = {pointer("images", camera): pointer(key) for camera, key in keys.items()}
-    return Said({**rest, "images": images}, places)
+    return Said({**rest, "images": images}, places, keys)
 
 
-def _assigned(keys: list[str], cameras: tuple[str, ...]) -> dict[str, str]:
-    """Camera -> the key of its picture; keys that no camera is left for stay out, as do cameras without a picture."""
-    by_name = {camera: key for key in keys for camera in cameras if camera in (key, _bare(key))}
-    left = [key for key in keys if key not in by_name.values()]
-    assigned = dict(by_name)
-    for camera in cameras:
-        if camera not in assigned:
-            fitting = [key for key in left if ("wrist" in key) == ("wrist" in camera)]
-            if fitting:
-                assigned[camera] = fitting[0]
-                left.remove(fitting[0])
-    return {camera: assigned[camera] for camera in cameras if camera in assigned}
+def renamed(images: Mapping[str, Any], info: PolicyInfo) -> Mapping[str, str]:
+    """Camera -> key, of pictures that come under cameras' names or the keys that the configuration has for them.
+
+    Keys that are neither stay as they are. Raises BadRequest for a camera with two pictures.
+    """
+    cameras = {key: camera for camera, key in info.camera_keys.items()}
+    found: dict[str, str] = {}
+    for key in images:
+        camera = cameras.get(key, key)
+        if camera in found:
+            detail = f"Camera {camera!r} has two pictures, {_listed([found[camera], key])}; send one."
+            raise BadRequest("bad-field", detail, pointer="/images")
+        found[camera] = key
+    return found
 
 
-def _bare(key: str) -> str:
-    """A key without what clients put around a camera's name. A long one stays: looking takes its length squared."""
-    return _DECORATION.sub("", key) if len(key) <= _LONGEST_KEY else key
+def _assigned(keys: list[str], info: PolicyInfo, *, ordered: bool) -> Mapping[str, str]:
+    """Camera -> the key of its picture, in the policy's order; keys that fit no camera stay out."""
+    if len(keys) > _MOST:
+        raise TooLarge("too-many-images", f"The frame holds {len(keys)} pictures; at most {_MOST} are looked through.")
+    found = {camera: _configured(camera, key, keys) for camera, key in info.camera_keys.items()}
+    fits = {(camera, key): fit(camera, key) for camera in info.cameras if camera not in found for key in keys}
+    for quality in [step for step in Fit if step is not Fit.NOT]:
+        pairs = [pair for pair, how in fits.items() if how is quality]
+        _assign(found, pairs, in_order=ordered and quality >= Fit.FAMILY)
+    if not found and len(keys) == len(info.cameras) == 1 and family(keys[0]) is None:
+        return {info.cameras[0]: keys[0]}
+    for camera in info.cameras:
+        if camera not in found:
+            raise _missing(camera, keys)
+    return {camera: found[camera] for camera in info.cameras}
+
+
+def _configured(camera: str, key: str, keys: Sequence[str]) -> str:
+    if key in keys:
+        return key
+    detail = f"Camera {camera!r} is to be found under {key!r}, as the daemon's configuration has it; "
+    raise Unprocessable("missing-camera", f"{detail}the frame has {_listed(keys) or 'no pictures'}.")
+
+
+def _assign(found: dict[str, str], pairs: Sequence[tuple[str, str]], *, in_order: bool) -> None:
+    """Of cameras and keys that fit equally well, give each camera that has none yet the one that can only be its."""
+    while (open_ := _open(found, pairs)) and (sure := _sure(open_, in_order=in_order)):
+        found[sure] = open_[sure][0]
+    for camera, fitting in open_.items():
+        if len(fitting) > 1:
+            detail = f"Camera {camera!r} could be any of {_listed(fitting)}; {_REMEDY % camera}."
+            raise Unprocessable("ambiguous-camera", detail)
+
+
+def _open(found: Mapping[str, str], pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """Camera without a picture -> keys without a camera that fit it."""
+    fitting: dict[str, list[str]] = {}
+    for camera, key in pairs:
+        if camera not in found and key not in found.values():
+            fitting.setdefault(camera, []).append(key)
+    return fitting
+
+
+def _sure(open_: Mapping[str, Sequence[str]], *, in_order: bool) -> str | None:
+    """A camera whose picture is decided: the next in order; or one alone fits it, and is no other camera's only one."""
+    keys = list(open_.values())
+    return next((camera for camera, fitting in open_.items() if in_order or _only(fitting, keys)), None)
+
+
+def _only(fitting: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
+    return len(fitting) == 1 and list(others).count(fitting) == 1
+
+
+def _missing(camera: str, keys: Sequence[str]) -> Unprocessable:
+    there = f"of {_listed(keys)} none is surely its" if keys else "the frame has no pictures"
+    detail = f"There is no picture from camera {camera!r}: {there}; {_REMEDY % camera}."
+    return Unprocessable("missing-camera", detail)
+
+
+def _listed(keys: Sequence[str]) -> str:
+    """Keys for people, not all of many."""
+    more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
+    return ", ".join(map(reprlib.repr, keys[:_LISTED])) + more

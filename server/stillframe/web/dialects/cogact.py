@@ -32,7 +32,7 @@ class CogACT:
             detail = f"The part 'json' has no {WORDS!r}: what the robot is to do."
             raise BadRequest("missing-field", detail, pointer=f"/json/{WORDS}")
         places = {**said.places, "/instruction": f"/json/{WORDS}"}
-        return Said({**said.fields, "instruction": fields[WORDS]}, places)
+        return Said({**said.fields, "instruction": fields[WORDS]}, places, said.keys)
 
     def write(self, answer: Answer) -> Any:
         """The numbers of the one action, or a row for each of several."""

@@ -5,7 +5,7 @@ Knows no socket. Source: Physical-Intelligence/openpi src/openpi/serving, packag
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillframe.domain import PolicyInfo
+from stillframe.errors import Unprocessable
 from stillframe.web.dialects.base import Answer, Fields, Said, finite
 from stillframe.web.dialects.cameras import placed
-from stillframe.web.reading.headers import JPEG_HEAD, PNG_HEAD
+from stillframe.web.dialects.naming import Family, family
+from stillframe.web.dialects.pictures import as_picture, is_picture, may_be_meant
+from stillframe.web.openapi.ranges import gripper_words
+from stillframe.web.problems import pointer
 
 RESET_DONE = "reset successful"
 _WORDS = ("prompt", "instruction", "task")
@@ -31,14 +35,16 @@ class OpenPI:
 
     def translate(self, fields: Fields, info: PolicyInfo) -> Said:
         """Find the pictures and the words among the observation's keys; joint states are for policies that ask."""
-        pictures = {key: as_picture(value) for key, value in _flat(fields) if is_picture(value)}
+        said = _placed(_flat(fields), info)
         rest: dict[str, Any] = {key: fields[key] for key in _PASSED_ON if key in fields}
-        said = placed(pictures, rest, info)
+        rest["images"] = {
+            camera: as_picture(picture, pointer(said.keys[camera])) for camera, picture in said.fields["images"].items()
+        }
         words = next((key for key in _WORDS if key in fields), None)
         if words is None:
-            return Said(said.fields, {**said.places, "/instruction": "/prompt"})
+            return Said(rest, {**said.places, "/instruction": "/prompt"}, said.keys)
         places = {**said.places, "/instruction": f"/{words}"}
-        return Said({**said.fields, "instruction": _text(fields[words])}, places)
+        return Said({**rest, "instruction": _text(fields[words])}, places, said.keys)
 
     def write(self, answer: Answer) -> Any:
         """`actions` float32 [horizon, action_dim]; its clients slice every array they find along its first axis."""
@@ -63,7 +69,10 @@ class OpenPI:
             "image_size": list(info.image_size),
             "action_names": list(info.action_names),
             "action_horizon": info.chunk_horizon,
-            "gripper": info.gripper,
+            "gripper": gripper_words(info),
+            "camera_keys": dict(info.camera_keys),
+            "center_crop": info.center_crop,
+            "unnorm_key": info.default_unnorm_key,
         }
 
 
@@ -83,7 +92,7 @@ class RoboArena(OpenPI):
 
     def metadata(self, info: PolicyInfo) -> dict[str, Any]:
         """The members of its PolicyServerConfig: clients build that from this map, and fall over any other key."""
-        wrist = sum("wrist" in camera for camera in info.cameras)
+        wrist = sum(family(camera) is Family.HAND for camera in info.cameras)
         return {
             "image_resolution": list(info.image_size),
             "needs_wrist_camera": wrist > 0,
@@ -94,35 +103,31 @@ class RoboArena(OpenPI):
         }
 
 
-def is_picture(value: Any) -> bool:
-    """Whether a value among others means to be a picture: an array of rank 3, or a JPEG's or PNG's bytes."""
-    if isinstance(value, bytes):
-        return value.startswith((PNG_HEAD, JPEG_HEAD))
-    return isinstance(value, np.ndarray) and value.ndim == 3
+def _placed(pairs: Sequence[tuple[str, Any]], info: PolicyInfo) -> Said:
+    """Pictures by the policy's cameras. What only seems one is taken where a camera has no other: to be told why."""
+    pictures = {key: value for key, value in pairs if is_picture(value)}
+    try:
+        return placed(pictures, {}, info)
+    except Unprocessable as error:
+        meant = {key: value for key, value in pairs if key in pictures or may_be_meant(key, value)}
+        if error.code != "missing-camera" or len(meant) == len(pictures):
+            raise
+        return placed(meant, {}, info)
 
 
-def as_picture(value: Any) -> Any:
-    """An array as uint8 [height, width, 3]: openpi takes channels first too, and floats from 0 to 1."""
-    if not isinstance(value, np.ndarray):
-        return value
-    if np.issubdtype(value.dtype, np.floating):
-        value = (np.nan_to_num(value.clip(0, 1)) * 255).astype(np.uint8)
-    if value.shape[0] == 3 and value.shape[2] != 3:
-        value = value.transpose(1, 2, 0)
-    return value
-
-
-def _flat(fields: Fields) -> list[tuple[str, Any]]:
+def _flat(fields: Fields, above: str = "") -> list[tuple[str, Any]]:
     """Keys and values, those of nested maps as their own."""
     pairs: list[tuple[str, Any]] = []
     for key, value in fields.items():
         nested = key in _NESTED and isinstance(value, Mapping)
-        pairs += [(f"{key}/{inner}", part) for inner, part in value.items()] if nested else [(key, value)]
+        pairs += _flat(value, f"{above}{key}/") if nested else [(f"{above}{key}", value)]
     return pairs
 
 
 def _text(value: Any) -> Any:
-    """A prompt that is bytes or an array of one string is a string."""
+    """A prompt that is bytes, or one string in a list, is a string; one in an array is one already as it is read."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 

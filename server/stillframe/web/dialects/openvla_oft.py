@@ -26,10 +26,10 @@ class OpenVLAOFT:
     name: str = "openvla-oft"
 
     def translate(self, fields: Fields, info: PolicyInfo) -> Said:
-        """Give each of the policy's cameras its picture; pictures that it has no camera for are left aside."""
+        """Give each of the policy's cameras its picture, wrists in their order; what it has no camera for is left."""
         pictures = {key: value for key, value in fields.items() if key == FULL_IMAGE or "wrist" in key}
         rest = {key: value for key, value in fields.items() if key not in pictures}
-        return placed(pictures, rest, info)
+        return placed(pictures, rest, info, ordered=True)
 
     def write(self, answer: Answer) -> list[Any]:
         """One json_numpy vector for each action of the chunk, float64 (action_dim,)."""

@@ -6,8 +6,10 @@ Knows ports; not what a profile means.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from stillframe.web.terms import Terms
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class Listener:
     profile: str = "native"  # whose clients come in here, by the names of the configuration
     session: str | None = None  # whose frames are those that name no session; None: nobody's
     loopback: bool = True  # only this machine reaches it
+    terms: Terms = field(default_factory=Terms)  # what is fixed for those who come in here
 
 
 Listeners = Mapping[int, Listener]  # by port

@@ -1,7 +1,7 @@
 """From where one may ask: the names in Host and Origin, so that no web page reaches a robot through a browser.
 
 A page can make a browser send requests to this machine, or let its own name resolve to it; those two headers show
-it. Knows no token; sends no CORS header to anybody.
+it. A name can be made to resolve to another machine, an address cannot. Knows no token; sends no CORS header.
 """
 
 from __future__ import annotations
@@ -11,14 +11,25 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.datastructures import Headers
 
 from stillframe.errors import Forbidden
 from stillframe.web.guard.listeners import Listeners, listener_of
 
-_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^:\[\]/@\s]+)(?::\d{1,5})?")
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+(?:%[\w.~-]+)?\]|[^:\[\]/@\s]+)(?::(?P<port>\d{1,5}))?", re.ASCII)
+_SCHEMES = {"ws": "http", "wss": "https"}  # a page's Origin names the page's own scheme
+_PORTS = {"http": 80, "https": 443}
+_LOCAL = "localhost"
+
+
+class _Place(NamedTuple):
+    """A scheme, a name in small letters and a port: what has to be the same for two places to be one."""
+
+    scheme: str
+    name: str
+    port: int | None
 
 
 class Origins:
@@ -37,22 +48,44 @@ class Origins:
 
     def check(self, connection: Mapping[str, Any], headers: Headers) -> None:
         """Raise Forbidden for a Host that is not ours, or a browser's page that may not ask."""
+        hosts = headers.getlist("host")
         if self._hosts or listener_of(connection, self._listeners).loopback:
-            self._check_host(headers.getlist("host"))
+            self._check_hosts(hosts)
         for origin in headers.getlist("origin"):
-            if origin.lower() not in self._origins:
+            if origin.lower() not in self._origins and not self._is_own(origin, hosts, connection.get("scheme")):
                 raise Forbidden(
                     "forbidden",
-                    f"Pages of {reprlib.repr(origin)} may not ask; leave the header Origin away, or have that origin "
-                    "added to 'allowed_origins'.",
+                    f"Pages of {reprlib.repr(origin)} may not ask; leave the header Origin away, ask by the daemon's "
+                    "address, or have that origin added to 'allowed_origins'.",
                 )
 
-    def _check_host(self, given: list[str]) -> None:
-        """Loopback's own names are always ours: no page has an address whose name is one, but those of this machine."""
-        names = [_name_in(host) for host in given]
-        if not names or not all(name in self._hosts or _is_loopback(name) for name in names):
-            expected = "localhost, 127.0.0.1 or [::1], or a name in 'allowed_hosts'"
-            raise Forbidden("forbidden", f"The header Host says {reprlib.repr(', '.join(given))}; expected {expected}.")
+    def _check_hosts(self, given: list[str]) -> None:
+        """A request without Host passes: no browser sends one, and probes that speak HTTP/1.0 do."""
+        if not all(self._is_ours(_name_in(host)) for host in given):
+            said = reprlib.repr(", ".join(given))
+            expected = "localhost, an IP address, or a name in 'allowed_hosts'"
+            remedy = "Ask by one of these, or have the name added to 'allowed_hosts'."
+            raise Forbidden("forbidden", f"The header Host says {said}; expected {expected}. {remedy}")
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether no page can have this name: an address is of no page but those that it serves itself."""
+        return name in self._hosts or name == _LOCAL or _is_address(name)
+
+    def _is_own(self, origin: str, hosts: list[str], scheme: str | None) -> bool:
+        """Whether a page is of the address that it asks, which no page can have made to mean this machine."""
+        page_scheme, mark, page = origin.lower().partition("://")
+        if not mark or len(hosts) != 1 or not self._is_ours(_name_in(hosts[0])):
+            return False
+        asked = _SCHEMES.get(scheme or "http", scheme or "http")
+        return _place(page_scheme, page) == _place(asked, hosts[0].lower())
+
+
+def _place(scheme: str, host: str) -> _Place | str:
+    """Where 'name:port' of a scheme is; what is no such thing is equal to nothing but itself in that scheme."""
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return f"{scheme}://{host}"
+    return _Place(scheme, match["name"], int(match["port"]) if match["port"] else _PORTS.get(scheme))
 
 
 def _name_in(host: str) -> str:
@@ -61,10 +94,10 @@ def _name_in(host: str) -> str:
     return match["name"].lower().removesuffix(".") if match else ""
 
 
-def _is_loopback(name: str) -> bool:
-    if name == "localhost":
-        return True
+def _is_address(name: str) -> bool:
+    """Whether it is an IPv4 address, or an IPv6 address in brackets."""
     try:
-        return (IPv6Address(name[1:-1]) if name.startswith("[") else IPv4Address(name)).is_loopback
+        _ = IPv6Address(name[1:-1]) if name.startswith("[") else IPv4Address(name)
     except ValueError:
         return False
+    return True

@@ -88,15 +88,21 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "missing-camera": Entry(
             Unprocessable, "The policy needs a picture from a camera that the frame does not hold."
         ),
+        "ambiguous-camera": Entry(
+            Unprocessable, "Several pictures fit one of the policy's cameras, and no name decides which it is."
+        ),
         "unknown-unnorm-key": Entry(
             Unprocessable, "The checkpoint has no such statistics, or has several and the frame names none."
         ),
         "session-id-invalid": Entry(
-            Unprocessable, "A session's id is 1 to 128 printable ASCII characters, with no space at either end."
+            Unprocessable,
+            "A session's id is 1 to 128 printable ASCII characters, with no space at either end, not '.' or '..'.",
         ),
         "unknown-reuse-mode": Entry(Unprocessable, "'reuse' names no mode that there is."),
         "reuse-without-session": Entry(Unprocessable, "'reuse' is given, but the frame names no session."),
-        "seq-without-session": Entry(Unprocessable, "'epoch' or 'seq' is given, but the frame names no session."),
+        "seq-without-session": Entry(
+            Unprocessable, "'epoch', 'seq' or an Idempotency-Key is given, but the frame names no session."
+        ),
         "unknown-service": Entry(Unprocessable, "'service' is neither lockstep nor realtime."),
         "instruction-empty": Entry(Unprocessable, "The instruction holds no words."),
         "instruction-too-long": Entry(Unprocessable, "The instruction is longer than the daemon accepts."),

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from stillframe.domain import PolicyInfo
+from stillframe.web.openapi.ranges import GRIPPER, gripper_range, gripper_words, number_range
 
 # The action's names and units are those of OpenVLA: a step of the hand in the frame of the robot's base.
 _UNITS = MappingProxyType({"dx": "m", "dy": "m", "dz": "m", "droll": "rad", "dpitch": "rad", "dyaw": "rad"})
@@ -24,6 +25,7 @@ class ActionField(BaseModel):
     name: str
     unit: str  # "m", "rad", or "1" for a number without one
     meaning: str
+    ranges: dict[str, tuple[float, float]]  # unnorm_key -> lowest and highest number that an answer holds
 
 
 class ActionContract(BaseModel):
@@ -42,6 +44,8 @@ class ObservationContract(BaseModel):
     cameras: list[str]
     image_size: tuple[int, int]  # height, width as the model sees them
     image: str
+    camera_keys: dict[str, str]  # camera -> the key under which its picture comes in, where the deployment fixes that
+    center_crop: float | None  # share of each picture's area, at its middle, that is looked at; null: all of it
 
 
 class NormStats(BaseModel):
@@ -78,6 +82,7 @@ class ModelCard(BaseModel):
     action: ActionContract
     norm_stats: dict[str, NormStats]
     default_unnorm_key: str | None
+    profile: str  # whose clients this port is for
     history: HistoryContract
     # Measured at load, on this machine. True: frames side by side are answered, to the bit, as each would be alone.
     # False: up to rounding, which can show only where two tokens are as good as equal.
@@ -102,6 +107,7 @@ def model_card(info: PolicyInfo) -> ModelCard:
         action=_action(info),
         norm_stats={key: _norm_stats(entry) for key, entry in info.norm_stats.items()},
         default_unnorm_key=info.default_unnorm_key,
+        profile=info.profile,
         history=HistoryContract(**asdict(info.history)),
         batch_invariant=info.batch_invariant,
     )
@@ -109,27 +115,35 @@ def model_card(info: PolicyInfo) -> ModelCard:
 
 def _observation(info: PolicyInfo) -> ObservationContract:
     accepted = "uint8 RGB, channels last, of any size; the daemon resizes"
-    return ObservationContract(cameras=list(info.cameras), image_size=info.image_size, image=accepted)
+    return ObservationContract(
+        cameras=list(info.cameras),
+        image_size=info.image_size,
+        image=accepted,
+        camera_keys=dict(info.camera_keys),
+        center_crop=info.center_crop,
+    )
 
 
 def _action(info: PolicyInfo) -> ActionContract:
     return ActionContract(
-        fields=[_field(name, info.gripper) for name in info.action_names],
+        fields=[_field(at, name, info) for at, name in enumerate(info.action_names)],
         frame="robot base",
-        gripper=info.gripper,
+        gripper=gripper_words(info),
         dtype="float64",
         chunk_horizon=info.chunk_horizon,
     )
 
 
-def _field(name: str, gripper: str) -> ActionField:
-    if name == "gripper":
-        return ActionField(name=name, unit="1", meaning=gripper)
+def _field(at: int, name: str, info: PolicyInfo) -> ActionField:
+    if name == GRIPPER:
+        ranges = {key: gripper_range(entry, at) for key, entry in info.norm_stats.items()}
+        return ActionField(name=name, unit="1", meaning=gripper_words(info), ranges=ranges)
     unit = _UNITS.get(name, "1")
     kind = {"m": "step of the hand's position", "rad": "step of the hand's rotation"}.get(
         unit, "as the data set has it"
     )
-    return ActionField(name=name, unit=unit, meaning=kind)
+    ranges = {key: number_range(entry, at, (-1.0, 1.0)) for key, entry in info.norm_stats.items()}
+    return ActionField(name=name, unit=unit, meaning=kind, ranges=ranges)
 
 
 def _norm_stats(entry: Mapping[str, Any]) -> NormStats:

@@ -10,7 +10,15 @@ from typing import Any
 
 from stillframe.web.openapi.catalogue import CATALOGUE, Entry
 from stillframe.web.problems import MEDIA_TYPE
-from stillframe_client.wire import CACHE_HEADER, HISTORY_HEADER, IDEMPOTENCY_HEADER, PLACE_HEADER, SESSION_HEADER
+from stillframe_client.wire import (
+    CACHE_HEADER,
+    CAMERAS_HEADER,
+    HISTORY_HEADER,
+    IDEMPOTENCY_HEADER,
+    PLACE_HEADER,
+    SESSION_HEADER,
+    WARNING_HEADER,
+)
 
 Schema = dict[str, Any]
 Responses = dict[int | str, Schema]  # HTTP status -> description
@@ -87,6 +95,14 @@ HEADERS: Schema = {
     PLACE_HEADER: {
         "schema": _json("SessionPlace"),
         "description": "which frame of its session it was, as JSON; only where the frame named one",
+    },
+    CAMERAS_HEADER: {
+        "schema": {"type": "string", "contentMediaType": "application/json"},
+        "description": "camera: the request's key of its picture, as JSON; only where that is another name",
+    },
+    WARNING_HEADER: {
+        "schema": {"type": "string", "contentMediaType": "application/json"},
+        "description": "what is odd about the request and was taken as it is, as a JSON list; only where anything is",
     },
 }
 CODE_PARAMETER: Schema = {"name": "code", "in": "path", "required": True, "schema": {"type": "string"}}

@@ -86,6 +86,8 @@ class Actions(BaseModel):
     cache: Cache
     history: History
     session: SessionPlace | None = None
+    cameras: dict[str, str] | None = None  # camera -> the request's key of its picture, where that is another name
+    warnings: list[str] | None = None  # of what is odd about the request and was taken as it is
     t_obs_ns: int | None = None
     late: bool | None = None  # the action came after the frame's max_age_ms
     replayed: bool | None = None  # the answer that this very frame got before

@@ -6,6 +6,7 @@ Knows no field's meaning. What is answered goes out in the codec of the request.
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -31,11 +32,14 @@ class Codec:
 def codec_of(content_type: str) -> Codec:
     """The codec of a content type; JSON where it is missing: plain HTTP clients often say none. Raises BadRequest."""
     kind = content_type.partition(";")[0].strip().lower() or "application/json"
-    if kind.endswith("+json"):
-        kind = "application/json"
+    for suffix in ("json", "msgpack"):
+        if kind.endswith(f"+{suffix}"):
+            kind = f"application/{suffix}"
     codec = _CODECS.get(kind)
     if codec is None:
-        raise BadRequest("bad-codec", f"The content type is not one of {', '.join(_CODECS)}.")
+        detail = f"The content type is {reprlib.repr(kind)}; expected one of {', '.join(_CODECS)}"
+        hint = "; curl says it with -H 'Content-Type: application/json'" if kind == _CURLS else ""
+        raise BadRequest("bad-codec", f"{detail}{hint}.")
     return codec
 
 
@@ -45,6 +49,7 @@ def compact(value: Any) -> bytes:
 
 
 _PROBLEM = "application/problem+json"
+_CURLS = "application/x-www-form-urlencoded"  # what curl calls whatever it sends
 JSON = Codec("application/json", _PROBLEM, lambda body, _, limits: parse_object(body, limits.max_json_parts), compact)
 MSGPACK = Codec(
     "application/msgpack",
@@ -56,6 +61,8 @@ FORM = Codec("application/json", _PROBLEM, read_form, compact)
 _CODECS: Mapping[str, Codec] = MappingProxyType(
     {
         "application/json": JSON,
+        "application/x-json": JSON,
+        "text/json": JSON,
         "application/msgpack": MSGPACK,
         "application/x-msgpack": MSGPACK,
         "application/vnd.msgpack": MSGPACK,

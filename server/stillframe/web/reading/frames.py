@@ -12,11 +12,13 @@ from typing import Any
 
 from stillframe.domain import Observation, PolicyInfo
 from stillframe.errors import BadRequest, RequestError, TooLarge, Unprocessable, closest, unknown_unnorm_key
-from stillframe.web.dialects.base import Dialect, Fields
+from stillframe.web.dialects.base import Dialect, Fields, Said
+from stillframe.web.dialects.cameras import renamed
 from stillframe.web.limits import Limits
 from stillframe.web.problems import pointer
 from stillframe.web.reading.images import read_picture
 from stillframe.web.reading.whose import Addressed, Named, read_named
+from stillframe.web.reading.wording import oddities
 
 UNSAID = ""  # the instruction of a frame that goes on with its session's last one
 _MAX_NS = 2**63
@@ -32,6 +34,8 @@ class Frame:
     named: Named | None  # None: stateless
     digest: bytes = b""  # of everything its client sent: tells a repeat from another frame under the same seq
     echo: Mapping[str, Any] = field(default_factory=dict)
+    cameras: Mapping[str, str] = field(default_factory=dict)  # camera -> its client's key, where that is another name
+    warnings: tuple[str, ...] = ()  # of what was taken as it is
 
 
 @dataclass(frozen=True)
@@ -45,20 +49,32 @@ class Reader:
         """Translate and judge a frame. Raises RequestError; never anything else."""
         said = dialect.translate(fields, self.info)
         try:
-            return self._judged(said.fields, dialect, head, digest)
+            return self._judged(said, dialect, head, digest)
         except RequestError as error:
             error.pointer = said.places.get(error.pointer or "", error.pointer)
             raise
 
-    def _judged(self, fields: Fields, dialect: Dialect, head: Addressed, digest: bytes) -> Frame:
+    def _judged(self, said: Said, dialect: Dialect, head: Addressed, digest: bytes) -> Frame:
+        fields, info = said.fields, self.info
         named = read_named(fields, head)
-        pictures = _pictures(fields, self.info, self.limits)
+        pictures = _pictures(fields, info, self.limits)
+        keys = {camera: key for camera, (_, key, _) in pictures.items()} | dict(said.keys)
         observation = Observation(
-            images={name: read_picture(value, self.limits, place) for name, (value, place) in pictures.items()},
+            images={camera: read_picture(value, self.limits, place) for camera, (value, _, place) in pictures.items()},
             instruction=UNSAID if named and "instruction" not in fields else _instruction(fields, self.limits),
-            unnorm_key=_unnorm_key(fields, self.info),
+            unnorm_key=_unnorm_key(fields, info),
+            center_crop=info.center_crop,
         )
-        return Frame(observation, _max_age_ms(fields, self.limits), dialect, named, digest, _echo(fields))
+        return Frame(
+            observation,
+            _max_age_ms(fields, self.limits),
+            dialect,
+            named,
+            digest,
+            _echo(fields),
+            cameras={camera: key for camera, key in keys.items() if key != camera},
+            warnings=oddities(observation.instruction, info) if observation.instruction else (),
+        )
 
 
 def missing_instruction() -> BadRequest:
@@ -66,8 +82,8 @@ def missing_instruction() -> BadRequest:
     return BadRequest("missing-field", "'instruction' is missing: what the robot is to do.", pointer="/instruction")
 
 
-def _pictures(fields: Fields, info: PolicyInfo, limits: Limits) -> dict[str, tuple[Any, str]]:
-    """Return camera -> (undecoded picture, its place in the body), in the order they were sent."""
+def _pictures(fields: Fields, info: PolicyInfo, limits: Limits) -> dict[str, tuple[Any, str, str]]:
+    """Return camera -> (undecoded picture, its key, its place in the body), in the order they were sent."""
     if "images" not in fields:
         return _single_picture(fields, info)
     images = fields["images"]
@@ -77,20 +93,22 @@ def _pictures(fields: Fields, info: PolicyInfo, limits: Limits) -> dict[str, tup
     if len(images) > limits.max_images:
         detail = f"The frame holds {len(images)} pictures; at most {limits.max_images} are accepted."
         raise TooLarge("too-many-images", detail, pointer="/images")
-    _check_cameras(images, info)
-    return {name: (value, pointer("images", name)) for name, value in images.items()}
+    keys = renamed(images, info)
+    _check_cameras(keys, info)
+    return {camera: (images[key], key, pointer("images", key)) for camera, key in keys.items()}
 
 
-def _single_picture(fields: Fields, info: PolicyInfo) -> dict[str, tuple[Any, str]]:
+def _single_picture(fields: Fields, info: PolicyInfo) -> dict[str, tuple[Any, str, str]]:
     if "image" not in fields:
         raise BadRequest("missing-field", "'image' is missing: the camera's picture.", pointer="/image")
     if len(info.cameras) > 1:
         detail = f"This policy needs 'images' with a picture for each of {', '.join(info.cameras)}."
         raise Unprocessable("missing-camera", detail, pointer="/image")
-    return {info.cameras[0]: (fields["image"], "/image")}
+    camera = info.cameras[0]
+    return {camera: (fields["image"], camera, "/image")}  # which has no name of its own to tell of
 
 
-def _check_cameras(images: Fields, info: PolicyInfo) -> None:
+def _check_cameras(images: Mapping[str, str], info: PolicyInfo) -> None:
     known = ", ".join(info.cameras)
     for name in images:
         if name not in info.cameras:
@@ -131,7 +149,7 @@ def _unnorm_key(fields: Fields, info: PolicyInfo) -> str | None:
     known = info.default_unnorm_key is not None if key is None else key in info.norm_stats
     if not known:
         raise unknown_unnorm_key(key, info.norm_stats)
-    return key
+    return info.fixed_unnorm_key if key is None else key
 
 
 def _max_age_ms(fields: Fields, limits: Limits) -> float:

@@ -6,6 +6,7 @@ Knows no camera. The body is in memory already and within its limit; parts and t
 from __future__ import annotations
 
 import logging
+import reprlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ _QUIET = logging.Logger("forms", logging.CRITICAL)  # the parser warns of each b
 def read_form(body: bytes, content_type: str, limits: Limits) -> Fields:
     """Read {part's name: its bytes}, and the members of the part `json`, which holds an object.
 
-    Raises BadRequest for a form that is not one, TooLarge for too many parts.
+    Raises BadRequest for a form that is not one or says a thing twice, TooLarge for too many parts.
     """
     form = _Form(limits.max_images)
     try:
@@ -38,8 +39,12 @@ def read_form(body: bytes, content_type: str, limits: Limits) -> Fields:
         raise BadRequest("bad-codec", "The form's parts do not follow RFC 7578 (multipart/form-data).") from error
     if not form.complete:
         raise BadRequest("bad-codec", "The form ends before its last boundary; send it whole.")
-    said = form.parts.pop(JSON_PART, b"{}")
-    return {**form.parts, **parse_object(said, limits.max_json_parts)}
+    said = parse_object(form.parts.pop(JSON_PART, b"{}"), limits.max_json_parts)
+    for name in said:
+        if name in form.parts:
+            detail = f"The form has {reprlib.repr(name)} as a part and in its part {JSON_PART!r}; send it once."
+            raise BadRequest("bad-codec", detail)
+    return {**form.parts, **said}
 
 
 def _boundary(content_type: str) -> bytes:
@@ -97,7 +102,8 @@ class _Form:
 
     def _end(self) -> None:
         if not self._name or self._name in self.parts:
-            raise BadRequest("bad-codec", "A part of the form has no name, or one that another part has too.")
+            name = "no name" if not self._name else f"the name {reprlib.repr(self._name)}, as another has too"
+            raise BadRequest("bad-codec", f"A part of the form has {name}.")
         self.parts[self._name] = b"".join(self._data)
 
     def _complete(self) -> None:

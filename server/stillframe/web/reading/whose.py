@@ -42,16 +42,16 @@ class Named:
 
 
 def addressed(request: Request, *, path_id: str | None = None, fallback: str | None = None) -> Addressed:
-    """What a request's head says."""
+    """What a request's head says. Raises BadRequest for two different keys."""
     ids = tuple(request.headers.getlist(SESSION_HEADER))
-    return Addressed(ids, path_id, request.headers.get(IDEMPOTENCY_HEADER), fallback)
+    return Addressed(ids, path_id, _one_key(request.headers.getlist(IDEMPOTENCY_HEADER)), fallback)
 
 
 def read_named(fields: Mapping[str, Any], head: Addressed = Addressed()) -> Named | None:
     """The session of a frame with these fields under this head; None: it is stateless.
 
     Raises BadRequest for two different sessions, Unprocessable for an id against the rule, for a mode that is none, and
-    for a mode or a seq without a session.
+    for a mode, a seq or a key without a session.
     """
     session_id, mode = read_session_id(fields, head) or head.fallback, read_mode(fields)
     place = Place(epoch=read_count(fields, "epoch"), seq=read_count(fields, "seq"), key=_key(head.key))
@@ -64,6 +64,9 @@ def read_named(fields: Mapping[str, Any], head: Addressed = Addressed()) -> Name
         if count is not None:
             detail = f"{name!r} counts a session's frames; name the session in {_FIELD!r}, or leave {name!r} out."
             raise Unprocessable("seq-without-session", detail, pointer=f"/{name}")
+    if place.key is not None:
+        detail = f"{IDEMPOTENCY_HEADER} tells a session's frames apart; name the session in {_FIELD!r}, or no key."
+        raise Unprocessable("seq-without-session", detail)
     return None
 
 
@@ -116,6 +119,12 @@ def read_count(fields: Mapping[str, Any], name: str) -> int | None:
     if type(count) is not int or not 0 <= count <= MAX_COUNT:
         raise BadRequest("bad-field", f"{name!r} has to be a whole number from 0 to {MAX_COUNT}.", pointer=f"/{name}")
     return count
+
+
+def _one_key(said: Sequence[str]) -> str | None:
+    if len(set(said)) > 1:
+        raise BadRequest("bad-field", f"{IDEMPOTENCY_HEADER} stands {len(said)} times, with other keys; send one.")
+    return said[0] if said else None
 
 
 def _key(text: str | None) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +27,7 @@ from stillframe.web.streaming.arrivals import Arrival, parse, read_frame
 from stillframe.web.streaming.connection import Connection, Cut, Message
 from stillframe.web.streaming.lane import Lane, Turn
 from stillframe.web.streaming.outbox import Outbox, place_of
+from stillframe.web.terms import Terms
 from stillframe_client.wire import JSON_PROTOCOL, MSGPACK_PROTOCOL, RESTART, WireError
 
 PATH = "/v1/stream"
@@ -46,6 +47,7 @@ class Streaming:
     rates: Rates  # of a session's frames
     requests: Rates  # of a caller's messages of any kind
     finish_within_s: float  # what is under way when the daemon stops gets this long
+    terms: Terms = field(default_factory=Terms)  # what is fixed for those of one port
 
 
 class Stream:
@@ -58,6 +60,7 @@ class Stream:
         self._acting, self._unpacking = streaming.acting, streaming.unpacking
         self._rates, self._requests = streaming.rates, streaming.requests
         self._finish_within_s = streaming.finish_within_s
+        self._terms = streaming.terms
         self._connection = connection
         self._caller = caller
         self._share = share
@@ -119,7 +122,7 @@ class Stream:
             await self._outbox.send({"type": "status", "state": state.value})
             await self._wait_for_another(state)
         if state is State.READY:
-            await self._outbox.hello(lifecycle.loaded_policy().info, self._acting.limits, state.value)
+            await self._outbox.hello(self._terms.over(lifecycle.loaded_policy().info), self._acting.limits, state.value)
 
     async def _wait_for_another(self, state: State) -> None:
         """Until the daemon's state is another, or it is time to say it again. Nobody tells us: so look."""
@@ -236,7 +239,7 @@ class Stream:
     async def _unpacked(self, lane: Lane, turn: Turn, arrival: Arrival) -> Frame:
         """The frame, in its turn. `answer` takes it to the roster before it waits: nobody overtakes it there."""
         async with lane.reached(turn):
-            reader = Reader(self._acting.lifecycle.loaded_policy().info, self._acting.limits)
+            reader = Reader(self._terms.over(self._acting.lifecycle.loaded_policy().info), self._acting.limits)
             frame = await self._unpacking.in_turn(self._share, read_frame, reader, arrival)
             arrival.watch.lap("unpack")
             return frame

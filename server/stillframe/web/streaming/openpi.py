@@ -25,6 +25,7 @@ from stillframe.web.streaming.scenes import Scenes
 from stillframe_client.wire import RESTART, pack
 
 ENDPOINTS = ("infer", "reset")
+_LONGEST_PLACE = 128  # characters of a key that an error names
 
 
 class OpenPIConnection:
@@ -33,6 +34,7 @@ class OpenPIConnection:
     def __init__(self, streaming: Streaming, connection: Connection, caller: Caller, share: str, dialect: OpenPI):
         self._acting, self._unpacking = streaming.acting, streaming.unpacking
         self._rates, self._requests = streaming.rates, streaming.requests
+        self._terms = streaming.terms
         self._connection = connection
         self._caller = caller
         self._share = share
@@ -73,7 +75,7 @@ class OpenPIConnection:
         while lifecycle.state in NOT_YET:
             await asyncio.sleep(POLL_S)
         if (policy := lifecycle.policy) is not None:
-            await self._connection.send(pack(self._dialect.metadata(policy.info)))
+            await self._connection.send(pack(self._dialect.metadata(self._terms.over(policy.info))))
 
     async def _reply(self, data: Message) -> Message:
         """The answer to one message: binary, or text for an error."""
@@ -88,7 +90,9 @@ class OpenPIConnection:
         except RequestError as error:
             if isinstance(error, TooMany):  # unread, a flood stays with its sender
                 await asyncio.sleep(min(error.retry_after_s or 0.0, LONGEST_REST_S))
-            return f"{error.code}: {error.detail}"
+            return f"{error.code}: {error.detail}" + (
+                f" (at {error.pointer[:_LONGEST_PLACE]})" if error.pointer else ""
+            )
 
     async def _fields(self, data: Message) -> Fields:
         if isinstance(data, str):
@@ -103,7 +107,7 @@ class OpenPIConnection:
         policy = self._acting.lifecycle.ready_policy()
         session = self._scenes.enter(fields)
         self._rates.allow((self._share, session.id))
-        reader = Reader(policy.info, self._acting.limits)
+        reader = Reader(self._terms.over(policy.info), self._acting.limits)
         frame = await self._unpacking.in_turn(
             self._share, reader.read, fields, self._dialect, Addressed(path_id=session.id)
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import Logger
 
 from starlette.requests import Request
@@ -52,12 +52,16 @@ class StreamRoutes:
         await self._let_in(websocket, self._openpi(ROBOARENA))
 
     async def _stream(self, connection: Connection, caller: Caller, leaving: asyncio.Event) -> None:
-        await Stream(self.streaming, connection, caller, share_of(connection.websocket)).run(leaving)
+        await Stream(self._under_terms(connection), connection, caller, share_of(connection.websocket)).run(leaving)
+
+    def _under_terms(self, connection: Connection) -> Streaming:
+        """What a stream needs, with what is fixed for the clients of its port."""
+        return replace(self.streaming, terms=listener_of(connection.websocket.scope, self.listeners).terms)
 
     def _openpi(self, dialect: OpenPI) -> Talk:
         async def talk(connection: Connection, caller: Caller, leaving: asyncio.Event) -> None:
             share = share_of(connection.websocket)
-            await OpenPIConnection(self.streaming, connection, caller, share, dialect).run(leaving)
+            await OpenPIConnection(self._under_terms(connection), connection, caller, share, dialect).run(leaving)
 
         return talk
 
