@@ -2,6 +2,7 @@
 
 from stillframe_client.errors import UnsupportedDtype, WireError
 from stillframe_client.wire.arrays import DTYPES, decode_array, decode_base64, encode_array, is_array
+from stillframe_client.wire.documents import read_json
 from stillframe_client.wire.messages import JSON, MSGPACK, Codec
 from stillframe_client.wire.names import (
     CACHE_HEADER,
@@ -59,5 +60,6 @@ __all__ = [
     "is_array",
     "is_session_id",
     "pack",
+    "read_json",
     "unpack",
 ]
