@@ -82,7 +82,7 @@ class PolicyClient:
     ):
         self._timeout_s = seconds("timeout_s", timeout_s)
         self._session_id = open_session(session, stateless=stateless)
-        self._ours_alone = session is None  # nobody else can go on with it
+        self._ours_alone = session is None and not stateless  # no other client can go on with it
         self._is_here = False  # the daemon has told us of our session
         self._reuse = reuse
         self._encoding = check_encoding(encoding)

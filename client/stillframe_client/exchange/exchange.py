@@ -73,7 +73,7 @@ class Exchange:
             finally:
                 reply.close()
             self._met = True
-            plain = [(name, value) for name, value in reply.headers.multi_items() if name.lower() not in _FRAMING]
+            plain = [(name, value) for name, value in reply.headers.raw if name.lower() not in _FRAMING]
             return httpx.Response(reply.status_code, headers=plain, content=body, request=request)
 
     def _body(self, reply: httpx.Response) -> bytes:
@@ -130,7 +130,7 @@ class Exchange:
         return f"The connection to {self._url} broke before the answer: is the daemon up?{tls}"
 
 
-_FRAMING = ("transfer-encoding", "content-length", "content-encoding")  # of the body on its way
+_FRAMING = (b"transfer-encoding", b"content-length", b"content-encoding")  # of the body on its way
 
 
 def _written(fields: Mapping[str, Any]) -> bytes:
