@@ -13,6 +13,7 @@ import httpx
 
 from stillframe_client.errors import BadReply, PolicyError, TimedOut, Unreachable
 from stillframe_client.exchange.bounds import Bounds, OutOfTime, check_size
+from stillframe_client.exchange.tls import tls_failure, untrusted
 
 _BROKE = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
 _CUT = ("disconnected", "closed")  # in the words for a reply that never came, or not to its end
@@ -108,6 +109,9 @@ class Exchange:
         except (httpx.TimeoutException, OutOfTime) as error:
             raise TimedOut(f"No answer from {self._url} within {timeout_s} s: raise timeout_s.") from error
         except httpx.ConnectError as error:
+            handshake = tls_failure(error)
+            if handshake is not None:
+                raise Unreachable(untrusted(handshake, self._url)) from error
             message = f"Nothing answers at {self._url}: is the daemon running (`stillframe serve`), is the port right?"
             raise Unreachable(message) from error
         except httpx.RemoteProtocolError as error:

@@ -17,7 +17,6 @@ import httpcore
 
 from stillframe_client.errors import Unreachable
 from stillframe_client.exchange.bounds import Bounds, OutOfTime
-from stillframe_client.exchange.tls import untrusted
 
 _READ_BYTES = 64 * 2**10
 _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")  # an alert, a handshake: never the beginning of an HTTP reply
@@ -55,14 +54,11 @@ class BoundedStream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: Optional[str] = None, timeout: Optional[float] = None
     ) -> httpcore.NetworkStream:
-        """Shake hands. Raises Unreachable, in words that help, where the two do not come together."""
+        """Shake hands."""
         try:
             with _failures(httpcore.ConnectTimeout, httpcore.ConnectError):
                 self._sock.settimeout(_least(self._bounds, timeout))
-                try:
-                    sock = ssl_context.wrap_socket(self._sock, server_hostname=server_hostname)
-                except ssl.SSLError as error:
-                    raise Unreachable(untrusted(error, f"https://{server_hostname}")) from error
+                sock = ssl_context.wrap_socket(self._sock, server_hostname=server_hostname)
         except BaseException:
             self.close()
             raise

@@ -250,7 +250,7 @@ def test_it_is_sent_once_more_and_no_oftener(liar):
     server = liar(serving([], b""))
     with (
         PolicyClient(server.url, timeout_s=10) as client,
-        pytest.raises(Unreachable, match="broke .* once more, in vain"),
+        pytest.raises(Unreachable, match=r"broke .* once more, in vain"),
     ):
         client.act(PICTURE, "reach")
 
