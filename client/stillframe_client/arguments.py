@@ -85,9 +85,14 @@ def _reachable(url: httpx.URL) -> httpx.URL:
 def _parsed(url: str, example: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
-        whole = bool(parsed.host) and not (parsed.query or parsed.fragment) and parsed.port != 0
+        whole = (
+            bool(parsed.host)
+            and not (parsed.query or parsed.fragment)
+            and parsed.port != 0
+            and (parsed.port or 1) < 65536
+        )
     except (httpx.InvalidURL, TypeError, ValueError) as error:  # a UnicodeError is a ValueError
-        raise ValueError(f"url is {url!r}; expected {example}.") from error
+        raise ValueError(f"url is {url!r:.200}; expected {example}.") from error
     if not whole:
-        raise ValueError(f"url is {url!r}; expected {example}.")
+        raise ValueError(f"url is {url!r:.200}; expected {example}.")
     return parsed
