@@ -50,8 +50,8 @@ class Backend:
     def _too_late(self) -> str:
         return (
             f"MuJoCo was imported before stillframe_client.sim, with MUJOCO_GL={self.name!r}, and cannot draw with "
-            "that here: import stillframe_client.sim first (it chooses one that works), or set MUJOCO_GL to egl or osmesa "
-            "before the program starts."
+            "that here: import stillframe_client.sim first (it chooses one that works), or set MUJOCO_GL to egl or "
+            "osmesa before the program starts."
         )
 
     def _no_screen(self) -> str:
