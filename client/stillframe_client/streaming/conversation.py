@@ -282,6 +282,10 @@ class Conversation:
 
     def _on_reset(self, message: Message) -> None:
         asked = self._barrier(Kind.RESET, message)
+        if epoch_of(message) != self._footing.epoch + 1:
+            raise StaleAnswer(
+                f"The daemon answered a reset to epoch {epoch_of(message)}, which is not the one asked for."
+            )
         self._footing.begin(epoch_of(message))
         self.answers += 1
         self._under_way.settle(asked, self._footing.epoch)

@@ -129,6 +129,17 @@ def test_lies_are_told_as_what_they_are(liar, lie, kind, words):
         client.act(PICTURE, "reach")
 
 
+@pytest.mark.parametrize("status", ["404 Not Found", "405 Method Not Allowed", "403 Forbidden"])
+def test_an_address_with_a_path_too_many(liar, status):
+    """The route is ours to add: the text says what the address should be."""
+    url = liar(said('{"detail": "Not Found"}', status)).url
+    with PolicyClient(f"{url}/act", timeout_s=5) as client:
+        with pytest.raises(BadReply, match=r"/act/act a stillframe daemon\?.*without the path of a route"):
+            client.act(PICTURE, "reach")
+        if not status.startswith("403"):
+            assert client.reset() is None  # as from a daemon that keeps no sessions
+
+
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize("at", ["status", "head", "body", "chunks", "silence"])
 def test_a_trickle_holds_no_call(liar, call, at):

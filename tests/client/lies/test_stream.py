@@ -310,6 +310,22 @@ def test_held_to_the_first_answer(liar):
             stream.act(PICTURE, "reach")
 
 
+@pytest.mark.parametrize(
+    "said", [{"epoch": 0}, {"epoch": 2}, {"epoch": -1}, {"epoch": None}, {"session_id": "leg"}], ids=str
+)
+def test_lies_for_a_reset(liar, said):
+    """The episode that begins is this session's, and the one after the last."""
+    done = {"type": "reset", "session_id": "arm", "epoch": 1}
+    with PolicyStream(liar(saying(HELLO, SESSION, acting(), done)).url, timeout_s=LONG_S, session="arm") as stream:
+        stream.act(PICTURE, "reach")
+        assert stream.reset() == 1
+    url = liar(saying(HELLO, SESSION, acting(), {**done, **said})).url
+    with PolicyStream(url, timeout_s=LONG_S, session="arm") as stream:
+        stream.act(PICTURE, "reach")
+        with pytest.raises((StaleAnswer, BadReply)):
+            stream.reset()
+
+
 @pytest.mark.parametrize("at", ["upgrade", "frame", "hello", "session", "action"])
 def test_a_trickle_holds_no_call(liar, at):
     """A byte now and then is not an answer, wherever the time is spent."""
