@@ -16,6 +16,7 @@ _HTTP_EXAMPLE = "something like 'http://127.0.0.1:8000'"
 _STREAM_EXAMPLE = "something like 'ws://127.0.0.1:8000' or 'http://127.0.0.1:8000'"
 _AS_HTTP = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
 _AS_WEBSOCKET = {"http": "ws", "https": "wss"}
+_THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- where to connect, not where to listen
 
 
 def base_url(url: str) -> str:
@@ -23,7 +24,7 @@ def base_url(url: str) -> str:
     parsed = _parsed(url, _HTTP_EXAMPLE)
     if parsed.scheme not in ("http", "https"):
         raise ValueError(f"url is {url!r}; expected {_HTTP_EXAMPLE}.")
-    return str(parsed).rstrip("/")
+    return str(_reachable(parsed)).rstrip("/")
 
 
 def stream_url(url: str) -> str:
@@ -32,7 +33,7 @@ def stream_url(url: str) -> str:
     if parsed.scheme not in _AS_HTTP:
         raise ValueError(f"url is {url!r}; expected {_STREAM_EXAMPLE}.")
     http = _AS_HTTP[parsed.scheme]
-    base = str(parsed.copy_with(scheme=http)).rstrip("/")
+    base = str(_reachable(parsed).copy_with(scheme=http)).rstrip("/")
     base = base[: -len(STREAM_PATH)] if base.endswith(STREAM_PATH) else base
     return _AS_WEBSOCKET[http] + base[len(http) :] + STREAM_PATH
 
@@ -71,11 +72,27 @@ def trust(ca_file: Optional[str]) -> Optional[ssl.SSLContext]:
         raise ValueError(f"ca_file is {ca_file!r}; expected a PEM file with the daemon's certificate.") from error
 
 
+def daemon_url(stream: str) -> str:
+    """Return the daemon's own address, as far as it shows in that of a stream: without any path."""
+    return str(httpx.URL(stream).copy_with(path="/", query=None, fragment=None)).rstrip("/")
+
+
+def _reachable(url: httpx.URL) -> httpx.URL:
+    """The wildcard addresses say where to listen; whoever is given one means this machine."""
+    return url.copy_with(host=_THIS_MACHINE[url.host]) if url.host in _THIS_MACHINE else url
+
+
 def _parsed(url: str, example: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError) as error:
-        raise ValueError(f"url is {url!r}; expected {example}.") from error
-    if not parsed.host:
-        raise ValueError(f"url is {url!r}; expected {example}.")
+        whole = (
+            bool(parsed.host)
+            and not (parsed.query or parsed.fragment)
+            and parsed.port != 0
+            and (parsed.port or 1) < 65536
+        )
+    except (httpx.InvalidURL, TypeError, ValueError) as error:  # a UnicodeError is a ValueError
+        raise ValueError(f"url is {url!r:.200}; expected {example}.") from error
+    if not whole:
+        raise ValueError(f"url is {url!r:.200}; expected {example}.")
     return parsed

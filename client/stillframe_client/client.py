@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import contextlib
 import time
-from contextlib import contextmanager
+import uuid
 from functools import partial
-from typing import TYPE_CHECKING, Dict, Iterator, Optional
+from typing import TYPE_CHECKING, Dict, Optional
 
 import httpx
 
 from stillframe_client.arguments import base_url, bearer, seconds, trust
-from stillframe_client.errors import NotReady, PolicyError, TimedOut, Unreachable
+from stillframe_client.contract import ACTION_DIM, Contract, contract_of
+from stillframe_client.errors import BadReply, NotReady, PolicyError, Refused, TimedOut, Unreachable
+from stillframe_client.exchange.bounds import Bounds
+from stillframe_client.exchange.exchange import Exchange, headers_of_all
+from stillframe_client.exchange.transport import BoundedTransport
 from stillframe_client.frames import frame_fields
 from stillframe_client.images import check_encoding, encode_picture
+from stillframe_client.places import Steps, check_asked
 from stillframe_client.replies import ActionReply, ModelInfo, read_action, read_document, read_epoch, read_model_info
 from stillframe_client.sessions import open_session
-from stillframe_client.wire import SESSION_HEADER
+from stillframe_client.wire import IDEMPOTENCY_HEADER, SESSION_HEADER
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
 
     import numpy as np
@@ -31,15 +37,25 @@ if TYPE_CHECKING:
 
 
 FAREWELL_S = 1.0  # that closing may take to tell the daemon so
+QUESTION_S = 0.5  # that a daemon has at least to say whether it is ready, however little wait_ready has left
+_LEAST_S = 0.001  # a call has some time, though it has none left
 
 
 class PolicyClient:
     """A daemon's policy, as a call: picture and instruction in, action out.
 
-    `timeout_s` bounds each wait (to connect, to send, for the answer) and cannot be switched off: a robot that waits
-    for ever is a robot out of control. A frame is never sent twice; whether an old picture is worth another try is the
-    caller's to say. Proxies named in the environment are not used. What fails on the way or on the daemon
-    raises a PolicyError; an argument of the wrong kind raises a ValueError.
+    `timeout_s` bounds each call as a whole, from looking the name up to the reply's last byte, and cannot be switched
+    off: a robot that waits for ever is a robot out of control. A reply has at most 16 MiB. Proxies named in the
+    environment are not used, redirects are not followed. What fails on the way or on the daemon raises a PolicyError;
+    an argument of the wrong kind raises a ValueError.
+
+    A frame of a session is sent once more where its connection died before a byte of the answer came: it carries an
+    Idempotency-Key, so the daemon computes it once. A stateless client's is never sent twice.
+
+    An answer is returned only if it is one to the frame that was asked about: of this session, its epoch, and a later
+    seq than the last one's, else StaleAnswer; and only if it is an action: numbers, as many as `info` named (where it
+    was not called: seven, or what /v1/models names, or as many as the first answer had) and none over a million, or a
+    million times the statistics', else BadReply. An epoch that is not ours any more takes a `reset` to go on.
 
     A client is one robot: its frames belong to one session, so that the daemon may reuse what stayed as it was. The
     session is a new one unless `session` names it; with `stateless` there is none. Call `reset` as an episode begins.
@@ -66,19 +82,23 @@ class PolicyClient:
     ):
         self._timeout_s = seconds("timeout_s", timeout_s)
         self._session_id = open_session(session, stateless=stateless)
-        self._ours_alone = session is None  # nobody else can go on with it
+        self._ours_alone = session is None and not stateless  # no other client can go on with it
         self._is_here = False  # the daemon has told us of our session
         self._reuse = reuse
         self._encoding = check_encoding(encoding)
         self._jpeg_quality = jpeg_quality
-        self._url = base_url(url)
+        self._steps = Steps(self._session_id)
+        self._contract = Contract()
+        self._model: Optional[str] = None  # that `info` named
+        address, trusted, bounds = base_url(url), trust(ca_file), Bounds()
         self._http = httpx.Client(
-            base_url=self._url,
+            base_url=address,
             timeout=self._timeout_s,
-            headers=bearer(token),
-            transport=transport or httpx.HTTPTransport(verify=trust(ca_file) or True),  # sets TCP_NODELAY
+            headers=headers_of_all(bearer(token)),
+            transport=transport or transport_to(address, trusted, bounds),
             trust_env=False,
         )
+        self._exchange = Exchange(self._http, address, bounds)
 
     @property
     def session_id(self) -> Optional[str]:
@@ -121,9 +141,17 @@ class PolicyClient:
         write = partial(encode_picture, encoding=encoding or self._encoding, jpeg_quality=self._jpeg_quality)
         reuse = reuse or self._reuse
         request = frame_fields(image, instruction, write, unnorm_key=unnorm_key, max_age_ms=max_age_ms, reuse=reuse)
-        with self._typed_failures():
-            response = self._http.post("/act", json=request, headers=self._session_header())
+        until_s = time.monotonic() + self._timeout_s
+        response = self._exchange.ask(
+            "POST",
+            "/act",
+            fields=request,
+            headers=self._session_headers(),
+            timeout_s=self._timeout_s,
+            twice=self._session_id is not None,
+        )
         reply = read_action(response)
+        self._check(reply, unnorm_key, until_s)
         self._is_here |= reply.session is not None
         return reply
 
@@ -134,25 +162,27 @@ class PolicyClient:
         """
         if self._session_id is None:
             return None
-        with self._typed_failures():
-            response = self._http.post("/reset", json={"session_id": self._session_id})
-        return read_epoch(response)
+        self._steps.resetting()
+        fields = {"session_id": self._session_id}
+        response = self._exchange.ask("POST", "/reset", fields=fields, timeout_s=self._timeout_s, twice=True)
+        epoch = read_epoch(response)
+        self._steps.begin(epoch)
+        return epoch
 
     def info(self) -> ModelInfo:
-        """Return what is served: cameras, action names and units, statistics."""
-        with self._typed_failures():
-            response = self._http.get("/v1/models")
-        return read_model_info(response)
+        """Return what is served: cameras, action names and units, statistics. Answers are held to it from then on."""
+        return self._learn(self._timeout_s)
 
     def wait_ready(self, timeout_s: float, *, poll_s: float = 0.2) -> None:
         """Return as soon as the daemon is ready; raise TimedOut with its last word if that takes over `timeout_s`.
 
-        A daemon that is not listening yet counts as not ready.
+        A daemon that is not listening yet counts as not ready. The last question may take half a second more.
         """
         give_up_at_s = time.monotonic() + seconds("timeout_s", timeout_s)
         while True:
+            left_s = max(give_up_at_s - time.monotonic(), QUESTION_S)
             try:
-                return self._check_ready()
+                return self._check_ready(min(self._timeout_s, left_s))
             except (NotReady, Unreachable, TimedOut) as reason:
                 if time.monotonic() + poll_s > give_up_at_s:
                     raise TimedOut(f"The daemon is not ready after {timeout_s} s. Its last word: {reason}") from reason
@@ -162,8 +192,9 @@ class PolicyClient:
         """Close the connection, and the session unless it was named. The client cannot be used afterwards."""
         if self._ours_alone and self._is_here:
             self._is_here = False
-            with contextlib.suppress(httpx.HTTPError):  # else it expires
-                self._http.delete(f"/v1/sessions/{self._session_id}", timeout=min(self._timeout_s, FAREWELL_S))
+            with contextlib.suppress(PolicyError):  # else it expires
+                path = f"/v1/sessions/{self._session_id}"
+                self._exchange.ask("DELETE", path, timeout_s=min(self._timeout_s, FAREWELL_S))
         self._http.close()
 
     def __enter__(self) -> PolicyClient:
@@ -174,28 +205,36 @@ class PolicyClient:
     ) -> None:
         self.close()
 
-    def _check_ready(self) -> None:
-        with self._typed_failures():
-            response = self._http.get("/readyz")
-        read_document(response)
+    def _check_ready(self, timeout_s: float) -> None:
+        read_document(self._exchange.ask("GET", "/readyz", timeout_s=timeout_s))
 
-    def _session_header(self) -> Dict[str, str]:
-        """Name the session where servers that know none cannot trip over it."""
-        return {} if self._session_id is None else {SESSION_HEADER: self._session_id}
+    def _session_headers(self) -> Dict[str, str]:
+        """Name the session where servers that know none cannot trip over it, and the frame for a repeat of it."""
+        if self._session_id is None:
+            return {}
+        return {SESSION_HEADER: self._session_id, IDEMPOTENCY_HEADER: uuid.uuid4().hex}
 
-    @contextmanager
-    def _typed_failures(self) -> Iterator[None]:
-        """Turn the HTTP library's failures into ours."""
-        try:
-            yield
-        except httpx.ConnectTimeout as error:
-            raise Unreachable(f"No connection to {self._url} within {self._timeout_s} s: check the address.") from error
-        except httpx.TimeoutException as error:
-            raise TimedOut(f"No answer from {self._url} within {self._timeout_s} s: raise timeout_s.") from error
-        except httpx.ConnectError as error:
-            message = f"Nothing answers at {self._url}: is the daemon running (`stillframe serve`), is the port right?"
-            raise Unreachable(message) from error
-        except httpx.TransportError as error:
-            raise Unreachable(f"The connection to {self._url} broke before the answer: is the daemon up?") from error
-        except httpx.HTTPError as error:
-            raise PolicyError(f"The exchange with {self._url} failed: {type(error).__name__}.") from error
+    def _check(self, reply: ActionReply, unnorm_key: Optional[str], until_s: float) -> None:
+        """Whether it is an answer to what was asked. Raises StaleAnswer and BadReply."""
+        if self._contract.action_dim is None and reply.actions.shape[1] != ACTION_DIM:
+            self._learn_of_others(max(until_s - time.monotonic(), _LEAST_S))
+        self._contract.check(reply.actions)
+        check_asked(reply, unnorm_key=unnorm_key, model=self._model)
+        self._steps.take(reply)
+        self._contract = self._contract.learned(reply.actions)
+
+    def _learn(self, timeout_s: float) -> ModelInfo:
+        info = read_model_info(self._exchange.ask("GET", "/v1/models", timeout_s=timeout_s, twice=True))
+        self._contract, self._model = contract_of(info), info.name
+        return info
+
+    def _learn_of_others(self, timeout_s: float) -> None:
+        """The first action has not seven numbers: what does the daemon name? A server of another kind names nothing."""
+        with contextlib.suppress(BadReply, Refused):
+            self._learn(timeout_s)
+
+
+def transport_to(url: str, trusted: Optional[ssl.SSLContext], bounds: Bounds) -> BoundedTransport:
+    """The way to a daemon; whom to trust is worked out only where it matters."""
+    tls = url.startswith("https://")
+    return BoundedTransport(bounds, (trusted or httpx.create_ssl_context()) if tls else None)

@@ -3,7 +3,7 @@
 PolicyError
 ├── Unreachable            nothing listens there, or the connection broke
 ├── TimedOut               no answer within timeout_s
-├── BadReply               an answer that is not a policy daemon's
+├── BadReply               an answer that is not a policy daemon's, or no action
 ├── StaleAnswer            an answer to another frame than the one asked about, or one that came too late to be played
 ├── Starved                a ChunkPlayer has no action left to play
 ├── WireError              an array or base64 text that is not what it claims to be
@@ -44,7 +44,7 @@ class TimedOut(PolicyError):
 
 
 class BadReply(PolicyError):
-    """Something answered, but not as a policy daemon does."""
+    """Something answered, but not as a policy daemon does, or with what is no action."""
 
 
 class StaleAnswer(PolicyError):

@@ -59,12 +59,46 @@ def check_picture(picture: Any) -> None:
     if not isinstance(picture, np.ndarray):
         raise ValueError(f"The picture is a {type(picture).__name__}; expected a numpy array: try np.asarray(picture).")
     if picture.dtype != np.uint8:
-        raise ValueError(f"The picture has dtype {picture.dtype}; expected uint8 with values from 0 to 255.")
+        raise ValueError(
+            f"The picture has dtype {picture.dtype}; expected uint8 with values from 0 to 255.{_range_of(picture)}"
+        )
     if picture.ndim != 3 or picture.shape[2] != 3:
-        raise ValueError(f"The picture has shape {picture.shape}; expected (height, width, 3), RGB, channels last.")
+        raise ValueError(
+            f"The picture has shape {picture.shape}; expected (height, width, 3), RGB, channels last.{_advice(picture)}"
+        )
+    if not picture.size:
+        raise ValueError(f"The picture has shape {picture.shape}: there are no pixels in it.")
+
+
+def _range_of(picture: NDArray[Any]) -> str:
+    """What to do about numbers of another kind: nothing is scaled, clipped or rounded behind the caller's back."""
+    if picture.dtype.kind not in "fiu" or not picture.size:
+        return ""
+    low, high = picture.min(), picture.max()
+    if picture.dtype.kind == "f" and low >= 0 and high <= 1:
+        return " Floats from 0 to 1 are (255 * picture).round().astype(np.uint8)."
+    return f" These go from {low:g} to {high:g}; if they are 0 to 255, pass picture.astype(np.uint8)."
+
+
+def _advice(picture: NDArray[Any]) -> str:
+    """What to do about another shape, where it is a known one."""
+    shape = picture.shape
+    if len(shape) == 4 and shape[0] == 1:
+        return " This is a batch of one: pass picture[0]."
+    if len(shape) == 2 or (len(shape) == 3 and shape[2] == 1):
+        return " This is grey: pass np.repeat(picture.reshape(height, width, 1), 3, axis=2)."
+    if len(shape) == 3 and shape[2] == 4:
+        return " The fourth channel is alpha: pass picture[..., :3]."
+    if len(shape) == 3 and shape[0] == 3:
+        return " These are channels first: pass picture.transpose(1, 2, 0)."
+    return ""
 
 
 def _compressed(picture: NDArray[np.uint8], **options: Any) -> bytes:
     sink = io.BytesIO()
-    PIL.Image.fromarray(np.ascontiguousarray(picture)).save(sink, **options)
+    try:
+        PIL.Image.fromarray(np.ascontiguousarray(picture)).save(sink, **options)
+    except (OSError, ValueError) as error:  # JPEG has at most 65,535 pixels a side
+        kind = options["format"]
+        raise ValueError(f"A picture of shape {picture.shape} cannot be written as {kind}: make it smaller.") from error
     return sink.getvalue()

@@ -5,16 +5,28 @@ Knows no connection: it is handed HTTP responses that have arrived; a stream's m
 
 from __future__ import annotations
 
+import re
+import reprlib
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 
 import httpx
 import numpy as np
 
-from stillframe_client.errors import BadReply, FieldFault, Problem, refusal
+from stillframe_client.contract import finite_actions
+from stillframe_client.errors import BadReply, FieldFault, Problem, WireError, refusal
 from stillframe_client.sessions import CacheReport, HistoryReport, SessionPlace, read_cache, read_history, read_place
-from stillframe_client.wire import decode_array, is_array
+from stillframe_client.wire import MAX_COUNT, PackLimits, decode_array, is_array, read_json
+
+_LIMITS = PackLimits(max_parts=200_000, max_depth=32)  # of a reply: a model's card names every data set's statistics
+_LONGEST_TEXT = 4000  # characters of a problem's words
+_LONGEST_ID = 200
+_MOST_FAULTS = 100
+_SECONDS = re.compile("[0-9]{1,9}")  # ASCII: Python takes other scripts' digits for digits
+_MILLISECONDS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
+# What a card that is none of ours raises: members that are missing, or of another type, a size that is infinite.
+NO_CARD = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +45,8 @@ class ActionReply:
     replayed: bool = False  # the answer that this frame got before: its connection broke, and it was sent again
     t_obs_ns: Optional[int] = None  # what the frame said of its time, as it was said
     history: Optional[HistoryReport] = None  # what is kept of older frames; None: the daemon does not say
+    unnorm_key: Optional[str] = None  # by whose statistics it is scaled; None: the daemon does not say
+    model: Optional[str] = None  # that computed it; None: the daemon does not say
 
     @property
     def action(self) -> NDArray[np.float64]:
@@ -61,14 +75,18 @@ def read_action(response: httpx.Response) -> ActionReply:
     """Read the reply to a frame. Raises the Refused of the daemon's problem, or BadReply."""
     document = read_document(response)
     timing_ms, late = read_server_timing(response.headers.get("server-timing", ""))
+    said = document if isinstance(document, dict) else {}
     return ActionReply(
         actions=_actions(document),
         timing_ms=MappingProxyType(timing_ms),
         late=late,
-        request_id=response.headers.get("x-request-id"),
+        request_id=_id(response.headers.get("x-request-id")),
         cache=read_cache(response, document),
         session=read_place(response, document),
+        replayed=said.get("replayed") is True or response.headers.get("x-stillframe-replayed") == "true",
         history=read_history(response, document),
+        unnorm_key=text_or_none(said.get("unnorm_key")),
+        model=text_or_none(said.get("model")),
     )
 
 
@@ -80,10 +98,10 @@ def read_epoch(response: httpx.Response) -> Optional[int]:
     if response.status_code in (404, 405):
         return None
     document = read_document(response)
-    if not isinstance(document, dict) or type(document.get("epoch")) is not int:
+    epoch: Any = document.get("epoch") if isinstance(document, dict) else None
+    if type(epoch) is not int or not 0 <= epoch <= MAX_COUNT:
         raise BadReply("The answer of /reset holds no 'epoch'; check the URL.")
-    epoch: int = document["epoch"]
-    return epoch
+    return int(epoch)
 
 
 def read_model_info(response: httpx.Response) -> ModelInfo:
@@ -91,7 +109,7 @@ def read_model_info(response: httpx.Response) -> ModelInfo:
     document = read_document(response)
     try:
         return model_info(document["models"][0])
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except NO_CARD as error:
         raise BadReply("The answer of /v1/models is not a stillframe daemon's; check the URL.") from error
 
 
@@ -101,44 +119,33 @@ def read_document(response: httpx.Response) -> Any:
     if response.status_code == 200:
         return document
     if isinstance(document, dict) and isinstance(document.get("code"), str):
-        request_id, retry_after = response.headers.get("x-request-id"), response.headers.get("retry-after", "")
-        retry_after_s = float(retry_after) if retry_after.isdigit() else None
+        request_id, retry_after = _id(response.headers.get("x-request-id")), response.headers.get("retry-after", "")
+        retry_after_s = float(retry_after) if _SECONDS.fullmatch(retry_after) else None
         raise refusal(read_problem(document, response.status_code, request_id, retry_after_s))
-    raise BadReply(f"HTTP {response.status_code} without a problem document; is {response.url} a stillframe daemon?")
+    raise BadReply(_no_problem(response, "without a problem document"))
 
 
 def read_server_timing(header: str) -> Tuple[Dict[str, float], bool]:
     """Read 'queue;dur=0.1, total;dur=9.5, late' into ({'queue': 0.1, 'total': 9.5}, True); skip unknown parts."""
     parts = [part.strip() for part in header.split(",")]
     pairs = [part.split(";dur=", 1) for part in parts if ";dur=" in part]
-    return {name: float(text) for name, text in pairs if text.replace(".", "", 1).isdigit()}, "late" in parts
-
-
-def finite_actions(rows: Any) -> NDArray[np.float64]:
-    """Return an answer's actions as float64 [horizon, action_dim]. Raises BadReply for all else, NaN included."""
-    try:
-        actions: NDArray[np.float64] = np.array(rows, np.float64)
-    except (TypeError, ValueError) as error:
-        raise BadReply("The answer's 'actions' are not rows of numbers of one length.") from error
-    if actions.ndim != 2 or not actions.size or not np.isfinite(actions).all():
-        raise BadReply(f"The answer holds actions of shape {actions.shape}; expected finite (horizon, action_dim).")
-    return actions
+    return {name: float(text) for name, text in pairs if _MILLISECONDS.fullmatch(text)}, "late" in parts
 
 
 def model_info(card: Mapping[str, Any]) -> ModelInfo:
-    """Read a model's card. Raises KeyError, TypeError or ValueError for what is none of ours."""
+    """Read a model's card. Raises one of NO_CARD for what is none of ours."""
     observation, action = card["observation"], card["action"]
     height, width = observation["image_size"]
     return ModelInfo(
-        name=card["name"],
-        family=card["family"],
-        cameras=tuple(observation["cameras"]),
+        name=_text(card["name"]),
+        family=_text(card["family"]),
+        cameras=tuple(_text(name) for name in _items(observation["cameras"])),
         image_size=(int(height), int(width)),
-        action_names=tuple(part["name"] for part in action["fields"]),
-        gripper=action["gripper"],
+        action_names=tuple(_text(part["name"]) for part in _items(action["fields"])),
+        gripper=_text(action["gripper"]),
         chunk_horizon=int(action["chunk_horizon"]),
-        unnorm_keys=tuple(card["norm_stats"]),
-        default_unnorm_key=card["default_unnorm_key"],
+        unnorm_keys=tuple(_text(name) for name in card["norm_stats"]),
+        default_unnorm_key=None if card["default_unnorm_key"] is None else _text(card["default_unnorm_key"]),
         card=MappingProxyType(dict(card)),
     )
 
@@ -151,11 +158,11 @@ def read_problem(
     faults = [fault for fault in told if isinstance(fault, dict)] if isinstance(told, list) else []
     return Problem(
         status=status,
-        code=document["code"],
-        detail=str(document.get("detail", "")),
+        code=document["code"][:_LONGEST_ID],
+        detail=_said(document, "detail"),
         request_id=request_id,
         retry_after_s=retry_after_s,
-        faults=tuple(FieldFault(str(fault.get("pointer", "")), str(fault.get("detail", ""))) for fault in faults),
+        faults=tuple(FieldFault(_said(fault, "pointer"), _said(fault, "detail")) for fault in faults[:_MOST_FAULTS]),
     )
 
 
@@ -169,7 +176,44 @@ def _actions(document: Any) -> NDArray[np.float64]:
 
 def _json(response: httpx.Response) -> Any:
     try:
-        return response.json()
-    except (ValueError, RecursionError) as error:
-        message = f"HTTP {response.status_code} with a body that is not JSON; is {response.url} a stillframe daemon?"
-        raise BadReply(message) from error
+        return read_json(response.content, _LIMITS, dict)
+    except WireError as error:
+        raise BadReply(_no_problem(response, "with a body that is not JSON")) from error
+
+
+def _no_problem(response: httpx.Response, what: str) -> str:
+    """The words for an answer that is no daemon's: where it was asked, and what the address should have been."""
+    text = f"HTTP {response.status_code} {what}; is {response.url} a stillframe daemon?"
+    if response.is_redirect:
+        to = reprlib.repr(response.headers.get("location", ""))
+        return f"{text} It redirects to {to}; redirects are not followed: if that is right, give it as url."
+    if response.status_code in (403, 404, 405):
+        return f"{text} The url is the daemon's own, such as 'http://127.0.0.1:8000', without the path of a route."
+    return text
+
+
+def _id(text: Optional[str]) -> Optional[str]:
+    """A request's id, if it is one to be shown."""
+    return text[:_LONGEST_ID] if text and text.isprintable() else None
+
+
+def text_or_none(value: Any) -> Optional[str]:
+    """What a peer said, if it is text."""
+    return value if isinstance(value, str) else None
+
+
+def _said(document: Mapping[str, Any], name: str) -> str:
+    """A member for people: text, and no more of it than they read."""
+    return str(document.get(name, ""))[:_LONGEST_TEXT]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(type(value).__name__)
+    return value
+
+
+def _items(value: Any) -> List[Any]:
+    if not isinstance(value, list):
+        raise TypeError(type(value).__name__)
+    return value

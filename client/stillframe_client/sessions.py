@@ -5,12 +5,21 @@ Knows no connection and no pictures. A daemon that says nothing of it, or says i
 
 from __future__ import annotations
 
-import json
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping, Optional
 
-from stillframe_client.wire import CACHE_HEADER, HISTORY_HEADER, PLACE_HEADER, SESSION_ID_RULE, is_session_id
+from stillframe_client.errors import WireError
+from stillframe_client.wire import (
+    CACHE_HEADER,
+    HISTORY_HEADER,
+    MAX_COUNT,
+    PLACE_HEADER,
+    SESSION_ID_RULE,
+    PackLimits,
+    is_session_id,
+    read_json,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -90,17 +99,17 @@ def cache_report(said: Any) -> Optional[CacheReport]:
     """What an answer's member `cache` says; None for what cannot be read."""
     try:
         return CacheReport(
-            mode=str(said["mode"]),
-            frame=str(said["frame"]),
-            reason=None if said["reason"] is None else str(said["reason"]),
-            reuse_ratio=float(said["reuse_ratio"]),
-            reused_tokens=int(said["reused_tokens"]),
-            total_tokens=int(said["total_tokens"]),
-            kv_bytes=int(said["kv_bytes"]),
-            age_max=int(said["age_max"]),
+            mode=_text(said["mode"]),
+            frame=_text(said["frame"]),
+            reason=None if said["reason"] is None else _text(said["reason"]),
+            reuse_ratio=_number(said["reuse_ratio"]),
+            reused_tokens=_count(said["reused_tokens"]),
+            total_tokens=_count(said["total_tokens"]),
+            kv_bytes=_count(said["kv_bytes"]),
+            age_max=_count(said["age_max"]),
             relaxed=said.get("relaxed") is True,
         )
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except _UNREADABLE:
         return None
 
 
@@ -108,18 +117,18 @@ def history_report(said: Any) -> Optional[HistoryReport]:
     """What an answer's member `history` says; None for what cannot be read."""
     try:
         enabled = said["enabled"] is True
-        counts = {name: int(said[name]) for name in _CHUNKS} if enabled else {}
-        why, warning = (None if said.get(name) is None else str(said[name]) for name in ("why", "warning"))
+        counts = {name: _count(said[name]) for name in _CHUNKS} if enabled else {}
+        why, warning = (None if said.get(name) is None else _text(said[name]) for name in ("why", "warning"))
         return HistoryReport(enabled, why=why, warning=warning, **counts)
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except _UNREADABLE:
         return None
 
 
 def session_place(said: Any) -> Optional[SessionPlace]:
     """What an answer's member `session` says; None for what cannot be read."""
     try:
-        return SessionPlace(id=str(said["id"]), epoch=int(said["epoch"]), seq=int(said["seq"]))
-    except (KeyError, TypeError, ValueError, OverflowError):
+        return SessionPlace(id=_text(said["id"]), epoch=_count(said["epoch"]), seq=_count(said["seq"]))
+    except _UNREADABLE:
         return None
 
 
@@ -133,6 +142,31 @@ def _said(response: httpx.Response, document: Any, member: str, header: str) -> 
 
 def _object(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return read_json(text, PackLimits(), dict)
+    except WireError:
         return None
+
+
+# Members that are missing, or of a map that is none: numpy's arrays have errors of their own for that.
+_UNREADABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _count(value: Any) -> int:
+    """A whole number from 0; a peer may write it as 3.0."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not 0 <= value <= MAX_COUNT:
+        raise ValueError
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not abs(value) <= MAX_COUNT:  # NaN is not
+        raise ValueError
+    return float(value)

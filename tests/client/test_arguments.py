@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillframe_client.arguments import base_url, bearer, seconds, trust
+from stillframe_client.arguments import base_url, bearer, daemon_url, seconds, stream_url, trust
 
 
 @pytest.mark.parametrize(
@@ -11,6 +11,8 @@ from stillframe_client.arguments import base_url, bearer, seconds, trust
         ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
         ("https://robots.example/arm/", "https://robots.example/arm"),
         ("http://[::1]:8000/", "http://[::1]:8000"),
+        ("http://0.0.0.0:8000", "http://127.0.0.1:8000"),  # where to listen; to connect it is this machine
+        ("http://[::]:8000/arm", "http://[::1]:8000/arm"),
     ],
 )
 def test_addresses(url, expected):
@@ -18,7 +20,25 @@ def test_addresses(url, expected):
     assert base_url(url) == expected
 
 
-@pytest.mark.parametrize("url", ["ws://robot", "ftp://robot", "http:///arm", "http://", 7])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ws://robot",
+        "ftp://robot",
+        "http:///arm",
+        "http://",
+        7,
+        b"http://robot",
+        "http://robot:port",
+        "http://robot:99999",
+        "http://robot:0",
+        "http://robot?arm=1",
+        "http://robot#arm",
+        "http://rob\not",
+        f"http://{'a' * 70_000}",
+    ],
+    ids=lambda url: str(url)[:20],
+)
 def test_what_is_no_address(url):
     """A client over HTTP asks over http and https, of a host that is named."""
     with pytest.raises(ValueError, match=r"http://127\.0\.0\.1:8000"):
@@ -47,3 +67,10 @@ def test_whom_to_trust(tmp_path):
     for file in (none, tmp_path / "nowhere.pem"):
         with pytest.raises(ValueError, match=f"{file.name}.*PEM"):
             trust(str(file))
+
+
+def test_a_stream_of_this_machine():
+    """The wildcard addresses are this machine for streams too; a daemon's own address is told without a path."""
+    assert stream_url("ws://0.0.0.0:8000") == "ws://127.0.0.1:8000/v1/stream"
+    assert stream_url("https://[::]:8443/arm") == "wss://[::1]:8443/arm/v1/stream"
+    assert daemon_url("ws://robot:8000/act/v1/stream") == "ws://robot:8000"

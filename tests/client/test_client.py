@@ -110,9 +110,9 @@ def test_nobody_listens(picture):
 
 
 def test_a_connection_that_breaks(picture):
-    """A peer that closes without an answer is a broken connection."""
+    """A peer that closes without an answer, and closes when asked once more, is a broken connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()
+        threading.Thread(target=lambda: [server.accept()[0].close() for _ in range(2)], daemon=True).start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         with PolicyClient(url) as client, pytest.raises(Unreachable, match="broke"):
             client.act(picture, "reach")

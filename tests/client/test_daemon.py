@@ -251,3 +251,13 @@ def test_a_client_takes_its_session_along(daemon, picture):
     left = httpx.get(f"{daemon.url}/v1/sessions", timeout=TIMEOUT_S).json()["sessions"]
 
     assert [session["id"] for session in left] == ["arm"]
+
+
+def test_the_address_that_a_daemon_listens_on(daemon, picture):
+    """0.0.0.0 is what many a program is started with: to connect, it is this machine."""
+    url = daemon.url.replace("127.0.0.1", "0.0.0.0")  # noqa: S104 -- where to connect
+    with PolicyClient(url, timeout_s=TIMEOUT_S) as client, PolicyStream(url, timeout_s=TIMEOUT_S) as stream:
+        assert client.act(picture, "reach").shape == stream.act(picture, "reach").shape == (7,)
+    policy = WebsocketClientPolicy("0.0.0.0", daemon.port, timeout_s=TIMEOUT_S)  # noqa: S104 -- where to connect
+    assert policy.infer({"image": picture, "prompt": "reach"})["actions"].shape == (2, 7)
+    policy.close()

@@ -172,7 +172,8 @@ class Farewells:
     def __call__(self, request):
         """Answer one request."""
         if request.method != "DELETE":
-            return answer({"session": self.place} if self.place else {})
+            whose = {"id": request.headers.get("x-session-id")}
+            return answer({"session": {**self.place, **whose}} if self.place else {})
         self.goodbyes.append((request.url.path, request.extensions["timeout"]))
         if self.deaf:
             raise httpx.ReadTimeout("oops")

@@ -5,6 +5,7 @@ Knows no robot and no noise. The OpenGL context belongs to the thread that draws
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stillframe_client.sim.engine import mujoco, require_drawing
+from stillframe_client.sim.drawing import check_thread
+from stillframe_client.sim.engine import BACKEND, mujoco, require_drawing
 from stillframe_client.sim.laser import PalmLaser
 from stillframe_client.sim.scene import CAMERAS
 from stillframe_client.sim.sensors import Picture
@@ -21,6 +23,7 @@ from stillframe_client.sim.state import Vector
 
 SPOT_RADIUS_M = 0.009
 SPOT_RGB = (1.0, 0.1, 0.9)
+_LEFT: list[Any] = []  # renderers of other threads: to let go of one would free it here, where OpenGL does not let us
 KINDS = {"box": mujoco.mjtGeom.mjGEOM_BOX, "ball": mujoco.mjtGeom.mjGEOM_SPHERE}
 
 
@@ -30,23 +33,36 @@ class Cameras:
     def __init__(self, model: Any, data: Any, laser: PalmLaser, image_px: int):
         self._model, self._data, self._laser, self.image_px = model, data, laser, image_px
         self._renderer: Any = None
+        self._owner = threading.current_thread()  # of the renderer's context, once there is one
 
     def picture(self, camera: str, props: Iterable[Shape] = ()) -> Picture:
         """Draw uint8 [image_px, image_px, 3] without shadows, with `props` that are there for this picture only.
 
-        Raises gl.NoOpenGLError where nothing can draw.
+        Raises gl.NoOpenGLError where nothing can draw, drawing.WrongThreadError in another thread than the first one's.
         """
+        if self._renderer is not None:
+            check_thread(self._owner, "drawn")
+            if self._owner is not threading.current_thread():  # it has ended, and its context with it
+                self.close()
         if self._renderer is None:
-            require_drawing()
-            self._renderer = mujoco.Renderer(self._model, self.image_px, self.image_px)
-            self._free = weakref.finalize(self, _free, self._renderer)  # a forgotten scene is freed as a closed one is
-            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
-            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+            self._open()
         self._renderer.update_scene(self._data, camera=CAMERAS[camera])
         spot = Shape("ball", self._laser.spot(), np.full(3, SPOT_RADIUS_M), SPOT_RGB, glow=1.0)
         for shape in (spot, *props):
             _add(self._renderer.scene, shape)
         return np.asarray(self._renderer.render(), np.uint8)
+
+    def _open(self) -> None:
+        """Make the renderer: its context is this thread's from now on."""
+        require_drawing()
+        try:
+            self._renderer = mujoco.Renderer(self._model, self.image_px, self.image_px)
+        except Exception as error:
+            raise BACKEND.failed(error) from error
+        self._owner = threading.current_thread()
+        self._free = weakref.finalize(self, _forget, self._renderer, self._owner)  # freed as a closed one is
+        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
+        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
 
     def project(self, camera: str, points_m: Vector) -> NDArray[np.float64]:
         """Where points [n, 3] of the world land: [n, 2] pixels, u to the right, v down; pixel centres are at .5.
@@ -63,10 +79,19 @@ class Cameras:
         return np.asarray(self.image_px / 2 + focal_px * flat * np.array([1.0, -1.0]))
 
     def close(self) -> None:
-        """Free the OpenGL context; the next picture makes a new one."""
+        """Free the OpenGL context; the next picture makes a new one. Raises drawing.WrongThreadError."""
         if self._renderer is not None:
+            check_thread(self._owner, "closed")
             self._free()
             self._renderer = None
+
+
+def _forget(renderer: Any, owner: threading.Thread) -> None:
+    """Free a renderer in its own thread; any other cannot, and leaves it to the end of the process."""
+    if threading.current_thread() is owner:
+        _free(renderer)
+    else:
+        _LEFT.append(renderer)
 
 
 def _free(renderer: Any) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any, Callable, Iterator, List, Mapping, Optional, Union
 
+from stillframe_client.contract import Contract, contract_of
 from stillframe_client.errors import (
     BadReply,
     NotReady,
@@ -23,7 +24,8 @@ from stillframe_client.errors import (
     WireError,
     refusal,
 )
-from stillframe_client.replies import ModelInfo, model_info
+from stillframe_client.places import check_asked
+from stillframe_client.replies import NO_CARD, ActionReply, ModelInfo, model_info
 from stillframe_client.streaming.asked import BARRIERS, Asked, Kind
 from stillframe_client.streaming.footing import Footing
 from stillframe_client.streaming.incoming import (
@@ -76,6 +78,7 @@ class Conversation:
     ):
         """`session` is the client's name for it; None: a new one is made up."""
         self.info: Optional[ModelInfo] = None  # once the daemon has said hello
+        self._contract = Contract()  # what an action is, by the last hello or else by the first answer
         self.answers = 0  # that came, however late
         self._clock = clock
         self._phase = Phase.AWAY
@@ -234,8 +237,9 @@ class Conversation:
         card = message.get("model")
         try:
             self.info = None if card is None else model_info(card)
-        except (KeyError, TypeError, ValueError) as error:
+        except NO_CARD as error:
             raise BadReply("The daemon's hello holds no model's card; check the address.") from error
+        self._contract = Contract() if self.info is None else contract_of(self.info)
         self._state = text_of(message, "state")
         if self._state in _NOT_YET:
             self._phase = Phase.WARMING
@@ -257,10 +261,18 @@ class Conversation:
     def _on_action(self, message: Message) -> None:
         asked = self._asked_about(message)
         if asked is not None:
-            reply = action_of(message)
+            reply = self._checked(action_of(message), asked)
             late = reply.late or asked.is_too_old(self._clock())
             self.answers += 1
             self._under_way.settle(asked, replace(reply, late=late))
+
+    def _checked(self, reply: ActionReply, asked: Asked) -> ActionReply:
+        """An answer, if it is one to what was asked. Raises BadReply and StaleAnswer."""
+        self._contract.check(reply.actions)
+        model = None if self.info is None else self.info.name
+        check_asked(reply, unnorm_key=asked.fields.get("unnorm_key"), model=model)
+        self._contract = self._contract.learned(reply.actions)
+        return reply
 
     def _on_superseded(self, message: Message) -> None:
         asked = self._asked_about(message)
@@ -270,6 +282,10 @@ class Conversation:
 
     def _on_reset(self, message: Message) -> None:
         asked = self._barrier(Kind.RESET, message)
+        if epoch_of(message) != self._footing.epoch + 1:
+            raise StaleAnswer(
+                f"The daemon answered a reset to epoch {epoch_of(message)}, which is not the one asked for."
+            )
         self._footing.begin(epoch_of(message))
         self.answers += 1
         self._under_way.settle(asked, self._footing.epoch)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
 
+from stillframe_client.contract import finite_actions
 from stillframe_client.errors import BadReply, PolicyError, Problem, Refused, Unreachable, refusal
-from stillframe_client.replies import ActionReply, finite_actions, read_problem
+from stillframe_client.replies import ActionReply, read_problem, text_or_none
 from stillframe_client.sessions import cache_report, history_report, session_place
 from stillframe_client.wire import FATAL, MAX_COUNT, POLICY, TOO_BIG
 
@@ -71,6 +72,8 @@ def action_of(message: Message) -> ActionReply:
         replayed=message.get("replayed") is True,
         t_obs_ns=t_obs_ns if type(t_obs_ns) is int else None,
         history=history_report(message.get("history")),
+        unnorm_key=text_or_none(message.get("unnorm_key")),
+        model=text_or_none(message.get("model")),
     )
 
 

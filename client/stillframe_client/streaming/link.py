@@ -14,7 +14,7 @@ from stillframe_client.errors import NotReady, Overloaded, PolicyError, TimedOut
 from stillframe_client.streaming.asked import Asked
 from stillframe_client.streaming.conversation import Conversation, Redial
 from stillframe_client.streaming.incoming import Close
-from stillframe_client.streaming.sockets import Dropped, Socket
+from stillframe_client.streaming.sockets import Dropped, Socket, unreadable
 
 QUIET_SHARE = 3  # of a call's time: after a third in silence a ping, after two thirds another connection
 MIN_QUIET_S = 1.0
@@ -174,6 +174,9 @@ class Link:
         except PolicyError as fault:
             self._reason = fault
             self._talk.fail(fault)
+        except Exception as error:  # noqa: BLE001 -- what no daemon says, refused in words of Python's: told, not waited out
+            self._reason = unreadable(error)
+            self._talk.fail(self._reason)
         finally:
             self._talk.lost(close)
             await socket.close()

@@ -9,21 +9,26 @@ import asyncio
 import contextlib
 import importlib
 import inspect
-import json
 import ssl
+from dataclasses import replace
 from typing import Any, Dict, Mapping, Optional, Union
 
+import httpx
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from stillframe_client.errors import BadReply, PolicyError, Problem, Unreachable, refusal
+from stillframe_client.arguments import STREAM_PATH, daemon_url
+from stillframe_client.errors import BadReply, PolicyError, Problem, Unreachable, WireError, refusal
+from stillframe_client.exchange.tls import untrusted
 from stillframe_client.replies import read_problem
 from stillframe_client.streaming.incoming import Close
-from stillframe_client.wire import MSGPACK_PROTOCOL
+from stillframe_client.wire import MSGPACK_PROTOCOL, PackLimits, read_json
 
 MAX_ANSWER_BYTES = 4 * 2**20  # an action has some hundred bytes, a model's card some thousand
 PING_EVERY_S = 20.0
 PING_TIMEOUT_S = 60.0  # a daemon whose every thread computes may be that slow to answer
 CLOSE_TIMEOUT_S = 1.0
+
+POLICY_STATUS = 403  # also of a path that has no stream: the servers' word for it
 
 _BY_STATUS: Mapping[int, Problem] = {
     401: Problem(401, "unauthorized", "The daemon wants a token, and this is none of its own: pass token=."),
@@ -83,12 +88,18 @@ async def dial(url: str, *, headers: Mapping[str, str], trust: Optional[ssl.SSLC
         raise _refused(error, url) from error
     except (asyncio.TimeoutError, TimeoutError) as error:
         raise Unreachable(f"No connection to {url} within {timeout_s} s: check the address.") from error
-    except ssl.SSLCertVerificationError as error:
-        message = f"The certificate of {url} is not trusted; if the daemon signed it itself, pass ca_file=."
-        raise Unreachable(message) from error
+    except ssl.SSLError as error:
+        raise Unreachable(untrusted(error, url)) from error
     except (OSError, EOFError, ConnectionClosed) as error:
         message = f"Nothing answers at {url}: is the daemon running (`stillframe serve`), is the port right?"
         raise Unreachable(message) from error
+    except Exception as error:
+        raise unreadable(error) from error
+
+
+def unreadable(error: Exception) -> BadReply:
+    """What no daemon sends, and the library, or Python, refused in words of its own."""
+    return BadReply(f"What answers there sent what cannot be read as a stream ({type(error).__name__}).")
 
 
 def _client() -> Any:
@@ -128,18 +139,32 @@ def _refused(error: InvalidHandshake, url: str) -> PolicyError:
     response = getattr(error, "response", None)  # the legacy client's error has the status itself, and no body
     status = getattr(response, "status_code", None) or getattr(error, "status_code", None)
     if status is None:
-        return Unreachable(f"The connection to {url} broke before it was one: is the daemon up, is that its port?")
-    problem = _problem(status, getattr(response, "body", None)) or _BY_STATUS.get(status)
-    if problem is None:
-        return BadReply(f"HTTP {status} instead of a stream at {url}: is that a stillframe daemon's address?")
-    return refusal(problem)
+        tls = "; if it speaks TLS, use wss:// or https://" if url.startswith("ws://") else ""
+        return Unreachable(f"The connection to {url} broke before it was one: is the daemon up, is that its port{tls}?")
+    problem = _problem(status, getattr(response, "body", None))
+    if problem is not None:
+        return refusal(problem)
+    known = _BY_STATUS.get(status)
+    if known is None:
+        return BadReply(
+            f"HTTP {status} instead of a stream at {url}: is that a stillframe daemon's address?{_path(url)}"
+        )
+    return refusal(replace(known, detail=known.detail + _path(url)) if status == POLICY_STATUS else known)
+
+
+def _path(url: str) -> str:
+    """Where the stream would be, if the address had a path that may be too much."""
+    path = httpx.URL(url).path
+    if path == STREAM_PATH:
+        return ""
+    return f" There may be no stream at {path!r}: give the daemon's own address, such as {daemon_url(url)!r}."
 
 
 def _problem(status: int, body: Optional[bytes]) -> Optional[Problem]:
     """The problem document in a response, if there is one."""
     try:
-        document = json.loads(body or b"")
-    except (ValueError, RecursionError):
+        document = read_json(body or b"", PackLimits(), dict)
+    except WireError:
         return None
     if not isinstance(document, dict) or not isinstance(document.get("code"), str):
         return None

@@ -2,6 +2,7 @@
 
 from stillframe_client.errors import UnsupportedDtype, WireError
 from stillframe_client.wire.arrays import DTYPES, decode_array, decode_base64, encode_array, is_array
+from stillframe_client.wire.documents import read_json
 from stillframe_client.wire.markers import meaning_of
 from stillframe_client.wire.messages import JSON, MSGPACK, Codec
 from stillframe_client.wire.names import (
@@ -65,6 +66,7 @@ __all__ = [
     "is_session_id",
     "meaning_of",
     "pack",
+    "read_json",
     "read_value",
     "unpack",
 ]

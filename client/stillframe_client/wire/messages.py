@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, NoReturn, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Union
 
 import numpy as np
 
 from stillframe_client.errors import WireError
-from stillframe_client.wire.arrays import decode_array, encode_array, is_array
+from stillframe_client.wire.arrays import decode_array, encode_array
+from stillframe_client.wire.documents import read_json
 from stillframe_client.wire.names import JSON_PROTOCOL, MSGPACK_PROTOCOL
 from stillframe_client.wire.packing import pack, unpack
 from stillframe_client.wire.parts import PackLimits
 
 _LIMITS = PackLimits()
-_LONGEST_NUMBER = 64  # characters: Python before 3.11 takes minutes over a million digits
 
 Message = Dict[str, Any]
 
@@ -85,72 +84,10 @@ def _plain(value: Any) -> Any:
 
 def _from_json(data: Any, limits: PackLimits) -> Any:
     """Read JSON; json_numpy objects become arrays, and so do the rows of `actions`."""
-    try:
-        text = data if isinstance(data, str) else bytes(data).decode("utf-8")
-        if sum(text.count(mark) for mark in ",[{") > limits.max_parts:
-            raise WireError(f"The message has over {limits.max_parts} parts; send arrays and pictures as base64.")
-        value = json.loads(
-            text, object_pairs_hook=_unique, parse_int=_whole, parse_float=_finite, parse_constant=_no_constant
-        )
-    except (ValueError, RecursionError) as error:
-        raise WireError("The message is not valid JSON in UTF-8 with finite numbers.") from error
-    value = _revived(value, limits, depth=0)
+    value = read_json(data, limits, lambda found: decode_array(found, max_bytes=limits.max_array_bytes))
     if isinstance(value, dict) and isinstance(value.get("actions"), list):
         value["actions"] = _actions(value["actions"])
     return value
-
-
-def _unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise WireError("An object of the message holds a key twice.")
-    return found
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > _LONGEST_NUMBER:
-        raise ValueError
-    return int(digits)
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise ValueError
-    return number
-
-
-def _no_constant(_: str) -> NoReturn:
-    raise ValueError
-
-
-def _revived(value: Any, limits: PackLimits, depth: int) -> Any:
-    """Turn json_numpy objects into arrays, on the way down so that depth is judged first."""
-    if isinstance(value, str):
-        return _text(value)
-    if not isinstance(value, (dict, list)):
-        return value
-    if depth >= limits.max_depth:
-        raise WireError(f"Objects and lists are nested over {limits.max_depth} deep.")
-    if isinstance(value, list):
-        return [_revived(item, limits, depth + 1) for item in value]
-    if is_array(value):
-        return decode_array(value, max_bytes=limits.max_array_bytes)
-    return {_key(key, limits): _revived(item, limits, depth + 1) for key, item in value.items()}
-
-
-def _key(key: str, limits: PackLimits) -> str:
-    if len(key) > limits.max_key_length:
-        raise WireError(f"A key is {len(key)} long; at most {limits.max_key_length} are accepted.")
-    return _text(key)
-
-
-def _text(text: str) -> str:
-    try:
-        _ = text.isascii() or text.encode()  # the first costs nothing
-    except UnicodeEncodeError as error:
-        raise WireError("A string holds half a surrogate pair, which is no Unicode.") from error
-    return text
 
 
 def _actions(rows: List[Any]) -> Any:

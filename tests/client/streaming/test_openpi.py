@@ -133,11 +133,66 @@ def test_three_rows_are_rows():
 
 
 def test_pictures_of_floats():
-    """From 0 to 1, and what lies outside, or nowhere, is brought in."""
-    picture = as_picture(np.array([[[0.0, 0.5, 1.0], [-1.0, 2.0, np.nan]]]))
+    """From 0 to 1, rounding errors included."""
+    picture = as_picture(np.array([[[0.0, 0.5, 1.0], [-1e-6, 1 + 1e-6, 0.25]]], np.float64))
 
     assert picture.dtype == np.uint8
-    assert picture.tolist() == [[[0, 127, 255], [0, 255, 0]]]
+    assert picture.tolist() == [[[0, 127, 255], [0, 255, 63]]]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0, 255, r"float\d\d from 0 to 255; expected uint8, or floats from 0 to 1"),
+        (-1, 1, r"from -1 to 1; expected uint8, or floats from 0 to 1"),
+        (0, 1.01, r"from 0 to 1\.0"),
+        (-0.01, 1, r"from -0\.01\d* to 1;"),
+        (0, np.nan, "NaN or infinity"),
+        (-np.inf, 0, "NaN or infinity"),
+    ],
+)
+def test_floats_that_are_no_picture(dtype, low, high, words):
+    """Clipped they would be another picture: the range that was found is told, the key too, and what was expected."""
+    picture = np.zeros((4, 5, 3), dtype)
+    picture[0, 0, 0], picture[1, 1, 1] = low, high
+    with pytest.raises(ValueError, match=words):
+        pictures_of({"observation/image": picture}, INFO)
+    with pytest.raises(ValueError, match=r"^observation/image (has|holds) "):
+        pictures_of({"observation/image": picture}, INFO)
+
+
+def test_a_batch_of_one():
+    """It is that picture; a batch of more is none, and the text says which arrays there were."""
+    assert pictures_of({"image": GREY[None]}, INFO)["front"].shape == (8, 8, 3)
+    with pytest.raises(ValueError, match=r"no picture.*image \(2, 8, 8, 3\)"):
+        pictures_of({"image": np.stack([GREY, GREY])}, INFO)
+
+
+@pytest.mark.parametrize("hand", ["robot0_eye_in_hand_image", "gripper_rgb", "hand", "wrist_image"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_hand_camera_is_no_scene_camera(hand, first):
+    """LIBERO's own names, in either order: what sits on the hand goes to the wrist's camera."""
+    keys = [hand, "agentview_image"] if first else ["agentview_image", hand]
+    pictures = pictures_of({key: GREY + (key == hand) for key in keys}, INFO)
+
+    assert {camera: int(picture.max()) for camera, picture in pictures.items()} == {"front": 128, "wrist": 129}
+
+
+@pytest.mark.parametrize("words", ["reach", np.str_("reach"), np.array("reach"), np.array(["reach"])])
+def test_words_of_numpy(words):
+    """Text is text, also in an array of one."""
+    assert (words_of({"prompt": words}), type(words_of({"prompt": words}))) == ("reach", str)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(b"reach", "bytes.*decode"), (7, "int"), (np.array(["a", "b"]), "ndarray"), ("\ud800", "surrogate")],
+)
+def test_words_that_are_none(words, told):
+    """What is no text is told under its key."""
+    with pytest.raises(ValueError, match=rf"obs\['prompt'\].*{told}"):
+        words_of({"prompt": words})
 
 
 @pytest.mark.parametrize(
@@ -184,3 +239,13 @@ def test_an_observation_without_words(obs):
 def test_addresses(host, port, address):
     """A host is a name or an address, as openpi has it."""
     assert _address(host, port) == address
+
+
+@pytest.mark.parametrize(
+    ("host", "port"),
+    [(7, None), (None, 8000), (b"robot", None), ("ws://robot:port", 1), ("ws://robot", "x"), ("", None)],
+)
+def test_what_is_no_host(host, port):
+    """It is refused as every argument is."""
+    with pytest.raises(ValueError, match="expected"):
+        WebsocketClientPolicy(host, port, wait_s=0.1)

@@ -1,0 +1,107 @@
+"""What an action may be, for every client: numbers, finite, as many as the daemon named, none beyond all measure.
+
+Knows no connection and no robot. It is no safety limit: a robot's own limits are for its driver.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, List, Mapping, Optional
+
+import numpy as np
+
+from stillframe_client.errors import BadReply
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stillframe_client.replies import ModelInfo
+
+ACTION_DIM = 7  # of the wire's contract, where nothing else was named: dx, dy, dz, droll, dpitch, dyaw, gripper
+MAX_HORIZON = 1024  # actions of a chunk, where the daemon named no horizon
+MAX_ACTION_DIM = 1024
+MAX_MAGNITUDE = 1e6  # metres, radians, or whatever the robot's units are
+_STATISTICS = ("q01", "q99", "min", "max", "mean", "std")
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What was named of the actions; None: nothing was."""
+
+    action_dim: Optional[int] = None
+    horizon: int = MAX_HORIZON
+    magnitude: float = MAX_MAGNITUDE  # the largest that a number may be, either way
+
+    def check(self, actions: NDArray[np.float64]) -> None:
+        """Raise BadReply for actions [horizon, action_dim] that are not as named."""
+        horizon, action_dim = actions.shape
+        if action_dim != (self.action_dim or action_dim) or action_dim > MAX_ACTION_DIM:
+            expected = f"{self.action_dim}, as was named" if self.action_dim else f"at most {MAX_ACTION_DIM}"
+            raise BadReply(
+                f"An action of the answer has {action_dim} numbers; expected {expected}. If another policy is served "
+                "now, call info(), or make a new client."
+            )
+        if horizon > self.horizon:
+            raise BadReply(f"The answer holds {horizon} actions; expected at most {self.horizon}.")
+        largest = float(np.abs(actions).max())
+        if largest > self.magnitude:
+            raise BadReply(f"The answer holds {largest:.6g}; no number of an action may be over {self.magnitude:g}.")
+
+    def learned(self, actions: NDArray[np.float64]) -> Contract:
+        """The same, and as many numbers to an action as the first answer had, where nothing was named."""
+        return self if self.action_dim else replace(self, action_dim=actions.shape[1])
+
+
+def contract_of(info: ModelInfo) -> Contract:
+    """What a daemon named: a number for each field, rows to its horizon, magnitudes a million times its statistics'.
+
+    At least a million, then: a policy may act beyond its statistics, but not by orders of magnitude.
+    """
+    named = [number for stats in _maps(info.card.get("norm_stats")) for number in _numbers(stats)]
+    return Contract(
+        action_dim=len(info.action_names) or None,
+        horizon=min(max(info.chunk_horizon, 1), MAX_HORIZON),
+        magnitude=MAX_MAGNITUDE * min(max([1.0, *named]), MAX_MAGNITUDE),
+    )
+
+
+def finite_actions(rows: Any) -> NDArray[np.float64]:
+    """Return an answer's actions as float64 [horizon, action_dim]: plain numbers, none NaN or infinite.
+
+    Raises BadReply for all else: text, truth values, objects, complex numbers, rows of different lengths.
+    """
+    if isinstance(rows, np.ndarray):
+        if rows.dtype.kind not in "fiu":
+            raise BadReply(f"The answer's actions are an array of {rows.dtype}; expected floats.")
+        actions: NDArray[np.float64] = rows.astype(np.float64)
+    else:
+        actions = _from_lists(rows)
+    if actions.ndim != 2 or not actions.size or not np.isfinite(actions).all():
+        raise BadReply(f"The answer holds actions of shape {actions.shape}; expected finite (horizon, action_dim).")
+    return actions
+
+
+def _from_lists(rows: Any) -> NDArray[np.float64]:
+    plain = isinstance(rows, list) and all(isinstance(row, list) for row in rows)
+    if not plain or len({len(row) for row in rows}) > 1 or not all(_is_number(part) for row in rows for part in row):
+        raise BadReply("The answer's 'actions' are not rows of numbers of one length.")
+    try:
+        return np.array(rows, np.float64)
+    except (OverflowError, ValueError) as error:
+        raise BadReply("The answer's 'actions' hold a number that is too large.") from error
+
+
+def _maps(value: Any) -> List[Mapping[str, Any]]:
+    return [part for part in value.values() if isinstance(part, dict)] if isinstance(value, dict) else []
+
+
+def _numbers(stats: Mapping[str, Any]) -> List[float]:
+    """The magnitudes in one data set's statistics."""
+    rows = [stats.get(name) for name in _STATISTICS]
+    numbers = [part for row in rows if isinstance(row, (list, np.ndarray)) for part in row]
+    return [abs(float(number)) for number in numbers if _is_number(number) and math.isfinite(number)]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

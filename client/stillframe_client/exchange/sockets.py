@@ -1,0 +1,166 @@
+"""TCP and TLS for httpcore, every wait bounded by what the call has left.
+
+Knows no HTTP. httpcore's own backend bounds each read and write by itself, so that a peer that sends a byte a second
+holds a call for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+from typing import Any, Iterable, Iterator, List, Optional, Type
+
+import httpcore
+
+from stillframe_client.errors import Unreachable
+from stillframe_client.exchange.bounds import Bounds, OutOfTime
+
+_READ_BYTES = 64 * 2**10
+_TLS_RECORDS = (b"\x15\x03", b"\x16\x03")  # an alert, a handshake: never the beginning of an HTTP reply
+
+
+class BoundedStream(httpcore.NetworkStream):
+    """One connection."""
+
+    def __init__(self, sock: socket.socket, bounds: Bounds):
+        self._sock = sock
+        self._bounds = bounds
+
+    def read(self, max_bytes: int, timeout: Optional[float] = None) -> bytes:
+        """Wait for some bytes; none: the peer has closed. Raises BadReply beyond the largest reply."""
+        with _failures(httpcore.ReadTimeout, httpcore.ReadError):
+            self._sock.settimeout(_least(self._bounds, timeout))
+            data = self._sock.recv(min(max_bytes, _READ_BYTES))
+        if self._bounds.heard_bytes == 0 and data[:2] in _TLS_RECORDS and not isinstance(self._sock, ssl.SSLSocket):
+            raise Unreachable("What answers there speaks TLS, not plain HTTP: use https:// in the address.")
+        self._bounds.heard(len(data))
+        return data
+
+    def write(self, buffer: bytes, timeout: Optional[float] = None) -> None:
+        """Send all of it."""
+        rest = memoryview(buffer)
+        with _failures(httpcore.WriteTimeout, httpcore.WriteError):
+            while rest:
+                self._sock.settimeout(_least(self._bounds, timeout))
+                rest = rest[self._sock.send(rest) :]
+
+    def close(self) -> None:
+        """Close it."""
+        self._sock.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: Optional[str] = None, timeout: Optional[float] = None
+    ) -> httpcore.NetworkStream:
+        """Shake hands."""
+        try:
+            with _failures(httpcore.ConnectTimeout, httpcore.ConnectError):
+                self._sock.settimeout(_least(self._bounds, timeout))
+                sock = ssl_context.wrap_socket(self._sock, server_hostname=server_hostname)
+        except BaseException:
+            self.close()
+            raise
+        return BoundedStream(sock, self._bounds)
+
+    def get_extra_info(self, info: str) -> Any:
+        """Say what httpcore and its users ask for."""
+        asked: Any = {
+            "socket": lambda: self._sock,
+            "client_addr": self._sock.getsockname,
+            "server_addr": self._sock.getpeername,
+            "ssl_object": lambda: self._sock if isinstance(self._sock, ssl.SSLSocket) else None,
+            "is_readable": lambda: _is_readable(self._sock),
+        }
+        return asked[info]() if info in asked else None
+
+
+class BoundedBackend(httpcore.NetworkBackend):
+    """Opens connections."""
+
+    def __init__(self, bounds: Bounds):
+        self._bounds = bounds
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: Optional[float] = None,
+        local_address: Optional[str] = None,  # noqa: ARG002 (httpcore's; never given)
+        socket_options: Optional[Iterable[Any]] = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to the first of the host's addresses that answers, without delaying small packets."""
+        with _failures(httpcore.ConnectTimeout, httpcore.ConnectError):
+            addresses = _addresses(host, port, _least(self._bounds, timeout))
+            sock = self._first(addresses, timeout)
+        for option in socket_options or ():
+            sock.setsockopt(*option)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return BoundedStream(sock, self._bounds)
+
+    def _first(self, addresses: List[Any], timeout: Optional[float]) -> socket.socket:
+        """Each address gets its share of the time that is left. Raises the last one's OSError."""
+        failure: OSError = OSError("the name has no address")
+        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.settimeout(_least(self._bounds, timeout) / (len(addresses) - tried))
+                sock.connect(address)
+            except OSError as error:
+                sock.close()
+                failure = error
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock
+        raise failure
+
+
+def _addresses(host: str, port: int, left_s: float) -> List[Any]:
+    """Look the name up, in a thread: the system's resolver knows no deadline. Raises OSError and socket.timeout."""
+    found: List[Any] = []
+
+    def look() -> None:
+        try:
+            found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:  # a label that is too long is a UnicodeError
+            found.append(error)
+
+    thread = threading.Thread(target=look, name="stillframe-resolver", daemon=True)
+    thread.start()
+    thread.join(left_s)
+    if not found:
+        raise socket.timeout
+    if isinstance(found[0], Exception):
+        raise OSError(str(found[0])) from found[0]
+    addresses: List[Any] = found[0]
+    return addresses
+
+
+def _least(bounds: Bounds, timeout: Optional[float]) -> float:
+    left_s = bounds.left_s()
+    return left_s if timeout is None else min(left_s, timeout)
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    """Whether something came, or the peer has closed, while nothing was asked; for descriptors of any number."""
+    if sock.fileno() < 0:
+        return True
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([sock], [], [], 0)[0])
+
+
+@contextlib.contextmanager
+def _failures(timed_out: Type[Exception], broke: Type[Exception]) -> Iterator[None]:
+    """Give the system's failures httpcore's names."""
+    try:
+        yield
+    except (OutOfTime, socket.timeout) as error:
+        raise timed_out("out of time") from error
+    except OSError as error:
+        raise broke(str(error)) from error
