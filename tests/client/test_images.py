@@ -87,7 +87,7 @@ def test_other_shapes(shape, advice, encoding):
         (b"\xff\xd8\xff", "bytes"),
         (None, "NoneType"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_other_numbers(picture, words):
     """Nothing is scaled, clipped or rounded in silence."""
