@@ -142,6 +142,7 @@ def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger) -> 
         graphs=config.graphs,
         recalling=recalling,
         forgetful=off(trained=has_memory(config.checkpoint)),
+        refused=metrics.refused,
     )
     metrics.passes(lambda: engine.pass_counts)
     return engine

@@ -35,7 +35,7 @@ from stillframe.engine.preparing import Preparation
 from stillframe.engine.recalling import Recalling
 from stillframe.engine.slack import rest
 from stillframe.engine.step import step
-from stillframe.errors import DeadlineExceeded, NotReady, RequestError
+from stillframe.errors import DeadlineExceeded, Flaw, Internal, NotReady, RequestError
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.kv import KVCorrupted
 from stillframe.reuse.settings import (
@@ -101,9 +101,11 @@ class Engine:
         graphs: GraphSettings = REPLAYED,
         recalling: Recalling | None = None,
         forgetful: HistoryInfo = NO_HISTORY,
+        refused: Callable[[Flaw], None] = lambda _: None,
     ):
-        """Start the thread. `watch` is called in it with what each pause was used for. Raises ConfigError.
+        """Start the thread. Raises ConfigError.
 
+        In it `watch` is called with what each pause was used for, `refused` with why something was no action.
         `forgetful` says why answers look at no older frames, where there is no `recalling`.
         """
         self.info: PolicyInfo = replace(model.info, history=recalling.info if recalling else forgetful)
@@ -112,6 +114,7 @@ class Engine:
         self._clock = clock
         self._log = log
         self._watch = watch
+        self._count_refused = refused
         self._line: Line[Job | Forget] = Line(queue_frames, plural=[STATELESS])
         self._batching = Batching(batching)
         self._recording = Recording(graphs, batching.most, reuse.slot_text_tokens)
@@ -224,6 +227,8 @@ class Engine:
                 self._watch(self._timed(report))
         except KVCorrupted as error:
             self._log.error("a session starts anew: %s", error)
+        except Internal as error:
+            self._refused(error)
         except Exception as error:  # noqa: BLE001 (logged; nobody waits for what a pause brings)
             self._log.exception("a pause could not be used")
             session.pending = None
@@ -248,8 +253,15 @@ class Engine:
             if isinstance(answer, Step):
                 job.answer.set_result(answer)
             else:
+                self._refused(answer)
                 let_go(answer, self._model.device)
                 job.answer.set_exception(answer)
+
+    def _refused(self, error: RequestError) -> None:
+        """What the policy said was no action: logged and counted."""
+        if isinstance(error, Internal) and error.flaw is not None:
+            self._log.error("what the policy said is no action (%s): %s", error.flaw, error)
+            self._count_refused(error.flaw)
 
     def _computed(self, jobs: Sequence[Job]) -> list[Step | RequestError]:
         """Walk frames through the house, unless they are too old; one frame's failure is never another's."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stillframe.domain import ActionChunk, Observation, PolicyInfo
 from stillframe.errors import CheckpointError, Unprocessable
-from stillframe.models.actions import Statistics
+from stillframe.models.actions import Statistics, no_action
 from stillframe.models.base import Decoded, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.decoder import Decoder
@@ -24,6 +24,7 @@ from stillframe.models.openvla_config import OpenVLAConfig
 from stillframe.models.pixels import PixelPipeline
 from stillframe.models.prompt import PromptEncoder
 from stillframe.models.settling import settle
+from stillframe.models.soundness import check_sound
 from stillframe.models.speculate import Spoken, Utterance, speak
 from stillframe.models.steadiness import steady
 from stillframe.models.vision import Projector, VisionBackbone, unused_tensors
@@ -90,6 +91,7 @@ class OpenVLA:
             network = OpenVLANetwork(config)
         folder.load_into(network, dtype=dtype, device=device, unused=_unused(config))
         network.requires_grad_(requires_grad=False)
+        check_sound(network, folder.path, says=network.language_model.lm_head.weight, actions=config.bins.ids)
         settled(network)
         return cls(folder.path.resolve().name, config, network.eval(), pixels, prompt, statistics)
 
@@ -156,6 +158,7 @@ class OpenVLA:
             layout=self._layout(cameras, len(ids)),
             unnorm_key=unnorm_key,
             still=self._still[unnorm_key],
+            actions=self.config.bins.ids,
         )
 
     def embed(self, prepared: Sequence[Prepared]) -> list[Tensor]:
@@ -174,10 +177,12 @@ class OpenVLA:
         return [self._scaled(one.prepared.unnorm_key, said) for one, said in zip(prefilled, spoken, strict=True)]
 
     def _scaled(self, unnorm_key: str, spoken: Spoken) -> Decoded:
-        """Tokens -> the data set's units."""
-        normalised = self.config.bins.decode(spoken.ids)[None]
+        """Tokens -> the data set's units. NaN where there is no action."""
+        refusal = spoken.refusal or no_action(spoken.ids, self.config.bins.ids)
+        unit = np.full(len(spoken.ids), np.nan) if refusal else self.config.bins.decode(spoken.ids)
+        normalised = unit[None]
         chunk = ActionChunk(self.statistics.scales[unnorm_key].unnormalise(normalised), unnorm_key, spoken.ids)
-        return Decoded(chunk, normalised, spoken.passes, spoken.accepted)
+        return Decoded(chunk, normalised, spoken.passes, spoken.accepted, refusal)
 
     def _layout(self, cameras: Sequence[str], ids: int) -> TokenLayout:
         """[BOS] [patches, camera after camera] [text] [action]: BOS counts as text but sits first."""

@@ -95,6 +95,9 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "instruction-empty": Entry(Unprocessable, "The instruction holds no words."),
         "instruction-too-long": Entry(Unprocessable, "The instruction is longer than the daemon accepts."),
         "non-finite-action": Entry(Internal, "The policy returned NaN or infinity; nothing was passed on."),
+        "not-an-action": Entry(
+            Internal, "What the policy said is no action: a token of text, or numbers beyond its statistics."
+        ),
         "internal": Entry(Internal, "The daemon's own fault; its log has the story under the request's id."),
         "rate-limited": Entry(TooMany, "This client sends more frames a second than it may; wait as long as is said."),
         "session-busy": Entry(TooMany, "As many of the session's frames are under way as may be; wait for an answer."),
