@@ -16,7 +16,7 @@ StillframeError
     ├── Unprocessable          422  well-formed, but not for us       (unknown-unnorm-key, unknown-camera, ...)
     ├── TooMany                429  this client asks too often        (rate-limited, session-busy)
     ├── Overloaded             503  there is no room                  (overloaded, too-many-sessions, out-of-memory)
-    ├── NotReady               503  loading, warming, stopping, stuck (not-ready, draining, stuck)
+    ├── NotReady               503  loading, warming, stopping, stuck (not-ready, draining, stuck, engine-ended)
     ├── DeadlineExceeded       504  too old when its turn came        (deadline-exceeded)
     └── Internal               500  our fault                         (internal, non-finite-action, not-an-action)
 """

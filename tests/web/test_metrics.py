@@ -24,6 +24,7 @@ NAMES = {
     "stillframe_stage_duration_seconds",
     "stillframe_frames",
     "stillframe_rejected",
+    "stillframe_refused_actions",
     "stillframe_queue_depth",
     "stillframe_passes_per_action",
     "stillframe_batch_frames",

@@ -36,6 +36,7 @@ def serve_command(
     ] = None,
 ) -> None:
     """Serve a checkpoint over HTTP and WebSocket. Options win over the YAML."""
+    from stillframe.cli.early import leave_the_loader
     from stillframe.logs import open_log
     from stillframe.serve import serve
 
@@ -51,7 +52,8 @@ def serve_command(
         "tls_key": tls_key,
         "allow_anonymous": allow_anonymous,
     }
-    serve(load_config(config, overrides), open_log())
+    serve(load_config(config, overrides), open_log(background=True))
+    leave_the_loader()
 
 
 @app.command("token")

@@ -185,6 +185,10 @@ class Keeper:
         for past, turn in zip(pasts, turns, strict=True):
             turn.past = None if past is None else past.report
 
+    def judge(self, turn: Turn, decoded: Decoded, *, finite: bool) -> CacheReport | Internal:
+        """The gate between the model and all that follows: only an action is kept, learnt from and answered."""
+        return self.refusal(turn, decoded, finite=finite) or self.keep(turn, decoded)
+
     def refusal(self, turn: Turn, decoded: Decoded, *, finite: bool) -> Internal | None:
         """Why an answer is none; None: it is an action. `finite`: whether its hidden rows are.
 

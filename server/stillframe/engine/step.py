@@ -49,18 +49,13 @@ def _walk(
     watch.lap("prefill")
     decoded = model.act([turn.prefilled(own) for turn, own in zip(turns, hidden, strict=True)])
     watch.lap("decode")
-    results = [_kept(keeper, *each) for each in zip(turns, decoded, finite, strict=True)]
+    results = [keeper.judge(turn, own, finite=fine) for turn, own, fine in zip(turns, decoded, finite, strict=True)]
     keeper.take_in(turns)
     watch.lap("keep")
     return [
         _answer(turn, own, result, {"queue": asked.queued_ms, **watch.laps_ms}, len(batch))
         for (asked, _), turn, own, result in zip(batch, turns, decoded, results, strict=True)
     ]
-
-
-def _kept(keeper: Keeper, turn: Turn, decoded: Decoded, finite: bool) -> CacheReport | Internal:  # noqa: FBT001
-    """The gate between the model and everything that follows: only an action is kept, learnt from and answered."""
-    return keeper.refusal(turn, decoded, finite=finite) or keeper.keep(turn, decoded)
 
 
 def _answer(
@@ -82,5 +77,4 @@ def _prepared(model: PolicyModel, asked: Asked) -> Prepared | RequestError:
 
 def _finite(hidden: Sequence[Tensor]) -> list[bool]:
     """Of each frame's rows that are read. The last has looked at every key: what is not finite there shows in it."""
-    sound: list[bool] = torch.stack([own.isfinite().all() for own in hidden]).tolist()
-    return sound
+    return [bool(fine) for fine in torch.stack([own.isfinite().all() for own in hidden]).tolist()]

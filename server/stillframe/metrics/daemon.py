@@ -20,6 +20,7 @@ from stillframe.domain import KVUsage, PassCounts, PolicyInfo, SlackReport, Step
 from stillframe.errors import Flaw, RequestError
 from stillframe.metrics.buckets import ACCEPTED_BUCKETS, BATCH_BUCKETS, LATENCY_BUCKETS_S, PASSES_BUCKETS
 from stillframe.metrics.history import HistoryMetrics
+from stillframe.metrics.logs import LogMetrics
 from stillframe.metrics.passes import PassMetrics
 from stillframe.metrics.reuse import ReuseMetrics
 from stillframe.metrics.sessions import SessionMetrics
@@ -167,6 +168,10 @@ class Metrics:
     def slack(self, report: SlackReport) -> None:
         """Record what the engine did with a pause. Safe on any thread."""
         self._reuse.slack(report)
+
+    def log_lines(self, lost: Callable[[], int]) -> None:
+        """From now on, show how many lines of the log `lost` says were lost."""
+        self._registry.register(LogMetrics(lost))
 
     def passes(self, read: Callable[[], PassCounts | None]) -> None:
         """From now on, show what `read` says of a GPU's passes; nothing while that is None."""

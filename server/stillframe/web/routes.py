@@ -76,7 +76,7 @@ class FrontDesk:
         return {"state": "alive"}
 
     async def readyz(self, request: Request) -> Response:
-        """Answer 200 when frames are taken; else 503 with the state (loading, warming, stuck, draining)."""
+        """Answer 200 when frames are taken; else 503 with the state (loading, warming, stuck, draining, failed)."""
         state = self.lifecycle.state
         if state is State.READY:
             return JSONResponse({"state": state.value})

@@ -108,6 +108,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "out-of-memory": Entry(Overloaded, "The device had no memory for this frame; try again, or send less at once."),
         "not-ready": Entry(NotReady, "The policy is loading or warming up."),
         "stuck": Entry(NotReady, "The device has been at one frame for too long."),
+        "engine-ended": Entry(NotReady, "The engine has ended; the daemon stops, for a supervisor to start it anew."),
         "draining": Entry(NotReady, "The daemon is stopping and takes no new frames."),
         "deadline-exceeded": Entry(
             DeadlineExceeded, "The frame was too old when its turn came, or no action came in time."
