@@ -22,6 +22,7 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import TextIO
 
 import structlog
 
@@ -66,7 +67,7 @@ def lines_lost() -> int:
 
 def _processors(*, terminal: bool) -> list[structlog.types.Processor]:
     """Level, time, text, traceback."""
-    people = [structlog.dev.ConsoleRenderer(exception_formatter=lambda out, failure: out.write("\n" + _told(failure)))]
+    people = [structlog.dev.ConsoleRenderer(exception_formatter=_tell)]
     machines = [structlog.processors.ExceptionRenderer(_told), structlog.processors.JSONRenderer()]
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -76,9 +77,14 @@ def _processors(*, terminal: bool) -> list[structlog.types.Processor]:
     ]
 
 
-def _told(failure: structlog.typing.ExcInfo) -> str:
+def _tell(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    """Lay a traceback out for people."""
+    out.write("\n" + _told(exc_info))
+
+
+def _told(exc_info: structlog.typing.ExcInfo) -> str:
     """A traceback, of a length that a log can bear: its beginning and its end."""
-    text = "".join(traceback.format_exception(*failure)).rstrip("\n")
+    text = "".join(traceback.format_exception(*exc_info)).rstrip("\n")
     if len(text) <= LONGEST_STORY:
         return text
     left_out = f"\n... {len(text) - LONGEST_STORY} characters ...\n"

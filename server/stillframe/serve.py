@@ -46,6 +46,9 @@ def serve(config: DaemonConfig, log: logging.Logger) -> None:
     lifecycle = Lifecycle(watchdog_s=config.watchdog_s)
     metrics = Metrics(CollectorRegistry(), drift_budget=config.reuse.drift_budget)
     metrics.log_lines(lines_lost)
+    if recorder is not None:
+        lifecycle.recording = lambda: recorder.report
+        metrics.recording(lifecycle.recording)
     app = create_app(lifecycle, _house(config, doors), metrics=metrics, log=log, clock=time.perf_counter)
     server = DrainingServer(uvicorn_config(app, config), lifecycle, config.drain_s)
     loader = Loader(config, lifecycle, server, metrics, recorder, log)

@@ -16,12 +16,13 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
-from stillframe.domain import KVUsage, PassCounts, PolicyInfo, SlackReport, StepReport
+from stillframe.domain import KVUsage, PassCounts, PolicyInfo, RecordingReport, SlackReport, StepReport
 from stillframe.errors import Flaw, RequestError
 from stillframe.metrics.buckets import ACCEPTED_BUCKETS, BATCH_BUCKETS, LATENCY_BUCKETS_S, PASSES_BUCKETS
 from stillframe.metrics.history import HistoryMetrics
 from stillframe.metrics.logs import LogMetrics
 from stillframe.metrics.passes import PassMetrics
+from stillframe.metrics.recording import RecordingMetrics
 from stillframe.metrics.reuse import ReuseMetrics
 from stillframe.metrics.sessions import SessionMetrics
 
@@ -172,6 +173,10 @@ class Metrics:
     def log_lines(self, lost: Callable[[], int]) -> None:
         """From now on, show how many lines of the log `lost` says were lost."""
         self._registry.register(LogMetrics(lost))
+
+    def recording(self, read: Callable[[], RecordingReport]) -> None:
+        """From now on, show what `read` says of what is recorded."""
+        self._registry.register(RecordingMetrics(read))
 
     def passes(self, read: Callable[[], PassCounts | None]) -> None:
         """From now on, show what `read` says of a GPU's passes; nothing while that is None."""

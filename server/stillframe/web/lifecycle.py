@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 
-from stillframe.domain import Policy
+from stillframe.domain import Policy, RecordingReport
 from stillframe.errors import NotReady
 
 WATCHDOG_S = 30.0
@@ -36,6 +36,7 @@ class Lifecycle:
         self.watchdog_s = watchdog_s
         self._policy = policy
         self._draining = self._failed = False
+        self.recording: Callable[[], RecordingReport] | None = None  # what is recorded; None: nothing is
         self._on_drain: list[Callable[[], None]] = []
 
     def serve(self, policy: Policy) -> None:
