@@ -100,9 +100,9 @@ def _level(name: str) -> str:
 class Background(logging.handlers.QueueHandler):
     """Takes lines from any thread and never waits. `lost` counts those that found no room, or could not be written."""
 
-    def __init__(self, formats: logging.Handler, clock: Callable[[], float] = time.monotonic, lines: int = MOST_LINES):
+    def __init__(self, formats: logging.Handler, clock: Callable[[], float] = time.monotonic):
         """`formats` says how a line looks, and where it goes if standard error has no file descriptor."""
-        self._lines: queue.Queue[str | None] = queue.Queue(lines)
+        self._lines: queue.Queue[str | None] = queue.Queue(MOST_LINES)
         super().__init__(self._lines)
         self.lost = 0
         self._told = 0  # of the lost
