@@ -118,6 +118,9 @@ def test_libraries_do_not_chatter(show: Callable[..., Screen]) -> None:
     assert [json.loads(line)["event"] for line in screen.getvalue().splitlines()] == ["trouble"]
 
 
+WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
+
+
 class Pipe:
     """A standard error that is not read until somebody does."""
 
@@ -160,6 +163,10 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
     yield made
     monkeypatch.undo()
     os.close(made.reads)  # a thread that writes still gets an error, and ends
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logs.Background):
+            handler.close()
+            handler._thread.join(WAIT_S)
     os.close(made.writes)
 
 

@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from logging import Logger
 from pathlib import Path
@@ -18,7 +19,6 @@ from stillframe.domain import RecordingReport
 from stillframe.recording.frame import RecordedFrame, encode
 from stillframe.recording.shelf import EpisodeCard, Shelf
 from stillframe.recording.trouble import Trouble
-from stillframe.stopwatch import Clock
 
 PENDING_FRAMES = 64  # that may wait for the disk
 CLOSE_S = 10.0  # what is queued gets this long to be written
@@ -44,7 +44,7 @@ class Recorder:
         max_bytes: int,
         log: Logger,
         pending_frames: int = PENDING_FRAMES,
-        clock: Clock = time.monotonic,
+        clock: Callable[[], float] = time.monotonic,
     ):
         """Raise OSError where `root` cannot be a folder."""
         self.kept = 0

@@ -6,9 +6,8 @@ Knows a clock; no disk and no frame.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from logging import Logger
-
-from stillframe.stopwatch import Clock
 
 FREE_TRIES = 8  # frames that fail one after another before the disk is left alone for a while
 FIRST_REST_S, LONGEST_REST_S = 0.25, 5.0  # it doubles with each further failure
@@ -17,7 +16,7 @@ FIRST_REST_S, LONGEST_REST_S = 0.25, 5.0  # it doubles with each further failure
 class Trouble:
     """A recording's. Any thread."""
 
-    def __init__(self, log: Logger, clock: Clock):
+    def __init__(self, log: Logger, clock: Callable[[], float]):
         self.lost = 0
         self.reason: str | None = None  # why frames are being lost; None: they are not
         self._log = log
