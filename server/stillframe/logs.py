@@ -50,14 +50,23 @@ def open_log(name: str = "stillframe", *, background: bool = False) -> logging.L
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=_processors(terminal=terminal)))
     root = logging.getLogger()
     root.setLevel(_level(os.environ.get(LEVEL_VARIABLE, "info")))
-    if background:
-        handler = Background(handler)
     root.handlers = [handler]
+    if background:
+        go_background()
     for chatty in ("httpx", "httpcore", "PIL", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # It warns of each connection whose first bytes are no request: anybody could fill the log.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     return logging.getLogger(name)
+
+
+def go_background() -> None:
+    """From now on, lines of the log that `open_log` opened are written by a thread of its own."""
+    root = logging.getLogger()
+    root.handlers = [
+        Background(handler) if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter) else handler
+        for handler in root.handlers
+    ]
 
 
 def lines_lost() -> int:
