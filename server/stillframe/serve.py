@@ -18,7 +18,7 @@ from stillframe.engine.graphing import Recording, make_room
 from stillframe.engine.recalling import Recalling
 from stillframe.errors import CheckpointError, ConfigError, RequestError, StillframeError
 from stillframe.listening import LEAVE_S, Door, check_tls, open_doors, uvicorn_config
-from stillframe.logs import lines_lost
+from stillframe.logs import go_background, lines_lost
 from stillframe.memory.files import has_memory, load_memory
 from stillframe.memory.standing import off
 from stillframe.metrics import Metrics
@@ -40,6 +40,7 @@ AT_ONCE_S = 1.0  # for a policy that still loads as the daemon stops
 
 def serve(config: DaemonConfig, log: logging.Logger) -> None:
     """Run until told to stop. Raises StillframeError for what cannot be served, before a frame is taken."""
+    go_background()  # nobody who logs waits for whoever reads it
     check_tls(config)
     recorder = open_recorder(config, log)
     doors = open_doors(config)

@@ -37,7 +37,7 @@ def serve_command(
 ) -> None:
     """Serve a checkpoint over HTTP and WebSocket. Options win over the YAML."""
     from stillframe.cli.early import leave_the_loader
-    from stillframe.logs import go_background, open_log
+    from stillframe.logs import open_log
     from stillframe.serve import serve
 
     overrides = {
@@ -52,9 +52,7 @@ def serve_command(
         "tls_key": tls_key,
         "allow_anonymous": allow_anonymous,
     }
-    settings, log = load_config(config, overrides), open_log()
-    go_background()
-    serve(settings, log)
+    serve(load_config(config, overrides), open_log())
     leave_the_loader()
 
 
