@@ -184,6 +184,19 @@ class PassCounts:
 
 
 @dataclass(frozen=True)
+class RecordingReport:
+    """What became of answered frames that were to be recorded, since the start."""
+
+    state: Literal["recording", "failing"]  # failing: the last ones were lost, and the disk is tried again and again
+    kept: int
+    lost: int  # a disk that is full, gone or too slow
+    sessionless: int  # of no session: they belong to no episode, and are not recorded
+    used_bytes: int  # of all episodes that are kept
+    budget_bytes: int
+    trouble: str | None = None  # why the last one was lost; None: it was not
+
+
+@dataclass(frozen=True)
 class Step:
     """One answered frame."""
 

@@ -18,9 +18,9 @@ StillframeError
     ├── TooMany                429  this client asks too often        (rate-limited, session-busy)
     ├── HeadTooLarge           431  over a limit of a request's head  (head-too-large)
     ├── Overloaded             503  there is no room                  (overloaded, too-many-sessions, out-of-memory)
-    ├── NotReady               503  loading, warming, stopping, stuck (not-ready, draining, stuck)
+    ├── NotReady               503  loading, warming, stopping, stuck (not-ready, draining, stuck, engine-ended)
     ├── DeadlineExceeded       504  too old when its turn came        (deadline-exceeded)
-    └── Internal               500  our fault                         (internal, non-finite-action)
+    └── Internal               500  our fault                         (internal, non-finite-action, not-an-action)
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Iterable
+from enum import StrEnum
 
 _LONGEST_SLIP = 256  # characters
 
@@ -170,11 +171,38 @@ class DeadlineExceeded(RequestError):
     title = "Deadline exceeded"
 
 
+class Flaw(StrEnum):
+    """Why what a policy said is no action. Counted by these words."""
+
+    NON_FINITE = "non-finite"  # NaN or infinity, on the way or at its end
+    FLAT = "flat"  # every token is as likely as every other: the first in the vocabulary would win
+    NO_ACTION_TOKEN = "no-action-token"  # noqa: S105 (a word of the vocabulary)
+    OUT_OF_RANGE = "out-of-range"  # far beyond what its statistics say that a robot of that data set does
+    WRONG_SHAPE = "wrong-shape"  # not as many numbers as the contract names
+
+
 class Internal(RequestError):
-    """Our fault; the log has the story under the request's id."""
+    """Our fault; the log has the story under the request's id. `flaw`: it is that the policy said no action."""
 
     status = 500
     title = "Internal error"
+    flaw: Flaw | None = None
+
+
+def not_an_action(flaw: Flaw, detail: str) -> Internal:
+    """The answer where the policy said none; `detail`: what was found, and what was expected.
+
+    Nothing of what it said is passed on, kept or learnt from.
+    """
+    code = "non-finite-action" if flaw is Flaw.NON_FINITE else "not-an-action"
+    error = Internal(code, f"{detail} Stop the robot and look at the log.")
+    error.flaw = flaw
+    return error
+
+
+def not_finite() -> Internal:
+    """The answer where a number on the way to an action, or of the action, is none."""
+    return not_an_action(Flaw.NON_FINITE, "The policy computed NaN or infinity.")
 
 
 def unknown_unnorm_key(key: str | None, choices: Iterable[str]) -> Unprocessable:

@@ -15,12 +15,14 @@ from prometheus_client import CollectorRegistry
 
 from stillframe.certificates import check_tls
 from stillframe.config import DaemonConfig, ListenerSettings
+from stillframe.engine.ending import Tell
 from stillframe.engine.engine import Engine
 from stillframe.engine.forcing import forced
 from stillframe.engine.graphing import Recording, make_room
 from stillframe.engine.recalling import Recalling
 from stillframe.errors import CheckpointError, ConfigError, RequestError, StillframeError
-from stillframe.listening import Door, open_doors, uvicorn_config
+from stillframe.listening import LEAVE_S, Door, open_doors, uvicorn_config
+from stillframe.logs import go_background, lines_lost
 from stillframe.memory.files import has_memory, load_memory
 from stillframe.memory.standing import off
 from stillframe.metrics import Metrics
@@ -29,25 +31,32 @@ from stillframe.models.base import PolicyModel
 from stillframe.models.pace import measure
 from stillframe.models.registry import decoder_sizes, load_policy
 from stillframe.recording.recorded import Recorded
-from stillframe.recording.recorder import Recorder
-from stillframe.stopping import DrainingServer, stopping_on_signals
+from stillframe.recording.recorder import CLOSE_S, Recorder
+from stillframe.stopping import DrainingServer, end_soon, stopping_on_signals
 from stillframe.web.app import House, create_app
 from stillframe.web.guard.callers import Callers, Token
 from stillframe.web.guard.origins import Origins
 from stillframe.web.guard.rates import Rates
-from stillframe.web.lifecycle import Lifecycle
+from stillframe.web.lifecycle import Lifecycle, State
 from stillframe.web.limits import Limits
 from stillframe.web.terms import Terms
+
+AT_ONCE_S = 1.0  # for a policy that still loads as the daemon stops
 
 
 def serve(config: DaemonConfig, log: logging.Logger) -> None:
     """Run until told to stop. Raises StillframeError for what cannot be served, before a frame is taken."""
+    go_background()  # what logs never waits for the end that reads it
     for warning in check_tls(config):
         log.warning("tls: %s", warning)
     recorder = open_recorder(config, log)
     doors = open_doors(config)
     lifecycle = Lifecycle(watchdog_s=config.watchdog_s)
     metrics = Metrics(CollectorRegistry(), drift_budget=config.reuse.drift_budget)
+    metrics.log_lines(lines_lost)
+    if recorder is not None:
+        lifecycle.recording = lambda: recorder.report
+        metrics.recording(lifecycle.recording)
     app = create_app(lifecycle, _house(config, doors), metrics=metrics, log=log, clock=time.perf_counter)
     server = DrainingServer(uvicorn_config(app, config), lifecycle, config.drain_s)
     loader = Loader(config, lifecycle, server, metrics, recorder, log)
@@ -88,20 +97,20 @@ class Loader(threading.Thread):
         """Load, hand over, warm up."""
         try:
             started = time.perf_counter()
-            engine = open_engine(self._config, self._metrics, self._log)
+            engine = open_engine(self._config, self._metrics, self._log, self._engine_ended)
             self._lifecycle.serve(engine if self._recorder is None else Recorded(engine, self._recorder))
             self._warm_up(engine)
             info, took_s = engine.info, time.perf_counter() - started
             self._log.info("ready: %s after %.1f s, batch invariant: %s", info.name, took_s, info.batch_invariant)
         except StillframeError as error:
             self._fail(error)
-        except Exception as error:  # noqa: BLE001 (logged; the daemon must not stay half loaded)
+        except BaseException as error:  # noqa: BLE001 (logged; the daemon must not stay half loaded)
             self._log.exception("loading failed")
             self._fail(ConfigError(f"loading {self._config.checkpoint} failed: {type(error).__name__}, see the log"))
 
     def leave(self) -> None:
-        """Close the policy, if it is there in time: what loads for longer ends with the process."""
-        self.join(self._config.drain_s)
+        """Close the policy, if it is there: what still loads ends with the process."""
+        self.join(AT_ONCE_S)
         if not self.is_alive() and self._lifecycle.policy is not None:
             self._lifecycle.policy.close()
 
@@ -111,11 +120,23 @@ class Loader(threading.Thread):
             engine.warm_up()
         except RequestError as error:
             cause = error.__cause__ or error
-            failure = f"its first frame failed: {type(cause).__name__}: {cause}"
+            flaw = getattr(error, "flaw", None)
+            kind = type(cause).__name__ if flaw is None else f"what it said is no action ({flaw})"
+            failure = f"its first frame failed: {kind}: {cause}"
             raise CheckpointError(f"{self._config.checkpoint} loaded, but {failure}") from error
 
+    def _engine_ended(self, cause: BaseException) -> None:
+        """Not ready at once; then the process ends, non-zero, for a supervisor to start it anew."""
+        self._lifecycle.fail()
+        what = f"the engine has ended: {type(cause).__name__}: {cause}"
+        self._fail(StillframeError(f"{what}; the log has its story, and whatever supervises the daemon restarts it"))
+        end_soon(LEAVE_S + AT_ONCE_S + CLOSE_S)
+
     def _fail(self, error: StillframeError) -> None:
-        self.failure = error
+        """The first failure is what is told; that a warm-up is cut short by a stop is none."""
+        if self._lifecycle.state is State.DRAINING:
+            return
+        self.failure = self.failure or error
         self._server.should_exit = True
 
 
@@ -129,8 +150,8 @@ def open_recorder(config: DaemonConfig, log: logging.Logger) -> Recorder | None:
         raise ConfigError(f"cannot record in {config.record}: {error.strerror}; choose another folder") from error
 
 
-def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger) -> Engine:
-    """Load the checkpoint and start its engine, not yet warm."""
+def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger, ended: Tell = lambda _: None) -> Engine:
+    """Load the checkpoint and start its engine, not yet warm. `ended` hears of its end, should it come by itself."""
     model = open_model(config, log)
     for where, terms in _terms(config):
         terms.check(model.info, where)
@@ -152,6 +173,8 @@ def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger) -> 
         graphs=config.graphs,
         recalling=recalling,
         forgetful=off(trained=has_memory(config.checkpoint)),
+        refused=metrics.refused,
+        ended=ended,
     )
     metrics.passes(lambda: engine.pass_counts)
     return engine

@@ -1,19 +1,24 @@
 """How the daemon stops: whoever asks is told that it drains, frames in flight are answered, then it leaves.
 
-Knows signals and uvicorn's server; not what is served.
+Knows signals, the process and uvicorn's server; not what is served.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 
 from stillframe.web.lifecycle import Lifecycle
 
+ENDED = 1  # the exit status of a daemon whose engine has ended
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -41,6 +46,23 @@ class DrainingServer(uvicorn.Server):
         if self._leave_by_s is not None:
             self.should_exit |= not self.server_state.tasks or time.monotonic() > self._leave_by_s
         return await super().on_tick(counter)
+
+
+def end_soon(within_s: float) -> None:
+    """End the process with ENDED by then, should it not have ended itself: what hangs may hang for ever."""
+    timer = threading.Timer(within_s, at_once, (ENDED,))
+    timer.daemon = True
+    timer.start()
+
+
+def at_once(status: int) -> None:
+    """Write out what is to be said, and end the process: no thread is asked."""
+    with suppress(Exception):
+        logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(status)
 
 
 @contextmanager

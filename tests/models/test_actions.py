@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from stillframe.errors import CheckpointError, Unprocessable
+from stillframe.errors import CheckpointError, Flaw, Internal, Unprocessable
 from stillframe.models.actions import ActionBins, ActionScale, Statistics
 
 BINS = ActionBins(text_vocab_size=32000)
@@ -30,10 +30,20 @@ def test_known_tokens_decode_to_known_values(token: int, value: float) -> None:
     assert_allclose(BINS.decode(np.array([token])), [value], rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize(("token", "like"), [(0, 31744), (31743, 31744), (32000, 31999), (32063, 31999)])
-def test_an_id_that_is_no_action_lands_on_an_extreme(token: int, like: int) -> None:
-    """Text and padding ids decode as in the reference: to the nearest end."""
-    assert_array_equal(BINS.decode(np.array([token])), BINS.decode(np.array([like])))
+@pytest.mark.parametrize("token", [0, 31743, 32000, 32063, -1])
+def test_an_id_that_is_no_action_has_no_value(token: int) -> None:
+    """The reference takes text and padding to the nearest end; a broken network would go at full speed."""
+    with pytest.raises(Internal, match=f"the token {token}, which is text; an action's ids are 31744 to 31999") as no:
+        BINS.decode(np.array([31999, token]))
+    assert (no.value.code, no.value.flaw) == ("not-an-action", Flaw.NO_ACTION_TOKEN)
+
+
+def test_every_action_decodes_as_in_the_reference() -> None:
+    """All 256 ids: the reference's clip takes the lowest of them to its neighbour's value."""
+    ids = np.arange(31744, 32000)
+
+    assert BINS.ids == range(31744, 32000)
+    assert_array_equal(BINS.decode(ids), BINS.centres[np.clip(32000 - ids - 1, 0, 254)])
 
 
 @pytest.mark.parametrize(("value", "token"), [(-1, 31999), (-9, 31999), (0, 31872), (1, 31744), (9, 31744)])

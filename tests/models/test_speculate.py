@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from zlib import crc32
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stillframe.domain import DraftMode
+from stillframe.errors import Flaw
 from stillframe.models import speculate
 from stillframe.models.decoder import Decoder, DecoderConfig
 from stillframe.models.passes import Strand, prefill, run_rows
@@ -512,3 +514,38 @@ def test_on_a_steady_decoder_everything_is_clear() -> None:
 def test_nothing_follows_on_the_last_guess() -> None:
     """It gets no row in a pass."""
     assert Draft(np.array([4, 5, 6])).fed.tolist() == [4, 5]
+
+
+@pytest.mark.parametrize(
+    ("best", "guess", "chosen"),
+    [(100, 101, 101), (109, 110, 109), (100, 99, 100), (99, 100, 99), (110, 109, 110), (104, 109, 104)],
+)
+def test_in_relaxed_drafts_only_an_action_stands_for_an_action(best: int, guess: int, chosen: int) -> None:
+    """A guess beside the ids of actions is none, and a text token that was likeliest stays what it is."""
+    draft = Draft(np.array([guess]), "relaxed", np.array([2]), actions=range(100, 110))
+    said = speculate._Said(np.array([best]), np.array([True]), np.array([1.0]))
+
+    assert speculate._chosen(0, said, draft.ids, draft) == chosen
+
+
+def test_guesses_are_taken_to_the_nearest_action() -> None:
+    """What goes on changing may be no token at all."""
+    draft = Draft(np.array([3, 104, 205])).among(range(100, 110))
+
+    assert draft.ids.tolist() == [100, 104, 109]
+    assert draft.actions == range(100, 110)
+
+
+@pytest.mark.parametrize(("rows", "found"), [([0.0, 0.0, 0.0], Flaw.FLAT), ([1.0, math.nan, 2.0], Flaw.NON_FINITE)])
+def test_only_the_action_whose_pass_means_nothing_is_none(rows: list[float], found: Flaw) -> None:
+    """Of two that share a prefill; whoever made the draft is told."""
+    drafts = [Draft(np.array([2, 2]), "off"), Draft(np.array([2, 2]), "off")]
+    said = [
+        speculate._Said(np.array([2, 2]), np.ones(2, np.bool_), speculate._spread(torch.tensor(logits)).numpy())
+        for logits in ([[0.0, 1.0, 3.0], rows], [[0.0, 1.0, 3.0], [5.0, 1.0, 3.0]])
+    ]
+    kv = FrameKV(KVShape(1, 1, 2, 1, torch.float32, CPU).allocate())
+    for draft, own in zip(drafts, said, strict=True):
+        speculate._Speech(Utterance(torch.empty(0), range(2), kv, draft), own)
+
+    assert [[fault.flaw for fault in draft.faults] for draft in drafts] == [[found], []]

@@ -26,7 +26,7 @@ BUDGET, QUARTER = 48, 12  # blocks
 KEYS = [("left", 0), ("left", 1), ("right", 0)]  # session and epoch
 
 
-@dataclass
+@dataclass(eq=False)
 class Folder:
     """One episode's folder, as the model knows it. `counted`: the blocks that the recorder takes it to have."""
 
@@ -78,19 +78,18 @@ class Disk(RuleBasedStateMachine):
         while self.folders and sum(folder.counted for folder in self.folders) + blocks + 1 > BUDGET:
             self.folders.pop(0).stands = False
         folder, last = self.open.pop(key, (None, -1))
-        known = folder is not None and folder in self.folders
+        known = folder is not None and folder in self.folders and folder.stands
         if not (known and folder and folder.serial == serial and seq > last and folder.counted + blocks <= QUARTER):
             self.recount()
             folder = Folder(key, serial)
             self.folders.append(folder)
         self.open[key] = folder, seq
-        folder.counted += blocks
-        if not folder.stands:
+        if whole is not None:
             return False
-        folder.blocks += blocks if whole is None else whole
-        if whole is None:
-            folder.seqs.append(seq)
-        return whole is None
+        folder.counted += blocks
+        folder.blocks += blocks
+        folder.seqs.append(seq)
+        return True
 
     @rule(key=st.sampled_from(KEYS), ahead=st.sampled_from([1, 1, 1, 7, 0, -1]), serial=st.sampled_from([0, 0, 0, 1]))
     def small(self, key: tuple[str, int], ahead: int, serial: int) -> None:
@@ -104,7 +103,7 @@ class Disk(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(KEYS), files=st.integers(0, 1))
     def disk_full(self, key: tuple[str, int], files: int) -> None:
-        """A frame of which some files, and half of the next, come to the disk."""
+        """A frame of which some files, and half of the next, come to the disk: nothing of it stays there."""
         write, seq = Path.write_bytes, self.last.get(key, -1) + 1
         left = [files]
 

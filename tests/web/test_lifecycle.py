@@ -57,3 +57,19 @@ def test_who_wants_to_know_hears_of_the_drain():
 
     assert before == []
     assert heard == [("a", State.DRAINING), ("b", State.DRAINING)]
+
+
+@pytest.mark.parametrize("policy", [None, Policy(), Policy(ready=False), Policy(99.0)])
+@pytest.mark.parametrize("drains", [True, False])
+def test_an_engine_that_has_ended_takes_no_frame(policy, drains):
+    """Whatever the state was; whoever waits for a drain is told."""
+    lifecycle, heard = Lifecycle(policy, watchdog_s=3.0), []
+    if drains:
+        lifecycle.drain()
+    lifecycle.on_drain(lambda: heard.append(lifecycle.state))
+    lifecycle.fail()
+
+    assert heard == [State.FAILED]
+    with pytest.raises(NotReady, match="failed") as caught:
+        lifecycle.ready_policy()
+    assert (caught.value.code, caught.value.retry_after_s) == ("engine-ended", 10.0)

@@ -15,7 +15,7 @@ from stillframe.domain import (
     SlackReport,
     StepReport,
 )
-from stillframe.errors import DeadlineExceeded, Internal, NotReady, Unprocessable
+from stillframe.errors import DeadlineExceeded, Flaw, Internal, NotReady, Unprocessable
 from stillframe.metrics import LATENCY_BUCKETS_S, Metrics, Outcome, outcome_of
 from stillframe.metrics.buckets import DRIFT_BUCKETS
 
@@ -24,6 +24,7 @@ NAMES = {
     "stillframe_stage_duration_seconds",
     "stillframe_frames",
     "stillframe_rejected",
+    "stillframe_refused_actions",
     "stillframe_queue_depth",
     "stillframe_passes_per_action",
     "stillframe_batch_frames",
@@ -277,3 +278,25 @@ def test_a_gpus_passes_are_read_at_the_scrape() -> None:
     assert 'stillframe_eager_passes_total{reason="layers"} 1.0' in after
     assert 'stillframe_eager_passes_total{reason="rows"} 0.0' in after
     assert "stillframe_graph_replays_total 6.0" in later
+
+
+def test_what_was_no_action_is_counted_by_its_flaw(desk):
+    """From nought on, each of them."""
+    metrics = Metrics(registry := type(desk.registry)())
+    for flaw in (Flaw.FLAT, Flaw.FLAT, Flaw.OUT_OF_RANGE):
+        metrics.refused(flaw)
+    counts = {
+        flaw: registry.get_sample_value("stillframe_refused_actions_total", {"reason": flaw.value}) for flaw in Flaw
+    }
+
+    assert counts == {**dict.fromkeys(Flaw, 0), Flaw.FLAT: 2, Flaw.OUT_OF_RANGE: 1}
+
+
+def test_lines_that_the_log_lost_are_shown_as_they_are(desk):
+    """Somebody else counts them."""
+    lost = [0]
+    Metrics(registry := type(desk.registry)()).log_lines(lambda: lost[0])
+    before = registry.get_sample_value("stillframe_log_lines_lost_total")
+    lost[0] = 7
+
+    assert (before, registry.get_sample_value("stillframe_log_lines_lost_total")) == (0, 7)

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from stillframe.domain import HistoryInfo
+from stillframe.domain import HistoryInfo, RecordingReport
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.openapi.catalogue import CATALOGUE
 
@@ -213,3 +213,24 @@ def test_every_problem_is_described(document):
     }
 
     assert described == {(entry.status, code) for code, entry in CATALOGUE.items() if code not in ELSEWHERE}
+
+
+def test_what_is_recorded_is_in_the_status(desk):
+    """Null where nothing is; else what became of frames, and why they are being lost."""
+    before = desk.ask("GET", "/v1/status").json()["recording"]
+    desk.lifecycle.recording = lambda: RecordingReport("failing", 20, 40, 3, 4096, 2**20, "the disk is full")
+
+    assert before is None
+    assert desk.ask("GET", "/v1/status").json()["recording"] == {
+        "state": "failing", "kept": 20, "lost": 40, "sessionless": 3,
+        "used_bytes": 4096, "budget_bytes": 2**20, "trouble": "the disk is full",
+    }  # fmt: skip
+
+
+def test_a_daemon_whose_engine_has_ended_is_not_ready(desk):
+    """503 with the state; what a frame is told."""
+    desk.lifecycle.fail()
+    reply = desk.ask("GET", "/readyz")
+
+    assert (reply.status_code, reply.json()["state"], reply.json()["code"]) == (503, "failed", "engine-ended")
+    assert desk.ask("GET", "/livez").status_code == 200

@@ -657,3 +657,23 @@ def test_each_caller_sees_its_own_sessions(new_desk, still):
         "eve": [session_id],
     }
     assert [desk.ask("DELETE", path, **as_[name]).status_code for name in ("bob", "eve")] == [404, 204]
+
+
+def test_an_admin_alone_sees_and_ends_and_moves_nothing(new_desk):
+    """What the scope is for needs no other; opening, resetting and feeding a session have a robot moved."""
+    names = {"ann": {"act"}, "eve": {"admin"}, "nil": set()}
+    tokens = [Token(name, sha256(name.encode()).hexdigest(), frozenset(scopes)) for name, scopes in names.items()]
+    desk = new_desk(house=House(callers=Callers(tokens)))
+    as_ = {name: {"headers": {"Authorization": f"Bearer {name}"}} for name in names}
+    session_id = desk.ask("POST", "/v1/sessions", **as_["ann"]).json()["session_id"]
+    path = f"/v1/sessions/{session_id}"
+
+    listed = desk.ask("GET", "/v1/sessions", **as_["eve"]).json()["sessions"]
+    assert [card["id"] for card in listed] == [session_id]
+    assert desk.ask("GET", path, **as_["eve"]).json()["id"] == session_id
+    refused = [("POST", "/v1/sessions"), ("POST", f"{path}/reset"), ("POST", f"{path}/act")]
+    assert [desk.ask(*what, **as_["eve"]).status_code for what in refused] == [403] * 3
+    nothing = [("GET", "/v1/sessions"), ("GET", path), ("DELETE", path)]
+    assert [desk.ask(*what, **as_["nil"]).json()["code"] for what in nothing] == ["forbidden"] * 3
+    assert desk.ask("DELETE", path, **as_["eve"]).status_code == 204
+    assert desk.ask("GET", path, **as_["ann"]).status_code in (404, 410)

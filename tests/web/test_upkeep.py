@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from stillframe.metrics import Metrics
@@ -57,3 +58,23 @@ def test_a_daemon_that_serves_looks_round(desk, monkeypatch):
     assert during > 1
     assert left == set()
     assert {*map(id, looks)} == {id(desk.lifecycle)}
+
+
+def test_an_upkeep_that_fails_goes_on(desk, monkeypatch, caplog):
+    """A task that ended in silence would leave sessions here for ever."""
+    looks = []
+
+    def fails(upkeep):
+        looks.append(upkeep)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(Upkeep, "look", fails)
+    monkeypatch.setattr("stillframe.web.upkeep.EVERY_S", 0.0)
+    upkeep = Upkeep(desk.lifecycle, Rounds(), Metrics(type(desk.registry)()), logging.getLogger("web-test"))
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(upkeep.run())
+
+    assert len(looks) == 3
+    assert [record.getMessage() for record in caplog.records] == ["the upkeep failed, and goes on"] * 2

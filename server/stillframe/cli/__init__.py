@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 
-from rich.console import Console
-from rich.text import Text
+from stillframe.cli.early import heed_signals, stand_on_three_files
 
-from stillframe.cli import daemon, measuring, training
-from stillframe.cli.commands import app
-from stillframe.errors import StillframeError
+stand_on_three_files()
+heed_signals(sys.argv)  # before what takes long to import
+
+from rich.console import Console  # noqa: E402
+from rich.text import Text  # noqa: E402
+
+from stillframe.cli import daemon, measuring, training  # noqa: E402
+from stillframe.cli.commands import app  # noqa: E402
+from stillframe.errors import StillframeError  # noqa: E402
 
 __all__ = ["app", "daemon", "main", "measuring", "training"]
 

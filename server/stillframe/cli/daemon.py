@@ -39,6 +39,7 @@ def serve_command(
     ] = None,
 ) -> None:
     """Serve a checkpoint over HTTP and WebSocket. Options win over the YAML."""
+    from stillframe.cli.early import leave_the_loader
     from stillframe.logs import open_log
     from stillframe.serve import serve
 
@@ -55,6 +56,7 @@ def serve_command(
         "allow_anonymous": allow_anonymous,
     }
     serve(load_config(config, overrides), open_log())
+    leave_the_loader()
 
 
 @app.command("healthcheck")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from logging import Logger
@@ -27,6 +28,7 @@ from stillframe.domain import (
     Step,
 )
 from stillframe.engine.batching import Batching
+from stillframe.engine.ending import Ending, Tell, over
 from stillframe.engine.failures import RETRY_AFTER_S, let_go, told
 from stillframe.engine.graphing import Recording, replay_on_cuda
 from stillframe.engine.keeper import Asked, Keeper
@@ -35,7 +37,7 @@ from stillframe.engine.preparing import Preparation
 from stillframe.engine.recalling import Recalling
 from stillframe.engine.slack import rest
 from stillframe.engine.step import step
-from stillframe.errors import DeadlineExceeded, NotReady, RequestError
+from stillframe.errors import DeadlineExceeded, Flaw, Internal, NotReady, RequestError
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.kv import KVCorrupted
 from stillframe.reuse.settings import (
@@ -106,9 +108,13 @@ class Engine:
         graphs: GraphSettings = REPLAYED,
         recalling: Recalling | None = None,
         forgetful: HistoryInfo = NO_HISTORY,
+        refused: Callable[[Flaw], None] = lambda _: None,
+        ended: Tell = lambda _: None,
     ):
-        """Start the thread. `watch` is called in it with what each pause was used for. Raises ConfigError.
+        """Start the thread. Raises ConfigError.
 
+        In it `watch` is called with what each pause was used for, `refused` with why something was no action, `ended`
+        with what ends it, should that be anything but `close`.
         `forgetful` says why answers look at no older frames, where there is no `recalling`.
         """
         self.info: PolicyInfo = replace(model.info, history=recalling.info if recalling else forgetful)
@@ -117,20 +123,22 @@ class Engine:
         self._clock = clock
         self._log = log
         self._watch = watch
+        self._count_refused = refused
         self._line: Line[Job | Forget] = Line(queue_frames, plural=lambda key: isinstance(key, Stateless))
         self._batching = Batching(batching)
         self._recording = Recording(graphs, batching.most, reuse.slot_text_tokens)
         self.pass_counts: PassCounts | None = None  # of a GPU, once it replays
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="prepare")
         self._warm = False
+        self._ending = Ending(ended)
         self._turned = (clock(), False)  # when the device turned to what it does now; whether that is a frame
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     @property
     def ready(self) -> bool:
-        """Warm, and not stopping."""
-        return self._warm and not self._line.closed
+        """Warm, not stopping, and not at its end."""
+        return self._warm and not self._line.closed and self._ending.cause is None
 
     def warm_up(self) -> None:
         """Compute blank frames on the device's own thread until it is warm. Raises what computing them raises.
@@ -165,6 +173,8 @@ class Engine:
         self, observation: Observation, max_age_ms: float, session: SessionRef | None = None, *, share: str = ""
     ) -> Future[Step]:
         """Queue one frame; see domain.Policy. A full line answers Overloaded at once, a closed engine NotReady."""
+        if self._ending.cause is not None:
+            return _refused(over())
         if not (self._warm or self._line.closed):
             return _refused(NotReady("not-ready", "the policy is warming up", retry_after_s=RETRY_AFTER_S))
         share = session.share if session else share
@@ -192,6 +202,7 @@ class Engine:
         except RequestError as error:
             return _refused(error)
         preparation.begin(self._pool)
+        self._ending.watch(job.answer)
         job.answer.add_done_callback(
             partial(self._left, job.key, preparation)
         )  # not the job: what it holds would stay with it
@@ -206,7 +217,22 @@ class Engine:
             answer.set_running_or_notify_cancel()  # whoever waits() for it beside others
 
     def _run(self) -> None:
-        """The thread: frames or an errand after others until told to stop; a pause between them is put to use."""
+        """The thread. Whatever ends it but `close` is the end of the engine: nothing may wait for it in vain."""
+        try:
+            self._serve()
+        except BaseException as error:  # noqa: BLE001 (SystemExit in a callback ends a thread in silence)
+            self._end(error)
+
+    def _end(self, error: BaseException) -> None:
+        """Say why, let nothing in any more, and answer what waits."""
+        with suppress(Exception):
+            self._log.critical("the engine has ended: %s", type(error).__name__, exc_info=error)
+        with suppress(Exception):
+            self._line.close()
+        self._ending.come(error)
+
+    def _serve(self) -> None:
+        """Frames or an errand after others until told to stop; a pause between them is put to use."""
         while due := self._next():
             self._settle([job for job in due if isinstance(job, Job) and job.answer.set_running_or_notify_cancel()])
             for errand in due:
@@ -235,6 +261,8 @@ class Engine:
                 self._watch(self._timed(report))
         except KVCorrupted as error:
             self._log.error("a session starts anew: %s", error)
+        except Internal as error:
+            self._refused(error)
         except Exception as error:  # noqa: BLE001 (logged; nobody waits for what a pause brings)
             self._log.exception("a pause could not be used")
             session.pending = None
@@ -259,8 +287,16 @@ class Engine:
             if isinstance(answer, Step):
                 job.answer.set_result(answer)
             else:
+                self._refused(answer)
                 let_go(answer, self._model.device)
                 job.answer.set_exception(answer)
+
+    def _refused(self, error: RequestError) -> None:
+        """What the policy said was no action: logged and counted."""
+        if isinstance(error, Internal) and error.flaw is not None:
+            self._log.error("what the policy said is no action (%s): %s", error.flaw, error)
+            with suppress(Exception):  # whoever counts is no reason to answer nobody
+                self._count_refused(error.flaw)
 
     def _computed(self, jobs: Sequence[Job]) -> list[Step | RequestError]:
         """Walk frames through the house, unless they are too old; one frame's failure is never another's."""

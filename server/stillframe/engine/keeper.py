@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from stillframe.domain import CacheReport, HistoryReport, KeyframeReason, KVUsage, Observation, SessionRef
+from stillframe.engine.bounds import Bounds
 from stillframe.engine.drafts import Drafting
 from stillframe.engine.planner import Frame, Planner
 from stillframe.engine.recalling import Left, Recalling
 from stillframe.engine.sessions import Seen, Session, Sessions
 from stillframe.engine.storage import Storage, budget_bytes, kv_shape
+from stillframe.errors import Internal, not_finite
 from stillframe.models.base import Decoded, PolicyModel, Prefilled, Prepared
 from stillframe.models.decoder import Decoder
 from stillframe.models.passes import Strand, prompt
@@ -98,6 +100,7 @@ class Keeper:
         self._clock = clock
         self._planner = Planner(settings, model.decoder.config.num_hidden_layers)
         self._recalling = recalling
+        self._bounds = Bounds(model.info)
         self._drafting = Drafting(decoding, model.info.action_names, model.decoder.config.vocab_size)
         shape = kv_shape(model, settings.slot_text_tokens)
         self.storage = Storage(shape, budget_bytes(settings, shape, default_sessions), self._evict)
@@ -141,7 +144,7 @@ class Keeper:
         session = self.sessions.at(asked.session) if asked.session else None
         mode = (session.ref.mode or self.settings.mode) if session else "off"
         frame = self._planner.frame(asked.observation, prepared, rows, mode, self._clock())
-        draft = self._drafting.draft(session.drafts if session else None, prepared.still)
+        draft = self._drafting.draft(session.drafts if session else None, prepared.still).among(prepared.actions)
         if session is None:
             return self._forgotten(frame, None, KeyframeReason.STATELESS, draft)
         turn = self._planned(frame, session, draft)
@@ -181,6 +184,18 @@ class Keeper:
         self._recalling.take_in(left)
         for past, turn in zip(pasts, turns, strict=True):
             turn.past = None if past is None else past.report
+
+    def judge(self, turn: Turn, decoded: Decoded, *, finite: bool) -> CacheReport | Internal:
+        """The gate between the model and all that follows: only an action is kept, learnt from and answered."""
+        return self.refusal(turn, decoded, finite=finite) or self.keep(turn, decoded)
+
+    def refusal(self, turn: Turn, decoded: Decoded, *, finite: bool) -> Internal | None:
+        """Why an answer is none; None: it is an action. `finite`: whether its hidden rows are.
+
+        Of one that is refused nothing is kept: its session's KV counts for nothing, as `plan` left it, and the next
+        frame is whole.
+        """
+        return self._bounds.refusal(turn.frame.prepared, decoded, turn.draft.faults) if finite else not_finite()
 
     def keep(self, turn: Turn, decoded: Decoded) -> CacheReport:
         """Remember what the frame leaves, and say what it reused."""

@@ -16,6 +16,7 @@ from stillframe.engine.device import wait_for
 from stillframe.engine.drift import drift_of
 from stillframe.engine.keeper import Keeper, Turn
 from stillframe.engine.sessions import Session
+from stillframe.errors import Internal
 from stillframe.models.base import Decoded, PolicyModel
 from stillframe.models.passes import run
 from stillframe.models.speculate import Draft
@@ -38,6 +39,9 @@ def rest(
 
     A delta frame is computed again, whole, beside the session's own storage. The difference of the answers is its
     drift. In a bounded mode the session then goes on from the dense pass, and its caution follows the drift.
+
+    Raises KVCorrupted for numbers that are none in what is kept, Internal for a dense pass that says no action: the
+    session's next frame is whole.
     """
     turn, started_s = session.pending, clock()
     if turn is None:
@@ -50,7 +54,7 @@ def rest(
         session.pending = None
         if session.remembered is not None and not wanted():
             session.remembered.kv.check_integrity(turn.plan.rows)
-    except KVCorrupted:
+    except (KVCorrupted, Internal):
         keeper.strip(session, KeyframeReason.INTEGRITY)
         raise
     except GaveWay:
@@ -68,6 +72,9 @@ def _measure(
     with spare.guarded(partial(_give_way, model, wanted)):
         (hidden,) = run(model.decoder, [beside.prompt(model.decoder)])
         (dense,) = model.act([beside.prefilled(hidden)])
+    refusal = keeper.refusal(beside, dense, finite=bool(hidden.isfinite().all()))
+    if refusal is not None:
+        raise refusal
     drift = drift_of(answer.normalised, dense.normalised)
     if _bounded(turn):
         keeper.refresh(session, turn, tap)

@@ -45,27 +45,27 @@ def _walk(
     turns = [keeper.plan(asked, own, seen) for (asked, own), seen in zip(batch, rows, strict=True)]
     watch.lap("plan")
     hidden = run(model.decoder, [turn.prompt(model.decoder) for turn in turns])
-    sound = [_finite(own) for own in hidden]
+    finite = _finite(hidden)
     watch.lap("prefill")
     decoded = model.act([turn.prefilled(own) for turn, own in zip(turns, hidden, strict=True)])
     watch.lap("decode")
-    caches = [keeper.keep(turn, own) if fine else None for turn, own, fine in zip(turns, decoded, sound, strict=True)]
+    results = [keeper.judge(turn, own, finite=fine) for turn, own, fine in zip(turns, decoded, finite, strict=True)]
     keeper.take_in(turns)
     watch.lap("keep")
     return [
-        _answer(turn, own, cache, {"queue": asked.queued_ms, **watch.laps_ms}, len(batch))
-        for (asked, _), turn, own, cache in zip(batch, turns, decoded, caches, strict=True)
+        _answer(turn, own, result, {"queue": asked.queued_ms, **watch.laps_ms}, len(batch))
+        for (asked, _), turn, own, result in zip(batch, turns, decoded, results, strict=True)
     ]
 
 
 def _answer(
-    turn: Turn, decoded: Decoded, cache: CacheReport | None, stages_ms: dict[str, float], batch: int
+    turn: Turn, decoded: Decoded, result: CacheReport | Internal, stages_ms: dict[str, float], batch: int
 ) -> Step | RequestError:
-    """One frame's action, and what it took; None: there is none."""
-    if cache is None:
-        return Internal("non-finite-action", "The policy computed NaN or infinity; stop the robot and look at the log.")
+    """One frame's action and what it took, or why there is none."""
+    if isinstance(result, Internal):
+        return result
     draft = DraftReport(turn.draft.mode, turn.draft.way, decoded.accepted)
-    return Step(decoded.chunk, StepReport(stages_ms, 1 + decoded.passes, cache, draft, batch, turn.past))
+    return Step(decoded.chunk, StepReport(stages_ms, 1 + decoded.passes, result, draft, batch, turn.past))
 
 
 def _prepared(model: PolicyModel, asked: Asked) -> Prepared | RequestError:
@@ -75,6 +75,6 @@ def _prepared(model: PolicyModel, asked: Asked) -> Prepared | RequestError:
         return error
 
 
-def _finite(hidden: Tensor) -> bool:
-    """The last row has looked at every key: what is not finite anywhere shows in it."""
-    return bool(hidden[-1].isfinite().all())
+def _finite(hidden: Sequence[Tensor]) -> list[bool]:
+    """Of each frame's rows that are read. The last has looked at every key: what is not finite there shows in it."""
+    return [bool(fine) for fine in torch.stack([own.isfinite().all() for own in hidden]).tolist()]

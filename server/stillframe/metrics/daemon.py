@@ -16,11 +16,13 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
-from stillframe.domain import KVUsage, PassCounts, PolicyInfo, SlackReport, StepReport
-from stillframe.errors import RequestError
+from stillframe.domain import KVUsage, PassCounts, PolicyInfo, RecordingReport, SlackReport, StepReport
+from stillframe.errors import Flaw, RequestError
 from stillframe.metrics.buckets import ACCEPTED_BUCKETS, BATCH_BUCKETS, LATENCY_BUCKETS_S, PASSES_BUCKETS
 from stillframe.metrics.history import HistoryMetrics
+from stillframe.metrics.logs import LogMetrics
 from stillframe.metrics.passes import PassMetrics
+from stillframe.metrics.recording import RecordingMetrics
 from stillframe.metrics.reuse import ReuseMetrics
 from stillframe.metrics.sessions import SessionMetrics
 
@@ -90,6 +92,12 @@ class Metrics:
         self._rejected = Counter(
             "stillframe_rejected", "Frames answered with a problem, by its code.", ["code"], registry=registry
         )
+        self._refused = Counter(
+            "stillframe_refused_actions",
+            "What the policy said and was no action, in answers and in pauses, by the flaw; none is passed on.",
+            ["reason"],
+            registry=registry,
+        )
         self._queue_depth = Gauge(
             "stillframe_queue_depth", "Frames handed to the policy and not answered yet.", registry=registry
         )
@@ -103,6 +111,8 @@ class Metrics:
         )
         for outcome in Outcome:
             self._frames.labels(outcome.value)  # so that every series starts at 0 and rates are right from the start
+        for flaw in Flaw:
+            self._refused.labels(flaw.value)
 
     @contextmanager
     def frame(self, route: str) -> Iterator[FrameEnd]:
@@ -132,6 +142,10 @@ class Metrics:
         self._queue_depth.inc()
         future.add_done_callback(lambda _: self._queue_depth.dec())
 
+    def refused(self, flaw: Flaw) -> None:
+        """Count what the policy said and was no action. Safe on any thread."""
+        self._refused.labels(flaw.value).inc()
+
     def watchdog_fired(self) -> None:
         """Count a device that is stuck."""
         self._stuck.inc()
@@ -155,6 +169,14 @@ class Metrics:
     def slack(self, report: SlackReport) -> None:
         """Record what the engine did with a pause. Safe on any thread."""
         self._reuse.slack(report)
+
+    def log_lines(self, lost: Callable[[], int]) -> None:
+        """From now on, show how many lines of the log `lost` says were lost."""
+        self._registry.register(LogMetrics(lost))
+
+    def recording(self, read: Callable[[], RecordingReport]) -> None:
+        """From now on, show what `read` says of what is recorded."""
+        self._registry.register(RecordingMetrics(read))
 
     def passes(self, read: Callable[[], PassCounts | None]) -> None:
         """From now on, show what `read` says of a GPU's passes; nothing while that is None."""

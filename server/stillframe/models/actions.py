@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stillframe.errors import CheckpointError, unknown_unnorm_key
+from stillframe.errors import CheckpointError, Flaw, Internal, not_an_action, unknown_unnorm_key
 from stillframe.file_kinds import shown
 from stillframe.models.scales import check_span, mask_of, numbers
 
@@ -35,8 +35,19 @@ class ActionBins:
         edges = self.edges
         return (edges[:-1] + edges[1:]) / 2.0
 
+    @property
+    def ids(self) -> range:
+        """The ids that are actions. The two lowest stand for one value, the highest."""
+        return range(self.text_vocab_size - self.bins, self.text_vocab_size)
+
     def decode(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Token ids -> values in (-1, 1). An id that is no action lands on an extreme bin, as in the reference."""
+        """Token ids -> values in (-1, 1). Raises Internal for an id of text or padding.
+
+        The reference takes such an id to the nearest end of the range: a broken network moves an arm at full speed.
+        """
+        refusal = no_action(ids, self.ids)
+        if refusal is not None:
+            raise refusal
         indices = np.clip(self.text_vocab_size - ids - 1, 0, self.bins - 2)
         return self.centres[indices]
 
@@ -65,6 +76,15 @@ class ActionScale:
         with np.errstate(over="ignore"):  # of a span next to nothing: clipped
             scaled = np.where(constant, 0.0, np.clip(2 * (actions - self.q01) / span - 1, -1.0, 1.0))
         return np.where(self.mask, scaled, actions)
+
+
+def no_action(ids: NDArray[np.int64], actions: range) -> Internal | None:
+    """What is wrong with tokens that are said to be an action; None: nothing."""
+    others = [int(token) for token in np.ravel(ids) if int(token) not in actions]
+    if not others:
+        return None
+    expected = f"an action's ids are {actions.start} to {actions.stop - 1}"
+    return not_an_action(Flaw.NO_ACTION_TOKEN, f"The policy said the token {others[0]}, which is text; {expected}.")
 
 
 class Statistics:

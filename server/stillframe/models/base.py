@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stillframe.domain import ActionChunk, Image, Observation, PolicyInfo
+from stillframe.errors import Internal
 from stillframe.models.decoder import Decoder
 from stillframe.models.layout import TokenLayout
 from stillframe.models.recall import Recall
@@ -32,6 +33,7 @@ class Prepared:
     layout: TokenLayout
     unnorm_key: str
     still: Ids  # [action's tokens] that say: stay where you are. What is guessed where nothing better is known
+    actions: range | None = None  # the ids that are actions, where the family says them as tokens; None: it does not
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Decoded:
     normalised: NDArray[np.float64]  # [horizon, action_dim] in [-1, 1]: the same actions before they are scaled
     passes: int  # of the decoder, after the prefill
     accepted: int = 0  # guessed tokens that the prefill found right, from the first on
+    refusal: Internal | None = None  # why it is none, as far as the family knows; its numbers are then NaN
 
 
 class PolicyModel(Protocol):
@@ -95,5 +98,9 @@ class PolicyModel(Protocol):
         ...
 
     def act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
-        """From the hidden rows of prefills over prompts and `draft.fed` to actions. May decode on with each `kv`."""
+        """From the hidden rows of prefills over prompts and `draft.fed` to actions. May decode on with each `kv`.
+
+        What is no action is not mended: it comes as `Decoded.refusal`, or as the numbers that it is. The engine judges
+        every answer before anything of it is kept or passed on.
+        """
         ...

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stillframe.domain import ActionChunk, Observation, PolicyInfo
 from stillframe.errors import CheckpointError, Unprocessable
-from stillframe.models.actions import Statistics
+from stillframe.models.actions import Statistics, no_action
 from stillframe.models.base import Decoded, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.decoder import Decoder
@@ -162,6 +162,7 @@ class OpenVLA:
             layout=self._layout(cameras, len(ids)),
             unnorm_key=unnorm_key,
             still=self._still[unnorm_key],
+            actions=self.config.bins.ids,
         )
 
     def embed(self, prepared: Sequence[Prepared]) -> list[Tensor]:
@@ -180,10 +181,12 @@ class OpenVLA:
         return [self._scaled(one.prepared.unnorm_key, said) for one, said in zip(prefilled, spoken, strict=True)]
 
     def _scaled(self, unnorm_key: str, spoken: Spoken) -> Decoded:
-        """Tokens -> the data set's units."""
-        normalised = self.config.bins.decode(spoken.ids)[None]
+        """Tokens -> the data set's units. NaN where there is no action."""
+        refusal = spoken.refusal or no_action(spoken.ids, self.config.bins.ids)
+        unit = np.full(len(spoken.ids), np.nan) if refusal else self.config.bins.decode(spoken.ids)
+        normalised = unit[None]
         chunk = ActionChunk(self.statistics.scales[unnorm_key].unnormalise(normalised), unnorm_key, spoken.ids)
-        return Decoded(chunk, normalised, spoken.passes, spoken.accepted)
+        return Decoded(chunk, normalised, spoken.passes, spoken.accepted, refusal)
 
     def _layout(self, cameras: Sequence[str], ids: int) -> TokenLayout:
         """[BOS] [patches, camera after camera] [text] [action]: BOS counts as text but sits first."""

@@ -17,7 +17,7 @@ behind the first is believed only where the lead of the best is out of rounding'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stillframe.domain import DraftMode
+from stillframe.errors import Flaw, Internal, not_an_action, not_finite
 from stillframe.models.decoder import Decoder
 from stillframe.models.passes import Strand, run
 from stillframe.models.recall import Recall
@@ -46,6 +47,13 @@ class Draft:
     mode: DraftMode = "exact"
     radius: Ids | None = None  # relaxed: [tokens] how far from the likeliest a guess still stands
     way: str = "still"  # how it was guessed
+    actions: range | None = None  # the ids that are actions: no other guess stands for another token; None: all are
+    faults: list[Internal] = field(default_factory=list, compare=False, repr=False)  # what passes over it found wrong
+
+    def among(self, actions: range | None) -> Draft:
+        """The same for a pass to come, of ids that are actions."""
+        ids = self.ids if actions is None else np.clip(self.ids, actions.start, actions.stop - 1)
+        return replace(self, ids=ids, actions=actions, faults=[])
 
     @property
     def fed(self) -> Tensor:
@@ -60,6 +68,7 @@ class Spoken:
     ids: Ids  # [tokens]
     passes: int  # after the prefill
     accepted: int  # how many guesses, from the first on, the prefill found right
+    refusal: Internal | None = None  # a pass whose numbers mean nothing: its likeliest tokens are none
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,7 @@ class _Said:
 
     ids: Ids  # [tokens]
     clear: NDArray[np.bool_]  # [tokens] whether another shape of pass would say the same
+    spread: NDArray[np.float64]  # of each row: from the likeliest to the least likely: what the choice rests on
 
 
 def speak(decoder: Decoder, utterances: Sequence[Utterance]) -> list[Spoken]:
@@ -102,6 +112,7 @@ class _Speech:
         self.utterance = utterance
         self.guessed = self._ids = utterance.draft.ids
         self._known = self._passes = 0
+        self._faults: list[Internal] = utterance.draft.faults  # told to whoever made the draft, whatever a family does
         self._advance(said)
         self._accepted = _agreed(utterance.draft.ids, self._ids, self._known)
 
@@ -113,7 +124,7 @@ class _Speech:
     @property
     def spoken(self) -> Spoken:
         """What is known."""
-        return Spoken(self._ids, self._passes, self._accepted)
+        return Spoken(self._ids, self._passes, self._accepted, next(iter(self._faults), None))
 
     def take(self, said: _Said) -> None:
         """Take in what another pass over the guesses said."""
@@ -122,6 +133,7 @@ class _Speech:
 
     def _advance(self, said: _Said) -> None:
         """Write down what a pass makes known; what it says of the rest is the next pass's guess."""
+        self._faults += _faults(said)
         ids, draft = np.concatenate((self._ids[: self._known], said.ids[self._known :])), self.utterance.draft
         for token in range(self._known, len(ids)):
             self._known = token + 1
@@ -133,10 +145,20 @@ class _Speech:
 
 
 def _chosen(token: int, said: _Said, guessed: Ids, draft: Draft) -> int:
-    """The likeliest id, or in mode relaxed a guess that is near enough to it."""
+    """The likeliest id, or in mode relaxed a guess that is near enough to it; an action stands for an action only."""
     best, guess = int(said.ids[token]), int(guessed[token])
     near = draft.mode == "relaxed" and draft.radius is not None and abs(guess - best) <= draft.radius[token]
-    return guess if near else best
+    stands = near and (draft.actions is None or (best in draft.actions and guess in draft.actions))
+    return guess if stands else best
+
+
+def _faults(said: _Said) -> list[Internal]:
+    """Why nothing of what a pass says counts: one number of it is none, or a row says the same of every token."""
+    if not np.isfinite(said.spread).all():
+        return [not_finite()]
+    if not said.spread.all():
+        return [not_an_action(Flaw.FLAT, "The policy finds every token as likely as every other.")]
+    return []
 
 
 def _first(decoder: Decoder, utterances: Sequence[Utterance]) -> list[_Said]:
@@ -145,11 +167,20 @@ def _first(decoder: Decoder, utterances: Sequence[Utterance]) -> list[_Said]:
     heard = [utterance.hidden[-length:] for utterance, length in zip(utterances, lengths, strict=True)]
     rows = heard[0] if len(heard) == 1 else torch.cat(heard)
     logits = decoder.logits(rows)
-    ids, clear = torch.stack((logits.argmax(dim=-1), _clear(decoder, rows, logits).long())).cpu().numpy()
-    ends = np.cumsum(lengths)[:-1]
-    return [
-        _Said(own, sure.astype(np.bool_)) for own, sure in zip(np.split(ids, ends), np.split(clear, ends), strict=True)
-    ]
+    ids, clear, spread = _fetched(logits.argmax(dim=-1), _clear(decoder, rows, logits), _spread(logits))
+    parts = (np.split(each, np.cumsum(lengths)[:-1]) for each in (ids.astype(np.int64), clear.astype(np.bool_), spread))
+    return [_Said(*own) for own in zip(*parts, strict=True)]
+
+
+def _fetched(*columns: Tensor) -> NDArray[np.float64]:
+    """Columns [rows] -> [columns, rows] on the host, in one go: an id is a whole number in float64 as well."""
+    fetched: NDArray[np.float64] = torch.stack([column.double() for column in columns]).cpu().numpy()
+    return fetched
+
+
+def _spread(logits: Tensor) -> Tensor:
+    """[rows, vocabulary] -> [rows], from the lowest to the highest of each: not finite where any one is not."""
+    return logits.amax(dim=-1).double() - logits.amin(dim=-1).double()
 
 
 def _clear(decoder: Decoder, rows: Tensor, logits: Tensor) -> Tensor:
@@ -171,10 +202,12 @@ def _again(decoder: Decoder, speeches: Sequence[_Speech]) -> list[_Said]:
         Strand(own, speech.utterance.slots.start, speech.utterance.kv, history=speech.utterance.history)
         for speech, own in zip(speeches, torch.split(rows, lengths), strict=True)
     ]
-    ids = decoder.logits(torch.cat(run(decoder, strands))).argmax(dim=-1).cpu().numpy()
+    logits = decoder.logits(torch.cat(run(decoder, strands)))
+    ids, spread = _fetched(logits.argmax(dim=-1), _spread(logits))
+    ends = np.cumsum(lengths)[:-1]
     return [
-        _Said(np.concatenate(([-1], own)), np.ones(len(own) + 1, np.bool_))
-        for own in np.split(ids, np.cumsum(lengths)[:-1])
+        _Said(np.concatenate(([-1], own)), np.ones(len(own) + 1, np.bool_), width)
+        for own, width in zip(np.split(ids.astype(np.int64), ends), np.split(spread, ends), strict=True)
     ]
 
 

@@ -8,6 +8,7 @@ Knows the format; not whose frame it is, and no threads.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import zlib
@@ -105,10 +106,15 @@ def read_frame(file: Path) -> RecordedFrame:
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """Write beside and rename, so that what has the name has all of the content."""
+    """Write beside and rename, so that what has the name has all of the content. Raises OSError, and leaves nothing."""
     part = file.with_name(file.name + ".part")
-    part.write_bytes(content)
-    part.replace(file)
+    try:
+        part.write_bytes(content)
+        part.replace(file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
 
 
 def _document(frame: RecordedFrame) -> FrameDocument:

@@ -51,6 +51,8 @@ class Recorded:
         if session is not None:
             seen = [observation]  # taken out when it is kept: whoever keeps the answer does not keep the pictures
             answer.add_done_callback(lambda done: self._keep(session, submitted_s, seen.pop(), done))
+        else:
+            answer.add_done_callback(self._pass_by)
         return answer
 
     def forget(self, session_id: str) -> None:
@@ -62,7 +64,15 @@ class Recorded:
         self._policy.close()
         self._recorder.close()
 
+    def _pass_by(self, answer: Future[Step]) -> None:
+        if _answered(answer):
+            self._recorder.pass_by()
+
     def _keep(self, session: SessionRef, submitted_s: float, observation: Observation, answer: Future[Step]) -> None:
-        if not answer.cancelled() and answer.exception() is None:
+        if _answered(answer):
             frame = RecordedFrame(submitted_s, observation, answer.result())
             self._recorder.keep(session.id, self.info.name, frame, serial=session.serial)
+
+
+def _answered(answer: Future[Step]) -> bool:
+    return not answer.cancelled() and answer.exception() is None

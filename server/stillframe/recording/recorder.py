@@ -8,13 +8,17 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from logging import Logger
 from pathlib import Path
 
+from stillframe.domain import RecordingReport
 from stillframe.recording.frame import RecordedFrame, encode
 from stillframe.recording.shelf import EpisodeCard, Shelf
+from stillframe.recording.trouble import Trouble
 
 PENDING_FRAMES = 64  # that may wait for the disk
 CLOSE_S = 10.0  # what is queued gets this long to be written
@@ -33,17 +37,44 @@ class Opened:
 class Recorder:
     """Takes frames from any thread until closed. `kept` and `dropped` count them."""
 
-    def __init__(self, root: Path, *, max_bytes: int, log: Logger, pending_frames: int = PENDING_FRAMES):
+    def __init__(
+        self,
+        root: Path,
+        *,
+        max_bytes: int,
+        log: Logger,
+        pending_frames: int = PENDING_FRAMES,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         """Raise OSError where `root` cannot be a folder."""
         self.kept = 0
-        self.dropped = 0
         self._shelf = Shelf(root, max_bytes)
         self._log = log
         self._open: OrderedDict[tuple[str, int], Opened] = OrderedDict()
         self._frames: queue.Queue[tuple[EpisodeCard, int, RecordedFrame] | None] = queue.Queue(pending_frames)
-        self._trouble = False  # a frame was lost: said once, and counted at the end
+        self._trouble = Trouble(log, clock)
+        self._sessionless = 0
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Frames that were lost."""
+        return self._trouble.lost
+
+    @property
+    def report(self) -> RecordingReport:
+        """What became of frames so far. Any thread."""
+        reason = self._trouble.reason
+        return RecordingReport(
+            "recording" if reason is None else "failing",
+            self.kept,
+            self.dropped,
+            self._sessionless,
+            self._shelf.used_bytes,
+            self._shelf.max_bytes,
+            reason,
+        )
 
     def keep(self, session: str, model: str, frame: RecordedFrame, serial: int = 0) -> None:
         """Queue a frame, or count it as dropped. `serial` is its SessionRef's. Never waits, never raises."""
@@ -51,7 +82,13 @@ class Recorder:
         try:
             self._frames.put_nowait((card, serial, frame))
         except queue.Full:
-            self._lose("the disk is too slow: frames are not recorded")
+            self._trouble.lose("the disk is too slow: frames are not recorded")
+
+    def pass_by(self) -> None:
+        """A frame of no session was answered: it is not recorded, which is said once."""
+        self._sessionless += 1
+        if self._sessionless == 1:
+            self._log.warning("frames of clients without a session are not recorded: only sessions have episodes")
 
     def close(self) -> None:
         """Write what is queued, CLOSE_S long, then end the thread. Frames that come later are lost."""
@@ -64,12 +101,18 @@ class Recorder:
 
     def _run(self) -> None:
         while (item := self._frames.get()) is not None:
+            if self._trouble.rests:
+                self._trouble.lose()
+                continue
             try:
                 self._write(*item)
             except Exception as error:  # noqa: BLE001 (a recording's trouble is never a robot's)
-                self._lose(f"a frame could not be recorded: {type(error).__name__}: {error}")
+                self._trouble.lose(
+                    f"a frame could not be recorded: {type(error).__name__}: {error}", failed=isinstance(error, OSError)
+                )
             else:
                 self.kept += 1
+                self._trouble.over(all_written=self._frames.empty())
 
     def _write(self, card: EpisodeCard, serial: int, frame: RecordedFrame) -> None:
         content = encode(frame)
@@ -81,17 +124,12 @@ class Recorder:
     def _folder(self, card: EpisodeCard, serial: int, frame: RecordedFrame, content: dict[str, bytes]) -> Path:
         """The episode's folder; a new one where it has none, is at its limit, or the session began anew."""
         key, number = (card.session, card.epoch), frame.step.report.cache.seq
-        opened = self._open.pop(key, None)
+        opened = self._open.get(key)
         same = opened is not None and opened.serial == serial and number > opened.last_frame
         goes_on = opened is not None and same and self._shelf.takes(opened.folder, content)
         folder = opened.folder if opened and goes_on else self._shelf.begin(card, frame.submitted_s)
         self._open[key] = Opened(folder, serial, number)
+        self._open.move_to_end(key)
         while len(self._open) > OPEN_EPISODES:
             self._open.popitem(last=False)
         return folder
-
-    def _lose(self, why: str) -> None:
-        self.dropped += 1
-        if not self._trouble:
-            self._log.warning("%s (%d so far)", why, self.dropped)
-        self._trouble = True

@@ -14,7 +14,9 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +29,7 @@ from stillframe.recording.frame import RecordingError, write_whole
 EPISODE_FILE = "episode.json"
 BLOCK_BYTES = 4096  # what a file takes up is counted in these
 PARTS = 4  # an episode longer than the budget's quarter goes on in a new folder, so that one never costs all
+ABANDONED_S = 60.0  # after which what is half written stays so
 _NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{12}-\d{4,}(\.part)?")  # .part: it was being removed
 
 
@@ -52,36 +55,53 @@ class Shelf:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(root))
         self._sizes: dict[Path, int] = {}
         self._count()
+        for folder in self._sizes:
+            _sweep(folder)
 
     @property
     def used_bytes(self) -> int:
         """What all episodes take up."""
-        return sum(self._sizes.values())
+        return sum([*self._sizes.values()])  # a copy: another thread may ask
 
     def begin(self, card: EpisodeCard, began_s: float) -> Path:
-        """A new folder with its card."""
+        """A new folder with its card; in a new root where that was taken. Raises OSError, and leaves nothing."""
+        self.root.mkdir(parents=True, exist_ok=True)
         self._count()  # somebody may have added or taken some
         stamp = datetime.fromtimestamp(began_s, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         digest = hashlib.sha256(card.session.encode()).hexdigest()[:12]
         folder = self.root / f"{stamp}-{digest}-{card.epoch:04d}"
         folder.mkdir()
         self._sizes[folder] = 0
-        self.put(folder, {EPISODE_FILE: json.dumps(asdict(card)).encode()})
+        try:
+            self.put(folder, {EPISODE_FILE: json.dumps(asdict(card)).encode()})
+        except OSError:
+            del self._sizes[folder]
+            with suppress(OSError):
+                folder.rmdir()
+            raise
         return folder
 
     def takes(self, folder: Path, content: Mapping[str, bytes]) -> bool:
         """Whether the folder is still there and may grow by these files."""
-        return folder in self._sizes and self._sizes[folder] + _bytes(content) <= self.max_bytes // PARTS
+        known = folder in self._sizes and _is_folder(folder)
+        return known and self._sizes[folder] + _bytes(content) <= self.max_bytes // PARTS
 
     def fits(self, content: Mapping[str, bytes]) -> bool:
         """Whether these files can be kept at all."""
         return _bytes(content) + BLOCK_BYTES <= self.max_bytes // PARTS
 
     def put(self, folder: Path, content: Mapping[str, bytes]) -> None:
-        """Write the files in their order."""
+        """Write the files in their order, all of them or none. Raises OSError."""
         self._sizes[folder] += _bytes(content)
-        for name, data in content.items():
-            write_whole(folder / name, data)
+        try:
+            for name, data in content.items():
+                write_whole(folder / name, data)
+        except OSError:
+            for name in content:
+                with suppress(OSError):
+                    (folder / name).unlink(missing_ok=True)
+            self._sizes[folder] -= _bytes(content)
+            raise
 
     def make_room(self, content: Mapping[str, bytes]) -> None:
         """Remove the oldest episodes until the files, and a card, fit into the budget."""
@@ -112,6 +132,14 @@ def read_card(folder: Path) -> EpisodeCard:
         return TypeAdapter(EpisodeCard).validate_json((folder / EPISODE_FILE).read_bytes())
     except (OSError, ValidationError) as error:
         raise RecordingError(f"{folder}: not a recorded episode: it has no {EPISODE_FILE} that can be read") from error
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a daemon that was killed had half written; not what another one may be writing now."""
+    for part in folder.glob("*.part"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > ABANDONED_S:
+                part.unlink()
 
 
 def _is_folder(path: Path) -> bool:

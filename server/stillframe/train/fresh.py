@@ -24,6 +24,8 @@ from stillframe_client.sim.state import MAX_SPEED_M_S, MAX_TURN_RAD_S
 ACTION_BINS = 256
 PADDING_IDS = 64
 POSITION_AMPLITUDE = 0.5  # sin-cos positions at the scale of the patches they are added to
+LOUD = 0.02  # of the head's rows that say actions
+QUIET = 0.01  # of those that say words, beside them
 UNNORM_KEY = "jaco_sim"
 CONTROL_HZ = 10
 TOWER_PX = 224  # a side of the towers' pictures unless a checkpoint says otherwise
@@ -90,12 +92,19 @@ PREPROCESSOR_JSON = preprocessor_json()
 
 
 def fresh_network(recipe: Recipe) -> OpenVLANetwork:
-    """Random weights at scales that learn: positions as loud as patches, a quiet output head."""
+    """Random weights at scales that learn: positions as loud as patches, a quiet output head.
+
+    Quieter still for words: what it says is an action from the start, be it any. A word would be refused.
+    """
     network = OpenVLANetwork(OpenVLAConfig.from_json(config_json(recipe)))
     for tower in (network.vision_backbone.featurizer, network.vision_backbone.fused_featurizer):
         tower.pos_embed = nn.Parameter(POSITION_AMPLITUDE * _sincos_2d(tower.config.grid, tower.config.embed_dim))
     nn.init.normal_(network.language_model.model.embed_tokens.weight, std=0.5)
-    nn.init.normal_(network.language_model.lm_head.weight, std=0.02)
+    head, actions = network.language_model.lm_head.weight, network.config.bins.ids
+    nn.init.normal_(head, std=LOUD)
+    with torch.no_grad():
+        head[: actions.start] *= QUIET
+        head[actions.stop :] *= QUIET
     return network
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 
-from stillframe.domain import Policy
+from stillframe.domain import Policy, RecordingReport
 from stillframe.errors import NotReady
 
 WATCHDOG_S = 30.0
@@ -22,10 +22,11 @@ class State(StrEnum):
     READY = "ready"
     STUCK = "stuck"
     DRAINING = "draining"
+    FAILED = "failed"  # the engine has ended, and the process follows
 
 
-_WAIT_S = {State.LOADING: 5.0, State.WARMING: 1.0, State.STUCK: 5.0, State.DRAINING: 10.0}
-_CODES = {State.DRAINING: "draining", State.STUCK: "stuck"}
+_WAIT_S = {State.LOADING: 5.0, State.WARMING: 1.0, State.STUCK: 5.0, State.DRAINING: 10.0, State.FAILED: 10.0}
+_CODES = {State.DRAINING: "draining", State.STUCK: "stuck", State.FAILED: "engine-ended"}
 
 
 class Lifecycle:
@@ -34,7 +35,8 @@ class Lifecycle:
     def __init__(self, policy: Policy | None = None, *, watchdog_s: float = WATCHDOG_S):
         self.watchdog_s = watchdog_s
         self._policy = policy
-        self._draining = False
+        self._draining = self._failed = False
+        self.recording: Callable[[], RecordingReport] | None = None  # what is recorded; None: nothing is
         self._on_drain: list[Callable[[], None]] = []
 
     def serve(self, policy: Policy) -> None:
@@ -47,6 +49,11 @@ class Lifecycle:
         for tell in self._on_drain:
             tell()
 
+    def fail(self) -> None:
+        """The engine has ended: no frame is taken or answered any more."""
+        self._failed = True
+        self.drain()
+
     def on_drain(self, tell: Callable[[], None]) -> None:
         """Call `tell` when the daemon begins to drain, in whatever thread or signal handler says so."""
         self._on_drain.append(tell)
@@ -58,7 +65,9 @@ class Lifecycle:
 
     @property
     def state(self) -> State:
-        """Loading (no policy yet), warming (not ready yet), ready, stuck, or draining."""
+        """Loading (no policy yet), warming (not ready yet), ready, stuck, draining, or failed."""
+        if self._failed:
+            return State.FAILED
         if self._draining:
             return State.DRAINING
         if self._policy is None:

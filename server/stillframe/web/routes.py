@@ -5,7 +5,7 @@ Knows no policy beyond its description and its state.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -22,7 +22,7 @@ from stillframe.web.lifecycle import Lifecycle, State
 from stillframe.web.openapi.catalogue import CATALOGUE
 from stillframe.web.openapi.contract import ModelCard, ModelList, model_card
 from stillframe.web.openapi.pieces import CODE_PARAMETER, GUARDED, problem_responses
-from stillframe.web.openapi.schemas import Status
+from stillframe.web.openapi.schemas import RecordingStatus, Status
 from stillframe.web.problems import problem_response
 from stillframe.web.streaming.hub import Hub
 
@@ -79,7 +79,7 @@ class FrontDesk:
         return {"state": "alive"}
 
     async def readyz(self, request: Request) -> Response:
-        """Answer 200 when frames are taken; else 503 with the state (loading, warming, stuck, draining)."""
+        """Answer 200 when frames are taken; else 503 with the state (loading, warming, stuck, draining, failed)."""
         state = self.lifecycle.state
         if state is State.READY:
             return JSONResponse({"state": state.value})
@@ -106,8 +106,8 @@ class FrontDesk:
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     async def status(self) -> Status:
-        """Say how the daemon stands: its state, its sessions, its memory."""
-        policy = self.lifecycle.policy
+        """Say how the daemon stands: its state, its sessions, its memory, what it records."""
+        policy, recording = self.lifecycle.policy, self.lifecycle.recording
         usage = policy.usage if policy else None
         return Status(
             state=self.lifecycle.state.value,
@@ -119,6 +119,7 @@ class FrontDesk:
             kv_in_use_bytes=usage.in_use_bytes if usage else 0,
             kv_budget_bytes=usage.budget_bytes if usage else 0,
             history_bytes=usage.history_bytes if usage else 0,
+            recording=RecordingStatus(**asdict(recording())) if recording else None,
         )
 
     async def models(self, request: Request) -> ModelList:

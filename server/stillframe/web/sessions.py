@@ -16,8 +16,8 @@ from starlette.responses import JSONResponse, Response
 from stillframe.errors import BadRequest
 from stillframe.sessions.roster import Roster
 from stillframe.sessions.session import Connection, Service, Session
-from stillframe.web.guard.callers import Caller, Scope
-from stillframe.web.guard.gate import actor_of, share_of
+from stillframe.web.guard.callers import Caller, Scope, require
+from stillframe.web.guard.gate import actor_of, caller_of, share_of
 from stillframe.web.guard.listeners import Listeners, listener_of
 from stillframe.web.lifecycle import Lifecycle
 from stillframe.web.limits import Limits
@@ -49,24 +49,24 @@ class SessionRoutes:
 
     async def listing(self, request: Request) -> Response:
         """Show the caller's sessions; everybody's to an admin."""
-        caller = actor_of(request)
+        caller = _overseer_of(request)
         cards = self.roster.listing(None if caller.may(Scope.ADMIN) else caller.name)
         return JSONResponse({"sessions": [asdict(card) for card in cards]})
 
     async def show(self, request: Request) -> Response:
         """Show one session."""
-        return JSONResponse(asdict(self._session(request).card()))
+        return JSONResponse(asdict(self._session(request, _overseer_of(request)).card()))
 
     async def close(self, request: Request) -> Response:
         """Close a session: what it left is freed, frames that wait are answered with a problem."""
-        self.roster.close(self._session(request))
+        self.roster.close(self._session(request, _overseer_of(request)))
         return Response(status_code=204)
 
     async def reset(self, request: Request) -> Response:
         """Begin the episode after this one. Under /v1 the session has to be known."""
         self.lifecycle.ready_policy()
         fields = await self._fields(request)
-        session = self._session(request)
+        session = self._session(request, actor_of(request))
         epoch = self.roster.reset(session, epoch=read_count(fields, "epoch"))
         return JSONResponse({"session_id": session.id, "epoch": epoch})
 
@@ -86,9 +86,8 @@ class SessionRoutes:
         )
         return JSONResponse({"session_id": session_id, "epoch": epoch})
 
-    def _session(self, request: Request) -> Session:
+    def _session(self, request: Request, caller: Caller) -> Session:
         """The session in the path, if it is the caller's; an admin may reach all."""
-        caller = actor_of(request)
         return self.roster.find(
             segment(request, "session_id") or "", owner=None if caller.may(Scope.ADMIN) else caller.name
         )
@@ -98,6 +97,17 @@ class SessionRoutes:
         codec = codec_of(content_type)
         body = await read_body(request, replace(self.limits, max_body_bytes=MAX_BODY_BYTES), lambda _: None)
         return codec.read(body, content_type, self.limits) if body else {}
+
+
+def _overseer_of(request: Request) -> Caller:
+    """Who asks, if they may see and end sessions: an admin, or one whose robots have some. Raises Forbidden.
+
+    To open, reset or feed one is to have a robot moved, which is `act`.
+    """
+    caller = caller_of(request)
+    if not caller.may(Scope.ADMIN):
+        require(caller, Scope.ACT)
+    return caller
 
 
 def open_session(

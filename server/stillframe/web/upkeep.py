@@ -29,7 +29,10 @@ class Upkeep:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            self.look()
+            try:
+                self.look()
+            except Exception:
+                self.log.exception("the upkeep failed, and goes on")
             await asyncio.sleep(EVERY_S)
 
     def look(self) -> None:

@@ -1,7 +1,8 @@
 """`stillframe serve` with a model that fails, waits or answers nonsense when a file says so: `faulty.py FOLDER ...`.
 
 Knows the seam between the engine and a model; the daemon is the real one. FOLDER holds the orders, named as they are:
-fail, oom, nan (each for one frame), hold (for as long as the file is there); `holding` appears while a frame is held.
+fail, oom, nan, exit (each for one frame), hold (for as long as the file is there); `holding` appears while a frame is
+held.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class Faulty:
             raise RuntimeError("the secret of /etc/shadow at 0x7f00")
         if self._ordered("oom"):
             raise MemoryError
+        if self._ordered("exit"):
+            raise SystemExit(0)
         if self._ordered("nan"):
             return [_spoilt(one) for one in decoded]
         return decoded

@@ -145,3 +145,27 @@ def test_a_stop_while_robots_go_on_asking(
     assert all(error.problem.code == "draining" for error in told if isinstance(error, NotReady))
     assert status == 0
     assert daemon.complaints() == []
+
+
+def test_an_engine_that_ends_ends_the_daemon(
+    new_daemon: Callable[..., Any], goldens: Mapping[str, Any], threads: ThreadPoolExecutor
+) -> None:
+    """SystemExit in a frame would end a thread in silence: all that wait get a problem, and the status is not 0."""
+    daemon, golden = new_daemon(), goldens["f0"]
+    frame = (golden.picture, golden.instruction)
+    clients = [PolicyClient(daemon.url, timeout_s=WAIT_S, session=f"arm-{number}") for number in range(3)]
+    with daemon.held():
+        answers = [threads.submit(client.act, *frame, max_age_ms=60_000) for client in clients]
+        daemon.holds()
+        daemon.order("exit")
+    for answer in answers:
+        with pytest.raises(NotReady) as caught:
+            answer.result(WAIT_S)
+        assert caught.value.problem.code in ("engine-ended", "draining")
+
+    assert daemon.running.wait(WAIT_S) == 1
+    log = (daemon.folder / "log").read_text()
+    assert "the engine has ended: SystemExit" in log
+    assert '"level": "critical"' in log
+    for client in clients:
+        client.close()

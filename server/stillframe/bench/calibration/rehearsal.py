@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stillframe.bench.calibration.outcome import Outcome
+from stillframe.engine.bounds import Bounds
 from stillframe.engine.drift import drift_of
 from stillframe.engine.planner import Frame, Planner
 from stillframe.engine.storage import kv_shape
@@ -50,6 +51,7 @@ class Rehearsal:
 
     def __init__(self, model: PolicyModel, settings: ReuseSettings):
         self._model = model
+        self._bounds = Bounds(model.info)
         self._layers = model.decoder.config.num_hidden_layers
         pixels = replace(settings, adaptive=replace(settings.adaptive, criterion="pixels"))
         self._planner = Planner(pixels, self._layers)  # so that frames hold what either criterion compares
@@ -147,6 +149,9 @@ class Rehearsal:
         draft = Draft(frame.prepared.still)
         hidden = prefill(self._model.decoder, frame.rows, plan, kv, tap, draft.fed)
         (decoded,) = self._model.act([Prefilled(frame.prepared, hidden, kv, draft)])
+        refusal = self._bounds.refusal(frame.prepared, decoded, draft.faults)
+        if refusal is not None:
+            raise StillframeError(f"this checkpoint does not answer what was recorded with an action: {refusal}")
         return decoded, kv
 
     def _look(self, frame: Frame, storage: Tensor, chosen: Iterable[Layers]) -> dict[Layers, Relevance]:

@@ -30,6 +30,7 @@ from stillframe.models.vision import TOWERS
 
 SEED = 11
 VOCABULARY, PADDING, BINS = 32_064, 64, 256  # rows of the embeddings, of them padding; the action's
+QUIET = 0.01  # of the head's rows that say words, beside those that say actions
 SPECIAL = ("<unk>", "<s>", "</s>", LONE_SPACE)
 LIMIT = {"q01": [-1.0] * 6 + [0.0], "q99": [1.0] * 7, "mask": [True] * 6 + [False]}
 
@@ -87,7 +88,11 @@ def _drawn(name: str, shape: torch.Size, dtype: torch.dtype, device: torch.devic
         return (torch.zeros if name.endswith("bias") else torch.ones)(shape, dtype=dtype, device=device)
     generator = torch.Generator(device).manual_seed(SEED + zlib.crc32(name.encode()))
     reach = 3**0.5 * _std(name, shape)
-    return torch.empty(shape, device=device).uniform_(-reach, reach, generator=generator).to(dtype)
+    drawn = torch.empty(shape, device=device).uniform_(-reach, reach, generator=generator)
+    if name.endswith("lm_head.weight"):  # what it says has to be an action: a word is refused
+        actions = slice(shape[0] - PADDING - BINS, shape[0] - PADDING)
+        drawn = torch.cat((drawn[: actions.start] * QUIET, drawn[actions], drawn[actions.stop :] * QUIET))
+    return drawn.to(dtype)
 
 
 def _std(name: str, shape: torch.Size) -> float:

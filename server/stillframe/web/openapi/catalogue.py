@@ -107,6 +107,9 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "instruction-empty": Entry(Unprocessable, "The instruction holds no words."),
         "instruction-too-long": Entry(Unprocessable, "The instruction is longer than the daemon accepts."),
         "non-finite-action": Entry(Internal, "The policy returned NaN or infinity; nothing was passed on."),
+        "not-an-action": Entry(
+            Internal, "What the policy said is no action: a token of text, or numbers beyond its statistics."
+        ),
         "internal": Entry(Internal, "The daemon's own fault; its log has the story under the request's id."),
         "rate-limited": Entry(TooMany, "This client sends more frames a second than it may; wait as long as is said."),
         "session-busy": Entry(TooMany, "As many of the session's frames are under way as may be; wait for an answer."),
@@ -117,6 +120,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "out-of-memory": Entry(Overloaded, "The device had no memory for this frame; try again, or send less at once."),
         "not-ready": Entry(NotReady, "The policy is loading or warming up."),
         "stuck": Entry(NotReady, "The device has been at one frame for too long."),
+        "engine-ended": Entry(NotReady, "The engine has ended; the daemon stops, for a supervisor to start it anew."),
         "draining": Entry(NotReady, "The daemon is stopping and takes no new frames."),
         "deadline-exceeded": Entry(
             DeadlineExceeded, "The frame was too old when its turn came, or no action came in time."

@@ -116,6 +116,18 @@ class SessionList(BaseModel):
     sessions: list[SessionCard]
 
 
+class RecordingStatus(BaseModel):
+    """What becomes of answered frames that are recorded; see /metrics as well."""
+
+    state: str  # recording, or failing: frames are being lost, and the disk is tried again
+    kept: int
+    lost: int
+    sessionless: int  # answered and not recorded: only frames of sessions are
+    used_bytes: int
+    budget_bytes: int
+    trouble: str | None  # why frames are being lost
+
+
 class Status(BaseModel):
     """How the daemon stands."""
 
@@ -128,6 +140,7 @@ class Status(BaseModel):
     kv_in_use_bytes: int
     kv_budget_bytes: int
     history_bytes: int  # of older frames, beside the pool that the two above are about
+    recording: RecordingStatus | None = None  # None: nothing is recorded
 
 
 def component_schemas() -> Schema:

@@ -1,0 +1,57 @@
+"""What a process needs before anything that takes long is imported: three open files, and an end when a signal says so.
+
+Knows signals and the process; imports nothing that takes long, for a signal may come first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SERVE = "serve"
+LOADER = "loader"  # the thread of serve.py that loads a policy, by its name
+
+
+def heed_signals(arguments: Sequence[str]) -> None:
+    """From here until a server takes over, SIGINT and SIGTERM end `stillframe serve` at once with status 0.
+
+    There is nothing yet to drain, and importing torch takes seconds in which no exception would get through. Nothing
+    happens for other commands, nor in another thread than the first.
+    """
+    if SERVE not in arguments[1:2] or threading.current_thread() is not threading.main_thread():
+        return
+    for number in SIGNALS:
+        signal.signal(number, _stop)
+
+
+def stand_on_three_files() -> None:
+    """Open what a shell has closed (`2>&-`): else the next socket would be standard error, and be written to."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (stays open)
+
+
+def leave_the_loader() -> None:
+    """End the process with status 0 if a policy is still being loaded: torch cannot be stopped, nor finalised."""
+    if any(thread.name == LOADER and thread.is_alive() for thread in threading.enumerate()):
+        from stillframe.stopping import at_once
+
+        at_once(0)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the shape of a signal's handler)
+    with contextlib.suppress(OSError):
+        os.write(2, f"stillframe: stopped by {signal.Signals(number).name} while starting\n".encode())
+    os._exit(0)

@@ -1,0 +1,107 @@
+"""What the one who runs a daemon meets: stops at any moment, broken weights, a standard error that is closed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from safetensors.torch import load_file, save_file
+
+WAIT_S = 60
+HEAD = "language_model.lm_head.weight"
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start daemons; those that are left are killed."""
+    made: list[subprocess.Popen[str]] = []
+
+    def run(checkpoint: Path, *options: str, python: tuple[str, ...] = ("-m", "stillframe"), **how: Any) -> Any:
+        command = (sys.executable, *python, "serve", "--checkpoint", str(checkpoint), "--device", "cpu", *options)
+        made.append(subprocess.Popen(command, text=True, **{"stderr": subprocess.PIPE, **how}))
+        return made[-1]
+
+    yield run
+    for process in made:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_while_modules_are_imported_is_a_stop(start: Start, golden_folder: Path, number: signal.Signals) -> None:
+    """Torch takes seconds; here it takes for ever. Status 0, and a word."""
+    stuck = (
+        "import sys, time\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch':\n"
+        "            print('importing', flush=True)\n"
+        "            time.sleep(600)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "sys.argv[1:1] = []\n"
+        "from stillframe.cli import main\n"
+        "main()\n"
+    )
+    process = start(golden_folder, python=("-c", stuck), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(number)
+    _, said = process.communicate(timeout=WAIT_S)
+
+    assert process.returncode == 0
+    assert said == f"stillframe: stopped by {number.name} while starting\n"
+
+
+@pytest.mark.parametrize("damage", ["half", "flat", "nan"])
+def test_a_checkpoint_that_says_nothing_is_not_served(
+    start: Start, golden_folder: Path, tmp_path: Path, damage: str
+) -> None:
+    """It says so, and the status is not 0: nothing ever was ready."""
+    folder = tmp_path / "broken"
+    shutil.copytree(golden_folder, folder)
+    file = folder / "model.safetensors"
+    if damage == "half":
+        data = file.read_bytes()
+        file.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    else:
+        tensors = load_file(file)
+        if damage == "nan":
+            tensors[HEAD][7, 3] = float("nan")
+        else:
+            tensors[HEAD] = tensors[HEAD][31_900:31_901].expand_as(tensors[HEAD]).contiguous()
+        save_file(tensors, file)
+    process = start(folder, "--port", "0")
+    _, said = process.communicate(timeout=WAIT_S)
+
+    assert process.returncode == 1
+    assert '"event": "ready' not in said
+    words = {"half": "nothing but zeros", "nan": "holds NaN or infinity", "flat": "is no action (flat)"}
+    assert words[damage] in said.splitlines()[-1]
+
+
+def test_with_a_closed_standard_error_it_serves(start: Start, golden_folder: Path, new_port: Callable[[], int]) -> None:
+    """`2>&-`: no socket takes the place of standard error, and it stops as told."""
+    port = new_port()
+    process = start(golden_folder, "--port", str(port), stderr=None, preexec_fn=lambda: os.close(2))
+    give_up_s = time.monotonic() + WAIT_S
+    status = 0
+    while status != 200 and time.monotonic() < give_up_s and process.poll() is None:
+        try:
+            status = httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code
+        except httpx.TransportError:
+            time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+
+    assert status == 200
+    assert process.wait(WAIT_S) == 0
