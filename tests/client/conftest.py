@@ -66,6 +66,8 @@ class SummingPolicy:
         observation: Observation,
         max_age_ms: float,  # noqa: ARG002 -- the protocol's
         session: SessionRef | None = None,
+        *,
+        share: str = "",  # noqa: ARG002 -- the protocol's
     ) -> Future[Step]:
         """Answer on another thread once `go_on` is set."""
         self.sessions.append(session)

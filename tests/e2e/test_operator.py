@@ -86,7 +86,7 @@ def test_a_checkpoint_that_says_nothing_is_not_served(
 
     assert process.returncode == 1
     assert '"event": "ready' not in said
-    words = {"half": "nothing but zeros", "nan": "holds NaN or infinity", "flat": "is no action (flat)"}
+    words = {"half": "zeros", "nan": "weights have to be finite", "flat": "is no action (flat)"}
     assert words[damage] in said.splitlines()[-1]
 
 

@@ -141,7 +141,7 @@ STATS_KEYS = ("jaco", "bridge_orig")
 
 def _openpi(data: bytes) -> None:
     fields = parse_map(data, LIMITS.max_json_parts)
-    scenes = Scenes(ROSTER, "robot")
+    scenes = Scenes(ROSTER, "robot", "robot")
     try:
         session = scenes.enter(fields)
         head = Addressed(path_id=session.id)
@@ -166,7 +166,7 @@ def _streamed(data: bytes | str) -> None:
 
 
 def _opened(fields: Mapping[str, Any]) -> None:
-    session, _ = open_session(ROSTER, fields, CALLER)
+    session, _ = open_session(ROSTER, fields, CALLER, "robot")
     ROSTER.close(session)
 
 

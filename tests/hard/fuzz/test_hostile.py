@@ -209,7 +209,7 @@ def test_a_reset_names_as_many_as_there_can_be(doors: Any, name: str) -> None:
     tracemalloc.start()
     try:
         with no_hang(), pytest.raises(RequestError) as caught:
-            Scenes(doors.ROSTER, "robot").reset(fields)
+            Scenes(doors.ROSTER, "robot", "robot").reset(fields)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
