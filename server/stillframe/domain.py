@@ -223,6 +223,18 @@ NO_HISTORY = HistoryInfo()
 
 
 @dataclass(frozen=True)
+class ConnectionReport:
+    """What became of connections, before and beside what was asked over them. Counts are since the start."""
+
+    open: int  # TCP connections, WebSockets among them
+    limit: int
+    refused: int  # that found no room
+    displaced: int  # that gave way to another, or held most of what was in memory
+    cut: Mapping[str, int]  # for what their client did, by the bound that it broke
+    rate_limited: int  # requests and messages beyond `requests_per_s`
+
+
+@dataclass(frozen=True)
 class PolicyInfo:
     """What a served policy is and what its numbers mean: the contract that clients program against."""
 

@@ -33,6 +33,8 @@ from stillframe.models.registry import decoder_sizes, load_policy
 from stillframe.recording.recorded import Recorded
 from stillframe.recording.recorder import CLOSE_S, Recorder
 from stillframe.stopping import DrainingServer, end_soon, stopping_on_signals
+from stillframe.transport.connections import Connections
+from stillframe.transport.descriptors import connections_affordable
 from stillframe.web.app import House, create_app
 from stillframe.web.guard.callers import Callers, Token
 from stillframe.web.guard.origins import Origins
@@ -57,8 +59,10 @@ def serve(config: DaemonConfig, log: logging.Logger) -> None:
     if recorder is not None:
         lifecycle.recording = lambda: recorder.report
         metrics.recording(lifecycle.recording)
-    app = create_app(lifecycle, _house(config, doors), metrics=metrics, log=log, clock=time.perf_counter)
-    server = DrainingServer(uvicorn_config(app, config), lifecycle, config.drain_s)
+    house, book = _house(config, doors), Connections(connections_affordable())
+    metrics.connected(lambda: book.report(house.requests.refused))
+    app = create_app(lifecycle, house, metrics=metrics, log=log, clock=time.perf_counter)
+    server = DrainingServer(uvicorn_config(app, config, book), lifecycle, config.drain_s)
     loader = Loader(config, lifecycle, server, metrics, recorder, log)
     with stopping_on_signals(server):
         log.info("listening on %s, loading %s", ", ".join(door.address for door in doors), config.checkpoint)

@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stillframe.domain import (
     REUSE_MODES,
     CacheReport,
+    ConnectionReport,
     DraftReport,
     HistoryReport,
     KeyframeReason,
@@ -300,3 +301,21 @@ def test_lines_that_the_log_lost_are_shown_as_they_are(desk):
     lost[0] = 7
 
     assert (before, registry.get_sample_value("stillframe_log_lines_lost_total")) == (0, 7)
+
+
+def test_connections_are_counted(desk):
+    """Open, limit, refused, displaced, cut by the bound that was broken, and requests beyond the rate."""
+    metrics = Metrics(type(desk.registry)())
+    metrics.connected(lambda: ConnectionReport(7, 1024, 3, 5, {"too-slow": 2}, 11))
+    text = metrics.exposition(version="0", ready=False, info=None).decode()
+
+    for line in (
+        "stillframe_tcp_connections 7.0",
+        "stillframe_tcp_connections_limit 1024.0",
+        "stillframe_tcp_connections_refused_total 3.0",
+        "stillframe_tcp_connections_displaced_total 5.0",
+        'stillframe_tcp_connections_cut_total{reason="too-slow"} 2.0',
+        'stillframe_tcp_connections_cut_total{reason="malformed"} 0.0',
+        "stillframe_rate_limited_total 11.0",
+    ):
+        assert line in text.splitlines()

@@ -677,3 +677,27 @@ def test_an_admin_alone_sees_and_ends_and_moves_nothing(new_desk):
     assert [desk.ask(*what, **as_["nil"]).json()["code"] for what in nothing] == ["forbidden"] * 3
     assert desk.ask("DELETE", path, **as_["eve"]).status_code == 204
     assert desk.ask("GET", path, **as_["ann"]).status_code in (404, 410)
+
+
+def test_an_admin_says_whose_session_is_meant(new_desk):
+    """Two owners have one of the same id: without a word it is refused, with ?owner= that one is shown and closed."""
+    tokens = [
+        Token(name, sha256(name.encode()).hexdigest(), frozenset({scope}))
+        for name, scope in (("ann", "act"), ("bob", "act"), ("chief", "admin"))
+    ]
+    desk = new_desk(house=House(callers=Callers(tokens)))
+    ann, bob, chief = ({"X-Api-Key": name} for name in ("ann", "bob", "chief"))
+    for who in (ann, bob):
+        assert desk.ask("POST", "/v1/sessions", json={"session_id": "arm"}, headers=who).status_code == 201
+    owners = [card["owner"] for card in desk.ask("GET", "/v1/sessions", headers=chief).json()["sessions"]]
+    unclear = desk.ask("GET", "/v1/sessions/arm", headers=chief)
+    shown = desk.ask("GET", "/v1/sessions/arm?owner=bob", headers=chief)
+    closed = desk.ask("DELETE", "/v1/sessions/arm?owner=bob", headers=chief)
+
+    assert owners == ["ann", "bob"]
+    assert (unclear.status_code, unclear.json()["code"]) == (409, "session-ambiguous")
+    assert shown.json()["owner"] == "bob"
+    assert closed.status_code == 204
+    assert desk.policy.forgotten == ["bob/arm"]
+    assert desk.ask("GET", "/v1/sessions/arm", headers=chief).json()["owner"] == "ann"
+    assert desk.ask("GET", "/v1/sessions/arm?owner=bob", headers=ann).json()["owner"] == "ann"  # an admin's word only

@@ -16,9 +16,18 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
-from stillframe.domain import KVUsage, PassCounts, PolicyInfo, RecordingReport, SlackReport, StepReport
+from stillframe.domain import (
+    ConnectionReport,
+    KVUsage,
+    PassCounts,
+    PolicyInfo,
+    RecordingReport,
+    SlackReport,
+    StepReport,
+)
 from stillframe.errors import Flaw, RequestError
 from stillframe.metrics.buckets import ACCEPTED_BUCKETS, BATCH_BUCKETS, LATENCY_BUCKETS_S, PASSES_BUCKETS
+from stillframe.metrics.connections import ConnectionMetrics
 from stillframe.metrics.history import HistoryMetrics
 from stillframe.metrics.logs import LogMetrics
 from stillframe.metrics.passes import PassMetrics
@@ -173,6 +182,10 @@ class Metrics:
     def log_lines(self, lost: Callable[[], int]) -> None:
         """From now on, show how many lines of the log `lost` says were lost."""
         self._registry.register(LogMetrics(lost))
+
+    def connected(self, read: Callable[[], ConnectionReport]) -> None:
+        """From now on, show what `read` says of connections."""
+        self._registry.register(ConnectionMetrics(read))
 
     def recording(self, read: Callable[[], RecordingReport]) -> None:
         """From now on, show what `read` says of what is recorded."""

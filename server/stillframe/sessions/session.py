@@ -38,9 +38,10 @@ class Connection(Protocol):
 
 @dataclass(frozen=True)
 class SessionCard:
-    """What may be told of a session: no secret, nobody else's name."""
+    """What its owner and an admin may be told of a session: no secret."""
 
     id: str
+    owner: str  # whose token opened it; `anonymous` where there are none
     state: State
     service: Service
     mode: ReuseMode | None
@@ -136,6 +137,7 @@ class Session:
         now_s = self.clock()
         return SessionCard(
             id=self.id,
+            owner=self.owner,
             state=self.state,
             service=self.service,
             mode=self.mode,

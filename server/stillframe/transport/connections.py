@@ -11,6 +11,7 @@ from enum import IntEnum
 from time import monotonic
 from typing import Protocol
 
+from stillframe.domain import ConnectionReport
 from stillframe.transport.bounds import BUFFERED_BYTES, MOST_CONNECTIONS
 
 
@@ -56,11 +57,16 @@ class Connections:
         self.clock = clock
         self.refused = 0  # that found no room
         self.displaced = 0  # that gave way
+        self.cuts: Counter[str] = Counter()  # by the bound that a client broke
         self._most_bytes = most_bytes
         self._open: dict[Held, int] = {}  # -> bytes that it holds
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def report(self, rate_limited: int) -> ConnectionReport:
+        """How things stand, with what was counted elsewhere."""
+        return ConnectionReport(len(self), self.most, self.refused, self.displaced, dict(self.cuts), rate_limited)
 
     def enter(self, connection: Held) -> bool:
         """Let a connection in; False: there is no room, and none that would give way."""

@@ -198,6 +198,7 @@ class HttpConnection(H11Protocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (the parser's fault says more)
         """Answer a request that is none with a problem, and close."""
         fault = self.conn.fault
+        self._book.cuts["malformed"] += 1
         if isinstance(fault, Refused):
             self._answer(fault.error)
         elif fault is not None and fault.error_status_hint == 431:
@@ -241,6 +242,7 @@ class HttpConnection(H11Protocol):
 
     def _overdue(self) -> None:
         """The client has taken too long."""
+        self._book.cuts["too-slow"] += 1
         if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
             detail = f"The request's head took over {HEAD_S:g} s to arrive."
             self._answer(RequestTimeout("head-timeout", detail))

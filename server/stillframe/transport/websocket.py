@@ -176,6 +176,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self.frames = []
         if self.close_sent:
             return
+        self._book.cuts["malformed" if code == INVALID_TEXT else "too-many-parts"] += 1
         self.conn.fail(code, reason)
         if self.conn.close_sent is None:  # before it was let in: there is no goodbye yet
             self.cut()

@@ -87,10 +87,9 @@ class SessionRoutes:
         return JSONResponse({"session_id": session_id, "epoch": epoch})
 
     def _session(self, request: Request, caller: Caller) -> Session:
-        """The session in the path, if it is the caller's; an admin may reach all."""
-        return self.roster.find(
-            segment(request, "session_id") or "", owner=None if caller.may(Scope.ADMIN) else caller.name
-        )
+        """The session in the path, if it is the caller's; an admin may reach all, and say whose in ?owner=."""
+        owner = request.query_params.get("owner") if caller.may(Scope.ADMIN) else caller.name
+        return self.roster.find(segment(request, "session_id") or "", owner=owner)
 
     async def _fields(self, request: Request) -> Mapping[str, Any]:
         content_type = request.headers.get("content-type", "")

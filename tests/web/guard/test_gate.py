@@ -31,9 +31,11 @@ from stillframe.config import load_config
 from stillframe.listening import open_doors, uvicorn_config
 from stillframe.logs import LEVEL_VARIABLE, open_log
 from stillframe.web.envelope import Envelope
+from stillframe.web.guard import gate
 from stillframe.web.guard.callers import Callers, Token
-from stillframe.web.guard.gate import HEALTH_PATHS, Gate, actor_of, caller_of, peer_of
+from stillframe.web.guard.gate import HEALTH_PATHS, Gate, actor_of, caller_of, peer_of, share_of
 from stillframe.web.guard.origins import Origins
+from stillframe.web.guard.rates import Rates
 from stillframe.web.problems import install_problem_handlers
 
 FRONT = "front-secret-0f9a"
@@ -338,3 +340,79 @@ def test_a_token_is_never_logged(monkeypatch: pytest.MonkeyPatch, tidy_logging: 
     assert "begun" in screen.getvalue()
     assert FRONT not in screen.getvalue()
     assert "bad-secret" not in screen.getvalue()
+
+
+def asked(callers: Callers, *requests: tuple[str, str, dict[str, str]], per_s: float = 1e-6) -> list[tuple[int, str]]:
+    """What requests (address, path, headers) are answered, each with whose share it took; one each in a million s."""
+
+    async def say_share(request: Request) -> Response:
+        return Response(share_of(request))
+
+    served = Starlette(routes=[Route("/{path:path}", say_share)])
+    install_problem_handlers(served)  # type: ignore[arg-type]
+    guarded = Gate(served, callers=callers, origins=NEAR, requests=Rates(per_s, burst_s=0.0, of="requests"))
+
+    async def ask_all() -> list[tuple[int, str]]:
+        answers = []
+        for address, path, headers in requests:
+            transport = httpx.ASGITransport(guarded, client=(address, 1))
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+                answer = await client.get(path, headers=headers)
+                answers.append((answer.status_code, answer.json()["code"] if answer.is_error else answer.text))
+        return answers
+
+    return asyncio.run(ask_all())
+
+
+def test_whose_share_a_request_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A known token's wherever it is used; else the address', be it a probe's: never what a client writes of itself."""
+    monkeypatch.setattr(gate, "LONGEST_REST_S", 0.0)
+    other = {"X-Session-Id": "another", "X-Forwarded-For": "10.9.9.9"}
+
+    assert asked(KNOWN, ("10.0.0.1", "/a", BEARER), ("10.0.0.2", "/livez", {}), per_s=1e6) == [
+        (200, "token:front"),
+        (200, "10.0.0.2"),
+    ]
+    assert asked(Callers(), ("10.0.0.1", "/a", other), ("2001:db8::7", "/a", other), per_s=1e6) == [
+        (200, "10.0.0.1"),
+        (200, "2001:db8::/64"),
+    ]
+
+
+def test_every_request_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it asks for; one caller's are nothing to another, and one that is not let in counts by its address."""
+    monkeypatch.setattr(gate, "LONGEST_REST_S", 0.0)
+    wrong = {"X-Api-Key": "wrong"}
+    answers = asked(
+        KNOWN,
+        ("10.0.0.1", "/a", BEARER),
+        ("10.0.0.2", "/b", BEARER),  # the same caller from elsewhere
+        ("10.0.0.1", "/a", wrong),
+        ("10.0.0.1", "/a", wrong),
+        ("10.0.0.1", "/livez", {}),
+        ("10.0.0.3", "/livez", {}),
+    )
+
+    assert answers == [
+        (200, "token:front"),
+        (429, "rate-limited"),
+        (401, "unauthorized"),
+        (429, "rate-limited"),
+        (429, "rate-limited"),
+        (200, "10.0.0.3"),
+    ]
+
+
+def test_one_that_asks_too_often_waits_for_being_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a flood stays with its sender: for as long as it has to, and no longer than a bound."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(gate.asyncio, "sleep", sleep)
+    answers = asked(Callers(), *[("10.0.0.1", "/", {})] * 2)
+
+    assert [status for status, _ in answers] == [200, 429]
+    assert gate.LONGEST_REST_S in waited
+    assert max(waited) <= gate.LONGEST_REST_S

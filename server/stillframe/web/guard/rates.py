@@ -29,6 +29,7 @@ class Rates:
         of: str = "frames",
     ):
         self._of = of
+        self.refused = 0
         self._cost_s = 0.0 if per_s is None else 1 / per_s
         self._burst_s = max(burst_s, self._cost_s)  # a bucket holds one frame at least
         self._clock = clock
@@ -46,5 +47,6 @@ class Rates:
         if len(self._full_at_s) > MOST_CLIENTS:
             self._full_at_s.popitem(last=False)
         if not allowed:
+            self.refused += 1
             detail = f"This client sends more than {1 / self._cost_s:g} {self._of} a second; wait {too_soon_s:.3g} s."
             raise TooMany("rate-limited", detail, retry_after_s=too_soon_s)

@@ -12,6 +12,7 @@ from stillframe.web.dialects.described import LEGACY_DESCRIPTIONS
 from stillframe.web.openapi.pieces import (
     HEADERS,
     KEY_PARAMETER,
+    OWNER_PARAMETER,
     PNG_FRAME,
     READABLE,
     REQUEST_ID,
@@ -81,7 +82,7 @@ def _shown(schema: str, *statuses: int) -> Responses:
 
 
 def _described() -> Mapping[tuple[str, str], Description]:
-    path: Schema = {"parameters": [SESSION_PATH]}
+    whose: Schema = {"parameters": [SESSION_PATH, OWNER_PARAMETER]}
     gone: Responses = {204: {"description": "It is closed; what it left is freed."}}
     return {
         **LEGACY_DESCRIPTIONS,
@@ -99,9 +100,11 @@ def _described() -> Mapping[tuple[str, str], Description]:
         ),
         ("POST", "/v1/sessions"): Description("sessions", _open_answers(), status=201, extra=_open_body()),
         ("GET", "/v1/sessions"): Description("sessions", _shown("SessionList")),
-        ("GET", "/v1/sessions/{session_id}"): Description("sessions", _shown("SessionCard", 404, 410), extra=path),
+        ("GET", "/v1/sessions/{session_id}"): Description(
+            "sessions", _shown("SessionCard", 404, 409, 410), extra=whose
+        ),
         ("DELETE", "/v1/sessions/{session_id}"): Description(
-            "sessions", {**gone, **problems(404, 410)}, status=204, extra=path
+            "sessions", {**gone, **problems(404, 409, 410)}, status=204, extra=whose
         ),
         ("POST", "/v1/sessions/{session_id}/reset"): Description(
             "sessions", _reset_answers(404, 409, 410), extra=_reset_body(SESSION_PATH)

@@ -107,6 +107,13 @@ HEADERS: Schema = {
 }
 CODE_PARAMETER: Schema = {"name": "code", "in": "path", "required": True, "schema": {"type": "string"}}
 SESSION_PATH: Schema = {"name": "session_id", "in": "path", "required": True, "schema": ref("SessionId")}
+OWNER_PARAMETER: Schema = {
+    "name": "owner",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "for an admin: whose session, by the name of its owner's token, where several have one of this id",
+}
 SESSION_PARAMETER = _header_parameter(
     SESSION_HEADER,
     ref("SessionId"),
