@@ -157,7 +157,7 @@ class DaemonConfig(BaseModel):
         120, gt=0, le=1_000_000, description="frames of one client, beyond which it is answered 429; null: any number"
     )
     requests_per_s: float | None = Field(
-        600,
+        200,
         gt=0,
         le=1_000_000,
         description="requests and messages of any kind of one caller (a token, or an address where there are none); "

@@ -23,7 +23,7 @@ from stillframe.transport.http1 import HttpConnection
 from stillframe.transport.websocket import WebSocketConnection
 from stillframe.web.guard.listeners import Listener
 
-BACKLOG = 2048  # connections that may wait to be accepted; uvicorn's own figure
+BACKLOG = 128  # connections that may wait to be accepted: as many are in one turn of the event loop
 LEAVE_S = 1  # what connections get to take the last answers; what is drained has been answered by then
 PING_EVERY_S, PONG_WITHIN_S = 20, 60  # a WebSocket's other end that is silent for both is gone
 UNREAD_S = 60  # whoever takes in nothing of what was sent for so long is gone: else who never reads stays for ever
@@ -54,9 +54,15 @@ def open_doors(config: DaemonConfig) -> list[Door]:
     return doors
 
 
+def open_book(config: DaemonConfig) -> Connections:
+    """The book of the connections that there will be, as many as this process can have open."""
+    most, waiting = connections_affordable()
+    return Connections(most, requests_per_s=config.requests_per_s, most_waiting=waiting)
+
+
 def uvicorn_config(app: ASGIApp, config: DaemonConfig, book: Connections | None = None) -> uvicorn.Config:
     """How uvicorn serves `app`: nothing of a request is believed or unpacked before the app has seen it."""
-    book = Connections(connections_affordable()) if book is None else book
+    book = open_book(config) if book is None else book
     return uvicorn.Config(
         app,
         log_config=None,
@@ -72,6 +78,7 @@ def uvicorn_config(app: ASGIApp, config: DaemonConfig, book: Connections | None 
         ws_per_message_deflate=False,  # pictures do not shrink, and what unpacks can be a bomb
         ssl_certfile=config.tls_cert,
         ssl_keyfile=config.tls_key,
+        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=LEAVE_S,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from stillframe.engine.forcing import forced
 from stillframe.engine.graphing import Recording, make_room
 from stillframe.engine.recalling import Recalling
 from stillframe.errors import CheckpointError, ConfigError, RequestError, StillframeError
-from stillframe.listening import LEAVE_S, Door, open_doors, uvicorn_config
+from stillframe.listening import LEAVE_S, Door, open_book, open_doors, uvicorn_config
 from stillframe.logs import go_background, lines_lost
 from stillframe.memory.files import has_memory, load_memory
 from stillframe.memory.standing import off
@@ -33,8 +34,6 @@ from stillframe.models.registry import decoder_sizes, load_policy
 from stillframe.recording.recorded import Recorded
 from stillframe.recording.recorder import CLOSE_S, Recorder
 from stillframe.stopping import DrainingServer, end_soon, stopping_on_signals
-from stillframe.transport.connections import Connections
-from stillframe.transport.descriptors import connections_affordable
 from stillframe.web.app import House, create_app
 from stillframe.web.guard.callers import Callers, Token
 from stillframe.web.guard.origins import Origins
@@ -43,11 +42,16 @@ from stillframe.web.lifecycle import Lifecycle, State
 from stillframe.web.limits import Limits
 from stillframe.web.terms import Terms
 
+# How long a thread may keep Python's lock while another waits. The device's thread gives it up in each of hundreds of
+# operations a frame, and waits for it again while the event loop is busy: at Python's 5 ms a flood of requests would
+# make a frame a second long.
+SWITCH_S = 2e-4
 AT_ONCE_S = 1.0  # for a policy that still loads as the daemon stops
 
 
 def serve(config: DaemonConfig, log: logging.Logger) -> None:
     """Run until told to stop. Raises StillframeError for what cannot be served, before a frame is taken."""
+    sys.setswitchinterval(SWITCH_S)
     go_background()  # what logs never waits for the end that reads it
     for warning in check_tls(config):
         log.warning("tls: %s", warning)
@@ -59,7 +63,7 @@ def serve(config: DaemonConfig, log: logging.Logger) -> None:
     if recorder is not None:
         lifecycle.recording = lambda: recorder.report
         metrics.recording(lifecycle.recording)
-    house, book = _house(config, doors), Connections(connections_affordable())
+    house, book = _house(config, doors), open_book(config)
     metrics.connected(lambda: book.report(house.requests.refused))
     app = create_app(lifecycle, house, metrics=metrics, log=log, clock=time.perf_counter)
     server = DrainingServer(uvicorn_config(app, config, book), lifecycle, config.drain_s)
@@ -261,7 +265,7 @@ def _house(config: DaemonConfig, doors: list[Door]) -> House:
         callers=Callers(Token(token.name, token.sha256, frozenset(token.scopes)) for token in config.tokens),
         origins=Origins(listeners, hosts=config.allowed_hosts, origins=config.allowed_origins),
         rates=Rates(config.frames_per_s),
-        requests=Rates(config.requests_per_s, of="requests"),
+        requests=Rates(config.requests_per_s, burst_s=0.5, of="requests"),
         listeners=listeners,
         drain_s=config.drain_s,
     )

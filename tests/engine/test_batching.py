@@ -117,3 +117,16 @@ def test_a_third_is_never_kept_from_two() -> None:
     for _ in range(ALONE_EVERY - 1):
         made.saw(2, 1.0)
     assert made.joins(2, PLENTY_S)
+
+
+@pytest.mark.parametrize(
+    ("two_s", "shared", "joined"), [(1.4, True, True), (1.6, True, False), (1.6, False, True), (1.95, False, True)]
+)
+def test_where_others_use_the_device_a_batch_takes_little_longer(two_s: float, *, shared: bool, joined: bool) -> None:
+    """Than one frame alone: they wait for all of it. By itself a caller may have what saves any time."""
+    assert batching({1: 1.0, 2: two_s}).joins(1, PLENTY_S, shared=shared) == joined
+
+
+def test_what_may_be_held_stays_the_most() -> None:
+    """Shared or not."""
+    assert not batching({1: 1.0, 2: 1.2}, hold_ms=100).joins(1, PLENTY_S, shared=True)

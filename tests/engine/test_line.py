@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillframe.engine.line import MOST_KNOWN, OFTEN, Line
+from stillframe.engine.line import LATELY, MOST_KNOWN, OFTEN, Line
 from stillframe.errors import NotReady, Overloaded
 
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
@@ -569,3 +569,21 @@ def test_shares_are_forgotten_too() -> None:
     assert line.keys <= MOST_KNOWN + 4
     assert len(line._last_of) <= MOST_KNOWN + 4
     assert len(line._share) == line.keys
+
+
+def test_it_is_shared_as_long_as_others_were_there_lately() -> None:
+    """Two shares that had turns within the last takes; one that has been away for longer is not waited for."""
+    line: Line[Item] = Line(64)
+    assert not line.shared
+    for _ in range(3):
+        shared(line, "a")
+        line.next()
+    assert not line.shared
+    shared(line, "b")
+    assert line.shared
+    line.next()
+    for _ in range(LATELY + 2):
+        shared(line, "a")
+        line.next()
+
+    assert not line.shared

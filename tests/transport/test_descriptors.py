@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from stillframe.transport import descriptors
-from stillframe.transport.bounds import MOST_CONNECTIONS, SPARE_DESCRIPTORS
+from stillframe.transport.bounds import MOST_CONNECTIONS, MOST_WAITING, SPARE_DESCRIPTORS
 
-ENOUGH = MOST_CONNECTIONS + SPARE_DESCRIPTORS
+ENOUGH = MOST_CONNECTIONS + MOST_WAITING + SPARE_DESCRIPTORS
 
 
 class Limits:
@@ -28,16 +28,17 @@ class Limits:
 @pytest.mark.parametrize(
     ("limits", "raised", "most"),
     [
-        ((ENOUGH + 1, ENOUGH + 1), (ENOUGH + 1, ENOUGH + 1), MOST_CONNECTIONS),
-        ((256, 100_000), (ENOUGH, 100_000), MOST_CONNECTIONS),
-        ((256, -1), (ENOUGH, -1), MOST_CONNECTIONS),
-        ((256, 512), (512, 512), 512 - SPARE_DESCRIPTORS),
-        ((10, 10), (10, 10), 1),
-        ((-1, -1), (-1, -1), MOST_CONNECTIONS),
+        ((ENOUGH + 1, ENOUGH + 1), (ENOUGH + 1, ENOUGH + 1), (MOST_CONNECTIONS, MOST_WAITING)),
+        ((256, 100_000), (ENOUGH, 100_000), (MOST_CONNECTIONS, MOST_WAITING)),
+        ((256, -1), (ENOUGH, -1), (MOST_CONNECTIONS, MOST_WAITING)),
+        ((256, 2000), (2000, 2000), (MOST_CONNECTIONS, 2000 - SPARE_DESCRIPTORS - MOST_CONNECTIONS)),
+        ((256, 512), (512, 512), (512 - SPARE_DESCRIPTORS, 0)),
+        ((10, 10), (10, 10), (1, 0)),
+        ((-1, -1), (-1, -1), (MOST_CONNECTIONS, MOST_WAITING)),
     ],
 )
 def test_as_many_connections_as_descriptors_suffice_for(
-    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], raised: tuple[int, int], most: int
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], raised: tuple[int, int], most: tuple[int, int]
 ) -> None:
     """The soft limit is raised as far as it is needed and may be; what is left over stays for files."""
     system = Limits(*limits)
@@ -51,4 +52,4 @@ def test_without_such_limits_there_are_as_many_as_may_be(monkeypatch: pytest.Mon
     """As on Windows."""
     monkeypatch.setattr(descriptors, "resource", None)
 
-    assert descriptors.connections_affordable() == MOST_CONNECTIONS
+    assert descriptors.connections_affordable() == (MOST_CONNECTIONS, MOST_WAITING)

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from stillframe.transport import http1
-from stillframe.transport.bounds import EVENTS_A_TURN, HEAD_BYTES, HEAD_LINES, KEEP_ALIVE_S, MOST_CHUNKS
+from stillframe.transport.bounds import (
+    BYTES_AN_EVENT,
+    CONNECTIONS_AT_ONCE,
+    EVENTS_A_TURN,
+    EVENTS_AT_ONCE,
+    HEAD_BYTES,
+    HEAD_LINES,
+    KEEP_ALIVE_S,
+    MOST_CHUNKS,
+)
 
 Serve = Callable[..., Any]
 WAIT_S = 20.0
@@ -303,3 +312,61 @@ def test_requests_in_a_row_are_all_answered(serve: Serve) -> None:
     peer.send(one * (2 * EVENTS_A_TURN))
 
     assert [peer.answer() for _ in range(2 * EVENTS_A_TURN)] == [(200, b"{}")] * 2 * EVENTS_A_TURN
+
+
+def test_too_many_connections_of_one_address_wait_unread(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond what comes at once from one place: they are closed after a while, and displace none that came before."""
+    monkeypatch.setattr(http1, "TARPIT_S", 0.3)
+    served = serve(requests_per_s=1e-6)
+    first = [served.reached() for _ in range(CONNECTIONS_AT_ONCE)]
+    late = served.peer()
+    late.ask()
+    assert late.closed
+    until(lambda: served.book._waiting == 0)
+    first[0].ask()
+
+    assert first[0].answer() == (200, b"{}")
+    assert (served.book.refused, served.book.displaced, len(served.book)) == (1, 0, CONNECTIONS_AT_ONCE)
+
+
+def test_where_none_may_wait_they_are_cut_at_once(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The descriptors do not suffice for more."""
+    monkeypatch.setattr(http1, "TARPIT_S", 3600.0)
+    served = serve(requests_per_s=1e-6, most_waiting=1)
+    for _ in range(CONNECTIONS_AT_ONCE):
+        served.reached()
+    waiting = served.peer()
+    until(lambda: served.book._waiting == 1)
+
+    assert served.peer().closed
+    waiting.socket.close()
+
+
+def test_a_connection_that_asks_for_too_much_is_read_more_slowly(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is lost: what is over the allowance of its address waits until that has filled again."""
+    monkeypatch.setattr(http1, "REST_S", 0.01)
+    now_s = [0.0]
+    served = serve(requests_per_s=1.0, clock=lambda: now_s[0])
+    events = served.book.events.of("127.0.0.1")
+    events.owe(EVENTS_AT_ONCE)
+    peer = served.reached()
+    peer.ask("/body", "Content-Length: 4", method="POST", body=b"slow")
+    peer.socket.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        peer.socket.recv(1)
+    peer.socket.settimeout(WAIT_S)
+    now_s[0] = 10.0
+
+    assert peer.answer()[0] == 200
+    assert served.seen == [b"slow"]
+
+
+def test_bytes_count_too(serve: Serve) -> None:
+    """A large body takes of its address' allowance by its size, though it comes in few events."""
+    served = serve(requests_per_s=1.0, clock=lambda: 0.0)
+    peer = served.peer()
+    peer.ask("/body", f"Content-Length: {2**22}", method="POST", body=bytes(2**22))
+
+    assert peer.answer()[0] == 200
+    left = served.book.events.of("127.0.0.1").left(0.0)
+    assert EVENTS_AT_ONCE - left >= 2**22 / BYTES_AN_EVENT

@@ -158,15 +158,6 @@ def test_a_flood_of_control_frames_is_cut(serve: Serve, monkeypatch: pytest.Monk
     assert flood.goodbye() == 1008
 
 
-def test_an_allowance_fills_with_time() -> None:
-    """Up to what may be at once, however long nothing was taken."""
-    allowance = websocket.Allowance(2.0, 3.0, now_s=0.0)
-
-    assert [allowance.take(0.0) for _ in range(4)] == [True, True, True, False]
-    assert [allowance.take(s) for s in (0.4, 0.5, 0.6, 1.0)] == [False, True, False, True]
-    assert [allowance.take(1000.0) for _ in range(4)] == [True, True, True, False]
-
-
 def test_a_client_that_never_reads_is_not_read(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pings' answers stop at what the connection takes: what it sends stays with it, and memory with us."""
     monkeypatch.setattr(websocket, "CONTROL_FRAMES_PER_S", 1e9)

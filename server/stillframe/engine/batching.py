@@ -9,6 +9,7 @@ from stillframe.reuse.settings import BatchingSettings
 
 WEIGHT = 0.2  # of the newest time among those of its size: about the last five count
 FORGIVEN = 0.02  # of what a size is said to cost beyond turns, each time it is not chosen: times change
+SHARED_HOLD = 0.5  # of a frame's time alone, that one caller's batch may take longer where others use the device
 ALONE_EVERY = 64  # batches, after which one frame goes alone: what that takes has to be known as it is now
 
 
@@ -34,8 +35,10 @@ class Batching:
         known = max((other for other in self._times_s if other < size), default=0)
         return self._times_s[known] / known * size if known else 0.0
 
-    def joins(self, size: int, spare_s: float) -> bool:
+    def joins(self, size: int, spare_s: float, *, shared: bool = False) -> bool:
         """Whether one more frame joins a batch of `size`, which may be left waiting for another `spare_s`.
+
+        `shared`: other callers use the device as well; a batch then takes little longer than one frame alone.
 
         It does where none is held up by its mates for longer than it may be, and all are done sooner than in turn, or
         where it would be too old once these are done.
@@ -43,7 +46,7 @@ class Batching:
         if size >= self._most:
             return False
         together_s, alone_s = self.time_s(size + 1), self.time_s(1)
-        if together_s - alone_s > self._hold_s:
+        if together_s - alone_s > (min(self._hold_s, SHARED_HOLD * alone_s) if shared else self._hold_s):
             return self._declined(size + 1)
         if spare_s < self.time_s(size):
             return True

@@ -248,7 +248,9 @@ class Engine:
 
     def _joins(self, taken: Sequence[Job | Forget], due: Job | Forget) -> bool:
         """Whether a frame is computed beside others rather than after them."""
-        return isinstance(due, Job) and self._batching.joins(len(taken), due.expires_s - self._clock())
+        return isinstance(due, Job) and self._batching.joins(
+            len(taken), due.expires_s - self._clock(), shared=self._line.shared
+        )
 
     def _rest(self) -> bool:
         """Use a pause for one session; return whether there was one to use it for. Never raises."""

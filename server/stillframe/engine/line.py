@@ -10,6 +10,7 @@ import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Generic, TypeVar
 
 from stillframe.errors import NotReady, Overloaded
@@ -17,6 +18,7 @@ from stillframe.errors import NotReady, Overloaded
 T = TypeVar("T")
 RETRY_AFTER_S = 1.0
 OFTEN = 3  # takes: whoever was served within so many asks as often as the device answers
+LATELY = 64  # takes, within which a share had a turn if it is still about
 MOST_KNOWN = 1024  # keys whose last turn is known though nothing of them waits; beyond, one counts as new
 
 
@@ -63,7 +65,7 @@ class Line(Generic[T]):
             OrderedDict()
         )  # when each key's last turn was: _now, _takes
         self._share: dict[Hashable, Hashable] = {}  # of each key in _last
-        self._last_of: OrderedDict[Hashable, int] = OrderedDict()  # when each share's last turn was: _now
+        self._last_of: OrderedDict[Hashable, tuple[int, int]] = OrderedDict()  # when each share's last turn was
         self._served: list[Hashable] = []  # the keys whose turn it is
         self._errands: deque[T] = deque()  # that nothing is in front of
         self._waiting = 0
@@ -87,6 +89,12 @@ class Line(Generic[T]):
         """All that wait, errands aside."""
         with self._changed:
             return [place.waits for lane in self._lanes.values() for place in lane]
+
+    @property
+    def shared(self) -> bool:
+        """Whether more than one share has had turns lately, so that others may wait for what one share's turn takes."""
+        lately = [takes for _, takes in islice(reversed(self._last_of.values()), 2)]
+        return len(lately) == 2 and self._takes - lately[1] <= LATELY
 
     @property
     def keys(self) -> int:
@@ -178,7 +186,7 @@ class Line(Generic[T]):
     def _turns(self) -> Iterator[Hashable]:
         """Which keys' turns they are: each one's first, then what else plural ones have before the next errand."""
         ranks: Counter[Hashable] = Counter()
-        order: list[tuple[int, int, Hashable]] = []
+        order: list[tuple[int, tuple[int, int], Hashable]] = []
         for key in sorted(self._lanes, key=self._last.__getitem__):
             share = self._share[key]
             order.append((ranks[share], self._last_of[share], key))
@@ -203,7 +211,7 @@ class Line(Generic[T]):
         """A key's turn is over, and its share's: what has waited since before comes first."""
         self._last[key] = (self._tick(), self._takes)
         self._last.move_to_end(key)
-        self._last_of[self._share[key]] = self._now
+        self._last_of[self._share[key]] = (self._now, self._takes)
         self._last_of.move_to_end(self._share[key])
         self._forget_oldest()
 

@@ -12,7 +12,16 @@ from time import monotonic
 from typing import Protocol
 
 from stillframe.domain import ConnectionReport
-from stillframe.transport.bounds import BUFFERED_BYTES, MOST_CONNECTIONS
+from stillframe.transport.allowances import Allowances
+from stillframe.transport.bounds import (
+    BUFFERED_BYTES,
+    CONNECTIONS_A_REQUEST,
+    CONNECTIONS_AT_ONCE,
+    EVENTS_A_REQUEST,
+    EVENTS_AT_ONCE,
+    MOST_CONNECTIONS,
+    MOST_WAITING,
+)
 
 
 class Stage(IntEnum):
@@ -52,9 +61,17 @@ class Connections:
         most: int = MOST_CONNECTIONS,
         most_bytes: int = BUFFERED_BYTES,
         clock: Callable[[], float] = monotonic,
+        requests_per_s: float | None = None,
+        most_waiting: int = MOST_WAITING,
     ):
+        """`requests_per_s`: of one caller; what its connections may cost follows from that. None: no bound."""
         self.most = most
         self.clock = clock
+        per_s = float("inf") if requests_per_s is None else requests_per_s
+        self.events = Allowances(per_s * EVENTS_A_REQUEST, EVENTS_AT_ONCE, clock)  # of each address
+        self._newcomers = Allowances(per_s * CONNECTIONS_A_REQUEST, CONNECTIONS_AT_ONCE, clock)
+        self._most_waiting = most_waiting
+        self._waiting = 0  # that are too many of their address
         self.refused = 0  # that found no room
         self.displaced = 0  # that gave way
         self.cuts: Counter[str] = Counter()  # by the bound that a client broke
@@ -67,6 +84,24 @@ class Connections:
     def report(self, rate_limited: int) -> ConnectionReport:
         """How things stand, with what was counted elsewhere."""
         return ConnectionReport(len(self), self.most, self.refused, self.displaced, dict(self.cuts), rate_limited)
+
+    def comes(self, connection: Held) -> bool:
+        """Whether a new connection is not too many of its address. One that is should be `kept_waiting`."""
+        if self._newcomers.of(connection.address).take(self.clock()):
+            return True
+        self.refused += 1
+        return False
+
+    def kept_waiting(self) -> bool:
+        """Whether there is room to let it wait for its end; `done_waiting` gives the place back."""
+        if self._waiting >= self._most_waiting:
+            return False
+        self._waiting += 1
+        return True
+
+    def done_waiting(self) -> None:
+        """One that waited for its end has gone."""
+        self._waiting -= 1
 
     def enter(self, connection: Held) -> bool:
         """Let a connection in; False: there is no room, and none that would give way."""

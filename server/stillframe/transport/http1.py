@@ -18,12 +18,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from stillframe.errors import BadRequest, HeadTooLarge, Overloaded, RequestError, RequestTimeout, TooLarge
 from stillframe.transport.bounds import (
+    BYTES_AN_EVENT,
     EVENTS_A_TURN,
     HEAD_BYTES,
     HEAD_LINES,
     HEAD_S,
     LINGER_S,
     MOST_CHUNKS,
+    REST_S,
+    TARPIT_S,
 )
 from stillframe.transport.connections import Connections, Stage
 from stillframe.web.guard.addresses import address_of
@@ -48,16 +51,16 @@ class BoundedHttp(h11.Connection):
         super().__init__(h11.SERVER, HEAD_BYTES)
         self.fault: h11.RemoteProtocolError | None = None  # what was wrong with the request
         self.interrupted = False  # the turn ended before what was received was parsed
-        self._events = 0  # of this turn
+        self.left = EVENTS_A_TURN  # events of this turn
         self._chunks = 0  # of this request
 
-    def begin_turn(self) -> None:
-        """Allow another `EVENTS_A_TURN` events."""
-        self._events, self.interrupted = 0, False
+    def begin_turn(self, events: int = EVENTS_A_TURN) -> None:
+        """Allow so many events."""
+        self.left, self.interrupted = events, False
 
     def next_event(self) -> Any:
         """See h11; at the end of a turn NEED_DATA, whatever there is."""
-        if self._events >= EVENTS_A_TURN:
+        if self.left < 1:
             self.interrupted = True
             return h11.NEED_DATA
         try:
@@ -66,7 +69,8 @@ class BoundedHttp(h11.Connection):
         except h11.RemoteProtocolError as error:
             self.fault = error
             raise
-        self._events += 1
+        if event is not h11.NEED_DATA:
+            self.left -= 1
         return event
 
     def _check(self, event: Any) -> None:
@@ -129,6 +133,7 @@ class HttpConnection(H11Protocol):
         self._awaited: object = None  # what the deadline is for: h11's states of both sides
         self._states: object = None  # what they were last
         self._resumes = False  # parsing goes on in the loop's next turn
+        self._waits = False  # for its end, unread
 
     @property
     def stage(self) -> Stage:
@@ -144,7 +149,9 @@ class HttpConnection(H11Protocol):
         super().connection_made(transport)
         self.flow = Flow(transport)
         self.address = address_of(self.client[0]) if self.client else ""
-        if self._book.enter(self):
+        if not self._book.comes(self):
+            self._wait_for_its_end()
+        elif self._book.enter(self):
             self._set_deadline()
         else:
             detail = f"{self._book.most} connections are open, as many as may be."
@@ -154,20 +161,30 @@ class HttpConnection(H11Protocol):
         """Forget it."""
         self._book.leave(self)
         self._clear_deadline()
+        if self._waits:
+            self._book.done_waiting()
         super().connection_lost(exc)
 
     def cut(self) -> None:
         """Close it now."""
         self.transport.abort()
 
+    def data_received(self, data: bytes) -> None:
+        """Count its bytes, and parse it."""
+        self._book.events.of(self.address).owe(len(data) / BYTES_AN_EVENT)
+        super().data_received(data)
+
     def handle_events(self) -> None:
         """Parse for one turn; what is left has the next, so that other connections are served between."""
-        self.conn.begin_turn()
+        events = self._book.events.of(self.address)
+        turn = min(EVENTS_A_TURN, max(0, int(events.left(self._book.clock()))))
+        self.conn.begin_turn(turn)
         super().handle_events()
+        events.owe(turn - self.conn.left)
         self.flow.hold(unparsed=self.conn.interrupted)
         if self.conn.interrupted and not self._resumes:
             self._resumes = True
-            self.loop.call_soon(self._resume)
+            self.loop.call_later(0.0 if turn else REST_S, self._resume)
         self._set_deadline()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
@@ -211,6 +228,15 @@ class HttpConnection(H11Protocol):
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self.transport.is_closing():
             self.transport.write(_problem(error))
         self.transport.close()
+
+    def _wait_for_its_end(self) -> None:
+        """It is one too many of its address in a short time: it is not read, and closed after a while."""
+        if self._book.kept_waiting():
+            self._waits = True
+            self.transport.pause_reading()
+            self._deadline = self.loop.call_later(TARPIT_S, self.cut)
+        else:
+            self.cut()
 
     def _resume(self) -> None:
         self._resumes = False

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
+from stillframe.transport.allowances import Allowance
 from stillframe.transport.bounds import (
+    BYTES_AN_EVENT,
     CONTROL_FRAMES_AT_ONCE,
     CONTROL_FRAMES_PER_S,
     FRAMES_A_TURN,
     MOST_FRAGMENTS,
+    REST_S,
     SLICE_BYTES,
 )
 from stillframe.transport.connections import Connections, Stage
@@ -43,6 +46,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self.since_s = book.clock()
         self._book = book
         self._unparsed = memoryview(b"")
+        self._events = book.events.of("")  # its address'
         self._frames = 0  # that were parsed in this turn
         self._fragments = 0  # of the message that comes in
         self._control = Allowance(CONTROL_FRAMES_PER_S, CONTROL_FRAMES_AT_ONCE, book.clock())
@@ -57,6 +61,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         """Enter the book: the HTTP connection that it was has left it a moment ago."""
         super().connection_made(transport)
         self.address = address_of(self.client[0]) if self.client else ""
+        self._events = self._book.events.of(self.address)
         self._book.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -70,7 +75,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Parse it for a turn."""
+        """Count its bytes, and parse it for a turn."""
+        self._events.owe(len(data) / BYTES_AN_EVENT)
         self._unparsed = memoryview(bytes(self._unparsed) + data if self._unparsed else data)
         if not self._resumes:
             self._parse()
@@ -137,24 +143,26 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     def _parse(self) -> None:
         """As much as one turn allows."""
         self._frames = 0
-        while self._unparsed and self._frames < FRAMES_A_TURN and self._takes:
+        allowed = min(FRAMES_A_TURN, self._events.left(self._book.clock()))
+        while self._unparsed and self._frames < allowed and self._takes:
             piece, self._unparsed = self._unparsed[:SLICE_BYTES], self._unparsed[SLICE_BYTES:]
             super().data_received(bytes(piece))
+        self._events.owe(self._frames)
         self._book.holds(self, len(self._unparsed) + len(self.conn.reader.buffer) + (self.conn.current_size or 0))
         if not self._takes or self._unparsed:
             self.transport.pause_reading()
         if self._takes and self._unparsed:
-            self._resume_soon()
+            self._resume_soon(REST_S if allowed < 1 else 0.0)
 
     @property
     def _takes(self) -> bool:
         """Whether more may be parsed now."""
         return not self.read_paused and self.writable.is_set() and not self.transport.is_closing()
 
-    def _resume_soon(self) -> None:
+    def _resume_soon(self, in_s: float = 0.0) -> None:
         if not self._resumes:
             self._resumes = True
-            self.loop.call_soon(self._resume)
+            self.loop.call_later(in_s, self._resume)
 
     def _resume(self) -> None:
         self._resumes = False
@@ -182,23 +190,6 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self.cut()
         else:
             self.handle_parser_exception()
-
-
-class Allowance:
-    """So many a second, and so many at once."""
-
-    def __init__(self, per_s: float, at_once: float, now_s: float):
-        self._per_s, self._at_once = per_s, at_once
-        self._left, self._since_s = at_once, now_s
-
-    def take(self, now_s: float) -> bool:
-        """Take one; False: there is none left."""
-        self._left = min(self._at_once, self._left + (now_s - self._since_s) * self._per_s)
-        self._since_s = now_s
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 def _is_text(data: bytes) -> bool:

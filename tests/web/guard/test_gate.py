@@ -28,6 +28,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from stillframe.config import load_config
+from stillframe.errors import TooMany
 from stillframe.listening import open_doors, uvicorn_config
 from stillframe.logs import LEVEL_VARIABLE, open_log
 from stillframe.web.envelope import Envelope
@@ -366,7 +367,7 @@ def asked(callers: Callers, *requests: tuple[str, str, dict[str, str]], per_s: f
 
 def test_whose_share_a_request_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A known token's wherever it is used; else the address', be it a probe's: never what a client writes of itself."""
-    monkeypatch.setattr(gate, "LONGEST_REST_S", 0.0)
+    monkeypatch.setattr(gate, "REST_S", 0.0)
     other = {"X-Session-Id": "another", "X-Forwarded-For": "10.9.9.9"}
 
     assert asked(KNOWN, ("10.0.0.1", "/a", BEARER), ("10.0.0.2", "/livez", {}), per_s=1e6) == [
@@ -381,7 +382,7 @@ def test_whose_share_a_request_takes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_request_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it asks for; one caller's are nothing to another, and one that is not let in counts by its address."""
-    monkeypatch.setattr(gate, "LONGEST_REST_S", 0.0)
+    monkeypatch.setattr(gate, "REST_S", 0.0)
     wrong = {"X-Api-Key": "wrong"}
     answers = asked(
         KNOWN,
@@ -404,7 +405,7 @@ def test_every_request_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_that_asks_too_often_waits_for_being_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a flood stays with its sender: for as long as it has to, and no longer than a bound."""
+    """So that a flood stays with its sender."""
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -414,5 +415,32 @@ def test_one_that_asks_too_often_waits_for_being_told_so(monkeypatch: pytest.Mon
     answers = asked(Callers(), *[("10.0.0.1", "/", {})] * 2)
 
     assert [status for status, _ in answers] == [200, 429]
-    assert gate.LONGEST_REST_S in waited
-    assert max(waited) <= gate.LONGEST_REST_S
+    assert waited.count(gate.REST_S) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "charged"), [(200, False), (404, True), (422, True), (503, True), (409, False), (410, False)]
+)
+def test_what_is_refused_counts_for_more(status: int, charged: bool) -> None:  # noqa: FBT001 (a parameter)
+    """It cost its caller little and the daemon as much as an answer; a frame that came too late is no such thing."""
+    requests = Rates(10.0, burst_s=1.0, clock=lambda: 0.0)
+
+    async def answer(request: Request) -> Response:  # noqa: ARG001
+        return Response(status_code=status)
+
+    guarded = Gate(Starlette(routes=[Route("/", answer)]), callers=Callers(), origins=NEAR, requests=requests)
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(guarded), base_url="http://localhost") as client:
+            await client.get("/")
+
+    asyncio.run(ask())
+    left = 0
+    while True:
+        try:
+            requests.allow(("127.0.0.1",))
+        except TooMany:
+            break
+        left += 1
+
+    assert left == (0 if charged else 9)

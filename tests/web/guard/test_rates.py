@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.errors import TooMany
-from stillframe.web.guard.rates import MOST_CLIENTS, Rates
+from stillframe.web.guard.rates import MOST_CLIENTS, MOST_OWED_S, Rates
 
 ARM, OTHER = ("arm",), ("other",)
 
@@ -142,3 +142,18 @@ def test_no_pattern_of_asking_gets_more_than_its_share(
 
     bucket = max(1, frames_per_s * burst_s)
     assert passed <= bucket + frames_per_s * (hand.now_s - started_s) + 1e-3
+
+
+def test_a_charge_is_owed_for_a_while_at_most(hand: Hand) -> None:
+    """However much was charged, a client may ask again within seconds; one that never asked is charged nothing."""
+    rates = Rates(1, burst_s=1, clock=hand)
+    rates.charge(("stranger",), 100.0)
+    assert allowed(rates, ("stranger",)) == 1
+    rates.allow(ARM)
+    for _ in range(100):
+        rates.charge(ARM, 100.0)
+    hand.now_s += MOST_OWED_S - 1.5
+    assert allowed(rates) == 0
+    hand.now_s += 1.5
+
+    assert allowed(rates) == 1

@@ -799,7 +799,7 @@ def test_more_than_the_rate(new_desk, sockets, play, shot, monkeypatch):
     assert [answer["type"] for answer in left] == ["action", "action", "problem"]
     assert (left[2]["problem"]["code"], left[2]["session"]["seq"]) == ("rate-limited", 2)
     assert left[2]["problem"]["retry_after_ms"] == 1000
-    assert rests.count(native.LONGEST_REST_S) == 1
+    assert rests.count(native.REST_S) == 1
     assert right["type"] == "action"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection, Request
-from starlette.types import ASGIApp, Receive, Send
+from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as ASGIScope
 
 from stillframe.errors import RequestError, TooMany, Unauthorized
@@ -21,7 +21,9 @@ from stillframe.web.guard.rates import Rates
 from stillframe.web.problems import problem_response
 from stillframe_client.wire import POLICY
 
-LONGEST_REST_S = 0.1  # until one that asks too often is told so: a flood stays with its sender
+REFUSED_COST = 10.0  # requests that one counts as more if it is refused: it cost more than it gave
+REFUSED = frozenset({400, 401, 403, 404, 405, 413, 422, 429, 503})
+REST_S = 0.25  # until one that asks too often is told so: a flood stays with its sender
 TOKEN = "token:"  # noqa: S105 (before a token's name, which could look like an address)
 HEALTH_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/health"})  # a probe has no token
 
@@ -54,10 +56,10 @@ class Gate:
             self._admit(scope)
         except RequestError as error:
             if isinstance(error, TooMany):
-                await asyncio.sleep(min(error.retry_after_s or 0.0, LONGEST_REST_S))
+                await asyncio.sleep(REST_S)
             await _refuse(error, scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        await self._app(scope, receive, _Charging(send, self._requests, scope["state"]["share"]))
 
     def _admit(self, scope: ASGIScope) -> None:
         """Write down who asks, and whose share of what is shared that is. Raises RequestError."""
@@ -66,6 +68,7 @@ class Gate:
             caller = self._identified(scope)
         except RequestError:
             self._requests.allow((address,))
+            self._requests.charge((address,), REFUSED_COST)
             raise
         share = address if caller in (ANONYMOUS, NOBODY) else f"{TOKEN}{caller.name}"
         self._requests.allow((share,))
@@ -78,6 +81,19 @@ class Gate:
         if scope["type"] == "http" and scope["path"] in self._open_paths:
             return NOBODY
         return self._callers.identify(headers)
+
+
+class _Charging:
+    """A `send` that charges a caller for what it was refused, an upgrade in particular."""
+
+    def __init__(self, send: Send, requests: Rates, share: str):
+        self._send, self._requests, self._share = send, requests, share
+
+    async def __call__(self, message: Message) -> None:
+        kind, status = message["type"], message.get("status")
+        if kind == "websocket.http.response.start" or (kind == "http.response.start" and status in REFUSED):
+            self._requests.charge((self._share,), REFUSED_COST)
+        await self._send(message)
 
 
 def caller_of(connection: HTTPConnection) -> Caller:

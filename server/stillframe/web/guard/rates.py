@@ -12,6 +12,7 @@ from time import monotonic
 from stillframe.errors import TooMany
 
 MOST_CLIENTS = 4096  # whose buckets are kept; beyond, the one that asked longest ago goes, and starts afresh
+MOST_OWED_S = 10.0  # until a bucket is full again, however much was charged
 _ROUNDING_S = 1e-9  # whoever waits as long as they were told is not refused for the last bit of a float
 
 Key = tuple[str, ...]
@@ -34,6 +35,11 @@ class Rates:
         self._burst_s = max(burst_s, self._cost_s)  # a bucket holds one frame at least
         self._clock = clock
         self._full_at_s: OrderedDict[Key, float] = OrderedDict()  # when each bucket is full again, oldest asker first
+
+    def charge(self, key: Key, amount: float) -> None:
+        """Take more out of a bucket than it asked for: what it asked was refused, and cost more than an answer."""
+        if self._cost_s and key in self._full_at_s:
+            self._full_at_s[key] = min(self._full_at_s[key] + amount * self._cost_s, self._clock() + MOST_OWED_S)
 
     def allow(self, key: Key) -> None:
         """Take one frame out of a client's bucket, or raise TooMany with the wait until there is one."""

@@ -16,6 +16,7 @@ from stillframe.sessions.session import Session
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.acting import Acting
 from stillframe.web.guard.callers import Caller
+from stillframe.web.guard.gate import REFUSED, REFUSED_COST, REST_S
 from stillframe.web.guard.rates import Rates
 from stillframe.web.lifecycle import State
 from stillframe.web.reading.frames import Frame, Reader
@@ -34,7 +35,6 @@ PATH = "/v1/stream"
 PROTOCOLS = (MSGPACK_PROTOCOL, JSON_PROTOCOL)
 STATUS_EVERY_S, POLL_S = 1.0, 0.05  # while the policy takes no frames yet
 MOST_OPENED = 1024  # whose end a connection remembers
-LONGEST_REST_S = 0.1  # that a connection is left unread for sending too much
 NOT_YET = (State.LOADING, State.WARMING, State.STUCK)
 
 
@@ -143,9 +143,11 @@ class Stream:
             fields = await self._unpacking.in_turn(self._share, parse, data, self._acting.limits.max_json_parts)
             await self._handler(fields)(Arrival(fields, data, watch))
         except RequestError as error:
+            if error.status in REFUSED:
+                self._requests.charge((self._share,), REFUSED_COST)
             await self._outbox.refuse(error, place_of(fields))
             if isinstance(error, TooMany):  # unread, a flood stays with its sender
-                await asyncio.sleep(min(error.retry_after_s or 0.0, LONGEST_REST_S))
+                await asyncio.sleep(REST_S)
 
     def _handler(self, fields: Fields) -> Callable[[Arrival], Awaitable[None]]:
         kind = fields.get("type")

@@ -16,11 +16,12 @@ from stillframe.metrics import FrameEnd
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.dialects.openpi import OpenPI
 from stillframe.web.guard.callers import Caller
+from stillframe.web.guard.gate import REFUSED, REFUSED_COST, REST_S
 from stillframe.web.reading.frames import Reader
 from stillframe.web.reading.objects import Fields, parse_map
 from stillframe.web.reading.whose import Addressed
 from stillframe.web.streaming.connection import Connection, Cut, Message
-from stillframe.web.streaming.native import LONGEST_REST_S, NOT_YET, POLL_S, Streaming
+from stillframe.web.streaming.native import NOT_YET, POLL_S, Streaming
 from stillframe.web.streaming.scenes import Scenes
 from stillframe_client.wire import RESTART, pack
 
@@ -88,8 +89,10 @@ class OpenPIConnection:
                     return self._reset(fields)
                 return await self._infer(fields, watch, end)
         except RequestError as error:
+            if error.status in REFUSED:
+                self._requests.charge((self._share,), REFUSED_COST)
             if isinstance(error, TooMany):  # unread, a flood stays with its sender
-                await asyncio.sleep(min(error.retry_after_s or 0.0, LONGEST_REST_S))
+                await asyncio.sleep(REST_S)
             return f"{error.code}: {error.detail}" + (
                 f" (at {error.pointer[:_LONGEST_PLACE]})" if error.pointer else ""
             )

@@ -48,8 +48,11 @@ def measure(wanted: Hostile, config: Path, reporter: Reporter) -> Figures:
     """All kinds on each daemon, in turns. Raises StillframeError for a daemon that does not start."""
     tokens = {name: secrets.token_urlsafe(16) for name in ("robot", "neighbour")}
     sources = {"now": None} if wanted.before is None else {"before": wanted.before, "now": None}
-    with _guarded(config, tokens) as guarded, contextlib.ExitStack() as up:
-        daemons = {name: up.enter_context(started([str(guarded)], source=source)) for name, source in sources.items()}
+    with contextlib.ExitStack() as up:
+        daemons = {
+            name: up.enter_context(started([str(up.enter_context(_guarded(config, tokens, source)))], source=source))
+            for name, source in sources.items()
+        }
         rows = [_row(kind, daemons, tokens, wanted, reporter) for kind in wanted.kinds]
     return {
         "machine": machine(),
@@ -162,15 +165,14 @@ def _running(arguments: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextlib.contextmanager
-def _guarded(config: Path, tokens: Mapping[str, str]) -> Iterator[Path]:
-    """The configuration with a token for each, in a file of its own."""
-    values = yaml.safe_load(config.read_text(encoding="utf-8"))
+def _guarded(config: Path, tokens: Mapping[str, str], source: Path | None) -> Iterator[Path]:
+    """The configuration with a token for each, in a file of its own; an earlier commit's keys are its own."""
+    theirs = config if source is None else source / config
+    values = yaml.safe_load((theirs if theirs.is_file() else config).read_text(encoding="utf-8"))
     values["tokens"] = [
         {"name": name, "sha256": hashlib.sha256(token.encode()).hexdigest(), "scopes": ["act"]}
         for name, token in tokens.items()
     ]
-    for key in ("requests_per_s",):  # which an earlier daemon does not know; its default is what is measured
-        values.pop(key, None)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "guarded.yaml"
         file.write_text(json.dumps(values), encoding="utf-8")
