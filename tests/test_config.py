@@ -726,3 +726,18 @@ def test_a_thousand_faults_are_counted(tmp_path: Path) -> None:
 def test_a_long_value_is_not_repeated_whole(tmp_path: Path) -> None:
     """An error is read on a terminal."""
     assert len(complaint(written(tmp_path, f"checkpoint: x\ndevice: {'g' * 5000}"))) < 600
+
+
+@pytest.mark.parametrize(
+    ("values", "one"),
+    [
+        ({}, True),
+        ({"host": "::1"}, True),
+        ({"host": "0.0.0.0", "allow_anonymous": True}, False),  # noqa: S104 -- never bound
+        ({"listeners": [{"port": 1, "host": "10.0.0.1"}], "allow_anonymous": True}, False),
+        ({"tokens": [{"name": "a", "sha256": "0" * 64}]}, False),
+    ],
+)
+def test_where_all_that_ask_are_one_caller(values: dict[str, Any], one: bool) -> None:  # noqa: FBT001 (a parameter)
+    """This machine's programs, with no token to tell them apart; addresses and tokens do."""
+    assert load_config(None, {"checkpoint": Path("nowhere"), **values}).one_caller is one

@@ -161,7 +161,7 @@ class DaemonConfig(BaseModel):
         gt=0,
         le=1_000_000,
         description="requests and messages of any kind of one caller (a token, or an address where there are none); "
-        "more are answered 429; null: any number",
+        "more are answered 429; null, or where all that ask are this machine's without a token: any number",
     )
     queue_frames: int = Field(32, ge=1, le=4096, description="frames that may wait; more are answered 503")
     max_body_mib: float = Field(16, gt=0, le=256, description="largest request body")
@@ -195,6 +195,12 @@ class DaemonConfig(BaseModel):
     record_max_mib: float = Field(
         1024, ge=1, le=10_000_000, description="most that `record` may take up; beyond, the oldest episodes go"
     )
+
+    @property
+    def one_caller(self) -> bool:
+        """Whether all that ask are one caller: programs of this machine, and no token tells them apart."""
+        hosts = [self.host, *(listener.host or self.host for listener in self.listeners)]
+        return not self.tokens and all(is_loopback(host) for host in hosts)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

@@ -57,7 +57,7 @@ def open_doors(config: DaemonConfig) -> list[Door]:
 def open_book(config: DaemonConfig) -> Connections:
     """The book of the connections that there will be, as many as this process can have open."""
     most, waiting = connections_affordable()
-    return Connections(most, requests_per_s=config.requests_per_s, most_waiting=waiting)
+    return Connections(most, requests_per_s=config.requests_per_s, most_waiting=waiting, one_caller=config.one_caller)
 
 
 def uvicorn_config(app: ASGIApp, config: DaemonConfig, book: Connections | None = None) -> uvicorn.Config:

@@ -265,7 +265,7 @@ def _house(config: DaemonConfig, doors: list[Door]) -> House:
         callers=Callers(Token(token.name, token.sha256, frozenset(token.scopes)) for token in config.tokens),
         origins=Origins(listeners, hosts=config.allowed_hosts, origins=config.allowed_origins),
         rates=Rates(config.frames_per_s),
-        requests=Rates(config.requests_per_s, burst_s=0.5, of="requests"),
+        requests=Rates(None if config.one_caller else config.requests_per_s, burst_s=0.5, of="requests"),
         listeners=listeners,
         drain_s=config.drain_s,
     )

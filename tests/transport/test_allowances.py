@@ -45,6 +45,16 @@ def test_each_key_has_its_own() -> None:
     assert len(allowances._known) == MOST_KNOWN
 
 
+def test_a_key_that_is_no_more_is_forgotten() -> None:
+    """One that comes under it later begins with a full one."""
+    allowances = Allowances(1.0, 2.0, lambda: 0.0)
+    allowances.of("a").owe(5.0)
+    allowances.forget("a")
+    allowances.forget("stranger")
+
+    assert allowances.of("a").left(0.0) == 2.0
+
+
 def test_without_a_bound_nothing_runs_out() -> None:
     """Any number a second."""
     allowance = Allowance(float("inf"), 3.0, now_s=0.0)

@@ -347,9 +347,9 @@ def test_a_connection_that_asks_for_too_much_is_read_more_slowly(serve: Serve, m
     monkeypatch.setattr(http1, "REST_S", 0.01)
     now_s = [0.0]
     served = serve(requests_per_s=1.0, clock=lambda: now_s[0])
-    events = served.book.events.of("127.0.0.1")
-    events.owe(EVENTS_AT_ONCE)
     peer = served.reached()
+    (connection,) = served.server.server_state.connections
+    served.book.events_of(connection).owe(EVENTS_AT_ONCE)
     peer.ask("/body", "Content-Length: 4", method="POST", body=b"slow")
     peer.socket.settimeout(0.2)
     with pytest.raises(TimeoutError):
@@ -368,5 +368,24 @@ def test_bytes_count_too(serve: Serve) -> None:
     peer.ask("/body", f"Content-Length: {2**22}", method="POST", body=bytes(2**22))
 
     assert peer.answer()[0] == 200
-    left = served.book.events.of("127.0.0.1").left(0.0)
+    (connection,) = served.server.server_state.connections
+    left = served.book.events_of(connection).left(0.0)
     assert EVENTS_AT_ONCE - left >= 2**22 / BYTES_AN_EVENT
+
+
+@pytest.mark.parametrize("one_caller", [True, False])
+def test_where_addresses_tell_nothing_each_connection_has_its_own(serve: Serve, one_caller: bool) -> None:  # noqa: FBT001
+    """One that had too much parsed is read more slowly; another of the same machine has an allowance of its own."""
+    served = serve(requests_per_s=1e-9, clock=lambda: 0.0, one_caller=one_caller)
+    flood = served.reached()
+    (connection,) = served.server.server_state.connections
+    served.book.events_of(connection).owe(2 * EVENTS_AT_ONCE)
+    robot = served.peer()
+    robot.ask()
+    robot.socket.settimeout(WAIT_S if one_caller else 0.3)
+    if one_caller:
+        assert robot.answer() == (200, b"{}")
+    else:
+        with pytest.raises(TimeoutError):
+            robot.answer()
+    flood.socket.close()

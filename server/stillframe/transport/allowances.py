@@ -43,6 +43,10 @@ class Allowances:
         self._per_s, self._at_once, self._clock = per_s, at_once, clock
         self._known: OrderedDict[Hashable, Allowance] = OrderedDict()
 
+    def forget(self, key: Hashable) -> None:
+        """Its key is no more."""
+        self._known.pop(key, None)
+
     def of(self, key: Hashable) -> Allowance:
         """That of a key."""
         allowance = self._known.get(key)

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Protocol
 
 from stillframe.domain import ConnectionReport
-from stillframe.transport.allowances import Allowances
+from stillframe.transport.allowances import Allowance, Allowances
 from stillframe.transport.bounds import (
     BUFFERED_BYTES,
     CONNECTIONS_A_REQUEST,
@@ -63,12 +63,18 @@ class Connections:
         clock: Callable[[], float] = monotonic,
         requests_per_s: float | None = None,
         most_waiting: int = MOST_WAITING,
+        *,
+        one_caller: bool = False,
     ):
-        """`requests_per_s`: of one caller; what its connections may cost follows from that. None: no bound."""
+        """`requests_per_s`: of one caller; what its connections may cost follows from that. None: no bound.
+
+        `one_caller`: all come from one address, which tells nothing: what it may have parsed is each connection's.
+        """
+        self._one_caller = one_caller
         self.most = most
         self.clock = clock
         per_s = float("inf") if requests_per_s is None else requests_per_s
-        self.events = Allowances(per_s * EVENTS_A_REQUEST, EVENTS_AT_ONCE, clock)  # of each address
+        self._events = Allowances(per_s * EVENTS_A_REQUEST, EVENTS_AT_ONCE, clock)  # of each address
         self._newcomers = Allowances(per_s * CONNECTIONS_A_REQUEST, CONNECTIONS_AT_ONCE, clock)
         self._most_waiting = most_waiting
         self._waiting = 0  # that are too many of their address
@@ -85,9 +91,13 @@ class Connections:
         """How things stand, with what was counted elsewhere."""
         return ConnectionReport(len(self), self.most, self.refused, self.displaced, dict(self.cuts), rate_limited)
 
+    def events_of(self, connection: Held) -> Allowance:
+        """How much of a connection may be parsed: what its address has left."""
+        return self._events.of(id(connection) if self._one_caller else connection.address)
+
     def comes(self, connection: Held) -> bool:
         """Whether a new connection is not too many of its address. One that is should be `kept_waiting`."""
-        if self._newcomers.of(connection.address).take(self.clock()):
+        if self._one_caller or self._newcomers.of(connection.address).take(self.clock()):
             return True
         self.refused += 1
         return False
@@ -114,6 +124,8 @@ class Connections:
     def leave(self, connection: Held) -> None:
         """It is closed, or goes on as another protocol."""
         self._open.pop(connection, None)
+        if self._one_caller:
+            self._events.forget(id(connection))
 
     def holds(self, connection: Held, n_bytes: int) -> None:
         """Say how much of a connection is in memory. Over the limit of all, the one that holds most is cut."""

@@ -171,12 +171,12 @@ class HttpConnection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Count its bytes, and parse it."""
-        self._book.events.of(self.address).owe(len(data) / BYTES_AN_EVENT)
+        self._book.events_of(self).owe(len(data) / BYTES_AN_EVENT)
         super().data_received(data)
 
     def handle_events(self) -> None:
         """Parse for one turn; what is left has the next, so that other connections are served between."""
-        events = self._book.events.of(self.address)
+        events = self._book.events_of(self)
         turn = min(EVENTS_A_TURN, max(0, int(events.left(self._book.clock()))))
         self.conn.begin_turn(turn)
         super().handle_events()

@@ -46,7 +46,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self.since_s = book.clock()
         self._book = book
         self._unparsed = memoryview(b"")
-        self._events = book.events.of("")  # its address'
+        self._events = book.events_of(self)
         self._frames = 0  # that were parsed in this turn
         self._fragments = 0  # of the message that comes in
         self._control = Allowance(CONTROL_FRAMES_PER_S, CONTROL_FRAMES_AT_ONCE, book.clock())
@@ -61,7 +61,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         """Enter the book: the HTTP connection that it was has left it a moment ago."""
         super().connection_made(transport)
         self.address = address_of(self.client[0]) if self.client else ""
-        self._events = self._book.events.of(self.address)
+        self._events = self._book.events_of(self)
         self._book.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

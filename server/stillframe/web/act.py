@@ -14,14 +14,15 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
+from stillframe.errors import TooMany
 from stillframe.metrics import Outcome
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.acting import Acting
 from stillframe.web.dialects.base import Answer, Dialect
 from stillframe.web.dialects.chosen import Choose
-from stillframe.web.guard.gate import actor_of, share_of
+from stillframe.web.guard.gate import REST_S, actor_of, share_of
 from stillframe.web.guard.listeners import Listeners, listener_of
-from stillframe.web.guard.rates import Rates
+from stillframe.web.guard.rates import Key, Rates
 from stillframe.web.reading.body import read_body
 from stillframe.web.reading.codecs import Codec, codec_of
 from stillframe.web.reading.frames import Frame, Reader
@@ -64,7 +65,7 @@ class Act:
                 path_id=segment(request, "session_id"),
                 fallback=listener_of(request.scope, self.listeners).session,
             )
-            self.rates.allow((share, head.path_id or next(iter(head.ids), "")))
+            await self._paced((share, head.path_id or next(iter(head.ids), "")))
             reader = Reader(terms.over(policy.info), self.acting.limits)
             frame, codec = await self._frame(request, reader, head, choose, watch)
             session = self.acting.session(frame.named, caller.name, share) if frame.named else None
@@ -73,6 +74,14 @@ class Act:
                 end.outcome = Outcome.ABANDONED
                 return Response(status_code=CLIENT_GONE)
             return _reply(answer, frame.dialect, codec)
+
+    async def _paced(self, key: Key) -> None:
+        """Raise TooMany for more frames than may be, after a while: so that a flood stays with its sender."""
+        try:
+            self.rates.allow(key)
+        except TooMany:
+            await asyncio.sleep(REST_S)
+            raise
 
     async def _frame(
         self, request: Request, reader: Reader, head: Addressed, choose: Choose, watch: Stopwatch

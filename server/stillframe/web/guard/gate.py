@@ -22,7 +22,7 @@ from stillframe.web.problems import problem_response
 from stillframe_client.wire import POLICY
 
 REFUSED_COST = 10.0  # requests that one counts as more if it is refused: it cost more than it gave
-REFUSED = frozenset({400, 401, 403, 404, 405, 413, 422, 429, 503})
+REFUSED = frozenset({400, 401, 403, 404, 405, 413, 422, 503})
 REST_S = 0.25  # until one that asks too often is told so: a flood stays with its sender
 TOKEN = "token:"  # noqa: S105 (before a token's name, which could look like an address)
 HEALTH_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/health"})  # a probe has no token
