@@ -739,5 +739,5 @@ def test_a_long_value_is_not_repeated_whole(tmp_path: Path) -> None:
     ],
 )
 def test_where_all_that_ask_are_one_caller(values: dict[str, Any], one: bool) -> None:  # noqa: FBT001 (a parameter)
-    """This machine's programs, with no token to tell them apart; addresses and tokens do."""
+    """Programs of this machine, with no token to tell them apart; addresses and tokens do."""
     assert load_config(None, {"checkpoint": Path("nowhere"), **values}).one_caller is one

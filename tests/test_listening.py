@@ -121,9 +121,21 @@ def test_a_taken_port_of_a_listener_is_named_and_the_others_are_let_go() -> None
 
 
 def test_an_address_that_is_not_ours_is_refused() -> None:
-    """The address is in the error."""
-    with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1:0: "):
+    """The address is in the error, and that it is the address and not the port."""
+    with pytest.raises(
+        ConfigError, match=r"cannot listen on 192\.0\.2\.1:0: '192\.0\.2\.1' is no address of this machine"
+    ):
         open_doors(config(host="192.0.2.1", allow_anonymous=True))
+
+
+def test_a_host_that_there_is_not_is_named() -> None:
+    """A name that resolves to nothing is not mended by another port."""
+    with pytest.raises(
+        ConfigError, match=r"there is no host 'robot\.invalid'.*use an address of this machine"
+    ) as caught:
+        open_doors(config(host="robot.invalid", allow_anonymous=True))
+
+    assert "port" not in str(caught.value)
 
 
 def test_the_daemon_listens_on_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:

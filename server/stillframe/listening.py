@@ -6,6 +6,7 @@ Knows the configuration and uvicorn; not what is served.
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from dataclasses import dataclass
 from functools import partial
@@ -104,8 +105,19 @@ def _bound(host: str, port: int, remedy: str) -> socket.socket:
         bound.listen(BACKLOG)  # two daemons can bind one port, but not listen on it
     except OSError as error:
         bound.close()
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another {remedy}") from error
+        raise ConfigError(f"cannot listen on {host}:{port}: {_trouble(error, host, remedy)}") from error
     return bound
+
+
+def _trouble(error: OSError, host: str, remedy: str) -> str:
+    """What is wrong, and whether host or port is to blame."""
+    if isinstance(error, socket.gaierror):
+        return f"there is no host {host!r} ({error.strerror}); use an address of this machine, such as 127.0.0.1"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host!r} is no address of this machine; use one that is, such as 127.0.0.1, or 0.0.0.0 for all"
+    if error.errno == errno.EACCES:
+        return f"{error.strerror}: ports below 1024 need a privilege; choose another {remedy}"
+    return f"{error.strerror}; choose another {remedy}"
 
 
 def _watch_the_other_end(bound: socket.socket) -> None:
