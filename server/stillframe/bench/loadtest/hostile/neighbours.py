@@ -12,8 +12,10 @@ import io
 import os
 import random
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from types import MappingProxyType
 
 import numpy as np
@@ -23,6 +25,9 @@ from stillframe_client.wire import pack
 
 PAUSE_S = 0.05  # after a connection that was refused or cut, before the next
 HOSTILE_ADDRESS = "127.0.0.2"  # another address of this machine than the robot's, as a neighbour has
+
+
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(frozen=True)
@@ -38,20 +43,30 @@ class Daemon:
         own = [f"Host: {self.host}:{self.port}", f"Authorization: Bearer {self.token}"]
         return "\r\n".join([f"{method} {path} HTTP/1.1", *own, *headers, "", ""]).encode()
 
-    async def dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def dial(self) -> Ends:
         """A connection from the neighbour's address, where this system has it."""
         try:
             return await asyncio.open_connection(self.host, self.port, local_addr=(HOSTILE_ADDRESS, 0))
         except OSError:
             return await asyncio.open_connection(self.host, self.port)
 
-    async def websocket(self, path: str = "/v1/stream") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A WebSocket, upgraded."""
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Ends]:
+        """A connection while the block lasts."""
         reader, writer = await self.dial()
+        try:
+            yield reader, writer
+        finally:
+            writer.transport.abort()
+
+    @asynccontextmanager
+    async def websocket(self, path: str = "/v1/stream") -> AsyncIterator[Ends]:
+        """A WebSocket, upgraded, while the block lasts."""
         upgrade = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
-        writer.write(self.head("GET", path, *upgrade, "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="))
-        await reader.readuntil(b"\r\n\r\n")
-        return reader, writer
+        async with self.connected() as (reader, writer):
+            writer.write(self.head("GET", path, *upgrade, "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="))
+            await reader.readuntil(b"\r\n\r\n")
+            yield reader, writer
 
 
 Act = Callable[[Daemon], Awaitable[None]]
@@ -59,73 +74,72 @@ Act = Callable[[Daemon], Awaitable[None]]
 
 async def silent(daemon: Daemon) -> None:
     """Connections that send half a head and no more, as many as can be had."""
-    _, writer = await daemon.dial()
-    writer.write(b"GET / HTTP/1.1\r\nX-Half: ")
-    await asyncio.sleep(3600)
+    async with daemon.connected() as (_, writer):
+        writer.write(b"GET / HTTP/1.1\r\nX-Half: ")
+        await asyncio.sleep(3600)
 
 
 async def streams(daemon: Daemon) -> None:
     """WebSockets that say nothing, as many as can be had."""
-    await daemon.websocket()
-    await asyncio.sleep(3600)
+    async with daemon.websocket():
+        await asyncio.sleep(3600)
 
 
 async def chunks(daemon: Daemon) -> None:
     """A body in chunks of one byte, without an end."""
-    reader, writer = await daemon.dial()
-    writer.write(daemon.head("POST", "/v1/act", "Transfer-Encoding: chunked", "Content-Type: application/json"))
-    await _poured(reader, writer, b"1\r\nx\r\n" * 10_000)
+    async with daemon.connected() as (reader, writer):
+        writer.write(daemon.head("POST", "/v1/act", "Transfer-Encoding: chunked", "Content-Type: application/json"))
+        await _poured(reader, writer, b"1\r\nx\r\n" * 10_000)
 
 
 async def fragments(daemon: Daemon) -> None:
     """A WebSocket message in fragments of one byte, without an end."""
-    reader, writer = await daemon.websocket()
-    writer.write(_frame(2, b"x", last=False))
-    await _poured(reader, writer, _frame(0, b"x", last=False) * 10_000)
+    async with daemon.websocket() as (reader, writer):
+        writer.write(_frame(2, b"x", last=False))
+        await _poured(reader, writer, _frame(0, b"x", last=False) * 10_000)
 
 
 async def pings(daemon: Daemon) -> None:
     """Pings of 125 bytes to a connection whose answers are never read."""
-    _, writer = await daemon.websocket()
-    while True:
-        writer.write(_frame(9, bytes(125)) * 1000)
-        await writer.drain()
+    async with daemon.websocket() as (_, writer):
+        while True:
+            writer.write(_frame(9, bytes(125)) * 1000)
+            await writer.drain()
 
 
 async def large_pings(daemon: Daemon) -> None:
     """JSON pings of a megabyte on the stream."""
-    reader, writer = await daemon.websocket()
-    text = b'{"type": "ping", "x": "' + b"y" * 2**20 + b'"}'
-    await _poured(reader, writer, _frame(1, text))
+    async with daemon.websocket() as (reader, writer):
+        text = b'{"type": "ping", "x": "' + b"y" * 2**20 + b'"}'
+        await _poured(reader, writer, _frame(1, text))
 
 
 async def refused(daemon: Daemon) -> None:
     """Requests that are refused at once and whose bodies trickle in for as long as they may."""
-    reader, writer = await daemon.dial()
-    writer.write(daemon.head("POST", "/nope", "Content-Length: 1000000000"))
-    await _poured(reader, writer, b"x", pause_s=0.2)
+    async with daemon.connected() as (reader, writer):
+        writer.write(daemon.head("POST", "/nope", "Content-Length: 1000000000"))
+        await _poured(reader, writer, b"x", pause_s=0.2)
 
 
 async def bodies(daemon: Daemon) -> None:
     """Bodies of 15 MiB that stop a byte before their end."""
-    reader, writer = await daemon.dial()
-    length = 15 * 2**20
-    writer.write(daemon.head("POST", "/v1/act", f"Content-Length: {length}", "Content-Type: application/json"))
-    writer.write(bytes(length - 1))
-    await reader.read()
+    async with daemon.connected() as (reader, writer):
+        length = 15 * 2**20
+        writer.write(daemon.head("POST", "/v1/act", f"Content-Length: {length}", "Content-Type: application/json"))
+        writer.write(bytes(length - 1))
+        await reader.read()
 
 
 async def malformed(daemon: Daemon) -> None:
     """Noise instead of requests, frames and messages, one connection each."""
     noise = random.Random()  # noqa: S311 (no secret)
-    reader, writer = await daemon.dial()
     body = noise.randbytes(noise.randrange(1, 4000))
     kind = noise.choice(("application/json", "application/msgpack", "multipart/form-data; boundary=b"))
     head = daemon.head("POST", "/v1/act", f"Content-Length: {len(body)}", f"Content-Type: {kind}", "Connection: close")
-    writer.write(noise.choice((body, head + body)))
-    writer.write_eof()
-    await reader.read()
-    writer.close()
+    async with daemon.connected() as (reader, writer):
+        writer.write(noise.choice((body, head + body)))
+        writer.write_eof()
+        await reader.read()
 
 
 async def requests(daemon: Daemon) -> None:
@@ -180,7 +194,7 @@ KINDS: Mapping[str, tuple[Act, int]] = MappingProxyType(
 
 async def annoy(kind: str, daemon: Daemon, seconds: float) -> None:
     """Do it for so long; what is cut or refused is tried again."""
-    act, count = KINDS[kind]
+    act, at_once = KINDS[kind]
 
     async def again() -> None:
         while True:
@@ -188,7 +202,7 @@ async def annoy(kind: str, daemon: Daemon, seconds: float) -> None:
                 await act(daemon)
             await asyncio.sleep(PAUSE_S)
 
-    tasks = [asyncio.create_task(again()) for _ in range(count)]
+    tasks = [asyncio.create_task(again()) for _ in range(at_once)]
     await asyncio.sleep(seconds)
     for task in tasks:
         task.cancel()
@@ -207,7 +221,6 @@ async def _poured(
             await asyncio.sleep(pause_s)
     finally:
         reading.cancel()
-        writer.close()
 
 
 async def _drained(reader: asyncio.StreamReader) -> None:
@@ -218,16 +231,11 @@ async def _drained(reader: asyncio.StreamReader) -> None:
 
 async def _asked(daemon: Daemon, request: Callable[[int], bytes]) -> None:
     """One request after another on a connection that is kept."""
-    reader, writer = await daemon.dial()
-    try:
-        number = 0
-        while True:
-            number += 1
+    async with daemon.connected() as (reader, writer):
+        for number in count():
             writer.write(request(number))
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
-    finally:
-        writer.close()
 
 
 def _picture() -> bytes:
