@@ -265,3 +265,17 @@ def test_tls_carries_requests_and_websockets(pem: SimpleNamespace) -> None:
 def test_without_tls_nothing_is_encrypted() -> None:
     """The default is plain HTTP."""
     assert uvicorn_config(app({}), config()).is_ssl is False
+
+
+def test_an_other_end_that_is_gone_without_a_word_is_noticed(daemon: tuple[list[Door], uvicorn.Server]) -> None:
+    """TCP's own signs of life are on for accepted connections, after a minute and not the system's two hours."""
+    doors, server = daemon
+    with socket.create_connection(doors[0].socket.getsockname()[:2], timeout=WAIT_S) as ours:
+        until(lambda: any(theirs.client == ours.getsockname() for theirs in server.server_state.connections))
+        (accepted,) = (one for one in server.server_state.connections if one.client == ours.getsockname())
+        theirs = accepted.transport.get_extra_info("socket")
+        on = theirs.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        after_s = theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) if hasattr(socket, "TCP_KEEPIDLE") else 60
+
+    assert on != 0
+    assert after_s == 60
