@@ -103,6 +103,17 @@ def test_a_refused_body_is_not_waited_for(serve: Serve, monkeypatch: pytest.Monk
     until(lambda: len(served.book) == 0)
 
 
+def test_a_refused_body_that_does_not_come_is_not_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor for as long as for the next request: nothing more comes at all, and the connection is closed soon."""
+    monkeypatch.setattr(http1, "LINGER_S", 0.1)
+    served = serve()
+    peer = served.peer()
+    peer.ask("/nope", "Content-Length: 1000000", method="POST")
+    assert peer.answer()[0] == 404
+
+    assert rest_of(peer) == b""
+
+
 def test_a_refused_body_that_comes_is_left_behind(serve: Serve) -> None:
     """A client that sends on and then reads gets its answer, and the connection serves its next request."""
     served = serve()
