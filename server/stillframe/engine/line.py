@@ -173,9 +173,9 @@ class Line(Generic[T]):
         return taken
 
     def _end_turns(self) -> tuple[set[Hashable], set[Hashable]]:
-        """Write down the turns that are over: of a key that is forgotten, its share's. Return both of all that had one.
+        """Write down the turns that are over: of a key that is forgotten, its share's alone.
 
-        Without the keys that are forgotten: what comes under such a key is another.
+        Return the keys that had one and are known still, and the shares of all that had one.
         """
         just: set[Hashable] = set()
         for key, share in self._served:
