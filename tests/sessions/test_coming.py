@@ -272,12 +272,12 @@ def test_a_frame_opens_a_session_in_its_share(new_room):
 def test_an_admin_is_told_how_the_last_of_an_id_ended(new_room):
     """Of several owners' that are gone, the one that went last."""
     room = new_room()
-    end_of(room, room.enter("arm", "me"), "closed")
-    end_of(room, room.enter("arm", "you"), "expired")
+    end_of(room, room.enter("arm", "me"), "expired")
+    end_of(room, room.enter("arm", "you"), "closed")
     with pytest.raises(Gone) as caught:
         room.roster.find("arm", owner=None)
 
-    assert caught.value.code == "session-expired"
+    assert caught.value.code == "session-closed"
 
 
 def test_an_id_that_is_here_again_is_remembered_from_its_last_end(new_room):
