@@ -507,3 +507,13 @@ def test_without_room_one_is_told_when_to_come_again(serve: Serve) -> None:
 
     assert b"\r\nretry-after: 5\r\n" in head
     assert b"\r\nconnection: close\r\n" in head
+
+
+def test_a_head_that_does_not_end_has_bounds(serve: Serve) -> None:
+    """It is refused as one that came whole is, and not waited for."""
+    served = serve()
+    peer = served.peer()
+    peer.send(b"GET / HTTP/1.1\r\nX: " + b"y" * HEAD_BYTES)
+
+    assert peer.problem() == (431, "head-too-large")
+    assert peer.closed
