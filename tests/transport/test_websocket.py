@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import socket
 import struct
 import time
@@ -208,8 +209,8 @@ def test_what_is_in_memory_of_all_messages_is_bounded(serve: Serve) -> None:
     assert small.take() == (BINARY, b"150000")
 
 
-def test_text_that_is_none_ends_the_connection(serve: Serve) -> None:
-    """With 1007, in one fragment or several; a character cut by fragments is none of these."""
+def test_text_that_is_none_ends_the_connection(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """With 1007, in one fragment or several; a character cut by fragments is none of these. It is no error of ours."""
     served = serve()
     cut, broken = Talk(served.peer()), Talk(served.peer())
     cut.send(*fragments([b"\xc3", b"\xa9"], TEXT))
@@ -217,6 +218,7 @@ def test_text_that_is_none_ends_the_connection(serve: Serve) -> None:
     broken.send(*fragments([b"a", b"\xff"], TEXT))
 
     assert broken.goodbye() == 1007
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def held_by(served: Any) -> Any:
