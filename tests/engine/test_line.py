@@ -587,3 +587,121 @@ def test_it_is_shared_as_long_as_others_were_there_lately() -> None:
         line.next()
 
     assert not line.shared
+
+
+@pytest.mark.parametrize("share", [None, "flood"], ids=["a share of its own", "a known share"])
+def test_a_newcomer_counts_as_just_served(share: str | None) -> None:
+    """It has not waited for long, so one that asks all the time goes along with it; of a known share, too."""
+    line: Line[Item] = Line(8)
+    line.enter("z", Item("z"), "flood")
+    line.next()
+    for _ in range(OFTEN + 1):
+        line.enter("a", Item("a"))
+        line.next()
+    line.enter("n", Item("n"), share)
+    line.enter("a", Item("a"))
+
+    assert sorted(str(item) for item in line.next(lambda *_: True)) == ["a", "n"]
+
+
+def test_within_its_share_a_key_keeps_its_turn() -> None:
+    """One that gave up and asks anew comes before its share's others that came after it."""
+    line: Line[Item] = Line(8)
+    first, second = Item("1", "0"), Item("2", "0")
+    line.enter("1", first, "flood")
+    line.enter("2", second, "flood")
+    give_up(line, first)
+    line.enter("1", Item("1", "1"), "flood")
+
+    assert taken(line) == "11 20"
+
+
+def test_a_key_makes_room_as_its_own_share() -> None:
+    """In a full line one of the fullest share gets no place by being called another's."""
+    line: Line[Item] = Line(4)
+    shared(line, "112a")
+    with pytest.raises(Overloaded):
+        line.enter("2", Item("2", "1"), "somebody else")
+
+    assert len(line.waiting) == 4
+
+
+def test_a_new_key_costs_its_share_no_turn() -> None:
+    """What waits of the share is not put behind others because more of it comes."""
+    line: Line[Item] = Line(8)
+    shared(line, "1a2")
+
+    assert taken(line) == "10 a0 20"
+
+
+def test_a_forgotten_key_is_of_the_share_it_comes_with() -> None:
+    """It is new then, whatever it was once; the turn that it had was its share's of then."""
+    line: Line[Item] = Line(8)
+    line.enter("1", Item("1"), "flood")
+    line.next()
+    line.forget("1")
+    line.enter("1", Item("1", "0"), "robot")
+    line.enter("2", Item("2", "0"), "flood")
+    line.enter("3", Item("3", "0"), "robot")
+
+    assert taken(line) == "10 20 30"
+
+
+def test_a_turn_counts_though_its_key_is_forgotten() -> None:
+    """A share whose sessions end with each frame does not come before those that waited meanwhile."""
+    line: Line[Item] = Line(8)
+    names = []
+    shared(line, "1a")
+    for number in range(2, 6):
+        (item,) = line.next()
+        line.forget(item.key)
+        names.append(str(item.key))
+        shared(line, f"{number}" if item.key != "a" else "a")
+
+    assert names == ["1", "a", "2", "a"]
+
+
+def test_what_goes_along_is_known_though_its_key_is_forgotten() -> None:
+    """A share that floods under keys that are over at once does not go along with one that asks seldom."""
+    line: Line[Item] = Line(8)
+    shared(line, "a")
+    line.next()
+    for number in range(OFTEN + 1):
+        shared(line, str(number))
+        line.next()
+        line.forget(str(number))
+    shared(line, "9a")
+
+    assert [str(item) for item in line.next(lambda *_: True)] == ["a0"]
+
+
+def test_in_a_full_line_the_share_with_two_more_gives_way() -> None:
+    """Afterwards both have as many."""
+    line: Line[Item] = Line(4)
+    shared(line, "123a")
+    displaced = line.enter("b", Item("b"), "a")
+
+    assert displaced is not None
+    assert displaced.key in {"1", "2", "3"}
+
+
+def test_in_a_full_line_a_key_gives_way_within_its_share() -> None:
+    """To a newcomer of the fullest share, the last of that share's fullest key: no other share's."""
+    line: Line[Item] = Line(8)
+    shared(line, "1112aaaa")
+
+    assert str(line.enter("3", Item("3"), "flood")) == "12"
+
+
+def test_beside_its_shares_one_that_asks_seldom_only_who_floods_waits() -> None:
+    """A share's key that has not been served for long takes others of its share along, but not the one that floods."""
+    line: Line[Item] = Line(64)
+    shared(line, "23")
+    taken(line)
+    for _ in range(OFTEN + 1):
+        shared(line, "1")
+        line.next()
+    shared(line, "231")
+
+    assert [str(item) for item in line.next(lambda *_: True)] == ["20", "30"]
+    assert taken(line) == "10"

@@ -211,6 +211,89 @@ def test_a_lease_protects_from_those_with_as_many(new_room):
     assert (first.live, second.live) == (False, True)
 
 
+def test_who_has_two_more_makes_room(new_room):
+    """Afterwards both have as many; its leases do not protect it."""
+    room = new_room(most=4, lease_s=60)
+    one = room.open(owner="one")
+    three = [room.open(owner="three") for _ in range(3)]
+    room.open(owner="one")
+
+    assert [session.live for session in (one, *three)] == [True, False, True, True]
+
+
+def test_no_caller_takes_a_place_of_one_with_as_many(new_room):
+    """Of two with one each: one more of either takes its own, though the other's is idle for longer."""
+    room = new_room(most=2, lease_s=5)
+    other = room.open(owner="other")
+    room.now_s += 1
+    own = room.open(owner="me")
+    room.now_s += 50
+    room.open(owner="me")
+
+    assert (other.live, own.live) == (True, False)
+
+
+def test_of_callers_with_as_many_the_longest_idle_makes_room(new_room):
+    """For one who has none: the last used stays."""
+    room = new_room(most=4, lease_s=60)
+    sessions = []
+    for owner in ("a", "b", "a", "b"):
+        sessions.append(room.open(owner=owner))
+        room.now_s += 1
+    room.answered(sessions[0])
+    room.open(owner="c")
+
+    assert [session.live for session in sessions] == [True, False, True, True]
+
+
+def test_of_leases_that_are_over_the_oldest_makes_room(new_room):
+    """Of callers with one each."""
+    room = new_room(most=3, lease_s=5)
+    sessions = []
+    for owner in ("a", "b", "c"):
+        sessions.append(room.open(owner=owner))
+        room.now_s += 10
+    room.answered(sessions[0])
+    room.now_s += 10
+    room.open(owner="d")
+
+    assert [session.live for session in sessions] == [True, False, True]
+
+
+def test_a_frame_opens_a_session_in_its_share(new_room):
+    """As an opening does: the flood of one address leaves the places of the others."""
+    room = new_room(most=3, lease_s=60)
+    flood = [room.roster.enter(f"f{n}", owner="anonymous", share="10.0.0.1") for n in range(3)]
+    robot = room.roster.enter("robot", owner="anonymous", share="10.0.0.2")
+
+    assert (robot.share, flood[0].live) == ("10.0.0.2", False)
+
+
+def test_an_admin_is_told_how_the_last_of_an_id_ended(new_room):
+    """Of several owners' that are gone, the one that went last."""
+    room = new_room()
+    end_of(room, room.enter("arm", "me"), "expired")
+    end_of(room, room.enter("arm", "you"), "closed")
+    with pytest.raises(Gone) as caught:
+        room.roster.find("arm", owner=None)
+
+    assert caught.value.code == "session-closed"
+
+
+def test_an_id_that_is_here_again_is_remembered_from_its_last_end(new_room):
+    """What ended before it is forgotten before it."""
+    room = new_room(ttl_s=100)
+    room.roster.close(room.enter("arm"))
+    room.roster.close(room.enter("other"))
+    room.now_s += 60
+    room.roster.close(room.enter("arm"))
+    room.now_s += 60
+    with pytest.raises(NoSuchSession):
+        room.roster.find("other", owner="me")
+    with pytest.raises(Gone):
+        room.roster.find("arm", owner="me")
+
+
 def test_a_share_is_whose_place_it_takes(new_room):
     """Without tokens all sessions have one owner, and their addresses share the places."""
     room = new_room(most=2, lease_s=60)

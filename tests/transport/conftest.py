@@ -89,6 +89,7 @@ class Served:
     server: uvicorn.Server
     held: asyncio.Event = field(default_factory=asyncio.Event)  # lets /held answer
     seen: list[Any] = field(default_factory=list)  # by /body: bytes, or that the client had gone; by /: messages
+    order: list[str] = field(default_factory=list)  # what reached the app: "plain", "body", "message"
     waiting: int = 0  # requests at /held
     gone: int = 0  # of them, those whose client went
     peers: list[Peer] = field(default_factory=list)
@@ -116,11 +117,13 @@ def app_of(served: Served) -> Starlette:
     """/ answers, /body reads, /held waits, / as a WebSocket repeats."""
 
     async def plain(_: Request) -> Response:
+        served.order.append("plain")
         return JSONResponse({})
 
     async def body(request: Request) -> Response:
         try:
             served.seen.append(await request.body())
+            served.order.append("body")
         except ClientDisconnect:
             served.seen.append(ClientDisconnect)
         return JSONResponse({})
@@ -139,6 +142,7 @@ def app_of(served: Served) -> Starlette:
         while (message := await websocket.receive())["type"] == "websocket.receive":
             data = message.get("bytes")
             served.seen.append(message["text"] if data is None else data)
+            served.order.append("message")
             await websocket.send_bytes(str(len(served.seen[-1])).encode())
         served.seen.append(message.get("code"))
 

@@ -97,3 +97,16 @@ def test_over_the_limit_of_bytes_the_largest_is_cut() -> None:
     assert len(book) == 1
     book.holds(growing, 1000)  # a word from one that has left changes nothing
     assert not small.was_cut
+    assert (len(book), book.displaced) == (1, 1)
+
+
+def test_as_many_bytes_as_may_be_are_held() -> None:
+    """By all together; one more is too many."""
+    one, other = Line(), Line()
+    book = filled(one, other, most_bytes=100)
+    book.holds(one, 60)
+    book.holds(other, 40)
+    assert book.displaced == 0
+    book.holds(other, 41)
+
+    assert (one.was_cut, other.was_cut) == (True, False)

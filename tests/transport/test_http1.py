@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from stillframe.transport.bounds import (
     KEEP_ALIVE_S,
     MOST_CHUNKS,
 )
+from stillframe.transport.connections import Stage
 
 Serve = Callable[..., Any]
 WAIT_S = 20.0
@@ -110,6 +112,17 @@ def test_a_refused_body_is_not_waited_for(serve: Serve, monkeypatch: pytest.Monk
     until(lambda: len(served.book) == 0)
 
 
+def test_a_refused_body_that_does_not_come_is_not_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor for as long as for the next request: nothing more comes at all, and the connection is closed soon."""
+    monkeypatch.setattr(http1, "LINGER_S", 0.1)
+    served = serve()
+    peer = served.peer()
+    peer.ask("/nope", "Content-Length: 1000000", method="POST")
+    assert peer.answer()[0] == 404
+
+    assert rest_of(peer) == b""
+
+
 def test_a_refused_body_that_comes_is_left_behind(serve: Serve) -> None:
     """A client that sends on and then reads gets its answer, and the connection serves its next request."""
     served = serve()
@@ -172,7 +185,6 @@ def test_others_are_served_between_two_turns(serve: Serve) -> None:
     flood, robot = served.peer(), served.peer()
     flood.ask("/body", "Transfer-Encoding: chunked", method="POST")
     until(lambda: len(served.server.server_state.connections) == 2)
-    order: list[str] = []
     loop = next(iter(served.server.server_state.connections)).loop
     ours, theirs = socket.socketpair()  # the loop is held until both have sent
     loop.call_soon_threadsafe(theirs.recv, 1)
@@ -180,12 +192,11 @@ def test_others_are_served_between_two_turns(serve: Serve) -> None:
     robot.ask()
     ours.send(b"x")
     assert robot.answer() == (200, b"{}")
-    order.append("robot" if not served.seen else "flood")
     assert flood.answer()[0] == 200
     ours.close()
     theirs.close()
 
-    assert order == ["robot"]
+    assert served.order == ["plain", "body"]
     assert served.seen == [b"x" * MOST_CHUNKS]
 
 
@@ -389,3 +400,206 @@ def test_where_addresses_tell_nothing_each_connection_has_its_own(serve: Serve, 
         with pytest.raises(TimeoutError):
             robot.answer()
     flood.socket.close()
+
+
+def test_the_next_body_may_have_as_many_chunks(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are counted for each request, not for its connection."""
+    monkeypatch.setattr(http1, "MOST_CHUNKS", 20)
+    served = serve()
+    peer = served.peer()
+    for _ in range(3):
+        peer.ask("/body", "Transfer-Encoding: chunked", method="POST", body=b"1\r\nx\r\n" * 20 + b"0\r\n\r\n")
+        assert peer.answer()[0] == 200
+
+    assert served.seen == [b"x" * 20] * 3
+
+
+def request_of(target_bytes: int, headers: int, header_bytes: int) -> bytes:
+    """A request whose target has so many bytes, and so many headers, which have so many names' and values' bytes."""
+    each, rest = divmod(header_bytes - len("Hosta"), headers - 1)
+    lines = [b"%04d" % n + b": " + b"y" * (each - 4 + (rest if n == 0 else 0)) for n in range(headers - 1)]
+    return b"\r\n".join([b"GET /" + b"t" * (target_bytes - 1) + b" HTTP/1.1", b"Host: a", *lines, b"", b""])
+
+
+@pytest.mark.parametrize(
+    ("size", "taken"),
+    [
+        ((1, HEAD_LINES, 1000), True),
+        ((1, HEAD_LINES + 1, 1000), False),
+        ((1, 50, HEAD_BYTES - 1), True),
+        ((1, 50, HEAD_BYTES), False),
+        ((1000, 50, HEAD_BYTES - 1000), True),
+        ((1001, 50, HEAD_BYTES - 1000), False),
+    ],
+)
+def test_a_head_at_its_bounds_is_taken(size: tuple[int, int, int], taken: bool) -> None:  # noqa: FBT001 (a parameter)
+    """A line or a byte more is too many, in the target as in the headers; though all of it comes in one go."""
+    parser = http1.BoundedHttp()
+    parser.receive_data(request_of(*size))
+    if taken:
+        assert isinstance(parser.next_event(), http1.h11.Request)
+    else:
+        with pytest.raises(http1.Refused) as caught:
+            parser.next_event()
+        assert caught.value.error.code == "head-too-large"
+
+
+class Reading:
+    """A transport that knows whether it is read."""
+
+    on = True
+
+    def is_closing(self) -> bool:
+        """It is not."""
+        return False
+
+    def pause_reading(self) -> None:
+        """Do not read."""
+        self.on = False
+
+    def resume_reading(self) -> None:
+        """Read."""
+        self.on = True
+
+
+def test_reading_waits_until_all_is_parsed() -> None:
+    """And until uvicorn has room, whichever comes last."""
+    transport = Reading()
+
+    async def script() -> list[bool]:
+        flow = http1.Flow(transport)  # type: ignore[arg-type]
+        seen = []
+        for step in ("hold", "resume", "parsed", "pause", "hold", "parsed", "resume", "pause", "hold", "resume"):
+            if step in {"hold", "parsed"}:
+                flow.hold(unparsed=step == "hold")
+            else:
+                getattr(flow, f"{step}_reading")()
+            seen.append(transport.on)
+        return seen
+
+    assert asyncio.run(script()) == [False, False, True, False, False, False, True, False, False, False]
+
+
+def test_one_is_not_read_while_there_is_something_to_parse(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each turn that ended early; after the last it is read again."""
+    reads: list[bool] = []
+    resume = http1.HttpConnection._resume
+
+    def resumed(self: http1.HttpConnection) -> None:
+        reads.append(self.transport.is_reading())
+        resume(self)
+
+    monkeypatch.setattr(http1.HttpConnection, "_resume", resumed)
+    served = serve()
+    peer = served.peer()
+    body = b"1\r\nx\r\n" * (4 * EVENTS_A_TURN) + b"0\r\n\r\n"
+    peer.ask("/body", "Transfer-Encoding: chunked", method="POST", body=body)
+    assert peer.answer()[0] == 200
+    peer.ask()
+
+    assert peer.answer() == (200, b"{}")
+    assert len(reads) >= 1
+    assert not any(reads)
+
+
+def held_by(served: Any) -> Any:
+    """The one connection of the book."""
+    (connection,) = served.book._open
+    return connection
+
+
+def test_how_far_a_connection_is(serve: Serve) -> None:
+    """Nothing asked, answered, a body that comes, an answer that is waited for; and whose it is."""
+    served = serve()
+    peer = served.reached()
+    until(lambda: len(served.book) == 1)
+    assert held_by(served).stage is Stage.SILENT
+    peer.ask()
+    assert peer.answer()[0] == 200
+    until(lambda: held_by(served).stage is Stage.IDLE)
+    peer.ask("/body", "Content-Length: 4", method="POST", body=b"ha")
+    until(lambda: held_by(served).stage is Stage.SENDING)
+    peer.send(b"lf")
+    assert peer.answer()[0] == 200
+    peer.ask("/held")
+    until(lambda: served.waiting == 1)
+
+    assert held_by(served).stage is Stage.ANSWERED_FOR
+    assert held_by(served).address == "127.0.0.1"
+
+
+def test_a_stages_time_begins_with_it(serve: Serve) -> None:
+    """What a connection did before does not make it older."""
+    now_s = [1.0]
+    served = serve(clock=lambda: now_s[0])
+    peer = served.reached()
+    until(lambda: len(served.book) == 1)
+    assert held_by(served).since_s == 1.0
+    now_s[0] = 5.0
+    peer.ask("/body", "Content-Length: 4", method="POST", body=b"ha")
+
+    until(lambda: held_by(served).since_s == 5.0)
+
+
+def test_a_client_that_goes_later_is_noticed(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that sent no more and waited for a while: it is asked again and again whether it is there."""
+    checks: list[None] = []
+    check = http1.HttpConnection._check_half_closed
+
+    def checked(self: http1.HttpConnection) -> None:
+        checks.append(None)
+        check(self)
+
+    monkeypatch.setattr(http1.HttpConnection, "_check_half_closed", checked)
+    monkeypatch.setattr(http1, "HALF_CLOSED_EVERY_S", 0.01)
+    served = serve()
+    peer = served.peer()
+    peer.ask("/held")
+    until(lambda: served.waiting == 1)
+    peer.socket.shutdown(socket.SHUT_WR)
+    until(lambda: len(checks) >= 3)
+    assert served.gone == 0
+    peer.socket.close()
+
+    until(lambda: served.gone == 1)
+
+
+def rest_of(peer: Any) -> bytes:
+    """All that comes until the connection is closed."""
+    parts = []
+    while part := peer.socket.recv(65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def test_no_problem_is_written_into_an_answer(serve: Serve) -> None:
+    """What is wrong with a body that was answered already closes the connection, and no more."""
+    served = serve()
+    peer = served.peer()
+    peer.ask("/nope", "Transfer-Encoding: chunked", method="POST", body=b"1\r\nx\r\n")
+    assert peer.answer()[0] == 404
+    peer.send(b"no chunk\r\n")
+
+    assert rest_of(peer) == b""
+
+
+def test_without_room_one_is_told_when_to_come_again(serve: Serve) -> None:
+    """And that the connection is closed, as with every problem that is written before there is a request."""
+    served = serve(most=1)
+    busy = served.peer()
+    busy.ask("/held")
+    until(lambda: served.waiting == 1)
+    head = rest_of(served.peer()).lower()
+
+    assert b"\r\nretry-after: 5\r\n" in head
+    assert b"\r\nconnection: close\r\n" in head
+
+
+def test_a_head_that_does_not_end_has_bounds(serve: Serve) -> None:
+    """It is refused as one that came whole is, and not waited for."""
+    served = serve()
+    peer = served.peer()
+    peer.send(b"GET / HTTP/1.1\r\nX: " + b"y" * HEAD_BYTES)
+
+    assert peer.problem() == (431, "head-too-large")
+    assert peer.closed

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import socket
 import struct
 import time
@@ -121,13 +122,12 @@ def test_one_read_is_not_parsed_in_one_go(serve: Serve) -> None:
     robot.ask()
     ours.send(b"x")
     assert robot.answer() == (200, b"{}")
-    seen = list(served.seen)
     assert talk.take() == (BINARY, str(MOST_FRAGMENTS).encode())
     ours.close()
     theirs.close()
 
     assert MOST_FRAGMENTS > 10 * FRAMES_A_TURN
-    assert seen == []
+    assert served.order == ["plain", "message"]
 
 
 def test_a_large_message_and_small_ones_behind_it(serve: Serve) -> None:
@@ -200,8 +200,8 @@ def test_what_is_in_memory_of_all_messages_is_bounded(serve: Serve) -> None:
     assert small.take() == (BINARY, b"150000")
 
 
-def test_text_that_is_none_ends_the_connection(serve: Serve) -> None:
-    """With 1007, in one fragment or several; a character cut by fragments is none of these."""
+def test_text_that_is_none_ends_the_connection(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """With 1007, in one fragment or several; a character cut by fragments is none of these. It is no error of ours."""
     served = serve()
     cut, broken = Talk(served.peer()), Talk(served.peer())
     cut.send(*fragments([b"\xc3", b"\xa9"], TEXT))
@@ -209,3 +209,81 @@ def test_text_that_is_none_ends_the_connection(serve: Serve) -> None:
     broken.send(*fragments([b"a", b"\xff"], TEXT))
 
     assert broken.goodbye() == 1007
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def held_by(served: Any) -> Any:
+    """The one connection of the book."""
+    (connection,) = served.book._open
+    return connection
+
+
+def test_a_websocket_is_one_connection(serve: Serve) -> None:
+    """Of its client's address, in the book once while it is open, and not after it."""
+    served = serve()
+    talk = Talk(served.peer())
+    assert len(served.book) == 1
+    assert held_by(served).address == "127.0.0.1"
+    talk.peer.socket.close()
+
+    until(lambda: len(served.book) == 0)
+
+
+def test_a_websocket_never_gives_way(serve: Serve) -> None:
+    """Where it is all there may be, the newcomer is refused."""
+    served = serve(most=1)
+    talk = Talk(served.peer())
+
+    assert served.peer().problem() == (503, "overloaded")
+    talk.send(frame(BINARY, b"four"))
+    assert talk.take() == (BINARY, b"4")
+
+
+def test_fragments_that_have_come_count(serve: Serve) -> None:
+    """Until their message has come whole they are in memory, as what is not parsed is."""
+    served = serve(most_bytes=100_000)
+    talk = Talk(served.peer())
+    pieces = fragments([bytes(40_000)] * 4)
+    talk.send(*pieces[:2])
+    talk.send(frame(PING))
+    assert talk.take() == (PONG, b"")
+    assert served.book.displaced == 0
+    talk.send(pieces[2])
+
+    assert talk.peer.closed
+    assert served.book.displaced == 1
+
+
+def test_a_client_that_reads_again_is_read(serve: Serve) -> None:
+    """What it sent meanwhile waits for that, whether it had been received or not."""
+    served = serve()
+    talk = Talk(served.peer())
+    connection = held_by(served)
+    connection.loop.call_soon_threadsafe(connection.pause_writing)
+    until(lambda: not connection.transport.is_reading())
+    talk.send(frame(BINARY, b"four"))
+    assert served.alive()
+    assert served.seen == []
+    connection.loop.call_soon_threadsafe(connection.data_received, frame(BINARY, b"three"))
+    assert served.alive()
+    assert served.seen == []
+    connection.loop.call_soon_threadsafe(connection.resume_writing)
+
+    assert [talk.take(), talk.take()] == [(BINARY, b"5"), (BINARY, b"4")]
+
+
+def test_what_comes_while_something_is_left_comes_behind_it(serve: Serve) -> None:
+    """Two reads before there is a turn for the first: byte for byte in their order."""
+    served = serve()
+    talk = Talk(served.peer())
+    connection = held_by(served)
+    whole = b"".join(frame(BINARY, bytes([n]) * n) for n in range(3 * FRAMES_A_TURN))
+
+    def received() -> None:
+        connection.data_received(whole[:-5])
+        connection.data_received(whole[-5:])
+
+    connection.loop.call_soon_threadsafe(received)
+
+    assert [talk.take()[1] for _ in range(3 * FRAMES_A_TURN)] == [str(n).encode() for n in range(3 * FRAMES_A_TURN)]
+    assert served.seen == [bytes([n]) * n for n in range(3 * FRAMES_A_TURN)]

@@ -35,6 +35,15 @@ def test_a_target_in_full_is_its_path(target: bytes, host: bytes, path: str) -> 
 
     assert (scope["path"], dict(scope["headers"])) == (path, {b"host": host, b"a": b"b"})
     assert scope["raw_path"].startswith(b"/")
+    assert [name for name, _ in scope["headers"]].count(b"host") == 1
+
+
+def test_a_websockets_target_too() -> None:
+    """Its client is behind the same proxy."""
+    scope = passed_on(b"ws://robot.lab/v1/stream", b"attacker.example", kind="websocket")
+
+    assert (scope["path"], scope["raw_path"]) == ("/v1/stream", b"/v1/stream")
+    assert dict(scope["headers"])[b"host"] == b"robot.lab"
 
 
 @pytest.mark.parametrize("target", [b"/livez", b"/http://x/", b"*", b"", b"ftp://x/y"])

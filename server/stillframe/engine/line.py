@@ -66,7 +66,7 @@ class Line(Generic[T]):
         )  # when each key's last turn was: _now, _takes
         self._share: dict[Hashable, Hashable] = {}  # of each key in _last
         self._last_of: OrderedDict[Hashable, tuple[int, int]] = OrderedDict()  # when each share's last turn was
-        self._served: list[Hashable] = []  # the keys whose turn it is
+        self._served: list[tuple[Hashable, Hashable]] = []  # the keys whose turn it is, and their shares
         self._errands: deque[T] = deque()  # that nothing is in front of
         self._waiting = 0
         self._now = 0  # counts turns and newcomers
@@ -164,10 +164,7 @@ class Line(Generic[T]):
             self._changed.notify()
 
     def _take(self, joins: Callable[[Sequence[T], T], bool]) -> list[T]:
-        just = [key for key in self._served if key in self._last]
-        for key in just:
-            self._mark(key)
-        flooding = {self._share[key] for key in just}
+        just, flooding = self._end_turns()
         self._takes += 1
         taken: list[T] = []
         self._served = []
@@ -179,9 +176,23 @@ class Line(Generic[T]):
                 break
             if self._takes - self._last[key][1] > OFTEN:
                 seldom.add(self._share[key])
-            self._served.append(key)
+            self._served.append((key, self._share[key]))
             taken.append(self._remove(key, 0))
         return taken
+
+    def _end_turns(self) -> tuple[set[Hashable], set[Hashable]]:
+        """Write down the turns that are over: of a key that is forgotten, its share's alone.
+
+        Return the keys that had one and are known still, and the shares of all that had one.
+        """
+        just: set[Hashable] = set()
+        for key, share in self._served:
+            if self._share.get(key) == share:
+                self._mark(key)
+                just.add(key)
+            else:
+                self._mark_share(share)
+        return just, {share for _, share in self._served}
 
     def _turns(self) -> Iterator[Hashable]:
         """Which keys' turns they are: each one's first, then what else plural ones have before the next errand."""
@@ -211,8 +222,11 @@ class Line(Generic[T]):
         """A key's turn is over, and its share's: what has waited since before comes first."""
         self._last[key] = (self._tick(), self._takes)
         self._last.move_to_end(key)
-        self._last_of[self._share[key]] = (self._now, self._takes)
-        self._last_of.move_to_end(self._share[key])
+        self._mark_share(self._share[key])
+
+    def _mark_share(self, share: Hashable) -> None:
+        self._last_of[share] = (self._tick(), self._takes)
+        self._last_of.move_to_end(share)
         self._forget_oldest()
 
     def _tick(self) -> int:

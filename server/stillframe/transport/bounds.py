@@ -14,8 +14,9 @@ MOST_CHUNKS = 4096  # of one chunked body: 16 MiB in chunks of 4 KiB
 EVENTS_A_TURN = 64  # of HTTP that are parsed before other connections have their turn
 
 EVENTS_A_REQUEST = 15  # of one address on average, beyond which its connections are read more slowly: 4 are usual
-EVENTS_AT_ONCE = 6_000  # that come before: a body in as many chunks as may be, and more
+EVENTS_AT_ONCE = 4_500  # that come before: a body in as many chunks as may be, and more
 BYTES_AN_EVENT = 32_768  # that are read cost as much as one event: 15 MiB are 480
+REFUSED_BYTES_COST = 4.0  # times as much, of a body that has been refused and is read for its answer to arrive
 REST_S = 0.05  # that a connection is left unread for asking too much
 
 CONNECTIONS_A_REQUEST = 0.5  # new ones of one address on average, beyond which they wait to be refused
@@ -28,6 +29,6 @@ SLICE_BYTES = 4096  # that a WebSocket's parser gets at a time: at most 682 empt
 MOST_FRAGMENTS = 4096  # of one message: 16 MiB in fragments of 4 KiB
 CONTROL_FRAMES_PER_S, CONTROL_FRAMES_AT_ONCE = 50.0, 500.0  # pings and pongs of one connection
 
-BUFFERED_BYTES = 512 * 2**20  # of all WebSockets' messages that have not come whole
+BUFFERED_BYTES = 128 * 2**20  # of all WebSockets' messages that have not come whole
 MOST_CONNECTIONS = 1024  # where the descriptors suffice
 SPARE_DESCRIPTORS = 64  # for files, the log, and what else the process opens

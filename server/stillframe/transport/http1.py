@@ -25,6 +25,7 @@ from stillframe.transport.bounds import (
     HEAD_S,
     LINGER_S,
     MOST_CHUNKS,
+    REFUSED_BYTES_COST,
     REST_S,
     TARPIT_S,
 )
@@ -171,7 +172,8 @@ class HttpConnection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Count its bytes, and parse it."""
-        self._book.events_of(self).owe(len(data) / BYTES_AN_EVENT)
+        cost = REFUSED_BYTES_COST if self.conn.our_state is h11.DONE else 1.0
+        self._book.events_of(self).owe(cost * len(data) / BYTES_AN_EVENT)
         super().data_received(data)
 
     def handle_events(self) -> None:

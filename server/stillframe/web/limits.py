@@ -25,7 +25,7 @@ class Limits:
     answer_timeout_s: float = 120.0  # from the end of a frame's age limit until the web floor stops waiting
     decode_threads: int = 2
     max_decodes_waiting: int = 32
-    max_intake_bytes: int = 512 * 2**20  # of all requests that are being read
+    max_intake_bytes: int = 128 * 2**20  # of all requests that are being read
     send_timeout_s: float = 10.0  # a WebSocket client that does not read for so long is cut
     max_streams: int = 256  # WebSockets at once
     max_ping_bytes: int = 4096  # of a stream's ping, which is repeated

@@ -146,6 +146,56 @@ def test_who_has_a_robot_moved_may_act(scopes: set[str], status: int) -> None:
     assert answers == [status, 200]
 
 
+def knock(
+    callers: Callers, requests: Rates | None, *visits: tuple[str, Mapping[str, str]], path: str = "/act"
+) -> list[Any]:
+    """From these addresses, with these headers: the share that each is let in with, or the status of its refusal."""
+
+    async def say_share(request: Request) -> Response:
+        return JSONResponse(share_of(request))
+
+    guarded = Gate(Starlette(routes=[Route(path, say_share)]), callers=callers, origins=NEAR, requests=requests)
+
+    async def visit(address: str, headers: Mapping[str, str]) -> Any:
+        transport = httpx.ASGITransport(guarded, client=(address, 4711))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+            reply = await client.get(path, headers=headers)
+            return reply.json() if reply.status_code == 200 else reply.status_code
+
+    async def all_of_them() -> list[Any]:
+        return [await visit(address, headers) for address, headers in visits]
+
+    return asyncio.run(all_of_them())
+
+
+def test_whose_share_a_request_takes_of() -> None:
+    """Its token's, from wherever it comes; without one its address', of IPv6 its network's; no name is an address."""
+    near, far, wide = "10.0.0.7", "10.0.0.8", "2001:db8:1:2:3:4:5:6"
+
+    assert knock(KNOWN, None, (near, BEARER), (far, BEARER)) == ["token:front"] * 2
+    assert knock(Callers(), None, (near, {}), (far, {}), (wide, {})) == [near, far, "2001:db8:1:2::/64"]
+    assert knock(KNOWN, None, (near, {}), (far, {}), path="/livez") == [near, far]
+
+
+def test_each_share_may_ask_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token from all its addresses together, an address without one by itself."""
+    monkeypatch.setattr(gate, "REST_S", 0.0)
+    rates = Rates(1.0, burst_s=1.0, clock=lambda: 0.0)
+
+    assert knock(KNOWN, rates, ("10.0.0.7", BEARER), ("10.0.0.8", BEARER)) == ["token:front", 429]
+    visits = [("10.0.0.7", {}), ("10.0.0.7", {}), ("10.0.0.8", {})]
+    assert knock(Callers(), rates, *visits) == ["10.0.0.7", 429, "10.0.0.8"]
+
+
+def test_who_is_not_let_in_counts_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guessing tokens is asking, too; who guesses takes nothing of the caller whose token it is."""
+    monkeypatch.setattr(gate, "REST_S", 0.0)
+    rates = Rates(1.0, burst_s=1.0, clock=lambda: 0.0)
+    visits = [("10.0.0.7", {}), ("10.0.0.7", {"Authorization": "Bearer guess"}), ("10.0.0.8", {}), ("10.0.0.7", BEARER)]
+
+    assert knock(KNOWN, rates, *visits) == [401, 429, 401, "token:front"]
+
+
 def test_two_tokens_are_a_malformed_request() -> None:
     """400, not 401: asking again with the same headers is no use."""
     assert_problem(ask(app(), "POST", "/act", headers={**BEARER, "X-Api-Key": "other"}), 400, "bad-field")

@@ -34,6 +34,16 @@ def test_what_is_given_back_can_be_taken() -> None:
     assert filled(shares, "b") == 3
 
 
+def test_who_holds_nothing_is_forgotten() -> None:
+    """However many callers come and go."""
+    shares = Shares(4)
+    for number in range(100):
+        assert shares.take(f"caller {number}")
+        shares.give_back(f"caller {number}")
+
+    assert len(shares._held) == 0
+
+
 def test_a_pool_of_one_serves_one() -> None:
     """Whichever comes first."""
     shares = Shares(1)

@@ -142,3 +142,35 @@ def test_a_failure_ends_a_turn() -> None:
                     raise ZeroDivisionError
 
     run(script)
+
+
+def test_a_patient_one_does_not_give_way() -> None:
+    """Though it stands behind those of its caller that do."""
+
+    async def script() -> None:
+        crowd = Crowd(1, 3)
+        await crowd.join("f0", "f1", "f2", "f3")
+        await crowd.join("f4", patient=True)
+        await crowd.join("r0")
+        await asyncio.sleep(0)
+        assert crowd.refused == {"f3"}
+        await crowd.end()
+        assert crowd.came == ["f0", "r0", "f1", "f2", "f4"]
+
+    run(script)
+
+
+def test_a_place_that_was_given_up_is_passed_over() -> None:
+    """Though its caller does not know yet that it was as a turn ends."""
+
+    async def script() -> None:
+        crowd = Crowd(1, 3)
+        await crowd.join("a0", "b0", "c0")
+        crowd.go.set()  # a0 goes on before b0 does
+        crowd.tasks["b0"].cancel()
+        await crowd.end()
+        assert crowd.came == ["a0", "c0"]
+        await crowd.join("d0")
+        assert crowd.came[-1] == "d0"
+
+    run(script)

@@ -104,12 +104,12 @@ def test_bytes_that_arrive_are_counted(unpacking):
 
 def test_one_caller_does_not_fill_the_room(unpacking):
     """It gets no more once it has three times what is free; another does."""
-    mib = 2**20  # of 512
+    mib = 2**20  # of 128
     with unpacking.intake.room("flood") as take, unpacking.intake.room("robot") as other:
-        for _ in range(384):
+        for _ in range(96):
             take(mib)
         with pytest.raises(Overloaded):
             take(mib)
         other(16 * mib)
 
-        assert unpacking.intake.held_bytes == 400 * mib
+        assert unpacking.intake.held_bytes == 112 * mib
