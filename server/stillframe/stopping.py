@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ import uvicorn
 from stillframe.web.lifecycle import Lifecycle
 
 ENDED = 1  # the exit status of a daemon whose engine has ended
+WAITING_TO_BE_ACCEPTED = 1024  # connections, so that a flood of them does not keep a robot's from waiting too
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -40,6 +42,12 @@ class DrainingServer(uvicorn.Server):
             return
         self._leave_by_s = time.monotonic() + self._drain_s
         self._lifecycle.drain()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen; more connections may wait in the system than are accepted in one turn of the event loop."""
+        await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(WAITING_TO_BE_ACCEPTED)
 
     async def on_tick(self, counter: int) -> bool:
         """Leave once nothing is in flight any more, or when its time to drain is over."""

@@ -168,13 +168,13 @@ def test_who_never_reads_is_cut(
     Others are served all the while.
     """
     monkeypatch.setattr(listening, "UNREAD_S", 1)
-    desk = new_desk(Limits(send_timeout_s=0.3))
+    desk = new_desk(Limits(send_timeout_s=0.3, max_ping_bytes=2**20))
     house = serve(desk)
     with house.connect() as other, contextlib.closing(raw(house)) as deaf:
         hello(other)
         deaf.sendall(masked(pack({"type": "open", "session_id": "deaf"})))
         eventually(lambda: house.holds("deaf"))
-        ping = masked(pack({"type": "ping", "padding": bytes(4000)}))
+        ping = masked(pack({"type": "ping", "padding": bytes(2**18)}))
         flooding = threading.Thread(target=flood, args=(deaf, ping))
         flooding.start()
         served = 0
