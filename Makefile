@@ -12,7 +12,7 @@ WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations 15
 ASIDE := slow or gpu
 QUICK := $(addprefix tests/,goldens models reuse memory sessions recording web client) \
-  $(addprefix --ignore tests/,web/streaming client/streaming)
+  $(addprefix --ignore tests/,web/streaming client/streaming client/lies client/sim)
 GL_PACKAGES := libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0
 
 .DEFAULT_GOAL := help

@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 GOLDENS = HERE / "goldens"
 SPOON = "put the spoon on the towel"  # the record's instruction i1
 
-# Each of two workers has a core to itself; processes that tests start inherit it. `make check-anywhere` asks for two.
+# Each worker computes on one core; processes that tests start inherit it. `make check-anywhere` asks for two.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A test that asks for more or fewer examples than the rest asks for a multiple of the profile's.
