@@ -19,7 +19,7 @@ BYTES_AN_EVENT = 32_768  # that are read cost as much as one event: 15 MiB are 4
 REFUSED_BYTES_COST = 4.0  # times as much, of a body that has been refused and is read for its answer to arrive
 REST_S = 0.05  # that a connection is left unread for asking too much
 
-CONNECTIONS_A_REQUEST = 0.5  # new ones of one address on average, beyond which they wait to be refused
+CONNECTIONS_A_REQUEST = 1.0  # new ones of one address on average, beyond which they wait unread for their end
 CONNECTIONS_AT_ONCE = 32
 TARPIT_S = 2.0  # until a connection that is too many of its address is closed: else it comes again at once
 MOST_WAITING = 4096  # connections in that state, where the descriptors suffice
