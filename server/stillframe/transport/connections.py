@@ -83,6 +83,7 @@ class Connections:
         self.cuts: Counter[str] = Counter()  # by the bound that a client broke
         self._most_bytes = most_bytes
         self._open: dict[Held, int] = {}  # -> bytes that it holds
+        self._bytes = 0  # that all of them hold: asked at every read
 
     def __len__(self) -> int:
         return len(self._open)
@@ -123,7 +124,7 @@ class Connections:
 
     def leave(self, connection: Held) -> None:
         """It is closed, or goes on as another protocol."""
-        self._open.pop(connection, None)
+        self._bytes -= self._open.pop(connection, 0)
         if self._one_caller:
             self._events.forget(id(connection))
 
@@ -131,8 +132,9 @@ class Connections:
         """Say how much of a connection is in memory. Over the limit of all, the one that holds most is cut."""
         if connection not in self._open:
             return
+        self._bytes += n_bytes - self._open[connection]
         self._open[connection] = n_bytes
-        if sum(self._open.values()) > self._most_bytes:
+        if self._bytes > self._most_bytes:
             most = max(self._open, key=self._open.__getitem__)
             self._displace(most)
 

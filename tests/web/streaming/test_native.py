@@ -15,6 +15,7 @@ from stillframe.errors import Overloaded
 from stillframe.sessions.settings import SessionSettings
 from stillframe.web.app import House
 from stillframe.web.guard.callers import Callers, Token
+from stillframe.web.guard.gate import REST_S
 from stillframe.web.guard.rates import Rates
 from stillframe.web.limits import Limits
 from stillframe.web.reading import frames
@@ -799,7 +800,7 @@ def test_more_than_the_rate(new_desk, sockets, play, shot, monkeypatch):
     assert [answer["type"] for answer in left] == ["action", "action", "problem"]
     assert (left[2]["problem"]["code"], left[2]["session"]["seq"]) == ("rate-limited", 2)
     assert left[2]["problem"]["retry_after_ms"] == 1000
-    assert rests.count(native.REST_S) == 1
+    assert rests.count(REST_S) == 1
     assert right["type"] == "action"
 
 

@@ -83,6 +83,14 @@ class Gate:
         return self._callers.identify(headers)
 
 
+async def pace(error: RequestError, requests: Rates, share: str) -> None:
+    """Charge a caller of a stream for a message that was refused; leave it unread a while where it asks too often."""
+    if error.status in REFUSED:
+        requests.charge((share,), REFUSED_COST)
+    if isinstance(error, TooMany):
+        await asyncio.sleep(REST_S)
+
+
 class _Charging:
     """A `send` that charges a caller for what it was refused, an upgrade in particular."""
 

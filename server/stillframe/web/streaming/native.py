@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from stillframe.errors import BadRequest, Conflict, RequestError, TooMany
+from stillframe.errors import BadRequest, Conflict, RequestError
 from stillframe.sessions.session import Session
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.acting import Acting
 from stillframe.web.guard.callers import Caller
-from stillframe.web.guard.gate import REFUSED, REFUSED_COST, REST_S
+from stillframe.web.guard.gate import pace
 from stillframe.web.guard.rates import Rates
 from stillframe.web.lifecycle import State
 from stillframe.web.reading.frames import Frame, Reader
@@ -143,11 +143,8 @@ class Stream:
             fields = await self._unpacking.in_turn(self._share, parse, data, self._acting.limits.max_json_parts)
             await self._handler(fields)(Arrival(fields, data, watch))
         except RequestError as error:
-            if error.status in REFUSED:
-                self._requests.charge((self._share,), REFUSED_COST)
             await self._outbox.refuse(error, place_of(fields))
-            if isinstance(error, TooMany):  # unread, a flood stays with its sender
-                await asyncio.sleep(REST_S)
+            await pace(error, self._requests, self._share)
 
     def _handler(self, fields: Fields) -> Callable[[Arrival], Awaitable[None]]:
         kind = fields.get("type")

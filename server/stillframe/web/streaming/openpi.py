@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from stillframe.errors import BadRequest, RequestError, TooMany
+from stillframe.errors import BadRequest, RequestError
 from stillframe.metrics import FrameEnd
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.dialects.openpi import OpenPI
 from stillframe.web.guard.callers import Caller
-from stillframe.web.guard.gate import REFUSED, REFUSED_COST, REST_S
+from stillframe.web.guard.gate import pace
 from stillframe.web.reading.frames import Reader
 from stillframe.web.reading.objects import Fields, parse_map
 from stillframe.web.reading.whose import Addressed
@@ -89,10 +89,7 @@ class OpenPIConnection:
                     return self._reset(fields)
                 return await self._infer(fields, watch, end)
         except RequestError as error:
-            if error.status in REFUSED:
-                self._requests.charge((self._share,), REFUSED_COST)
-            if isinstance(error, TooMany):  # unread, a flood stays with its sender
-                await asyncio.sleep(REST_S)
+            await pace(error, self._requests, self._share)
             return f"{error.code}: {error.detail}" + (
                 f" (at {error.pointer[:_LONGEST_PLACE]})" if error.pointer else ""
             )
