@@ -11,7 +11,7 @@ BIN := .venv/bin
 WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations 15
 ASIDE := slow or gpu
-QUICK := $(addprefix tests/,goldens models reuse memory sessions recording web client) \
+QUICK := $(addprefix tests/,goldens models reuse history sessions recording web client) \
   $(addprefix --ignore tests/,web/streaming client/streaming client/lies client/sim)
 GL_PACKAGES := libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0
 
@@ -61,7 +61,7 @@ define apt_get
 endef
 
 # Two -q keep pip to errors. PIP_CONSTRAINT and PIP_BUILD_CONSTRAINT (newer pips) pin the build backend as well.
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.installed: pyproject.toml lab/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "stillframe needs Python 3.11 or newer and '$(PYTHON)' is not one: say which is, as in make PYTHON=python3.12" >&2; \
 	  exit 1; }
@@ -70,7 +70,7 @@ endef
 	@echo "stillframe: installing into .venv; minutes the first time (torch alone is hundreds of megabytes) ..."
 	@$(PYTHON) -m venv .venv
 	@PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
-	  $(BIN)/python -m pip install -q -q --disable-pip-version-check -e '.[dev]'
+	  $(BIN)/python -m pip install -q -q --disable-pip-version-check -e '.[dev]' -e 'lab[bench]'
 	@touch $@
 
 # The simulated cameras need OpenGL without a display. Missing, it fails nothing here; the next command looks again.

@@ -18,7 +18,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("goldens", "models", "reuse", "engine", "memory", "bench/test_ask.py", "bench/latency", "test_local.py")
+ROOMS = (
+    "goldens",
+    "models",
+    "reuse",
+    "engine",
+    "memory",
+    "lab/evaluation/test_actors.py",
+    "bench/latency",
+    "engine/test_local.py",
+)
 PYTEST = ["-m", "not slow and not gpu", "-q", "-p", "no:cacheprovider", "--dist", "loadgroup"]
 SPIN = "while True: pass"
 

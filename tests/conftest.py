@@ -106,8 +106,8 @@ def golden_model(golden_folder: Path) -> Iterator[PolicyModel]:
     """The micro OpenVLA, loaded as a daemon of one thread loads it."""
     import torch
 
-    from stillframe.config import load_config
-    from stillframe.serve import open_model
+    from stillframe.daemon.config import load_config
+    from stillframe.daemon.serve import open_model
 
     threads = torch.get_num_threads()
     yield open_model(
@@ -119,7 +119,7 @@ def golden_model(golden_folder: Path) -> Iterator[PolicyModel]:
 @pytest.fixture(scope="session")
 def golden_url(golden_folder: Path, new_port: Callable[[], int]) -> Iterator[str]:
     """The address of a real `stillframe serve`, a process of its own, which serves the micro OpenVLA."""
-    from stillframe.bench.daemon import daemon
+    from stillframe.tools.local_daemon import daemon
 
     options = ["--dtype", "float32", "--device", "cpu", "--threads", "1"]
     with daemon(["--checkpoint", str(golden_folder), *options], new_port()) as url:

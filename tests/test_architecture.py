@@ -12,8 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SERVER, CLIENT = ROOT / "server" / "stillframe", ROOT / "client" / "stillframe_client"
+LAB = ROOT / "lab" / "stillframe_lab"
 HOUSE = sorted(SERVER.rglob("*.py"))
 CLIENT_FILES = sorted(CLIENT.rglob("*.py"))
+LAB_FILES = sorted(LAB.rglob("*.py"))
 
 # Room -> what it may import of ours, beside itself. A room is a folder or a module of server/stillframe.
 BASE = {"domain", "errors"}
@@ -22,43 +24,48 @@ ARROWS = {
     "domain": set(),
     "errors": set(),
     "stopwatch": set(),
-    "knobs": set(),
-    "file_kinds": set(),
-    "documents": BASE | {"file_kinds"},
-    "yaml_reading": BASE | {"file_kinds"},
-    "health": BASE | {"config", "file_kinds"},
-    "certificates": BASE | {"config", "file_kinds"},
-    "config": BASE | {"file_kinds", "knobs", "memory", "reuse", "sessions", "stillframe_client.wire", "yaml_reading"},
-    "extras": BASE,
+    "settings_fields": set(),
+    "files": BASE,
     "metrics": BASE,
-    "logs": BASE,
-    "pictures": BASE,
     "recording": BASE,
-    "reuse": BASE | {"knobs"},
-    "sessions": BASE | {"knobs", "stopwatch"},
-    "memory": BASE | {"documents", "file_kinds", "knobs"},
-    "models": BASE | {"documents", "file_kinds", "memory", "reuse"},
-    "engine": BASE | {"models", "reuse", "memory", "stopwatch"},
+    "reuse": BASE | {"settings_fields"},
+    "sessions": BASE | {"settings_fields", "stopwatch"},
+    "history": BASE | {"files", "settings_fields"},
+    "models": BASE | {"files", "history", "reuse"},
+    "engine": BASE | {"models", "reuse", "history", "stopwatch"},
     "web": BASE | {"__init__", "metrics", "sessions", "stopwatch", "stillframe_client.wire"},
     "transport": BASE | {"web", "stillframe_client.wire"},
-    "listening": BASE | {"config", "transport", "web"},
-    "stopping": {"web"},
-    "local": BASE | {"engine", "models", "reuse", "stopwatch"},
+    "daemon": BASE
+    | {"engine", "files", "history", "metrics", "models", "recording", "reuse", "sessions", "settings_fields"}
+    | {"transport", "web", "stillframe_client.wire"},
+    "tools": BASE | {"daemon", "engine", "models", "recording", "reuse", "stopwatch", "stillframe_client"},
+    "cli": BASE | {"__init__", "daemon", "recording", "tools"},
+    "__main__": {"cli"},
 }
-# These stand on the floors above; they may import anything but each other's users.
-ABOVE = {
-    "serve": {"bench", "train", "cli", "terminal", "__main__"},
-    "train": {"web", "serve", "bench", "cli", "terminal", "__main__"},
-    "bench": {"web", "train", "cli", "terminal", "__main__"},
-    "terminal": {"web", "serve", "cli", "__main__"},
-    "cli": {"__main__"},
-    "__main__": set(),
+# Of web: sub-room -> what it may import of web.
+WEB_ARROWS = {
+    "__init__": set(),
+    "http": set(),
+    "middleware": {"http"},
+    "dialects": {"http"},
+    "openapi": {"http"},
+    "service": {"http", "middleware", "dialects"},
+    "routes": {"http", "middleware", "dialects", "openapi", "service"},
+    "streaming": {"http", "middleware", "dialects", "service"},
+    "app": {"http", "middleware", "dialects", "openapi", "service", "routes", "streaming"},
 }
+LAB_MAY_ASK_CLI = {"stillframe.cli.progress", "stillframe.cli.output"}
 FAMILY = re.compile(r"openvla|(?<![a-z])oft(?![a-z])|cogact|(?<![a-z])pi0", re.IGNORECASE)
-FAMILY_ROOMS = ("models/registry.py", "web/dialects", "train/", "config.py")
+FAMILY_ROOMS = (
+    "models/registry.py",
+    "models/openvla/",
+    "web/dialects",
+    "web/openapi/legacy_routes.py",
+    "daemon/config.py",
+)
 STEP_LINES = 80
-STOCK = ("bench/latency/stock.py", "bench/latency/command.py")  # transformers' way; its version
-WITHOUT_TORCH = ["web", "sessions", "recording", "config", "domain", "errors", "health", "metrics"]
+STOCK = ("stillframe_lab/latency/stock.py", "stillframe_lab/latency/command.py")  # transformers' way; its version
+WITHOUT_TORCH = ["web", "sessions", "recording", "daemon.config", "daemon.health", "domain", "errors", "metrics"]
 
 
 @functools.cache
@@ -97,6 +104,26 @@ def rooms(file: Path) -> set[str]:
     return reached - {room_of(file)}
 
 
+def part_of_web(file: Path) -> str:
+    """The folder or module of web in which a file is."""
+    return file.relative_to(SERVER / "web").parts[0].removesuffix(".py")
+
+
+def module_of(file: Path) -> str:
+    """A file's name for import."""
+    top = next(folder for folder in (SERVER, CLIENT, LAB) if file.is_relative_to(folder)).parent
+    return ".".join(file.relative_to(top).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(file): file for file in [*HOUSE, *CLIENT_FILES, *LAB_FILES]}
+
+
+def needs(file: Path) -> set[str]:
+    """The modules of ours that a file imports; a package alone counts where a name of its __init__ is taken."""
+    names = {name if name in MODULES else name.rpartition(".")[0] for name in imported(file)}
+    return names & MODULES.keys() - {module_of(file)}
+
+
 def packages(file: Path) -> set[str]:
     """The packages that a file imports, ours and others'."""
     return {name.split(".")[0] for name in imported(file)}
@@ -115,17 +142,39 @@ def offenders(files: list[Path], wrong: Callable[[Path], set[str]]) -> dict[str,
 
 def test_every_room_has_its_place() -> None:
     """A new folder or module of the house is given its arrows here before it is built."""
-    assert {room_of(file) for file in HOUSE} <= ARROWS.keys() | ABOVE.keys()
+    assert {room_of(file) for file in HOUSE} == ARROWS.keys()
+    assert {part_of_web(file) for file in HOUSE if room_of(file) == "web"} == WEB_ARROWS.keys()
 
 
 def test_arrows_point_down() -> None:
-    """A room imports only what stands below it: web and engine never meet, no floor knows a floor above."""
+    """A room imports only what stands below it: web and engine never meet, no room knows one above, none the lab."""
 
     def upward(file: Path) -> set[str]:
-        room, reached = room_of(file), rooms(file)
-        return reached - ARROWS[room] if room in ARROWS else reached & ABOVE.get(room, set())
+        allowed = ARROWS[room_of(file)]
+        return {room for room in rooms(file) if room not in allowed and room.split(".")[0] not in allowed}
 
     assert offenders(HOUSE, upward) == {}
+    assert offenders([*HOUSE, *CLIENT_FILES], lambda file: packages(file) & {"stillframe_lab"}) == {}
+
+
+def test_arrows_of_the_web_point_down() -> None:
+    """Inside web: bytes and problems at the bottom, routes and streams side by side on top, app over all."""
+
+    def upward(file: Path) -> set[str]:
+        parts = [name.split(".")[2] for name in imported(file) if name.startswith("stillframe.web.")]
+        return {*parts} - WEB_ARROWS[part_of_web(file)] - {part_of_web(file)}
+
+    assert offenders([file for file in HOUSE if room_of(file) == "web"], upward) == {}
+
+
+def test_the_lab_asks_little_of_the_command_line() -> None:
+    """The laboratory draws progress and writes results as the daemon's commands do, and knows no command of theirs."""
+
+    def asked(file: Path) -> set[str]:
+        names = {name for name in imported(file) if name.startswith("stillframe.cli")}
+        return {name for name in names if ".".join(name.split(".")[:3]) not in LAB_MAY_ASK_CLI}
+
+    assert offenders(LAB_FILES, asked) == {}
 
 
 def test_the_client_knows_no_server() -> None:
@@ -146,8 +195,8 @@ def test_the_client_needs_no_simulator() -> None:
 
 
 def test_transformers_stay_with_the_models() -> None:
-    """The library is an oracle in tests, what the benchmark compares with, and at most a tokenizer under models/."""
-    others = [file for file in HOUSE if room_of(file) != "models" and not named(file).endswith(STOCK)]
+    """The library is an oracle in tests, what the laboratory compares with, and at most a tokenizer under models/."""
+    others = [file for file in HOUSE if room_of(file) != "models"]
 
     assert offenders(others, lambda file: packages(file) & {"transformers"}) == {}
 
@@ -162,7 +211,7 @@ def test_nothing_is_unpickled_and_no_checkpoints_code_is_run() -> None:
         remote = {"trust_remote_code"} if "trust_remote_code" in file.read_text(encoding="utf-8") else set()
         return packages(file) & {"pickle", "cloudpickle", "dill", "joblib"} | unsafe | remote
 
-    assert offenders(HOUSE, dangerous) == {}
+    assert offenders([*HOUSE, *LAB_FILES], dangerous) == {}
 
 
 def test_family_names_stay_at_home() -> None:
@@ -223,7 +272,7 @@ def test_the_loop_fits_a_page() -> None:
 
 def test_every_module_says_what_it_does() -> None:
     """A module begins with a docstring."""
-    everything = [*HOUSE, *CLIENT_FILES]
+    everything = [*HOUSE, *CLIENT_FILES, *LAB_FILES]
 
     assert [named(file) for file in everything if not ast.get_docstring(tree(file))] == []
 
@@ -241,12 +290,13 @@ def test_every_test_says_what_must_hold() -> None:
 def test_no_package_where_names_would_collide() -> None:
     """tests/, server/ and client/ are no packages: `server` and `client` would shadow each other."""
     stray = [*(ROOT / "tests").rglob("__init__.py"), ROOT / "server" / "__init__.py", ROOT / "client" / "__init__.py"]
+    stray.append(ROOT / "lab" / "__init__.py")
 
     assert [named(file) for file in stray if file.exists()] == []
 
 
 def test_every_room_is_a_package() -> None:
     """Folders of code have an __init__.py, so that the wheels and mypy see them."""
-    folders = {file.parent for file in [*HOUSE, *CLIENT_FILES]}
+    folders = {file.parent for file in [*HOUSE, *CLIENT_FILES, *LAB_FILES]}
 
     assert [named(folder) for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []

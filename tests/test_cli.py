@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from stillframe import __version__, cli
-from stillframe.bench.evaluate import Evaluation
-from stillframe.bench.trace import Frame
-from stillframe.config import DaemonConfig, load_config
+from stillframe.daemon.config import DaemonConfig, load_config
 from stillframe_client.sim.gl import NoOpenGLError
 from stillframe_client.sim.rollout import Episode
+from stillframe_lab.evaluation.evaluate import Evaluation
+from stillframe_lab.evaluation.trace import Frame
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
 EVALUATION_FIELDS = {
@@ -138,7 +138,7 @@ def test_options_of_serve_win_over_the_yaml(
 ) -> None:
     """Each option changes its key and no other."""
     served: list[DaemonConfig] = []
-    monkeypatch.setattr("stillframe.serve.serve", lambda config, _log: served.append(config))
+    monkeypatch.setattr("stillframe.daemon.serve.serve", lambda config, _log: served.append(config))
     (tmp_path / "a.yaml").write_text("checkpoint: there\nport: 9000\nqueue_frames: 5\n")
     stillframe("serve", tmp_path / "a.yaml")
     stillframe("serve", tmp_path / "a.yaml", f"--{option}", value)
@@ -154,7 +154,7 @@ def test_serve_can_be_told_about_tls_and_strangers(
 ) -> None:
     """The options of who may ask turn their keys; a host that others reach is refused without one of them."""
     served: list[DaemonConfig] = []
-    monkeypatch.setattr("stillframe.serve.serve", lambda config, _log: served.append(config))
+    monkeypatch.setattr("stillframe.daemon.serve.serve", lambda config, _log: served.append(config))
     refused = stillframe("serve", "--checkpoint", tmp_path, "--host", "0.0.0.0")  # noqa: S104 -- never listened on
     stillframe("serve", "--checkpoint", tmp_path, "--host", "0.0.0.0", "--allow-anonymous")  # noqa: S104 -- as above
     stillframe("serve", "--checkpoint", tmp_path, "--tls-cert", "c.pem", "--tls-key", "k.pem")
@@ -255,14 +255,14 @@ def test_seeds_begin_at_nought(stillframe: Callable[..., Typed]) -> None:
 @pytest.mark.parametrize(
     ("command", "package", "extra"),
     [
-        (("eval",), "mujoco", "sim"),
-        (("eval",), "dm_control", "sim"),
-        (("demo",), "mujoco", "sim"),
-        (("demo",), "matplotlib", "charts"),
-        (("train", "demos"), "dm_control", "sim"),
-        (("train", "policy"), "mujoco", "sim"),
-        (("train", "policy"), "matplotlib", "charts"),
-        (("bench",), "transformers", "bench"),
+        (("eval",), "mujoco", "stillframe[sim]"),
+        (("eval",), "dm_control", "stillframe[sim]"),
+        (("demo",), "mujoco", "stillframe[sim]"),
+        (("demo",), "matplotlib", "stillframe[charts]"),
+        (("train", "demos"), "dm_control", "stillframe[sim]"),
+        (("train", "policy"), "mujoco", "stillframe[sim]"),
+        (("train", "policy"), "matplotlib", "stillframe[charts]"),
+        (("bench",), "transformers", "stillframe-lab[bench]"),
     ],
 )
 def test_a_missing_extra_is_said_first(
@@ -275,7 +275,7 @@ def test_a_missing_extra_is_said_first(
     """Before anything is loaded or played: the package, and the command that brings it."""
     monkeypatch.setitem(sys.modules, package, None)
 
-    assert_one_line(stillframe(*command), package, f"pip install 'stillframe[{extra}]'")
+    assert_one_line(stillframe(*command), package, f"pip install '{extra}'")
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_training_says_in_one_line_what_it_lacks(
     def fail(*_: object) -> None:
         raise NoOpenGLError("no way to draw")
 
-    monkeypatch.setattr(f"stillframe.train.{work}", fail)
+    monkeypatch.setattr(f"stillframe_lab.train.{work}", fail)
     typed = stillframe("train", command, "--data", tmp_path)
 
     assert_one_line(said(typed), "no way to draw")
@@ -318,7 +318,7 @@ def test_training_with_a_wrist_camera_begins_as_jaco_tiny(
         asked.extend(arguments)
         raise NoOpenGLError("far enough")
 
-    monkeypatch.setattr("stillframe.train.pipeline.train_policy", note)
+    monkeypatch.setattr("stillframe_lab.train.pipeline.train_policy", note)
     assert_one_line(said(stillframe("train", "policy", *words)), "far enough")
     run, _, recipe, *_, begun_with = asked
 
@@ -368,7 +368,7 @@ def test_eval_that_cannot_write_still_prints(
         asked.trace.frames += [Frame("off", "off", 0.0, 0, 268, {})] * 2
         return played
 
-    monkeypatch.setattr("stillframe.bench.evaluate.evaluate", evaluate)
+    monkeypatch.setattr("stillframe_lab.evaluation.evaluate.evaluate", evaluate)
     (tmp_path / "file").touch()
     typed = stillframe("eval", "--server", NOBODY, "--json", tmp_path / "file" / "out.json")
 
@@ -404,7 +404,7 @@ def test_an_ablation_knows_its_deployment(
 ) -> None:
     """Knobs come from the YAML that was named; plan, folders and processes are those of the options."""
     asked: list[Any] = []
-    monkeypatch.setattr("stillframe.bench.ablation.run.run_ablation", lambda *words: asked.append(words))
+    monkeypatch.setattr("stillframe_lab.ablation.run.run_ablation", lambda *words: asked.append(words))
     (tmp_path / "a.yaml").write_text("checkpoint: c\nreuse:\n  adaptive:\n    top_k: 99\n")
     folders = ("--out", tmp_path / "out", "--run", tmp_path / "run")
     typed = stillframe("eval", "--ablation", "--config", tmp_path / "a.yaml", "--episodes", 8, "--workers", 1, *folders)
@@ -420,9 +420,7 @@ def test_the_evidence_of_memory_knows_its_deployment(
 ) -> None:
     """Like the ablation's, with numbers of its own where none are typed; one of both at a time."""
     asked: list[Any] = []
-    monkeypatch.setattr(
-        "stillframe.bench.remembering.run.run_memory", lambda *words: asked.append(words) or ["README.md"]
-    )
+    monkeypatch.setattr("stillframe_lab.history.run.run_memory", lambda *words: asked.append(words) or ["README.md"])
     (tmp_path / "a.yaml").write_text("checkpoint: c\nhistory:\n  decay: 0.9\n")
     typed = stillframe("eval", "--memory", "--config", tmp_path / "a.yaml", "--variant", "ordered", "--workers", 1)
     ((plan, where, workers, _),) = asked
@@ -445,7 +443,7 @@ def test_the_demos_status_is_its_result(
         asked.append((config, out))
         return enough
 
-    monkeypatch.setattr("stillframe.bench.demo.run_demo", run_demo)
+    monkeypatch.setattr("stillframe_lab.demo.run.run_demo", run_demo)
     typed = stillframe("demo")
     ((config, out),) = asked
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from stillframe.cli import app
-from stillframe.config import DaemonConfig
+from stillframe.daemon.config import DaemonConfig
 from stillframe.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,8 +116,10 @@ def test_served_config_is_in_the_image(command: list[str]) -> None:
 def test_the_command_is_one_that_the_daemon_takes(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """It is open, and says so: without the flag the daemon would refuse to start."""
     asked: list[DaemonConfig] = []
-    monkeypatch.setitem(sys.modules, "stillframe.serve", SimpleNamespace(serve=lambda config, _: asked.append(config)))
-    monkeypatch.setitem(sys.modules, "stillframe.logs", SimpleNamespace(open_log=lambda: None))
+    monkeypatch.setitem(
+        sys.modules, "stillframe.daemon.serve", SimpleNamespace(serve=lambda config, _: asked.append(config))
+    )
+    monkeypatch.setitem(sys.modules, "stillframe.daemon.logs", SimpleNamespace(open_log=lambda: None))
     monkeypatch.chdir(ROOT)
     app(command, standalone_mode=False)
 

@@ -17,7 +17,7 @@ import pytest
 import typer.main
 
 from stillframe.cli import app
-from stillframe.web.reading.objects import parse_object
+from stillframe.web.http.objects import parse_object
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "server/README.md", "client/README.md")

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, List, Mapping, Optional
 
 import numpy as np
 
+from stillframe_client.actions import is_number
 from stillframe_client.errors import BadReply
+from stillframe_client.replies import ModelInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from stillframe_client.replies import ModelInfo
 
 ACTION_DIM = 7  # of the wire's contract, where nothing else was named: dx, dy, dz, droll, dpitch, dyaw, gripper
 MAX_HORIZON = 1024  # actions of a chunk, where the daemon named no horizon
@@ -66,32 +66,6 @@ def contract_of(info: ModelInfo) -> Contract:
     )
 
 
-def finite_actions(rows: Any) -> NDArray[np.float64]:
-    """Return an answer's actions as float64 [horizon, action_dim]: plain numbers, none NaN or infinite.
-
-    Raises BadReply for all else: text, truth values, objects, complex numbers, rows of different lengths.
-    """
-    if isinstance(rows, np.ndarray):
-        if rows.dtype.kind not in "fiu":
-            raise BadReply(f"The answer's actions are an array of {rows.dtype}; expected floats.")
-        actions: NDArray[np.float64] = rows.astype(np.float64)
-    else:
-        actions = _from_lists(rows)
-    if actions.ndim != 2 or not actions.size or not np.isfinite(actions).all():
-        raise BadReply(f"The answer holds actions of shape {actions.shape}; expected finite (horizon, action_dim).")
-    return actions
-
-
-def _from_lists(rows: Any) -> NDArray[np.float64]:
-    plain = isinstance(rows, list) and all(isinstance(row, list) for row in rows)
-    if not plain or len({len(row) for row in rows}) > 1 or not all(_is_number(part) for row in rows for part in row):
-        raise BadReply("The answer's 'actions' are not rows of numbers of one length.")
-    try:
-        return np.array(rows, np.float64)
-    except (OverflowError, ValueError) as error:
-        raise BadReply("The answer's 'actions' hold a number that is too large.") from error
-
-
 def _maps(value: Any) -> List[Mapping[str, Any]]:
     return [part for part in value.values() if isinstance(part, dict)] if isinstance(value, dict) else []
 
@@ -100,8 +74,4 @@ def _numbers(stats: Mapping[str, Any]) -> List[float]:
     """The magnitudes in one data set's statistics."""
     rows = [stats.get(name) for name in _STATISTICS]
     numbers = [part for row in rows if isinstance(row, (list, np.ndarray)) for part in row]
-    return [abs(float(number)) for number in numbers if _is_number(number) and math.isfinite(number)]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return [abs(float(number)) for number in numbers if is_number(number) and math.isfinite(number)]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 import httpx
 import numpy as np
 
-from stillframe_client.contract import finite_actions
+from stillframe_client.actions import finite_actions
 from stillframe_client.errors import BadReply, FieldFault, Problem, WireError, refusal
 from stillframe_client.sessions import CacheReport, HistoryReport, SessionPlace, read_cache, read_history, read_place
 from stillframe_client.wire import MAX_COUNT, PackLimits, decode_array, is_array, read_json

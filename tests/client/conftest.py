@@ -28,8 +28,8 @@ from stillframe.domain import (
 )
 from stillframe.metrics import Metrics
 from stillframe.web.app import House, create_app
-from stillframe.web.lifecycle import Lifecycle
-from stillframe.web.limits import Limits
+from stillframe.web.http.limits import Limits
+from stillframe.web.service.lifecycle import Lifecycle
 
 STATS = {"q01": [-0.05] * 7, "q99": [0.05] * 7, "mask": [True] * 6 + [False]}
 INFO = PolicyInfo(

@@ -13,7 +13,7 @@ import pytest
 
 from stillframe.sessions.settings import SessionSettings
 from stillframe.web.app import House
-from stillframe.web.guard.callers import Callers, Token
+from stillframe.web.middleware.auth import Callers, Token
 from stillframe_client import (
     AsyncPolicyStream,
     ChunkPlayer,

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from stillframe.bench.daemon import daemon
+from stillframe.tools.local_daemon import daemon
 from stillframe_client.wire import encode_array
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stillframe.logs import LEVEL_VARIABLE
+from stillframe.daemon.logs import LEVEL_VARIABLE
 from stillframe_client import PolicyClient
 
 WAIT_S = 60.0  # bounds what has to happen; nothing is expected to take this long

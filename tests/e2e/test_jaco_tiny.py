@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from stillframe.bench.demo import FILMED
-from stillframe.config import load_config
+from stillframe.daemon.config import load_config
+from stillframe.daemon.serve import open_model
 from stillframe.domain import Observation
-from stillframe.local import LocalPolicy
+from stillframe.engine.local import LocalPolicy
 from stillframe.models.base import PolicyModel
-from stillframe.pictures import LAST_FRAME_MS
-from stillframe.serve import open_model
+from stillframe.tools.charts import LAST_FRAME_MS
 from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import play
+from stillframe_lab.demo.run import FILMED
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = ROOT / "checkpoints" / "jaco-tiny"

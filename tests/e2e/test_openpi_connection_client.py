@@ -22,7 +22,8 @@ import pytest
 import uvicorn
 from prometheus_client import CollectorRegistry
 
-from stillframe.config import load_config
+from stillframe.daemon.config import load_config
+from stillframe.daemon.sockets import open_doors, uvicorn_config
 from stillframe.domain import (
     ActionChunk,
     CacheReport,
@@ -34,11 +35,10 @@ from stillframe.domain import (
     Step,
     StepReport,
 )
-from stillframe.listening import open_doors, uvicorn_config
 from stillframe.metrics import Metrics
 from stillframe.web.app import House, create_app
-from stillframe.web.guard.callers import Callers, Scope, Token
-from stillframe.web.lifecycle import Lifecycle
+from stillframe.web.middleware.auth import Callers, Scope, Token
+from stillframe.web.service.lifecycle import Lifecycle
 
 STEP_S = 45.0  # over two of the 20 s after which a client that pings gives up
 WAIT_S = 30.0

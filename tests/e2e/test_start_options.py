@@ -15,9 +15,9 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from stillframe.bench.daemon import daemon
 from stillframe.errors import StillframeError
 from stillframe.models.crop import cropped
+from stillframe.tools.local_daemon import daemon
 from stillframe_client.wire import decode_array, encode_array
 
 ROOT = Path(__file__).resolve().parents[2]

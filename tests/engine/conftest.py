@@ -31,18 +31,18 @@ from stillframe.domain import (
     Step,
 )
 from stillframe.engine.engine import Engine
-from stillframe.engine.keeper import Asked, Keeper, Turn
-from stillframe.engine.recalling import Recalling
-from stillframe.engine.sessions import Session
-from stillframe.engine.slack import rest
+from stillframe.engine.history import Recalling
+from stillframe.engine.refresh import rest
+from stillframe.engine.session_cache import Asked, Keeper, Turn
+from stillframe.engine.session_state import Session
 from stillframe.engine.step import step
 from stillframe.errors import Unprocessable
-from stillframe.memory.files import MemoryConfig, Weights
-from stillframe.memory.settings import HistorySettings
+from stillframe.history.checkpoint import MemoryConfig, Weights
+from stillframe.history.settings import HistorySettings
 from stillframe.models.base import Decoded, Prefilled, Prepared
-from stillframe.models.decoder import Decoder, DecoderConfig
-from stillframe.models.layout import TokenLayout
-from stillframe.models.speculate import Spoken, Utterance, speak
+from stillframe.models.llama.decoder import Decoder, DecoderConfig
+from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.speculative import Spoken, Utterance, speak
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.settings import AdaptiveSettings, DecodingSettings, PaperSettings, ReuseSettings

@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stillframe.domain import KeyframeReason, Observation, ReuseMode, SessionRef, Step
-from stillframe.engine.keeper import Asked
+from stillframe.engine.local import LocalFleet, LocalPolicy
+from stillframe.engine.session_cache import Asked
 from stillframe.engine.step import step
 from stillframe.errors import Internal, RequestError, Unprocessable
-from stillframe.local import LocalFleet, LocalPolicy
 from stillframe.models.base import PolicyModel
-from stillframe.models.decoder import Decoder, DecoderConfig
+from stillframe.models.llama.batch_invariance import steady
+from stillframe.models.llama.decoder import Decoder, DecoderConfig
+from stillframe.models.llama.weight_packing import settle
 from stillframe.models.registry import load_policy
-from stillframe.models.settling import settle
-from stillframe.models.steadiness import steady
 from stillframe.reuse.kv import MIB
 from stillframe.reuse.settings import AdaptiveSettings, DecodingSettings, ReuseSettings
-from stillframe.train.fresh import fresh_network, save_checkpoint
-from stillframe.train.recipe import Recipe
+from stillframe_lab.train.new_checkpoint import fresh_network, save_checkpoint
+from stillframe_lab.train.recipe import Recipe
 
 Make = Callable[..., Any]
 PATCHES, GUESSES = 16, 6

@@ -17,8 +17,8 @@ from stillframe.domain import ActionChunk, Observation, PolicyInfo, ReuseMode, S
 from stillframe.engine.engine import WARM_UP_STEPS, Engine
 from stillframe.errors import DeadlineExceeded, Internal, NotReady, Overloaded, RequestError, Unprocessable
 from stillframe.models.base import Decoded, Prefilled, Prepared
-from stillframe.models.decoder import Decoder, DecoderConfig
-from stillframe.models.layout import TokenLayout
+from stillframe.models.llama.decoder import Decoder, DecoderConfig
+from stillframe.models.llama.layout import TokenLayout
 from stillframe.reuse.settings import BatchingSettings, ReuseSettings
 
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stillframe.engine.failures import let_go, out_of_memory, told
+from stillframe.engine.device import let_go, out_of_memory, told
 from stillframe.errors import DeadlineExceeded, Internal, Overloaded
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

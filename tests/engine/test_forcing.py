@@ -10,12 +10,11 @@ import torch
 
 from stillframe.domain import HistoryInfo, Image
 from stillframe.engine.engine import Engine
-from stillframe.engine.forcing import forced
-from stillframe.engine.keeper import Keeper
-from stillframe.engine.recalling import Recalling
+from stillframe.engine.history import Recalling, forced
+from stillframe.engine.session_cache import Keeper
 from stillframe.errors import ConfigError
-from stillframe.memory.settings import UNTRAINED, HistorySettings, ScorerName
-from stillframe.memory.standing import WARNING
+from stillframe.history.info import WARNING
+from stillframe.history.settings import UNTRAINED, HistorySettings, ScorerName
 from stillframe.reuse.settings import ReuseSettings
 
 Make = Callable[..., Any]

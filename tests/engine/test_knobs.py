@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stillframe.engine.graphing import Recording, forms_of
-from stillframe.local import LocalPolicy
+from stillframe.engine.cuda_graphs import Recording, forms_of
+from stillframe.engine.local import LocalPolicy
 from stillframe.reuse.settings import AdaptiveSettings, GraphSettings, PaperSettings, ReuseSettings
 
 Make = Callable[..., Any]

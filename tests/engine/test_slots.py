@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stillframe.domain import ActionChunk, KeyframeReason, Observation, SessionRef, Step
-from stillframe.engine.keeper import Asked
+from stillframe.engine.session_cache import Asked
 from stillframe.engine.step import step
 from stillframe.errors import Internal, Unprocessable
-from stillframe.memory.settings import HistorySettings
+from stillframe.history.settings import HistorySettings
 from stillframe.models.base import Decoded, Prefilled
 from stillframe.reuse.kv import MIB, KVCorrupted
 

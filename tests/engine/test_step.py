@@ -12,19 +12,19 @@ from numpy.testing import assert_array_equal
 from stillframe.domain import DraftReport, Observation, SessionRef, Step
 from stillframe.engine import step as the_loop
 from stillframe.engine.device import wait_for
-from stillframe.engine.keeper import Asked, Keeper, kv_shape
+from stillframe.engine.session_cache import Asked, Keeper, kv_shape
 from stillframe.engine.step import step
 from stillframe.errors import Internal, Unprocessable
 from stillframe.models.base import PolicyModel
-from stillframe.models.passes import prefill, run_rows
+from stillframe.models.llama.runner import prefill, run_rows
+from stillframe.models.llama.speculative import Draft, Utterance, speak
 from stillframe.models.registry import load_policy
-from stillframe.models.speculate import Draft, Utterance, speak
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.settings import DecodingSettings, ReuseSettings
 from stillframe.stopwatch import Clock
-from stillframe.train.fresh import fresh_network, save_checkpoint
-from stillframe.train.recipe import Recipe
+from stillframe_lab.train.new_checkpoint import fresh_network, save_checkpoint
+from stillframe_lab.train.recipe import Recipe
 
 
 @pytest.fixture(scope="module")

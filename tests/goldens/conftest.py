@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stillframe.domain import ActionChunk, Observation
-from stillframe.engine.storage import kv_shape
+from stillframe.engine.kv_slots import kv_shape
 from stillframe.models.base import PolicyModel, Prefilled, Prepared
-from stillframe.models.passes import run_rows
+from stillframe.models.llama.runner import run_rows
+from stillframe.models.llama.speculative import Draft
 from stillframe.models.registry import load_policy
-from stillframe.models.speculate import Draft
 from stillframe.reuse.kv import FrameKV
 
 HERE = Path(__file__).parent

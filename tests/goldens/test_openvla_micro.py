@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from stillframe.domain import Observation
 from stillframe.errors import Unprocessable
-from stillframe.models.decoder import Whole
-from stillframe.models.openvla import OpenVLA, OpenVLANetwork
+from stillframe.models.llama.decoder import Whole
+from stillframe.models.openvla.model import OpenVLA, OpenVLANetwork
 
 LONE_SPACE_ID = 29871
 INSTRUCTION = "put the spoon on the towel"

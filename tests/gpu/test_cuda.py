@@ -16,18 +16,18 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from stillframe.domain import ActionChunk, Observation
-from stillframe.engine.storage import kv_shape
-from stillframe.local import LocalPolicy
+from stillframe.engine.kv_slots import kv_shape
+from stillframe.engine.local import LocalPolicy
 from stillframe.models.base import Prefilled
-from stillframe.models.passes import run_rows
+from stillframe.models.llama.runner import run_rows
+from stillframe.models.llama.speculative import Draft
 from stillframe.models.registry import load_policy
-from stillframe.models.speculate import Draft
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
-from stillframe.train.auxiliary import KEYPOINTS
-from stillframe.train.cloning import Cloning, Progress
-from stillframe.train.frames import FrameStore, FrameWriter, Labels
-from stillframe.train.recipe import Recipe
+from stillframe_lab.train.auxiliary import KEYPOINTS
+from stillframe_lab.train.cloning import Cloning, Progress
+from stillframe_lab.train.frame_store import FrameStore, FrameWriter, Labels
+from stillframe_lab.train.recipe import Recipe
 
 if TYPE_CHECKING:
     from tests.conftest import Golden

@@ -1,6 +1,6 @@
 """Passes that a GPU records and replays: held to the eager ones, to the memory that was planned, and to taking no more.
 
-Knows no web server. tests/models/graphs and tests/engine/test_graphing.py hold the rest to it without a GPU.
+Knows no web server. tests/models/graphs and tests/engine/test_cuda_graphs.py hold the rest to it without a GPU.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import pytest
 import torch
 
 from stillframe.domain import EAGER_REASONS, Observation, PassCounts, SessionRef, Step
+from stillframe.engine.cuda_graphs import Recording, replay_on_cuda
 from stillframe.engine.engine import Engine
-from stillframe.engine.graphing import Recording, replay_on_cuda
-from stillframe.engine.keeper import Asked, Keeper
+from stillframe.engine.session_cache import Asked, Keeper
 from stillframe.engine.step import step
 from stillframe.models.base import PolicyModel
-from stillframe.models.decoder import Decoder, DecoderConfig
-from stillframe.models.graphs.forms import recorded
-from stillframe.models.graphs.memory import graph_bytes
-from stillframe.models.graphs.recording import CudaRecorder
-from stillframe.models.graphs.replayer import Replayer
-from stillframe.models.passes import Strand, run
+from stillframe.models.graphs.capture import CudaRecorder
+from stillframe.models.graphs.gpu_budget import graph_bytes
+from stillframe.models.graphs.graph_runner import Replayer
+from stillframe.models.graphs.shapes import recorded
+from stillframe.models.llama.decoder import Decoder, DecoderConfig
+from stillframe.models.llama.runner import Strand, run
 from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import KVPool, KVShape
 from stillframe.reuse.settings import AdaptiveSettings, GraphSettings, ReuseSettings

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from stillframe.train.fresh import fresh_network, save_checkpoint
-from stillframe.train.recipe import Recipe
+from stillframe_lab.train.new_checkpoint import fresh_network, save_checkpoint
+from stillframe_lab.train.recipe import Recipe
 
 TINY = replace(Recipe(), tower_dim=16, tower_depth=2, tower_heads=2, width=16, layers=2, heads=2, feed_forward=24)
 

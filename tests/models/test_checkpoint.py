@@ -15,7 +15,7 @@ from stillframe.domain import Observation
 from stillframe.errors import CheckpointError, ConfigError, Unprocessable
 from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFolder, _check_room
-from stillframe.models.openvla import OpenVLA
+from stillframe.models.openvla.model import OpenVLA
 from stillframe.models.registry import decoder_sizes, load_policy
 
 Tensors = dict[str, Tensor]

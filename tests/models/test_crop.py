@@ -7,8 +7,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from stillframe.models.crop import cropped
-from stillframe.models.pixels import PixelPipeline
-from stillframe.train.fresh import PREPROCESSOR_JSON
+from stillframe.models.openvla.pixels import PixelPipeline
+from stillframe_lab.train.new_checkpoint import PREPROCESSOR_JSON
 
 PIPELINE = PixelPipeline.from_config(PREPROCESSOR_JSON)
 

@@ -8,7 +8,7 @@ import pytest
 from stillframe.errors import ConfigError
 from stillframe.recording.frame import RecordedFrame, encode
 from stillframe.recording.reader import read_episodes
-from stillframe.recording.shelf import EpisodeCard, Shelf
+from stillframe.recording.store import EpisodeCard, Shelf
 
 Shot = Callable[..., RecordedFrame]
 

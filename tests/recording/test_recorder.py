@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from stillframe.recording.frame import RecordedFrame, encode
 from stillframe.recording.reader import read_episodes
 from stillframe.recording.recorder import OPEN_EPISODES, Recorder
-from stillframe.recording.shelf import BLOCK_BYTES, EpisodeCard, Shelf
+from stillframe.recording.store import BLOCK_BYTES, EpisodeCard, Shelf
 
 Shot = Callable[..., RecordedFrame]
 BUDGET, QUARTER = 48, 12  # blocks

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stillframe.bench.daemon import daemon
-from stillframe.config import load_config
+from stillframe.daemon.config import load_config
+from stillframe.daemon.serve import serve
 from stillframe.domain import (
     ActionChunk,
     CacheReport,
@@ -34,11 +34,11 @@ from stillframe.domain import (
 )
 from stillframe.errors import ConfigError
 from stillframe.recording.frame import RecordedFrame, encode
+from stillframe.recording.policy import Recorded
 from stillframe.recording.reader import RecordedEpisode, read_episodes
-from stillframe.recording.recorded import Recorded
 from stillframe.recording.recorder import Recorder
-from stillframe.recording.shelf import read_card
-from stillframe.serve import serve
+from stillframe.recording.store import read_card
+from stillframe.tools.local_daemon import daemon
 
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
 MIB = 2**20

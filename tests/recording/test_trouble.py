@@ -13,7 +13,7 @@ import pytest
 from stillframe.metrics import Metrics
 from stillframe.recording.reader import read_episodes
 from stillframe.recording.recorder import Recorder
-from stillframe.recording.shelf import ABANDONED_S, EpisodeCard, Shelf
+from stillframe.recording.store import ABANDONED_S, EpisodeCard, Shelf
 from stillframe.recording.trouble import FIRST_REST_S, FREE_TRIES, LONGEST_REST_S, Trouble
 
 Shot = Callable[..., Any]

@@ -14,8 +14,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stillframe.models.decoder import Decoder, DecoderConfig
-from stillframe.models.passes import prefill, run_rows
+from stillframe.models.llama.decoder import Decoder, DecoderConfig
+from stillframe.models.llama.runner import prefill, run_rows
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stillframe.reuse.modes import NO_LIMIT, Recipe
+from stillframe.reuse.policies import NO_LIMIT, Recipe
 from stillframe.reuse.relevance import Relevance
 from stillframe.reuse.selection import Attended, select
 from stillframe.reuse.similarity import IdenticalPrefix, Likeness

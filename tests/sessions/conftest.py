@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from stillframe.domain import ActionChunk, CacheReport, KVUsage, Observation, SessionRef, Step, StepReport
-from stillframe.sessions.exchange import Place, Ticket
-from stillframe.sessions.roster import Roster
+from stillframe.sessions.pending import Place, Ticket
+from stillframe.sessions.registry import Roster
 from stillframe.sessions.session import Service, Session
 from stillframe.sessions.settings import SessionSettings
 

@@ -9,8 +9,8 @@ import pytest
 
 from stillframe.domain import KeyframeReason
 from stillframe.errors import Conflict, Gone, NoSuchSession, NotReady, Overloaded
-from stillframe.sessions.attendance import MOST_TOMBSTONES
-from stillframe.sessions.roster import Roster
+from stillframe.sessions.index import MOST_TOMBSTONES
+from stillframe.sessions.registry import Roster
 from stillframe.sessions.session import Service
 from stillframe.sessions.settings import SessionSettings
 from stillframe.sessions.states import State

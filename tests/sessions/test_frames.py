@@ -9,7 +9,7 @@ import pytest
 
 from stillframe.domain import KeyframeReason, SessionRef
 from stillframe.errors import Conflict, DeadlineExceeded, Gone, NotReady, Overloaded, RequestError, TooMany
-from stillframe.sessions.exchange import Place
+from stillframe.sessions.pending import Place
 from stillframe.sessions.states import State
 
 LATE = DeadlineExceeded("deadline-exceeded", "too old")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from stillframe.errors import Conflict, DeadlineExceeded, NotReady, Overloaded
-from stillframe.sessions.exchange import Superseded
+from stillframe.sessions.pending import Superseded
 from stillframe.sessions.states import State
 
 

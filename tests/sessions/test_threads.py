@@ -13,10 +13,9 @@ import pytest
 
 from stillframe.domain import ActionChunk, CacheReport, KVUsage, Observation, Step, StepReport
 from stillframe.errors import RequestError
-from stillframe.sessions.attendance import Attendance
-from stillframe.sessions.exchange import Exchange, Place
-from stillframe.sessions.replies import Replies
-from stillframe.sessions.roster import Roster
+from stillframe.sessions.index import Attendance
+from stillframe.sessions.pending import Exchange, Place, Replies
+from stillframe.sessions.registry import Roster
 from stillframe.sessions.session import Service
 from stillframe.sessions.settings import SessionSettings
 
@@ -96,7 +95,7 @@ class Watched:
 def test_nothing_of_a_session_is_touched_without_the_lock(new_room, monkeypatch):
     """Whatever is asked, given up or answered, on whichever thread; who lost a session is told when it is free."""
     lock, touched, told = Watched(), {}, []
-    monkeypatch.setattr("stillframe.sessions.roster.RLock", lambda: lock)
+    monkeypatch.setattr("stillframe.sessions.registry.RLock", lambda: lock)
 
     def spied(name, real):
         def spy(*args):

@@ -20,8 +20,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from stillframe.config import load_config
-from stillframe.listening import open_doors, uvicorn_config
+from stillframe.daemon.config import load_config
+from stillframe.daemon.sockets import open_doors, uvicorn_config
 from stillframe.transport.connections import Connections
 
 WAIT_S = 20.0  # bounds what has to happen

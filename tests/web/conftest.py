@@ -33,8 +33,8 @@ from stillframe.domain import (
 from stillframe.metrics import Metrics
 from stillframe.stopwatch import Clock
 from stillframe.web.app import House, create_app
-from stillframe.web.lifecycle import Lifecycle
-from stillframe.web.limits import Limits
+from stillframe.web.http.limits import Limits
+from stillframe.web.service.lifecycle import Lifecycle
 from stillframe_client.wire import encode_array
 
 STATS = {"q01": [-0.05] * 6 + [0.0], "q99": [0.05] * 6 + [1.0], "mask": [True] * 6 + [False]}

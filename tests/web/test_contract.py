@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from stillframe.web.openapi.contract import model_card
-from stillframe.web.openapi.ranges import gripper_words
+from stillframe.web.dialects.ranges import gripper_words
+from stillframe.web.service.model_card import model_card
 
 
 def scaled(low: float, high: float, *, mask: bool = True) -> dict[str, Any]:

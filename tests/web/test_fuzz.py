@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillframe.web.openapi.catalogue import CATALOGUE
+from stillframe.web.openapi.problem_codes import CATALOGUE
 from stillframe_client.wire import encode_array
 
 EXAMPLES = settings(derandomize=True)

@@ -5,7 +5,7 @@ import contextlib
 import logging
 
 from stillframe.metrics import Metrics
-from stillframe.web.upkeep import Upkeep
+from stillframe.web.service.lifecycle import Upkeep
 
 
 class Rounds:
@@ -42,7 +42,7 @@ def test_a_daemon_that_serves_looks_round(desk, monkeypatch):
     """From its start to its end, at once and then now and then; nothing is left running."""
     looks = []
     monkeypatch.setattr(Upkeep, "look", lambda upkeep: looks.append(upkeep.lifecycle))
-    monkeypatch.setattr("stillframe.web.upkeep.EVERY_S", 0.0)
+    monkeypatch.setattr("stillframe.web.service.lifecycle.EVERY_S", 0.0)
 
     async def serve():
         async with desk.app.router.lifespan_context(desk.app):
@@ -71,7 +71,7 @@ def test_an_upkeep_that_fails_goes_on(desk, monkeypatch, caplog):
         raise RuntimeError("no")
 
     monkeypatch.setattr(Upkeep, "look", fails)
-    monkeypatch.setattr("stillframe.web.upkeep.EVERY_S", 0.0)
+    monkeypatch.setattr("stillframe.web.service.lifecycle.EVERY_S", 0.0)
     upkeep = Upkeep(desk.lifecycle, Rounds(), Metrics(type(desk.registry)()), logging.getLogger("web-test"))
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(upkeep.run())

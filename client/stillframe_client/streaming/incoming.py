@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
 
-from stillframe_client.contract import finite_actions
+from stillframe_client.actions import finite_actions
 from stillframe_client.errors import BadReply, PolicyError, Problem, Refused, Unreachable, refusal
 from stillframe_client.replies import ActionReply, read_problem, text_or_none
 from stillframe_client.sessions import cache_report, history_report, session_place

@@ -17,9 +17,9 @@ from stillframe_client.images import check_encoding, pack_picture
 from stillframe_client.replies import ActionReply, ModelInfo
 from stillframe_client.sessions import session_name
 from stillframe_client.streaming.asked import Asked, Kind
-from stillframe_client.streaming.conversation import Conversation
-from stillframe_client.streaming.link import Link
-from stillframe_client.streaming.sockets import dial
+from stillframe_client.streaming.connector import Link
+from stillframe_client.streaming.protocol import Conversation
+from stillframe_client.streaming.websocket import dial
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -1,4 +1,4 @@
-"""The command line: serve, demo, eval, calibrate, train. A module of this room has the commands of one purpose."""
+"""The command line. A module of this room has the commands of one purpose; the laboratory's come by entry point."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ heed_signals(sys.argv)  # before what takes long to import
 from rich.console import Console  # noqa: E402
 from rich.text import Text  # noqa: E402
 
-from stillframe.cli import daemon, measuring, training  # noqa: E402
-from stillframe.cli.commands import app  # noqa: E402
+from stillframe.cli import measure, serve  # noqa: E402
+from stillframe.cli.app import app  # noqa: E402
+from stillframe.cli.plugins import add_commands  # noqa: E402
 from stillframe.errors import StillframeError  # noqa: E402
 
-__all__ = ["app", "daemon", "main", "measuring", "training"]
+__all__ = ["app", "main", "measure", "serve"]
+
+add_commands(app)
 
 
 def main() -> None:
-    """Run; an error that is somebody's to mend is one line and exit status 1."""
+    """Run; an error that its user can mend is one line and exit status 1."""
     try:
         app()
     except StillframeError as error:

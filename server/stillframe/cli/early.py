@@ -46,7 +46,7 @@ def stand_on_three_files() -> None:
 def leave_the_loader() -> None:
     """End the process with status 0 if a policy is still being loaded: torch cannot be stopped, nor finalised."""
     if any(thread.name == LOADER and thread.is_alive() for thread in threading.enumerate()):
-        from stillframe.stopping import at_once
+        from stillframe.daemon.shutdown import at_once
 
         at_once(0)
 

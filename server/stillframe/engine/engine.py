@@ -27,16 +27,16 @@ from stillframe.domain import (
     SlackReport,
     Step,
 )
-from stillframe.engine.batching import Batching
-from stillframe.engine.ending import Ending, Tell, over
-from stillframe.engine.failures import RETRY_AFTER_S, let_go, told
-from stillframe.engine.graphing import Recording, replay_on_cuda
-from stillframe.engine.keeper import Asked, Keeper
-from stillframe.engine.line import Line
-from stillframe.engine.preparing import Preparation
-from stillframe.engine.recalling import Recalling
-from stillframe.engine.slack import rest
+from stillframe.engine.batch_policy import Batching
+from stillframe.engine.cuda_graphs import Recording, replay_on_cuda
+from stillframe.engine.device import RETRY_AFTER_S, let_go, told
+from stillframe.engine.history import Recalling
+from stillframe.engine.queue import Line
+from stillframe.engine.refresh import rest
+from stillframe.engine.requests import Preparation
+from stillframe.engine.session_cache import Asked, Keeper
 from stillframe.engine.step import step
+from stillframe.engine.termination import Ending, Tell, over
 from stillframe.errors import DeadlineExceeded, Flaw, Internal, NotReady, RequestError
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.kv import KVCorrupted

@@ -14,13 +14,13 @@ from torch.nn import functional
 
 from stillframe.domain import REUSE_MODES, KeyframeReason, Observation, ReuseMode
 from stillframe.models.base import Prepared
-from stillframe.reuse.modes import Recipe, recipe_of
 from stillframe.reuse.plan import ReusePlan
+from stillframe.reuse.policies import Recipe, recipe_of
 from stillframe.reuse.relevance import Relevance
-from stillframe.reuse.remembered import Remembered
 from stillframe.reuse.selection import Attended, select
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.reuse.similarity import PatchTokens, patch_pixels
+from stillframe.reuse.state import Remembered
 
 BOS = 0
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from stillframe.domain import CacheReport, DraftReport, Step, StepReport
 from stillframe.engine.device import wait_for
-from stillframe.engine.keeper import Asked, Keeper, Turn
+from stillframe.engine.session_cache import Asked, Keeper, Turn
 from stillframe.errors import Internal, RequestError
 from stillframe.models.base import Decoded, PolicyModel, Prepared
-from stillframe.models.passes import run
+from stillframe.models.llama.runner import run
 from stillframe.stopwatch import Clock, Stopwatch
 
 

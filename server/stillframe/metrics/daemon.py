@@ -28,11 +28,10 @@ from stillframe.domain import (
 from stillframe.errors import Flaw, RequestError
 from stillframe.metrics.buckets import ACCEPTED_BUCKETS, BATCH_BUCKETS, LATENCY_BUCKETS_S, PASSES_BUCKETS
 from stillframe.metrics.connections import ConnectionMetrics
-from stillframe.metrics.history import HistoryMetrics
 from stillframe.metrics.logs import LogMetrics
 from stillframe.metrics.passes import PassMetrics
 from stillframe.metrics.recording import RecordingMetrics
-from stillframe.metrics.reuse import ReuseMetrics
+from stillframe.metrics.reuse import HistoryMetrics, ReuseMetrics
 from stillframe.metrics.sessions import SessionMetrics
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillframe.errors import CheckpointError, Flaw, Internal, not_an_action, unknown_unnorm_key
-from stillframe.file_kinds import shown
+from stillframe.files.kinds import shown
 from stillframe.models.scales import check_span, mask_of, numbers
 
 

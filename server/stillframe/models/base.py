@@ -16,10 +16,10 @@ from torch import Tensor
 
 from stillframe.domain import ActionChunk, Image, Observation, PolicyInfo
 from stillframe.errors import Internal
-from stillframe.models.decoder import Decoder
-from stillframe.models.layout import TokenLayout
-from stillframe.models.recall import Recall
-from stillframe.models.speculate import Draft, Ids
+from stillframe.models.llama.decoder import Decoder
+from stillframe.models.llama.history_attention import Recall
+from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.speculative import Draft, Ids
 from stillframe.reuse.kv import FrameKV
 
 

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stillframe.documents import read_object, reading
 from stillframe.errors import CheckpointError, ConfigError
-from stillframe.file_kinds import shown
+from stillframe.files.json import read_object, reading
+from stillframe.files.kinds import shown
 from stillframe.models.folder_kinds import absent, instead
-from stillframe.models.graphs.memory import too_heavy
-from stillframe.models.names import told
+from stillframe.models.graphs.gpu_budget import too_heavy
 from stillframe.models.soundness import unsound
 from stillframe.models.tensor_files import Stored, header, opened
+from stillframe.models.tensor_names import told
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"

@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from stillframe.documents import read_object, reading
 from stillframe.errors import CheckpointError, closest
-from stillframe.file_kinds import mistaken, shown
+from stillframe.files.json import read_object, reading
+from stillframe.files.kinds import mistaken, shown
 
 MOST_ENTRIES = 10_000  # of a folder that are looked at
 LISTED = 20  # of them in an error

@@ -9,14 +9,14 @@ from typing import Any, cast
 import torch
 
 from stillframe.errors import CheckpointError, closest
-from stillframe.file_kinds import shown
+from stillframe.files.kinds import shown
 from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFolder
-from stillframe.models.decoder import DecoderConfig
 from stillframe.models.folder_kinds import refusal
+from stillframe.models.llama.decoder import DecoderConfig
 
-FAMILIES = {"openvla": "stillframe.models.openvla:OpenVLA"}
-CONFIGS = {"openvla": "stillframe.models.openvla_config:OpenVLAConfig"}  # what reads the family's config.json
+FAMILIES = {"openvla": "stillframe.models.openvla.model:OpenVLA"}
+CONFIGS = {"openvla": "stillframe.models.openvla.config:OpenVLAConfig"}  # what reads the family's config.json
 
 
 def load_policy(path: Path, *, dtype: torch.dtype, device: torch.device) -> PolicyModel:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillframe.errors import CheckpointError
-from stillframe.file_kinds import shown
+from stillframe.files.kinds import shown
 
 LOG = logging.getLogger(__name__)
 MOST = 1e6  # of any robot's units: ticks of an encoder, millimetres, degrees

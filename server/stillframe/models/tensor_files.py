@@ -13,9 +13,9 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from stillframe.documents import parse, reading
 from stillframe.errors import CheckpointError
-from stillframe.file_kinds import FETCH, mistaken, shown, words
+from stillframe.files.json import parse, reading
+from stillframe.files.kinds import FETCH, mistaken, shown, words
 
 PREFIX_BYTES = 8  # the header's length, little-endian
 MOST_HEADER_BYTES = 16 * 2**20  # openvla-7b's 982 tensors take 0.1 MiB

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stillframe.errors import ConfigError
 from stillframe.recording.frame import RecordedFrame, RecordingError, read_frame
-from stillframe.recording.shelf import EPISODE_FILE, EpisodeCard, read_card
+from stillframe.recording.store import EPISODE_FILE, EpisodeCard, read_card
 
 Warn = Callable[[str], None]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from stillframe.domain import RecordingReport
 from stillframe.recording.frame import RecordedFrame, encode
-from stillframe.recording.shelf import EpisodeCard, Shelf
+from stillframe.recording.store import EpisodeCard, Shelf
 from stillframe.recording.trouble import Trouble
 
 PENDING_FRAMES = 64  # that may wait for the disk

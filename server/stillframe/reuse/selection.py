@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stillframe.reuse.modes import Recipe
+from stillframe.reuse.policies import Recipe
 from stillframe.reuse.relevance import Relevance
 from stillframe.reuse.similarity import Likeness
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from stillframe.domain import DRAFT_MODES, REUSE_MODES, DraftMode, ReuseMode
-from stillframe.knobs import Ranged, knob
+from stillframe.settings_fields import Ranged, knob
 
 
 @dataclass(frozen=True)

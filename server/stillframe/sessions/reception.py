@@ -12,12 +12,11 @@ from itertools import count
 
 from stillframe.domain import KeyframeReason, Policy, ReuseMode
 from stillframe.errors import NoSuchSession, Overloaded, RequestError
-from stillframe.sessions.attendance import Attendance
-from stillframe.sessions.replies import Replies
+from stillframe.sessions.index import Attendance
+from stillframe.sessions.pending import Replies
 from stillframe.sessions.session import Service, Session
 from stillframe.sessions.settings import SessionSettings
-from stillframe.sessions.states import Event, State, gone
-from stillframe.sessions.watch import Watch
+from stillframe.sessions.states import Event, State, Watch, gone
 from stillframe.stopwatch import Clock
 
 WITHOUT_POOL = 64  # sessions at once, where nothing else says how many

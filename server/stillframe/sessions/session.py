@@ -12,8 +12,7 @@ from typing import Protocol
 
 from stillframe.domain import KeyframeReason, ReuseMode, SessionRef
 from stillframe.errors import Conflict
-from stillframe.sessions.exchange import Exchange, Place
-from stillframe.sessions.replies import Replies
+from stillframe.sessions.pending import Exchange, Place, Replies
 from stillframe.sessions.states import GONE, State
 from stillframe.stopwatch import Clock
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from stillframe.knobs import Ranged, knob
+from stillframe.settings_fields import Ranged, knob
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Protocol
 
 from stillframe.errors import Gone
 
@@ -106,3 +107,23 @@ def gone(state: State) -> Gone:
     """What is said to somebody who asks for a session in that state."""
     code, why = _WHY_GONE[state]
     return Gone(code, f"{why}; open a new one, whose first frame is computed whole.")
+
+
+class Watch(Protocol):
+    """Called on any thread, under the roster's lock: quick, and asks the roster nothing."""
+
+    def ended(self, state: State) -> None:
+        """A session is closed, expired or evicted."""
+        ...
+
+    def refused(self) -> None:
+        """There was no room for one more session."""
+        ...
+
+    def superseded(self) -> None:
+        """A waiting frame gave way to a newer one."""
+        ...
+
+    def replayed(self) -> None:
+        """A frame was a repeat and was not computed again."""
+        ...

@@ -36,7 +36,7 @@ class Stage(IntEnum):
 class Held(Protocol):
     """A connection, as far as the book asks."""
 
-    address: str  # of the other end: see web/guard/addresses.py
+    address: str  # of the other end: see web/middleware/addresses.py
     since_s: float  # when it came to its stage
 
     @property

@@ -30,8 +30,8 @@ from stillframe.transport.bounds import (
     TARPIT_S,
 )
 from stillframe.transport.connections import Connections, Stage
-from stillframe.web.guard.addresses import address_of
-from stillframe.web.problems import MEDIA_TYPE, NO_REQUEST_ID, problem_document
+from stillframe.web.http.problems import MEDIA_TYPE, NO_REQUEST_ID, problem_document
+from stillframe.web.middleware.addresses import address_of
 
 HALF_CLOSED_EVERY_S = 0.05  # how often it is asked whether a client that sends no more is still there
 FULL_WAIT_S = 5.0

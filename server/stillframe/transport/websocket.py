@@ -22,7 +22,7 @@ from stillframe.transport.bounds import (
     SLICE_BYTES,
 )
 from stillframe.transport.connections import Connections, Stage
-from stillframe.web.guard.addresses import address_of
+from stillframe.web.middleware.addresses import address_of
 from stillframe_client.wire import POLICY, TOO_BIG
 
 if TYPE_CHECKING:

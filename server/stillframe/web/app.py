@@ -18,37 +18,36 @@ from starlette.responses import Response
 
 from stillframe import __version__
 from stillframe.metrics import Metrics
-from stillframe.sessions.roster import Roster
+from stillframe.sessions.registry import Roster
 from stillframe.sessions.settings import SessionSettings
 from stillframe.stopwatch import Clock
-from stillframe.web.absolute import AbsoluteTargets
-from stillframe.web.act import Act
-from stillframe.web.acting import Acting
-from stillframe.web.dialects.chosen import ROUTES
-from stillframe.web.envelope import Envelope
-from stillframe.web.guard.callers import Callers
-from stillframe.web.guard.gate import Gate
-from stillframe.web.guard.listeners import Listeners
-from stillframe.web.guard.origins import Origins
-from stillframe.web.guard.rates import Rates
-from stillframe.web.lifecycle import Lifecycle
-from stillframe.web.limits import Limits
-from stillframe.web.loop_errors import LoopErrors
-from stillframe.web.notices import Notices
-from stillframe.web.openapi.descriptions import DESCRIPTIONS
-from stillframe.web.openapi.pieces import Description
+from stillframe.web.dialects.select import ROUTES
+from stillframe.web.http.decode_pool import Unpacking
+from stillframe.web.http.images import prepare_pillow
+from stillframe.web.http.limits import Limits
+from stillframe.web.http.paths import WholeSegments
+from stillframe.web.http.problems import install_problem_handlers
+from stillframe.web.middleware.absolute_form import AbsoluteTargets
+from stillframe.web.middleware.access import Gate
+from stillframe.web.middleware.auth import Callers
+from stillframe.web.middleware.listeners import Listeners
+from stillframe.web.middleware.origins import Origins
+from stillframe.web.middleware.rate_limit import Rates
+from stillframe.web.middleware.request_id import Envelope
+from stillframe.web.openapi.builders import Description
+from stillframe.web.openapi.routes import DESCRIPTIONS
 from stillframe.web.openapi.schemas import component_schemas
-from stillframe.web.problems import install_problem_handlers
-from stillframe.web.reading.images import prepare_pillow
-from stillframe.web.reading.paths import WholeSegments
-from stillframe.web.reading.unpacking import Unpacking
-from stillframe.web.routes import FrontDesk
-from stillframe.web.sessions import SessionRoutes
-from stillframe.web.streaming.hub import Hub
+from stillframe.web.routes.act import Act
+from stillframe.web.routes.info import FrontDesk
+from stillframe.web.routes.sessions import SessionRoutes
+from stillframe.web.service.connections import Hub
+from stillframe.web.service.inference import Acting
+from stillframe.web.service.lifecycle import Lifecycle, Upkeep
+from stillframe.web.service.loop_errors import LoopErrors
+from stillframe.web.service.notices import Notices
 from stillframe.web.streaming.native import PATH as STREAM_PATH
 from stillframe.web.streaming.native import Streaming
 from stillframe.web.streaming.routes import StreamRoutes
-from stillframe.web.upkeep import Upkeep
 
 Answer = Callable[[Request], Awaitable[Response]]
 

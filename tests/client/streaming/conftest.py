@@ -22,7 +22,7 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
 
 from stillframe_client.streaming.incoming import Close
-from stillframe_client.streaming.sockets import Dropped
+from stillframe_client.streaming.websocket import Dropped
 from stillframe_client.wire import MSGPACK_PROTOCOL, pack, unpack
 
 BOUND_S = 20.0

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from stillframe_client import errors
 from stillframe_client.streaming.asked import Kind
-from stillframe_client.streaming.conversation import Conversation, Redial
 from stillframe_client.streaming.incoming import Close
+from stillframe_client.streaming.protocol import Conversation, Redial
 from stillframe_client.wire import FATAL, GOING, LATER, POLICY, RESTART, TOO_BIG, pack, unpack
 
 SESSION = {"session_id": "arm", "secret": "it resumes", "epoch": 0, "service": "lockstep", "resumed": False}

@@ -563,8 +563,8 @@ def test_a_daemon_that_never_answers(scripted, picture):
 
 def test_a_connection_that_died_without_a_word(scripted, picture, monkeypatch):
     """Nothing comes, a ping neither: within the same call, another connection brings the answer."""
-    monkeypatch.setattr("stillframe_client.streaming.link.MIN_QUIET_S", 0.1)
-    monkeypatch.setattr("stillframe_client.streaming.link.QUIET_SHARE", 100)
+    monkeypatch.setattr("stillframe_client.streaming.connector.MIN_QUIET_S", 0.1)
+    monkeypatch.setattr("stillframe_client.streaming.connector.QUIET_SHARE", 100)
 
     def first(peer):
         peer.greet()
@@ -582,8 +582,8 @@ def test_a_connection_that_died_without_a_word(scripted, picture, monkeypatch):
 
 def test_a_policy_that_takes_its_time(scripted, picture, monkeypatch):
     """A daemon that answers pings is alive, however long it computes: the connection is kept."""
-    monkeypatch.setattr("stillframe_client.streaming.link.MIN_QUIET_S", 0.1)
-    monkeypatch.setattr("stillframe_client.streaming.link.QUIET_SHARE", 100)
+    monkeypatch.setattr("stillframe_client.streaming.connector.MIN_QUIET_S", 0.1)
+    monkeypatch.setattr("stillframe_client.streaming.connector.QUIET_SHARE", 100)
 
     def script(peer):
         peer.greet()

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-import stillframe.serve
+import stillframe.daemon.serve
 from stillframe.cli import main
 
 POLL_S, LONGEST_S = 0.005, 120.0
@@ -68,6 +68,6 @@ def _spoilt(decoded: Any) -> Any:
 
 if __name__ == "__main__":
     orders = Path(sys.argv.pop(1))
-    open_model = stillframe.serve.open_model
-    stillframe.serve.open_model = lambda *given: Faulty(open_model(*given), orders)  # type: ignore[assignment] # a model
+    open_model = stillframe.daemon.serve.open_model
+    stillframe.daemon.serve.open_model = lambda *given: Faulty(open_model(*given), orders)  # type: ignore[assignment] # a model
     main()

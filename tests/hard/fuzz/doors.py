@@ -25,22 +25,21 @@ from prometheus_client import CollectorRegistry
 from stillframe.domain import KVUsage, PolicyInfo
 from stillframe.errors import RequestError
 from stillframe.metrics import Metrics
-from stillframe.sessions.roster import Roster
+from stillframe.sessions.registry import Roster
 from stillframe.sessions.settings import SessionSettings
 from stillframe.stopwatch import Stopwatch
-from stillframe.web.dialects.chosen import Choose, by_keys, form, native
 from stillframe.web.dialects.openpi import OPENPI
-from stillframe.web.guard.callers import Caller, Scope
-from stillframe.web.limits import Limits
-from stillframe.web.reading.codecs import FORM, JSON, MSGPACK, codec_of
-from stillframe.web.reading.frames import Frame, Reader
-from stillframe.web.reading.images import prepare_pillow, read_picture
-from stillframe.web.reading.objects import parse_map
-from stillframe.web.reading.whose import Addressed, read_count, read_named
-from stillframe.web.sessions import open_session
-from stillframe.web.streaming.arrivals import Arrival, parse, read_frame
-from stillframe.web.streaming.outbox import place_of
-from stillframe.web.streaming.scenes import Scenes
+from stillframe.web.dialects.select import Choose, by_keys, form, native
+from stillframe.web.http.codecs import FORM, JSON, MSGPACK, codec_of
+from stillframe.web.http.images import prepare_pillow, read_picture
+from stillframe.web.http.limits import Limits
+from stillframe.web.http.objects import parse_map
+from stillframe.web.http.session_fields import Addressed, read_count, read_named
+from stillframe.web.middleware.auth import Caller, Scope
+from stillframe.web.routes.sessions import open_session
+from stillframe.web.service.frame_parser import Frame, Reader
+from stillframe.web.streaming.messages import Arrival, parse, place_of, read_frame
+from stillframe.web.streaming.openpi_sessions import Scenes
 from stillframe_client.wire import encode_array, pack
 
 RECORDED = Path(__file__).resolve().parents[2] / "web" / "dialects" / "recorded"

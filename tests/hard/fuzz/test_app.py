@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from stillframe.web.app import House
-from stillframe.web.guard.listeners import Listener
-from stillframe.web.guard.origins import Origins
-from stillframe.web.openapi.catalogue import CATALOGUE
+from stillframe.web.middleware.listeners import Listener
+from stillframe.web.middleware.origins import Origins
+from stillframe.web.openapi.problem_codes import CATALOGUE
 from stillframe_client.wire import unpack
 
 POSTS, MESSAGES = 500, 1000  # through each route, over each stream

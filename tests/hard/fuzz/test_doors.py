@@ -15,7 +15,7 @@ import pytest
 from hypothesis import settings
 
 from stillframe.errors import RequestError
-from stillframe.web.openapi.catalogue import CATALOGUE
+from stillframe.web.openapi.problem_codes import CATALOGUE
 
 MESSAGES = 120 * settings().max_examples  # through each of twelve doors: every day 72 000, of which most are refused
 HANGS_S = 60  # no message takes a thousandth of it

@@ -18,13 +18,13 @@ import PIL.Image
 import pytest
 
 from stillframe.errors import RequestError
-from stillframe.web.dialects.chosen import Choose, by_keys, form, native
-from stillframe.web.limits import Limits
-from stillframe.web.reading.codecs import FORM, JSON, MSGPACK, Codec
-from stillframe.web.reading.frames import Reader
-from stillframe.web.reading.objects import parse_map
-from stillframe.web.reading.whose import Addressed
-from stillframe.web.streaming.scenes import Scenes
+from stillframe.web.dialects.select import Choose, by_keys, form, native
+from stillframe.web.http.codecs import FORM, JSON, MSGPACK, Codec
+from stillframe.web.http.limits import Limits
+from stillframe.web.http.objects import parse_map
+from stillframe.web.http.session_fields import Addressed
+from stillframe.web.service.frame_parser import Reader
+from stillframe.web.streaming.openpi_sessions import Scenes
 from stillframe_client.wire import encode_array, pack
 
 HANGS_S = 30  # each of these took minutes, or was refused at once

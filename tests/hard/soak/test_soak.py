@@ -36,8 +36,8 @@ from stillframe.domain import (
 from stillframe.engine.engine import Engine
 from stillframe.metrics import Metrics
 from stillframe.reuse.settings import ReuseSettings
-from stillframe.sessions.attendance import MOST_TOMBSTONES
-from stillframe.sessions.roster import Roster
+from stillframe.sessions.index import MOST_TOMBSTONES
+from stillframe.sessions.registry import Roster
 from stillframe.sessions.settings import SessionSettings
 from stillframe.web.app import House
 from stillframe_client.wire import pack

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from stillframe.domain import PassCounts
-from stillframe.models.decoder import Decoder, DecoderConfig
-from stillframe.models.graphs.forms import recorded
-from stillframe.models.graphs.replayer import Replayer
-from stillframe.models.passes import Strand
+from stillframe.models.graphs.graph_runner import Replayer
+from stillframe.models.graphs.shapes import recorded
+from stillframe.models.llama.decoder import Decoder, DecoderConfig
+from stillframe.models.llama.runner import Strand
 from stillframe.reuse.kv import FrameKV, KVPool, KVShape
 
 CAPACITY, ANSWER_ROWS = 40, 4

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from stillframe.models.graphs.buffers import Shared, Sizes, going, reading
-from stillframe.models.graphs.forms import Form
-from stillframe.models.passes import Strand
+from stillframe.models.graphs.shapes import Form
+from stillframe.models.llama.runner import Strand
 from stillframe.reuse.kv import FrameKV, KVShape
 
 CPU = torch.device("cpu")

@@ -10,8 +10,8 @@ from stillframe.errors import Unprocessable
 from stillframe.web.dialects.base import Answer
 from stillframe.web.dialects.openpi import OPENPI, ROBOARENA
 from stillframe.web.dialects.pictures import as_picture, is_picture
-from stillframe.web.reading.headers import JPEG_HEAD, PNG_HEAD
-from stillframe.web.reading.unread import Unread
+from stillframe.web.http.image_headers import JPEG_HEAD, PNG_HEAD
+from stillframe.web.http.unread import Unread
 
 
 @pytest.fixture

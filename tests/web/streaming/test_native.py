@@ -14,12 +14,12 @@ import pytest
 from stillframe.errors import Overloaded
 from stillframe.sessions.settings import SessionSettings
 from stillframe.web.app import House
-from stillframe.web.guard.callers import Callers, Token
-from stillframe.web.guard.gate import REST_S
-from stillframe.web.guard.rates import Rates
-from stillframe.web.limits import Limits
-from stillframe.web.reading import frames
-from stillframe.web.reading.unpacking import Unpacking
+from stillframe.web.http.decode_pool import Unpacking
+from stillframe.web.http.limits import Limits
+from stillframe.web.middleware.access import REST_S
+from stillframe.web.middleware.auth import Callers, Token
+from stillframe.web.middleware.rate_limit import Rates
+from stillframe.web.service import frame_parser
 from stillframe.web.streaming import native
 from stillframe_client.wire import JSON_PROTOCOL, MSGPACK, MSGPACK_PROTOCOL, encode_array
 
@@ -224,8 +224,8 @@ def test_a_flood_is_refused_before_it_is_decoded(stream, play, shot, monkeypatch
         assert hold.wait(20)
         return read(value, *rest)
 
-    read = frames.read_picture
-    monkeypatch.setattr(frames, "read_picture", slowly)
+    read = frame_parser.read_picture
+    monkeypatch.setattr(frame_parser, "read_picture", slowly)
 
     async def story():
         async with stream() as socket:
@@ -426,7 +426,7 @@ def test_frames_sent_before_a_reset_belong_before_it(new_desk, sockets, play, un
     """Frames without an epoch, a reset and another frame in one go: the reset waits until those before are unpacked."""
     desk = new_desk(house=House(sessions=SessionSettings(waiting=3)))
     hold, waiting = threading.Event(), []
-    read, settled = frames.read_picture, native.Lane.settled
+    read, settled = frame_parser.read_picture, native.Lane.settled
 
     def held(value, *rest):
         assert hold.wait(20)
@@ -436,7 +436,7 @@ def test_frames_sent_before_a_reset_belong_before_it(new_desk, sockets, play, un
         waiting.append(lane)
         await settled(lane)
 
-    monkeypatch.setattr(frames, "read_picture", held)
+    monkeypatch.setattr(frame_parser, "read_picture", held)
     monkeypatch.setattr(native.Lane, "settled", noticed)
 
     async def story():
@@ -485,14 +485,14 @@ def test_frames_that_wait_undecoded_when_their_session_is_closed(new_desk, socke
     """Each is answered: none is forgotten in a line that nobody looks at any more."""
     desk = new_desk(house=House(sessions=SessionSettings(waiting=3)))
     hold, entered = threading.Event(), threading.Event()
-    read = frames.read_picture
+    read = frame_parser.read_picture
 
     def slowly(value, *rest):
         entered.set()
         assert hold.wait(20)
         return read(value, *rest)
 
-    monkeypatch.setattr(frames, "read_picture", slowly)
+    monkeypatch.setattr(frame_parser, "read_picture", slowly)
 
     async def story():
         async with sockets(desk.app) as socket:
@@ -512,8 +512,8 @@ def test_frames_that_wait_undecoded_when_their_session_is_closed(new_desk, socke
 
 def test_what_waits_for_the_device_counts(desk, stream, play, until, shot, monkeypatch):
     """In lock-step a frame too many is refused before it is decoded, though the line to the decoder is empty."""
-    decoded, read = [], frames.read_picture
-    monkeypatch.setattr(frames, "read_picture", lambda *args: decoded.append(1) or read(*args))
+    decoded, read = [], frame_parser.read_picture
+    monkeypatch.setattr(frame_parser, "read_picture", lambda *args: decoded.append(1) or read(*args))
     desk.policy.go_on.clear()
 
     async def story():

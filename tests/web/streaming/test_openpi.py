@@ -9,10 +9,10 @@ import pytest
 
 from stillframe.sessions.settings import SessionSettings
 from stillframe.web.app import House
-from stillframe.web.guard.listeners import Listener
-from stillframe.web.guard.rates import Rates
-from stillframe.web.reading import frames
-from stillframe.web.streaming import scenes
+from stillframe.web.middleware.listeners import Listener
+from stillframe.web.middleware.rate_limit import Rates
+from stillframe.web.service import frame_parser
+from stillframe.web.streaming import openpi_sessions
 from stillframe_client.wire import RESTART, pack, unpack
 
 ECHO = [12.0, 16.0, 0.0, 1.0, 2.0, 2.0, 1.0]  # of the picture and "go"
@@ -313,7 +313,7 @@ def test_one_reset_names_so_many(openpi, play, seen, name):
         async with openpi() as socket:
             await socket.hear_data()
             await infer(socket, seen)
-            ids = [np.arange(count) for count in (scenes.MOST_NAMED, scenes.MOST_NAMED + 1)]
+            ids = [np.arange(count) for count in (openpi_sessions.MOST_NAMED, openpi_sessions.MOST_NAMED + 1)]
             return [await infer(socket, {"endpoint": "reset", name: each}) for each in ids]
 
     done, refused = play(story())
@@ -407,7 +407,7 @@ def test_reset_of_several(desk, openpi, play, seen, named):
 
 def test_so_many_scenes_and_no_more(new_desk, sockets, play, seen, monkeypatch):
     """Beyond the limit the longest known one makes room: a client that counts up holds no more than that."""
-    monkeypatch.setattr(scenes, "MOST_SCENES", 2)
+    monkeypatch.setattr(openpi_sessions, "MOST_SCENES", 2)
     desk = new_desk()
 
     async def story():
@@ -594,14 +594,14 @@ def test_asked_as_the_drain_began(desk, openpi, play, seen):
 
 def test_let_in_before_the_drain(desk, openpi, play, until, seen, monkeypatch):
     """An observation that is still unpacked when the drain begins is answered."""
-    hold, entered, read = threading.Event(), threading.Event(), frames.read_picture
+    hold, entered, read = threading.Event(), threading.Event(), frame_parser.read_picture
 
     def held(value, *rest):
         entered.set()
         assert hold.wait(20)
         return read(value, *rest)
 
-    monkeypatch.setattr(frames, "read_picture", held)
+    monkeypatch.setattr(frame_parser, "read_picture", held)
 
     async def story():
         async with openpi() as socket:

@@ -6,13 +6,13 @@ import threading
 
 import pytest
 
-from stillframe.web.reading import frames
+from stillframe.web.service import frame_parser
 
 
 @pytest.fixture
 def decoding(monkeypatch):
     """Hold every picture's decoding until the event is set; `decoding.seen` counts them."""
-    hold, read = threading.Event(), frames.read_picture
+    hold, read = threading.Event(), frame_parser.read_picture
     hold.seen = []
 
     def held(value, *rest):
@@ -20,7 +20,7 @@ def decoding(monkeypatch):
         assert hold.wait(20)
         return read(value, *rest)
 
-    monkeypatch.setattr(frames, "read_picture", held)
+    monkeypatch.setattr(frame_parser, "read_picture", held)
     yield hold
     hold.set()
 

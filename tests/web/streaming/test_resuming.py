@@ -10,8 +10,8 @@ import pytest
 
 from stillframe.sessions.settings import SessionSettings
 from stillframe.web.app import House
-from stillframe.web.guard.callers import Callers, Token
-from stillframe.web.reading import frames
+from stillframe.web.middleware.auth import Callers, Token
+from stillframe.web.service import frame_parser
 from stillframe.web.streaming import native
 from stillframe_client.wire import encode_array
 
@@ -97,14 +97,14 @@ def test_a_drop_with_work_queued_frees_its_place(desk, stream, play, until, shot
 
 def test_a_drop_while_a_frame_is_unpacked(desk, stream, play, until, shot, monkeypatch):
     """Nothing is left of it: the frame never reaches the policy."""
-    hold, entered, read = threading.Event(), threading.Event(), frames.read_picture
+    hold, entered, read = threading.Event(), threading.Event(), frame_parser.read_picture
 
     def held(value, *rest):
         entered.set()
         assert hold.wait(20)
         return read(value, *rest)
 
-    monkeypatch.setattr(frames, "read_picture", held)
+    monkeypatch.setattr(frame_parser, "read_picture", held)
 
     async def story():
         async with stream() as socket:

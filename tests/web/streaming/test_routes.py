@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from stillframe.web.app import House
-from stillframe.web.guard.callers import Callers, Token
-from stillframe.web.limits import Limits
-from stillframe.web.reading import frames
+from stillframe.web.http.limits import Limits
+from stillframe.web.middleware.auth import Callers, Token
+from stillframe.web.service import frame_parser
 from stillframe.web.streaming import native, openpi
 from stillframe_client.wire import FATAL, JSON_PROTOCOL, RESTART, encode_array, pack
 
@@ -199,14 +199,14 @@ def test_drain(desk, stream, play, until, shot):
 
 def test_a_frame_that_was_let_in_before_the_drain(desk, stream, play, until, shot, monkeypatch):
     """One that is still unpacked when the drain begins is computed and answered, over HTTP as on a stream."""
-    hold, entered, read = threading.Event(), [], frames.read_picture
+    hold, entered, read = threading.Event(), [], frame_parser.read_picture
 
     def held(value, *rest):
         entered.append(1)
         assert hold.wait(20)
         return read(value, *rest)
 
-    monkeypatch.setattr(frames, "read_picture", held)
+    monkeypatch.setattr(frame_parser, "read_picture", held)
 
     async def story():
         async with stream() as socket, desk.client() as client:
@@ -314,7 +314,7 @@ def test_what_nobody_foresaw(desk, sockets, play, shot, path, caplog):
             await other.hear("hello")
             await socket.hear_data()
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("stillframe.web.acting.Acting.answer", broken)
+                patch.setattr("stillframe.web.service.inference.Acting.answer", broken)
                 socket.put(pack({"type": "frame", "session_id": "arm", "prompt": "go", **shot}))
                 code = await socket.hear_close()
             action = await other.ask("frame", session_id="other", **shot)
@@ -341,7 +341,7 @@ def test_a_failure_that_nobody_hears_of(desk, stream, play, shot):
                 raise ZeroDivisionError
 
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("stillframe.web.acting.Acting.answer", broken)
+                patch.setattr("stillframe.web.service.inference.Acting.answer", broken)
                 socket.say("frame", session_id="arm", **shot)
                 await socket.talk
 
@@ -361,7 +361,7 @@ def test_its_sessions_outlive_a_failure(stream, play, shot):
             await socket.hear("hello")
             session = await socket.ask("open")
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("stillframe.web.acting.Acting.answer", broken)
+                patch.setattr("stillframe.web.service.inference.Acting.answer", broken)
                 socket.say("frame", session_id=session["session_id"], **shot)
                 await socket.hear_close()
         async with stream() as again:

@@ -17,10 +17,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from stillframe import listening
-from stillframe.config import load_config
-from stillframe.stopping import DrainingServer
-from stillframe.web.limits import Limits
+from stillframe.daemon import sockets
+from stillframe.daemon.config import load_config
+from stillframe.daemon.shutdown import DrainingServer
+from stillframe.web.http.limits import Limits
 from stillframe_client.wire import MSGPACK_PROTOCOL, RESTART, TOO_BIG, pack, unpack
 
 WAIT_S = 20.0
@@ -32,8 +32,8 @@ class House:
 
     def __init__(self, desk: Any, **values: Any):
         config = load_config(None, {"checkpoint": Path("nowhere"), "port": 0} | values)
-        self.doors = listening.open_doors(config)
-        self.server = DrainingServer(listening.uvicorn_config(desk.app, config), desk.lifecycle, drain_s=WAIT_S)
+        self.doors = sockets.open_doors(config)
+        self.server = DrainingServer(sockets.uvicorn_config(desk.app, config), desk.lifecycle, drain_s=WAIT_S)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.doors[0].socket]})
         self.thread.start()
 
@@ -167,7 +167,7 @@ def test_who_never_reads_is_cut(
 
     Others are served all the while.
     """
-    monkeypatch.setattr(listening, "UNREAD_S", 1)
+    monkeypatch.setattr(sockets, "UNREAD_S", 1)
     desk = new_desk(Limits(send_timeout_s=0.3, max_ping_bytes=2**20))
     house = serve(desk)
     with house.connect() as other, contextlib.closing(raw(house)) as deaf:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillframe.models.graphs.forms import Form
-from stillframe.models.passes import Strand
+from stillframe.models.graphs.shapes import Form
+from stillframe.models.llama.runner import Strand
 
 
 @dataclass(frozen=True)

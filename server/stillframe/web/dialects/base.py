@@ -13,7 +13,7 @@ import numpy as np
 
 from stillframe.domain import ActionChunk, PolicyInfo
 from stillframe.errors import Internal
-from stillframe.web.reports import Report
+from stillframe.web.http.reply_metadata import Report
 
 Fields = Mapping[str, Any]
 

@@ -13,7 +13,7 @@ from stillframe.domain import PolicyInfo
 from stillframe.errors import BadRequest, TooLarge, Unprocessable
 from stillframe.web.dialects.base import Fields, Said
 from stillframe.web.dialects.naming import Fit, family, fit
-from stillframe.web.problems import pointer
+from stillframe.web.http.problems import pointer
 
 _MOST = 64  # pictures in one frame, whatever becomes of them
 _LISTED = 8  # keys that an error names

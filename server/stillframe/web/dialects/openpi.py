@@ -18,8 +18,8 @@ from stillframe.web.dialects.base import Answer, Fields, Said, finite
 from stillframe.web.dialects.cameras import placed
 from stillframe.web.dialects.naming import Family, family
 from stillframe.web.dialects.pictures import as_picture, is_picture, may_be_meant
-from stillframe.web.openapi.ranges import gripper_words
-from stillframe.web.problems import pointer
+from stillframe.web.dialects.ranges import gripper_words
+from stillframe.web.http.problems import pointer
 
 RESET_DONE = "reset successful"
 _WORDS = ("prompt", "instruction", "task")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from stillframe.errors import Unprocessable
 from stillframe.web.dialects.naming import words
-from stillframe.web.reading.headers import JPEG_HEAD, PNG_HEAD
-from stillframe.web.reading.unread import Unread
+from stillframe.web.http.image_headers import JPEG_HEAD, PNG_HEAD
+from stillframe.web.http.unread import Unread
 
 _CHANNELS = (3, 4)  # RGB, RGBA
 _WORDS_FOR_IT = frozenset(["image", "images", "img", "rgb", "rgba", "cam", "camera", "picture", "view", "frame"])

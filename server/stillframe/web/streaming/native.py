@@ -14,21 +14,20 @@ from typing import Any
 from stillframe.errors import BadRequest, Conflict, RequestError
 from stillframe.sessions.session import Session
 from stillframe.stopwatch import Stopwatch
-from stillframe.web.acting import Acting
-from stillframe.web.guard.callers import Caller
-from stillframe.web.guard.gate import pace
-from stillframe.web.guard.rates import Rates
-from stillframe.web.lifecycle import State
-from stillframe.web.reading.frames import Frame, Reader
-from stillframe.web.reading.objects import Fields
-from stillframe.web.reading.unpacking import Unpacking
-from stillframe.web.reading.whose import read_count, read_session_id
-from stillframe.web.sessions import open_session, opened
-from stillframe.web.streaming.arrivals import Arrival, parse, read_frame
+from stillframe.web.http.decode_pool import Unpacking
+from stillframe.web.http.objects import Fields
+from stillframe.web.http.session_fields import read_count, read_session_id
+from stillframe.web.middleware.access import pace
+from stillframe.web.middleware.auth import Caller
+from stillframe.web.middleware.rate_limit import Rates
+from stillframe.web.middleware.terms import Terms
+from stillframe.web.service.frame_parser import Frame, Reader
+from stillframe.web.service.inference import Acting
+from stillframe.web.service.lifecycle import State
+from stillframe.web.service.opening import open_session, opened
 from stillframe.web.streaming.connection import Connection, Cut, Message
-from stillframe.web.streaming.lane import Lane, Turn
-from stillframe.web.streaming.outbox import Outbox, place_of
-from stillframe.web.terms import Terms
+from stillframe.web.streaming.messages import Arrival, Outbox, parse, place_of, read_frame
+from stillframe.web.streaming.session_queue import Lane, Turn
 from stillframe_client.wire import JSON_PROTOCOL, MSGPACK_PROTOCOL, RESTART, WireError
 
 PATH = "/v1/stream"

@@ -15,14 +15,14 @@ from stillframe.errors import BadRequest, RequestError
 from stillframe.metrics import FrameEnd
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.dialects.openpi import OpenPI
-from stillframe.web.guard.callers import Caller
-from stillframe.web.guard.gate import pace
-from stillframe.web.reading.frames import Reader
-from stillframe.web.reading.objects import Fields, parse_map
-from stillframe.web.reading.whose import Addressed
+from stillframe.web.http.objects import Fields, parse_map
+from stillframe.web.http.session_fields import Addressed
+from stillframe.web.middleware.access import pace
+from stillframe.web.middleware.auth import Caller
+from stillframe.web.service.frame_parser import Reader
 from stillframe.web.streaming.connection import Connection, Cut, Message
 from stillframe.web.streaming.native import NOT_YET, POLL_S, Streaming
-from stillframe.web.streaming.scenes import Scenes
+from stillframe.web.streaming.openpi_sessions import Scenes
 from stillframe_client.wire import RESTART, pack
 
 ENDPOINTS = ("infer", "reset")

@@ -15,13 +15,13 @@ from starlette.websockets import WebSocket
 
 from stillframe.errors import RequestError
 from stillframe.web.dialects.openpi import OPENPI, ROBOARENA, OpenPI
-from stillframe.web.guard.callers import Caller
-from stillframe.web.guard.gate import actor_of, share_of
-from stillframe.web.guard.listeners import Listeners, listener_of
-from stillframe.web.lifecycle import State
-from stillframe.web.problems import problem_response, request_id_of
+from stillframe.web.http.problems import problem_response, request_id_of
+from stillframe.web.middleware.access import actor_of, share_of
+from stillframe.web.middleware.auth import Caller
+from stillframe.web.middleware.listeners import Listeners, listener_of
+from stillframe.web.service.connections import Hub
+from stillframe.web.service.lifecycle import State
 from stillframe.web.streaming.connection import Connection
-from stillframe.web.streaming.hub import Hub
 from stillframe.web.streaming.native import Stream, Streaming
 from stillframe.web.streaming.openpi import OpenPIConnection
 from stillframe_client.wire import FATAL

@@ -1,0 +1,64 @@
+"""Plays one cell of the ablation, in a process of its own, and leaves its result as a JSON file.
+
+Knows the simulator and one cell; no table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stillframe.daemon.config import load_config
+from stillframe.daemon.serve import open_model
+from stillframe_client.sim.rollout import Episode
+from stillframe_lab.ablation.plan import TASKS, Cell
+from stillframe_lab.evaluation.actors import LocalActor
+from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, latency_ms, wilson
+from stillframe_lab.evaluation.jobs import keep_result
+from stillframe_lab.evaluation.trace import Trace, figures
+
+MEASURE_EVERY = 4  # delta frames, where drift costs a pass that the arm would not make
+
+
+def play_cell(cell: Cell, origin: Mapping[str, Any], file: Path) -> None:
+    """Play every episode and write `file`, whole or absent."""
+    options = {"checkpoint": cell.condition.checkpoint, "device": "cpu", "threads": 1}
+    actor = LocalActor(open_model(load_config(None, options)), cell.reuse, measure_every=MEASURE_EVERY)
+    played, traces = {}, []
+    for task in TASKS:
+        played[task] = evaluate(_evaluation(cell, task), actor, lambda _: None)
+        traces.append(actor.trace.taken())
+    keep_result(file, origin, summary(played, Trace.joined(traces)))
+
+
+def summary(played: Mapping[str, Sequence[Episode]], trace: Trace) -> dict[str, Any]:
+    """A cell's figures over all its tasks; `outcomes` has every episode in the order of its seeds, 1 for a success."""
+    episodes = [episode for every in played.values() for episode in every]
+    wins = sum(episode.success for episode in episodes)
+    return {
+        "episodes": len(episodes),
+        "wins": wins,
+        "success": wins / len(episodes),
+        "success_ci95": wilson(wins, len(episodes)),
+        "wins_by_task": {task: sum(episode.success for episode in every) for task, every in played.items()},
+        "outcomes": {task: "".join(str(int(one.success)) for one in every) for task, every in played.items()},
+        "steps_mean": sum(episode.steps for episode in episodes) / len(episodes),
+        "latency_ms": latency_ms(episodes),
+        **figures(trace, [ms for episode in episodes for ms in episode.act_ms]),
+        "drifts": [round(value, 5) for value in trace.drifts],
+    }
+
+
+def _evaluation(cell: Cell, task: str) -> Evaluation:
+    seen = cell.condition
+    return Evaluation(
+        task=task,
+        episodes=cell.episodes,
+        seed=cell.seed,
+        hz=cell.hz,
+        noise_sigma=seen.noise_sigma,
+        jpeg_quality=seen.jpeg_quality,
+        cameras=seen.cameras,
+        distractor=seen.distractor,
+    )

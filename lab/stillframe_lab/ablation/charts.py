@@ -1,0 +1,92 @@
+"""The ablation's charts: success and drift against reuse, and where a step's time goes.
+
+Knows axes and finished figures; computes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stillframe.tools.charts import ACCENT, FAINT, INK, new_figure, save_figure
+
+Result = Mapping[str, Any]
+BUDGET = 0.02
+SHADES = {"tokens": "#7b8794", "tokens + relevance": "#2f7f86"}
+LINEAR_BELOW = 0.01  # drift: logarithmic above
+LEFTMOST = 0.2  # reuse: points further left have no room for words on that side
+
+
+def reuse_chart(file: Path, pooled: Mapping[str, Result], counts: Mapping[str, Result]) -> None:
+    """Every arm over all conditions as a point, forced counts as lines; success above, drift p90 below."""
+    figure, (won, moved) = new_figure(2, (8.0, 7.0), (1, 1))
+    for name, rows in _lines(counts).items():
+        reuse, style = [row["reuse_ratio"] for row in rows], {"color": SHADES[name], "linewidth": 1}
+        won.plot(reuse, [100 * row["success"] for row in rows], ".-", **style)
+        moved.plot(reuse, [row["drift"]["p90"] for row in rows], ".-", label=f"N {name}", **style)
+    ranked = sorted(pooled.items(), key=lambda item: float(item[1]["reuse_ratio"]))
+    for number, (name, arm) in enumerate(ranked):
+        _success_point(won, arm)
+        moved.plot(arm["reuse_ratio"], arm["drift"]["p90"], "o", color=ACCENT, markersize=5)
+        _label(moved, name, arm["reuse_ratio"], arm["drift"]["p90"], number)
+    title = "Reuse against success and drift, in closed loop (arms as named below)"
+    won.set_title(title, loc="left", fontsize=11, color=INK)
+    won.set_ylabel("success, % (95 % interval)")
+    won.margins(y=0.15)
+    moved.axhline(BUDGET, color=FAINT, linewidth=1)
+    moved.text(1.0, BUDGET, "drift budget ", color=INK, fontsize=8, va="bottom", ha="right")
+    moved.set_yscale("symlog", linthresh=LINEAR_BELOW)
+    moved.set_ylim(-LINEAR_BELOW / 2, 2.0)
+    moved.set_ylabel("drift p90, normalised units")
+    moved.set_xlabel("reuse: token-layers reused / token-layers, over whole episodes")
+    moved.legend(frameon=False, fontsize=8, loc="lower right", title="forced, front camera, perfect", title_fontsize=8)
+    for axes in (won, moved):
+        axes.set_xlim(-0.03, 1.0)
+    save_figure(figure, file)
+
+
+def speed_chart(file: Path, speeds: Mapping[str, Mapping[str, Result]]) -> None:
+    """A panel a model: the median step of every arm, and how much of it is the prefill."""
+    heights = [len(rows) for rows in speeds.values()]
+    figure, panels = new_figure(len(speeds), (8.0, 0.9 + 0.36 * sum(heights)), heights)
+    for axes, (model, rows) in zip(panels if len(speeds) > 1 else [panels], speeds.items(), strict=True):
+        names = [*rows]
+        whole = [row["latency_ms"]["p50"] for row in rows.values()]
+        axes.barh(names, whole, color=FAINT, label="whole step")
+        axes.barh(names, [row["llm_prefill_ms"]["p50"] for row in rows.values()], color=ACCENT, label="LLM prefill")
+        for place, row in enumerate(rows.values()):
+            words = f"  {row['speedup']:.2f}x, prefill {row['prefill_speedup']:.2f}x, reuse {row['reuse_ratio']:.2f}"
+            axes.text(whole[place], place, words, va="center", fontsize=8, color=INK)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.45 * max(whole))
+        axes.set_title(model, loc="left", fontsize=10, color=INK)
+        axes.set_xlabel("ms of CPU time, median step, pictures to action in process, one thread")
+    panels_first = panels[0] if len(speeds) > 1 else panels
+    panels_first.legend(frameon=False, fontsize=8, loc="lower right")
+    save_figure(figure, file)
+
+
+def _success_point(axes: Any, arm: Result) -> None:
+    low, high = arm["success_ci95"]
+    centre = 100 * arm["success"]
+    reach = [[centre - 100 * low], [100 * high - centre]]
+    axes.errorbar(arm["reuse_ratio"], centre, yerr=reach, fmt="o", color=ACCENT, markersize=5, linewidth=1.2)
+
+
+def _label(axes: Any, name: str, x: float, y: float, number: int) -> None:
+    """Neighbours' words go to other sides, so that they can be read; none leaves the chart."""
+    left = number % 2 == 0 and x > LEFTMOST
+    shift, side = ((-6, -8), "right") if left else ((6, 5), "left")
+    axes.annotate(name, (x, y), xytext=shift, textcoords="offset points", ha=side, fontsize=8, color=INK)
+
+
+def _lines(counts: Mapping[str, Result]) -> dict[str, list[Result]]:
+    """Counts without and with relevance, each rising from none; `off` begins both."""
+    lines: dict[str, list[Result]] = {}
+    start = counts.get("off")
+    for name, row in counts.items():
+        _, _, kind = name.partition(" ")
+        if kind:
+            lines.setdefault(kind, [start] if start else []).append(row)
+    return lines

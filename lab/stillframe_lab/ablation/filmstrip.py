@@ -1,0 +1,120 @@
+"""The picture strip: what a policy saw, what stayed as it was, where its task looks, what it computed.
+
+Knows pictures and plans of one camera; the simulator plays the episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from stillframe.daemon.config import load_config
+from stillframe.daemon.serve import open_model
+from stillframe.domain import Observation
+from stillframe.models.base import PolicyModel
+from stillframe.tools.charts import INK
+from stillframe_client.sim import JacoEnv
+from stillframe_client.sim.rollout import play
+from stillframe_lab.ablation.plan import ADAPTIVE, Plan, arms
+from stillframe_lab.evaluation.actors import LocalActor
+
+SEED, SHOWN = 3_000, 5
+MARGIN_PX, HEAD_PX, GAP_PX = 88, 22, 4
+STATIC_RGB, RELEVANT_RGB = (47, 127, 134), (232, 160, 32)
+TINT, PALE = 0.55, 0.80
+ROWS = ("frame", "static", "relevant", "recomputed")
+
+Grid = NDArray[np.bool_]  # [rows, columns] of patches
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One delta frame of one camera, and its plan as grids of patches."""
+
+    step: int
+    picture: NDArray[np.uint8]  # [height, width, 3]
+    static: Grid
+    relevant: Grid
+    recomputed: Grid  # in the last layer
+
+
+def write_strip(file: Path, plan: Plan) -> None:
+    """Play one episode of pick in mode adaptive and draw some of its delta frames, evenly spread."""
+    options = {"checkpoint": plan.checkpoint, "device": "cpu", "threads": 1}
+    shots = _shots(open_model(load_config(None, options)), plan)
+    chosen = [shots[round(index)] for index in np.linspace(0, len(shots) - 1, min(SHOWN, len(shots)))]
+    strip(chosen).save(file)
+
+
+def strip(shots: Sequence[Shot]) -> Image.Image:
+    """A column a shot; below the frame its static, its relevant and its recomputed patches."""
+    height, width = shots[0].picture.shape[:2]
+    size = (MARGIN_PX + len(shots) * (width + GAP_PX), HEAD_PX + len(ROWS) * (height + GAP_PX))
+    card = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(card), ImageFont.load_default(size=13)
+    for row, name in enumerate(ROWS):
+        draw.text((6, HEAD_PX + row * (height + GAP_PX) + height // 2 - 8), name, fill=INK, font=font)
+    for column, shot in enumerate(shots):
+        left = MARGIN_PX + column * (width + GAP_PX)
+        draw.text((left, 3), f"step {shot.step}", fill=INK, font=font)
+        for row, picture in enumerate(_column(shot)):
+            card.paste(Image.fromarray(picture), (left, HEAD_PX + row * (height + GAP_PX)))
+    return card
+
+
+def _column(shot: Shot) -> list[NDArray[np.uint8]]:
+    """The four pictures of one shot."""
+    picture = shot.picture
+    return [
+        picture,
+        blended(picture, shot.static, STATIC_RGB, TINT),
+        blended(picture, shot.relevant, RELEVANT_RGB, TINT),
+        blended(picture, ~shot.recomputed, (255, 255, 255), PALE),
+    ]
+
+
+def blended(picture: NDArray[np.uint8], patches: Grid, colour: tuple[int, int, int], share: float) -> NDArray[np.uint8]:
+    """The picture with `share` of a colour over some patches."""
+    height, width = picture.shape[:2]
+    rows = np.arange(height) * patches.shape[0] // height
+    columns = np.arange(width) * patches.shape[1] // width
+    covered = patches[rows][:, columns, None] * share
+    blended: NDArray[np.uint8] = np.rint(picture * (1 - covered) + np.array(colour) * covered).astype(np.uint8)
+    return blended
+
+
+def _shots(model: PolicyModel, plan: Plan) -> list[Shot]:
+    """All delta frames of one episode."""
+    actor = LocalActor(model, arms(plan.reuse)[ADAPTIVE], measure_every=0)
+    shots, seen = [], []
+
+    def act(observed: Mapping[str, Any]) -> Any:
+        action = actor(observed)
+        seen.append(observed)
+        if actor.trace.frames[-1].keyframe_reason is None:
+            shots.append(shot(model, actor, observed, len(seen)))
+        actor.rest()
+        return action
+
+    with closing(JacoEnv("pick")) as env:
+        play(env, act, seed=SEED)
+    return shots
+
+
+def shot(model: PolicyModel, actor: LocalActor, observed: Mapping[str, Any], step: int) -> Shot:
+    """The last plan, cut down to the first camera's patches."""
+    layout = model.prepare(Observation(observed["images"], observed["instruction"])).layout
+    positions = next(iter(layout.patches.values()))
+    plan = actor.policy.plan
+    reused = set(plan.order[: plan.counts[-1]].tolist())
+    recomputed = np.array([position not in reused for position in positions])
+    static, relevant = (part.cpu().numpy()[: len(positions)] for part in (plan.static, plan.relevant))
+    picture = next(iter(observed["images"].values()))
+    return Shot(step, picture, *(part.reshape(layout.patch_grid) for part in (static, relevant, recomputed)))

@@ -1,0 +1,143 @@
+"""What an ablation leaves: results.json with every figure, README.md with the tables, charts.
+
+Knows results; plays nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stillframe_lab.ablation.charts import reuse_chart, speed_chart
+from stillframe_lab.ablation.plan import ADAPTIVE, ADAPTIVE_BLIND, ARMS, OFF, Cell, Plan
+from stillframe_lab.ablation.tables import page
+from stillframe_lab.evaluation.statistics import difference, pooled
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Played:
+    """A cell and what came of it."""
+
+    cell: Cell
+    result: Result
+
+    @property
+    def is_arm(self) -> bool:
+        """Of the table of arms, not of the table of counts."""
+        return self.cell.arm in ARMS
+
+
+def write_report(out: Path, plan: Plan, played: Sequence[Played], speeds: Mapping[str, Any]) -> None:
+    """Write results.json, README.md, reuse.png and speed.png into `out`."""
+    document: dict[str, Any] = {
+        "made_with": {
+            "torch": torch.__version__,
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "cores": os.cpu_count(),
+            "episodes_per_cell": plan.episodes,
+            "seed": plan.seed,
+        },
+        "conditions": _by_condition(played),
+        "counts": {one.cell.arm: _public(one.result) for one in played if not one.is_arm},
+        "pooled": _pooled(played),
+        "speed": speeds,
+    }
+    document["targets"] = _targets(document)
+    (out / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (out / "README.md").write_text(page(document), encoding="utf-8")
+    reuse_chart(out / "reuse.png", document["pooled"], {OFF: _clean_off(document), **document["counts"]})
+    speed_chart(out / "speed.png", speeds)
+
+
+def _by_condition(played: Sequence[Played]) -> dict[str, dict[str, Result]]:
+    """Condition -> arm -> figures, in the plan's order."""
+    table: dict[str, dict[str, Result]] = {}
+    for one in played:
+        if one.is_arm:
+            table.setdefault(one.cell.condition.name, {})[one.cell.arm] = _public(one.result)
+    return table
+
+
+def _public(result: Result) -> Result:
+    """Without every answer's drift, of which the percentiles tell enough."""
+    return {key: value for key, value in result.items() if key != "drifts"}
+
+
+def _clean_off(document: Mapping[str, Any]) -> Result:
+    clean: Result = document["conditions"]["clean"][OFF]
+    return clean
+
+
+def _pooled(played: Sequence[Played]) -> dict[str, Any]:
+    """Every arm over all conditions, and its success against `off`."""
+    by_arm = {arm: [one.result for one in played if one.cell.arm == arm] for arm in ARMS}
+    return {
+        arm: {**pooled(results), **({} if arm == OFF else {"against_off": difference(results, by_arm[OFF])})}
+        for arm, results in by_arm.items()
+    }
+
+
+def _targets(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was to be reached, what was measured, and whether that is it."""
+    ours, speeds = document["pooled"][ADAPTIVE], document["speed"].values()
+    clean = document["conditions"]["clean"]
+    blind = document["pooled"][ADAPTIVE_BLIND]
+    like_ours = [_like(rows, clean[ADAPTIVE]["reuse_ratio"]) for rows in speeds]
+    share = max(row["planning_ms"]["share"] or 0 for rows in speeds for row in rows.values())
+    prefill, whole = (min(row[key] or 0 for row in like_ours) for key in ("prefill_speedup", "speedup"))
+    lost = 0.0 - 100 * ours["against_off"]["difference"]
+    works = {name: _work(arms) for name, arms in document["conditions"].items()}
+    worst = max(works, key=works.__getitem__)
+    return [
+        _target("adaptive against off, success lost", "at most 1 point", f"{lost:.1f} points", met=lost <= 1),
+        _target("adaptive, episodes compared", "at least 300", str(ours["episodes"]), met=ours["episodes"] >= 300),
+        *(
+            _target(
+                f"adaptive, reuse over whole episodes, {what}",
+                "at least 0.50",
+                f"{arm['reuse_ratio']:.2f}",
+                met=arm["reuse_ratio"] >= 0.5,
+            )
+            for what, arm in (("clean", clean[ADAPTIVE]), ("all conditions", ours))
+        ),
+        *(
+            _target(
+                f"its decoder's work per delta frame, {what}",
+                "down by half",
+                f"{-100 * (1 - works[name]):.0f} %",
+                met=works[name] <= 0.5,
+            )
+            for what, name in (("clean", "clean"), (f"worst condition ({worst})", worst))
+        ),
+        _target("adaptive, drift p90", "at most 0.02", f"{ours['drift']['p90']:.4f}", met=ours["drift"]["p90"] <= 0.02),
+        _target(
+            "the same without slack", "at most 0.02", f"{blind['drift']['p90']:.4f}", met=blind["drift"]["p90"] <= 0.02
+        ),
+        _target("LLM prefill of a delta frame, at every size", "1.8x faster", f"{prefill:.2f}x", met=prefill >= 1.8),
+        _target("end to end of a delta frame, at every size", "faster", f"{whole:.2f}x", met=whole > 1),
+        _target("planning, worst share of a step", "under 3 %", f"{100 * share:.1f} %", met=share < 0.03),
+    ]
+
+
+def _work(arms: Mapping[str, Result]) -> float:
+    """The decoder's multiply-adds of a delta frame, of those of a whole one; 1 where there was no delta frame."""
+    delta = arms[ADAPTIVE]["decoder_gmacs_delta"]
+    return 1.0 if delta is None else float(delta / arms[OFF]["decoder_gmacs"])
+
+
+def _like(rows: Mapping[str, Result], reuse: float) -> Result:
+    """Mode adaptive where it was raced, else the forced count that reuses most like it."""
+    raced = {name: row for name, row in rows.items() if name != OFF}
+    return raced.get(ADAPTIVE) or min(raced.values(), key=lambda row: abs((row["reuse_ratio"] or 0) - reuse))
+
+
+def _target(what: str, wanted: str, measured: str, *, met: bool) -> dict[str, Any]:
+    return {"what": what, "wanted": wanted, "measured": measured, "met": met}

@@ -1,0 +1,58 @@
+"""`stillframe eval --ablation`: plays every cell, times the models, takes the pictures, and has the report written.
+
+Knows the order and the folders; each part is its own room. Whatever is finished on disk is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from stillframe_lab.ablation.cell import play_cell
+from stillframe_lab.ablation.filmstrip import write_strip
+from stillframe_lab.ablation.plan import Plan, origin_of
+from stillframe_lab.ablation.report import Played, write_report
+from stillframe_lab.ablation.speed import Untrained, trained_speed, untrained_speed
+from stillframe_lab.evaluation.jobs import Folders, Job, Reporter, digest_of, kept_or, play_missing
+
+
+def run_ablation(plan: Plan, folders: Folders, workers: int, untrained: Untrained, reporter: Reporter) -> None:
+    """Do what is missing, then write results.json, README.md and pictures into `folders.out`."""
+    folders.made()
+    played = _play_all(plan, folders.work, workers, reporter)
+    reporter.stage("speed: every way in turn about the same pictures, on one thread")
+    speeds = {
+        plan.checkpoint.name: kept_or(
+            folders.work / "speed-trained.json", _speed_origin(plan), lambda: trained_speed(plan)
+        ),
+        untrained.name: kept_or(
+            folders.work / "speed-untrained.json",
+            {**_speed_origin(plan), "untrained": untrained.name},
+            lambda: _untrained(plan, untrained),
+        ),
+    }
+    reporter.stage("pictures and tables")
+    write_strip(folders.out / "strip.png", plan)
+    write_report(folders.out, plan, played, speeds)
+
+
+def _play_all(plan: Plan, work: Path, workers: int, reporter: Reporter) -> list[Played]:
+    """Every cell's result, in the plan's order; those that are missing are played."""
+    weights = {condition.checkpoint: digest_of(condition.checkpoint) for condition in plan.conditions()}
+    jobs = [Job(cell, origin_of(cell, weights), work / f"{cell.name}.json") for cell in plan.cells()]
+    play_missing(play_cell, jobs, workers, reporter)
+    return [Played(job.cell, job.result or {}) for job in jobs]
+
+
+def _untrained(plan: Plan, untrained: Untrained) -> dict[str, Any]:
+    with TemporaryDirectory(prefix="stillframe-untrained-") as folder:
+        untrained.make(Path(folder))
+        return untrained_speed(plan, Path(folder))
+
+
+def _speed_origin(plan: Plan) -> dict[str, Any]:
+    """What a race depends on, as JSON has it."""
+    return {"reuse": json.loads(json.dumps(asdict(plan.reuse))), "weights": digest_of(plan.checkpoint)}

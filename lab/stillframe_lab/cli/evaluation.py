@@ -1,0 +1,140 @@
+"""`stillframe eval`: closed-loop episodes. Parses and prints; other rooms work, imported on use."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from stillframe.cli.output import write_text
+from stillframe.daemon.config import DaemonConfig, Device, load_config
+from stillframe.domain import ReuseMode
+from stillframe.errors import ConfigError
+from stillframe.tools.extras import need
+from stillframe_lab.cli.evidence import Typed, ablate, knobs_of, remember
+from stillframe_lab.cli.shipped import TINY
+
+EPISODES, SEED = 100, 1000
+
+HistoryChoice = Literal["gate", "linear", "full", "window", "novelty", "attention", "off"]
+
+
+def eval_command(
+    checkpoint: Annotated[Path | None, typer.Option(help=f"The policy, in this process; default {TINY}.")] = None,
+    server: Annotated[str | None, typer.Option(help="Or a running daemon's URL.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML whose reuse: section has the knobs.")] = None,
+    reuse: Annotated[
+        ReuseMode | None, typer.Option(help="What is reused between frames; default: what --config or the daemon says.")
+    ] = None,
+    task: Annotated[str, typer.Option(help="reach, pick, push or remember.")] = "pick",
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help=f"Default {EPISODES}; with --memory 30 of each cell.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help=f"Of the first episode; default {SEED}, with --memory 40000.")
+    ] = None,
+    hz: Annotated[int, typer.Option(help="Control steps per second: 5, 10 or 20.")] = 10,
+    noise_sigma: Annotated[float, typer.Option(help="Sensor noise in grey levels.")] = 0.0,
+    jpeg: Annotated[int | None, typer.Option(help="Send the camera through JPEG of this quality.")] = None,
+    camera: Annotated[
+        list[str] | None, typer.Option(help="front or wrist; more than once for both. Default: the policy's own.")
+    ] = None,
+    delay: Annotated[
+        int | None, typer.Option(help="Of remember: steps between the last cue and a free arm; default 16.")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Of remember: simple (default), ordered, distractor or ordered-distractor.")
+    ] = None,
+    history: Annotated[
+        HistoryChoice | None, typer.Option(help="Which older frames answers see; default: what --config says.")
+    ] = None,
+    history_mib: Annotated[
+        float | None, typer.Option(min=0, help="Their bytes, for all but full; default: what --config says.")
+    ] = None,
+    device: Annotated[Device, typer.Option()] = "auto",
+    dtype: Annotated[str, typer.Option()] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads of a policy in this process.")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here too.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --ablation or --memory: where tables and charts go; default docs/ablation, docs/memory."
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="With the same: where finished cells are kept; default runs/ablation, runs/memory. "
+            "Delete it after a change of code."
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=2, help="With the same: processes, one a core.")] = 2,
+    *,
+    distractor: Annotated[bool, typer.Option("--distractor", help="Something moves in the background.")] = False,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="Every way to reuse, under every condition, with tables and charts.")
+    ] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Every way to keep older frames, on the task remember, likewise.")
+    ] = False,
+) -> None:
+    """Play episodes in the simulator and report success, with its 95 % interval, reuse, drift and latency."""
+    need("sim")
+    typed = Typed(checkpoint, config, episodes, seed, variant, out, run, workers)
+    if ablation and memory:
+        raise ConfigError("--ablation and --memory: expected one of them, or the one after the other")
+    if ablation:
+        ablate(typed, EPISODES, SEED)
+        return
+    if memory:
+        remember(typed)
+        return
+    episodes, seed = episodes or EPISODES, SEED if seed is None else seed
+    from stillframe_lab.evaluation.actors import ask_checkpoint, ask_server, mendable
+    from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, settled, summarise
+    from stillframe_lab.progress import EpisodeBar
+
+    plan = settled(
+        Evaluation(task, episodes, seed, hz, noise_sigma, jpeg, tuple(camera or ()), distractor, delay, variant)
+    )
+    options = {"device": device, "dtype": dtype, "threads": threads}
+    local = _recalling(_played(checkpoint, config, reuse, options), history, history_mib)
+    with (
+        mendable(),
+        ask_server(server, reuse) if server else ask_checkpoint(local) as asked,
+        EpisodeBar(f"{task}, seeds {seed}..{seed + episodes - 1}", episodes) as bar,
+    ):
+        played = evaluate(plan, asked, bar.watch)
+    _report(summarise(plan, played, server or str(checkpoint or TINY), asked.trace), json_file)
+
+
+def _played(
+    checkpoint: Path | None, file: Path | None, mode: ReuseMode | None, options: dict[str, Any]
+) -> DaemonConfig:
+    """What eval loads: the knobs of `file`, else of the checkpoint's own; its mode only where it was named."""
+    knobs = knobs_of(checkpoint or TINY, file)
+    config = load_config(knobs, {"checkpoint": checkpoint or TINY, **options})
+    mode = mode or (config.reuse.mode if file else "off")
+    return config.model_copy(update={"reuse": replace(config.reuse, mode=mode)})
+
+
+def _recalling(config: DaemonConfig, choice: HistoryChoice | None, mib: float | None) -> DaemonConfig:
+    """What is eval's own choice of older frames: `window` and the untrained scorers have the gate's bytes."""
+    history = config.history if mib is None else replace(config.history, budget_mib=mib)
+    if choice is not None:
+        from stillframe_lab.history.policies import SCORER_OF
+
+        history = replace(history, enabled=choice != "off", gate=SCORER_OF.get(choice, history.gate))
+    if choice == "full":
+        history = replace(history, budget_mib=None, threshold=0.0)
+    return config.model_copy(update={"history": history})
+
+
+def _report(document: dict[str, Any], file: Path | None) -> None:
+    text = json.dumps(document, indent=2)
+    typer.echo(text)
+    if file is not None:
+        write_text(file, text + "\n")

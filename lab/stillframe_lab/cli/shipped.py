@@ -1,0 +1,11 @@
+"""The shipped policies and their configurations, by path from the repository's root. Knows names; does nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TINY, TINY_WRIST = Path("checkpoints/jaco-tiny"), Path("checkpoints/jaco-tiny-wrist")
+TINY_MEMORY = Path("checkpoints/jaco-tiny-memory")
+TINY_CONFIG, TINY_WRIST_CONFIG = Path("configs/jaco-tiny.yaml"), Path("configs/jaco-tiny-wrist.yaml")
+TINY_MEMORY_CONFIG = Path("configs/jaco-tiny-memory.yaml")
+SHIPPED = {TINY: TINY_CONFIG, TINY_WRIST: TINY_WRIST_CONFIG, TINY_MEMORY: TINY_MEMORY_CONFIG}

@@ -1,0 +1,149 @@
+"""`stillframe train`: demonstrations, policies, memories. Parses and prints; other rooms work, imported on use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stillframe.daemon.config import Device
+from stillframe.tools.extras import need
+from stillframe_lab.cli.shipped import TINY, TINY_MEMORY
+
+train_app = typer.Typer(no_args_is_help=True, help="Train the policy that ships with stillframe.")
+
+DATA, RUN = Path("data"), Path("runs/jaco-tiny")
+MEMORY_RUN = Path("runs/jaco-tiny-memory")
+
+
+@train_app.command("demos")
+def train_demos_command(
+    data: Annotated[Path, typer.Option(help="Where the frames go (4 GB).")] = DATA,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, one a core.")] = 2,
+    *,
+    wrist: Annotated[bool, typer.Option("--wrist", help="Those of jaco-tiny-wrist, from two cameras.")] = False,
+) -> None:
+    """Collect demonstrations: a shaky expert's frames, each labelled for all six instructions."""
+    need("sim", "charts")
+    from stillframe_lab.evaluation.actors import mendable
+    from stillframe_lab.train.pipeline import collect_demonstrations
+    from stillframe_lab.train.recipe import JACO_TINY, JACO_TINY_WRIST
+
+    with mendable():
+        stores = collect_demonstrations(data, JACO_TINY_WRIST if wrist else JACO_TINY, workers)
+    typer.echo(f"{sum(map(len, stores))} frames in {data}")
+
+
+@train_app.command("policy")
+def train_policy_command(
+    out: Annotated[Path | None, typer.Option(help=f"Where the chosen checkpoint goes; default {TINY}.")] = None,
+    run: Annotated[Path | None, typer.Option(help=f"The run's state; resumes if there is one; default {RUN}.")] = None,
+    data: Annotated[Path, typer.Option(help="Demonstrations; collected if they are not there.")] = DATA,
+    start: Annotated[Path | None, typer.Option(help="Begin with this checkpoint's weights.")] = None,
+    device: Annotated[Device, typer.Option()] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; one is often fastest on shared cores.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Simulator processes, one a core.")] = 2,
+    *,
+    wrist: Annotated[bool, typer.Option("--wrist", help="Train jaco-tiny-wrist: two cameras.")] = False,
+) -> None:
+    """Train jaco-tiny from nothing: demonstrations, cloning, DAgger, selection. About an hour on two cores.
+
+    With --wrist the policy has two cameras and begins as jaco-tiny; the default folders are its own.
+    """
+    need("sim", "charts")
+    import torch
+
+    from stillframe.daemon.serve import choose_device
+    from stillframe_lab.evaluation.actors import mendable
+    from stillframe_lab.progress import TrainingBar
+    from stillframe_lab.train.pipeline import publish, train_policy
+    from stillframe_lab.train.recipe import JACO_TINY, JACO_TINY_WRIST
+
+    torch.set_num_threads(threads)
+    recipe, start = (JACO_TINY_WRIST, start or TINY) if wrist else (JACO_TINY, start)
+    out, run = out or _named(TINY, wrist=wrist), run or _named(RUN, wrist=wrist)
+    with mendable(), TrainingBar(recipe.steps) as bar:
+        trained = train_policy(run, data, recipe, choose_device(device), workers, bar, start)
+    publish(trained, recipe, run, out)
+    typer.echo(f"chosen: {trained.best.folder}, copied to {out}; measure it with `stillframe eval --checkpoint {out}`")
+
+
+@train_app.command("memory")
+def train_memory_command(
+    out: Annotated[Path, typer.Option(help="Where the checkpoint goes.")] = TINY_MEMORY,
+    run: Annotated[Path, typer.Option(help="The run's state; resumes if there is one.")] = MEMORY_RUN,
+    data: Annotated[Path, typer.Option(help="Scenes; collected if they are not there (1 GB).")] = DATA,
+    start: Annotated[Path, typer.Option(help="Begin with this checkpoint's weights.")] = TINY,
+    device: Annotated[Device, typer.Option()] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; one is often fastest on shared cores.")] = 1,
+    *,
+    together: Annotated[
+        bool, typer.Option("--together", help="Then fine-tune both; it brought nothing, see docs/log.md.")
+    ] = False,
+) -> None:
+    """Train jaco-tiny-memory: a policy that looks at older frames, then a gate that says which of them stay."""
+    need("sim", "charts")
+    import torch
+
+    from stillframe.daemon.serve import choose_device
+    from stillframe_lab.evaluation.actors import mendable
+    from stillframe_lab.progress import MemoryBar
+    from stillframe_lab.train.history.pipeline import publish, train_memory
+    from stillframe_lab.train.history.recipe import JACO_TINY_TOGETHER
+
+    torch.set_num_threads(threads)
+    with mendable(), MemoryBar() as bar:
+        recipe = JACO_TINY_TOGETHER if together else replace(JACO_TINY_TOGETHER, steps=0)
+        policy = train_memory(run, data, recipe, choose_device(device), bar, start)
+    publish(policy, run, recipe, out)
+    typer.echo(f"written: {out}; measure it with `stillframe eval --checkpoint {out} --task remember --history gate`")
+
+
+@train_app.command("gate")
+def train_gate_command(
+    checkpoint: Annotated[Path, typer.Option(help="A policy that looks at older frames; its gate is replaced.")],
+    run: Annotated[Path, typer.Option(help="The run's state; resumes if there is one.")] = MEMORY_RUN / "gate",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Train the gate of a policy that remembers: from what it looks at in episodes with all of its history."""
+    need("sim")
+    import torch
+
+    from stillframe_lab.evaluation.actors import mendable
+    from stillframe_lab.progress import MemoryBar
+    from stillframe_lab.train.history.pipeline import train_gate
+    from stillframe_lab.train.history.recipe import JACO_TINY_MEMORY
+
+    torch.set_num_threads(threads)
+    with mendable(), MemoryBar() as bar:
+        train_gate(run, checkpoint, JACO_TINY_MEMORY, bar)
+    typer.echo(f"written: {checkpoint}/memory.safetensors")
+
+
+@train_app.command("together")
+def train_together_command(
+    checkpoint: Annotated[Path, typer.Option(help="A policy that looks at older frames, with a trained gate.")],
+    run: Annotated[Path, typer.Option(help="The run's state; resumes if there is one.")] = MEMORY_RUN / "together",
+    data: Annotated[Path, typer.Option(help="Scenes; collected if they are not there (1 GB).")] = DATA,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Fine-tune a policy that remembers and its gate together: on memories of which only what fits is kept."""
+    need("sim")
+    import torch
+
+    from stillframe_lab.evaluation.actors import mendable
+    from stillframe_lab.progress import MemoryBar
+    from stillframe_lab.train.history.pipeline import train_together
+    from stillframe_lab.train.history.recipe import JACO_TINY_TOGETHER
+
+    torch.set_num_threads(threads)
+    with mendable(), MemoryBar() as bar:
+        policy = train_together(run, data, checkpoint, JACO_TINY_TOGETHER, bar)
+    typer.echo(f"written: {policy}; the checkpoint that it began with is as it was")
+
+
+def _named(folder: Path, *, wrist: bool) -> Path:
+    """The folder, or its twin for two cameras."""
+    return folder.with_name(f"{folder.name}-wrist") if wrist else folder

@@ -1,0 +1,1 @@
+"""The demonstration: the simulated arm, driven by the daemon."""

@@ -1,0 +1,95 @@
+"""What the demo shows and leaves behind: a table, a summary, report.json, an animation, a chart.
+
+Knows episodes and times; asks no policy.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.table import Table
+
+from stillframe.tools.charts import latency_chart, write_gif
+from stillframe_client.sim.rollout import Episode
+from stillframe_lab.evaluation.evaluate import latency_ms
+
+COLUMNS = ("", "instruction", "result", "steps", "Hz", "p50 ms", "p99 ms")
+LEFT_ALIGNED = ("instruction", "result")
+
+
+@dataclass
+class DemoRecord:
+    """The demo as it grows."""
+
+    episodes: list[Episode] = field(default_factory=list)
+    films: list[list[Image.Image]] = field(default_factory=list)  # one per filmed episode
+    stages_ms: list[Mapping[str, float]] = field(default_factory=list)  # per step, as the daemon says
+
+    @property
+    def wins(self) -> int:
+        """Episodes that did what they were told."""
+        return sum(episode.success for episode in self.episodes)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Success, and latency and rate as the client sees them."""
+        asked_s = sum(sum(episode.act_ms) for episode in self.episodes) / 1e3
+        return {
+            "success": f"{self.wins}/{len(self.episodes)}",
+            "latency_ms": latency_ms(self.episodes),
+            "actions_per_s": sum(episode.steps for episode in self.episodes) / asked_s,
+        }
+
+
+def episode_table() -> Table:
+    """An empty table with a column for each figure of an episode."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name in LEFT_ALIGNED else "right", no_wrap=True)
+    return table
+
+
+def row_of(number: int, of: int, episode: Episode) -> tuple[str, ...]:
+    """One episode's cells."""
+    failure = "[red]wrong cube[/]" if episode.wrong_object else "[red]timed out[/]"
+    result = "[green]done[/]" if episode.success else failure
+    latency, mean_ms = latency_ms([episode]), float(np.mean(episode.act_ms))
+    figures = (f"{episode.steps}", f"{rate_hz(mean_ms):.0f}", f"{latency['p50']:.0f}", f"{latency['p99']:.0f}")
+    return (f"{number + 1}/{of}", episode.instruction, result, *figures)
+
+
+def rate_hz(duration_ms: float) -> float:
+    """How often a second something happens that takes so long; endless for what takes no time a clock can see."""
+    return 1e3 / duration_ms if duration_ms else math.inf
+
+
+def summary(record: DemoRecord) -> Table:
+    """The figures of all ten, for the terminal."""
+    figures = record.figures
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_row("", "")
+    table.add_row("[bold]success[/]", figures["success"])
+    table.add_row("[bold]picture to action[/]", "p50 {p50:.1f} ms, p99 {p99:.1f} ms".format(**figures["latency_ms"]))
+    table.add_row("[bold]actions per second[/]", f"{figures['actions_per_s']:.1f} (asked one after the other)")
+    return table
+
+
+def write_report(out: Path, record: DemoRecord, card: Mapping[str, Any], control_hz: int) -> None:
+    """Write report.json, demo.gif and latency.png into `out`; `card` is what the daemon says of its model."""
+    model = card["name"]
+    served = {"model": model, "device": card["device"], "dtype": card["dtype"]}
+    document = {**served, **record.figures, "episodes": [asdict(episode) for episode in record.episodes]}
+    (out / "report.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_gif(out / "demo.gif", record.films, frame_ms=1000 // control_hz)
+    every_ms = [value for episode in record.episodes for value in episode.act_ms]
+    names = [name for name in record.stages_ms[0] if name != "total"]
+    stages = {name: float(np.median([stage[name] for stage in record.stages_ms])) for name in names}
+    stages["wire"] = float(np.median(every_ms)) - sum(stages.values())  # what the daemon cannot see
+    latency_chart(out / "latency.png", every_ms, stages, f"{model}: {len(every_ms)} steps over HTTP on one machine")

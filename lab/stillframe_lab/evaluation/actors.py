@@ -1,0 +1,190 @@
+"""Two ways to ask a policy: in this process, or a daemon at a URL. Both are an Actor that keeps a trace.
+
+Knows configuration and client; no episodes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stillframe.daemon.config import DaemonConfig
+from stillframe.daemon.serve import open_model, open_recalling
+from stillframe.domain import HistoryReport, PolicyInfo, ReuseMode, Step
+from stillframe.engine.history import Recalling
+from stillframe.engine.local import LocalPolicy
+from stillframe.errors import ConfigError, StillframeError
+from stillframe.models.base import PolicyModel
+from stillframe.reuse.settings import DRAFTS_CHECKED, DecodingSettings, ReuseSettings
+from stillframe.stopwatch import Clock
+from stillframe_client import ActionReply, PolicyClient, PolicyError
+from stillframe_client.sim.gl import NoOpenGLError
+from stillframe_lab.evaluation.macs import decoder_macs, history_macs
+from stillframe_lab.evaluation.trace import Frame, Trace
+
+TIMEOUT_S = 60.0
+Action = NDArray[np.float64]  # [7]
+
+
+class LocalActor:
+    """A model in this process. It rests as a daemon does between two frames.
+
+    Where resting measures no drift (modes without a refresh, slack switched off) a dense twin answers the same picture,
+    every `measure_every`-th delta frame (0: never): that neither costs the answer time nor changes what comes after.
+    """
+
+    def __init__(
+        self,
+        model: PolicyModel,
+        reuse: ReuseSettings,
+        measure_every: int = 1,
+        clock: Clock = time.perf_counter,
+        decoding: DecodingSettings = DRAFTS_CHECKED,
+        recalling: Recalling | None = None,
+    ):
+        self.trace = Trace()
+        self.cameras = model.info.cameras
+        self.policy = LocalPolicy(model, reuse, clock, decoding, recalling)
+        self._model, self._refreshes = model, reuse.slack and reuse.mode == "adaptive"
+        self._measure_every, self._deltas = measure_every, 0
+
+    def __call__(self, observed: Mapping[str, Any]) -> Action:
+        """The action due now."""
+        self._observed, self._action = observed, self.policy(observed)
+        self.trace.frames.append(self._frame(self.policy.last))
+        return self._action
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        self.policy.reset()
+
+    def rest(self) -> None:
+        """Refresh where the mode does, and measure the drift of the answer just given."""
+        if self._refreshes:
+            self._refresh()
+        elif self.trace.frames[-1].keyframe_reason is None:
+            self._deltas += 1
+            if self._measure_every and self._deltas % self._measure_every == 0:
+                self.trace.drifts.append(drift(self._action, self._dense(self._observed), self.policy.info))
+
+    def _refresh(self) -> None:
+        report = self.policy.rest()
+        if report is not None:
+            self.trace.rests_ms.append(report.duration_ms)
+        if report is not None and report.drift is not None:
+            self.trace.drifts.append(report.drift)
+
+    @cached_property
+    def _dense(self) -> LocalPolicy:
+        """The twin: it keeps nothing between frames."""
+        return LocalPolicy(self._model)
+
+    def _frame(self, step: Step) -> Frame:
+        cache, config = step.report.cache, self._model.decoder.config
+        tokens, passes = step.chunk.tokens.size, step.report.passes
+        macs = decoder_macs(config, cache.total_tokens, self.policy.plan.counts, tokens, passes)
+        history = step.report.history
+        if history is not None:
+            text = cache.total_tokens - self._model.fixed_rows + tokens
+            macs += history_macs(config, history.slots, text, tokens, passes)
+        return Frame(
+            mode=cache.mode,
+            keyframe_reason=cache.keyframe_reason,
+            reuse_ratio=cache.reuse_ratio,
+            reused_tokens=cache.reused_tokens,
+            total_tokens=cache.total_tokens,
+            stages_ms=step.report.stages_ms,
+            gmacs=macs / 1e9,
+            passes=passes,
+            history=history,
+        )
+
+
+class ServerActor:
+    """A daemon, asked in `mode`, or in the mode that it is configured with. It rests by itself, and keeps its drift."""
+
+    def __init__(self, client: PolicyClient, mode: ReuseMode | None = None):
+        self.trace = Trace()
+        self._client, self._mode = client, mode
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """What the daemon's policy looks through. Raises PolicyError."""
+        return self._client.info().cameras
+
+    def __call__(self, observed: Mapping[str, Any]) -> Action:
+        """The action due now; pictures travel raw, so that it is the same to the bit."""
+        images = observed["images"]
+        pictures = images if len(images) > 1 else next(iter(images.values()))
+        reply = self._client.act_with_report(pictures, observed["instruction"], reuse=self._mode)
+        self.trace.frames.append(_told(reply))
+        return reply.action
+
+    def reset(self) -> None:
+        """Begin an episode of the client's session."""
+        self._client.reset()
+
+    def rest(self) -> None:
+        """Nothing to do: the daemon knows that nobody waits."""
+
+
+@contextmanager
+def ask_checkpoint(config: DaemonConfig) -> Iterator[LocalActor]:
+    """The checkpoint, loaded here, with the configuration's reuse."""
+    model = open_model(config)
+    yield LocalActor(model, config.reuse, decoding=config.decoding, recalling=open_recalling(config, model))
+
+
+@contextmanager
+def ask_server(url: str, mode: ReuseMode | None = None) -> Iterator[ServerActor]:
+    """A running daemon. Raises ConfigError for no URL."""
+    with _client(url) as client:
+        yield ServerActor(client, mode)
+
+
+@contextmanager
+def mendable() -> Iterator[None]:
+    """Turn what the client and the simulator complain of into StillframeError: a line for whoever typed the command."""
+    try:
+        yield
+    except (PolicyError, NoOpenGLError) as error:
+        raise StillframeError(str(error)) from error
+
+
+def drift(action: Action, dense: Action, info: PolicyInfo) -> float:
+    """|action - dense| of the worst dimension, normalised: q01 to q99 are 2 wide, unscaled dimensions as they are."""
+    scale = info.norm_stats[info.default_unnorm_key or next(iter(info.norm_stats))]
+    width = np.subtract(scale["q99"], scale["q01"])
+    units = np.where(np.asarray(scale["mask"]) & (width > 0), width / 2, 1.0)
+    return float(np.max(np.abs(action - dense) / units))
+
+
+def _told(reply: ActionReply) -> Frame:
+    """A frame as a reply tells of it; a daemon that keeps no sessions tells nothing."""
+    stages_ms = {name: ms for name, ms in reply.timing_ms.items() if name != "total"}
+    cache = reply.cache
+    if cache is None:
+        return Frame("unknown", "unknown", 0.0, 0, 0, stages_ms)
+    counts = (cache.reuse_ratio, cache.reused_tokens, cache.total_tokens)
+    return Frame(cache.mode, cache.reason, *counts, stages_ms, history=_held(reply))
+
+
+def _held(reply: ActionReply) -> HistoryReport | None:
+    """What the daemon keeps of older frames; in how many slots it does not say."""
+    told = reply.history
+    if told is None or not told.enabled:
+        return None
+    return HistoryReport(told.held, slots=0, kept=told.kept, dropped=told.dropped, nbytes=told.kv_bytes)
+
+
+def _client(url: str) -> PolicyClient:
+    try:
+        return PolicyClient(url, timeout_s=TIMEOUT_S)
+    except ValueError as error:
+        raise ConfigError(f"--server: {error}") from error

@@ -1,0 +1,91 @@
+"""The plan: which arm plays which variant at which delay within how many chunks, the most telling first. Plain data.
+
+Knows arms and numbers; plays nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stillframe.history.settings import HistorySettings
+from stillframe.reuse.settings import ReuseSettings
+from stillframe_client.sim.cues import SIMPLE
+from stillframe_lab.history.policies import ARMS, BOUNDED, FULL, GATE, LINEAR, OFF, WINDOW
+
+DELAYS = SHORT, MIDDLE, LONG = 16, 60, 120  # steps
+BUDGETS = 3, 4, 8  # chunks, a frame each
+BUDGET = 4  # where it is not budgets that are compared
+HARD, DECOYS = "ordered", "ordered-distractor"
+TELLING_FIRST = (
+    GATE,
+    FULL,
+    WINDOW,
+    LINEAR,
+    OFF,
+    *(arm for arm in ARMS if arm not in (GATE, FULL, WINDOW, LINEAR, OFF)),
+)
+EPISODES, SEED = 30, 40_000  # training draws from 500 000 and 700 000 on
+NOISE_SIGMA = 2.0  # grey levels: no two frames are the same
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of a table."""
+
+    arm: str
+    variant: str
+    delay: int  # steps
+    chunks: int | None  # None: none, or without end
+    episodes: int
+    seed: int
+    checkpoint: Path
+    history: HistorySettings  # the deployment's
+    noise_sigma: float = NOISE_SIGMA
+
+    @property
+    def name(self) -> str:
+        """What its file is called."""
+        room = "" if self.chunks is None else f"-{self.chunks}"
+        return f"{self.arm}{room}--{self.variant}-{self.delay}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is played and timed."""
+
+    checkpoint: Path
+    reuse: ReuseSettings  # the knobs of mode adaptive
+    history: HistorySettings  # the deployment's
+    episodes: int = EPISODES  # of each cell
+    seed: int = SEED
+    variant: str = HARD
+
+    def cells(self) -> Iterator[Cell]:
+        """Every cell once, in the order in which they are played."""
+        yield from self._compared(TELLING_FIRST, self.variant, LONG)
+        if self.variant != SIMPLE:
+            yield from self._compared((GATE, FULL, WINDOW, OFF), SIMPLE, LONG)
+        yield from self._compared(TELLING_FIRST, self.variant, MIDDLE)
+        for chunks in BUDGETS:
+            if chunks != BUDGET:
+                yield from self._compared(
+                    [arm for arm in TELLING_FIRST if arm in BOUNDED], self.variant, MIDDLE, chunks
+                )
+        yield from self._compared(TELLING_FIRST, self.variant, SHORT)
+        if self.variant != DECOYS:
+            yield from self._compared((GATE, LINEAR, FULL, WINDOW), DECOYS, MIDDLE)
+
+    def _compared(self, arms: Iterable[str], variant: str, delay: int, chunks: int = BUDGET) -> Iterator[Cell]:
+        for arm in arms:
+            room = chunks if arm in BOUNDED else None
+            yield Cell(arm, variant, delay, room, self.episodes, self.seed, self.checkpoint, self.history)
+
+
+def origin_of(what: Any, weights: str) -> dict[str, Any]:
+    """All that a result depends on, as JSON has it: a cell or a plan, and the checkpoint's digest."""
+    origin: dict[str, Any] = json.loads(json.dumps({**asdict(what), "weights": weights}, default=str))
+    return origin

@@ -1,0 +1,89 @@
+"""What the arms' figures say about each other: differences with their intervals, ratios, and what was to be reached.
+
+Knows rows of results; no words but those of the targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from stillframe_client.sim.cues import SIMPLE
+from stillframe_lab.evaluation.statistics import difference
+from stillframe_lab.history.plan import BUDGET, LONG
+from stillframe_lab.history.policies import FULL, GATE, LINEAR, OFF, RAW, WINDOW
+
+Row = Mapping[str, Any]
+AGAINST = (FULL, WINDOW, LINEAR, OFF)
+POINTS_LOST, BYTES_SAVED, FASTER, POINTS_WON, GATE_SHARE = 2.0, 1.87, 1.34, 15.0, 0.02
+
+
+def comparisons(rows: Sequence[Row], variant: str) -> dict[str, dict[str, Any]]:
+    """The gate's success less another arm's, where both were played: at the long delay, over all delays, and simple.
+
+    Equal bytes but for full and off, which have none and all.
+    """
+    scopes = {
+        "long": [row for row in rows if row["variant"] == variant and row["delay"] == LONG],
+        "all_delays": [row for row in rows if row["variant"] == variant],
+        "simple": [row for row in rows if row["variant"] == SIMPLE],
+    }
+    found = {name: _scope(scope) for name, scope in scopes.items()}
+    return {name: against for name, against in found.items() if against}
+
+
+def _scope(rows: Sequence[Row]) -> dict[str, Any]:
+    """By the other arm's name, at the budget that all were given."""
+    by_arm: dict[str, dict[int, Row]] = {}
+    for row in rows:
+        if row["budget_chunks"] in (None, BUDGET):
+            by_arm.setdefault(row["arm"], {})[row["delay"]] = row
+    gate, found = by_arm.get(GATE, {}), {}
+    for other in AGAINST:
+        delays = sorted(gate.keys() & by_arm.get(other, {}).keys())
+        if delays:
+            ours, theirs = [gate[delay] for delay in delays], [by_arm[other][delay] for delay in delays]
+            found[other] = {**difference(ours, theirs), "delays": delays, "bytes_ratio": _bytes_ratio(ours, theirs)}
+    return found
+
+
+def _bytes_ratio(ours: Sequence[Row], theirs: Sequence[Row]) -> float | None:
+    """What the other holds when episodes end, in units of what the gate holds then."""
+    held, other = (sum(row["history_end_mib"] for row in rows) for rows in (ours, theirs))
+    return other / held if held else None
+
+
+def targets(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was to be reached and what was measured; what was not played is left out."""
+    return [*_won(document["comparisons"].get("long", {})), *_taken(document["speed"])]
+
+
+def _won(against: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Of the hard variant at the long delay, in equal bytes but for full history."""
+    points = {other: 100 * found["difference"] for other, found in against.items()}
+    if FULL in points:
+        lost, ratio = 0.0 - points[FULL], against[FULL]["bytes_ratio"]
+        wanted = f"at most {POINTS_LOST:g} points"
+        yield _target("success lost against full history", wanted, f"{lost:.1f} points", met=lost <= POINTS_LOST)
+        wanted = f"{BYTES_SAVED:g}x less"
+        yield _target("memory against full history", wanted, f"{ratio:.1f}x less", met=ratio >= BYTES_SAVED)
+    if WINDOW in points:
+        won, wanted = points[WINDOW], f"at least {POINTS_WON:g} points"
+        yield _target("success above a window of equal bytes", wanted, f"{won:.1f} points", met=won >= POINTS_WON)
+    if LINEAR in points:
+        won = points[LINEAR]
+        yield _target("success above the linear score", "more", f"{won:+.1f} points", met=won > 0)
+
+
+def _taken(speed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Of a step in mode off."""
+    gate = speed["modes"]["off"][GATE]
+    for other, name in ((FULL, "full history"), (RAW, "full history, raw")):
+        ratio = gate[f"{other}_decoder_ms_ratio"]
+        yield _target(f"decoder step against {name}", f"{FASTER:g}x faster", f"{ratio:.2f}x", met=ratio >= FASTER)
+    share, wanted = speed["gate"]["share"], f"under {100 * GATE_SHARE:g} % of a step"
+    yield _target("the gate's own time", wanted, f"{100 * share:.2f} %", met=share < GATE_SHARE)
+
+
+def _target(what: str, wanted: str, measured: str, *, met: bool) -> dict[str, Any]:
+    return {"what": what, "wanted": wanted, "measured": measured, "met": met}

@@ -1,0 +1,177 @@
+"""What `stillframe bench` does: models, races, the roofline and the closed loop, one after the other, one document.
+
+Knows all of this room; the terminal only as somebody to report to.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+import transformers
+import yaml
+
+from stillframe.errors import ConfigError, closest
+from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
+from stillframe.stopwatch import Clock
+from stillframe.tools.machine import machine
+from stillframe_lab.latency import closed_loop
+from stillframe_lab.latency.figures import Figures, rows_of
+from stillframe_lab.latency.race import Contestant, Limits, Watch, race
+from stillframe_lab.latency.roofline import measure, rates_of
+from stillframe_lab.latency.scene import Scene, load_scene
+from stillframe_lab.latency.sizes import SIZES, RandomFolder, load_from
+from stillframe_lab.latency.stock import STOCK, stock_decoder
+from stillframe_lab.latency.variants import ALL, HIT, OFF, OURS, Row, Team, contestants
+
+TRAINED, MIDDLE, FULL = "jaco-tiny", "1024x16", "7b"
+CPU_MODELS, CUDA_MODELS = (TRAINED, MIDDLE), (TRAINED, MIDDLE, FULL)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+LIMITS = {TRAINED: Limits(120, 90.0), MIDDLE: Limits(7, 300.0, warm_up=2), FULL: Limits(20, 150.0)}
+QUICK_LIMITS = {TRAINED: Limits(20, 5.0), MIDDLE: Limits(3, 1.0, warm_up=1), FULL: Limits(5, 10.0)}
+QUICK_ROWS = (OFF, HIT, ALL)  # of a model of random weights
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is measured, and where."""
+
+    checkpoint: Path  # of the trained policy
+    device: torch.device
+    knobs: ReuseSettings  # of the trained policy's deployment
+    models: tuple[str, ...]
+    quick: bool = False
+    threads: int = 1
+    episodes: int = 20  # of the closed loop, each way; 0: none
+
+    @property
+    def clock(self) -> Clock:
+        """CPU time of the one thread that does all the work, so that nobody else's work counts; else the wall's."""
+        return time.thread_time if self.device.type == "cpu" and self.threads == 1 else time.perf_counter
+
+
+def knobs_of(file: Path) -> ReuseSettings:
+    """A deployment's section `reuse`. Needs none of what checks the other sections. Raises ConfigError."""
+    try:
+        section = yaml.safe_load(file.read_text(encoding="utf-8"))["reuse"]
+        parts = {"adaptive": AdaptiveSettings, "paper": PaperSettings}
+        return ReuseSettings(**{key: parts[key](**value) if key in parts else value for key, value in section.items()})
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{file}: {error}; expected a deployment's YAML with a section `reuse`") from error
+
+
+def run_bench(wanted: Wanted, watch: Watch) -> Figures:
+    """Measure everything that is wanted. Raises StillframeError for a checkpoint that is none."""
+    _check(wanted)
+    torch.set_num_threads(wanted.threads)
+    scene = load_scene()
+    watch("roofline", 0, 1)
+    roofline = measure([*DTYPES.values()], wanted.device, wanted.clock)
+    rows = [row for model in wanted.models for row in _raced(model, wanted, roofline, scene, watch)]
+    return {
+        "device": device_name(wanted.device),
+        "machine": _machine(wanted),
+        "quick": wanted.quick,
+        "roofline": roofline,
+        "rows": rows,
+        "closed_loop": _closed_loop(wanted, watch),
+    }
+
+
+def _check(wanted: Wanted) -> None:
+    """Raise ConfigError for a model that there is not, before minutes are spent."""
+    for model in wanted.models:
+        if model not in LIMITS:
+            raise ConfigError(f"--model {model}: expected {', '.join(LIMITS)}.{closest(model, LIMITS)}")
+
+
+def models_for(device: torch.device) -> tuple[str, ...]:
+    """What is raced where nobody says."""
+    return CUDA_MODELS if device.type == "cuda" else CPU_MODELS
+
+
+def device_name(device: torch.device) -> str:
+    """What its results are called: cpu, nvidia-h200."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return "-".join(name.lower().split())
+
+
+def _raced(model: str, wanted: Wanted, roofline: Mapping[str, Any], scene: Scene, watch: Watch) -> list[Figures]:
+    """All rows of one model, every dtype in the same race."""
+    dtypes = _dtypes(model, wanted, roofline)
+    watch(f"{model}: loading", 0, 1)
+    with TemporaryDirectory(prefix="stillframe-bench-") as folder:
+        teams = [_team(model, dtype, wanted, Path(folder)) for dtype in dtypes]
+        everybody: list[Contestant] = [one for team in teams for one in contestants(team, scene, wanted.clock)]
+    limits = (QUICK_LIMITS if wanted.quick else LIMITS)[model]
+
+    def named(stage: str, done: int, steps: int) -> None:
+        watch(f"{model}: {stage}", done, steps)
+
+    raced = race(everybody, scene, limits, wanted.clock, time.perf_counter, named)
+    del everybody
+    gc.collect()
+    return rows_of(model, raced, {dtype: rates_of(roofline, dtype) for dtype in dtypes})
+
+
+def _dtypes(model: str, wanted: Wanted, roofline: Mapping[str, Any]) -> Sequence[str]:
+    """Both; of 7b bfloat16 alone, and in a short run of random weights the one in which the machine is faster."""
+    if model == FULL:
+        return ("bfloat16",)
+    if wanted.quick and model != TRAINED:
+        return (max(DTYPES, key=lambda dtype: rates_of(roofline, dtype).flops_per_s),)
+    return (*DTYPES,)
+
+
+def _team(model: str, dtype: str, wanted: Wanted, folder: Path) -> Team:
+    return Team(
+        folder=RandomFolder(folder, SIZES[model]) if model in SIZES else CheckpointFolder(wanted.checkpoint),
+        dtype=DTYPES[dtype],
+        device=wanted.device,
+        knobs=wanted.knobs if model == TRAINED else ReuseSettings(),
+        rows=tuple(_rows(model, quick=wanted.quick)),
+        variants=not wanted.quick or model == TRAINED,
+    )
+
+
+def _rows(model: str, *, quick: bool) -> Iterator[Row]:
+    for row in OURS:
+        if not quick or (row.quick and (model == TRAINED or row.name in QUICK_ROWS)):
+            yield row
+
+
+def _machine(wanted: Wanted) -> dict[str, Any]:
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {
+        **machine(),
+        "cpu_capability": capability,
+        "device": torch.cuda.get_device_name(wanted.device) if wanted.device.type == "cuda" else "cpu",
+        "threads": wanted.threads,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "clock": "CPU time of the computing thread" if wanted.clock is time.thread_time else "wall",
+    }
+
+
+def _closed_loop(wanted: Wanted, watch: Watch) -> dict[str, Any]:
+    """Needs the simulator; in a short run, or without it, only why it is not there."""
+    if wanted.quick or not wanted.episodes or TRAINED not in wanted.models:
+        return {"skipped": "not asked for"}
+    problem = closed_loop.missing()
+    if problem is not None:
+        return {"skipped": f"no simulator here ({problem})"}
+    folder, dtype = CheckpointFolder(wanted.checkpoint), torch.float32
+    model = load_from(folder, dtype=dtype, device=wanted.device)
+    llama = stock_decoder(folder, model.decoder.config, dtype=dtype, device=wanted.device)
+    players: dict[str, closed_loop.Player] = {
+        STOCK: closed_loop.StockPlayer(model, llama),
+        closed_loop.OURS: closed_loop.OurPlayer(model, wanted.knobs, wanted.clock),
+    }
+    return closed_loop.play_all(players, wanted.episodes, wanted.clock, watch)

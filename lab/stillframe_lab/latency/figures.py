@@ -1,0 +1,86 @@
+"""A race in figures: one row a contestant, ready for JSON. Medians, and ratios of medians of the same run.
+
+Knows times and work; not how they came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
+from typing import Any
+
+from stillframe_lab.evaluation.trace import percentiles
+from stillframe_lab.latency.race import Timed
+from stillframe_lab.latency.roofline import Needed, Rates, needed
+from stillframe_lab.latency.stock import BASELINES
+
+Figures = dict[str, Any]
+
+STAGES = ("decode image", "prepare", "vision", "plan", "prefill", "verify", "keep")
+
+
+def rows_of(model: str, raced: Sequence[Timed], rates: Mapping[str, Rates]) -> list[Figures]:
+    """Every contestant's row, compared with the stock ways of its dtype; `rates` by dtype."""
+    return [
+        row
+        for dtype in rates
+        for row in _compared([_row(model, one, rates[dtype]) for one in raced if one.entry.dtype == dtype])
+    ]
+
+
+def _row(model: str, timed: Timed, rates: Rates) -> Figures:
+    """Times are of a call, `frame_ms` is what is due to one robot's frame."""
+    entry, times = timed.entry, percentiles(timed.total_ms)
+    p50_ms = median(timed.total_ms)
+    best = _needed(timed, rates)
+    return {
+        "name": entry.name,
+        "model": model,
+        "dtype": entry.dtype,
+        "scene": entry.motion,
+        "forced": entry.forced,
+        "robots": entry.robots,
+        "batch_of": entry.batch_of or None,
+        "reuse_ratio": fmean(answer.reuse_ratio for answer in timed.answers),
+        "passes_per_action": fmean(answer.passes for answer in timed.answers),
+        "accepted_per_action": fmean(answer.accepted for answer in timed.answers),
+        "timed": len(timed.total_ms),
+        "p50_ms": p50_ms,
+        "p99_ms": times["p99"],
+        "frame_ms": p50_ms / entry.robots,
+        "frames_per_s": 1e3 * entry.robots / p50_ms,
+        "stages_ms": {**_stages(timed), "total": p50_ms},
+        "gflop": 2e-9 * fmean(sum(part.macs for part in answer.work) for answer in timed.answers),
+        "gbyte": 1e-9 * fmean(sum(part.read_bytes for part in answer.work) for answer in timed.answers),
+        "roofline": {"ms": best.total_ms, "bound": best.bound, "times": p50_ms / best.total_ms},
+    }
+
+
+def _needed(timed: Timed, rates: Rates) -> Needed:
+    """Mean over the frames: passes differ."""
+    every = [needed(answer.work, rates) for answer in timed.answers]
+    return Needed(fmean(one.multiplying_ms for one in every), fmean(one.reading_ms for one in every))
+
+
+def _stages(timed: Timed) -> dict[str, float]:
+    return {stage: median(answer.stages_ms[stage] for answer in timed.answers) for stage in timed.answers[0].stages_ms}
+
+
+def _compared(rows: Sequence[Figures]) -> list[Figures]:
+    """How many times faster a frame is than in each stock way, and in a batch than in turn."""
+    frame_ms = {row["name"]: row["frame_ms"] for row in rows}
+    for row in rows:
+        for name in BASELINES:
+            row[f"speedup_vs_{_key(name)}"] = frame_ms[name] / row["frame_ms"] if name in frame_ms else None
+        alone_ms = frame_ms.get(row["batch_of"] or "")
+        row["speedup_vs_in_turn"] = alone_ms / row["frame_ms"] if alone_ms else None
+    return [*rows]
+
+
+def _key(name: str) -> str:
+    return name.replace(", ", "_").replace(" ", "_")
+
+
+def named(row: Mapping[str, Any]) -> str:
+    """A row's name, with its mark."""
+    return f"{row['name']}{' (forced)' if row['forced'] else ''}"

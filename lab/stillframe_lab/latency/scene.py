@@ -1,0 +1,113 @@
+"""What the robot sees: one recorded episode of the simulated arm as JPEGs, which ships with the benchmark.
+
+Knows a file; no model. Recording it anew needs the simulator, reading it does not.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgpack
+import numpy as np
+import PIL.Image
+
+from stillframe.domain import Image, Observation
+from stillframe.engine.local import LocalPolicy
+from stillframe.errors import ConfigError
+from stillframe.models.base import PolicyModel
+
+if TYPE_CHECKING:
+    from stillframe_client.sim import JacoEnv
+
+SCENE_FILE = Path(__file__).with_name("scene.msgpack")
+SCENE_FRAMES = 40
+JPEG_QUALITY = 90
+SEED = 3_000
+CAMERA = "image"  # one alone may go by any name
+
+Motion = Literal["moving", "static"]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One frame as it comes from a robot."""
+
+    jpeg: bytes
+    instruction: str
+
+    def observation(self) -> Observation:
+        """The picture decoded."""
+        picture: Image = np.asarray(PIL.Image.open(io.BytesIO(self.jpeg)).convert("RGB"))
+        return Observation({CAMERA: picture}, self.instruction)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Consecutive frames of one episode."""
+
+    shots: Sequence[Shot]
+
+    def shot(self, motion: Motion, turn: int, robot: int = 0) -> Shot:
+        """Turn `turn` of a robot: to the last frame and back again, so that nothing ever jumps; or always one frame.
+
+        Every robot is somewhere else in the episode.
+        """
+        last = len(self.shots) - 1
+        start = robot * 7 % (2 * last)
+        if motion == "static":
+            return self.shots[start % len(self.shots)]
+        place = (start + turn) % (2 * last)
+        return self.shots[place if place <= last else 2 * last - place]
+
+
+def load_scene(file: Path = SCENE_FILE) -> Scene:
+    """Read what `record_scene` wrote. Raises ConfigError for a file that is none."""
+    try:
+        kept = msgpack.unpackb(file.read_bytes())
+        shots = [Shot(jpeg, kept["instruction"]) for jpeg in kept["frames"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{file} is no recorded scene ({type(error).__name__}); `stillframe bench --record` makes one"
+        ) from error
+    if len(shots) < 2:
+        raise ConfigError(f"{file} has {len(shots)} frames; expected at least 2")
+    return Scene(shots)
+
+
+def record_scene(model: PolicyModel, file: Path = SCENE_FILE, frames: int = SCENE_FRAMES, seed: int = SEED) -> Scene:
+    """Write the first frames of the first pick episode, from `seed` on, that lasts as long. Needs the simulator."""
+    from contextlib import closing
+
+    from stillframe_client.sim import JacoEnv
+
+    with closing(JacoEnv("pick")) as env:
+        jpegs: list[bytes] = []
+        while len(jpegs) < frames:
+            instruction, jpegs = _episode(model, env, frames, seed)
+            seed += 1
+    file.write_bytes(msgpack.packb({"task": "pick", "seed": seed - 1, "instruction": instruction, "frames": jpegs}))
+    return load_scene(file)
+
+
+def _episode(model: PolicyModel, env: JacoEnv, frames: int, seed: int) -> tuple[str, list[bytes]]:
+    """The instruction and up to so many frames, with the model acting on whole ones."""
+    policy = LocalPolicy(model)
+    jpegs: list[bytes] = []
+    observed, _ = env.reset(seed=seed)
+    over = False
+    while len(jpegs) < frames and not over:
+        (picture,) = observed["images"].values()
+        jpegs.append(_jpeg(picture))
+        observed, _, terminated, truncated, _ = env.step(policy(observed))
+        over = terminated or truncated
+    return observed["instruction"], jpegs
+
+
+def _jpeg(picture: Image) -> bytes:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(picture).save(buffer, "jpeg", quality=JPEG_QUALITY)
+    return buffer.getvalue()

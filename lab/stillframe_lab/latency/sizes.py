@@ -1,0 +1,146 @@
+"""Models of random weights, made in memory: the sizes that nobody trained here.
+
+Knows a checkpoint's files and names; its actions mean nothing. Every tensor is drawn by a seed of its own name, so the
+same weights come whoever asks, in whatever order, as often as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor, nn
+
+from stillframe.models.base import PolicyModel
+from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.openvla.prompt import LONE_SPACE
+from stillframe.models.openvla.vision import TOWERS
+from stillframe.models.registry import FAMILIES
+
+SEED = 11
+VOCABULARY, PADDING, BINS = 32_064, 64, 256  # rows of the embeddings, of them padding; the action's
+QUIET = 0.01  # of the head's rows that say words, beside those that say actions
+SPECIAL = ("<unk>", "<s>", "</s>", LONE_SPACE)
+LIMIT = {"q01": [-1.0] * 6 + [0.0], "q99": [1.0] * 7, "mask": [True] * 6 + [False]}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A shape to be filled with random weights. Text sizes of None are the checkpoint format's own defaults."""
+
+    name: str
+    decoder: Mapping[str, int]  # what config.json says beside the defaults
+    tower: Mapping[str, int]  # likewise, of both towers
+
+
+# Towers and projector are a tenth of the whole, as in the real one.
+MIDDLE = Size(
+    "1024x16",
+    {"hidden_size": 1024, "intermediate_size": 2752, "num_hidden_layers": 16, "num_attention_heads": 16},
+    {"embed_dim": 256, "depth": 10, "num_heads": 4},
+)
+FULL = Size("7b", {}, {})
+SIZES = {size.name: size for size in (MIDDLE, FULL)}
+
+
+class RandomFolder(CheckpointFolder):
+    """Reads like a checkpoint's folder whose tensors are drawn when they are asked for. The small files are real."""
+
+    def __init__(self, path: Path, size: Size):
+        """Write the small files into `path`, which has to be there."""
+        super().__init__(path)
+        documents = {"config.json": _config(size), "preprocessor_config.json": PREPROCESSOR}
+        for name, document in documents.items():
+            (path / name).write_text(json.dumps(document), encoding="utf-8")
+        _tokenizer().save(str(path / "tokenizer.json"))
+
+    def check_sizes(self, *_: object) -> None:
+        """Nothing is stored that could not bear out a size."""
+
+    def load_into(self, module: nn.Module, *, dtype: torch.dtype, device: torch.device, unused: Iterable[str]) -> None:  # noqa: ARG002 (nothing is stored that nobody reads)
+        """Fill `module`, which may be on the meta device."""
+        shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+        drawn = {name: _drawn(name, shape, dtype, device) for name, shape in shapes.items()}
+        module.load_state_dict(drawn, strict=True, assign=True)
+
+
+def load_from(folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> PolicyModel:
+    """What models.registry.load_policy does, for a folder that is already open."""
+    module, _, name = FAMILIES[folder.json("config.json")["model_type"]].partition(":")
+    loaded = getattr(import_module(module), name).load(folder, dtype=dtype, device=device)
+    return cast("PolicyModel", loaded)
+
+
+def _drawn(name: str, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Norms and scales are one, biases nothing, the rest is even noise: half as long to draw as normal noise."""
+    if len(shape) == 1:
+        return (torch.zeros if name.endswith("bias") else torch.ones)(shape, dtype=dtype, device=device)
+    generator = torch.Generator(device).manual_seed(SEED + zlib.crc32(name.encode()))
+    reach = 3**0.5 * _std(name, shape)
+    drawn = torch.empty(shape, device=device).uniform_(-reach, reach, generator=generator)
+    if name.endswith("lm_head.weight"):  # what it says has to be an action: a word is refused
+        actions = slice(shape[0] - PADDING - BINS, shape[0] - PADDING)
+        drawn = torch.cat((drawn[: actions.start] * QUIET, drawn[actions], drawn[actions.stop :] * QUIET))
+    return drawn.to(dtype)
+
+
+def _std(name: str, shape: torch.Size) -> float:
+    """Loud enough that an action's tokens differ from each other and from frame to frame.
+
+    At Llama's own 0.02 they are all the same, whatever is seen, and every draft is right.
+    """
+    if "embed_tokens" in name:
+        return 1.0
+    sharp = 2.0 if name.endswith(("q_proj.weight", "k_proj.weight")) else 1.0
+    return sharp / math.sqrt(shape[1:].numel())
+
+
+def _config(size: Size) -> dict[str, Any]:
+    overrides = {"timm_overrides": {name: dict(size.tower) for name in TOWERS}} if size.tower else {}
+    return {
+        "model_type": next(iter(FAMILIES)),
+        "arch_specifier": "no-align+fused-gelu-mlp",
+        "vision_backbone_id": "dinosiglip-vit-so-224px",
+        "use_fused_vision_backbone": True,
+        "timm_model_ids": list(TOWERS),
+        "image_resize_strategy": "resize-naive",
+        "n_action_bins": BINS,
+        "pad_to_multiple_of": PADDING,
+        "norm_stats": {"bench": {"action": LIMIT}},
+        "text_config": {"model_type": "llama", "vocab_size": VOCABULARY, **size.decoder},
+        **overrides,
+    }
+
+
+PREPROCESSOR: dict[str, Any] = {
+    "image_resize_strategy": "resize-naive",
+    "input_sizes": [[3, 224, 224], [3, 224, 224]],
+    "tvf_do_letterbox": False,
+    "tvf_resize_params": [{"size": [224, 224], "interpolation": 3, "antialias": True}] * 2,
+    "tvf_normalize_params": [
+        {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+        {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+    ],
+}
+
+
+def _tokenizer() -> Tokenizer:
+    """A token a word and a sign: as many to a prompt as Llama's tokenizer gives."""
+    words = "In What action should the robot take to pick up reach push red green blue cube left right Out : ? \n"
+    known = dict.fromkeys([*SPECIAL, *words.split(" ")])
+    vocab = {word: index for index, word in enumerate(known)}
+    tokenizer = Tokenizer(WordLevel(vocab, unk_token=SPECIAL[0]))
+    tokenizer.pre_tokenizer = Split(Regex(r"\w+|[^\w ]"), behavior="removed", invert=True)
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", vocab["<s>"])])
+    return tokenizer

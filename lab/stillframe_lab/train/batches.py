@@ -1,0 +1,68 @@
+"""Batches out of frame stores: random pictures, half of them with sensor noise, normalised as the daemon will.
+
+Knows stores and keypoints; no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stillframe.models.openvla.pixels import PixelPipeline
+from stillframe_lab.train.auxiliary import Keypoints
+from stillframe_lab.train.frame_store import FrameStore
+from stillframe_lab.train.objective import Batch
+
+
+class BatchSource:
+    """Draws batches from demonstrations and, once there are any, from DAgger rounds."""
+
+    def __init__(
+        self,
+        demos: Sequence[FrameStore],
+        rounds: Sequence[FrameStore],
+        pixels: PixelPipeline,
+        *,
+        dagger_draw: float,
+        noise_max: float,
+    ):
+        self._demos, self._rounds = list(demos), list(rounds)
+        mean, std = (torch.tensor(values)[:, :, None, None] for values in (pixels.means, pixels.stds))
+        self._gain, self._bias = 1 / (255 * std), -mean / std  # [towers, 3, 1, 1] each
+        self._dagger_draw = dagger_draw
+        self._noise_max = noise_max
+
+    def draw(self, count: int, rng: np.random.Generator) -> Batch:
+        """`count` frames with replacement."""
+        picks = [self._pick(rng) for _ in range(count)]
+        images = np.stack([store.images[index] for store, index in picks])  # [count, cameras, 224, 224, 3]
+        labels = {
+            name: torch.from_numpy(np.stack([getattr(store.labels, name)[index] for store, index in picks]))
+            for name in ("actions", "points_m", "points_px", "finger_rad")
+        }
+        keypoints = Keypoints.of(labels["points_m"], labels["points_px"], labels["finger_rad"])
+        pixels = self._normalised(images.reshape(-1, *images.shape[2:]), rng)
+        return Batch(pixels.view(*images.shape[:2], *pixels.shape[1:]), labels["actions"], keypoints)
+
+    def _pick(self, rng: np.random.Generator) -> tuple[FrameStore, int]:
+        """One frame: first demonstrations or rounds, then every frame of those alike."""
+        stores = self._rounds if self._rounds and rng.random() < self._dagger_draw else self._demos
+        index = int(rng.integers(sum(map(len, stores))))
+        for store in stores:
+            if index < len(store):
+                break
+            index -= len(store)
+        return store, index
+
+    def _normalised(self, images: NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
+        """uint8 [pictures, H, W, 3] -> float32 [pictures, 6, H, W]; noise is rounded to grey levels like a camera's."""
+        grey = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+        sigma = torch.from_numpy(rng.uniform(0, self._noise_max, len(images)) * (rng.random(len(images)) < 0.5)).float()
+        noisy = torch.nonzero(sigma).flatten()
+        noise = torch.from_numpy(rng.standard_normal(grey[noisy].shape, dtype=np.float32))
+        grey[noisy] = (grey[noisy] + noise * sigma[noisy, None, None, None]).round().clamp(0, 255)
+        return torch.cat([grey.mul(gain).add_(bias) for gain, bias in zip(self._gain, self._bias, strict=True)], dim=1)

@@ -1,0 +1,198 @@
+"""Labelled pictures out of the simulator: an expert with a shaky hand, or the policy being taught.
+
+Knows the environment and its expert; no network. Every frame is labelled for all six instructions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stillframe.engine.local import LocalPolicy
+from stillframe.models.actions import ActionScale
+from stillframe.models.registry import load_policy
+from stillframe_client.sim import COLOURS, JacoEnv, SensorNoise
+from stillframe_client.sim.experts import expert_action
+from stillframe_client.sim.state import FINGER_OPEN_RAD
+from stillframe_lab.train.frame_store import FrameWriter, Labels
+from stillframe_lab.train.recipe import INSTRUCTIONS
+
+PICTURES_VERSION = 2  # raised whenever the scene's look or the expert's law changes; 2: laser spot, levelling labels
+NEAR_M = 0.12  # closer to a cube than this, frames matter more
+JPEG_SHARE, JPEG_QUALITY = 0.3, (80, 96)
+CLOSED_FINGERS_RAD = 1.2
+
+Look = Callable[[], Mapping[str, NDArray[np.uint8]]]  # camera -> [224, 224, 3]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How often each kind of start is drawn, and how many frames are kept."""
+
+    home: float
+    anywhere: float
+    near: float
+    holding: float
+    keep_far: float
+    keep_near: float
+    max_steps: int
+
+
+SHAKY_EXPERT = Mixture(home=0.30, anywhere=0.25, near=0.33, holding=0.12, keep_far=0.35, keep_near=0.75, max_steps=60)
+DAGGER = Mixture(home=0.70, anywhere=0.10, near=0.14, holding=0.06, keep_far=0.5, keep_near=0.9, max_steps=70)
+
+
+class Driver(Protocol):
+    """Who moves the arm while pictures are taken."""
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """A new episode starts."""
+        ...
+
+    def act(self, env: JacoEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:
+        """The action [7] to carry out; `look` draws what the cameras see."""
+        ...
+
+
+class ShakyExpert:
+    """The expert with correlated noise of a strength drawn per episode, and now and then a wrong gripper."""
+
+    strengths = (0.0, 0.25, 0.6)  # of the speed limit
+    persistence = 0.7
+    flip_share = 0.02
+
+    def __init__(self, scale: ActionScale):
+        self._limit = scale.q99[:6]
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Draw this episode's strength."""
+        self._strength = rng.choice(self.strengths)
+        self._noise = np.zeros(6)
+
+    def act(self, env: JacoEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 (needs no eyes)
+        """The expert's action, shaken."""
+        action = env.expert().copy()
+        fresh = rng.normal(0, 1, 6) * np.sqrt(1 - self.persistence**2)
+        self._noise = self.persistence * self._noise + fresh
+        action[:6] += self._strength * self._noise * self._limit
+        if rng.random() < self.flip_share:
+            action[6] = 1 - action[6]
+        return action
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Which frames: how many, from which seed, begun and kept how, seen by whom."""
+
+    frames: int
+    seed: tuple[int, ...]
+    mixture: Mixture
+    cameras: tuple[str, ...] = ("front",)
+
+    @property
+    def origin(self) -> str:
+        """What a store of these frames says of itself."""
+        return json.dumps({"pictures": PICTURES_VERSION, **asdict(self)})
+
+
+def collect(folder: Path, wanted: Collection, driver: Driver, scale: ActionScale) -> None:
+    """Fill `folder` with labelled pictures. The same collection gives the same store on one machine."""
+    rng = np.random.default_rng(wanted.seed)
+    env = JacoEnv(cameras=(), max_steps=wanted.mixture.max_steps)
+    writer = FrameWriter(folder, wanted.origin)
+    try:
+        while len(writer) < wanted.frames:
+            _one_episode(env, driver, wanted, scale, writer, rng)
+    finally:
+        env.close()
+    writer.close()
+
+
+def _one_episode(
+    env: JacoEnv, driver: Driver, wanted: Collection, scale: ActionScale, writer: FrameWriter, rng: np.random.Generator
+) -> None:
+    """Start somewhere, drive until it ends, keep some of the frames."""
+    _begin(env, wanted.mixture, rng)
+    driver.begin(rng)
+    camera = _camera(rng)
+    over = False
+    while not over and len(writer) < wanted.frames:
+        # Drawn once, if anybody looks.
+        look = cache(lambda: {name: camera.spoil(env.render(name), rng) for name in wanted.cameras})
+        if rng.random() < _keep(env, wanted.mixture):
+            writer.append(np.stack(list(look().values())), label(env, scale, wanted.cameras[0]))
+        _, _, terminated, truncated, _ = env.step(driver.act(env, look, rng))
+        over = terminated or truncated
+
+
+def _begin(env: JacoEnv, mixture: Mixture, rng: np.random.Generator) -> None:
+    """Draw a scene, a goal and a start. Pick is harder, so it is drawn more often."""
+    task, colour = str(rng.choice(("reach", "pick"), p=(0.25, 0.75))), str(rng.choice(COLOURS))
+    env.reset(seed=int(rng.integers(2**31)), options={"task": task, "colour": colour})
+    kinds = ("home", "anywhere", "near", "holding")
+    kind = rng.choice(kinds, p=[getattr(mixture, name) for name in kinds])
+    cube = colour if rng.random() < 0.7 else str(rng.choice(COLOURS))
+    finger_rad = CLOSED_FINGERS_RAD if rng.random() < 0.08 else FINGER_OPEN_RAD
+    if kind == "anywhere":
+        env.teleport(rng, finger_rad=finger_rad)
+    elif kind == "near":
+        env.teleport(rng, near=cube, finger_rad=finger_rad)
+    elif kind == "holding":
+        env.teleport(rng, holding=cube)
+
+
+def _camera(rng: np.random.Generator) -> SensorNoise:
+    """Some episodes are seen through JPEG; grey-level noise is added when batches are drawn."""
+    quality = int(rng.integers(*JPEG_QUALITY)) if rng.random() < JPEG_SHARE else None
+    return SensorNoise(jpeg_quality=quality)
+
+
+def _keep(env: JacoEnv, mixture: Mixture) -> float:
+    """The chance that this frame is worth its bytes."""
+    state = env.state()
+    nearest = min(float(np.linalg.norm(state.tool_pos - cube)) for cube in state.cube_pos.values())
+    return mixture.keep_near if nearest < NEAR_M else mixture.keep_far
+
+
+def label(env: JacoEnv, scale: ActionScale, camera: str = "front") -> Labels:
+    """What the expert would do now under each instruction, and where everything is, also in that camera's pixels."""
+    state = env.state()
+    actions = np.stack([expert_action(state, each.task, each.colour) for each in INSTRUCTIONS])
+    points = np.stack([*(state.cube_pos[colour] for colour in COLOURS), state.laser_pos, state.tool_pos])
+    return Labels(
+        actions=scale.normalise(actions)[None].astype(np.float32),
+        points_m=points[None].astype(np.float32),
+        points_px=env.project(camera, points)[None].astype(np.float32),
+        finger_rad=np.array([state.finger_angle], np.float32),
+    )
+
+
+def load_imitator(checkpoint: Path) -> LocalPolicy:
+    """The checkpoint as the daemon would serve it on a CPU, on one thread: every process of a pool has its own."""
+    torch.set_num_threads(1)
+    return LocalPolicy(load_policy(checkpoint, dtype=torch.float32, device=torch.device("cpu")))
+
+
+class Apprentice:
+    """An imitator whose hand the expert takes in a share of the steps."""
+
+    def __init__(self, imitator: LocalPolicy, expert_share: float):
+        self._imitator = imitator
+        self._expert_share = expert_share
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Nothing to draw: every step decides for itself."""
+
+    def act(self, env: JacoEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:
+        """The policy's action, or the expert's."""
+        if rng.random() < self._expert_share:
+            return env.expert()
+        return self._imitator({"images": look(), "instruction": env.goal.instruction})

@@ -1,0 +1,104 @@
+"""Learning what to keep: the gate over episodes of summaries, by truncated backpropagation, and the linear score.
+
+Knows summaries and labels; no policy and no pixels. Labels are distilled from where a policy with all of its history
+looked: an end-to-end gradient through the bias on its attention is too weak, for what is ignored needs no bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from stillframe.history.checkpoint import Weights
+from stillframe_lab.train.history.gate_objective import Errors, Rows, Said, Scorers, errors, wrong
+from stillframe_lab.train.history.recipe import MemoryRecipe
+from stillframe_lab.train.trainer import Run
+
+HELD_OUT_EVERY = 5  # of episodes, by their seed, one is not learnt from
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One episode of chunks."""
+
+    inputs: Tensor  # [chunks, inputs]
+    worth: Tensor  # [chunks] in [0, 1]
+
+    def first(self, most: int) -> Labelled:
+        """Its first chunks: cues come early, and what follows is much alike."""
+        return Labelled(self.inputs[:most], self.worth[:most])
+
+
+@dataclass(frozen=True)
+class GateProgress:
+    """What a progress bar shows."""
+
+    step: int
+    steps: int
+    loss: float
+    learnt: Errors  # on the step's own batch
+    held_out: Errors  # on episodes that were not learnt from
+
+
+@dataclass(frozen=True)
+class Valued:
+    """What one batch came to."""
+
+    total: Tensor
+    said: Said
+    rows: Rows
+
+
+class Gating(Run):
+    """One run: both learnt scorers, on the same batches."""
+
+    def __init__(self, folder: Path, weights: Weights, recipe: MemoryRecipe):
+        """Begin with `weights`, which learn in place, or resume where `folder` stands."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.recipe, self.scorers = recipe, Scorers(weights)
+        super().__init__(folder, recipe, recipe.gate_pace, self.scorers, self.scorers, CPU)
+
+    def run(self, episodes: Sequence[Labelled], until: int, report: Callable[[GateProgress], None]) -> None:
+        """Train up to step `until`, saving on the way."""
+        learnt, held_out = apart(episodes)
+        if self.step == 0:
+            self.scorers.fit(torch.cat([one.inputs for one in learnt]))
+        unseen = self._rows(held_out)
+
+        def draw(rng: np.random.Generator) -> Rows:
+            return self._rows([learnt[pick] for pick in rng.integers(len(learnt), size=self.recipe.gate_batch)])
+
+        def told(valued: Valued, steps_per_s: float) -> None:  # noqa: ARG001 (the seam's shape)
+            report(self._told(valued, unseen))
+
+        self.go(until, draw, self._learn, told)
+
+    def _rows(self, episodes: Sequence[Labelled]) -> Rows:
+        short = [one.first(self.recipe.gate_chunks) for one in episodes]
+        columns = zip(*((one.inputs, one.worth, torch.ones_like(one.worth)) for one in short), strict=True)
+        return Rows(*(pad_sequence([*column], batch_first=True) for column in columns))
+
+    def _learn(self, rows: Rows, generator: torch.Generator) -> Valued:  # noqa: ARG002 (the seam's shape)
+        said = self.scorers(rows.inputs, self.recipe.truncate)
+        return Valued(wrong(said, rows, self.recipe.keep_share), said, rows)
+
+    def _told(self, valued: Valued, unseen: Rows) -> GateProgress:
+        with torch.no_grad():
+            held_out = errors(self.scorers(unseen.inputs, self.recipe.truncate), unseen)
+        learnt = errors(valued.said, valued.rows)
+        progress = GateProgress(self.step, self.recipe.gate_steps, float(valued.total.detach()), learnt, held_out)
+        self.log(progress)
+        return progress
+
+
+def apart(episodes: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
+    """Those that are learnt from, and those that are held out: seeds rise by one from episode to episode."""
+    learnt = [one for at, one in enumerate(episodes) if at % HELD_OUT_EVERY != HELD_OUT_EVERY - 1]
+    return learnt, [*episodes[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]]

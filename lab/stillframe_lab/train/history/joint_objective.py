@@ -1,0 +1,163 @@
+"""The objective of policy and gate together: act as well on what a small memory keeps as on all of it.
+
+Knows the network, its scorers and one batch; no optimiser, no files. The policy has learnt to read memories, and the
+gate what is read; here the gate also feels, through what it let go, what that did to the actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
+from statistics import fmean
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stillframe.history.checkpoint import Weights
+from stillframe.history.scorers import summary
+from stillframe.models.openvla.model import OpenVLANetwork
+from stillframe_lab.train.history.attention_masks import Frames, Instructions
+from stillframe_lab.train.history.episodes import worth
+from stillframe_lab.train.history.gate_objective import Rows, Said, Scorers, errors, wrong
+from stillframe_lab.train.history.policy_objective import MemoryBatch, MemoryTrainee
+from stillframe_lab.train.history.recipe import FRAME_S, JointRecipe
+from stillframe_lab.train.history.sampling import NOTHING, Drawn
+from stillframe_lab.train.history.soft_retention import Kept, Room
+from stillframe_lab.train.sequences import SharedPrefix
+
+Slots = list[tuple[Tensor, Tensor]]  # a layer: keys and values [batch, heads, slots, head_dim]
+
+
+@dataclass(frozen=True)
+class JointBatch:
+    """Pictures with memories, what a gate is told beside them, and how much of a memory fits."""
+
+    seen: MemoryBatch
+    answers: Tensor  # [batch, 7]: what each picture was answered with when it was acted on
+    since_s: Tensor  # [memories] between two frames
+    chunks: int
+
+    @classmethod
+    def of(cls, seen: MemoryBatch, recipe: JointRecipe, rng: np.random.Generator) -> JointBatch:
+        """Remembered arms went to any cube: their pictures are of other scenes than what is meant."""
+        cubes = torch.from_numpy(rng.integers(seen.toward.shape[1], size=len(seen.toward)))
+        answers = seen.toward[torch.arange(len(cubes)), cubes]
+        memories = seen.drawn.target.numel()
+        since_s = torch.from_numpy(rng.uniform(*FRAME_S, memories)).float()
+        return cls(seen, answers, since_s, int(rng.choice(recipe.budgets)))
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a batch came to, for people."""
+
+    loss: float  # of the actions, with what was kept
+    parted: float  # how far answers are from those with all: KL of action bins, nats
+    xyz_error: float
+    whole_xyz_error: float  # with all
+    kept: float  # share of chunks
+    worthy: float  # errors: see `valuing.Errors`
+    idle: float
+    linear_worthy: float
+    linear_idle: float
+
+    @classmethod
+    def mean(cls, several: Sequence[Figures]) -> Figures:
+        """Of some batches: one alone says little."""
+        return cls(*(fmean(column) for column in zip(*map(astuple, several), strict=True)))
+
+
+@dataclass(frozen=True)
+class JointObjective:
+    """`total` is minimised."""
+
+    total: Tensor
+    figures: Figures
+
+
+class JointTrainee(MemoryTrainee):
+    """The policy, its pooling and its scorers. The heads of the training without a gate rest."""
+
+    def __init__(
+        self, network: OpenVLANetwork, recipe: JointRecipe, sequences: dict[int, SharedPrefix], weights: Weights
+    ):
+        """`weights`: the memory that belongs to `network`."""
+        super().__init__(network, recipe.memory, sequences)
+        self.pooling.load_state_dict(weights.pooling.state_dict())
+        self.scorers = Scorers(weights)
+        self._joint, self._taps = recipe, weights.config.taps
+
+    def learn_both(self, batch: JointBatch, generator: torch.Generator) -> JointObjective:
+        """Run one batch; `generator` jitters the action tokens that are fed back in."""
+        drawn = batch.seen.drawn
+        self._sequence = self._sequences[drawn.cues]
+        index = self._bin_index(batch.seen.actions)
+        tokens = self._jittered(index, generator)
+        frames = self.look(self.network.patches(batch.seen.pixels))
+        slots = frames.pooled(self.network.language_model.model, self.pooling)
+        with torch.no_grad():
+            whole, instructions = self._answer(frames, slots, drawn, tokens)
+        rows = self._rows(slots, instructions, batch)
+        said = self.scorers(rows.inputs, self.recipe.truncate)
+        kept = self._kept(said, batch)
+        logits, _ = self._answer(frames, slots, keeping(drawn, kept), tokens)
+        action, parted = self._action_loss(logits, index), apart_nats(whole, logits)
+        total = action + self._joint.agree_share * parted
+        total = total + self._joint.worth_share * wrong(said, rows, self.recipe.keep_share)
+        share, off = (kept.trust > 0).sum() / rows.there.sum(), (self._off(logits, index), self._off(whole, index))
+        told = [float(figure.detach()) for figure in (action, parted, *off, share)]
+        return JointObjective(total, Figures(*told, *astuple(errors(said, rows))))
+
+    def _answer(self, frames: Frames, slots: Slots, drawn: Drawn, tokens: Tensor) -> tuple[Tensor, Instructions]:
+        hidden, instructions = self.recall(frames, slots, drawn, tokens)
+        return self._action_logits(hidden), instructions
+
+    def _rows(self, slots: Slots, instructions: Instructions, batch: JointBatch) -> Rows:
+        there = batch.seen.drawn.memories.there.flatten(0, 1).float()
+        return Rows(self._inputs(slots, batch), self._worth(instructions, batch.seen), there)
+
+    def _kept(self, said: Said, batch: JointBatch) -> Kept:
+        """Of all memories, as the gate says, what fits."""
+        there = batch.seen.drawn.memories.there
+        room = Room(batch.chunks, self._joint.window_frames)
+        return Kept.of(torch.sigmoid(said.gate).view(there.shape), there, room)
+
+    def _inputs(self, slots: Slots, batch: JointBatch) -> Tensor:
+        """What a scorer sees of every memory's chunks [memories, longest, inputs]; a gradient ends here.
+
+        Else the policy could please the scorers with what it leaves, and forget what it is for.
+        """
+        keys, values = (torch.stack([layer[half].detach() for layer in slots], dim=1) for half in range(2))
+        pictures = torch.cat((summary(keys, self._taps), summary(values, self._taps), batch.answers), dim=-1)
+        frames = batch.seen.drawn.memories.frames.flatten(0, 1)
+        since_s = batch.since_s[:, None, None].repeat(1, frames.shape[1], 1)
+        since_s[:, 0] = 0.0  # nothing came before the first
+        return torch.cat((pictures[frames.clamp(min=0)], since_s), dim=-1)
+
+    def _worth(self, instructions: Instructions, seen: MemoryBatch) -> Tensor:
+        """What each chunk is worth [memories, longest]: see `diary.worth`. Nothing, where a memory tells nothing."""
+        drawn = seen.drawn
+        first = self._sequence.text_end[0] - self._sequence.prefix_rows  # the row that says the first action
+        looks = torch.stack([weights[..., first, :].float() for weights in instructions.looks]).amax(dim=(0, 3))
+        masses = looks.view(*drawn.memories.frames.shape, -1).sum(-1)  # [pictures, branches, longest]
+        masses = masses * (drawn.told[..., :1] != NOTHING) / masses.amax(-1, keepdim=True).clamp(min=1e-6)
+        says = np.where(drawn.memories.there, seen.shows[drawn.memories.frames], NOTHING)
+        looked = masses.flatten(0, 1).double().numpy()
+        labels = [worth(*memory) for memory in zip(looked, says.reshape(looked.shape), strict=True)]
+        return torch.from_numpy(np.stack(labels)).float()
+
+    def _off(self, logits: Tensor, index: Tensor) -> Tensor:
+        return (logits.detach().argmax(-1) - index).abs()[..., :3].float().mean() * 2 / self._bins.bins
+
+
+def keeping(drawn: Drawn, kept: Kept | None) -> Drawn:
+    """The same memories, of which so much is there; None: all."""
+    return replace(drawn, memories=replace(drawn.memories, kept=kept))
+
+
+def apart_nats(whole: Tensor, kept: Tensor) -> Tensor:
+    """Mean KL of action bins [..., bins] as answered with all of a memory, and with what was kept."""
+    wanted, have = (functional.log_softmax(logits.float(), dim=-1) for logits in (whole, kept))
+    return functional.kl_div(have, wanted, reduction="none", log_target=True).sum(-1).mean()

@@ -1,0 +1,204 @@
+"""A new, untrained OpenVLA of jaco-tiny's size, and how a trained one is written to a folder.
+
+Knows OpenVLA's file layout; no data and no loss.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor, nn
+
+from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.openvla.model import OpenVLAConfig, OpenVLANetwork
+from stillframe.models.openvla.prompt import LONE_SPACE, TEMPLATE
+from stillframe.models.openvla.vision import TOWERS, unused_tensors
+from stillframe_client.sim.state import MAX_SPEED_M_S, MAX_TURN_RAD_S
+from stillframe_lab.train.recipe import JACO_TINY, Recipe
+
+TEXT_VOCAB = 64
+SPECIAL = ("<unk>", "<s>", "</s>")
+BOS_ID, EOS_ID = SPECIAL.index("<s>"), SPECIAL.index("</s>")
+WORDS = [
+    *("pick", "up", "reach", "push", "the", "red", "green", "blue", "cube", "to", "left", "right"),
+    *("and", "then", "first", "it", "lamp", "shown", "by", "put", "place", "on", "block", "grab"),
+    *("lift", "touch", "move", "go", "stop", "wait", "same", "other", "last", "second", "remember", "colour"),
+]
+
+
+def build_tokenizer() -> Tokenizer:
+    """A word-level tokenizer that starts with <s>; words it does not know become <unk>."""
+    before, after = TEMPLATE.split(" {instruction}")
+    known = [*SPECIAL, LONE_SPACE, *WORDS]
+    vocab = {word: index for index, word in enumerate(known)}
+    tokenizer = Tokenizer(WordLevel(vocab, unk_token=SPECIAL[0]))
+    tokenizer.pre_tokenizer = Split(" ", behavior="removed")
+    tokenizer.add_tokens([AddedToken(part, normalized=False) for part in (before, after)])
+    if tokenizer.get_vocab_size() > TEXT_VOCAB:
+        raise ValueError(f"{tokenizer.get_vocab_size()} tokens do not fit {TEXT_VOCAB} text ids")
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", vocab["<s>"])])
+    return tokenizer
+
+
+ACTION_BINS = 256
+PADDING_IDS = 64
+POSITION_AMPLITUDE = 0.5  # sin-cos positions at the scale of the patches they are added to
+LOUD = 0.02  # of the head's rows that say actions
+QUIET = 0.01  # of those that say words, beside them
+UNNORM_KEY = "jaco_sim"
+CONTROL_HZ = 10
+TOWER_PX = 224  # a side of the towers' pictures unless a checkpoint says otherwise
+
+
+def action_statistics() -> dict[str, Any]:
+    """q01 and q99 are the arm's speed limits per control step; the gripper (0 closes, 1 opens) passes through."""
+    limit = [MAX_SPEED_M_S / CONTROL_HZ] * 3 + [MAX_TURN_RAD_S / CONTROL_HZ] * 3
+    low, high = [-value for value in limit] + [0.0], [*limit, 1.0]
+    return {UNNORM_KEY: {"action": {"q01": low, "q99": high, "mask": [True] * 6 + [False]}}}
+
+
+def config_json(recipe: Recipe) -> dict[str, Any]:
+    """config.json in OpenVLA's layout; `timm_overrides` carries the towers' small sizes."""
+    tower = {"embed_dim": recipe.tower_dim, "depth": recipe.tower_depth, "num_heads": recipe.tower_heads}
+    tower |= {} if recipe.image_px == TOWER_PX else {"image_px": recipe.image_px}
+    several = {"cameras": list(recipe.cameras)} if len(recipe.cameras) > 1 else {}  # one alone may go by any name
+    return {
+        "model_type": "openvla",
+        "architectures": ["OpenVLAForActionPrediction"],
+        "arch_specifier": "no-align+fused-gelu-mlp",
+        "vision_backbone_id": "dinosiglip-vit-so-224px",
+        "use_fused_vision_backbone": True,
+        "timm_model_ids": list(TOWERS),
+        "timm_override_act_layers": [None, None],
+        "timm_overrides": dict.fromkeys(TOWERS, tower),
+        "image_sizes": [recipe.image_px] * 2,
+        "image_resize_strategy": "resize-naive",
+        "n_action_bins": ACTION_BINS,
+        "pad_to_multiple_of": PADDING_IDS,
+        "pad_token_id": TEXT_VOCAB + ACTION_BINS,
+        "norm_stats": action_statistics(),
+        "torch_dtype": "float32",
+        "text_config": {
+            "model_type": "llama",
+            "vocab_size": TEXT_VOCAB + ACTION_BINS + PADDING_IDS,
+            "hidden_size": recipe.width,
+            "intermediate_size": recipe.feed_forward,
+            "num_hidden_layers": recipe.layers,
+            "num_attention_heads": recipe.heads,
+            "num_key_value_heads": recipe.heads,
+        },
+        **several,
+    }
+
+
+def preprocessor_json(image_px: int = TOWER_PX) -> dict[str, Any]:
+    """preprocessor_config.json for pictures of that size."""
+    return {
+        "image_processor_type": "PrismaticImageProcessor",
+        "use_fused_vision_backbone": True,
+        "image_resize_strategy": "resize-naive",
+        "input_sizes": [[3, image_px, image_px]] * 2,
+        "tvf_do_letterbox": False,
+        "tvf_resize_params": [{"size": [image_px, image_px], "interpolation": 3, "antialias": True}] * 2,
+        "tvf_normalize_params": [
+            {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+            {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+        ],
+    }
+
+
+PREPROCESSOR_JSON = preprocessor_json()
+
+
+def fresh_network(recipe: Recipe) -> OpenVLANetwork:
+    """Random weights at scales that learn: positions as loud as patches, a quiet output head.
+
+    Quieter still for words: what it says is an action from the start, be it any. A word would be refused.
+    """
+    network = OpenVLANetwork(OpenVLAConfig.from_json(config_json(recipe)))
+    for tower in (network.vision_backbone.featurizer, network.vision_backbone.fused_featurizer):
+        tower.pos_embed = nn.Parameter(POSITION_AMPLITUDE * _sincos_2d(tower.config.grid, tower.config.embed_dim))
+    nn.init.normal_(network.language_model.model.embed_tokens.weight, std=0.5)
+    head, actions = network.language_model.lm_head.weight, network.config.bins.ids
+    nn.init.normal_(head, std=LOUD)
+    with torch.no_grad():
+        head[: actions.start] *= QUIET
+        head[actions.stop :] *= QUIET
+    return network
+
+
+def network_from(start: Path, recipe: Recipe) -> OpenVLANetwork:
+    """An earlier checkpoint's weights in a network of the recipe's sizes, which may have more cameras.
+
+    Raises CheckpointError where the sizes differ.
+    """
+    network = fresh_network(recipe)
+    unread = _unread_tensors(network.config)
+    CheckpointFolder(start).load_into(network, dtype=torch.float32, device=torch.device("cpu"), unused=unread)
+    return network
+
+
+def save_checkpoint(folder: Path, weights: dict[str, Tensor], recipe: Recipe) -> None:
+    """Write config, statistics, tokenizer and tensors. The last safetensors rename makes it whole or absent."""
+    folder.mkdir(parents=True, exist_ok=True)
+    documents = {
+        "config.json": config_json(recipe),
+        "preprocessor_config.json": preprocessor_json(recipe.image_px),
+        "dataset_statistics.json": action_statistics(),
+        "generation_config.json": {
+            "bos_token_id": BOS_ID,
+            "eos_token_id": EOS_ID,
+            "pad_token_id": TEXT_VOCAB + ACTION_BINS,
+        },
+    }
+    for name, document in documents.items():
+        (folder / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    build_tokenizer().save(str(folder / "tokenizer.json"))
+    unread = _unread_tensors(OpenVLAConfig.from_json(config_json(recipe)))
+    part = folder / "model.safetensors.part"
+    save_file({**unread, **{name: tensor.contiguous() for name, tensor in weights.items()}}, part)
+    part.chmod(0o644)  # safetensors keeps it to its owner; a daemon may run as somebody else
+    part.rename(folder / "model.safetensors")
+
+
+def _unread_tensors(config: OpenVLAConfig) -> dict[str, Tensor]:
+    """The towers' last blocks, which the layout has and nobody reads: zeros."""
+    return {
+        f"vision_backbone.{name}.{key}": torch.zeros(shape)
+        for name, tower in zip(("featurizer", "fused_featurizer"), config.towers, strict=True)
+        for key, shape in unused_tensors(tower).items()
+    }
+
+
+def _sincos_2d(grid: int, dim: int) -> Tensor:
+    """[1, grid * grid, dim]: a quarter each of sin and cos of the column and of the row."""
+    quarter = dim // 4
+    omega = torch.exp(-math.log(100.0) * torch.arange(quarter) / quarter)
+    rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
+    phases = [axis.flatten()[:, None] * omega for axis in (columns, rows)]
+    return torch.cat([wave for phase in phases for wave in (phase.sin(), phase.cos())], dim=1)[None]
+
+
+SEED = 11
+# 202 M in the decoder's layers; towers and projector are a tenth of the whole, as in OpenVLA.
+UNTRAINED = replace(
+    JACO_TINY, tower_dim=256, tower_depth=10, tower_heads=4, width=1024, layers=16, heads=16, feed_forward=2752
+)
+
+
+def save_untrained(folder: Path, recipe: Recipe = UNTRAINED) -> None:
+    """Write a checkpoint of the recipe's sizes: the same weights each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        network = fresh_network(recipe)
+    save_checkpoint(folder, network.state_dict(), recipe)

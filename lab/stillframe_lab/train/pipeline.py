@@ -1,0 +1,187 @@
+"""From nothing to a checkpoint: demonstrations, cloning, DAgger rounds, more cloning, selection in closed loop.
+
+Knows the order and the folders; each part is its own room. Whatever is finished on disk is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from stillframe.models.actions import ActionScale, Statistics
+from stillframe.models.checkpoint import SINGLE_NAME
+from stillframe.tools.charts import loss_chart
+from stillframe_client.sim import JacoEnv
+from stillframe_client.sim.rollout import play
+from stillframe_lab.train.cloning import Cloning, Progress
+from stillframe_lab.train.demonstrations import (
+    DAGGER,
+    SHAKY_EXPERT,
+    Apprentice,
+    Collection,
+    Mixture,
+    ShakyExpert,
+    collect,
+    load_imitator,
+)
+from stillframe_lab.train.frame_store import FrameStore
+from stillframe_lab.train.new_checkpoint import UNNORM_KEY, action_statistics
+from stillframe_lab.train.recipe import Recipe
+from stillframe_lab.train.trainer import LOG_NAME
+
+SNAPSHOT_SHARES = (0.85, 0.9, 0.95, 1.0)  # of all steps: the candidates for selection
+
+
+@dataclass(frozen=True)
+class Score:
+    """A candidate's closed-loop record on the selection seeds."""
+
+    folder: str
+    episodes: int
+    successes: int
+    wrong: int
+    mean_steps: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run came to."""
+
+    best: Score
+    scores: list[Score]
+
+
+class Reporter(Protocol):
+    """Where progress goes."""
+
+    def stage(self, line: str) -> None:
+        """A stage begins."""
+        ...
+
+    def progress(self, trained: Progress) -> None:
+        """Where the cloning is."""
+        ...
+
+
+def collect_demonstrations(data: Path, recipe: Recipe, workers: int) -> list[FrameStore]:
+    """The shaky expert's frames, shard by shard."""
+    name = "-".join(("demos", *recipe.cameras[1:]))
+    shards = _shards(data, name, recipe, recipe.demo_frames, stage=1, mixture=SHAKY_EXPERT)
+    _in_processes(_demo_job, [shard for shard in shards if not FrameStore.exists(shard[0])], workers)
+    return [FrameStore.open(folder, wanted.origin) for folder, wanted in shards]
+
+
+def train_policy(
+    run: Path,
+    data: Path,
+    recipe: Recipe,
+    device: torch.device,
+    workers: int,
+    reporter: Reporter,
+    start: Path | None = None,
+) -> Trained:
+    """Run the whole recipe in folder `run`, from a checkpoint `start` or from nothing.
+
+    Returns the chosen checkpoint and every candidate's score.
+    """
+    reporter.stage(f"demonstrations: {recipe.demo_frames} frames, minutes")
+    demos = collect_demonstrations(data, recipe, workers)
+    cloning = Cloning(run, recipe, device, start)
+    rounds: list[FrameStore] = []
+    for number, stop in enumerate(recipe.dagger_at):
+        cloning.run(demos, rounds, stop, reporter.progress)
+        reporter.stage(f"DAgger round {number + 1}: {recipe.dagger_frames} frames")
+        rounds += _dagger_round(run, cloning, number, workers)
+    candidates = [run / f"candidate-{int(share * recipe.steps)}" for share in SNAPSHOT_SHARES]
+    for share, candidate in zip(SNAPSHOT_SHARES, candidates, strict=True):
+        cloning.run(demos, rounds, int(share * recipe.steps), reporter.progress)
+        if not (candidate / SINGLE_NAME).is_file():  # written last
+            cloning.export(candidate)
+    reporter.stage(f"selection: {recipe.select_episodes} episodes of pick for each of {len(candidates)} candidates")
+    scores = select(candidates, recipe, workers)
+    best = max(scores, key=lambda score: (score.successes, -score.wrong, -score.mean_steps))
+    return Trained(best, scores)
+
+
+def publish(trained: Trained, recipe: Recipe, run: Path, out: Path) -> None:
+    """Copy the chosen checkpoint to `out`, with the run's loss curve and its figures."""
+    shutil.copytree(trained.best.folder, out, dirs_exist_ok=True)
+    log = [json.loads(line) for line in (run / LOG_NAME).read_text(encoding="utf-8").splitlines()]
+    loss_chart(out / "loss.png", log, f"{out.name}: behaviour cloning, DAgger rounds: {len(recipe.dagger_at)}")
+    selection = [{**asdict(score), "folder": Path(score.folder).name} for score in trained.scores]
+    figures = {"recipe": asdict(recipe), "last": log[-1], "selection": selection}
+    (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def select(candidates: Sequence[Path], recipe: Recipe, workers: int) -> list[Score]:
+    """Play every candidate on the same seeds."""
+    jobs = [(candidate, recipe.cameras, recipe.select_episodes, recipe.select_seed) for candidate in candidates]
+    return _in_processes(_score_job, jobs, workers)
+
+
+def _dagger_round(run: Path, cloning: Cloning, number: int, workers: int) -> list[FrameStore]:
+    """The present policy drives, the expert labels."""
+    recipe = cloning.recipe
+    shards = _shards(run, f"dagger-{number}", recipe, recipe.dagger_frames, stage=2 + number, mixture=DAGGER)
+    missing = [shard for shard in shards if not FrameStore.exists(shard[0])]
+    if missing:
+        checkpoint = run / f"dagger-{number}-policy"
+        cloning.export(checkpoint)
+        jobs = [(*shard, checkpoint, recipe.dagger_expert_share) for shard in missing]
+        _in_processes(_dagger_job, jobs, workers)
+    return [FrameStore.open(folder, wanted.origin) for folder, wanted in shards]
+
+
+def _shards(
+    folder: Path, name: str, recipe: Recipe, frames: int, *, stage: int, mixture: Mixture
+) -> list[tuple[Path, Collection]]:
+    """Where a collection's parts go, and what is in each."""
+    each = frames // recipe.shards
+    return [
+        (
+            folder / f"{name}-{index}-of-{recipe.shards}",
+            Collection(each, (recipe.seed, stage, index), mixture, recipe.cameras),
+        )
+        for index in range(recipe.shards)
+    ]
+
+
+def _in_processes(job: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], workers: int) -> list[Any]:
+    """Run each job in a process of its own, so that every one has its own GL context."""
+    if not jobs:
+        return []
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return [future.result() for future in [pool.submit(job, *arguments) for arguments in jobs]]
+
+
+def _scale() -> ActionScale:
+    return Statistics(action_statistics()).scales[UNNORM_KEY]
+
+
+def _demo_job(folder: Path, wanted: Collection) -> None:
+    collect(folder, wanted, ShakyExpert(_scale()), _scale())
+
+
+def _dagger_job(folder: Path, wanted: Collection, checkpoint: Path, expert_share: float) -> None:
+    collect(folder, wanted, Apprentice(load_imitator(checkpoint), expert_share), _scale())
+
+
+def _score_job(checkpoint: Path, cameras: tuple[str, ...], episodes: int, first_seed: int) -> Score:
+    env, imitator = JacoEnv("pick", cameras=cameras), load_imitator(checkpoint)
+    played = [play(env, imitator, seed=first_seed + index) for index in range(episodes)]
+    env.close()
+    return Score(
+        folder=str(checkpoint),
+        episodes=episodes,
+        successes=sum(episode.success for episode in played),
+        wrong=sum(episode.wrong_object for episode in played),
+        mean_steps=sum(episode.steps for episode in played) / episodes,
+    )

@@ -1,0 +1,109 @@
+"""`stillframe serve`, `healthcheck` and `token`. Parses; other rooms work, imported on use."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stillframe.cli.app import app
+from stillframe.daemon.config import TokenScope, TokenSettings, load_config
+from stillframe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stillframe.daemon.health import Started
+
+TOKEN_BYTES = 32  # of chance, in a token that we make
+
+
+@app.command("serve")
+def serve_command(
+    config: Annotated[Path | None, typer.Argument(help="A YAML such as configs/jaco-tiny.yaml.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="A folder in the layout of openvla-7b.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, or cuda:1: the second GPU.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads for the model.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Keep sessions' answered frames in this folder.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM; with --tls-key.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, PEM.")] = None,
+    allow_anonymous: Annotated[
+        bool | None, typer.Option("--allow-anonymous", help="Let other machines in without a token.")
+    ] = None,
+) -> None:
+    """Serve a checkpoint over HTTP and WebSocket. Options win over the YAML."""
+    from stillframe.cli.early import leave_the_loader
+    from stillframe.daemon.logs import open_log
+    from stillframe.daemon.serve import serve
+
+    overrides = {
+        "checkpoint": checkpoint,
+        "device": device,
+        "dtype": dtype,
+        "threads": threads,
+        "host": host,
+        "port": port,
+        "record": record,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "allow_anonymous": allow_anonymous,
+    }
+    serve(load_config(config, overrides), open_log())
+    leave_the_loader()
+
+
+@app.command("healthcheck")
+def healthcheck_command(
+    config: Annotated[Path | None, typer.Argument(help="The YAML that the daemon serves.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address, if it was started with another.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port, if it was started with another.")] = None,
+    *,
+    tls: Annotated[
+        bool | None, typer.Option("--tls/--no-tls", help="Whether it was started with a certificate.")
+    ] = None,
+) -> None:
+    """Say whether the daemon of CONFIG takes frames: exit status 0 if so, 1 if not.
+
+    Without CONFIG and options: the one daemon that runs on this machine, or in this container.
+    """
+    from stillframe.daemon.health import check_ready, started
+
+    overrides: dict[str, Any] = {"host": host, "port": port, "allow_anonymous": True}
+    if config is None and (host, port, tls) == (None, None, None):
+        config, given = _as_started(started())
+        overrides |= given
+    if config is None:
+        overrides |= {"checkpoint": Path()}
+    daemon = load_config(config, {key: value for key, value in overrides.items() if value is not None})
+    if tls is not None:
+        daemon = daemon.model_copy(update={"tls_cert": Path() if tls else None})
+    typer.echo(f"ready: {check_ready(daemon)}")
+
+
+def _as_started(daemon: Started) -> tuple[Path | None, dict[str, Any]]:
+    """The configuration and the options of a daemon's own command line, its YAML found from where it was started."""
+    parsed = typer.main.get_command(app).get_command(None, "serve").make_context("serve", list(daemon.words)).params  # type: ignore[attr-defined]
+    config = parsed.pop("config")
+    return config and daemon.folder / config, parsed
+
+
+@app.command("token")
+def token_command(
+    name: Annotated[str, typer.Argument(help="Whose it will be: letters, digits, dots, dashes.")],
+    scope: Annotated[list[TokenScope] | None, typer.Option(help="act, admin or both; default act.")] = None,
+) -> None:
+    """Make a token: shown once, and the lines with its hash that let a daemon know it."""
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    scopes = list(dict.fromkeys(scope or [TokenScope.ACT]))
+    try:
+        known = TokenSettings(name, hashlib.sha256(token.encode()).hexdigest(), scopes)
+    except ValueError as error:
+        raise ConfigError(f"the command line: {error}") from error
+    typer.echo("# The token, shown this once. Its holder sends 'Authorization: Bearer TOKEN':")
+    typer.echo(token)
+    typer.echo("# What the daemon knows of it; put this under 'tokens:' in its YAML:")
+    typer.echo(f'  - name: "{known.name}"\n    sha256: "{known.sha256}"\n    scopes: [{", ".join(known.scopes)}]')

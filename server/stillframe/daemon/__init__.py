@@ -1,0 +1,1 @@
+"""The daemon: its configuration, composition root, sockets, shutdown and logs."""

@@ -1,0 +1,160 @@
+"""Graphing: before a GPU serves its first frame, what fits on it is worked out, and its passes are recorded.
+
+Knows a model, its pool and the settings; how recording is done is models/graphs' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from logging import Logger
+
+import torch
+
+from stillframe.domain import PassCounts
+from stillframe.engine.kv_slots import budget_bytes, kv_shape
+from stillframe.engine.session_cache import DEFAULT_SESSIONS
+from stillframe.errors import ConfigError
+from stillframe.models.base import PolicyModel
+from stillframe.models.graphs.capture import CudaRecorder
+from stillframe.models.graphs.gpu_budget import Needs, Taken, graph_bytes
+from stillframe.models.graphs.graph_runner import Capture, Replayer
+from stillframe.models.graphs.shapes import Form, needed, recorded
+from stillframe.models.graphs.vision_graphs import Sighted, Towers
+from stillframe.reuse.kv import KVPool
+from stillframe.reuse.settings import GraphSettings, ReuseSettings
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What is to be recorded."""
+
+    graphs: GraphSettings
+    most: int  # frames side by side
+    text_tokens: int  # of the longest prompt that a slot holds
+
+
+def make_room(model: PolicyModel, reuse: ReuseSettings, recording: Recording, log: Logger) -> None:
+    """Work out what a deployment takes of a GPU, before it is taken. Raises ConfigError for more than there is."""
+    if model.device.type != "cuda":
+        return
+    weights = torch.cuda.memory_allocated(model.device)  # as yet there is nothing else
+    needs = needs_of(model, reuse, recording, weights)
+    log.info("GPU memory asked for: %s", needs)
+    refusal = needs.refusal(_free(model.device))
+    if refusal is not None:
+        raise ConfigError(refusal)
+
+
+def needs_of(model: PolicyModel, reuse: ReuseSettings, recording: Recording, weights: int) -> Needs:
+    """What a deployment asks for, as far as it can be known beforehand."""
+    shape = kv_shape(model, reuse.slot_text_tokens)
+    batches = needed(recording.graphs.batches, recording.most) if recording.graphs.enabled else []
+
+    def passes(most: int) -> int:
+        forms = forms_of(model, shape.capacity, replace(recording, most=most))
+        listens, item = _listens(model, recording), model.dtype.itemsize
+        return graph_bytes(model.decoder.config, forms, capacity=shape.capacity, listens=listens, item=item)
+
+    return Needs(
+        weights=weights,
+        slot=shape.nbytes * (shape.capacity + 1) // shape.capacity,
+        slots=budget_bytes(reuse, shape, DEFAULT_SESSIONS) // shape.nbytes,
+        graphs={batch: passes(batch) for batch in batches},
+        item=model.dtype.itemsize,
+    )
+
+
+def replay_on_cuda(model: PolicyModel, pool: KVPool, recording: Recording, log: Logger) -> PassCounts | None:
+    """`replay` where the model is on a GPU and the settings want it; None elsewhere. The log is told what all takes.
+
+    Raises ConfigError where memory ran out meanwhile.
+    """
+    if model.device.type != "cuda" or not recording.graphs.enabled:
+        return None
+    before = torch.cuda.memory_reserved(model.device)
+    weights = torch.cuda.memory_allocated(model.device) - pool.storage.nbytes
+    try:
+        with torch.cuda.device(model.device):
+            counts = replay(model, pool, recording, CudaRecorder(model.device))
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            "the GPU's memory ran out while passes were recorded; "
+            "lower reuse.kv_budget_mib, shorten graphs.batches, or set graphs.enabled: false"
+        ) from error
+    torch.cuda.synchronize(model.device)
+    grown, slots = torch.cuda.memory_reserved(model.device) - before, len(pool.storage)
+    log.info("GPU memory: %s", Taken(weights, pool.storage.nbytes // slots, slots, grown, _free(model.device)))
+    return counts
+
+
+def replay(model: PolicyModel, pool: KVPool, recording: Recording, capture: Capture) -> PassCounts:
+    """From now on, replay this model's passes over `pool`, and its towers. Returns what is counted from now on.
+
+    Nothing else may run on the device meanwhile.
+    """
+    counts, decoder = PassCounts(), model.decoder
+    if isinstance(model, Sighted):
+        numbers = [batch * len(model.info.cameras) for batch in needed(recording.graphs.batches, recording.most)]
+        model.look = Towers(model.look, model.picture, numbers, capture, counts, decoder.lm_head.weight)
+    forms = forms_of(model, pool.shape.capacity, recording)
+    decoder.replayer = Replayer(decoder, pool, forms, capture, listens=_listens(model, recording), counts=counts)
+    return counts
+
+
+@contextmanager
+def set_aside(model: PolicyModel) -> Iterator[None]:
+    """What is recorded meanwhile does not stay: for whoever has several pools, and records for each."""
+    replayer, look = model.decoder.replayer, model.look if isinstance(model, Sighted) else None
+    try:
+        yield
+    finally:
+        model.decoder.replayer = replayer
+        if isinstance(model, Sighted) and look is not None:
+            model.look = look
+
+
+class Own:
+    """One pool's recorded passes, of a model that others use as well."""
+
+    def __init__(self, model: PolicyModel, record: Callable[[], PassCounts | None]):
+        """Call `record`, and take over what it leaves with the model."""
+        self._model = model
+        with set_aside(model):
+            self.counts = record()
+            self._replayer = model.decoder.replayer
+            self._look = model.look if isinstance(model, Sighted) else None
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Meanwhile the model replays them."""
+        with set_aside(self._model):
+            self._model.decoder.replayer = self._replayer
+            if isinstance(self._model, Sighted) and self._look is not None:
+                self._model.look = self._look
+            yield
+
+
+def forms_of(model: PolicyModel, capacity: int, recording: Recording) -> list[Form]:
+    """Which passes are recorded, over slots of so many positions."""
+    graphs = recording.graphs
+    if not graphs.enabled:
+        return []
+    return recorded(capacity, _answer_rows(model), graphs.batches, graphs.rows, recording.most)
+
+
+def _answer_rows(model: PolicyModel) -> int:
+    """Of a prompt that are read: its last, and those of all guesses but the last, on which nothing follows."""
+    return model.info.chunk_horizon * len(model.info.action_names)
+
+
+def _listens(model: PolicyModel, recording: Recording) -> int:
+    """Rows from a prompt's end on that hold its text, the guesses behind it included."""
+    return recording.text_tokens + _answer_rows(model) - 1
+
+
+def _free(device: torch.device) -> int:
+    """Bytes that can still be taken: the device's, and what torch holds of it for nothing."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

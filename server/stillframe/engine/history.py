@@ -1,0 +1,183 @@
+"""Recalling: lends every frame what its session keeps of older ones, and takes in what it leaves in turn.
+
+Knows one model's memory and whose past is whose; not when an episode ends, and no reuse. For the engine's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stillframe.domain import HistoryInfo, HistoryReport, Scored
+from stillframe.errors import CheckpointError, ConfigError
+from stillframe.history.checkpoint import MemoryConfig, Weights
+from stillframe.history.info import on
+from stillframe.history.pooling import Pooled
+from stillframe.history.scorers import Alone, AttentionMass, Novelty, Recency, Recurrent, Scorer, Summaries, Utilities
+from stillframe.history.settings import UNTRAINED, HistorySettings
+from stillframe.history.store import MIB, ChunkShape, History, Rules
+from stillframe.models.base import Decoded, PolicyModel
+from stillframe.models.llama.history_attention import Recall, image_tokens
+from stillframe.models.llama.layout import TokenLayout
+from stillframe.reuse.kv import FrameKV
+from stillframe.stopwatch import Clock
+
+LONGEST_S = 10.0  # between two frames, as a scorer sees it
+
+SCORERS: dict[str, Callable[[Weights], Scorer]] = {
+    "gate": lambda weights: Recurrent(weights.gate),
+    "linear": lambda weights: Alone(weights.linear),
+    "novelty": lambda weights: Novelty(),  # noqa: ARG005 (needs no training)
+    "attention": lambda weights: AttentionMass(),  # noqa: ARG005 (the same)
+    "recency": lambda weights: Recency(),  # noqa: ARG005 (the same)
+}
+
+
+@dataclass
+class Past:
+    """What one session keeps of its episode."""
+
+    history: History
+    states: list[Tensor]  # the scorer's, one for each place of a chunk in a frame
+    came_s: float | None = None  # the last frame
+    looks: dict[int, Tensor] = field(default_factory=dict)  # layer -> weights of the last prompt's rows on slots
+    scored: Scored = field(default_factory=Scored)  # what the last frame changed
+
+    def add(self, chunks: Pooled, utilities: Utilities) -> None:
+        """One more frame's chunks, and what they are worth [chunks]."""
+        now = self.history.add(chunks, utilities)
+        self.scored = Scored(tuple(utilities.tolist()), now.kept, now.dropped)
+
+    @property
+    def report(self) -> HistoryReport:
+        """What is held now, and how it came to that."""
+        history, tally = self.history, self.history.tally
+        slots = history.held * history.shape.slots
+        return HistoryReport(history.held, slots, tally.kept, tally.dropped, history.nbytes, self.scored)
+
+
+@dataclass(frozen=True)
+class Left:
+    """A frame that is over, and what it leaves."""
+
+    past: Past
+    layout: TokenLayout
+    kv: FrameKV
+    decoded: Decoded
+
+
+class Recalling:
+    """One model's memory of older frames."""
+
+    def __init__(
+        self,
+        model: PolicyModel,
+        weights: Weights,
+        settings: HistorySettings,
+        clock: Clock,
+        scorer: Scorer | None = None,
+    ):
+        """`scorer` None: the one that the settings name.
+
+        Raises CheckpointError where the memory is another model's, ConfigError for knobs that do not fit it and for
+        models whose layout has no place for it.
+        """
+        if model.info.chunk_horizon != 1:
+            raise ConfigError(
+                f"history.enabled: {model.info.name} answers with {model.info.chunk_horizon} actions at once, and only "
+                "policies that say one action, token after token, can look at older frames; set it to false"
+            )
+        sizes, config = model.decoder.config, weights.config
+        if (config.layers, config.kv_heads, config.head_dim) != (
+            sizes.num_hidden_layers,
+            sizes.num_key_value_heads,
+            sizes.head_dim,
+        ):
+            raise CheckpointError("memory.json is of another decoder's sizes; put the file back that training wrote")
+        self._decoder, self._clock = model.decoder, clock
+        self._taps, self._pooling = config.taps, weights.pooling.to(model.dtype)
+        self._scorer = SCORERS[settings.gate](weights) if scorer is None else scorer
+        tokens = settings.chunk_tokens or config.chunk_tokens
+        self._said = len(model.info.action_names)  # tokens of an action; in a prefill all but the last have rows
+        image = model.fixed_rows - 1 - self._said
+        if image % tokens:
+            raise ConfigError(f"history.chunk_tokens is {tokens}; expected a divisor of a frame's {image} image tokens")
+        self._shape = ChunkShape(
+            config.layers, config.kv_heads, config.head_dim, tokens, config.slots, model.dtype, model.device
+        )
+        budget = None if settings.budget_mib is None else int(settings.budget_mib * MIB)
+        self._rules = Rules(budget, image // tokens, settings.window_frames, settings.threshold, settings.decay)
+        self._rules.capacity(self._shape.nbytes)
+        self.info: HistoryInfo = on(settings, weights, self._shape, self._rules)
+
+    def begin(self) -> Past:
+        """An episode begins."""
+        return Past(History(self._shape, self._rules), [self._scorer.begin()] * self._rules.chunks_per_frame)
+
+    def recall(self, past: Past, layout: TokenLayout) -> Recall | None:
+        """What the frame may look at; None where nothing is kept yet."""
+        past.looks = {}
+        columns = past.history.columns()
+        if columns is None:
+            return None
+        return Recall.of(self._decoder, columns, layout, past.looks.__setitem__ if self._scorer.watches else None)
+
+    def take_in(self, left: Sequence[Left]) -> None:
+        """Some sessions' frames are over: pool them, say what they are worth, keep what is worth most."""
+        if not left:
+            return
+        pooled = [self._pooled(one) for one in left]
+        extras = torch.stack([self._extras(one) for one in left])
+        worth = np.zeros((len(left), self._rules.chunks_per_frame))
+        for chunk in range(self._rules.chunks_per_frame):
+            summaries = Summaries.of(pooled, chunk, self._taps, extras)
+            states = [one.past.states[chunk] for one in left]
+            worth[:, chunk], states = self._scorer.score(summaries, states)
+            for one, state in zip(left, states, strict=True):
+                one.past.states[chunk] = state
+        for one, chunks, utilities in zip(left, pooled, worth, strict=True):
+            self._revise(one.past)
+            one.past.add(chunks, utilities)
+            one.past.came_s = self._clock()
+
+    def _pooled(self, one: Left) -> Pooled:
+        keys, values = image_tokens(self._decoder, one.kv, one.layout)
+        return self._pooling.frame(keys, values, self._shape.tokens)
+
+    def _extras(self, one: Left) -> Tensor:
+        """The action that the frame was answered with, and how long ago the one before it came."""
+        since_s = 0.0 if one.past.came_s is None else min(LONGEST_S, self._clock() - one.past.came_s)
+        return torch.tensor([*one.decoded.normalised[0], since_s], dtype=torch.float32, device=one.kv.device)
+
+    def _revise(self, past: Past) -> None:
+        """Where the answer looked says what held chunks are worth, to whom that matters."""
+        if past.looks:
+            rows = [weights[:, -self._said] for weights in past.looks.values()]  # [heads, slots]: what says the first
+            weights = torch.stack(rows).amax(dim=(0, 1))  # [slots]: of any layer and head
+            masses = weights.view(-1, self._shape.slots).sum(-1).double().cpu().numpy()
+            past.history.revise(self._scorer.revised(past.history.utilities, masses))
+
+
+def forced(model: PolicyModel, settings: HistorySettings) -> Weights:
+    """Weights that have learnt nothing. Raises ConfigError for a scorer that would need to have learnt something."""
+    if settings.gate not in UNTRAINED:
+        raise ConfigError(
+            f"history.gate is {settings.gate!r}, which has to be trained, and the checkpoint is not: with "
+            f"history.force choose one of {', '.join(UNTRAINED)}"
+        )
+    sizes, action = model.decoder.config, len(model.info.action_names)
+    config = MemoryConfig(
+        layers=sizes.num_hidden_layers,
+        kv_heads=sizes.num_key_value_heads,
+        head_dim=sizes.head_dim,
+        chunk_tokens=model.fixed_rows - 1 - action,
+        slots=1,  # untrained slots of a chunk would all hold the same mean
+        taps=(sizes.num_hidden_layers // 2,),
+        extras=action + 1,
+        hidden=1,  # of a gate that nobody asks
+    )
+    return Weights(config, trained=False).to(model.device).eval().requires_grad_(requires_grad=False)

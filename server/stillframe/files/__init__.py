@@ -1,0 +1,1 @@
+"""Files read within bounds: JSON, YAML, and what a file really holds."""

@@ -1,0 +1,72 @@
+"""Towers: what a vision network makes of pictures, recorded for a few numbers of pictures and replayed.
+
+Knows pictures and rows; no family. Where there are fewer pictures than were recorded, earlier ones are seen again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from stillframe.domain import PassCounts
+from stillframe.models.graphs.graph_runner import Capture
+
+Look = Callable[[Tensor], Tensor]  # pictures [n, channels, H, W] -> rows [n, patches, width]
+
+
+@runtime_checkable
+class Sighted(Protocol):
+    """A model whose way of looking at pictures may be replaced by one that gives the same."""
+
+    look: Look
+
+    @property
+    def picture(self) -> tuple[int, int, int]:
+        """Channels, height and width of what it looks at."""
+        ...
+
+
+class Towers:
+    """A `Look` that replays. For the engine's thread."""
+
+    def __init__(
+        self,
+        look: Look,
+        picture: tuple[int, int, int],
+        numbers: Sequence[int],
+        capture: Capture,
+        counts: PassCounts,
+        like: Tensor,
+    ):
+        """Record `look` over each of the `numbers` of pictures, in the dtype and on the device of `like`."""
+        self._look = look
+        self._counts = counts
+        with torch.inference_mode():
+            self._pictures = torch.zeros(max(numbers), *picture, dtype=like.dtype, device=like.device)
+            self._rows = torch.zeros_like(look(self._pictures))
+            self._replays = {
+                number: capture(partial(self._compute, number)) for number in sorted(numbers, reverse=True)
+            }
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what goes in and comes out."""
+        return self._pictures.nbytes + self._rows.nbytes
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """[n, channels, H, W] -> [n, patches, width]."""
+        number = min((number for number in self._replays if number >= len(pictures)), default=None)
+        if number is None:
+            self._counts.ran("pictures")
+            return self._look(pictures)
+        self._pictures[: len(pictures)].copy_(pictures, non_blocking=True)
+        self._replays[number]()
+        self._counts.replays += 1
+        return self._rows[: len(pictures)].clone()
+
+    def _compute(self, number: int) -> None:
+        self._rows[:number].copy_(self._look(self._pictures[:number]))

@@ -1,0 +1,1 @@
+"""The Llama decoder: layers, passes with reused KV, speculative decoding."""

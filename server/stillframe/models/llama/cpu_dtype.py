@@ -1,0 +1,94 @@
+"""In which dtype a CPU is faster: measured on a decoder layer of a checkpoint's sizes, with weights that mean nothing.
+
+Knows a decoder's sizes; no checkpoint, no configuration.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from stillframe.models.llama.decoder import Decoder, DecoderConfig
+from stillframe.models.llama.runner import Strand, run
+from stillframe.models.llama.weight_packing import settle
+from stillframe.reuse.kv import FrameKV, KVShape
+
+PROMPT_ROWS, GUESSED_ROWS, PASSES = 290, 6, 6  # of a frame that is computed whole, and whose every guess was wrong
+ENOUGH_S = 0.2  # of measuring; each dtype once at least
+
+# How much faster a layer has to be for a frame to gain 1.25: what lies round the layers takes as long in either dtype.
+# One thread of an EPYC 9004 has 1.2 at 128 wide (jaco-tiny, whose frames gain nothing), 1.7 from 256 wide on.
+WORTH = 1.4
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What one layer takes for one frame, of one thread's time."""
+
+    float32_ms: float
+    bfloat16_ms: float
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """float32, unless bfloat16 is so much faster that its rounding is worth it."""
+        return torch.bfloat16 if self.float32_ms >= WORTH * self.bfloat16_ms else torch.float32
+
+    @property
+    def name(self) -> str:
+        """The dtype's, as a configuration says it."""
+        return str(self.dtype).removeprefix("torch.")
+
+
+def measure(sizes: DecoderConfig) -> Pace:
+    """Time both. Takes the memory of two layers, and a second where these are large."""
+    with torch.inference_mode():
+        return Pace(*_fastest_ms([_frame(one_layer(sizes, dtype)) for dtype in (torch.float32, torch.bfloat16)]))
+
+
+def one_layer(sizes: DecoderConfig, dtype: torch.dtype) -> Decoder:
+    """A decoder of a single layer and hardly a vocabulary, settled as a checkpoint's is."""
+    with torch.device("meta"):
+        positions = max(sizes.max_position_embeddings, PROMPT_ROWS)
+        lone = replace(sizes, num_hidden_layers=1, vocab_size=1, max_position_embeddings=positions)
+        decoder = Decoder(lone).to(dtype)
+    decoder.to_empty(device=CPU).requires_grad_(requires_grad=False)
+    for parameter in decoder.parameters():
+        parameter.fill_(0.01)
+    settle(decoder)
+    return decoder.eval()
+
+
+def _frame(decoder: Decoder) -> Callable[[], None]:
+    """A prefill and the passes behind it."""
+    sizes, dtype = decoder.config, decoder.model.norm.weight.dtype
+    shape = KVShape(1, sizes.num_key_value_heads, sizes.head_dim, PROMPT_ROWS, dtype, CPU)
+    kv, rows = FrameKV(shape.allocate()), torch.ones(PROMPT_ROWS, sizes.hidden_size, dtype=dtype)
+    guessed_at = PROMPT_ROWS - GUESSED_ROWS
+
+    def compute() -> None:
+        run(decoder, [Strand(rows, 0, kv)])
+        for _ in range(PASSES):
+            run(decoder, [Strand(rows[guessed_at:], guessed_at, kv)])
+
+    return compute
+
+
+def _fastest_ms(jobs: list[Callable[[], None]]) -> list[float]:
+    """Of each job, in turns: what else the machine does meets all of them. Once before that, untimed."""
+    for job in jobs:
+        job()
+    rounds: list[list[float]] = []
+    while sum(map(sum, rounds)) < ENOUGH_S:
+        rounds.append([_thread_s(job) for job in jobs])
+    return [1000 * min(own) for own in zip(*rounds, strict=True)]
+
+
+def _thread_s(job: Callable[[], None]) -> float:
+    started_s = time.thread_time()
+    job()
+    return time.thread_time() - started_s

@@ -1,0 +1,1 @@
+"""The OpenVLA family: checkpoint, vision, prompt and actions."""

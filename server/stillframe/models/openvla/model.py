@@ -1,0 +1,273 @@
+"""OpenVLA: two towers, a projector, a Llama that speaks action tokens.
+
+Knows the layout of openvla-7b's folder; no HTTP and no session. Source: openvla/openvla prismatic/extern/hf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stillframe.domain import ActionChunk, Observation, PolicyInfo
+from stillframe.errors import CheckpointError, Unprocessable
+from stillframe.models.actions import Statistics, no_action
+from stillframe.models.base import Decoded, Prefilled, Prepared
+from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.graphs.vision_graphs import Look
+from stillframe.models.llama.batch_invariance import steady
+from stillframe.models.llama.decoder import Decoder
+from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.speculative import Spoken, Utterance, speak
+from stillframe.models.llama.weight_packing import settle
+from stillframe.models.openvla.config import OpenVLAConfig
+from stillframe.models.openvla.pixels import PixelPipeline
+from stillframe.models.openvla.prompt import PromptEncoder
+from stillframe.models.openvla.vision import Projector, VisionBackbone, unused_tensors
+from stillframe.models.scales import say_differences
+from stillframe.models.soundness import zero_rows
+
+__all__ = ["OpenVLA", "OpenVLAConfig", "OpenVLANetwork"]
+
+ACTION_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
+# The towers' last block, final norm and attention pool are stored but feed nothing.
+NEVER_READ = ("vision_backbone.fused_featurizer.attn_pool.",)
+
+
+class OpenVLANetwork(nn.Module):
+    """The tensors of a checkpoint, under its names."""
+
+    def __init__(self, config: OpenVLAConfig):
+        super().__init__()
+        self.config = config
+        dino, siglip = config.towers
+        self.vision_backbone = VisionBackbone(dino, siglip)
+        self.projector = Projector(dino.embed_dim + siglip.embed_dim, config.decoder.hidden_size)
+        self.language_model = Decoder(config.decoder)
+
+    def patches(self, pixels: Tensor) -> Tensor:
+        """[batch, 6, H, W] -> projected patches [batch, patches, width]."""
+        out: Tensor = self.projector(self.vision_backbone(pixels))
+        return out
+
+
+class OpenVLA:
+    """A loaded OpenVLA checkpoint: the family behind `models.base.PolicyModel`."""
+
+    def __init__(
+        self,
+        name: str,
+        config: OpenVLAConfig,
+        network: OpenVLANetwork,
+        pixels: PixelPipeline,
+        prompt: PromptEncoder,
+        statistics: Statistics,
+    ):
+        self.name = name
+        self.config = config
+        self.network = network
+        self.pixels = pixels
+        self.prompt = prompt
+        self.statistics = statistics
+        self.look: Look = network.patches
+        self._still = {
+            key: config.bins.encode(scale.normalise(np.zeros(statistics.action_dim)))
+            for key, scale in statistics.scales.items()
+        }
+
+    @classmethod
+    def load(cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> OpenVLA:
+        """Check the whole folder, then read it."""
+        config = OpenVLAConfig.from_json(folder.json("config.json"))
+        pixels = PixelPipeline.from_config(folder.json("preprocessor_config.json"))
+        _check_pixels(pixels, config)
+        statistics = Statistics(_norm_stats(folder, config))
+        _check_action(folder, statistics)
+        max_text = config.decoder.max_position_embeddings - _patches(config) - statistics.action_dim
+        prompt = PromptEncoder(folder.file("tokenizer.json"), max_text, config.decoder.vocab_size)
+        config.check_sizes(folder)
+        with torch.device("meta"):
+            network = OpenVLANetwork(config)
+        folder.load_into(network, dtype=dtype, device=device, unused=_unused(config))
+        _check_action_rows(folder, network)
+        network.requires_grad_(requires_grad=False)
+        settled(network)
+        return cls(folder.path.resolve().name, config, network.eval(), pixels, prompt, statistics)
+
+    @property
+    def decoder(self) -> Decoder:
+        """The language model."""
+        return self.network.language_model
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are stored and multiplied in."""
+        return self.decoder.lm_head.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.decoder.lm_head.weight.device
+
+    @property
+    def fixed_rows(self) -> int:
+        """BOS, every camera's patches and the action's tokens."""
+        return 1 + _patches(self.config) + self.statistics.action_dim
+
+    @property
+    def picture(self) -> tuple[int, int, int]:
+        """Channels of both towers, height and width of what `look` looks at."""
+        return 6, *self.pixels.size
+
+    @property
+    def info(self) -> PolicyInfo:
+        """The contract that clients read at /v1/models."""
+        return PolicyInfo(
+            name=self.name,
+            family="openvla",
+            parameters=sum(parameter.numel() for parameter in self.network.parameters()),
+            dtype=str(self.dtype).removeprefix("torch."),
+            device=str(self.device),
+            cameras=self.config.cameras,
+            image_size=self.pixels.size,
+            action_names=ACTION_NAMES,
+            gripper="0 = close, 1 = open",
+            chunk_horizon=1,
+            norm_stats={
+                key: {"q01": scale.q01.tolist(), "q99": scale.q99.tolist(), "mask": scale.mask.tolist()}
+                for key, scale in self.statistics.scales.items()
+            },
+            default_unnorm_key=self.statistics.default_key,
+            batch_invariant=self.decoder.steady,
+            unknown_words=self.prompt.unknown_words,
+        )
+
+    def prepare(self, observation: Observation) -> Prepared:
+        """Resize, normalise, tokenise one picture a camera and the instruction."""
+        cameras = _seen(observation, self.config.cameras)
+        unnorm_key = self.statistics.resolve(observation.unnorm_key)
+        crop = observation.center_crop
+        views = {camera: self.pixels.views(observation.images[camera], crop) for camera in cameras}
+        pixels = torch.stack([self.pixels.normalised(view) for view in views.values()])
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()  # so that the GPU fetches them beside what else it does
+        ids = self.prompt.ids(observation.instruction)
+        return Prepared(
+            views=views,
+            pixels=pixels,
+            ids=torch.tensor(ids),
+            layout=self._layout(cameras, len(ids)),
+            unnorm_key=unnorm_key,
+            still=self._still[unnorm_key],
+            actions=self.config.bins.ids,
+        )
+
+    def embed(self, prepared: Sequence[Prepared]) -> list[Tensor]:
+        """Of each: BOS, every camera's patches, the rest of the text -> [prompt_rows, width]."""
+        pixels = [one.pixels.to(self.device, non_blocking=True).to(self.dtype) for one in prepared]
+        patches = torch.split(self.look(torch.cat(pixels)), [len(own) for own in pixels])
+        texts = [self.decoder.embed(one.ids.to(self.device, non_blocking=True)) for one in prepared]
+        return [torch.cat((text[:1], own.flatten(0, 1), text[1:])) for text, own in zip(texts, patches, strict=True)]
+
+    def act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
+        """Decode the actions' tokens and scale them to the robot's units."""
+        utterances = [
+            Utterance(one.hidden, one.prepared.layout.action, one.kv, one.draft, one.history) for one in prefilled
+        ]
+        spoken = speak(self.decoder, utterances)
+        return [self._scaled(one.prepared.unnorm_key, said) for one, said in zip(prefilled, spoken, strict=True)]
+
+    def _scaled(self, unnorm_key: str, spoken: Spoken) -> Decoded:
+        """Tokens -> the data set's units. NaN where there is no action."""
+        refusal = spoken.refusal or no_action(spoken.ids, self.config.bins.ids)
+        unit = np.full(len(spoken.ids), np.nan) if refusal else self.config.bins.decode(spoken.ids)
+        normalised = unit[None]
+        chunk = ActionChunk(self.statistics.scales[unnorm_key].unnormalise(normalised), unnorm_key, spoken.ids)
+        return Decoded(chunk, normalised, spoken.passes, spoken.accepted, refusal)
+
+    def _layout(self, cameras: Sequence[str], ids: int) -> TokenLayout:
+        """[BOS] [patches, camera after camera] [text] [action]: BOS counts as text but sits first."""
+        grid = self.config.towers[0].grid
+        starts = range(1, 1 + _patches(self.config), grid**2)
+        patches = {camera: range(start, start + grid**2) for camera, start in zip(cameras, starts, strict=True)}
+        text = range(1 + _patches(self.config), _patches(self.config) + ids)
+        action = range(text.stop, text.stop + self.statistics.action_dim)
+        return TokenLayout(patches, (grid, grid), text, action)
+
+
+def settled(network: OpenVLANetwork) -> None:
+    """Make it as fast as it gets at answering, for good, and see what its numbers can be relied on for."""
+    decoder = network.language_model
+    decoder.longest  # noqa: B018 (taken while the head's rows can be read)
+    settle(network)
+    decoder.steady = steady(decoder)
+
+
+def _patches(config: OpenVLAConfig) -> int:
+    """Of all cameras together."""
+    return len(config.cameras) * config.towers[0].grid ** 2
+
+
+def _seen(observation: Observation, cameras: tuple[str, ...]) -> tuple[str, ...]:
+    """The cameras in the policy's order, each with a picture. One alone may go by any name."""
+    got = tuple(observation.images)
+    if len(cameras) == 1:
+        if len(got) != 1:
+            detail = f"this policy sees exactly one picture; got: {', '.join(got) or 'none'}"
+            raise Unprocessable("unknown-camera", detail, pointer="/image")
+        return got
+    known = ", ".join(cameras)
+    for name in got:
+        if name not in cameras:
+            detail = f"there is no camera {name!r}; this policy has {known}"
+            raise Unprocessable("unknown-camera", detail, pointer="/images")
+    for name in cameras:
+        if name not in got:
+            detail = f"there is no picture from camera {name!r}; this policy needs {known}"
+            raise Unprocessable("missing-camera", detail, pointer="/images")
+    return cameras
+
+
+def _norm_stats(folder: CheckpointFolder, config: OpenVLAConfig) -> Mapping[str, Any]:
+    """Statistics beside the weights win over those inside config.json; where the two differ, the log says so."""
+    chosen = folder.json("dataset_statistics.json") if folder.has("dataset_statistics.json") else config.norm_stats
+    say_differences(folder.path, chosen, config.norm_stats)
+    return chosen
+
+
+def _check_action(folder: CheckpointFolder, statistics: Statistics) -> None:
+    """Clients read what each number means, so there have to be as many as have a meaning."""
+    if statistics.action_dim != len(ACTION_NAMES):
+        raise CheckpointError(
+            f"{folder.path}: its statistics ({', '.join(statistics.scales)}) are of actions with "
+            f"{statistics.action_dim} numbers; only {len(ACTION_NAMES)} are supported: {', '.join(ACTION_NAMES)}"
+        )
+
+
+def _check_action_rows(folder: CheckpointFolder, network: OpenVLANetwork) -> None:
+    """Every action token has weights: they lie at the end of two tensors, where a download may have stopped."""
+    bins, decoder = network.config.bins, network.language_model
+    first = bins.text_vocab_size - bins.bins + 1
+    for name, table in (("model.embed_tokens", decoder.model.embed_tokens), ("lm_head", decoder.lm_head)):
+        fault = zero_rows(f"language_model.{name}.weight", table.weight[first : bins.text_vocab_size], first)
+        if fault is not None:
+            raise CheckpointError(f"{folder.path}: {fault}")
+
+
+def _unused(config: OpenVLAConfig) -> list[str]:
+    """Full names of stored tensors that feed nothing."""
+    names = zip(("featurizer", "fused_featurizer"), config.towers, strict=True)
+    return [f"vision_backbone.{tower}.{key}" for tower, sizes in names for key in unused_tensors(sizes)] + [*NEVER_READ]
+
+
+def _check_pixels(pixels: PixelPipeline, config: OpenVLAConfig) -> None:
+    """The towers have to be fed the size they were built for, each by its own normalisation."""
+    side_px = config.towers[0].image_px
+    if pixels.size != (side_px, side_px) or len(pixels.means) != len(config.towers):
+        raise CheckpointError(
+            f"preprocessor_config.json makes {len(pixels.means)} x {pixels.size} pixels; "
+            f"expected {len(config.towers)} x {(side_px, side_px)}, one per tower"
+        )

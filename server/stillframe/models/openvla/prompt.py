@@ -1,0 +1,69 @@
+"""An instruction as token ids: the checkpoint's own tokenizer.json and OpenVLA's prompt.
+
+Knows text; no pictures. Source: models trained with prompt 'In: What action ... Out:' and a trailing lone space.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from stillframe.errors import CheckpointError, Unprocessable
+from stillframe.files.kinds import shown
+from stillframe.models.openvla.tokenizer import read_tokenizer
+
+TEMPLATE = "In: What action should the robot take to {instruction}?\nOut:"
+LONE_SPACE = "▁"  # id 29871 in Llama's vocabulary; the prompt has to end in it
+REMEMBERED_PROMPTS = 1024
+UNKNOWN = "<unk>"  # Llama's, and ours
+BYTE = re.compile("<0x[0-9A-F]{2}>")  # what is not in Llama's vocabulary is spelt in these
+
+
+class PromptEncoder:
+    """Turns instructions into ids, and remembers the last thousand."""
+
+    def __init__(self, tokenizer_json: Path, max_tokens: int, vocabulary: int | None = None):
+        """`vocabulary`: how many ids the decoder knows; None: any. Raises CheckpointError for another tokenizer."""
+        self._tokenizer = read_tokenizer(tokenizer_json, vocabulary)
+        lone_space = self._tokenizer.token_to_id(LONE_SPACE)
+        if lone_space is None:
+            raise CheckpointError(f"{tokenizer_json} has no token {LONE_SPACE!r}, with which every prompt ends")
+        self._lone_space: int = lone_space
+        self._max_tokens = max_tokens
+        self._check(tokenizer_json)
+        self.ids = lru_cache(REMEMBERED_PROMPTS)(self._ids)
+        self.unknown_words = lru_cache(REMEMBERED_PROMPTS)(self._unknown_words)
+
+    def _unknown_words(self, instruction: str) -> tuple[str, ...]:
+        """The parts of an instruction that the vocabulary has no token for, or only one for each of their bytes."""
+        text = str.lower(instruction)  # as the prompt has it
+        start = TEMPLATE.index("{")
+        end = start + len(text)
+        read = self._tokenizer.encode(TEMPLATE.format(instruction=text))
+        spans = [
+            (max(first, start), min(last, end))
+            for token, (first, last) in zip(read.tokens, read.offsets, strict=True)
+            if token == UNKNOWN or BYTE.fullmatch(token)
+        ]
+        words = (text[first - start : last - start] for first, last in spans if first < last)
+        return tuple(dict.fromkeys(word for word in words if not word.isspace()))
+
+    def _check(self, tokenizer_json: Path) -> None:
+        """Try a prompt: else every frame would find out."""
+        try:
+            self._ids("")
+        except Unprocessable as error:
+            raise CheckpointError(f"there is no room for an instruction: without one, {error}") from error
+        except Exception as error:
+            raise CheckpointError(f"{tokenizer_json} cannot write the prompt: {shown(error)}") from error
+
+    def _ids(self, instruction: str) -> tuple[int, ...]:
+        """BOS, the lower-cased instruction in its template, the lone space."""
+        ids = self._tokenizer.encode(TEMPLATE.format(instruction=instruction.lower())).ids
+        if ids[-1] != self._lone_space:
+            ids = [*ids, self._lone_space]
+        if len(ids) > self._max_tokens:
+            detail = f"the instruction takes {len(ids)} tokens; this policy reads at most {self._max_tokens}"
+            raise Unprocessable("instruction-too-long", detail, pointer="/instruction")
+        return tuple(ids)

@@ -1,0 +1,198 @@
+"""The two vision towers of a Prismatic VLM, DINOv2 with registers and SigLIP, and the projector behind them.
+
+Knows pixels and patches; no text and no action. Names are those of timm's tensors, as checkpoints store them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stillframe.models.llama.attention import attend
+
+LAYER_NORM_EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """Sizes of one tower. `depth` counts the last block, whose output nobody reads."""
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+    mlp_ratio: float
+    prefix_tokens: int  # class and register tokens ahead of the patches
+    layer_scale: bool
+    image_px: int = 224
+    patch_px: int = 14
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_px // self.patch_px
+
+    @property
+    def mlp_dim(self) -> int:
+        """Width of the feed-forward, as timm rounds it."""
+        return int(self.embed_dim * self.mlp_ratio)
+
+
+# timm model id -> sizes. A checkpoint may override embed_dim, depth and num_heads (`timm_overrides`).
+TOWERS = {
+    "vit_large_patch14_reg4_dinov2.lvd142m": TowerConfig(1024, 24, 16, 4.0, prefix_tokens=5, layer_scale=True),
+    "vit_so400m_patch14_siglip_224": TowerConfig(1152, 27, 16, 3.7362, prefix_tokens=0, layer_scale=False),
+}
+
+
+class PatchEmbed(nn.Module):
+    """Cut an image into patches and project each."""
+
+    def __init__(self, config: TowerConfig):
+        super().__init__()
+        self.proj = nn.Conv2d(3, config.embed_dim, kernel_size=config.patch_px, stride=config.patch_px)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[batch, 3, H, W] -> [batch, patches, dim], raster order."""
+        out: Tensor = self.proj(pixels).flatten(2).transpose(1, 2)
+        return out
+
+
+class TowerAttention(nn.Module):
+    """Full self-attention with fused query, key, value."""
+
+    def __init__(self, config: TowerConfig):
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
+        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[batch, tokens, dim] -> the same."""
+        qkv = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = attend(qkv[0], qkv[1], qkv[2])
+        out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class TowerMLP(nn.Module):
+    """Two linear layers with the exact (erf) GELU between them, in both towers."""
+
+    def __init__(self, config: TowerConfig):
+        super().__init__()
+        self.fc1 = nn.Linear(config.embed_dim, config.mlp_dim)
+        self.fc2 = nn.Linear(config.mlp_dim, config.embed_dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[batch, tokens, dim] -> the same."""
+        out: Tensor = self.fc2(functional.gelu(self.fc1(tokens)))
+        return out
+
+
+class LayerScale(nn.Module):
+    """A learned factor per channel. The name dodges loaders that rewrite names containing `gamma`."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.scale_factor = nn.Parameter(torch.ones(dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[..., dim] -> [..., dim]."""
+        return tokens * self.scale_factor
+
+
+class Block(nn.Module):
+    """One pre-norm transformer block, with LayerScale where the tower has it."""
+
+    def __init__(self, config: TowerConfig):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.embed_dim, eps=LAYER_NORM_EPS)
+        self.attn = TowerAttention(config)
+        self.ls1 = LayerScale(config.embed_dim) if config.layer_scale else nn.Identity()
+        self.norm2 = nn.LayerNorm(config.embed_dim, eps=LAYER_NORM_EPS)
+        self.mlp = TowerMLP(config)
+        self.ls2 = LayerScale(config.embed_dim) if config.layer_scale else nn.Identity()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[batch, tokens, dim] -> the same."""
+        tokens = tokens + self.ls1(self.attn(self.norm1(tokens)))
+        out: Tensor = tokens + self.ls2(self.mlp(self.norm2(tokens)))
+        return out
+
+
+class Tower(nn.Module):
+    """A ViT up to its last block but one: the features that Prismatic reads, un-normed.
+
+    The last block, the final norm and SigLIP's attention pool are in checkpoints but feed nothing, so they are not
+    here: `unused_tensors` names them.
+    """
+
+    def __init__(self, config: TowerConfig):
+        super().__init__()
+        self.config = config
+        if config.prefix_tokens:
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
+            self.reg_token = nn.Parameter(torch.zeros(1, config.prefix_tokens - 1, config.embed_dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.grid**2, config.embed_dim))
+        self.patch_embed = PatchEmbed(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth - 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[batch, 3, H, W] normalised pixels -> [batch, patches, dim]."""
+        tokens = self._with_prefix(self.patch_embed(pixels) + self.pos_embed)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return tokens[:, self.config.prefix_tokens :]
+
+    def _with_prefix(self, patches: Tensor) -> Tensor:
+        """Class and register tokens carry no position and go first."""
+        if not self.config.prefix_tokens:
+            return patches
+        prefix = torch.cat((self.cls_token, self.reg_token), dim=1)
+        return torch.cat((prefix.expand(len(patches), -1, -1), patches), dim=1)
+
+
+def unused_tensors(config: TowerConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the tensors that the reference stores for a tower and never reads."""
+    dim, mlp = config.embed_dim, config.mlp_dim
+    linears = {"attn.qkv": (3 * dim, dim), "attn.proj": (dim, dim), "mlp.fc1": (mlp, dim), "mlp.fc2": (dim, mlp)}
+    last = f"blocks.{config.depth - 1}"
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, (rows, columns) in linears.items():
+        shapes |= {f"{last}.{name}.weight": (rows, columns), f"{last}.{name}.bias": (rows,)}
+    for norm in (f"{last}.norm1", f"{last}.norm2", "norm"):
+        shapes |= {f"{norm}.weight": (dim,), f"{norm}.bias": (dim,)}
+    if config.layer_scale:
+        shapes |= {f"{last}.ls1.scale_factor": (dim,), f"{last}.ls2.scale_factor": (dim,)}
+    return shapes
+
+
+class VisionBackbone(nn.Module):
+    """Both towers over the same picture. `featurizer` is DINOv2, `fused_featurizer` SigLIP."""
+
+    def __init__(self, dino: TowerConfig, siglip: TowerConfig):
+        super().__init__()
+        self.featurizer = Tower(dino)
+        self.fused_featurizer = Tower(siglip)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[batch, 6, H, W], DINO's three channels first -> [batch, patches, dino dim + siglip dim]."""
+        dino, siglip = torch.split(pixels, 3, dim=1)
+        return torch.cat((self.featurizer(dino), self.fused_featurizer(siglip)), dim=2)
+
+
+class Projector(nn.Module):
+    """From vision features to the decoder's width, by way of four times the vision width."""
+
+    def __init__(self, vision_dim: int, width: int):
+        super().__init__()
+        self.fc1 = nn.Linear(vision_dim, 4 * vision_dim)
+        self.fc2 = nn.Linear(4 * vision_dim, width)
+        self.fc3 = nn.Linear(width, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[..., vision_dim] -> [..., width]."""
+        out: Tensor = self.fc3(functional.gelu(self.fc2(functional.gelu(self.fc1(features)))))
+        return out

@@ -1,0 +1,123 @@
+"""Which knobs of mode adaptive are worth trying, and which of those tried is the best.
+
+Knows ranges and steps; no model. Thresholds and relevance first, over a wide grid; then every knob around the best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+import numpy as np
+
+from stillframe.reuse.settings import AdaptiveSettings
+
+
+@dataclass
+class Outcome:
+    """What a set of knobs did over all scenes."""
+
+    knobs: AdaptiveSettings
+    ratios: list[float] = field(default_factory=list)  # of every frame; 0 for a keyframe
+    drifts: list[float] = field(default_factory=list)  # of every delta frame
+
+    @property
+    def reuse(self) -> float:
+        """Token-layers reused / token-layers of keyframes, over whole episodes."""
+        return float(np.mean(self.ratios)) if self.ratios else 0.0
+
+    def drift(self, percent: float) -> float:
+        """A percentile of the delta frames' drift; 0 where there was no delta frame."""
+        return float(np.percentile(self.drifts, percent)) if self.drifts else 0.0
+
+    def hopeless(self, budget: float, frames: int) -> bool:
+        """Whether its drift p90 over `frames` frames is above `budget` whatever comes: too many already were."""
+        return sum(drift > budget for drift in self.drifts) > 1 + 0.1 * frames
+
+    def saw(self, ratio: float, drift: float | None) -> None:
+        """One more frame; None: a keyframe, which has no drift."""
+        self.ratios.append(ratio)
+        if drift is not None:
+            self.drifts.append(drift)
+
+
+DISTANCES = (0.05, 0.1, 0.15, 0.22, 0.32, 0.45)
+TAUS = ((0.999, 12.0), (0.996, 24.0), (0.985, 48.0))  # tau, max_difference
+TASK_SHARES = (0.0, 0.08, 0.16, 0.32)  # of a camera's tokens
+NEARLY = 1.5  # of the budget: what one more knob may bring within it
+AGE_LIMITS = (1, 2, 4, 8, 16, 32)
+
+
+def wide(knobs: AdaptiveSettings, camera_tokens: int, criterion: str | None = None) -> list[AdaptiveSettings]:
+    """The grid: a criterion or both, loose to strict, with little to much kept for the task; no other limit yet."""
+    free = replace(knobs, top_k=camera_tokens, schedule=[], relevance_layers=[])
+    rows = [replace(free, criterion="embedding", distance=distance) for distance in DISTANCES]
+    pixels = [replace(free, criterion="pixels", tau=tau, max_difference=most) for tau, most in TAUS]
+    kept = [round(share * camera_tokens) for share in TASK_SHARES]
+    asked = [each for each in [*rows, *pixels] if criterion in {None, each.criterion}]
+    return [replace(each, task_top_k=task) for each, task in product(asked, kept)]
+
+
+def around(best: AdaptiveSettings, camera_tokens: int, layers: int, reach: float) -> list[AdaptiveSettings]:
+    """One step from the best in every knob; `reach` 1 is a wide step. The best itself is not among them."""
+    found: list[AdaptiveSettings] = []
+    for knobs in _steps(best, camera_tokens, layers, reach):
+        if knobs != best and knobs not in found:
+            found.append(knobs)
+    return found
+
+
+def within(outcomes: Sequence[Outcome], budget: float) -> list[Outcome]:
+    """Those that reuse something with drift p90 within budget; the most reuse first, among equals the least drift."""
+    kept = [outcome for outcome in outcomes if outcome.drift(90) <= budget and outcome.reuse > 0]
+    return sorted(kept, key=lambda outcome: (-outcome.reuse, outcome.drift(90), outcome.drift(99)))
+
+
+def choose(outcomes: Sequence[Outcome], budget: float) -> Outcome | None:
+    """The first of those within budget; None: there is none."""
+    return next(iter(within(outcomes, budget)), None)
+
+
+def promising(outcomes: Sequence[Outcome], budget: float) -> list[AdaptiveSettings]:
+    """Where to look closer: of each criterion the best within budget, and the best of those a little over it."""
+    found: list[AdaptiveSettings] = []
+    for criterion in sorted({outcome.knobs.criterion for outcome in outcomes}):
+        ours = [outcome for outcome in outcomes if outcome.knobs.criterion == criterion]
+        seeds = [choose(ours, budget), choose(ours, NEARLY * budget) or calmest(ours)]
+        found += [seed.knobs for seed in seeds if seed is not None]
+    return [knobs for index, knobs in enumerate(found) if knobs not in found[:index]]
+
+
+def calmest(outcomes: Sequence[Outcome]) -> Outcome:
+    """The least drift p90 among those that reuse something, if any does; among equals the most reuse."""
+    reusing = [outcome for outcome in outcomes if outcome.reuse > 0] or outcomes
+    return min(reusing, key=lambda outcome: (outcome.drift(90), -outcome.reuse))
+
+
+def _steps(best: AdaptiveSettings, camera_tokens: int, layers: int, reach: float) -> Iterator[AdaptiveSettings]:
+    yield from _looser_and_stricter(best, reach)
+    for factor in (1 - 0.5 * reach, 1 - 0.25 * reach, 1 + 0.5 * reach):
+        yield replace(best, task_top_k=min(camera_tokens, round(best.task_top_k * factor)))
+    for share in (1.0, 1 - 0.1 * reach, 1 - 0.25 * reach):
+        yield replace(best, top_k=round(camera_tokens * share))
+    for chosen in _layer_choices(layers):
+        yield replace(best, relevance_layers=chosen)
+    fewer = [replace(best, task_top_k=round(best.task_top_k * factor)) for factor in (0.25, 0.5, 0.75)]
+    for schedule in ([], [0.0, 1.0], [0.5, 1.0]):  # what enters a layer or two whole can do with looser limits
+        yield from (replace(each, schedule=schedule) for each in (best, *fewer, *_looser_and_stricter(best, reach)))
+
+
+def _looser_and_stricter(best: AdaptiveSettings, reach: float) -> Iterator[AdaptiveSettings]:
+    for factor in (1 / (1 + reach / 2), 1 / (1 + reach / 4), 1 + reach / 4, 1 + reach / 2):
+        if best.criterion == "embedding":
+            yield replace(best, distance=min(2.0, round(best.distance * factor, 4)))
+        else:
+            tau = max(-1.0, round(1 - (1 - best.tau) * factor, 6))
+            yield replace(best, tau=tau, max_difference=min(255.0, round(best.max_difference * factor, 2)))
+
+
+def _layer_choices(layers: int) -> list[list[int]]:
+    """All, the earlier and the later half, and single layers from first to last."""
+    single = sorted({round(step * (layers - 1) / 3) for step in range(4)})
+    return [[], list(range(layers // 2)), list(range(layers // 2, layers)), *([layer] for layer in single)]

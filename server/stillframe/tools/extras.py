@@ -1,0 +1,27 @@
+"""What the optional parts of stillframe need installed, and how to get it.
+
+Knows names only: it looks for packages and imports none.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from stillframe.errors import ConfigError
+
+PACKAGES = {
+    "sim": ("mujoco", "dm_control"),
+    "charts": ("matplotlib",),
+    "bench": ("transformers",),
+}  # extra -> what it brings
+LAB_EXTRAS = {"bench"}  # of lab/pyproject.toml; the others are of ours
+
+
+def need(*extras: str) -> None:
+    """Raise ConfigError, with the command that helps, unless the packages of each of `extras` are installed."""
+    for extra in extras:
+        missing = [name for name in PACKAGES[extra] if find_spec(name) is None]
+        if missing:
+            absent = " and ".join(missing)
+            package = "stillframe-lab" if extra in LAB_EXTRAS else "stillframe"
+            raise ConfigError(f"this command needs {absent}, not installed here; run: pip install '{package}[{extra}]'")

@@ -1,0 +1,110 @@
+"""What `stillframe loadtest` does: a daemon, one kind of measurement, a document and tables.
+
+Knows all of this room; the terminal only as somebody to report to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from rich.table import Table
+
+from stillframe.errors import ConfigError, StillframeError, closest
+from stillframe.tools.loadtest.experiments import capacity, flooded, in_rounds
+from stillframe.tools.loadtest.hostile.campaign import Hostile, measure
+from stillframe.tools.loadtest.hostile.neighbours import KINDS
+from stillframe.tools.loadtest.hostile.page import table
+from stillframe.tools.loadtest.load import Load
+from stillframe.tools.loadtest.overhead import overhead
+from stillframe.tools.loadtest.report import Figures, capacity_table, figures, load_table, overhead_table, short_table
+from stillframe.tools.loadtest.run import Reporter, meet, play
+from stillframe.tools.loadtest.transports.base import Target
+from stillframe.tools.local_daemon import daemon
+from stillframe.tools.machine import machine
+from stillframe_client import PolicyError
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is measured."""
+
+    load: Load
+    rounds: int = 1
+    capacity_up_to: int | None = None  # robots; None: not asked for
+    overhead_frames: int = 0  # 0: not asked for
+
+
+def run_loadtest(
+    wanted: Wanted, url: str | None, config: Path, token: str | None, reporter: Reporter
+) -> tuple[Figures, Sequence[Table]]:
+    """Measure, and say it for files and for people. Raises StillframeError for whom nobody serves."""
+    described = {"machine": machine(), "daemon": url or str(config), "wanted": asdict(wanted)}
+    with _mendable(url), _served(url, config) as served:
+        target = meet(served, token)
+        document = {**described, "model": target.model.name, **_measured(wanted, target, reporter)}
+    return document, _tables(wanted, document)
+
+
+def run_hostile(
+    load: Load, rounds: int, kinds: Sequence[str] | None, before: Path | None, config: Path, reporter: Reporter
+) -> tuple[Figures, str]:
+    """One robot alone and beside each kind of neighbour, on a daemon of our own. Raises StillframeError."""
+    for kind in kinds or ():
+        if kind not in KINDS:
+            raise ConfigError(f"--neighbour {kind!r}: there is none; known: {', '.join(KINDS)}.{closest(kind, KINDS)}")
+    wanted = Hostile(replace(load, robots=1, flood=0), rounds, tuple(kinds or KINDS), before)
+    document = measure(wanted, config, reporter)
+    return document, table(document)
+
+
+def _measured(wanted: Wanted, target: Target, reporter: Reporter) -> Figures:
+    """The one kind of measurement that is asked for."""
+
+    def played(load: Load) -> Figures:
+        return figures(play(load, target, reporter))
+
+    if wanted.overhead_frames:
+        return {"overhead": asyncio.run(overhead(target, wanted.overhead_frames))}
+    if wanted.capacity_up_to is not None:
+        return capacity(wanted.load, wanted.capacity_up_to, played)
+    if wanted.rounds == 1:
+        return played(wanted.load)
+    return (flooded if wanted.load.flood else in_rounds)(wanted.load, wanted.rounds, played)
+
+
+def _tables(wanted: Wanted, document: Figures) -> Sequence[Table]:
+    if wanted.overhead_frames:
+        return [overhead_table(document["overhead"])]
+    if wanted.capacity_up_to is not None:
+        return [capacity_table(document)]
+    if wanted.rounds == 1:
+        return [load_table(document)]
+    if wanted.load.flood:
+        title = f"p99 with a flood / without: {document['p99_ratio']}"
+        return [short_table(title, {"calm": document["calm"], "flooded": document["flooded"]})]
+    return [short_table(f"medians of {wanted.rounds} rounds", {"": document["median"]})]
+
+
+@contextmanager
+def _served(url: str | None, config: Path) -> Iterator[str]:
+    """The daemon's address."""
+    if url is not None:
+        yield url
+        return
+    with daemon([str(config)]) as own:
+        yield own
+
+
+@contextmanager
+def _mendable(url: str | None) -> Iterator[None]:
+    """What is wrong with the daemon or its address, as a line for whoever typed the command."""
+    try:
+        yield
+    except PolicyError as error:
+        raise StillframeError(str(error)) from error
+    except ValueError as error:
+        raise ConfigError(f"{url}: {error}") from error

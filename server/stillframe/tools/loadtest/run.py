@@ -1,0 +1,121 @@
+"""Plays a load against a daemon and brings back what became of every frame.
+
+Knows senders and wires; what the figures mean is report.py's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Protocol
+
+from stillframe.tools.loadtest.load import Load
+from stillframe.tools.loadtest.senders import Flooder, NewWire, PacedRobot, Sender, Tally
+from stillframe.tools.loadtest.transports.base import Robot, Target, as_jpeg, pictures
+from stillframe.tools.loadtest.transports.http import HttpWire
+from stillframe.tools.loadtest.transports.openpi import OpenPIWire
+from stillframe.tools.loadtest.transports.stream import StreamWire
+from stillframe_client import NotReady, PolicyClient
+
+WIRES: Mapping[str, NewWire] = MappingProxyType({"stream": StreamWire, "http": HttpWire, "openpi": OpenPIWire})
+FIRST_FRAME_S = 0.2  # from the last session's opening
+LAST_ANSWERS_S = 5.0  # for what is under way at the end
+LOOK_EVERY_S = 0.25
+READY_S = 60.0
+
+
+@dataclass(frozen=True)
+class Played:
+    """A load that was played."""
+
+    load: Load
+    robots: Sequence[Tally]
+    flooders: Sequence[Tally]
+    took_s: float
+    cpu_share: float  # of one core, taken by the robots themselves
+    load_average: float  # of the machine, over the minute before
+
+
+class Reporter(Protocol):
+    """Who is told how it goes."""
+
+    def begin(self, load: Load) -> None:
+        """A load begins."""
+        ...
+
+    def look(self, robots: Sequence[Tally]) -> None:
+        """How it stands."""
+        ...
+
+
+def meet(url: str, token: str | None = None) -> Target:
+    """Ask a daemon what it serves, as soon as it is ready. Raises PolicyError, ValueError."""
+    with PolicyClient(url, token=token, timeout_s=READY_S) as client:
+        try:
+            model = client.info()
+        except NotReady:  # it is there, and loads
+            client.wait_ready(READY_S)
+            model = client.info()
+    views = pictures()
+    return Target(url, model, views, [as_jpeg(view) for view in views], token)
+
+
+def play(load: Load, target: Target, reporter: Reporter) -> Played:
+    """Play the load. Raises PolicyError where the daemon is not there."""
+    reporter.begin(load)
+    return asyncio.run(_play(load, target, reporter))
+
+
+async def _play(load: Load, target: Target, reporter: Reporter) -> Played:
+    load_average = os.getloadavg()[0]
+    robots, flooders = _senders(load, target)
+    senders = [*robots, *flooders]
+    await asyncio.gather(*(sender.open() for sender in senders))
+    watching = asyncio.create_task(_watch(robots, reporter))
+    began_s, cpu_s = time.monotonic(), time.process_time()
+    await asyncio.gather(*(_run(sender, began_s + FIRST_FRAME_S, load.seconds) for sender in senders))
+    took_s = time.monotonic() - began_s
+    cpu_share = (time.process_time() - cpu_s) / took_s
+    watching.cancel()
+    reporter.look(_tallies(robots))
+    await asyncio.gather(*(sender.close() for sender in senders))
+    return Played(load, _tallies(robots), _tallies(flooders), took_s, cpu_share, load_average)
+
+
+def _senders(load: Load, target: Target) -> tuple[list[PacedRobot], list[Flooder]]:
+    name, wire = f"load-{uuid.uuid4().hex[:8]}", WIRES[load.wire]
+    target = replace(target, max_age_ms=load.max_age_ms)
+    paced = [
+        PacedRobot(Robot(f"{name}-{number}", load.realtime, target), wire, time.monotonic, load, offset_s)
+        for number, offset_s in enumerate(load.offsets_s())
+    ]
+    flooding = [
+        Flooder(Robot(f"{name}-flood-{number}", load.realtime, target), wire, time.monotonic, load)
+        for number in range(load.flood)
+    ]
+    return paced, flooding
+
+
+async def _run(sender: Sender, starts_s: float, seconds: float) -> None:
+    """Its frames, then their answers. One that is not let send its frames is stopped, and misses the rest."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds + LAST_ANSWERS_S):
+            await sender.run(starts_s)
+    await sender.settle(LAST_ANSWERS_S)
+    sender.tally.check()
+
+
+async def _watch(robots: Sequence[Sender], reporter: Reporter) -> None:
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        reporter.look(_tallies(robots))
+
+
+def _tallies(senders: Sequence[Sender]) -> list[Tally]:
+    return [sender.tally for sender in senders]

@@ -1,0 +1,171 @@
+"""Reads what a dialect said into an observation, and judges every part of it.
+
+Knows no HTTP and no engine: fields in, domain objects out, and every fault named by its place in what the client sent.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stillframe.domain import Observation, PolicyInfo
+from stillframe.errors import BadRequest, RequestError, TooLarge, Unprocessable, closest, unknown_unnorm_key
+from stillframe.web.dialects.base import Dialect, Fields, Said
+from stillframe.web.dialects.cameras import renamed
+from stillframe.web.http.images import read_picture
+from stillframe.web.http.limits import Limits
+from stillframe.web.http.problems import pointer
+from stillframe.web.http.session_fields import Addressed, Named, read_named
+from stillframe.web.http.wording import oddities
+
+UNSAID = ""  # the instruction of a frame that goes on with its session's last one
+_MAX_NS = 2**63
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One request to act."""
+
+    observation: Observation
+    max_age_ms: float
+    dialect: Dialect
+    named: Named | None  # None: stateless
+    digest: bytes = b""  # of everything its client sent: tells a repeat from another frame under the same seq
+    echo: Mapping[str, Any] = field(default_factory=dict)
+    cameras: Mapping[str, str] = field(default_factory=dict)  # camera -> its client's key, where that is another name
+    warnings: tuple[str, ...] = ()  # of what was taken as it is
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads frames for one policy under one set of limits. Any thread."""
+
+    info: PolicyInfo
+    limits: Limits
+
+    def read(self, fields: Fields, dialect: Dialect, head: Addressed, digest: bytes = b"") -> Frame:
+        """Translate and judge a frame. Raises RequestError; never anything else."""
+        said = dialect.translate(fields, self.info)
+        try:
+            return self._judged(said, dialect, head, digest)
+        except RequestError as error:
+            error.pointer = said.places.get(error.pointer or "", error.pointer)
+            raise
+
+    def _judged(self, said: Said, dialect: Dialect, head: Addressed, digest: bytes) -> Frame:
+        fields, info = said.fields, self.info
+        named = read_named(fields, head)
+        pictures = _pictures(fields, info, self.limits)
+        keys = {camera: key for camera, (_, key, _) in pictures.items()} | dict(said.keys)
+        observation = Observation(
+            images={camera: read_picture(value, self.limits, place) for camera, (value, _, place) in pictures.items()},
+            instruction=UNSAID if named and "instruction" not in fields else _instruction(fields, self.limits),
+            unnorm_key=_unnorm_key(fields, info),
+            center_crop=info.center_crop,
+        )
+        return Frame(
+            observation,
+            _max_age_ms(fields, self.limits),
+            dialect,
+            named,
+            digest,
+            _echo(fields),
+            cameras={camera: key for camera, key in keys.items() if key != camera},
+            warnings=oddities(observation.instruction, info) if observation.instruction else (),
+        )
+
+
+def missing_instruction() -> BadRequest:
+    """What a frame is told that says no instruction, and whose session has none yet."""
+    return BadRequest("missing-field", "'instruction' is missing: what the robot is to do.", pointer="/instruction")
+
+
+def _pictures(fields: Fields, info: PolicyInfo, limits: Limits) -> dict[str, tuple[Any, str, str]]:
+    """Return camera -> (undecoded picture, its key, its place in the body), in the order they were sent."""
+    if "images" not in fields:
+        return _single_picture(fields, info)
+    images = fields["images"]
+    if not isinstance(images, dict) or "__numpy__" in images or "image" in fields:
+        detail = "'images' has to be an object of camera names and pictures, without 'image' beside it."
+        raise BadRequest("bad-field", detail, pointer="/images")
+    if len(images) > limits.max_images:
+        detail = f"The frame holds {len(images)} pictures; at most {limits.max_images} are accepted."
+        raise TooLarge("too-many-images", detail, pointer="/images")
+    keys = renamed(images, info)
+    _check_cameras(keys, info)
+    return {camera: (images[key], key, pointer("images", key)) for camera, key in keys.items()}
+
+
+def _single_picture(fields: Fields, info: PolicyInfo) -> dict[str, tuple[Any, str, str]]:
+    if "image" not in fields:
+        raise BadRequest("missing-field", "'image' is missing: the camera's picture.", pointer="/image")
+    if len(info.cameras) > 1:
+        detail = f"This policy needs 'images' with a picture for each of {', '.join(info.cameras)}."
+        raise Unprocessable("missing-camera", detail, pointer="/image")
+    camera = info.cameras[0]
+    return {camera: (fields["image"], camera, "/image")}  # which has no name of its own to tell of
+
+
+def _check_cameras(images: Mapping[str, str], info: PolicyInfo) -> None:
+    known = ", ".join(info.cameras)
+    for name in images:
+        if name not in info.cameras:
+            detail = f"There is no camera {reprlib.repr(name)}; this policy has {known}.{closest(name, info.cameras)}"
+            raise Unprocessable("unknown-camera", detail, pointer="/images")
+    for name in info.cameras:
+        if name not in images:
+            detail = f"There is no picture from camera {name!r}; this policy needs {known}."
+            raise Unprocessable("missing-camera", detail, pointer="/images")
+
+
+def _instruction(fields: Fields, limits: Limits) -> str:
+    place = "/instruction"
+    if "instruction" not in fields:
+        raise missing_instruction()
+    text = fields["instruction"]
+    if not isinstance(text, str) or not _encodable(text):
+        raise BadRequest("bad-field", "'instruction' has to be a string of valid Unicode.", pointer=place)
+    if not text.strip():
+        raise Unprocessable("instruction-empty", "'instruction' is blank; say what to do.", pointer=place)
+    if len(text.encode()) > limits.max_instruction_bytes:
+        detail = (
+            f"'instruction' is {len(text.encode())} bytes long; at most {limits.max_instruction_bytes} are accepted."
+        )
+        raise Unprocessable("instruction-too-long", detail, pointer=place)
+    return text
+
+
+def _encodable(text: str) -> bool:
+    """Whether every character can leave as UTF-8: JSON may smuggle in half a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _unnorm_key(fields: Fields, info: PolicyInfo) -> str | None:
+    key = fields.get("unnorm_key")
+    if key is not None and not isinstance(key, str):
+        raise BadRequest("bad-field", "'unnorm_key' has to be a string or null.", pointer="/unnorm_key")
+    known = info.default_unnorm_key is not None if key is None else key in info.norm_stats
+    if not known:
+        raise unknown_unnorm_key(key, info.norm_stats)
+    return info.fixed_unnorm_key if key is None else key
+
+
+def _max_age_ms(fields: Fields, limits: Limits) -> float:
+    age_ms = fields.get("max_age_ms", limits.default_max_age_ms)
+    number = isinstance(age_ms, int | float) and not isinstance(age_ms, bool)
+    if not number or not 0 < age_ms <= limits.longest_max_age_ms:
+        detail = f"'max_age_ms' has to be a number above 0 and up to {limits.longest_max_age_ms:g}."
+        raise BadRequest("bad-field", detail, pointer="/max_age_ms")
+    return float(age_ms)
+
+
+def _echo(fields: Fields) -> Mapping[str, Any]:
+    """The client's clock as it sent it: opaque, handed back with the answer."""
+    stamp = fields.get("t_obs_ns")
+    if stamp is None:
+        return {}
+    if type(stamp) is not int or not -_MAX_NS <= stamp < _MAX_NS:
+        raise BadRequest("bad-field", "'t_obs_ns' has to be a whole number of 64 bits.", pointer="/t_obs_ns")
+    return {"t_obs_ns": stamp}

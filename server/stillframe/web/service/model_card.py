@@ -1,0 +1,151 @@
+"""Says what a served policy expects and what its numbers mean: the reply of /v1/models.
+
+Knows no HTTP and no model; it writes a PolicyInfo down for people and programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel
+
+from stillframe.domain import PolicyInfo
+from stillframe.web.dialects.ranges import GRIPPER, gripper_range, gripper_words, number_range
+
+# The action's names and units are those of OpenVLA: a step of the hand in the frame of the robot's base.
+_UNITS = MappingProxyType({"dx": "m", "dy": "m", "dz": "m", "droll": "rad", "dpitch": "rad", "dyaw": "rad"})
+
+
+class ActionField(BaseModel):
+    """One number of an action."""
+
+    name: str
+    unit: str  # "m", "rad", or "1" for a number without one
+    meaning: str
+    ranges: dict[str, tuple[float, float]]  # unnorm_key -> lowest and highest number that an answer holds
+
+
+class ActionContract(BaseModel):
+    """What an action is."""
+
+    fields: list[ActionField]
+    frame: str
+    gripper: str
+    dtype: str
+    chunk_horizon: int
+
+
+class ObservationContract(BaseModel):
+    """What a frame has to hold."""
+
+    cameras: list[str]
+    image_size: tuple[int, int]  # height, width as the model sees them
+    image: str
+    camera_keys: dict[str, str]  # camera -> the key under which its picture comes in, where the deployment fixes that
+    center_crop: float | None  # share of each picture's area, at its middle, that is looked at; null: all of it
+
+
+class NormStats(BaseModel):
+    """The range of each action number in one data set; only where mask is true was it scaled."""
+
+    q01: list[float]
+    q99: list[float]
+    mask: list[bool]
+
+
+class HistoryContract(BaseModel):
+    """Whether answers look at older frames of their session, why, and what is kept of them."""
+
+    enabled: bool
+    why: str
+    trained: bool  # whether the checkpoint was trained with older frames
+    warning: str | None  # in every reply as well
+    gate: str | None  # who says what a chunk is worth; null, as all that follows: not enabled
+    chunk_tokens: int | None  # image tokens that become one chunk
+    slots: int | None  # keys and values that it takes in each layer and head
+    window_frames: int | None  # the last frames, which stay whatever they are worth
+    budget_bytes: int | None  # of one session; null: without end as well
+
+
+class ModelCard(BaseModel):
+    """One served policy."""
+
+    name: str
+    family: str
+    parameters: int
+    dtype: str
+    device: str
+    observation: ObservationContract
+    action: ActionContract
+    norm_stats: dict[str, NormStats]
+    default_unnorm_key: str | None
+    profile: str  # whose clients this port is for
+    history: HistoryContract
+    # Measured at load, on this machine. True: frames side by side are answered, to the bit, as each would be alone.
+    # False: up to rounding, which can show only where two tokens are as good as equal.
+    batch_invariant: bool
+
+
+class ModelList(BaseModel):
+    """The served policies: one, for now."""
+
+    models: list[ModelCard]
+
+
+def model_card(info: PolicyInfo) -> ModelCard:
+    """Write down what `info` says."""
+    return ModelCard(
+        name=info.name,
+        family=info.family,
+        parameters=info.parameters,
+        dtype=info.dtype,
+        device=info.device,
+        observation=_observation(info),
+        action=_action(info),
+        norm_stats={key: _norm_stats(entry) for key, entry in info.norm_stats.items()},
+        default_unnorm_key=info.default_unnorm_key,
+        profile=info.profile,
+        history=HistoryContract(**asdict(info.history)),
+        batch_invariant=info.batch_invariant,
+    )
+
+
+def _observation(info: PolicyInfo) -> ObservationContract:
+    accepted = "uint8 RGB, channels last, of any size; the daemon resizes"
+    return ObservationContract(
+        cameras=list(info.cameras),
+        image_size=info.image_size,
+        image=accepted,
+        camera_keys=dict(info.camera_keys),
+        center_crop=info.center_crop,
+    )
+
+
+def _action(info: PolicyInfo) -> ActionContract:
+    return ActionContract(
+        fields=[_field(at, name, info) for at, name in enumerate(info.action_names)],
+        frame="robot base",
+        gripper=gripper_words(info),
+        dtype="float64",
+        chunk_horizon=info.chunk_horizon,
+    )
+
+
+def _field(at: int, name: str, info: PolicyInfo) -> ActionField:
+    if name == GRIPPER:
+        ranges = {key: gripper_range(entry, at) for key, entry in info.norm_stats.items()}
+        return ActionField(name=name, unit="1", meaning=gripper_words(info), ranges=ranges)
+    unit = _UNITS.get(name, "1")
+    kind = {"m": "step of the hand's position", "rad": "step of the hand's rotation"}.get(
+        unit, "as the data set has it"
+    )
+    ranges = {key: number_range(entry, at, (-1.0, 1.0)) for key, entry in info.norm_stats.items()}
+    return ActionField(name=name, unit=unit, meaning=kind, ranges=ranges)
+
+
+def _norm_stats(entry: Mapping[str, Any]) -> NormStats:
+    mask = entry.get("mask") or [True] * len(entry["q01"])
+    return NormStats(q01=list(entry["q01"]), q99=list(entry["q99"]), mask=[bool(part) for part in mask])

@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from prometheus_client import CollectorRegistry
+from starlette.datastructures import Headers
+
+from stillframe.daemon import serve
+from stillframe.daemon.config import DaemonConfig, TokenScope, load_config
+from stillframe.daemon.sockets import Door
+from stillframe.errors import CheckpointError, ConfigError, Forbidden, Internal, TooMany, Unprocessable
+from stillframe.history.info import WARNING
+from stillframe.metrics import Metrics
+from stillframe.models.base import PolicyModel
+from stillframe.models.llama.cpu_dtype import Pace
+from stillframe.models.llama.decoder import DecoderConfig
+from stillframe.web.middleware.auth import Caller, Scope
+from stillframe.web.middleware.listeners import Listener
+from stillframe.web.middleware.terms import Terms
+
+WAIT_S = 20
+TINY = Path(__file__).resolve().parents[2] / "checkpoints" / "jaco-tiny"
+
+
+def config(**values: object) -> DaemonConfig:
+    """A configuration on a free port."""
+    return load_config(None, {"checkpoint": Path("nowhere"), "port": 0} | values)
+
+
+SECRET = "front-secret-0f9a"  # noqa: S105 -- a test's
+
+
+def test_who_may_ask_reaches_the_web_floor() -> None:
+    """Tokens, names, pages, rates, listeners, sessions and limits of the configuration are those of the app."""
+    token = {"name": "front", "sha256": hashlib.sha256(SECRET.encode()).hexdigest(), "scopes": ["admin"]}
+    doors = [Door(socket.socket(), port, "", Listener(loopback=port == 1)) for port in (1, 2)]
+    for door in doors:
+        door.socket.close()
+    asked = config(
+        tokens=[token], allowed_hosts=["robot.lab"], allowed_origins=["https://panel.lab"], frames_per_s=0.5,
+        sessions={"most": 3}, max_body_mib=1, drain_s=2, listeners=[{"port": 2}],
+    )  # fmt: skip
+    house = serve._house(asked, doors)
+    house.rates.allow(("front",))
+
+    assert house.callers.identify(Headers({"X-Api-Key": SECRET})) == Caller("front", frozenset({"admin"}))
+    house.origins.check({"server": ("", 2)}, Headers({"Host": "robot.lab", "Origin": "https://panel.lab"}))
+    with pytest.raises(Forbidden):
+        house.origins.check({"server": ("", 1)}, Headers({"Host": "evil.example"}))
+    with pytest.raises(TooMany, match=r"more than 0\.5 frames a second"):
+        house.rates.allow(("front",))
+    assert house.listeners == {1: Listener(), 2: Listener(loopback=False)}
+    assert (house.sessions.most, house.limits.max_body_bytes, house.drain_s) == (3, 2**20, 2)
+
+
+def test_what_is_fixed_for_a_port_reaches_the_web_floor() -> None:
+    """Each of the daemon's start options holds on every port whose listener does not say another."""
+    doors = [Door(socket.socket(), port, "", Listener()) for port in (1, 2, 3)]
+    for door in doors:
+        door.socket.close()
+    more = {"port": 3, "profile": "cogact", "unnorm_key": "fractal", "cameras": {"image": "b"}, "center_crop": 1.0}
+    asked = config(
+        unnorm_key="bridge", cameras={"image": "a"}, center_crop=0.9, listeners=[{"port": 2, "profile": "openpi"}, more]
+    )
+    terms = [listener.terms for listener in serve._house(asked, doors).listeners.values()]
+
+    assert terms == [
+        Terms("native", "bridge", {"image": "a"}, 0.9),
+        Terms("openpi", "bridge", {"image": "a"}, 0.9),
+        Terms("cogact", "fractal", {"image": "b"}, 1.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"unnorm_key": "jaco_sin"}, "the configuration: unnorm_key is 'jaco_sin'; jaco-tiny has statistics for"),
+        ({"unnorm_key": "jaco_sin"}, "Did you mean 'jaco_sim'?"),
+        ({"cameras": {"front": "a"}}, "the configuration: cameras names a camera 'front'; jaco-tiny has image"),
+        ({"listeners": [{"port": 0}, {"port": 0, "unnorm_key": "x"}]}, "listeners.1: unnorm_key is 'x'"),
+    ],
+)
+def test_a_start_option_that_the_checkpoint_has_not_is_refused_before_a_frame(
+    wrong: dict[str, object], said: str
+) -> None:
+    """With what it has."""
+    asked = config(checkpoint=TINY, device="cpu", dtype="float32", **wrong)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        serve.open_engine(asked, Metrics(CollectorRegistry(), drift_budget=1.0), logging.getLogger("quiet"))
+
+
+@pytest.mark.parametrize(
+    ("fixed", "hints"),
+    [
+        ({}, 1),
+        ({"center_crop": 0.9}, 0),
+        ({"center_crop": 1}, 0),
+        ({"listeners": [{"port": 0, "center_crop": 0.9}]}, 0),
+    ],
+)
+def test_a_run_with_augmentation_is_hinted_at(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fixed: dict[str, object], hints: int
+) -> None:
+    """Once, where nothing was said of a crop."""
+    folder = tmp_path / "jaco--image_aug"
+    folder.mkdir()
+    serve._hint_at_crop(config(checkpoint=folder, **fixed), logging.getLogger("hints"))
+
+    assert [record.message.count("center_crop: 0.9") for record in caplog.records] == [1] * hints
+
+
+def test_a_scope_that_can_be_written_is_one_that_is_asked_for() -> None:
+    """The configuration and the web floor name the same scopes: neither may know the other."""
+    assert {scope.value for scope in TokenScope} == {scope.value for scope in Scope}
+
+
+def test_a_certificate_that_is_not_there_stops_it_before_it_loads(tmp_path: Path) -> None:
+    """Whoever runs it learns at once, not when the first client comes."""
+    gone = tmp_path / "gone.pem"
+
+    with pytest.raises(ConfigError, match="cannot read 'tls_cert'"):
+        serve.serve(config(tls_cert=gone, tls_key=gone), logging.getLogger("serve-test"))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "name", "device"),
+    [
+        (False, "auto", "cpu"),
+        (False, "cpu", "cpu"),
+        (True, "auto", "cuda"),
+        (True, "cuda", "cuda"),
+        (True, "cpu", "cpu"),
+    ],
+)
+def test_the_device_is_chosen(monkeypatch: pytest.MonkeyPatch, *, gpu: bool, name: str, device: str) -> None:
+    """`auto` is a GPU where there is one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+
+    assert serve.choose_device(name).type == device
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_dtype_that_is_named_is_not_measured(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """Whoever names one gets it; and `auto` is bfloat16 on a GPU."""
+    monkeypatch.setattr(serve, "measure", lambda _: pytest.fail("measured"))
+    there = torch.device(device)
+
+    assert serve._dtype(config(dtype="float32"), there, None) == torch.float32
+    assert serve._dtype(config(dtype="bfloat16"), there, None) == torch.bfloat16
+    if device == "cuda":
+        assert serve._dtype(config(), there, None) == torch.bfloat16
+
+
+@pytest.mark.parametrize(("bfloat16_ms", "dtype"), [(1.0, "bfloat16"), (6.0, "float32")])
+def test_on_a_cpu_auto_is_what_is_faster(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    golden_folder: Path,
+    bfloat16_ms: float,
+    dtype: str,
+) -> None:
+    """Both dtypes are timed at the checkpoint's sizes, and one line of the log says with what result."""
+    asked: list[DecoderConfig] = []
+    monkeypatch.setattr(serve, "measure", lambda sizes: asked.append(sizes) or Pace(6.04, bfloat16_ms))
+    with caplog.at_level(logging.INFO, "serve-test"):
+        model = serve.open_model(config(checkpoint=golden_folder, device="cpu"), logging.getLogger("serve-test"))
+
+    assert model.info.dtype == dtype
+    assert asked == [model.decoder.config]
+    assert caplog.messages == [f"dtype: {dtype}; a layer takes 6.0 ms in float32, {bfloat16_ms} ms in bfloat16"]
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a 7B model on a CPU by mistake."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(ConfigError, match="device is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'"):
+        serve.open_model(config(device="cuda"))
+
+
+@pytest.mark.parametrize(("gpus", "visible"), [(0, None), (0, ""), (1, "3"), (2, None)])
+def test_a_gpu_is_chosen_by_its_number(monkeypatch: pytest.MonkeyPatch, gpus: int, visible: str | None) -> None:
+    """The second of two; where there are fewer, how many there are, and what hides others."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    asked = config(device="cuda:1").device
+
+    if gpus == 2:
+        assert serve.choose_device(asked) == torch.device("cuda", 1)
+        return
+    with pytest.raises(ConfigError) as caught:
+        serve.choose_device(asked)
+    assert f"device is 'cuda:1', but torch sees {'1 GPU(s)' if gpus else 'no GPU'}" in str(caught.value)
+    assert (f"; CUDA_VISIBLE_DEVICES is {visible!r}" in str(caught.value)) == (visible is not None)
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    """Before a frame is taken, by name."""
+    with pytest.raises(CheckpointError, match="is not a folder"):
+        serve.open_model(config(checkpoint=tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("history", "refused"),
+    [
+        ({"enabled": True}, r"was not trained with older frames.*history\.enabled to false, or history\.force to true"),
+        ({"enabled": True, "force": True}, "history.gate is 'gate', which has to be trained"),
+    ],
+)
+def test_who_never_learnt_to_look_back_is_not_made_to(
+    golden_model: PolicyModel, golden_folder: Path, history: dict[str, object], refused: str
+) -> None:
+    """Unless that is asked for twice, and with a scorer that needs no training."""
+    asked = config(checkpoint=golden_folder, history=history)
+
+    with pytest.raises((CheckpointError, ConfigError), match=refused):
+        serve.open_recalling(asked, golden_model)
+
+
+@pytest.mark.parametrize("history", [{}, {"enabled": True, "force": True, "gate": "recency", "budget_mib": None}])
+def test_a_daemon_says_how_history_stands(
+    caplog: pytest.LogCaptureFixture, golden_folder: Path, history: dict[str, object]
+) -> None:
+    """Off, with the better reason; or forced, with a warning in the model info and one in the log."""
+    asked = config(checkpoint=golden_folder, device="cpu", dtype="float32", history=history)
+    with caplog.at_level(logging.WARNING, "serve-test"):
+        engine = serve.open_engine(asked, Metrics(CollectorRegistry()), logging.getLogger("serve-test"))
+    engine.close()
+    info = engine.info.history
+
+    assert (info.enabled, info.trained) == (bool(history), False)
+    assert info.warning == (WARNING if history else None)
+    assert caplog.messages == ([f"history: {WARNING}"] if history else [])
+    assert ("was not trained with older frames" in info.why) is not bool(history)
+
+
+def test_threads_and_dtype_reach_the_model(golden_folder: Path) -> None:
+    """The knobs turn something."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        model = serve.open_model(config(checkpoint=golden_folder, device="cpu", dtype="bfloat16", threads=1))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+    assert model.dtype == torch.bfloat16
+    assert model.info.dtype == "bfloat16"
+    assert model.info.device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (
+            Unprocessable("instruction-too-long", "it reads at most 3 tokens"),
+            "Unprocessable: it reads at most 3 tokens",
+        ),
+        (Internal("internal", "quote the request's id"), "RuntimeError: odd heads"),
+    ],
+    ids=["refused", "failed"],
+)
+def test_a_checkpoint_whose_first_frame_fails_is_refused(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, words: str
+) -> None:
+    """The folder and the cause: there is no request whose id could be quoted."""
+    if isinstance(failure, Internal):
+        failure.__cause__ = RuntimeError("odd heads")
+    engine = ColdEngine(failure)
+    monkeypatch.setattr(serve, "open_engine", lambda *_: engine)
+
+    with pytest.raises(CheckpointError) as caught:
+        serve.serve(config(), logging.getLogger("serve-test"))
+    assert str(caught.value) == f"nowhere loaded, but its first frame failed: {words}"
+    assert engine.closed
+
+
+class ColdEngine:
+    """An engine whose warm-up fails."""
+
+    ready = False
+    closed = False
+
+    def __init__(self, failure: Exception):
+        self.failure = failure
+
+    def warm_up(self) -> None:
+        """Fail."""
+        raise self.failure
+
+    def close(self) -> None:
+        """Remember it."""
+        self.closed = True
+
+
+def test_a_stop_does_not_wait_for_a_long_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told to stop while it loads, the daemon leaves after `drain_s`; what the signals did before, they do again."""
+    loading, go_on = threading.Event(), threading.Event()
+
+    def load(*_: object) -> None:
+        loading.set()
+        go_on.wait(WAIT_S)
+        raise ConfigError("loaded after all")
+
+    def stop() -> None:
+        loading.wait(WAIT_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(serve, "open_engine", load)
+    before = signal.getsignal(signal.SIGTERM)
+    threading.Thread(target=stop).start()
+    serve.serve(config(drain_s=0.01), logging.getLogger("serve-test"))
+    (loader,) = [thread for thread in threading.enumerate() if isinstance(thread, serve.Loader)]
+
+    assert loader.is_alive()
+    assert loader.daemon
+    assert signal.getsignal(signal.SIGTERM) is before
+    go_on.set()
+    loader.join(WAIT_S)

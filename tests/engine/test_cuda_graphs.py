@@ -1,0 +1,222 @@
+"""Frames walked through the house while passes are replayed. No GPU: what would be recorded is computed again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stillframe.domain import Observation, SessionRef, Step
+from stillframe.engine import cuda_graphs
+from stillframe.engine.cuda_graphs import Own, Recording, make_room, needs_of, replay, replay_on_cuda, set_aside
+from stillframe.engine.kv_slots import Storage
+from stillframe.engine.session_cache import Asked, Keeper
+from stillframe.engine.step import step
+from stillframe.models.base import PolicyModel
+from stillframe.reuse.settings import AdaptiveSettings, GraphSettings, ReuseSettings
+
+Make = Callable[..., Any]
+RECORDING = Recording(GraphSettings(batches=[1, 2, 4], rows=[12, 20]), most=4, text_tokens=8)
+
+
+def again(compute: Callable[[], None]) -> Callable[[], None]:
+    """Stands for a GPU's recorder."""
+    compute()
+    return compute
+
+
+def settled(keeper: Keeper) -> torch.Tensor:
+    """What all slots hold."""
+    return keeper.storage.pool.storage[..., :-1, :]
+
+
+@pytest.mark.parametrize("cameras", [("front",), ("front", "wrist")], ids=len)
+@pytest.mark.parametrize("mode", ["off", "exact", "adaptive", "static-only", "paper"])
+def test_robots_act_as_without(robots: Make, picture: Make, changed: Make, mode: str, cameras: tuple[str, ...]) -> None:
+    """Keyframes, deltas, pauses, several robots: token for token, plan for plan, pass for pass, all that is kept."""
+    eager, replayed = (robots(mode, cameras=cameras, task_top_k=4) for _ in range(2))
+    counts = replay(replayed.model, replayed.keeper.storage.pool, RECORDING, again)
+    now = picture(0)
+    for number, robot in enumerate("aababcabaacb"):
+        now = changed(now, number) if number % 3 == 2 else now
+        for bench in (eager, replayed):
+            bench.see(dict.fromkeys(cameras, now), robot)
+            if number % 4 == 3:
+                bench.rest()
+
+    for one, other in zip(eager.steps, replayed.steps, strict=True):
+        assert one.chunk.tokens.tolist() == other.chunk.tokens.tolist()
+        assert (one.report.passes, one.report.cache) == (other.report.passes, other.report.cache)
+    torch.testing.assert_close(settled(eager.keeper), settled(replayed.keeper), rtol=0, atol=1e-4)
+    assert counts.replays >= 12
+    assert sum(counts.eager[reason] for reason in ("storage", "tap", "rows")) == 0
+    assert (counts.eager["layers"] > 0) == (mode == "paper")
+
+
+@pytest.mark.parametrize("mode", ["off", "adaptive"])
+def test_a_batch_acts_as_without(robots: Make, picture: Make, mode: str) -> None:
+    """Four robots side by side, twice; no frame finds itself in memory beside the pool."""
+    answers = []
+    for replays in (False, True):
+        bench = robots(mode)
+        counts = replay(bench.model, bench.keeper.storage.pool, RECORDING, again) if replays else None
+        for seq in range(2):
+            batch = [
+                Asked(Observation({"front": picture(robot)}, "reach"), SessionRef(str(robot), seq=seq))
+                for robot in range(4)
+            ]
+            answers.append(step(bench.model, bench.keeper, batch, bench.clock))
+        assert counts is None or (counts.replays > 0 and sum(counts.eager.values()) == 0)
+
+    for one, other in zip([*answers[0], *answers[1]], [*answers[2], *answers[3]], strict=True):
+        assert isinstance(one, Step)
+        assert isinstance(other, Step)
+        assert one.chunk.tokens.tolist() == other.chunk.tokens.tolist()
+
+
+def test_a_checkpoint_acts_as_without(golden_model: PolicyModel) -> None:
+    """Towers and decoder of a real checkpoint: the same tokens for every frame, nothing of it eager."""
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
+    settings = ReuseSettings(mode="adaptive", kv_budget_mib=8, adaptive=AdaptiveSettings(distance=0.3, task_top_k=9))
+    look, tokens = golden_model.look, []
+    try:
+        for replays in (False, True):
+            keeper = Keeper(golden_model, settings, lambda: 0.0)
+            if replays:
+                recording = Recording(GraphSettings(batches=[1, 2]), most=2, text_tokens=settings.slot_text_tokens)
+                counts = replay(golden_model, keeper.storage.pool, recording, again)
+            for seq, seen in enumerate([*pictures, pictures[0]]):
+                batch = [Asked(Observation({"front": seen}, "put it"), SessionRef(robot, seq=seq)) for robot in "ab"]
+                answers = step(golden_model, keeper, batch, lambda: 0.0)
+                tokens.append([answer.chunk.tokens.tolist() for answer in answers if isinstance(answer, Step)])
+    finally:
+        golden_model.look, golden_model.decoder.replayer = look, None
+
+    assert tokens[:4] == tokens[4:]
+    assert counts.replays >= 8  # a look and a prefill at each of four steps
+    assert sum(counts.eager.values()) == 0
+
+
+def test_frames_of_no_session_lie_in_the_pool_while_nobody_keeps_anything(robots: Make) -> None:
+    """The spare slot, then free ones, and all are free again; a session that keeps one is not crowded out."""
+    storage: Storage = robots("adaptive").keeper.storage
+    loose = [storage.room(20) for _ in range(storage.slots + 2)]
+    inside = [storage.pool.slot_of(kv) is not None for kv in loose]
+    storage.put_away()
+    empty = storage.in_use_bytes
+    kept = storage.slot()
+    assert kept is not None
+    storage.keep(kept)
+    beside = [storage.pool.slot_of(storage.room(20)) is not None for _ in range(3)]
+
+    assert inside == [True] * (storage.slots + 1) + [False]
+    assert len({id(kv) for kv in loose}) == len(loose)
+    assert empty == 0
+    assert beside == [True, False, False]
+
+
+def test_a_cpu_replays_nothing(robots: Make) -> None:
+    """Nothing is worked out, nothing recorded, nothing counted."""
+    bench = robots("adaptive")
+    log = logging.getLogger("test")
+    make_room(bench.model, bench.keeper.settings, RECORDING, log)
+
+    assert replay_on_cuda(bench.model, bench.keeper.storage.pool, RECORDING, log) is None
+    assert bench.model.decoder.replayer is None
+
+
+def test_what_is_asked_for_is_what_is_taken(robots: Make) -> None:
+    """Slots as the pool makes them, and graphs for as many batch sizes as can come; none where they are off."""
+    bench = robots("adaptive")
+    pool = bench.keeper.storage.pool
+    needs = needs_of(bench.model, bench.keeper.settings, RECORDING, weights=5)
+    off = needs_of(bench.model, bench.keeper.settings, Recording(GraphSettings(enabled=False), 4, 8), weights=5)
+
+    assert (needs.weights, needs.slots, needs.pool) == (5, len(pool.storage), pool.storage.nbytes)
+    assert [*needs.graphs] == [1, 2, 4]
+    assert off.graphs == {}
+    assert off.largest == 0
+
+
+def test_pools_of_one_model_have_passes_of_their_own(robots: Make, picture: Make) -> None:
+    """Whoever's turn it is replays over its own slots; in between the model is as it was."""
+    one, other = (robots("adaptive") for _ in range(2))
+    other.model = one.model
+    own = [
+        Own(one.model, partial(replay, one.model, bench.keeper.storage.pool, RECORDING, again))
+        for bench in (one, other)
+    ]
+    plain = one.model.decoder.replayer
+    alone = robots("adaptive")
+    for number in range(4):
+        alone.see(picture(number))
+        for bench, lent in zip((one, other), own, strict=True):
+            with lent.lent():
+                bench.see(picture(number))
+            assert one.model.decoder.replayer is plain is None
+
+    for bench, lent in zip((one, other), own, strict=True):
+        assert [step.chunk.tokens.tolist() for step in bench.steps] == [
+            step.chunk.tokens.tolist() for step in alone.steps
+        ]
+        assert lent.counts is not None
+        assert lent.counts.replays >= 4
+        assert sum(lent.counts.eager.values()) == 0
+
+
+def test_each_batch_asks_for_its_own_passes(robots: Make) -> None:
+    """Fewer frames side by side take less, and as much as where no more are wanted; a slot holds a scratch position."""
+    bench = robots("adaptive")
+    needs = {
+        most: needs_of(bench.model, bench.keeper.settings, Recording(RECORDING.graphs, most, 8), weights=5)
+        for most in (1, 2, 4)
+    }
+    asked = needs[4].graphs
+
+    assert asked[1] < asked[2] < asked[4]
+    assert [needs[most].graphs[most] for most in (1, 2, 4)] == [*asked.values()]
+    assert needs[4].slot == bench.keeper.storage.pool.storage[0].nbytes
+
+
+def test_what_is_set_aside_comes_back(golden_model: PolicyModel) -> None:
+    """Passes and towers alike, whatever was recorded meanwhile, and however that ended."""
+    look, replayer = golden_model.look, golden_model.decoder.replayer
+
+    def fail() -> None:
+        golden_model.look = golden_model.decoder.replayer = object()
+        raise RuntimeError("no room")
+
+    with pytest.raises(RuntimeError, match="no room"), set_aside(golden_model):
+        fail()
+
+    assert golden_model.look == look
+    assert golden_model.decoder.replayer is replayer
+
+
+def test_without_a_budget_as_many_slots_are_asked_for_as_are_taken(toy: Make) -> None:
+    """Those of the sessions for which there is room by default, and the spare one."""
+    model, settings = toy(), ReuseSettings(slot_text_tokens=8)
+    pool = Keeper(model, settings, lambda: 0.0).storage.pool
+
+    assert needs_of(model, settings, RECORDING, weights=5).slots == len(pool.storage)
+
+
+@pytest.mark.parametrize(
+    ("cameras", "numbers"), [(("front",), [1, 2, 4]), (("front", "wrist"), [2, 4, 8])], ids=["one", "two"]
+)
+def test_towers_are_recorded_for_all_pictures_of_a_batch(
+    toy: Make, monkeypatch: pytest.MonkeyPatch, cameras: tuple[str, ...], numbers: list[int]
+) -> None:
+    """One of each camera and frame, in every size of batch that can come."""
+    model, seen = toy(cameras), []
+    model.look, model.picture = object(), (3, 16, 16)
+    monkeypatch.setattr(cuda_graphs, "Towers", lambda look, _picture, numbers, *_: seen.append(numbers) or look)
+    pool = Keeper(model, ReuseSettings(slot_text_tokens=8), lambda: 0.0).storage.pool
+    replay(model, pool, RECORDING, again)
+
+    assert seen == [numbers]

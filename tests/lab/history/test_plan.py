@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from stillframe.history.checkpoint import MemoryConfig
+from stillframe.history.settings import HistorySettings
+from stillframe_lab.history.plan import BUDGET, BUDGETS, DELAYS, HARD, LONG, MIDDLE, Plan, origin_of
+from stillframe_lab.history.policies import ARMS, BOUNDED, FULL, OFF, WINDOW_FRAMES, chunk_bytes, history_of
+
+CONFIG = MemoryConfig(4, 4, 32, 256, 2, (0, 1), 8, 64)
+KNOBS = HistorySettings(enabled=False, window_frames=9, threshold=0.5, decay=0.9, budget_mib=3.0)
+
+
+def test_what_tells_most_comes_first(plan: Plan) -> None:
+    """All arms of the hard variant at the longest delay, before anything else; every cell once, on the same seeds."""
+    cells = [*plan.cells()]
+
+    assert {cell.arm for cell in cells[: len(ARMS)]} == set(ARMS)
+    assert {(cell.variant, cell.delay) for cell in cells[: len(ARMS)]} == {(HARD, LONG)}
+    assert len({cell.name for cell in cells}) == len(cells)
+    assert {(cell.seed, cell.episodes) for cell in cells} == {(plan.seed, plan.episodes)}
+
+
+def test_arms_are_compared_in_equal_bytes(plan: Plan) -> None:
+    """Each bounded arm at each budget at one delay, and all arms at each delay with one budget."""
+    cells = [cell for cell in plan.cells() if cell.variant == HARD]
+    budgets = {(cell.arm, cell.chunks) for cell in cells if cell.delay == MIDDLE and cell.chunks}
+    delays = {(cell.arm, cell.delay) for cell in cells if cell.chunks in (None, BUDGET)}
+
+    assert budgets == {(arm, chunks) for arm in BOUNDED for chunks in BUDGETS}
+    assert delays == {(arm, delay) for arm in ARMS for delay in DELAYS}
+
+
+@pytest.mark.parametrize("variant", ["simple", "ordered"])
+def test_a_variant_that_is_compared_anyway_is_played_once(plan: Plan, variant: str) -> None:
+    """It may be the one that all arms play."""
+    names = [cell.name for cell in replace(plan, variant=variant).cells()]
+
+    assert len(set(names)) == len(names)
+
+
+def test_bytes_are_those_of_whole_chunks() -> None:
+    """Whatever the deployment allows; nothing goes for another reason, and its decay stays."""
+    settings = {arm: history_of(arm, 4, CONFIG, KNOBS) for arm in BOUNDED}
+    full = history_of(FULL, None, CONFIG, KNOBS)
+
+    assert chunk_bytes(CONFIG) == 8192
+    assert {(one.budget_mib or 0) * 2**20 for one in settings.values()} == {4 * 8192}
+    assert {one.window_frames for one in settings.values()} == {WINDOW_FRAMES}
+    assert {(one.threshold, one.decay, one.enabled) for one in (*settings.values(), full)} == {(0.0, 0.9, True)}
+    assert (full.budget_mib, full.window_frames, full.gate) == (None, 0, "recency")
+    assert not history_of(OFF, None, CONFIG, KNOBS).enabled
+
+
+def test_a_result_depends_on_all_that_made_it(plan: Plan) -> None:
+    """Another seed, knob or tensor is another origin."""
+    cell = next(plan.cells())
+    others = [replace(cell, seed=1), replace(cell, history=KNOBS), replace(cell, chunks=3)]
+
+    assert all(origin_of(other, "a") != origin_of(cell, "a") for other in others)
+    assert origin_of(cell, "a") != origin_of(cell, "b")

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from stillframe.models.registry import load_policy
+from stillframe_lab.train import pipeline
+from stillframe_lab.train.cloning import Progress
+from stillframe_lab.train.demonstrations import SHAKY_EXPERT
+from stillframe_lab.train.new_checkpoint import fresh_network, save_checkpoint
+from stillframe_lab.train.pipeline import Score, publish, train_policy
+from stillframe_lab.train.recipe import Recipe
+
+CPU = torch.device("cpu")
+
+
+class Heard:
+    """A reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.steps: list[int] = []
+
+    def stage(self, line: str) -> None:
+        """Note a stage."""
+        self.stages.append(line.split(":")[0])
+
+    def progress(self, trained: Progress) -> None:
+        """Note a step."""
+        self.steps.append(trained.step)
+
+
+def score_by_step(candidates: Sequence[Path], _recipe: Recipe, _workers: int) -> list[Score]:
+    """A stand-in for episodes: all succeed alike, the second grasps a wrong cube, the third is the quickest."""
+    wrong, steps = (0, 1, 0, 0), (40.0, 20.0, 30.0, 35.0)
+    rows = zip(candidates, wrong, steps, strict=True)
+    return [Score(str(folder), 10, 9, mistakes, mean) for folder, mistakes, mean in rows]
+
+
+@pytest.fixture
+def without_simulator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fill: Callable, recipe: Recipe) -> Path:
+    """Demonstrations that are there already, and candidates that are scored unseen."""
+    for folder, wanted in pipeline._shards(
+        tmp_path / "data", "demos", recipe, recipe.demo_frames, stage=1, mixture=SHAKY_EXPERT
+    ):
+        fill(folder, 3, seed=1, origin=wanted.origin)
+    monkeypatch.setattr(pipeline, "select", score_by_step)
+    return tmp_path
+
+
+def test_a_run_ends_in_its_best_candidate(without_simulator: Path, recipe: Recipe) -> None:
+    """Candidates are exported on the way; successes first, then fewest wrong cubes, then fewest steps decide."""
+    run, heard = without_simulator / "run", Heard()
+    longer = replace(recipe, steps=20)
+    trained = train_policy(run, without_simulator / "data", longer, CPU, 1, heard)
+    names = [Path(score.folder).name for score in trained.scores]
+
+    assert names == ["candidate-17", "candidate-18", "candidate-19", "candidate-20"]
+    assert Path(trained.best.folder).name == "candidate-19"
+    assert heard.stages == ["demonstrations", "selection"]
+    assert heard.steps == [17, 18, 19, 20]
+    assert load_policy(Path(trained.best.folder), dtype=torch.float32, device=CPU).info.chunk_horizon == 1
+
+
+def test_what_is_finished_is_not_done_again_and_what_is_torn_is(without_simulator: Path, recipe: Recipe) -> None:
+    """A second call trains nothing; a candidate whose weights never landed is written again, a whole one is kept."""
+    run, data, longer = without_simulator / "run", without_simulator / "data", replace(recipe, steps=20)
+    train_policy(run, data, longer, CPU, 1, Heard())
+    kept, torn = (run / f"candidate-{step}" / "model.safetensors" for step in (17, 20))
+    before, weights = kept.stat().st_mtime_ns, torn.read_bytes()
+    torn.unlink()
+    heard = Heard()
+    train_policy(run, data, longer, CPU, 1, heard)
+
+    assert heard.steps == []
+    assert kept.stat().st_mtime_ns == before
+    assert torn.read_bytes() == weights
+
+
+def test_a_second_camera_starts_from_the_first_ones_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill: Callable, recipe: Recipe
+) -> None:
+    """The same pipeline, with two pictures a frame and a checkpoint to begin from: candidates need both cameras."""
+    save_checkpoint(tmp_path / "earlier", dict(fresh_network(recipe).state_dict()), recipe)
+    both = replace(recipe, cameras=("front", "wrist"), steps=20, learning_rate=1e-9)
+    shards = pipeline._shards(tmp_path / "data", "demos-wrist", both, both.demo_frames, stage=1, mixture=SHAKY_EXPERT)
+    for folder, wanted in shards:
+        fill(folder, 2, seed=1, origin=wanted.origin, cameras=2)
+    monkeypatch.setattr(pipeline, "select", score_by_step)
+    trained = train_policy(tmp_path / "run", tmp_path / "data", both, CPU, 1, Heard(), tmp_path / "earlier")
+    policy = load_policy(Path(trained.best.folder), dtype=torch.float32, device=CPU)
+    earlier = load_policy(tmp_path / "earlier", dtype=torch.float32, device=CPU)
+
+    assert policy.info.cameras == ("front", "wrist")
+    torch.testing.assert_close(policy.decoder.state_dict(), earlier.decoder.state_dict(), rtol=0, atol=1e-6)
+
+
+def test_publishing_adds_the_curve_and_the_figures(without_simulator: Path, recipe: Recipe) -> None:
+    """The shipped folder holds the checkpoint, a loss curve and how it was made."""
+    run, out = without_simulator / "run", without_simulator / "out"
+    longer = replace(recipe, steps=20)
+    trained = train_policy(run, without_simulator / "data", longer, CPU, 1, Heard())
+    publish(trained, longer, run, out)
+    figures = json.loads((out / "training.json").read_text())
+
+    assert load_policy(out, dtype=torch.float32, device=CPU).info.name == "out"
+    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert figures["recipe"]["steps"] == figures["last"]["step"] == 20
+    assert [score["wrong"] for score in figures["selection"]] == [0, 1, 0, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("needs_gl")
+@pytest.mark.parametrize("cameras", [("front",), ("front", "wrist")])
+def test_the_whole_recipe_runs_from_nothing(tmp_path: Path, recipe: Recipe, cameras: tuple[str, ...]) -> None:
+    """Demonstrations, cloning, a DAgger round and selection in closed loop, each in processes of its own."""
+    whole = replace(recipe, demo_frames=40, dagger_frames=20, dagger_at=(5,), steps=20, select_episodes=1)
+    heard = Heard()
+    trained = train_policy(tmp_path / "run", tmp_path / "data", replace(whole, cameras=cameras), CPU, 2, heard)
+
+    assert heard.stages == ["demonstrations", "DAgger round 1", "selection"]
+    assert heard.steps == [5, 17, 18, 19, 20]
+    assert [score.episodes for score in trained.scores] == [1] * 4
+    assert len(list((tmp_path / "run").glob("dagger-0-*-of-2/labels.npz"))) == 2
