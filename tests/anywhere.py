@@ -18,16 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = (
-    "goldens",
-    "models",
-    "reuse",
-    "engine",
-    "memory",
-    "lab/evaluation/test_actors.py",
-    "bench/latency",
-    "engine/test_local.py",
-)
+ROOMS = ("goldens", "models", "reuse", "engine", "history", "lab/evaluation/test_actors.py", "lab/latency")
 PYTEST = ["-m", "not slow and not gpu", "-q", "-p", "no:cacheprovider", "--dist", "loadgroup"]
 SPIN = "while True: pass"
 
