@@ -40,6 +40,7 @@ ARROWS = {
     | {"transport", "web", "stillframe_client.wire"},
     "tools": BASE | {"daemon", "engine", "models", "recording", "reuse", "stopwatch", "stillframe_client"},
     "cli": BASE | {"__init__", "daemon", "recording", "tools"},
+    "testing": BASE | {"daemon", "metrics", "web"},
     "__main__": {"cli"},
 }
 # Of web: sub-room -> what it may import of web.

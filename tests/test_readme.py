@@ -20,7 +20,15 @@ from stillframe.cli import app
 from stillframe.web.http.objects import parse_object
 
 ROOT = Path(__file__).resolve().parents[1]
-READMES = ("README.md", "server/README.md", "client/README.md")
+READMES = (
+    "README.md",
+    "server/README.md",
+    "client/README.md",
+    "lab/README.md",
+    "examples/README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+)
 # What the prose may name that no fresh clone holds: a folder that `make demo` makes, one that users bring.
 MADE_LATER = {"runs/", "path/to/openvla-7b"}
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -65,9 +73,9 @@ def named_paths(readme: str) -> Iterator[str]:
 
 def is_there(path: str, readme: str) -> bool:
     """Whether the path exists from the root, from its README or from the package; a lone name may lie deeper."""
-    home = (ROOT / readme).parent
+    home, server = (ROOT / readme).parent, ROOT / "server" / "stillframe"
     lone = "/" not in path and any((home / "stillframe").rglob(path))
-    return lone or any((place / path).exists() for place in (ROOT, home, home / "stillframe"))
+    return lone or any((place / path).exists() for place in (ROOT, home, home / "stillframe", server))
 
 
 def targets() -> set[str]:

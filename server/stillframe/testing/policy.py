@@ -1,0 +1,129 @@
+"""A policy that answers with what it saw, and the contract of one.
+
+Knows the seam `domain.Policy`; no model and no torch.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stillframe.domain import (
+    ActionChunk,
+    CacheReport,
+    KeyframeReason,
+    KVUsage,
+    Observation,
+    PolicyInfo,
+    SessionRef,
+    Step,
+    StepReport,
+)
+
+STATS = {"q01": [-0.05] * 6 + [0.0], "q99": [0.05] * 6 + [1.0], "mask": [True] * 6 + [False]}
+INFO = PolicyInfo(
+    name="echo",
+    family="none",
+    parameters=7,
+    dtype="float32",
+    device="cpu",
+    cameras=("front",),
+    image_size=(224, 224),
+    action_names=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),
+    gripper="1 = open, 0 = closed",
+    chunk_horizon=1,
+    norm_stats={"robot": STATS},
+    default_unnorm_key="robot",
+)
+KV_BYTES, SLOTS, WAIT_S = 1000, 64, 60.0
+
+
+def policy_info(**changes: Any) -> PolicyInfo:
+    """Return the contract of a policy of one camera and single 7-DoF actions, with `changes` made to it."""
+    return replace(INFO, **changes)
+
+
+def cache_report(session: SessionRef | None) -> CacheReport:
+    """What a frame is said to have reused: nothing without a session or at an episode's first, else a half."""
+    if session is None:
+        return CacheReport("off", KeyframeReason.STATELESS, 0.0, 0, 20, 0, 0)
+    mode, place = session.mode or "adaptive", {"epoch": session.epoch, "seq": session.seq}
+    if session.seq:
+        return CacheReport(mode, None, 0.5, 10, 20, KV_BYTES, session.seq, **place)
+    reason = KeyframeReason.RESET if session.epoch else session.opening
+    return CacheReport(mode, reason, 0.0, 0, 20, KV_BYTES, 0, **place)
+
+
+@dataclass
+class EchoPolicy:
+    """Answers [1, 7] with (height, width, r, g, b of the first pixel, letters of the instruction, pictures).
+
+    `error` is raised in place of an answer, `actions` [horizon, 7] are given in place of the echo. While `go_on` is
+    clear, frames wait. What it was asked is kept: `seen`, `sessions`, `ages_ms`, `forgotten`.
+    """
+
+    info: PolicyInfo = INFO
+    ready: bool = True
+    error: Exception | None = None
+    actions: NDArray[np.float64] | None = None
+    seen: list[Observation] = field(default_factory=list)  # of the frames that were computed
+    sessions: list[SessionRef | None] = field(default_factory=list)  # of the frames that were submitted
+    ages_ms: list[float] = field(default_factory=list)  # how old each of these might get
+    forgotten: list[str] = field(default_factory=list)  # ids of sessions
+    busy_s: float = 0.0
+    started: threading.Event = field(default_factory=threading.Event)  # a frame is computed, or was
+    go_on: threading.Event = field(default_factory=threading.Event)
+    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+
+    def __post_init__(self) -> None:
+        self.go_on.set()
+
+    @property
+    def usage(self) -> KVUsage:
+        """A slot for each session that is not forgotten."""
+        sessions = len({session.id for session in self.sessions if session} - {*self.forgotten})
+        return KVUsage(sessions * KV_BYTES, SLOTS * KV_BYTES, sessions, SLOTS)
+
+    def submit(
+        self,
+        observation: Observation,
+        max_age_ms: float,
+        session: SessionRef | None = None,
+        *,
+        share: str = "",  # noqa: ARG002 -- the protocol's
+    ) -> Future[Step]:
+        """Answer on another thread, in order."""
+        self.ages_ms.append(max_age_ms)
+        self.sessions.append(session)
+        return self.thread.submit(self.step, observation, session)
+
+    def step(self, observation: Observation, session: SessionRef | None = None) -> Step:
+        """Wait for `go_on`, then fail with `error` or answer."""
+        self.seen.append(observation)
+        self.started.set()
+        self.go_on.wait(WAIT_S)
+        if self.error is not None:
+            raise self.error
+        actions = self.echo(observation) if self.actions is None else self.actions
+        chunk = ActionChunk(actions, observation.unnorm_key or self.info.default_unnorm_key or "")
+        return Step(chunk, StepReport({"queue": 0.5, "prefill": 2.0}, 2, cache_report(session)))
+
+    def echo(self, observation: Observation) -> NDArray[np.float64]:
+        """An action that tells what was seen, [1, 7]."""
+        first = next(iter(observation.images.values()))
+        words = len(observation.instruction)
+        return np.array([[*first.shape[:2], *first[0, 0], words, len(observation.images)]], np.float64)
+
+    def forget(self, session_id: str) -> None:
+        """Note that it was asked to."""
+        self.forgotten.append(session_id)
+
+    def close(self) -> None:
+        """Let what waits go on, and wait for it."""
+        self.go_on.set()
+        self.thread.shutdown()
