@@ -77,13 +77,20 @@ def environment(real: Mapping[str, Any]) -> Callable[[str], Path]:
     return find
 
 
+@pytest.fixture(scope="session")
+def programs(real: Mapping[str, Any]) -> Iterator[Any]:
+    """Programs of real clients that have imported what they need; see clients/real.py."""
+    with real["Programs"]() as waiting:
+        yield waiting
+
+
 @pytest.fixture
-def connect(real: Mapping[str, Any], environment: Callable[[str], Path]) -> Iterator[Callable[[str, str, str], Order]]:
+def connect(programs: Any, environment: Callable[[str], Path]) -> Iterator[Callable[[str, str, str], Order]]:
     """Start a program in an environment, `connect("openpi-client-0.1.2", "openpi", url)`, and give it orders."""
     with ExitStack() as started:
 
         def start(name: str, program: str, url: str) -> Order:
-            robots = started.enter_context(real["Robots"](environment(name), program, url))
+            robots = started.enter_context(programs.robots(environment(name), program, url))
             return robots.order  # type: ignore[no-any-return] # loaded by path
 
         yield start
