@@ -52,7 +52,8 @@ SHARED = ("golden_url", "tiny", "tiny_wrist")
 FIRST_PORT, PORTS = 20_000, 1_000  # a worker's; below those that the kernel gives to connections that go out
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # between both halves xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Mark each test by its causes, and keep together on one worker what shares a module's or session's fixtures."""
     for item in items:
         folder = item.path.parent.relative_to(HERE).as_posix()
@@ -61,6 +62,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(mark)
         shared = next((name for name in SHARED if name in known), item.path.relative_to(HERE).as_posix())
         item.add_marker(pytest.mark.xdist_group(shared))
+    yield
+    for item in items:
+        name_group(item)
+
+
+def name_group(item: pytest.Item) -> None:
+    """End a test's id with its group, which xdist 3.8 does where pytest kept ids before 9.2: pytest-xdist's issue 1386.
+
+    Without it the scheduler hands out single tests, and each worker makes every module's and session's fixtures.
+    """
+    named = getattr(item, "_nodeid", item.nodeid)
+    if item.nodeid != named:
+        item._id = type(item._id).parse(named)
 
 
 @dataclass(frozen=True)

@@ -76,10 +76,16 @@ def tree(file: Path) -> ast.Module:
 
 
 @functools.cache
+def nodes(file: Path) -> tuple[ast.AST, ...]:
+    """All that a file's tree is made of. Read only."""
+    return tuple(ast.walk(tree(file)))
+
+
+@functools.cache
 def imported(file: Path) -> tuple[str, ...]:
     """Every module that a file imports, at its top or inside a function; `from a import b` gives a.b."""
     found: list[str] = []
-    for node in ast.walk(tree(file)):
+    for node in nodes(file):
         if isinstance(node, ast.Import):
             found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -206,7 +212,7 @@ def test_nothing_is_unpickled_and_no_checkpoints_code_is_run() -> None:
     """torch.load only with weights_only=True; no pickle, no remote code."""
 
     def dangerous(file: Path) -> set[str]:
-        calls = [node for node in ast.walk(tree(file)) if isinstance(node, ast.Call)]
+        calls = [node for node in nodes(file) if isinstance(node, ast.Call)]
         loads = [ast.unparse(call) for call in calls if ast.unparse(call.func) == "torch.load"]
         unsafe = {load for load in loads if "weights_only=True" not in load}
         remote = {"trust_remote_code"} if "trust_remote_code" in file.read_text(encoding="utf-8") else set()
@@ -228,9 +234,8 @@ def test_family_names_stay_at_home() -> None:
 
 def code_words(file: Path) -> Iterator[str]:
     """Identifiers, imports and strings that the code acts on; prose is free: docstrings, comments, help texts."""
-    parsed = tree(file)
     yield from imported(file)
-    for node in ast.walk(parsed):
+    for node in nodes(file):
         if isinstance(node, ast.Name):
             yield node.id
         elif isinstance(node, ast.Attribute):
@@ -241,23 +246,31 @@ def code_words(file: Path) -> Iterator[str]:
             yield from (str(part.value) for part in ast.walk(node) if isinstance(part, ast.Constant))
 
 
-@pytest.mark.parametrize("module", [*(f"stillframe.{room}" for room in WITHOUT_TORCH), "stillframe_client"])
+def modules_of(top: str) -> list[str]:
+    """A room's modules, or a package's, by their full names; the simulated arm's and programs to start left out."""
+    path = {"stillframe": SERVER, "stillframe_client": CLIENT}[top.split(".")[0]]
+    folder = path.joinpath(*top.split(".")[1:])
+    files = [file for file in folder.rglob("*.py") if "sim" not in file.relative_to(folder).parts]
+    inside = [file.relative_to(folder).with_suffix("").parts for file in files]
+    return [top, *sorted(".".join([top, *parts]) for parts in inside if parts[-1] not in {"__init__", "__main__"})]
+
+
+@pytest.mark.parametrize(
+    ("tops", "others"),
+    [
+        ([f"stillframe.{room}" for room in WITHOUT_TORCH], []),
+        (["stillframe_client"], ["mujoco", "dm_control", "stillframe"]),
+    ],
+    ids=["stillframe", "stillframe_client"],
+)
 @pytest.mark.process
-def test_it_imports_without_torch(module: str) -> None:
-    """Every module of the room imports in a process where torch cannot be; the client's without MuJoCo as well."""
-    path = {"stillframe": SERVER, "stillframe_client": CLIENT}[module.split(".")[0]]
-    folder = path.joinpath(*module.split(".")[1:])
-    modules = [module]
-    if folder.is_dir():
-        files = [file for file in folder.rglob("*.py") if "sim" not in file.relative_to(folder).parts]
-        inside = [file.relative_to(folder).with_suffix("").parts for file in files]
-        modules += sorted(".".join([module, *parts]) for parts in inside if parts[-1] not in {"__init__", "__main__"})
-    blocked = ["torch", "transformers", "safetensors"]
-    blocked += ["mujoco", "dm_control", "stillframe"] if module == "stillframe_client" else []
+def test_it_imports_without_torch(tops: list[str], others: list[str]) -> None:
+    """Every module of these rooms imports in a process where torch cannot be; the client's without MuJoCo as well."""
+    blocked = ["torch", "transformers", "safetensors", *others]
     script = (
         "import importlib, sys\n"
         f"sys.modules.update(dict.fromkeys({blocked!r}))\n"
-        f"for name in {modules!r}: importlib.import_module(name)\n"
+        f"for name in {[name for top in tops for name in modules_of(top)]!r}: importlib.import_module(name)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
@@ -282,10 +295,19 @@ def test_every_test_says_what_must_hold() -> None:
     """Each test function has a docstring."""
 
     def silent(file: Path) -> set[str]:
-        functions = [node for node in ast.walk(tree(file)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-        return {node.name for node in functions if node.name.startswith("test_") and not ast.get_docstring(node)}
+        functions = [node for node in outermost(tree(file)) if node.name.startswith("test_")]
+        return {node.name for node in functions if not ast.get_docstring(node)}
 
     assert offenders(sorted((ROOT / "tests").rglob("test_*.py")), silent) == {}
+
+
+def outermost(parent: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions that are in no function."""
+    for node in ast.iter_child_nodes(parent):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+        elif isinstance(node, ast.stmt):
+            yield from outermost(node)
 
 
 def test_no_package_where_names_would_collide() -> None:

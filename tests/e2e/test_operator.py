@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -18,8 +19,17 @@ from safetensors.torch import load_file, save_file
 
 WAIT_S = 60
 HEAD = "language_model.lm_head.weight"
+# What is wrong with the weights, and what is said of it.
+DAMAGES = {"half": "zeros", "flat": "is no action (flat)", "nan": "weights have to be finite"}
 
 Start = Callable[..., "subprocess.Popen[str]"]
+
+
+class Ended(NamedTuple):
+    """A daemon that did not come to serve."""
+
+    status: int
+    said: str
 
 
 @pytest.fixture
@@ -63,31 +73,50 @@ def test_a_stop_while_modules_are_imported_is_a_stop(start: Start, golden_folder
     assert said == f"stillframe: stopped by {number.name} while starting\n"
 
 
-@pytest.mark.parametrize("damage", ["half", "flat", "nan"])
-def test_a_checkpoint_that_says_nothing_is_not_served(
-    start: Start, golden_folder: Path, tmp_path: Path, damage: str
-) -> None:
-    """It says so, and the status is not 0: nothing ever was ready."""
-    folder = tmp_path / "broken"
-    shutil.copytree(golden_folder, folder)
-    file = folder / "model.safetensors"
+@pytest.fixture(scope="module")
+def ended(golden_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Ended]:
+    """What became of a daemon on each of three broken checkpoints: forks of one process that has imported all."""
+    folders = {damage: tmp_path_factory.mktemp("broken") / damage for damage in DAMAGES}
+    for damage, folder in folders.items():
+        shutil.copytree(golden_folder, folder)
+        spoil(folder / "model.safetensors", damage)
+    script = (
+        "import os, sys\n"
+        "import stillframe.serve\n"
+        "from stillframe.cli import main\n"
+        "for folder in sys.argv[1:]:\n"
+        "    if os.fork() == 0:\n"
+        "        os.dup2(os.open(folder + '/said', os.O_WRONLY | os.O_CREAT), 2)\n"
+        "        sys.argv[1:] = ['serve', '--checkpoint', folder, '--device', 'cpu', '--port', '0']\n"
+        "        sys.exit(main())\n"
+        "    print(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+    )
+    command = (sys.executable, "-c", script, *map(str, folders.values()))
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=len(DAMAGES) * WAIT_S, check=True)
+    statuses = zip(folders.items(), map(int, done.stdout.split()), strict=True)
+    return {damage: Ended(status, (folder / "said").read_text()) for (damage, folder), status in statuses}
+
+
+def spoil(file: Path, damage: str) -> None:
+    """Break a checkpoint's weights."""
     if damage == "half":
         data = file.read_bytes()
         file.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+        return
+    tensors = load_file(file)
+    if damage == "nan":
+        tensors[HEAD][7, 3] = float("nan")
     else:
-        tensors = load_file(file)
-        if damage == "nan":
-            tensors[HEAD][7, 3] = float("nan")
-        else:
-            tensors[HEAD] = tensors[HEAD][31_900:31_901].expand_as(tensors[HEAD]).contiguous()
-        save_file(tensors, file)
-    process = start(folder, "--port", "0")
-    _, said = process.communicate(timeout=WAIT_S)
+        tensors[HEAD] = tensors[HEAD][31_900:31_901].expand_as(tensors[HEAD]).contiguous()
+    save_file(tensors, file)
 
-    assert process.returncode == 1
-    assert '"event": "ready' not in said
-    words = {"half": "zeros", "nan": "weights have to be finite", "flat": "is no action (flat)"}
-    assert words[damage] in said.splitlines()[-1]
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+def test_a_checkpoint_that_says_nothing_is_not_served(ended: Mapping[str, Ended], damage: str) -> None:
+    """It says so, and the status is not 0: nothing ever was ready."""
+    assert ended[damage].status == 1
+    assert '"event": "ready' not in ended[damage].said
+    assert DAMAGES[damage] in ended[damage].said.splitlines()[-1]
 
 
 def test_with_a_closed_standard_error_it_serves(start: Start, golden_folder: Path, new_port: Callable[[], int]) -> None:
@@ -96,10 +125,10 @@ def test_with_a_closed_standard_error_it_serves(start: Start, golden_folder: Pat
     process = start(golden_folder, "--port", str(port), stderr=None, preexec_fn=lambda: os.close(2))
     give_up_s = time.monotonic() + WAIT_S
     status = 0
-    while status != 200 and time.monotonic() < give_up_s and process.poll() is None:
-        try:
-            status = httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code
-        except httpx.TransportError:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        while status != 200 and time.monotonic() < give_up_s and process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                status = client.get("/readyz").status_code
             time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
 

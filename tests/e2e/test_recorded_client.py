@@ -6,6 +6,7 @@ import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,11 +19,13 @@ SENDERS = dict.fromkeys((name, made.program) for made in RECORDINGS.values() for
 
 
 @pytest.mark.parametrize(("packages", "program"), SENDERS)
-def test_the_client_still_sends_it(environment: Callable[[str], Path], packages: str, program: str) -> None:
+def test_the_client_still_sends_it(
+    environment: Callable[[str], Path], programs: Any, packages: str, program: str
+) -> None:
     """In each environment that is pinned, the client puts the recorded bytes on the wire."""
     if program == "curl" and shutil.which("curl") is None:
         pytest.skip("there is no curl here")
-    sent = recorder["record"](packages, program, environment(packages))
+    sent = recorder["record"](packages, program, environment(packages), programs)
 
     assert sent == {file: (FOLDER / file).read_bytes() for file in sent}
 

@@ -1,10 +1,14 @@
-"""Obeys orders with one program's robots: `drive.py PROGRAM URL`, a line of JSON in, a line of JSON out.
+"""Obeys orders with one program's robots: `drive.py PROGRAM FD`, a line of JSON in, a line of JSON out.
 
-Runs in the client's environment, so it knows the standard library and numpy alone. `real.py` is its other end.
+Runs in the client's environment, so it knows the standard library and numpy alone. `real.py` is its other end: each
+socket that comes over FD belongs to a fork of this process, which begins with what the program imports and no robot.
 """
 
 import base64
+import os
 import runpy
+import signal
+import socket
 import sys
 from json import dumps, loads  # before json-numpy patches them
 
@@ -36,13 +40,27 @@ def obey(robots, connect, robot, do, *arguments):
         return {"raised": [type(error).__name__, str(error)]}
 
 
-def main(program, url):
-    """Obey until there are no more orders."""
-    robot_class, robots = runpy.run_path(program)["Robot"], {}
-    for line in sys.stdin:
-        said = obey(robots, lambda: robot_class(url), *loads(line, object_hook=hear))
-        sys.stdout.write(dumps(said, default=tell) + "\n")
-        sys.stdout.flush()
+def attend(robot_class, line):
+    """Hear the robots' address, say which process this is, and obey until there are no more orders."""
+    robots, orders = {}, line.makefile(encoding="utf-8")
+    url = loads(orders.readline())
+    line.sendall(f"{os.getpid()}\n".encode())
+    for order in orders:
+        said = obey(robots, lambda: robot_class(url), *loads(order, object_hook=hear))
+        line.sendall(dumps(said, default=tell).encode() + b"\n")
+
+
+def main(program, fd):
+    """Fork for each line that is asked for, until no more are."""
+    robot_class = runpy.run_path(program)["Robot"]
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    with socket.socket(fileno=int(fd)) as door:
+        while lines := socket.recv_fds(door, 4, 1)[1]:
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                attend(robot_class, socket.socket(fileno=lines[0]))
+                return
+            os.close(lines[0])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Puts real clients into environments of their own and drives robots with them, an order at a time.
 
-Knows pins and processes; not what a client says on the wire: that is the programs' beside it. Loaded by path.
+Knows pins, processes and the line to each; not what a client says: that is the programs' beside it. Loaded by path.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import fcntl
 import hashlib
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ import numpy as np
 
 HERE = Path(__file__).parent
 INSTALL_S, ANSWER_S = 600.0, 120.0  # bounds; nothing is expected to take this long
+PIP = ("-m", "pip", "--quiet", "--disable-pip-version-check")
+MOST_PROGRAMS = 4  # that wait at the same time
 
 # openpi-client imports typing_extensions without saying so. Old and current `websockets` keep a connection differently.
 _OPENPI = ("typing_extensions==4.16.0", "numpy==1.26.4", "msgpack==1.2.4", "pillow==13.0.0")
@@ -65,7 +68,7 @@ def interpreter(name: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two workers may want it at the same time
         if not (folder / "complete").exists():
             run(sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder))
-            run(sys.executable, "-m", "pip", "--quiet", "--python", str(python), "install", *packages)
+            run(sys.executable, *PIP, "--python", str(python), "install", "--no-compile", *packages)
             (folder / "complete").touch()
     return python
 
@@ -84,6 +87,52 @@ class Raised(NamedTuple):
     text: str
 
 
+class Program:
+    """A program in its client's environment, with all that it imports: each set of robots is a fork of it."""
+
+    def __init__(self, python: Path, program: str) -> None:
+        self._line, theirs = socket.socketpair()
+        fd = theirs.fileno()
+        command = (str(python), "-I", str(HERE / "drive.py"), str(HERE / f"{program}.py"), str(fd))
+        plain = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+        with theirs:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(fd,), env=plain)
+
+    def robots(self, url: str) -> Robots:
+        """Fork it: what one set of robots leaves behind is gone with them."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self._line, [b"fork"], [theirs.fileno()])
+        return Robots(ours, url)
+
+    def close(self) -> None:
+        """No more robots."""
+        self._line.close()
+        self._process.wait(ANSWER_S)
+
+
+class Programs:
+    """The programs that robots were asked for last."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[Path, str], Program] = {}
+
+    def robots(self, python: Path, program: str, url: str) -> Robots:
+        """Robots of an environment's program that know one address."""
+        key = (python, program)
+        self._waiting[key] = found = self._waiting.pop(key, None) or Program(python, program)
+        if len(self._waiting) > MOST_PROGRAMS:
+            self._waiting.pop(next(iter(self._waiting))).close()
+        return found.robots(url)
+
+    def __enter__(self) -> Programs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for program in self._waiting.values():
+            program.close()
+
+
 class Robots:
     """A process of the client's environment that holds robots by name, each a client of its own, and obeys.
 
@@ -91,11 +140,11 @@ class Robots:
     what the client's caller got: numpy arrays as such, an exception as Raised.
     """
 
-    def __init__(self, python: Path, program: str, url: str) -> None:
-        command = (str(python), "-I", str(HERE / "drive.py"), str(HERE / f"{program}.py"), url)
-        plain = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=plain)
-        self.reader = ThreadPoolExecutor(1)
+    def __init__(self, line: socket.socket, url: str) -> None:
+        self._line = line
+        self._reader = line.makefile(encoding="utf-8")
+        self._say(url)
+        self._pid = int(self._heard(ANSWER_S))
 
     def order(self, robot: str, do: str, *arguments: Any) -> Any:
         """One order, obeyed."""
@@ -104,14 +153,18 @@ class Robots:
 
     def send(self, robot: str, do: str, *arguments: Any) -> None:
         """Give an order and do not wait."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps([robot, do, *arguments], default=_told) + "\n")
-        self.process.stdin.flush()
+        self._say([robot, do, *arguments])
 
     def receive(self, timeout_s: float = ANSWER_S) -> Any:
         """What became of the order given last."""
-        assert self.process.stdout is not None
-        line = self.reader.submit(self.process.stdout.readline).result(timeout_s)
+        return self._heard(timeout_s)
+
+    def _say(self, said: Any) -> None:
+        self._line.sendall(json.dumps(said, default=_told).encode() + b"\n")
+
+    def _heard(self, timeout_s: float) -> Any:
+        self._line.settimeout(timeout_s)
+        line = self._reader.readline()
         assert line, "the client's process ended; what it complained about is above"
         return json.loads(line, object_hook=_heard)
 
@@ -119,10 +172,13 @@ class Robots:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if kind is not None:
-            self.process.kill()
-        self.process.communicate(timeout=ANSWER_S)
-        self.reader.shutdown()
+        with self._line, self._reader:
+            if kind is not None:
+                os.kill(self._pid, signal.SIGKILL)
+            else:
+                self._line.shutdown(socket.SHUT_WR)
+                self._line.settimeout(ANSWER_S)
+                assert self._reader.read() == ""  # it has ended
 
 
 def _told(value: np.ndarray[Any, Any]) -> dict[str, Any]:

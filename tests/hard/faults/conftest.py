@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ import yaml
 HERE = Path(__file__).parent
 WAIT_S = 60.0  # bounds what has to happen; nothing is expected to take this long
 WORDS = "put the spoon on the towel"
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without it each request reads all authorities that there are
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -34,7 +36,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
     give_up_s = time.monotonic() + WAIT_S
     while not condition():
         assert time.monotonic() < give_up_s, f"not within {WAIT_S:g} s: {what}"
-        time.sleep(0.01)
+        time.sleep(0.02)
 
 
 @dataclass
@@ -90,7 +92,7 @@ class Daemon:
 
     def get(self, path: str) -> httpx.Response:
         """Ask for something that needs no body."""
-        return httpx.get(self.url + path, timeout=WAIT_S, trust_env=False)
+        return httpx.get(self.url + path, timeout=WAIT_S, trust_env=False, verify=NO_TLS)
 
     def ready(self) -> int:
         """What /readyz answers; 0: nothing listens."""

@@ -80,10 +80,10 @@ RECORDINGS: Mapping[str, Recording] = {
 }
 
 
-def record(environment: str, program: str, python: Path) -> dict[str, bytes]:
+def record(environment: str, program: str, python: Path, programs: Any) -> dict[str, bytes]:
     """Have the client of an environment send its files -> their bytes, with what changes from run to run masked."""
     sent: dict[str, bytes] = {}
-    with ears() as (url, heard), real["Robots"](python, program, url) as robots:
+    with ears() as (url, heard), programs.robots(python, program, url) as robots:
         for name, recording in RECORDINGS.items():
             if recording.program == program and environment in recording.environments:
                 robots.order("robot", recording.do, *recording.arguments)
@@ -175,7 +175,8 @@ class Ear(socketserver.BaseRequestHandler):
 
 
 if __name__ == "__main__":
-    for environment, program in dict.fromkeys((r.environments[0], r.program) for r in RECORDINGS.values()):
-        for name, sent in record(environment, program, real["interpreter"](environment)).items():
-            (HERE / name).write_bytes(sent)
-            sys.stdout.write(f"{name}\n")
+    with real["Programs"]() as programs:
+        for environment, program in dict.fromkeys((r.environments[0], r.program) for r in RECORDINGS.values()):
+            for name, sent in record(environment, program, real["interpreter"](environment), programs).items():
+                (HERE / name).write_bytes(sent)
+                sys.stdout.write(f"{name}\n")
