@@ -6,14 +6,16 @@ Knows where the files lie; no test. Torch is loaded by those who ask for it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import logging
 import os
 import socket
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -49,7 +51,8 @@ CAUSES = {
 }
 # Daemons and environments that a whole session shares: the tests that use one run on one worker.
 SHARED = ("golden_url", "tiny", "tiny_wrist")
-FIRST_PORT, PORTS = 20_000, 1_000  # a worker's; below those that the kernel gives to connections that go out
+# A block of ports a worker; below those that the kernel gives to connections that go out.
+FIRST_PORT, LAST_PORT, PORTS = 20_000, 32_000, 500
 
 
 @pytest.hookimpl(wrapper=True)  # between both halves xdist reads the groups
@@ -87,19 +90,42 @@ class Golden:
 
 
 @pytest.fixture(scope="session")
-def new_port() -> Callable[[], int]:
-    """Give out ports of 127.0.0.1 that no other worker gives out and nothing listens on."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    numbers = itertools.count(FIRST_PORT + worker * PORTS)
+def new_port() -> Iterator[Callable[[], int]]:
+    """Give out ports of 127.0.0.1 that nothing listens on, from a block that no other worker or test run has."""
+    with port_block() as first:
+        numbers = itertools.count(first)
 
-    def give() -> int:
-        for port in itertools.islice(numbers, PORTS):
-            with socket.socket() as probe, contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return port
-        raise AssertionError(f"no free port from {FIRST_PORT} on")
+        def give() -> int:
+            for port in itertools.islice(numbers, PORTS):
+                with socket.socket() as probe, contextlib.suppress(OSError):
+                    probe.bind(("127.0.0.1", port))
+                    return port
+            raise AssertionError(f"no free port from {first} on")
 
-    return give
+        yield give
+
+
+@contextlib.contextmanager
+def port_block() -> Iterator[int]:
+    """Hold a block of ports by a lock on a file, which ends with this process; yields its first."""
+    for first in range(FIRST_PORT, LAST_PORT, PORTS):
+        if (lock := locked(Path(tempfile.gettempdir()) / f"stillframe-tests-ports-{first}")) is not None:
+            with lock:
+                yield first
+            return
+    raise AssertionError("every block of ports is held by another test run")
+
+
+def locked(file: Path) -> IO[str] | None:
+    """The file, open and locked; None where another process, or another user, has it."""
+    with contextlib.ExitStack() as on_failure:
+        try:
+            opened = on_failure.enter_context(file.open("a"))
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return None
+        on_failure.pop_all()
+        return opened
 
 
 @pytest.fixture(scope="session")
