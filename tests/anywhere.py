@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("goldens", "models", "reuse", "engine", "memory", "bench/test_ask.py", "bench/latency", "test_local.py")
-PYTEST = ["-m", "not slow and not gpu", "-q", "-p", "no:cacheprovider", "--dist", "loadgroup"]
+PYTEST = ["-m", "not slow and not gpu", "-q", "-p", "no:cacheprovider", "--dist", "loadfile"]
 SPIN = "while True: pass"
 
 

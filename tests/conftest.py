@@ -47,20 +47,16 @@ CAUSES = {
     "gl": {"needs_gl"},
     "train": {"train"},
 }
-# Daemons and environments that a whole session shares: the tests that use one run on one worker.
-SHARED = ("golden_url", "tiny", "tiny_wrist")
 FIRST_PORT, PORTS = 20_000, 1_000  # a worker's; below those that the kernel gives to connections that go out
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its causes, and keep together on one worker what shares a module's or session's fixtures."""
+    """Mark each test by its causes."""
     for item in items:
         folder = item.path.parent.relative_to(HERE).as_posix()
         known = {*getattr(item, "fixturenames", ()), folder, folder.split("/")[0]}
         for mark in (mark for mark, causes in CAUSES.items() if causes & known):
             item.add_marker(mark)
-        shared = next((name for name in SHARED if name in known), item.path.relative_to(HERE).as_posix())
-        item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @dataclass(frozen=True)
