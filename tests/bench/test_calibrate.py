@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stillframe import cli
-from stillframe.bench.calibration.candidates import around, calmest, choose, promising, wide, within
+from stillframe.bench.calibration.candidates import AGE_LIMITS, around, calmest, choose, promising, wide, within
 from stillframe.bench.calibration.chart import ReusePoint, reuse_chart
 from stillframe.bench.calibration.files import calibrated_yaml
 from stillframe.bench.calibration.outcome import Outcome
@@ -42,6 +42,7 @@ KNOBS = {
     "pixels": AdaptiveSettings(criterion="pixels", tau=0.99, top_k=200, task_top_k=60, relevance_layers=[0]),
     "late": AdaptiveSettings(distance=0.5, top_k=256, schedule=[0.0, 1.0], task_top_k=10),
 }
+STRICT = AdaptiveSettings(distance=1e-6)
 
 
 def still_life(
@@ -130,18 +131,31 @@ def lived(
     return outcome
 
 
+@pytest.fixture(scope="module")
+def alone(rehearsal: Rehearsal) -> dict[str, Outcome]:
+    """What each set of knobs comes to by itself, with pauses."""
+    return {name: rehearsal.with_slack([knobs], nothing)[0] for name, knobs in KNOBS.items()}
+
+
+@pytest.fixture(scope="module")
+def together(rehearsal: Rehearsal) -> list[Outcome]:
+    """What all of them come to side by side, and one that is stricter than any."""
+    return rehearsal.with_slack([*KNOBS.values(), STRICT], nothing)
+
+
 @pytest.mark.parametrize("name", KNOBS)
 def test_a_rehearsal_is_what_a_served_policy_does(
     golden_model: PolicyModel,
     played: list[list[RecordedFrame]],
     dense: list[list[NDArray[np.float64]]],
     rehearsal: Rehearsal,
+    alone: dict[str, Outcome],
     name: str,
 ) -> None:
     """Frame by frame the same reuse and the same drift, with pauses and without, keyframes and all."""
     knobs = KNOBS[name]
     rested, restless = (lived(golden_model, played, dense, knobs, slack=slack) for slack in (True, False))
-    (paused,) = rehearsal.with_slack([knobs], nothing)
+    paused = alone[name]
     pauseless = rehearsal.without_slack(knobs, nothing)
 
     assert paused.ratios == rested.ratios
@@ -153,27 +167,25 @@ def test_a_rehearsal_is_what_a_served_policy_does(
     assert (pauseless.ratios, pauseless.drifts) != (paused.ratios, paused.drifts)
 
 
-def test_candidates_do_not_disturb_each_other(rehearsal: Rehearsal) -> None:
+def test_candidates_do_not_disturb_each_other(
+    rehearsal: Rehearsal, alone: dict[str, Outcome], together: list[Outcome]
+) -> None:
     """Together, in any order, each does what it does alone; every frame advances the bar once."""
     knobs, steps = [*KNOBS.values()], []
-    together = rehearsal.with_slack(knobs, lambda: steps.append(1))
-    backwards = rehearsal.with_slack(knobs[::-1], nothing)[::-1]
-    alone = [rehearsal.with_slack([one], nothing)[0] for one in knobs]
+    backwards = rehearsal.with_slack(knobs[::-1], lambda: steps.append(1))[::-1]
 
-    assert together == alone == backwards
-    assert len({tuple(outcome.ratios) for outcome in together}) == len(knobs)
+    assert together[:-1] == [*alone.values()] == backwards
+    assert len({tuple(outcome.ratios) for outcome in together[:-1]}) == len(knobs)
     assert len(steps) == len(rehearsal.scenes) == 17
 
 
-def test_the_hopeless_are_given_up(rehearsal: Rehearsal) -> None:
+def test_the_hopeless_are_given_up(rehearsal: Rehearsal, together: list[Outcome]) -> None:
     """Only who cannot come within budget any more, and without a change for the others."""
-    knobs = [*KNOBS.values(), AdaptiveSettings(distance=1e-6)]
-    whole = rehearsal.with_slack(knobs, nothing)
-    spared = rehearsal.with_slack(knobs, nothing, budget=0.02)
+    spared = rehearsal.with_slack([outcome.knobs for outcome in together], nothing, budget=0.02)
     lengths = [len(outcome.ratios) for outcome in spared]
 
     assert min(lengths) < len(rehearsal.scenes) == max(lengths)
-    for full, part in zip(whole, spared, strict=True):
+    for full, part in zip(together, spared, strict=True):
         assert part.ratios == full.ratios[: len(part.ratios)]
         assert (part == full) or (full.drift(90) > 0.02 < part.drift(90))
 
@@ -298,13 +310,14 @@ def recorded(tmp_path: Path, goldens: dict[str, Golden]) -> Path:
 
 @pytest.fixture
 def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two candidates, then two around the best: enough to see the order of the work."""
+    """Two candidates, then two around the best, and two age limits: enough to see the order of the work."""
     strict, loose = (AdaptiveSettings(distance=far, top_k=256, task_top_k=20) for far in (0.01, 2.0))
     monkeypatch.setattr("stillframe.bench.calibration.search.wide", lambda *_: [strict, loose])
     monkeypatch.setattr(
         "stillframe.bench.calibration.search.around",
         lambda best, *_: [replace(best, task_top_k=10), replace(best, top_k=99)],
     )
+    monkeypatch.setattr("stillframe.bench.calibration.search.AGE_LIMITS", AGE_LIMITS[:2])
 
 
 @pytest.mark.usefixtures("small_grid")
