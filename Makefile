@@ -6,9 +6,9 @@
 PYTHON ?= python3
 CONFIG ?= configs/jaco-tiny.yaml
 BIN := .venv/bin
-# The tests of a file stay on one worker, for they share its fixtures (loadgroup would scatter them: pytest 9.2 no longer
-# reads the attribute that xdist 3.8 writes a group into); the heavy folders come first. Three on two cores: some wait for
-# sockets and processes while others compute.
+# The tests of a file stay on one worker, for they share its fixtures (loadgroup would scatter them: pytest 9.2 does not
+# read the attribute that xdist 3.8 writes a group into); the heavy folders come first. Three on two cores: some wait
+# for sockets and processes while others compute.
 WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15
 ASIDE := slow or gpu
