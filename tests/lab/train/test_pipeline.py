@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from stillframe.models.registry import load_policy
 from stillframe_lab.train import pipeline
 from stillframe_lab.train.cloning import Progress
 from stillframe_lab.train.demonstrations import SHAKY_EXPERT
+from stillframe_lab.train.frame_store import FrameStore
 from stillframe_lab.train.new_checkpoint import fresh_network, save_checkpoint
-from stillframe_lab.train.pipeline import Score, publish, train_policy
+from stillframe_lab.train.pipeline import Score, Trained, publish, train_policy
 from stillframe_lab.train.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -42,40 +44,63 @@ def score_by_step(candidates: Sequence[Path], _recipe: Recipe, _workers: int) ->
     return [Score(str(folder), 10, 9, mistakes, mean) for folder, mistakes, mean in rows]
 
 
-@pytest.fixture
-def without_simulator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fill: Callable, recipe: Recipe) -> Path:
+@pytest.fixture(scope="module")
+def longer(recipe: Recipe) -> Recipe:
+    """The fewest steps whose shares are four candidates, a picture each: what is asked here is order and folders."""
+    return replace(recipe, steps=14, batch_images=1)
+
+
+@pytest.fixture(scope="module")
+def without_simulator(
+    fill: Callable[..., FrameStore], recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """Demonstrations that are there already, and candidates that are scored unseen."""
-    for folder, wanted in pipeline._shards(
-        tmp_path / "data", "demos", recipe, recipe.demo_frames, stage=1, mixture=SHAKY_EXPERT
-    ):
+    data = tmp_path_factory.mktemp("data")
+    for folder, wanted in pipeline._shards(data, "demos", recipe, recipe.demo_frames, stage=1, mixture=SHAKY_EXPERT):
         fill(folder, 3, seed=1, origin=wanted.origin)
-    monkeypatch.setattr(pipeline, "select", score_by_step)
-    return tmp_path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "select", score_by_step)
+        yield data
 
 
-def test_a_run_ends_in_its_best_candidate(without_simulator: Path, recipe: Recipe) -> None:
+@dataclass(frozen=True)
+class Finished:
+    """A run, and what was heard of it."""
+
+    folder: Path
+    trained: Trained
+    heard: Heard
+
+
+@pytest.fixture(scope="module")
+def finished(without_simulator: Path, longer: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Trained once, from nothing; who writes into its folder takes a copy."""
+    run, heard = tmp_path_factory.mktemp("finished") / "run", Heard()
+    return Finished(run, train_policy(run, without_simulator, longer, CPU, 1, heard), heard)
+
+
+def test_a_run_ends_in_its_best_candidate(finished: Finished) -> None:
     """Candidates are exported on the way; successes first, then fewest wrong cubes, then fewest steps decide."""
-    run, heard = without_simulator / "run", Heard()
-    longer = replace(recipe, steps=20)
-    trained = train_policy(run, without_simulator / "data", longer, CPU, 1, heard)
-    names = [Path(score.folder).name for score in trained.scores]
+    best = Path(finished.trained.best.folder)
+    names = [Path(score.folder).name for score in finished.trained.scores]
 
-    assert names == ["candidate-17", "candidate-18", "candidate-19", "candidate-20"]
-    assert Path(trained.best.folder).name == "candidate-19"
-    assert heard.stages == ["demonstrations", "selection"]
-    assert heard.steps == [17, 18, 19, 20]
-    assert load_policy(Path(trained.best.folder), dtype=torch.float32, device=CPU).info.chunk_horizon == 1
+    assert names == ["candidate-11", "candidate-12", "candidate-13", "candidate-14"]
+    assert best.name == "candidate-13"
+    assert finished.heard.stages == ["demonstrations", "selection"]
+    assert finished.heard.steps == [11, 12, 13, 14]
+    assert load_policy(best, dtype=torch.float32, device=CPU).info.chunk_horizon == 1
 
 
-def test_what_is_finished_is_not_done_again_and_what_is_torn_is(without_simulator: Path, recipe: Recipe) -> None:
+def test_what_is_finished_is_not_done_again_and_what_is_torn_is(
+    without_simulator: Path, finished: Finished, longer: Recipe, tmp_path: Path
+) -> None:
     """A second call trains nothing; a candidate whose weights never landed is written again, a whole one is kept."""
-    run, data, longer = without_simulator / "run", without_simulator / "data", replace(recipe, steps=20)
-    train_policy(run, data, longer, CPU, 1, Heard())
-    kept, torn = (run / f"candidate-{step}" / "model.safetensors" for step in (17, 20))
+    run = shutil.copytree(finished.folder, tmp_path / "run")
+    kept, torn = (run / f"candidate-{step}" / "model.safetensors" for step in (11, 14))
     before, weights = kept.stat().st_mtime_ns, torn.read_bytes()
     torn.unlink()
     heard = Heard()
-    train_policy(run, data, longer, CPU, 1, heard)
+    train_policy(run, without_simulator, longer, CPU, 1, heard)
 
     assert heard.steps == []
     assert kept.stat().st_mtime_ns == before
@@ -83,11 +108,11 @@ def test_what_is_finished_is_not_done_again_and_what_is_torn_is(without_simulato
 
 
 def test_a_second_camera_starts_from_the_first_ones_policy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill: Callable, recipe: Recipe
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill: Callable[..., FrameStore], longer: Recipe
 ) -> None:
     """The same pipeline, with two pictures a frame and a checkpoint to begin from: candidates need both cameras."""
-    save_checkpoint(tmp_path / "earlier", dict(fresh_network(recipe).state_dict()), recipe)
-    both = replace(recipe, cameras=("front", "wrist"), steps=20, learning_rate=1e-9)
+    save_checkpoint(tmp_path / "earlier", dict(fresh_network(longer).state_dict()), longer)
+    both = replace(longer, cameras=("front", "wrist"), learning_rate=1e-9)
     shards = pipeline._shards(tmp_path / "data", "demos-wrist", both, both.demo_frames, stage=1, mixture=SHAKY_EXPERT)
     for folder, wanted in shards:
         fill(folder, 2, seed=1, origin=wanted.origin, cameras=2)
@@ -100,17 +125,15 @@ def test_a_second_camera_starts_from_the_first_ones_policy(
     torch.testing.assert_close(policy.decoder.state_dict(), earlier.decoder.state_dict(), rtol=0, atol=1e-6)
 
 
-def test_publishing_adds_the_curve_and_the_figures(without_simulator: Path, recipe: Recipe) -> None:
+def test_publishing_adds_the_curve_and_the_figures(finished: Finished, longer: Recipe, tmp_path: Path) -> None:
     """The shipped folder holds the checkpoint, a loss curve and how it was made."""
-    run, out = without_simulator / "run", without_simulator / "out"
-    longer = replace(recipe, steps=20)
-    trained = train_policy(run, without_simulator / "data", longer, CPU, 1, Heard())
-    publish(trained, longer, run, out)
+    out = tmp_path / "out"
+    publish(finished.trained, longer, finished.folder, out)
     figures = json.loads((out / "training.json").read_text())
 
     assert load_policy(out, dtype=torch.float32, device=CPU).info.name == "out"
     assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
-    assert figures["recipe"]["steps"] == figures["last"]["step"] == 20
+    assert figures["recipe"]["steps"] == figures["last"]["step"] == 14
     assert [score["wrong"] for score in figures["selection"]] == [0, 1, 0, 0]
 
 
