@@ -39,10 +39,12 @@ from stillframe.engine.step import step
 from stillframe.errors import Unprocessable
 from stillframe.history.checkpoint import MemoryConfig, Weights
 from stillframe.history.settings import HistorySettings
-from stillframe.models.base import Decoded, Prefilled, Prepared
+from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.speculative import Spoken, Utterance, speak
+from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.settings import AdaptiveSettings, DecodingSettings, PaperSettings, ReuseSettings
@@ -107,7 +109,7 @@ class ToyPolicy:
         pixels = torch.stack([torch.from_numpy(view.copy()) for view in views.values()])
         return Prepared(views, pixels, ids, layout, "toy", STILL)
 
-    def embed(self, prepared: Sequence[Prepared]) -> list[Tensor]:
+    def embed(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None = None) -> list[Tensor]:  # noqa: ARG002 (has none)
         """Of each: BOS, patches, words -> [prompt_rows, width]."""
         return [self._embed(one) for one in prepared]
 
@@ -141,7 +143,7 @@ class ToyPolicy:
         network.forward = counted  # type: ignore[method-assign]  # for good
         return seen
 
-    def act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
+    def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:
         """Seven tokens each, each a number from -1 to 1."""
         if self.broken is not None:
             error, self.broken = self.broken, None
@@ -149,7 +151,7 @@ class ToyPolicy:
         utterances = [
             Utterance(one.hidden, one.prepared.layout.action, one.kv, one.draft, one.history) for one in prefilled
         ]
-        return [_decoded(spoken) for spoken in speak(self.decoder, utterances)]
+        return [_decoded(spoken) for spoken in speak(runner, utterances)]
 
 
 def _decoded(spoken: Spoken) -> Decoded:
@@ -187,6 +189,7 @@ class Robots:
     places: dict[str, SessionRef] = field(default_factory=dict)  # robot -> where its next frame belongs
 
     def __post_init__(self) -> None:
+        self.runner = ModelRunner.eager(self.model)
         keep = self.keeper.keep
 
         def kept(turn: Turn, decoded: Decoded) -> CacheReport:
@@ -204,7 +207,7 @@ class Robots:
         ref = None if robot is None else replace(self.places.get(robot, SessionRef(robot)), mode=mode)
         if ref is not None:
             self.places[ref.id] = replace(ref, seq=ref.seq + 1)
-        (answer,) = step(self.model, self.keeper, [Asked(Observation(images, says), ref)], self.clock)
+        (answer,) = step(self.runner, self.keeper, [Asked(Observation(images, says), ref)], self.clock)
         if not isinstance(answer, Step):
             raise answer
         self.steps.append(answer)
@@ -228,7 +231,7 @@ class Robots:
     def rest(self, wanted: Callable[[], bool] = lambda: False) -> SlackReport | None:
         """Use a pause for whoever is due."""
         session = self.keeper.sessions.pending()
-        return None if session is None else rest(self.model, self.keeper, session, self.clock, wanted)
+        return None if session is None else rest(self.runner, self.keeper, session, self.clock, wanted)
 
     def tokens(self, picture: Image | Mapping[str, Image], *, says: str = REACH) -> list[int]:
         """What a dense pass answers, without a trace."""

@@ -76,7 +76,7 @@ class Batches:
         bench = self.bench
         bench.clock.now_s = bench.clock.now_s + 0.1 if at_s is None else at_s
         self.turns.clear()
-        return step(bench.model, bench.keeper, [self._asked(ask) for ask in asks], bench.clock)
+        return step(bench.runner, bench.keeper, [self._asked(ask) for ask in asks], bench.clock)
 
     def reasons(self, *asks: Ask) -> list[Any]:
         """Why each frame was whole, None for a delta frame; or the class of its error."""
@@ -270,8 +270,8 @@ def spoil_rows(fleet: Batches) -> None:
     model = fleet.bench.model
     embed, left = model.embed, [1]
 
-    def spoilt(prepared: Sequence[Any]) -> list[Tensor]:
-        rows = embed(prepared)
+    def spoilt(*parts: Any) -> list[Tensor]:
+        rows = embed(*parts)
         if left and left.pop():
             rows[1][3] = torch.nan
         return rows
@@ -408,9 +408,9 @@ def looked(fleet: Batches) -> list[int]:
     """From now on: how many observations each call of the towers is for."""
     embed, calls = fleet.bench.model.embed, []
 
-    def counted(prepared: Sequence[Any]) -> list[Tensor]:
+    def counted(prepared: Sequence[Any], *parts: Any) -> list[Tensor]:
         calls.append(len(prepared))
-        rows: list[Tensor] = embed(prepared)
+        rows: list[Tensor] = embed(prepared, *parts)
         return rows
 
     fleet.bench.model.embed = counted

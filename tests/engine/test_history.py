@@ -132,7 +132,7 @@ def test_side_by_side_each_looks_at_its_own(robots: Make, picture: Pictures) -> 
         )
         for at, robot in enumerate("abc")
     ]
-    answers = step(together.model, together.keeper, asked, together.clock)
+    answers = step(together.runner, together.keeper, asked, together.clock)
     expected = [alone.see(picture(50 + at), robot) for at, robot in enumerate("abc")]
 
     for answer, one in zip(answers, expected, strict=True):

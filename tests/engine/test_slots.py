@@ -116,9 +116,9 @@ class Slots:
             self.turns.append(turn)
             return keep(turn, decoded)
 
-        def looked(prepared: Sequence[Any]) -> Any:
+        def looked(prepared: Sequence[Any], *parts: Any) -> Any:
             self.looked.append(len(prepared))
-            return embed(prepared)
+            return embed(prepared, *parts)
 
         def spoilt(model: Any, batch: Any) -> list[Tensor]:
             rows = embedded(model, batch)
@@ -138,7 +138,7 @@ class Slots:
         if fails and able:
             self._fail(batch, able, fails)
             return
-        answers = step(self.bench.model, self.keeper, batch, self.bench.clock)
+        answers = step(self.bench.runner, self.keeper, batch, self.bench.clock)
         unseen = self._come(able)
         assert sum(self.looked) == unseen
         plans = iter(self._plan(able))
@@ -235,7 +235,7 @@ class Slots:
         expected = [self.keys.setdefault(patch, key) for patch, key in zip(enumerate(picture), own, strict=True)]
         torch.testing.assert_close(own, torch.stack(expected), rtol=0, atol=1e-4)
 
-    def _act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
+    def _act(self, prefilled: Sequence[Prefilled], _: Any) -> list[Decoded]:
         """Says what is guessed: which action it is makes no difference here, and passes take time."""
         if self.broken:
             raise RuntimeError("no")
@@ -267,7 +267,7 @@ class Slots:
         else:
             self.broken = True
         with pytest.raises(RuntimeError, match="no"):
-            step(self.bench.model, self.keeper, batch, self.bench.clock)
+            step(self.bench.runner, self.keeper, batch, self.bench.clock)
         self.keeper.embedded, self.broken = embedded, False
         self._come(able)
         if where == "pass":

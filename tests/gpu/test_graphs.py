@@ -24,8 +24,10 @@ from stillframe.models.graphs.gpu_budget import graph_bytes
 from stillframe.models.graphs.graph_runner import Replayer
 from stillframe.models.graphs.shapes import recorded
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
-from stillframe.models.llama.runner import Strand, run
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import Strand
 from stillframe.models.registry import load_policy
+from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import KVPool, KVShape
 from stillframe.reuse.settings import AdaptiveSettings, GraphSettings, ReuseSettings
 
@@ -67,27 +69,27 @@ def batches() -> Iterator[list[Asked]]:
         yield [Asked(Observation({"front": now}, "reach the cube"), SessionRef(robot, seq=seq)) for robot in here]
 
 
-def answered(model: PolicyModel, keeper: Keeper, frames: Iterator[list[Asked]], number: int) -> list[list[int]]:
+def answered(runner: ModelRunner, keeper: Keeper, frames: Iterator[list[Asked]], number: int) -> list[list[int]]:
     """The tokens of so many batches' frames."""
-    answers = [answer for _ in range(number) for answer in step(model, keeper, next(frames), lambda: 0.0)]
+    answers = [answer for _ in range(number) for answer in step(runner, keeper, next(frames), lambda: 0.0)]
     assert all(isinstance(answer, Step) for answer in answers)
     return [answer.chunk.tokens.tolist() for answer in answers if isinstance(answer, Step)]
 
 
-def replaying(model: PolicyModel, keeper: Keeper) -> PassCounts:
+def replaying(model: PolicyModel, keeper: Keeper) -> tuple[ModelRunner, PassCounts]:
     """Record."""
-    counts = replay_on_cuda(model, keeper.storage.pool, RECORDING, LOG)
-    assert counts is not None
-    return counts
+    runner = replay_on_cuda(model, keeper.storage.pool, RECORDING, LOG)
+    assert runner.counts is not None
+    return runner, runner.counts
 
 
 def test_robots_act_as_without_graphs(model: PolicyModel) -> None:
     """Keyframes and deltas of several robots: every token, and the whole pool up to rounding; nothing is eager."""
     eager, replayed = (Keeper(model, SETTINGS, lambda: 0.0) for _ in range(2))
-    expected = answered(model, eager, batches(), 12)
-    counts = replaying(model, replayed)
+    expected = answered(ModelRunner.eager(model), eager, batches(), 12)
+    runner, counts = replaying(model, replayed)
 
-    assert answered(model, replayed, batches(), 12) == expected
+    assert answered(runner, replayed, batches(), 12) == expected
     held = [keeper.storage.pool.storage[..., :-1, :] for keeper in (eager, replayed)]
     torch.testing.assert_close(*held, rtol=0, atol=1e-3)
     assert counts.replays >= 24
@@ -97,10 +99,10 @@ def test_robots_act_as_without_graphs(model: PolicyModel) -> None:
 def test_the_steady_state_takes_no_memory(model: PolicyModel, frames: Iterator[list[Asked]]) -> None:
     """Twenty batches: as much is allocated afterwards as before, and the device was asked for nothing more."""
     keeper = Keeper(model, SETTINGS, lambda: 0.0)
-    replaying(model, keeper)
-    answered(model, keeper, frames, 12)
+    runner, _ = replaying(model, keeper)
+    answered(runner, keeper, frames, 12)
     before = taken()
-    answered(model, keeper, frames, 20)
+    answered(runner, keeper, frames, 20)
 
     assert taken() == before
 
@@ -120,15 +122,15 @@ def test_a_replay_allocates_nothing_but_its_results(model: PolicyModel) -> None:
     kv = keeper.storage.spare
     strand = Strand(torch.randn(60, model.decoder.config.hidden_size, device=CUDA), 0, kv, read=7)
 
-    def allocations() -> int:
+    def allocations(runner: DecoderRunner) -> int:
         before = torch.cuda.memory_stats()["allocation.all.allocated"]
-        run(model.decoder, [strand])
+        runner.forward([strand])
         return int(torch.cuda.memory_stats()["allocation.all.allocated"] - before)
 
-    eager = allocations()
-    replaying(model, keeper)
+    eager = allocations(DecoderRunner(model.decoder))
+    runner, _ = replaying(model, keeper)
 
-    assert allocations() < 8 < eager
+    assert allocations(runner.decoder) < 8 < eager
 
 
 def test_what_was_not_recorded_is_counted(model: PolicyModel, frames: Iterator[list[Asked]]) -> None:
@@ -136,10 +138,10 @@ def test_what_was_not_recorded_is_counted(model: PolicyModel, frames: Iterator[l
     knobs = AdaptiveSettings(distance=0.3, task_top_k=9, schedule=[0.5, 1.0])
     settings = ReuseSettings(mode="adaptive", adaptive=knobs)
     eager, replayed = (Keeper(model, settings, lambda: 0.0) for _ in range(2))
-    expected = answered(model, eager, batches(), 6)
-    counts = replaying(model, replayed)
+    expected = answered(ModelRunner.eager(model), eager, batches(), 6)
+    runner, counts = replaying(model, replayed)
 
-    assert answered(model, replayed, frames, 6) == expected
+    assert answered(runner, replayed, frames, 6) == expected
     assert counts.eager["layers"] > 0
     assert counts.replays > 0
 

@@ -5,8 +5,6 @@ Knows a model, its pool and the settings; how recording is done is models/graphs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from logging import Logger
 
@@ -22,6 +20,8 @@ from stillframe.models.graphs.gpu_budget import Needs, Taken, graph_bytes
 from stillframe.models.graphs.graph_runner import Capture, Replayer
 from stillframe.models.graphs.shapes import Form, needed, recorded
 from stillframe.models.graphs.vision_graphs import Sighted, Towers
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import KVPool
 from stillframe.reuse.settings import GraphSettings, ReuseSettings
 
@@ -66,18 +66,18 @@ def needs_of(model: PolicyModel, reuse: ReuseSettings, recording: Recording, wei
     )
 
 
-def replay_on_cuda(model: PolicyModel, pool: KVPool, recording: Recording, log: Logger) -> PassCounts | None:
-    """`replay` where the model is on a GPU and the settings want it; None elsewhere. The log is told what all takes.
+def replay_on_cuda(model: PolicyModel, pool: KVPool, recording: Recording, log: Logger) -> ModelRunner:
+    """`replay` where the model is on a GPU and the settings want it; eager elsewhere. The log is told what all takes.
 
     Raises ConfigError where memory ran out meanwhile.
     """
     if model.device.type != "cuda" or not recording.graphs.enabled:
-        return None
+        return ModelRunner.eager(model)
     before = torch.cuda.memory_reserved(model.device)
     weights = torch.cuda.memory_allocated(model.device) - pool.storage.nbytes
     try:
         with torch.cuda.device(model.device):
-            counts = replay(model, pool, recording, CudaRecorder(model.device))
+            runner = replay(model, pool, recording, CudaRecorder(model.device))
     except torch.OutOfMemoryError as error:
         raise ConfigError(
             "the GPU's memory ran out while passes were recorded; "
@@ -86,54 +86,21 @@ def replay_on_cuda(model: PolicyModel, pool: KVPool, recording: Recording, log: 
     torch.cuda.synchronize(model.device)
     grown, slots = torch.cuda.memory_reserved(model.device) - before, len(pool.storage)
     log.info("GPU memory: %s", Taken(weights, pool.storage.nbytes // slots, slots, grown, _free(model.device)))
-    return counts
+    return runner
 
 
-def replay(model: PolicyModel, pool: KVPool, recording: Recording, capture: Capture) -> PassCounts:
-    """From now on, replay this model's passes over `pool`, and its towers. Returns what is counted from now on.
+def replay(model: PolicyModel, pool: KVPool, recording: Recording, capture: Capture) -> ModelRunner:
+    """Record this model's passes over `pool`, and its vision encoder. Returns what replays them, and counts.
 
     Nothing else may run on the device meanwhile.
     """
-    counts, decoder = PassCounts(), model.decoder
+    counts, decoder, encode = PassCounts(), model.decoder, None
     if isinstance(model, Sighted):
         numbers = [batch * len(model.info.cameras) for batch in needed(recording.graphs.batches, recording.most)]
-        model.look = Towers(model.look, model.picture, numbers, capture, counts, decoder.lm_head.weight)
+        encode = Towers(model.encode_images, model.picture, numbers, capture, counts, decoder.lm_head.weight)
     forms = forms_of(model, pool.shape.capacity, recording)
-    decoder.replayer = Replayer(decoder, pool, forms, capture, listens=_listens(model, recording), counts=counts)
-    return counts
-
-
-@contextmanager
-def set_aside(model: PolicyModel) -> Iterator[None]:
-    """What is recorded meanwhile does not stay: for whoever has several pools, and records for each."""
-    replayer, look = model.decoder.replayer, model.look if isinstance(model, Sighted) else None
-    try:
-        yield
-    finally:
-        model.decoder.replayer = replayer
-        if isinstance(model, Sighted) and look is not None:
-            model.look = look
-
-
-class Own:
-    """One pool's recorded passes, of a model that others use as well."""
-
-    def __init__(self, model: PolicyModel, record: Callable[[], PassCounts | None]):
-        """Call `record`, and take over what it leaves with the model."""
-        self._model = model
-        with set_aside(model):
-            self.counts = record()
-            self._replayer = model.decoder.replayer
-            self._look = model.look if isinstance(model, Sighted) else None
-
-    @contextmanager
-    def lent(self) -> Iterator[None]:
-        """Meanwhile the model replays them."""
-        with set_aside(self._model):
-            self._model.decoder.replayer = self._replayer
-            if isinstance(self._model, Sighted) and self._look is not None:
-                self._model.look = self._look
-            yield
+    graphs = Replayer(decoder, pool, forms, capture, listens=_listens(model, recording), counts=counts)
+    return ModelRunner(model, DecoderRunner(decoder, graphs), encode, counts)
 
 
 def forms_of(model: PolicyModel, capacity: int, recording: Recording) -> list[Form]:

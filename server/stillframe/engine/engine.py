@@ -39,6 +39,7 @@ from stillframe.engine.step import step
 from stillframe.engine.termination import Ending, Tell, over
 from stillframe.errors import DeadlineExceeded, Flaw, Internal, NotReady, RequestError
 from stillframe.models.base import PolicyModel
+from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import KVCorrupted
 from stillframe.reuse.settings import (
     DRAFTS_CHECKED,
@@ -119,6 +120,7 @@ class Engine:
         """
         self.info: PolicyInfo = replace(model.info, history=recalling.info if recalling else forgetful)
         self._model = model
+        self._runner = ModelRunner.eager(model)
         self._keeper = Keeper(model, reuse, clock, decoding=decoding, recalling=recalling)
         self._clock = clock
         self._log = log
@@ -145,7 +147,8 @@ class Engine:
 
         A GPU's passes are recorded before, by the thread that calls this: the device's own has nothing to do yet.
         """
-        self.pass_counts = replay_on_cuda(self._model, self._keeper.storage.pool, self._recording, self._log)
+        self._runner = replay_on_cuda(self._model, self._keeper.storage.pool, self._recording, self._log)
+        self.pass_counts = self._runner.counts
         height, width = self.info.image_size
         blank = {camera: np.zeros((height, width, 3), np.uint8) for camera in self.info.cameras}
         observation = Observation(blank, "stay where you are", next(iter(self.info.norm_stats)))
@@ -258,7 +261,7 @@ class Engine:
         if session is None:
             return False
         try:
-            report = rest(self._model, self._keeper, session, self._clock, wanted=lambda: self._line.wanted)
+            report = rest(self._runner, self._keeper, session, self._clock, wanted=lambda: self._line.wanted)
             if report is not None:
                 self._watch(self._timed(report))
         except KVCorrupted as error:
@@ -313,7 +316,7 @@ class Engine:
         return [next(answers) if job in young else _too_old(job, now_s) for job in jobs]
 
     def _stepped(self, jobs: Sequence[Job], now_s: float) -> list[Step | RequestError]:
-        answers = step(self._model, self._keeper, [job.asked(now_s) for job in jobs], self._clock) if jobs else []
+        answers = step(self._runner, self._keeper, [job.asked(now_s) for job in jobs], self._clock) if jobs else []
         if jobs:
             self._batching.saw(len(jobs), self._clock() - now_s)
         return answers

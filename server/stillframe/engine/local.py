@@ -9,14 +9,13 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stillframe.domain import Observation, PolicyInfo, SessionRef, SlackReport, Step
-from stillframe.engine.cuda_graphs import Own, Recording, replay_on_cuda
+from stillframe.engine.cuda_graphs import Recording, replay_on_cuda
 from stillframe.engine.history import Recalling
 from stillframe.engine.refresh import rest
 from stillframe.engine.session_cache import Asked, Keeper
@@ -49,7 +48,7 @@ class LocalFleet:
         self._keeper = Keeper(model, reuse, clock, default_sessions=robots, decoding=decoding, recalling=recalling)
         self._clock = clock
         recording = Recording(GraphSettings(batches=[robots]), robots, reuse.slot_text_tokens)
-        self._own = Own(model, partial(replay_on_cuda, model, self._keeper.storage.pool, recording, LOG))
+        self._runner = replay_on_cuda(model, self._keeper.storage.pool, recording, LOG)
         self._next = [SessionRef(f"{ROBOT}-{robot}") for robot in range(robots)]  # the place of what comes next
         self._last: list[Step] = []
 
@@ -83,8 +82,7 @@ class LocalFleet:
             for one, place in zip(observed, self._next, strict=True)
         ]
         self._next = [replace(place, seq=place.seq + 1) for place in self._next]
-        with self._own.lent():
-            self._last = [_step(answer) for answer in step(self._model, self._keeper, asked, self._clock)]
+        self._last = [_step(answer) for answer in step(self._runner, self._keeper, asked, self._clock)]
         return [answer.chunk.actions[0] for answer in self._last]
 
     def reset(self) -> None:
@@ -98,7 +96,7 @@ class LocalFleet:
         answers cannot drift.
         """
         session = self._keeper.sessions.pending() if self._keeper.settings.slack else None
-        return rest(self._model, self._keeper, session, self._clock, wanted=lambda: False) if session else None
+        return rest(self._runner, self._keeper, session, self._clock, wanted=lambda: False) if session else None
 
 
 class LocalPolicy:

@@ -18,8 +18,8 @@ from stillframe.engine.session_cache import Keeper, Turn
 from stillframe.engine.session_state import Session
 from stillframe.errors import Internal
 from stillframe.models.base import Decoded, PolicyModel
-from stillframe.models.llama.runner import run
 from stillframe.models.llama.speculative import Draft
+from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import KVCorrupted
 from stillframe.reuse.plan import ReusePlan
 from stillframe.stopwatch import Clock
@@ -33,7 +33,7 @@ class GaveWay(Exception):
 
 @torch.inference_mode()
 def rest(
-    model: PolicyModel, keeper: Keeper, session: Session[Turn], clock: Clock, wanted: Wanted
+    runner: ModelRunner, keeper: Keeper, session: Session[Turn], clock: Clock, wanted: Wanted
 ) -> SlackReport | None:
     """Use a pause for a session's last answer; returns None where there was nothing to measure.
 
@@ -47,10 +47,10 @@ def rest(
     if turn is None:
         return None
     try:
-        _give_way(model, wanted)
+        _give_way(runner.model, wanted)
         keeper.catch_up(session)
         answered = turn.decoded if turn.keyframe is None else None
-        drift = None if answered is None else _measure(model, keeper, session, turn, answered, wanted)
+        drift = None if answered is None else _measure(runner, keeper, session, turn, answered, wanted)
         session.pending = None
         if session.remembered is not None and not wanted():
             session.remembered.kv.check_integrity(turn.plan.rows)
@@ -63,15 +63,15 @@ def rest(
 
 
 def _measure(
-    model: PolicyModel, keeper: Keeper, session: Session[Turn], turn: Turn, answer: Decoded, wanted: Wanted
+    runner: ModelRunner, keeper: Keeper, session: Session[Turn], turn: Turn, answer: Decoded, wanted: Wanted
 ) -> float:
     """Compute the frame whole; return the drift of its answer."""
     tap = keeper.tap(turn.frame) if _bounded(turn) else None
     spare = keeper.storage.spare
     beside = replace(turn, plan=_whole(turn.plan), kv=spare, tap=tap, draft=Draft(answer.chunk.tokens))
-    with spare.guarded(partial(_give_way, model, wanted)):
-        (hidden,) = run(model.decoder, [beside.prompt(model.decoder)])
-        (dense,) = model.act([beside.prefilled(hidden)])
+    with spare.guarded(partial(_give_way, runner.model, wanted)):
+        (hidden,) = runner.decoder.forward([beside.prompt(runner.model.decoder)])
+        (dense,) = runner.act([beside.prefilled(hidden)])
     refusal = keeper.refusal(beside, dense, finite=bool(hidden.isfinite().all()))
     if refusal is not None:
         raise refusal

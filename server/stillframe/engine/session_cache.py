@@ -23,8 +23,9 @@ from stillframe.models.base import Decoded, PolicyModel, Prefilled, Prepared
 from stillframe.models.llama.attention_probe import TextTap
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.history_attention import Recall
-from stillframe.models.llama.runner import Strand, prompt
+from stillframe.models.llama.sequence import Strand, prompt
 from stillframe.models.llama.speculative import Draft
+from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.settings import DRAFTS_CHECKED, DecodingSettings, ReuseSettings
@@ -124,7 +125,7 @@ class Keeper:
             history_bytes=sum(history.nbytes for history in histories),
         )
 
-    def embedded(self, model: PolicyModel, batch: Sequence[tuple[Asked, Prepared]]) -> list[Tensor]:
+    def embedded(self, runner: ModelRunner, batch: Sequence[tuple[Asked, Prepared]]) -> list[Tensor]:
         """Each prompt's rows [prompt_rows, width]. A picture that is its session's last to the bit is not looked at."""
         sessions = [self.sessions.at(asked.session) if asked.session else None for asked, _ in batch]
         self._busy.update(session.ref.id for session in sessions if session is not None)
@@ -133,7 +134,7 @@ class Keeper:
             for session, (_, own) in zip(sessions, batch, strict=True)
         ]
         unseen = [own for (_, own), known in zip(batch, rows, strict=True) if known is None]
-        fresh = iter(model.embed(unseen) if unseen else ())
+        fresh = iter(runner.embed(unseen) if unseen else ())
         return [next(fresh) if known is None else known for known in rows]
 
     def plan(self, asked: Asked, prepared: Prepared, rows: Tensor) -> Turn:

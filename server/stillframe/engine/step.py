@@ -15,39 +15,39 @@ from stillframe.engine.device import wait_for
 from stillframe.engine.session_cache import Asked, Keeper, Turn
 from stillframe.errors import Internal, RequestError
 from stillframe.models.base import Decoded, PolicyModel, Prepared
-from stillframe.models.llama.runner import run
+from stillframe.models.runner import ModelRunner
 from stillframe.stopwatch import Clock, Stopwatch
 
 
 @torch.inference_mode()
-def step(model: PolicyModel, keeper: Keeper, batch: Sequence[Asked], clock: Clock) -> list[Step | RequestError]:
+def step(runner: ModelRunner, keeper: Keeper, batch: Sequence[Asked], clock: Clock) -> list[Step | RequestError]:
     """Compute some frames, of each as little as its plan allows. No two are of one session.
 
     Each answer is what the frame would have got alone, or why it got none: the others' answers do not depend on it.
     """
-    watch = Stopwatch(clock, wait_for(model.device))
-    prepared = [_prepared(model, asked) for asked in batch]
+    watch = Stopwatch(clock, wait_for(runner.model.device))
+    prepared = [_prepared(runner.model, asked) for asked in batch]
     watch.lap("prepare")
     able = [(asked, own) for asked, own in zip(batch, prepared, strict=True) if isinstance(own, Prepared)]
     try:
-        answers = iter(_walk(model, keeper, able, watch) if able else ())
+        answers = iter(_walk(runner, keeper, able, watch) if able else ())
     finally:
         keeper.put_away()
     return [own if isinstance(own, RequestError) else next(answers) for own in prepared]
 
 
 def _walk(
-    model: PolicyModel, keeper: Keeper, batch: Sequence[tuple[Asked, Prepared]], watch: Stopwatch
+    runner: ModelRunner, keeper: Keeper, batch: Sequence[tuple[Asked, Prepared]], watch: Stopwatch
 ) -> list[Step | RequestError]:
     """From prepared frames to actions."""
-    rows = keeper.embedded(model, batch)
+    rows = keeper.embedded(runner, batch)
     watch.lap("vision")
     turns = [keeper.plan(asked, own, seen) for (asked, own), seen in zip(batch, rows, strict=True)]
     watch.lap("plan")
-    hidden = run(model.decoder, [turn.prompt(model.decoder) for turn in turns])
+    hidden = runner.decoder.forward([turn.prompt(runner.model.decoder) for turn in turns])
     finite = _finite(hidden)
     watch.lap("prefill")
-    decoded = model.act([turn.prefilled(own) for turn, own in zip(turns, hidden, strict=True)])
+    decoded = runner.act([turn.prefilled(own) for turn, own in zip(turns, hidden, strict=True)])
     watch.lap("decode")
     results = [keeper.judge(turn, own, finite=fine) for turn, own, fine in zip(turns, decoded, finite, strict=True)]
     keeper.take_in(turns)

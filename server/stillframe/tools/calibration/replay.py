@@ -22,7 +22,7 @@ from stillframe.engine.planner import Frame, Planner
 from stillframe.errors import RequestError, StillframeError
 from stillframe.models.base import Decoded, PolicyModel, Prefilled
 from stillframe.models.llama.attention_probe import TextTap
-from stillframe.models.llama.runner import prefill
+from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.speculative import Draft
 from stillframe.recording.frame import RecordedFrame
 from stillframe.reuse.kv import FrameKV
@@ -50,7 +50,7 @@ class Rehearsal:
     """One checkpoint and the scenes to play. One thread."""
 
     def __init__(self, model: PolicyModel, settings: ReuseSettings):
-        self._model = model
+        self._model, self._runner = model, DecoderRunner(model.decoder)
         self._bounds = Bounds(model.info)
         self._layers = model.decoder.config.num_hidden_layers
         pixels = replace(settings, adaptive=replace(settings.adaptive, criterion="pixels"))
@@ -147,8 +147,8 @@ class Rehearsal:
         """Prefill by the plan and decode, over what `storage` holds of the reused rows."""
         kv = FrameKV(storage)
         draft = Draft(frame.prepared.still)
-        hidden = prefill(self._model.decoder, frame.rows, plan, kv, tap, draft.fed)
-        (decoded,) = self._model.act([Prefilled(frame.prepared, hidden, kv, draft)])
+        hidden = self._runner.prefill(frame.rows, plan, kv, tap, draft.fed)
+        (decoded,) = self._model.act([Prefilled(frame.prepared, hidden, kv, draft)], self._runner)
         refusal = self._bounds.refusal(frame.prepared, decoded, draft.faults)
         if refusal is not None:
             raise StillframeError(f"this checkpoint does not answer what was recorded with an action: {refusal}")
@@ -156,14 +156,8 @@ class Rehearsal:
 
     def _look(self, frame: Frame, storage: Tensor, chosen: Iterable[Layers]) -> dict[Layers, Relevance]:
         """A dense prefill into `storage`; where its text looked, for each choice of layers."""
-        taps = {layers: self._tap(frame, layers) for layers in chosen}
-
-        def tap(layer: int, rows: Tensor) -> None:
-            for each in taps.values():
-                each(layer, rows)
-
-        kv = FrameKV(storage)
-        prefill(self._model.decoder, frame.rows, self._planner.whole(frame), kv, tap)
+        taps, kv = {layers: self._tap(frame, layers) for layers in chosen}, FrameKV(storage)
+        self._runner.prefill(frame.rows, self._planner.whole(frame), kv, _Taps([*taps.values()]))
         return {layers: each.relevance(kv) for layers, each in taps.items()}
 
     def _tap(self, frame: Frame, layers: Layers) -> TextTap:
@@ -173,6 +167,19 @@ class Rehearsal:
         """Room for one sequence: of `rows` tokens, or as many as the longest scene has."""
         longest = rows or max(scene.frame.prepared.layout.total_rows for scene in self.scenes)
         return replace(kv_shape(self._model, 1), capacity=longest).allocate()
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """Several taps of one prompt, as one."""
+
+    taps: Sequence[TextTap]
+    text_rows: int | None = None
+
+    def __call__(self, layer: int, rows: Tensor) -> None:
+        """Let each see the rows that enter a layer."""
+        for tap in self.taps:
+            tap(layer, rows)
 
 
 def _drops(plan: ReusePlan) -> bytes:
