@@ -1,6 +1,6 @@
 """Counts who is here, how sessions end, and what became of frames that were not computed.
 
-Knows no session by name and no roster: words and numbers.
+Knows no session by name and no registry: words and numbers.
 """
 
 from __future__ import annotations
