@@ -14,7 +14,7 @@ from stillframe.recording.frame import RecordedFrame
 from stillframe.recording.recorder import Recorder
 
 
-class Recorded:
+class RecordingPolicy:
     """Implements domain.Policy around another one."""
 
     def __init__(self, policy: Policy, recorder: Recorder, clock: Callable[[], float] = time.time):

@@ -1,6 +1,6 @@
 """Reads a recording back, episode by episode; what is damaged or foreign is named and skipped.
 
-Knows the format's two rooms, frame.py and shelf.py; nothing of what a frame is read for.
+Knows the format's two rooms, frame.py and store.py; nothing of what a frame is read for.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from stillframe.domain import RecordingReport
 from stillframe.recording.frame import RecordedFrame, encode
-from stillframe.recording.store import EpisodeCard, Shelf
+from stillframe.recording.store import EpisodeCard, EpisodeStore
 from stillframe.recording.trouble import Trouble
 
 PENDING_FRAMES = 64  # that may wait for the disk
@@ -48,7 +48,7 @@ class Recorder:
     ):
         """Raise OSError where `root` cannot be a folder."""
         self.kept = 0
-        self._shelf = Shelf(root, max_bytes)
+        self._store = EpisodeStore(root, max_bytes)
         self._log = log
         self._open: OrderedDict[tuple[str, int], Opened] = OrderedDict()
         self._frames: queue.Queue[tuple[EpisodeCard, int, RecordedFrame] | None] = queue.Queue(pending_frames)
@@ -71,8 +71,8 @@ class Recorder:
             self.kept,
             self.dropped,
             self._sessionless,
-            self._shelf.used_bytes,
-            self._shelf.max_bytes,
+            self._store.used_bytes,
+            self._store.max_bytes,
             reason,
         )
 
@@ -97,7 +97,7 @@ class Recorder:
         with contextlib.suppress(queue.Full):
             self._frames.put(None, timeout=CLOSE_S)
         self._thread.join(CLOSE_S)
-        self._log.info("recorded %d frames in %s, dropped %d", self.kept, self._shelf.root, self.dropped)
+        self._log.info("recorded %d frames in %s, dropped %d", self.kept, self._store.root, self.dropped)
 
     def _run(self) -> None:
         while (item := self._frames.get()) is not None:
@@ -116,18 +116,18 @@ class Recorder:
 
     def _write(self, card: EpisodeCard, serial: int, frame: RecordedFrame) -> None:
         content = encode(frame)
-        if not self._shelf.fits(content):
+        if not self._store.fits(content):
             raise ValueError("it is larger than a quarter of record_max_mib")
-        self._shelf.make_room(content)
-        self._shelf.put(self._folder(card, serial, frame, content), content)
+        self._store.make_room(content)
+        self._store.put(self._folder(card, serial, frame, content), content)
 
     def _folder(self, card: EpisodeCard, serial: int, frame: RecordedFrame, content: dict[str, bytes]) -> Path:
         """The episode's folder; a new one where it has none, is at its limit, or the session began anew."""
         key, number = (card.session, card.epoch), frame.step.report.cache.seq
         opened = self._open.get(key)
         same = opened is not None and opened.serial == serial and number > opened.last_frame
-        goes_on = opened is not None and same and self._shelf.takes(opened.folder, content)
-        folder = opened.folder if opened and goes_on else self._shelf.begin(card, frame.submitted_s)
+        goes_on = opened is not None and same and self._store.takes(opened.folder, content)
+        folder = opened.folder if opened and goes_on else self._store.begin(card, frame.submitted_s)
         self._open[key] = Opened(folder, serial, number)
         self._open.move_to_end(key)
         while len(self._open) > OPEN_EPISODES:

@@ -44,7 +44,7 @@ class EpisodeCard:
     model: str
 
 
-class Shelf:
+class EpisodeStore:
     """Folders under `root`, the oldest first. Only what is named like an episode is counted or removed."""
 
     def __init__(self, root: Path, max_bytes: int):
