@@ -249,7 +249,7 @@ class Clerk:
         """As it was told."""
         assert utilities.shape == masses.shape
         self.masses.append(masses.tolist())
-        return utilities * self.set_utilities
+        return utilities * self.revise
 
 
 def clerked(robots: Make, clerk: Clerk, mode: str = "off", **rules: Any) -> Any:
