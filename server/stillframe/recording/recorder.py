@@ -1,6 +1,6 @@
-"""Keeps frames on disk from a thread of its own, so that no answer waits for a disk.
+"""Writes frames to disk on a thread of its own, so that no answer waits for a disk.
 
-Knows a bounded queue and which episode a frame continues; a frame that finds the queue full is counted, not kept.
+Knows a bounded queue and which episode a frame continues; a frame that finds the queue full is dropped and counted.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from stillframe.recording.store import EpisodeCard, EpisodeStore
 from stillframe.recording.trouble import Trouble
 
 PENDING_FRAMES = 64  # that may wait for the disk
-CLOSE_S = 10.0  # what is queued gets this long to be written
-OPEN_EPISODES = 1024  # remembered; the one longest without a frame is forgotten, and goes on in a new folder
+CLOSE_S = 10.0  # for the queue to be written at shutdown
+OPEN_EPISODES = 1024  # beyond these the least recently used continues in a new folder
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An episode that may go on."""
+    """An episode that may be continued."""
 
     folder: Path
-    serial: int  # of its session: one that ended and came back counts anew, or goes on counting
+    serial: int  # of its session: a new session of the same id is a new episode
     last_frame: int  # its seq; the next one's is higher, by however much
 
 
 class Recorder:
-    """Takes frames from any thread until closed. `kept` and `dropped` count them."""
+    """Takes frames from any thread until closed; counts those written and dropped."""
 
     def __init__(
         self,
@@ -59,12 +59,12 @@ class Recorder:
 
     @property
     def dropped(self) -> int:
-        """Frames that were lost."""
+        """Frames that were dropped."""
         return self._trouble.lost
 
     @property
     def report(self) -> RecordingReport:
-        """What became of frames so far. Any thread."""
+        """Counts so far. Any thread."""
         reason = self._trouble.reason
         return RecordingReport(
             "recording" if reason is None else "failing",
@@ -85,13 +85,13 @@ class Recorder:
             self._trouble.lose("the disk is too slow: frames are not recorded")
 
     def pass_by(self) -> None:
-        """A frame of no session was answered: it is not recorded, which is said once."""
+        """Count a frame without a session, which is not recorded; logged once."""
         self._sessionless += 1
         if self._sessionless == 1:
             self._log.warning("frames of clients without a session are not recorded: only sessions have episodes")
 
     def close(self) -> None:
-        """Write what is queued, CLOSE_S long, then end the thread. Frames that come later are lost."""
+        """Write the queue for at most CLOSE_S, then end the thread. Later frames are lost."""
         if not self._thread.is_alive():
             return
         with contextlib.suppress(queue.Full):
@@ -106,7 +106,7 @@ class Recorder:
                 continue
             try:
                 self._write(*item)
-            except Exception as error:  # noqa: BLE001 (a recording's trouble is never a robot's)
+            except Exception as error:  # noqa: BLE001 (recording must never fail a robot)
                 self._trouble.lose(
                     f"a frame could not be recorded: {type(error).__name__}: {error}", failed=isinstance(error, OSError)
                 )
@@ -122,7 +122,7 @@ class Recorder:
         self._store.put(self._folder(card, serial, frame, content), content)
 
     def _folder(self, card: EpisodeCard, serial: int, frame: RecordedFrame, content: dict[str, bytes]) -> Path:
-        """The episode's folder; a new one where it has none, is at its limit, or the session began anew."""
+        """The episode's folder; a new one where it has none, is at its limit, or the session is another."""
         key, number = (card.session, card.epoch), frame.step.report.cache.seq
         opened = self._open.get(key)
         same = opened is not None and opened.serial == serial and number > opened.last_frame
