@@ -4,17 +4,17 @@ from dataclasses import dataclass, fields
 
 import pytest
 
-from stillframe.settings_fields import Ranged, knob
+from stillframe.settings_fields import RangeChecked, setting
 
 
 @dataclass(frozen=True)
-class Section(Ranged):
-    """One knob of each form."""
+class Section(RangeChecked):
+    """One setting of each form."""
 
-    share: float = knob(0.5, "a share", low=0, high=1)
-    most: int | None = knob(None, "how many; null: as many as fit", low=1, high=8)
-    layers: list[int] = knob([], "which layers", low=0, high=31)
-    name: str = knob("a", "anything goes")
+    share: float = setting(0.5, "a share", low=0, high=1)
+    most: int | None = setting(None, "how many; null: as many as fit", low=1, high=8)
+    layers: list[int] = setting([], "which layers", low=0, high=31)
+    name: str = setting("a", "anything goes")
 
 
 def test_a_knob_says_what_it_means():

@@ -1,4 +1,4 @@
-"""Knobs, of which the sections of a configuration are made: each with its meaning and its range, which is checked.
+"""Fields of configuration sections, each with a description and a range that is checked.
 
 Knows no section and no YAML.
 """
@@ -11,16 +11,16 @@ from dataclasses import field, fields
 from typing import Any
 
 
-def knob(default: Any, description: str, low: float | None = None, high: float | None = None) -> Any:
-    """A field with its meaning and its range, both ends included. A list's range is that of its numbers."""
+def setting(default: Any, description: str, low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field with a description and an inclusive range. A list's range is that of its numbers."""
     metadata = {"description": description, "low": low, "high": high}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-class Ranged:
-    """Refuses a knob out of range, with the range."""
+class RangeChecked:
+    """Raises ValueError for a field out of its range."""
 
     def __post_init__(self) -> None:
         for part in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass

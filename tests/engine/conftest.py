@@ -37,7 +37,7 @@ from stillframe.engine.session_cache import Asked, Keeper, Turn
 from stillframe.engine.session_state import Session
 from stillframe.engine.step import step
 from stillframe.errors import Unprocessable
-from stillframe.history.checkpoint import MemoryConfig, Weights
+from stillframe.history.checkpoint import HistoryConfig, HistoryWeights
 from stillframe.history.settings import HistorySettings
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
@@ -316,11 +316,11 @@ def chosen(mode: ReuseMode, knobs: Mapping[str, Any]) -> ReuseSettings:
     return replace(settings, **own, adaptive=AdaptiveSettings(**adaptive), paper=PaperSettings(**paper))
 
 
-def memory() -> Weights:
+def memory() -> HistoryWeights:
     """A memory of the toy's sizes that has learnt something, whatever."""
     torch.manual_seed(6)
-    config = MemoryConfig(4, 2, 8, PATCHES, slots=2, taps=(1, 3), extras=ACTION_DIM + 1, hidden=8)
-    weights = Weights(config).eval().requires_grad_(requires_grad=False)
+    config = HistoryConfig(4, 2, 8, PATCHES, slots=2, taps=(1, 3), extras=ACTION_DIM + 1, hidden=8)
+    weights = HistoryWeights(config).eval().requires_grad_(requires_grad=False)
     for tensor in (weights.pooling.query, weights.gate.outward.weight, weights.linear.outward.weight):
         tensor.normal_()
     return weights

@@ -15,7 +15,7 @@ from stillframe.engine.history import LONGEST_S, Left, Recalling
 from stillframe.engine.session_cache import Asked, Keeper
 from stillframe.engine.step import step
 from stillframe.errors import CheckpointError, ConfigError
-from stillframe.history.checkpoint import MemoryConfig, Weights
+from stillframe.history.checkpoint import HistoryConfig, HistoryWeights
 from stillframe.history.scorers import Summaries, Utilities
 from stillframe.history.settings import HistorySettings
 from stillframe.reuse.settings import DecodingSettings
@@ -202,12 +202,12 @@ def test_another_decoders_memory_is_refused(robots: Make) -> None:
 @pytest.mark.parametrize("size", ["layers", "kv_heads", "head_dim"])
 def test_each_size_of_the_decoder_has_to_be_the_memorys(robots: Make, size: str) -> None:
     """The model's own are taken; one that differs is enough to be refused."""
-    made, config = robots("off"), MemoryConfig(4, 2, 8, 16, slots=2, taps=(1, 3), extras=8, hidden=8)
-    Recalling(made.model, Weights(config), settings(), made.clock)
+    made, config = robots("off"), HistoryConfig(4, 2, 8, 16, slots=2, taps=(1, 3), extras=8, hidden=8)
+    Recalling(made.model, HistoryWeights(config), settings(), made.clock)
     other = replace(config, **{size: getattr(config, size) * 2})
 
     with pytest.raises(CheckpointError, match="another decoder's sizes"):
-        Recalling(made.model, Weights(other), settings(), made.clock)
+        Recalling(made.model, HistoryWeights(other), settings(), made.clock)
 
 
 def test_several_chunks_a_frame(robots: Make, picture: Pictures) -> None:
@@ -233,7 +233,7 @@ class Clerk:
     extras: list[list[float]] = field(default_factory=list)  # of each frame: its action, and the time since the last
     states: list[list[float]] = field(default_factory=list)  # that it was given, one for each place of a chunk
     masses: list[list[float]] = field(default_factory=list)
-    watches: bool = True
+    needs_attention: bool = True
 
     def begin(self) -> Tensor:
         """No chunk yet."""
@@ -245,7 +245,7 @@ class Clerk:
         self.states.append([float(state) for state in states])
         return np.full(len(states), self.worth), [state + len(self.states) for state in states]
 
-    def revised(self, utilities: Utilities, masses: Utilities) -> Utilities:
+    def updated(self, utilities: Utilities, masses: Utilities) -> Utilities:
         """As it was told."""
         assert utilities.shape == masses.shape
         self.masses.append(masses.tolist())
@@ -255,7 +255,7 @@ class Clerk:
 def clerked(robots: Make, clerk: Clerk, mode: str = "off", **rules: Any) -> Any:
     """Robots whose older frames are scored so, in chunks of two slots."""
     made = robots(mode)
-    weights = Weights(MemoryConfig(4, 2, 8, 16, slots=2, taps=(1, 3), extras=8, hidden=8))
+    weights = HistoryWeights(HistoryConfig(4, 2, 8, 16, slots=2, taps=(1, 3), extras=8, hidden=8))
     knobs = HistorySettings(enabled=True, gate="attention", **{"window_frames": 1, "budget_mib": 1, **rules})
     recalling = Recalling(made.model, weights.eval().requires_grad_(requires_grad=False), knobs, made.clock, clerk)
     made.keeper = Keeper(made.model, made.keeper.settings, made.clock, recalling=recalling)
@@ -346,7 +346,7 @@ def test_where_an_older_frame_looked_says_nothing(robots: Make, picture: Picture
 
 def test_who_does_not_watch_is_not_told(robots: Make, picture: Pictures) -> None:
     """And what was looked at is not kept for it."""
-    clerk = Clerk(watches=False)
+    clerk = Clerk(needs_attention=False)
     made, _ = clerked(robots, clerk)
     for seed in (1, 2, 3):
         made.see(picture(seed))
@@ -371,7 +371,7 @@ def test_policies_that_say_several_actions_at_once_are_refused(robots: Make, hor
     made.model.info = replace(made.model.info, chunk_horizon=horizon)
 
     with pytest.raises(ConfigError, match=f"answers with {horizon} actions at once"):
-        Recalling(made.model, Weights(MemoryConfig(4, 2, 8, 16, 2, (1, 3), 8, 8)), settings(), made.clock)
+        Recalling(made.model, HistoryWeights(HistoryConfig(4, 2, 8, 16, 2, (1, 3), 8, 8)), settings(), made.clock)
 
 
 @pytest.mark.parametrize(

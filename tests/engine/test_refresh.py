@@ -216,7 +216,7 @@ def test_what_matters_is_told_by_the_pass_that_refreshes(robots: Make, delta: Ma
     dense = robots(task_top_k=3)
     dense.see(now)
     dense.rest()
-    mine, its = (each.session("a").remembered.attended.relevance for each in (bench, dense))
+    mine, its = (each.session("a").remembered.task_relevance.relevance for each in (bench, dense))
 
     torch.testing.assert_close(mine.scores, its.scores, rtol=0, atol=1e-4)
 

@@ -282,7 +282,7 @@ def test_entropies_are_those_of_all_layers_where_a_schedule_asks(
     for each in (bench, alone):
         each.see(picture(0))
         each.rest()
-    heard, chosen = (each.session("a").remembered.attended.relevance for each in (bench, alone))
+    heard, chosen = (each.session("a").remembered.task_relevance.relevance for each in (bench, alone))
 
     assert len(heard.entropies) == layers
     torch.testing.assert_close(heard.scores, chosen.scores, rtol=0, atol=1e-4)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stillframe.history.pooling import Pooled
-from stillframe.history.store import ChunkShape, History, Rules
+from stillframe.history.store import ChunkShape, History, RetentionPolicy
 
 LAYERS, HEADS, DIM, SLOTS, TOKENS = 3, 2, 8, 2, 6
 
@@ -37,6 +37,6 @@ def history(shape: ChunkShape) -> Callable[..., History]:
 
     def make(room: int | None = 4, **rules: float) -> History:
         budget = None if room is None else room * shape.nbytes
-        return History(shape, Rules(budget, **rules))  # type: ignore[arg-type]  # each rule by its name
+        return History(shape, RetentionPolicy(budget, **rules))  # type: ignore[arg-type]  # each rule by its name
 
     return make

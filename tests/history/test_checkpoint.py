@@ -12,33 +12,33 @@ from stillframe.errors import CheckpointError
 from stillframe.history.checkpoint import (
     CONFIG_NAME,
     TENSORS_NAME,
-    MemoryConfig,
-    Weights,
-    has_memory,
-    load_memory,
-    save_memory,
+    HistoryConfig,
+    HistoryWeights,
+    has_history,
+    load_history,
+    save_history,
 )
 
 CPU = torch.device("cpu")
-CONFIG = MemoryConfig(3, 2, 8, chunk_tokens=6, slots=2, taps=(0, 2), extras=8, hidden=4, cell="lstm")
+CONFIG = HistoryConfig(3, 2, 8, chunk_tokens=6, slots=2, taps=(0, 2), extras=8, hidden=4, cell="lstm")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A checkpoint's folder with a memory in it."""
     torch.manual_seed(1)
-    save_memory(tmp_path, Weights(CONFIG))
+    save_history(tmp_path, HistoryWeights(CONFIG))
     return tmp_path
 
 
 def test_what_is_saved_is_read(tmp_path: Path) -> None:
     """Sizes and tensors to the bit, ready to be asked and not to be trained."""
-    saved = Weights(CONFIG)
-    assert not has_memory(tmp_path)
-    save_memory(tmp_path, saved)
-    read = load_memory(tmp_path, CPU)
+    saved = HistoryWeights(CONFIG)
+    assert not has_history(tmp_path)
+    save_history(tmp_path, saved)
+    read = load_history(tmp_path, CPU)
 
-    assert has_memory(tmp_path)
+    assert has_history(tmp_path)
     assert read.config == CONFIG
     assert read.config.inputs == 2 * 2 * 16 + 8
     assert all(torch.equal(tensor, read.state_dict()[name]) for name, tensor in saved.state_dict().items())
@@ -62,7 +62,7 @@ def test_tensors_are_whole_or_absent(folder: Path, monkeypatch: pytest.MonkeyPat
     before = (folder / TENSORS_NAME).read_bytes()
     monkeypatch.setattr("stillframe.history.checkpoint.save_file", full)
     with pytest.raises(OSError, match="no space"):
-        save_memory(folder, Weights(CONFIG))
+        save_history(folder, HistoryWeights(CONFIG))
 
     assert (folder / TENSORS_NAME).read_bytes() == before
 
@@ -70,7 +70,7 @@ def test_tensors_are_whole_or_absent(folder: Path, monkeypatch: pytest.MonkeyPat
 def test_who_never_learnt_to_look_is_told_so(tmp_path: Path) -> None:
     """With what to do about it."""
     with pytest.raises(CheckpointError, match=r"was not trained with older frames.*history.enabled to false"):
-        load_memory(tmp_path, CPU)
+        load_history(tmp_path, CPU)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_sizes_that_cannot_be_are_refused(folder: Path, change: Callable[[dict[s
     (folder / CONFIG_NAME).write_text(json.dumps(document))
 
     with pytest.raises(CheckpointError, match=rf"{CONFIG_NAME}(: expected whole| cannot be read; expected the keys)"):
-        load_memory(folder, CPU)
+        load_history(folder, CPU)
 
 
 @pytest.mark.parametrize("spoil", [lambda file: file.write_bytes(b"nonsense"), lambda file: file.unlink()])
@@ -103,4 +103,4 @@ def test_tensors_that_are_not_there_are_refused(folder: Path, spoil: Callable[[P
     spoil(folder / TENSORS_NAME)
 
     with pytest.raises(CheckpointError, match=r"memory.safetensors cannot be read"):
-        load_memory(folder, CPU)
+        load_history(folder, CPU)

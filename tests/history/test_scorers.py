@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from stillframe.history.gate import Gate, GateSizes, Linear, Standard
+from stillframe.history.gate import Gate, GateSizes, Linear, Standardizer
 from stillframe.history.pooling import Pooled
-from stillframe.history.scorers import Alone, AttentionMass, Novelty, Recency, Recurrent, Scorer, Summaries
+from stillframe.history.scorers import AttentionMass, GateScorer, LinearScorer, Novelty, Recency, Scorer, Summaries
 
 TAPS = (0, 2)
 WIDTH = 2 * 2 * 8  # tapped layers x heads x head_dim
@@ -34,8 +34,8 @@ def every_scorer() -> list[Scorer]:
     """All of them."""
     linear = Linear(INPUTS).eval()
     torch.nn.init.normal_(linear.outward.weight)
-    gates = [Recurrent(opinionated("gru")), Recurrent(opinionated("lstm"))]
-    return [Recency(), Novelty(), AttentionMass(), Alone(linear), *gates]
+    gates = [GateScorer(opinionated("gru")), GateScorer(opinionated("lstm"))]
+    return [Recency(), Novelty(), AttentionMass(), LinearScorer(linear), *gates]
 
 
 def test_a_summary_is_of_the_tapped_layers_all_heads_slots_averaged(chunks: Callable[..., Pooled]) -> None:
@@ -81,7 +81,7 @@ def test_sessions_side_by_side_are_scored_as_each_alone(scorer: Scorer, chunks: 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_the_gate_looks_at_what_came_before(cell: Literal["gru", "lstm"], chunks: Callable[..., Pooled]) -> None:
     """The same chunk is worth something else the second time; a linear score cannot tell."""
-    gate, linear = Recurrent(opinionated(cell)), Alone(Linear(INPUTS).eval())
+    gate, linear = GateScorer(opinionated(cell)), LinearScorer(Linear(INPUTS).eval())
     first, states = gate.score(summaries([chunks(1)]), [gate.begin()])
     second, _ = gate.score(summaries([chunks(1)]), states)
     same = [linear.score(summaries([chunks(1)]), [linear.begin()])[0] for _ in (0, 1)]
@@ -92,7 +92,7 @@ def test_the_gate_looks_at_what_came_before(cell: Literal["gru", "lstm"], chunks
 
 def test_learnt_scorers_keep_before_they_have_learnt(chunks: Callable[..., Pooled]) -> None:
     """sigmoid(2) of whatever comes."""
-    for scorer in (Recurrent(Gate(GateSizes(INPUTS))), Alone(Linear(INPUTS))):
+    for scorer in (GateScorer(Gate(GateSizes(INPUTS))), LinearScorer(Linear(INPUTS))):
         said, _ = scorer.score(summaries([chunks(1)]), [scorer.begin()])
 
         np.testing.assert_allclose(said, 0.8808, atol=1e-4)
@@ -101,7 +101,7 @@ def test_learnt_scorers_keep_before_they_have_learnt(chunks: Callable[..., Poole
 def test_learnt_scorers_see_what_differs() -> None:
     """Fitted to chunks, what all have in common is nothing, and what differs has a spread of one, within bounds."""
     chunks = torch.tensor([[100.0, 5.0, 1.0], [100.0, 7.0, 3.0], [100.0, 6.0, 2.0]])
-    standard = Standard(3)
+    standard = Standardizer(3)
     standard.fit(chunks)
     seen = standard(chunks)
 
@@ -146,14 +146,14 @@ def test_the_opposite_is_as_new_as_can_be() -> None:
 
 def test_who_watches_is_told_where_answers_looked() -> None:
     """Attention mass alone asks for it; the others' utilities stay as they were."""
-    assert [type(scorer) for scorer in every_scorer() if scorer.watches] == [AttentionMass]
+    assert [type(scorer) for scorer in every_scorer() if scorer.needs_attention] == [AttentionMass]
 
 
 def test_attention_mass_follows_the_looks() -> None:
     """What is looked at most is worth all, what is not looked at falls; no looks at all change towards nothing."""
-    scorer = AttentionMass(memory=0.5)
+    scorer = AttentionMass(decay=0.5)
 
-    np.testing.assert_allclose(scorer.revised(np.array([1.0, 1.0]), np.array([0.2, 0.0])), [1.0, 0.5])
-    np.testing.assert_allclose(scorer.revised(np.array([1.0]), np.array([0.0])), [0.5])
-    np.testing.assert_allclose(AttentionMass(0.75).revised(np.array([1.0]), np.array([0.0])), [0.75])
-    assert scorer.revised(np.zeros(0), np.zeros(0)).shape == (0,)
+    np.testing.assert_allclose(scorer.updated(np.array([1.0, 1.0]), np.array([0.2, 0.0])), [1.0, 0.5])
+    np.testing.assert_allclose(scorer.updated(np.array([1.0]), np.array([0.0])), [0.5])
+    np.testing.assert_allclose(AttentionMass(0.75).updated(np.array([1.0]), np.array([0.0])), [0.75])
+    assert scorer.updated(np.zeros(0), np.zeros(0)).shape == (0,)

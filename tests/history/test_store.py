@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stillframe.errors import ConfigError
 from stillframe.history.pooling import Pooled
-from stillframe.history.store import ChunkShape, History, Rules, Tally
+from stillframe.history.store import ChunkCounts, ChunkShape, History, RetentionPolicy
 
 Make = Callable[..., History]
 Chunks = Callable[..., Pooled]
@@ -45,7 +45,7 @@ def test_what_is_worth_least_goes(history: Make, chunks: Chunks) -> None:
         full.add(chunks(seed), worth(utility))
 
     assert sorted(full.held_frames) == [1, 5, 6]
-    assert (full.tally.kept, full.tally.dropped) == (6, 3)
+    assert (full.counts.kept, full.counts.dropped) == (6, 3)
 
 
 def test_worth_decays(history: Make, chunks: Chunks) -> None:
@@ -104,15 +104,15 @@ def test_invariants(
     shape: ChunkShape, chunks: Chunks, frames: list[list[float]], room: int, window: int, threshold: float
 ) -> None:
     """Whatever comes: within the budget, the window whole, keys beside their values, ranks in order of age."""
-    full = History(shape, Rules(room * shape.nbytes, 2, window, threshold, decay=0.9))
+    full = History(shape, RetentionPolicy(room * shape.nbytes, 2, window, threshold, decay=0.9))
     for seed, utilities in enumerate(frames):
-        before = full.tally
+        before = full.counts
         now = full.add(chunks(seed, count=2), worth(*utilities))
         columns = full.columns()
 
         assert full.nbytes <= room * shape.nbytes
-        assert full.held + full.tally.dropped == 2 * (seed + 1)
-        assert full.tally == Tally(before.kept + now.kept, before.dropped + now.dropped)
+        assert full.held + full.counts.dropped == 2 * (seed + 1)
+        assert full.counts == ChunkCounts(before.kept + now.kept, before.dropped + now.dropped)
         assert now.kept == (full.held_frames == seed + 1 - window).sum()
         assert not window or (full.held_frames == seed + 1).sum() == 2
         for at, frame in enumerate(full.held_frames):
@@ -130,7 +130,7 @@ GRID = st.sampled_from([0.0, 0.25, 0.5, 1.0])  # with a decay of a half, worth o
 Kept = list[tuple[int, float]]  # (frame, utility) of a chunk that is held
 
 
-def staying(kept: Kept, now: int, rules: Rules, room: int | None) -> Kept:
+def staying(kept: Kept, now: int, rules: RetentionPolicy, room: int | None) -> Kept:
     """Which chunks should stay, by a plain sort: the window, then the worth of each, the newest of equal ones first."""
 
     def rank(chunk: tuple[int, float]) -> tuple[float, int]:
@@ -160,18 +160,18 @@ def test_what_is_held_is_what_a_plain_sort_keeps(
     decay: float,
 ) -> None:
     """After any frames, words said anew, resets and restorings: frames, utilities, bias and tally are the model's."""
-    rules = Rules(None if room is None else room * shape.nbytes, 2, window, threshold, decay)
-    full, kept, tally, now = History(shape, rules), Kept(), Tally(), 0
+    rules = RetentionPolicy(None if room is None else room * shape.nbytes, 2, window, threshold, decay)
+    full, kept, tally, now = History(shape, rules), Kept(), ChunkCounts(), 0
     for step in steps:
         if step == "reset":
             full.reset()
-            kept, tally, now = [], Tally(), 0
+            kept, tally, now = [], ChunkCounts(), 0
         elif step == "restore":
             saved, full = full.saved(), History(shape, rules)
             full.restore(saved)
         elif step == "revise":
             said = np.array([frame % 3 / 4 for frame in full.held_frames])
-            full.revise(said)
+            full.set_utilities(said)
             kept = list(zip(full.held_frames.tolist(), said.tolist(), strict=True))
         else:
             now += 1
@@ -179,12 +179,12 @@ def test_what_is_held_is_what_a_plain_sort_keeps(
             came = [*kept, *((now, utility) for utility in step)]
             kept = staying(came, now, rules, room)
             leaving = sum(frame == now - window for frame, _ in kept)
-            tally = Tally(tally.kept + leaving, tally.dropped + len(came) - len(kept))
+            tally = ChunkCounts(tally.kept + leaving, tally.dropped + len(came) - len(kept))
             assert _as_it_came(full, chunks(now, count=2), step, now)
         columns = full.columns()
         said = np.array([1.0 if frame > now - window else utility for frame, utility in sorted(kept)])
 
-        assert (full.tally, full.frames) == (tally, now)
+        assert (full.counts, full.frames) == (tally, now)
         assert sorted(zip(full.held_frames.tolist(), full.utilities.tolist(), strict=True)) == sorted(kept)
         assert (columns is None) == (not kept)
         if columns is not None:
@@ -221,8 +221,8 @@ def test_a_budget_for_no_chunk_is_refused(shape: ChunkShape) -> None:
     """Even without a window: a history that can hold nothing is a mistake; one that just holds a frame is none."""
     for window in (0, 1):
         with pytest.raises(ConfigError, match="1 frames, which window_frames keeps"):
-            History(shape, Rules(2 * shape.nbytes - 1, chunks_per_frame=2, window_frames=window))
-        assert History(shape, Rules(2 * shape.nbytes, chunks_per_frame=2, window_frames=window)).held == 0
+            History(shape, RetentionPolicy(2 * shape.nbytes - 1, chunks_per_frame=2, window_frames=window))
+        assert History(shape, RetentionPolicy(2 * shape.nbytes, chunks_per_frame=2, window_frames=window)).held == 0
 
 
 def test_growing_without_end_is_cheap(history: Make, chunks: Chunks, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +305,7 @@ def test_a_step_costs_the_same_however_long_the_episode(history: Make, chunks: C
 def test_a_window_that_does_not_fit_is_refused(shape: ChunkShape) -> None:
     """With what it takes."""
     with pytest.raises(ConfigError, match="3 frames, which window_frames keeps"):
-        History(shape, Rules(2 * shape.nbytes, window_frames=3))
+        History(shape, RetentionPolicy(2 * shape.nbytes, window_frames=3))
 
 
 def _same(one: History, other: History) -> bool:
@@ -314,4 +314,4 @@ def _same(one: History, other: History) -> bool:
     assert theirs is not None
     names = ("keys", "values", "bias", "ranks")
     alike = all(torch.equal(getattr(ours, name), getattr(theirs, name)) for name in names)
-    return alike and one.tally == other.tally and np.array_equal(one.held_frames, other.held_frames)
+    return alike and one.counts == other.counts and np.array_equal(one.held_frames, other.held_frames)

@@ -8,17 +8,17 @@ import pytest
 from stillframe.errors import ConfigError
 from stillframe.recording.frame import RecordedFrame, encode
 from stillframe.recording.reader import read_episodes
-from stillframe.recording.store import EpisodeCard, Shelf
+from stillframe.recording.store import EpisodeCard, EpisodeStore
 
 Shot = Callable[..., RecordedFrame]
 
 
 def begun(root: Path, session: str, at_s: float, *frames: RecordedFrame) -> Path:
     """An episode's folder with these frames."""
-    shelf = Shelf(root, 2**30)
-    folder = shelf.begin(EpisodeCard("stillframe-episode/1", session, 0, "scripted"), at_s)
+    store = EpisodeStore(root, 2**30)
+    folder = store.begin(EpisodeCard("stillframe-episode/1", session, 0, "scripted"), at_s)
     for frame in frames:
-        shelf.put(folder, encode(frame))
+        store.put(folder, encode(frame))
     return folder
 
 

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from stillframe.recording.frame import RecordedFrame, encode
 from stillframe.recording.reader import read_episodes
 from stillframe.recording.recorder import OPEN_EPISODES, Recorder
-from stillframe.recording.store import BLOCK_BYTES, EpisodeCard, Shelf
+from stillframe.recording.store import BLOCK_BYTES, EpisodeCard, EpisodeStore
 
 Shot = Callable[..., RecordedFrame]
 BUDGET, QUARTER = 48, 12  # blocks
@@ -310,4 +310,4 @@ def test_a_folder_begins_when_its_first_frame_was_asked(tmp_path: Path, shot: Sh
     assert episode.card == EpisodeCard("stillframe-episode/1", "arm", 3, "scripted")
     assert episode.folder.name.startswith("20010909T014640.000000Z-")
     assert episode.folder.name.endswith("-0003")
-    assert Shelf(tmp_path, 2**20).used_bytes == 3 * BLOCK_BYTES
+    assert EpisodeStore(tmp_path, 2**20).used_bytes == 3 * BLOCK_BYTES

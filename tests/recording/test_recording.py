@@ -34,7 +34,7 @@ from stillframe.domain import (
 )
 from stillframe.errors import ConfigError
 from stillframe.recording.frame import RecordedFrame, encode
-from stillframe.recording.policy import Recorded
+from stillframe.recording.policy import RecordingPolicy
 from stillframe.recording.reader import RecordedEpisode, read_episodes
 from stillframe.recording.recorder import Recorder
 from stillframe.recording.store import read_card
@@ -146,7 +146,7 @@ class Room:
     root: Path
     policy: Scripted
     recorder: Recorder
-    recorded: Recorded
+    recorded: RecordingPolicy
 
     def play(self, session: str, *seqs: int, epoch: int = 0, serial: int = 0) -> None:
         """Submit frames of a session."""
@@ -165,7 +165,9 @@ def room(tmp_path: Path) -> Iterator[Room]:
     seconds = iter(range(1_700_000_000, 1_800_000_000))
     recorder = Recorder(tmp_path / "new" / "rec", max_bytes=64 * MIB, log=LOG)
     policy = Scripted()
-    yield Room(tmp_path / "new" / "rec", policy, recorder, Recorded(policy, recorder, lambda: float(next(seconds))))
+    yield Room(
+        tmp_path / "new" / "rec", policy, recorder, RecordingPolicy(policy, recorder, lambda: float(next(seconds)))
+    )
     recorder.close()
 
 

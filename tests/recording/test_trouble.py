@@ -13,7 +13,7 @@ import pytest
 from stillframe.metrics import Metrics
 from stillframe.recording.reader import read_episodes
 from stillframe.recording.recorder import Recorder
-from stillframe.recording.store import ABANDONED_S, EpisodeCard, Shelf
+from stillframe.recording.store import ABANDONED_S, EpisodeCard, EpisodeStore
 from stillframe.recording.trouble import FIRST_REST_S, FREE_TRIES, LONGEST_REST_S, Trouble
 
 Shot = Callable[..., Any]
@@ -108,12 +108,12 @@ def test_a_folder_that_was_taken_is_made_anew(tmp_path: Path, shot: Shot, writte
 
 def test_a_folder_that_is_no_more_takes_nothing(tmp_path: Path) -> None:
     """It was there when it was counted."""
-    shelf = Shelf(tmp_path, 2**20)
-    folder = shelf.begin(EpisodeCard("stillframe-episode/1", "arm", 0, "scripted"), 1e9)
-    before = shelf.takes(folder, {"a": b"x"})
+    store = EpisodeStore(tmp_path, 2**20)
+    folder = store.begin(EpisodeCard("stillframe-episode/1", "arm", 0, "scripted"), 1e9)
+    before = store.takes(folder, {"a": b"x"})
     shutil.rmtree(folder)
 
-    assert (before, shelf.takes(folder, {"a": b"x"})) == (True, False)
+    assert (before, store.takes(folder, {"a": b"x"})) == (True, False)
 
 
 def test_what_a_killed_daemon_had_half_written_goes_at_the_next_start(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_what_a_killed_daemon_had_half_written_goes_at_the_next_start(tmp_path: 
         (folder / name).write_bytes(b"x")
     long_ago_s = time.time() - 2 * ABANDONED_S
     os.utime(folder / "old.png.part", (long_ago_s, long_ago_s))
-    Shelf(tmp_path, 2**20)
+    EpisodeStore(tmp_path, 2**20)
 
     assert sorted(file.name for file in folder.iterdir()) == ["000000.json", "new.png.part"]
 
@@ -195,5 +195,5 @@ def test_what_became_of_frames_is_in_the_metrics(tmp_path: Path, shot: Shot, ful
 
     assert results == {"kept": 1, "lost": 1, "sessionless": 1}
     assert registry.get_sample_value("stillframe_recording_failing") == 1
-    assert registry.get_sample_value("stillframe_recording_bytes") == Shelf(tmp_path, 2**20).used_bytes
+    assert registry.get_sample_value("stillframe_recording_bytes") == EpisodeStore(tmp_path, 2**20).used_bytes
     assert registry.get_sample_value("stillframe_recording_budget_bytes") == 2**20

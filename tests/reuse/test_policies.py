@@ -6,7 +6,7 @@ import pytest
 
 from stillframe.domain import REUSE_MODES
 from stillframe.errors import ConfigError
-from stillframe.reuse.policies import NO_LIMIT, Recipe, recipe_of
+from stillframe.reuse.policies import NO_LIMIT, ReusePolicy, reuse_policy
 from stillframe.reuse.schedule import CumulativeEntropy, Fixed
 from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
 from stillframe.reuse.similarity import Cosine, Embedding, IdenticalPrefix, Pixels
@@ -14,24 +14,24 @@ from stillframe.reuse.similarity import Cosine, Embedding, IdenticalPrefix, Pixe
 LAYERS = 6
 
 
-def made(mode: Any, adaptive: dict[str, Any] | None = None, paper: dict[str, Any] | None = None) -> Recipe:
+def made(mode: Any, adaptive: dict[str, Any] | None = None, paper: dict[str, Any] | None = None) -> ReusePolicy:
     """The mode's recipe."""
     settings = ReuseSettings(adaptive=AdaptiveSettings(**adaptive or {}), paper=PaperSettings(**paper or {}))
-    recipe = recipe_of(mode, settings, LAYERS)
+    recipe = reuse_policy(mode, settings, LAYERS)
     assert recipe is not None
     return recipe
 
 
 def test_off_has_no_recipe() -> None:
     """Nothing is reused."""
-    assert recipe_of("off", ReuseSettings(), LAYERS) is None
+    assert reuse_policy("off", ReuseSettings(), LAYERS) is None
 
 
 def test_exact_is_bounded_by_nothing_but_equality() -> None:
     """Rows equal to the bit may be as old as they like and as relevant: they are what a dense pass would compute."""
     recipe = made("exact", {"top_k": 1, "task_top_k": 5, "age_limit": 1, "schedule": [0.0], "keyframe_every": 1})
 
-    assert recipe == Recipe(IdenticalPrefix())
+    assert recipe == ReusePolicy(IdenticalPrefix())
     assert not recipe.needs_relevance
     assert (recipe.top_k, recipe.age_limit, recipe.keyframe_every, recipe.scene_cut) == (
         NO_LIMIT,
@@ -45,7 +45,7 @@ def test_static_only_is_the_paper_without_the_task() -> None:
     """The ablation: the paper's threshold and top-k, no relevance, no schedule, compared with the last frame."""
     recipe = made("static-only", paper={"tau": 0.9, "top_k": 7, "task_top_k": 50, "k": 3.0})
 
-    assert recipe == Recipe(Cosine(0.9), top_k=7, published=True)
+    assert recipe == ReusePolicy(Cosine(0.9), top_k=7, published=True)
     assert not recipe.needs_relevance
     assert not recipe.bounded
 
@@ -92,7 +92,7 @@ def test_adaptive_is_bounded() -> None:
 def test_every_adaptive_knob_gets_to_its_place(knobs: dict[str, Any], part: str, value: object) -> None:
     """One knob turned, one part of the recipe changed, all others as they were."""
     usual, turned = made("adaptive"), made("adaptive", knobs)
-    differing = [name for name in Recipe.__dataclass_fields__ if getattr(usual, name) != getattr(turned, name)]
+    differing = [name for name in ReusePolicy.__dataclass_fields__ if getattr(usual, name) != getattr(turned, name)]
 
     assert getattr(turned, part) == value
     assert differing == [part]
@@ -115,7 +115,7 @@ def test_every_adaptive_knob_gets_to_its_place(knobs: dict[str, Any], part: str,
 def test_every_paper_knob_gets_to_its_place(knobs: dict[str, Any], part: str, value: object) -> None:
     """One knob turned, one part of the recipe changed, all others as they were."""
     usual, turned = made("paper"), made("paper", paper=knobs)
-    differing = [name for name in Recipe.__dataclass_fields__ if getattr(usual, name) != getattr(turned, name)]
+    differing = [name for name in ReusePolicy.__dataclass_fields__ if getattr(usual, name) != getattr(turned, name)]
 
     assert getattr(turned, part) == value
     assert differing == [part]
@@ -133,20 +133,20 @@ def test_every_paper_knob_gets_to_its_place(knobs: dict[str, Any], part: str, va
 def test_a_layer_that_the_decoder_lacks_is_refused_at_the_start(mode: Any, knobs: dict[str, Any], key: str) -> None:
     """Whatever the mode now: a session may ask for another. The error names the key and the layers there are."""
     with pytest.raises(ConfigError, match=rf"{key} is \[.*6\]; .* layers 0 to 5"):
-        recipe_of(mode, ReuseSettings(**knobs), LAYERS)
+        reuse_policy(mode, ReuseSettings(**knobs), LAYERS)
 
 
 def test_caution_takes_from_count_and_age() -> None:
     """Nothing at 0; half of both at 0.5; at 1 no token is left, and none older than a frame."""
     recipe = made("adaptive", {"top_k": 100, "age_limit": 8})
-    half, full = recipe.careful(0.5), recipe.careful(1.0)
+    half, full = recipe.tightened(0.5), recipe.tightened(1.0)
 
-    assert recipe.careful(0.0) == recipe
+    assert recipe.tightened(0.0) == recipe
     assert (half.share, half.top_k, half.age_limit) == (0.5, 100, 4)
     assert (full.share, full.age_limit) == (0, 1)
     assert half.criterion == recipe.criterion
     for mode in ("exact", "paper", "static-only"):
-        assert made(mode, {}).careful(0.5) == made(mode, {})
+        assert made(mode, {}).tightened(0.5) == made(mode, {})
 
 
 @pytest.mark.parametrize("mode", ["exact", "adaptive", "paper", "static-only"])

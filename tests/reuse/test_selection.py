@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stillframe.reuse.policies import NO_LIMIT, Recipe
+from stillframe.reuse.policies import NO_LIMIT, ReusePolicy
 from stillframe.reuse.relevance import Relevance
-from stillframe.reuse.selection import Attended, select
-from stillframe.reuse.similarity import IdenticalPrefix, Likeness
+from stillframe.reuse.selection import TaskRelevance, select
+from stillframe.reuse.similarity import IdenticalPrefix, Similarity
 
 ONE, TWO = [slice(0, 8)], [slice(0, 4), slice(4, 8)]
 ALL = [True] * 8
@@ -30,20 +30,20 @@ def chosen(
     **knobs: Any,
 ) -> Tensor:
     """Indices of those of eight tokens that are reused, in their order."""
-    recipe = Recipe(IdenticalPrefix(), **knobs)
+    recipe = ReusePolicy(IdenticalPrefix(), **knobs)
     attended = (
         None
         if scores is None
-        else Attended.by(Relevance(torch.tensor(scores).float(), torch.zeros(1)), cameras, recipe)
+        else TaskRelevance.of(Relevance(torch.tensor(scores).float(), torch.zeros(1)), cameras, recipe)
     )
-    likeness = Likeness(torch.tensor(distance).float(), torch.tensor(static))
+    likeness = Similarity(torch.tensor(distance).float(), torch.tensor(static))
     return select(likeness, attended, torch.tensor(ages or [0] * 8), cameras, recipe)
 
 
 def relevant(scores: list[float], cameras: list[slice] = ONE, **knobs: Any) -> list[int]:
     """Indices of those of eight tokens that the task needs."""
     relevance = Relevance(torch.tensor(scores), torch.zeros(1))
-    return indices(Attended.by(relevance, cameras, Recipe(IdenticalPrefix(), **knobs)).relevant)
+    return indices(TaskRelevance.of(relevance, cameras, ReusePolicy(IdenticalPrefix(), **knobs)).relevant)
 
 
 def indices(mask: Tensor) -> list[int]:

@@ -15,9 +15,9 @@ from stillframe.reuse.similarity import (
     Criterion,
     Embedding,
     IdenticalPrefix,
-    Likeness,
     PatchTokens,
     Pixels,
+    Similarity,
     patch_pixels,
 )
 
@@ -277,7 +277,7 @@ def test_smaller_distances_are_more_alike(seed: int, mix: float) -> None:
     near = tokens((scene() * (1 - mix / 2) + scene(seed) * (mix / 2)).astype(np.uint8))
     far, reference = tokens(scene(seed + 1)), tokens(scene())
     for criterion in (OURS, PUBLISHED, EMBEDDING):
-        found: Likeness = criterion(near, reference)
+        found: Similarity = criterion(near, reference)
         other: Tensor = criterion(far, reference).distance
         assert found.distance.isfinite().all()
         assert found.distance.min() > -1e-6

@@ -10,9 +10,9 @@ from stillframe.domain import KeyframeReason
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.relevance import Relevance
-from stillframe.reuse.selection import Attended
+from stillframe.reuse.selection import TaskRelevance
 from stillframe.reuse.similarity import PatchTokens
-from stillframe.reuse.state import Remembered
+from stillframe.reuse.state import ReuseState
 
 TOKENS, LAYERS = 6, 3
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ def delta(reused: list[int], counts: tuple[int, ...] | None = None) -> ReusePlan
     return ReusePlan(TOKENS + 3, order, counts, torch.tensor(reused, dtype=torch.long), none, none)
 
 
-def references(of: Remembered) -> list[int]:
+def references(of: ReuseState) -> list[int]:
     """Which frame each token is compared with."""
     assert of.reference.pixels is not None
     assert of.reference.rows[:, 0].tolist() == of.reference.pixels[:, 0].tolist()
@@ -48,17 +48,17 @@ def references(of: Remembered) -> list[int]:
 def test_a_keyframe_is_remembered_whole() -> None:
     """Every token is of this frame, age 0; the frame's own rows may be overwritten afterwards."""
     frame = tokens(7)
-    left = Remembered.fresh(kv(), SAME, frame, time_s=3.0)
+    left = ReuseState.fresh(kv(), SAME, frame, time_s=3.0)
     frame.rows.zero_()
 
     assert references(left) == [7] * TOKENS
     assert left.ages.tolist() == [0] * TOKENS
-    assert (left.since_dense, left.time_s, left.attended) == (0, 3.0, None)
+    assert (left.since_dense, left.time_s, left.task_relevance) == (0, 3.0, None)
 
 
 def test_a_reused_token_keeps_the_frame_that_it_came_from() -> None:
     """Others take over the new frame, so that a slow change is held against where it began."""
-    left = Remembered.fresh(kv(), SAME, tokens(0), 0.0)
+    left = ReuseState.fresh(kv(), SAME, tokens(0), 0.0)
 
     assert left.advance(delta([0, 2, 5]), tokens(1), 1.0, published=False) == 1
     assert references(left) == [0, 1, 0, 1, 1, 0]
@@ -71,7 +71,7 @@ def test_a_reused_token_keeps_the_frame_that_it_came_from() -> None:
 
 def test_as_published_the_reference_is_the_last_frame() -> None:
     """VLA-Cache compares with frame t - 1 whatever the age; the ages are counted all the same."""
-    left = Remembered.fresh(kv(), SAME, tokens(0), 0.0)
+    left = ReuseState.fresh(kv(), SAME, tokens(0), 0.0)
     left.advance(delta([0, 2, 5]), tokens(1), 1.0, published=True)
 
     assert references(left) == [1] * TOKENS
@@ -80,7 +80,7 @@ def test_as_published_the_reference_is_the_last_frame() -> None:
 
 def test_a_token_reused_in_the_last_layer_alone_is_reused() -> None:
     """Its deepest keys and values are old, so it is as old as they are."""
-    left = Remembered.fresh(kv(), SAME, tokens(0), 0.0)
+    left = ReuseState.fresh(kv(), SAME, tokens(0), 0.0)
     left.advance(delta([4, 1, 3], (1, 2, 3)), tokens(1), 1.0, published=False)
 
     assert references(left) == [1, 0, 1, 1, 0, 1]
@@ -90,13 +90,13 @@ def test_a_token_reused_in_the_last_layer_alone_is_reused() -> None:
 def test_a_refresh_makes_everything_new() -> None:
     """Storage is exchanged and the old one handed back; ages 0, references the last frame's; the time stays."""
     first, second = kv(), kv()
-    left = Remembered.fresh(first, SAME, tokens(0), 0.0)
+    left = ReuseState.fresh(first, SAME, tokens(0), 0.0)
     left.advance(delta([0, 1, 2, 3]), tokens(1), 1.0, published=False)
 
-    attended = Attended(Relevance(torch.ones(TOKENS), torch.ones(1)), torch.ones(TOKENS, dtype=torch.bool))
+    attended = TaskRelevance(Relevance(torch.ones(TOKENS), torch.ones(1)), torch.ones(TOKENS, dtype=torch.bool))
 
     assert left.refreshed(second, tokens(1), attended) is first
-    assert left.attended is attended
+    assert left.task_relevance is attended
     assert left.kv is second
     assert references(left) == [1] * TOKENS
     assert left.ages.tolist() == [0] * TOKENS
@@ -105,7 +105,7 @@ def test_a_refresh_makes_everything_new() -> None:
 
 def test_frames_without_pixels_are_remembered_without() -> None:
     """Where no criterion asks for pixels none are kept."""
-    left = Remembered.fresh(kv(), SAME, tokens(0, pixels=False), 0.0)
+    left = ReuseState.fresh(kv(), SAME, tokens(0, pixels=False), 0.0)
     left.advance(delta([1]), tokens(1, pixels=False), 1.0, published=False)
     left.refreshed(kv(), tokens(2, pixels=False), None)
 
@@ -126,7 +126,7 @@ class Book:
 )
 def test_ages_are_frames_since_a_token_was_computed(walk: list[list[int]]) -> None:
     """For any run of plans: age, reference and greatest age say when each token's KV was computed."""
-    left, book = Remembered.fresh(kv(), SAME, tokens(0), 0.0), Book()
+    left, book = ReuseState.fresh(kv(), SAME, tokens(0), 0.0), Book()
     for now, reused in enumerate(walk, start=1):
         oldest = left.advance(delta(reused), tokens(now), float(now), published=False)
         book.born = [born if token in reused else now for token, born in enumerate(book.born)]

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from stillframe.domain import ActionChunk, CacheReport, KVUsage, Observation, SessionRef, Step, StepReport
-from stillframe.sessions.pending import Place, Ticket
-from stillframe.sessions.registry import Roster
-from stillframe.sessions.session import Service, Session
+from stillframe.sessions.pending import FramePosition, FrameSubmission, Ticket
+from stillframe.sessions.registry import SessionRegistry
+from stillframe.sessions.session import ServiceMode, Session
 from stillframe.sessions.settings import SessionSettings
 
 SEEN = Observation({}, "go")
@@ -82,7 +82,7 @@ class Device:
 
 
 class Tally(Counter[str]):
-    """A watch that counts."""
+    """A observer that counts."""
 
     def ended(self, state: str) -> None:
         """A session is no more."""
@@ -113,22 +113,24 @@ class Wire:
 
 
 class Room:
-    """The roster and all that it was given."""
+    """The registry and all that it was given."""
 
     def __init__(self, slots: int = 0, **settings: object):
         self.now_s = 1000.0
         self.device = Device(slots)
         self.tally = Tally()
-        self.roster = Roster(SessionSettings(**settings), lambda: self.device, lambda: self.now_s, self.tally)
+        self.registry = SessionRegistry(
+            SessionSettings(**settings), lambda: self.device, lambda: self.now_s, self.tally
+        )
         self._digests = itertools.count()
 
     def open(self, session_id: str | None = None, owner: str = "me", **said: object) -> Session:
         """Open or resume a session."""
-        return self.roster.open(session_id, owner=owner, **said)[0]
+        return self.registry.open(session_id, owner=owner, **said)[0]
 
     def realtime(self) -> Session:
         """A session whose newest frame wins."""
-        return self.open(service=Service.REALTIME)
+        return self.open(service=ServiceMode.REALTIME)
 
     def wire(self) -> Wire:
         """A connection."""
@@ -136,7 +138,7 @@ class Room:
 
     def enter(self, session_id: str, owner: str = "me") -> Session:
         """Find or open."""
-        return self.roster.enter(session_id, owner=owner)
+        return self.registry.find_or_create(session_id, owner=owner)
 
     def frame(
         self,
@@ -150,7 +152,9 @@ class Room:
     ) -> Ticket:
         """Submit a frame, unlike any other if no digest is given."""
         contents = b"%d" % next(self._digests) if digest is None else digest
-        return self.roster.submit(session, SEEN, 100.0, Place(epoch, seq, key), contents, **said)
+        return self.registry.submit(
+            session, FrameSubmission(SEEN, 100.0, FramePosition(epoch, seq, key), contents, **said)
+        )
 
     def answered(self, session: Session, *args: object, **said: object) -> Ticket:
         """Submit a frame and have it answered."""
@@ -160,8 +164,8 @@ class Room:
 
     def size(self) -> int:
         """How much the room holds, whatever it is."""
-        attendance = self.roster._attendance
-        return sum(len(book) for book in vars(attendance).values() if hasattr(book, "__len__"))
+        index = self.registry._index
+        return sum(len(book) for book in vars(index).values() if hasattr(book, "__len__"))
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ import pytest
 from stillframe.domain import KeyframeReason
 from stillframe.errors import Conflict, Gone, NoSuchSession, NotReady, Overloaded
 from stillframe.sessions.index import MOST_TOMBSTONES
-from stillframe.sessions.registry import Roster
-from stillframe.sessions.session import Service
+from stillframe.sessions.registry import SessionRegistry
+from stillframe.sessions.session import ServiceMode
 from stillframe.sessions.settings import SessionSettings
 from stillframe.sessions.states import State
 
@@ -33,15 +33,15 @@ def test_a_secret_is_not_printed(room):
     session = room.open()
 
     assert session.secret not in repr(session)
-    assert session.secret not in repr(session.card())
+    assert session.secret not in repr(session.info())
 
 
 def test_what_was_asked_for_is_what_one_gets(room):
-    """Service and mode are the opener's; lock-step and the daemon's mode where he does not say."""
-    asked, plain = room.open("a", service=Service.REALTIME, mode="exact"), room.enter("b")
+    """ServiceMode and mode are the opener's; lock-step and the daemon's mode where he does not say."""
+    asked, plain = room.open("a", service=ServiceMode.REALTIME, mode="exact"), room.enter("b")
 
-    assert (asked.id, asked.service, asked.mode) == ("a", Service.REALTIME, "exact")
-    assert (plain.id, plain.service, plain.mode) == ("b", Service.LOCKSTEP, None)
+    assert (asked.id, asked.service, asked.mode) == ("a", ServiceMode.REALTIME, "exact")
+    assert (plain.id, plain.service, plain.mode) == ("b", ServiceMode.LOCKSTEP, None)
 
 
 def test_an_id_is_opened_once(room):
@@ -62,55 +62,55 @@ def test_a_secret_is_compared_in_a_time_that_tells_nothing(room, monkeypatch):
     session = room.open("arm")
     said = [session.secret, "", "x", session.secret[:-1], "\ud800"]
 
-    assert [session.knows(secret) for secret in said] == [True, False, False, False, False]
+    assert [session.check_secret(secret) for secret in said] == [True, False, False, False, False]
     assert [one for one, _ in compared] == [secret.encode("utf-8", "surrogatepass") for secret in said]
     assert {kept for _, kept in compared} == {session.secret.encode()}
 
 
 def test_its_secret_resumes_a_session(room):
     """It goes on as it was opened, and the caller learns that it did."""
-    session = room.open("arm", service=Service.REALTIME, mode="exact")
+    session = room.open("arm", service=ServiceMode.REALTIME, mode="exact")
     room.answered(session, 7)
-    again, resumed = room.roster.open("arm", owner="me", secret=session.secret)
+    again, resumed = room.registry.open("arm", owner="me", secret=session.secret)
 
     assert resumed
     assert again is session
-    assert (again.last_seq, again.service, again.mode) == (7, Service.REALTIME, "exact")
+    assert (again.last_seq, again.service, again.mode) == (7, ServiceMode.REALTIME, "exact")
 
 
 def test_a_secret_of_nobody_opens_a_new_session(room):
     """A robot that comes back too late gets a session of its own; one that begins is not resumed."""
-    session, resumed = room.roster.open("arm", owner="me", secret="of last week")  # noqa: S106 (no password)
+    session, resumed = room.registry.open("arm", owner="me", secret="of last week")  # noqa: S106 (no password)
 
     assert not resumed
-    assert not session.knows("of last week")
+    assert not session.check_secret("of last week")
 
 
 def test_another_owner_has_no_secret_to_show(room):
     """With the right secret and the wrong token a session of one's own begins; the other's stays as it was."""
     session = room.open("arm")
-    other, resumed = room.roster.open("arm", owner="you", secret=session.secret)
+    other, resumed = room.registry.open("arm", owner="you", secret=session.secret)
 
     assert not resumed
     assert other is not session
     assert other.secret != session.secret
-    assert room.roster.find("arm", owner="me") is session
+    assert room.registry.find("arm", owner="me") is session
 
 
 def test_a_frame_opens_a_session_of_its_clients_choice(room):
     """Once; after that the id means that session."""
     assert room.enter("arm 1") is room.enter("arm 1")
-    assert len(room.roster.listing("me")) == 1
+    assert len(room.registry.listing("me")) == 1
 
 
-@pytest.mark.parametrize("ask", ["enter", "open", "find"])
+@pytest.mark.parametrize("ask", ["find_or_create", "open", "find"])
 def test_an_id_of_our_form_has_to_be_known(room, ask):
     """Nobody opens a session under an id that looks as if we had given it out: it is a typo, or a daemon ago."""
     with pytest.raises(NoSuchSession) as caught:
-        getattr(room.roster, ask)(OURS, owner="me")
+        getattr(room.registry, ask)(OURS, owner="me")
 
     assert caught.value.code == "unknown-session"
-    assert room.roster.listing(None) == []
+    assert room.registry.listing(None) == []
 
 
 @pytest.mark.parametrize("name", [f"{OURS}-arm", f"arm-{OURS}", OURS.upper(), OURS[:-1], "s-"])
@@ -122,22 +122,22 @@ def test_an_id_that_is_nearly_of_our_form_may_be_chosen(room, name):
 def test_an_unknown_id_is_not_found(room):
     """`find` opens nothing."""
     with pytest.raises(NoSuchSession):
-        room.roster.find("arm", owner="me")
+        room.registry.find("arm", owner="me")
 
 
 def test_another_owners_session_is_unknown(room):
     """Whether it exists is not told to who may not see it; nor how it ended. An admin sees all."""
     ours, chosen = room.open(), room.open("arm")
-    for ask, session in [("find", ours), ("find", chosen), ("enter", ours), ("open", ours)]:
+    for ask, session in [("find", ours), ("find", chosen), ("find_or_create", ours), ("open", ours)]:
         with pytest.raises(NoSuchSession):
-            getattr(room.roster, ask)(session.id, owner="you")
-    room.roster.close(ours)
+            getattr(room.registry, ask)(session.id, owner="you")
+    room.registry.close(ours)
     with pytest.raises(NoSuchSession):
-        room.roster.find(ours.id, owner="you")
+        room.registry.find(ours.id, owner="you")
     with pytest.raises(Gone):
-        room.roster.find(ours.id, owner=None)
+        room.registry.find(ours.id, owner=None)
 
-    assert room.roster.find("arm", owner=None) is chosen
+    assert room.registry.find("arm", owner=None) is chosen
 
 
 def test_two_owners_have_sessions_of_one_id(room):
@@ -145,24 +145,24 @@ def test_two_owners_have_sessions_of_one_id(room):
     mine, yours = room.open("arm"), room.enter("arm", owner="you")
     for session in (mine, yours, mine):
         room.answered(session)
-    room.roster.reset(yours)
-    room.roster.close(room.roster.find("arm", owner="you"))
+    room.registry.reset(yours)
+    room.registry.close(room.registry.find("arm", owner="you"))
 
     assert [job.ref.id for job in room.device.jobs] == ["me/arm", "you/arm", "me/arm"]
     assert (mine.live, mine.epoch, mine.last_seq, yours.live) == (True, 0, 1, False)
     assert room.device.forgotten == ["you/arm"]
-    assert [room.roster.find("arm", owner=owner) for owner in ("me", None)] == [mine, mine]
+    assert [room.registry.find("arm", owner=owner) for owner in ("me", None)] == [mine, mine]
 
 
 def test_an_admin_says_whose_session_is_meant(room):
     """Where several owners have one of that id: no choice is made for him, and he is told whose there are."""
     mine, yours = room.open("arm"), room.open("arm", owner="you")
     with pytest.raises(Conflict) as caught:
-        room.roster.find("arm", owner=None)
+        room.registry.find("arm", owner=None)
 
     assert caught.value.code == "session-ambiguous"
     assert "me, you" in caught.value.detail
-    assert [room.roster.find("arm", owner=owner) for owner in ("me", "you")] == [mine, yours]
+    assert [room.registry.find("arm", owner=owner) for owner in ("me", "you")] == [mine, yours]
 
 
 def test_without_tokens_an_id_is_what_the_device_knows(room):
@@ -195,7 +195,7 @@ def test_no_caller_takes_a_place_of_one_with_fewer(new_room):
             room.open(f"f{n}", owner="flood")
 
     assert robot.live
-    assert len(room.roster.listing("flood")) == 3
+    assert len(room.registry.listing("flood")) == 3
 
 
 def test_a_lease_protects_from_those_with_as_many(new_room):
@@ -263,8 +263,8 @@ def test_of_leases_that_are_over_the_oldest_makes_room(new_room):
 def test_a_frame_opens_a_session_in_its_share(new_room):
     """As an opening does: the flood of one address leaves the places of the others."""
     room = new_room(most=3, lease_s=60)
-    flood = [room.roster.enter(f"f{n}", owner="anonymous", share="10.0.0.1") for n in range(3)]
-    robot = room.roster.enter("robot", owner="anonymous", share="10.0.0.2")
+    flood = [room.registry.find_or_create(f"f{n}", owner="anonymous", share="10.0.0.1") for n in range(3)]
+    robot = room.registry.find_or_create("robot", owner="anonymous", share="10.0.0.2")
 
     assert (robot.share, flood[0].live) == ("10.0.0.2", False)
 
@@ -275,7 +275,7 @@ def test_an_admin_is_told_how_the_last_of_an_id_ended(new_room):
     end_of(room, room.enter("arm", "me"), "expired")
     end_of(room, room.enter("arm", "you"), "closed")
     with pytest.raises(Gone) as caught:
-        room.roster.find("arm", owner=None)
+        room.registry.find("arm", owner=None)
 
     assert caught.value.code == "session-closed"
 
@@ -283,15 +283,15 @@ def test_an_admin_is_told_how_the_last_of_an_id_ended(new_room):
 def test_an_id_that_is_here_again_is_remembered_from_its_last_end(new_room):
     """What ended before it is forgotten before it."""
     room = new_room(ttl_s=100)
-    room.roster.close(room.enter("arm"))
-    room.roster.close(room.enter("other"))
+    room.registry.close(room.enter("arm"))
+    room.registry.close(room.enter("other"))
     room.now_s += 60
-    room.roster.close(room.enter("arm"))
+    room.registry.close(room.enter("arm"))
     room.now_s += 60
     with pytest.raises(NoSuchSession):
-        room.roster.find("other", owner="me")
+        room.registry.find("other", owner="me")
     with pytest.raises(Gone):
-        room.roster.find("arm", owner="me")
+        room.registry.find("arm", owner="me")
 
 
 def test_a_share_is_whose_place_it_takes(new_room):
@@ -303,7 +303,7 @@ def test_a_share_is_whose_place_it_takes(new_room):
     room.answered(robot)
 
     assert robot.live
-    assert len(room.roster.listing("anonymous")) == 2
+    assert len(room.registry.listing("anonymous")) == 2
     assert room.device.jobs[-1].ref.share == "10.0.0.2"
 
 
@@ -312,7 +312,7 @@ def test_listing_is_by_owner(room):
     room.open("a", owner="me")
     room.open("b", owner="you")
 
-    assert [[card.id for card in room.roster.listing(owner)] for owner in ("me", "you", None, "x")] == [
+    assert [[card.id for card in room.registry.listing(owner)] for owner in ("me", "you", None, "x")] == [
         ["a"],
         ["b"],
         ["a", "b"],
@@ -326,16 +326,16 @@ def test_a_card_tells_how_a_session_stands(room):
     room.now_s += 2
     room.frame(session, 4)
     room.now_s += 1
-    busy = session.card()
+    busy = session.info()
     room.device.finish(kv_bytes=10)
     room.now_s += 3
-    rested = session.card()
+    rested = session.info()
 
     assert (busy.state, busy.epoch, busy.seq, busy.in_flight, busy.warm) == (State.BUSY, 0, 4, 1, False)
-    assert (busy.age_s, busy.idle_s, busy.mode, busy.service) == (3.0, 0.0, "exact", Service.LOCKSTEP)
+    assert (busy.age_s, busy.idle_s, busy.mode, busy.service) == (3.0, 0.0, "exact", ServiceMode.LOCKSTEP)
     assert (rested.state, rested.in_flight, rested.age_s, rested.idle_s, rested.warm) == (State.IDLE, 0, 6.0, 3.0, True)
     new = room.open()
-    assert (new.card().seq, room.answered(new).seq, new.card().seq) == (None, 0, 0)
+    assert (new.info().seq, room.answered(new).seq, new.info().seq) == (None, 0, 0)
 
 
 def test_a_session_is_warm_as_its_last_answer_was(room):
@@ -359,10 +359,10 @@ def test_there_is_room_for_as_many_as_can_be_kept(new_room, slots, most, expecte
     with pytest.raises(Overloaded) as caught:
         room.open()
 
-    assert room.roster.capacity == expected
+    assert room.registry.capacity == expected
     assert caught.value.code == "too-many-sessions"
     assert room.tally["refused"] == 1
-    assert len(room.roster.listing(None)) == expected
+    assert len(room.registry.listing(None)) == expected
 
 
 def test_without_a_policy_nobody_comes_in(room):
@@ -371,11 +371,11 @@ def test_without_a_policy_nobody_comes_in(room):
     def loading():
         raise NotReady("not-ready", "loading")
 
-    roster = Roster(SessionSettings(), loading, lambda: 0.0, room.tally)
+    registry = SessionRegistry(SessionSettings(), loading, lambda: 0.0, room.tally)
     with pytest.raises(NotReady):
-        roster.enter("arm", owner="me")
+        registry.find_or_create("arm", owner="me")
 
-    assert roster.counts() == {"idle": 0, "busy": 0, "leaving": 0, "away": 0}
+    assert registry.counts() == {"idle": 0, "busy": 0, "leaving": 0, "away": 0}
 
 
 def test_the_longest_idle_makes_room(new_room):
@@ -412,10 +412,10 @@ def test_the_busy_never_make_room(new_room):
     """However long a frame takes, and also while its session's connection is gone."""
     room = new_room(most=2, lease_s=0)
     busy, leaving, wire = room.open("a"), room.open("b"), room.wire()
-    room.roster.attach(leaving, wire)
+    room.registry.attach(leaving, wire)
     room.frame(leaving, connection=wire)
     room.device.begin()
-    room.roster.leave(leaving, wire)
+    room.registry.leave(leaving, wire)
     room.frame(busy)
     room.now_s += 3000
     with pytest.raises(Overloaded) as caught:
@@ -429,8 +429,8 @@ def test_one_that_is_away_makes_room(new_room):
     """A dropped connection's session is no dearer than another."""
     room = new_room(most=1, lease_s=1, resume_s=60)
     session, wire = room.open("a"), room.wire()
-    room.roster.attach(session, wire)
-    room.roster.leave(session, wire)
+    room.registry.attach(session, wire)
+    room.registry.leave(session, wire)
     room.now_s += 2
     room.open("b")
 
@@ -443,7 +443,7 @@ def test_what_nobody_uses_expires(room):
     room.now_s += 119
     room.answered(used)
     room.now_s += 1
-    room.roster.sweep()
+    room.registry.sweep()
 
     assert session.state is State.EXPIRED
     assert used.state is State.IDLE
@@ -456,7 +456,7 @@ def test_a_call_does_not_wait_for_the_sweep(room):
     session = room.open()
     room.now_s += 120
     with pytest.raises(Gone) as caught:
-        room.roster.find(session.id, owner="me")
+        room.registry.find(session.id, owner="me")
 
     assert caught.value.code == "session-expired"
 
@@ -466,15 +466,15 @@ def test_a_step_is_no_idleness(room):
     session = room.open()
     room.frame(session)
     room.now_s += 500
-    room.roster.sweep()
+    room.registry.sweep()
     room.device.finish()
     room.now_s += 119
-    room.roster.sweep()
+    room.registry.sweep()
 
     assert session.state is State.IDLE
 
 
-@pytest.mark.parametrize("ask", ["enter", "find", "open"])
+@pytest.mark.parametrize("ask", ["find_or_create", "find", "open"])
 @pytest.mark.parametrize("end", ["closed", "expired", "evicted"])
 def test_what_was_ours_is_gone_with_its_reason(new_room, end, ask):
     """An id of ours never comes back; for as long as a session lives its end can be told from a typo, then not."""
@@ -482,10 +482,10 @@ def test_what_was_ours_is_gone_with_its_reason(new_room, end, ask):
     session = room.open()
     end_of(room, session, end)
     with pytest.raises(Gone) as caught:
-        getattr(room.roster, ask)(session.id, owner="me")
+        getattr(room.registry, ask)(session.id, owner="me")
     room.now_s += 120
     with pytest.raises(NoSuchSession):
-        getattr(room.roster, ask)(session.id, owner="me")
+        getattr(room.registry, ask)(session.id, owner="me")
 
     assert caught.value.code == f"session-{end}"
 
@@ -498,7 +498,7 @@ def test_a_chosen_id_is_born_again(new_room, end, opening):
     room = new_room(most=1, lease_s=1)
     before = room.enter("arm")
     room.answered(before, 5)
-    room.roster.reset(before)
+    room.registry.reset(before)
     end_of(room, before, end)
     after = room.enter("arm")
     room.frame(after)
@@ -507,7 +507,7 @@ def test_a_chosen_id_is_born_again(new_room, end, opening):
     assert after is not before
     assert (ref.epoch, ref.seq, ref.opening) == (0, 0, KeyframeReason(opening))
     assert ref.serial > before.serial
-    assert before.opening is KeyframeReason.FIRST_FRAME
+    assert before.first_reason is KeyframeReason.FIRST_FRAME
 
 
 def test_an_id_that_somebody_else_let_go_is_new(new_room):
@@ -515,29 +515,29 @@ def test_an_id_that_somebody_else_let_go_is_new(new_room):
     room = new_room(most=1, lease_s=1)
     end_of(room, room.enter("arm", "you"), "evicted")
 
-    assert room.enter("arm", "me").opening is KeyframeReason.FIRST_FRAME
+    assert room.enter("arm", "me").first_reason is KeyframeReason.FIRST_FRAME
 
 
 def test_an_id_that_somebody_else_has_now_is_gone_to_its_first_owner(room):
     """What another owner has under it is no business of this one's."""
-    room.roster.close(room.enter("arm", "me"))
+    room.registry.close(room.enter("arm", "me"))
     room.enter("arm", "you")
     with pytest.raises(Gone):
-        room.roster.find("arm", owner="me")
+        room.registry.find("arm", owner="me")
 
-    assert room.roster.listing("me") == []
+    assert room.registry.listing("me") == []
 
 
 def end_of(room, session, end):
     """Have a session end that way; where it takes another session, that one is closed again."""
     if end == "closed":
-        room.roster.close(session)
+        room.registry.close(session)
     elif end == "expired":
         room.now_s += 120
-        room.roster.sweep()
+        room.registry.sweep()
     else:
         room.now_s += 2
-        room.roster.close(room.open())
+        room.registry.close(room.open())
     assert session.state.value == end
 
 
@@ -551,12 +551,12 @@ def test_ten_thousand_short_sessions_leave_nothing(new_room):
         room.answered(session)
         room.now_s += 0.5
         if number % 3:
-            room.roster.close(session)
+            room.registry.close(session)
         room.device.jobs.clear()
         sizes.append(room.size() + len(alive))
     for _ in range(2):  # what lives expires, then it is forgotten as well
         room.now_s += 1000
-        room.roster.sweep()
+        room.registry.sweep()
     gc.collect()
 
     assert max(sizes) < 1000
@@ -571,11 +571,11 @@ def test_tombstones_are_bounded(new_room):
     room = new_room()
     sessions = [room.open() for _ in range(1)]
     for _ in range(MOST_TOMBSTONES + 10):
-        room.roster.close(sessions[-1])
+        room.registry.close(sessions[-1])
         sessions.append(room.open())
     with pytest.raises(Gone):
-        room.roster.find(sessions[-2].id, owner="me")
+        room.registry.find(sessions[-2].id, owner="me")
     with pytest.raises(NoSuchSession):
-        room.roster.find(sessions[0].id, owner="me")
+        room.registry.find(sessions[0].id, owner="me")
 
     assert room.size() < MOST_TOMBSTONES + 10

@@ -9,7 +9,7 @@ import pytest
 
 from stillframe.domain import KeyframeReason, SessionRef
 from stillframe.errors import Conflict, DeadlineExceeded, Gone, NotReady, Overloaded, RequestError, TooMany
-from stillframe.sessions.pending import Place
+from stillframe.sessions.pending import FramePosition
 from stillframe.sessions.states import State
 
 LATE = DeadlineExceeded("deadline-exceeded", "too old")
@@ -37,7 +37,7 @@ def test_frames_are_counted_for_who_does_not_count(room):
 def test_the_device_is_told_the_frames_place(room):
     """Id, epoch, seq, serial, why a first frame is whole, and the frame's mode, or else the session's."""
     session = room.open("arm", mode="exact")
-    room.roster.reset(session)
+    room.registry.reset(session)
     room.answered(session, 3)
     room.answered(session, 4, mode="off")
 
@@ -355,7 +355,7 @@ def test_another_epochs_frame_is_stale(room):
     """Before and after this one alike; the refusal names the epoch that it is."""
     session = room.open()
     for _ in range(2):
-        room.roster.reset(session)
+        room.registry.reset(session)
     errors = [refused(Conflict, room, session, epoch=epoch) for epoch in (0, 1, 3)]
 
     assert [error.code for error in errors] == ["stale-epoch"] * 3
@@ -372,9 +372,9 @@ def test_the_rules_have_an_order(room):
     codes.append(refused(RequestError, room, session, 0).code)
     codes.append(refused(RequestError, room, session, 2, b"other").code)
     codes.append(refused(RequestError, room, session, 2, b"other", epoch=7).code)
-    room.roster.attach(session, wire)
+    room.registry.attach(session, wire)
     codes.append(refused(RequestError, room, session, 2, b"other", epoch=7).code)
-    room.roster.close(session)
+    room.registry.close(session)
     codes.append(refused(RequestError, room, session, 2, b"other", epoch=7).code)
 
     assert codes == ["session-busy", "stale-seq", "seq-conflict", "stale-epoch", "session-in-use", "session-closed"]
@@ -385,7 +385,7 @@ def test_a_closed_session_answers_what_is_computed(room):
     session = room.open()
     running, waiting = room.frame(session), room.frame(session)
     room.device.begin()
-    room.roster.close(session)
+    room.registry.close(session)
     told = waiting.future.exception(0)
     step = room.device.finish()
 
@@ -400,11 +400,11 @@ def test_a_closed_session_answers_what_is_computed(room):
 def test_a_session_ends_once(room):
     """Closing what has ended leaves it as it is: forgotten once, counted once, by its first end."""
     session, other = room.open("a"), room.open("b")
-    room.roster.close(session)
-    room.roster.close(session)
+    room.registry.close(session)
+    room.registry.close(session)
     room.now_s += 120
-    room.roster.sweep()
-    room.roster.close(other)
+    room.registry.sweep()
+    room.registry.close(other)
 
     assert room.device.forgotten == ["me/a", "me/b"]
     assert (session.state, other.state) == (State.CLOSED, State.EXPIRED)
@@ -416,11 +416,11 @@ def test_a_late_answer_leaves_the_next_session_alone(room):
     before = room.enter("arm")
     late = room.frame(before)
     room.device.begin()
-    room.roster.close(before)
+    room.registry.close(before)
     after = room.enter("arm")
     step = room.device.finish()
     room.now_s += 120
-    room.roster.sweep()
+    room.registry.sweep()
 
     assert late.future.result(0) is step
     assert (before.state, after.state) == (State.CLOSED, State.EXPIRED)
@@ -430,4 +430,4 @@ def test_a_late_answer_leaves_the_next_session_alone(room):
 def test_a_ticket_and_a_place_are_values():
     """Nobody changes what a frame said."""
     with pytest.raises(FrozenInstanceError):
-        Place().seq = 1
+        FramePosition().seq = 1

@@ -95,7 +95,7 @@ def test_a_frame_of_the_last_episode_gives_way(room):
     """After a reset the first new frame takes the place of the old one that waits."""
     session = room.realtime()
     old = room.frame(session, 7)
-    room.roster.reset(session)
+    room.registry.reset(session)
     room.frame(session, 0)
 
     assert old.future.exception(0).by == 0
@@ -106,7 +106,7 @@ def test_a_policy_that_takes_no_frames_supersedes_nothing(room):
     session = room.realtime()
     waiting = room.frame(session)
     device = room.device
-    room.roster._admission._policy = lambda: (_ for _ in ()).throw(NotReady("not-ready", "loading"))
+    room.registry._submitter._policy = lambda: (_ for _ in ()).throw(NotReady("not-ready", "loading"))
     with pytest.raises(NotReady):
         room.frame(session)
 

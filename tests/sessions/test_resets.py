@@ -11,7 +11,7 @@ def test_a_reset_begins_the_next_episode(room):
     session = room.open()
     session.instruction = "stack the blocks"
     room.answered(session, 9)
-    epoch = room.roster.reset(session)
+    epoch = room.registry.reset(session)
     ticket = room.answered(session)
 
     assert (epoch, ticket.epoch, ticket.seq) == (1, 1, 0)
@@ -23,7 +23,7 @@ def test_a_reset_forgets_the_last_episodes_answers(room):
     """The same number and contents are another frame now: the robot stands elsewhere."""
     session = room.open()
     room.answered(session, 0, b"0", key="k")
-    room.roster.reset(session)
+    room.registry.reset(session)
     by_seq, by_key = room.answered(session, 0, b"0"), room.answered(session, digest=b"0", key="k")
 
     assert [by_seq.replayed, by_key.replayed] == [False, False]
@@ -35,7 +35,7 @@ def test_frames_in_flight_are_answered_all_the_same(room):
     session = room.open()
     running, waiting = room.frame(session, 0), room.frame(session, 1)
     room.device.begin()
-    room.roster.reset(session)
+    room.registry.reset(session)
     steps = [room.device.finish(), room.device.finish()]
     new = room.answered(session, 0)
 
@@ -47,12 +47,12 @@ def test_frames_in_flight_are_answered_all_the_same(room):
 def test_a_reset_can_be_repeated(room):
     """With the epoch to be in: once is as good as twice; any other than this and the next is stale."""
     session = room.open()
-    epochs = [room.roster.reset(session, epoch=epoch) for epoch in (1, 1, 2, 2)]
+    epochs = [room.registry.reset(session, epoch=epoch) for epoch in (1, 1, 2, 2)]
     room.answered(session)
-    kept = (room.roster.reset(session, epoch=2), session.last_seq)
+    kept = (room.registry.reset(session, epoch=2), session.last_seq)
     for stale in (1, 4):
         with pytest.raises(Conflict, match="the session is in epoch 2") as caught:
-            room.roster.reset(session, epoch=stale)
+            room.registry.reset(session, epoch=stale)
         assert caught.value.code == "stale-epoch"
 
     assert epochs == [1, 1, 2, 2]
@@ -61,7 +61,7 @@ def test_a_reset_can_be_repeated(room):
 
 def test_what_has_not_begun_has_nothing_to_end(room):
     """A reset of an id that nobody knew opens it in epoch 0; the next one ends that episode."""
-    epochs = [room.roster.reset_named("arm", owner="me") for _ in range(3)]
+    epochs = [room.registry.reset_named("arm", owner="me") for _ in range(3)]
 
     assert epochs == [0, 1, 2]
 
@@ -71,24 +71,24 @@ def test_what_was_opened_has_begun(room):
     room.open("opened")
     room.answered(room.enter("entered"))
 
-    assert [room.roster.reset_named(name, owner="me") for name in ("opened", "entered")] == [1, 1]
+    assert [room.registry.reset_named(name, owner="me") for name in ("opened", "entered")] == [1, 1]
 
 
-def test_an_untouched_session_can_be_told_its_epoch(room):
+def test_an_implicit_session_can_be_told_its_epoch(room):
     """0 and 1 are the ones that it can be in."""
-    assert room.roster.reset_named("a", owner="me", epoch=0) == 0
-    assert room.roster.reset_named("b", owner="me", epoch=1) == 1
+    assert room.registry.reset_named("a", owner="me", epoch=0) == 0
+    assert room.registry.reset_named("b", owner="me", epoch=1) == 1
     with pytest.raises(Conflict):
-        room.roster.reset_named("c", owner="me", epoch=2)
+        room.registry.reset_named("c", owner="me", epoch=2)
 
 
 def test_a_reset_is_a_use(room):
     """It puts the end off."""
     session = room.open()
     room.now_s += 119
-    room.roster.reset(session)
+    room.registry.reset(session)
     room.now_s += 119
-    room.roster.sweep()
+    room.registry.sweep()
 
     assert session.live
 
@@ -96,8 +96,8 @@ def test_a_reset_is_a_use(room):
 def test_what_is_gone_is_not_reset(room):
     """It is told how it ended."""
     session = room.open()
-    room.roster.close(session)
+    room.registry.close(session)
     with pytest.raises(Gone):
-        room.roster.reset(session)
+        room.registry.reset(session)
 
     assert session.epoch == 0

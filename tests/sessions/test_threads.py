@@ -13,10 +13,10 @@ import pytest
 
 from stillframe.domain import ActionChunk, CacheReport, KVUsage, Observation, Step, StepReport
 from stillframe.errors import RequestError
-from stillframe.sessions.index import Attendance
-from stillframe.sessions.pending import Exchange, Place, Replies
-from stillframe.sessions.registry import Roster
-from stillframe.sessions.session import Service
+from stillframe.sessions.index import SessionIndex
+from stillframe.sessions.pending import FramePosition, FrameSubmission, PendingFrame, ReplyCache
+from stillframe.sessions.registry import SessionRegistry
+from stillframe.sessions.session import ServiceMode
 from stillframe.sessions.settings import SessionSettings
 
 SEEN = Observation({}, "go")
@@ -76,7 +76,7 @@ def _eager_threads():
 
 
 class Watched:
-    """The roster's lock, which knows whether it is held."""
+    """The registry's lock, which knows whether it is held."""
 
     depth = 0
 
@@ -105,30 +105,30 @@ def test_nothing_of_a_session_is_touched_without_the_lock(new_room, monkeypatch)
         return spy
 
     for kind, names in {
-        Attendance: ["happen", "arrive", "get", "due", "counts", "__iter__", "clear_tombstones"],
-        Exchange: ["settle", "withdraw", "add_waiter"],
-        Replies: ["find", "keep", "trim", "clear"],
+        SessionIndex: ["apply", "add", "get", "due", "counts", "__iter__", "clear_tombstones"],
+        PendingFrame: ["settle", "withdraw", "add_waiter"],
+        ReplyCache: ["find", "keep", "trim", "clear"],
     }.items():
         for name in names:
             monkeypatch.setattr(kind, name, spied(f"{kind.__name__}.{name}", getattr(kind, name)))
     room = new_room()
     session, wire = room.realtime(), room.wire()
     wire.lost = lambda _: told.append(lock.depth)
-    room.roster.attach(session, wire)
+    room.registry.attach(session, wire)
     tickets = [room.frame(session, seq, b"%d" % seq, connection=wire) for seq in (1, 2, 3, 3)]
     for ticket in tickets:
         ticket.give_up()
     room.frame(session, 4, connection=wire)
     room.device.finish()
-    room.roster.leave(session, wire)
-    room.roster.attach(room.open(session.id, secret=session.secret), wire)
+    room.registry.leave(session, wire)
+    room.registry.attach(room.open(session.id, secret=session.secret), wire)
     room.open(session.id, secret=session.secret)
     room.enter("other")
-    room.roster.reset_named("other", owner="me")
-    room.roster.find("other", owner="me")
-    room.roster.listing(None)
-    room.roster.counts()
-    room.roster.close(session)
+    room.registry.reset_named("other", owner="me")
+    room.registry.find("other", owner="me")
+    room.registry.listing(None)
+    room.registry.counts()
+    room.registry.close(session)
 
     assert told == [0]
     assert [name for name, held in touched.items() if held != {True}] == []
@@ -136,11 +136,11 @@ def test_nothing_of_a_session_is_touched_without_the_lock(new_room, monkeypatch)
 
 
 @pytest.mark.usefixtures("_eager_threads")
-@pytest.mark.parametrize("service", Service)
+@pytest.mark.parametrize("service", ServiceMode)
 def test_answers_race_with_everything(engine, room, service):
     """Frames, repeats, resets, givings-up and closings from four threads: all tickets end, each with its own answer."""
-    roster = Roster(SessionSettings(most=64, waiting=2), lambda: engine, lambda: 0.0, room.tally)
-    sessions = [roster.open(None, owner="me", service=service)[0] for _ in range(6)]
+    registry = SessionRegistry(SessionSettings(most=64, waiting=2), lambda: engine, lambda: 0.0, room.tally)
+    sessions = [registry.open(None, owner="me", service=service)[0] for _ in range(6)]
     tickets, faults = [], []
 
     def client(seed):
@@ -149,11 +149,11 @@ def test_answers_race_with_everything(engine, room, service):
             session = dice.choice(sessions)
             try:
                 seq = dice.choice([None, max(session.last_seq, 0)])
-                ticket = roster.submit(session, SEEN, 1.0, Place(seq=seq), b"same")
+                ticket = registry.submit(session, FrameSubmission(SEEN, 1.0, FramePosition(seq=seq), b"same"))
                 tickets.append((session, ticket))
                 dice.random() < 0.3 and ticket.give_up()
-                dice.random() < 0.05 and roster.reset(session)
-                dice.random() < 0.0003 and roster.close(session)
+                dice.random() < 0.05 and registry.reset(session)
+                dice.random() < 0.0003 and registry.close(session)
             except RequestError:
                 pass
             except Exception as error:  # noqa: BLE001 (reported by the test's thread)
@@ -166,7 +166,7 @@ def test_answers_race_with_everything(engine, room, service):
         thread.join(60)
     done, open_still = wait([ticket.future for _, ticket in tickets], timeout=20)
     for session in sessions:
-        roster.close(session)
+        registry.close(session)
     answers = [(s, t) for s, t in tickets if not t.future.cancelled() and t.future.exception() is None]
 
     assert faults == []

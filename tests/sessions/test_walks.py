@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from stillframe.errors import DeadlineExceeded, RequestError
-from stillframe.sessions.session import Service
+from stillframe.sessions.session import ServiceMode
 from stillframe.sessions.states import GONE, State
 
 MOST, LEASE_S, REPLIES, WAITING = 3, 5, 2, 1
@@ -62,7 +62,7 @@ class Robots(RuleBasedStateMachine):
                 raise
 
     def known(self, session: Any) -> Any:
-        """Remember a session that the roster handed out."""
+        """Remember a session that the registry handed out."""
         if session not in self.sessions:
             self.sessions.append(session)
         return session
@@ -73,8 +73,8 @@ class Robots(RuleBasedStateMachine):
         among = live if live and number % 5 else self.sessions[-2 * MOST :]
         return among[number % len(among)]
 
-    @rule(id=st.sampled_from(IDS), owner=st.sampled_from(OWNERS), service=st.sampled_from(Service))
-    def open(self, id: str | None, owner: str, service: Service) -> None:  # noqa: A002 (the word for it)
+    @rule(id=st.sampled_from(IDS), owner=st.sampled_from(OWNERS), service=st.sampled_from(ServiceMode))
+    def open(self, id: str | None, owner: str, service: ServiceMode) -> None:  # noqa: A002 (the word for it)
         """Somebody opens a session on purpose."""
         with self.refusals():
             self.known(self.room.open(id, owner, service=service))
@@ -131,7 +131,7 @@ class Robots(RuleBasedStateMachine):
         """An episode ends."""
         session = self.pick(which)
         with self.refusals():
-            self.room.roster.reset(session, epoch=None if epoch is None else session.epoch + epoch)
+            self.room.registry.reset(session, epoch=None if epoch is None else session.epoch + epoch)
 
     @precondition(lambda self: self.sessions)
     @rule(which=picks)
@@ -139,7 +139,7 @@ class Robots(RuleBasedStateMachine):
         """A connection wants to hold a session."""
         session, wire = self.pick(which), self.room.wire()
         with self.refusals():
-            self.room.roster.attach(session, wire)
+            self.room.registry.attach(session, wire)
             self.wires[session.serial] = wire
 
     @precondition(lambda self: self.sessions)
@@ -147,7 +147,7 @@ class Robots(RuleBasedStateMachine):
     def leave(self, which: int) -> None:
         """A connection drops."""
         session = self.pick(which)
-        self.room.roster.leave(session, self.wires.get(session.serial, self.room.wire()))
+        self.room.registry.leave(session, self.wires.get(session.serial, self.room.wire()))
 
     @precondition(lambda self: self.sessions)
     @rule(which=picks)
@@ -162,7 +162,7 @@ class Robots(RuleBasedStateMachine):
     def close(self, which: int, *, sure: bool) -> None:
         """Its client is done."""
         if sure:
-            self.room.roster.close(self.pick(which))
+            self.room.registry.close(self.pick(which))
 
     @rule(seconds=st.sampled_from([1, 3, 6, 10, 25]))
     def wait(self, seconds: int) -> None:
@@ -172,15 +172,15 @@ class Robots(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         """Somebody looks round."""
-        self.room.roster.sweep()
+        self.room.registry.sweep()
 
     @invariant()
     def nobody_is_over_the_limit(self) -> None:
         """Places, frames in flight, answers kept."""
         live = [session for session in self.sessions if session.live]
-        assert len(live) == sum(self.room.roster.counts().values()) <= MOST
+        assert len(live) == sum(self.room.registry.counts().values()) <= MOST
         for session in live:
-            assert len(session.in_flight) <= (2 if session.service is Service.REALTIME else 1 + WAITING)
+            assert len(session.in_flight) <= (2 if session.service is ServiceMode.REALTIME else 1 + WAITING)
             assert len(session.replies) <= REPLIES + len(session.in_flight)
 
     @invariant()
@@ -194,7 +194,7 @@ class Robots(RuleBasedStateMachine):
     @invariant()
     def the_orders_are_in_order(self) -> None:
         """Those at rest by their last use, those away by their leaving, and nobody else."""
-        book = self.room.roster._attendance
+        book = self.room.registry._index
         resting, away = list(book._resting.values()), list(book._away.values())
         assert resting == sorted(resting, key=lambda session: session.used_s)
         assert away == sorted(away, key=lambda session: session.left_s)

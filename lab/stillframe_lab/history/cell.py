@@ -15,7 +15,7 @@ import torch
 from stillframe.daemon.config import load_config
 from stillframe.daemon.serve import open_model
 from stillframe.engine.history import Recalling
-from stillframe.history.checkpoint import Weights, load_memory
+from stillframe.history.checkpoint import HistoryWeights, load_history
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_client.sim.rollout import Episode
@@ -34,10 +34,10 @@ KEPT = (
 )
 
 
-def opened(checkpoint: Path) -> tuple[PolicyModel, Weights]:
+def opened(checkpoint: Path) -> tuple[PolicyModel, HistoryWeights]:
     """A policy on one thread, in the precision in which bytes are counted, and what it learnt of older frames."""
     options = {"checkpoint": checkpoint, "device": "cpu", "dtype": "float32", "threads": 1}
-    return open_model(load_config(None, options)), load_memory(checkpoint, torch.device("cpu"))
+    return open_model(load_config(None, options)), load_history(checkpoint, torch.device("cpu"))
 
 
 def play_cell(cell: Cell, origin: Mapping[str, Any], file: Path) -> None:

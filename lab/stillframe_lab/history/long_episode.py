@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from stillframe.engine.history import Recalling
-from stillframe.history.checkpoint import Weights
+from stillframe.history.checkpoint import HistoryWeights
 from stillframe.models.base import PolicyModel
 from stillframe_client.sim import JacoEnv, SensorNoise
 from stillframe_lab.evaluation.actors import LocalActor
@@ -25,7 +25,7 @@ BLOCK = 20  # steps that become one point
 MOST = 1_400  # steps: longer than any such episode
 
 
-def long_episodes(plan: Plan, model: PolicyModel, weights: Weights, delay: int = DELAY) -> dict[str, Any]:
+def long_episodes(plan: Plan, model: PolicyModel, weights: HistoryWeights, delay: int = DELAY) -> dict[str, Any]:
     """Both arms' episodes of the same seed, a step of each in turn."""
     arms = {arm: _Run(plan, model, weights, arm, delay) for arm in (GATE, FULL)}
     for _ in range(MOST):
@@ -39,7 +39,7 @@ def long_episodes(plan: Plan, model: PolicyModel, weights: Weights, delay: int =
 class _Run:
     """One arm's episode."""
 
-    def __init__(self, plan: Plan, model: PolicyModel, weights: Weights, arm: str, delay: int):
+    def __init__(self, plan: Plan, model: PolicyModel, weights: HistoryWeights, arm: str, delay: int):
         settings = history_of(arm, None if arm == FULL else BUDGET, weights.config, plan.history)
         self._own_s = 0.0  # that this arm took: a scorer is told how long ago the last frame came
         recalling = Recalling(model, weights, settings, lambda: self._own_s)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from stillframe.history.checkpoint import MemoryConfig
+from stillframe.history.checkpoint import HistoryConfig
 from stillframe.history.settings import HistorySettings, ScorerName
 from stillframe.history.store import MIB, ChunkShape
 
@@ -27,13 +27,13 @@ BOUNDED = tuple(arm for arm in SCORER_OF if arm != FULL)
 WINDOW_FRAMES = 1  # of every bounded arm: the last frame stays, all else is the scorer's to say
 
 
-def chunk_bytes(config: MemoryConfig) -> int:
+def chunk_bytes(config: HistoryConfig) -> int:
     """Keys and values of one frame's chunk."""
     sizes = (config.layers, config.kv_heads, config.head_dim, config.chunk_tokens, config.slots)
     return ChunkShape(*sizes, torch.float32, torch.device("cpu")).nbytes
 
 
-def history_of(arm: str, chunks: int | None, config: MemoryConfig, knobs: HistorySettings) -> HistorySettings:
+def history_of(arm: str, chunks: int | None, config: HistoryConfig, knobs: HistorySettings) -> HistorySettings:
     """What a deployment would have to say for an arm to be what it is; `chunks` None: without end.
 
     Decay is the deployment's. Nothing goes but for want of room, so that arms of equal bytes hold equal bytes.

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from stillframe.history.checkpoint import Weights, load_memory
+from stillframe.history.checkpoint import HistoryWeights, load_history
 from stillframe.models.base import PolicyModel
 from stillframe_lab.evaluation.jobs import Folders, Job, Reporter, digest_of, kept_or, play_missing
 from stillframe_lab.history.cell import opened, play_cell
@@ -24,7 +24,7 @@ from stillframe_lab.history.two_memories import write_both
 from stillframe_lab.history.utility import utilities
 
 BOTH = "both.png"  # the two memories, for README
-Measure = Callable[[Plan, PolicyModel, Weights], dict[str, Any]]
+Measure = Callable[[Plan, PolicyModel, HistoryWeights], dict[str, Any]]
 ALONE: dict[str, tuple[str, Measure]] = {  # by the file's name: what is said of it, and what has the machine to itself
     "speed": ("time: every arm in turn about the same pictures, on one thread", race_arms),
     "long": ("an episode of a thousand steps", long_episodes),
@@ -38,7 +38,7 @@ def run_memory(plan: Plan, folders: Folders, workers: int, reporter: Reporter) -
     Raises CheckpointError for a checkpoint that never learnt to look back. Who interrupts the playing gets a report of
     what is finished; the same again goes on from there.
     """
-    load_memory(plan.checkpoint, torch.device("cpu"))  # before anything is measured
+    load_history(plan.checkpoint, torch.device("cpu"))  # before anything is measured
     folders.made()
     weights = digest_of(plan.checkpoint)
     loaded = _Loaded(plan)
@@ -72,7 +72,7 @@ class _Loaded:
         self._plan = plan
 
     @cached_property
-    def parts(self) -> tuple[PolicyModel, Weights]:
+    def parts(self) -> tuple[PolicyModel, HistoryWeights]:
         """Both, on one thread."""
         return opened(self._plan.checkpoint)
 

@@ -25,9 +25,9 @@ class Heard:
     took_ms: list[float] = field(default_factory=list)  # a call each
 
     @property
-    def watches(self) -> bool:
+    def needs_attention(self) -> bool:
         """As the other."""
-        return self.scorer.watches
+        return self.scorer.needs_attention
 
     def begin(self) -> Tensor:
         """As the other."""
@@ -41,6 +41,6 @@ class Heard:
         self.said += utilities.tolist()
         return utilities, after
 
-    def revised(self, utilities: Utilities, masses: Utilities) -> Utilities:
+    def updated(self, utilities: Utilities, masses: Utilities) -> Utilities:
         """As the other."""
-        return self.scorer.revised(utilities, masses)
+        return self.scorer.updated(utilities, masses)

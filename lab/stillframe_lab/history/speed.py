@@ -13,7 +13,7 @@ from statistics import fmean, median
 from typing import Any
 
 from stillframe.engine.history import SCORERS, Recalling
-from stillframe.history.checkpoint import Weights
+from stillframe.history.checkpoint import HistoryWeights
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.tools.machine import machine
@@ -31,7 +31,7 @@ NO_GAP_S = 3600.0  # others' turns are no gaps
 HISTORY_STAGES = ("plan", "keep")  # of a step, in which older frames are lent and taken in
 
 
-def race_arms(plan: Plan, model: PolicyModel, weights: Weights) -> dict[str, Any]:
+def race_arms(plan: Plan, model: PolicyModel, weights: HistoryWeights) -> dict[str, Any]:
     """Every arm in both modes of reuse, and raw: {mode: {arm: figures}}, the gate's own time, and how many frames."""
     pictures, lead = frames(plan)
     load = machine()["load_average"]
@@ -74,13 +74,13 @@ def frames(plan: Plan) -> tuple[list[Observed], int]:
     return pictures, lead
 
 
-def raw(weights: Weights) -> Weights:
+def raw(weights: HistoryWeights) -> HistoryWeights:
     """A memory that pools nothing: an image token, a chunk, a slot."""
-    return Weights(replace(weights.config, chunk_tokens=1, slots=1))
+    return HistoryWeights(replace(weights.config, chunk_tokens=1, slots=1))
 
 
 def _actor(
-    plan: Plan, model: PolicyModel, weights: Weights, reuse: ReuseSettings, arm: str, scorer: Heard | None
+    plan: Plan, model: PolicyModel, weights: HistoryWeights, reuse: ReuseSettings, arm: str, scorer: Heard | None
 ) -> LocalActor:
     recalling = None
     if arm != OFF:

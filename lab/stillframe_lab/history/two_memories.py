@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from stillframe.engine.history import SCORERS
-from stillframe.history.checkpoint import Weights
+from stillframe.history.checkpoint import HistoryWeights
 from stillframe.models.base import PolicyModel
 from stillframe_client.sim import JacoEnv, SensorNoise
 from stillframe_lab.ablation.filmstrip import shot
@@ -29,12 +29,12 @@ FREE_STEPS = 6  # after so many the arm is on its way, and the picture is drawn
 DROPPED = 5  # so many of the frames that are not kept are shown
 
 
-def write_both(file: Path, plan: Plan, model: PolicyModel, weights: Weights) -> None:
+def write_both(file: Path, plan: Plan, model: PolicyModel, weights: HistoryWeights) -> None:
     """Play it and draw it."""
     draw(moment(plan, model, weights)).save(file)
 
 
-def moment(plan: Plan, model: PolicyModel, weights: Weights) -> Moment:
+def moment(plan: Plan, model: PolicyModel, weights: HistoryWeights) -> Moment:
     """Play an episode up to the first steps of its free arm, both memories on."""
     settings = history_of(GATE, BUDGET, weights.config, plan.history)
     heard = Heard(SCORERS[settings.gate](weights))

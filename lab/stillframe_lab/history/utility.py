@@ -14,7 +14,7 @@ from typing import Any
 import PIL.Image
 
 from stillframe.engine.history import SCORERS, Past, Recalling
-from stillframe.history.checkpoint import Weights
+from stillframe.history.checkpoint import HistoryWeights
 from stillframe.models.base import PolicyModel
 from stillframe_client.sim import JacoEnv, SensorNoise
 from stillframe_client.sim.env import Observed
@@ -38,7 +38,7 @@ class Followed(Recalling):
         return self.past
 
 
-def utilities(plan: Plan, model: PolicyModel, weights: Weights) -> dict[str, Any]:
+def utilities(plan: Plan, model: PolicyModel, weights: HistoryWeights) -> dict[str, Any]:
     """One episode at the middle delay: flashes, utilities by arm, frames held at its end, and a few pictures."""
     listening = {arm: _Listening(plan, model, weights, arm) for arm in (GATE, LINEAR)}
     lit: list[Any] = []
@@ -73,7 +73,7 @@ def utilities(plan: Plan, model: PolicyModel, weights: Weights) -> dict[str, Any
 class _Listening:
     """One arm's actor, and what its scorer says."""
 
-    def __init__(self, plan: Plan, model: PolicyModel, weights: Weights, arm: str):
+    def __init__(self, plan: Plan, model: PolicyModel, weights: HistoryWeights, arm: str):
         settings = history_of(arm, BUDGET, weights.config, plan.history)
         self._heard = Heard(SCORERS[settings.gate](weights))
         self._recalling = Followed(model, weights, settings, time.perf_counter, self._heard)

@@ -24,7 +24,7 @@ from stillframe.files.yaml import Word, read_yaml
 from stillframe.history.settings import HistorySettings
 from stillframe.reuse.settings import BatchingSettings, DecodingSettings, GraphSettings, ReuseSettings
 from stillframe.sessions.settings import SessionSettings
-from stillframe.settings_fields import Ranged, knob
+from stillframe.settings_fields import RangeChecked, setting
 from stillframe_client.wire import SESSION_ID_RULE, is_session_id
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -64,7 +64,7 @@ class TokenSettings:
 
     name: str = field(metadata={"description": "whose token it is; sessions belong to that name"})
     sha256: str = field(metadata={"description": "hash of the token, 64 hexadecimal digits; never the token"})
-    scopes: list[TokenScope] = knob([TokenScope.ACT], "act: send frames; admin: see and end everybody's sessions")
+    scopes: list[TokenScope] = setting([TokenScope.ACT], "act: send frames; admin: see and end everybody's sessions")
 
     def __post_init__(self) -> None:
         if not CALLER_NAME.fullmatch(self.name):
@@ -76,20 +76,20 @@ class TokenSettings:
 
 
 @dataclass(frozen=True)
-class ListenerSettings(Ranged):
+class ListenerSettings(RangeChecked):
     """One more port to listen on, for clients that cannot be told where to go or what to say."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
     port: int = field(metadata={"description": "TCP port; 0: any free one, named in the log", "low": 0, "high": 65535})
-    host: str | None = knob(None, "address to listen on; null: that of the daemon")
-    profile: Profile = knob("native", "whose clients come in here, where the path does not say")
-    session: str | None = knob(
+    host: str | None = setting(None, "address to listen on; null: that of the daemon")
+    profile: Profile = setting("native", "whose clients come in here, where the path does not say")
+    session: str | None = setting(
         None, "frames without an id that come in here belong to this one session; null: they are nobody's"
     )
-    unnorm_key: str | None = knob(None, "statistics for frames that name none; null: those of the daemon")
-    cameras: dict[str, str] | None = knob(None, "the policy's camera: its client's key; null: those of the daemon")
-    center_crop: float | None = knob(
+    unnorm_key: str | None = setting(None, "statistics for frames that name none; null: those of the daemon")
+    cameras: dict[str, str] | None = setting(None, "the policy's camera: its client's key; null: those of the daemon")
+    center_crop: float | None = setting(
         None, "share of a picture's area, at its middle, that is looked at; null: that of the daemon; 1: all", 0.01, 1
     )
 

@@ -24,14 +24,14 @@ from stillframe.engine.engine import Engine
 from stillframe.engine.history import Recalling, forced
 from stillframe.engine.termination import Tell
 from stillframe.errors import CheckpointError, ConfigError, RequestError, StillframeError
-from stillframe.history.checkpoint import has_memory, load_memory
-from stillframe.history.info import off
+from stillframe.history.checkpoint import has_history, load_history
+from stillframe.history.info import disabled_info
 from stillframe.metrics import Metrics
 from stillframe.models.augmented import augmented
 from stillframe.models.base import PolicyModel
 from stillframe.models.llama.cpu_dtype import measure
 from stillframe.models.registry import decoder_sizes, load_policy
-from stillframe.recording.policy import Recorded
+from stillframe.recording.policy import RecordingPolicy
 from stillframe.recording.recorder import CLOSE_S, Recorder
 from stillframe.web.app import House, create_app
 from stillframe.web.http.limits import Limits
@@ -105,7 +105,7 @@ class Loader(threading.Thread):
         try:
             started = time.perf_counter()
             engine = open_engine(self._config, self._metrics, self._log, self._engine_ended)
-            self._lifecycle.serve(engine if self._recorder is None else Recorded(engine, self._recorder))
+            self._lifecycle.serve(engine if self._recorder is None else RecordingPolicy(engine, self._recorder))
             self._warm_up(engine)
             info, took_s = engine.info, time.perf_counter() - started
             self._log.info("ready: %s after %.1f s, batch invariant: %s", info.name, took_s, info.batch_invariant)
@@ -179,7 +179,7 @@ def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger, end
         batching=config.batching,
         graphs=config.graphs,
         recalling=recalling,
-        forgetful=off(trained=has_memory(config.checkpoint)),
+        forgetful=disabled_info(trained=has_history(config.checkpoint)),
         refused=metrics.refused,
         ended=ended,
     )
@@ -208,8 +208,8 @@ def open_recalling(config: DaemonConfig, model: PolicyModel) -> Recalling | None
     """
     if not config.history.enabled:
         return None
-    untrained = config.history.force and not has_memory(config.checkpoint)
-    weights = forced(model, config.history) if untrained else load_memory(config.checkpoint, model.device)
+    untrained = config.history.force and not has_history(config.checkpoint)
+    weights = forced(model, config.history) if untrained else load_history(config.checkpoint, model.device)
     return Recalling(model, weights, config.history, time.perf_counter)
 
 

@@ -14,12 +14,21 @@ from torch import Tensor
 
 from stillframe.domain import HistoryInfo, HistoryReport, Scored
 from stillframe.errors import CheckpointError, ConfigError
-from stillframe.history.checkpoint import MemoryConfig, Weights
-from stillframe.history.info import on
+from stillframe.history.checkpoint import HistoryConfig, HistoryWeights
+from stillframe.history.info import enabled_info
 from stillframe.history.pooling import Pooled
-from stillframe.history.scorers import Alone, AttentionMass, Novelty, Recency, Recurrent, Scorer, Summaries, Utilities
+from stillframe.history.scorers import (
+    AttentionMass,
+    GateScorer,
+    LinearScorer,
+    Novelty,
+    Recency,
+    Scorer,
+    Summaries,
+    Utilities,
+)
 from stillframe.history.settings import UNTRAINED, HistorySettings
-from stillframe.history.store import MIB, ChunkShape, History, Rules
+from stillframe.history.store import MIB, ChunkShape, History, RetentionPolicy
 from stillframe.models.base import Decoded, PolicyModel
 from stillframe.models.llama.history_attention import Recall, image_tokens
 from stillframe.models.llama.layout import TokenLayout
@@ -28,9 +37,9 @@ from stillframe.stopwatch import Clock
 
 LONGEST_S = 10.0  # between two frames, as a scorer sees it
 
-SCORERS: dict[str, Callable[[Weights], Scorer]] = {
-    "gate": lambda weights: Recurrent(weights.gate),
-    "linear": lambda weights: Alone(weights.linear),
+SCORERS: dict[str, Callable[[HistoryWeights], Scorer]] = {
+    "gate": lambda weights: GateScorer(weights.gate),
+    "linear": lambda weights: LinearScorer(weights.linear),
     "novelty": lambda weights: Novelty(),  # noqa: ARG005 (needs no training)
     "attention": lambda weights: AttentionMass(),  # noqa: ARG005 (the same)
     "recency": lambda weights: Recency(),  # noqa: ARG005 (the same)
@@ -55,7 +64,7 @@ class Past:
     @property
     def report(self) -> HistoryReport:
         """What is held now, and how it came to that."""
-        history, tally = self.history, self.history.tally
+        history, tally = self.history, self.history.counts
         slots = history.held * history.shape.slots
         return HistoryReport(history.held, slots, tally.kept, tally.dropped, history.nbytes, self.scored)
 
@@ -76,7 +85,7 @@ class Recalling:
     def __init__(
         self,
         model: PolicyModel,
-        weights: Weights,
+        weights: HistoryWeights,
         settings: HistorySettings,
         clock: Clock,
         scorer: Scorer | None = None,
@@ -110,9 +119,11 @@ class Recalling:
             config.layers, config.kv_heads, config.head_dim, tokens, config.slots, model.dtype, model.device
         )
         budget = None if settings.budget_mib is None else int(settings.budget_mib * MIB)
-        self._rules = Rules(budget, image // tokens, settings.window_frames, settings.threshold, settings.decay)
+        self._rules = RetentionPolicy(
+            budget, image // tokens, settings.window_frames, settings.threshold, settings.decay
+        )
         self._rules.capacity(self._shape.nbytes)
-        self.info: HistoryInfo = on(settings, weights, self._shape, self._rules)
+        self.info: HistoryInfo = enabled_info(settings, weights, self._shape, self._rules)
 
     def begin(self) -> Past:
         """An episode begins."""
@@ -124,7 +135,9 @@ class Recalling:
         columns = past.history.columns()
         if columns is None:
             return None
-        return Recall.of(self._decoder, columns, layout, past.looks.__setitem__ if self._scorer.watches else None)
+        return Recall.of(
+            self._decoder, columns, layout, past.looks.__setitem__ if self._scorer.needs_attention else None
+        )
 
     def take_in(self, left: Sequence[Left]) -> None:
         """Some sessions' frames are over: pool them, say what they are worth, keep what is worth most."""
@@ -159,10 +172,10 @@ class Recalling:
             rows = [weights[:, -self._said] for weights in past.looks.values()]  # [heads, slots]: what says the first
             weights = torch.stack(rows).amax(dim=(0, 1))  # [slots]: of any layer and head
             masses = weights.view(-1, self._shape.slots).sum(-1).double().cpu().numpy()
-            past.history.revise(self._scorer.revised(past.history.utilities, masses))
+            past.history.set_utilities(self._scorer.updated(past.history.utilities, masses))
 
 
-def forced(model: PolicyModel, settings: HistorySettings) -> Weights:
+def forced(model: PolicyModel, settings: HistorySettings) -> HistoryWeights:
     """Weights that have learnt nothing. Raises ConfigError for a scorer that would need to have learnt something."""
     if settings.gate not in UNTRAINED:
         raise ConfigError(
@@ -170,7 +183,7 @@ def forced(model: PolicyModel, settings: HistorySettings) -> Weights:
             f"history.force choose one of {', '.join(UNTRAINED)}"
         )
     sizes, action = model.decoder.config, len(model.info.action_names)
-    config = MemoryConfig(
+    config = HistoryConfig(
         layers=sizes.num_hidden_layers,
         kv_heads=sizes.num_key_value_heads,
         head_dim=sizes.head_dim,
@@ -180,4 +193,4 @@ def forced(model: PolicyModel, settings: HistorySettings) -> Weights:
         extras=action + 1,
         hidden=1,  # of a gate that nobody asks
     )
-    return Weights(config, trained=False).to(model.device).eval().requires_grad_(requires_grad=False)
+    return HistoryWeights(config, trained=False).to(model.device).eval().requires_grad_(requires_grad=False)

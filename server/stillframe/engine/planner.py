@@ -15,12 +15,12 @@ from torch.nn import functional
 from stillframe.domain import REUSE_MODES, KeyframeReason, Observation, ReuseMode
 from stillframe.models.base import Prepared
 from stillframe.reuse.plan import ReusePlan
-from stillframe.reuse.policies import Recipe, recipe_of
+from stillframe.reuse.policies import ReusePolicy, reuse_policy
 from stillframe.reuse.relevance import Relevance
-from stillframe.reuse.selection import Attended, select
+from stillframe.reuse.selection import TaskRelevance, select
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.reuse.similarity import PatchTokens, patch_pixels
-from stillframe.reuse.state import Remembered
+from stillframe.reuse.state import ReuseState
 
 BOS = 0
 
@@ -33,7 +33,7 @@ class Frame:
     rows: Tensor  # [prompt_rows, width]: what enters the decoder
     tokens: PatchTokens
     mode: ReuseMode
-    recipe: Recipe | None  # None: the mode reuses nothing
+    recipe: ReusePolicy | None  # None: the mode reuses nothing
     same: Mapping[KeyframeReason, object]  # what the next frame has to share with this one, or be a keyframe
     now_s: float
 
@@ -42,11 +42,11 @@ class Frame:
         """What its storage has to hold."""
         return self.prepared.layout.total_rows
 
-    def attended(self, relevance: Relevance | None) -> Attended | None:
+    def attended(self, relevance: Relevance | None) -> TaskRelevance | None:
         """What its recipe makes of where the text looked; None where nobody listened."""
         if self.recipe is None or relevance is None:
             return None
-        return Attended.by(relevance, self.prepared.layout.cameras, self.recipe)
+        return TaskRelevance.of(relevance, self.prepared.layout.cameras, self.recipe)
 
 
 class Planner:
@@ -56,8 +56,8 @@ class Planner:
         """Make every mode's recipe. Raises ConfigError for a layer that the checkpoint does not have."""
         self._layers = layers
         self._gap_s = settings.gap_s
-        self._recipes: dict[ReuseMode, Recipe | None] = {
-            mode: recipe_of(mode, settings, layers) for mode in REUSE_MODES
+        self._recipes: dict[ReuseMode, ReusePolicy | None] = {
+            mode: reuse_policy(mode, settings, layers) for mode in REUSE_MODES
         }
 
     def frame(self, observation: Observation, prepared: Prepared, rows: Tensor, mode: ReuseMode, now_s: float) -> Frame:
@@ -79,36 +79,36 @@ class Planner:
         return ReusePlan.whole(len(frame.rows), self._layers, len(frame.tokens.rows), frame.rows.device)
 
     def plan(
-        self, frame: Frame, remembered: Remembered | None, cause: KeyframeReason | None, caution: float
+        self, frame: Frame, remembered: ReuseState | None, cause: KeyframeReason | None, caution: float
     ) -> tuple[ReusePlan, KeyframeReason | None]:
         """The plan, and why it is a keyframe's (None: a delta's). `cause`: a reason that does not lie in the frame."""
         reason = KeyframeReason.OFF if frame.recipe is None else cause or self._reason(frame, frame.recipe, remembered)
         if reason is None and frame.recipe is not None and remembered is not None:
-            plan = self._delta(frame, remembered, frame.recipe.careful(caution))
+            plan = self._delta(frame, remembered, frame.recipe.tightened(caution))
             if plan is not None:
                 return plan, None
             reason = KeyframeReason.SCENE_CUT
         return self.whole(frame), reason
 
-    def _reason(self, frame: Frame, recipe: Recipe, remembered: Remembered | None) -> KeyframeReason | None:
+    def _reason(self, frame: Frame, recipe: ReusePolicy, remembered: ReuseState | None) -> KeyframeReason | None:
         """Why the frame has to be whole before any token is compared."""
         if remembered is None:
             return KeyframeReason.FIRST_FRAME
-        changed = [reason for reason, value in frame.same.items() if remembered.same[reason] != value]
+        changed = [reason for reason, value in frame.same.items() if remembered.must_match[reason] != value]
         if changed:
             return changed[0]
         if frame.now_s - remembered.time_s > self._gap_s:
             return KeyframeReason.GAP
         return KeyframeReason.AGE if remembered.since_dense + 1 >= recipe.keyframe_every else None
 
-    def _delta(self, frame: Frame, remembered: Remembered, recipe: Recipe) -> ReusePlan | None:
+    def _delta(self, frame: Frame, remembered: ReuseState, recipe: ReusePolicy) -> ReusePlan | None:
         """Static tokens, minus task-relevant, by age and per-layer share; None where too little stayed as it was."""
-        if recipe.bounded and recipe.needs_relevance and remembered.attended is None:
+        if recipe.bounded and recipe.needs_relevance and remembered.task_relevance is None:
             return None  # nobody knows what matters
         likeness = recipe.criterion(frame.tokens, remembered.reference)
         if int(likeness.static.sum()) < recipe.scene_cut * len(likeness.static):
             return None
-        layout, attended = frame.prepared.layout, remembered.attended
+        layout, attended = frame.prepared.layout, remembered.task_relevance
         chosen = select(likeness, attended, remembered.ages, layout.cameras, recipe)
         positions = chosen + layout.patch_positions.start
         shares = recipe.schedule(self._layers, attended.relevance.entropies if attended else None)

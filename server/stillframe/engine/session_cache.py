@@ -29,7 +29,7 @@ from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.settings import DRAFTS_CHECKED, DecodingSettings, ReuseSettings
-from stillframe.reuse.state import Remembered
+from stillframe.reuse.state import ReuseState
 from stillframe.stopwatch import Clock
 
 DEFAULT_SESSIONS = 16  # that the pool has room for where the configuration names no bytes
@@ -222,7 +222,7 @@ class Keeper:
         """Find out where the last pass's text looked, if that is still to be done: a pause may have done it."""
         turn = session.pending
         if turn is not None and turn.tap is not None and session.remembered is not None:
-            session.remembered.attended = turn.frame.attended(turn.tap.relevance(session.remembered.kv))
+            session.remembered.task_relevance = turn.frame.attended(turn.tap.relevance(session.remembered.kv))
             turn.tap = None
 
     def refresh(self, session: Session[Turn], turn: Turn, tap: TextTap | None) -> None:
@@ -263,7 +263,7 @@ class Keeper:
             published = frame.recipe.published
             age_max = session.remembered.advance(turn.plan, frame.tokens, self._clock(), published=published)
         else:
-            session.remembered = Remembered.fresh(turn.kv, frame.same, frame.tokens, self._clock())
+            session.remembered = ReuseState.fresh(turn.kv, frame.same, frame.tokens, self._clock())
             self.storage.keep(turn.kv)
         session.cause, session.pending = None, turn if frame.recipe.measured else None
         return replace(report, kv_bytes=turn.kv.nbytes, age_max=age_max)

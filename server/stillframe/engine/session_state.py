@@ -19,7 +19,7 @@ from stillframe.engine.drafts import Drafts
 from stillframe.engine.drift import Caution
 from stillframe.engine.history import Past
 from stillframe.models.base import Prepared
-from stillframe.reuse.state import Remembered
+from stillframe.reuse.state import ReuseState
 
 P = TypeVar("P")
 MOST_SESSIONS = 4096  # known at once, though nobody should say which are over; the longest idle one goes
@@ -54,7 +54,7 @@ class Session(Generic[P]):
     cause: KeyframeReason | None  # why its next frame has to be whole; None: it has not
     drafts: Drafts = field(default_factory=Drafts)
     seen: Seen | None = None
-    remembered: Remembered | None = None
+    remembered: ReuseState | None = None
     pending: P | None = None  # what a pause can still do for its last frame
     past: Past | None = None  # its older frames, where answers look at them
 

@@ -1,4 +1,4 @@
-"""JSON files of a checkpoint, read within bounds: how many bytes, how deep, every key once.
+"""Reads a checkpoint's JSON within bounds: bytes, depth, each key once.
 
 Knows JSON; not what a document is about.
 """
@@ -46,7 +46,7 @@ def parse(file: Path, text: str) -> Any:
 
 @contextmanager
 def reading(file: Path) -> Iterator[None]:
-    """What the system refuses while `file` is read becomes a CheckpointError that names it."""
+    """Turn OSError and MemoryError while `file` is read into a CheckpointError that names it."""
     try:
         yield
     except OSError as error:
@@ -58,11 +58,11 @@ def reading(file: Path) -> Iterator[None]:
 
 
 class _TooDeep(Exception):
-    """A document of more levels than any of a checkpoint has."""
+    """A document nested deeper than DEEPEST."""
 
 
 def _text(file: Path, most_bytes: int) -> str:
-    """Of at most so many bytes, whatever the file claims or grows to."""
+    """Read at most so many bytes, whatever the file's size says."""
     with file.open("rb") as opened:
         data = opened.read(most_bytes + 1)
     if len(data) > most_bytes:
@@ -78,7 +78,7 @@ def _text(file: Path, most_bytes: int) -> str:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object, each of whose keys stands once: of two, no reader can say which was meant."""
+    """An object without duplicate keys: of two, either may be meant."""
     made = dict(pairs)
     if len(made) < len(pairs):
         seen: set[str] = set()
@@ -88,7 +88,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_depth(value: Any) -> None:
-    """Level by level, without recursion."""
+    """Raise _TooDeep beyond DEEPEST levels; without recursion."""
     level, deep = [value], 0
     while level:
         deep += 1

@@ -1,4 +1,4 @@
-"""What a file really holds where that is not what its name says: a pointer, a web page, an archive, nothing at all.
+"""Recognises a file that is not what its name says: a Git LFS pointer, a web page, an archive, an empty file.
 
 Knows first bytes and sizes; no checkpoint and no YAML. Opens a file for its first bytes only.
 """
@@ -36,7 +36,7 @@ XML = re.compile(rb"\s*<\?xml|\s*<Error>")
 
 
 def mistaken(file: Path) -> str | None:
-    """What `file` is, and what to do, where that can be told to be something else than a model's file; else None."""
+    """What `file` is instead of a model's file, and what to do; None where it may be one."""
     try:
         size = file.stat().st_size
         with file.open("rb") as opened:
@@ -47,7 +47,7 @@ def mistaken(file: Path) -> str | None:
 
 
 def shown(thing: object) -> str:
-    """A path or a value for people, cut in the middle where it is long, and printable whatever it holds."""
+    """A path or a value for messages: printable, cut in the middle where it is long."""
     text = str(thing).encode("utf-8", "backslashreplace").decode()
     text = text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}...{text[-SHOWN // 2 :]}"
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
@@ -92,7 +92,7 @@ def _other(head: bytes) -> str | None:
 
 
 def words(file: Path) -> str | None:
-    """The first words of a file that is plain text, where that alone is wrong: a server's 'Entry not found'."""
+    """The first line of a file that is plain text where a binary one belongs: a server's 'Entry not found'."""
     try:
         with file.open("rb") as opened:
             head = opened.read(80)

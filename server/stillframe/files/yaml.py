@@ -1,7 +1,7 @@
-"""A deployment's YAML, read strictly: every key once, numbers as a person means them, nothing that grows or runs.
+"""Reads a deployment's YAML strictly: duplicate keys, tags and alias bombs are refused.
 
-Knows YAML; no key of ours. Plain words are those of YAML 1.2: no octals, no sexagesimals, no dates; yes, no, on and off
-are words (`Word`), of which who knows the key may make a truth value.
+Knows YAML; no configuration key. Scalars are those of YAML 1.2: no octals, no sexagesimals, no dates; yes, no, on and
+off are words (`Word`), which the reader of a key may take as a truth value.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ class Word(str):
 
     @property
     def truth(self) -> bool:
-        """What it says to a question."""
+        """Its truth value."""
         return self.lower() in {"yes", "on"}
 
 
 class NotOurYAML(yaml.YAMLError):
-    """YAML that is right and not read here; its text says where and why."""
+    """Valid YAML that is refused; its text says where and why."""
 
 
 class StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader without what surprises people: see the module."""
+    """PyYAML's safe loader, restricted as the module says."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 -- as in the base class
     yaml_constructors: ClassVar[dict[str | None, Any]] = {}
@@ -59,7 +59,7 @@ class StrictLoader(yaml.SafeLoader):
     def __init__(self, text: str):
         super().__init__(text)
         self._depth = 0
-        self._sizes: dict[int, int] = {}  # of each node that is whole, with all that its aliases stand for
+        self._sizes: dict[int, int] = {}  # of each complete node, aliases expanded
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Build the next node, unless it has a tag, is nested too deep, or is an alias that grows without bound."""
@@ -107,7 +107,7 @@ class StrictLoader(yaml.SafeLoader):
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML mapping with keys that are words. Raises ConfigError, in one line, for all else."""
+    """Read a YAML mapping with string keys. Raises ConfigError, in one line, for anything else."""
     try:
         text = _text(file)
         values = _loaded(text)
@@ -142,7 +142,7 @@ def _loaded(text: str) -> Any:
 
 
 def _explained(error: Exception) -> str:
-    """In one line, with the place."""
+    """The error in one line, with its place."""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
@@ -156,14 +156,14 @@ def _explained(error: Exception) -> str:
 
 
 def _hint(file: Path, error: OSError) -> str:
-    """What was probably meant by a name that is no file."""
+    """A suggestion for a path that is no file."""
     if isinstance(error, IsADirectoryError):
         return f"; for a checkpoint's folder: stillframe serve --checkpoint {shown(file)}"
     return ""
 
 
 def _check_keys(file: Path, value: Any, section: str) -> None:
-    """Below the top a key is a word too."""
+    """Raise ConfigError for a nested key that is no string."""
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in parts:
         if isinstance(value, dict) and not isinstance(key, str):

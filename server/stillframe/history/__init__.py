@@ -1,1 +1,1 @@
-"""What a session keeps of older frames, and which of them. Knows tensors and bytes; no model family and no session."""
+"""KV of a session's older frames: pooled, scored, kept within a budget. Knows tensors; no family, no session."""

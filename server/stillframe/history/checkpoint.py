@@ -1,4 +1,4 @@
-"""What a checkpoint that was trained with older frames has beside it: memory.json and memory.safetensors.
+"""The history files of a checkpoint that was trained with history: memory.json and memory.safetensors.
 
 Knows their layout; not the checkpoint's own.
 """
@@ -19,6 +19,7 @@ from torch import nn
 from stillframe.errors import CheckpointError
 from stillframe.files.json import read_object
 from stillframe.files.kinds import mistaken, shown
+from stillframe.files.writing import write_whole
 from stillframe.history.gate import CELLS, Cell, Gate, GateSizes, Linear
 from stillframe.history.pooling import Pooling
 
@@ -26,29 +27,29 @@ CONFIG_NAME, TENSORS_NAME = "memory.json", "memory.safetensors"
 
 
 @dataclass(frozen=True)
-class MemoryConfig:
-    """Sizes, and what the checkpoint was trained with."""
+class HistoryConfig:
+    """Sizes, as trained."""
 
     layers: int
     kv_heads: int
     head_dim: int
-    chunk_tokens: int  # that were pooled in training
-    slots: int  # into so many
-    taps: tuple[int, ...]  # layers whose slots a scorer sees
-    extras: int  # numbers it sees beside: the last action and the time since the last frame
+    chunk_tokens: int  # pooled together
+    slots: int  # that a chunk is pooled into
+    taps: tuple[int, ...]  # layers that the scorer reads
+    extras: int  # further scorer inputs: the last action, the time since the last frame
     hidden: int
     cell: Cell = "gru"
 
     @property
     def inputs(self) -> int:
-        """Numbers that a learnt scorer reads of a chunk."""
+        """Size of a scorer's input for one chunk."""
         return 2 * len(self.taps) * self.kv_heads * self.head_dim + self.extras
 
 
-class Weights(nn.Module):
-    """All that was learnt about older frames; not `trained`: nothing was, and pooling is the mean."""
+class HistoryWeights(nn.Module):
+    """Pooling and scorer weights; not `trained`: initial values, and pooling is the mean."""
 
-    def __init__(self, config: MemoryConfig, *, trained: bool = True):
+    def __init__(self, config: HistoryConfig, *, trained: bool = True):
         super().__init__()
         self.config, self.trained = config, trained
         self.pooling = Pooling(config.layers, config.kv_heads, config.head_dim, config.slots)
@@ -56,23 +57,26 @@ class Weights(nn.Module):
         self.linear = Linear(config.inputs)
 
 
-def has_memory(folder: Path) -> bool:
-    """Whether a checkpoint says that it was trained with older frames."""
+def has_history(folder: Path) -> bool:
+    """Whether a checkpoint was trained with history."""
     return (folder / CONFIG_NAME).is_file()
 
 
-def save_memory(folder: Path, weights: Weights) -> None:
-    """Write both files; the rename of the tensors makes them whole or absent."""
+def save_history(folder: Path, weights: HistoryWeights) -> None:
+    """Write both files; the tensors, written last, whole or not at all."""
     (folder / CONFIG_NAME).write_text(json.dumps(asdict(weights.config), indent=2) + "\n", encoding="utf-8")
-    part = folder / f"{TENSORS_NAME}.part"
-    save_file({name: tensor.contiguous() for name, tensor in weights.state_dict().items()}, part)
-    part.chmod(0o644)  # safetensors keeps it to its owner; a daemon may run as somebody else
-    part.rename(folder / TENSORS_NAME)
+    tensors = {name: tensor.contiguous() for name, tensor in weights.state_dict().items()}
+
+    def write(part: Path) -> None:
+        save_file(tensors, part)
+        part.chmod(0o644)  # safetensors gives it to its owner alone; a daemon may run under another account
+
+    write_whole(folder / TENSORS_NAME, write)
 
 
-def load_memory(folder: Path, device: torch.device) -> Weights:
-    """Read both. Raises CheckpointError for what is missing or does not fit."""
-    if not has_memory(folder):
+def load_history(folder: Path, device: torch.device) -> HistoryWeights:
+    """Read both files. Raises CheckpointError for one that is missing or does not fit."""
+    if not has_history(folder):
         raise CheckpointError(
             f"{folder} was not trained with older frames: it has no {CONFIG_NAME}; set history.enabled to false, "
             "or history.force to true to see what it does without training"
@@ -80,7 +84,7 @@ def load_memory(folder: Path, device: torch.device) -> Weights:
     config = _config(folder / CONFIG_NAME)
     try:
         _check_sizes(folder / TENSORS_NAME, config)
-        weights = Weights(config)
+        weights = HistoryWeights(config)
         weights.load_state_dict(load_file(folder / TENSORS_NAME))
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         kind = mistaken(folder / TENSORS_NAME)
@@ -93,8 +97,8 @@ def load_memory(folder: Path, device: torch.device) -> Weights:
     return weights.to(device).eval().requires_grad_(requires_grad=False)
 
 
-def _check_sizes(file: Path, config: MemoryConfig) -> None:
-    """Raise ValueError for sizes that the file does not have, before anything of them is built."""
+def _check_sizes(file: Path, config: HistoryConfig) -> None:
+    """Raise ValueError for sizes beyond the file's tensors, before anything is allocated."""
     with safe_open(file, framework="pt") as tensors:
         most = max((math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()), default=0)  # noqa: SIM118
     largest = max(config.layers * config.kv_heads * config.slots * config.head_dim, config.hidden * config.inputs)
@@ -102,16 +106,16 @@ def _check_sizes(file: Path, config: MemoryConfig) -> None:
         raise ValueError(f"a tensor of {largest} numbers; the largest has {most}")
 
 
-def _check_finite(file: Path, weights: Weights) -> None:
+def _check_finite(file: Path, weights: HistoryWeights) -> None:
     for name, tensor in weights.state_dict().items():
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{file}: tensor {name} holds numbers that are not finite; the file is damaged")
 
 
-def _config(file: Path) -> MemoryConfig:
+def _config(file: Path) -> HistoryConfig:
     document: dict[str, Any] = read_object(file)
     try:
-        config = MemoryConfig(**{**document, "taps": tuple(document["taps"])})
+        config = HistoryConfig(**{**document, "taps": tuple(document["taps"])})
     except (TypeError, KeyError) as error:
         raise CheckpointError(f"{shown(file)} cannot be read; expected the keys that training wrote") from error
     sizes = (config.layers, config.kv_heads, config.head_dim, config.chunk_tokens, config.slots, config.hidden)

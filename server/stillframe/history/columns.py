@@ -1,4 +1,4 @@
-"""Columns: what attention finds of older frames, beside the keys and values of the frame itself.
+"""Columns: the pooled keys and values of older frames, which attention reads beside the frame's own.
 
 Knows layers, slots and ranks; not how slots are filled, and no rotation.
 """
@@ -15,20 +15,20 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Columns:
-    """Slots of older frames, the same in every layer. Several robots' have a leading dimension more: see `stacked`."""
+    """Slots of older frames, as many in every layer. A batch has a leading dimension: see `stacked`."""
 
     keys: Tensor  # [..., layers, kv_heads, slots, head_dim], before rotation
     values: Tensor  # [..., layers, kv_heads, slots, head_dim]
     bias: Tensor  # [..., slots] float32, added to every score: log utility + log mass; -inf where a slot is empty
-    ranks: Tensor  # [..., slots] int64: which of the frames that are there it is of, 0 the oldest
+    ranks: Tensor  # [..., slots] int64: its frame's rank among those held, 0 the oldest
 
     @property
     def slots(self) -> int:
-        """How many, the empty ones too."""
+        """Number of slots, empty ones included."""
         return self.bias.shape[-1]
 
     def padded(self, slots: int) -> Columns:
-        """The same with empty slots behind: for a pass of a fixed shape."""
+        """The same, padded with empty slots for a pass of a fixed shape."""
         more = slots - self.slots
         if more < 0:
             raise ValueError(f"{self.slots} slots do not fit {slots}")
@@ -38,7 +38,7 @@ class Columns:
 
 
 def stacked(several: Sequence[Columns]) -> Columns:
-    """Of histories of different lengths, each padded to the longest."""
+    """A batch of histories, each padded to the longest."""
     longest = max(columns.slots for columns in several)
     padded = [columns.padded(longest) for columns in several]
     parts = (

@@ -1,6 +1,6 @@
-"""The learnt scorers: a recurrent gate over a session's chunks, as they come, and a score of each chunk alone.
+"""The trained scorers: a recurrent gate over a session's chunks in order, and a linear score of each chunk alone.
 
-Knows summaries as rows of numbers; not what they summarise. Weights lie beside a checkpoint: see files.py.
+Knows summaries as rows of numbers; not what they summarise. Their weights lie beside a checkpoint: checkpoint.py.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from torch import Tensor, nn
 Cell = Literal["gru", "lstm"]
 CELLS: dict[str, type[nn.GRUCell | nn.LSTMCell]] = {"gru": nn.GRUCell, "lstm": nn.LSTMCell}
 LEAST_SPREAD, FURTHEST = 1e-3, 6.0
-KEEP_AT_START = 2.0  # the logit of a utility before anything is learnt: keep
+KEEP_AT_START = 2.0  # initial logit of a utility: keep
 
 
 @dataclass(frozen=True)
 class GateSizes:
-    """What a gate is built of."""
+    """Sizes of a gate."""
 
     inputs: int
     hidden: int = 64
     cell: Cell = "gru"
 
 
-class Standard(nn.Module):
-    """Each number less its mean, by its spread, as in the episodes that were learnt from.
+class Standardizer(nn.Module):
+    """Standardizes each input by its mean and standard deviation over the training episodes.
 
     What frames have in common is most of a summary; what tells a cue from none is a small part of what is left.
     """
@@ -37,28 +37,28 @@ class Standard(nn.Module):
         self.centre, self.spread = nn.Buffer(torch.zeros(inputs)), nn.Buffer(torch.ones(inputs))
 
     def fit(self, summaries: Tensor) -> None:
-        """Take both from many chunks [chunks, inputs]."""
+        """Estimate both from chunks [chunks, inputs]."""
         self.centre.copy_(summaries.mean(0))
         self.spread.copy_(summaries.std(0).clamp(min=LEAST_SPREAD))
 
     def forward(self, summaries: Tensor) -> Tensor:
-        """[..., inputs] -> the same, within what a cell can bear."""
+        """[..., inputs] -> standardized, clamped to +-FURTHEST."""
         return ((summaries - self.centre) / self.spread).clamp(-FURTHEST, FURTHEST)
 
 
 class Gate(nn.Module):
-    """Utilities of chunks in their order: what a chunk is worth depends on those before it."""
+    """Recurrent gate: a chunk's utility depends on the chunks before it."""
 
     def __init__(self, sizes: GateSizes):
         super().__init__()
         self.sizes = sizes
-        self.norm = Standard(sizes.inputs)
+        self.norm = Standardizer(sizes.inputs)
         self.inward = nn.Linear(sizes.inputs, sizes.hidden)
         self.cell = CELLS[sizes.cell](sizes.hidden, sizes.hidden)
         self.outward = _cautious(sizes.hidden)
 
     def begin(self, sessions: int) -> Tensor:
-        """No chunk yet: states [sessions, state], all zero."""
+        """Initial states [sessions, state]: zeros."""
         return torch.zeros(sessions, self.sizes.hidden * (2 if self.sizes.cell == "lstm" else 1), device=self._device)
 
     def forward(self, summaries: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,11 +77,11 @@ class Gate(nn.Module):
 
 
 class Linear(nn.Module):
-    """A utility of a chunk by itself, whatever came before: what recurrence has to beat."""
+    """A chunk's utility from that chunk alone: the baseline of the gate."""
 
     def __init__(self, inputs: int):
         super().__init__()
-        self.norm = Standard(inputs)
+        self.norm = Standardizer(inputs)
         self.outward = _cautious(inputs)
 
     def forward(self, summaries: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class Linear(nn.Module):
 
 
 def _cautious(inputs: int) -> nn.Linear:
-    """A head that says keep until it has learnt better."""
+    """A head that is initialised to keep every chunk."""
     head = nn.Linear(inputs, 1)
     nn.init.zeros_(head.weight)
     nn.init.constant_(head.bias, KEEP_AT_START)

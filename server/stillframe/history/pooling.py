@@ -1,4 +1,4 @@
-"""Pooling: a chunk of image tokens becomes a few slots, by weights that are learnt; untrained it is the mean.
+"""Attention pooling: a chunk of image tokens becomes a few slots; untrained it is the mean.
 
 Knows keys and values of layers; not which frame they are of.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Pooled:
-    """One frame's chunks, pooled."""
+    """The pooled chunks of one frame."""
 
     keys: Tensor  # [chunks, layers, kv_heads, slots a chunk, head_dim], before rotation
     values: Tensor  # [chunks, layers, kv_heads, slots a chunk, head_dim]
@@ -23,7 +23,7 @@ class Pooled:
 
 
 class Pooling(nn.Module):
-    """softmax(K q) over a chunk, one q for each layer, head and slot; the same weights for keys and values."""
+    """softmax(K q) over a chunk, one learnt q for each layer, head and slot; the same weights for keys and values."""
 
     def __init__(self, layers: int, kv_heads: int, head_dim: int, slots: int):
         super().__init__()
@@ -37,7 +37,7 @@ class Pooling(nn.Module):
     def forward(self, keys: Tensor, values: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor]:
         """[..., layers, kv_heads, tokens, head_dim] each -> [..., layers, kv_heads, slots, head_dim] each.
 
-        Of one `layer` alone without the dimension of layers. A chunk of one token is that token, whatever is learnt.
+        With `layer`, of that layer alone, without the layers dimension. A chunk of one token is that token.
         """
         query = self.query if layer is None else self.query[layer]
         weights = torch.softmax(query @ keys.transpose(-2, -1), dim=-1)  # [..., slots, tokens]

@@ -1,6 +1,6 @@
-"""Who says what a chunk is worth: learnt scorers and such as need no training, behind one interface.
+"""Scorers of chunks, trained and untrained, behind one interface.
 
-Knows summaries, states and utilities in [0, 1]; not what becomes of them.
+Knows summaries, states and utilities in [0, 1]; not which chunks are kept.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Utilities = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Summaries:
-    """One chunk each of some sessions, as scorers see it: of the tapped layers, slots averaged, all heads."""
+    """Scorer input, one chunk per session: the tapped layers, slots averaged, all heads."""
 
     keys: Tensor  # [sessions, tapped layers * kv_heads * head_dim] float32
     values: Tensor  # the same
@@ -38,7 +38,7 @@ class Summaries:
 
     @property
     def inputs(self) -> Tensor:
-        """What a learnt scorer reads [sessions, inputs]."""
+        """Input of a trained scorer [sessions, inputs]."""
         return torch.cat((self.keys, self.values, self.extras), dim=-1)
 
 
@@ -48,56 +48,56 @@ def summary(chunk: Tensor, taps: Sequence[int]) -> Tensor:
 
 
 class Scorer(Protocol):
-    """Utilities as chunks come. States are rows of numbers, one for each session: they can be saved and batched."""
+    """Scores chunks in order. A session's state is one row of numbers: it can be saved and batched."""
 
     @property
-    def watches(self) -> bool:
-        """Whether `revised` wants to know where answers looked."""
+    def needs_attention(self) -> bool:
+        """Whether `updated` needs the attention mass on each chunk."""
         ...
 
     def begin(self) -> Tensor:
-        """The state of a session without a chunk."""
+        """The state before the first chunk."""
         ...
 
     def score(self, summaries: Summaries, states: Sequence[Tensor]) -> tuple[Utilities, list[Tensor]]:
-        """What the next chunk of each session is worth [sessions], and the states after it."""
+        """Utilities of each session's next chunk [sessions], and the states after it."""
         ...
 
-    def revised(self, utilities: Utilities, masses: Utilities) -> Utilities:
-        """What held chunks are worth [held] after an answer that looked at each so much [held]."""
+    def updated(self, utilities: Utilities, masses: Utilities) -> Utilities:
+        """Utilities of the held chunks [held] after an answer, given its attention mass on each [held]."""
         ...
 
 
-class _Blind:
-    """Knows no chunk that came before, and does not look again."""
+class _BaseScorer:
+    """Defaults: an empty state, utilities that are never updated."""
 
-    watches = False
+    needs_attention = False
 
     def begin(self) -> Tensor:
-        """Nothing."""
+        """An empty state."""
         return torch.zeros(0)
 
-    def revised(self, utilities: Utilities, masses: Utilities) -> Utilities:  # noqa: ARG002 (the seam's shape)
-        """As they were."""
+    def updated(self, utilities: Utilities, masses: Utilities) -> Utilities:  # noqa: ARG002 (the seam's shape)
+        """Unchanged."""
         return utilities
 
 
-class Recency(_Blind):
-    """Every chunk is worth the same, so age alone decides: a window as long as the budget."""
+class Recency(_BaseScorer):
+    """The same utility for every chunk: a sliding window as long as the budget."""
 
     def score(self, summaries: Summaries, states: Sequence[Tensor]) -> tuple[Utilities, list[Tensor]]:
-        """All that there is."""
+        """1 for each."""
         return np.ones(len(summaries.keys)), [*states]
 
 
-class Novelty(_Blind):
-    """1 - cosine with the last chunk that was new: what looks like it is worth little."""
+class Novelty(_BaseScorer):
+    """1 - cosine with the last new chunk: repeats score low."""
 
     def __init__(self, new_from: float = 0.02):
         self._new_from = new_from
 
     def score(self, summaries: Summaries, states: Sequence[Tensor]) -> tuple[Utilities, list[Tensor]]:
-        """A session's first chunk is all new."""
+        """A session's first chunk scores 1."""
         scored = [self._one(keys, state) for keys, state in zip(summaries.keys, states, strict=True)]
         return np.array([utility for utility, _ in scored]), [state for _, state in scored]
 
@@ -108,50 +108,50 @@ class Novelty(_Blind):
         return novelty, keys if novelty >= self._new_from else last
 
 
-class AttentionMass(_Blind):
-    """How much answers looked at a chunk, a running mean; a new one is worth all until that is known."""
+class AttentionMass(_BaseScorer):
+    """Moving average of the attention mass on a chunk; a new chunk scores 1 until there is one."""
 
-    watches = True
+    needs_attention = True
 
-    def __init__(self, memory: float = 0.8):
-        self._memory = memory
+    def __init__(self, decay: float = 0.8):
+        self._decay = decay
 
     def score(self, summaries: Summaries, states: Sequence[Tensor]) -> tuple[Utilities, list[Tensor]]:
-        """Not looked at yet."""
+        """1 for each new chunk."""
         return np.ones(len(summaries.keys)), [*states]
 
-    def revised(self, utilities: Utilities, masses: Utilities) -> Utilities:
-        """Towards this answer's masses, the largest of which counts as 1."""
+    def updated(self, utilities: Utilities, masses: Utilities) -> Utilities:
+        """Move towards this answer's masses, scaled so that the largest is 1."""
         most = masses.max(initial=0.0)
-        return self._memory * utilities + (1 - self._memory) * (masses / most if most > 0 else masses)
+        return self._decay * utilities + (1 - self._decay) * (masses / most if most > 0 else masses)
 
 
-class Recurrent(_Blind):
-    """The gate."""
+class GateScorer(_BaseScorer):
+    """The recurrent gate."""
 
     def __init__(self, gate: Gate):
         self._gate = gate
 
     def begin(self) -> Tensor:
-        """The gate's."""
+        """The gate's initial state."""
         return self._gate.begin(1)[0]
 
     @torch.inference_mode()
     def score(self, summaries: Summaries, states: Sequence[Tensor]) -> tuple[Utilities, list[Tensor]]:
-        """All sessions in one step of the cell."""
+        """One step of the cell for all sessions."""
         logits, after = self._gate(summaries.inputs, torch.stack([*states]))
         return _utilities(logits), [*after]
 
 
-class Alone(_Blind):
-    """The linear score."""
+class LinearScorer(_BaseScorer):
+    """The linear scorer."""
 
     def __init__(self, linear: Linear):
         self._linear = linear
 
     @torch.inference_mode()
     def score(self, summaries: Summaries, states: Sequence[Tensor]) -> tuple[Utilities, list[Tensor]]:
-        """All sessions at once."""
+        """One product for all sessions."""
         return _utilities(self._linear(summaries.inputs)), [*states]
 
 

@@ -1,4 +1,4 @@
-"""What a deployment may say about older frames: every knob of `history:`, with its range.
+"""Settings of `history:`, each with its range.
 
 Knows no YAML and no torch: plain values, checked when they are made.
 """
@@ -8,35 +8,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
-from stillframe.settings_fields import Ranged, knob
+from stillframe.settings_fields import RangeChecked, setting
 
 ScorerName = Literal["gate", "linear", "novelty", "attention", "recency"]
 SCORERS: tuple[str, ...] = get_args(ScorerName)
-UNTRAINED: tuple[ScorerName, ...] = ("novelty", "attention", "recency")  # that need no training
+UNTRAINED: tuple[ScorerName, ...] = ("novelty", "attention", "recency")  # without training
 
 
 @dataclass(frozen=True)
-class HistorySettings(Ranged):
-    """All that a deployment says about older frames."""
+class HistorySettings(RangeChecked):
+    """Which older frames a session keeps, and how they are scored."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
-    enabled: bool = knob(default=False, description="answers look at older frames; for checkpoints trained with them")
-    force: bool = knob(
+    enabled: bool = setting(
+        default=False, description="answers look at older frames; for checkpoints trained with them"
+    )
+    force: bool = setting(
         default=False, description="also for a checkpoint that was not trained with them; every reply then warns"
     )
-    gate: ScorerName = knob(
+    gate: ScorerName = setting(
         "gate", "who says what an older chunk is worth: gate, linear (trained); novelty, attention, recency (not)"
     )
-    chunk_tokens: int | None = knob(
+    chunk_tokens: int | None = setting(
         None, "image tokens of a chunk; null: as the checkpoint was trained, one chunk a frame", low=1, high=65_536
     )
-    window_frames: int = knob(4, "so many of the last frames stay, whatever they are worth", low=0, high=100_000)
-    budget_mib: float | None = knob(
+    window_frames: int = setting(4, "so many of the last frames stay, whatever they are worth", low=0, high=100_000)
+    budget_mib: float | None = setting(
         0.25, "memory of one session's older frames; null: without end, to compare with", low=0, high=10**6
     )
-    threshold: float = knob(0.0, "an older chunk worth less than this goes, room or not", low=0, high=1)
-    decay: float = knob(0.999, "what a chunk is worth falls by this factor with every frame", low=0.5, high=1)
+    threshold: float = setting(0.0, "an older chunk worth less than this goes, room or not", low=0, high=1)
+    decay: float = setting(0.999, "what a chunk is worth falls by this factor with every frame", low=0.5, high=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

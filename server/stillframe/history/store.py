@@ -1,6 +1,6 @@
-"""History: one session's older frames, in slots of a fixed size, within bytes that are never exceeded.
+"""History: one session's older frames in chunks of a fixed size, within a byte budget that is never exceeded.
 
-Knows chunks, what they are worth and how old they are; not who said what they are worth, and no model.
+Knows chunks, their utilities and ages; no scorer and no model.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from stillframe.history.columns import Columns
 from stillframe.history.pooling import Pooled
 
 MIB = 2**20
-LEAST = 1e-6  # of a utility, for its logarithm
-GROWTH = 16  # chunks for which a history without end begins
+LEAST = 1e-6  # floor of a utility, for its logarithm
+GROWTH = 16  # initial chunks of a history without a budget
 
 
 @dataclass(frozen=True)
 class ChunkShape:
-    """What one chunk takes."""
+    """Shape of one chunk."""
 
     layers: int
     kv_heads: int
     head_dim: int
-    tokens: int  # that were pooled
-    slots: int  # into so many
+    tokens: int  # pooled together
+    slots: int  # that they are pooled into
     dtype: torch.dtype
     device: torch.device
 
@@ -46,17 +46,17 @@ class ChunkShape:
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What stays."""
+class RetentionPolicy:
+    """Which chunks are kept."""
 
-    budget_bytes: int | None  # None: without end
+    budget_bytes: int | None  # None: unlimited
     chunks_per_frame: int = 1
-    window_frames: int = 0  # so many of the last frames stay
-    threshold: float = 0.0  # what is worth less goes
-    decay: float = 1.0  # a frame
+    window_frames: int = 0  # the last frames are always kept
+    threshold: float = 0.0  # chunks of a lower utility are dropped
+    decay: float = 1.0  # of a utility, per frame
 
     def capacity(self, chunk_bytes: int) -> int | None:
-        """Chunks. Raises ConfigError where the window alone does not fit."""
+        """Chunks that fit the budget. Raises ConfigError where the window alone does not."""
         if self.budget_bytes is None:
             return None
         chunks, needed = self.budget_bytes // chunk_bytes, max(1, self.window_frames) * self.chunks_per_frame
@@ -69,134 +69,131 @@ class Rules:
 
 
 @dataclass
-class Tally:
-    """What became of chunks."""
+class ChunkCounts:
+    """Chunks kept and dropped."""
 
-    kept: int = 0  # stayed when the window had gone past them
-    dropped: int = 0  # went, as they came or later
+    kept: int = 0  # still held when they left the window
+    dropped: int = 0  # on arrival or later
 
 
 @dataclass
-class _Book:
-    """What is known of the chunks that are held, in the order in which they lie."""
+class _ChunkTable:
+    """Utilities and frames of the held chunks, in storage order."""
 
     utility: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    frame: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # when it came
+    frame: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # that it came with
 
 
 class History:
-    """The chunks of one session. Held ones adjoin from the first place on, in no order: their ranks say how old."""
+    """The chunks of one session, contiguous from slot 0 in no order; ranks give their age."""
 
-    def __init__(self, shape: ChunkShape, rules: Rules):
-        """Take the memory that the budget allows. Raises ConfigError."""
-        self.shape, self.rules = shape, rules
-        self.tally = Tally()  # since the episode began
-        self.frames = 0  # that have come
-        self._capacity = rules.capacity(shape.nbytes)
+    def __init__(self, shape: ChunkShape, retention: RetentionPolicy):
+        """Allocate the budget. Raises ConfigError."""
+        self.shape, self.retention = shape, retention
+        self.counts = ChunkCounts()  # since the episode began
+        self.frames = 0  # added so far
+        self._capacity = retention.capacity(shape.nbytes)
         self._storage = shape.allocate(GROWTH if self._capacity is None else self._capacity)
-        self._book = _Book()
+        self._table = _ChunkTable()
         self._mass = log(shape.tokens / shape.slots)
 
     @property
     def held(self) -> int:
-        """Chunks."""
-        return len(self._book.frame)
+        """Number of chunks held."""
+        return len(self._table.frame)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the chunks that are held."""
+        """Bytes of the held chunks."""
         return self.held * self.shape.nbytes
 
     @property
     def utilities(self) -> NDArray[np.float64]:
-        """Of the chunks that are held [held], in the order of `columns`; a window's are 1 there whatever is said."""
-        return self._book.utility
+        """Of the held chunks [held], in the order of `columns`, which counts those of the window as 1."""
+        return self._table.utility
 
     @property
     def held_frames(self) -> NDArray[np.int64]:
-        """Which frame each of them came with [held], counted from 1."""
-        return self._book.frame
+        """The frame that each came with [held], counted from 1."""
+        return self._table.frame
 
-    def add(self, pooled: Pooled, utilities: NDArray[np.float64]) -> Tally:
-        """A frame is over: take in its chunks, in order, and let go of what is worth least; what became of them.
-
-        Costs the same always.
-        """
+    def add(self, pooled: Pooled, utilities: NDArray[np.float64]) -> ChunkCounts:
+        """Add a frame's chunks in order and drop those of least utility; returns the counts. Constant cost."""
         self.frames += 1
-        utility = np.concatenate((self._book.utility, utilities))
-        frame = np.concatenate((self._book.frame, np.full(len(pooled), self.frames, np.int64)))
+        utility = np.concatenate((self._table.utility, utilities))
+        frame = np.concatenate((self._table.frame, np.full(len(pooled), self.frames, np.int64)))
         stay = self._staying(utility, frame)
         held = self.held
         places = self._make_room(np.flatnonzero(stay[:held]), int(stay.sum()))
         new = np.flatnonzero(stay[held:])
-        order = np.concatenate((places, held + new)).astype(np.int64)  # what lies where, now
+        order = np.concatenate((places, held + new)).astype(np.int64)  # chunk of each slot
         if len(new):
             self._write(pooled, new, len(places))
-        self._book = _Book(utility[order], frame[order])
-        leaving = frame == self.frames - self.rules.window_frames
-        now = Tally(int((stay & leaving).sum()), int((~stay).sum()))
-        self.tally = Tally(self.tally.kept + now.kept, self.tally.dropped + now.dropped)
+        self._table = _ChunkTable(utility[order], frame[order])
+        leaving = frame == self.frames - self.retention.window_frames
+        now = ChunkCounts(int((stay & leaving).sum()), int((~stay).sum()))
+        self.counts = ChunkCounts(self.counts.kept + now.kept, self.counts.dropped + now.dropped)
         return now
 
-    def revise(self, utilities: NDArray[np.float64]) -> None:
-        """Say anew what the held chunks are worth [held], in the order of `columns`."""
-        self._book.utility = utilities
+    def set_utilities(self, utilities: NDArray[np.float64]) -> None:
+        """Replace the utilities of the held chunks [held], in the order of `columns`."""
+        self._table.utility = utilities
 
     def columns(self) -> Columns | None:
-        """What may be looked at; None where nothing is held. Copies: valid whatever comes."""
+        """What attention reads; None where nothing is held. Copies, so later adds do not change them."""
         if not self.held:
             return None
         keys, values = self._storage[:, :, :, : self.held].flatten(3, 4).clone().unbind(0)
-        ranks = np.unique(self._book.frame, return_inverse=True)[1].repeat(self.shape.slots)
+        ranks = np.unique(self._table.frame, return_inverse=True)[1].repeat(self.shape.slots)
         bias = np.log(np.maximum(self._trusted(), LEAST)).repeat(self.shape.slots) + self._mass
         return Columns(
             keys, values, *(torch.from_numpy(row).to(keys.device) for row in (bias.astype(np.float32), ranks))
         )
 
     def reset(self) -> None:
-        """An episode begins: as if there had been none before."""
-        self.tally, self.frames, self._book = Tally(), 0, _Book()
+        """Drop everything: an episode begins."""
+        self.counts, self.frames, self._table = ChunkCounts(), 0, _ChunkTable()
 
     def saved(self) -> dict[str, Tensor]:
-        """All that `restored` needs to go on from here: copies."""
+        """A copy of the state, for `restore`."""
         return {
             "chunks": self._storage[:, :, :, : self.held].clone(),
-            "utility": torch.from_numpy(self._book.utility.copy()),
-            "frame": torch.from_numpy(self._book.frame.copy()),
-            "counts": torch.tensor([self.frames, self.tally.kept, self.tally.dropped]),
+            "utility": torch.from_numpy(self._table.utility.copy()),
+            "frame": torch.from_numpy(self._table.frame.copy()),
+            "counts": torch.tensor([self.frames, self.counts.kept, self.counts.dropped]),
         }
 
     def restore(self, saved: dict[str, Tensor]) -> None:
-        """Be as the history that was saved, which had the same shape and rules."""
+        """Be as the history that was saved, which had the same shape and retention."""
         chunks = saved["chunks"]
         self._grow(chunks.shape[3])
         self._storage[:, :, :, : chunks.shape[3]] = chunks
-        self._book = _Book(saved["utility"].numpy().copy(), saved["frame"].numpy().copy())
+        self._table = _ChunkTable(saved["utility"].numpy().copy(), saved["frame"].numpy().copy())
         self.frames, kept, dropped = saved["counts"].tolist()
-        self.tally = Tally(kept, dropped)
+        self.counts = ChunkCounts(kept, dropped)
 
     def _trusted(self) -> NDArray[np.float64]:
-        """Utilities as they are looked at: recent detail is worth all it can be."""
-        return np.where(self._recent(self._book.frame), 1.0, self._book.utility)
+        """Utilities for attention: 1 inside the window."""
+        return np.where(self._recent(self._table.frame), 1.0, self._table.utility)
 
     def _recent(self, frame: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return frame > self.frames - self.rules.window_frames
+        return frame > self.frames - self.retention.window_frames
 
     def _staying(self, utility: NDArray[np.float64], frame: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which chunks stay: those of the window, then those worth most now, as many as there is room for."""
-        worth = utility * self.rules.decay ** (self.frames - frame)
+        """Which chunks stay: those of the window, then those of highest decayed utility, up to capacity."""
+        worth = utility * self.retention.decay ** (self.frames - frame)
         recent = self._recent(frame)
-        stay = recent | (utility >= self.rules.threshold)
+        stay = recent | (utility >= self.retention.threshold)
         if self._capacity is None or stay.sum() <= self._capacity:
             return stay
         rank = np.where(recent, np.inf, np.where(stay, worth, -np.inf))
-        best = np.lexsort((frame, rank))[::-1][: self._capacity]  # of equal ones the newest stays
+        best = np.lexsort((frame, rank))[::-1][: self._capacity]  # the newest of equal ones stays
         chosen = np.zeros(len(stay), np.bool_)
         chosen[best] = True
         return chosen
 
     def _make_room(self, stay: NDArray[np.int64], held: int) -> NDArray[np.int64]:
-        """Move those that stay to the first places; which lies where. At most as many move as have gone."""
+        """Compact the kept chunks into the first slots; returns the chunk of each. Moves no more than were dropped."""
         self._grow(held)
         order = np.arange(len(stay))
         inside = stay[stay < len(stay)]
@@ -207,12 +204,12 @@ class History:
         return order
 
     def _write(self, pooled: Pooled, new: NDArray[np.int64], first: int) -> None:
-        """Put chunks [layers, kv_heads, new, slots, head_dim] behind the others."""
+        """Append chunks [layers, kv_heads, new, slots, head_dim]."""
         for half, chunks in zip(self._storage, (pooled.keys, pooled.values), strict=True):
             half[:, :, first : first + len(new)] = chunks[new].permute(1, 2, 0, 3, 4)
 
     def _grow(self, chunks: int) -> None:
-        """Without end: twice as much when it is full."""
+        """Double the storage when it is full, where there is no budget."""
         have = self._storage.shape[3]
         if chunks > have:
             grown = self.shape.allocate(max(chunks, 2 * have))

@@ -14,7 +14,7 @@ from enum import StrEnum
 from time import perf_counter
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import CollectorRegistry, Info, generate_latest
 
 from stillframe.domain import (
     ConnectionReport,
@@ -27,10 +27,8 @@ from stillframe.domain import (
 )
 from stillframe.errors import Flaw, RequestError
 from stillframe.metrics.buckets import ACCEPTED_BUCKETS, BATCH_BUCKETS, LATENCY_BUCKETS_S, PASSES_BUCKETS
-from stillframe.metrics.connections import ConnectionMetrics
-from stillframe.metrics.logs import LogMetrics
-from stillframe.metrics.passes import PassMetrics
-from stillframe.metrics.recording import RecordingMetrics
+from stillframe.metrics.collectors import ConnectionCollector, LogCollector, PassCollector, RecordingCollector
+from stillframe.metrics.factory import MetricFactory
 from stillframe.metrics.reuse import HistoryMetrics, ReuseMetrics
 from stillframe.metrics.sessions import SessionMetrics
 
@@ -40,80 +38,65 @@ class Outcome(StrEnum):
 
     ANSWERED = "answered"
     LATE = "late"  # answered, but after its max_age_ms
-    REJECTED = "rejected"  # the client's to mend: 4xx
-    REFUSED = "refused"  # not now: 503
+    REJECTED = "rejected"  # the client's fault: 4xx
+    REFUSED = "refused"  # not accepted now: 503
     EXPIRED = "expired"  # too old: 504
-    FAILED = "failed"  # ours to mend: 500
-    ABANDONED = "abandoned"  # nobody waits for the answer any more
-    SUPERSEDED = "superseded"  # a newer frame took its place
+    FAILED = "failed"  # the daemon's fault: 500
+    ABANDONED = "abandoned"  # the client stopped waiting
+    SUPERSEDED = "superseded"  # replaced by a newer frame
 
 
 @dataclass
 class FrameEnd:
-    """How a frame ends, as far as is known."""
+    """A frame's outcome, to be set before it ends."""
 
     outcome: Outcome = Outcome.ANSWERED
 
 
 class Metrics:
-    """The daemon's metrics in one registry, which belongs to the caller; `drift_budget` is shown beside the drift."""
+    """The daemon's metrics, in the caller's registry; `drift_budget` is shown beside the drift."""
 
     def __init__(self, registry: CollectorRegistry, *, drift_budget: float = math.inf):
         self._registry = registry
         self._reuse = ReuseMetrics(registry, drift_budget)
         self._history = HistoryMetrics(registry)
         self.sessions = SessionMetrics(registry)
-        self._frame_s = Histogram(
+        make = MetricFactory(registry)
+        self._frame_s = make.histogram(
             "stillframe_frame_duration_seconds",
             "From a frame's arrival to its answer, by route and outcome.",
+            LATENCY_BUCKETS_S,
             ["route", "outcome"],
-            buckets=LATENCY_BUCKETS_S,
-            registry=registry,
         )
-        self._stage_s = Histogram(
+        self._stage_s = make.histogram(
             "stillframe_stage_duration_seconds",
-            "Time that answered frames spent in each stage of their walk.",
+            "Time that answered frames spent in each stage.",
+            LATENCY_BUCKETS_S,
             ["stage"],
-            buckets=LATENCY_BUCKETS_S,
-            registry=registry,
         )
-        self._passes = Histogram(
-            "stillframe_passes_per_action",
-            "Decoder passes until an action was complete.",
-            buckets=PASSES_BUCKETS,
-            registry=registry,
+        self._passes = make.histogram(
+            "stillframe_passes_per_action", "Decoder passes until an action was complete.", PASSES_BUCKETS
         )
-        self._accepted = Histogram(
+        self._accepted = make.histogram(
             "stillframe_draft_accepted_tokens",
-            "Guessed action tokens that the first pass found right, from the first on; by how they were guessed.",
+            "Draft tokens that the first pass accepted, by draft mode and by how they were guessed.",
+            ACCEPTED_BUCKETS,
             ["draft", "way"],
-            buckets=ACCEPTED_BUCKETS,
-            registry=registry,
         )
-        self._batch = Histogram(
-            "stillframe_batch_frames",
-            "Frames that an answered one was computed with, side by side, itself among them.",
-            buckets=BATCH_BUCKETS,
-            registry=registry,
+        self._batch = make.histogram(
+            "stillframe_batch_frames", "Frames of the batch that an answered one was computed in.", BATCH_BUCKETS
         )
-        self._frames = Counter("stillframe_frames", "Frames by how they ended.", ["outcome"], registry=registry)
-        self._rejected = Counter(
-            "stillframe_rejected", "Frames answered with a problem, by its code.", ["code"], registry=registry
-        )
-        self._refused = Counter(
+        self._frames = make.counter("stillframe_frames", "Frames by how they ended.", ["outcome"])
+        self._rejected = make.counter("stillframe_rejected", "Frames answered with a problem, by its code.", ["code"])
+        self._refused = make.counter(
             "stillframe_refused_actions",
-            "What the policy said and was no action, in answers and in pauses, by the flaw; none is passed on.",
+            "Policy outputs that were no action, in answers and in refreshes, by the flaw; none is passed on.",
             ["reason"],
-            registry=registry,
         )
-        self._queue_depth = Gauge(
-            "stillframe_queue_depth", "Frames handed to the policy and not answered yet.", registry=registry
-        )
-        self._stuck = Counter(
-            "stillframe_watchdog_fired", "Times that the device was at one frame for too long.", registry=registry
-        )
-        self._connections = Gauge("stillframe_connections", "WebSockets that are open.", registry=registry)
-        self._ready = Gauge("stillframe_ready", "1 while the daemon takes frames, else 0.", registry=registry)
+        self._queue_depth = make.gauge("stillframe_queue_depth", "Frames handed to the policy and not answered yet.")
+        self._stuck = make.counter("stillframe_watchdog_fired", "Times that the device took too long over one frame.")
+        self._connections = make.gauge("stillframe_connections", "WebSockets that are open.")
+        self._ready = make.gauge("stillframe_ready", "1 while the daemon takes frames, else 0.")
         self._build = Info(
             "stillframe_build", "What runs here: version, model, family, dtype, device.", registry=registry
         )
@@ -124,7 +107,7 @@ class Metrics:
 
     @contextmanager
     def frame(self, route: str) -> Iterator[FrameEnd]:
-        """Time one frame; what it raises decides its outcome, else the caller does."""
+        """Time one frame; an exception sets its outcome, else the caller does."""
         started_s = perf_counter()
         end = FrameEnd()
         try:
@@ -146,16 +129,16 @@ class Metrics:
             self._frame_s.labels(route, end.outcome.value).observe(perf_counter() - started_s)
 
     def queued(self, future: Future[Any]) -> None:
-        """Count a frame as waiting until its future is done, however it ends."""
+        """Count a frame as queued until its future is done."""
         self._queue_depth.inc()
         future.add_done_callback(lambda _: self._queue_depth.dec())
 
     def refused(self, flaw: Flaw) -> None:
-        """Count what the policy said and was no action. Safe on any thread."""
+        """Count a policy output that was no action. Safe on any thread."""
         self._refused.labels(flaw.value).inc()
 
     def watchdog_fired(self) -> None:
-        """Count a device that is stuck."""
+        """Count a stuck device."""
         self._stuck.inc()
 
     def stage(self, name: str, duration_ms: float) -> None:
@@ -163,7 +146,7 @@ class Metrics:
         self._stage_s.labels(name).observe(duration_ms / 1000)
 
     def step(self, report: StepReport) -> None:
-        """Record what the engine says that a frame cost."""
+        """Record a frame's cost as the engine reports it."""
         for name, duration_ms in report.stages_ms.items():
             self.stage(name, duration_ms)
         self._passes.observe(report.passes)
@@ -175,24 +158,24 @@ class Metrics:
             self._history.frame(report.history.frame)
 
     def slack(self, report: SlackReport) -> None:
-        """Record what the engine did with a pause. Safe on any thread."""
+        """Record an idle refresh. Safe on any thread."""
         self._reuse.slack(report)
 
     def log_lines(self, lost: Callable[[], int]) -> None:
-        """From now on, show how many lines of the log `lost` says were lost."""
-        self._registry.register(LogMetrics(lost))
+        """Export how many log lines were lost, as `lost` counts them."""
+        self._registry.register(LogCollector(lost))
 
     def connected(self, read: Callable[[], ConnectionReport]) -> None:
-        """From now on, show what `read` says of connections."""
-        self._registry.register(ConnectionMetrics(read))
+        """Export the report of connections."""
+        self._registry.register(ConnectionCollector(read))
 
     def recording(self, read: Callable[[], RecordingReport]) -> None:
-        """From now on, show what `read` says of what is recorded."""
-        self._registry.register(RecordingMetrics(read))
+        """Export the report of what is recorded."""
+        self._registry.register(RecordingCollector(read))
 
     def passes(self, read: Callable[[], PassCounts | None]) -> None:
-        """From now on, show what `read` says of a GPU's passes; nothing while that is None."""
-        self._registry.register(PassMetrics(read))
+        """Export a GPU's pass counts; nothing while `read` returns None."""
+        self._registry.register(PassCollector(read))
 
     def exposition(
         self,
@@ -205,12 +188,12 @@ class Metrics:
         sessions_limit: int | None = None,
         connections: int = 0,
     ) -> bytes:
-        """Write everything in Prometheus' text format; what hangs on a policy is None while none is loaded."""
+        """Everything in Prometheus' text format; what depends on a policy is None while none is loaded."""
         self._ready.set(ready)
         self._connections.set(connections)
-        self.sessions.here(sessions or {})
+        self.sessions.set_counts(sessions or {})
         if sessions_limit is not None:
-            self.sessions.limit(sessions_limit)
+            self.sessions.set_limit(sessions_limit)
         if usage is not None:
             self._reuse.usage(usage)
             self._history.usage(usage)

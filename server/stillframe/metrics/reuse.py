@@ -1,58 +1,55 @@
-"""Counts what sessions reuse, what that does to their actions, and what it takes in memory and in pauses.
+"""Metrics of reuse between frames and of kept older frames: ratios, keyframes, drift, refreshes, memory.
 
 Knows no session by name, no HTTP and no model.
 """
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
 from stillframe.domain import REUSE_MODES, CacheReport, KeyframeReason, KVUsage, Scored, SlackReport
 from stillframe.metrics.buckets import AGE_BUCKETS, DRIFT_BUCKETS, LATENCY_BUCKETS_S, RATIO_BUCKETS, UTILITY_BUCKETS
+from stillframe.metrics.factory import MetricFactory
+
+FATES = ("kept", "dropped")
 
 
 class ReuseMetrics:
-    """What sessions reuse, what that does to their actions, what it takes in memory and in pauses."""
+    """Reuse of keys and values, over all sessions."""
 
     def __init__(self, registry: CollectorRegistry, drift_budget: float):
-        self._ratio = Histogram(
+        make = MetricFactory(registry)
+        self._ratio = make.histogram(
             "stillframe_reuse_ratio",
             "Share of a frame's token-layers that it reused; 0 for a keyframe.",
+            RATIO_BUCKETS,
             ["mode"],
-            buckets=RATIO_BUCKETS,
-            registry=registry,
         )
-        self._keyframes = Counter(
-            "stillframe_keyframes", "Frames computed whole, by the reason.", ["reason"], registry=registry
-        )
-        self._age_frames = Histogram(
+        self._keyframes = make.counter("stillframe_keyframes", "Frames computed whole, by the reason.", ["reason"])
+        self._age_frames = make.histogram(
             "stillframe_reused_age_frames",
             "Age of the oldest token that a delta frame reused, in frames.",
-            buckets=AGE_BUCKETS,
-            registry=registry,
+            AGE_BUCKETS,
         )
-        self._drift = Histogram(
+        self._drift = make.histogram(
             "stillframe_drift",
             "Distance of an answer from a dense pass on its frame: worst dimension, normalised units.",
-            buckets=DRIFT_BUCKETS,
-            registry=registry,
+            DRIFT_BUCKETS,
         )
-        self._budget = Gauge("stillframe_drift_budget", "Drift that an answer may have.", registry=registry)
-        self._slack_s = Histogram(
+        self._budget = make.gauge("stillframe_drift_budget", "Drift that an answer may have.")
+        self._slack_s = make.histogram(
             "stillframe_slack_seconds",
-            "Time of the dense passes between frames, those that gave way included.",
-            buckets=LATENCY_BUCKETS_S,
-            registry=registry,
+            "Time of the dense passes between frames, preempted ones included.",
+            LATENCY_BUCKETS_S,
         )
-        self._yield_s = Histogram(
+        self._yield_s = make.histogram(
             "stillframe_slack_yield_seconds",
-            "From a frame's entry until the dense pass under way had given way to it.",
-            buckets=LATENCY_BUCKETS_S,
-            registry=registry,
+            "From a frame's arrival until the dense pass under way had stopped for it.",
+            LATENCY_BUCKETS_S,
         )
-        self._in_use = Gauge("stillframe_kv_in_use_bytes", "KV memory that sessions hold.", registry=registry)
-        self._limit = Gauge("stillframe_kv_budget_bytes", "KV memory that sessions may hold.", registry=registry)
-        self._sessions = Gauge("stillframe_kv_sessions", "Sessions that hold KV memory.", registry=registry)
+        self._in_use = make.gauge("stillframe_kv_in_use_bytes", "KV memory that sessions hold.")
+        self._limit = make.gauge("stillframe_kv_budget_bytes", "KV memory that sessions may hold.")
+        self._sessions = make.gauge("stillframe_kv_sessions", "Sessions that hold KV memory.")
         self._budget.set(drift_budget)
         for mode in REUSE_MODES:
             self._ratio.labels(mode)
@@ -68,7 +65,7 @@ class ReuseMetrics:
             self._keyframes.labels(cache.keyframe_reason.value).inc()
 
     def slack(self, report: SlackReport) -> None:
-        """Record what the engine did with a pause."""
+        """Record an idle refresh."""
         self._slack_s.observe(report.duration_ms / 1000)
         if report.drift is not None:
             self._drift.observe(report.drift)
@@ -76,48 +73,42 @@ class ReuseMetrics:
             self._yield_s.observe(report.yield_ms / 1000)
 
     def usage(self, usage: KVUsage) -> None:
-        """Say how full the KV pool is now."""
+        """Set how full the KV pool is."""
         self._in_use.set(usage.in_use_bytes)
         self._limit.set(usage.budget_bytes)
         self._sessions.set(usage.sessions)
-
-
-FATES = ("kept", "dropped")
 
 
 class HistoryMetrics:
     """Chunks of older frames, over all sessions."""
 
     def __init__(self, registry: CollectorRegistry):
-        self._utility = Histogram(
+        make = MetricFactory(registry)
+        self._utility = make.histogram(
             "stillframe_history_utility",
-            "What chunks of older frames were worth, 0 to 1, as they were scored.",
-            buckets=UTILITY_BUCKETS,
-            registry=registry,
+            "Utilities of chunks of older frames, 0 to 1, as they were scored.",
+            UTILITY_BUCKETS,
         )
-        self._chunks = Counter(
+        self._chunks = make.counter(
             "stillframe_history_chunks",
-            "Chunks of older frames: kept, when the window had gone past them; dropped, then or later.",
+            "Chunks of older frames: kept, when they left the window; dropped, then or later.",
             ["fate"],
-            registry=registry,
         )
-        self._held = Gauge(
-            "stillframe_history_chunks_held", "Chunks of older frames that sessions hold.", registry=registry
-        )
-        self._bytes = Gauge(
-            "stillframe_history_bytes", "Memory of the chunks that sessions hold, beside KV memory.", registry=registry
+        self._held = make.gauge("stillframe_history_chunks_held", "Chunks of older frames that sessions hold.")
+        self._bytes = make.gauge(
+            "stillframe_history_bytes", "Memory of the chunks that sessions hold, beside KV memory."
         )
         for fate in FATES:
             self._chunks.labels(fate)
 
     def frame(self, scored: Scored) -> None:
-        """Record what one frame changed."""
+        """Record the chunks that one frame added and dropped."""
         for utility in scored.utilities:
             self._utility.observe(utility)
         for fate, chunks in zip(FATES, (scored.kept, scored.dropped), strict=True):
             self._chunks.labels(fate).inc(chunks)
 
     def usage(self, usage: KVUsage) -> None:
-        """Say what sessions hold now."""
+        """Set what sessions hold."""
         self._held.set(usage.history_chunks)
         self._bytes.set(usage.history_bytes)

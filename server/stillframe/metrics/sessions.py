@@ -1,38 +1,33 @@
-"""Counts who is here, how sessions end, and what became of frames that were not computed.
+"""Metrics of sessions: how many are open, how they end, and frames that were not computed.
 
-Knows no session by name and no roster: words and numbers.
+Knows no session by name and no registry of sessions: words and numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
+
+from stillframe.metrics.factory import MetricFactory
 
 STATES = ("idle", "busy", "leaving", "away")
 ENDS = ("closed", "expired", "evicted")
 
 
 class SessionMetrics:
-    """Who is here, how sessions end, what became of frames that were not computed. Safe on any thread."""
+    """Counts of sessions, and of frames that were repeats or superseded. Safe on any thread."""
 
     def __init__(self, registry: CollectorRegistry):
-        self._here = Gauge("stillframe_sessions", "Sessions that are here, by state.", ["state"], registry=registry)
-        self._limit = Gauge("stillframe_sessions_limit", "Sessions that may be here at once.", registry=registry)
-        self._ends = Counter(
-            "stillframe_session_ends", "Sessions that are no more, by the reason.", ["reason"], registry=registry
-        )
-        self._refused = Counter(
-            "stillframe_sessions_refused", "Sessions for which there was no room.", registry=registry
-        )
-        self._superseded = Counter(
-            "stillframe_superseded", "Waiting frames that gave way to a newer one.", registry=registry
-        )
-        self._replayed = Counter(
-            "stillframe_replayed", "Frames that were repeats and not computed again.", registry=registry
-        )
+        make = MetricFactory(registry)
+        self._open = make.gauge("stillframe_sessions", "Sessions that are open, by state.", ["state"])
+        self._limit = make.gauge("stillframe_sessions_limit", "Sessions that may be open at once.")
+        self._ends = make.counter("stillframe_session_ends", "Sessions that ended, by the reason.", ["reason"])
+        self._refused = make.counter("stillframe_sessions_refused", "Sessions refused at capacity.")
+        self._superseded = make.counter("stillframe_superseded", "Waiting frames that a newer one replaced.")
+        self._replayed = make.counter("stillframe_replayed", "Frames that were repeats and not computed again.")
         for state in STATES:
-            self._here.labels(state)
+            self._open.labels(state)
         for reason in ENDS:
             self._ends.labels(reason)
 
@@ -41,22 +36,22 @@ class SessionMetrics:
         self._ends.labels(str(state)).inc()
 
     def refused(self) -> None:
-        """Count a session for which there was no room."""
+        """Count a session refused at capacity."""
         self._refused.inc()
 
     def superseded(self) -> None:
-        """Count a waiting frame that gave way to a newer one."""
+        """Count a waiting frame that a newer one replaced."""
         self._superseded.inc()
 
     def replayed(self) -> None:
         """Count a frame that was a repeat."""
         self._replayed.inc()
 
-    def here(self, states: Mapping[str, int]) -> None:
-        """Say how many sessions are in each state now."""
+    def set_counts(self, states: Mapping[str, int]) -> None:
+        """Set how many sessions are in each state."""
         for state, number in states.items():
-            self._here.labels(str(state)).set(number)
+            self._open.labels(str(state)).set(number)
 
-    def limit(self, most: int) -> None:
-        """Say how many there may be."""
+    def set_limit(self, most: int) -> None:
+        """Set how many may be open."""
         self._limit.set(most)

@@ -1,14 +1,13 @@
-"""One kept frame and its files: a JSON and a lossless PNG per camera, each written whole or not at all.
+"""One recorded frame and its files: a JSON and a lossless PNG per camera.
 
-Knows the format; not whose frame it is, and no threads.
+Knows the format; no session and no threads.
 
     000012.0.png    the first camera's picture; more cameras, more numbers
-    000012.json     the rest, written last: a frame without it is none
+    000012.json     the rest, written last: a frame without it is incomplete
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import zlib
@@ -29,12 +28,12 @@ PNG_LEVEL = 1  # a tenth of the time of the default, for a few percent of size
 
 
 class RecordingError(StillframeError):
-    """A file that is not what a recording holds; the text names it and says what is wrong."""
+    """A file of a recording that is damaged or foreign; the text names it and says what is wrong."""
 
 
 @dataclass(frozen=True)
 class RecordedFrame:
-    """What a session's frame saw and was answered."""
+    """A session's frame: its observation and the answer."""
 
     submitted_s: float  # Unix time
     observation: Observation
@@ -42,13 +41,13 @@ class RecordedFrame:
 
     @property
     def name(self) -> str:
-        """What its files are called; sorts in the order of the frames."""
+        """The stem of its files; sorts in the order of the frames."""
         return f"{self.step.report.cache.seq:06d}"
 
 
 @dataclass(frozen=True)
 class PictureEntry:
-    """One camera's picture, as it has to be found in its file."""
+    """One camera's picture, to check its file by."""
 
     camera: str
     height: int
@@ -71,14 +70,14 @@ class FrameDocument:
     tokens: list[int]
     action_unnorm_key: str
     report: StepReport
-    center_crop: float | None = None  # share of each picture's area that was looked at; null: all of it
+    center_crop: float | None = None  # share of each picture's area that the model saw; null: all of it
 
 
 _DOCUMENT: TypeAdapter[FrameDocument] = TypeAdapter(FrameDocument)
 
 
 def encode(frame: RecordedFrame) -> dict[str, bytes]:
-    """File name -> content, in the order in which they have to be written."""
+    """File name -> content, in the order of writing."""
     images = frame.observation.images
     files = {f"{frame.name}.{index}.png": _png(picture) for index, picture in enumerate(images.values())}
     document = _DOCUMENT.dump_python(_document(frame), mode="json")
@@ -86,7 +85,7 @@ def encode(frame: RecordedFrame) -> dict[str, bytes]:
 
 
 def read_frame(file: Path) -> RecordedFrame:
-    """Read a frame by its JSON. Raises RecordingError for files that are damaged or something else."""
+    """Read a frame by its JSON. Raises RecordingError for files that are damaged or foreign."""
     try:
         document = _DOCUMENT.validate_json(file.read_bytes())
         actions = np.asarray(document.actions, np.float64)
@@ -103,18 +102,6 @@ def read_frame(file: Path) -> RecordedFrame:
     observation = Observation(images, document.instruction, document.unnorm_key, document.center_crop)
     chunk = ActionChunk(actions, document.action_unnorm_key, np.asarray(document.tokens, np.int64))
     return RecordedFrame(document.submitted_s, observation, Step(chunk, document.report))
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Write beside and rename, so that what has the name has all of the content. Raises OSError, and leaves nothing."""
-    part = file.with_name(file.name + ".part")
-    try:
-        part.write_bytes(content)
-        part.replace(file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
 
 
 def _document(frame: RecordedFrame) -> FrameDocument:
@@ -147,13 +134,13 @@ def _png(picture: Picture) -> bytes:
 
 
 def _read_png(file: Path, entry: PictureEntry) -> Picture:
-    """The picture [height, width, 3] that `entry` announces."""
+    """The picture [height, width, 3] that `entry` describes."""
     try:
         with Image.open(file, formats=["PNG"]) as opened:
             if opened.size != (entry.width, entry.height) or opened.mode != "RGB":
                 raise RecordingError(f"{file}: expected RGB, {entry.width} by {entry.height} pixels, as was recorded")
             picture: Picture = np.array(opened)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's words for a bad PNG
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all that Pillow raises
         raise RecordingError(f"{file}: not a PNG that can be read: {error}") from error
     if _crc32(picture) != entry.crc32:
         raise RecordingError(f"{file}: its pixels are not those that were recorded")

@@ -1,6 +1,6 @@
-"""A policy whose answered frames are kept: web and engine do not know.
+"""A policy that records the answered frames of another one; web and engine do not know.
 
-Knows domain.Policy on both sides. Frames without a session belong to no episode and are not kept.
+Knows domain.Policy on both sides. Frames without a session belong to no episode and are not recorded.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from stillframe.recording.frame import RecordedFrame
 from stillframe.recording.recorder import Recorder
 
 
-class Recorded:
-    """Implements domain.Policy around another one."""
+class RecordingPolicy:
+    """Implements domain.Policy by another policy, and records its answers."""
 
     def __init__(self, policy: Policy, recorder: Recorder, clock: Callable[[], float] = time.time):
         self._policy = policy
@@ -24,7 +24,7 @@ class Recorded:
 
     @property
     def info(self) -> PolicyInfo:
-        """The contract; constant."""
+        """The model card; constant."""
         return self._policy.info
 
     @property
@@ -39,28 +39,28 @@ class Recorded:
 
     @property
     def busy_s(self) -> float:
-        """How long the device has been at the frame that it computes."""
+        """How long the device has been computing the current frame."""
         return self._policy.busy_s
 
     def submit(
         self, observation: Observation, max_age_ms: float, session: SessionRef | None = None, *, share: str = ""
     ) -> Future[Step]:
-        """Queue one frame; see domain.Policy. When its answer is there, it is kept."""
+        """Queue one frame; see domain.Policy. It is recorded when it is answered."""
         submitted_s = self._clock()
         answer = self._policy.submit(observation, max_age_ms, session, share=share)
         if session is not None:
-            seen = [observation]  # taken out when it is kept: whoever keeps the answer does not keep the pictures
+            seen = [observation]  # popped when recorded: a kept answer keeps no pictures alive
             answer.add_done_callback(lambda done: self._keep(session, submitted_s, seen.pop(), done))
         else:
             answer.add_done_callback(self._pass_by)
         return answer
 
     def forget(self, session_id: str) -> None:
-        """Free what a session left; see domain.Policy. What is recorded stays."""
+        """Free a session's state; see domain.Policy. Its recording stays."""
         self._policy.forget(session_id)
 
     def close(self) -> None:
-        """Answer what is queued, free the device, then write what was answered."""
+        """Close the policy, then write what is queued for the disk."""
         self._policy.close()
         self._recorder.close()
 

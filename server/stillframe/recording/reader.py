@@ -1,6 +1,6 @@
 """Reads a recording back, episode by episode; what is damaged or foreign is named and skipped.
 
-Knows the format's two rooms, frame.py and shelf.py; nothing of what a frame is read for.
+Knows the format by frame.py and store.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class RecordedEpisode:
     files: tuple[Path, ...]  # a JSON per frame, in the frames' order
 
     def frames(self, warn: Warn) -> Iterator[RecordedFrame]:
-        """Read one frame after another; `warn` hears which could not be read, and why."""
+        """Read the frames in order; `warn` is called with each that cannot be read, and why."""
         for file in self.files:
             try:
                 yield read_frame(file)

@@ -1,6 +1,6 @@
-"""Keeps frames on disk from a thread of its own, so that no answer waits for a disk.
+"""Writes frames to disk on a thread of its own, so that no answer waits for a disk.
 
-Knows a bounded queue and which episode a frame continues; a frame that finds the queue full is counted, not kept.
+Knows a bounded queue and which episode a frame continues; a frame that finds the queue full is dropped and counted.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from pathlib import Path
 
 from stillframe.domain import RecordingReport
 from stillframe.recording.frame import RecordedFrame, encode
-from stillframe.recording.store import EpisodeCard, Shelf
+from stillframe.recording.store import EpisodeCard, EpisodeStore
 from stillframe.recording.trouble import Trouble
 
 PENDING_FRAMES = 64  # that may wait for the disk
-CLOSE_S = 10.0  # what is queued gets this long to be written
-OPEN_EPISODES = 1024  # remembered; the one longest without a frame is forgotten, and goes on in a new folder
+CLOSE_S = 10.0  # for the queue to be written at shutdown
+OPEN_EPISODES = 1024  # beyond these the least recently used continues in a new folder
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An episode that may go on."""
+    """An episode that may be continued."""
 
     folder: Path
-    serial: int  # of its session: one that ended and came back counts anew, or goes on counting
+    serial: int  # of its session: a new session of the same id is a new episode
     last_frame: int  # its seq; the next one's is higher, by however much
 
 
 class Recorder:
-    """Takes frames from any thread until closed. `kept` and `dropped` count them."""
+    """Takes frames from any thread until closed; counts those written and dropped."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Recorder:
     ):
         """Raise OSError where `root` cannot be a folder."""
         self.kept = 0
-        self._shelf = Shelf(root, max_bytes)
+        self._store = EpisodeStore(root, max_bytes)
         self._log = log
         self._open: OrderedDict[tuple[str, int], Opened] = OrderedDict()
         self._frames: queue.Queue[tuple[EpisodeCard, int, RecordedFrame] | None] = queue.Queue(pending_frames)
@@ -59,20 +59,20 @@ class Recorder:
 
     @property
     def dropped(self) -> int:
-        """Frames that were lost."""
+        """Frames that were dropped."""
         return self._trouble.lost
 
     @property
     def report(self) -> RecordingReport:
-        """What became of frames so far. Any thread."""
+        """Counts so far. Any thread."""
         reason = self._trouble.reason
         return RecordingReport(
             "recording" if reason is None else "failing",
             self.kept,
             self.dropped,
             self._sessionless,
-            self._shelf.used_bytes,
-            self._shelf.max_bytes,
+            self._store.used_bytes,
+            self._store.max_bytes,
             reason,
         )
 
@@ -85,19 +85,19 @@ class Recorder:
             self._trouble.lose("the disk is too slow: frames are not recorded")
 
     def pass_by(self) -> None:
-        """A frame of no session was answered: it is not recorded, which is said once."""
+        """Count a frame without a session, which is not recorded; logged once."""
         self._sessionless += 1
         if self._sessionless == 1:
             self._log.warning("frames of clients without a session are not recorded: only sessions have episodes")
 
     def close(self) -> None:
-        """Write what is queued, CLOSE_S long, then end the thread. Frames that come later are lost."""
+        """Write the queue for at most CLOSE_S, then end the thread. Later frames are lost."""
         if not self._thread.is_alive():
             return
         with contextlib.suppress(queue.Full):
             self._frames.put(None, timeout=CLOSE_S)
         self._thread.join(CLOSE_S)
-        self._log.info("recorded %d frames in %s, dropped %d", self.kept, self._shelf.root, self.dropped)
+        self._log.info("recorded %d frames in %s, dropped %d", self.kept, self._store.root, self.dropped)
 
     def _run(self) -> None:
         while (item := self._frames.get()) is not None:
@@ -106,7 +106,7 @@ class Recorder:
                 continue
             try:
                 self._write(*item)
-            except Exception as error:  # noqa: BLE001 (a recording's trouble is never a robot's)
+            except Exception as error:  # noqa: BLE001 (recording must never fail a robot)
                 self._trouble.lose(
                     f"a frame could not be recorded: {type(error).__name__}: {error}", failed=isinstance(error, OSError)
                 )
@@ -116,18 +116,18 @@ class Recorder:
 
     def _write(self, card: EpisodeCard, serial: int, frame: RecordedFrame) -> None:
         content = encode(frame)
-        if not self._shelf.fits(content):
+        if not self._store.fits(content):
             raise ValueError("it is larger than a quarter of record_max_mib")
-        self._shelf.make_room(content)
-        self._shelf.put(self._folder(card, serial, frame, content), content)
+        self._store.make_room(content)
+        self._store.put(self._folder(card, serial, frame, content), content)
 
     def _folder(self, card: EpisodeCard, serial: int, frame: RecordedFrame, content: dict[str, bytes]) -> Path:
-        """The episode's folder; a new one where it has none, is at its limit, or the session began anew."""
+        """The episode's folder; a new one where it has none, is at its limit, or the session is another."""
         key, number = (card.session, card.epoch), frame.step.report.cache.seq
         opened = self._open.get(key)
         same = opened is not None and opened.serial == serial and number > opened.last_frame
-        goes_on = opened is not None and same and self._shelf.takes(opened.folder, content)
-        folder = opened.folder if opened and goes_on else self._shelf.begin(card, frame.submitted_s)
+        goes_on = opened is not None and same and self._store.takes(opened.folder, content)
+        folder = opened.folder if opened and goes_on else self._store.begin(card, frame.submitted_s)
         self._open[key] = Opened(folder, serial, number)
         self._open.move_to_end(key)
         while len(self._open) > OPEN_EPISODES:

@@ -1,6 +1,6 @@
-"""The folders of a recording: one per episode, named without a client's word, within a budget of bytes.
+"""The folders of a recording, one per episode, within a byte budget; names contain no client input.
 
-Knows names, sizes and which folder is oldest; not what a frame is, and no threads.
+Knows names, sizes and ages of folders; no frame and no threads.
 
     20261121T110501.250000Z-8c2f4e1a90b7-0003/    when it began, the session's hash, the epoch
       episode.json                                who: session, epoch, model
@@ -24,18 +24,19 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from stillframe.recording.frame import RecordingError, write_whole
+from stillframe.files.writing import write_whole_bytes
+from stillframe.recording.frame import RecordingError
 
 EPISODE_FILE = "episode.json"
-BLOCK_BYTES = 4096  # what a file takes up is counted in these
-PARTS = 4  # an episode longer than the budget's quarter goes on in a new folder, so that one never costs all
-ABANDONED_S = 60.0  # after which what is half written stays so
-_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{12}-\d{4,}(\.part)?")  # .part: it was being removed
+BLOCK_BYTES = 4096  # sizes are counted in these
+PARTS = 4  # an episode beyond a quarter of the budget continues in a new folder, so that eviction never takes all of it
+ABANDONED_S = 60.0  # a part file of this age is left over
+_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{12}-\d{4,}(\.part)?")  # .part: being removed
 
 
 @dataclass(frozen=True)
 class EpisodeCard:
-    """Whose frames a folder holds."""
+    """The episode that a folder holds."""
 
     format: Literal["stillframe-episode/1"]
     session: str
@@ -43,11 +44,11 @@ class EpisodeCard:
     model: str
 
 
-class Shelf:
-    """Folders under `root`, the oldest first. Only what is named like an episode is counted or removed."""
+class EpisodeStore:
+    """Episode folders under `root`. Only what is named like an episode is counted or removed."""
 
     def __init__(self, root: Path, max_bytes: int):
-        """Raise OSError where `root` cannot be a folder of ours."""
+        """Raise OSError where `root` cannot be made or written."""
         self.root = root
         self.max_bytes = max_bytes
         root.mkdir(parents=True, exist_ok=True)
@@ -60,13 +61,13 @@ class Shelf:
 
     @property
     def used_bytes(self) -> int:
-        """What all episodes take up."""
+        """Size of all episodes."""
         return sum([*self._sizes.values()])  # a copy: another thread may ask
 
     def begin(self, card: EpisodeCard, began_s: float) -> Path:
-        """A new folder with its card; in a new root where that was taken. Raises OSError, and leaves nothing."""
+        """Make a folder with its card, and the root again where it was removed. Raises OSError, and leaves nothing."""
         self.root.mkdir(parents=True, exist_ok=True)
-        self._count()  # somebody may have added or taken some
+        self._count()  # folders may have been added or removed from outside
         stamp = datetime.fromtimestamp(began_s, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         digest = hashlib.sha256(card.session.encode()).hexdigest()[:12]
         folder = self.root / f"{stamp}-{digest}-{card.epoch:04d}"
@@ -82,7 +83,7 @@ class Shelf:
         return folder
 
     def takes(self, folder: Path, content: Mapping[str, bytes]) -> bool:
-        """Whether the folder is still there and may grow by these files."""
+        """Whether the folder still exists and may grow by these files."""
         known = folder in self._sizes and _is_folder(folder)
         return known and self._sizes[folder] + _bytes(content) <= self.max_bytes // PARTS
 
@@ -95,7 +96,7 @@ class Shelf:
         self._sizes[folder] += _bytes(content)
         try:
             for name, data in content.items():
-                write_whole(folder / name, data)
+                write_whole_bytes(folder / name, data)
         except OSError:
             for name in content:
                 with suppress(OSError):
@@ -109,15 +110,15 @@ class Shelf:
             self._remove(min(self._sizes))
 
     def _remove(self, folder: Path) -> None:
-        """All of it at once for whoever reads: the name goes first."""
-        if not folder.exists():  # taken from outside since they were counted
+        """Rename, then delete: a reader sees all of it or nothing."""
+        if not folder.exists():  # removed from outside since the count
             del self._sizes[folder]
             return
         doomed = folder
         if folder.suffix != ".part":
             doomed = folder.with_name(folder.name + ".part")
             folder.rename(doomed)
-            self._sizes[doomed] = self._sizes.pop(folder)  # what cannot be removed now is tried again
+            self._sizes[doomed] = self._sizes.pop(folder)  # if removal fails it is tried again
         shutil.rmtree(doomed)
         del self._sizes[doomed]
 
@@ -127,7 +128,7 @@ class Shelf:
 
 
 def read_card(folder: Path) -> EpisodeCard:
-    """Whose frames the folder holds. Raises RecordingError for a folder that is no episode."""
+    """Read a folder's card. Raises RecordingError for a folder that is no episode."""
     try:
         return TypeAdapter(EpisodeCard).validate_json((folder / EPISODE_FILE).read_bytes())
     except (OSError, ValidationError) as error:
@@ -135,7 +136,7 @@ def read_card(folder: Path) -> EpisodeCard:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what a daemon that was killed had half written; not what another one may be writing now."""
+    """Remove part files of a daemon that was killed; not those that another one may be writing."""
     for part in folder.glob("*.part"):
         with suppress(OSError):
             if time.time() - part.stat().st_mtime > ABANDONED_S:

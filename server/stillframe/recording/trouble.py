@@ -1,4 +1,4 @@
-"""Trouble with a disk: frames that are lost are counted, it is said when that begins and when it ends, and tried again.
+"""Disk trouble: counts lost frames, logs when it begins and ends, and backs off between tries.
 
 Knows a clock; no disk and no frame.
 """
@@ -9,30 +9,30 @@ import threading
 from collections.abc import Callable
 from logging import Logger
 
-FREE_TRIES = 8  # frames that fail one after another before the disk is left alone for a while
-FIRST_REST_S, LONGEST_REST_S = 0.25, 5.0  # it doubles with each further failure
+FREE_TRIES = 8  # consecutive failures before backing off
+FIRST_REST_S, LONGEST_REST_S = 0.25, 5.0  # doubles with each further failure
 
 
 class Trouble:
-    """A recording's. Any thread."""
+    """Disk trouble of one recording. Any thread."""
 
     def __init__(self, log: Logger, clock: Callable[[], float]):
         self.lost = 0
-        self.reason: str | None = None  # why frames are being lost; None: they are not
+        self.reason: str | None = None  # why frames are being lost; None: none are
         self._log = log
         self._clock = clock
         self._since = 0  # lost before this trouble began
-        self._failures = 0  # one after another
-        self._again_s = -float("inf")  # when the disk is to be tried again
+        self._failures = 0  # consecutive
+        self._again_s = -float("inf")  # when to try the disk again
         self._lock = threading.Lock()
 
     @property
     def rests(self) -> bool:
-        """Whether the disk is left alone: it failed again and again."""
+        """Whether to back off from the disk now."""
         return self._clock() < self._again_s
 
     def lose(self, reason: str | None = None, *, failed: bool = False) -> None:
-        """Count a frame; say why where this is the first one. `failed`: the disk was tried."""
+        """Count a lost frame; log the reason of the first. `failed`: writing was tried."""
         with self._lock:
             begins = self.reason is None
             self.lost += 1
@@ -46,7 +46,7 @@ class Trouble:
             self._log.warning("%s (%d so far)", self.reason, self.lost)
 
     def over(self, *, all_written: bool) -> None:
-        """A frame was kept. Unless others wait still, which a slow disk might not see in time, all is well again."""
+        """A frame was written: the trouble is over, unless others wait still, for which the disk may be too slow."""
         with self._lock:
             self._failures, self._again_s = 0, -float("inf")
             ends = self.reason is not None and all_written

@@ -1,1 +1,1 @@
-"""What one frame leaves for the next, and what of it still holds. Knows tokens and tensors; no family and no HTTP."""
+"""KV reuse between frames: storage, similarity, relevance, plans. Knows tokens and tensors; no family, no HTTP."""

@@ -1,4 +1,4 @@
-"""Where a decoder's keys and values live: one pool of equal slots, each written at absolute positions.
+"""KV storage: one pool of equal slots, each written at absolute positions.
 
 Knows layers, positions and bytes; no family, no session.
 """
@@ -18,12 +18,12 @@ MIB = 2**20
 
 
 class KVCorrupted(StillframeError):
-    """Keys and values that no pass can have written."""
+    """Keys or values that no pass can have written: not finite, or missing."""
 
 
 @dataclass(frozen=True)
 class KVShape:
-    """What one sequence's keys and values take."""
+    """Shape of one sequence's keys and values."""
 
     layers: int
     kv_heads: int
@@ -50,7 +50,7 @@ class FrameKV:
     """
 
     def __init__(self, storage: Tensor):
-        """Live in `storage` [2, layers, kv_heads, capacity, head_dim]."""
+        """Use `storage` [2, layers, kv_heads, capacity, head_dim]."""
         self._storage = storage
         self._check: Callable[[], None] | None = None
         self.capacity: int = storage.shape[-2]  # tokens
@@ -58,16 +58,16 @@ class FrameKV:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, whether or not they are written."""
+        """Bytes allocated."""
         return self._storage.nbytes
 
     @property
     def device(self) -> torch.device:
-        """Where it lives."""
+        """The storage's device."""
         return self._storage.device
 
     def write(self, layer: int, positions: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Put rows at `positions` [rows]; keys and values are [kv_heads, rows, head_dim].
+        """Write rows at `positions` [rows]; keys and values are [kv_heads, rows, head_dim].
 
         Returns the layer's keys and values up to `length`: views, valid until the next write.
         """
@@ -93,17 +93,17 @@ class FrameKV:
         self.length = max(self.length, length)
 
     def begin(self) -> None:
-        """Start a sequence over the rows that are there: nothing is visible until it is reserved, nothing is lost."""
+        """Start a sequence over the old rows: none is visible until it is reserved, none is cleared."""
         self.length = 0
 
     @property
     def is_guarded(self) -> bool:
-        """Whether somebody wants to be asked before every write."""
+        """Whether a check runs before every write."""
         return self._check is not None
 
     @contextmanager
     def guarded(self, check: Callable[[], None]) -> Iterator[None]:
-        """Call `check` before every write: what it raises ends the pass between two layers."""
+        """Call `check` before every write; an exception from it aborts the pass between two layers."""
         self._check = check
         try:
             yield
@@ -123,7 +123,7 @@ class KVPool:
     """Slots for as many sequences as a byte budget holds, in one piece of memory that is taken once.
 
     `storage` [slots, 2, layers, kv_heads, capacity + 1, head_dim] is that piece. The position past the last one is
-    scratch: there a pass of a fixed shape writes what nobody looks at. It comes on top of the budget.
+    scratch: there a pass of a fixed shape writes its padding rows. It comes on top of the budget.
     """
 
     def __init__(self, shape: KVShape, budget_bytes: int):
@@ -134,28 +134,30 @@ class KVPool:
                 f"the KV budget is {given:.1f} MiB; one session of this checkpoint needs {needed:.1f} MiB"
             )
         self.shape = shape
-        self.budget_bytes = slots * shape.nbytes  # what the budget given holds of whole slots
+        self.budget_bytes = slots * shape.nbytes  # of whole slots
         self.storage = _allocated(shape, slots)
         self._free = [FrameKV(slot[..., : shape.capacity, :]) for slot in self.storage]
-        self._indices = {id(kv): index for index, kv in enumerate(self._free)}  # of what lives as long as the pool
+        self._indices = {
+            id(kv): index for index, kv in enumerate(self._free)
+        }  # stable: the pool keeps the objects alive
         self._all = (*self._free,)
 
     @property
     def in_use_bytes(self) -> int:
-        """Bytes of the slots that somebody holds."""
+        """Bytes of the acquired slots."""
         return (len(self._all) - len(self._free)) * self.shape.nbytes
 
     @property
     def free(self) -> int:
-        """How many slots nobody holds."""
+        """Number of free slots."""
         return len(self._free)
 
     def slot_of(self, kv: FrameKV) -> int | None:
-        """Its index into `storage`; None for what is none of the pool's."""
+        """Its index into `storage`; None for KV outside the pool."""
         return self._indices.get(id(kv))
 
     def acquire(self) -> FrameKV | None:
-        """A slot, in whatever state its last holder left it; None when all are held."""
+        """A free slot, not cleared; None when there is none."""
         return self._free.pop() if self._free else None
 
     def release(self, kv: FrameKV) -> None:
@@ -165,7 +167,7 @@ class KVPool:
 
 
 def _allocated(shape: KVShape, slots: int) -> Tensor:
-    """All slots at once. Raises ConfigError where the device has no room for them."""
+    """Allocate all slots. Raises ConfigError where the device is out of memory."""
     try:
         return replace(shape, capacity=shape.capacity + 1).allocate(slots)
     except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's is plain

@@ -1,6 +1,6 @@
-"""What each mode of reuse means: the knobs of a deployment, turned into one recipe a mode.
+"""Reuse policies: the settings of a deployment, turned into one policy per mode.
 
-Knows settings and criteria; no frame. The differences between the modes all stand here.
+Knows settings and criteria; no frame. All differences between the modes are here.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ NO_LIMIT = 10**9
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How one mode plans a frame."""
+class ReusePolicy:
+    """How one mode plans a frame's reuse."""
 
     criterion: Criterion
     schedule: Schedule = Fixed()  # noqa: RUF009 (frozen)
     top_k: int = NO_LIMIT  # tokens of each camera that may be reused
     share: float = 1.0  # of those, how many are
-    task_top_k: int = 0  # tokens of each camera that are recomputed because the task looks there
+    task_top_k: int = 0  # most attended tokens of each camera, recomputed
     tau_task: float | None = None  # instead of task_top_k: relevance of each camera, scaled to 0..1
     relevance_layers: tuple[int, ...] = ()
     age_limit: int = NO_LIMIT  # frames
     keyframe_every: int = NO_LIMIT  # frames without a dense pass
     scene_cut: float = 0.0  # least share of static tokens
     published: bool = False  # compares with the last frame, whatever the KV's age; takes top_k before relevance
-    bounded: bool = False  # drift steers, and the slack's dense pass replaces KV and relevance
+    bounded: bool = False  # drift tightens it, and idle refreshes replace KV and relevance
 
     @property
     def measured(self) -> bool:
-        """Whether answers can drift, so that a pause is worth a dense pass."""
+        """Whether answers can drift, so that an idle dense pass is worth its time."""
         return self.bounded or self.published
 
     @property
     def needs_relevance(self) -> bool:
-        """Whether a plan asks where the task looks."""
+        """Whether plans depend on text attention."""
         return self.task_top_k > 0 or self.tau_task is not None or self.schedule.needs_entropies
 
-    def careful(self, caution: float) -> Recipe:
-        """The same with fewer reused tokens and a shorter age; `caution` 0 changes nothing, 1 reuses nothing.
+    def tightened(self, caution: float) -> ReusePolicy:
+        """The same with fewer reused tokens and a lower age limit; `caution` 0 changes nothing, 1 reuses nothing.
 
-        Modes that are not bounded know no caution.
+        No effect on modes that are not bounded.
         """
         if caution == 0 or not self.bounded:
             return self
@@ -55,8 +55,8 @@ class Recipe:
         return replace(self, share=self.share * room, age_limit=max(1, int(self.age_limit * room)))
 
 
-def recipe_of(mode: ReuseMode, settings: ReuseSettings, layers: int) -> Recipe | None:
-    """The recipe of `mode` for a decoder of `layers` layers; None: nothing is reused. Raises ConfigError."""
+def reuse_policy(mode: ReuseMode, settings: ReuseSettings, layers: int) -> ReusePolicy | None:
+    """The policy of `mode` for a decoder of `layers` layers; None: nothing is reused. Raises ConfigError."""
     _check_layers("reuse.adaptive.relevance_layers", settings.adaptive.relevance_layers, layers)
     _check_layers("reuse.paper.relevance_layers", settings.paper.relevance_layers, layers)
     _check_layers("reuse.paper.layers", settings.paper.layers, layers)
@@ -64,38 +64,38 @@ def recipe_of(mode: ReuseMode, settings: ReuseSettings, layers: int) -> Recipe |
         case "off":
             return None
         case "exact":
-            return Recipe(IdenticalPrefix())
+            return ReusePolicy(IdenticalPrefix())
         case "adaptive":
             return _adaptive(settings.adaptive)
         case "paper":
             return _paper(settings.paper)
         case "static-only":
-            return Recipe(Cosine(settings.paper.tau), top_k=settings.paper.top_k, published=True)
+            return ReusePolicy(Cosine(settings.paper.tau), top_k=settings.paper.top_k, published=True)
 
 
-def _adaptive(knobs: AdaptiveSettings) -> Recipe:
-    pixels = Pixels(knobs.tau, knobs.tau_centred, knobs.max_difference)
-    return Recipe(
-        Embedding(knobs.distance) if knobs.criterion == "embedding" else pixels,
-        schedule=Fixed(tuple(knobs.schedule)),
-        top_k=knobs.top_k,
-        task_top_k=knobs.task_top_k,
-        relevance_layers=tuple(knobs.relevance_layers),
-        age_limit=knobs.age_limit,
-        keyframe_every=knobs.keyframe_every,
-        scene_cut=knobs.scene_cut,
+def _adaptive(settings: AdaptiveSettings) -> ReusePolicy:
+    pixels = Pixels(settings.tau, settings.tau_centred, settings.max_difference)
+    return ReusePolicy(
+        Embedding(settings.distance) if settings.criterion == "embedding" else pixels,
+        schedule=Fixed(tuple(settings.schedule)),
+        top_k=settings.top_k,
+        task_top_k=settings.task_top_k,
+        relevance_layers=tuple(settings.relevance_layers),
+        age_limit=settings.age_limit,
+        keyframe_every=settings.keyframe_every,
+        scene_cut=settings.scene_cut,
         bounded=True,
     )
 
 
-def _paper(knobs: PaperSettings) -> Recipe:
-    return Recipe(
-        Cosine(knobs.tau),
-        schedule=Fixed() if knobs.k is None else CumulativeEntropy(knobs.k, tuple(knobs.layers)),
-        top_k=knobs.top_k,
-        task_top_k=knobs.task_top_k,
-        tau_task=knobs.tau_task,
-        relevance_layers=tuple(knobs.relevance_layers),
+def _paper(settings: PaperSettings) -> ReusePolicy:
+    return ReusePolicy(
+        Cosine(settings.tau),
+        schedule=Fixed() if settings.k is None else CumulativeEntropy(settings.k, tuple(settings.layers)),
+        top_k=settings.top_k,
+        task_top_k=settings.task_top_k,
+        tau_task=settings.tau_task,
+        relevance_layers=tuple(settings.relevance_layers),
         published=True,
     )
 

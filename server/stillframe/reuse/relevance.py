@@ -1,6 +1,6 @@
-"""What matters for the task: how much the text looks at each patch, and how sharply, layer by layer.
+"""Task relevance: the text's attention to each patch, and its entropy, layer by layer.
 
-Knows queries, keys and positions; no model. Needs only the text's rows, so no attention map is ever made.
+Knows queries, keys and positions; no model. Needs only the text's rows: no attention map is materialised.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Relevance:
-    """What one pass's text rows looked at."""
+    """What one pass's text rows attended to."""
 
     scores: Tensor  # [patch tokens]: attention from the text, mean over rows, heads and the chosen layers
     entropies: Tensor  # [layers looked at]: of the text's attention over the patches, nats; low where it is sharp
 
     @classmethod
-    def of(cls, looks: Mapping[int, Tensor], chosen: Sequence[int]) -> Relevance:
-        """Sum up layer -> `look`, in the order of the layers; the scores are those of the `chosen` ones (none: all)."""
-        picked = [looks[layer] for layer in chosen or looks]
-        scores = torch.stack([look.mean(dim=0) for look in picked]).mean(dim=0)
-        return cls(scores, torch.stack([_entropy(look) for look in looks.values()]))
+    def of(cls, attentions: Mapping[int, Tensor], chosen: Sequence[int]) -> Relevance:
+        """Average layer -> `text_attention`, in order of layers; scores come from the `chosen` ones (none: all)."""
+        picked = [attentions[layer] for layer in chosen or attentions]
+        scores = torch.stack([attention.mean(dim=0) for attention in picked]).mean(dim=0)
+        return cls(scores, torch.stack([_entropy(attention) for attention in attentions.values()]))
 
 
-def look(queries: Tensor, keys: Tensor, positions: Tensor, patches: range) -> Tensor:
+def text_attention(queries: Tensor, keys: Tensor, positions: Tensor, patches: range) -> Tensor:
     """Attention of some rows to the patches in one layer, mean over heads: [rows, patch tokens].
 
     `queries` [heads, rows, head_dim] at `positions` [rows]; `keys` [kv_heads, tokens, head_dim] from position 0 on;
@@ -42,8 +42,8 @@ def look(queries: Tensor, keys: Tensor, positions: Tensor, patches: range) -> Te
     return seen
 
 
-def _entropy(look: Tensor) -> Tensor:
+def _entropy(attention: Tensor) -> Tensor:
     """Mean over rows of the entropy of each row's attention, taken over the patches alone."""
-    shares = look / look.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(look.dtype).tiny)
+    shares = attention / attention.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(attention.dtype).tiny)
     entropy: Tensor = torch.special.entr(shares).sum(dim=-1).mean()
     return entropy

@@ -1,4 +1,4 @@
-"""Which share of the reused tokens each decoder layer drops. Shares never fall: a row once dropped stays dropped.
+"""Layer schedules: which share of the reusable tokens each decoder layer drops; never falling with depth.
 
 Knows layers and shares; no token.
 """
@@ -15,7 +15,7 @@ Shares = tuple[float, ...]  # per layer, 0 to 1, never falling
 
 
 class Schedule(Protocol):
-    """One way to spread the dropping over the layers."""
+    """Spreads the dropped rows over the layers."""
 
     needs_entropies: bool
 
@@ -26,13 +26,13 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Fixed:
-    """The same for every frame, as calibrated. The last share holds for the layers that are not listed."""
+    """A fixed, calibrated schedule; the last share applies to all further layers."""
 
     shares: Sequence[float] = ()
     needs_entropies = False
 
     def __call__(self, layers: int, entropies: Tensor | None) -> Shares:  # noqa: ARG002 (the seam's shape)
-        """Shares as given; none given: everything from the first layer on."""
+        """The given shares; none: everything from the first layer on."""
         given = [*self.shares] or [1.0]
         return tuple(given[min(layer, len(given) - 1)] for layer in range(layers))
 
@@ -49,7 +49,7 @@ class CumulativeEntropy:
     needs_entropies = True
 
     def __call__(self, layers: int, entropies: Tensor | None) -> Shares:
-        """Shares out of the last pass's entropies; without any, nothing is dropped."""
+        """Shares from the last pass's entropies; without any, nothing is dropped."""
         if entropies is None:
             return (0.0,) * layers
         values = entropies.tolist()

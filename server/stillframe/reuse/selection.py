@@ -1,6 +1,6 @@
 """Which patch tokens a delta frame reuses, the most reusable first.
 
-Knows likeness, relevance and ages of patch tokens; no decoder layer, no session.
+Knows similarity, relevance and ages of patch tokens; no decoder layer, no session.
 """
 
 from __future__ import annotations
@@ -11,57 +11,61 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stillframe.reuse.policies import Recipe
+from stillframe.reuse.policies import ReusePolicy
 from stillframe.reuse.relevance import Relevance
-from stillframe.reuse.similarity import Likeness
+from stillframe.reuse.similarity import Similarity
 
 NEGLIGIBLE = 1e-6  # distance
 
 
 @dataclass(frozen=True)
-class Attended:
-    """Where the last pass that was listened to looked. Made in a pause where there is one."""
+class TaskRelevance:
+    """Task relevance from the last pass whose attention was probed: an idle refresh where there was one."""
 
     relevance: Relevance
-    relevant: Tensor  # bool [tokens]: what is recomputed because the task looks there
+    relevant: Tensor  # bool [tokens]: recomputed as relevant to the task
 
     @classmethod
-    def by(cls, relevance: Relevance, cameras: Sequence[slice], recipe: Recipe) -> Attended:
+    def of(cls, relevance: Relevance, cameras: Sequence[slice], policy: ReusePolicy) -> TaskRelevance:
         """The task_top_k tokens of each camera, or those from tau_task on."""
         relevant = torch.zeros_like(relevance.scores, dtype=torch.bool)
         for camera in cameras:
             scores = relevance.scores[camera]
-            if recipe.tau_task is not None:
+            if policy.tau_task is not None:
                 low, high = scores.aminmax()
-                relevant[camera] = (scores - low) >= recipe.tau_task * (high - low)
+                relevant[camera] = (scores - low) >= policy.tau_task * (high - low)
             else:
-                relevant[camera][scores.topk(min(recipe.task_top_k, len(scores))).indices] = True
+                relevant[camera][scores.topk(min(policy.task_top_k, len(scores))).indices] = True
         return cls(relevance, relevant)
 
 
 def select(
-    likeness: Likeness, attended: Attended | None, ages: Tensor, cameras: Sequence[slice], recipe: Recipe
+    similarity: Similarity,
+    task_relevance: TaskRelevance | None,
+    ages: Tensor,
+    cameras: Sequence[slice],
+    policy: ReusePolicy,
 ) -> Tensor:
     """Static tokens, minus those that matter for the task, minus those too old; at most top_k of each camera.
 
     Returns their indices [n], most similar and least relevant first. `ages` [tokens]: frames since each token's KV
     was computed, at the last frame. Indices are into the patch tokens: all cameras' patches, in the layout's order.
     """
-    young = likeness.static & (ages < recipe.age_limit)
-    if attended is None:
-        return _cheapest(likeness.distance, young, cameras, recipe)
-    if recipe.published:  # the most similar first, and only then what the task looks at leaves
-        order = _cheapest(likeness.distance, young, cameras, recipe)
-        return order[~attended.relevant[order]]
-    # What reusing a token disturbs: how far it moved, times how much it is looked at. Among equals: the latter.
-    disturbance = (likeness.distance + NEGLIGIBLE) * attended.relevance.scores
-    return _cheapest(disturbance, young & ~attended.relevant, cameras, recipe)
+    young = similarity.static & (ages < policy.age_limit)
+    if task_relevance is None:
+        return _cheapest(similarity.distance, young, cameras, policy)
+    if policy.published:  # top_k by similarity first, then without the relevant ones
+        order = _cheapest(similarity.distance, young, cameras, policy)
+        return order[~task_relevance.relevant[order]]
+    # Cost of reusing a token: how far it moved, times how much attention it gets.
+    disturbance = (similarity.distance + NEGLIGIBLE) * task_relevance.relevance.scores
+    return _cheapest(disturbance, young & ~task_relevance.relevant, cameras, policy)
 
 
-def _cheapest(cost: Tensor, eligible: Tensor, cameras: Sequence[slice], recipe: Recipe) -> Tensor:
-    """Indices [n] of eligible tokens, of each camera a share of at most top_k; least cost first, ties by index."""
+def _cheapest(cost: Tensor, eligible: Tensor, cameras: Sequence[slice], policy: ReusePolicy) -> Tensor:
+    """Indices [n] of eligible tokens, at most policy.share of top_k per camera; least cost first, ties by index."""
     cost = cost.masked_fill(~eligible, torch.inf)
-    counts = [int(recipe.share * min(int(eligible[camera].sum()), recipe.top_k)) for camera in cameras]
+    counts = [int(policy.share * min(int(eligible[camera].sum()), policy.top_k)) for camera in cameras]
     if len(cameras) == 1:
         return cost.argsort(stable=True)[: counts[0]]
     best = [

@@ -1,4 +1,4 @@
-"""What a deployment may say about reuse and drafts: every knob, its range, and what each mode makes of them.
+"""Settings of reuse, drafts, batching and graphs, each with its range.
 
 Knows no YAML and no torch: plain values, checked when they are made.
 """
@@ -9,37 +9,39 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from stillframe.domain import DRAFT_MODES, REUSE_MODES, DraftMode, ReuseMode
-from stillframe.settings_fields import Ranged, knob
+from stillframe.settings_fields import RangeChecked, setting
 
 
 @dataclass(frozen=True)
-class AdaptiveSettings(Ranged):
+class AdaptiveSettings(RangeChecked):
     """Mode `adaptive`: each token against its own reference, clean relevance, bounded age, drift measured."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
-    criterion: Literal["embedding", "pixels"] = knob(
+    criterion: Literal["embedding", "pixels"] = setting(
         "embedding", "what is compared with the reference: the decoder's input row, or the view's pixels"
     )
-    distance: float = knob(
+    distance: float = setting(
         0.2, "embedding: a row that moved further than this (relative L2) is recomputed", low=0, high=2
     )
-    tau: float = knob(0.996, "pixels: least cosine of a patch with its reference", low=-1, high=1)
-    tau_centred: float = knob(0.95, "pixels: least cosine after each patch's mean is taken off", low=-1, high=1)
-    max_difference: float = knob(
+    tau: float = setting(0.996, "pixels: least cosine of a patch with its reference", low=-1, high=1)
+    tau_centred: float = setting(0.95, "pixels: least cosine after each patch's mean is taken off", low=-1, high=1)
+    max_difference: float = setting(
         24.0, "pixels: most that any pixel of a patch may differ, grey levels", low=0, high=255
     )
-    top_k: int = knob(180, "at most this many tokens of each camera are reused", low=0, high=4096)
-    task_top_k: int = knob(40, "this many tokens of each camera with most attention are recomputed", low=0, high=4096)
-    relevance_layers: list[int] = knob(
+    top_k: int = setting(180, "at most this many tokens of each camera are reused", low=0, high=4096)
+    task_top_k: int = setting(
+        40, "this many tokens of each camera with most attention are recomputed", low=0, high=4096
+    )
+    relevance_layers: list[int] = setting(
         [], "decoder layers whose text-to-vision attention says what matters; empty: all", low=0, high=255
     )
-    schedule: list[float] = knob(
+    schedule: list[float] = setting(
         [], "share of the reused tokens dropped by each layer, rising; empty: all from the first on", low=0, high=1
     )
-    age_limit: int = knob(8, "a token reused for this many frames is recomputed", low=1, high=10_000)
-    keyframe_every: int = knob(30, "frames without a dense pass until one is forced", low=1, high=10_000)
-    scene_cut: float = knob(
+    age_limit: int = setting(8, "a token reused for this many frames is recomputed", low=1, high=10_000)
+    keyframe_every: int = setting(30, "frames without a dense pass until one is forced", low=1, high=10_000)
+    scene_cut: float = setting(
         0.1, "a frame of which a smaller share than this may be reused is computed whole", low=0, high=1
     )
 
@@ -51,51 +53,55 @@ class AdaptiveSettings(Ranged):
 
 
 @dataclass(frozen=True)
-class PaperSettings(Ranged):
-    """Modes `paper` and `static-only`: VLA-Cache as published, knob by knob. No age limit, no refresh, no bound."""
+class PaperSettings(RangeChecked):
+    """Modes `paper` and `static-only`: VLA-Cache as published. No age limit, no refresh, no bound."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
-    tau: float = knob(0.996, "least cosine of a patch's pixels with the last frame's", low=-1, high=1)
-    top_k: int = knob(130, "at most this many tokens of each camera are reused, most similar first", low=0, high=4096)
-    task_top_k: int = knob(100, "this many tokens of each camera with most attention are recomputed", low=0, high=4096)
-    tau_task: float | None = knob(
+    tau: float = setting(0.996, "least cosine of a patch's pixels with the last frame's", low=-1, high=1)
+    top_k: int = setting(
+        130, "at most this many tokens of each camera are reused, most similar first", low=0, high=4096
+    )
+    task_top_k: int = setting(
+        100, "this many tokens of each camera with most attention are recomputed", low=0, high=4096
+    )
+    tau_task: float | None = setting(
         None, "instead of task_top_k: relevance, scaled to 0..1, from which a token is recomputed", low=0, high=1
     )
-    k: float | None = knob(
+    k: float | None = setting(
         1.0, "layer l drops a share of min(k * sum of entropy ratios, 1); null: no schedule, all from the first on",
         low=0, high=1000,
     )  # fmt: skip
-    layers: list[int] = knob([], "layers that may drop rows; empty: all from the second on", low=0, high=255)
-    relevance_layers: list[int] = knob([], "layers whose attention says what matters; empty: all", low=0, high=255)
+    layers: list[int] = setting([], "layers that may drop rows; empty: all from the second on", low=0, high=255)
+    relevance_layers: list[int] = setting([], "layers whose attention says what matters; empty: all", low=0, high=255)
 
 
 @dataclass(frozen=True)
-class ReuseSettings(Ranged):
-    """All that a deployment says about reuse."""
+class ReuseSettings(RangeChecked):
+    """Reuse of keys and values between frames."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
-    mode: ReuseMode = knob("off", "off, exact, adaptive, paper or static-only, for sessions that do not say")
-    drift_budget: float = knob(
+    mode: ReuseMode = setting("off", "off, exact, adaptive, paper or static-only, for sessions that do not say")
+    drift_budget: float = setting(
         0.02, "drift that an answer may have, normalised units (the whole range is 2); above it plans get careful",
         low=0, high=2,
     )  # fmt: skip
-    slack: bool = knob(
+    slack: bool = setting(
         default=True, description="after an answer, while nothing waits: a dense pass that measures drift and refreshes"
     )
-    gap_s: float = knob(2.0, "a session's frame that comes this long after the last is a keyframe", low=0, high=3600)
-    kv_budget_mib: float | None = knob(
+    gap_s: float = setting(2.0, "a session's frame that comes this long after the last is a keyframe", low=0, high=3600)
+    kv_budget_mib: float | None = setting(
         None, "memory for all sessions' keys and values, taken at start; null: room for 16 sessions", low=0, high=10**6
     )
-    slot_text_tokens: int = knob(
+    slot_text_tokens: int = setting(
         64, "longest instruction, prompt included, whose session can be kept, in tokens", low=1, high=4096
     )
     adaptive: AdaptiveSettings = field(
-        default_factory=AdaptiveSettings, metadata={"description": "knobs of mode adaptive"}
+        default_factory=AdaptiveSettings, metadata={"description": "settings of mode adaptive"}
     )
     paper: PaperSettings = field(
-        default_factory=PaperSettings, metadata={"description": "knobs of modes paper and static-only"}
+        default_factory=PaperSettings, metadata={"description": "settings of modes paper and static-only"}
     )
 
     def __post_init__(self) -> None:
@@ -105,15 +111,15 @@ class ReuseSettings(Ranged):
 
 
 @dataclass(frozen=True)
-class DecodingSettings(Ranged):
+class DecodingSettings(RangeChecked):
     """All that a deployment says about guessing an action's tokens before they are computed."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
-    draft: DraftMode = knob(
+    draft: DraftMode = setting(
         "exact", "exact: greedy tokens, in fewer passes; relaxed: a guess stands if it is near; off: a pass a token"
     )
-    radius: list[int] = knob(
+    radius: list[int] = setting(
         [2], "relaxed: bins that a guess may be off, one number for all dimensions or one for each; the gripper's is 0",
         low=0, high=255,
     )  # fmt: skip
@@ -127,13 +133,13 @@ class DecodingSettings(Ranged):
 
 
 @dataclass(frozen=True)
-class BatchingSettings(Ranged):
+class BatchingSettings(RangeChecked):
     """All that a deployment says about computing several robots' frames side by side."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
-    most: int = knob(8, "frames that are computed side by side at most; 1: each by itself", low=1, high=64)
-    hold_ms: float = knob(
+    most: int = setting(8, "frames that are computed side by side at most; 1: each by itself", low=1, high=64)
+    hold_ms: float = setting(
         100.0,
         "how much later than alone a frame may be done because of those beside it, as measured",
         low=0,
@@ -142,18 +148,18 @@ class BatchingSettings(Ranged):
 
 
 @dataclass(frozen=True)
-class GraphSettings(Ranged):
+class GraphSettings(RangeChecked):
     """All that a deployment says about passes that a GPU records before the first frame and replays. Not for CPUs."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
-    enabled: bool = knob(
+    enabled: bool = setting(
         default=True, description="record passes, on a GPU; else every pass is launched piece by piece"
     )
-    batches: list[int] = knob(
+    batches: list[int] = setting(
         [1, 2, 4, 8], "frames side by side for which passes are recorded; others are padded", low=1, high=64
     )
-    rows: list[int] = knob(
+    rows: list[int] = setting(
         [64, 128, 192, 256, 320],
         "computed rows of a prompt for which passes are recorded, beside all that a slot holds; others are padded",
         low=1, high=100_000,

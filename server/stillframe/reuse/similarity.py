@@ -1,4 +1,4 @@
-"""How like its reference each patch token still is, by what the decoder sees or by the picture's pixels.
+"""Similarity of each patch token to its reference, by decoder input rows or by pixels.
 
 Knows rows and pixels of patches, all at once; no layout, no session. Smaller distances are more alike.
 """
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from stillframe.domain import Image
 
-NOISE_FLOOR = 10.0  # grey levels: contrast below this is the sensor's, not the scene's
+NOISE_FLOOR = 10.0  # grey levels: contrast below this is sensor noise
 
 
 @dataclass(frozen=True)
@@ -29,62 +29,62 @@ class PatchTokens:
 
     @cached_property
     def sizes(self) -> Tensor:
-        """L2 norm of each row, [tokens], never zero. A reference's can be taken before it is needed."""
+        """L2 norm of each row, [tokens], never zero. A reference's can be computed ahead."""
         sizes: Tensor = torch.linalg.vector_norm(self.rows, dim=-1, dtype=torch.float32)
         return sizes.clamp_min(torch.finfo(torch.float32).tiny)
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """What a criterion found."""
+class Similarity:
+    """Result of a criterion."""
 
     distance: Tensor  # [tokens], for ordering
     static: Tensor  # bool [tokens]
 
 
 class Criterion(Protocol):
-    """One way to compare."""
+    """Compares tokens with their references."""
 
     needs_pixels: bool
 
-    def __call__(self, now: PatchTokens, reference: PatchTokens) -> Likeness:
+    def __call__(self, now: PatchTokens, reference: PatchTokens) -> Similarity:
         """Compare every token with its reference."""
         ...
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Ours: the decoder's input row against the row that the token's KV came from. The towers run anyway.
+    """Compares the decoder's input row with the row that the token's KV came from. The vision towers run anyway.
 
-    Both towers attend globally, so a pixel-identical patch can change its row: pixels miss that, rows cannot.
+    They attend globally, so the row of a pixel-identical patch can change: pixels miss that, rows do not.
     """
 
     limit: float  # relative L2
     needs_pixels = False
 
-    def __call__(self, now: PatchTokens, reference: PatchTokens) -> Likeness:
+    def __call__(self, now: PatchTokens, reference: PatchTokens) -> Similarity:
         """Distance: |now - reference| / |reference|."""
         moved = torch.linalg.vector_norm(now.rows - reference.rows, dim=-1, dtype=torch.float32)
         distance = moved / reference.sizes
-        return Likeness(distance, distance <= self.limit)
+        return Similarity(distance, distance <= self.limit)
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """The published cosine, and two tests for what it cannot see: dimming and small shifts."""
+    """The published cosine, and two tests for what it misses: dimming and small shifts."""
 
     least_cosine: float
     least_centred: float
     most_difference: float  # grey levels
     needs_pixels = True
 
-    def __call__(self, now: PatchTokens, reference: PatchTokens) -> Likeness:
+    def __call__(self, now: PatchTokens, reference: PatchTokens) -> Similarity:
         """Distance: one minus the smaller of the two cosines."""
         new, old = _floats(now), _floats(reference)
         cosine, centred = _cosine(new, old), _centred_cosine(new, old)
         difference = (new - old).abs().amax(dim=-1)
         static = (cosine >= self.least_cosine) & (centred >= self.least_centred) & (difference <= self.most_difference)
-        return Likeness(1.0 - torch.minimum(cosine, centred), static)
+        return Similarity(1.0 - torch.minimum(cosine, centred), static)
 
 
 @dataclass(frozen=True)
@@ -94,25 +94,25 @@ class Cosine:
     least: float
     needs_pixels = True
 
-    def __call__(self, now: PatchTokens, reference: PatchTokens) -> Likeness:
+    def __call__(self, now: PatchTokens, reference: PatchTokens) -> Similarity:
         """Distance: one minus the cosine."""
         cosine = _cosine(_floats(now), _floats(reference))
-        return Likeness(1.0 - cosine, cosine >= self.least)
+        return Similarity(1.0 - cosine, cosine >= self.least)
 
 
 @dataclass(frozen=True)
 class IdenticalPrefix:
-    """Only what cannot change a token: rows equal to the bit, and so are all rows before them.
+    """Exact reuse: rows that are bit-equal, and so are all rows before them.
 
     Under a causal mask a token's keys and values depend on itself and on what stands before it, on nothing else.
     """
 
     needs_pixels = False
 
-    def __call__(self, now: PatchTokens, reference: PatchTokens) -> Likeness:
-        """Distance: zero or one."""
+    def __call__(self, now: PatchTokens, reference: PatchTokens) -> Similarity:
+        """Distance: 0 or 1."""
         static = (now.rows == reference.rows).all(dim=-1).long().cumprod(0).bool()
-        return Likeness((~static).float(), static)
+        return Similarity((~static).float(), static)
 
 
 def patch_pixels(views: Iterable[Image], grid: tuple[int, int]) -> Tensor:
@@ -135,7 +135,7 @@ def _cosine(new: Tensor, old: Tensor) -> Tensor:
 
 
 def _centred_cosine(new: Tensor, old: Tensor) -> Tensor:
-    """Cosine of what is left when each patch's mean is taken off; flat patches, where only noise is left, are alike."""
+    """Cosine after each patch's mean is subtracted; flat patches, where only noise is left, count as equal."""
     new, old = new - new.mean(dim=-1, keepdim=True), old - old.mean(dim=-1, keepdim=True)
     floor = new.shape[-1] * NOISE_FLOOR**2
     sizes = (new.square().sum(dim=-1) + floor) * (old.square().sum(dim=-1) + floor)

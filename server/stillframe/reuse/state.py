@@ -1,6 +1,6 @@
-"""What one session's frames leave for its next: keys and values, what each token's were computed from, what mattered.
+"""ReuseState: what a session's last frame leaves for the next: KV, reference patches, ages, task relevance.
 
-Knows patch tokens and their ages; not whose they are.
+Knows patch tokens and their ages; no session.
 """
 
 from __future__ import annotations
@@ -14,34 +14,36 @@ from torch import Tensor
 from stillframe.domain import KeyframeReason
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
-from stillframe.reuse.selection import Attended
+from stillframe.reuse.selection import TaskRelevance
 from stillframe.reuse.similarity import PatchTokens
 
 
 @dataclass
-class Remembered:
+class ReuseState:
     """Belongs to one session, and to the thread that owns the device."""
 
     kv: FrameKV
-    same: Mapping[KeyframeReason, object]  # what the next frame has to share, or be a keyframe for that reason
+    must_match: Mapping[
+        KeyframeReason, object
+    ]  # values that the next frame must share; else it is a keyframe for that reason
     reference: PatchTokens  # from which each token's keys and values were computed
     ages: Tensor  # int [patch tokens]: frames since then, at the last frame
     since_dense: int  # frames since the last dense pass
     time_s: float  # when the last frame was answered
-    attended: Attended | None = None
+    task_relevance: TaskRelevance | None = None
 
     @classmethod
     def fresh(
-        cls, kv: FrameKV, same: Mapping[KeyframeReason, object], tokens: PatchTokens, time_s: float
-    ) -> Remembered:
-        """After a keyframe: every token is of this frame. Keeps copies of the tokens."""
+        cls, kv: FrameKV, must_match: Mapping[KeyframeReason, object], tokens: PatchTokens, time_s: float
+    ) -> ReuseState:
+        """After a keyframe: every token is of this frame. Copies the tokens."""
         ages = torch.zeros(len(tokens.rows), dtype=torch.int32, device=tokens.rows.device)
-        return cls(kv, same, _copied(tokens), ages, since_dense=0, time_s=time_s)
+        return cls(kv, must_match, _copied(tokens), ages, since_dense=0, time_s=time_s)
 
     def advance(self, plan: ReusePlan, tokens: PatchTokens, time_s: float, *, published: bool) -> int:
-        """After a delta frame: all tokens that its plan did not reuse are of this frame. Returns the greatest age.
+        """After a delta frame: tokens that were not reused are of this frame. Returns the greatest age.
 
-        `published`: as VLA-Cache has it, the next frame is compared with this one all the same.
+        `published`: as in VLA-Cache, every reference becomes this frame's.
         """
         reused = torch.zeros_like(self.ages, dtype=torch.bool)
         reused[plan.reused_patches] = True
@@ -51,9 +53,9 @@ class Remembered:
         self.reference = _copied(tokens) if published else _mixed(reused, self.reference, tokens)
         return int(self.ages.max())
 
-    def refreshed(self, kv: FrameKV, tokens: PatchTokens, attended: Attended | None) -> FrameKV:
-        """After a dense pass over the last frame into `kv`: everything is of that frame. Returns the KV given up."""
-        self.reference, self.attended = _copied(tokens), attended
+    def refreshed(self, kv: FrameKV, tokens: PatchTokens, task_relevance: TaskRelevance | None) -> FrameKV:
+        """After an idle dense pass over the last frame into `kv`: every token is of that frame. Returns the old KV."""
+        self.reference, self.task_relevance = _copied(tokens), task_relevance
         self.ages.zero_()
         self.since_dense = 0
         given_up, self.kv = self.kv, kv
@@ -61,7 +63,7 @@ class Remembered:
 
 
 def _copied(tokens: PatchTokens) -> PatchTokens:
-    """The rows may be a view of more, which is not to be kept alive."""
+    """A copy of the rows, which may be a view that would keep more memory alive."""
     return PatchTokens(tokens.rows.clone(), tokens.pixels)
 
 

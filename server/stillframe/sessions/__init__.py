@@ -1,4 +1,4 @@
-"""Who is here: states, episodes, frame numbers, answers kept for a repeat, and what is remembered of those who left.
+"""Sessions: states, epochs and seqs, cached replies, tombstones of ended sessions.
 
-Knows neither the wire nor the device: a policy is asked, and futures say when it has answered.
+Knows neither the wire nor the device: submits to a policy, which answers through futures.
 """

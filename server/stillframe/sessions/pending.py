@@ -1,6 +1,6 @@
-"""One frame of a session and its answer: who waits for it, and how it ended.
+"""A frame on its way through a session: as submitted, pending, answered; and the cache of recent replies.
 
-Knows no session and no rule of admission. Not locked: the roster's lock guards every exchange.
+Knows no session and no rule of submission. Not locked: the registry's lock guards all of it.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from stillframe.domain import Step
+from stillframe.domain import Observation, ReuseMode, Step
 from stillframe.errors import Conflict, NotReady, RequestError
 
 DRAIN_WAIT_S = 10.0
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a frame says of its place; None: it does not say."""
+class FramePosition:
+    """Which frame of the session the client says it is; None: it does not say."""
 
     epoch: int | None = None
     seq: int | None = None
@@ -24,20 +24,32 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Ticket:
-    """One asker's claim to an answer. Cancelling the future is giving up.
+class FrameSubmission:
+    """A frame as a client submits it."""
 
-    The future's callbacks run on any thread and under the roster's lock: they pass the news on and take no lock of
-    their own that somebody holds while he asks the roster.
+    observation: Observation
+    max_age_ms: float
+    position: FramePosition
+    digest: bytes  # of what the client sent: an equal repeat has an equal one
+    mode: ReuseMode | None = None  # None: the session's
+    connection: object | None = None  # that it came through; None: without one
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """One caller's claim to an answer; cancelling the future gives it up.
+
+    The future's callbacks run on any thread under the registry's lock: they must not take a lock that is held around
+    a call of the registry.
     """
 
-    future: Future[Step]  # holds a Step or a RequestError; never left unsettled once the policy's own is settled
+    future: Future[Step]  # a Step or a RequestError; settled whenever the policy's own future is
     epoch: int
     seq: int
-    replayed: bool  # the answer is another frame's, of which this one was a repeat
+    replayed: bool  # this frame repeats an earlier one and shares its answer
 
     def give_up(self) -> None:
-        """Wait no more: a frame that nobody else waits for is not computed, unless it already is."""
+        """Stop waiting: a frame without other waiters is withdrawn, unless it is being computed."""
         self.future.cancel()
 
 
@@ -50,14 +62,14 @@ class Superseded(Conflict):
 
 
 @dataclass(eq=False)
-class Exchange:
-    """A frame as it was admitted, and its answer as soon as there is one. Keeps no error: those hold on to pictures."""
+class PendingFrame:
+    """An accepted frame and, once there is one, its answer. Keeps no error: tracebacks keep pictures alive."""
 
     epoch: int
     seq: int
     digest: bytes  # of what the client sent: an equal repeat has an equal one
     key: str | None = None
-    connection: object | None = None  # the one that asked last
+    connection: object | None = None  # the one of the last submission
     step: Step | None = None
     superseded_by: int | None = None
     waiters: list[Future[Step]] = field(default_factory=list)
@@ -66,7 +78,7 @@ class Exchange:
 
     @property
     def settled(self) -> bool:
-        """Whether it has ended, however."""
+        """Whether it is answered, failed or withdrawn."""
         return self.computing is None
 
     @property
@@ -75,27 +87,27 @@ class Exchange:
         return self.settled and self.step is None and self.superseded_by is None
 
     def add_waiter(self, waiter: Future[Step]) -> None:
-        """Answer this future too: now if the answer is known, else when it is. Not for a failed exchange."""
+        """Answer this future too: now if the answer is known, else when it is. Not for a failed frame."""
         if self.settled:
             _answer(waiter, Superseded(self.superseded_by) if self.superseded_by is not None else self.step)
         else:
             self.waiters.append(waiter)
 
     def withdraw(self, why: RequestError | None = None) -> bool:
-        """Take the frame back from the policy; False if it is too late. Whoever waits is told why."""
+        """Cancel the frame; False if it is being computed or done. Waiters get `why`."""
         if self.computing is None:
             return False
         self._withdrawal = why
-        return self.computing.cancel()  # runs the callback that settles this exchange, before it returns
+        return self.computing.cancel()  # runs the callback that settles this frame, before it returns
 
     def settle(self) -> None:
-        """Pass on what the policy's future has come to."""
+        """Deliver the policy's result to all waiters."""
         assert self.computing is not None  # noqa: S101 (a bug of ours: settled twice)
         ending = self._ending(self.computing)
         self.step = ending if isinstance(ending, Step) else None
         self.superseded_by = ending.by if isinstance(ending, Superseded) else None
         waiters, self.waiters = self.waiters, []
-        self.computing = self.connection = self._withdrawal = None  # kept for a repeat, it holds on to nobody
+        self.computing = self.connection = self._withdrawal = None  # what the cache keeps holds no connection
         for waiter in waiters:
             _answer(waiter, ending)
 
@@ -107,47 +119,47 @@ class Exchange:
 
 
 def _answer(waiter: Future[Step], ending: Step | BaseException | None) -> None:
-    """Settle a future, unless its holder gave up a moment ago."""
+    """Settle a future, unless it was cancelled a moment ago."""
     if not waiter.set_running_or_notify_cancel():
         return
     if isinstance(ending, BaseException):
         waiter.set_exception(ending)
     else:
-        assert ending is not None  # noqa: S101 (a bug of ours: a failed exchange has no answer)
+        assert ending is not None  # noqa: S101 (a bug of ours: a failed frame has no answer)
         waiter.set_result(ending)
 
 
-class Replies:
-    """Exchanges by seq, at most `limit` of them and those still open."""
+class ReplyCache:
+    """The last frames by seq: at most `limit`, and those still in flight."""
 
     def __init__(self, limit: int):
         self._limit = limit
-        self._by_seq: dict[int, Exchange] = {}  # in the order in which they were first asked for
+        self._by_seq: dict[int, PendingFrame] = {}  # in the order of first submission
 
     def __len__(self) -> int:
         return len(self._by_seq)
 
-    def find(self, place: Place) -> Exchange | None:
-        """The exchange of which a frame at this place is a repeat: by its seq, or else by its key."""
-        if place.seq is not None:
-            return self._by_seq.get(place.seq)
-        if place.key is None:
+    def find(self, position: FramePosition) -> PendingFrame | None:
+        """The frame that one at this position repeats: by seq, else by idempotency key."""
+        if position.seq is not None:
+            return self._by_seq.get(position.seq)
+        if position.key is None:
             return None
-        return next((exchange for exchange in self._by_seq.values() if exchange.key == place.key), None)
+        return next((pending for pending in self._by_seq.values() if pending.key == position.key), None)
 
-    def keep(self, exchange: Exchange) -> None:
-        """Keep one that was begun, or begun again."""
-        self._by_seq[exchange.seq] = exchange
+    def keep(self, pending: PendingFrame) -> None:
+        """Keep a frame that was queued, or queued again."""
+        self._by_seq[pending.seq] = pending
         self.trim()
 
     def trim(self) -> None:
-        """Let go of the oldest that have ended, beyond the limit."""
+        """Drop the oldest settled ones beyond the limit."""
         surplus = len(self._by_seq) - self._limit
-        for exchange in list(self._by_seq.values()) if surplus > 0 else []:
-            if surplus > 0 and exchange.settled:
-                del self._by_seq[exchange.seq]
+        for pending in list(self._by_seq.values()) if surplus > 0 else []:
+            if surplus > 0 and pending.settled:
+                del self._by_seq[pending.seq]
                 surplus -= 1
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Drop all of them."""
         self._by_seq.clear()

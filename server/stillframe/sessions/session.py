@@ -1,6 +1,6 @@
-"""One robot's session, as the floor before the device knows it.
+"""One robot's session: identity, counters, frames in flight.
 
-Knows its own counters, not its neighbours; what a session has on the device, the engine knows under the same id.
+Knows no other session; what it holds on the device, the engine knows under the same key.
 """
 
 from __future__ import annotations
@@ -12,40 +12,60 @@ from typing import Protocol
 
 from stillframe.domain import KeyframeReason, ReuseMode, SessionRef
 from stillframe.errors import Conflict
-from stillframe.sessions.pending import Exchange, Place, Replies
+from stillframe.sessions.pending import FramePosition, PendingFrame, ReplyCache
 from stillframe.sessions.states import GONE, State
 from stillframe.stopwatch import Clock
 
-ANONYMOUS = "anonymous"  # the owner of all sessions where there are no tokens
-LAST_SEQ = 2**64 - 1  # what msgpack can carry
+ANONYMOUS = "anonymous"  # the owner of all sessions where tokens are off
+LAST_SEQ = 2**64 - 1  # msgpack's largest integer
 
 
-class Service(StrEnum):
-    """What becomes of a frame that waits when the next one comes."""
+class ServiceMode(StrEnum):
+    """What happens to a waiting frame when the next one arrives."""
 
-    LOCKSTEP = "lockstep"  # it keeps its turn
-    REALTIME = "realtime"  # the newest wins; the other is answered with Superseded
+    LOCKSTEP = "lockstep"  # it keeps its place in the queue
+    REALTIME = "realtime"  # the newest wins; the older one is answered with Superseded
 
 
 class Connection(Protocol):
-    """What holds a session for as long as it lives: a stream."""
+    """A stream that holds sessions for as long as it is open."""
 
     def lost(self, session_id: str) -> None:
-        """Somebody with the session's secret took it over. On the taker's thread."""
+        """Another connection took the session over by its secret. Called on that one's thread."""
+        ...
+
+
+class SessionObserver(Protocol):
+    """Told of what happens to sessions. Called on any thread under the registry's lock: must not call the registry."""
+
+    def ended(self, state: State) -> None:
+        """A session was closed, expired or evicted."""
+        ...
+
+    def refused(self) -> None:
+        """A session was refused at capacity."""
+        ...
+
+    def superseded(self) -> None:
+        """A waiting frame was replaced by a newer one."""
+        ...
+
+    def replayed(self) -> None:
+        """A repeated frame was answered from the cache."""
         ...
 
 
 @dataclass(frozen=True)
-class SessionCard:
-    """What its owner and an admin may be told of a session: no secret."""
+class SessionInfo:
+    """What the API shows of a session: no secret."""
 
     id: str
-    owner: str  # whose token opened it; `anonymous` where there are none
+    owner: str  # the name of the token that opened it; `anonymous` without tokens
     state: State
-    service: Service
+    service: ServiceMode
     mode: ReuseMode | None
     epoch: int
-    seq: int | None  # of the last frame that was taken in this epoch
+    seq: int | None  # of the last accepted frame of this epoch
     in_flight: int
     connected: bool
     warm: bool
@@ -55,48 +75,48 @@ class SessionCard:
 
 @dataclass(eq=False)
 class Session:
-    """A session. The roster's lock guards it; others read, and set `instruction`."""
+    """A session. The registry's lock guards it; other threads may read it, and set `instruction`."""
 
     id: str
-    owner: str  # whose token opened it: ids are unique among one owner's sessions
-    share: str  # whose share of places and of the device it takes
-    secret: str = field(repr=False)  # who knows it may take the session over
+    owner: str  # the name of the token that opened it; ids are unique per owner
+    share: str  # the quota that it counts against: capacity and device time
+    secret: str = field(repr=False)  # lets a connection resume the session
     serial: int  # tells it from an earlier one of the same id
-    service: Service
-    mode: ReuseMode | None  # of frames that do not say
-    opening: KeyframeReason  # why its first frame is computed whole
-    replies: Replies = field(repr=False)
+    service: ServiceMode
+    mode: ReuseMode | None  # of frames that name none
+    first_reason: KeyframeReason  # why its first frame is a keyframe
+    replies: ReplyCache = field(repr=False)
     clock: Clock = field(repr=False)
-    untouched: bool = False  # neither opened on purpose nor used: there is no episode that a reset could end
+    implicit: bool = False  # opened by naming it, and unused: a first reset ends no episode
     opened_s: float = 0.0
     used_s: float = 0.0  # when it was last used
     left_s: float = 0.0  # when its connection dropped, in state AWAY
     state: State = State.IDLE
     epoch: int = 0
     last_seq: int = -1  # of this epoch
-    in_flight: list[Exchange] = field(default_factory=list, repr=False)  # of whatever epoch
+    in_flight: list[PendingFrame] = field(default_factory=list, repr=False)  # of whatever epoch
     connection: Connection | None = field(default=None, repr=False)
-    instruction: str | None = field(default=None, repr=False)  # as last said; outlives a reset
+    instruction: str | None = field(default=None, repr=False)  # the last one sent; survives a reset
     warm: bool = False  # its last answered frame left keys and values on the device
 
     @property
     def key(self) -> str:
-        """What the policy knows it by, unique among all owners' sessions: 'arm'; with a token 'front', 'front/arm'."""
+        """The key that the policy knows, unique over all owners: 'arm'; with a token 'front', 'front/arm'."""
         return self.id if self.owner == ANONYMOUS else f"{self.owner}/{self.id}"
 
     @property
     def live(self) -> bool:
-        """Whether it is still here."""
+        """Whether it has not ended."""
         return self.state not in GONE
 
-    def knows(self, secret: str) -> bool:
-        """Whether this is its secret; takes as long for every wrong one."""
+    def check_secret(self, secret: str) -> bool:
+        """Whether this is its secret, compared in constant time."""
         said, kept = (text.encode("utf-8", "surrogatepass") for text in (secret, self.secret))
         return hmac.compare_digest(said, kept)
 
-    def next_seq(self, place: Place) -> int:
-        """The seq of a new frame at this place. Raises Conflict stale-seq."""
-        seq = self.last_seq + 1 if place.seq is None else place.seq
+    def next_seq(self, position: FramePosition) -> int:
+        """The seq of a new frame at this position. Raises Conflict stale-seq."""
+        seq = self.last_seq + 1 if position.seq is None else position.seq
         if self.last_seq < seq <= LAST_SEQ:
             return seq
         if seq > LAST_SEQ or self.last_seq == LAST_SEQ:
@@ -106,13 +126,13 @@ class Session:
         raise Conflict("stale-seq", f"{detail} whose answer is kept; send a higher seq, or none to have them counted.")
 
     def check_epoch(self, epoch: int | None) -> None:
-        """Raise Conflict stale-epoch for another episode than this one; None: not said."""
+        """Raise Conflict stale-epoch for any epoch but the current one; None: not named."""
         if epoch not in (None, self.epoch):
             detail = f"Epoch {epoch} was named, and the session is in epoch {self.epoch}"
             raise Conflict("stale-epoch", f"{detail}; a reset begins the next, and its reply names it.")
 
     def check_connection(self, connection: object | None) -> None:
-        """Raise Conflict session-in-use where another connection holds the session; None: asked without one."""
+        """Raise Conflict session-in-use where another connection holds the session; None: a plain HTTP request."""
         if self.connection is not None and self.connection is not connection:
             detail = (
                 "A connection holds this session; send its frames there, or open it with its secret to take it over."
@@ -120,21 +140,21 @@ class Session:
             raise Conflict("session-in-use", detail)
 
     def begin_epoch(self) -> None:
-        """Count on; what was asked for in the last epoch is no repeat of anything in this one."""
+        """Begin the next epoch: seq counts from 0, and no cached reply carries over."""
         self.epoch += 1
         self.last_seq = -1
         self.replies.clear()
 
-    def ref(self, exchange: Exchange, mode: ReuseMode | None) -> SessionRef:
-        """What the policy is told of a frame."""
+    def ref(self, pending: PendingFrame, mode: ReuseMode | None) -> SessionRef:
+        """The reference that a frame carries to the policy."""
         return SessionRef(
-            self.key, exchange.epoch, exchange.seq, mode or self.mode, self.serial, self.opening, self.share
+            self.key, pending.epoch, pending.seq, mode or self.mode, self.serial, self.first_reason, self.share
         )
 
-    def card(self) -> SessionCard:
-        """Describe it as it is now."""
+    def info(self) -> SessionInfo:
+        """A snapshot of it."""
         now_s = self.clock()
-        return SessionCard(
+        return SessionInfo(
             id=self.id,
             owner=self.owner,
             state=self.state,

@@ -1,4 +1,4 @@
-"""What a deployment may say about sessions: every knob and its range.
+"""Settings of sessions, each with its range.
 
 Knows no YAML: plain values, checked when they are made.
 """
@@ -8,20 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from stillframe.settings_fields import Ranged, knob
+from stillframe.settings_fields import RangeChecked, setting
 
 
 @dataclass(frozen=True)
-class SessionSettings(Ranged):
-    """How many sessions there may be, how long they last, and how much of each is kept."""
+class SessionSettings(RangeChecked):
+    """How many sessions may be open, how long they last, how many replies each keeps."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
-    most: int | None = knob(
+    most: int | None = setting(
         None, "sessions at once; null: as many as the KV pool has slots, 64 without a pool", low=1, high=1_000_000
     )
-    ttl_s: float = knob(120.0, "a session that nobody uses for so long expires", low=1, high=3600)
-    lease_s: float = knob(5.0, "a session used within this time never makes room for another", low=0, high=3600)
-    resume_s: float = knob(10.0, "a session whose connection dropped is kept for so long", low=0, high=3600)
-    waiting: int = knob(1, "frames of one session that may wait behind the one computed", low=0, high=64)
-    replies: int = knob(8, "last answers of a session that are kept for a repeated frame", low=0, high=1024)
+    ttl_s: float = setting(120.0, "a session that is unused for so long expires", low=1, high=3600)
+    lease_s: float = setting(5.0, "a session used within this time never makes room for another", low=0, high=3600)
+    resume_s: float = setting(10.0, "a session whose connection dropped is kept for so long", low=0, high=3600)
+    waiting: int = setting(1, "frames of one session that may wait behind the one computed", low=0, high=64)
+    replies: int = setting(8, "last answers of a session that are kept for a repeated frame", low=0, high=1024)

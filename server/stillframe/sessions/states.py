@@ -1,6 +1,6 @@
-"""The states of a session and what may happen in each: one table. docs/sessions.md shows it to people.
+"""The state machine of a session, as one table; docs/sessions.md shows it.
 
-Knows no session: words, and which follows which.
+Knows no session.
 """
 
 from __future__ import annotations
@@ -8,32 +8,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Protocol
 
 from stillframe.errors import Gone
 
 
 class State(StrEnum):
-    """How a session stands: the live states, then the gone ones."""
+    """A session's state: the live ones, then the ended ones."""
 
-    IDLE = "idle"  # here; nothing of it waits or is computed
-    BUSY = "busy"  # frames of it wait or are computed
-    LEAVING = "leaving"  # its connection dropped while a frame of it was computed
-    AWAY = "away"  # its connection dropped; kept, so that it can be resumed
+    IDLE = "idle"  # open, no frame in flight
+    BUSY = "busy"  # frames in flight
+    LEAVING = "leaving"  # its connection dropped with a frame in flight
+    AWAY = "away"  # its connection dropped; kept for a while, to be resumed
     CLOSED = "closed"  # its client ended it
-    EXPIRED = "expired"  # nobody came for too long
-    EVICTED = "evicted"  # it made room for another
+    EXPIRED = "expired"  # unused for too long
+    EVICTED = "evicted"  # ended to make room for another
 
 
 class Event(StrEnum):
     """What happens to a session."""
 
-    OPEN = "open"  # its id is asked for (again)
-    FRAME = "frame"  # the policy took a frame of it
-    SETTLE = "settle"  # the last of its frames in flight was answered or dropped
+    OPEN = "open"  # its id is opened (again)
+    FRAME = "frame"  # the policy accepted a frame
+    SETTLE = "settle"  # its last frame in flight was answered or dropped
     RESET = "reset"  # its next episode begins
     LEAVE = "leave"  # the connection that held it dropped
-    RESUME = "resume"  # somebody takes it up
+    RESUME = "resume"  # it is resumed by its secret, or a connection attaches
     CLOSE = "close"
     EXPIRE = "expire"
     EVICT = "evict"
@@ -86,7 +85,7 @@ TABLE: Mapping[tuple[State, Event], State] = MappingProxyType(
 
 _WHY_GONE: Mapping[State, tuple[str, str]] = {
     State.CLOSED: ("session-closed", "This session was closed"),
-    State.EXPIRED: ("session-expired", "Nobody used this session for too long, so it expired"),
+    State.EXPIRED: ("session-expired", "This session was not used for too long, so it expired"),
     State.EVICTED: ("session-evicted", "This session was idle and made room for another"),
 }
 GONE = frozenset(_WHY_GONE)
@@ -94,7 +93,7 @@ LIVE = tuple(state for state in State if state not in GONE)
 
 
 def after(state: State, event: Event) -> State:
-    """The state that follows. Raises Gone for a session that is no more; what the table lacks else is a bug of ours."""
+    """The next state. Raises Gone for an ended session; anything else outside the table is a bug."""
     following = TABLE.get((state, event))
     if following is not None:
         return following
@@ -104,26 +103,6 @@ def after(state: State, event: Event) -> State:
 
 
 def gone(state: State) -> Gone:
-    """What is said to somebody who asks for a session in that state."""
+    """The error for a request to a session in that state."""
     code, why = _WHY_GONE[state]
     return Gone(code, f"{why}; open a new one, whose first frame is computed whole.")
-
-
-class Watch(Protocol):
-    """Called on any thread, under the roster's lock: quick, and asks the roster nothing."""
-
-    def ended(self, state: State) -> None:
-        """A session is closed, expired or evicted."""
-        ...
-
-    def refused(self) -> None:
-        """There was no room for one more session."""
-        ...
-
-    def superseded(self) -> None:
-        """A waiting frame gave way to a newer one."""
-        ...
-
-    def replayed(self) -> None:
-        """A frame was a repeat and was not computed again."""
-        ...

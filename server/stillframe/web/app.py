@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from stillframe import __version__
 from stillframe.metrics import Metrics
-from stillframe.sessions.registry import Roster
+from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.settings import SessionSettings
 from stillframe.stopwatch import Clock
 from stillframe.web.dialects.select import ROUTES
@@ -83,7 +83,7 @@ def create_app(lifecycle: Lifecycle, house: House, *, metrics: Metrics, log: Log
     tracebacks of unforeseen failures.
     """
     prepare_pillow()
-    roster = Roster(house.sessions, lifecycle.loaded_policy, clock, metrics.sessions)
+    roster = SessionRegistry(house.sessions, lifecycle.loaded_policy, clock, metrics.sessions)
     unpacking = Unpacking(house.limits)
     hub = Hub(house.limits.max_streams)
     lifecycle.on_drain(hub.drain)

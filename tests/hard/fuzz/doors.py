@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry
 from stillframe.domain import KVUsage, PolicyInfo
 from stillframe.errors import RequestError
 from stillframe.metrics import Metrics
-from stillframe.sessions.registry import Roster
+from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.settings import SessionSettings
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.dialects.openpi import OPENPI
@@ -82,10 +82,10 @@ class NoPolicy:
         """It keeps nothing."""
 
 
-def _roster() -> Roster:
+def _roster() -> SessionRegistry:
     watch = Metrics(CollectorRegistry(), drift_budget=0.02).sessions
     policy: Any = NoPolicy()
-    return Roster(SessionSettings(lease_s=0), lambda: policy, time.perf_counter, watch)
+    return SessionRegistry(SessionSettings(lease_s=0), lambda: policy, time.perf_counter, watch)
 
 
 ROSTER = _roster()

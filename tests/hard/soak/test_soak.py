@@ -37,7 +37,7 @@ from stillframe.engine.engine import Engine
 from stillframe.metrics import Metrics
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.sessions.index import MOST_TOMBSTONES
-from stillframe.sessions.registry import Roster
+from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.settings import SessionSettings
 from stillframe.web.app import House
 from stillframe_client.wire import pack
@@ -327,10 +327,10 @@ def test_the_gone_are_remembered_up_to_a_bound(load: Callable[[str], ModuleType]
     """Tombstones of a crowd that came at once: never over their bound, and none is left when their time is over."""
     clock, policy = HandClock(), InstantPolicy(load("web/conftest.py").INFO)
     watch = Metrics(CollectorRegistry(), drift_budget=0.02).sessions
-    roster = Roster(SETTINGS, lambda: policy, clock, watch)
-    remembered = roster._attendance._tombstones  # nobody else may see them
+    roster = SessionRegistry(SETTINGS, lambda: policy, clock, watch)
+    remembered = roster._index._tombstones  # nobody else may see them
     for number in range(MOST_TOMBSTONES + 500):
-        roster.close(roster.enter(f"r-{number}", owner="robot"))
+        roster.close(roster.find_or_create(f"r-{number}", owner="robot"))
     most = len(remembered)
     clock.now_s += SETTINGS.ttl_s
     roster.sweep()

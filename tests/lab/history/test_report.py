@@ -101,7 +101,7 @@ def test_a_stopped_run_leaves_a_report_and_goes_on(
 
     monkeypatch.setattr(evidence, "ALONE", {name: (name, measure(name)) for name in evidence.ALONE})
     monkeypatch.setattr(evidence, "play_missing", stop)
-    monkeypatch.setattr(evidence, "load_memory", lambda *_: None)
+    monkeypatch.setattr(evidence, "load_history", lambda *_: None)
     monkeypatch.setattr(evidence, "digest_of", lambda _: "digest")
     monkeypatch.setattr(evidence, "opened", lambda _: (None, None))
     monkeypatch.setattr(evidence, "write_both", lambda file, *_: file.touch())

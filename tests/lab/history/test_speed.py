@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stillframe.history.checkpoint import MemoryConfig, Weights
+from stillframe.history.checkpoint import HistoryConfig, HistoryWeights
 from stillframe.history.scorers import Recency, Summaries
 from stillframe.models.base import PolicyModel
 from stillframe_lab.history import speed
@@ -19,17 +19,17 @@ LEAD, TIMED, ROOM = 2, 1, 2
 
 
 @pytest.fixture
-def weights(golden_model: PolicyModel) -> Weights:
+def weights(golden_model: PolicyModel) -> HistoryWeights:
     """An untrained memory that fits the micro model."""
     sizes, image = golden_model.decoder.config, golden_model.fixed_rows - 1 - len(golden_model.info.action_names)
     heads, dim = sizes.num_key_value_heads, sizes.head_dim
-    return Weights(MemoryConfig(sizes.num_hidden_layers, heads, dim, image, 2, (0,), 8, 4)).eval()
+    return HistoryWeights(HistoryConfig(sizes.num_hidden_layers, heads, dim, image, 2, (0,), 8, 4)).eval()
 
 
 def test_every_arm_holds_what_it_is_called_after(
     plan: Plan,
     golden_model: PolicyModel,
-    weights: Weights,
+    weights: HistoryWeights,
     goldens: Mapping[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stillframe.history.columns import Columns
 from stillframe.history.pooling import Pooling
-from stillframe.history.store import ChunkShape, History, Rules
+from stillframe.history.store import ChunkShape, History, RetentionPolicy
 from stillframe.models.llama import eager_attention
 from stillframe.models.llama.attention import added
 from stillframe.models.llama.decoder import Decoder, DecoderConfig, Whole
@@ -63,7 +63,7 @@ def storage() -> FrameKV:
 
 def remembered(decoder: Decoder, frames: int, tokens: int = PATCHES, slots: int = 2, seed: int = 100) -> Columns:
     """What a history holds after so many frames of noise, all of which it keeps."""
-    history = History(ChunkShape(3, 2, 8, tokens, slots, torch.float32, CPU), Rules(None, PATCHES // tokens))
+    history = History(ChunkShape(3, 2, 8, tokens, slots, torch.float32, CPU), RetentionPolicy(None, PATCHES // tokens))
     pooling = Pooling(3, 2, 8, slots).requires_grad_(requires_grad=False)
     torch.nn.init.normal_(pooling.query, generator=torch.Generator().manual_seed(1))
     for frame in range(frames):

@@ -11,7 +11,7 @@ import pytest
 
 from stillframe.domain import REUSE_MODES, HistoryInfo, HistoryReport
 from stillframe.errors import RequestError
-from stillframe.sessions.pending import Place
+from stillframe.sessions.pending import FramePosition
 from stillframe.sessions.settings import SessionSettings
 from stillframe.web.app import House
 from stillframe.web.http.session_fields import Addressed, Named, read_named
@@ -185,7 +185,7 @@ def test_a_conflict_over_the_wire(desk, still):
 def test_what_may_name_a_session(good):
     """Printable ASCII, a space inside included, up to the limit."""
     assert is_session_id(good)
-    assert read_named({"session_id": good}, Addressed(ids=(good,))) == Named(good, None, Place())
+    assert read_named({"session_id": good}, Addressed(ids=(good,))) == Named(good, None, FramePosition())
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 
 from stillframe.domain import KeyframeReason
 from stillframe.errors import Conflict, TooMany
-from stillframe.sessions.pending import Replies, Superseded
-from stillframe.sessions.session import Service, Session
+from stillframe.sessions.pending import ReplyCache, Superseded
+from stillframe.sessions.session import ServiceMode, Session
 from stillframe.web.streaming.session_queue import Lane
 
 
@@ -24,7 +24,7 @@ class Watch:
 def lane_of(service, most=2):
     """The lane of a new session, and who watches it."""
     first, watch = KeyframeReason.FIRST_FRAME, Watch()
-    session = Session("arm", "me", "me", "secret", 1, service, None, first, Replies(8), lambda: 0.0)
+    session = Session("arm", "me", "me", "secret", 1, service, None, first, ReplyCache(8), lambda: 0.0)
     return Lane(session, most, watch), watch
 
 
@@ -33,7 +33,7 @@ def test_the_newest_takes_the_place_of_who_waits(seq):
     """Who has the turn keeps it; who waits is told by which frame he was overtaken, where that said its number."""
 
     async def story():
-        lane, watch = lane_of(Service.REALTIME)
+        lane, watch = lane_of(ServiceMode.REALTIME)
         first, second = lane.join(None), lane.join(None)
         third = lane.join(seq)
         async with lane.reached(first):
@@ -55,7 +55,7 @@ def test_in_lock_step_each_has_his_turn():
     """In their order, one at a time; one who fails or gives up leaves the turn to the next."""
 
     async def story():
-        lane, watch = lane_of(Service.LOCKSTEP, most=4)
+        lane, watch = lane_of(ServiceMode.LOCKSTEP, most=4)
         turns, served = [lane.join(None) for _ in range(4)], []
 
         async def serve(number):

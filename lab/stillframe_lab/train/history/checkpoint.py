@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stillframe.history.checkpoint import MemoryConfig, Weights, save_memory
+from stillframe.history.checkpoint import HistoryConfig, HistoryWeights, save_history
 from stillframe.models.openvla.model import ACTION_NAMES
 from stillframe_lab.train.history.policy_objective import MemoryTrainee
 from stillframe_lab.train.history.recipe import MemoryRecipe
@@ -16,11 +16,11 @@ from stillframe_lab.train.new_checkpoint import save_checkpoint
 EXTRAS = len(ACTION_NAMES) + 1  # the last action, and the time since the last frame
 
 
-def fresh_weights(trainee: MemoryTrainee, recipe: MemoryRecipe) -> Weights:
+def fresh_weights(trainee: MemoryTrainee, recipe: MemoryRecipe) -> HistoryWeights:
     """The pooling as it was learnt with the policy, and scorers that have learnt nothing."""
     decoder, tower = trainee.network.config.decoder, trainee.network.config.towers[0]
-    weights = Weights(
-        MemoryConfig(
+    weights = HistoryWeights(
+        HistoryConfig(
             layers=decoder.num_hidden_layers,
             kv_heads=decoder.num_key_value_heads,
             head_dim=decoder.head_dim,
@@ -36,9 +36,9 @@ def fresh_weights(trainee: MemoryTrainee, recipe: MemoryRecipe) -> Weights:
     return weights
 
 
-def save_policy(folder: Path, trainee: MemoryTrainee, weights: Weights, recipe: MemoryRecipe) -> None:
+def save_policy(folder: Path, trainee: MemoryTrainee, weights: HistoryWeights, recipe: MemoryRecipe) -> None:
     """The checkpoint that the daemon serves."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_memory(folder, weights)
+    save_history(folder, weights)
     tensors = {name: tensor.detach().cpu() for name, tensor in trainee.network.state_dict().items()}
     save_checkpoint(folder, tensors, recipe.policy)  # last: its tensors say that all is there

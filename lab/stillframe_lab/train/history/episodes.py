@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stillframe.engine.history import Recalling
 from stillframe.engine.local import LocalPolicy
-from stillframe.history.checkpoint import load_memory
+from stillframe.history.checkpoint import load_history
 from stillframe.history.scorers import Scorer, Summaries, Utilities
 from stillframe.history.settings import HistorySettings
 from stillframe.models.registry import load_policy
@@ -36,7 +36,7 @@ REPEATED = 0.5  # each that says the same as earlier ones is worth so much of th
 class Diary:
     """A scorer that keeps all, of one session, and writes down what it hears. See `scorers.Scorer`."""
 
-    watches = True
+    needs_attention = True
     inputs: list[Tensor] = field(default_factory=list)  # a chunk: [inputs]
     masses: list[Utilities] = field(default_factory=list)  # an answer: [chunks before it]
 
@@ -49,7 +49,7 @@ class Diary:
         self.inputs += [*summaries.inputs.cpu()]
         return np.ones(len(summaries.keys)), [*states]
 
-    def revised(self, utilities: Utilities, masses: Utilities) -> Utilities:
+    def updated(self, utilities: Utilities, masses: Utilities) -> Utilities:
         """Write it down."""
         self.masses.append(masses)
         return utilities
@@ -128,7 +128,7 @@ class _Ticking:
 def looking_back(checkpoint: Path, clock: Clock, scorer: Scorer | None = None) -> LocalPolicy:
     """A policy with all of its history."""
     device = torch.device("cpu")
-    model, weights = load_policy(checkpoint, dtype=torch.float32, device=device), load_memory(checkpoint, device)
+    model, weights = load_policy(checkpoint, dtype=torch.float32, device=device), load_history(checkpoint, device)
     recalling = Recalling(model, weights, EVERYTHING, clock, scorer=scorer)
     return LocalPolicy(model, clock=clock, recalling=recalling)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillframe.history.checkpoint import Weights
+from stillframe.history.checkpoint import HistoryWeights
 
 WORTHY = 0.5  # chunks that are worth more are told apart from the others
 
@@ -46,7 +46,7 @@ class Errors:
 class Scorers(nn.Module):
     """Both learnt scorers of a memory, to be taught on the same chunks."""
 
-    def __init__(self, weights: Weights):
+    def __init__(self, weights: HistoryWeights):
         """The weights' own: they learn in place."""
         super().__init__()
         self.gate, self.linear = weights.gate, weights.linear

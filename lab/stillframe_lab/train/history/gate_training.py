@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from stillframe.history.checkpoint import Weights
+from stillframe.history.checkpoint import HistoryWeights
 from stillframe_lab.train.history.gate_objective import Errors, Rows, Said, Scorers, errors, wrong
 from stillframe_lab.train.history.recipe import MemoryRecipe
 from stillframe_lab.train.trainer import Run
@@ -59,7 +59,7 @@ class Valued:
 class Gating(Run):
     """One run: both learnt scorers, on the same batches."""
 
-    def __init__(self, folder: Path, weights: Weights, recipe: MemoryRecipe):
+    def __init__(self, folder: Path, weights: HistoryWeights, recipe: MemoryRecipe):
         """Begin with `weights`, which learn in place, or resume where `folder` stands."""
         folder.mkdir(parents=True, exist_ok=True)
         self.recipe, self.scorers = recipe, Scorers(weights)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stillframe.history.checkpoint import Weights
+from stillframe.history.checkpoint import HistoryWeights
 from stillframe.history.scorers import summary
 from stillframe.models.openvla.model import OpenVLANetwork
 from stillframe_lab.train.history.attention_masks import Frames, Instructions
@@ -81,7 +81,7 @@ class JointTrainee(MemoryTrainee):
     """The policy, its pooling and its scorers. The heads of the training without a gate rest."""
 
     def __init__(
-        self, network: OpenVLANetwork, recipe: JointRecipe, sequences: dict[int, SharedPrefix], weights: Weights
+        self, network: OpenVLANetwork, recipe: JointRecipe, sequences: dict[int, SharedPrefix], weights: HistoryWeights
     ):
         """`weights`: the memory that belongs to `network`."""
         super().__init__(network, recipe.memory, sequences)

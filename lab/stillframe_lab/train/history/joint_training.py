@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stillframe.history.checkpoint import Weights, load_memory
+from stillframe.history.checkpoint import HistoryWeights, load_history
 from stillframe_lab.train.history.checkpoint import save_policy
 from stillframe_lab.train.history.dataset import Scenery
 from stillframe_lab.train.history.joint_objective import Figures, JointBatch, JointObjective, JointTrainee
@@ -43,7 +43,7 @@ class Joining(Run):
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.memory.policy.seed)
         self.folder, self.recipe, self._start = folder, recipe, start
-        self.trainee = self._built(load_memory(start, CPU))
+        self.trainee = self._built(load_history(start, CPU))
         super().__init__(folder, recipe, recipe.pace, self.trainee, self.trainee, CPU)
 
     def run(self, scenery: Scenery, until: int, report: Callable[[JointProgress], None]) -> None:
@@ -72,13 +72,13 @@ class Joining(Run):
 
     def export(self, folder: Path) -> None:
         """Write the slow copy as a checkpoint that the daemon serves."""
-        weights = load_memory(self._start, CPU)
+        weights = load_history(self._start, CPU)
         trainee = self._built(weights)  # whose scorers are those of `weights`
         trainee.load_state_dict(self.slow.weights)
         weights.pooling.load_state_dict(trainee.pooling.state_dict())
         save_policy(folder, trainee, weights, self.recipe.memory)
 
-    def _built(self, weights: Weights) -> JointTrainee:
+    def _built(self, weights: HistoryWeights) -> JointTrainee:
         network = network_from(self._start, self.recipe.memory.policy)
         return JointTrainee(network, self.recipe, sequences_for(network, self.recipe.memory, self.folder), weights)
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from stillframe.history.checkpoint import load_memory, save_memory
+from stillframe.history.checkpoint import load_history, save_history
 from stillframe.models.actions import ActionScale, Statistics
 from stillframe.models.checkpoint import SINGLE_NAME
 from stillframe.tools.charts import loss_chart
@@ -111,9 +111,9 @@ def train_gate(run: Path, checkpoint: Path, recipe: MemoryRecipe, reporter: Repo
         save_episodes(file, live(checkpoint, wanted, reporter.episodes))
     reporter.stage("gate", recipe.gate_steps)
     torch.manual_seed(recipe.policy.seed)
-    weights = load_memory(checkpoint, torch.device("cpu"))
+    weights = load_history(checkpoint, torch.device("cpu"))
     Gating(run, weights, recipe).run(load_episodes(file), recipe.gate_steps, reporter.gate)
-    save_memory(checkpoint, weights)
+    save_history(checkpoint, weights)
 
 
 def train_together(run: Path, data: Path, checkpoint: Path, recipe: JointRecipe, reporter: Reporter) -> Path:

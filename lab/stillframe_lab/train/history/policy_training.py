@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from stillframe.history.checkpoint import has_memory, load_memory
+from stillframe.history.checkpoint import has_history, load_history
 from stillframe.models.openvla.model import OpenVLANetwork
 from stillframe.models.openvla.prompt import PromptEncoder
 from stillframe_client.sim import Goal
@@ -83,8 +83,8 @@ def memory_trainee(folder: Path, recipe: MemoryRecipe, start: Path | None) -> Me
     """A fresh network, or an earlier one's weights, with the task's instruction once for each branch."""
     network = fresh_network(recipe.policy) if start is None else network_from(start, recipe.policy)
     trainee = MemoryTrainee(network, recipe, sequences_for(network, recipe, folder))
-    if start is not None and has_memory(start):
-        trainee.pooling.load_state_dict(load_memory(start, torch.device("cpu")).pooling.state_dict())
+    if start is not None and has_history(start):
+        trainee.pooling.load_state_dict(load_history(start, torch.device("cpu")).pooling.state_dict())
     return trainee
 
 

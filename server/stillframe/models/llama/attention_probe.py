@@ -13,7 +13,7 @@ from torch import Tensor
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.layout import TokenLayout
 from stillframe.reuse.kv import FrameKV
-from stillframe.reuse.relevance import Relevance, look
+from stillframe.reuse.relevance import Relevance, text_attention
 
 
 class TextTap:
@@ -44,7 +44,7 @@ class TextTap:
         text, patches = self._layout.text, self._layout.patch_positions
         positions = torch.arange(text.start, text.stop, device=kv.device)
         looks = {
-            layer: look(
+            layer: text_attention(
                 self._decoder.model.queries(layer, rows, positions), kv.keys(layer, text.stop), positions, patches
             )
             for layer, rows in self._rows.items()

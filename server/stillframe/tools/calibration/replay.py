@@ -27,10 +27,10 @@ from stillframe.models.llama.speculative import Draft
 from stillframe.recording.frame import RecordedFrame
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
-from stillframe.reuse.policies import recipe_of
+from stillframe.reuse.policies import reuse_policy
 from stillframe.reuse.relevance import Relevance
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
-from stillframe.reuse.state import Remembered
+from stillframe.reuse.state import ReuseState
 from stillframe.tools.calibration.candidates import Outcome
 
 Advance = Callable[[], None]  # called after each frame
@@ -85,7 +85,7 @@ class Rehearsal:
         outcomes = [Outcome(knobs) for knobs in candidates]
         chosen = {tuple(knobs.relevance_layers) for knobs in candidates if knobs.task_top_k}
         dense, own = self._storage(), self._storage()
-        left: Remembered | None = None
+        left: ReuseState | None = None
         looks: dict[Layers, Relevance] = {}
         for scene in self.scenes:
             drifts: dict[bytes, float] = {}
@@ -96,7 +96,7 @@ class Rehearsal:
                 relevance = looks[tuple(knobs.relevance_layers)] if looks and knobs.task_top_k else None
                 frame = self._with(scene.frame, knobs)
                 attended = frame.attended(relevance)
-                found = None if left is None or scene.begins else replace(left, attended=attended)
+                found = None if left is None or scene.begins else replace(left, task_relevance=attended)
                 plan, keyframe = self._planner.plan(frame, found, None, caution=0.0)
                 same = _drops(plan)
                 if keyframe is None and same not in drifts:  # other knobs often come to the same plan
@@ -104,7 +104,7 @@ class Rehearsal:
                     drifts[same] = drift_of(self._pass(frame, plan, own)[0].normalised, scene.dense)
                 outcome.saw(plan.reuse_ratio, None if keyframe else drifts[same])
             looks = self._look(scene.frame, dense, chosen)
-            left = Remembered.fresh(FrameKV(dense), scene.frame.same, scene.frame.tokens, scene.frame.now_s)
+            left = ReuseState.fresh(FrameKV(dense), scene.frame.same, scene.frame.tokens, scene.frame.now_s)
             advance()
         return outcomes
 
@@ -112,15 +112,15 @@ class Rehearsal:
     def without_slack(self, knobs: AdaptiveSettings, advance: Advance) -> Outcome:
         """One candidate on a daemon that never rests: only age limit and keyframes renew what is reused."""
         outcome, own = Outcome(knobs), self._storage()
-        left: Remembered | None = None
+        left: ReuseState | None = None
         for scene in self.scenes:
             frame = self._with(scene.frame, knobs)
             plan, keyframe = self._planner.plan(frame, None if scene.begins else left, None, caution=0.0)
             tap = self._tap(frame, tuple(knobs.relevance_layers)) if keyframe and knobs.task_top_k else None
             decoded, kv = self._pass(frame, plan, own, tap)
             if left is None or keyframe is not None:
-                left = Remembered.fresh(kv, frame.same, frame.tokens, frame.now_s)
-                left.attended = frame.attended(tap.relevance(kv) if tap else None)
+                left = ReuseState.fresh(kv, frame.same, frame.tokens, frame.now_s)
+                left.task_relevance = frame.attended(tap.relevance(kv) if tap else None)
             else:
                 left.advance(plan, frame.tokens, frame.now_s, published=False)
             outcome.saw(plan.reuse_ratio, None if keyframe else drift_of(decoded.normalised, scene.dense))
@@ -139,7 +139,7 @@ class Rehearsal:
         return replace(frame, prepared=light)
 
     def _with(self, frame: Frame, knobs: AdaptiveSettings) -> Frame:
-        return replace(frame, recipe=recipe_of("adaptive", ReuseSettings(adaptive=knobs), self._layers))
+        return replace(frame, recipe=reuse_policy("adaptive", ReuseSettings(adaptive=knobs), self._layers))
 
     def _pass(
         self, frame: Frame, plan: ReusePlan, storage: Tensor, tap: TextTap | None = None

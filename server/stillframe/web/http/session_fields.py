@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from stillframe.domain import REUSE_MODES, ReuseMode
 from stillframe.errors import BadRequest, Unprocessable, closest
-from stillframe.sessions.pending import Place
+from stillframe.sessions.pending import FramePosition
 from stillframe_client.wire import IDEMPOTENCY_HEADER, MAX_COUNT, SESSION_HEADER, SESSION_ID_RULE, is_session_id
 
 _FIELD = "session_id"
@@ -38,7 +38,7 @@ class Named:
 
     id: str
     mode: ReuseMode | None
-    place: Place
+    place: FramePosition
 
 
 def addressed(request: Request, *, path_id: str | None = None, fallback: str | None = None) -> Addressed:
@@ -54,7 +54,7 @@ def read_named(fields: Mapping[str, Any], head: Addressed = Addressed()) -> Name
     for a mode, a seq or a key without a session.
     """
     session_id, mode = read_session_id(fields, head) or head.fallback, read_mode(fields)
-    place = Place(epoch=read_count(fields, "epoch"), seq=read_count(fields, "seq"), key=_key(head.key))
+    place = FramePosition(epoch=read_count(fields, "epoch"), seq=read_count(fields, "seq"), key=_key(head.key))
     if session_id is not None:
         return Named(session_id, mode, place)
     if mode is not None:

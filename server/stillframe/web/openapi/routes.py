@@ -101,7 +101,7 @@ def _described() -> Mapping[tuple[str, str], Description]:
         ("POST", "/v1/sessions"): Description("sessions", _open_answers(), status=201, extra=_open_body()),
         ("GET", "/v1/sessions"): Description("sessions", _shown("SessionList")),
         ("GET", "/v1/sessions/{session_id}"): Description(
-            "sessions", _shown("SessionCard", 404, 409, 410), extra=whose
+            "sessions", _shown("SessionInfo", 404, 409, 410), extra=whose
         ),
         ("DELETE", "/v1/sessions/{session_id}"): Description(
             "sessions", {**gone, **problems(404, 409, 410)}, status=204, extra=whose

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from stillframe.domain import REUSE_MODES, KeyframeReason, ReuseMode
-from stillframe.sessions.session import Service, SessionCard
+from stillframe.sessions.session import ServiceMode, SessionInfo
 from stillframe.web.openapi.builders import Schema, ref
 from stillframe.web.openapi.legacy_routes import DIALECT_SCHEMAS
 from stillframe_client.wire import MAX_COUNT, MAX_SESSION_ID, SESSION_ID_RULE
@@ -189,14 +189,14 @@ class SessionOpened(BaseModel):
     session_id: str
     secret: str
     epoch: int
-    service: Service
+    service: ServiceMode
     resumed: bool
 
 
 class SessionList(BaseModel):
     """The caller's sessions; everybody's to an admin."""
 
-    sessions: list[SessionCard]
+    sessions: list[SessionInfo]
 
 
 class RecordingStatus(BaseModel):

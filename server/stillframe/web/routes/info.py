@@ -16,7 +16,7 @@ from stillframe import __version__
 from stillframe.domain import PolicyInfo
 from stillframe.errors import NoSuchRoute
 from stillframe.metrics import Metrics
-from stillframe.sessions.registry import Roster
+from stillframe.sessions.registry import SessionRegistry
 from stillframe.web.http.problems import problem_response
 from stillframe.web.middleware.listeners import Listeners, listener_of
 from stillframe.web.openapi.builders import CODE_PARAMETER, GUARDED, problem_responses
@@ -32,7 +32,7 @@ class FrontDesk:
     """The routes and what they read from."""
 
     lifecycle: Lifecycle
-    roster: Roster
+    roster: SessionRegistry
     hub: Hub
     metrics: Metrics
     listeners: Listeners = field(default_factory=dict)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from stillframe.sessions.registry import Roster
+from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.session import Session
 from stillframe.web.http.body import read_body
 from stillframe.web.http.codecs import codec_of
@@ -34,7 +34,7 @@ class SessionRoutes:
     """The routes and what they need."""
 
     lifecycle: Lifecycle
-    roster: Roster
+    roster: SessionRegistry
     limits: Limits
     listeners: Listeners
 
@@ -54,7 +54,7 @@ class SessionRoutes:
 
     async def show(self, request: Request) -> Response:
         """Show one session."""
-        return JSONResponse(asdict(self._session(request, _overseer_of(request)).card()))
+        return JSONResponse(asdict(self._session(request, _overseer_of(request)).info()))
 
     async def close(self, request: Request) -> Response:
         """Close a session: what it left is freed, frames that wait are answered with a problem."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from stillframe.domain import Observation, Policy, Step
 from stillframe.errors import DeadlineExceeded, NotReady
 from stillframe.metrics import FrameEnd, Metrics, Outcome
-from stillframe.sessions.pending import Ticket
-from stillframe.sessions.registry import Roster
+from stillframe.sessions.pending import FrameSubmission, Ticket
+from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.session import Connection, Session
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.dialects.base import Answer
@@ -31,14 +31,14 @@ class Acting:
     """What every wire needs to answer a frame."""
 
     lifecycle: Lifecycle
-    roster: Roster
+    roster: SessionRegistry
     limits: Limits
     metrics: Metrics
     notices: Notices = field(default_factory=Notices)
 
     def session(self, named: Named, owner: str, share: str) -> Session:
         """The session that a frame names; one that nobody knows yet is opened. Raises RequestError."""
-        return self.roster.enter(named.id, owner=owner, share=share)
+        return self.roster.find_or_create(named.id, owner=owner, share=share)
 
     async def answer(
         self,
@@ -82,7 +82,7 @@ class Acting:
         observation = _with_words(frame.observation, session)
         named = frame.named
         ticket = self.roster.submit(
-            session, observation, left_ms, named.place, frame.digest, mode=named.mode, connection=connection
+            session, FrameSubmission(observation, left_ms, named.place, frame.digest, named.mode, connection)
         )
         if not ticket.replayed:
             session.instruction = observation.instruction

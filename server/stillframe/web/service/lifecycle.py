@@ -14,7 +14,7 @@ from logging import Logger
 from stillframe.domain import Policy, RecordingReport
 from stillframe.errors import NotReady
 from stillframe.metrics import Metrics
-from stillframe.sessions.registry import Roster
+from stillframe.sessions.registry import SessionRegistry
 
 WATCHDOG_S = 30.0
 
@@ -109,7 +109,7 @@ class Upkeep:
     """Looks round twice a second."""
 
     lifecycle: Lifecycle
-    roster: Roster
+    roster: SessionRegistry
     metrics: Metrics
     log: Logger
     stuck: bool = False

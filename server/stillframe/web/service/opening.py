@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillframe.errors import BadRequest
-from stillframe.sessions.registry import Roster
-from stillframe.sessions.session import Connection, Service, Session
+from stillframe.sessions.registry import SessionRegistry
+from stillframe.sessions.session import Connection, ServiceMode, Session
 from stillframe.web.http.session_fields import read_choice, read_mode, read_session_id
 from stillframe.web.middleware.auth import Caller
 
-SERVICES = tuple(service.value for service in Service)
+SERVICES = tuple(service.value for service in ServiceMode)
 
 
 def open_session(
-    roster: Roster, fields: Mapping[str, Any], caller: Caller, share: str, connection: Connection | None = None
+    roster: SessionRegistry, fields: Mapping[str, Any], caller: Caller, share: str, connection: Connection | None = None
 ) -> tuple[Session, bool]:
     """Open the session that `fields` describe, or resume it; say which. Raises RequestError."""
     service = read_choice(fields, "service", SERVICES, code="unknown-service")
@@ -29,7 +29,7 @@ def open_session(
         read_session_id(fields),
         owner=caller.name,
         share=share,
-        service=Service(service or Service.LOCKSTEP),
+        service=ServiceMode(service or ServiceMode.LOCKSTEP),
         mode=read_mode(fields),
         secret=secret,
         connection=connection,

@@ -200,7 +200,8 @@ class Stream:
         if lane is None or not lane.session.live:
             if session_id in self._opened:
                 self._found(fields)  # raises Gone: who opened it knows a secret that would not be the next one's
-            lane = self._lane(self._acting.roster.enter(session_id, owner=self._caller.name, share=self._share))
+            session = self._acting.roster.find_or_create(session_id, owner=self._caller.name, share=self._share)
+            lane = self._lane(session)
         return lane, lane.join(seq)
 
     def _remember(self, session_id: str) -> None:

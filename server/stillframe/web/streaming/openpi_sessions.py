@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stillframe.errors import BadRequest
-from stillframe.sessions.registry import Roster
+from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.session import Session
 from stillframe.web.http.objects import Fields
 
@@ -30,7 +30,7 @@ class Key(NamedTuple):
 class Scenes:
     """One connection's sessions. They end with it."""
 
-    def __init__(self, roster: Roster, owner: str, share: str):
+    def __init__(self, roster: SessionRegistry, owner: str, share: str):
         self._roster = roster
         self._owner, self._share = owner, share
         self._sessions: dict[Key, Session] = {}  # the longest known first

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 
 from stillframe.errors import Conflict, TooMany
 from stillframe.sessions.pending import Superseded
-from stillframe.sessions.session import Service, Session
-from stillframe.sessions.states import Watch
+from stillframe.sessions.session import ServiceMode, Session, SessionObserver
 
 BUSY_WAIT_S = 0.05
 
@@ -31,7 +30,7 @@ class Turn:
 class Lane:
     """Whoever stands first in the line is unpacked; he leaves it as he is handed to the roster."""
 
-    def __init__(self, session: Session, most: int, watch: Watch):
+    def __init__(self, session: Session, most: int, watch: SessionObserver):
         """`most`: frames that may be under way in lock-step."""
         self.session = session
         self._most = most
@@ -40,10 +39,10 @@ class Lane:
 
     def join(self, seq: int | None) -> Turn:
         """Stand in line, at once. Raises TooMany where a lock-step session has enough under way."""
-        if self.session.service is Service.LOCKSTEP:
+        if self.session.service is ServiceMode.LOCKSTEP:
             self._check_room(seq)
         turn = Turn(seq)
-        if self.session.service is Service.REALTIME:
+        if self.session.service is ServiceMode.REALTIME:
             self._overtake(turn)
         return self._stand(turn)
 

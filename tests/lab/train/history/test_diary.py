@@ -12,7 +12,7 @@ def test_a_diary_keeps_what_was_looked_at_most() -> None:
     diary = Diary()
     for chunk, masses in enumerate(([], [0.2], [0.1, 0.4], [0.0, 0.1, 0.05])):
         if masses:
-            diary.revised(np.ones(len(masses)), np.array(masses))
+            diary.updated(np.ones(len(masses)), np.array(masses))
         row = torch.full((1, 2), float(chunk))
         diary.score(Summaries(row, row, row), [diary.begin()])
     lived = diary.close()

@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import torch
 
-from stillframe.history.checkpoint import MemoryConfig, Weights
+from stillframe.history.checkpoint import HistoryConfig, HistoryWeights
 from stillframe_lab.train.history.gate_objective import Rows, Said, Scorers, errors, wrong
 
-CONFIG = MemoryConfig(1, 1, 2, 4, 1, (0,), 2, 8)  # six inputs
+CONFIG = HistoryConfig(1, 1, 2, 4, 1, (0,), 2, 8)  # six inputs
 
 
 def test_a_gradient_goes_back_so_far_and_no_further() -> None:
     """What is said of a chunk depends on all before it, and learns from those of its stretch only."""
     torch.manual_seed(3)
-    weights = Weights(CONFIG)
+    weights = HistoryWeights(CONFIG)
     torch.nn.init.normal_(weights.gate.outward.weight)
     inputs = torch.randn(2, 7, 6, requires_grad=True)
     Scorers(weights)(inputs, truncate=3).gate[:, 5].sum().backward()

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from stillframe.history.checkpoint import MemoryConfig, Weights
+from stillframe.history.checkpoint import HistoryConfig, HistoryWeights
 from stillframe_lab.train.history.gate_objective import Scorers
 from stillframe_lab.train.history.gate_training import GateProgress, Gating, Labelled, apart
 from stillframe_lab.train.history.recipe import MemoryRecipe
 
-CONFIG = MemoryConfig(1, 1, 2, 4, 1, (0,), 2, 24)  # six inputs
+CONFIG = HistoryConfig(1, 1, 2, 4, 1, (0,), 2, 24)  # six inputs
 
 
 def episodes() -> list[Labelled]:
@@ -34,9 +34,9 @@ def run(folder: Path, recipe: MemoryRecipe, steps: int) -> tuple[Gating, list[Ga
     return gating, said
 
 
-def _weights() -> Weights:
+def _weights() -> HistoryWeights:
     torch.manual_seed(1)
-    return Weights(CONFIG)
+    return HistoryWeights(CONFIG)
 
 
 def test_the_gate_learns_what_a_score_of_chunks_alone_cannot(tmp_path: Path, memory_recipe: MemoryRecipe) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stillframe.history.checkpoint import Weights
+from stillframe.history.checkpoint import HistoryWeights
 from stillframe_lab.train.history import joint_objective
 from stillframe_lab.train.history.checkpoint import fresh_weights
 from stillframe_lab.train.history.dataset import Scenery
@@ -21,7 +21,7 @@ from stillframe_lab.train.history.soft_retention import Kept, Room, staying
 
 
 @pytest.fixture
-def weights(tmp_path: Path, joint_recipe: JointRecipe) -> Weights:
+def weights(tmp_path: Path, joint_recipe: JointRecipe) -> HistoryWeights:
     """Scorers that have an opinion, at random."""
     torch.manual_seed(5)
     made = fresh_weights(memory_trainee(tmp_path, joint_recipe.memory, None), joint_recipe.memory)
@@ -30,7 +30,7 @@ def weights(tmp_path: Path, joint_recipe: JointRecipe) -> Weights:
 
 
 @pytest.fixture
-def trainee(tmp_path: Path, joint_recipe: JointRecipe, weights: Weights) -> JointTrainee:
+def trainee(tmp_path: Path, joint_recipe: JointRecipe, weights: HistoryWeights) -> JointTrainee:
     """A fresh network, loud enough that attention is no mean."""
     network = memory_trainee(tmp_path, joint_recipe.memory, None).network
     with torch.no_grad():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stillframe.history.checkpoint import load_memory
+from stillframe.history.checkpoint import load_history
 from stillframe_lab.train.history.checkpoint import fresh_weights, save_policy
 from stillframe_lab.train.history.dataset import Scenery
 from stillframe_lab.train.history.joint_training import Joining, JointProgress
@@ -63,9 +63,9 @@ def test_what_is_written_is_what_was_learnt(
     joining = Joining(tmp_path / "run", joint_recipe, start)
     joining.run(scenery, 1, lambda _: None)
     joining.export(tmp_path / "out")
-    weights, slow = load_memory(tmp_path / "out", CPU), joining.slow.weights
+    weights, slow = load_history(tmp_path / "out", CPU), joining.slow.weights
 
     assert torch.equal(weights.pooling.query, slow["pooling.query"])
     assert torch.equal(weights.gate.outward.weight, slow["scorers.gate.outward.weight"])
-    assert not torch.equal(weights.gate.outward.weight, load_memory(start, CPU).gate.outward.weight)
+    assert not torch.equal(weights.gate.outward.weight, load_history(start, CPU).gate.outward.weight)
     assert (start / "memory.safetensors").read_bytes() == before

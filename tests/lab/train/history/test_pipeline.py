@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stillframe.history.checkpoint import load_memory
+from stillframe.history.checkpoint import load_history
 from stillframe.models.registry import load_policy
 from stillframe_lab.train.history import pipeline
 from stillframe_lab.train.history.checkpoint import fresh_weights, save_policy
@@ -42,7 +42,7 @@ def test_what_is_published_is_what_was_learnt(tmp_path: Path, memory_recipe: Mem
     cloning.run(scenery, 2, lambda _: None)
     trainee = cloning.slow_trainee()
     save_policy(tmp_path / "out", trainee, fresh_weights(trainee, memory_recipe), memory_recipe)
-    model, weights = load_policy(tmp_path / "out", dtype=torch.float32, device=CPU), load_memory(tmp_path / "out", CPU)
+    model, weights = load_policy(tmp_path / "out", dtype=torch.float32, device=CPU), load_history(tmp_path / "out", CPU)
 
     assert model.info.image_size == (28, 28)
     assert weights.config.chunk_tokens == 4
@@ -61,12 +61,12 @@ def test_finished_parts_are_not_done_again(
     monkeypatch.setattr(pipeline, "live", lambda *_: [Labelled(inputs, torch.rand(5))] * 5)
     first, second = Silent(), Silent()
     policy = pipeline.train_memory(tmp_path / "run", tmp_path, recipe, CPU, first, None)
-    gate = load_memory(policy, CPU).state_dict()
+    gate = load_history(policy, CPU).state_dict()
     pipeline.train_memory(tmp_path / "run", tmp_path, recipe, CPU, second, None)
 
     assert first.stages == ["cloning", "mistakes", "cloning", "episodes", "gate", "together"]
     assert second.stages == ["gate"]
-    assert all(torch.equal(tensor, gate[name]) for name, tensor in load_memory(policy, CPU).state_dict().items())
+    assert all(torch.equal(tensor, gate[name]) for name, tensor in load_history(policy, CPU).state_dict().items())
     assert gate["gate.outward.weight"].any()
     pipeline.publish(policy, tmp_path / "run", recipe, tmp_path / "out")
     names = {file.name for file in (tmp_path / "out").iterdir()}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stillframe.history.store import ChunkShape, History, Rules
+from stillframe.history.store import ChunkShape, History, RetentionPolicy
 from stillframe.models.llama.history_attention import Recall, image_tokens
 from stillframe.models.llama.layout import TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
@@ -94,7 +94,11 @@ def _served(
 
     def serve(picture: int, memory: list[tuple[int, float]], guesses: Tensor) -> Tensor:
         chunk = ChunkShape(2, 2, 8, count, 2, torch.float32, CPU)
-        bounded = Rules(chunk.nbytes * room.chunks, 1, room.window_frames, decay=room.decay) if room else Rules(None)
+        bounded = (
+            RetentionPolicy(chunk.nbytes * room.chunks, 1, room.window_frames, decay=room.decay)
+            if room
+            else RetentionPolicy(None)
+        )
         history = History(chunk, bounded)
         for frame, worth in memory:
             kv = FrameKV(shape.allocate())
