@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from stillframe_lab.ablation.charts import reuse_chart, speed_chart
-from stillframe_lab.ablation.plan import ADAPTIVE, ADAPTIVE_BLIND, ARMS, OFF, Cell, Plan
+from stillframe_lab.ablation.plan import ADAPTIVE, ADAPTIVE_BLIND, ARMS, OFF, AblationCell, AblationPlan
 from stillframe_lab.ablation.tables import page
 from stillframe_lab.evaluation.statistics import difference, pooled
 
@@ -23,10 +23,10 @@ Result = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Played:
+class CellResult:
     """A cell and what came of it."""
 
-    cell: Cell
+    cell: AblationCell
     result: Result
 
     @property
@@ -35,7 +35,7 @@ class Played:
         return self.cell.arm in ARMS
 
 
-def write_report(out: Path, plan: Plan, played: Sequence[Played], speeds: Mapping[str, Any]) -> None:
+def write_report(out: Path, plan: AblationPlan, played: Sequence[CellResult], speeds: Mapping[str, Any]) -> None:
     """Write results.json, README.md, reuse.png and speed.png into `out`."""
     document: dict[str, Any] = {
         "made_with": {
@@ -57,7 +57,7 @@ def write_report(out: Path, plan: Plan, played: Sequence[Played], speeds: Mappin
     speed_chart(out / "speed.png", speeds)
 
 
-def _by_condition(played: Sequence[Played]) -> dict[str, dict[str, Result]]:
+def _by_condition(played: Sequence[CellResult]) -> dict[str, dict[str, Result]]:
     """Condition -> arm -> figures, in the plan's order."""
     table: dict[str, dict[str, Result]] = {}
     for one in played:
@@ -76,7 +76,7 @@ def _clean_off(document: Mapping[str, Any]) -> Result:
     return clean
 
 
-def _pooled(played: Sequence[Played]) -> dict[str, Any]:
+def _pooled(played: Sequence[CellResult]) -> dict[str, Any]:
     """Every arm over all conditions, and its success against `off`."""
     by_arm = {arm: [one.result for one in played if one.cell.arm == arm] for arm in ARMS}
     return {

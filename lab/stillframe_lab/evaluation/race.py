@@ -14,11 +14,11 @@ from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 from stillframe_lab.evaluation.actors import LocalActor
-from stillframe_lab.evaluation.trace import Frame, percentiles, planning, reuse_ratio
+from stillframe_lab.evaluation.trace import AnsweredFrame, percentiles, planning, reuse_ratio
 
 Observed = Mapping[str, Any]
 KeyT = TypeVar("KeyT")  # what an arm is called
-Timed = tuple[float, Frame]  # end to end, ms: from pictures as arrays to the action
+Timed = tuple[float, AnsweredFrame]  # end to end, ms: from pictures as arrays to the action
 
 
 def race(

@@ -15,7 +15,7 @@ import torch
 
 from stillframe.tools.machine import machine
 from stillframe_lab.history.charts import cost_chart, long_chart, success_chart
-from stillframe_lab.history.plan import BUDGET, LONG, NOISE_SIGMA, Cell, Plan
+from stillframe_lab.history.plan import BUDGET, LONG, NOISE_SIGMA, HistoryCell, HistoryPlan
 from stillframe_lab.history.policies import WINDOW_FRAMES
 from stillframe_lab.history.readme import page
 from stillframe_lab.history.targets import comparisons, targets
@@ -26,10 +26,10 @@ UNSEEN = ("drifts", "outcomes", "keyframes", "reuse_ratio", "failed_seeds")  # o
 
 
 @dataclass(frozen=True)
-class Played:
+class CellResult:
     """A cell and what came of it."""
 
-    cell: Cell
+    cell: HistoryCell
     result: Result
 
     @property
@@ -40,7 +40,9 @@ class Played:
         return {**where, **self.result}
 
 
-def write_report(out: Path, plan: Plan, played: Sequence[Played], planned: int, alone: Mapping[str, Any]) -> list[str]:
+def write_report(
+    out: Path, plan: HistoryPlan, played: Sequence[CellResult], planned: int, alone: Mapping[str, Any]
+) -> list[str]:
     """Write it all into `out` -> the files' names."""
     document = document_of(plan, [one.row for one in played], planned, alone)
     shots = alone["utility"]["shots"]
@@ -53,7 +55,7 @@ def write_report(out: Path, plan: Plan, played: Sequence[Played], planned: int, 
     return ["README.md", "results.json", "success.png", "cost.png", "long.png", "utility.png"]
 
 
-def document_of(plan: Plan, rows: Sequence[Result], planned: int, alone: Mapping[str, Any]) -> dict[str, Any]:
+def document_of(plan: HistoryPlan, rows: Sequence[Result], planned: int, alone: Mapping[str, Any]) -> dict[str, Any]:
     """Every figure, and what they say about each other."""
     document: dict[str, Any] = {
         "made_with": {

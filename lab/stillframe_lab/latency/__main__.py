@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from stillframe_lab.latency.command import CUDA_MODELS, Wanted, knobs_of, models_for, run_bench
+from stillframe_lab.latency.command import CUDA_MODELS, BenchSettings, knobs_of, models_for, run_bench
 from stillframe_lab.latency.race import Watch
 from stillframe_lab.latency.report import summary, write_report
 
@@ -22,7 +22,7 @@ def main() -> None:
         "cuda" if given.device == "auto" and torch.cuda.is_available() else given.device.replace("auto", "cpu")
     )
     models = tuple(given.model or models_for(device))
-    wanted = Wanted(
+    wanted = BenchSettings(
         given.checkpoint, device, knobs_of(given.config), models, given.quick, given.threads, given.episodes
     )
     document = run_bench(wanted, _say())

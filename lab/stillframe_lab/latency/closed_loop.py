@@ -74,7 +74,7 @@ class StockPlayer:
         """Nothing to do."""
 
 
-class OurPlayer:
+class StillframePlayer:
     """Acts our way."""
 
     def __init__(self, model: PolicyModel, reuse: ReuseSettings, clock: Clock):

@@ -12,13 +12,13 @@ from typing import Protocol
 from stillframe.models.llama.speculative import Ids
 from stillframe.stopwatch import Clock
 from stillframe_lab.evaluation.macs import Work
-from stillframe_lab.latency.scene import Motion, Scene, Shot
+from stillframe_lab.latency.scene import Motion, Scene, SceneFrame
 
 LEAST = 3  # timed rounds, however long they take
 
 
 @dataclass(frozen=True)
-class Answer:
+class StepResult:
     """What one call took, of one robot's frame or of several robots' together."""
 
     stages_ms: Mapping[str, float]  # of the whole call
@@ -29,11 +29,11 @@ class Answer:
     work: tuple[Work, ...] = ()  # what the call had to multiply and to read, product after product
 
 
-class Contestant(Protocol):
+class Variant(Protocol):
     """One way to answer."""
 
     @property
-    def entry(self) -> Entry:
+    def entry(self) -> VariantInfo:
         """What it is."""
         ...
 
@@ -41,7 +41,7 @@ class Contestant(Protocol):
         """What has to be known before and is not timed."""
         ...
 
-    def __call__(self, shots: Sequence[Shot]) -> Answer:
+    def __call__(self, shots: Sequence[SceneFrame]) -> StepResult:
         """Each robot's JPEG to its action."""
         ...
 
@@ -51,7 +51,7 @@ class Contestant(Protocol):
 
 
 @dataclass(frozen=True)
-class Entry:
+class VariantInfo:
     """A row of the table, as far as it is known before."""
 
     name: str
@@ -63,16 +63,16 @@ class Entry:
 
 
 @dataclass
-class Timed:
+class VariantTimes:
     """One contestant's frames as they come in."""
 
-    entry: Entry
+    entry: VariantInfo
     total_ms: list[float] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[StepResult] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Limits:
+class RaceLimits:
     """How long a race goes on: so many timed rounds, or fewer if so much time has gone by."""
 
     rounds: int
@@ -84,10 +84,10 @@ Watch = Callable[[str, int, int], None]  # stage, steps done, of how many
 
 
 def race(
-    contestants: Sequence[Contestant], scene: Scene, limits: Limits, clock: Clock, wall: Clock, watch: Watch
-) -> list[Timed]:
+    contestants: Sequence[Variant], scene: Scene, limits: RaceLimits, clock: Clock, wall: Clock, watch: Watch
+) -> list[VariantTimes]:
     """Every contestant about every frame; the time that counts is `clock`'s, that of `limits` is `wall`'s."""
-    timed = [Timed(contestant.entry) for contestant in contestants]
+    timed = [VariantTimes(contestant.entry) for contestant in contestants]
     for turn in range(limits.warm_up):
         _round(contestants, scene, turn, clock)
         watch("warming up", turn + 1, limits.warm_up)
@@ -103,15 +103,15 @@ def race(
 
 
 def _round(
-    contestants: Sequence[Contestant], scene: Scene, turn: int, clock: Clock
-) -> Mapping[int, tuple[float, Answer]]:
+    contestants: Sequence[Variant], scene: Scene, turn: int, clock: Clock
+) -> Mapping[int, tuple[float, StepResult]]:
     """One frame, everybody."""
     places = [*range(len(contestants))]
     shift = turn % len(places)
     return {place: _asked(contestants[place], scene, turn, clock) for place in places[shift:] + places[:shift]}
 
 
-def _asked(contestant: Contestant, scene: Scene, turn: int, clock: Clock) -> tuple[float, Answer]:
+def _asked(contestant: Variant, scene: Scene, turn: int, clock: Clock) -> tuple[float, StepResult]:
     entry = contestant.entry
     shots = [scene.shot(entry.motion, turn, robot) for robot in range(entry.robots)]
     contestant.before(scene, turn)

@@ -20,14 +20,14 @@ from stillframe_lab.train.frame_store import FrameStore
 from stillframe_lab.train.new_checkpoint import (
     PREPROCESSOR_JSON,
     build_tokenizer,
-    fresh_network,
-    network_from,
+    load_network,
+    new_network,
     save_checkpoint,
 )
 from stillframe_lab.train.objective import Batch, Objective, Trainee
 from stillframe_lab.train.recipe import INSTRUCTIONS, Recipe
 from stillframe_lab.train.sequences import SharedPrefix
-from stillframe_lab.train.trainer import MAX_PROMPT_TOKENS, Run
+from stillframe_lab.train.trainer import MAX_PROMPT_TOKENS, Trainer
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Progress:
     images_per_s: float
 
 
-class Cloning(Run):
+class CloningTrainer(Trainer):
     """One training run in one folder."""
 
     def __init__(self, folder: Path, recipe: Recipe, device: torch.device, start: Path | None = None):
@@ -100,7 +100,7 @@ class Cloning(Run):
 
 def _trainee(folder: Path, recipe: Recipe, device: torch.device, start: Path | None) -> Trainee:
     """A fresh network, or an earlier one's weights, with the six instructions' shared sequence."""
-    network = fresh_network(recipe) if start is None else network_from(start, recipe)
+    network = new_network(recipe) if start is None else load_network(start, recipe)
     tokenizer = folder / "tokenizer.json"
     build_tokenizer().save(str(tokenizer))
     encoder = PromptEncoder(tokenizer, MAX_PROMPT_TOKENS)

@@ -120,7 +120,7 @@ def preprocessor_json(image_px: int = TOWER_PX) -> dict[str, Any]:
 PREPROCESSOR_JSON = preprocessor_json()
 
 
-def fresh_network(recipe: Recipe) -> OpenVLANetwork:
+def new_network(recipe: Recipe) -> OpenVLANetwork:
     """Random weights at scales that learn: positions as loud as patches, a quiet output head.
 
     Quieter still for words: what it says is an action from the start, be it any. A word would be refused.
@@ -137,12 +137,12 @@ def fresh_network(recipe: Recipe) -> OpenVLANetwork:
     return network
 
 
-def network_from(start: Path, recipe: Recipe) -> OpenVLANetwork:
+def load_network(start: Path, recipe: Recipe) -> OpenVLANetwork:
     """An earlier checkpoint's weights in a network of the recipe's sizes, which may have more cameras.
 
     Raises CheckpointError where the sizes differ.
     """
-    network = fresh_network(recipe)
+    network = new_network(recipe)
     unread = _unread_tensors(network.config)
     CheckpointFolder(start).load_into(network, dtype=torch.float32, device=torch.device("cpu"), unused=unread)
     return network
@@ -200,5 +200,5 @@ def save_untrained(folder: Path, recipe: Recipe = UNTRAINED) -> None:
     """Write a checkpoint of the recipe's sizes: the same weights each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        network = fresh_network(recipe)
+        network = new_network(recipe)
     save_checkpoint(folder, network.state_dict(), recipe)

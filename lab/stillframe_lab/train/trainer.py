@@ -20,7 +20,7 @@ from stillframe.errors import ConfigError
 from stillframe_lab.train.recipe import Recipe
 
 
-class SlowCopy:
+class EMA:
     """Exponential moving average of a module's parameters."""
 
     def __init__(self, module: nn.Module, decay: float):
@@ -44,7 +44,7 @@ LOG_EVERY_STEPS = 20
 MAX_PROMPT_TOKENS = 64
 
 
-class Learnt(Protocol):
+class HasLoss(Protocol):
     """What one batch came to."""
 
     @property
@@ -54,10 +54,10 @@ class Learnt(Protocol):
 
 
 B = TypeVar("B")
-L = TypeVar("L", bound=Learnt)
+L = TypeVar("L", bound=HasLoss)
 
 
-class Run:
+class Trainer:
     """Steps of one trainee. Begun where its folder stands."""
 
     def __init__(
@@ -69,7 +69,7 @@ class Run:
         """
         self.folder = folder
         self.step = 0
-        self.slow = SlowCopy(followed, pace.ema_decay)
+        self.slow = EMA(followed, pace.ema_decay)
         self._recipe, self._pace, self._device = recipe, pace, device
         self._trainee, self._followed = trainee, followed
         self._optimiser = torch.optim.AdamW(

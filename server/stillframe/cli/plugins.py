@@ -14,7 +14,7 @@ from stillframe.errors import ConfigError
 GROUP = "stillframe.commands"
 LAB_COMMANDS = ("demo", "eval", "bench", "train")
 HOW_TO_INSTALL = "pip install stillframe-lab, or in a checkout: pip install -e lab"
-ANY_WORDS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+ANY_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -42,6 +42,6 @@ def _add(app: typer.Typer, name: str, entry: EntryPoint) -> None:
 def _add_missing(app: typer.Typer, name: str, why: str) -> None:
     """A command that takes any words, is not listed, and says what to install."""
 
-    @app.command(name, hidden=True, context_settings=ANY_WORDS)
+    @app.command(name, hidden=True, context_settings=ANY_ARGUMENTS)
     def complain() -> None:
         raise ConfigError(f"{why}; run: {HOW_TO_INSTALL}")

@@ -16,9 +16,9 @@ from prometheus_client import CollectorRegistry
 
 from stillframe.daemon.certificates import check_tls
 from stillframe.daemon.config import DaemonConfig, ListenerSettings
-from stillframe.daemon.logs import go_background, lines_lost
-from stillframe.daemon.shutdown import DrainingServer, end_soon, stopping_on_signals
-from stillframe.daemon.sockets import LEAVE_S, Door, open_book, open_doors, uvicorn_config
+from stillframe.daemon.logs import lines_lost, write_in_background
+from stillframe.daemon.shutdown import DrainingServer, exit_within, stopping_on_signals
+from stillframe.daemon.sockets import LEAVE_S, BoundSocket, bind_sockets, track_connections, uvicorn_config
 from stillframe.engine.cuda_graphs import Recording, make_room
 from stillframe.engine.engine import Engine
 from stillframe.engine.history import Recalling, forced
@@ -45,24 +45,24 @@ from stillframe.web.service.lifecycle import Lifecycle, State
 # operations a frame, and waits for it again while the event loop is busy: at Python's 5 ms a flood of requests would
 # make a frame a second long.
 SWITCH_S = 2e-4
-AT_ONCE_S = 1.0  # for a policy that still loads as the daemon stops
+CLOSE_TIMEOUT_S = 1.0  # for a policy that still loads as the daemon stops
 
 
 def serve(config: DaemonConfig, log: logging.Logger) -> None:
     """Run until told to stop. Raises StillframeError for what cannot be served, before a frame is taken."""
     sys.setswitchinterval(SWITCH_S)
-    go_background()  # what logs never waits for the end that reads it
+    write_in_background()  # what logs never waits for the end that reads it
     for warning in check_tls(config):
         log.warning("tls: %s", warning)
     recorder = open_recorder(config, log)
-    doors = open_doors(config)
+    doors = bind_sockets(config)
     lifecycle = Lifecycle(watchdog_s=config.watchdog_s)
     metrics = Metrics(CollectorRegistry(), drift_budget=config.reuse.drift_budget)
     metrics.log_lines(lines_lost)
     if recorder is not None:
         lifecycle.recording = lambda: recorder.report
         metrics.recording(lifecycle.recording)
-    house, book = _house(config, doors), open_book(config)
+    house, book = _house(config, doors), track_connections(config)
     metrics.connected(lambda: book.report(house.requests.refused))
     app = create_app(lifecycle, house, metrics=metrics, log=log, clock=time.perf_counter)
     server = DrainingServer(uvicorn_config(app, config, book), lifecycle, config.drain_s)
@@ -117,7 +117,7 @@ class Loader(threading.Thread):
 
     def leave(self) -> None:
         """Close the policy, if it is there: what still loads ends with the process."""
-        self.join(AT_ONCE_S)
+        self.join(CLOSE_TIMEOUT_S)
         if not self.is_alive() and self._lifecycle.policy is not None:
             self._lifecycle.policy.close()
 
@@ -137,7 +137,7 @@ class Loader(threading.Thread):
         self._lifecycle.fail()
         what = f"the engine has ended: {type(cause).__name__}: {cause}"
         self._fail(StillframeError(f"{what}; the log has its story, and whatever supervises the daemon restarts it"))
-        end_soon(LEAVE_S + AT_ONCE_S + CLOSE_S)
+        exit_within(LEAVE_S + CLOSE_TIMEOUT_S + CLOSE_S)
 
     def _fail(self, error: StillframeError) -> None:
         """The first failure is what is told; that a warm-up is cut short by a stop is none."""
@@ -162,10 +162,10 @@ def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger, end
     model = open_model(config, log)
     for where, terms in _terms(config):
         terms.check(model.info, where)
-    _hint_at_crop(config, log)
+    _warn_missing_crop(config, log)
     recording = Recording(config.graphs, config.batching.most, config.reuse.slot_text_tokens)
     make_room(model, config.reuse, recording, log)
-    recalling = open_recalling(config, model)
+    recalling = open_history(config, model)
     if recalling is not None and recalling.info.warning:
         log.warning("history: %s", recalling.info.warning)
     engine = Engine(
@@ -187,7 +187,7 @@ def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger, end
     return engine
 
 
-def _hint_at_crop(config: DaemonConfig, log: logging.Logger) -> None:
+def _warn_missing_crop(config: DaemonConfig, log: logging.Logger) -> None:
     """Say so where a checkpoint seems to want the middle of a picture and gets all of it."""
     if all(terms.center_crop is None for _, terms in _terms(config)) and (sign := augmented(config.checkpoint)):
         log.warning("%s: fine-tuned with image augmentation, it may want 'center_crop: 0.9' (1: all, no hint)", sign)
@@ -201,7 +201,7 @@ def open_model(config: DaemonConfig, log: logging.Logger | None = None) -> Polic
     return load_policy(config.checkpoint, dtype=_dtype(config, device, log), device=device)
 
 
-def open_recalling(config: DaemonConfig, model: PolicyModel) -> Recalling | None:
+def open_history(config: DaemonConfig, model: PolicyModel) -> Recalling | None:
     """What answers see of older frames, if that is asked for.
 
     Raises CheckpointError for who never learnt to look and is not forced, ConfigError for knobs that do not fit.
@@ -248,7 +248,7 @@ def _dtype(config: DaemonConfig, device: torch.device, log: logging.Logger | Non
     return pace.dtype
 
 
-def _house(config: DaemonConfig, doors: list[Door]) -> House:
+def _house(config: DaemonConfig, doors: list[BoundSocket]) -> House:
     """What the configuration says to the web floor."""
     listeners = {
         door.port: replace(door.listener, terms=terms)

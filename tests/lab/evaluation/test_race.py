@@ -9,7 +9,7 @@ import pytest
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe_lab.evaluation import race as speed
 from stillframe_lab.evaluation.race import in_turn, race
-from stillframe_lab.evaluation.trace import Frame, Trace
+from stillframe_lab.evaluation.trace import AnsweredFrame, Trace
 
 if TYPE_CHECKING:
     from stillframe.models.base import PolicyModel
@@ -42,7 +42,9 @@ class Runner:
         Runner.now_s += self.takes_s
         reason = "off" if self.name == "off" else "drift" if self.asked in self.whole else None
         stages_ms = {"prefill": 500 * self.takes_s, "plan": 0.0}
-        self.trace.frames.append(Frame("m", reason, 0.5 if self.name != "off" else 0.0, 5, 10, stages_ms, gmacs=1.0))
+        self.trace.frames.append(
+            AnsweredFrame("m", reason, 0.5 if self.name != "off" else 0.0, 5, 10, stages_ms, gmacs=1.0)
+        )
         self.asked += 1
 
 

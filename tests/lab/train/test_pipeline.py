@@ -12,7 +12,7 @@ from stillframe.models.registry import load_policy
 from stillframe_lab.train import pipeline
 from stillframe_lab.train.cloning import Progress
 from stillframe_lab.train.demonstrations import SHAKY_EXPERT
-from stillframe_lab.train.new_checkpoint import fresh_network, save_checkpoint
+from stillframe_lab.train.new_checkpoint import new_network, save_checkpoint
 from stillframe_lab.train.pipeline import Score, publish, train_policy
 from stillframe_lab.train.recipe import Recipe
 
@@ -86,7 +86,7 @@ def test_a_second_camera_starts_from_the_first_ones_policy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill: Callable, recipe: Recipe
 ) -> None:
     """The same pipeline, with two pictures a frame and a checkpoint to begin from: candidates need both cameras."""
-    save_checkpoint(tmp_path / "earlier", dict(fresh_network(recipe).state_dict()), recipe)
+    save_checkpoint(tmp_path / "earlier", dict(new_network(recipe).state_dict()), recipe)
     both = replace(recipe, cameras=("front", "wrist"), steps=20, learning_rate=1e-9)
     shards = pipeline._shards(tmp_path / "data", "demos-wrist", both, both.demo_frames, stage=1, mixture=SHAKY_EXPERT)
     for folder, wanted in shards:

@@ -15,12 +15,12 @@ import torch
 
 from stillframe.history.checkpoint import Weights, load_memory
 from stillframe_lab.train.history.checkpoint import save_policy
-from stillframe_lab.train.history.dataset import Scenery
-from stillframe_lab.train.history.joint_objective import Figures, JointBatch, JointObjective, JointTrainee
+from stillframe_lab.train.history.dataset import SceneDataset
+from stillframe_lab.train.history.joint_objective import JointBatch, JointFigures, JointObjective, JointTrainee
 from stillframe_lab.train.history.policy_training import sequences_for
 from stillframe_lab.train.history.recipe import JointRecipe
-from stillframe_lab.train.new_checkpoint import network_from
-from stillframe_lab.train.trainer import Run
+from stillframe_lab.train.new_checkpoint import load_network
+from stillframe_lab.train.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -31,11 +31,11 @@ class JointProgress:
 
     step: int
     steps: int
-    means: Figures  # of the batches since the line before
+    means: JointFigures  # of the batches since the line before
     images_per_s: float
 
 
-class Joining(Run):
+class JointTrainer(Trainer):
     """One fine-tuning in one folder."""
 
     def __init__(self, folder: Path, recipe: JointRecipe, start: Path):
@@ -46,7 +46,7 @@ class Joining(Run):
         self.trainee = self._built(load_memory(start, CPU))
         super().__init__(folder, recipe, recipe.pace, self.trainee, self.trainee, CPU)
 
-    def run(self, scenery: Scenery, until: int, report: Callable[[JointProgress], None]) -> None:
+    def run(self, scenery: SceneDataset, until: int, report: Callable[[JointProgress], None]) -> None:
         """Train up to step `until`, saving on the way."""
 
         def draw(rng: np.random.Generator) -> JointBatch:
@@ -60,7 +60,7 @@ class Joining(Run):
         def told(objective: JointObjective, steps_per_s: float) -> None:  # noqa: ARG001 (the seam's shape)
             report(self._told(recent, steps_per_s))
 
-        recent: list[Figures] = []
+        recent: list[JointFigures] = []
         self.go(until, draw, learn, told)
 
     def groups(self) -> list[dict[str, Any]]:
@@ -79,12 +79,12 @@ class Joining(Run):
         save_policy(folder, trainee, weights, self.recipe.memory)
 
     def _built(self, weights: Weights) -> JointTrainee:
-        network = network_from(self._start, self.recipe.memory.policy)
+        network = load_network(self._start, self.recipe.memory.policy)
         return JointTrainee(network, self.recipe, sequences_for(network, self.recipe.memory, self.folder), weights)
 
-    def _told(self, recent: list[Figures], steps_per_s: float) -> JointProgress:
+    def _told(self, recent: list[JointFigures], steps_per_s: float) -> JointProgress:
         images_per_s = steps_per_s * 2 * self.recipe.memory.policy.batch_images
-        progress = JointProgress(self.step, self.recipe.steps, Figures.mean(recent), images_per_s)
+        progress = JointProgress(self.step, self.recipe.steps, JointFigures.mean(recent), images_per_s)
         recent.clear()
         self.log(progress)
         return progress

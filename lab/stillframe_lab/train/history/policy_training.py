@@ -15,12 +15,12 @@ from stillframe.history.checkpoint import has_memory, load_memory
 from stillframe.models.openvla.model import OpenVLANetwork
 from stillframe.models.openvla.prompt import PromptEncoder
 from stillframe_client.sim import Goal
-from stillframe_lab.train.history.dataset import Scenery
+from stillframe_lab.train.history.dataset import SceneDataset
 from stillframe_lab.train.history.policy_objective import MemoryObjective, MemoryTrainee
 from stillframe_lab.train.history.recipe import MemoryRecipe
-from stillframe_lab.train.new_checkpoint import build_tokenizer, fresh_network, network_from
+from stillframe_lab.train.new_checkpoint import build_tokenizer, load_network, new_network
 from stillframe_lab.train.sequences import SharedPrefix
-from stillframe_lab.train.trainer import MAX_PROMPT_TOKENS, Run
+from stillframe_lab.train.trainer import MAX_PROMPT_TOKENS, Trainer
 
 INSTRUCTION = {1: Goal("remember", "red").instruction, 2: Goal("remember", "red", then="green").instruction}  # by cues
 
@@ -39,7 +39,7 @@ class MemoryProgress:
     images_per_s: float
 
 
-class MemoryCloning(Run):
+class HistoryCloningTrainer(Trainer):
     """One training run in one folder."""
 
     def __init__(self, folder: Path, recipe: MemoryRecipe, device: torch.device, start: Path | None = None):
@@ -50,7 +50,7 @@ class MemoryCloning(Run):
         self.trainee = memory_trainee(folder, recipe, start).to(device)
         super().__init__(folder, recipe, recipe.policy, self.trainee, self.trainee, device)
 
-    def run(self, scenery: Scenery, until: int, report: Callable[[MemoryProgress], None]) -> None:
+    def run(self, scenery: SceneDataset, until: int, report: Callable[[MemoryProgress], None]) -> None:
         """Train up to step `until`, saving on the way."""
 
         def told(objective: MemoryObjective, steps_per_s: float) -> None:
@@ -81,7 +81,7 @@ class MemoryCloning(Run):
 
 def memory_trainee(folder: Path, recipe: MemoryRecipe, start: Path | None) -> MemoryTrainee:
     """A fresh network, or an earlier one's weights, with the task's instruction once for each branch."""
-    network = fresh_network(recipe.policy) if start is None else network_from(start, recipe.policy)
+    network = new_network(recipe.policy) if start is None else load_network(start, recipe.policy)
     trainee = MemoryTrainee(network, recipe, sequences_for(network, recipe, folder))
     if start is not None and has_memory(start):
         trainee.pooling.load_state_dict(load_memory(start, torch.device("cpu")).pooling.state_dict())

@@ -15,7 +15,7 @@ from stillframe.models.llama.layout import TokenLayout
 from stillframe.models.llama.runner import prompt, run
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
-from stillframe_lab.train.history.dataset import Scenery
+from stillframe_lab.train.history.dataset import SceneDataset
 from stillframe_lab.train.history.policy_objective import MemoryBatch, MemoryTrainee
 from stillframe_lab.train.history.policy_training import memory_trainee
 from stillframe_lab.train.history.recipe import MemoryRecipe
@@ -36,7 +36,7 @@ def trainee(tmp_path: Path, memory_recipe: MemoryRecipe) -> MemoryTrainee:
 
 
 @pytest.fixture
-def batch(scenery: Scenery) -> MemoryBatch:
+def batch(scenery: SceneDataset) -> MemoryBatch:
     """Some memories of different lengths."""
     return scenery.draw(np.random.default_rng(1))
 
