@@ -27,7 +27,7 @@ ARROWS = {
     "settings_fields": set(),
     "files": BASE,
     "metrics": BASE,
-    "recording": BASE,
+    "recording": BASE | {"files"},
     "reuse": BASE | {"settings_fields"},
     "sessions": BASE | {"settings_fields", "stopwatch"},
     "history": BASE | {"files", "settings_fields"},

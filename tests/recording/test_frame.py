@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stillframe.domain import Observation
-from stillframe.recording.frame import RecordedFrame, encode, read_frame, write_whole
+from stillframe.recording.frame import RecordedFrame, encode, read_frame
 
 Shot = Callable[..., RecordedFrame]
 
@@ -20,34 +20,11 @@ def test_the_json_comes_last(shot: Shot) -> None:
     assert list(encode(frame)) == ["000007.0.png", "000007.1.png", "000007.json"]
 
 
-def test_what_has_its_name_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that is full half-way leaves what was there, or nothing under that name."""
-    new, old = tmp_path / "new.json", tmp_path / "old.json"
-    write_whole(old, b"before")
-    write = Path.write_bytes
-
-    def half(file: Path, content: bytes) -> int:
-        write(file, content[: len(content) // 2])
-        raise OSError("no space")
-
-    monkeypatch.setattr(Path, "write_bytes", half)
-    for file in (new, old):
-        with pytest.raises(OSError, match="no space"):
-            write_whole(file, b"after")
-
-    assert not new.exists()
-    assert old.read_bytes() == b"before"
-    monkeypatch.undo()
-    write_whole(old, b"after")
-    assert old.read_bytes() == b"after"
-    assert not old.with_name("old.json.part").exists()
-
-
 def test_what_was_asked_for_is_told_from_what_was_answered(tmp_path: Path, shot: Shot) -> None:
     """A frame that named no statistics is played again without; the answer says whose it was scaled by."""
     observation = Observation(shot(0).observation.images, "go", None)
     for name, content in encode(RecordedFrame(1.0, observation, shot(0).step)).items():
-        write_whole(tmp_path / name, content)
+        (tmp_path / name).write_bytes(content)
     back = read_frame(tmp_path / "000000.json")
 
     assert (back.observation.unnorm_key, back.step.chunk.unnorm_key) == (None, "jaco")
@@ -58,7 +35,7 @@ def test_what_was_looked_at_is_looked_at_again(tmp_path: Path, shot: Shot, crop:
     """A frame of which the middle was seen is played again so; one recorded before there was such a thing is whole."""
     observation = Observation(shot(0).observation.images, "go", None, crop)
     for name, content in encode(RecordedFrame(1.0, observation, shot(0).step)).items():
-        write_whole(tmp_path / name, content)
+        (tmp_path / name).write_bytes(content)
     file = tmp_path / "000000.json"
     assert read_frame(file).observation.center_crop == crop
     older = json.loads(file.read_bytes())

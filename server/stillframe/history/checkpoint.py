@@ -19,6 +19,7 @@ from torch import nn
 from stillframe.errors import CheckpointError
 from stillframe.files.json import read_object
 from stillframe.files.kinds import mistaken, shown
+from stillframe.files.writing import write_whole
 from stillframe.history.gate import CELLS, Cell, Gate, GateSizes, Linear
 from stillframe.history.pooling import Pooling
 
@@ -62,12 +63,15 @@ def has_memory(folder: Path) -> bool:
 
 
 def save_memory(folder: Path, weights: Weights) -> None:
-    """Write both files; the rename of the tensors makes them whole or absent."""
+    """Write both files; the tensors, written last, whole or not at all."""
     (folder / CONFIG_NAME).write_text(json.dumps(asdict(weights.config), indent=2) + "\n", encoding="utf-8")
-    part = folder / f"{TENSORS_NAME}.part"
-    save_file({name: tensor.contiguous() for name, tensor in weights.state_dict().items()}, part)
-    part.chmod(0o644)  # safetensors keeps it to its owner; a daemon may run as somebody else
-    part.rename(folder / TENSORS_NAME)
+    tensors = {name: tensor.contiguous() for name, tensor in weights.state_dict().items()}
+
+    def write(part: Path) -> None:
+        save_file(tensors, part)
+        part.chmod(0o644)  # safetensors gives it to its owner alone; a daemon may run under another account
+
+    write_whole(folder / TENSORS_NAME, write)
 
 
 def load_memory(folder: Path, device: torch.device) -> Weights:

@@ -8,7 +8,6 @@ Knows the format; not whose frame it is, and no threads.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import zlib
@@ -103,18 +102,6 @@ def read_frame(file: Path) -> RecordedFrame:
     observation = Observation(images, document.instruction, document.unnorm_key, document.center_crop)
     chunk = ActionChunk(actions, document.action_unnorm_key, np.asarray(document.tokens, np.int64))
     return RecordedFrame(document.submitted_s, observation, Step(chunk, document.report))
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Write beside and rename, so that what has the name has all of the content. Raises OSError, and leaves nothing."""
-    part = file.with_name(file.name + ".part")
-    try:
-        part.write_bytes(content)
-        part.replace(file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
 
 
 def _document(frame: RecordedFrame) -> FrameDocument:

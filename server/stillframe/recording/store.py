@@ -24,7 +24,8 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from stillframe.recording.frame import RecordingError, write_whole
+from stillframe.files.writing import write_whole_bytes
+from stillframe.recording.frame import RecordingError
 
 EPISODE_FILE = "episode.json"
 BLOCK_BYTES = 4096  # what a file takes up is counted in these
@@ -95,7 +96,7 @@ class Shelf:
         self._sizes[folder] += _bytes(content)
         try:
             for name, data in content.items():
-                write_whole(folder / name, data)
+                write_whole_bytes(folder / name, data)
         except OSError:
             for name in content:
                 with suppress(OSError):
