@@ -26,9 +26,9 @@ def project(file: str) -> dict[str, Any]:
 
 
 def source(folder: str) -> set[str]:
-    """The package's Python files as a wheel should hold them: package/module.py."""
+    """The package's files as a wheel should hold them: package/module.py, and package/py.typed."""
     path = ROOT / folder
-    return {str(file.relative_to(path.parent)) for file in path.rglob("*.py")}
+    return {str(file.relative_to(path.parent)) for file in [*path.rglob("*.py"), path / "py.typed"]}
 
 
 def build(project: Path, out: Path) -> Contents:
@@ -77,12 +77,12 @@ def metadata(wheel: Contents) -> str:
 
 @pytest.mark.slow
 def test_the_daemons_wheel_holds_both_packages(whole: Contents) -> None:
-    """Stillframe and stillframe_client, every module of them and nothing else; the licence and the command."""
+    """Stillframe and stillframe_client, every module of them, typed, and nothing else; the licence and the command."""
     expected = source("server/stillframe") | source("client/stillframe_client")
     licence = [name for name in whole if name.endswith("licenses/LICENSE")]
     (entry_points,) = (text for name, text in whole.items() if name.endswith("entry_points.txt"))
 
-    assert {name for name in code(whole) if name.endswith(".py")} == expected
+    assert code(whole) == expected
     assert {name.split("/")[0] for name in code(whole)} == {"stillframe", "stillframe_client"}
     assert [whole[name] for name in licence] == [(ROOT / "LICENSE").read_bytes()]
     assert b"stillframe = stillframe.cli:main" in entry_points
@@ -90,11 +90,11 @@ def test_the_daemons_wheel_holds_both_packages(whole: Contents) -> None:
 
 @pytest.mark.slow
 def test_the_clients_wheel_holds_the_client_alone(client: Contents) -> None:
-    """Only stillframe_client, with its licence, and no dependency that a robot could not carry."""
+    """Only stillframe_client, typed, with its licence, and no dependency that a robot could not carry."""
     licence = [name for name in client if name.endswith("licenses/LICENSE")]
     needs = [line for line in metadata(client).splitlines() if line.startswith("Requires-Dist:")]
 
-    assert {name for name in code(client) if name.endswith(".py")} == source("client/stillframe_client")
+    assert code(client) == source("client/stillframe_client")
     assert {name.split("/")[0] for name in code(client)} == {"stillframe_client"}
     assert [client[name] for name in licence] == [(ROOT / "LICENSE").read_bytes()]
     assert [need for need in needs if "torch" in need or "fastapi" in need] == []
@@ -121,8 +121,7 @@ def test_the_labs_wheel_holds_the_lab_alone(lab: Contents) -> None:
     (entry_points,) = (text.decode() for name, text in lab.items() if name.endswith("entry_points.txt"))
     scene = "stillframe_lab/latency/scene.msgpack"
 
-    assert {name for name in code(lab) if name.endswith(".py")} == source("lab/stillframe_lab")
-    assert {name for name in code(lab) if not name.endswith(".py")} == {scene}
+    assert code(lab) == source("lab/stillframe_lab") | {scene}
     assert lab[scene] == (ROOT / "lab" / scene).read_bytes()
     assert [lab[name] for name in licence] == [(ROOT / "LICENSE").read_bytes()]
     assert entry_points.startswith(f"[{GROUP}]")
@@ -142,6 +141,12 @@ def test_every_entry_point_of_the_lab_is_one_of_its_commands() -> None:
 def test_both_wheels_hold_the_same_client(whole: Contents, client: Contents) -> None:
     """Whichever wheel is installed, stillframe_client is the same to the byte."""
     assert {name: whole[name] for name in code(client)} == {name: client[name] for name in code(client)}
+
+
+def test_all_packages_are_typed() -> None:
+    """PEP 561: type checkers read the annotations of an installed package only beside this file."""
+    for folder in ("server/stillframe", "client/stillframe_client", "lab/stillframe_lab"):
+        assert (ROOT / folder / "py.typed").is_file(), folder
 
 
 def test_all_distributions_have_one_version() -> None:
