@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from stillframe.errors import ConfigError
+from stillframe.files.writing import write_whole_bytes
 
 Origin = dict[str, Any]  # all that a result depends on, as JSON has it
 Result = dict[str, Any]
@@ -102,10 +103,8 @@ def run_missing(
 
 
 def save_result(file: Path, origin: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    """Write what came of something, whole or absent."""
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps({"origin": origin, "result": result}) + "\n", encoding="utf-8")
-    part.rename(file)
+    """Write a result and what it depends on, whole or not at all."""
+    write_whole_bytes(file, (json.dumps({"origin": origin, "result": result}) + "\n").encode())
 
 
 def load_result(file: Path, origin: Mapping[str, Any]) -> Result | None:

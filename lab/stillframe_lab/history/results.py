@@ -5,7 +5,6 @@ Knows results; plays nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from stillframe.tools.machine import machine
+from stillframe_lab.evaluation.page import write_json
 from stillframe_lab.history.charts import cost_chart, long_chart, success_chart
 from stillframe_lab.history.plan import BUDGET, LONG, NOISE_SIGMA, HistoryCell, HistoryPlan
 from stillframe_lab.history.policies import WINDOW_FRAMES
@@ -46,7 +46,7 @@ def write_report(
     """Write it all into `out` -> the files' names."""
     document = document_of(plan, [one.row for one in played], planned, alone)
     shots = alone["utility"]["shots"]
-    (out / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "results.json", document)
     (out / "README.md").write_text(page(document), encoding="utf-8")
     success_chart(out / "success.png", document)
     cost_chart(out / "cost.png", document["speed"])

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import torch
 
-from stillframe.models.actions import ActionScale, Statistics
 from stillframe.models.checkpoint import SINGLE_NAME
 from stillframe.tools.charts import loss_chart
 from stillframe_client.sim import JacoEnv
@@ -33,7 +32,7 @@ from stillframe_lab.train.demonstrations import (
     load_imitator,
 )
 from stillframe_lab.train.frame_store import FrameStore
-from stillframe_lab.train.new_checkpoint import UNNORM_KEY, action_statistics
+from stillframe_lab.train.new_checkpoint import action_scale
 from stillframe_lab.train.recipe import Recipe
 from stillframe_lab.train.trainer import LOG_NAME
 
@@ -162,16 +161,12 @@ def _in_processes(job: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], work
         return [future.result() for future in [pool.submit(job, *arguments) for arguments in jobs]]
 
 
-def _scale() -> ActionScale:
-    return Statistics(action_statistics()).scales[UNNORM_KEY]
-
-
 def _demo_job(folder: Path, wanted: Collection) -> None:
-    collect(folder, wanted, ShakyExpert(_scale()), _scale())
+    collect(folder, wanted, ShakyExpert(action_scale()), action_scale())
 
 
 def _dagger_job(folder: Path, wanted: Collection, checkpoint: Path, expert_share: float) -> None:
-    collect(folder, wanted, DaggerPolicy(load_imitator(checkpoint), expert_share), _scale())
+    collect(folder, wanted, DaggerPolicy(load_imitator(checkpoint), expert_share), action_scale())
 
 
 def _score_job(checkpoint: Path, cameras: tuple[str, ...], episodes: int, first_seed: int) -> Score:

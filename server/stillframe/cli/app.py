@@ -6,9 +6,8 @@ Knows names; does nothing.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -21,7 +20,7 @@ ORDER = ("serve", "healthcheck", "token", "calibrate", "loadtest", "demo", "eval
 class _OrderedGroup(TyperGroup):
     """Lists commands as ORDER has them, whatever order they were registered in; unknown ones last, by name."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (click's signature)
         """Names of all commands."""
         return [*(name for name in ORDER if name in self.commands), *sorted(self.commands.keys() - {*ORDER})]
 

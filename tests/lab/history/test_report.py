@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from stillframe_lab.evaluation.jobs import Folders
+from stillframe_lab.evaluation.page import number, table
 from stillframe_lab.history import run as evidence
 from stillframe_lab.history.plan import HistoryPlan
 from stillframe_lab.history.policies import FULL, LINEAR, OFF, WINDOW
-from stillframe_lab.history.readme import excerpt, page, shows
+from stillframe_lab.history.readme import NAMES, page, shows
 from stillframe_lab.history.results import CellResult, document_of
 
 ROOT = Path(__file__).parents[3]
@@ -71,6 +72,22 @@ def test_what_was_not_played_is_not_spoken_of(
     assert "the gate against full" not in sentences
     assert "linear" not in sentences
     assert page(document_of(plan, [], 39, alone)).count("| yes |") == 3 + 2  # time alone, and two long episodes
+
+
+def excerpt(document: dict[str, Any]) -> str:
+    """README's table: the hard variant at the long delay, and what a step takes then."""
+    hard, speed = document["hard"], document["speed"]["modes"]["off"]
+    rows = [
+        (
+            NAMES[row["arm"]],
+            f"{row['wins']} of {row['episodes']}",
+            f"{row['history_end_mib'] * 1024:.0f}",
+            number(speed[row["arm"]]["decoder_ms"], 1),
+        )
+        for row in document["rows"]
+        if row["variant"] == hard["variant"] and row["delay"] == hard["delay"]
+    ]
+    return table(("older frames", "success", "KiB held", "decoder, ms a step"), rows)
 
 
 def test_the_excerpt_is_of_the_hard_variant_after_the_long_wait(document: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(
 
     assert (at_resume, resumed.step) == (3, 6)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert all(torch.equal(resumed.slow.weights[name], whole.slow.weights[name]) for name in whole.slow.weights)
+    assert all(torch.equal(resumed.ema.weights[name], whole.ema.weights[name]) for name in whole.ema.weights)
 
 
 def test_training_moves_every_tensor_of_the_network(tmp_path: Path, recipe: Recipe, demos: list[FrameStore]) -> None:
@@ -107,7 +107,7 @@ def test_what_is_exported_is_served(tmp_path: Path, recipe: Recipe, demos: list[
     action = act({"images": {"front": demos[0].images[0, 0]}, "instruction": "pick up the red cube"})
     limits = np.array(policy.info.norm_stats["jaco_sim"]["q99"])
     written = load_file(tmp_path / "out" / "model.safetensors")
-    slow = cloning.slow.weights
+    slow = cloning.ema.weights
 
     assert action.shape == (7,)
     assert (np.abs(action) <= limits).all()
@@ -122,7 +122,7 @@ def test_an_earlier_policy_can_be_the_start(tmp_path: Path, recipe: Recipe, fill
     both = replace(recipe, cameras=("front", "wrist"))
     cloning = CloningTrainer(tmp_path / "run", both, CPU, tmp_path / "earlier")
     begun = {name: tensor.clone() for name, tensor in cloning.trainee.network.state_dict().items()}
-    averaged = {name: tensor.clone() for name, tensor in cloning.slow.weights.items()}
+    averaged = {name: tensor.clone() for name, tensor in cloning.ema.weights.items()}
     cloning.run([fill(tmp_path / "both", 3, seed=4, cameras=2)], [], 1, quiet)
     moved = cloning.trainee.network.state_dict()
 

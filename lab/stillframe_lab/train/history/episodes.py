@@ -24,6 +24,7 @@ from stillframe.models.registry import load_policy
 from stillframe.stopwatch import Clock
 from stillframe_client.sim import COLOURS, JacoEnv, SensorNoise
 from stillframe_client.sim.rollout import play
+from stillframe_lab.train.frame_store import write_npz
 from stillframe_lab.train.history.gate_training import LabelledEpisode
 from stillframe_lab.train.history.recipe import FRAME_S
 from stillframe_lab.train.history.sampling import NOTHING
@@ -174,12 +175,13 @@ def record_episodes(checkpoint: Path, wanted: WantedEpisodes, watch: Callable[[i
 
 
 def save_episodes(file: Path, episodes: list[LabelledEpisode]) -> None:
-    """In one file, for a run that goes on later; the rename makes it whole or absent."""
-    lengths = np.array([len(one.inputs) for one in episodes])
-    part = file.with_suffix(".part.npz")
-    np.savez(part, lengths=lengths, inputs=torch.cat([one.inputs for one in episodes]).numpy(),
-             worth=torch.cat([one.worth for one in episodes]).numpy())  # fmt: skip
-    part.rename(file)
+    """Write all into one file, for a run that resumes."""
+    write_npz(
+        file,
+        lengths=np.array([len(one.inputs) for one in episodes]),
+        inputs=torch.cat([one.inputs for one in episodes]).numpy(),
+        worth=torch.cat([one.worth for one in episodes]).numpy(),
+    )
 
 
 def load_episodes(file: Path) -> list[LabelledEpisode]:

@@ -59,50 +59,49 @@ class GateObjective:
     """What one batch came to."""
 
     total: Tensor
-    said: ScorerLogits
-    rows: ChunkBatch
+    logits: ScorerLogits
+    batch: ChunkBatch
 
 
-class GateTrainer(Trainer):
-    """One run: both learnt scorers, on the same batches."""
+class GateTrainer(Trainer[ChunkBatch, GateObjective, GateProgress]):
+    """Trains the gate and the linear scorer on the same batches."""
 
     def __init__(self, folder: Path, weights: Weights, recipe: MemoryRecipe):
-        """Begin with `weights`, which learn in place, or resume where `folder` stands."""
+        """Begin with `weights`, which are trained in place, or resume the run in `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         self.recipe, self.scorers = recipe, Scorers(weights)
-        super().__init__(folder, recipe, recipe.gate_pace, self.scorers, self.scorers, CPU)
+        self._held_out: ChunkBatch | None = None  # set by `run`
+        super().__init__(folder, recipe, recipe.gate_schedule, self.scorers, self.scorers, CPU)
 
-    def run(self, episodes: Sequence[LabelledEpisode], until: int, report: Callable[[GateProgress], None]) -> None:
-        """Train up to step `until`, saving on the way."""
+    def run(self, episodes: Sequence[LabelledEpisode], until: int, on_log: Callable[[GateProgress], None]) -> None:
+        """Train up to step `until`; every fifth episode is held out."""
         learnt, held_out = split_held_out(episodes)
         if self.step == 0:
             self.scorers.fit(torch.cat([one.inputs for one in learnt]))
-        unseen = self._rows(held_out)
+        self._held_out = self._batch(held_out)
 
         def draw(rng: np.random.Generator) -> ChunkBatch:
-            return self._rows([learnt[pick] for pick in rng.integers(len(learnt), size=self.recipe.gate_batch)])
+            return self._batch([learnt[pick] for pick in rng.integers(len(learnt), size=self.recipe.gate_batch)])
 
-        def told(valued: GateObjective, steps_per_s: float) -> None:  # noqa: ARG001 (the seam's shape)
-            report(self._told(valued, unseen))
+        self.fit(draw, until, on_log)
 
-        self.go(until, draw, self._learn, told)
+    def loss(self, batch: ChunkBatch, generator: torch.Generator) -> GateObjective:  # noqa: ARG002 (draws nothing)
+        """See Trainer."""
+        logits = self.scorers(batch.inputs, self.recipe.truncate)
+        return GateObjective(scorer_loss(logits, batch, self.recipe.keep_share), logits, batch)
 
-    def _rows(self, episodes: Sequence[LabelledEpisode]) -> ChunkBatch:
+    def progress(self, losses: GateObjective, steps_per_s: float) -> GateProgress:  # noqa: ARG002 (not in this log)
+        """See Trainer. Errors on the step's batch, and on the held-out episodes."""
+        held_out = self._held_out or losses.batch
+        with torch.no_grad():
+            errors = scorer_errors(self.scorers(held_out.inputs, self.recipe.truncate), held_out)
+        learnt = scorer_errors(losses.logits, losses.batch)
+        return GateProgress(self.step, self.recipe.gate_steps, float(losses.total.detach()), learnt, errors)
+
+    def _batch(self, episodes: Sequence[LabelledEpisode]) -> ChunkBatch:
         short = [one.first(self.recipe.gate_chunks) for one in episodes]
         columns = zip(*((one.inputs, one.worth, torch.ones_like(one.worth)) for one in short), strict=True)
         return ChunkBatch(*(pad_sequence([*column], batch_first=True) for column in columns))
-
-    def _learn(self, rows: ChunkBatch, generator: torch.Generator) -> GateObjective:  # noqa: ARG002 (the seam's shape)
-        said = self.scorers(rows.inputs, self.recipe.truncate)
-        return GateObjective(scorer_loss(said, rows, self.recipe.keep_share), said, rows)
-
-    def _told(self, valued: GateObjective, unseen: ChunkBatch) -> GateProgress:
-        with torch.no_grad():
-            held_out = scorer_errors(self.scorers(unseen.inputs, self.recipe.truncate), unseen)
-        learnt = scorer_errors(valued.said, valued.rows)
-        progress = GateProgress(self.step, self.recipe.gate_steps, float(valued.total.detach()), learnt, held_out)
-        self.log(progress)
-        return progress
 
 
 def split_held_out(episodes: Sequence[LabelledEpisode]) -> tuple[list[LabelledEpisode], list[LabelledEpisode]]:

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import torch
 
 from stillframe.history.checkpoint import load_memory, save_memory
-from stillframe.models.actions import ActionScale, Statistics
 from stillframe.models.checkpoint import SINGLE_NAME
 from stillframe.tools.charts import loss_chart
 from stillframe_lab.train.history.charts import gate_chart, read_log, together_chart
@@ -28,7 +27,7 @@ from stillframe_lab.train.history.mistakes import WantedMistakes, mistakes_in
 from stillframe_lab.train.history.policy_training import HistoryCloningTrainer, MemoryProgress
 from stillframe_lab.train.history.recipe import JointRecipe, MemoryRecipe
 from stillframe_lab.train.history.scenes import WantedScenes, scenes_in
-from stillframe_lab.train.new_checkpoint import UNNORM_KEY, action_statistics
+from stillframe_lab.train.new_checkpoint import action_scale
 
 EPISODES_NAME = "episodes.npz"
 POLICY, CORRECTED, GATE, TOGETHER = "policy", "corrected", "gate", "together"  # folders of a run
@@ -85,7 +84,7 @@ def _cloned(
         reporter.stage("cloning", recipe.policy.steps)
         cloning = HistoryCloningTrainer(run, recipe, device, start)
         cloning.run(scenery, recipe.policy.steps, reporter.policy)
-        trainee = cloning.slow_trainee()
+        trainee = cloning.averaged_trainee()
         save_policy(policy, trainee, new_memory_weights(trainee, recipe), recipe)
     return policy
 
@@ -157,14 +156,14 @@ def load_mistakes(run: Path, checkpoint: Path, recipe: MemoryRecipe, reporter: H
     for variant, count in recipe.mistakes:
         wanted = WantedMistakes(variant, count, recipe.mistake_every, recipe.policy.image_px)
         reporter.stage("mistakes", count)
-        yield mistakes_in(run / f"mistakes-{variant}", wanted, checkpoint, _scale(), reporter.episodes)
+        yield mistakes_in(run / f"mistakes-{variant}", wanted, checkpoint, action_scale(), reporter.episodes)
 
 
 def load_scenes(data: Path, recipe: MemoryRecipe, reporter: HistoryReporter) -> Scenes:
     """All scenes of the recipe, each variant in a folder of its own."""
     reporter.stage("scenes", sum(count for _, count in recipe.scenes))
     parts = [
-        scenes_in(data / f"lamps-{variant}-{recipe.policy.image_px}", _wanted(recipe, at), _scale())
+        scenes_in(data / f"lamps-{variant}-{recipe.policy.image_px}", _wanted(recipe, at), action_scale())
         for at, (variant, _) in enumerate(recipe.scenes)
     ]
     return parts[0] if len(parts) == 1 else Scenes.joined(parts)
@@ -173,7 +172,3 @@ def load_scenes(data: Path, recipe: MemoryRecipe, reporter: HistoryReporter) -> 
 def _wanted(recipe: MemoryRecipe, at: int) -> WantedScenes:
     variant, count = recipe.scenes[at]
     return WantedScenes(count, (recipe.policy.seed, at), variant, recipe.policy.image_px)
-
-
-def _scale() -> ActionScale:
-    return Statistics(action_statistics()).scales[UNNORM_KEY]

@@ -38,8 +38,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
     parts = JointTrainer(tmp_path / "parts", joint_recipe, start)
 
     assert parts.step == 2
-    for name, tensor in whole.slow.weights.items():
-        assert torch.equal(tensor, parts.slow.weights[name]), name
+    for name, tensor in whole.ema.weights.items():
+        assert torch.equal(tensor, parts.ema.weights[name]), name
     assert [progress.step for progress in said] == [2, 1, 2]
 
 
@@ -63,7 +63,7 @@ def test_what_is_written_is_what_was_learnt(
     joining = JointTrainer(tmp_path / "run", joint_recipe, start)
     joining.run(scenery, 1, lambda _: None)
     joining.export(tmp_path / "out")
-    weights, slow = load_memory(tmp_path / "out", CPU), joining.slow.weights
+    weights, slow = load_memory(tmp_path / "out", CPU), joining.ema.weights
 
     assert torch.equal(weights.pooling.query, slow["pooling.query"])
     assert torch.equal(weights.gate.outward.weight, slow["scorers.gate.outward.weight"])

@@ -24,7 +24,7 @@ WANTED = WantedMistakes("ordered", 5, 2, 28)
 @pytest.fixture
 def checkpoint(tmp_path: Path, memory_recipe: MemoryRecipe) -> Path:
     """A policy that has learnt nothing."""
-    trainee = HistoryCloningTrainer(tmp_path / "run", memory_recipe, torch.device("cpu")).slow_trainee()
+    trainee = HistoryCloningTrainer(tmp_path / "run", memory_recipe, torch.device("cpu")).averaged_trainee()
     save_policy(tmp_path / "policy", trainee, new_memory_weights(trainee, memory_recipe), memory_recipe)
     return tmp_path / "policy"
 

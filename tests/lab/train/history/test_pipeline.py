@@ -42,14 +42,14 @@ def test_what_is_published_is_what_was_learnt(
     """The slow copy's network as the family's checkpoint, which loads, and its pooling in the memory beside it."""
     cloning = HistoryCloningTrainer(tmp_path / "run", memory_recipe, CPU)
     cloning.run(scenery, 2, lambda _: None)
-    trainee = cloning.slow_trainee()
+    trainee = cloning.averaged_trainee()
     save_policy(tmp_path / "out", trainee, new_memory_weights(trainee, memory_recipe), memory_recipe)
     model, weights = load_policy(tmp_path / "out", dtype=torch.float32, device=CPU), load_memory(tmp_path / "out", CPU)
 
     assert model.info.image_size == (28, 28)
     assert weights.config.chunk_tokens == 4
     assert torch.equal(weights.pooling.query, trainee.pooling.query)
-    assert torch.equal(weights.pooling.query, cloning.slow.weights["pooling.query"])
+    assert torch.equal(weights.pooling.query, cloning.ema.weights["pooling.query"])
 
 
 def test_finished_parts_are_not_done_again(

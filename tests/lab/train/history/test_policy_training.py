@@ -26,8 +26,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
     parts = HistoryCloningTrainer(tmp_path / "parts", memory_recipe, CPU)
 
     assert parts.step == 6
-    for name, tensor in whole.slow.weights.items():
-        assert torch.equal(tensor, parts.slow.weights[name]), name
+    for name, tensor in whole.ema.weights.items():
+        assert torch.equal(tensor, parts.ema.weights[name]), name
     assert [progress.step for progress in said] == [6, 3, 6]
     assert len((tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()) == 2
 
