@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from stillframe.daemon import serve
 from stillframe.daemon.config import DaemonConfig, TokenScope, load_config
 from stillframe.daemon.sockets import BoundSocket
+from stillframe.daemon.web_settings import web_settings
 from stillframe.errors import CheckpointError, ConfigError, Forbidden, Internal, TooMany, Unprocessable
 from stillframe.history.info import WARNING
 from stillframe.metrics import Metrics
@@ -49,7 +50,7 @@ def test_who_may_ask_reaches_the_web_floor() -> None:
         tokens=[token], allowed_hosts=["robot.lab"], allowed_origins=["https://panel.lab"], frames_per_s=0.5,
         sessions={"most": 3}, max_body_mib=1, drain_s=2, listeners=[{"port": 2}],
     )  # fmt: skip
-    house = serve._house(asked, doors)
+    house = web_settings(asked, doors)
     house.rates.allow(("front",))
 
     assert house.callers.identify(Headers({"X-Api-Key": SECRET})) == Caller("front", frozenset({"admin"}))
@@ -71,7 +72,7 @@ def test_what_is_fixed_for_a_port_reaches_the_web_floor() -> None:
     asked = config(
         unnorm_key="bridge", cameras={"image": "a"}, center_crop=0.9, listeners=[{"port": 2, "profile": "openpi"}, more]
     )
-    terms = [listener.terms for listener in serve._house(asked, doors).listeners.values()]
+    terms = [listener.terms for listener in web_settings(asked, doors).listeners.values()]
 
     assert terms == [
         Terms("native", "bridge", {"image": "a"}, 0.9),

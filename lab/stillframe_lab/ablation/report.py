@@ -15,7 +15,7 @@ import torch
 
 from stillframe_lab.ablation.charts import reuse_chart, speed_chart
 from stillframe_lab.ablation.plan import ADAPTIVE, ADAPTIVE_BLIND, ARMS, OFF, AblationCell, AblationPlan
-from stillframe_lab.ablation.tables import page
+from stillframe_lab.ablation.readme import page
 from stillframe_lab.evaluation.page import target, write_json
 from stillframe_lab.evaluation.statistics import difference, pooled
 

@@ -125,7 +125,7 @@ def _recalling(config: DaemonConfig, choice: HistoryChoice | None, mib: float | 
     """What is eval's own choice of older frames: `window` and the untrained scorers have the gate's bytes."""
     history = config.history if mib is None else replace(config.history, budget_mib=mib)
     if choice is not None:
-        from stillframe_lab.history.policies import SCORER_OF
+        from stillframe_lab.history.arms import SCORER_OF
 
         history = replace(history, enabled=choice != "off", gate=SCORER_OF.get(choice, history.gate))
     if choice == "full":

@@ -23,8 +23,8 @@ from stillframe_lab.evaluation.actors import LocalActor
 from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, summarise
 from stillframe_lab.evaluation.jobs import save_result
 from stillframe_lab.evaluation.trace import Trace
+from stillframe_lab.history.arms import OFF, history_of
 from stillframe_lab.history.plan import HistoryCell
-from stillframe_lab.history.policies import OFF, history_of
 
 TASK = "remember"
 NOTHING_REUSED = ReuseSettings(mode="off")

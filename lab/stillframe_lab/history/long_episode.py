@@ -16,9 +16,9 @@ from stillframe.models.base import PolicyModel
 from stillframe_client.sim import JacoEnv, SensorNoise
 from stillframe_lab.evaluation.actors import LocalActor
 from stillframe_lab.evaluation.trace import AnsweredFrame
+from stillframe_lab.history.arms import FULL, GATE, history_of
 from stillframe_lab.history.cell import NOTHING_REUSED, TASK
 from stillframe_lab.history.plan import BUDGET, NOISE_SIGMA, HistoryPlan
-from stillframe_lab.history.policies import FULL, GATE, history_of
 
 DELAY = 1000  # steps
 BLOCK = 20  # steps that become one point

@@ -14,7 +14,7 @@ from typing import Any
 from stillframe.history.settings import HistorySettings
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_client.sim.cues import SIMPLE
-from stillframe_lab.history.policies import ARMS, BOUNDED, FULL, GATE, LINEAR, OFF, WINDOW
+from stillframe_lab.history.arms import ARMS, BOUNDED, FULL, GATE, LINEAR, OFF, WINDOW
 
 DELAYS = SHORT, MIDDLE, LONG = 16, 60, 120  # steps
 BUDGETS = 3, 4, 8  # chunks, a frame each

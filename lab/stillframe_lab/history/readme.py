@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stillframe_lab.evaluation.page import number, success, table, targets_table
-from stillframe_lab.history.policies import FULL, GATE, LINEAR, OFF, RAW, WINDOW
+from stillframe_lab.history.arms import FULL, GATE, LINEAR, OFF, RAW, WINDOW
 
 Document = Mapping[str, Any]
 Row = Mapping[str, Any]

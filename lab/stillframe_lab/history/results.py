@@ -14,9 +14,9 @@ import torch
 
 from stillframe.tools.machine import machine
 from stillframe_lab.evaluation.page import write_json
+from stillframe_lab.history.arms import WINDOW_FRAMES
 from stillframe_lab.history.charts import cost_chart, long_chart, success_chart
 from stillframe_lab.history.plan import BUDGET, LONG, NOISE_SIGMA, HistoryCell, HistoryPlan
-from stillframe_lab.history.policies import WINDOW_FRAMES
 from stillframe_lab.history.readme import page
 from stillframe_lab.history.targets import comparisons, targets
 from stillframe_lab.history.utility_chart import utility_chart

@@ -21,10 +21,10 @@ from stillframe_client.sim import JacoEnv, SensorNoise
 from stillframe_lab.evaluation.actors import LocalActor
 from stillframe_lab.evaluation.race import Observed, Timed, turns
 from stillframe_lab.evaluation.trace import DECODER
+from stillframe_lab.history.arms import ARMS, FULL, GATE, OFF, RAW, history_of
 from stillframe_lab.history.cell import NOTHING_REUSED, TASK
 from stillframe_lab.history.plan import BUDGET, LONG, NOISE_SIGMA, HistoryPlan
-from stillframe_lab.history.policies import ARMS, FULL, GATE, OFF, RAW, history_of
-from stillframe_lab.history.scorers import RecordingScorer
+from stillframe_lab.history.recording_scorer import RecordingScorer
 
 TIMED_FRAMES = 40  # from the first on at which the arm is free
 NO_GAP_S = 3600.0  # others' turns are no gaps

@@ -11,8 +11,8 @@ from typing import Any
 from stillframe_client.sim.cues import SIMPLE
 from stillframe_lab.evaluation.page import target
 from stillframe_lab.evaluation.statistics import difference
+from stillframe_lab.history.arms import FULL, GATE, LINEAR, OFF, RAW, WINDOW
 from stillframe_lab.history.plan import BUDGET, LONG
-from stillframe_lab.history.policies import FULL, GATE, LINEAR, OFF, RAW, WINDOW
 
 Row = Mapping[str, Any]
 AGAINST = (FULL, WINDOW, LINEAR, OFF)

@@ -18,10 +18,10 @@ from stillframe.models.base import PolicyModel
 from stillframe_client.sim import JacoEnv, SensorNoise
 from stillframe_lab.ablation.filmstrip import strip_frame
 from stillframe_lab.evaluation.actors import LocalActor
+from stillframe_lab.history.arms import GATE, history_of
 from stillframe_lab.history.cell import TASK
 from stillframe_lab.history.plan import BUDGET, NOISE_SIGMA, SHORT, HistoryPlan
-from stillframe_lab.history.policies import GATE, history_of
-from stillframe_lab.history.scorers import RecordingScorer
+from stillframe_lab.history.recording_scorer import RecordingScorer
 from stillframe_lab.history.two_memories_figure import Moment, OlderFrame, draw
 from stillframe_lab.history.utility import InspectableHistory
 

@@ -19,10 +19,10 @@ from stillframe.models.base import PolicyModel
 from stillframe_client.sim import JacoEnv, SensorNoise
 from stillframe_client.sim.env import Observed
 from stillframe_lab.evaluation.actors import LocalActor
+from stillframe_lab.history.arms import GATE, LINEAR, history_of
 from stillframe_lab.history.cell import NOTHING_REUSED, TASK
 from stillframe_lab.history.plan import BUDGET, MIDDLE, NOISE_SIGMA, HistoryPlan
-from stillframe_lab.history.policies import GATE, LINEAR, history_of
-from stillframe_lab.history.scorers import RecordingScorer
+from stillframe_lab.history.recording_scorer import RecordingScorer
 
 THUMB_PX = 112
 

@@ -14,8 +14,8 @@ from PIL import Image
 from stillframe.history.settings import HistorySettings
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_lab.evaluation.evaluate import wilson
+from stillframe_lab.history.arms import ARMS, FULL, GATE, LINEAR, OFF, RAW, WINDOW
 from stillframe_lab.history.plan import HistoryCell, HistoryPlan
-from stillframe_lab.history.policies import ARMS, FULL, GATE, LINEAR, OFF, RAW, WINDOW
 from stillframe_lab.history.results import CellResult
 
 EPISODES = 20

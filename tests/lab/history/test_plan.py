@@ -6,8 +6,8 @@ import pytest
 
 from stillframe.history.checkpoint import MemoryConfig
 from stillframe.history.settings import HistorySettings
+from stillframe_lab.history.arms import ARMS, BOUNDED, FULL, OFF, WINDOW_FRAMES, chunk_bytes, history_of
 from stillframe_lab.history.plan import BUDGET, BUDGETS, DELAYS, HARD, LONG, MIDDLE, HistoryPlan, origin_of
-from stillframe_lab.history.policies import ARMS, BOUNDED, FULL, OFF, WINDOW_FRAMES, chunk_bytes, history_of
 
 CONFIG = MemoryConfig(4, 4, 32, 256, 2, (0, 1), 8, 64)
 KNOBS = HistorySettings(enabled=False, window_frames=9, threshold=0.5, decay=0.9, budget_mib=3.0)

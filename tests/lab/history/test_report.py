@@ -10,8 +10,8 @@ import pytest
 from stillframe_lab.evaluation.jobs import Folders
 from stillframe_lab.evaluation.page import number, table
 from stillframe_lab.history import run as evidence
+from stillframe_lab.history.arms import FULL, LINEAR, OFF, WINDOW
 from stillframe_lab.history.plan import HistoryPlan
-from stillframe_lab.history.policies import FULL, LINEAR, OFF, WINDOW
 from stillframe_lab.history.readme import NAMES, page, shows
 from stillframe_lab.history.results import CellResult, document_of
 

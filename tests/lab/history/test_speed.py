@@ -11,9 +11,9 @@ from stillframe.history.checkpoint import MemoryConfig, Weights
 from stillframe.history.scorers import Recency, Summaries
 from stillframe.models.base import PolicyModel
 from stillframe_lab.history import speed
+from stillframe_lab.history.arms import ARMS, FULL, GATE, OFF, RAW, WINDOW
 from stillframe_lab.history.plan import HistoryPlan
-from stillframe_lab.history.policies import ARMS, FULL, GATE, OFF, RAW, WINDOW
-from stillframe_lab.history.scorers import RecordingScorer
+from stillframe_lab.history.recording_scorer import RecordingScorer
 
 LEAD, TIMED, ROOM = 2, 1, 2
 

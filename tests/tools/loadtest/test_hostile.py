@@ -11,8 +11,8 @@ import pytest
 from stillframe.daemon.config import load_config
 from stillframe.errors import ConfigError
 from stillframe.tools.loadtest.command import run_hostile
-from stillframe.tools.loadtest.hostile import campaign, neighbours
-from stillframe.tools.loadtest.hostile.campaign import _config_with_tokens, _Measurements
+from stillframe.tools.loadtest.hostile import experiment, neighbours
+from stillframe.tools.loadtest.hostile.experiment import _config_with_tokens, _Measurements
 from stillframe.tools.loadtest.hostile.neighbours import KINDS, Daemon, run_neighbour
 from stillframe.tools.loadtest.hostile.page import BEGIN, END, replace_table, table
 from stillframe.tools.loadtest.load import Load
@@ -114,6 +114,6 @@ def test_each_is_let_in_by_a_token_of_its_own() -> None:
 
 def test_a_kind_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before a daemon is started, with the closest name."""
-    monkeypatch.setattr(campaign, "started", None)
+    monkeypatch.setattr(experiment, "started", None)
     with pytest.raises(ConfigError, match="Did you mean 'small requests'"):
         run_hostile(LOAD, 1, ["small request"], None, Path("configs/jaco-tiny.yaml"), None)  # type: ignore[arg-type]

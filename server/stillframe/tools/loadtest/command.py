@@ -15,7 +15,7 @@ from rich.table import Table
 
 from stillframe.errors import ConfigError, StillframeError, closest
 from stillframe.tools.loadtest.experiments import compare_flood, measure_capacity, repeat_rounds
-from stillframe.tools.loadtest.hostile.campaign import HostileTest, measure_neighbours
+from stillframe.tools.loadtest.hostile.experiment import HostileTest, measure_neighbours
 from stillframe.tools.loadtest.hostile.neighbours import KINDS
 from stillframe.tools.loadtest.hostile.page import table
 from stillframe.tools.loadtest.load import Load
