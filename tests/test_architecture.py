@@ -38,7 +38,7 @@ ARROWS = {
     "daemon": BASE
     | {"engine", "files", "history", "metrics", "models", "recording", "reuse", "sessions", "settings_fields"}
     | {"transport", "web", "stillframe_client.wire"},
-    "tools": BASE | {"daemon", "engine", "models", "recording", "reuse", "stopwatch", "stillframe_client"},
+    "tools": BASE | {"daemon", "engine", "files", "models", "recording", "reuse", "stopwatch", "stillframe_client"},
     "cli": BASE | {"__init__", "daemon", "recording", "tools"},
     "testing": BASE | {"daemon", "metrics", "web"},
     "__main__": {"cli"},
@@ -54,6 +54,18 @@ WEB_ARROWS = {
     "routes": {"http", "middleware", "dialects", "openapi", "service"},
     "streaming": {"http", "middleware", "dialects", "service"},
     "app": {"http", "middleware", "dialects", "openapi", "service", "routes", "streaming"},
+}
+# Of the lab: sub-room -> what it may import of the lab.
+LAB_ARROWS = {
+    "__init__": set(),
+    "evaluation": set(),
+    "demo": {"evaluation"},
+    "ablation": {"evaluation"},
+    "history": {"ablation", "evaluation"},
+    "latency": {"ablation", "evaluation"},
+    "train": set(),
+    "progress": {"train"},  # the types of what it shows
+    "cli": {"ablation", "demo", "evaluation", "history", "latency", "progress", "train"},
 }
 LAB_MAY_ASK_CLI = {"stillframe.cli.progress", "stillframe.cli.output"}
 FAMILY = re.compile(r"openvla|(?<![a-z])oft(?![a-z])|cogact|(?<![a-z])pi0", re.IGNORECASE)
@@ -172,6 +184,20 @@ def test_arrows_of_the_web_point_down() -> None:
         return {*parts} - WEB_ARROWS[part_of_web(file)] - {part_of_web(file)}
 
     assert offenders([file for file in HOUSE if room_of(file) == "web"], upward) == {}
+
+
+def test_arrows_of_the_lab_point_down() -> None:
+    """Evaluation stands below what compares with it; training and evidence never meet; commands know them all."""
+
+    def part(file: Path) -> str:
+        return file.relative_to(LAB).parts[0].removesuffix(".py")
+
+    def upward(file: Path) -> set[str]:
+        parts = {name.split(".")[1] for name in imported(file) if name.startswith("stillframe_lab.")}
+        return parts - LAB_ARROWS[part(file)] - {part(file)}
+
+    assert {part(file) for file in LAB_FILES} == LAB_ARROWS.keys()
+    assert offenders(LAB_FILES, upward) == {}
 
 
 def test_the_lab_asks_little_of_the_command_line() -> None:

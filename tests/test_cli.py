@@ -17,7 +17,7 @@ from stillframe.daemon.config import DaemonConfig, load_config
 from stillframe_client.sim.gl import NoOpenGLError
 from stillframe_client.sim.rollout import Episode
 from stillframe_lab.evaluation.evaluate import Evaluation
-from stillframe_lab.evaluation.trace import Frame
+from stillframe_lab.evaluation.trace import AnsweredFrame
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
 EVALUATION_FIELDS = {
@@ -365,7 +365,7 @@ def test_eval_that_cannot_write_still_prints(
 
     def evaluate(plan: Evaluation, asked: Any, _: object) -> list[Episode]:
         plans.append(plan)
-        asked.trace.frames += [Frame("off", "off", 0.0, 0, 268, {})] * 2
+        asked.trace.frames += [AnsweredFrame("off", "off", 0.0, 0, 268, {})] * 2
         return played
 
     monkeypatch.setattr("stillframe_lab.evaluation.evaluate.evaluate", evaluate)

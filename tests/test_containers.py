@@ -78,7 +78,18 @@ def test_copied_files_exist(source: str) -> None:
     assert any(PurePosixPath(source).is_relative_to(entry) for entry in allowed)
 
 
-def test_image_runs_as_nobody_in_particular() -> None:
+def test_the_image_holds_no_lab() -> None:
+    """Training and evidence stay outside: nothing of lab/ reaches the builder, and nothing installs it."""
+    allowed = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    installed = [rest for name, rest in instructions() if name == "RUN" and "pip install" in rest]
+
+    assert not [source for source in copied_from_context() if PurePosixPath(source).parts[:1] in {("lab",), ()}]
+    assert "!lab" not in allowed
+    assert installed
+    assert not [command for command in installed if "lab" in command]
+
+
+def test_image_runs_as_an_unprivileged_user() -> None:
     """The shipped stage ends with a numeric user that is not root, so that runAsNonRoot can be checked."""
     uid, gid = final_stage()["USER"].split(":")
 
@@ -188,10 +199,12 @@ def test_grafana_finds_the_dashboard() -> None:
 
 
 def test_constraints_pin_every_requirement() -> None:
-    """Each requirement of the project and of its build has one exact version, without a build suffix."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    lists = [project["build-system"]["requires"], project["project"]["dependencies"]]
-    lists += project["project"]["optional-dependencies"].values()
+    """Each requirement of the daemon, of the lab and of their builds has one exact version, without a build suffix."""
+    lists = []
+    for file in ("pyproject.toml", "lab/pyproject.toml"):
+        project = tomllib.loads((ROOT / file).read_text())
+        lists += [project["build-system"]["requires"], project["project"]["dependencies"]]
+        lists += project["project"]["optional-dependencies"].values()
     named = {re.split(r"[\[<>=!~ ]", requirement)[0] for requirements in lists for requirement in requirements}
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     pins = {line.partition("==")[0].lower().replace("_", "-") for line in lines}

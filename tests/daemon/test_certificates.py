@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from stillframe.daemon import serve
-from stillframe.daemon.certificates import SOON, check_tls, validity
+from stillframe.daemon.certificates import EXPIRY_WARNING, check_tls, validity
 from stillframe.daemon.config import DaemonConfig, load_config
 from stillframe.errors import ConfigError
 
@@ -134,7 +134,7 @@ def test_what_holds_needs_no_word(closed: SimpleNamespace) -> None:
     first, last = dates(closed)
 
     assert told(closed) == []
-    assert told(closed, first) == told(closed, last - SOON) == []
+    assert told(closed, first) == told(closed, last - EXPIRY_WARNING) == []
 
 
 def test_an_expired_certificate_is_told_with_its_dates(closed: SimpleNamespace) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from stillframe import cli
 from stillframe.daemon.config import DaemonConfig, load_config
-from stillframe.daemon.health import Started, check_ready, started
+from stillframe.daemon.health import DaemonCommand, check_ready, find_daemon
 from stillframe.errors import ConfigError, StillframeError
 
 WAIT_S = 20.0
@@ -194,7 +194,7 @@ def test_the_daemon_of_a_container_is_found(tmp_path: Path) -> None:
     process(tmp_path, os.getpid(), "stillframe", "serve", "other.yaml")
     (tmp_path / "10").mkdir()
 
-    assert started(tmp_path) == Started(Path("/srv"), words[1:])
+    assert find_daemon(tmp_path) == DaemonCommand(Path("/srv"), words[1:])
 
 
 @pytest.mark.parametrize(("daemons", "said"), [(0, "no daemon runs"), (2, "several daemons run")])
@@ -204,7 +204,7 @@ def test_one_daemon_is_asked(tmp_path: Path, daemons: int, said: str) -> None:
         process(tmp_path, 100 + number, "stillframe", "serve", f"{number}.yaml")
 
     with pytest.raises(ConfigError, match=f"{said} on this machine, .*; name a CONFIG, or --port"):
-        started(tmp_path)
+        find_daemon(tmp_path)
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -241,8 +241,8 @@ def test_without_a_configuration_the_running_daemon_is_asked(
     """By its own command line, from the folder that it was started in: options win there too."""
     (tmp_path / "mine.yaml").write_text("checkpoint: x\nport: 1\n")
     with serving() as (port, _):
-        begun = Started(tmp_path, ("mine.yaml", "--port", str(port), "--host", "0.0.0.0", "--allow-anonymous"))  # noqa: S104
-        monkeypatch.setattr("stillframe.daemon.health.started", lambda: begun)
+        begun = DaemonCommand(tmp_path, ("mine.yaml", "--port", str(port), "--host", "0.0.0.0", "--allow-anonymous"))  # noqa: S104
+        monkeypatch.setattr("stillframe.daemon.health.find_daemon", lambda: begun)
         answer = typed(monkeypatch, capsys)
 
     assert answer == (0, f"ready: http://127.0.0.1:{port}\n", "")

@@ -164,7 +164,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
     monkeypatch.undo()
     os.close(made.reads)  # a thread that writes still gets an error, and ends
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, logs.Background):
+        if isinstance(handler, logs.BackgroundHandler):
             handler.close()
             handler._thread.join(WAIT_S)
     os.close(made.writes)
@@ -172,7 +172,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
 
 def test_a_pipe_that_is_not_read_holds_up_nothing(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines that find no room are counted, and once it drains a line says how many there were."""
-    monkeypatch.setattr(logs, "MOST_LINES", 10)
+    monkeypatch.setattr(logs, "QUEUE_LINES", 10)
     pipe.fill()
     log = open_log(background=True)
     for number in range(1000):
@@ -191,7 +191,7 @@ SLOW = "whoever reads it was too slow"
 
 def test_its_end_does_not_wait_for_a_pipe_that_is_not_read(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bounded time for the last words, and not a moment more."""
-    monkeypatch.setattr(logs, "LAST_WORDS_S", 0.02)
+    monkeypatch.setattr(logs, "CLOSE_TIMEOUT_S", 0.02)
     pipe.fill()
     open_log(background=True).info("on its way")
     (handler,) = logging.getLogger().handlers
@@ -232,7 +232,7 @@ def test_failures_that_are_alike_are_told_whole_once_a_minute(pipe: Pipe) -> Non
     now = [0.0]
     log = open_log(background=True)
     (handler,) = logging.getLogger().handlers
-    handler._failures = logs.Failures(lambda: now[0])
+    handler._failures = logs.FailureDeduplicator(lambda: now[0])
 
     def fail(kind: type[Exception]) -> None:
         try:
@@ -242,7 +242,7 @@ def test_failures_that_are_alike_are_told_whole_once_a_minute(pipe: Pipe) -> Non
 
     for kind in (KeyError, KeyError, KeyError, ValueError):
         fail(kind)
-    now[0] = logs.AGAIN_S
+    now[0] = logs.REPEAT_AFTER_S
     fail(KeyError)
     handler.close()
     log.info("end")
@@ -266,7 +266,7 @@ def test_a_long_story_is_cut_in_the_middle(show: Callable[..., Screen]) -> None:
     assert story.startswith("Traceback")
     assert story.endswith("xxx'")
     assert "characters ..." in story
-    assert len(story) < logs.LONGEST_STORY + 100
+    assert len(story) < logs.MAX_TRACEBACK_CHARS + 100
 
 
 @pytest.mark.parametrize("background", [True, False])

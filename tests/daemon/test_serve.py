@@ -16,7 +16,8 @@ from starlette.datastructures import Headers
 
 from stillframe.daemon import serve
 from stillframe.daemon.config import DaemonConfig, TokenScope, load_config
-from stillframe.daemon.sockets import Door
+from stillframe.daemon.sockets import BoundSocket
+from stillframe.daemon.web_settings import web_settings
 from stillframe.errors import CheckpointError, ConfigError, Forbidden, Internal, TooMany, Unprocessable
 from stillframe.history.info import WARNING
 from stillframe.metrics import Metrics
@@ -42,14 +43,14 @@ SECRET = "front-secret-0f9a"  # noqa: S105 -- a test's
 def test_who_may_ask_reaches_the_web_floor() -> None:
     """Tokens, names, pages, rates, listeners, sessions and limits of the configuration are those of the app."""
     token = {"name": "front", "sha256": hashlib.sha256(SECRET.encode()).hexdigest(), "scopes": ["admin"]}
-    doors = [Door(socket.socket(), port, "", Listener(loopback=port == 1)) for port in (1, 2)]
+    doors = [BoundSocket(socket.socket(), port, "", Listener(loopback=port == 1)) for port in (1, 2)]
     for door in doors:
         door.socket.close()
     asked = config(
         tokens=[token], allowed_hosts=["robot.lab"], allowed_origins=["https://panel.lab"], frames_per_s=0.5,
         sessions={"most": 3}, max_body_mib=1, drain_s=2, listeners=[{"port": 2}],
     )  # fmt: skip
-    house = serve._house(asked, doors)
+    house = web_settings(asked, doors)
     house.rates.allow(("front",))
 
     assert house.callers.identify(Headers({"X-Api-Key": SECRET})) == Caller("front", frozenset({"admin"}))
@@ -64,14 +65,14 @@ def test_who_may_ask_reaches_the_web_floor() -> None:
 
 def test_what_is_fixed_for_a_port_reaches_the_web_floor() -> None:
     """Each of the daemon's start options holds on every port whose listener does not say another."""
-    doors = [Door(socket.socket(), port, "", Listener()) for port in (1, 2, 3)]
+    doors = [BoundSocket(socket.socket(), port, "", Listener()) for port in (1, 2, 3)]
     for door in doors:
         door.socket.close()
     more = {"port": 3, "profile": "cogact", "unnorm_key": "fractal", "cameras": {"image": "b"}, "center_crop": 1.0}
     asked = config(
         unnorm_key="bridge", cameras={"image": "a"}, center_crop=0.9, listeners=[{"port": 2, "profile": "openpi"}, more]
     )
-    terms = [listener.terms for listener in serve._house(asked, doors).listeners.values()]
+    terms = [listener.terms for listener in web_settings(asked, doors).listeners.values()]
 
     assert terms == [
         Terms("native", "bridge", {"image": "a"}, 0.9),
@@ -113,7 +114,7 @@ def test_a_run_with_augmentation_is_hinted_at(
     """Once, where nothing was said of a crop."""
     folder = tmp_path / "jaco--image_aug"
     folder.mkdir()
-    serve._hint_at_crop(config(checkpoint=folder, **fixed), logging.getLogger("hints"))
+    serve._warn_missing_crop(config(checkpoint=folder, **fixed), logging.getLogger("hints"))
 
     assert [record.message.count("center_crop: 0.9") for record in caplog.records] == [1] * hints
 
@@ -226,7 +227,7 @@ def test_who_never_learnt_to_look_back_is_not_made_to(
     asked = config(checkpoint=golden_folder, history=history)
 
     with pytest.raises((CheckpointError, ConfigError), match=refused):
-        serve.open_recalling(asked, golden_model)
+        serve.open_history(asked, golden_model)
 
 
 @pytest.mark.parametrize("history", [{}, {"enabled": True, "force": True, "gate": "recency", "budget_mib": None}])

@@ -24,7 +24,7 @@ from websockets.sync.client import connect
 
 from stillframe.daemon.certificates import check_tls
 from stillframe.daemon.config import DaemonConfig, load_config
-from stillframe.daemon.sockets import HEAD_BYTES, Door, open_doors, uvicorn_config
+from stillframe.daemon.sockets import HEAD_BYTES, BoundSocket, bind_sockets, uvicorn_config
 from stillframe.errors import ConfigError
 from stillframe.web.middleware.listeners import Listener, listener_of
 
@@ -55,9 +55,9 @@ def app(listeners: Mapping[int, Listener]) -> Starlette:
 
 
 @contextmanager
-def running(served: DaemonConfig) -> Iterator[tuple[list[Door], uvicorn.Server]]:
+def running(served: DaemonConfig) -> Iterator[tuple[list[BoundSocket], uvicorn.Server]]:
     """Serve the app above as the daemon is served."""
-    doors = open_doors(served)
+    doors = bind_sockets(served)
     server = uvicorn.Server(uvicorn_config(app({door.port: door.listener for door in doors}), served))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door.socket for door in doors]})
     thread.start()
@@ -78,13 +78,13 @@ def until(is_so: Callable[[], bool]) -> None:
 
 
 @pytest.fixture(scope="module")
-def daemon() -> Iterator[tuple[list[Door], uvicorn.Server]]:
+def daemon() -> Iterator[tuple[list[BoundSocket], uvicorn.Server]]:
     """Two doors, a body of at most 64 KiB."""
     with running(config(max_body_mib=1 / 16, listeners=[{"port": 0, "profile": "cogact"}])) as up:
         yield up
 
 
-def test_a_reply_does_not_wait_for_the_next(daemon: tuple[list[Door], uvicorn.Server]) -> None:
+def test_a_reply_does_not_wait_for_the_next(daemon: tuple[list[BoundSocket], uvicorn.Server]) -> None:
     """Connections that the daemon accepts have Nagle's delay off: asyncio does so where the listener names TCP."""
     doors, server = daemon
     with socket.create_connection(doors[0].socket.getsockname()[:2], timeout=WAIT_S) as ours:
@@ -98,9 +98,9 @@ def test_a_reply_does_not_wait_for_the_next(daemon: tuple[list[Door], uvicorn.Se
 
 def test_the_second_daemon_on_a_port_is_refused() -> None:
     """Even while the first has not begun to accept: both could bind, but only one can listen."""
-    (door,) = open_doors(config())
+    (door,) = bind_sockets(config())
     with door.socket, pytest.raises(ConfigError) as caught:
-        open_doors(config(port=door.port))
+        bind_sockets(config(port=door.port))
 
     assert str(caught.value).startswith(f"cannot listen on 127.0.0.1:{door.port}: ")
     assert str(caught.value).endswith("in use; choose another --port")
@@ -108,13 +108,13 @@ def test_the_second_daemon_on_a_port_is_refused() -> None:
 
 def test_a_taken_port_of_a_listener_is_named_and_the_others_are_let_go() -> None:
     """The error is about that port, and whoever tries again finds the first one free."""
-    (taken,) = open_doors(config())
+    (taken,) = bind_sockets(config())
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         free = probe.getsockname()[1]
     with taken.socket, pytest.raises(ConfigError, match=rf"127.0.0.1:{taken.port}: .*; choose another port$"):
-        open_doors(config(port=free, listeners=[{"port": taken.port}]))
-    (again,) = open_doors(config(port=free))
+        bind_sockets(config(port=free, listeners=[{"port": taken.port}]))
+    (again,) = bind_sockets(config(port=free))
 
     with again.socket:
         assert again.port == free
@@ -125,7 +125,7 @@ def test_an_address_that_is_not_ours_is_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"cannot listen on 192\.0\.2\.1:0: '192\.0\.2\.1' is no address of this machine"
     ):
-        open_doors(config(host="192.0.2.1", allow_anonymous=True))
+        bind_sockets(config(host="192.0.2.1", allow_anonymous=True))
 
 
 def test_a_host_that_there_is_not_is_named() -> None:
@@ -133,7 +133,7 @@ def test_a_host_that_there_is_not_is_named() -> None:
     with pytest.raises(
         ConfigError, match=r"there is no host 'robot\.invalid'.*use an address of this machine"
     ) as caught:
-        open_doors(config(host="robot.invalid", allow_anonymous=True))
+        bind_sockets(config(host="robot.invalid", allow_anonymous=True))
 
     assert "port" not in str(caught.value)
 
@@ -144,7 +144,7 @@ def test_the_daemon_listens_on_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "bind", lambda self, address: bound.append((self.family, address)))
     monkeypatch.setattr(socket.socket, "listen", lambda _self, _backlog: None)
     monkeypatch.setattr(socket.socket, "getsockname", lambda _self: ("::1", 8000, 0, 0))
-    (door,) = open_doors(config(host="::1"))
+    (door,) = bind_sockets(config(host="::1"))
 
     with door.socket:
         assert bound == [(socket.AF_INET6, ("::1", 0))]
@@ -157,7 +157,7 @@ def test_each_door_is_what_its_listener_says() -> None:
         {"port": 0, "profile": "cogact", "session": "arm"},
         {"port": 0, "host": "0.0.0.0", "profile": "openpi"},  # noqa: S104 -- bound for a moment, nothing accepted
     ]
-    doors = open_doors(config(allow_anonymous=True, listeners=listeners))
+    doors = bind_sockets(config(allow_anonymous=True, listeners=listeners))
     with ExitStack() as opened:
         for door in doors:
             opened.enter_context(door.socket)
@@ -173,7 +173,7 @@ def test_each_door_is_what_its_listener_says() -> None:
         ]
 
 
-def test_the_app_knows_through_which_door_a_request_came(daemon: tuple[list[Door], uvicorn.Server]) -> None:
+def test_the_app_knows_through_which_door_a_request_came(daemon: tuple[list[BoundSocket], uvicorn.Server]) -> None:
     """By the port of the socket that took it."""
     answers = [httpx.get(door.address, trust_env=False).json()["profile"] for door in daemon[0]]
 
@@ -181,14 +181,14 @@ def test_the_app_knows_through_which_door_a_request_came(daemon: tuple[list[Door
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
-def test_nobody_says_from_where_they_come(daemon: tuple[list[Door], uvicorn.Server], header: str) -> None:
+def test_nobody_says_from_where_they_come(daemon: tuple[list[BoundSocket], uvicorn.Server], header: str) -> None:
     """The other end of the connection counts: a header that anybody can write does not."""
     answer = httpx.get(daemon[0][0].address, headers={header: "for=192.0.2.7"}, trust_env=False)
 
     assert answer.json()["peer"] == "127.0.0.1"
 
 
-def test_a_head_has_a_limit(daemon: tuple[list[Door], uvicorn.Server]) -> None:
+def test_a_head_has_a_limit(daemon: tuple[list[BoundSocket], uvicorn.Server]) -> None:
     """A request line or headers without end are refused, and the next client is served."""
     doors, _ = daemon
     with socket.create_connection(doors[0].socket.getsockname()[:2], timeout=WAIT_S) as endless:
@@ -199,7 +199,7 @@ def test_a_head_has_a_limit(daemon: tuple[list[Door], uvicorn.Server]) -> None:
     assert httpx.get(doors[0].address, trust_env=False).status_code == 200
 
 
-def test_a_websocket_message_is_bounded_like_a_body(daemon: tuple[list[Door], uvicorn.Server]) -> None:
+def test_a_websocket_message_is_bounded_like_a_body(daemon: tuple[list[BoundSocket], uvicorn.Server]) -> None:
     """As long as a body may be: repeated; a byte more: the connection is closed with 1009."""
     with connect(f"ws://127.0.0.1:{daemon[0][0].port}/", proxy=None, max_size=None) as client:
         client.send(bytes(2**16))
@@ -213,7 +213,7 @@ def test_a_websocket_message_is_bounded_like_a_body(daemon: tuple[list[Door], uv
     assert caught.value.rcvd.code == 1009
 
 
-def test_a_websocket_is_not_compressed(daemon: tuple[list[Door], uvicorn.Server]) -> None:
+def test_a_websocket_is_not_compressed(daemon: tuple[list[BoundSocket], uvicorn.Server]) -> None:
     """The client offers it, the daemon does not take it up; pings are answered."""
     with connect(f"ws://127.0.0.1:{daemon[0][0].port}/", proxy=None, compression="deflate") as client:
         assert "deflate" in client.request.headers["Sec-WebSocket-Extensions"]
@@ -267,7 +267,7 @@ def test_without_tls_nothing_is_encrypted() -> None:
     assert uvicorn_config(app({}), config()).is_ssl is False
 
 
-def test_an_other_end_that_is_gone_without_a_word_is_noticed(daemon: tuple[list[Door], uvicorn.Server]) -> None:
+def test_an_other_end_that_is_gone_without_a_word_is_noticed(daemon: tuple[list[BoundSocket], uvicorn.Server]) -> None:
     """TCP's own signs of life are on for accepted connections, after a minute and not the system's two hours."""
     doors, server = daemon
     with socket.create_connection(doors[0].socket.getsockname()[:2], timeout=WAIT_S) as ours:

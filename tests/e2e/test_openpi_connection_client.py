@@ -23,7 +23,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from stillframe.daemon.config import load_config
-from stillframe.daemon.sockets import open_doors, uvicorn_config
+from stillframe.daemon.sockets import bind_sockets, uvicorn_config
 from stillframe.domain import (
     ActionChunk,
     CacheReport,
@@ -121,7 +121,7 @@ def serve(policy: DeliberatePolicy, golden_folder: Path) -> Iterator[Callable[[H
 def serving(policy: DeliberatePolicy, house: House, checkpoint: Path) -> Iterator[str]:
     """The address while the block lasts."""
     config = load_config(None, {"checkpoint": checkpoint, "port": 0})
-    (door,) = open_doors(config)
+    (door,) = bind_sockets(config)
     metrics, log = Metrics(CollectorRegistry(), drift_budget=0.02), logging.getLogger("deliberate")
     app = create_app(Lifecycle(policy), house, metrics=metrics, log=log, clock=time.perf_counter)
     server = uvicorn.Server(uvicorn_config(app, config))

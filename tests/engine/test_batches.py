@@ -26,7 +26,7 @@ from stillframe.models.llama.weight_packing import settle
 from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import MIB
 from stillframe.reuse.settings import AdaptiveSettings, DecodingSettings, ReuseSettings
-from stillframe_lab.train.new_checkpoint import fresh_network, save_checkpoint
+from stillframe_lab.train.new_checkpoint import new_network, save_checkpoint
 from stillframe_lab.train.recipe import Recipe
 
 Make = Callable[..., Any]
@@ -499,7 +499,7 @@ def openvla(tmp_path_factory: pytest.TempPathFactory) -> Callable[[torch.dtype],
     recipe = replace(Recipe(), **sizes, feed_forward=32)
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("checkpoint")
-    save_checkpoint(folder, dict(fresh_network(recipe).state_dict()), recipe)
+    save_checkpoint(folder, dict(new_network(recipe).state_dict()), recipe)
     return functools.cache(lambda dtype: load_policy(folder, dtype=dtype, device=torch.device("cpu")))
 
 

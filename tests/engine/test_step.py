@@ -27,7 +27,7 @@ from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.settings import DecodingSettings, ReuseSettings
 from stillframe.stopwatch import Clock
-from stillframe_lab.train.new_checkpoint import fresh_network, save_checkpoint
+from stillframe_lab.train.new_checkpoint import new_network, save_checkpoint
 from stillframe_lab.train.recipe import Recipe
 
 
@@ -43,7 +43,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> PolicyModel:
     recipe = replace(Recipe(), **sizes, feed_forward=24)
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("checkpoint")
-    save_checkpoint(folder, dict(fresh_network(recipe).state_dict()), recipe)
+    save_checkpoint(folder, dict(new_network(recipe).state_dict()), recipe)
     return load_policy(folder, dtype=torch.float32, device=torch.device("cpu"))
 
 

@@ -28,7 +28,7 @@ from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe_lab.train.auxiliary import KEYPOINTS
-from stillframe_lab.train.cloning import Cloning, Progress
+from stillframe_lab.train.cloning import CloningTrainer, Progress
 from stillframe_lab.train.frame_store import FrameStore, FrameWriter, Labels
 from stillframe_lab.train.recipe import Recipe
 
@@ -146,11 +146,11 @@ def recipe() -> Recipe:
 
 def test_training_goes_on_where_it_was_stopped(tmp_path: Path, recipe: Recipe, demos: list[FrameStore]) -> None:
     """A step moves every tensor on the GPU; a resumed run finds them as they were left, and goes on to move them."""
-    first = Cloning(tmp_path / "run", replace(recipe, weight_decay=0.0), CUDA)
+    first = CloningTrainer(tmp_path / "run", replace(recipe, weight_decay=0.0), CUDA)
     fresh = {name: tensor.clone() for name, tensor in first.trainee.state_dict().items()}
     first.run(demos, [], 1, quiet)
     left = first.trainee.state_dict()
-    resumed = Cloning(tmp_path / "run", replace(recipe, weight_decay=0.0), CUDA)
+    resumed = CloningTrainer(tmp_path / "run", replace(recipe, weight_decay=0.0), CUDA)
     found = {name: tensor.clone() for name, tensor in resumed.trainee.state_dict().items()}
     resumed.run(demos, [], 2, quiet)
     moved = resumed.trainee.state_dict()
@@ -165,7 +165,7 @@ def test_training_goes_on_where_it_was_stopped(tmp_path: Path, recipe: Recipe, d
 
 def test_what_the_gpu_trained_a_cpu_serves(tmp_path: Path, recipe: Recipe, demos: list[FrameStore]) -> None:
     """An exported checkpoint holds the slow copy's very numbers and nothing of the device."""
-    cloning = Cloning(tmp_path / "run", recipe, CUDA)
+    cloning = CloningTrainer(tmp_path / "run", recipe, CUDA)
     cloning.run(demos, [], 1, quiet)
     cloning.export(tmp_path / "out")
     served = load_policy(tmp_path / "out", dtype=torch.float32, device=CPU).decoder.state_dict()

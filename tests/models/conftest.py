@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from stillframe_lab.train.new_checkpoint import fresh_network, save_checkpoint
+from stillframe_lab.train.new_checkpoint import new_network, save_checkpoint
 from stillframe_lab.train.recipe import Recipe
 
 TINY = replace(Recipe(), tower_dim=16, tower_depth=2, tower_heads=2, width=16, layers=2, heads=2, feed_forward=24)
@@ -32,7 +32,7 @@ def micro() -> Path:
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh checkpoint of random weights: copied, never written."""
     folder = tmp_path_factory.mktemp("pristine") / "tiny"
-    save_checkpoint(folder, dict(fresh_network(TINY).state_dict()), TINY)
+    save_checkpoint(folder, dict(new_network(TINY).state_dict()), TINY)
     return folder
 
 

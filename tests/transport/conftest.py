@@ -21,7 +21,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from stillframe.daemon.config import load_config
-from stillframe.daemon.sockets import open_doors, uvicorn_config
+from stillframe.daemon.sockets import bind_sockets, uvicorn_config
 from stillframe.transport.connections import Connections
 
 WAIT_S = 20.0  # bounds what has to happen
@@ -168,7 +168,7 @@ def serve() -> Iterator[Callable[..., Served]]:
 
     def start(**book: Any) -> Served:
         config = load_config(None, {"checkpoint": Path("nowhere"), "port": 0})
-        (door,) = open_doors(config)
+        (door,) = bind_sockets(config)
         served = Served(door.port, Connections(**book), None)  # type: ignore[arg-type]
         served.server = uvicorn.Server(uvicorn_config(app_of(served), config, served.book))
         thread = threading.Thread(target=served.server.run, kwargs={"sockets": [door.socket]})

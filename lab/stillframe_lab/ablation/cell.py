@@ -12,16 +12,16 @@ from typing import Any
 from stillframe.daemon.config import load_config
 from stillframe.daemon.serve import open_model
 from stillframe_client.sim.rollout import Episode
-from stillframe_lab.ablation.plan import TASKS, Cell
+from stillframe_lab.ablation.plan import TASKS, AblationCell
 from stillframe_lab.evaluation.actors import LocalActor
 from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, latency_ms, wilson
-from stillframe_lab.evaluation.jobs import keep_result
+from stillframe_lab.evaluation.jobs import save_result
 from stillframe_lab.evaluation.trace import Trace, figures
 
 MEASURE_EVERY = 4  # delta frames, where drift costs a pass that the arm would not make
 
 
-def play_cell(cell: Cell, origin: Mapping[str, Any], file: Path) -> None:
+def play_cell(cell: AblationCell, origin: Mapping[str, Any], file: Path) -> None:
     """Play every episode and write `file`, whole or absent."""
     options = {"checkpoint": cell.condition.checkpoint, "device": "cpu", "threads": 1}
     actor = LocalActor(open_model(load_config(None, options)), cell.reuse, measure_every=MEASURE_EVERY)
@@ -29,7 +29,7 @@ def play_cell(cell: Cell, origin: Mapping[str, Any], file: Path) -> None:
     for task in TASKS:
         played[task] = evaluate(_evaluation(cell, task), actor, lambda _: None)
         traces.append(actor.trace.taken())
-    keep_result(file, origin, summary(played, Trace.joined(traces)))
+    save_result(file, origin, summary(played, Trace.joined(traces)))
 
 
 def summary(played: Mapping[str, Sequence[Episode]], trace: Trace) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def summary(played: Mapping[str, Sequence[Episode]], trace: Trace) -> dict[str, 
     }
 
 
-def _evaluation(cell: Cell, task: str) -> Evaluation:
+def _evaluation(cell: AblationCell, task: str) -> Evaluation:
     seen = cell.condition
     return Evaluation(
         task=task,

@@ -22,7 +22,7 @@ from stillframe.models.base import PolicyModel
 from stillframe.tools.charts import INK
 from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import play
-from stillframe_lab.ablation.plan import ADAPTIVE, Plan, arms
+from stillframe_lab.ablation.plan import ADAPTIVE, AblationPlan, arms
 from stillframe_lab.evaluation.actors import LocalActor
 
 SEED, SHOWN = 3_000, 5
@@ -35,7 +35,7 @@ Grid = NDArray[np.bool_]  # [rows, columns] of patches
 
 
 @dataclass(frozen=True)
-class Shot:
+class StripFrame:
     """One delta frame of one camera, and its plan as grids of patches."""
 
     step: int
@@ -45,15 +45,15 @@ class Shot:
     recomputed: Grid  # in the last layer
 
 
-def write_strip(file: Path, plan: Plan) -> None:
+def write_strip(file: Path, plan: AblationPlan) -> None:
     """Play one episode of pick in mode adaptive and draw some of its delta frames, evenly spread."""
     options = {"checkpoint": plan.checkpoint, "device": "cpu", "threads": 1}
-    shots = _shots(open_model(load_config(None, options)), plan)
+    shots = _strip_frames(open_model(load_config(None, options)), plan)
     chosen = [shots[round(index)] for index in np.linspace(0, len(shots) - 1, min(SHOWN, len(shots)))]
     strip(chosen).save(file)
 
 
-def strip(shots: Sequence[Shot]) -> Image.Image:
+def strip(shots: Sequence[StripFrame]) -> Image.Image:
     """A column a shot; below the frame its static, its relevant and its recomputed patches."""
     height, width = shots[0].picture.shape[:2]
     size = (MARGIN_PX + len(shots) * (width + GAP_PX), HEAD_PX + len(ROWS) * (height + GAP_PX))
@@ -69,18 +69,18 @@ def strip(shots: Sequence[Shot]) -> Image.Image:
     return card
 
 
-def _column(shot: Shot) -> list[NDArray[np.uint8]]:
+def _column(shot: StripFrame) -> list[NDArray[np.uint8]]:
     """The four pictures of one shot."""
     picture = shot.picture
     return [
         picture,
-        blended(picture, shot.static, STATIC_RGB, TINT),
-        blended(picture, shot.relevant, RELEVANT_RGB, TINT),
-        blended(picture, ~shot.recomputed, (255, 255, 255), PALE),
+        tinted(picture, shot.static, STATIC_RGB, TINT),
+        tinted(picture, shot.relevant, RELEVANT_RGB, TINT),
+        tinted(picture, ~shot.recomputed, (255, 255, 255), PALE),
     ]
 
 
-def blended(picture: NDArray[np.uint8], patches: Grid, colour: tuple[int, int, int], share: float) -> NDArray[np.uint8]:
+def tinted(picture: NDArray[np.uint8], patches: Grid, colour: tuple[int, int, int], share: float) -> NDArray[np.uint8]:
     """The picture with `share` of a colour over some patches."""
     height, width = picture.shape[:2]
     rows = np.arange(height) * patches.shape[0] // height
@@ -90,7 +90,7 @@ def blended(picture: NDArray[np.uint8], patches: Grid, colour: tuple[int, int, i
     return blended
 
 
-def _shots(model: PolicyModel, plan: Plan) -> list[Shot]:
+def _strip_frames(model: PolicyModel, plan: AblationPlan) -> list[StripFrame]:
     """All delta frames of one episode."""
     actor = LocalActor(model, arms(plan.reuse)[ADAPTIVE], measure_every=0)
     shots, seen = [], []
@@ -99,7 +99,7 @@ def _shots(model: PolicyModel, plan: Plan) -> list[Shot]:
         action = actor(observed)
         seen.append(observed)
         if actor.trace.frames[-1].keyframe_reason is None:
-            shots.append(shot(model, actor, observed, len(seen)))
+            shots.append(strip_frame(model, actor, observed, len(seen)))
         actor.rest()
         return action
 
@@ -108,7 +108,7 @@ def _shots(model: PolicyModel, plan: Plan) -> list[Shot]:
     return shots
 
 
-def shot(model: PolicyModel, actor: LocalActor, observed: Mapping[str, Any], step: int) -> Shot:
+def strip_frame(model: PolicyModel, actor: LocalActor, observed: Mapping[str, Any], step: int) -> StripFrame:
     """The last plan, cut down to the first camera's patches."""
     layout = model.prepare(Observation(observed["images"], observed["instruction"])).layout
     positions = next(iter(layout.patches.values()))
@@ -117,4 +117,4 @@ def shot(model: PolicyModel, actor: LocalActor, observed: Mapping[str, Any], ste
     recomputed = np.array([position not in reused for position in positions])
     static, relevant = (part.cpu().numpy()[: len(positions)] for part in (plan.static, plan.relevant))
     picture = next(iter(observed["images"].values()))
-    return Shot(step, picture, *(part.reshape(layout.patch_grid) for part in (static, relevant, recomputed)))
+    return StripFrame(step, picture, *(part.reshape(layout.patch_grid) for part in (static, relevant, recomputed)))

@@ -16,7 +16,7 @@ from stillframe.reuse.settings import ReuseSettings
 TASKS = ("reach", "pick")
 COUNTS = (50, 100, 150, 200)  # tokens forced to be reused; none at all is the arm `off`
 COUNT_SHARE = 0.5  # of the other cells' episodes
-KEPT = 40  # tokens that a forced count with relevance leaves out
+RELEVANT_TOKENS = 40  # tokens that a forced count with relevance leaves out
 NEVER = 10_000  # frames
 NO_GAP_S = 3600.0  # a busy machine's pauses are no gaps: the simulated robot waits for its answer
 
@@ -37,7 +37,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Cell:
+class AblationCell:
     """One line of a table: one way to reuse under one condition, as many episodes of each task."""
 
     arm: str
@@ -55,7 +55,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Plan:
+class AblationPlan:
     """What a whole ablation plays."""
 
     reuse: ReuseSettings  # the deployment's knobs
@@ -64,14 +64,14 @@ class Plan:
     episodes: int = 100  # of each cell, both tasks together
     seed: int = 1000
 
-    def cells(self) -> Iterator[Cell]:
+    def cells(self) -> Iterator[AblationCell]:
         """All that can be played, the longest first. Conditions whose checkpoint is not there are left out."""
         for condition in self.conditions():
             for arm, reuse in arms(self.reuse).items():
-                yield Cell(arm, condition, reuse, self.episodes // len(TASKS), self.seed)
+                yield AblationCell(arm, condition, reuse, self.episodes // len(TASKS), self.seed)
         each = max(1, round(self.episodes * COUNT_SHARE) // len(TASKS))
         for arm, reuse in forced_counts(self.reuse).items():
-            yield Cell(arm, self.clean, reuse, each, self.seed)
+            yield AblationCell(arm, self.clean, reuse, each, self.seed)
 
     def conditions(self) -> list[Condition]:
         """Two cameras cost most, so they come first."""
@@ -109,7 +109,7 @@ def forced_counts(knobs: ReuseSettings) -> dict[str, ReuseSettings]:
     return {
         f"{count} tokens{' + relevance' if kept else ''}": forced(knobs, count, kept)
         for count in COUNTS
-        for kept in (0, KEPT)
+        for kept in (0, RELEVANT_TOKENS)
     }
 
 
@@ -129,7 +129,7 @@ def forced(knobs: ReuseSettings, count: int, kept: int) -> ReuseSettings:
     return replace(knobs, mode="adaptive", slack=False, gap_s=NO_GAP_S, adaptive=adaptive)
 
 
-def origin_of(cell: Cell, weights: Mapping[Path, str]) -> dict[str, Any]:
+def origin_of(cell: AblationCell, weights: Mapping[Path, str]) -> dict[str, Any]:
     """All that a cell's result depends on, as JSON has it; `weights` has each checkpoint's digest."""
     digest = weights[cell.condition.checkpoint]
     origin: dict[str, Any] = json.loads(json.dumps({**asdict(cell), "weights": digest}, default=str))

@@ -5,7 +5,6 @@ Knows results; plays nothing.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,18 +14,19 @@ from typing import Any
 import torch
 
 from stillframe_lab.ablation.charts import reuse_chart, speed_chart
-from stillframe_lab.ablation.plan import ADAPTIVE, ADAPTIVE_BLIND, ARMS, OFF, Cell, Plan
-from stillframe_lab.ablation.tables import page
+from stillframe_lab.ablation.plan import ADAPTIVE, ADAPTIVE_BLIND, ARMS, OFF, AblationCell, AblationPlan
+from stillframe_lab.ablation.readme import page
+from stillframe_lab.evaluation.page import target, write_json
 from stillframe_lab.evaluation.statistics import difference, pooled
 
 Result = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Played:
+class CellResult:
     """A cell and what came of it."""
 
-    cell: Cell
+    cell: AblationCell
     result: Result
 
     @property
@@ -35,7 +35,7 @@ class Played:
         return self.cell.arm in ARMS
 
 
-def write_report(out: Path, plan: Plan, played: Sequence[Played], speeds: Mapping[str, Any]) -> None:
+def write_report(out: Path, plan: AblationPlan, played: Sequence[CellResult], speeds: Mapping[str, Any]) -> None:
     """Write results.json, README.md, reuse.png and speed.png into `out`."""
     document: dict[str, Any] = {
         "made_with": {
@@ -51,13 +51,13 @@ def write_report(out: Path, plan: Plan, played: Sequence[Played], speeds: Mappin
         "speed": speeds,
     }
     document["targets"] = _targets(document)
-    (out / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "results.json", document)
     (out / "README.md").write_text(page(document), encoding="utf-8")
     reuse_chart(out / "reuse.png", document["pooled"], {OFF: _clean_off(document), **document["counts"]})
     speed_chart(out / "speed.png", speeds)
 
 
-def _by_condition(played: Sequence[Played]) -> dict[str, dict[str, Result]]:
+def _by_condition(played: Sequence[CellResult]) -> dict[str, dict[str, Result]]:
     """Condition -> arm -> figures, in the plan's order."""
     table: dict[str, dict[str, Result]] = {}
     for one in played:
@@ -76,7 +76,7 @@ def _clean_off(document: Mapping[str, Any]) -> Result:
     return clean
 
 
-def _pooled(played: Sequence[Played]) -> dict[str, Any]:
+def _pooled(played: Sequence[CellResult]) -> dict[str, Any]:
     """Every arm over all conditions, and its success against `off`."""
     by_arm = {arm: [one.result for one in played if one.cell.arm == arm] for arm in ARMS}
     return {
@@ -97,10 +97,10 @@ def _targets(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     works = {name: _work(arms) for name, arms in document["conditions"].items()}
     worst = max(works, key=works.__getitem__)
     return [
-        _target("adaptive against off, success lost", "at most 1 point", f"{lost:.1f} points", met=lost <= 1),
-        _target("adaptive, episodes compared", "at least 300", str(ours["episodes"]), met=ours["episodes"] >= 300),
+        target("adaptive against off, success lost", "at most 1 point", f"{lost:.1f} points", met=lost <= 1),
+        target("adaptive, episodes compared", "at least 300", str(ours["episodes"]), met=ours["episodes"] >= 300),
         *(
-            _target(
+            target(
                 f"adaptive, reuse over whole episodes, {what}",
                 "at least 0.50",
                 f"{arm['reuse_ratio']:.2f}",
@@ -109,7 +109,7 @@ def _targets(document: Mapping[str, Any]) -> list[dict[str, Any]]:
             for what, arm in (("clean", clean[ADAPTIVE]), ("all conditions", ours))
         ),
         *(
-            _target(
+            target(
                 f"its decoder's work per delta frame, {what}",
                 "down by half",
                 f"{-100 * (1 - works[name]):.0f} %",
@@ -117,13 +117,13 @@ def _targets(document: Mapping[str, Any]) -> list[dict[str, Any]]:
             )
             for what, name in (("clean", "clean"), (f"worst condition ({worst})", worst))
         ),
-        _target("adaptive, drift p90", "at most 0.02", f"{ours['drift']['p90']:.4f}", met=ours["drift"]["p90"] <= 0.02),
-        _target(
+        target("adaptive, drift p90", "at most 0.02", f"{ours['drift']['p90']:.4f}", met=ours["drift"]["p90"] <= 0.02),
+        target(
             "the same without slack", "at most 0.02", f"{blind['drift']['p90']:.4f}", met=blind["drift"]["p90"] <= 0.02
         ),
-        _target("LLM prefill of a delta frame, at every size", "1.8x faster", f"{prefill:.2f}x", met=prefill >= 1.8),
-        _target("end to end of a delta frame, at every size", "faster", f"{whole:.2f}x", met=whole > 1),
-        _target("planning, worst share of a step", "under 3 %", f"{100 * share:.1f} %", met=share < 0.03),
+        target("LLM prefill of a delta frame, at every size", "1.8x faster", f"{prefill:.2f}x", met=prefill >= 1.8),
+        target("end to end of a delta frame, at every size", "faster", f"{whole:.2f}x", met=whole > 1),
+        target("planning, worst share of a step", "under 3 %", f"{100 * share:.1f} %", met=share < 0.03),
     ]
 
 
@@ -137,7 +137,3 @@ def _like(rows: Mapping[str, Result], reuse: float) -> Result:
     """Mode adaptive where it was raced, else the forced count that reuses most like it."""
     raced = {name: row for name, row in rows.items() if name != OFF}
     return raced.get(ADAPTIVE) or min(raced.values(), key=lambda row: abs((row["reuse_ratio"] or 0) - reuse))
-
-
-def _target(what: str, wanted: str, measured: str, *, met: bool) -> dict[str, Any]:
-    return {"what": what, "wanted": wanted, "measured": measured, "met": met}

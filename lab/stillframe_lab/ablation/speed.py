@@ -18,7 +18,7 @@ from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import play
-from stillframe_lab.ablation.plan import ADAPTIVE, COUNTS, NO_GAP_S, OFF, Plan, arms, forced
+from stillframe_lab.ablation.plan import ADAPTIVE, COUNTS, NO_GAP_S, OFF, AblationPlan, arms, forced
 from stillframe_lab.evaluation.race import Observed, race
 
 SEED = 3_000
@@ -28,27 +28,27 @@ KV_BUDGET_MIB = 256.0  # for each way, of one session
 
 
 @dataclass(frozen=True)
-class Untrained:
+class UntrainedModel:
     """A model whose weights are random: good for speed, never for quality."""
 
     name: str
     make: Callable[[Path], None]  # writes it into a folder
 
 
-def trained_speed(plan: Plan) -> dict[str, Any]:
+def trained_speed(plan: AblationPlan) -> dict[str, Any]:
     """The deployment's own policy on its own episodes: off, forced counts, and mode adaptive as configured."""
-    model = _opened(plan.checkpoint)
+    model = _open_model(plan.checkpoint)
     ways = {**_counts(plan.reuse), ADAPTIVE: arms(plan.reuse)[ADAPTIVE]}
-    return race(model, episodes_seen(model, TRAINED_EPISODES), ways)
+    return race(model, record_episodes(model, TRAINED_EPISODES), ways)
 
 
-def untrained_speed(plan: Plan, folder: Path) -> dict[str, Any]:
+def untrained_speed(plan: AblationPlan, folder: Path) -> dict[str, Any]:
     """The same pictures through another model. Its actions mean nothing, so the pictures are the trained policy's."""
-    (episode,) = episodes_seen(_opened(plan.checkpoint), 1)
-    return race(_opened(folder), [episode[:UNTRAINED_FRAMES]], _counts(plan.reuse))
+    (episode,) = record_episodes(_open_model(plan.checkpoint), 1)
+    return race(_open_model(folder), [episode[:UNTRAINED_FRAMES]], _counts(plan.reuse))
 
 
-def episodes_seen(model: PolicyModel, episodes: int) -> list[list[Observed]]:
+def record_episodes(model: PolicyModel, episodes: int) -> list[list[Observed]]:
     """What the policy, answering whole frames, saw in so many episodes of pick."""
     policy, seen = LocalPolicy(model), []
     with closing(JacoEnv("pick")) as env:
@@ -71,5 +71,5 @@ def _counts(knobs: ReuseSettings) -> dict[str, ReuseSettings]:
     return {OFF: plain, **{f"{count} tokens": forced(knobs, count, kept=0) for count in COUNTS}}
 
 
-def _opened(folder: Path) -> PolicyModel:
+def _open_model(folder: Path) -> PolicyModel:
     return open_model(load_config(None, {"checkpoint": folder, "device": "cpu", "dtype": "float32", "threads": 1}))

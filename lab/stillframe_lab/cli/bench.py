@@ -10,7 +10,7 @@ import typer
 
 from stillframe.cli.output import write_text
 from stillframe.daemon.config import Device, load_config
-from stillframe.tools.extras import need
+from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.shipped import TINY, TINY_CONFIG
 
 
@@ -35,23 +35,25 @@ def bench_command(
     ] = False,
 ) -> None:
     """Time a step, JPEG bytes to action, against transformers driven the stock way and the machine's roofline."""
-    need("bench")
+    require_extras("bench")
     from stillframe.daemon.serve import choose_device, open_model
-    from stillframe_lab.evaluation.actors import mendable
-    from stillframe_lab.latency.command import Wanted, knobs_of, models_for, run_bench
+    from stillframe_lab.evaluation.actors import user_errors
+    from stillframe_lab.latency.command import BenchSettings, knobs_of, models_for, run_bench
     from stillframe_lab.latency.report import summary, write_report
     from stillframe_lab.latency.scene import record_scene
     from stillframe_lab.progress import RaceBar
 
     if record is not None:
-        need("sim")
-        with mendable():
+        require_extras("sim")
+        with user_errors():
             record_scene(
                 open_model(load_config(None, {"checkpoint": checkpoint, "device": "cpu", "threads": 1})), record
             )
         return
     where = choose_device(device)
-    wanted = Wanted(checkpoint, where, knobs_of(config), tuple(model or models_for(where)), quick, threads, episodes)
+    wanted = BenchSettings(
+        checkpoint, where, knobs_of(config), tuple(model or models_for(where)), quick, threads, episodes
+    )
     with RaceBar() as bar:
         document = run_bench(wanted, bar.look)
     typer.echo(summary(document), nl=False)

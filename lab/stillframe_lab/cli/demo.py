@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from stillframe.tools.extras import need
+from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.shipped import TINY_CONFIG
 
 
@@ -18,7 +18,7 @@ def demo_command(
     out: Annotated[Path | None, typer.Option(help="Where the report goes; default runs/<time>.")] = None,
 ) -> None:
     """Drive the simulated arm through ten instructions over HTTP; fails under 7 successes."""
-    need("sim", "charts")
+    require_extras("sim", "charts")
     from stillframe_lab.demo.run import run_demo
 
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")

@@ -13,7 +13,7 @@ from stillframe.cli.output import write_text
 from stillframe.daemon.config import DaemonConfig, Device, load_config
 from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
-from stillframe.tools.extras import need
+from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.evidence import Typed, ablate, knobs_of, remember
 from stillframe_lab.cli.shipped import TINY
 
@@ -82,7 +82,7 @@ def eval_command(
     ] = False,
 ) -> None:
     """Play episodes in the simulator and report success, with its 95 % interval, reuse, drift and latency."""
-    need("sim")
+    require_extras("sim")
     typed = Typed(checkpoint, config, episodes, seed, variant, out, run, workers)
     if ablation and memory:
         raise ConfigError("--ablation and --memory: expected one of them, or the one after the other")
@@ -93,18 +93,18 @@ def eval_command(
         remember(typed)
         return
     episodes, seed = episodes or EPISODES, SEED if seed is None else seed
-    from stillframe_lab.evaluation.actors import ask_checkpoint, ask_server, mendable
-    from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, settled, summarise
+    from stillframe_lab.evaluation.actors import open_local_actor, open_server_actor, user_errors
+    from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, summarise, with_defaults
     from stillframe_lab.progress import EpisodeBar
 
-    plan = settled(
+    plan = with_defaults(
         Evaluation(task, episodes, seed, hz, noise_sigma, jpeg, tuple(camera or ()), distractor, delay, variant)
     )
     options = {"device": device, "dtype": dtype, "threads": threads}
     local = _recalling(_played(checkpoint, config, reuse, options), history, history_mib)
     with (
-        mendable(),
-        ask_server(server, reuse) if server else ask_checkpoint(local) as asked,
+        user_errors(),
+        open_server_actor(server, reuse) if server else open_local_actor(local) as asked,
         EpisodeBar(f"{task}, seeds {seed}..{seed + episodes - 1}", episodes) as bar,
     ):
         played = evaluate(plan, asked, bar.watch)
@@ -125,7 +125,7 @@ def _recalling(config: DaemonConfig, choice: HistoryChoice | None, mib: float | 
     """What is eval's own choice of older frames: `window` and the untrained scorers have the gate's bytes."""
     history = config.history if mib is None else replace(config.history, budget_mib=mib)
     if choice is not None:
-        from stillframe_lab.history.policies import SCORER_OF
+        from stillframe_lab.history.arms import SCORER_OF
 
         history = replace(history, enabled=choice != "off", gate=SCORER_OF.get(choice, history.gate))
     if choice == "full":

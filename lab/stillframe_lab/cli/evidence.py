@@ -12,7 +12,7 @@ import typer
 
 from stillframe.daemon.config import load_config
 from stillframe.errors import ConfigError
-from stillframe.tools.extras import need
+from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.shipped import SHIPPED, TINY, TINY_CONFIG, TINY_MEMORY, TINY_WRIST
 
 
@@ -38,11 +38,11 @@ def knobs_of(checkpoint: Path, file: Path | None) -> Path | None:
 
 def ablate(typed: Typed, episodes: int, seed: int) -> None:
     """Every way to reuse: play, time and write what is missing."""
-    need("charts")
-    from stillframe_lab.ablation.plan import Plan
+    require_extras("charts")
+    from stillframe_lab.ablation.plan import AblationPlan
     from stillframe_lab.ablation.run import run_ablation
-    from stillframe_lab.ablation.speed import Untrained
-    from stillframe_lab.evaluation.actors import mendable
+    from stillframe_lab.ablation.speed import UntrainedModel
+    from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.evaluation.jobs import Folders
     from stillframe_lab.progress import AblationBar
     from stillframe_lab.train.new_checkpoint import save_untrained
@@ -52,21 +52,21 @@ def ablate(typed: Typed, episodes: int, seed: int) -> None:
         raise ConfigError(f"--episodes {episodes}: the ablation plays two tasks; expected at least 2")
     checkpoint = typed.checkpoint or TINY
     knobs = load_config(knobs_of(checkpoint, typed.config), {"checkpoint": checkpoint}).reuse
-    plan = Plan(knobs, checkpoint, TINY_WRIST, episodes, seed)
-    untrained = Untrained("random weights: hidden 1024, 16 layers", save_untrained)
+    plan = AblationPlan(knobs, checkpoint, TINY_WRIST, episodes, seed)
+    untrained = UntrainedModel("random weights: hidden 1024, 16 layers", save_untrained)
     folders = Folders(typed.run or Path("runs/ablation"), typed.out or Path("docs/ablation"))
-    with mendable(), AblationBar() as bar:
+    with user_errors(), AblationBar() as bar:
         run_ablation(plan, folders, typed.workers, untrained, bar)
     typer.echo(f"written: {folders.out}/README.md, results.json, reuse.png, speed.png, strip.png")
 
 
 def remember(typed: Typed) -> None:
     """Every way to keep older frames: time, play and write what is missing."""
-    need("charts")
+    require_extras("charts")
     from stillframe_client.sim.cues import VARIANTS
-    from stillframe_lab.evaluation.actors import mendable
+    from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.evaluation.jobs import Folders
-    from stillframe_lab.history.plan import EPISODES, HARD, SEED, Plan
+    from stillframe_lab.history.plan import EPISODES, HARD, SEED, HistoryPlan
     from stillframe_lab.history.run import run_memory
     from stillframe_lab.progress import AblationBar
 
@@ -75,8 +75,8 @@ def remember(typed: Typed) -> None:
         raise ConfigError(f"--variant {variant}: expected one of {', '.join(VARIANTS)}")
     knobs = load_config(knobs_of(checkpoint, typed.config) or TINY_CONFIG, {"checkpoint": checkpoint})
     seed = SEED if typed.seed is None else typed.seed
-    plan = Plan(checkpoint, knobs.reuse, knobs.history, typed.episodes or EPISODES, seed, variant)
+    plan = HistoryPlan(checkpoint, knobs.reuse, knobs.history, typed.episodes or EPISODES, seed, variant)
     folders = Folders(typed.run or Path("runs/memory"), typed.out or Path("docs/memory"))
-    with mendable(), AblationBar() as bar:
+    with user_errors(), AblationBar() as bar:
         written = run_memory(plan, folders, typed.workers, bar)
     typer.echo(f"written: {folders.out}/{', '.join(written)}")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stillframe.daemon.config import Device
-from stillframe.tools.extras import need
+from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.shipped import TINY, TINY_MEMORY
 
 train_app = typer.Typer(no_args_is_help=True, help="Train the policy that ships with stillframe.")
@@ -26,12 +26,12 @@ def train_demos_command(
     wrist: Annotated[bool, typer.Option("--wrist", help="Those of jaco-tiny-wrist, from two cameras.")] = False,
 ) -> None:
     """Collect demonstrations: a shaky expert's frames, each labelled for all six instructions."""
-    need("sim", "charts")
-    from stillframe_lab.evaluation.actors import mendable
+    require_extras("sim", "charts")
+    from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.train.pipeline import collect_demonstrations
     from stillframe_lab.train.recipe import JACO_TINY, JACO_TINY_WRIST
 
-    with mendable():
+    with user_errors():
         stores = collect_demonstrations(data, JACO_TINY_WRIST if wrist else JACO_TINY, workers)
     typer.echo(f"{sum(map(len, stores))} frames in {data}")
 
@@ -52,11 +52,11 @@ def train_policy_command(
 
     With --wrist the policy has two cameras and begins as jaco-tiny; the default folders are its own.
     """
-    need("sim", "charts")
+    require_extras("sim", "charts")
     import torch
 
     from stillframe.daemon.serve import choose_device
-    from stillframe_lab.evaluation.actors import mendable
+    from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.progress import TrainingBar
     from stillframe_lab.train.pipeline import publish, train_policy
     from stillframe_lab.train.recipe import JACO_TINY, JACO_TINY_WRIST
@@ -64,7 +64,7 @@ def train_policy_command(
     torch.set_num_threads(threads)
     recipe, start = (JACO_TINY_WRIST, start or TINY) if wrist else (JACO_TINY, start)
     out, run = out or _named(TINY, wrist=wrist), run or _named(RUN, wrist=wrist)
-    with mendable(), TrainingBar(recipe.steps) as bar:
+    with user_errors(), TrainingBar(recipe.steps) as bar:
         trained = train_policy(run, data, recipe, choose_device(device), workers, bar, start)
     publish(trained, recipe, run, out)
     typer.echo(f"chosen: {trained.best.folder}, copied to {out}; measure it with `stillframe eval --checkpoint {out}`")
@@ -84,17 +84,17 @@ def train_memory_command(
     ] = False,
 ) -> None:
     """Train jaco-tiny-memory: a policy that looks at older frames, then a gate that says which of them stay."""
-    need("sim", "charts")
+    require_extras("sim", "charts")
     import torch
 
     from stillframe.daemon.serve import choose_device
-    from stillframe_lab.evaluation.actors import mendable
+    from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.progress import MemoryBar
     from stillframe_lab.train.history.pipeline import publish, train_memory
     from stillframe_lab.train.history.recipe import JACO_TINY_TOGETHER
 
     torch.set_num_threads(threads)
-    with mendable(), MemoryBar() as bar:
+    with user_errors(), MemoryBar() as bar:
         recipe = JACO_TINY_TOGETHER if together else replace(JACO_TINY_TOGETHER, steps=0)
         policy = train_memory(run, data, recipe, choose_device(device), bar, start)
     publish(policy, run, recipe, out)
@@ -108,16 +108,16 @@ def train_gate_command(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Train the gate of a policy that remembers: from what it looks at in episodes with all of its history."""
-    need("sim")
+    require_extras("sim")
     import torch
 
-    from stillframe_lab.evaluation.actors import mendable
+    from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.progress import MemoryBar
     from stillframe_lab.train.history.pipeline import train_gate
     from stillframe_lab.train.history.recipe import JACO_TINY_MEMORY
 
     torch.set_num_threads(threads)
-    with mendable(), MemoryBar() as bar:
+    with user_errors(), MemoryBar() as bar:
         train_gate(run, checkpoint, JACO_TINY_MEMORY, bar)
     typer.echo(f"written: {checkpoint}/memory.safetensors")
 
@@ -130,16 +130,16 @@ def train_together_command(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Fine-tune a policy that remembers and its gate together: on memories of which only what fits is kept."""
-    need("sim")
+    require_extras("sim")
     import torch
 
-    from stillframe_lab.evaluation.actors import mendable
+    from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.progress import MemoryBar
     from stillframe_lab.train.history.pipeline import train_together
     from stillframe_lab.train.history.recipe import JACO_TINY_TOGETHER
 
     torch.set_num_threads(threads)
-    with mendable(), MemoryBar() as bar:
+    with user_errors(), MemoryBar() as bar:
         policy = train_together(run, data, checkpoint, JACO_TINY_TOGETHER, bar)
     typer.echo(f"written: {policy}; the checkpoint that it began with is as it was")
 

@@ -24,7 +24,7 @@ from stillframe_client import PolicyClient
 from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import play
 from stillframe_lab.demo.report import DemoRecord, episode_table, rate_hz, row_of, summary, write_report
-from stillframe_lab.evaluation.actors import mendable
+from stillframe_lab.evaluation.actors import user_errors
 
 CAMERA = "front"
 CONTROL_HZ = 10
@@ -41,7 +41,7 @@ FILMED = (0, 2)  # episodes in the animation
 NEEDED = 7  # successes of ten, or the demo has failed
 
 
-@mendable()
+@user_errors()
 def run_demo(config: Path, out: Path, console: Console) -> bool:
     """Play the ten episodes, write `out`/, print the summary; whether enough succeeded."""
     _make(out)

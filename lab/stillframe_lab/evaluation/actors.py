@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillframe.daemon.config import DaemonConfig
-from stillframe.daemon.serve import open_model, open_recalling
+from stillframe.daemon.serve import open_history, open_model
 from stillframe.domain import HistoryReport, PolicyInfo, ReuseMode, Step
 from stillframe.engine.history import Recalling
 from stillframe.engine.local import LocalPolicy
@@ -26,7 +26,7 @@ from stillframe.stopwatch import Clock
 from stillframe_client import ActionReply, PolicyClient, PolicyError
 from stillframe_client.sim.gl import NoOpenGLError
 from stillframe_lab.evaluation.macs import decoder_macs, history_macs
-from stillframe_lab.evaluation.trace import Frame, Trace
+from stillframe_lab.evaluation.trace import AnsweredFrame, Trace
 
 TIMEOUT_S = 60.0
 Action = NDArray[np.float64]  # [7]
@@ -85,7 +85,7 @@ class LocalActor:
         """The twin: it keeps nothing between frames."""
         return LocalPolicy(self._model)
 
-    def _frame(self, step: Step) -> Frame:
+    def _frame(self, step: Step) -> AnsweredFrame:
         cache, config = step.report.cache, self._model.decoder.config
         tokens, passes = step.chunk.tokens.size, step.report.passes
         macs = decoder_macs(config, cache.total_tokens, self.policy.plan.counts, tokens, passes)
@@ -93,7 +93,7 @@ class LocalActor:
         if history is not None:
             text = cache.total_tokens - self._model.fixed_rows + tokens
             macs += history_macs(config, history.slots, text, tokens, passes)
-        return Frame(
+        return AnsweredFrame(
             mode=cache.mode,
             keyframe_reason=cache.keyframe_reason,
             reuse_ratio=cache.reuse_ratio,
@@ -123,7 +123,7 @@ class ServerActor:
         images = observed["images"]
         pictures = images if len(images) > 1 else next(iter(images.values()))
         reply = self._client.act_with_report(pictures, observed["instruction"], reuse=self._mode)
-        self.trace.frames.append(_told(reply))
+        self.trace.frames.append(frame_of(reply))
         return reply.action
 
     def reset(self) -> None:
@@ -135,21 +135,21 @@ class ServerActor:
 
 
 @contextmanager
-def ask_checkpoint(config: DaemonConfig) -> Iterator[LocalActor]:
+def open_local_actor(config: DaemonConfig) -> Iterator[LocalActor]:
     """The checkpoint, loaded here, with the configuration's reuse."""
     model = open_model(config)
-    yield LocalActor(model, config.reuse, decoding=config.decoding, recalling=open_recalling(config, model))
+    yield LocalActor(model, config.reuse, decoding=config.decoding, recalling=open_history(config, model))
 
 
 @contextmanager
-def ask_server(url: str, mode: ReuseMode | None = None) -> Iterator[ServerActor]:
+def open_server_actor(url: str, mode: ReuseMode | None = None) -> Iterator[ServerActor]:
     """A running daemon. Raises ConfigError for no URL."""
     with _client(url) as client:
         yield ServerActor(client, mode)
 
 
 @contextmanager
-def mendable() -> Iterator[None]:
+def user_errors() -> Iterator[None]:
     """Turn what the client and the simulator complain of into StillframeError: a line for whoever typed the command."""
     try:
         yield
@@ -165,17 +165,17 @@ def drift(action: Action, dense: Action, info: PolicyInfo) -> float:
     return float(np.max(np.abs(action - dense) / units))
 
 
-def _told(reply: ActionReply) -> Frame:
+def frame_of(reply: ActionReply) -> AnsweredFrame:
     """A frame as a reply tells of it; a daemon that keeps no sessions tells nothing."""
     stages_ms = {name: ms for name, ms in reply.timing_ms.items() if name != "total"}
     cache = reply.cache
     if cache is None:
-        return Frame("unknown", "unknown", 0.0, 0, 0, stages_ms)
+        return AnsweredFrame("unknown", "unknown", 0.0, 0, 0, stages_ms)
     counts = (cache.reuse_ratio, cache.reused_tokens, cache.total_tokens)
-    return Frame(cache.mode, cache.reason, *counts, stages_ms, history=_held(reply))
+    return AnsweredFrame(cache.mode, cache.reason, *counts, stages_ms, history=_history_of(reply))
 
 
-def _held(reply: ActionReply) -> HistoryReport | None:
+def _history_of(reply: ActionReply) -> HistoryReport | None:
     """What the daemon keeps of older frames; in how many slots it does not say."""
     told = reply.history
     if told is None or not told.enabled:

@@ -39,7 +39,7 @@ class Evaluation:
     variant: str | None = None  # of the same
 
 
-class Asked(Protocol):
+class Actor(Protocol):
     """A policy that keeps a trace of what it answered; ask.py has two."""
 
     @property
@@ -65,20 +65,20 @@ class Asked(Protocol):
         ...
 
 
-def settled(plan: Evaluation) -> Evaluation:
+def with_defaults(plan: Evaluation) -> Evaluation:
     """The plan with what it leaves open about its task filled in, so that a record says what was played."""
     if plan.task != "remember":
         return plan
     return replace(plan, delay=DELAY_STEPS if plan.delay is None else plan.delay, variant=plan.variant or SIMPLE)
 
 
-def evaluate(plan: Evaluation, asked: Asked, watch: Callable[[Episode], None]) -> list[Episode]:
+def evaluate(plan: Evaluation, asked: Actor, watch: Callable[[Episode], None]) -> list[Episode]:
     """Play every episode in order; `watch` sees each as it ends, and the trace has every frame of all.
 
     Raises ConfigError for a plan that has no scene.
     """
     _scene(plan, ()).close()  # before anybody is asked anything
-    env = _scene(plan, plan.cameras or seen_by(asked.cameras))
+    env = _scene(plan, plan.cameras or simulator_cameras(asked.cameras))
     played = []
     try:
         _warm_up(env, asked, plan.seed)
@@ -90,12 +90,12 @@ def evaluate(plan: Evaluation, asked: Asked, watch: Callable[[Episode], None]) -
     return played
 
 
-def seen_by(cameras: tuple[str, ...]) -> tuple[str, ...]:
+def simulator_cameras(cameras: tuple[str, ...]) -> tuple[str, ...]:
     """The simulator's cameras for a policy's: its own where they are there, else the front one under any name."""
     return cameras if set(cameras) <= set(CAMERAS) else ("front",)
 
 
-def _warm_up(env: JacoEnv, asked: Asked, seed: int) -> None:
+def _warm_up(env: JacoEnv, asked: Actor, seed: int) -> None:
     """So that no episode pays for the policy's first keyframe or its first delta frame."""
     observed, _ = env.reset(seed=seed)
     asked.reset()

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from stillframe.errors import ConfigError
+from stillframe.files.writing import write_whole_bytes
 
 Origin = dict[str, Any]  # all that a result depends on, as JSON has it
 Result = dict[str, Any]
 
 
-class Named(Protocol):
+class HasName(Protocol):
     """A cell: plain data with a name that a file may have."""
 
     @property
@@ -29,7 +30,7 @@ class Named(Protocol):
         ...
 
 
-class Reporter(Protocol):
+class JobReporter(Protocol):
     """Where progress goes."""
 
     def stage(self, line: str) -> None:
@@ -62,7 +63,7 @@ class Folders:
         return self
 
 
-CellT = TypeVar("CellT", bound=Named)
+CellT = TypeVar("CellT", bound=HasName)
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,11 @@ class Job(Generic[CellT]):
     @property
     def result(self) -> Result | None:
         """What came of it, if it was played."""
-        return kept_result(self.file, self.origin)
+        return load_result(self.file, self.origin)
 
 
-def play_missing(
-    play: Callable[[CellT, Origin, Path], None], jobs: Sequence[Job[CellT]], workers: int, reporter: Reporter
+def run_missing(
+    play: Callable[[CellT, Origin, Path], None], jobs: Sequence[Job[CellT]], workers: int, reporter: JobReporter
 ) -> None:
     """Call `play` for each job that has no result, in their order.
 
@@ -101,14 +102,12 @@ def play_missing(
             raise
 
 
-def keep_result(file: Path, origin: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    """Write what came of something, whole or absent."""
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps({"origin": origin, "result": result}) + "\n", encoding="utf-8")
-    part.rename(file)
+def save_result(file: Path, origin: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """Write a result and what it depends on, whole or not at all."""
+    write_whole_bytes(file, (json.dumps({"origin": origin, "result": result}) + "\n").encode())
 
 
-def kept_result(file: Path, origin: Mapping[str, Any]) -> Result | None:
+def load_result(file: Path, origin: Mapping[str, Any]) -> Result | None:
     """The result in `file`, if it was made as `origin` says."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
@@ -120,16 +119,16 @@ def kept_result(file: Path, origin: Mapping[str, Any]) -> Result | None:
     return result
 
 
-def kept_or(file: Path, origin: Origin, make: Callable[[], Result]) -> Result:
+def load_or_make(file: Path, origin: Origin, make: Callable[[], Result]) -> Result:
     """What the file holds if it was made as `origin` says, else what `make` makes, which the file then holds."""
-    result = kept_result(file, origin)
+    result = load_result(file, origin)
     if result is None:
         result = make()
-        keep_result(file, origin, result)
+        save_result(file, origin, result)
     return result
 
 
-def digest_of(checkpoint: Path) -> str:
+def checkpoint_digest(checkpoint: Path) -> str:
     """SHA-256 of a checkpoint's tensors and configuration, and of what it remembers by where it does."""
     digest = hashlib.sha256()
     for file in sorted(

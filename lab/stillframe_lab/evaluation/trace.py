@@ -20,7 +20,7 @@ DECODER = ("prefill", "decode")
 
 
 @dataclass(frozen=True)
-class Frame:
+class AnsweredFrame:
     """One answered frame, in the policy's words."""
 
     mode: str
@@ -38,7 +38,7 @@ class Frame:
 class Trace:
     """An evaluation's frames and rests as they grow."""
 
-    frames: list[Frame] = field(default_factory=list)
+    frames: list[AnsweredFrame] = field(default_factory=list)
     rests_ms: list[float] = field(default_factory=list)  # dense passes in the slack after an answer
     drifts: list[float] = field(default_factory=list)  # of the delta frames that were measured, normalised units
 
@@ -96,7 +96,7 @@ def figures(trace: Trace, act_ms: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def reuse_ratio(frames: Sequence[Frame]) -> float | None:
+def reuse_ratio(frames: Sequence[AnsweredFrame]) -> float | None:
     """Token-layers reused / token-layers, over all frames."""
     total = sum(frame.total_tokens for frame in frames)
     return sum(frame.reuse_ratio * frame.total_tokens for frame in frames) / total if total else None
@@ -107,7 +107,7 @@ def percentiles(values: Sequence[float], shares: Sequence[int] = (50, 99)) -> di
     return {f"p{share}": float(np.percentile(values, share)) if len(values) else None for share in shares}
 
 
-def planning(frames: Sequence[Frame]) -> dict[str, float | None]:
+def planning(frames: Sequence[AnsweredFrame]) -> dict[str, float | None]:
     """Comparing, choosing and remembering tokens: time, and the median's share of the policy's median step."""
     spent_ms = [sum(frame.stages_ms.get(name, 0.0) for name in PLANNING) for frame in frames]
     times = percentiles(spent_ms)
@@ -140,7 +140,7 @@ def _history(reports: Sequence[HistoryReport]) -> dict[str, Any]:
     }
 
 
-def _stage(frames: Sequence[Frame], name: str) -> list[float]:
+def _stage(frames: Sequence[AnsweredFrame], name: str) -> list[float]:
     return [frame.stages_ms[name] for frame in frames if name in frame.stages_ms]
 
 

@@ -21,10 +21,10 @@ from stillframe.reuse.settings import ReuseSettings
 from stillframe_client.sim.rollout import Episode
 from stillframe_lab.evaluation.actors import LocalActor
 from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, summarise
-from stillframe_lab.evaluation.jobs import keep_result
+from stillframe_lab.evaluation.jobs import save_result
 from stillframe_lab.evaluation.trace import Trace
-from stillframe_lab.history.plan import Cell
-from stillframe_lab.history.policies import OFF, history_of
+from stillframe_lab.history.arms import OFF, history_of
+from stillframe_lab.history.plan import HistoryCell
 
 TASK = "remember"
 NOTHING_REUSED = ReuseSettings(mode="off")
@@ -34,24 +34,24 @@ KEPT = (
 )
 
 
-def opened(checkpoint: Path) -> tuple[PolicyModel, HistoryWeights]:
+def open_policy(checkpoint: Path) -> tuple[PolicyModel, HistoryWeights]:
     """A policy on one thread, in the precision in which bytes are counted, and what it learnt of older frames."""
     options = {"checkpoint": checkpoint, "device": "cpu", "dtype": "float32", "threads": 1}
     return open_model(load_config(None, options)), load_history(checkpoint, torch.device("cpu"))
 
 
-def play_cell(cell: Cell, origin: Mapping[str, Any], file: Path) -> None:
+def play_cell(cell: HistoryCell, origin: Mapping[str, Any], file: Path) -> None:
     """Play every episode and write `file`, whole or absent."""
-    model, weights = opened(cell.checkpoint)
+    model, weights = open_policy(cell.checkpoint)
     settings = history_of(cell.arm, cell.chunks, weights.config, cell.history)
     recalling = None if cell.arm == OFF else Recalling(model, weights, settings, time.perf_counter)
     actor = LocalActor(model, NOTHING_REUSED, recalling=recalling)
     evaluation = evaluation_of(cell)
     played = evaluate(evaluation, actor, lambda _: None)
-    keep_result(file, origin, summary(evaluation, played, actor.trace))
+    save_result(file, origin, summary(evaluation, played, actor.trace))
 
 
-def evaluation_of(cell: Cell) -> Evaluation:
+def evaluation_of(cell: HistoryCell) -> Evaluation:
     """What `stillframe eval` would be told."""
     return Evaluation(
         TASK, cell.episodes, cell.seed, noise_sigma=cell.noise_sigma, delay=cell.delay, variant=cell.variant

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from stillframe.tools.charts import ACCENT, FAINT, INK, new_figure, save_figure
+from stillframe_lab.history.arms import ARMS, BOUNDED, FULL, GATE, LINEAR, OFF, RAW, WINDOW
 from stillframe_lab.history.plan import BUDGET, MIDDLE
-from stillframe_lab.history.policies import ARMS, BOUNDED, FULL, GATE, LINEAR, OFF, RAW, WINDOW
 from stillframe_lab.history.readme import KIB, NAMES
 
 Row = Mapping[str, Any]

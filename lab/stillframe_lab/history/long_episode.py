@@ -15,17 +15,17 @@ from stillframe.history.checkpoint import HistoryWeights
 from stillframe.models.base import PolicyModel
 from stillframe_client.sim import JacoEnv, SensorNoise
 from stillframe_lab.evaluation.actors import LocalActor
-from stillframe_lab.evaluation.trace import Frame
+from stillframe_lab.evaluation.trace import AnsweredFrame
+from stillframe_lab.history.arms import FULL, GATE, history_of
 from stillframe_lab.history.cell import NOTHING_REUSED, TASK
-from stillframe_lab.history.plan import BUDGET, NOISE_SIGMA, Plan
-from stillframe_lab.history.policies import FULL, GATE, history_of
+from stillframe_lab.history.plan import BUDGET, NOISE_SIGMA, HistoryPlan
 
 DELAY = 1000  # steps
 BLOCK = 20  # steps that become one point
 MOST = 1_400  # steps: longer than any such episode
 
 
-def long_episodes(plan: Plan, model: PolicyModel, weights: HistoryWeights, delay: int = DELAY) -> dict[str, Any]:
+def long_episodes(plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights, delay: int = DELAY) -> dict[str, Any]:
     """Both arms' episodes of the same seed, a step of each in turn."""
     arms = {arm: _Run(plan, model, weights, arm, delay) for arm in (GATE, FULL)}
     for _ in range(MOST):
@@ -39,7 +39,7 @@ def long_episodes(plan: Plan, model: PolicyModel, weights: HistoryWeights, delay
 class _Run:
     """One arm's episode."""
 
-    def __init__(self, plan: Plan, model: PolicyModel, weights: HistoryWeights, arm: str, delay: int):
+    def __init__(self, plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights, arm: str, delay: int):
         settings = history_of(arm, None if arm == FULL else BUDGET, weights.config, plan.history)
         self._own_s = 0.0  # that this arm took: a scorer is told how long ago the last frame came
         recalling = Recalling(model, weights, settings, lambda: self._own_s)
@@ -77,7 +77,7 @@ class _Run:
         }
 
 
-def _blocks(frames: Sequence[Frame]) -> Iterator[Sequence[Frame]]:
+def _blocks(frames: Sequence[AnsweredFrame]) -> Iterator[Sequence[AnsweredFrame]]:
     """Whole ones, and not the first: its first frame is slow for everybody."""
     for first in range(BLOCK, len(frames) - BLOCK + 1, BLOCK):
         yield frames[first : first + BLOCK]

@@ -14,7 +14,7 @@ from typing import Any
 from stillframe.history.settings import HistorySettings
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_client.sim.cues import SIMPLE
-from stillframe_lab.history.policies import ARMS, BOUNDED, FULL, GATE, LINEAR, OFF, WINDOW
+from stillframe_lab.history.arms import ARMS, BOUNDED, FULL, GATE, LINEAR, OFF, WINDOW
 
 DELAYS = SHORT, MIDDLE, LONG = 16, 60, 120  # steps
 BUDGETS = 3, 4, 8  # chunks, a frame each
@@ -33,7 +33,7 @@ NOISE_SIGMA = 2.0  # grey levels: no two frames are the same
 
 
 @dataclass(frozen=True)
-class Cell:
+class HistoryCell:
     """One line of a table."""
 
     arm: str
@@ -54,7 +54,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Plan:
+class HistoryPlan:
     """What is played and timed."""
 
     checkpoint: Path
@@ -64,7 +64,7 @@ class Plan:
     seed: int = SEED
     variant: str = HARD
 
-    def cells(self) -> Iterator[Cell]:
+    def cells(self) -> Iterator[HistoryCell]:
         """Every cell once, in the order in which they are played."""
         yield from self._compared(TELLING_FIRST, self.variant, LONG)
         if self.variant != SIMPLE:
@@ -79,10 +79,10 @@ class Plan:
         if self.variant != DECOYS:
             yield from self._compared((GATE, LINEAR, FULL, WINDOW), DECOYS, MIDDLE)
 
-    def _compared(self, arms: Iterable[str], variant: str, delay: int, chunks: int = BUDGET) -> Iterator[Cell]:
+    def _compared(self, arms: Iterable[str], variant: str, delay: int, chunks: int = BUDGET) -> Iterator[HistoryCell]:
         for arm in arms:
             room = chunks if arm in BOUNDED else None
-            yield Cell(arm, variant, delay, room, self.episodes, self.seed, self.checkpoint, self.history)
+            yield HistoryCell(arm, variant, delay, room, self.episodes, self.seed, self.checkpoint, self.history)
 
 
 def origin_of(what: Any, weights: str) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stillframe_lab.ablation.tables import number, success, table
-from stillframe_lab.history.policies import FULL, GATE, LINEAR, OFF, RAW, WINDOW
+from stillframe_lab.evaluation.page import number, success, table, targets_table
+from stillframe_lab.history.arms import FULL, GATE, LINEAR, OFF, RAW, WINDOW
 
 Document = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -86,7 +86,7 @@ def page(document: Document) -> str:
     slots = speed["modes"]["off"][GATE]["slots"] // speed["chunks"]
     parts = [
         HEAD.format(**made),
-        f"## What was to be reached\n\n{TARGETS.format(**document['hard'])}\n\n{_targets(document['targets'])}",
+        f"## What was to be reached\n\n{TARGETS.format(**document['hard'])}\n\n{targets_table(document['targets'])}",
         "## What it shows\n\n" + "".join(f"- {line}\n" for line in shows(document)),
         "![success against delay and against bytes](success.png)\n",
         *_played(document["rows"]),
@@ -119,22 +119,6 @@ def shows(document: Document) -> Iterator[str]:
         yield f"mode {mode}: {_faster(rows)}"
 
 
-def excerpt(document: Document) -> str:
-    """README's table: the hard variant at the long delay, and what a step takes then."""
-    hard, speed = document["hard"], document["speed"]["modes"]["off"]
-    rows = [
-        (
-            NAMES[row["arm"]],
-            f"{row['wins']} of {row['episodes']}",
-            f"{row['history_end_mib'] * KIB:.0f}",
-            number(speed[row["arm"]]["decoder_ms"], 1),
-        )
-        for row in document["rows"]
-        if row["variant"] == hard["variant"] and row["delay"] == hard["delay"]
-    ]
-    return table(("older frames", "success", "KiB held", "decoder, ms a step"), rows)
-
-
 def _against(other: str, against: Row) -> str:
     """'gate against full history: +1.1 points (-9.0 to +11.0) at 30.1x less memory; ...'."""
     low, high = (100 * bound for bound in against["ci95"])
@@ -155,11 +139,6 @@ def _faster(rows: Mapping[str, Row]) -> str:
         for other in (FULL, RAW)
     )
     return f"with the gate the decoder is {'; '.join(told)}."
-
-
-def _targets(targets: Sequence[Row]) -> str:
-    rows = [(one["what"], one["wanted"], one["measured"], "yes" if one["met"] else "**no**") for one in targets]
-    return table(("", "wanted", "measured", "reached"), rows)
 
 
 def _played(rows: Sequence[Row]) -> Iterator[str]:

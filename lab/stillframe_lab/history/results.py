@@ -5,7 +5,6 @@ Knows results; plays nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Any
 import torch
 
 from stillframe.tools.machine import machine
+from stillframe_lab.evaluation.page import write_json
+from stillframe_lab.history.arms import WINDOW_FRAMES
 from stillframe_lab.history.charts import cost_chart, long_chart, success_chart
-from stillframe_lab.history.plan import BUDGET, LONG, NOISE_SIGMA, Cell, Plan
-from stillframe_lab.history.policies import WINDOW_FRAMES
+from stillframe_lab.history.plan import BUDGET, LONG, NOISE_SIGMA, HistoryCell, HistoryPlan
 from stillframe_lab.history.readme import page
 from stillframe_lab.history.targets import comparisons, targets
 from stillframe_lab.history.utility_chart import utility_chart
@@ -26,10 +26,10 @@ UNSEEN = ("drifts", "outcomes", "keyframes", "reuse_ratio", "failed_seeds")  # o
 
 
 @dataclass(frozen=True)
-class Played:
+class CellResult:
     """A cell and what came of it."""
 
-    cell: Cell
+    cell: HistoryCell
     result: Result
 
     @property
@@ -40,11 +40,13 @@ class Played:
         return {**where, **self.result}
 
 
-def write_report(out: Path, plan: Plan, played: Sequence[Played], planned: int, alone: Mapping[str, Any]) -> list[str]:
+def write_report(
+    out: Path, plan: HistoryPlan, played: Sequence[CellResult], planned: int, alone: Mapping[str, Any]
+) -> list[str]:
     """Write it all into `out` -> the files' names."""
     document = document_of(plan, [one.row for one in played], planned, alone)
     shots = alone["utility"]["shots"]
-    (out / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "results.json", document)
     (out / "README.md").write_text(page(document), encoding="utf-8")
     success_chart(out / "success.png", document)
     cost_chart(out / "cost.png", document["speed"])
@@ -53,7 +55,7 @@ def write_report(out: Path, plan: Plan, played: Sequence[Played], planned: int, 
     return ["README.md", "results.json", "success.png", "cost.png", "long.png", "utility.png"]
 
 
-def document_of(plan: Plan, rows: Sequence[Result], planned: int, alone: Mapping[str, Any]) -> dict[str, Any]:
+def document_of(plan: HistoryPlan, rows: Sequence[Result], planned: int, alone: Mapping[str, Any]) -> dict[str, Any]:
     """Every figure, and what they say about each other."""
     document: dict[str, Any] = {
         "made_with": {

@@ -14,17 +14,17 @@ import torch
 
 from stillframe.history.checkpoint import HistoryWeights, load_history
 from stillframe.models.base import PolicyModel
-from stillframe_lab.evaluation.jobs import Folders, Job, Reporter, digest_of, kept_or, play_missing
-from stillframe_lab.history.cell import opened, play_cell
+from stillframe_lab.evaluation.jobs import Folders, Job, JobReporter, checkpoint_digest, load_or_make, run_missing
+from stillframe_lab.history.cell import open_policy, play_cell
 from stillframe_lab.history.long_episode import long_episodes
-from stillframe_lab.history.plan import Cell, Plan, origin_of
-from stillframe_lab.history.results import Played, write_report
+from stillframe_lab.history.plan import HistoryCell, HistoryPlan, origin_of
+from stillframe_lab.history.results import CellResult, write_report
 from stillframe_lab.history.speed import race_arms
-from stillframe_lab.history.two_memories import write_both
+from stillframe_lab.history.two_memories import write_figure
 from stillframe_lab.history.utility import utilities
 
 BOTH = "both.png"  # the two memories, for README
-Measure = Callable[[Plan, PolicyModel, HistoryWeights], dict[str, Any]]
+Measure = Callable[[HistoryPlan, PolicyModel, HistoryWeights], dict[str, Any]]
 ALONE: dict[str, tuple[str, Measure]] = {  # by the file's name: what is said of it, and what has the machine to itself
     "speed": ("time: every arm in turn about the same pictures, on one thread", race_arms),
     "long": ("an episode of a thousand steps", long_episodes),
@@ -32,7 +32,7 @@ ALONE: dict[str, tuple[str, Measure]] = {  # by the file's name: what is said of
 }
 
 
-def run_memory(plan: Plan, folders: Folders, workers: int, reporter: Reporter) -> list[str]:
+def run_memory(plan: HistoryPlan, folders: Folders, workers: int, reporter: JobReporter) -> list[str]:
     """Do what is missing, then write the report into `folders.out` -> its files.
 
     Raises CheckpointError for a checkpoint that never learnt to look back. Who interrupts the playing gets a report of
@@ -40,47 +40,49 @@ def run_memory(plan: Plan, folders: Folders, workers: int, reporter: Reporter) -
     """
     load_history(plan.checkpoint, torch.device("cpu"))  # before anything is measured
     folders.made()
-    weights = digest_of(plan.checkpoint)
-    loaded = _Loaded(plan)
-    alone = _measured_alone(plan, weights, folders, reporter, loaded)
-    write_both(folders.out / BOTH, plan, *loaded.parts)
+    weights = checkpoint_digest(plan.checkpoint)
+    loaded = _LazyPolicy(plan)
+    alone = _measure_alone(plan, weights, folders, reporter, loaded)
+    write_figure(folders.out / BOTH, plan, *loaded.parts)
     jobs = [Job(cell, origin_of(cell, weights), folders.work / f"{cell.name}.json") for cell in plan.cells()]
     reporter.stage("episodes")
     try:
-        play_missing(play_cell, jobs, workers, reporter)
+        run_missing(play_cell, jobs, workers, reporter)
     except KeyboardInterrupt:
         _report(plan, folders, jobs, alone)
         raise
     return _report(plan, folders, jobs, alone)
 
 
-def _measured_alone(plan: Plan, weights: str, folders: Folders, reporter: Reporter, loaded: _Loaded) -> dict[str, Any]:
+def _measure_alone(
+    plan: HistoryPlan, weights: str, folders: Folders, reporter: JobReporter, loaded: _LazyPolicy
+) -> dict[str, Any]:
     """Before the cells, which leave no core idle."""
     origin = origin_of(replace(plan, episodes=1), weights)  # how many there are changes nothing of these
     found = {}
     for name, (line, measure) in ALONE.items():
         reporter.stage(line)
         make = _made(measure, plan, loaded)
-        found[name] = kept_or(folders.work / f"{name}.json", origin, make)
+        found[name] = load_or_make(folders.work / f"{name}.json", origin, make)
     return found
 
 
-class _Loaded:
+class _LazyPolicy:
     """The model, once somebody needs it."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: HistoryPlan):
         self._plan = plan
 
     @cached_property
     def parts(self) -> tuple[PolicyModel, HistoryWeights]:
         """Both, on one thread."""
-        return opened(self._plan.checkpoint)
+        return open_policy(self._plan.checkpoint)
 
 
-def _made(measure: Measure, plan: Plan, loaded: _Loaded) -> Callable[[], dict[str, Any]]:
+def _made(measure: Measure, plan: HistoryPlan, loaded: _LazyPolicy) -> Callable[[], dict[str, Any]]:
     return lambda: measure(plan, *loaded.parts)
 
 
-def _report(plan: Plan, folders: Folders, jobs: list[Job[Cell]], alone: dict[str, Any]) -> list[str]:
-    played = [Played(job.cell, job.result) for job in jobs if job.result is not None]
+def _report(plan: HistoryPlan, folders: Folders, jobs: list[Job[HistoryCell]], alone: dict[str, Any]) -> list[str]:
+    played = [CellResult(job.cell, job.result) for job in jobs if job.result is not None]
     return [*write_report(folders.out, plan, played, len(jobs), alone), BOTH]

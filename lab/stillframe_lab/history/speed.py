@@ -21,21 +21,21 @@ from stillframe_client.sim import JacoEnv, SensorNoise
 from stillframe_lab.evaluation.actors import LocalActor
 from stillframe_lab.evaluation.race import Observed, Timed, turns
 from stillframe_lab.evaluation.trace import DECODER
+from stillframe_lab.history.arms import ARMS, FULL, GATE, OFF, RAW, history_of
 from stillframe_lab.history.cell import NOTHING_REUSED, TASK
-from stillframe_lab.history.plan import BUDGET, LONG, NOISE_SIGMA, Plan
-from stillframe_lab.history.policies import ARMS, FULL, GATE, OFF, RAW, history_of
-from stillframe_lab.history.scorers import Heard
+from stillframe_lab.history.plan import BUDGET, LONG, NOISE_SIGMA, HistoryPlan
+from stillframe_lab.history.recording_scorer import RecordingScorer
 
 TIMED_FRAMES = 40  # from the first on at which the arm is free
 NO_GAP_S = 3600.0  # others' turns are no gaps
 HISTORY_STAGES = ("plan", "keep")  # of a step, in which older frames are lent and taken in
 
 
-def race_arms(plan: Plan, model: PolicyModel, weights: HistoryWeights) -> dict[str, Any]:
+def race_arms(plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights) -> dict[str, Any]:
     """Every arm in both modes of reuse, and raw: {mode: {arm: figures}}, the gate's own time, and how many frames."""
     pictures, lead = frames(plan)
     load = machine()["load_average"]
-    heard = Heard(SCORERS[GATE](weights))
+    heard = RecordingScorer(SCORERS[GATE](weights))
     ways = {"off": NOTHING_REUSED, "adaptive": replace(plan.reuse, mode="adaptive", slack=True, gap_s=NO_GAP_S)}
     actors = {
         (mode, arm): _actor(plan, model, weights, reuse, arm, heard if (mode, arm) == ("off", GATE) else None)
@@ -59,7 +59,7 @@ def race_arms(plan: Plan, model: PolicyModel, weights: HistoryWeights) -> dict[s
     }
 
 
-def frames(plan: Plan) -> tuple[list[Observed], int]:
+def frames(plan: HistoryPlan) -> tuple[list[Observed], int]:
     """One episode that the expert plays, and how many of its frames come before the arm is free."""
     pictures: list[Observed] = []
     noise = SensorNoise(sigma=NOISE_SIGMA)
@@ -80,7 +80,12 @@ def raw(weights: HistoryWeights) -> HistoryWeights:
 
 
 def _actor(
-    plan: Plan, model: PolicyModel, weights: HistoryWeights, reuse: ReuseSettings, arm: str, scorer: Heard | None
+    plan: HistoryPlan,
+    model: PolicyModel,
+    weights: HistoryWeights,
+    reuse: ReuseSettings,
+    arm: str,
+    scorer: RecordingScorer | None,
 ) -> LocalActor:
     recalling = None
     if arm != OFF:

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stillframe_client.sim.cues import SIMPLE
+from stillframe_lab.evaluation.page import target
 from stillframe_lab.evaluation.statistics import difference
+from stillframe_lab.history.arms import FULL, GATE, LINEAR, OFF, RAW, WINDOW
 from stillframe_lab.history.plan import BUDGET, LONG
-from stillframe_lab.history.policies import FULL, GATE, LINEAR, OFF, RAW, WINDOW
 
 Row = Mapping[str, Any]
 AGAINST = (FULL, WINDOW, LINEAR, OFF)
@@ -64,15 +65,15 @@ def _won(against: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if FULL in points:
         lost, ratio = 0.0 - points[FULL], against[FULL]["bytes_ratio"]
         wanted = f"at most {POINTS_LOST:g} points"
-        yield _target("success lost against full history", wanted, f"{lost:.1f} points", met=lost <= POINTS_LOST)
+        yield target("success lost against full history", wanted, f"{lost:.1f} points", met=lost <= POINTS_LOST)
         wanted = f"{BYTES_SAVED:g}x less"
-        yield _target("memory against full history", wanted, f"{ratio:.1f}x less", met=ratio >= BYTES_SAVED)
+        yield target("memory against full history", wanted, f"{ratio:.1f}x less", met=ratio >= BYTES_SAVED)
     if WINDOW in points:
         won, wanted = points[WINDOW], f"at least {POINTS_WON:g} points"
-        yield _target("success above a window of equal bytes", wanted, f"{won:.1f} points", met=won >= POINTS_WON)
+        yield target("success above a window of equal bytes", wanted, f"{won:.1f} points", met=won >= POINTS_WON)
     if LINEAR in points:
         won = points[LINEAR]
-        yield _target("success above the linear score", "more", f"{won:+.1f} points", met=won > 0)
+        yield target("success above the linear score", "more", f"{won:+.1f} points", met=won > 0)
 
 
 def _taken(speed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -80,10 +81,6 @@ def _taken(speed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     gate = speed["modes"]["off"][GATE]
     for other, name in ((FULL, "full history"), (RAW, "full history, raw")):
         ratio = gate[f"{other}_decoder_ms_ratio"]
-        yield _target(f"decoder step against {name}", f"{FASTER:g}x faster", f"{ratio:.2f}x", met=ratio >= FASTER)
+        yield target(f"decoder step against {name}", f"{FASTER:g}x faster", f"{ratio:.2f}x", met=ratio >= FASTER)
     share, wanted = speed["gate"]["share"], f"under {100 * GATE_SHARE:g} % of a step"
-    yield _target("the gate's own time", wanted, f"{100 * share:.2f} %", met=share < GATE_SHARE)
-
-
-def _target(what: str, wanted: str, measured: str, *, met: bool) -> dict[str, Any]:
-    return {"what": what, "wanted": wanted, "measured": measured, "met": met}
+    yield target("the gate's own time", wanted, f"{100 * share:.2f} %", met=share < GATE_SHARE)

@@ -16,29 +16,29 @@ from stillframe.engine.history import SCORERS
 from stillframe.history.checkpoint import HistoryWeights
 from stillframe.models.base import PolicyModel
 from stillframe_client.sim import JacoEnv, SensorNoise
-from stillframe_lab.ablation.filmstrip import shot
+from stillframe_lab.ablation.filmstrip import strip_frame
 from stillframe_lab.evaluation.actors import LocalActor
+from stillframe_lab.history.arms import GATE, history_of
 from stillframe_lab.history.cell import TASK
-from stillframe_lab.history.plan import BUDGET, NOISE_SIGMA, SHORT, Plan
-from stillframe_lab.history.policies import GATE, history_of
-from stillframe_lab.history.scorers import Heard
-from stillframe_lab.history.two_memories_figure import Moment, Older, draw
-from stillframe_lab.history.utility import Followed
+from stillframe_lab.history.plan import BUDGET, NOISE_SIGMA, SHORT, HistoryPlan
+from stillframe_lab.history.recording_scorer import RecordingScorer
+from stillframe_lab.history.two_memories_figure import Moment, OlderFrame, draw
+from stillframe_lab.history.utility import InspectableHistory
 
 FREE_STEPS = 6  # after so many the arm is on its way, and the picture is drawn
 DROPPED = 5  # so many of the frames that are not kept are shown
 
 
-def write_both(file: Path, plan: Plan, model: PolicyModel, weights: HistoryWeights) -> None:
+def write_figure(file: Path, plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights) -> None:
     """Play it and draw it."""
-    draw(moment(plan, model, weights)).save(file)
+    draw(play_moment(plan, model, weights)).save(file)
 
 
-def moment(plan: Plan, model: PolicyModel, weights: HistoryWeights) -> Moment:
+def play_moment(plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights) -> Moment:
     """Play an episode up to the first steps of its free arm, both memories on."""
     settings = history_of(GATE, BUDGET, weights.config, plan.history)
-    heard = Heard(SCORERS[settings.gate](weights))
-    recalling = Followed(model, weights, settings, time.perf_counter, heard)
+    heard = RecordingScorer(SCORERS[settings.gate](weights))
+    recalling = InspectableHistory(model, weights, settings, time.perf_counter, heard)
     reusing = replace(plan.reuse, mode="adaptive")  # whatever the deployment does
     actor, seen, held = LocalActor(model, reusing, recalling=recalling), [], set()
     actor.reset()
@@ -51,15 +51,15 @@ def moment(plan: Plan, model: PolicyModel, weights: HistoryWeights) -> Moment:
             free += not env.frozen
             action = actor(observed)
             if free == FREE_STEPS:
-                reused = ~shot(model, actor, observed, len(seen)).recomputed
+                reused = ~strip_frame(model, actor, observed, len(seen)).recomputed
             actor.rest()
             observed, *_ = env.step(action)
-    older = [Older(step, seen[step - 1], heard.said[step - 1], step in held) for step in range(1, len(seen))]
+    older = [OlderFrame(step, seen[step - 1], heard.said[step - 1], step in held) for step in range(1, len(seen))]
     past = recalling.past
-    return Moment(some(older), len(older), seen[-2], seen[-1], reused, past.history.shape.nbytes if past else 0)
+    return Moment(select_shown(older), len(older), seen[-2], seen[-1], reused, past.history.shape.nbytes if past else 0)
 
 
-def some(older: list[Older]) -> list[Older]:
+def select_shown(older: list[OlderFrame]) -> list[OlderFrame]:
     """All that are kept, and of the others a few, evenly spread."""
     dropped = [one for one in older if not one.kept]
     spread = np.linspace(0, len(dropped) - 1, min(DROPPED, len(dropped))).round().astype(int)

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stillframe.domain import Image as Picture
 from stillframe.tools.charts import ACCENT, FAINT, INK
-from stillframe_lab.ablation.filmstrip import STATIC_RGB, TINT, Grid, blended
+from stillframe_lab.ablation.filmstrip import STATIC_RGB, TINT, Grid, tinted
 
 THUMB_PX, LARGE_PX, GAP_PX, EDGE_PX = 118, 224, 8, 16
 TOP_PX, FOOT_PX, HEIGHT_PX = 64, 344, 396
@@ -23,7 +23,7 @@ KEPT, WHITE = "#2f7f86", (255, 255, 255)
 
 
 @dataclass(frozen=True)
-class Older:
+class OlderFrame:
     """One older frame."""
 
     step: int
@@ -36,7 +36,7 @@ class Older:
 class Moment:
     """One step of an episode, and all that it looks back on."""
 
-    older: Sequence[Older]  # the oldest first, some of those that were dropped left out
+    older: Sequence[OlderFrame]  # the oldest first, some of those that were dropped left out
     came: int  # older frames in all
     last: Picture
     now: Picture
@@ -72,18 +72,18 @@ def _older_frames(card: Image.Image, pen: ImageDraw.ImageDraw, at: Moment, left:
 def _last_frame(card: Image.Image, pen: ImageDraw.ImageDraw, at: Moment, left: int) -> None:
     _headline(pen, left, "the last frame", "reuse/", "what has not changed since it was computed")
     _line(pen, left, 38, f"is not computed again: {at.reused.mean():.0%} of this picture (tinted).")
-    tinted = blended(at.now, at.reused, STATIC_RGB, TINT)
-    for index, (picture, name) in enumerate(((at.last, "last frame"), (tinted, "new frame"))):
+    overlay = tinted(at.now, at.reused, STATIC_RGB, TINT)
+    for index, (picture, name) in enumerate(((at.last, "last frame"), (overlay, "new frame"))):
         across = left + index * (LARGE_PX + GAP_PX)
         card.paste(Image.fromarray(picture).resize((LARGE_PX, LARGE_PX)), (across, TOP_PX))
         _line(pen, across, TOP_PX + LARGE_PX + 3, name)
 
 
-def _thumb(card: Image.Image, pen: ImageDraw.ImageDraw, one: Older, left: int) -> None:
+def _thumb(card: Image.Image, pen: ImageDraw.ImageDraw, one: OlderFrame, left: int) -> None:
     """The picture, pale if it was dropped, its step, and its utility as a bar under it."""
     top = TOP_PX
     everywhere = np.ones((1, 1), np.bool_)
-    picture = one.picture if one.kept else blended(one.picture, everywhere, WHITE, PALE)
+    picture = one.picture if one.kept else tinted(one.picture, everywhere, WHITE, PALE)
     card.paste(Image.fromarray(picture).resize((THUMB_PX, THUMB_PX)), (left, top))
     if one.kept:
         pen.rectangle((left - 2, top - 2, left + THUMB_PX + 1, top + THUMB_PX + 1), outline=KEPT, width=3)

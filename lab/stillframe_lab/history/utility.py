@@ -19,15 +19,15 @@ from stillframe.models.base import PolicyModel
 from stillframe_client.sim import JacoEnv, SensorNoise
 from stillframe_client.sim.env import Observed
 from stillframe_lab.evaluation.actors import LocalActor
+from stillframe_lab.history.arms import GATE, LINEAR, history_of
 from stillframe_lab.history.cell import NOTHING_REUSED, TASK
-from stillframe_lab.history.plan import BUDGET, MIDDLE, NOISE_SIGMA, Plan
-from stillframe_lab.history.policies import GATE, LINEAR, history_of
-from stillframe_lab.history.scorers import Heard
+from stillframe_lab.history.plan import BUDGET, MIDDLE, NOISE_SIGMA, HistoryPlan
+from stillframe_lab.history.recording_scorer import RecordingScorer
 
 THUMB_PX = 112
 
 
-class Followed(Recalling):
+class InspectableHistory(Recalling):
     """What one episode keeps stays within reach when it is over."""
 
     past: Past | None = None
@@ -38,9 +38,9 @@ class Followed(Recalling):
         return self.past
 
 
-def utilities(plan: Plan, model: PolicyModel, weights: HistoryWeights) -> dict[str, Any]:
+def utilities(plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights) -> dict[str, Any]:
     """One episode at the middle delay: flashes, utilities by arm, frames held at its end, and a few pictures."""
-    listening = {arm: _Listening(plan, model, weights, arm) for arm in (GATE, LINEAR)}
+    listening = {arm: _ScoredArm(plan, model, weights, arm) for arm in (GATE, LINEAR)}
     lit: list[Any] = []
     seen: list[Observed] = []
     noise = SensorNoise(sigma=NOISE_SIGMA)
@@ -70,13 +70,13 @@ def utilities(plan: Plan, model: PolicyModel, weights: HistoryWeights) -> dict[s
     }
 
 
-class _Listening:
+class _ScoredArm:
     """One arm's actor, and what its scorer says."""
 
-    def __init__(self, plan: Plan, model: PolicyModel, weights: HistoryWeights, arm: str):
+    def __init__(self, plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights, arm: str):
         settings = history_of(arm, BUDGET, weights.config, plan.history)
-        self._heard = Heard(SCORERS[settings.gate](weights))
-        self._recalling = Followed(model, weights, settings, time.perf_counter, self._heard)
+        self._heard = RecordingScorer(SCORERS[settings.gate](weights))
+        self._recalling = InspectableHistory(model, weights, settings, time.perf_counter, self._heard)
         self.actor = LocalActor(model, NOTHING_REUSED, recalling=self._recalling)
         self.actor.reset()
 

@@ -15,8 +15,8 @@ import numpy as np
 import PIL.Image
 
 from stillframe.tools.charts import INK, new_figure, save_figure
+from stillframe_lab.history.arms import GATE, LINEAR
 from stillframe_lab.history.charts import SHADES
-from stillframe_lab.history.policies import GATE, LINEAR
 from stillframe_lab.history.readme import NAMES
 
 LAMPS = {"red": "#e05252", "green": "#3fae5a", "blue": "#4a7be0"}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 
 import torch
 
-from stillframe_lab.latency.command import CUDA_MODELS, Wanted, knobs_of, models_for, run_bench
+from stillframe_lab.evaluation.page import write_json
+from stillframe_lab.latency.command import CUDA_MODELS, BenchSettings, knobs_of, models_for, run_bench
 from stillframe_lab.latency.race import Watch
 from stillframe_lab.latency.report import summary, write_report
 
@@ -22,13 +22,13 @@ def main() -> None:
         "cuda" if given.device == "auto" and torch.cuda.is_available() else given.device.replace("auto", "cpu")
     )
     models = tuple(given.model or models_for(device))
-    wanted = Wanted(
+    wanted = BenchSettings(
         given.checkpoint, device, knobs_of(given.config), models, given.quick, given.threads, given.episodes
     )
     document = run_bench(wanted, _say())
     sys.stdout.write(summary(document))
     if given.json is not None:
-        given.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_json(given.json, document)
     if given.out is not None:
         write_report(given.out, document)
 

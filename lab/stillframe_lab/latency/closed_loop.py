@@ -18,6 +18,7 @@ from stillframe.engine.local import LocalPolicy
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
+from stillframe_lab.evaluation.turns import rotated
 from stillframe_lab.latency.race import Watch
 from stillframe_lab.latency.stock import STOCK, greedy
 
@@ -74,7 +75,7 @@ class StockPlayer:
         """Nothing to do."""
 
 
-class OurPlayer:
+class StillframePlayer:
     """Acts our way."""
 
     def __init__(self, model: PolicyModel, reuse: ReuseSettings, clock: Clock):
@@ -105,8 +106,7 @@ def play_all(players: Mapping[str, Player], episodes: int, clock: Clock, watch: 
     played: dict[str, list[Any]] = {name: [] for name in names}
     with closing(JacoEnv(TASK)) as env:
         for number in range(episodes):
-            shift = number % len(names)
-            for name in names[shift:] + names[:shift]:
+            for name in rotated(names, number):
                 played[name].append(play(env, players[name], seed=SEED + number, clock=clock))
             watch("closed loop", number + 1, episodes)
     rows = {name: _row(name, players[name], played[name]) for name in names}

@@ -24,23 +24,23 @@ from stillframe.stopwatch import Clock
 from stillframe.tools.machine import machine
 from stillframe_lab.latency import closed_loop
 from stillframe_lab.latency.figures import Figures, rows_of
-from stillframe_lab.latency.race import Contestant, Limits, Watch, race
-from stillframe_lab.latency.roofline import measure, rates_of
+from stillframe_lab.latency.race import RaceLimits, Variant, Watch, race
+from stillframe_lab.latency.roofline import measure_roofline, rates_of
 from stillframe_lab.latency.scene import Scene, load_scene
 from stillframe_lab.latency.sizes import SIZES, RandomFolder, load_from
 from stillframe_lab.latency.stock import STOCK, stock_decoder
-from stillframe_lab.latency.variants import ALL, HIT, OFF, OURS, Row, Team, contestants
+from stillframe_lab.latency.variants import ALL, HIT, OFF, STILLFRAME_VARIANTS, ModelSpec, VariantSpec, build_variants
 
 TRAINED, MIDDLE, FULL = "jaco-tiny", "1024x16", "7b"
 CPU_MODELS, CUDA_MODELS = (TRAINED, MIDDLE), (TRAINED, MIDDLE, FULL)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-LIMITS = {TRAINED: Limits(120, 90.0), MIDDLE: Limits(7, 300.0, warm_up=2), FULL: Limits(20, 150.0)}
-QUICK_LIMITS = {TRAINED: Limits(20, 5.0), MIDDLE: Limits(3, 1.0, warm_up=1), FULL: Limits(5, 10.0)}
+LIMITS = {TRAINED: RaceLimits(120, 90.0), MIDDLE: RaceLimits(7, 300.0, warm_up=2), FULL: RaceLimits(20, 150.0)}
+QUICK_LIMITS = {TRAINED: RaceLimits(20, 5.0), MIDDLE: RaceLimits(3, 1.0, warm_up=1), FULL: RaceLimits(5, 10.0)}
 QUICK_ROWS = (OFF, HIT, ALL)  # of a model of random weights
 
 
 @dataclass(frozen=True)
-class Wanted:
+class BenchSettings:
     """What is measured, and where."""
 
     checkpoint: Path  # of the trained policy
@@ -67,13 +67,13 @@ def knobs_of(file: Path) -> ReuseSettings:
         raise ConfigError(f"{file}: {error}; expected a deployment's YAML with a section `reuse`") from error
 
 
-def run_bench(wanted: Wanted, watch: Watch) -> Figures:
+def run_bench(wanted: BenchSettings, watch: Watch) -> Figures:
     """Measure everything that is wanted. Raises StillframeError for a checkpoint that is none."""
     _check(wanted)
     torch.set_num_threads(wanted.threads)
     scene = load_scene()
     watch("roofline", 0, 1)
-    roofline = measure([*DTYPES.values()], wanted.device, wanted.clock)
+    roofline = measure_roofline([*DTYPES.values()], wanted.device, wanted.clock)
     rows = [row for model in wanted.models for row in _raced(model, wanted, roofline, scene, watch)]
     return {
         "device": device_name(wanted.device),
@@ -85,7 +85,7 @@ def run_bench(wanted: Wanted, watch: Watch) -> Figures:
     }
 
 
-def _check(wanted: Wanted) -> None:
+def _check(wanted: BenchSettings) -> None:
     """Raise ConfigError for a model that there is not, before minutes are spent."""
     for model in wanted.models:
         if model not in LIMITS:
@@ -103,13 +103,13 @@ def device_name(device: torch.device) -> str:
     return "-".join(name.lower().split())
 
 
-def _raced(model: str, wanted: Wanted, roofline: Mapping[str, Any], scene: Scene, watch: Watch) -> list[Figures]:
+def _raced(model: str, wanted: BenchSettings, roofline: Mapping[str, Any], scene: Scene, watch: Watch) -> list[Figures]:
     """All rows of one model, every dtype in the same race."""
     dtypes = _dtypes(model, wanted, roofline)
     watch(f"{model}: loading", 0, 1)
     with TemporaryDirectory(prefix="stillframe-bench-") as folder:
         teams = [_team(model, dtype, wanted, Path(folder)) for dtype in dtypes]
-        everybody: list[Contestant] = [one for team in teams for one in contestants(team, scene, wanted.clock)]
+        everybody: list[Variant] = [one for team in teams for one in build_variants(team, scene, wanted.clock)]
     limits = (QUICK_LIMITS if wanted.quick else LIMITS)[model]
 
     def named(stage: str, done: int, steps: int) -> None:
@@ -121,7 +121,7 @@ def _raced(model: str, wanted: Wanted, roofline: Mapping[str, Any], scene: Scene
     return rows_of(model, raced, {dtype: rates_of(roofline, dtype) for dtype in dtypes})
 
 
-def _dtypes(model: str, wanted: Wanted, roofline: Mapping[str, Any]) -> Sequence[str]:
+def _dtypes(model: str, wanted: BenchSettings, roofline: Mapping[str, Any]) -> Sequence[str]:
     """Both; of 7b bfloat16 alone, and in a short run of random weights the one in which the machine is faster."""
     if model == FULL:
         return ("bfloat16",)
@@ -130,8 +130,8 @@ def _dtypes(model: str, wanted: Wanted, roofline: Mapping[str, Any]) -> Sequence
     return (*DTYPES,)
 
 
-def _team(model: str, dtype: str, wanted: Wanted, folder: Path) -> Team:
-    return Team(
+def _team(model: str, dtype: str, wanted: BenchSettings, folder: Path) -> ModelSpec:
+    return ModelSpec(
         folder=RandomFolder(folder, SIZES[model]) if model in SIZES else CheckpointFolder(wanted.checkpoint),
         dtype=DTYPES[dtype],
         device=wanted.device,
@@ -141,13 +141,13 @@ def _team(model: str, dtype: str, wanted: Wanted, folder: Path) -> Team:
     )
 
 
-def _rows(model: str, *, quick: bool) -> Iterator[Row]:
-    for row in OURS:
+def _rows(model: str, *, quick: bool) -> Iterator[VariantSpec]:
+    for row in STILLFRAME_VARIANTS:
         if not quick or (row.quick and (model == TRAINED or row.name in QUICK_ROWS)):
             yield row
 
 
-def _machine(wanted: Wanted) -> dict[str, Any]:
+def _machine(wanted: BenchSettings) -> dict[str, Any]:
     capability = torch.backends.cpu.get_cpu_capability()
     return {
         **machine(),
@@ -160,7 +160,7 @@ def _machine(wanted: Wanted) -> dict[str, Any]:
     }
 
 
-def _closed_loop(wanted: Wanted, watch: Watch) -> dict[str, Any]:
+def _closed_loop(wanted: BenchSettings, watch: Watch) -> dict[str, Any]:
     """Needs the simulator; in a short run, or without it, only why it is not there."""
     if wanted.quick or not wanted.episodes or TRAINED not in wanted.models:
         return {"skipped": "not asked for"}
@@ -172,6 +172,6 @@ def _closed_loop(wanted: Wanted, watch: Watch) -> dict[str, Any]:
     llama = stock_decoder(folder, model.decoder.config, dtype=dtype, device=wanted.device)
     players: dict[str, closed_loop.Player] = {
         STOCK: closed_loop.StockPlayer(model, llama),
-        closed_loop.OURS: closed_loop.OurPlayer(model, wanted.knobs, wanted.clock),
+        closed_loop.OURS: closed_loop.StillframePlayer(model, wanted.knobs, wanted.clock),
     }
     return closed_loop.play_all(players, wanted.episodes, wanted.clock, watch)

@@ -10,8 +10,8 @@ from statistics import fmean, median
 from typing import Any
 
 from stillframe_lab.evaluation.trace import percentiles
-from stillframe_lab.latency.race import Timed
-from stillframe_lab.latency.roofline import Needed, Rates, needed
+from stillframe_lab.latency.race import VariantTimes
+from stillframe_lab.latency.roofline import MachineRates, RooflineTime, roofline_time
 from stillframe_lab.latency.stock import BASELINES
 
 Figures = dict[str, Any]
@@ -19,7 +19,7 @@ Figures = dict[str, Any]
 STAGES = ("decode image", "prepare", "vision", "plan", "prefill", "verify", "keep")
 
 
-def rows_of(model: str, raced: Sequence[Timed], rates: Mapping[str, Rates]) -> list[Figures]:
+def rows_of(model: str, raced: Sequence[VariantTimes], rates: Mapping[str, MachineRates]) -> list[Figures]:
     """Every contestant's row, compared with the stock ways of its dtype; `rates` by dtype."""
     return [
         row
@@ -28,7 +28,7 @@ def rows_of(model: str, raced: Sequence[Timed], rates: Mapping[str, Rates]) -> l
     ]
 
 
-def _row(model: str, timed: Timed, rates: Rates) -> Figures:
+def _row(model: str, timed: VariantTimes, rates: MachineRates) -> Figures:
     """Times are of a call, `frame_ms` is what is due to one robot's frame."""
     entry, times = timed.entry, percentiles(timed.total_ms)
     p50_ms = median(timed.total_ms)
@@ -56,13 +56,13 @@ def _row(model: str, timed: Timed, rates: Rates) -> Figures:
     }
 
 
-def _needed(timed: Timed, rates: Rates) -> Needed:
+def _needed(timed: VariantTimes, rates: MachineRates) -> RooflineTime:
     """Mean over the frames: passes differ."""
-    every = [needed(answer.work, rates) for answer in timed.answers]
-    return Needed(fmean(one.multiplying_ms for one in every), fmean(one.reading_ms for one in every))
+    every = [roofline_time(answer.work, rates) for answer in timed.answers]
+    return RooflineTime(fmean(one.multiplying_ms for one in every), fmean(one.reading_ms for one in every))
 
 
-def _stages(timed: Timed) -> dict[str, float]:
+def _stages(timed: VariantTimes) -> dict[str, float]:
     return {stage: median(answer.stages_ms[stage] for answer in timed.answers) for stage in timed.answers[0].stages_ms}
 
 

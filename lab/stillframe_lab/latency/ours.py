@@ -19,15 +19,15 @@ from stillframe.models.llama.speculative import Draft, Ids
 from stillframe.reuse.settings import DRAFTS_CHECKED, DecodingSettings, ReuseSettings
 from stillframe.stopwatch import Clock, Stopwatch
 from stillframe_lab.evaluation.macs import Work, step_work, vision_work
-from stillframe_lab.latency.race import Answer, Entry
-from stillframe_lab.latency.scene import Motion, Scene, Shot
+from stillframe_lab.latency.race import StepResult, VariantInfo
+from stillframe_lab.latency.scene import Motion, Scene, SceneFrame
 
 NO_DRAFTS = DecodingSettings(draft="off")
 RENAMED = {"decode": "verify"}  # of the step's stages
-Guesses = Literal["none", "own", "right", "wrong"]
+DraftSource = Literal["none", "own", "right", "wrong"]
 
 
-class Oracle:
+class GreedyOracle:
     """What greedy decoding says of every robot's frame, found out by a fleet that is not timed.
 
     A robot's tokens do not depend on who shares its passes: one oracle serves batches of any size up to its own.
@@ -62,17 +62,17 @@ class ForcedDrafts:
         return Draft(ids, "exact", way="forced")
 
 
-class Ours:
+class StillframeVariant:
     """Some robots, answered our way."""
 
     def __init__(
         self,
-        entry: Entry,
+        entry: VariantInfo,
         model: PolicyModel,
         clock: Clock,
         reuse: ReuseSettings,
-        guesses: Guesses = "none",
-        oracle: Oracle | None = None,
+        guesses: DraftSource = "none",
+        oracle: GreedyOracle | None = None,
     ):
         """`oracle`: who knows what is right; `guesses` that are to be right need one."""
         self.entry = entry
@@ -88,7 +88,7 @@ class Ours:
         if self._oracle is not None and self._forced is not None:
             self._forced.tell(self._oracle.tokens(scene, turn))
 
-    def __call__(self, shots: Sequence[Shot]) -> Answer:
+    def __call__(self, shots: Sequence[SceneFrame]) -> StepResult:
         """JPEGs to actions."""
         watch = Stopwatch(self._clock, wait_for(self._model.device))
         observed = [_observed(shot.observation()) for shot in shots]
@@ -96,7 +96,7 @@ class Ours:
         self._fleet(observed)
         steps = self._fleet.last
         stages_ms = {RENAMED.get(name, name): ms for name, ms in steps[0].report.stages_ms.items() if name != "queue"}
-        return Answer(
+        return StepResult(
             stages_ms={**watch.laps_ms, **stages_ms},
             passes=_mean([step.report.passes for step in steps]),
             accepted=_mean([step.report.draft.accepted for step in steps]),

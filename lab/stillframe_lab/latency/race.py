@@ -1,6 +1,6 @@
-"""What takes part in a race, and the race: everybody about the same frames, in turn, another one first each time.
+"""Time several variants on the same frames, in turn, another one first each time.
 
-Knows a clock and answers; no model.
+Knows a clock and step results; no model.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from typing import Protocol
 from stillframe.models.llama.speculative import Ids
 from stillframe.stopwatch import Clock
 from stillframe_lab.evaluation.macs import Work
-from stillframe_lab.latency.scene import Motion, Scene, Shot
+from stillframe_lab.evaluation.turns import rotated, timed
+from stillframe_lab.latency.scene import Motion, Scene, SceneFrame
 
-LEAST = 3  # timed rounds, however long they take
+MIN_ROUNDS = 3  # timed, however long they take
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one call took, of one robot's frame or of several robots' together."""
+class StepResult:
+    """What one call took and did, for one robot's frame or a batch of robots'."""
 
     stages_ms: Mapping[str, float]  # of the whole call
     passes: float  # of the decoder an action, mean over the robots
@@ -29,94 +30,90 @@ class Answer:
     work: tuple[Work, ...] = ()  # what the call had to multiply and to read, product after product
 
 
-class Contestant(Protocol):
-    """One way to answer."""
+class Variant(Protocol):
+    """One way to compute a step."""
 
     @property
-    def entry(self) -> Entry:
-        """What it is."""
+    def entry(self) -> VariantInfo:
+        """Its row of the table."""
         ...
 
     def before(self, scene: Scene, turn: int) -> None:
-        """What has to be known before and is not timed."""
+        """Prepare, untimed."""
         ...
 
-    def __call__(self, shots: Sequence[Shot]) -> Answer:
+    def __call__(self, shots: Sequence[SceneFrame]) -> StepResult:
         """Each robot's JPEG to its action."""
         ...
 
     def after(self) -> None:
-        """The pause, in which nobody waits."""
+        """Work in the pause after an answer, untimed."""
         ...
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A row of the table, as far as it is known before."""
+class VariantInfo:
+    """A row of the table, as far as it is known before the race."""
 
     name: str
     dtype: str
     robots: int = 1
     motion: Motion = "moving"
     batch_of: str = ""  # the row that does the same for one robot at a time
-    forced: bool = False  # something about it cannot be had in earnest: drafts that are known to be right
+    forced: bool = False  # uses what a deployment cannot have: drafts that are known to be right
 
 
 @dataclass
-class Timed:
-    """One contestant's frames as they come in."""
+class VariantTimes:
+    """One variant's steps as they are timed."""
 
-    entry: Entry
+    entry: VariantInfo
     total_ms: list[float] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[StepResult] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How long a race goes on: so many timed rounds, or fewer if so much time has gone by."""
+class RaceLimits:
+    """When a race ends: after so many timed rounds, or earlier when the time is up."""
 
     rounds: int
     seconds: float
-    warm_up: int = 3  # rounds: the first frame is everybody's keyframe, and kernels are made for new shapes
+    warm_up: int = 3  # rounds: the first frame is a keyframe for all, and kernels are compiled for new shapes
 
 
 Watch = Callable[[str, int, int], None]  # stage, steps done, of how many
 
 
 def race(
-    contestants: Sequence[Contestant], scene: Scene, limits: Limits, clock: Clock, wall: Clock, watch: Watch
-) -> list[Timed]:
-    """Every contestant about every frame; the time that counts is `clock`'s, that of `limits` is `wall`'s."""
-    timed = [Timed(contestant.entry) for contestant in contestants]
+    variants: Sequence[Variant], scene: Scene, limits: RaceLimits, clock: Clock, wall: Clock, watch: Watch
+) -> list[VariantTimes]:
+    """Every variant answers every frame; steps are timed by `clock`, `limits` by `wall`."""
+    times = [VariantTimes(variant.entry) for variant in variants]
     for turn in range(limits.warm_up):
-        _round(contestants, scene, turn, clock)
+        _round(variants, scene, turn, clock)
         watch("warming up", turn + 1, limits.warm_up)
     ends_s = wall() + limits.seconds
     for done in range(limits.rounds):
-        if done >= LEAST and wall() > ends_s:
+        if done >= MIN_ROUNDS and wall() > ends_s:
             break
-        for place, (took_ms, answer) in _round(contestants, scene, limits.warm_up + done, clock).items():
-            timed[place].total_ms.append(took_ms)
-            timed[place].answers.append(answer)
+        for place, (took_ms, answer) in _round(variants, scene, limits.warm_up + done, clock).items():
+            times[place].total_ms.append(took_ms)
+            times[place].answers.append(answer)
         watch("timing", done + 1, limits.rounds)
-    return timed
+    return times
 
 
 def _round(
-    contestants: Sequence[Contestant], scene: Scene, turn: int, clock: Clock
-) -> Mapping[int, tuple[float, Answer]]:
-    """One frame, everybody."""
-    places = [*range(len(contestants))]
-    shift = turn % len(places)
-    return {place: _asked(contestants[place], scene, turn, clock) for place in places[shift:] + places[:shift]}
+    variants: Sequence[Variant], scene: Scene, turn: int, clock: Clock
+) -> Mapping[int, tuple[float, StepResult]]:
+    """Every variant answers one frame."""
+    return {place: _asked(variants[place], scene, turn, clock) for place in rotated([*range(len(variants))], turn)}
 
 
-def _asked(contestant: Contestant, scene: Scene, turn: int, clock: Clock) -> tuple[float, Answer]:
-    entry = contestant.entry
+def _asked(variant: Variant, scene: Scene, turn: int, clock: Clock) -> tuple[float, StepResult]:
+    entry = variant.entry
     shots = [scene.shot(entry.motion, turn, robot) for robot in range(entry.robots)]
-    contestant.before(scene, turn)
-    asked_s = clock()
-    answer = contestant(shots)
-    took_ms = (clock() - asked_s) * 1e3
-    contestant.after()
-    return took_ms, answer
+    variant.before(scene, turn)
+    took_ms, result = timed(lambda: variant(shots), clock)
+    variant.after()
+    return took_ms, result

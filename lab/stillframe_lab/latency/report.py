@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stillframe_lab.ablation.tables import number, table
+from stillframe_lab.evaluation.page import number, table, write_json
 from stillframe_lab.latency.figures import STAGES, named
 
 Document = Mapping[str, Any]
@@ -57,7 +57,7 @@ def write_report(out: Path, document: Document) -> list[str]:
     """Write the device's JSON, its charts where matplotlib is there, and README.md of all devices' -> their names."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / f"{document['device']}.json"
-    file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_json(file, document)
     charts = _charts(out, document)
     documents = {one.name: json.loads(one.read_text(encoding="utf-8")) for one in sorted(out.glob("*.json"))}
     (out / "README.md").write_text(page(documents, out), encoding="utf-8")
@@ -70,30 +70,6 @@ def page(documents: Mapping[str, Document], folder: Path) -> str:
     parts = [HEAD.format(files=files), *(_section(document, folder) for document in documents.values())]
     parts += [READING] if any(document["device"] != "cpu" for document in documents.values()) else [NO_GPU, READING]
     return "\n".join(parts)
-
-
-EXCERPT = {  # of a row, what README calls it
-    "drafts, all wrong": "nothing reused, no guess right",
-    "drafts, all right": "nothing reused, guesses right",
-    "all: drafts right, reuse 0.5": "half reused, guesses right",
-    "all: drafts right, reuse 0.5, batch 4": "the same, four robots side by side",
-}
-
-
-def excerpt(document: Document) -> str:
-    """README's table: how many times as fast as stock, and in brackets as stock with our products."""
-    rows = {(row["model"], row["dtype"], row["name"]): row for row in document["rows"]}
-    models = [(model, dtype) for model, dtype, name in rows if name == "stock"]
-    stock = [number(rows[*model, "stock"]["frame_ms"], 1) for model in models]
-    lines = [(title, *(_both(rows[*model, name]) for model in models)) for name, title in EXCERPT.items()]
-    head = ("", *(f"{model}, {dtype}" for model, dtype in models))
-    return table(head, [("stock, ms a step", *stock), *lines])
-
-
-def _both(row: Mapping[str, Any]) -> str:
-    """Against both, where there are both."""
-    same = row["speedup_vs_stock_our_products"]
-    return _times(row["speedup_vs_stock"]) + ("" if same is None else f" ({_times(same)})")
 
 
 def _section(document: Document, folder: Path) -> str:

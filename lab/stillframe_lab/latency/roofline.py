@@ -27,7 +27,7 @@ Product = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Rates:
+class MachineRates:
     """What was measured, of one dtype."""
 
     flops_per_s: float
@@ -35,7 +35,7 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Needed:
+class RooflineTime:
     """What a step would take if every part ran at the measured rates."""
 
     multiplying_ms: float  # of the parts that multiplying bounds
@@ -52,7 +52,7 @@ class Needed:
         return "multiplying" if self.multiplying_ms >= self.reading_ms else "reading"
 
 
-def needed(work: Sequence[Work], rates: Rates) -> Needed:
+def roofline_time(work: Sequence[Work], rates: MachineRates) -> RooflineTime:
     """Each part takes what its multiply-adds (two operations each) or its bytes take, whichever is more."""
     multiplying_ms = reading_ms = 0.0
     for part in work:
@@ -62,10 +62,10 @@ def needed(work: Sequence[Work], rates: Rates) -> Needed:
             multiplying_ms += compute_ms
         else:
             reading_ms += memory_ms
-    return Needed(multiplying_ms, reading_ms)
+    return RooflineTime(multiplying_ms, reading_ms)
 
 
-def measure(dtypes: Sequence[torch.dtype], device: torch.device, clock: Clock) -> dict[str, Any]:
+def measure_roofline(dtypes: Sequence[torch.dtype], device: torch.device, clock: Clock) -> dict[str, Any]:
     """The machine's roofline, ready for JSON: by dtype and way to multiply the best rate, and that of copying."""
     copied = copy_rate(device, clock)
     shapes = CUDA_SHAPES if device.type == "cuda" else CPU_SHAPES
@@ -73,10 +73,10 @@ def measure(dtypes: Sequence[torch.dtype], device: torch.device, clock: Clock) -
     return {"copy_gb_per_s": copied / 1e9, "gemm": multiplied}
 
 
-def rates_of(roofline: Mapping[str, Any], dtype: str) -> Rates:
+def rates_of(roofline: Mapping[str, Any], dtype: str) -> MachineRates:
     """Of one dtype, the better way to multiply."""
     best = max(way["gflop_per_s"] for way in roofline["gemm"][dtype].values())
-    return Rates(best * 1e9, roofline["copy_gb_per_s"] * 1e9)
+    return MachineRates(best * 1e9, roofline["copy_gb_per_s"] * 1e9)
 
 
 def copy_rate(device: torch.device, clock: Clock) -> float:

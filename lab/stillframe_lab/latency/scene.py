@@ -33,7 +33,7 @@ Motion = Literal["moving", "static"]
 
 
 @dataclass(frozen=True)
-class Shot:
+class SceneFrame:
     """One frame as it comes from a robot."""
 
     jpeg: bytes
@@ -49,9 +49,9 @@ class Shot:
 class Scene:
     """Consecutive frames of one episode."""
 
-    shots: Sequence[Shot]
+    shots: Sequence[SceneFrame]
 
-    def shot(self, motion: Motion, turn: int, robot: int = 0) -> Shot:
+    def shot(self, motion: Motion, turn: int, robot: int = 0) -> SceneFrame:
         """Turn `turn` of a robot: to the last frame and back again, so that nothing ever jumps; or always one frame.
 
         Every robot is somewhere else in the episode.
@@ -68,7 +68,7 @@ def load_scene(file: Path = SCENE_FILE) -> Scene:
     """Read what `record_scene` wrote. Raises ConfigError for a file that is none."""
     try:
         kept = msgpack.unpackb(file.read_bytes())
-        shots = [Shot(jpeg, kept["instruction"]) for jpeg in kept["frames"]]
+        shots = [SceneFrame(jpeg, kept["instruction"]) for jpeg in kept["frames"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{file} is no recorded scene ({type(error).__name__}); `stillframe bench --record` makes one"

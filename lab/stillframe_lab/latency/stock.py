@@ -25,8 +25,8 @@ from stillframe.models.llama.speculative import Ids
 from stillframe.models.llama.weight_packing import PackedLinear, worth_packing
 from stillframe.stopwatch import Clock, Stopwatch, no_wait
 from stillframe_lab.evaluation.macs import Work, decoder_pass, vision_work
-from stillframe_lab.latency.race import Answer, Entry
-from stillframe_lab.latency.scene import Scene, Shot
+from stillframe_lab.latency.race import StepResult, VariantInfo
+from stillframe_lab.latency.scene import Scene, SceneFrame
 
 
 def packed(linear: nn.Linear) -> PackedLinear | None:
@@ -46,8 +46,8 @@ def pack_all(network: nn.Module) -> int:
     return changed
 
 
-STOCK, ONE_HEAD_ROW, OUR_PRODUCTS = "stock", "stock, one head row", "stock, our products"
-BASELINES = (STOCK, ONE_HEAD_ROW, OUR_PRODUCTS)
+STOCK, ONE_HEAD_ROW, STOCK_PACKED = "stock", "stock, one head row", "stock, our products"
+BASELINES = (STOCK, ONE_HEAD_ROW, STOCK_PACKED)
 DECODER = "language_model"  # what its tensors' names begin with in a checkpoint
 OTHERS = ("vision_backbone.", "projector.")
 
@@ -71,7 +71,7 @@ SIZES = (
 )
 
 
-def with_our_products(llama: nn.Module) -> Any | None:
+def with_packed_weights(llama: nn.Module) -> Any | None:
     """A copy whose matrices are multiplied as ours are; None where ours leave every one of them to torch."""
     if not any(isinstance(layer, nn.Linear) and worth_packing(layer.weight) for layer in llama.modules()):
         return None
@@ -80,10 +80,10 @@ def with_our_products(llama: nn.Module) -> Any | None:
     return changed
 
 
-class Stock:
+class StockVariant:
     """One robot, answered the stock way."""
 
-    def __init__(self, entry: Entry, model: PolicyModel, llama: Any, clock: Clock, head_rows: int = 0):
+    def __init__(self, entry: VariantInfo, model: PolicyModel, llama: Any, clock: Clock, head_rows: int = 0):
         """`head_rows`: of how many of a pass's rows logits are made; 0: of all."""
         self.entry = entry
         self._model, self._llama, self._clock, self._head_rows = model, llama, clock, head_rows
@@ -95,14 +95,14 @@ class Stock:
         """Nothing."""
 
     @torch.inference_mode()
-    def __call__(self, shots: Sequence[Shot]) -> Answer:
+    def __call__(self, shots: Sequence[SceneFrame]) -> StepResult:
         """JPEG to the action's tokens, of each robot in turn."""
         answers = [self._answer(shot) for shot in shots]
         stages_ms = {stage: sum(own[stage] for _, own in answers) for stage in answers[0][1]}
         tokens = tuple(ids for ids, _ in answers)
-        return Answer(stages_ms, len(tokens[0]), 0.0, 0.0, tokens, self._work(len(tokens[0])) * len(shots))
+        return StepResult(stages_ms, len(tokens[0]), 0.0, 0.0, tokens, self._work(len(tokens[0])) * len(shots))
 
-    def _answer(self, shot: Shot) -> tuple[Ids, dict[str, float]]:
+    def _answer(self, shot: SceneFrame) -> tuple[Ids, dict[str, float]]:
         watch = Stopwatch(self._clock, wait_for(self._model.device))
         observation = shot.observation()
         watch.lap("decode image")

@@ -16,11 +16,18 @@ from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 from stillframe_lab.ablation.plan import NO_GAP_S, forced
-from stillframe_lab.latency.ours import Guesses, Oracle, Ours
-from stillframe_lab.latency.race import Contestant, Entry
+from stillframe_lab.latency.ours import DraftSource, GreedyOracle, StillframeVariant
+from stillframe_lab.latency.race import Variant, VariantInfo
 from stillframe_lab.latency.scene import Motion, Scene
 from stillframe_lab.latency.sizes import load_from
-from stillframe_lab.latency.stock import ONE_HEAD_ROW, OUR_PRODUCTS, STOCK, Stock, stock_decoder, with_our_products
+from stillframe_lab.latency.stock import (
+    ONE_HEAD_ROW,
+    STOCK,
+    STOCK_PACKED,
+    StockVariant,
+    stock_decoder,
+    with_packed_weights,
+)
 
 OFF, DRAFTS, HIT, MISS = "off", "drafts, as they come", "drafts, all right", "drafts, all wrong"
 REUSED, ADAPTIVE, IDENTICAL = "reuse 0.5", "reuse adaptive", "identical picture"
@@ -44,12 +51,12 @@ def settings(knobs: ReuseSettings, prompt_rows: int) -> dict[Reuse, ReuseSetting
 
 
 @dataclass(frozen=True)
-class Row:
+class VariantSpec:
     """One of our rows."""
 
     name: str
     reuse: Reuse = "off"
-    guesses: Guesses = "none"
+    guesses: DraftSource = "none"
     motion: Motion = "moving"
     robots: int = 1
     batch_of: str = ""  # the row of which this is a batch
@@ -61,51 +68,51 @@ class Row:
         return self.guesses in ("right", "wrong") or self.reuse == "forced"
 
 
-def _batches(row: Row, sizes: Sequence[int], quick: Sequence[int] = ()) -> Iterator[Row]:
+def _batches(row: VariantSpec, sizes: Sequence[int], quick: Sequence[int] = ()) -> Iterator[VariantSpec]:
     for robots in sizes:
         name = f"{row.name}, batch {robots}"
         yield replace(row, name=name, robots=robots, batch_of=row.name, quick=robots in quick)
 
 
-_OFF = Row(OFF, quick=True)
-_ALL = Row(ALL, "forced", "right", quick=True)
-OURS = (
+_OFF = VariantSpec(OFF, quick=True)
+_ALL = VariantSpec(ALL, "forced", "right", quick=True)
+STILLFRAME_VARIANTS = (
     _OFF,
-    Row(DRAFTS, "off", "own", quick=True),
-    Row(HIT, "off", "right", quick=True),
-    Row(MISS, "off", "wrong"),
-    Row(REUSED, "forced", quick=True),
-    Row(ADAPTIVE, "adaptive"),
-    Row(IDENTICAL, "exact", motion="static"),
+    VariantSpec(DRAFTS, "off", "own", quick=True),
+    VariantSpec(HIT, "off", "right", quick=True),
+    VariantSpec(MISS, "off", "wrong"),
+    VariantSpec(REUSED, "forced", quick=True),
+    VariantSpec(ADAPTIVE, "adaptive"),
+    VariantSpec(IDENTICAL, "exact", motion="static"),
     *_batches(_OFF, [4]),
-    Row(AS_IT_COMES, "adaptive", "own"),
+    VariantSpec(AS_IT_COMES, "adaptive", "own"),
     _ALL,
     *_batches(_ALL, BATCHES, quick=[4]),
 )
 
 
 @dataclass(frozen=True)
-class Team:
+class ModelSpec:
     """One model in one dtype, on one device, and the rows that are asked of it."""
 
     folder: CheckpointFolder
     dtype: torch.dtype
     device: torch.device
     knobs: ReuseSettings
-    rows: tuple[Row, ...] = OURS
+    rows: tuple[VariantSpec, ...] = STILLFRAME_VARIANTS
     variants: bool = True  # whether the stock way is timed with one head row and with our products as well
 
 
-def contestants(team: Team, scene: Scene, clock: Clock) -> list[Contestant]:
+def build_variants(team: ModelSpec, scene: Scene, clock: Clock) -> list[Variant]:
     """Load the model, and everybody who answers with it; the stock ways first."""
     model = load_from(team.folder, dtype=team.dtype, device=team.device)
     ways = settings(team.knobs, model.prepare(scene.shots[0].observation()).layout.action.start)
-    oracles = {reuse: Oracle(model, robots, ways[reuse]) for reuse, robots in _asked_for(team.rows).items()}
-    ours = [_ours(row, model, clock, ways[row.reuse], oracles.get(row.reuse)) for row in team.rows]
-    return [*_stock(team, model, clock), *ours]
+    oracles = {reuse: GreedyOracle(model, robots, ways[reuse]) for reuse, robots in _asked_for(team.rows).items()}
+    ours = [_stillframe_variant(row, model, clock, ways[row.reuse], oracles.get(row.reuse)) for row in team.rows]
+    return [*_stock_variants(team, model, clock), *ours]
 
 
-def _asked_for(rows: Sequence[Row]) -> dict[Reuse, int]:
+def _asked_for(rows: Sequence[VariantSpec]) -> dict[Reuse, int]:
     """Of how many robots the right tokens have to be known."""
     robots: dict[Reuse, int] = {}
     for row in rows:
@@ -114,17 +121,19 @@ def _asked_for(rows: Sequence[Row]) -> dict[Reuse, int]:
     return robots
 
 
-def _stock(team: Team, model: PolicyModel, clock: Clock) -> Iterator[Contestant]:
+def _stock_variants(team: ModelSpec, model: PolicyModel, clock: Clock) -> Iterator[Variant]:
     llama = stock_decoder(team.folder, model.decoder.config, dtype=team.dtype, device=team.device)
     dtype = model.info.dtype
-    yield Stock(Entry(STOCK, dtype), model, llama, clock)
+    yield StockVariant(VariantInfo(STOCK, dtype), model, llama, clock)
     if team.variants:
-        yield Stock(Entry(ONE_HEAD_ROW, dtype), model, llama, clock, head_rows=1)
-    ours = with_our_products(llama) if team.variants else None
+        yield StockVariant(VariantInfo(ONE_HEAD_ROW, dtype), model, llama, clock, head_rows=1)
+    ours = with_packed_weights(llama) if team.variants else None
     if ours is not None:
-        yield Stock(Entry(OUR_PRODUCTS, dtype), model, ours, clock)
+        yield StockVariant(VariantInfo(STOCK_PACKED, dtype), model, ours, clock)
 
 
-def _ours(row: Row, model: PolicyModel, clock: Clock, reuse: ReuseSettings, oracle: Oracle | None) -> Ours:
-    entry = Entry(row.name, model.info.dtype, row.robots, row.motion, row.batch_of, row.forced)
-    return Ours(entry, model, clock, reuse, row.guesses, oracle if row.guesses == "right" else None)
+def _stillframe_variant(
+    row: VariantSpec, model: PolicyModel, clock: Clock, reuse: ReuseSettings, oracle: GreedyOracle | None
+) -> StillframeVariant:
+    entry = VariantInfo(row.name, model.info.dtype, row.robots, row.motion, row.batch_of, row.forced)
+    return StillframeVariant(entry, model, clock, reuse, row.guesses, oracle if row.guesses == "right" else None)

@@ -1,6 +1,6 @@
-"""Behaviour cloning of jaco-tiny: what a run learns from, and what it tells.
+"""Behaviour cloning of jaco-tiny: its network, batches, losses and log.
 
-Knows batches and the objective; the loop is run.py's, demonstrations are somebody else's work.
+Knows batches and the objective; the loop is trainer.py's, demonstrations are collected in demonstrations.py.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from stillframe_client.sim import COLOURS
 from stillframe_lab.train.batches import BatchSource
 from stillframe_lab.train.frame_store import FrameStore
 from stillframe_lab.train.new_checkpoint import (
+    MAX_PROMPT_TOKENS,
     PREPROCESSOR_JSON,
     build_tokenizer,
-    fresh_network,
-    network_from,
+    load_network,
+    new_network,
     save_checkpoint,
 )
 from stillframe_lab.train.objective import Batch, Objective, Trainee
 from stillframe_lab.train.recipe import INSTRUCTIONS, Recipe
 from stillframe_lab.train.sequences import SharedPrefix
-from stillframe_lab.train.trainer import MAX_PROMPT_TOKENS, Run
+from stillframe_lab.train.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,11 @@ class Progress:
     images_per_s: float
 
 
-class Cloning(Run):
-    """One training run in one folder."""
+class CloningTrainer(Trainer[Batch, Objective, Progress]):
+    """Trains the network of jaco-tiny."""
 
     def __init__(self, folder: Path, recipe: Recipe, device: torch.device, start: Path | None = None):
-        """Begin, or resume where `folder` stands. `start` is a checkpoint to begin from, None: from nothing."""
+        """Begin, or resume the run in `folder`. `start`: a checkpoint to begin from; None: random weights."""
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
@@ -59,9 +60,9 @@ class Cloning(Run):
         demos: Sequence[FrameStore],
         rounds: Sequence[FrameStore],
         until: int,
-        report: Callable[[Progress], None],
+        on_log: Callable[[Progress], None],
     ) -> None:
-        """Train up to step `until`, saving on the way."""
+        """Train on demonstrations and DAgger rounds up to step `until`."""
         recipe = self.recipe
         source = BatchSource(
             demos,
@@ -74,33 +75,33 @@ class Cloning(Run):
         def draw(rng: np.random.Generator) -> Batch:
             return source.draw(recipe.batch_images, rng).to(self.device)
 
-        def learn(batch: Batch, generator: torch.Generator) -> Objective:
-            objective: Objective = self.trainee(batch, generator)
-            return objective
+        self.fit(draw, until, on_log)
 
-        self.go(until, draw, learn, lambda objective, steps_per_s: report(self._told(objective, steps_per_s)))
+    def loss(self, batch: Batch, generator: torch.Generator) -> Objective:
+        """See Trainer."""
+        objective: Objective = self.trainee(batch, generator)
+        return objective
 
-    def export(self, folder: Path) -> None:
-        """Write the slow copy as a checkpoint that the daemon serves."""
-        weights = {name: tensor.cpu() for name, tensor in self.slow.weights.items()}
-        save_checkpoint(folder, weights, self.recipe)
-
-    def _told(self, objective: Objective, steps_per_s: float) -> Progress:
-        progress = Progress(
+    def progress(self, losses: Objective, steps_per_s: float) -> Progress:
+        """See Trainer."""
+        return Progress(
             self.step,
             self.recipe.steps,
-            float(objective.action),
-            float(objective.xyz_error),
-            float(objective.pointer_hits),
+            float(losses.action),
+            float(losses.xyz_error),
+            float(losses.pointer_hits),
             steps_per_s * self.recipe.batch_images,
         )
-        self.log(progress)
-        return progress
+
+    def export(self, folder: Path) -> None:
+        """Write the EMA as a checkpoint that the daemon serves."""
+        weights = {name: tensor.cpu() for name, tensor in self.ema.weights.items()}
+        save_checkpoint(folder, weights, self.recipe)
 
 
 def _trainee(folder: Path, recipe: Recipe, device: torch.device, start: Path | None) -> Trainee:
     """A fresh network, or an earlier one's weights, with the six instructions' shared sequence."""
-    network = fresh_network(recipe) if start is None else network_from(start, recipe)
+    network = new_network(recipe) if start is None else load_network(start, recipe)
     tokenizer = folder / "tokenizer.json"
     build_tokenizer().save(str(tokenizer))
     encoder = PromptEncoder(tokenizer, MAX_PROMPT_TOKENS)

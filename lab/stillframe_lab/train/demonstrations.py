@@ -181,7 +181,7 @@ def load_imitator(checkpoint: Path) -> LocalPolicy:
     return LocalPolicy(load_policy(checkpoint, dtype=torch.float32, device=torch.device("cpu")))
 
 
-class Apprentice:
+class DaggerPolicy:
     """An imitator whose hand the expert takes in a share of the steps."""
 
     def __init__(self, imitator: LocalPolicy, expert_share: float):

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stillframe.errors import ConfigError
+from stillframe.files.writing import write_whole
 
 IMAGE_PX = 224
 LABELS_NAME, IMAGES_NAME = "labels.npz", "images.u8"
@@ -96,7 +97,15 @@ class FrameWriter:
         """Flush the pictures, then write the labels."""
         self._images.close()
         joined = type(self._labels[0]).joined(self._labels)
-        part = self._folder / f"part-{LABELS_NAME}"
         arrays = {field.name: getattr(joined, field.name) for field in fields(joined)}
-        np.savez(part, origin=np.array(self._origin), **arrays)
-        part.rename(self._folder / LABELS_NAME)
+        write_npz(self._folder / LABELS_NAME, origin=np.array(self._origin), **arrays)
+
+
+def write_npz(file: Path, **arrays: Any) -> None:
+    """Write arrays into one file, whole or not at all."""
+
+    def write(part: Path) -> None:
+        with part.open("wb") as opened:  # by name, numpy would add a suffix
+            np.savez(opened, **arrays)
+
+    write_whole(file, write)

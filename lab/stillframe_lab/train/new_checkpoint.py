@@ -19,6 +19,8 @@ from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
+from stillframe.files.writing import write_whole
+from stillframe.models.actions import ActionScale, Statistics
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.openvla.model import OpenVLAConfig, OpenVLANetwork
 from stillframe.models.openvla.prompt import LONE_SPACE, TEMPLATE
@@ -28,6 +30,7 @@ from stillframe_lab.train.recipe import JACO_TINY, Recipe
 
 TEXT_VOCAB = 64
 SPECIAL = ("<unk>", "<s>", "</s>")
+MAX_PROMPT_TOKENS = 64
 BOS_ID, EOS_ID = SPECIAL.index("<s>"), SPECIAL.index("</s>")
 WORDS = [
     *("pick", "up", "reach", "push", "the", "red", "green", "blue", "cube", "to", "left", "right"),
@@ -65,6 +68,11 @@ def action_statistics() -> dict[str, Any]:
     limit = [MAX_SPEED_M_S / CONTROL_HZ] * 3 + [MAX_TURN_RAD_S / CONTROL_HZ] * 3
     low, high = [-value for value in limit] + [0.0], [*limit, 1.0]
     return {UNNORM_KEY: {"action": {"q01": low, "q99": high, "mask": [True] * 6 + [False]}}}
+
+
+def action_scale() -> ActionScale:
+    """The scale of the simulated arm's actions."""
+    return Statistics(action_statistics()).scales[UNNORM_KEY]
 
 
 def config_json(recipe: Recipe) -> dict[str, Any]:
@@ -120,7 +128,7 @@ def preprocessor_json(image_px: int = TOWER_PX) -> dict[str, Any]:
 PREPROCESSOR_JSON = preprocessor_json()
 
 
-def fresh_network(recipe: Recipe) -> OpenVLANetwork:
+def new_network(recipe: Recipe) -> OpenVLANetwork:
     """Random weights at scales that learn: positions as loud as patches, a quiet output head.
 
     Quieter still for words: what it says is an action from the start, be it any. A word would be refused.
@@ -137,19 +145,19 @@ def fresh_network(recipe: Recipe) -> OpenVLANetwork:
     return network
 
 
-def network_from(start: Path, recipe: Recipe) -> OpenVLANetwork:
+def load_network(start: Path, recipe: Recipe) -> OpenVLANetwork:
     """An earlier checkpoint's weights in a network of the recipe's sizes, which may have more cameras.
 
     Raises CheckpointError where the sizes differ.
     """
-    network = fresh_network(recipe)
+    network = new_network(recipe)
     unread = _unread_tensors(network.config)
     CheckpointFolder(start).load_into(network, dtype=torch.float32, device=torch.device("cpu"), unused=unread)
     return network
 
 
 def save_checkpoint(folder: Path, weights: dict[str, Tensor], recipe: Recipe) -> None:
-    """Write config, statistics, tokenizer and tensors. The last safetensors rename makes it whole or absent."""
+    """Write config, statistics and tokenizer, then the tensors: where they are, the checkpoint is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     documents = {
         "config.json": config_json(recipe),
@@ -165,10 +173,13 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor], recipe: Recipe) ->
         (folder / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     build_tokenizer().save(str(folder / "tokenizer.json"))
     unread = _unread_tensors(OpenVLAConfig.from_json(config_json(recipe)))
-    part = folder / "model.safetensors.part"
-    save_file({**unread, **{name: tensor.contiguous() for name, tensor in weights.items()}}, part)
-    part.chmod(0o644)  # safetensors keeps it to its owner; a daemon may run as somebody else
-    part.rename(folder / "model.safetensors")
+    tensors = {**unread, **{name: tensor.contiguous() for name, tensor in weights.items()}}
+
+    def write(part: Path) -> None:
+        save_file(tensors, part)
+        part.chmod(0o644)  # safetensors keeps it to its owner; the daemon may run as another user
+
+    write_whole(folder / "model.safetensors", write)
 
 
 def _unread_tensors(config: OpenVLAConfig) -> dict[str, Tensor]:
@@ -200,5 +211,5 @@ def save_untrained(folder: Path, recipe: Recipe = UNTRAINED) -> None:
     """Write a checkpoint of the recipe's sizes: the same weights each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        network = fresh_network(recipe)
+        network = new_network(recipe)
     save_checkpoint(folder, network.state_dict(), recipe)

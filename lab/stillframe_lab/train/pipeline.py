@@ -16,24 +16,23 @@ from typing import Any, Protocol
 
 import torch
 
-from stillframe.models.actions import ActionScale, Statistics
 from stillframe.models.checkpoint import SINGLE_NAME
 from stillframe.tools.charts import loss_chart
 from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import play
-from stillframe_lab.train.cloning import Cloning, Progress
+from stillframe_lab.train.cloning import CloningTrainer, Progress
 from stillframe_lab.train.demonstrations import (
     DAGGER,
     SHAKY_EXPERT,
-    Apprentice,
     Collection,
+    DaggerPolicy,
     Mixture,
     ShakyExpert,
     collect,
     load_imitator,
 )
 from stillframe_lab.train.frame_store import FrameStore
-from stillframe_lab.train.new_checkpoint import UNNORM_KEY, action_statistics
+from stillframe_lab.train.new_checkpoint import action_scale
 from stillframe_lab.train.recipe import Recipe
 from stillframe_lab.train.trainer import LOG_NAME
 
@@ -52,14 +51,14 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Trained:
+class SelectedPolicy:
     """What a run came to."""
 
     best: Score
     scores: list[Score]
 
 
-class Reporter(Protocol):
+class TrainingReporter(Protocol):
     """Where progress goes."""
 
     def stage(self, line: str) -> None:
@@ -85,16 +84,16 @@ def train_policy(
     recipe: Recipe,
     device: torch.device,
     workers: int,
-    reporter: Reporter,
+    reporter: TrainingReporter,
     start: Path | None = None,
-) -> Trained:
+) -> SelectedPolicy:
     """Run the whole recipe in folder `run`, from a checkpoint `start` or from nothing.
 
     Returns the chosen checkpoint and every candidate's score.
     """
     reporter.stage(f"demonstrations: {recipe.demo_frames} frames, minutes")
     demos = collect_demonstrations(data, recipe, workers)
-    cloning = Cloning(run, recipe, device, start)
+    cloning = CloningTrainer(run, recipe, device, start)
     rounds: list[FrameStore] = []
     for number, stop in enumerate(recipe.dagger_at):
         cloning.run(demos, rounds, stop, reporter.progress)
@@ -108,10 +107,10 @@ def train_policy(
     reporter.stage(f"selection: {recipe.select_episodes} episodes of pick for each of {len(candidates)} candidates")
     scores = select(candidates, recipe, workers)
     best = max(scores, key=lambda score: (score.successes, -score.wrong, -score.mean_steps))
-    return Trained(best, scores)
+    return SelectedPolicy(best, scores)
 
 
-def publish(trained: Trained, recipe: Recipe, run: Path, out: Path) -> None:
+def publish(trained: SelectedPolicy, recipe: Recipe, run: Path, out: Path) -> None:
     """Copy the chosen checkpoint to `out`, with the run's loss curve and its figures."""
     shutil.copytree(trained.best.folder, out, dirs_exist_ok=True)
     log = [json.loads(line) for line in (run / LOG_NAME).read_text(encoding="utf-8").splitlines()]
@@ -127,7 +126,7 @@ def select(candidates: Sequence[Path], recipe: Recipe, workers: int) -> list[Sco
     return _in_processes(_score_job, jobs, workers)
 
 
-def _dagger_round(run: Path, cloning: Cloning, number: int, workers: int) -> list[FrameStore]:
+def _dagger_round(run: Path, cloning: CloningTrainer, number: int, workers: int) -> list[FrameStore]:
     """The present policy drives, the expert labels."""
     recipe = cloning.recipe
     shards = _shards(run, f"dagger-{number}", recipe, recipe.dagger_frames, stage=2 + number, mixture=DAGGER)
@@ -162,16 +161,12 @@ def _in_processes(job: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], work
         return [future.result() for future in [pool.submit(job, *arguments) for arguments in jobs]]
 
 
-def _scale() -> ActionScale:
-    return Statistics(action_statistics()).scales[UNNORM_KEY]
-
-
 def _demo_job(folder: Path, wanted: Collection) -> None:
-    collect(folder, wanted, ShakyExpert(_scale()), _scale())
+    collect(folder, wanted, ShakyExpert(action_scale()), action_scale())
 
 
 def _dagger_job(folder: Path, wanted: Collection, checkpoint: Path, expert_share: float) -> None:
-    collect(folder, wanted, Apprentice(load_imitator(checkpoint), expert_share), _scale())
+    collect(folder, wanted, DaggerPolicy(load_imitator(checkpoint), expert_share), action_scale())
 
 
 def _score_job(checkpoint: Path, cameras: tuple[str, ...], episodes: int, first_seed: int) -> Score:

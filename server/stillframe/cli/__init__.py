@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from stillframe.cli.early import heed_signals, stand_on_three_files
+from stillframe.cli.early import exit_on_signals, open_standard_streams
 
-stand_on_three_files()
-heed_signals(sys.argv)  # before what takes long to import
+open_standard_streams()
+exit_on_signals(sys.argv)  # before what takes long to import
 
 from rich.console import Console  # noqa: E402
 from rich.text import Text  # noqa: E402

@@ -16,10 +16,10 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SERVE = "serve"
-LOADER = "loader"  # the thread of serve.py that loads a policy, by its name
+LOADER_THREAD = "loader"  # the thread of serve.py that loads a policy, by its name
 
 
-def heed_signals(arguments: Sequence[str]) -> None:
+def exit_on_signals(arguments: Sequence[str]) -> None:
     """From here until a server takes over, SIGINT and SIGTERM end `stillframe serve` at once with status 0.
 
     There is nothing yet to drain, and importing torch takes seconds in which no exception would get through. Nothing
@@ -31,7 +31,7 @@ def heed_signals(arguments: Sequence[str]) -> None:
         signal.signal(number, _stop)
 
 
-def stand_on_three_files() -> None:
+def open_standard_streams() -> None:
     """Open what a shell has closed (`2>&-`): else the next socket would be standard error, and be written to."""
     for descriptor in range(3):
         try:
@@ -43,12 +43,12 @@ def stand_on_three_files() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (stays open)
 
 
-def leave_the_loader() -> None:
+def exit_if_loading() -> None:
     """End the process with status 0 if a policy is still being loaded: torch cannot be stopped, nor finalised."""
-    if any(thread.name == LOADER and thread.is_alive() for thread in threading.enumerate()):
-        from stillframe.daemon.shutdown import at_once
+    if any(thread.name == LOADER_THREAD and thread.is_alive() for thread in threading.enumerate()):
+        from stillframe.daemon.shutdown import exit_now
 
-        at_once(0)
+        exit_now(0)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the shape of a signal's handler)

@@ -13,8 +13,8 @@ from stillframe.cli.app import TINY_CONFIG, app
 from stillframe.cli.output import write_text
 from stillframe.daemon.config import load_config
 from stillframe.errors import ConfigError
-from stillframe.tools.extras import need
-from stillframe.tools.loadtest.load import Phases, WireName
+from stillframe.tools.extras import require_extras
+from stillframe.tools.loadtest.load import Phases, TransportName
 
 
 @app.command("calibrate")
@@ -31,11 +31,11 @@ def calibrate_command(
     ] = None,
 ) -> None:
     """Find the knobs of mode adaptive that reuse most within a drift budget, by replaying recorded episodes."""
-    need(*(["charts"] if chart else []))
+    require_extras(*(["charts"] if chart else []))
     from stillframe.cli.progress import StageBar
     from stillframe.daemon.serve import open_model
     from stillframe.recording.reader import read_episodes
-    from stillframe.tools.calibration.output import calibrated_yaml, check_writable, draw, summary
+    from stillframe.tools.calibration.output import calibrated_yaml, check_writable, draw_chart, summary
     from stillframe.tools.calibration.search import OverBudget, calibrate
 
     check_writable(out, chart)
@@ -56,10 +56,10 @@ def calibrate_command(
             )
         except OverBudget as problem:
             if chart:
-                draw(chart, problem.tried, drift_budget, None)
+                draw_chart(chart, problem.tried, drift_budget, None)
             raise
     if chart:
-        draw(chart, found.tried, drift_budget, found)
+        draw_chart(chart, found.tried, drift_budget, found)
     typer.echo(summary(found), nl=False)
     write_text(out, calibrated_yaml(config.read_text(encoding="utf-8"), found))
 
@@ -71,7 +71,7 @@ def loadtest_command(
     hz: Annotated[float, typer.Option(help="Frames a second of each.")] = 5.0,
     seconds: Annotated[float, typer.Option(help="How long.")] = 10.0,
     config: Annotated[Path, typer.Option(help="What a daemon of our own serves.")] = TINY_CONFIG,
-    wire: Annotated[WireName, typer.Option(help="What they speak.")] = "stream",
+    wire: Annotated[TransportName, typer.Option(help="What they speak.")] = "stream",
     flood: Annotated[int, typer.Option(min=0, help="So many more send as fast as they can.")] = 0,
     deadline_ms: Annotated[float, typer.Option(min=1, help="An action after that is a miss.")] = 200.0,
     max_age_ms: Annotated[
@@ -106,7 +106,7 @@ def loadtest_command(
 ) -> None:
     """Let simulated robots send frames on time, whatever the daemon does, and report how they were served."""
     from stillframe.cli.progress import LoadBar
-    from stillframe.tools.loadtest.command import Wanted, run_hostile, run_loadtest
+    from stillframe.tools.loadtest.command import LoadTest, run_hostile, run_loadtest
     from stillframe.tools.loadtest.load import Load
 
     load = Load(robots, hz, seconds, wire, realtime, flood, deadline_ms, max_age_ms, phases, seed)
@@ -117,9 +117,9 @@ def loadtest_command(
         if json_file is not None:
             write_text(json_file, json.dumps(document, indent=2) + "\n")
         if page is not None:
-            _put(page, document)
+            _write_page(page, document)
         return
-    wanted = Wanted(load, rounds, most if capacity else None, overhead_frames)
+    wanted = LoadTest(load, rounds, most if capacity else None, overhead_frames)
     with LoadBar() as bar:
         document, tables = run_loadtest(wanted, url, config, token, bar)
     for table in tables:
@@ -128,10 +128,10 @@ def loadtest_command(
         write_text(json_file, json.dumps(document, indent=2) + "\n")
 
 
-def _put(page: Path, document: dict[str, Any]) -> None:
-    from stillframe.tools.loadtest.hostile.page import written_into
+def _write_page(page: Path, document: dict[str, Any]) -> None:
+    from stillframe.tools.loadtest.hostile.page import replace_table
 
     try:
-        written_into(page, document)
+        replace_table(page, document)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--page: {error}") from error

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 if TYPE_CHECKING:
     from stillframe.tools.loadtest.load import Load
-    from stillframe.tools.loadtest.senders import Tally
+    from stillframe.tools.loadtest.senders import SenderStats
 
 
 class ProgressBar:
@@ -50,7 +50,7 @@ class LoadBar(ProgressBar):
         self._deadline_s = load.deadline_ms / 1e3
         self._progress.reset(self._task, description=what, total=load.robots * load.frames, note="")
 
-    def look(self, robots: Sequence[Tally]) -> None:
+    def look(self, robots: Sequence[SenderStats]) -> None:
         """How it stands."""
         due, answered = sum(robot.due for robot in robots), sum(robot.answered for robot in robots)
         within = sum(robot.within(self._deadline_s) for robot in robots)

@@ -14,7 +14,7 @@ from stillframe.daemon.config import TokenScope, TokenSettings, load_config
 from stillframe.errors import ConfigError
 
 if TYPE_CHECKING:
-    from stillframe.daemon.health import Started
+    from stillframe.daemon.health import DaemonCommand
 
 TOKEN_BYTES = 32  # of chance, in a token that we make
 
@@ -36,7 +36,7 @@ def serve_command(
     ] = None,
 ) -> None:
     """Serve a checkpoint over HTTP and WebSocket. Options win over the YAML."""
-    from stillframe.cli.early import leave_the_loader
+    from stillframe.cli.early import exit_if_loading
     from stillframe.daemon.logs import open_log
     from stillframe.daemon.serve import serve
 
@@ -53,7 +53,7 @@ def serve_command(
         "allow_anonymous": allow_anonymous,
     }
     serve(load_config(config, overrides), open_log())
-    leave_the_loader()
+    exit_if_loading()
 
 
 @app.command("healthcheck")
@@ -70,11 +70,11 @@ def healthcheck_command(
 
     Without CONFIG and options: the one daemon that runs on this machine, or in this container.
     """
-    from stillframe.daemon.health import check_ready, started
+    from stillframe.daemon.health import check_ready, find_daemon
 
     overrides: dict[str, Any] = {"host": host, "port": port, "allow_anonymous": True}
     if config is None and (host, port, tls) == (None, None, None):
-        config, given = _as_started(started())
+        config, given = _started_with(find_daemon())
         overrides |= given
     if config is None:
         overrides |= {"checkpoint": Path()}
@@ -84,7 +84,7 @@ def healthcheck_command(
     typer.echo(f"ready: {check_ready(daemon)}")
 
 
-def _as_started(daemon: Started) -> tuple[Path | None, dict[str, Any]]:
+def _started_with(daemon: DaemonCommand) -> tuple[Path | None, dict[str, Any]]:
     """The configuration and the options of a daemon's own command line, its YAML found from where it was started."""
     parsed = typer.main.get_command(app).get_command(None, "serve").make_context("serve", list(daemon.words)).params  # type: ignore[attr-defined]
     config = parsed.pop("config")

@@ -17,9 +17,13 @@ from stillframe.files.kinds import mistaken, shown
 
 EXPECTED = "expected a certificate chain and its own key, both PEM, the key without a password"
 MOST_BYTES = 2**20  # a chain has a few KiB
-SOON = timedelta(days=14)
+EXPIRY_WARNING = timedelta(days=14)
 BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
-ANOTHERS = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}  # what OpenSSL calls such a key
+MISMATCH_REASONS = {
+    "KEY_VALUES_MISMATCH",
+    "KEY_TYPE_MISMATCH",
+    "NO_CERTIFICATE_ASSIGNED",
+}  # what OpenSSL calls such a key
 SEQUENCE, UTC_TIME, GENERALIZED_TIME = 0x30, 0x17, 0x18
 VERSION = 0xA0
 
@@ -37,21 +41,21 @@ def check_tls(config: DaemonConfig, now: datetime | None = None) -> list[str]:
         # An empty password: without one OpenSSL would ask the terminal, and wait.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=lambda: "")
     except (OSError, ValueError) as error:
-        why = _wrong(cert, texts[0], key, texts[1], error)
+        why = _diagnose(cert, texts[0], key, texts[1], error)
         raise ConfigError(f"cannot use {shown(cert)} with {shown(key)}: {why}; {EXPECTED}") from error
-    return [*_dates(cert, texts[0], now or datetime.now(UTC)), *_exposed(key)]
+    return [*_date_warnings(cert, texts[0], now or datetime.now(UTC)), *_permission_warning(key)]
 
 
 def validity(der: bytes) -> tuple[datetime, datetime]:
     """From when until when a certificate holds (RFC 5280, 4.1.2.5). Raises ValueError for what is no certificate."""
-    certificate = _inside(der, SEQUENCE)
-    fields = _elements(_inside(certificate, SEQUENCE))
+    certificate = _content(der, SEQUENCE)
+    fields = _elements(_content(certificate, SEQUENCE))
     # version (0 to 1 of it), serial number, signature's algorithm, issuer, validity
     tags = [next(fields) for _ in range(4)]
     tag, content = next(fields) if tags[0][0] == VERSION else tags[3]
     if tag != SEQUENCE:
         raise ValueError("no validity where a certificate has it")
-    first, last = (_moment(*element) for element in _elements(content))
+    first, last = (_parse_time(*element) for element in _elements(content))
     return first, last
 
 
@@ -64,7 +68,7 @@ def _read(name: str, file: Path) -> str:
         raise ConfigError(f"cannot read {name!r}, {shown(file)}: {error.strerror}; expected a PEM file") from error
 
 
-def _wrong(cert: Path, cert_text: str, key: Path, key_text: str, error: Exception) -> str:
+def _diagnose(cert: Path, cert_text: str, key: Path, key_text: str, error: Exception) -> str:
     """Which of the two is what, as far as their own words tell."""
     for file, text in ((cert, cert_text), (key, key_text)):
         if "-----BEGIN " not in text:
@@ -77,7 +81,7 @@ def _wrong(cert: Path, cert_text: str, key: Path, key_text: str, error: Exceptio
     if "ENCRYPTED" in key_text:
         return f"{shown(key)} is locked with a password: unlock it with `openssl pkey -in {shown(key)} -out KEY.pem`"
     reason = getattr(error, "reason", None) or str(error)
-    if reason in ANOTHERS:
+    if reason in MISMATCH_REASONS:
         return f"the key is another certificate's, not that of the first one in {shown(cert)}"
     return f"OpenSSL refuses them ({shown(str(reason).lower().replace('_', ' '))})"
 
@@ -95,7 +99,7 @@ def _label(text: str) -> str:
     return f"a block {shown(text.partition('-----BEGIN ')[2].partition('-----')[0])!r}"
 
 
-def _dates(file: Path, text: str, now: datetime) -> Iterator[str]:
+def _date_warnings(file: Path, text: str, now: datetime) -> Iterator[str]:
     """Warnings of certificates in the chain that clients refuse, or soon will."""
     for number, block in enumerate(_blocks(text), 1):
         try:
@@ -108,7 +112,7 @@ def _dates(file: Path, text: str, now: datetime) -> Iterator[str]:
             yield f"{named} has expired: it held {held}; clients refuse it"
         elif now < first:
             yield f"{named} does not hold yet: {held}; check this machine's clock"
-        elif now > last - SOON:
+        elif now > last - EXPIRY_WARNING:
             yield f"{named} expires soon: it holds to {last:%Y-%m-%d %H:%M} UTC"
 
 
@@ -117,7 +121,7 @@ def _blocks(text: str) -> Iterator[str]:
         yield f"{BEGIN}{part.partition(END)[0]}{END}"
 
 
-def _exposed(key: Path) -> Iterator[str]:
+def _permission_warning(key: Path) -> Iterator[str]:
     """A warning of a key that others on this machine can read."""
     mode = stat.S_IMODE(key.stat().st_mode)
     if mode & 0o077:
@@ -127,7 +131,7 @@ def _exposed(key: Path) -> Iterator[str]:
         )
 
 
-def _inside(der: bytes, expected: int) -> bytes:
+def _content(der: bytes, expected: int) -> bytes:
     """The content of the first element, which has to have that tag."""
     tag, content = next(_elements(der))
     if tag != expected:
@@ -149,7 +153,7 @@ def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
         at += length
 
 
-def _moment(tag: int, content: bytes) -> datetime:
+def _parse_time(tag: int, content: bytes) -> datetime:
     text = content.decode("ascii")
     if tag == UTC_TIME:  # two digits of the year: 50 and above are of the last century
         text = f"{'19' if int(text[:2]) >= 50 else '20'}{text}"

@@ -32,7 +32,7 @@ Profile = Literal["native", "openvla-oft", "cogact", "openpi", "roboarena"]
 
 PATHS = ("checkpoint", "record", "tls_cert", "tls_key")
 GPU = re.compile(r"cuda:(0|[1-9][0-9]{0,2})")
-MOST_FAULTS = 20  # told at once
+MAX_ERRORS = 20  # told at once
 CALLER_NAME = re.compile(r"(?!anonymous$)[A-Za-z0-9._-]{1,64}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
@@ -205,7 +205,7 @@ class DaemonConfig(BaseModel):
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         _check_cameras(self.cameras or {})
-        faults = [*_unguarded(self), *_unclear_doors(self), *_misspelt_names(self)]
+        faults = [*_missing_tokens(self), *_contradictions(self), *_malformed_names(self)]
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -221,37 +221,39 @@ def is_loopback(host: str) -> bool:
 
 def load_config(file: Path | None, overrides: Mapping[str, Any]) -> DaemonConfig:
     """Read a YAML, if any, and lay the command line's `overrides` over it (None: not given)."""
-    values = {} if file is None else _with_truths(read_yaml(file), DaemonConfig)
+    values = {} if file is None else _with_booleans(read_yaml(file), DaemonConfig)
     values |= {key: value for key, value in overrides.items() if value is not None}
     source = "the command line" if file is None else shown(file)
     try:
         # As JSON, in which strict types still let an object become a section and a string a path.
-        return DaemonConfig.model_validate_json(_as_json({key: _expanded(key, value) for key, value in values.items()}))
+        return DaemonConfig.model_validate_json(
+            _as_json({key: _expand_home(key, value) for key, value in values.items()})
+        )
     except UnicodeEncodeError as error:
         raise ConfigError(f"{source}: a value is no text in UTF-8; expected names and paths that are") from error
     except ValidationError as error:
         faults = error.errors()
-        more = [f"and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
-        raise ConfigError(f"{source}: " + "; ".join([*map(_explained, faults[:MOST_FAULTS]), *more])) from error
+        more = [f"and {len(faults) - MAX_ERRORS} more"] if len(faults) > MAX_ERRORS else []
+        raise ConfigError(f"{source}: " + "; ".join([*map(_explain, faults[:MAX_ERRORS]), *more])) from error
 
 
-def _with_truths(values: dict[str, Any], model: Any) -> dict[str, Any]:
+def _with_booleans(values: dict[str, Any], model: Any) -> dict[str, Any]:
     """A bare yes, no, on or off is a truth value where the key asks for one, and a word elsewhere: `mode: off`."""
     known = _keys(model)
-    return {key: _with_truth(value, known[key].type) if key in known else value for key, value in values.items()}
+    return {key: _as_boolean(value, known[key].type) if key in known else value for key, value in values.items()}
 
 
-def _with_truth(value: Any, kind: Any) -> Any:
+def _as_boolean(value: Any, kind: Any) -> Any:
     if isinstance(value, Word) and kind is bool:
         return value.truth
     if isinstance(value, dict) and is_dataclass(kind):
-        return _with_truths(value, kind)
+        return _with_booleans(value, kind)
     if isinstance(value, list) and get_args(kind):
-        return [_with_truth(part, get_args(kind)[0]) for part in value]
+        return [_as_boolean(part, get_args(kind)[0]) for part in value]
     return value
 
 
-def _expanded(key: str, value: Any) -> Any:
+def _expand_home(key: str, value: Any) -> Any:
     """A path's ~ as a shell would have it."""
     if key in PATHS and "\0" in str(value):
         raise ConfigError(f"{key!r} is {shown(value)}; expected a path, which holds no zero byte")
@@ -268,7 +270,7 @@ def _as_json(values: dict[str, Any]) -> bytes:
     return json.dumps(values, default=str, ensure_ascii=False).encode()
 
 
-def _unguarded(config: DaemonConfig) -> Iterator[str]:
+def _missing_tokens(config: DaemonConfig) -> Iterator[str]:
     """Whoever reaches a daemon without tokens drives its robots, so that has to be said."""
     hosts = [config.host, *(listener.host for listener in config.listeners if listener.host is not None)]
     reached = [host for host in hosts if not is_loopback(host)]
@@ -279,7 +281,7 @@ def _unguarded(config: DaemonConfig) -> Iterator[str]:
         )
 
 
-def _unclear_doors(config: DaemonConfig) -> Iterator[str]:
+def _contradictions(config: DaemonConfig) -> Iterator[str]:
     """A port, a token or a certificate has one meaning."""
     if (config.tls_cert is None) != (config.tls_key is None):
         yield "'tls_cert' and 'tls_key' go together: give both, or neither"
@@ -290,7 +292,7 @@ def _unclear_doors(config: DaemonConfig) -> Iterator[str]:
         yield "two of 'tokens' have the same sha256; each needs its own"
 
 
-def _misspelt_names(config: DaemonConfig) -> Iterator[str]:
+def _malformed_names(config: DaemonConfig) -> Iterator[str]:
     """A name in the wrong form would match nothing, and nobody would know why."""
     for host in config.allowed_hosts:
         if not HOST.fullmatch(host):
@@ -300,7 +302,7 @@ def _misspelt_names(config: DaemonConfig) -> Iterator[str]:
             yield f"'allowed_origins' has {origin!r}; expected scheme and host, such as https://panel.lab:8443"
 
 
-def _explained(fault: Any) -> str:
+def _explain(fault: Any) -> str:
     """One line for one wrong key. What stands under `tokens` is not repeated: it may be one."""
     key = ".".join(str(part) for part in fault["loc"])
     named = repr(shown(key))

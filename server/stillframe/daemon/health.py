@@ -23,7 +23,7 @@ ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S1
 
 
 @dataclass(frozen=True)
-class Started:
+class DaemonCommand:
     """What a daemon on this machine was started with."""
 
     folder: Path  # in which it was
@@ -39,7 +39,7 @@ def check_ready(config: DaemonConfig, within_s: float = WITHIN_S) -> str:
     scheme = "http" if config.tls_cert is None else "https"
     address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{config.port}"
     try:
-        status, text = _asked(_connection(scheme, host, config.port, within_s), config.port)
+        status, text = _request(_connection(scheme, host, config.port, within_s), config.port)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise StillframeError(f"{address} does not answer: {shown(error) or type(error).__name__}") from error
     if status != http.client.OK:
@@ -47,10 +47,12 @@ def check_ready(config: DaemonConfig, within_s: float = WITHIN_S) -> str:
     return address
 
 
-def started(processes: Path = Path("/proc")) -> Started:
+def find_daemon(processes: Path = Path("/proc")) -> DaemonCommand:
     """What the one daemon on this machine, or in this container, was started with. ConfigError unless it is one."""
     found = {
-        one for folder in processes.glob("[0-9]*") if folder.name != str(os.getpid()) and (one := _started(folder))
+        one
+        for folder in processes.glob("[0-9]*")
+        if folder.name != str(os.getpid()) and (one := _daemon_command(folder))
     }
     if len(found) != 1:
         many = "several daemons run" if found else "no daemon runs"
@@ -67,7 +69,7 @@ def _connection(scheme: str, host: str, port: int, within_s: float) -> http.clie
     return http.client.HTTPSConnection(host, port, timeout=within_s, context=trusting)
 
 
-def _asked(connection: http.client.HTTPConnection, port: int) -> tuple[int, str]:
+def _request(connection: http.client.HTTPConnection, port: int) -> tuple[int, str]:
     """Status and what a problem says."""
     try:
         # A name of loopback is one that every daemon lets in.
@@ -85,11 +87,11 @@ def _detail(body: bytes, reason: str) -> str:
         return reason
 
 
-def _started(process: Path) -> Started | None:
+def _daemon_command(process: Path) -> DaemonCommand | None:
     """Of a process, if it is a daemon and ours to see."""
     try:
         words = [os.fsdecode(word) for word in (process / "cmdline").read_bytes().split(b"\0")[:-1]]
         places = [n for n in range(1, len(words)) if words[n] == "serve" and Path(words[n - 1]).name == "stillframe"]
-        return Started((process / "cwd").readlink(), tuple(words[places[0] + 1 :])) if places else None
+        return DaemonCommand((process / "cwd").readlink(), tuple(words[places[0] + 1 :])) if places else None
     except OSError:
         return None

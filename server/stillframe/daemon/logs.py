@@ -29,11 +29,11 @@ import structlog
 from stillframe.errors import ConfigError, closest
 
 LEVEL_VARIABLE = "STILLFRAME_LOG"
-MOST_LINES = 2048  # that wait to be written
-LAST_WORDS_S = 2.0  # that the end of the process waits for them
-AGAIN_S = 60.0  # after which failures that are alike are told whole again
-MOST_KINDS = 256  # of failures that are told apart
-LONGEST_STORY = 16_384  # characters of a traceback
+QUEUE_LINES = 2048  # that wait to be written
+CLOSE_TIMEOUT_S = 2.0  # that the end of the process waits for them
+REPEAT_AFTER_S = 60.0  # after which failures that are alike are told whole again
+MAX_FAILURE_KINDS = 256  # of failures that are told apart
+MAX_TRACEBACK_CHARS = 16_384  # characters of a traceback
 LEVELS = ("debug", "info", "warning", "error")
 
 Kind = tuple[object, ...]
@@ -52,7 +52,7 @@ def open_log(name: str = "stillframe", *, background: bool = False) -> logging.L
     root.setLevel(_level(os.environ.get(LEVEL_VARIABLE, "info")))
     root.handlers = [handler]
     if background:
-        go_background()
+        write_in_background()
     for chatty in ("httpx", "httpcore", "PIL", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # It warns of each connection whose first bytes are no request: anybody could fill the log.
@@ -60,24 +60,24 @@ def open_log(name: str = "stillframe", *, background: bool = False) -> logging.L
     return logging.getLogger(name)
 
 
-def go_background() -> None:
+def write_in_background() -> None:
     """From now on, lines of the log that `open_log` opened are written by a thread of its own."""
     root = logging.getLogger()
     root.handlers = [
-        Background(handler) if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter) else handler
+        BackgroundHandler(handler) if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter) else handler
         for handler in root.handlers
     ]
 
 
 def lines_lost() -> int:
     """How many lines of the log found no room since it was opened: whoever reads them is too slow, or does not."""
-    return sum(handler.lost for handler in logging.getLogger().handlers if isinstance(handler, Background))
+    return sum(handler.lost for handler in logging.getLogger().handlers if isinstance(handler, BackgroundHandler))
 
 
 def _processors(*, terminal: bool) -> list[structlog.types.Processor]:
     """Level, time, text, traceback."""
-    people = [structlog.dev.ConsoleRenderer(exception_formatter=_tell)]
-    machines = [structlog.processors.ExceptionRenderer(_told), structlog.processors.JSONRenderer()]
+    people = [structlog.dev.ConsoleRenderer(exception_formatter=_write_traceback)]
+    machines = [structlog.processors.ExceptionRenderer(_traceback_text), structlog.processors.JSONRenderer()]
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.stdlib.add_log_level,
@@ -86,18 +86,18 @@ def _processors(*, terminal: bool) -> list[structlog.types.Processor]:
     ]
 
 
-def _tell(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+def _write_traceback(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
     """Lay a traceback out for people."""
-    out.write("\n" + _told(exc_info))
+    out.write("\n" + _traceback_text(exc_info))
 
 
-def _told(exc_info: structlog.typing.ExcInfo) -> str:
+def _traceback_text(exc_info: structlog.typing.ExcInfo) -> str:
     """A traceback, of a length that a log can bear: its beginning and its end."""
     text = "".join(traceback.format_exception(*exc_info)).rstrip("\n")
-    if len(text) <= LONGEST_STORY:
+    if len(text) <= MAX_TRACEBACK_CHARS:
         return text
-    left_out = f"\n... {len(text) - LONGEST_STORY} characters ...\n"
-    return text[: LONGEST_STORY // 4] + left_out + text[-3 * LONGEST_STORY // 4 :]
+    left_out = f"\n... {len(text) - MAX_TRACEBACK_CHARS} characters ...\n"
+    return text[: MAX_TRACEBACK_CHARS // 4] + left_out + text[-3 * MAX_TRACEBACK_CHARS // 4 :]
 
 
 def _level(name: str) -> str:
@@ -106,18 +106,18 @@ def _level(name: str) -> str:
     return name.upper()
 
 
-class Background(logging.handlers.QueueHandler):
+class BackgroundHandler(logging.handlers.QueueHandler):
     """Takes lines from any thread and never waits. `lost` counts those that found no room, or could not be written."""
 
     def __init__(self, formats: logging.Handler, clock: Callable[[], float] = time.monotonic):
         """`formats` says how a line looks, and where it goes if standard error has no file descriptor."""
-        self._lines: queue.Queue[str | None] = queue.Queue(MOST_LINES)
+        self._lines: queue.Queue[str | None] = queue.Queue(QUEUE_LINES)
         super().__init__(self._lines)
         self.lost = 0
         self._told = 0  # of the lost
         self._formats = formats
         self._write = _writer()
-        self._failures = Failures(clock)
+        self._failures = FailureDeduplicator(clock)
         self._written = threading.Event()  # the thread is through
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
@@ -139,8 +139,8 @@ class Background(logging.handlers.QueueHandler):
     def close(self) -> None:
         """Have what is queued written, for LAST_WORDS_S and no longer."""
         with contextlib.suppress(queue.Full):
-            self._lines.put(None, timeout=LAST_WORDS_S / 2)
-        self._written.wait(LAST_WORDS_S / 2)
+            self._lines.put(None, timeout=CLOSE_TIMEOUT_S / 2)
+        self._written.wait(CLOSE_TIMEOUT_S / 2)
         super().close()
 
     def _run(self) -> None:
@@ -165,7 +165,7 @@ class Background(logging.handlers.QueueHandler):
                 self._write(self._formats.format(record) + "\n")
 
 
-class Failures:
+class FailureDeduplicator:
     """Failures that are alike: one is told whole, those that follow within AGAIN_S in a line."""
 
     def __init__(self, clock: Callable[[], float]):
@@ -177,7 +177,7 @@ class Failures:
         """The record, without its traceback where one that is alike was told just now."""
         if not record.exc_info or record.exc_info[1] is None:
             return record
-        since = self._count((record.name, record.msg, *_place(record.exc_info[1])))
+        since = self._count((record.name, record.msg, *_failure_kind(record.exc_info[1])))
         if since == 0:
             return record
         short, error = copy.copy(record), record.exc_info[1]
@@ -188,16 +188,16 @@ class Failures:
     def _count(self, kind: Kind) -> int:
         """How many there were since one was told whole; 0: this one is to be."""
         with self._lock:
-            told_s, since = self._kinds.pop(kind, (-AGAIN_S, -1))
+            told_s, since = self._kinds.pop(kind, (-REPEAT_AFTER_S, -1))
             now_s = self._clock()
-            known = since >= 0 and now_s - told_s < AGAIN_S
+            known = since >= 0 and now_s - told_s < REPEAT_AFTER_S
             self._kinds[kind] = (told_s, since + 1) if known else (now_s, 0)
-            while len(self._kinds) > MOST_KINDS:
+            while len(self._kinds) > MAX_FAILURE_KINDS:
                 self._kinds.popitem(last=False)
             return self._kinds[kind][1]
 
 
-def _place(error: BaseException) -> Kind:
+def _failure_kind(error: BaseException) -> Kind:
     """What it is, and where it was raised."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

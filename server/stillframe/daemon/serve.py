@@ -7,18 +7,17 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 import uvicorn
 from prometheus_client import CollectorRegistry
 
 from stillframe.daemon.certificates import check_tls
-from stillframe.daemon.config import DaemonConfig, ListenerSettings
-from stillframe.daemon.logs import go_background, lines_lost
-from stillframe.daemon.shutdown import DrainingServer, end_soon, stopping_on_signals
-from stillframe.daemon.sockets import LEAVE_S, Door, open_book, open_doors, uvicorn_config
+from stillframe.daemon.config import DaemonConfig
+from stillframe.daemon.logs import lines_lost, write_in_background
+from stillframe.daemon.shutdown import DrainingServer, exit_within, stopping_on_signals
+from stillframe.daemon.sockets import LEAVE_S, bind_sockets, track_connections, uvicorn_config
+from stillframe.daemon.web_settings import port_terms, web_settings
 from stillframe.engine.cuda_graphs import Recording, make_room
 from stillframe.engine.engine import Engine
 from stillframe.engine.history import Recalling, forced
@@ -33,45 +32,40 @@ from stillframe.models.llama.cpu_dtype import measure
 from stillframe.models.registry import decoder_sizes, load_policy
 from stillframe.recording.policy import RecordingPolicy
 from stillframe.recording.recorder import CLOSE_S, Recorder
-from stillframe.web.app import House, create_app
-from stillframe.web.http.limits import Limits
-from stillframe.web.middleware.auth import Callers, Token
-from stillframe.web.middleware.origins import Origins
-from stillframe.web.middleware.rate_limit import Rates
-from stillframe.web.middleware.terms import Terms
+from stillframe.web.app import create_app
 from stillframe.web.service.lifecycle import Lifecycle, State
 
 # How long a thread may keep Python's lock while another waits. The device's thread gives it up in each of hundreds of
 # operations a frame, and waits for it again while the event loop is busy: at Python's 5 ms a flood of requests would
 # make a frame a second long.
 SWITCH_S = 2e-4
-AT_ONCE_S = 1.0  # for a policy that still loads as the daemon stops
+CLOSE_TIMEOUT_S = 1.0  # for a policy that still loads as the daemon stops
 
 
 def serve(config: DaemonConfig, log: logging.Logger) -> None:
     """Run until told to stop. Raises StillframeError for what cannot be served, before a frame is taken."""
     sys.setswitchinterval(SWITCH_S)
-    go_background()  # what logs never waits for the end that reads it
+    write_in_background()  # what logs never waits for the end that reads it
     for warning in check_tls(config):
         log.warning("tls: %s", warning)
     recorder = open_recorder(config, log)
-    doors = open_doors(config)
+    sockets = bind_sockets(config)
     lifecycle = Lifecycle(watchdog_s=config.watchdog_s)
     metrics = Metrics(CollectorRegistry(), drift_budget=config.reuse.drift_budget)
     metrics.log_lines(lines_lost)
     if recorder is not None:
         lifecycle.recording = lambda: recorder.report
         metrics.recording(lifecycle.recording)
-    house, book = _house(config, doors), open_book(config)
-    metrics.connected(lambda: book.report(house.requests.refused))
+    house, connections = web_settings(config, sockets), track_connections(config)
+    metrics.connected(lambda: connections.report(house.requests.refused))
     app = create_app(lifecycle, house, metrics=metrics, log=log, clock=time.perf_counter)
-    server = DrainingServer(uvicorn_config(app, config, book), lifecycle, config.drain_s)
+    server = DrainingServer(uvicorn_config(app, config, connections), lifecycle, config.drain_s)
     loader = Loader(config, lifecycle, server, metrics, recorder, log)
     with stopping_on_signals(server):
-        log.info("listening on %s, loading %s", ", ".join(door.address for door in doors), config.checkpoint)
+        log.info("listening on %s, loading %s", ", ".join(bound.address for bound in sockets), config.checkpoint)
         loader.start()
         try:
-            server.run(sockets=[door.socket for door in doors])
+            server.run(sockets=[bound.socket for bound in sockets])
         finally:
             lifecycle.drain()
             loader.leave()
@@ -117,7 +111,7 @@ class Loader(threading.Thread):
 
     def leave(self) -> None:
         """Close the policy, if it is there: what still loads ends with the process."""
-        self.join(AT_ONCE_S)
+        self.join(CLOSE_TIMEOUT_S)
         if not self.is_alive() and self._lifecycle.policy is not None:
             self._lifecycle.policy.close()
 
@@ -137,7 +131,7 @@ class Loader(threading.Thread):
         self._lifecycle.fail()
         what = f"the engine has ended: {type(cause).__name__}: {cause}"
         self._fail(StillframeError(f"{what}; the log has its story, and whatever supervises the daemon restarts it"))
-        end_soon(LEAVE_S + AT_ONCE_S + CLOSE_S)
+        exit_within(LEAVE_S + CLOSE_TIMEOUT_S + CLOSE_S)
 
     def _fail(self, error: StillframeError) -> None:
         """The first failure is what is told; that a warm-up is cut short by a stop is none."""
@@ -160,12 +154,12 @@ def open_recorder(config: DaemonConfig, log: logging.Logger) -> Recorder | None:
 def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger, ended: Tell = lambda _: None) -> Engine:
     """Load the checkpoint and start its engine, not yet warm. `ended` hears of its end, should it come by itself."""
     model = open_model(config, log)
-    for where, terms in _terms(config):
+    for where, terms in port_terms(config):
         terms.check(model.info, where)
-    _hint_at_crop(config, log)
+    _warn_missing_crop(config, log)
     recording = Recording(config.graphs, config.batching.most, config.reuse.slot_text_tokens)
     make_room(model, config.reuse, recording, log)
-    recalling = open_recalling(config, model)
+    recalling = open_history(config, model)
     if recalling is not None and recalling.info.warning:
         log.warning("history: %s", recalling.info.warning)
     engine = Engine(
@@ -187,9 +181,9 @@ def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger, end
     return engine
 
 
-def _hint_at_crop(config: DaemonConfig, log: logging.Logger) -> None:
+def _warn_missing_crop(config: DaemonConfig, log: logging.Logger) -> None:
     """Say so where a checkpoint seems to want the middle of a picture and gets all of it."""
-    if all(terms.center_crop is None for _, terms in _terms(config)) and (sign := augmented(config.checkpoint)):
+    if all(terms.center_crop is None for _, terms in port_terms(config)) and (sign := augmented(config.checkpoint)):
         log.warning("%s: fine-tuned with image augmentation, it may want 'center_crop: 0.9' (1: all, no hint)", sign)
 
 
@@ -201,7 +195,7 @@ def open_model(config: DaemonConfig, log: logging.Logger | None = None) -> Polic
     return load_policy(config.checkpoint, dtype=_dtype(config, device, log), device=device)
 
 
-def open_recalling(config: DaemonConfig, model: PolicyModel) -> Recalling | None:
+def open_history(config: DaemonConfig, model: PolicyModel) -> Recalling | None:
     """What answers see of older frames, if that is asked for.
 
     Raises CheckpointError for who never learnt to look and is not forced, ConfigError for knobs that do not fit.
@@ -246,43 +240,3 @@ def _dtype(config: DaemonConfig, device: torch.device, log: logging.Logger | Non
         times = (pace.float32_ms, pace.bfloat16_ms)
         log.info("dtype: %s; a layer takes %.1f ms in float32, %.1f ms in bfloat16", pace.name, *times)
     return pace.dtype
-
-
-def _house(config: DaemonConfig, doors: list[Door]) -> House:
-    """What the configuration says to the web floor."""
-    listeners = {
-        door.port: replace(door.listener, terms=terms)
-        for door, (_, terms) in zip(doors, _terms(config), strict=False)  # the daemon's own door comes first
-    }
-    return House(
-        limits=Limits(
-            max_body_bytes=round(config.max_body_mib * 2**20),
-            max_image_pixels=config.max_image_pixels,
-            default_max_age_ms=config.default_max_age_ms,
-        ),
-        sessions=config.sessions,
-        callers=Callers(Token(token.name, token.sha256, frozenset(token.scopes)) for token in config.tokens),
-        origins=Origins(listeners, hosts=config.allowed_hosts, origins=config.allowed_origins),
-        rates=Rates(config.frames_per_s),
-        requests=Rates(None if config.one_caller else config.requests_per_s, burst_s=0.5, of="requests"),
-        listeners=listeners,
-        drain_s=config.drain_s,
-    )
-
-
-def _terms(config: DaemonConfig) -> Iterator[tuple[str, Terms]]:
-    """What is fixed for the clients of each port, the daemon's own first, and where that is written."""
-    own = Terms("native", config.unnorm_key, config.cameras or {}, config.center_crop)
-    yield "the configuration", own
-    for at, listener in enumerate(config.listeners):
-        yield f"listeners.{at}", _terms_of(listener, own)
-
-
-def _terms_of(listener: ListenerSettings, own: Terms) -> Terms:
-    """Those of one more port: what it does not say is as the daemon has it."""
-    return Terms(
-        listener.profile,
-        own.unnorm_key if listener.unnorm_key is None else listener.unnorm_key,
-        own.cameras if listener.cameras is None else listener.cameras,
-        own.center_crop if listener.center_crop is None else listener.center_crop,
-    )

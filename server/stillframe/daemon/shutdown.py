@@ -19,8 +19,8 @@ import uvicorn
 
 from stillframe.web.service.lifecycle import Lifecycle
 
-ENDED = 1  # the exit status of a daemon whose engine has ended
-WAITING_TO_BE_ACCEPTED = 1024  # connections, so that a flood of them does not keep a robot's from waiting too
+ENGINE_FAILED = 1  # the exit status of a daemon whose engine has ended
+ACCEPT_BACKLOG = 1024  # connections, so that a flood of them does not keep a robot's from waiting too
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -47,7 +47,7 @@ class DrainingServer(uvicorn.Server):
         """Begin to listen; more connections may wait in the system than are accepted in one turn of the event loop."""
         await super().startup(sockets)
         for listening in sockets or ():
-            listening.listen(WAITING_TO_BE_ACCEPTED)
+            listening.listen(ACCEPT_BACKLOG)
 
     async def on_tick(self, counter: int) -> bool:
         """Leave once nothing is in flight any more, or when its time to drain is over."""
@@ -56,14 +56,14 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def end_soon(within_s: float) -> None:
+def exit_within(within_s: float) -> None:
     """End the process with ENDED by then, should it not have ended itself: what hangs may hang for ever."""
-    timer = threading.Timer(within_s, at_once, (ENDED,))
+    timer = threading.Timer(within_s, exit_now, (ENGINE_FAILED,))
     timer.daemon = True
     timer.start()
 
 
-def at_once(status: int) -> None:
+def exit_now(status: int) -> None:
     """Write out what is to be said, and end the process: no thread is asked."""
     with suppress(Exception):
         logging.shutdown()

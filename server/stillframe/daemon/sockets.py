@@ -34,7 +34,7 @@ ALIVE_AFTER_S, ALIVE_EVERY_S, ALIVE_TRIES = 60, 15, 4
 
 
 @dataclass(frozen=True)
-class Door:
+class BoundSocket:
     """One port that is listened on."""
 
     socket: socket.socket
@@ -43,19 +43,19 @@ class Door:
     listener: Listener
 
 
-def open_doors(config: DaemonConfig) -> list[Door]:
+def bind_sockets(config: DaemonConfig) -> list[BoundSocket]:
     """Bind every port before anything loads, so that a taken one is known at once; the daemon's own is the first."""
     wanted = [(ListenerSettings(config.port), "--port"), *((listener, "port") for listener in config.listeners)]
-    doors: list[Door] = []
+    doors: list[BoundSocket] = []
     with contextlib.ExitStack() as opened:  # closed again if one of them cannot be had
         for listener, remedy in wanted:
-            doors.append(_door(config, listener, remedy))
+            doors.append(_bind_listener(config, listener, remedy))
             opened.callback(doors[-1].socket.close)
         opened.pop_all()
     return doors
 
 
-def open_book(config: DaemonConfig) -> Connections:
+def track_connections(config: DaemonConfig) -> Connections:
     """The book of the connections that there will be, as many as this process can have open."""
     most, waiting = connections_affordable()
     return Connections(most, requests_per_s=config.requests_per_s, most_waiting=waiting, one_caller=config.one_caller)
@@ -63,7 +63,7 @@ def open_book(config: DaemonConfig) -> Connections:
 
 def uvicorn_config(app: ASGIApp, config: DaemonConfig, book: Connections | None = None) -> uvicorn.Config:
     """How uvicorn serves `app`: nothing of a request is believed or unpacked before the app has seen it."""
-    book = open_book(config) if book is None else book
+    book = track_connections(config) if book is None else book
     return uvicorn.Config(
         app,
         log_config=None,
@@ -85,31 +85,31 @@ def uvicorn_config(app: ASGIApp, config: DaemonConfig, book: Connections | None 
     )
 
 
-def _door(config: DaemonConfig, listener: ListenerSettings, remedy: str) -> Door:
+def _bind_listener(config: DaemonConfig, listener: ListenerSettings, remedy: str) -> BoundSocket:
     host = listener.host or config.host
-    bound = _bound(host, listener.port, remedy)
+    bound = _bind(host, listener.port, remedy)
     port = bound.getsockname()[1]
     scheme, shown = "http" if config.tls_cert is None else "https", f"[{host}]" if ":" in host else host
     what = Listener(listener.profile, listener.session, is_loopback(host))
-    return Door(bound, port, f"{scheme}://{shown}:{port}", what)
+    return BoundSocket(bound, port, f"{scheme}://{shown}:{port}", what)
 
 
-def _bound(host: str, port: int, remedy: str) -> socket.socket:
+def _bind(host: str, port: int, remedy: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol has to be named: asyncio switches Nagle's delay off (40 ms a reply) only where it reads TCP.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    _watch_the_other_end(bound)
+    _set_keepalive(bound)
     try:
         bound.bind((host, port))
         bound.listen(BACKLOG)  # two daemons can bind one port, but not listen on it
     except OSError as error:
         bound.close()
-        raise ConfigError(f"cannot listen on {host}:{port}: {_trouble(error, host, remedy)}") from error
+        raise ConfigError(f"cannot listen on {host}:{port}: {_bind_error(error, host, remedy)}") from error
     return bound
 
 
-def _trouble(error: OSError, host: str, remedy: str) -> str:
+def _bind_error(error: OSError, host: str, remedy: str) -> str:
     """What is wrong, and whether host or port is to blame."""
     if isinstance(error, socket.gaierror):
         return f"there is no host {host!r} ({error.strerror}); use an address of this machine, such as 127.0.0.1"
@@ -120,7 +120,7 @@ def _trouble(error: OSError, host: str, remedy: str) -> str:
     return f"{error.strerror}; choose another {remedy}"
 
 
-def _watch_the_other_end(bound: socket.socket) -> None:
+def _set_keepalive(bound: socket.socket) -> None:
     """Have the system notice who is gone without a word; the connections inherit it, on Linux all of it."""
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     wanted = {

@@ -52,11 +52,11 @@ def cache_report(session: SessionRef | None) -> CacheReport:
     """What a frame is said to have reused: nothing without a session or at an episode's first, else a half."""
     if session is None:
         return CacheReport("off", KeyframeReason.STATELESS, 0.0, 0, 20, 0, 0)
-    mode, place = session.mode or "adaptive", {"epoch": session.epoch, "seq": session.seq}
-    if session.seq:
-        return CacheReport(mode, None, 0.5, 10, 20, KV_BYTES, session.seq, **place)
-    reason = KeyframeReason.RESET if session.epoch else session.opening
-    return CacheReport(mode, reason, 0.0, 0, 20, KV_BYTES, 0, **place)
+    mode, epoch, seq = session.mode or "adaptive", session.epoch, session.seq
+    if seq:
+        return CacheReport(mode, None, 0.5, 10, 20, KV_BYTES, seq, epoch=epoch, seq=seq)
+    reason = KeyframeReason.RESET if epoch else session.opening
+    return CacheReport(mode, reason, 0.0, 0, 20, KV_BYTES, 0, epoch=epoch, seq=seq)
 
 
 @dataclass

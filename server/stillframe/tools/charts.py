@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from stillframe.domain import Image as Picture
+from stillframe.files.writing import write_whole_bytes
 
 CAPTION_PX = 22
 LAST_FRAME_MS = 900
@@ -100,7 +101,7 @@ def new_figure(rows: int, size: tuple[float, float], heights: Sequence[float]) -
 
 
 def save_figure(figure: Any, file: Path) -> None:
-    """Write a PNG, whole or absent."""
+    """Write a PNG, whole or not at all. Raises OSError."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=150, format="png")
-    file.write_bytes(buffer.getvalue())
+    write_whole_bytes(file, buffer.getvalue())

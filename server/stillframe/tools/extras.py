@@ -17,7 +17,7 @@ PACKAGES = {
 LAB_EXTRAS = {"bench"}  # of lab/pyproject.toml; the others are of ours
 
 
-def need(*extras: str) -> None:
+def require_extras(*extras: str) -> None:
     """Raise ConfigError, with the command that helps, unless the packages of each of `extras` are installed."""
     for extra in extras:
         missing = [name for name in PACKAGES[extra] if find_spec(name) is None]

@@ -24,7 +24,7 @@ READY_S, POLL_S, STOP_S = 120.0, 1.0, 15.0
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningDaemon:
     """A daemon that is ready."""
 
     url: str
@@ -42,7 +42,7 @@ def daemon(arguments: Sequence[str], port: int | None = None) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def started(arguments: Sequence[str], port: int | None = None, source: Path | None = None) -> Iterator[Running]:
+def started(arguments: Sequence[str], port: int | None = None, source: Path | None = None) -> Iterator[RunningDaemon]:
     """The same with its process; `source` is a checkout of another commit to run it from."""
     port = port or _free_port()
     command = [sys.executable, "-m", "stillframe", "serve", *arguments, "--host", "127.0.0.1", "--port", str(port)]
@@ -50,7 +50,7 @@ def started(arguments: Sequence[str], port: int | None = None, source: Path | No
         {} if source is None else {"PYTHONPATH": os.pathsep.join(str(source / part) for part in ("server", "client"))}
     )
     process = subprocess.Popen(command, env={LEVEL_VARIABLE: "warning", **os.environ, **other})  # noqa: S603 (our own)
-    running = Running(f"http://127.0.0.1:{port}", process)
+    running = RunningDaemon(f"http://127.0.0.1:{port}", process)
     try:
         _wait_ready(process, running.url)
         yield running

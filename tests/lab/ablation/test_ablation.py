@@ -17,13 +17,13 @@ from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import Episode
 from stillframe_lab.ablation import run as ablation
 from stillframe_lab.ablation.cell import play_cell, summary
-from stillframe_lab.ablation.plan import ADAPTIVE, ARMS, OFF, Cell, Condition, Plan, arms, origin_of
-from stillframe_lab.ablation.report import Played, write_report
+from stillframe_lab.ablation.plan import ADAPTIVE, ARMS, OFF, AblationCell, AblationPlan, Condition, arms, origin_of
+from stillframe_lab.ablation.report import CellResult, write_report
 from stillframe_lab.ablation.run import run_ablation
-from stillframe_lab.ablation.speed import Untrained
+from stillframe_lab.ablation.speed import UntrainedModel
 from stillframe_lab.evaluation.evaluate import wilson
-from stillframe_lab.evaluation.jobs import Folders, digest_of, keep_result, kept_result
-from stillframe_lab.evaluation.trace import Frame, Trace
+from stillframe_lab.evaluation.jobs import Folders, checkpoint_digest, load_result, save_result
+from stillframe_lab.evaluation.trace import AnsweredFrame, Trace
 
 KNOBS = ReuseSettings()
 FORCED = AdaptiveSettings(distance=2.0, top_k=2, task_top_k=0, age_limit=10_000, keyframe_every=10_000, scene_cut=0.0)
@@ -51,18 +51,18 @@ class Reporter:
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
+def plan(tmp_path: Path) -> AblationPlan:
     """Two checkpoints that nobody loads, four episodes a cell."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(name)
-    return Plan(KNOBS, tmp_path / "one", tmp_path / "two", episodes=4)
+    return AblationPlan(KNOBS, tmp_path / "one", tmp_path / "two", episodes=4)
 
 
-def figures_of(cell: Cell) -> dict[str, Any]:
+def figures_of(cell: AblationCell) -> dict[str, Any]:
     """A result: `off` always succeeds, everything else fails once and reuses six tenths of every second frame."""
     plain = cell.arm == OFF
-    key = Frame(cell.reuse.mode, "off", 0.0, 0, 268, {"prefill": 10.0, "plan": 0.1}, gmacs=0.3)
+    key = AnsweredFrame(cell.reuse.mode, "off", 0.0, 0, 268, {"prefill": 10.0, "plan": 0.1}, gmacs=0.3)
     delta = replace(key, keyframe_reason=None, reuse_ratio=0.6, reused_tokens=160, gmacs=0.1)
     played = {
         task: [
@@ -92,26 +92,26 @@ def race_of(speedup: float) -> dict[str, Any]:
 
 
 @pytest.fixture
-def finished(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders]:
+def finished(plan: AblationPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders]:
     """Every cell is on disk; races and pictures are made at once, and counted in `ablation`'s stead."""
     folders = Folders(tmp_path / "work", tmp_path / "out").made()
-    weights = {checkpoint: digest_of(checkpoint) for checkpoint in (plan.checkpoint, plan.wrist)}
+    weights = {checkpoint: checkpoint_digest(checkpoint) for checkpoint in (plan.checkpoint, plan.wrist)}
     for cell in plan.cells():
-        keep_result(folders.work / f"{cell.name}.json", origin_of(cell, weights), figures_of(cell))
+        save_result(folders.work / f"{cell.name}.json", origin_of(cell, weights), figures_of(cell))
     monkeypatch.setattr(ablation, "trained_speed", lambda _: race_of(1.5))
     monkeypatch.setattr(ablation, "untrained_speed", lambda *_: race_of(1.2))
     monkeypatch.setattr(ablation, "write_strip", lambda file, _: file.touch())
     return folders
 
 
-def ran(plan: Plan, folders: Folders, untrained: Any = lambda _: None) -> Reporter:
+def ran(plan: AblationPlan, folders: Folders, untrained: Any = lambda _: None) -> Reporter:
     """The reporter of a whole run in one process."""
     reporter = Reporter()
-    run_ablation(plan, folders, 1, Untrained("random", untrained), reporter)
+    run_ablation(plan, folders, 1, UntrainedModel("random", untrained), reporter)
     return reporter
 
 
-def test_what_is_finished_is_not_played_again(plan: Plan, finished: Folders) -> None:
+def test_what_is_finished_is_not_played_again(plan: AblationPlan, finished: Folders) -> None:
     """Neither cells nor races: the second run only writes its tables."""
     made: list[Path] = []
     first, second = ran(plan, finished, made.append), ran(plan, finished, made.append)
@@ -123,7 +123,7 @@ def test_what_is_finished_is_not_played_again(plan: Plan, finished: Folders) -> 
     }
 
 
-def test_the_report_says_what_was_reached(plan: Plan, finished: Folders) -> None:
+def test_the_report_says_what_was_reached(plan: AblationPlan, finished: Folders) -> None:
     """Adaptive fails in half of the episodes here and drifts little: the one target is missed, the others are met."""
     ran(plan, finished)
     document = json.loads((finished.out / "results.json").read_text())
@@ -143,7 +143,7 @@ def test_the_report_says_what_was_reached(plan: Plan, finished: Folders) -> None
     assert met["end to end of a delta frame, at every size"]
 
 
-def test_the_page_has_every_line(plan: Plan, finished: Folders) -> None:
+def test_the_page_has_every_line(plan: AblationPlan, finished: Folders) -> None:
     """Every arm under every condition, every count, every racer, with figures and not with words like None."""
     ran(plan, finished)
     page = (finished.out / "README.md").read_text()
@@ -159,14 +159,14 @@ def test_the_page_has_every_line(plan: Plan, finished: Folders) -> None:
     assert "nan" not in page
 
 
-def test_the_charts_show_their_numbers(plan: Plan, tmp_path: Path) -> None:
+def test_the_charts_show_their_numbers(plan: AblationPlan, tmp_path: Path) -> None:
     """Other results, other pictures; the same ones, the same."""
     pictures = []
     for name, speedup in (("a", 1.5), ("b", 1.5), ("c", 3.0)):
         (tmp_path / name).mkdir()
-        played = [Played(cell, figures_of(cell)) for cell in plan.cells()]
+        played = [CellResult(cell, figures_of(cell)) for cell in plan.cells()]
         if name == "c":
-            played = [Played(one.cell, {**one.result, "success_ci95": [0.0, 1.0]}) for one in played]
+            played = [CellResult(one.cell, {**one.result, "success_ci95": [0.0, 1.0]}) for one in played]
         write_report(tmp_path / name, plan, played, {"one": race_of(speedup), "two": race_of(1.1)})
         files = (tmp_path / name / "reuse.png", tmp_path / name / "speed.png")
         pictures.append([np.asarray(Image.open(file).convert("RGB")) for file in files])
@@ -177,21 +177,21 @@ def test_the_charts_show_their_numbers(plan: Plan, tmp_path: Path) -> None:
     assert not np.array_equal(first[1], other[1])
 
 
-def test_another_plan_is_played_anew(plan: Plan, finished: Folders) -> None:
+def test_another_plan_is_played_anew(plan: AblationPlan, finished: Folders) -> None:
     """A result is taken only by the plan that made it; a broken file is no result."""
     cell = next(plan.cells())
     file = finished.work / f"{cell.name}.json"
-    weights = {cell.condition.checkpoint: digest_of(cell.condition.checkpoint)}
+    weights = {cell.condition.checkpoint: checkpoint_digest(cell.condition.checkpoint)}
     origin = origin_of(cell, weights)
 
-    assert kept_result(file, origin) == figures_of(cell)
-    assert kept_result(file, origin_of(replace(cell, seed=7), weights)) is None
+    assert load_result(file, origin) == figures_of(cell)
+    assert load_result(file, origin_of(replace(cell, seed=7), weights)) is None
     file.write_text('{"origin": ')
-    assert kept_result(file, origin) is None
-    assert kept_result(file.with_name("none.json"), origin) is None
+    assert load_result(file, origin) is None
+    assert load_result(file.with_name("none.json"), origin) is None
 
 
-def test_a_missing_cell_is_played_and_its_failure_is_said(plan: Plan, finished: Folders) -> None:
+def test_a_missing_cell_is_played_and_its_failure_is_said(plan: AblationPlan, finished: Folders) -> None:
     """In a process of its own, where this checkpoint cannot be loaded; what was finished stays."""
     cell = next(plan.cells())
     (finished.work / f"{cell.name}.json").unlink()
@@ -216,11 +216,11 @@ def test_a_cell_is_played_as_it_says(golden_folder: Path, tmp_path: Path, monkey
     monkeypatch.setattr("stillframe_lab.evaluation.evaluate.JacoEnv", partial(JacoEnv, max_steps=12))
     results = []
     knobs = replace(arms(replace(KNOBS, adaptive=FORCED))[ADAPTIVE], slack=False)
-    cell = Cell("forced", Condition("JPEG", golden_folder, jpeg_quality=90), knobs, episodes=1, seed=3, hz=5)
+    cell = AblationCell("forced", Condition("JPEG", golden_folder, jpeg_quality=90), knobs, episodes=1, seed=3, hz=5)
     for name in ("a", "b"):
         file = tmp_path / f"{name}.json"
         play_cell(cell, {"by": name}, file)
-        results.append(kept_result(file, {"by": name}) or {})
+        results.append(load_result(file, {"by": name}) or {})
     result = results[0]
 
     assert (result["episodes"], set(result["outcomes"])) == (2, {"reach", "pick"})

@@ -9,17 +9,17 @@ from PIL import Image
 
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe_client.sim import JacoEnv
-from stillframe_lab.ablation.filmstrip import GAP_PX, HEAD_PX, MARGIN_PX, ROWS, Shot, strip, write_strip
-from stillframe_lab.ablation.plan import Plan
+from stillframe_lab.ablation.filmstrip import GAP_PX, HEAD_PX, MARGIN_PX, ROWS, StripFrame, strip, write_strip
+from stillframe_lab.ablation.plan import AblationPlan
 
 SIDE = 64
 
 
-def shot(step: int, patch: tuple[int, int]) -> Shot:
+def shot(step: int, patch: tuple[int, int]) -> StripFrame:
     """A grey picture of four by four patches, one of which is static, relevant and recomputed."""
     grid = np.zeros((4, 4), bool)
     grid[patch] = True
-    return Shot(step, np.full((SIDE, SIDE, 3), 100, np.uint8), grid, grid, grid)
+    return StripFrame(step, np.full((SIDE, SIDE, 3), 100, np.uint8), grid, grid, grid)
 
 
 def cell_of(card: Image.Image, column: int, row: int) -> np.ndarray:
@@ -51,7 +51,9 @@ def test_a_strip_is_made_of_an_episodes_plans(
     """Five columns; some patches of a delta frame are pale, for they were reused, and not all are."""
     monkeypatch.setattr("stillframe_lab.ablation.filmstrip.JacoEnv", partial(JacoEnv, max_steps=12))
     knobs = AdaptiveSettings(distance=2.0, top_k=128, task_top_k=20, age_limit=100, keyframe_every=1000, scene_cut=0.0)
-    write_strip(tmp_path / "strip.png", Plan(ReuseSettings(adaptive=knobs, drift_budget=2.0), golden_folder, tmp_path))
+    write_strip(
+        tmp_path / "strip.png", AblationPlan(ReuseSettings(adaptive=knobs, drift_budget=2.0), golden_folder, tmp_path)
+    )
     pixels = np.asarray(Image.open(tmp_path / "strip.png").convert("RGB"), int)
     side = 224
     assert pixels.shape[:2] == (HEAD_PX + 4 * (side + GAP_PX), MARGIN_PX + 5 * (side + GAP_PX))

@@ -12,9 +12,9 @@ from stillframe_lab.ablation.plan import (
     ADAPTIVE_BLIND,
     ARMS,
     COUNTS,
-    KEPT,
     OFF,
-    Plan,
+    RELEVANT_TOKENS,
+    AblationPlan,
     arms,
     forced_counts,
     origin_of,
@@ -24,13 +24,13 @@ KNOBS = ReuseSettings(adaptive=AdaptiveSettings(top_k=77, distance=0.3), paper=P
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
+def plan(tmp_path: Path) -> AblationPlan:
     """Two checkpoints that are nothing but digests."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
         (tmp_path / name / "model.safetensors").write_text(name)
-    return Plan(KNOBS, tmp_path / "one", tmp_path / "two", episodes=100)
+    return AblationPlan(KNOBS, tmp_path / "one", tmp_path / "two", episodes=100)
 
 
 def test_the_arms_add_one_thing_each() -> None:
@@ -58,14 +58,14 @@ def test_forced_counts_let_nothing_else_decide() -> None:
 
     assert len(counts) == 2 * len(COUNTS)
     assert {reuse.adaptive.top_k for reuse in counts.values()} == set(COUNTS)
-    assert {reuse.adaptive.task_top_k for reuse in counts.values()} == {0, KEPT}
+    assert {reuse.adaptive.task_top_k for reuse in counts.values()} == {0, RELEVANT_TOKENS}
     for reuse in counts.values():
         knobs = reuse.adaptive
         assert (reuse.mode, reuse.slack, knobs.scene_cut, knobs.schedule) == ("adaptive", False, 0.0, [])
         assert (knobs.distance, knobs.age_limit, knobs.keyframe_every) == (2.0, 10_000, 10_000)
 
 
-def test_every_arm_is_played_under_every_condition_on_the_same_seeds(plan: Plan) -> None:
+def test_every_arm_is_played_under_every_condition_on_the_same_seeds(plan: AblationPlan) -> None:
     """Five conditions by six arms, at least 100 episodes each, half of each task; then the counts."""
     cells = [*plan.cells()]
     by_arms = [cell for cell in cells if cell.arm in ARMS]
@@ -78,14 +78,14 @@ def test_every_arm_is_played_under_every_condition_on_the_same_seeds(plan: Plan)
     assert all(cell.condition.checkpoint == plan.checkpoint for cell in cells if cell.condition.cameras == ("front",))
 
 
-def test_a_condition_without_its_checkpoint_is_left_out(plan: Plan, tmp_path: Path) -> None:
+def test_a_condition_without_its_checkpoint_is_left_out(plan: AblationPlan, tmp_path: Path) -> None:
     """The others are played."""
     alone = replace(plan, wrist=tmp_path / "none")
 
     assert [condition.name for condition in alone.conditions()] == ["clean", "noise", "JPEG", "distractor"]
 
 
-def test_files_are_called_as_their_cells(plan: Plan) -> None:
+def test_files_are_called_as_their_cells(plan: AblationPlan) -> None:
     """No spaces, no signs that a shell would mind."""
     names = {cell.name for cell in plan.cells()}
 
@@ -94,7 +94,7 @@ def test_files_are_called_as_their_cells(plan: Plan) -> None:
     assert not any(set(name) & set(" +/*") for name in names)
 
 
-def test_a_result_depends_on_all_that_made_it(plan: Plan) -> None:
+def test_a_result_depends_on_all_that_made_it(plan: AblationPlan) -> None:
     """Another knob, seed, condition or tensor is another origin; JSON leaves it as it is."""
     cell = next(cell for cell in plan.cells() if cell.arm == OFF)
     weights = {cell.condition.checkpoint: "a"}

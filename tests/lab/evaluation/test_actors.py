@@ -21,7 +21,14 @@ from stillframe_client import PolicyClient
 from stillframe_client.errors import Unreachable
 from stillframe_client.sim import JacoEnv, SensorNoise, gl
 from stillframe_client.sim.rollout import Act, Episode, play
-from stillframe_lab.evaluation.actors import LocalActor, ServerActor, ask_checkpoint, ask_server, drift, mendable
+from stillframe_lab.evaluation.actors import (
+    LocalActor,
+    ServerActor,
+    drift,
+    open_local_actor,
+    open_server_actor,
+    user_errors,
+)
 from stillframe_lab.evaluation.macs import decoder_macs
 
 if TYPE_CHECKING:
@@ -55,7 +62,7 @@ def acted(act: Act, seed: int) -> tuple[Episode, np.ndarray]:
 def test_both_ways_give_the_same_episode(golden_model: PolicyModel, golden_url: str, seed: int) -> None:
     """In process and over HTTP: every action equal to the bit, so the whole episode is."""
     local, local_actions = acted(LocalPolicy(golden_model), seed)
-    with ask_server(golden_url) as act:
+    with open_server_actor(golden_url) as act:
         remote, remote_actions = acted(act, seed)
 
     assert local_actions.dtype == remote_actions.dtype == np.float64
@@ -69,7 +76,7 @@ def test_a_checkpoint_is_asked_as_configured(golden_folder: Path, goldens: Mappi
     """In this process, with the configuration's precision: its actions are those of a model opened so."""
     config, golden = load_config(None, {"checkpoint": golden_folder, "dtype": dtype, "threads": 1}), goldens["f2"]
     observed = {"images": {"front": golden.picture}, "instruction": golden.instruction}
-    with ask_checkpoint(config) as act:
+    with open_local_actor(config) as act:
         action = act(observed)
 
     assert act.policy.info.dtype == dtype
@@ -80,14 +87,14 @@ def test_a_checkpoint_is_asked_as_configured(golden_folder: Path, goldens: Mappi
 @pytest.mark.parametrize("url", ["localhost:8000", "", "ftp://127.0.0.1"])
 def test_what_is_no_url_is_refused(url: str) -> None:
     """With the option's name and an example."""
-    with pytest.raises(ConfigError, match=r"--server: url is .*; expected something like"), ask_server(url):
+    with pytest.raises(ConfigError, match=r"--server: url is .*; expected something like"), open_server_actor(url):
         pass
 
 
 @pytest.mark.parametrize("cause", [Unreachable("nothing there"), gl.NoOpenGLError("no way to draw")])
 def test_what_client_and_simulator_complain_of_becomes_ours(cause: Exception) -> None:
     """In the same words, so that the command line can print it in one line."""
-    with pytest.raises(StillframeError, match=str(cause)) as caught, mendable():
+    with pytest.raises(StillframeError, match=str(cause)) as caught, user_errors():
         raise cause
 
     assert caught.value.__cause__ is cause
@@ -95,7 +102,7 @@ def test_what_client_and_simulator_complain_of_becomes_ours(cause: Exception) ->
 
 def test_a_bug_stays_a_bug() -> None:
     """Anything else keeps its type and its traceback."""
-    with pytest.raises(KeyError), mendable():
+    with pytest.raises(KeyError), user_errors():
         raise KeyError
 
 

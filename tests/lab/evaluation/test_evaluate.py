@@ -11,8 +11,8 @@ import pytest
 from stillframe.errors import ConfigError
 from stillframe_client.sim import SensorNoise
 from stillframe_client.sim.rollout import Episode
-from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, latency_ms, seen_by, summarise, wilson
-from stillframe_lab.evaluation.trace import Frame, Trace, figures
+from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, latency_ms, simulator_cameras, summarise, wilson
+from stillframe_lab.evaluation.trace import AnsweredFrame, Trace, figures
 
 if TYPE_CHECKING:
     from tests.bench.conftest import Scenes
@@ -24,7 +24,7 @@ class Enough(Exception):
     """Ends an evaluation from inside."""
 
 
-FRAME = Frame("off", "off", 0.0, 0, 268, {"prefill": 1.0})
+FRAME = AnsweredFrame("off", "off", 0.0, 0, 268, {"prefill": 1.0})
 
 
 @dataclass
@@ -249,7 +249,7 @@ def test_a_scene_is_closed_even_if_the_policy_fails(scenes: Scenes) -> None:
 )
 def test_a_policy_looks_through_its_own_cameras(policys: tuple[str, ...], scenes_: tuple[str, ...]) -> None:
     """Where the simulator has cameras of those names; else the front camera takes the picture."""
-    assert seen_by(policys) == scenes_
+    assert simulator_cameras(policys) == scenes_
 
 
 def test_cameras_and_distractor_reach_the_scene(scenes: Scenes) -> None:

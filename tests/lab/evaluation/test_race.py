@@ -8,8 +8,9 @@ import pytest
 
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe_lab.evaluation import race as speed
-from stillframe_lab.evaluation.race import in_turn, race
-from stillframe_lab.evaluation.trace import Frame, Trace
+from stillframe_lab.evaluation.race import race
+from stillframe_lab.evaluation.trace import AnsweredFrame, Trace
+from stillframe_lab.evaluation.turns import interleaved
 
 if TYPE_CHECKING:
     from stillframe.models.base import PolicyModel
@@ -42,7 +43,9 @@ class Runner:
         Runner.now_s += self.takes_s
         reason = "off" if self.name == "off" else "drift" if self.asked in self.whole else None
         stages_ms = {"prefill": 500 * self.takes_s, "plan": 0.0}
-        self.trace.frames.append(Frame("m", reason, 0.5 if self.name != "off" else 0.0, 5, 10, stages_ms, gmacs=1.0))
+        self.trace.frames.append(
+            AnsweredFrame("m", reason, 0.5 if self.name != "off" else 0.0, 5, 10, stages_ms, gmacs=1.0)
+        )
         self.asked += 1
 
 
@@ -69,7 +72,7 @@ def test_the_arms_take_turns(track: Any) -> None:
 
 def test_nobody_always_follows_the_same_one() -> None:
     """Everybody once a turn; who comes after somebody big changes, so that a cold cache is nobody's lot."""
-    rounds = [in_turn("abcdef", turn) for turn in range(12)]
+    rounds = [interleaved("abcdef", turn) for turn in range(12)]
     after = {one[one.index("a") + 1] for one in rounds if one[-1] != "a"}
 
     assert all(sorted(one) == [*"abcdef"] for one in rounds)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from stillframe.domain import HistoryReport
-from stillframe_lab.evaluation.trace import Frame, Trace, figures, percentiles, planning, reuse_ratio
+from stillframe_lab.evaluation.trace import AnsweredFrame, Trace, figures, percentiles, planning, reuse_ratio
 
-KEY = Frame("adaptive", "reset", 0.0, 0, 100, {"plan": 0.0, "prefill": 10.0, "keep": 0.0}, gmacs=4.0)
-DELTA = Frame("adaptive", None, 0.6, 60, 100, {"plan": 1.0, "prefill": 4.0, "keep": 1.0}, gmacs=2.0)
+KEY = AnsweredFrame("adaptive", "reset", 0.0, 0, 100, {"plan": 0.0, "prefill": 10.0, "keep": 0.0}, gmacs=4.0)
+DELTA = AnsweredFrame("adaptive", None, 0.6, 60, 100, {"plan": 1.0, "prefill": 4.0, "keep": 1.0}, gmacs=2.0)
 
 
 def told(**changes: Any) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from PIL import Image
 from stillframe.history.settings import HistorySettings
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_lab.evaluation.evaluate import wilson
-from stillframe_lab.history.plan import Cell, Plan
-from stillframe_lab.history.policies import ARMS, FULL, GATE, LINEAR, OFF, RAW, WINDOW
-from stillframe_lab.history.results import Played
+from stillframe_lab.history.arms import ARMS, FULL, GATE, LINEAR, OFF, RAW, WINDOW
+from stillframe_lab.history.plan import HistoryCell, HistoryPlan
+from stillframe_lab.history.results import CellResult
 
 EPISODES = 20
 WINS = {GATE: 18, FULL: 19, LINEAR: 12, WINDOW: 2, OFF: 1}  # others 5
@@ -24,18 +24,18 @@ CHUNK_MIB = 1 / 128
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
+def plan(tmp_path: Path) -> HistoryPlan:
     """A checkpoint that nobody loads."""
-    return Plan(tmp_path / "memory", ReuseSettings(), HistorySettings(), EPISODES)
+    return HistoryPlan(tmp_path / "memory", ReuseSettings(), HistorySettings(), EPISODES)
 
 
 @pytest.fixture
-def played(plan: Plan) -> list[Played]:
+def played(plan: HistoryPlan) -> list[CellResult]:
     """Every cell: the first so many episodes are won."""
-    return [Played(cell, result_of(cell)) for cell in plan.cells()]
+    return [CellResult(cell, result_of(cell)) for cell in plan.cells()]
 
 
-def result_of(cell: Cell) -> dict[str, Any]:
+def result_of(cell: HistoryCell) -> dict[str, Any]:
     """As `cell.summary` makes it."""
     wins = WINS.get(cell.arm, 5)
     chunks = {OFF: 0, FULL: 100}.get(cell.arm, cell.chunks or 0)
@@ -117,10 +117,10 @@ def alone() -> dict[str, Any]:
 
 
 @pytest.fixture
-def without(played: list[Played]) -> Callable[..., list[Played]]:
+def without(played: list[CellResult]) -> Callable[..., list[CellResult]]:
     """What was played but for some arms."""
 
-    def some(*arms: str) -> list[Played]:
+    def some(*arms: str) -> list[CellResult]:
         return [one for one in played if one.cell.arm not in arms]
 
     return some

@@ -6,14 +6,14 @@ import pytest
 
 from stillframe.history.checkpoint import HistoryConfig
 from stillframe.history.settings import HistorySettings
-from stillframe_lab.history.plan import BUDGET, BUDGETS, DELAYS, HARD, LONG, MIDDLE, Plan, origin_of
-from stillframe_lab.history.policies import ARMS, BOUNDED, FULL, OFF, WINDOW_FRAMES, chunk_bytes, history_of
+from stillframe_lab.history.arms import ARMS, BOUNDED, FULL, OFF, WINDOW_FRAMES, chunk_bytes, history_of
+from stillframe_lab.history.plan import BUDGET, BUDGETS, DELAYS, HARD, LONG, MIDDLE, HistoryPlan, origin_of
 
 CONFIG = HistoryConfig(4, 4, 32, 256, 2, (0, 1), 8, 64)
 KNOBS = HistorySettings(enabled=False, window_frames=9, threshold=0.5, decay=0.9, budget_mib=3.0)
 
 
-def test_what_tells_most_comes_first(plan: Plan) -> None:
+def test_what_tells_most_comes_first(plan: HistoryPlan) -> None:
     """All arms of the hard variant at the longest delay, before anything else; every cell once, on the same seeds."""
     cells = [*plan.cells()]
 
@@ -23,7 +23,7 @@ def test_what_tells_most_comes_first(plan: Plan) -> None:
     assert {(cell.seed, cell.episodes) for cell in cells} == {(plan.seed, plan.episodes)}
 
 
-def test_arms_are_compared_in_equal_bytes(plan: Plan) -> None:
+def test_arms_are_compared_in_equal_bytes(plan: HistoryPlan) -> None:
     """Each bounded arm at each budget at one delay, and all arms at each delay with one budget."""
     cells = [cell for cell in plan.cells() if cell.variant == HARD]
     budgets = {(cell.arm, cell.chunks) for cell in cells if cell.delay == MIDDLE and cell.chunks}
@@ -34,7 +34,7 @@ def test_arms_are_compared_in_equal_bytes(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize("variant", ["simple", "ordered"])
-def test_a_variant_that_is_compared_anyway_is_played_once(plan: Plan, variant: str) -> None:
+def test_a_variant_that_is_compared_anyway_is_played_once(plan: HistoryPlan, variant: str) -> None:
     """It may be the one that all arms play."""
     names = [cell.name for cell in replace(plan, variant=variant).cells()]
 
@@ -54,7 +54,7 @@ def test_bytes_are_those_of_whole_chunks() -> None:
     assert not history_of(OFF, None, CONFIG, KNOBS).enabled
 
 
-def test_a_result_depends_on_all_that_made_it(plan: Plan) -> None:
+def test_a_result_depends_on_all_that_made_it(plan: HistoryPlan) -> None:
     """Another seed, knob or tensor is another origin."""
     cell = next(plan.cells())
     others = [replace(cell, seed=1), replace(cell, history=KNOBS), replace(cell, chunks=3)]

@@ -8,18 +8,19 @@ from typing import Any
 import pytest
 
 from stillframe_lab.evaluation.jobs import Folders
+from stillframe_lab.evaluation.page import number, table
 from stillframe_lab.history import run as evidence
-from stillframe_lab.history.plan import Plan
-from stillframe_lab.history.policies import FULL, LINEAR, OFF, WINDOW
-from stillframe_lab.history.readme import excerpt, page, shows
-from stillframe_lab.history.results import Played, document_of
+from stillframe_lab.history.arms import FULL, LINEAR, OFF, WINDOW
+from stillframe_lab.history.plan import HistoryPlan
+from stillframe_lab.history.readme import NAMES, page, shows
+from stillframe_lab.history.results import CellResult, document_of
 
 ROOT = Path(__file__).parents[3]
 MADE = ROOT / "docs" / "memory" / "results.json"
 
 
 @pytest.fixture
-def document(plan: Plan, played: list[Played], alone: dict[str, Any]) -> dict[str, Any]:
+def document(plan: HistoryPlan, played: list[CellResult], alone: dict[str, Any]) -> dict[str, Any]:
     """Of everything that was planned."""
     return document_of(plan, [one.row for one in played], len(played), alone)
 
@@ -47,7 +48,7 @@ def test_what_was_wanted_is_judged_by_what_was_measured(document: dict[str, Any]
     assert met["the gate's own time"] == ("1.00 %", True)
 
 
-def test_the_page_has_every_cell_and_no_holes(document: dict[str, Any], played: list[Played]) -> None:
+def test_the_page_has_every_cell_and_no_holes(document: dict[str, Any], played: list[CellResult]) -> None:
     """A line each, with figures and not with words like None."""
     text = page(document)
 
@@ -59,7 +60,7 @@ def test_the_page_has_every_cell_and_no_holes(document: dict[str, Any], played: 
 
 
 def test_what_was_not_played_is_not_spoken_of(
-    plan: Plan, without: Callable[..., list[Played]], alone: dict[str, Any]
+    plan: HistoryPlan, without: Callable[..., list[CellResult]], alone: dict[str, Any]
 ) -> None:
     """A run that was stopped gets a page of what there is."""
     rows = [one.row for one in without(FULL, LINEAR)]
@@ -73,6 +74,22 @@ def test_what_was_not_played_is_not_spoken_of(
     assert page(document_of(plan, [], 39, alone)).count("| yes |") == 3 + 2  # time alone, and two long episodes
 
 
+def excerpt(document: dict[str, Any]) -> str:
+    """README's table: the hard variant at the long delay, and what a step takes then."""
+    hard, speed = document["hard"], document["speed"]["modes"]["off"]
+    rows = [
+        (
+            NAMES[row["arm"]],
+            f"{row['wins']} of {row['episodes']}",
+            f"{row['history_end_mib'] * 1024:.0f}",
+            number(speed[row["arm"]]["decoder_ms"], 1),
+        )
+        for row in document["rows"]
+        if row["variant"] == hard["variant"] and row["delay"] == hard["delay"]
+    ]
+    return table(("older frames", "success", "KiB held", "decoder, ms a step"), rows)
+
+
 def test_the_excerpt_is_of_the_hard_variant_after_the_long_wait(document: dict[str, Any]) -> None:
     """An arm a line: success, what it holds, what a step takes."""
     lines = excerpt(document).splitlines()
@@ -83,7 +100,7 @@ def test_the_excerpt_is_of_the_hard_variant_after_the_long_wait(document: dict[s
 
 
 def test_a_stopped_run_leaves_a_report_and_goes_on(
-    plan: Plan, alone: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: HistoryPlan, alone: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever interrupts the playing still gets all files; what is measured alone is not measured again."""
     measured: list[str] = []
@@ -100,11 +117,11 @@ def test_a_stopped_run_leaves_a_report_and_goes_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(evidence, "ALONE", {name: (name, measure(name)) for name in evidence.ALONE})
-    monkeypatch.setattr(evidence, "play_missing", stop)
+    monkeypatch.setattr(evidence, "run_missing", stop)
     monkeypatch.setattr(evidence, "load_history", lambda *_: None)
-    monkeypatch.setattr(evidence, "digest_of", lambda _: "digest")
-    monkeypatch.setattr(evidence, "opened", lambda _: (None, None))
-    monkeypatch.setattr(evidence, "write_both", lambda file, *_: file.touch())
+    monkeypatch.setattr(evidence, "checkpoint_digest", lambda _: "digest")
+    monkeypatch.setattr(evidence, "open_policy", lambda _: (None, None))
+    monkeypatch.setattr(evidence, "write_figure", lambda file, *_: file.touch())
     folders = Folders(tmp_path / "work", tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
         evidence.run_memory(plan, folders, 1, Quiet())

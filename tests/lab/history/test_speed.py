@@ -11,9 +11,9 @@ from stillframe.history.checkpoint import HistoryConfig, HistoryWeights
 from stillframe.history.scorers import Recency, Summaries
 from stillframe.models.base import PolicyModel
 from stillframe_lab.history import speed
-from stillframe_lab.history.plan import Plan
-from stillframe_lab.history.policies import ARMS, FULL, GATE, OFF, RAW, WINDOW
-from stillframe_lab.history.scorers import Heard
+from stillframe_lab.history.arms import ARMS, FULL, GATE, OFF, RAW, WINDOW
+from stillframe_lab.history.plan import HistoryPlan
+from stillframe_lab.history.recording_scorer import RecordingScorer
 
 LEAD, TIMED, ROOM = 2, 1, 2
 
@@ -27,7 +27,7 @@ def weights(golden_model: PolicyModel) -> HistoryWeights:
 
 
 def test_every_arm_holds_what_it_is_called_after(
-    plan: Plan,
+    plan: HistoryPlan,
     golden_model: PolicyModel,
     weights: HistoryWeights,
     goldens: Mapping[str, Any],
@@ -55,7 +55,7 @@ def test_every_arm_holds_what_it_is_called_after(
 
 def test_a_scorer_is_heard_word_for_word() -> None:
     """What it says goes on as it is, and is written down."""
-    heard = Heard(Recency())
+    heard = RecordingScorer(Recency())
     summaries = Summaries(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 1))
     utilities, states = heard.score(summaries, [heard.begin()] * 2)
 

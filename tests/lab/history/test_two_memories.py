@@ -2,21 +2,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from stillframe_lab.history.two_memories import DROPPED, some
-from stillframe_lab.history.two_memories_figure import EDGE_PX, GAP_PX, THUMB_PX, TOP_PX, Moment, Older, draw
+from stillframe_lab.history.two_memories import DROPPED, select_shown
+from stillframe_lab.history.two_memories_figure import EDGE_PX, GAP_PX, THUMB_PX, TOP_PX, Moment, OlderFrame, draw
 
 GREY = np.full((28, 28, 3), 100, np.uint8)
 
 
-def older(step: int, *, kept: bool) -> Older:
+def older(step: int, *, kept: bool) -> OlderFrame:
     """A grey frame."""
-    return Older(step, GREY, 0.5, kept)
+    return OlderFrame(step, GREY, 0.5, kept)
 
 
 def test_all_that_are_kept_are_shown_and_a_few_that_are_not() -> None:
     """In their order, whoever is dropped evenly spread."""
     frames = [older(step, kept=step in (3, 40)) for step in range(1, 61)]
-    shown = some(frames)
+    shown = select_shown(frames)
 
     assert [one.step for one in shown if one.kept] == [3, 40]
     assert len(shown) == 2 + DROPPED

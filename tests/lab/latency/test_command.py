@@ -15,8 +15,8 @@ from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe_lab.latency import closed_loop, command, roofline
-from stillframe_lab.latency.command import TRAINED, Wanted, knobs_of, run_bench
-from stillframe_lab.latency.race import Limits
+from stillframe_lab.latency.command import TRAINED, BenchSettings, knobs_of, run_bench
+from stillframe_lab.latency.race import RaceLimits
 from stillframe_lab.latency.report import summary, write_report
 from stillframe_lab.latency.stock import STOCK, stock_decoder
 
@@ -40,9 +40,9 @@ LACKING = (
 @pytest.fixture(scope="module")
 def document(tiny_folder: CheckpointFolder) -> dict[str, Any]:
     """A short run of the trained model, shorter still, on a machine whose roof small products show."""
-    wanted = Wanted(tiny_folder.path, torch.device("cpu"), knobs_of(CONFIG), (TRAINED,), quick=True)
+    wanted = BenchSettings(tiny_folder.path, torch.device("cpu"), knobs_of(CONFIG), (TRAINED,), quick=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(command.QUICK_LIMITS, TRAINED, Limits(1, 0.0, warm_up=1))
+        patch.setitem(command.QUICK_LIMITS, TRAINED, RaceLimits(1, 0.0, warm_up=1))
         patch.setattr(roofline, "CPU_SHAPES", ((49, 128, 256), (64, 64, 64)))
         patch.setitem(roofline.COPIED_BYTES, "cpu", 2**22)
         made = run_bench(wanted, lambda *_: None)
@@ -88,7 +88,7 @@ def test_the_terminal_has_a_line_a_row(document: dict[str, Any]) -> None:
 
 def test_a_model_that_there_is_not_is_refused(tmp_path: Path) -> None:
     """Before anything is measured, with the nearest name."""
-    wanted = Wanted(tmp_path, torch.device("cpu"), knobs_of(CONFIG), ("1024x61",))
+    wanted = BenchSettings(tmp_path, torch.device("cpu"), knobs_of(CONFIG), ("1024x61",))
     with pytest.raises(ConfigError, match="1024x16"):
         run_bench(wanted, lambda *_: None)
 
@@ -119,7 +119,7 @@ def test_both_ways_play_the_same_episodes(tiny: PolicyModel, tiny_folder: Checkp
     llama = stock_decoder(tiny_folder, tiny.decoder.config, dtype=torch.float32, device=torch.device("cpu"))
     players: dict[str, closed_loop.Player] = {
         STOCK: closed_loop.StockPlayer(tiny, llama),
-        closed_loop.OURS: closed_loop.OurPlayer(tiny, knobs_of(CONFIG), thread_time),
+        closed_loop.OURS: closed_loop.StillframePlayer(tiny, knobs_of(CONFIG), thread_time),
     }
     loop = closed_loop.play_all(players, 1, thread_time, lambda *_: None)
     stock, ours = loop["rows"]

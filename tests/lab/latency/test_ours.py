@@ -9,8 +9,8 @@ import torch
 from stillframe.models.base import PolicyModel
 from stillframe.models.llama import speculative
 from stillframe.reuse.settings import ReuseSettings
-from stillframe_lab.latency.ours import Guesses, Oracle, Ours
-from stillframe_lab.latency.race import Answer, Entry
+from stillframe_lab.latency.ours import DraftSource, GreedyOracle, StillframeVariant
+from stillframe_lab.latency.race import StepResult, VariantInfo
 from stillframe_lab.latency.scene import Scene
 from stillframe_lab.latency.variants import settings
 
@@ -18,9 +18,9 @@ OFF = ReuseSettings()
 TURNS = range(5)
 
 
-def answered(ours: Ours, scene: Scene) -> list[Answer]:
+def answered(ours: StillframeVariant, scene: Scene) -> list[StepResult]:
     """Some frames' answers."""
-    answers: list[Answer] = []
+    answers: list[StepResult] = []
     for turn in TURNS:
         ours.before(scene, turn)
         answers.append(ours([scene.shot("moving", turn, robot) for robot in range(ours.entry.robots)]))
@@ -28,10 +28,10 @@ def answered(ours: Ours, scene: Scene) -> list[Answer]:
     return answers
 
 
-def ours(model: PolicyModel, guesses: Guesses, reuse: ReuseSettings = OFF, robots: int = 1) -> Ours:
+def ours(model: PolicyModel, guesses: DraftSource, reuse: ReuseSettings = OFF, robots: int = 1) -> StillframeVariant:
     """Some robots, with an oracle where one is needed."""
-    oracle = Oracle(model, robots, reuse) if guesses == "right" else None
-    return Ours(Entry("ours", "float32", robots), model, thread_time, reuse, guesses, oracle)
+    oracle = GreedyOracle(model, robots, reuse) if guesses == "right" else None
+    return StillframeVariant(VariantInfo("ours", "float32", robots), model, thread_time, reuse, guesses, oracle)
 
 
 def test_a_draft_that_is_told_is_right(tiny: PolicyModel, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_half_is_reused_where_that_is_forced(tiny: PolicyModel, scene: Scene, ro
 
 def test_an_oracle_answers_a_turn_once(tiny: PolicyModel, scene: Scene) -> None:
     """However often it is asked: its robots' sessions go on by one frame a turn, as those of whom it tells."""
-    oracle = Oracle(tiny, 2, OFF)
+    oracle = GreedyOracle(tiny, 2, OFF)
     first, again, second = oracle.tokens(scene, 0), oracle.tokens(scene, 0), oracle.tokens(scene, 9)
 
     assert first is again
@@ -84,6 +84,6 @@ def test_a_fleets_work_is_a_robots_work_but_for_the_weights(tiny: PolicyModel, s
     assert all(part.read_bytes < 2 * whole.read_bytes for part, whole in zip(two.work, one.work, strict=True))
 
 
-def said(answers: Sequence[Answer]) -> list[list[list[int]]]:
+def said(answers: Sequence[StepResult]) -> list[list[list[int]]]:
     """Their tokens, robot by robot."""
     return [[ids.tolist() for ids in answer.tokens] for answer in answers]

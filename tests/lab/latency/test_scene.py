@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from stillframe.errors import ConfigError
-from stillframe_lab.latency.scene import SCENE_FILE, Scene, Shot, load_scene
+from stillframe_lab.latency.scene import SCENE_FILE, Scene, SceneFrame, load_scene
 
-SHORT = Scene([Shot(bytes([number]), "go") for number in range(4)])
+SHORT = Scene([SceneFrame(bytes([number]), "go") for number in range(4)])
 
 
 def test_what_ships_is_small_and_whole(scene: Scene) -> None:

@@ -10,10 +10,10 @@ from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.llama.weight_packing import PackedLinear
 from stillframe.reuse.settings import ReuseSettings
-from stillframe_lab.latency.ours import Ours
-from stillframe_lab.latency.race import Entry
+from stillframe_lab.latency.ours import StillframeVariant
+from stillframe_lab.latency.race import VariantInfo
 from stillframe_lab.latency.scene import Scene
-from stillframe_lab.latency.stock import Stock, pack_all, stock_decoder, with_our_products
+from stillframe_lab.latency.stock import StockVariant, pack_all, stock_decoder, with_packed_weights
 
 CPU = torch.device("cpu")
 
@@ -27,8 +27,8 @@ def test_the_stock_way_says_what_we_say(
     model: PolicyModel = request.getfixturevalue(name)
     folder: CheckpointFolder = request.getfixturevalue(f"{name}_folder")
     llama = stock_decoder(folder, model.decoder.config, dtype=torch.float32, device=CPU)
-    stock = Stock(Entry("stock", "float32"), model, llama, thread_time, head_rows)
-    ours = Ours(Entry("ours", "float32"), model, thread_time, ReuseSettings(), "own")
+    stock = StockVariant(VariantInfo("stock", "float32"), model, llama, thread_time, head_rows)
+    ours = StillframeVariant(VariantInfo("ours", "float32"), model, thread_time, ReuseSettings(), "own")
     frames = [[scene.shot("moving", turn)] for turn in range(0, 30, 6)]
     answers = [(stock(shots), ours(shots)) for shots in frames]
 
@@ -42,7 +42,7 @@ def test_its_stages_are_what_both_ways_have_in_common(
 ) -> None:
     """From the JPEG on; what the stock way does not do, it does not list."""
     llama = stock_decoder(tiny_folder, tiny.decoder.config, dtype=torch.float32, device=CPU)
-    stages = Stock(Entry("stock", "float32"), tiny, llama, thread_time)([scene.shots[0]]).stages_ms
+    stages = StockVariant(VariantInfo("stock", "float32"), tiny, llama, thread_time)([scene.shots[0]]).stages_ms
 
     assert [*stages] == ["decode image", "prepare", "vision", "prefill", "verify"]
 
@@ -50,11 +50,14 @@ def test_its_stages_are_what_both_ways_have_in_common(
 def test_our_products_change_products_alone(tiny: PolicyModel, tiny_folder: CheckpointFolder, scene: Scene) -> None:
     """In bfloat16 every matrix is packed, the original is left alone, and the tokens stay what they were."""
     llama = stock_decoder(tiny_folder, tiny.decoder.config, dtype=torch.bfloat16, device=CPU)
-    ours = with_our_products(llama)
+    ours = with_packed_weights(llama)
     if ours is None:
         pytest.skip("this CPU multiplies no bfloat16 by oneDNN: ours leaves it to torch as well")
     model = load(tiny_folder)
-    said = [Stock(Entry("s", "b"), model, one, thread_time)([scene.shots[5]]).tokens[0] for one in (llama, ours)]
+    said = [
+        StockVariant(VariantInfo("s", "b"), model, one, thread_time)([scene.shots[5]]).tokens[0]
+        for one in (llama, ours)
+    ]
 
     assert not any(isinstance(layer, PackedLinear) for layer in llama.modules())
     assert not any(isinstance(layer, nn.Linear) for layer in ours.modules())
@@ -65,7 +68,7 @@ def test_where_nothing_is_packed_there_is_no_such_row(tiny_folder: CheckpointFol
     """Float32 matrices of 128 x 128 are torch's in ours too."""
     llama = stock_decoder(tiny_folder, tiny.decoder.config, dtype=torch.float32, device=CPU)
 
-    assert with_our_products(llama) is None
+    assert with_packed_weights(llama) is None
     assert pack_all(llama) == 0
 
 

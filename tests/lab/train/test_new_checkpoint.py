@@ -11,13 +11,13 @@ from stillframe.models.actions import Statistics
 from stillframe.models.llama.weight_packing import settle
 from stillframe.models.openvla.model import OpenVLA
 from stillframe.models.registry import load_policy
-from stillframe_lab.train.new_checkpoint import action_statistics, fresh_network, save_checkpoint
+from stillframe_lab.train.new_checkpoint import action_statistics, new_network, save_checkpoint
 from stillframe_lab.train.recipe import JACO_TINY, Recipe
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path, recipe: Recipe) -> None:
     """Weights come back to the bit through the registry, under the recipe's sizes, some of them joined."""
-    network = fresh_network(recipe)
+    network = new_network(recipe)
     save_checkpoint(tmp_path / "tiny", dict(network.state_dict()), recipe)
     policy = load_policy(tmp_path / "tiny", dtype=torch.float32, device=torch.device("cpu"))
     assert isinstance(policy, OpenVLA)
@@ -33,7 +33,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path, recipe: Recipe) -> None:
 
 def test_the_file_has_the_layouts_unread_blocks(tmp_path: Path, recipe: Recipe) -> None:
     """The towers' last blocks are stored, as zeros, so that any OpenVLA loader finds its tensors."""
-    save_checkpoint(tmp_path, dict(fresh_network(recipe).state_dict()), recipe)
+    save_checkpoint(tmp_path, dict(new_network(recipe).state_dict()), recipe)
     stored = load_file(tmp_path / "model.safetensors")
     last = f"vision_backbone.featurizer.blocks.{recipe.tower_depth - 1}.attn.qkv.weight"
 
@@ -47,7 +47,7 @@ def test_only_several_cameras_are_named(tmp_path: Path, recipe: Recipe) -> None:
     named = {}
     for cameras in (("front",), ("front", "wrist")):
         folder, wanted = tmp_path / "-".join(cameras), replace(recipe, cameras=cameras)
-        save_checkpoint(folder, dict(fresh_network(wanted).state_dict()), wanted)
+        save_checkpoint(folder, dict(new_network(wanted).state_dict()), wanted)
         named[cameras] = json.loads((folder / "config.json").read_text()).get("cameras")
 
     assert named == {("front",): None, ("front", "wrist"): ["front", "wrist"]}
@@ -63,7 +63,7 @@ def test_statistics_are_the_arms_limits() -> None:
 
 def test_no_two_patches_share_a_position(recipe: Recipe) -> None:
     """Position embeddings tell all 256 patches apart, in both towers."""
-    backbone = fresh_network(recipe).vision_backbone
+    backbone = new_network(recipe).vision_backbone
     for tower in (backbone.featurizer, backbone.fused_featurizer):
         positions = tower.pos_embed[0].detach()
         apart = torch.cdist(positions, positions) + torch.eye(256) * 9
@@ -74,6 +74,6 @@ def test_no_two_patches_share_a_position(recipe: Recipe) -> None:
 
 def test_the_recipe_we_ship_fits_twenty_megabytes(tmp_path: Path) -> None:
     """jaco-tiny's folder stays within its limit."""
-    save_checkpoint(tmp_path, dict(fresh_network(JACO_TINY).state_dict()), JACO_TINY)
+    save_checkpoint(tmp_path, dict(new_network(JACO_TINY).state_dict()), JACO_TINY)
 
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 20_000_000

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stillframe_lab.train.auxiliary import soft_cross_entropy
-from stillframe_lab.train.cloning import Cloning
+from stillframe_lab.train.cloning import CloningTrainer
 from stillframe_lab.train.objective import Trainee
 from stillframe_lab.train.recipe import Recipe
 
@@ -15,7 +15,7 @@ from stillframe_lab.train.recipe import Recipe
 @pytest.fixture
 def trainee(tmp_path: Path, recipe: Recipe) -> Trainee:
     """A fresh network with its heads."""
-    return Cloning(tmp_path, recipe, torch.device("cpu")).trainee
+    return CloningTrainer(tmp_path, recipe, torch.device("cpu")).trainee
 
 
 def test_training_bins_are_the_bins_that_decoding_reads(trainee: Trainee) -> None:

@@ -14,7 +14,7 @@ from stillframe_lab.train import pipeline
 from stillframe_lab.train.cloning import Progress
 from stillframe_lab.train.demonstrations import SHAKY_EXPERT
 from stillframe_lab.train.frame_store import FrameStore
-from stillframe_lab.train.new_checkpoint import fresh_network, save_checkpoint
+from stillframe_lab.train.new_checkpoint import new_network, save_checkpoint
 from stillframe_lab.train.pipeline import Score, Trained, publish, train_policy
 from stillframe_lab.train.recipe import Recipe
 
@@ -111,7 +111,7 @@ def test_a_second_camera_starts_from_the_first_ones_policy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill: Callable[..., FrameStore], longer: Recipe
 ) -> None:
     """The same pipeline, with two pictures a frame and a checkpoint to begin from: candidates need both cameras."""
-    save_checkpoint(tmp_path / "earlier", dict(fresh_network(longer).state_dict()), longer)
+    save_checkpoint(tmp_path / "earlier", dict(new_network(longer).state_dict()), longer)
     both = replace(longer, cameras=("front", "wrist"), learning_rate=1e-9)
     shards = pipeline._shards(tmp_path / "data", "demos-wrist", both, both.demo_frames, stage=1, mixture=SHAKY_EXPERT)
     for folder, wanted in shards:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from stillframe.models.llama.decoder import Decoder, Whole
-from stillframe_lab.train.new_checkpoint import fresh_network
+from stillframe_lab.train.new_checkpoint import new_network
 from stillframe_lab.train.recipe import Recipe
 from stillframe_lab.train.sequences import SharedPrefix
 
@@ -27,7 +27,7 @@ def alone(decoder: Decoder, patches: Tensor, prompt: tuple[int, ...], actions: T
 def test_every_branch_sees_what_it_would_see_alone(recipe: Recipe) -> None:
     """Sharing the picture's rows changes no instruction's hidden rows: this is what makes the training valid."""
     torch.manual_seed(0)
-    decoder = fresh_network(recipe).language_model
+    decoder = new_network(recipe).language_model
     sequence = SharedPrefix.build(PROMPTS, PATCHES)
     patches, actions = torch.randn(PATCHES, recipe.width), torch.randint(64, 320, (1, len(PROMPTS), 7))
     suffix = decoder.embed(sequence.with_actions(actions)[0])

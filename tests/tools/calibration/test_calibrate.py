@@ -26,17 +26,17 @@ from stillframe.recording.recorder import Recorder
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe.tools.calibration.candidates import (
     AGE_LIMITS,
-    Outcome,
-    around,
-    calmest,
-    choose,
-    promising,
-    wide,
-    within,
+    CandidateResult,
+    best_within_budget,
+    initial_grid,
+    least_drift,
+    neighbours,
+    refinement_seeds,
+    within_budget,
 )
 from stillframe.tools.calibration.output import ReusePoint, calibrated_yaml, reuse_chart
-from stillframe.tools.calibration.replay import Rehearsal
-from stillframe.tools.calibration.search import Calibration, OverBudget, calibrate, pick
+from stillframe.tools.calibration.replay import EpisodeReplay
+from stillframe.tools.calibration.search import Calibration, OverBudget, calibrate, select_frames
 
 if TYPE_CHECKING:
     from tests.conftest import Golden
@@ -87,9 +87,9 @@ def played(goldens: dict[str, Golden]) -> list[list[RecordedFrame]]:
 
 
 @pytest.fixture(scope="module")
-def rehearsal(golden_model: PolicyModel, played: list[list[RecordedFrame]]) -> Rehearsal:
+def rehearsal(golden_model: PolicyModel, played: list[list[RecordedFrame]]) -> EpisodeReplay:
     """All three, prepared."""
-    made = Rehearsal(golden_model, ReuseSettings())
+    made = EpisodeReplay(golden_model, ReuseSettings())
     for episode in played:
         made.add(episode, nothing)
     return made
@@ -118,14 +118,14 @@ def lived(
     knobs: AdaptiveSettings,
     *,
     slack: bool,
-) -> Outcome:
+) -> CandidateResult:
     """What a served policy does with the frames, at their times, its drift controller kept out of it."""
     now_s = [0.0]
     settings = ReuseSettings(mode="adaptive", drift_budget=2.0, adaptive=knobs)
     policy = LocalPolicy(model, settings, clock=lambda: now_s[0])
     scale = np.subtract(*(model.info.norm_stats["peer_tiny"][end] for end in ("q99", "q01"))) / 2
     units = np.where(model.info.norm_stats["peer_tiny"]["mask"], scale, 1.0)
-    outcome = Outcome(knobs)
+    outcome = CandidateResult(knobs)
     for episode, wholes in zip(played, dense, strict=True):
         policy.reset()
         for frame, whole in zip(episode, wholes, strict=True):
@@ -140,13 +140,13 @@ def lived(
 
 
 @pytest.fixture(scope="module")
-def alone(rehearsal: Rehearsal) -> dict[str, Outcome]:
+def alone(rehearsal: EpisodeReplay) -> dict[str, CandidateResult]:
     """What each set of knobs comes to by itself, with pauses."""
     return {name: rehearsal.with_slack([knobs], nothing)[0] for name, knobs in KNOBS.items()}
 
 
 @pytest.fixture(scope="module")
-def together(rehearsal: Rehearsal) -> list[Outcome]:
+def together(rehearsal: EpisodeReplay) -> list[CandidateResult]:
     """What all of them come to side by side, and one that is stricter than any."""
     return rehearsal.with_slack([*KNOBS.values(), STRICT], nothing)
 
@@ -156,8 +156,8 @@ def test_a_rehearsal_is_what_a_served_policy_does(
     golden_model: PolicyModel,
     played: list[list[RecordedFrame]],
     dense: list[list[NDArray[np.float64]]],
-    rehearsal: Rehearsal,
-    alone: dict[str, Outcome],
+    rehearsal: EpisodeReplay,
+    alone: dict[str, CandidateResult],
     name: str,
 ) -> None:
     """Frame by frame the same reuse and the same drift, with pauses and without, keyframes and all."""
@@ -176,7 +176,7 @@ def test_a_rehearsal_is_what_a_served_policy_does(
 
 
 def test_candidates_do_not_disturb_each_other(
-    rehearsal: Rehearsal, alone: dict[str, Outcome], together: list[Outcome]
+    rehearsal: EpisodeReplay, alone: dict[str, CandidateResult], together: list[CandidateResult]
 ) -> None:
     """Together, in any order, each does what it does alone; every frame advances the bar once."""
     knobs, steps = [*KNOBS.values()], []
@@ -187,7 +187,7 @@ def test_candidates_do_not_disturb_each_other(
     assert len(steps) == len(rehearsal.scenes) == 17
 
 
-def test_the_hopeless_are_given_up(rehearsal: Rehearsal, together: list[Outcome]) -> None:
+def test_the_hopeless_are_given_up(rehearsal: EpisodeReplay, together: list[CandidateResult]) -> None:
     """Only who cannot come within budget any more, and without a change for the others."""
     spared = rehearsal.with_slack([outcome.knobs for outcome in together], nothing, budget=0.02)
     lengths = [len(outcome.ratios) for outcome in spared]
@@ -204,12 +204,12 @@ def test_recordings_of_another_policy_are_refused(golden_model: PolicyModel) -> 
     frame = RecordedFrame(0.0, two, answered(0, 0))
 
     with pytest.raises(StillframeError, match=r"cannot answer what was recorded: .*exactly one picture"):
-        Rehearsal(golden_model, ReuseSettings()).add([frame], nothing)
+        EpisodeReplay(golden_model, ReuseSettings()).add([frame], nothing)
 
 
-def outcome(reuse: float, drifts: Sequence[float], **knobs: Any) -> Outcome:
+def outcome(reuse: float, drifts: Sequence[float], **knobs: Any) -> CandidateResult:
     """One that reused so much on every frame."""
-    return Outcome(AdaptiveSettings(**knobs), [reuse] * 4, list(drifts))
+    return CandidateResult(AdaptiveSettings(**knobs), [reuse] * 4, list(drifts))
 
 
 def test_the_most_reuse_within_budget_is_chosen() -> None:
@@ -219,12 +219,12 @@ def test_the_most_reuse_within_budget_is_chosen() -> None:
     equal = outcome(0.6, [0.01] * 11)
     none = outcome(0.0, [])
 
-    assert within([none, greedy, equal, good], 0.02) == [good, equal]
-    assert choose([none, greedy, equal, good], 0.02) is good
-    assert choose([none, greedy], 0.02) is None
-    assert choose([greedy], 0.6) is greedy
-    assert calmest([none, greedy, equal]) is equal
-    assert calmest([none]) is none
+    assert within_budget([none, greedy, equal, good], 0.02) == [good, equal]
+    assert best_within_budget([none, greedy, equal, good], 0.02) is good
+    assert best_within_budget([none, greedy], 0.02) is None
+    assert best_within_budget([greedy], 0.6) is greedy
+    assert least_drift([none, greedy, equal]) is equal
+    assert least_drift([none]) is none
 
 
 def test_both_criteria_are_looked_at_closer() -> None:
@@ -235,24 +235,24 @@ def test_both_criteria_are_looked_at_closer() -> None:
         outcome(0.8, [0.5] * 9, criterion="pixels", tau=1.0),
     ]
 
-    assert promising([good, near, far, *pixels], 0.012) == [good.knobs, near.knobs, pixels[1].knobs]
-    assert promising([good], 0.02) == [good.knobs]
+    assert refinement_seeds([good, near, far, *pixels], 0.012) == [good.knobs, near.knobs, pixels[1].knobs]
+    assert refinement_seeds([good], 0.02) == [good.knobs]
 
 
 def test_reuse_counts_keyframes_and_drift_does_not() -> None:
     """Reuse is that of whole episodes; drift that of delta frames."""
-    seen = Outcome(AdaptiveSettings())
+    seen = CandidateResult(AdaptiveSettings())
     for ratio, drift in ((0.0, None), (0.8, 0.1), (0.4, 0.3)):
         seen.saw(ratio, drift)
 
     assert seen.reuse == pytest.approx(0.4)
     assert seen.drift(50) == pytest.approx(0.2)
-    assert Outcome(AdaptiveSettings()).drift(90) == 0
+    assert CandidateResult(AdaptiveSettings()).drift(90) == 0
 
 
 def test_the_grid_is_wide() -> None:
     """Both criteria, several thresholds and amounts kept for the task; limits that are searched later are off."""
-    grid = wide(AdaptiveSettings(keyframe_every=17, tau_centred=0.5), CAMERA_TOKENS)
+    grid = initial_grid(AdaptiveSettings(keyframe_every=17, tau_centred=0.5), CAMERA_TOKENS)
 
     assert {knobs.criterion for knobs in grid} == {"embedding", "pixels"}
     assert len({knobs.distance for knobs in grid}) > 4
@@ -276,7 +276,7 @@ def test_the_grid_is_wide() -> None:
 @pytest.mark.parametrize("layers", [1, 2, 4, 32])
 def test_around_the_best_every_knob_moves(best: AdaptiveSettings, layers: int) -> None:
     """All in range (settings check themselves), none twice, not the best itself, no layer that is not there."""
-    near = around(best, CAMERA_TOKENS, layers, 1.0)
+    near = neighbours(best, CAMERA_TOKENS, layers, 1.0)
     changed = {key for knobs in near for key, value in asdict(knobs).items() if value != getattr(best, key)}
 
     assert best not in near
@@ -320,7 +320,7 @@ def recorded(tmp_path: Path, goldens: dict[str, Golden]) -> Path:
 def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two candidates, then two around the best, and two age limits: enough to see the order of the work."""
     strict, loose = (AdaptiveSettings(distance=far, top_k=256, task_top_k=20) for far in (0.01, 2.0))
-    monkeypatch.setattr("stillframe.tools.calibration.search.wide", lambda *_: [strict, loose])
+    monkeypatch.setattr("stillframe.tools.calibration.search.initial_grid", lambda *_: [strict, loose])
     monkeypatch.setattr(
         "stillframe.tools.calibration.search.around",
         lambda best, *_: [replace(best, task_top_k=10), replace(best, top_k=99)],
@@ -393,15 +393,15 @@ def test_episodes_are_picked_from_all_over(recorded: Path) -> None:
     """As many frames as asked for, the same ones each time, no episode twice, none of a single frame."""
     episodes = read_episodes(recorded, pytest.fail)
     lonely = replace(episodes[0], files=episodes[0].files[:1])
-    picked = pick([lonely, *episodes], 13)
+    picked = select_frames([lonely, *episodes], 13)
 
-    assert picked == pick([lonely, *episodes], 13)
+    assert picked == select_frames([lonely, *episodes], 13)
     assert [frames for _, frames in picked] == [5, 5, 3]
     assert len({episode.folder for episode, _ in picked}) == 3
     assert [episode for episode, _ in picked] != episodes[:3]
-    assert lonely not in [episode for episode, _ in pick([lonely, *episodes], 10_000)]
+    assert lonely not in [episode for episode, _ in select_frames([lonely, *episodes], 10_000)]
     with pytest.raises(StillframeError, match="no recorded episode has two frames"):
-        pick([lonely], 15)
+        select_frames([lonely], 15)
 
 
 CHOSEN = AdaptiveSettings(
@@ -418,7 +418,7 @@ YAMLS = {
 
 def calibration(knobs: AdaptiveSettings = CHOSEN) -> Calibration:
     """One that was found."""
-    done = Outcome(knobs, [0.5, 0.7], [0.0, 0.01])
+    done = CandidateResult(knobs, [0.5, 0.7], [0.0, 0.01])
     return Calibration(ReuseSettings("adaptive", 0.03, adaptive=knobs), [done], done, done, 3, 40, 20)
 
 

@@ -19,7 +19,7 @@ from stillframe.daemon.shutdown import DrainingServer
 from stillframe.domain import ActionChunk, CacheReport, KVUsage, Observation, PolicyInfo, SessionRef, Step, StepReport
 from stillframe.metrics import Metrics
 from stillframe.tools.loadtest.load import Load
-from stillframe.tools.loadtest.senders import Tally
+from stillframe.tools.loadtest.senders import SenderStats
 from stillframe.web.app import House, create_app
 from stillframe.web.service.lifecycle import Lifecycle
 
@@ -161,7 +161,7 @@ class Silent:
         """A load begins."""
         self.loads.append(load)
 
-    def look(self, robots: Sequence[Tally]) -> None:
+    def look(self, robots: Sequence[SenderStats]) -> None:
         """How it stands."""
         assert len(robots) == self.loads[-1].robots
         self.looks += 1
@@ -171,7 +171,7 @@ class Silent:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Robots that skip no frame, however late the answers are, and wait for all: a slow machine changes no count."""
-    monkeypatch.setattr("stillframe.tools.loadtest.senders.MOST_UNDER_WAY", 64)
+    monkeypatch.setattr("stillframe.tools.loadtest.senders.MAX_IN_FLIGHT", 64)
     monkeypatch.setattr("stillframe.tools.loadtest.run.LAST_ANSWERS_S", PATIENCE_S)
 
 

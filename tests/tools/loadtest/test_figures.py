@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.errors import ConfigError
-from stillframe.tools.loadtest.experiments import capacity, find_capacity, flooded, in_rounds
+from stillframe.tools.loadtest.experiments import compare_flood, find_capacity, measure_capacity, repeat_rounds
 from stillframe.tools.loadtest.load import Load
 from stillframe.tools.loadtest.report import figures, jain, load_table
-from stillframe.tools.loadtest.run import Played
-from stillframe.tools.loadtest.senders import Tally
+from stillframe.tools.loadtest.run import LoadResult
+from stillframe.tools.loadtest.senders import SenderStats
 from stillframe.tools.loadtest.transports.base import as_jpeg, pictures
 from stillframe.tools.machine import machine
 
@@ -20,21 +20,21 @@ def tally(*latencies_s, **counts):
     """A robot with these answers."""
     sent = len(latencies_s) + counts.get("superseded", 0) + counts.get("unanswered", 0)
     sent += Counter(counts.get("problems", {})).total()
-    made = Tally(due=sent + counts.get("skipped", 0), sent=sent, latencies_s=[*latencies_s], **counts)
+    made = SenderStats(due=sent + counts.get("skipped", 0), sent=sent, latencies_s=[*latencies_s], **counts)
     made.check()
     return made
 
 
 def played(*robots, **load):
     """What came of a load."""
-    return Played(Load(**load), robots, (), took_s=1.0, cpu_share=0.01, load_average=0.0)
+    return LoadResult(Load(**load), robots, (), took_s=1.0, cpu_share=0.01, load_average=0.0)
 
 
 def found_of(load, p99_s, share=1.0):
     """Figures as a load with these would have them."""
     within, late = round(1000 * share), round(1000 * (1 - share))
     robots = [tally(*[p99_s] * within, *[9.0] * late)] * load.robots
-    return figures(Played(load, robots, (), took_s=1.0, cpu_share=0.01, load_average=0.0))
+    return figures(LoadResult(load, robots, (), took_s=1.0, cpu_share=0.01, load_average=0.0))
 
 
 @given(st.integers(0, 40), st.integers(1, 40))
@@ -88,7 +88,7 @@ def test_nothing_answered_has_figures_and_a_table():
 def test_a_frame_counted_twice_is_noticed():
     """The counts have to add up."""
     with pytest.raises(AssertionError):
-        Tally(due=1, sent=1, latencies_s=[0.1], superseded=1).check()
+        SenderStats(due=1, sent=1, latencies_s=[0.1], superseded=1).check()
 
 
 def test_a_flood_is_compared_round_by_round():
@@ -99,7 +99,7 @@ def test_a_flood_is_compared_round_by_round():
         measured.append((load.seed, load.flood))
         return found_of(load, 0.1 * (1 + load.flood * (1 + load.seed)))
 
-    found = flooded(Load(robots=2, flood=1), 3, measure)
+    found = compare_flood(Load(robots=2, flood=1), 3, measure)
 
     assert measured == [(0, 0), (0, 1), (1, 1), (1, 0), (2, 0), (2, 1)]
     assert found["p99_ratios"] == pytest.approx([2, 3, 4], abs=1e-2)
@@ -115,7 +115,7 @@ def test_rounds_have_other_phases():
         seeds.append(load.seed)
         return found_of(load, 0.01 * (1 + load.seed))
 
-    assert in_rounds(Load(), 3, measure)["median"]["p99"] == pytest.approx(20)
+    assert repeat_rounds(Load(), 3, measure)["median"]["p99"] == pytest.approx(20)
     assert seeds == [0, 1, 2]
 
 
@@ -123,7 +123,7 @@ def test_capacity_wants_995_of_1000_in_time():
     """A number of robots holds with 99.5 % of their frames in time, and does not with less."""
     shares = {1: 1.0, 2: 0.995, 3: 0.994, 4: 0.9}
 
-    assert capacity(Load(), 4, lambda load: found_of(load, 0.1, shares[load.robots]))["capacity"] == 2
+    assert measure_capacity(Load(), 4, lambda load: found_of(load, 0.1, shares[load.robots]))["capacity"] == 2
 
 
 def test_phases_lie_within_a_period():

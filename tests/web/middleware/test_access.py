@@ -29,7 +29,7 @@ from websockets.sync.client import connect
 
 from stillframe.daemon.config import load_config
 from stillframe.daemon.logs import LEVEL_VARIABLE, open_log
-from stillframe.daemon.sockets import open_doors, uvicorn_config
+from stillframe.daemon.sockets import bind_sockets, uvicorn_config
 from stillframe.errors import TooMany
 from stillframe.web.http.problems import install_problem_handlers
 from stillframe.web.middleware import access
@@ -288,7 +288,7 @@ def test_garbage_ends_in_a_problem(headers: list[tuple[bytes, bytes]], kind: str
 def running(served: Starlette) -> Iterator[str]:
     """Serve an app on loopback as the daemon is served; its address without the scheme."""
     config = load_config(None, {"checkpoint": Path("nowhere"), "port": 0})
-    (door,) = open_doors(config)
+    (door,) = bind_sockets(config)
     server = uvicorn.Server(uvicorn_config(served, config))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door.socket]})
     thread.start()

@@ -32,7 +32,7 @@ class House:
 
     def __init__(self, desk: Any, **values: Any):
         config = load_config(None, {"checkpoint": Path("nowhere"), "port": 0} | values)
-        self.doors = sockets.open_doors(config)
+        self.doors = sockets.bind_sockets(config)
         self.server = DrainingServer(sockets.uvicorn_config(desk.app, config), desk.lifecycle, drain_s=WAIT_S)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.doors[0].socket]})
         self.thread.start()

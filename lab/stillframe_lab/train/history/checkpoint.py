@@ -16,7 +16,7 @@ from stillframe_lab.train.new_checkpoint import save_checkpoint
 EXTRAS = len(ACTION_NAMES) + 1  # the last action, and the time since the last frame
 
 
-def fresh_weights(trainee: MemoryTrainee, recipe: MemoryRecipe) -> HistoryWeights:
+def new_memory_weights(trainee: MemoryTrainee, recipe: MemoryRecipe) -> HistoryWeights:
     """The pooling as it was learnt with the policy, and scorers that have learnt nothing."""
     decoder, tower = trainee.network.config.decoder, trainee.network.config.towers[0]
     weights = HistoryWeights(

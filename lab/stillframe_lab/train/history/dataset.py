@@ -18,7 +18,7 @@ from stillframe.models.openvla.vision import TOWERS
 from stillframe_lab.train.auxiliary import Keypoints
 from stillframe_lab.train.history.policy_objective import MemoryBatch
 from stillframe_lab.train.history.recipe import MemoryRecipe
-from stillframe_lab.train.history.sampling import NOTHING, Ids, Meaning, draw
+from stillframe_lab.train.history.sampling import NOTHING, Ids, LampMeaning, sample_memories
 from stillframe_lab.train.new_checkpoint import preprocessor_json
 
 PATCH_PX = next(iter(TOWERS.values())).patch_px
@@ -39,10 +39,10 @@ class Scenes:
     played: NDArray[np.bool_]  # [scenes] where the policy itself has brought the arm, see mistakes.py
 
     @property
-    def meaning(self) -> Meaning:
+    def meaning(self) -> LampMeaning:
         """What their lamps say."""
         lit = self.shown != NOTHING
-        return Meaning(np.where(self.marked, self.shown, NOTHING), lit & ~self.marked)
+        return LampMeaning(np.where(self.marked, self.shown, NOTHING), lit & ~self.marked)
 
     @classmethod
     def joined(cls, parts: Sequence[Scenes]) -> Scenes:
@@ -72,7 +72,7 @@ class _Dark:
         return np.concatenate([rng.choice(of, many) if many else of[:0] for of, many in parts])
 
 
-class Scenery:
+class SceneDataset:
     """Draws batches."""
 
     def __init__(self, scenes: Scenes, recipe: MemoryRecipe):
@@ -102,7 +102,7 @@ class Scenery:
         picks = np.concatenate((*dark, *cues, decoys))
         scenes = self._scenes.of(picks)
         meaning = scenes.meaning
-        drawn = draw(meaning, scenes.late[:count], self._recipe, rng, ordered=ordered)
+        drawn = sample_memories(meaning, scenes.late[:count], self._recipe, rng, ordered=ordered)
         actions = scenes.actions[np.arange(count)[:, None], drawn.target.numpy()]
         grid = self._recipe.policy.image_px // PATCH_PX
         points_m, points_px, finger_rad = map(torch.from_numpy, (scenes.points_m, scenes.points_px, scenes.finger_rad))

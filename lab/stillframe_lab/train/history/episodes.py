@@ -24,7 +24,8 @@ from stillframe.models.registry import load_policy
 from stillframe.stopwatch import Clock
 from stillframe_client.sim import COLOURS, JacoEnv, SensorNoise
 from stillframe_client.sim.rollout import play
-from stillframe_lab.train.history.gate_training import Labelled
+from stillframe_lab.train.frame_store import write_npz
+from stillframe_lab.train.history.gate_training import LabelledEpisode
 from stillframe_lab.train.history.recipe import FRAME_S
 from stillframe_lab.train.history.sampling import NOTHING
 
@@ -33,7 +34,7 @@ REPEATED = 0.5  # each that says the same as earlier ones is worth so much of th
 
 
 @dataclass
-class Diary:
+class AttentionLog:
     """A scorer that keeps all, of one session, and writes down what it hears. See `scorers.Scorer`."""
 
     needs_attention = True
@@ -54,15 +55,15 @@ class Diary:
         self.masses.append(masses)
         return utilities
 
-    def close(self) -> Lived:
+    def close(self) -> LoggedEpisode:
         """The episode is over; the next begins on an empty page."""
-        lived = Lived(torch.stack(self.inputs), _looked(self.masses, len(self.inputs)))
+        lived = LoggedEpisode(torch.stack(self.inputs), _most_attention(self.masses, len(self.inputs)))
         self.inputs, self.masses = [], []
         return lived
 
 
 @dataclass(frozen=True)
-class Lived:
+class LoggedEpisode:
     """One episode."""
 
     inputs: Tensor  # [chunks, inputs]: what a scorer sees of each
@@ -72,7 +73,7 @@ class Lived:
         return len(self.inputs)
 
 
-def worth(looked: NDArray[np.float64], says: NDArray[np.int64]) -> NDArray[np.float64]:
+def utility_labels(looked: NDArray[np.float64], says: NDArray[np.int64]) -> NDArray[np.float64]:
     """What each chunk should be called worth [chunks]: as much as is looked at it, and less the more often it was said.
 
     `says` [chunks] tells what each says. Without this a row of equal cues fills a small memory, and the other cue goes:
@@ -86,7 +87,7 @@ def worth(looked: NDArray[np.float64], says: NDArray[np.int64]) -> NDArray[np.fl
     return labels
 
 
-def _looked(masses: Sequence[Utilities], chunks: int) -> NDArray[np.float64]:
+def _most_attention(masses: Sequence[Utilities], chunks: int) -> NDArray[np.float64]:
     """The most that any answer looked at each chunk, in units of what that answer looked at most."""
     looked = np.zeros(chunks)
     for mass in masses:
@@ -111,7 +112,7 @@ class WantedEpisodes:
     seed: int = FIRST_SEED
 
 
-class _Ticking:
+class _FrameClock:
     """A clock that goes on by one frame's time whenever it is asked twice: a pass asks it when frames come in."""
 
     def __init__(self) -> None:
@@ -125,7 +126,7 @@ class _Ticking:
         self._now_s += self.frame_s
 
 
-def looking_back(checkpoint: Path, clock: Clock, scorer: Scorer | None = None) -> LocalPolicy:
+def full_history_policy(checkpoint: Path, clock: Clock, scorer: Scorer | None = None) -> LocalPolicy:
     """A policy with all of its history."""
     device = torch.device("cpu")
     model, weights = load_policy(checkpoint, dtype=torch.float32, device=device), load_history(checkpoint, device)
@@ -133,22 +134,22 @@ def looking_back(checkpoint: Path, clock: Clock, scorer: Scorer | None = None) -
     return LocalPolicy(model, clock=clock, recalling=recalling)
 
 
-class Observer:
+class EpisodeRecorder:
     """Plays a policy with all of its history; notes what the lamps really say at every step."""
 
     def __init__(self, checkpoint: Path):
-        self._clock, self._diary, self._says = _Ticking(), Diary(), [0]
-        self._policy = looking_back(checkpoint, self._clock, self._diary)
+        self._clock, self._diary, self._says = _FrameClock(), AttentionLog(), [0]
+        self._policy = full_history_policy(checkpoint, self._clock, self._diary)
 
-    def lived(self, env: JacoEnv, seed: int) -> Labelled:
+    def lived(self, env: JacoEnv, seed: int) -> LabelledEpisode:
         """One episode."""
         self._clock.frame_s = float(np.random.default_rng(seed).uniform(*FRAME_S))
         self._policy.reset()
         self._says = []
         play(env, lambda observed: self._act(env, observed), seed=seed)
         lived = self._diary.close()
-        labels = worth(lived.looked, np.array(self._says))
-        return Labelled(lived.inputs, torch.from_numpy(labels).float())
+        labels = utility_labels(lived.looked, np.array(self._says))
+        return LabelledEpisode(lived.inputs, torch.from_numpy(labels).float())
 
     def _act(self, env: JacoEnv, observed: Mapping[str, Any]) -> NDArray[np.float64]:
         lit = env.lit
@@ -157,10 +158,10 @@ class Observer:
         return self._policy(observed)
 
 
-def live(checkpoint: Path, wanted: WantedEpisodes, watch: Callable[[int], None]) -> list[Labelled]:
+def record_episodes(checkpoint: Path, wanted: WantedEpisodes, watch: Callable[[int], None]) -> list[LabelledEpisode]:
     """All of them, in one order; `watch` is told how many there are after each."""
-    observer = Observer(checkpoint)
-    episodes: list[Labelled] = []
+    observer = EpisodeRecorder(checkpoint)
+    episodes: list[LabelledEpisode] = []
     for variant in wanted.variants:
         for delay in wanted.delays:
             env = JacoEnv("remember", noise=SensorNoise(sigma=NOISE_SIGMA), delay=delay, variant=variant)
@@ -173,18 +174,19 @@ def live(checkpoint: Path, wanted: WantedEpisodes, watch: Callable[[int], None])
     return episodes
 
 
-def save_episodes(file: Path, episodes: list[Labelled]) -> None:
-    """In one file, for a run that goes on later; the rename makes it whole or absent."""
-    lengths = np.array([len(one.inputs) for one in episodes])
-    part = file.with_suffix(".part.npz")
-    np.savez(part, lengths=lengths, inputs=torch.cat([one.inputs for one in episodes]).numpy(),
-             worth=torch.cat([one.worth for one in episodes]).numpy())  # fmt: skip
-    part.rename(file)
+def save_episodes(file: Path, episodes: list[LabelledEpisode]) -> None:
+    """Write all into one file, for a run that resumes."""
+    write_npz(
+        file,
+        lengths=np.array([len(one.inputs) for one in episodes]),
+        inputs=torch.cat([one.inputs for one in episodes]).numpy(),
+        worth=torch.cat([one.worth for one in episodes]).numpy(),
+    )
 
 
-def load_episodes(file: Path) -> list[Labelled]:
+def load_episodes(file: Path) -> list[LabelledEpisode]:
     """As they were saved."""
     with np.load(file) as arrays:
         ends = np.cumsum(arrays["lengths"])[:-1]
         pairs = zip(np.split(arrays["inputs"], ends), np.split(arrays["worth"], ends), strict=True)
-        return [Labelled(torch.from_numpy(inputs), torch.from_numpy(worth)) for inputs, worth in pairs]
+        return [LabelledEpisode(torch.from_numpy(inputs), torch.from_numpy(worth)) for inputs, worth in pairs]

@@ -17,7 +17,7 @@ WORTHY = 0.5  # chunks that are worth more are told apart from the others
 
 
 @dataclass(frozen=True)
-class Rows:
+class ChunkBatch:
     """Chunks of some sessions, each in its order."""
 
     inputs: Tensor  # [sessions, longest, inputs]
@@ -26,7 +26,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Said:
+class ScorerLogits:
     """Logits of utilities [sessions, longest]."""
 
     gate: Tensor
@@ -34,7 +34,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Errors:
+class ScorerErrors:
     """Mean |utility - label| of chunks that are worth much, and of the others: the gate's and the linear score's."""
 
     worthy: float
@@ -57,14 +57,14 @@ class Scorers(nn.Module):
         for scorer in (self.gate, self.linear):
             scorer.norm.fit(chunks)
 
-    def forward(self, inputs: Tensor, truncate: int) -> Said:
+    def forward(self, inputs: Tensor, truncate: int) -> ScorerLogits:
         """Chunks in their order [sessions, longest, inputs], in float32 whatever is around.
 
         A gradient goes back through at most `truncate` chunks.
         """
         with torch.autocast(inputs.device.type, enabled=False):
             inputs = inputs.float()
-            return Said(self._in_order(inputs, truncate), self.linear(inputs))
+            return ScorerLogits(self._in_order(inputs, truncate), self.linear(inputs))
 
     def _in_order(self, inputs: Tensor, truncate: int) -> Tensor:
         said, state = [], self.gate.begin(len(inputs))
@@ -74,23 +74,23 @@ class Scorers(nn.Module):
         return torch.stack(said, dim=1)
 
 
-def wrong(said: Said, rows: Rows, keep_share: float) -> Tensor:
+def scorer_loss(said: ScorerLogits, rows: ChunkBatch, keep_share: float) -> Tensor:
     """Both scorers' losses, one sum: the scorers share nothing."""
-    return sum((_wrong(logits, rows, keep_share) for logits in (said.gate, said.linear)), torch.zeros(()))
+    return sum((_scorer_loss(logits, rows, keep_share) for logits in (said.gate, said.linear)), torch.zeros(()))
 
 
-def errors(said: Said, rows: Rows) -> Errors:
+def scorer_errors(said: ScorerLogits, rows: ChunkBatch) -> ScorerErrors:
     """How far off both are."""
-    return Errors(*_errors(said.gate, rows), *_errors(said.linear, rows))
+    return ScorerErrors(*_errors(said.gate, rows), *_errors(said.linear, rows))
 
 
-def _wrong(logits: Tensor, rows: Rows, keep_share: float) -> Tensor:
+def _scorer_loss(logits: Tensor, rows: ChunkBatch, keep_share: float) -> Tensor:
     """Cross-entropy against the labels; and two-sided, as much kept as they say: a hinge on too much overshoots."""
     off = functional.binary_cross_entropy_with_logits(logits, rows.worth, reduction="none")
     more = ((torch.sigmoid(logits) - rows.worth) * rows.there).sum(1) / rows.there.sum(1).clamp(min=1)
     return (off * rows.there).sum() / rows.there.sum().clamp(min=1) + keep_share * more.square().mean()
 
 
-def _errors(logits: Tensor, rows: Rows) -> tuple[float, float]:
+def _errors(logits: Tensor, rows: ChunkBatch) -> tuple[float, float]:
     off, there, worthy = (torch.sigmoid(logits.detach()) - rows.worth).abs(), rows.there > 0, rows.worth > WORTHY
     return float(off[there & worthy].mean()), float(off[there & ~worthy].mean())

@@ -16,24 +16,31 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from stillframe.history.checkpoint import HistoryWeights
-from stillframe_lab.train.history.gate_objective import Errors, Rows, Said, Scorers, errors, wrong
+from stillframe_lab.train.history.gate_objective import (
+    ChunkBatch,
+    ScorerErrors,
+    ScorerLogits,
+    Scorers,
+    scorer_errors,
+    scorer_loss,
+)
 from stillframe_lab.train.history.recipe import MemoryRecipe
-from stillframe_lab.train.trainer import Run
+from stillframe_lab.train.trainer import Trainer
 
 HELD_OUT_EVERY = 5  # of episodes, by their seed, one is not learnt from
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledEpisode:
     """One episode of chunks."""
 
     inputs: Tensor  # [chunks, inputs]
     worth: Tensor  # [chunks] in [0, 1]
 
-    def first(self, most: int) -> Labelled:
+    def first(self, most: int) -> LabelledEpisode:
         """Its first chunks: cues come early, and what follows is much alike."""
-        return Labelled(self.inputs[:most], self.worth[:most])
+        return LabelledEpisode(self.inputs[:most], self.worth[:most])
 
 
 @dataclass(frozen=True)
@@ -43,62 +50,61 @@ class GateProgress:
     step: int
     steps: int
     loss: float
-    learnt: Errors  # on the step's own batch
-    held_out: Errors  # on episodes that were not learnt from
+    learnt: ScorerErrors  # on the step's own batch
+    held_out: ScorerErrors  # on episodes that were not learnt from
 
 
 @dataclass(frozen=True)
-class Valued:
+class GateObjective:
     """What one batch came to."""
 
     total: Tensor
-    said: Said
-    rows: Rows
+    logits: ScorerLogits
+    batch: ChunkBatch
 
 
-class Gating(Run):
-    """One run: both learnt scorers, on the same batches."""
+class GateTrainer(Trainer[ChunkBatch, GateObjective, GateProgress]):
+    """Trains the gate and the linear scorer on the same batches."""
 
     def __init__(self, folder: Path, weights: HistoryWeights, recipe: MemoryRecipe):
-        """Begin with `weights`, which learn in place, or resume where `folder` stands."""
+        """Begin with `weights`, which are trained in place, or resume the run in `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         self.recipe, self.scorers = recipe, Scorers(weights)
-        super().__init__(folder, recipe, recipe.gate_pace, self.scorers, self.scorers, CPU)
+        self._held_out: ChunkBatch | None = None  # set by `run`
+        super().__init__(folder, recipe, recipe.gate_schedule, self.scorers, self.scorers, CPU)
 
-    def run(self, episodes: Sequence[Labelled], until: int, report: Callable[[GateProgress], None]) -> None:
-        """Train up to step `until`, saving on the way."""
-        learnt, held_out = apart(episodes)
+    def run(self, episodes: Sequence[LabelledEpisode], until: int, on_log: Callable[[GateProgress], None]) -> None:
+        """Train up to step `until`; every fifth episode is held out."""
+        learnt, held_out = split_held_out(episodes)
         if self.step == 0:
             self.scorers.fit(torch.cat([one.inputs for one in learnt]))
-        unseen = self._rows(held_out)
+        self._held_out = self._batch(held_out)
 
-        def draw(rng: np.random.Generator) -> Rows:
-            return self._rows([learnt[pick] for pick in rng.integers(len(learnt), size=self.recipe.gate_batch)])
+        def draw(rng: np.random.Generator) -> ChunkBatch:
+            return self._batch([learnt[pick] for pick in rng.integers(len(learnt), size=self.recipe.gate_batch)])
 
-        def told(valued: Valued, steps_per_s: float) -> None:  # noqa: ARG001 (the seam's shape)
-            report(self._told(valued, unseen))
+        self.fit(draw, until, on_log)
 
-        self.go(until, draw, self._learn, told)
+    def loss(self, batch: ChunkBatch, generator: torch.Generator) -> GateObjective:  # noqa: ARG002 (draws nothing)
+        """See Trainer."""
+        logits = self.scorers(batch.inputs, self.recipe.truncate)
+        return GateObjective(scorer_loss(logits, batch, self.recipe.keep_share), logits, batch)
 
-    def _rows(self, episodes: Sequence[Labelled]) -> Rows:
+    def progress(self, losses: GateObjective, steps_per_s: float) -> GateProgress:  # noqa: ARG002 (not in this log)
+        """See Trainer. Errors on the step's batch, and on the held-out episodes."""
+        held_out = self._held_out or losses.batch
+        with torch.no_grad():
+            errors = scorer_errors(self.scorers(held_out.inputs, self.recipe.truncate), held_out)
+        learnt = scorer_errors(losses.logits, losses.batch)
+        return GateProgress(self.step, self.recipe.gate_steps, float(losses.total.detach()), learnt, errors)
+
+    def _batch(self, episodes: Sequence[LabelledEpisode]) -> ChunkBatch:
         short = [one.first(self.recipe.gate_chunks) for one in episodes]
         columns = zip(*((one.inputs, one.worth, torch.ones_like(one.worth)) for one in short), strict=True)
-        return Rows(*(pad_sequence([*column], batch_first=True) for column in columns))
-
-    def _learn(self, rows: Rows, generator: torch.Generator) -> Valued:  # noqa: ARG002 (the seam's shape)
-        said = self.scorers(rows.inputs, self.recipe.truncate)
-        return Valued(wrong(said, rows, self.recipe.keep_share), said, rows)
-
-    def _told(self, valued: Valued, unseen: Rows) -> GateProgress:
-        with torch.no_grad():
-            held_out = errors(self.scorers(unseen.inputs, self.recipe.truncate), unseen)
-        learnt = errors(valued.said, valued.rows)
-        progress = GateProgress(self.step, self.recipe.gate_steps, float(valued.total.detach()), learnt, held_out)
-        self.log(progress)
-        return progress
+        return ChunkBatch(*(pad_sequence([*column], batch_first=True) for column in columns))
 
 
-def apart(episodes: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
+def split_held_out(episodes: Sequence[LabelledEpisode]) -> tuple[list[LabelledEpisode], list[LabelledEpisode]]:
     """Those that are learnt from, and those that are held out: seeds rise by one from episode to episode."""
     learnt = [one for at, one in enumerate(episodes) if at % HELD_OUT_EVERY != HELD_OUT_EVERY - 1]
     return learnt, [*episodes[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]]

@@ -19,11 +19,11 @@ from stillframe.history.checkpoint import HistoryWeights
 from stillframe.history.scorers import summary
 from stillframe.models.openvla.model import OpenVLANetwork
 from stillframe_lab.train.history.attention_masks import Frames, Instructions
-from stillframe_lab.train.history.episodes import worth
-from stillframe_lab.train.history.gate_objective import Rows, Said, Scorers, errors, wrong
+from stillframe_lab.train.history.episodes import utility_labels
+from stillframe_lab.train.history.gate_objective import ChunkBatch, ScorerLogits, Scorers, scorer_errors, scorer_loss
 from stillframe_lab.train.history.policy_objective import MemoryBatch, MemoryTrainee
 from stillframe_lab.train.history.recipe import FRAME_S, JointRecipe
-from stillframe_lab.train.history.sampling import NOTHING, Drawn
+from stillframe_lab.train.history.sampling import NOTHING, SampledMemories
 from stillframe_lab.train.history.soft_retention import Kept, Room
 from stillframe_lab.train.sequences import SharedPrefix
 
@@ -50,7 +50,7 @@ class JointBatch:
 
 
 @dataclass(frozen=True)
-class Figures:
+class JointFigures:
     """What a batch came to, for people."""
 
     loss: float  # of the actions, with what was kept
@@ -64,7 +64,7 @@ class Figures:
     linear_idle: float
 
     @classmethod
-    def mean(cls, several: Sequence[Figures]) -> Figures:
+    def mean(cls, several: Sequence[JointFigures]) -> JointFigures:
         """Of some batches: one alone says little."""
         return cls(*(fmean(column) for column in zip(*map(astuple, several), strict=True)))
 
@@ -74,7 +74,7 @@ class JointObjective:
     """`total` is minimised."""
 
     total: Tensor
-    figures: Figures
+    figures: JointFigures
 
 
 class JointTrainee(MemoryTrainee):
@@ -102,23 +102,25 @@ class JointTrainee(MemoryTrainee):
         rows = self._rows(slots, instructions, batch)
         said = self.scorers(rows.inputs, self.recipe.truncate)
         kept = self._kept(said, batch)
-        logits, _ = self._answer(frames, slots, keeping(drawn, kept), tokens)
-        action, parted = self._action_loss(logits, index), apart_nats(whole, logits)
+        logits, _ = self._answer(frames, slots, with_retention(drawn, kept), tokens)
+        action, parted = self._action_loss(logits, index), answer_kl_nats(whole, logits)
         total = action + self._joint.agree_share * parted
-        total = total + self._joint.worth_share * wrong(said, rows, self.recipe.keep_share)
+        total = total + self._joint.worth_share * scorer_loss(said, rows, self.recipe.keep_share)
         share, off = (kept.trust > 0).sum() / rows.there.sum(), (self._off(logits, index), self._off(whole, index))
         told = [float(figure.detach()) for figure in (action, parted, *off, share)]
-        return JointObjective(total, Figures(*told, *astuple(errors(said, rows))))
+        return JointObjective(total, JointFigures(*told, *astuple(scorer_errors(said, rows))))
 
-    def _answer(self, frames: Frames, slots: Slots, drawn: Drawn, tokens: Tensor) -> tuple[Tensor, Instructions]:
+    def _answer(
+        self, frames: Frames, slots: Slots, drawn: SampledMemories, tokens: Tensor
+    ) -> tuple[Tensor, Instructions]:
         hidden, instructions = self.recall(frames, slots, drawn, tokens)
         return self._action_logits(hidden), instructions
 
-    def _rows(self, slots: Slots, instructions: Instructions, batch: JointBatch) -> Rows:
+    def _rows(self, slots: Slots, instructions: Instructions, batch: JointBatch) -> ChunkBatch:
         there = batch.seen.drawn.memories.there.flatten(0, 1).float()
-        return Rows(self._inputs(slots, batch), self._worth(instructions, batch.seen), there)
+        return ChunkBatch(self._inputs(slots, batch), self._worth(instructions, batch.seen), there)
 
-    def _kept(self, said: Said, batch: JointBatch) -> Kept:
+    def _kept(self, said: ScorerLogits, batch: JointBatch) -> Kept:
         """Of all memories, as the gate says, what fits."""
         there = batch.seen.drawn.memories.there
         room = Room(batch.chunks, self._joint.window_frames)
@@ -145,19 +147,19 @@ class JointTrainee(MemoryTrainee):
         masses = masses * (drawn.told[..., :1] != NOTHING) / masses.amax(-1, keepdim=True).clamp(min=1e-6)
         says = np.where(drawn.memories.there, seen.shows[drawn.memories.frames], NOTHING)
         looked = masses.flatten(0, 1).double().numpy()
-        labels = [worth(*memory) for memory in zip(looked, says.reshape(looked.shape), strict=True)]
+        labels = [utility_labels(*memory) for memory in zip(looked, says.reshape(looked.shape), strict=True)]
         return torch.from_numpy(np.stack(labels)).float()
 
     def _off(self, logits: Tensor, index: Tensor) -> Tensor:
         return (logits.detach().argmax(-1) - index).abs()[..., :3].float().mean() * 2 / self._bins.bins
 
 
-def keeping(drawn: Drawn, kept: Kept | None) -> Drawn:
+def with_retention(drawn: SampledMemories, kept: Kept | None) -> SampledMemories:
     """The same memories, of which so much is there; None: all."""
     return replace(drawn, memories=replace(drawn.memories, kept=kept))
 
 
-def apart_nats(whole: Tensor, kept: Tensor) -> Tensor:
+def answer_kl_nats(whole: Tensor, kept: Tensor) -> Tensor:
     """Mean KL of action bins [..., bins] as answered with all of a memory, and with what was kept."""
     wanted, have = (functional.log_softmax(logits.float(), dim=-1) for logits in (whole, kept))
     return functional.kl_div(have, wanted, reduction="none", log_target=True).sum(-1).mean()

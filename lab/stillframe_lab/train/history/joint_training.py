@@ -1,6 +1,6 @@
-"""Fine-tuning of policy and gate together: what a run begins with, learns from and tells.
+"""Fine-tuning of policy and gate together: its network, batches, losses and log.
 
-Knows the objective; the loop is run.py's, scenes are somebody else's work.
+Knows the objective; the loop is trainer.py's, scenes are drawn in dataset.py.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import torch
 
 from stillframe.history.checkpoint import HistoryWeights, load_history
 from stillframe_lab.train.history.checkpoint import save_policy
-from stillframe_lab.train.history.dataset import Scenery
-from stillframe_lab.train.history.joint_objective import Figures, JointBatch, JointObjective, JointTrainee
+from stillframe_lab.train.history.dataset import SceneDataset
+from stillframe_lab.train.history.joint_objective import JointBatch, JointFigures, JointObjective, JointTrainee
 from stillframe_lab.train.history.policy_training import sequences_for
 from stillframe_lab.train.history.recipe import JointRecipe
-from stillframe_lab.train.new_checkpoint import network_from
-from stillframe_lab.train.trainer import Run
+from stillframe_lab.train.new_checkpoint import load_network
+from stillframe_lab.train.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -31,39 +31,45 @@ class JointProgress:
 
     step: int
     steps: int
-    means: Figures  # of the batches since the line before
+    means: JointFigures  # of the batches since the line before
     images_per_s: float
 
 
-class Joining(Run):
-    """One fine-tuning in one folder."""
+class JointTrainer(Trainer[JointBatch, JointObjective, JointProgress]):
+    """Fine-tunes a policy and its gate."""
 
     def __init__(self, folder: Path, recipe: JointRecipe, start: Path):
-        """Begin with a policy and a gate that have each learnt alone, or resume where `folder` stands."""
+        """Begin with the checkpoint `start`, policy and gate trained apart, or resume the run in `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.memory.policy.seed)
         self.folder, self.recipe, self._start = folder, recipe, start
+        self._recent: list[JointFigures] = []  # of the batches since the last line of the log
         self.trainee = self._built(load_history(start, CPU))
-        super().__init__(folder, recipe, recipe.pace, self.trainee, self.trainee, CPU)
+        super().__init__(folder, recipe, recipe.schedule, self.trainee, self.trainee, CPU)
 
-    def run(self, scenery: Scenery, until: int, report: Callable[[JointProgress], None]) -> None:
-        """Train up to step `until`, saving on the way."""
+    def run(self, dataset: SceneDataset, until: int, on_log: Callable[[JointProgress], None]) -> None:
+        """Train up to step `until`."""
 
         def draw(rng: np.random.Generator) -> JointBatch:
-            return JointBatch.of(scenery.draw(rng), self.recipe, rng)
+            return JointBatch.of(dataset.draw(rng), self.recipe, rng)
 
-        def learn(batch: JointBatch, generator: torch.Generator) -> JointObjective:
-            objective = self.trainee.learn_both(batch, generator)
-            recent.append(objective.figures)
-            return objective
+        self._recent.clear()
+        self.fit(draw, until, on_log)
 
-        def told(objective: JointObjective, steps_per_s: float) -> None:  # noqa: ARG001 (the seam's shape)
-            report(self._told(recent, steps_per_s))
+    def loss(self, batch: JointBatch, generator: torch.Generator) -> JointObjective:
+        """See Trainer."""
+        objective = self.trainee.learn_both(batch, generator)
+        self._recent.append(objective.figures)
+        return objective
 
-        recent: list[Figures] = []
-        self.go(until, draw, learn, told)
+    def progress(self, losses: JointObjective, steps_per_s: float) -> JointProgress:  # noqa: ARG002 (means say more)
+        """See Trainer. Means over the batches since the last line."""
+        images_per_s = steps_per_s * 2 * self.recipe.memory.policy.batch_images
+        means = JointFigures.mean(self._recent)
+        self._recent.clear()
+        return JointProgress(self.step, self.recipe.steps, means, images_per_s)
 
-    def groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """The scorers, and the policy more slowly."""
         scorers = [*self.trainee.scorers.parameters()]
         of_scorers = {id(parameter) for parameter in scorers}
@@ -71,20 +77,13 @@ class Joining(Run):
         return [{"params": scorers}, {"params": policy, "share": self.recipe.policy_share}]
 
     def export(self, folder: Path) -> None:
-        """Write the slow copy as a checkpoint that the daemon serves."""
+        """Write the EMA as a checkpoint that the daemon serves."""
         weights = load_history(self._start, CPU)
         trainee = self._built(weights)  # whose scorers are those of `weights`
-        trainee.load_state_dict(self.slow.weights)
+        trainee.load_state_dict(self.ema.weights)
         weights.pooling.load_state_dict(trainee.pooling.state_dict())
         save_policy(folder, trainee, weights, self.recipe.memory)
 
     def _built(self, weights: HistoryWeights) -> JointTrainee:
-        network = network_from(self._start, self.recipe.memory.policy)
+        network = load_network(self._start, self.recipe.memory.policy)
         return JointTrainee(network, self.recipe, sequences_for(network, self.recipe.memory, self.folder), weights)
-
-    def _told(self, recent: list[Figures], steps_per_s: float) -> JointProgress:
-        images_per_s = steps_per_s * 2 * self.recipe.memory.policy.batch_images
-        progress = JointProgress(self.step, self.recipe.steps, Figures.mean(recent), images_per_s)
-        recent.clear()
-        self.log(progress)
-        return progress

@@ -17,7 +17,7 @@ from stillframe.models.actions import ActionScale
 from stillframe_client.sim import JacoEnv
 from stillframe_lab.train.frame_store import FrameStore, FrameWriter
 from stillframe_lab.train.history.dataset import Scenes
-from stillframe_lab.train.history.episodes import looking_back
+from stillframe_lab.train.history.episodes import full_history_policy
 from stillframe_lab.train.history.scenes import LAMPS_VERSION, labelled, stored
 
 DELAYS = (0, 8, 24)  # steps, in turn: what is waited for is not what is learnt here
@@ -45,7 +45,7 @@ def mistakes_in(
 ) -> Scenes:
     """The scenes of `folder`, played by `checkpoint` if they are not there. Raises ConfigError where others are."""
     if not FrameStore.exists(folder):
-        _play(folder, wanted, looking_back(checkpoint, time.perf_counter), scale, watch)
+        _play(folder, wanted, full_history_policy(checkpoint, time.perf_counter), scale, watch)
     return stored(folder, wanted.origin, wanted.image_px, played=True)
 
 

@@ -15,26 +15,25 @@ from typing import Any, Protocol
 import torch
 
 from stillframe.history.checkpoint import load_history, save_history
-from stillframe.models.actions import ActionScale, Statistics
 from stillframe.models.checkpoint import SINGLE_NAME
 from stillframe.tools.charts import loss_chart
 from stillframe_lab.train.history.charts import gate_chart, read_log, together_chart
-from stillframe_lab.train.history.checkpoint import fresh_weights, save_policy
-from stillframe_lab.train.history.dataset import Scenery, Scenes
-from stillframe_lab.train.history.episodes import WantedEpisodes, live, load_episodes, save_episodes
-from stillframe_lab.train.history.gate_training import GateProgress, Gating
-from stillframe_lab.train.history.joint_training import Joining, JointProgress
+from stillframe_lab.train.history.checkpoint import new_memory_weights, save_policy
+from stillframe_lab.train.history.dataset import SceneDataset, Scenes
+from stillframe_lab.train.history.episodes import WantedEpisodes, load_episodes, record_episodes, save_episodes
+from stillframe_lab.train.history.gate_training import GateProgress, GateTrainer
+from stillframe_lab.train.history.joint_training import JointProgress, JointTrainer
 from stillframe_lab.train.history.mistakes import WantedMistakes, mistakes_in
-from stillframe_lab.train.history.policy_training import MemoryCloning, MemoryProgress
+from stillframe_lab.train.history.policy_training import HistoryCloningTrainer, MemoryProgress
 from stillframe_lab.train.history.recipe import JointRecipe, MemoryRecipe
 from stillframe_lab.train.history.scenes import WantedScenes, scenes_in
-from stillframe_lab.train.new_checkpoint import UNNORM_KEY, action_statistics
+from stillframe_lab.train.new_checkpoint import action_scale
 
 EPISODES_NAME = "episodes.npz"
 POLICY, CORRECTED, GATE, TOGETHER = "policy", "corrected", "gate", "together"  # folders of a run
 
 
-class Reporter(Protocol):
+class HistoryReporter(Protocol):
     """Where progress goes."""
 
     def stage(self, line: str, steps: int) -> None:
@@ -59,11 +58,11 @@ class Reporter(Protocol):
 
 
 def train_memory(
-    run: Path, data: Path, joint: JointRecipe, device: torch.device, reporter: Reporter, start: Path | None
+    run: Path, data: Path, joint: JointRecipe, device: torch.device, reporter: HistoryReporter, start: Path | None
 ) -> Path:
     """Run the whole recipe in folder `run`, from a checkpoint `start` or from nothing; the finished checkpoint."""
     recipe = joint.memory
-    policy = _cloned(run, recipe, device, reporter, start, lambda: [collected(data, recipe, reporter)])
+    policy = _cloned(run, recipe, device, reporter, start, lambda: [load_scenes(data, recipe, reporter)])
     if recipe.mistakes:
         policy = _corrected(run / CORRECTED, data, policy, recipe, device, reporter)
     train_gate(run / GATE, policy, recipe, reporter)
@@ -74,55 +73,55 @@ def _cloned(
     run: Path,
     recipe: MemoryRecipe,
     device: torch.device,
-    reporter: Reporter,
+    reporter: HistoryReporter,
     start: Path | None,
     scenes: Callable[[], Sequence[Scenes]],
 ) -> Path:
     """Clone on `scenes`, unless that is done; the checkpoint."""
     policy = run / POLICY
     if not _finished(policy):
-        scenery = Scenery(Scenes.joined(scenes()), recipe)
+        scenery = SceneDataset(Scenes.joined(scenes()), recipe)
         reporter.stage("cloning", recipe.policy.steps)
-        cloning = MemoryCloning(run, recipe, device, start)
+        cloning = HistoryCloningTrainer(run, recipe, device, start)
         cloning.run(scenery, recipe.policy.steps, reporter.policy)
-        trainee = cloning.slow_trainee()
-        save_policy(policy, trainee, fresh_weights(trainee, recipe), recipe)
+        trainee = cloning.averaged_trainee()
+        save_policy(policy, trainee, new_memory_weights(trainee, recipe), recipe)
     return policy
 
 
 def _corrected(
-    run: Path, data: Path, cloned: Path, recipe: MemoryRecipe, device: torch.device, reporter: Reporter
+    run: Path, data: Path, cloned: Path, recipe: MemoryRecipe, device: torch.device, reporter: HistoryReporter
 ) -> Path:
     """Clone on, from a policy's weights, with scenes to which it brings the arm; the checkpoint."""
 
     def scenes() -> Sequence[Scenes]:
-        return [collected(data, recipe, reporter), *mistaken(run, cloned, recipe, reporter)]
+        return [load_scenes(data, recipe, reporter), *load_mistakes(run, cloned, recipe, reporter)]
 
     return _cloned(run, recipe.correcting, device, reporter, cloned, scenes)
 
 
-def train_gate(run: Path, checkpoint: Path, recipe: MemoryRecipe, reporter: Reporter) -> None:
+def train_gate(run: Path, checkpoint: Path, recipe: MemoryRecipe, reporter: HistoryReporter) -> None:
     """Teach the gate and the linear score of a checkpoint what its policy looks at, and write them beside it."""
     run.mkdir(parents=True, exist_ok=True)
     file = run / EPISODES_NAME
     if not file.is_file():
         wanted = WantedEpisodes(recipe.episode_variants, recipe.episode_delays, recipe.episodes_each)
         reporter.stage("episodes", len(wanted.variants) * len(wanted.delays) * wanted.each)
-        save_episodes(file, live(checkpoint, wanted, reporter.episodes))
+        save_episodes(file, record_episodes(checkpoint, wanted, reporter.episodes))
     reporter.stage("gate", recipe.gate_steps)
     torch.manual_seed(recipe.policy.seed)
     weights = load_history(checkpoint, torch.device("cpu"))
-    Gating(run, weights, recipe).run(load_episodes(file), recipe.gate_steps, reporter.gate)
+    GateTrainer(run, weights, recipe).run(load_episodes(file), recipe.gate_steps, reporter.gate)
     save_history(checkpoint, weights)
 
 
-def train_together(run: Path, data: Path, checkpoint: Path, recipe: JointRecipe, reporter: Reporter) -> Path:
+def train_together(run: Path, data: Path, checkpoint: Path, recipe: JointRecipe, reporter: HistoryReporter) -> Path:
     """Fine-tune a policy and its gate, each of which has learnt alone; the finished checkpoint, in `run`."""
     policy = run / POLICY
     if not _finished(policy):
-        scenery = Scenery(collected(data, recipe.memory, reporter), recipe.memory)
+        scenery = SceneDataset(load_scenes(data, recipe.memory, reporter), recipe.memory)
         reporter.stage("together", recipe.steps)
-        joining = Joining(run, recipe, checkpoint)
+        joining = JointTrainer(run, recipe, checkpoint)
         joining.run(scenery, recipe.steps, reporter.together)
         joining.export(policy)
     return policy
@@ -152,19 +151,19 @@ def _finished(policy: Path) -> bool:
     return (policy / SINGLE_NAME).is_file()  # written last
 
 
-def mistaken(run: Path, checkpoint: Path, recipe: MemoryRecipe, reporter: Reporter) -> Iterator[Scenes]:
+def load_mistakes(run: Path, checkpoint: Path, recipe: MemoryRecipe, reporter: HistoryReporter) -> Iterator[Scenes]:
     """Scenes to which a policy brings the arm, each variant in a folder of its own."""
     for variant, count in recipe.mistakes:
         wanted = WantedMistakes(variant, count, recipe.mistake_every, recipe.policy.image_px)
         reporter.stage("mistakes", count)
-        yield mistakes_in(run / f"mistakes-{variant}", wanted, checkpoint, _scale(), reporter.episodes)
+        yield mistakes_in(run / f"mistakes-{variant}", wanted, checkpoint, action_scale(), reporter.episodes)
 
 
-def collected(data: Path, recipe: MemoryRecipe, reporter: Reporter) -> Scenes:
+def load_scenes(data: Path, recipe: MemoryRecipe, reporter: HistoryReporter) -> Scenes:
     """All scenes of the recipe, each variant in a folder of its own."""
     reporter.stage("scenes", sum(count for _, count in recipe.scenes))
     parts = [
-        scenes_in(data / f"lamps-{variant}-{recipe.policy.image_px}", _wanted(recipe, at), _scale())
+        scenes_in(data / f"lamps-{variant}-{recipe.policy.image_px}", _wanted(recipe, at), action_scale())
         for at, (variant, _) in enumerate(recipe.scenes)
     ]
     return parts[0] if len(parts) == 1 else Scenes.joined(parts)
@@ -173,7 +172,3 @@ def collected(data: Path, recipe: MemoryRecipe, reporter: Reporter) -> Scenes:
 def _wanted(recipe: MemoryRecipe, at: int) -> WantedScenes:
     variant, count = recipe.scenes[at]
     return WantedScenes(count, (recipe.policy.seed, at), variant, recipe.policy.image_px)
-
-
-def _scale() -> ActionScale:
-    return Statistics(action_statistics()).scales[UNNORM_KEY]

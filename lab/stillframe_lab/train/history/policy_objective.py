@@ -20,7 +20,7 @@ from stillframe.models.openvla.model import OpenVLANetwork
 from stillframe_lab.train.auxiliary import Keypoints
 from stillframe_lab.train.history.attention_masks import Frames, Instructions
 from stillframe_lab.train.history.recipe import MemoryRecipe
-from stillframe_lab.train.history.sampling import NOTHING, Drawn
+from stillframe_lab.train.history.sampling import NOTHING, SampledMemories
 from stillframe_lab.train.new_checkpoint import BOS_ID
 from stillframe_lab.train.objective import Trainee
 from stillframe_lab.train.sequences import SharedPrefix
@@ -38,7 +38,7 @@ class MemoryBatch:
     keypoints: Keypoints  # of all
     shows: Tensor  # [batch] what the lamps say: one of SHOWS
     toward: Tensor  # [batch, cubes, 7] in [-1, 1], towards each cube
-    drawn: Drawn
+    drawn: SampledMemories
 
     @property
     def acted(self) -> int:
@@ -104,7 +104,7 @@ class MemoryTrainee(Trainee):
         """Each branch's last text row after so many layers [pictures, branches, width]."""
         return instructions.rows[layers][:, self._sequence.text_end - self._sequence.prefix_rows]
 
-    def _known(self, instructions: Instructions, drawn: Drawn) -> tuple[Tensor, Tensor]:
+    def _known(self, instructions: Instructions, drawn: SampledMemories) -> tuple[Tensor, Tensor]:
         """Loss of what the text says that its memory tells, and is due; and what share the deepest gets right."""
         loss, knows = torch.zeros((), device=drawn.target.device), torch.zeros(())
         for after, due, told, late in zip(self.recipe.asked_after, self.due, self.told, self.late, strict=True):
@@ -123,7 +123,7 @@ class MemoryTrainee(Trainee):
         return frames
 
     def recall(
-        self, frames: Frames, slots: list[tuple[Tensor, Tensor]], drawn: Drawn, tokens: Tensor
+        self, frames: Frames, slots: list[tuple[Tensor, Tensor]], drawn: SampledMemories, tokens: Tensor
     ) -> tuple[Tensor, Instructions]:
         """All branches of the pictures that are acted on: final normed rows [pictures, prefix + rows, width].
 

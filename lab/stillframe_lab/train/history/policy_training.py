@@ -1,6 +1,6 @@
-"""Behaviour cloning with a history: what a run learns from, and what it tells.
+"""Behaviour cloning of a policy with a history: its network, batches, losses and log.
 
-Knows the objective; the loop is run.py's, scenes are somebody else's work.
+Knows the objective; the loop is trainer.py's, scenes are drawn in dataset.py.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from stillframe.history.checkpoint import has_history, load_history
 from stillframe.models.openvla.model import OpenVLANetwork
 from stillframe.models.openvla.prompt import PromptEncoder
 from stillframe_client.sim import Goal
-from stillframe_lab.train.history.dataset import Scenery
-from stillframe_lab.train.history.policy_objective import MemoryObjective, MemoryTrainee
+from stillframe_lab.train.history.dataset import SceneDataset
+from stillframe_lab.train.history.policy_objective import MemoryBatch, MemoryObjective, MemoryTrainee
 from stillframe_lab.train.history.recipe import MemoryRecipe
-from stillframe_lab.train.new_checkpoint import build_tokenizer, fresh_network, network_from
+from stillframe_lab.train.new_checkpoint import MAX_PROMPT_TOKENS, build_tokenizer, load_network, new_network
 from stillframe_lab.train.sequences import SharedPrefix
-from stillframe_lab.train.trainer import MAX_PROMPT_TOKENS, Run
+from stillframe_lab.train.trainer import Trainer
 
 INSTRUCTION = {1: Goal("remember", "red").instruction, 2: Goal("remember", "red", then="green").instruction}  # by cues
 
@@ -39,49 +39,48 @@ class MemoryProgress:
     images_per_s: float
 
 
-class MemoryCloning(Run):
-    """One training run in one folder."""
+class HistoryCloningTrainer(Trainer[MemoryBatch, MemoryObjective, MemoryProgress]):
+    """Trains a policy that attends to older frames."""
 
     def __init__(self, folder: Path, recipe: MemoryRecipe, device: torch.device, start: Path | None = None):
-        """Begin, or resume where `folder` stands. `start` is a checkpoint to begin from, None: from nothing."""
+        """Begin, or resume the run in `folder`. `start`: a checkpoint to begin from; None: random weights."""
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.policy.seed)
         self.recipe, self.device = recipe, device
         self.trainee = memory_trainee(folder, recipe, start).to(device)
         super().__init__(folder, recipe, recipe.policy, self.trainee, self.trainee, device)
 
-    def run(self, scenery: Scenery, until: int, report: Callable[[MemoryProgress], None]) -> None:
-        """Train up to step `until`, saving on the way."""
+    def run(self, dataset: SceneDataset, until: int, on_log: Callable[[MemoryProgress], None]) -> None:
+        """Train up to step `until`."""
+        self.fit(dataset.draw, until, on_log)
 
-        def told(objective: MemoryObjective, steps_per_s: float) -> None:
-            report(self._told(objective, steps_per_s))
-
-        self.go(until, scenery.draw, self.trainee.learn, told)
-
-    def slow_trainee(self) -> MemoryTrainee:
-        """The slow copy, to look at: a network of its own."""
+    def averaged_trainee(self) -> MemoryTrainee:
+        """A network of its own with the EMA's weights."""
         trainee = memory_trainee(self.folder, self.recipe, None)
-        trainee.load_state_dict(self.slow.weights)
+        trainee.load_state_dict(self.ema.weights)
         return trainee.to(self.device).eval().requires_grad_(requires_grad=False)
 
-    def _told(self, objective: MemoryObjective, steps_per_s: float) -> MemoryProgress:
-        progress = MemoryProgress(
+    def loss(self, batch: MemoryBatch, generator: torch.Generator) -> MemoryObjective:
+        """See Trainer."""
+        return self.trainee.learn(batch, generator)
+
+    def progress(self, losses: MemoryObjective, steps_per_s: float) -> MemoryProgress:
+        """See Trainer."""
+        return MemoryProgress(
             step=self.step,
             steps=self.recipe.policy.steps,
-            loss=float(objective.action),
-            xyz_error=float(objective.xyz_error),
-            pointer_hits=float(objective.pointer_hits),
-            colour_hits=float(objective.colour_hits),
-            summary_hits=float(objective.summary_hits),
+            loss=float(losses.action),
+            xyz_error=float(losses.xyz_error),
+            pointer_hits=float(losses.pointer_hits),
+            colour_hits=float(losses.colour_hits),
+            summary_hits=float(losses.summary_hits),
             images_per_s=steps_per_s * 2 * self.recipe.policy.batch_images,
         )
-        self.log(progress)
-        return progress
 
 
 def memory_trainee(folder: Path, recipe: MemoryRecipe, start: Path | None) -> MemoryTrainee:
     """A fresh network, or an earlier one's weights, with the task's instruction once for each branch."""
-    network = fresh_network(recipe.policy) if start is None else network_from(start, recipe.policy)
+    network = new_network(recipe.policy) if start is None else load_network(start, recipe.policy)
     trainee = MemoryTrainee(network, recipe, sequences_for(network, recipe, folder))
     if start is not None and has_history(start):
         trainee.pooling.load_state_dict(load_history(start, torch.device("cpu")).pooling.state_dict())

@@ -63,14 +63,14 @@ class MemoryRecipe:
     def correcting(self) -> MemoryRecipe:
         """The stage after the cloning, from its weights on."""
         steps, rate = self.corrected
-        pace = replace(self.policy, seed=self.policy.seed + 1, steps=steps, learning_rate=rate, decay_from=0.3)
-        return replace(self, policy=pace)
+        schedule = replace(self.policy, seed=self.policy.seed + 1, steps=steps, learning_rate=rate, decay_from=0.3)
+        return replace(self, policy=schedule)
 
     @property
-    def gate_pace(self) -> Recipe:
-        """How the gate's run steps: no warm-up, and linearly to zero."""
-        pace = replace(self.policy, steps=self.gate_steps, learning_rate=self.gate_rate, betas=(0.9, 0.999))
-        return replace(pace, warmup_steps=1, decay_from=0.0, ema_decay=0.0)
+    def gate_schedule(self) -> Recipe:
+        """The gate's optimiser and steps: no warm-up, and linearly to zero."""
+        schedule = replace(self.policy, steps=self.gate_steps, learning_rate=self.gate_rate, betas=(0.9, 0.999))
+        return replace(schedule, warmup_steps=1, decay_from=0.0, ema_decay=0.0)
 
 
 REMEMBER_SMALL = MemoryRecipe(SMALL)
@@ -113,8 +113,8 @@ class JointRecipe:
     worth_share: float = 1.0  # of the scorers' own losses
 
     @property
-    def pace(self) -> Recipe:
-        """How this run steps."""
+    def schedule(self) -> Recipe:
+        """Optimiser and steps of the last stage."""
         own = {name: getattr(self, name) for name in ("steps", "learning_rate", "warmup_steps", "ema_decay")}
         return replace(self.memory.policy, **own)
 

@@ -23,7 +23,7 @@ Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Meaning:
+class LampMeaning:
     """What the lamps of some pictures say."""
 
     colour: Ids  # [pictures] of the lit and marked lamp; NOTHING else
@@ -31,7 +31,7 @@ class Meaning:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampledMemories:
     """Memories of the pictures that are acted on."""
 
     memories: Memories
@@ -41,9 +41,9 @@ class Drawn:
     late: Tensor  # [pictures, branches] 1 where the first of two cubes has been reached, which white lamps say; else 0
 
 
-def draw(
-    meaning: Meaning, second: NDArray[np.bool_], recipe: MemoryRecipe, rng: np.random.Generator, *, ordered: bool
-) -> Drawn:
+def sample_memories(
+    meaning: LampMeaning, second: NDArray[np.bool_], recipe: MemoryRecipe, rng: np.random.Generator, *, ordered: bool
+) -> SampledMemories:
     """For each picture that is acted on `branches` memories; `second` [pictures]: its first cube has been reached.
 
     `ordered`: the instruction asks for two cubes.
@@ -51,7 +51,7 @@ def draw(
     cues = [np.flatnonzero(meaning.colour == colour) for colour in range(COLOURS)]
     idle = np.flatnonzero((meaning.colour == NOTHING) & ~meaning.decoy)
     decoys = np.flatnonzero(meaning.decoy)
-    drawer = _Drawer(cues, idle, decoys, recipe, rng, ordered)
+    drawer = _MemorySampler(cues, idle, decoys, recipe, rng, ordered)
     made = [[drawer.memory(branch % COLOURS, late=bool(late)) for branch in range(recipe.branches)] for late in second]
     longest = max(1, max(len(memory) for each in made for memory, _ in each))
     branches = range(recipe.branches)
@@ -62,11 +62,11 @@ def draw(
     target = torch.tensor([[branch % COLOURS for branch in branches]] * len(second))
     told = torch.tensor([[[*told, NOTHING, NOTHING][:2] for _, told in each] for each in made])
     late = torch.from_numpy(second).long()[:, None].expand(-1, recipe.branches)
-    return Drawn(Memories(torch.from_numpy(frames)), target, told, 2 if ordered else 1, late)
+    return SampledMemories(Memories(torch.from_numpy(frames)), target, told, 2 if ordered else 1, late)
 
 
 @dataclass(frozen=True)
-class _Drawer:
+class _MemorySampler:
     cues: list[Ids]
     idle: Ids
     decoys: Ids

@@ -15,7 +15,7 @@ from stillframe.reuse.settings import AdaptiveSettings
 
 
 @dataclass
-class Outcome:
+class CandidateResult:
     """What a set of knobs did over all scenes."""
 
     knobs: AdaptiveSettings
@@ -45,11 +45,11 @@ class Outcome:
 DISTANCES = (0.05, 0.1, 0.15, 0.22, 0.32, 0.45)
 TAUS = ((0.999, 12.0), (0.996, 24.0), (0.985, 48.0))  # tau, max_difference
 TASK_SHARES = (0.0, 0.08, 0.16, 0.32)  # of a camera's tokens
-NEARLY = 1.5  # of the budget: what one more knob may bring within it
+NEAR_BUDGET = 1.5  # of the budget: what one more knob may bring within it
 AGE_LIMITS = (1, 2, 4, 8, 16, 32)
 
 
-def wide(knobs: AdaptiveSettings, camera_tokens: int, criterion: str | None = None) -> list[AdaptiveSettings]:
+def initial_grid(knobs: AdaptiveSettings, camera_tokens: int, criterion: str | None = None) -> list[AdaptiveSettings]:
     """The grid: a criterion or both, loose to strict, with little to much kept for the task; no other limit yet."""
     free = replace(knobs, top_k=camera_tokens, schedule=[], relevance_layers=[])
     rows = [replace(free, criterion="embedding", distance=distance) for distance in DISTANCES]
@@ -59,7 +59,7 @@ def wide(knobs: AdaptiveSettings, camera_tokens: int, criterion: str | None = No
     return [replace(each, task_top_k=task) for each, task in product(asked, kept)]
 
 
-def around(best: AdaptiveSettings, camera_tokens: int, layers: int, reach: float) -> list[AdaptiveSettings]:
+def neighbours(best: AdaptiveSettings, camera_tokens: int, layers: int, reach: float) -> list[AdaptiveSettings]:
     """One step from the best in every knob; `reach` 1 is a wide step. The best itself is not among them."""
     found: list[AdaptiveSettings] = []
     for knobs in _steps(best, camera_tokens, layers, reach):
@@ -68,28 +68,28 @@ def around(best: AdaptiveSettings, camera_tokens: int, layers: int, reach: float
     return found
 
 
-def within(outcomes: Sequence[Outcome], budget: float) -> list[Outcome]:
+def within_budget(outcomes: Sequence[CandidateResult], budget: float) -> list[CandidateResult]:
     """Those that reuse something with drift p90 within budget; the most reuse first, among equals the least drift."""
     kept = [outcome for outcome in outcomes if outcome.drift(90) <= budget and outcome.reuse > 0]
     return sorted(kept, key=lambda outcome: (-outcome.reuse, outcome.drift(90), outcome.drift(99)))
 
 
-def choose(outcomes: Sequence[Outcome], budget: float) -> Outcome | None:
+def best_within_budget(outcomes: Sequence[CandidateResult], budget: float) -> CandidateResult | None:
     """The first of those within budget; None: there is none."""
-    return next(iter(within(outcomes, budget)), None)
+    return next(iter(within_budget(outcomes, budget)), None)
 
 
-def promising(outcomes: Sequence[Outcome], budget: float) -> list[AdaptiveSettings]:
+def refinement_seeds(outcomes: Sequence[CandidateResult], budget: float) -> list[AdaptiveSettings]:
     """Where to look closer: of each criterion the best within budget, and the best of those a little over it."""
     found: list[AdaptiveSettings] = []
     for criterion in sorted({outcome.knobs.criterion for outcome in outcomes}):
         ours = [outcome for outcome in outcomes if outcome.knobs.criterion == criterion]
-        seeds = [choose(ours, budget), choose(ours, NEARLY * budget) or calmest(ours)]
+        seeds = [best_within_budget(ours, budget), best_within_budget(ours, NEAR_BUDGET * budget) or least_drift(ours)]
         found += [seed.knobs for seed in seeds if seed is not None]
     return [knobs for index, knobs in enumerate(found) if knobs not in found[:index]]
 
 
-def calmest(outcomes: Sequence[Outcome]) -> Outcome:
+def least_drift(outcomes: Sequence[CandidateResult]) -> CandidateResult:
     """The least drift p90 among those that reuse something, if any does; among equals the most reuse."""
     reusing = [outcome for outcome in outcomes if outcome.reuse > 0] or outcomes
     return min(reusing, key=lambda outcome: (outcome.drift(90), -outcome.reuse))

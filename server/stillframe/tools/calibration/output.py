@@ -16,7 +16,7 @@ import yaml
 
 from stillframe.errors import ConfigError
 from stillframe.reuse.settings import ReuseSettings
-from stillframe.tools.calibration.candidates import Outcome
+from stillframe.tools.calibration.candidates import CandidateResult
 from stillframe.tools.calibration.search import Calibration
 from stillframe.tools.charts import ACCENT, FAINT, INK, new_figure, save_figure
 
@@ -90,7 +90,7 @@ def calibrated_yaml(text: str, found: Calibration) -> str:
     return readable[0] if readable else comment + _dump(after)
 
 
-def draw(file: Path, tried: Sequence[Outcome], budget: float, found: Calibration | None) -> None:
+def draw_chart(file: Path, tried: Sequence[CandidateResult], budget: float, found: Calibration | None) -> None:
     """Reuse against drift: every candidate, the budget, and what was chosen, if anything was."""
     points = [_point(outcome) for outcome in tried]
     chosen = (
@@ -153,10 +153,10 @@ def _reads_as(text: str, expected: dict[str, Any]) -> bool:
         return False
 
 
-def _figures(outcome: Outcome) -> str:
+def _figures(outcome: CandidateResult) -> str:
     p50, p90, p99 = (outcome.drift(percent) for percent in (50, 90, 99))
     return f"reuse {outcome.reuse:.2f}, drift p50 {p50:.4f}, p90 {p90:.4f}, p99 {p99:.4f}"
 
 
-def _point(outcome: Outcome) -> ReusePoint:
+def _point(outcome: CandidateResult) -> ReusePoint:
     return ReusePoint(outcome.reuse, outcome.drift(90), outcome.knobs.criterion)

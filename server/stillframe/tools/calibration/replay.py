@@ -31,14 +31,14 @@ from stillframe.reuse.policies import reuse_policy
 from stillframe.reuse.relevance import Relevance
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe.reuse.state import ReuseState
-from stillframe.tools.calibration.candidates import Outcome
+from stillframe.tools.calibration.candidates import CandidateResult
 
 Advance = Callable[[], None]  # called after each frame
 Layers = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Scene:
+class ReplayFrame:
     """One recorded frame, ready for any plan."""
 
     frame: Frame
@@ -46,7 +46,7 @@ class Scene:
     begins: bool  # the first of its episode
 
 
-class Rehearsal:
+class EpisodeReplay:
     """One checkpoint and the scenes to play. One thread."""
 
     def __init__(self, model: PolicyModel, settings: ReuseSettings):
@@ -55,7 +55,7 @@ class Rehearsal:
         self._layers = model.decoder.config.num_hidden_layers
         pixels = replace(settings, adaptive=replace(settings.adaptive, criterion="pixels"))
         self._planner = Planner(pixels, self._layers)  # so that frames hold what either criterion compares
-        self.scenes: list[Scene] = []
+        self.scenes: list[ReplayFrame] = []
 
     @property
     def camera_tokens(self) -> int:
@@ -69,20 +69,20 @@ class Rehearsal:
         for recorded in episode:
             frame = self._frame(recorded)
             decoded, _ = self._pass(frame, self._planner.whole(frame), self._storage(frame.prepared.layout.total_rows))
-            self.scenes.append(Scene(frame, decoded.normalised, begins))
+            self.scenes.append(ReplayFrame(frame, decoded.normalised, begins))
             begins = False
             advance()
 
     @torch.inference_mode()
     def with_slack(
         self, candidates: Sequence[AdaptiveSettings], advance: Advance, budget: float = inf
-    ) -> list[Outcome]:
+    ) -> list[CandidateResult]:
         """Every candidate, where a pause after each answer lets the dense pass refresh KV and relevance.
 
         What a frame finds is then the same for all, so one dense pass a frame serves any number of candidates.
         One that cannot keep its drift p90 within `budget` any more is given up: it knows the frames until then.
         """
-        outcomes = [Outcome(knobs) for knobs in candidates]
+        outcomes = [CandidateResult(knobs) for knobs in candidates]
         chosen = {tuple(knobs.relevance_layers) for knobs in candidates if knobs.task_top_k}
         dense, own = self._storage(), self._storage()
         left: ReuseState | None = None
@@ -98,7 +98,7 @@ class Rehearsal:
                 attended = frame.attended(relevance)
                 found = None if left is None or scene.begins else replace(left, task_relevance=attended)
                 plan, keyframe = self._planner.plan(frame, found, None, caution=0.0)
-                same = _drops(plan)
+                same = _computed_rows(plan)
                 if keyframe is None and same not in drifts:  # other knobs often come to the same plan
                     own.copy_(dense)
                     drifts[same] = drift_of(self._pass(frame, plan, own)[0].normalised, scene.dense)
@@ -109,9 +109,9 @@ class Rehearsal:
         return outcomes
 
     @torch.inference_mode()
-    def without_slack(self, knobs: AdaptiveSettings, advance: Advance) -> Outcome:
+    def without_slack(self, knobs: AdaptiveSettings, advance: Advance) -> CandidateResult:
         """One candidate on a daemon that never rests: only age limit and keyframes renew what is reused."""
-        outcome, own = Outcome(knobs), self._storage()
+        outcome, own = CandidateResult(knobs), self._storage()
         left: ReuseState | None = None
         for scene in self.scenes:
             frame = self._with(scene.frame, knobs)
@@ -182,7 +182,7 @@ class _Taps:
             tap(layer, rows)
 
 
-def _drops(plan: ReusePlan) -> bytes:
+def _computed_rows(plan: ReusePlan) -> bytes:
     """For each of the prompt's rows the first layer that reuses it: equal for plans that compute the same."""
     first = np.full(plan.rows, len(plan.counts), np.uint8)
     for layer, count in reversed([*enumerate(plan.counts)]):

@@ -17,22 +17,22 @@ from stillframe.recording.reader import RecordedEpisode
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe.tools.calibration.candidates import (
     AGE_LIMITS,
-    Outcome,
-    around,
-    calmest,
-    choose,
-    promising,
-    wide,
-    within,
+    CandidateResult,
+    best_within_budget,
+    initial_grid,
+    least_drift,
+    neighbours,
+    refinement_seeds,
+    within_budget,
 )
-from stillframe.tools.calibration.replay import Rehearsal
+from stillframe.tools.calibration.replay import EpisodeReplay
 
 REACHES = (1.0, 0.4)  # two rounds around the best: wide steps, then small ones
 HELD_OUT_EVERY = 3  # every third episode is kept for the check, where there are as many
 CHECKED = 24  # best candidates that are played over the episodes kept for the check
 
 
-class Reporter(Protocol):
+class CalibrationReporter(Protocol):
     """Who watches the search."""
 
     def stage(self, name: str, steps: int) -> None:
@@ -49,9 +49,11 @@ class Calibration:
     """What a search found. Drift is of delta frames, in normalised units; reuse is of all frames."""
 
     settings: ReuseSettings  # mode adaptive, with the chosen knobs
-    tried: Sequence[Outcome]  # every candidate, over the frames of the search; one over budget, until that was sure
-    with_slack: Outcome  # the chosen knobs, over the frames of the check
-    without_slack: Outcome  # the same on a daemon that never rests
+    tried: Sequence[
+        CandidateResult
+    ]  # every candidate, over the frames of the search; one over budget, until that was sure
+    with_slack: CandidateResult  # the chosen knobs, over the frames of the check
+    without_slack: CandidateResult  # the same on a daemon that never rests
     episodes: int  # of search and check together
     searched: int  # frames
     checked: int  # frames that the search had not seen; 0: there were too few episodes to keep any
@@ -60,8 +62,8 @@ class Calibration:
 class OverBudget(StillframeError):
     """No candidate stays within the budget; `tried` says what each did."""
 
-    def __init__(self, tried: Sequence[Outcome], budget: float):
-        best = calmest(tried)
+    def __init__(self, tried: Sequence[CandidateResult], budget: float):
+        best = least_drift(tried)
         super().__init__(
             f"no knobs keep the drift's p90 within {budget:g}: the least was {best.drift(90):.4f}, at reuse "
             f"{best.reuse:.2f}; record more episodes, allow more with --drift-budget, or serve with mode 'exact'"
@@ -77,7 +79,7 @@ def calibrate(
     budget: float,
     frames: int,
     warn: Callable[[str], None],
-    report: Reporter,
+    report: CalibrationReporter,
     criterion: str | None = None,
 ) -> Calibration:
     """Search over about `frames` frames for the most reuse with drift p90 within `budget`, normalised units.
@@ -86,11 +88,11 @@ def calibrate(
 
     Raises OverBudget where nothing is, StillframeError for recordings that the checkpoint cannot answer.
     """
-    picked = pick(episodes, frames)
+    picked = select_frames(episodes, frames)
     held = picked[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
-    search = rehearse(model, settings, [part for part in picked if part not in held], warn, report)
-    check = rehearse(model, settings, held, warn, report) if held else search
-    grid = wide(settings.adaptive, search.camera_tokens, criterion)
+    search = open_replay(model, settings, [part for part in picked if part not in held], warn, report)
+    check = open_replay(model, settings, held, warn, report) if held else search
+    grid = initial_grid(settings.adaptive, search.camera_tokens, criterion)
     tried = _search(search, grid, model.decoder.config.num_hidden_layers, budget, report)
     knobs = _age_limit(search, _check(check, tried, budget, report).knobs, budget, report)
     report.stage("figures", 2 * len(check.scenes))
@@ -105,7 +107,7 @@ def calibrate(
     )
 
 
-def pick(episodes: Sequence[RecordedEpisode], frames: int) -> list[tuple[RecordedEpisode, int]]:
+def select_frames(episodes: Sequence[RecordedEpisode], frames: int) -> list[tuple[RecordedEpisode, int]]:
     """Episodes from all over the recording, each with how many of its frames, until there are `frames`.
 
     An episode of one frame has nothing to reuse. Raises StillframeError where there is no other.
@@ -122,15 +124,15 @@ def pick(episodes: Sequence[RecordedEpisode], frames: int) -> list[tuple[Recorde
     return picked
 
 
-def rehearse(
+def open_replay(
     model: PolicyModel,
     settings: ReuseSettings,
     picked: Sequence[tuple[RecordedEpisode, int]],
     warn: Callable[[str], None],
-    report: Reporter,
-) -> Rehearsal:
+    report: CalibrationReporter,
+) -> EpisodeReplay:
     """Prepare what was picked. Raises StillframeError where nothing of it can be read."""
-    rehearsal = Rehearsal(model, settings)
+    rehearsal = EpisodeReplay(model, settings)
     report.stage("dense answers", sum(frames for _, frames in picked))
     for episode, frames in picked:
         rehearsal.add(islice(episode.frames(warn), frames), report.advance)
@@ -140,15 +142,15 @@ def rehearse(
 
 
 def _search(
-    rehearsal: Rehearsal, grid: Sequence[AdaptiveSettings], layers: int, budget: float, report: Reporter
-) -> list[Outcome]:
+    rehearsal: EpisodeReplay, grid: Sequence[AdaptiveSettings], layers: int, budget: float, report: CalibrationReporter
+) -> list[CandidateResult]:
     """Every candidate's outcome: the grid, then two rounds around the best so far."""
     report.stage("wide search", len(rehearsal.scenes))
     tried = rehearsal.with_slack(grid, report.advance, budget)
     for reach in REACHES:
-        best = choose(tried, budget)
-        seeds = promising(tried, budget) if best is None or reach == REACHES[0] else [best.knobs]
-        near = [knobs for seed in seeds for knobs in around(seed, rehearsal.camera_tokens, layers, reach)]
+        best = best_within_budget(tried, budget)
+        seeds = refinement_seeds(tried, budget) if best is None or reach == REACHES[0] else [best.knobs]
+        near = [knobs for seed in seeds for knobs in neighbours(seed, rehearsal.camera_tokens, layers, reach)]
         known = [outcome.knobs for outcome in tried]
         new = [knobs for index, knobs in enumerate(near) if knobs not in [*known, *near[:index]]]
         report.stage("around the best", len(rehearsal.scenes))
@@ -156,19 +158,23 @@ def _search(
     return tried
 
 
-def _check(rehearsal: Rehearsal, tried: Sequence[Outcome], budget: float, report: Reporter) -> Outcome:
+def _check(
+    rehearsal: EpisodeReplay, tried: Sequence[CandidateResult], budget: float, report: CalibrationReporter
+) -> CandidateResult:
     """The best of those that stay within budget here too: some were only lucky with the frames of the search."""
-    best = [outcome.knobs for outcome in within(tried, budget)[:CHECKED]]
+    best = [outcome.knobs for outcome in within_budget(tried, budget)[:CHECKED]]
     report.stage("check", len(rehearsal.scenes))
-    chosen = choose(rehearsal.with_slack(best, report.advance, budget), budget)
+    chosen = best_within_budget(rehearsal.with_slack(best, report.advance, budget), budget)
     if chosen is None:
         raise OverBudget(tried, budget)
     return chosen
 
 
-def _age_limit(rehearsal: Rehearsal, knobs: AdaptiveSettings, budget: float, report: Reporter) -> AdaptiveSettings:
+def _age_limit(
+    rehearsal: EpisodeReplay, knobs: AdaptiveSettings, budget: float, report: CalibrationReporter
+) -> AdaptiveSettings:
     """With pauses nothing ages; without, this is the age limit of most reuse within budget, or else the calmest."""
     limits = [limit for limit in AGE_LIMITS if limit < knobs.keyframe_every] or [1]
     report.stage("age limits", len(limits) * len(rehearsal.scenes))
     aged = [rehearsal.without_slack(replace(knobs, age_limit=limit), report.advance) for limit in limits]
-    return (choose(aged, budget) or calmest(aged)).knobs
+    return (best_within_budget(aged, budget) or least_drift(aged)).knobs

@@ -14,14 +14,14 @@ from pathlib import Path
 from rich.table import Table
 
 from stillframe.errors import ConfigError, StillframeError, closest
-from stillframe.tools.loadtest.experiments import capacity, flooded, in_rounds
-from stillframe.tools.loadtest.hostile.campaign import Hostile, measure
+from stillframe.tools.loadtest.experiments import compare_flood, measure_capacity, repeat_rounds
+from stillframe.tools.loadtest.hostile.experiment import HostileTest, measure_neighbours
 from stillframe.tools.loadtest.hostile.neighbours import KINDS
 from stillframe.tools.loadtest.hostile.page import table
 from stillframe.tools.loadtest.load import Load
-from stillframe.tools.loadtest.overhead import overhead
+from stillframe.tools.loadtest.overhead import measure_overhead
 from stillframe.tools.loadtest.report import Figures, capacity_table, figures, load_table, overhead_table, short_table
-from stillframe.tools.loadtest.run import Reporter, meet, play
+from stillframe.tools.loadtest.run import LoadReporter, find_target, run_load
 from stillframe.tools.loadtest.transports.base import Target
 from stillframe.tools.local_daemon import daemon
 from stillframe.tools.machine import machine
@@ -29,7 +29,7 @@ from stillframe_client import PolicyError
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LoadTest:
     """What is measured."""
 
     load: Load
@@ -39,44 +39,44 @@ class Wanted:
 
 
 def run_loadtest(
-    wanted: Wanted, url: str | None, config: Path, token: str | None, reporter: Reporter
+    wanted: LoadTest, url: str | None, config: Path, token: str | None, reporter: LoadReporter
 ) -> tuple[Figures, Sequence[Table]]:
     """Measure, and say it for files and for people. Raises StillframeError for whom nobody serves."""
     described = {"machine": machine(), "daemon": url or str(config), "wanted": asdict(wanted)}
-    with _mendable(url), _served(url, config) as served:
-        target = meet(served, token)
-        document = {**described, "model": target.model.name, **_measured(wanted, target, reporter)}
+    with _user_errors(url), _daemon_url(url, config) as served:
+        target = find_target(served, token)
+        document = {**described, "model": target.model.name, **_measure(wanted, target, reporter)}
     return document, _tables(wanted, document)
 
 
 def run_hostile(
-    load: Load, rounds: int, kinds: Sequence[str] | None, before: Path | None, config: Path, reporter: Reporter
+    load: Load, rounds: int, kinds: Sequence[str] | None, before: Path | None, config: Path, reporter: LoadReporter
 ) -> tuple[Figures, str]:
     """One robot alone and beside each kind of neighbour, on a daemon of our own. Raises StillframeError."""
     for kind in kinds or ():
         if kind not in KINDS:
             raise ConfigError(f"--neighbour {kind!r}: there is none; known: {', '.join(KINDS)}.{closest(kind, KINDS)}")
-    wanted = Hostile(replace(load, robots=1, flood=0), rounds, tuple(kinds or KINDS), before)
-    document = measure(wanted, config, reporter)
+    wanted = HostileTest(replace(load, robots=1, flood=0), rounds, tuple(kinds or KINDS), before)
+    document = measure_neighbours(wanted, config, reporter)
     return document, table(document)
 
 
-def _measured(wanted: Wanted, target: Target, reporter: Reporter) -> Figures:
+def _measure(wanted: LoadTest, target: Target, reporter: LoadReporter) -> Figures:
     """The one kind of measurement that is asked for."""
 
     def played(load: Load) -> Figures:
-        return figures(play(load, target, reporter))
+        return figures(run_load(load, target, reporter))
 
     if wanted.overhead_frames:
-        return {"overhead": asyncio.run(overhead(target, wanted.overhead_frames))}
+        return {"overhead": asyncio.run(measure_overhead(target, wanted.overhead_frames))}
     if wanted.capacity_up_to is not None:
-        return capacity(wanted.load, wanted.capacity_up_to, played)
+        return measure_capacity(wanted.load, wanted.capacity_up_to, played)
     if wanted.rounds == 1:
         return played(wanted.load)
-    return (flooded if wanted.load.flood else in_rounds)(wanted.load, wanted.rounds, played)
+    return (compare_flood if wanted.load.flood else repeat_rounds)(wanted.load, wanted.rounds, played)
 
 
-def _tables(wanted: Wanted, document: Figures) -> Sequence[Table]:
+def _tables(wanted: LoadTest, document: Figures) -> Sequence[Table]:
     if wanted.overhead_frames:
         return [overhead_table(document["overhead"])]
     if wanted.capacity_up_to is not None:
@@ -90,7 +90,7 @@ def _tables(wanted: Wanted, document: Figures) -> Sequence[Table]:
 
 
 @contextmanager
-def _served(url: str | None, config: Path) -> Iterator[str]:
+def _daemon_url(url: str | None, config: Path) -> Iterator[str]:
     """The daemon's address."""
     if url is not None:
         yield url
@@ -100,7 +100,7 @@ def _served(url: str | None, config: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _mendable(url: str | None) -> Iterator[None]:
+def _user_errors(url: str | None) -> Iterator[None]:
     """What is wrong with the daemon or its address, as a line for whoever typed the command."""
     try:
         yield

@@ -30,26 +30,26 @@ def find_capacity(holds: Callable[[int], bool], most: int) -> int:
 Measure = Callable[[Load], Figures]
 
 
-def in_rounds(load: Load, rounds: int, measure: Measure) -> Figures:
+def repeat_rounds(load: Load, rounds: int, measure: Measure) -> Figures:
     """Play it so often, and give the medians. Random phases differ from round to round: a lucky lie decides nothing."""
     played = [measure(replace(load, seed=load.seed + number)) for number in range(rounds)]
-    return {"median": in_short(played), "rounds": played}
+    return {"median": medians(played), "rounds": played}
 
 
-def flooded(load: Load, rounds: int, measure: Measure) -> Figures:
+def compare_flood(load: Load, rounds: int, measure: Measure) -> Figures:
     """Each round without flooders and with them, in turns, the same phases: what their presence costs the robots."""
     pairs = [_pair(replace(load, seed=load.seed + number), measure, number) for number in range(rounds)]
     ratios = [ratio for calm, flooded in pairs if (ratio := _ratio(flooded, calm)) is not None]
     return {
         "p99_ratio": median(ratios) if ratios else None,
         "p99_ratios": ratios,
-        "calm": in_short([calm for calm, _ in pairs]),
-        "flooded": in_short([flooded for _, flooded in pairs]),
+        "calm": medians([calm for calm, _ in pairs]),
+        "flooded": medians([flooded for _, flooded in pairs]),
         "rounds": [{"calm": calm, "flooded": flooded} for calm, flooded in pairs],
     }
 
 
-def capacity(load: Load, most: int, measure: Measure) -> Figures:
+def measure_capacity(load: Load, most: int, measure: Measure) -> Figures:
     """The most robots of whose frames SHARE are answered within the deadline, and all that was tried."""
     tried: list[Figures] = []
 
@@ -60,7 +60,7 @@ def capacity(load: Load, most: int, measure: Measure) -> Figures:
     return {"capacity": find_capacity(holds, most), "share": SHARE, "most": most, "tried": tried}
 
 
-def in_short(played: Sequence[Figures]) -> Figures:
+def medians(played: Sequence[Figures]) -> Figures:
     """The medians of the figures that matter."""
     rows = [
         {"within_share": found["within_deadline"]["share"], **found["latency_ms"], "reuse_ratio": found["reuse_ratio"]}

@@ -12,7 +12,7 @@ from typing import Literal
 
 from stillframe.errors import ConfigError
 
-WireName = Literal["stream", "http", "openpi"]
+TransportName = Literal["stream", "http", "openpi"]
 Phases = Literal["random", "even", "together"]
 
 
@@ -23,7 +23,7 @@ class Load:
     robots: int = 8
     hz: float = 5.0
     seconds: float = 10.0
-    wire: WireName = "stream"
+    wire: TransportName = "stream"
     realtime: bool = False  # of a session's frames the newest wins; else each keeps its turn
     flood: int = 0
     deadline_ms: float = 200.0  # an answer after that, counted from when its frame was due, is a miss

@@ -19,7 +19,7 @@ from typing import Any
 
 from stillframe.tools.loadtest.report import Figures, times_ms
 from stillframe.tools.loadtest.transports.base import OPEN_S, Target
-from stillframe.tools.loadtest.transports.http import JSON_TYPE, MSGPACK_TYPE, Posting
+from stillframe.tools.loadtest.transports.http import JSON_TYPE, MSGPACK_TYPE, HttpConnection
 from stillframe_client import BadReply
 from stillframe_client.arguments import bearer, stream_url
 from stillframe_client.replies import read_server_timing
@@ -32,12 +32,12 @@ Stages = Mapping[str, float]  # ms
 Ask = Callable[[int], Awaitable[Stages]]  # a frame by its seq; the stages that its answer tells
 
 
-async def overhead(target: Target, frames: int, rest_s: float = REST_S) -> Figures:
+async def measure_overhead(target: Target, frames: int, rest_s: float = REST_S) -> Figures:
     """Ask `frames` frames each way, in turns, and give what each way costs, and on what. Raises PolicyError.
 
     The first frame of each way opens connections and session, and is not counted.
     """
-    timed: dict[str, list[Timed]] = {name: [] for name in WAYS}
+    timed: dict[str, list[TimedFrame]] = {name: [] for name in WAYS}
     async with AsyncExitStack() as open_ways:
         asks = {name: await open_ways.enter_async_context(way(target)) for name, way in WAYS.items()}
         for seq in range(frames + 1):
@@ -48,7 +48,7 @@ async def overhead(target: Target, frames: int, rest_s: float = REST_S) -> Figur
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedFrame:
     """One frame: how long it took in all, ms, and the stages that its answer told."""
 
     took_ms: float
@@ -66,13 +66,13 @@ class Timed:
         }
 
 
-async def _timed(ask: Ask, seq: int) -> Timed:
+async def _timed(ask: Ask, seq: int) -> TimedFrame:
     began_s = time.perf_counter()
     stages_ms = await ask(seq)
-    return Timed((time.perf_counter() - began_s) * 1e3, stages_ms)
+    return TimedFrame((time.perf_counter() - began_s) * 1e3, stages_ms)
 
 
-def _figures(timed: Sequence[Timed]) -> Figures:
+def _figures(timed: Sequence[TimedFrame]) -> Figures:
     spent_ms = [each.spent_ms for each in timed]
     parts = {part: round(median(spent[part] for spent in spent_ms), 3) for part in spent_ms[0]}
     return {
@@ -105,7 +105,7 @@ async def _http_msgpack(target: Target) -> AsyncIterator[Ask]:
 async def _http(
     target: Target, write: Callable[[dict[str, Any]], bytes], content_type: str, read: Callable[[bytes], Any]
 ) -> AsyncIterator[Ask]:
-    connection, session = Posting(target.url, target.token), {SESSION_HEADER: _new_id()}
+    connection, session = HttpConnection(target.url, target.token), {SESSION_HEADER: _new_id()}
 
     async def ask(seq: int) -> Stages:
         reply = await connection.ask("POST", "/v1/act", write(target.fields(seq)), content_type, session)

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from stillframe.tools.loadtest.run import Played
-from stillframe.tools.loadtest.senders import Tally
+from stillframe.tools.loadtest.run import LoadResult
+from stillframe.tools.loadtest.senders import SenderStats
 
 Figures = dict[str, Any]
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
 
 
-def figures(played: Played) -> Figures:
+def figures(played: LoadResult) -> Figures:
     """Everything that was asked for and found, ready for JSON. Where nothing was answered, times are None."""
     robots = played.robots
     frames = counts(robots)
@@ -40,7 +40,7 @@ def figures(played: Played) -> Figures:
     }
 
 
-def counts(tallies: Sequence[Tally]) -> dict[str, Any]:
+def counts(tallies: Sequence[SenderStats]) -> dict[str, Any]:
     """What became of all their frames."""
     problems = sum((tally.problems for tally in tallies), Counter[str]())
     return {
@@ -60,7 +60,7 @@ def times_ms(times_s: Iterable[float]) -> dict[str, float | None]:
     return {name: round(float(np.percentile(known, q)), 2) if known.size else None for name, q in PERCENTILES.items()}
 
 
-def fairness(robots: Sequence[Tally]) -> dict[str, Any]:
+def fairness(robots: Sequence[SenderStats]) -> dict[str, Any]:
     """Whether some robot is served worse than the others."""
     p99s_ms = [times_ms(robot.latencies_s)["p99"] for robot in robots]
     known = [p99_ms for p99_ms in p99s_ms if p99_ms is not None]

@@ -16,14 +16,16 @@ from types import MappingProxyType
 from typing import Protocol
 
 from stillframe.tools.loadtest.load import Load
-from stillframe.tools.loadtest.senders import Flooder, NewWire, PacedRobot, Sender, Tally
+from stillframe.tools.loadtest.senders import Flooder, PacedRobot, Sender, SenderStats, TransportFactory
 from stillframe.tools.loadtest.transports.base import Robot, Target, as_jpeg, pictures
-from stillframe.tools.loadtest.transports.http import HttpWire
-from stillframe.tools.loadtest.transports.openpi import OpenPIWire
-from stillframe.tools.loadtest.transports.stream import StreamWire
+from stillframe.tools.loadtest.transports.http import HttpTransport
+from stillframe.tools.loadtest.transports.openpi import OpenPITransport
+from stillframe.tools.loadtest.transports.stream import StreamTransport
 from stillframe_client import NotReady, PolicyClient
 
-WIRES: Mapping[str, NewWire] = MappingProxyType({"stream": StreamWire, "http": HttpWire, "openpi": OpenPIWire})
+TRANSPORTS: Mapping[str, TransportFactory] = MappingProxyType(
+    {"stream": StreamTransport, "http": HttpTransport, "openpi": OpenPITransport}
+)
 FIRST_FRAME_S = 0.2  # from the last session's opening
 LAST_ANSWERS_S = 5.0  # for what is under way at the end
 LOOK_EVERY_S = 0.25
@@ -31,30 +33,30 @@ READY_S = 60.0
 
 
 @dataclass(frozen=True)
-class Played:
+class LoadResult:
     """A load that was played."""
 
     load: Load
-    robots: Sequence[Tally]
-    flooders: Sequence[Tally]
+    robots: Sequence[SenderStats]
+    flooders: Sequence[SenderStats]
     took_s: float
     cpu_share: float  # of one core, taken by the robots themselves
     load_average: float  # of the machine, over the minute before
 
 
-class Reporter(Protocol):
+class LoadReporter(Protocol):
     """Who is told how it goes."""
 
     def begin(self, load: Load) -> None:
         """A load begins."""
         ...
 
-    def look(self, robots: Sequence[Tally]) -> None:
+    def look(self, robots: Sequence[SenderStats]) -> None:
         """How it stands."""
         ...
 
 
-def meet(url: str, token: str | None = None) -> Target:
+def find_target(url: str, token: str | None = None) -> Target:
     """Ask a daemon what it serves, as soon as it is ready. Raises PolicyError, ValueError."""
     with PolicyClient(url, token=token, timeout_s=READY_S) as client:
         try:
@@ -66,13 +68,13 @@ def meet(url: str, token: str | None = None) -> Target:
     return Target(url, model, views, [as_jpeg(view) for view in views], token)
 
 
-def play(load: Load, target: Target, reporter: Reporter) -> Played:
+def run_load(load: Load, target: Target, reporter: LoadReporter) -> LoadResult:
     """Play the load. Raises PolicyError where the daemon is not there."""
     reporter.begin(load)
-    return asyncio.run(_play(load, target, reporter))
+    return asyncio.run(_run_load(load, target, reporter))
 
 
-async def _play(load: Load, target: Target, reporter: Reporter) -> Played:
+async def _run_load(load: Load, target: Target, reporter: LoadReporter) -> LoadResult:
     load_average = os.getloadavg()[0]
     robots, flooders = _senders(load, target)
     senders = [*robots, *flooders]
@@ -85,11 +87,11 @@ async def _play(load: Load, target: Target, reporter: Reporter) -> Played:
     watching.cancel()
     reporter.look(_tallies(robots))
     await asyncio.gather(*(sender.close() for sender in senders))
-    return Played(load, _tallies(robots), _tallies(flooders), took_s, cpu_share, load_average)
+    return LoadResult(load, _tallies(robots), _tallies(flooders), took_s, cpu_share, load_average)
 
 
 def _senders(load: Load, target: Target) -> tuple[list[PacedRobot], list[Flooder]]:
-    name, wire = f"load-{uuid.uuid4().hex[:8]}", WIRES[load.wire]
+    name, wire = f"load-{uuid.uuid4().hex[:8]}", TRANSPORTS[load.wire]
     target = replace(target, max_age_ms=load.max_age_ms)
     paced = [
         PacedRobot(Robot(f"{name}-{number}", load.realtime, target), wire, time.monotonic, load, offset_s)
@@ -111,11 +113,11 @@ async def _run(sender: Sender, starts_s: float, seconds: float) -> None:
     sender.tally.check()
 
 
-async def _watch(robots: Sequence[Sender], reporter: Reporter) -> None:
+async def _watch(robots: Sequence[Sender], reporter: LoadReporter) -> None:
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
         reporter.look(_tallies(robots))
 
 
-def _tallies(senders: Sequence[Sender]) -> list[Tally]:
+def _tallies(senders: Sequence[Sender]) -> list[SenderStats]:
     return [sender.tally for sender in senders]

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 from stillframe.stopwatch import Clock
 from stillframe.tools.loadtest.load import Load
-from stillframe.tools.loadtest.transports.base import Ear, Ending, Outcome, Robot, Wire
+from stillframe.tools.loadtest.transports.base import FrameOutcome, FrameResult, ReplyHandler, Robot, Transport
 
 
 @dataclass
-class Tally:
+class SenderStats:
     """One robot's."""
 
     due: int = 0  # frames whose time came
@@ -36,13 +36,13 @@ class Tally:
         """Frames with an action."""
         return len(self.latencies_s)
 
-    def count(self, ending: Ending, latency_s: float) -> None:
+    def count(self, ending: FrameResult, latency_s: float) -> None:
         """One frame has ended."""
-        if ending.outcome is Outcome.ANSWERED:
+        if ending.outcome is FrameOutcome.ANSWERED:
             self.latencies_s.append(latency_s)
             if ending.reuse_ratio is not None:
                 self.reuse.append(ending.reuse_ratio)
-        elif ending.outcome is Outcome.SUPERSEDED:
+        elif ending.outcome is FrameOutcome.SUPERSEDED:
             self.superseded += 1
         else:
             self.problems[ending.code] += 1
@@ -58,17 +58,17 @@ class Tally:
         assert self.sent == ended, self  # noqa: S101 (a bug of ours)
 
 
-MOST_UNDER_WAY = 2  # of a robot in lock-step: an answer that is late by over a period costs it a frame
+MAX_IN_FLIGHT = 2  # of a robot in lock-step: an answer that is late by over a period costs it a frame
 FLOOD_SETTLES_S = 0.5
 
-NewWire = Callable[[Robot, Ear], Wire]
+TransportFactory = Callable[[Robot, ReplyHandler], Transport]
 
 
 class Sender:
     """Sends frames over a wire of its own and hears what becomes of them."""
 
-    def __init__(self, robot: Robot, new_wire: NewWire, clock: Clock):
-        self.tally = Tally()
+    def __init__(self, robot: Robot, new_wire: TransportFactory, clock: Clock):
+        self.tally = SenderStats()
         self._wire = new_wire(robot, self)
         self._clock = clock
         self._under_way: dict[int, float] = {}  # seq -> when the frame was due
@@ -95,7 +95,7 @@ class Sender:
         """Leave."""
         await self._wire.close()
 
-    def ended(self, ending: Ending) -> None:
+    def ended(self, ending: FrameResult) -> None:
         """See wires.base.Ear. What ended before, or was never sent, is not counted."""
         due_s = self._under_way.pop(ending.seq, None)
         if due_s is not None:
@@ -119,11 +119,11 @@ class Sender:
 class PacedRobot(Sender):
     """Its frames are due by its own clock, never by the answers: a slow daemon makes them late, not fewer."""
 
-    def __init__(self, robot: Robot, new_wire: NewWire, clock: Clock, load: Load, offset_s: float):
+    def __init__(self, robot: Robot, new_wire: TransportFactory, clock: Clock, load: Load, offset_s: float):
         super().__init__(robot, new_wire, clock)
         self._load = load
         self._offset_s = offset_s
-        self._most = load.frames if load.realtime else MOST_UNDER_WAY
+        self._most = load.frames if load.realtime else MAX_IN_FLIGHT
 
     async def run(self, began_s: float) -> None:
         """Send every frame when it is due, or as soon after as the wire takes it."""
@@ -149,7 +149,7 @@ class PacedRobot(Sender):
 class Flooder(Sender):
     """Sends as fast as the wire takes it, and waits for nothing."""
 
-    def __init__(self, robot: Robot, new_wire: NewWire, clock: Clock, load: Load):
+    def __init__(self, robot: Robot, new_wire: TransportFactory, clock: Clock, load: Load):
         super().__init__(robot, new_wire, clock)
         self._load = load
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stillframe_lab.train.auxiliary import KEYPOINTS
-from stillframe_lab.train.history.dataset import Scenery, Scenes
+from stillframe_lab.train.history.dataset import SceneDataset, Scenes
 from stillframe_lab.train.history.recipe import SMALL, JointRecipe, MemoryRecipe
 from stillframe_lab.train.history.sampling import NOTHING
 
@@ -50,6 +50,6 @@ def scenes() -> Scenes:
 
 
 @pytest.fixture
-def scenery(scenes: Scenes, memory_recipe: MemoryRecipe) -> Scenery:
+def scenery(scenes: Scenes, memory_recipe: MemoryRecipe) -> SceneDataset:
     """Batches of them."""
-    return Scenery(scenes, memory_recipe)
+    return SceneDataset(scenes, memory_recipe)

@@ -8,13 +8,13 @@ import torch
 
 from stillframe.history.checkpoint import HistoryConfig, HistoryWeights
 from stillframe_lab.train.history.gate_objective import Scorers
-from stillframe_lab.train.history.gate_training import GateProgress, Gating, Labelled, apart
+from stillframe_lab.train.history.gate_training import GateProgress, GateTrainer, LabelledEpisode, split_held_out
 from stillframe_lab.train.history.recipe import MemoryRecipe
 
 CONFIG = HistoryConfig(1, 1, 2, 4, 1, (0,), 2, 24)  # six inputs
 
 
-def episodes() -> list[Labelled]:
+def episodes() -> list[LabelledEpisode]:
     """Chunks that are worth all when their kind comes first, and nothing when it comes again."""
     noise = torch.Generator().manual_seed(2)
     made = []
@@ -22,14 +22,14 @@ def episodes() -> list[Labelled]:
         kinds = torch.randint(3, (9,), generator=noise)
         first = torch.tensor([float(kind not in kinds[:at]) for at, kind in enumerate(kinds)])
         inputs = torch.nn.functional.one_hot(kinds, 6).float() + 0.05 * torch.randn(9, 6, generator=noise)
-        made.append(Labelled(inputs, first))
+        made.append(LabelledEpisode(inputs, first))
     return made
 
 
-def run(folder: Path, recipe: MemoryRecipe, steps: int) -> tuple[Gating, list[GateProgress]]:
+def run(folder: Path, recipe: MemoryRecipe, steps: int) -> tuple[GateTrainer, list[GateProgress]]:
     """Train for so many steps."""
     said: list[GateProgress] = []
-    gating = Gating(folder, _weights(), replace(recipe, gate_steps=steps, gate_rate=1e-2))
+    gating = GateTrainer(folder, _weights(), replace(recipe, gate_steps=steps, gate_rate=1e-2))
     gating.run(episodes(), steps, said.append)
     return gating, said
 
@@ -56,10 +56,10 @@ def test_every_fifth_episode_is_held_out(tmp_path: Path, memory_recipe: MemoryRe
     changed = episodes()
     changed[4::5] = [replace(one, worth=1 - one.worth) for one in changed[4::5]]
     plain, said = run(tmp_path / "plain", memory_recipe, 20)
-    again = Gating(tmp_path / "again", _weights(), plain.recipe)
+    again = GateTrainer(tmp_path / "again", _weights(), plain.recipe)
     again.run(changed, 20, said.append)
 
-    assert [len(part) for part in apart(changed)] == [32, 8]
+    assert [len(part) for part in split_held_out(changed)] == [32, 8]
     for name, tensor in plain.scorers.state_dict().items():
         assert torch.equal(tensor, again.scorers.state_dict()[name]), name
     assert said[0].learnt == said[1].learnt
@@ -71,7 +71,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path, memory_r
     whole, _ = run(tmp_path / "whole", memory_recipe, 30)
     for until in (17, 30):
         weights = _weights()
-        Gating(tmp_path / "parts", weights, whole.recipe).run(episodes(), until, lambda _: None)
+        GateTrainer(tmp_path / "parts", weights, whole.recipe).run(episodes(), until, lambda _: None)
     learnt = Scorers(weights).state_dict()
 
     for name, tensor in whole.scorers.state_dict().items():

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from stillframe.history.checkpoint import HistoryWeights
 from stillframe_lab.train.history import joint_objective
-from stillframe_lab.train.history.checkpoint import fresh_weights
-from stillframe_lab.train.history.dataset import Scenery
-from stillframe_lab.train.history.joint_objective import JointBatch, JointTrainee, apart_nats, keeping
+from stillframe_lab.train.history.checkpoint import new_memory_weights
+from stillframe_lab.train.history.dataset import SceneDataset
+from stillframe_lab.train.history.joint_objective import JointBatch, JointTrainee, answer_kl_nats, with_retention
 from stillframe_lab.train.history.policy_training import memory_trainee, sequences_for
 from stillframe_lab.train.history.recipe import JointRecipe
 from stillframe_lab.train.history.sampling import NOTHING
@@ -24,7 +24,7 @@ from stillframe_lab.train.history.soft_retention import Kept, Room, staying
 def weights(tmp_path: Path, joint_recipe: JointRecipe) -> HistoryWeights:
     """Scorers that have an opinion, at random."""
     torch.manual_seed(5)
-    made = fresh_weights(memory_trainee(tmp_path, joint_recipe.memory, None), joint_recipe.memory)
+    made = new_memory_weights(memory_trainee(tmp_path, joint_recipe.memory, None), joint_recipe.memory)
     torch.nn.init.normal_(made.gate.outward.weight)
     return made
 
@@ -40,7 +40,7 @@ def trainee(tmp_path: Path, joint_recipe: JointRecipe, weights: HistoryWeights) 
 
 
 @pytest.fixture
-def batch(scenery: Scenery, joint_recipe: JointRecipe) -> JointBatch:
+def batch(scenery: SceneDataset, joint_recipe: JointRecipe) -> JointBatch:
     """Memories of different lengths, of which three frames fit."""
     rng = np.random.default_rng(1)
     return JointBatch.of(scenery.draw(rng), joint_recipe, rng)
@@ -58,7 +58,7 @@ def _moved(trainee: JointTrainee) -> Iterator[str]:
 
 def test_what_went_moves_the_gate(trainee: JointTrainee, batch: JointBatch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without labels, answers alone teach the gate through what it keeps; nothing does without straight-through."""
-    monkeypatch.setattr(joint_objective, "wrong", lambda *_: 0.0)
+    monkeypatch.setattr(joint_objective, "scorer_loss", lambda *_: 0.0)
     _learn(trainee, batch).total.backward()  # type: ignore[no-untyped-call]  # torch's
     assert {*_moved(trainee)} == {"network", "pooling", "scorers"}
 
@@ -77,7 +77,7 @@ def test_labels_move_both_scorers_and_nothing_else(
     trainee: JointTrainee, batch: JointBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the scorers are told is no reason for the policy to leave something else."""
-    monkeypatch.setattr(joint_objective, "apart_nats", lambda *_: torch.zeros(()))
+    monkeypatch.setattr(joint_objective, "answer_kl_nats", lambda *_: torch.zeros(()))
     monkeypatch.setattr(trainee, "_action_loss", lambda *_: torch.zeros(()))
     _learn(trainee, batch).total.backward()  # type: ignore[no-untyped-call]  # torch's
 
@@ -109,7 +109,7 @@ def test_what_went_changes_no_answer(trainee: JointTrainee, batch: JointBatch) -
 def _answers(trainee: JointTrainee, batch: JointBatch, frames: Tensor, kept: Kept | None) -> Tensor:
     seen = batch.seen
     trainee._sequence = trainee._sequences[seen.drawn.cues]
-    drawn = keeping(replace(seen.drawn, memories=replace(seen.drawn.memories, frames=frames)), kept)
+    drawn = with_retention(replace(seen.drawn, memories=replace(seen.drawn.memories, frames=frames)), kept)
     looked = trainee.look(trainee.network.patches(seen.pixels))
     slots = looked.pooled(trainee.network.language_model.model, trainee.pooling)
     return trainee._answer(looked, slots, drawn, torch.full((6, 3, 7), 100))[0]
@@ -123,8 +123,8 @@ def test_all_that_is_trusted_wholly_parts_nothing(trainee: JointTrainee, batch: 
     wholly, less = Kept(torch.ones(frames.shape), ranks), Kept(torch.full(frames.shape, 0.1), ranks)
     plain, trusted, doubted = (_answers(trainee, batch, frames, kept) for kept in (None, wholly, less))
 
-    assert float(apart_nats(plain, trusted)) < 1e-6
-    assert float(apart_nats(plain, doubted)) > 1e-5
+    assert float(answer_kl_nats(plain, trusted)) < 1e-6
+    assert float(answer_kl_nats(plain, doubted)) > 1e-5
 
 
 @torch.no_grad()

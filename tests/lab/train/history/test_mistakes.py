@@ -9,10 +9,10 @@ import torch
 
 from stillframe.errors import ConfigError
 from stillframe.models.actions import Statistics
-from stillframe_lab.train.history.checkpoint import fresh_weights, save_policy
-from stillframe_lab.train.history.dataset import Scenery, Scenes
+from stillframe_lab.train.history.checkpoint import new_memory_weights, save_policy
+from stillframe_lab.train.history.dataset import SceneDataset, Scenes
 from stillframe_lab.train.history.mistakes import WantedMistakes, mistakes_in
-from stillframe_lab.train.history.policy_training import MemoryCloning
+from stillframe_lab.train.history.policy_training import HistoryCloningTrainer
 from stillframe_lab.train.history.recipe import MemoryRecipe
 from stillframe_lab.train.history.sampling import NOTHING
 from stillframe_lab.train.new_checkpoint import UNNORM_KEY, action_statistics
@@ -24,8 +24,8 @@ WANTED = WantedMistakes("ordered", 5, 2, 28)
 @pytest.fixture
 def checkpoint(tmp_path: Path, memory_recipe: MemoryRecipe) -> Path:
     """A policy that has learnt nothing."""
-    trainee = MemoryCloning(tmp_path / "run", memory_recipe, torch.device("cpu")).slow_trainee()
-    save_policy(tmp_path / "policy", trainee, fresh_weights(trainee, memory_recipe), memory_recipe)
+    trainee = HistoryCloningTrainer(tmp_path / "run", memory_recipe, torch.device("cpu")).averaged_trainee()
+    save_policy(tmp_path / "policy", trainee, new_memory_weights(trainee, memory_recipe), memory_recipe)
     return tmp_path / "policy"
 
 
@@ -59,7 +59,7 @@ def test_half_of_what_is_acted_on_was_played(scenes: Scenes, memory_recipe: Memo
     flags = np.arange(len(marked.images)) >= len(marked.images) - 3
     named = Scenes(*(getattr(marked, name) for name in Scenes.__dataclass_fields__ if name != "played"), flags)
     names = {picture.tobytes() for picture in named.images[flags]}
-    drawer, seen = Scenery(named, replace(memory_recipe, ordered_share=0.0)), []
+    drawer, seen = SceneDataset(named, replace(memory_recipe, ordered_share=0.0)), []
     drawer.normalised = lambda images, _: seen.append(images) or torch.zeros(len(images), 6, 28, 28)  # type: ignore[method-assign,func-returns-value]  # to see which
     drawer.draw(np.random.default_rng(2))
 

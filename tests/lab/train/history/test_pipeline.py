@@ -10,11 +10,11 @@ import torch
 from stillframe.history.checkpoint import load_history
 from stillframe.models.registry import load_policy
 from stillframe_lab.train.history import pipeline
-from stillframe_lab.train.history.checkpoint import fresh_weights, save_policy
-from stillframe_lab.train.history.dataset import Scenery, Scenes
+from stillframe_lab.train.history.checkpoint import new_memory_weights, save_policy
+from stillframe_lab.train.history.dataset import SceneDataset, Scenes
 from stillframe_lab.train.history.episodes import load_episodes, save_episodes
-from stillframe_lab.train.history.gate_training import Labelled
-from stillframe_lab.train.history.policy_training import MemoryCloning
+from stillframe_lab.train.history.gate_training import LabelledEpisode
+from stillframe_lab.train.history.policy_training import HistoryCloningTrainer
 from stillframe_lab.train.history.recipe import JointRecipe, MemoryRecipe
 
 CPU = torch.device("cpu")
@@ -36,18 +36,20 @@ class Silent:
     policy = episodes = gate = together = _said
 
 
-def test_what_is_published_is_what_was_learnt(tmp_path: Path, memory_recipe: MemoryRecipe, scenery: Scenery) -> None:
+def test_what_is_published_is_what_was_learnt(
+    tmp_path: Path, memory_recipe: MemoryRecipe, scenery: SceneDataset
+) -> None:
     """The slow copy's network as the family's checkpoint, which loads, and its pooling in the memory beside it."""
-    cloning = MemoryCloning(tmp_path / "run", memory_recipe, CPU)
+    cloning = HistoryCloningTrainer(tmp_path / "run", memory_recipe, CPU)
     cloning.run(scenery, 2, lambda _: None)
-    trainee = cloning.slow_trainee()
-    save_policy(tmp_path / "out", trainee, fresh_weights(trainee, memory_recipe), memory_recipe)
+    trainee = cloning.averaged_trainee()
+    save_policy(tmp_path / "out", trainee, new_memory_weights(trainee, memory_recipe), memory_recipe)
     model, weights = load_policy(tmp_path / "out", dtype=torch.float32, device=CPU), load_history(tmp_path / "out", CPU)
 
     assert model.info.image_size == (28, 28)
     assert weights.config.chunk_tokens == 4
     assert torch.equal(weights.pooling.query, trainee.pooling.query)
-    assert torch.equal(weights.pooling.query, cloning.slow.weights["pooling.query"])
+    assert torch.equal(weights.pooling.query, cloning.ema.weights["pooling.query"])
 
 
 def test_finished_parts_are_not_done_again(
@@ -57,8 +59,8 @@ def test_finished_parts_are_not_done_again(
     corrections = {"mistakes": (("ordered", 4),), "corrected": (2, 1e-3)}
     recipe = replace(joint_recipe, memory=replace(joint_recipe.memory, gate_steps=3, **corrections))
     inputs = load_inputs(recipe.memory)
-    monkeypatch.setattr(pipeline, "collected", lambda *_: scenes)
-    monkeypatch.setattr(pipeline, "live", lambda *_: [Labelled(inputs, torch.rand(5))] * 5)
+    monkeypatch.setattr(pipeline, "load_scenes", lambda *_: scenes)
+    monkeypatch.setattr(pipeline, "record_episodes", lambda *_: [LabelledEpisode(inputs, torch.rand(5))] * 5)
     first, second = Silent(), Silent()
     policy = pipeline.train_memory(tmp_path / "run", tmp_path, recipe, CPU, first, None)
     gate = load_history(policy, CPU).state_dict()
@@ -81,7 +83,7 @@ def load_inputs(recipe: MemoryRecipe) -> torch.Tensor:
 
 def test_episodes_are_kept_as_they_were(tmp_path: Path) -> None:
     """Of different lengths, in their order."""
-    episodes = [Labelled(torch.rand(count, 3), torch.rand(count)) for count in (4, 1, 7)]
+    episodes = [LabelledEpisode(torch.rand(count, 3), torch.rand(count)) for count in (4, 1, 7)]
     save_episodes(tmp_path / "episodes.npz", episodes)
 
     for kept, one in zip(load_episodes(tmp_path / "episodes.npz"), episodes, strict=True):

@@ -16,7 +16,7 @@ from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.sequence import prompt
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
-from stillframe_lab.train.history.dataset import Scenery
+from stillframe_lab.train.history.dataset import SceneDataset
 from stillframe_lab.train.history.policy_objective import MemoryBatch, MemoryTrainee
 from stillframe_lab.train.history.policy_training import memory_trainee
 from stillframe_lab.train.history.recipe import MemoryRecipe
@@ -37,7 +37,7 @@ def trainee(tmp_path: Path, memory_recipe: MemoryRecipe) -> MemoryTrainee:
 
 
 @pytest.fixture
-def batch(scenery: Scenery) -> MemoryBatch:
+def batch(scenery: SceneDataset) -> MemoryBatch:
     """Some memories of different lengths."""
     return scenery.draw(np.random.default_rng(1))
 

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from stillframe_lab.train.history.recipe import REMEMBER_SMALL, MemoryRecipe
-from stillframe_lab.train.history.sampling import NOTHING, Drawn, Meaning, draw
+from stillframe_lab.train.history.sampling import NOTHING, LampMeaning, SampledMemories, sample_memories
 
 COLOUR = np.array([NOTHING] * 8 + [0, 0, 1, 1, 2, 2] + [NOTHING] * 2)  # the last two are decoys
-MEANING = Meaning(COLOUR, np.arange(16) >= 14)
+MEANING = LampMeaning(COLOUR, np.arange(16) >= 14)
 RECIPE = replace(REMEMBER_SMALL, without=0.0)
 
 
-def drawn(recipe: MemoryRecipe, seed: int, *, late: bool = False, ordered: bool = False) -> Drawn:
+def drawn(recipe: MemoryRecipe, seed: int, *, late: bool = False, ordered: bool = False) -> SampledMemories:
     """Memories of eight pictures."""
-    return draw(MEANING, np.full(8, late), recipe, np.random.default_rng(seed), ordered=ordered)
+    return sample_memories(MEANING, np.full(8, late), recipe, np.random.default_rng(seed), ordered=ordered)
 
 
-def told(made: Drawn, picture: int, branch: int) -> list[int]:
+def told(made: SampledMemories, picture: int, branch: int) -> list[int]:
     """The colours that a memory tells, each once, in their order."""
     frames = made.memories.frames[picture, branch]
     colours = np.atleast_1d(COLOUR[frames[frames >= 0].numpy()])

@@ -192,7 +192,7 @@ KINDS: Mapping[str, tuple[Act, int]] = MappingProxyType(
 )
 
 
-async def annoy(kind: str, daemon: Daemon, seconds: float) -> None:
+async def run_neighbour(kind: str, daemon: Daemon, seconds: float) -> None:
     """Do it for so long; what is cut or refused is tried again."""
     act, at_once = KINDS[kind]
 
@@ -256,7 +256,7 @@ def main() -> None:
     """See the module."""
     kind, host, port, token, seconds = sys.argv[1:]
     os.nice(19)
-    asyncio.run(annoy(kind, Daemon(host, int(port), token), float(seconds)))
+    asyncio.run(run_neighbour(kind, Daemon(host, int(port), token), float(seconds)))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def table(document: dict[str, Any]) -> str:
     return "\n".join(_lines(document)) + "\n"
 
 
-def written_into(page: Path, document: dict[str, Any]) -> None:
+def replace_table(page: Path, document: dict[str, Any]) -> None:
     """Put the table between the page's marks. Raises ValueError for a page that lacks them."""
     text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)

@@ -56,7 +56,7 @@ UNKNOWN = "unknown"  # the code of what is no problem document
 OPEN_S = 20.0  # to connect, and to have a session
 
 
-class Outcome(StrEnum):
+class FrameOutcome(StrEnum):
     """How a frame ended."""
 
     ANSWERED = "answered"
@@ -65,19 +65,19 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Ending:
+class FrameResult:
     """One frame's."""
 
     seq: int
-    outcome: Outcome
+    outcome: FrameOutcome
     code: str = ""  # of a problem
     reuse_ratio: float | None = None  # of an answer, where the wire tells
 
 
-class Ear(Protocol):
+class ReplyHandler(Protocol):
     """Who is told what becomes of the frames. Called on the event loop."""
 
-    def ended(self, ending: Ending) -> None:
+    def ended(self, ending: FrameResult) -> None:
         """A frame has come to its end."""
         ...
 
@@ -86,7 +86,7 @@ class Ear(Protocol):
         ...
 
 
-class Wire(Protocol):
+class Transport(Protocol):
     """One robot's way to the daemon, and its session there."""
 
     async def open(self) -> None:
@@ -134,11 +134,13 @@ class Robot:
     target: Target
 
 
-def judged(seq: int, kind: Any, reply: Mapping[str, Any]) -> Ending:
+def parse_reply(seq: int, kind: Any, reply: Mapping[str, Any]) -> FrameResult:
     """The ending that a native reply tells of."""
     if kind == "action":
         cache = reply.get("cache")
-        return Ending(seq, Outcome.ANSWERED, reuse_ratio=cache.get("reuse_ratio") if isinstance(cache, dict) else None)
+        return FrameResult(
+            seq, FrameOutcome.ANSWERED, reuse_ratio=cache.get("reuse_ratio") if isinstance(cache, dict) else None
+        )
     problem = reply.get("problem")
     code = "superseded" if kind == "superseded" else str(problem.get("code") if isinstance(problem, dict) else UNKNOWN)
-    return Ending(seq, Outcome.SUPERSEDED if code == "superseded" else Outcome.PROBLEM, code)
+    return FrameResult(seq, FrameOutcome.SUPERSEDED if code == "superseded" else FrameOutcome.PROBLEM, code)

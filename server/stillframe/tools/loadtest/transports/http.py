@@ -16,7 +16,14 @@ from urllib.parse import quote
 
 import httpx
 
-from stillframe.tools.loadtest.transports.base import UNKNOWN, Ear, Ending, Outcome, Robot, judged
+from stillframe.tools.loadtest.transports.base import (
+    UNKNOWN,
+    FrameOutcome,
+    FrameResult,
+    ReplyHandler,
+    Robot,
+    parse_reply,
+)
 from stillframe_client import BadReply, PolicyError, Unreachable, WireError
 from stillframe_client.arguments import base_url, bearer
 from stillframe_client.wire import MSGPACK, pack
@@ -33,7 +40,7 @@ class Reply:
     body: bytes
 
 
-class Posting:
+class HttpConnection:
     """Asks one thing at a time."""
 
     def __init__(self, url: str, token: str | None = None):
@@ -98,17 +105,17 @@ UNREACHABLE = "unreachable"  # the code of a frame whose connection broke
 CONNECTIONS = 4  # so many frames of a robot can be under way
 
 
-class HttpWire:
+class HttpTransport:
     """Implements base.Wire."""
 
-    def __init__(self, robot: Robot, ear: Ear):
+    def __init__(self, robot: Robot, ear: ReplyHandler):
         self._robot = robot
         self._ear = ear
         target = robot.target
         self._path = f"/v1/sessions/{quote(robot.session_id, safe='')}"
-        self._free: asyncio.LifoQueue[Posting] = asyncio.LifoQueue()
+        self._free: asyncio.LifoQueue[HttpConnection] = asyncio.LifoQueue()
         for _ in range(CONNECTIONS):
-            self._free.put_nowait(Posting(target.url, target.token))
+            self._free.put_nowait(HttpConnection(target.url, target.token))
         self._asking: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -133,28 +140,28 @@ class HttpWire:
             self._free.get_nowait().close()
 
     async def _ask(self, method: str, path: str, fields: dict[str, Any]) -> Reply:
-        connection = Posting(self._robot.target.url, self._robot.target.token)
+        connection = HttpConnection(self._robot.target.url, self._robot.target.token)
         try:
             return await connection.ask(method, path, json.dumps(fields).encode(), JSON_TYPE)
         finally:
             connection.close()
 
-    async def _frame(self, connection: Posting, seq: int) -> None:
+    async def _frame(self, connection: HttpConnection, seq: int) -> None:
         body = pack(self._robot.target.fields(seq))  # without a seq: two connections may swap two frames
         try:
             reply = await connection.ask("POST", f"{self._path}/act", body, MSGPACK_TYPE)
         except PolicyError:
-            self._ear.ended(Ending(seq, Outcome.PROBLEM, UNREACHABLE))
+            self._ear.ended(FrameResult(seq, FrameOutcome.PROBLEM, UNREACHABLE))
         else:
-            self._ear.ended(_ending(seq, reply))
+            self._ear.ended(_frame_result(seq, reply))
         finally:
             self._free.put_nowait(connection)
 
 
-def _ending(seq: int, reply: Reply) -> Ending:
+def _frame_result(seq: int, reply: Reply) -> FrameResult:
     try:
         if reply.status == 200:
-            return judged(seq, "action", MSGPACK.load(reply.body))
-        return judged(seq, "problem", {"problem": json.loads(reply.body)})
+            return parse_reply(seq, "action", MSGPACK.load(reply.body))
+        return parse_reply(seq, "problem", {"problem": json.loads(reply.body)})
     except (WireError, ValueError):
-        return Ending(seq, Outcome.PROBLEM, UNKNOWN)
+        return FrameResult(seq, FrameOutcome.PROBLEM, UNKNOWN)

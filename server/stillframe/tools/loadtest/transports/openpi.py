@@ -9,17 +9,24 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from stillframe.tools.loadtest.transports.base import INSTRUCTION, OPEN_S, Ear, Ending, Outcome, Robot
+from stillframe.tools.loadtest.transports.base import (
+    INSTRUCTION,
+    OPEN_S,
+    FrameOutcome,
+    FrameResult,
+    ReplyHandler,
+    Robot,
+)
 from stillframe_client import TimedOut
 from stillframe_client.arguments import STREAM_PATH, bearer, stream_url
 from stillframe_client.streaming.websocket import Dropped, Socket, dial
 from stillframe_client.wire import pack
 
 
-class OpenPIWire:
+class OpenPITransport:
     """Implements base.Wire."""
 
-    def __init__(self, robot: Robot, ear: Ear):
+    def __init__(self, robot: Robot, ear: ReplyHandler):
         self._robot = robot
         self._ear = ear
         self._under_way: deque[int] = deque()  # answers tell no seq
@@ -75,6 +82,6 @@ class OpenPIWire:
             return
         seq = self._under_way.popleft()
         if isinstance(data, str):  # an error: code, detail
-            self._ear.ended(Ending(seq, Outcome.PROBLEM, data.partition(":")[0]))
+            self._ear.ended(FrameResult(seq, FrameOutcome.PROBLEM, data.partition(":")[0]))
         else:
-            self._ear.ended(Ending(seq, Outcome.ANSWERED))
+            self._ear.ended(FrameResult(seq, FrameOutcome.ANSWERED))

@@ -9,17 +9,17 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from stillframe.tools.loadtest.transports.base import OPEN_S, Ear, Robot, judged
+from stillframe.tools.loadtest.transports.base import OPEN_S, ReplyHandler, Robot, parse_reply
 from stillframe_client import BadReply, TimedOut
 from stillframe_client.arguments import bearer, stream_url
 from stillframe_client.streaming.websocket import Dropped, Socket, dial
 from stillframe_client.wire import MSGPACK, WireError
 
 
-class StreamWire:
+class StreamTransport:
     """Implements base.Wire."""
 
-    def __init__(self, robot: Robot, ear: Ear):
+    def __init__(self, robot: Robot, ear: ReplyHandler):
         self._robot = robot
         self._ear = ear
         self._socket: Socket | None = None
@@ -82,7 +82,7 @@ class StreamWire:
         if kind == "goaway":
             self._ear.dismissed("the daemon stops")
         elif isinstance(place, dict) and isinstance(seq := place.get("seq"), int):
-            self._ear.ended(judged(seq, kind, message))
+            self._ear.ended(parse_reply(seq, kind, message))
 
 
 def _packed(message: Mapping[str, Any]) -> bytes:

@@ -4,12 +4,12 @@ import numpy as np
 import torch
 
 from stillframe.history.scorers import Summaries
-from stillframe_lab.train.history.episodes import Diary, worth
+from stillframe_lab.train.history.episodes import AttentionLog, utility_labels
 
 
 def test_a_diary_keeps_what_was_looked_at_most() -> None:
     """Of all answers after a chunk, the most that one looked at it, beside what it looked at most."""
-    diary = Diary()
+    diary = AttentionLog()
     for chunk, masses in enumerate(([], [0.2], [0.1, 0.4], [0.0, 0.1, 0.05])):
         if masses:
             diary.updated(np.ones(len(masses)), np.array(masses))
@@ -26,4 +26,4 @@ def test_who_says_it_again_is_worth_less() -> None:
     """The first of each kind is worth what is looked at it; each repeat half; what is not looked at stays as it is."""
     looked = np.array([0.05, 1.0, 0.8, 0.8, 0.9, 0.1])
 
-    np.testing.assert_allclose(worth(looked, np.array([3, 0, 0, 0, 1, 3])), [0.05, 1.0, 0.4, 0.2, 0.9, 0.1])
+    np.testing.assert_allclose(utility_labels(looked, np.array([3, 0, 0, 0, 1, 3])), [0.05, 1.0, 0.4, 0.2, 0.9, 0.1])

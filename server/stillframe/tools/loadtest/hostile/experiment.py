@@ -24,8 +24,8 @@ import yaml
 
 from stillframe.tools.loadtest.hostile.neighbours import KINDS
 from stillframe.tools.loadtest.load import Load
-from stillframe.tools.loadtest.run import Played, Reporter, meet, play
-from stillframe.tools.local_daemon import Running, started
+from stillframe.tools.loadtest.run import LoadReporter, LoadResult, find_target, run_load
+from stillframe.tools.local_daemon import RunningDaemon, started
 from stillframe.tools.machine import machine
 
 GRACE_S = 1.0  # between two measurements: what the last one left is cleared away
@@ -35,7 +35,7 @@ Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Hostile:
+class HostileTest:
     """What is measured."""
 
     load: Load  # one robot's
@@ -44,13 +44,15 @@ class Hostile:
     before: Path | None = None  # a checkout of an earlier commit, to be measured in turns with this one
 
 
-def measure(wanted: Hostile, config: Path, reporter: Reporter) -> Figures:
+def measure_neighbours(wanted: HostileTest, config: Path, reporter: LoadReporter) -> Figures:
     """All kinds on each daemon, in turns. Raises StillframeError for a daemon that does not start."""
     tokens = {name: secrets.token_urlsafe(16) for name in ("robot", "neighbour")}
     sources = {"now": None} if wanted.before is None else {"before": wanted.before, "now": None}
     with contextlib.ExitStack() as up:
         daemons = {
-            name: up.enter_context(started([str(up.enter_context(_guarded(config, tokens, source)))], source=source))
+            name: up.enter_context(
+                started([str(up.enter_context(_config_with_tokens(config, tokens, source)))], source=source)
+            )
             for name, source in sources.items()
         }
         rows = [_row(kind, daemons, tokens, wanted, reporter) for kind in wanted.kinds]
@@ -64,40 +66,46 @@ def measure(wanted: Hostile, config: Path, reporter: Reporter) -> Figures:
 
 
 def _row(
-    kind: str, daemons: Mapping[str, Running], tokens: Mapping[str, str], wanted: Hostile, reporter: Reporter
+    kind: str,
+    daemons: Mapping[str, RunningDaemon],
+    tokens: Mapping[str, str],
+    wanted: HostileTest,
+    reporter: LoadReporter,
 ) -> Figures:
     """One kind: of each daemon what its robot saw, alone and beside it, in turns."""
-    seen: dict[str, _Seen] = {name: _Seen() for name in daemons}
+    seen: dict[str, _Measurements] = {name: _Measurements() for name in daemons}
     for _ in range(wanted.rounds):
         for name, daemon in daemons.items():
             seen[name].take(kind, daemon, tokens, wanted.load, reporter)
     return {"kind": kind, **{name: one.figures(wanted.load) for name, one in seen.items()}}
 
 
-class _Seen:
+class _Measurements:
     """What one daemon's robot saw."""
 
     def __init__(self) -> None:
-        self.alone: list[Played] = []
-        self.beside: list[Played] = []
+        self.alone: list[LoadResult] = []
+        self.beside: list[LoadResult] = []
         self.rss_mib: list[tuple[float, float, float]] = []  # before, largest, after
         self.ended = False  # the daemon has, or takes no frames any more
         self.reason = ""  # how that showed
 
-    def take(self, kind: str, daemon: Running, tokens: Mapping[str, str], load: Load, reporter: Reporter) -> None:
+    def take(
+        self, kind: str, daemon: RunningDaemon, tokens: Mapping[str, str], load: Load, reporter: LoadReporter
+    ) -> None:
         """A measurement alone, and one beside the neighbour."""
         if self.ended or daemon.process.poll() is not None:
             self.ended = True
             return
         try:
-            target = meet(daemon.url, tokens["robot"])
-            self.alone.append(play(load, target, reporter))
+            target = find_target(daemon.url, tokens["robot"])
+            self.alone.append(run_load(load, target, reporter))
             before = _rss_mib(daemon.process.pid)
             url = httpx.URL(daemon.url)
             command = [kind, url.host, str(url.port), tokens["neighbour"], str(load.seconds + 3 * GRACE_S)]
-            with _running(command) as neighbour:
-                target = meet(daemon.url, tokens["robot"])
-                self.beside.append(play(load, target, reporter))
+            with _neighbour_process(command) as neighbour:
+                target = find_target(daemon.url, tokens["robot"])
+                self.beside.append(run_load(load, target, reporter))
                 largest = _rss_mib(daemon.process.pid)
                 neighbour.terminate()
             _settle(daemon)
@@ -129,7 +137,7 @@ class _Seen:
         }
 
 
-def _latencies_ms(played: Sequence[Played]) -> list[float]:
+def _latencies_ms(played: Sequence[LoadResult]) -> list[float]:
     return [latency_s * 1e3 for one in played for robot in one.robots for latency_s in robot.latencies_s]
 
 
@@ -146,14 +154,14 @@ def _rss_mib(pid: int) -> float:
     return 0.0
 
 
-def _settle(daemon: Running) -> None:
+def _settle(daemon: RunningDaemon) -> None:
     """Give it a while, and see that it is there."""
     time.sleep(GRACE_S)
     httpx.get(f"{daemon.url}/livez", timeout=30.0, trust_env=False)
 
 
 @contextlib.contextmanager
-def _running(arguments: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+def _neighbour_process(arguments: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     """The neighbour, as a process of its own."""
     module = "stillframe.tools.loadtest.hostile.neighbours"
     process = subprocess.Popen([sys.executable, "-m", module, *arguments])  # noqa: S603 (our own program)
@@ -165,7 +173,7 @@ def _running(arguments: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextlib.contextmanager
-def _guarded(config: Path, tokens: Mapping[str, str], source: Path | None) -> Iterator[Path]:
+def _config_with_tokens(config: Path, tokens: Mapping[str, str], source: Path | None) -> Iterator[Path]:
     """The configuration with a token for each, in a file of its own; an earlier commit's keys are its own."""
     theirs = config if source is None else source / config
     values = yaml.safe_load((theirs if theirs.is_file() else config).read_text(encoding="utf-8"))

@@ -9,10 +9,10 @@ from stillframe.cli import app
 from stillframe.errors import Overloaded, StillframeError
 from stillframe.sessions.settings import SessionSettings
 from stillframe.tools.loadtest import run
-from stillframe.tools.loadtest.command import Wanted, run_loadtest
+from stillframe.tools.loadtest.command import LoadTest, run_loadtest
 from stillframe.tools.loadtest.load import Load
 from stillframe.tools.loadtest.report import figures
-from stillframe.tools.loadtest.run import meet, play
+from stillframe.tools.loadtest.run import find_target, run_load
 from stillframe.web.middleware.rate_limit import Rates
 
 WIRES = ("stream", "http", "openpi")
@@ -31,7 +31,7 @@ def quick(**load):
 @pytest.mark.parametrize("wire", WIRES)
 def test_every_frame_is_sent_and_answered_once(daemon, silent, wire):
     """Over every wire: each robot is a session, its frames are computed in order, and all are counted as answered."""
-    played = play(quick(wire=wire), meet(daemon.url), silent)
+    played = run_load(quick(wire=wire), find_target(daemon.url), silent)
     by_session = {ref.id: [] for ref in daemon.policy.computed}
     for ref in daemon.policy.computed:
         by_session[ref.id].append(ref.seq)
@@ -51,7 +51,7 @@ def test_every_frame_is_sent_and_answered_once(daemon, silent, wire):
 @pytest.mark.parametrize("wire", WIRES)
 def test_it_leaves_nothing_behind(daemon, silent, wire):
     """The robots' sessions are closed at the end, so that the next load finds the daemon as this one did."""
-    play(quick(wire=wire), meet(daemon.url), silent)
+    run_load(quick(wire=wire), find_target(daemon.url), silent)
     left = {ref.id for ref in daemon.policy.taken}
 
     assert daemon.comes_true(lambda: set(daemon.policy.forgotten) == left)
@@ -62,7 +62,7 @@ def test_a_slow_daemon_makes_frames_late_not_fewer(daemon, silent, wire, monkeyp
     """Frames are due by the clock: of a daemon that never answers every frame is a miss, sent or skipped."""
     monkeypatch.setattr(run, "LAST_ANSWERS_S", 0.5)
     daemon.policy.go_on.clear()
-    found = figures(play(quick(wire=wire), meet(daemon.url), silent))
+    found = figures(run_load(quick(wire=wire), find_target(daemon.url), silent))
 
     assert found["frames"]["due"] == 10
     assert found["frames"]["sent"] == found["frames"]["unanswered"] == 4  # two a robot
@@ -81,7 +81,7 @@ def test_in_realtime_the_newest_frame_wins(daemon, silent, wire):
 
     daemon.policy.go_on.clear()
     daemon.policy.on_take = go_on_after_three
-    found = figures(play(quick(wire=wire, robots=1, realtime=True), meet(daemon.url), silent))
+    found = figures(run_load(quick(wire=wire, robots=1, realtime=True), find_target(daemon.url), silent))
 
     assert found["frames"]["due"] == found["frames"]["sent"] == 5
     assert found["frames"]["superseded"] >= 1
@@ -93,7 +93,7 @@ def test_in_realtime_the_newest_frame_wins(daemon, silent, wire):
 def test_problems_are_counted_by_code(daemon, silent, wire):
     """A frame that the daemon refuses is a miss under its problem's code."""
     daemon.policy.error = Overloaded("overloaded", "The device has had enough.")
-    found = figures(play(quick(wire=wire), meet(daemon.url), silent))
+    found = figures(run_load(quick(wire=wire), find_target(daemon.url), silent))
 
     assert found["frames"]["problems"] == {"overloaded": 10}
     assert found["within_deadline"]["share"] == 0.0
@@ -103,7 +103,7 @@ def test_problems_are_counted_by_code(daemon, silent, wire):
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_flood_leaves_no_frame_of_others_unanswered(daemon, silent, wire):
     """Beside robots that send as fast as they can, every frame that the others sent is answered."""
-    found = figures(play(quick(wire=wire, flood=2), meet(daemon.url), silent))
+    found = figures(run_load(quick(wire=wire, flood=2), find_target(daemon.url), silent))
     robots, flooders = found["frames"], found["flooders"]
 
     assert robots["answered"] == robots["sent"] > 0
@@ -115,7 +115,7 @@ def test_a_flood_is_told_no(daemon, silent, wire):
     """While its first frames are on the device, more of the flooder's are refused than wait; the robot's never are."""
     daemon.policy.go_on.clear()
     silent.on_look = lambda: daemon.policy.go_on.set() if daemon.refused("session-busy") else None
-    found = figures(play(quick(wire=wire, robots=1, hz=10, seconds=0.5, flood=1), meet(daemon.url), silent))
+    found = figures(run_load(quick(wire=wire, robots=1, hz=10, seconds=0.5, flood=1), find_target(daemon.url), silent))
 
     assert found["flooders"]["problems"]["session-busy"] > 0
     assert found["frames"]["problems"] == {}
@@ -130,7 +130,7 @@ def test_a_daemon_that_stops_fails_no_frame_that_it_took(daemon, silent, wire):
             daemon.stop()
 
     daemon.policy.on_take = stop_midway
-    played = play(quick(wire=wire, robots=4, hz=20, seconds=2), meet(daemon.url), silent)
+    played = run_load(quick(wire=wire, robots=4, hz=20, seconds=2), find_target(daemon.url), silent)
     frames = figures(played)["frames"]
 
     assert frames["answered"] == len(daemon.policy.taken) >= 8
@@ -141,9 +141,9 @@ def test_a_daemon_that_stops_fails_no_frame_that_it_took(daemon, silent, wire):
 @pytest.mark.parametrize("wire", WIRES)
 def test_frames_say_how_old_they_may_get(daemon, silent, wire):
     """With --max-age-ms every frame says so, over every wire; without, none does."""
-    play(quick(wire=wire, max_age_ms=700), meet(daemon.url), silent)
+    run_load(quick(wire=wire, max_age_ms=700), find_target(daemon.url), silent)
     limited, daemon.policy.ages_ms = daemon.policy.ages_ms, []
-    play(quick(wire=wire), meet(daemon.url), silent)
+    run_load(quick(wire=wire), find_target(daemon.url), silent)
 
     assert all(age_ms <= 700 for age_ms in limited)
     assert all(age_ms > 700 for age_ms in daemon.policy.ages_ms)
@@ -154,11 +154,11 @@ def test_frames_say_how_old_they_may_get(daemon, silent, wire):
 def test_the_command_measures_each_kind(daemon, silent):
     """One load, rounds, flooded rounds, capacity and overhead: each has its figures and a table."""
     kinds = {
-        "fairness": Wanted(quick()),
-        "median": Wanted(quick(), rounds=2),
-        "p99_ratio": Wanted(quick(flood=1), rounds=2),
-        "capacity": Wanted(quick(), capacity_up_to=2),
-        "overhead": Wanted(quick(), overhead_frames=2),
+        "fairness": LoadTest(quick()),
+        "median": LoadTest(quick(), rounds=2),
+        "p99_ratio": LoadTest(quick(flood=1), rounds=2),
+        "capacity": LoadTest(quick(), capacity_up_to=2),
+        "overhead": LoadTest(quick(), overhead_frames=2),
     }
     found = {name: run_loadtest(wanted, daemon.url, NOWHERE, None, silent) for name, wanted in kinds.items()}
 
@@ -184,10 +184,10 @@ def test_the_command_line(daemon, tmp_path):
 def test_nobody_there(silent):
     """Without a daemon at the address there is a line that says so."""
     with pytest.raises(StillframeError, match=r"127\.0\.0\.1:9"):
-        run_loadtest(Wanted(quick()), "http://127.0.0.1:9", NOWHERE, None, silent)
+        run_loadtest(LoadTest(quick()), "http://127.0.0.1:9", NOWHERE, None, silent)
 
 
 def test_no_address(silent):
     """What is no URL is said with an example."""
     with pytest.raises(StillframeError, match="expected something like"):
-        run_loadtest(Wanted(quick()), "daemon", NOWHERE, None, silent)
+        run_loadtest(LoadTest(quick()), "daemon", NOWHERE, None, silent)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stillframe_lab.evaluation.page import number, success, table, targets_table
+
 Result = Mapping[str, Any]
 COLUMNS = (
     *("success (95 % interval)", "reuse", "keyframes", "decoder GMAC/step", "LLM prefill p50, ms"),
@@ -62,7 +64,7 @@ def page(document: Mapping[str, Any]) -> str:
     parts = [
         HEAD.format(**document["made_with"]),
         "![success and drift against reuse](reuse.png)\n",
-        f"## What was to be reached\n\n{_targets(document['targets'])}",
+        f"## What was to be reached\n\n{targets_table(document['targets'])}",
         f"## All conditions pooled\n\n{_pooled(document['pooled'])}",
         *(f"## {CONDITIONS[name]}\n\n{_cells(rows)}" for name, rows in _ordered(document["conditions"])),
         f"## Against the number of reused tokens (front camera, perfect)\n\n{_cells(_counts(document))}",
@@ -76,11 +78,6 @@ def page(document: Mapping[str, Any]) -> str:
 
 def _ordered(conditions: Mapping[str, Mapping[str, Result]]) -> Sequence[tuple[str, Mapping[str, Result]]]:
     return [(name, conditions[name]) for name in CONDITIONS if name in conditions]
-
-
-def _targets(targets: Sequence[Result]) -> str:
-    rows = [(one["what"], one["wanted"], one["measured"], "yes" if one["met"] else "**no**") for one in targets]
-    return table(("", "wanted", "measured", "reached"), rows)
 
 
 def _pooled(arms: Mapping[str, Result]) -> str:
@@ -156,22 +153,5 @@ def _raced(name: str, row: Result) -> tuple[str, ...]:
     )
 
 
-def success(result: Result) -> str:
-    """'198/200 = 99.0 % (96.4-99.7)'."""
-    low, high = (100 * bound for bound in result["success_ci95"])
-    return f"{result['wins']}/{result['episodes']} = {100 * result['success']:.1f} % ({low:.1f}-{high:.1f})"
-
-
 def _drift(result: Result) -> str:
     return " / ".join(number(result["drift"][share], 4) for share in ("p50", "p90", "p99"))
-
-
-def number(value: float | None, digits: int) -> str:
-    """Rounded; a dash for what is not known."""
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

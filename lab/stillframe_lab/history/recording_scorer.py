@@ -16,7 +16,7 @@ from stillframe.stopwatch import Clock
 
 
 @dataclass
-class Heard:
+class RecordingScorer:
     """Another scorer, word for word. See `memory.scorers.Scorer`."""
 
     scorer: Scorer

@@ -1,0 +1,58 @@
+"""The configuration as the web room takes it: limits, callers, rates, listeners, and each port's terms.
+
+Knows the configuration and the web room's settings; opens nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from stillframe.daemon.config import DaemonConfig, ListenerSettings
+from stillframe.daemon.sockets import BoundSocket
+from stillframe.web.app import House
+from stillframe.web.http.limits import Limits
+from stillframe.web.middleware.auth import Callers, Token
+from stillframe.web.middleware.origins import Origins
+from stillframe.web.middleware.rate_limit import Rates
+from stillframe.web.middleware.terms import Terms
+
+
+def web_settings(config: DaemonConfig, sockets: Sequence[BoundSocket]) -> House:
+    """Limits, callers, rates and listeners as configured; `sockets`: as bound, the daemon's own first."""
+    listeners = {
+        bound.port: replace(bound.listener, terms=terms)
+        for bound, (_, terms) in zip(sockets, port_terms(config), strict=False)
+    }
+    return House(
+        limits=Limits(
+            max_body_bytes=round(config.max_body_mib * 2**20),
+            max_image_pixels=config.max_image_pixels,
+            default_max_age_ms=config.default_max_age_ms,
+        ),
+        sessions=config.sessions,
+        callers=Callers(Token(token.name, token.sha256, frozenset(token.scopes)) for token in config.tokens),
+        origins=Origins(listeners, hosts=config.allowed_hosts, origins=config.allowed_origins),
+        rates=Rates(config.frames_per_s),
+        requests=Rates(None if config.one_caller else config.requests_per_s, burst_s=0.5, of="requests"),
+        listeners=listeners,
+        drain_s=config.drain_s,
+    )
+
+
+def port_terms(config: DaemonConfig) -> Iterator[tuple[str, Terms]]:
+    """The terms of each port, the daemon's own first, each with the section that sets them."""
+    own = Terms("native", config.unnorm_key, config.cameras or {}, config.center_crop)
+    yield "the configuration", own
+    for at, listener in enumerate(config.listeners):
+        yield f"listeners.{at}", _terms_of(listener, own)
+
+
+def _terms_of(listener: ListenerSettings, own: Terms) -> Terms:
+    """The terms of an extra listener; what it leaves out is the daemon's."""
+    return Terms(
+        listener.profile,
+        own.unnorm_key if listener.unnorm_key is None else listener.unnorm_key,
+        own.cameras if listener.cameras is None else listener.cameras,
+        own.center_crop if listener.center_crop is None else listener.center_crop,
+    )
