@@ -1,7 +1,7 @@
 #!/bin/sh
 # Record a robot's episodes, then find the reuse settings for it: record_and_calibrate.sh [CONFIG] [FOLDER]
 #
-# Stands in for a day with your robot: three short episodes of a picture in which something moves.
+# Stands in for a day with your robot: two short episodes of a picture in which something moves.
 set -eu
 config=${1:-configs/jaco-tiny.yaml}
 folder=${2:-runs/calibration}
@@ -22,9 +22,9 @@ from stillframe_client import PolicyClient
 table = np.random.default_rng(0).integers(90, 110, (224, 224, 3), np.uint8)
 with PolicyClient(sys.argv[1], timeout_s=30.0) as policy:
     policy.wait_ready(timeout_s=120)
-    for episode in range(3):
+    for episode in range(2):
         policy.reset()
-        for step in range(8):
+        for step in range(6):
             picture = table.copy()
             picture[100:130, 20 * step : 20 * step + 30] = (200, 30, 30)
             policy.act(picture, "pick up the red cube")

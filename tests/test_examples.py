@@ -60,9 +60,10 @@ def test_a_robots_tests_pass() -> None:
     assert "2 passed" in said
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_recording_is_calibrated(golden_folder: Path, new_port: Callable[[], int], tmp_path: Path) -> None:
-    """Three short episodes are recorded, and a configuration comes out that a daemon takes."""
+    """Two short episodes are recorded, and a configuration comes out that a daemon takes."""
     from stillframe.daemon.config import load_config
 
     config = tmp_path / "micro.yaml"
