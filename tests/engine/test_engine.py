@@ -148,7 +148,13 @@ def cold() -> Iterator[Callable[..., Bench]]:
         log, reuse = logging.getLogger("engine-test"), ReuseSettings(mode)
         batching = BatchingSettings(most, hold_ms)
         engine = Engine(
-            model, reuse=reuse, queue_frames=queue_frames, clock=clock, log=log, watch=pauses.append, batching=batching
+            model,
+            reuse=reuse,
+            queue_frames=queue_frames,
+            clock=clock,
+            log=log,
+            on_refresh=pauses.append,
+            batching=batching,
         )
         made.append(Bench(engine, model, clock, pauses))
         return made[-1]
@@ -288,8 +294,8 @@ def test_thousands_of_short_sessions_leave_nothing(warm: Callable[..., Bench], s
     bench.submit("behind all errands").result(WAIT_S)
 
     assert (bench.engine.usage.in_use_bytes, bench.engine.usage.sessions) == (0, 0)
-    assert len(bench.engine._keeper.sessions) == 0
-    assert bench.engine._line.keys == 1  # that of frames without a session
+    assert len(bench.engine._core.cache.sessions) == 0
+    assert bench.engine._queue.keys == 1  # that of frames without a session
 
 
 def test_one_that_floods_does_not_keep_others_out(warm: Callable[..., Bench]) -> None:
@@ -652,7 +658,7 @@ def timed(bench: Bench, takes_s: dict[int, float]) -> None:
         return rows
 
     bench.model.embed = slow  # type: ignore[method-assign]  # for good
-    bench.engine._batching._times_s = dict(takes_s)
+    bench.engine._batches._times_s = dict(takes_s)
 
 
 @pytest.mark.parametrize(
@@ -683,7 +689,7 @@ def test_what_batches_take_is_learnt(warm: Callable[..., Bench]) -> None:
     """Two are tried together, as that was never measured; it took longer than in turn, so the next are not."""
     bench = warm(queue_frames=16, most=2)
     timed(bench, {1: 1.0, 2: 4.0})
-    bench.engine._batching._times_s.clear()
+    bench.engine._batches._times_s.clear()
     for _ in range(2):
         bench.occupy()
         answers = [bench.submit(robot, max_age_ms=1e6, robot=robot) for robot in "ab"]
@@ -740,7 +746,7 @@ def test_a_frame_is_made_ready_while_the_device_is_at_anothers(warm: Callable[..
         return prepared
 
     bench.occupy()
-    bench.engine._model.prepare = watched  # type: ignore[method-assign]  # for good
+    bench.engine._core.model.prepare = watched  # type: ignore[method-assign]  # for good
     following = bench.submit("following")
     assert ready.wait(WAIT_S)
     assert not following.done()

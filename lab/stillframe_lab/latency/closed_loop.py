@@ -93,7 +93,7 @@ class OurPlayer:
 
     def rest(self) -> None:
         """Measure drift and refresh, as a daemon does."""
-        self._policy.rest()
+        self._policy.refresh()
 
 
 def play_all(players: Mapping[str, Player], episodes: int, clock: Clock, watch: Watch) -> dict[str, Any]:

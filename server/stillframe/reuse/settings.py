@@ -165,6 +165,6 @@ class GraphSettings(Ranged):
             raise ValueError("batches is []; expected one size at least, or enabled: false")
 
 
-DRAFTS_CHECKED = DecodingSettings()  # mode exact
-TOGETHER = BatchingSettings()
-REPLAYED = GraphSettings()
+DEFAULT_DECODING = DecodingSettings()  # mode exact
+DEFAULT_BATCHING = BatchingSettings()
+DEFAULT_GRAPHS = GraphSettings()
