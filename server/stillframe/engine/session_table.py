@@ -1,6 +1,6 @@
 """SessionTable: every session's state, the longest idle first.
 
-Knows order and identity; no lock, and not who a robot is: each frame names its session. For one thread.
+Knows order and identity; no lock, and no identity check: each frame names its session. For one thread.
 """
 
 from __future__ import annotations
