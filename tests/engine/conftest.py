@@ -40,9 +40,10 @@ from stillframe.engine.step import step
 from stillframe.errors import Unprocessable
 from stillframe.history.checkpoint import MemoryConfig, Weights
 from stillframe.history.settings import HistorySettings
-from stillframe.models.base import Decoded, Prefilled, Prepared
+from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.speculative import Spoken, Utterance, speak
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
@@ -108,7 +109,7 @@ class ToyPolicy:
         pixels = torch.stack([torch.from_numpy(view.copy()) for view in views.values()])
         return Prepared(views, pixels, ids, layout, "toy", STILL)
 
-    def embed(self, prepared: Sequence[Prepared]) -> list[Tensor]:
+    def embed(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None = None) -> list[Tensor]:  # noqa: ARG002 (has none)
         """Of each: BOS, patches, words -> [prompt_rows, width]."""
         return [self._embed(one) for one in prepared]
 
@@ -142,7 +143,7 @@ class ToyPolicy:
         network.forward = counted  # type: ignore[method-assign]  # for good
         return seen
 
-    def act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
+    def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:
         """Seven tokens each, each a number from -1 to 1."""
         if self.broken is not None:
             error, self.broken = self.broken, None
@@ -150,7 +151,7 @@ class ToyPolicy:
         utterances = [
             Utterance(one.hidden, one.prepared.layout.action, one.kv, one.draft, one.history) for one in prefilled
         ]
-        return [_decoded(spoken) for spoken in speak(self.decoder, utterances)]
+        return [_decoded(spoken) for spoken in speak(runner, utterances)]
 
 
 def _decoded(spoken: Spoken) -> Decoded:

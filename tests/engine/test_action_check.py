@@ -132,7 +132,7 @@ def test_a_refused_answer_leaves_nothing(robots: Make, picture: Make) -> None:
     bench = robots()
     bench.see(picture(0))
     scores, act = dict(bench.session("a").drafts.scores), bench.model.act
-    bench.model.act = lambda given: [replace(one, normalised=one.normalised + 9) for one in act(given)]
+    bench.model.act = lambda *given: [replace(one, normalised=one.normalised + 9) for one in act(*given)]
     with pytest.raises(Internal) as refused:
         bench.see(picture(1))
     bench.model.act = act
@@ -198,9 +198,9 @@ def test_of_several_frames_only_the_one_is_refused(robots: Make, picture: Make) 
     bench = robots()
     act = bench.model.act
 
-    def spoil(given: Any) -> list[Decoded]:
-        first, *refresh = act(given)
-        return [replace(first, normalised=first.normalised * 1e3), *refresh]
+    def spoil(*given: Any) -> list[Decoded]:
+        first, *rest = act(*given)
+        return [replace(first, normalised=first.normalised * 1e3), *rest]
 
     bench.model.act = spoil
     batch = [FrameRequest(Observation({"front": picture(at)}, "go"), SessionRef(name)) for at, name in enumerate("ab")]

@@ -270,8 +270,8 @@ def spoil_rows(fleet: Batches) -> None:
     model = fleet.bench.model
     embed, left = model.embed, [1]
 
-    def spoilt(prepared: Sequence[Any]) -> list[Tensor]:
-        rows = embed(prepared)
+    def spoilt(*parts: Any) -> list[Tensor]:
+        rows = embed(*parts)
         if left and left.pop():
             rows[1][3] = torch.nan
         return rows
@@ -408,9 +408,9 @@ def looked(fleet: Batches) -> list[int]:
     """From now on: how many observations each call of the towers is for."""
     embed, calls = fleet.bench.model.embed, []
 
-    def counted(prepared: Sequence[Any]) -> list[Tensor]:
+    def counted(prepared: Sequence[Any], *parts: Any) -> list[Tensor]:
         calls.append(len(prepared))
-        rows: list[Tensor] = embed(prepared)
+        rows: list[Tensor] = embed(prepared, *parts)
         return rows
 
     fleet.bench.model.embed = counted

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,18 +15,17 @@ from stillframe.engine import cuda_graphs
 from stillframe.engine.core import EngineCore
 from stillframe.engine.cuda_graphs import (
     CaptureConfig,
-    Own,
+    capture_graphs,
+    capture_graphs_on_cuda,
     check_gpu_memory,
-    install_graphs,
-    install_graphs_on_cuda,
     needs_of,
-    set_aside,
 )
 from stillframe.engine.kv_slots import SlotAllocator
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.session_cache import SessionCache
 from stillframe.engine.step import step
 from stillframe.models.base import PolicyModel
+from stillframe.models.runner import ModelRunner
 from stillframe.reuse.settings import AdaptiveSettings, GraphSettings, ReuseSettings
 
 Make = Callable[..., Any]
@@ -51,8 +48,8 @@ def settled(cache: SessionCache) -> torch.Tensor:
 def test_robots_act_as_without(robots: Make, picture: Make, changed: Make, mode: str, cameras: tuple[str, ...]) -> None:
     """Keyframes, deltas, pauses, several robots: token for token, plan for plan, pass for pass, all that is kept."""
     eager, replayed = (robots(mode, cameras=cameras, task_top_k=4) for _ in range(2))
-    counts = install_graphs(replayed.model, replayed.core.cache.slots.pool, RECORDING, again)
-    now = picture(0)
+    replayed.core.runner = capture_graphs(replayed.model, replayed.core.cache.slots.pool, RECORDING, again)
+    counts, now = replayed.core.runner.counts, picture(0)
     for number, robot in enumerate("aababcabaacb"):
         now = changed(now, number) if number % 3 == 2 else now
         for bench in (eager, replayed):
@@ -75,13 +72,16 @@ def test_a_batch_acts_as_without(robots: Make, picture: Make, mode: str) -> None
     answers = []
     for replays in (False, True):
         bench = robots(mode)
-        counts = install_graphs(bench.model, bench.core.cache.slots.pool, RECORDING, again) if replays else None
+        if replays:
+            bench.core.runner = capture_graphs(bench.model, bench.core.cache.slots.pool, RECORDING, again)
+        counts = bench.core.runner.counts
         for seq in range(2):
             batch = [
                 FrameRequest(Observation({"front": picture(robot)}, "reach"), SessionRef(str(robot), seq=seq))
                 for robot in range(4)
             ]
             answers.append(step(bench.core, batch))
+        assert (counts is not None) == replays
         assert counts is None or (counts.replays > 0 and sum(counts.eager.values()) == 0)
 
     for one, other in zip([*answers[0], *answers[1]], [*answers[2], *answers[3]], strict=True):
@@ -94,21 +94,18 @@ def test_a_checkpoint_acts_as_without(golden_model: PolicyModel) -> None:
     """Towers and decoder of a real checkpoint: the same tokens for every frame, nothing of it eager."""
     pictures = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
     settings = ReuseSettings(mode="adaptive", kv_budget_mib=8, adaptive=AdaptiveSettings(distance=0.3, task_top_k=9))
-    look, tokens = golden_model.look, []
-    try:
-        for replays in (False, True):
-            core = EngineCore.of(golden_model, settings, lambda: 0.0)
-            if replays:
-                recording = CaptureConfig(GraphSettings(batches=[1, 2]), most=2, text_tokens=settings.slot_text_tokens)
-                counts = install_graphs(golden_model, core.cache.slots.pool, recording, again)
-            for seq, seen in enumerate([*pictures, pictures[0]]):
-                batch = [
-                    FrameRequest(Observation({"front": seen}, "put it"), SessionRef(robot, seq=seq)) for robot in "ab"
-                ]
-                answers = step(core, batch)
-                tokens.append([answer.chunk.tokens.tolist() for answer in answers if isinstance(answer, Step)])
-    finally:
-        golden_model.look, golden_model.decoder.replayer = look, None
+    tokens = []
+    for replays in (False, True):
+        core = EngineCore.of(golden_model, settings, lambda: 0.0)
+        if replays:
+            recording = CaptureConfig(GraphSettings(batches=[1, 2]), most=2, text_tokens=settings.slot_text_tokens)
+            core.runner = capture_graphs(golden_model, core.cache.slots.pool, recording, again)
+        for seq, seen in enumerate([*pictures, pictures[0]]):
+            shown = Observation({"front": seen}, "put it")
+            batch = [FrameRequest(shown, SessionRef(robot, seq=seq)) for robot in "ab"]
+            answers = step(core, batch)
+            tokens.append([answer.chunk.tokens.tolist() for answer in answers if isinstance(answer, Step)])
+    counts = core.runner.counts
 
     assert tokens[:4] == tokens[4:]
     assert counts.replays >= 8  # a look and a prefill at each of four steps
@@ -139,8 +136,8 @@ def test_a_cpu_replays_nothing(robots: Make) -> None:
     log = logging.getLogger("test")
     check_gpu_memory(bench.model, bench.settings, RECORDING, log)
 
-    assert install_graphs_on_cuda(bench.model, bench.core.cache.slots.pool, RECORDING, log) is None
-    assert bench.model.decoder.replayer is None
+    runner = capture_graphs_on_cuda(bench.model, bench.core.cache.slots.pool, RECORDING, log)
+    assert (runner.decoder.graphs, runner.encode_images, runner.counts) == (None, None, None)
 
 
 def test_what_is_asked_for_is_what_is_taken(robots: Make) -> None:
@@ -157,29 +154,24 @@ def test_what_is_asked_for_is_what_is_taken(robots: Make) -> None:
 
 
 def test_pools_of_one_model_have_passes_of_their_own(robots: Make, picture: Make) -> None:
-    """Whoever's turn it is replays over its own slots; in between the model is as it was."""
+    """Each replays over its own slots, in turn; a runner without graphs beside them runs the model eagerly."""
     one, other = (robots("adaptive") for _ in range(2))
-    other.model, other.core = one.model, replace(other.core, model=one.model)
-    own = [
-        Own(one.model, partial(install_graphs, one.model, bench.core.cache.slots.pool, RECORDING, again))
-        for bench in (one, other)
-    ]
-    plain = one.model.decoder.replayer
+    other.model = one.model
+    for bench in (one, other):
+        bench.core.runner = capture_graphs(one.model, bench.core.cache.slots.pool, RECORDING, again)
     alone = robots("adaptive")
+    alone.model = one.model
+    alone.core.runner = ModelRunner.eager(one.model)
     for number in range(4):
-        alone.see(picture(number))
-        for bench, lent in zip((one, other), own, strict=True):
-            with lent.lent():
-                bench.see(picture(number))
-            assert one.model.decoder.replayer is plain is None
+        for bench in (alone, one, other):
+            bench.see(picture(number))
 
-    for bench, lent in zip((one, other), own, strict=True):
+    for bench in (one, other):
         assert [step.chunk.tokens.tolist() for step in bench.steps] == [
             step.chunk.tokens.tolist() for step in alone.steps
         ]
-        assert lent.counts is not None
-        assert lent.counts.replays >= 4
-        assert sum(lent.counts.eager.values()) == 0
+        assert bench.core.runner.counts.replays >= 4
+        assert sum(bench.core.runner.counts.eager.values()) == 0
 
 
 def test_each_batch_asks_for_its_own_passes(robots: Make) -> None:
@@ -196,19 +188,16 @@ def test_each_batch_asks_for_its_own_passes(robots: Make) -> None:
     assert needs[4].slot == bench.core.cache.slots.pool.storage[0].nbytes
 
 
-def test_what_is_set_aside_comes_back(golden_model: PolicyModel) -> None:
-    """Passes and towers alike, whatever was recorded meanwhile, and however that ended."""
-    look, replayer = golden_model.look, golden_model.decoder.replayer
+def test_recording_leaves_the_model_as_it_was(golden_model: PolicyModel) -> None:
+    """What replays is handed on: nothing of it is set on the model, its decoder or its network."""
+    parts = (golden_model, golden_model.decoder, golden_model.network)
+    before = [dict(vars(part)) for part in parts]
+    pool = EngineCore.of(golden_model, ReuseSettings(kv_budget_mib=8), lambda: 0.0).cache.slots.pool
+    runner = capture_graphs(golden_model, pool, CaptureConfig(GraphSettings(batches=[1]), most=1, text_tokens=8), again)
 
-    def fail() -> None:
-        golden_model.look = golden_model.decoder.replayer = object()
-        raise RuntimeError("no room")
-
-    with pytest.raises(RuntimeError, match="no room"), set_aside(golden_model):
-        fail()
-
-    assert golden_model.look == look
-    assert golden_model.decoder.replayer is replayer
+    assert runner.decoder.graphs is not None
+    assert runner.encode_images is not None
+    assert [dict(vars(part)) for part in parts] == before
 
 
 def test_without_a_budget_as_many_slots_are_asked_for_as_are_taken(toy: Make) -> None:
@@ -227,9 +216,9 @@ def test_towers_are_recorded_for_all_pictures_of_a_batch(
 ) -> None:
     """One of each camera and frame, in every size of batch that can come."""
     model, seen = toy(cameras), []
-    model.look, model.picture = object(), (3, 16, 16)
+    model.encode_images, model.picture = object(), (3, 16, 16)
     monkeypatch.setattr(cuda_graphs, "Towers", lambda look, _picture, numbers, *_: seen.append(numbers) or look)
     pool = EngineCore.of(model, ReuseSettings(slot_text_tokens=8), lambda: 0.0).cache.slots.pool
-    install_graphs(model, pool, RECORDING, again)
+    capture_graphs(model, pool, RECORDING, again)
 
     assert seen == [numbers]

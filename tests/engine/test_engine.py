@@ -16,9 +16,10 @@ from torch import Tensor
 from stillframe.domain import ActionChunk, Observation, PolicyInfo, ReuseMode, SessionRef, SlackReport, Step
 from stillframe.engine.engine import WARM_UP_STEPS, Engine
 from stillframe.errors import DeadlineExceeded, Internal, NotReady, Overloaded, RequestError, Unprocessable
-from stillframe.models.base import Decoded, Prefilled, Prepared
+from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.runner import DecoderRunner
 from stillframe.reuse.settings import BatchingSettings, ReuseSettings
 
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
@@ -77,7 +78,7 @@ class GatedModel:
         ids = torch.tensor([number])
         return Prepared(views, torch.empty(0), ids, layout, observation.instruction, np.zeros(1, np.int64))
 
-    def embed(self, prepared: Sequence[Prepared]) -> list[Tensor]:
+    def embed(self, prepared: Sequence[Prepared], _: ImageEncoder | None = None) -> list[Tensor]:
         """Wait at the gate, then fail or go on: BOS, a patch, a word each."""
         self.batches.append([one.unnorm_key for one in prepared])
         self.seen += [self.came[int(one.ids)] for one in prepared]
@@ -90,7 +91,7 @@ class GatedModel:
                 raise failure
         return [torch.zeros(one.layout.prompt_rows, ONE_LAYER.hidden_size) for one in prepared]
 
-    def act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
+    def act(self, prefilled: Sequence[Prefilled], _: DecoderRunner) -> list[Decoded]:
         """The instructions again."""
         return [
             Decoded(ActionChunk(np.zeros((1, 7)), one.prepared.unnorm_key), np.zeros((1, 7)), passes=0)
@@ -652,8 +653,8 @@ def timed(bench: Bench, takes_s: dict[int, float]) -> None:
     """From now on a batch of so many frames takes so long; one batch of each size has been measured."""
     embed = bench.model.embed
 
-    def slow(prepared: Sequence[Prepared]) -> list[Tensor]:
-        rows = embed(prepared)
+    def slow(prepared: Sequence[Prepared], *parts: ImageEncoder | None) -> list[Tensor]:
+        rows = embed(prepared, *parts)
         bench.clock.now_s += takes_s[len(prepared)]
         return rows
 

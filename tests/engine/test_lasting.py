@@ -150,10 +150,10 @@ def test_a_refusal_that_was_foreseen_is_no_failure(desk: Make, picture: Make, ca
     embed, broken = one.model.embed, [Overloaded("overloaded", "no room")]
     mine = broken[0]
 
-    def refuse_once(prepared: Any) -> Any:
+    def refuse_once(*parts: Any) -> Any:
         if broken:
             raise broken.pop()
-        return embed(prepared)
+        return embed(*parts)
 
     one.model.embed = refuse_once
 
@@ -169,10 +169,10 @@ def test_frames_that_fail_together_before_storage_is_touched_cost_a_keyframe_eac
         one.see(picture(0), robot)
     embed, broken = one.model.embed, [RuntimeError("no")]
 
-    def fail_once(prepared: Any) -> Any:
+    def fail_once(prepared: Any, *parts: Any) -> Any:
         if len(prepared) > 1 and broken:
             raise broken.pop()
-        return embed(prepared)
+        return embed(prepared, *parts)
 
     one.model.embed = fail_once
     gate = one.hold(0)

@@ -169,9 +169,9 @@ def test_broken_storage_found_in_a_pause_costs_a_keyframe(
     one = desk("static-only")
     act, calls = one.model.act, []
 
-    def spoil_second(prefilled: Any) -> Any:
+    def spoil_second(prefilled: Any, runner: Any) -> Any:
         calls.append(1)
-        decoded = act(prefilled)
+        decoded = act(prefilled, runner)
         if len(calls) == 2:
             prefilled[0].kv.keys(2, 4)[0, 3, 0] = float("nan")
         return decoded

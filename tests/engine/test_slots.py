@@ -116,9 +116,9 @@ class Slots:
             self.frames.append(frame)
             return commit(frame, decoded)
 
-        def looked(prepared: Sequence[Any]) -> Any:
+        def looked(prepared: Sequence[Any], *parts: Any) -> Any:
             self.looked.append(len(prepared))
-            return embed(prepared)
+            return embed(prepared, *parts)
 
         def spoilt(*parts: Any) -> list[Tensor]:
             rows = embed_batch(*parts)
@@ -235,7 +235,7 @@ class Slots:
         expected = [self.keys.setdefault(patch, key) for patch, key in zip(enumerate(picture), own, strict=True)]
         torch.testing.assert_close(own, torch.stack(expected), rtol=0, atol=1e-4)
 
-    def _act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
+    def _act(self, prefilled: Sequence[Prefilled], _: Any) -> list[Decoded]:
         """Says what is guessed: which action it is makes no difference here, and passes take time."""
         if self.broken:
             raise RuntimeError("no")

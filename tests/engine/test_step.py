@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
+from torch import Tensor
 
 from stillframe.domain import DraftReport, Observation, SessionRef, Step
 from stillframe.engine import step as the_loop
@@ -18,7 +19,9 @@ from stillframe.engine.requests import FrameRequest
 from stillframe.engine.step import step
 from stillframe.errors import Internal, Unprocessable
 from stillframe.models.base import PolicyModel
-from stillframe.models.llama.runner import prefill, run_rows
+from stillframe.models.llama.decoder import Decoder
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import Strand
 from stillframe.models.llama.speculative import Draft, Utterance, speak
 from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import FrameKV
@@ -27,6 +30,11 @@ from stillframe.reuse.settings import DecodingSettings, ReuseSettings
 from stillframe.stopwatch import Clock
 from stillframe_lab.train.new_checkpoint import fresh_network, save_checkpoint
 from stillframe_lab.train.recipe import Recipe
+
+
+def run_rows(decoder: Decoder, rows: Tensor, first: int, kv: FrameKV) -> Tensor:
+    """One pass over embedded rows [rows, width] from position `first` on -> hidden rows, normed."""
+    return DecoderRunner(decoder).forward([Strand(rows, first, kv)])[0]
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +85,8 @@ def test_a_frame_is_walked_whole(policy: PolicyModel, core: EngineCore) -> None:
         prepared = policy.prepare(seen(0))
         (rows,), kv = policy.embed([prepared]), storage(policy, seen(0))
         whole, draft = ReusePlan.whole(len(rows), 3, 256, policy.device), Draft(prepared.still)
-        hidden = prefill(policy.decoder, rows, whole, kv, None, draft.fed)
-        (spoken,) = speak(policy.decoder, [Utterance(hidden, prepared.layout.action, kv, draft)])
+        hidden = DecoderRunner(policy.decoder).prefill(rows, whole, kv, None, draft.fed)
+        (spoken,) = speak(DecoderRunner(policy.decoder), [Utterance(hidden, prepared.layout.action, kv, draft)])
 
     assert_array_equal(answer.chunk.tokens, spoken.ids)
     assert answer.report.passes == 1 + spoken.passes
@@ -180,11 +188,12 @@ def test_a_last_row_that_is_not_finite_is_refused(
     """A single number of it is enough, whatever the rows before it hold: it has looked at them all."""
 
     def spoilt(*parts: Any) -> list[torch.Tensor]:
-        hidden = run(*parts)
-        hidden[0][-1, -1] = number
+        hidden = forward(*parts)
+        if prefills:
+            hidden[0][-1, -1] = prefills.pop()
         return hidden
 
-    run = the_loop.run
-    monkeypatch.setattr(the_loop, "run", spoilt)
+    forward, prefills = DecoderRunner.forward, [number]
+    monkeypatch.setattr(DecoderRunner, "forward", spoilt)
     with pytest.raises(Internal, match="NaN or infinity"):
         one(core, asked(0), itertools.count().__next__)

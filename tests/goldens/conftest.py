@@ -19,7 +19,9 @@ from torch import Tensor
 from stillframe.domain import ActionChunk, Observation
 from stillframe.engine.kv_slots import kv_shape
 from stillframe.models.base import PolicyModel, Prefilled, Prepared
-from stillframe.models.llama.runner import run_rows
+from stillframe.models.llama.decoder import Decoder
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import Strand
 from stillframe.models.llama.speculative import Draft
 from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import FrameKV
@@ -34,6 +36,11 @@ INSTRUCTIONS = {
 CASES = [f"{frame}_{instruction}" for frame, instruction in itertools.product(FRAMES, INSTRUCTIONS)]
 
 Record = Mapping[str, NDArray[np.generic]]
+
+
+def run_rows(decoder: Decoder, rows: Tensor, first: int, kv: FrameKV) -> Tensor:
+    """One pass over embedded rows [rows, width] from position `first` on -> hidden rows, normed."""
+    return DecoderRunner(decoder).forward([Strand(rows, first, kv)])[0]
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ def _walk(policy: PolicyModel, record: Record, case: str, tokens_key: str) -> Wa
     draft = Draft(prepared.still)
     ahead = torch.cat((rows, policy.decoder.embed(draft.fed)))
     hidden = run_rows(policy.decoder, ahead, 0, kv)
-    chunk = policy.act([Prefilled(prepared, hidden, kv, draft)])[0].chunk
+    chunk = policy.act([Prefilled(prepared, hidden, kv, draft)], DecoderRunner(policy.decoder))[0].chunk
     forced = policy.decoder.embed(torch.from_numpy(record[f"{case}/{tokens_key}"][:-1]))
     after = run_rows(policy.decoder, forced, prepared.layout.action.start, kv)
     logits = policy.decoder.logits(torch.cat((hidden[len(rows) - 1 : len(rows)], after)))

@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from torch import Tensor
 
 from stillframe.domain import ActionChunk, Observation
 from stillframe.engine.kv_slots import kv_shape
 from stillframe.engine.local import LocalPolicy
 from stillframe.models.base import Prefilled
-from stillframe.models.llama.runner import run_rows
+from stillframe.models.llama.decoder import Decoder
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import Strand
 from stillframe.models.llama.speculative import Draft
 from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import FrameKV
@@ -40,6 +43,11 @@ FP32_ATOL = 1e-3
 BF16_ATOL = 0.75  # from the reference's fp32, where its own bfloat16 lies 0.14 to 0.42 away
 
 
+def run_rows(decoder: Decoder, rows: Tensor, first: int, kv: FrameKV) -> Tensor:
+    """One pass over embedded rows [rows, width] from position `first` on -> hidden rows, normed."""
+    return DecoderRunner(decoder).forward([Strand(rows, first, kv)])[0]
+
+
 def quiet(_: Progress) -> None:
     """Report nowhere."""
 
@@ -55,7 +63,9 @@ def asked(checkpoint: Path, dtype: torch.dtype, golden: Golden) -> tuple[ActionC
     hidden = run_rows(policy.decoder, ahead, 0, kv)
     logits = policy.decoder.logits(hidden[len(rows) - 1])
     assert (logits.dtype, logits.device.type) == (dtype, CUDA.type)
-    return policy.act([Prefilled(prepared, hidden, kv, draft)])[0].chunk, logits.float().cpu().numpy()
+    return policy.act([Prefilled(prepared, hidden, kv, draft)], DecoderRunner(policy.decoder))[
+        0
+    ].chunk, logits.float().cpu().numpy()
 
 
 @pytest.fixture(scope="module")

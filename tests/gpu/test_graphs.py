@@ -15,7 +15,7 @@ import torch
 
 from stillframe.domain import EAGER_REASONS, Observation, PassCounts, SessionRef, Step
 from stillframe.engine.core import EngineCore
-from stillframe.engine.cuda_graphs import CaptureConfig, install_graphs_on_cuda
+from stillframe.engine.cuda_graphs import CaptureConfig, capture_graphs_on_cuda
 from stillframe.engine.engine import Engine
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.step import step
@@ -25,7 +25,8 @@ from stillframe.models.graphs.gpu_budget import graph_bytes
 from stillframe.models.graphs.graph_runner import Replayer
 from stillframe.models.graphs.shapes import recorded
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
-from stillframe.models.llama.runner import Strand, run
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import Strand
 from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import KVPool, KVShape
 from stillframe.reuse.settings import AdaptiveSettings, GraphSettings, ReuseSettings
@@ -65,9 +66,8 @@ def batches() -> Iterator[list[FrameRequest]]:
         if seq % 3 == 2:
             now = np.roll(now, 14, axis=seq % 2)
         here = ROBOTS[: 1 + seq % len(ROBOTS)]
-        yield [
-            FrameRequest(Observation({"front": now}, "reach the cube"), SessionRef(robot, seq=seq)) for robot in here
-        ]
+        shown = Observation({"front": now}, "reach the cube")
+        yield [FrameRequest(shown, SessionRef(robot, seq=seq)) for robot in here]
 
 
 def answered(core: EngineCore, frames: Iterator[list[FrameRequest]], number: int) -> list[list[int]]:
@@ -78,10 +78,10 @@ def answered(core: EngineCore, frames: Iterator[list[FrameRequest]], number: int
 
 
 def replaying(core: EngineCore) -> PassCounts:
-    """Record."""
-    counts = install_graphs_on_cuda(core.model, core.cache.slots.pool, RECORDING, LOG)
-    assert counts is not None
-    return counts
+    """Capture."""
+    core.runner = capture_graphs_on_cuda(core.model, core.cache.slots.pool, RECORDING, LOG)
+    assert core.runner.counts is not None
+    return core.runner.counts
 
 
 def test_robots_act_as_without_graphs(model: PolicyModel) -> None:
@@ -123,15 +123,15 @@ def test_a_replay_allocates_nothing_but_its_results(model: PolicyModel) -> None:
     kv = core.cache.slots.spare
     strand = Strand(torch.randn(60, model.decoder.config.hidden_size, device=CUDA), 0, kv, read=7)
 
-    def allocations() -> int:
+    def allocations(runner: DecoderRunner) -> int:
         before = torch.cuda.memory_stats()["allocation.all.allocated"]
-        run(model.decoder, [strand])
+        runner.forward([strand])
         return int(torch.cuda.memory_stats()["allocation.all.allocated"] - before)
 
-    eager = allocations()
+    eager = allocations(DecoderRunner(model.decoder))
     replaying(core)
 
-    assert allocations() < 8 < eager
+    assert allocations(core.runner.decoder) < 8 < eager
 
 
 def test_what_was_not_recorded_is_counted(model: PolicyModel, frames: Iterator[list[FrameRequest]]) -> None:

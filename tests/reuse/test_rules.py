@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
-from stillframe.models.llama.runner import prefill, run_rows
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import Strand
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 
@@ -24,6 +25,11 @@ LAYERS, PATCHES, TEXT, ACTION = 4, 9, 3, 4
 ROWS = 1 + PATCHES + TEXT
 FP32 = {"rtol": 0, "atol": 2e-5}  # measured: at most 1.5e-6 on hidden rows that are normed to 1
 few = settings(max_examples=settings().max_examples // 4, derandomize=True)
+
+
+def run_rows(decoder: Decoder, rows: Tensor, first: int, kv: FrameKV) -> Tensor:
+    """One pass over embedded rows [rows, width] from position `first` on -> hidden rows, normed."""
+    return DecoderRunner(decoder).forward([Strand(rows, first, kv)])[0]
 
 
 def make_decoder() -> Decoder:
@@ -39,6 +45,7 @@ def make_decoder() -> Decoder:
 
 
 DECODER = make_decoder()
+RUNNER = DecoderRunner(DECODER)
 
 
 def frame(seed: int) -> Tensor:
@@ -57,7 +64,7 @@ def storage() -> FrameKV:
 def after(rows: Tensor) -> FrameKV:
     """Storage as a dense pass over `rows` leaves it, action included."""
     kv = storage()
-    hidden = prefill(DECODER, rows, whole(), kv)
+    hidden = RUNNER.prefill(rows, whole(), kv)
     greedy(hidden[-1], kv)
     return kv
 
@@ -172,7 +179,7 @@ def test_an_empty_reuse_set_is_the_dense_pass_to_the_bit(order: list[int], old: 
     dense = run_rows(DECODER, rows, 0, fresh)
 
     for plan in (whole(), dropping(order, (0,) * LAYERS)):
-        hidden = prefill(DECODER, rows, plan, stale)
+        hidden = RUNNER.prefill(rows, plan, stale)
         assert torch.equal(hidden, dense)
         assert torch.equal(held(stale), held(fresh))
         tokens = greedy(hidden[-1], stale)
@@ -187,10 +194,10 @@ def test_reusing_a_frame_for_itself_changes_nothing(plan: ReusePlan, seed: int) 
     """Rule 2: over the same rows every plan gives the dense pass's hidden rows within rounding, and its tokens."""
     rows = frame(seed)
     dense_kv = storage()
-    dense = prefill(DECODER, rows, whole(), dense_kv)
+    dense = RUNNER.prefill(rows, whole(), dense_kv)
     expected = greedy(dense[-1], dense_kv)
     kv = after(rows)
-    hidden = prefill(DECODER, rows, plan, kv)
+    hidden = RUNNER.prefill(rows, plan, kv)
     tokens = greedy(hidden[-1], kv)
     left = [position for position in range(ROWS) if position not in plan.order[: plan.counts[-1]].tolist()]
 
@@ -203,8 +210,8 @@ def test_with_everything_reused_only_the_text_is_computed() -> None:
     """Rule 2 at its end: BOS and all patches reused in every layer leave the text's rows, equal within rounding."""
     rows = frame(3)
     kv = storage()
-    dense = prefill(DECODER, rows, whole(), kv)
-    hidden = prefill(DECODER, rows, dropping([*range(1 + PATCHES)], (1 + PATCHES,) * LAYERS), kv)
+    dense = RUNNER.prefill(rows, whole(), kv)
+    hidden = RUNNER.prefill(rows, dropping([*range(1 + PATCHES)], (1 + PATCHES,) * LAYERS), kv)
 
     assert len(hidden) == TEXT
     torch.testing.assert_close(hidden, dense[-TEXT:], **FP32)
@@ -217,7 +224,7 @@ def test_dropped_rows_keep_their_keys_and_values(plan: ReusePlan, old: int, new:
     """Rule 3: after the layer in which a row leaves it stays to the bit, until then it is written, layer by layer."""
     kv = after(frame(old))
     before = held(kv)
-    prefill(DECODER, frame(new), plan, kv)
+    RUNNER.prefill(frame(new), plan, kv)
     now = held(kv)
 
     for layer, count in enumerate((0, *plan.counts[:-1])):
@@ -236,7 +243,7 @@ def test_a_thinned_pass_agrees_with_the_naive_one(plan: ReusePlan, old: int, new
     """Rules 3 and 4: stale rows are seen, positions are absolute; hidden rows, keys and values agree everywhere."""
     kv = after(frame(old))
     naive = Naive(plan, held(kv).double())
-    hidden = prefill(DECODER, frame(new), plan, kv)
+    hidden = RUNNER.prefill(frame(new), plan, kv)
     expected = naive.hidden(frame(new))
 
     torch.testing.assert_close(hidden.double(), expected, **FP32)
@@ -250,7 +257,7 @@ def test_masking_or_renumbering_would_be_seen(wrong: str) -> None:
     plan = dropping([2, 5, 7, 8], (1, 2, 4, 4))
     kv = after(frame(0))
     other = Naive(plan, held(kv).double(), **{wrong: True}).hidden(frame(30))
-    hidden = prefill(DECODER, frame(30), plan, kv).double()
+    hidden = RUNNER.prefill(frame(30), plan, kv).double()
 
     assert (hidden[-TEXT:] - other[-TEXT:]).abs().amax(-1).min() > 1e-3
 
@@ -264,7 +271,7 @@ def test_reusing_bos_is_exact(plan: ReusePlan, old: int, new: int) -> None:
     counts = [sum(position != 0 for position in plan.order[:count].tolist()) for count in plan.counts]
     without = dropping([position for position in plan.order.tolist() if position], tuple(counts))
     kv, other = after(frame(old)), after(frame(old))
-    with_bos, computed = prefill(DECODER, frame(new), plan, kv), prefill(DECODER, frame(new), without, other)
+    with_bos, computed = RUNNER.prefill(frame(new), plan, kv), RUNNER.prefill(frame(new), without, other)
 
     torch.testing.assert_close(held(kv)[:, :, :, 0], held(after(frame(new)))[:, :, :, 0], **FP32)
     torch.testing.assert_close(with_bos[-TEXT:], computed[-TEXT:], **FP32)
@@ -281,7 +288,7 @@ def test_staleness_adds_up_over_frames_as_written(data: st.DataObject, seed: int
     for number in range(3):
         plan = data.draw(plans())
         naive = Naive(plan, stale)
-        hidden = prefill(DECODER, frame(100 + number), plan, kv)
+        hidden = RUNNER.prefill(frame(100 + number), plan, kv)
         torch.testing.assert_close(hidden.double(), naive.hidden(frame(100 + number)), **FP32)
         greedy(hidden[-1], kv)
         stale = naive.stale

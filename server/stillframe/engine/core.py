@@ -1,4 +1,4 @@
-"""EngineCore: all that one device computes with: a model, its scheduler and its session cache.
+"""EngineCore: all that one device computes with: a model's runner, its scheduler and its session cache.
 
 Knows how they are put together; no queue and no thread.
 """
@@ -12,15 +12,16 @@ from stillframe.engine.kv_slots import DEFAULT_SESSIONS
 from stillframe.engine.scheduler import Scheduler
 from stillframe.engine.session_cache import SessionCache
 from stillframe.models.base import PolicyModel
+from stillframe.models.runner import ModelRunner
 from stillframe.reuse.settings import DEFAULT_DECODING, DecodingSettings, ReuseSettings
 from stillframe.stopwatch import Clock
 
 
-@dataclass(frozen=True)
+@dataclass
 class EngineCore:
     """For one thread."""
 
-    model: PolicyModel
+    runner: ModelRunner  # eager, until graphs are captured
     scheduler: Scheduler
     cache: SessionCache
     clock: Clock
@@ -42,4 +43,10 @@ class EngineCore:
         Raises ConfigError for settings or a budget that do not fit the checkpoint or the device.
         """
         scheduler = Scheduler(model, reuse, clock, decoding, history)
-        return cls(model, scheduler, SessionCache(model, reuse, clock, default_sessions, history), clock)
+        cache = SessionCache(model, reuse, clock, default_sessions, history)
+        return cls(ModelRunner.eager(model), scheduler, cache, clock)
+
+    @property
+    def model(self) -> PolicyModel:
+        """The runner's."""
+        return self.runner.model

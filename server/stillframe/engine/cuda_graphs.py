@@ -5,8 +5,6 @@ Knows a model, its pool and the settings; how passes are captured is models/grap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from logging import Logger
 
@@ -21,6 +19,8 @@ from stillframe.models.graphs.gpu_budget import Needs, Taken, graph_bytes
 from stillframe.models.graphs.graph_runner import Capture, Replayer
 from stillframe.models.graphs.shapes import Form, needed, recorded
 from stillframe.models.graphs.vision_graphs import Sighted, Towers
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import KVPool
 from stillframe.reuse.settings import GraphSettings, ReuseSettings
 
@@ -65,18 +65,18 @@ def needs_of(model: PolicyModel, reuse: ReuseSettings, config: CaptureConfig, we
     )
 
 
-def install_graphs_on_cuda(model: PolicyModel, pool: KVPool, config: CaptureConfig, log: Logger) -> PassCounts | None:
-    """`install_graphs` where the model is on a GPU and the settings want it; None elsewhere. Logs the memory used.
+def capture_graphs_on_cuda(model: PolicyModel, pool: KVPool, config: CaptureConfig, log: Logger) -> ModelRunner:
+    """`capture_graphs` where the model is on a GPU and the settings want it; eager elsewhere. Logs the memory used.
 
     Raises ConfigError where memory ran out meanwhile.
     """
     if model.device.type != "cuda" or not config.graphs.enabled:
-        return None
+        return ModelRunner.eager(model)
     before = torch.cuda.memory_reserved(model.device)
     weights = torch.cuda.memory_allocated(model.device) - pool.storage.nbytes
     try:
         with torch.cuda.device(model.device):
-            counts = install_graphs(model, pool, config, CudaRecorder(model.device))
+            runner = capture_graphs(model, pool, config, CudaRecorder(model.device))
     except torch.OutOfMemoryError as error:
         raise ConfigError(
             "the GPU's memory ran out while passes were recorded; "
@@ -85,54 +85,21 @@ def install_graphs_on_cuda(model: PolicyModel, pool: KVPool, config: CaptureConf
     torch.cuda.synchronize(model.device)
     grown, slots = torch.cuda.memory_reserved(model.device) - before, len(pool.storage)
     log.info("GPU memory: %s", Taken(weights, pool.storage.nbytes // slots, slots, grown, _free(model.device)))
-    return counts
+    return runner
 
 
-def install_graphs(model: PolicyModel, pool: KVPool, config: CaptureConfig, capture: Capture) -> PassCounts:
-    """Capture this model's passes over `pool`, and its vision towers', and replay them from now on. Returns the counts.
+def capture_graphs(model: PolicyModel, pool: KVPool, config: CaptureConfig, capture: Capture) -> ModelRunner:
+    """Capture this model's passes over `pool`, and its vision encoder. Returns what replays them, and counts.
 
     Nothing else may run on the device meanwhile.
     """
-    counts, decoder = PassCounts(), model.decoder
+    counts, decoder, encode = PassCounts(), model.decoder, None
     if isinstance(model, Sighted):
         numbers = [batch * len(model.info.cameras) for batch in needed(config.graphs.batches, config.most)]
-        model.look = Towers(model.look, model.picture, numbers, capture, counts, decoder.lm_head.weight)
+        encode = Towers(model.encode_images, model.picture, numbers, capture, counts, decoder.lm_head.weight)
     forms = graph_shapes_of(model, pool.shape.capacity, config)
-    decoder.replayer = Replayer(decoder, pool, forms, capture, listens=_listens(model, config), counts=counts)
-    return counts
-
-
-@contextmanager
-def set_aside(model: PolicyModel) -> Iterator[None]:
-    """What is recorded meanwhile does not stay: for whoever has several pools, and records for each."""
-    replayer, look = model.decoder.replayer, model.look if isinstance(model, Sighted) else None
-    try:
-        yield
-    finally:
-        model.decoder.replayer = replayer
-        if isinstance(model, Sighted) and look is not None:
-            model.look = look
-
-
-class Own:
-    """One pool's recorded passes, of a model that others use as well."""
-
-    def __init__(self, model: PolicyModel, record: Callable[[], PassCounts | None]):
-        """Call `record`, and take over what it leaves with the model."""
-        self._model = model
-        with set_aside(model):
-            self.counts = record()
-            self._replayer = model.decoder.replayer
-            self._look = model.look if isinstance(model, Sighted) else None
-
-    @contextmanager
-    def lent(self) -> Iterator[None]:
-        """Meanwhile the model replays them."""
-        with set_aside(self._model):
-            self._model.decoder.replayer = self._replayer
-            if isinstance(self._model, Sighted) and self._look is not None:
-                self._model.look = self._look
-            yield
+    graphs = Replayer(decoder, pool, forms, capture, listens=_listens(model, config), counts=counts)
+    return ModelRunner(model, DecoderRunner(decoder, graphs), encode, counts)
 
 
 def graph_shapes_of(model: PolicyModel, capacity: int, config: CaptureConfig) -> list[Form]:

@@ -28,7 +28,7 @@ from stillframe.domain import (
 )
 from stillframe.engine.batch_policy import BatchPolicy
 from stillframe.engine.core import EngineCore
-from stillframe.engine.cuda_graphs import CaptureConfig, install_graphs_on_cuda
+from stillframe.engine.cuda_graphs import CaptureConfig, capture_graphs_on_cuda
 from stillframe.engine.device import RETRY_AFTER_S
 from stillframe.engine.history import HistoryManager
 from stillframe.engine.queue import FairQueue
@@ -109,9 +109,9 @@ class Engine:
 
         A GPU's graphs are captured before, by the calling thread: the device's own has nothing to do yet.
         """
-        self.pass_counts = install_graphs_on_cuda(
-            self._core.model, self._core.cache.slots.pool, self._capture, self._log
-        )
+        core = self._core
+        core.runner = capture_graphs_on_cuda(core.model, core.cache.slots.pool, self._capture, self._log)
+        self.pass_counts = core.runner.counts
         height, width = self.info.image_size
         blank = {camera: np.zeros((height, width, 3), np.uint8) for camera in self.info.cameras}
         observation = Observation(blank, "stay where you are", next(iter(self.info.norm_stats)))

@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from stillframe.domain import Observation, PolicyInfo, SessionRef, SlackReport, Step
 from stillframe.engine.core import EngineCore
-from stillframe.engine.cuda_graphs import CaptureConfig, Own, install_graphs_on_cuda
+from stillframe.engine.cuda_graphs import CaptureConfig, capture_graphs_on_cuda
 from stillframe.engine.history import HistoryManager
 from stillframe.engine.refresh import refresh_idle_session
 from stillframe.engine.requests import FrameRequest
@@ -49,7 +48,7 @@ class LocalBatchPolicy:
         self._model, self._history = model, history
         self.core = EngineCore.of(model, reuse, clock, decoding=decoding, history=history, default_sessions=robots)
         config = CaptureConfig(GraphSettings(batches=[robots]), robots, reuse.slot_text_tokens)
-        self._own = Own(model, partial(install_graphs_on_cuda, model, self.core.cache.slots.pool, config, LOG))
+        self.core.runner = capture_graphs_on_cuda(model, self.core.cache.slots.pool, config, LOG)
         self._next = [SessionRef(f"{ROBOT}-{robot}") for robot in range(robots)]  # of each robot's next frame
         self._last: list[Step] = []
 
@@ -83,8 +82,7 @@ class LocalBatchPolicy:
             for one, ref in zip(observed, self._next, strict=True)
         ]
         self._next = [replace(ref, seq=ref.seq + 1) for ref in self._next]
-        with self._own.lent():
-            self._last = [_step(answer) for answer in step(self.core, requests)]
+        self._last = [_step(answer) for answer in step(self.core, requests)]
         return [answer.chunk.actions[0] for answer in self._last]
 
     def reset(self) -> None:

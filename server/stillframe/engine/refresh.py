@@ -15,7 +15,6 @@ from stillframe.engine.drift import drift_of
 from stillframe.engine.session_state import ScheduledFrame, SessionState
 from stillframe.errors import Internal
 from stillframe.models.base import Decoded, PolicyModel
-from stillframe.models.llama.runner import run
 from stillframe.models.llama.speculative import Draft
 from stillframe.reuse.kv import KVCorrupted
 
@@ -59,12 +58,12 @@ def _measure(
     core: EngineCore, session: SessionState, frame: ScheduledFrame, answer: Decoded, should_yield: ShouldYield
 ) -> float:
     """Compute the frame whole; return the drift of its answer."""
-    model, cache = core.model, core.cache
+    model, runner, cache = core.model, core.runner, core.cache
     dense = core.scheduler.whole(frame, Draft(answer.chunk.tokens))
     dense.kv = cache.slots.spare
     with dense.kv.guarded(partial(_check_preempted, model, should_yield)):
-        hidden = run(model.decoder, [dense.prompt(model.decoder)])
-        (decoded,) = model.act([dense.prefilled(hidden[0])])
+        hidden = runner.decoder.forward([dense.prompt(model.decoder)])
+        (decoded,) = runner.act([dense.prefilled(hidden[0])])
     refusal = cache.refusal(dense, decoded, finite=all_finite(hidden)[0])
     if refusal is not None:
         raise refusal

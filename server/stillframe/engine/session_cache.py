@@ -20,6 +20,7 @@ from stillframe.engine.session_state import ScheduledFrame, SessionState, Vision
 from stillframe.engine.session_table import SessionTable
 from stillframe.errors import Internal, not_finite
 from stillframe.models.base import Decoded, PolicyModel, Prepared
+from stillframe.models.runner import ModelRunner
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
@@ -88,7 +89,7 @@ class SessionCache:
             self._busy.clear()
 
     def embed_batch(
-        self, model: PolicyModel, sessions: Sequence[SessionState | None], prepared: Sequence[Prepared]
+        self, runner: ModelRunner, sessions: Sequence[SessionState | None], prepared: Sequence[Prepared]
     ) -> list[Tensor]:
         """Each prompt's rows [prompt_rows, width]. A picture equal to its session's last skips the vision towers."""
         rows = [
@@ -96,7 +97,7 @@ class SessionCache:
             for session, own in zip(sessions, prepared, strict=True)
         ]
         unknown = [own for own, known in zip(prepared, rows, strict=True) if known is None]
-        computed = iter(model.embed(unknown) if unknown else ())
+        computed = iter(runner.embed(unknown) if unknown else ())
         return [next(computed) if known is None else known for known in rows]
 
     def open(self, frames: Sequence[ScheduledFrame]) -> None:

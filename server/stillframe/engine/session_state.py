@@ -20,7 +20,7 @@ from stillframe.models.base import Decoded, Prefilled, Prepared
 from stillframe.models.llama.attention_probe import TextTap
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.history_attention import Recall
-from stillframe.models.llama.runner import Strand, prompt
+from stillframe.models.llama.sequence import Strand, prompt
 from stillframe.models.llama.speculative import Draft
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan

@@ -14,7 +14,6 @@ from stillframe.engine.requests import FrameRequest
 from stillframe.engine.session_state import ScheduledFrame
 from stillframe.errors import Internal, RequestError
 from stillframe.models.base import Decoded, PolicyModel, Prepared
-from stillframe.models.llama.runner import run
 from stillframe.stopwatch import Stopwatch
 
 
@@ -36,9 +35,9 @@ def _compute(
     core: EngineCore, requests: Sequence[FrameRequest], prepared: Sequence[Prepared], watch: Stopwatch
 ) -> list[Step | RequestError]:
     """From prepared frames to actions."""
-    model, scheduler, cache = core.model, core.scheduler, core.cache
+    runner, scheduler, cache = core.runner, core.scheduler, core.cache
     with cache.batch(requests) as sessions:
-        rows = cache.embed_batch(model, sessions, prepared)
+        rows = cache.embed_batch(runner, sessions, prepared)
         watch.lap("vision")
         frames = [
             scheduler.schedule(request, own, embedded, session)
@@ -46,10 +45,10 @@ def _compute(
         ]
         cache.open(frames)
         watch.lap("plan")
-        hidden = run(model.decoder, [frame.prompt(model.decoder) for frame in frames])
+        hidden = runner.decoder.forward([frame.prompt(core.model.decoder) for frame in frames])
         finite = all_finite(hidden)
         watch.lap("prefill")
-        decoded = model.act([frame.prefilled(own) for frame, own in zip(frames, hidden, strict=True)])
+        decoded = runner.act([frame.prefilled(own) for frame, own in zip(frames, hidden, strict=True)])
         watch.lap("decode")
         results = cache.commit(frames, decoded, finite)
         watch.lap("keep")

@@ -5,7 +5,7 @@ Knows the order of a frame's walk; no family, no session.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,8 +19,11 @@ from stillframe.errors import Internal
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.history_attention import Recall
 from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.speculative import Draft, Ids
 from stillframe.reuse.kv import FrameKV
+
+ImageEncoder = Callable[[Tensor], Tensor]  # images [n, channels, H, W] -> rows [n, patches, width]
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,17 @@ class PolicyModel(Protocol):
         """Resize, normalise, tokenise. Any thread. Raises Unprocessable for what this checkpoint cannot serve."""
         ...
 
-    def embed(self, prepared: Sequence[Prepared]) -> list[Tensor]:
-        """Towers, projector and token embeddings -> each prompt's rows [prompt_rows, width]."""
+    def embed(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None = None) -> list[Tensor]:
+        """Vision encoder and token embeddings -> each prompt's rows [prompt_rows, width].
+
+        `encode_images` takes the place of the model's own encoder, and gives the same; None: its own.
+        """
         ...
 
-    def act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
-        """From the hidden rows of prefills over prompts and `draft.fed` to actions. May decode on with each `kv`.
+    def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:
+        """From the hidden rows of prefills over prompts and `draft.fed` to actions.
+
+        May decode on with each `kv`, by passes of `runner`, which runs this model's decoder.
 
         What is no action is not mended: it comes as `Decoded.refusal`, or as the numbers that it is. The engine judges
         every answer before anything of it is kept or passed on.

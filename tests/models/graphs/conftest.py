@@ -16,7 +16,8 @@ from stillframe.domain import PassCounts
 from stillframe.models.graphs.graph_runner import Replayer
 from stillframe.models.graphs.shapes import recorded
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
-from stillframe.models.llama.runner import Strand
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import Strand
 from stillframe.reuse.kv import FrameKV, KVPool, KVShape
 
 CAPACITY, ANSWER_ROWS = 40, 4
@@ -56,6 +57,10 @@ class House:
         """Of everything that fits the pool."""
         forms = recorded(CAPACITY, ANSWER_ROWS, BATCHES, BUCKETS, most)
         return Replayer(self.decoder, self.pool, forms, self.player, listens=listens, counts=PassCounts())
+
+    def runner(self, graphs: Replayer | None = None) -> DecoderRunner:
+        """Of passes that are replayed, or of none."""
+        return DecoderRunner(self.decoder, graphs)
 
     def rows(self, number: int) -> Tensor:
         """Embedded rows."""

@@ -7,7 +7,7 @@ import torch
 
 from stillframe.models.graphs.buffers import Shared, Sizes, going, reading
 from stillframe.models.graphs.shapes import Form
-from stillframe.models.llama.runner import Strand
+from stillframe.models.llama.sequence import Strand
 from stillframe.reuse.kv import FrameKV, KVShape
 
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from stillframe.domain import PassCounts
 from stillframe.models.graphs.graph_runner import Replayer
 from stillframe.models.graphs.shapes import recorded
 from stillframe.models.llama.history_attention import Recall
-from stillframe.models.llama.runner import Strand, run
+from stillframe.models.llama.sequence import Strand
 from stillframe.reuse.kv import FrameKV
 
 CAPACITY, ANSWER_ROWS = 40, 4
@@ -25,13 +25,12 @@ def both(house: House, strands: list[Strand]) -> tuple[list[Tensor], list[Tensor
     """What comes out eagerly and replayed, and what the pool then holds; every row of it that can be read."""
     before = house.pool.storage.clone()
     with torch.inference_mode():
-        house.decoder.replayer = None
-        eager = run(house.decoder, strands)
+        eager = house.runner().forward(strands)
         left = house.pool.storage[..., :-1, :].clone()
         house.pool.storage.copy_(before)
-        house.decoder.replayer = replayer = house.replayer()
+        replayer = house.replayer()
         house.pool.storage.copy_(before)
-        replayed = run(house.decoder, strands)
+        replayed = house.runner(replayer).forward(strands)
     assert sum(replayer.counts.eager.values()) == 0
     assert replayer.counts.replays == house.player.replayed > 0
     return eager, replayed, left, house.pool.storage[..., :-1, :]
@@ -98,11 +97,11 @@ def check_finite(house: House, strands: list[Strand]) -> None:
 def test_a_broken_frame_breaks_no_other(house: House) -> None:
     """NaN in one strand stays in its slot; the pass after it, in the same buffers, knows nothing of it."""
     broken, fine = (house.prompt(20, house.slot()) for _ in range(2))
-    expected = run(house.decoder, [fine])[0]
-    house.decoder.replayer = house.replayer()
+    expected = house.runner().forward([fine])[0]
+    runner = house.runner(house.replayer())
     broken.rows[5] = torch.nan
-    side_by_side = run(house.decoder, [broken, fine])
-    after = run(house.decoder, [house.prompt(11, house.slot()), fine])
+    side_by_side = runner.forward([broken, fine])
+    after = runner.forward([house.prompt(11, house.slot()), fine])
 
     assert side_by_side[0].isnan().any()
     torch.testing.assert_close(side_by_side[1], expected, rtol=0, atol=1e-5)
@@ -113,11 +112,11 @@ def test_a_broken_frame_breaks_no_other(house: House) -> None:
 @torch.inference_mode()
 def test_results_are_not_the_buffers(house: House) -> None:
     """What one pass gave stays as it is when the next one is replayed."""
-    house.decoder.replayer = house.replayer()
+    runner = house.runner(house.replayer())
     strand = house.prompt(20, house.slot())
-    first = run(house.decoder, [strand])[0]
+    first = runner.forward([strand])[0]
     kept = first.clone()
-    run(house.decoder, [replace(strand, rows=house.rows(20))])
+    runner.forward([replace(strand, rows=house.rows(20))])
 
     assert torch.equal(first, kept)
 
@@ -125,13 +124,13 @@ def test_results_are_not_the_buffers(house: House) -> None:
 @torch.inference_mode()
 def test_a_frame_that_is_whole_does_not_lengthen_the_others(house: House) -> None:
     """Three of twelve rows and one of forty go in two passes where that takes less, and come out in their order."""
-    house.decoder.replayer = replayer = house.replayer()
+    replayer = house.replayer()
     rows = (12, 40, 12, 12)
     strands = [house.prompt(number, house.slot()) for number in rows]
-    replayer.run(strands)
+    replayer.replay(strands)
     together = replayer.counts.replays
     many = [house.prompt(12, house.slot()) for _ in range(2)]
-    replayer.run(strands[:1] + many + strands[2:])
+    replayer.replay(strands[:1] + many + strands[2:])
 
     assert together == 1  # for a pass is dear beside rows as few as these
     assert replayer.counts.replays == 3  # five strands: four and one
@@ -144,13 +143,12 @@ def test_a_tap_hears_the_same(house: House) -> None:
     layers = house.decoder.config.num_hidden_layers
     heard = []
     for replayer in (None, house.replayer()):
-        house.decoder.replayer = replayer
         taps: list[dict[int, Tensor]] = [{}, {}]
         pairs = zip((whole, thinned), taps, strict=True)
-        run(house.decoder, [replace(strand, tap=listener(into), listens=7) for strand, into in pairs])
+        house.runner(replayer).forward([replace(strand, tap=listener(into), listens=7) for strand, into in pairs])
         heard.append(taps)
 
-    assert house.decoder.replayer.counts.replays == 1
+    assert replayer.counts.replays == 1
     for eager, replayed in zip(*heard, strict=True):
         assert [*replayed] == [*range(layers)]
         for layer, rows in replayed.items():
@@ -165,9 +163,8 @@ def test_a_tap_may_want_all_of_the_few_rows_that_go_on(house: House) -> None:
     thinned = house.prompt(25, house.slot(), [*range(19)])
     heard: list[dict[int, Tensor]] = [{}, {}]
     for into, asked in zip(heard, (None, replayer), strict=True):
-        house.decoder.replayer = asked
         tap = last_rows(6, into)
-        run(house.decoder, [replace(thinned, tap=tap, listens=6)])
+        house.runner(asked).forward([replace(thinned, tap=tap, listens=6)])
 
     assert replayer.counts.replays == 1
     for layer, rows in heard[1].items():
@@ -181,8 +178,7 @@ def test_a_few_rows_that_are_heard_go_where_they_can_be(house: House) -> None:
     guesses = replace(house.guesses(prompt), read=1)
     heard: list[dict[int, Tensor]] = [{}, {}]
     for into, asked in zip(heard, (None, house.replayer()), strict=True):
-        house.decoder.replayer = asked
-        run(house.decoder, [replace(guesses, tap=last_rows(3, into), listens=3)])
+        house.runner(asked).forward([replace(guesses, tap=last_rows(3, into), listens=3)])
 
     for layer, rows in heard[1].items():
         torch.testing.assert_close(rows, heard[0][layer], rtol=0, atol=1e-5)
@@ -251,11 +247,11 @@ def thinner_than_heard(_: House, strand: Strand) -> Strand:
 def test_what_was_not_recorded_is_run_eagerly(house: House, odd: Callable[..., Strand], reason: str) -> None:
     """The whole pass, whoever else is in it, to the bit as without; it is counted with its reason."""
     strands = [house.prompt(20, house.slot()), odd(house, house.prompt(20, house.slot()))]
-    expected = run(house.decoder, strands)
-    house.decoder.replayer = replayer = house.replayer()
+    expected = house.runner().forward(strands)
+    replayer = house.replayer()
 
-    assert replayer.run(strands) is None
-    assert all(map(torch.equal, run(house.decoder, strands), expected))
+    assert replayer.replay(strands) is None
+    assert all(map(torch.equal, house.runner(replayer).forward(strands), expected))
     assert {reason: 2} == {name: count for name, count in replayer.counts.eager.items() if count}
     assert replayer.counts.replays == house.player.replayed == 0
 
@@ -263,12 +259,13 @@ def test_what_was_not_recorded_is_run_eagerly(house: House, odd: Callable[..., S
 @torch.inference_mode()
 def test_a_pause_gives_way_between_two_layers_still(house: House) -> None:
     """A guarded pass is run eagerly: what was recorded could not be interrupted."""
-    house.decoder.replayer = replayer = house.replayer()
+    replayer = house.replayer()
+    runner = house.runner(replayer)
     strand = house.prompt(20, house.slot())
     asked: list[None] = []
     with strand.kv.guarded(lambda: asked.append(None)):
-        run(house.decoder, [strand])
-    run(house.decoder, [strand])
+        runner.forward([strand])
+    runner.forward([strand])
 
     assert len(asked) == house.decoder.config.num_hidden_layers
     assert (replayer.counts.eager["guarded"], replayer.counts.replays) == (1, 1)
@@ -288,11 +285,11 @@ def test_recording_touches_no_slot(house: House) -> None:
 @torch.inference_mode()
 def test_a_sequence_that_does_not_fit_its_slot_is_refused(house: House) -> None:
     """As without replays: before anything is written."""
-    house.decoder.replayer = house.replayer()
+    runner = house.runner(house.replayer())
     strand = replace(house.prompt(CAPACITY, house.slot()), first=1)
 
     with pytest.raises(ValueError, match="does not fit"):
-        run(house.decoder, [strand])
+        runner.forward([strand])
     assert house.player.replayed == 0
 
 

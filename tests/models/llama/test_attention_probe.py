@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from stillframe.models.llama.attention_probe import TextTap
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.layout import TokenLayout
-from stillframe.models.llama.runner import prefill
+from stillframe.models.llama.runner import DecoderRunner
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.relevance import Relevance
@@ -52,8 +52,8 @@ class Pair:
     def tapped(self, layout: TokenLayout, rows: Tensor, tap: TextTap, plan: ReusePlan | None = None) -> Relevance:
         """What the tap says after a pass, over storage that a pass over the same rows left."""
         whole, kv = ReusePlan.whole(layout.prompt_rows, LAYERS, len(layout.patch_positions), CPU), self.storage(layout)
-        prefill(self.ours, rows, whole, kv)
-        prefill(self.ours, rows, plan or whole, kv, tap)
+        DecoderRunner(self.ours).prefill(rows, whole, kv)
+        DecoderRunner(self.ours).prefill(rows, plan or whole, kv, tap)
         return tap.relevance(kv)
 
     def maps(self, layout: TokenLayout, rows: Tensor) -> list[Tensor]:
@@ -131,7 +131,7 @@ def test_what_was_heard_is_kept_until_it_is_asked_for(pair: Pair) -> None:
     rows, tap = pair.rows(TWO), TextTap(pair.ours, TWO, [0], every_layer=False)
     kv = pair.storage(TWO)
     whole = ReusePlan.whole(TWO.prompt_rows, LAYERS, 8, CPU)
-    prefill(pair.ours, rows, whole, kv)
+    DecoderRunner(pair.ours).prefill(rows, whole, kv)
     expected = pair.maps(TWO, rows)[0].mean(0)
     tap(0, rows)
     rows.zero_()

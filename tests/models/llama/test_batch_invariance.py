@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stillframe.models.llama import batch_invariance
 from stillframe.models.llama.batch_invariance import steady
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
+from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.weight_packing import settle
 
 SIZES = DecoderConfig(384, 128, 336, 3, 4, 2)
@@ -190,7 +191,7 @@ def test_a_gpu_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         pytest.fail("a pass was run")
 
-    monkeypatch.setattr(batch_invariance, "run", fail)
+    monkeypatch.setattr(DecoderRunner, "forward", fail)
     with torch.device("meta"):
         elsewhere = Decoder(SIZES)
 
@@ -209,13 +210,13 @@ def test_what_was_found_holds_elsewhere(dtype: torch.dtype) -> None:
     def alike(one: Tensor, other: Tensor) -> bool:
         return bool((one - other).abs().max() <= reach * one.abs().max())
 
-    short, noise = batch_invariance._shortened(asked), torch.Generator().manual_seed(8)
+    runner, noise = DecoderRunner(batch_invariance._shortened(asked)), torch.Generator().manual_seed(8)
     with torch.inference_mode():
-        prompts = [batch_invariance._prompt(short, rows, noise) for rows in (30, 64, 91, 200, 262, 291)]
+        prompts = [batch_invariance._prompt(runner.decoder, rows, noise) for rows in (30, 64, 91, 200, 262, 291)]
         for prompt in [*prompts, *map(batch_invariance._thinned, prompts)]:
-            assert alike(*batch_invariance._prefilled_and_again(short, prompt))
+            assert alike(*batch_invariance._prefilled_and_again(runner, prompt))
         for strands in (prompts, [batch_invariance._guesses(prompt) for prompt in prompts]):
-            assert alike(*batch_invariance._together_and_alone(short, strands))
+            assert alike(*batch_invariance._together_and_alone(runner, strands))
 
 
 def test_the_decoder_stays_as_it_is() -> None:

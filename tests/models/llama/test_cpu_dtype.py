@@ -8,6 +8,7 @@ import torch
 from stillframe.models.llama import cpu_dtype
 from stillframe.models.llama.cpu_dtype import WORTH, Pace, measure
 from stillframe.models.llama.decoder import DecoderConfig
+from stillframe.models.llama.runner import DecoderRunner
 
 SIZES = DecoderConfig(64, 32, 48, 5, 4, 2)
 
@@ -70,7 +71,7 @@ def test_a_frame_is_its_prefill_and_the_passes_behind_it(monkeypatch: pytest.Mon
     """As where every guess was wrong: the prompt once, then its last few rows again and again."""
     ran: list[tuple[int, int]] = []
     monkeypatch.setattr(
-        cpu_dtype, "run", lambda _decoder, strands: ran.extend((strand.first, strand.stop) for strand in strands)
+        DecoderRunner, "forward", lambda _runner, strands: ran.extend((strand.first, strand.stop) for strand in strands)
     )
     cpu_dtype._frame(cpu_dtype.one_layer(SIZES, torch.float32))()
 

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stillframe.models.llama.decoder import Decoder, DecoderConfig, Rotary, Whole
-from stillframe.models.llama.runner import run_rows
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import Strand
 from stillframe.reuse.kv import FrameKV, KVShape
 
 ROWS = 24
@@ -17,6 +18,11 @@ SIZES = {
     "grouped": DecoderConfig(97, 48, 80, 3, 4, 2, rms_norm_eps=1e-5),
     "one-kv-head": DecoderConfig(97, 48, 80, 3, 4, 1, rope_theta=500.0),
 }
+
+
+def run_rows(decoder: Decoder, rows: Tensor, first: int, kv: FrameKV) -> Tensor:
+    """One pass over embedded rows [rows, width] from position `first` on -> hidden rows, normed."""
+    return DecoderRunner(decoder).forward([Strand(rows, first, kv)])[0]
 
 
 class Pair:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ from torch import Tensor
 from stillframe.history.columns import Columns
 from stillframe.history.pooling import Pooling
 from stillframe.history.store import ChunkShape, History, Rules
-from stillframe.models.llama import runner
+from stillframe.models.llama import eager_attention
 from stillframe.models.llama.attention import added
 from stillframe.models.llama.decoder import Decoder, DecoderConfig, Whole
 from stillframe.models.llama.history_attention import Recall, image_tokens
 from stillframe.models.llama.layout import TokenLayout
-from stillframe.models.llama.runner import Strand, prefill, prompt, run
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import Strand, prompt
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 
@@ -25,6 +27,18 @@ LAYOUT = TokenLayout({"front": range(1, 1 + PATCHES)}, (2, 3), range(7, 11), ran
 ROWS = LAYOUT.prompt_rows
 CPU = torch.device("cpu")
 WHOLE = ReusePlan.whole(ROWS, 3, PATCHES, CPU)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A tap that calls a function, and may need to see every row."""
+
+    call: Callable[[int, Tensor], object]
+    text_rows: int | None = None
+
+    def __call__(self, layer: int, rows: Tensor) -> None:
+        """See `decoder.Tap`."""
+        self.call(layer, rows)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +68,7 @@ def remembered(decoder: Decoder, frames: int, tokens: int = PATCHES, slots: int 
     torch.nn.init.normal_(pooling.query, generator=torch.Generator().manual_seed(1))
     for frame in range(frames):
         kv = storage()
-        prefill(decoder, rows(seed + frame), WHOLE, kv)
+        DecoderRunner(decoder).prefill(rows(seed + frame), WHOLE, kv)
         pooled = pooling.frame(*image_tokens(decoder, kv, LAYOUT), tokens)
         history.add(pooled, np.ones(len(pooled)))
     columns = history.columns()
@@ -100,7 +114,7 @@ def test_single_tokens_worth_all_are_full_attention(decoder: Decoder) -> None:
     found = prefill_with(decoder, columns)
 
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
-    assert (found[-1] - prefill(decoder, rows(0), WHOLE, storage())[-1]).abs().max() > 0.05
+    assert (found[-1] - DecoderRunner(decoder).prefill(rows(0), WHOLE, storage())[-1]).abs().max() > 0.05
 
 
 @torch.inference_mode()
@@ -112,7 +126,7 @@ def test_a_frames_image_does_not_know_its_history(decoder: Decoder) -> None:
     histories = [remembered(decoder, frames=3, seed=seed) for seed in (100, 200)]
     left = [storage() for _ in range(3)]
     one, other = (prefill_with(decoder, own, kv) for own, kv in zip(histories, left, strict=False))
-    alone = prefill(decoder, rows(0), WHOLE, left[2])
+    alone = DecoderRunner(decoder).prefill(rows(0), WHOLE, left[2])
     image = [*zip(*(kv.rows(0, LAYOUT.text.start) for kv in left), strict=True)]
     image.append((one[: LAYOUT.text.start], other[: LAYOUT.text.start], alone[: LAYOUT.text.start]))
 
@@ -132,7 +146,7 @@ def test_it_works_beside_frame_reuse(decoder: Decoder) -> None:
     still = torch.zeros(PATCHES, dtype=torch.bool)
     delta = ReusePlan(ROWS, order, (2, 5, 5), torch.tensor([0, 1, 2, 4]), still, still)
     history = Recall.of(decoder, columns, LAYOUT)
-    (reused,) = run(decoder, [prompt(decoder, rows(0), delta, kv, history=history)])
+    (reused,) = DecoderRunner(decoder).forward([prompt(decoder, rows(0), delta, kv, history=history)])
 
     torch.testing.assert_close(reused[-TEXT:], dense[-TEXT:], rtol=0, atol=1e-5)
 
@@ -146,11 +160,11 @@ def test_robots_side_by_side_recall_each_its_own(decoder: Decoder) -> None:
     ]
     batch = [prompt(decoder, rows(seed), WHOLE, storage(), history=history) for seed, history in enumerate(histories)]
     alone = [
-        run(decoder, [prompt(decoder, rows(seed), WHOLE, storage(), history=history)])[0]
+        DecoderRunner(decoder).forward([prompt(decoder, rows(seed), WHOLE, storage(), history=history)])[0]
         for seed, history in enumerate(histories)
     ]
 
-    for together, one in zip(run(decoder, batch), alone, strict=True):
+    for together, one in zip(DecoderRunner(decoder).forward(batch), alone, strict=True):
         torch.testing.assert_close(together, one, rtol=0, atol=1e-5)
 
 
@@ -160,10 +174,10 @@ def test_what_follows_the_prompt_looks_as_well(decoder: Decoder) -> None:
     history, guesses = Recall.of(decoder, remembered(decoder, frames=3), LAYOUT), torch.tensor([3, 4, 5])
     kv = storage()
     strand = prompt(decoder, rows(0), WHOLE, kv, guesses=guesses, read=4, history=history)
-    (hidden,) = run(decoder, [strand])
+    (hidden,) = DecoderRunner(decoder).forward([strand])
     fed = decoder.embed(guesses)
-    (again,) = run(decoder, [Strand(fed, ROWS, kv, history=history)])
-    (last,) = run(decoder, [Strand(fed[-1:], ROWS + 2, kv, history=history)])
+    (again,) = DecoderRunner(decoder).forward([Strand(fed, ROWS, kv, history=history)])
+    (last,) = DecoderRunner(decoder).forward([Strand(fed[-1:], ROWS + 2, kv, history=history)])
 
     assert len(hidden) == 4
     torch.testing.assert_close(again, hidden[1:], rtol=0, atol=1e-5)
@@ -174,7 +188,7 @@ def test_what_follows_the_prompt_looks_as_well(decoder: Decoder) -> None:
 def test_keys_are_read_before_rotation(decoder: Decoder) -> None:
     """Out of the cache as the projection makes them; their values as they are."""
     kv = storage()
-    prefill(decoder, rows(7), WHOLE, kv)
+    DecoderRunner(decoder).prefill(rows(7), WHOLE, kv)
     keys, values = image_tokens(decoder, kv, LAYOUT)
 
     for layer, (raw_keys, raw_values) in enumerate(raw_tokens(decoder, 7)):
@@ -202,7 +216,7 @@ def test_whoever_watches_hears_where_rows_look(decoder: Decoder) -> None:
     heard: dict[int, Tensor] = {}
     columns = remembered(decoder, frames=3)
     history = Recall.of(decoder, columns.padded(9), LAYOUT, watch=heard.__setitem__)
-    run(decoder, [prompt(decoder, rows(0), WHOLE, storage(), history=history)])
+    DecoderRunner(decoder).forward([prompt(decoder, rows(0), WHOLE, storage(), history=history)])
 
     assert {layer: tuple(weights.shape) for layer, weights in heard.items()} == dict.fromkeys(range(3), (4, TEXT, 9))
     for weights in heard.values():
@@ -219,7 +233,9 @@ def test_what_is_heard_is_a_softmax_over_older_frames_and_their_own(decoder: Dec
     columns, kv = remembered(decoder, frames=3), storage()
     columns = replace(columns, bias=columns.bias + torch.linspace(-1, 1, len(columns.bias)))
     history = Recall.of(decoder, columns, LAYOUT, watch=heard.__setitem__)
-    run(decoder, [prompt(decoder, rows(0), WHOLE, kv, entering.__setitem__, history=history)])
+    DecoderRunner(decoder).forward(
+        [prompt(decoder, rows(0), WHOLE, kv, Listener(entering.__setitem__), history=history)]
+    )
     text = torch.arange(LAYOUT.text.start, LAYOUT.text.stop)
 
     for layer, weights in heard.items():
@@ -244,8 +260,10 @@ def test_exactly_the_rows_from_the_text_on_look_back(decoder: Decoder) -> None:
         found = []
         for looking in (history, None):
             kv = storage()
-            prefill(decoder, rows(0), WHOLE, kv)
-            found += run(decoder, [prompt(decoder, rows(0), plan, kv, guesses=guesses, history=looking)])
+            DecoderRunner(decoder).prefill(rows(0), WHOLE, kv)
+            found += DecoderRunner(decoder).forward(
+                [prompt(decoder, rows(0), plan, kv, guesses=guesses, history=looking)]
+            )
         moved = (found[0] - found[1]).abs().amax(-1) > 1e-4
         left = [row for row in range(ROWS + 3) if row not in plan.order[: plan.counts[-1]].tolist()]
 
@@ -260,12 +278,14 @@ def test_long_prompts_look_back_block_by_block(decoder: Decoder, monkeypatch: py
     delta = ReusePlan(ROWS, torch.tensor([0, 2, 5]), (1, 2, 3), torch.tensor([1, 4]), still, still)
     expected: list[Tensor] = []
     for block in (10**6, 2, 3, 4):
-        monkeypatch.setattr(runner, "BLOCK_ROWS", block)
+        monkeypatch.setattr(eager_attention, "BLOCK_ROWS", block)
         found = []
         for plan in (WHOLE, delta):
             kv = storage()
-            prefill(decoder, rows(0), WHOLE, kv)
-            found += run(decoder, [prompt(decoder, rows(1), plan, kv, guesses=guesses, history=history)])
+            DecoderRunner(decoder).prefill(rows(0), WHOLE, kv)
+            found += DecoderRunner(decoder).forward(
+                [prompt(decoder, rows(1), plan, kv, guesses=guesses, history=history)]
+            )
         expected = expected or found
         for one, other in zip(expected, found, strict=True):
             torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
@@ -301,5 +321,5 @@ def test_who_is_not_watched_looks_at_the_same(decoder: Decoder) -> None:
 def prefill_with(decoder: Decoder, columns: Columns, kv: FrameKV | None = None) -> Tensor:
     """A whole prompt that recalls."""
     history = Recall.of(decoder, columns, LAYOUT)
-    (hidden,) = run(decoder, [prompt(decoder, rows(0), WHOLE, kv or storage(), history=history)])
+    (hidden,) = DecoderRunner(decoder).forward([prompt(decoder, rows(0), WHOLE, kv or storage(), history=history)])
     return hidden

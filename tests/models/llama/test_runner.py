@@ -10,17 +10,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stillframe.models.llama import runner
+from stillframe.models.llama import eager_attention
 from stillframe.models.llama.attention_probe import TextTap
 from stillframe.models.llama.decoder import Decoder, DecoderConfig, Tap
 from stillframe.models.llama.layout import TokenLayout
-from stillframe.models.llama.runner import Strand, prefill, prompt, run, run_rows
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import Strand, prompt
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 
 CONFIG = DecoderConfig(61, 32, 48, 3, 4, 2)
 ROWS, PATCHES = 10, 6
 CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A tap that calls a function, and may need to see every row."""
+
+    call: Callable[[int, Tensor], object]
+    text_rows: int | None = None
+
+    def __call__(self, layer: int, rows: Tensor) -> None:
+        """See `decoder.Tap`."""
+        self.call(layer, rows)
+
+
+def run_rows(decoder: Decoder, rows: Tensor, first: int, kv: FrameKV) -> Tensor:
+    """One pass over embedded rows [rows, width] from position `first` on -> hidden rows, normed."""
+    return DecoderRunner(decoder).forward([Strand(rows, first, kv)])[0]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +70,9 @@ def test_a_whole_prefill_is_one_pass_over_all_rows(decoder: Decoder) -> None:
     """The same as running the rows from position 0 on."""
     expected = run_rows(decoder, rows(0), 0, storage())
 
-    assert torch.equal(prefill(decoder, rows(0), ReusePlan.whole(ROWS, 3, PATCHES, CPU), storage()), expected)
+    assert torch.equal(
+        DecoderRunner(decoder).prefill(rows(0), ReusePlan.whole(ROWS, 3, PATCHES, CPU), storage()), expected
+    )
 
 
 @torch.inference_mode()
@@ -62,8 +82,8 @@ def test_a_prefill_begins_a_sequence(decoder: Decoder) -> None:
     run_rows(decoder, rows(1), 4, used)
     assert used.length == ROWS + 4
     whole = ReusePlan.whole(ROWS, 3, PATCHES, CPU)
-    first = [prefill(decoder, rows(0), whole, kv) for kv in (fresh, used)]
-    then = [prefill(decoder, rows(2), plan([0, 3], (1, 2, 2)), kv) for kv in (fresh, used)]
+    first = [DecoderRunner(decoder).prefill(rows(0), whole, kv) for kv in (fresh, used)]
+    then = [DecoderRunner(decoder).prefill(rows(2), plan([0, 3], (1, 2, 2)), kv) for kv in (fresh, used)]
 
     assert torch.equal(*first)
     assert torch.equal(*then)
@@ -74,10 +94,12 @@ def test_a_prefill_begins_a_sequence(decoder: Decoder) -> None:
 def test_only_rows_that_last_come_out(decoder: Decoder) -> None:
     """In the order of their positions, the prompt's last row last; a layer's tap sees all that enter it."""
     kv = storage()
-    prefill(decoder, rows(0), ReusePlan.whole(ROWS, 3, PATCHES, CPU), kv)
+    DecoderRunner(decoder).prefill(rows(0), ReusePlan.whole(ROWS, 3, PATCHES, CPU), kv)
     seen: dict[int, int] = {}
     made = plan([0, 5, 2, 4], (1, 2, 4))
-    hidden = prefill(decoder, rows(0), made, kv, lambda layer, these: seen.update({layer: len(these)}))
+    hidden = DecoderRunner(decoder).prefill(
+        rows(0), made, kv, Listener(lambda layer, these: seen.update({layer: len(these)}))
+    )
     dense = run_rows(decoder, rows(0), 0, storage())
 
     assert seen == {0: 10, 1: 9, 2: 8, 3: 6}
@@ -89,8 +111,8 @@ def test_rows_go_on_where_a_thinned_prefill_ended(decoder: Decoder) -> None:
     """A token decoded after it sees computed and reused rows alike."""
     kv, dense = storage(), storage()
     for each in (kv, dense):
-        prefill(decoder, rows(0), ReusePlan.whole(ROWS, 3, PATCHES, CPU), each)
-    prefill(decoder, rows(0), plan([0, 1, 2, 3, 4, 5, 6], (7, 7, 7)), kv)
+        DecoderRunner(decoder).prefill(rows(0), ReusePlan.whole(ROWS, 3, PATCHES, CPU), each)
+    DecoderRunner(decoder).prefill(rows(0), plan([0, 1, 2, 3, 4, 5, 6], (7, 7, 7)), kv)
     token, at = rows(3)[:1], ROWS
 
     torch.testing.assert_close(run_rows(decoder, token, at, kv), run_rows(decoder, token, at, dense), rtol=0, atol=1e-5)
@@ -112,7 +134,7 @@ class Sight:
 
     def strand(self, decoder: Decoder) -> Strand:
         """With a tap that remembers the rows it is shown."""
-        return self.make(decoder, self.kv, lambda layer, these: self.seen.update({layer: these.clone()}))
+        return self.make(decoder, self.kv, Listener(lambda layer, these: self.seen.update({layer: these.clone()})))
 
     def left(self, layer: int) -> Tensor:
         """Its keys."""
@@ -134,7 +156,7 @@ def sights(decoder: Decoder) -> list[Sight]:
     made = []
     for seed, make in enumerate(makes):
         kv = storage()
-        prefill(decoder, rows(20 + seed), whole, kv)
+        DecoderRunner(decoder).prefill(rows(20 + seed), whole, kv)
         made.append(Sight(make, kv))
     return made
 
@@ -144,9 +166,9 @@ def sights(decoder: Decoder) -> list[Sight]:
 def test_strands_side_by_side_are_what_each_is_alone(decoder: Decoder, order: list[int]) -> None:
     """Hidden rows, keys and values, and what each tap sees: its own rows, layer by layer, and no other strand's."""
     together, alone = sights(decoder), sights(decoder)
-    hidden = run(decoder, [together[at].strand(decoder) for at in order])
+    hidden = DecoderRunner(decoder).forward([together[at].strand(decoder) for at in order])
     for at, own in zip(order, hidden, strict=True):
-        (expected,) = run(decoder, [alone[at].strand(decoder)])
+        (expected,) = DecoderRunner(decoder).forward([alone[at].strand(decoder)])
 
         torch.testing.assert_close(own, expected, rtol=0, atol=1e-5)
         assert together[at].kv.length == alone[at].kv.length
@@ -162,7 +184,7 @@ def test_a_strand_writes_no_other_strands_storage(decoder: Decoder) -> None:
     for at, made in enumerate(sights(decoder)):
         before = [made.left(layer).clone() for layer in range(3)]
         strand = made.strand(decoder)
-        run(decoder, [strand, sights(decoder)[(at + 1) % 6].strand(decoder)])
+        DecoderRunner(decoder).forward([strand, sights(decoder)[(at + 1) % 6].strand(decoder)])
         for layer in range(3):
             same = (made.left(layer) == before[layer]).all(dim=-1).all(dim=0)
             positions = list(range(strand.first, strand.stop))
@@ -180,8 +202,8 @@ def test_of_the_last_layer_only_what_is_read_comes_out(decoder: Decoder) -> None
     """The same rows as the last of all; keys and values of the others are left all the same."""
     whole = ReusePlan.whole(ROWS, 3, PATCHES, CPU)
     full, part = storage(), storage()
-    (every,) = run(decoder, [prompt(decoder, rows(0), whole, full)])
-    (read,) = run(decoder, [prompt(decoder, rows(0), whole, part, read=4)])
+    (every,) = DecoderRunner(decoder).forward([prompt(decoder, rows(0), whole, full)])
+    (read,) = DecoderRunner(decoder).forward([prompt(decoder, rows(0), whole, part, read=4)])
 
     torch.testing.assert_close(read, every[-4:], rtol=0, atol=1e-5)
     assert all(torch.equal(full.keys(layer, ROWS), part.keys(layer, ROWS)) for layer in range(3))
@@ -191,9 +213,9 @@ def test_of_the_last_layer_only_what_is_read_comes_out(decoder: Decoder) -> None
 def test_what_is_read_may_be_no_more_than_goes_on(decoder: Decoder) -> None:
     """Where fewer rows are left than are read, all of them come out, in order."""
     whole = ReusePlan.whole(ROWS, 3, PATCHES, CPU)
-    (every,) = run(decoder, [prompt(decoder, rows(0), whole, storage())])
+    (every,) = DecoderRunner(decoder).forward([prompt(decoder, rows(0), whole, storage())])
     for read in (ROWS, ROWS + 5):
-        (found,) = run(decoder, [prompt(decoder, rows(0), whole, storage(), read=read)])
+        (found,) = DecoderRunner(decoder).forward([prompt(decoder, rows(0), whole, storage(), read=read)])
         torch.testing.assert_close(found, every, rtol=0, atol=1e-5)
 
 
@@ -212,9 +234,9 @@ def test_long_prompts_are_looked_at_block_by_block(decoder: Decoder, monkeypatch
     """However few rows a block has: whole prompts and thinned ones, guesses behind them, rows of an action."""
     left, seen, came = [], [], []
     for block in (10**6, 2, 3):
-        monkeypatch.setattr(runner, "BLOCK_ROWS", block)
+        monkeypatch.setattr(eager_attention, "BLOCK_ROWS", block)
         given = sights(decoder)
-        came.append(run(decoder, [made.strand(decoder) for made in given]))
+        came.append(DecoderRunner(decoder).forward([made.strand(decoder) for made in given]))
         left.append([made.left(layer) for made in given for layer in range(3)])
         seen.append([made.seen[layer] for made in given for layer in range(4)])
     for found in (left, seen, came):
@@ -228,10 +250,10 @@ def test_long_prompts_are_looked_at_block_by_block(decoder: Decoder, monkeypatch
 def test_a_block_reaches_as_far_as_its_last_row(count: int, behind: int, first: int, seed: int) -> None:
     """No key is left out that a row looks at, none is looked at in vain; the last block may see all there are."""
     at = sorted(np.random.default_rng(seed).permutation(600)[:count].tolist())
-    keys, blocks = at[-1] + 1 + behind, len(at) // runner.BLOCK_ROWS
-    reach = runner._reach(torch.tensor(at), keys)
+    keys, blocks = at[-1] + 1 + behind, len(at) // eager_attention.BLOCK_ROWS
+    reach = eager_attention._reach(torch.tensor(at), keys)
     rows = min(first, len(at))
-    cut = runner._up_to(reach, rows)
+    cut = eager_attention._up_to(reach, rows)
 
     assert len(reach) == (blocks if blocks > 1 else 0)
     assert bool(cut) == bool(reach)
@@ -249,7 +271,7 @@ def test_a_block_reaches_as_far_as_its_last_row(count: int, behind: int, first: 
 
 def test_a_gpu_is_not_waited_for() -> None:
     """How far blocks look is known only where positions can be read at once."""
-    assert runner._reach(torch.empty(400, dtype=torch.long, device="meta"), 400) == []
+    assert eager_attention._reach(torch.empty(400, dtype=torch.long, device="meta"), 400) == []
 
 
 @torch.inference_mode()
@@ -260,8 +282,9 @@ def test_a_tap_hears_the_prompt_alone(decoder: Decoder) -> None:
     for guesses in (None, torch.tensor([3, 1, 4]), torch.empty(0, dtype=torch.long)):
         heard.append({})
         kv, into = storage(), heard[-1]
-        prefill(decoder, rows(1), ReusePlan.whole(ROWS, 3, PATCHES, CPU), kv)
-        prefill(decoder, rows(0), made, kv, lambda layer, these, into=into: into.update({layer: these}), guesses)
+        DecoderRunner(decoder).prefill(rows(1), ReusePlan.whole(ROWS, 3, PATCHES, CPU), kv)
+        listener = Listener(lambda layer, these, into=into: into.update({layer: these}))
+        DecoderRunner(decoder).prefill(rows(0), made, kv, listener, guesses)
 
     assert [len(these) for these in heard[0].values()] == [10, 9, 8, 7]
     for other in heard[1:]:
@@ -277,7 +300,7 @@ def test_a_strand_says_how_much_its_tap_wants_to_hear(decoder: Decoder) -> None:
 
     assert prompt(decoder, rows(0), whole, storage(), tap).listens == 3
     assert prompt(decoder, rows(0), whole, storage(), tap, guesses).listens == 6
-    assert prompt(decoder, rows(0), whole, storage(), lambda *_: None).listens is None
+    assert prompt(decoder, rows(0), whole, storage(), Listener(lambda *_: None)).listens is None
     assert prompt(decoder, rows(0), whole, storage()).listens is None
 
 
@@ -288,7 +311,7 @@ class Playing:
         self.found = found
         self.asked: list[int] = []
 
-    def run(self, strands: Sequence[Strand]) -> list[Tensor] | None:
+    def replay(self, strands: Sequence[Strand]) -> list[Tensor] | None:
         """What was recorded, if anything; the caches are as long as their strands by then."""
         self.asked += [strand.kv.length for strand in strands]
         return self.found
@@ -296,16 +319,13 @@ class Playing:
 
 @pytest.mark.parametrize("recorded", [True, False])
 @torch.inference_mode()
-def test_what_was_recorded_is_replayed_and_the_rest_computed(
-    decoder: Decoder, monkeypatch: pytest.MonkeyPatch, *, recorded: bool
-) -> None:
-    """The replayer is asked first, over caches that have room; where it has nothing the pass is run."""
+def test_what_was_recorded_is_replayed_and_the_rest_computed(decoder: Decoder, *, recorded: bool) -> None:
+    """The graphs are asked first, over caches that have room; where it has nothing the pass is run."""
     replayed = [torch.ones(1, CONFIG.hidden_size)]
     playing = Playing(replayed if recorded else None)
     expected = run_rows(decoder, rows(0), 0, storage())
-    monkeypatch.setattr(decoder, "replayer", playing)
     kv = storage()
-    (found,) = run(decoder, [Strand(rows(0), 0, kv)])
+    (found,) = DecoderRunner(decoder, playing).forward([Strand(rows(0), 0, kv)])
 
     assert playing.asked == [ROWS]
     assert torch.equal(found, replayed[0] if recorded else expected)

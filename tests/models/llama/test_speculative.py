@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -17,7 +18,8 @@ from stillframe.errors import Flaw
 from stillframe.models.llama import speculative
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.history_attention import Recall
-from stillframe.models.llama.runner import Strand, prefill, run_rows
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import Strand
 from stillframe.models.llama.speculative import REACH, Draft, Ids, Spoken, Utterance, speak
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
@@ -29,6 +31,31 @@ DTYPES = [torch.float32, torch.bfloat16]
 SPREADS = [None, 0.0, 1e-7, 3e-7, 1e-6, 1e-5, 1e-3]
 many = settings(max_examples=3 * settings().max_examples // 2, derandomize=True)
 seeds = st.integers(0, 2**31)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A tap that calls a function, and may need to see every row."""
+
+    call: Callable[[int, Tensor], object]
+    text_rows: int | None = None
+
+    def __call__(self, layer: int, rows: Tensor) -> None:
+        """See `decoder.Tap`."""
+        self.call(layer, rows)
+
+
+def run_rows(decoder: Decoder, rows: Tensor, first: int, kv: FrameKV) -> Tensor:
+    """One pass over embedded rows [rows, width] from position `first` on -> hidden rows, normed."""
+    return DecoderRunner(decoder).forward([Strand(rows, first, kv)])[0]
+
+
+@dataclass(frozen=True)
+class Running:
+    """As much of a DecoderRunner as decoding asks for, with passes of its own."""
+
+    decoder: Any
+    forward: Callable[[Sequence[Strand]], list[Tensor]]
 
 
 @dataclass
@@ -52,12 +79,12 @@ class Scene:
     def begin(self, draft: Draft) -> tuple[Tensor, FrameKV]:
         """The prefill over prompt and guesses."""
         kv = self.storage()
-        return prefill(self.decoder, self.rows, self.plan, kv, None, draft.fed), kv
+        return DecoderRunner(self.decoder).prefill(self.rows, self.plan, kv, None, draft.fed), kv
 
     def speak(self, draft: Draft) -> Spoken:
         """Prefill and decode."""
         hidden, kv = self.begin(draft)
-        return speak(self.decoder, [Utterance(hidden, self.slots, kv, draft)])[0]
+        return speak(DecoderRunner(self.decoder), [Utterance(hidden, self.slots, kv, draft)])[0]
 
     def greedy(self) -> Ids:
         """What greedy decoding is: a token a pass, each pass over all slots, whose unknown ones hold anything."""
@@ -73,7 +100,7 @@ class Scene:
     def leads(self, ids: Ids) -> tuple[Ids, Tensor]:
         """The likeliest token after each of `ids`, one row a pass; by how much, in units of the head's rounding."""
         kv, likeliest, leads = self.storage(), [], []
-        last = prefill(self.decoder, self.rows, self.plan, kv)[-1]
+        last = DecoderRunner(self.decoder).prefill(self.rows, self.plan, kv)[-1]
         for token in range(TOKENS):
             best = self.decoder.logits(last).float().topk(2)
             likeliest.append(int(best.indices[0]))
@@ -110,7 +137,7 @@ def scene(seed: int, dtype: torch.dtype = torch.float32, spread: float | None = 
     shape = KVShape(config.num_hidden_layers, config.num_key_value_heads, config.head_dim, prompt + TOKENS, dtype, CPU)
     old, new = (torch.randn(prompt, config.hidden_size, generator=torch_random).to(dtype) for _ in range(2))
     storage = shape.allocate()
-    prefill(decoder, old, ReusePlan.whole(prompt, shape.layers, 1, CPU), FrameKV(storage))
+    DecoderRunner(decoder).prefill(old, ReusePlan.whole(prompt, shape.layers, 1, CPU), FrameKV(storage))
     return Scene(decoder, new, plan_of(random, prompt, shape.layers), storage)
 
 
@@ -223,20 +250,21 @@ def test_a_tie_is_left_to_the_pass_that_decides_it(dtype: torch.dtype) -> None:
 
 
 @torch.inference_mode()
-def test_each_pass_makes_at_least_one_token_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_pass_makes_at_least_one_token_known() -> None:
     """The next pass guesses what the last one said, behind what is known; every pass is over all slots."""
     one = scene(5)
     greedy, fed = one.greedy(), []
-    run = speculative.run
+    runner = DecoderRunner(one.decoder)
 
-    def watched(decoder: Decoder, strands: Sequence[Strand]) -> list[Tensor]:
+    def watched(strands: Sequence[Strand]) -> list[Tensor]:
         (strand,) = strands
-        fed.append(torch.cdist(strand.rows, decoder.model.embed_tokens.weight).argmin(dim=-1).numpy())
+        fed.append(torch.cdist(strand.rows, one.decoder.model.embed_tokens.weight).argmin(dim=-1).numpy())
         assert range(strand.first, strand.stop) == one.slots[:-1]
-        return run(decoder, strands)
+        return runner.forward(strands)
 
-    monkeypatch.setattr(speculative, "run", watched)
-    spoken = one.speak(Draft((greedy + 1) % one.decoder.config.vocab_size))
+    draft = Draft((greedy + 1) % one.decoder.config.vocab_size)
+    hidden, kv = one.begin(draft)
+    (spoken,) = speak(Running(one.decoder, watched), [Utterance(hidden, one.slots, kv, draft)])
     right = [int(np.cumprod(ids == greedy[:-1]).sum()) for ids in fed]
 
     assert len(fed) == spoken.passes > 1
@@ -286,7 +314,9 @@ def test_the_prompt_knows_nothing_of_the_guesses(seed: int, dtype: torch.dtype) 
     for _ in range(2):
         heard: list[Tensor] = []
         kv, fed = one.storage(), Draft(random.integers(0, one.decoder.config.vocab_size, TOKENS)).fed
-        hidden = prefill(one.decoder, one.rows, one.plan, kv, lambda _, rows, to=heard: to.append(rows.clone()), fed)
+        hidden = DecoderRunner(one.decoder).prefill(
+            one.rows, one.plan, kv, Listener(lambda _, rows, to=heard: to.append(rows.clone())), fed
+        )
         keys = [kv.keys(layer, len(one.rows)) for layer in range(one.decoder.config.num_hidden_layers)]
         seen.append([hidden[: 1 - TOKENS], *keys, *heard])
     entering = [len(one.rows) - count for count in (0, *one.plan.counts)]
@@ -305,7 +335,7 @@ def siblings(one: Scene, seed: int, count: int) -> list[Scene]:
         sizes = (config.num_hidden_layers, config.num_key_value_heads, config.head_dim, prompt + TOKENS)
         storage = KVShape(*sizes, dtype, CPU).allocate()
         old, new = (torch.randn(prompt, config.hidden_size, generator=torch_random).to(dtype) for _ in range(2))
-        prefill(one.decoder, old, ReusePlan.whole(prompt, sizes[0], 1, CPU), FrameKV(storage))
+        DecoderRunner(one.decoder).prefill(old, ReusePlan.whole(prompt, sizes[0], 1, CPU), FrameKV(storage))
         made.append(Scene(one.decoder, new, plan_of(random, prompt, sizes[0]), storage))
     return made
 
@@ -325,7 +355,7 @@ def test_utterances_side_by_side_are_what_each_is_alone(seed: int, count: int) -
         alone.append(own.speak(draft))
         hidden, kv = own.begin(draft)
         utterances.append(Utterance(hidden, own.slots, kv, draft))
-    together = speak(one.decoder, utterances)
+    together = speak(DecoderRunner(one.decoder), utterances)
 
     assert [(said.ids.tolist(), said.passes, said.accepted) for said in together] == [
         (said.ids.tolist(), said.passes, said.accepted) for said in alone
@@ -333,22 +363,21 @@ def test_utterances_side_by_side_are_what_each_is_alone(seed: int, count: int) -
 
 
 @torch.inference_mode()
-def test_utterances_share_their_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_utterances_share_their_passes() -> None:
     """As many passes as the longest takes; who is complete takes no part in the next."""
     one = scene(5)
-    ran, own_run = [], speculative.run
+    ran, runner = [], DecoderRunner(one.decoder)
 
-    def watched(decoder: Decoder, strands: Sequence[Strand]) -> list[Tensor]:
+    def watched(strands: Sequence[Strand]) -> list[Tensor]:
         ran.append(len(strands))
-        return own_run(decoder, strands)
+        return runner.forward(strands)
 
     utterances = []
     for own in siblings(one, 5, 3):
         draft = Draft(own.greedy(), "off" if len(utterances) == 1 else "exact")
         hidden, kv = own.begin(draft)
         utterances.append(Utterance(hidden, own.slots, kv, draft))
-    monkeypatch.setattr(speculative, "run", watched)
-    spoken = speak(one.decoder, utterances)
+    spoken = speak(Running(one.decoder, watched), utterances)
 
     assert [said.passes for said in spoken] == [0, TOKENS - 1, 0]
     assert ran == [1] * (TOKENS - 1)
@@ -364,10 +393,12 @@ def test_actions_of_different_lengths_share_a_pass() -> None:
         for made in (utterances, expected):
             hidden, kv = own.begin(draft)
             made.append(Utterance(hidden, range(own.slots.start, own.slots.start + tokens), kv, draft))
-    spoken = speak(one.decoder, utterances)
+    spoken = speak(DecoderRunner(one.decoder), utterances)
 
     assert [len(said.ids) for said in spoken] == [TOKENS, 1, 4]
-    assert [said.ids.tolist() for said in spoken] == [speak(one.decoder, [own])[0].ids.tolist() for own in expected]
+    assert [said.ids.tolist() for said in spoken] == [
+        speak(DecoderRunner(one.decoder), [own])[0].ids.tolist() for own in expected
+    ]
 
 
 WORDS = 9
@@ -461,7 +492,7 @@ def test_each_action_is_said_by_the_rules_of_its_draft(told: list[Tale]) -> None
     histories = [Recall(torch.empty(0), torch.empty(0), torch.empty(0), at) for at in range(len(told))]
     starts = [10 + 3 * at for at in range(len(told))]
 
-    def played(_: object, strands: Sequence[Strand]) -> list[Tensor]:
+    def played(strands: Sequence[Strand]) -> list[Tensor]:
         found = []
         for strand in strands:
             at = next(at for at, kv in enumerate(kvs) if kv is strand.kv)
@@ -478,9 +509,7 @@ def test_each_action_is_said_by_the_rules_of_its_draft(told: list[Tale]) -> None
         rows = [[tale.early(fed[:at]), 1.0 if tale.clear[at] else 1e-6, 1.0] for at in range(len(tale.ids))]
         hidden = torch.tensor([[0.0, 9.0, 1.0], *rows])
         utterances.append(Utterance(hidden, range(start, start + len(tale.ids)), kv, draft, history))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speculative, "run", played)
-        spoken = speak(Scripted(), utterances)  # type: ignore[arg-type]  # as much of a decoder as is asked
+    spoken = speak(Running(Scripted(), played), utterances)  # type: ignore[arg-type]  # as much of a decoder as is asked
 
     for said, tale in zip(spoken, told, strict=True):
         assert (said.ids.tolist(), said.passes, said.accepted) == tale.expected()

@@ -11,7 +11,8 @@ from torch.nn import functional
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.llama import weight_packing
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
-from stillframe.models.llama.runner import Strand, run
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import Strand
 from stillframe.models.llama.weight_packing import LEAST_PACKED, PackedLinear, settle, worth_packing
 from stillframe.models.openvla.model import OpenVLAConfig, OpenVLANetwork
 from stillframe.reuse.kv import FrameKV, KVShape
@@ -164,7 +165,7 @@ def said(asked: Decoder, rows: Tensor) -> Tensor:
     """Logits of a pass over all rows."""
     sizes = asked.config
     kv = FrameKV(KVShape(2, sizes.num_key_value_heads, sizes.head_dim, len(rows), rows.dtype, CPU).allocate())
-    return asked.logits(run(asked, [Strand(rows, 0, kv)])[0])
+    return asked.logits(DecoderRunner(asked).forward([Strand(rows, 0, kv)])[0])
 
 
 @pytest.mark.parametrize("kv_heads", [4, 2])

@@ -17,8 +17,10 @@ from stillframe.models.crop import cropped
 from stillframe.models.llama import weight_packing
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.history_attention import Recall
+from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.speculative import Draft, Spoken, Utterance
-from stillframe.models.openvla.model import OpenVLA, OpenVLAConfig, model
+from stillframe.models.openvla import model
+from stillframe.models.openvla.model import OpenVLA, OpenVLAConfig
 from stillframe.models.registry import decoder_sizes, load_policy
 from stillframe.reuse.kv import FrameKV, KVShape
 
@@ -521,8 +523,9 @@ def test_a_decoded_action_is_scaled_by_its_own_statistics(lopsided: OpenVLA, mon
         for at, key in enumerate(TWO_SETS)
     ]
     unit = lopsided.config.bins.decode(ids)
+    decoded_ones = lopsided.act(given, DecoderRunner(lopsided.decoder))
 
-    for at, (decoded, key) in enumerate(zip(lopsided.act(given), TWO_SETS, strict=True)):
+    for at, (decoded, key) in enumerate(zip(decoded_ones, TWO_SETS, strict=True)):
         scale = lopsided.statistics.scales[key]
         assert decoded.chunk.actions.tolist() == [scale.unnormalise(unit).tolist()]
         assert decoded.normalised.tolist() == [unit.tolist()]

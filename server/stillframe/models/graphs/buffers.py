@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stillframe.models.graphs.shapes import Form
-from stillframe.models.llama.runner import Strand
+from stillframe.models.llama.sequence import Strand
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Replayer: stands before `passes.run` and replays what was recorded, where a pass has one of the recorded forms.
+"""Replayer: a DecoderRunner's graphs: replays what was recorded, where a pass has one of the recorded forms.
 
 Knows strands, forms and the pool; no session. What it replays gives the eager pass's numbers, up to rounding.
 """
@@ -16,7 +16,7 @@ from stillframe.models.graphs.buffers import Buffers, Shared, Sizes, going, read
 from stillframe.models.graphs.padded_attention import Ranks
 from stillframe.models.graphs.shapes import Extent, Form, Group, grouped
 from stillframe.models.llama.decoder import Decoder
-from stillframe.models.llama.runner import Strand
+from stillframe.models.llama.sequence import Strand
 from stillframe.reuse.kv import KVPool
 
 Compute = Callable[[], None]
@@ -55,8 +55,8 @@ class Replayer:
         """Bytes of the buffers."""
         return self._shared.nbytes
 
-    def run(self, strands: Sequence[Strand]) -> list[Tensor] | None:
-        """What `passes.run` gives; None where the pass has to be run eagerly, which is counted with the reason."""
+    def replay(self, strands: Sequence[Strand]) -> list[Tensor] | None:
+        """What an eager pass gives; None where the pass has to be run eagerly, which is counted with the reason."""
         reason = next(filter(None, map(self._reason, strands)), None)
         groups = None if reason else grouped([*self._replays], [_extent(strand) for strand in strands])
         if groups is None:

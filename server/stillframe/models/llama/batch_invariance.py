@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from stillframe.models.llama.decoder import Decoder
-from stillframe.models.llama.runner import Strand, run
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import Strand
 from stillframe.reuse.kv import FrameKV, KVShape
 
 GUESSES = 6  # rows behind a prompt
@@ -30,34 +31,35 @@ def steady(decoder: Decoder) -> bool:
     if decoder.lm_head.weight.device.type != "cpu":
         return False
     with torch.inference_mode():
-        return all(torch.equal(one, other) for one, other in _pairs(_shortened(decoder)))
+        return all(torch.equal(one, other) for one, other in _pairs(DecoderRunner(_shortened(decoder))))
 
 
-def _pairs(decoder: Decoder) -> Iterator[tuple[Tensor, Tensor]]:
+def _pairs(runner: DecoderRunner) -> Iterator[tuple[Tensor, Tensor]]:
     """What has to be equal."""
+    decoder = runner.decoder
     noise = torch.Generator().manual_seed(0)
     longest = decoder.config.max_position_embeddings - GUESSES
     for rows in range(SHORT.start, min(SHORT.stop, longest)):
-        yield _prefilled_and_again(decoder, _prompt(decoder, rows, noise))
+        yield _prefilled_and_again(runner, _prompt(decoder, rows, noise))
     prompts = [_prompt(decoder, min(rows, longest), noise) for rows in LONG]
     for prompt in prompts:
-        yield _prefilled_and_again(decoder, prompt)
-        yield _prefilled_and_again(decoder, _thinned(prompt))
+        yield _prefilled_and_again(runner, prompt)
+        yield _prefilled_and_again(runner, _thinned(prompt))
     said = torch.randn(1 + GUESSES, decoder.config.hidden_size, generator=noise).to(prompts[0].rows.dtype)
     yield decoder.logits(said)[-GUESSES:], decoder.logits(said[-GUESSES:])
-    yield _together_and_alone(decoder, prompts)
-    yield _together_and_alone(decoder, [_guesses(prompt) for prompt in prompts])
+    yield _together_and_alone(runner, prompts)
+    yield _together_and_alone(runner, [_guesses(prompt) for prompt in prompts])
 
 
-def _prefilled_and_again(decoder: Decoder, prompt: Strand) -> tuple[Tensor, Tensor]:
+def _prefilled_and_again(runner: DecoderRunner, prompt: Strand) -> tuple[Tensor, Tensor]:
     """The guesses' rows in the prefill, and in a pass of their own over the keys and values that it left."""
-    return run(decoder, [prompt])[0][-GUESSES:], run(decoder, [_guesses(prompt)])[0]
+    return runner.forward([prompt])[0][-GUESSES:], runner.forward([_guesses(prompt)])[0]
 
 
-def _together_and_alone(decoder: Decoder, strands: list[Strand]) -> tuple[Tensor, Tensor]:
+def _together_and_alone(runner: DecoderRunner, strands: list[Strand]) -> tuple[Tensor, Tensor]:
     """What several strands say in one pass, and each in its own."""
-    together = decoder.logits(torch.cat(run(decoder, strands)))
-    return together, torch.cat([decoder.logits(run(decoder, [strand])[0]) for strand in strands])
+    together = runner.decoder.logits(torch.cat(runner.forward(strands)))
+    return together, torch.cat([runner.decoder.logits(runner.forward([strand])[0]) for strand in strands])
 
 
 def _prompt(decoder: Decoder, rows: int, noise: torch.Generator) -> Strand:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
-from stillframe.models.llama.runner import Strand, run
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import Strand
 from stillframe.models.llama.weight_packing import settle
 from stillframe.reuse.kv import FrameKV, KVShape
 
@@ -68,12 +69,12 @@ def _frame(decoder: Decoder) -> Callable[[], None]:
     sizes, dtype = decoder.config, decoder.model.norm.weight.dtype
     shape = KVShape(1, sizes.num_key_value_heads, sizes.head_dim, PROMPT_ROWS, dtype, CPU)
     kv, rows = FrameKV(shape.allocate()), torch.ones(PROMPT_ROWS, sizes.hidden_size, dtype=dtype)
-    guessed_at = PROMPT_ROWS - GUESSED_ROWS
+    runner, guessed_at = DecoderRunner(decoder), PROMPT_ROWS - GUESSED_ROWS
 
     def compute() -> None:
-        run(decoder, [Strand(rows, 0, kv)])
+        runner.forward([Strand(rows, 0, kv)])
         for _ in range(PASSES):
-            run(decoder, [Strand(rows[guessed_at:], guessed_at, kv)])
+            runner.forward([Strand(rows[guessed_at:], guessed_at, kv)])
 
     return compute
 

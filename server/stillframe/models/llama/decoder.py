@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stillframe.models.llama.attention import added, attend
-
-if TYPE_CHECKING:
-    from stillframe.models.graphs.graph_runner import Replayer
 
 Tap = Callable[[int, Tensor], None]  # called with (layers done, hidden rows) before the first layer and after each
 
@@ -283,8 +280,6 @@ class LlamaModel(nn.Module):
 
 class Decoder(nn.Module):
     """A Llama with its output head: `model.*` and `lm_head.*` of a checkpoint."""
-
-    replayer: Replayer | None = None  # who is asked first for every pass of `passes.run`; None on a CPU
 
     def __init__(self, config: DecoderConfig):
         super().__init__()

@@ -1,206 +1,62 @@
-"""One pass of a decoder over rows that lie in caches: prompts by their plans, or a few rows more, of several robots.
+"""DecoderRunner: runs a decoder over rows that lie in caches, of one or several sequences, eagerly or by CUDA graphs.
 
-Knows positions and plans; not what the rows mean.
+Knows decoders and sequences; not what the rows mean, and not how graphs are captured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from stillframe.models.llama.attention import attend
-from stillframe.models.llama.attention_probe import TextTap
-from stillframe.models.llama.decoder import Decoder, LlamaModel, Tap
-from stillframe.models.llama.history_attention import Recall, recalled
+from stillframe.models.llama.decoder import Decoder
+from stillframe.models.llama.eager_attention import EagerAttention
+from stillframe.models.llama.sequence import PromptTap, Strand, prompt
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 
-BLOCK_ROWS = 72  # of a prompt, that look at keys together: fewer keys for the first ones, few enough products
+
+class PassGraphs(Protocol):
+    """Passes that were captured: models/graphs/graph_runner.py on a GPU."""
+
+    def replay(self, strands: Sequence[Strand]) -> list[Tensor] | None:
+        """What an eager pass gives, up to rounding; None where the pass was not captured."""
+        ...
 
 
 @dataclass(frozen=True)
-class Strand:
-    """One sequence's part in a pass: adjoining rows, and the cache in which they lie."""
+class DecoderRunner:
+    """One decoder. With `graphs`, whatever pass they hold is replayed; every other is run eagerly."""
 
-    rows: Tensor  # [n, width], embedded
-    first: int  # position of the first
-    kv: FrameKV
-    kept: Mapping[int, Tensor] = field(
-        default_factory=dict
-    )  # layer -> indices, into the rows that enter it, of those that go on
-    tap: Tap | None = None
-    listens: int | None = None  # so many of the last rows the tap looks at; None: perhaps all
-    read: int | None = None  # so many of the last rows' hidden states are read, None: all; never any that `kept` drops
-    history: Recall | None = None  # older frames, at which the text's and the action's rows look as well
+    decoder: Decoder
+    graphs: PassGraphs | None = None
 
-    @property
-    def stop(self) -> int:
-        """One past the last row's position."""
-        return self.first + len(self.rows)
+    def forward(self, strands: Sequence[Strand]) -> list[Tensor]:
+        """One pass over all strands, each in a cache of its own -> of each the hidden rows that are read, normed.
 
+        Everything but attention runs over all strands' rows together. Of the last layer only what is read goes through:
+        the other rows' outputs would feed nothing.
+        """
+        for strand in strands:
+            strand.kv.reserve(strand.stop)
+        replayed = None if self.graphs is None else self.graphs.replay(strands)
+        return self._eager(strands) if replayed is None else replayed
 
-def run(decoder: Decoder, strands: Sequence[Strand]) -> list[Tensor]:
-    """One pass over all strands, each in a cache of its own -> of each the hidden rows that are read, normed.
+    def prefill(
+        self, rows: Tensor, plan: ReusePlan, kv: FrameKV, tap: PromptTap | None = None, guesses: Tensor | None = None
+    ) -> Tensor:
+        """Run one prompt by `plan`: see `sequence.prompt`.
 
-    Everything but attention runs over all strands' rows together. Of the last layer only what is read goes through: the
-    other rows' outputs would feed nothing.
-    """
-    for strand in strands:
-        strand.kv.reserve(strand.stop)
-    replayed = None if decoder.replayer is None else decoder.replayer.run(strands)
-    if replayed is not None:
-        return replayed
-    walks = [_Walk(decoder.model, strand) for strand in strands]
-    rows = strands[0].rows if len(strands) == 1 else torch.cat([strand.rows for strand in strands])
-    hidden: Tensor = decoder.model(rows, _Side(walks))
-    return [*torch.split(hidden, [walk.going for walk in walks])]
+        Returns the hidden rows of all that got to the last layer, in order of position.
+        """
+        return self.forward([prompt(self.decoder, rows, plan, kv, tap, guesses)])[0]
 
-
-def prefill(
-    decoder: Decoder,
-    rows: Tensor,
-    plan: ReusePlan,
-    kv: FrameKV,
-    tap: Tap | None = None,
-    guesses: Tensor | None = None,
-) -> Tensor:
-    """Run one prompt by `plan`: see `prompt`. Hidden rows of all that got to the last layer, in order of position."""
-    return run(decoder, [prompt(decoder, rows, plan, kv, tap, guesses)])[0]
-
-
-def prompt(
-    decoder: Decoder,
-    rows: Tensor,
-    plan: ReusePlan,
-    kv: FrameKV,
-    tap: Tap | None = None,
-    guesses: Tensor | None = None,
-    read: int | None = None,
-    history: Recall | None = None,
-) -> Strand:
-    """A prompt's embedded rows [plan.rows, width] by `plan`, over what `kv` holds of the reused ones.
-
-    Behind them the token ids that are guessed to follow [n], which are never reused and which the tap does not see. The
-    text's rows are never reused either, so the last 1 + n that come out are the prompt's last and those of the guesses.
-    """
-    after = 0 if guesses is None else len(guesses)
-    listens = tap.text_rows + after if isinstance(tap, TextTap) else None
-    if guesses is not None and after:
-        rows, tap = torch.cat((rows, decoder.embed(guesses.to(rows.device)))), _of_prompt(tap, after)
-    kv.begin()
-    return Strand(rows, 0, kv, replace(plan, rows=len(rows)).kept, tap, listens, read, history)
-
-
-def run_rows(decoder: Decoder, rows: Tensor, first: int, kv: FrameKV) -> Tensor:
-    """One pass over embedded rows [rows, width] from position `first` on -> hidden rows, normed."""
-    return run(decoder, [Strand(rows, first, kv)])[0]
-
-
-class _Walk:
-    """One strand on its way through the layers."""
-
-    def __init__(self, model: LlamaModel, strand: Strand):
-        self.on: Tensor | None = None  # which of the rows that enter the layer at hand go on; None: all
-        self.rows = self.going = len(strand.rows)  # that enter it; that go on
-        self.positions = model.positions(strand.first, strand.stop, strand.rows.device)
-        self.tap = strand.tap
-        self._strand = strand
-        self._at = self.positions  # of the rows that enter
-        lone = len(strand.rows) == 1 and strand.stop == strand.kv.length
-        self._looks = None if lone else model.causal(strand.first, strand.stop, strand.kv.length, strand.rows)
-        self._reach = _reach(self._at, strand.kv.length)
-        self._last = model.config.num_hidden_layers - 1
-
-    def enter(self, layer: int) -> None:
-        """The rows that went on come to the next layer, and some of them will not leave it."""
-        if self.on is not None:
-            self._at, self.rows = self._at[self.on], self.going
-        self.on = self._strand.kept.get(layer)
-        if layer == self._last and self._strand.read is not None and self._strand.read < self.rows:
-            self.on = torch.arange(self.rows - self._strand.read, self.rows, device=self._at.device)
-        if self.on is not None:
-            self.going = len(self.on)
-            self._looks = None if self._looks is None else self._looks[self.on]
-            self._reach = _reach(self._at[self.on], self._strand.kv.length)
-
-    def mix(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Write, then look."""
-        keys, values = self._strand.kv.write(layer, self._at, keys, values)
-        history = self._strand.history
-        looking = 0 if history is None else self._looking(history)
-        if history is None or not looking:
-            return attend(queries, keys, values, self._looks, self._reach)
-        looks = self._looks if self._looks is not None else queries.new_zeros(1, keys.shape[1])
-        back = recalled(history, layer, queries[:, -looking:], keys, values, looks[-looking:])
-        if looking == queries.shape[1]:
-            return back
-        ahead = _up_to(self._reach, queries.shape[1] - looking)
-        return torch.cat((attend(queries[:, :-looking], keys, values, looks[:-looking], ahead), back), dim=1)
-
-    def _looking(self, history: Recall) -> int:
-        """How many of the rows that go on look at older frames: the last ones, for none of those ever drops out."""
-        return min(self.going, max(0, self._strand.stop - max(history.first, self._strand.first)))
-
-
-class _Side:
-    """Walks side by side: the Places of all strands' rows, which lie one strand behind the other."""
-
-    def __init__(self, walks: Sequence[_Walk]):
-        self._walks = walks
-        self._taps = [walk for walk in walks if walk.tap is not None]
-        self.positions = walks[0].positions if len(walks) == 1 else torch.cat([walk.positions for walk in walks])
-
-    def going_on(self, layer: int) -> Tensor | None:
-        """Of all strands, where any has a row that does not."""
-        for walk in self._walks:
-            walk.enter(layer)
-        if all(walk.on is None for walk in self._walks):
-            return None
-        return self._walks[0].on if len(self._walks) == 1 else torch.cat([*self._ons()])
-
-    def mix(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Each strand by itself."""
-        if len(self._walks) == 1:
-            return self._walks[0].mix(layer, queries, keys, values)
-        entering, going = [walk.rows for walk in self._walks], [walk.going for walk in self._walks]
-        parts = (torch.split(queries, going, 1), torch.split(keys, entering, 1), torch.split(values, entering, 1))
-        return torch.cat([walk.mix(layer, *own) for walk, *own in zip(self._walks, *parts, strict=True)], dim=1)
-
-    def saw(self, layers: int, rows: Tensor) -> None:
-        """Show each strand's tap its own rows."""
-        if not self._taps:
-            return
-        for walk, own in zip(self._walks, torch.split(rows, [walk.going for walk in self._walks]), strict=True):
-            if walk.tap is not None:
-                walk.tap(layers, own)
-
-    def _ons(self) -> Iterator[Tensor]:
-        """Each strand's indices, counted among all rows."""
-        first = 0
-        for walk in self._walks:
-            on = torch.arange(walk.rows, device=walk.positions.device) if walk.on is None else walk.on
-            yield on + first
-            first += walk.rows
-
-
-def _reach(at: Tensor, keys: int) -> list[tuple[int, int]]:
-    """How far blocks of causal rows at positions `at` look; none on a GPU, which would have to be waited for."""
-    blocks = len(at) // BLOCK_ROWS
-    if blocks < 2 or at.device.type != "cpu":
-        return []
-    stops = [len(at) * block // blocks for block in range(1, blocks)]
-    return [*zip(stops, (at[[stop - 1 for stop in stops]] + 1).tolist(), strict=True), (len(at), keys)]
-
-
-def _up_to(reach: Sequence[tuple[int, int]], rows: int) -> list[tuple[int, int]]:
-    """The same of the first `rows` alone."""
-    whole = [(stop, seen) for stop, seen in reach if stop < rows]
-    return [*whole, (rows, reach[len(whole)][1])] if reach else []
-
-
-def _of_prompt(tap: Tap | None, guesses: int) -> Tap | None:
-    """The tap, without the rows of the guesses: what is listened to is the prompt."""
-    return None if tap is None else lambda layer, rows: tap(layer, rows[:-guesses])
+    def _eager(self, strands: Sequence[Strand]) -> list[Tensor]:
+        model = self.decoder.model
+        places = EagerAttention(model, strands)
+        rows = strands[0].rows if len(strands) == 1 else torch.cat([strand.rows for strand in strands])
+        hidden: Tensor = model(rows, places)
+        return [*torch.split(hidden, places.going)]

@@ -28,7 +28,8 @@ from stillframe.domain import DraftMode
 from stillframe.errors import Flaw, Internal, not_an_action, not_finite
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.history_attention import Recall
-from stillframe.models.llama.runner import Strand, run
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import Strand
 from stillframe.reuse.kv import FrameKV
 
 Ids = NDArray[np.int64]
@@ -92,16 +93,16 @@ class _Said:
     spread: NDArray[np.float64]  # of each row: from the likeliest to the least likely: what the choice rests on
 
 
-def speak(decoder: Decoder, utterances: Sequence[Utterance]) -> list[Spoken]:
+def speak(runner: DecoderRunner, utterances: Sequence[Utterance]) -> list[Spoken]:
     """Their tokens. Whatever is not complete after the prefill goes on together, pass by pass.
 
     Mode exact: greedy tokens; relaxed: each is the likeliest, or a guess within its radius; off: greedy tokens, and no
     guess is looked at.
     """
-    heard = zip(utterances, _first(decoder, utterances), strict=True)
+    heard = zip(utterances, _first(runner.decoder, utterances), strict=True)
     speeches = [_Speech(utterance, said) for utterance, said in heard]
     while unfinished := [speech for speech in speeches if not speech.complete]:
-        for speech, said in zip(unfinished, _again(decoder, unfinished), strict=True):
+        for speech, said in zip(unfinished, _again(runner, unfinished), strict=True):
             speech.take(said)
     return [speech.spoken for speech in speeches]
 
@@ -194,16 +195,16 @@ def _clear(decoder: Decoder, rows: Tensor, logits: Tensor) -> Tensor:
     return clear
 
 
-def _again(decoder: Decoder, speeches: Sequence[_Speech]) -> list[_Said]:
+def _again(runner: DecoderRunner, speeches: Sequence[_Speech]) -> list[_Said]:
     """What a pass over all their guesses says; of each first token nothing."""
     fed = torch.from_numpy(np.concatenate([speech.guessed[:-1] for speech in speeches]))
-    rows = decoder.embed(fed.to(speeches[0].utterance.kv.device))
+    rows = runner.decoder.embed(fed.to(speeches[0].utterance.kv.device))
     lengths = [len(speech.guessed) - 1 for speech in speeches]
     strands = [
         Strand(own, speech.utterance.slots.start, speech.utterance.kv, history=speech.utterance.history)
         for speech, own in zip(speeches, torch.split(rows, lengths), strict=True)
     ]
-    logits = decoder.logits(torch.cat(run(decoder, strands)))
+    logits = runner.decoder.logits(torch.cat(runner.forward(strands)))
     ids, spread = _fetched(logits.argmax(dim=-1), _spread(logits))
     ends = np.cumsum(lengths)[:-1]
     return [

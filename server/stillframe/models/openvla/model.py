@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from stillframe.domain import ActionChunk, Observation, PolicyInfo
 from stillframe.errors import CheckpointError, Unprocessable
 from stillframe.models.actions import Statistics, no_action
-from stillframe.models.base import Decoded, Prefilled, Prepared
+from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
-from stillframe.models.graphs.vision_graphs import Look
 from stillframe.models.llama.batch_invariance import steady
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.speculative import Spoken, Utterance, speak
 from stillframe.models.llama.weight_packing import settle
 from stillframe.models.openvla.config import OpenVLAConfig
@@ -72,7 +72,6 @@ class OpenVLA:
         self.pixels = pixels
         self.prompt = prompt
         self.statistics = statistics
-        self.look: Look = network.patches
         self._still = {
             key: config.bins.encode(scale.normalise(np.zeros(statistics.action_dim)))
             for key, scale in statistics.scales.items()
@@ -119,7 +118,7 @@ class OpenVLA:
 
     @property
     def picture(self) -> tuple[int, int, int]:
-        """Channels of both towers, height and width of what `look` looks at."""
+        """Channels of both towers, height and width of what `encode_images` takes."""
         return 6, *self.pixels.size
 
     @property
@@ -165,19 +164,24 @@ class OpenVLA:
             actions=self.config.bins.ids,
         )
 
-    def embed(self, prepared: Sequence[Prepared]) -> list[Tensor]:
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """[n, 6, H, W] -> projected patches [n, patches, width]."""
+        return self.network.patches(pixels)
+
+    def embed(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None = None) -> list[Tensor]:
         """Of each: BOS, every camera's patches, the rest of the text -> [prompt_rows, width]."""
         pixels = [one.pixels.to(self.device, non_blocking=True).to(self.dtype) for one in prepared]
-        patches = torch.split(self.look(torch.cat(pixels)), [len(own) for own in pixels])
+        encode = encode_images or self.encode_images
+        patches = torch.split(encode(torch.cat(pixels)), [len(own) for own in pixels])
         texts = [self.decoder.embed(one.ids.to(self.device, non_blocking=True)) for one in prepared]
         return [torch.cat((text[:1], own.flatten(0, 1), text[1:])) for text, own in zip(texts, patches, strict=True)]
 
-    def act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
+    def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:
         """Decode the actions' tokens and scale them to the robot's units."""
         utterances = [
             Utterance(one.hidden, one.prepared.layout.action, one.kv, one.draft, one.history) for one in prefilled
         ]
-        spoken = speak(self.decoder, utterances)
+        spoken = speak(runner, utterances)
         return [self._scaled(one.prepared.unnorm_key, said) for one, said in zip(prefilled, spoken, strict=True)]
 
     def _scaled(self, unnorm_key: str, spoken: Spoken) -> Decoded:

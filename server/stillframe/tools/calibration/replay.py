@@ -23,8 +23,8 @@ from stillframe.engine.session_state import ScheduledFrame
 from stillframe.errors import RequestError, StillframeError
 from stillframe.models.base import Decoded, PolicyModel
 from stillframe.models.llama.attention_probe import TextTap
-from stillframe.models.llama.runner import prefill, run
 from stillframe.models.llama.speculative import Draft
+from stillframe.models.runner import ModelRunner
 from stillframe.recording.frame import RecordedFrame
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
@@ -51,7 +51,7 @@ class Rehearsal:
     """One checkpoint and the scenes to play. One thread."""
 
     def __init__(self, model: PolicyModel, settings: ReuseSettings):
-        self._model = model
+        self._model, self._runner = model, ModelRunner.eager(model)
         self._actions = ActionCheck(model.info)
         self._layers = model.decoder.config.num_hidden_layers
         pixels = replace(settings, adaptive=replace(settings.adaptive, criterion="pixels"))
@@ -154,8 +154,8 @@ class Rehearsal:
     def _pass(self, frame: ScheduledFrame, storage: Tensor) -> Decoded:
         """Prefill by the frame's plan and decode, over what `storage` holds of the reused rows."""
         frame.kv = FrameKV(storage)
-        (hidden,) = run(self._model.decoder, [frame.prompt(self._model.decoder)])
-        (decoded,) = self._model.act([frame.prefilled(hidden)])
+        (hidden,) = self._runner.decoder.forward([frame.prompt(self._model.decoder)])
+        (decoded,) = self._runner.act([frame.prefilled(hidden)])
         refusal = self._actions.refusal(frame.prepared, decoded, frame.draft.faults)
         if refusal is not None:
             raise StillframeError(f"this checkpoint does not answer what was recorded with an action: {refusal}")
@@ -165,15 +165,9 @@ class Rehearsal:
         self, frame: ScheduledFrame, storage: Tensor, chosen: Iterable[Layers]
     ) -> tuple[dict[Layers, Relevance], Remembered]:
         """A dense prefill into `storage`: where its text looked, for each choice of layers; what it leaves."""
-        taps = {layers: self._tap(frame, layers) for layers in chosen}
-
-        def tap(layer: int, rows: Tensor) -> None:
-            for each in taps.values():
-                each(layer, rows)
-
-        dense = self._whole(frame)
+        taps, dense = {layers: self._tap(frame, layers) for layers in chosen}, self._whole(frame)
         dense.kv = FrameKV(storage)
-        prefill(self._model.decoder, dense.rows, dense.plan, dense.kv, tap)
+        self._runner.decoder.prefill(dense.rows, dense.plan, dense.kv, _Taps([*taps.values()]))
         left, _ = dense.reuse_state(None, dense.now_s)
         return {layers: each.relevance(dense.kv) for layers, each in taps.items()}, left
 
@@ -184,6 +178,19 @@ class Rehearsal:
         """Room for one sequence: of `rows` tokens, or as many as the longest scene has."""
         longest = rows or max(scene.frame.prepared.layout.total_rows for scene in self.scenes)
         return replace(kv_shape(self._model, 1), capacity=longest).allocate()
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """Several taps of one prompt, as one."""
+
+    taps: Sequence[TextTap]
+    text_rows: int | None = None
+
+    def __call__(self, layer: int, rows: Tensor) -> None:
+        """Let each see the rows that enter a layer."""
+        for tap in self.taps:
+            tap(layer, rows)
 
 
 def _drops(plan: ReusePlan) -> bytes:

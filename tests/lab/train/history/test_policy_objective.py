@@ -12,7 +12,8 @@ from torch import Tensor
 from stillframe.history.store import ChunkShape, History, Rules
 from stillframe.models.llama.history_attention import Recall, image_tokens
 from stillframe.models.llama.layout import TokenLayout
-from stillframe.models.llama.runner import prompt, run
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import prompt
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 from stillframe_lab.train.history.dataset import Scenery
@@ -97,7 +98,7 @@ def _served(
         history = History(chunk, bounded)
         for frame, worth in memory:
             kv = FrameKV(shape.allocate())
-            run(decoder, [prompt(decoder, rows(frame), whole, kv)])
+            DecoderRunner(decoder).forward([prompt(decoder, rows(frame), whole, kv)])
             history.add(
                 trainee.pooling.frame(*image_tokens(decoder, kv, layout), count), np.array([worth if room else 1.0])
             )
@@ -106,7 +107,7 @@ def _served(
         strand = prompt(
             decoder, rows(picture), whole, FrameKV(shape.allocate()), guesses=guesses, read=7, history=recall
         )
-        return run(decoder, [strand])[0]
+        return DecoderRunner(decoder).forward([strand])[0]
 
     return serve
 
