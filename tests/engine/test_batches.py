@@ -397,7 +397,7 @@ def test_stateless_frames_share_no_storage(batches: Make, picture: Make) -> None
 
 
 def test_stateless_frames_leave_sessions_their_slots(batches: Make, robots: Make, picture: Make) -> None:
-    """Those that come before them in the line, too."""
+    """Those that come before them in the queue, too."""
     fleet = batches(kv_budget_mib=slots(robots(), 3))
     fleet.see(*asks(picture, "---ab"))
 

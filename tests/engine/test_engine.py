@@ -264,7 +264,7 @@ def test_room_in_the_queue_is_used_again(warm: Callable[..., Bench]) -> None:
 
 
 def test_sessions_take_turns(warm: Callable[..., Bench]) -> None:
-    """However many one of them, or all stateless frames, have in the line: the next robot's comes next but one."""
+    """However many one of them, or all stateless frames, have in the queue: the next robot's comes next but one."""
     bench = warm(queue_frames=16)
     bench.occupy()
     flood = [bench.submit(f"flood {number}", robot="flood") for number in range(3)]
@@ -281,7 +281,7 @@ def test_sessions_take_turns(warm: Callable[..., Bench]) -> None:
 
 @pytest.mark.parametrize("sessions", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_thousands_of_short_sessions_leave_nothing(warm: Callable[..., Bench], sessions: int) -> None:
-    """One frame each, and ended before or after it is answered: no slot, no name, nothing in the line."""
+    """One frame each, and ended before or after it is answered: no slot, no name, nothing in the queue."""
     bench, batch = warm(queue_frames=64, mode="exact"), 50
     for begin in range(0, sessions, batch):
         robots = [f"robot {number}" for number in range(begin, begin + batch)]
@@ -300,7 +300,7 @@ def test_thousands_of_short_sessions_leave_nothing(warm: Callable[..., Bench], s
 
 
 def test_one_that_floods_does_not_keep_others_out(warm: Callable[..., Bench]) -> None:
-    """In a full line its last frame makes room for a robot that has none, and is told that the line is full."""
+    """In a full queue its last frame makes room for a robot that has none, and is told that the queue is full."""
     bench = warm(queue_frames=3)
     bench.occupy()
     flood = [bench.submit(f"flood {number}") for number in range(3)]

@@ -430,7 +430,7 @@ def test_who_joins_comes_in_turn() -> None:
 
 
 def test_a_parallel_key_fills_what_others_leave() -> None:
-    """Its first comes in turn, its others when everybody has had one; the line goes on as after one turn each."""
+    """Its first comes in turn, its others when everybody has had one; the queue goes on as after one turn each."""
     fair: FairQueue[Item] = FairQueue(8, parallel="n".__contains__)
     queued(fair, "nnnnab")
 

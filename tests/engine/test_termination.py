@@ -12,7 +12,7 @@ from stillframe.errors import NotReady
 
 Make = Callable[..., Any]
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
-ENDS = [SystemExit(0), KeyboardInterrupt(), GeneratorExit(), MemoryError("of the line")]
+ENDS = [SystemExit(0), KeyboardInterrupt(), GeneratorExit(), MemoryError("of the queue")]
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_what_ends_the_thread_in_a_frame(
 def test_what_ends_the_thread_at_the_line(
     desk: Make, picture: Make, caplog: pytest.LogCaptureFixture, cause: BaseException
 ) -> None:
-    """Frames that the line has given out and not handed over are answered as well."""
+    """Frames that the queue has given out and not handed over are answered as well."""
     one = desk("off")
     causes = ended(one)
 
@@ -147,7 +147,7 @@ def test_an_engine_that_is_closed_has_not_ended(desk: Make, picture: Make) -> No
 
 
 def test_an_answer_that_comes_after_the_end_is_settled() -> None:
-    """Between the line and the end there is no gap."""
+    """Between the queue and the end there is no gap."""
     pending, early, late, done = PendingAnswers(lambda _: None), Future(), Future(), Future()  # type: ignore[var-annotated]
     for answer in (early, done):
         pending.add(answer)
