@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from stillframe.domain import REUSE_MODES, KeyframeReason, SessionRef
+from stillframe.domain import REUSE_MODES, KeyframeReason, Observation, SessionRef
 from stillframe.engine.core import EngineCore
 from stillframe.engine.kv_slots import DEFAULT_SESSIONS, kv_shape
+from stillframe.engine.requests import FrameRequest
 from stillframe.errors import ConfigError
 from stillframe.reuse.kv import MIB
 from stillframe.reuse.settings import ReuseSettings
@@ -45,6 +46,28 @@ def test_failed_first_frames_keep_no_slot(robots: Make, picture: Make) -> None:
 
     assert bench.core.cache.usage == before
     assert [bench.see(picture(0), robot).report.cache.frame for robot in "xyxy"] == ["keyframe"] * 2 + ["delta"] * 2
+
+
+def test_a_batch_gives_back_what_it_took_however_it_ends(robots: Make, picture: Make) -> None:
+    """Slots that were acquired, and the sessions' protection from eviction."""
+    bench = robots(kv_budget_mib=slots(robots(), 2))
+    bench.see(picture(0), "a")
+    cache, before = bench.core.cache, bench.core.cache.usage
+    requests = [FrameRequest(Observation({"front": picture(1)}, "reach"), SessionRef(robot, seq=1)) for robot in "ab"]
+
+    def fail() -> None:
+        with cache.batch(requests) as sessions:
+            assert [session.ref.id for session in sessions] == ["a", "b"]
+            assert cache.slots.acquire() is None
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        fail()
+
+    assert cache.usage == before
+    with cache.batch(requests[1:]):
+        assert cache.slots.acquire() is not None
+    assert cache.usage.in_use_bytes == 0
 
 
 @pytest.mark.parametrize("mode", REUSE_MODES)

@@ -31,7 +31,7 @@ from stillframe.reuse.similarity import PatchTokens
 from stillframe.reuse.state import Remembered
 
 
-@dataclass
+@dataclass(eq=False)
 class ScheduledFrame:
     """One frame on the device, from its plan to its action. `dataclasses.replace` gives one that is not planned yet."""
 
@@ -45,11 +45,11 @@ class ScheduledFrame:
     draft: Draft
     session: SessionState | None = None  # None: stateless
     history: Recall | None = None  # the session's older frames
-    plan: ReusePlan = field(init=False)  # by Scheduler
+    plan: ReusePlan = field(init=False, repr=False)  # by Scheduler, as the next three
     keyframe: KeyframeReason | None = field(init=False, default=None)
     tap: TextTap | None = field(init=False, default=None)  # where its text looks, as far as a plan will ask
     is_cached: bool = field(init=False, default=False)  # whether its KV stays with its session
-    kv: FrameKV = field(init=False)  # by SessionCache, as the next two
+    kv: FrameKV = field(init=False, repr=False)  # by SessionCache, as the next two
     decoded: Decoded | None = field(init=False, default=None)  # the action, once there is one
     history_report: HistoryReport | None = field(init=False, default=None)  # what is held of older frames afterwards
 
