@@ -19,8 +19,8 @@ ReuseMode = Literal["off", "exact", "adaptive", "paper", "static-only"]
 REUSE_MODES: tuple[ReuseMode, ...] = get_args(ReuseMode)
 DraftMode = Literal["exact", "relaxed", "off"]
 DRAFT_MODES: tuple[DraftMode, ...] = get_args(DraftMode)
-# Why a pass was not replayed: rows in memory beside the pool; a pause's, which gives way between two layers; rows that
-# leave after several layers; a tap on rows that are not kept; more rows than were recorded; more pictures than that.
+# Why a pass was not replayed: KV beside the pool; an idle refresh, which yields between two layers; rows that drop out
+# after several layers; a probe of rows that are not kept; more rows than were captured; more pictures than that.
 EAGER_REASONS = ("storage", "guarded", "history", "layers", "tap", "rows", "pictures")
 
 
@@ -64,7 +64,7 @@ class KeyframeReason(StrEnum):
 
 @dataclass(frozen=True)
 class SessionRef:
-    """A frame's place: whose it is, which of its episode's frames, and how much of the last one may be reused."""
+    """A frame's place: its session, which of the episode's frames it is, and how much of the last one may be reused."""
 
     id: str
     epoch: int = 0  # counts this session's episodes, from 0
@@ -74,7 +74,7 @@ class SessionRef:
     opening: KeyframeReason = (
         KeyframeReason.FIRST_FRAME
     )  # why its first frame is whole; EVICTED: an earlier one had to go
-    share: str = ""  # whose share of the device its frames take: its opener's
+    share: str = ""  # of the device, that its frames take: that of the caller that opened it
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ class CacheReport:
 
 @dataclass(frozen=True)
 class SlackReport:
-    """What the engine did with a pause: a dense pass over the frame that it had just answered."""
+    """One idle refresh: a dense pass over a frame that had been answered."""
 
     duration_ms: float
     drift: float | None  # of that answer, worst dimension, normalised units; None: a frame came in before it was known
-    yield_ms: float | None = None  # from the entry of the frame that came in until the pass had given way
+    yield_ms: float | None = None  # from the entry of the frame that came in until the refresh had yielded
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class KVUsage:
 
 @dataclass(frozen=True)
 class DraftReport:
-    """What guessing the action's tokens was worth."""
+    """How the action's tokens were drafted, and how many were accepted."""
 
     mode: DraftMode = "off"
     way: str = "still"  # how they were guessed
@@ -130,7 +130,7 @@ class DraftReport:
 
 @dataclass(frozen=True)
 class Scored:
-    """What one frame changed in what its session keeps of older ones."""
+    """What one frame changed in its session's history."""
 
     utilities: tuple[float, ...] = ()  # of its own chunks, 0 to 1, as they were scored
     kept: int = 0  # of these
@@ -173,7 +173,7 @@ class StepReport:
 
 @dataclass
 class PassCounts:
-    """How a GPU's passes were computed since the start: replayed as they were recorded, or eagerly, by the reason."""
+    """How a GPU's passes were computed since the start: replayed from CUDA graphs, or eagerly, by the reason."""
 
     replays: int = 0
     eager: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EAGER_REASONS, 0))
@@ -212,10 +212,10 @@ class HistoryInfo:
     why: str = "history.enabled is false"
     trained: bool = False  # whether the checkpoint learnt to look at them
     warning: str | None = None  # what every reply has to say of it
-    gate: str | None = None  # who says what a chunk is worth; from here on None: not enabled
+    gate: str | None = None  # the scorer of chunks; from here on None: not enabled
     chunk_tokens: int | None = None  # image tokens that become one chunk
     slots: int | None = None  # that it takes
-    window_frames: int | None = None  # the last ones, which stay whatever they are worth
+    window_frames: int | None = None  # the last ones, which are kept whatever their score
     budget_bytes: int | None = None  # of one session; None: without end as well
 
 
@@ -255,14 +255,14 @@ class PolicyInfo:
     fixed_unnorm_key: str | None = None  # the default's, where the deployment chose it
     camera_keys: Mapping[str, str] = field(default_factory=dict)  # camera -> the key under which its picture comes in
     center_crop: float | None = None  # share of each picture's area that is looked at; None: all of it
-    profile: str = "native"  # whose clients are listened to
+    profile: str = "native"  # the dialect that is served
     unknown_words: Callable[[str], tuple[str, ...]] = field(  # of an instruction: what the policy has no token for
         default=lambda _: (), repr=False, compare=False
     )
 
 
 class Policy(Protocol):
-    """All that the web floor knows of the engine. Thread-safe."""
+    """All that the web rooms know of the engine. Thread-safe."""
 
     @property
     def info(self) -> PolicyInfo:
@@ -289,8 +289,8 @@ class Policy(Protocol):
     ) -> Future[Step]:
         """Queue one frame; the future holds its Step or a StillframeError.
 
-        Callers share the device: turns go round by `share`, which says whose a frame is; within one by session. A
-        session's frames are its opener's, whatever is said here.
+        Callers share the device: turns go round by `share`, the caller's; within one by session. A session's frames are
+        of the share that opened it, whatever is said here.
 
         A frame older than `max_age_ms` when its turn comes is answered with DeadlineExceeded and never computed, nor is
         one whose future is cancelled while it waits. A session's frames are computed in the order of their submission;

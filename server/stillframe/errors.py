@@ -1,4 +1,4 @@
-"""Everything that can go wrong and be somebody's to mend. Knows no HTTP library and no torch.
+"""Everything that can go wrong, as the caller or the operator sees it. Knows no HTTP library and no torch.
 
 StillframeError
 ├── ConfigError                a YAML or command line that cannot be served
@@ -8,7 +8,7 @@ StillframeError
     ├── Unauthorized           401  no token, or an unknown one       (unauthorized)
     ├── Forbidden              403  not with this token, or from here (forbidden)
     ├── NoSuchRoute            404  nothing is served there           (not-found)
-    ├── NoSuchSession          404  nobody is known by that id        (unknown-session)
+    ├── NoSuchSession          404  no session has that id            (unknown-session)
     ├── WrongMethod            405  served there, but not that way    (method-not-allowed)
     ├── RequestTimeout         408  it takes too long to arrive       (head-timeout)
     ├── Conflict               409  against what the session did last (stale-epoch, stale-seq, seq-conflict, ...)
@@ -30,7 +30,7 @@ import reprlib
 from collections.abc import Iterable
 from enum import StrEnum
 
-_LONGEST_SLIP = 256  # characters
+_LONGEST_TYPO = 256  # characters
 
 
 class StillframeError(Exception):
@@ -67,7 +67,7 @@ class BadRequest(RequestError):
 
 
 class Unauthorized(RequestError):
-    """No token, or one that nobody here knows."""
+    """No token, or an unknown one."""
 
     status = 401
     title = "Not authorised"
@@ -88,7 +88,7 @@ class NoSuchRoute(RequestError):
 
 
 class NoSuchSession(RequestError):
-    """Nobody is known by that id."""
+    """No session has that id."""
 
     status = 404
     title = "Unknown session"
@@ -172,7 +172,7 @@ class DeadlineExceeded(RequestError):
 
 
 class Flaw(StrEnum):
-    """Why what a policy said is no action. Counted by these words."""
+    """Why what a policy gave is no action. Counted by these words."""
 
     NON_FINITE = "non-finite"  # NaN or infinity, on the way or at its end
     FLAT = "flat"  # every token is as likely as every other: the first in the vocabulary would win
@@ -182,7 +182,7 @@ class Flaw(StrEnum):
 
 
 class Internal(RequestError):
-    """Our fault; the log has the story under the request's id. `flaw`: it is that the policy said no action."""
+    """Our fault; the log has the story under the request's id. `flaw`: why the policy's output is no action."""
 
     status = 500
     title = "Internal error"
@@ -190,9 +190,9 @@ class Internal(RequestError):
 
 
 def not_an_action(flaw: Flaw, detail: str) -> Internal:
-    """The answer where the policy said none; `detail`: what was found, and what was expected.
+    """The answer where the policy gave no action; `detail`: what was found, and what was expected.
 
-    Nothing of what it said is passed on, kept or learnt from.
+    Nothing of what it gave is passed on, kept or learnt from.
     """
     code = "non-finite-action" if flaw is Flaw.NON_FINITE else "not-an-action"
     error = Internal(code, f"{detail} Stop the robot and look at the log.")
@@ -215,6 +215,6 @@ def unknown_unnorm_key(key: str | None, choices: Iterable[str]) -> Unprocessable
 
 def closest(word: str, choices: Iterable[str]) -> str:
     """A did-you-mean clause for `word`, or nothing: ' Did you mean ...?'."""
-    # Nothing that long is a slip of the pen, and difflib takes fifty bytes for each of its characters.
-    near = difflib.get_close_matches(word, list(choices), n=1) if len(word) <= _LONGEST_SLIP else []
+    # Nothing that long is a typing error, and difflib takes fifty bytes for each of its characters.
+    near = difflib.get_close_matches(word, list(choices), n=1) if len(word) <= _LONGEST_TYPO else []
     return f" Did you mean {near[0]!r}?" if near else ""

@@ -22,7 +22,7 @@ class Stopwatch:
         self.laps_ms: dict[str, float] = {}  # stage -> its time, in the order they ran
         self._clock = clock
         self._wait = wait
-        self._started_s = self._lap_s = clock()
+        self.started_s = self._lap_s = clock()
 
     def lap(self, stage: str) -> None:
         """End a stage."""
@@ -34,4 +34,4 @@ class Stopwatch:
     @property
     def total_ms(self) -> float:
         """Since the start."""
-        return (self._clock() - self._started_s) * 1e3
+        return (self._clock() - self.started_s) * 1e3

@@ -30,11 +30,12 @@ from stillframe.domain import (
     SlackReport,
     Step,
 )
+from stillframe.engine.core import EngineCore
 from stillframe.engine.engine import Engine
-from stillframe.engine.history import Recalling
-from stillframe.engine.refresh import rest
-from stillframe.engine.session_cache import Asked, Keeper, Turn
-from stillframe.engine.session_state import Session
+from stillframe.engine.history import HistoryManager
+from stillframe.engine.refresh import refresh_idle_session
+from stillframe.engine.requests import FrameRequest
+from stillframe.engine.session_state import ScheduledFrame, SessionState
 from stillframe.engine.step import step
 from stillframe.errors import Unprocessable
 from stillframe.history.checkpoint import HistoryConfig, HistoryWeights
@@ -44,7 +45,6 @@ from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.layout import TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.speculative import Spoken, Utterance, speak
-from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.settings import AdaptiveSettings, DecodingSettings, PaperSettings, ReuseSettings
@@ -181,22 +181,22 @@ class Robots:
     """Robots that share one toy policy, driven as the engine's thread drives them."""
 
     model: ToyPolicy
-    keeper: Keeper
+    core: EngineCore
     clock: HandClock
+    settings: ReuseSettings
     frame_s: float = 0.1  # from frame to frame
     steps: list[Step] = field(default_factory=list)
-    turn: Turn | None = None  # the last frame's
+    frame: ScheduledFrame | None = None  # the last one
     places: dict[str, SessionRef] = field(default_factory=dict)  # robot -> where its next frame belongs
 
     def __post_init__(self) -> None:
-        self.runner = ModelRunner.eager(self.model)
-        keep = self.keeper.keep
+        commit = self.core.cache._commit
 
-        def kept(turn: Turn, decoded: Decoded) -> CacheReport:
-            self.turn = turn
-            return keep(turn, decoded)
+        def committed(frame: ScheduledFrame, decoded: Decoded) -> CacheReport:
+            self.frame = frame
+            return commit(frame, decoded)
 
-        self.keeper.keep = kept  # type: ignore[method-assign]  # to look at what a frame was planned to do
+        self.core.cache._commit = committed  # type: ignore[method-assign]  # to look at the frame's plan
 
     def see(
         self, picture: Image | Mapping[str, Image], robot: str | None = "a", *, says: str = REACH, mode: Any = None
@@ -207,7 +207,7 @@ class Robots:
         ref = None if robot is None else replace(self.places.get(robot, SessionRef(robot)), mode=mode)
         if ref is not None:
             self.places[ref.id] = replace(ref, seq=ref.seq + 1)
-        (answer,) = step(self.runner, self.keeper, [Asked(Observation(images, says), ref)], self.clock)
+        (answer,) = step(self.core, [FrameRequest(Observation(images, says), ref)])
         if not isinstance(answer, Step):
             raise answer
         self.steps.append(answer)
@@ -222,35 +222,35 @@ class Robots:
         """Its session is over, and begins anew under the same id."""
         self.places[robot] = SessionRef(robot, serial=self.places[robot].serial + 1, opening=opening)
 
-    def session(self, robot: str) -> Session[Turn]:
+    def session(self, robot: str) -> SessionState:
         """What a robot's last frame left."""
-        session = self.keeper.sessions.known(robot)
+        session = self.core.cache.sessions.known(robot)
         assert session is not None
         return session
 
-    def rest(self, wanted: Callable[[], bool] = lambda: False) -> SlackReport | None:
-        """Use a pause for whoever is due."""
-        session = self.keeper.sessions.pending()
-        return None if session is None else rest(self.runner, self.keeper, session, self.clock, wanted)
+    def refresh(self, should_yield: Callable[[], bool] = lambda: False) -> SlackReport | None:
+        """Refresh the session that is due."""
+        session = self.core.cache.sessions.pending()
+        return None if session is None else refresh_idle_session(self.core, session, should_yield)
 
     def tokens(self, picture: Image | Mapping[str, Image], *, says: str = REACH) -> list[int]:
         """What a dense pass answers, without a trace."""
-        turn = self.turn
+        frame = self.frame
         tokens = self.see(picture, None, says=says).chunk.tokens.tolist()
-        self.turn = turn
+        self.frame = frame
         return list(tokens)
 
     @property
     def plan(self) -> ReusePlan:
         """The last frame's."""
-        assert self.turn is not None
-        return self.turn.plan
+        assert self.frame is not None
+        return self.frame.plan
 
     @property
     def kv(self) -> FrameKV:
         """Where the last frame's keys and values lie."""
-        assert self.turn is not None
-        return self.turn.kv
+        assert self.frame is not None
+        return self.frame.kv
 
     def held(self, kv: FrameKV, rows: int) -> Tensor:
         """A copy of all layers' keys and values [layers, 2, kv_heads, rows, head_dim]."""
@@ -340,9 +340,10 @@ def robots() -> Callable[..., Robots]:
         **knobs: Any,
     ) -> Robots:
         model, clock = ToyPolicy(cameras, mixing=mixing), HandClock()
-        recalling = None if history is None else Recalling(model, memory(), history, clock)
-        keeper = Keeper(model, chosen(mode, knobs), clock, decoding=decoding, recalling=recalling)
-        return Robots(model, keeper, clock)
+        manager = None if history is None else HistoryManager(model, memory(), history, clock)
+        settings = chosen(mode, knobs)
+        core = EngineCore.of(model, settings, clock, decoding=decoding, history=manager)
+        return Robots(model, core, clock, settings)
 
     return make
 
@@ -374,7 +375,7 @@ def desk(clock: HandClock) -> Iterator[Callable[..., Desk]]:
             queue_frames=queue_frames,
             clock=clock,
             log=logging.getLogger("engine-test"),
-            watch=reports.put,
+            on_refresh=reports.put,
         )
         made.append(Desk(engine, model, clock, reports))
         engine.warm_up()

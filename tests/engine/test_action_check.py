@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from stillframe.domain import ActionChunk, KeyframeReason, Observation, PolicyInfo, SessionRef
-from stillframe.engine.action_check import Bounds
-from stillframe.engine.session_cache import Asked
+from stillframe.engine.action_check import ActionCheck
+from stillframe.engine.requests import FrameRequest
 from stillframe.engine.step import step
 from stillframe.errors import Flaw, Internal, not_an_action
 from stillframe.models.base import Decoded, Prepared
@@ -34,14 +34,14 @@ ACTIONS = np.array([[0.01, 0.1, 500.0], [0.04, 0.1, -1.0]])
 IDS = np.arange(100, 106)
 
 
-def decoded(unit: Any = UNIT, actions: Any = ACTIONS, ids: Any = IDS, **rest: Any) -> Decoded:
+def decoded(unit: Any = UNIT, actions: Any = ACTIONS, ids: Any = IDS, **refresh: Any) -> Decoded:
     """What a family returns."""
-    return Decoded(ActionChunk(np.asarray(actions), "jaco", ids), np.asarray(unit), 0, **rest)
+    return Decoded(ActionChunk(np.asarray(actions), "jaco", ids), np.asarray(unit), 0, **refresh)
 
 
 def flaw(answer: Decoded, prepared: Prepared = SAID) -> Flaw | None:
     """Why it is refused."""
-    refusal = Bounds(INFO).refusal(prepared, answer)
+    refusal = ActionCheck(INFO).refusal(prepared, answer)
     return None if refusal is None else refusal.flaw
 
 
@@ -83,7 +83,7 @@ def test_numbers_that_are_none(at: tuple[int, int], number: float) -> None:
 def test_numbers_far_beyond_the_statistics(at: tuple[int, int], unit: float, action: float) -> None:
     """No demonstration went there; the problem names dimension, number and range."""
     answer = decoded(spoilt(UNIT, at, unit), spoilt(ACTIONS, at, action))
-    refusal = Bounds(INFO).refusal(NUMBERS, answer)
+    refusal = ActionCheck(INFO).refusal(NUMBERS, answer)
 
     assert refusal is not None
     assert (refusal.code, refusal.flaw) == ("not-an-action", Flaw.OUT_OF_RANGE)
@@ -116,29 +116,29 @@ def test_what_the_family_says_itself_comes_first() -> None:
     """It knows why."""
     why = not_an_action(Flaw.FLAT, "Flat.")
 
-    assert Bounds(INFO).refusal(SAID, decoded(np.full((2, 3), np.nan), refusal=why)) is why
+    assert ActionCheck(INFO).refusal(SAID, decoded(np.full((2, 3), np.nan), refusal=why)) is why
 
 
 def test_statistics_without_a_mask_scale_everything() -> None:
     """As `models.actions` reads them."""
     info = replace(INFO, norm_stats={"jaco": {name: UNITS[name] for name in ("q01", "q99")}})
 
-    assert Bounds(info).refusal(NUMBERS, decoded()) is not None
-    assert Bounds(info).refusal(NUMBERS, decoded(np.zeros((2, 3)), [[0.01, 0.1, 500.0]] * 2)) is None
+    assert ActionCheck(info).refusal(NUMBERS, decoded()) is not None
+    assert ActionCheck(info).refusal(NUMBERS, decoded(np.zeros((2, 3)), [[0.01, 0.1, 500.0]] * 2)) is None
 
 
 def test_a_refused_answer_leaves_nothing(robots: Make, picture: Make) -> None:
     """No draft, no KV, no older frame: the next frame is whole, and gets what it would have got."""
     bench = robots()
     bench.see(picture(0))
-    merits, act = dict(bench.session("a").drafts.merits), bench.model.act
+    scores, act = dict(bench.session("a").drafts.scores), bench.model.act
     bench.model.act = lambda *given: [replace(one, normalised=one.normalised + 9) for one in act(*given)]
     with pytest.raises(Internal) as refused:
         bench.see(picture(1))
     bench.model.act = act
 
     assert (refused.value.code, refused.value.status) == ("not-an-action", 500)
-    assert bench.session("a").drafts.merits == merits
+    assert bench.session("a").drafts.scores == scores
     assert bench.see(picture(1)).report.cache.keyframe_reason is KeyframeReason.INTEGRITY
     assert bench.steps[-1].chunk.tokens.tolist() == bench.tokens(picture(1))
 
@@ -185,7 +185,7 @@ def test_a_pause_that_finds_no_action_measures_no_drift(robots: Make, picture: M
     before = head.clone()
     head[60] = float("inf")
     with pytest.raises(Internal) as refused:
-        bench.rest()
+        bench.refresh()
     head.copy_(before)
 
     assert refused.value.flaw is Flaw.NON_FINITE
@@ -203,8 +203,8 @@ def test_of_several_frames_only_the_one_is_refused(robots: Make, picture: Make) 
         return [replace(first, normalised=first.normalised * 1e3), *rest]
 
     bench.model.act = spoil
-    batch = [Asked(Observation({"front": picture(at)}, "go"), SessionRef(name)) for at, name in enumerate("ab")]
-    answers = step(bench.runner, bench.keeper, batch, bench.clock)
+    batch = [FrameRequest(Observation({"front": picture(at)}, "go"), SessionRef(name)) for at, name in enumerate("ab")]
+    answers = step(bench.core, batch)
     bench.model.act = act
 
     assert isinstance(answers[0], Internal)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stillframe.domain import KeyframeReason, Observation, ReuseMode, SessionRef, Step
-from stillframe.engine.local import LocalFleet, LocalPolicy
-from stillframe.engine.session_cache import Asked
+from stillframe.engine.local import LocalBatchPolicy, LocalPolicy
+from stillframe.engine.requests import FrameRequest
 from stillframe.engine.step import step
 from stillframe.errors import Internal, RequestError, Unprocessable
 from stillframe.models.base import PolicyModel
@@ -56,27 +56,27 @@ class Batches:
     """Frames that share a step, and what each of them left."""
 
     bench: Any  # Robots
-    turns: list[Any]  # of the last step, in the order of its frames
+    frames: list[Any]  # of the last step, in the order of its frames
 
     @classmethod
     def of(cls, bench: Any) -> Batches:
         """Watch a bench, whose decoder is settled as a loaded one is."""
         settle(bench.model.decoder)
-        keep, made = bench.keeper.keep, cls(bench, [])
+        commit, made = bench.core.cache._commit, cls(bench, [])
 
-        def kept(turn: Any, decoded: Any) -> Any:
-            made.turns.append(turn)
-            return keep(turn, decoded)
+        def committed(frame: Any, decoded: Any) -> Any:
+            made.frames.append(frame)
+            return commit(frame, decoded)
 
-        bench.keeper.keep = kept
+        bench.core.cache._commit = committed
         return made
 
     def see(self, *asks: Ask, at_s: float | None = None) -> list[Step | RequestError]:
         """Answer frames side by side, a tenth of a second after the last ones."""
         bench = self.bench
         bench.clock.now_s = bench.clock.now_s + 0.1 if at_s is None else at_s
-        self.turns.clear()
-        return step(bench.runner, bench.keeper, [self._asked(ask) for ask in asks], bench.clock)
+        self.frames.clear()
+        return step(bench.core, [self._asked(ask) for ask in asks])
 
     def reasons(self, *asks: Ask) -> list[Any]:
         """Why each frame was whole, None for a delta frame; or the class of its error."""
@@ -84,20 +84,20 @@ class Batches:
                 for answer in self.see(*asks)]  # fmt: skip
 
     @torch.inference_mode()
-    def left(self, turn: Any) -> Tensor:
+    def left(self, frame: Any) -> Tensor:
         """Keys and values of a frame's prompt and guesses."""
-        held: Tensor = self.bench.held(turn.kv, turn.plan.rows + GUESSES)
+        held: Tensor = self.bench.held(frame.kv, frame.plan.rows + GUESSES)
         return held
 
     def holds_what_sessions_hold(self) -> bool:
         """Whether no slot is held by nobody."""
-        storage, keeper = self.bench.keeper.storage, self.bench.keeper
-        return bool(storage.in_use_bytes == keeper.usage.sessions * storage.spare.nbytes)
+        cache = self.bench.core.cache
+        return bool(cache.slots.in_use_bytes == cache.usage.sessions * cache.slots.spare.nbytes)
 
-    def _asked(self, ask: Ask) -> Asked:
+    def _asked(self, ask: Ask) -> FrameRequest:
         cameras = self.bench.model.cameras
         images = ask.picture if isinstance(ask.picture, dict) else {cameras[0]: ask.picture}
-        return Asked(Observation(images, ask.says), self._place(ask))
+        return FrameRequest(Observation(images, ask.says), self._place(ask))
 
     def _place(self, ask: Ask) -> SessionRef | None:
         if ask.robot is None:
@@ -215,9 +215,9 @@ def test_frames_side_by_side_are_what_each_is_alone(
             for name in present
         }
         answers = together.see(*frames.values(), at_s=100 + number)
-        for (name, frame), answer, turn in zip(frames.items(), answers, together.turns, strict=True):
+        for (name, frame), answer, turn in zip(frames.items(), answers, together.frames, strict=True):
             (own,) = alone[name].see(frame, at_s=100 + number)
-            (other,) = alone[name].turns
+            (other,) = alone[name].frames
             assert said(answer) == said(own)
             assert answer.report.batch == len(frames)
             assert turn.plan.order.tolist() == other.plan.order.tolist()
@@ -227,8 +227,8 @@ def test_frames_side_by_side_are_what_each_is_alone(
         assert together.holds_what_sessions_hold()
         if pause:
             for each in (together, *alone.values()):
-                while each.bench.keeper.sessions.pending() is not None:
-                    each.bench.rest()
+                while each.bench.core.cache.sessions.pending() is not None:
+                    each.bench.refresh()
 
 
 def test_a_keyframe_beside_delta_frames_makes_none_of_them_whole(batches: Make, picture: Make) -> None:
@@ -238,7 +238,7 @@ def test_a_keyframe_beside_delta_frames_makes_none_of_them_whole(batches: Make, 
     frames = [Ask(picture(0), "a"), Ask(picture(9), "b"), Ask(picture(2), "c"), Ask(picture(3), None)]
 
     assert fleet.reasons(*frames) == [None, "scene-cut", "first-frame", "stateless"]
-    assert [turn.plan.counts[-1] for turn in fleet.turns] == [1 + PATCHES, 0, 0, 0]
+    assert [turn.plan.counts[-1] for turn in fleet.frames] == [1 + PATCHES, 0, 0, 0]
 
 
 def test_a_request_that_cannot_be_served_is_its_own_failure(batches: Make, picture: Make) -> None:
@@ -281,7 +281,7 @@ def spoil_rows(fleet: Batches) -> None:
 
 def spoil_kv(fleet: Batches) -> None:
     """What the second robot's session keeps is damaged."""
-    fleet.bench.session("b").remembered.kv.keys(1, 4).fill_(torch.nan)
+    fleet.bench.session("b").reuse.kv.keys(1, 4).fill_(torch.nan)
 
 
 @pytest.mark.parametrize("spoil", [spoil_rows, spoil_kv])
@@ -302,7 +302,7 @@ def test_one_frames_nan_is_nobody_elses(
     assert answers[1].code == "non-finite-action"
     for at, other in ((0, 0), (1, 2), (2, 3)):  # turns of those that were kept, and of all
         assert said(answers[other]) == said(expected[other])
-        alike(fleet.left(fleet.turns[at]), alone.left(alone.turns[other]))
+        alike(fleet.left(fleet.frames[at]), alone.left(alone.frames[other]))
     assert fleet.holds_what_sessions_hold()
     assert fleet.reasons(*frames)[:3] == [None, INTEGRITY, None]
     assert fleet.reasons(*frames)[:3] == [None] * 3
@@ -312,19 +312,19 @@ def test_an_exception_leaves_nothing_lent(batches: Make, picture: Make) -> None:
     """Nobody foresaw it: the caller gets it, slots that first frames were lent are free, and all frames come whole."""
     fleet = batches()
     fleet.see(*asks(picture, "ab"))
-    before = fleet.bench.keeper.usage
+    before = fleet.bench.core.cache.usage
     fleet.bench.model.broken = RuntimeError("no")
     with pytest.raises(RuntimeError, match="no"):
         fleet.see(*asks(picture, "abcd--"))
 
-    assert fleet.bench.keeper.usage == before
+    assert fleet.bench.core.cache.usage == before
     assert fleet.holds_what_sessions_hold()
     assert fleet.reasons(*asks(picture, "abcd")) == [INTEGRITY] * 4
 
 
 def slots(bench: Any, count: int) -> float:
     """A budget of so many slots, one of them spare, in MiB."""
-    return float(count * bench.keeper.storage.spare.nbytes / MIB)
+    return float(count * bench.core.cache.slots.spare.nbytes / MIB)
 
 
 @pytest.mark.parametrize("mode", ["exact", "adaptive", "paper"])
@@ -345,8 +345,8 @@ def test_too_few_slots_cost_nobody_an_answer(
             assert [said(answer)[:2] for answer in small.see(*frames)] == [
                 said(answer)[:2] for answer in roomy.see(*frames)
             ]
-            assert len({turn.kv.keys(0, 1).data_ptr() for turn in small.turns}) == len(frames)
-        assert small.bench.keeper.usage.sessions <= held
+            assert len({turn.kv.keys(0, 1).data_ptr() for turn in small.frames}) == len(frames)
+        assert small.bench.core.cache.usage.sessions <= held
         assert small.holds_what_sessions_hold()
 
 
@@ -355,7 +355,7 @@ def test_who_found_no_slot_is_told_and_finds_one_later(batches: Make, robots: Ma
     fleet = batches(kv_budget_mib=slots(robots(), 3))
     first = fleet.see(*asks(picture, "abc"))
     kept = [answer.report.cache.kv_bytes > 0 for answer in first if isinstance(answer, Step)]
-    fleet.bench.keeper.forget("a")
+    fleet.bench.core.cache.end("a")
 
     assert kept == [True, True, False]
     assert fleet.reasons(Ask(picture(2), "c"), Ask(picture(1), "b")) == [EVICTED, None]
@@ -371,7 +371,7 @@ def test_nobody_is_evicted_whose_frame_is_in_the_batch(batches: Make, robots: Ma
     reasons = dict(zip(order, fleet.reasons(*(frames[robot] for robot in order)), strict=True))
 
     assert reasons == {"a": None, "b": None, "c": "first-frame"}
-    assert fleet.bench.keeper.usage.sessions == 2
+    assert fleet.bench.core.cache.usage.sessions == 2
 
 
 def test_who_is_not_in_the_batch_makes_room(batches: Make, robots: Make, picture: Make) -> None:
@@ -381,27 +381,27 @@ def test_who_is_not_in_the_batch_makes_room(batches: Make, robots: Make, picture
         fleet.see(Ask(picture(0), robot))
     fleet.see(Ask(picture(0), "a"), Ask(picture(1), "d"))
 
-    assert [fleet.bench.session(robot).remembered is not None for robot in "abcd"] == [True, False, True, True]
+    assert [fleet.bench.session(robot).reuse is not None for robot in "abcd"] == [True, False, True, True]
 
 
 def test_stateless_frames_share_no_storage(batches: Make, picture: Make) -> None:
     """However many: each in a place of its own, none of them a session's, and nothing stays with any."""
     fleet = batches()
     fleet.see(*asks(picture, "ab"))
-    before = fleet.bench.keeper.usage
+    before = fleet.bench.core.cache.usage
     fleet.see(*asks(picture, "a---b--"))
-    places = {turn.kv.keys(0, 1).data_ptr() for turn in fleet.turns}
+    places = {turn.kv.keys(0, 1).data_ptr() for turn in fleet.frames}
 
     assert len(places) == 7
-    assert fleet.bench.keeper.usage == before
+    assert fleet.bench.core.cache.usage == before
 
 
 def test_stateless_frames_leave_sessions_their_slots(batches: Make, robots: Make, picture: Make) -> None:
-    """Those that come before them in the line, too."""
+    """Those that come before them in the queue, too."""
     fleet = batches(kv_budget_mib=slots(robots(), 3))
     fleet.see(*asks(picture, "---ab"))
 
-    assert [fleet.bench.session(robot).remembered is not None for robot in "ab"] == [True, True]
+    assert [fleet.bench.session(robot).reuse is not None for robot in "ab"] == [True, True]
 
 
 def looked(fleet: Batches) -> list[int]:
@@ -469,8 +469,8 @@ def test_what_is_kept_of_a_picture_is_trusted_until_a_failure(batches: Make, pic
     """Memory that is damaged costs a session one frame, however long its picture stands still."""
     fleet = batches()
     fleet.see(*asks(picture, "ab"))
-    fleet.bench.session("b").seen = replace(
-        fleet.bench.session("b").seen, rows=torch.full_like(fleet.bench.session("b").seen.rows, torch.nan)
+    fleet.bench.session("b").vision = replace(
+        fleet.bench.session("b").vision, rows=torch.full_like(fleet.bench.session("b").vision.rows, torch.nan)
     )
 
     assert fleet.reasons(*asks(picture, "ab")) == [None, Internal]
@@ -487,7 +487,7 @@ def test_a_picture_that_is_drawn_over_is_another(openvla: Make) -> None:
     rows = []
     for each in (policy, other):
         each({"images": {"front": frame}, "instruction": SAYS})
-        rows.append(each._fleet._keeper.sessions.known("local-0").seen.rows)
+        rows.append(each.batch.core.cache.sessions.known("local-0").vision.rows)
 
     assert torch.equal(*rows)
 
@@ -510,7 +510,7 @@ def test_three_robots_of_a_real_policy(openvla: Make, dtype: torch.dtype, mode: 
     model, clock = openvla(dtype), lambda: 0.0
     reuse = ReuseSettings(mode, kv_budget_mib=8, adaptive=AdaptiveSettings(task_top_k=40))
     says = [SAYS, "put the spoon on the towel", "wait"]
-    together, alone = LocalFleet(model, 3, reuse, clock), [LocalPolicy(model, reuse, clock) for _ in says]
+    together, alone = LocalBatchPolicy(model, 3, reuse, clock), [LocalPolicy(model, reuse, clock) for _ in says]
     random = np.random.default_rng(3)
     pictures = random.integers(0, 256, (3, 240, 320, 3), dtype=np.uint8)
     for number in range(3):
@@ -526,8 +526,8 @@ def test_three_robots_of_a_real_policy(openvla: Make, dtype: torch.dtype, mode: 
         if mode == "off":
             continue
         for robot, policy in enumerate(alone):
-            held = together._keeper.sessions.known(f"local-{robot}").remembered
-            own_held = policy._fleet._keeper.sessions.known("local-0").remembered
+            held = together.core.cache.sessions.known(f"local-{robot}").reuse
+            own_held = policy.batch.core.cache.sessions.known("local-0").reuse
             rows = min(held.kv.length, own_held.kv.length)
             for layer in range(3):
                 torch.testing.assert_close(

@@ -12,16 +12,24 @@ import torch
 
 from stillframe.domain import Observation, SessionRef, Step
 from stillframe.engine import cuda_graphs
-from stillframe.engine.cuda_graphs import Recording, make_room, needs_of, replay, replay_on_cuda
-from stillframe.engine.kv_slots import Storage
-from stillframe.engine.session_cache import Asked, Keeper
+from stillframe.engine.core import EngineCore
+from stillframe.engine.cuda_graphs import (
+    CaptureConfig,
+    capture_graphs,
+    capture_graphs_on_cuda,
+    check_gpu_memory,
+    needs_of,
+)
+from stillframe.engine.kv_slots import SlotAllocator
+from stillframe.engine.requests import FrameRequest
+from stillframe.engine.session_cache import SessionCache
 from stillframe.engine.step import step
 from stillframe.models.base import PolicyModel
 from stillframe.models.runner import ModelRunner
 from stillframe.reuse.settings import AdaptiveSettings, GraphSettings, ReuseSettings
 
 Make = Callable[..., Any]
-RECORDING = Recording(GraphSettings(batches=[1, 2, 4], rows=[12, 20]), most=4, text_tokens=8)
+RECORDING = CaptureConfig(GraphSettings(batches=[1, 2, 4], rows=[12, 20]), most=4, text_tokens=8)
 
 
 def again(compute: Callable[[], None]) -> Callable[[], None]:
@@ -30,9 +38,9 @@ def again(compute: Callable[[], None]) -> Callable[[], None]:
     return compute
 
 
-def settled(keeper: Keeper) -> torch.Tensor:
+def settled(cache: SessionCache) -> torch.Tensor:
     """What all slots hold."""
-    return keeper.storage.pool.storage[..., :-1, :]
+    return cache.slots.pool.storage[..., :-1, :]
 
 
 @pytest.mark.parametrize("cameras", [("front",), ("front", "wrist")], ids=len)
@@ -40,19 +48,19 @@ def settled(keeper: Keeper) -> torch.Tensor:
 def test_robots_act_as_without(robots: Make, picture: Make, changed: Make, mode: str, cameras: tuple[str, ...]) -> None:
     """Keyframes, deltas, pauses, several robots: token for token, plan for plan, pass for pass, all that is kept."""
     eager, replayed = (robots(mode, cameras=cameras, task_top_k=4) for _ in range(2))
-    replayed.runner = replay(replayed.model, replayed.keeper.storage.pool, RECORDING, again)
-    counts, now = replayed.runner.counts, picture(0)
+    replayed.core.runner = capture_graphs(replayed.model, replayed.core.cache.slots.pool, RECORDING, again)
+    counts, now = replayed.core.runner.counts, picture(0)
     for number, robot in enumerate("aababcabaacb"):
         now = changed(now, number) if number % 3 == 2 else now
         for bench in (eager, replayed):
             bench.see(dict.fromkeys(cameras, now), robot)
             if number % 4 == 3:
-                bench.rest()
+                bench.refresh()
 
     for one, other in zip(eager.steps, replayed.steps, strict=True):
         assert one.chunk.tokens.tolist() == other.chunk.tokens.tolist()
         assert (one.report.passes, one.report.cache) == (other.report.passes, other.report.cache)
-    torch.testing.assert_close(settled(eager.keeper), settled(replayed.keeper), rtol=0, atol=1e-4)
+    torch.testing.assert_close(settled(eager.core.cache), settled(replayed.core.cache), rtol=0, atol=1e-4)
     assert counts.replays >= 12
     assert sum(counts.eager[reason] for reason in ("storage", "tap", "rows")) == 0
     assert (counts.eager["layers"] > 0) == (mode == "paper")
@@ -65,14 +73,14 @@ def test_a_batch_acts_as_without(robots: Make, picture: Make, mode: str) -> None
     for replays in (False, True):
         bench = robots(mode)
         if replays:
-            bench.runner = replay(bench.model, bench.keeper.storage.pool, RECORDING, again)
-        counts = bench.runner.counts
+            bench.core.runner = capture_graphs(bench.model, bench.core.cache.slots.pool, RECORDING, again)
+        counts = bench.core.runner.counts
         for seq in range(2):
             batch = [
-                Asked(Observation({"front": picture(robot)}, "reach"), SessionRef(str(robot), seq=seq))
+                FrameRequest(Observation({"front": picture(robot)}, "reach"), SessionRef(str(robot), seq=seq))
                 for robot in range(4)
             ]
-            answers.append(step(bench.runner, bench.keeper, batch, bench.clock))
+            answers.append(step(bench.core, batch))
         assert (counts is not None) == replays
         assert counts is None or (counts.replays > 0 and sum(counts.eager.values()) == 0)
 
@@ -86,17 +94,18 @@ def test_a_checkpoint_acts_as_without(golden_model: PolicyModel) -> None:
     """Towers and decoder of a real checkpoint: the same tokens for every frame, nothing of it eager."""
     pictures = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
     settings = ReuseSettings(mode="adaptive", kv_budget_mib=8, adaptive=AdaptiveSettings(distance=0.3, task_top_k=9))
-    tokens, runner = [], ModelRunner.eager(golden_model)
+    tokens = []
     for replays in (False, True):
-        keeper = Keeper(golden_model, settings, lambda: 0.0)
+        core = EngineCore.of(golden_model, settings, lambda: 0.0)
         if replays:
-            recording = Recording(GraphSettings(batches=[1, 2]), most=2, text_tokens=settings.slot_text_tokens)
-            runner = replay(golden_model, keeper.storage.pool, recording, again)
+            recording = CaptureConfig(GraphSettings(batches=[1, 2]), most=2, text_tokens=settings.slot_text_tokens)
+            core.runner = capture_graphs(golden_model, core.cache.slots.pool, recording, again)
         for seq, seen in enumerate([*pictures, pictures[0]]):
-            batch = [Asked(Observation({"front": seen}, "put it"), SessionRef(robot, seq=seq)) for robot in "ab"]
-            answers = step(runner, keeper, batch, lambda: 0.0)
+            shown = Observation({"front": seen}, "put it")
+            batch = [FrameRequest(shown, SessionRef(robot, seq=seq)) for robot in "ab"]
+            answers = step(core, batch)
             tokens.append([answer.chunk.tokens.tolist() for answer in answers if isinstance(answer, Step)])
-    counts = runner.counts
+    counts = core.runner.counts
 
     assert tokens[:4] == tokens[4:]
     assert counts.replays >= 8  # a look and a prefill at each of four steps
@@ -105,15 +114,15 @@ def test_a_checkpoint_acts_as_without(golden_model: PolicyModel) -> None:
 
 def test_frames_of_no_session_lie_in_the_pool_while_nobody_keeps_anything(robots: Make) -> None:
     """The spare slot, then free ones, and all are free again; a session that keeps one is not crowded out."""
-    storage: Storage = robots("adaptive").keeper.storage
-    loose = [storage.room(20) for _ in range(storage.slots + 2)]
+    storage: SlotAllocator = robots("adaptive").core.cache.slots
+    loose = [storage.scratch(20) for _ in range(storage.slots + 2)]
     inside = [storage.pool.slot_of(kv) is not None for kv in loose]
-    storage.put_away()
+    storage.release_uncommitted()
     empty = storage.in_use_bytes
-    kept = storage.slot()
+    kept = storage.acquire()
     assert kept is not None
-    storage.keep(kept)
-    beside = [storage.pool.slot_of(storage.room(20)) is not None for _ in range(3)]
+    storage.commit(kept)
+    beside = [storage.pool.slot_of(storage.scratch(20)) is not None for _ in range(3)]
 
     assert inside == [True] * (storage.slots + 1) + [False]
     assert len({id(kv) for kv in loose}) == len(loose)
@@ -125,18 +134,18 @@ def test_a_cpu_replays_nothing(robots: Make) -> None:
     """Nothing is worked out, nothing recorded, nothing counted."""
     bench = robots("adaptive")
     log = logging.getLogger("test")
-    make_room(bench.model, bench.keeper.settings, RECORDING, log)
+    check_gpu_memory(bench.model, bench.settings, RECORDING, log)
 
-    runner = replay_on_cuda(bench.model, bench.keeper.storage.pool, RECORDING, log)
+    runner = capture_graphs_on_cuda(bench.model, bench.core.cache.slots.pool, RECORDING, log)
     assert (runner.decoder.graphs, runner.encode_images, runner.counts) == (None, None, None)
 
 
 def test_what_is_asked_for_is_what_is_taken(robots: Make) -> None:
     """Slots as the pool makes them, and graphs for as many batch sizes as can come; none where they are off."""
     bench = robots("adaptive")
-    pool = bench.keeper.storage.pool
-    needs = needs_of(bench.model, bench.keeper.settings, RECORDING, weights=5)
-    off = needs_of(bench.model, bench.keeper.settings, Recording(GraphSettings(enabled=False), 4, 8), weights=5)
+    pool = bench.core.cache.slots.pool
+    needs = needs_of(bench.model, bench.settings, RECORDING, weights=5)
+    off = needs_of(bench.model, bench.settings, CaptureConfig(GraphSettings(enabled=False), 4, 8), weights=5)
 
     assert (needs.weights, needs.slots, needs.pool) == (5, len(pool.storage), pool.storage.nbytes)
     assert [*needs.graphs] == [1, 2, 4]
@@ -149,10 +158,10 @@ def test_pools_of_one_model_have_passes_of_their_own(robots: Make, picture: Make
     one, other = (robots("adaptive") for _ in range(2))
     other.model = one.model
     for bench in (one, other):
-        bench.runner = replay(one.model, bench.keeper.storage.pool, RECORDING, again)
+        bench.core.runner = capture_graphs(one.model, bench.core.cache.slots.pool, RECORDING, again)
     alone = robots("adaptive")
     alone.model = one.model
-    alone.runner = ModelRunner.eager(one.model)
+    alone.core.runner = ModelRunner.eager(one.model)
     for number in range(4):
         for bench in (alone, one, other):
             bench.see(picture(number))
@@ -161,30 +170,30 @@ def test_pools_of_one_model_have_passes_of_their_own(robots: Make, picture: Make
         assert [step.chunk.tokens.tolist() for step in bench.steps] == [
             step.chunk.tokens.tolist() for step in alone.steps
         ]
-        assert bench.runner.counts.replays >= 4
-        assert sum(bench.runner.counts.eager.values()) == 0
+        assert bench.core.runner.counts.replays >= 4
+        assert sum(bench.core.runner.counts.eager.values()) == 0
 
 
 def test_each_batch_asks_for_its_own_passes(robots: Make) -> None:
     """Fewer frames side by side take less, and as much as where no more are wanted; a slot holds a scratch position."""
     bench = robots("adaptive")
     needs = {
-        most: needs_of(bench.model, bench.keeper.settings, Recording(RECORDING.graphs, most, 8), weights=5)
+        most: needs_of(bench.model, bench.settings, CaptureConfig(RECORDING.graphs, most, 8), weights=5)
         for most in (1, 2, 4)
     }
     asked = needs[4].graphs
 
     assert asked[1] < asked[2] < asked[4]
     assert [needs[most].graphs[most] for most in (1, 2, 4)] == [*asked.values()]
-    assert needs[4].slot == bench.keeper.storage.pool.storage[0].nbytes
+    assert needs[4].slot == bench.core.cache.slots.pool.storage[0].nbytes
 
 
 def test_recording_leaves_the_model_as_it_was(golden_model: PolicyModel) -> None:
     """What replays is handed on: nothing of it is set on the model, its decoder or its network."""
     parts = (golden_model, golden_model.decoder, golden_model.network)
     before = [dict(vars(part)) for part in parts]
-    pool = Keeper(golden_model, ReuseSettings(kv_budget_mib=8), lambda: 0.0).storage.pool
-    runner = replay(golden_model, pool, Recording(GraphSettings(batches=[1]), most=1, text_tokens=8), again)
+    pool = EngineCore.of(golden_model, ReuseSettings(kv_budget_mib=8), lambda: 0.0).cache.slots.pool
+    runner = capture_graphs(golden_model, pool, CaptureConfig(GraphSettings(batches=[1]), most=1, text_tokens=8), again)
 
     assert runner.decoder.graphs is not None
     assert runner.encode_images is not None
@@ -194,7 +203,7 @@ def test_recording_leaves_the_model_as_it_was(golden_model: PolicyModel) -> None
 def test_without_a_budget_as_many_slots_are_asked_for_as_are_taken(toy: Make) -> None:
     """Those of the sessions for which there is room by default, and the spare one."""
     model, settings = toy(), ReuseSettings(slot_text_tokens=8)
-    pool = Keeper(model, settings, lambda: 0.0).storage.pool
+    pool = EngineCore.of(model, settings, lambda: 0.0).cache.slots.pool
 
     assert needs_of(model, settings, RECORDING, weights=5).slots == len(pool.storage)
 
@@ -209,7 +218,7 @@ def test_towers_are_recorded_for_all_pictures_of_a_batch(
     model, seen = toy(cameras), []
     model.encode_images, model.picture = object(), (3, 16, 16)
     monkeypatch.setattr(cuda_graphs, "Towers", lambda look, _picture, numbers, *_: seen.append(numbers) or look)
-    pool = Keeper(model, ReuseSettings(slot_text_tokens=8), lambda: 0.0).storage.pool
-    replay(model, pool, RECORDING, again)
+    pool = EngineCore.of(model, ReuseSettings(slot_text_tokens=8), lambda: 0.0).cache.slots.pool
+    capture_graphs(model, pool, RECORDING, again)
 
     assert seen == [numbers]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from stillframe.domain import DraftReport
-from stillframe.engine.drafts import HISTORY, MEMORY, Drafting, Drafts
+from stillframe.engine.drafts import MOST_ACTIONS, SCORE_DECAY, DraftFactory, DraftProposer
 from stillframe.errors import ConfigError
 from stillframe.reuse.settings import DecodingSettings
 
 Make = Callable[..., Any]
-STILL = np.full(7, 32)
+NO_MOTION = np.full(7, 32)
 NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 OFF = DecodingSettings("off")
 
@@ -25,7 +25,7 @@ def walk(bench: Any, picture: Make, changed: Make) -> list[Any]:
         now = changed(now, number, number + 3, seed=number) if number % 3 == 2 else now
         bench.see(now, robot)
         if number % 4 == 3:
-            bench.rest()
+            bench.refresh()
         if number == 8:
             bench.reset("a")
     return list(bench.steps)
@@ -68,7 +68,7 @@ def test_a_reset_clears_drafts(robots: Make, picture: Make, end: str) -> None:
     """The next episode begins elsewhere; so does a session of the same id."""
     bench = robots("off")
     bench.see(picture(0))
-    bench.keeper.forget("a") if end == "forget" else getattr(bench, end)("a")
+    bench.core.cache.end("a") if end == "forget" else getattr(bench, end)("a")
 
     assert bench.see(picture(0)).report.draft.way == "still"
 
@@ -110,7 +110,7 @@ def test_a_pause_guesses_what_was_answered(robots: Make, picture: Make) -> None:
     bench.see(picture(0))
     passes = bench.model.count_passes()
 
-    assert bench.rest().drift == 0
+    assert bench.refresh().drift == 0
     assert passes == [21 + 6]
 
 
@@ -121,7 +121,7 @@ def test_relaxed_guesses_stand_and_are_told(robots: Make, picture: Make) -> None
     second = bench.see(picture(1))
     exact = robots("off").see(picture(1))
 
-    assert first.chunk.tokens[:-1].tolist() == STILL[:-1].tolist()
+    assert first.chunk.tokens[:-1].tolist() == NO_MOTION[:-1].tolist()
     assert second.report.draft == DraftReport(
         "relaxed", "previous", 6 + (first.chunk.tokens == second.chunk.tokens)[-1]
     )
@@ -135,17 +135,17 @@ def test_a_pause_is_never_relaxed(robots: Make, picture: Make) -> None:
     bench.see(picture(0))
     bench.see(picture(0))
 
-    assert bench.rest().drift > 0
+    assert bench.refresh().drift > 0
 
 
 def test_the_grippers_radius_is_nothing() -> None:
     """One number is for all other dimensions; as many as there are go one by one, wherever the gripper is."""
     one, each = (
-        Drafting(DecodingSettings("relaxed", [3]), NAMES, 64),
-        Drafting(DecodingSettings("relaxed", [1, 2]), ("dx", "gripper", "dy"), 64),
+        DraftFactory(DecodingSettings("relaxed", [3]), NAMES, 64),
+        DraftFactory(DecodingSettings("relaxed", [1, 2]), ("dx", "gripper", "dy"), 64),
     )
 
-    assert one.draft(None, STILL).radius.tolist() == [3] * 6 + [0]
+    assert one.draft(None, NO_MOTION).radius.tolist() == [3] * 6 + [0]
     assert each.draft(None, np.zeros(6, np.int64)).radius.tolist() == [1, 0, 2, 1, 0, 2]
 
 
@@ -154,15 +154,15 @@ def test_a_radius_that_does_not_fit_is_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"decoding\.radius is \[1, 2\]; expected one number, or 6: dx, dy, .*, dyaw$"
     ):
-        Drafting(DecodingSettings("relaxed", [1, 2]), NAMES, 64)
+        DraftFactory(DecodingSettings("relaxed", [1, 2]), NAMES, 64)
 
 
-def acted(*actions: Any) -> Drafts:
+def acted(*actions: Any) -> DraftProposer:
     """A session that has done so much, one number an action."""
-    drafts = Drafts()
+    drafts = DraftProposer()
     for action in actions:
-        drafts.guess(STILL)
-        drafts.saw(np.full(7, action))
+        drafts.guess(NO_MOTION)
+        drafts.observe(np.full(7, action))
     return drafts
 
 
@@ -179,7 +179,7 @@ def acted(*actions: Any) -> Drafts:
 )
 def test_the_way_that_does_best_is_taken(actions: list[int], way: str, guess: int) -> None:
     """What goes on changing is carried on, what comes back is recalled, and else it is the same again."""
-    name, ids = acted(*actions).guess(STILL)
+    name, ids = acted(*actions).guess(NO_MOTION)
 
     assert (name, ids.tolist()) == (way, [guess] * 7)
 
@@ -188,33 +188,35 @@ def test_the_way_that_does_best_is_taken(actions: list[int], way: str, guess: in
     ("actions", "follows"),
     [
         ([1, 2, 1, 3, 1], 3),  # the last time it was 3
-        ([1, 2, *range(20, 17 + HISTORY), 1], 2),  # as many as are remembered, and both of these among them
-        ([1, 2, *range(20, 18 + HISTORY), 1], 1),  # one more, and it is as if it had never been: the same again
+        ([1, 2, *range(20, 17 + MOST_ACTIONS), 1], 2),  # as many as are remembered, and both of these among them
+        ([1, 2, *range(20, 18 + MOST_ACTIONS), 1], 1),  # one more, and it is as if it had never been: the same again
     ],
 )
 def test_what_followed_last_time_is_recalled(actions: list[int], follows: int) -> None:
     """Of several times the latest counts, and what is longer ago than may be remembered does not."""
     drafts = acted(*actions)
-    before = drafts.merits["recalled"]
-    drafts.guess(STILL)
-    drafts.saw(np.full(7, follows))
+    before = drafts.scores["recalled"]
+    drafts.guess(NO_MOTION)
+    drafts.observe(np.full(7, follows))
 
-    assert drafts.merits["recalled"] == pytest.approx(MEMORY * before + 7 * (1 - MEMORY))
+    assert drafts.scores["recalled"] == pytest.approx(SCORE_DECAY * before + 7 * (1 - SCORE_DECAY))
 
 
 def test_merit_is_a_running_mean_of_what_was_right() -> None:
     """From the first token on; every way is judged, whichever was taken; what was long ago fades."""
     drafts = acted(4, 6)
-    drafts.guess(STILL)
-    before = dict(drafts.merits)
-    drafts.saw(np.array([6, 6, 6, 8, 6, 6, 6]))
+    drafts.guess(NO_MOTION)
+    before = dict(drafts.scores)
+    drafts.observe(np.array([6, 6, 6, 8, 6, 6, 6]))
 
     assert before == dict.fromkeys(before, 0.0)
-    assert drafts.merits == pytest.approx({"previous": 3 * (1 - MEMORY), "steady": 0, "recalled": 3 * (1 - MEMORY)})
+    assert drafts.scores == pytest.approx(
+        {"previous": 3 * (1 - SCORE_DECAY), "steady": 0, "recalled": 3 * (1 - SCORE_DECAY)}
+    )
     for faded in itertools.islice(itertools.count(1), 3):
-        drafts.guess(STILL)
-        drafts.saw(np.full(7, 90 + faded))
-    assert drafts.merits["previous"] == pytest.approx(3 * (1 - MEMORY) * MEMORY**3)
+        drafts.guess(NO_MOTION)
+        drafts.observe(np.full(7, 90 + faded))
+    assert drafts.scores["previous"] == pytest.approx(3 * (1 - SCORE_DECAY) * SCORE_DECAY**3)
 
 
 def test_a_past_of_another_length_is_no_past() -> None:
@@ -222,13 +224,13 @@ def test_a_past_of_another_length_is_no_past() -> None:
     drafts = acted(4, 5)
 
     assert drafts.guess(np.zeros(14, np.int64))[0] == "still"
-    drafts.saw(np.zeros(14, np.int64))
+    drafts.observe(np.zeros(14, np.int64))
     assert drafts.guess(np.zeros(14, np.int64))[0] == "previous"
 
 
 def test_every_guess_is_a_token() -> None:
     """What would go on beyond the vocabulary ends with it."""
-    drafting, drafts = Drafting(DecodingSettings(), NAMES, 64), acted(10, 20, 30, 40, 50, 60)
+    drafting, drafts = DraftFactory(DecodingSettings(), NAMES, 64), acted(10, 20, 30, 40, 50, 60)
 
-    assert drafts.guess(STILL)[1].tolist() == [70] * 7
-    assert drafting.draft(drafts, STILL).ids.tolist() == [63] * 7
+    assert drafts.guess(NO_MOTION)[1].tolist() == [70] * 7
+    assert drafting.draft(drafts, NO_MOTION).ids.tolist() == [63] * 7

@@ -23,18 +23,18 @@ def test_caution_rises_over_budget_until_it_is_full() -> None:
     levels = []
     for _ in range(6):
         levels.append((caution.level, caution.full))
-        caution.saw(0.11)
+        caution.record(0.11)
 
     assert levels == [(pytest.approx(min(1.0, STEP_UP * n)), n >= 5) for n in range(6)]
     assert caution.level == 1
-    caution.saw(0.0)
+    caution.record(0.0)
     assert not caution.full
 
 
 def test_an_answer_at_the_budget_is_within_it() -> None:
     """Only what is over raises caution."""
     caution = Caution(0.1)
-    caution.saw(0.1)
+    caution.record(0.1)
 
     assert caution.level == 0
 
@@ -42,12 +42,12 @@ def test_an_answer_at_the_budget_is_within_it() -> None:
 def test_caution_falls_slowly_within_half_of_the_budget() -> None:
     """Down to nothing; it takes about ten good answers to make up for a bad one."""
     caution = Caution(0.1)
-    caution.saw(0.2)
+    caution.record(0.2)
     after_bad = caution.level
-    caution.saw(0.05)
+    caution.record(0.05)
     after_good = caution.level
     for _ in range(50):
-        caution.saw(0.0)
+        caution.record(0.0)
 
     assert (after_bad, after_bad - after_good) == pytest.approx((STEP_UP, STEP_DOWN))
     assert pytest.approx(10 * STEP_DOWN) == STEP_UP
@@ -60,7 +60,7 @@ def test_caution_holds_the_ninetieth_percentile() -> None:
     def after(period: int) -> float:
         caution = Caution(0.1, level=0.5)
         for index in range(period * 20):
-            caution.saw(0.2 if index % period == 0 else 0.0)
+            caution.record(0.2 if index % period == 0 else 0.0)
         return caution.level
 
     assert after(10) > 0.5 > after(12)
@@ -69,7 +69,7 @@ def test_caution_holds_the_ninetieth_percentile() -> None:
 def test_caution_stays_between_half_and_the_whole_budget() -> None:
     """So that it does not swing."""
     caution = Caution(0.1, level=0.5)
-    caution.saw(0.07)
+    caution.record(0.07)
 
     assert caution.level == 0.5
 
@@ -79,5 +79,5 @@ def test_caution_stays_in_range(budget: float, drifts: list[float]) -> None:
     """Whatever drifts come."""
     caution = Caution(budget)
     for drift in drifts:
-        caution.saw(drift)
+        caution.record(drift)
         assert 0 <= caution.level <= 1

@@ -149,7 +149,13 @@ def cold() -> Iterator[Callable[..., Bench]]:
         log, reuse = logging.getLogger("engine-test"), ReuseSettings(mode)
         batching = BatchingSettings(most, hold_ms)
         engine = Engine(
-            model, reuse=reuse, queue_frames=queue_frames, clock=clock, log=log, watch=pauses.append, batching=batching
+            model,
+            reuse=reuse,
+            queue_frames=queue_frames,
+            clock=clock,
+            log=log,
+            on_refresh=pauses.append,
+            batching=batching,
         )
         made.append(Bench(engine, model, clock, pauses))
         return made[-1]
@@ -258,7 +264,7 @@ def test_room_in_the_queue_is_used_again(warm: Callable[..., Bench]) -> None:
 
 
 def test_sessions_take_turns(warm: Callable[..., Bench]) -> None:
-    """However many one of them, or all stateless frames, have in the line: the next robot's comes next but one."""
+    """However many one of them, or all stateless frames, have in the queue: the next robot's comes next but one."""
     bench = warm(queue_frames=16)
     bench.occupy()
     flood = [bench.submit(f"flood {number}", robot="flood") for number in range(3)]
@@ -275,7 +281,7 @@ def test_sessions_take_turns(warm: Callable[..., Bench]) -> None:
 
 @pytest.mark.parametrize("sessions", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_thousands_of_short_sessions_leave_nothing(warm: Callable[..., Bench], sessions: int) -> None:
-    """One frame each, and ended before or after it is answered: no slot, no name, nothing in the line."""
+    """One frame each, and ended before or after it is answered: no slot, no name, nothing in the queue."""
     bench, batch = warm(queue_frames=64, mode="exact"), 50
     for begin in range(0, sessions, batch):
         robots = [f"robot {number}" for number in range(begin, begin + batch)]
@@ -289,12 +295,12 @@ def test_thousands_of_short_sessions_leave_nothing(warm: Callable[..., Bench], s
     bench.submit("behind all errands").result(WAIT_S)
 
     assert (bench.engine.usage.in_use_bytes, bench.engine.usage.sessions) == (0, 0)
-    assert len(bench.engine._keeper.sessions) == 0
-    assert bench.engine._line.keys == 1  # that of frames without a session
+    assert len(bench.engine._core.cache.sessions) == 0
+    assert bench.engine._queue.keys == 1  # that of frames without a session
 
 
 def test_one_that_floods_does_not_keep_others_out(warm: Callable[..., Bench]) -> None:
-    """In a full line its last frame makes room for a robot that has none, and is told that the line is full."""
+    """In a full queue its last frame makes room for a robot that has none, and is told that the queue is full."""
     bench = warm(queue_frames=3)
     bench.occupy()
     flood = [bench.submit(f"flood {number}") for number in range(3)]
@@ -653,7 +659,7 @@ def timed(bench: Bench, takes_s: dict[int, float]) -> None:
         return rows
 
     bench.model.embed = slow  # type: ignore[method-assign]  # for good
-    bench.engine._batching._times_s = dict(takes_s)
+    bench.engine._batches._times_s = dict(takes_s)
 
 
 @pytest.mark.parametrize(
@@ -684,7 +690,7 @@ def test_what_batches_take_is_learnt(warm: Callable[..., Bench]) -> None:
     """Two are tried together, as that was never measured; it took longer than in turn, so the next are not."""
     bench = warm(queue_frames=16, most=2)
     timed(bench, {1: 1.0, 2: 4.0})
-    bench.engine._batching._times_s.clear()
+    bench.engine._batches._times_s.clear()
     for _ in range(2):
         bench.occupy()
         answers = [bench.submit(robot, max_age_ms=1e6, robot=robot) for robot in "ab"]
@@ -741,7 +747,7 @@ def test_a_frame_is_made_ready_while_the_device_is_at_anothers(warm: Callable[..
         return prepared
 
     bench.occupy()
-    bench.engine._model.prepare = watched  # type: ignore[method-assign]  # for good
+    bench.engine._core.model.prepare = watched  # type: ignore[method-assign]  # for good
     following = bench.submit("following")
     assert ready.wait(WAIT_S)
     assert not following.done()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stillframe.engine.device import let_go, out_of_memory, told
+from stillframe.engine.device import clear_tracebacks, out_of_memory, to_request_error
 from stillframe.errors import DeadlineExceeded, Internal, Overloaded
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -24,7 +24,7 @@ def a_cpus() -> Exception:
 @pytest.mark.parametrize("error", [NO_ROOM, MemoryError(), a_cpus()], ids=["gpu", "python", "cpu"])
 def test_no_memory_is_no_room(error: Exception) -> None:
     """Whichever memory it was: come again; torch's own words stay here."""
-    answer = told(error)
+    answer = to_request_error(error)
 
     assert out_of_memory(error)
     assert isinstance(answer, Overloaded)
@@ -35,7 +35,7 @@ def test_no_memory_is_no_room(error: Exception) -> None:
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), ValueError("out of memory"), KeyError()])
 def test_what_else_goes_wrong_is_our_fault(error: Exception) -> None:
     """The cause stays with the error, and out of its words."""
-    answer = told(error)
+    answer = to_request_error(error)
 
     assert isinstance(answer, Internal)
     assert (answer.code, answer.__cause__) == ("internal", error)
@@ -46,7 +46,7 @@ def test_what_is_meant_for_the_client_is_told_to_it() -> None:
     """As it is."""
     error = DeadlineExceeded("deadline-exceeded", "too late")
 
-    assert told(error) is error
+    assert to_request_error(error) is error
 
 
 def fail() -> NoReturn:
@@ -69,7 +69,7 @@ def test_an_error_that_is_kept_keeps_nothing_else() -> None:
     except DeadlineExceeded as error:
         kept = error
     assert held[-1]() is not None
-    let_go(kept, CPU)
+    clear_tracebacks(kept, CPU)
 
     assert held[-1]() is None
     assert isinstance(kept.__cause__, KeyError)
@@ -84,6 +84,6 @@ def test_a_gpu_gets_its_pieces_back(
     """When its memory ran out; a cache that is emptied for nothing costs time."""
     calls: list[None] = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append(None))
-    let_go(error, device)
+    clear_tracebacks(error, device)
 
     assert len(calls) == emptied

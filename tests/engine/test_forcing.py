@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from stillframe.domain import HistoryInfo, Image
+from stillframe.engine.core import EngineCore
 from stillframe.engine.engine import Engine
-from stillframe.engine.history import Recalling, forced
-from stillframe.engine.session_cache import Keeper
+from stillframe.engine.history import HistoryManager, untrained_weights
 from stillframe.errors import ConfigError
 from stillframe.history.info import WARNING
 from stillframe.history.settings import UNTRAINED, HistorySettings, ScorerName
@@ -29,7 +29,7 @@ def forcing(gate: ScorerName) -> HistorySettings:
 
 def test_chunks_are_means(toy: Make) -> None:
     """Nothing was learnt: a frame is one chunk, and its one slot the mean of its image tokens."""
-    weights = forced(toy(), forcing("novelty"))
+    weights = untrained_weights(toy(), forcing("novelty"))
     keys, values = torch.randn(2, 4, 2, 16, 8).unbind(0)
     pooled = weights.pooling.frame(keys, values, weights.config.chunk_tokens)
 
@@ -45,8 +45,8 @@ def test_answers_look_at_older_frames(
 ) -> None:
     """Whoever scores, and whatever the policy sees: it answers, keeps chunks, and says that nobody trained it."""
     made = robots("off", cameras=cameras)
-    recalling = Recalling(made.model, forced(made.model, forcing(gate)), forcing(gate), made.clock)
-    made.keeper = Keeper(made.model, OFF, made.clock, recalling=recalling)
+    recalling = HistoryManager(made.model, untrained_weights(made.model, forcing(gate)), forcing(gate), made.clock)
+    made.core = EngineCore.of(made.model, OFF, made.clock, history=recalling)
     for seed in range(3):
         made.see({camera: picture(seed) for camera in cameras})
     report = made.steps[-1].report.history
@@ -61,7 +61,7 @@ def test_answers_look_at_older_frames(
 def test_what_needs_training_is_refused(toy: Make, gate: ScorerName) -> None:
     """An untrained gate would say nothing with confidence; the message names those that need no training."""
     with pytest.raises(ConfigError, match=rf"history.gate is '{gate}'.*choose one of novelty, attention, recency"):
-        forced(toy(), forcing(gate))
+        untrained_weights(toy(), forcing(gate))
 
 
 def test_policies_of_several_actions_at_once_are_refused(toy: Make) -> None:
@@ -70,23 +70,23 @@ def test_policies_of_several_actions_at_once_are_refused(toy: Make) -> None:
     model.info = replace(model.info, chunk_horizon=8)
 
     with pytest.raises(ConfigError, match=r"toy answers with 8 actions at once.*set it to false"):
-        Recalling(model, forced(model, forcing("recency")), forcing("recency"), lambda: 0.0)
+        HistoryManager(model, untrained_weights(model, forcing("recency")), forcing("recency"), lambda: 0.0)
 
 
 @pytest.mark.parametrize("recalls", [True, False])
 def test_model_info_says_how_it_stands(toy: Make, *, recalls: bool) -> None:
     """On: as the memory has it. Off: the reason that the engine was given."""
     model, reason = toy(), HistoryInfo(why="nobody wants it")
-    recalling = Recalling(model, forced(model, forcing("recency")), forcing("recency"), lambda: 0.0)
+    recalling = HistoryManager(model, untrained_weights(model, forcing("recency")), forcing("recency"), lambda: 0.0)
     engine = Engine(
         model,
         reuse=OFF,
         queue_frames=1,
         clock=lambda: 0.0,
         log=logging.getLogger("engine-test"),
-        watch=lambda _: None,
-        recalling=recalling if recalls else None,
-        forgetful=reason,
+        on_refresh=lambda _: None,
+        history=recalling if recalls else None,
+        history_info=reason,
     )
     engine.close()
 

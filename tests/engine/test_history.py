@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from stillframe.domain import Image, Observation, SessionRef, Step
-from stillframe.engine.drafts import Drafts
-from stillframe.engine.history import LONGEST_S, Left, Recalling
-from stillframe.engine.session_cache import Asked, Keeper
+from stillframe.engine.core import EngineCore
+from stillframe.engine.drafts import DraftProposer
+from stillframe.engine.history import LONGEST_S, FinishedFrame, HistoryManager
+from stillframe.engine.requests import FrameRequest
 from stillframe.engine.step import step
 from stillframe.errors import CheckpointError, ConfigError
 from stillframe.history.checkpoint import HistoryConfig, HistoryWeights
@@ -78,15 +79,15 @@ def test_histories_count_beside_the_pool(robots: Make, picture: Pictures) -> Non
     """Their bytes are those that the replies say, over all sessions; a session's are free when it is over."""
     made = robots("off", history=settings())
     reports = [made.see(picture(seed), robot).report.history for seed, robot in enumerate("aab")]
-    both = made.keeper.usage
-    made.keeper.forget("a")
-    one = made.keeper.usage
+    both = made.core.cache.usage
+    made.core.cache.end("a")
+    one = made.core.cache.usage
     made.reset("b")
     made.see(picture(1), "b")
 
     assert (both.history_chunks, both.history_bytes) == (3, reports[1].nbytes + reports[2].nbytes)
     assert (one.history_chunks, one.history_bytes) == (1, reports[2].nbytes)
-    assert made.keeper.usage.history_chunks == 1
+    assert made.core.cache.usage.history_chunks == 1
     assert both.in_use_bytes == one.in_use_bytes == 0
 
 
@@ -126,13 +127,13 @@ def test_side_by_side_each_looks_at_its_own(robots: Make, picture: Pictures) -> 
             for one in (together, alone):
                 one.see(picture(10 * count + seed), robot)
     asked = [
-        Asked(
+        FrameRequest(
             Observation({"front": picture(50 + at)}, "reach the red cube"),
             together.places.get(robot, SessionRef(robot)),
         )
         for at, robot in enumerate("abc")
     ]
-    answers = step(together.runner, together.keeper, asked, together.clock)
+    answers = step(together.core, asked)
     expected = [alone.see(picture(50 + at), robot) for at, robot in enumerate("abc")]
 
     for answer, one in zip(answers, expected, strict=True):
@@ -151,7 +152,7 @@ def test_it_works_beside_frame_reuse(robots: Make, picture: Pictures, gate: str)
     answers = []
     for image in seen:
         answers.append(reusing.see(image).chunk.tokens.tolist())
-        report = reusing.rest()
+        report = reusing.refresh()
         assert report is None or report.drift == 0
 
     assert answers == tokens(plain, seen)
@@ -196,18 +197,18 @@ def test_another_decoders_memory_is_refused(robots: Make) -> None:
     weights = type("Other", (), {"config": config})
 
     with pytest.raises(CheckpointError, match="another decoder's sizes"):
-        Recalling(made.model, weights, settings(), made.clock)  # type: ignore[arg-type]  # a stand-in
+        HistoryManager(made.model, weights, settings(), made.clock)  # type: ignore[arg-type]  # a stand-in
 
 
 @pytest.mark.parametrize("size", ["layers", "kv_heads", "head_dim"])
 def test_each_size_of_the_decoder_has_to_be_the_memorys(robots: Make, size: str) -> None:
     """The model's own are taken; one that differs is enough to be refused."""
     made, config = robots("off"), HistoryConfig(4, 2, 8, 16, slots=2, taps=(1, 3), extras=8, hidden=8)
-    Recalling(made.model, HistoryWeights(config), settings(), made.clock)
+    HistoryManager(made.model, HistoryWeights(config), settings(), made.clock)
     other = replace(config, **{size: getattr(config, size) * 2})
 
     with pytest.raises(CheckpointError, match="another decoder's sizes"):
-        Recalling(made.model, HistoryWeights(other), settings(), made.clock)
+        HistoryManager(made.model, HistoryWeights(other), settings(), made.clock)
 
 
 def test_several_chunks_a_frame(robots: Make, picture: Pictures) -> None:
@@ -257,8 +258,8 @@ def clerked(robots: Make, clerk: Clerk, mode: str = "off", **rules: Any) -> Any:
     made = robots(mode)
     weights = HistoryWeights(HistoryConfig(4, 2, 8, 16, slots=2, taps=(1, 3), extras=8, hidden=8))
     knobs = HistorySettings(enabled=True, gate="attention", **{"window_frames": 1, "budget_mib": 1, **rules})
-    recalling = Recalling(made.model, weights.eval().requires_grad_(requires_grad=False), knobs, made.clock, clerk)
-    made.keeper = Keeper(made.model, made.keeper.settings, made.clock, recalling=recalling)
+    recalling = HistoryManager(made.model, weights.eval().requires_grad_(requires_grad=False), knobs, made.clock, clerk)
+    made.core = EngineCore.of(made.model, made.settings, made.clock, history=recalling)
     made.__post_init__()
     return made, recalling
 
@@ -288,10 +289,10 @@ def test_each_chunk_of_a_frame_has_a_state_of_its_own(robots: Make, picture: Pic
     assert clerk.states == [[0.0]] * 8 + [[1.0], [2.0], [3.0], [4.0]]
 
 
-def left(made: Any, past: Any) -> Left:
+def left(made: Any, past: Any) -> FinishedFrame:
     """The last frame once more, of another session."""
-    turn = made.turn
-    return Left(past, turn.frame.prepared.layout, turn.kv, turn.decoded)
+    frame = made.frame
+    return FinishedFrame(past, frame.prepared.layout, frame.kv, frame.decoded)
 
 
 def test_a_chunk_is_worth_what_the_row_that_says_the_action_saw_in_it(robots: Make, picture: Pictures) -> None:
@@ -301,12 +302,12 @@ def test_a_chunk_is_worth_what_the_row_that_says_the_action_saw_in_it(robots: Ma
     made.see(picture(1), None)
     past = recalling.begin()
     for _ in range(2):
-        recalling.take_in([left(made, past)])
+        recalling.update([left(made, past)])
     shallow, deep = torch.full((2, 2, 9, 4), 0.9).unbind(0)  # [heads, rows, slots]
     shallow[:, -7] = torch.tensor([[0.1, 0.2, 0.3, 0.0], [0.0, 0.0, 0.0, 0.1]])
     deep[:, -7] = torch.tensor([[0.0, 0.1, 0.0, 0.2], [0.4, 0.0, 0.1, 0.0]])
-    past.looks = {1: shallow, 3: deep}
-    recalling.take_in([left(made, past)])
+    past.attention = {1: shallow, 3: deep}
+    recalling.update([left(made, past)])
 
     assert clerk.masses == [pytest.approx([0.4 + 0.2, 0.3 + 0.2])]
     assert past.history.held == 3
@@ -321,7 +322,7 @@ def test_guesses_have_no_say_in_what_a_chunk_is_worth(robots: Make, picture: Pic
         for seed in (1, 2, 3):
             made.see(picture(seed))
             if forgetful:
-                made.session("a").drafts = Drafts()
+                made.session("a").drafts = DraftProposer()
         noted.append([mass for masses in clerk.masses for mass in masses])
 
     assert len(noted[0]) == 1 + 2
@@ -334,13 +335,13 @@ def test_where_an_older_frame_looked_says_nothing(robots: Make, picture: Picture
     clerk = Clerk()
     made, recalling = clerked(robots, clerk)
     made.see(picture(1), None)
-    past, layout = recalling.begin(), made.turn.frame.prepared.layout
+    past, layout = recalling.begin(), made.frame.prepared.layout
     if kept:
-        recalling.take_in([left(made, past)])
-    past.looks = {1: torch.ones(2, 9, 2)}
+        recalling.update([left(made, past)])
+    past.attention = {1: torch.ones(2, 9, 2)}
 
-    assert (recalling.recall(past, layout) is not None) is kept
-    recalling.take_in([left(made, past)])
+    assert (recalling.lend(past, layout) is not None) is kept
+    recalling.update([left(made, past)])
     assert clerk.masses == []
 
 
@@ -352,7 +353,7 @@ def test_who_does_not_watch_is_not_told(robots: Make, picture: Pictures) -> None
         made.see(picture(seed))
 
     assert clerk.masses == []
-    assert made.session("a").past.looks == {}
+    assert made.session("a").history.attention == {}
 
 
 def test_held_chunks_are_worth_what_is_said_anew(robots: Make, picture: Pictures) -> None:
@@ -371,7 +372,7 @@ def test_policies_that_say_several_actions_at_once_are_refused(robots: Make, hor
     made.model.info = replace(made.model.info, chunk_horizon=horizon)
 
     with pytest.raises(ConfigError, match=f"answers with {horizon} actions at once"):
-        Recalling(made.model, HistoryWeights(HistoryConfig(4, 2, 8, 16, 2, (1, 3), 8, 8)), settings(), made.clock)
+        HistoryManager(made.model, HistoryWeights(HistoryConfig(4, 2, 8, 16, 2, (1, 3), 8, 8)), settings(), made.clock)
 
 
 @pytest.mark.parametrize(
@@ -391,4 +392,4 @@ def test_what_stays_is_as_the_knobs_say(robots: Make, picture: Pictures, rules: 
         made.see(picture(seed))
         clerk.worth = 0.6
 
-    assert sorted(made.session("a").past.history.held_frames) == stay
+    assert sorted(made.session("a").history.history.held_frames) == stay

@@ -101,7 +101,7 @@ def test_another_resolution(seen: Make, picture: Make, mode: str) -> None:
 def test_another_mode(seen: Make, picture: Make, other: str) -> None:
     """A frame may ask for its own mode; each change of it is a keyframe, and the report names the mode."""
     bench = seen("exact" if other == "adaptive" else "adaptive")
-    usual = bench.keeper.settings.mode
+    usual = bench.settings.mode
     first, second, back = (bench.see(picture(0), mode=mode) for mode in (other, other, None))
 
     assert reason(first) is KeyframeReason.MODE
@@ -113,12 +113,12 @@ def test_another_mode(seen: Make, picture: Make, other: str) -> None:
 def test_off_reuses_and_keeps_nothing(seen: Make, picture: Make) -> None:
     """Every frame is whole, no KV is held; a session that comes back from it starts with a keyframe."""
     bench = seen()
-    held = bench.keeper.usage.in_use_bytes
+    held = bench.core.cache.usage.in_use_bytes
     steps = [bench.see(picture(0), mode="off") for _ in range(2)]
 
     assert [reason(step) for step in steps] == [KeyframeReason.OFF] * 2
     assert [step.report.cache.kv_bytes for step in steps] == [0, 0]
-    assert bench.keeper.usage.in_use_bytes == held - bench.kv.nbytes
+    assert bench.core.cache.usage.in_use_bytes == held - bench.kv.nbytes
     assert [reason(bench.see(picture(0))) for _ in range(2)] == [KeyframeReason.MODE, None]
 
 
@@ -126,12 +126,12 @@ def test_off_reuses_and_keeps_nothing(seen: Make, picture: Make) -> None:
 def test_a_frame_of_no_session(robots: Make, picture: Make, mode: str) -> None:
     """Stateless whatever the mode, which such a frame does not have: nothing is kept and nothing counted."""
     bench = robots(mode)
-    before = bench.keeper.usage
+    before = bench.core.cache.usage
     caches = [bench.see(picture(0), None).report.cache for _ in range(2)]
 
     assert [reason(step) for step in bench.steps] == [KeyframeReason.STATELESS] * 2
     assert [(cache.mode, cache.kv_bytes, cache.epoch, cache.seq) for cache in caches] == [("off", 0, 0, 0)] * 2
-    assert bench.keeper.usage == before
+    assert bench.core.cache.usage == before
 
 
 @pytest.mark.parametrize("mode", REUSING)
@@ -177,7 +177,7 @@ def test_a_drift_over_budget(seen: Make, picture: Make, changed: Make) -> None:
     bench.see(changed(picture(0), 0))
     session = bench.session("a")
     session.caution.level = 0.9
-    report = bench.rest()
+    report = bench.refresh()
 
     assert report is not None
     assert report.drift > 0
@@ -196,7 +196,7 @@ def test_too_many_frames_without_a_dense_pass(robots: Make, picture: Make) -> No
 
     assert reasons == [KeyframeReason.FIRST_FRAME, None, None, age, None, None, age]
     for _ in range(5):
-        bench.rest()
+        bench.refresh()
         assert reason(bench.see(picture(0))) is None
 
 
@@ -239,12 +239,12 @@ def test_numbers_that_cannot_be_in_its_storage(robots: Make, picture: Make, mode
     """A pause finds NaN in the keys and values that a frame left: the session starts anew, and others do not."""
     bench = robots(mode)
     bench.see(picture(0), "b")
-    bench.rest()
+    bench.refresh()
     for _ in range(frames):
         bench.see(picture(0))
     bench.kv.keys(1, 9)[0, 5, 2] = float("nan")
     with pytest.raises(KVCorrupted, match="not finite"):
-        bench.rest()
+        bench.refresh()
     step = bench.see(picture(0))
 
     assert reason(step) is KeyframeReason.INTEGRITY

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stillframe.engine.cuda_graphs import Recording, forms_of
+from stillframe.engine.cuda_graphs import CaptureConfig, graph_shapes_of
 from stillframe.engine.local import LocalPolicy
 from stillframe.reuse.settings import AdaptiveSettings, GraphSettings, PaperSettings, ReuseSettings
 
@@ -60,7 +60,7 @@ def trace(bench: Any, picture: Make, changed: Make) -> list[object]:
         plan = bench.plan
         seen.append((cache.keyframe_reason, plan.order.tolist(), plan.counts, plan.relevant.tolist(), cache.mode))
         if number > 5:
-            bench.rest()
+            bench.refresh()
     return seen
 
 
@@ -98,7 +98,7 @@ def test_slack_may_be_switched_off(toy: Make, picture: Make, *, slack: bool) -> 
     policy = LocalPolicy(toy(), settings)
     for _ in range(3):
         policy({"images": {"front": picture(0)}, "instruction": "reach"})
-    report = policy.rest()
+    report = policy.refresh()
     policy({"images": {"front": picture(0)}, "instruction": "reach"})
 
     assert (report is not None) is slack
@@ -110,9 +110,9 @@ def test_slack_may_be_switched_off(toy: Make, picture: Make, *, slack: bool) -> 
 )
 def test_graphs_are_recorded_as_the_knobs_say(robots: Make, knob: str, value: Any) -> None:
     """Turned by itself, each changes which passes a GPU records."""
-    usual = Recording(GraphSettings(batches=[1, 2], rows=[12]), most=8, text_tokens=8)
+    usual = CaptureConfig(GraphSettings(batches=[1, 2], rows=[12]), most=8, text_tokens=8)
     turned = replace(usual, graphs=replace(usual.graphs, **{knob: value}))
-    forms, other = (forms_of(robots().model, 32, recording) for recording in (usual, turned))
+    forms, other = (graph_shapes_of(robots().model, 32, recording) for recording in (usual, turned))
 
     assert {part.name for part in fields(GraphSettings)} == {"enabled", "batches", "rows"}
     assert forms != other

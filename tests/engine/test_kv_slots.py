@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from stillframe.engine.kv_slots import Storage, budget_bytes
+from stillframe.engine.kv_slots import SlotAllocator, budget_bytes
 from stillframe.errors import ConfigError
 from stillframe.reuse.kv import MIB, FrameKV, KVShape
 from stillframe.reuse.settings import ReuseSettings
@@ -14,20 +14,20 @@ from stillframe.reuse.settings import ReuseSettings
 SHAPE = KVShape(layers=2, kv_heads=1, head_dim=4, capacity=10, dtype=torch.float32, device=torch.device("cpu"))
 
 
-def stored(slots: int, give_up: Callable[[], bool] = lambda: False) -> Storage:
+def stored(slots: int, give_up: Callable[[], bool] = lambda: False) -> SlotAllocator:
     """So many slots for sessions, and the spare one."""
-    return Storage(SHAPE, (slots + 1) * SHAPE.nbytes, give_up)
+    return SlotAllocator(SHAPE, (slots + 1) * SHAPE.nbytes, give_up)
 
 
-def kept(storage: Storage) -> FrameKV:
+def kept(storage: SlotAllocator) -> FrameKV:
     """A slot that a session holds."""
-    kv = storage.slot()
+    kv = storage.acquire()
     assert kv is not None
-    storage.keep(kv)
+    storage.commit(kv)
     return kv
 
 
-def in_pool(storage: Storage, kv: FrameKV) -> bool:
+def in_pool(storage: SlotAllocator, kv: FrameKV) -> bool:
     """Whether it is a slot, and not memory of its own."""
     return storage.pool.slot_of(kv) is not None
 
@@ -35,44 +35,44 @@ def in_pool(storage: Storage, kv: FrameKV) -> bool:
 def test_a_prompt_fits_to_the_last_row() -> None:
     """Ten rows into ten, not eleven; what does not fit gets as much memory as it needs, of its own."""
     storage = stored(1)
-    room = storage.room(11)
+    room = storage.scratch(11)
 
     assert [storage.fits(rows) for rows in (1, 10, 11)] == [True, True, False]
     assert (room.capacity, in_pool(storage, room)) == (11, False)
-    assert storage.room(10) is storage.spare
+    assert storage.scratch(10) is storage.spare
 
 
 def test_frames_of_no_session_leave_as_many_slots_as_are_wanted() -> None:
     """The spare slot, then free ones but for the last two; then memory of their own. No two lie in one place."""
     storage = stored(4)
-    rooms = [storage.room(10, leave=2) for _ in range(5)]
+    rooms = [storage.scratch(10, reserve=2) for _ in range(5)]
 
     assert [in_pool(storage, kv) for kv in rooms] == [True, True, True, False, False]
     assert len({id(kv) for kv in rooms}) == 5
-    assert [storage.slot() is not None for _ in range(3)] == [True, True, False]
+    assert [storage.acquire() is not None for _ in range(3)] == [True, True, False]
 
 
 def test_beside_a_session_that_keeps_a_slot_there_is_only_the_spare_one() -> None:
     """However many are free. A slot that was lent and is not kept yet does not count."""
     storage = stored(4)
-    assert storage.slot() is not None
-    assert [in_pool(storage, storage.room(10)) for _ in range(2)] == [True, True]
-    storage.put_away()
+    assert storage.acquire() is not None
+    assert [in_pool(storage, storage.scratch(10)) for _ in range(2)] == [True, True]
+    storage.release_uncommitted()
     kept(storage)
 
-    assert [in_pool(storage, storage.room(10)) for _ in range(2)] == [True, False]
+    assert [in_pool(storage, storage.scratch(10)) for _ in range(2)] == [True, False]
 
 
 def test_what_was_lent_comes_back_and_what_is_kept_does_not() -> None:
     """Step after step: the spare slot stays where it is, a session's is held until it is given back."""
     storage = stored(3)
     for _ in range(4):
-        held, lent = kept(storage), storage.slot()
+        held, lent = kept(storage), storage.acquire()
         assert lent is not None
-        assert storage.room(10) is storage.spare
+        assert storage.scratch(10) is storage.spare
         assert storage.in_use_bytes == 2 * SHAPE.nbytes
-        storage.put_away()
-        storage.put_away()
+        storage.release_uncommitted()
+        storage.release_uncommitted()
         assert (storage.in_use_bytes, storage.pool.free) == (SHAPE.nbytes, 2)
         storage.release(held)
 
@@ -96,9 +96,9 @@ def test_a_slot_may_cost_others_theirs() -> None:
     storage = stored(1, give_up)
     held.append(kept(storage))
 
-    assert storage.slot() is not None
+    assert storage.acquire() is not None
     assert asked == [1, 1]
-    assert storage.slot() is None
+    assert storage.acquire() is None
     assert asked == [1, 1, 0, 0]
 
 
@@ -106,10 +106,10 @@ def test_the_spare_slot_changes_places_with_a_sessions() -> None:
     """What it had is spare now, and is lent as such; nothing is freed by it."""
     storage = stored(1)
     own, spare = kept(storage), storage.spare
-    storage.exchange_spare(own)
+    storage.swap_spare(own)
 
-    assert storage.room(10) is own
-    storage.put_away()
+    assert storage.scratch(10) is own
+    storage.release_uncommitted()
     assert (storage.in_use_bytes, storage.pool.free) == (SHAPE.nbytes, 0)
     storage.release(spare)
     assert storage.in_use_bytes == 0

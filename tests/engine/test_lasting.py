@@ -278,5 +278,5 @@ def test_a_pause_without_memory_costs_the_pause_alone(
         assert failed.wait(WAIT_S)
         after = one.see(picture(0))
 
-    assert "a pause could not be used" in caplog.text
+    assert "an idle refresh failed" in caplog.text
     assert (reason(after), after.report.cache.age_max) == (None, 2)

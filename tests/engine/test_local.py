@@ -65,7 +65,7 @@ def test_nothing_is_reused_unless_asked_for(policy: LocalPolicy, goldens: Mappin
         passes.append(report.passes)
     assert 1 < passes[0] <= 7
     assert passes[1] == 1
-    assert policy.rest() is None
+    assert policy.refresh() is None
 
 
 def test_exact_answers_as_the_reference_does(golden_model: PolicyModel, goldens: Mapping[str, Any]) -> None:
@@ -75,7 +75,7 @@ def test_exact_answers_as_the_reference_does(golden_model: PolicyModel, goldens:
     for name in ("f0", "f0", "f1", "f1", "f1", "f0"):
         assert np.array_equal(exact(observed(goldens[name])), goldens[name].action)
         reused.append(exact.last.report.cache.reused_tokens)
-        assert exact.rest() is None
+        assert exact.refresh() is None
 
     assert reused == [0, 257, 1, 257, 257, 1]
 
@@ -84,7 +84,7 @@ def test_adaptive_reuses_what_stands_still_and_measures(golden_model: PolicyMode
     """A keyframe, then delta frames; a pause after a delta frame tells its drift: none, for the same picture."""
     adaptive = LocalPolicy(golden_model, reusing("adaptive", task_top_k=40, top_k=100))
     assert np.array_equal(adaptive(observed(goldens["f0"])), goldens["f0"].action)
-    assert adaptive.rest() is None
+    assert adaptive.refresh() is None
     assert adaptive.last.report.cache.keyframe_reason is KeyframeReason.FIRST_FRAME
 
     assert np.array_equal(adaptive(observed(goldens["f0"])), goldens["f0"].action)
@@ -94,11 +94,11 @@ def test_adaptive_reuses_what_stands_still_and_measures(golden_model: PolicyMode
     assert report.cache.reuse_ratio == plan.reuse_ratio == pytest.approx(101 / plan.rows)
     assert (int(plan.static.sum()), int(plan.relevant.sum())) == (256, 40)
     assert not plan.relevant[plan.patches].any()
-    slack = adaptive.rest()
+    slack = adaptive.refresh()
     assert slack is not None
     assert slack.drift == 0
     assert slack.duration_ms > 0
-    assert adaptive.rest() is None
+    assert adaptive.refresh() is None
 
 
 def test_a_changed_picture_is_answered_as_the_reference_does(
@@ -139,7 +139,7 @@ def test_there_is_no_last_frame_before_the_first(golden_model: PolicyModel) -> N
         _ = fresh.last
     with pytest.raises(RuntimeError, match="no frame has been planned"):
         _ = fresh.plan
-    assert fresh.rest() is None
+    assert fresh.refresh() is None
 
 
 def test_a_gap_is_measured_by_the_clock_that_was_passed_in(

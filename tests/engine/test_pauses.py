@@ -109,7 +109,7 @@ def test_without_slack_the_engine_rests(desk: Make, picture: Make, knobs: dict[s
 def test_slack_says_whether_pauses_are_used(desk: Make, picture: Make, *, slack: bool, passes: list[int]) -> None:
     """Between two answers and behind the last: by the time that the thread waits for a frame, it has used its pause."""
     one, idle = desk(slack=slack), threading.Event()
-    due = one.engine._line.next
+    due = one.engine._queue.next
 
     def watched(*parts: Any) -> Any:
         idle.set()
@@ -117,7 +117,7 @@ def test_slack_says_whether_pauses_are_used(desk: Make, picture: Make, *, slack:
         idle.clear()
         return items
 
-    one.engine._line.next = watched
+    one.engine._queue.next = watched
     for robot in (None, "a", "a"):  # the first may still be taken unwatched
         one.see(picture(0), robot)
         assert idle.wait(WAIT_S)
@@ -153,7 +153,7 @@ def test_a_pause_that_fails_is_logged_and_frames_go_on(
     one.model.act = fail_third
     with caplog.at_level(logging.ERROR, LOG):
         steps = [one.see(picture(0)) for _ in range(2)]
-        until(lambda: "a pause could not be used" in caplog.text)
+        until(lambda: "an idle refresh failed" in caplog.text)
         steps.append(one.see(picture(0)))
     tokens = [step.chunk.tokens.tolist() for step in steps]
 
@@ -179,11 +179,11 @@ def test_broken_storage_found_in_a_pause_costs_a_keyframe(
     one.model.act = spoil_second
     with caplog.at_level(logging.ERROR, LOG):
         reasons = [one.see(picture(0)).report.cache.keyframe_reason for _ in range(2)]
-        until(lambda: "a session starts anew" in caplog.text)
+        until(lambda: "session reset after KV corruption" in caplog.text)
         reasons.append(one.see(picture(0)).report.cache.keyframe_reason)
 
     assert reasons == [KeyframeReason.FIRST_FRAME, None, KeyframeReason.INTEGRITY]
-    assert "a session starts anew: keys or values are not finite" in caplog.text
+    assert "session reset after KV corruption: keys or values are not finite" in caplog.text
     assert "Traceback" not in caplog.text
 
 

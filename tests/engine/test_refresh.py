@@ -27,7 +27,7 @@ def delta(robots: Make, picture: Make, changed: Make) -> Make:
     def make(mode: str = "adaptive", **knobs: Any) -> tuple[Any, Any]:
         bench = robots(mode, **knobs)
         bench.see(picture(0))
-        bench.rest()
+        bench.refresh()
         now = changed(picture(0), 0, 6)
         assert bench.see(now).report.cache.frame == "delta"
         return bench, now
@@ -39,7 +39,7 @@ def test_drift_is_the_distance_to_the_dense_answer(delta: Make) -> None:
     """Of the frame just answered, worst dimension, in the toys' normalised units."""
     bench, now = delta()
     answered = bench.steps[-1].chunk.actions
-    report = bench.rest()
+    report = bench.refresh()
     dense = bench.see(now, None).chunk.actions
 
     assert report.drift == pytest.approx(abs(answered - dense).max())
@@ -50,14 +50,14 @@ def test_drift_is_the_distance_to_the_dense_answer(delta: Make) -> None:
 def test_a_refresh_leaves_what_a_dense_pass_leaves(delta: Make, robots: Make) -> None:
     """Keys and values equal to the bit, in other storage than before; the spare is what the session had."""
     bench, now = delta()
-    session_kv, spare = bench.kv, bench.keeper.storage.spare
+    session_kv, spare = bench.kv, bench.core.cache.slots.spare
     stale = bench.held(session_kv, ROWS)
     assert not torch.equal(stale, dense_kv(robots, now, bench))
-    bench.rest()
+    bench.refresh()
     bench.see(now)
 
     assert bench.kv is spare
-    assert bench.keeper.storage.spare is session_kv
+    assert bench.core.cache.slots.spare is session_kv
     expected = dense_kv(robots, now, bench)
     reused = bench.plan.order.tolist()
     assert len(reused) == 17
@@ -68,7 +68,7 @@ def test_a_refresh_makes_ages_zero(delta: Make) -> None:
     """The oldest reused token of the next frame is one frame old, however long it was reused before."""
     bench, now = delta()
     ages = [bench.see(now).report.cache.age_max for _ in range(3)]
-    bench.rest()
+    bench.refresh()
 
     assert ages == [2, 3, 4]
     assert bench.see(now).report.cache.age_max == 1
@@ -77,12 +77,12 @@ def test_a_refresh_makes_ages_zero(delta: Make) -> None:
 def test_after_a_refresh_the_same_frame_is_answered_as_a_dense_pass_answers(delta: Make) -> None:
     """Everything is reused, and nothing of it is stale."""
     bench, now = delta()
-    bench.rest()
+    bench.refresh()
     step = bench.see(now)
 
     assert step.chunk.tokens.tolist() == bench.tokens(now)
     assert step.report.cache.reused_tokens == 17
-    assert bench.rest().drift == 0
+    assert bench.refresh().drift == 0
 
 
 def test_nothing_is_measured_after_a_keyframe(robots: Make, picture: Make) -> None:
@@ -91,10 +91,10 @@ def test_nothing_is_measured_after_a_keyframe(robots: Make, picture: Make) -> No
     bench.see(picture(0))
     passes = len(bench.model.passes)
 
-    assert bench.keeper.sessions.pending() is not None
-    assert bench.rest() is None
+    assert bench.core.cache.sessions.pending() is not None
+    assert bench.refresh() is None
     assert len(bench.model.passes) == passes
-    assert bench.keeper.sessions.pending() is None
+    assert bench.core.cache.sessions.pending() is None
 
 
 @pytest.mark.parametrize("mode", ["off", "exact"])
@@ -104,7 +104,7 @@ def test_modes_that_cannot_drift_need_no_pause(robots: Make, picture: Make, chan
     for number in (15, 14, 13):
         bench.see(changed(picture(0), number))
         passes = len(bench.model.passes)
-        assert bench.rest() is None
+        assert bench.refresh() is None
         assert len(bench.model.passes) == passes
 
 
@@ -113,7 +113,7 @@ def test_published_modes_are_measured_and_left_as_they_are(delta: Make, mode: st
     """Drift is known; storage, ages and plans go on as published, over budget or not."""
     bench, now = delta(mode, drift_budget=0.0, paper_k=None)
     before, kv = bench.held(bench.kv, ROWS), bench.kv
-    report = bench.rest()
+    report = bench.refresh()
 
     assert report.drift > 0
     assert torch.equal(bench.held(kv, ROWS), before)
@@ -126,22 +126,22 @@ def test_published_modes_are_measured_and_left_as_they_are(delta: Make, mode: st
 def test_a_pause_gives_way_between_two_layers(delta: Make, write: int) -> None:
     """At the first, the second or any later layer, decoding included: the session is untouched and still pending."""
     bench, _ = delta()
-    before, kv, spare = bench.held(bench.kv, ROWS), bench.kv, bench.keeper.storage.spare
+    before, kv, spare = bench.held(bench.kv, ROWS), bench.kv, bench.core.cache.slots.spare
     asked: list[int] = []
 
     def wanted() -> bool:
         asked.append(1)
         return len(asked) == write
 
-    report = bench.rest(wanted)
+    report = bench.refresh(wanted)
 
     assert len(asked) == write
     assert report.drift is None
     assert torch.equal(bench.held(kv, ROWS), before)
-    assert bench.keeper.storage.spare is spare
-    assert bench.keeper.sessions.pending() is not None
-    assert bench.rest().drift > 0
-    assert bench.keeper.sessions.pending() is None
+    assert bench.core.cache.slots.spare is spare
+    assert bench.core.cache.sessions.pending() is not None
+    assert bench.refresh().drift > 0
+    assert bench.core.cache.sessions.pending() is None
 
 
 def test_a_pause_nobody_disturbs_asks_before_every_layer(delta: Make) -> None:
@@ -149,7 +149,7 @@ def test_a_pause_nobody_disturbs_asks_before_every_layer(delta: Make) -> None:
     bench, _ = delta()
     asked: list[int] = []
     passes = bench.model.count_passes()
-    bench.rest(lambda: bool(asked.append(1)))
+    bench.refresh(lambda: bool(asked.append(1)))
 
     assert len(passes) > 1
     assert len(asked) == 1 + LAYERS * len(passes) + 1
@@ -161,7 +161,7 @@ def test_giving_way_changes_no_answer(delta: Make, changed: Make, picture: Make,
     bench, _ = delta()
     other, _ = delta()
     if gave_way:
-        bench.rest(lambda: True)
+        bench.refresh(lambda: True)
     after = changed(picture(0), 3)
 
     assert bench.see(after).chunk.tokens.tolist() == other.see(after).chunk.tokens.tolist()
@@ -171,7 +171,7 @@ def test_giving_way_changes_no_answer(delta: Make, changed: Make, picture: Make,
 def test_drift_steers_the_next_plans(delta: Make) -> None:
     """Over budget: fewer reused tokens from the next frame on; as long as answers stay good it goes back."""
     bench, now = delta(drift_budget=0.0, top_k=16)
-    bench.rest()
+    bench.refresh()
     session = bench.session("a")
     assert session.caution.level == STEP_UP
     level, reused = STEP_UP, []
@@ -179,7 +179,7 @@ def test_drift_steers_the_next_plans(delta: Make) -> None:
         bench.see(now)
         assert len(bench.plan.order) - 1 == int(16 * (1 - level))
         reused.append(len(bench.plan.order) - 1)
-        assert bench.rest().drift == 0
+        assert bench.refresh().drift == 0
         level = session.caution.level
 
     assert reused == sorted(reused)
@@ -190,7 +190,7 @@ def test_drift_steers_the_next_plans(delta: Make) -> None:
 def test_a_wide_budget_leaves_plans_alone(delta: Make) -> None:
     """The same drift within budget: no keyframe, no caution."""
     bench, now = delta(drift_budget=2.0)
-    assert bench.rest().drift > 0
+    assert bench.refresh().drift > 0
 
     assert bench.see(now).report.cache.keyframe_reason is None
     assert len(bench.plan.order) == 17
@@ -202,9 +202,9 @@ def test_pauses_go_to_who_was_here_longest_ago(robots: Make, picture: Make) -> N
     for robot in "abcb":
         bench.see(picture(0), robot)
     order = []
-    while (session := bench.keeper.sessions.pending()) is not None:
+    while (session := bench.core.cache.sessions.pending()) is not None:
         order.append(session.ref.id)
-        bench.rest()
+        bench.refresh()
 
     assert order == ["a", "c", "b"]
 
@@ -212,11 +212,11 @@ def test_pauses_go_to_who_was_here_longest_ago(robots: Make, picture: Make) -> N
 def test_what_matters_is_told_by_the_pass_that_refreshes(robots: Make, delta: Make) -> None:
     """Where its text looked among its own keys, as after a keyframe of that picture; not among those it takes over."""
     bench, now = delta(task_top_k=3)
-    bench.rest()
+    bench.refresh()
     dense = robots(task_top_k=3)
     dense.see(now)
-    dense.rest()
-    mine, its = (each.session("a").remembered.task_relevance.relevance for each in (bench, dense))
+    dense.refresh()
+    mine, its = (each.session("a").reuse.task_relevance.relevance for each in (bench, dense))
 
     torch.testing.assert_close(mine.scores, its.scores, rtol=0, atol=1e-4)
 
@@ -226,7 +226,7 @@ def test_a_device_does_what_it_was_asked_before_a_pause_gives_way(delta: Make, m
     bench, _ = delta()
     events: list[str] = []
     monkeypatch.setattr(the_slack, "wait_for", lambda _: lambda: events.append("done"))
-    bench.rest(lambda: bool(events.append("asked")))
+    bench.refresh(lambda: bool(events.append("asked")))
 
     assert events[:-1] == ["done", "asked"] * (len(events) // 2)
     assert len(events) > 2 * LAYERS
@@ -243,7 +243,7 @@ def test_how_long_a_pause_took_is_told_in_milliseconds(delta: Make, gives_way_at
         bench.clock.now_s += 0.002
         return len(asked) == gives_way_at
 
-    report = bench.rest(wanted)
+    report = bench.refresh(wanted)
 
     assert (report.drift is None) is (gives_way_at is not None)
     assert report.duration_ms == pytest.approx(2 * len(asked))

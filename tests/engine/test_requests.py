@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from stillframe.domain import Observation
-from stillframe.engine.requests import Preparation
+from stillframe.engine.requests import PrepareTask
 from stillframe.errors import Unprocessable
 from stillframe.models.base import Prepared
 
@@ -53,9 +53,9 @@ def busy(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
     over.set()
 
 
-def preparation(studio: Studio, says: str = "lift") -> Preparation:
+def preparation(studio: Studio, says: str = "lift") -> PrepareTask:
     """Of a frame without pictures."""
-    return Preparation(studio.prepare, Observation({}, says))
+    return PrepareTask(studio.prepare, Observation({}, says))
 
 
 def test_it_is_made_on_another_thread(studio: Studio, pool: ThreadPoolExecutor) -> None:
@@ -121,19 +121,19 @@ def test_once_over_it_holds_nothing(studio: Studio, where: str, request: pytest.
     pool: ThreadPoolExecutor = request.getfixturevalue(where)
     observation = Observation({}, "lift")
     held = weakref.ref(observation)
-    own = Preparation(studio.prepare, observation)
+    own = PrepareTask(studio.prepare, observation)
     own.begin(pool)
     if asked:
         own()
     if where == "pool":
         pool.submit(int).result(WAIT_S)  # the thread has it no more at hand
     made = len(studio.threads)
-    own.over()
-    own.over()
+    own.cancel()
+    own.cancel()
     del observation
 
     assert len(studio.threads) == made
-    with pytest.raises(RuntimeError, match="nobody waits for"):
+    with pytest.raises(RuntimeError, match="was cancelled"):
         own()
     if where == "pool":
         assert held() is None
@@ -145,7 +145,7 @@ def test_once_over_it_is_not_made_by_who_comes_to_it_later(studio: Studio, pool:
     pool.submit(over.wait, WAIT_S)
     own = preparation(studio)
     own.begin(pool)
-    own.over()
+    own.cancel()
     over.set()
     pool.submit(int).result(WAIT_S)  # behind it
 

@@ -45,7 +45,7 @@ def test_exact_never_changes_an_answer(robots: Make, picture: Make, changed: Mak
     for frame, (_, pause) in zip(pictures(walk, picture, changed), walk, strict=True):
         step = bench.see(frame)
         if pause:
-            bench.rest()
+            bench.refresh()
         assert step.chunk.tokens.tolist() == bench.tokens(frame)
 
 
@@ -86,7 +86,7 @@ def test_no_forbidden_row_is_ever_reused(
         assert (cache.reused_tokens, cache.total_tokens) == (len(reused), ROWS)
         assert cache.reuse_ratio == plan.reuse_ratio
         if pause:
-            bench.rest()
+            bench.refresh()
 
 
 def test_a_token_at_its_age_limit_is_computed_again(robots: Make, picture: Make) -> None:
@@ -121,7 +121,7 @@ def test_static_only_asks_nobody_what_matters(robots: Make, picture: Make) -> No
     for _ in range(3):
         bench.see(picture(0))
 
-    assert bench.turn.tap is None
+    assert bench.frame.tap is None
     assert not bench.plan.relevant.any()
     assert bench.steps[-1].report.cache.reused_tokens == 17
 
@@ -176,10 +176,10 @@ def test_two_sessions_interleaved_give_what_each_gives_alone(
         held = [bench.held(bench.kv, ROWS) for bench in (together, alone[robot])]
         assert torch.equal(*held)
         if pause:  # everybody's: who was here longest ago need not be who was here last
-            while together.keeper.sessions.pending() is not None:
-                together.rest()
+            while together.core.cache.sessions.pending() is not None:
+                together.refresh()
             for bench in alone.values():
-                bench.rest()
+                bench.refresh()
 
 
 @pytest.mark.parametrize("mode", REUSING)

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from stillframe.domain import REUSE_MODES, KeyframeReason, SessionRef
-from stillframe.engine.kv_slots import kv_shape
-from stillframe.engine.session_cache import DEFAULT_SESSIONS, Keeper
+from stillframe.domain import REUSE_MODES, KeyframeReason, Observation, SessionRef
+from stillframe.engine.core import EngineCore
+from stillframe.engine.kv_slots import DEFAULT_SESSIONS, kv_shape
+from stillframe.engine.requests import FrameRequest
 from stillframe.errors import ConfigError
 from stillframe.reuse.kv import MIB
 from stillframe.reuse.settings import ReuseSettings
@@ -21,12 +22,12 @@ ROWS = 21  # of a toy's prompt: BOS, 16 patches, 4 words
 
 def slots(bench: Any, count: int) -> float:
     """A budget of exactly so many slots, in MiB."""
-    return float(count * bench.keeper.storage.spare.nbytes / MIB)
+    return float(count * bench.core.cache.slots.spare.nbytes / MIB)
 
 
 def places(bench: Any) -> set[int]:
     """Where the last frame's and the spare storage lie."""
-    return {kv.keys(0, 1).data_ptr() for kv in (bench.kv, bench.keeper.storage.spare)}
+    return {kv.keys(0, 1).data_ptr() for kv in (bench.kv, bench.core.cache.slots.spare)}
 
 
 def reasons(bench: Any) -> list[KeyframeReason | None]:
@@ -37,14 +38,36 @@ def reasons(bench: Any) -> list[KeyframeReason | None]:
 def test_failed_first_frames_keep_no_slot(robots: Make, picture: Make) -> None:
     """However often a robot's first pass fails, there is room for the next robot."""
     bench = robots(kv_budget_mib=slots(robots(), 3))
-    before = bench.keeper.usage
+    before = bench.core.cache.usage
     for number in range(5):
         bench.model.broken = RuntimeError("no memory")
         with pytest.raises(RuntimeError, match="no memory"):
             bench.see(picture(0), f"broken-{number}")
 
-    assert bench.keeper.usage == before
+    assert bench.core.cache.usage == before
     assert [bench.see(picture(0), robot).report.cache.frame for robot in "xyxy"] == ["keyframe"] * 2 + ["delta"] * 2
+
+
+def test_a_batch_gives_back_what_it_took_however_it_ends(robots: Make, picture: Make) -> None:
+    """Slots that were acquired, and the sessions' protection from eviction."""
+    bench = robots(kv_budget_mib=slots(robots(), 2))
+    bench.see(picture(0), "a")
+    cache, before = bench.core.cache, bench.core.cache.usage
+    requests = [FrameRequest(Observation({"front": picture(1)}, "reach"), SessionRef(robot, seq=1)) for robot in "ab"]
+
+    def fail() -> None:
+        with cache.batch(requests) as sessions:
+            assert [session.ref.id for session in sessions] == ["a", "b"]
+            assert cache.slots.acquire() is None
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        fail()
+
+    assert cache.usage == before
+    with cache.batch(requests[1:]):
+        assert cache.slots.acquire() is not None
+    assert cache.usage.in_use_bytes == 0
 
 
 @pytest.mark.parametrize("mode", REUSE_MODES)
@@ -53,13 +76,13 @@ def test_a_forgotten_session_leaves_nothing(robots: Make, picture: Make, mode: s
     bench = robots(mode)
     for robot in "aabb":
         bench.see(picture(0), robot)
-    bench.keeper.forget("a")
-    bench.keeper.forget("nobody")
+    bench.core.cache.end("a")
+    bench.core.cache.end("nobody")
     slots = 0 if mode == "off" else 1
 
-    assert (len(bench.keeper.sessions), bench.keeper.usage.sessions) == (1, slots)
-    assert bench.keeper.usage.in_use_bytes == slots * bench.keeper.storage.spare.nbytes
-    assert bench.keeper.sessions.pending() in (None, bench.session("b"))
+    assert (len(bench.core.cache.sessions), bench.core.cache.usage.sessions) == (1, slots)
+    assert bench.core.cache.usage.in_use_bytes == slots * bench.core.cache.slots.spare.nbytes
+    assert bench.core.cache.sessions.pending() in (None, bench.session("b"))
     assert bench.see(picture(0), "b").report.cache.frame == ("keyframe" if mode == "off" else "delta")
     off, first = KeyframeReason.OFF, KeyframeReason.FIRST_FRAME
     assert bench.see(picture(0), "a").report.cache.keyframe_reason is (off if mode == "off" else first)
@@ -76,7 +99,7 @@ def test_a_session_that_begins_anew_takes_over_no_storage(robots: Make, picture:
     cache = bench.steps[-1].report.cache
 
     assert (cache.keyframe_reason, cache.epoch, cache.seq) == (opening, 0, 0)
-    assert bench.keeper.usage.sessions == 2
+    assert bench.core.cache.usage.sessions == 2
     assert bench.see(picture(0), "b").report.cache.frame == "delta"
 
 
@@ -85,7 +108,7 @@ def test_usage_tells_how_many_sessions_find_room(robots: Make, mode: str, told: 
     """The spare slot is nobody's; in mode off none is needed."""
     bench = robots(mode, kv_budget_mib=slots(robots(), 4) + 0.001)
 
-    assert bench.keeper.usage.slots == told
+    assert bench.core.cache.usage.slots == told
 
 
 def test_doubt_costs_a_keyframe(robots: Make, picture: Make) -> None:
@@ -93,16 +116,16 @@ def test_doubt_costs_a_keyframe(robots: Make, picture: Make) -> None:
     bench = robots()
     for robot in "aab":
         bench.see(picture(0), robot)
-    bench.keeper.doubt(SessionRef("nobody"))
-    bench.keeper.doubt(SessionRef("b", serial=7))
-    bench.keeper.doubt(SessionRef("a"))
+    bench.core.cache.invalidate(SessionRef("nobody"))
+    bench.core.cache.invalidate(SessionRef("b", serial=7))
+    bench.core.cache.invalidate(SessionRef("a"))
     assert [bench.see(picture(0), robot).report.cache.keyframe_reason for robot in "aab"] == [
         KeyframeReason.INTEGRITY,
         None,
         None,
     ]
-    bench.keeper.strip(bench.session("a"), KeyframeReason.EVICTED)
-    bench.keeper.doubt(SessionRef("a"))
+    bench.core.cache.drop_kv(bench.session("a"), KeyframeReason.EVICTED)
+    bench.core.cache.invalidate(SessionRef("a"))
 
     assert bench.session("a").pending is None
     assert bench.see(picture(0), "a").report.cache.keyframe_reason is KeyframeReason.EVICTED
@@ -136,12 +159,12 @@ def test_an_eviction_costs_one_keyframe_and_is_reported_to_its_victim(robots: Ma
 def test_usage_stays_within_the_budget(robots: Make, picture: Make, changed: Make, mode: str) -> None:
     """Whatever robots do, with pauses and without: bytes in use are slots that sessions hold; one is spare."""
     bench = robots(mode, kv_budget_mib=slots(robots(), 4) + 0.001)
-    slot = bench.keeper.storage.spare.nbytes
+    slot = bench.core.cache.slots.spare.nbytes
     for number, robot in enumerate("abcabcdeaabbdecab"):
         step = bench.see(changed(picture(0), number % 16), robot, mode="off" if number % 7 == 6 else None)
         if number % 3 == 0:
-            bench.rest()
-        usage = bench.keeper.usage
+            bench.refresh()
+        usage = bench.core.cache.usage
         assert usage.in_use_bytes == usage.sessions * slot
         assert usage.in_use_bytes <= usage.budget_bytes == 3 * slot
         assert step.report.cache.kv_bytes in (0, slot)
@@ -159,19 +182,19 @@ def test_the_steady_state_takes_no_storage(robots: Make, picture: Make, changed:
         bench.see(changed(picture(0), number))
         assert places(bench) == held
         bench.tokens(picture(number))
-        bench.rest()
-        assert {bench.keeper.storage.spare.keys(0, 1).data_ptr()} < held
+        bench.refresh()
+        assert {bench.core.cache.slots.spare.keys(0, 1).data_ptr()} < held
         if number == 8:
             bench.reset("a")
 
 
-@pytest.mark.parametrize("rest", [True, False])
-def test_a_frame_of_no_session_leaves_sessions_alone(robots: Make, picture: Make, *, rest: bool) -> None:
+@pytest.mark.parametrize("refresh", [True, False])
+def test_a_frame_of_no_session_leaves_sessions_alone(robots: Make, picture: Make, *, refresh: bool) -> None:
     """Their keys and values are the same to the bit before and after it."""
     bench = robots()
     bench.see(picture(0))
-    if rest:
-        bench.rest()
+    if refresh:
+        bench.refresh()
     bench.see(picture(0))
     kv = bench.kv
     before = bench.held(kv, ROWS)
@@ -191,10 +214,10 @@ def test_bytes_are_those_of_the_checkpoint(toy: Make) -> None:
 
 def test_without_a_budget_there_is_room_for_a_few(toy: Make) -> None:
     """Sixteen sessions; the spare slot is nobody's and does not count."""
-    keeper = Keeper(toy(), ReuseSettings(), itertools.count().__next__)
+    cache = EngineCore.of(toy(), ReuseSettings(), itertools.count().__next__).cache
 
-    assert keeper.usage.budget_bytes == DEFAULT_SESSIONS * keeper.storage.spare.nbytes
-    assert (keeper.usage.in_use_bytes, keeper.usage.sessions) == (0, 0)
+    assert cache.usage.budget_bytes == DEFAULT_SESSIONS * cache.slots.spare.nbytes
+    assert (cache.usage.in_use_bytes, cache.usage.sessions) == (0, 0)
 
 
 def test_a_budget_without_room_for_a_session_is_refused(robots: Make, toy: Make) -> None:
@@ -202,14 +225,14 @@ def test_a_budget_without_room_for_a_session_is_refused(robots: Make, toy: Make)
     settings = ReuseSettings(kv_budget_mib=slots(robots(), 2) * 0.99, slot_text_tokens=8)
 
     with pytest.raises(ConfigError, match=r"reuse\.kv_budget_mib is 0\.03\d*; .* at least 0\.0 MiB: a slot"):
-        Keeper(toy(), settings, itertools.count().__next__)
+        EngineCore.of(toy(), settings, itertools.count().__next__)
 
 
 def test_longer_texts_take_larger_slots(robots: Make, picture: Make) -> None:
     """slot_text_tokens: the same budget holds fewer sessions, and longer instructions are kept."""
     short, long = robots(slot_text_tokens=2), robots(slot_text_tokens=40)
 
-    assert long.keeper.storage.spare.nbytes > short.keeper.storage.spare.nbytes
+    assert long.core.cache.slots.spare.nbytes > short.core.cache.slots.spare.nbytes
     assert short.see(picture(0)).report.cache.keyframe_reason is KeyframeReason.TOO_LONG
     assert long.see(picture(0)).report.cache.keyframe_reason is KeyframeReason.FIRST_FRAME
 
@@ -221,21 +244,21 @@ def test_a_wrong_layer_is_refused_at_the_start(robots: Make) -> None:
 
 
 @pytest.mark.parametrize("mode", ["adaptive", "paper"])
-@pytest.mark.parametrize("rest", [True, False])
+@pytest.mark.parametrize("refresh", [True, False])
 def test_relevance_comes_from_the_last_dense_pass(
-    robots: Make, picture: Make, changed: Make, mode: str, *, rest: bool
+    robots: Make, picture: Make, changed: Make, mode: str, *, refresh: bool
 ) -> None:
     """Adaptive: of the keyframe, or of the slack's pass; as published: of the last pass, dense or not."""
     bench = robots(mode, task_top_k=3, paper_task_top_k=3, paper_k=None)
     bench.see(picture(0))
-    if rest:
-        bench.rest()
+    if refresh:
+        bench.refresh()
     bench.see(changed(picture(0), 4, 9, 14))
-    if rest:
-        bench.rest()
+    if refresh:
+        bench.refresh()
     bench.see(changed(picture(0), 4, 9, 14))
     relevant = set(bench.plan.relevant.nonzero()[:, 0].tolist())
-    source = changed(picture(0), 4, 9, 14) if rest or mode == "paper" else picture(0)
+    source = changed(picture(0), 4, 9, 14) if refresh or mode == "paper" else picture(0)
     other = robots(mode, task_top_k=3, paper_task_top_k=3, paper_k=None)
     other.see(source)
     other.see(source)
@@ -267,7 +290,7 @@ def test_only_passes_that_a_plan_asks_about_are_listened_to(
     heard = []
     for _ in listens:
         bench.see(picture(0))
-        heard.append(bench.turn.tap is not None)
+        heard.append(bench.frame.tap is not None)
 
     assert heard == listens
 
@@ -281,8 +304,8 @@ def test_entropies_are_those_of_all_layers_where_a_schedule_asks(
     alone = robots("paper", paper_task_top_k=3, paper_relevance_layers=[3], paper_k=None)
     for each in (bench, alone):
         each.see(picture(0))
-        each.rest()
-    heard, chosen = (each.session("a").remembered.task_relevance.relevance for each in (bench, alone))
+        each.refresh()
+    heard, chosen = (each.session("a").reuse.task_relevance.relevance for each in (bench, alone))
 
     assert len(heard.entropies) == layers
     torch.testing.assert_close(heard.scores, chosen.scores, rtol=0, atol=1e-4)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.domain import KeyframeReason, SessionRef
-from stillframe.engine.session_state import Seen, Session, Sessions
+from stillframe.engine.session_state import SessionState, VisionCache
+from stillframe.engine.session_table import SessionTable
 from stillframe.models.base import Prepared
 from stillframe.models.llama.layout import TokenLayout
 
@@ -20,12 +21,12 @@ BUDGET = 0.02
 class Book:
     """Room for three, and who went."""
 
-    gone: list[Session[str]] = field(default_factory=list)
+    gone: list[SessionState] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.sessions: Sessions[str] = Sessions(BUDGET, self.gone.append, most=3)
+        self.sessions: SessionTable = SessionTable(BUDGET, self.gone.append, most=3)
 
-    def see(self, *robots: str) -> list[Session[str]]:
+    def see(self, *robots: str) -> list[SessionState]:
         """A frame of each, as far as this room sees it."""
         return [self.sessions.at(SessionRef(robot)) for robot in robots]
 
@@ -52,7 +53,7 @@ def test_another_epoch_is_a_reset(book: Book) -> None:
     """Whole, whichever epoch it is; the caution is a robot's, not an episode's."""
     session = book.sessions.at(SessionRef("a"))
     session.cause = None
-    session.caution.saw(1.0)
+    session.caution.record(1.0)
     fresh = book.sessions.at(SessionRef("a", epoch=2))
 
     assert fresh.cause is KeyframeReason.RESET
@@ -65,11 +66,11 @@ def test_a_reset_leaves_nothing_of_the_episode(book: Book, epoch: int) -> None:
     """Later or earlier, another epoch is another: no guesses and no older frames, for whatever reason it was whole."""
     session = book.sessions.at(SessionRef("a", epoch=1))
     drafts, session.cause = session.drafts, KeyframeReason.INTEGRITY
-    session.past = object()  # type: ignore[assignment]  # whatever it is, it was the last episode's
+    session.history = object()  # type: ignore[assignment]  # whatever it is, it was the last episode's
     assert book.sessions.at(SessionRef("a", epoch=epoch)) is session
 
     assert session.cause is KeyframeReason.RESET
-    assert session.past is None
+    assert session.history is None
     assert session.drafts is not drafts
 
 
@@ -85,7 +86,7 @@ def test_another_serial_is_another_session(book: Book) -> None:
     """The earlier one of that id is gone, whatever it held; nothing of it is left in the new one."""
     (old,) = book.see("a")
     old.cause, old.pending = None, "something"
-    old.caution.saw(1.0)
+    old.caution.record(1.0)
     new = book.sessions.at(SessionRef("a", serial=1, opening=KeyframeReason.EVICTED))
 
     assert book.gone == [old]
@@ -108,7 +109,7 @@ def test_who_is_forgotten_was_never_here(book: Book) -> None:
     """Once is enough, and nobody minds to forget a stranger."""
     (session,) = book.see("a")
     for robot in "aax":
-        book.sessions.forget(robot)
+        book.sessions.remove(robot)
 
     assert book.gone == [session]
     assert len(book.sessions) == 0
@@ -133,7 +134,7 @@ def test_who_holds_something_and_is_not_busy_is_idle(book: Book) -> None:
     """The longest idle of those; of the others none, however long ago they were here."""
     known = dict(zip("abc", book.see(*"abc"), strict=True))
     for robot in "bc":
-        known[robot].remembered = object()  # type: ignore[assignment]  # whatever it is, it is held
+        known[robot].reuse = object()  # type: ignore[assignment]  # whatever it is, it is held
 
     assert book.sessions.longest_idle() is known["b"]
     assert book.sessions.longest_idle(but="b") is known["c"]
@@ -165,14 +166,14 @@ def shown(words: tuple[int, ...] = (1, 7), **views: int) -> Prepared:
 )
 def test_a_frame_is_recognised_by_all_that_it_shows(frame: Prepared, *, alike: bool) -> None:
     """Cameras, pixels and text, all of them and no others."""
-    seen = Seen.of(shown(front=3), ROWS)
+    seen = VisionCache.of(shown(front=3), ROWS)
 
     assert (seen.rows_of(frame) is ROWS) is alike
 
 
 def test_fewer_cameras_are_others() -> None:
     """One that was there is missing, the other is as it was."""
-    seen = Seen.of(shown(front=3, wrist=3), ROWS)
+    seen = VisionCache.of(shown(front=3, wrist=3), ROWS)
 
     assert seen.rows_of(shown(front=3)) is None
 
@@ -180,7 +181,7 @@ def test_fewer_cameras_are_others() -> None:
 def test_what_was_seen_is_nothing_that_is_drawn_over() -> None:
     """A simulator may render the next picture into the same memory."""
     frame = shown(front=3)
-    seen = Seen.of(frame, ROWS)
+    seen = VisionCache.of(frame, ROWS)
     frame.views["front"][:] = 4
 
     assert seen.rows_of(frame) is None
@@ -190,11 +191,11 @@ def test_what_was_seen_is_nothing_that_is_drawn_over() -> None:
 def test_a_picture_is_recognised_once(book: Book) -> None:
     """Until its frame has been answered: what failed is looked at again."""
     (session,) = book.see("a")
-    assert session.recognised(shown(front=3)) is None
-    session.seen = Seen.of(shown(front=3), ROWS)
+    assert session.take_vision_rows(shown(front=3)) is None
+    session.vision = VisionCache.of(shown(front=3), ROWS)
 
-    assert session.recognised(shown(front=3)) is ROWS
-    assert session.recognised(shown(front=3)) is None
+    assert session.take_vision_rows(shown(front=3)) is ROWS
+    assert session.take_vision_rows(shown(front=3)) is None
 
 
 frames = st.tuples(st.sampled_from("abcde"), st.integers(0, 2), st.integers(0, 2))
@@ -206,7 +207,7 @@ def test_everybody_is_known_or_gone(calls: list[tuple[str, int, int] | str]) -> 
     book, begun = Book(), []
     for call in calls:
         if isinstance(call, str):
-            book.sessions.forget(call)
+            book.sessions.remove(call)
             assert book.sessions.known(call) is None
             continue
         robot, epoch, serial = call

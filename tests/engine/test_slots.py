@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stillframe.domain import ActionChunk, KeyframeReason, Observation, SessionRef, Step
-from stillframe.engine.session_cache import Asked
+from stillframe.engine.requests import FrameRequest
 from stillframe.engine.step import step
 from stillframe.errors import Internal, Unprocessable
 from stillframe.history.settings import HistorySettings
@@ -93,12 +93,12 @@ def alike(one: Picture, other: Picture | None, mode: str) -> list[bool]:
 
 
 class Slots:
-    """A keeper of few slots, and the model."""
+    """A session cache of few slots, and the model."""
 
     def __init__(self, robots: Make, picture: Make, slots: int, mode: str):
         self.known: dict[str, Known] = {}  # in the order in which they were here
         self.refs: dict[str, SessionRef] = {}
-        self.turns: list[Any] = []
+        self.frames: list[Any] = []
         self.broken = False  # whether the pass fails, half-way
         self.looked: list[int] = []
         self.lent: set[str] = set()  # sessions that were given a slot in this step
@@ -108,23 +108,23 @@ class Slots:
         knobs = {"slot_text_tokens": TEXT_TOKENS, "keyframe_every": EVERY, "gap_s": GAP_S, "history": HISTORY}
         nbytes = 2 * 4 * 2 * 8 * 4 * (1 + PATCHES + 7 + TEXT_TOKENS)  # keys and values, layers, heads, width, bytes
         self.bench = robots(mode, kv_budget_mib=(slots + 1) * nbytes / MIB, **knobs)
-        self.keeper, self.slots, self.mode = self.bench.keeper, slots, mode
-        assert (self.keeper.usage.slots, self.keeper.storage.spare.nbytes) == (slots, nbytes)
-        keep, embed, embedded = self.keeper.keep, self.bench.model.embed, self.keeper.embedded
+        self.cache, self.slots, self.mode = self.bench.core.cache, slots, mode
+        assert (self.cache.usage.slots, self.cache.slots.spare.nbytes) == (slots, nbytes)
+        commit, embed, embed_batch = self.cache._commit, self.bench.model.embed, self.cache.embed_batch
 
-        def kept(turn: Any, decoded: Any) -> Any:
-            self.turns.append(turn)
-            return keep(turn, decoded)
+        def committed(frame: Any, decoded: Any) -> Any:
+            self.frames.append(frame)
+            return commit(frame, decoded)
 
         def looked(prepared: Sequence[Any], *parts: Any) -> Any:
             self.looked.append(len(prepared))
             return embed(prepared, *parts)
 
-        def spoilt(model: Any, batch: Any) -> list[Tensor]:
-            rows = embedded(model, batch)
+        def spoilt(*parts: Any) -> list[Tensor]:
+            rows = embed_batch(*parts)
             return [own * torch.nan if bad else own for own, bad in zip(rows, self.spoilt, strict=True)]
 
-        self.keeper.keep, self.bench.model.embed, self.keeper.embedded = kept, looked, spoilt
+        self.cache._commit, self.bench.model.embed, self.cache.embed_batch = committed, looked, spoilt
         self.bench.model.act = self._act
 
     def see(self, asks: list[Ask], fails: str | None) -> None:
@@ -133,16 +133,16 @@ class Slots:
         able = [ask for ask in asks if not ask.foreign]
         self.spoilt = [ask.spoilt for ask in able]
         batch = [self._asked(ask) for ask in asks]
-        self.turns.clear()
+        self.frames.clear()
         self.looked.clear()
         if fails and able:
             self._fail(batch, able, fails)
             return
-        answers = step(self.bench.runner, self.keeper, batch, self.bench.clock)
+        answers = step(self.bench.core, batch)
         unseen = self._come(able)
         assert sum(self.looked) == unseen
         plans = iter(self._plan(able))
-        turns = iter(self.turns)
+        frames = iter(self.frames)
         for ask, answer in zip(asks, answers, strict=True):
             if ask.foreign:
                 assert isinstance(answer, Unprocessable)
@@ -152,28 +152,28 @@ class Slots:
                 assert isinstance(answer, Internal)
                 continue
             assert isinstance(answer, Step)
-            self._check(planned, answer, next(turns), len(able))
+            self._check(planned, answer, next(frames), len(able))
             self._keep(planned)
-        places = [turn.kv.keys(0, 1).data_ptr() for turn in self.turns]
+        places = [frame.kv.keys(0, 1).data_ptr() for frame in self.frames]
         assert len({*places}) == len(places)
 
-    def rest(self, disturbed: int | None = None, *, damaged: bool = False) -> None:
+    def refresh(self, disturbed: int | None = None, *, damaged: bool = False) -> None:
         """A pause, undisturbed or not; before it memory is damaged, or not, that the pause looks through."""
         robot = next((robot for robot, known in self.known.items() if known.pending), None)
-        session = self.keeper.sessions.pending()
+        session = self.cache.sessions.pending()
         assert (None if session is None else session.ref.id) == robot
         if robot is None:
             return
         known, asked = self.known[robot], []
         damaged = damaged and known.pending == "keyframe" and disturbed is None
         if damaged:
-            session.remembered.kv.keys(2, 4)[1, 3, 0] = torch.nan
+            session.reuse.kv.keys(2, 4)[1, 3, 0] = torch.nan
             with pytest.raises(KVCorrupted):
-                self.bench.rest()
+                self.bench.refresh()
             known.release()
             known.cause = KeyframeReason.INTEGRITY
             return
-        report = self.bench.rest(lambda: bool(asked.append(1)) or len(asked) == disturbed)
+        report = self.bench.refresh(lambda: bool(asked.append(1)) or len(asked) == disturbed)
         if disturbed == 1 or (disturbed == 2 and known.pending == "delta"):
             assert report.drift is None
         elif known.pending == "delta":
@@ -192,16 +192,16 @@ class Slots:
         elif how == "again":
             self.refs[robot] = SessionRef(robot, serial=ref.serial + 1)
         elif how == "forget":
-            self.keeper.forget(robot)
+            self.cache.end(robot)
             self.known.pop(robot, None)
         else:
-            self.keeper.doubt(ref if how == "doubt" else replace(ref, serial=ref.serial + 7))
+            self.cache.invalidate(ref if how == "doubt" else replace(ref, serial=ref.serial + 7))
             if known and how == "doubt" and known.serial == ref.serial:
                 known.cause = known.cause or KeyframeReason.INTEGRITY
 
     def check(self) -> None:
         """Slots, pauses and what is left of sessions are as the model has them; the spare slot is no session's."""
-        sessions, storage, usage = self.keeper.sessions, self.keeper.storage, self.keeper.usage
+        sessions, storage, usage = self.cache.sessions, self.cache.slots, self.cache.usage
         holding = {robot for robot, known in self.known.items() if known.holds}
         assert len(sessions) == len(self.known)
         assert (usage.sessions, usage.in_use_bytes) == (len(holding), len(holding) * storage.spare.nbytes)
@@ -211,12 +211,12 @@ class Slots:
         for robot, known in self.known.items():
             session = sessions.known(robot)
             assert session is not None
-            assert (session.remembered is not None) is known.holds
+            assert (session.reuse is not None) is known.holds
             assert (session.pending is not None) is (known.pending is not None)
             assert session.cause == known.cause
-            if session.remembered is not None:
-                places.append(session.remembered.kv.keys(0, 1).data_ptr())
-                self._lies_there(robot, session.remembered.kv)
+            if session.reuse is not None:
+                places.append(session.reuse.kv.keys(0, 1).data_ptr())
+                self._lies_there(robot, session.reuse.kv)
         assert len({*places}) == len(places)
         for robot in self.held.keys() - holding:
             self.held.pop(robot)
@@ -245,30 +245,30 @@ class Slots:
     def _ref(self, robot: str) -> SessionRef:
         return self.refs.setdefault(robot, SessionRef(robot))
 
-    def _asked(self, ask: Ask) -> Asked:
+    def _asked(self, ask: Ask) -> FrameRequest:
         image = self.pictures[ask.picture]
         observation = Observation({"rear" if ask.foreign else "front": image}, ask.says)
         if ask.robot is None:
-            return Asked(observation)
+            return FrameRequest(observation)
         ref = replace(self._ref(ask.robot), mode=ask.mode)
         self.refs[ask.robot] = replace(ref, seq=ref.seq + 1)
-        return Asked(observation, ref)
+        return FrameRequest(observation, ref)
 
-    def _fail(self, batch: list[Asked], able: list[Ask], where: str) -> None:
+    def _fail(self, batch: list[FrameRequest], able: list[Ask], where: str) -> None:
         """Every session that was planned is to be whole; of what the towers took no session keeps anything."""
-        embedded = self.keeper.embedded
+        embed_batch = self.cache.embed_batch
 
         def failing(*parts: Any) -> Any:
-            embedded(*parts)
+            embed_batch(*parts)
             raise RuntimeError("no")
 
         if where == "towers":
-            self.keeper.embedded = failing
+            self.cache.embed_batch = failing
         else:
             self.broken = True
         with pytest.raises(RuntimeError, match="no"):
-            step(self.bench.runner, self.keeper, batch, self.bench.clock)
-        self.keeper.embedded, self.broken = embedded, False
+            step(self.bench.core, batch)
+        self.cache.embed_batch, self.broken = embed_batch, False
         self._come(able)
         if where == "pass":
             self._plan(able)
@@ -344,15 +344,15 @@ class Slots:
             idle.cause = KeyframeReason.EVICTED
         return idle is not None
 
-    def _check(self, planned: Planned, answer: Step, turn: Any, batch: int) -> None:
+    def _check(self, planned: Planned, answer: Step, frame: Any, batch: int) -> None:
         """The report says what the model expects."""
         ask, known, cache = planned.ask, planned.known, answer.report.cache
         assert (cache.keyframe_reason, cache.mode) == (planned.reason, planned.mode)
-        assert cache.kv_bytes == (self.keeper.storage.spare.nbytes if planned.keeps else 0)
+        assert cache.kv_bytes == (self.cache.slots.spare.nbytes if planned.keeps else 0)
         assert cache.age_max == max(planned.ages, default=0)
         assert cache.reused_tokens == (1 + planned.same if planned.reason is None else 0)
         assert cache.total_tokens == 1 + PATCHES + len(ask.says.split())
-        assert (answer.report.batch, turn.tap) == (batch, None)
+        assert (answer.report.batch, frame.tap) == (batch, None)
         ref = self.refs[ask.robot] if ask.robot else SessionRef("", seq=1)
         assert (cache.epoch, cache.seq) == (ref.epoch, ref.seq - 1)
         assert (answer.report.draft.way == "still") is (known is None or known.acted == 0)
@@ -403,15 +403,15 @@ class Event:
 
     def befall(self, slots: Slots) -> None:
         """Make it happen."""
-        if self.what in {"rest", "damage"}:
-            slots.rest(self.disturbed, damaged=self.what == "damage")
+        if self.what in {"refresh", "damage"}:
+            slots.refresh(self.disturbed, damaged=self.what == "damage")
         elif self.what == "wait":
             slots.bench.clock.now_s += GAP_S
         else:
             slots.end(self.robot, self.what)
 
 
-PAUSES = [Event("rest"), Event("rest"), Event("rest", disturbed=1), Event("rest", disturbed=2), Event("damage")]
+PAUSES = [Event("refresh"), Event("rest"), Event("rest", disturbed=1), Event("rest", disturbed=2), Event("damage")]
 ENDS = [Event(what, robot) for what in ("reset", "again", "forget", "doubt", "stranger") for robot in ROBOTS[:2]]
 rounds = st.tuples(
     st.lists(

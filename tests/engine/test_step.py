@@ -12,8 +12,10 @@ from torch import Tensor
 
 from stillframe.domain import DraftReport, Observation, SessionRef, Step
 from stillframe.engine import step as the_loop
+from stillframe.engine.core import EngineCore
 from stillframe.engine.device import wait_for
-from stillframe.engine.session_cache import Asked, Keeper, kv_shape
+from stillframe.engine.kv_slots import kv_shape
+from stillframe.engine.requests import FrameRequest
 from stillframe.engine.step import step
 from stillframe.errors import Internal, Unprocessable
 from stillframe.models.base import PolicyModel
@@ -22,7 +24,6 @@ from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.sequence import Strand
 from stillframe.models.llama.speculative import Draft, Utterance, speak
 from stillframe.models.registry import load_policy
-from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.settings import DecodingSettings, ReuseSettings
@@ -48,9 +49,9 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> PolicyModel:
 
 
 @pytest.fixture(scope="module")
-def keeper(policy: PolicyModel) -> Keeper:
+def core(policy: PolicyModel) -> EngineCore:
     """Storage for one session and the spare, and no reuse."""
-    return Keeper(policy, ReuseSettings(kv_budget_mib=1), lambda: 0.0)
+    return EngineCore.of(policy, ReuseSettings(kv_budget_mib=1), lambda: 0.0)
 
 
 def seen(seed: int, instruction: str = "reach the red cube") -> Observation:
@@ -59,14 +60,14 @@ def seen(seed: int, instruction: str = "reach the red cube") -> Observation:
     return Observation({"front": picture}, instruction)
 
 
-def asked(seed: int, instruction: str = "reach the red cube") -> Asked:
+def asked(seed: int, instruction: str = "reach the red cube") -> FrameRequest:
     """The same, of no session."""
-    return Asked(seen(seed, instruction))
+    return FrameRequest(seen(seed, instruction))
 
 
-def one(policy: PolicyModel, keeper: Keeper, asked: Asked, clock: Clock) -> Step:
+def one(core: EngineCore, asked: FrameRequest, clock: Clock) -> Step:
     """A frame's answer, computed alone."""
-    (answer,) = step(ModelRunner.eager(policy), keeper, [asked], clock)
+    (answer,) = step(replace(core, clock=clock), [asked])
     if not isinstance(answer, Step):
         raise answer
     return answer
@@ -77,9 +78,9 @@ def storage(policy: PolicyModel, observation: Observation) -> FrameKV:
     return FrameKV(kv_shape(policy, len(policy.prepare(observation).layout.text)).allocate())
 
 
-def test_a_frame_is_walked_whole(policy: PolicyModel, keeper: Keeper) -> None:
+def test_a_frame_is_walked_whole(policy: PolicyModel, core: EngineCore) -> None:
     """Prepare, embed, prefill and decode, in that order and nothing else, make the action."""
-    answer = one(policy, keeper, asked(0), itertools.count().__next__)
+    answer = one(core, asked(0), itertools.count().__next__)
     with torch.inference_mode():
         prepared = policy.prepare(seen(0))
         (rows,), kv = policy.embed([prepared]), storage(policy, seen(0))
@@ -93,17 +94,17 @@ def test_a_frame_is_walked_whole(policy: PolicyModel, keeper: Keeper) -> None:
     assert answer.chunk.unnorm_key == "jaco_sim"
 
 
-def test_the_report_says_where_the_time_went(policy: PolicyModel, keeper: Keeper) -> None:
+def test_the_report_says_where_the_time_went(core: EngineCore) -> None:
     """Stages in the order of the walk, by the clock that was passed in; the queue's share is the caller's."""
     ticks = iter([10.0, 10.001, 10.003, 10.007, 10.015, 10.031, 10.063])
-    report = one(policy, keeper, replace(asked(0), queued_ms=2.5), ticks.__next__).report
+    report = one(core, replace(asked(0), entered_s=9.9975), ticks.__next__).report
 
     assert list(report.stages_ms) == ["queue", "prepare", "vision", "plan", "prefill", "decode", "keep"]
     assert list(report.stages_ms.values()) == pytest.approx([2.5, 1, 2, 4, 8, 16, 32])
     assert report.total_ms == pytest.approx(65.5)
 
 
-def test_every_stage_waits_for_the_device(policy: PolicyModel, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_stage_waits_for_the_device(core: EngineCore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that works on after it was asked is waited for once a stage, before the clock is read."""
     now_s = 0.0
 
@@ -112,7 +113,7 @@ def test_every_stage_waits_for_the_device(policy: PolicyModel, keeper: Keeper, m
         now_s += 0.001
 
     monkeypatch.setattr(the_loop, "wait_for", lambda _: work_on)
-    report = one(policy, keeper, asked(0), lambda: now_s).report
+    report = one(core, asked(0), lambda: now_s).report
 
     assert list(report.stages_ms.values()) == pytest.approx([0, 1, 1, 1, 1, 1, 1])
 
@@ -127,12 +128,12 @@ def test_only_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert waited == [torch.device("cuda", 1)]
 
 
-def test_without_drafts_a_token_takes_a_pass(policy: PolicyModel, keeper: Keeper) -> None:
+def test_without_drafts_a_token_takes_a_pass(policy: PolicyModel, core: EngineCore) -> None:
     """The prefill gives the first token, each of the six passes after it one more; the tokens are the same."""
-    plain = Keeper(policy, ReuseSettings(kv_budget_mib=1), lambda: 0.0, decoding=DecodingSettings("off"))
-    greedy = one(policy, plain, asked(0), itertools.count().__next__)
+    plain = EngineCore.of(policy, ReuseSettings(kv_budget_mib=1), lambda: 0.0, decoding=DecodingSettings("off"))
+    greedy = one(plain, asked(0), itertools.count().__next__)
     places = [SessionRef("arm", seq=seq) for seq in range(2)]
-    drafted = [one(policy, keeper, replace(asked(0), session=at), itertools.count().__next__) for at in places]
+    drafted = [one(core, replace(asked(0), session=at), itertools.count().__next__) for at in places]
 
     assert greedy.report.passes == 7
     assert greedy.report.draft == DraftReport("off", "still", 0)
@@ -141,9 +142,9 @@ def test_without_drafts_a_token_takes_a_pass(policy: PolicyModel, keeper: Keeper
         assert_array_equal(answer.chunk.tokens, greedy.chunk.tokens)
 
 
-def test_frames_of_no_session_leave_nothing_behind(policy: PolicyModel, keeper: Keeper) -> None:
+def test_frames_of_no_session_leave_nothing_behind(core: EngineCore) -> None:
     """A frame between two equal ones changes neither: both give the same tokens and actions."""
-    first, _, again = (one(policy, keeper, asked(seed), itertools.count().__next__).chunk for seed in (0, 1, 0))
+    first, _, again = (one(core, asked(seed), itertools.count().__next__).chunk for seed in (0, 1, 0))
 
     assert_array_equal(first.tokens, again.tokens)
     assert_array_equal(first.actions, again.actions)
@@ -162,12 +163,12 @@ def test_pictures_and_instructions_both_matter(policy: PolicyModel) -> None:
     assert (last[0] - last[2]).abs().max() > 1e-3
 
 
-def test_what_cannot_be_served_is_refused_before_the_device(policy: PolicyModel, keeper: Keeper) -> None:
+def test_what_cannot_be_served_is_refused_before_the_device(core: EngineCore) -> None:
     """An observation without a picture ends in `prepare`, as the error of the request that it is."""
     clock = iter([0.0, 0.0])
 
     with pytest.raises(Unprocessable, match="exactly one picture; got: none"):
-        one(policy, keeper, Asked(Observation({}, "wait")), clock.__next__)
+        one(core, FrameRequest(Observation({}, "wait")), clock.__next__)
 
 
 def test_storage_holds_exactly_one_frame(policy: PolicyModel) -> None:
@@ -182,7 +183,7 @@ def test_storage_holds_exactly_one_frame(policy: PolicyModel) -> None:
 
 @pytest.mark.parametrize("number", [torch.nan, torch.inf])
 def test_a_last_row_that_is_not_finite_is_refused(
-    policy: PolicyModel, keeper: Keeper, monkeypatch: pytest.MonkeyPatch, number: float
+    core: EngineCore, monkeypatch: pytest.MonkeyPatch, number: float
 ) -> None:
     """A single number of it is enough, whatever the rows before it hold: it has looked at them all."""
 
@@ -195,4 +196,4 @@ def test_a_last_row_that_is_not_finite_is_refused(
     forward, prefills = DecoderRunner.forward, [number]
     monkeypatch.setattr(DecoderRunner, "forward", spoilt)
     with pytest.raises(Internal, match="NaN or infinity"):
-        one(policy, keeper, asked(0), itertools.count().__next__)
+        one(core, asked(0), itertools.count().__next__)

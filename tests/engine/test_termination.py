@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from stillframe.engine.termination import Ending
+from stillframe.engine.termination import PendingAnswers
 from stillframe.errors import NotReady
 
 Make = Callable[..., Any]
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
-ENDS = [SystemExit(0), KeyboardInterrupt(), GeneratorExit(), MemoryError("of the line")]
+ENDS = [SystemExit(0), KeyboardInterrupt(), GeneratorExit(), MemoryError("of the queue")]
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def loud(caplog: pytest.LogCaptureFixture) -> None:
 def ended(desk: Any) -> list[BaseException]:
     """Hears what ends an engine."""
     causes: list[BaseException] = []
-    desk.engine._ending._tell = causes.append
+    desk.engine._pending._on_ended = causes.append
     return causes
 
 
@@ -67,14 +67,14 @@ def test_what_ends_the_thread_in_a_frame(
 def test_what_ends_the_thread_at_the_line(
     desk: Make, picture: Make, caplog: pytest.LogCaptureFixture, cause: BaseException
 ) -> None:
-    """Frames that the line has given out and not handed over are answered as well."""
+    """Frames that the queue has given out and not handed over are answered as well."""
     one = desk("off")
     causes = ended(one)
 
     def fails(*_: object) -> Any:
         raise cause
 
-    one.engine._line._remove = fails
+    one.engine._queue._pop = fails
     answer = one.submit(picture(0))
 
     assert code(answer) == "engine-ended"
@@ -89,7 +89,7 @@ def test_what_ends_the_thread_in_a_pause(desk: Make, picture: Make, caplog: pyte
     def fails(_: object) -> None:
         raise cause
 
-    one.engine._watch = fails
+    one.engine._on_refresh = fails
     for _ in range(2):
         one.see(picture(0))
 
@@ -123,7 +123,7 @@ def test_whoever_counts_and_watches_may_fail(desk: Make, picture: Make) -> None:
     def fails(_: object) -> None:
         raise RuntimeError("no")
 
-    one.engine._watch = one.engine._count_refused = fails
+    one.engine._on_refresh = one.engine._worker._on_refused = fails
     head = one.model.decoder.lm_head.weight
     before = head.clone()
     head[:] = 0
@@ -147,13 +147,13 @@ def test_an_engine_that_is_closed_has_not_ended(desk: Make, picture: Make) -> No
 
 
 def test_an_answer_that_comes_after_the_end_is_settled() -> None:
-    """Between the line and the end there is no gap."""
-    ending, early, late, done = Ending(lambda _: None), Future(), Future(), Future()  # type: ignore[var-annotated]
+    """Between the queue and the end there is no gap."""
+    pending, early, late, done = PendingAnswers(lambda _: None), Future(), Future(), Future()  # type: ignore[var-annotated]
     for answer in (early, done):
-        ending.watch(answer)
+        pending.add(answer)
     done.set_result(None)
-    ending.come(SystemExit())
-    ending.watch(late)
+    pending.fail_all(SystemExit())
+    pending.add(late)
 
     assert [code(answer) for answer in (early, late)] == ["engine-ended"] * 2
     assert done.result() is None

@@ -110,8 +110,8 @@ def test_an_unchanged_frame_is_reused_on_the_gpu(golden_folder: Path, goldens: M
     knobs = AdaptiveSettings(top_k=256, task_top_k=0)
     policy = LocalPolicy(model, ReuseSettings(mode="adaptive", adaptive=knobs))
     observed = {"images": {"image": goldens["f0"].picture}, "instruction": goldens["f0"].instruction}
-    first, _, again = policy(observed), policy.rest(), policy(observed)
-    report = policy.rest()
+    first, _, again = policy(observed), policy.refresh(), policy(observed)
+    report = policy.refresh()
 
     assert policy.last.report.cache.frame == "delta"
     assert policy.last.report.cache.reused_tokens == 257

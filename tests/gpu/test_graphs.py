@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from stillframe.domain import EAGER_REASONS, Observation, PassCounts, SessionRef, Step
-from stillframe.engine.cuda_graphs import Recording, replay_on_cuda
+from stillframe.engine.core import EngineCore
+from stillframe.engine.cuda_graphs import CaptureConfig, capture_graphs_on_cuda
 from stillframe.engine.engine import Engine
-from stillframe.engine.session_cache import Asked, Keeper
+from stillframe.engine.requests import FrameRequest
 from stillframe.engine.step import step
 from stillframe.models.base import PolicyModel
 from stillframe.models.graphs.capture import CudaRecorder
@@ -27,7 +28,6 @@ from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.sequence import Strand
 from stillframe.models.registry import load_policy
-from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import KVPool, KVShape
 from stillframe.reuse.settings import AdaptiveSettings, GraphSettings, ReuseSettings
 
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 CUDA = torch.device("cuda")
 LOG = logging.getLogger("test")
 SETTINGS = ReuseSettings(mode="adaptive", adaptive=AdaptiveSettings(distance=0.3, task_top_k=9, keyframe_every=4))
-RECORDING = Recording(GraphSettings(batches=[1, 2, 4]), most=4, text_tokens=SETTINGS.slot_text_tokens)
+RECORDING = CaptureConfig(GraphSettings(batches=[1, 2, 4]), most=4, text_tokens=SETTINGS.slot_text_tokens)
 ROBOTS = "abcd"
 
 
@@ -53,12 +53,12 @@ def model(golden_folder: Path) -> PolicyModel:
 
 
 @pytest.fixture
-def frames() -> Iterator[list[Asked]]:
+def frames() -> Iterator[list[FrameRequest]]:
     """Batches of robots' frames, of one to four robots, seen through noise and sometimes moved."""
     return batches()
 
 
-def batches() -> Iterator[list[Asked]]:
+def batches() -> Iterator[list[FrameRequest]]:
     """The same ones every time."""
     random = np.random.default_rng(5)
     now = random.integers(0, 256, (224, 224, 3), dtype=np.uint8)
@@ -66,43 +66,44 @@ def batches() -> Iterator[list[Asked]]:
         if seq % 3 == 2:
             now = np.roll(now, 14, axis=seq % 2)
         here = ROBOTS[: 1 + seq % len(ROBOTS)]
-        yield [Asked(Observation({"front": now}, "reach the cube"), SessionRef(robot, seq=seq)) for robot in here]
+        shown = Observation({"front": now}, "reach the cube")
+        yield [FrameRequest(shown, SessionRef(robot, seq=seq)) for robot in here]
 
 
-def answered(runner: ModelRunner, keeper: Keeper, frames: Iterator[list[Asked]], number: int) -> list[list[int]]:
+def answered(core: EngineCore, frames: Iterator[list[FrameRequest]], number: int) -> list[list[int]]:
     """The tokens of so many batches' frames."""
-    answers = [answer for _ in range(number) for answer in step(runner, keeper, next(frames), lambda: 0.0)]
+    answers = [answer for _ in range(number) for answer in step(core, next(frames))]
     assert all(isinstance(answer, Step) for answer in answers)
     return [answer.chunk.tokens.tolist() for answer in answers if isinstance(answer, Step)]
 
 
-def replaying(model: PolicyModel, keeper: Keeper) -> tuple[ModelRunner, PassCounts]:
-    """Record."""
-    runner = replay_on_cuda(model, keeper.storage.pool, RECORDING, LOG)
-    assert runner.counts is not None
-    return runner, runner.counts
+def replaying(core: EngineCore) -> PassCounts:
+    """Capture."""
+    core.runner = capture_graphs_on_cuda(core.model, core.cache.slots.pool, RECORDING, LOG)
+    assert core.runner.counts is not None
+    return core.runner.counts
 
 
 def test_robots_act_as_without_graphs(model: PolicyModel) -> None:
     """Keyframes and deltas of several robots: every token, and the whole pool up to rounding; nothing is eager."""
-    eager, replayed = (Keeper(model, SETTINGS, lambda: 0.0) for _ in range(2))
-    expected = answered(ModelRunner.eager(model), eager, batches(), 12)
-    runner, counts = replaying(model, replayed)
+    eager, replayed = (EngineCore.of(model, SETTINGS, lambda: 0.0) for _ in range(2))
+    expected = answered(eager, batches(), 12)
+    counts = replaying(replayed)
 
-    assert answered(runner, replayed, batches(), 12) == expected
-    held = [keeper.storage.pool.storage[..., :-1, :] for keeper in (eager, replayed)]
+    assert answered(replayed, batches(), 12) == expected
+    held = [core.cache.slots.pool.storage[..., :-1, :] for core in (eager, replayed)]
     torch.testing.assert_close(*held, rtol=0, atol=1e-3)
     assert counts.replays >= 24
     assert counts.eager == dict.fromkeys(EAGER_REASONS, 0)
 
 
-def test_the_steady_state_takes_no_memory(model: PolicyModel, frames: Iterator[list[Asked]]) -> None:
+def test_the_steady_state_takes_no_memory(model: PolicyModel, frames: Iterator[list[FrameRequest]]) -> None:
     """Twenty batches: as much is allocated afterwards as before, and the device was asked for nothing more."""
-    keeper = Keeper(model, SETTINGS, lambda: 0.0)
-    runner, _ = replaying(model, keeper)
-    answered(runner, keeper, frames, 12)
+    core = EngineCore.of(model, SETTINGS, lambda: 0.0)
+    replaying(core)
+    answered(core, frames, 12)
     before = taken()
-    answered(runner, keeper, frames, 20)
+    answered(core, frames, 20)
 
     assert taken() == before
 
@@ -118,8 +119,8 @@ def taken() -> dict[str, int]:
 @torch.inference_mode()
 def test_a_replay_allocates_nothing_but_its_results(model: PolicyModel) -> None:
     """Of hundreds of tensors that an eager pass makes, what is left is the few that come out."""
-    keeper = Keeper(model, SETTINGS, lambda: 0.0)
-    kv = keeper.storage.spare
+    core = EngineCore.of(model, SETTINGS, lambda: 0.0)
+    kv = core.cache.slots.spare
     strand = Strand(torch.randn(60, model.decoder.config.hidden_size, device=CUDA), 0, kv, read=7)
 
     def allocations(runner: DecoderRunner) -> int:
@@ -128,20 +129,20 @@ def test_a_replay_allocates_nothing_but_its_results(model: PolicyModel) -> None:
         return int(torch.cuda.memory_stats()["allocation.all.allocated"] - before)
 
     eager = allocations(DecoderRunner(model.decoder))
-    runner, _ = replaying(model, keeper)
+    replaying(core)
 
-    assert allocations(runner.decoder) < 8 < eager
+    assert allocations(core.runner.decoder) < 8 < eager
 
 
-def test_what_was_not_recorded_is_counted(model: PolicyModel, frames: Iterator[list[Asked]]) -> None:
+def test_what_was_not_recorded_is_counted(model: PolicyModel, frames: Iterator[list[FrameRequest]]) -> None:
     """A schedule that drops rows layer by layer: eager, and the answers are the same."""
     knobs = AdaptiveSettings(distance=0.3, task_top_k=9, schedule=[0.5, 1.0])
     settings = ReuseSettings(mode="adaptive", adaptive=knobs)
-    eager, replayed = (Keeper(model, settings, lambda: 0.0) for _ in range(2))
-    expected = answered(ModelRunner.eager(model), eager, batches(), 6)
-    runner, counts = replaying(model, replayed)
+    eager, replayed = (EngineCore.of(model, settings, lambda: 0.0) for _ in range(2))
+    expected = answered(eager, batches(), 6)
+    counts = replaying(replayed)
 
-    assert answered(runner, replayed, frames, 6) == expected
+    assert answered(replayed, frames, 6) == expected
     assert counts.eager["layers"] > 0
     assert counts.replays > 0
 
@@ -149,7 +150,7 @@ def test_what_was_not_recorded_is_counted(model: PolicyModel, frames: Iterator[l
 def test_an_engine_records_before_its_first_frame(model: PolicyModel) -> None:
     """By the time that it is warm, passes are replayed, and the blank frames were."""
     engine = Engine(
-        model, reuse=SETTINGS, queue_frames=8, clock=iter(range(10**6)).__next__, log=LOG, watch=lambda _: None,
+        model, reuse=SETTINGS, queue_frames=8, clock=iter(range(10**6)).__next__, log=LOG, on_refresh=lambda _: None,
         graphs=GraphSettings(batches=[1], rows=[64]),
     )  # fmt: skip
     try:

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from stillframe.daemon.config import DaemonConfig
 from stillframe.daemon.serve import open_history, open_model
 from stillframe.domain import HistoryReport, PolicyInfo, ReuseMode, Step
-from stillframe.engine.history import Recalling
+from stillframe.engine.history import HistoryManager
 from stillframe.engine.local import LocalPolicy
 from stillframe.errors import ConfigError, StillframeError
 from stillframe.models.base import PolicyModel
-from stillframe.reuse.settings import DRAFTS_CHECKED, DecodingSettings, ReuseSettings
+from stillframe.reuse.settings import DEFAULT_DECODING, DecodingSettings, ReuseSettings
 from stillframe.stopwatch import Clock
 from stillframe_client import ActionReply, PolicyClient, PolicyError
 from stillframe_client.sim.gl import NoOpenGLError
@@ -45,8 +45,8 @@ class LocalActor:
         reuse: ReuseSettings,
         measure_every: int = 1,
         clock: Clock = time.perf_counter,
-        decoding: DecodingSettings = DRAFTS_CHECKED,
-        recalling: Recalling | None = None,
+        decoding: DecodingSettings = DEFAULT_DECODING,
+        recalling: HistoryManager | None = None,
     ):
         self.trace = Trace()
         self.cameras = model.info.cameras
@@ -74,7 +74,7 @@ class LocalActor:
                 self.trace.drifts.append(drift(self._action, self._dense(self._observed), self.policy.info))
 
     def _refresh(self) -> None:
-        report = self.policy.rest()
+        report = self.policy.refresh()
         if report is not None:
             self.trace.rests_ms.append(report.duration_ms)
         if report is not None and report.drift is not None:

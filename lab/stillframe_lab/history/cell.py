@@ -14,7 +14,7 @@ import torch
 
 from stillframe.daemon.config import load_config
 from stillframe.daemon.serve import open_model
-from stillframe.engine.history import Recalling
+from stillframe.engine.history import HistoryManager
 from stillframe.history.checkpoint import HistoryWeights, load_history
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
@@ -44,7 +44,7 @@ def play_cell(cell: HistoryCell, origin: Mapping[str, Any], file: Path) -> None:
     """Play every episode and write `file`, whole or absent."""
     model, weights = open_policy(cell.checkpoint)
     settings = history_of(cell.arm, cell.chunks, weights.config, cell.history)
-    recalling = None if cell.arm == OFF else Recalling(model, weights, settings, time.perf_counter)
+    recalling = None if cell.arm == OFF else HistoryManager(model, weights, settings, time.perf_counter)
     actor = LocalActor(model, NOTHING_REUSED, recalling=recalling)
     evaluation = evaluation_of(cell)
     played = evaluate(evaluation, actor, lambda _: None)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from stillframe.engine.history import Recalling
+from stillframe.engine.history import HistoryManager
 from stillframe.history.checkpoint import HistoryWeights
 from stillframe.models.base import PolicyModel
 from stillframe_client.sim import JacoEnv, SensorNoise
@@ -42,7 +42,7 @@ class _Run:
     def __init__(self, plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights, arm: str, delay: int):
         settings = history_of(arm, None if arm == FULL else BUDGET, weights.config, plan.history)
         self._own_s = 0.0  # that this arm took: a scorer is told how long ago the last frame came
-        recalling = Recalling(model, weights, settings, lambda: self._own_s)
+        recalling = HistoryManager(model, weights, settings, lambda: self._own_s)
         self._actor = LocalActor(model, NOTHING_REUSED, clock=time.thread_time, recalling=recalling)
         noise = SensorNoise(sigma=NOISE_SIGMA)
         self._env = JacoEnv(TASK, noise=noise, delay=delay, variant=plan.variant)

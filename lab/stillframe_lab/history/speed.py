@@ -12,7 +12,7 @@ from dataclasses import replace
 from statistics import fmean, median
 from typing import Any
 
-from stillframe.engine.history import SCORERS, Recalling
+from stillframe.engine.history import SCORERS, HistoryManager
 from stillframe.history.checkpoint import HistoryWeights
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
@@ -92,7 +92,7 @@ def _actor(
         own = raw(weights) if arm == RAW else weights
         chunks = None if arm in (FULL, RAW) else BUDGET
         settings = history_of(FULL if arm == RAW else arm, chunks, own.config, plan.history)
-        recalling = Recalling(model, own, settings, time.perf_counter, scorer)
+        recalling = HistoryManager(model, own, settings, time.perf_counter, scorer)
     return LocalActor(model, reuse, measure_every=0, clock=time.thread_time, recalling=recalling)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import PIL.Image
 
-from stillframe.engine.history import SCORERS, Past, Recalling
+from stillframe.engine.history import SCORERS, HistoryManager, SessionHistory
 from stillframe.history.checkpoint import HistoryWeights
 from stillframe.models.base import PolicyModel
 from stillframe_client.sim import JacoEnv, SensorNoise
@@ -27,12 +27,12 @@ from stillframe_lab.history.recording_scorer import RecordingScorer
 THUMB_PX = 112
 
 
-class InspectableHistory(Recalling):
+class InspectableHistory(HistoryManager):
     """What one episode keeps stays within reach when it is over."""
 
-    past: Past | None = None
+    past: SessionHistory | None = None
 
-    def begin(self) -> Past:
+    def begin(self) -> SessionHistory:
         """An episode begins."""
         self.past = super().begin()
         return self.past

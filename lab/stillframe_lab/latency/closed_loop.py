@@ -94,7 +94,7 @@ class StillframePlayer:
 
     def rest(self) -> None:
         """Measure drift and refresh, as a daemon does."""
-        self._policy.rest()
+        self._policy.refresh()
 
 
 def play_all(players: Mapping[str, Player], episodes: int, clock: Clock, watch: Watch) -> dict[str, Any]:

@@ -12,11 +12,11 @@ import numpy as np
 
 from stillframe.domain import Observation, Step
 from stillframe.engine.device import wait_for
-from stillframe.engine.drafts import Drafts
-from stillframe.engine.local import LocalFleet
+from stillframe.engine.drafts import DraftProposer
+from stillframe.engine.local import LocalBatchPolicy
 from stillframe.models.base import PolicyModel
 from stillframe.models.llama.speculative import Draft, Ids
-from stillframe.reuse.settings import DRAFTS_CHECKED, DecodingSettings, ReuseSettings
+from stillframe.reuse.settings import DEFAULT_DECODING, DecodingSettings, ReuseSettings
 from stillframe.stopwatch import Clock, Stopwatch
 from stillframe_lab.evaluation.macs import Work, step_work, vision_work
 from stillframe_lab.latency.race import StepResult, VariantInfo
@@ -34,7 +34,7 @@ class GreedyOracle:
     """
 
     def __init__(self, model: PolicyModel, robots: int, reuse: ReuseSettings, motion: Motion = "moving"):
-        self._fleet = LocalFleet(model, robots, reuse, decoding=NO_DRAFTS)
+        self._fleet = LocalBatchPolicy(model, robots, reuse, decoding=NO_DRAFTS)
         self._robots, self._motion, self._turn, self._said = robots, motion, -1, [np.empty(0, np.int64)]
 
     def tokens(self, scene: Scene, turn: int) -> Sequence[Ids]:
@@ -56,7 +56,7 @@ class ForcedDrafts:
         """Robot by robot, for the next call."""
         self._told = iter(ids)
 
-    def draft(self, drafts: Drafts | None, still: Ids) -> Draft:  # noqa: ARG002 (the seam's shape)
+    def draft(self, drafts: DraftProposer | None, still: Ids) -> Draft:  # noqa: ARG002 (the seam's shape)
         """The next robot's."""
         ids = np.zeros_like(still) if self._told is None else next(self._told)
         return Draft(ids, "exact", way="forced")
@@ -77,11 +77,11 @@ class StillframeVariant:
         """`oracle`: who knows what is right; `guesses` that are to be right need one."""
         self.entry = entry
         self._model, self._clock, self._oracle = model, clock, oracle
-        decoding = NO_DRAFTS if guesses == "none" else DRAFTS_CHECKED
-        self._fleet = LocalFleet(model, entry.robots, reuse, clock, decoding)
+        decoding = NO_DRAFTS if guesses == "none" else DEFAULT_DECODING
+        self._fleet = LocalBatchPolicy(model, entry.robots, reuse, clock, decoding)
         self._forced = ForcedDrafts() if guesses in ("right", "wrong") else None
         if self._forced is not None:
-            self._fleet._keeper._drafting = self._forced  # type: ignore[assignment] # of the same shape
+            self._fleet.core.scheduler.drafts = self._forced  # type: ignore[assignment] # of the same shape
 
     def before(self, scene: Scene, turn: int) -> None:
         """Find out what is right."""
@@ -107,7 +107,7 @@ class StillframeVariant:
 
     def after(self) -> None:
         """What a daemon does in the pause."""
-        self._fleet.rest()
+        self._fleet.refresh()
 
     def _work(self, steps: Sequence[Step]) -> tuple[Work, ...]:
         """By the last robot's plan, as if all were alike; the later passes go on as long as anybody's."""

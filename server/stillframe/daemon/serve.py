@@ -18,10 +18,10 @@ from stillframe.daemon.logs import lines_lost, write_in_background
 from stillframe.daemon.shutdown import DrainingServer, exit_within, stopping_on_signals
 from stillframe.daemon.sockets import LEAVE_S, bind_sockets, track_connections, uvicorn_config
 from stillframe.daemon.web_settings import port_terms, web_settings
-from stillframe.engine.cuda_graphs import Recording, make_room
+from stillframe.engine.cuda_graphs import CaptureConfig, check_gpu_memory
 from stillframe.engine.engine import Engine
-from stillframe.engine.history import Recalling, forced
-from stillframe.engine.termination import Tell
+from stillframe.engine.history import HistoryManager, untrained_weights
+from stillframe.engine.termination import OnEnded
 from stillframe.errors import CheckpointError, ConfigError, RequestError, StillframeError
 from stillframe.history.checkpoint import has_history, load_history
 from stillframe.history.info import disabled_info
@@ -151,14 +151,14 @@ def open_recorder(config: DaemonConfig, log: logging.Logger) -> Recorder | None:
         raise ConfigError(f"cannot record in {config.record}: {error.strerror}; choose another folder") from error
 
 
-def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger, ended: Tell = lambda _: None) -> Engine:
+def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger, ended: OnEnded = lambda _: None) -> Engine:
     """Load the checkpoint and start its engine, not yet warm. `ended` hears of its end, should it come by itself."""
     model = open_model(config, log)
     for where, terms in port_terms(config):
         terms.check(model.info, where)
     _warn_missing_crop(config, log)
-    recording = Recording(config.graphs, config.batching.most, config.reuse.slot_text_tokens)
-    make_room(model, config.reuse, recording, log)
+    recording = CaptureConfig(config.graphs, config.batching.most, config.reuse.slot_text_tokens)
+    check_gpu_memory(model, config.reuse, recording, log)
     recalling = open_history(config, model)
     if recalling is not None and recalling.info.warning:
         log.warning("history: %s", recalling.info.warning)
@@ -168,14 +168,14 @@ def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger, end
         queue_frames=config.queue_frames,
         clock=time.perf_counter,
         log=log,
-        watch=metrics.slack,
+        on_refresh=metrics.slack,
         decoding=config.decoding,
         batching=config.batching,
         graphs=config.graphs,
-        recalling=recalling,
-        forgetful=disabled_info(trained=has_history(config.checkpoint)),
-        refused=metrics.refused,
-        ended=ended,
+        history=recalling,
+        history_info=disabled_info(trained=has_history(config.checkpoint)),
+        on_refused=metrics.refused,
+        on_ended=ended,
     )
     metrics.passes(lambda: engine.pass_counts)
     return engine
@@ -195,7 +195,7 @@ def open_model(config: DaemonConfig, log: logging.Logger | None = None) -> Polic
     return load_policy(config.checkpoint, dtype=_dtype(config, device, log), device=device)
 
 
-def open_history(config: DaemonConfig, model: PolicyModel) -> Recalling | None:
+def open_history(config: DaemonConfig, model: PolicyModel) -> HistoryManager | None:
     """What answers see of older frames, if that is asked for.
 
     Raises CheckpointError for who never learnt to look and is not forced, ConfigError for knobs that do not fit.
@@ -203,8 +203,8 @@ def open_history(config: DaemonConfig, model: PolicyModel) -> Recalling | None:
     if not config.history.enabled:
         return None
     untrained = config.history.force and not has_history(config.checkpoint)
-    weights = forced(model, config.history) if untrained else load_history(config.checkpoint, model.device)
-    return Recalling(model, weights, config.history, time.perf_counter)
+    weights = untrained_weights(model, config.history) if untrained else load_history(config.checkpoint, model.device)
+    return HistoryManager(model, weights, config.history, time.perf_counter)
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""Bounds: what an action may be, by the contract that the policy gave. Every family's answer is held to it.
+"""ActionCheck: what an action may be, by the contract that the policy gave. Every family's answer is held to it.
 
 Knows shapes, statistics and token ids; not how an action was computed.
 
@@ -45,7 +45,7 @@ class Range:
         return int(outside.argmax()) if (outside > 0).any() else None
 
 
-class Bounds:
+class ActionCheck:
     """One policy's contract."""
 
     def __init__(self, info: PolicyInfo):

@@ -1,4 +1,4 @@
-"""Which frames are computed side by side: those that wait together, where that is measured to pay and holds up nobody.
+"""BatchPolicy: which waiting frames are computed side by side, where that is measured to pay and delays none too long.
 
 Knows how long batches of each size took; no frame, and nothing of what is computed.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 from stillframe.reuse.settings import BatchingSettings
 
 WEIGHT = 0.2  # of the newest time among those of its size: about the last five count
-FORGIVEN = 0.02  # of what a size is said to cost beyond turns, each time it is not chosen: times change
+FORGIVEN = 0.02  # of a size's measured cost beyond turns, each time it is not chosen: times change
 SHARED_HOLD = 0.5  # of a frame's time alone, that one caller's batch may take longer where others use the device
 ALONE_EVERY = 64  # batches, after which one frame goes alone: what that takes has to be known as it is now
 
 
-class Batching:
-    """Measures what frames cost together and alone, and says who goes together. One thread."""
+class BatchPolicy:
+    """Measures what frames cost together and alone, and says which go together. One thread."""
 
     def __init__(self, settings: BatchingSettings):
         self._most = settings.most
@@ -22,8 +22,8 @@ class Batching:
         self._times_s: dict[int, float] = {}  # batch size -> how long one takes
         self._formed = 0
 
-    def saw(self, size: int, took_s: float) -> None:
-        """Take in how long a batch of `size` frames took."""
+    def record(self, size: int, took_s: float) -> None:
+        """Record how long a batch of `size` frames took."""
         before_s = self._times_s.get(size, took_s)
         self._times_s[size] = before_s + WEIGHT * (took_s - before_s)
         self._formed += size > 1
@@ -35,12 +35,12 @@ class Batching:
         known = max((other for other in self._times_s if other < size), default=0)
         return self._times_s[known] / known * size if known else 0.0
 
-    def joins(self, size: int, spare_s: float, *, shared: bool = False) -> bool:
+    def admits(self, size: int, spare_s: float, *, shared: bool = False) -> bool:
         """Whether one more frame joins a batch of `size`, which may be left waiting for another `spare_s`.
 
         `shared`: other callers use the device as well; a batch then takes little longer than one frame alone.
 
-        It does where none is held up by its mates for longer than it may be, and all are done sooner than in turn, or
+        It does where none is delayed by the others for longer than it may be, and all are done sooner than in turn, or
         where it would be too old once these are done.
         """
         if size >= self._most:
@@ -55,7 +55,7 @@ class Batching:
         return True
 
     def _declined(self, size: int) -> bool:
-        """Not now; what is held against that size is forgotten by and by."""
+        """No; and lower that size's measured cost a little, so that it is tried again."""
         self._formed += 1
         if size in self._times_s:
             turns_s = self.time_s(size - 1) + self.time_s(1)

@@ -1,6 +1,6 @@
-"""Graphing: before a GPU serves its first frame, what fits on it is worked out, and its passes are recorded.
+"""CUDA graphs: before a GPU serves its first frame, check that everything fits on it, and capture its passes.
 
-Knows a model, its pool and the settings; how recording is done is models/graphs' business.
+Knows a model, its pool and the settings; how passes are captured is models/graphs' business.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from logging import Logger
 import torch
 
 from stillframe.domain import PassCounts
-from stillframe.engine.kv_slots import budget_bytes, kv_shape
-from stillframe.engine.session_cache import DEFAULT_SESSIONS
+from stillframe.engine.kv_slots import DEFAULT_SESSIONS, budget_bytes, kv_shape
 from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
 from stillframe.models.graphs.capture import CudaRecorder
@@ -27,34 +26,34 @@ from stillframe.reuse.settings import GraphSettings, ReuseSettings
 
 
 @dataclass(frozen=True)
-class Recording:
-    """What is to be recorded."""
+class CaptureConfig:
+    """What is to be captured."""
 
     graphs: GraphSettings
     most: int  # frames side by side
     text_tokens: int  # of the longest prompt that a slot holds
 
 
-def make_room(model: PolicyModel, reuse: ReuseSettings, recording: Recording, log: Logger) -> None:
-    """Work out what a deployment takes of a GPU, before it is taken. Raises ConfigError for more than there is."""
+def check_gpu_memory(model: PolicyModel, reuse: ReuseSettings, config: CaptureConfig, log: Logger) -> None:
+    """Work out what a deployment takes of a GPU, before it is taken. Raises ConfigError for more than is free."""
     if model.device.type != "cuda":
         return
     weights = torch.cuda.memory_allocated(model.device)  # as yet there is nothing else
-    needs = needs_of(model, reuse, recording, weights)
+    needs = needs_of(model, reuse, config, weights)
     log.info("GPU memory asked for: %s", needs)
     refusal = needs.refusal(_free(model.device))
     if refusal is not None:
         raise ConfigError(refusal)
 
 
-def needs_of(model: PolicyModel, reuse: ReuseSettings, recording: Recording, weights: int) -> Needs:
+def needs_of(model: PolicyModel, reuse: ReuseSettings, config: CaptureConfig, weights: int) -> Needs:
     """What a deployment asks for, as far as it can be known beforehand."""
     shape = kv_shape(model, reuse.slot_text_tokens)
-    batches = needed(recording.graphs.batches, recording.most) if recording.graphs.enabled else []
+    batches = needed(config.graphs.batches, config.most) if config.graphs.enabled else []
 
     def passes(most: int) -> int:
-        forms = forms_of(model, shape.capacity, replace(recording, most=most))
-        listens, item = _listens(model, recording), model.dtype.itemsize
+        forms = graph_shapes_of(model, shape.capacity, replace(config, most=most))
+        listens, item = _listens(model, config), model.dtype.itemsize
         return graph_bytes(model.decoder.config, forms, capacity=shape.capacity, listens=listens, item=item)
 
     return Needs(
@@ -66,18 +65,18 @@ def needs_of(model: PolicyModel, reuse: ReuseSettings, recording: Recording, wei
     )
 
 
-def replay_on_cuda(model: PolicyModel, pool: KVPool, recording: Recording, log: Logger) -> ModelRunner:
-    """`replay` where the model is on a GPU and the settings want it; eager elsewhere. The log is told what all takes.
+def capture_graphs_on_cuda(model: PolicyModel, pool: KVPool, config: CaptureConfig, log: Logger) -> ModelRunner:
+    """`capture_graphs` where the model is on a GPU and the settings want it; eager elsewhere. Logs the memory used.
 
     Raises ConfigError where memory ran out meanwhile.
     """
-    if model.device.type != "cuda" or not recording.graphs.enabled:
+    if model.device.type != "cuda" or not config.graphs.enabled:
         return ModelRunner.eager(model)
     before = torch.cuda.memory_reserved(model.device)
     weights = torch.cuda.memory_allocated(model.device) - pool.storage.nbytes
     try:
         with torch.cuda.device(model.device):
-            runner = replay(model, pool, recording, CudaRecorder(model.device))
+            runner = capture_graphs(model, pool, config, CudaRecorder(model.device))
     except torch.OutOfMemoryError as error:
         raise ConfigError(
             "the GPU's memory ran out while passes were recorded; "
@@ -89,26 +88,26 @@ def replay_on_cuda(model: PolicyModel, pool: KVPool, recording: Recording, log: 
     return runner
 
 
-def replay(model: PolicyModel, pool: KVPool, recording: Recording, capture: Capture) -> ModelRunner:
-    """Record this model's passes over `pool`, and its vision encoder. Returns what replays them, and counts.
+def capture_graphs(model: PolicyModel, pool: KVPool, config: CaptureConfig, capture: Capture) -> ModelRunner:
+    """Capture this model's passes over `pool`, and its vision encoder. Returns what replays them, and counts.
 
     Nothing else may run on the device meanwhile.
     """
     counts, decoder, encode = PassCounts(), model.decoder, None
     if isinstance(model, Sighted):
-        numbers = [batch * len(model.info.cameras) for batch in needed(recording.graphs.batches, recording.most)]
+        numbers = [batch * len(model.info.cameras) for batch in needed(config.graphs.batches, config.most)]
         encode = Towers(model.encode_images, model.picture, numbers, capture, counts, decoder.lm_head.weight)
-    forms = forms_of(model, pool.shape.capacity, recording)
-    graphs = Replayer(decoder, pool, forms, capture, listens=_listens(model, recording), counts=counts)
+    forms = graph_shapes_of(model, pool.shape.capacity, config)
+    graphs = Replayer(decoder, pool, forms, capture, listens=_listens(model, config), counts=counts)
     return ModelRunner(model, DecoderRunner(decoder, graphs), encode, counts)
 
 
-def forms_of(model: PolicyModel, capacity: int, recording: Recording) -> list[Form]:
-    """Which passes are recorded, over slots of so many positions."""
-    graphs = recording.graphs
+def graph_shapes_of(model: PolicyModel, capacity: int, config: CaptureConfig) -> list[Form]:
+    """Which passes are captured, over slots of so many positions."""
+    graphs = config.graphs
     if not graphs.enabled:
         return []
-    return recorded(capacity, _answer_rows(model), graphs.batches, graphs.rows, recording.most)
+    return recorded(capacity, _answer_rows(model), graphs.batches, graphs.rows, config.most)
 
 
 def _answer_rows(model: PolicyModel) -> int:
@@ -116,9 +115,9 @@ def _answer_rows(model: PolicyModel) -> int:
     return model.info.chunk_horizon * len(model.info.action_names)
 
 
-def _listens(model: PolicyModel, recording: Recording) -> int:
+def _listens(model: PolicyModel, config: CaptureConfig) -> int:
     """Rows from a prompt's end on that hold its text, the guesses behind it included."""
-    return recording.text_tokens + _answer_rows(model) - 1
+    return config.text_tokens + _answer_rows(model) - 1
 
 
 def _free(device: torch.device) -> int:

@@ -1,17 +1,23 @@
-"""What the device asks of whoever measures or shares it.
+"""What a device asks of the code that times it or shares it: waiting, memory errors, inference mode.
 
 Knows devices; not what they compute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from stillframe.errors import Internal, Overloaded, RequestError
 from stillframe.stopwatch import no_wait
+
+RETRY_AFTER_S = 1.0
+CPU_ALLOCATOR = "DefaultCPUAllocator"  # a CPU's allocator raises a plain RuntimeError that names it
+
+inference_mode = torch.inference_mode  # a decorator: no gradients
 
 
 def wait_for(device: torch.device) -> Callable[[], None]:
@@ -19,22 +25,26 @@ def wait_for(device: torch.device) -> Callable[[], None]:
     return partial(torch.cuda.synchronize, device) if device.type == "cuda" else no_wait
 
 
-RETRY_AFTER_S = 1.0
-OF_A_CPU = "DefaultCPUAllocator"  # a CPU's allocator raises a plain RuntimeError that names it
+def all_finite(hidden: Sequence[Tensor]) -> list[bool]:
+    """Whether each frame's hidden rows [rows, width] are finite.
+
+    The last row attends to every key, so what is not finite there shows in it.
+    """
+    return [bool(fine) for fine in torch.stack([rows.isfinite().all() for rows in hidden]).tolist()]
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether that is what it says."""
+    """Whether the device, or the host, had no memory left."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and OF_A_CPU in str(error)
+    return isinstance(error, RuntimeError) and CPU_ALLOCATOR in str(error)
 
 
-def told(error: Exception) -> RequestError:
-    """What the client is told: nothing of the cause, which is logged, unless it was meant for the client."""
+def to_request_error(error: Exception) -> RequestError:
+    """The answer to the client: nothing of the cause, which is logged, unless it was meant for the client."""
     if isinstance(error, RequestError):
         return error
-    detail = "The policy failed on this frame; quote the request's id to whoever runs this."
+    detail = "The policy failed on this frame; quote the request's id to the operator."
     answer: RequestError = Internal("internal", detail)
     if out_of_memory(error):
         detail = "The device had no memory left for this frame. Send the next one: others are served."
@@ -43,7 +53,7 @@ def told(error: Exception) -> RequestError:
     return answer
 
 
-def let_go(error: Exception, device: torch.device) -> None:
+def clear_tracebacks(error: Exception, device: torch.device) -> None:
     """Free what an error's tracebacks hold, pictures and tensors: the answer that has it may be kept for long."""
     link: BaseException | None = error
     while link is not None:

@@ -1,6 +1,6 @@
-"""Drafts: what a session may do next, guessed from its last actions in several ways; the best way so far is taken.
+"""DraftProposer: guesses a session's next action from its last ones by several strategies; the best so far is taken.
 
-Knows tokens as numbers that lie near each other where the motions do; no model, and nobody's session but its own.
+Knows tokens as numbers that lie near each other where the motions do; no model, and one session only.
 """
 
 from __future__ import annotations
@@ -15,68 +15,68 @@ from stillframe.errors import ConfigError
 from stillframe.models.llama.speculative import Draft, Ids
 from stillframe.reuse.settings import DecodingSettings
 
-Past = deque[Ids]  # the session's actions, the last one last, one at least
+RecentActions = deque[Ids]  # the session's actions, the last one last, one at least
 
-HISTORY = 64  # actions that are remembered: six seconds at 10 Hz
-MEMORY = 0.9  # of a way's merit that is left after a frame: about the last ten count
+MOST_ACTIONS = 64  # of a session that are kept: six seconds at 10 Hz
+SCORE_DECAY = 0.9  # of a strategy's score that is left after a frame: about the last ten count
 GRIPPER = "gripper"
-STILL = "still"  # nothing is known of the robot: it stays where it is
+NO_MOTION = "still"  # the strategy before a first action: the robot stays where it is
 
 
-def previous(past: Past) -> Ids:
+def previous(actions: RecentActions) -> Ids:
     """The same again."""
-    return past[-1]
+    return actions[-1]
 
 
-def steady(past: Past) -> Ids:
+def steady(actions: RecentActions) -> Ids:
     """What changed goes on changing. May be no token at all."""
-    return past[-1] if len(past) == 1 else 2 * past[-1] - past[-2]
+    return actions[-1] if len(actions) == 1 else 2 * actions[-1] - actions[-2]
 
 
-def recalled(past: Past) -> Ids:
+def recalled(actions: RecentActions) -> Ids:
     """What followed when the session last did what it has just done, or what is most like it."""
-    if len(past) == 1:
-        return past[-1]
-    alike = (np.stack(past)[:-1] == past[-1]).sum(axis=1)
+    if len(actions) == 1:
+        return actions[-1]
+    alike = (np.stack(actions)[:-1] == actions[-1]).sum(axis=1)
     latest = len(alike) - 1 - int(alike[::-1].argmax())
-    return past[latest + 1]
+    return actions[latest + 1]
 
 
 # The first wins where several did equally well.
-WAYS: Mapping[str, Callable[[Past], Ids]] = MappingProxyType(
+STRATEGIES: Mapping[str, Callable[[RecentActions], Ids]] = MappingProxyType(
     {"previous": previous, "steady": steady, "recalled": recalled}
 )
 
 
-class Drafts:
-    """One session's guesses, and how well each way to guess has done: a wrong one costs passes, and nothing else."""
+class DraftProposer:
+    """One session's guesses, and each strategy's score. A wrong guess costs passes, and nothing else."""
 
     def __init__(self) -> None:
-        self.merits = dict.fromkeys(WAYS, 0.0)  # tokens that were right from the first on, a running mean
-        self._past: Past = deque(maxlen=HISTORY)
+        self.scores = dict.fromkeys(STRATEGIES, 0.0)  # tokens that were right from the first on, a running mean
+        self._actions: RecentActions = deque(maxlen=MOST_ACTIONS)
         self._guesses: dict[str, Ids] = {}
 
-    def guess(self, still: Ids) -> tuple[str, Ids]:
-        """How the next action's tokens are guessed, and the guess; `still` where the session has done nothing yet."""
-        if not self._past or self._past[-1].shape != still.shape:
-            return STILL, still
-        self._guesses = {name: way(self._past) for name, way in WAYS.items()}
-        best = max(self.merits, key=self.merits.__getitem__)
+    def guess(self, no_motion: Ids) -> tuple[str, Ids]:
+        """The best strategy so far, and its guess of the next action's tokens; `no_motion` before a first action."""
+        if not self._actions or self._actions[-1].shape != no_motion.shape:
+            return NO_MOTION, no_motion
+        self._guesses = {name: strategy(self._actions) for name, strategy in STRATEGIES.items()}
+        best = max(self.scores, key=self.scores.__getitem__)
         return best, self._guesses[best]
 
-    def saw(self, ids: Ids) -> None:
-        """Take in the action that it was: every way is judged, whichever was taken."""
+    def observe(self, ids: Ids) -> None:
+        """Score every strategy, whichever was taken, by the action that it was."""
         for name, guess in self._guesses.items():
             right = int(np.cumprod(guess == ids).sum())
-            self.merits[name] = MEMORY * self.merits[name] + (1 - MEMORY) * right
+            self.scores[name] = SCORE_DECAY * self.scores[name] + (1 - SCORE_DECAY) * right
         self._guesses = {}
-        if self._past and self._past[-1].shape != ids.shape:
-            self._past.clear()
-        self._past.append(ids)
+        if self._actions and self._actions[-1].shape != ids.shape:
+            self._actions.clear()
+        self._actions.append(ids)
 
 
-class Drafting:
-    """Makes drafts as a deployment's settings say."""
+class DraftFactory:
+    """Makes drafts by a deployment's settings."""
 
     def __init__(self, settings: DecodingSettings, action_names: Sequence[str], vocabulary: int):
         """Raises ConfigError for a radius that does not fit the checkpoint's actions."""
@@ -84,10 +84,10 @@ class Drafting:
         self._last_id = vocabulary - 1
         self._radius = _radius(settings.radius, action_names)
 
-    def draft(self, drafts: Drafts | None, still: Ids) -> Draft:
-        """A guess for the next action; `drafts` None: of no session."""
-        way, ids = drafts.guess(still) if drafts is not None else (STILL, still)
-        return Draft(np.clip(ids, 0, self._last_id), self._mode, np.resize(self._radius, len(ids)), way)
+    def draft(self, proposer: DraftProposer | None, no_motion: Ids) -> Draft:
+        """A guess for the next action; `proposer` None: of no session."""
+        strategy, ids = proposer.guess(no_motion) if proposer is not None else (NO_MOTION, no_motion)
+        return Draft(np.clip(ids, 0, self._last_id), self._mode, np.resize(self._radius, len(ids)), strategy)
 
 
 def _radius(given: Sequence[int], names: Sequence[str]) -> Ids:

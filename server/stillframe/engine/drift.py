@@ -28,7 +28,7 @@ class Caution:
     budget: float  # normalised units
     level: float = 0.0
 
-    def saw(self, drift: float) -> None:
+    def record(self, drift: float) -> None:
         """Take in the drift of one answer."""
         if drift > self.budget:
             self.level = min(1.0, self.level + STEP_UP)

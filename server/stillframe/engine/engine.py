@@ -1,7 +1,6 @@
-"""The engine: a fair line in front of one thread that owns the device. Implements domain.Policy.
+"""Owns the device thread: a fair queue in front of it, batches, idle refreshes. Implements domain.Policy.
 
-Knows deadlines and pauses; what computing a frame means is step.py's business, what to do in a pause slack.py's, whose
-turn it is line.py's.
+Knows futures and the thread's order of work; how a batch is computed is worker.py's, whose turn it is queue.py's.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from logging import Logger
 
@@ -27,24 +26,21 @@ from stillframe.domain import (
     SlackReport,
     Step,
 )
-from stillframe.engine.batch_policy import Batching
-from stillframe.engine.cuda_graphs import Recording, replay_on_cuda
-from stillframe.engine.device import RETRY_AFTER_S, let_go, told
-from stillframe.engine.history import Recalling
-from stillframe.engine.queue import Line
-from stillframe.engine.refresh import rest
-from stillframe.engine.requests import Preparation
-from stillframe.engine.session_cache import Asked, Keeper
-from stillframe.engine.step import step
-from stillframe.engine.termination import Ending, Tell, over
-from stillframe.errors import DeadlineExceeded, Flaw, Internal, NotReady, RequestError
+from stillframe.engine.batch_policy import BatchPolicy
+from stillframe.engine.core import EngineCore
+from stillframe.engine.cuda_graphs import CaptureConfig, capture_graphs_on_cuda
+from stillframe.engine.device import RETRY_AFTER_S
+from stillframe.engine.history import HistoryManager
+from stillframe.engine.queue import FairQueue
+from stillframe.engine.requests import EndSession, FrameRequest, Key, PrepareTask, Stateless
+from stillframe.engine.termination import OnEnded, PendingAnswers, engine_ended
+from stillframe.engine.worker import DeviceWorker
+from stillframe.errors import Flaw, NotReady, RequestError
 from stillframe.models.base import PolicyModel
-from stillframe.models.runner import ModelRunner
-from stillframe.reuse.kv import KVCorrupted
 from stillframe.reuse.settings import (
-    DRAFTS_CHECKED,
-    REPLAYED,
-    TOGETHER,
+    DEFAULT_BATCHING,
+    DEFAULT_DECODING,
+    DEFAULT_GRAPHS,
     BatchingSettings,
     DecodingSettings,
     GraphSettings,
@@ -55,44 +51,10 @@ from stillframe.stopwatch import Clock
 WARM_UP_STEPS = 2  # the first pays for allocations, the second shows what a frame costs
 
 
-@dataclass(frozen=True)
-class Stateless:
-    """The key of a caller's frames without a session: they take turns as one session does."""
-
-    share: str
-
-
-Key = str | Stateless  # whose turn a frame takes: its session's, by id
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One frame waiting for the device."""
-
-    observation: Observation
-    session: SessionRef | None
-    key: Key
-    preparation: Preparation
-    entered_s: float
-    expires_s: float
-    answer: Future[Step]
-
-    def asked(self, now_s: float) -> Asked:
-        """As the device comes to it."""
-        return Asked(self.observation, self.session, (now_s - self.entered_s) * 1e3, self.preparation)
-
-
-@dataclass(frozen=True)
-class Forget:
-    """The errand of a session that is over."""
-
-    session_id: str
-
-
 class Engine:
-    """Answers frames, those that wait together side by side; a session's one by one, in the order in which they came.
+    """Answers frames, waiting ones in batches; a session's one by one, in the order in which they came.
 
-    Uses the pauses between them.
+    Refreshes idle sessions in between.
     """
 
     def __init__(
@@ -103,52 +65,53 @@ class Engine:
         queue_frames: int,
         clock: Clock,
         log: Logger,
-        watch: Callable[[SlackReport], None],
-        decoding: DecodingSettings = DRAFTS_CHECKED,
-        batching: BatchingSettings = TOGETHER,
-        graphs: GraphSettings = REPLAYED,
-        recalling: Recalling | None = None,
-        forgetful: HistoryInfo = NO_HISTORY,
-        refused: Callable[[Flaw], None] = lambda _: None,
-        ended: Tell = lambda _: None,
+        on_refresh: Callable[[SlackReport], None],
+        decoding: DecodingSettings = DEFAULT_DECODING,
+        batching: BatchingSettings = DEFAULT_BATCHING,
+        graphs: GraphSettings = DEFAULT_GRAPHS,
+        history: HistoryManager | None = None,
+        history_info: HistoryInfo = NO_HISTORY,
+        on_refused: Callable[[Flaw], None] = lambda _: None,
+        on_ended: OnEnded = lambda _: None,
     ):
         """Start the thread. Raises ConfigError.
 
-        In it `watch` is called with what each pause was used for, `refused` with why something was no action, `ended`
-        with what ends it, should that be anything but `close`.
-        `forgetful` says why answers look at no older frames, where there is no `recalling`.
+        In it `on_refresh` is called with each idle refresh's report, `on_refused` with why an answer was no action,
+        `on_ended` with what ends the thread, should that be anything but `close`.
+        `history_info` says why answers look at no older frames, where there is no `history`.
         """
-        self.info: PolicyInfo = replace(model.info, history=recalling.info if recalling else forgetful)
-        self._model = model
-        self._runner = ModelRunner.eager(model)
-        self._keeper = Keeper(model, reuse, clock, decoding=decoding, recalling=recalling)
+        self.info: PolicyInfo = replace(model.info, history=history.info if history else history_info)
+        self._core = EngineCore.of(model, reuse, clock, decoding=decoding, history=history)
         self._clock = clock
         self._log = log
-        self._watch = watch
-        self._count_refused = refused
-        self._line: Line[Job | Forget] = Line(queue_frames, plural=lambda key: isinstance(key, Stateless))
-        self._batching = Batching(batching)
-        self._recording = Recording(graphs, batching.most, reuse.slot_text_tokens)
-        self.pass_counts: PassCounts | None = None  # of a GPU, once it replays
+        self._on_refresh = on_refresh
+        self._queue: FairQueue[FrameRequest | EndSession] = FairQueue(
+            queue_frames, parallel=lambda key: isinstance(key, Stateless)
+        )
+        self._batches = BatchPolicy(batching)
+        self._worker = DeviceWorker(self._core, self._batches, log, on_refused)
+        self._capture = CaptureConfig(graphs, batching.most, reuse.slot_text_tokens)
+        self.pass_counts: PassCounts | None = None  # of a GPU, once it replays graphs
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="prepare")
         self._warm = False
-        self._ending = Ending(ended)
-        self._turned = (clock(), False)  # when the device turned to what it does now; whether that is a frame
+        self._pending = PendingAnswers(on_ended)
+        self._busy_since = (clock(), False)  # when the device's present work began; whether that is a batch
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     @property
     def ready(self) -> bool:
-        """Warm, not stopping, and not at its end."""
-        return self._warm and not self._line.closed and self._ending.cause is None
+        """Warm, not stopping, and not ended."""
+        return self._warm and not self._queue.closed and self._pending.cause is None
 
     def warm_up(self) -> None:
         """Compute blank frames on the device's own thread until it is warm. Raises what computing them raises.
 
-        A GPU's passes are recorded before, by the thread that calls this: the device's own has nothing to do yet.
+        A GPU's graphs are captured before, by the calling thread: the device's own has nothing to do yet.
         """
-        self._runner = replay_on_cuda(self._model, self._keeper.storage.pool, self._recording, self._log)
-        self.pass_counts = self._runner.counts
+        core = self._core
+        core.runner = capture_graphs_on_cuda(core.model, core.cache.slots.pool, self._capture, self._log)
+        self.pass_counts = core.runner.counts
         height, width = self.info.image_size
         blank = {camera: np.zeros((height, width, 3), np.uint8) for camera in self.info.cameras}
         observation = Observation(blank, "stay where you are", next(iter(self.info.norm_stats)))
@@ -159,12 +122,12 @@ class Engine:
     @property
     def usage(self) -> KVUsage:
         """How full the KV pool is now."""
-        return self._keeper.usage
+        return self._core.cache.usage
 
     @property
     def busy_s(self) -> float:
-        """See domain.Policy. What a pause that does not give way keeps a frame waiting counts as well."""
-        since_s, computing = self._turned
+        """See domain.Policy. The time that a refresh which does not yield keeps a frame waiting counts as well."""
+        since_s, computing = self._busy_since
         if not computing:
             oldest_s = self._oldest_s()
             if oldest_s is None:
@@ -175,21 +138,21 @@ class Engine:
     def submit(
         self, observation: Observation, max_age_ms: float, session: SessionRef | None = None, *, share: str = ""
     ) -> Future[Step]:
-        """Queue one frame; see domain.Policy. A full line answers Overloaded at once, a closed engine NotReady."""
-        if self._ending.cause is not None:
-            return _refused(over())
-        if not (self._warm or self._line.closed):
+        """Queue one frame; see domain.Policy. A full queue answers Overloaded at once, a closed engine NotReady."""
+        if self._pending.cause is not None:
+            return _refused(engine_ended())
+        if not (self._warm or self._queue.closed):
             return _refused(NotReady("not-ready", "the policy is warming up", retry_after_s=RETRY_AFTER_S))
         share = session.share if session else share
         return self._enqueue(observation, session, share=share, max_age_s=max_age_ms / 1e3)
 
     def forget(self, session_id: str) -> None:
         """Free what a session left; see domain.Policy."""
-        self._line.errand(session_id, Forget(session_id))
+        self._queue.put_control(session_id, EndSession(session_id))
 
     def close(self) -> None:
-        """Answer what is queued, then end the thread. Frames that come later are told so."""
-        self._line.close()
+        """Answer what is queued, then end the thread. Frames that come later are refused."""
+        self._queue.close()
         self._thread.join()
         self._pool.shutdown(cancel_futures=True)
 
@@ -197,154 +160,94 @@ class Engine:
         self, observation: Observation, session: SessionRef | None, share: str, max_age_s: float
     ) -> Future[Step]:
         now_s = self._clock()
-        preparation = Preparation(self._model.prepare, observation)
+        task = PrepareTask(self._core.model.prepare, observation)
         key = session.id if session else Stateless(share)
-        job = Job(observation, session, key, preparation, now_s, now_s + max_age_s, Future())
+        request = FrameRequest(observation, session, task, now_s, now_s + max_age_s)
         try:
-            displaced = self._line.enter(job.key, job, share)
+            displaced = self._queue.put(key, request, share)
         except RequestError as error:
             return _refused(error)
-        preparation.begin(self._pool)
-        self._ending.watch(job.answer)
-        job.answer.add_done_callback(
-            partial(self._left, job.key, preparation)
-        )  # not the job: what it holds would stay with it
-        if isinstance(displaced, Job) and displaced.answer.set_running_or_notify_cancel():
-            displaced.answer.set_exception(self._line.full())
-        return job.answer
+        task.begin(self._pool)
+        self._pending.add(request.answer)
+        # Not the request: what it holds would be kept as long as its answer.
+        request.answer.add_done_callback(partial(self._answered, key, task))
+        if isinstance(displaced, FrameRequest) and displaced.answer.set_running_or_notify_cancel():
+            displaced.answer.set_exception(self._queue.overloaded())
+        return request.answer
 
-    def _left(self, key: Key, preparation: Preparation, answer: Future[Step]) -> None:
-        """An answer is settled: if it was given up while it waited, its place is free."""
-        preparation.over()
-        if answer.cancelled() and self._line.leave(key, lambda due: isinstance(due, Job) and due.answer is answer):
-            answer.set_running_or_notify_cancel()  # whoever waits() for it beside others
+    def _answered(self, key: Key, task: PrepareTask, answer: Future[Step]) -> None:
+        """An answer is given: if it was cancelled while it waited, remove its request from the queue."""
+        task.cancel()
+        if answer.cancelled() and self._queue.remove(
+            key, lambda due: isinstance(due, FrameRequest) and due.answer is answer
+        ):
+            answer.set_running_or_notify_cancel()  # wakes a thread that waits() for it beside others
 
     def _run(self) -> None:
-        """The thread. Whatever ends it but `close` is the end of the engine: nothing may wait for it in vain."""
+        """The thread. Whatever ends it but `close` ends the engine: no frame may wait for it in vain."""
         try:
             self._serve()
         except BaseException as error:  # noqa: BLE001 (SystemExit in a callback ends a thread in silence)
             self._end(error)
 
     def _end(self, error: BaseException) -> None:
-        """Say why, let nothing in any more, and answer what waits."""
+        """Log why, refuse new frames, and fail what waits."""
         with suppress(Exception):
             self._log.critical("the engine has ended: %s", type(error).__name__, exc_info=error)
         with suppress(Exception):
-            self._line.close()
-        self._ending.come(error)
+            self._queue.close()
+        self._pending.fail_all(error)
 
     def _serve(self) -> None:
-        """Frames or an errand after others until told to stop; a pause between them is put to use."""
+        """One batch, or one control item, after another until the queue is closed; idle refreshes in between."""
         while due := self._next():
-            self._settle([job for job in due if isinstance(job, Job) and job.answer.set_running_or_notify_cancel()])
-            for errand in due:
-                if isinstance(errand, Forget):
-                    self._keeper.forget(errand.session_id)
-                    self._line.forget(errand.session_id)
+            self._answer(
+                [
+                    request
+                    for request in due
+                    if isinstance(request, FrameRequest) and request.answer.set_running_or_notify_cancel()
+                ]
+            )
+            for control in due:
+                if isinstance(control, EndSession):
+                    self._core.cache.end(control.session_id)
+                    self._queue.forget(control.session_id)
 
-    def _next(self) -> list[Job | Forget]:
-        """Who is next; until there is somebody, what the last answers leave to be done."""
-        while not self._line.wanted and self._rest():
+    def _next(self) -> list[FrameRequest | EndSession]:
+        """The next batch; until there is one, idle refreshes."""
+        while not self._queue.has_work and self._worker.refresh(lambda: self._queue.has_work, self._report_refresh):
             pass
-        return self._line.next(self._joins)
+        return self._queue.next(self._admits)
 
-    def _joins(self, taken: Sequence[Job | Forget], due: Job | Forget) -> bool:
-        """Whether a frame is computed beside others rather than after them."""
-        return isinstance(due, Job) and self._batching.joins(
-            len(taken), due.expires_s - self._clock(), shared=self._line.shared
+    def _admits(self, taken: Sequence[FrameRequest | EndSession], due: FrameRequest | EndSession) -> bool:
+        """Whether a frame joins the batch rather than being computed after it."""
+        return isinstance(due, FrameRequest) and self._batches.admits(
+            len(taken), due.expires_s - self._clock(), shared=self._queue.shared
         )
 
-    def _rest(self) -> bool:
-        """Use a pause for one session; return whether there was one to use it for. Never raises."""
-        session = self._keeper.sessions.pending() if self._keeper.settings.slack else None
-        if session is None:
-            return False
-        try:
-            report = rest(self._runner, self._keeper, session, self._clock, wanted=lambda: self._line.wanted)
-            if report is not None:
-                self._watch(self._timed(report))
-        except KVCorrupted as error:
-            self._log.error("a session starts anew: %s", error)
-        except Internal as error:
-            self._refused(error)
-        except Exception as error:  # noqa: BLE001 (logged; nobody waits for what a pause brings)
-            self._log.exception("a pause could not be used")
-            session.pending = None
-            let_go(error, self._model.device)
-        return True
-
-    def _timed(self, report: SlackReport) -> SlackReport:
-        """Add how long a frame has waited that came in during the pause."""
+    def _report_refresh(self, report: SlackReport) -> None:
+        """Add how long a frame has waited that came in during the refresh."""
         oldest_s = self._oldest_s()
-        return report if oldest_s is None else replace(report, yield_ms=(self._clock() - oldest_s) * 1e3)
+        if oldest_s is not None:
+            report = replace(report, yield_ms=(self._clock() - oldest_s) * 1e3)
+        self._on_refresh(report)
 
     def _oldest_s(self) -> float | None:
         """Since when a frame waits for its turn."""
-        return min((due.entered_s for due in self._line.waiting if isinstance(due, Job)), default=None)
+        waiting = (due.entered_s for due in self._queue.waiting if isinstance(due, FrameRequest))
+        return min((entered_s for entered_s in waiting if entered_s is not None), default=None)
 
-    def _settle(self, jobs: Sequence[Job]) -> None:
-        """Put steps or errors into the jobs' answers."""
-        self._turned = (self._clock(), bool(jobs))
-        answers = self._computed(jobs)
-        self._turned = (self._clock(), False)
-        for job, answer in zip(jobs, answers, strict=True):
+    def _answer(self, requests: Sequence[FrameRequest]) -> None:
+        """Put steps or errors into the requests' answers."""
+        self._busy_since = (self._clock(), bool(requests))
+        answers = self._worker.answers(requests)
+        self._busy_since = (self._clock(), False)
+        for request, answer in zip(requests, answers, strict=True):
             if isinstance(answer, Step):
-                job.answer.set_result(answer)
+                request.answer.set_result(answer)
             else:
-                self._refused(answer)
-                let_go(answer, self._model.device)
-                job.answer.set_exception(answer)
-
-    def _refused(self, error: RequestError) -> None:
-        """What the policy said was no action: logged and counted."""
-        if isinstance(error, Internal) and error.flaw is not None:
-            self._log.error("what the policy said is no action (%s): %s", error.flaw, error)
-            with suppress(Exception):  # whoever counts is no reason to answer nobody
-                self._count_refused(error.flaw)
-
-    def _computed(self, jobs: Sequence[Job]) -> list[Step | RequestError]:
-        """Walk frames through the house, unless they are too old; one frame's failure is never another's."""
-        now_s = self._clock()
-        young = [job for job in jobs if now_s <= job.expires_s]
-        try:
-            answers = iter(self._stepped(young, now_s))
-        except Exception as error:  # noqa: BLE001 (the clients are told; what is ours to mend is logged)
-            answers = iter(
-                [self._failed(job, error) for job in young] if len(young) == 1 else self._one_by_one(young, error)
-            )
-        return [next(answers) if job in young else _too_old(job, now_s) for job in jobs]
-
-    def _stepped(self, jobs: Sequence[Job], now_s: float) -> list[Step | RequestError]:
-        answers = step(self._runner, self._keeper, [job.asked(now_s) for job in jobs], self._clock) if jobs else []
-        if jobs:
-            self._batching.saw(len(jobs), self._clock() - now_s)
-        return answers
-
-    def _one_by_one(self, jobs: Sequence[Job], error: Exception) -> list[Step | RequestError]:
-        """Several frames failed together, nobody knows which of them: each gets another chance, whole and alone."""
-        self._log.warning("%d frames failed side by side, and are computed one by one: %s", len(jobs), error)
-        for job in jobs:
-            self._doubt(job)
-        let_go(error, self._model.device)
-        return [answer for job in jobs for answer in self._computed([job])]
-
-    def _failed(self, job: Job, error: Exception) -> RequestError:
-        """What the client is told. What nobody foresaw is logged, and costs the session a keyframe."""
-        if not isinstance(error, RequestError):
-            self._log.exception("a frame failed")
-            self._doubt(job)
-        let_go(error, self._model.device)
-        return told(error)
-
-    def _doubt(self, job: Job) -> None:
-        if job.session is not None:
-            self._keeper.doubt(job.session)
-
-
-def _too_old(job: Job, now_s: float) -> RequestError:
-    waited_ms = (now_s - job.entered_s) * 1e3
-    return DeadlineExceeded("deadline-exceeded", f"The frame waited {waited_ms:.0f} ms, past its max_age_ms.")
+                self._worker.close_error(answer)
+                request.answer.set_exception(answer)
 
 
 def _refused(error: RequestError) -> Future[Step]:

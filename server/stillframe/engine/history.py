@@ -1,6 +1,6 @@
-"""Recalling: lends every frame what its session keeps of older ones, and takes in what it leaves in turn.
+"""HistoryManager: lends each frame the KV of its session's older frames, and adds it to them once it is answered.
 
-Knows one model's memory and whose past is whose; not when an episode ends, and no reuse. For the engine's thread.
+Knows one model's history and what a session keeps; not when an episode ends, and no reuse. For the engine's thread.
 """
 
 from __future__ import annotations
@@ -47,40 +47,40 @@ SCORERS: dict[str, Callable[[HistoryWeights], Scorer]] = {
 
 
 @dataclass
-class Past:
-    """What one session keeps of its episode."""
+class SessionHistory:
+    """One session's older frames, of this episode."""
 
     history: History
     states: list[Tensor]  # the scorer's, one for each place of a chunk in a frame
-    came_s: float | None = None  # the last frame
-    looks: dict[int, Tensor] = field(default_factory=dict)  # layer -> weights of the last prompt's rows on slots
+    came_s: float | None = None  # when the last frame came
+    attention: dict[int, Tensor] = field(default_factory=dict)  # layer -> the last prompt's rows' weights on slots
     scored: Scored = field(default_factory=Scored)  # what the last frame changed
 
     def add(self, chunks: Pooled, utilities: Utilities) -> None:
-        """One more frame's chunks, and what they are worth [chunks]."""
+        """Add a frame's chunks, with their utilities [chunks]."""
         now = self.history.add(chunks, utilities)
         self.scored = Scored(tuple(utilities.tolist()), now.kept, now.dropped)
 
     @property
     def report(self) -> HistoryReport:
-        """What is held now, and how it came to that."""
+        """What is held now, and what was dropped."""
         history, tally = self.history, self.history.counts
         slots = history.held * history.shape.slots
         return HistoryReport(history.held, slots, tally.kept, tally.dropped, history.nbytes, self.scored)
 
 
 @dataclass(frozen=True)
-class Left:
-    """A frame that is over, and what it leaves."""
+class FinishedFrame:
+    """An answered frame, and its KV."""
 
-    past: Past
+    session: SessionHistory
     layout: TokenLayout
     kv: FrameKV
     decoded: Decoded
 
 
-class Recalling:
-    """One model's memory of older frames."""
+class HistoryManager:
+    """One model's history of older frames."""
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ class Recalling:
     ):
         """`scorer` None: the one that the settings name.
 
-        Raises CheckpointError where the memory is another model's, ConfigError for knobs that do not fit it and for
-        models whose layout has no place for it.
+        Raises CheckpointError for another model's weights, ConfigError for settings that do not fit them and for
+        models whose layout has no place for older frames.
         """
         if model.info.chunk_horizon != 1:
             raise ConfigError(
@@ -125,58 +125,59 @@ class Recalling:
         self._rules.capacity(self._shape.nbytes)
         self.info: HistoryInfo = enabled_info(settings, weights, self._shape, self._rules)
 
-    def begin(self) -> Past:
-        """An episode begins."""
-        return Past(History(self._shape, self._rules), [self._scorer.begin()] * self._rules.chunks_per_frame)
+    def begin(self) -> SessionHistory:
+        """The history of a new episode."""
+        return SessionHistory(History(self._shape, self._rules), [self._scorer.begin()] * self._rules.chunks_per_frame)
 
-    def recall(self, past: Past, layout: TokenLayout) -> Recall | None:
-        """What the frame may look at; None where nothing is kept yet."""
-        past.looks = {}
-        columns = past.history.columns()
+    def lend(self, session: SessionHistory, layout: TokenLayout) -> Recall | None:
+        """The older frames that a frame attends to; None where nothing is kept yet."""
+        session.attention = {}
+        columns = session.history.columns()
         if columns is None:
             return None
         return Recall.of(
-            self._decoder, columns, layout, past.looks.__setitem__ if self._scorer.needs_attention else None
+            self._decoder, columns, layout, session.attention.__setitem__ if self._scorer.needs_attention else None
         )
 
-    def take_in(self, left: Sequence[Left]) -> None:
-        """Some sessions' frames are over: pool them, say what they are worth, keep what is worth most."""
-        if not left:
+    def update(self, finished: Sequence[FinishedFrame]) -> None:
+        """Add answered frames to their sessions: pool, score, keep the chunks of most utility."""
+        if not finished:
             return
-        pooled = [self._pooled(one) for one in left]
-        extras = torch.stack([self._extras(one) for one in left])
-        worth = np.zeros((len(left), self._rules.chunks_per_frame))
+        pooled = [self._pooled(one) for one in finished]
+        extras = torch.stack([self._extras(one) for one in finished])
+        worth = np.zeros((len(finished), self._rules.chunks_per_frame))
         for chunk in range(self._rules.chunks_per_frame):
             summaries = Summaries.of(pooled, chunk, self._taps, extras)
-            states = [one.past.states[chunk] for one in left]
+            states = [one.session.states[chunk] for one in finished]
             worth[:, chunk], states = self._scorer.score(summaries, states)
-            for one, state in zip(left, states, strict=True):
-                one.past.states[chunk] = state
-        for one, chunks, utilities in zip(left, pooled, worth, strict=True):
-            self._revise(one.past)
-            one.past.add(chunks, utilities)
-            one.past.came_s = self._clock()
+            for one, state in zip(finished, states, strict=True):
+                one.session.states[chunk] = state
+        for one, chunks, utilities in zip(finished, pooled, worth, strict=True):
+            self._update_utilities(one.session)
+            one.session.add(chunks, utilities)
+            one.session.came_s = self._clock()
 
-    def _pooled(self, one: Left) -> Pooled:
+    def _pooled(self, one: FinishedFrame) -> Pooled:
         keys, values = image_tokens(self._decoder, one.kv, one.layout)
         return self._pooling.frame(keys, values, self._shape.tokens)
 
-    def _extras(self, one: Left) -> Tensor:
-        """The action that the frame was answered with, and how long ago the one before it came."""
-        since_s = 0.0 if one.past.came_s is None else min(LONGEST_S, self._clock() - one.past.came_s)
+    def _extras(self, one: FinishedFrame) -> Tensor:
+        """The frame's action, and the time since the frame before it, as one row [action_dim + 1]."""
+        since_s = 0.0 if one.session.came_s is None else min(LONGEST_S, self._clock() - one.session.came_s)
         return torch.tensor([*one.decoded.normalised[0], since_s], dtype=torch.float32, device=one.kv.device)
 
-    def _revise(self, past: Past) -> None:
-        """Where the answer looked says what held chunks are worth, to whom that matters."""
-        if past.looks:
-            rows = [weights[:, -self._said] for weights in past.looks.values()]  # [heads, slots]: what says the first
+    def _update_utilities(self, session: SessionHistory) -> None:
+        """Let the scorer revise held chunks' utilities by the attention that the answer paid them."""
+        if session.attention:
+            # Of each layer [heads, slots]: the row that predicts the first token.
+            rows = [weights[:, -self._said] for weights in session.attention.values()]
             weights = torch.stack(rows).amax(dim=(0, 1))  # [slots]: of any layer and head
             masses = weights.view(-1, self._shape.slots).sum(-1).double().cpu().numpy()
-            past.history.set_utilities(self._scorer.updated(past.history.utilities, masses))
+            session.history.set_utilities(self._scorer.updated(session.history.utilities, masses))
 
 
-def forced(model: PolicyModel, settings: HistorySettings) -> HistoryWeights:
-    """Weights that have learnt nothing. Raises ConfigError for a scorer that would need to have learnt something."""
+def untrained_weights(model: PolicyModel, settings: HistorySettings) -> HistoryWeights:
+    """Untrained weights of the model's sizes. Raises ConfigError for a scorer that needs training."""
     if settings.gate not in UNTRAINED:
         raise ConfigError(
             f"history.gate is {settings.gate!r}, which has to be trained, and the checkpoint is not: with "
@@ -191,6 +192,6 @@ def forced(model: PolicyModel, settings: HistorySettings) -> HistoryWeights:
         slots=1,  # untrained slots of a chunk would all hold the same mean
         taps=(sizes.num_hidden_layers // 2,),
         extras=action + 1,
-        hidden=1,  # of a gate that nobody asks
+        hidden=1,  # of a gate that is not used
     )
     return HistoryWeights(config, trained=False).to(model.device).eval().requires_grad_(requires_grad=False)

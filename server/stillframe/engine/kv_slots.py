@@ -1,6 +1,6 @@
-"""Storage: the slots of the KV pool, one of which is always spare; sessions hold the others.
+"""SlotAllocator: the slots of the KV pool, one of which is always spare; sessions hold the others.
 
-Knows rows and bytes; not whose a slot is, but whom to ask for one.
+Knows rows and bytes; not which session has a slot, but a function that evicts one.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ from stillframe.models.base import PolicyModel
 from stillframe.reuse.kv import MIB, FrameKV, KVPool, KVShape
 from stillframe.reuse.settings import ReuseSettings
 
+DEFAULT_SESSIONS = 16  # that the pool has room for where the configuration names no bytes
 
-class Storage:
+
+class SlotAllocator:
     """All keys and values of one model. `spare` is for passes beside a session's own slot, one at a time."""
 
-    def __init__(self, shape: KVShape, budget_bytes: int, give_up: Callable[[], bool]):
-        """Take the memory. `give_up` is called when every slot is held: it releases one, or says that none can be.
+    def __init__(self, shape: KVShape, budget_bytes: int, evict: Callable[[], bool]):
+        """Allocate the pool. `evict` is called when every slot is held: it releases one, or says that none can be.
 
         Raises ConfigError.
         """
         self._pool = KVPool(shape, budget_bytes)
-        self._give_up = give_up
-        self._lent: list[FrameKV] = []  # until they are kept or put away
+        self._evict = evict
+        self._uncommitted: list[FrameKV] = []  # since the batch began
         self.spare = self._first()
 
     @property
     def pool(self) -> KVPool:
-        """Where the slots lie."""
+        """The memory of all slots."""
         return self._pool
 
     @property
@@ -51,55 +53,55 @@ class Storage:
         """Whether a slot holds a prompt and its action of so many rows."""
         return rows <= self._pool.shape.capacity
 
-    def room(self, rows: int, leave: int = 0) -> FrameKV:
-        """Room for a frame that nobody remembers: the spare slot, or a free one as long as no session keeps any.
+    def scratch(self, rows: int, reserve: int = 0) -> FrameKV:
+        """KV memory for an uncached frame: the spare slot, a free slot, or a fresh allocation, in that order.
 
-        Not one of the last `leave`, which sessions may be about to ask for. Else, or where a slot is too small, memory
-        of its own.
+        A free slot only as long as no session holds any, and not one of the last `reserve`, which sessions of the batch
+        may be about to acquire. A fresh allocation also where a slot is too small.
         """
         kv = None
-        if self.fits(rows) and self.spare not in self._lent:
+        if self.fits(rows) and self.spare not in self._uncommitted:
             kv = self.spare
-        elif self.fits(rows) and self._nobody_keeps and self._pool.free > leave:
+        elif self.fits(rows) and self._no_session_holds and self._pool.free > reserve:
             kv = self._pool.acquire()
         if kv is None:
             return FrameKV(replace(self._pool.shape, capacity=rows).allocate())
-        self._lent.append(kv)
+        self._uncommitted.append(kv)
         return kv
 
-    def slot(self) -> FrameKV | None:
-        """A slot to keep, which may cost another session its own; None where nobody can give one up."""
+    def acquire(self) -> FrameKV | None:
+        """A slot for a session, which may evict another session; None where none can be evicted."""
         kv = self._pool.acquire()
-        while kv is None and self._give_up():
+        while kv is None and self._evict():
             kv = self._pool.acquire()
         if kv is not None:
-            self._lent.append(kv)
+            self._uncommitted.append(kv)
         return kv
 
-    def keep(self, kv: FrameKV) -> None:
-        """A slot that was lent has a holder."""
-        self._lent = [lent for lent in self._lent if lent is not kv]
+    def commit(self, kv: FrameKV) -> None:
+        """A session holds this slot from now on."""
+        self._uncommitted = [uncommitted for uncommitted in self._uncommitted if uncommitted is not kv]
 
-    def put_away(self) -> None:
-        """A frame is over: what was lent and not kept comes back."""
-        for kv in self._lent:
+    def release_uncommitted(self) -> None:
+        """The batch is over: free every slot that was not committed."""
+        for kv in self._uncommitted:
             if kv is not self.spare:
                 self._pool.release(kv)
-        self._lent = []
+        self._uncommitted = []
 
-    def exchange_spare(self, instead: FrameKV) -> None:
-        """The spare slot is a session's now; that which it had is spare."""
-        self.spare = instead
+    def swap_spare(self, other: FrameKV) -> None:
+        """The spare slot is a session's now; `other`, which the session had, is spare."""
+        self.spare = other
 
     def release(self, kv: FrameKV) -> None:
-        """Give a slot back."""
+        """Free a slot."""
         self._pool.release(kv)
 
     @property
-    def _nobody_keeps(self) -> bool:
-        """Whether no session has a slot, apart from those lent now."""
-        lent = sum(kv is not self.spare for kv in self._lent)
-        return self.in_use_bytes == lent * self._pool.shape.nbytes
+    def _no_session_holds(self) -> bool:
+        """Whether no session holds a slot, apart from those acquired in this batch."""
+        uncommitted = sum(kv is not self.spare for kv in self._uncommitted)
+        return self.in_use_bytes == uncommitted * self._pool.shape.nbytes
 
     def _first(self) -> FrameKV:
         kv = self._pool.acquire()

@@ -1,99 +1,83 @@
-"""The slack: a dense pass over the frame just answered, while the robot moves. Measures drift, refreshes what is kept.
+"""Idle refresh: a dense pass over a frame just answered, while no frame waits. Measures drift, renews the KV.
 
-Knows how to give way between two layers; not when there is a pause.
+Knows how to yield between two layers; not when the device is idle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
-import torch
-
 from stillframe.domain import KeyframeReason, SlackReport
-from stillframe.engine.device import wait_for
+from stillframe.engine.core import EngineCore
+from stillframe.engine.device import all_finite, inference_mode, wait_for
 from stillframe.engine.drift import drift_of
-from stillframe.engine.session_cache import Keeper, Turn
-from stillframe.engine.session_state import Session
+from stillframe.engine.session_state import ScheduledFrame, SessionState
 from stillframe.errors import Internal
 from stillframe.models.base import Decoded, PolicyModel
 from stillframe.models.llama.speculative import Draft
-from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import KVCorrupted
-from stillframe.reuse.plan import ReusePlan
-from stillframe.stopwatch import Clock
 
-Wanted = Callable[[], bool]  # whether a frame waits for the device
+ShouldYield = Callable[[], bool]  # whether a frame waits for the device
 
 
-class GaveWay(Exception):
-    """A frame came in before the pause's work was through; nothing of a dense pass is kept."""
+class Preempted(Exception):
+    """A frame came in before the refresh was through; nothing of a dense pass is kept."""
 
 
-@torch.inference_mode()
-def rest(
-    runner: ModelRunner, keeper: Keeper, session: Session[Turn], clock: Clock, wanted: Wanted
-) -> SlackReport | None:
-    """Use a pause for a session's last answer; returns None where there was nothing to measure.
+@inference_mode()
+def refresh_idle_session(core: EngineCore, session: SessionState, should_yield: ShouldYield) -> SlackReport | None:
+    """Refresh a session's last answer; returns None where there was nothing to measure.
 
-    A delta frame is computed again, whole, beside the session's own storage. The difference of the answers is its
-    drift. In a bounded mode the session then goes on from the dense pass, and its caution follows the drift.
+    A delta frame is computed again, whole, into the spare slot. The difference of the answers is its drift. In a
+    bounded mode the session then goes on from the dense pass, and its caution follows the drift.
 
-    Raises KVCorrupted for numbers that are none in what is kept, Internal for a dense pass that says no action: the
-    session's next frame is whole.
+    Raises KVCorrupted for KV that is not finite, Internal for a dense pass that gives no action: the session's next
+    frame is a keyframe.
     """
-    turn, started_s = session.pending, clock()
-    if turn is None:
+    frame, started_s = session.pending, core.clock()
+    if frame is None:
         return None
     try:
-        _give_way(runner.model, wanted)
-        keeper.catch_up(session)
-        answered = turn.decoded if turn.keyframe is None else None
-        drift = None if answered is None else _measure(runner, keeper, session, turn, answered, wanted)
+        _check_preempted(core.model, should_yield)
+        session.resolve_relevance()
+        answered = frame.decoded if frame.keyframe is None else None
+        drift = None if answered is None else _measure(core, session, frame, answered, should_yield)
         session.pending = None
-        if session.remembered is not None and not wanted():
-            session.remembered.kv.check_integrity(turn.plan.rows)
+        if session.reuse is not None and not should_yield():
+            session.reuse.kv.check_integrity(frame.plan.rows)
     except (KVCorrupted, Internal):
-        keeper.strip(session, KeyframeReason.INTEGRITY)
+        core.cache.drop_kv(session, KeyframeReason.INTEGRITY)
         raise
-    except GaveWay:
-        return SlackReport((clock() - started_s) * 1e3, drift=None)
-    return None if drift is None else SlackReport((clock() - started_s) * 1e3, drift)
+    except Preempted:
+        return SlackReport((core.clock() - started_s) * 1e3, drift=None)
+    return None if drift is None else SlackReport((core.clock() - started_s) * 1e3, drift)
 
 
 def _measure(
-    runner: ModelRunner, keeper: Keeper, session: Session[Turn], turn: Turn, answer: Decoded, wanted: Wanted
+    core: EngineCore, session: SessionState, frame: ScheduledFrame, answer: Decoded, should_yield: ShouldYield
 ) -> float:
     """Compute the frame whole; return the drift of its answer."""
-    tap = keeper.tap(turn.frame) if _bounded(turn) else None
-    spare = keeper.storage.spare
-    beside = replace(turn, plan=_whole(turn.plan), kv=spare, tap=tap, draft=Draft(answer.chunk.tokens))
-    with spare.guarded(partial(_give_way, runner.model, wanted)):
-        (hidden,) = runner.decoder.forward([beside.prompt(runner.model.decoder)])
-        (dense,) = runner.act([beside.prefilled(hidden)])
-    refusal = keeper.refusal(beside, dense, finite=bool(hidden.isfinite().all()))
+    model, runner, cache = core.model, core.runner, core.cache
+    dense = core.scheduler.whole(frame, Draft(answer.chunk.tokens))
+    dense.kv = cache.slots.spare
+    with dense.kv.guarded(partial(_check_preempted, model, should_yield)):
+        hidden = runner.decoder.forward([dense.prompt(model.decoder)])
+        (decoded,) = runner.act([dense.prefilled(hidden[0])])
+    refusal = cache.refusal(dense, decoded, finite=all_finite(hidden)[0])
     if refusal is not None:
         raise refusal
-    drift = drift_of(answer.normalised, dense.normalised)
-    if _bounded(turn):
-        keeper.refresh(session, turn, tap)
-        session.caution.saw(drift)
+    drift = drift_of(answer.normalised, decoded.normalised)
+    if frame.policy is not None and frame.policy.bounded:
+        cache.refresh(session, dense)
+        session.caution.record(drift)
         if session.caution.full:
             session.cause = KeyframeReason.DRIFT
     return drift
 
 
-def _give_way(model: PolicyModel, wanted: Wanted) -> None:
-    """Raise GaveWay if a frame waits. A GPU first does what it was asked for, or the frame would wait for it unseen."""
+def _check_preempted(model: PolicyModel, should_yield: ShouldYield) -> None:
+    """Raise Preempted if a frame waits. A GPU first does what it was asked for, or the frame would wait for it."""
     wait_for(model.device)()
-    if wanted():
-        raise GaveWay
-
-
-def _whole(plan: ReusePlan) -> ReusePlan:
-    return ReusePlan.whole(plan.rows, len(plan.counts), len(plan.static), plan.order.device)
-
-
-def _bounded(turn: Turn) -> bool:
-    return turn.frame.recipe is not None and turn.frame.recipe.bounded
+    if should_yield():
+        raise Preempted

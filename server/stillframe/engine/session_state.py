@@ -1,40 +1,98 @@
-"""What the last frame of each robot left for its next one, and who was here longest ago.
+"""ScheduledFrame and SessionState: a frame with its plan and its KV, and what a session's last one left.
 
-Knows order and identity; no lock, and not who a robot is: each frame says whose it is. For one thread.
+Knows what each holds; decides nothing. For the engine's thread.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from stillframe.domain import Image, KeyframeReason, SessionRef
-from stillframe.engine.drafts import Drafts
+from stillframe.domain import HistoryReport, Image, KeyframeReason, ReuseMode, SessionRef
+from stillframe.engine.drafts import DraftProposer
 from stillframe.engine.drift import Caution
-from stillframe.engine.history import Past
-from stillframe.models.base import Prepared
+from stillframe.engine.history import SessionHistory
+from stillframe.models.base import Decoded, Prefilled, Prepared
+from stillframe.models.llama.attention_probe import TextTap
+from stillframe.models.llama.decoder import Decoder
+from stillframe.models.llama.history_attention import Recall
+from stillframe.models.llama.sequence import Strand, prompt
+from stillframe.models.llama.speculative import Draft
+from stillframe.reuse.kv import FrameKV
+from stillframe.reuse.plan import ReusePlan
+from stillframe.reuse.policies import ReusePolicy
+from stillframe.reuse.relevance import Relevance
+from stillframe.reuse.selection import TaskRelevance
+from stillframe.reuse.similarity import PatchTokens
 from stillframe.reuse.state import ReuseState
 
-P = TypeVar("P")
-MOST_SESSIONS = 4096  # known at once, though nobody should say which are over; the longest idle one goes
+
+@dataclass(eq=False)
+class ScheduledFrame:
+    """One frame on the device, from its plan to its action. `dataclasses.replace` gives one that is not planned yet."""
+
+    prepared: Prepared
+    rows: Tensor  # [prompt_rows, width]: what enters the decoder
+    tokens: PatchTokens
+    mode: ReuseMode
+    policy: ReusePolicy | None  # None: the mode reuses nothing
+    must_match: Mapping[KeyframeReason, object]  # what the next frame has to share with this one, or be a keyframe
+    now_s: float
+    draft: Draft
+    session: SessionState | None = None  # None: stateless
+    history: Recall | None = None  # the session's older frames
+    plan: ReusePlan = field(init=False, repr=False)  # by Scheduler, as the next three
+    keyframe: KeyframeReason | None = field(init=False, default=None)
+    tap: TextTap | None = field(init=False, default=None)  # where its text looks, as far as a plan will ask
+    is_cached: bool = field(init=False, default=False)  # whether its KV stays with its session
+    kv: FrameKV = field(init=False, repr=False)  # by SessionCache, as the next two
+    decoded: Decoded | None = field(init=False, default=None)  # the action, once there is one
+    history_report: HistoryReport | None = field(init=False, default=None)  # what is held of older frames afterwards
+
+    @property
+    def total_rows(self) -> int:
+        """Positions of its prompt and its action."""
+        return self.prepared.layout.total_rows
+
+    def attended(self, relevance: Relevance | None) -> TaskRelevance | None:
+        """What its policy makes of where the text looked; None where that was not observed."""
+        if self.policy is None or relevance is None:
+            return None
+        return TaskRelevance.of(relevance, self.prepared.layout.cameras, self.policy)
+
+    def prompt(self, decoder: Decoder) -> Strand:
+        """The input of its prefill."""
+        fed = self.draft.fed
+        read = 1 + len(fed)
+        return prompt(decoder, self.rows, self.plan, self.kv, self.tap, fed, read, self.history)
+
+    def prefilled(self, hidden: Tensor) -> Prefilled:
+        """The input of its decoding: `hidden` [rows, width] as the prefill returns them."""
+        if self.history is not None:
+            self.history = self.history.unwatched()  # the attention on it is recorded
+        return Prefilled(self.prepared, hidden, self.kv, self.draft, self.history)
+
+    def reuse_state(self, state: ReuseState | None, now_s: float) -> tuple[ReuseState, int]:
+        """What the session's next frame may reuse, and the greatest age in it: `state` advanced, or a new one."""
+        if self.keyframe is None and state is not None and self.policy is not None:
+            return state, state.advance(self.plan, self.tokens, now_s, published=self.policy.published)
+        return ReuseState.fresh(self.kv, self.must_match, self.tokens, now_s), 0
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a session's last frame showed, and what the towers made of it."""
+class VisionCache:
+    """What a session's last frame showed, and the vision towers' rows for it."""
 
     views: Mapping[str, Image]
     ids: Tensor  # of the text
     rows: Tensor  # [prompt_rows, width]
 
     @classmethod
-    def of(cls, prepared: Prepared, rows: Tensor) -> Seen:
+    def of(cls, prepared: Prepared, rows: Tensor) -> VisionCache:
         """Copies the pictures: a simulator may draw the next one over them."""
         return cls({name: view.copy() for name, view in prepared.views.items()}, prepared.ids, rows)
 
@@ -46,79 +104,26 @@ class Seen:
 
 
 @dataclass
-class Session(Generic[P]):
-    """One robot."""
+class SessionState:
+    """One session on the device."""
 
     ref: SessionRef  # of its last computed frame
     caution: Caution
-    cause: KeyframeReason | None  # why its next frame has to be whole; None: it has not
-    drafts: Drafts = field(default_factory=Drafts)
-    seen: Seen | None = None
-    remembered: ReuseState | None = None
-    pending: P | None = None  # what a pause can still do for its last frame
-    past: Past | None = None  # its older frames, where answers look at them
+    cause: KeyframeReason | None  # why its next frame has to be a keyframe; None: it need not be
+    drafts: DraftProposer = field(default_factory=DraftProposer)
+    vision: VisionCache | None = None
+    reuse: ReuseState | None = None  # what its next frame may reuse
+    pending: ScheduledFrame | None = None  # its last frame, where an idle refresh can still improve it
+    history: SessionHistory | None = None  # its older frames, where answers look at them
 
-    def recognised(self, prepared: Prepared) -> Tensor | None:
-        """The rows of a frame that shows what the last one did. Only once: a frame that fails is looked at again."""
-        seen, self.seen = self.seen, None
-        return None if seen is None else seen.rows_of(prepared)
+    def take_vision_rows(self, prepared: Prepared) -> Tensor | None:
+        """The rows of a frame that shows what the last one did. Only once: after a failure they are computed again."""
+        vision, self.vision = self.vision, None
+        return None if vision is None else vision.rows_of(prepared)
 
-
-class Sessions(Generic[P]):
-    """At most `most` sessions, the longest idle first. Whoever goes is handed to `part`, which frees what it holds."""
-
-    def __init__(self, drift_budget: float, part: Callable[[Session[P]], None], most: int = MOST_SESSIONS):
-        self._drift_budget = drift_budget
-        self._part = part
-        self._most = most
-        self._known: OrderedDict[str, Session[P]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def at(self, ref: SessionRef) -> Session[P]:
-        """The session as the frame finds it that is computed now; an earlier one of the same id is forgotten."""
-        session = self._known.get(ref.id)
-        if session is None or session.ref.serial != ref.serial:
-            session = self._begin(ref)
-        elif session.ref.epoch != ref.epoch:
-            session.cause, session.drafts, session.past = KeyframeReason.RESET, Drafts(), None
-        session.ref = ref
-        self._known.move_to_end(ref.id)
-        return session
-
-    def known(self, session_id: str) -> Session[P] | None:
-        """The session of that id, if there is one."""
-        return self._known.get(session_id)
-
-    def forget(self, session_id: str) -> None:
-        """As if it had never been here."""
-        session = self._known.pop(session_id, None)
-        if session is not None:
-            self._part(session)
-
-    def longest_idle(self, but: Container[str] = ()) -> Session[P] | None:
-        """Of those that hold keys and values, `but` some, the one that was here longest ago."""
-        holding = (session for session in self._known.values() if session.remembered is not None)
-        return next((session for session in holding if session.ref.id not in but), None)
-
-    def pending(self) -> Session[P] | None:
-        """Of those for which a pause can still do something, the one that was here longest ago: it is due soonest."""
-        return next((session for session in self._known.values() if session.pending is not None), None)
-
-    @property
-    def holding(self) -> int:
-        """How many hold keys and values. Any thread."""
-        return sum(session.remembered is not None for session in [*self._known.values()])
-
-    @property
-    def pasts(self) -> list[Past]:
-        """What there is of older frames. Any thread."""
-        return [past for session in [*self._known.values()] if (past := session.past) is not None]
-
-    def _begin(self, ref: SessionRef) -> Session[P]:
-        self.forget(ref.id)
-        while len(self._known) >= self._most:
-            self.forget(next(iter(self._known)))
-        session = self._known[ref.id] = Session(ref, Caution(self._drift_budget), ref.opening)
-        return session
+    def resolve_relevance(self) -> None:
+        """Compute where the last frame's text looked, unless an idle refresh has done so."""
+        frame = self.pending
+        if frame is not None and frame.tap is not None and self.reuse is not None:
+            self.reuse.task_relevance = frame.attended(frame.tap.relevance(self.reuse.kv))
+            frame.tap = None

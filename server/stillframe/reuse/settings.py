@@ -171,6 +171,6 @@ class GraphSettings(RangeChecked):
             raise ValueError("batches is []; expected one size at least, or enabled: false")
 
 
-DRAFTS_CHECKED = DecodingSettings()  # mode exact
-TOGETHER = BatchingSettings()
-REPLAYED = GraphSettings()
+DEFAULT_DECODING = DecodingSettings()  # mode exact
+DEFAULT_BATCHING = BatchingSettings()
+DEFAULT_GRAPHS = GraphSettings()

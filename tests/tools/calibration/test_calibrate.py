@@ -135,7 +135,7 @@ def lived(
             cache = policy.last.report.cache
             outcome.saw(cache.reuse_ratio, None if cache.keyframe_reason else drift)
             if slack:
-                policy.rest()
+                policy.refresh()
     return outcome
 
 

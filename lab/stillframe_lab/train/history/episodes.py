@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stillframe.engine.history import Recalling
+from stillframe.engine.history import HistoryManager
 from stillframe.engine.local import LocalPolicy
 from stillframe.history.checkpoint import load_history
 from stillframe.history.scorers import Scorer, Summaries, Utilities
@@ -130,8 +130,8 @@ def full_history_policy(checkpoint: Path, clock: Clock, scorer: Scorer | None = 
     """A policy with all of its history."""
     device = torch.device("cpu")
     model, weights = load_policy(checkpoint, dtype=torch.float32, device=device), load_history(checkpoint, device)
-    recalling = Recalling(model, weights, EVERYTHING, clock, scorer=scorer)
-    return LocalPolicy(model, clock=clock, recalling=recalling)
+    recalling = HistoryManager(model, weights, EVERYTHING, clock, scorer=scorer)
+    return LocalPolicy(model, clock=clock, history=recalling)
 
 
 class EpisodeRecorder:

@@ -1,6 +1,6 @@
 """Recorded frames, played again: what each set of knobs would have reused, and at what drift.
 
-Knows planner, decoder and storage, as the engine does; not how knobs are chosen. What is the same for every candidate
+Knows the engine's scheduler and the decoder; not how knobs are chosen. What is the same for every candidate
 (views, the towers' rows, the dense answer) is computed once and kept: about half a megabyte a frame for a small policy.
 """
 
@@ -15,15 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stillframe.engine.action_check import Bounds
+from stillframe.engine.action_check import ActionCheck
 from stillframe.engine.drift import drift_of
 from stillframe.engine.kv_slots import kv_shape
-from stillframe.engine.planner import Frame, Planner
+from stillframe.engine.scheduler import Scheduler
+from stillframe.engine.session_state import ScheduledFrame
 from stillframe.errors import RequestError, StillframeError
-from stillframe.models.base import Decoded, PolicyModel, Prefilled
+from stillframe.models.base import Decoded, PolicyModel
 from stillframe.models.llama.attention_probe import TextTap
-from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.speculative import Draft
+from stillframe.models.runner import ModelRunner
 from stillframe.recording.frame import RecordedFrame
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
@@ -41,7 +42,7 @@ Layers = tuple[int, ...]
 class ReplayFrame:
     """One recorded frame, ready for any plan."""
 
-    frame: Frame
+    frame: ScheduledFrame
     dense: NDArray[np.float64]  # [horizon, action_dim]: the answer of a dense pass, normalised
     begins: bool  # the first of its episode
 
@@ -50,11 +51,12 @@ class EpisodeReplay:
     """One checkpoint and the scenes to play. One thread."""
 
     def __init__(self, model: PolicyModel, settings: ReuseSettings):
-        self._model, self._runner = model, DecoderRunner(model.decoder)
-        self._bounds = Bounds(model.info)
+        self._model, self._runner = model, ModelRunner.eager(model)
+        self._actions = ActionCheck(model.info)
         self._layers = model.decoder.config.num_hidden_layers
         pixels = replace(settings, adaptive=replace(settings.adaptive, criterion="pixels"))
-        self._planner = Planner(pixels, self._layers)  # so that frames hold what either criterion compares
+        # Its frames hold what either criterion compares; each names its own time.
+        self._scheduler = Scheduler(model, pixels, lambda: 0.0)
         self.scenes: list[ReplayFrame] = []
 
     @property
@@ -68,7 +70,8 @@ class EpisodeReplay:
         begins = True
         for recorded in episode:
             frame = self._frame(recorded)
-            decoded, _ = self._pass(frame, self._planner.whole(frame), self._storage(frame.prepared.layout.total_rows))
+            dense = self._whole(frame)
+            decoded = self._pass(dense, self._storage(frame.total_rows))
             self.scenes.append(ReplayFrame(frame, decoded.normalised, begins))
             begins = False
             advance()
@@ -97,14 +100,13 @@ class EpisodeReplay:
                 frame = self._with(scene.frame, knobs)
                 attended = frame.attended(relevance)
                 found = None if left is None or scene.begins else replace(left, task_relevance=attended)
-                plan, keyframe = self._planner.plan(frame, found, None, caution=0.0)
-                same = _computed_rows(plan)
-                if keyframe is None and same not in drifts:  # other knobs often come to the same plan
+                self._scheduler.plan(frame, found)
+                same = _computed_rows(frame.plan)
+                if frame.keyframe is None and same not in drifts:  # other knobs often come to the same plan
                     own.copy_(dense)
-                    drifts[same] = drift_of(self._pass(frame, plan, own)[0].normalised, scene.dense)
-                outcome.saw(plan.reuse_ratio, None if keyframe else drifts[same])
-            looks = self._look(scene.frame, dense, chosen)
-            left = ReuseState.fresh(FrameKV(dense), scene.frame.same, scene.frame.tokens, scene.frame.now_s)
+                    drifts[same] = drift_of(self._pass(frame, own).normalised, scene.dense)
+                outcome.saw(frame.plan.reuse_ratio, None if frame.keyframe else drifts[same])
+            looks, left = self._look(scene.frame, dense, chosen)
             advance()
         return outcomes
 
@@ -115,52 +117,61 @@ class EpisodeReplay:
         left: ReuseState | None = None
         for scene in self.scenes:
             frame = self._with(scene.frame, knobs)
-            plan, keyframe = self._planner.plan(frame, None if scene.begins else left, None, caution=0.0)
-            tap = self._tap(frame, tuple(knobs.relevance_layers)) if keyframe and knobs.task_top_k else None
-            decoded, kv = self._pass(frame, plan, own, tap)
-            if left is None or keyframe is not None:
-                left = ReuseState.fresh(kv, frame.same, frame.tokens, frame.now_s)
-                left.task_relevance = frame.attended(tap.relevance(kv) if tap else None)
-            else:
-                left.advance(plan, frame.tokens, frame.now_s, published=False)
-            outcome.saw(plan.reuse_ratio, None if keyframe else drift_of(decoded.normalised, scene.dense))
+            self._scheduler.plan(frame, None if scene.begins else left)
+            decoded = self._pass(frame, own)
+            left, _ = frame.reuse_state(left, frame.now_s)
+            if frame.tap is not None:
+                left.task_relevance = frame.attended(frame.tap.relevance(frame.kv))
+            outcome.saw(frame.plan.reuse_ratio, None if frame.keyframe else drift_of(decoded.normalised, scene.dense))
             advance()
         return outcome
 
-    def _frame(self, recorded: RecordedFrame) -> Frame:
+    def _frame(self, recorded: RecordedFrame) -> ScheduledFrame:
         """What planning sees of it, without the pictures themselves."""
         try:
             prepared = self._model.prepare(recorded.observation)
         except RequestError as error:
             raise StillframeError(f"this checkpoint cannot answer what was recorded: {error}") from error
         (rows,) = self._model.embed([prepared])
-        frame = self._planner.frame(recorded.observation, prepared, rows, "adaptive", recorded.submitted_s)
+        draft = Draft(prepared.still)
+        frame = self._scheduler.planner.frame(
+            recorded.observation, prepared, rows, "adaptive", recorded.submitted_s, draft
+        )
         light = replace(prepared, views={}, pixels=prepared.pixels.new_empty(0))
         return replace(frame, prepared=light)
 
-    def _with(self, frame: Frame, knobs: AdaptiveSettings) -> Frame:
-        return replace(frame, recipe=reuse_policy("adaptive", ReuseSettings(adaptive=knobs), self._layers))
+    def _with(self, frame: ScheduledFrame, knobs: AdaptiveSettings) -> ScheduledFrame:
+        """The same frame, to be planned by other knobs."""
+        policy = reuse_policy("adaptive", ReuseSettings(adaptive=knobs), self._layers)
+        return replace(frame, policy=policy, draft=Draft(frame.prepared.still))
 
-    def _pass(
-        self, frame: Frame, plan: ReusePlan, storage: Tensor, tap: TextTap | None = None
-    ) -> tuple[Decoded, FrameKV]:
-        """Prefill by the plan and decode, over what `storage` holds of the reused rows."""
-        kv = FrameKV(storage)
-        draft = Draft(frame.prepared.still)
-        hidden = self._runner.prefill(frame.rows, plan, kv, tap, draft.fed)
-        (decoded,) = self._model.act([Prefilled(frame.prepared, hidden, kv, draft)], self._runner)
-        refusal = self._bounds.refusal(frame.prepared, decoded, draft.faults)
+    def _whole(self, frame: ScheduledFrame) -> ScheduledFrame:
+        """The same frame, computed whole."""
+        dense = replace(frame, draft=Draft(frame.prepared.still))
+        dense.plan = self._scheduler.planner.whole(dense)
+        return dense
+
+    def _pass(self, frame: ScheduledFrame, storage: Tensor) -> Decoded:
+        """Prefill by the frame's plan and decode, over what `storage` holds of the reused rows."""
+        frame.kv = FrameKV(storage)
+        (hidden,) = self._runner.decoder.forward([frame.prompt(self._model.decoder)])
+        (decoded,) = self._runner.act([frame.prefilled(hidden)])
+        refusal = self._actions.refusal(frame.prepared, decoded, frame.draft.faults)
         if refusal is not None:
             raise StillframeError(f"this checkpoint does not answer what was recorded with an action: {refusal}")
-        return decoded, kv
+        return decoded
 
-    def _look(self, frame: Frame, storage: Tensor, chosen: Iterable[Layers]) -> dict[Layers, Relevance]:
-        """A dense prefill into `storage`; where its text looked, for each choice of layers."""
-        taps, kv = {layers: self._tap(frame, layers) for layers in chosen}, FrameKV(storage)
-        self._runner.prefill(frame.rows, self._planner.whole(frame), kv, _Taps([*taps.values()]))
-        return {layers: each.relevance(kv) for layers, each in taps.items()}
+    def _look(
+        self, frame: ScheduledFrame, storage: Tensor, chosen: Iterable[Layers]
+    ) -> tuple[dict[Layers, Relevance], ReuseState]:
+        """A dense prefill into `storage`: where its text looked, for each choice of layers; what it leaves."""
+        taps, dense = {layers: self._tap(frame, layers) for layers in chosen}, self._whole(frame)
+        dense.kv = FrameKV(storage)
+        self._runner.decoder.prefill(dense.rows, dense.plan, dense.kv, _Taps([*taps.values()]))
+        left, _ = dense.reuse_state(None, dense.now_s)
+        return {layers: each.relevance(dense.kv) for layers, each in taps.items()}, left
 
-    def _tap(self, frame: Frame, layers: Layers) -> TextTap:
+    def _tap(self, frame: ScheduledFrame, layers: Layers) -> TextTap:
         return TextTap(self._model.decoder, frame.prepared.layout, layers, every_layer=False)
 
     def _storage(self, rows: int | None = None) -> Tensor:

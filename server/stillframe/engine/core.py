@@ -1,0 +1,52 @@
+"""EngineCore: all that one device computes with: a model's runner, its scheduler and its session cache.
+
+Knows how they are put together; no queue and no thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stillframe.engine.history import HistoryManager
+from stillframe.engine.kv_slots import DEFAULT_SESSIONS
+from stillframe.engine.scheduler import Scheduler
+from stillframe.engine.session_cache import SessionCache
+from stillframe.models.base import PolicyModel
+from stillframe.models.runner import ModelRunner
+from stillframe.reuse.settings import DEFAULT_DECODING, DecodingSettings, ReuseSettings
+from stillframe.stopwatch import Clock
+
+
+@dataclass
+class EngineCore:
+    """For one thread."""
+
+    runner: ModelRunner  # eager, until graphs are captured
+    scheduler: Scheduler
+    cache: SessionCache
+    clock: Clock
+
+    @classmethod
+    def of(
+        cls,
+        model: PolicyModel,
+        reuse: ReuseSettings,
+        clock: Clock,
+        *,
+        decoding: DecodingSettings = DEFAULT_DECODING,
+        history: HistoryManager | None = None,
+        default_sessions: int = DEFAULT_SESSIONS,
+    ) -> EngineCore:
+        """Allocate the KV pool: without a budget in the settings, for `default_sessions`.
+
+        With `history`, sessions' answers attend to older frames.
+        Raises ConfigError for settings or a budget that do not fit the checkpoint or the device.
+        """
+        scheduler = Scheduler(model, reuse, clock, decoding, history)
+        cache = SessionCache(model, reuse, clock, default_sessions, history)
+        return cls(ModelRunner.eager(model), scheduler, cache, clock)
+
+    @property
+    def model(self) -> PolicyModel:
+        """The runner's."""
+        return self.runner.model

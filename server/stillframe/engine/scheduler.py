@@ -1,0 +1,93 @@
+"""Scheduler: decides what is computed of each frame: its plan, its draft, the older frames that it looks at.
+
+Knows the planner's, the drafts' and the history's decisions, and their order; allocates no KV and keeps no frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from stillframe.domain import KeyframeReason
+from stillframe.engine.drafts import DraftFactory
+from stillframe.engine.history import HistoryManager
+from stillframe.engine.kv_slots import kv_shape
+from stillframe.engine.planner import Planner
+from stillframe.engine.requests import FrameRequest
+from stillframe.engine.session_state import ScheduledFrame, SessionState
+from stillframe.models.base import PolicyModel, Prepared
+from stillframe.models.llama.attention_probe import TextTap
+from stillframe.models.llama.speculative import Draft
+from stillframe.reuse.settings import DEFAULT_DECODING, DecodingSettings, ReuseSettings
+from stillframe.reuse.state import ReuseState
+from stillframe.stopwatch import Clock
+
+
+class Scheduler:
+    """One model's plans. What they depend on hangs on the sessions."""
+
+    def __init__(
+        self,
+        model: PolicyModel,
+        settings: ReuseSettings,
+        clock: Clock,
+        decoding: DecodingSettings = DEFAULT_DECODING,
+        history: HistoryManager | None = None,
+    ):
+        """Raises ConfigError for settings that do not fit the checkpoint."""
+        self.planner = Planner(settings, model.decoder.config.num_hidden_layers)
+        self.drafts = DraftFactory(decoding, model.info.action_names, model.decoder.config.vocab_size)
+        self._decoder = model.decoder
+        self._default_mode = settings.mode
+        self._slot_rows = kv_shape(model, settings.slot_text_tokens).capacity
+        self._clock = clock
+        self._history = history
+
+    def schedule(
+        self, request: FrameRequest, prepared: Prepared, rows: Tensor, session: SessionState | None
+    ) -> ScheduledFrame:
+        """Decide which of the prompt's rows [prompt_rows, width] are computed, and whether their KV is to stay."""
+        mode = (session.ref.mode or self._default_mode) if session else "off"
+        draft = self.drafts.draft(session.drafts if session else None, prepared.still).among(prepared.actions)
+        frame = self.planner.frame(request.observation, prepared, rows, mode, self._clock(), draft)
+        if session is None:
+            frame.plan, frame.keyframe = self.planner.whole(frame), KeyframeReason.STATELESS
+            return frame
+        session.resolve_relevance()
+        fits = frame.total_rows <= self._slot_rows
+        cause = session.cause if fits else KeyframeReason.TOO_LONG
+        self.plan(frame, session.reuse, cause, session.caution.level)
+        frame.session, frame.is_cached = session, fits and frame.policy is not None
+        if self._history is not None:
+            session.history = session.history or self._history.begin()
+            frame.history = self._history.lend(session.history, prepared.layout)
+        return frame
+
+    def plan(
+        self,
+        frame: ScheduledFrame,
+        state: ReuseState | None,
+        cause: KeyframeReason | None = None,
+        caution: float = 0.0,
+    ) -> None:
+        """Plan a frame over what `state` holds, and probe its pass where the next plan will ask for that."""
+        frame.plan, frame.keyframe = self.planner.plan(frame, state, cause, caution)
+        published = frame.policy is not None and frame.policy.published
+        if frame.keyframe is not None or published:  # relevance out of dense passes, but as published
+            frame.tap = self.probe(frame)
+
+    def whole(self, frame: ScheduledFrame, draft: Draft) -> ScheduledFrame:
+        """The same frame once more, everything computed."""
+        dense = replace(frame, draft=draft)
+        dense.plan = self.planner.whole(dense)
+        if dense.policy is not None and dense.policy.bounded:
+            dense.tap = self.probe(dense)
+        return dense
+
+    def probe(self, frame: ScheduledFrame) -> TextTap | None:
+        """A probe of where the text looks in a pass of this frame; None where no plan asks."""
+        if frame.policy is None or not frame.policy.needs_relevance:
+            return None
+        layers, entropies = frame.policy.relevance_layers, frame.policy.schedule.needs_entropies
+        return TextTap(self._decoder, frame.prepared.layout, layers, every_layer=entropies)
