@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Dict, Optional
 
 import httpx
 
+from stillframe_client.action_spec import ACTION_DIM, ActionSpec, action_spec_of
 from stillframe_client.arguments import base_url, bearer, seconds, trust
-from stillframe_client.contract import ACTION_DIM, Contract, contract_of
 from stillframe_client.errors import BadReply, NotReady, PolicyError, Refused, TimedOut, Unreachable
-from stillframe_client.exchange.bounds import Bounds
-from stillframe_client.exchange.exchange import Exchange, headers_of_all
-from stillframe_client.exchange.transport import BoundedTransport
 from stillframe_client.frames import frame_fields
+from stillframe_client.http.connection import HttpConnection, headers_of_all
+from stillframe_client.http.limits import CallLimits
+from stillframe_client.http.transport import BoundedTransport
 from stillframe_client.images import check_encoding, encode_picture
-from stillframe_client.places import Steps, check_asked
 from stillframe_client.replies import ActionReply, ModelInfo, read_action, read_document, read_epoch, read_model_info
+from stillframe_client.reply_checks import ReplyOrder, check_reply
 from stillframe_client.sessions import open_session
 from stillframe_client.wire import IDEMPOTENCY_HEADER, SESSION_HEADER
 
@@ -87,18 +87,18 @@ class PolicyClient:
         self._reuse = reuse
         self._encoding = check_encoding(encoding)
         self._jpeg_quality = jpeg_quality
-        self._steps = Steps(self._session_id)
-        self._contract = Contract()
+        self._order = ReplyOrder(self._session_id)
+        self._action_spec = ActionSpec()
         self._model: Optional[str] = None  # that `info` named
-        address, trusted, bounds = base_url(url), trust(ca_file), Bounds()
+        address, trusted, limits = base_url(url), trust(ca_file), CallLimits()
         self._http = httpx.Client(
             base_url=address,
             timeout=self._timeout_s,
             headers=headers_of_all(bearer(token)),
-            transport=transport or transport_to(address, trusted, bounds),
+            transport=transport or transport_to(address, trusted, limits),
             trust_env=False,
         )
-        self._exchange = Exchange(self._http, address, bounds)
+        self._connection = HttpConnection(self._http, address, limits)
 
     @property
     def session_id(self) -> Optional[str]:
@@ -142,13 +142,13 @@ class PolicyClient:
         reuse = reuse or self._reuse
         request = frame_fields(image, instruction, write, unnorm_key=unnorm_key, max_age_ms=max_age_ms, reuse=reuse)
         until_s = time.monotonic() + self._timeout_s
-        response = self._exchange.ask(
+        response = self._connection.request(
             "POST",
             "/act",
             fields=request,
             headers=self._session_headers(),
             timeout_s=self._timeout_s,
-            twice=self._session_id is not None,
+            idempotent=self._session_id is not None,
         )
         reply = read_action(response)
         self._check(reply, unnorm_key, until_s)
@@ -162,11 +162,11 @@ class PolicyClient:
         """
         if self._session_id is None:
             return None
-        self._steps.resetting()
+        self._order.begin_reset()
         fields = {"session_id": self._session_id}
-        response = self._exchange.ask("POST", "/reset", fields=fields, timeout_s=self._timeout_s, twice=True)
+        response = self._connection.request("POST", "/reset", fields=fields, timeout_s=self._timeout_s, idempotent=True)
         epoch = read_epoch(response)
-        self._steps.begin(epoch)
+        self._order.begin_epoch(epoch)
         return epoch
 
     def info(self) -> ModelInfo:
@@ -180,9 +180,9 @@ class PolicyClient:
         """
         give_up_at_s = time.monotonic() + seconds("timeout_s", timeout_s)
         while True:
-            left_s = max(give_up_at_s - time.monotonic(), QUESTION_S)
+            remaining_s = max(give_up_at_s - time.monotonic(), QUESTION_S)
             try:
-                return self._check_ready(min(self._timeout_s, left_s))
+                return self._check_ready(min(self._timeout_s, remaining_s))
             except (NotReady, Unreachable, TimedOut) as reason:
                 if time.monotonic() + poll_s > give_up_at_s:
                     raise TimedOut(f"The daemon is not ready after {timeout_s} s. Its last word: {reason}") from reason
@@ -194,7 +194,7 @@ class PolicyClient:
             self._is_here = False
             with contextlib.suppress(PolicyError):  # else it expires
                 path = f"/v1/sessions/{self._session_id}"
-                self._exchange.ask("DELETE", path, timeout_s=min(self._timeout_s, FAREWELL_S))
+                self._connection.request("DELETE", path, timeout_s=min(self._timeout_s, FAREWELL_S))
         self._http.close()
 
     def __enter__(self) -> PolicyClient:
@@ -206,7 +206,7 @@ class PolicyClient:
         self.close()
 
     def _check_ready(self, timeout_s: float) -> None:
-        read_document(self._exchange.ask("GET", "/readyz", timeout_s=timeout_s))
+        read_document(self._connection.request("GET", "/readyz", timeout_s=timeout_s))
 
     def _session_headers(self) -> Dict[str, str]:
         """Name the session where servers that know none cannot trip over it, and the frame for a repeat of it."""
@@ -216,16 +216,16 @@ class PolicyClient:
 
     def _check(self, reply: ActionReply, unnorm_key: Optional[str], until_s: float) -> None:
         """Whether it is an answer to what was asked. Raises StaleAnswer and BadReply."""
-        if self._contract.action_dim is None and reply.actions.shape[1] != ACTION_DIM:
+        if self._action_spec.action_dim is None and reply.actions.shape[1] != ACTION_DIM:
             self._learn_of_others(max(until_s - time.monotonic(), _LEAST_S))
-        self._contract.check(reply.actions)
-        check_asked(reply, unnorm_key=unnorm_key, model=self._model)
-        self._steps.take(reply)
-        self._contract = self._contract.learned(reply.actions)
+        self._action_spec.check(reply.actions)
+        check_reply(reply, unnorm_key=unnorm_key, model=self._model)
+        self._order.accept(reply)
+        self._action_spec = self._action_spec.learned(reply.actions)
 
     def _learn(self, timeout_s: float) -> ModelInfo:
-        info = read_model_info(self._exchange.ask("GET", "/v1/models", timeout_s=timeout_s, twice=True))
-        self._contract, self._model = contract_of(info), info.name
+        info = read_model_info(self._connection.request("GET", "/v1/models", timeout_s=timeout_s, idempotent=True))
+        self._action_spec, self._model = action_spec_of(info), info.name
         return info
 
     def _learn_of_others(self, timeout_s: float) -> None:
@@ -234,7 +234,7 @@ class PolicyClient:
             self._learn(timeout_s)
 
 
-def transport_to(url: str, trusted: Optional[ssl.SSLContext], bounds: Bounds) -> BoundedTransport:
+def transport_to(url: str, trusted: Optional[ssl.SSLContext], limits: CallLimits) -> BoundedTransport:
     """The way to a daemon; whom to trust is worked out only where it matters."""
     tls = url.startswith("https://")
-    return BoundedTransport(bounds, (trusted or httpx.create_ssl_context()) if tls else None)
+    return BoundedTransport(limits, (trusted or httpx.create_ssl_context()) if tls else None)

@@ -181,7 +181,7 @@ def test_a_session_that_is_taken_over(daemon, picture):
     with PolicyStream(daemon.url, session="arm", timeout_s=TIMEOUT_S) as first:
         first.act(picture, "reach")
         with PolicyStream(daemon.url, session="arm", timeout_s=TIMEOUT_S) as second:
-            second._stream._talk._footing._secret = first._stream._talk._footing._secret
+            second._stream._protocol._session._secret = first._stream._protocol._session._secret
             second.wait_ready(TIMEOUT_S)
             for _ in range(2):
                 with pytest.raises(Conflict, match="session-in-use"):

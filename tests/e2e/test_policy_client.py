@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stillframe_client import PolicyClient, PolicyStream, StaleAnswer
-from stillframe_client.contract import contract_of
+from stillframe_client.action_spec import action_spec_of
 
 WAIT_S = 60.0
 
@@ -23,7 +23,7 @@ def test_answers_are_what_was_named(golden_url: str, goldens: Mapping[str, Any],
     """Over HTTP and over a stream: as many numbers as named, by the statistics that were asked for."""
     golden = goldens["f0"]
     with PolicyClient(golden_url, timeout_s=WAIT_S) as client, PolicyStream(golden_url, timeout_s=WAIT_S) as stream:
-        named = contract_of(client.info())
+        named = action_spec_of(client.info())
         for robot in (client, stream):
             reply = robot.act_with_report(golden.picture, golden.instruction, unnorm_key="peer_tiny", encoding=encoding)
             named.check(reply.actions)

@@ -11,9 +11,9 @@ import time
 from typing import Any, Awaitable, Callable, Optional
 
 from stillframe_client.errors import NotReady, Overloaded, PolicyError, TimedOut, Unreachable
-from stillframe_client.streaming.asked import Asked
 from stillframe_client.streaming.incoming import Close
-from stillframe_client.streaming.protocol import Conversation, Redial
+from stillframe_client.streaming.protocol import Reconnect, StreamProtocol
+from stillframe_client.streaming.requests import StreamRequest
 from stillframe_client.streaming.websocket import Dropped, Socket, unreadable
 
 QUIET_SHARE = 3  # of a call's time: after a third in silence a ping, after two thirds another connection
@@ -24,7 +24,7 @@ LONGEST_CLOSE_S = 2.0
 _MAY_PASS = (Unreachable, NotReady, Overloaded)  # what another try may mend
 
 
-class Pulse:
+class Heartbeat:
     """Tells a daemon that computes from a connection that is dead, though nobody has closed it."""
 
     def __init__(self, quiet_s: float):
@@ -33,14 +33,14 @@ class Pulse:
         self._since_s: Optional[float] = None
         self._pinged = False
 
-    def heard(self) -> None:
+    def on_message(self) -> None:
         """Something came."""
         self._since_s, self._pinged = None, False
 
     def ping_due(self, now_s: float, *, waiting: bool) -> bool:
         """Whether to ask for a sign of life now. Raises Dropped where that was asked, in vain."""
         if not waiting:
-            self.heard()
+            self.on_message()
             return False
         self._since_s = now_s if self._since_s is None else self._since_s
         silent_s = now_s - self._since_s
@@ -51,98 +51,98 @@ class Pulse:
         return due
 
 
-class Link:
+class Connector:
     """Runs one conversation over one connection after the other."""
 
     def __init__(
         self,
-        talk: Conversation,
+        protocol: StreamProtocol,
         dial: Callable[[], Awaitable[Socket]],
         *,
         timeout_s: float,
         clock: Callable[[], float] = time.monotonic,
         rng: Optional[random.Random] = None,
     ):
-        self._talk = talk
+        self._protocol = protocol
         self._dial = dial
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 (spreads robots in time, hides nothing)
         self._quiet_s = max(MIN_QUIET_S, timeout_s / QUIET_SHARE)
         self._reason: Optional[PolicyError] = None  # why there is no connection
         self._tries = 0  # since the last answer
-        self._met = False  # a daemon has been there: if it is not, it will come back
+        self._has_connected = False  # a daemon has been there: if it is not, it will come back
         self._patient = 0  # how many wait for a daemon that may never have been there
         self._changed: Optional[asyncio.Event] = None  # made on the loop: before 3.10 it belongs to that of its making
-        self._leaving: Optional[asyncio.Event] = None
+        self._stop: Optional[asyncio.Event] = None
         self._task: Optional[asyncio.Task[None]] = None
-        self._at_door = False  # there is no connection, so none that would have to be closed
+        self._connecting = False  # there is no connection, so none that would have to be closed
         self._closing = False
 
-    async def answer(self, asked: Asked, timeout_s: float, *, patient: bool = False) -> Any:
+    async def answer(self, request: StreamRequest, timeout_s: float, *, patient: bool = False) -> Any:
         """Wait for what was asked. Raises its error, or TimedOut. `patient`: for a daemon that is still to come too."""
         self._patient += patient
         try:
-            settled = asyncio.ensure_future(self._settled(asked))
-            self._nudge()
+            settled = asyncio.ensure_future(self._settled(request))
+            self._wake()
             return await asyncio.wait_for(settled, timeout_s)
         except asyncio.TimeoutError:
-            raise TimedOut(self._in_vain(timeout_s)) from self._reason
+            raise TimedOut(self._timeout_text(timeout_s)) from self._reason
         finally:
             self._patient -= patient
-            self._talk.give_up(asked)
-            self._nudge()
+            self._protocol.cancel(request)
+            self._wake()
 
     async def close(self) -> None:
         """End the connection. A goodbye under way is waited for, whatever else is under way is not."""
         self._closing = True
         task, self._task = self._task, None
-        if task is None or self._leaving is None:
+        if task is None or self._stop is None:
             return
-        if self._at_door:
+        if self._connecting:
             task.cancel()
-        self._leaving.set()
+        self._stop.set()
         await asyncio.wait({task}, timeout=LONGEST_CLOSE_S)
         task.cancel()  # of no effect on what is done
 
-    async def _settled(self, asked: Asked) -> Any:
+    async def _settled(self, request: StreamRequest) -> Any:
         """Wait until it is settled, and say how."""
-        if not asked.settled:
+        if not request.settled:
             settled = asyncio.Event()
-            asked.on_settled = lambda _: settled.set()
+            request.on_settled = lambda _: settled.set()
             await settled.wait()
-        if asked.error is not None:
-            raise asked.error
-        return asked.answer
+        if request.error is not None:
+            raise request.error
+        return request.answer
 
-    def _nudge(self) -> None:
+    def _wake(self) -> None:
         """There may be something to do."""
-        self._changed, self._leaving = self._changed or asyncio.Event(), self._leaving or asyncio.Event()
+        self._changed, self._stop = self._changed or asyncio.Event(), self._stop or asyncio.Event()
         self._changed.set()
         if not self._closing and (self._task is None or self._task.done()):
             self._task = asyncio.ensure_future(self._run())
 
-    def _in_vain(self, timeout_s: float) -> str:
-        why = "" if self._reason is None or self._talk.is_open else f" Its last word: {self._reason}"
-        return f"No answer within {timeout_s} s. {self._talk.standing}{why}"
+    def _timeout_text(self, timeout_s: float) -> str:
+        why = "" if self._reason is None or self._protocol.is_open else f" Its last word: {self._reason}"
+        return f"No answer within {timeout_s} s. {self._protocol.status_text}{why}"
 
     async def _run(self) -> None:
         """Be connected whenever something is wanted."""
         while not self._closing:
-            self._at_door = True
-            await self._until_wanted()
+            self._connecting = True
+            await self._wait_for_work()
             await self._pause()
             self._tries += 1
             try:
                 socket = await self._dial()
             except PolicyError as reason:
-                self._out_of_reach(reason)
+                self._on_unreachable(reason)
             else:
-                self._at_door = False
-                await self._converse(socket)
+                self._connecting = False
+                await self._use(socket)
 
-    async def _until_wanted(self) -> None:
+    async def _wait_for_work(self) -> None:
         assert self._changed is not None  # noqa: S101 (whoever starts the task has made it)
-        while not self._talk.wanted:
+        while not self._protocol.has_waiters:
             self._tries = 0  # whoever comes next has not waited yet
             self._changed.clear()
             await self._changed.wait()
@@ -153,39 +153,39 @@ class Link:
             longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._tries - 1, 10))
             await asyncio.sleep(longest_s * self._rng.uniform(0.5, 1.0))
 
-    def _out_of_reach(self, reason: PolicyError) -> None:
+    def _on_unreachable(self, reason: PolicyError) -> None:
         """Nothing there is told at once, unless a daemon has been there, or is awaited."""
         self._reason = reason
-        nobody = isinstance(reason, Unreachable) and not (self._met or self._patient)
+        nobody = isinstance(reason, Unreachable) and not (self._has_connected or self._patient)
         if nobody or not isinstance(reason, _MAY_PASS):
-            self._talk.fail(reason)
+            self._protocol.fail(reason)
 
-    async def _converse(self, socket: Socket) -> None:
+    async def _use(self, socket: Socket) -> None:
         """Use one connection for as long as it lasts."""
-        self._talk.connected()
+        self._protocol.connection_made()
         close: Optional[Close] = None
         try:
-            await self._carry(socket)
+            await self._run_connection(socket)
             self._reason = Unreachable("The daemon is stopping, and has asked its clients to leave.")
-        except Redial as redial:
+        except Reconnect as redial:
             self._reason = redial.reason
         except Dropped as dropped:
             close, self._reason = dropped.close, dropped.close.unreachable()
         except PolicyError as fault:
             self._reason = fault
-            self._talk.fail(fault)
+            self._protocol.fail(fault)
         except Exception as error:  # noqa: BLE001 -- what no daemon says, refused in words of Python's: told, not waited out
             self._reason = unreadable(error)
-            self._talk.fail(self._reason)
+            self._protocol.fail(self._reason)
         finally:
-            self._talk.lost(close)
+            self._protocol.connection_lost(close)
             await socket.close()
 
-    async def _carry(self, socket: Socket) -> None:
+    async def _run_connection(self, socket: Socket) -> None:
         """Read, write and listen for silence until one of them ends, or we are closed; raise what ended it."""
-        assert self._leaving is not None  # noqa: S101 (whoever starts the task has made it)
-        pulse = Pulse(self._quiet_s)
-        parts = (self._read(socket, pulse), self._write(socket), self._listen(pulse), self._leaving.wait())
+        assert self._stop is not None  # noqa: S101 (whoever starts the task has made it)
+        heartbeat = Heartbeat(self._quiet_s)
+        parts = (self._read(socket, heartbeat), self._write(socket), self._watch_silence(heartbeat), self._stop.wait())
         tasks = [asyncio.ensure_future(part) for part in parts]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -197,28 +197,28 @@ class Link:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _read(self, socket: Socket, pulse: Pulse) -> None:
+    async def _read(self, socket: Socket, heartbeat: Heartbeat) -> None:
         while True:
             data = await socket.receive()
-            pulse.heard()
-            self._met = True
-            answers = self._talk.answers
-            self._talk.received(data)
-            if self._talk.answers > answers:
+            heartbeat.on_message()
+            self._has_connected = True
+            answer_count = self._protocol.answer_count
+            self._protocol.receive_data(data)
+            if self._protocol.answer_count > answer_count:
                 self._tries = 0
-            self._nudge()
+            self._wake()
 
     async def _write(self, socket: Socket) -> None:
         assert self._changed is not None  # noqa: S101 (whoever starts the task has made it)
-        while not self._talk.may_leave:
+        while not self._protocol.may_close:
             self._changed.clear()
-            for data in self._talk.outgoing():
+            for data in self._protocol.data_to_send():
                 await socket.send(data)
             await self._changed.wait()
 
-    async def _listen(self, pulse: Pulse) -> None:
+    async def _watch_silence(self, heartbeat: Heartbeat) -> None:
         while True:
-            await asyncio.sleep(pulse.quiet_s / 4)
-            if pulse.ping_due(self._clock(), waiting=self._talk.wanted):
-                self._talk.ping()
-                self._nudge()
+            await asyncio.sleep(heartbeat.quiet_s / 4)
+            if heartbeat.ping_due(self._clock(), waiting=self._protocol.has_waiters):
+                self._protocol.ping()
+                self._wake()

@@ -16,7 +16,7 @@ from stillframe_client.sessions import cache_report, history_report, session_pla
 from stillframe_client.wire import FATAL, MAX_COUNT, POLICY, TOO_BIG
 
 if TYPE_CHECKING:
-    from stillframe_client.streaming.asked import Place
+    from stillframe_client.streaming.requests import FramePosition
 
 Message = Mapping[str, Any]
 
@@ -100,7 +100,7 @@ def session_of(message: Message) -> Optional[str]:
     return session_id if isinstance(session_id, str) else None
 
 
-def place_of(message: Message) -> Optional[Place]:
+def position_of(message: Message) -> Optional[FramePosition]:
     """The frame that a message is about, by epoch and seq; None for none."""
     said = message.get("session")
     if not isinstance(said, dict) or not (_is_count(said.get("epoch")) and _is_count(said.get("seq"))):

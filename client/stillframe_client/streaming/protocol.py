@@ -1,72 +1,35 @@
-"""The client's half of a stream: which message goes out next, and what an incoming one means.
+"""The client's half of a stream, sans-IO: which message goes out next, and what an incoming one means.
 
-Knows no socket and waits for nothing: bytes go in, bytes come out, and what was asked is settled on the way. A frame
-has one place (epoch, seq) for as long as its session lives, so that one which is sent again is computed once.
+Knows no socket and waits for nothing: bytes go in, bytes come out, and requests are settled on the way. A frame keeps
+its position (epoch, seq) for as long as its session lives, so that one which is sent again is computed once.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
-from enum import Enum
 from typing import Any, Callable, Iterator, List, Mapping, Optional, Union
 
-from stillframe_client.contract import Contract, contract_of
-from stillframe_client.errors import (
-    BadReply,
-    NotReady,
-    PolicyError,
-    Problem,
-    Refused,
-    SessionGone,
-    StaleAnswer,
-    UnknownSession,
-    WireError,
-    refusal,
-)
-from stillframe_client.places import check_asked
-from stillframe_client.replies import NO_CARD, ActionReply, ModelInfo, model_info
-from stillframe_client.streaming.asked import BARRIERS, Asked, Kind
+from stillframe_client.errors import BadReply, PolicyError, Problem, Refused, StaleAnswer, WireError, refusal
+from stillframe_client.replies import ActionReply, ModelInfo
+from stillframe_client.reply_checks import check_reply
+from stillframe_client.streaming.handshake import GONE, TAKEN, Handshake, Reconnect
 from stillframe_client.streaming.incoming import (
     Close,
     Message,
     action_of,
     epoch_of,
-    place_of,
+    position_of,
     refusal_of,
     session_of,
-    text_of,
 )
-from stillframe_client.streaming.requests import UnderWay
-from stillframe_client.streaming.session_state import Footing
+from stillframe_client.streaming.requests import BARRIERS, PendingRequests, RequestKind, StreamRequest
+from stillframe_client.streaming.session_state import SessionState
 from stillframe_client.wire import MSGPACK, pack
 
-PROTOCOL = 1
-_NOT_YET = ("loading", "warming", "stuck")
-_TAKEN = ("session-in-use", "session-exists")
-_GONE = (SessionGone, UnknownSession)
 
-
-class Phase(Enum):
-    """How far the connection is; the text is for whoever waited in vain."""
-
-    AWAY = "There is no connection."
-    GREETING = "The daemon has not said hello."
-    WARMING = "The daemon is not ready."
-    OPENING = "The daemon has not opened the session."
-    OPEN = "The daemon has not answered; a slower policy needs a longer timeout_s."
-
-
-class Redial(Exception):
-    """Leave this connection; another one may do. Never raised to callers."""
-
-    def __init__(self, reason: PolicyError):
-        super().__init__(str(reason))
-        self.reason = reason
-
-
-class Conversation:
-    """One robot's session, over as many connections as it takes. For one thread."""
+class StreamProtocol:
+    """One robot's session, over one connection after the other. For one thread."""
 
     def __init__(
         self,
@@ -76,21 +39,17 @@ class Conversation:
         reuse: Optional[str] = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """`session` is the client's name for it; None: a new one is made up."""
-        self.info: Optional[ModelInfo] = None  # once the daemon has said hello
-        self._contract = Contract()  # what an action is, by the last hello or else by the first answer
-        self.answers = 0  # that came, however late
+        """`session` is the client's name for it; None: a generated one."""
+        self.answer_count = 0  # late answers included
         self._clock = clock
-        self._phase = Phase.AWAY
-        self._state = ""  # of the daemon, in its words
-        self._going = False  # the daemon has asked us to leave
-        self._footing = Footing(session, service, reuse)
-        self._taken: Optional[Refused] = None  # another connection speaks for this session now
-        self._under_way = UnderWay()
-        self._control: List[bytes] = []  # goes out whatever else may
+        self._draining = False  # the daemon has sent goaway
+        self._session = SessionState(session, service, reuse)
+        self._handshake = Handshake(self._session)
+        self._taken_over: Optional[Refused] = None  # another connection holds this session now
+        self._pending = PendingRequests()
         self._handlers: Mapping[str, Callable[[Message], None]] = {
-            "hello": self._on_hello,
-            "status": self._on_status,
+            "hello": self._handshake.on_hello,
+            "status": self._handshake.on_status,
             "session": self._on_session,
             "action": self._on_action,
             "superseded": self._on_superseded,
@@ -102,275 +61,231 @@ class Conversation:
 
     @property
     def session_id(self) -> str:
-        """The session's name. One of our own making is another where the first cannot be had."""
-        return self._footing.session_id
-
-    # What the robot wants.
-
-    def ask(self, kind: Kind, fields: Optional[Mapping[str, Any]] = None) -> Asked:
-        """Ask for something; what cannot be had any more has failed already."""
-        max_age_ms = (fields or {}).get("max_age_ms")
-        asked = Asked(kind, self._clock(), fields or {}, None if max_age_ms is None else max_age_ms / 1000)
-        if self._taken is not None:
-            asked.fail(self._taken)
-        else:
-            self._under_way.add(asked)
-        return asked
-
-    def give_up(self, asked: Asked) -> None:
-        """Nobody waits for it any more; an answer that comes late is dropped."""
-        self._under_way.give_up(asked)
-
-    def fail(self, error: PolicyError) -> None:
-        """End everything that was asked; the connection has to go with it."""
-        self._under_way.fail_all(error)
+        """The session's id. A generated one changes where the first cannot be had."""
+        return self._session.session_id
 
     @property
-    def wanted(self) -> bool:
-        """Whether somebody waits for something."""
-        return self._under_way.wanted
+    def info(self) -> Optional[ModelInfo]:
+        """What is served; None before the daemon's first hello."""
+        return self._handshake.info
+
+    # Requests.
+
+    def submit(self, kind: RequestKind, fields: Optional[Mapping[str, Any]] = None) -> StreamRequest:
+        """Add a request; it has failed already where the session was taken over."""
+        max_age_ms = (fields or {}).get("max_age_ms")
+        request = StreamRequest(kind, self._clock(), fields or {}, None if max_age_ms is None else max_age_ms / 1000)
+        if self._taken_over is not None:
+            request.fail(self._taken_over)
+        else:
+            self._pending.add(request)
+        return request
+
+    def cancel(self, request: StreamRequest) -> None:
+        """Its caller has stopped waiting; a late answer is dropped."""
+        self._pending.cancel(request)
+
+    def fail(self, error: PolicyError) -> None:
+        """Fail every request; the connection has to be closed."""
+        self._pending.fail_all(error)
+
+    @property
+    def has_waiters(self) -> bool:
+        """Whether a caller waits for a request."""
+        return self._pending.has_waiters
 
     @property
     def is_open(self) -> bool:
-        """Whether the session is open on the connection that there is."""
-        return self._phase is Phase.OPEN
+        """Whether the session is open on the current connection."""
+        return self._handshake.is_open
 
     @property
-    def standing(self) -> str:
-        """How far it is, for whoever waited in vain."""
-        said = f" It says: {self._state}." if self._state and self._phase in (Phase.GREETING, Phase.WARMING) else ""
-        return self._phase.value + said
+    def status_text(self) -> str:
+        """How far the connection is, for a timeout's message."""
+        return self._handshake.status_text
 
-    # What happens to the connection.
+    # The connection.
 
-    def connected(self) -> None:
+    def connection_made(self) -> None:
         """There is a new connection; the daemon speaks first."""
-        self._phase, self._state = Phase.GREETING, ""
+        self._handshake.connection_made()
 
-    def lost(self, close: Optional[Close] = None) -> None:
-        """The connection is gone; what was under way is sent again on the next one, unless its end forbids that."""
-        self._phase, self._going = Phase.AWAY, False
-        self._control.clear()
-        self._under_way.unsent()
+    def connection_lost(self, close: Optional[Close] = None) -> None:
+        """The connection is gone: requests are sent again on the next one, unless `close` is an error for them."""
+        self._draining = False
+        self._handshake.connection_lost()
+        self._pending.mark_unsent()
         error = None if close is None else close.error()
         if error is not None:
             self.fail(error)
 
     @property
-    def may_leave(self) -> bool:
-        """Whether the daemon has asked us to leave and owes us nothing any more."""
-        return self._going and not self._under_way.sent
+    def may_close(self) -> bool:
+        """Whether the daemon has sent goaway and owes no answer."""
+        return self._draining and not self._pending.sent
 
     def ping(self) -> None:
-        """Ask for a sign of life, if the daemon listens already."""
-        if self._phase in (Phase.OPENING, Phase.OPEN):
-            self._control.append(pack({"type": "ping"}))
+        """Queue a ping, once the daemon has said hello."""
+        self._handshake.ping()
 
-    def outgoing(self) -> List[bytes]:
-        """What is to be sent now, in order. It counts as sent."""
-        out, self._control = self._control, []
-        if self._phase is Phase.OPEN and not self._going:
-            out.extend(self._askings())
+    def data_to_send(self) -> List[bytes]:
+        """The messages to send now, in order. They count as sent."""
+        out = self._handshake.data_to_send()
+        if self._handshake.is_open and not self._draining:
+            out.extend(self._requests_to_send())
         return out
 
-    def received(self, data: Union[bytes, str]) -> None:
+    def receive_data(self, data: Union[bytes, str]) -> None:
         """Take one message in.
 
-        Raises Redial where only another connection helps, and a PolicyError for what no daemon would say: then nothing
-        on this connection can be trusted, and all that was asked has to `fail`.
+        Raises Reconnect where only another connection helps, and a PolicyError for what no daemon sends: then the
+        connection cannot be trusted, and every request has to `fail`.
         """
         message = _load(data)
         kind = message.get("type")
-        if self._phase is Phase.GREETING and kind not in ("hello", "status", "problem", "goaway"):
-            raise BadReply("What answers there does not say hello as a stillframe daemon does; check the address.")
+        self._handshake.check_kind(kind)
         handler = self._handlers.get(kind) if isinstance(kind, str) else None
-        if handler is not None:  # else a pong, or a word of next year: that it came is all there is to know
+        if handler is not None:  # else a pong, or a message of a later protocol
             handler(message)
 
-    # What goes out.
+    # Outgoing.
 
-    def _askings(self) -> Iterator[bytes]:
-        for asked in self._under_way:
-            if not asked.sent:
-                yield from self._say(asked)
-            if asked.sent and asked.kind in BARRIERS:
+    def _requests_to_send(self) -> Iterator[bytes]:
+        for request in self._pending:
+            if not request.sent:
+                yield from self._message_for(request)
+            if request.sent and request.kind in BARRIERS:
                 return
 
-    def _say(self, asked: Asked) -> Iterator[bytes]:
-        """The message for what was asked, if it takes one."""
-        if asked.kind is Kind.OPEN:
-            self._under_way.settle(asked, None)
-        elif asked.kind is Kind.RESET and self._footing.fresh:
-            self._under_way.settle(asked, self._footing.epoch)  # there is nothing to end
-        elif asked.is_too_old(self._clock()):
-            self._under_way.fail(asked, refusal(Problem(504, "deadline-exceeded", asked.too_old(self._clock()))))
+    def _message_for(self, request: StreamRequest) -> Iterator[bytes]:
+        """The request's message, or none where it can be settled here."""
+        if request.kind is RequestKind.OPEN:
+            self._pending.settle(request, None)
+        elif request.kind is RequestKind.RESET and self._session.is_fresh:
+            self._pending.settle(request, self._session.epoch)  # there is no episode to end
+        elif request.is_expired(self._clock()):
+            self._pending.fail(request, refusal(Problem(504, "deadline-exceeded", request.expiry_text(self._clock()))))
         else:
-            yield from self._written(asked)
+            yield from self._encoded(request)
 
-    def _written(self, asked: Asked) -> Iterator[bytes]:
+    def _encoded(self, request: StreamRequest) -> Iterator[bytes]:
         try:
-            asked.data = asked.data or pack(self._message(asked))
+            request.data = request.data or pack(self._message(request))
         except WireError as error:
-            self._under_way.fail(asked, error)
+            self._pending.fail(request, error)
         else:
-            asked.sent = True
-            yield asked.data
+            request.sent = True
+            yield request.data
 
-    def _message(self, asked: Asked) -> Message:
-        message = {"type": asked.kind.value, "session_id": self.session_id}
-        if asked.kind is Kind.CLOSE:
+    def _message(self, request: StreamRequest) -> Message:
+        message = {"type": request.kind.value, "session_id": self.session_id}
+        if request.kind is RequestKind.CLOSE:
             return message
-        if asked.kind is Kind.RESET:
-            return {**message, "epoch": self._footing.epoch + 1}  # named, so that one which is sent again is done once
-        asked.place = self._footing.next_place()
-        return {**message, "epoch": asked.place[0], "seq": asked.place[1], **asked.fields}
+        if request.kind is RequestKind.RESET:
+            return {**message, "epoch": self._session.epoch + 1}  # named, so that a repeat is done once
+        request.position = self._session.next_position()
+        return {**message, "epoch": request.position[0], "seq": request.position[1], **request.fields}
 
-    def _open(self) -> None:
-        self._phase = Phase.OPENING
-        self._control.append(pack(self._footing.opening()))
-
-    # What came in.
-
-    def _on_hello(self, message: Message) -> None:
-        if message.get("protocol") != PROTOCOL:
-            raise BadReply(f"The daemon does not speak protocol {PROTOCOL}, as this client does; update the older one.")
-        card = message.get("model")
-        try:
-            self.info = None if card is None else model_info(card)
-        except NO_CARD as error:
-            raise BadReply("The daemon's hello holds no model's card; check the address.") from error
-        self._contract = Contract() if self.info is None else contract_of(self.info)
-        self._state = text_of(message, "state")
-        if self._state in _NOT_YET:
-            self._phase = Phase.WARMING
-        elif self._phase is Phase.GREETING:
-            self._open()
-
-    def _on_status(self, message: Message) -> None:
-        self._state = text_of(message, "state")
-        if self._state == "ready" and self._phase is Phase.WARMING:  # a new hello tells what is served
-            raise Redial(refusal(Problem(503, "not-ready", "The daemon was not ready.")))
+    # Incoming.
 
     def _on_session(self, message: Message) -> None:
-        if self._phase is not Phase.OPENING or session_of(message) != self.session_id:
-            raise StaleAnswer("The daemon opened a session that nobody here asked for.")
-        before = self._footing.epoch
-        self._under_way.reopened(before, self._footing.opened(message))
-        self._phase = Phase.OPEN
+        self._pending.session_reopened(*self._handshake.on_session(message))
 
     def _on_action(self, message: Message) -> None:
-        asked = self._asked_about(message)
-        if asked is not None:
-            reply = self._checked(action_of(message), asked)
-            late = reply.late or asked.is_too_old(self._clock())
-            self.answers += 1
-            self._under_way.settle(asked, replace(reply, late=late))
+        request = self._request_of(message)
+        if request is not None:
+            reply = self._checked(action_of(message), request)
+            late = reply.late or request.is_expired(self._clock())
+            self.answer_count += 1
+            self._pending.settle(request, replace(reply, late=late))
 
-    def _checked(self, reply: ActionReply, asked: Asked) -> ActionReply:
-        """An answer, if it is one to what was asked. Raises BadReply and StaleAnswer."""
-        self._contract.check(reply.actions)
+    def _checked(self, reply: ActionReply, request: StreamRequest) -> ActionReply:
+        """Check that a reply answers the request. Raises BadReply and StaleAnswer."""
+        self._handshake.action_spec.check(reply.actions)
         model = None if self.info is None else self.info.name
-        check_asked(reply, unnorm_key=asked.fields.get("unnorm_key"), model=model)
-        self._contract = self._contract.learned(reply.actions)
+        check_reply(reply, unnorm_key=request.fields.get("unnorm_key"), model=model)
+        self._handshake.action_spec = self._handshake.action_spec.learned(reply.actions)
         return reply
 
     def _on_superseded(self, message: Message) -> None:
-        asked = self._asked_about(message)
-        if asked is not None:
+        request = self._request_of(message)
+        if request is not None:
             detail = f"Frame {message.get('by')!r:.20} of this session is newer: it took this one's place."
-            self._under_way.fail(asked, refusal(Problem(409, "superseded", detail)))
+            self._pending.fail(request, refusal(Problem(409, "superseded", detail)))
 
     def _on_reset(self, message: Message) -> None:
-        asked = self._barrier(Kind.RESET, message)
-        if epoch_of(message) != self._footing.epoch + 1:
+        request = self._barrier(RequestKind.RESET, message)
+        if epoch_of(message) != self._session.epoch + 1:
             raise StaleAnswer(
                 f"The daemon answered a reset to epoch {epoch_of(message)}, which is not the one asked for."
             )
-        self._footing.begin(epoch_of(message))
-        self.answers += 1
-        self._under_way.settle(asked, self._footing.epoch)
+        self._session.begin_epoch(epoch_of(message))
+        self.answer_count += 1
+        self._pending.settle(request, self._session.epoch)
 
     def _on_closed(self, message: Message) -> None:
-        self._under_way.settle(self._barrier(Kind.CLOSE, message), None)
+        self._pending.settle(self._barrier(RequestKind.CLOSE, message), None)
 
     def _on_goaway(self, _: Message) -> None:
-        self._going = True
+        self._draining = True
 
     def _on_problem(self, message: Message) -> None:
         error = refusal_of(message)
-        if self._phase is Phase.OPENING:
-            self._open_refused(error)
-        elif self._phase is not Phase.OPEN:
-            raise Redial(error) if isinstance(error, NotReady) else error
-        elif place_of(message) is not None:
-            asked = self._asked_about(message)
-            if asked is not None:
-                self._refused(asked, error)
-        elif error.code in _TAKEN:
-            self._lose(error)
-        elif self._under_way.barrier is not None:
-            self._refused(self._under_way.barrier, error)
-        else:  # of no frame in particular, so of any that is under way
-            for asked in self._under_way.sent:
-                self._under_way.give_up(asked)
-                asked.fail(error)
+        if not self._handshake.is_open:
+            self._handshake.on_problem(error)
+        elif position_of(message) is not None:
+            request = self._request_of(message)
+            if request is not None:
+                self._refused(request, error)
+        elif error.code in TAKEN:
+            self._give_way(error)
+        elif self._pending.barrier is not None:
+            self._refused(self._pending.barrier, error)
+        else:  # of no frame in particular, so of every pending one
+            for request in self._pending.sent:
+                self._pending.cancel(request)
+                request.fail(error)
 
-    # What the daemon does not do.
+    # Refusals.
 
-    def _open_refused(self, error: Refused) -> None:
-        """The session is not to be had: not any more, not yet, or not by us."""
-        if isinstance(error, _GONE) and self._footing.resumable:
-            self._footing.forget()
-            self._open()
-        elif error.code in _TAKEN and not self._footing.named:
-            self._footing.rename()  # it was opened, and the answer was lost with its connection
-            self._open()
-        elif error.code in _TAKEN:
-            self._footing.forget()
-            raise Redial(error)  # ours from before, or another robot's: the daemon lets go of it, or does not
-        elif isinstance(error, NotReady):
-            raise Redial(error)
-        else:
-            raise error
-
-    def _refused(self, asked: Asked, error: Refused) -> None:
+    def _refused(self, request: StreamRequest, error: Refused) -> None:
         """A frame, a reset or a close was not done."""
-        if asked.kind is Kind.CLOSE:
-            self._under_way.settle(asked, None)
-        elif (isinstance(error, _GONE) or error.code == "stale-epoch") and not asked.reborn:
-            asked.reborn = True
-            if isinstance(error, _GONE):
-                self._footing.forget()
-            raise Redial(error)  # to open the session says where it stands: somebody else has ended it, or its episode
+        if request.kind is RequestKind.CLOSE:
+            self._pending.settle(request, None)
+        elif (isinstance(error, GONE) or error.code == "stale-epoch") and not request.was_reopened:
+            request.was_reopened = True
+            if isinstance(error, GONE):
+                self._session.drop_session()
+            raise Reconnect(error)  # opening it again tells the epoch: another client ended the session or episode
         elif error.code == "draining":
-            raise Redial(error)
-        elif error.code in _TAKEN:
-            self._lose(error)
+            raise Reconnect(error)
+        elif error.code in TAKEN:
+            self._give_way(error)
         else:
-            self._under_way.fail(asked, error)
+            self._pending.fail(request, error)
 
-    def _asked_about(self, message: Message) -> Optional[Asked]:
-        """The frame that a message is about; None if it was given up. Raises StaleAnswer for one that nobody asked."""
-        place = place_of(message)
-        if session_of(message) != self.session_id or place is None:
+    def _request_of(self, message: Message) -> Optional[StreamRequest]:
+        """The frame that a message is about; None if it was cancelled. Raises StaleAnswer for one that was not sent."""
+        position = position_of(message)
+        if session_of(message) != self.session_id or position is None:
             raise StaleAnswer("The daemon answered a frame of another session than this one.")
-        asked = self._under_way.at(place)
-        if asked is None and not self._under_way.was_given_up(place):
+        request = self._pending.find(position)
+        if request is None and not self._pending.was_cancelled(position):
             raise StaleAnswer(
-                f"The daemon answered frame {place[1]} of epoch {place[0]}, which nobody here asked about."
+                f"The daemon answered frame {position[1]} of epoch {position[0]}, which was not asked about."
             )
-        return asked
+        return request
 
-    def _barrier(self, kind: Kind, message: Message) -> Asked:
-        """The reset or close that a message answers. Raises StaleAnswer for one that nobody asked."""
-        asked = self._under_way.barrier
-        if asked is None or asked.kind is not kind or session_of(message) != self.session_id:
-            raise StaleAnswer(f"The daemon answered a {kind.value} that nobody here asked for.")
-        return asked
+    def _barrier(self, kind: RequestKind, message: Message) -> StreamRequest:
+        """The reset or close that a message answers. Raises StaleAnswer for one that was not sent."""
+        request = self._pending.barrier
+        if request is None or request.kind is not kind or session_of(message) != self.session_id:
+            raise StaleAnswer(f"The daemon answered a {kind.value} that was not asked for.")
+        return request
 
-    def _lose(self, error: Refused) -> None:
-        """Another connection speaks for this session: to go on would be two hands on one arm."""
-        self._taken = error
+    def _give_way(self, error: Refused) -> None:
+        """Another connection holds the session: stop, or two programs would move one arm."""
+        self._taken_over = error
         raise error
 
 

@@ -8,59 +8,59 @@ from __future__ import annotations
 import uuid
 from typing import Optional
 
-from stillframe_client.streaming.asked import Place
 from stillframe_client.streaming.incoming import Message, epoch_of, text_of
+from stillframe_client.streaming.requests import FramePosition
 
 
-class Footing:
+class SessionState:
     """One session, or the ones that take its place."""
 
     def __init__(self, session: Optional[str], service: str, reuse: Optional[str]):
         """`session` is the client's name for it; None: one is made up."""
         self.session_id = session or uuid.uuid4().hex
-        self.named = session is not None
+        self.is_named = session is not None
         self.epoch = 0
         self._next_seq = 0
         self._secret: Optional[str] = None  # None: there is no session that could be resumed
         self._about = {"service": service, **({} if reuse is None else {"reuse": reuse})}
 
-    def opening(self) -> Message:
+    def open_message(self) -> Message:
         """The message that opens it, or resumes it."""
         secret = {} if self._secret is None else {"secret": self._secret}
         return {"type": "open", "session_id": self.session_id, **secret, **self._about}
 
-    def opened(self, message: Message) -> Optional[int]:
+    def session_opened(self, message: Message) -> Optional[int]:
         """Take over what the daemon says to that; return the epoch, or None where the session is a new one."""
         epoch, resumed = epoch_of(message), message.get("resumed") is True and self._secret is not None
         self._secret = text_of(message, "secret")
         if not resumed or epoch != self.epoch:
-            self.begin(epoch)
+            self.begin_epoch(epoch)
         return epoch if resumed else None
 
-    def begin(self, epoch: int) -> None:
+    def begin_epoch(self, epoch: int) -> None:
         """An episode begins; its frames count from 0."""
         self.epoch, self._next_seq = epoch, 0
 
     @property
-    def fresh(self) -> bool:
+    def is_fresh(self) -> bool:
         """Whether no frame of this episode has a place yet."""
         return self._next_seq == 0
 
-    def next_place(self) -> Place:
+    def next_position(self) -> FramePosition:
         """The place of a frame; no other gets it."""
         self._next_seq += 1
         return self.epoch, self._next_seq - 1
 
     @property
-    def resumable(self) -> bool:
+    def is_resumable(self) -> bool:
         """Whether there is a secret to resume it with."""
         return self._secret is not None
 
-    def forget(self) -> None:
+    def drop_session(self) -> None:
         """The session is gone, or somebody else's: the next one is new."""
         self._secret = None
 
-    def rename(self) -> None:
+    def new_id(self) -> None:
         """Take another name of our own making, for another session."""
-        self.forget()
+        self.drop_session()
         self.session_id = uuid.uuid4().hex

@@ -16,9 +16,9 @@ from stillframe_client.frames import frame_fields
 from stillframe_client.images import check_encoding, pack_picture
 from stillframe_client.replies import ActionReply, ModelInfo
 from stillframe_client.sessions import session_name
-from stillframe_client.streaming.asked import Asked, Kind
-from stillframe_client.streaming.connector import Link
-from stillframe_client.streaming.protocol import Conversation
+from stillframe_client.streaming.connector import Connector
+from stillframe_client.streaming.protocol import StreamProtocol
+from stillframe_client.streaming.requests import RequestKind, StreamRequest
 from stillframe_client.streaming.websocket import dial
 
 if TYPE_CHECKING:
@@ -61,9 +61,11 @@ class AsyncPolicyStream:
         self._timeout_s = seconds("timeout_s", timeout_s)
         self._encoding = check_encoding(encoding)
         self._jpeg_quality = jpeg_quality
-        self._talk = Conversation(session_name(session), service=one_of("service", service, SERVICES), reuse=reuse)
+        self._protocol = StreamProtocol(
+            session_name(session), service=one_of("service", service, SERVICES), reuse=reuse
+        )
         calling = partial(dial, stream_url(url), headers=bearer(token), trust=trust(ca_file), timeout_s=self._timeout_s)
-        self._link = Link(self._talk, calling, timeout_s=self._timeout_s)
+        self._connector = Connector(self._protocol, calling, timeout_s=self._timeout_s)
         self._closed = False
         self._sent = self._delivered = 0  # count what was sent; the number of the newest that is settled
         self._newest: Optional[asyncio.Task[ActionReply]] = None  # settled, and not yet taken by `newest`
@@ -72,7 +74,7 @@ class AsyncPolicyStream:
     @property
     def session_id(self) -> str:
         """The session that this stream's frames belong to."""
-        return self._talk.session_id
+        return self._protocol.session_id
 
     async def act(
         self,
@@ -116,7 +118,7 @@ class AsyncPolicyStream:
             reuse=reuse,
             t_obs_ns=t_obs_ns,
         )
-        reply: ActionReply = await self._answer(Kind.FRAME, fields)
+        reply: ActionReply = await self._answer(RequestKind.FRAME, fields)
         return reply
 
     def send(self, image: Pictures, instruction: str, **options: Any) -> asyncio.Task[ActionReply]:
@@ -165,33 +167,33 @@ class AsyncPolicyStream:
 
         An episode of which no frame was sent is not ended: it is the next one.
         """
-        epoch: int = await self._answer(Kind.RESET)
+        epoch: int = await self._answer(RequestKind.RESET)
         return epoch
 
     async def info(self) -> ModelInfo:
         """Return what is served: cameras, action names and units, statistics."""
-        await self._answer(Kind.OPEN)
-        if self._talk.info is None:
+        await self._answer(RequestKind.OPEN)
+        if self._protocol.info is None:
             raise BadReply("The daemon did not say what it serves; is it a stillframe daemon?")
-        return self._talk.info
+        return self._protocol.info
 
     async def wait_ready(self, timeout_s: float) -> None:
         """Return as soon as frames can be sent; raise TimedOut with the daemon's last word if that takes too long.
 
         A daemon that is not listening yet counts as not ready.
         """
-        await self._answer(Kind.OPEN, timeout_s=seconds("timeout_s", timeout_s), patient=True)
+        await self._answer(RequestKind.OPEN, timeout_s=seconds("timeout_s", timeout_s), patient=True)
 
     async def close(self) -> None:
         """End the session and the connection. The stream cannot be used afterwards."""
         if self._closed:
             return
-        if self._talk.is_open:
+        if self._protocol.is_open:
             with contextlib.suppress(PolicyError):  # then the daemon lets go of it by itself
-                await self._answer(Kind.CLOSE, timeout_s=min(self._timeout_s, LONGEST_GOODBYE_S))
+                await self._answer(RequestKind.CLOSE, timeout_s=min(self._timeout_s, LONGEST_GOODBYE_S))
         self._closed = True
-        await self._link.close()
-        self._talk.fail(_closed())
+        await self._connector.close()
+        self._protocol.fail(_closed())
         if self._arrived is not None:
             self._arrived.set()
 
@@ -205,7 +207,7 @@ class AsyncPolicyStream:
 
     async def _answer(
         self,
-        kind: Kind,
+        kind: RequestKind,
         fields: Optional[Dict[str, Any]] = None,
         *,
         timeout_s: Optional[float] = None,
@@ -213,8 +215,8 @@ class AsyncPolicyStream:
     ) -> Any:
         if self._closed:
             raise _closed()
-        asked: Asked = self._talk.ask(kind, fields)
-        return await self._link.answer(asked, timeout_s or self._timeout_s, patient=patient)
+        request: StreamRequest = self._protocol.submit(kind, fields)
+        return await self._connector.answer(request, timeout_s or self._timeout_s, patient=patient)
 
     def _deliver(self, number: int, task: asyncio.Task[ActionReply]) -> None:
         """Keep the newest frame's result for `newest`; a failure that nobody awaits is told there, and only there."""

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from stillframe_client.arguments import STREAM_PATH, daemon_url
 from stillframe_client.errors import BadReply, PolicyError, Problem, Unreachable, WireError, refusal
-from stillframe_client.exchange.tls import untrusted
+from stillframe_client.http.tls import untrusted
 from stillframe_client.replies import read_problem
 from stillframe_client.streaming.incoming import Close
 from stillframe_client.wire import MSGPACK_PROTOCOL, PackLimits, read_json

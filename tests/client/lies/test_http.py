@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from stillframe_client import BadReply, PolicyClient, PolicyError, Refused, TimedOut, Unreachable
-from stillframe_client.exchange.bounds import MAX_REPLY_BYTES
+from stillframe_client.http.limits import MAX_REPLY_BYTES
 
 PAUSE_S = 0.01
 PICTURE = np.zeros((2, 2, 3), np.uint8)

@@ -10,10 +10,10 @@ import pytest
 
 from stillframe_client import BadReply, Forbidden, NotReady, Overloaded, StaleAnswer, TimedOut, Unreachable
 from stillframe_client.errors import Problem, refusal
-from stillframe_client.streaming.asked import Kind
-from stillframe_client.streaming.connector import Link, Pulse
+from stillframe_client.streaming.connector import Connector, Heartbeat
 from stillframe_client.streaming.incoming import Close
-from stillframe_client.streaming.protocol import Conversation
+from stillframe_client.streaming.protocol import StreamProtocol
+from stillframe_client.streaming.requests import RequestKind
 from stillframe_client.streaming.websocket import Dropped
 
 NOT_READY = refusal(Problem(503, "not-ready", "It is loading."))
@@ -39,13 +39,15 @@ class Rig:
     def __init__(self, loop: Any, daemon: Any, timeout_s: float = 9.0):
         self.loop, self.daemon, self.timeout_s = loop, daemon, timeout_s
         self.dice = Dice()
-        self.talk = Conversation("arm", clock=loop.time)
-        self.link = Link(self.talk, daemon.dial, timeout_s=timeout_s, clock=loop.time, rng=self.dice)  # type: ignore[arg-type] -- as much of it as is used
+        self.talk = StreamProtocol("arm", clock=loop.time)
+        self.link = Connector(self.talk, daemon.dial, timeout_s=timeout_s, clock=loop.time, rng=self.dice)  # type: ignore[arg-type] -- as much of it as is used
 
-    async def ask(self, kind: Kind = Kind.FRAME, timeout_s: float | None = None, *, patient: bool = False) -> Any:
+    async def ask(
+        self, kind: RequestKind = RequestKind.FRAME, timeout_s: float | None = None, *, patient: bool = False
+    ) -> Any:
         """Ask, and wait for the answer."""
-        fields = {"n": 1} if kind is Kind.FRAME else None
-        return await self.link.answer(self.talk.ask(kind, fields), timeout_s or self.timeout_s, patient=patient)
+        fields = {"n": 1} if kind is RequestKind.FRAME else None
+        return await self.link.answer(self.talk.submit(kind, fields), timeout_s or self.timeout_s, patient=patient)
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def rig(virtual, new_memory):
 @pytest.mark.parametrize("since_s", [0.0, 100.0])
 def test_silence(since_s):
     """After quiet_s something owed is worth one ping, after twice that the connection is dead."""
-    pulse = Pulse(2.0)
+    pulse = Heartbeat(2.0)
     due = [pulse.ping_due(since_s + at_s, waiting=True) for at_s in (0.0, 1.0, 2.0, 2.25, 3.0, 4.0)]
 
     assert due == [False, False, False, True, False, False]
@@ -68,11 +70,11 @@ def test_silence(since_s):
 @pytest.mark.parametrize("news", ["a message", "nothing owed"])
 def test_silence_begins_anew(news):
     """With whatever comes, and where nothing is owed, the time starts again, and so does the asking."""
-    pulse = Pulse(2.0)
+    pulse = Heartbeat(2.0)
     for at_s in (0.0, 3.0):
         pulse.ping_due(at_s, waiting=True)
     if news == "a message":
-        pulse.heard()
+        pulse.on_message()
     else:
         assert not pulse.ping_due(3.5, waiting=False)
 
@@ -140,7 +142,7 @@ def test_nothing_owed_is_no_silence(virtual, rig):
 def test_pauses_grow(virtual, rig):
     """The first try is made at once; each pause is twice the last up to a bound, less up to a half, by chance."""
     arm = rig(*[Unreachable("Nothing answers.")] * 9)
-    virtual.run(arm.ask(Kind.OPEN, 60.0, patient=True))
+    virtual.run(arm.ask(RequestKind.OPEN, 60.0, patient=True))
     dials_s = arm.daemon.dials_s
 
     pauses_s = [after - before for before, after in itertools.pairwise(dials_s)]
@@ -220,7 +222,7 @@ def test_patience_is_one_calls(virtual, rig):
 
     async def robot():
         with pytest.raises(TimedOut):
-            await arm.ask(Kind.OPEN, 1.0, patient=True)
+            await arm.ask(RequestKind.OPEN, 1.0, patient=True)
         with pytest.raises(Unreachable):
             await arm.ask()
 
@@ -247,7 +249,7 @@ def test_a_call_that_ended_is_not_asked_for(virtual, rig):
         with pytest.raises(TimedOut):
             await arm.ask(timeout_s=0.1)
         await arm.ask()
-        assert not arm.talk.wanted
+        assert not arm.talk.has_waiters
 
     virtual.run(robot())
     assert [message["seq"] for message in arm.daemon.frames] == [0]
@@ -326,7 +328,7 @@ def test_close_waits_for_the_goodbye(virtual, rig):
         before_s = arm.loop.time()
         await arm.link.close()
         took_s = arm.loop.time() - before_s
-        arm.link._nudge()
+        arm.link._wake()
         await asyncio.sleep(0)
         return took_s, arm.daemon.lines[0].closed
 

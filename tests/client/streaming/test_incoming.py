@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stillframe_client import BadReply
-from stillframe_client.streaming.incoming import action_of, epoch_of, place_of, refusal_of, session_of
+from stillframe_client.streaming.incoming import action_of, epoch_of, position_of, refusal_of, session_of
 
 LARGEST = 2**64 - 1
 
@@ -41,7 +41,7 @@ def test_what_is_no_problem(said):
 def test_counts(count):
     """Up to the last one of 64 bits."""
     assert epoch_of({"epoch": count}) == count
-    assert place_of({"session": {"epoch": count, "seq": count}}) == (count, count)
+    assert position_of({"session": {"epoch": count, "seq": count}}) == (count, count)
 
 
 @pytest.mark.parametrize("count", [None, -1, LARGEST + 1, True, 1.0, "1"])
@@ -49,8 +49,8 @@ def test_what_is_no_count(count):
     """It names no epoch, and no frame."""
     with pytest.raises(BadReply):
         epoch_of({"epoch": count})
-    assert place_of({"session": {"epoch": count, "seq": 0}}) is None
-    assert place_of({"session": {"epoch": 0, "seq": count}}) is None
+    assert position_of({"session": {"epoch": count, "seq": 0}}) is None
+    assert position_of({"session": {"epoch": 0, "seq": count}}) is None
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillframe_client import BadReply, PolicyError, Refused, StaleAnswer
-from stillframe_client.streaming.asked import Asked, Kind
 from stillframe_client.streaming.incoming import Close
-from stillframe_client.streaming.protocol import Conversation, Redial
+from stillframe_client.streaming.protocol import Reconnect, StreamProtocol
+from stillframe_client.streaming.requests import RequestKind, StreamRequest
 from stillframe_client.wire import pack, unpack
 
 WRONG = (BadReply, StaleAnswer)  # what a call is told where the daemon says what none does
@@ -143,37 +143,37 @@ class Exchange:
 
     def __init__(self, service: str, *, named: bool):
         self.now_s = 0.0
-        self.talk = Conversation("arm" if named else None, service=service, clock=lambda: self.now_s)
+        self.protocol = StreamProtocol("arm" if named else None, service=service, clock=lambda: self.now_s)
         self.daemon = ModelDaemon()
         self.connected = False
         self.up: deque[bytes] = deque()
         self.down: deque[bytes] = deque()
-        self.frames: list[Asked] = []
-        self.resets: list[Asked] = []
-        self.given_up: set[Asked] = set()
+        self.frames: list[StreamRequest] = []
+        self.resets: list[StreamRequest] = []
+        self.given_up: set[StreamRequest] = set()
         self.possible = {"superseded"}  # what a frame may be told instead of its action
         self.told: set[str] = set()  # what the daemon has said on this connection, and the robot has heard
-        self.behind: Asked | None = None  # the reset or close that was sent on this connection and is not answered
+        self.behind: StreamRequest | None = None  # the reset or close that was sent here and is not answered
 
     # The robot.
 
     def ask(self) -> None:
         """Show a frame that is like no other."""
-        self.frames.append(self.talk.ask(Kind.FRAME, {"n": len(self.frames)}))
+        self.frames.append(self.protocol.submit(RequestKind.FRAME, {"n": len(self.frames)}))
 
     def ask_in_haste(self) -> None:
         """Show one that may not become old."""
         self.possible.add("deadline-exceeded")
-        self.frames.append(self.talk.ask(Kind.FRAME, {"n": len(self.frames), "max_age_ms": 100}))
+        self.frames.append(self.protocol.submit(RequestKind.FRAME, {"n": len(self.frames), "max_age_ms": 100}))
 
     def reset(self) -> None:
         """End the episode."""
-        self.resets.append(self.talk.ask(Kind.RESET))
+        self.resets.append(self.protocol.submit(RequestKind.RESET))
 
-    def give_up(self, asked: Asked) -> None:
+    def give_up(self, asked: StreamRequest) -> None:
         """Lose patience with it."""
         self.given_up.add(asked)
-        self.talk.give_up(asked)
+        self.protocol.cancel(asked)
 
     def give_up_newest(self) -> None:
         """Lose patience."""
@@ -196,7 +196,7 @@ class Exchange:
 
     def ping(self) -> None:
         """Wonder whether anybody is there."""
-        self.talk.ping()
+        self.protocol.ping()
 
     # The network.
 
@@ -204,14 +204,14 @@ class Exchange:
         """Dial."""
         if not self.connected:
             self.connected = True
-            self.talk.connected()
+            self.protocol.connection_made()
             self.down.append(pack(HELLO))
 
     def connect_early(self) -> None:
         """Dial while the daemon warms up; a new hello says when it is ready."""
         if not self.connected:
             self.connected = True
-            self.talk.connected()
+            self.protocol.connection_made()
             self.down.extend(pack({"type": "status", "state": state}) for state in ("loading", "warming"))
             self.down.append(pack({**HELLO, "state": "warming"}))
             self.down.extend(pack({"type": "status", "state": state}) for state in ("warming", "ready"))
@@ -225,12 +225,12 @@ class Exchange:
             self.told.clear()
             self.behind = None
             self.daemon.unplug()
-            self.talk.lost(Close())
+            self.protocol.connection_lost(Close())
 
     def send(self) -> None:
         """Give the network what is to go out."""
         if self.connected:
-            for data in self.talk.outgoing():
+            for data in self.protocol.data_to_send():
                 self.check_sent(dict(unpack(data)))
                 self.up.append(data)
 
@@ -245,8 +245,8 @@ class Exchange:
             message = unpack(data := self.down.popleft())
             waiting = [asked for asked in self.frames if not asked.settled]
             try:
-                self.talk.received(data)
-            except Redial:
+                self.protocol.receive_data(data)
+            except Reconnect:
                 self.drop()
                 return
             self.told.add("waiting" if message.get("state") in ("loading", "warming") else message["type"])
@@ -262,7 +262,7 @@ class Exchange:
 
     def leave(self) -> None:
         """Follow a goaway."""
-        if self.talk.may_leave:
+        if self.protocol.may_close:
             self.drop()
 
     def calm(self) -> None:
@@ -282,7 +282,7 @@ class Exchange:
 
     def go_away(self) -> None:
         """Ask the robot to leave."""
-        if self.connected and self.talk.is_open:
+        if self.connected and self.protocol.is_open:
             self.down.append(pack({"type": "goaway", "finish_within_s": 10}))
 
     def drain(self) -> None:
@@ -317,17 +317,17 @@ class Exchange:
         """Hold that a message is refused, that nothing was made of it, and do as the link does."""
         settled = [asked.settled for asked in self.frames + self.resets]
         with pytest.raises(error) as caught:
-            self.talk.received(pack(message))
+            self.protocol.receive_data(pack(message))
 
         assert settled == [asked.settled for asked in self.frames + self.resets]
-        self.talk.fail(caught.value)
+        self.protocol.fail(caught.value)
         self.drop()
 
     def lie(self) -> None:
         """Answer what was not asked: a frame that never was, or another session's of the very place of one that is."""
-        places = [asked.place for asked in self.frames if asked.sent and asked.place is not None]
-        if self.connected and self.talk.is_open:
-            mine = {"id": self.talk.session_id, "epoch": 0, "seq": 10_000}
+        places = [asked.position for asked in self.frames if asked.sent and asked.position is not None]
+        if self.connected and self.protocol.is_open:
+            mine = {"id": self.protocol.session_id, "epoch": 0, "seq": 10_000}
             if places and len(self.frames) % 2:
                 mine = {"id": "leg", "epoch": places[-1][0], "seq": places[-1][1]}
             word = ("action", "superseded", "problem")[len(self.frames) // 2 % 3]
@@ -336,9 +336,9 @@ class Exchange:
 
     def lie_of_a_reset(self) -> None:
         """Answer a reset of another session, or a close, or open the session anew."""
-        if self.connected and self.talk.is_open:
+        if self.connected and self.protocol.is_open:
             word = ("reset", "closed", "session")[len(self.frames) % 3]
-            mine = "leg" if self.behind is not None else self.talk.session_id
+            mine = "leg" if self.behind is not None else self.protocol.session_id
             self.is_wrong({"type": word, "session_id": mine, "epoch": 7, "secret": "x", "resumed": True}, StaleAnswer)
 
     def be_another_server(self) -> None:
@@ -349,7 +349,7 @@ class Exchange:
 
     # What must hold.
 
-    def is_old(self, asked: Asked) -> bool:
+    def is_old(self, asked: StreamRequest) -> bool:
         """Whether it is past its max_age_ms."""
         return self.now_s - asked.asked_s > asked.fields.get("max_age_ms", np.inf) / 1000
 
@@ -365,10 +365,10 @@ class Exchange:
         assert self.behind is None
         if kind == "frame":
             asked = self.frames[message["n"]]
-            assert asked.place == (message["epoch"], message["seq"])
+            assert asked.position == (message["epoch"], message["seq"])
             assert not any((self.is_old(asked), asked.settled, asked in self.given_up))
         else:
-            self.behind = next(asked for asked in self.talk._under_way if asked.kind.value == kind)
+            self.behind = next(asked for asked in self.protocol._pending if asked.kind.value == kind)
 
     def check(self) -> None:
         """No frame has another's action, none was computed twice by a session, and no error is a fault of ours."""
@@ -381,7 +381,7 @@ class Exchange:
     def settle(self) -> None:
         """Let the network be calm until no call waits."""
         for _ in range(100):
-            if not self.talk.wanted:
+            if not self.protocol.has_waiters:
                 return
             self.calm()
             self.compute()
@@ -389,18 +389,18 @@ class Exchange:
     def finish(self) -> None:
         """Once the network is calm, everything that anybody waits for is settled."""
         self.settle()
-        if self.talk.wanted:  # its own name is taken, by a session whose secret was lost: that one's time runs out
+        if self.protocol.has_waiters:  # its name is taken, by a session whose secret was lost: that one's time runs out
             self.drop()
             self.evict()
         self.settle()
 
-        assert not self.talk.wanted
+        assert not self.protocol.has_waiters
 
     def be_closed(self) -> None:
         """Say goodbye when all is done; what is asked behind that waits for its answer."""
         self.finish()
         self.calm()
-        closing = self.talk.ask(Kind.CLOSE)
+        closing = self.protocol.submit(RequestKind.CLOSE)
         self.ask()
         self.settle()
 
@@ -412,14 +412,14 @@ class Exchange:
         self.finish()
         self.calm()
         in_use = {"code": "session-in-use", "status": 409, "detail": "x"}
-        if self.talk.is_open:
-            self.is_wrong({"type": "problem", "problem": in_use, "session": {"id": self.talk.session_id}}, Refused)
+        if self.protocol.is_open:
+            self.is_wrong({"type": "problem", "problem": in_use, "session": {"id": self.protocol.session_id}}, Refused)
             self.possible.add("session-in-use")
             for move in (self.ask, self.reset, self.connect, self.calm, self.ask):
                 move()
 
             assert self.frames[-1].error.code == self.resets[-1].error.code == "session-in-use"
-            assert not self.talk.wanted
+            assert not self.protocol.has_waiters
 
 
 # As often as they stand here: most of the time, things go well.

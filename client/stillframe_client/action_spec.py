@@ -26,7 +26,7 @@ _STATISTICS = ("q01", "q99", "min", "max", "mean", "std")
 
 
 @dataclass(frozen=True)
-class Contract:
+class ActionSpec:
     """What was named of the actions; None: nothing was."""
 
     action_dim: Optional[int] = None
@@ -48,18 +48,18 @@ class Contract:
         if largest > self.magnitude:
             raise BadReply(f"The answer holds {largest:.6g}; no number of an action may be over {self.magnitude:g}.")
 
-    def learned(self, actions: NDArray[np.float64]) -> Contract:
+    def learned(self, actions: NDArray[np.float64]) -> ActionSpec:
         """The same, and as many numbers to an action as the first answer had, where nothing was named."""
         return self if self.action_dim else replace(self, action_dim=actions.shape[1])
 
 
-def contract_of(info: ModelInfo) -> Contract:
+def action_spec_of(info: ModelInfo) -> ActionSpec:
     """What a daemon named: a number for each field, rows to its horizon, magnitudes a million times its statistics'.
 
     At least a million, then: a policy may act beyond its statistics, but not by orders of magnitude.
     """
     named = [number for stats in _maps(info.card.get("norm_stats")) for number in _numbers(stats)]
-    return Contract(
+    return ActionSpec(
         action_dim=len(info.action_names) or None,
         horizon=min(max(info.chunk_horizon, 1), MAX_HORIZON),
         magnitude=MAX_MAGNITUDE * min(max([1.0, *named]), MAX_MAGNITUDE),

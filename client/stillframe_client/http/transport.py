@@ -12,8 +12,8 @@ from typing import Any, Iterator, Optional
 import httpcore
 import httpx
 
-from stillframe_client.exchange.bounds import Bounds
-from stillframe_client.exchange.sockets import BoundedBackend
+from stillframe_client.http.limits import CallLimits
+from stillframe_client.http.network import BoundedBackend
 
 KEPT_S = 60.0  # an idle connection; daemons keep theirs for longer
 
@@ -21,9 +21,9 @@ KEPT_S = 60.0  # an idle connection; daemons keep theirs for longer
 class BoundedTransport(httpx.BaseTransport):
     """HTTP/1.1 to one place, kept alive."""
 
-    def __init__(self, bounds: Bounds, trust: Optional[ssl.SSLContext]):
+    def __init__(self, limits: CallLimits, trust: Optional[ssl.SSLContext]):
         self._pool = httpcore.ConnectionPool(
-            ssl_context=trust, keepalive_expiry=KEPT_S, network_backend=BoundedBackend(bounds)
+            ssl_context=trust, keepalive_expiry=KEPT_S, network_backend=BoundedBackend(limits)
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

@@ -13,37 +13,37 @@ from stillframe_client.errors import BadReply
 MAX_REPLY_BYTES = 16 * 2**20  # head and body as they travel: an action has some hundred bytes, a model's card thousands
 
 
-class OutOfTime(Exception):
+class TimeLimitReached(Exception):
     """The call's time is over. Never raised to callers."""
 
 
-class Bounds(threading.local):
+class CallLimits(threading.local):
     """Counts one call. Without a call there is no time left."""
 
     def __init__(self) -> None:
         self._until_s = 0.0
-        self.heard_bytes = 0  # of a reply to what was sent last
+        self.reply_bytes = 0  # of a reply to what was sent last
 
-    def begin(self, timeout_s: float) -> None:
+    def begin_call(self, timeout_s: float) -> None:
         """A call begins: it may take `timeout_s`."""
         self._until_s = time.monotonic() + timeout_s
-        self.heard_bytes = 0
+        self.reply_bytes = 0
 
     def begin_reply(self) -> None:
         """Something is sent, or sent again, within the same call: nothing of its reply has come."""
-        self.heard_bytes = 0
+        self.reply_bytes = 0
 
-    def left_s(self) -> float:
-        """Seconds that are left. Raises OutOfTime."""
-        left_s = self._until_s - time.monotonic()
-        if left_s <= 0:
-            raise OutOfTime
-        return left_s
+    def remaining_s(self) -> float:
+        """Seconds that are left. Raises TimeLimitReached."""
+        remaining_s = self._until_s - time.monotonic()
+        if remaining_s <= 0:
+            raise TimeLimitReached
+        return remaining_s
 
-    def heard(self, n_bytes: int) -> None:
+    def count(self, n_bytes: int) -> None:
         """So many bytes came. Raises BadReply beyond MAX_REPLY_BYTES."""
-        self.heard_bytes += n_bytes
-        check_size(self.heard_bytes)
+        self.reply_bytes += n_bytes
+        check_size(self.reply_bytes)
 
 
 def check_size(n_bytes: int) -> None:

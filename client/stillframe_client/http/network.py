@@ -16,7 +16,7 @@ from typing import Any, Iterable, Iterator, List, Optional, Type
 import httpcore
 
 from stillframe_client.errors import Unreachable
-from stillframe_client.exchange.bounds import Bounds, OutOfTime
+from stillframe_client.http.limits import CallLimits, TimeLimitReached
 
 _READ_BYTES = 64 * 2**10
 _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")  # an alert, a handshake: never the beginning of an HTTP reply
@@ -25,18 +25,18 @@ _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")  # an alert, a handshake: never the be
 class BoundedStream(httpcore.NetworkStream):
     """One connection."""
 
-    def __init__(self, sock: socket.socket, bounds: Bounds):
+    def __init__(self, sock: socket.socket, limits: CallLimits):
         self._sock = sock
-        self._bounds = bounds
+        self._limits = limits
 
     def read(self, max_bytes: int, timeout: Optional[float] = None) -> bytes:
         """Wait for some bytes; none: the peer has closed. Raises BadReply beyond the largest reply."""
         with _failures(httpcore.ReadTimeout, httpcore.ReadError):
-            self._sock.settimeout(_least(self._bounds, timeout))
+            self._sock.settimeout(_least(self._limits, timeout))
             data = self._sock.recv(min(max_bytes, _READ_BYTES))
-        if self._bounds.heard_bytes == 0 and data[:2] in _TLS_RECORDS and not isinstance(self._sock, ssl.SSLSocket):
+        if self._limits.reply_bytes == 0 and data[:2] in _TLS_RECORDS and not isinstance(self._sock, ssl.SSLSocket):
             raise Unreachable("What answers there speaks TLS, not plain HTTP: use https:// in the address.")
-        self._bounds.heard(len(data))
+        self._limits.count(len(data))
         return data
 
     def write(self, buffer: bytes, timeout: Optional[float] = None) -> None:
@@ -44,7 +44,7 @@ class BoundedStream(httpcore.NetworkStream):
         rest = memoryview(buffer)
         with _failures(httpcore.WriteTimeout, httpcore.WriteError):
             while rest:
-                self._sock.settimeout(_least(self._bounds, timeout))
+                self._sock.settimeout(_least(self._limits, timeout))
                 rest = rest[self._sock.send(rest) :]
 
     def close(self) -> None:
@@ -57,12 +57,12 @@ class BoundedStream(httpcore.NetworkStream):
         """Shake hands."""
         try:
             with _failures(httpcore.ConnectTimeout, httpcore.ConnectError):
-                self._sock.settimeout(_least(self._bounds, timeout))
+                self._sock.settimeout(_least(self._limits, timeout))
                 sock = ssl_context.wrap_socket(self._sock, server_hostname=server_hostname)
         except BaseException:
             self.close()
             raise
-        return BoundedStream(sock, self._bounds)
+        return BoundedStream(sock, self._limits)
 
     def get_extra_info(self, info: str) -> Any:
         """Say what httpcore and its users ask for."""
@@ -79,8 +79,8 @@ class BoundedStream(httpcore.NetworkStream):
 class BoundedBackend(httpcore.NetworkBackend):
     """Opens connections."""
 
-    def __init__(self, bounds: Bounds):
-        self._bounds = bounds
+    def __init__(self, limits: CallLimits):
+        self._limits = limits
 
     def connect_tcp(
         self,
@@ -92,12 +92,12 @@ class BoundedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Connect to the first of the host's addresses that answers, without delaying small packets."""
         with _failures(httpcore.ConnectTimeout, httpcore.ConnectError):
-            addresses = _addresses(host, port, _least(self._bounds, timeout))
+            addresses = _addresses(host, port, _least(self._limits, timeout))
             sock = self._first(addresses, timeout)
         for option in socket_options or ():
             sock.setsockopt(*option)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return BoundedStream(sock, self._bounds)
+        return BoundedStream(sock, self._limits)
 
     def _first(self, addresses: List[Any], timeout: Optional[float]) -> socket.socket:
         """Each address gets its share of the time that is left. Raises the last one's OSError."""
@@ -105,7 +105,7 @@ class BoundedBackend(httpcore.NetworkBackend):
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             sock = socket.socket(family, kind, protocol)
             try:
-                sock.settimeout(_least(self._bounds, timeout) / (len(addresses) - tried))
+                sock.settimeout(_least(self._limits, timeout) / (len(addresses) - tried))
                 sock.connect(address)
             except OSError as error:
                 sock.close()
@@ -118,7 +118,7 @@ class BoundedBackend(httpcore.NetworkBackend):
         raise failure
 
 
-def _addresses(host: str, port: int, left_s: float) -> List[Any]:
+def _addresses(host: str, port: int, remaining_s: float) -> List[Any]:
     """Look the name up, in a thread: the system's resolver knows no deadline. Raises OSError and socket.timeout."""
     found: List[Any] = []
 
@@ -130,7 +130,7 @@ def _addresses(host: str, port: int, left_s: float) -> List[Any]:
 
     thread = threading.Thread(target=look, name="stillframe-resolver", daemon=True)
     thread.start()
-    thread.join(left_s)
+    thread.join(remaining_s)
     if not found:
         raise socket.timeout
     if isinstance(found[0], Exception):
@@ -139,9 +139,9 @@ def _addresses(host: str, port: int, left_s: float) -> List[Any]:
     return addresses
 
 
-def _least(bounds: Bounds, timeout: Optional[float]) -> float:
-    left_s = bounds.left_s()
-    return left_s if timeout is None else min(left_s, timeout)
+def _least(limits: CallLimits, timeout: Optional[float]) -> float:
+    remaining_s = limits.remaining_s()
+    return remaining_s if timeout is None else min(remaining_s, timeout)
 
 
 def _is_readable(sock: socket.socket) -> bool:
@@ -160,7 +160,7 @@ def _failures(timed_out: Type[Exception], broke: Type[Exception]) -> Iterator[No
     """Give the system's failures httpcore's names."""
     try:
         yield
-    except (OutOfTime, socket.timeout) as error:
+    except (TimeLimitReached, socket.timeout) as error:
         raise timed_out("out of time") from error
     except OSError as error:
         raise broke(str(error)) from error

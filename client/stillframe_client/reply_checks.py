@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _GO_ON = "nothing was taken from it; call reset() to begin an episode from where the daemon stands"
 
 
-class Steps:
+class ReplyOrder:
     """Where one robot's session stands, as its daemon's answers over HTTP tell it.
 
     An answer has to name this session, its epoch, and a later seq than the last answer's. A session that the daemon has
@@ -31,15 +31,15 @@ class Steps:
         self._epoch: Optional[int] = None  # None: not known
         self._first: Optional[str] = None  # the request's id of the session's first answer
 
-    def resetting(self) -> None:
+    def begin_reset(self) -> None:
         """A reset is being asked for: until it is answered, the episode is not known."""
         self._epoch = self._place = None
 
-    def begin(self, epoch: Optional[int]) -> None:
+    def begin_epoch(self, epoch: Optional[int]) -> None:
         """An episode begins; None: the daemon keeps no sessions."""
         self._epoch, self._place = epoch, None
 
-    def take(self, reply: ActionReply) -> None:
+    def accept(self, reply: ActionReply) -> None:
         """Go on with an answer. Raises StaleAnswer for another frame's."""
         place = reply.session
         if place is None:
@@ -50,7 +50,7 @@ class Steps:
             self._session_id = place.id  # a daemon may give those that name none a session of its own
         if place.id != self._session_id:
             raise StaleAnswer(f"The answer is of session {place.id[:128]!r}, not of {self._session_id!r}.")
-        if not self._follows(place) and not self._is_anew(reply, place):
+        if not self._follows(place) and not self._is_new_session(reply, place):
             raise StaleAnswer(f"The answer is of frame {_name(place)}{self._expected()}: {_GO_ON}.")
         self._epoch, self._place = place.epoch, place
         if place.seq == 0:
@@ -61,7 +61,7 @@ class Steps:
             return False
         return self._place is None or place.seq > self._place.seq
 
-    def _is_anew(self, reply: ActionReply, place: SessionPlace) -> bool:
+    def _is_new_session(self, reply: ActionReply, place: SessionPlace) -> bool:
         """Whether it is the first frame of a session that the daemon has just begun, and not that of the old one."""
         whole = reply.cache is not None and reply.cache.frame == "keyframe"
         new = reply.request_id is not None and reply.request_id != self._first
@@ -72,7 +72,7 @@ class Steps:
         return f"; expected one of epoch {self._epoch}{after}"
 
 
-def check_asked(reply: ActionReply, *, unnorm_key: Optional[str], model: Optional[str]) -> None:
+def check_reply(reply: ActionReply, *, unnorm_key: Optional[str], model: Optional[str]) -> None:
     """Raise StaleAnswer for an answer by other statistics than the frame asked for, or of another model than named."""
     if unnorm_key is not None and reply.unnorm_key is not None and reply.unnorm_key != unnorm_key:
         raise StaleAnswer(f"The answer is scaled by {reply.unnorm_key[:80]!r}; the frame asked for {unnorm_key!r}.")

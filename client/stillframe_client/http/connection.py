@@ -12,24 +12,24 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional
 import httpx
 
 from stillframe_client.errors import BadReply, PolicyError, TimedOut, Unreachable
-from stillframe_client.exchange.bounds import Bounds, OutOfTime, check_size
-from stillframe_client.exchange.tls import tls_failure, untrusted
+from stillframe_client.http.limits import CallLimits, TimeLimitReached, check_size
+from stillframe_client.http.tls import tls_failure, untrusted
 
 _BROKE = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
 _CUT = ("disconnected", "closed")  # in the words for a reply that never came, or not to its end
 _AS_IT_IS = ("", "identity")  # the encodings of a body that is not compressed
 
 
-class Exchange:
+class HttpConnection:
     """One daemon, asked over one kept-alive connection."""
 
-    def __init__(self, http: httpx.Client, url: str, bounds: Bounds):
+    def __init__(self, http: httpx.Client, url: str, limits: CallLimits):
         self._http = http
         self._url = url
-        self._bounds = bounds
-        self._met = False  # something has answered there
+        self._limits = limits
+        self._has_connected = False  # something has answered there
 
-    def ask(
+    def request(
         self,
         method: str,
         path: str,
@@ -37,7 +37,7 @@ class Exchange:
         timeout_s: float,
         fields: Optional[Mapping[str, Any]] = None,
         headers: Optional[Mapping[str, str]] = None,
-        twice: bool = False,
+        idempotent: bool = False,
     ) -> httpx.Response:
         """Return the reply, its body read: all within `timeout_s`. `fields` go as JSON.
 
@@ -46,34 +46,34 @@ class Exchange:
         """
         if self._http.is_closed:
             raise PolicyError("This client is closed; make a new one.")
-        self._bounds.begin(timeout_s)
+        self._limits.begin_call(timeout_s)
         content = None if fields is None else _written(fields)
         told = {**(headers or {}), **({} if content is None else {"Content-Type": "application/json"})}
-        with self._typed_failures(timeout_s):
+        with self._as_policy_errors(timeout_s):
             request = self._http.build_request(method, path, content=content, headers=told, timeout=timeout_s)
         try:
-            return self._once(request, timeout_s)
+            return self._send(request, timeout_s)
         except Unreachable as broke:
-            if not (twice and isinstance(broke.__cause__, _BROKE) and self._bounds.heard_bytes == 0):
+            if not (idempotent and isinstance(broke.__cause__, _BROKE) and self._limits.reply_bytes == 0):
                 raise
-            return self._again(request, timeout_s, broke)
+            return self._resend(request, timeout_s, broke)
 
-    def _again(self, request: httpx.Request, timeout_s: float, broke: Unreachable) -> httpx.Response:
+    def _resend(self, request: httpx.Request, timeout_s: float, broke: Unreachable) -> httpx.Response:
         """Send it once more. A repeat that comes to nothing is told as what happened first."""
-        self._bounds.begin_reply()
+        self._limits.begin_reply()
         try:
-            return self._once(request, timeout_s)
+            return self._send(request, timeout_s)
         except (Unreachable, TimedOut) as error:
             raise Unreachable(f"{broke} It was sent once more, in vain: {error}") from error
 
-    def _once(self, request: httpx.Request, timeout_s: float) -> httpx.Response:
-        with self._typed_failures(timeout_s):
+    def _send(self, request: httpx.Request, timeout_s: float) -> httpx.Response:
+        with self._as_policy_errors(timeout_s):
             reply = self._http.send(request, stream=True, follow_redirects=False)
             try:
                 body = self._body(reply)
             finally:
                 reply.close()
-            self._met = True
+            self._has_connected = True
             plain = [(name, value) for name, value in reply.headers.raw if name.lower() not in _FRAMING]
             return httpx.Response(reply.status_code, headers=plain, content=body, request=request)
 
@@ -94,11 +94,11 @@ class Exchange:
             n_bytes += len(part)
             check_size(n_bytes)
             parts.append(part)
-            self._bounds.left_s()
+            self._limits.remaining_s()
         return b"".join(parts)
 
     @contextmanager
-    def _typed_failures(self, timeout_s: float) -> Iterator[None]:
+    def _as_policy_errors(self, timeout_s: float) -> Iterator[None]:
         """Turn the HTTP library's failures, and Python's own, into ours."""
         try:
             yield
@@ -106,7 +106,7 @@ class Exchange:
             raise
         except httpx.ConnectTimeout as error:
             raise Unreachable(f"No connection to {self._url} within {timeout_s} s: check the address.") from error
-        except (httpx.TimeoutException, OutOfTime) as error:
+        except (httpx.TimeoutException, TimeLimitReached) as error:
             raise TimedOut(f"No answer from {self._url} within {timeout_s} s: raise timeout_s.") from error
         except httpx.ConnectError as error:
             handshake = tls_failure(error)
@@ -115,22 +115,26 @@ class Exchange:
             message = f"Nothing answers at {self._url}: is the daemon running (`stillframe serve`), is the port right?"
             raise Unreachable(message) from error
         except httpx.RemoteProtocolError as error:
-            raise self._no_http(error) from error
+            raise self._protocol_error(error) from error
         except httpx.TransportError as error:
-            raise Unreachable(self._broke()) from error
+            raise Unreachable(self._broken_text()) from error
         except httpx.HTTPError as error:
             raise PolicyError(f"The exchange with {self._url} failed: {type(error).__name__}.") from error
         except Exception as error:  # what no daemon sends: the library, or Python, refuses it in words of its own
             raise BadReply(f"What {self._url} sent cannot be read as HTTP ({type(error).__name__}).") from error
 
-    def _no_http(self, error: httpx.RemoteProtocolError) -> PolicyError:
+    def _protocol_error(self, error: httpx.RemoteProtocolError) -> PolicyError:
         """The peer broke HTTP's rules: by going away, or by speaking something else."""
-        if self._bounds.heard_bytes == 0 or any(word in str(error) for word in _CUT):
-            return Unreachable(self._broke())
+        if self._limits.reply_bytes == 0 or any(word in str(error) for word in _CUT):
+            return Unreachable(self._broken_text())
         return BadReply(f"What answers at {self._url} does not speak HTTP ({str(error)[:80]}): check the URL.")
 
-    def _broke(self) -> str:
-        tls = "" if self._met or not self._url.startswith("http://") else " If its port speaks TLS, use https://."
+    def _broken_text(self) -> str:
+        tls = (
+            ""
+            if self._has_connected or not self._url.startswith("http://")
+            else " If its port speaks TLS, use https://."
+        )
         return f"The connection to {self._url} broke before the answer: is the daemon up?{tls}"
 
 
