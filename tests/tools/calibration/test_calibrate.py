@@ -32,7 +32,7 @@ from stillframe.tools.calibration.candidates import (
     refinement_seeds,
     within_budget,
 )
-from stillframe.tools.calibration.output import ReusePoint, calibrated_yaml, reuse_chart
+from stillframe.tools.calibration.output import ReusePoint, calibrated_yaml, candidates_chart
 from stillframe.tools.calibration.replay import EpisodeReplay
 from stillframe.tools.calibration.search import Calibration, OverBudget, calibrate, select_frames
 
@@ -84,7 +84,7 @@ def played(goldens: dict[str, Golden]) -> list[list[RecordedFrame]]:
 
 
 @pytest.fixture(scope="module")
-def rehearsal(golden_model: PolicyModel, played: list[list[RecordedFrame]]) -> EpisodeReplay:
+def replay(golden_model: PolicyModel, played: list[list[RecordedFrame]]) -> EpisodeReplay:
     """All three, prepared."""
     made = EpisodeReplay(golden_model, ReuseSettings())
     for episode in played:
@@ -130,25 +130,25 @@ def lived(
             drift = float(np.abs((policy(seen(frame)) - whole) / units).max())
             assert policy.last is not None
             cache = policy.last.report.cache
-            outcome.saw(cache.reuse_ratio, None if cache.keyframe_reason else drift)
+            outcome.add(cache.reuse_ratio, None if cache.keyframe_reason else drift)
             if slack:
                 policy.rest()
     return outcome
 
 
 @pytest.mark.parametrize("name", KNOBS)
-def test_a_rehearsal_is_what_a_served_policy_does(
+def test_a_replay_is_what_a_served_policy_does(
     golden_model: PolicyModel,
     played: list[list[RecordedFrame]],
     dense: list[list[NDArray[np.float64]]],
-    rehearsal: EpisodeReplay,
+    replay: EpisodeReplay,
     name: str,
 ) -> None:
     """Frame by frame the same reuse and the same drift, with pauses and without, keyframes and all."""
     knobs = KNOBS[name]
     rested, restless = (lived(golden_model, played, dense, knobs, slack=slack) for slack in (True, False))
-    (paused,) = rehearsal.with_slack([knobs], nothing)
-    pauseless = rehearsal.without_slack(knobs, nothing)
+    (paused,) = replay.with_slack([knobs], nothing)
+    pauseless = replay.without_slack(knobs, nothing)
 
     assert paused.ratios == rested.ratios
     assert paused.drifts == pytest.approx(rested.drifts, abs=1e-9)
@@ -159,26 +159,26 @@ def test_a_rehearsal_is_what_a_served_policy_does(
     assert (pauseless.ratios, pauseless.drifts) != (paused.ratios, paused.drifts)
 
 
-def test_candidates_do_not_disturb_each_other(rehearsal: EpisodeReplay) -> None:
+def test_candidates_do_not_disturb_each_other(replay: EpisodeReplay) -> None:
     """Together, in any order, each does what it does alone; every frame advances the bar once."""
     knobs, steps = [*KNOBS.values()], []
-    together = rehearsal.with_slack(knobs, lambda: steps.append(1))
-    backwards = rehearsal.with_slack(knobs[::-1], nothing)[::-1]
-    alone = [rehearsal.with_slack([one], nothing)[0] for one in knobs]
+    together = replay.with_slack(knobs, lambda: steps.append(1))
+    backwards = replay.with_slack(knobs[::-1], nothing)[::-1]
+    alone = [replay.with_slack([one], nothing)[0] for one in knobs]
 
     assert together == alone == backwards
     assert len({tuple(outcome.ratios) for outcome in together}) == len(knobs)
-    assert len(steps) == len(rehearsal.scenes) == 17
+    assert len(steps) == len(replay.frames) == 17
 
 
-def test_the_hopeless_are_given_up(rehearsal: EpisodeReplay) -> None:
+def test_the_hopeless_are_given_up(replay: EpisodeReplay) -> None:
     """Only who cannot come within budget any more, and without a change for the others."""
     knobs = [*KNOBS.values(), AdaptiveSettings(distance=1e-6)]
-    whole = rehearsal.with_slack(knobs, nothing)
-    spared = rehearsal.with_slack(knobs, nothing, budget=0.02)
+    whole = replay.with_slack(knobs, nothing)
+    spared = replay.with_slack(knobs, nothing, budget=0.02)
     lengths = [len(outcome.ratios) for outcome in spared]
 
-    assert min(lengths) < len(rehearsal.scenes) == max(lengths)
+    assert min(lengths) < len(replay.frames) == max(lengths)
     for full, part in zip(whole, spared, strict=True):
         assert part.ratios == full.ratios[: len(part.ratios)]
         assert (part == full) or (full.drift(90) > 0.02 < part.drift(90))
@@ -229,7 +229,7 @@ def test_reuse_counts_keyframes_and_drift_does_not() -> None:
     """Reuse is that of whole episodes; drift that of delta frames."""
     seen = CandidateResult(AdaptiveSettings())
     for ratio, drift in ((0.0, None), (0.8, 0.1), (0.4, 0.3)):
-        seen.saw(ratio, drift)
+        seen.add(ratio, drift)
 
     assert seen.reuse == pytest.approx(0.4)
     assert seen.drift(50) == pytest.approx(0.2)
@@ -445,7 +445,7 @@ def test_the_chart_shows_what_was_chosen(tmp_path: Path) -> None:
     points = [ReusePoint(0.1 * step, 0.01 * step, "pixels" if step % 2 else "embedding") for step in range(9)]
     files = [tmp_path / f"{name}.png" for name in "abcd"]
     for file, chosen in zip(files, ({"best": points[1]}, {"best": points[1]}, {"best": points[5]}, {}), strict=True):
-        reuse_chart(file, points, chosen, 0.02, "some")
+        candidates_chart(file, points, chosen, 0.02, "some")
     first, again, other, empty = (np.asarray(Image.open(file).convert("RGB"), int) for file in files)
 
     assert np.array_equal(first, again)
