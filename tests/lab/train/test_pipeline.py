@@ -11,7 +11,7 @@ import torch
 from stillframe.models.registry import load_policy
 from stillframe_lab.train import pipeline
 from stillframe_lab.train.cloning import Progress
-from stillframe_lab.train.demonstrations import SHAKY_EXPERT
+from stillframe_lab.train.demonstrations import NOISY_EXPERT
 from stillframe_lab.train.new_checkpoint import new_network, save_checkpoint
 from stillframe_lab.train.pipeline import Score, publish, train_policy
 from stillframe_lab.train.recipe import Recipe
@@ -46,7 +46,7 @@ def score_by_step(candidates: Sequence[Path], _recipe: Recipe, _workers: int) ->
 def without_simulator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fill: Callable, recipe: Recipe) -> Path:
     """Demonstrations that are there already, and candidates that are scored unseen."""
     for folder, wanted in pipeline._shards(
-        tmp_path / "data", "demos", recipe, recipe.demo_frames, stage=1, mixture=SHAKY_EXPERT
+        tmp_path / "data", "demos", recipe, recipe.demo_frames, stage=1, mixture=NOISY_EXPERT
     ):
         fill(folder, 3, seed=1, origin=wanted.origin)
     monkeypatch.setattr(pipeline, "select", score_by_step)
@@ -88,7 +88,7 @@ def test_a_second_camera_starts_from_the_first_ones_policy(
     """The same pipeline, with two pictures a frame and a checkpoint to begin from: candidates need both cameras."""
     save_checkpoint(tmp_path / "earlier", dict(new_network(recipe).state_dict()), recipe)
     both = replace(recipe, cameras=("front", "wrist"), steps=20, learning_rate=1e-9)
-    shards = pipeline._shards(tmp_path / "data", "demos-wrist", both, both.demo_frames, stage=1, mixture=SHAKY_EXPERT)
+    shards = pipeline._shards(tmp_path / "data", "demos-wrist", both, both.demo_frames, stage=1, mixture=NOISY_EXPERT)
     for folder, wanted in shards:
         fill(folder, 2, seed=1, origin=wanted.origin, cameras=2)
     monkeypatch.setattr(pipeline, "select", score_by_step)

@@ -308,7 +308,7 @@ def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     strict, loose = (AdaptiveSettings(distance=far, top_k=256, task_top_k=20) for far in (0.01, 2.0))
     monkeypatch.setattr("stillframe.tools.calibration.search.initial_grid", lambda *_: [strict, loose])
     monkeypatch.setattr(
-        "stillframe.tools.calibration.search.around",
+        "stillframe.tools.calibration.search.neighbours",
         lambda best, *_: [replace(best, task_top_k=10), replace(best, top_k=99)],
     )
 
@@ -516,7 +516,7 @@ def test_the_command_may_write_over_its_deployment(
     words = ("--episodes", recorded, "--out", deployment, "--frames", 12)
     chart = deployment.with_suffix(".png")
     with monkeypatch.context() as nothing_kept:
-        nothing_kept.setattr("stillframe.tools.calibration.search.within", lambda *_: [])
+        nothing_kept.setattr("stillframe.tools.calibration.search.within_budget", lambda *_: [])
         refused, untouched = type_in("calibrate", deployment, *words, "--chart", chart), deployment.read_text()
     done = type_in("calibrate", deployment, *words, "--drift-budget", 2)
 
