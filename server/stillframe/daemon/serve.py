@@ -130,7 +130,7 @@ class Loader(threading.Thread):
         """Report not ready at once, then end the process with a non-zero status, for a supervisor to restart it."""
         self._lifecycle.fail()
         what = f"the engine has ended: {type(cause).__name__}: {cause}"
-        self._fail(StillframeError(f"{what}; the log has its story, and whatever supervises the daemon restarts it"))
+        self._fail(StillframeError(f"{what}; see the log for the traceback; a supervisor should restart the daemon"))
         exit_within(LEAVE_S + CLOSE_TIMEOUT_S + CLOSE_S)
 
     def _fail(self, error: StillframeError) -> None:

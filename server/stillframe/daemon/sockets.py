@@ -60,18 +60,18 @@ def track_connections(config: DaemonConfig) -> Connections:
     return Connections(most, requests_per_s=config.requests_per_s, most_waiting=waiting, one_caller=config.one_caller)
 
 
-def uvicorn_config(app: ASGIApp, config: DaemonConfig, book: Connections | None = None) -> uvicorn.Config:
+def uvicorn_config(app: ASGIApp, config: DaemonConfig, connections: Connections | None = None) -> uvicorn.Config:
     """Configure uvicorn for `app`: it trusts no forwarding header and decompresses nothing."""
-    book = track_connections(config) if book is None else book
+    connections = track_connections(config) if connections is None else connections
     return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,  # a client could name any address in X-Forwarded-For, to the rate limit too
-        http=cast("Any", partial(HttpConnection, book=book)),
+        http=cast("Any", partial(HttpConnection, book=connections)),
         h11_max_incomplete_event_size=HEAD_BYTES,
-        ws=cast("Any", partial(WebSocketConnection, book=book)),
+        ws=cast("Any", partial(WebSocketConnection, book=connections)),
         ws_max_size=round(config.max_body_mib * 2**20),
         ws_ping_interval=PING_EVERY_S,
         ws_ping_timeout=PONG_WITHIN_S,  # a robot's link may be slow, and old openpi clients pause for long
