@@ -38,7 +38,6 @@ WORDS = [
     *("lift", "touch", "move", "go", "stop", "wait", "same", "other", "last", "second", "remember", "colour"),
 ]
 
-
 ACTION_BINS = 256
 PADDING_IDS = 64
 POSITION_AMPLITUDE = 0.5  # of sin-cos positions, at the scale of the patches

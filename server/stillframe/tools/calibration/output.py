@@ -66,7 +66,7 @@ def calibrated_yaml(text: str, found: Calibration) -> str:
 
 def draw_chart(file: Path, tried: Sequence[CandidateResult], budget: float, found: Calibration | None) -> None:
     """Chart reuse against drift: all candidates, the budget, and the chosen ones, if any."""
-    points = [_point(outcome) for outcome in tried]
+    points = [_point(result) for result in tried]
     chosen = (
         {} if found is None else {"chosen": _point(found.with_slack), "without pauses": _point(found.without_slack)}
     )
@@ -148,13 +148,13 @@ def _reads_as(text: str, expected: dict[str, Any]) -> bool:
         return False
 
 
-def _figures(outcome: CandidateResult) -> str:
-    p50, p90, p99 = (outcome.drift(percent) for percent in (50, 90, 99))
-    return f"reuse {outcome.reuse:.2f}, drift p50 {p50:.4f}, p90 {p90:.4f}, p99 {p99:.4f}"
+def _figures(result: CandidateResult) -> str:
+    p50, p90, p99 = (result.drift(percent) for percent in (50, 90, 99))
+    return f"reuse {result.reuse:.2f}, drift p50 {p50:.4f}, p90 {p90:.4f}, p99 {p99:.4f}"
 
 
-def _point(outcome: CandidateResult) -> ReusePoint:
-    return ReusePoint(outcome.reuse, outcome.drift(90), outcome.knobs.criterion)
+def _point(result: CandidateResult) -> ReusePoint:
+    return ReusePoint(result.reuse, result.drift(90), result.knobs.criterion)
 
 
 def _places(points: Sequence[ReusePoint]) -> tuple[list[float], list[float]]:

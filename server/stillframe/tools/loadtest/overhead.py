@@ -19,7 +19,7 @@ from typing import Any
 
 from stillframe.tools.loadtest.report import Figures, times_ms
 from stillframe.tools.loadtest.transports.base import OPEN_S, Target
-from stillframe.tools.loadtest.transports.http import JSON_TYPE, MSGPACK_TYPE, HttpConnection
+from stillframe.tools.loadtest.transports.http import JSON_TYPE, MSGPACK_TYPE, KeepAliveConnection
 from stillframe_client import BadReply
 from stillframe_client.arguments import bearer, stream_url
 from stillframe_client.replies import read_server_timing
@@ -106,7 +106,7 @@ async def _http_msgpack(target: Target) -> AsyncIterator[Ask]:
 async def _http(
     target: Target, write: Callable[[dict[str, Any]], bytes], content_type: str, read: Callable[[bytes], Any]
 ) -> AsyncIterator[Ask]:
-    connection, session = HttpConnection(target.url, target.token), {SESSION_HEADER: _new_id()}
+    connection, session = KeepAliveConnection(target.url, target.token), {SESSION_HEADER: _new_id()}
 
     async def ask(seq: int) -> Stages:
         reply = await connection.ask("POST", "/v1/act", write(target.fields(seq)), content_type, session)

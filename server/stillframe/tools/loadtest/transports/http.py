@@ -43,7 +43,7 @@ class Reply:
     body: bytes
 
 
-class HttpConnection:
+class KeepAliveConnection:
     """A keep-alive connection: one request at a time."""
 
     def __init__(self, url: str, token: str | None = None):
@@ -101,9 +101,9 @@ class HttpTransport:
         self._handler = handler
         target = robot.target
         self._path = f"/v1/sessions/{quote(robot.session_id, safe='')}"
-        self._free: asyncio.LifoQueue[HttpConnection] = asyncio.LifoQueue()
+        self._free: asyncio.LifoQueue[KeepAliveConnection] = asyncio.LifoQueue()
         for _ in range(CONNECTIONS):
-            self._free.put_nowait(HttpConnection(target.url, target.token))
+            self._free.put_nowait(KeepAliveConnection(target.url, target.token))
         self._asking: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -128,13 +128,13 @@ class HttpTransport:
             self._free.get_nowait().close()
 
     async def _ask(self, method: str, path: str, fields: dict[str, Any]) -> Reply:
-        connection = HttpConnection(self._robot.target.url, self._robot.target.token)
+        connection = KeepAliveConnection(self._robot.target.url, self._robot.target.token)
         try:
             return await connection.ask(method, path, json.dumps(fields).encode(), JSON_TYPE)
         finally:
             connection.close()
 
-    async def _frame(self, connection: HttpConnection, seq: int) -> None:
+    async def _frame(self, connection: KeepAliveConnection, seq: int) -> None:
         body = pack(self._robot.target.fields(seq))  # without a seq: two connections may swap two frames
         try:
             reply = await connection.ask("POST", f"{self._path}/act", body, MSGPACK_TYPE)
