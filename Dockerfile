@@ -26,7 +26,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/stillframe/bin/pip install --no-deps --force-reinstall .
 
 FROM ${BASE}
-# The daemon writes nowhere but /tmp, downloads nothing, and logs a line when it happens.
+# The daemon writes only to /tmp, downloads nothing, and logs unbuffered.
 ENV PATH=/opt/stillframe/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -38,10 +38,9 @@ COPY checkpoints/jaco-tiny checkpoints/jaco-tiny
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-# Healthy means ready: loaded, warm and not stopping. It asks the daemon that runs here, by whatever configuration,
-# port, and TLS it was started with.
+# Healthy means ready: loaded, warm and not stopping. Works for any configuration, port and TLS of the daemon.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 CMD ["stillframe", "healthcheck"]
 ENTRYPOINT ["stillframe"]
-# Inside a container loopback reaches nobody, so it listens everywhere; who may ask is up to where its port is published.
-# Beyond this machine give it tokens (`stillframe token NAME`) in a configuration of your own, and leave the flag away.
+# A container's loopback cannot be reached from outside, so the daemon listens on all addresses; the published port decides
+# who can reach it. Beyond this machine configure tokens (`stillframe token NAME`), and leave the flag away.
 CMD ["serve", "configs/jaco-tiny.yaml", "--host", "0.0.0.0", "--allow-anonymous"]

@@ -68,6 +68,7 @@ LAB_ARROWS = {
     "cli": {"ablation", "demo", "evaluation", "history", "latency", "progress", "train"},
 }
 LAB_MAY_ASK_CLI = {"stillframe.cli.progress", "stillframe.cli.output"}
+PERSONS = re.compile(r"\b(no|some|every|any)body\b|\bwhoever\b", re.IGNORECASE)
 FAMILY = re.compile(r"openvla|(?<![a-z])oft(?![a-z])|cogact|(?<![a-z])pi0", re.IGNORECASE)
 FAMILY_ROOMS = (
     "models/registry.py",
@@ -345,6 +346,15 @@ def outermost(parent: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDe
             yield node
         elif isinstance(node, ast.stmt):
             yield from outermost(node)
+
+
+def test_no_part_of_the_program_is_a_person() -> None:
+    """Code, comments and docstrings say what is meant: a session, a caller, a thread; no nobody, no whoever."""
+
+    def spoken_of(file: Path) -> set[str]:
+        return {match.group().lower() for match in PERSONS.finditer(file.read_text(encoding="utf-8"))}
+
+    assert offenders([*HOUSE, *CLIENT_FILES, *LAB_FILES], spoken_of) == {}
 
 
 def test_no_package_where_names_would_collide() -> None:

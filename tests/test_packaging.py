@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from stillframe import __version__
 from stillframe.cli.plugins import GROUP, LAB_COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -162,6 +164,14 @@ def test_all_distributions_have_one_version() -> None:
 
     assert versions[0] == versions[1] == versions[2]
     assert len(versions[0]) == 1
+
+
+def test_the_citation_names_this_version() -> None:
+    """CITATION.cff has the version and the licence of the packages."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+
+    assert (citation["title"], citation["version"]) == ("stillframe", __version__)
+    assert citation["license"] == project("pyproject.toml")["license"]
 
 
 def test_what_the_lab_shares_with_the_daemon_it_needs_alike() -> None:

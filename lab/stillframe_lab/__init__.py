@@ -1,3 +1,3 @@
-"""stillframe-lab: the demonstration, closed-loop evaluation, benchmarks and training."""
+"""stillframe-lab: demo, closed-loop evaluation, benchmarks and training."""
 
 __version__ = "0.1.0"

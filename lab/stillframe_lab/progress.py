@@ -26,7 +26,7 @@ class EpisodeBar(ProgressBar):
 
 
 class AblationBar(ProgressBar):
-    """Counts cells; a stage's line stays above the bar. Implements bench.cells.Reporter."""
+    """Counts cells; a stage's line stays above the bar. Implements evaluation.jobs.JobReporter."""
 
     def __init__(self) -> None:
         super().__init__("cells", 0)
@@ -36,16 +36,16 @@ class AblationBar(ProgressBar):
         self._progress.console.print(line)
 
     def expect(self, cells: int) -> None:
-        """So many cells are still to be played."""
+        """How many cells are missing."""
         self._progress.update(self._task, total=cells)
 
     def played(self, cell: str) -> None:
-        """One more is."""
+        """A cell is finished."""
         self._progress.update(self._task, advance=1, note=cell)
 
 
 class TrainingBar(ProgressBar):
-    """Counts optimiser steps; a stage's line stays above the bar. Implements train.pipeline.Reporter."""
+    """Counts optimiser steps; a stage's line stays above the bar. Implements train.pipeline.TrainingReporter."""
 
     def __init__(self, steps: int):
         super().__init__("training", steps)
@@ -55,13 +55,13 @@ class TrainingBar(ProgressBar):
         self._progress.console.print(line)
 
     def progress(self, trained: Trained) -> None:
-        """Where the training is."""
+        """A line of the training log."""
         note = f"loss {trained.loss:.3f}  xyz {trained.xyz_error:.3f}  {trained.images_per_s:.0f} img/s"
         self._progress.update(self._task, completed=trained.step, note=note)
 
 
 class MemoryBar(ProgressBar):
-    """Counts the steps of one stage after another. Implements train.memory.pipeline.Reporter."""
+    """Counts the steps of one stage after another. Implements train.history.pipeline.HistoryReporter."""
 
     def __init__(self) -> None:
         super().__init__("", total=0)
@@ -71,36 +71,36 @@ class MemoryBar(ProgressBar):
         self._progress.reset(self._task, description=line, total=steps, note="")
 
     def policy(self, trained: MemoryProgress) -> None:
-        """Where the cloning is."""
+        """A line of the cloning log."""
         note = f"loss {trained.loss:.3f}  xyz {trained.xyz_error:.3f}  cues {trained.colour_hits:.2f}"
         self._progress.update(self._task, completed=trained.step, note=note)
 
     def episodes(self, played: int) -> None:
-        """How many are."""
+        """How many episodes or scenes are done."""
         self._progress.update(self._task, completed=played)
 
     def gate(self, trained: GateProgress) -> None:
-        """Where the gate is."""
+        """A line of the gate's log."""
         off = trained.held_out
         note = f"held out: worthy off by {off.worthy:.2f}, idle by {off.idle:.2f}"
         self._progress.update(self._task, completed=trained.step, note=note)
 
     def together(self, trained: JointProgress) -> None:
-        """Where the fine-tuning of both is."""
+        """A line of the joint fine-tuning log."""
         means = trained.means
         note = f"xyz {means.xyz_error:.3f}, with all {means.whole_xyz_error:.3f}  KL {means.parted:.3f}"
         self._progress.update(self._task, completed=trained.step, note=note)
 
 
 class RaceBar(ProgressBar):
-    """Counts the rounds of one race after another. Implements bench.latency.contest.Watch."""
+    """Counts the rounds of one race after another. Implements latency.race.Watch."""
 
     def __init__(self) -> None:
         super().__init__("", total=0)
         self._stage = ""
 
     def look(self, stage: str, done: int, steps: int) -> None:
-        """How it stands."""
+        """Rounds done of a stage."""
         if stage != self._stage:
             self._stage = stage
             self._progress.reset(self._task, description=stage, total=steps)

@@ -484,7 +484,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, why: str
 
 
 ANYWHERE = ["0.0.0.0", "::", "10.0.0.7", "robot.lab", "", "localhost.evil.example"]  # noqa: S104 -- read, never listened on
-OPEN = "run `stillframe token NAME` and put in what it prints, or let everybody in with 'allow_anonymous: true'"
+OPEN = "run `stillframe token NAME` and put in what it prints, or allow any caller with 'allow_anonymous: true'"
 
 
 @pytest.mark.parametrize("host", ANYWHERE)

@@ -186,7 +186,7 @@ def test_a_pipe_that_is_not_read_holds_up_nothing(pipe: Pipe, monkeypatch: pytes
     assert lines_lost() == lost
 
 
-SLOW = "whoever reads it was too slow"
+SLOW = "standard error was read too slowly"
 
 
 def test_its_end_does_not_wait_for_a_pipe_that_is_not_read(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:

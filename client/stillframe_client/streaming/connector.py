@@ -11,8 +11,9 @@ import time
 from typing import Any, Awaitable, Callable, Optional
 
 from stillframe_client.errors import NotReady, Overloaded, PolicyError, TimedOut, Unreachable
+from stillframe_client.streaming.handshake import Reconnect
 from stillframe_client.streaming.incoming import Close
-from stillframe_client.streaming.protocol import Reconnect, StreamProtocol
+from stillframe_client.streaming.protocol import StreamProtocol
 from stillframe_client.streaming.requests import StreamRequest
 from stillframe_client.streaming.websocket import Dropped, Socket, unreadable
 

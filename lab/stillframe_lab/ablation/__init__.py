@@ -1,1 +1,1 @@
-"""The ablation: every way to reuse, under every condition, in closed loop. Knows the evaluation; serves nobody."""
+"""The ablation: every reuse mode under every condition, in closed loop. Knows the evaluation."""

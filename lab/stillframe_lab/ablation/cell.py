@@ -1,4 +1,4 @@
-"""Plays one cell of the ablation, in a process of its own, and leaves its result as a JSON file.
+"""Play one cell of the ablation and save its result; runs in a worker process.
 
 Knows the simulator and one cell; no table.
 """
@@ -18,11 +18,11 @@ from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, latency_ms,
 from stillframe_lab.evaluation.jobs import save_result
 from stillframe_lab.evaluation.trace import Trace, figures
 
-MEASURE_EVERY = 4  # delta frames, where drift costs a pass that the arm would not make
+MEASURE_EVERY = 4  # delta frames, where measuring drift takes an extra dense pass
 
 
 def play_cell(cell: AblationCell, origin: Mapping[str, Any], file: Path) -> None:
-    """Play every episode and write `file`, whole or absent."""
+    """Play every episode and write the result to `file`."""
     options = {"checkpoint": cell.condition.checkpoint, "device": "cpu", "threads": 1}
     actor = LocalActor(open_model(load_config(None, options)), cell.reuse, measure_every=MEASURE_EVERY)
     played, traces = {}, []

@@ -18,7 +18,7 @@ LINEAR_BELOW = 0.01  # drift: logarithmic above
 LEFTMOST = 0.2  # reuse: points further left have no room for words on that side
 
 
-def reuse_chart(file: Path, pooled: Mapping[str, Result], counts: Mapping[str, Result]) -> None:
+def success_chart(file: Path, pooled: Mapping[str, Result], counts: Mapping[str, Result]) -> None:
     """Every arm over all conditions as a point, forced counts as lines; success above, drift p90 below."""
     figure, (won, moved) = new_figure(2, (8.0, 7.0), (1, 1))
     for name, rows in _lines(counts).items():

@@ -1,4 +1,4 @@
-"""The picture strip: what a policy saw, what stayed as it was, where its task looks, what it computed.
+"""The filmstrip: what the policy saw, and which patches were static, task-relevant and recomputed.
 
 Knows pictures and plans of one camera; the simulator plays the episode.
 """
@@ -109,7 +109,7 @@ def _strip_frames(model: PolicyModel, plan: AblationPlan) -> list[StripFrame]:
 
 
 def strip_frame(model: PolicyModel, actor: LocalActor, observed: Mapping[str, Any], step: int) -> StripFrame:
-    """The last plan, cut down to the first camera's patches."""
+    """The last plan for the first camera's patches."""
     layout = model.prepare(Observation(observed["images"], observed["instruction"])).layout
     positions = next(iter(layout.patches.values()))
     plan = actor.policy.plan

@@ -1,4 +1,4 @@
-"""The ablation's plan: arms x conditions, and forced counts of reused tokens. Every cell is plain data.
+"""The ablation's cells: arms x conditions, and forced counts of reused tokens.
 
 Knows settings; plays nothing.
 """
@@ -18,7 +18,7 @@ COUNTS = (50, 100, 150, 200)  # tokens forced to be reused; none at all is the a
 COUNT_SHARE = 0.5  # of the other cells' episodes
 RELEVANT_TOKENS = 40  # tokens that a forced count with relevance leaves out
 NEVER = 10_000  # frames
-NO_GAP_S = 3600.0  # a busy machine's pauses are no gaps: the simulated robot waits for its answer
+NO_GAP_S = 3600.0  # no gap resets: the simulated robot waits for its answer
 
 OFF, ADAPTIVE, ADAPTIVE_BLIND = "off", "adaptive", "adaptive without slack"
 ARMS = (OFF, "static-only", "static + relevance", "paper", ADAPTIVE, ADAPTIVE_BLIND)
@@ -26,7 +26,7 @@ ARMS = (OFF, "static-only", "static + relevance", "paper", ADAPTIVE, ADAPTIVE_BL
 
 @dataclass(frozen=True)
 class Condition:
-    """What the policy sees, and which policy it is."""
+    """A policy and what its cameras see."""
 
     name: str
     checkpoint: Path
@@ -38,7 +38,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class AblationCell:
-    """One line of a table: one way to reuse under one condition, as many episodes of each task."""
+    """One line of a table: one arm under one condition, the same number of episodes of each task."""
 
     arm: str
     condition: Condition
@@ -49,14 +49,14 @@ class AblationCell:
 
     @property
     def name(self) -> str:
-        """What its file is called."""
+        """The name of its result file."""
         words = f"{self.arm}--{self.condition.name}".replace(" + ", "-and-")
         return words.replace(" ", "-")
 
 
 @dataclass(frozen=True)
 class AblationPlan:
-    """What a whole ablation plays."""
+    """All cells of an ablation."""
 
     reuse: ReuseSettings  # the deployment's knobs
     checkpoint: Path
@@ -65,7 +65,7 @@ class AblationPlan:
     seed: int = 1000
 
     def cells(self) -> Iterator[AblationCell]:
-        """All that can be played, the longest first. Conditions whose checkpoint is not there are left out."""
+        """All cells, longest first; conditions without their checkpoint are left out."""
         for condition in self.conditions():
             for arm, reuse in arms(self.reuse).items():
                 yield AblationCell(arm, condition, reuse, self.episodes // len(TASKS), self.seed)
@@ -91,7 +91,7 @@ class AblationPlan:
 
 
 def arms(knobs: ReuseSettings) -> dict[str, ReuseSettings]:
-    """What is compared, by name: each adds one thing to the one before it, up to the published method; then ours."""
+    """The arms by name: each adds one thing to the one before, up to the published method; then ours."""
     knobs = replace(knobs, gap_s=NO_GAP_S, slack=True)
     settings = (
         replace(knobs, mode="off"),
@@ -105,7 +105,7 @@ def arms(knobs: ReuseSettings) -> dict[str, ReuseSettings]:
 
 
 def forced_counts(knobs: ReuseSettings) -> dict[str, ReuseSettings]:
-    """So many tokens reused in every layer, frame after frame, most alike first: nothing refreshes, nothing bounds."""
+    """So many tokens reused in every layer of every frame, most similar first, without refresh or limits."""
     return {
         f"{count} tokens{' + relevance' if kept else ''}": forced(knobs, count, kept)
         for count in COUNTS
@@ -114,7 +114,7 @@ def forced_counts(knobs: ReuseSettings) -> dict[str, ReuseSettings]:
 
 
 def forced(knobs: ReuseSettings, count: int, kept: int) -> ReuseSettings:
-    """`count` tokens of each camera are reused whatever they look like, but none of the `kept` most attended ones."""
+    """Reuse `count` tokens of each camera whatever their similarity, but none of the `kept` most attended ones."""
     adaptive = replace(
         knobs.adaptive,
         criterion="embedding",
@@ -130,7 +130,7 @@ def forced(knobs: ReuseSettings, count: int, kept: int) -> ReuseSettings:
 
 
 def origin_of(cell: AblationCell, weights: Mapping[Path, str]) -> dict[str, Any]:
-    """All that a cell's result depends on, as JSON has it; `weights` has each checkpoint's digest."""
+    """All that a cell's result depends on, as JSON; `weights`: each checkpoint's digest."""
     digest = weights[cell.condition.checkpoint]
     origin: dict[str, Any] = json.loads(json.dumps({**asdict(cell), "weights": digest}, default=str))
     return origin

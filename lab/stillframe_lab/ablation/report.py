@@ -1,4 +1,4 @@
-"""What an ablation leaves: results.json with every figure, README.md with the tables, charts.
+"""The ablation's report: results.json with every figure, README.md with tables, charts.
 
 Knows results; plays nothing.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from stillframe_lab.ablation.charts import reuse_chart, speed_chart
+from stillframe_lab.ablation.charts import speed_chart, success_chart
 from stillframe_lab.ablation.plan import ADAPTIVE, ADAPTIVE_BLIND, ARMS, OFF, AblationCell, AblationPlan
 from stillframe_lab.ablation.readme import page
 from stillframe_lab.evaluation.page import target, write_json
@@ -24,14 +24,14 @@ Result = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell and what came of it."""
+    """A cell and its result."""
 
     cell: AblationCell
     result: Result
 
     @property
     def is_arm(self) -> bool:
-        """Of the table of arms, not of the table of counts."""
+        """Whether it is in the table of arms, not of forced counts."""
         return self.cell.arm in ARMS
 
 
@@ -53,7 +53,7 @@ def write_report(out: Path, plan: AblationPlan, played: Sequence[CellResult], sp
     document["targets"] = _targets(document)
     write_json(out / "results.json", document)
     (out / "README.md").write_text(page(document), encoding="utf-8")
-    reuse_chart(out / "reuse.png", document["pooled"], {OFF: _clean_off(document), **document["counts"]})
+    success_chart(out / "reuse.png", document["pooled"], {OFF: _clean_off(document), **document["counts"]})
     speed_chart(out / "speed.png", speeds)
 
 
@@ -67,7 +67,7 @@ def _by_condition(played: Sequence[CellResult]) -> dict[str, dict[str, Result]]:
 
 
 def _public(result: Result) -> Result:
-    """Without every answer's drift, of which the percentiles tell enough."""
+    """Without the drift of every answer; percentiles are enough."""
     return {key: value for key, value in result.items() if key != "drifts"}
 
 
@@ -86,7 +86,7 @@ def _pooled(played: Sequence[CellResult]) -> dict[str, Any]:
 
 
 def _targets(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What was to be reached, what was measured, and whether that is it."""
+    """Targets: wanted, measured, and whether met."""
     ours, speeds = document["pooled"][ADAPTIVE], document["speed"].values()
     clean = document["conditions"]["clean"]
     blind = document["pooled"][ADAPTIVE_BLIND]
@@ -134,6 +134,6 @@ def _work(arms: Mapping[str, Result]) -> float:
 
 
 def _like(rows: Mapping[str, Result], reuse: float) -> Result:
-    """Mode adaptive where it was raced, else the forced count that reuses most like it."""
+    """Mode adaptive if it was timed, else the forced count of the closest reuse."""
     raced = {name: row for name, row in rows.items() if name != OFF}
     return raced.get(ADAPTIVE) or min(raced.values(), key=lambda row: abs((row["reuse_ratio"] or 0) - reuse))

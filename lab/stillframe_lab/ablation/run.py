@@ -1,6 +1,6 @@
-"""`stillframe eval --ablation`: plays every cell, times the models, takes the pictures, and has the report written.
+"""`stillframe eval --ablation`: play every cell, time the models, draw the filmstrip, write the report.
 
-Knows the order and the folders; each part is its own room. Whatever is finished on disk is not done again.
+Knows the order and the folders; each part is its own module. Finished results on disk are not made again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def run_ablation(
     plan: AblationPlan, folders: Folders, workers: int, untrained: UntrainedModel, reporter: JobReporter
 ) -> None:
     """Do what is missing, then write results.json, README.md and pictures into `folders.out`."""
-    folders.made()
+    folders.create()
     played = _play_all(plan, folders.work, workers, reporter)
     reporter.stage("speed: every way in turn about the same pictures, on one thread")
     speeds = {
@@ -56,5 +56,5 @@ def _untrained(plan: AblationPlan, untrained: UntrainedModel) -> dict[str, Any]:
 
 
 def _speed_origin(plan: AblationPlan) -> dict[str, Any]:
-    """What a race depends on, as JSON has it."""
+    """All that a race depends on, as JSON."""
     return {"reuse": json.loads(json.dumps(asdict(plan.reuse))), "weights": checkpoint_digest(plan.checkpoint)}

@@ -1,6 +1,6 @@
-"""The ablation's races: which models, which pictures, which counts of reused tokens.
+"""The ablation's races: which models, pictures and counts of reused tokens.
 
-Knows the simulator, for its pictures; how a race is run is speed.py's business.
+Knows the simulator, for its pictures; races are run by evaluation/race.py.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ KV_BUDGET_MIB = 256.0  # for each way, of one session
 
 @dataclass(frozen=True)
 class UntrainedModel:
-    """A model whose weights are random: good for speed, never for quality."""
+    """A model of random weights, for timing only."""
 
     name: str
-    make: Callable[[Path], None]  # writes it into a folder
+    make: Callable[[Path], None]  # writes a checkpoint into a folder
 
 
 def trained_speed(plan: AblationPlan) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def untrained_speed(plan: AblationPlan, folder: Path) -> dict[str, Any]:
 
 
 def record_episodes(model: PolicyModel, episodes: int) -> list[list[Observed]]:
-    """What the policy, answering whole frames, saw in so many episodes of pick."""
+    """The observations of so many episodes of pick, played without reuse."""
     policy, seen = LocalPolicy(model), []
     with closing(JacoEnv("pick")) as env:
         for seed in range(SEED, SEED + episodes):
@@ -65,7 +65,7 @@ def record_episodes(model: PolicyModel, episodes: int) -> list[list[Observed]]:
 
 
 def _counts(knobs: ReuseSettings) -> dict[str, ReuseSettings]:
-    """Nothing reused, which the others are compared with, and so many tokens in every layer."""
+    """Off, the baseline, and forced counts of tokens in every layer."""
     knobs = replace(knobs, kv_budget_mib=KV_BUDGET_MIB)
     plain = replace(knobs, mode="off", gap_s=NO_GAP_S)
     return {OFF: plain, **{f"{count} tokens": forced(knobs, count, kept=0) for count in COUNTS}}

@@ -1,4 +1,4 @@
-"""`stillframe bench`: a step against the stock way. Parses and prints; other rooms work, imported on use."""
+"""`stillframe bench`: time a step against plain transformers. Parses options; other rooms work, imported on use."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def bench_command(
         typer.Option(help="jaco-tiny, 1024x16 or 7b; more than once for several. Default: all that fit the device."),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; one is timed by its own CPU time.")] = 1,
-    episodes: Annotated[int, typer.Option(min=0, help="Of the closed loop, each way.")] = 20,
+    episodes: Annotated[int, typer.Option(min=0, help="Closed-loop episodes of each way.")] = 20,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where JSON, tables and charts go; default docs/bench, with --quick nowhere.")
     ] = None,
-    record: Annotated[Path | None, typer.Option(help="Record the scene anew into this file, and no more.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Only record the scene into this file.")] = None,
     *,
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer rows and frames: within a minute on two cores.")

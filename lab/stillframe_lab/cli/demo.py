@@ -1,4 +1,4 @@
-"""`stillframe demo`: the simulated arm, driven by the daemon. Parses; other rooms work, imported on use."""
+"""`stillframe demo`: the simulated arm, driven by the daemon. Parses options; other rooms work, imported on use."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from stillframe_lab.cli.shipped import TINY_CONFIG
 
 
 def demo_command(
-    config: Annotated[Path, typer.Option(help="What the daemon serves.")] = TINY_CONFIG,
-    out: Annotated[Path | None, typer.Option(help="Where the report goes; default runs/<time>.")] = None,
+    config: Annotated[Path, typer.Option(help="The daemon's configuration.")] = TINY_CONFIG,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; default runs/<time>.")] = None,
 ) -> None:
     """Drive the simulated arm through ten instructions over HTTP; fails under 7 successes."""
     require_extras("sim", "charts")

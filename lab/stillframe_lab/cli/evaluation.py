@@ -1,4 +1,4 @@
-"""`stillframe eval`: closed-loop episodes. Parses and prints; other rooms work, imported on use."""
+"""`stillframe eval`: closed-loop episodes. Parses options; other rooms do the work, imported on use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stillframe.daemon.config import DaemonConfig, Device, load_config
 from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
 from stillframe.tools.extras import require_extras
-from stillframe_lab.cli.evidence import Typed, ablate, knobs_of, remember
+from stillframe_lab.cli.evidence import EvidenceOptions, ablate, knobs_of, remember
 from stillframe_lab.cli.shipped import TINY
 
 EPISODES, SEED = 100, 1000
@@ -25,7 +25,7 @@ HistoryChoice = Literal["gate", "linear", "full", "window", "novelty", "attentio
 def eval_command(
     checkpoint: Annotated[Path | None, typer.Option(help=f"The policy, in this process; default {TINY}.")] = None,
     server: Annotated[str | None, typer.Option(help="Or a running daemon's URL.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A YAML whose reuse: section has the knobs.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML with the settings of reuse: and history:.")] = None,
     reuse: Annotated[
         ReuseMode | None, typer.Option(help="What is reused between frames; default: what --config or the daemon says.")
     ] = None,
@@ -73,24 +73,25 @@ def eval_command(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=2, help="With the same: processes, one a core.")] = 2,
     *,
-    distractor: Annotated[bool, typer.Option("--distractor", help="Something moves in the background.")] = False,
+    distractor: Annotated[bool, typer.Option("--distractor", help="Move something in the background.")] = False,
     ablation: Annotated[
-        bool, typer.Option("--ablation", help="Every way to reuse, under every condition, with tables and charts.")
+        bool,
+        typer.Option("--ablation", help="Evaluate every reuse mode under every condition, with a report."),
     ] = False,
     memory: Annotated[
-        bool, typer.Option("--memory", help="Every way to keep older frames, on the task remember, likewise.")
+        bool, typer.Option("--memory", help="Likewise every way to keep older frames, on the task remember.")
     ] = False,
 ) -> None:
     """Play episodes in the simulator and report success, with its 95 % interval, reuse, drift and latency."""
     require_extras("sim")
-    typed = Typed(checkpoint, config, episodes, seed, variant, out, run, workers)
+    evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
     if ablation and memory:
         raise ConfigError("--ablation and --memory: expected one of them, or the one after the other")
     if ablation:
-        ablate(typed, EPISODES, SEED)
+        ablate(evidence, EPISODES, SEED)
         return
     if memory:
-        remember(typed)
+        remember(evidence)
         return
     episodes, seed = episodes or EPISODES, SEED if seed is None else seed
     from stillframe_lab.evaluation.actors import open_local_actor, open_server_actor, user_errors
@@ -101,28 +102,28 @@ def eval_command(
         Evaluation(task, episodes, seed, hz, noise_sigma, jpeg, tuple(camera or ()), distractor, delay, variant)
     )
     options = {"device": device, "dtype": dtype, "threads": threads}
-    local = _recalling(_played(checkpoint, config, reuse, options), history, history_mib)
+    local = _with_history(_configured(checkpoint, config, reuse, options), history, history_mib)
     with (
         user_errors(),
-        open_server_actor(server, reuse) if server else open_local_actor(local) as asked,
+        open_server_actor(server, reuse) if server else open_local_actor(local) as actor,
         EpisodeBar(f"{task}, seeds {seed}..{seed + episodes - 1}", episodes) as bar,
     ):
-        played = evaluate(plan, asked, bar.watch)
-    _report(summarise(plan, played, server or str(checkpoint or TINY), asked.trace), json_file)
+        played = evaluate(plan, actor, bar.watch)
+    _print(summarise(plan, played, server or str(checkpoint or TINY), actor.trace), json_file)
 
 
-def _played(
+def _configured(
     checkpoint: Path | None, file: Path | None, mode: ReuseMode | None, options: dict[str, Any]
 ) -> DaemonConfig:
-    """What eval loads: the knobs of `file`, else of the checkpoint's own; its mode only where it was named."""
+    """The configuration to evaluate: that of `file`, else the checkpoint's, reuse off unless `mode` is given."""
     knobs = knobs_of(checkpoint or TINY, file)
     config = load_config(knobs, {"checkpoint": checkpoint or TINY, **options})
     mode = mode or (config.reuse.mode if file else "off")
     return config.model_copy(update={"reuse": replace(config.reuse, mode=mode)})
 
 
-def _recalling(config: DaemonConfig, choice: HistoryChoice | None, mib: float | None) -> DaemonConfig:
-    """What is eval's own choice of older frames: `window` and the untrained scorers have the gate's bytes."""
+def _with_history(config: DaemonConfig, choice: HistoryChoice | None, mib: float | None) -> DaemonConfig:
+    """The configuration with eval's options of history; all but `full` have the configured budget."""
     history = config.history if mib is None else replace(config.history, budget_mib=mib)
     if choice is not None:
         from stillframe_lab.history.arms import SCORER_OF
@@ -133,7 +134,7 @@ def _recalling(config: DaemonConfig, choice: HistoryChoice | None, mib: float | 
     return config.model_copy(update={"history": history})
 
 
-def _report(document: dict[str, Any], file: Path | None) -> None:
+def _print(document: dict[str, Any], file: Path | None) -> None:
     text = json.dumps(document, indent=2)
     typer.echo(text)
     if file is not None:

@@ -1,6 +1,6 @@
-"""What `stillframe eval` does with --ablation and --memory: many cells, kept as they are done, and a report.
+"""`stillframe eval --ablation` and `--memory`: run all cells, caching results, and write a report.
 
-Knows options and where a checkpoint's knobs stand; others work, imported on use.
+Knows options and the configurations of shipped checkpoints; other rooms do the work, imported on use.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from stillframe_lab.cli.shipped import SHIPPED, TINY, TINY_CONFIG, TINY_MEMORY, 
 
 
 @dataclass(frozen=True)
-class Typed:
-    """Options of both; None: what each has of its own."""
+class EvidenceOptions:
+    """Options of both; None: the default of each."""
 
     checkpoint: Path | None
     config: Path | None
@@ -31,13 +31,13 @@ class Typed:
 
 
 def knobs_of(checkpoint: Path, file: Path | None) -> Path | None:
-    """The YAML to read: the one that was named, or one of ours for a checkpoint of ours."""
+    """The YAML to read: `file`, or the shipped one of a shipped checkpoint."""
     ours = {folder.resolve(): config for folder, config in SHIPPED.items() if config.is_file()}
     return file or ours.get(checkpoint.resolve())
 
 
-def ablate(typed: Typed, episodes: int, seed: int) -> None:
-    """Every way to reuse: play, time and write what is missing."""
+def ablate(options: EvidenceOptions, episodes: int, seed: int) -> None:
+    """Evaluate every reuse mode: play and time what is missing, then write the report."""
     require_extras("charts")
     from stillframe_lab.ablation.plan import AblationPlan
     from stillframe_lab.ablation.run import run_ablation
@@ -47,21 +47,21 @@ def ablate(typed: Typed, episodes: int, seed: int) -> None:
     from stillframe_lab.progress import AblationBar
     from stillframe_lab.train.new_checkpoint import save_untrained
 
-    episodes, seed = typed.episodes or episodes, seed if typed.seed is None else typed.seed
+    episodes, seed = options.episodes or episodes, seed if options.seed is None else options.seed
     if episodes < 2:
         raise ConfigError(f"--episodes {episodes}: the ablation plays two tasks; expected at least 2")
-    checkpoint = typed.checkpoint or TINY
-    knobs = load_config(knobs_of(checkpoint, typed.config), {"checkpoint": checkpoint}).reuse
+    checkpoint = options.checkpoint or TINY
+    knobs = load_config(knobs_of(checkpoint, options.config), {"checkpoint": checkpoint}).reuse
     plan = AblationPlan(knobs, checkpoint, TINY_WRIST, episodes, seed)
     untrained = UntrainedModel("random weights: hidden 1024, 16 layers", save_untrained)
-    folders = Folders(typed.run or Path("runs/ablation"), typed.out or Path("docs/ablation"))
+    folders = Folders(options.run or Path("runs/ablation"), options.out or Path("docs/ablation"))
     with user_errors(), AblationBar() as bar:
-        run_ablation(plan, folders, typed.workers, untrained, bar)
+        run_ablation(plan, folders, options.workers, untrained, bar)
     typer.echo(f"written: {folders.out}/README.md, results.json, reuse.png, speed.png, strip.png")
 
 
-def remember(typed: Typed) -> None:
-    """Every way to keep older frames: time, play and write what is missing."""
+def remember(options: EvidenceOptions) -> None:
+    """Evaluate every way to keep older frames: time and play what is missing, then write the report."""
     require_extras("charts")
     from stillframe_client.sim.cues import VARIANTS
     from stillframe_lab.evaluation.actors import user_errors
@@ -70,13 +70,13 @@ def remember(typed: Typed) -> None:
     from stillframe_lab.history.run import run_memory
     from stillframe_lab.progress import AblationBar
 
-    variant, checkpoint = typed.variant or HARD, typed.checkpoint or TINY_MEMORY
+    variant, checkpoint = options.variant or HARD, options.checkpoint or TINY_MEMORY
     if variant not in VARIANTS:
         raise ConfigError(f"--variant {variant}: expected one of {', '.join(VARIANTS)}")
-    knobs = load_config(knobs_of(checkpoint, typed.config) or TINY_CONFIG, {"checkpoint": checkpoint})
-    seed = SEED if typed.seed is None else typed.seed
-    plan = HistoryPlan(checkpoint, knobs.reuse, knobs.history, typed.episodes or EPISODES, seed, variant)
-    folders = Folders(typed.run or Path("runs/memory"), typed.out or Path("docs/memory"))
+    knobs = load_config(knobs_of(checkpoint, options.config) or TINY_CONFIG, {"checkpoint": checkpoint})
+    seed = SEED if options.seed is None else options.seed
+    plan = HistoryPlan(checkpoint, knobs.reuse, knobs.history, options.episodes or EPISODES, seed, variant)
+    folders = Folders(options.run or Path("runs/memory"), options.out or Path("docs/memory"))
     with user_errors(), AblationBar() as bar:
-        written = run_memory(plan, folders, typed.workers, bar)
+        written = run_memory(plan, folders, options.workers, bar)
     typer.echo(f"written: {folders.out}/{', '.join(written)}")

@@ -1,4 +1,4 @@
-"""`stillframe train`: demonstrations, policies, memories. Parses and prints; other rooms work, imported on use."""
+"""`stillframe train`: demonstrations, policies, memories. Parses options; other rooms do the work, imported on use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEMORY_RUN = Path("runs/jaco-tiny-memory")
 
 @train_app.command("demos")
 def train_demos_command(
-    data: Annotated[Path, typer.Option(help="Where the frames go (4 GB).")] = DATA,
+    data: Annotated[Path, typer.Option(help="Folder of the frames (4 GB).")] = DATA,
     workers: Annotated[int, typer.Option(min=1, help="Processes, one a core.")] = 2,
     *,
     wrist: Annotated[bool, typer.Option("--wrist", help="Those of jaco-tiny-wrist, from two cameras.")] = False,
@@ -83,7 +83,7 @@ def train_memory_command(
         bool, typer.Option("--together", help="Then fine-tune both; it brought nothing, see docs/log.md.")
     ] = False,
 ) -> None:
-    """Train jaco-tiny-memory: a policy that looks at older frames, then a gate that says which of them stay."""
+    """Train jaco-tiny-memory: a policy that attends to older frames, then a gate that selects which are kept."""
     require_extras("sim", "charts")
     import torch
 
@@ -103,11 +103,11 @@ def train_memory_command(
 
 @train_app.command("gate")
 def train_gate_command(
-    checkpoint: Annotated[Path, typer.Option(help="A policy that looks at older frames; its gate is replaced.")],
+    checkpoint: Annotated[Path, typer.Option(help="A policy with a history; its gate is replaced.")],
     run: Annotated[Path, typer.Option(help="The run's state; resumes if there is one.")] = MEMORY_RUN / "gate",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Train the gate of a policy that remembers: from what it looks at in episodes with all of its history."""
+    """Train the gate of a policy with a history, from its attention in episodes with full history."""
     require_extras("sim")
     import torch
 
@@ -124,12 +124,12 @@ def train_gate_command(
 
 @train_app.command("together")
 def train_together_command(
-    checkpoint: Annotated[Path, typer.Option(help="A policy that looks at older frames, with a trained gate.")],
+    checkpoint: Annotated[Path, typer.Option(help="A policy with a history and a trained gate.")],
     run: Annotated[Path, typer.Option(help="The run's state; resumes if there is one.")] = MEMORY_RUN / "together",
     data: Annotated[Path, typer.Option(help="Scenes; collected if they are not there (1 GB).")] = DATA,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Fine-tune a policy that remembers and its gate together: on memories of which only what fits is kept."""
+    """Fine-tune a policy with a history and its gate together, on histories of bounded size."""
     require_extras("sim")
     import torch
 
@@ -145,5 +145,5 @@ def train_together_command(
 
 
 def _named(folder: Path, *, wrist: bool) -> Path:
-    """The folder, or its twin for two cameras."""
+    """The folder, or that of the policy with two cameras."""
     return folder.with_name(f"{folder.name}-wrist") if wrist else folder

@@ -1,1 +1,1 @@
-"""The demonstration: the simulated arm, driven by the daemon."""
+"""The demo: the simulated arm, driven by the daemon."""

@@ -1,4 +1,4 @@
-"""What the demo shows and leaves behind: a table, a summary, report.json, an animation, a chart.
+"""The demo's output: a table, a summary, report.json, an animation, a latency chart.
 
 Knows episodes and times; asks no policy.
 """
@@ -26,15 +26,15 @@ LEFT_ALIGNED = ("instruction", "result")
 
 @dataclass
 class DemoRecord:
-    """The demo as it grows."""
+    """Episodes, pictures and times recorded so far."""
 
     episodes: list[Episode] = field(default_factory=list)
     films: list[list[Image.Image]] = field(default_factory=list)  # one per filmed episode
-    stages_ms: list[Mapping[str, float]] = field(default_factory=list)  # per step, as the daemon says
+    stages_ms: list[Mapping[str, float]] = field(default_factory=list)  # per step, as the daemon reports
 
     @property
     def wins(self) -> int:
-        """Episodes that did what they were told."""
+        """Successful episodes."""
         return sum(episode.success for episode in self.episodes)
 
     @property
@@ -66,7 +66,7 @@ def row_of(number: int, of: int, episode: Episode) -> tuple[str, ...]:
 
 
 def rate_hz(duration_ms: float) -> float:
-    """How often a second something happens that takes so long; endless for what takes no time a clock can see."""
+    """Rate of something that takes so long; infinite for a duration of 0."""
     return 1e3 / duration_ms if duration_ms else math.inf
 
 
@@ -82,7 +82,7 @@ def summary(record: DemoRecord) -> Table:
 
 
 def write_report(out: Path, record: DemoRecord, card: Mapping[str, Any], control_hz: int) -> None:
-    """Write report.json, demo.gif and latency.png into `out`; `card` is what the daemon says of its model."""
+    """Write report.json, demo.gif and latency.png into `out`; `card`: the daemon's model card."""
     model = card["name"]
     served = {"model": model, "device": card["device"], "dtype": card["dtype"]}
     document = {**served, **record.figures, "episodes": [asdict(episode) for episode in record.episodes]}
@@ -91,5 +91,5 @@ def write_report(out: Path, record: DemoRecord, card: Mapping[str, Any], control
     every_ms = [value for episode in record.episodes for value in episode.act_ms]
     names = [name for name in record.stages_ms[0] if name != "total"]
     stages = {name: float(np.median([stage[name] for stage in record.stages_ms])) for name in names}
-    stages["wire"] = float(np.median(every_ms)) - sum(stages.values())  # what the daemon cannot see
+    stages["wire"] = float(np.median(every_ms)) - sum(stages.values())  # the rest: what the daemon cannot measure
     latency_chart(out / "latency.png", every_ms, stages, f"{model}: {len(every_ms)} steps over HTTP on one machine")

@@ -1,6 +1,6 @@
 """`make demo`: a daemon, a simulated arm and ten instructions between them, over real HTTP.
 
-Knows the client and the simulator; what the run leaves behind is demo_report's business.
+Knows the client and the simulator; the report is made in report.py.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ NEEDED = 7  # successes of ten, or the demo has failed
 
 @user_errors()
 def run_demo(config: Path, out: Path, console: Console) -> bool:
-    """Play the ten episodes, write `out`/, print the summary; whether enough succeeded."""
+    """Play the ten episodes, write `out`/, print the summary -> whether enough succeeded."""
     _make(out)
     console.print(f"starting a daemon with {config} ...")
     with daemon([str(config)]) as url, PolicyClient(url, timeout_s=STEP_TIMEOUT_S) as client:
@@ -59,7 +59,7 @@ def run_demo(config: Path, out: Path, console: Console) -> bool:
 
 
 def _make(out: Path) -> None:
-    """Before anything is played: minutes are not to be lost to a wrong path."""
+    """Create the folder before minutes are spent. Raises ConfigError."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -67,7 +67,7 @@ def _make(out: Path) -> None:
 
 
 def _play_all(client: PolicyClient, console: Console) -> DemoRecord:
-    """Ten episodes, with a table that grows and a line that says what happens now."""
+    """Play ten episodes, with a growing table and a status line."""
     record, table = DemoRecord(), episode_table()
     scene = JacoEnv(cameras=(CAMERA,), hz=CONTROL_HZ)
     with closing(scene) as env, Live(table, console=console, refresh_per_second=8) as live:
@@ -81,7 +81,7 @@ def _play_all(client: PolicyClient, console: Console) -> DemoRecord:
 def _play_one(
     client: PolicyClient, env: JacoEnv, number: int, options: Mapping[str, str], record: DemoRecord, say: Any
 ) -> None:
-    """One episode: every picture goes to the daemon, every action to the arm."""
+    """Play one episode: send every picture to the daemon, carry out every action."""
     act_ms, film = [], []
 
     def act(observed: Mapping[str, Any]) -> NDArray[np.float64]:

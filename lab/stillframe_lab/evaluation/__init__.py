@@ -1,4 +1,4 @@
-"""Closed-loop evaluation, the ablation, the evidence for older frames, calibration and the demo.
+"""Closed-loop evaluation in the simulator, and what the reports of all experiments share.
 
-Knows the simulator and both ways to ask a policy.
+Knows the simulator, and policies in this process or behind a URL.
 """

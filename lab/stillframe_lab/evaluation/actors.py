@@ -1,4 +1,4 @@
-"""Two ways to ask a policy: in this process, or a daemon at a URL. Both are an Actor that keeps a trace.
+"""Two actors: a policy in this process, and a daemon at a URL. Both keep a trace of every frame.
 
 Knows configuration and client; no episodes.
 """
@@ -33,10 +33,10 @@ Action = NDArray[np.float64]  # [7]
 
 
 class LocalActor:
-    """A model in this process. It rests as a daemon does between two frames.
+    """A model in this process, refreshed between frames as in a daemon.
 
-    Where resting measures no drift (modes without a refresh, slack switched off) a dense twin answers the same picture,
-    every `measure_every`-th delta frame (0: never): that neither costs the answer time nor changes what comes after.
+    Where no refresh measures drift (modes without one, slack switched off), a second, dense policy answers every
+    `measure_every`-th delta frame too (0: never): that neither counts as latency nor changes later answers.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class LocalActor:
         self.policy.reset()
 
     def rest(self) -> None:
-        """Refresh where the mode does, and measure the drift of the answer just given."""
+        """Refresh if the mode does, and measure the drift of the last answer."""
         if self._refreshes:
             self._refresh()
         elif self.trace.frames[-1].keyframe_reason is None:
@@ -82,7 +82,7 @@ class LocalActor:
 
     @cached_property
     def _dense(self) -> LocalPolicy:
-        """The twin: it keeps nothing between frames."""
+        """The dense policy, which reuses nothing."""
         return LocalPolicy(self._model)
 
     def _frame(self, step: Step) -> AnsweredFrame:
@@ -107,7 +107,7 @@ class LocalActor:
 
 
 class ServerActor:
-    """A daemon, asked in `mode`, or in the mode that it is configured with. It rests by itself, and keeps its drift."""
+    """A daemon, asked in `mode` (None: as configured). It refreshes by itself, and does not report its drift."""
 
     def __init__(self, client: PolicyClient, mode: ReuseMode | None = None):
         self.trace = Trace()
@@ -115,11 +115,11 @@ class ServerActor:
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """What the daemon's policy looks through. Raises PolicyError."""
+        """The cameras of the daemon's policy. Raises PolicyError."""
         return self._client.info().cameras
 
     def __call__(self, observed: Mapping[str, Any]) -> Action:
-        """The action due now; pictures travel raw, so that it is the same to the bit."""
+        """The action due now; pictures are sent raw, so that it is bit-equal."""
         images = observed["images"]
         pictures = images if len(images) > 1 else next(iter(images.values()))
         reply = self._client.act_with_report(pictures, observed["instruction"], reuse=self._mode)
@@ -131,26 +131,26 @@ class ServerActor:
         self._client.reset()
 
     def rest(self) -> None:
-        """Nothing to do: the daemon knows that nobody waits."""
+        """Nothing: the daemon refreshes when it is idle."""
 
 
 @contextmanager
 def open_local_actor(config: DaemonConfig) -> Iterator[LocalActor]:
-    """The checkpoint, loaded here, with the configuration's reuse."""
+    """Load the checkpoint in this process, with the configured reuse and history."""
     model = open_model(config)
     yield LocalActor(model, config.reuse, decoding=config.decoding, recalling=open_history(config, model))
 
 
 @contextmanager
 def open_server_actor(url: str, mode: ReuseMode | None = None) -> Iterator[ServerActor]:
-    """A running daemon. Raises ConfigError for no URL."""
+    """Connect to a running daemon. Raises ConfigError for an invalid URL."""
     with _client(url) as client:
         yield ServerActor(client, mode)
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn what the client and the simulator complain of into StillframeError: a line for whoever typed the command."""
+    """Turn errors of the client and the simulator into StillframeError, which the command prints in a line."""
     try:
         yield
     except (PolicyError, NoOpenGLError) as error:
@@ -166,7 +166,7 @@ def drift(action: Action, dense: Action, info: PolicyInfo) -> float:
 
 
 def frame_of(reply: ActionReply) -> AnsweredFrame:
-    """A frame as a reply tells of it; a daemon that keeps no sessions tells nothing."""
+    """The frame that a reply reports; without a cache report little is known of it."""
     stages_ms = {name: ms for name, ms in reply.timing_ms.items() if name != "total"}
     cache = reply.cache
     if cache is None:
@@ -176,7 +176,7 @@ def frame_of(reply: ActionReply) -> AnsweredFrame:
 
 
 def _history_of(reply: ActionReply) -> HistoryReport | None:
-    """What the daemon keeps of older frames; in how many slots it does not say."""
+    """The history that a reply reports; the number of slots is not in it."""
     told = reply.history
     if told is None or not told.enabled:
         return None

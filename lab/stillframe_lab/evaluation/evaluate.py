@@ -1,6 +1,6 @@
-"""Closed-loop evaluation: many seeded episodes, one table row.
+"""Closed-loop evaluation: play seeded episodes and summarise them.
 
-Knows the simulator and a way to act; not whether the policy is in this process or behind a URL.
+Knows the simulator and an actor; not whether its policy is in this process or behind a URL.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Evaluation:
     hz: int = 10
     noise_sigma: float = 0.0  # grey levels
     jpeg_quality: int | None = None
-    cameras: tuple[str, ...] = ()  # none: those that the policy looks through, or the front one
+    cameras: tuple[str, ...] = ()  # none: those of the policy, or the front one
     distractor: bool = False
     delay: int | None = None  # of the task remember: steps between the last cue and a free arm
     variant: str | None = None  # of the same
 
 
 class Actor(Protocol):
-    """A policy that keeps a trace of what it answered; ask.py has two."""
+    """A policy that keeps a trace of its answers; actors.py has two."""
 
     @property
     def trace(self) -> Trace:
@@ -49,7 +49,7 @@ class Actor(Protocol):
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """What the policy calls the pictures that it wants."""
+        """The names of the policy's cameras."""
         ...
 
     def __call__(self, observed: Mapping[str, Any]) -> NDArray[np.float64]:
@@ -61,29 +61,29 @@ class Actor(Protocol):
         ...
 
     def rest(self) -> None:
-        """Nobody waits for a while."""
+        """Called in the pause after each answer."""
         ...
 
 
 def with_defaults(plan: Evaluation) -> Evaluation:
-    """The plan with what it leaves open about its task filled in, so that a record says what was played."""
+    """The plan with the task's defaults filled in, so that results say what was played."""
     if plan.task != "remember":
         return plan
     return replace(plan, delay=DELAY_STEPS if plan.delay is None else plan.delay, variant=plan.variant or SIMPLE)
 
 
-def evaluate(plan: Evaluation, asked: Actor, watch: Callable[[Episode], None]) -> list[Episode]:
+def evaluate(plan: Evaluation, actor: Actor, watch: Callable[[Episode], None]) -> list[Episode]:
     """Play every episode in order; `watch` sees each as it ends, and the trace has every frame of all.
 
-    Raises ConfigError for a plan that has no scene.
+    Raises ConfigError for a plan that the simulator does not know.
     """
-    _scene(plan, ()).close()  # before anybody is asked anything
-    env = _scene(plan, plan.cameras or simulator_cameras(asked.cameras))
+    _scene(plan, ()).close()  # an invalid plan fails before the policy is asked
+    env = _scene(plan, plan.cameras or simulator_cameras(actor.cameras))
     played = []
     try:
-        _warm_up(env, asked, plan.seed)
+        _warm_up(env, actor, plan.seed)
         for index in range(plan.episodes):
-            played.append(play(env, asked, seed=plan.seed + index))
+            played.append(play(env, actor, seed=plan.seed + index))
             watch(played[-1])
     finally:
         env.close()
@@ -91,22 +91,22 @@ def evaluate(plan: Evaluation, asked: Actor, watch: Callable[[Episode], None]) -
 
 
 def simulator_cameras(cameras: tuple[str, ...]) -> tuple[str, ...]:
-    """The simulator's cameras for a policy's: its own where they are there, else the front one under any name."""
+    """The simulator's cameras for a policy's: the same ones if they exist, else the front one under any name."""
     return cameras if set(cameras) <= set(CAMERAS) else ("front",)
 
 
-def _warm_up(env: JacoEnv, asked: Actor, seed: int) -> None:
-    """So that no episode pays for the policy's first keyframe or its first delta frame."""
+def _warm_up(env: JacoEnv, actor: Actor, seed: int) -> None:
+    """Answer two frames, so that no episode is timed with the policy's first keyframe or first delta frame."""
     observed, _ = env.reset(seed=seed)
-    asked.reset()
+    actor.reset()
     for _ in range(2):
-        asked(observed)
-        asked.rest()
-    asked.trace.clear()
+        actor(observed)
+        actor.rest()
+    actor.trace.clear()
 
 
 def _scene(plan: Evaluation, cameras: tuple[str, ...]) -> JacoEnv:
-    """What the plan is played in."""
+    """The simulated scene of a plan."""
     try:
         noise = SensorNoise(sigma=plan.noise_sigma, jpeg_quality=plan.jpeg_quality)
         return JacoEnv(

@@ -1,4 +1,4 @@
-"""Cells: what is measured once and kept. A result a file; cells that are played, in processes of their own.
+"""Cached experiment cells: run the missing ones in worker processes, one result file each.
 
 Knows files, origins and processes; no cell's meaning.
 """
@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from stillframe.errors import ConfigError
 from stillframe.files.writing import write_whole_bytes
 
-Origin = dict[str, Any]  # all that a result depends on, as JSON has it
+Origin = dict[str, Any]  # all that a result depends on, as JSON
 Result = dict[str, Any]
 
 
@@ -31,30 +31,30 @@ class HasName(Protocol):
 
 
 class JobReporter(Protocol):
-    """Where progress goes."""
+    """Receives progress."""
 
     def stage(self, line: str) -> None:
         """A stage begins."""
         ...
 
     def expect(self, cells: int) -> None:
-        """So many cells are still to be played."""
+        """How many cells are missing."""
         ...
 
     def played(self, cell: str) -> None:
-        """One more is."""
+        """A cell is finished."""
         ...
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where results grow, and where the report lies when it is done."""
+    """Where results are cached, and where the report goes."""
 
     work: Path
     out: Path
 
-    def made(self) -> Folders:
-        """Both there, before hours are spent. Raises ConfigError."""
+    def create(self) -> Folders:
+        """Create both, before hours are spent. Raises ConfigError."""
         for folder in (self.work, self.out):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ CellT = TypeVar("CellT", bound=HasName)
 
 @dataclass(frozen=True)
 class Job(Generic[CellT]):
-    """A cell, what its result depends on, and where that is kept."""
+    """A cell, what its result depends on, and its file."""
 
     cell: CellT
     origin: Origin
@@ -76,16 +76,16 @@ class Job(Generic[CellT]):
 
     @property
     def result(self) -> Result | None:
-        """What came of it, if it was played."""
+        """The cached result, if there is one."""
         return load_result(self.file, self.origin)
 
 
 def run_missing(
     play: Callable[[CellT, Origin, Path], None], jobs: Sequence[Job[CellT]], workers: int, reporter: JobReporter
 ) -> None:
-    """Call `play` for each job that has no result, in their order.
+    """Call `play` in worker processes for each job without a result, in order.
 
-    Each worker has a GL context and a torch of its own. The first failure ends it all; finished cells are kept.
+    Each worker has a GL context and a torch of its own. The first failure stops all; finished cells are kept.
     """
     missing = [job for job in jobs if job.result is None]
     reporter.expect(len(missing))
@@ -108,7 +108,7 @@ def save_result(file: Path, origin: Mapping[str, Any], result: Mapping[str, Any]
 
 
 def load_result(file: Path, origin: Mapping[str, Any]) -> Result | None:
-    """The result in `file`, if it was made as `origin` says."""
+    """The result in `file`, if it was made with the same `origin`."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -120,7 +120,7 @@ def load_result(file: Path, origin: Mapping[str, Any]) -> Result | None:
 
 
 def load_or_make(file: Path, origin: Origin, make: Callable[[], Result]) -> Result:
-    """What the file holds if it was made as `origin` says, else what `make` makes, which the file then holds."""
+    """The cached result in `file`, if made with the same `origin`; else make it and save it."""
     result = load_result(file, origin)
     if result is None:
         result = make()
@@ -129,7 +129,7 @@ def load_or_make(file: Path, origin: Origin, make: Callable[[], Result]) -> Resu
 
 
 def checkpoint_digest(checkpoint: Path) -> str:
-    """SHA-256 of a checkpoint's tensors and configuration, and of what it remembers by where it does."""
+    """SHA-256 of a checkpoint's tensors, configuration and history configuration."""
     digest = hashlib.sha256()
     for file in sorted(
         [*checkpoint.glob("*.safetensors"), checkpoint / "config.json", *checkpoint.glob("memory.json")]

@@ -1,4 +1,4 @@
-"""How much a decoder multiplies for one step: the count that a reuse ratio has to be worth.
+"""Count the multiply-adds and bytes of a step.
 
 Knows sizes and row counts; no time and no weights.
 """
@@ -16,10 +16,10 @@ from stillframe.models.openvla.vision import TowerConfig
 
 @dataclass(frozen=True)
 class Work:
-    """What a part of a step cannot do without."""
+    """Multiply-adds and bytes of one part of a step."""
 
     macs: int  # multiply-adds
-    read_bytes: int  # weights, each once, and the keys and values that are looked at
+    read_bytes: int  # weights, each once, and the keys and values attended to
 
     def __add__(self, other: Work) -> Work:
         return Work(self.macs + other.macs, self.read_bytes + other.read_bytes)
@@ -54,9 +54,9 @@ def step_work(
 
 
 def history_macs(config: DecoderConfig, slots: int, text_rows: int, action_tokens: int, passes: int = 1) -> int:
-    """What looking at so many slots of older frames adds: the text's and the action's rows do, in each layer.
+    """Multiply-adds of attending to so many history slots: text and action rows do, in each layer.
 
-    Of the prefill, only rows that are read go through the last. Pooling and scoring, once a frame, are left out.
+    Only rows that are read go through the prefill's last layer. Pooling and scoring, once a frame, are left out.
     """
     guesses, layers = action_tokens - 1, config.num_hidden_layers
     looks = (layers - 1) * (text_rows + guesses) + action_tokens + (passes - 1) * layers * guesses
@@ -68,8 +68,8 @@ def decoder_pass(
 ) -> Work:
     """One pass over `entering[l]` rows of each robot in layer l, of which entering[l + 1] go on.
 
-    Attention counts rows that go on x all keys, twice (scores and mixing), for a row looks at reused keys too; what a
-    causal kernel may skip is counted. A row that does not go on costs two projections, of its keys and values. `heads`
+    Attention counts rows that go on x all keys, twice (scores and values), reused keys included; what a causal kernel
+    may skip is counted. A row that does not go on costs two projections, of its keys and values. `heads`
     rows get logits. Norms, rotations, softmax and the embeddings' look-up multiply next to nothing and are left out.
     `robots` alike share the pass: their rows are multiplied by weights that are read once.
     """

@@ -1,4 +1,4 @@
-"""Statistics over several cells: success pooled, its difference with an interval, drift of all measured answers.
+"""Statistics over several cells: pooled success, differences with intervals, drift of all measured answers.
 
 Knows counts and outcomes; no cell's meaning.
 """
@@ -16,7 +16,7 @@ from stillframe_lab.evaluation.trace import DRIFT_SHARES, percentiles
 def pooled(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Several cells as one: success with its 95 % interval, reuse over all frames, drift of all measured answers.
 
-    Nothing but keyframes has no drift.
+    Drift is 0 if there were only keyframes.
     """
     wins, episodes = sum(one["wins"] for one in results), sum(one["episodes"] for one in results)
     frames = sum(one["frames"] for one in results)
@@ -37,8 +37,8 @@ def pooled(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def difference(arm: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Success of `arm` minus that of `base`, played on the same seeds under the same conditions, cell by cell.
 
-    The interval is Newcombe's hybrid of two Wilson intervals, 95 %: it takes the two as independent, which is wide for
-    episodes that are paired, and has a width where both succeed always. The pairs that differ are counted beside it.
+    The interval is Newcombe's hybrid of two Wilson intervals, 95 %: it treats the two as independent, which is wide for
+    paired episodes, and has a width even if both always succeed. Pairs that differ are counted too.
     """
     ours, theirs = pooled(arm), pooled(base)
     apart = ours["success"] - theirs["success"]

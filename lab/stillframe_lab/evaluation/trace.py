@@ -1,6 +1,6 @@
-"""What a policy said of every frame that it answered, and the figures that come of it: reuse, keyframes, drift, times.
+"""The report of every answered frame, and the figures made of them: reuse, keyframes, drift, times.
 
-Knows reports as plain numbers; no simulator, and not whether the policy is here or behind a URL.
+Knows reports as plain numbers; neither the simulator nor where the policy runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DECODER = ("prefill", "decode")
 
 @dataclass(frozen=True)
 class AnsweredFrame:
-    """One answered frame, in the policy's words."""
+    """The policy's report of one frame."""
 
     mode: str
     keyframe_reason: str | None  # None: a delta frame
@@ -29,26 +29,26 @@ class AnsweredFrame:
     reused_tokens: int  # in the last layer
     total_tokens: int
     stages_ms: Mapping[str, float]
-    gmacs: float | None = None  # multiply-adds of the decoder, billions; None: not known from here
-    passes: int | None = None  # of the decoder, until the action was complete; None: not known from here
-    history: HistoryReport | None = None  # what is held of older frames; None: nothing, or not known from here
+    gmacs: float | None = None  # multiply-adds of the decoder, billions; None: not reported
+    passes: int | None = None  # of the decoder for the action; None: not reported
+    history: HistoryReport | None = None  # what is held of older frames; None: nothing, or not reported
 
 
 @dataclass
 class Trace:
-    """An evaluation's frames and rests as they grow."""
+    """Frames, refreshes and drifts, as an evaluation proceeds."""
 
     frames: list[AnsweredFrame] = field(default_factory=list)
     rests_ms: list[float] = field(default_factory=list)  # dense passes in the slack after an answer
     drifts: list[float] = field(default_factory=list)  # of the delta frames that were measured, normalised units
 
     def clear(self) -> None:
-        """Forget what was played so far."""
+        """Drop what was recorded so far."""
         for part in (self.frames, self.rests_ms, self.drifts):
             part.clear()
 
     def taken(self) -> Trace:
-        """What was played so far, which this trace then forgets."""
+        """Return what was recorded so far and drop it here."""
         copy = Trace([*self.frames], [*self.rests_ms], [*self.drifts])
         self.clear()
         return copy
@@ -68,7 +68,7 @@ def figures(trace: Trace, act_ms: Sequence[float]) -> dict[str, Any]:
     """What an evaluation reports of its frames; `act_ms` has one latency for each, or a ValueError is raised.
 
     reuse_ratio is that of all token-layers of all episodes, keyframes included. Drift is that of the measured delta
-    frames: a keyframe has none. A figure that cannot be known is null.
+    frames: a keyframe has none. A figure that is not known is null.
     """
     frames = trace.frames
     latencies = list(zip(frames, act_ms, strict=True))
@@ -108,7 +108,7 @@ def percentiles(values: Sequence[float], shares: Sequence[int] = (50, 99)) -> di
 
 
 def planning(frames: Sequence[AnsweredFrame]) -> dict[str, float | None]:
-    """Comparing, choosing and remembering tokens: time, and the median's share of the policy's median step."""
+    """Time of comparing, choosing and committing tokens, and the median's share of the median step."""
     spent_ms = [sum(frame.stages_ms.get(name, 0.0) for name in PLANNING) for frame in frames]
     times = percentiles(spent_ms)
     part_ms, step_ms = times["p50"], percentiles([sum(frame.stages_ms.values()) for frame in frames])["p50"]
@@ -116,17 +116,17 @@ def planning(frames: Sequence[AnsweredFrame]) -> dict[str, float | None]:
 
 
 def _drift(drifts: Sequence[float], deltas: int) -> dict[str, float | None]:
-    """Nothing but keyframes has no drift; delta frames that nobody measured have one that is not known."""
+    """Drift percentiles: 0 if there were only keyframes, null if no delta frame was measured."""
     values = drifts if deltas else [0.0]
     return {**percentiles(values, DRIFT_SHARES), "max": max(values, default=None), "frames": len(drifts)}
 
 
 def _history(reports: Sequence[HistoryReport]) -> dict[str, Any]:
-    """Of one session's older frames: most bytes, those at an episode's end, and what became of all that came.
+    """Of one session's history: most bytes, bytes at an episode's end, and chunks held, kept and dropped.
 
     Chunks: held at most at one time; of all episodes together, kept when the window had gone past them, and dropped.
     """
-    lasts = zip(reports, [*reports[1:], None], strict=False)  # beside the one after it
+    lasts = zip(reports, [*reports[1:], None], strict=False)  # each with its successor
     ends = [one for one, after in lasts if after is None or after.came <= one.came]
     chunks = {
         "held": max((one.held for one in reports), default=0),

@@ -1,1 +1,1 @@
-"""What older frames are worth, and what they cost: success, bytes, work and time by who says what is kept."""
+"""Evaluation of histories: success, bytes, work and time of each way to keep older frames."""

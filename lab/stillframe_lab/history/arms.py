@@ -1,4 +1,4 @@
-"""The arms: what is kept of older frames, and who says so. And the settings that make them.
+"""The arms: ways to keep older frames, and the history settings of each.
 
 Knows names and settings; no model and no episode.
 """
@@ -22,9 +22,9 @@ SCORER_OF: dict[str, ScorerName] = {
     LINEAR: "linear",
     GATE: "gate",
 }
-ARMS = (OFF, *SCORER_OF)  # that are played; raw is timed only
+ARMS = (OFF, *SCORER_OF)  # played in episodes; raw is timed only
 BOUNDED = tuple(arm for arm in SCORER_OF if arm != FULL)
-WINDOW_FRAMES = 1  # of every bounded arm: the last frame stays, all else is the scorer's to say
+WINDOW_FRAMES = 1  # of every bounded arm: the last frame is always kept, the others by their score
 
 
 def chunk_bytes(config: HistoryConfig) -> int:
@@ -34,9 +34,9 @@ def chunk_bytes(config: HistoryConfig) -> int:
 
 
 def history_of(arm: str, chunks: int | None, config: HistoryConfig, knobs: HistorySettings) -> HistorySettings:
-    """What a deployment would have to say for an arm to be what it is; `chunks` None: without end.
+    """The history settings of an arm; `chunks` None: unbounded.
 
-    Decay is the deployment's. Nothing goes but for want of room, so that arms of equal bytes hold equal bytes.
+    Decay is the deployment's. Chunks are evicted only when full, so that arms of equal budget hold equal bytes.
     """
     budget = None if chunks is None else chunks * chunk_bytes(config) / MIB
     return replace(

@@ -1,4 +1,4 @@
-"""Plays one cell, in a process of its own, and leaves its result as a JSON file. And what a cell and a race begin with.
+"""Play one cell and save its result, in a worker process; and load the policy that cells and races use.
 
 Knows the simulator and one cell; no table.
 """
@@ -35,13 +35,13 @@ KEPT = (
 
 
 def open_policy(checkpoint: Path) -> tuple[PolicyModel, HistoryWeights]:
-    """A policy on one thread, in the precision in which bytes are counted, and what it learnt of older frames."""
+    """Load a policy on one thread in float32, in which bytes are counted, and its history weights."""
     options = {"checkpoint": checkpoint, "device": "cpu", "dtype": "float32", "threads": 1}
     return open_model(load_config(None, options)), load_history(checkpoint, torch.device("cpu"))
 
 
 def play_cell(cell: HistoryCell, origin: Mapping[str, Any], file: Path) -> None:
-    """Play every episode and write `file`, whole or absent."""
+    """Play every episode and write the result to `file`."""
     model, weights = open_policy(cell.checkpoint)
     settings = history_of(cell.arm, cell.chunks, weights.config, cell.history)
     recalling = None if cell.arm == OFF else HistoryManager(model, weights, settings, time.perf_counter)
@@ -52,7 +52,7 @@ def play_cell(cell: HistoryCell, origin: Mapping[str, Any], file: Path) -> None:
 
 
 def evaluation_of(cell: HistoryCell) -> Evaluation:
-    """What `stillframe eval` would be told."""
+    """The cell as `stillframe eval` would play it."""
     return Evaluation(
         TASK, cell.episodes, cell.seed, noise_sigma=cell.noise_sigma, delay=cell.delay, variant=cell.variant
     )
@@ -61,7 +61,7 @@ def evaluation_of(cell: HistoryCell) -> Evaluation:
 def summary(evaluation: Evaluation, played: Sequence[Episode], trace: Trace) -> dict[str, Any]:
     """A cell's figures; `outcomes` has every episode in the order of its seeds, 1 for a success.
 
-    No times: cells are played side by side on shared cores.
+    No times: cells are played in parallel on shared cores.
     """
     figures = summarise(evaluation, [*played], "", trace)
     return {

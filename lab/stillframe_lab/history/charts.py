@@ -1,4 +1,4 @@
-"""The evidence's charts: success against delay and bytes, what a step costs, and a long episode.
+"""Charts of the history report: success against delay and bytes, cost of a step, a long episode.
 
 Knows axes and a finished document; computes nothing.
 """
@@ -26,9 +26,9 @@ SHADES = {
     RAW: "#52606d",
 }
 MARKS = dict(zip(SHADES, ("s", "D", "v", "^", "<", ">", "o", "P"), strict=True))
-APART = 0.012  # of the axis, between points that would lie on each other
+APART = 0.012  # of the axis, between points that would overlap
 POWERS = (0, 10, 100, 1_000, 10_000, 100_000, 1_000_000)  # KiB
-ROOM_RIGHT = 1.32  # of the longest bar: words stand behind it
+ROOM_RIGHT = 1.32  # of the longest bar: room for its label
 
 
 def success_chart(file: Path, document: Mapping[str, Any]) -> None:
@@ -97,7 +97,7 @@ def long_chart(file: Path, long: Mapping[str, Any]) -> None:
 
 
 def _against_delay(axes: Any, rows: Sequence[Row]) -> None:
-    """A line an arm; arms stand a little apart, so that equal ones can be told."""
+    """A line for each arm, slightly shifted, so that equal ones can be told apart."""
     delays = sorted({row["delay"] for row in rows})
     for number, arm in enumerate(ARMS):
         line = sorted((row for row in rows if row["arm"] == arm), key=lambda row: int(row["delay"]))
@@ -108,7 +108,7 @@ def _against_delay(axes: Any, rows: Sequence[Row]) -> None:
 
 
 def _against_bytes(axes: Any, rows: Sequence[Row]) -> None:
-    """Bounded arms as lines over their budgets; full history a point, no history a line right through."""
+    """Bounded arms as lines over their budgets; full history as a point, no history as a horizontal line."""
     for number, arm in enumerate(ARMS):
         line = sorted((row for row in rows if row["arm"] == arm), key=lambda row: float(row["history_end_mib"]))
         if arm == OFF:

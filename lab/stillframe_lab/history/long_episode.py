@@ -1,4 +1,4 @@
-"""An episode of a thousand steps and more, with the gate and with everything kept: bytes and time, step by step.
+"""An episode of over a thousand steps, with the gate and with full history: bytes and time of each step.
 
 Knows the simulator and two arms; each acts in a scene of its own.
 """
@@ -21,8 +21,8 @@ from stillframe_lab.history.cell import NOTHING_REUSED, TASK
 from stillframe_lab.history.plan import BUDGET, NOISE_SIGMA, HistoryPlan
 
 DELAY = 1000  # steps
-BLOCK = 20  # steps that become one point
-MOST = 1_400  # steps: longer than any such episode
+BLOCK = 20  # steps averaged into one point
+MOST = 1_400  # steps; no such episode is longer
 
 
 def long_episodes(plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights, delay: int = DELAY) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class _Run:
 
     def __init__(self, plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights, arm: str, delay: int):
         settings = history_of(arm, None if arm == FULL else BUDGET, weights.config, plan.history)
-        self._own_s = 0.0  # that this arm took: a scorer is told how long ago the last frame came
+        self._own_s = 0.0  # this arm's own time: scorers get the time since the last frame
         recalling = HistoryManager(model, weights, settings, lambda: self._own_s)
         self._actor = LocalActor(model, NOTHING_REUSED, clock=time.thread_time, recalling=recalling)
         noise = SensorNoise(sigma=NOISE_SIGMA)
@@ -51,7 +51,7 @@ class _Run:
         self.over, self._frozen = False, 0
 
     def step(self) -> None:
-        """One more, if the episode is not over."""
+        """One step, unless the episode is over."""
         if self.over:
             return
         self._frozen += self._env.frozen
@@ -78,7 +78,7 @@ class _Run:
 
 
 def _blocks(frames: Sequence[AnsweredFrame]) -> Iterator[Sequence[AnsweredFrame]]:
-    """Whole ones, and not the first: its first frame is slow for everybody."""
+    """Complete blocks without the first, which has the slow first frame."""
     for first in range(BLOCK, len(frames) - BLOCK + 1, BLOCK):
         yield frames[first : first + BLOCK]
 

@@ -1,4 +1,4 @@
-"""The plan: which arm plays which variant at which delay within how many chunks, the most telling first. Plain data.
+"""The cells: which arm plays which variant, at which delay and budget, the most informative first.
 
 Knows arms and numbers; plays nothing.
 """
@@ -18,7 +18,7 @@ from stillframe_lab.history.arms import ARMS, BOUNDED, FULL, GATE, LINEAR, OFF, 
 
 DELAYS = SHORT, MIDDLE, LONG = 16, 60, 120  # steps
 BUDGETS = 3, 4, 8  # chunks, a frame each
-BUDGET = 4  # where it is not budgets that are compared
+BUDGET = 4  # where budgets are not compared
 HARD, DECOYS = "ordered", "ordered-distractor"
 TELLING_FIRST = (
     GATE,
@@ -29,7 +29,7 @@ TELLING_FIRST = (
     *(arm for arm in ARMS if arm not in (GATE, FULL, WINDOW, LINEAR, OFF)),
 )
 EPISODES, SEED = 30, 40_000  # training draws from 500 000 and 700 000 on
-NOISE_SIGMA = 2.0  # grey levels: no two frames are the same
+NOISE_SIGMA = 2.0  # grey levels, so that no two frames are equal
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class HistoryCell:
     arm: str
     variant: str
     delay: int  # steps
-    chunks: int | None  # None: none, or without end
+    chunks: int | None  # None: no history, or unbounded
     episodes: int
     seed: int
     checkpoint: Path
@@ -48,17 +48,17 @@ class HistoryCell:
 
     @property
     def name(self) -> str:
-        """What its file is called."""
+        """The name of its result file."""
         room = "" if self.chunks is None else f"-{self.chunks}"
         return f"{self.arm}{room}--{self.variant}-{self.delay}"
 
 
 @dataclass(frozen=True)
 class HistoryPlan:
-    """What is played and timed."""
+    """What to play and time."""
 
     checkpoint: Path
-    reuse: ReuseSettings  # the knobs of mode adaptive
+    reuse: ReuseSettings  # the settings of mode adaptive
     history: HistorySettings  # the deployment's
     episodes: int = EPISODES  # of each cell
     seed: int = SEED
@@ -86,6 +86,6 @@ class HistoryPlan:
 
 
 def origin_of(what: Any, weights: str) -> dict[str, Any]:
-    """All that a result depends on, as JSON has it: a cell or a plan, and the checkpoint's digest."""
+    """All that a result depends on, as JSON: a cell or a plan, and the checkpoint's digest."""
     origin: dict[str, Any] = json.loads(json.dumps({**asdict(what), "weights": weights}, default=str))
     return origin

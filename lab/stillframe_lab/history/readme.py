@@ -1,4 +1,4 @@
-"""docs/memory/README.md: the tables in Markdown, what they show, and how to read them.
+"""docs/memory/README.md: tables, what they show, and how to read them.
 
 Knows a finished results document; computes nothing.
 """
@@ -105,7 +105,7 @@ def page(document: Document) -> str:
 
 
 def shows(document: Document) -> Iterator[str]:
-    """Sentences, each of figures; whatever was not played is not spoken of."""
+    """Sentences about the figures; cells that were not played are left out."""
     scopes, hard = document["comparisons"], document["hard"]
     told = {
         "long": f"{hard['variant']}, delay {hard['delay']}",
@@ -131,7 +131,7 @@ def _against(other: str, against: Row) -> str:
 
 
 def _faster(rows: Mapping[str, Row]) -> str:
-    """Prefills are one pass for everybody; how many follow depends on what is answered."""
+    """A prefill is one pass in all arms; how many follow depends on the answer."""
     gate = rows[GATE]
     told = (
         f"{gate[f'{other}_decoder_ms_ratio']:.2f}x as fast as with {NAMES[other]} (the prefill alone "

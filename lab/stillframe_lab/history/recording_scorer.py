@@ -1,6 +1,6 @@
-"""A scorer that is listened to: what it said of every chunk, and how long that took.
+"""A scorer that records its utilities and times.
 
-Knows a scorer; asks nothing of its own.
+Knows the scorer that it wraps; scores nothing itself.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from stillframe.stopwatch import Clock
 
 @dataclass
 class RecordingScorer:
-    """Another scorer, word for word. See `memory.scorers.Scorer`."""
+    """Delegates to another scorer. See `history.scorers.Scorer`."""
 
     scorer: Scorer
     clock: Clock = time.thread_time
-    said: list[float] = field(default_factory=list)  # of each chunk, as it came
-    took_ms: list[float] = field(default_factory=list)  # a call each
+    utilities: list[float] = field(default_factory=list)  # of each chunk, when it was added
+    took_ms: list[float] = field(default_factory=list)  # of each call
 
     @property
     def needs_attention(self) -> bool:
-        """As the other."""
+        """See the other scorer."""
         return self.scorer.needs_attention
 
     def begin(self) -> Tensor:
-        """As the other."""
+        """See the other scorer."""
         return self.scorer.begin()
 
     def score(self, summaries: Summaries, states: Sequence[Tensor]) -> tuple[Utilities, list[Tensor]]:
-        """As the other."""
+        """See the other scorer."""
         asked_s = self.clock()
         utilities, after = self.scorer.score(summaries, states)
         self.took_ms.append((self.clock() - asked_s) * 1e3)
-        self.said += utilities.tolist()
+        self.utilities += utilities.tolist()
         return utilities, after
 
     def updated(self, utilities: Utilities, masses: Utilities) -> Utilities:
-        """As the other."""
+        """See the other scorer."""
         return self.scorer.updated(utilities, masses)

@@ -1,4 +1,4 @@
-"""What the evidence comes to: results.json with every figure, README.md made of it, charts.
+"""The history report: results.json with every figure, README.md made of it, charts.
 
 Knows results; plays nothing.
 """
@@ -22,12 +22,18 @@ from stillframe_lab.history.targets import comparisons, targets
 from stillframe_lab.history.utility_chart import utility_chart
 
 Result = Mapping[str, Any]
-UNSEEN = ("drifts", "outcomes", "keyframes", "reuse_ratio", "failed_seeds")  # of a cell: for comparing, not for reading
+UNSEEN = (
+    "drifts",
+    "outcomes",
+    "keyframes",
+    "reuse_ratio",
+    "failed_seeds",
+)  # not published
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell and what came of it."""
+    """A cell and its result."""
 
     cell: HistoryCell
     result: Result
@@ -43,7 +49,7 @@ class CellResult:
 def write_report(
     out: Path, plan: HistoryPlan, played: Sequence[CellResult], planned: int, alone: Mapping[str, Any]
 ) -> list[str]:
-    """Write it all into `out` -> the files' names."""
+    """Write all files into `out` -> their names."""
     document = document_of(plan, [one.row for one in played], planned, alone)
     shots = alone["utility"]["shots"]
     write_json(out / "results.json", document)
@@ -56,7 +62,7 @@ def write_report(
 
 
 def document_of(plan: HistoryPlan, rows: Sequence[Result], planned: int, alone: Mapping[str, Any]) -> dict[str, Any]:
-    """Every figure, and what they say about each other."""
+    """Every figure, comparisons and targets."""
     document: dict[str, Any] = {
         "made_with": {
             **machine(),

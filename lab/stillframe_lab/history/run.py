@@ -1,6 +1,6 @@
-"""`stillframe eval --memory`: times the arms, plays every cell, and has the report written.
+"""`stillframe eval --memory`: time the arms, play every cell, write the report.
 
-Knows the order and the folders; each part is its own room. Whatever is finished on disk is not done again.
+Knows the order and the folders; each part is its own module. Finished results on disk are not made again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stillframe_lab.history.utility import utilities
 
 BOTH = "both.png"  # the two memories, for README
 Measure = Callable[[HistoryPlan, PolicyModel, HistoryWeights], dict[str, Any]]
-ALONE: dict[str, tuple[str, Measure]] = {  # by the file's name: what is said of it, and what has the machine to itself
+ALONE: dict[str, tuple[str, Measure]] = {  # by file name: stage line, and a measurement that needs an idle machine
     "speed": ("time: every arm in turn about the same pictures, on one thread", race_arms),
     "long": ("an episode of a thousand steps", long_episodes),
     "utility": ("what every frame of an episode is worth", utilities),
@@ -35,11 +35,11 @@ ALONE: dict[str, tuple[str, Measure]] = {  # by the file's name: what is said of
 def run_memory(plan: HistoryPlan, folders: Folders, workers: int, reporter: JobReporter) -> list[str]:
     """Do what is missing, then write the report into `folders.out` -> its files.
 
-    Raises CheckpointError for a checkpoint that never learnt to look back. Who interrupts the playing gets a report of
-    what is finished; the same again goes on from there.
+    Raises CheckpointError for a checkpoint without history weights. An interrupt still writes a report of what is
+    finished; another run continues from there.
     """
     load_history(plan.checkpoint, torch.device("cpu"))  # before anything is measured
-    folders.made()
+    folders.create()
     weights = checkpoint_digest(plan.checkpoint)
     loaded = _LazyPolicy(plan)
     alone = _measure_alone(plan, weights, folders, reporter, loaded)
@@ -57,8 +57,8 @@ def run_memory(plan: HistoryPlan, folders: Folders, workers: int, reporter: JobR
 def _measure_alone(
     plan: HistoryPlan, weights: str, folders: Folders, reporter: JobReporter, loaded: _LazyPolicy
 ) -> dict[str, Any]:
-    """Before the cells, which leave no core idle."""
-    origin = origin_of(replace(plan, episodes=1), weights)  # how many there are changes nothing of these
+    """Time what needs an idle machine; the cells come after, and use all cores."""
+    origin = origin_of(replace(plan, episodes=1), weights)  # their number does not matter here
     found = {}
     for name, (line, measure) in ALONE.items():
         reporter.stage(line)
@@ -68,14 +68,14 @@ def _measure_alone(
 
 
 class _LazyPolicy:
-    """The model, once somebody needs it."""
+    """The policy, loaded on first use."""
 
     def __init__(self, plan: HistoryPlan):
         self._plan = plan
 
     @cached_property
     def parts(self) -> tuple[PolicyModel, HistoryWeights]:
-        """Both, on one thread."""
+        """Model and history weights."""
         return open_policy(self._plan.checkpoint)
 
 

@@ -1,6 +1,6 @@
-"""What a step takes with each arm's older frames, at the end of a long wait: in turn about the same pictures.
+"""Time a step of each arm after a long delay, in turn on the same pictures.
 
-Knows the simulator, for its pictures, and one thread; a closed loop it is not.
+Knows the simulator, for its pictures, and one thread; no closed loop.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from stillframe_lab.history.plan import BUDGET, LONG, NOISE_SIGMA, HistoryPlan
 from stillframe_lab.history.recording_scorer import RecordingScorer
 
 TIMED_FRAMES = 40  # from the first on at which the arm is free
-NO_GAP_S = 3600.0  # others' turns are no gaps
-HISTORY_STAGES = ("plan", "keep")  # of a step, in which older frames are lent and taken in
+NO_GAP_S = 3600.0  # other arms' steps are no gap
+HISTORY_STAGES = ("plan", "keep")  # of a step, in which history is read and written
 
 
 def race_arms(plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights) -> dict[str, Any]:
-    """Every arm in both modes of reuse, and raw: {mode: {arm: figures}}, the gate's own time, and how many frames."""
+    """Figures of every arm and raw in both reuse modes, the gate's own time, and the number of frames."""
     pictures, lead = frames(plan)
     load = machine()["load_average"]
-    heard = RecordingScorer(SCORERS[GATE](weights))
+    recorder = RecordingScorer(SCORERS[GATE](weights))
     ways = {"off": NOTHING_REUSED, "adaptive": replace(plan.reuse, mode="adaptive", slack=True, gap_s=NO_GAP_S)}
     actors = {
-        (mode, arm): _actor(plan, model, weights, reuse, arm, heard if (mode, arm) == ("off", GATE) else None)
+        (mode, arm): _actor(plan, model, weights, reuse, arm, recorder if (mode, arm) == ("off", GATE) else None)
         for mode, reuse in ways.items()
         for arm in (*ARMS, RAW)
     }
@@ -52,15 +52,15 @@ def race_arms(plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights) ->
         "load_average": load,
         "modes": modes,
         "gate": {
-            "score_ms": median(heard.took_ms[lead:]),
-            "share": median(heard.took_ms[lead:]) / step_ms,
+            "score_ms": median(recorder.took_ms[lead:]),
+            "share": median(recorder.took_ms[lead:]) / step_ms,
             "history_ms": modes["off"][GATE]["history_ms"] - modes["off"][OFF]["history_ms"],
         },
     }
 
 
 def frames(plan: HistoryPlan) -> tuple[list[Observed], int]:
-    """One episode that the expert plays, and how many of its frames come before the arm is free."""
+    """The observations of an episode that the expert plays, and how many come before the arm is free."""
     pictures: list[Observed] = []
     noise = SensorNoise(sigma=NOISE_SIGMA)
     with closing(JacoEnv(TASK, noise=noise, delay=LONG, variant=plan.variant)) as env:
@@ -75,7 +75,7 @@ def frames(plan: HistoryPlan) -> tuple[list[Observed], int]:
 
 
 def raw(weights: HistoryWeights) -> HistoryWeights:
-    """A memory that pools nothing: an image token, a chunk, a slot."""
+    """Weights that pool nothing: a slot for each image token."""
     return HistoryWeights(replace(weights.config, chunk_tokens=1, slots=1))
 
 
@@ -115,7 +115,7 @@ def _row(timed: Sequence[Timed]) -> dict[str, Any]:
 
 
 def _compared(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """How many times an arm's are full's and raw's."""
+    """Add ratios of full history's and raw's figures to each arm's."""
     for row in rows.values():
         for other in (FULL, RAW):
             for key in ("decoder_ms", "prefill_ms", "step_ms", "bytes"):

@@ -1,6 +1,6 @@
-"""What the arms' figures say about each other: differences with their intervals, ratios, and what was to be reached.
+"""Compare the arms: differences with intervals, ratios, and targets.
 
-Knows rows of results; no words but those of the targets.
+Knows rows of results; writes no page.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ POINTS_LOST, BYTES_SAVED, FASTER, POINTS_WON, GATE_SHARE = 2.0, 1.87, 1.34, 15.0
 def comparisons(rows: Sequence[Row], variant: str) -> dict[str, dict[str, Any]]:
     """The gate's success less another arm's, where both were played: at the long delay, over all delays, and simple.
 
-    Equal bytes but for full and off, which have none and all.
+    Equal bytes except full history and off.
     """
     scopes = {
         "long": [row for row in rows if row["variant"] == variant and row["delay"] == LONG],
@@ -34,7 +34,7 @@ def comparisons(rows: Sequence[Row], variant: str) -> dict[str, dict[str, Any]]:
 
 
 def _scope(rows: Sequence[Row]) -> dict[str, Any]:
-    """By the other arm's name, at the budget that all were given."""
+    """By the other arm's name, at the common budget."""
     by_arm: dict[str, dict[int, Row]] = {}
     for row in rows:
         if row["budget_chunks"] in (None, BUDGET):
@@ -49,13 +49,13 @@ def _scope(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _bytes_ratio(ours: Sequence[Row], theirs: Sequence[Row]) -> float | None:
-    """What the other holds when episodes end, in units of what the gate holds then."""
+    """Bytes that the other arm holds at the end of episodes / bytes that the gate holds."""
     held, other = (sum(row["history_end_mib"] for row in rows) for rows in (ours, theirs))
     return other / held if held else None
 
 
 def targets(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What was to be reached and what was measured; what was not played is left out."""
+    """Targets and what was measured; cells that were not played are left out."""
     return [*_won(document["comparisons"].get("long", {})), *_taken(document["speed"])]
 
 

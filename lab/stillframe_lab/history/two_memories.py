@@ -1,6 +1,6 @@
-"""The moment that the picture of the two memories shows: an episode up to the first steps of its free arm.
+"""Play the moment that the figure of the two memories shows: an episode up to the first free steps of the arm.
 
-Knows the simulator and both memories; draws nothing, see both_drawn.py.
+Knows the simulator, history and reuse; drawn by two_memories_figure.py.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from stillframe_lab.history.recording_scorer import RecordingScorer
 from stillframe_lab.history.two_memories_figure import Moment, OlderFrame, draw
 from stillframe_lab.history.utility import InspectableHistory
 
-FREE_STEPS = 6  # after so many the arm is on its way, and the picture is drawn
-DROPPED = 5  # so many of the frames that are not kept are shown
+FREE_STEPS = 6  # free steps before the figure is drawn
+DROPPED = 5  # shown of the frames that were dropped
 
 
 def write_figure(file: Path, plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights) -> None:
@@ -35,11 +35,11 @@ def write_figure(file: Path, plan: HistoryPlan, model: PolicyModel, weights: His
 
 
 def play_moment(plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights) -> Moment:
-    """Play an episode up to the first steps of its free arm, both memories on."""
+    """Play an episode up to the first free steps of the arm, with history and reuse."""
     settings = history_of(GATE, BUDGET, weights.config, plan.history)
-    heard = RecordingScorer(SCORERS[settings.gate](weights))
-    recalling = InspectableHistory(model, weights, settings, time.perf_counter, heard)
-    reusing = replace(plan.reuse, mode="adaptive")  # whatever the deployment does
+    recorder = RecordingScorer(SCORERS[settings.gate](weights))
+    recalling = InspectableHistory(model, weights, settings, time.perf_counter, recorder)
+    reusing = replace(plan.reuse, mode="adaptive")  # in any deployment
     actor, seen, held = LocalActor(model, reusing, recalling=recalling), [], set()
     actor.reset()
     with closing(JacoEnv(TASK, noise=SensorNoise(sigma=NOISE_SIGMA), delay=SHORT, variant=plan.variant)) as env:
@@ -54,13 +54,15 @@ def play_moment(plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights) 
                 reused = ~strip_frame(model, actor, observed, len(seen)).recomputed
             actor.rest()
             observed, *_ = env.step(action)
-    older = [OlderFrame(step, seen[step - 1], heard.said[step - 1], step in held) for step in range(1, len(seen))]
+    older = [
+        OlderFrame(step, seen[step - 1], recorder.utilities[step - 1], step in held) for step in range(1, len(seen))
+    ]
     past = recalling.past
     return Moment(select_shown(older), len(older), seen[-2], seen[-1], reused, past.history.shape.nbytes if past else 0)
 
 
 def select_shown(older: list[OlderFrame]) -> list[OlderFrame]:
-    """All that are kept, and of the others a few, evenly spread."""
+    """All frames that are kept, and a few of the others, evenly spread."""
     dropped = [one for one in older if not one.kept]
     spread = np.linspace(0, len(dropped) - 1, min(DROPPED, len(dropped))).round().astype(int)
     shown = {dropped[index].step for index in spread}

@@ -1,6 +1,6 @@
-"""The picture of the two memories: older frames, few of which are kept, and the last frame, most of which still holds.
+"""The figure of the two memories: older frames, few of them kept, and the last frame, most of it reused.
 
-Knows a moment of an episode; not how it came about.
+Knows one moment of an episode; plays nothing.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class OlderFrame:
 
     step: int
     picture: Picture
-    utility: float  # as the gate said when it came
+    utility: float  # the gate's score when it was added
     kept: bool
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One step of an episode, and all that it looks back on."""
+    """One step of an episode with its history."""
 
-    older: Sequence[OlderFrame]  # the oldest first, some of those that were dropped left out
-    came: int  # older frames in all
+    older: Sequence[OlderFrame]  # oldest first, without some of the dropped ones
+    came: int  # number of older frames
     last: Picture
     now: Picture
     reused: Grid  # patches of `now` whose keys and values are those of earlier frames
@@ -45,7 +45,7 @@ class Moment:
 
 
 def draw(at: Moment) -> Image.Image:
-    """Older frames on the left of a line, the last and the new one on the right, and below them what is looked at."""
+    """Older frames on the left, last and new frame on the right, and below what is attended to."""
     right_px = 4 * EDGE_PX + len(at.older) * (THUMB_PX + GAP_PX)
     card = Image.new("RGB", (right_px + 2 * (LARGE_PX + GAP_PX) + EDGE_PX, HEIGHT_PX), "white")
     pen = ImageDraw.Draw(card)
@@ -94,7 +94,7 @@ def _thumb(card: Image.Image, pen: ImageDraw.ImageDraw, one: OlderFrame, left: i
 
 
 def _looked_at(pen: ImageDraw.ImageDraw, width: int, kept: int, reused: float) -> None:
-    """What text and action rows see, as one bar of columns."""
+    """The keys that text and action rows attend to, as one bar."""
     top, left, right = FOOT_PX, EDGE_PX, width - EDGE_PX
     _line(pen, left, top - 24, "what the rows of text and action look at, in every layer (not to scale):")
     middle, whole = left + (right - left) * 0.28, right - left

@@ -1,6 +1,6 @@
-"""What the gate and the linear score say of every frame of one episode, and what is held when it is over.
+"""Utilities of every frame of one episode by the gate and by the linear scorer, and which frames are held at its end.
 
-Knows the simulator; the linear score listens to what the gate's arm sees, and does not act.
+Knows the simulator; the gate's arm acts, the linear scorer sees the same frames.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ THUMB_PX = 112
 
 
 class InspectableHistory(HistoryManager):
-    """What one episode keeps stays within reach when it is over."""
+    """Keeps the history of the last episode accessible after its end."""
 
     past: SessionHistory | None = None
 
@@ -71,12 +71,12 @@ def utilities(plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights) ->
 
 
 class _ScoredArm:
-    """One arm's actor, and what its scorer says."""
+    """One arm's actor and its recorded scorer."""
 
     def __init__(self, plan: HistoryPlan, model: PolicyModel, weights: HistoryWeights, arm: str):
         settings = history_of(arm, BUDGET, weights.config, plan.history)
-        self._heard = RecordingScorer(SCORERS[settings.gate](weights))
-        self._recalling = InspectableHistory(model, weights, settings, time.perf_counter, self._heard)
+        self._recorder = RecordingScorer(SCORERS[settings.gate](weights))
+        self._recalling = InspectableHistory(model, weights, settings, time.perf_counter, self._recorder)
         self.actor = LocalActor(model, NOTHING_REUSED, recalling=self._recalling)
         self.actor.reset()
 
@@ -84,7 +84,7 @@ class _ScoredArm:
         """Utilities in the frames' order, and which of the frames, counted from 1, are held."""
         past = self._recalling.past
         held = [] if past is None else sorted(set(past.history.held_frames.tolist()))
-        return {"utilities": [round(value, 4) for value in self._heard.said], "held": held}
+        return {"utilities": [round(value, 4) for value in self._recorder.utilities], "held": held}
 
 
 def _flashes(lit: list[Any]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Utilities over one episode: what flashed, what each frame was worth to whom, what was held; pictures above.
+"""Chart of utilities over one episode: flashes, both scorers' utilities, frames held; pictures above.
 
 Knows axes, a finished document and small pictures; computes nothing.
 """

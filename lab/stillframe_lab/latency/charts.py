@@ -1,4 +1,4 @@
-"""The benchmark's charts: how many times faster than stock, where each row's time goes, and what batches bring.
+"""The benchmark's charts: how many times faster than stock, where each row's time goes, and the gain of batches.
 
 Knows axes and finished figures; computes nothing.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure  # noqa: F401 (who has no matplotlib finds out here)
+from matplotlib.figure import Figure  # noqa: F401 (fails here without matplotlib)
 
 from stillframe.tools.charts import ACCENT, FAINT, INK, new_figure, save_figure
 from stillframe_lab.latency.figures import STAGES, named

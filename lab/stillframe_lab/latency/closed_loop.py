@@ -1,6 +1,6 @@
-"""The loop closed: the same episodes of pick, answered the stock way and ours in turn. Success, and what a step takes.
+"""Closed loop: the same episodes of pick, played with plain transformers and with stillframe, alternating.
 
-Knows the simulator, which it needs, and two policies.
+Knows the simulator and two players; measures success and the time of a step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TASK = "pick"
 
 
 class Player(Protocol):
-    """Somebody who acts, episode after episode."""
+    """An actor that records decoder passes and reuse."""
 
     passes: list[int]
     reused: list[float]
@@ -42,12 +42,12 @@ class Player(Protocol):
         ...
 
     def rest(self) -> None:
-        """Nobody waits."""
+        """The pause after an answer."""
         ...
 
 
 class StockPlayer:
-    """Acts the stock way."""
+    """Acts with plain transformers."""
 
     def __init__(self, model: Any, llama: Any):
         """`model`: a policy whose configuration says what its tokens mean."""
@@ -76,7 +76,7 @@ class StockPlayer:
 
 
 class StillframePlayer:
-    """Acts our way."""
+    """Acts with stillframe's engine."""
 
     def __init__(self, model: PolicyModel, reuse: ReuseSettings, clock: Clock):
         self.passes: list[int] = []
@@ -98,7 +98,7 @@ class StillframePlayer:
 
 
 def play_all(players: Mapping[str, Player], episodes: int, clock: Clock, watch: Watch) -> dict[str, Any]:
-    """So many episodes of each, the same seeds, each seed another one first."""
+    """Play so many episodes with each player, on the same seeds, each seed another one first."""
     from stillframe_client.sim import JacoEnv
     from stillframe_client.sim.rollout import play
 
@@ -134,11 +134,11 @@ def _row(name: str, player: Player, played: list[Any]) -> dict[str, Any]:
 
 
 def missing() -> str | None:
-    """Why there is no simulator here; None where there is one."""
+    """Why the simulator cannot run here; None if it can."""
     try:
         check: Callable[[], None] = _check
         check()
-    except Exception as problem:  # noqa: BLE001 (whatever it is, it is the reason)
+    except Exception as problem:  # noqa: BLE001 (any error is the reason)
         return f"{type(problem).__name__}: {problem}".splitlines()[0]
     return None
 

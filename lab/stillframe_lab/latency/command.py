@@ -1,6 +1,6 @@
-"""What `stillframe bench` does: models, races, the roofline and the closed loop, one after the other, one document.
+"""`stillframe bench`: race the models, measure the roofline, close the loop, make one document.
 
-Knows all of this room; the terminal only as somebody to report to.
+Knows all of this room; the terminal only as a callback.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ QUICK_ROWS = (OFF, HIT, ALL)  # of a model of random weights
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What is measured, and where."""
+    """What to measure, and on which device."""
 
     checkpoint: Path  # of the trained policy
     device: torch.device
@@ -53,12 +53,12 @@ class BenchSettings:
 
     @property
     def clock(self) -> Clock:
-        """CPU time of the one thread that does all the work, so that nobody else's work counts; else the wall's."""
+        """CPU time where one thread does all the work, so that other processes do not count; else wall time."""
         return time.thread_time if self.device.type == "cpu" and self.threads == 1 else time.perf_counter
 
 
 def knobs_of(file: Path) -> ReuseSettings:
-    """A deployment's section `reuse`. Needs none of what checks the other sections. Raises ConfigError."""
+    """Read a deployment's section `reuse` without checking the others. Raises ConfigError."""
     try:
         section = yaml.safe_load(file.read_text(encoding="utf-8"))["reuse"]
         parts = {"adaptive": AdaptiveSettings, "paper": PaperSettings}
@@ -68,7 +68,7 @@ def knobs_of(file: Path) -> ReuseSettings:
 
 
 def run_bench(wanted: BenchSettings, watch: Watch) -> Figures:
-    """Measure everything that is wanted. Raises StillframeError for a checkpoint that is none."""
+    """Measure all that is wanted. Raises StillframeError for an invalid checkpoint."""
     _check(wanted)
     torch.set_num_threads(wanted.threads)
     scene = load_scene()
@@ -86,19 +86,19 @@ def run_bench(wanted: BenchSettings, watch: Watch) -> Figures:
 
 
 def _check(wanted: BenchSettings) -> None:
-    """Raise ConfigError for a model that there is not, before minutes are spent."""
+    """Raise ConfigError for an unknown model, before minutes are spent."""
     for model in wanted.models:
         if model not in LIMITS:
             raise ConfigError(f"--model {model}: expected {', '.join(LIMITS)}.{closest(model, LIMITS)}")
 
 
 def models_for(device: torch.device) -> tuple[str, ...]:
-    """What is raced where nobody says."""
+    """The default models."""
     return CUDA_MODELS if device.type == "cuda" else CPU_MODELS
 
 
 def device_name(device: torch.device) -> str:
-    """What its results are called: cpu, nvidia-h200."""
+    """The device's name in file names: cpu, nvidia-h200."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return "-".join(name.lower().split())
 
@@ -108,21 +108,21 @@ def _raced(model: str, wanted: BenchSettings, roofline: Mapping[str, Any], scene
     dtypes = _dtypes(model, wanted, roofline)
     watch(f"{model}: loading", 0, 1)
     with TemporaryDirectory(prefix="stillframe-bench-") as folder:
-        teams = [_team(model, dtype, wanted, Path(folder)) for dtype in dtypes]
-        everybody: list[Variant] = [one for team in teams for one in build_variants(team, scene, wanted.clock)]
+        specs = [_model_spec(model, dtype, wanted, Path(folder)) for dtype in dtypes]
+        variants: list[Variant] = [one for spec in specs for one in build_variants(spec, scene, wanted.clock)]
     limits = (QUICK_LIMITS if wanted.quick else LIMITS)[model]
 
     def named(stage: str, done: int, steps: int) -> None:
         watch(f"{model}: {stage}", done, steps)
 
-    raced = race(everybody, scene, limits, wanted.clock, time.perf_counter, named)
-    del everybody
+    raced = race(variants, scene, limits, wanted.clock, time.perf_counter, named)
+    del variants
     gc.collect()
     return rows_of(model, raced, {dtype: rates_of(roofline, dtype) for dtype in dtypes})
 
 
 def _dtypes(model: str, wanted: BenchSettings, roofline: Mapping[str, Any]) -> Sequence[str]:
-    """Both; of 7b bfloat16 alone, and in a short run of random weights the one in which the machine is faster."""
+    """Both; for 7b bfloat16 alone, and in a quick run of random weights the faster one."""
     if model == FULL:
         return ("bfloat16",)
     if wanted.quick and model != TRAINED:
@@ -130,7 +130,7 @@ def _dtypes(model: str, wanted: BenchSettings, roofline: Mapping[str, Any]) -> S
     return (*DTYPES,)
 
 
-def _team(model: str, dtype: str, wanted: BenchSettings, folder: Path) -> ModelSpec:
+def _model_spec(model: str, dtype: str, wanted: BenchSettings, folder: Path) -> ModelSpec:
     return ModelSpec(
         folder=RandomFolder(folder, SIZES[model]) if model in SIZES else CheckpointFolder(wanted.checkpoint),
         dtype=DTYPES[dtype],
@@ -161,7 +161,7 @@ def _machine(wanted: BenchSettings) -> dict[str, Any]:
 
 
 def _closed_loop(wanted: BenchSettings, watch: Watch) -> dict[str, Any]:
-    """Needs the simulator; in a short run, or without it, only why it is not there."""
+    """The closed loop, or why it was skipped."""
     if wanted.quick or not wanted.episodes or TRAINED not in wanted.models:
         return {"skipped": "not asked for"}
     problem = closed_loop.missing()

@@ -1,6 +1,6 @@
-"""A race in figures: one row a contestant, ready for JSON. Medians, and ratios of medians of the same run.
+"""The figures of a race: one row for each variant, ready for JSON; medians, and ratios of medians of the same run.
 
-Knows times and work; not how they came about.
+Knows times and work; measures nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STAGES = ("decode image", "prepare", "vision", "plan", "prefill", "verify", "kee
 
 
 def rows_of(model: str, raced: Sequence[VariantTimes], rates: Mapping[str, MachineRates]) -> list[Figures]:
-    """Every contestant's row, compared with the stock ways of its dtype; `rates` by dtype."""
+    """Each variant's row, compared with the stock variants of its dtype; `rates` by dtype."""
     return [
         row
         for dtype in rates
@@ -29,7 +29,7 @@ def rows_of(model: str, raced: Sequence[VariantTimes], rates: Mapping[str, Machi
 
 
 def _row(model: str, timed: VariantTimes, rates: MachineRates) -> Figures:
-    """Times are of a call, `frame_ms` is what is due to one robot's frame."""
+    """Times are of a call; `frame_ms` is the share of one robot's frame."""
     entry, times = timed.entry, percentiles(timed.total_ms)
     p50_ms = median(timed.total_ms)
     best = _needed(timed, rates)
@@ -67,7 +67,7 @@ def _stages(timed: VariantTimes) -> dict[str, float]:
 
 
 def _compared(rows: Sequence[Figures]) -> list[Figures]:
-    """How many times faster a frame is than in each stock way, and in a batch than in turn."""
+    """Add speedups over each stock variant, and of a batch over the same frames in turn."""
     frame_ms = {row["name"]: row["frame_ms"] for row in rows}
     for row in rows:
         for name in BASELINES:
@@ -82,5 +82,5 @@ def _key(name: str) -> str:
 
 
 def named(row: Mapping[str, Any]) -> str:
-    """A row's name, with its mark."""
+    """A row's name, marked if forced."""
     return f"{row['name']}{' (forced)' if row['forced'] else ''}"

@@ -1,6 +1,6 @@
-"""Our way to answer, with this or that switched on: a fleet of robots in this process.
+"""Variants of stillframe's own engine: a batch of robots in this process, with features switched on or off.
 
-Knows the engine's step by way of a fleet; forces drafts where a row is about what a draft is worth, not how good it is.
+Knows the engine's step by a local batch; forces drafts in rows that show what a right or wrong draft is worth.
 """
 
 from __future__ import annotations
@@ -28,42 +28,42 @@ DraftSource = Literal["none", "own", "right", "wrong"]
 
 
 class GreedyOracle:
-    """What greedy decoding says of every robot's frame, found out by a fleet that is not timed.
+    """The tokens of greedy decoding for every robot's frame, computed untimed.
 
-    A robot's tokens do not depend on who shares its passes: one oracle serves batches of any size up to its own.
+    A robot's tokens do not depend on its batch: one oracle serves batches of any size up to its own.
     """
 
     def __init__(self, model: PolicyModel, robots: int, reuse: ReuseSettings, motion: Motion = "moving"):
         self._fleet = LocalBatchPolicy(model, robots, reuse, decoding=NO_DRAFTS)
-        self._robots, self._motion, self._turn, self._said = robots, motion, -1, [np.empty(0, np.int64)]
+        self._robots, self._motion, self._turn, self._tokens = robots, motion, -1, [np.empty(0, np.int64)]
 
     def tokens(self, scene: Scene, turn: int) -> Sequence[Ids]:
-        """Of each robot. A turn may be asked for again until the next one is; none may be left out."""
+        """Tokens of each robot. Turns come in order; the last one may be repeated."""
         if turn != self._turn:
             shots = [scene.shot(self._motion, turn, robot) for robot in range(self._robots)]
             self._fleet([_observed(shot.observation()) for shot in shots])
-            self._said, self._turn = [step.chunk.tokens for step in self._fleet.last], turn
-        return self._said
+            self._tokens, self._turn = [step.chunk.tokens for step in self._fleet.last], turn
+        return self._tokens
 
 
 class ForcedDrafts:
-    """Stands where a fleet's drafts are made, and gives what it was told."""
+    """Replaces the engine's draft factory with given drafts."""
 
     def __init__(self) -> None:
-        self._told: Iterator[Ids] | None = None  # None: ids that no action has
+        self._drafts: Iterator[Ids] | None = None  # None: ids of no action
 
-    def tell(self, ids: Sequence[Ids]) -> None:
-        """Robot by robot, for the next call."""
-        self._told = iter(ids)
+    def set_drafts(self, ids: Sequence[Ids]) -> None:
+        """Set the drafts of the next call, robot by robot."""
+        self._drafts = iter(ids)
 
     def draft(self, drafts: DraftProposer | None, still: Ids) -> Draft:  # noqa: ARG002 (the seam's shape)
-        """The next robot's."""
-        ids = np.zeros_like(still) if self._told is None else next(self._told)
+        """The next robot's draft."""
+        ids = np.zeros_like(still) if self._drafts is None else next(self._drafts)
         return Draft(ids, "exact", way="forced")
 
 
 class StillframeVariant:
-    """Some robots, answered our way."""
+    """Robots in one batch, answered by stillframe."""
 
     def __init__(
         self,
@@ -71,22 +71,22 @@ class StillframeVariant:
         model: PolicyModel,
         clock: Clock,
         reuse: ReuseSettings,
-        guesses: DraftSource = "none",
+        drafts: DraftSource = "none",
         oracle: GreedyOracle | None = None,
     ):
-        """`oracle`: who knows what is right; `guesses` that are to be right need one."""
+        """`oracle`: the right tokens; needed for `drafts` "right"."""
         self.entry = entry
         self._model, self._clock, self._oracle = model, clock, oracle
-        decoding = NO_DRAFTS if guesses == "none" else DEFAULT_DECODING
+        decoding = NO_DRAFTS if drafts == "none" else DEFAULT_DECODING
         self._fleet = LocalBatchPolicy(model, entry.robots, reuse, clock, decoding)
-        self._forced = ForcedDrafts() if guesses in ("right", "wrong") else None
+        self._forced = ForcedDrafts() if drafts in ("right", "wrong") else None
         if self._forced is not None:
             self._fleet.core.scheduler.drafts = self._forced  # type: ignore[assignment] # of the same shape
 
     def before(self, scene: Scene, turn: int) -> None:
-        """Find out what is right."""
+        """Compute the right tokens."""
         if self._oracle is not None and self._forced is not None:
-            self._forced.tell(self._oracle.tokens(scene, turn))
+            self._forced.set_drafts(self._oracle.tokens(scene, turn))
 
     def __call__(self, shots: Sequence[SceneFrame]) -> StepResult:
         """JPEGs to actions."""
@@ -106,11 +106,11 @@ class StillframeVariant:
         )
 
     def after(self) -> None:
-        """What a daemon does in the pause."""
+        """Refresh, as a daemon does in the pause."""
         self._fleet.refresh()
 
     def _work(self, steps: Sequence[Step]) -> tuple[Work, ...]:
-        """By the last robot's plan, as if all were alike; the later passes go on as long as anybody's."""
+        """The work of the batch, by the last robot's plan; passes: the most of any robot."""
         plan, tokens, passes = self._fleet.plan, steps[0].chunk.tokens.size, max(step.report.passes for step in steps)
         size, robots = self._model.dtype.itemsize, len(steps)
         decoder = step_work(

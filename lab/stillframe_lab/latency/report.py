@@ -1,6 +1,6 @@
-"""What a benchmark came to, for people: lines for a terminal, and docs/bench/README.md out of every device's results.
+"""The benchmark's report: lines for a terminal, and docs/bench/README.md made of every device's results.
 
-Knows finished documents; computes nothing.
+Knows finished documents; measures nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the machine can do at best: how fast it multiplies and copies, and what a step would take at these rates.
+"""The machine's roofline: its best rates of multiplying and copying, and what a step would take at these rates.
 
-Knows products of matrices; no model. The best of several shapes counts, so that nobody is far from it by our choice.
+Knows matrix products; no model. The best of several shapes counts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Product = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class MachineRates:
-    """What was measured, of one dtype."""
+    """The machine's best rates in one dtype."""
 
     flops_per_s: float
     bytes_per_s: float
@@ -36,19 +36,19 @@ class MachineRates:
 
 @dataclass(frozen=True)
 class RooflineTime:
-    """What a step would take if every part ran at the measured rates."""
+    """The time of a step at the machine's best rates."""
 
-    multiplying_ms: float  # of the parts that multiplying bounds
-    reading_ms: float  # of those that memory bounds
+    multiplying_ms: float  # of the compute-bound parts
+    reading_ms: float  # of the memory-bound parts
 
     @property
     def total_ms(self) -> float:
-        """Part after part."""
+        """Both together."""
         return self.multiplying_ms + self.reading_ms
 
     @property
     def bound(self) -> str:
-        """By what most of it is bound."""
+        """What bounds most of it."""
         return "multiplying" if self.multiplying_ms >= self.reading_ms else "reading"
 
 
@@ -90,7 +90,7 @@ def copy_rate(device: torch.device, clock: Clock) -> float:
 def _products(
     dtype: torch.dtype, device: torch.device, shapes: Sequence[tuple[int, int, int]], clock: Clock
 ) -> dict[str, Any]:
-    """Way to multiply -> its best shape and rate."""
+    """Kind of product -> its best shape and rate."""
     found: dict[str, dict[str, Any]] = {}
     for rows, inputs, outputs in shapes:
         given = torch.randn(rows, inputs, device=device, dtype=dtype)
@@ -102,7 +102,7 @@ def _products(
 
 
 def _ways(inputs: int, outputs: int, dtype: torch.dtype, device: torch.device) -> dict[str, Product]:
-    """As torch multiplies, and as ours does where that is another way."""
+    """Torch's product, and the packed one if this layer would be packed."""
     linear = nn.Linear(inputs, outputs, bias=False, device=device, dtype=dtype).requires_grad_(requires_grad=False)
     ways: dict[str, Product] = {"torch": lambda rows: functional.linear(rows, linear.weight)}
     ours = packed(linear)

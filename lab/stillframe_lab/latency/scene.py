@@ -1,6 +1,6 @@
-"""What the robot sees: one recorded episode of the simulated arm as JPEGs, which ships with the benchmark.
+"""The benchmark's input: one recorded episode of the simulated arm as JPEGs, in scene.msgpack.
 
-Knows a file; no model. Recording it anew needs the simulator, reading it does not.
+Knows a file; no model. Recording it needs the simulator, reading it does not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SCENE_FILE = Path(__file__).with_name("scene.msgpack")
 SCENE_FRAMES = 40
 JPEG_QUALITY = 90
 SEED = 3_000
-CAMERA = "image"  # one alone may go by any name
+CAMERA = "image"  # a single camera may have any name
 
 Motion = Literal["moving", "static"]
 
@@ -52,9 +52,9 @@ class Scene:
     shots: Sequence[SceneFrame]
 
     def shot(self, motion: Motion, turn: int, robot: int = 0) -> SceneFrame:
-        """Turn `turn` of a robot: to the last frame and back again, so that nothing ever jumps; or always one frame.
+        """Frame `turn` of a robot: forward to the last frame and back, so that nothing jumps; or always the same.
 
-        Every robot is somewhere else in the episode.
+        Every robot starts elsewhere in the episode.
         """
         last = len(self.shots) - 1
         start = robot * 7 % (2 * last)

@@ -1,7 +1,7 @@
-"""Models of random weights, made in memory: the sizes that nobody trained here.
+"""Models of random weights, made in memory: sizes for which there is no trained checkpoint.
 
-Knows a checkpoint's files and names; its actions mean nothing. Every tensor is drawn by a seed of its own name, so the
-same weights come whoever asks, in whatever order, as often as it is.
+Knows a checkpoint's files and names; its actions mean nothing. Every tensor has a seed of its own name: weights are the
+same in any order and on every load.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ SIZES = {size.name: size for size in (MIDDLE, FULL)}
 
 
 class RandomFolder(CheckpointFolder):
-    """Reads like a checkpoint's folder whose tensors are drawn when they are asked for. The small files are real."""
+    """A checkpoint folder with real configuration files, and tensors drawn when they are loaded."""
 
     def __init__(self, path: Path, size: Size):
         """Write the small files into `path`, which has to be there."""
@@ -66,9 +66,9 @@ class RandomFolder(CheckpointFolder):
         _tokenizer().save(str(path / "tokenizer.json"))
 
     def check_sizes(self, *_: object) -> None:
-        """Nothing is stored that could not bear out a size."""
+        """Nothing to check: no tensors are stored."""
 
-    def load_into(self, module: nn.Module, *, dtype: torch.dtype, device: torch.device, unused: Iterable[str]) -> None:  # noqa: ARG002 (nothing is stored that nobody reads)
+    def load_into(self, module: nn.Module, *, dtype: torch.dtype, device: torch.device, unused: Iterable[str]) -> None:  # noqa: ARG002 (no unused tensors are stored)
         """Fill `module`, which may be on the meta device."""
         shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
         drawn = {name: _drawn(name, shape, dtype, device) for name, shape in shapes.items()}
@@ -89,14 +89,14 @@ def _drawn(name: str, shape: torch.Size, dtype: torch.dtype, device: torch.devic
     generator = torch.Generator(device).manual_seed(SEED + zlib.crc32(name.encode()))
     reach = 3**0.5 * _std(name, shape)
     drawn = torch.empty(shape, device=device).uniform_(-reach, reach, generator=generator)
-    if name.endswith("lm_head.weight"):  # what it says has to be an action: a word is refused
+    if name.endswith("lm_head.weight"):  # tokens must be actions: text is refused
         actions = slice(shape[0] - PADDING - BINS, shape[0] - PADDING)
         drawn = torch.cat((drawn[: actions.start] * QUIET, drawn[actions], drawn[actions.stop :] * QUIET))
     return drawn.to(dtype)
 
 
 def _std(name: str, shape: torch.Size) -> float:
-    """Loud enough that an action's tokens differ from each other and from frame to frame.
+    """Large enough that an action's tokens differ from each other and from frame to frame.
 
     At Llama's own 0.02 they are all the same, whatever is seen, and every draft is right.
     """

@@ -1,7 +1,7 @@
-"""The stock way: transformers' Llama, a dense prefill with logits of all rows, then a greedy pass for each token.
+"""Plain transformers: a dense prefill with logits of all rows, then a greedy pass for each token.
 
-Knows transformers, and a model of ours for what comes before the decoder: pictures, towers and prompt are shared. The
-numbers that come out are not scaled to the robot's units, which is to the stock way's advantage.
+Knows transformers, and a model of ours for all before the decoder: pictures, towers and prompt are shared. Actions are
+not scaled to the robot's units, which is to its advantage.
 """
 
 from __future__ import annotations
@@ -28,14 +28,23 @@ from stillframe_lab.evaluation.macs import Work, decoder_pass, vision_work
 from stillframe_lab.latency.race import StepResult, VariantInfo
 from stillframe_lab.latency.scene import Scene, SceneFrame
 
+STOCK, ONE_HEAD_ROW, STOCK_PACKED = "stock", "stock, one head row", "stock, our products"
+BASELINES = (STOCK, ONE_HEAD_ROW, STOCK_PACKED)
+DECODER = "language_model"  # what its tensors' names begin with in a checkpoint
+OTHERS = ("vision_backbone.", "projector.")
+SIZES = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "max_position_embeddings", "rms_norm_eps"),
+)
+
 
 def packed(linear: nn.Linear) -> PackedLinear | None:
-    """The layer as ours has it; None where ours leave it to torch."""
+    """The layer with packed weights; None if ours would not pack it."""
     return PackedLinear(linear) if worth_packing(linear.weight) else None
 
 
 def pack_all(network: nn.Module) -> int:
-    """Put our products in place of torch's, wherever ours has them; how many were put."""
+    """Replace linear layers by packed ones, as ours does -> how many."""
     changed = 0
     for module in [*network.modules()]:
         for name, child in [*module.named_children()]:
@@ -46,14 +55,8 @@ def pack_all(network: nn.Module) -> int:
     return changed
 
 
-STOCK, ONE_HEAD_ROW, STOCK_PACKED = "stock", "stock, one head row", "stock, our products"
-BASELINES = (STOCK, ONE_HEAD_ROW, STOCK_PACKED)
-DECODER = "language_model"  # what its tensors' names begin with in a checkpoint
-OTHERS = ("vision_backbone.", "projector.")
-
-
 def stock_decoder(folder: CheckpointFolder, config: DecoderConfig, *, dtype: torch.dtype, device: torch.device) -> Any:
-    """The checkpoint's decoder as transformers has it; its angles in float32, as from_pretrained leaves them."""
+    """The checkpoint's decoder in transformers; rotary angles in float32, as from_pretrained has them."""
     given: dict[str, Any] = {name: getattr(config, name) for name in SIZES}
     given |= {"attn_implementation": "sdpa", "dtype": dtype, "tie_word_embeddings": False}
     wanted = LlamaConfig(**given)
@@ -65,14 +68,8 @@ def stock_decoder(folder: CheckpointFolder, config: DecoderConfig, *, dtype: tor
     return llama.eval().requires_grad_(requires_grad=False)
 
 
-SIZES = (
-    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
-    *("num_key_value_heads", "max_position_embeddings", "rms_norm_eps"),
-)
-
-
 def with_packed_weights(llama: nn.Module) -> Any | None:
-    """A copy whose matrices are multiplied as ours are; None where ours leave every one of them to torch."""
+    """A copy with packed weights; None if ours would pack none."""
     if not any(isinstance(layer, nn.Linear) and worth_packing(layer.weight) for layer in llama.modules()):
         return None
     changed = copy.deepcopy(llama)
@@ -81,10 +78,10 @@ def with_packed_weights(llama: nn.Module) -> Any | None:
 
 
 class StockVariant:
-    """One robot, answered the stock way."""
+    """Answers with plain transformers, one robot after the other."""
 
     def __init__(self, entry: VariantInfo, model: PolicyModel, llama: Any, clock: Clock, head_rows: int = 0):
-        """`head_rows`: of how many of a pass's rows logits are made; 0: of all."""
+        """`head_rows`: rows of a pass that get logits; 0: all."""
         self.entry = entry
         self._model, self._llama, self._clock, self._head_rows = model, llama, clock, head_rows
 
@@ -116,7 +113,7 @@ class StockVariant:
         return ids, watch.laps_ms
 
     def _work(self, tokens: int) -> tuple[Work, ...]:
-        """Of one frame."""
+        """The work of one frame."""
         config = self._model.decoder.config
         size = self._model.dtype.itemsize
         layers = config.num_hidden_layers + 1

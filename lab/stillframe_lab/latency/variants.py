@@ -1,6 +1,6 @@
-"""Who takes part: the stock way and ours, each feature alone and all together, of one model in one or more dtypes.
+"""The variants of a race: plain transformers, and stillframe with each feature alone and with all, in each dtype.
 
-Knows rows and what each switches on; times nothing.
+Knows rows and the features of each; times nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Reuse = Literal["off", "forced", "adaptive", "exact"]
 
 
 def settings(knobs: ReuseSettings, prompt_rows: int) -> dict[Reuse, ReuseSettings]:
-    """What rows reuse; `knobs`: the deployment's. Nothing is a gap, for the robots wait for each other."""
+    """Reuse settings by kind, from the deployment's; without gap resets, for robots wait for each other."""
     patient = replace(knobs, gap_s=NO_GAP_S, kv_budget_mib=None)
     return {
         "off": replace(patient, mode="off"),
@@ -52,20 +52,20 @@ def settings(knobs: ReuseSettings, prompt_rows: int) -> dict[Reuse, ReuseSetting
 
 @dataclass(frozen=True)
 class VariantSpec:
-    """One of our rows."""
+    """One of stillframe's rows."""
 
     name: str
     reuse: Reuse = "off"
-    guesses: DraftSource = "none"
+    drafts: DraftSource = "none"
     motion: Motion = "moving"
     robots: int = 1
     batch_of: str = ""  # the row of which this is a batch
-    quick: bool = False  # whether a short run has it as well
+    quick: bool = False  # whether it is in a quick run
 
     @property
     def forced(self) -> bool:
-        """Whether it shows what something is worth, and not how often it comes."""
-        return self.guesses in ("right", "wrong") or self.reuse == "forced"
+        """Whether it shows what a feature is worth, not how often it applies."""
+        return self.drafts in ("right", "wrong") or self.reuse == "forced"
 
 
 def _batches(row: VariantSpec, sizes: Sequence[int], quick: Sequence[int] = ()) -> Iterator[VariantSpec]:
@@ -93,41 +93,41 @@ STILLFRAME_VARIANTS = (
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One model in one dtype, on one device, and the rows that are asked of it."""
+    """One model in one dtype on one device, and its rows."""
 
     folder: CheckpointFolder
     dtype: torch.dtype
     device: torch.device
     knobs: ReuseSettings
     rows: tuple[VariantSpec, ...] = STILLFRAME_VARIANTS
-    variants: bool = True  # whether the stock way is timed with one head row and with our products as well
+    variants: bool = True  # whether stock is also timed with one head row and with packed weights
 
 
-def build_variants(team: ModelSpec, scene: Scene, clock: Clock) -> list[Variant]:
-    """Load the model, and everybody who answers with it; the stock ways first."""
-    model = load_from(team.folder, dtype=team.dtype, device=team.device)
-    ways = settings(team.knobs, model.prepare(scene.shots[0].observation()).layout.action.start)
-    oracles = {reuse: GreedyOracle(model, robots, ways[reuse]) for reuse, robots in _asked_for(team.rows).items()}
-    ours = [_stillframe_variant(row, model, clock, ways[row.reuse], oracles.get(row.reuse)) for row in team.rows]
-    return [*_stock_variants(team, model, clock), *ours]
+def build_variants(spec: ModelSpec, scene: Scene, clock: Clock) -> list[Variant]:
+    """Load the model and build its variants, stock first."""
+    model = load_from(spec.folder, dtype=spec.dtype, device=spec.device)
+    ways = settings(spec.knobs, model.prepare(scene.shots[0].observation()).layout.action.start)
+    oracles = {reuse: GreedyOracle(model, robots, ways[reuse]) for reuse, robots in _asked_for(spec.rows).items()}
+    ours = [_stillframe_variant(row, model, clock, ways[row.reuse], oracles.get(row.reuse)) for row in spec.rows]
+    return [*_stock_variants(spec, model, clock), *ours]
 
 
 def _asked_for(rows: Sequence[VariantSpec]) -> dict[Reuse, int]:
-    """Of how many robots the right tokens have to be known."""
+    """For how many robots the right tokens are needed, by kind of reuse."""
     robots: dict[Reuse, int] = {}
     for row in rows:
-        if row.guesses == "right":
+        if row.drafts == "right":
             robots[row.reuse] = max(robots.get(row.reuse, 0), row.robots)
     return robots
 
 
-def _stock_variants(team: ModelSpec, model: PolicyModel, clock: Clock) -> Iterator[Variant]:
-    llama = stock_decoder(team.folder, model.decoder.config, dtype=team.dtype, device=team.device)
+def _stock_variants(spec: ModelSpec, model: PolicyModel, clock: Clock) -> Iterator[Variant]:
+    llama = stock_decoder(spec.folder, model.decoder.config, dtype=spec.dtype, device=spec.device)
     dtype = model.info.dtype
     yield StockVariant(VariantInfo(STOCK, dtype), model, llama, clock)
-    if team.variants:
+    if spec.variants:
         yield StockVariant(VariantInfo(ONE_HEAD_ROW, dtype), model, llama, clock, head_rows=1)
-    ours = with_packed_weights(llama) if team.variants else None
+    ours = with_packed_weights(llama) if spec.variants else None
     if ours is not None:
         yield StockVariant(VariantInfo(STOCK_PACKED, dtype), model, ours, clock)
 
@@ -136,4 +136,4 @@ def _stillframe_variant(
     row: VariantSpec, model: PolicyModel, clock: Clock, reuse: ReuseSettings, oracle: GreedyOracle | None
 ) -> StillframeVariant:
     entry = VariantInfo(row.name, model.info.dtype, row.robots, row.motion, row.batch_of, row.forced)
-    return StillframeVariant(entry, model, clock, reuse, row.guesses, oracle if row.guesses == "right" else None)
+    return StillframeVariant(entry, model, clock, reuse, row.drafts, oracle if row.drafts == "right" else None)

@@ -1,1 +1,1 @@
-"""How jaco-tiny came to be: demonstrations in the simulator, then behaviour cloning. Knows models and the simulator."""
+"""Training of jaco-tiny: demonstrations in the simulator, then behaviour cloning. Knows models and the simulator."""

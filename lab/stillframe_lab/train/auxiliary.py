@@ -1,6 +1,6 @@
-"""Heads that exist during training only: they make the network say where things are before it says what to do.
+"""Auxiliary heads: they train the network to locate objects; not part of the checkpoint.
 
-Knows keypoints in patch units and hidden rows; nothing of it is in the checkpoint.
+Knows keypoints in patch units and hidden rows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Keypoints:
 
     @classmethod
     def of(cls, points_m: Tensor, points_px: Tensor, finger_rad: Tensor, grid: int = GRID) -> Keypoints:
-        """From labels: metres [batch, keypoints, 3], pixels [batch, keypoints, 2], radians [batch].
+        """Compute from labels: metres [batch, keypoints, 3], pixels [batch, keypoints, 2], radians [batch].
 
         `grid`: patches along a side of the picture.
         """
@@ -52,7 +52,7 @@ class Keypoints:
         return cls(uv, traits, points_m[:, :CUBES] - points_m[:, -1:], near)
 
     def to(self, device: torch.device) -> Keypoints:
-        """The same, on another device."""
+        """Move to another device."""
         moved = (self.uv, self.traits, self.offsets_m, self.near)
         return Keypoints(*(tensor.to(device) for tensor in moved))
 
@@ -65,7 +65,7 @@ class Keypoints:
 
 
 class KeypointHead(nn.Module):
-    """Says per patch whether a keypoint is here, and if so what its traits are."""
+    """Predicts for each patch which keypoints are on it, and their traits."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -77,8 +77,8 @@ class KeypointHead(nn.Module):
         near = keypoints.near.transpose(1, 2).float()  # [batch, patches, keypoints]
         weight = torch.tensor(POSITIVE_WEIGHT, device=patches.device)
         present = functional.binary_cross_entropy_with_logits(self.present(patches).float(), near, pos_weight=weight)
-        said = self.traits(patches).float().unflatten(-1, (KEYPOINTS, TRAITS))
-        wrong = (said - keypoints.traits[:, None]).abs()
+        predicted = self.traits(patches).float().unflatten(-1, (KEYPOINTS, TRAITS))
+        wrong = (predicted - keypoints.traits[:, None]).abs()
         wrong[..., :-1, -1] = 0.0  # only the tool has fingers
         traits = (wrong.sum(-1) * near).sum() / near.sum().clamp(min=1)
         loss: Tensor = present + 0.3 * traits
@@ -86,7 +86,7 @@ class KeypointHead(nn.Module):
 
 
 class PointerHead(nn.Module):
-    """Says from an instruction's last text row which patch holds the named cube and how far it is from the tool."""
+    """Predicts from an instruction's last text row the patch of the named cube and its offset from the tool."""
 
     def __init__(self, width: int):
         super().__init__()

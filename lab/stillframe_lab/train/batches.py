@@ -1,4 +1,4 @@
-"""Batches out of frame stores: random pictures, half of them with sensor noise, normalised as the daemon will.
+"""Batches from frame stores: random pictures, half of them with sensor noise, normalised as in the daemon.
 
 Knows stores and keypoints; no network.
 """
@@ -19,7 +19,7 @@ from stillframe_lab.train.objective import Batch
 
 
 class BatchSource:
-    """Draws batches from demonstrations and, once there are any, from DAgger rounds."""
+    """Draws batches from demonstrations and, if there are any, from DAgger rounds."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class BatchSource:
         return Batch(pixels.view(*images.shape[:2], *pixels.shape[1:]), labels["actions"], keypoints)
 
     def _pick(self, rng: np.random.Generator) -> tuple[FrameStore, int]:
-        """One frame: first demonstrations or rounds, then every frame of those alike."""
+        """Draw demonstrations or rounds, then one of their frames uniformly."""
         stores = self._rounds if self._rounds and rng.random() < self._dagger_draw else self._demos
         index = int(rng.integers(sum(map(len, stores))))
         for store in stores:

@@ -33,7 +33,7 @@ from stillframe_lab.train.trainer import Trainer
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress bar shows."""
+    """A line of the training log."""
 
     step: int
     steps: int
@@ -100,7 +100,7 @@ class CloningTrainer(Trainer[Batch, Objective, Progress]):
 
 
 def _trainee(folder: Path, recipe: Recipe, device: torch.device, start: Path | None) -> Trainee:
-    """A fresh network, or an earlier one's weights, with the six instructions' shared sequence."""
+    """A new network, or a checkpoint's weights, with the shared sequence of the six instructions."""
     network = new_network(recipe) if start is None else load_network(start, recipe)
     tokenizer = folder / "tokenizer.json"
     build_tokenizer().save(str(tokenizer))

@@ -1,4 +1,4 @@
-"""Labelled pictures out of the simulator: an expert with a shaky hand, or the policy being taught.
+"""Labelled pictures from the simulator, driven by a noisy expert or by the policy in training (DAgger).
 
 Knows the environment and its expert; no network. Every frame is labelled for all six instructions.
 """
@@ -26,7 +26,7 @@ from stillframe_lab.train.frame_store import FrameWriter, Labels
 from stillframe_lab.train.recipe import INSTRUCTIONS
 
 PICTURES_VERSION = 2  # raised whenever the scene's look or the expert's law changes; 2: laser spot, levelling labels
-NEAR_M = 0.12  # closer to a cube than this, frames matter more
+NEAR_M = 0.12  # frames closer to a cube are kept more often
 JPEG_SHARE, JPEG_QUALITY = 0.3, (80, 96)
 CLOSED_FINGERS_RAD = 1.2
 
@@ -35,7 +35,7 @@ Look = Callable[[], Mapping[str, NDArray[np.uint8]]]  # camera -> [224, 224, 3]
 
 @dataclass(frozen=True)
 class Mixture:
-    """How often each kind of start is drawn, and how many frames are kept."""
+    """Shares of each kind of start, and of frames kept."""
 
     home: float
     anywhere: float
@@ -46,12 +46,12 @@ class Mixture:
     max_steps: int
 
 
-SHAKY_EXPERT = Mixture(home=0.30, anywhere=0.25, near=0.33, holding=0.12, keep_far=0.35, keep_near=0.75, max_steps=60)
+NOISY_EXPERT = Mixture(home=0.30, anywhere=0.25, near=0.33, holding=0.12, keep_far=0.35, keep_near=0.75, max_steps=60)
 DAGGER = Mixture(home=0.70, anywhere=0.10, near=0.14, holding=0.06, keep_far=0.5, keep_near=0.9, max_steps=70)
 
 
 class Driver(Protocol):
-    """Who moves the arm while pictures are taken."""
+    """Moves the arm while pictures are taken."""
 
     def begin(self, rng: np.random.Generator) -> None:
         """A new episode starts."""
@@ -62,7 +62,7 @@ class Driver(Protocol):
         ...
 
 
-class ShakyExpert:
+class NoisyExpert:
     """The expert with correlated noise of a strength drawn per episode, and now and then a wrong gripper."""
 
     strengths = (0.0, 0.25, 0.6)  # of the speed limit
@@ -77,8 +77,8 @@ class ShakyExpert:
         self._strength = rng.choice(self.strengths)
         self._noise = np.zeros(6)
 
-    def act(self, env: JacoEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 (needs no eyes)
-        """The expert's action, shaken."""
+    def act(self, env: JacoEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 (needs no pictures)
+        """The expert's action with noise."""
         action = env.expert().copy()
         fresh = rng.normal(0, 1, 6) * np.sqrt(1 - self.persistence**2)
         self._noise = self.persistence * self._noise + fresh
@@ -90,7 +90,7 @@ class ShakyExpert:
 
 @dataclass(frozen=True)
 class Collection:
-    """Which frames: how many, from which seed, begun and kept how, seen by whom."""
+    """What to collect: how many frames, the seed, starts, shares kept, cameras."""
 
     frames: int
     seed: tuple[int, ...]
@@ -99,7 +99,7 @@ class Collection:
 
     @property
     def origin(self) -> str:
-        """What a store of these frames says of itself."""
+        """The origin written into a store of these frames."""
         return json.dumps({"pictures": PICTURES_VERSION, **asdict(self)})
 
 
@@ -119,13 +119,13 @@ def collect(folder: Path, wanted: Collection, driver: Driver, scale: ActionScale
 def _one_episode(
     env: JacoEnv, driver: Driver, wanted: Collection, scale: ActionScale, writer: FrameWriter, rng: np.random.Generator
 ) -> None:
-    """Start somewhere, drive until it ends, keep some of the frames."""
+    """Play one episode from a random start and keep some of its frames."""
     _begin(env, wanted.mixture, rng)
     driver.begin(rng)
     camera = _camera(rng)
     over = False
     while not over and len(writer) < wanted.frames:
-        # Drawn once, if anybody looks.
+        # Rendered once, and only if needed.
         look = cache(lambda: {name: camera.spoil(env.render(name), rng) for name in wanted.cameras})
         if rng.random() < _keep(env, wanted.mixture):
             writer.append(np.stack(list(look().values())), label(env, scale, wanted.cameras[0]))
@@ -156,14 +156,14 @@ def _camera(rng: np.random.Generator) -> SensorNoise:
 
 
 def _keep(env: JacoEnv, mixture: Mixture) -> float:
-    """The chance that this frame is worth its bytes."""
+    """The probability that this frame is kept."""
     state = env.state()
     nearest = min(float(np.linalg.norm(state.tool_pos - cube)) for cube in state.cube_pos.values())
     return mixture.keep_near if nearest < NEAR_M else mixture.keep_far
 
 
 def label(env: JacoEnv, scale: ActionScale, camera: str = "front") -> Labels:
-    """What the expert would do now under each instruction, and where everything is, also in that camera's pixels."""
+    """The expert's action for each instruction, and all keypoints, also in that camera's pixels."""
     state = env.state()
     actions = np.stack([expert_action(state, each.task, each.colour) for each in INSTRUCTIONS])
     points = np.stack([*(state.cube_pos[colour] for colour in COLOURS), state.laser_pos, state.tool_pos])
@@ -176,20 +176,20 @@ def label(env: JacoEnv, scale: ActionScale, camera: str = "front") -> Labels:
 
 
 def load_imitator(checkpoint: Path) -> LocalPolicy:
-    """The checkpoint as the daemon would serve it on a CPU, on one thread: every process of a pool has its own."""
+    """Load a checkpoint as the daemon would on a CPU, on one thread: for worker processes."""
     torch.set_num_threads(1)
     return LocalPolicy(load_policy(checkpoint, dtype=torch.float32, device=torch.device("cpu")))
 
 
 class DaggerPolicy:
-    """An imitator whose hand the expert takes in a share of the steps."""
+    """The policy in training, with the expert's action in a share of the steps."""
 
     def __init__(self, imitator: LocalPolicy, expert_share: float):
         self._imitator = imitator
         self._expert_share = expert_share
 
     def begin(self, rng: np.random.Generator) -> None:
-        """Nothing to draw: every step decides for itself."""
+        """Nothing to draw."""
 
     def act(self, env: JacoEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:
         """The policy's action, or the expert's."""

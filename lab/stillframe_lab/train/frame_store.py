@@ -22,7 +22,7 @@ LABELS_NAME, IMAGES_NAME = "labels.npz", "images.u8"
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known of each frame, beside its picture. Points: red, green, blue cube, laser spot, tool."""
+    """Labels of each frame. Points: red, green, blue cube, laser spot, tool."""
 
     actions: NDArray[np.float32]  # [frames, instructions, 7], normalised to [-1, 1]; gripper 0 or 1
     points_m: NDArray[np.float32]  # [frames, 5, 3], world frame
@@ -31,7 +31,7 @@ class Labels:
 
     @classmethod
     def joined(cls, parts: Iterable[Labels]) -> Self:
-        """Several frames' labels in a row."""
+        """Concatenate labels."""
         listed = list(parts)
         return cls(*(np.concatenate([getattr(part, field.name) for part in listed]) for field in fields(cls)))
 
@@ -48,12 +48,12 @@ class FrameStore:
 
     @classmethod
     def exists(cls, folder: Path) -> bool:
-        """Whether a finished store is there: labels are written last."""
+        """Whether a finished store exists: labels are written last."""
         return (folder / LABELS_NAME).is_file()
 
     @classmethod
     def open(cls, folder: Path, origin: str) -> FrameStore:
-        """Map a finished store. Raises ConfigError if it was not made as `origin` says."""
+        """Map a finished store. Raises ConfigError if it has another origin."""
         labels = read_labels(folder, origin, Labels)
         return cls(map_images(folder, len(labels.actions), IMAGE_PX), labels)
 
@@ -62,7 +62,7 @@ Kind = TypeVar("Kind", bound=Labels)
 
 
 def read_labels(folder: Path, origin: str, kind: type[Kind]) -> Kind:
-    """A finished store's labels. Raises ConfigError if it was not made as `origin` says."""
+    """A finished store's labels. Raises ConfigError if it has another origin."""
     with np.load(folder / LABELS_NAME) as arrays:
         if "origin" not in arrays or str(arrays["origin"]) != origin:
             raise ConfigError(f"{folder} holds frames of another recipe or scene; delete it, or name another folder")
@@ -76,7 +76,7 @@ def map_images(folder: Path, frames: int, image_px: int) -> NDArray[np.uint8]:
 
 
 class FrameWriter:
-    """Appends frames to a folder; `close` makes it a store that remembers its origin."""
+    """Appends frames to a folder; `close` makes it a store with an origin."""
 
     def __init__(self, folder: Path, origin: str):
         folder.mkdir(parents=True, exist_ok=True)

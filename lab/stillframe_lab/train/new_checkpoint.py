@@ -1,6 +1,6 @@
-"""A new, untrained OpenVLA of jaco-tiny's size, and how a trained one is written to a folder.
+"""Make a new OpenVLA of jaco-tiny's size, and write a checkpoint in OpenVLA's layout.
 
-Knows OpenVLA's file layout; no data and no loss.
+Knows OpenVLA's files; no data and no loss.
 """
 
 from __future__ import annotations
@@ -38,6 +38,20 @@ WORDS = [
     *("lift", "touch", "move", "go", "stop", "wait", "same", "other", "last", "second", "remember", "colour"),
 ]
 
+ACTION_BINS = 256
+PADDING_IDS = 64
+POSITION_AMPLITUDE = 0.5  # of sin-cos positions, at the scale of the patches
+ACTION_STD = 0.02  # of the head's rows of action tokens
+TEXT_SCALE = 0.01  # of its rows of text tokens, relative to that
+UNNORM_KEY = "jaco_sim"
+CONTROL_HZ = 10
+TOWER_PX = 224  # image side, unless a checkpoint says otherwise
+SEED = 11
+# 202 M in the decoder's layers; towers and projector are a tenth of the whole, as in OpenVLA.
+UNTRAINED = replace(
+    JACO_TINY, tower_dim=256, tower_depth=10, tower_heads=4, width=1024, layers=16, heads=16, feed_forward=2752
+)
+
 
 def build_tokenizer() -> Tokenizer:
     """A word-level tokenizer that starts with <s>; words it does not know become <unk>."""
@@ -51,16 +65,6 @@ def build_tokenizer() -> Tokenizer:
         raise ValueError(f"{tokenizer.get_vocab_size()} tokens do not fit {TEXT_VOCAB} text ids")
     tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", vocab["<s>"])])
     return tokenizer
-
-
-ACTION_BINS = 256
-PADDING_IDS = 64
-POSITION_AMPLITUDE = 0.5  # sin-cos positions at the scale of the patches they are added to
-LOUD = 0.02  # of the head's rows that say actions
-QUIET = 0.01  # of those that say words, beside them
-UNNORM_KEY = "jaco_sim"
-CONTROL_HZ = 10
-TOWER_PX = 224  # a side of the towers' pictures unless a checkpoint says otherwise
 
 
 def action_statistics() -> dict[str, Any]:
@@ -79,7 +83,7 @@ def config_json(recipe: Recipe) -> dict[str, Any]:
     """config.json in OpenVLA's layout; `timm_overrides` carries the towers' small sizes."""
     tower = {"embed_dim": recipe.tower_dim, "depth": recipe.tower_depth, "num_heads": recipe.tower_heads}
     tower |= {} if recipe.image_px == TOWER_PX else {"image_px": recipe.image_px}
-    several = {"cameras": list(recipe.cameras)} if len(recipe.cameras) > 1 else {}  # one alone may go by any name
+    several = {"cameras": list(recipe.cameras)} if len(recipe.cameras) > 1 else {}  # a single camera may have any name
     return {
         "model_type": "openvla",
         "architectures": ["OpenVLAForActionPrediction"],
@@ -129,24 +133,24 @@ PREPROCESSOR_JSON = preprocessor_json()
 
 
 def new_network(recipe: Recipe) -> OpenVLANetwork:
-    """Random weights at scales that learn: positions as loud as patches, a quiet output head.
+    """Random weights at scales that train: positions as large as patches, a small output head.
 
-    Quieter still for words: what it says is an action from the start, be it any. A word would be refused.
+    Text rows of the head are smaller still, so that the output is always an action: text would be refused.
     """
     network = OpenVLANetwork(OpenVLAConfig.from_json(config_json(recipe)))
     for tower in (network.vision_backbone.featurizer, network.vision_backbone.fused_featurizer):
         tower.pos_embed = nn.Parameter(POSITION_AMPLITUDE * _sincos_2d(tower.config.grid, tower.config.embed_dim))
     nn.init.normal_(network.language_model.model.embed_tokens.weight, std=0.5)
     head, actions = network.language_model.lm_head.weight, network.config.bins.ids
-    nn.init.normal_(head, std=LOUD)
+    nn.init.normal_(head, std=ACTION_STD)
     with torch.no_grad():
-        head[: actions.start] *= QUIET
-        head[actions.stop :] *= QUIET
+        head[: actions.start] *= TEXT_SCALE
+        head[actions.stop :] *= TEXT_SCALE
     return network
 
 
 def load_network(start: Path, recipe: Recipe) -> OpenVLANetwork:
-    """An earlier checkpoint's weights in a network of the recipe's sizes, which may have more cameras.
+    """Load a checkpoint's weights into a network of the recipe's sizes, which may have more cameras.
 
     Raises CheckpointError where the sizes differ.
     """
@@ -183,7 +187,7 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor], recipe: Recipe) ->
 
 
 def _unread_tensors(config: OpenVLAConfig) -> dict[str, Tensor]:
-    """The towers' last blocks, which the layout has and nobody reads: zeros."""
+    """Zeros for the towers' last blocks, which are in the layout and never read."""
     return {
         f"vision_backbone.{name}.{key}": torch.zeros(shape)
         for name, tower in zip(("featurizer", "fused_featurizer"), config.towers, strict=True)
@@ -200,15 +204,8 @@ def _sincos_2d(grid: int, dim: int) -> Tensor:
     return torch.cat([wave for phase in phases for wave in (phase.sin(), phase.cos())], dim=1)[None]
 
 
-SEED = 11
-# 202 M in the decoder's layers; towers and projector are a tenth of the whole, as in OpenVLA.
-UNTRAINED = replace(
-    JACO_TINY, tower_dim=256, tower_depth=10, tower_heads=4, width=1024, layers=16, heads=16, feed_forward=2752
-)
-
-
 def save_untrained(folder: Path, recipe: Recipe = UNTRAINED) -> None:
-    """Write a checkpoint of the recipe's sizes: the same weights each time."""
+    """Write an untrained checkpoint of the recipe's sizes: the same weights each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         network = new_network(recipe)

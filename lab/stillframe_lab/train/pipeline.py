@@ -1,6 +1,6 @@
-"""From nothing to a checkpoint: demonstrations, cloning, DAgger rounds, more cloning, selection in closed loop.
+"""The training pipeline: demonstrations, cloning, DAgger rounds, more cloning, selection in closed loop.
 
-Knows the order and the folders; each part is its own room. Whatever is finished on disk is not done again.
+Knows the order and the folders; each part is its own module. Finished stages on disk are not done again.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from stillframe_client.sim.rollout import play
 from stillframe_lab.train.cloning import CloningTrainer, Progress
 from stillframe_lab.train.demonstrations import (
     DAGGER,
-    SHAKY_EXPERT,
+    NOISY_EXPERT,
     Collection,
     DaggerPolicy,
     Mixture,
-    ShakyExpert,
+    NoisyExpert,
     collect,
     load_imitator,
 )
@@ -41,7 +41,7 @@ SNAPSHOT_SHARES = (0.85, 0.9, 0.95, 1.0)  # of all steps: the candidates for sel
 
 @dataclass(frozen=True)
 class Score:
-    """A candidate's closed-loop record on the selection seeds."""
+    """A candidate's closed-loop results on the selection seeds."""
 
     folder: str
     episodes: int
@@ -52,28 +52,28 @@ class Score:
 
 @dataclass(frozen=True)
 class SelectedPolicy:
-    """What a run came to."""
+    """The selected candidate, and the scores of all."""
 
     best: Score
     scores: list[Score]
 
 
 class TrainingReporter(Protocol):
-    """Where progress goes."""
+    """Receives progress."""
 
     def stage(self, line: str) -> None:
         """A stage begins."""
         ...
 
     def progress(self, trained: Progress) -> None:
-        """Where the cloning is."""
+        """A line of the training log."""
         ...
 
 
 def collect_demonstrations(data: Path, recipe: Recipe, workers: int) -> list[FrameStore]:
-    """The shaky expert's frames, shard by shard."""
+    """The noisy expert's frames, shard by shard."""
     name = "-".join(("demos", *recipe.cameras[1:]))
-    shards = _shards(data, name, recipe, recipe.demo_frames, stage=1, mixture=SHAKY_EXPERT)
+    shards = _shards(data, name, recipe, recipe.demo_frames, stage=1, mixture=NOISY_EXPERT)
     _in_processes(_demo_job, [shard for shard in shards if not FrameStore.exists(shard[0])], workers)
     return [FrameStore.open(folder, wanted.origin) for folder, wanted in shards]
 
@@ -87,9 +87,9 @@ def train_policy(
     reporter: TrainingReporter,
     start: Path | None = None,
 ) -> SelectedPolicy:
-    """Run the whole recipe in folder `run`, from a checkpoint `start` or from nothing.
+    """Run the whole recipe in folder `run`, from a checkpoint `start` or from random weights.
 
-    Returns the chosen checkpoint and every candidate's score.
+    Returns the selected checkpoint and every candidate's score.
     """
     reporter.stage(f"demonstrations: {recipe.demo_frames} frames, minutes")
     demos = collect_demonstrations(data, recipe, workers)
@@ -127,7 +127,7 @@ def select(candidates: Sequence[Path], recipe: Recipe, workers: int) -> list[Sco
 
 
 def _dagger_round(run: Path, cloning: CloningTrainer, number: int, workers: int) -> list[FrameStore]:
-    """The present policy drives, the expert labels."""
+    """Collect frames driven by the current policy and labelled by the expert."""
     recipe = cloning.recipe
     shards = _shards(run, f"dagger-{number}", recipe, recipe.dagger_frames, stage=2 + number, mixture=DAGGER)
     missing = [shard for shard in shards if not FrameStore.exists(shard[0])]
@@ -142,7 +142,7 @@ def _dagger_round(run: Path, cloning: CloningTrainer, number: int, workers: int)
 def _shards(
     folder: Path, name: str, recipe: Recipe, frames: int, *, stage: int, mixture: Mixture
 ) -> list[tuple[Path, Collection]]:
-    """Where a collection's parts go, and what is in each."""
+    """The shards of a collection: folder and contents."""
     each = frames // recipe.shards
     return [
         (
@@ -154,7 +154,7 @@ def _shards(
 
 
 def _in_processes(job: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], workers: int) -> list[Any]:
-    """Run each job in a process of its own, so that every one has its own GL context."""
+    """Run jobs in worker processes, each with its own GL context."""
     if not jobs:
         return []
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -162,7 +162,7 @@ def _in_processes(job: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], work
 
 
 def _demo_job(folder: Path, wanted: Collection) -> None:
-    collect(folder, wanted, ShakyExpert(action_scale()), action_scale())
+    collect(folder, wanted, NoisyExpert(action_scale()), action_scale())
 
 
 def _dagger_job(folder: Path, wanted: Collection, checkpoint: Path, expert_share: float) -> None:

@@ -1,10 +1,15 @@
-"""The recipes of jaco-tiny and jaco-tiny-wrist: every number that shapes a training, in one frozen dataclass."""
+"""The recipes of jaco-tiny and jaco-tiny-wrist: all hyperparameters, in one frozen dataclass.
+
+Knows numbers, and the instructions that are trained; no code that uses them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from stillframe_client.sim import COLOURS, Goal
+
+INSTRUCTIONS = tuple(Goal(task, colour) for task in ("reach", "pick") for colour in COLOURS)
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,7 @@ class Recipe:
     # the network
     image_px: int = 224
     tower_dim: int = 64
-    tower_depth: int = 3  # the last block is stored but unread, as in OpenVLA
+    tower_depth: int = 3  # the last block is stored but not read, as in OpenVLA
     tower_heads: int = 2
     width: int = 128
     layers: int = 4
@@ -25,7 +30,7 @@ class Recipe:
     feed_forward: int = 336
 
     # demonstrations: noisy-expert rollouts, then the policy's own mistakes with the expert's labels (DAgger)
-    shards: int = 2  # folders of frames per collection, each with a seed of its own, whoever fills them
+    shards: int = 2  # folders of frames per collection, each with a seed of its own
     demo_frames: int = 26_000
     dagger_frames: int = 5_000  # per round
     dagger_at: tuple[int, ...] = (1_500, 2_600, 3_700)  # steps after which a round is collected
@@ -71,6 +76,3 @@ JACO_TINY_WRIST = replace(
     ema_decay=0.995,
     select_episodes=20,
 )
-
-
-INSTRUCTIONS = tuple(Goal(task, colour) for task in ("reach", "pick") for colour in COLOURS)

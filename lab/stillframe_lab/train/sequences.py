@@ -1,6 +1,6 @@
-"""One picture, six instructions: the training sequence in which all share the image's rows.
+"""The training sequence: one picture and six instructions that share the image's rows.
 
-Knows token ids, positions and who may look at whom; no loss. Possible because the image comes first.
+Knows token ids, positions and the attention mask; no loss. Possible because the image comes first.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ ACTION_DIM = len(ACTION_NAMES)
 class SharedPrefix:
     """[BOS] [patches] then a branch per instruction: [text] [first six action tokens].
 
-    A branch's rows sit at the positions they would have alone, and see the prefix and their own branch only.
+    A branch's rows have the positions they would have alone, and attend to the prefix and their own branch only.
     """
 
     ids: Tensor  # [suffix rows]; action rows hold a placeholder until `with_actions`
     positions: Tensor  # [rows]
-    mask: Tensor  # [rows, rows], True where a row may look
+    mask: Tensor  # [rows, rows], True where a row may attend
     text_end: Tensor  # [branches]: each branch's last text row, where its first action token is predicted
     prefix_rows: int
 
@@ -45,7 +45,7 @@ class SharedPrefix:
         return cls(torch.tensor(ids), at, mask, torch.tensor(text_end), prefix_rows)
 
     def to(self, device: torch.device) -> SharedPrefix:
-        """The same, on another device."""
+        """Move to another device."""
         moved = (self.ids, self.positions, self.mask, self.text_end)
         ids, positions, mask, text_end = (tensor.to(device) for tensor in moved)
         return SharedPrefix(ids, positions, mask, text_end, self.prefix_rows)

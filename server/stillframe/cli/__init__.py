@@ -1,4 +1,4 @@
-"""The command line. A module of this room has the commands of one purpose; the laboratory's come by entry point."""
+"""The command line. Each module has the commands of one purpose; the lab's are found by entry point."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from stillframe.cli.early import exit_on_signals, open_standard_streams
 
 open_standard_streams()
-exit_on_signals(sys.argv)  # before what takes long to import
+exit_on_signals(sys.argv)  # before the slow imports
 
 from rich.console import Console  # noqa: E402
 from rich.text import Text  # noqa: E402
@@ -23,7 +23,7 @@ add_commands(app)
 
 
 def main() -> None:
-    """Run; an error that its user can mend is one line and exit status 1."""
+    """Run a command. A StillframeError is printed in one line, with exit status 1."""
     try:
         app()
     except StillframeError as error:

@@ -1,6 +1,6 @@
-"""What a process needs before anything that takes long is imported: three open files, and an end when a signal says so.
+"""What has to run before slow imports: open standard streams, and exit on signals.
 
-Knows signals and the process; imports nothing that takes long, for a signal may come first.
+Knows signals and the process; imports nothing slow, for a signal may come meanwhile.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SERVE = "serve"
-LOADER_THREAD = "loader"  # the thread of serve.py that loads a policy, by its name
+LOADER_THREAD = "loader"  # name of the thread in serve.py that loads the policy
 
 
 def exit_on_signals(arguments: Sequence[str]) -> None:
-    """From here until a server takes over, SIGINT and SIGTERM end `stillframe serve` at once with status 0.
+    """Let SIGINT and SIGTERM end `stillframe serve` at once with status 0, until the server handles them.
 
-    There is nothing yet to drain, and importing torch takes seconds in which no exception would get through. Nothing
-    happens for other commands, nor in another thread than the first.
+    There is nothing yet to drain, and importing torch takes seconds during which no exception gets through. Does
+    nothing for other commands, or outside the main thread.
     """
     if SERVE not in arguments[1:2] or threading.current_thread() is not threading.main_thread():
         return
@@ -32,19 +32,19 @@ def exit_on_signals(arguments: Sequence[str]) -> None:
 
 
 def open_standard_streams() -> None:
-    """Open what a shell has closed (`2>&-`): else the next socket would be standard error, and be written to."""
+    """Open standard streams that the shell has closed (`2>&-`): else the next socket would become standard error."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (stays open)
 
 
 def exit_if_loading() -> None:
-    """End the process with status 0 if a policy is still being loaded: torch cannot be stopped, nor finalised."""
+    """End the process with status 0 if a policy is still loading: torch cannot be interrupted, nor finalised."""
     if any(thread.name == LOADER_THREAD and thread.is_alive() for thread in threading.enumerate()):
         from stillframe.daemon.shutdown import exit_now
 

@@ -1,4 +1,4 @@
-"""`stillframe calibrate` and `loadtest`: what an operator measures. Parses; other rooms work, imported on use."""
+"""`stillframe calibrate` and `loadtest`. Parses options; other rooms do the work, imported on use."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from stillframe.tools.loadtest.load import Phases, TransportName
 @app.command("calibrate")
 def calibrate_command(
     config: Annotated[Path, typer.Argument(help="The deployment's YAML, with its checkpoint.")],
-    episodes: Annotated[Path, typer.Option(help="What `serve --record` kept.")],
+    episodes: Annotated[Path, typer.Option(help="The folder that `serve --record` filled.")],
     out: Annotated[Path, typer.Option(help="The deployment's YAML with calibrated knobs; may be the same file.")],
     drift_budget: Annotated[float, typer.Option(min=0, max=2, help="Drift p90 allowed, normalised units.")] = 0.02,
     frames: Annotated[int, typer.Option(min=2, help="Recorded frames to use.")] = 300,
     chart: Annotated[Path | None, typer.Option(help="Draw reuse against drift into this PNG.")] = None,
     criterion: Annotated[
         Literal["embedding", "pixels"] | None,
-        typer.Option(help="Try only this one; comparing pixels costs several times the planning."),
+        typer.Option(help="Only this criterion; pixels cost several times the planning time."),
     ] = None,
 ) -> None:
-    """Find the knobs of mode adaptive that reuse most within a drift budget, by replaying recorded episodes."""
+    """Find the settings of mode adaptive that reuse most within a drift budget, by replaying recorded episodes."""
     require_extras(*(["charts"] if chart else []))
     from stillframe.cli.progress import StageBar
     from stillframe.daemon.serve import open_model
@@ -66,45 +66,44 @@ def calibrate_command(
 
 @app.command("loadtest")
 def loadtest_command(
-    url: Annotated[str | None, typer.Argument(help="A running daemon; none: one of our own, with --config.")] = None,
-    robots: Annotated[int, typer.Option(min=1, help="How many, each with a session of its own.")] = 8,
-    hz: Annotated[float, typer.Option(help="Frames a second of each.")] = 5.0,
-    seconds: Annotated[float, typer.Option(help="How long.")] = 10.0,
-    config: Annotated[Path, typer.Option(help="What a daemon of our own serves.")] = TINY_CONFIG,
-    wire: Annotated[TransportName, typer.Option(help="What they speak.")] = "stream",
-    flood: Annotated[int, typer.Option(min=0, help="So many more send as fast as they can.")] = 0,
-    deadline_ms: Annotated[float, typer.Option(min=1, help="An action after that is a miss.")] = 200.0,
-    max_age_ms: Annotated[
-        float | None, typer.Option(min=1, help="What frames say of how old they may get; default nothing.")
-    ] = None,
-    phases: Annotated[Phases, typer.Option(help="How their periods lie to each other.")] = "random",
-    seed: Annotated[int, typer.Option(help="Of random phases.")] = 0,
+    url: Annotated[str | None, typer.Argument(help="A running daemon; none: start one with --config.")] = None,
+    robots: Annotated[int, typer.Option(min=1, help="Robots, each with a session of its own.")] = 8,
+    hz: Annotated[float, typer.Option(help="Frames a second of each robot.")] = 5.0,
+    seconds: Annotated[float, typer.Option(help="Duration.")] = 10.0,
+    config: Annotated[Path, typer.Option(help="What a daemon started here serves.")] = TINY_CONFIG,
+    wire: Annotated[TransportName, typer.Option(help="Transport.")] = "stream",
+    flood: Annotated[int, typer.Option(min=0, help="Extra robots that send as fast as they can.")] = 0,
+    deadline_ms: Annotated[float, typer.Option(min=1, help="A later action is a miss.")] = 200.0,
+    max_age_ms: Annotated[float | None, typer.Option(min=1, help="max_age_ms of the frames; default none.")] = None,
+    phases: Annotated[Phases, typer.Option(help="Offsets of the robots' periods.")] = "random",
+    seed: Annotated[int, typer.Option(help="Seed of random phases.")] = 0,
     rounds: Annotated[int, typer.Option(min=1, help="Repeat; with --flood: each time without it too.")] = 1,
-    most: Annotated[int, typer.Option(min=1, help="With --capacity: try no more robots.")] = 64,
+    most: Annotated[int, typer.Option(min=1, help="With --capacity: the most robots to try.")] = 64,
     overhead_frames: Annotated[
-        int, typer.Option("--overhead", min=0, help="So many frames, one at a time: what all but the policy costs.")
+        int,
+        typer.Option("--overhead", min=0, help="Time so many frames, one at a time, less the policy's own time."),
     ] = 0,
-    token: Annotated[str | None, typer.Option(envvar="STILLFRAME_TOKEN", help="For a daemon that wants one.")] = None,
+    token: Annotated[str | None, typer.Option(envvar="STILLFRAME_TOKEN", help="Access token of the daemon.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     *,
     realtime: Annotated[
-        bool, typer.Option("--realtime", help="The newest frame wins; else each has its turn.")
+        bool, typer.Option("--realtime", help="Newer frames supersede older ones; else each is answered.")
     ] = False,
     capacity: Annotated[
-        bool, typer.Option("--capacity", help="Find the most robots with 99.5 % of their frames in time.")
+        bool, typer.Option("--capacity", help="Find the most robots with 99.5 % of their frames within the deadline.")
     ] = False,
     hostile: Annotated[
-        bool, typer.Option("--hostile", help="One robot alone and beside each kind of hostile neighbour, in turns.")
+        bool, typer.Option("--hostile", help="One robot alone and beside each kind of hostile neighbour, alternating.")
     ] = False,
     neighbour: Annotated[
         list[str] | None, typer.Option(help="With --hostile: only these kinds; more than once for several.")
     ] = None,
     before: Annotated[
-        Path | None, typer.Option(help="With --hostile: a checkout of another commit, measured in turns with this one.")
+        Path | None, typer.Option(help="With --hostile: a checkout of another commit to compare with.")
     ] = None,
     page: Annotated[Path | None, typer.Option(help="With --hostile: put the table between this page's marks.")] = None,
 ) -> None:
-    """Let simulated robots send frames on time, whatever the daemon does, and report how they were served."""
+    """Send frames of simulated robots on schedule, whatever the daemon does, and report latencies and problems."""
     from stillframe.cli.progress import LoadBar
     from stillframe.tools.loadtest.command import LoadTest, run_hostile, run_loadtest
     from stillframe.tools.loadtest.load import Load

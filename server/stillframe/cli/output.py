@@ -1,4 +1,4 @@
-"""Writes a command's result into the file that was asked for. Knows files; no command."""
+"""Write a command's result to a file. Knows files; no command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from stillframe.errors import ConfigError
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write `text`, making the folders above it. ConfigError where that cannot be done: the result is printed too."""
+    """Write `text`, creating parent folders. Raises ConfigError if that fails; callers have printed the result."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ProgressBar:
-    """One line on stderr: what, a bar, how many, a note, how long still."""
+    """One line on stderr: description, bar, count, note, time left."""
 
     def __init__(self, what: str, total: int):
         columns = (
@@ -38,7 +38,7 @@ class ProgressBar:
 
 
 class LoadBar(ProgressBar):
-    """Counts the frames of a load whose time has come. Implements bench.loadtest.Reporter."""
+    """Counts frames that are due. Implements loadtest.run.LoadReporter."""
 
     def __init__(self) -> None:
         super().__init__("", total=0)
@@ -51,7 +51,7 @@ class LoadBar(ProgressBar):
         self._progress.reset(self._task, description=what, total=load.robots * load.frames, note="")
 
     def look(self, robots: Sequence[SenderStats]) -> None:
-        """How it stands."""
+        """Update the counts."""
         due, answered = sum(robot.due for robot in robots), sum(robot.answered for robot in robots)
         within = sum(robot.within(self._deadline_s) for robot in robots)
         problems = sum(robot.problems.total() for robot in robots)
@@ -60,7 +60,7 @@ class LoadBar(ProgressBar):
 
 
 class StageBar(ProgressBar):
-    """Counts the steps of one stage after another. Implements bench.calibrate.Reporter."""
+    """Counts the steps of one stage after another. Implements calibration.search.CalibrationReporter."""
 
     def __init__(self) -> None:
         super().__init__("", total=0)
@@ -74,5 +74,5 @@ class StageBar(ProgressBar):
         self._progress.advance(self._task)
 
     def say(self, line: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`stillframe serve`, `healthcheck` and `token`. Parses; other rooms work, imported on use."""
+"""`stillframe serve`, `healthcheck` and `token`. Parses options; other rooms do the work, imported on use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stillframe.errors import ConfigError
 if TYPE_CHECKING:
     from stillframe.daemon.health import DaemonCommand
 
-TOKEN_BYTES = 32  # of chance, in a token that we make
+TOKEN_BYTES = 32  # of randomness in a generated token
 
 
 @app.command("serve")
@@ -66,7 +66,7 @@ def healthcheck_command(
         bool | None, typer.Option("--tls/--no-tls", help="Whether it was started with a certificate.")
     ] = None,
 ) -> None:
-    """Say whether the daemon of CONFIG takes frames: exit status 0 if so, 1 if not.
+    """Check whether the daemon of CONFIG is ready: exit status 0 if so, 1 if not.
 
     Without CONFIG and options: the one daemon that runs on this machine, or in this container.
     """
@@ -85,7 +85,7 @@ def healthcheck_command(
 
 
 def _started_with(daemon: DaemonCommand) -> tuple[Path | None, dict[str, Any]]:
-    """The configuration and the options of a daemon's own command line, its YAML found from where it was started."""
+    """Parse a running daemon's command line: its YAML, relative to its working directory, and its options."""
     parsed = typer.main.get_command(app).get_command(None, "serve").make_context("serve", list(daemon.words)).params  # type: ignore[attr-defined]
     config = parsed.pop("config")
     return config and daemon.folder / config, parsed
@@ -93,10 +93,10 @@ def _started_with(daemon: DaemonCommand) -> tuple[Path | None, dict[str, Any]]:
 
 @app.command("token")
 def token_command(
-    name: Annotated[str, typer.Argument(help="Whose it will be: letters, digits, dots, dashes.")],
+    name: Annotated[str, typer.Argument(help="The caller's name: letters, digits, dots, dashes.")],
     scope: Annotated[list[TokenScope] | None, typer.Option(help="act, admin or both; default act.")] = None,
 ) -> None:
-    """Make a token: shown once, and the lines with its hash that let a daemon know it."""
+    """Make a token, print it once, and print the YAML lines with its hash that let a daemon accept it."""
     token = secrets.token_urlsafe(TOKEN_BYTES)
     scopes = list(dict.fromkeys(scope or [TokenScope.ACT]))
     try:

@@ -1,4 +1,4 @@
-"""The certificate and key of TLS, judged before a port is opened: that they belong together, and until when they hold.
+"""Check the TLS certificate and key before a port is opened: that they match, are valid now, and the key is private.
 
 Knows PEM files and as much of X.509 as its dates take; no socket.
 """
@@ -23,15 +23,15 @@ MISMATCH_REASONS = {
     "KEY_VALUES_MISMATCH",
     "KEY_TYPE_MISMATCH",
     "NO_CERTIFICATE_ASSIGNED",
-}  # what OpenSSL calls such a key
+}  # OpenSSL's reasons for a key of another certificate
 SEQUENCE, UTC_TIME, GENERALIZED_TIME = 0x30, 0x17, 0x18
 VERSION = 0xA0
 
 
 def check_tls(config: DaemonConfig, now: datetime | None = None) -> list[str]:
-    """What the operator should know of certificate and key, a line each; none without TLS.
+    """Warnings about certificate and key, a line each; none without TLS.
 
-    Raises ConfigError for a certificate and key that no connection could be opened with.
+    Raises ConfigError for a certificate and key that OpenSSL refuses.
     """
     if config.tls_cert is None or config.tls_key is None:
         return []
@@ -47,7 +47,7 @@ def check_tls(config: DaemonConfig, now: datetime | None = None) -> list[str]:
 
 
 def validity(der: bytes) -> tuple[datetime, datetime]:
-    """From when until when a certificate holds (RFC 5280, 4.1.2.5). Raises ValueError for what is no certificate."""
+    """A certificate's validity, first and last moment (RFC 5280, 4.1.2.5). Raises ValueError for other data."""
     certificate = _content(der, SEQUENCE)
     fields = _elements(_content(certificate, SEQUENCE))
     # version (0 to 1 of it), serial number, signature's algorithm, issuer, validity
@@ -60,7 +60,7 @@ def validity(der: bytes) -> tuple[datetime, datetime]:
 
 
 def _read(name: str, file: Path) -> str:
-    """A file's text; bytes that are none are left out."""
+    """A file as ASCII text; other bytes are replaced."""
     try:
         with file.open("rb") as opened:
             return opened.read(MOST_BYTES).decode("ascii", "replace")
@@ -69,7 +69,7 @@ def _read(name: str, file: Path) -> str:
 
 
 def _diagnose(cert: Path, cert_text: str, key: Path, key_text: str, error: Exception) -> str:
-    """Which of the two is what, as far as their own words tell."""
+    """Explain why OpenSSL refused them, from the contents of both files."""
     for file, text in ((cert, cert_text), (key, key_text)):
         if "-----BEGIN " not in text:
             kind = mistaken(file)
@@ -95,17 +95,17 @@ def _binary(file: Path, text: str) -> str:
 
 
 def _label(text: str) -> str:
-    """What the first block of a PEM file is called."""
+    """The label of a PEM file's first block."""
     return f"a block {shown(text.partition('-----BEGIN ')[2].partition('-----')[0])!r}"
 
 
 def _date_warnings(file: Path, text: str, now: datetime) -> Iterator[str]:
-    """Warnings of certificates in the chain that clients refuse, or soon will."""
+    """Warnings about certificates of the chain that have expired, soon expire or are not valid yet."""
     for number, block in enumerate(_blocks(text), 1):
         try:
             first, last = validity(ssl.PEM_cert_to_DER_cert(block))
         except (ValueError, StopIteration):
-            continue  # OpenSSL has taken it, so its dates are all that is not known
+            continue  # OpenSSL accepts it; only its dates cannot be read
         held = f"from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
         named = f"{shown(file)}, certificate {number}"
         if now > last:
@@ -122,7 +122,7 @@ def _blocks(text: str) -> Iterator[str]:
 
 
 def _permission_warning(key: Path) -> Iterator[str]:
-    """A warning of a key that others on this machine can read."""
+    """A warning if other accounts of this machine can read the key."""
     mode = stat.S_IMODE(key.stat().st_mode)
     if mode & 0o077:
         yield (
@@ -132,7 +132,7 @@ def _permission_warning(key: Path) -> Iterator[str]:
 
 
 def _content(der: bytes, expected: int) -> bytes:
-    """The content of the first element, which has to have that tag."""
+    """The content of the first element. Raises ValueError if its tag is not `expected`."""
     tag, content = next(_elements(der))
     if tag != expected:
         raise ValueError(f"tag {tag:#x} where {expected:#x} was expected")

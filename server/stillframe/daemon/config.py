@@ -32,7 +32,7 @@ Profile = Literal["native", "openvla-oft", "cogact", "openpi", "roboarena"]
 
 PATHS = ("checkpoint", "record", "tls_cert", "tls_key")
 GPU = re.compile(r"cuda:(0|[1-9][0-9]{0,2})")
-MAX_ERRORS = 20  # told at once
+MAX_ERRORS = 20  # reported at once
 CALLER_NAME = re.compile(r"(?!anonymous$)[A-Za-z0-9._-]{1,64}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
@@ -40,7 +40,7 @@ ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
 
 
 def _device(name: str) -> str:
-    """One of `Device`, or a GPU by its number."""
+    """Check a device: one of `Device`, or a GPU by its number."""
     if name not in get_args(Device) and not GPU.fullmatch(name):
         expected = (
             "Input should be 'auto', 'cpu' or 'cuda', or 'cuda:1' for the second GPU that CUDA_VISIBLE_DEVICES shows"
@@ -50,7 +50,7 @@ def _device(name: str) -> str:
 
 
 class TokenScope(StrEnum):
-    """What a token is good for. Each lets its holder see what is served, and the metrics."""
+    """What a token permits. Every token also permits reading the model card, the status and the metrics."""
 
     ACT = "act"
     ADMIN = "admin"
@@ -58,13 +58,13 @@ class TokenScope(StrEnum):
 
 @dataclass(frozen=True)
 class TokenSettings:
-    """A token that opens this daemon. `stillframe token NAME` makes one and prints these lines."""
+    """A token that the daemon accepts. `stillframe token NAME` makes one and prints these lines."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
-    name: str = field(metadata={"description": "whose token it is; sessions belong to that name"})
+    name: str = field(metadata={"description": "the caller that holds the token; its sessions belong to that name"})
     sha256: str = field(metadata={"description": "hash of the token, 64 hexadecimal digits; never the token"})
-    scopes: list[TokenScope] = setting([TokenScope.ACT], "act: send frames; admin: see and end everybody's sessions")
+    scopes: list[TokenScope] = setting([TokenScope.ACT], "act: send frames; admin: see and end sessions of all callers")
 
     def __post_init__(self) -> None:
         if not CALLER_NAME.fullmatch(self.name):
@@ -77,16 +77,14 @@ class TokenSettings:
 
 @dataclass(frozen=True)
 class ListenerSettings(RangeChecked):
-    """One more port to listen on, for clients that cannot be told where to go or what to say."""
+    """An extra port, for clients whose path or fields cannot be configured."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
     port: int = field(metadata={"description": "TCP port; 0: any free one, named in the log", "low": 0, "high": 65535})
     host: str | None = setting(None, "address to listen on; null: that of the daemon")
-    profile: Profile = setting("native", "whose clients come in here, where the path does not say")
-    session: str | None = setting(
-        None, "frames without an id that come in here belong to this one session; null: they are nobody's"
-    )
+    profile: Profile = setting("native", "dialect of the clients on this port, where the path does not tell")
+    session: str | None = setting(None, "session of frames that come in here without an id; null: none")
     unnorm_key: str | None = setting(None, "statistics for frames that name none; null: those of the daemon")
     cameras: dict[str, str] | None = setting(None, "the policy's camera: its client's key; null: those of the daemon")
     center_crop: float | None = setting(
@@ -101,7 +99,7 @@ class ListenerSettings(RangeChecked):
 
 
 def _check_cameras(cameras: Mapping[str, str]) -> None:
-    """Raise ValueError where two cameras would have one picture, or one has no name."""
+    """Raise ValueError if two cameras share a key, or a name is empty."""
     if not all([*cameras, *cameras.values()]):
         raise ValueError("cameras has an empty name; expected the policy's camera: its client's key")
     for key, times in Counter(cameras.values()).items():
@@ -110,7 +108,7 @@ def _check_cameras(cameras: Mapping[str, str]) -> None:
 
 
 class DaemonConfig(BaseModel):
-    """What `stillframe serve` runs. Every key, with what it means."""
+    """The configuration of `stillframe serve`: every key, with its description."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -140,7 +138,9 @@ class DaemonConfig(BaseModel):
     )
     tls_cert: Path | None = Field(None, description="certificate chain, PEM; null: plain HTTP on every port")
     tls_key: Path | None = Field(None, description="private key of the certificate, PEM, without a password")
-    tokens: list[TokenSettings] = Field(default_factory=list, description="who may ask; none: everybody who gets here")
+    tokens: list[TokenSettings] = Field(
+        default_factory=list, description="callers allowed; none: any that can reach the daemon"
+    )
     allow_anonymous: bool = Field(
         default=False, description="whether other machines may reach the daemon although there are no tokens"
     )
@@ -198,7 +198,7 @@ class DaemonConfig(BaseModel):
 
     @property
     def one_caller(self) -> bool:
-        """Whether all that ask are one caller: programs of this machine, and no token tells them apart."""
+        """Whether all requests count as one caller: loopback only, without tokens."""
         hosts = [self.host, *(listener.host or self.host for listener in self.listeners)]
         return not self.tokens and all(is_loopback(host) for host in hosts)
 
@@ -212,7 +212,7 @@ class DaemonConfig(BaseModel):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on `host`."""
+    """Whether `host` can be reached from this machine only."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -220,7 +220,7 @@ def is_loopback(host: str) -> bool:
 
 
 def load_config(file: Path | None, overrides: Mapping[str, Any]) -> DaemonConfig:
-    """Read a YAML, if any, and lay the command line's `overrides` over it (None: not given)."""
+    """Read a YAML, if any, and apply the command line's `overrides` (None: not given). Raises ConfigError."""
     values = {} if file is None else _with_booleans(read_yaml(file), DaemonConfig)
     values |= {key: value for key, value in overrides.items() if value is not None}
     source = "the command line" if file is None else shown(file)
@@ -238,7 +238,7 @@ def load_config(file: Path | None, overrides: Mapping[str, Any]) -> DaemonConfig
 
 
 def _with_booleans(values: dict[str, Any], model: Any) -> dict[str, Any]:
-    """A bare yes, no, on or off is a truth value where the key asks for one, and a word elsewhere: `mode: off`."""
+    """Read a bare yes, no, on or off as a boolean where the key is one, and as text elsewhere: `mode: off`."""
     known = _keys(model)
     return {key: _as_boolean(value, known[key].type) if key in known else value for key, value in values.items()}
 
@@ -254,7 +254,7 @@ def _as_boolean(value: Any, kind: Any) -> Any:
 
 
 def _expand_home(key: str, value: Any) -> Any:
-    """A path's ~ as a shell would have it."""
+    """Expand ~ in a path."""
     if key in PATHS and "\0" in str(value):
         raise ConfigError(f"{key!r} is {shown(value)}; expected a path, which holds no zero byte")
     if key in PATHS and isinstance(value, str | Path) and str(value).startswith("~"):
@@ -266,23 +266,23 @@ def _expand_home(key: str, value: Any) -> Any:
 
 
 def _as_json(values: dict[str, Any]) -> bytes:
-    """Raises UnicodeEncodeError for what is no text."""
+    """Raises UnicodeEncodeError for text that is not valid Unicode."""
     return json.dumps(values, default=str, ensure_ascii=False).encode()
 
 
 def _missing_tokens(config: DaemonConfig) -> Iterator[str]:
-    """Whoever reaches a daemon without tokens drives its robots, so that has to be said."""
+    """Refuse a daemon that other machines reach without tokens, unless that is allowed explicitly."""
     hosts = [config.host, *(listener.host for listener in config.listeners if listener.host is not None)]
     reached = [host for host in hosts if not is_loopback(host)]
     if reached and not config.tokens and not config.allow_anonymous:
         yield (
             f"other machines reach {reached[0]!r}, and there are no 'tokens': run `stillframe token NAME` and put in "
-            "what it prints, or let everybody in with 'allow_anonymous: true' (--allow-anonymous)"
+            "what it prints, or allow any caller with 'allow_anonymous: true' (--allow-anonymous)"
         )
 
 
 def _contradictions(config: DaemonConfig) -> Iterator[str]:
-    """A port, a token or a certificate has one meaning."""
+    """Ports or tokens given twice, and a certificate without its key."""
     if (config.tls_cert is None) != (config.tls_key is None):
         yield "'tls_cert' and 'tls_key' go together: give both, or neither"
     ports = Counter([config.port, *(listener.port for listener in config.listeners)])
@@ -293,7 +293,7 @@ def _contradictions(config: DaemonConfig) -> Iterator[str]:
 
 
 def _malformed_names(config: DaemonConfig) -> Iterator[str]:
-    """A name in the wrong form would match nothing, and nobody would know why."""
+    """Hosts and origins in a form that would never match a request."""
     for host in config.allowed_hosts:
         if not HOST.fullmatch(host):
             yield f"'allowed_hosts' has {host!r}; expected a name such as robot.lab, without scheme or port"
@@ -303,7 +303,7 @@ def _malformed_names(config: DaemonConfig) -> Iterator[str]:
 
 
 def _explain(fault: Any) -> str:
-    """One line for one wrong key. What stands under `tokens` is not repeated: it may be one."""
+    """One line for one wrong key. Values under `tokens` are not repeated: they may be secrets."""
     key = ".".join(str(part) for part in fault["loc"])
     named = repr(shown(key))
     if fault["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
@@ -323,7 +323,7 @@ def _found(value: Any) -> str:
 
 @dataclass(frozen=True)
 class _Key:
-    """What a key may hold, and what it means."""
+    """A key's type and description."""
 
     type: Any
     description: str

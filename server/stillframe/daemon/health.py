@@ -1,4 +1,4 @@
-"""Whether the daemon of a configuration is ready, asked from its own machine: what a container's health check runs.
+"""Ask the daemon of a configuration for readiness, from its own machine: a container's health check.
 
 Knows the configuration and one request; nothing of what is served. Imports neither torch nor uvicorn.
 """
@@ -19,19 +19,19 @@ from stillframe.files.kinds import shown
 PATH = "/readyz"
 WITHIN_S = 2.0  # for each step of the one request
 MOST_BYTES = 64 * 2**10  # of the answer
-ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- what is bound -> where it is reached
+ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- bound address -> address to connect to
 
 
 @dataclass(frozen=True)
 class DaemonCommand:
-    """What a daemon on this machine was started with."""
+    """How a daemon on this machine was started."""
 
-    folder: Path  # in which it was
-    words: tuple[str, ...]  # of its command line, behind `serve`
+    folder: Path  # its working directory
+    words: tuple[str, ...]  # its command line after `serve`
 
 
 def check_ready(config: DaemonConfig, within_s: float = WITHIN_S) -> str:
-    """The address at which the daemon is ready. Raises StillframeError, in one line, for one that is not."""
+    """The daemon's address if it is ready. Raises StillframeError, in one line, if not."""
     if config.port == 0:
         raise ConfigError("port is 0, which is another each time; say which it got with --port, as the log names it")
     bare = config.host.strip("[]")
@@ -48,7 +48,7 @@ def check_ready(config: DaemonConfig, within_s: float = WITHIN_S) -> str:
 
 
 def find_daemon(processes: Path = Path("/proc")) -> DaemonCommand:
-    """What the one daemon on this machine, or in this container, was started with. ConfigError unless it is one."""
+    """How the one daemon on this machine or in this container was started. ConfigError for none or several."""
     found = {
         one
         for folder in processes.glob("[0-9]*")
@@ -64,15 +64,15 @@ def _connection(scheme: str, host: str, port: int, within_s: float) -> http.clie
     if scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=within_s)
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trusting.check_hostname = False  # it is our own machine, and its certificate is for the name that others use
+    trusting.check_hostname = False  # the same machine; the certificate is for the name that other machines use
     trusting.verify_mode = ssl.CERT_NONE
     return http.client.HTTPSConnection(host, port, timeout=within_s, context=trusting)
 
 
 def _request(connection: http.client.HTTPConnection, port: int) -> tuple[int, str]:
-    """Status and what a problem says."""
+    """Status, and the detail of a problem."""
     try:
-        # A name of loopback is one that every daemon lets in.
+        # Every daemon accepts a loopback name as Host.
         connection.request("GET", PATH, headers={"Host": f"localhost:{port}", "Connection": "close"})
         answer = connection.getresponse()
         return answer.status, _detail(answer.read(MOST_BYTES), answer.reason)
@@ -88,7 +88,7 @@ def _detail(body: bytes, reason: str) -> str:
 
 
 def _daemon_command(process: Path) -> DaemonCommand | None:
-    """Of a process, if it is a daemon and ours to see."""
+    """A process's command, if it is a daemon and readable."""
     try:
         words = [os.fsdecode(word) for word in (process / "cmdline").read_bytes().split(b"\0")[:-1]]
         places = [n for n in range(1, len(words)) if words[n] == "serve" and Path(words[n - 1]).name == "stillframe"]

@@ -1,11 +1,10 @@
-"""How the daemon and the tools write their log: one line an event, to stderr.
+"""Logging of the daemon and the tools: one line an event, to stderr.
 
 Knows formats, levels and a file descriptor; nothing of what is logged.
 
-A daemon's lines hold up nothing: a bounded queue, and a thread that writes what is in it as fast as it is read. The
-engine's thread logs: were it to wait for a pipe that is not read, a robot would. A line is made where it is logged, so
-that the queue holds text and no pictures. The thread writes past Python's own buffers and logging's locks: whoever
-blocks in them would have the interpreter wait at its end.
+A daemon never waits for its log: records go through a bounded queue to a writer thread. The engine's thread logs, and a
+full pipe must not delay a robot. Records are formatted where they are logged, so that the queue holds text and no
+pictures. The writer bypasses Python's buffers and logging's locks: blocked in them, it would hang the exit.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ import structlog
 from stillframe.errors import ConfigError, closest
 
 LEVEL_VARIABLE = "STILLFRAME_LOG"
-QUEUE_LINES = 2048  # that wait to be written
-CLOSE_TIMEOUT_S = 2.0  # that the end of the process waits for them
-REPEAT_AFTER_S = 60.0  # after which failures that are alike are told whole again
-MAX_FAILURE_KINDS = 256  # of failures that are told apart
+QUEUE_LINES = 2048  # in the queue of the writer thread
+CLOSE_TIMEOUT_S = 2.0  # for the writer to empty its queue at exit
+REPEAT_AFTER_S = 60.0  # after which the traceback of a repeated failure is logged again
+MAX_FAILURE_KINDS = 256  # kinds of failure remembered for that
 MAX_TRACEBACK_CHARS = 16_384  # characters of a traceback
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -40,10 +39,10 @@ Kind = tuple[object, ...]
 
 
 def open_log(name: str = "stillframe", *, background: bool = False) -> logging.Logger:
-    """A logger of the standard library, with structlog's lines: coloured on a terminal, JSON elsewhere.
+    """A standard library logger with structlog's formats: coloured on a terminal, JSON elsewhere.
 
-    `background`: a thread of its own writes them, so that nothing ever waits for whoever reads standard error, and
-    failures that are alike are told whole once a minute. Raises ConfigError for a level that is none.
+    `background`: a thread writes the lines, so that logging never blocks on standard error, and repeated failures
+    have a traceback once a minute only. Raises ConfigError for an unknown level.
     """
     terminal = sys.stderr is not None and sys.stderr.isatty()
     handler: logging.Handler = logging.NullHandler() if sys.stderr is None else logging.StreamHandler()
@@ -55,13 +54,13 @@ def open_log(name: str = "stillframe", *, background: bool = False) -> logging.L
         write_in_background()
     for chatty in ("httpx", "httpcore", "PIL", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # It warns of each connection whose first bytes are no request: anybody could fill the log.
+    # It warns of each connection that opens with no valid request: any client could fill the log.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     return logging.getLogger(name)
 
 
 def write_in_background() -> None:
-    """From now on, lines of the log that `open_log` opened are written by a thread of its own."""
+    """From now on, a background thread writes the log that `open_log` opened."""
     root = logging.getLogger()
     root.handlers = [
         BackgroundHandler(handler) if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter) else handler
@@ -70,7 +69,7 @@ def write_in_background() -> None:
 
 
 def lines_lost() -> int:
-    """How many lines of the log found no room since it was opened: whoever reads them is too slow, or does not."""
+    """Log lines dropped since the log was opened, because standard error was read too slowly or not at all."""
     return sum(handler.lost for handler in logging.getLogger().handlers if isinstance(handler, BackgroundHandler))
 
 
@@ -87,12 +86,12 @@ def _processors(*, terminal: bool) -> list[structlog.types.Processor]:
 
 
 def _write_traceback(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
-    """Lay a traceback out for people."""
+    """Write a traceback on a terminal."""
     out.write("\n" + _traceback_text(exc_info))
 
 
 def _traceback_text(exc_info: structlog.typing.ExcInfo) -> str:
-    """A traceback, of a length that a log can bear: its beginning and its end."""
+    """A traceback; of a very long one its beginning and its end."""
     text = "".join(traceback.format_exception(*exc_info)).rstrip("\n")
     if len(text) <= MAX_TRACEBACK_CHARS:
         return text
@@ -107,37 +106,37 @@ def _level(name: str) -> str:
 
 
 class BackgroundHandler(logging.handlers.QueueHandler):
-    """Takes lines from any thread and never waits. `lost` counts those that found no room, or could not be written."""
+    """Queues lines from any thread and never blocks. `lost` counts lines dropped: queue full, or not writable."""
 
     def __init__(self, formats: logging.Handler, clock: Callable[[], float] = time.monotonic):
-        """`formats` says how a line looks, and where it goes if standard error has no file descriptor."""
+        """`formats`: the handler whose format is used."""
         self._lines: queue.Queue[str | None] = queue.Queue(QUEUE_LINES)
         super().__init__(self._lines)
         self.lost = 0
-        self._told = 0  # of the lost
+        self._reported = 0  # of the lost
         self._formats = formats
         self._write = _writer()
         self._failures = FailureDeduplicator(clock)
-        self._written = threading.Event()  # the thread is through
+        self._written = threading.Event()  # set when the thread ends
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Make the line, and queue it; count it where there is no room."""
+        """Format the line and queue it; count it as lost if the queue is full."""
         try:
             self._lines.put_nowait(self._formats.format(self._failures.shortened(record)) + "\n")
         except queue.Full:
             self.lost += 1
-        except Exception:  # noqa: BLE001 (as logging has it: what cannot be logged is nothing to fail by)
+        except Exception:  # noqa: BLE001 (as in logging: a record that cannot be formatted must not raise)
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """A line that cannot be made is lost: to say so on standard error might block."""
+        """Count a line that cannot be formatted as lost: printing the error might block."""
         del record
         self.lost += 1
 
     def close(self) -> None:
-        """Have what is queued written, for LAST_WORDS_S and no longer."""
+        """Write what is queued, for CLOSE_TIMEOUT_S at most."""
         with contextlib.suppress(queue.Full):
             self._lines.put(None, timeout=CLOSE_TIMEOUT_S / 2)
         self._written.wait(CLOSE_TIMEOUT_S / 2)
@@ -146,35 +145,35 @@ class BackgroundHandler(logging.handlers.QueueHandler):
     def _run(self) -> None:
         while (line := self._lines.get()) is not None:
             self._out(line)
-            self._tell_losses()
+            self._report_losses()
         self._written.set()
 
     def _out(self, line: str) -> None:
         try:
             self._write(line)
-        except Exception:  # noqa: BLE001 (a pipe that is closed, a disk that is full: the daemon goes on)
+        except Exception:  # noqa: BLE001 (a closed pipe or a full disk must not stop the daemon)
             self.lost += 1
 
-    def _tell_losses(self) -> None:
-        """There is room again: say how many lines are missing."""
-        lost, self._told = self.lost - self._told, self.lost
+    def _report_losses(self) -> None:
+        """Log how many lines were lost, once lines can be written again."""
+        lost, self._reported = self.lost - self._reported, self.lost
         if lost:
-            text = "%d lines of the log were lost: whoever reads it was too slow"
+            text = "%d lines of the log were lost: standard error was read too slowly"
             record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (lost,), None)
             with contextlib.suppress(Exception):
                 self._write(self._formats.format(record) + "\n")
 
 
 class FailureDeduplicator:
-    """Failures that are alike: one is told whole, those that follow within AGAIN_S in a line."""
+    """Shortens repeated failures: the first has its traceback, those within REPEAT_AFTER_S one line."""
 
     def __init__(self, clock: Callable[[], float]):
         self._clock = clock
-        self._kinds: OrderedDict[Kind, tuple[float, int]] = OrderedDict()  # kind -> told whole when; how many since
+        self._kinds: OrderedDict[Kind, tuple[float, int]] = OrderedDict()  # -> last traceback, how many since
         self._lock = threading.Lock()
 
     def shortened(self, record: logging.LogRecord) -> logging.LogRecord:
-        """The record, without its traceback where one that is alike was told just now."""
+        """The record, without its traceback if one of the same kind was logged just now."""
         if not record.exc_info or record.exc_info[1] is None:
             return record
         since = self._count((record.name, record.msg, *_failure_kind(record.exc_info[1])))
@@ -186,19 +185,19 @@ class FailureDeduplicator:
         return short
 
     def _count(self, kind: Kind) -> int:
-        """How many there were since one was told whole; 0: this one is to be."""
+        """How many of this kind came since its last traceback; 0: log this one's."""
         with self._lock:
-            told_s, since = self._kinds.pop(kind, (-REPEAT_AFTER_S, -1))
+            logged_s, since = self._kinds.pop(kind, (-REPEAT_AFTER_S, -1))
             now_s = self._clock()
-            known = since >= 0 and now_s - told_s < REPEAT_AFTER_S
-            self._kinds[kind] = (told_s, since + 1) if known else (now_s, 0)
+            known = since >= 0 and now_s - logged_s < REPEAT_AFTER_S
+            self._kinds[kind] = (logged_s, since + 1) if known else (now_s, 0)
             while len(self._kinds) > MAX_FAILURE_KINDS:
                 self._kinds.popitem(last=False)
             return self._kinds[kind][1]
 
 
 def _failure_kind(error: BaseException) -> Kind:
-    """What it is, and where it was raised."""
+    """Its type, and the file and line that raised it."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -206,7 +205,7 @@ def _failure_kind(error: BaseException) -> Kind:
 
 
 def _writer() -> Callable[[str], object]:
-    """What writes a line to standard error, past its buffer where it has a descriptor."""
+    """A function that writes a line to standard error, unbuffered if it has a file descriptor."""
     stream = sys.stderr
     try:
         descriptor = stream.fileno()

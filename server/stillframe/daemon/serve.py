@@ -1,4 +1,4 @@
-"""The composition root: configuration to model, engine, web floor and listener. The only room that knows everyone."""
+"""The composition root: builds model, engine, web application and server from the configuration. Knows every room."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from stillframe.web.service.lifecycle import Lifecycle, State
 # operations a frame, and waits for it again while the event loop is busy: at Python's 5 ms a flood of requests would
 # make a frame a second long.
 SWITCH_S = 2e-4
-CLOSE_TIMEOUT_S = 1.0  # for a policy that still loads as the daemon stops
+CLOSE_TIMEOUT_S = 1.0  # for a policy that is still loading when the daemon stops
 
 
 def serve(config: DaemonConfig, log: logging.Logger) -> None:
-    """Run until told to stop. Raises StillframeError for what cannot be served, before a frame is taken."""
+    """Run until told to stop. Raises StillframeError for what cannot be served, before a frame is accepted."""
     sys.setswitchinterval(SWITCH_S)
-    write_in_background()  # what logs never waits for the end that reads it
+    write_in_background()  # logging never waits for the reader of standard error
     for warning in check_tls(config):
         log.warning("tls: %s", warning)
     recorder = open_recorder(config, log)
@@ -68,13 +68,13 @@ def serve(config: DaemonConfig, log: logging.Logger) -> None:
             server.run(sockets=[bound.socket for bound in sockets])
         finally:
             lifecycle.drain()
-            loader.leave()
+            loader.close()
     if loader.failure is not None:
         raise loader.failure
 
 
 class Loader(threading.Thread):
-    """Loads and warms the policy while the daemon already answers /livez; a failure stops the server."""
+    """Loads and warms up the policy while the daemon already answers /livez; a failure stops the server."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Loader(threading.Thread):
         self._log = log
 
     def run(self) -> None:
-        """Load, hand over, warm up."""
+        """Load the policy, publish it, warm it up."""
         try:
             started = time.perf_counter()
             engine = open_engine(self._config, self._metrics, self._log, self._engine_ended)
@@ -105,18 +105,18 @@ class Loader(threading.Thread):
             self._log.info("ready: %s after %.1f s, batch invariant: %s", info.name, took_s, info.batch_invariant)
         except StillframeError as error:
             self._fail(error)
-        except BaseException as error:  # noqa: BLE001 (logged; the daemon must not stay half loaded)
+        except BaseException as error:  # noqa: BLE001 (logged; a half-loaded daemon must not run on)
             self._log.exception("loading failed")
             self._fail(ConfigError(f"loading {self._config.checkpoint} failed: {type(error).__name__}, see the log"))
 
-    def leave(self) -> None:
-        """Close the policy, if it is there: what still loads ends with the process."""
+    def close(self) -> None:
+        """Close the policy if it is loaded; one that is still loading ends with the process."""
         self.join(CLOSE_TIMEOUT_S)
         if not self.is_alive() and self._lifecycle.policy is not None:
             self._lifecycle.policy.close()
 
     def _warm_up(self, engine: Engine) -> None:
-        """Raise CheckpointError for a checkpoint whose first frame fails: nobody's request is to blame."""
+        """Answer a first frame. Raises CheckpointError if it fails: no request can be the cause."""
         try:
             engine.warm_up()
         except RequestError as error:
@@ -127,14 +127,14 @@ class Loader(threading.Thread):
             raise CheckpointError(f"{self._config.checkpoint} loaded, but {failure}") from error
 
     def _engine_ended(self, cause: BaseException) -> None:
-        """Not ready at once; then the process ends, non-zero, for a supervisor to start it anew."""
+        """Report not ready at once, then end the process with a non-zero status, for a supervisor to restart it."""
         self._lifecycle.fail()
         what = f"the engine has ended: {type(cause).__name__}: {cause}"
-        self._fail(StillframeError(f"{what}; the log has its story, and whatever supervises the daemon restarts it"))
+        self._fail(StillframeError(f"{what}; see the log for the traceback; a supervisor should restart the daemon"))
         exit_within(LEAVE_S + CLOSE_TIMEOUT_S + CLOSE_S)
 
     def _fail(self, error: StillframeError) -> None:
-        """The first failure is what is told; that a warm-up is cut short by a stop is none."""
+        """Keep the first failure and stop the server; a warm-up that a shutdown cuts short is no failure."""
         if self._lifecycle.state is State.DRAINING:
             return
         self.failure = self.failure or error
@@ -142,7 +142,7 @@ class Loader(threading.Thread):
 
 
 def open_recorder(config: DaemonConfig, log: logging.Logger) -> Recorder | None:
-    """What keeps sessions' frames, where that is asked for. Raises ConfigError for a folder that cannot be one."""
+    """The recorder of sessions' frames; None if not configured. Raises ConfigError for an unusable folder."""
     if config.record is None:
         return None
     try:
@@ -152,7 +152,7 @@ def open_recorder(config: DaemonConfig, log: logging.Logger) -> Recorder | None:
 
 
 def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger, ended: OnEnded = lambda _: None) -> Engine:
-    """Load the checkpoint and start its engine, not yet warm. `ended` hears of its end, should it come by itself."""
+    """Load the checkpoint and start its engine, not yet warm. `ended` is called if the engine fails."""
     model = open_model(config, log)
     for where, terms in port_terms(config):
         terms.check(model.info, where)
@@ -182,13 +182,13 @@ def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger, end
 
 
 def _warn_missing_crop(config: DaemonConfig, log: logging.Logger) -> None:
-    """Say so where a checkpoint seems to want the middle of a picture and gets all of it."""
+    """Warn if a checkpoint was probably trained on centre crops and no `center_crop` is configured."""
     if all(terms.center_crop is None for _, terms in port_terms(config)) and (sign := augmented(config.checkpoint)):
         log.warning("%s: fine-tuned with image augmentation, it may want 'center_crop: 0.9' (1: all, no hint)", sign)
 
 
 def open_model(config: DaemonConfig, log: logging.Logger | None = None) -> PolicyModel:
-    """Load the checkpoint as the configuration says. `log` is told what was left to measuring."""
+    """Load the checkpoint as configured. A dtype that was chosen by measuring is logged."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
@@ -196,9 +196,9 @@ def open_model(config: DaemonConfig, log: logging.Logger | None = None) -> Polic
 
 
 def open_history(config: DaemonConfig, model: PolicyModel) -> HistoryManager | None:
-    """What answers see of older frames, if that is asked for.
+    """The history of older frames; None if not enabled.
 
-    Raises CheckpointError for who never learnt to look and is not forced, ConfigError for knobs that do not fit.
+    Raises CheckpointError for a checkpoint not trained for it (unless forced), ConfigError for unfit settings.
     """
     if not config.history.enabled:
         return None
@@ -208,7 +208,7 @@ def open_history(config: DaemonConfig, model: PolicyModel) -> HistoryManager | N
 
 
 def choose_device(name: str) -> torch.device:
-    """'auto' is a GPU where there is one. Raises ConfigError for a GPU that is not there."""
+    """The torch device; 'auto' is a GPU if there is one. Raises ConfigError for a GPU that does not exist."""
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(
             f"device is {name!r}, but torch sees no GPU; use 'auto' or 'cpu', or install a CUDA build of torch"
@@ -224,13 +224,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def _visible() -> str:
-    """What hides GPUs from torch, if anything does."""
+    """CUDA_VISIBLE_DEVICES for an error message, if it is set."""
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     return "" if shown is None else f"; CUDA_VISIBLE_DEVICES is {shown!r}"
 
 
 def _dtype(config: DaemonConfig, device: torch.device, log: logging.Logger | None) -> torch.dtype:
-    """The one that is named; 'auto' is bfloat16, but on a CPU only where that is clearly faster than float32."""
+    """The configured dtype; 'auto' is bfloat16, on a CPU only if measured to be clearly faster than float32."""
     if config.dtype != "auto":
         return torch.float32 if config.dtype == "float32" else torch.bfloat16
     if device.type != "cpu":

@@ -1,4 +1,4 @@
-"""How the daemon stops: whoever asks is told that it drains, frames in flight are answered, then it leaves.
+"""Graceful shutdown: report draining, answer the frames in flight, then exit.
 
 Knows signals, the process and uvicorn's server; not what is served.
 """
@@ -19,23 +19,23 @@ import uvicorn
 
 from stillframe.web.service.lifecycle import Lifecycle
 
-ENGINE_FAILED = 1  # the exit status of a daemon whose engine has ended
-ACCEPT_BACKLOG = 1024  # connections, so that a flood of them does not keep a robot's from waiting too
+ENGINE_FAILED = 1  # exit status after the engine has failed
+ACCEPT_BACKLOG = 1024  # connections: a flood of them must not keep a robot's out of the queue
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class DrainingServer(uvicorn.Server):
-    """Goes on listening while it drains, so that /readyz says so; a second signal ends the process at once."""
+    """Keeps listening while it drains, so that /readyz can report it; a second signal ends the process at once."""
 
     def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, drain_s: float):
         """`drain_s`: how long frames in flight may take once the daemon is told to stop."""
         super().__init__(config)
         self._lifecycle = lifecycle
         self._drain_s = drain_s
-        self._leave_by_s: float | None = None  # of time.monotonic; None: nobody has told it to stop
+        self._leave_by_s: float | None = None  # time.monotonic; None: not told to stop
 
     def handle_exit(self, sig: int, frame: object) -> None:  # noqa: ARG002 (the shape of a signal's handler)
-        """Begin to drain; when told again, give way to what the signal does by itself."""
+        """Begin to drain; on a second signal restore its default action and raise it again."""
         if self._leave_by_s is not None:
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
@@ -44,27 +44,27 @@ class DrainingServer(uvicorn.Server):
         self._lifecycle.drain()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen; more connections may wait in the system than are accepted in one turn of the event loop."""
+        """Begin to listen, with a longer accept backlog than the event loop takes in one turn."""
         await super().startup(sockets)
         for listening in sockets or ():
             listening.listen(ACCEPT_BACKLOG)
 
     async def on_tick(self, counter: int) -> bool:
-        """Leave once nothing is in flight any more, or when its time to drain is over."""
+        """Exit once nothing is in flight, or when the drain time is over."""
         if self._leave_by_s is not None:
             self.should_exit |= not self.server_state.tasks or time.monotonic() > self._leave_by_s
         return await super().on_tick(counter)
 
 
 def exit_within(within_s: float) -> None:
-    """End the process with ENDED by then, should it not have ended itself: what hangs may hang for ever."""
+    """End the process with ENGINE_FAILED after so long, if it has not ended by itself: a thread may hang."""
     timer = threading.Timer(within_s, exit_now, (ENGINE_FAILED,))
     timer.daemon = True
     timer.start()
 
 
 def exit_now(status: int) -> None:
-    """Write out what is to be said, and end the process: no thread is asked."""
+    """Flush logs and streams, then end the process without joining any thread."""
     with suppress(Exception):
         logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
@@ -75,7 +75,7 @@ def exit_now(status: int) -> None:
 
 @contextmanager
 def stopping_on_signals(server: DrainingServer) -> Iterator[None]:
-    """Let SIGINT and SIGTERM stop `server`, also before and after it runs; then put back what they did before."""
+    """Let SIGINT and SIGTERM drain `server`, also before and after it runs; restore the handlers on exit."""
     before = {number: signal.signal(number, server.handle_exit) for number in SIGNALS}
     try:
         yield

@@ -24,59 +24,58 @@ from stillframe.transport.http1 import HttpConnection
 from stillframe.transport.websocket import WebSocketConnection
 from stillframe.web.middleware.listeners import Listener
 
-BACKLOG = 128  # connections that may wait to be accepted: as many are in one turn of the event loop
-LEAVE_S = 1  # what connections get to take the last answers; what is drained has been answered by then
-PING_EVERY_S, PONG_WITHIN_S = 20, 60  # a WebSocket's other end that is silent for both is gone
-UNREAD_S = 60  # whoever takes in nothing of what was sent for so long is gone: else who never reads stays for ever
-# TCP's own sign of life, in seconds of silence, seconds between tries, and tries: a machine that lost its power says no
-# goodbye.
+BACKLOG = 128  # connections accepted in one turn of the event loop
+LEAVE_S = 1  # for connections to read the last answers, after draining
+PING_EVERY_S, PONG_WITHIN_S = 20, 60  # a WebSocket peer that is silent for both is closed
+UNREAD_S = 60  # a peer that acknowledges nothing for so long is closed; one that never reads would stay for ever
+# TCP keepalive: idle seconds, seconds between probes, probes. A machine that lost power sends no FIN.
 ALIVE_AFTER_S, ALIVE_EVERY_S, ALIVE_TRIES = 60, 15, 4
 
 
 @dataclass(frozen=True)
 class BoundSocket:
-    """One port that is listened on."""
+    """A listening socket and its address."""
 
     socket: socket.socket
-    port: int  # the one it got, where it asked for any
-    address: str  # where clients reach it, for people
+    port: int  # as bound, where 0 was asked for
+    address: str  # URL, for people
     listener: Listener
 
 
 def bind_sockets(config: DaemonConfig) -> list[BoundSocket]:
-    """Bind every port before anything loads, so that a taken one is known at once; the daemon's own is the first."""
+    """Bind every port before the model loads, so that a taken port fails at once; the daemon's own is the first."""
     wanted = [(ListenerSettings(config.port), "--port"), *((listener, "port") for listener in config.listeners)]
-    doors: list[BoundSocket] = []
-    with contextlib.ExitStack() as opened:  # closed again if one of them cannot be had
+    sockets: list[BoundSocket] = []
+    with contextlib.ExitStack() as opened:  # closed again if one of them cannot be bound
         for listener, remedy in wanted:
-            doors.append(_bind_listener(config, listener, remedy))
-            opened.callback(doors[-1].socket.close)
+            sockets.append(_bind_listener(config, listener, remedy))
+            opened.callback(sockets[-1].socket.close)
         opened.pop_all()
-    return doors
+    return sockets
 
 
 def track_connections(config: DaemonConfig) -> Connections:
-    """The book of the connections that there will be, as many as this process can have open."""
+    """An empty connection table, bounded by the file descriptors that this process may open."""
     most, waiting = connections_affordable()
     return Connections(most, requests_per_s=config.requests_per_s, most_waiting=waiting, one_caller=config.one_caller)
 
 
-def uvicorn_config(app: ASGIApp, config: DaemonConfig, book: Connections | None = None) -> uvicorn.Config:
-    """How uvicorn serves `app`: nothing of a request is believed or unpacked before the app has seen it."""
-    book = track_connections(config) if book is None else book
+def uvicorn_config(app: ASGIApp, config: DaemonConfig, connections: Connections | None = None) -> uvicorn.Config:
+    """Configure uvicorn for `app`: it trusts no forwarding header and decompresses nothing."""
+    connections = track_connections(config) if connections is None else connections
     return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # who writes X-Forwarded-For would be whom they like, to the rate limit too
-        http=cast("Any", partial(HttpConnection, book=book)),
+        proxy_headers=False,  # a client could name any address in X-Forwarded-For, to the rate limit too
+        http=cast("Any", partial(HttpConnection, book=connections)),
         h11_max_incomplete_event_size=HEAD_BYTES,
-        ws=cast("Any", partial(WebSocketConnection, book=book)),
+        ws=cast("Any", partial(WebSocketConnection, book=connections)),
         ws_max_size=round(config.max_body_mib * 2**20),
         ws_ping_interval=PING_EVERY_S,
-        ws_ping_timeout=PONG_WITHIN_S,  # a robot's link may be slow, and old clients of openpi pause for long
-        ws_per_message_deflate=False,  # pictures do not shrink, and what unpacks can be a bomb
+        ws_ping_timeout=PONG_WITHIN_S,  # a robot's link may be slow, and old openpi clients pause for long
+        ws_per_message_deflate=False,  # pictures do not shrink, and compressed messages can be bombs
         ssl_certfile=config.tls_cert,
         ssl_keyfile=config.tls_key,
         backlog=BACKLOG,
@@ -110,7 +109,7 @@ def _bind(host: str, port: int, remedy: str) -> socket.socket:
 
 
 def _bind_error(error: OSError, host: str, remedy: str) -> str:
-    """What is wrong, and whether host or port is to blame."""
+    """Explain a bind error: whether host or port is wrong, and what to change."""
     if isinstance(error, socket.gaierror):
         return f"there is no host {host!r} ({error.strerror}); use an address of this machine, such as 127.0.0.1"
     if error.errno == errno.EADDRNOTAVAIL:
@@ -121,7 +120,7 @@ def _bind_error(error: OSError, host: str, remedy: str) -> str:
 
 
 def _set_keepalive(bound: socket.socket) -> None:
-    """Have the system notice who is gone without a word; the connections inherit it, on Linux all of it."""
+    """Enable TCP keepalive and the unread timeout; accepted connections inherit them, on Linux all of them."""
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     wanted = {
         "TCP_USER_TIMEOUT": UNREAD_S * 1000,

@@ -1,1 +1,1 @@
-"""What an operator runs beside the daemon: calibration and load tests."""
+"""Tools for operators: calibration and load tests."""

@@ -1,6 +1,6 @@
-"""What a run leaves to look at: an animation of episodes, a chart of latencies, a chart of a training's loss.
+"""Draw animations of episodes, latency charts and loss curves.
 
-Knows pixels and axes; nothing of how the numbers came about.
+Knows pixels and axes; not how the numbers were measured.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def captioned(picture: Picture, caption: str) -> Image.Image:
 
 
 def write_gif(file: Path, episodes: Sequence[Sequence[Image.Image]], frame_ms: int) -> None:
-    """Episodes one after the other, resting on each one's last frame. A palette of its own per frame keeps colours."""
+    """Write episodes one after the other, pausing on each last frame. A palette for each frame keeps the colours."""
     frames = [frame.quantize(256, Image.Quantize.MAXCOVERAGE) for episode in episodes for frame in episode]
     rests = [[frame_ms] * (len(episode) - 1) + [LAST_FRAME_MS] for episode in episodes]
     durations = [duration for episode in rests for duration in episode]
@@ -89,7 +89,7 @@ def _smooth(values: Sequence[float], reach: int = 8) -> list[float]:
 
 
 def new_figure(rows: int, size: tuple[float, float], heights: Sequence[float]) -> tuple[Any, Any]:
-    """A figure of `rows` axes, `size` inches, without a display, in our colours -> figure, axes."""
+    """A figure of `rows` axes, `size` inches, that needs no display -> figure, axes."""
     from matplotlib import rc_context  # slow to import, and only charts need it
     from matplotlib.figure import Figure
 

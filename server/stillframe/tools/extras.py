@@ -1,4 +1,4 @@
-"""What the optional parts of stillframe need installed, and how to get it.
+"""Check that optional dependencies are installed, and say how to install them.
 
 Knows names only: it looks for packages and imports none.
 """
@@ -13,12 +13,12 @@ PACKAGES = {
     "sim": ("mujoco", "dm_control"),
     "charts": ("matplotlib",),
     "bench": ("transformers",),
-}  # extra -> what it brings
-LAB_EXTRAS = {"bench"}  # of lab/pyproject.toml; the others are of ours
+}  # extra -> its packages
+LAB_EXTRAS = {"bench"}  # in lab/pyproject.toml; the others are in ours
 
 
 def require_extras(*extras: str) -> None:
-    """Raise ConfigError, with the command that helps, unless the packages of each of `extras` are installed."""
+    """Raise ConfigError, with the pip command to run, unless the packages of each of `extras` are installed."""
     for extra in extras:
         missing = [name for name in PACKAGES[extra] if find_spec(name) is None]
         if missing:

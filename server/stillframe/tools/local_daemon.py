@@ -1,6 +1,6 @@
-"""A daemon of our own, as a process on a free loopback port, for the demo and for tests.
+"""Run a daemon as a subprocess on a free loopback port, for the demo, load tests and tests.
 
-Knows how to start, await and stop it; not what is asked of it.
+Knows how to start, await and stop it; sends no frames.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def started(arguments: Sequence[str], port: int | None = None, source: Path | No
 
 
 def _wait_ready(process: subprocess.Popen[bytes], url: str) -> None:
-    """Until /readyz says so."""
+    """Poll /readyz until it is ready."""
     give_up_s = time.monotonic() + READY_S
     with PolicyClient(url, timeout_s=READY_S) as client:
         while time.monotonic() < give_up_s:
@@ -71,7 +71,7 @@ def _wait_ready(process: subprocess.Popen[bytes], url: str) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask, then insist."""
+    """SIGTERM, then SIGKILL if it does not end."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(STOP_S)

@@ -1,4 +1,4 @@
-"""What a figure was measured on. Knows Linux's files, and does without them."""
+"""Describe the machine that figures are measured on. Reads Linux's files where they exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CPU_FILE = Path("/proc/cpuinfo")
 
 
 def machine(cpu_file: Path = CPU_FILE) -> dict[str, Any]:
-    """The processor, how many cores of it are ours, and how loaded they are."""
+    """CPU model, usable cores, load average and Python version."""
     return {
         "cpu": _cpu(cpu_file),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -21,7 +21,7 @@ def machine(cpu_file: Path = CPU_FILE) -> dict[str, Any]:
 
 
 def _cpu(file: Path) -> str:
-    """The model's name as the system says it."""
+    """The CPU's model name."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())

@@ -94,7 +94,7 @@ def race_of(speedup: float) -> dict[str, Any]:
 @pytest.fixture
 def finished(plan: AblationPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders]:
     """Every cell is on disk; races and pictures are made at once, and counted in `ablation`'s stead."""
-    folders = Folders(tmp_path / "work", tmp_path / "out").made()
+    folders = Folders(tmp_path / "work", tmp_path / "out").create()
     weights = {checkpoint: checkpoint_digest(checkpoint) for checkpoint in (plan.checkpoint, plan.wrist)}
     for cell in plan.cells():
         save_result(folders.work / f"{cell.name}.json", origin_of(cell, weights), figures_of(cell))
@@ -207,7 +207,7 @@ def test_folders_are_made_first(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(ConfigError, match=r"cannot make .*file/out: .*; choose another"):
-        Folders(tmp_path, tmp_path / "file" / "out").made()
+        Folders(tmp_path, tmp_path / "file" / "out").create()
 
 
 @pytest.mark.usefixtures("needs_gl")

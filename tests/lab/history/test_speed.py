@@ -59,6 +59,6 @@ def test_a_scorer_is_heard_word_for_word() -> None:
     summaries = Summaries(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 1))
     utilities, states = heard.score(summaries, [heard.begin()] * 2)
 
-    assert utilities.tolist() == heard.said == [1.0, 1.0]
+    assert utilities.tolist() == heard.utilities == [1.0, 1.0]
     assert len(states) == 2
     assert len(heard.took_ms) == 1

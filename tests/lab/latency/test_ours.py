@@ -28,10 +28,10 @@ def answered(ours: StillframeVariant, scene: Scene) -> list[StepResult]:
     return answers
 
 
-def ours(model: PolicyModel, guesses: DraftSource, reuse: ReuseSettings = OFF, robots: int = 1) -> StillframeVariant:
+def ours(model: PolicyModel, drafts: DraftSource, reuse: ReuseSettings = OFF, robots: int = 1) -> StillframeVariant:
     """Some robots, with an oracle where one is needed."""
-    oracle = GreedyOracle(model, robots, reuse) if guesses == "right" else None
-    return StillframeVariant(VariantInfo("ours", "float32", robots), model, thread_time, reuse, guesses, oracle)
+    oracle = GreedyOracle(model, robots, reuse) if drafts == "right" else None
+    return StillframeVariant(VariantInfo("ours", "float32", robots), model, thread_time, reuse, drafts, oracle)
 
 
 def test_a_draft_that_is_told_is_right(tiny: PolicyModel, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

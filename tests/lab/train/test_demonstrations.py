@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from stillframe.errors import ConfigError
 from stillframe.models.actions import Statistics
 from stillframe_client.sim import COLOURS, JacoEnv, expert_action
-from stillframe_lab.train.demonstrations import SHAKY_EXPERT, Collection, Mixture, ShakyExpert, collect, label
+from stillframe_lab.train.demonstrations import NOISY_EXPERT, Collection, Mixture, NoisyExpert, collect, label
 from stillframe_lab.train.frame_store import FrameStore
 from stillframe_lab.train.new_checkpoint import action_statistics
 from stillframe_lab.train.recipe import INSTRUCTIONS
@@ -69,7 +69,7 @@ def test_the_shaky_expert_shakes_about_the_expert(env: JacoEnv) -> None:
     """Calm episodes repeat the expert, others stray from it; now and then the gripper does the opposite."""
     env.reset(seed=5)
     rng = np.random.default_rng(0)
-    shaky, wanted = ShakyExpert(SCALE), env.expert()
+    shaky, wanted = NoisyExpert(SCALE), env.expert()
     episodes = []
     for _ in range(60):
         shaky.begin(rng)
@@ -91,7 +91,7 @@ def test_the_same_seed_collects_the_same_frames(tmp_path: Path) -> None:
     stores = []
     for number, seed in enumerate(((7, 1), (7, 1), (7, 2))):
         wanted = Collection(6, seed, short)
-        collect(tmp_path / str(number), wanted, ShakyExpert(SCALE), SCALE)
+        collect(tmp_path / str(number), wanted, NoisyExpert(SCALE), SCALE)
         stores.append(FrameStore.open(tmp_path / str(number), wanted.origin))
     first, again, other = stores
 
@@ -108,7 +108,7 @@ def test_another_camera_changes_nothing_but_the_pictures(tmp_path: Path) -> None
     stores = {}
     for cameras in (("front",), ("front", "wrist")):
         wanted, folder = Collection(5, (7, 1), short, cameras), tmp_path / "-".join(cameras)
-        collect(folder, wanted, ShakyExpert(SCALE), SCALE)
+        collect(folder, wanted, NoisyExpert(SCALE), SCALE)
         stores[cameras] = FrameStore.open(folder, wanted.origin)
     one, both = stores.values()
 
@@ -121,7 +121,7 @@ def test_another_camera_changes_nothing_but_the_pictures(tmp_path: Path) -> None
 
 def test_frames_of_other_cameras_are_refused(tmp_path: Path, fill: Callable[..., FrameStore]) -> None:
     """What one camera saw is never read as two cameras' frames."""
-    one, both = (Collection(2, (7, 1), SHAKY_EXPERT, cameras) for cameras in (("front",), ("front", "wrist")))
+    one, both = (Collection(2, (7, 1), NOISY_EXPERT, cameras) for cameras in (("front",), ("front", "wrist")))
     fill(tmp_path, 2, seed=0, origin=one.origin)
 
     assert len(FrameStore.open(tmp_path, one.origin)) == 2
@@ -131,6 +131,6 @@ def test_frames_of_other_cameras_are_refused(tmp_path: Path, fill: Callable[...,
 
 def test_the_shares_of_a_mixture_make_one() -> None:
     """Every episode starts somewhere."""
-    starts = (SHAKY_EXPERT.home, SHAKY_EXPERT.anywhere, SHAKY_EXPERT.near, SHAKY_EXPERT.holding)
+    starts = (NOISY_EXPERT.home, NOISY_EXPERT.anywhere, NOISY_EXPERT.near, NOISY_EXPERT.holding)
 
     assert sum(starts) == pytest.approx(1)

@@ -12,7 +12,7 @@ import torch
 from stillframe.models.registry import load_policy
 from stillframe_lab.train import pipeline
 from stillframe_lab.train.cloning import Progress
-from stillframe_lab.train.demonstrations import SHAKY_EXPERT
+from stillframe_lab.train.demonstrations import NOISY_EXPERT
 from stillframe_lab.train.frame_store import FrameStore
 from stillframe_lab.train.new_checkpoint import new_network, save_checkpoint
 from stillframe_lab.train.pipeline import Score, Trained, publish, train_policy
@@ -56,7 +56,7 @@ def without_simulator(
 ) -> Iterator[Path]:
     """Demonstrations that are there already, and candidates that are scored unseen."""
     data = tmp_path_factory.mktemp("data")
-    for folder, wanted in pipeline._shards(data, "demos", recipe, recipe.demo_frames, stage=1, mixture=SHAKY_EXPERT):
+    for folder, wanted in pipeline._shards(data, "demos", recipe, recipe.demo_frames, stage=1, mixture=NOISY_EXPERT):
         fill(folder, 3, seed=1, origin=wanted.origin)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "select", score_by_step)
@@ -113,7 +113,7 @@ def test_a_second_camera_starts_from_the_first_ones_policy(
     """The same pipeline, with two pictures a frame and a checkpoint to begin from: candidates need both cameras."""
     save_checkpoint(tmp_path / "earlier", dict(new_network(longer).state_dict()), longer)
     both = replace(longer, cameras=("front", "wrist"), learning_rate=1e-9)
-    shards = pipeline._shards(tmp_path / "data", "demos-wrist", both, both.demo_frames, stage=1, mixture=SHAKY_EXPERT)
+    shards = pipeline._shards(tmp_path / "data", "demos-wrist", both, both.demo_frames, stage=1, mixture=NOISY_EXPERT)
     for folder, wanted in shards:
         fill(folder, 2, seed=1, origin=wanted.origin, cameras=2)
     monkeypatch.setattr(pipeline, "select", score_by_step)

@@ -34,7 +34,7 @@ from stillframe.tools.calibration.candidates import (
     refinement_seeds,
     within_budget,
 )
-from stillframe.tools.calibration.output import ReusePoint, calibrated_yaml, reuse_chart
+from stillframe.tools.calibration.output import ReusePoint, calibrated_yaml, candidates_chart
 from stillframe.tools.calibration.replay import EpisodeReplay
 from stillframe.tools.calibration.search import Calibration, OverBudget, calibrate, select_frames
 
@@ -87,7 +87,7 @@ def played(goldens: dict[str, Golden]) -> list[list[RecordedFrame]]:
 
 
 @pytest.fixture(scope="module")
-def rehearsal(golden_model: PolicyModel, played: list[list[RecordedFrame]]) -> EpisodeReplay:
+def replay(golden_model: PolicyModel, played: list[list[RecordedFrame]]) -> EpisodeReplay:
     """All three, prepared."""
     made = EpisodeReplay(golden_model, ReuseSettings())
     for episode in played:
@@ -133,30 +133,30 @@ def lived(
             drift = float(np.abs((policy(seen(frame)) - whole) / units).max())
             assert policy.last is not None
             cache = policy.last.report.cache
-            outcome.saw(cache.reuse_ratio, None if cache.keyframe_reason else drift)
+            outcome.add(cache.reuse_ratio, None if cache.keyframe_reason else drift)
             if slack:
                 policy.refresh()
     return outcome
 
 
 @pytest.fixture(scope="module")
-def alone(rehearsal: EpisodeReplay) -> dict[str, CandidateResult]:
+def alone(replay: EpisodeReplay) -> dict[str, CandidateResult]:
     """What each set of knobs comes to by itself, with pauses."""
-    return {name: rehearsal.with_slack([knobs], nothing)[0] for name, knobs in KNOBS.items()}
+    return {name: replay.with_slack([knobs], nothing)[0] for name, knobs in KNOBS.items()}
 
 
 @pytest.fixture(scope="module")
-def together(rehearsal: EpisodeReplay) -> list[CandidateResult]:
+def together(replay: EpisodeReplay) -> list[CandidateResult]:
     """What all of them come to side by side, and one that is stricter than any."""
-    return rehearsal.with_slack([*KNOBS.values(), STRICT], nothing)
+    return replay.with_slack([*KNOBS.values(), STRICT], nothing)
 
 
 @pytest.mark.parametrize("name", KNOBS)
-def test_a_rehearsal_is_what_a_served_policy_does(
+def test_a_replay_is_what_a_served_policy_does(
     golden_model: PolicyModel,
     played: list[list[RecordedFrame]],
     dense: list[list[NDArray[np.float64]]],
-    rehearsal: EpisodeReplay,
+    replay: EpisodeReplay,
     alone: dict[str, CandidateResult],
     name: str,
 ) -> None:
@@ -164,7 +164,7 @@ def test_a_rehearsal_is_what_a_served_policy_does(
     knobs = KNOBS[name]
     rested, restless = (lived(golden_model, played, dense, knobs, slack=slack) for slack in (True, False))
     paused = alone[name]
-    pauseless = rehearsal.without_slack(knobs, nothing)
+    pauseless = replay.without_slack(knobs, nothing)
 
     assert paused.ratios == rested.ratios
     assert paused.drifts == pytest.approx(rested.drifts, abs=1e-9)
@@ -176,23 +176,23 @@ def test_a_rehearsal_is_what_a_served_policy_does(
 
 
 def test_candidates_do_not_disturb_each_other(
-    rehearsal: EpisodeReplay, alone: dict[str, CandidateResult], together: list[CandidateResult]
+    replay: EpisodeReplay, alone: dict[str, CandidateResult], together: list[CandidateResult]
 ) -> None:
     """Together, in any order, each does what it does alone; every frame advances the bar once."""
     knobs, steps = [*KNOBS.values()], []
-    backwards = rehearsal.with_slack(knobs[::-1], lambda: steps.append(1))[::-1]
+    backwards = replay.with_slack(knobs[::-1], lambda: steps.append(1))[::-1]
 
     assert together[:-1] == [*alone.values()] == backwards
     assert len({tuple(outcome.ratios) for outcome in together[:-1]}) == len(knobs)
-    assert len(steps) == len(rehearsal.scenes) == 17
+    assert len(steps) == len(replay.frames) == 17
 
 
-def test_the_hopeless_are_given_up(rehearsal: EpisodeReplay, together: list[CandidateResult]) -> None:
+def test_the_hopeless_are_given_up(replay: EpisodeReplay, together: list[CandidateResult]) -> None:
     """Only who cannot come within budget any more, and without a change for the others."""
-    spared = rehearsal.with_slack([outcome.knobs for outcome in together], nothing, budget=0.02)
+    spared = replay.with_slack([outcome.knobs for outcome in together], nothing, budget=0.02)
     lengths = [len(outcome.ratios) for outcome in spared]
 
-    assert min(lengths) < len(rehearsal.scenes) == max(lengths)
+    assert min(lengths) < len(replay.frames) == max(lengths)
     for full, part in zip(together, spared, strict=True):
         assert part.ratios == full.ratios[: len(part.ratios)]
         assert (part == full) or (full.drift(90) > 0.02 < part.drift(90))
@@ -243,7 +243,7 @@ def test_reuse_counts_keyframes_and_drift_does_not() -> None:
     """Reuse is that of whole episodes; drift that of delta frames."""
     seen = CandidateResult(AdaptiveSettings())
     for ratio, drift in ((0.0, None), (0.8, 0.1), (0.4, 0.3)):
-        seen.saw(ratio, drift)
+        seen.add(ratio, drift)
 
     assert seen.reuse == pytest.approx(0.4)
     assert seen.drift(50) == pytest.approx(0.2)
@@ -322,7 +322,7 @@ def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     strict, loose = (AdaptiveSettings(distance=far, top_k=256, task_top_k=20) for far in (0.01, 2.0))
     monkeypatch.setattr("stillframe.tools.calibration.search.initial_grid", lambda *_: [strict, loose])
     monkeypatch.setattr(
-        "stillframe.tools.calibration.search.around",
+        "stillframe.tools.calibration.search.neighbours",
         lambda best, *_: [replace(best, task_top_k=10), replace(best, top_k=99)],
     )
     monkeypatch.setattr("stillframe.tools.calibration.search.AGE_LIMITS", AGE_LIMITS[:2])
@@ -460,7 +460,7 @@ def test_the_chart_shows_what_was_chosen(tmp_path: Path) -> None:
     points = [ReusePoint(0.1 * step, 0.01 * step, "pixels" if step % 2 else "embedding") for step in range(9)]
     files = [tmp_path / f"{name}.png" for name in "abcd"]
     for file, chosen in zip(files, ({"best": points[1]}, {"best": points[1]}, {"best": points[5]}, {}), strict=True):
-        reuse_chart(file, points, chosen, 0.02, "some")
+        candidates_chart(file, points, chosen, 0.02, "some")
     first, again, other, empty = (np.asarray(Image.open(file).convert("RGB"), int) for file in files)
 
     assert np.array_equal(first, again)
@@ -533,7 +533,7 @@ def test_the_command_may_write_over_its_deployment(
     words = ("--episodes", recorded, "--out", deployment, "--frames", 12)
     chart = deployment.with_suffix(".png")
     with monkeypatch.context() as nothing_kept:
-        nothing_kept.setattr("stillframe.tools.calibration.search.within", lambda *_: [])
+        nothing_kept.setattr("stillframe.tools.calibration.search.within_budget", lambda *_: [])
         refused, untouched = type_in("calibrate", deployment, *words, "--chart", chart), deployment.read_text()
     done = type_in("calibrate", deployment, *words, "--drift-budget", 2)
 

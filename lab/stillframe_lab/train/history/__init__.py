@@ -1,1 +1,4 @@
-"""How a policy learns to look at older frames, and a gate which of them to keep. Knows models and memory."""
+"""Training of policies that attend to older frames, and of the gate that selects which are kept.
+
+Knows models and history.
+"""

@@ -1,6 +1,6 @@
-"""Where a training's rows sit: frames by themselves first, then instructions that look at a frame and at older ones.
+"""Attention in training: first frames by themselves, then instructions that attend to a frame and to older ones.
 
-Knows positions and masks, two `decoder.Places`; no loss.
+Knows positions and masks, for two attention backends of the decoder; no loss.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stillframe_lab.train.history.soft_retention import Kept
 
 @dataclass
 class Frames:
-    """All pictures of a batch: [BOS] [patches], causal. What every layer leaves stays for those that look later."""
+    """All pictures of a batch: [BOS] [patches], causal. Keys and values of every layer are kept for later attention."""
 
     positions: Tensor  # [rows]
     keys: list[Tensor] = field(default_factory=list)  # a layer: [batch, heads, rows, head_dim], rotated
@@ -31,7 +31,7 @@ class Frames:
         return None
 
     def mix(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:  # noqa: ARG002 (the same)
-        """Each looks back."""
+        """Causal attention; keeps keys and values."""
         self.keys.append(keys)
         self.values.append(values)
         return attend(queries, keys, values, self.positions[:, None] >= self.positions)
@@ -41,7 +41,7 @@ class Frames:
         self.rows.append(rows)
 
     def pooled(self, model: LlamaModel, pooling: Pooling) -> list[tuple[Tensor, Tensor]]:
-        """Of each layer every picture's slots [batch, heads, slots, head_dim], keys before rotation, and values."""
+        """For each layer every picture's slots [batch, heads, slots, head_dim], keys before rotation, and values."""
         turned = model.rotary(self.positions[1:], self.keys[0].dtype)
         back = Rotary(turned.cos, -turned.sin)
         every = enumerate(zip(self.keys, self.values, strict=True))
@@ -50,10 +50,10 @@ class Frames:
 
 @dataclass(frozen=True)
 class Memories:
-    """What is remembered: a list of the batch's pictures for each branch of each picture that is acted on."""
+    """Histories: for each branch of each acted picture a list of the batch's pictures."""
 
     frames: Tensor  # [pictures, branches, longest] indices into the batch, the oldest first; -1 behind the last
-    kept: Kept | None = None  # how much of them; None: all
+    kept: Kept | None = None  # how much of each is kept; None: all
 
     @property
     def there(self) -> Tensor:
@@ -61,7 +61,7 @@ class Memories:
         return self.frames >= 0
 
     def columns(self, keys: Tensor, values: Tensor, tokens: int, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
-        """One layer's slots [batch, heads, slots, head_dim], into which `tokens` went, as they are looked at.
+        """One layer's slots [batch, heads, slots, head_dim], into which `tokens` went, as they are attended to.
 
         Keys, turned by rank, and values [pictures, branches, heads, columns, head_dim]; bias [pictures, branches, 1, 1,
         columns].
@@ -94,11 +94,11 @@ class Memories:
 
 @dataclass
 class Instructions:
-    """[text] [action] of all branches behind each picture that is acted on: they look at it and at their memory."""
+    """[text] [action] of all branches after each acted picture: they attend to it and to their history."""
 
     model: LlamaModel
     positions: Tensor  # [branches * rows of one]
-    mask: Tensor  # [branches * rows, prefix + branches * rows], True where a row may look
+    mask: Tensor  # [branches * rows, prefix + branches * rows], True where a row may attend
     frames: Frames
     slots: list[tuple[Tensor, Tensor]]
     memories: Memories
@@ -110,19 +110,19 @@ class Instructions:
         return None
 
     def mix(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Over the frame's rows, the branch's own and the memory's."""
+        """Attend to the frame's rows, the branch's own and the history's."""
         acted = len(queries)
         keys, values = (
             torch.cat((prefix[layer][:acted], own), dim=2)
             for prefix, own in ((self.frames.keys, keys), (self.frames.values, values))
         )
-        return self._recalling(layer, queries, keys, values)
+        return self._attend_with_history(layer, queries, keys, values)
 
     def saw(self, layers: int, rows: Tensor) -> None:  # noqa: ARG002 (the seam's shape)
         """Keep them."""
         self.rows.append(rows)
 
-    def _recalling(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def _attend_with_history(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         pictures, branches, longest = self.memories.frames.shape
         rotary = self.model.rotary(torch.arange(longest, device=keys.device), keys.dtype)
         old_keys, old_values, bias = self.memories.columns(*self.slots[layer], len(self.frames.positions) - 1, rotary)

@@ -1,6 +1,6 @@
-"""The curves of a gate's run, and of a fine-tuning of policy and gate together.
+"""Training curves of the gate, and of the joint fine-tuning.
 
-Knows the lines of their logs; not how they came about.
+Knows the lines of their logs; trains nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from stillframe.tools.charts import ACCENT, FAINT, INK, new_figure, save_figure
 from stillframe_lab.train.trainer import LOG_NAME
 
 Log = Sequence[Mapping[str, Any]]
-SCORERS = (("gate", "", ACCENT), ("linear score", "linear_", INK))  # as it is called, in a log's fields, its colour
+SCORERS = (("gate", "", ACCENT), ("linear score", "linear_", INK))  # name, prefix of the log's fields, colour
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
@@ -23,7 +23,7 @@ def read_log(run: Path) -> list[dict[str, Any]]:
 
 
 def gate_chart(file: Path, log: Log, title: str) -> None:
-    """How far both scorers are off on episodes that they learn from, dotted, and on those held out."""
+    """Errors of both scorers on training episodes, dotted, and on held-out ones."""
     figure, both = new_figure(2, (7.5, 5.0), (1, 1))
     for axes, kind, label in (
         (both[0], "worthy", "error where a chunk\nis worth much"),
@@ -40,7 +40,7 @@ def gate_chart(file: Path, log: Log, title: str) -> None:
 
 
 def together_chart(file: Path, log: Log, title: str) -> None:
-    """What the answers lose by what was let go, and how much is kept."""
+    """What answers lose by evicted chunks, and how many are kept."""
     figure, axes = new_figure(3, (7.5, 6.5), (1, 1, 1))
     _curve(axes[0], log, ("means", "xyz_error"), color=ACCENT, label="with what was kept")
     _curve(axes[0], log, ("means", "whole_xyz_error"), color=INK, label="with all of it")

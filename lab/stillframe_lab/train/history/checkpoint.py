@@ -1,4 +1,4 @@
-"""How a policy with a history is written: a checkpoint in its family's own layout, and its memory beside it.
+"""Write a policy with a history: a checkpoint in its family's layout, and its history weights.
 
 Knows both layouts; no loss.
 """
@@ -17,7 +17,7 @@ EXTRAS = len(ACTION_NAMES) + 1  # the last action, and the time since the last f
 
 
 def new_memory_weights(trainee: MemoryTrainee, recipe: MemoryRecipe) -> HistoryWeights:
-    """The pooling as it was learnt with the policy, and scorers that have learnt nothing."""
+    """The pooling trained with the policy, and untrained scorers."""
     decoder, tower = trainee.network.config.decoder, trainee.network.config.towers[0]
     weights = HistoryWeights(
         HistoryConfig(
@@ -37,8 +37,8 @@ def new_memory_weights(trainee: MemoryTrainee, recipe: MemoryRecipe) -> HistoryW
 
 
 def save_policy(folder: Path, trainee: MemoryTrainee, weights: HistoryWeights, recipe: MemoryRecipe) -> None:
-    """The checkpoint that the daemon serves."""
+    """Write the checkpoint that the daemon serves."""
     folder.mkdir(parents=True, exist_ok=True)
     save_history(folder, weights)
     tensors = {name: tensor.detach().cpu() for name, tensor in trainee.network.state_dict().items()}
-    save_checkpoint(folder, tensors, recipe.policy)  # last: its tensors say that all is there
+    save_checkpoint(folder, tensors, recipe.policy)  # last: its tensors mark the checkpoint as complete

@@ -1,6 +1,6 @@
-"""Batches out of labelled scenes: which of them are acted on, which are only remembered, normalised as the daemon will.
+"""Batches from labelled scenes: some are acted on, others are only in histories; normalised as in the daemon.
 
-Knows arrays and draws; no network.
+Knows arrays and sampling; no network.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ class Scenes:
 
     @classmethod
     def joined(cls, parts: Sequence[Scenes]) -> Scenes:
-        """Several in a row."""
+        """Concatenate scenes."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
     def of(self, indices: Ids) -> Scenes:
-        """Some of them."""
+        """The scenes at these indices."""
         return Scenes(*(getattr(self, name)[indices] for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True)
 class _Dark:
-    """Scenes to act in, by their indices."""
+    """Indices of scenes without a lit lamp, which are acted on."""
 
     made: Ids
     played: Ids
@@ -66,14 +66,14 @@ class _Dark:
         return cls(np.flatnonzero(which & ~scenes.played), np.flatnonzero(which & scenes.played))
 
     def drawn(self, count: int, share: float, rng: np.random.Generator) -> Ids:
-        """So many, a share of them played, if there are any."""
+        """Draw so many, a share of them played by the policy, if there are any."""
         played = round(count * share) if len(self.played) else 0
         parts = ((self.made, count - played), (self.played, played))
         return np.concatenate([rng.choice(of, many) if many else of[:0] for of, many in parts])
 
 
 class SceneDataset:
-    """Draws batches."""
+    """Draws batches of scenes."""
 
     def __init__(self, scenes: Scenes, recipe: MemoryRecipe):
         pixels = PixelPipeline.from_config(preprocessor_json(recipe.policy.image_px))

@@ -1,6 +1,6 @@
-"""Episodes to learn a gate from: the policy, with all of its history, plays and writes down where it looked.
+"""Episodes to train a gate on: the policy plays with full history, and its attention to each chunk is logged.
 
-Knows the simulator and a checkpoint with a memory; no gate.
+Knows the simulator and a checkpoint with history weights; no gate.
 """
 
 from __future__ import annotations
@@ -29,13 +29,18 @@ from stillframe_lab.train.history.gate_training import LabelledEpisode
 from stillframe_lab.train.history.recipe import FRAME_S
 from stillframe_lab.train.history.sampling import NOTHING
 
-RELEVANT = 0.3  # a chunk that is looked at so much, of what is looked at most, says something
-REPEATED = 0.5  # each that says the same as earlier ones is worth so much of the one before it
+RELEVANT = 0.3  # attention to a chunk, relative to the most, from which it counts as informative
+REPEATED = 0.5  # utility of a repeated cue, relative to the one before it
+
+
+EVERYTHING = HistorySettings(enabled=True, gate="recency", window_frames=0, budget_mib=None)
+NOISE_SIGMA = 2.0  # grey levels
+FIRST_SEED = 700_000  # none that an evaluation plays
 
 
 @dataclass
 class AttentionLog:
-    """A scorer that keeps all, of one session, and writes down what it hears. See `scorers.Scorer`."""
+    """A scorer that keeps all chunks of one session and logs inputs and attention. See `history.scorers.Scorer`."""
 
     needs_attention = True
     inputs: list[Tensor] = field(default_factory=list)  # a chunk: [inputs]
@@ -46,65 +51,60 @@ class AttentionLog:
         return torch.zeros(0)
 
     def score(self, summaries: Summaries, states: Sequence[Tensor]) -> tuple[Utilities, list[Tensor]]:
-        """Keep it."""
+        """Log the inputs; score everything 1."""
         self.inputs += [*summaries.inputs.cpu()]
         return np.ones(len(summaries.keys)), [*states]
 
     def updated(self, utilities: Utilities, masses: Utilities) -> Utilities:
-        """Write it down."""
+        """Log the attention."""
         self.masses.append(masses)
         return utilities
 
     def close(self) -> LoggedEpisode:
-        """The episode is over; the next begins on an empty page."""
-        lived = LoggedEpisode(torch.stack(self.inputs), _most_attention(self.masses, len(self.inputs)))
+        """Return the episode's log and clear it."""
+        logged = LoggedEpisode(torch.stack(self.inputs), _most_attention(self.masses, len(self.inputs)))
         self.inputs, self.masses = [], []
-        return lived
+        return logged
 
 
 @dataclass(frozen=True)
 class LoggedEpisode:
-    """One episode."""
+    """The log of one episode."""
 
     inputs: Tensor  # [chunks, inputs]: what a scorer sees of each
-    looked: NDArray[np.float64]  # [chunks] of all answers after it, the most that one looked at it; 1: at nothing more
+    attention: NDArray[np.float64]  # [chunks] the most attention of any later answer, 1: the most attended chunk
 
     def __len__(self) -> int:
         return len(self.inputs)
 
 
-def utility_labels(looked: NDArray[np.float64], says: NDArray[np.int64]) -> NDArray[np.float64]:
-    """What each chunk should be called worth [chunks]: as much as is looked at it, and less the more often it was said.
+def utility_labels(attention: NDArray[np.float64], says: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Utility labels [chunks]: the attention to each chunk, less for repeated cues.
 
-    `says` [chunks] tells what each says. Without this a row of equal cues fills a small memory, and the other cue goes:
-    attention looks at all of them alike. No score of a chunk alone can know which is the first.
+    `says` [chunks]: the cue that each shows. Without the discount a row of equal cues fills a small history and evicts
+    the other cue: attention is equal on all of them. A score of a chunk alone cannot know which came first.
     """
-    labels, said = looked.copy(), dict.fromkeys(says.tolist(), 0)
-    for chunk in np.flatnonzero(looked >= RELEVANT):
+    labels, counts = attention.copy(), dict.fromkeys(says.tolist(), 0)
+    for chunk in np.flatnonzero(attention >= RELEVANT):
         what = int(says[chunk])
-        labels[chunk] *= REPEATED ** said[what]
-        said[what] += 1
+        labels[chunk] *= REPEATED ** counts[what]
+        counts[what] += 1
     return labels
 
 
 def _most_attention(masses: Sequence[Utilities], chunks: int) -> NDArray[np.float64]:
-    """The most that any answer looked at each chunk, in units of what that answer looked at most."""
-    looked = np.zeros(chunks)
+    """The most attention of any answer to each chunk, relative to that answer's most attended chunk."""
+    attention = np.zeros(chunks)
     for mass in masses:
         most = mass.max(initial=0.0)
         if most > 0:
-            looked[: len(mass)] = np.maximum(looked[: len(mass)], mass / most)
-    return looked
-
-
-EVERYTHING = HistorySettings(enabled=True, gate="recency", window_frames=0, budget_mib=None)
-NOISE_SIGMA = 2.0  # grey levels
-FIRST_SEED = 700_000  # none that an evaluation plays
+            attention[: len(mass)] = np.maximum(attention[: len(mass)], mass / most)
+    return attention
 
 
 @dataclass(frozen=True)
 class WantedEpisodes:
-    """Which: `each` of every variant with every delay."""
+    """Which episodes: `each` of every variant with every delay."""
 
     variants: tuple[str, ...]
     delays: tuple[int, ...]
@@ -113,7 +113,7 @@ class WantedEpisodes:
 
 
 class _FrameClock:
-    """A clock that goes on by one frame's time whenever it is asked twice: a pass asks it when frames come in."""
+    """A clock that advances by one frame's time at each `tick`."""
 
     def __init__(self) -> None:
         self.frame_s, self._now_s = 0.1, 0.0
@@ -122,12 +122,12 @@ class _FrameClock:
         return self._now_s
 
     def tick(self) -> None:
-        """Another frame."""
+        """Advance by one frame."""
         self._now_s += self.frame_s
 
 
 def full_history_policy(checkpoint: Path, clock: Clock, scorer: Scorer | None = None) -> LocalPolicy:
-    """A policy with all of its history."""
+    """A policy with full history."""
     device = torch.device("cpu")
     model, weights = load_policy(checkpoint, dtype=torch.float32, device=device), load_history(checkpoint, device)
     recalling = HistoryManager(model, weights, EVERYTHING, clock, scorer=scorer)
@@ -135,21 +135,21 @@ def full_history_policy(checkpoint: Path, clock: Clock, scorer: Scorer | None = 
 
 
 class EpisodeRecorder:
-    """Plays a policy with all of its history; notes what the lamps really say at every step."""
+    """Plays a policy with full history, and notes what the lamps show at every step."""
 
     def __init__(self, checkpoint: Path):
-        self._clock, self._diary, self._says = _FrameClock(), AttentionLog(), [0]
-        self._policy = full_history_policy(checkpoint, self._clock, self._diary)
+        self._clock, self._log, self._says = _FrameClock(), AttentionLog(), [0]
+        self._policy = full_history_policy(checkpoint, self._clock, self._log)
 
-    def lived(self, env: JacoEnv, seed: int) -> LabelledEpisode:
-        """One episode."""
+    def record(self, env: JacoEnv, seed: int) -> LabelledEpisode:
+        """Play one episode -> its labels."""
         self._clock.frame_s = float(np.random.default_rng(seed).uniform(*FRAME_S))
         self._policy.reset()
         self._says = []
         play(env, lambda observed: self._act(env, observed), seed=seed)
-        lived = self._diary.close()
-        labels = utility_labels(lived.looked, np.array(self._says))
-        return LabelledEpisode(lived.inputs, torch.from_numpy(labels).float())
+        logged = self._log.close()
+        labels = utility_labels(logged.attention, np.array(self._says))
+        return LabelledEpisode(logged.inputs, torch.from_numpy(labels).float())
 
     def _act(self, env: JacoEnv, observed: Mapping[str, Any]) -> NDArray[np.float64]:
         lit = env.lit
@@ -159,15 +159,15 @@ class EpisodeRecorder:
 
 
 def record_episodes(checkpoint: Path, wanted: WantedEpisodes, watch: Callable[[int], None]) -> list[LabelledEpisode]:
-    """All of them, in one order; `watch` is told how many there are after each."""
-    observer = EpisodeRecorder(checkpoint)
+    """Play all episodes, in order; `watch` is called with their number after each."""
+    recorder = EpisodeRecorder(checkpoint)
     episodes: list[LabelledEpisode] = []
     for variant in wanted.variants:
         for delay in wanted.delays:
             env = JacoEnv("remember", noise=SensorNoise(sigma=NOISE_SIGMA), delay=delay, variant=variant)
             try:
                 for _ in range(wanted.each):
-                    episodes.append(observer.lived(env, wanted.seed + len(episodes)))
+                    episodes.append(recorder.record(env, wanted.seed + len(episodes)))
                     watch(len(episodes))
             finally:
                 env.close()
@@ -185,7 +185,7 @@ def save_episodes(file: Path, episodes: list[LabelledEpisode]) -> None:
 
 
 def load_episodes(file: Path) -> list[LabelledEpisode]:
-    """As they were saved."""
+    """Read what `save_episodes` wrote."""
     with np.load(file) as arrays:
         ends = np.cumsum(arrays["lengths"])[:-1]
         pairs = zip(np.split(arrays["inputs"], ends), np.split(arrays["worth"], ends), strict=True)

@@ -1,4 +1,4 @@
-"""Valuing: what the learnt scorers say of chunks in a row, and how far that is from what the chunks are worth.
+"""The losses and errors of the trained scorers on sequences of labelled chunks.
 
 Knows summaries and labels; neither episodes nor a policy.
 """
@@ -13,16 +13,16 @@ from torch.nn import functional
 
 from stillframe.history.checkpoint import HistoryWeights
 
-WORTHY = 0.5  # chunks that are worth more are told apart from the others
+WORTHY = 0.5  # chunks of higher utility are counted apart
 
 
 @dataclass(frozen=True)
 class ChunkBatch:
-    """Chunks of some sessions, each in its order."""
+    """A batch of sessions' chunks, in order, padded."""
 
     inputs: Tensor  # [sessions, longest, inputs]
     worth: Tensor  # [sessions, longest] in [0, 1]
-    there: Tensor  # [sessions, longest] 1 where there is a chunk, 0 behind the last
+    there: Tensor  # [sessions, longest] 1 where there is a chunk, 0 for padding
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ScorerLogits:
 
 @dataclass(frozen=True)
 class ScorerErrors:
-    """Mean |utility - label| of chunks that are worth much, and of the others: the gate's and the linear score's."""
+    """Mean |utility - label| of chunks of high utility and of the others, for the gate and the linear scorer."""
 
     worthy: float
     idle: float
@@ -44,21 +44,21 @@ class ScorerErrors:
 
 
 class Scorers(nn.Module):
-    """Both learnt scorers of a memory, to be taught on the same chunks."""
+    """Both trained scorers, on the same chunks."""
 
     def __init__(self, weights: HistoryWeights):
-        """The weights' own: they learn in place."""
+        """The scorers of `weights`, trained in place."""
         super().__init__()
         self.gate, self.linear = weights.gate, weights.linear
         self.requires_grad_()
 
     def fit(self, chunks: Tensor) -> None:
-        """Take what all summaries have in common from many [chunks, inputs]."""
+        """Fit the input normalisation to chunks [chunks, inputs]."""
         for scorer in (self.gate, self.linear):
             scorer.norm.fit(chunks)
 
     def forward(self, inputs: Tensor, truncate: int) -> ScorerLogits:
-        """Chunks in their order [sessions, longest, inputs], in float32 whatever is around.
+        """Logits of chunks in order [sessions, longest, inputs], in float32 under any autocast.
 
         A gradient goes back through at most `truncate` chunks.
         """
@@ -67,25 +67,25 @@ class Scorers(nn.Module):
             return ScorerLogits(self._in_order(inputs, truncate), self.linear(inputs))
 
     def _in_order(self, inputs: Tensor, truncate: int) -> Tensor:
-        said, state = [], self.gate.begin(len(inputs))
+        steps, state = [], self.gate.begin(len(inputs))
         for at, chunk in enumerate(inputs.unbind(1)):
             logits, state = self.gate(chunk, state if at % truncate else state.detach())
-            said.append(logits)
-        return torch.stack(said, dim=1)
+            steps.append(logits)
+        return torch.stack(steps, dim=1)
 
 
-def scorer_loss(said: ScorerLogits, rows: ChunkBatch, keep_share: float) -> Tensor:
-    """Both scorers' losses, one sum: the scorers share nothing."""
-    return sum((_scorer_loss(logits, rows, keep_share) for logits in (said.gate, said.linear)), torch.zeros(()))
+def scorer_loss(logits: ScorerLogits, rows: ChunkBatch, keep_share: float) -> Tensor:
+    """The sum of both scorers' losses; they share no parameters."""
+    return sum((_scorer_loss(each, rows, keep_share) for each in (logits.gate, logits.linear)), torch.zeros(()))
 
 
-def scorer_errors(said: ScorerLogits, rows: ChunkBatch) -> ScorerErrors:
-    """How far off both are."""
-    return ScorerErrors(*_errors(said.gate, rows), *_errors(said.linear, rows))
+def scorer_errors(logits: ScorerLogits, rows: ChunkBatch) -> ScorerErrors:
+    """The errors of both scorers."""
+    return ScorerErrors(*_errors(logits.gate, rows), *_errors(logits.linear, rows))
 
 
 def _scorer_loss(logits: Tensor, rows: ChunkBatch, keep_share: float) -> Tensor:
-    """Cross-entropy against the labels; and two-sided, as much kept as they say: a hinge on too much overshoots."""
+    """Cross-entropy against the labels, plus a squared penalty on the difference in how much is kept."""
     off = functional.binary_cross_entropy_with_logits(logits, rows.worth, reduction="none")
     more = ((torch.sigmoid(logits) - rows.worth) * rows.there).sum(1) / rows.there.sum(1).clamp(min=1)
     return (off * rows.there).sum() / rows.there.sum().clamp(min=1) + keep_share * more.square().mean()

@@ -1,7 +1,7 @@
-"""Learning what to keep: the gate over episodes of summaries, by truncated backpropagation, and the linear score.
+"""Training of the gate on episodes of summaries, by truncated backpropagation, and of the linear scorer.
 
-Knows summaries and labels; no policy and no pixels. Labels are distilled from where a policy with all of its history
-looked: an end-to-end gradient through the bias on its attention is too weak, for what is ignored needs no bias.
+Knows summaries and labels; no policy and no pixels. Labels are distilled from the attention of a policy with full
+history: an end-to-end gradient through a bias on attention is too weak, for ignored chunks need no bias.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ from stillframe_lab.train.history.gate_objective import (
 from stillframe_lab.train.history.recipe import MemoryRecipe
 from stillframe_lab.train.trainer import Trainer
 
-HELD_OUT_EVERY = 5  # of episodes, by their seed, one is not learnt from
+HELD_OUT_EVERY = 5  # one of so many episodes is held out
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class LabelledEpisode:
-    """One episode of chunks."""
+    """One episode of chunks with utility labels."""
 
     inputs: Tensor  # [chunks, inputs]
     worth: Tensor  # [chunks] in [0, 1]
 
     def first(self, most: int) -> LabelledEpisode:
-        """Its first chunks: cues come early, and what follows is much alike."""
+        """Its first chunks: cues come early, and later frames are much alike."""
         return LabelledEpisode(self.inputs[:most], self.worth[:most])
 
 
 @dataclass(frozen=True)
 class GateProgress:
-    """What a progress bar shows."""
+    """A line of the training log."""
 
     step: int
     steps: int
     loss: float
     learnt: ScorerErrors  # on the step's own batch
-    held_out: ScorerErrors  # on episodes that were not learnt from
+    held_out: ScorerErrors  # on the held-out episodes
 
 
 @dataclass(frozen=True)
 class GateObjective:
-    """What one batch came to."""
+    """The loss of one batch, and its logits."""
 
     total: Tensor
     logits: ScorerLogits
@@ -105,6 +105,6 @@ class GateTrainer(Trainer[ChunkBatch, GateObjective, GateProgress]):
 
 
 def split_held_out(episodes: Sequence[LabelledEpisode]) -> tuple[list[LabelledEpisode], list[LabelledEpisode]]:
-    """Those that are learnt from, and those that are held out: seeds rise by one from episode to episode."""
+    """Training episodes and held-out ones, by position."""
     learnt = [one for at, one in enumerate(episodes) if at % HELD_OUT_EVERY != HELD_OUT_EVERY - 1]
     return learnt, [*episodes[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]]

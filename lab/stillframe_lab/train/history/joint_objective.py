@@ -1,7 +1,7 @@
-"""The objective of policy and gate together: act as well on what a small memory keeps as on all of it.
+"""The joint objective of policy and gate: act as well with a bounded history as with a full one.
 
-Knows the network, its scorers and one batch; no optimiser, no files. The policy has learnt to read memories, and the
-gate what is read; here the gate also feels, through what it let go, what that did to the actions.
+Knows the network, its scorers and one batch; no optimiser, no files. Policy and gate were trained apart; here the gate
+also gets gradients from what evicted chunks do to the actions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Slots = list[tuple[Tensor, Tensor]]  # a layer: keys and values [batch, heads, s
 
 @dataclass(frozen=True)
 class JointBatch:
-    """Pictures with memories, what a gate is told beside them, and how much of a memory fits."""
+    """Pictures with histories, the gate's other inputs, and how many chunks fit."""
 
     seen: MemoryBatch
     answers: Tensor  # [batch, 7]: what each picture was answered with when it was acted on
@@ -41,7 +41,7 @@ class JointBatch:
 
     @classmethod
     def of(cls, seen: MemoryBatch, recipe: JointRecipe, rng: np.random.Generator) -> JointBatch:
-        """Remembered arms went to any cube: their pictures are of other scenes than what is meant."""
+        """Actions of older frames go to random cubes: their pictures are of other scenes than the target's."""
         cubes = torch.from_numpy(rng.integers(seen.toward.shape[1], size=len(seen.toward)))
         answers = seen.toward[torch.arange(len(cubes)), cubes]
         memories = seen.drawn.target.numel()
@@ -51,21 +51,21 @@ class JointBatch:
 
 @dataclass(frozen=True)
 class JointFigures:
-    """What a batch came to, for people."""
+    """Figures of a batch, for the log."""
 
     loss: float  # of the actions, with what was kept
     parted: float  # how far answers are from those with all: KL of action bins, nats
     xyz_error: float
     whole_xyz_error: float  # with all
     kept: float  # share of chunks
-    worthy: float  # errors: see `valuing.Errors`
+    worthy: float  # errors: see `gate_objective.ScorerErrors`
     idle: float
     linear_worthy: float
     linear_idle: float
 
     @classmethod
     def mean(cls, several: Sequence[JointFigures]) -> JointFigures:
-        """Of some batches: one alone says little."""
+        """Means over batches."""
         return cls(*(fmean(column) for column in zip(*map(astuple, several), strict=True)))
 
 
@@ -78,12 +78,12 @@ class JointObjective:
 
 
 class JointTrainee(MemoryTrainee):
-    """The policy, its pooling and its scorers. The heads of the training without a gate rest."""
+    """The policy, its pooling and its scorers; auxiliary heads are not used."""
 
     def __init__(
         self, network: OpenVLANetwork, recipe: JointRecipe, sequences: dict[int, SharedPrefix], weights: HistoryWeights
     ):
-        """`weights`: the memory that belongs to `network`."""
+        """`weights`: the history weights of `network`."""
         super().__init__(network, recipe.memory, sequences)
         self.pooling.load_state_dict(weights.pooling.state_dict())
         self.scorers = Scorers(weights)
@@ -121,15 +121,15 @@ class JointTrainee(MemoryTrainee):
         return ChunkBatch(self._inputs(slots, batch), self._worth(instructions, batch.seen), there)
 
     def _kept(self, said: ScorerLogits, batch: JointBatch) -> Kept:
-        """Of all memories, as the gate says, what fits."""
+        """The chunks that are kept of each history, by the gate's utilities."""
         there = batch.seen.drawn.memories.there
         room = Room(batch.chunks, self._joint.window_frames)
         return Kept.of(torch.sigmoid(said.gate).view(there.shape), there, room)
 
     def _inputs(self, slots: Slots, batch: JointBatch) -> Tensor:
-        """What a scorer sees of every memory's chunks [memories, longest, inputs]; a gradient ends here.
+        """Scorer inputs of every history's chunks [memories, longest, inputs], without a gradient.
 
-        Else the policy could please the scorers with what it leaves, and forget what it is for.
+        With one, the policy would fit its keys and values to the scorers instead of to its actions.
         """
         keys, values = (torch.stack([layer[half].detach() for layer in slots], dim=1) for half in range(2))
         pictures = torch.cat((summary(keys, self._taps), summary(values, self._taps), batch.answers), dim=-1)
@@ -139,7 +139,7 @@ class JointTrainee(MemoryTrainee):
         return torch.cat((pictures[frames.clamp(min=0)], since_s), dim=-1)
 
     def _worth(self, instructions: Instructions, seen: MemoryBatch) -> Tensor:
-        """What each chunk is worth [memories, longest]: see `diary.worth`. Nothing, where a memory tells nothing."""
+        """Utility labels [memories, longest], see `episodes.utility_labels`; 0 where a history has no cue."""
         drawn = seen.drawn
         first = self._sequence.text_end[0] - self._sequence.prefix_rows  # the row that says the first action
         looks = torch.stack([weights[..., first, :].float() for weights in instructions.looks]).amax(dim=(0, 3))
@@ -155,11 +155,11 @@ class JointTrainee(MemoryTrainee):
 
 
 def with_retention(drawn: SampledMemories, kept: Kept | None) -> SampledMemories:
-    """The same memories, of which so much is there; None: all."""
+    """The same histories with only some chunks kept; None: all."""
     return replace(drawn, memories=replace(drawn.memories, kept=kept))
 
 
 def answer_kl_nats(whole: Tensor, kept: Tensor) -> Tensor:
-    """Mean KL of action bins [..., bins] as answered with all of a memory, and with what was kept."""
+    """Mean KL of action bins [..., bins] between answers with full and with bounded history."""
     wanted, have = (functional.log_softmax(logits.float(), dim=-1) for logits in (whole, kept))
     return functional.kl_div(have, wanted, reduction="none", log_target=True).sum(-1).mean()

@@ -27,11 +27,11 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class JointProgress:
-    """What a progress bar shows."""
+    """A line of the training log."""
 
     step: int
     steps: int
-    means: JointFigures  # of the batches since the line before
+    means: JointFigures  # over the batches since the last line
     images_per_s: float
 
 

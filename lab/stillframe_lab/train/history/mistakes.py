@@ -1,6 +1,6 @@
-"""Scenes to which a policy itself brings the arm, with the expert's labels for what it should have done there (DAgger).
+"""Scenes that the policy itself reaches, labelled by the expert (DAgger).
 
-Knows the simulator and a checkpoint with a memory. Where a policy hovers between two cubes no drawn scene ever is.
+Knows the simulator and a checkpoint with history weights. Sampled scenes never have the arm between two cubes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from stillframe_lab.train.history.dataset import Scenes
 from stillframe_lab.train.history.episodes import full_history_policy
 from stillframe_lab.train.history.scenes import LAMPS_VERSION, labelled, stored
 
-DELAYS = (0, 8, 24)  # steps, in turn: what is waited for is not what is learnt here
+DELAYS = (0, 8, 24)  # steps, in turn
 FIRST_SEED = 800_000  # none that an evaluation plays
 
 
 @dataclass(frozen=True)
 class WantedMistakes:
-    """Which: of episodes of one variant, every so many free steps."""
+    """Which scenes: every so many free steps of one variant's episodes."""
 
     variant: str
     scenes: int
@@ -36,14 +36,14 @@ class WantedMistakes:
 
     @property
     def origin(self) -> str:
-        """What a store of these scenes says of itself."""
+        """The origin written into a store of these scenes."""
         return json.dumps({"lamps": LAMPS_VERSION, **asdict(self)})
 
 
 def mistakes_in(
     folder: Path, wanted: WantedMistakes, checkpoint: Path, scale: ActionScale, watch: Callable[[int], None]
 ) -> Scenes:
-    """The scenes of `folder`, played by `checkpoint` if they are not there. Raises ConfigError where others are."""
+    """The scenes of `folder`, played by `checkpoint` if they are missing. ConfigError for a store of others."""
     if not FrameStore.exists(folder):
         _play(folder, wanted, full_history_policy(checkpoint, time.perf_counter), scale, watch)
     return stored(folder, wanted.origin, wanted.image_px, played=True)

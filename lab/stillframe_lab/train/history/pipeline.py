@@ -1,6 +1,6 @@
-"""From a policy of one frame to one that remembers: scenes, cloning, episodes, the gate, both together; a checkpoint.
+"""The training pipeline of a policy with a history: scenes, cloning, episodes, gate, joint fine-tuning.
 
-Knows the order and the folders; each part is its own module. Whatever is finished on disk is not done again.
+Knows the order and the folders; each part is its own module. Finished stages on disk are not done again.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ POLICY, CORRECTED, GATE, TOGETHER = "policy", "corrected", "gate", "together"  #
 
 
 class HistoryReporter(Protocol):
-    """Where progress goes."""
+    """Receives progress."""
 
     def stage(self, line: str, steps: int) -> None:
         """A stage begins."""
         ...
 
     def policy(self, trained: MemoryProgress) -> None:
-        """Where the cloning is."""
+        """A line of the cloning log."""
         ...
 
     def episodes(self, played: int) -> None:
-        """How many are."""
+        """How many episodes or scenes are done."""
         ...
 
     def gate(self, trained: GateProgress) -> None:
-        """Where the gate is."""
+        """A line of the gate's log."""
         ...
 
     def together(self, trained: JointProgress) -> None:
-        """Where the fine-tuning of both is."""
+        """A line of the joint fine-tuning log."""
         ...
 
 
 def train_memory(
     run: Path, data: Path, joint: JointRecipe, device: torch.device, reporter: HistoryReporter, start: Path | None
 ) -> Path:
-    """Run the whole recipe in folder `run`, from a checkpoint `start` or from nothing; the finished checkpoint."""
+    """Run the whole recipe in folder `run`, from a checkpoint `start` or from random weights -> the checkpoint."""
     recipe = joint.memory
     policy = _cloned(run, recipe, device, reporter, start, lambda: [load_scenes(data, recipe, reporter)])
     if recipe.mistakes:
@@ -77,13 +77,13 @@ def _cloned(
     start: Path | None,
     scenes: Callable[[], Sequence[Scenes]],
 ) -> Path:
-    """Clone on `scenes`, unless that is done; the checkpoint."""
+    """Train by cloning on `scenes`, unless that is done -> the checkpoint."""
     policy = run / POLICY
     if not _finished(policy):
-        scenery = SceneDataset(Scenes.joined(scenes()), recipe)
+        dataset = SceneDataset(Scenes.joined(scenes()), recipe)
         reporter.stage("cloning", recipe.policy.steps)
         cloning = HistoryCloningTrainer(run, recipe, device, start)
-        cloning.run(scenery, recipe.policy.steps, reporter.policy)
+        cloning.run(dataset, recipe.policy.steps, reporter.policy)
         trainee = cloning.averaged_trainee()
         save_policy(policy, trainee, new_memory_weights(trainee, recipe), recipe)
     return policy
@@ -92,7 +92,7 @@ def _cloned(
 def _corrected(
     run: Path, data: Path, cloned: Path, recipe: MemoryRecipe, device: torch.device, reporter: HistoryReporter
 ) -> Path:
-    """Clone on, from a policy's weights, with scenes to which it brings the arm; the checkpoint."""
+    """Continue cloning from a policy's weights, with scenes that it reaches -> the checkpoint."""
 
     def scenes() -> Sequence[Scenes]:
         return [load_scenes(data, recipe, reporter), *load_mistakes(run, cloned, recipe, reporter)]
@@ -101,7 +101,7 @@ def _corrected(
 
 
 def train_gate(run: Path, checkpoint: Path, recipe: MemoryRecipe, reporter: HistoryReporter) -> None:
-    """Teach the gate and the linear score of a checkpoint what its policy looks at, and write them beside it."""
+    """Train the gate and the linear scorer of a checkpoint on its policy's attention, and save them with it."""
     run.mkdir(parents=True, exist_ok=True)
     file = run / EPISODES_NAME
     if not file.is_file():
@@ -116,13 +116,13 @@ def train_gate(run: Path, checkpoint: Path, recipe: MemoryRecipe, reporter: Hist
 
 
 def train_together(run: Path, data: Path, checkpoint: Path, recipe: JointRecipe, reporter: HistoryReporter) -> Path:
-    """Fine-tune a policy and its gate, each of which has learnt alone; the finished checkpoint, in `run`."""
+    """Fine-tune a policy and its gate, trained apart before -> the finished checkpoint, in `run`."""
     policy = run / POLICY
     if not _finished(policy):
-        scenery = SceneDataset(load_scenes(data, recipe.memory, reporter), recipe.memory)
+        dataset = SceneDataset(load_scenes(data, recipe.memory, reporter), recipe.memory)
         reporter.stage("together", recipe.steps)
         joining = JointTrainer(run, recipe, checkpoint)
-        joining.run(scenery, recipe.steps, reporter.together)
+        joining.run(dataset, recipe.steps, reporter.together)
         joining.export(policy)
     return policy
 
@@ -142,7 +142,7 @@ def publish(policy: Path, run: Path, recipe: JointRecipe, out: Path) -> None:
 
 
 def _cloning_log(run: Path, recipe: MemoryRecipe) -> list[dict[str, Any]]:
-    """Of the cloning, and of the corrections as if they were its further steps."""
+    """The log of the cloning, continued by that of the corrections."""
     corrections = read_log(run / CORRECTED) if recipe.mistakes else []
     return [*read_log(run), *({**line, "step": line["step"] + recipe.policy.steps} for line in corrections)]
 
@@ -152,7 +152,7 @@ def _finished(policy: Path) -> bool:
 
 
 def load_mistakes(run: Path, checkpoint: Path, recipe: MemoryRecipe, reporter: HistoryReporter) -> Iterator[Scenes]:
-    """Scenes to which a policy brings the arm, each variant in a folder of its own."""
+    """Scenes that a policy reaches, each variant in a folder of its own."""
     for variant, count in recipe.mistakes:
         wanted = WantedMistakes(variant, count, recipe.mistake_every, recipe.policy.image_px)
         reporter.stage("mistakes", count)

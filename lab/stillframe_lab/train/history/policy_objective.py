@@ -1,10 +1,9 @@
-"""The objective of a policy with a history: actions and keypoints as without, and that memories can be read.
+"""The objective of a policy with a history: the losses of objective.py, and two that train reading and writing history.
 
 Knows the network and one batch; no optimiser, no files.
 
-Two losses more than objective.py has. One asks the text for the colours that its memory tells, in their order, and for
-the one that is due. The other asks each frame's own slots what its lamps show: without it nothing tells a frame, while
-nobody can read it yet, to say so.
+One loss classifies from the text rows the colours in its history, in order, and the one that is due. The other
+classifies from each frame's slots what its lamps show: without it, slots get no gradient until text rows read them.
 """
 
 from __future__ import annotations
@@ -26,48 +25,48 @@ from stillframe_lab.train.objective import Trainee
 from stillframe_lab.train.sequences import SharedPrefix
 
 CUES = 2  # at most
-SHOWS = NOTHING + 2  # what a frame's lamps say: a colour, nothing, or a colour that is not meant
+SHOWS = NOTHING + 2  # classes of what lamps show: a colour, nothing, or a decoy
 
 
 @dataclass(frozen=True)
 class MemoryBatch:
-    """Pictures of one batch: those that are acted on come first."""
+    """Pictures of one batch: acted ones first."""
 
     pixels: Tensor  # [batch, 6, H, W], normalised
     actions: Tensor  # [pictures, branches, 7] in [-1, 1], towards each branch's target
     keypoints: Keypoints  # of all
-    shows: Tensor  # [batch] what the lamps say: one of SHOWS
+    shows: Tensor  # [batch] what the lamps show: one of SHOWS
     toward: Tensor  # [batch, cubes, 7] in [-1, 1], towards each cube
     drawn: SampledMemories
 
     @property
     def acted(self) -> int:
-        """So many of the pictures are acted on."""
+        """How many of the pictures are acted on."""
         return len(self.actions)
 
 
 @dataclass(frozen=True)
 class MemoryObjective:
-    """Losses of a batch: `total` is minimised, the rest is for people."""
+    """Losses of a batch: `total` is minimised, the rest is for the log."""
 
     total: Tensor
     action: Tensor
     xyz_error: Tensor
     pointer_hits: Tensor
     colour_hits: Tensor  # share of cues that the text knows, by their colour and their order
-    summary_hits: Tensor  # share of frames whose slots say what their lamps show
+    summary_hits: Tensor  # share of frames classified rightly from their slots
 
 
 class MemoryTrainee(Trainee):
     """The network with its pooling and the heads that exist during training only."""
 
     def __init__(self, network: OpenVLANetwork, recipe: MemoryRecipe, sequences: dict[int, SharedPrefix]):
-        """`sequences`: the instruction's for each number of cues that it may ask for."""
+        """`sequences`: one for each number of cues that an instruction may ask for."""
         super().__init__(network, recipe.policy, sequences[1], torch.zeros(recipe.branches, dtype=torch.long))
         self._sequences = sequences
         decoder = network.config.decoder
         self.pooling = Pooling(decoder.num_hidden_layers, decoder.num_key_value_heads, decoder.head_dim, recipe.slots)
-        nn.init.normal_(self.pooling.query, std=0.5)  # slots that differ from the start
+        nn.init.normal_(self.pooling.query, std=0.5)  # so that slots differ from the start
         kv_width = decoder.num_key_value_heads * decoder.head_dim
         self.summary_norm = nn.LayerNorm(2 * recipe.slots * decoder.num_hidden_layers * kv_width)
         self.summary = nn.Linear(2 * recipe.slots * decoder.num_hidden_layers * kv_width, SHOWS)
@@ -105,7 +104,7 @@ class MemoryTrainee(Trainee):
         return instructions.rows[layers][:, self._sequence.text_end - self._sequence.prefix_rows]
 
     def _known(self, instructions: Instructions, drawn: SampledMemories) -> tuple[Tensor, Tensor]:
-        """Loss of what the text says that its memory tells, and is due; and what share the deepest gets right."""
+        """Loss of the colours in the history and of the due one; and the share that the deepest layer gets right."""
         loss, knows = torch.zeros((), device=drawn.target.device), torch.zeros(())
         for after, due, told, late in zip(self.recipe.asked_after, self.due, self.told, self.late, strict=True):
             text = self._text(instructions, after)
@@ -115,7 +114,7 @@ class MemoryTrainee(Trainee):
         return loss / len(self.due), knows
 
     def look(self, patches: Tensor) -> Frames:
-        """All pictures through the decoder, each by itself."""
+        """Run all pictures through the decoder, each by itself."""
         decoder = self.network.language_model
         bos = torch.full((len(patches), 1), BOS_ID, device=patches.device)
         frames = Frames(self._sequence.positions[: self._sequence.prefix_rows])
@@ -125,9 +124,9 @@ class MemoryTrainee(Trainee):
     def recall(
         self, frames: Frames, slots: list[tuple[Tensor, Tensor]], drawn: SampledMemories, tokens: Tensor
     ) -> tuple[Tensor, Instructions]:
-        """All branches of the pictures that are acted on: final normed rows [pictures, prefix + rows, width].
+        """Run all branches of the acted pictures -> final normed rows [pictures, prefix + rows, width].
 
-        The prefix's are missing, and zero: nobody reads them.
+        The prefix's rows are zeros: they are not read.
         """
         decoder, sequence = self.network.language_model, self._sequence
         first = sequence.prefix_rows

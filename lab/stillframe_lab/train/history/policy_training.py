@@ -27,7 +27,7 @@ INSTRUCTION = {1: Goal("remember", "red").instruction, 2: Goal("remember", "red"
 
 @dataclass(frozen=True)
 class MemoryProgress:
-    """What a progress bar shows."""
+    """A line of the training log."""
 
     step: int
     steps: int
@@ -79,7 +79,7 @@ class HistoryCloningTrainer(Trainer[MemoryBatch, MemoryObjective, MemoryProgress
 
 
 def memory_trainee(folder: Path, recipe: MemoryRecipe, start: Path | None) -> MemoryTrainee:
-    """A fresh network, or an earlier one's weights, with the task's instruction once for each branch."""
+    """A new network, or a checkpoint's weights, with the task's instruction once for each branch."""
     network = new_network(recipe.policy) if start is None else load_network(start, recipe.policy)
     trainee = MemoryTrainee(network, recipe, sequences_for(network, recipe, folder))
     if start is not None and has_history(start):

@@ -1,4 +1,7 @@
-"""The recipes of policies with a history: every number that shapes their training, in one frozen dataclass."""
+"""The recipes of policies with a history: all hyperparameters, in frozen dataclasses.
+
+Knows numbers; no code that uses them.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ SMALL = replace(
 
 @dataclass(frozen=True)
 class MemoryRecipe:
-    """What is trained on what. One recipe gives one checkpoint (on one machine, by one thread)."""
+    """Sizes, data and optimiser. One recipe gives one checkpoint (on one machine, by one thread)."""
 
     policy: Recipe
     ordered_share: float = 0.0  # of the batches ask for two cues in their order
@@ -36,7 +39,7 @@ class MemoryRecipe:
     idle_frames: tuple[int, ...] = (1, 4, 12, 32, 96)  # frames without a cue in a memory: one of these counts
     without: float = 0.1  # of the memories hold no cue at all
     colour_share: float = 0.5  # of the losses that ask the text for the cues and for the one that is due
-    asked_after: tuple[int, ...] = (2, 3)  # layers: what is due has to be known before it is looked for
+    asked_after: tuple[int, ...] = (2, 3)  # layers: the due colour must be known before the cube is searched
     summary_share: float = 0.7  # of the loss that asks a frame's slots what its lamp shows
 
     # then scenes to which the cloned policy itself brings the arm, with the expert's labels (DAgger)
@@ -96,9 +99,9 @@ JACO_TINY_MEMORY = MemoryRecipe(
 
 @dataclass(frozen=True)
 class JointRecipe:
-    """The last stage: the policy and its gate together, on memories of which only so much is kept.
+    """The last stage: policy and gate together, on histories of bounded size.
 
-    By itself, so that what was cloned need not be cloned anew because something changes here.
+    Apart from MemoryRecipe, so that a change here does not invalidate the cloning.
     """
 
     memory: MemoryRecipe

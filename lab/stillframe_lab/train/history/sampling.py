@@ -1,7 +1,7 @@
-"""Which pictures a branch remembers, and which cube that makes it reach for: drawn from one batch, without sequences.
+"""Sample histories from one batch: which pictures a branch has seen, and which cube is its target.
 
-Knows what lamps show; no pixels and no network. What is remembered is of other scenes than what is acted on, so that
-nothing but the lamps can say which cube is meant.
+Knows what lamps show; no pixels and no network. Histories are of other scenes than the acted picture, so that
+only the lamps tell the target.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from stillframe_lab.train.history.attention_masks import Memories
 from stillframe_lab.train.history.recipe import MemoryRecipe
 
 COLOURS = 3
-NOTHING = COLOURS  # what a frame's lamps show that says nothing: none is lit, or none that is marked
+NOTHING = COLOURS  # class of a frame without a marked lamp
 
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class LampMeaning:
-    """What the lamps of some pictures say."""
+    """What the lamps of some pictures show."""
 
     colour: Ids  # [pictures] of the lit and marked lamp; NOTHING else
     decoy: NDArray[np.bool_]  # [pictures] lit, and not marked
@@ -32,7 +32,7 @@ class LampMeaning:
 
 @dataclass(frozen=True)
 class SampledMemories:
-    """Memories of the pictures that are acted on."""
+    """Histories of the acted pictures."""
 
     memories: Memories
     target: Tensor  # [pictures, branches] the cube to reach now

@@ -1,6 +1,6 @@
-"""Labelled scenes with lamps out of the simulator: each one by itself, the arm anywhere, a lamp lit or none.
+"""Collect labelled scenes with lamps in the simulator: the arm anywhere, a lamp lit or none.
 
-Knows the environment and its expert; no network and no sequences: what comes before what is drawn later, from these.
+Knows the environment and its expert; no network. Sequences are sampled from these later.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LIT_SHARE = 0.5  # of all scenes; the others are acted on
 MARKED_SHARE = 0.6  # of the lit lamps, where there are decoys
 LATE_SHARE = 0.4  # of the dark scenes, where a second cube follows
 SEEN_SHARE = 0.001  # of the picture must say it; a lamp in full view takes 0.002 to 0.008
-# Cues are shown to an arm at home; elsewhere too, so that no pose of the arm becomes a password for a cue.
+# Cues are shown to an arm at home; elsewhere too, so that no pose of the arm gives a cue away.
 STARTS = ("home", "anywhere", "near")
 START_SHARES = {True: (0.5, 0.25, 0.25), False: (0.15, 0.45, 0.40)}  # of lit scenes, of dark ones
 REACHES = [index for index, goal in enumerate(INSTRUCTIONS) if goal.task == "reach"]  # in the order of COLOURS
@@ -35,7 +35,7 @@ REACHES = [index for index, goal in enumerate(INSTRUCTIONS) if goal.task == "rea
 
 @dataclass(frozen=True)
 class SceneLabels(Labels):
-    """What is known of each scene. `actions` are three: towards each cube."""
+    """Labels of each scene. `actions` are three: towards each cube."""
 
     shown: NDArray[np.int64]  # [scenes] index of the lit lamp's colour; NOTHING if none is lit
     marked: NDArray[np.bool_]  # [scenes] whether the marker beside it is lit
@@ -44,7 +44,7 @@ class SceneLabels(Labels):
 
 @dataclass(frozen=True)
 class WantedScenes:
-    """Which scenes."""
+    """Which scenes to collect."""
 
     scenes: int
     seed: tuple[int, ...]
@@ -53,19 +53,19 @@ class WantedScenes:
 
     @property
     def origin(self) -> str:
-        """What a store of these scenes says of itself."""
+        """The origin written into a store of these scenes."""
         return json.dumps({"lamps": LAMPS_VERSION, **asdict(self)})
 
 
 def scenes_in(folder: Path, wanted: WantedScenes, scale: ActionScale) -> Scenes:
-    """The scenes of `folder`, collected if they are not there. Raises ConfigError where others are."""
+    """The scenes of `folder`, collected if they are missing. Raises ConfigError for a store of other scenes."""
     if not FrameStore.exists(folder):
         collect_scenes(folder, wanted, scale)
     return stored(folder, wanted.origin, wanted.image_px, played=False)
 
 
 def stored(folder: Path, origin: str, image_px: int, *, played: bool) -> Scenes:
-    """The scenes of a finished store. Raises ConfigError if it was not made as `origin` says."""
+    """The scenes of a finished store. Raises ConfigError if it has another origin."""
     labels = read_labels(folder, origin, SceneLabels)
     images = map_images(folder, len(labels.actions), image_px)[:, 0]
     points = (labels.points_m, labels.points_px, labels.finger_rad)
@@ -74,7 +74,7 @@ def stored(folder: Path, origin: str, image_px: int, *, played: bool) -> Scenes:
 
 
 def collect_scenes(folder: Path, wanted: WantedScenes, scale: ActionScale) -> None:
-    """Fill `folder`. The same wish gives the same store on one machine."""
+    """Fill `folder`. The same request gives the same store on one machine."""
     rng = np.random.default_rng(wanted.seed)
     env = JacoEnv("remember", cameras=(), image_px=wanted.image_px, variant=wanted.variant)
     writer = FrameWriter(folder, wanted.origin)
@@ -101,7 +101,7 @@ def _scene(env: JacoEnv, variant: str, scale: ActionScale, rng: np.random.Genera
 
 
 def labelled(env: JacoEnv, scale: ActionScale, *, late: bool) -> SceneLabels:
-    """What is known of the scene as it is now. `late`: the first of two cubes has been reached."""
+    """Label the current scene. `late`: the first of two cubes has been reached."""
     known, flash = label(env, scale), env.lit
     return SceneLabels(
         actions=known.actions[:, REACHES],
@@ -115,7 +115,7 @@ def labelled(env: JacoEnv, scale: ActionScale, *, late: bool) -> SceneLabels:
 
 
 def _is_seen(picture: NDArray[np.uint8], env: JacoEnv, labels: SceneLabels) -> bool:
-    """Whether the picture shows what the lamps say: the arm may be in front of them. Leaves them grey."""
+    """Whether the lamps are visible in the picture, not hidden by the arm. Leaves them grey."""
     if labels.shown[0] == NOTHING and not labels.late[0]:
         return True
     env.light(None)
@@ -123,13 +123,13 @@ def _is_seen(picture: NDArray[np.uint8], env: JacoEnv, labels: SceneLabels) -> b
 
 
 def _place(env: JacoEnv, lit: bool, rng: np.random.Generator) -> None:  # noqa: FBT001 (a key of START_SHARES)
-    """Put the arm where it may be."""
+    """Put the arm at a random start."""
     start = str(rng.choice(STARTS, p=START_SHARES[lit]))
     if start != "home":
         env.teleport(rng, near=str(rng.choice(COLOURS)) if start == "near" else None)
 
 
 def _flash(env: JacoEnv, variant: str, rng: np.random.Generator) -> Flash:
-    """Any lamp, any colour; marked, but for decoys."""
+    """A random lamp and colour; marked unless a decoy."""
     marked = not VARIANTS[variant].decoys or bool(rng.random() < MARKED_SHARE)
     return Flash(int(rng.integers(len(env.lamps.spots_m))), str(rng.choice(COLOURS)), marked)

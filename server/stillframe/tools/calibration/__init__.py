@@ -1,1 +1,1 @@
-"""Calibration: the knobs that reuse most within a budget of drift, out of recorded episodes. Knows the engine."""
+"""Calibration: find the reuse settings for a drift budget by replaying recorded episodes. Knows the engine."""

@@ -1,6 +1,6 @@
-"""Which knobs of mode adaptive are worth trying, and which of those tried is the best.
+"""Candidate settings of mode adaptive: which to try, their results, and which is best.
 
-Knows ranges and steps; no model. Thresholds and relevance first, over a wide grid; then every knob around the best.
+Knows ranges and steps; no model. First a wide grid of thresholds and relevance, then every setting around the best.
 """
 
 from __future__ import annotations
@@ -13,10 +13,16 @@ import numpy as np
 
 from stillframe.reuse.settings import AdaptiveSettings
 
+DISTANCES = (0.05, 0.1, 0.15, 0.22, 0.32, 0.45)
+TAUS = ((0.999, 12.0), (0.996, 24.0), (0.985, 48.0))  # tau, max_difference
+TASK_SHARES = (0.0, 0.08, 0.16, 0.32)  # of a camera's tokens
+NEAR_BUDGET = 1.5  # times the budget: close enough that one more change may bring it within
+AGE_LIMITS = (1, 2, 4, 8, 16, 32)
+
 
 @dataclass
 class CandidateResult:
-    """What a set of knobs did over all scenes."""
+    """What one candidate reused, and its drift, over all frames."""
 
     knobs: AdaptiveSettings
     ratios: list[float] = field(default_factory=list)  # of every frame; 0 for a keyframe
@@ -31,36 +37,29 @@ class CandidateResult:
         """A percentile of the delta frames' drift; 0 where there was no delta frame."""
         return float(np.percentile(self.drifts, percent)) if self.drifts else 0.0
 
-    def hopeless(self, budget: float, frames: int) -> bool:
-        """Whether its drift p90 over `frames` frames is above `budget` whatever comes: too many already were."""
+    def exceeds(self, budget: float, frames: int) -> bool:
+        """Whether its drift p90 over `frames` frames must exceed `budget`: too many frames already did."""
         return sum(drift > budget for drift in self.drifts) > 1 + 0.1 * frames
 
-    def saw(self, ratio: float, drift: float | None) -> None:
-        """One more frame; None: a keyframe, which has no drift."""
+    def add(self, ratio: float, drift: float | None) -> None:
+        """Add one frame; `drift` None: a keyframe, which has none."""
         self.ratios.append(ratio)
         if drift is not None:
             self.drifts.append(drift)
 
 
-DISTANCES = (0.05, 0.1, 0.15, 0.22, 0.32, 0.45)
-TAUS = ((0.999, 12.0), (0.996, 24.0), (0.985, 48.0))  # tau, max_difference
-TASK_SHARES = (0.0, 0.08, 0.16, 0.32)  # of a camera's tokens
-NEAR_BUDGET = 1.5  # of the budget: what one more knob may bring within it
-AGE_LIMITS = (1, 2, 4, 8, 16, 32)
-
-
 def initial_grid(knobs: AdaptiveSettings, camera_tokens: int, criterion: str | None = None) -> list[AdaptiveSettings]:
-    """The grid: a criterion or both, loose to strict, with little to much kept for the task; no other limit yet."""
+    """The grid: one criterion or both, strict to loose, times task-relevant tokens kept; no other limits."""
     free = replace(knobs, top_k=camera_tokens, schedule=[], relevance_layers=[])
     rows = [replace(free, criterion="embedding", distance=distance) for distance in DISTANCES]
     pixels = [replace(free, criterion="pixels", tau=tau, max_difference=most) for tau, most in TAUS]
     kept = [round(share * camera_tokens) for share in TASK_SHARES]
-    asked = [each for each in [*rows, *pixels] if criterion in {None, each.criterion}]
-    return [replace(each, task_top_k=task) for each, task in product(asked, kept)]
+    chosen = [each for each in [*rows, *pixels] if criterion in {None, each.criterion}]
+    return [replace(each, task_top_k=task) for each, task in product(chosen, kept)]
 
 
 def neighbours(best: AdaptiveSettings, camera_tokens: int, layers: int, reach: float) -> list[AdaptiveSettings]:
-    """One step from the best in every knob; `reach` 1 is a wide step. The best itself is not among them."""
+    """Candidates one step from the best in each setting; `reach` 1 is a wide step. The best itself is left out."""
     found: list[AdaptiveSettings] = []
     for knobs in _steps(best, camera_tokens, layers, reach):
         if knobs != best and knobs not in found:
@@ -68,31 +67,31 @@ def neighbours(best: AdaptiveSettings, camera_tokens: int, layers: int, reach: f
     return found
 
 
-def within_budget(outcomes: Sequence[CandidateResult], budget: float) -> list[CandidateResult]:
-    """Those that reuse something with drift p90 within budget; the most reuse first, among equals the least drift."""
-    kept = [outcome for outcome in outcomes if outcome.drift(90) <= budget and outcome.reuse > 0]
-    return sorted(kept, key=lambda outcome: (-outcome.reuse, outcome.drift(90), outcome.drift(99)))
+def within_budget(results: Sequence[CandidateResult], budget: float) -> list[CandidateResult]:
+    """Results with reuse and drift p90 within budget: most reuse first, then least drift."""
+    kept = [result for result in results if result.drift(90) <= budget and result.reuse > 0]
+    return sorted(kept, key=lambda result: (-result.reuse, result.drift(90), result.drift(99)))
 
 
-def best_within_budget(outcomes: Sequence[CandidateResult], budget: float) -> CandidateResult | None:
-    """The first of those within budget; None: there is none."""
-    return next(iter(within_budget(outcomes, budget)), None)
+def best_within_budget(results: Sequence[CandidateResult], budget: float) -> CandidateResult | None:
+    """The best within budget; None: there is none."""
+    return next(iter(within_budget(results, budget)), None)
 
 
-def refinement_seeds(outcomes: Sequence[CandidateResult], budget: float) -> list[AdaptiveSettings]:
-    """Where to look closer: of each criterion the best within budget, and the best of those a little over it."""
+def refinement_seeds(results: Sequence[CandidateResult], budget: float) -> list[AdaptiveSettings]:
+    """Candidates to refine: of each criterion the best within budget, and the best slightly over it."""
     found: list[AdaptiveSettings] = []
-    for criterion in sorted({outcome.knobs.criterion for outcome in outcomes}):
-        ours = [outcome for outcome in outcomes if outcome.knobs.criterion == criterion]
+    for criterion in sorted({result.knobs.criterion for result in results}):
+        ours = [result for result in results if result.knobs.criterion == criterion]
         seeds = [best_within_budget(ours, budget), best_within_budget(ours, NEAR_BUDGET * budget) or least_drift(ours)]
         found += [seed.knobs for seed in seeds if seed is not None]
     return [knobs for index, knobs in enumerate(found) if knobs not in found[:index]]
 
 
-def least_drift(outcomes: Sequence[CandidateResult]) -> CandidateResult:
-    """The least drift p90 among those that reuse something, if any does; among equals the most reuse."""
-    reusing = [outcome for outcome in outcomes if outcome.reuse > 0] or outcomes
-    return min(reusing, key=lambda outcome: (outcome.drift(90), -outcome.reuse))
+def least_drift(results: Sequence[CandidateResult]) -> CandidateResult:
+    """The result of least drift p90 among those that reuse something, if any; then of most reuse."""
+    reusing = [result for result in results if result.reuse > 0] or results
+    return min(reusing, key=lambda result: (result.drift(90), -result.reuse))
 
 
 def _steps(best: AdaptiveSettings, camera_tokens: int, layers: int, reach: float) -> Iterator[AdaptiveSettings]:
@@ -104,7 +103,7 @@ def _steps(best: AdaptiveSettings, camera_tokens: int, layers: int, reach: float
     for chosen in _layer_choices(layers):
         yield replace(best, relevance_layers=chosen)
     fewer = [replace(best, task_top_k=round(best.task_top_k * factor)) for factor in (0.25, 0.5, 0.75)]
-    for schedule in ([], [0.0, 1.0], [0.5, 1.0]):  # what enters a layer or two whole can do with looser limits
+    for schedule in ([], [0.0, 1.0], [0.5, 1.0]):  # with all rows computed in the first layers, limits may be looser
         yield from (replace(each, schedule=schedule) for each in (best, *fewer, *_looser_and_stricter(best, reach)))
 
 

@@ -1,4 +1,4 @@
-"""What a calibration leaves: the deployment's YAML with a new `reuse` section, a summary, and a chart.
+"""Output of a calibration: the deployment's YAML with a new `reuse` section, a summary, and a chart.
 
 Knows text and points; not how they were found.
 """
@@ -20,17 +20,60 @@ from stillframe.tools.calibration.candidates import CandidateResult
 from stillframe.tools.calibration.search import Calibration
 from stillframe.tools.charts import ACCENT, FAINT, INK, new_figure, save_figure
 
+_COMMENT = re.compile(r"^# Calibrated [^\n]*\n(#  [^\n]*\n)*", re.MULTILINE)  # of an earlier calibration
+_SECTION = re.compile(r"^reuse:[^\n]*\n(([ \t][^\n]*)?\n)*?(?=\S|\Z)", re.MULTILINE)
+_LINE = re.compile(r"(?P<indent> *)(?P<key>\w+):(?P<value> *[^#\n]*)(?P<rest>#[^\n]*)?")
+Keys = tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class ReusePoint:
-    """One candidate of a calibration."""
+    """One candidate in the chart."""
 
     reuse: float  # share of token-layers
     drift: float  # normalised units
     criterion: str
 
 
-def reuse_chart(
+def summary(found: Calibration) -> str:
+    """Frames searched, and the reuse and drift that were reached: the lines of a comment."""
+    seen = (
+        f"{found.searched} frames, chosen with {found.checked} others" if found.checked else f"{found.searched} frames"
+    )
+    budget = found.settings.drift_budget
+    return (
+        f"Calibrated over {seen}, of {found.episodes} recorded episodes, for drift p90 <= {budget:g}.\n"
+        f"  with a pause after each answer:  {_figures(found.with_slack)}\n"
+        f"  without any pause:               {_figures(found.without_slack)}\n"
+    )
+
+
+def calibrated_yaml(text: str, found: Calibration) -> str:
+    """A deployment's YAML `text` with the calibrated settings in its reuse section, and a comment above it.
+
+    All else is unchanged, comments included, if each setting has a line of its own or there is no section yet.
+    """
+    before: dict[str, Any] = yaml.safe_load(text)
+    changes = _changes(found.settings)
+    after = before | {"reuse": (before.get("reuse") or {}) | changes}
+    comment = "".join(f"# {line}\n" for line in summary(found).splitlines())
+    plain = _COMMENT.sub("", text if text.endswith("\n") else text + "\n")
+    edited = re.sub(r"(?m)^reuse:", lambda _: comment + "reuse:", _with_values(plain, _flat(changes)), count=1)
+    appended = _SECTION.sub("", plain) + comment + _dump({"reuse": after["reuse"]})
+    readable = [result for result in (edited, appended) if _reads_as(result, after)]
+    return readable[0] if readable else comment + _dump(after)
+
+
+def draw_chart(file: Path, tried: Sequence[CandidateResult], budget: float, found: Calibration | None) -> None:
+    """Chart reuse against drift: all candidates, the budget, and the chosen ones, if any."""
+    points = [_point(result) for result in tried]
+    chosen = (
+        {} if found is None else {"chosen": _point(found.with_slack), "without pauses": _point(found.without_slack)}
+    )
+    candidates_chart(file, points, chosen, budget, f"{len(points)} candidates: reuse against drift")
+
+
+def candidates_chart(
     file: Path, points: Sequence[ReusePoint], chosen: Mapping[str, ReusePoint], budget: float, title: str
 ) -> None:
     """Reuse against drift p90: all points, those within budget darker, the budget, and the chosen ones by name."""
@@ -51,56 +94,8 @@ def reuse_chart(
     save_figure(figure, file)
 
 
-def _places(points: Sequence[ReusePoint]) -> tuple[list[float], list[float]]:
-    return [point.reuse for point in points], [point.drift for point in points]
-
-
-_COMMENT = re.compile(r"^# Calibrated [^\n]*\n(#  [^\n]*\n)*", re.MULTILINE)  # an earlier calibration's
-_SECTION = re.compile(r"^reuse:[^\n]*\n(([ \t][^\n]*)?\n)*?(?=\S|\Z)", re.MULTILINE)
-_LINE = re.compile(r"(?P<indent> *)(?P<key>\w+):(?P<value> *[^#\n]*)(?P<rest>#[^\n]*)?")
-Keys = tuple[str, ...]
-
-
-def summary(found: Calibration) -> str:
-    """From what, and what came of it: a comment's lines."""
-    seen = (
-        f"{found.searched} frames, chosen with {found.checked} others" if found.checked else f"{found.searched} frames"
-    )
-    budget = found.settings.drift_budget
-    return (
-        f"Calibrated over {seen}, of {found.episodes} recorded episodes, for drift p90 <= {budget:g}.\n"
-        f"  with a pause after each answer:  {_figures(found.with_slack)}\n"
-        f"  without any pause:               {_figures(found.without_slack)}\n"
-    )
-
-
-def calibrated_yaml(text: str, found: Calibration) -> str:
-    """A deployment's YAML `text` with the calibrated knobs in its reuse section, and a comment above it.
-
-    All else stays as it is, comments included, wherever each knob has a line of its own or there is no section yet.
-    """
-    before: dict[str, Any] = yaml.safe_load(text)
-    changes = _changes(found.settings)
-    after = before | {"reuse": (before.get("reuse") or {}) | changes}
-    comment = "".join(f"# {line}\n" for line in summary(found).splitlines())
-    plain = _COMMENT.sub("", text if text.endswith("\n") else text + "\n")
-    edited = re.sub(r"(?m)^reuse:", lambda _: comment + "reuse:", _with_values(plain, _flat(changes)), count=1)
-    appended = _SECTION.sub("", plain) + comment + _dump({"reuse": after["reuse"]})
-    readable = [result for result in (edited, appended) if _reads_as(result, after)]
-    return readable[0] if readable else comment + _dump(after)
-
-
-def draw_chart(file: Path, tried: Sequence[CandidateResult], budget: float, found: Calibration | None) -> None:
-    """Reuse against drift: every candidate, the budget, and what was chosen, if anything was."""
-    points = [_point(outcome) for outcome in tried]
-    chosen = (
-        {} if found is None else {"chosen": _point(found.with_slack), "without pauses": _point(found.without_slack)}
-    )
-    reuse_chart(file, points, chosen, budget, f"{len(points)} candidates: reuse against drift")
-
-
 def check_writable(*files: Path | None) -> None:
-    """Before minutes of search: make the folders. Raises ConfigError where a file cannot be written."""
+    """Create the files' folders before a long search. Raises ConfigError for a file that cannot be written."""
     for file in filter(None, files):
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -115,15 +110,15 @@ def _changes(settings: ReuseSettings) -> dict[str, Any]:
 
 
 def _flat(changes: Mapping[str, Any]) -> dict[Keys, str]:
-    """Where each value stands in the file -> how it is written there."""
+    """Key path of each value -> its text in the file."""
     nested = {("reuse", "adaptive", key): value for key, value in changes["adaptive"].items()}
     top = {("reuse", key): value for key, value in changes.items() if key != "adaptive"}
     return {keys: _flow(value) for keys, value in (top | nested).items()}
 
 
 def _with_values(text: str, values: Mapping[Keys, str]) -> str:
-    """Replace values that stand on a line of their own; comments behind them keep their column where there is room."""
-    lines, above = [], list[tuple[int, str]]()  # indent and key of the sections that a line stands in
+    """Replace values on lines of their own; comments after them keep their column if there is room."""
+    lines, above = [], list[tuple[int, str]]()  # indent and key of the enclosing sections
     for line in text.splitlines():
         found = _LINE.fullmatch(line)
         if found is not None:
@@ -138,7 +133,7 @@ def _with_values(text: str, values: Mapping[Keys, str]) -> str:
 
 
 def _flow(value: Any) -> str:
-    """As it stands behind a key, on one line."""
+    """A value in flow style, on one line."""
     return yaml.safe_dump([value], default_flow_style=True, width=inf).strip()[1:-1]
 
 
@@ -153,10 +148,14 @@ def _reads_as(text: str, expected: dict[str, Any]) -> bool:
         return False
 
 
-def _figures(outcome: CandidateResult) -> str:
-    p50, p90, p99 = (outcome.drift(percent) for percent in (50, 90, 99))
-    return f"reuse {outcome.reuse:.2f}, drift p50 {p50:.4f}, p90 {p90:.4f}, p99 {p99:.4f}"
+def _figures(result: CandidateResult) -> str:
+    p50, p90, p99 = (result.drift(percent) for percent in (50, 90, 99))
+    return f"reuse {result.reuse:.2f}, drift p50 {p50:.4f}, p90 {p90:.4f}, p99 {p99:.4f}"
 
 
-def _point(outcome: CandidateResult) -> ReusePoint:
-    return ReusePoint(outcome.reuse, outcome.drift(90), outcome.knobs.criterion)
+def _point(result: CandidateResult) -> ReusePoint:
+    return ReusePoint(result.reuse, result.drift(90), result.knobs.criterion)
+
+
+def _places(points: Sequence[ReusePoint]) -> tuple[list[float], list[float]]:
+    return [point.reuse for point in points], [point.drift for point in points]

@@ -1,7 +1,7 @@
-"""Recorded frames, played again: what each set of knobs would have reused, and at what drift.
+"""Replay recorded frames: what each candidate's settings would have reused, and at what drift.
 
-Knows the engine's scheduler and the decoder; not how knobs are chosen. What is the same for every candidate
-(views, the towers' rows, the dense answer) is computed once and kept: about half a megabyte a frame for a small policy.
+Knows the engine's scheduler and the decoder; not how candidates are chosen. What all candidates share
+(views, vision rows, the dense answer) is computed once and kept: about half a megabyte a frame for a small policy.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ Layers = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ReplayFrame:
-    """One recorded frame, ready for any plan."""
+    """One recorded frame, prepared and embedded, with its dense answer."""
 
     frame: ScheduledFrame
-    dense: NDArray[np.float64]  # [horizon, action_dim]: the answer of a dense pass, normalised
-    begins: bool  # the first of its episode
+    dense: NDArray[np.float64]  # [horizon, action_dim]: the dense answer, normalised
+    begins: bool  # whether it is the first of its episode
 
 
 class EpisodeReplay:
-    """One checkpoint and the scenes to play. One thread."""
+    """One checkpoint and the frames to replay. Single-threaded."""
 
     def __init__(self, model: PolicyModel, settings: ReuseSettings):
         self._model, self._runner = model, ModelRunner.eager(model)
@@ -57,22 +57,22 @@ class EpisodeReplay:
         pixels = replace(settings, adaptive=replace(settings.adaptive, criterion="pixels"))
         # Its frames hold what either criterion compares; each names its own time.
         self._scheduler = Scheduler(model, pixels, lambda: 0.0)
-        self.scenes: list[ReplayFrame] = []
+        self.frames: list[ReplayFrame] = []
 
     @property
     def camera_tokens(self) -> int:
         """Patch tokens of the largest camera."""
-        return max(len(places) for places in self.scenes[0].frame.prepared.layout.patches.values())
+        return max(len(places) for places in self.frames[0].frame.prepared.layout.patches.values())
 
     @torch.inference_mode()
     def add(self, episode: Iterable[RecordedFrame], advance: Advance) -> None:
-        """Prepare an episode's frames and answer them densely. Raises StillframeError for what the model cannot see."""
+        """Prepare an episode's frames and answer them densely. Raises StillframeError for frames the model refuses."""
         begins = True
         for recorded in episode:
             frame = self._frame(recorded)
             dense = self._whole(frame)
             decoded = self._pass(dense, self._storage(frame.total_rows))
-            self.scenes.append(ReplayFrame(frame, decoded.normalised, begins))
+            self.frames.append(ReplayFrame(frame, decoded.normalised, begins))
             begins = False
             advance()
 
@@ -80,54 +80,54 @@ class EpisodeReplay:
     def with_slack(
         self, candidates: Sequence[AdaptiveSettings], advance: Advance, budget: float = inf
     ) -> list[CandidateResult]:
-        """Every candidate, where a pause after each answer lets the dense pass refresh KV and relevance.
+        """Replay for every candidate, with a dense refresh of KV and relevance in the pause after each answer.
 
-        What a frame finds is then the same for all, so one dense pass a frame serves any number of candidates.
-        One that cannot keep its drift p90 within `budget` any more is given up: it knows the frames until then.
+        The cache that a frame finds is then the same for all, so one dense pass a frame serves all candidates.
+        A candidate whose drift p90 must exceed `budget` is abandoned: its result covers the frames until then.
         """
-        outcomes = [CandidateResult(knobs) for knobs in candidates]
+        results = [CandidateResult(knobs) for knobs in candidates]
         chosen = {tuple(knobs.relevance_layers) for knobs in candidates if knobs.task_top_k}
         dense, own = self._storage(), self._storage()
         left: ReuseState | None = None
-        looks: dict[Layers, Relevance] = {}
-        for scene in self.scenes:
+        relevances: dict[Layers, Relevance] = {}
+        for each in self.frames:
             drifts: dict[bytes, float] = {}
-            for outcome in outcomes:
-                if outcome.hopeless(budget, len(self.scenes)):
+            for result in results:
+                if result.exceeds(budget, len(self.frames)):
                     continue
-                knobs = outcome.knobs
-                relevance = looks[tuple(knobs.relevance_layers)] if looks and knobs.task_top_k else None
-                frame = self._with(scene.frame, knobs)
+                knobs = result.knobs
+                relevance = relevances[tuple(knobs.relevance_layers)] if relevances and knobs.task_top_k else None
+                frame = self._with(each.frame, knobs)
                 attended = frame.attended(relevance)
-                found = None if left is None or scene.begins else replace(left, task_relevance=attended)
+                found = None if left is None or each.begins else replace(left, task_relevance=attended)
                 self._scheduler.plan(frame, found)
                 same = _computed_rows(frame.plan)
                 if frame.keyframe is None and same not in drifts:  # other knobs often come to the same plan
                     own.copy_(dense)
-                    drifts[same] = drift_of(self._pass(frame, own).normalised, scene.dense)
-                outcome.saw(frame.plan.reuse_ratio, None if frame.keyframe else drifts[same])
-            looks, left = self._look(scene.frame, dense, chosen)
+                    drifts[same] = drift_of(self._pass(frame, own).normalised, each.dense)
+                result.add(frame.plan.reuse_ratio, None if frame.keyframe else drifts[same])
+            relevances, left = self._refresh(each.frame, dense, chosen)
             advance()
-        return outcomes
+        return results
 
     @torch.inference_mode()
     def without_slack(self, knobs: AdaptiveSettings, advance: Advance) -> CandidateResult:
-        """One candidate on a daemon that never rests: only age limit and keyframes renew what is reused."""
-        outcome, own = CandidateResult(knobs), self._storage()
+        """Replay for one candidate without pauses: only age limit and keyframes refresh what is reused."""
+        result, own = CandidateResult(knobs), self._storage()
         left: ReuseState | None = None
-        for scene in self.scenes:
-            frame = self._with(scene.frame, knobs)
-            self._scheduler.plan(frame, None if scene.begins else left)
+        for each in self.frames:
+            frame = self._with(each.frame, knobs)
+            self._scheduler.plan(frame, None if each.begins else left)
             decoded = self._pass(frame, own)
             left, _ = frame.reuse_state(left, frame.now_s)
             if frame.tap is not None:
                 left.task_relevance = frame.attended(frame.tap.relevance(frame.kv))
-            outcome.saw(frame.plan.reuse_ratio, None if frame.keyframe else drift_of(decoded.normalised, scene.dense))
+            result.add(frame.plan.reuse_ratio, None if frame.keyframe else drift_of(decoded.normalised, each.dense))
             advance()
-        return outcome
+        return result
 
     def _frame(self, recorded: RecordedFrame) -> ScheduledFrame:
-        """What planning sees of it, without the pictures themselves."""
+        """Prepare and embed a recorded frame; the pictures are dropped."""
         try:
             prepared = self._model.prepare(recorded.observation)
         except RequestError as error:
@@ -161,10 +161,10 @@ class EpisodeReplay:
             raise StillframeError(f"this checkpoint does not answer what was recorded with an action: {refusal}")
         return decoded
 
-    def _look(
+    def _refresh(
         self, frame: ScheduledFrame, storage: Tensor, chosen: Iterable[Layers]
     ) -> tuple[dict[Layers, Relevance], ReuseState]:
-        """A dense prefill into `storage`: where its text looked, for each choice of layers; what it leaves."""
+        """A dense prefill into `storage`: the text's attention for each choice of layers; what it leaves."""
         taps, dense = {layers: self._tap(frame, layers) for layers in chosen}, self._whole(frame)
         dense.kv = FrameKV(storage)
         self._runner.decoder.prefill(dense.rows, dense.plan, dense.kv, _Taps([*taps.values()]))
@@ -175,8 +175,8 @@ class EpisodeReplay:
         return TextTap(self._model.decoder, frame.prepared.layout, layers, every_layer=False)
 
     def _storage(self, rows: int | None = None) -> Tensor:
-        """Room for one sequence: of `rows` tokens, or as many as the longest scene has."""
-        longest = rows or max(scene.frame.prepared.layout.total_rows for scene in self.scenes)
+        """KV storage for one sequence of `rows` tokens; None: of the longest frame."""
+        longest = rows or max(each.frame.prepared.layout.total_rows for each in self.frames)
         return replace(kv_shape(self._model, 1), capacity=longest).allocate()
 
 
@@ -194,7 +194,7 @@ class _Taps:
 
 
 def _computed_rows(plan: ReusePlan) -> bytes:
-    """For each of the prompt's rows the first layer that reuses it: equal for plans that compute the same."""
+    """For each prompt row the first layer that reuses it: equal for plans that compute the same."""
     first = np.full(plan.rows, len(plan.counts), np.uint8)
     for layer, count in reversed([*enumerate(plan.counts)]):
         first[plan.order[:count].cpu().numpy()] = layer

@@ -1,6 +1,6 @@
-"""`stillframe calibrate`: recorded episodes in, the knobs of mode adaptive out, for a budget of drift.
+"""`stillframe calibrate`: search the settings of mode adaptive that reuse most within a drift budget.
 
-Knows the stages of the search and the order of the work; what a candidate would have done is rehearsal's business.
+Knows the stages of the search; what a candidate reuses is measured in replay.py.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from stillframe.tools.calibration.candidates import (
 from stillframe.tools.calibration.replay import EpisodeReplay
 
 REACHES = (1.0, 0.4)  # two rounds around the best: wide steps, then small ones
-HELD_OUT_EVERY = 3  # every third episode is kept for the check, where there are as many
-CHECKED = 24  # best candidates that are played over the episodes kept for the check
+HELD_OUT_EVERY = 3  # every third episode is held out for the check, if there are as many
+CHECKED = 24  # best candidates that are replayed on the held-out episodes
 
 
 class CalibrationReporter(Protocol):
-    """Who watches the search."""
+    """Receives the progress of a search."""
 
     def stage(self, name: str, steps: int) -> None:
         """The next stage begins."""
@@ -46,21 +46,21 @@ class CalibrationReporter(Protocol):
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a search found. Drift is of delta frames, in normalised units; reuse is of all frames."""
+    """Result of a search. Drift is of delta frames, in normalised units; reuse is of all frames."""
 
     settings: ReuseSettings  # mode adaptive, with the chosen knobs
     tried: Sequence[
         CandidateResult
-    ]  # every candidate, over the frames of the search; one over budget, until that was sure
-    with_slack: CandidateResult  # the chosen knobs, over the frames of the check
-    without_slack: CandidateResult  # the same on a daemon that never rests
+    ]  # all candidates, on the search frames; one over budget only until that was certain
+    with_slack: CandidateResult  # the chosen settings, on the check frames
+    without_slack: CandidateResult  # the same without pauses between frames
     episodes: int  # of search and check together
     searched: int  # frames
-    checked: int  # frames that the search had not seen; 0: there were too few episodes to keep any
+    checked: int  # held-out frames; 0: too few episodes to hold any out
 
 
 class OverBudget(StillframeError):
-    """No candidate stays within the budget; `tried` says what each did."""
+    """No candidate stays within the budget; `tried` has the result of each."""
 
     def __init__(self, tried: Sequence[CandidateResult], budget: float):
         best = least_drift(tried)
@@ -95,22 +95,22 @@ def calibrate(
     grid = initial_grid(settings.adaptive, search.camera_tokens, criterion)
     tried = _search(search, grid, model.decoder.config.num_hidden_layers, budget, report)
     knobs = _age_limit(search, _check(check, tried, budget, report).knobs, budget, report)
-    report.stage("figures", 2 * len(check.scenes))
+    report.stage("figures", 2 * len(check.frames))
     return Calibration(
         settings=replace(settings, mode="adaptive", drift_budget=budget, adaptive=knobs),
         tried=tried,
         with_slack=check.with_slack([knobs], report.advance)[0],
         without_slack=check.without_slack(knobs, report.advance),
         episodes=len(picked),
-        searched=len(search.scenes),
-        checked=len(check.scenes) if held else 0,
+        searched=len(search.frames),
+        checked=len(check.frames) if held else 0,
     )
 
 
 def select_frames(episodes: Sequence[RecordedEpisode], frames: int) -> list[tuple[RecordedEpisode, int]]:
-    """Episodes from all over the recording, each with how many of its frames, until there are `frames`.
+    """Draw episodes at random, each with how many of its frames to use, until there are `frames`.
 
-    An episode of one frame has nothing to reuse. Raises StillframeError where there is no other.
+    Episodes of one frame are left out. Raises StillframeError if there is no other.
     """
     usable = [episode for episode in episodes if len(episode.files) > 1]
     if not usable:
@@ -131,50 +131,50 @@ def open_replay(
     warn: Callable[[str], None],
     report: CalibrationReporter,
 ) -> EpisodeReplay:
-    """Prepare what was picked. Raises StillframeError where nothing of it can be read."""
-    rehearsal = EpisodeReplay(model, settings)
+    """Load the selected frames for replay. Raises StillframeError if none can be read."""
+    replay = EpisodeReplay(model, settings)
     report.stage("dense answers", sum(frames for _, frames in picked))
     for episode, frames in picked:
-        rehearsal.add(islice(episode.frames(warn), frames), report.advance)
-    if not rehearsal.scenes:
+        replay.add(islice(episode.frames(warn), frames), report.advance)
+    if not replay.frames:
         raise StillframeError("not one recorded frame could be read; see the warnings above")
-    return rehearsal
+    return replay
 
 
 def _search(
-    rehearsal: EpisodeReplay, grid: Sequence[AdaptiveSettings], layers: int, budget: float, report: CalibrationReporter
+    replay: EpisodeReplay, grid: Sequence[AdaptiveSettings], layers: int, budget: float, report: CalibrationReporter
 ) -> list[CandidateResult]:
-    """Every candidate's outcome: the grid, then two rounds around the best so far."""
-    report.stage("wide search", len(rehearsal.scenes))
-    tried = rehearsal.with_slack(grid, report.advance, budget)
+    """Results of the grid, then of two rounds around the best so far."""
+    report.stage("wide search", len(replay.frames))
+    tried = replay.with_slack(grid, report.advance, budget)
     for reach in REACHES:
         best = best_within_budget(tried, budget)
         seeds = refinement_seeds(tried, budget) if best is None or reach == REACHES[0] else [best.knobs]
-        near = [knobs for seed in seeds for knobs in neighbours(seed, rehearsal.camera_tokens, layers, reach)]
+        near = [knobs for seed in seeds for knobs in neighbours(seed, replay.camera_tokens, layers, reach)]
         known = [outcome.knobs for outcome in tried]
         new = [knobs for index, knobs in enumerate(near) if knobs not in [*known, *near[:index]]]
-        report.stage("around the best", len(rehearsal.scenes))
-        tried += rehearsal.with_slack(new, report.advance, budget)
+        report.stage("around the best", len(replay.frames))
+        tried += replay.with_slack(new, report.advance, budget)
     return tried
 
 
 def _check(
-    rehearsal: EpisodeReplay, tried: Sequence[CandidateResult], budget: float, report: CalibrationReporter
+    replay: EpisodeReplay, tried: Sequence[CandidateResult], budget: float, report: CalibrationReporter
 ) -> CandidateResult:
-    """The best of those that stay within budget here too: some were only lucky with the frames of the search."""
+    """The best of those that stay within budget on held-out frames too: some only fit the search frames."""
     best = [outcome.knobs for outcome in within_budget(tried, budget)[:CHECKED]]
-    report.stage("check", len(rehearsal.scenes))
-    chosen = best_within_budget(rehearsal.with_slack(best, report.advance, budget), budget)
+    report.stage("check", len(replay.frames))
+    chosen = best_within_budget(replay.with_slack(best, report.advance, budget), budget)
     if chosen is None:
         raise OverBudget(tried, budget)
     return chosen
 
 
 def _age_limit(
-    rehearsal: EpisodeReplay, knobs: AdaptiveSettings, budget: float, report: CalibrationReporter
+    replay: EpisodeReplay, knobs: AdaptiveSettings, budget: float, report: CalibrationReporter
 ) -> AdaptiveSettings:
-    """With pauses nothing ages; without, this is the age limit of most reuse within budget, or else the calmest."""
+    """Choose the age limit, which matters without pauses: most reuse within budget, else least drift."""
     limits = [limit for limit in AGE_LIMITS if limit < knobs.keyframe_every] or [1]
-    report.stage("age limits", len(limits) * len(rehearsal.scenes))
-    aged = [rehearsal.without_slack(replace(knobs, age_limit=limit), report.advance) for limit in limits]
+    report.stage("age limits", len(limits) * len(replay.frames))
+    aged = [replay.without_slack(replace(knobs, age_limit=limit), report.advance) for limit in limits]
     return (best_within_budget(aged, budget) or least_drift(aged)).knobs

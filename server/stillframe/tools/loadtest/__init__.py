@@ -1,1 +1,1 @@
-"""Many robots at once: how many a daemon serves in time, and whether one can spoil it for the others."""
+"""Load tests: how many robots a daemon serves in time, and whether one client can slow down the others."""

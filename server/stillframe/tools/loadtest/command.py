@@ -1,6 +1,6 @@
-"""What `stillframe loadtest` does: a daemon, one kind of measurement, a document and tables.
+"""`stillframe loadtest`: find or start a daemon, run one kind of measurement, make the document and the tables.
 
-Knows all of this room; the terminal only as somebody to report to.
+Knows all of this room; the terminal only as a reporter.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from stillframe_client import PolicyError
 
 @dataclass(frozen=True)
 class LoadTest:
-    """What is measured."""
+    """What to measure."""
 
     load: Load
     rounds: int = 1
@@ -41,7 +41,7 @@ class LoadTest:
 def run_loadtest(
     wanted: LoadTest, url: str | None, config: Path, token: str | None, reporter: LoadReporter
 ) -> tuple[Figures, Sequence[Table]]:
-    """Measure, and say it for files and for people. Raises StillframeError for whom nobody serves."""
+    """Measure -> the document, and tables for a terminal. Raises StillframeError for an unreachable daemon."""
     described = {"machine": machine(), "daemon": url or str(config), "wanted": asdict(wanted)}
     with _user_errors(url), _daemon_url(url, config) as served:
         target = find_target(served, token)
@@ -52,7 +52,7 @@ def run_loadtest(
 def run_hostile(
     load: Load, rounds: int, kinds: Sequence[str] | None, before: Path | None, config: Path, reporter: LoadReporter
 ) -> tuple[Figures, str]:
-    """One robot alone and beside each kind of neighbour, on a daemon of our own. Raises StillframeError."""
+    """One robot alone and beside each kind of hostile neighbour, on a daemon started here. Raises StillframeError."""
     for kind in kinds or ():
         if kind not in KINDS:
             raise ConfigError(f"--neighbour {kind!r}: there is none; known: {', '.join(KINDS)}.{closest(kind, KINDS)}")
@@ -62,7 +62,7 @@ def run_hostile(
 
 
 def _measure(wanted: LoadTest, target: Target, reporter: LoadReporter) -> Figures:
-    """The one kind of measurement that is asked for."""
+    """Run the one kind of measurement that is asked for."""
 
     def played(load: Load) -> Figures:
         return figures(run_load(load, target, reporter))
@@ -91,7 +91,7 @@ def _tables(wanted: LoadTest, document: Figures) -> Sequence[Table]:
 
 @contextmanager
 def _daemon_url(url: str | None, config: Path) -> Iterator[str]:
-    """The daemon's address."""
+    """The daemon's URL; without one, a daemon is started."""
     if url is not None:
         yield url
         return
@@ -101,7 +101,7 @@ def _daemon_url(url: str | None, config: Path) -> Iterator[str]:
 
 @contextmanager
 def _user_errors(url: str | None) -> Iterator[None]:
-    """What is wrong with the daemon or its address, as a line for whoever typed the command."""
+    """Turn errors about the daemon or its URL into StillframeError, which the command prints in a line."""
     try:
         yield
     except PolicyError as error:

@@ -1,6 +1,6 @@
-"""Loads that are played one after the other, for a figure that one alone does not give.
+"""Experiments of several loads: repeated rounds, with and without a flood, search for capacity.
 
-Knows how to play a load only as a function, and figures.
+Knows a load is run by a function, and figures.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SHARE = 0.995  # of the frames, answered within the deadline
 
 
 def find_capacity(holds: Callable[[int], bool], most: int) -> int:
-    """The largest number up to `most` that holds, 0 for none; what holds is taken to hold for all smaller ones."""
+    """The largest number up to `most` for which `holds` is true, 0 for none; taken to be monotonic."""
     held, failed = 0, 1
     while failed <= most and holds(failed):
         held, failed = failed, failed * 2
@@ -31,13 +31,13 @@ Measure = Callable[[Load], Figures]
 
 
 def repeat_rounds(load: Load, rounds: int, measure: Measure) -> Figures:
-    """Play it so often, and give the medians. Random phases differ from round to round: a lucky lie decides nothing."""
+    """Run the load so often and take medians. Random phases differ from round to round."""
     played = [measure(replace(load, seed=load.seed + number)) for number in range(rounds)]
     return {"median": medians(played), "rounds": played}
 
 
 def compare_flood(load: Load, rounds: int, measure: Measure) -> Figures:
-    """Each round without flooders and with them, in turns, the same phases: what their presence costs the robots."""
+    """Each round without and with flooders, alternating, on the same phases: how much slower the robots' p99 gets."""
     pairs = [_pair(replace(load, seed=load.seed + number), measure, number) for number in range(rounds)]
     ratios = [ratio for calm, flooded in pairs if (ratio := _ratio(flooded, calm)) is not None]
     return {
@@ -50,7 +50,7 @@ def compare_flood(load: Load, rounds: int, measure: Measure) -> Figures:
 
 
 def measure_capacity(load: Load, most: int, measure: Measure) -> Figures:
-    """The most robots of whose frames SHARE are answered within the deadline, and all that was tried."""
+    """The most robots for which SHARE of the frames are answered within the deadline, and all loads tried."""
     tried: list[Figures] = []
 
     def holds(robots: int) -> bool:
@@ -61,7 +61,7 @@ def measure_capacity(load: Load, most: int, measure: Measure) -> Figures:
 
 
 def medians(played: Sequence[Figures]) -> Figures:
-    """The medians of the figures that matter."""
+    """Medians of the main figures."""
     rows = [
         {"within_share": found["within_deadline"]["share"], **found["latency_ms"], "reuse_ratio": found["reuse_ratio"]}
         for found in played
@@ -71,7 +71,7 @@ def medians(played: Sequence[Figures]) -> Figures:
 
 
 def _pair(load: Load, measure: Measure, number: int) -> tuple[Figures, Figures]:
-    """Without and with; every other time the other way round."""
+    """Without and with flooders; every other round in reverse order."""
     arms = [replace(load, flood=0), load]
     first, second = (measure(arm) for arm in (arms if number % 2 == 0 else arms[::-1]))
     return (first, second) if number % 2 == 0 else (second, first)

@@ -1,4 +1,4 @@
-"""What a load is: how many robots, how often, for how long, over which wire.
+"""The description of a load: how many robots, at what rate, for how long, over which transport.
 
 Knows no connection and no clock.
 """
@@ -18,17 +18,17 @@ Phases = Literal["random", "even", "together"]
 
 @dataclass(frozen=True)
 class Load:
-    """So many robots, each with a session and a period of its own; `flood` more send as fast as they can."""
+    """Robots that each send at a fixed rate in a session of its own, and `flood` more that send as fast as they can."""
 
     robots: int = 8
     hz: float = 5.0
     seconds: float = 10.0
     wire: TransportName = "stream"
-    realtime: bool = False  # of a session's frames the newest wins; else each keeps its turn
+    realtime: bool = False  # newer frames supersede older ones; else each is answered in order
     flood: int = 0
-    deadline_ms: float = 200.0  # an answer after that, counted from when its frame was due, is a miss
-    max_age_ms: float | None = None  # what the frames say of it; None: nothing, so they are computed however late
-    phases: Phases = "random"  # how the robots' periods lie to each other
+    deadline_ms: float = 200.0  # a later answer, counted from when its frame was due, is a miss
+    max_age_ms: float | None = None  # of the frames; None: not sent, so they are computed however late
+    phases: Phases = "random"  # offsets of the robots' periods
     seed: int = 0  # of random phases
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class Load:
 
     @property
     def frames(self) -> int:
-        """Of each robot."""
+        """Frames of each robot."""
         return round(self.hz * self.seconds)
 
     @property

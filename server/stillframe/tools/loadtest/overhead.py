@@ -1,6 +1,6 @@
-"""What the floor above the policy costs: one frame at a time, the policy's own time taken off.
+"""Overhead of serving: one frame at a time, less the policy's own time.
 
-Knows the native wires. All between the picture and the action is in it: both ends' codecs, threads, sockets.
+Knows the native transports. Includes all between picture and action: both ends' codecs, threads, sockets.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from typing import Any
 
 from stillframe.tools.loadtest.report import Figures, times_ms
 from stillframe.tools.loadtest.transports.base import OPEN_S, Target
-from stillframe.tools.loadtest.transports.http import JSON_TYPE, MSGPACK_TYPE, HttpConnection
+from stillframe.tools.loadtest.transports.http import JSON_TYPE, MSGPACK_TYPE, KeepAliveConnection
 from stillframe_client import BadReply
 from stillframe_client.arguments import bearer, stream_url
 from stillframe_client.replies import read_server_timing
 from stillframe_client.streaming.websocket import dial
 from stillframe_client.wire import MSGPACK, SESSION_HEADER, pack
 
-REST_S = 0.1  # between frames: what the policy does in a pause is over by then
+REST_S = 0.1  # between frames: the policy's idle refresh is done by then
 
 Stages = Mapping[str, float]  # ms
-Ask = Callable[[int], Awaitable[Stages]]  # a frame by its seq; the stages that its answer tells
+Ask = Callable[[int], Awaitable[Stages]]  # a frame's seq -> the stages in its reply
 
 
 async def measure_overhead(target: Target, frames: int, rest_s: float = REST_S) -> Figures:
-    """Ask `frames` frames each way, in turns, and give what each way costs, and on what. Raises PolicyError.
+    """Send `frames` frames each way, alternating; the overhead of each way, in all and by part. Raises PolicyError.
 
     The first frame of each way opens connections and session, and is not counted.
     """
@@ -49,19 +49,20 @@ async def measure_overhead(target: Target, frames: int, rest_s: float = REST_S) 
 
 @dataclass(frozen=True)
 class TimedFrame:
-    """One frame: how long it took in all, ms, and the stages that its answer told."""
+    """One frame: total ms, and the stages in its reply."""
 
     took_ms: float
     stages_ms: Stages
 
     @property
     def spent_ms(self) -> Stages:
-        """On what, the policy's own stages aside."""
-        told_ms, total_ms = self.stages_ms, self.stages_ms["total"]
+        """The overhead by part, without the policy's own stages."""
+        stages_ms, total_ms = self.stages_ms, self.stages_ms["total"]
         return {
-            "receive": told_ms.get("receive", 0.0),  # of the body, from the request's head on
-            "unpack": told_ms["unpack"],  # from bytes to pixels, with the way to a thread and back
-            "hand over": total_ms - sum(ms for stage, ms in told_ms.items() if stage != "total"),  # threads, sessions
+            "receive": stages_ms.get("receive", 0.0),  # the body
+            "unpack": stages_ms["unpack"],  # bytes to pixels, with the hand-over to a thread
+            "hand over": total_ms
+            - sum(ms for stage, ms in stages_ms.items() if stage != "total"),  # between threads, sessions
             "outside": self.took_ms - total_ms,  # this client, the sockets, the server's HTTP or WebSocket
         }
 
@@ -105,7 +106,7 @@ async def _http_msgpack(target: Target) -> AsyncIterator[Ask]:
 async def _http(
     target: Target, write: Callable[[dict[str, Any]], bytes], content_type: str, read: Callable[[bytes], Any]
 ) -> AsyncIterator[Ask]:
-    connection, session = HttpConnection(target.url, target.token), {SESSION_HEADER: _new_id()}
+    connection, session = KeepAliveConnection(target.url, target.token), {SESSION_HEADER: _new_id()}
 
     async def ask(seq: int) -> Stages:
         reply = await connection.ask("POST", "/v1/act", write(target.fields(seq)), content_type, session)

@@ -1,4 +1,7 @@
-"""The figures of a measurement for people, in a terminal. Knows figures by their names; not how they were found."""
+"""Figures of a load test for JSON, and tables of them for a terminal.
+
+Knows the senders' counts; sends nothing.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ from stillframe.tools.loadtest.senders import SenderStats
 
 Figures = dict[str, Any]
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
+SHORT = {"within_share": "in time", "p50": "p50", "p90": "p90", "p99": "p99", "max": "max", "reuse_ratio": "reuse"}
 
 
 def figures(played: LoadResult) -> Figures:
-    """Everything that was asked for and found, ready for JSON. Where nothing was answered, times are None."""
+    """The load and its results, ready for JSON. Times are None if nothing was answered."""
     robots = played.robots
     frames = counts(robots)
     within = sum(robot.within(played.load.deadline_ms / 1e3) for robot in robots)
@@ -41,7 +45,7 @@ def figures(played: LoadResult) -> Figures:
 
 
 def counts(tallies: Sequence[SenderStats]) -> dict[str, Any]:
-    """What became of all their frames."""
+    """All their frames by outcome."""
     problems = sum((tally.problems for tally in tallies), Counter[str]())
     return {
         "due": sum(tally.due for tally in tallies),
@@ -55,13 +59,13 @@ def counts(tallies: Sequence[SenderStats]) -> dict[str, Any]:
 
 
 def times_ms(times_s: Iterable[float]) -> dict[str, float | None]:
-    """Percentiles."""
+    """Percentiles in ms; None without any time."""
     known = np.array([*times_s]) * 1e3
     return {name: round(float(np.percentile(known, q)), 2) if known.size else None for name, q in PERCENTILES.items()}
 
 
 def fairness(robots: Sequence[SenderStats]) -> dict[str, Any]:
-    """Whether some robot is served worse than the others."""
+    """How evenly robots are served: p99 of each, and Jain's index of answers."""
     p99s_ms = [times_ms(robot.latencies_s)["p99"] for robot in robots]
     known = [p99_ms for p99_ms in p99s_ms if p99_ms is not None]
     return {
@@ -72,20 +76,13 @@ def fairness(robots: Sequence[SenderStats]) -> dict[str, Any]:
 
 
 def jain(shares: Sequence[float]) -> float | None:
-    """Jain's index: 1 where all have as much, 1/n where one has everything."""
+    """Jain's index: 1 if all have the same, 1/n if one has everything."""
     squares = sum(share * share for share in shares)
     return round(sum(shares) ** 2 / (len(shares) * squares), 4) if squares else None
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return round(float(np.mean(values)), 4) if values else None
-
-
-SHORT = {"within_share": "in time", "p50": "p50", "p90": "p90", "p99": "p99", "max": "max", "reuse_ratio": "reuse"}
-
-
 def load_table(found: Figures) -> Table:
-    """One load."""
+    """All figures of one load."""
     load = found["load"]
     flood = f", {load['flood']} flooding" if load["flood"] else ""
     shown = Table(title=f"{load['robots']} robots at {load['hz']:g} Hz over {load['wire']}{flood}", show_header=False)
@@ -95,7 +92,7 @@ def load_table(found: Figures) -> Table:
 
 
 def short_table(title: str, rows: Mapping[str, Figures]) -> Table:
-    """The figures that matter, a line each."""
+    """The main figures, a line each."""
     shown = Table("", *SHORT.values(), title=title)
     for name, row in rows.items():
         shown.add_row(name, _percent(row["within_share"]), *(_number(row[key]) for key in [*SHORT][1:]))
@@ -103,7 +100,7 @@ def short_table(title: str, rows: Mapping[str, Figures]) -> Table:
 
 
 def capacity_table(found: Figures) -> Table:
-    """What was tried, in its order."""
+    """The loads tried, in order."""
     shown = Table("robots", "in time", "p50, ms", "p99, ms", "problems", title=f"capacity: {found['capacity']} robots")
     for tried in found["tried"]:
         latency_ms, share = tried["latency_ms"], tried["within_deadline"]["share"]
@@ -113,7 +110,7 @@ def capacity_table(found: Figures) -> Table:
 
 
 def overhead_table(found: Figures) -> Table:
-    """Each way to send a frame."""
+    """Overhead of each way to send a frame."""
     parts = next(iter(found.values()))["of_which_p50_ms"]
     shown = Table("ms, beside the policy", "p50", "p90", "p99", *parts, "p50 with it")
     for way, times in found.items():
@@ -156,3 +153,7 @@ def _percent(share: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(float(np.mean(values)), 4) if values else None

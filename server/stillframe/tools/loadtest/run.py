@@ -1,6 +1,6 @@
-"""Plays a load against a daemon and brings back what became of every frame.
+"""Run a load against a daemon and collect the result of every frame.
 
-Knows senders and wires; what the figures mean is report.py's business.
+Knows senders and transports; figures are made in report.py.
 """
 
 from __future__ import annotations
@@ -26,42 +26,42 @@ from stillframe_client import NotReady, PolicyClient
 TRANSPORTS: Mapping[str, TransportFactory] = MappingProxyType(
     {"stream": StreamTransport, "http": HttpTransport, "openpi": OpenPITransport}
 )
-FIRST_FRAME_S = 0.2  # from the last session's opening
-LAST_ANSWERS_S = 5.0  # for what is under way at the end
+FIRST_FRAME_S = 0.2  # after the last session was opened
+LAST_ANSWERS_S = 5.0  # for frames in flight at the end
 LOOK_EVERY_S = 0.25
 READY_S = 60.0
 
 
 @dataclass(frozen=True)
 class LoadResult:
-    """A load that was played."""
+    """A load and its senders' counts."""
 
     load: Load
     robots: Sequence[SenderStats]
     flooders: Sequence[SenderStats]
     took_s: float
-    cpu_share: float  # of one core, taken by the robots themselves
+    cpu_share: float  # of one core, used by the senders themselves
     load_average: float  # of the machine, over the minute before
 
 
 class LoadReporter(Protocol):
-    """Who is told how it goes."""
+    """Receives the progress of a load."""
 
     def begin(self, load: Load) -> None:
         """A load begins."""
         ...
 
     def look(self, robots: Sequence[SenderStats]) -> None:
-        """How it stands."""
+        """The counts so far."""
         ...
 
 
 def find_target(url: str, token: str | None = None) -> Target:
-    """Ask a daemon what it serves, as soon as it is ready. Raises PolicyError, ValueError."""
+    """Wait until a daemon is ready, and read its model card. Raises PolicyError, ValueError."""
     with PolicyClient(url, token=token, timeout_s=READY_S) as client:
         try:
             model = client.info()
-        except NotReady:  # it is there, and loads
+        except NotReady:  # still loading
             client.wait_ready(READY_S)
             model = client.info()
     views = pictures()
@@ -69,7 +69,7 @@ def find_target(url: str, token: str | None = None) -> Target:
 
 
 def run_load(load: Load, target: Target, reporter: LoadReporter) -> LoadResult:
-    """Play the load. Raises PolicyError where the daemon is not there."""
+    """Run the load. Raises PolicyError if the daemon cannot be reached."""
     reporter.begin(load)
     return asyncio.run(_run_load(load, target, reporter))
 
@@ -105,7 +105,7 @@ def _senders(load: Load, target: Target) -> tuple[list[PacedRobot], list[Flooder
 
 
 async def _run(sender: Sender, starts_s: float, seconds: float) -> None:
-    """Its frames, then their answers. One that is not let send its frames is stopped, and misses the rest."""
+    """Send all frames, then wait for their answers. A sender that the daemon blocks is stopped and misses the rest."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds + LAST_ANSWERS_S):
             await sender.run(starts_s)

@@ -18,7 +18,7 @@ def test_a_diary_keeps_what_was_looked_at_most() -> None:
     lived = diary.close()
 
     assert lived.inputs[:, 0].tolist() == [0, 1, 2, 3]
-    np.testing.assert_allclose(lived.looked, [1.0, 1.0, 0.5, 0.0])
+    np.testing.assert_allclose(lived.attention, [1.0, 1.0, 0.5, 0.0])
     assert diary.inputs == []
 
 

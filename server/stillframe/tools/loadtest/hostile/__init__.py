@@ -1,1 +1,1 @@
-"""What a robot notices of a neighbour that means ill, or whose program is broken: one kind at a time."""
+"""Hostile neighbours: how much a malicious or broken client slows down a robot, one kind at a time."""

@@ -1,6 +1,6 @@
-"""Measures a robot alone and beside each kind of neighbour, in turns, on one daemon or on an earlier one and this one.
+"""Measure a robot alone and beside each kind of hostile neighbour, on this daemon and, if asked, an earlier one.
 
-Knows processes and the system's files about them; what a neighbour does is neighbours.py's business.
+Knows processes and /proc; what a neighbour does is in neighbours.py.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from stillframe.tools.loadtest.run import LoadReporter, LoadResult, find_target,
 from stillframe.tools.local_daemon import RunningDaemon, started
 from stillframe.tools.machine import machine
 
-GRACE_S = 1.0  # between two measurements: what the last one left is cleared away
-MOST_RATIO = 1.25  # of p99 beside a neighbour to p99 alone, one step aside
+GRACE_S = 1.0  # between two measurements
+MOST_RATIO = 1.25  # of p99 beside a neighbour to p99 alone, plus one step
 
 Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class HostileTest:
-    """What is measured."""
+    """What to measure."""
 
     load: Load  # one robot's
     rounds: int = 3
     kinds: Sequence[str] = tuple(KINDS)
-    before: Path | None = None  # a checkout of an earlier commit, to be measured in turns with this one
+    before: Path | None = None  # a checkout of an earlier commit to compare with
 
 
 def measure_neighbours(wanted: HostileTest, config: Path, reporter: LoadReporter) -> Figures:
-    """All kinds on each daemon, in turns. Raises StillframeError for a daemon that does not start."""
+    """All kinds on each daemon, alternating. Raises StillframeError for a daemon that does not start."""
     tokens = {name: secrets.token_urlsafe(16) for name in ("robot", "neighbour")}
     sources = {"now": None} if wanted.before is None else {"before": wanted.before, "now": None}
     with contextlib.ExitStack() as up:
@@ -72,7 +72,7 @@ def _row(
     wanted: HostileTest,
     reporter: LoadReporter,
 ) -> Figures:
-    """One kind: of each daemon what its robot saw, alone and beside it, in turns."""
+    """One kind on each daemon: the robot alone and beside the neighbour, in rounds."""
     seen: dict[str, _Measurements] = {name: _Measurements() for name in daemons}
     for _ in range(wanted.rounds):
         for name, daemon in daemons.items():
@@ -81,19 +81,19 @@ def _row(
 
 
 class _Measurements:
-    """What one daemon's robot saw."""
+    """The measurements of one daemon's robot."""
 
     def __init__(self) -> None:
         self.alone: list[LoadResult] = []
         self.beside: list[LoadResult] = []
         self.rss_mib: list[tuple[float, float, float]] = []  # before, largest, after
-        self.ended = False  # the daemon has, or takes no frames any more
-        self.reason = ""  # how that showed
+        self.ended = False  # the daemon has ended, or answers no more
+        self.reason = ""  # the error
 
     def take(
         self, kind: str, daemon: RunningDaemon, tokens: Mapping[str, str], load: Load, reporter: LoadReporter
     ) -> None:
-        """A measurement alone, and one beside the neighbour."""
+        """Measure alone, then beside the neighbour."""
         if self.ended or daemon.process.poll() is not None:
             self.ended = True
             return
@@ -110,7 +110,7 @@ class _Measurements:
                 neighbour.terminate()
             _settle(daemon)
             self.rss_mib.append((before, largest, _rss_mib(daemon.process.pid)))
-        except Exception as error:  # noqa: BLE001 (that is what is measured: it is written down)
+        except Exception as error:  # noqa: BLE001 (part of the measurement: it is reported)
             self.ended = True
             self.reason = f"{type(error).__name__}: {error}"
 
@@ -146,7 +146,7 @@ def _at(values: Sequence[float], percentile: float) -> float:
 
 
 def _rss_mib(pid: int) -> float:
-    """How much memory a process has; 0 where the system does not say."""
+    """A process's resident memory; 0 if the system does not report it."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmRSS:"):
@@ -155,14 +155,14 @@ def _rss_mib(pid: int) -> float:
 
 
 def _settle(daemon: RunningDaemon) -> None:
-    """Give it a while, and see that it is there."""
+    """Wait, then check that the daemon is alive."""
     time.sleep(GRACE_S)
     httpx.get(f"{daemon.url}/livez", timeout=30.0, trust_env=False)
 
 
 @contextlib.contextmanager
 def _neighbour_process(arguments: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The neighbour, as a process of its own."""
+    """The neighbour, in its own process."""
     module = "stillframe.tools.loadtest.hostile.neighbours"
     process = subprocess.Popen([sys.executable, "-m", module, *arguments])  # noqa: S603 (our own program)
     try:
@@ -174,7 +174,7 @@ def _neighbour_process(arguments: Sequence[str]) -> Iterator[subprocess.Popen[by
 
 @contextlib.contextmanager
 def _config_with_tokens(config: Path, tokens: Mapping[str, str], source: Path | None) -> Iterator[Path]:
-    """The configuration with a token for each, in a file of its own; an earlier commit's keys are its own."""
+    """A copy of the configuration with a token for each client; an earlier commit has its own configuration."""
     theirs = config if source is None else source / config
     values = yaml.safe_load((theirs if theirs.is_file() else config).read_text(encoding="utf-8"))
     values["tokens"] = [

@@ -1,4 +1,4 @@
-"""Neighbours that mean ill, or whose programs are broken: each does one thing to a daemon for as long as it may.
+"""Hostile or broken clients: each does one thing to a daemon for as long as it is allowed to.
 
 Knows sockets, HTTP and WebSocket byte by byte; no daemon. Run as a process of its own, at the lowest priority:
 `python -m stillframe.tools.loadtest.hostile.neighbours KIND HOST PORT TOKEN SECONDS`.
@@ -166,8 +166,8 @@ async def robots(daemon: Daemon) -> None:
     kind = "Content-Type: application/msgpack"
 
     def frame(number: int) -> bytes:
-        whose = f"X-Session-Id: r{os.getpid()}-{random.getrandbits(24)}-{number % 50}"
-        return daemon.head("POST", "/v1/act", kind, whose, f"Content-Length: {len(body)}") + body
+        session = f"X-Session-Id: r{os.getpid()}-{random.getrandbits(24)}-{number % 50}"
+        return daemon.head("POST", "/v1/act", kind, session, f"Content-Length: {len(body)}") + body
 
     await _asked(daemon, frame)
 
@@ -193,7 +193,7 @@ KINDS: Mapping[str, tuple[Act, int]] = MappingProxyType(
 
 
 async def run_neighbour(kind: str, daemon: Daemon, seconds: float) -> None:
-    """Do it for so long; what is cut or refused is tried again."""
+    """Run a kind for so long; a connection that is cut or refused is opened again."""
     act, at_once = KINDS[kind]
 
     async def again() -> None:

@@ -1,6 +1,6 @@
-"""The figures of hostile neighbours as a table for a page.
+"""The table of hostile neighbours in Markdown.
 
-Knows Markdown; not how anything was measured.
+Knows Markdown; measures nothing.
 """
 
 from __future__ import annotations

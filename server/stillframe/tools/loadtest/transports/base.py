@@ -1,6 +1,6 @@
-"""What a robot needs of a wire: frames go out, and what becomes of each is told.
+"""What a transport has to offer, the results that it reports, and the synthetic frames that are sent.
 
-Knows no wire in particular.
+Knows no transport in particular.
 """
 
 from __future__ import annotations
@@ -19,45 +19,17 @@ from numpy.typing import NDArray
 from stillframe_client import ModelInfo
 
 SIDE_PX, PATCH_PX, RADIUS_PX = 224, 28, 60
-PICTURES = 40  # one turn of what moves: at 5 Hz eight seconds
+PICTURES = 40  # of one turn: eight seconds at 5 Hz
 JPEG_QUALITY = 90
+INSTRUCTION = "pick up the red cube"
+UNKNOWN = "unknown"  # code of a reply that is no problem document
+OPEN_S = 20.0  # to connect and open a session
 
 Picture = NDArray[np.uint8]  # [height, width, 3]
 
 
-def pictures() -> list[Picture]:
-    """One turn of the moving thing; the last picture is followed by the first."""
-    background = _background()
-    return [_with_patch(background, 2 * math.pi * index / PICTURES) for index in range(PICTURES)]
-
-
-def as_jpeg(picture: Picture) -> bytes:
-    """As a camera would send it."""
-    file = io.BytesIO()
-    PIL.Image.fromarray(picture).save(file, "JPEG", quality=JPEG_QUALITY)
-    return file.getvalue()
-
-
-def _background() -> Picture:
-    """Soft shapes of many colours: 14 x 14 random ones, drawn large."""
-    colours = np.random.default_rng(0).integers(40, 216, (14, 14, 3), dtype=np.uint8)
-    return np.asarray(PIL.Image.fromarray(colours).resize((SIDE_PX, SIDE_PX), PIL.Image.Resampling.BICUBIC))
-
-
-def _with_patch(background: Picture, angle: float) -> Picture:
-    picture = background.copy()
-    left, top = (round(SIDE_PX / 2 + RADIUS_PX * part - PATCH_PX / 2) for part in (math.cos(angle), math.sin(angle)))
-    picture[top : top + PATCH_PX, left : left + PATCH_PX] = (200, 30, 30)
-    return picture
-
-
-INSTRUCTION = "pick up the red cube"
-UNKNOWN = "unknown"  # the code of what is no problem document
-OPEN_S = 20.0  # to connect, and to have a session
-
-
 class FrameOutcome(StrEnum):
-    """How a frame ended."""
+    """What became of a frame."""
 
     ANSWERED = "answered"
     SUPERSEDED = "superseded"
@@ -66,35 +38,35 @@ class FrameOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class FrameResult:
-    """One frame's."""
+    """The result of one frame."""
 
     seq: int
     outcome: FrameOutcome
     code: str = ""  # of a problem
-    reuse_ratio: float | None = None  # of an answer, where the wire tells
+    reuse_ratio: float | None = None  # of an answer, if the transport reports it
 
 
 class ReplyHandler(Protocol):
-    """Who is told what becomes of the frames. Called on the event loop."""
+    """Receives the result of each frame, on the event loop."""
 
-    def ended(self, ending: FrameResult) -> None:
-        """A frame has come to its end."""
+    def on_result(self, result: FrameResult) -> None:
+        """A frame was answered, superseded or refused."""
         ...
 
-    def dismissed(self, why: str) -> None:
-        """The daemon takes no more: it stops, or the connection is gone."""
+    def on_closed(self, why: str) -> None:
+        """The daemon accepts no more frames: it is stopping, or the connection is lost."""
         ...
 
 
 class Transport(Protocol):
-    """One robot's way to the daemon, and its session there."""
+    """One robot's connection and session."""
 
     async def open(self) -> None:
-        """Connect, open the session. Raises PolicyError where there is nobody to talk to."""
+        """Connect and open the session. Raises PolicyError if the daemon cannot be reached."""
         ...
 
     async def send(self, seq: int) -> None:
-        """Send a frame, without waiting for its answer; waits where the wire takes no more. Never raises."""
+        """Send a frame without waiting for its answer; waits while the transport is full. Never raises."""
         ...
 
     async def close(self) -> None:
@@ -104,30 +76,29 @@ class Transport(Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """The daemon that is asked, and what its robots see."""
+    """The daemon under test, and the pictures that are sent."""
 
     url: str
     model: ModelInfo
-    views: Sequence[Picture]  # shown in turn
-    jpegs: Sequence[bytes]  # the same as a camera sends them
+    views: Sequence[Picture]  # sent in turn
+    jpegs: Sequence[bytes]  # the same, encoded
     token: str | None = None
-
-    max_age_ms: float | None = None  # of the frames; None: they say nothing of it
+    max_age_ms: float | None = None  # of the frames; None: not sent
 
     def fields(self, seq: int) -> dict[str, Any]:
-        """A frame, as the native wires take it."""
+        """A frame's fields for the native transports."""
         jpeg = self.jpegs[seq % len(self.jpegs)]
-        return {"images": dict.fromkeys(self.model.cameras, jpeg), "instruction": INSTRUCTION, **self.wishes()}
+        return {"images": dict.fromkeys(self.model.cameras, jpeg), "instruction": INSTRUCTION, **self.options()}
 
-    def wishes(self) -> dict[str, Any]:
-        """What every wire passes on: which statistics, where the policy does not know by itself, and the age limit."""
-        said = {"max_age_ms": self.max_age_ms} if self.max_age_ms else {}
-        return said if self.model.default_unnorm_key else {**said, "unnorm_key": self.model.unnorm_keys[0]}
+    def options(self) -> dict[str, Any]:
+        """Fields of every transport: the age limit, and unnorm_key if the policy has no default."""
+        options = {"max_age_ms": self.max_age_ms} if self.max_age_ms else {}
+        return options if self.model.default_unnorm_key else {**options, "unnorm_key": self.model.unnorm_keys[0]}
 
 
 @dataclass(frozen=True)
 class Robot:
-    """Whom a wire speaks for."""
+    """The robot that a transport sends for."""
 
     session_id: str
     realtime: bool
@@ -135,7 +106,7 @@ class Robot:
 
 
 def parse_reply(seq: int, kind: Any, reply: Mapping[str, Any]) -> FrameResult:
-    """The ending that a native reply tells of."""
+    """The result in a native reply."""
     if kind == "action":
         cache = reply.get("cache")
         return FrameResult(
@@ -144,3 +115,29 @@ def parse_reply(seq: int, kind: Any, reply: Mapping[str, Any]) -> FrameResult:
     problem = reply.get("problem")
     code = "superseded" if kind == "superseded" else str(problem.get("code") if isinstance(problem, dict) else UNKNOWN)
     return FrameResult(seq, FrameOutcome.SUPERSEDED if code == "superseded" else FrameOutcome.PROBLEM, code)
+
+
+def pictures() -> list[Picture]:
+    """A patch on a circle, one turn; the last picture is followed by the first."""
+    background = _background()
+    return [_with_patch(background, 2 * math.pi * index / PICTURES) for index in range(PICTURES)]
+
+
+def as_jpeg(picture: Picture) -> bytes:
+    """Encode as a camera would."""
+    file = io.BytesIO()
+    PIL.Image.fromarray(picture).save(file, "JPEG", quality=JPEG_QUALITY)
+    return file.getvalue()
+
+
+def _background() -> Picture:
+    """14 x 14 random colours, enlarged."""
+    colours = np.random.default_rng(0).integers(40, 216, (14, 14, 3), dtype=np.uint8)
+    return np.asarray(PIL.Image.fromarray(colours).resize((SIDE_PX, SIDE_PX), PIL.Image.Resampling.BICUBIC))
+
+
+def _with_patch(background: Picture, angle: float) -> Picture:
+    picture = background.copy()
+    left, top = (round(SIDE_PX / 2 + RADIUS_PX * part - PATCH_PX / 2) for part in (math.cos(angle), math.sin(angle)))
+    picture[top : top + PATCH_PX, left : left + PATCH_PX] = (200, 30, 30)
+    return picture

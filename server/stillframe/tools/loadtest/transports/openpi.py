@@ -1,6 +1,6 @@
-"""openpi's WebSocket: raw pictures in, maps out, in the order of asking.
+"""openpi's WebSocket: raw pictures in, maps out, answered in order.
 
-Knows no session: the daemon gives each connection its own. Sends as openpi's client does, without waiting as it does.
+Knows no session: the daemon gives each connection its own. Unlike openpi's client, it does not wait for answers.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from stillframe_client.wire import pack
 
 
 class OpenPITransport:
-    """Implements base.Wire."""
+    """Implements base.Transport."""
 
-    def __init__(self, robot: Robot, ear: ReplyHandler):
+    def __init__(self, robot: Robot, handler: ReplyHandler):
         self._robot = robot
-        self._ear = ear
-        self._under_way: deque[int] = deque()  # answers tell no seq
+        self._handler = handler
+        self._in_flight: deque[int] = deque()  # answers have no seq
         self._socket: Socket | None = None
         self._reading: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """See base.Wire."""
+        """See base.Transport."""
         target = self._robot.target
         url = stream_url(target.url).removesuffix(STREAM_PATH) + "/"
         self._socket = await dial(url, headers=bearer(target.token), trust=None, timeout_s=OPEN_S)
@@ -48,17 +48,17 @@ class OpenPITransport:
         self._reading = asyncio.create_task(self._listen(self._socket))
 
     async def send(self, seq: int) -> None:
-        """See base.Wire."""
+        """See base.Transport."""
         if self._socket is None:
             return
-        self._under_way.append(seq)
+        self._in_flight.append(seq)
         try:
             await self._socket.send(pack(self._observation(seq)))
         except Dropped as dropped:
-            self._ear.dismissed(str(dropped.close.unreachable()))
+            self._handler.on_closed(str(dropped.close.unreachable()))
 
     async def close(self) -> None:
-        """See base.Wire."""
+        """See base.Transport."""
         if self._reading is not None:
             self._reading.cancel()
         if self._socket is not None:
@@ -68,20 +68,20 @@ class OpenPITransport:
         target = self._robot.target
         picture = target.views[seq % len(target.views)]
         cameras = {f"observation/{camera}": picture for camera in target.model.cameras}
-        return {**cameras, "prompt": INSTRUCTION, **target.wishes()}
+        return {**cameras, "prompt": INSTRUCTION, **target.options()}
 
     async def _listen(self, socket: Socket) -> None:
         try:
             while True:
                 self._hear(await socket.receive())
         except Dropped as dropped:
-            self._ear.dismissed(str(dropped.close.unreachable()))
+            self._handler.on_closed(str(dropped.close.unreachable()))
 
     def _hear(self, data: bytes | str) -> None:
-        if not self._under_way:
+        if not self._in_flight:
             return
-        seq = self._under_way.popleft()
+        seq = self._in_flight.popleft()
         if isinstance(data, str):  # an error: code, detail
-            self._ear.ended(FrameResult(seq, FrameOutcome.PROBLEM, data.partition(":")[0]))
+            self._handler.on_result(FrameResult(seq, FrameOutcome.PROBLEM, data.partition(":")[0]))
         else:
-            self._ear.ended(FrameResult(seq, FrameOutcome.ANSWERED))
+            self._handler.on_result(FrameResult(seq, FrameOutcome.ANSWERED))

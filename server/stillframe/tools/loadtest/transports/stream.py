@@ -1,6 +1,6 @@
 """The native stream: one WebSocket, one session.
 
-Knows the messages of docs/stream.md that a robot needs. Lighter than the client library: it never resumes or repeats.
+Knows the messages of docs/stream.md that a robot needs. Simpler than the client library: it never resumes or resends.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from stillframe_client.wire import MSGPACK, WireError
 
 
 class StreamTransport:
-    """Implements base.Wire."""
+    """Implements base.Transport."""
 
-    def __init__(self, robot: Robot, ear: ReplyHandler):
+    def __init__(self, robot: Robot, handler: ReplyHandler):
         self._robot = robot
-        self._ear = ear
+        self._handler = handler
         self._socket: Socket | None = None
         self._reading: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """See base.Wire."""
+        """See base.Transport."""
         target = self._robot.target
         self._socket = await dial(stream_url(target.url), headers=bearer(target.token), trust=None, timeout_s=OPEN_S)
         service = "realtime" if self._robot.realtime else "lockstep"
@@ -35,7 +35,7 @@ class StreamTransport:
             async with asyncio.timeout(OPEN_S):
                 await self._until(self._socket, "hello")
                 await self._socket.send(_packed(opening))
-                await self._until(self._socket, "session", "problem")  # a frame of it will be told the same problem
+                await self._until(self._socket, "session", "problem")  # its frames will get the same problem
         except Dropped as error:
             raise error.close.unreachable() from error
         except TimeoutError as error:
@@ -43,12 +43,12 @@ class StreamTransport:
         self._reading = asyncio.create_task(self._listen(self._socket))
 
     async def send(self, seq: int) -> None:
-        """See base.Wire."""
+        """See base.Transport."""
         frame = {"type": "frame", "session_id": self._robot.session_id, "seq": seq, **self._robot.target.fields(seq)}
         await self._say(frame)
 
     async def close(self) -> None:
-        """See base.Wire."""
+        """See base.Transport."""
         await self._say({"type": "close", "session_id": self._robot.session_id})
         if self._reading is not None:
             self._reading.cancel()
@@ -61,10 +61,10 @@ class StreamTransport:
         try:
             await self._socket.send(_packed(message))
         except Dropped as dropped:
-            self._ear.dismissed(str(dropped.close.unreachable()))
+            self._handler.on_closed(str(dropped.close.unreachable()))
 
     async def _until(self, socket: Socket, *kinds: str) -> None:
-        """Read on to the first message of these kinds."""
+        """Skip messages until one of these types."""
         while _read(await socket.receive()).get("type") not in kinds:
             pass
 
@@ -73,16 +73,16 @@ class StreamTransport:
             while True:
                 self._hear(_read(await socket.receive()))
         except Dropped as dropped:
-            self._ear.dismissed(str(dropped.close.unreachable()))
+            self._handler.on_closed(str(dropped.close.unreachable()))
         except BadReply as error:
-            self._ear.dismissed(str(error))
+            self._handler.on_closed(str(error))
 
     def _hear(self, message: Mapping[str, Any]) -> None:
         kind, place = message.get("type"), message.get("session")
         if kind == "goaway":
-            self._ear.dismissed("the daemon stops")
+            self._handler.on_closed("the daemon stops")
         elif isinstance(place, dict) and isinstance(seq := place.get("seq"), int):
-            self._ear.ended(parse_reply(seq, kind, message))
+            self._handler.on_result(parse_reply(seq, kind, message))
 
 
 def _packed(message: Mapping[str, Any]) -> bytes:
