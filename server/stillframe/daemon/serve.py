@@ -33,12 +33,12 @@ from stillframe.models.llama.cpu_dtype import measure
 from stillframe.models.registry import decoder_sizes, load_policy
 from stillframe.recording.policy import Recorded
 from stillframe.recording.recorder import CLOSE_S, Recorder
-from stillframe.web.app import House, create_app
+from stillframe.web.app import WebSettings, create_app
 from stillframe.web.http.limits import Limits
-from stillframe.web.middleware.auth import Callers, Token
-from stillframe.web.middleware.origins import Origins
-from stillframe.web.middleware.rate_limit import Rates
-from stillframe.web.middleware.terms import Terms
+from stillframe.web.middleware.auth import Authenticator, Token
+from stillframe.web.middleware.origins import HostOriginCheck
+from stillframe.web.middleware.rate_limit import RateLimiter
+from stillframe.web.middleware.start_options import StartOptions
 from stillframe.web.service.lifecycle import Lifecycle, State
 
 # How long a thread may keep Python's lock while another waits. The device's thread gives it up in each of hundreds of
@@ -63,7 +63,7 @@ def serve(config: DaemonConfig, log: logging.Logger) -> None:
         lifecycle.recording = lambda: recorder.report
         metrics.recording(lifecycle.recording)
     house, book = _house(config, doors), open_book(config)
-    metrics.connected(lambda: book.report(house.requests.refused))
+    metrics.connected(lambda: book.report(house.request_limiter.refused))
     app = create_app(lifecycle, house, metrics=metrics, log=log, clock=time.perf_counter)
     server = DrainingServer(uvicorn_config(app, config, book), lifecycle, config.drain_s)
     loader = Loader(config, lifecycle, server, metrics, recorder, log)
@@ -248,39 +248,41 @@ def _dtype(config: DaemonConfig, device: torch.device, log: logging.Logger | Non
     return pace.dtype
 
 
-def _house(config: DaemonConfig, doors: list[Door]) -> House:
+def _house(config: DaemonConfig, doors: list[Door]) -> WebSettings:
     """What the configuration says to the web floor."""
     listeners = {
-        door.port: replace(door.listener, terms=terms)
+        door.port: replace(door.listener, start_options=terms)
         for door, (_, terms) in zip(doors, _terms(config), strict=False)  # the daemon's own door comes first
     }
-    return House(
+    return WebSettings(
         limits=Limits(
             max_body_bytes=round(config.max_body_mib * 2**20),
             max_image_pixels=config.max_image_pixels,
             default_max_age_ms=config.default_max_age_ms,
         ),
         sessions=config.sessions,
-        callers=Callers(Token(token.name, token.sha256, frozenset(token.scopes)) for token in config.tokens),
-        origins=Origins(listeners, hosts=config.allowed_hosts, origins=config.allowed_origins),
-        rates=Rates(config.frames_per_s),
-        requests=Rates(None if config.one_caller else config.requests_per_s, burst_s=0.5, of="requests"),
+        authenticator=Authenticator(
+            Token(token.name, token.sha256, frozenset(token.scopes)) for token in config.tokens
+        ),
+        origins=HostOriginCheck(listeners, hosts=config.allowed_hosts, origins=config.allowed_origins),
+        frame_limiter=RateLimiter(config.frames_per_s),
+        request_limiter=RateLimiter(None if config.one_caller else config.requests_per_s, burst_s=0.5, of="requests"),
         listeners=listeners,
         drain_s=config.drain_s,
     )
 
 
-def _terms(config: DaemonConfig) -> Iterator[tuple[str, Terms]]:
+def _terms(config: DaemonConfig) -> Iterator[tuple[str, StartOptions]]:
     """What is fixed for the clients of each port, the daemon's own first, and where that is written."""
-    own = Terms("native", config.unnorm_key, config.cameras or {}, config.center_crop)
+    own = StartOptions("native", config.unnorm_key, config.cameras or {}, config.center_crop)
     yield "the configuration", own
     for at, listener in enumerate(config.listeners):
         yield f"listeners.{at}", _terms_of(listener, own)
 
 
-def _terms_of(listener: ListenerSettings, own: Terms) -> Terms:
+def _terms_of(listener: ListenerSettings, own: StartOptions) -> StartOptions:
     """Those of one more port: what it does not say is as the daemon has it."""
-    return Terms(
+    return StartOptions(
         listener.profile,
         own.unnorm_key if listener.unnorm_key is None else listener.unnorm_key,
         own.cameras if listener.cameras is None else listener.cameras,

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp
 from stillframe.daemon.config import DaemonConfig, ListenerSettings, is_loopback
 from stillframe.errors import ConfigError
 from stillframe.transport.bounds import HEAD_BYTES, KEEP_ALIVE_S
-from stillframe.transport.connections import Connections
-from stillframe.transport.descriptors import connections_affordable
+from stillframe.transport.connections import ConnectionTable
+from stillframe.transport.file_descriptors import connection_capacity
 from stillframe.transport.http1 import HttpConnection
 from stillframe.transport.websocket import WebSocketConnection
 from stillframe.web.middleware.listeners import Listener
@@ -55,13 +55,15 @@ def open_doors(config: DaemonConfig) -> list[Door]:
     return doors
 
 
-def open_book(config: DaemonConfig) -> Connections:
+def open_book(config: DaemonConfig) -> ConnectionTable:
     """The book of the connections that there will be, as many as this process can have open."""
-    most, waiting = connections_affordable()
-    return Connections(most, requests_per_s=config.requests_per_s, most_waiting=waiting, one_caller=config.one_caller)
+    most, waiting = connection_capacity()
+    return ConnectionTable(
+        most, requests_per_s=config.requests_per_s, max_tarpitted=waiting, one_caller=config.one_caller
+    )
 
 
-def uvicorn_config(app: ASGIApp, config: DaemonConfig, book: Connections | None = None) -> uvicorn.Config:
+def uvicorn_config(app: ASGIApp, config: DaemonConfig, book: ConnectionTable | None = None) -> uvicorn.Config:
     """How uvicorn serves `app`: nothing of a request is believed or unpacked before the app has seen it."""
     book = open_book(config) if book is None else book
     return uvicorn.Config(
@@ -70,9 +72,9 @@ def uvicorn_config(app: ASGIApp, config: DaemonConfig, book: Connections | None 
         access_log=False,
         server_header=False,
         proxy_headers=False,  # who writes X-Forwarded-For would be whom they like, to the rate limit too
-        http=cast("Any", partial(HttpConnection, book=book)),
+        http=cast("Any", partial(HttpConnection, table=book)),
         h11_max_incomplete_event_size=HEAD_BYTES,
-        ws=cast("Any", partial(WebSocketConnection, book=book)),
+        ws=cast("Any", partial(WebSocketConnection, table=book)),
         ws_max_size=round(config.max_body_mib * 2**20),
         ws_ping_interval=PING_EVERY_S,
         ws_ping_timeout=PONG_WITHIN_S,  # a robot's link may be slow, and old clients of openpi pause for long
