@@ -17,7 +17,7 @@ import pytest
 import typer.main
 
 from stillframe.cli import app
-from stillframe.web.http.objects import parse_object
+from stillframe.web.http.parsing import parse_json
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = (
@@ -148,7 +148,7 @@ def test_what_curl_posts_is_a_frame(tmp_path: Path) -> None:
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(["sh", "-ec", example], cwd=tmp_path, env={"PATH": path}, check=True)
     arguments = (tmp_path / "arguments").read_text().splitlines()
-    fields = parse_object((tmp_path / "body").read_bytes(), max_parts=100)
+    fields = parse_json((tmp_path / "body").read_bytes(), max_parts=100)
 
     assert "http://127.0.0.1:8000/v1/act" in arguments
     assert arguments[arguments.index("-d") + 1] == "@-"

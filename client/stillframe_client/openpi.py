@@ -7,14 +7,24 @@ Source of the shape: Physical-Intelligence/openpi, packages/openpi-client/src/op
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 
 import httpx
 import numpy as np
 
 from stillframe_client.frames import text
 from stillframe_client.streaming.blocking import PolicyStream
+from stillframe_client.wire.camera_names import Mount, NameMatch, match_name, mount_of
+from stillframe_client.wire.openpi import (
+    INSTRUCTION_KEYS,
+    PASSED_ON,
+    FloatRangeError,
+    channels_last,
+    flat_items,
+    to_uint8,
+    unbatched,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,12 +34,6 @@ if TYPE_CHECKING:
     from stillframe_client.replies import ModelInfo
 
 DEFAULT_PORT = 8000
-_WORDS = ("prompt", "instruction", "task")
-_NESTED = ("images", "observation")  # maps that hold the pictures, as ALOHA's programs have them
-_PASSED_ON = ("unnorm_key", "max_age_ms", "reuse")  # ours, for those who want them
-_HAND = re.compile("wrist|gripper|(?<![a-z])hand(?![a-z])", re.IGNORECASE)  # LIBERO's is robot0_eye_in_hand_image
-_ROUNDING = 1e-5  # that a float may be outside 0 to 1
-_DECORATION = re.compile(r"^(observation[/.]|images?[/._])+|([/._]?(image|rgb|left))+$")
 
 
 class WebsocketClientPolicy:
@@ -86,7 +90,7 @@ class WebsocketClientPolicy:
         Joint states are for policies that ask for them: none here does. Raises ValueError for an `obs` without pictures
         or words.
         """
-        passed_on = {key: obs[key] for key in _PASSED_ON if key in obs}
+        passed_on = {key: obs[key] for key in PASSED_ON if key in obs}
         reply = self._stream.act_with_report(pictures_of(obs, self._info), words_of(obs), **passed_on)
         total_ms = reply.timing_ms.get("total", 0.0)
         return {
@@ -114,7 +118,7 @@ class WebsocketClientPolicy:
 
 def words_of(obs: Mapping[str, Any]) -> str:
     """The instruction in an observation: text, or an array of one text. Raises ValueError."""
-    key = next((key for key in _WORDS if key in obs), None)
+    key = next((key for key in INSTRUCTION_KEYS if key in obs), None)
     if key is None or isinstance(obs[key], (list, tuple, type(None))):
         raise ValueError(f"obs has no text under 'prompt'; it holds {', '.join(map(str, obs))}.")
     return text(f"obs[{key!r}]", obs[key])
@@ -125,53 +129,43 @@ def pictures_of(obs: Mapping[str, Any], info: ModelInfo) -> Dict[str, NDArray[np
 
     Raises ValueError where there is none, and for one that is not [height, width, 3] in uint8 or floats from 0 to 1.
     """
-    found = {key: single(value) for key, value in _flat(obs) if _is_picture(value)}
+    found = {key: unbatched(value) for key, value in flat_items(obs) if _is_picture(value)}
     if not found:
-        arrays = [f"{key} {value.shape}" for key, value in _flat(obs) if isinstance(value, np.ndarray)]
+        arrays = [f"{key} {value.shape}" for key, value in flat_items(obs) if isinstance(value, np.ndarray)]
         held = f"; its arrays: {', '.join(arrays)}" if arrays else ""
         raise ValueError(f"obs has no picture [height, width, 3]; it holds {', '.join(map(str, obs))}{held}.")
     assigned = _assigned(list(found), info.cameras)
     return {camera: as_picture(found[key], name=key) for camera, key in assigned.items()}
 
 
-def single(array: NDArray[Any]) -> NDArray[Any]:
-    """A batch of one picture is that picture."""
-    return array[0] if array.ndim == 4 and array.shape[0] == 1 else array
-
-
 def as_picture(array: NDArray[Any], *, name: str = "the picture") -> NDArray[np.uint8]:
     """An array as uint8 [height, width, 3]: openpi's programs have channels first too, and floats from 0 to 1.
 
-    Raises ValueError for floats outside 0 to 1 (by more than 1e-5) or that are none: clipped, they would be another
-    picture. Other types and shapes are refused as they are sent.
+    Raises ValueError for floats outside 0 to 1 (by more than 1e-5), or none at all. Other types and shapes are refused
+    as they are sent.
     """
-    if np.issubdtype(array.dtype, np.floating):
-        array = _from_floats(array, name)
-    if array.shape[0] == 3 and array.shape[2] != 3:
-        array = array.transpose(1, 2, 0)
-    return array
-
-
-def _from_floats(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    if not array.size or not np.isfinite(array).all():
-        raise ValueError(f"{name} holds NaN or infinity, or nothing; expected uint8, or floats from 0 to 1.")
-    low, high = float(array.min()), float(array.max())
-    if low < -_ROUNDING or high > 1 + _ROUNDING:
+    if not array.size:
+        raise ValueError(f"{name} holds nothing; expected uint8, or floats from 0 to 1.")
+    try:
+        return to_uint8(channels_last(array))
+    except FloatRangeError as error:
+        if not np.isfinite([error.low, error.high]).all():
+            detail = f"{name} holds NaN or infinity; expected uint8, or floats from 0 to 1."
+            raise ValueError(detail) from error
         raise ValueError(
-            f"{name} has {array.dtype} from {low:g} to {high:g}; expected uint8, or floats from 0 to 1. If these are 0 "
-            "to 255, pass .astype(np.uint8); if -1 to 1, pass (x + 1) / 2."
-        )
-    scaled: NDArray[np.uint8] = (array.clip(0, 1) * 255).astype(np.uint8)
-    return scaled
+            f"{name} has {array.dtype} from {error.low:g} to {error.high:g}; expected uint8, or floats from 0 to 1. If "
+            "these are 0 to 255, pass .astype(np.uint8); if -1 to 1, pass (x + 1) / 2."
+        ) from error
 
 
 def _is_picture(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and single(value).ndim == 3
+    return isinstance(value, np.ndarray) and unbatched(value).ndim == 3
 
 
 def _assigned(keys: List[str], cameras: Tuple[str, ...]) -> Dict[str, str]:
     """Camera -> the key of its picture; keys that no camera is left for stay out."""
-    assigned = {camera: key for key in keys for camera in cameras if camera in (key, _DECORATION.sub("", key))}
+    named = {camera: [key for key in keys if match_name(camera, key) <= NameMatch.NUMBERED] for camera in cameras}
+    assigned = {camera: min(fits, key=partial(match_name, camera)) for camera, fits in named.items() if fits}
     left = [key for key in keys if key not in assigned.values()]
     for camera in cameras:
         fitting = [key for key in left if _in_hand(key) == _in_hand(camera)]
@@ -183,16 +177,7 @@ def _assigned(keys: List[str], cameras: Tuple[str, ...]) -> Dict[str, str]:
 
 def _in_hand(name: str) -> bool:
     """Whether a camera sits on the arm's hand, by its name."""
-    return _HAND.search(name) is not None
-
-
-def _flat(obs: Mapping[str, Any]) -> Iterator[Tuple[str, Any]]:
-    """Keys and values, those of nested maps as their own."""
-    for key, value in obs.items():
-        if key in _NESTED and isinstance(value, Mapping):
-            yield from ((f"{key}/{inner}", part) for inner, part in value.items())
-        else:
-            yield key, value
+    return mount_of(name) is Mount.HAND
 
 
 def _address(host: str, port: Optional[int]) -> str:

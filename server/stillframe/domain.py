@@ -43,6 +43,13 @@ class ActionChunk:
     tokens: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # [horizon * action_dim]
 
 
+class TokenScope(StrEnum):
+    """What a token permits. Every known token may read what is served, and the metrics."""
+
+    ACT = "act"
+    ADMIN = "admin"
+
+
 class KeyframeReason(StrEnum):
     """Why a frame was computed whole."""
 

@@ -27,7 +27,7 @@ from stillframe.domain import (
     StepReport,
 )
 from stillframe.metrics import Metrics
-from stillframe.web.app import House, create_app
+from stillframe.web.app import WebSettings, create_app
 from stillframe.web.http.limits import Limits
 from stillframe.web.service.lifecycle import Lifecycle
 
@@ -103,7 +103,7 @@ class SummingPolicy:
 class Daemon:
     """A running server: its address and what it serves."""
 
-    def __init__(self, house: House, port: int = 0):
+    def __init__(self, house: WebSettings, port: int = 0):
         self.policy = SummingPolicy()
         self.policy.go_on.set()
         self.lifecycle = Lifecycle(self.policy)
@@ -151,8 +151,8 @@ def new_daemon() -> Iterator[Callable[..., Daemon]]:
     """Start daemons: `new_daemon(House(...), port=...)`; each stops with the test, if it has not before."""
     daemons: list[Daemon] = []
 
-    def start(house: House | None = None, port: int = 0) -> Daemon:
-        daemons.append(Daemon(house or House(), port))
+    def start(house: WebSettings | None = None, port: int = 0) -> Daemon:
+        daemons.append(Daemon(house or WebSettings(), port))
         return daemons[-1]
 
     yield start
@@ -163,7 +163,7 @@ def new_daemon() -> Iterator[Callable[..., Daemon]]:
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     """A daemon on a free loopback port, ready, with bodies of up to 1 MB."""
-    return new_daemon(House(limits=Limits(max_body_bytes=1_000_000)))
+    return new_daemon(WebSettings(limits=Limits(max_body_bytes=1_000_000)))
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from stillframe.sessions.settings import SessionSettings
-from stillframe.web.app import House
-from stillframe.web.middleware.auth import Callers, Token
+from stillframe.web.app import WebSettings
+from stillframe.web.middleware.auth import Authenticator, Token
 from stillframe_client import (
     AsyncPolicyStream,
     ChunkPlayer,
@@ -144,7 +144,7 @@ def test_a_daemon_that_drains(daemon, picture):
 
 def test_no_room_for_two(new_daemon, picture):
     """A session that had to make room begins anew with its next frame, which is computed whole."""
-    daemon = new_daemon(House(sessions=SessionSettings(most=1, lease_s=0.0)))
+    daemon = new_daemon(WebSettings(sessions=SessionSettings(most=1, lease_s=0.0)))
     with PolicyStream(daemon.url, timeout_s=TIMEOUT_S) as left, PolicyStream(daemon.url, timeout_s=TIMEOUT_S) as right:
         for _ in range(2):
             left.reset()
@@ -167,7 +167,7 @@ def test_two_robots_of_one_name(daemon, picture):
 
 def test_a_robot_that_was_killed_starts_again(new_daemon, picture):
     """Its name is free again once the daemon has given up on the connection that was lost."""
-    daemon = new_daemon(House(sessions=SessionSettings(resume_s=0.3)))
+    daemon = new_daemon(WebSettings(sessions=SessionSettings(resume_s=0.3)))
     killed = PolicyStream(daemon.url, session="arm", timeout_s=TIMEOUT_S)
     killed.act(picture, "reach")
     daemon.cut()
@@ -190,8 +190,8 @@ def test_a_session_that_is_taken_over(daemon, picture):
 
 def test_a_token(new_daemon, picture):
     """Without the token the upgrade is refused, with the daemon's words; with it, served."""
-    callers = Callers([Token("arm", hashlib.sha256(b"t0ken").hexdigest(), frozenset({"act"}))])
-    daemon = new_daemon(House(callers=callers))
+    callers = Authenticator([Token("arm", hashlib.sha256(b"t0ken").hexdigest(), frozenset({"act"}))])
+    daemon = new_daemon(WebSettings(authenticator=callers))
     with PolicyStream(daemon.url, timeout_s=TIMEOUT_S) as stream, pytest.raises(Unauthorized):
         stream.act(picture, "reach")
     with PolicyStream(daemon.url, timeout_s=TIMEOUT_S, token="t0ken") as stream:  # noqa: S106 -- of this daemon

@@ -11,11 +11,11 @@ import yaml
 from stillframe.daemon.config import (
     DaemonConfig,
     ListenerSettings,
-    TokenScope,
     TokenSettings,
     is_loopback,
     load_config,
 )
+from stillframe.domain import TokenScope
 from stillframe.errors import ConfigError
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 
 from stillframe.daemon import serve
-from stillframe.daemon.config import DaemonConfig, TokenScope, load_config
+from stillframe.daemon.config import DaemonConfig, load_config
 from stillframe.daemon.sockets import BoundSocket
 from stillframe.daemon.web_settings import web_settings
 from stillframe.errors import CheckpointError, ConfigError, Forbidden, Internal, TooMany, Unprocessable
@@ -24,9 +24,9 @@ from stillframe.metrics import Metrics
 from stillframe.models.base import PolicyModel
 from stillframe.models.llama.cpu_dtype import Pace
 from stillframe.models.llama.decoder import DecoderConfig
-from stillframe.web.middleware.auth import Caller, Scope
+from stillframe.web.middleware.auth import Caller
 from stillframe.web.middleware.listeners import Listener
-from stillframe.web.middleware.terms import Terms
+from stillframe.web.middleware.start_options import StartOptions
 
 WAIT_S = 20
 TINY = Path(__file__).resolve().parents[2] / "checkpoints" / "jaco-tiny"
@@ -51,14 +51,14 @@ def test_who_may_ask_reaches_the_web_floor() -> None:
         sessions={"most": 3}, max_body_mib=1, drain_s=2, listeners=[{"port": 2}],
     )  # fmt: skip
     house = web_settings(asked, doors)
-    house.rates.allow(("front",))
+    house.frame_limiter.acquire(("front",))
 
-    assert house.callers.identify(Headers({"X-Api-Key": SECRET})) == Caller("front", frozenset({"admin"}))
+    assert house.authenticator.identify(Headers({"X-Api-Key": SECRET})) == Caller("front", frozenset({"admin"}))
     house.origins.check({"server": ("", 2)}, Headers({"Host": "robot.lab", "Origin": "https://panel.lab"}))
     with pytest.raises(Forbidden):
         house.origins.check({"server": ("", 1)}, Headers({"Host": "evil.example"}))
     with pytest.raises(TooMany, match=r"more than 0\.5 frames a second"):
-        house.rates.allow(("front",))
+        house.frame_limiter.acquire(("front",))
     assert house.listeners == {1: Listener(), 2: Listener(loopback=False)}
     assert (house.sessions.most, house.limits.max_body_bytes, house.drain_s) == (3, 2**20, 2)
 
@@ -72,12 +72,12 @@ def test_what_is_fixed_for_a_port_reaches_the_web_floor() -> None:
     asked = config(
         unnorm_key="bridge", cameras={"image": "a"}, center_crop=0.9, listeners=[{"port": 2, "profile": "openpi"}, more]
     )
-    terms = [listener.terms for listener in web_settings(asked, doors).listeners.values()]
+    terms = [listener.start_options for listener in web_settings(asked, doors).listeners.values()]
 
     assert terms == [
-        Terms("native", "bridge", {"image": "a"}, 0.9),
-        Terms("openpi", "bridge", {"image": "a"}, 0.9),
-        Terms("cogact", "fractal", {"image": "b"}, 1.0),
+        StartOptions("native", "bridge", {"image": "a"}, 0.9),
+        StartOptions("openpi", "bridge", {"image": "a"}, 0.9),
+        StartOptions("cogact", "fractal", {"image": "b"}, 1.0),
     ]
 
 
@@ -117,11 +117,6 @@ def test_a_run_with_augmentation_is_hinted_at(
     serve._warn_missing_crop(config(checkpoint=folder, **fixed), logging.getLogger("hints"))
 
     assert [record.message.count("center_crop: 0.9") for record in caplog.records] == [1] * hints
-
-
-def test_a_scope_that_can_be_written_is_one_that_is_asked_for() -> None:
-    """The configuration and the web floor name the same scopes: neither may know the other."""
-    assert {scope.value for scope in TokenScope} == {scope.value for scope in Scope}
 
 
 def test_a_certificate_that_is_not_there_stops_it_before_it_loads(tmp_path: Path) -> None:

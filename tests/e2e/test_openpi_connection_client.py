@@ -34,10 +34,11 @@ from stillframe.domain import (
     SessionRef,
     Step,
     StepReport,
+    TokenScope,
 )
 from stillframe.metrics import Metrics
-from stillframe.web.app import House, create_app
-from stillframe.web.middleware.auth import Callers, Scope, Token
+from stillframe.web.app import WebSettings, create_app
+from stillframe.web.middleware.auth import Authenticator, Token
 from stillframe.web.service.lifecycle import Lifecycle
 
 STEP_S = 45.0  # over two of the 20 s after which a client that pings gives up
@@ -110,7 +111,7 @@ def policy() -> Iterator[DeliberatePolicy]:
 
 
 @pytest.fixture
-def serve(policy: DeliberatePolicy, golden_folder: Path) -> Iterator[Callable[[House], str]]:
+def serve(policy: DeliberatePolicy, golden_folder: Path) -> Iterator[Callable[[WebSettings], str]]:
     """Serve the policy in a house, by uvicorn as the daemon sets it up, and return the address."""
     with ExitStack() as running:
         yield lambda house: running.enter_context(serving(policy, house, golden_folder))
@@ -118,7 +119,7 @@ def serve(policy: DeliberatePolicy, golden_folder: Path) -> Iterator[Callable[[H
 
 
 @contextmanager
-def serving(policy: DeliberatePolicy, house: House, checkpoint: Path) -> Iterator[str]:
+def serving(policy: DeliberatePolicy, house: WebSettings, checkpoint: Path) -> Iterator[str]:
     """The address while the block lasts."""
     config = load_config(None, {"checkpoint": checkpoint, "port": 0})
     (door,) = bind_sockets(config)
@@ -134,14 +135,14 @@ def serving(policy: DeliberatePolicy, house: House, checkpoint: Path) -> Iterato
 
 @pytest.mark.slow
 def test_a_step_of_45_seconds_is_waited_for(
-    serve: Callable[[House], str], policy: DeliberatePolicy, connect: Callable[..., Any], scenes: Any
+    serve: Callable[[WebSettings], str], policy: DeliberatePolicy, connect: Callable[..., Any], scenes: Any
 ) -> None:
     """Both versions, over a current and an old `websockets`, get this answer and the next on one connection."""
-    url = serve(House())
+    url = serve(WebSettings())
     clients = {name: connect(name, "openpi", url) for name in PACKAGES}
     metadata = [order("robot", "metadata") for order in clients.values()]
-    with ThreadPoolExecutor(len(clients)) as callers:
-        waiting = [callers.submit(order, "robot", "act", scenes["left"][0], "go") for order in clients.values()]
+    with ThreadPoolExecutor(len(clients)) as authenticator:
+        waiting = [authenticator.submit(order, "robot", "act", scenes["left"][0], "go") for order in clients.values()]
         begun = [policy.begun.acquire(timeout=WAIT_S) for _ in clients]
         time.sleep(STEP_S)
         alive = httpx.get(f"{url}/healthz").text
@@ -159,11 +160,11 @@ def test_a_step_of_45_seconds_is_waited_for(
 
 @pytest.mark.parametrize("packages", PACKAGES)
 def test_it_waits_for_the_policy(
-    serve: Callable[[House], str], policy: DeliberatePolicy, connect: Callable[..., Any], packages: str
+    serve: Callable[[WebSettings], str], policy: DeliberatePolicy, connect: Callable[..., Any], packages: str
 ) -> None:
     """A client that connects while the daemon warms up gets its metadata once there are answers to be had."""
     policy.ready = False
-    url = serve(House())
+    url = serve(WebSettings())
     order = connect(packages, "openpi", url)
     with ThreadPoolExecutor(1) as caller:
         constructed = caller.submit(order, "robot", "metadata")
@@ -181,11 +182,15 @@ def test_it_waits_for_the_policy(
 
 @pytest.mark.parametrize("packages", PACKAGES)
 def test_the_api_key_lets_it_in(
-    serve: Callable[[House], str], policy: DeliberatePolicy, connect: Callable[..., Any], scenes: Any, packages: str
+    serve: Callable[[WebSettings], str],
+    policy: DeliberatePolicy,
+    connect: Callable[..., Any],
+    scenes: Any,
+    packages: str,
 ) -> None:
     """With the key that the constructor takes it is served; without it, or with another, the upgrade is refused."""
-    token = Token("arm", hashlib.sha256(TOKEN.encode()).hexdigest(), frozenset({Scope.ACT}))
-    url = serve(House(callers=Callers([token])))
+    token = Token("arm", hashlib.sha256(TOKEN.encode()).hexdigest(), frozenset({TokenScope.ACT}))
+    url = serve(WebSettings(authenticator=Authenticator([token])))
     policy.go_on.set()
     reply = connect(packages, "openpi", f"{url}#{TOKEN}")("robot", "act", scenes["left"][0], "go")
     refused = [connect(packages, "openpi", address)("robot", "metadata") for address in (url, f"{url}#another")]

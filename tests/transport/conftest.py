@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket
 
 from stillframe.daemon.config import load_config
 from stillframe.daemon.sockets import bind_sockets, uvicorn_config
-from stillframe.transport.connections import Connections
+from stillframe.transport.connections import ConnectionTable
 
 WAIT_S = 20.0  # bounds what has to happen
 
@@ -85,7 +85,7 @@ class Served:
     """What serves, and what its app has seen."""
 
     port: int
-    book: Connections
+    table: ConnectionTable
     server: uvicorn.Server
     held: asyncio.Event = field(default_factory=asyncio.Event)  # lets /held answer
     seen: list[Any] = field(default_factory=list)  # by /body: bytes, or that the client had gone; by /: messages
@@ -166,11 +166,11 @@ def serve() -> Iterator[Callable[..., Served]]:
     """Serve the app while the test lasts: `serve(most=2)` lets two connections in."""
     running: list[tuple[Served, threading.Thread]] = []
 
-    def start(**book: Any) -> Served:
+    def start(**table: Any) -> Served:
         config = load_config(None, {"checkpoint": Path("nowhere"), "port": 0})
         (door,) = bind_sockets(config)
-        served = Served(door.port, Connections(**book), None)  # type: ignore[arg-type]
-        served.server = uvicorn.Server(uvicorn_config(app_of(served), config, served.book))
+        served = Served(door.port, ConnectionTable(**table), None)  # type: ignore[arg-type]
+        served.server = uvicorn.Server(uvicorn_config(app_of(served), config, served.table))
         thread = threading.Thread(target=served.server.run, kwargs={"sockets": [door.socket]})
         thread.start()
         running.append((served, thread))

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from stillframe.transport import http1
+from stillframe.transport import http1, http_parser
 from stillframe.transport.bounds import (
-    BYTES_AN_EVENT,
-    CONNECTIONS_AT_ONCE,
-    EVENTS_A_TURN,
-    EVENTS_AT_ONCE,
+    BYTES_PER_EVENT,
+    CONNECTION_BURST,
+    EVENT_BURST,
+    EVENTS_PER_TURN,
     HEAD_BYTES,
     HEAD_LINES,
     KEEP_ALIVE_S,
-    MOST_CHUNKS,
+    MAX_CHUNKS,
 )
 from stillframe.transport.connections import Stage
 
@@ -52,7 +52,7 @@ def test_a_connection_that_never_asks_is_closed(serve: Serve, monkeypatch: pytes
     assert silent.closed
     assert half.problem() == (408, "head-timeout")
     assert half.closed
-    assert len(served.book) == 0
+    assert len(served.table) == 0
 
 
 def test_a_second_request_has_a_deadline_too(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_a_refused_body_is_not_waited_for(serve: Serve, monkeypatch: pytest.Monk
     else:
         pytest.fail("the body of a refused request was taken for four seconds")
 
-    until(lambda: len(served.book) == 0)
+    until(lambda: len(served.table) == 0)
 
 
 def test_a_refused_body_that_does_not_come_is_not_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_a_body_in_too_many_chunks_is_refused(serve: Serve, at_once: bool) -> No
     served = serve()
     peer = served.peer()
     peer.ask("/body", "Transfer-Encoding: chunked", method="POST")
-    chunks = b"1\r\nx\r\n" * (MOST_CHUNKS + 1)
+    chunks = b"1\r\nx\r\n" * (MAX_CHUNKS + 1)
     for at in range(0, len(chunks), len(chunks) if at_once else 1000):
         peer.send(chunks[at : at + (len(chunks) if at_once else 1000)])
 
@@ -154,7 +154,7 @@ def test_a_body_in_many_chunks_is_taken(serve: Serve) -> None:
     served = serve()
     peer = served.peer()
     peer.ask("/body", "Transfer-Encoding: chunked", method="POST")
-    body = bytes(n % 251 for n in range(MOST_CHUNKS))
+    body = bytes(n % 251 for n in range(MAX_CHUNKS))
     peer.send(b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
 
     assert peer.answer()[0] == 200
@@ -163,7 +163,7 @@ def test_a_body_in_many_chunks_is_taken(serve: Serve) -> None:
 
 def test_one_read_is_not_parsed_in_one_go() -> None:
     """A turn ends after a few events, and goes on where it was; nothing is lost."""
-    parser = http1.BoundedHttp()
+    parser = http_parser.BoundedH11()
     parser.receive_data(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 200)
     turns = []
     while True:
@@ -176,7 +176,7 @@ def test_one_read_is_not_parsed_in_one_go() -> None:
             break
 
     assert sum(turns) == 201
-    assert max(turns) == EVENTS_A_TURN
+    assert max(turns) == EVENTS_PER_TURN
 
 
 def test_others_are_served_between_two_turns(serve: Serve) -> None:
@@ -188,7 +188,7 @@ def test_others_are_served_between_two_turns(serve: Serve) -> None:
     loop = next(iter(served.server.server_state.connections)).loop
     ours, theirs = socket.socketpair()  # the loop is held until both have sent
     loop.call_soon_threadsafe(theirs.recv, 1)
-    flood.send(b"1\r\nx\r\n" * MOST_CHUNKS + b"0\r\n\r\n")
+    flood.send(b"1\r\nx\r\n" * MAX_CHUNKS + b"0\r\n\r\n")
     robot.ask()
     ours.send(b"x")
     assert robot.answer() == (200, b"{}")
@@ -197,7 +197,7 @@ def test_others_are_served_between_two_turns(serve: Serve) -> None:
     theirs.close()
 
     assert served.order == ["plain", "body"]
-    assert served.seen == [b"x" * MOST_CHUNKS]
+    assert served.seen == [b"x" * MAX_CHUNKS]
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_a_client_that_has_gone_is_noticed(serve: Serve) -> None:
     peer.socket.close()
 
     until(lambda: served.gone == 1)
-    until(lambda: len(served.book) == 0)
+    until(lambda: len(served.table) == 0)
 
 
 def test_half_a_body_is_not_waited_for_once_it_cannot_come(serve: Serve) -> None:
@@ -277,7 +277,7 @@ def test_half_a_body_is_not_waited_for_once_it_cannot_come(serve: Serve) -> None
     served = serve()
     peer = served.peer()
     peer.ask("/body", "Content-Length: 10", method="POST", body=b"half")
-    until(lambda: len(served.book) == 1)
+    until(lambda: len(served.table) == 1)
     peer.socket.shutdown(socket.SHUT_WR)
 
     until(lambda: len(served.seen) == 1)
@@ -287,24 +287,24 @@ def test_half_a_body_is_not_waited_for_once_it_cannot_come(serve: Serve) -> None
 
 def test_a_flood_of_connections_displaces_itself(serve: Serve) -> None:
     """More than may be: the oldest silent one goes for each, and a client that asks is answered all the while."""
-    served = serve(most=4)
+    served = serve(capacity=4)
     flood = [served.reached() for _ in range(3)]
     robot = served.reached()
     robot.ask()
     assert robot.answer()[0] == 200
     for n in range(20):
         flood.append(served.peer())
-        until(lambda n=n: served.book.displaced == n + 1)
+        until(lambda n=n: served.table.displaced == n + 1)
         robot.ask()
         assert robot.answer()[0] == 200
 
     assert flood[0].closed
-    assert len(served.book) == 4
+    assert len(served.table) == 4
 
 
 def test_without_room_one_is_told_so(serve: Serve) -> None:
     """Each connection waits for an answer: 503 with a problem and the time to wait, and it is closed."""
-    served = serve(most=1)
+    served = serve(capacity=1)
     busy = served.peer()
     busy.ask("/held")
     until(lambda: served.waiting == 1)
@@ -312,7 +312,7 @@ def test_without_room_one_is_told_so(serve: Serve) -> None:
 
     assert peer.problem() == (503, "overloaded")
     assert peer.closed
-    assert served.book.refused == 1
+    assert served.table.refused == 1
 
 
 def test_requests_in_a_row_are_all_answered(serve: Serve) -> None:
@@ -320,34 +320,34 @@ def test_requests_in_a_row_are_all_answered(serve: Serve) -> None:
     served = serve()
     peer = served.peer()
     one = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-    peer.send(one * (2 * EVENTS_A_TURN))
+    peer.send(one * (2 * EVENTS_PER_TURN))
 
-    assert [peer.answer() for _ in range(2 * EVENTS_A_TURN)] == [(200, b"{}")] * 2 * EVENTS_A_TURN
+    assert [peer.answer() for _ in range(2 * EVENTS_PER_TURN)] == [(200, b"{}")] * 2 * EVENTS_PER_TURN
 
 
 def test_too_many_connections_of_one_address_wait_unread(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond what comes at once from one place: they are closed after a while, and displace none that came before."""
     monkeypatch.setattr(http1, "TARPIT_S", 0.3)
     served = serve(requests_per_s=1e-6)
-    first = [served.reached() for _ in range(CONNECTIONS_AT_ONCE)]
+    first = [served.reached() for _ in range(CONNECTION_BURST)]
     late = served.peer()
     late.ask()
     assert late.closed
-    until(lambda: served.book._waiting == 0)
+    until(lambda: served.table._tarpitted == 0)
     first[0].ask()
 
     assert first[0].answer() == (200, b"{}")
-    assert (served.book.refused, served.book.displaced, len(served.book)) == (1, 0, CONNECTIONS_AT_ONCE)
+    assert (served.table.refused, served.table.displaced, len(served.table)) == (1, 0, CONNECTION_BURST)
 
 
 def test_where_none_may_wait_they_are_cut_at_once(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """The descriptors do not suffice for more."""
     monkeypatch.setattr(http1, "TARPIT_S", 3600.0)
-    served = serve(requests_per_s=1e-6, most_waiting=1)
-    for _ in range(CONNECTIONS_AT_ONCE):
+    served = serve(requests_per_s=1e-6, max_tarpitted=1)
+    for _ in range(CONNECTION_BURST):
         served.reached()
     waiting = served.peer()
-    until(lambda: served.book._waiting == 1)
+    until(lambda: served.table._tarpitted == 1)
 
     assert served.peer().closed
     waiting.socket.close()
@@ -355,12 +355,12 @@ def test_where_none_may_wait_they_are_cut_at_once(serve: Serve, monkeypatch: pyt
 
 def test_a_connection_that_asks_for_too_much_is_read_more_slowly(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of it is lost: what is over the allowance of its address waits until that has filled again."""
-    monkeypatch.setattr(http1, "REST_S", 0.01)
+    monkeypatch.setattr(http1, "THROTTLE_DELAY_S", 0.01)
     now_s = [0.0]
     served = serve(requests_per_s=1.0, clock=lambda: now_s[0])
     peer = served.reached()
     (connection,) = served.server.server_state.connections
-    served.book.events_of(connection).owe(EVENTS_AT_ONCE)
+    served.table.event_bucket(connection).charge(EVENT_BURST)
     peer.ask("/body", "Content-Length: 4", method="POST", body=b"slow")
     peer.socket.settimeout(0.2)
     with pytest.raises(TimeoutError):
@@ -380,8 +380,8 @@ def test_bytes_count_too(serve: Serve) -> None:
 
     assert peer.answer()[0] == 200
     (connection,) = served.server.server_state.connections
-    left = served.book.events_of(connection).left(0.0)
-    assert EVENTS_AT_ONCE - left >= 2**22 / BYTES_AN_EVENT
+    left = served.table.event_bucket(connection).available(0.0)
+    assert EVENT_BURST - left >= 2**22 / BYTES_PER_EVENT
 
 
 @pytest.mark.parametrize("one_caller", [True, False])
@@ -390,7 +390,7 @@ def test_where_addresses_tell_nothing_each_connection_has_its_own(serve: Serve, 
     served = serve(requests_per_s=1e-9, clock=lambda: 0.0, one_caller=one_caller)
     flood = served.reached()
     (connection,) = served.server.server_state.connections
-    served.book.events_of(connection).owe(2 * EVENTS_AT_ONCE)
+    served.table.event_bucket(connection).charge(2 * EVENT_BURST)
     robot = served.peer()
     robot.ask()
     robot.socket.settimeout(WAIT_S if one_caller else 0.3)
@@ -404,7 +404,7 @@ def test_where_addresses_tell_nothing_each_connection_has_its_own(serve: Serve, 
 
 def test_the_next_body_may_have_as_many_chunks(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are counted for each request, not for its connection."""
-    monkeypatch.setattr(http1, "MOST_CHUNKS", 20)
+    monkeypatch.setattr(http_parser, "MAX_CHUNKS", 20)
     served = serve()
     peer = served.peer()
     for _ in range(3):
@@ -434,12 +434,12 @@ def request_of(target_bytes: int, headers: int, header_bytes: int) -> bytes:
 )
 def test_a_head_at_its_bounds_is_taken(size: tuple[int, int, int], taken: bool) -> None:  # noqa: FBT001 (a parameter)
     """A line or a byte more is too many, in the target as in the headers; though all of it comes in one go."""
-    parser = http1.BoundedHttp()
+    parser = http_parser.BoundedH11()
     parser.receive_data(request_of(*size))
     if taken:
         assert isinstance(parser.next_event(), http1.h11.Request)
     else:
-        with pytest.raises(http1.Refused) as caught:
+        with pytest.raises(http_parser.RefusedRequest) as caught:
             parser.next_event()
         assert caught.value.error.code == "head-too-large"
 
@@ -467,11 +467,11 @@ def test_reading_waits_until_all_is_parsed() -> None:
     transport = Reading()
 
     async def script() -> list[bool]:
-        flow = http1.Flow(transport)  # type: ignore[arg-type]
+        flow = http1.ReadFlow(transport)  # type: ignore[arg-type]
         seen = []
         for step in ("hold", "resume", "parsed", "pause", "hold", "parsed", "resume", "pause", "hold", "resume"):
             if step in {"hold", "parsed"}:
-                flow.hold(unparsed=step == "hold")
+                flow.set_unparsed(unparsed=step == "hold")
             else:
                 getattr(flow, f"{step}_reading")()
             seen.append(transport.on)
@@ -492,7 +492,7 @@ def test_one_is_not_read_while_there_is_something_to_parse(serve: Serve, monkeyp
     monkeypatch.setattr(http1.HttpConnection, "_resume", resumed)
     served = serve()
     peer = served.peer()
-    body = b"1\r\nx\r\n" * (4 * EVENTS_A_TURN) + b"0\r\n\r\n"
+    body = b"1\r\nx\r\n" * (4 * EVENTS_PER_TURN) + b"0\r\n\r\n"
     peer.ask("/body", "Transfer-Encoding: chunked", method="POST", body=body)
     assert peer.answer()[0] == 200
     peer.ask()
@@ -503,8 +503,8 @@ def test_one_is_not_read_while_there_is_something_to_parse(serve: Serve, monkeyp
 
 
 def held_by(served: Any) -> Any:
-    """The one connection of the book."""
-    (connection,) = served.book._open
+    """The one connection of the table."""
+    (connection,) = served.table._open
     return connection
 
 
@@ -512,8 +512,8 @@ def test_how_far_a_connection_is(serve: Serve) -> None:
     """Nothing asked, answered, a body that comes, an answer that is waited for; and whose it is."""
     served = serve()
     peer = served.reached()
-    until(lambda: len(served.book) == 1)
-    assert held_by(served).stage is Stage.SILENT
+    until(lambda: len(served.table) == 1)
+    assert held_by(served).stage is Stage.NEW
     peer.ask()
     assert peer.answer()[0] == 200
     until(lambda: held_by(served).stage is Stage.IDLE)
@@ -524,7 +524,7 @@ def test_how_far_a_connection_is(serve: Serve) -> None:
     peer.ask("/held")
     until(lambda: served.waiting == 1)
 
-    assert held_by(served).stage is Stage.ANSWERED_FOR
+    assert held_by(served).stage is Stage.BUSY
     assert held_by(served).address == "127.0.0.1"
 
 
@@ -533,7 +533,7 @@ def test_a_stages_time_begins_with_it(serve: Serve) -> None:
     now_s = [1.0]
     served = serve(clock=lambda: now_s[0])
     peer = served.reached()
-    until(lambda: len(served.book) == 1)
+    until(lambda: len(served.table) == 1)
     assert held_by(served).since_s == 1.0
     now_s[0] = 5.0
     peer.ask("/body", "Content-Length: 4", method="POST", body=b"ha")
@@ -585,7 +585,7 @@ def test_no_problem_is_written_into_an_answer(serve: Serve) -> None:
 
 def test_without_room_one_is_told_when_to_come_again(serve: Serve) -> None:
     """And that the connection is closed, as with every problem that is written before there is a request."""
-    served = serve(most=1)
+    served = serve(capacity=1)
     busy = served.peer()
     busy.ask("/held")
     until(lambda: served.waiting == 1)

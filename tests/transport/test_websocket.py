@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stillframe.transport import websocket
-from stillframe.transport.bounds import CONTROL_FRAMES_AT_ONCE, FRAMES_A_TURN, MOST_FRAGMENTS
+from stillframe.transport.bounds import CONTROL_FRAME_BURST, FRAMES_PER_TURN, MAX_FRAGMENTS
 
 Serve = Callable[..., Any]
 WAIT_S = 20.0
@@ -90,10 +90,10 @@ def test_a_message_in_many_fragments_is_taken(serve: Serve) -> None:
     """As many as may be, in one go: byte for byte; and the next message may have as many."""
     served = serve()
     talk = Talk(served.peer())
-    pieces = [bytes([n % 251]) for n in range(MOST_FRAGMENTS)]
+    pieces = [bytes([n % 251]) for n in range(MAX_FRAGMENTS)]
     for _ in range(2):
         talk.send(*fragments(pieces))
-        assert talk.take() == (BINARY, str(MOST_FRAGMENTS).encode())
+        assert talk.take() == (BINARY, str(MAX_FRAGMENTS).encode())
 
     assert served.seen == [b"".join(pieces)] * 2
 
@@ -103,7 +103,7 @@ def test_a_message_in_too_many_fragments_is_cut(serve: Serve, piece: bytes) -> N
     """Empty ones count as well; the app never sees it, and the next client is served."""
     served = serve()
     talk = Talk(served.peer())
-    talk.send(*fragments([piece] * (MOST_FRAGMENTS + 1)))
+    talk.send(*fragments([piece] * (MAX_FRAGMENTS + 1)))
 
     assert talk.goodbye() == 1009
     until(lambda: len(served.seen) == 1)
@@ -118,15 +118,15 @@ def test_one_read_is_not_parsed_in_one_go(serve: Serve) -> None:
     loop = next(iter(served.server.server_state.connections)).loop
     ours, theirs = socket.socketpair()  # the loop is held until both have sent
     loop.call_soon_threadsafe(theirs.recv, 1)
-    talk.send(*fragments([b"x"] * MOST_FRAGMENTS))
+    talk.send(*fragments([b"x"] * MAX_FRAGMENTS))
     robot.ask()
     ours.send(b"x")
     assert robot.answer() == (200, b"{}")
-    assert talk.take() == (BINARY, str(MOST_FRAGMENTS).encode())
+    assert talk.take() == (BINARY, str(MAX_FRAGMENTS).encode())
     ours.close()
     theirs.close()
 
-    assert MOST_FRAGMENTS > 10 * FRAMES_A_TURN
+    assert MAX_FRAGMENTS > 10 * FRAMES_PER_TURN
     assert served.order == ["plain", "message"]
 
 
@@ -148,12 +148,12 @@ def test_a_flood_of_control_frames_is_cut(serve: Serve, monkeypatch: pytest.Monk
     monkeypatch.setattr(websocket, "CONTROL_FRAMES_PER_S", 1e-6)
     served = serve()
     fine, flood = Talk(served.peer()), Talk(served.peer())
-    most = int(CONTROL_FRAMES_AT_ONCE)
-    fine.send(*[frame(opcode)] * most, frame(BINARY, b"fine"))
+    capacity = int(CONTROL_FRAME_BURST)
+    fine.send(*[frame(opcode)] * capacity, frame(BINARY, b"fine"))
     while (answer := fine.take())[0] == PONG:
         pass
     assert answer == (BINARY, b"4")
-    flood.send(*[frame(opcode)] * (most + 1))
+    flood.send(*[frame(opcode)] * (capacity + 1))
 
     assert flood.goodbye() == 1008
 
@@ -161,7 +161,7 @@ def test_a_flood_of_control_frames_is_cut(serve: Serve, monkeypatch: pytest.Monk
 def test_a_client_that_never_reads_is_not_read(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pings' answers stop at what the connection takes: what it sends stays with it, and memory with us."""
     monkeypatch.setattr(websocket, "CONTROL_FRAMES_PER_S", 1e9)
-    monkeypatch.setattr(websocket, "CONTROL_FRAMES_AT_ONCE", 1e9)
+    monkeypatch.setattr(websocket, "CONTROL_FRAME_BURST", 1e9)
     served = serve()
     peer = served.peer()
     peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -188,14 +188,14 @@ def test_a_client_that_never_reads_is_not_read(serve: Serve, monkeypatch: pytest
 
 def test_what_is_in_memory_of_all_messages_is_bounded(serve: Serve) -> None:
     """Messages that have not come whole: over the limit of all the largest is cut, and the others go on."""
-    served = serve(most_bytes=300_000)
+    served = serve(max_bytes=300_000)
     small, large = Talk(served.peer()), Talk(served.peer())
     whole = frame(BINARY, bytes(150_000))
     small.send(whole[:50_000])
     large.send(frame(BINARY, bytes(290_000))[:-1])
 
     assert large.peer.closed
-    assert served.book.displaced == 1
+    assert served.table.displaced == 1
     small.send(whole[50_000:])
     assert small.take() == (BINARY, b"150000")
 
@@ -213,25 +213,25 @@ def test_text_that_is_none_ends_the_connection(serve: Serve, caplog: pytest.LogC
 
 
 def held_by(served: Any) -> Any:
-    """The one connection of the book."""
-    (connection,) = served.book._open
+    """The one connection of the table."""
+    (connection,) = served.table._open
     return connection
 
 
 def test_a_websocket_is_one_connection(serve: Serve) -> None:
-    """Of its client's address, in the book once while it is open, and not after it."""
+    """Of its client's address, in the table once while it is open, and not after it."""
     served = serve()
     talk = Talk(served.peer())
-    assert len(served.book) == 1
+    assert len(served.table) == 1
     assert held_by(served).address == "127.0.0.1"
     talk.peer.socket.close()
 
-    until(lambda: len(served.book) == 0)
+    until(lambda: len(served.table) == 0)
 
 
 def test_a_websocket_never_gives_way(serve: Serve) -> None:
     """Where it is all there may be, the newcomer is refused."""
-    served = serve(most=1)
+    served = serve(capacity=1)
     talk = Talk(served.peer())
 
     assert served.peer().problem() == (503, "overloaded")
@@ -241,17 +241,17 @@ def test_a_websocket_never_gives_way(serve: Serve) -> None:
 
 def test_fragments_that_have_come_count(serve: Serve) -> None:
     """Until their message has come whole they are in memory, as what is not parsed is."""
-    served = serve(most_bytes=100_000)
+    served = serve(max_bytes=100_000)
     talk = Talk(served.peer())
     pieces = fragments([bytes(40_000)] * 4)
     talk.send(*pieces[:2])
     talk.send(frame(PING))
     assert talk.take() == (PONG, b"")
-    assert served.book.displaced == 0
+    assert served.table.displaced == 0
     talk.send(pieces[2])
 
     assert talk.peer.closed
-    assert served.book.displaced == 1
+    assert served.table.displaced == 1
 
 
 def test_a_client_that_reads_again_is_read(serve: Serve) -> None:
@@ -277,7 +277,7 @@ def test_what_comes_while_something_is_left_comes_behind_it(serve: Serve) -> Non
     served = serve()
     talk = Talk(served.peer())
     connection = held_by(served)
-    whole = b"".join(frame(BINARY, bytes([n]) * n) for n in range(3 * FRAMES_A_TURN))
+    whole = b"".join(frame(BINARY, bytes([n]) * n) for n in range(3 * FRAMES_PER_TURN))
 
     def received() -> None:
         connection.data_received(whole[:-5])
@@ -285,5 +285,5 @@ def test_what_comes_while_something_is_left_comes_behind_it(serve: Serve) -> Non
 
     connection.loop.call_soon_threadsafe(received)
 
-    assert [talk.take()[1] for _ in range(3 * FRAMES_A_TURN)] == [str(n).encode() for n in range(3 * FRAMES_A_TURN)]
-    assert served.seen == [bytes([n]) * n for n in range(3 * FRAMES_A_TURN)]
+    assert [talk.take()[1] for _ in range(3 * FRAMES_PER_TURN)] == [str(n).encode() for n in range(3 * FRAMES_PER_TURN)]
+    assert served.seen == [bytes([n]) * n for n in range(3 * FRAMES_PER_TURN)]

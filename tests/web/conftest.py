@@ -1,4 +1,4 @@
-"""A whole web floor in this process, over a policy that echoes what it saw. Knows no socket and no torch."""
+"""The whole ASGI app in this process, over a policy that echoes what it saw. Knows no socket and no torch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from stillframe.domain import (
 )
 from stillframe.metrics import Metrics
 from stillframe.stopwatch import Clock
-from stillframe.web.app import House, create_app
+from stillframe.web.app import WebSettings, create_app
 from stillframe.web.http.limits import Limits
 from stillframe.web.service.lifecycle import Lifecycle
 from stillframe_client.wire import encode_array
@@ -143,7 +143,7 @@ class Desk:
     """The app and all that it was given."""
 
     policy: EchoPolicy
-    house: House = field(default_factory=House)
+    settings: WebSettings = field(default_factory=WebSettings)
     loaded: bool = True
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     clock: Clock = perf_counter
@@ -152,7 +152,7 @@ class Desk:
         self.lifecycle = Lifecycle(self.policy if self.loaded else None)
         self.app = create_app(
             self.lifecycle,
-            self.house,
+            self.settings,
             metrics=Metrics(self.registry, drift_budget=0.02),
             log=logging.getLogger("web-test"),
             clock=self.clock,
@@ -185,13 +185,13 @@ class Desk:
 
 @pytest.fixture(scope="session")
 def new_desk() -> Iterator[Callable[..., Desk]]:
-    """Make desks: `new_desk(limits, loaded=False, house=House(...), info=...)`."""
+    """Make desks: `new_desk(limits, loaded=False, settings=WebSettings(...), info=...)`."""
     made: list[Desk] = []
 
     def make(
-        limits: Limits | None = None, *, loaded: bool = True, house: House | None = None, **policy: object
+        limits: Limits | None = None, *, loaded: bool = True, settings: WebSettings | None = None, **policy: object
     ) -> Desk:
-        made.append(Desk(EchoPolicy(**policy), house or House(limits=limits or Limits()), loaded))
+        made.append(Desk(EchoPolicy(**policy), settings or WebSettings(limits=limits or Limits()), loaded))
         return made[-1]
 
     yield make
@@ -201,7 +201,7 @@ def new_desk() -> Iterator[Callable[..., Desk]]:
 
 @pytest.fixture
 def desk(new_desk: Callable[..., Desk]) -> Desk:
-    """A ready daemon's web floor with the default limits."""
+    """A ready daemon's app with the default limits."""
     return new_desk()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stillframe.web.dialects.ranges import gripper_words
+from stillframe.web.dialects.action_ranges import gripper_meaning
 from stillframe.web.service.model_card import model_card
 
 
@@ -55,7 +55,7 @@ def test_each_data_set_is_named_where_they_differ(info: Any) -> None:
     entries = {"a": scaled(0, 1), "b": scaled(0, 1000), "c": scaled(0, 1000, mask=False)}
     many = replace(info, norm_stats=entries, default_unnorm_key=None)
 
-    assert gripper_words(many) == "0 = close, 1 = open (a, c); 0 = close, 1000 = open (b)"
-    assert gripper_words(replace(many, default_unnorm_key="b")) == "0 = close, 1000 = open"
-    assert gripper_words(replace(many, norm_stats={"a": scaled(0, 1)})) == "0 = close, 1 = open"
-    assert gripper_words(replace(many, action_names=("dx",))) == "0 = close, 1 = open"
+    assert gripper_meaning(many) == "0 = close, 1 = open (a, c); 0 = close, 1000 = open (b)"
+    assert gripper_meaning(replace(many, default_unnorm_key="b")) == "0 = close, 1000 = open"
+    assert gripper_meaning(replace(many, norm_stats={"a": scaled(0, 1)})) == "0 = close, 1 = open"
+    assert gripper_meaning(replace(many, action_names=("dx",))) == "0 = close, 1 = open"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillframe.web.openapi.problem_codes import CATALOGUE
+from stillframe.web.openapi.problem_codes import PROBLEM_CODES
 from stillframe_client.wire import encode_array
 
 EXAMPLES = settings(derandomize=True)
@@ -39,7 +39,7 @@ def assert_sane(reply):
         return
     code = reply.json()["code"]
     assert reply.status_code < 500 or code == "deadline-exceeded", reply.text  # for a max_age_ms of next to nothing
-    assert CATALOGUE[code].status == reply.status_code
+    assert PROBLEM_CODES[code].status == reply.status_code
     assert "Traceback" not in reply.text
 
 

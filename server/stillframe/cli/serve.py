@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stillframe.cli.app import app
-from stillframe.daemon.config import TokenScope, TokenSettings, load_config
+from stillframe.daemon.config import TokenSettings, load_config
+from stillframe.domain import TokenScope
 from stillframe.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from stillframe.domain import TokenScope
 from stillframe.errors import ConfigError, closest
 from stillframe.files.kinds import shown
 from stillframe.files.yaml import Word, read_yaml
@@ -47,13 +47,6 @@ def _device(name: str) -> str:
         )
         raise PydanticCustomError("device", expected)
     return name
-
-
-class TokenScope(StrEnum):
-    """What a token permits. Every token also permits reading the model card, the status and the metrics."""
-
-    ACT = "act"
-    ADMIN = "admin"
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def serve(config: DaemonConfig, log: logging.Logger) -> None:
         lifecycle.recording = lambda: recorder.report
         metrics.recording(lifecycle.recording)
     house, connections = web_settings(config, sockets), track_connections(config)
-    metrics.connected(lambda: connections.report(house.requests.refused))
+    metrics.connected(lambda: connections.report(house.request_limiter.refused))
     app = create_app(lifecycle, house, metrics=metrics, log=log, clock=time.perf_counter)
     server = DrainingServer(uvicorn_config(app, config, connections), lifecycle, config.drain_s)
     loader = Loader(config, lifecycle, server, metrics, recorder, log)

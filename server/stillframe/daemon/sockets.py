@@ -18,8 +18,8 @@ from starlette.types import ASGIApp
 from stillframe.daemon.config import DaemonConfig, ListenerSettings, is_loopback
 from stillframe.errors import ConfigError
 from stillframe.transport.bounds import HEAD_BYTES, KEEP_ALIVE_S
-from stillframe.transport.connections import Connections
-from stillframe.transport.descriptors import connections_affordable
+from stillframe.transport.connections import ConnectionTable
+from stillframe.transport.file_descriptors import connection_capacity
 from stillframe.transport.http1 import HttpConnection
 from stillframe.transport.websocket import WebSocketConnection
 from stillframe.web.middleware.listeners import Listener
@@ -54,13 +54,15 @@ def bind_sockets(config: DaemonConfig) -> list[BoundSocket]:
     return sockets
 
 
-def track_connections(config: DaemonConfig) -> Connections:
+def track_connections(config: DaemonConfig) -> ConnectionTable:
     """An empty connection table, bounded by the file descriptors that this process may open."""
-    most, waiting = connections_affordable()
-    return Connections(most, requests_per_s=config.requests_per_s, most_waiting=waiting, one_caller=config.one_caller)
+    most, waiting = connection_capacity()
+    return ConnectionTable(
+        most, requests_per_s=config.requests_per_s, max_tarpitted=waiting, one_caller=config.one_caller
+    )
 
 
-def uvicorn_config(app: ASGIApp, config: DaemonConfig, connections: Connections | None = None) -> uvicorn.Config:
+def uvicorn_config(app: ASGIApp, config: DaemonConfig, connections: ConnectionTable | None = None) -> uvicorn.Config:
     """Configure uvicorn for `app`: it trusts no forwarding header and decompresses nothing."""
     connections = track_connections(config) if connections is None else connections
     return uvicorn.Config(
@@ -69,9 +71,9 @@ def uvicorn_config(app: ASGIApp, config: DaemonConfig, connections: Connections 
         access_log=False,
         server_header=False,
         proxy_headers=False,  # a client could name any address in X-Forwarded-For, to the rate limit too
-        http=cast("Any", partial(HttpConnection, book=connections)),
+        http=cast("Any", partial(HttpConnection, table=connections)),
         h11_max_incomplete_event_size=HEAD_BYTES,
-        ws=cast("Any", partial(WebSocketConnection, book=connections)),
+        ws=cast("Any", partial(WebSocketConnection, table=connections)),
         ws_max_size=round(config.max_body_mib * 2**20),
         ws_ping_interval=PING_EVERY_S,
         ws_ping_timeout=PONG_WITHIN_S,  # a robot's link may be slow, and old openpi clients pause for long

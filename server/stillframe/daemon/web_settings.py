@@ -10,47 +10,49 @@ from dataclasses import replace
 
 from stillframe.daemon.config import DaemonConfig, ListenerSettings
 from stillframe.daemon.sockets import BoundSocket
-from stillframe.web.app import House
+from stillframe.web.app import WebSettings
 from stillframe.web.http.limits import Limits
-from stillframe.web.middleware.auth import Callers, Token
-from stillframe.web.middleware.origins import Origins
-from stillframe.web.middleware.rate_limit import Rates
-from stillframe.web.middleware.terms import Terms
+from stillframe.web.middleware.auth import Authenticator, Token
+from stillframe.web.middleware.origins import HostOriginCheck
+from stillframe.web.middleware.rate_limit import RateLimiter
+from stillframe.web.middleware.start_options import StartOptions
 
 
-def web_settings(config: DaemonConfig, sockets: Sequence[BoundSocket]) -> House:
+def web_settings(config: DaemonConfig, sockets: Sequence[BoundSocket]) -> WebSettings:
     """Limits, callers, rates and listeners as configured; `sockets`: as bound, the daemon's own first."""
     listeners = {
-        bound.port: replace(bound.listener, terms=terms)
+        bound.port: replace(bound.listener, start_options=terms)
         for bound, (_, terms) in zip(sockets, port_terms(config), strict=False)
     }
-    return House(
+    return WebSettings(
         limits=Limits(
             max_body_bytes=round(config.max_body_mib * 2**20),
             max_image_pixels=config.max_image_pixels,
             default_max_age_ms=config.default_max_age_ms,
         ),
         sessions=config.sessions,
-        callers=Callers(Token(token.name, token.sha256, frozenset(token.scopes)) for token in config.tokens),
-        origins=Origins(listeners, hosts=config.allowed_hosts, origins=config.allowed_origins),
-        rates=Rates(config.frames_per_s),
-        requests=Rates(None if config.one_caller else config.requests_per_s, burst_s=0.5, of="requests"),
+        authenticator=Authenticator(
+            Token(token.name, token.sha256, frozenset(token.scopes)) for token in config.tokens
+        ),
+        origins=HostOriginCheck(listeners, hosts=config.allowed_hosts, origins=config.allowed_origins),
+        frame_limiter=RateLimiter(config.frames_per_s),
+        request_limiter=RateLimiter(None if config.one_caller else config.requests_per_s, burst_s=0.5, of="requests"),
         listeners=listeners,
         drain_s=config.drain_s,
     )
 
 
-def port_terms(config: DaemonConfig) -> Iterator[tuple[str, Terms]]:
+def port_terms(config: DaemonConfig) -> Iterator[tuple[str, StartOptions]]:
     """The terms of each port, the daemon's own first, each with the section that sets them."""
-    own = Terms("native", config.unnorm_key, config.cameras or {}, config.center_crop)
+    own = StartOptions("native", config.unnorm_key, config.cameras or {}, config.center_crop)
     yield "the configuration", own
     for at, listener in enumerate(config.listeners):
         yield f"listeners.{at}", _terms_of(listener, own)
 
 
-def _terms_of(listener: ListenerSettings, own: Terms) -> Terms:
+def _terms_of(listener: ListenerSettings, own: StartOptions) -> StartOptions:
     """The terms of an extra listener; what it leaves out is the daemon's."""
-    return Terms(
+    return StartOptions(
         listener.profile,
         own.unnorm_key if listener.unnorm_key is None else listener.unnorm_key,
         own.cameras if listener.cameras is None else listener.cameras,

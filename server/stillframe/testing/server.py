@@ -16,7 +16,7 @@ from stillframe.daemon.shutdown import DrainingServer
 from stillframe.daemon.sockets import uvicorn_config
 from stillframe.domain import Policy
 from stillframe.metrics import Metrics
-from stillframe.web.app import House, create_app
+from stillframe.web.app import WebSettings, create_app
 from stillframe.web.service.lifecycle import Lifecycle
 
 WAIT_S = 20.0
@@ -24,7 +24,7 @@ DRAIN_S = 1.0
 
 
 @contextmanager
-def running(policy: Policy, house: House | None = None) -> Iterator[str]:
+def running(policy: Policy, settings: WebSettings | None = None) -> Iterator[str]:
     """Serve `policy` over HTTP and WebSocket while the block runs; yields "http://127.0.0.1:PORT".
 
     Routes, sessions, limits and problems are the daemon's own. In the end the policy is closed. Raises RuntimeError
@@ -32,7 +32,7 @@ def running(policy: Policy, house: House | None = None) -> Iterator[str]:
     """
     lifecycle = Lifecycle(policy)
     metrics, log = Metrics(CollectorRegistry(), drift_budget=0.02), logging.getLogger("stillframe.testing")
-    app = create_app(lifecycle, house or House(), metrics=metrics, log=log, clock=time.perf_counter)
+    app = create_app(lifecycle, settings or WebSettings(), metrics=metrics, log=log, clock=time.perf_counter)
     server = DrainingServer(
         uvicorn_config(app, load_config(None, {"checkpoint": Path(), "port": 0})), lifecycle, DRAIN_S
     )

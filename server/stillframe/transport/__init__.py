@@ -1,1 +1,1 @@
-"""Connections before they are requests: how many, how long, in how many parts. Knows bytes and uvicorn; no route."""
+"""Bounds on connections before they are requests: count, time, parts. Knows bytes and uvicorn; no route."""

@@ -1,4 +1,4 @@
-"""The connections that are open: how many there may be, and which gives way where there is no room.
+"""Table of open connections: the limit, and which one is evicted where it is reached.
 
 Knows addresses and stages; no protocol. For the event loop's thread only.
 """
@@ -12,141 +12,142 @@ from time import monotonic
 from typing import Protocol
 
 from stillframe.domain import ConnectionReport
-from stillframe.transport.allowances import Allowance, Allowances
 from stillframe.transport.bounds import (
-    BUFFERED_BYTES,
-    CONNECTIONS_A_REQUEST,
-    CONNECTIONS_AT_ONCE,
-    EVENTS_A_REQUEST,
-    EVENTS_AT_ONCE,
-    MOST_CONNECTIONS,
-    MOST_WAITING,
+    CONNECTION_BURST,
+    CONNECTIONS_PER_REQUEST,
+    EVENT_BURST,
+    EVENTS_PER_REQUEST,
+    MAX_BUFFERED_BYTES,
+    MAX_CONNECTIONS,
+    MAX_TARPITTED,
 )
+from stillframe.web.http.token_bucket import TokenBucket, TokenBuckets
 
 
 class Stage(IntEnum):
-    """How far a connection is; a lower one gives way first."""
+    """How far a connection is; the lowest stage is evicted first."""
 
-    SILENT = 0  # it has never had a request answered
-    IDLE = 1  # between two requests
-    SENDING = 2  # the body of its request is not complete
-    ANSWERED_FOR = 3  # its request waits for an answer, or it is a WebSocket: never gives way
+    NEW = 0  # no request answered yet
+    IDLE = 1  # keep-alive, between two requests
+    SENDING = 2  # its request's body is incomplete
+    BUSY = 3  # a request is being answered, or it is a WebSocket: never evicted
 
 
-class Held(Protocol):
-    """A connection, as far as the book asks."""
+class TrackedConnection(Protocol):
+    """A connection, as the table sees it."""
 
     address: str  # of the other end: see web/middleware/addresses.py
-    since_s: float  # when it came to its stage
+    since_s: float  # when it reached its stage
 
     @property
     def stage(self) -> Stage:
-        """How far it is."""
+        """Return its stage."""
         ...
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Close it now."""
         ...
 
 
-class Connections:
-    """At most `most` connections, at most `most_bytes` of what they have sent and what is not a message yet.
+class ConnectionTable:
+    """At most `capacity` connections and `max_bytes` of incomplete messages.
 
-    Where there is no room for one more, one of the address that has most gives way: of the lowest stage, and of those
-    the one that has been in it for longest. So a flood of connections displaces itself.
+    When full, a connection of the address with most is evicted: of the lowest stage, and of those the oldest in it.
+    So a flood of connections evicts its own.
     """
 
     def __init__(
         self,
-        most: int = MOST_CONNECTIONS,
-        most_bytes: int = BUFFERED_BYTES,
+        capacity: int = MAX_CONNECTIONS,
+        max_bytes: int = MAX_BUFFERED_BYTES,
         clock: Callable[[], float] = monotonic,
         requests_per_s: float | None = None,
-        most_waiting: int = MOST_WAITING,
+        max_tarpitted: int = MAX_TARPITTED,
         *,
         one_caller: bool = False,
     ):
-        """`requests_per_s`: of one caller; what its connections may cost follows from that. None: no bound.
+        """`requests_per_s`: of one caller; the event and connection rates follow from it. None: no bound.
 
-        `one_caller`: all come from one address, which tells nothing: what it may have parsed is each connection's.
+        `one_caller`: all share one address (a proxy): the event rate is counted per connection.
         """
         self._one_caller = one_caller
-        self.most = most
+        self.capacity = capacity
         self.clock = clock
         per_s = float("inf") if requests_per_s is None else requests_per_s
-        self._events = Allowances(per_s * EVENTS_A_REQUEST, EVENTS_AT_ONCE, clock)  # of each address
-        self._newcomers = Allowances(per_s * CONNECTIONS_A_REQUEST, CONNECTIONS_AT_ONCE, clock)
-        self._most_waiting = most_waiting
-        self._waiting = 0  # that are too many of their address
-        self.refused = 0  # that found no room
-        self.displaced = 0  # that gave way
-        self.cuts: Counter[str] = Counter()  # by the bound that a client broke
-        self._most_bytes = most_bytes
-        self._open: dict[Held, int] = {}  # -> bytes that it holds
-        self._bytes = 0  # that all of them hold: asked at every read
+        self._events = TokenBuckets(per_s * EVENTS_PER_REQUEST, EVENT_BURST, clock)  # of each address
+        self._newcomers = TokenBuckets(per_s * CONNECTIONS_PER_REQUEST, CONNECTION_BURST, clock)
+        self._max_tarpitted = max_tarpitted
+        self._tarpitted = 0  # over the connection rate of their address
+        self.refused = 0  # not admitted
+        self.displaced = 0  # evicted
+        self.closed_by_bound: Counter[str] = Counter()  # by the bound that was broken
+        self._max_bytes = max_bytes
+        self._open: dict[TrackedConnection, int] = {}  # -> bytes buffered
+        self._bytes = 0  # sum of these: needed at every read
 
     def __len__(self) -> int:
         return len(self._open)
 
     def report(self, rate_limited: int) -> ConnectionReport:
-        """How things stand, with what was counted elsewhere."""
-        return ConnectionReport(len(self), self.most, self.refused, self.displaced, dict(self.cuts), rate_limited)
+        """Return the counts, with `rate_limited` counted elsewhere."""
+        return ConnectionReport(
+            len(self), self.capacity, self.refused, self.displaced, dict(self.closed_by_bound), rate_limited
+        )
 
-    def events_of(self, connection: Held) -> Allowance:
-        """How much of a connection may be parsed: what its address has left."""
-        return self._events.of(id(connection) if self._one_caller else connection.address)
+    def event_bucket(self, connection: TrackedConnection) -> TokenBucket:
+        """Return the token bucket of parser events of the connection's address."""
+        return self._events.bucket(id(connection) if self._one_caller else connection.address)
 
-    def comes(self, connection: Held) -> bool:
-        """Whether a new connection is not too many of its address. One that is should be `kept_waiting`."""
-        if self._one_caller or self._newcomers.of(connection.address).take(self.clock()):
+    def within_rate(self, connection: TrackedConnection) -> bool:
+        """Return whether a new connection is within its address' rate; if not, tarpit it."""
+        if self._one_caller or self._newcomers.bucket(connection.address).take(self.clock()):
             return True
         self.refused += 1
         return False
 
-    def kept_waiting(self) -> bool:
-        """Whether there is room to let it wait for its end; `done_waiting` gives the place back."""
-        if self._waiting >= self._most_waiting:
+    def enter_tarpit(self) -> bool:
+        """Count a tarpitted connection; False where MAX_TARPITTED are. `leave_tarpit` ends it."""
+        if self._tarpitted >= self._max_tarpitted:
             return False
-        self._waiting += 1
+        self._tarpitted += 1
         return True
 
-    def done_waiting(self) -> None:
-        """One that waited for its end has gone."""
-        self._waiting -= 1
+    def leave_tarpit(self) -> None:
+        """A tarpitted connection was closed."""
+        self._tarpitted -= 1
 
-    def enter(self, connection: Held) -> bool:
-        """Let a connection in; False: there is no room, and none that would give way."""
-        if len(self._open) >= self.most and not self._make_room():
+    def add(self, connection: TrackedConnection) -> bool:
+        """Add a connection, evicting one when full; False where none can be evicted."""
+        if len(self._open) >= self.capacity and not self._evict():
             self.refused += 1
             return False
         self._open[connection] = 0
         return True
 
-    def leave(self, connection: Held) -> None:
-        """It is closed, or goes on as another protocol."""
+    def remove(self, connection: TrackedConnection) -> None:
+        """Remove a connection that closed or changed protocol."""
         self._bytes -= self._open.pop(connection, 0)
         if self._one_caller:
             self._events.forget(id(connection))
 
-    def holds(self, connection: Held, n_bytes: int) -> None:
-        """Say how much of a connection is in memory. Over the limit of all, the one that holds most is cut."""
+    def set_buffered(self, connection: TrackedConnection, n_bytes: int) -> None:
+        """Set a connection's buffered bytes. Over the limit of all, the one that buffers most is closed."""
         if connection not in self._open:
             return
         self._bytes += n_bytes - self._open[connection]
         self._open[connection] = n_bytes
-        if self._bytes > self._most_bytes:
-            most = max(self._open, key=self._open.__getitem__)
-            self._displace(most)
+        if self._bytes > self._max_bytes:
+            self._displace(max(self._open, key=self._open.__getitem__))
 
-    def _make_room(self) -> bool:
+    def _evict(self) -> bool:
         by_address = Counter(connection.address for connection in self._open)
-        yielding = [connection for connection in self._open if connection.stage is not Stage.ANSWERED_FOR]
+        yielding = [connection for connection in self._open if connection.stage is not Stage.BUSY]
         if not yielding:
             return False
         self._displace(min(yielding, key=lambda held: (-by_address[held.address], held.stage, held.since_s)))
         return True
 
-    def _displace(self, connection: Held) -> None:
+    def _displace(self, connection: TrackedConnection) -> None:
         self.displaced += 1
-        self.leave(connection)
-        connection.cut()
+        self.remove(connection)
+        connection.abort()

@@ -1,6 +1,6 @@
-"""HTTP/1.1 as uvicorn speaks it, with bounds on heads, chunks, silence, and on what one read may have parsed at once.
+"""uvicorn's HTTP/1.1 protocol with deadlines for heads and bodies, throttled parsing, and a limit of connections.
 
-Knows no route and no policy. What is wrong with a request before the app sees it is answered with a problem, too.
+Knows no route and no policy. A request refused before the app sees it is answered with a problem.
 """
 
 from __future__ import annotations
@@ -16,85 +16,35 @@ import h11
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from stillframe.errors import BadRequest, HeadTooLarge, Overloaded, RequestError, RequestTimeout, TooLarge
+from stillframe.errors import BadRequest, Overloaded, RequestError, RequestTimeout
 from stillframe.transport.bounds import (
-    BYTES_AN_EVENT,
-    EVENTS_A_TURN,
+    BYTES_PER_EVENT,
+    EVENTS_PER_TURN,
     HEAD_BYTES,
-    HEAD_LINES,
     HEAD_S,
     LINGER_S,
-    MOST_CHUNKS,
     REFUSED_BYTES_COST,
-    REST_S,
     TARPIT_S,
+    THROTTLE_DELAY_S,
 )
-from stillframe.transport.connections import Connections, Stage
+from stillframe.transport.connections import ConnectionTable, Stage
+from stillframe.transport.http_parser import BoundedH11, RefusedRequest, head_too_large
+from stillframe.web.http.limits import FULL_WAIT_S
 from stillframe.web.http.problems import MEDIA_TYPE, NO_REQUEST_ID, problem_document
-from stillframe.web.middleware.addresses import address_of
+from stillframe.web.middleware.addresses import client_network
 
-HALF_CLOSED_EVERY_S = 0.05  # how often it is asked whether a client that sends no more is still there
-FULL_WAIT_S = 5.0
-
-
-class Refused(h11.RemoteProtocolError):
-    """A request that is refused for its form; `error` is what its client is told."""
-
-    def __init__(self, error: RequestError):
-        super().__init__(error.detail, error.status)
-        self.error = error
+HALF_CLOSED_EVERY_S = 0.05  # between checks that a half-closed client is still there
 
 
-class BoundedHttp(h11.Connection):
-    """h11's parser, a turn at a time. Raises Refused for a head or a body in too many parts."""
-
-    def __init__(self) -> None:
-        super().__init__(h11.SERVER, HEAD_BYTES)
-        self.fault: h11.RemoteProtocolError | None = None  # what was wrong with the request
-        self.interrupted = False  # the turn ended before what was received was parsed
-        self.left = EVENTS_A_TURN  # events of this turn
-        self._chunks = 0  # of this request
-
-    def begin_turn(self, events: int = EVENTS_A_TURN) -> None:
-        """Allow so many events."""
-        self.left, self.interrupted = events, False
-
-    def next_event(self) -> Any:
-        """See h11; at the end of a turn NEED_DATA, whatever there is."""
-        if self.left < 1:
-            self.interrupted = True
-            return h11.NEED_DATA
-        try:
-            event = super().next_event()
-            self._check(event)
-        except h11.RemoteProtocolError as error:
-            self.fault = error
-            raise
-        if event is not h11.NEED_DATA:
-            self.left -= 1
-        return event
-
-    def _check(self, event: Any) -> None:
-        if isinstance(event, h11.Request):
-            self._chunks = 0
-            _check_head(event)
-        elif isinstance(event, h11.Data) and event.chunk_end:
-            self._chunks += 1
-            if self._chunks > MOST_CHUNKS:
-                raise Refused(
-                    TooLarge("body-too-large", f"The body came in over {MOST_CHUNKS} chunks; use larger ones.")
-                )
-
-
-class Flow(FlowControl):
-    """Reading is paused where uvicorn says so, or while what was read is not parsed yet."""
+class ReadFlow(FlowControl):
+    """Pauses reading where uvicorn does, and while bytes are unparsed."""
 
     def __init__(self, transport: asyncio.Transport):
         super().__init__(transport)
         self.unparsed = False
 
-    def hold(self, *, unparsed: bool) -> None:
-        """Read on only once what there is has been parsed."""
+    def set_unparsed(self, *, unparsed: bool) -> None:
+        """Set whether bytes are unparsed: reading resumes when none are."""
         self.unparsed = unparsed
         self._apply()
 
@@ -118,91 +68,91 @@ class Flow(FlowControl):
 
 
 class HttpConnection(H11Protocol):
-    """One connection. It is closed where a request's head, or a body that is not waited for, takes too long."""
+    """One connection. Closed where a request's head, or the rest of a refused body, takes too long."""
 
-    conn: BoundedHttp
-    flow: Flow
+    conn: BoundedH11
+    flow: ReadFlow
 
-    def __init__(self, *args: Any, book: Connections, **kwargs: Any):
+    def __init__(self, *args: Any, table: ConnectionTable, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.conn = BoundedHttp()
+        self.conn = BoundedH11()
         self.address = ""
-        self._book = book
-        self.since_s = book.clock()
-        self._answered = False  # at least one request of it
+        self._table = table
+        self.since_s = table.clock()
+        self._answered = False  # at least one request
         self._deadline: asyncio.TimerHandle | None = None
-        self._awaited: object = None  # what the deadline is for: h11's states of both sides
+        self._awaited: object = None  # what the deadline is for: h11's states
         self._states: object = None  # what they were last
-        self._resumes = False  # parsing goes on in the loop's next turn
-        self._waits = False  # for its end, unread
+        self._resume_scheduled = False  # parsing continues in a later turn of the loop
+        self._tarpitted = False  # unread until it is closed
 
     @property
     def stage(self) -> Stage:
-        """How far it is."""
+        """Return its stage."""
         if self.conn.their_state is h11.SEND_BODY:
             return Stage.SENDING
         if self.cycle is not None and not self.cycle.response_complete:
-            return Stage.ANSWERED_FOR
-        return Stage.IDLE if self._answered else Stage.SILENT
+            return Stage.BUSY
+        return Stage.IDLE if self._answered else Stage.NEW
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Let it in, or say that there is no room."""
+        """Add it to the table, tarpit it, or answer 503."""
         super().connection_made(transport)
-        self.flow = Flow(transport)
-        self.address = address_of(self.client[0]) if self.client else ""
-        if not self._book.comes(self):
-            self._wait_for_its_end()
-        elif self._book.enter(self):
+        self.flow = ReadFlow(transport)
+        self.address = client_network(self.client[0]) if self.client else ""
+        if not self._table.within_rate(self):
+            self._tarpit()
+        elif self._table.add(self):
             self._set_deadline()
         else:
-            detail = f"{self._book.most} connections are open, as many as may be."
+            detail = f"{self._table.capacity} connections are open, as many as may be."
             self._answer(Overloaded("overloaded", detail, retry_after_s=FULL_WAIT_S))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
-        self._book.leave(self)
+        """Remove it from the table."""
+        self._table.remove(self)
         self._clear_deadline()
-        if self._waits:
-            self._book.done_waiting()
+        if self._tarpitted:
+            self._table.leave_tarpit()
         super().connection_lost(exc)
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Close it now."""
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Count its bytes, and parse it."""
+        """Charge its bytes, and parse it."""
         cost = REFUSED_BYTES_COST if self.conn.our_state is h11.DONE else 1.0
-        self._book.events_of(self).owe(cost * len(data) / BYTES_AN_EVENT)
+        self._table.event_bucket(self).charge(cost * len(data) / BYTES_PER_EVENT)
         super().data_received(data)
 
     def handle_events(self) -> None:
-        """Parse for one turn; what is left has the next, so that other connections are served between."""
-        events = self._book.events_of(self)
-        turn = min(EVENTS_A_TURN, max(0, int(events.left(self._book.clock()))))
+        """Parse for one turn; the rest is parsed in later turns, so that other connections are served between."""
+        events = self._table.event_bucket(self)
+        turn = min(EVENTS_PER_TURN, max(0, int(events.available(self._table.clock()))))
         self.conn.begin_turn(turn)
         super().handle_events()
-        events.owe(turn - self.conn.left)
-        self.flow.hold(unparsed=self.conn.interrupted)
-        if self.conn.interrupted and not self._resumes:
-            self._resumes = True
-            self.loop.call_later(0.0 if turn else REST_S, self._resume)
+        events.charge(turn - self.conn.events_left)
+        self.flow.set_unparsed(unparsed=self.conn.interrupted)
+        if self.conn.interrupted and not self._resume_scheduled:
+            self._resume_scheduled = True
+            self.loop.call_later(0.0 if turn else THROTTLE_DELAY_S, self._resume)
         self._set_deadline()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Go on as a WebSocket, which enters the book anew."""
-        self._book.leave(self)
+        """Continue as a WebSocket, which is a new entry of the table."""
+        self._table.remove(self)
         self._clear_deadline()
         super().handle_websocket_upgrade(event)
 
     def on_response_complete(self) -> None:
-        """Wait for the next request; for the rest of this one's body only a while."""
+        """Set the deadline for the next request, or for the rest of this one's body."""
         self._answered = True
         super().on_response_complete()
         self._set_deadline()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """Answer a client that sends no more but reads on, as `nc -N` does; over TLS there is no such half."""
+        """Keep a half-closed connection until it is answered, as `nc -N` needs; TLS has no half-close."""
         waits = self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
         if self.scheme == "https" or not waits:
             return None
@@ -215,38 +165,38 @@ class HttpConnection(H11Protocol):
         return True
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (the parser's fault says more)
-        """Answer a request that is none with a problem, and close."""
+        """Answer a malformed request with a problem, and close."""
         fault = self.conn.fault
-        self._book.cuts["malformed"] += 1
-        if isinstance(fault, Refused):
+        self._table.closed_by_bound["malformed"] += 1
+        if isinstance(fault, RefusedRequest):
             self._answer(fault.error)
         elif fault is not None and fault.error_status_hint == 431:
-            self._answer(_too_much_head(f"over {HEAD_BYTES} bytes"))
+            self._answer(head_too_large(f"over {HEAD_BYTES} bytes"))
         else:
             self._answer(BadRequest("bad-request", "This is no HTTP/1.1 request (RFC 9112); the connection is closed."))
 
     def _answer(self, error: RequestError) -> None:
-        """Write a problem, where no answer has begun, and close."""
+        """Write a problem, unless a response has begun, and close."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self.transport.is_closing():
             self.transport.write(_problem(error))
         self.transport.close()
 
-    def _wait_for_its_end(self) -> None:
-        """It is one too many of its address in a short time: it is not read, and closed after a while."""
-        if self._book.kept_waiting():
-            self._waits = True
+    def _tarpit(self) -> None:
+        """Leave the connection unread and close it after TARPIT_S: its address is over the connection rate."""
+        if self._table.enter_tarpit():
+            self._tarpitted = True
             self.transport.pause_reading()
-            self._deadline = self.loop.call_later(TARPIT_S, self.cut)
+            self._deadline = self.loop.call_later(TARPIT_S, self.abort)
         else:
-            self.cut()
+            self.abort()
 
     def _resume(self) -> None:
-        self._resumes = False
+        self._resume_scheduled = False
         if not self.transport.is_closing() and self.transport.get_protocol() is self:
             self.handle_events()
 
     def _set_deadline(self) -> None:
-        """Begin to count where something new is awaited of the client; stop where nothing is."""
+        """Start a deadline where the client has to send something; clear it where not."""
         states = (self.conn.their_state, self.conn.our_state)
         awaited = {
             (h11.IDLE, h11.IDLE): HEAD_S,
@@ -255,22 +205,22 @@ class HttpConnection(H11Protocol):
         }.get(states)
         between = states == (h11.IDLE, h11.IDLE) and self.timeout_keep_alive_task is not None
         if self._states != states:
-            self._states, self.since_s = states, self._book.clock()
+            self._states, self.since_s = states, self._table.clock()
         if awaited is None or between or self.transport.is_closing():
             self._clear_deadline()
         elif self._awaited != states:
             self._clear_deadline()
             self._awaited = states
-            self._deadline = self.loop.call_later(awaited, self._overdue)
+            self._deadline = self.loop.call_later(awaited, self._on_deadline)
 
     def _clear_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = self._awaited = None
 
-    def _overdue(self) -> None:
-        """The client has taken too long."""
-        self._book.cuts["too-slow"] += 1
+    def _on_deadline(self) -> None:
+        """The deadline has passed: close, with a problem if part of a head came."""
+        self._table.closed_by_bound["too-slow"] += 1
         if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
             detail = f"The request's head took over {HEAD_S:g} s to arrive."
             self._answer(RequestTimeout("head-timeout", detail))
@@ -278,33 +228,17 @@ class HttpConnection(H11Protocol):
             self.transport.close()
 
     def _check_half_closed(self) -> None:
-        """A socket whose end has closed altogether has an error by now; nothing is read on it any more."""
+        """Abort if the peer has closed entirely: the probe left an error on the socket."""
         if self.transport.is_closing() or self.cycle.response_complete:
             return
         if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self.cut()
+            self.abort()
         else:
             self.loop.call_later(HALF_CLOSED_EVERY_S, self._check_half_closed)
 
 
-def _check_head(request: h11.Request) -> None:
-    """Raise Refused for a head of too many lines or bytes, or one that two servers could read differently."""
-    names = [name for name, _ in request.headers]
-    if len(names) > HEAD_LINES:
-        raise Refused(_too_much_head(f"over {HEAD_LINES} headers"))
-    if len(request.target) + sum(len(name) + len(value) for name, value in request.headers) > HEAD_BYTES:
-        raise Refused(_too_much_head(f"over {HEAD_BYTES} bytes"))
-    if b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0"):
-        detail = "Transfer-Encoding stands beside Content-Length, or in HTTP/1.0: where the body ends would be a guess."
-        raise Refused(BadRequest("bad-request", detail))
-
-
-def _too_much_head(what: str) -> HeadTooLarge:
-    return HeadTooLarge("head-too-large", f"The request's head has {what}; send a shorter one.")
-
-
 def _problem(error: RequestError) -> bytes:
-    """A whole response, which closes the connection."""
+    """Return a complete response that closes the connection."""
     body = json.dumps(problem_document(error, request_id=NO_REQUEST_ID, instance="")).encode()
     head = [
         f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",

@@ -1,6 +1,6 @@
-"""Puts the web floor together: routes, gate, envelope, problems, descriptions.
+"""Builds the ASGI app: routes, middleware, problem handlers, OpenAPI.
 
-Knows no engine and no YAML: everything that lives longer than a request is handed in.
+Knows no engine and no YAML: what lives longer than a request is passed in.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.settings import SessionSettings
 from stillframe.stopwatch import Clock
 from stillframe.web.dialects.select import ROUTES
-from stillframe.web.http.decode_pool import Unpacking
+from stillframe.web.http.decode_pool import DecodePool
 from stillframe.web.http.images import prepare_pillow
 from stillframe.web.http.limits import Limits
-from stillframe.web.http.paths import WholeSegments
+from stillframe.web.http.paths import EncodedSlashes
 from stillframe.web.http.problems import install_problem_handlers
-from stillframe.web.middleware.absolute_form import AbsoluteTargets
-from stillframe.web.middleware.access import Gate
-from stillframe.web.middleware.auth import Callers
+from stillframe.web.middleware.absolute_form import AbsoluteFormMiddleware
+from stillframe.web.middleware.access import AccessMiddleware
+from stillframe.web.middleware.auth import Authenticator
 from stillframe.web.middleware.listeners import Listeners
-from stillframe.web.middleware.origins import Origins
-from stillframe.web.middleware.rate_limit import Rates
-from stillframe.web.middleware.request_id import Envelope
+from stillframe.web.middleware.origins import HostOriginCheck
+from stillframe.web.middleware.rate_limit import RateLimiter
+from stillframe.web.middleware.request_id import RequestIdMiddleware
 from stillframe.web.openapi.builders import Description
 from stillframe.web.openapi.routes import DESCRIPTIONS
 from stillframe.web.openapi.schemas import component_schemas
-from stillframe.web.routes.act import Act
-from stillframe.web.routes.info import FrontDesk
+from stillframe.web.routes.act import ActRoute
+from stillframe.web.routes.info import InfoRoutes
 from stillframe.web.routes.sessions import SessionRoutes
-from stillframe.web.service.connections import Hub
-from stillframe.web.service.inference import Acting
-from stillframe.web.service.lifecycle import Lifecycle, Upkeep
-from stillframe.web.service.loop_errors import LoopErrors
-from stillframe.web.service.notices import Notices
+from stillframe.web.service.connections import ConnectionLimiter
+from stillframe.web.service.inference import InferenceService
+from stillframe.web.service.interpretation_log import InterpretationLog
+from stillframe.web.service.lifecycle import Lifecycle, MaintenanceTask
+from stillframe.web.service.loop_errors import LoopErrorHandler
 from stillframe.web.streaming.native import PATH as STREAM_PATH
-from stillframe.web.streaming.native import Streaming
+from stillframe.web.streaming.native import StreamContext
 from stillframe.web.streaming.routes import StreamRoutes
 
-Answer = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Awaitable[Response]]
 
 
-class WebFloor(FastAPI):
-    """FastAPI, with the schemas that our descriptions name added to /openapi.json."""
+class StillframeApp(FastAPI):
+    """FastAPI, with the component schemas added to /openapi.json."""
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
@@ -63,54 +63,63 @@ class WebFloor(FastAPI):
 
 
 @dataclass(frozen=True)
-class House:
-    """How this daemon is set up, as far as the web floor asks. The defaults let in whoever reaches it."""
+class WebSettings:
+    """The web layer's settings. The defaults ask for no token and set no rate."""
 
     limits: Limits = field(default_factory=Limits)
     sessions: SessionSettings = field(default_factory=SessionSettings)
-    callers: Callers = field(default_factory=Callers)
-    origins: Origins = field(default_factory=Origins)
-    rates: Rates = field(default_factory=Rates)  # of each session's frames
-    requests: Rates = field(default_factory=Rates)  # of each caller's requests and messages, of any kind
+    authenticator: Authenticator = field(default_factory=Authenticator)
+    origins: HostOriginCheck = field(default_factory=HostOriginCheck)
+    frame_limiter: RateLimiter = field(default_factory=RateLimiter)  # of each session's frames
+    request_limiter: RateLimiter = field(
+        default_factory=RateLimiter
+    )  # of each caller's requests and messages, of any kind
     listeners: Listeners = field(default_factory=dict)
     drain_s: float = 10.0
 
 
-def create_app(lifecycle: Lifecycle, house: House, *, metrics: Metrics, log: Logger, clock: Clock) -> FastAPI:
-    """Return the ASGI app that serves whatever policy `lifecycle` holds, from the first moment on.
+def create_app(lifecycle: Lifecycle, settings: WebSettings, *, metrics: Metrics, log: Logger, clock: Clock) -> FastAPI:
+    """Return the ASGI app that serves the policy that `lifecycle` holds, or will hold.
 
-    While there is no policy, /livez answers 200 and everything else that needs one answers 503. `log` gets the
-    tracebacks of unforeseen failures.
+    Without a policy yet, /livez answers 200 and routes that need one answer 503. `log` gets the tracebacks of
+    unexpected errors.
     """
     prepare_pillow()
-    roster = SessionRegistry(house.sessions, lifecycle.loaded_policy, clock, metrics.sessions)
-    unpacking = Unpacking(house.limits)
-    hub = Hub(house.limits.max_streams)
-    lifecycle.on_drain(hub.drain)
-    app = WebFloor(
+    registry = SessionRegistry(settings.sessions, lifecycle.loaded_policy, clock, metrics.sessions)
+    decode_pool = DecodePool(settings.limits)
+    connections = ConnectionLimiter(settings.limits.max_streams)
+    lifecycle.on_drain(connections.drain)
+    app = StillframeApp(
         title="stillframe",
         version=__version__,
         description="Robot-policy serving: camera frames and an instruction in, an action out.",
-        lifespan=_lifespan(Upkeep(lifecycle, roster, metrics, log), unpacking),
+        lifespan=_lifespan(MaintenanceTask(lifecycle, registry, metrics, log), decode_pool),
         redirect_slashes=False,
-        docs_url=None,  # the page would load its scripts from elsewhere
+        docs_url=None,  # the page would load its scripts from a CDN
         redoc_url=None,
     )
-    app.add_middleware(WholeSegments)
-    app.add_middleware(Gate, callers=house.callers, origins=house.origins, requests=house.requests)
-    app.add_middleware(Envelope, log=log)
-    app.add_middleware(AbsoluteTargets)
+    app.add_middleware(EncodedSlashes)
+    app.add_middleware(
+        AccessMiddleware,
+        authenticator=settings.authenticator,
+        origins=settings.origins,
+        request_limiter=settings.request_limiter,
+    )
+    app.add_middleware(RequestIdMiddleware, log=log)
+    app.add_middleware(AbsoluteFormMiddleware)
     install_problem_handlers(app)
-    app.include_router(FrontDesk(lifecycle, roster, hub, metrics, house.listeners).routes())
-    acting = Acting(lifecycle, roster, house.limits, metrics, Notices(log))
-    _add_frames(app, Act(acting, unpacking, house.rates, house.listeners))
-    _add_sessions(app, SessionRoutes(lifecycle, roster, house.limits, house.listeners))
-    streaming = Streaming(acting, unpacking, house.rates, house.requests, house.drain_s)
-    _add_streams(app, StreamRoutes(streaming, hub, house.listeners, log))
+    app.include_router(InfoRoutes(lifecycle, registry, connections, metrics, settings.listeners).routes())
+    inference = InferenceService(lifecycle, registry, settings.limits, metrics, InterpretationLog(log))
+    _add_frames(app, ActRoute(inference, decode_pool, settings.frame_limiter, settings.listeners))
+    _add_sessions(app, SessionRoutes(lifecycle, registry, settings.limits, settings.listeners))
+    streaming = StreamContext(
+        inference, decode_pool, settings.frame_limiter, settings.request_limiter, settings.drain_s
+    )
+    _add_streams(app, StreamRoutes(streaming, connections, settings.listeners, log))
     return app
 
 
-def _add_frames(app: FastAPI, act: Act) -> None:
+def _add_frames(app: FastAPI, act: ActRoute) -> None:
     for path, choose in ROUTES.items():
         _add(app, "POST", path, act.route(choose))
 
@@ -131,7 +140,7 @@ def _add_streams(app: FastAPI, streams: StreamRoutes) -> None:
     app.add_api_websocket_route("/roboarena", streams.roboarena)
 
 
-def _add(app: FastAPI, method: str, path: str, answer: Answer) -> None:
+def _add(app: FastAPI, method: str, path: str, answer: Handler) -> None:
     said: Description = DESCRIPTIONS[method, path]
     app.add_api_route(
         path,
@@ -144,13 +153,15 @@ def _add(app: FastAPI, method: str, path: str, answer: Answer) -> None:
     )
 
 
-def _lifespan(upkeep: Upkeep, unpacking: Unpacking) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    maintenance: MaintenanceTask, decode_pool: DecodePool
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        asyncio.get_running_loop().set_exception_handler(LoopErrors(upkeep.log))
-        task = asyncio.ensure_future(upkeep.run())
+        asyncio.get_running_loop().set_exception_handler(LoopErrorHandler(maintenance.log))
+        task = asyncio.ensure_future(maintenance.run())
         yield
         task.cancel()
-        unpacking.close()
+        decode_pool.close()
 
     return lifespan

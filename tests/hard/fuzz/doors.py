@@ -22,24 +22,24 @@ import numpy as np
 import PIL.Image
 from prometheus_client import CollectorRegistry
 
-from stillframe.domain import KVUsage, PolicyInfo
+from stillframe.domain import KVUsage, PolicyInfo, TokenScope
 from stillframe.errors import RequestError
 from stillframe.metrics import Metrics
 from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.settings import SessionSettings
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.dialects.openpi import OPENPI
-from stillframe.web.dialects.select import Choose, by_keys, form, native
+from stillframe.web.dialects.select import Selector, by_json_keys, cogact_form, native_by_codec
 from stillframe.web.http.codecs import FORM, JSON, MSGPACK, codec_of
 from stillframe.web.http.images import prepare_pillow, read_picture
 from stillframe.web.http.limits import Limits
-from stillframe.web.http.objects import parse_map
-from stillframe.web.http.session_fields import Addressed, read_count, read_named
-from stillframe.web.middleware.auth import Caller, Scope
+from stillframe.web.http.parsing import parse_msgpack
+from stillframe.web.http.session_fields import RequestAddress, read_count, read_session_fields
+from stillframe.web.middleware.auth import Caller
 from stillframe.web.routes.sessions import open_session
-from stillframe.web.service.frame_parser import Frame, Reader
-from stillframe.web.streaming.messages import Arrival, parse, place_of, read_frame
-from stillframe.web.streaming.openpi_sessions import Scenes
+from stillframe.web.service.frame_parser import FrameParser, ParsedFrame
+from stillframe.web.streaming.messages import IncomingMessage, parse, position_of, read_frame
+from stillframe.web.streaming.openpi_sessions import ConnectionSessions
 from stillframe_client.wire import encode_array, pack
 
 RECORDED = Path(__file__).resolve().parents[2] / "web" / "dialects" / "recorded"
@@ -49,7 +49,7 @@ BOUNDARY = "0123456789abcdef0123456789abcdef"
 FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 LIMITS = Limits(max_json_parts=400, max_image_pixels=64 * 64, max_instruction_bytes=256)
 STATS = {"q01": [-1.0] * 7, "q99": [1.0] * 7, "mask": [True] * 7}
-CALLER = Caller("robot", frozenset({Scope.ACT}))
+CALLER = Caller("robot", frozenset({TokenScope.ACT}))
 
 
 def policy_of(*cameras: str) -> PolicyInfo:
@@ -70,7 +70,7 @@ def policy_of(*cameras: str) -> PolicyInfo:
     )
 
 
-READERS = [Reader(policy_of("front"), LIMITS), Reader(policy_of("front", "wrist"), LIMITS)]
+READERS = [FrameParser(policy_of("front"), LIMITS), FrameParser(policy_of("front", "wrist"), LIMITS)]
 
 
 class NoPolicy:
@@ -91,16 +91,16 @@ def _roster() -> SessionRegistry:
 ROSTER = _roster()
 
 
-def _posted(choose: Choose, codec: Any, content_type: str = "") -> Callable[[bytes], None]:
+def _posted(choose: Selector, codec: Any, content_type: str = "") -> Callable[[bytes], None]:
     def enter(data: bytes) -> None:
         fields = codec.read(data, content_type, LIMITS)
         dialect, inner = choose(fields, codec, LIMITS.max_json_parts)
-        by_each(lambda reader: reader.read(inner, dialect, Addressed(), b"digest"))
+        by_each(lambda reader: reader.parse(inner, dialect, RequestAddress(), b"digest"))
 
     return enter
 
 
-def by_each(read: Callable[[Reader], Frame]) -> None:
+def by_each(read: Callable[[FrameParser], ParsedFrame]) -> None:
     """Read a frame for every policy; refused is what all of them refuse."""
     refusals = []
     for reader in READERS:
@@ -122,7 +122,7 @@ def _check_words(error: RequestError) -> None:
     error.detail.encode()
 
 
-def _check(frame: Frame) -> None:
+def _check(frame: ParsedFrame) -> None:
     """What comes in is what a policy may be handed."""
     for picture in frame.observation.images.values():
         assert picture.dtype == np.uint8
@@ -139,12 +139,12 @@ STATS_KEYS = ("jaco", "bridge_orig")
 
 
 def _openpi(data: bytes) -> None:
-    fields = parse_map(data, LIMITS.max_json_parts)
-    scenes = Scenes(ROSTER, "robot", "robot")
+    fields = parse_msgpack(data, LIMITS.max_json_parts)
+    scenes = ConnectionSessions(ROSTER, "robot", "robot")
     try:
         session = scenes.enter(fields)
-        head = Addressed(path_id=session.id)
-        by_each(lambda reader: reader.read(fields, OPENPI, head))
+        head = RequestAddress(path_id=session.id)
+        by_each(lambda reader: reader.parse(fields, OPENPI, head))
     finally:
         try:
             scenes.reset(fields)
@@ -154,10 +154,10 @@ def _openpi(data: bytes) -> None:
 
 def _streamed(data: bytes | str) -> None:
     fields = parse(data, LIMITS.max_json_parts)
-    json.dumps(place_of(fields))
+    json.dumps(position_of(fields))
     kind = fields.get("type")
     if isinstance(kind, str) and kind == "frame":
-        arrival = Arrival(fields, data, Stopwatch())
+        arrival = IncomingMessage(fields, data, Stopwatch())
         by_each(lambda reader: read_frame(reader, arrival))
     else:
         read_count(fields, "epoch")
@@ -183,7 +183,7 @@ def _head(data: bytes) -> None:
     content_type, _, rest = data.decode("latin-1").partition("\n")
     session_id, _, key = rest.partition("\n")
     codec = codec_of(content_type)
-    read_named({}, Addressed((session_id,), session_id, key))
+    read_session_fields({}, RequestAddress((session_id,), session_id, key))
     if codec is FORM:
         FORM.read(FORMS[0], content_type, LIMITS)
 
@@ -333,11 +333,11 @@ class Door:
 
 
 DOORS: Mapping[str, Door] = {
-    "act-json": Door(_posted(by_keys, JSON), [*_jsons(), *_bodies("openvla*.http"), *_bodies("curl.http")]),
-    "v1-json": Door(_posted(native, JSON), _jsons()[:6]),
-    "v1-msgpack": Door(_posted(native, MSGPACK), [*_maps(), *_bodies("msgpack-numpy.http")]),
-    "v1-form": Door(_posted(native, FORM, FORM_TYPE), NATIVE_FORMS),
-    "cogact-form": Door(_posted(form, FORM, FORM_TYPE), FORMS),
+    "act-json": Door(_posted(by_json_keys, JSON), [*_jsons(), *_bodies("openvla*.http"), *_bodies("curl.http")]),
+    "v1-json": Door(_posted(native_by_codec, JSON), _jsons()[:6]),
+    "v1-msgpack": Door(_posted(native_by_codec, MSGPACK), [*_maps(), *_bodies("msgpack-numpy.http")]),
+    "v1-form": Door(_posted(native_by_codec, FORM, FORM_TYPE), NATIVE_FORMS),
+    "cogact-form": Door(_posted(cogact_form, FORM, FORM_TYPE), FORMS),
     "openpi": Door(_openpi, [*_observations(), *_recorded("openpi-*.msgpack"), *_recorded("roboarena-*.msgpack")]),
     "stream-msgpack": Door(_streamed, [pack(message) for message in _messages()]),
     "stream-json": Door(_text, _texts()),

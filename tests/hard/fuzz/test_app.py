@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from stillframe.web.app import House
+from stillframe.web.app import WebSettings
 from stillframe.web.middleware.listeners import Listener
-from stillframe.web.middleware.origins import Origins
-from stillframe.web.openapi.problem_codes import CATALOGUE
+from stillframe.web.middleware.origins import HostOriginCheck
+from stillframe.web.openapi.problem_codes import PROBLEM_CODES
 from stillframe_client.wire import unpack
 
 POSTS, MESSAGES = 500, 1000  # through each route, over each stream
@@ -51,7 +51,7 @@ def doors(load: Callable[[str], ModuleType]) -> Any:
 def desk_for_all(desk: Any) -> Any:
     """The app of a daemon on another address than loopback's, over the same policy."""
     listeners = {80: Listener("native", None, loopback=False)}
-    house = House(listeners=listeners, origins=Origins(listeners))
+    house = WebSettings(listeners=listeners, origins=HostOriginCheck(listeners))
     return type(desk)(desk.policy, house).app
 
 
@@ -65,7 +65,7 @@ def check(status: int, document: Any) -> str:
     if status < 300:
         return "taken"
     code: str = document["code"]
-    assert CATALOGUE[code].status == status
+    assert PROBLEM_CODES[code].status == status
     assert status < 500 or code in {"deadline-exceeded", "too-many-sessions"}, document
     assert "Traceback" not in document["detail"]
     return code

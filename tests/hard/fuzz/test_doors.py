@@ -15,7 +15,7 @@ import pytest
 from hypothesis import settings
 
 from stillframe.errors import RequestError
-from stillframe.web.openapi.problem_codes import CATALOGUE
+from stillframe.web.openapi.problem_codes import PROBLEM_CODES
 
 MESSAGES = 120 * settings().max_examples  # through each of twelve doors: every day 72 000, of which most are refused
 ROUND, LEFT_BYTES, PEAK_BYTES = 500, 256, 8 * 2**20  # messages; what each may leave on average, what all may take
@@ -86,8 +86,8 @@ def test_the_malformed_are_refused_in_our_words(doors: Any, name: str, caplog: p
     met = endings(door, islice(doors.malformed(np.random.default_rng(NAMES.index(name)), door), MESSAGES))
     codes = set(met) - {"taken"}
 
-    assert codes <= set(CATALOGUE)
-    assert all(CATALOGUE[code].status < 500 for code in codes), met
+    assert codes <= set(PROBLEM_CODES)
+    assert all(PROBLEM_CODES[code].status < 500 for code in codes), met
     assert len(codes) >= 2
     assert met["taken"] < 0.6 * MESSAGES  # or they are not spoilt
     assert caplog.records == []  # or anybody could fill it

@@ -18,19 +18,24 @@ import PIL.Image
 import pytest
 
 from stillframe.errors import RequestError
-from stillframe.web.dialects.select import Choose, by_keys, form, native
+from stillframe.web.dialects.select import Selector, by_json_keys, cogact_form, native_by_codec
 from stillframe.web.http.codecs import FORM, JSON, MSGPACK, Codec
 from stillframe.web.http.limits import Limits
-from stillframe.web.http.objects import parse_map
-from stillframe.web.http.session_fields import Addressed
-from stillframe.web.service.frame_parser import Reader
-from stillframe.web.streaming.openpi_sessions import Scenes
+from stillframe.web.http.parsing import parse_msgpack
+from stillframe.web.http.session_fields import RequestAddress
+from stillframe.web.service.frame_parser import FrameParser
+from stillframe.web.streaming.openpi_sessions import ConnectionSessions
 from stillframe_client.wire import encode_array, pack
 
 HANGS_S = 30  # each of these took minutes, or was refused at once
 MIB = 2**20
 LIMITS = Limits()
-ROUTES = {"json": (by_keys, JSON), "v1-json": (native, JSON), "msgpack": (native, MSGPACK), "form": (form, FORM)}
+ROUTES = {
+    "json": (by_json_keys, JSON),
+    "v1-json": (native_by_codec, JSON),
+    "msgpack": (native_by_codec, MSGPACK),
+    "form": (cogact_form, FORM),
+}
 
 
 @pytest.fixture(scope="session")
@@ -108,12 +113,12 @@ def parted(*parts: bytes) -> bytes:
     return b"".join(b"--b\r\n" + part + b"\r\n" for part in parts) + b"--b--\r\n"
 
 
-def enter(body: bytes, route: tuple[Choose, Codec], reader: Reader) -> None:
+def enter(body: bytes, route: tuple[Selector, Codec], reader: FrameParser) -> None:
     """The walk of a posted body as far as the frame."""
     choose, codec = route
     fields = codec.read(body, "multipart/form-data; boundary=b", LIMITS)
     dialect, fields = choose(fields, codec, LIMITS.max_json_parts)
-    reader.read(fields, dialect, Addressed())
+    reader.parse(fields, dialect, RequestAddress())
 
 
 HEAD = b'Content-Disposition: form-data; name="images"\r\n'
@@ -188,7 +193,7 @@ def test_a_small_body_costs_little(doors: Any, name: str) -> None:
     """What is made to be slow or to swell is refused at once, in a few times its own size."""
     route, make, code = HOSTILE[name]
     body = make()
-    reader = Reader(doors.policy_of("front"), LIMITS)
+    reader = FrameParser(doors.policy_of("front"), LIMITS)
     tracemalloc.start()
     try:
         with no_hang(), pytest.raises(RequestError) as caught:
@@ -205,11 +210,11 @@ def test_a_small_body_costs_little(doors: Any, name: str) -> None:
 @pytest.mark.parametrize("name", ["session_ids", "env_ids"])
 def test_a_reset_names_as_many_as_there_can_be(doors: Any, name: str) -> None:
     """Millions of ids in one array are not looked at one by one."""
-    fields = parse_map(pack({"endpoint": "reset", name: np.zeros(8 * MIB, np.uint8)}), LIMITS.max_json_parts)
+    fields = parse_msgpack(pack({"endpoint": "reset", name: np.zeros(8 * MIB, np.uint8)}), LIMITS.max_json_parts)
     tracemalloc.start()
     try:
         with no_hang(), pytest.raises(RequestError) as caught:
-            Scenes(doors.ROSTER, "robot", "robot").reset(fields)
+            ConnectionSessions(doors.ROSTER, "robot", "robot").reset(fields)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -39,7 +39,7 @@ from stillframe.reuse.settings import ReuseSettings
 from stillframe.sessions.index import MOST_TOMBSTONES
 from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.settings import SessionSettings
-from stillframe.web.app import House
+from stillframe.web.app import WebSettings
 from stillframe_client.wire import pack
 
 WAIT_S, SETTLE_S = 900.0, 20.0  # bounds; nothing is expected to take this long
@@ -234,7 +234,7 @@ def new_floor(load: Callable[[str], ModuleType]) -> Callable[[Any], Floor]:
 
     def make(policy: Any) -> Floor:
         web, clock = load("web/conftest.py"), HandClock()
-        desk = web.Desk(policy, House(sessions=SETTINGS), clock=clock)
+        desk = web.Desk(policy, WebSettings(sessions=SETTINGS), clock=clock)
         return Floor(desk.app, clock, policy, load("web/streaming/conftest.py").Socket)
 
     return make

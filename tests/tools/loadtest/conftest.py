@@ -20,7 +20,7 @@ from stillframe.domain import ActionChunk, CacheReport, KVUsage, Observation, Po
 from stillframe.metrics import Metrics
 from stillframe.tools.loadtest.load import Load
 from stillframe.tools.loadtest.senders import SenderStats
-from stillframe.web.app import House, create_app
+from stillframe.web.app import WebSettings, create_app
 from stillframe.web.service.lifecycle import Lifecycle
 
 PATIENCE_S = 20.0
@@ -125,7 +125,7 @@ def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
     """A ready one. Give it a rate of frames, or sessions in which more may wait, by `indirect` parameters."""
     policy = QuickPolicy()
     lifecycle, log = Lifecycle(policy), logging.getLogger("loadtest-test")
-    house = House(**getattr(request, "param", {}))
+    house = WebSettings(**getattr(request, "param", {}))
     registry = CollectorRegistry()
     metrics = Metrics(registry, drift_budget=0.02)
     app = create_app(lifecycle, house, metrics=metrics, log=log, clock=time.perf_counter)

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from stillframe.errors import BadRequest, RequestError, TooLarge, Unprocessable
-from stillframe.web.dialects.cameras import placed, renamed
-from stillframe.web.dialects.naming import Family, Fit, family, fit, words
+from stillframe.web.dialects.cameras import assign_cameras, keys_by_camera
 
 
 @pytest.fixture
@@ -18,10 +17,10 @@ def info(desk):
 def assigned(info, cameras, keys, *, ordered=False, fixed=()):
     """Camera -> key, as a frame with pictures under these keys is understood."""
     asked = replace(info, cameras=tuple(cameras), camera_keys=dict(fixed))
-    said = placed({key: f"pixels of {key}" for key in keys}, {"prompt": "go"}, asked, ordered=ordered)
+    said = assign_cameras({key: f"pixels of {key}" for key in keys}, {"prompt": "go"}, asked, ordered=ordered)
     assert list(said.fields) == ["prompt", "images"]
     assert said.fields["images"] == {camera: f"pixels of {key}" for camera, key in said.keys.items()}
-    assert said.places == {f"/images/{camera}": "/" + key.replace("/", "~1") for camera, key in said.keys.items()}
+    assert said.pointers == {f"/images/{camera}": "/" + key.replace("/", "~1") for camera, key in said.keys.items()}
     return dict(said.keys)
 
 
@@ -173,58 +172,18 @@ def test_names_of_the_configuration_on_the_native_wire(info):
     """A camera comes under its own name or the client's; not under both."""
     asked = replace(info, cameras=("front", "wrist"), camera_keys={"front": "cam_high"})
 
-    assert renamed({"cam_high": 1, "wrist": 2}, asked) == {"front": "cam_high", "wrist": "wrist"}
-    assert renamed({"wrist": 2, "front": 1, "x": 3}, asked) == {"wrist": "wrist", "front": "front", "x": "x"}
+    assert keys_by_camera({"cam_high": 1, "wrist": 2}, asked) == {"front": "cam_high", "wrist": "wrist"}
+    assert keys_by_camera({"wrist": 2, "front": 1, "x": 3}, asked) == {"wrist": "wrist", "front": "front", "x": "x"}
     with pytest.raises(BadRequest, match="Camera 'front' has two pictures, 'cam_high', 'front'"):
-        renamed({"cam_high": 1, "front": 2}, asked)
+        keys_by_camera({"cam_high": 1, "front": 2}, asked)
 
 
 def test_a_frame_of_many_pictures_is_not_looked_through(info):
     """Looking takes time for each of them; an error names a few, cut short."""
     with pytest.raises(TooLarge, match="65 pictures"):
-        placed({f"key_{number}": 1 for number in range(65)}, {}, info)
+        assign_cameras({f"key_{number}": 1 for number in range(65)}, {}, info)
     with pytest.raises(Unprocessable) as caught:
-        placed({f"{'x' * 250}{number}": 1 for number in range(64)}, {}, info)
+        assign_cameras({f"{'x' * 250}{number}": 1 for number in range(64)}, {}, info)
 
     assert len(caught.value.detail) < 600
     assert "and 56 more" in caught.value.detail
-
-
-@pytest.mark.parametrize(
-    ("key", "place"),
-    [
-        *((key, Family.HAND) for key in ("wrist", "robot0_eye_in_hand_image", "gripperPOV", "eyeInHand", "WRIST_RGB")),
-        *((key, Family.HAND) for key in ("handeye", "in-hand", "wrist1", "images.left_wristcam", "ee_camera")),
-        *((key, Family.SCENE) for key in ("agentview", "base_0_rgb", "exterior_image_1_left", "front", "head_cam")),
-        *((key, Family.SCENE) for key in ("image_primary", "full_image", "third_person", "rgb_static", "overhead")),
-        *((key, None) for key in ("image", "rgb", "left", "cam0", "handle_view", "cam_low", "observation/image", "")),
-    ],
-)
-def test_what_a_key_says_of_its_place(key, place):
-    """Whole words, but for those that are never part of others."""
-    assert family(key) is place
-
-
-@pytest.mark.parametrize(
-    ("camera", "key", "how"),
-    [
-        ("image", "image", Fit.SAME),
-        ("image_front", "front.image", Fit.WORDS),
-        ("front", "observation/front_rgb", Fit.DRESSED),
-        ("front", "front_camera_2", Fit.NUMBERED),
-        ("front", "agentview", Fit.FAMILY),
-        ("front", "image", Fit.SILENT),
-        ("front", "wrist", Fit.NOT),
-        ("wrist", "image", Fit.NOT),
-        ("\u76f8\u6a5f", "\u76f8\u6a5f/rgb", Fit.DRESSED),
-        ("?", "!", Fit.SILENT),
-    ],
-)
-def test_how_well_a_key_names_a_camera(camera, key, how):
-    """From the letter to silence."""
-    assert fit(camera, key) is how
-
-
-def test_words_of_a_key():
-    """At every change of letters, numbers and signs."""
-    assert words("Observation/D435wristImage0.RGB") == ("observation", "d", "435", "wrist", "image", "0", "rgb")

@@ -5,7 +5,7 @@ import pytest
 
 from stillframe.domain import ActionChunk
 from stillframe.errors import BadRequest
-from stillframe.web.dialects.base import Answer
+from stillframe.web.dialects.base import Reply
 from stillframe.web.dialects.cogact import COGACT
 
 
@@ -31,7 +31,7 @@ def test_a_form_over_the_wire(desk):
 def test_one_action_is_numbers_and_several_are_rows():
     """As its own server answers."""
     actions = np.arange(14.0).reshape(2, 7) / 3
-    one, two = (COGACT.write(Answer(ActionChunk(rows, "jaco"), "echo", {}, {})) for rows in (actions[:1], actions))
+    one, two = (COGACT.write(Reply(ActionChunk(rows, "jaco"), "echo", {}, {})) for rows in (actions[:1], actions))
 
     assert one == actions[0].tolist()
     assert two == actions.tolist()

@@ -7,11 +7,11 @@ import pytest
 
 from stillframe.domain import ActionChunk
 from stillframe.errors import Unprocessable
-from stillframe.web.dialects.base import Answer
+from stillframe.web.dialects.base import Reply
 from stillframe.web.dialects.openpi import OPENPI, ROBOARENA
 from stillframe.web.dialects.pictures import as_picture, is_picture
 from stillframe.web.http.image_headers import JPEG_HEAD, PNG_HEAD
-from stillframe.web.http.unread import Unread
+from stillframe.web.http.msgpack_values import UnsupportedValue
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_floats_of_another_range_are_refused(info, picture, spoil, found):
 def test_only_pictures_that_are_looked_at_are_judged(info, picture):
     """What is left aside may be anything: another camera's floats, depth, joint states, words."""
     aside = {"observation/wrist_image": picture.astype(np.float32), "depth": np.zeros((8, 8, 1), np.float32)}
-    more = {"state": np.zeros((1, 8)), "tags": Unread("dtype is '<U4'"), "trajectory": np.zeros((10, 7, 7))}
+    more = {"state": np.zeros((1, 8)), "tags": UnsupportedValue("dtype is '<U4'"), "trajectory": np.zeros((10, 7, 7))}
     said = OPENPI.translate({**aside, **more, "observation/image": picture, "prompt": "go"}, info)
 
     assert np.array_equal(said.fields["images"]["front"], picture)
@@ -76,7 +76,7 @@ def test_only_pictures_that_are_looked_at_are_judged(info, picture):
         ("observation/image", np.zeros((60, 80), np.uint8)),
         ("observation/image", np.zeros((2, 60, 80, 3), np.uint8)),
         ("observation/image", b"RIFF....WEBP"),
-        ("observation/image", Unread("dtype is '|O'")),
+        ("observation/image", UnsupportedValue("dtype is '|O'")),
         ("anything", np.zeros((60, 80, 1), np.uint8)),
     ],
 )
@@ -85,7 +85,7 @@ def test_what_was_to_be_a_picture_is_handed_on(info, key, value):
     said = OPENPI.translate({key: value, "state": np.zeros(8), "prompt": "go"}, info)
 
     assert said.fields["images"]["front"] is value
-    assert said.places["/images/front"] == "/" + key.replace("/", "~1")
+    assert said.pointers["/images/front"] == "/" + key.replace("/", "~1")
 
 
 def test_a_frame_without_a_picture(info):
@@ -113,7 +113,7 @@ def test_pictures_may_lie_in_a_map(info, picture, where):
     said = OPENPI.translate({where: {"cam_high": picture, "state": np.zeros(8)}, "prompt": "go"}, info)
 
     assert list(said.fields["images"]) == ["front"]
-    assert said.places == {"/images/front": f"/{where}~1cam_high", "/instruction": "/prompt"}
+    assert said.pointers == {"/images/front": f"/{where}~1cam_high", "/instruction": "/prompt"}
 
 
 def test_pictures_may_lie_in_a_map_of_a_map(info, picture):
@@ -139,7 +139,7 @@ def test_words_go_by_several_names(info, picture, words, text, place):
     """The first that there is of prompt, instruction and task; bytes are text."""
     said = OPENPI.translate({"image": picture, **words}, info)
 
-    assert (said.fields["instruction"], said.places["/instruction"]) == (text, place)
+    assert (said.fields["instruction"], said.pointers["/instruction"]) == (text, place)
 
 
 def test_what_is_ours_is_passed_on(info, picture):
@@ -148,13 +148,13 @@ def test_what_is_ours_is_passed_on(info, picture):
     said = OPENPI.translate({"image": picture, "state": np.zeros(8), **ours}, info)
 
     assert said.fields == {**ours, "images": {"front": said.fields["images"]["front"]}}
-    assert said.places["/instruction"] == "/prompt"
+    assert said.pointers["/instruction"] == "/prompt"
 
 
 def test_actions_go_out_as_both_read_them():
     """float32 [horizon, action_dim]: in a map with times in numbers, or bare; the queue is not the policy's time."""
     chunk = ActionChunk(np.arange(14.0).reshape(2, 7) / 3, "jaco")
-    answer = Answer(chunk, "echo", {"queue": 0.5, "total": 2.0}, {}, echo={"prev_total_ms": 7.0})
+    answer = Reply(chunk, "echo", {"queue": 0.5, "total": 2.0}, {}, echo={"prev_total_ms": 7.0})
     reply, bare = OPENPI.write(answer), ROBOARENA.write(answer)
 
     assert reply["actions"].dtype == bare.dtype == np.dtype("<f4")

@@ -7,7 +7,7 @@ import pytest
 
 from stillframe.domain import ActionChunk
 from stillframe.errors import Internal
-from stillframe.web.dialects.base import Answer
+from stillframe.web.dialects.base import Reply
 from stillframe.web.dialects.cogact import COGACT
 from stillframe.web.dialects.native import BINARY_NATIVE, JSON_NATIVE
 from stillframe.web.dialects.openpi import OPENPI, ROBOARENA
@@ -30,7 +30,7 @@ REPORT = {"cache": {"mode": "off"}}
 
 def answer(chunk):
     """What is said of a chunk."""
-    return Answer(chunk, model="m", timing_ms={"total": 1.0}, report=REPORT)
+    return Reply(chunk, model="m", timing_ms={"total": 1.0}, report=REPORT)
 
 
 @pytest.mark.parametrize("headers", [{"Content-Type": "application/json"}, {}], ids=["json", "untyped"])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from stillframe.domain import ActionChunk
-from stillframe.web.dialects.base import Answer
+from stillframe.web.dialects.base import Reply
 from stillframe.web.dialects.openvla_oft import OPENVLA_OFT
 from stillframe_client.wire import decode_array
 
@@ -13,7 +13,7 @@ from stillframe_client.wire import decode_array
 def test_every_action_of_a_chunk_goes_out():
     """A vector each, in their order, to the last bit."""
     actions = np.random.default_rng(0).normal(size=(3, 7))
-    written = OPENVLA_OFT.write(Answer(ActionChunk(actions, "jaco"), "echo", {}, {}))
+    written = OPENVLA_OFT.write(Reply(ActionChunk(actions, "jaco"), "echo", {}, {}))
 
     assert [decode_array(part).tobytes() for part in written] == [action.tobytes() for action in actions]
 
@@ -25,4 +25,4 @@ def test_whatever_is_called_a_wrist_is_a_picture(desk):
     said = OPENVLA_OFT.translate(fields, info)
 
     assert said.fields == {"state": [0.0], "instruction": "go", "images": {"front": 1, "wrist": 2}}
-    assert said.places == {"/images/front": "/full_image", "/images/wrist": "/left_wrist_image"}
+    assert said.pointers == {"/images/front": "/full_image", "/images/wrist": "/left_wrist_image"}

@@ -6,7 +6,7 @@ from stillframe.errors import BadRequest
 from stillframe.web.dialects.native import BINARY_NATIVE, JSON_NATIVE
 from stillframe.web.dialects.openvla import OPENVLA, DoubleEncoded
 from stillframe.web.dialects.openvla_oft import OPENVLA_OFT
-from stillframe.web.dialects.select import by_keys, native
+from stillframe.web.dialects.select import by_json_keys, native_by_codec
 from stillframe.web.http.codecs import FORM, JSON, MSGPACK
 
 ARRAY, TEXT = {"__numpy__": "AAAA"}, "AAAA"
@@ -27,9 +27,9 @@ ARRAY, TEXT = {"__numpy__": "AAAA"}, "AAAA"
 )
 def test_a_frame_is_told_by_its_keys(fields, dialect):
     """Arrays alone want an array back; the same inside a string."""
-    wrapped, inner = by_keys({"encoded": str(fields).replace("'", '"')}, JSON, 100)
+    wrapped, inner = by_json_keys({"encoded": str(fields).replace("'", '"')}, JSON, 100)
 
-    assert by_keys(fields, JSON, 100) == (dialect, fields)
+    assert by_json_keys(fields, JSON, 100) == (dialect, fields)
     assert (wrapped, inner) == (DoubleEncoded(dialect), fields)
 
 
@@ -37,7 +37,7 @@ def test_a_frame_is_told_by_its_keys(fields, dialect):
 def test_what_is_wrapped_is_wrapped_alone(fields):
     """In a string, with nothing beside it."""
     with pytest.raises(BadRequest, match="only key") as caught:
-        by_keys(fields, JSON, 100)
+        by_json_keys(fields, JSON, 100)
     assert caught.value.code == "bad-codec"
 
 
@@ -45,6 +45,6 @@ def test_a_codec_has_its_native_words():
     """Arrays for msgpack; a form's files are pictures, its other fields are not."""
     said = {"front": b"file", "instruction": "go"}
 
-    assert native({"image": 1}, MSGPACK, 100) == (BINARY_NATIVE, {"image": 1})
-    assert native(said, FORM, 100) == (JSON_NATIVE, {"instruction": "go", "images": {"front": b"file"}})
-    assert native({"image": b"file", "seq": 1}, FORM, 100) == (JSON_NATIVE, {"image": b"file", "seq": 1})
+    assert native_by_codec({"image": 1}, MSGPACK, 100) == (BINARY_NATIVE, {"image": 1})
+    assert native_by_codec(said, FORM, 100) == (JSON_NATIVE, {"instruction": "go", "images": {"front": b"file"}})
+    assert native_by_codec({"image": b"file", "seq": 1}, FORM, 100) == (JSON_NATIVE, {"image": b"file", "seq": 1})

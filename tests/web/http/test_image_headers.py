@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stillframe.errors import Unprocessable
 from stillframe.web.http import image_headers
-from stillframe.web.http.image_headers import MOST_PARTS, MOST_SCANS, PNG_HEAD, peek_size
+from stillframe.web.http.image_headers import MAX_PARTS, MAX_SCANS, PNG_HEAD, peek_size
 
 EXAMPLES = settings(derandomize=True)
 SIDES = st.integers(1, 60)
@@ -135,19 +135,19 @@ def test_bytes_of_no_sense_are_refused_or_have_a_size(data: bytes, head: bytes) 
 
 def test_a_jpeg_may_have_so_many_scans() -> None:
     """As many as may be, and not one more: Pillow decodes each of them over the whole picture."""
-    assert peek_size(jpeg(0xC2, 9, 17, scans=MOST_SCANS)) == (9, 17)
-    assert too_many(jpeg(0xC2, 9, 17, scans=MOST_SCANS + 1))
+    assert peek_size(jpeg(0xC2, 9, 17, scans=MAX_SCANS)) == (9, 17)
+    assert too_many(jpeg(0xC2, 9, 17, scans=MAX_SCANS + 1))
 
 
 def test_a_png_may_have_so_many_chunks() -> None:
     """Its header and end among them; a chunk is passed over by its length, whatever it holds."""
-    assert peek_size(png(9, 17, MOST_PARTS - 1)) == (9, 17)
-    assert too_many(png(9, 17, MOST_PARTS))
+    assert peek_size(png(9, 17, MAX_PARTS - 1)) == (9, 17)
+    assert too_many(png(9, 17, MAX_PARTS))
 
 
 def test_what_comes_behind_a_pngs_end_is_no_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A camera's data behind the last chunk is not walked."""
-    monkeypatch.setattr(image_headers, "MOST_PARTS", 3)
+    monkeypatch.setattr(image_headers, "MAX_PARTS", 3)
 
     assert peek_size(png(9, 17, 2) + bytes(1000)) == (9, 17)
     assert too_many(png(9, 17, 3))
@@ -156,8 +156,8 @@ def test_what_comes_behind_a_pngs_end_is_no_chunk(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("before", [segment(0xE0, b""), b"\xff\xd0", b"\xff"], ids=["segments", "bare", "fill"])
 def test_a_jpeg_may_have_so_many_segments(before: bytes) -> None:
     """In front of its first scan, each with a length, without one, or of fill: Pillow walks them in Python."""
-    assert peek_size(jpeg(0xC0, 9, 17, before * (MOST_PARTS - 2))) == (9, 17)
-    assert too_many(jpeg(0xC0, 9, 17, before * MOST_PARTS))
+    assert peek_size(jpeg(0xC0, 9, 17, before * (MAX_PARTS - 2))) == (9, 17)
+    assert too_many(jpeg(0xC0, 9, 17, before * MAX_PARTS))
 
 
 @pytest.mark.parametrize("marker", [0xC0, 0xC2])

@@ -16,7 +16,7 @@ from stillframe.web.http import images
 from stillframe.web.http.image_headers import peek_size
 from stillframe.web.http.images import prepare_pillow, read_picture
 from stillframe.web.http.limits import Limits
-from stillframe.web.http.unread import Unread
+from stillframe.web.http.msgpack_values import UnsupportedValue
 from stillframe_client.wire import encode_array
 
 
@@ -321,7 +321,7 @@ def test_damaged_exif_costs_nothing(picture, damage):
 def test_what_was_left_unread_names_its_kind():
     """An array of strings where a picture has to be."""
     with pytest.raises(RequestError) as caught:
-        read_picture(Unread("dtype is '<U4'; expected plain numbers."), Limits(), "/image")
+        read_picture(UnsupportedValue("dtype is '<U4'; expected plain numbers."), Limits(), "/image")
 
     assert caught.value.code == "unsupported-dtype"
     assert "'<U4'" in caught.value.detail

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from stillframe import errors
 from stillframe.errors import NoSuchRoute, Overloaded, WrongMethod
 from stillframe.web.http.problems import RequestValidationError, pointer
-from stillframe.web.openapi.problem_codes import CATALOGUE
+from stillframe.web.openapi.problem_codes import PROBLEM_CODES
 
 MEMBERS = ["type", "title", "status", "detail", "instance", "code", "request_id", "errors"]
 
@@ -26,30 +26,30 @@ def assert_problem(reply, status, code):
     return document
 
 
-@pytest.mark.parametrize("code", CATALOGUE)
+@pytest.mark.parametrize("code", PROBLEM_CODES)
 def test_every_code_has_its_shape(desk, frame, code):
     """Whatever a policy raises from the catalogue arrives as that problem."""
-    desk.policy.error = CATALOGUE[code].kind(code, "It went wrong.", pointer="/image", retry_after_s=0.5)
+    desk.policy.error = PROBLEM_CODES[code].kind(code, "It went wrong.", pointer="/image", retry_after_s=0.5)
     reply = desk.act(frame)
-    document = assert_problem(reply, CATALOGUE[code].status, code)
+    document = assert_problem(reply, PROBLEM_CODES[code].status, code)
 
     assert document["errors"] == [{"pointer": "/image", "detail": "It went wrong."}]
     assert (reply.headers["retry-after"], document["retry_after_ms"]) == ("1", 500)
 
 
-@pytest.mark.parametrize("code", CATALOGUE)
+@pytest.mark.parametrize("code", PROBLEM_CODES)
 def test_every_type_can_be_looked_up(desk, code):
     """A problem's type is a path that says what the code means."""
     answer = desk.ask("GET", f"/problems/{code}")
 
     assert answer.status_code == 200
-    assert answer.json() == {"code": code, "status": CATALOGUE[code].status, "meaning": CATALOGUE[code].meaning}
+    assert answer.json() == {"code": code, "status": PROBLEM_CODES[code].status, "meaning": PROBLEM_CODES[code].meaning}
 
 
 def test_every_code_of_the_web_floor_is_in_the_catalogue(request):
     """No room raises a code that nobody wrote down."""
     rooms = request.config.rootpath / "server/stillframe"
-    kinds = "|".join(kind.__name__ for kind in {entry.kind for entry in CATALOGUE.values()})
+    kinds = "|".join(kind.__name__ for kind in {entry.kind for entry in PROBLEM_CODES.values()})
     raised = {
         code
         for room in rooms.rglob("*.py")
@@ -57,7 +57,7 @@ def test_every_code_of_the_web_floor_is_in_the_catalogue(request):
     }
 
     assert len(raised) > 25
-    assert raised <= set(CATALOGUE)
+    assert raised <= set(PROBLEM_CODES)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +166,6 @@ def test_catalogue_and_error_tree_agree():
     """Every kind of RequestError has a code in the catalogue."""
     kinds = {*errors.RequestError.__subclasses__()}
 
-    assert {entry.kind for entry in CATALOGUE.values()} == kinds
+    assert {entry.kind for entry in PROBLEM_CODES.values()} == kinds
     assert {NoSuchRoute, WrongMethod} <= kinds
     assert not issubclass(RequestValidationError, errors.RequestError)

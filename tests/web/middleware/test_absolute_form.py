@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stillframe.web.middleware.absolute_form import AbsoluteTargets
+from stillframe.web.middleware.absolute_form import AbsoluteFormMiddleware
 
 
 def passed_on(raw_path: bytes, host: bytes = b"localhost", kind: str = "http") -> dict[str, Any]:
@@ -16,7 +16,7 @@ def passed_on(raw_path: bytes, host: bytes = b"localhost", kind: str = "http") -
         seen.append(scope)
 
     scope = {"type": kind, "raw_path": raw_path, "path": raw_path.decode(), "headers": [(b"host", host), (b"a", b"b")]}
-    asyncio.run(AbsoluteTargets(app)(scope, None, None))  # type: ignore[arg-type]
+    asyncio.run(AbsoluteFormMiddleware(app)(scope, None, None))  # type: ignore[arg-type]
     return seen[0]
 
 

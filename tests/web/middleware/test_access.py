@@ -32,16 +32,16 @@ from stillframe.daemon.logs import LEVEL_VARIABLE, open_log
 from stillframe.daemon.sockets import bind_sockets, uvicorn_config
 from stillframe.errors import TooMany
 from stillframe.web.http.problems import install_problem_handlers
-from stillframe.web.middleware import access
-from stillframe.web.middleware.access import HEALTH_PATHS, Gate, actor_of, caller_of, peer_of, share_of
-from stillframe.web.middleware.auth import Callers, Token
-from stillframe.web.middleware.origins import Origins
-from stillframe.web.middleware.rate_limit import Rates
-from stillframe.web.middleware.request_id import Envelope
+from stillframe.web.middleware import rate_limit
+from stillframe.web.middleware.access import HEALTH_PATHS, AccessMiddleware, actor_of, caller_of, peer_of, share_of
+from stillframe.web.middleware.auth import Authenticator, Token
+from stillframe.web.middleware.origins import HostOriginCheck
+from stillframe.web.middleware.rate_limit import RateLimiter
+from stillframe.web.middleware.request_id import RequestIdMiddleware
 
 FRONT = "front-secret-0f9a"
-KNOWN = Callers([Token("front", hashlib.sha256(FRONT.encode()).hexdigest(), frozenset({"act"}))])
-NEAR = Origins()  # every port is a loopback one
+KNOWN = Authenticator([Token("front", hashlib.sha256(FRONT.encode()).hexdigest(), frozenset({"act"}))])
+NEAR = HostOriginCheck()  # every port is a loopback one
 BEARER = {"Authorization": f"Bearer {FRONT}"}
 WAIT_S = 20.0  # bounds what has to happen
 
@@ -64,7 +64,9 @@ async def say_who_over_a_websocket(websocket: WebSocket) -> None:
     await websocket.send_bytes(await websocket.receive_bytes())
 
 
-def app(callers: Callers = KNOWN, origins: Origins = NEAR, began: Callable[[], None] = lambda: None) -> Starlette:
+def app(
+    authenticator: Authenticator = KNOWN, origins: HostOriginCheck = NEAR, began: Callable[[], None] = lambda: None
+) -> Starlette:
     """A few routes behind a gate, inside an envelope."""
 
     @asynccontextmanager
@@ -76,8 +78,8 @@ def app(callers: Callers = KNOWN, origins: Origins = NEAR, began: Callable[[], N
     routes.append(Route("/move", move, methods=["POST"]))
     built = Starlette(routes=[*routes, WebSocketRoute("/", say_who_over_a_websocket)], lifespan=lifespan)
     install_problem_handlers(built)  # type: ignore[arg-type]  # asks for no more than Starlette has
-    built.add_middleware(Gate, callers=callers, origins=origins)
-    built.add_middleware(Envelope, log=logging.getLogger("gate-test"))
+    built.add_middleware(AccessMiddleware, authenticator=authenticator, origins=origins)
+    built.add_middleware(RequestIdMiddleware, log=logging.getLogger("gate-test"))
     return built
 
 
@@ -107,7 +109,7 @@ def test_a_known_caller_is_let_in_and_known_inside() -> None:
 
 def test_without_tokens_everybody_is_let_in() -> None:
     """As the anonymous caller, with every scope."""
-    assert ask(app(Callers()), "GET", "/metrics").json()[:2] == ["anonymous", ["act", "admin"]]
+    assert ask(app(Authenticator()), "GET", "/metrics").json()[:2] == ["anonymous", ["act", "admin"]]
 
 
 @pytest.mark.parametrize("path", ["/act", "/metrics", "/nothing", "/livez/", "/livez/x"])
@@ -140,21 +142,26 @@ def test_a_page_is_refused_even_with_a_token(path: str, header: tuple[str, str])
 @pytest.mark.parametrize(("scopes", "status"), [({"act"}, 200), ({"admin"}, 403), (set(), 403)])
 def test_who_has_a_robot_moved_may_act(scopes: set[str], status: int) -> None:
     """A token that may only look, or only govern, is known and refused."""
-    known = Callers([Token("front", hashlib.sha256(FRONT.encode()).hexdigest(), frozenset(scopes))])
+    known = Authenticator([Token("front", hashlib.sha256(FRONT.encode()).hexdigest(), frozenset(scopes))])
     answers = [ask(app(known), "POST", path, headers=BEARER).status_code for path in ("/move", "/metrics")]
 
     assert answers == [status, 200]
 
 
 def knock(
-    callers: Callers, requests: Rates | None, *visits: tuple[str, Mapping[str, str]], path: str = "/act"
+    authenticator: Authenticator,
+    requests: RateLimiter | None,
+    *visits: tuple[str, Mapping[str, str]],
+    path: str = "/act",
 ) -> list[Any]:
     """From these addresses, with these headers: the share that each is let in with, or the status of its refusal."""
 
     async def say_share(request: Request) -> Response:
         return JSONResponse(share_of(request))
 
-    guarded = Gate(Starlette(routes=[Route(path, say_share)]), callers=callers, origins=NEAR, requests=requests)
+    guarded = AccessMiddleware(
+        Starlette(routes=[Route(path, say_share)]), authenticator=authenticator, origins=NEAR, request_limiter=requests
+    )
 
     async def visit(address: str, headers: Mapping[str, str]) -> Any:
         transport = httpx.ASGITransport(guarded, client=(address, 4711))
@@ -173,24 +180,24 @@ def test_whose_share_a_request_takes_of() -> None:
     near, far, wide = "10.0.0.7", "10.0.0.8", "2001:db8:1:2:3:4:5:6"
 
     assert knock(KNOWN, None, (near, BEARER), (far, BEARER)) == ["token:front"] * 2
-    assert knock(Callers(), None, (near, {}), (far, {}), (wide, {})) == [near, far, "2001:db8:1:2::/64"]
+    assert knock(Authenticator(), None, (near, {}), (far, {}), (wide, {})) == [near, far, "2001:db8:1:2::/64"]
     assert knock(KNOWN, None, (near, {}), (far, {}), path="/livez") == [near, far]
 
 
 def test_each_share_may_ask_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """A token from all its addresses together, an address without one by itself."""
-    monkeypatch.setattr(access, "REST_S", 0.0)
-    rates = Rates(1.0, burst_s=1.0, clock=lambda: 0.0)
+    monkeypatch.setattr(rate_limit, "THROTTLE_DELAY_S", 0.0)
+    rates = RateLimiter(1.0, burst_s=1.0, clock=lambda: 0.0)
 
     assert knock(KNOWN, rates, ("10.0.0.7", BEARER), ("10.0.0.8", BEARER)) == ["token:front", 429]
     visits = [("10.0.0.7", {}), ("10.0.0.7", {}), ("10.0.0.8", {})]
-    assert knock(Callers(), rates, *visits) == ["10.0.0.7", 429, "10.0.0.8"]
+    assert knock(Authenticator(), rates, *visits) == ["10.0.0.7", 429, "10.0.0.8"]
 
 
 def test_who_is_not_let_in_counts_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guessing tokens is asking, too; who guesses takes nothing of the caller whose token it is."""
-    monkeypatch.setattr(access, "REST_S", 0.0)
-    rates = Rates(1.0, burst_s=1.0, clock=lambda: 0.0)
+    monkeypatch.setattr(rate_limit, "THROTTLE_DELAY_S", 0.0)
+    rates = RateLimiter(1.0, burst_s=1.0, clock=lambda: 0.0)
     visits = [("10.0.0.7", {}), ("10.0.0.7", {"Authorization": "Bearer guess"}), ("10.0.0.8", {}), ("10.0.0.7", BEARER)]
 
     assert knock(KNOWN, rates, *visits) == [401, 429, 401, "token:front"]
@@ -278,7 +285,7 @@ def test_garbage_ends_in_a_problem(headers: list[tuple[bytes, bytes]], kind: str
     scope: Scope = {"type": kind, "method": "GET", "path": f"/{path}", "headers": headers, "query_string": b""}
     scope["extensions"] = {"websocket.http.response": {}}
     if scope["path"] not in HEALTH_PATHS:
-        asyncio.run(Gate(behind, callers=KNOWN, origins=NEAR)(scope, receive, send))
+        asyncio.run(AccessMiddleware(behind, authenticator=KNOWN, origins=NEAR)(scope, receive, send))
 
         assert sent[0]["status"] in {400, 401, 403}
         assert json.loads(sent[1]["body"])["status"] == sent[0]["status"]
@@ -393,7 +400,9 @@ def test_a_token_is_never_logged(monkeypatch: pytest.MonkeyPatch, tidy_logging: 
     assert "bad-secret" not in screen.getvalue()
 
 
-def asked(callers: Callers, *requests: tuple[str, str, dict[str, str]], per_s: float = 1e-6) -> list[tuple[int, str]]:
+def asked(
+    authenticator: Authenticator, *requests: tuple[str, str, dict[str, str]], per_s: float = 1e-6
+) -> list[tuple[int, str]]:
     """What requests (address, path, headers) are answered, each with whose share it took; one each in a million s."""
 
     async def say_share(request: Request) -> Response:
@@ -401,7 +410,12 @@ def asked(callers: Callers, *requests: tuple[str, str, dict[str, str]], per_s: f
 
     served = Starlette(routes=[Route("/{path:path}", say_share)])
     install_problem_handlers(served)  # type: ignore[arg-type]
-    guarded = Gate(served, callers=callers, origins=NEAR, requests=Rates(per_s, burst_s=0.0, of="requests"))
+    guarded = AccessMiddleware(
+        served,
+        authenticator=authenticator,
+        origins=NEAR,
+        request_limiter=RateLimiter(per_s, burst_s=0.0, of="requests"),
+    )
 
     async def ask_all() -> list[tuple[int, str]]:
         answers = []
@@ -417,14 +431,14 @@ def asked(callers: Callers, *requests: tuple[str, str, dict[str, str]], per_s: f
 
 def test_whose_share_a_request_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A known token's wherever it is used; else the address', be it a probe's: never what a client writes of itself."""
-    monkeypatch.setattr(access, "REST_S", 0.0)
+    monkeypatch.setattr(rate_limit, "THROTTLE_DELAY_S", 0.0)
     other = {"X-Session-Id": "another", "X-Forwarded-For": "10.9.9.9"}
 
     assert asked(KNOWN, ("10.0.0.1", "/a", BEARER), ("10.0.0.2", "/livez", {}), per_s=1e6) == [
         (200, "token:front"),
         (200, "10.0.0.2"),
     ]
-    assert asked(Callers(), ("10.0.0.1", "/a", other), ("2001:db8::7", "/a", other), per_s=1e6) == [
+    assert asked(Authenticator(), ("10.0.0.1", "/a", other), ("2001:db8::7", "/a", other), per_s=1e6) == [
         (200, "10.0.0.1"),
         (200, "2001:db8::/64"),
     ]
@@ -432,7 +446,7 @@ def test_whose_share_a_request_takes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_request_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it asks for; one caller's are nothing to another, and one that is not let in counts by its address."""
-    monkeypatch.setattr(access, "REST_S", 0.0)
+    monkeypatch.setattr(rate_limit, "THROTTLE_DELAY_S", 0.0)
     wrong = {"X-Api-Key": "wrong"}
     answers = asked(
         KNOWN,
@@ -461,11 +475,11 @@ def test_one_that_asks_too_often_waits_for_being_told_so(monkeypatch: pytest.Mon
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr(access.asyncio, "sleep", sleep)
-    answers = asked(Callers(), *[("10.0.0.1", "/", {})] * 2)
+    monkeypatch.setattr(rate_limit.asyncio, "sleep", sleep)
+    answers = asked(Authenticator(), *[("10.0.0.1", "/", {})] * 2)
 
     assert [status for status, _ in answers] == [200, 429]
-    assert waited.count(access.REST_S) == 1
+    assert waited.count(rate_limit.THROTTLE_DELAY_S) == 1
 
 
 @pytest.mark.parametrize(
@@ -473,12 +487,14 @@ def test_one_that_asks_too_often_waits_for_being_told_so(monkeypatch: pytest.Mon
 )
 def test_what_is_refused_counts_for_more(status: int, charged: bool) -> None:  # noqa: FBT001 (a parameter)
     """It cost its caller little and the daemon as much as an answer; a frame that came too late is no such thing."""
-    requests = Rates(10.0, burst_s=1.0, clock=lambda: 0.0)
+    requests = RateLimiter(10.0, burst_s=1.0, clock=lambda: 0.0)
 
     async def answer(request: Request) -> Response:  # noqa: ARG001
         return Response(status_code=status)
 
-    guarded = Gate(Starlette(routes=[Route("/", answer)]), callers=Callers(), origins=NEAR, requests=requests)
+    guarded = AccessMiddleware(
+        Starlette(routes=[Route("/", answer)]), authenticator=Authenticator(), origins=NEAR, request_limiter=requests
+    )
 
     async def ask() -> None:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(guarded), base_url="http://localhost") as client:
@@ -488,7 +504,7 @@ def test_what_is_refused_counts_for_more(status: int, charged: bool) -> None:  #
     left = 0
     while True:
         try:
-            requests.allow(("127.0.0.1",))
+            requests.acquire(("127.0.0.1",))
         except TooMany:
             break
         left += 1

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillframe.web.middleware.addresses import address_of
+from stillframe.web.middleware.addresses import client_network
 
 
 @pytest.mark.parametrize(
@@ -18,4 +18,4 @@ from stillframe.web.middleware.addresses import address_of
 )
 def test_whom_an_address_counts_as(host: str, counted_as: str) -> None:
     """An IPv6 client has a network of addresses to choose from."""
-    assert address_of(host) == counted_as
+    assert client_network(host) == counted_as

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
+from stillframe.domain import TokenScope
 from stillframe.errors import BadRequest, Forbidden, Unauthorized
 from stillframe.web.middleware import auth
-from stillframe.web.middleware.auth import ANONYMOUS, NOBODY, Caller, Callers, Scope, Token, require
+from stillframe.web.middleware.auth import ANONYMOUS, UNIDENTIFIED, Authenticator, Caller, Token, require
 
 FRONT, PANEL = "front-secret-0f9a", "panel-secret-77c1"
 ACT, BOTH = frozenset({"act"}), frozenset({"act", "admin"})
@@ -22,7 +23,7 @@ def token(name: str, secret: str, scopes: frozenset[str] = ACT) -> Token:
     return Token(name, hashlib.sha256(secret.encode()).hexdigest(), scopes)
 
 
-KNOWN = Callers([token("front", FRONT), token("panel", PANEL, BOTH)])
+KNOWN = Authenticator([token("front", FRONT), token("panel", PANEL, BOTH)])
 
 
 def sent(*pairs: tuple[str, str]) -> Headers:
@@ -103,7 +104,7 @@ def test_two_different_tokens_are_refused(other: str) -> None:
 
 def test_without_tokens_everybody_is_anonymous() -> None:
     """A daemon that asks for none reads none, and lets everything be done."""
-    found = Callers().identify(sent(("X-Api-Key", "a"), ("Authorization", "Bearer b")))
+    found = Authenticator().identify(sent(("X-Api-Key", "a"), ("Authorization", "Bearer b")))
 
     assert found is ANONYMOUS
     assert found.scopes == BOTH
@@ -111,7 +112,7 @@ def test_without_tokens_everybody_is_anonymous() -> None:
 
 def test_two_tokens_of_one_name_are_one_caller() -> None:
     """While a token is replaced, its holder keeps its sessions."""
-    both = Callers([token("front", FRONT), token("front", PANEL)])
+    both = Authenticator([token("front", FRONT), token("front", PANEL)])
 
     assert both.identify(sent(("X-Api-Key", FRONT))) == both.identify(sent(("X-Api-Key", PANEL)))
 
@@ -127,7 +128,7 @@ def test_every_token_is_compared_whatever_is_found(monkeypatch: pytest.MonkeyPat
 
     hmac_compare = hmac.compare_digest
     monkeypatch.setattr(auth.hmac, "compare_digest", compare)
-    three = Callers([token("front", FRONT), token("second", "second"), token("panel", PANEL)])
+    three = Authenticator([token("front", FRONT), token("second", "second"), token("panel", PANEL)])
     try:
         three.identify(sent(("X-Api-Key", secret)))
     except Unauthorized:
@@ -139,14 +140,14 @@ def test_every_token_is_compared_whatever_is_found(monkeypatch: pytest.MonkeyPat
 
 def test_a_scope_that_is_there_is_enough() -> None:
     """Nothing is raised, for a token with it and for everybody where there are no tokens."""
-    require(Caller("front", ACT), Scope.ACT)
-    require(ANONYMOUS, Scope.ADMIN)
+    require(Caller("front", ACT), TokenScope.ACT)
+    require(ANONYMOUS, TokenScope.ADMIN)
 
 
 @pytest.mark.parametrize(
-    ("caller", "scope"), [(Caller("front", ACT), Scope.ADMIN), (Caller("p", frozenset({"admin"})), Scope.ACT)]
+    ("caller", "scope"), [(Caller("front", ACT), TokenScope.ADMIN), (Caller("p", frozenset({"admin"})), TokenScope.ACT)]
 )
-def test_a_scope_that_is_not_there_is_forbidden(caller: Caller, scope: Scope) -> None:
+def test_a_scope_that_is_not_there_is_forbidden(caller: Caller, scope: TokenScope) -> None:
     """Which scope is named; admin does not mean act."""
     with pytest.raises(Forbidden, match=f"{caller.name!r} lacks the scope '{scope}'") as caught:
         require(caller, scope)
@@ -156,9 +157,9 @@ def test_a_scope_that_is_not_there_is_forbidden(caller: Caller, scope: Scope) ->
 
 def test_nobody_may_do_anything() -> None:
     """Who was let in without being asked has no scope."""
-    for scope in Scope:
+    for scope in TokenScope:
         with pytest.raises(Forbidden):
-            require(NOBODY, scope)
+            require(UNIDENTIFIED, scope)
 
 
 VALUES = st.binary(max_size=60) | st.sampled_from([f"Bearer {FRONT}".encode(), FRONT.encode(), b"Api-Key", b"Bearer "])

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.errors import TooMany
-from stillframe.web.middleware.rate_limit import MOST_CLIENTS, MOST_OWED_S, Rates
+from stillframe.web.http.token_bucket import MAX_KEYS
+from stillframe.web.middleware.rate_limit import MAX_DEBT_S, RateLimiter
 
 ARM, OTHER = ("arm",), ("other",)
 
@@ -29,29 +30,29 @@ def hand() -> Hand:
     return Hand()
 
 
-def allowed(rates: Rates, key: tuple[str, ...] = ARM, frames: int = 1) -> int:
+def allowed(rates: RateLimiter, key: tuple[str, ...] = ARM, frames: int = 1) -> int:
     """How many of `frames` at once are let through."""
     count = 0
     for _ in range(frames):
         try:
-            rates.allow(key)
+            rates.acquire(key)
         except TooMany:
             continue
         count += 1
     return count
 
 
-def wait_told(rates: Rates, key: tuple[str, ...] = ARM) -> float:
+def wait_told(rates: RateLimiter, key: tuple[str, ...] = ARM) -> float:
     """How long a refused client is told to wait, seconds."""
     with pytest.raises(TooMany) as caught:
-        rates.allow(key)
+        rates.acquire(key)
     assert caught.value.retry_after_s is not None
     return caught.value.retry_after_s
 
 
 def test_a_burst_passes_and_then_the_rate_holds(hand: Hand) -> None:
     """Two seconds' worth at once; from then on as many as time brings."""
-    rates = Rates(10, clock=hand)
+    rates = RateLimiter(10, clock=hand)
     at_once = allowed(rates, frames=100)
     hand.now_s += 1
     later = allowed(rates, frames=100)
@@ -62,10 +63,10 @@ def test_a_burst_passes_and_then_the_rate_holds(hand: Hand) -> None:
 
 def test_a_refusal_says_what_and_how_long(hand: Hand) -> None:
     """429, which rate, and the wait after which the next frame passes."""
-    rates = Rates(4, burst_s=0.5, clock=hand)
+    rates = RateLimiter(4, burst_s=0.5, clock=hand)
     allowed(rates, frames=2)
     with pytest.raises(TooMany, match=r"more than 4 frames a second; wait 0\.25 s\.") as caught:
-        rates.allow(ARM)
+        rates.acquire(ARM)
 
     assert (caught.value.status, caught.value.code) == (429, "rate-limited")
     assert caught.value.retry_after_s == pytest.approx(0.25)
@@ -73,7 +74,7 @@ def test_a_refusal_says_what_and_how_long(hand: Hand) -> None:
 
 def test_refused_frames_cost_nothing(hand: Hand) -> None:
     """Who knocks while it waits does not wait longer."""
-    rates = Rates(10, clock=hand)
+    rates = RateLimiter(10, clock=hand)
     allowed(rates, frames=20)
     first = wait_told(rates)
     allowed(rates, frames=1000)
@@ -83,7 +84,7 @@ def test_refused_frames_cost_nothing(hand: Hand) -> None:
 
 def test_one_clients_flood_is_not_anothers(hand: Hand) -> None:
     """Each has its own bucket."""
-    rates = Rates(10, clock=hand)
+    rates = RateLimiter(10, clock=hand)
     allowed(rates, frames=1000)
 
     assert allowed(rates, OTHER, frames=20) == 20
@@ -91,7 +92,7 @@ def test_one_clients_flood_is_not_anothers(hand: Hand) -> None:
 
 def test_a_slow_rate_lets_the_first_frame_through(hand: Hand) -> None:
     """A bucket that holds less than a frame would never let one out."""
-    rates = Rates(0.1, clock=hand)
+    rates = RateLimiter(0.1, clock=hand)
 
     assert allowed(rates, frames=3) == 1
     assert wait_told(rates) == pytest.approx(10)
@@ -99,22 +100,22 @@ def test_a_slow_rate_lets_the_first_frame_through(hand: Hand) -> None:
 
 def test_no_rate_is_no_limit_and_nothing_is_kept(hand: Hand) -> None:
     """Null in the configuration."""
-    rates = Rates(None, clock=hand)
+    rates = RateLimiter(None, clock=hand)
 
     assert allowed(rates, frames=10_000) == 10_000
-    assert len(rates._full_at_s) == 0
+    assert len(rates._buckets) == 0
 
 
 def test_the_longest_silent_client_is_forgotten_first(hand: Hand) -> None:
     """Memory is bounded, and a flood of new names does not wash out who goes on asking."""
-    rates = Rates(1, burst_s=1, clock=hand)
-    rates.allow(ARM)
-    for i in range(3 * MOST_CLIENTS):
-        rates.allow((str(i),))
+    rates = RateLimiter(1, burst_s=1, clock=hand)
+    rates.acquire(ARM)
+    for i in range(3 * MAX_KEYS):
+        rates.acquire((str(i),))
         if i % 1000 == 0:
             assert allowed(rates) == 0
 
-    assert len(rates._full_at_s) == MOST_CLIENTS
+    assert len(rates._buckets) == MAX_KEYS
     assert allowed(rates) == 0
     assert allowed(rates, ("0",)) == 1
 
@@ -129,15 +130,15 @@ def test_no_pattern_of_asking_gets_more_than_its_share(
 ) -> None:
     """Over any stretch from the start: the bucket and what time put in; and a told wait is always enough."""
     hand = Hand()
-    rates = Rates(frames_per_s, burst_s=burst_s, clock=hand)
+    rates = RateLimiter(frames_per_s, burst_s=burst_s, clock=hand)
     passed, started_s = 0, hand.now_s
     for gap_s in gaps_s:
         hand.now_s += gap_s
         try:
-            rates.allow(ARM)
+            rates.acquire(ARM)
         except TooMany as refusal:
             hand.now_s += refusal.retry_after_s or 0
-            rates.allow(ARM)
+            rates.acquire(ARM)
         passed += 1
 
     bucket = max(1, frames_per_s * burst_s)
@@ -146,13 +147,13 @@ def test_no_pattern_of_asking_gets_more_than_its_share(
 
 def test_a_charge_is_owed_for_a_while_at_most(hand: Hand) -> None:
     """However much was charged, a client may ask again within seconds; one that never asked is charged nothing."""
-    rates = Rates(1, burst_s=1, clock=hand)
+    rates = RateLimiter(1, burst_s=1, clock=hand)
     rates.charge(("stranger",), 100.0)
     assert allowed(rates, ("stranger",)) == 1
-    rates.allow(ARM)
+    rates.acquire(ARM)
     for _ in range(100):
         rates.charge(ARM, 100.0)
-    hand.now_s += MOST_OWED_S - 1.5
+    hand.now_s += MAX_DEBT_S - 1.5
     assert allowed(rates) == 0
     hand.now_s += 1.5
 

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from stillframe.web.middleware.request_id import Envelope
+from stillframe.web.middleware.request_id import RequestIdMiddleware
 
 LOG = logging.getLogger("web-test")
 
@@ -21,7 +21,7 @@ def through(app, headers=()):
         return {"type": "http.request", "body": b""}
 
     scope = {"type": "http", "method": "GET", "path": "/x", "query_string": b"", "headers": list(headers)}
-    return Envelope(app, log=LOG)(scope, receive, send), sent
+    return RequestIdMiddleware(app, log=LOG)(scope, receive, send), sent
 
 
 def test_what_breaks_off_is_not_answered_twice(caplog):

@@ -14,9 +14,9 @@ import uvicorn
 
 from stillframe.errors import NotReady, Overloaded
 from stillframe.web.http.limits import Limits
-from stillframe.web.routes.act import unless_gone
+from stillframe.web.routes.act import unless_disconnected
 from stillframe.web.service import frame_parser
-from stillframe.web.service.inference import outcome
+from stillframe.web.service.inference import await_step
 
 
 async def until(condition):
@@ -108,7 +108,7 @@ def test_waiting_for_an_answer_leaves_nothing_behind(how):
 
     async def ask():
         asker = Asker()
-        waiting = asyncio.create_task(unless_gone(asker, answer()))
+        waiting = asyncio.create_task(unless_disconnected(asker, answer()))
         for _ in range(3):
             await asyncio.sleep(0)
         if how == "gone":
@@ -130,7 +130,7 @@ def test_waiting_for_an_answer_leaves_nothing_behind(how):
 
 
 def test_an_action_that_does_not_come(new_desk, frame):
-    """The web floor stops waiting at the frame's age limit plus its own patience, and the gauge returns to 0."""
+    """The daemon stops waiting at the frame's age limit plus its own patience, and the gauge returns to 0."""
     desk = new_desk(Limits(answer_timeout_s=0.05))
     desk.policy.go_on.clear()
     reply = desk.act({**frame, "max_age_ms": 500})
@@ -214,7 +214,7 @@ def test_a_dropped_frame_is_told_that_the_daemon_stops():
     dropped.cancel()
 
     with pytest.raises(NotReady) as caught:
-        asyncio.run(outcome(dropped, 1.0))
+        asyncio.run(await_step(dropped, 1.0))
     assert caught.value.code == "draining"
 
 
@@ -223,7 +223,7 @@ def test_a_cancelled_request_stays_cancelled():
     waiting: Future = Future()
 
     async def give_up():
-        task = asyncio.create_task(outcome(waiting, 20.0))
+        task = asyncio.create_task(await_step(waiting, 20.0))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         task.cancel()

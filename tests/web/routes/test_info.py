@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from stillframe.domain import HistoryInfo, RecordingReport
-from stillframe.web.openapi.problem_codes import CATALOGUE
+from stillframe.web.openapi.problem_codes import PROBLEM_CODES
 from stillframe.web.service.lifecycle import Lifecycle
 
 
@@ -212,7 +212,7 @@ def test_every_problem_is_described(document):
         for code in response["content"]["application/problem+json"]["examples"]
     }
 
-    assert described == {(entry.status, code) for code, entry in CATALOGUE.items() if code not in ELSEWHERE}
+    assert described == {(entry.status, code) for code, entry in PROBLEM_CODES.items() if code not in ELSEWHERE}
 
 
 def test_what_is_recorded_is_in_the_status(desk):

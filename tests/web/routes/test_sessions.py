@@ -13,11 +13,11 @@ from stillframe.domain import REUSE_MODES, HistoryInfo, HistoryReport
 from stillframe.errors import RequestError
 from stillframe.sessions.pending import FramePosition
 from stillframe.sessions.settings import SessionSettings
-from stillframe.web.app import House
-from stillframe.web.http.session_fields import Addressed, Named, read_named
-from stillframe.web.middleware.auth import Callers, Token
+from stillframe.web.app import WebSettings
+from stillframe.web.http.session_fields import RequestAddress, SessionFields, read_session_fields
+from stillframe.web.middleware.auth import Authenticator, Token
 from stillframe.web.middleware.listeners import Listener
-from stillframe.web.middleware.rate_limit import Rates
+from stillframe.web.middleware.rate_limit import RateLimiter
 from stillframe.web.routes.sessions import MAX_BODY_BYTES
 from stillframe_client.wire import MAX_SESSION_ID, is_session_id, pack, unpack
 
@@ -38,7 +38,7 @@ def header_of(reply, name):
 
 def refusal(fields, headers=()):
     with pytest.raises(RequestError) as caught:
-        read_named(fields, Addressed(ids=tuple(headers)))
+        read_session_fields(fields, RequestAddress(ids=tuple(headers)))
     return caught.value
 
 
@@ -185,7 +185,9 @@ def test_a_conflict_over_the_wire(desk, still):
 def test_what_may_name_a_session(good):
     """Printable ASCII, a space inside included, up to the limit."""
     assert is_session_id(good)
-    assert read_named({"session_id": good}, Addressed(ids=(good,))) == Named(good, None, FramePosition())
+    assert read_session_fields({"session_id": good}, RequestAddress(ids=(good,))) == SessionFields(
+        good, None, FramePosition()
+    )
 
 
 @pytest.mark.parametrize(
@@ -410,7 +412,7 @@ def test_a_named_reset_may_name_its_epoch(desk):
 def test_who_may_not_act_has_no_sessions(new_desk, still):
     """A token without the scope act: no frame, nothing opened, shown, reset or closed."""
     token = Token("eye", sha256(b"eye").hexdigest(), frozenset())
-    desk = new_desk(house=House(callers=Callers([token])))
+    desk = new_desk(settings=WebSettings(authenticator=Authenticator([token])))
     head = {"headers": {"Authorization": "Bearer eye"}}
     asked = [("POST", path) for path in ("/act", "/v1/sessions", "/v1/reset", "/v1/sessions/arm/reset")]
     asked += [("DELETE", "/v1/sessions/arm"), ("GET", "/v1/sessions/arm"), ("GET", "/v1/sessions")]
@@ -432,7 +434,7 @@ def test_a_typo_is_told_from_a_loss(desk, still):
 
 def test_no_room_is_said_when_a_session_is_opened(new_desk, still):
     """Full of sessions in use: 503 with Retry-After at the open, and those that are open go on."""
-    desk = new_desk(house=House(sessions=SessionSettings(most=1)))
+    desk = new_desk(settings=WebSettings(sessions=SessionSettings(most=1)))
     act_in(desk, "arm-1", still)
     refused = desk.ask("POST", "/v1/sessions")
 
@@ -443,7 +445,7 @@ def test_no_room_is_said_when_a_session_is_opened(new_desk, still):
 
 def test_the_longest_idle_makes_room(new_desk, still):
     """Beyond its lease; who comes back under its own name is told by the reason of its keyframe."""
-    desk = new_desk(house=House(sessions=SessionSettings(most=1, lease_s=0)))
+    desk = new_desk(settings=WebSettings(sessions=SessionSettings(most=1, lease_s=0)))
     act_in(desk, "arm-1", still)
     act_in(desk, "arm-2", still)
     back = act_in(desk, "arm-1", still).json()
@@ -549,7 +551,7 @@ def test_a_session_goes_on_with_its_words(desk, still):
 
 def test_a_port_may_have_a_session_of_its_own(new_desk, still):
     """Frames and resets that name none are its; those that name one are of that."""
-    desk, port = new_desk(house=House(listeners={9000: Listener(session="arm")})), "http://localhost:9000"
+    desk, port = new_desk(settings=WebSettings(listeners={9000: Listener(session="arm")})), "http://localhost:9000"
     places = [desk.ask("POST", f"{port}{path}", json=still).json()["session"] for path in ("/act", "/v1/act")]
     named = desk.ask("POST", f"{port}/act", json={**still, "session_id": "other"}).json()["session"]
     resets = [desk.ask("POST", f"{port}/reset", json=said).json() for said in ({}, {"session_id": "other"})]
@@ -602,7 +604,7 @@ def test_a_form_is_a_frame_too(desk, encoded):
 
 def test_a_client_that_asks_too_often(new_desk, still):
     """429 with the time to wait; another client is served."""
-    desk = new_desk(house=House(rates=Rates(0.5, burst_s=2.0)))
+    desk = new_desk(settings=WebSettings(frame_limiter=RateLimiter(0.5, burst_s=2.0)))
     replies = [act_in(desk, "arm", still) for _ in range(2)]
     other = act_in(desk, "other", still)
 
@@ -642,7 +644,7 @@ def test_each_caller_sees_its_own_sessions(new_desk, still):
     """Another's session does not exist for a token without admin; an admin sees and ends all."""
     names = {"ann": {"act"}, "bob": {"act"}, "eve": {"act", "admin"}}
     tokens = [Token(name, sha256(name.encode()).hexdigest(), frozenset(scopes)) for name, scopes in names.items()]
-    desk = new_desk(house=House(callers=Callers(tokens)))
+    desk = new_desk(settings=WebSettings(authenticator=Authenticator(tokens)))
     as_ = {name: {"headers": {"Authorization": f"Bearer {name}"}} for name in names}
     session_id = desk.ask("POST", "/v1/sessions", **as_["ann"]).json()["session_id"]
     path = f"/v1/sessions/{session_id}"
@@ -663,7 +665,7 @@ def test_an_admin_alone_sees_and_ends_and_moves_nothing(new_desk):
     """What the scope is for needs no other; opening, resetting and feeding a session have a robot moved."""
     names = {"ann": {"act"}, "eve": {"admin"}, "nil": set()}
     tokens = [Token(name, sha256(name.encode()).hexdigest(), frozenset(scopes)) for name, scopes in names.items()]
-    desk = new_desk(house=House(callers=Callers(tokens)))
+    desk = new_desk(settings=WebSettings(authenticator=Authenticator(tokens)))
     as_ = {name: {"headers": {"Authorization": f"Bearer {name}"}} for name in names}
     session_id = desk.ask("POST", "/v1/sessions", **as_["ann"]).json()["session_id"]
     path = f"/v1/sessions/{session_id}"
@@ -685,7 +687,7 @@ def test_an_admin_says_whose_session_is_meant(new_desk):
         Token(name, sha256(name.encode()).hexdigest(), frozenset({scope}))
         for name, scope in (("ann", "act"), ("bob", "act"), ("chief", "admin"))
     ]
-    desk = new_desk(house=House(callers=Callers(tokens)))
+    desk = new_desk(settings=WebSettings(authenticator=Authenticator(tokens)))
     ann, bob, chief = ({"X-Api-Key": name} for name in ("ann", "bob", "chief"))
     for who in (ann, bob):
         assert desk.ask("POST", "/v1/sessions", json={"session_id": "arm"}, headers=who).status_code == 201

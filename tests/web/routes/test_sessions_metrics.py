@@ -39,7 +39,7 @@ def test_every_series_starts_at_zero(registry):
 
 
 def test_each_happening_has_its_counter(metrics, registry):
-    """What the roster tells its watch is counted once, and nowhere else."""
+    """What the registry tells its watch is counted once, and nowhere else."""
     for reason in GONE:
         metrics.sessions.ended(reason)
     metrics.sessions.refused()
@@ -54,7 +54,7 @@ def test_each_happening_has_its_counter(metrics, registry):
 
 
 def test_who_is_here_is_read_at_the_scrape(metrics, registry):
-    """States and limit are as the roster says when it is asked; a state that has emptied goes back to 0."""
+    """States and limit are as the registry says when it is asked; a state that has emptied goes back to 0."""
     metrics.exposition(version="0", ready=True, sessions={"idle": 2, "busy": 1}, sessions_limit=16)
     text = metrics.exposition(version="0", ready=True, sessions={"idle": 0, "busy": 3}, sessions_limit=16).decode()
 
@@ -64,7 +64,7 @@ def test_who_is_here_is_read_at_the_scrape(metrics, registry):
 
 
 def test_a_daemon_that_loads_can_be_scraped(metrics):
-    """There is no roster to count and no limit yet; nothing is made up."""
+    """There is no registry to count and no limit yet; nothing is made up."""
     text = metrics.exposition(version="0", ready=False).decode()
 
     assert 'stillframe_sessions{state="idle"} 0.0' in text

@@ -6,17 +6,17 @@ import threading
 import pytest
 
 from stillframe.errors import Overloaded
-from stillframe.web.service.connections import Hub
+from stillframe.web.service.connections import ConnectionLimiter
 
 
 def test_who_comes_after_the_drain_began_is_told():
     """A connection that was let in a moment before a signal finds that it has to leave, though it came first of all."""
-    hub = Hub(2)
-    hub.drain()
+    limiter = ConnectionLimiter(2)
+    limiter.drain()
 
     async def enter():
-        with hub.entered("robot") as leaving:
-            return leaving.is_set()
+        with limiter.admit("robot") as draining:
+            return draining.is_set()
 
     assert asyncio.run(enter())
 
@@ -26,37 +26,37 @@ def test_told_from_any_thread(monkeypatch):
 
     Afterwards saying so again harms nobody.
     """
-    hub, told = Hub(2), []
+    limiter, told = ConnectionLimiter(2), []
 
     async def wait():
         loop = asyncio.get_running_loop()
         tell = loop.call_soon_threadsafe
         monkeypatch.setattr(loop, "call_soon_threadsafe", lambda call: told.append(call) or tell(call))
-        with hub.entered("robot") as leaving:
-            thread = threading.Thread(target=hub.drain)
+        with limiter.admit("robot") as draining:
+            thread = threading.Thread(target=limiter.drain)
             thread.start()
             thread.join(20)
-            assert not leaving.is_set()
+            assert not draining.is_set()
             async with asyncio.timeout(20):
-                await leaving.wait()
-            return told == [leaving.set], hub.open
+                await draining.wait()
+            return told == [draining.set], limiter.open
 
     assert asyncio.run(wait()) == (True, 1)
-    hub.drain()
-    assert hub.open == 0
+    limiter.drain()
+    assert limiter.open == 0
 
 
 def test_counted_however_it_ends():
     """One that fails leaves as well; beyond the limit nobody comes in, and the count stays."""
-    hub = Hub(1)
+    limiter = ConnectionLimiter(1)
 
     async def enter():
-        with pytest.raises(ZeroDivisionError), hub.entered("robot"):
+        with pytest.raises(ZeroDivisionError), limiter.admit("robot"):
             raise ZeroDivisionError
-        with hub.entered("robot"):
-            with pytest.raises(Overloaded), hub.entered("robot"):
+        with limiter.admit("robot"):
+            with pytest.raises(Overloaded), limiter.admit("robot"):
                 pass
-            return hub.open
+            return limiter.open
 
     assert asyncio.run(enter()) == 1
-    assert hub.open == 0
+    assert limiter.open == 0

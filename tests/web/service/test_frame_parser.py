@@ -12,12 +12,12 @@ from stillframe.web.dialects.cogact import COGACT
 from stillframe.web.dialects.openpi import OPENPI
 from stillframe.web.dialects.openvla import OPENVLA
 from stillframe.web.dialects.openvla_oft import OPENVLA_OFT
-from stillframe.web.dialects.select import by_keys
+from stillframe.web.dialects.select import by_json_keys
 from stillframe.web.http.codecs import JSON
 from stillframe.web.http.limits import Limits
-from stillframe.web.http.objects import parse_object
-from stillframe.web.http.session_fields import Addressed
-from stillframe.web.service.frame_parser import Reader
+from stillframe.web.http.parsing import parse_json
+from stillframe.web.http.session_fields import RequestAddress
+from stillframe.web.service.frame_parser import FrameParser
 from stillframe_client.wire import encode_array
 
 
@@ -35,23 +35,23 @@ def two_cameras(info):
 
 def read_body(body, info, **limits):
     bounds = Limits(**limits)
-    dialect, inner = by_keys(parse_object(body, bounds.max_json_parts), JSON, bounds.max_json_parts)
-    return Reader(info, bounds).read(inner, dialect, Addressed())
+    dialect, inner = by_json_keys(parse_json(body, bounds.max_json_parts), JSON, bounds.max_json_parts)
+    return FrameParser(info, bounds).parse(inner, dialect, RequestAddress())
 
 
-def read(fields, info, **limits):
+def parse(fields, info, **limits):
     return read_body(json.dumps(fields).encode(), info, **limits)
 
 
 def refusal(fields, info, **limits):
     with pytest.raises(RequestError) as caught:
-        read(fields, info, **limits)
+        parse(fields, info, **limits)
     return caught.value.code, caught.value.pointer
 
 
 def test_a_frame_is_read_whole(frame, picture, info):
     """Pixels, words, key and age arrive as they were sent; an unknown field does no harm."""
-    read_out = read({**frame, "max_age_ms": 250, "mood": "calm"}, info)
+    read_out = parse({**frame, "max_age_ms": 250, "mood": "calm"}, info)
 
     assert np.array_equal(read_out.observation.images["front"], picture)
     assert read_out.observation.instruction == "pick up the red cube"
@@ -62,7 +62,7 @@ def test_a_frame_is_read_whole(frame, picture, info):
 def test_cameras_keep_the_order_of_the_request(picture, two_cameras):
     """The order of the keys may carry meaning and is kept."""
     images = {"wrist": encode_array(picture[:9]), "front": encode_array(picture)}
-    observation = read({"images": images, "instruction": "go"}, two_cameras).observation
+    observation = parse({"images": images, "instruction": "go"}, two_cameras).observation
 
     assert list(observation.images) == ["wrist", "front"]
     assert observation.images["wrist"].shape == (9, 16, 3)
@@ -113,8 +113,8 @@ def test_a_stamp_has_to_be_a_number_of_64_bits(frame, info, stamp):
 @pytest.mark.parametrize("stamp", [0, -(2**63), 2**63 - 1])
 def test_a_stamp_is_handed_back(frame, info, stamp):
     """As it was sent; none is none."""
-    assert read({**frame, "t_obs_ns": stamp}, info).echo == {"t_obs_ns": stamp}
-    assert read({**frame, "t_obs_ns": None}, info).echo == read(frame, info).echo == {}
+    assert parse({**frame, "t_obs_ns": stamp}, info).echo == {"t_obs_ns": stamp}
+    assert parse({**frame, "t_obs_ns": None}, info).echo == parse(frame, info).echo == {}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_fault_is_where_its_client_said_it(info, encoded, dialect, fields, exp
     png = base64.b64decode(encoded("PNG"))
     said = {key: png if value is ... else value for key, value in fields.items()}
     with pytest.raises(RequestError) as caught:
-        Reader(info, Limits()).read(said, dialect, Addressed())
+        FrameParser(info, Limits()).parse(said, dialect, RequestAddress())
 
     assert (caught.value.code, caught.value.pointer) == expected
 
@@ -142,10 +142,10 @@ def test_figures_just_within_the_limits_are_taken(frame, info, two_cameras, pict
     """Letters, age and pictures, to the last one."""
     images = {name: encode_array(picture) for name in two_cameras.cameras}
 
-    assert read({**frame, "instruction": "é" * 1024}, info).observation.instruction == "é" * 1024
-    assert read({**frame, "max_age_ms": 60_000}, info).max_age_ms == 60_000
-    assert read(frame, info).max_age_ms == Limits().default_max_age_ms
-    assert len(read({"images": images, "instruction": "go"}, two_cameras, max_images=2).observation.images) == 2
+    assert parse({**frame, "instruction": "é" * 1024}, info).observation.instruction == "é" * 1024
+    assert parse({**frame, "max_age_ms": 60_000}, info).max_age_ms == 60_000
+    assert parse(frame, info).max_age_ms == Limits().default_max_age_ms
+    assert len(parse({"images": images, "instruction": "go"}, two_cameras, max_images=2).observation.images) == 2
     assert refusal({"images": images, "instruction": "go"}, two_cameras, max_images=1)[0] == "too-many-images"
     assert refusal({"images": images, **frame}, two_cameras) == ("bad-field", "/images")
 
@@ -162,7 +162,7 @@ def test_a_frames_parts_are_counted(frame, info):
 
 def test_the_digest_goes_with_the_frame(frame, info):
     """By it a repeat is told from another frame."""
-    assert Reader(info, Limits()).read(frame, OPENVLA, Addressed(), b"digest").digest == b"digest"
+    assert FrameParser(info, Limits()).parse(frame, OPENVLA, RequestAddress(), b"digest").digest == b"digest"
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_one_picture_is_not_enough_for_two_cameras(frame, two_cameras):
 def test_the_choices_are_listed(frame, info):
     """An unknown key is answered with all keys there are, and the nearest one."""
     with pytest.raises(RequestError, match=r"choose one of bridge_orig, jaco\. Did you mean 'bridge_orig'") as caught:
-        read({**frame, "unnorm_key": "bridge_org"}, info)
+        parse({**frame, "unnorm_key": "bridge_org"}, info)
     assert caught.value.status == 422
 
 

@@ -6,13 +6,13 @@ import logging
 
 import pytest
 
-from stillframe.web.service.loop_errors import LoopErrors
+from stillframe.web.service.loop_errors import LoopErrorHandler
 
 
 def test_that_nothing_can_be_accepted_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     """The loop tries again every second; other trouble is logged as ever."""
     now_s = [0.0]
-    handler = LoopErrors(logging.getLogger("stillframe"), lambda: now_s[0])
+    handler = LoopErrorHandler(logging.getLogger("stillframe"), lambda: now_s[0])
     loop = asyncio.new_event_loop()
     for second in range(121):
         now_s[0] = float(second)
@@ -28,7 +28,7 @@ def test_that_nothing_can_be_accepted_is_said_once_a_minute(caplog: pytest.LogCa
 def test_another_error_of_the_system_is_logged_as_ever(caplog: pytest.LogCaptureFixture) -> None:
     """A broken pipe is no want of files."""
     loop = asyncio.new_event_loop()
-    LoopErrors(logging.getLogger("stillframe"))(
+    LoopErrorHandler(logging.getLogger("stillframe"))(
         loop, {"message": "pipe", "exception": OSError(errno.EPIPE, "Broken pipe")}
     )
     loop.close()

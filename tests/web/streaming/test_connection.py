@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from stillframe.web.streaming.connection import Connection, Cut
+from stillframe.web.streaming.connection import Connection, Disconnected
 
 
 class Peer:
@@ -48,10 +48,10 @@ def test_a_reason_fits_its_frame(reason):
 
 @pytest.mark.parametrize("fault", [WebSocketDisconnect(1006), OSError("reset"), RuntimeError("closed"), TimeoutError()])
 def test_whatever_is_said_of_a_client_that_is_gone_ends_the_conversation(fault):
-    """To send raises Cut; to say goodbye to nobody is no failure."""
+    """To send raises Disconnected; to say goodbye to nobody is no failure."""
     connection = Connection(Peer(fails=fault), send_timeout_s=20)
     for data in (b"bytes", "text"):
-        with pytest.raises(Cut):
+        with pytest.raises(Disconnected):
             asyncio.run(connection.send(data))
     asyncio.run(connection.close(1012))
 
@@ -63,5 +63,5 @@ def test_messages_come_as_they_were_sent():
     connection = Connection(peer, send_timeout_s=20)
 
     assert [asyncio.run(connection.read()) for _ in sent] == [b"a", b"", "b", "", "c"]
-    with pytest.raises(Cut):
+    with pytest.raises(Disconnected):
         asyncio.run(connection.read())

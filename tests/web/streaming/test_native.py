@@ -13,14 +13,13 @@ import pytest
 
 from stillframe.errors import Overloaded
 from stillframe.sessions.settings import SessionSettings
-from stillframe.web.app import House
-from stillframe.web.http.decode_pool import Unpacking
+from stillframe.web.app import WebSettings
+from stillframe.web.http.decode_pool import DecodePool
 from stillframe.web.http.limits import Limits
-from stillframe.web.middleware.access import REST_S
-from stillframe.web.middleware.auth import Callers, Token
-from stillframe.web.middleware.rate_limit import Rates
+from stillframe.web.middleware.auth import Authenticator, Token
+from stillframe.web.middleware.rate_limit import THROTTLE_DELAY_S, RateLimiter
 from stillframe.web.service import frame_parser
-from stillframe.web.streaming import native
+from stillframe.web.streaming import session_queue, stream_sessions
 from stillframe_client.wire import JSON_PROTOCOL, MSGPACK, MSGPACK_PROTOCOL, encode_array
 
 ECHO = [12.0, 16.0, 0.0, 1.0, 2.0, 2.0, 1.0]  # of the picture and "go"
@@ -174,7 +173,7 @@ def test_several_sessions_on_one_socket(desk, stream, play, shot):
 
 def test_frames_in_order(new_desk, sockets, play):
     """Lock-step: all that were sent at once are answered, in their order, with their own pictures."""
-    desk = new_desk(house=House(sessions=SessionSettings(waiting=7)))
+    desk = new_desk(settings=WebSettings(sessions=SessionSettings(waiting=7)))
 
     async def story():
         async with sockets(desk.app) as socket:
@@ -320,7 +319,7 @@ def test_a_repeat_gets_the_same_answer(desk, stream, play, shot):
 
 def test_a_repeat_of_what_is_computed_waits_with_it(new_desk, sockets, play, until, shot):
     """A repeat is no new frame: it is let in where no other would be, and both are answered from one computation."""
-    desk = new_desk(house=House(sessions=SessionSettings(waiting=0)))
+    desk = new_desk(settings=WebSettings(sessions=SessionSettings(waiting=0)))
     desk.policy.go_on.clear()
 
     async def story():
@@ -424,20 +423,20 @@ def test_a_reset_during_a_step(desk, stream, play, until, shot):
 
 def test_frames_sent_before_a_reset_belong_before_it(new_desk, sockets, play, until, shot, monkeypatch):
     """Frames without an epoch, a reset and another frame in one go: the reset waits until those before are unpacked."""
-    desk = new_desk(house=House(sessions=SessionSettings(waiting=3)))
+    desk = new_desk(settings=WebSettings(sessions=SessionSettings(waiting=3)))
     hold, waiting = threading.Event(), []
-    read, settled = frame_parser.read_picture, native.Lane.settled
+    read, settled = frame_parser.read_picture, session_queue.SessionQueue.flushed
 
     def held(value, *rest):
         assert hold.wait(20)
         return read(value, *rest)
 
-    async def noticed(lane):
-        waiting.append(lane)
-        await settled(lane)
+    async def noticed(queue):
+        waiting.append(queue)
+        await settled(queue)
 
     monkeypatch.setattr(frame_parser, "read_picture", held)
-    monkeypatch.setattr(native.Lane, "settled", noticed)
+    monkeypatch.setattr(session_queue.SessionQueue, "flushed", noticed)
 
     async def story():
         async with sockets(desk.app) as socket:
@@ -483,12 +482,12 @@ def test_a_close_during_a_step(desk, stream, play, until, shot):
 
 def test_frames_that_wait_undecoded_when_their_session_is_closed(new_desk, sockets, play, shot, monkeypatch):
     """Each is answered: none is forgotten in a line that nobody looks at any more."""
-    desk = new_desk(house=House(sessions=SessionSettings(waiting=3)))
-    hold, entered = threading.Event(), threading.Event()
+    desk = new_desk(settings=WebSettings(sessions=SessionSettings(waiting=3)))
+    hold, admit = threading.Event(), threading.Event()
     read = frame_parser.read_picture
 
     def slowly(value, *rest):
-        entered.set()
+        admit.set()
         assert hold.wait(20)
         return read(value, *rest)
 
@@ -536,7 +535,7 @@ def test_what_waits_for_the_device_counts(desk, stream, play, until, shot, monke
 def test_a_streams_sessions_are_its_callers(new_desk, sockets, play, shot):
     """Opened or just used, no other caller finds, resets or closes them; over HTTP they are the same."""
     tokens = [Token(name, sha256(name.encode()).hexdigest(), frozenset({"act"})) for name in ("ann", "bob")]
-    desk = new_desk(house=House(callers=Callers(tokens)))
+    desk = new_desk(settings=WebSettings(authenticator=Authenticator(tokens)))
     ann, bob = ([("authorization", f"Bearer {name}")] for name in ("ann", "bob"))
 
     async def story():
@@ -561,7 +560,7 @@ def test_a_streams_sessions_are_its_callers(new_desk, sockets, play, shot):
 
 def test_what_was_opened_on_purpose_is_not_opened_again(stream, play, shot, monkeypatch):
     """Its client knows a secret that would not be the next one's: it is told the end; so many are remembered."""
-    monkeypatch.setattr(native, "MOST_OPENED", 2)
+    monkeypatch.setattr(stream_sessions, "MAX_OPENED", 2)
 
     async def story():
         async with stream() as socket:
@@ -780,7 +779,7 @@ def test_a_late_action_is_marked(desk, stream, play, shot):
 
 def test_more_than_the_rate(new_desk, sockets, play, shot, monkeypatch):
     """Whoever asks too often is told 429 with the frame's place, and not read for a while; each session for itself."""
-    desk = new_desk(house=House(rates=Rates(1.0, burst_s=2.0, clock=lambda: 0.0)))
+    desk = new_desk(settings=WebSettings(frame_limiter=RateLimiter(1.0, burst_s=2.0, clock=lambda: 0.0)))
     rests, sleep = [], asyncio.sleep
 
     async def rest(delay_s, *rest):
@@ -800,7 +799,7 @@ def test_more_than_the_rate(new_desk, sockets, play, shot, monkeypatch):
     assert [answer["type"] for answer in left] == ["action", "action", "problem"]
     assert (left[2]["problem"]["code"], left[2]["session"]["seq"]) == ("rate-limited", 2)
     assert left[2]["problem"]["retry_after_ms"] == 1000
-    assert rests.count(REST_S) == 1
+    assert rests.count(THROTTLE_DELAY_S) == 1
     assert right["type"] == "action"
 
 
@@ -822,12 +821,12 @@ def test_ended_sessions_leave_nothing_behind(new_desk, sockets, play, shot, monk
     """A connection that names session after session remembers those that live, not those that were closed elsewhere."""
     made = []
 
-    class Watched(native.Lane):
+    class Watched(session_queue.SessionQueue):
         def __init__(self, *args):
             super().__init__(*args)
             made.append(weakref.ref(self))
 
-    monkeypatch.setattr(native, "Lane", Watched)
+    monkeypatch.setattr(stream_sessions, "SessionQueue", Watched)
     desk = new_desk()
 
     async def story():
@@ -838,7 +837,7 @@ def test_ended_sessions_leave_nothing_behind(new_desk, sockets, play, shot, monk
                 await client.delete(f"/v1/sessions/episode {episode}")
             await socket.ask("ping")
             gc.collect()
-            return [lane() is not None for lane in made].count(True)
+            return [queue() is not None for queue in made].count(True)
 
     assert play(story()) <= 1
     assert len(made) == 10
@@ -851,7 +850,7 @@ def test_streams_wait_for_the_unpacking(desk, sockets, play, shot, path, monkeyp
     async def full(*_):
         raise Overloaded("overloaded", "Too many frames are being unpacked.")
 
-    monkeypatch.setattr(Unpacking, "run", full)
+    monkeypatch.setattr(DecodePool, "run", full)
 
     async def story():
         async with sockets(desk.app, path) as socket:

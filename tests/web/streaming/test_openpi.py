@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from stillframe.sessions.settings import SessionSettings
-from stillframe.web.app import House
+from stillframe.web.app import WebSettings
 from stillframe.web.middleware.listeners import Listener
-from stillframe.web.middleware.rate_limit import Rates
+from stillframe.web.middleware.rate_limit import RateLimiter
 from stillframe.web.service import frame_parser
 from stillframe.web.streaming import openpi_sessions
 from stillframe_client.wire import RESTART, pack, unpack
@@ -313,7 +313,7 @@ def test_one_reset_names_so_many(openpi, play, seen, name):
         async with openpi() as socket:
             await socket.hear_data()
             await infer(socket, seen)
-            ids = [np.arange(count) for count in (openpi_sessions.MOST_NAMED, openpi_sessions.MOST_NAMED + 1)]
+            ids = [np.arange(count) for count in (openpi_sessions.MAX_NAMED, openpi_sessions.MAX_NAMED + 1)]
             return [await infer(socket, {"endpoint": "reset", name: each}) for each in ids]
 
     done, refused = play(story())
@@ -407,7 +407,7 @@ def test_reset_of_several(desk, openpi, play, seen, named):
 
 def test_so_many_scenes_and_no_more(new_desk, sockets, play, seen, monkeypatch):
     """Beyond the limit the longest known one makes room: a client that counts up holds no more than that."""
-    monkeypatch.setattr(openpi_sessions, "MOST_SCENES", 2)
+    monkeypatch.setattr(openpi_sessions, "MAX_SESSIONS", 2)
     desk = new_desk()
 
     async def story():
@@ -444,7 +444,7 @@ def test_connections_have_sessions_of_their_own(desk, openpi, play, seen):
 
 def test_an_evicted_session_begins_anew(new_desk, sockets, play, seen):
     """A connection whose idle session made room for another robot's goes on with a new one."""
-    desk = new_desk(house=House(sessions=SessionSettings(most=1, lease_s=0)))
+    desk = new_desk(settings=WebSettings(sessions=SessionSettings(most=1, lease_s=0)))
 
     async def story():
         async with sockets(desk.app, "/", protocol=None) as left, sockets(desk.app, "/", protocol=None) as right:
@@ -460,7 +460,7 @@ def test_an_evicted_session_begins_anew(new_desk, sockets, play, seen):
 
 def test_no_room_is_an_error(new_desk, sockets, play, seen):
     """Where all sessions are in use the observation is refused in words, and works once there is room."""
-    desk = new_desk(house=House(sessions=SessionSettings(most=1)))
+    desk = new_desk(settings=WebSettings(sessions=SessionSettings(most=1)))
 
     async def story():
         async with sockets(desk.app, "/", protocol=None) as right:
@@ -479,7 +479,7 @@ def test_no_room_is_an_error(new_desk, sockets, play, seen):
 
 def test_the_rate_is_a_connections(new_desk, sockets, play, seen):
     """Robots at one address do not use up each other's rate."""
-    desk = new_desk(house=House(rates=Rates(1.0, burst_s=1.0, clock=lambda: 0.0)))
+    desk = new_desk(settings=WebSettings(frame_limiter=RateLimiter(1.0, burst_s=1.0, clock=lambda: 0.0)))
 
     async def story():
         async with sockets(desk.app, "/", protocol=None) as left, sockets(desk.app, "/", protocol=None) as right:
@@ -594,10 +594,10 @@ def test_asked_as_the_drain_began(desk, openpi, play, seen):
 
 def test_let_in_before_the_drain(desk, openpi, play, until, seen, monkeypatch):
     """An observation that is still unpacked when the drain begins is answered."""
-    hold, entered, read = threading.Event(), threading.Event(), frame_parser.read_picture
+    hold, admit, read = threading.Event(), threading.Event(), frame_parser.read_picture
 
     def held(value, *rest):
-        entered.set()
+        admit.set()
         assert hold.wait(20)
         return read(value, *rest)
 
@@ -607,7 +607,7 @@ def test_let_in_before_the_drain(desk, openpi, play, until, seen, monkeypatch):
         async with openpi() as socket:
             await socket.hear_data()
             socket.put(pack(seen))
-            await until(entered.is_set)
+            await until(admit.is_set)
             desk.lifecycle.drain()
             hold.set()
             return await socket.hear_data(), await socket.hear_close()
@@ -636,7 +636,7 @@ def test_roboarena(openpi, play, seen):
 
 def test_the_profile_of_a_port(new_desk, sockets, play):
     """A listener's profile says what is spoken at its root."""
-    desk = new_desk(house=House(listeners={80: Listener(profile="roboarena")}))
+    desk = new_desk(settings=WebSettings(listeners={80: Listener(profile="roboarena")}))
 
     async def story():
         async with sockets(desk.app, "/", protocol=None) as socket:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from stillframe.sessions.settings import SessionSettings
-from stillframe.web.app import House
-from stillframe.web.middleware.auth import Callers, Token
+from stillframe.web.app import WebSettings
+from stillframe.web.middleware.auth import Authenticator, Token
 from stillframe.web.service import frame_parser
-from stillframe.web.streaming import native
+from stillframe.web.streaming import session_queue, stream_sessions
 from stillframe_client.wire import encode_array
 
 
@@ -97,10 +97,10 @@ def test_a_drop_with_work_queued_frees_its_place(desk, stream, play, until, shot
 
 def test_a_drop_while_a_frame_is_unpacked(desk, stream, play, until, shot, monkeypatch):
     """Nothing is left of it: the frame never reaches the policy."""
-    hold, entered, read = threading.Event(), threading.Event(), frame_parser.read_picture
+    hold, admit, read = threading.Event(), threading.Event(), frame_parser.read_picture
 
     def held(value, *rest):
-        entered.set()
+        admit.set()
         assert hold.wait(20)
         return read(value, *rest)
 
@@ -110,7 +110,7 @@ def test_a_drop_while_a_frame_is_unpacked(desk, stream, play, until, shot, monke
         async with stream() as socket:
             await socket.hear("hello")
             socket.say("frame", session_id="arm", seq=0, **shot)
-            await until(entered.is_set)
+            await until(admit.is_set)
             socket.drop()
             await socket.talk
             hold.set()
@@ -218,12 +218,12 @@ def test_opened_twice_on_one_connection(stream, play, shot, monkeypatch):
     """With its secret a connection may open what it holds already: nobody is told, and frames go on in line."""
     lanes = []
 
-    class Counted(native.Lane):
+    class Counted(session_queue.SessionQueue):
         def __init__(self, *args):
             super().__init__(*args)
             lanes.append(self)
 
-    monkeypatch.setattr(native, "Lane", Counted)
+    monkeypatch.setattr(stream_sessions, "SessionQueue", Counted)
 
     async def story():
         async with stream() as socket, stream() as other:
@@ -279,7 +279,7 @@ def test_closed_over_http(desk, stream, play, shot):
 
 def test_nobody_comes_back(new_desk, sockets, play, shot):
     """A session is kept for as long as it can be resumed, and then freed."""
-    desk = new_desk(house=House(sessions=SessionSettings(resume_s=0)))
+    desk = new_desk(settings=WebSettings(sessions=SessionSettings(resume_s=0)))
 
     async def story():
         async with desk.client() as client:
@@ -295,7 +295,7 @@ def test_nobody_comes_back(new_desk, sockets, play, shot):
 def test_sessions_of_others(new_desk, sockets, play, shot):
     """A session belongs to its token: to another an id of ours is unknown, secret or not, and one of hers its own."""
     tokens = [Token(name, hashlib.sha256(name.encode()).hexdigest(), frozenset({"act"})) for name in ("ann", "bob")]
-    desk = new_desk(house=House(callers=Callers(tokens)))
+    desk = new_desk(settings=WebSettings(authenticator=Authenticator(tokens)))
 
     async def story():
         async with (
@@ -351,7 +351,7 @@ def test_what_cannot_be_opened(stream, play, members, code):
 
 def test_no_room_for_a_session(new_desk, sockets, play, shot):
     """Where every session is in use, open and an implicit opening are refused with the time to wait."""
-    desk = new_desk(house=House(sessions=SessionSettings(most=1)))
+    desk = new_desk(settings=WebSettings(sessions=SessionSettings(most=1)))
 
     async def story():
         async with sockets(desk.app) as socket:

@@ -11,9 +11,9 @@ import msgpack
 import numpy as np
 import pytest
 
-from stillframe.web.app import House
+from stillframe.web.app import WebSettings
 from stillframe.web.http.limits import Limits
-from stillframe.web.middleware.auth import Callers, Token
+from stillframe.web.middleware.auth import Authenticator, Token
 from stillframe.web.service import frame_parser
 from stillframe.web.streaming import native, openpi
 from stillframe_client.wire import FATAL, JSON_PROTOCOL, RESTART, encode_array, pack
@@ -199,10 +199,10 @@ def test_drain(desk, stream, play, until, shot):
 
 def test_a_frame_that_was_let_in_before_the_drain(desk, stream, play, until, shot, monkeypatch):
     """One that is still unpacked when the drain begins is computed and answered, over HTTP as on a stream."""
-    hold, entered, read = threading.Event(), [], frame_parser.read_picture
+    hold, admit, read = threading.Event(), [], frame_parser.read_picture
 
     def held(value, *rest):
-        entered.append(1)
+        admit.append(1)
         assert hold.wait(20)
         return read(value, *rest)
 
@@ -214,7 +214,7 @@ def test_a_frame_that_was_let_in_before_the_drain(desk, stream, play, until, sho
             body = {**shot, "image": encode_array(shot["image"])}
             posted = asyncio.create_task(client.post("/v1/act", json=body))
             socket.say("frame", session_id="arm", seq=0, **shot)
-            await until(lambda: len(entered) == 2)
+            await until(lambda: len(admit) == 2)
             desk.lifecycle.drain()
             await socket.hear("goaway")
             hold.set()
@@ -230,7 +230,7 @@ def test_a_frame_that_was_let_in_before_the_drain(desk, stream, play, until, sho
 
 def test_what_is_not_done_in_time(new_desk, sockets, play, until, shot):
     """A frame that takes longer than the drain may is cut off with the connection, which ends all the same."""
-    desk = new_desk(house=House(drain_s=0.05))
+    desk = new_desk(settings=WebSettings(drain_s=0.05))
     desk.policy.go_on.clear()
 
     async def story():
@@ -289,7 +289,7 @@ def test_too_many_connections(new_desk, sockets, play, refused, path):
 def test_who_may_not_come_in(new_desk, sockets, play, refused, path):
     """Without a token, or with one that may not act: 401 and 403 before the upgrade."""
     digest = hashlib.sha256(b"reader").hexdigest()
-    desk = new_desk(house=House(callers=Callers([Token("reader", digest, frozenset())])))
+    desk = new_desk(settings=WebSettings(authenticator=Authenticator([Token("reader", digest, frozenset())])))
 
     async def story():
         refusals = []
@@ -314,7 +314,7 @@ def test_what_nobody_foresaw(desk, sockets, play, shot, path, caplog):
             await other.hear("hello")
             await socket.hear_data()
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("stillframe.web.service.inference.Acting.answer", broken)
+                patch.setattr("stillframe.web.service.inference.InferenceService.infer", broken)
                 socket.put(pack({"type": "frame", "session_id": "arm", "prompt": "go", **shot}))
                 code = await socket.hear_close()
             action = await other.ask("frame", session_id="other", **shot)
@@ -341,7 +341,7 @@ def test_a_failure_that_nobody_hears_of(desk, stream, play, shot):
                 raise ZeroDivisionError
 
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("stillframe.web.service.inference.Acting.answer", broken)
+                patch.setattr("stillframe.web.service.inference.InferenceService.infer", broken)
                 socket.say("frame", session_id="arm", **shot)
                 await socket.talk
 
@@ -361,7 +361,7 @@ def test_its_sessions_outlive_a_failure(stream, play, shot):
             await socket.hear("hello")
             session = await socket.ask("open")
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("stillframe.web.service.inference.Acting.answer", broken)
+                patch.setattr("stillframe.web.service.inference.InferenceService.infer", broken)
                 socket.say("frame", session_id=session["session_id"], **shot)
                 await socket.hear_close()
         async with stream() as again:

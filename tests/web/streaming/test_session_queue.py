@@ -8,7 +8,7 @@ from stillframe.domain import KeyframeReason
 from stillframe.errors import Conflict, TooMany
 from stillframe.sessions.pending import ReplyCache, Superseded
 from stillframe.sessions.session import ServiceMode, Session
-from stillframe.web.streaming.session_queue import Lane
+from stillframe.web.streaming.session_queue import SessionQueue
 
 
 class Watch:
@@ -21,11 +21,11 @@ class Watch:
         self.gave_way += 1
 
 
-def lane_of(service, most=2):
-    """The lane of a new session, and who watches it."""
+def queue_of(service, most=2):
+    """The queue of a new session, and its observer."""
     first, watch = KeyframeReason.FIRST_FRAME, Watch()
     session = Session("arm", "me", "me", "secret", 1, service, None, first, ReplyCache(8), lambda: 0.0)
-    return Lane(session, most, watch), watch
+    return SessionQueue(session, most, watch), watch
 
 
 @pytest.mark.parametrize("seq", [None, 0, 1, 7])
@@ -33,15 +33,15 @@ def test_the_newest_takes_the_place_of_who_waits(seq):
     """Who has the turn keeps it; who waits is told by which frame he was overtaken, where that said its number."""
 
     async def story():
-        lane, watch = lane_of(ServiceMode.REALTIME)
-        first, second = lane.join(None), lane.join(None)
-        third = lane.join(seq)
-        async with lane.reached(first):
+        queue, watch = queue_of(ServiceMode.REALTIME)
+        first, second = queue.join(None), queue.join(None)
+        third = queue.join(seq)
+        async with queue.turn(first):
             with pytest.raises(Conflict) as caught:
-                async with lane.reached(second):
+                async with queue.turn(second):
                     pass
-            waits = not third.come.is_set()
-        async with lane.reached(third):
+            waits = not third.ready.is_set()
+        async with queue.turn(third):
             return caught.value, waits, watch.gave_way
 
     error, waits, gave_way = asyncio.run(story())
@@ -55,12 +55,12 @@ def test_in_lock_step_each_has_his_turn():
     """In their order, one at a time; one who fails or gives up leaves the turn to the next."""
 
     async def story():
-        lane, watch = lane_of(ServiceMode.LOCKSTEP, most=4)
-        turns, served = [lane.join(None) for _ in range(4)], []
+        queue, watch = queue_of(ServiceMode.LOCKSTEP, most=4)
+        turns, served = [queue.join(None) for _ in range(4)], []
 
         async def serve(number):
-            async with lane.reached(turns[number]):
-                assert [turn.come.is_set() for turn in turns[number + 1 :]] == [False] * (3 - number)
+            async with queue.turn(turns[number]):
+                assert [slot.ready.is_set() for slot in turns[number + 1 :]] == [False] * (3 - number)
                 served.append(number)
                 await asyncio.sleep(0)
                 if number == 1:
@@ -68,9 +68,9 @@ def test_in_lock_step_each_has_his_turn():
 
         tasks = [asyncio.create_task(serve(number)) for number in (0, 1, 2, 3)]
         with pytest.raises(TooMany):
-            lane.join(None)
+            queue.join(None)
         await asyncio.gather(*tasks, return_exceptions=True)
-        lane.join(None)
+        queue.join(None)
         return served, watch.gave_way
 
     assert asyncio.run(story()) == ([0, 1, 2, 3], 0)

@@ -27,7 +27,7 @@ WAIT_S = 20.0
 PICTURE = np.zeros((12, 16, 3), np.uint8)
 
 
-class House:
+class Server:
     """A desk's app behind a port of its own."""
 
     def __init__(self, desk: Any, **values: Any):
@@ -65,17 +65,17 @@ class House:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., House]]:
+def serve() -> Iterator[Callable[..., Server]]:
     """Serve a desk while the test lasts: `serve(desk, max_body_mib=1)`."""
-    served: list[House] = []
+    served: list[Server] = []
 
-    def start(desk: Any, **values: Any) -> House:
-        served.append(House(desk, **values))
+    def start(desk: Any, **values: Any) -> Server:
+        served.append(Server(desk, **values))
         return served[-1]
 
     yield start
-    for house in served:
-        house.stop()
+    for server in served:
+        server.stop()
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -97,7 +97,7 @@ def act(client: ClientConnection, **place: Any) -> Any:
     return unpack(client.recv(WAIT_S))
 
 
-def test_frames_over_a_network(desk: Any, serve: Callable[..., House]) -> None:
+def test_frames_over_a_network(desk: Any, serve: Callable[..., Server]) -> None:
     """The sub-protocol is confirmed, hello comes first, frames are answered, and a goodbye is returned."""
     with serve(desk).connect(subprotocols=[MSGPACK_PROTOCOL]) as client:
         assert client.subprotocol == MSGPACK_PROTOCOL
@@ -109,10 +109,10 @@ def test_frames_over_a_network(desk: Any, serve: Callable[..., House]) -> None:
 
 
 @pytest.mark.parametrize("fragments", [1, 30])
-def test_too_big_a_message(desk: Any, serve: Callable[..., House], fragments: int) -> None:
+def test_too_big_a_message(desk: Any, serve: Callable[..., Server], fragments: int) -> None:
     """It ends its connection with 1009 before it is in memory as a whole, in one piece or in many; others go on."""
-    house = serve(desk, max_body_mib=1)
-    with house.connect() as big, house.connect() as other:
+    server = serve(desk, max_body_mib=1)
+    with server.connect() as big, server.connect() as other:
         assert hello(big)["limits"]["max_message_bytes"] == Limits().max_body_bytes
         hello(other)
         piece = b"\x00" * (2**20 // fragments + 1000)
@@ -125,18 +125,18 @@ def test_too_big_a_message(desk: Any, serve: Callable[..., House], fragments: in
         assert act(other)["type"] == "action"
 
 
-def test_too_big_is_said_before_it_came(desk: Any, serve: Callable[..., House]) -> None:
+def test_too_big_is_said_before_it_came(desk: Any, serve: Callable[..., Server]) -> None:
     """The head of a message that announces too much is answered with 1009; nothing of its body is waited for."""
-    house = serve(desk, max_body_mib=1)
-    with contextlib.closing(raw(house)) as client:
+    server = serve(desk, max_body_mib=1)
+    with contextlib.closing(raw(server)) as client:
         client.sendall(b"\x82\xff" + (2**40).to_bytes(8, "big") + b"\0\0\0\0")
 
         assert close_code(client) == TOO_BIG
 
 
-def raw(house: House, path: str = "/v1/stream") -> socket.socket:
+def raw(server: Server, path: str = "/v1/stream") -> socket.socket:
     """A connection that was upgraded by hand, after the first message."""
-    client = socket.create_connection(("127.0.0.1", house.port), WAIT_S)
+    client = socket.create_connection(("127.0.0.1", server.port), WAIT_S)
     head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     client.sendall(f"{head}Sec-WebSocket-Key: {'A' * 22}==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
     received = b""
@@ -161,7 +161,7 @@ def masked(data: bytes) -> bytes:
 
 
 def test_who_never_reads_is_cut(
-    new_desk: Callable[..., Any], serve: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+    new_desk: Callable[..., Any], serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that asks much and reads nothing: its session is let go of, and its connection ends though it stays.
 
@@ -169,19 +169,19 @@ def test_who_never_reads_is_cut(
     """
     monkeypatch.setattr(sockets, "UNREAD_S", 1)
     desk = new_desk(Limits(send_timeout_s=0.3, max_ping_bytes=2**20))
-    house = serve(desk)
-    with house.connect() as other, contextlib.closing(raw(house)) as deaf:
+    server = serve(desk)
+    with server.connect() as other, contextlib.closing(raw(server)) as deaf:
         hello(other)
         deaf.sendall(masked(pack({"type": "open", "session_id": "deaf"})))
-        eventually(lambda: house.holds("deaf"))
+        eventually(lambda: server.holds("deaf"))
         ping = masked(pack({"type": "ping", "padding": bytes(2**18)}))
         flooding = threading.Thread(target=flood, args=(deaf, ping))
         flooding.start()
         served = 0
-        while house.holds("deaf"):
+        while server.holds("deaf"):
             assert act(other)["type"] == "action"
             served += 1
-        eventually(lambda: house.connections == 1)  # uvicorn's own: nothing of it is left in memory
+        eventually(lambda: server.connections == 1)  # uvicorn's own: nothing of it is left in memory
         flooding.join(WAIT_S)
 
         assert served > 0
@@ -200,7 +200,7 @@ def flood(client: socket.socket, message: bytes) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/stream", "/"])
-def test_pings_are_answered_while_it_computes(desk: Any, serve: Callable[..., House], path: str) -> None:
+def test_pings_are_answered_while_it_computes(desk: Any, serve: Callable[..., Server], path: str) -> None:
     """A step that takes long costs nobody the connection: the other end's pings have their pongs."""
     desk.policy.go_on.clear()
     with serve(desk).connect(path) as client:
@@ -216,29 +216,29 @@ def test_pings_are_answered_while_it_computes(desk: Any, serve: Callable[..., Ho
 
 
 @pytest.mark.parametrize("path", ["/v1/stream", "/"])
-def test_a_network_that_breaks_off(desk: Any, serve: Callable[..., House], path: str) -> None:
+def test_a_network_that_breaks_off(desk: Any, serve: Callable[..., Server], path: str) -> None:
     """A connection that is reset in the middle of a message, or of a step, leaves nothing that waits."""
     desk.policy.go_on.clear()
-    house = serve(desk)
+    server = serve(desk)
     frame = {"type": "frame", "session_id": "arm", "image": PICTURE, "instruction": "go", "prompt": "go"}
     for data in (masked(bytes(2000))[:500], masked(pack(frame))):
-        with contextlib.closing(raw(house, path)) as client:
+        with contextlib.closing(raw(server, path)) as client:
             client.sendall(data)
             if len(data) > 500:
                 assert desk.policy.started.wait(WAIT_S)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, no goodbye
-        eventually(lambda: house.connections == 0)
+        eventually(lambda: server.connections == 0)
     eventually(lambda: desk.sample("stillframe_queue_depth") == 0)
     desk.policy.go_on.set()
 
     assert desk.sample("stillframe_frames_total", outcome="abandoned") == 1
 
 
-def test_refused_before_the_upgrade(new_desk: Callable[..., Any], serve: Callable[..., House]) -> None:
+def test_refused_before_the_upgrade(new_desk: Callable[..., Any], serve: Callable[..., Server]) -> None:
     """One connection too many gets an HTTP answer with a problem in it."""
-    house = serve(new_desk(Limits(max_streams=1)))
-    with house.connect(), pytest.raises(InvalidStatus) as caught:
-        house.connect()
+    server = serve(new_desk(Limits(max_streams=1)))
+    with server.connect(), pytest.raises(InvalidStatus) as caught:
+        server.connect()
 
     response = caught.value.response
     assert (response.status_code, response.headers["content-type"]) == (503, "application/problem+json")
@@ -246,17 +246,17 @@ def test_refused_before_the_upgrade(new_desk: Callable[..., Any], serve: Callabl
     assert json.loads(response.body or b"")["code"] == "overloaded"
 
 
-def test_told_to_stop(desk: Any, serve: Callable[..., House]) -> None:
+def test_told_to_stop(desk: Any, serve: Callable[..., Server]) -> None:
     """What SIGTERM does: goaway, the step in flight answered, 1012, and the server is down before its time is over."""
     desk.policy.go_on.clear()
-    house = serve(desk)
-    with house.connect() as client, house.connect("/") as robot:
+    server = serve(desk)
+    with server.connect() as client, server.connect("/") as robot:
         hello(client), robot.recv(WAIT_S)
         client.send(pack({"type": "frame", "session_id": "arm", "seq": 0, "image": PICTURE, "instruction": "go"}))
         robot.send(pack({"observation/image": PICTURE, "prompt": "go"}))
         assert desk.policy.started.wait(WAIT_S)
         eventually(lambda: desk.sample("stillframe_queue_depth") == 2)
-        house.server.handle_exit(15, None)
+        server.server.handle_exit(15, None)
         goaway = unpack(client.recv(WAIT_S))
         desk.policy.go_on.set()
         answers = [unpack(client.recv(WAIT_S)), unpack(robot.recv(WAIT_S))]
@@ -265,9 +265,9 @@ def test_told_to_stop(desk: Any, serve: Callable[..., House]) -> None:
             with pytest.raises(ConnectionClosed) as caught:
                 connection.recv(WAIT_S)
             codes.append(caught.value.rcvd and caught.value.rcvd.code)
-        house.thread.join(WAIT_S)
+        server.thread.join(WAIT_S)
 
         assert goaway["type"] == "goaway"
         assert all("actions" in answer for answer in answers)
         assert codes == [RESTART] * 2
-        assert not house.thread.is_alive()
+        assert not server.thread.is_alive()

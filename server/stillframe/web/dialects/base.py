@@ -1,6 +1,6 @@
-"""What a dialect is: how a family of clients says a frame, and how it reads an answer.
+"""The Dialect protocol: how a family of clients writes a frame and reads a reply.
 
-Knows no client. A dialect translates into the words of the native wire, which one reader judges for all of them.
+Knows no client. A dialect translates into native fields, which one FrameParser validates for all of them.
 """
 
 from __future__ import annotations
@@ -13,33 +13,32 @@ import numpy as np
 
 from stillframe.domain import ActionChunk, PolicyInfo
 from stillframe.errors import Internal
+from stillframe.web.http.parsing import Fields
 from stillframe.web.http.reply_metadata import Report
 
-Fields = Mapping[str, Any]
-
 
 @dataclass(frozen=True)
-class Said:
-    """A frame in the words of the native wire, and where its client said them."""
+class NativeFrame:
+    """A frame in native fields, and where each was in the client's message."""
 
     fields: Fields
-    places: Mapping[str, str] = field(
+    pointers: Mapping[str, str] = field(
         default_factory=dict
-    )  # JSON pointer in `fields` -> in what the client sent; absent: the same
-    keys: Mapping[str, str] = field(default_factory=dict)  # camera -> the client's key of its picture, where it has one
+    )  # JSON pointer in `fields` -> in the client's message; absent: the same
+    keys: Mapping[str, str] = field(default_factory=dict)  # camera -> the client's key of its picture
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An answered frame, as far as a client may be told of it."""
+class Reply:
+    """The reply to a frame, before a dialect writes it."""
 
     chunk: ActionChunk
     model: str
     timing_ms: Mapping[str, float]  # stage -> milliseconds, in the order they ran; last: total
     report: Report  # what was reused, what is kept of older frames, which frame of which session it was
     late: bool = False  # past the frame's max_age_ms
-    replayed: bool = False  # the answer that this frame got before
-    echo: Mapping[str, Any] = field(default_factory=dict)  # what the client wants to see again
+    replayed: bool = False  # repeats the reply to the same frame
+    echo: Mapping[str, Any] = field(default_factory=dict)  # the client's own fields, returned
 
 
 class Dialect(Protocol):
@@ -50,12 +49,12 @@ class Dialect(Protocol):
         """For metrics and logs; one of a few."""
         ...
 
-    def translate(self, fields: Fields, info: PolicyInfo) -> Said:
-        """Say the frame in native words. Raises RequestError for what has none."""
+    def translate(self, fields: Fields, info: PolicyInfo) -> NativeFrame:
+        """Translate the frame into native fields. Raises RequestError."""
         ...
 
-    def write(self, answer: Answer) -> Any:
-        """The document that answers it, for the codec of the request. Raises Internal rather than send NaN."""
+    def write(self, answer: Reply) -> Any:
+        """Return the reply document, for the codec of the request. Raises Internal rather than send NaN."""
         ...
 
 

@@ -1,6 +1,6 @@
-"""Which picture belongs to which of the policy's cameras, for clients that have names of their own for them.
+"""Assign a client's pictures to the policy's cameras, for clients with their own key names.
 
-Knows no dialect. What the configuration says comes first, then names; where nothing decides, the frame is refused.
+Knows no dialect. The configuration decides first, then names; an ambiguous frame is refused.
 """
 
 from __future__ import annotations
@@ -11,31 +11,34 @@ from typing import Any
 
 from stillframe.domain import PolicyInfo
 from stillframe.errors import BadRequest, TooLarge, Unprocessable
-from stillframe.web.dialects.base import Fields, Said
-from stillframe.web.dialects.naming import Fit, family, fit
+from stillframe.web.dialects.base import NativeFrame
+from stillframe.web.http.parsing import Fields
 from stillframe.web.http.problems import pointer
+from stillframe_client.wire.camera_names import NameMatch, match_name, mount_of
 
-_MOST = 64  # pictures in one frame, whatever becomes of them
-_LISTED = 8  # keys that an error names
+_MAX_PICTURES = 64  # pictures in one frame, used or not
+_LISTED = 8  # keys listed in an error
 _REMEDY = "name it like the camera, or have the daemon's configuration say which it is ('cameras: {%s: KEY}')"
 
 
-def placed(pictures: Mapping[str, Any], rest: Fields, info: PolicyInfo, *, ordered: bool = False) -> Said:
-    """Say `rest` with the pictures under the policy's cameras. `pictures` are by the client's keys, in its order.
+def assign_cameras(
+    pictures: Mapping[str, Any], rest: Fields, info: PolicyInfo, *, ordered: bool = False
+) -> NativeFrame:
+    """Return `rest` with the pictures under the policy's cameras. `pictures` are by the client's keys, in its order.
 
-    `ordered`: the order says which is which, where several are in one place. Raises Unprocessable (ambiguous-camera)
+    `ordered`: the order decides between several on one mount. Raises Unprocessable (ambiguous-camera)
     where several pictures fit a camera, (missing-camera) where none does.
     """
     keys = _assigned(list(pictures), info, ordered=ordered)
     images = {camera: pictures[key] for camera, key in keys.items()}
-    places = {pointer("images", camera): pointer(key) for camera, key in keys.items()}
-    return Said({**rest, "images": images}, places, keys)
+    pointers = {pointer("images", camera): pointer(key) for camera, key in keys.items()}
+    return NativeFrame({**rest, "images": images}, pointers, keys)
 
 
-def renamed(images: Mapping[str, Any], info: PolicyInfo) -> Mapping[str, str]:
-    """Camera -> key, of pictures that come under cameras' names or the keys that the configuration has for them.
+def keys_by_camera(images: Mapping[str, Any], info: PolicyInfo) -> Mapping[str, str]:
+    """Return camera -> key, of pictures under cameras' names or the keys configured for them.
 
-    Keys that are neither stay as they are. Raises BadRequest for a camera with two pictures.
+    Other keys stay as they are. Raises BadRequest for a camera with two pictures.
     """
     cameras = {key: camera for camera, key in info.camera_keys.items()}
     found: dict[str, str] = {}
@@ -49,15 +52,17 @@ def renamed(images: Mapping[str, Any], info: PolicyInfo) -> Mapping[str, str]:
 
 
 def _assigned(keys: list[str], info: PolicyInfo, *, ordered: bool) -> Mapping[str, str]:
-    """Camera -> the key of its picture, in the policy's order; keys that fit no camera stay out."""
-    if len(keys) > _MOST:
-        raise TooLarge("too-many-images", f"The frame holds {len(keys)} pictures; at most {_MOST} are looked through.")
+    """Return camera -> the key of its picture, in the policy's order; keys that match no camera are left out."""
+    if len(keys) > _MAX_PICTURES:
+        raise TooLarge(
+            "too-many-images", f"The frame holds {len(keys)} pictures; at most {_MAX_PICTURES} are looked through."
+        )
     found = {camera: _configured(camera, key, keys) for camera, key in info.camera_keys.items()}
-    fits = {(camera, key): fit(camera, key) for camera in info.cameras if camera not in found for key in keys}
-    for quality in [step for step in Fit if step is not Fit.NOT]:
+    fits = {(camera, key): match_name(camera, key) for camera in info.cameras if camera not in found for key in keys}
+    for quality in [step for step in NameMatch if step is not NameMatch.NONE]:
         pairs = [pair for pair, how in fits.items() if how is quality]
-        _assign(found, pairs, in_order=ordered and quality >= Fit.FAMILY)
-    if not found and len(keys) == len(info.cameras) == 1 and family(keys[0]) is None:
+        _assign(found, pairs, in_order=ordered and quality >= NameMatch.SAME_MOUNT)
+    if not found and len(keys) == len(info.cameras) == 1 and mount_of(keys[0]) is None:
         return {info.cameras[0]: keys[0]}
     for camera in info.cameras:
         if camera not in found:
@@ -73,7 +78,7 @@ def _configured(camera: str, key: str, keys: Sequence[str]) -> str:
 
 
 def _assign(found: dict[str, str], pairs: Sequence[tuple[str, str]], *, in_order: bool) -> None:
-    """Of cameras and keys that fit equally well, give each camera that has none yet the one that can only be its."""
+    """Assign, of camera-key pairs that match equally well, the unambiguous ones. Raises Unprocessable."""
     while (open_ := _open(found, pairs)) and (sure := _sure(open_, in_order=in_order)):
         found[sure] = open_[sure][0]
     for camera, fitting in open_.items():
@@ -83,7 +88,7 @@ def _assign(found: dict[str, str], pairs: Sequence[tuple[str, str]], *, in_order
 
 
 def _open(found: Mapping[str, str], pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
-    """Camera without a picture -> keys without a camera that fit it."""
+    """Return unassigned camera -> unassigned keys that match it."""
     fitting: dict[str, list[str]] = {}
     for camera, key in pairs:
         if camera not in found and key not in found.values():
@@ -92,7 +97,7 @@ def _open(found: Mapping[str, str], pairs: Sequence[tuple[str, str]]) -> dict[st
 
 
 def _sure(open_: Mapping[str, Sequence[str]], *, in_order: bool) -> str | None:
-    """A camera whose picture is decided: the next in order; or one alone fits it, and is no other camera's only one."""
+    """Return a camera that can be assigned: the next in order; or with one key, which no other camera needs."""
     keys = list(open_.values())
     return next((camera for camera, fitting in open_.items() if in_order or _only(fitting, keys)), None)
 
@@ -108,6 +113,6 @@ def _missing(camera: str, keys: Sequence[str]) -> Unprocessable:
 
 
 def _listed(keys: Sequence[str]) -> str:
-    """Keys for people, not all of many."""
+    """Format keys for an error, the first _LISTED."""
     more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
     return ", ".join(map(reprlib.repr, keys[:_LISTED])) + more

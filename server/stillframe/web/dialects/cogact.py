@@ -1,6 +1,6 @@
 """CogACT's clients: a form with a picture and the words of the task. Source: microsoft/CogACT scripts/deploy.py.
 
-Knows no HTTP and no form: the codec has taken it apart.
+Knows no HTTP; the codec has parsed the form.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from typing import Any
 
 from stillframe.domain import PolicyInfo
 from stillframe.errors import BadRequest
-from stillframe.web.dialects.base import Answer, Fields, Said, finite
-from stillframe.web.dialects.cameras import placed
+from stillframe.web.dialects.base import NativeFrame, Reply, finite
+from stillframe.web.dialects.cameras import assign_cameras
+from stillframe.web.http.parsing import Fields
 
 PICTURE, WORDS = "images", "task_description"
 
@@ -22,19 +23,19 @@ class CogACT:
 
     name: str = "cogact"
 
-    def translate(self, fields: Fields, info: PolicyInfo) -> Said:
+    def translate(self, fields: Fields, info: PolicyInfo) -> NativeFrame:
         """One picture, for a policy with one camera."""
         if PICTURE not in fields:
             raise BadRequest("missing-field", f"The form has no part {PICTURE!r}: a JPEG or PNG.", pointer="/images")
         rest = {key: value for key, value in fields.items() if key not in (PICTURE, WORDS)}
-        said = placed({PICTURE: fields[PICTURE]}, rest, info)
+        said = assign_cameras({PICTURE: fields[PICTURE]}, rest, info)
         if WORDS not in fields:
             detail = f"The part 'json' has no {WORDS!r}: what the robot is to do."
             raise BadRequest("missing-field", detail, pointer=f"/json/{WORDS}")
-        places = {**said.places, "/instruction": f"/json/{WORDS}"}
-        return Said({**said.fields, "instruction": fields[WORDS]}, places, said.keys)
+        pointers = {**said.pointers, "/instruction": f"/json/{WORDS}"}
+        return NativeFrame({**said.fields, "instruction": fields[WORDS]}, pointers, said.keys)
 
-    def write(self, answer: Answer) -> Any:
+    def write(self, answer: Reply) -> Any:
         """The numbers of the one action, or a row for each of several."""
         rows: list[list[float]] = finite(answer.chunk).actions.tolist()
         return rows[0] if len(rows) == 1 else rows

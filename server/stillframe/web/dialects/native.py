@@ -1,4 +1,4 @@
-"""The native wire: pictures by camera, and an answer that says everything.
+"""The native wire: pictures by camera, and a reply with all metadata.
 
 Knows no other client's words.
 """
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from stillframe.domain import PolicyInfo
-from stillframe.web.dialects.base import Answer, Fields, Said, finite
+from stillframe.web.dialects.base import NativeFrame, Reply, finite
+from stillframe.web.http.parsing import Fields
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,11 @@ class Native:
     binary: bool = False
     name: str = "native"
 
-    def translate(self, fields: Fields, info: PolicyInfo) -> Said:  # noqa: ARG002 (a dialect's shape)
-        """As it is."""
-        return Said(fields)
+    def translate(self, fields: Fields, info: PolicyInfo) -> NativeFrame:  # noqa: ARG002 (a dialect's shape)
+        """Return the fields unchanged."""
+        return NativeFrame(fields)
 
-    def write(self, answer: Answer) -> dict[str, Any]:
+    def write(self, answer: Reply) -> dict[str, Any]:
         """The whole chunk, [horizon, action_dim], and the report. float64 in JSON, float32 in msgpack."""
         actions = finite(answer.chunk).actions
         document = {

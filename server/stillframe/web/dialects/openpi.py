@@ -1,11 +1,11 @@
-"""openpi's clients and their kin: observation keys of the policy's own choosing in, `actions` and timings out.
+"""openpi's clients and RoboArena's: an observation with free keys in, `actions` and timings out.
 
 Knows no socket. Source: Physical-Intelligence/openpi src/openpi/serving, packages/openpi-client; robo-arena/roboarena.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,39 +14,38 @@ from numpy.typing import NDArray
 
 from stillframe.domain import PolicyInfo
 from stillframe.errors import Unprocessable
-from stillframe.web.dialects.base import Answer, Fields, Said, finite
-from stillframe.web.dialects.cameras import placed
-from stillframe.web.dialects.naming import Family, family
-from stillframe.web.dialects.pictures import as_picture, is_picture, may_be_meant
-from stillframe.web.dialects.ranges import gripper_words
+from stillframe.web.dialects.action_ranges import gripper_meaning
+from stillframe.web.dialects.base import NativeFrame, Reply, finite
+from stillframe.web.dialects.cameras import assign_cameras
+from stillframe.web.dialects.pictures import as_picture, is_picture, might_be_picture
+from stillframe.web.http.parsing import Fields
 from stillframe.web.http.problems import pointer
+from stillframe_client.wire.camera_names import Mount, mount_of
+from stillframe_client.wire.openpi import INSTRUCTION_KEYS, PASSED_ON, flat_items
 
 RESET_DONE = "reset successful"
-_WORDS = ("prompt", "instruction", "task")
-_NESTED = ("images", "observation")  # maps that hold the pictures, as ALOHA's clients send them
-_PASSED_ON = ("unnorm_key", "max_age_ms", "reuse")  # ours, for those who know us
 
 
 @dataclass(frozen=True)
 class OpenPI:
-    """The reply of openpi's own server: a map whose only array is the chunk, and timings that are numbers."""
+    """Replies as openpi's server: a map whose only array is the chunk, and timings as numbers."""
 
     name: str = "openpi"
 
-    def translate(self, fields: Fields, info: PolicyInfo) -> Said:
-        """Find the pictures and the words among the observation's keys; joint states are for policies that ask."""
-        said = _placed(_flat(fields), info)
-        rest: dict[str, Any] = {key: fields[key] for key in _PASSED_ON if key in fields}
+    def translate(self, fields: Fields, info: PolicyInfo) -> NativeFrame:
+        """Find the pictures and the instruction among the observation's keys; joint states are ignored."""
+        said = _placed(list(flat_items(fields)), info)
+        rest: dict[str, Any] = {key: fields[key] for key in PASSED_ON if key in fields}
         rest["images"] = {
             camera: as_picture(picture, pointer(said.keys[camera])) for camera, picture in said.fields["images"].items()
         }
-        words = next((key for key in _WORDS if key in fields), None)
+        words = next((key for key in INSTRUCTION_KEYS if key in fields), None)
         if words is None:
-            return Said(rest, {**said.places, "/instruction": "/prompt"}, said.keys)
-        places = {**said.places, "/instruction": f"/{words}"}
-        return Said({**rest, "instruction": _text(fields[words])}, places, said.keys)
+            return NativeFrame(rest, {**said.pointers, "/instruction": "/prompt"}, said.keys)
+        pointers = {**said.pointers, "/instruction": f"/{words}"}
+        return NativeFrame({**rest, "instruction": _text(fields[words])}, pointers, said.keys)
 
-    def write(self, answer: Answer) -> Any:
+    def write(self, answer: Reply) -> Any:
         """`actions` float32 [horizon, action_dim]; its clients slice every array they find along its first axis."""
         total_ms = float(answer.timing_ms["total"])
         policy_ms = total_ms - float(answer.timing_ms.get("queue", 0.0))
@@ -57,11 +56,11 @@ class OpenPI:
         }
 
     def reset_done(self) -> Any:
-        """What a reset is answered with: a map, for openpi's own client takes any text for an error."""
+        """Return the reply to a reset: a map, as openpi's client takes any text for an error."""
         return {"status": RESET_DONE}
 
     def metadata(self, info: PolicyInfo) -> dict[str, Any]:
-        """What the server says first; free-form for this dialect."""
+        """Return the server metadata, sent first; free-form in openpi."""
         return {
             "server": "stillframe",
             "policy": info.name,
@@ -69,7 +68,7 @@ class OpenPI:
             "image_size": list(info.image_size),
             "action_names": list(info.action_names),
             "action_horizon": info.chunk_horizon,
-            "gripper": gripper_words(info),
+            "gripper": gripper_meaning(info),
             "camera_keys": dict(info.camera_keys),
             "center_crop": info.center_crop,
             "unnorm_key": info.default_unnorm_key,
@@ -82,17 +81,17 @@ class RoboArena(OpenPI):
 
     name: str = "roboarena"
 
-    def write(self, answer: Answer) -> NDArray[np.float32]:
+    def write(self, answer: Reply) -> NDArray[np.float32]:
         """float32 [horizon, action_dim]."""
         return finite(answer.chunk).actions.astype("<f4")
 
     def reset_done(self) -> Any:
-        """The words of its own server, as text."""
+        """Return the text that RoboArena's server sends."""
         return RESET_DONE
 
     def metadata(self, info: PolicyInfo) -> dict[str, Any]:
-        """The members of its PolicyServerConfig: clients build that from this map, and fall over any other key."""
-        wrist = sum(family(camera) is Family.HAND for camera in info.cameras)
+        """The members of its PolicyServerConfig: clients build it from this map, and fail on any other key."""
+        wrist = sum(mount_of(camera) is Mount.HAND for camera in info.cameras)
         return {
             "image_resolution": list(info.image_size),
             "needs_wrist_camera": wrist > 0,
@@ -103,29 +102,20 @@ class RoboArena(OpenPI):
         }
 
 
-def _placed(pairs: Sequence[tuple[str, Any]], info: PolicyInfo) -> Said:
-    """Pictures by the policy's cameras. What only seems one is taken where a camera has no other: to be told why."""
+def _placed(pairs: Sequence[tuple[str, Any]], info: PolicyInfo) -> NativeFrame:
+    """Assign pictures to cameras; a value that only might be one is used where a camera has none, for its error."""
     pictures = {key: value for key, value in pairs if is_picture(value)}
     try:
-        return placed(pictures, {}, info)
+        return assign_cameras(pictures, {}, info)
     except Unprocessable as error:
-        meant = {key: value for key, value in pairs if key in pictures or may_be_meant(key, value)}
+        meant = {key: value for key, value in pairs if key in pictures or might_be_picture(key, value)}
         if error.code != "missing-camera" or len(meant) == len(pictures):
             raise
-        return placed(meant, {}, info)
-
-
-def _flat(fields: Fields, above: str = "") -> list[tuple[str, Any]]:
-    """Keys and values, those of nested maps as their own."""
-    pairs: list[tuple[str, Any]] = []
-    for key, value in fields.items():
-        nested = key in _NESTED and isinstance(value, Mapping)
-        pairs += _flat(value, f"{above}{key}/") if nested else [(f"{above}{key}", value)]
-    return pairs
+        return assign_cameras(meant, {}, info)
 
 
 def _text(value: Any) -> Any:
-    """A prompt that is bytes, or one string in a list, is a string; one in an array is one already as it is read."""
+    """Return bytes, or the one string of a list, as a string; msgpack_values has unwrapped arrays."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

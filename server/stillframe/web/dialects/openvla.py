@@ -1,6 +1,6 @@
 """OpenVLA's clients, plain and double-encoded. Source: openvla/openvla vla-scripts/deploy.py.
 
-Knows no HTTP. Their words for a frame are those of the native wire; their answer is the action due now, an array alone.
+Knows no HTTP. Their frame fields are native; the reply is the next action, a bare array.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from stillframe.domain import PolicyInfo
-from stillframe.web.dialects.base import Answer, Dialect, Fields, Said, finite
+from stillframe.web.dialects.base import Dialect, NativeFrame, Reply, finite
+from stillframe.web.http.parsing import Fields
 from stillframe_client.wire import encode_array
 
 
@@ -22,11 +23,11 @@ class OpenVLA:
 
     name: str = "openvla"
 
-    def translate(self, fields: Fields, info: PolicyInfo) -> Said:  # noqa: ARG002 (a dialect's shape)
+    def translate(self, fields: Fields, info: PolicyInfo) -> NativeFrame:  # noqa: ARG002 (a dialect's shape)
         """As it is: `image`, `instruction`, `unnorm_key`."""
-        return Said(fields)
+        return NativeFrame(fields)
 
-    def write(self, answer: Answer) -> Any:
+    def write(self, answer: Reply) -> Any:
         """The first action, float64 (action_dim,): these clients know no chunks."""
         return encode_array(np.asarray(finite(answer.chunk).actions[0], "<f8"))
 
@@ -39,14 +40,14 @@ class DoubleEncoded:
 
     @property
     def name(self) -> str:
-        """One name, whatever is inside."""
+        """One name for every inner dialect."""
         return "double-encoded"
 
-    def translate(self, fields: Fields, info: PolicyInfo) -> Said:
-        """What is inside."""
+    def translate(self, fields: Fields, info: PolicyInfo) -> NativeFrame:
+        """Translate the inner frame."""
         return self.inner.translate(fields, info)
 
-    def write(self, answer: Answer) -> str:
+    def write(self, answer: Reply) -> str:
         """The answer as a string."""
         return json.dumps(self.inner.write(answer), allow_nan=False)
 

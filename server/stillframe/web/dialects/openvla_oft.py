@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from stillframe.domain import PolicyInfo
-from stillframe.web.dialects.base import Answer, Fields, Said, finite
-from stillframe.web.dialects.cameras import placed
+from stillframe.web.dialects.base import NativeFrame, Reply, finite
+from stillframe.web.dialects.cameras import assign_cameras
+from stillframe.web.http.parsing import Fields
 from stillframe_client.wire import encode_array
 
-FULL_IMAGE = "full_image"  # the key that gives this dialect away
+FULL_IMAGE = "full_image"  # the key that identifies this dialect
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,13 @@ class OpenVLAOFT:
 
     name: str = "openvla-oft"
 
-    def translate(self, fields: Fields, info: PolicyInfo) -> Said:
-        """Give each of the policy's cameras its picture, wrists in their order; what it has no camera for is left."""
+    def translate(self, fields: Fields, info: PolicyInfo) -> NativeFrame:
+        """Assign pictures to the policy's cameras, wrists in order; surplus pictures are ignored."""
         pictures = {key: value for key, value in fields.items() if key == FULL_IMAGE or "wrist" in key}
         rest = {key: value for key, value in fields.items() if key not in pictures}
-        return placed(pictures, rest, info, ordered=True)
+        return assign_cameras(pictures, rest, info, ordered=True)
 
-    def write(self, answer: Answer) -> list[Any]:
+    def write(self, answer: Reply) -> list[Any]:
         """One json_numpy vector for each action of the chunk, float64 (action_dim,)."""
         return [encode_array(np.asarray(action, "<f8")) for action in finite(answer.chunk).actions]
 

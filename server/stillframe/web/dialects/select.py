@@ -1,6 +1,6 @@
-"""Tells which dialect a posted frame speaks: by its route, its codec and its keys.
+"""Select a posted frame's dialect by route, codec and keys.
 
-Knows no session. /act is where clients of every family post; what is under /v1 speaks the native wire.
+Knows no session. Clients of every family post to /act; routes under /v1 are native.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from stillframe.errors import BadRequest
-from stillframe.web.dialects.base import Dialect, Fields
+from stillframe.web.dialects.base import Dialect
 from stillframe.web.dialects.cogact import COGACT
 from stillframe.web.dialects.native import BINARY_NATIVE, JSON_NATIVE
 from stillframe.web.dialects.openvla import OPENVLA, DoubleEncoded
 from stillframe.web.dialects.openvla_oft import FULL_IMAGE, OPENVLA_OFT
 from stillframe.web.http.codecs import FORM, JSON, MSGPACK, Codec
-from stillframe.web.http.objects import parse_object
+from stillframe.web.http.parsing import Fields, parse_json
 
-Choose = Callable[[Fields, Codec, int], tuple[Dialect, Fields]]  # fields, codec, most JSON parts
+Selector = Callable[[Fields, Codec, int], tuple[Dialect, Fields]]  # fields, codec, most JSON parts
 
 
-def native(fields: Fields, codec: Codec, max_parts: int) -> tuple[Dialect, Fields]:  # noqa: ARG001 (a chooser's shape)
+def native_by_codec(fields: Fields, codec: Codec, max_parts: int) -> tuple[Dialect, Fields]:  # noqa: ARG001 (a Selector)
     """The native wire; a form's files are pictures by their cameras."""
     if codec is not FORM:
         return (BINARY_NATIVE if codec is MSGPACK else JSON_NATIVE), fields
@@ -29,26 +29,26 @@ def native(fields: Fields, codec: Codec, max_parts: int) -> tuple[Dialect, Field
     return JSON_NATIVE, fields if list(pictures) == ["image"] else {**rest, "images": pictures}
 
 
-def by_keys(fields: Fields, codec: Codec, max_parts: int) -> tuple[Dialect, Fields]:
-    """The dialect of a JSON frame, and the frame out of whatever wraps it. Raises BadRequest."""
+def by_json_keys(fields: Fields, codec: Codec, max_parts: int) -> tuple[Dialect, Fields]:
+    """Select by a JSON frame's keys, and unwrap a double-encoded one. Raises BadRequest."""
     if codec is not JSON:
-        return native(fields, codec, max_parts)
+        return native_by_codec(fields, codec, max_parts)
     if "encoded" not in fields:
-        return _by_keys(fields), fields
+        return _by_json_keys(fields), fields
     if len(fields) > 1 or not isinstance(fields["encoded"], str):
         detail = "'encoded' has to be the only key, and its value a string of JSON."
         raise BadRequest("bad-codec", detail, pointer="/encoded")
-    inner = parse_object(fields["encoded"], max_parts)
-    return DoubleEncoded(_by_keys(inner)), inner
+    inner = parse_json(fields["encoded"], max_parts)
+    return DoubleEncoded(_by_json_keys(inner)), inner
 
 
-def form(fields: Fields, codec: Codec, max_parts: int) -> tuple[Dialect, Fields]:  # noqa: ARG001 (a chooser's shape)
+def cogact_form(fields: Fields, codec: Codec, max_parts: int) -> tuple[Dialect, Fields]:  # noqa: ARG001 (a Selector)
     """A form with a picture."""
     return COGACT, fields
 
 
-def _by_keys(fields: Fields) -> Dialect:
-    """By the key that only one family sends; a frame of arrays alone wants an array back."""
+def _by_json_keys(fields: Fields) -> Dialect:
+    """Select by a key that one family sends; a frame of arrays gets an array back."""
     if FULL_IMAGE in fields:
         return OPENVLA_OFT
     images = fields.get("images")
@@ -56,11 +56,11 @@ def _by_keys(fields: Fields) -> Dialect:
     return OPENVLA if all(isinstance(picture, dict) for picture in pictures) else JSON_NATIVE
 
 
-ROUTES: Mapping[str, Choose] = MappingProxyType(
+ROUTES: Mapping[str, Selector] = MappingProxyType(
     {
-        "/act": by_keys,
-        "/api/inference": form,
-        "/v1/act": native,
-        "/v1/sessions/{session_id}/act": native,
+        "/act": by_json_keys,
+        "/api/inference": cogact_form,
+        "/v1/act": native_by_codec,
+        "/v1/sessions/{session_id}/act": native_by_codec,
     }
 )

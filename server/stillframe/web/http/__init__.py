@@ -1,1 +1,1 @@
-"""Bytes off the wire become fields, pictures and frames here, each judged before it is decoded. Knows no engine."""
+"""From bytes to fields and pictures, each checked before it is decoded. Knows no engine."""

@@ -1,6 +1,6 @@
-"""Takes a request's body off the wire, within its limits of bytes and time.
+"""Read a request's body, within limits of bytes and time.
 
-Knows no codec's inside: bytes out. Nothing beyond the limit is ever kept.
+Knows no codec: bytes out. Never keeps more than the limit.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from stillframe.errors import BadRequest, TooLarge
 from stillframe.web.http.limits import Limits
 
 
-async def read_body(request: Request, limits: Limits, take: Callable[[int], None]) -> bytes:
-    """Read a request's whole body; `take` counts its bytes as they arrive.
+async def read_body(request: Request, limits: Limits, count: Callable[[int], None]) -> bytes:
+    """Read a request's whole body; `count` is called with each part's bytes.
 
     Raises TooLarge (body-too-large) from the announced length or as soon as the streamed bytes exceed it, BadRequest
-    (bad-codec) for a compressed one, BadRequest (body-timeout) when it trickles or breaks off, and what `take` raises.
+    (bad-codec) for a compressed one, BadRequest (body-timeout) when it trickles or breaks off, and what `count` raises.
     """
     _check_plain(request)
     _check_announced(request, limits.max_body_bytes)
     try:
         async with asyncio.timeout(limits.body_timeout_s):
-            return await _collect(request, limits.max_body_bytes, take)
+            return await _collect(request, limits.max_body_bytes, count)
     except TimeoutError as error:
         raise BadRequest("body-timeout", f"The body took over {limits.body_timeout_s:g} s to arrive.") from error
     except ClientDisconnect as error:
@@ -44,12 +44,12 @@ def _check_announced(request: Request, max_bytes: int) -> None:
         raise _too_large(max_bytes)
 
 
-async def _collect(request: Request, max_bytes: int, take: Callable[[int], None]) -> bytes:
+async def _collect(request: Request, max_bytes: int, count: Callable[[int], None]) -> bytes:
     body = bytearray()
     async for part in request.stream():
         if len(body) + len(part) > max_bytes:
             raise _too_large(max_bytes)
-        take(len(part))
+        count(len(part))
         body += part
     return bytes(body)
 

@@ -1,6 +1,6 @@
-"""Bytes to fields, by what the request says they are: JSON, msgpack, or a form of several parts.
+"""Codecs by content type: JSON, msgpack, multipart form.
 
-Knows no field's meaning. What is answered goes out in the codec of the request.
+Knows no field's meaning. A reply is in the codec of its request.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from stillframe.errors import BadRequest
 from stillframe.web.http.limits import Limits
 from stillframe.web.http.multipart import read_form
-from stillframe.web.http.objects import Fields, parse_map, parse_object
+from stillframe.web.http.parsing import Fields, parse_json, parse_msgpack
 from stillframe_client.wire import pack
 
 
 @dataclass(frozen=True)
 class Codec:
-    """One way to write fields, and how what is answered to it is written."""
+    """How fields are read, and how the reply is written."""
 
     media_type: str  # of the answer
     problem_type: str  # of an answer that is a problem
@@ -50,11 +50,11 @@ def compact(value: Any) -> bytes:
 
 _PROBLEM = "application/problem+json"
 _CURLS = "application/x-www-form-urlencoded"  # what curl calls whatever it sends
-JSON = Codec("application/json", _PROBLEM, lambda body, _, limits: parse_object(body, limits.max_json_parts), compact)
+JSON = Codec("application/json", _PROBLEM, lambda body, _, limits: parse_json(body, limits.max_json_parts), compact)
 MSGPACK = Codec(
     "application/msgpack",
     "application/problem+msgpack",
-    lambda body, _, limits: parse_map(body, limits.max_json_parts),
+    lambda body, _, limits: parse_msgpack(body, limits.max_json_parts),
     pack,
 )
 FORM = Codec("application/json", _PROBLEM, read_form, compact)

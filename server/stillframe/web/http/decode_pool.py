@@ -1,6 +1,6 @@
-"""Runs the parsing of bodies and the decoding of pictures beside the event loop, a few at a time, each caller in turn.
+"""Thread pool for parsing and image decoding, fair between callers, with a bound on bytes under way.
 
-Knows not what it runs. More work, or more bytes, than may wait is refused at once instead of queued.
+Knows not what it runs. Work or bytes beyond the bounds are refused at once, not queued.
 """
 
 from __future__ import annotations
@@ -12,60 +12,62 @@ from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 from stillframe.errors import Overloaded
-from stillframe.web.http.limits import Limits
-from stillframe.web.http.shares import Shares
-from stillframe.web.http.turns import Turns
+from stillframe.web.http.fair_semaphore import FairSemaphore
+from stillframe.web.http.fair_share import FairSharePool
+from stillframe.web.http.limits import OVERLOADED_WAIT_S, Limits
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Unpacking:
-    """A few threads, a bounded line in front of them, and a bound on the bytes that arrive for them."""
+class DecodePool:
+    """A few threads behind a bounded fair queue, and a budget for the bytes that arrive for them."""
 
     def __init__(self, limits: Limits):
-        self.intake = Intake(limits.max_intake_bytes)
+        self.byte_budget = ByteBudget(limits.max_intake_bytes)
         self._threads = ThreadPoolExecutor(limits.decode_threads, thread_name_prefix="unpack")
-        self._turns = Turns(limits.decode_threads, limits.max_decodes_waiting)
+        self._semaphore = FairSemaphore(limits.decode_threads, limits.max_decodes_waiting)
 
     async def run(self, share: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Await `work(*args)` on a thread; raise Overloaded if every place in the line is taken."""
-        async with self._turns.turn(share):
+        """Await `work(*args)` on a thread; raise Overloaded if the queue is full."""
+        async with self._semaphore.acquire(share):
             return await asyncio.wrap_future(self._threads.submit(work, *args, **kwargs))
 
-    async def in_turn(self, share: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `run`, but wait for a place in the line: for connections that are not read on meanwhile."""
-        async with self._turns.turn(share, patient=True):
+    async def run_waiting(self, share: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `run`, but wait where the queue is full: for connections that are not read meanwhile."""
+        async with self._semaphore.acquire(share, patient=True):
             return await asyncio.wrap_future(self._threads.submit(work, *args, **kwargs))
 
     def close(self) -> None:
-        """Finish what runs, drop what waits."""
+        """Finish running work, drop waiting work."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 
-class Intake:
-    """How many bytes of requests are in memory, and whose. A body that is announced and trickles in holds little."""
+class ByteBudget:
+    """Bytes of requests in memory, per caller. Counted as they arrive, not as they are announced."""
 
     def __init__(self, most_bytes: int):
-        self._shares = Shares(most_bytes)
+        self._shares = FairSharePool(most_bytes)
 
     @property
     def held_bytes(self) -> int:
-        """Of all callers."""
+        """Return the bytes held by all callers."""
         return int(self._shares.held)
 
     @contextmanager
-    def room(self, share: str) -> Iterator[Callable[[int], None]]:
-        """Give a way to count bytes in, which raises Overloaded where there is no room. At the end they are let go."""
+    def reserve(self, share: str) -> Iterator[Callable[[int], None]]:
+        """Yield a function that counts bytes in, and raises Overloaded beyond the budget; release them at the end."""
         counted = 0
 
-        def take(n_bytes: int) -> None:
+        def count(n_bytes: int) -> None:
             nonlocal counted
-            if not self._shares.take(share, n_bytes):
-                raise Overloaded("overloaded", "Too many bytes arrive at once; send smaller frames.", retry_after_s=1.0)
+            if not self._shares.acquire(share, n_bytes):
+                raise Overloaded(
+                    "overloaded", "Too many bytes arrive at once; send smaller frames.", retry_after_s=OVERLOADED_WAIT_S
+                )
             counted += n_bytes
 
         try:
-            yield take
+            yield count
         finally:
-            self._shares.give_back(share, counted)
+            self._shares.release(share, counted)

@@ -1,7 +1,7 @@
-"""Reads a JPEG's or PNG's size off its file, and whether decoding it is work in proportion to that size.
+"""Read a JPEG's or PNG's size from its header, and check that decoding costs no more than that size implies.
 
-Knows no pixels: nothing here is decoded. Pillow walks a file's parts in Python, and decodes every scan of a JPEG, so
-that a file of a few megabytes could keep a thread for minutes.
+Knows no pixels: nothing is decoded. Pillow walks a file's parts in Python and decodes every scan of a JPEG, so a file
+of a few megabytes could occupy a thread for minutes.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from stillframe.errors import Unprocessable
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 JPEG_HEAD = b"\xff\xd8\xff"
-MOST_PARTS = 4096  # segments in front of a JPEG's picture, chunks of a PNG: 16 MiB in libpng's chunks of 8 KiB are 2048
-MOST_SCANS = 100  # of a JPEG: encoders write one, or about ten if it is progressive
+MAX_PARTS = 4096  # segments in front of a JPEG's picture, chunks of a PNG: 16 MiB in libpng's chunks of 8 KiB are 2048
+MAX_SCANS = 100  # of a JPEG: encoders write one, or about ten if it is progressive
 
 _SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the start-of-frame markers
 _BARE = frozenset(range(0xD0, 0xDA)) | {0x01, *range(0xF0, 0xFE)}  # markers without a length, as Pillow has it
@@ -38,8 +38,8 @@ def _check_chunks(data: bytes) -> None:
     at, chunks = len(PNG_HEAD), 0
     while at + 8 <= len(data) and data[at + 4 : at + 8] != b"IEND":
         chunks += 1
-        if chunks > MOST_PARTS:
-            raise _too_many(f"over {MOST_PARTS} chunks")
+        if chunks > MAX_PARTS:
+            raise _too_many(f"over {MAX_PARTS} chunks")
         at += 12 + int.from_bytes(data[at : at + 4], "big")
 
 
@@ -47,7 +47,7 @@ def _peek_jpeg(data: bytes) -> tuple[int, int] | None:
     """Walk the segments to the first scan (ITU-T T.81, B.2.2): marker, length; in the frame's precision and size."""
     size: tuple[int, int] | None = None
     at = 2
-    for _ in range(MOST_PARTS):
+    for _ in range(MAX_PARTS):
         if at + 9 > len(data) or data[at] != 0xFF:
             return None
         marker = data[at + 1]
@@ -56,11 +56,11 @@ def _peek_jpeg(data: bytes) -> tuple[int, int] | None:
             return size
         if marker in _SIZES:
             if size is not None:
-                return None  # two frames: whose size would it be?
+                return None  # two frames: ambiguous size
             height, width = struct.unpack_from(">HH", data, at + 5)
             size = (height, width)
         at += _step(data, at, marker)
-    raise _too_many(f"over {MOST_PARTS} segments")
+    raise _too_many(f"over {MAX_PARTS} segments")
 
 
 def _step(data: bytes, at: int, marker: int) -> int:
@@ -74,8 +74,8 @@ def _step(data: bytes, at: int, marker: int) -> int:
 
 def _check_scans(data: bytes) -> None:
     """Inside a scan the mark cannot occur; thumbnails and such may have a few of their own."""
-    if data.count(_SCAN_MARK) > MOST_SCANS:
-        raise _too_many(f"over {MOST_SCANS} scans")
+    if data.count(_SCAN_MARK) > MAX_SCANS:
+        raise _too_many(f"over {MAX_SCANS} scans")
 
 
 def _too_many(what: str) -> Unprocessable:

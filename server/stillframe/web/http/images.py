@@ -1,6 +1,6 @@
-"""Turns a picture as it was sent (raw array, JPEG, PNG; in JSON or in binary) into pixels.
+"""Decode a picture (raw array, JPEG or PNG; in JSON or binary) into pixels.
 
-Knows no camera and no model. Sizes are read from the header and judged before anything is decoded or allocated.
+Knows no camera and no model. Sizes are read from the header and checked before anything is decoded or allocated.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from stillframe.domain import Image
 from stillframe.errors import BadRequest, RequestError, TooLarge, Unprocessable
 from stillframe.web.http.image_headers import peek_size
 from stillframe.web.http.limits import Limits
-from stillframe.web.http.tidy import tidied, upright
-from stillframe.web.http.unread import Unread
+from stillframe.web.http.msgpack_values import UnsupportedValue
+from stillframe.web.http.normalize import apply_orientation, normalize_base64
 from stillframe_client.wire import UnsupportedDtype, WireError, decode_array, decode_base64
 
 _FORMS = "an array of raw pixels, or JPEG or PNG (base64 in JSON, plain bytes in binary)"
@@ -29,10 +29,10 @@ _CHANNELS = (3, 4)  # of an array; a fourth is transparency, dropped as well
 
 
 def prepare_pillow() -> None:
-    """Set Pillow up for this process: its decompression-bomb warning becomes an error, its codecs are loaded now.
+    """Configure Pillow for this process: a decompression bomb is an error, codecs are loaded now.
 
-    By default it only warns, and the first frame waits some ten milliseconds for the codecs. What else it warns of, as
-    of damaged EXIF, is a picture's sender's and not for our log.
+    By default it only warns, and the first frame waits some ten milliseconds for the codecs. Its other warnings, as of
+    damaged EXIF, are about clients' files and not logged.
     """
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
@@ -47,7 +47,7 @@ def read_picture(value: Any, limits: Limits, pointer: str) -> Image:
     `pointer`.
     """
     try:
-        if isinstance(value, Unread):
+        if isinstance(value, UnsupportedValue):
             raise UnsupportedDtype(f"{value.why} A picture is {_FORMS}.")
         if isinstance(value, np.ndarray):
             return _pixels(value, limits)
@@ -83,7 +83,7 @@ def _raw(value: dict[str, Any], limits: Limits) -> Image:
         value = {"__numpy__": value["__ndarray__"], "dtype": dtype, "shape": value.get("shape")}
     height, width, channels = _checked_shape(value.get("shape"))
     _check_size(height, width, limits)
-    value = {**value, "__numpy__": tidied(value["__numpy__"])}
+    value = {**value, "__numpy__": normalize_base64(value["__numpy__"])}
     pixels = decode_array(value, dtypes=("|u1",), max_bytes=limits.max_image_pixels * 4)
     plain = pixels.shape == (height, width, 3)
     return pixels if plain else np.array(pixels.reshape(height, width, channels)[..., :3], order="C")
@@ -112,7 +112,7 @@ def _payload(text: str) -> bytes:
             raise Unprocessable("image-invalid", "The data: URI is not in base64; expected data:image/jpeg;base64,...")
     elif "://" in text[:64]:
         raise Unprocessable("image-invalid", f"The picture is an address; nothing is fetched. Send {_FORMS}.")
-    return decode_base64(tidied(text))
+    return decode_base64(normalize_base64(text))
 
 
 def _compressed(data: bytes, limits: Limits) -> Image:
@@ -132,7 +132,7 @@ def _decode(data: bytes, size: tuple[int, int]) -> Image:
             raise Unprocessable("image-invalid", "The picture's headers disagree about its size.")
         if picture.mode not in _MODES:
             raise Unprocessable("image-invalid", "The picture is not 8-bit RGB, RGBA or grey; convert it to RGB.")
-        return np.array(upright(picture).convert("RGB"))
+        return np.array(apply_orientation(picture).convert("RGB"))
 
 
 def _check_size(height: int, width: int, limits: Limits) -> None:

@@ -1,11 +1,14 @@
-"""How much one request may ask of the daemon.
+"""Bounds on one request, and Retry-After where they are reached.
 
-Knows no HTTP: plain figures, checked wherever the thing they bound is about to be allocated or awaited.
+Knows no HTTP: plain figures, checked before what they bound is allocated or awaited.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+FULL_WAIT_S = 5.0  # Retry-After where as many connections are open as may be
+OVERLOADED_WAIT_S = 1.0  # Retry-After where as many bytes or decodes are under way as may be
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,12 @@ class Limits:
     min_image_side_px: int = 8
     max_image_side_px: int = 4096
     max_instruction_bytes: int = 2048  # as UTF-8
-    default_max_age_ms: float = 10_000.0  # of a frame that does not say how old it may get
+    default_max_age_ms: float = 10_000.0  # of a frame without max_age_ms
     longest_max_age_ms: float = 60_000.0
-    answer_timeout_s: float = 120.0  # from the end of a frame's age limit until the web floor stops waiting
+    answer_timeout_s: float = 120.0  # from the end of a frame's age limit until the wait ends
     decode_threads: int = 2
     max_decodes_waiting: int = 32
-    max_intake_bytes: int = 128 * 2**20  # of all requests that are being read
-    send_timeout_s: float = 10.0  # a WebSocket client that does not read for so long is cut
+    max_intake_bytes: int = 128 * 2**20  # of all requests being read
+    send_timeout_s: float = 10.0  # a WebSocket client that does not read for so long is disconnected
     max_streams: int = 256  # WebSockets at once
-    max_ping_bytes: int = 4096  # of a stream's ping, which is repeated
+    max_ping_bytes: int = 4096  # of a stream's ping, which is echoed

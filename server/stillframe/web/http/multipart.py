@@ -1,6 +1,6 @@
-"""Reads a form of several parts: pictures as files, everything else in one part of JSON. Source: RFC 7578.
+"""Multipart forms: pictures as files, all other fields in one JSON part. Source: RFC 7578.
 
-Knows no camera. The body is in memory already and within its limit; parts and their headers are counted as they come.
+Knows no camera. The body is in memory and within its limit; parts and their headers are counted.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from stillframe.errors import BadRequest, TooLarge
 from stillframe.web.http.limits import Limits
-from stillframe.web.http.objects import Fields, parse_object
+from stillframe.web.http.parsing import Fields, parse_json
 
 JSON_PART = "json"  # as CogACT's clients call it
 _HEADERS, _HEADER_BYTES = 8, 1024  # of one part
-_QUIET = logging.Logger("forms", logging.CRITICAL)  # the parser warns of each bad form: anybody could fill our log
+_QUIET = logging.Logger("forms", logging.CRITICAL)  # the parser logs each bad form: clients could fill the log
 
 
 def read_form(body: bytes, content_type: str, limits: Limits) -> Fields:
@@ -39,7 +39,7 @@ def read_form(body: bytes, content_type: str, limits: Limits) -> Fields:
         raise BadRequest("bad-codec", "The form's parts do not follow RFC 7578 (multipart/form-data).") from error
     if not form.complete:
         raise BadRequest("bad-codec", "The form ends before its last boundary; send it whole.")
-    said = parse_object(form.parts.pop(JSON_PART, b"{}"), limits.max_json_parts)
+    said = parse_json(form.parts.pop(JSON_PART, b"{}"), limits.max_json_parts)
     for name in said:
         if name in form.parts:
             detail = f"The form has {reprlib.repr(name)} as a part and in its part {JSON_PART!r}; send it once."
@@ -57,7 +57,7 @@ def _boundary(content_type: str) -> bytes:
 
 @dataclass
 class _Form:
-    """What the parser calls: collects each part under its name."""
+    """The parser's callbacks: collect each part under its name."""
 
     most_files: int
     parts: dict[str, bytes] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from stillframe.errors import BadRequest, Internal, NoSuchRoute, RequestError, WrongMethod
-from stillframe.web.http.paths import shown
+from stillframe.web.http.paths import display_path
 
 MEDIA_TYPE = "application/problem+json"
 NO_REQUEST_ID = "unknown"
@@ -29,7 +29,7 @@ Fault = dict[str, str]  # {"pointer": JSON pointer, "detail": what is wrong ther
 def problem_document(
     error: RequestError, *, request_id: str, instance: str, faults: Iterable[Fault] = (), **members: Any
 ) -> dict[str, Any]:
-    """Write `error` as the members of a problem; `members` are additions of the one who answers."""
+    """Return `error` as a problem document, with further `members`."""
     own = [] if error.pointer is None else [{"pointer": error.pointer, "detail": error.detail}]
     wait = {} if error.retry_after_s is None else {"retry_after_ms": round(error.retry_after_s * 1000)}
     return {
@@ -54,18 +54,18 @@ def problem_response(
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     document = problem_document(
-        error, request_id=request_id_of(request), instance=shown(request, 200), faults=faults, **members
+        error, request_id=request_id_of(request), instance=display_path(request, 200), faults=faults, **members
     )
     return Response(json.dumps(document), error.status, headers, MEDIA_TYPE)
 
 
 def request_id_of(request: HTTPConnection) -> str:
-    """Return the id that the envelope gave this request."""
+    """Return the request id that RequestIdMiddleware set."""
     return str(getattr(request.state, "request_id", NO_REQUEST_ID))
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Let every way to fail inside the routes end in a problem."""
+    """Answer every error inside the routes with a problem."""
     app.add_exception_handler(RequestError, _answer_request_error)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
@@ -94,11 +94,11 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
         allow = ", ".join(sorted(_methods(request) | set((error.headers or {})["Allow"].split(", "))))
         wrong = WrongMethod("method-not-allowed", f"This path answers {allow} only.")
         return problem_response(wrong, request, allow=allow)
-    return problem_response(Internal("internal", "The request failed; quote its id to whoever runs this."), request)
+    return problem_response(Internal("internal", "The request failed; quote its id to the daemon's operator."), request)
 
 
 def _methods(request: Request) -> set[str]:
-    """What the request's path answers: the framework names those of the first route alone that it finds there."""
+    """Return the methods of the request's path: the framework names those of its first route only."""
     here = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
     return {method for route in here for method in getattr(route, "methods", None) or ()}
 

@@ -1,6 +1,6 @@
-"""Writes what a frame reused, what is kept of older ones, and which of its session it was, for replies and headers.
+"""Reply metadata: what a frame reused, its history, its session position, as members and as headers.
 
-Knows no dialect: a readable reply holds the report, a bare one only its headers.
+Knows no dialect: a native reply has the members, a bare array only the headers.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def history_report(info: HistoryInfo, history: HistoryReport | None) -> Report:
     return {"history": said | ({"warning": info.warning} if info.warning else {})}
 
 
-def reading_report(cameras: Mapping[str, str], warnings: Sequence[str]) -> Report:
+def input_report(cameras: Mapping[str, str], warnings: Sequence[str]) -> Report:
     """The members `cameras` (camera -> the client's key of its picture) and `warnings`, where there is anything."""
     said: dict[str, Any] = {"cameras": dict(cameras)} if cameras else {}
     return said | ({"warnings": list(warnings)} if warnings else {})
 
 
 def report_headers(report: Report) -> dict[str, str]:
-    """The same as headers, for those who read no members."""
+    """Return the report as HTTP headers."""
     return {_HEADERS[member]: json.dumps(value, separators=(",", ":")) for member, value in report.items()}

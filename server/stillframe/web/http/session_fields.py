@@ -1,6 +1,6 @@
-"""Reads whose frame it is, which of its frames, and how much of the session's last one may be reused.
+"""Session fields of a frame: its session, epoch, seq, idempotency key and reuse mode.
 
-Knows no pictures and no engine. A request names its session in its path, a field, a header, in several alike; or none.
+Knows no pictures and no engine. The session may be named in path, field and header, if they agree; or not at all.
 """
 
 from __future__ import annotations
@@ -20,43 +20,44 @@ from stillframe_client.wire import IDEMPOTENCY_HEADER, MAX_COUNT, SESSION_HEADER
 _FIELD = "session_id"
 _PLACE = "/session_id"
 _MAX_KEY = 128
+_CLOCK_END_NS = 2**63
 
 
 @dataclass(frozen=True)
-class Addressed:
-    """What stands beside a frame: on its envelope, so to speak."""
+class RequestAddress:
+    """What path, headers and port say of a frame's session."""
 
-    ids: tuple[str, ...] = ()  # every session that the request's headers name: none, or one if the client is sane
-    path_id: str | None = None  # the session of its path
+    ids: tuple[str, ...] = ()  # sessions named in headers; more than one is an error if they differ
+    path_id: str | None = None  # the session in the path
     key: str | None = None  # Idempotency-Key
-    fallback: str | None = None  # whose a frame is that names nobody
+    fallback: str | None = None  # the session of a frame that names none
 
 
 @dataclass(frozen=True)
-class Named:
-    """The session that a frame names, and what it says of its place there."""
+class SessionFields:
+    """A frame's session, reuse mode and position."""
 
     id: str
     mode: ReuseMode | None
-    place: FramePosition
+    position: FramePosition
 
 
-def addressed(request: Request, *, path_id: str | None = None, fallback: str | None = None) -> Addressed:
-    """What a request's head says. Raises BadRequest for two different keys."""
+def read_address(request: Request, *, path_id: str | None = None, fallback: str | None = None) -> RequestAddress:
+    """Read path and headers. Raises BadRequest for two different idempotency keys."""
     ids = tuple(request.headers.getlist(SESSION_HEADER))
-    return Addressed(ids, path_id, _one_key(request.headers.getlist(IDEMPOTENCY_HEADER)), fallback)
+    return RequestAddress(ids, path_id, _one_key(request.headers.getlist(IDEMPOTENCY_HEADER)), fallback)
 
 
-def read_named(fields: Mapping[str, Any], head: Addressed = Addressed()) -> Named | None:
-    """The session of a frame with these fields under this head; None: it is stateless.
+def read_session_fields(fields: Mapping[str, Any], head: RequestAddress = RequestAddress()) -> SessionFields | None:
+    """Return the session fields of a frame; None: it is stateless.
 
-    Raises BadRequest for two different sessions, Unprocessable for an id against the rule, for a mode that is none, and
-    for a mode, a seq or a key without a session.
+    Raises BadRequest for two different sessions, Unprocessable for an invalid id or mode, and for a mode, seq or key
+    without a session.
     """
     session_id, mode = read_session_id(fields, head) or head.fallback, read_mode(fields)
     place = FramePosition(epoch=read_count(fields, "epoch"), seq=read_count(fields, "seq"), key=_key(head.key))
     if session_id is not None:
-        return Named(session_id, mode, place)
+        return SessionFields(session_id, mode, place)
     if mode is not None:
         detail = f"'reuse' is about a session's last frame; name the session in {_FIELD!r}, or leave 'reuse' out."
         raise Unprocessable("reuse-without-session", detail, pointer="/reuse")
@@ -70,8 +71,8 @@ def read_named(fields: Mapping[str, Any], head: Addressed = Addressed()) -> Name
     return None
 
 
-def read_session_id(fields: Mapping[str, Any], head: Addressed = Addressed()) -> str | None:
-    """The id in these fields and this head; null is none. Raises as `read_named` does."""
+def read_session_id(fields: Mapping[str, Any], head: RequestAddress = RequestAddress()) -> str | None:
+    """Return the session id in fields, path or headers. Raises as `read_session_fields` does."""
     field = fields.get(_FIELD)
     if field is not None and not isinstance(field, str):
         raise BadRequest("bad-field", f"{_FIELD!r} has to be a string or null.", pointer=_PLACE)
@@ -92,7 +93,7 @@ def read_session_id(fields: Mapping[str, Any], head: Addressed = Addressed()) ->
 
 
 def read_mode(fields: Mapping[str, Any]) -> ReuseMode | None:
-    """The mode of reuse that a request asks for."""
+    """Return the reuse mode that a request asks for."""
     mode = fields.get("reuse")
     if mode is None or (isinstance(mode, str) and mode in REUSE_MODES):
         return mode
@@ -100,7 +101,7 @@ def read_mode(fields: Mapping[str, Any]) -> ReuseMode | None:
 
 
 def read_choice(fields: Mapping[str, Any], name: str, choices: Sequence[str], *, code: str) -> str | None:
-    """One of a few words, or None where it is not said. Raises BadRequest, and Unprocessable under `code`."""
+    """Return one of `choices`, or None if absent. Raises BadRequest, Unprocessable with `code`."""
     word = fields.get(name)
     if word is None or (isinstance(word, str) and word in choices):
         return word
@@ -112,13 +113,18 @@ def read_choice(fields: Mapping[str, Any], name: str, choices: Sequence[str], *,
 
 
 def read_count(fields: Mapping[str, Any], name: str) -> int | None:
-    """An epoch or a seq: a whole number from 0, 64 bits. Raises BadRequest."""
+    """Return an epoch or seq: an integer from 0, 64 bits. Raises BadRequest."""
     count = fields.get(name)
     if count is None:
         return None
     if type(count) is not int or not 0 <= count <= MAX_COUNT:
         raise BadRequest("bad-field", f"{name!r} has to be a whole number from 0 to {MAX_COUNT}.", pointer=f"/{name}")
     return count
+
+
+def is_clock_ns(value: Any) -> bool:
+    """Return whether a value is a clock reading in ns: an integer of 64 bits."""
+    return type(value) is int and -_CLOCK_END_NS <= value < _CLOCK_END_NS
 
 
 def _one_key(said: Sequence[str]) -> str | None:

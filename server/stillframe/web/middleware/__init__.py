@@ -1,1 +1,1 @@
-"""Who may ask, from where, and how often. Knows no frame."""
+"""Authentication, origin check, rate limits, request ids. Knows no frame."""

@@ -1,6 +1,6 @@
-"""Requests that name their target in full: 'GET http://host:8000/livez', as a client behind a proxy does.
+"""Absolute-form request targets: 'GET http://host:8000/livez', as clients behind a proxy send.
 
-Knows no route. A server has to take this form (RFC 9112, 3.2.2); the authority in it stands for the header Host.
+Knows no route. Servers must accept this form (RFC 9112, 3.2.2); its authority replaces the header Host.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 _ABSOLUTE = re.compile(rb"(?:https?|wss?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
 
-class AbsoluteTargets:
-    """ASGI middleware, outside all that look at a path or at Host."""
+class AbsoluteFormMiddleware:
+    """ASGI middleware, outside all that read the path or Host."""
 
     def __init__(self, app: ASGIApp):
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on as if it had named the path alone."""
+        """Pass the request on in origin form."""
         if scope["type"] in {"http", "websocket"} and (match := _ABSOLUTE.fullmatch(scope.get("raw_path") or b"")):
             authority, raw_path = match[1], match[2] or b"/"
             headers = [(name, value) for name, value in scope["headers"] if name != b"host"]

@@ -1,4 +1,4 @@
-"""Whom a limit counts the other end of a connection as.
+"""The address under which limits count a peer.
 
 Knows addresses; no connection.
 """
@@ -10,8 +10,8 @@ import ipaddress
 IPV6_NETWORK = 64  # bits: a machine with one address of such a network can have all of them
 
 
-def address_of(host: str) -> str:
-    """An IPv4 address as it is, an IPv6 one by its network of 64 bits; what is no address as it is."""
+def client_network(host: str) -> str:
+    """Return an IPv4 address as it is, an IPv6 one as its /64 network, any other text as it is."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -1,6 +1,6 @@
-"""Who asks: reads the token of a request and finds whose it is, in a time that tells nothing.
+"""Authentication: find the caller of a request by its token, in constant time.
 
-Knows no route, and of each token only its hash; the token itself is neither kept, logged nor repeated.
+Knows no route, and of each token only its hash; the token is never stored, logged or echoed.
 """
 
 from __future__ import annotations
@@ -9,26 +9,19 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from starlette.datastructures import Headers
 
+from stillframe.domain import TokenScope
 from stillframe.errors import BadRequest, Forbidden, Unauthorized
 from stillframe.sessions.session import ANONYMOUS as OWNER_WITHOUT_TOKENS
 
 SCHEMES = {"bearer", "api-key"}  # of the header Authorization; openpi's clients say Api-Key
 
 
-class Scope(StrEnum):
-    """What a token is good for. Every known token may read what is served, and the metrics."""
-
-    ACT = "act"
-    ADMIN = "admin"
-
-
 @dataclass(frozen=True)
 class Token:
-    """One that is known here, by its hash."""
+    """A configured token, by its hash."""
 
     name: str  # who holds it; two tokens of one name are one caller, as while a token is replaced
     sha256: str  # of the token's bytes, 64 hexadecimal digits
@@ -37,28 +30,28 @@ class Token:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, and what they may."""
+    """An authenticated caller and its scopes."""
 
     name: str
     scopes: frozenset[str]
 
-    def may(self, scope: Scope) -> bool:
-        """Whether that is within its scopes."""
+    def may(self, scope: TokenScope) -> bool:
+        """Return whether it has `scope`."""
         return scope in self.scopes
 
 
-ANONYMOUS = Caller(OWNER_WITHOUT_TOKENS, frozenset(Scope))  # everybody, where no tokens are configured
-NOBODY = Caller("nobody", frozenset())  # whoever asks where nobody is asked for a token
+ANONYMOUS = Caller(OWNER_WITHOUT_TOKENS, frozenset(TokenScope))  # every caller, where no tokens are configured
+UNIDENTIFIED = Caller("unidentified", frozenset())  # a caller of a path that needs no token
 
 
-class Callers:
-    """All that are known. Without tokens everybody is ANONYMOUS."""
+class Authenticator:
+    """The configured tokens. Without any, every caller is ANONYMOUS."""
 
     def __init__(self, tokens: Iterable[Token] = ()):
         self._known = [(bytes.fromhex(token.sha256), Caller(token.name, token.scopes)) for token in tokens]
 
     def identify(self, headers: Headers) -> Caller:
-        """Return who sent these headers; raise Unauthorized, or BadRequest for two different tokens."""
+        """Return the caller of a request. Raises Unauthorized, BadRequest for two different tokens."""
         if not self._known:
             return ANONYMOUS
         given = _tokens_in(headers)
@@ -73,18 +66,18 @@ class Callers:
         return self._holder(given.pop())
 
     def _holder(self, token: bytes) -> Caller:
-        """Compare with all of them, whatever is found: the time says neither whose token it is nor how near it came."""
+        """Compare with all tokens, even after a match: the time taken reveals nothing."""
         digest = hashlib.sha256(token).digest()
         holders = [caller for known, caller in self._known if hmac.compare_digest(known, digest)]
         if not holders:
             raise Unauthorized(
                 "unauthorized",
-                "This token is not known here; ask whoever runs this daemon for one (`stillframe token`).",
+                "This token is not known here; ask the daemon's operator for one (`stillframe token`).",
             )
         return holders[0]
 
 
-def require(caller: Caller, scope: Scope) -> None:
+def require(caller: Caller, scope: TokenScope) -> None:
     """Raise Forbidden unless `caller` has `scope`."""
     if not caller.may(scope):
         detail = f"The token of {caller.name!r} lacks the scope '{scope}' that this needs; ask for one that has it."
@@ -92,7 +85,7 @@ def require(caller: Caller, scope: Scope) -> None:
 
 
 def _tokens_in(headers: Headers) -> set[bytes]:
-    """The different tokens that a request's headers hold, as the bytes that were sent."""
+    """Return the distinct tokens in a request's headers, as bytes."""
     found = [value.strip() for value in headers.getlist("x-api-key")]
     for value in headers.getlist("authorization"):
         scheme, _, token = value.strip().partition(" ")

@@ -1,4 +1,4 @@
-"""Through which door a request came: what each listening port is for.
+"""The listener (port) on which a request came: its profile, session and start options.
 
 Knows ports; not what a profile means.
 """
@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stillframe.web.middleware.terms import Terms
+from stillframe.web.middleware.start_options import StartOptions
 
 
 @dataclass(frozen=True)
 class Listener:
-    """What listens on one port."""
+    """Settings of one port."""
 
-    profile: str = "native"  # whose clients come in here, by the names of the configuration
-    session: str | None = None  # whose frames are those that name no session; None: nobody's
+    profile: str = "native"  # the clients it is for, by the configuration's names
+    session: str | None = None  # the session of frames that name none; None: stateless
     loopback: bool = True  # only this machine reaches it
-    terms: Terms = field(default_factory=Terms)  # what is fixed for those who come in here
+    start_options: StartOptions = field(default_factory=StartOptions)  # of its clients
 
 
 Listeners = Mapping[int, Listener]  # by port

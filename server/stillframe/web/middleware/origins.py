@@ -1,7 +1,7 @@
-"""From where one may ask: the names in Host and Origin, so that no web page reaches a robot through a browser.
+"""Host and Origin check: no web page may reach a robot through a browser (CSRF, DNS rebinding).
 
-A page can make a browser send requests to this machine, or let its own name resolve to it; those two headers show
-it. A name can be made to resolve to another machine, an address cannot. Knows no token; sends no CORS header.
+A page can make a browser send requests to this machine, or resolve its own name to it; these headers show that. A name
+can be rebound to another machine, an address cannot. Knows no token; sends no CORS header.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _PORTS = {"http": 80, "https": 443}
 _LOCAL = "localhost"
 
 
-class _Place(NamedTuple):
-    """A scheme, a name in small letters and a port: what has to be the same for two places to be one."""
+class _Origin(NamedTuple):
+    """Scheme, lower-case name and port: two origins are the same if all three are."""
 
     scheme: str
     name: str
     port: int | None
 
 
-class Origins:
-    """Which names are ours. `hosts` are compared without their port, `origins` whole; both in any case of letters."""
+class HostOriginCheck:
+    """Allowed names. `hosts` are compared without port, `origins` whole; both ignore case."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Origins:
         self._origins = frozenset(origin.lower() for origin in origins)
 
     def check(self, connection: Mapping[str, Any], headers: Headers) -> None:
-        """Raise Forbidden for a Host that is not ours, or a browser's page that may not ask."""
+        """Raise Forbidden for a Host that is not allowed, or a page of another origin."""
         hosts = headers.getlist("host")
         if self._hosts or listener_of(connection, self._listeners).loopback:
             self._check_hosts(hosts)
@@ -60,7 +60,7 @@ class Origins:
                 )
 
     def _check_hosts(self, given: list[str]) -> None:
-        """A request without Host passes: no browser sends one, and probes that speak HTTP/1.0 do."""
+        """A request without Host passes: browsers always send one, HTTP/1.0 probes do not."""
         if not all(self._is_ours(_name_in(host)) for host in given):
             said = reprlib.repr(", ".join(given))
             expected = "localhost, an IP address, or a name in 'allowed_hosts'"
@@ -68,24 +68,24 @@ class Origins:
             raise Forbidden("forbidden", f"The header Host says {said}; expected {expected}. {remedy}")
 
     def _is_ours(self, name: str) -> bool:
-        """Whether no page can have this name: an address is of no page but those that it serves itself."""
+        """Whether the name is allowed. An IP address always is: it cannot be rebound."""
         return name in self._hosts or name == _LOCAL or _is_address(name)
 
     def _is_own(self, origin: str, hosts: list[str], scheme: str | None) -> bool:
-        """Whether a page is of the address that it asks, which no page can have made to mean this machine."""
+        """Whether a page's origin is the daemon's own address."""
         page_scheme, mark, page = origin.lower().partition("://")
         if not mark or len(hosts) != 1 or not self._is_ours(_name_in(hosts[0])):
             return False
         asked = _SCHEMES.get(scheme or "http", scheme or "http")
-        return _place(page_scheme, page) == _place(asked, hosts[0].lower())
+        return _origin(page_scheme, page) == _origin(asked, hosts[0].lower())
 
 
-def _place(scheme: str, host: str) -> _Place | str:
-    """Where 'name:port' of a scheme is; what is no such thing is equal to nothing but itself in that scheme."""
+def _origin(scheme: str, host: str) -> _Origin | str:
+    """Parse 'name:port'; text that does not parse equals only itself in that scheme."""
     match = _HOST.fullmatch(host)
     if match is None:
         return f"{scheme}://{host}"
-    return _Place(scheme, match["name"], int(match["port"]) if match["port"] else _PORTS.get(scheme))
+    return _Origin(scheme, match["name"], int(match["port"]) if match["port"] else _PORTS.get(scheme))
 
 
 def _name_in(host: str) -> str:

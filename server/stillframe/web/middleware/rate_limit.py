@@ -1,24 +1,25 @@
-"""How often one may ask: a bucket of frames, or of requests of any kind, for each key, that fills with time.
+"""Rate limit: a token bucket of frames, or of requests of any kind, for each key.
 
 Knows neither frames nor who the clients are. For the event loop's thread only.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from stillframe.errors import TooMany
+from stillframe.errors import RequestError, TooMany
+from stillframe.web.http.token_bucket import TokenBuckets
 
-MOST_CLIENTS = 4096  # whose buckets are kept; beyond, the one that asked longest ago goes, and starts afresh
-MOST_OWED_S = 10.0  # until a bucket is full again, however much was charged
-_ROUNDING_S = 1e-9  # whoever waits as long as they were told is not refused for the last bit of a float
+MAX_DEBT_S = 10.0  # until a bucket is full again, however much was charged
+THROTTLE_DELAY_S = 0.25  # before a client over its rate is told so: it cannot send the next request meanwhile
+_ROUNDING_S = 1e-9  # a client that waited as long as it was told is not refused for the last bit of a float
 
 Key = tuple[str, ...]
 
 
-class Rates:
+class RateLimiter:
     """Lets each key have `per_s` on average, and `burst_s` worth of them at once; None: any number."""
 
     def __init__(
@@ -31,28 +32,37 @@ class Rates:
     ):
         self._of = of
         self.refused = 0
-        self._cost_s = 0.0 if per_s is None else 1 / per_s
-        self._burst_s = max(burst_s, self._cost_s)  # a bucket holds one frame at least
+        self._per_s = float("inf") if per_s is None else per_s
+        self._capacity = max(1.0, burst_s * self._per_s)  # a bucket holds one frame at least
         self._clock = clock
-        self._full_at_s: OrderedDict[Key, float] = OrderedDict()  # when each bucket is full again, oldest asker first
+        self._buckets = TokenBuckets(self._per_s, self._capacity, clock)
+
+    @property
+    def _unlimited(self) -> bool:
+        return self._per_s == float("inf")
+
+    def acquire(self, key: Key) -> None:
+        """Take one frame out of a key's bucket, or raise TooMany with the wait until there is one."""
+        if self._unlimited:
+            return
+        bucket = self._buckets.bucket(key)
+        wait_s = (1.0 - bucket.available(self._clock())) / self._per_s
+        if wait_s > _ROUNDING_S:
+            self.refused += 1
+            detail = f"This client sends more than {self._per_s:g} {self._of} a second; wait {wait_s:.3g} s."
+            raise TooMany("rate-limited", detail, retry_after_s=wait_s)
+        bucket.charge(1.0)
 
     def charge(self, key: Key, amount: float) -> None:
-        """Take more out of a bucket than it asked for: what it asked was refused, and cost more than an answer."""
-        if self._cost_s and key in self._full_at_s:
-            self._full_at_s[key] = min(self._full_at_s[key] + amount * self._cost_s, self._clock() + MOST_OWED_S)
-
-    def allow(self, key: Key) -> None:
-        """Take one frame out of a client's bucket, or raise TooMany with the wait until there is one."""
-        if not self._cost_s:
+        """Charge a known key for a refused request, which cost more than an answer; it owes MAX_DEBT_S at most."""
+        if self._unlimited or key not in self._buckets:
             return
-        now_s = self._clock()
-        taken_s = max(self._full_at_s.pop(key, now_s), now_s) - now_s
-        too_soon_s = taken_s + self._cost_s - self._burst_s
-        allowed = too_soon_s <= _ROUNDING_S
-        self._full_at_s[key] = now_s + taken_s + (self._cost_s if allowed else 0)
-        if len(self._full_at_s) > MOST_CLIENTS:
-            self._full_at_s.popitem(last=False)
-        if not allowed:
-            self.refused += 1
-            detail = f"This client sends more than {1 / self._cost_s:g} {self._of} a second; wait {too_soon_s:.3g} s."
-            raise TooMany("rate-limited", detail, retry_after_s=too_soon_s)
+        bucket = self._buckets.bucket(key)
+        least = self._capacity - MAX_DEBT_S * self._per_s
+        bucket.charge(min(amount, bucket.available(self._clock()) - least))
+
+
+async def throttle(error: RequestError) -> None:
+    """Sleep THROTTLE_DELAY_S before a refusal for asking too often is sent; any other goes out at once."""
+    if isinstance(error, TooMany):
+        await asyncio.sleep(THROTTLE_DELAY_S)

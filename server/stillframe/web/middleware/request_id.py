@@ -1,6 +1,6 @@
-"""Wraps every request: gives it an id, and turns what nobody foresaw into a plain 500.
+"""Request id, and a plain 500 for an unexpected error.
 
-Knows no route and no problem but `internal`; the traceback goes to the log, never over the wire.
+Knows no route and no problem but `internal`; the traceback goes to the log, never to the client.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from stillframe.web.http.problems import problem_response
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class Envelope:
-    """The outermost layer of the app, as ASGI middleware."""
+class RequestIdMiddleware:
+    """Outermost ASGI middleware."""
 
     def __init__(self, app: ASGIApp, *, log: Logger):
         self._app = app
         self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on under an id of its own, or the one its client gave it in X-Request-Id."""
+        """Pass the request on with a new id, or the client's in X-Request-Id."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         request_id = _id_from(Headers(scope=scope)) or uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        if scope["type"] == "websocket":  # what fails in it is answered by its own route
+        if scope["type"] == "websocket":  # its route handles errors
             await self._app(scope, receive, send)
             return
-        labelled = _Labelled(send, request_id)
+        labelled = _SendWithId(send, request_id)
         try:
             await self._app(scope, receive, labelled)
         except Exception:
             self._log.exception("request %s failed", request_id)
             if labelled.started:
-                raise  # too late for another answer: the server has to break the connection
-            await _sorry(Request(scope))(scope, receive, labelled)
+                raise  # the response has begun: the server has to close the connection
+            await _internal_error(Request(scope))(scope, receive, labelled)
 
 
-class _Labelled:
-    """A `send` that adds the request's id to the head of the response."""
+class _SendWithId:
+    """A `send` that adds X-Request-Id to the response."""
 
     def __init__(self, send: Send, request_id: str):
         self._send = send
@@ -62,11 +62,11 @@ class _Labelled:
 
 
 def _id_from(headers: Headers) -> str | None:
-    """Return the client's id, if it is short and harmless in a log."""
+    """Return the client's id, if it is short and safe to log."""
     given = headers.get("x-request-id", "")
     return given if _SAFE_ID.fullmatch(given) else None
 
 
-def _sorry(request: Request) -> ASGIApp:
-    detail = "The daemon failed on this request; quote its id to whoever runs this daemon."
+def _internal_error(request: Request) -> ASGIApp:
+    detail = "The daemon failed on this request; quote its id to the daemon's operator."
     return problem_response(Internal("internal", detail), request)

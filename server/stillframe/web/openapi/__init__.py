@@ -1,1 +1,1 @@
-"""What /openapi.json, /v1/models and /problems say of the wire."""
+"""The content of /openapi.json and /problems."""

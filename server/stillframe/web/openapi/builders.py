@@ -1,4 +1,4 @@
-"""What descriptions of routes are made of: contents, parameters, answers, problems, and the examples they share.
+"""Building blocks of OpenAPI route descriptions: contents, parameters, responses, problems, shared examples.
 
 Knows no route.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stillframe.web.http.problems import MEDIA_TYPE
-from stillframe.web.openapi.problem_codes import CATALOGUE, Entry
+from stillframe.web.openapi.problem_codes import PROBLEM_CODES, ProblemCode
 from stillframe_client.wire import (
     CACHE_HEADER,
     CAMERAS_HEADER,
@@ -48,7 +48,7 @@ def problem_responses(*statuses: int) -> Responses:
 
 
 def _problem_response(status: int) -> Schema:
-    codes = {code: entry for code, entry in CATALOGUE.items() if entry.status == status}
+    codes = {code: entry for code, entry in PROBLEM_CODES.items() if entry.status == status}
     examples = {
         code: {"summary": entry.meaning, "value": _problem_example(code, entry, status)}
         for code, entry in codes.items()
@@ -57,7 +57,7 @@ def _problem_response(status: int) -> Schema:
     return {"description": f"A problem: {', '.join(codes)}.", "content": {MEDIA_TYPE: document}}
 
 
-def _problem_example(code: str, entry: Entry, status: int) -> Schema:
+def _problem_example(code: str, entry: ProblemCode, status: int) -> Schema:
     """Write a problem as the daemon would; titles belong to the code's kind of error."""
     return {
         "type": f"/problems/{code}",
@@ -163,12 +163,12 @@ def content(schema: Schema, **examples: Schema) -> Schema:
     return {"application/json": {"schema": schema, "examples": examples}}
 
 
-def body(said: Schema, *parameters: Schema, required: bool = True) -> Schema:
+def request_body(said: Schema, *parameters: Schema, required: bool = True) -> Schema:
     """What a route reads: contents by media type, and parameters beside them."""
     return {"requestBody": {"required": required, "content": said}, "parameters": list(parameters)}
 
 
-def answered(description: str, said: Schema, headers: Schema | None = None) -> Schema:
+def response(description: str, said: Schema, headers: Schema | None = None) -> Schema:
     """What a route answers when all goes well."""
     return {"description": description, "headers": headers or {"X-Request-Id": REQUEST_ID}, "content": said}
 

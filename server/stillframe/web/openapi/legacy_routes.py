@@ -1,4 +1,4 @@
-"""What /openapi.json says of the routes and words of other servers' clients.
+"""OpenAPI descriptions of the routes for other servers' clients.
 
 Knows no request; tests post the examples to the daemon, so they cannot go stale.
 """
@@ -23,11 +23,11 @@ from stillframe.web.openapi.builders import (
     Description,
     Responses,
     Schema,
-    answered,
-    body,
     content,
     problems,
     ref,
+    request_body,
+    response,
 )
 from stillframe_client.wire import encode_array
 
@@ -46,7 +46,7 @@ def _legacy_body() -> Schema:
         png=PNG_FRAME,
         session=SESSION_FRAME,
     )
-    return body(examples, SESSION_PARAMETER, KEY_PARAMETER)
+    return request_body(examples, SESSION_PARAMETER, KEY_PARAMETER)
 
 
 def _legacy_answers() -> Responses:
@@ -60,20 +60,20 @@ def _legacy_answers() -> Responses:
     arrays = {"type": "array", "items": ref("Array")}
     schema = {"oneOf": [ref("Array"), ref("Actions"), arrays, {"type": "string"}]}
     return {
-        200: answered("An action, in the dialect of the frame.", content(schema, **examples), HEADERS),
+        200: response("An action, in the dialect of the frame.", content(schema, **examples), HEADERS),
         **problems(504, *SESSION_PROBLEMS),
     }
 
 
 def _form_body() -> Schema:
-    return body({"multipart/form-data": {"schema": ref("CogActForm")}}, SESSION_PARAMETER)
+    return request_body({"multipart/form-data": {"schema": ref("CogActForm")}}, SESSION_PARAMETER)
 
 
 def _form_answers() -> Responses:
     numbers = {"type": "array", "items": {"type": "number"}}
     schema = {"oneOf": [numbers, {"type": "array", "items": numbers}]}
     example = {"summary": "one action", "value": [0.0] * 7}
-    answer = answered("The numbers of the action; a row for each of several.", content(schema, action=example), HEADERS)
+    answer = response("The numbers of the action; a row for each of several.", content(schema, action=example), HEADERS)
     return {200: answer, **problems(504, *SESSION_PROBLEMS)}
 
 

@@ -32,10 +32,10 @@ from stillframe.errors import (
 
 
 @dataclass(frozen=True)
-class Entry:
+class ProblemCode:
     """One kind of problem."""
 
-    kind: type[RequestError]  # whose status and title it has
+    kind: type[RequestError]  # gives status and title
     meaning: str
 
     @property
@@ -49,80 +49,94 @@ class Entry:
         return self.kind.title
 
 
-CATALOGUE: Mapping[str, Entry] = MappingProxyType(
+PROBLEM_CODES: Mapping[str, ProblemCode] = MappingProxyType(
     {
-        "bad-request": Entry(BadRequest, "What came is no HTTP/1.1 request, or one whose end would be a guess."),
-        "head-timeout": Entry(RequestTimeout, "The request's line and headers did not arrive in time."),
-        "head-too-large": Entry(HeadTooLarge, "The request's line and headers have too many bytes or lines."),
-        "bad-json": Entry(BadRequest, "The body is not one JSON object."),
-        "bad-codec": Entry(
+        "bad-request": ProblemCode(BadRequest, "What came is no HTTP/1.1 request, or one whose end would be a guess."),
+        "head-timeout": ProblemCode(RequestTimeout, "The request's line and headers did not arrive in time."),
+        "head-too-large": ProblemCode(HeadTooLarge, "The request's line and headers have too many bytes or lines."),
+        "bad-json": ProblemCode(BadRequest, "The body is not one JSON object."),
+        "bad-codec": ProblemCode(
             BadRequest, "Base64, an array, msgpack, a form or the content type is not what it claims to be."
         ),
-        "missing-field": Entry(BadRequest, "A field that every frame needs is not there."),
-        "bad-field": Entry(BadRequest, "A field has the wrong type or lies outside its range."),
-        "session-conflict": Entry(BadRequest, "Path, body and header name different sessions."),
-        "body-timeout": Entry(BadRequest, "The body did not arrive in time, or the client went away."),
-        "unauthorized": Entry(Unauthorized, "The daemon asks for a token, and there is none or an unknown one."),
-        "forbidden": Entry(Forbidden, "The token may not do that, or the Host or Origin is not let in."),
-        "unknown-session": Entry(
+        "missing-field": ProblemCode(BadRequest, "A field that every frame needs is not there."),
+        "bad-field": ProblemCode(BadRequest, "A field has the wrong type or lies outside its range."),
+        "session-conflict": ProblemCode(BadRequest, "Path, body and header name different sessions."),
+        "body-timeout": ProblemCode(BadRequest, "The body did not arrive in time, or the client went away."),
+        "unauthorized": ProblemCode(Unauthorized, "The daemon asks for a token, and there is none or an unknown one."),
+        "forbidden": ProblemCode(Forbidden, "The token may not do that, or the Host or Origin is not let in."),
+        "unknown-session": ProblemCode(
             NoSuchSession, "No session of the caller's has that id; the daemon may have restarted."
         ),
-        "not-found": Entry(NoSuchRoute, "Nothing is served at that path."),
-        "method-not-allowed": Entry(WrongMethod, "The path is served, but not by that method."),
-        "stale-epoch": Entry(Conflict, "The frame belongs to another episode than the session's."),
-        "stale-seq": Entry(Conflict, "The frame is not after the session's last, nor a repeat whose answer is kept."),
-        "seq-conflict": Entry(Conflict, "Another frame came under the same seq or Idempotency-Key before."),
-        "superseded": Entry(Conflict, "A newer frame of a realtime session took this one's place."),
-        "session-in-use": Entry(Conflict, "A connection holds the session; its secret takes it over."),
-        "session-ambiguous": Entry(Conflict, "Several owners have a session of that id; an admin has to say whose."),
-        "session-exists": Entry(Conflict, "A session of that id is open; its secret resumes it."),
-        "session-evicted": Entry(Gone, "The session was idle and made room for another; open a new one."),
-        "session-expired": Entry(Gone, "Nobody used the session for too long; open a new one."),
-        "session-closed": Entry(Gone, "The session was closed; open a new one."),
-        "body-too-large": Entry(TooLarge, "The body has more bytes than the daemon accepts."),
-        "image-too-large": Entry(TooLarge, "A picture has more pixels, or a longer side, than the daemon accepts."),
-        "too-many-images": Entry(TooLarge, "A frame holds more pictures than the daemon accepts."),
-        "image-invalid": Entry(Unprocessable, "A picture cannot be read as RGB of a usable size."),
-        "unsupported-dtype": Entry(Unprocessable, "A raw picture is not an array of unsigned bytes."),
-        "unknown-camera": Entry(Unprocessable, "The policy has no camera of that name."),
-        "missing-camera": Entry(
+        "not-found": ProblemCode(NoSuchRoute, "Nothing is served at that path."),
+        "method-not-allowed": ProblemCode(WrongMethod, "The path is served, but not by that method."),
+        "stale-epoch": ProblemCode(Conflict, "The frame belongs to another episode than the session's."),
+        "stale-seq": ProblemCode(
+            Conflict, "The frame is not after the session's last, nor a repeat whose answer is kept."
+        ),
+        "seq-conflict": ProblemCode(Conflict, "Another frame came under the same seq or Idempotency-Key before."),
+        "superseded": ProblemCode(Conflict, "A newer frame of a realtime session took this one's place."),
+        "session-in-use": ProblemCode(Conflict, "A connection holds the session; its secret takes it over."),
+        "session-ambiguous": ProblemCode(
+            Conflict, "Several owners have a session of that id; an admin has to say whose."
+        ),
+        "session-exists": ProblemCode(Conflict, "A session of that id is open; its secret resumes it."),
+        "session-evicted": ProblemCode(Gone, "The session was idle and made room for another; open a new one."),
+        "session-expired": ProblemCode(Gone, "The session was unused for too long; open a new one."),
+        "session-closed": ProblemCode(Gone, "The session was closed; open a new one."),
+        "body-too-large": ProblemCode(TooLarge, "The body has more bytes than the daemon accepts."),
+        "image-too-large": ProblemCode(
+            TooLarge, "A picture has more pixels, or a longer side, than the daemon accepts."
+        ),
+        "too-many-images": ProblemCode(TooLarge, "A frame holds more pictures than the daemon accepts."),
+        "image-invalid": ProblemCode(Unprocessable, "A picture cannot be read as RGB of a usable size."),
+        "unsupported-dtype": ProblemCode(Unprocessable, "A raw picture is not an array of unsigned bytes."),
+        "unknown-camera": ProblemCode(Unprocessable, "The policy has no camera of that name."),
+        "missing-camera": ProblemCode(
             Unprocessable, "The policy needs a picture from a camera that the frame does not hold."
         ),
-        "ambiguous-camera": Entry(
+        "ambiguous-camera": ProblemCode(
             Unprocessable, "Several pictures fit one of the policy's cameras, and no name decides which it is."
         ),
-        "unknown-unnorm-key": Entry(
+        "unknown-unnorm-key": ProblemCode(
             Unprocessable, "The checkpoint has no such statistics, or has several and the frame names none."
         ),
-        "session-id-invalid": Entry(
+        "session-id-invalid": ProblemCode(
             Unprocessable,
             "A session's id is 1 to 128 printable ASCII characters, with no space at either end, not '.' or '..'.",
         ),
-        "unknown-reuse-mode": Entry(Unprocessable, "'reuse' names no mode that there is."),
-        "reuse-without-session": Entry(Unprocessable, "'reuse' is given, but the frame names no session."),
-        "seq-without-session": Entry(
+        "unknown-reuse-mode": ProblemCode(Unprocessable, "'reuse' names no mode that there is."),
+        "reuse-without-session": ProblemCode(Unprocessable, "'reuse' is given, but the frame names no session."),
+        "seq-without-session": ProblemCode(
             Unprocessable, "'epoch', 'seq' or an Idempotency-Key is given, but the frame names no session."
         ),
-        "unknown-service": Entry(Unprocessable, "'service' is neither lockstep nor realtime."),
-        "instruction-empty": Entry(Unprocessable, "The instruction holds no words."),
-        "instruction-too-long": Entry(Unprocessable, "The instruction is longer than the daemon accepts."),
-        "non-finite-action": Entry(Internal, "The policy returned NaN or infinity; nothing was passed on."),
-        "not-an-action": Entry(
+        "unknown-service": ProblemCode(Unprocessable, "'service' is neither lockstep nor realtime."),
+        "instruction-empty": ProblemCode(Unprocessable, "The instruction holds no words."),
+        "instruction-too-long": ProblemCode(Unprocessable, "The instruction is longer than the daemon accepts."),
+        "non-finite-action": ProblemCode(Internal, "The policy returned NaN or infinity; nothing was passed on."),
+        "not-an-action": ProblemCode(
             Internal, "What the policy said is no action: a token of text, or numbers beyond its statistics."
         ),
-        "internal": Entry(Internal, "The daemon's own fault; its log has the story under the request's id."),
-        "rate-limited": Entry(TooMany, "This client sends more frames a second than it may; wait as long as is said."),
-        "session-busy": Entry(TooMany, "As many of the session's frames are under way as may be; wait for an answer."),
-        "overloaded": Entry(Overloaded, "More frames wait than may wait; try again, or try another replica."),
-        "too-many-sessions": Entry(
+        "internal": ProblemCode(Internal, "The daemon's own fault; its log has the story under the request's id."),
+        "rate-limited": ProblemCode(
+            TooMany, "This client sends more frames a second than it may; wait as long as is said."
+        ),
+        "session-busy": ProblemCode(
+            TooMany, "As many of the session's frames are under way as may be; wait for an answer."
+        ),
+        "overloaded": ProblemCode(Overloaded, "More frames wait than may wait; try again, or try another replica."),
+        "too-many-sessions": ProblemCode(
             Overloaded, "As many sessions are in use as there is room for; try another replica."
         ),
-        "out-of-memory": Entry(Overloaded, "The device had no memory for this frame; try again, or send less at once."),
-        "not-ready": Entry(NotReady, "The policy is loading or warming up."),
-        "stuck": Entry(NotReady, "The device has been at one frame for too long."),
-        "engine-ended": Entry(NotReady, "The engine has ended; the daemon stops, for a supervisor to start it anew."),
-        "draining": Entry(NotReady, "The daemon is stopping and takes no new frames."),
-        "deadline-exceeded": Entry(
+        "out-of-memory": ProblemCode(
+            Overloaded, "The device had no memory for this frame; try again, or send less at once."
+        ),
+        "not-ready": ProblemCode(NotReady, "The policy is loading or warming up."),
+        "stuck": ProblemCode(NotReady, "The device has been at one frame for too long."),
+        "engine-ended": ProblemCode(
+            NotReady, "The engine has ended; the daemon stops, for a supervisor to start it anew."
+        ),
+        "draining": ProblemCode(NotReady, "The daemon is stopping and takes no new frames."),
+        "deadline-exceeded": ProblemCode(
             DeadlineExceeded, "The frame was too old when its turn came, or no action came in time."
         ),
     }

@@ -1,4 +1,4 @@
-"""Describes the routes for /openapi.json: what a request looks like, what its answers look like, with examples.
+"""OpenAPI descriptions of the routes: requests and responses, with examples.
 
 Knows no request; tests post the examples to the daemon, so they cannot go stale.
 """
@@ -22,11 +22,11 @@ from stillframe.web.openapi.builders import (
     Description,
     Responses,
     Schema,
-    answered,
-    body,
     content,
     problems,
     ref,
+    request_body,
+    response,
 )
 from stillframe.web.openapi.legacy_routes import LEGACY_DESCRIPTIONS
 
@@ -35,28 +35,28 @@ def _native_body(*parameters: Schema) -> Schema:
     said = content(ref("Frame"), png=PNG_FRAME, session=SESSION_FRAME)
     said["application/msgpack"] = {"schema": ref("Frame")}
     said["multipart/form-data"] = {"schema": ref("FrameForm")}
-    return body(said, *parameters)
+    return request_body(said, *parameters)
 
 
 def _native_answers() -> Responses:
     said = content(ref("Actions"), readable={"summary": "the whole chunk, and what was reused", "value": READABLE})
     said["application/msgpack"] = {"schema": ref("Actions")}
-    return {200: answered("Actions.", said, HEADERS), **problems(504, *SESSION_PROBLEMS)}
+    return {200: response("Actions.", said, HEADERS), **problems(504, *SESSION_PROBLEMS)}
 
 
 def _reset_body(*parameters: Schema) -> Schema:
     example = {"summary": "the arm's next episode", "value": {"session_id": "arm-1"}}
-    return body(content(ref("Reset"), session=example), *parameters, required=False)
+    return request_body(content(ref("Reset"), session=example), *parameters, required=False)
 
 
 def _reset_answers(*statuses: int) -> Responses:
     example = {"summary": "the second episode", "value": {"session_id": "arm-1", "epoch": 1}}
-    done = answered("The session's next frame is a keyframe.", content(ref("ResetDone"), session=example))
+    done = response("The session's next frame is a keyframe.", content(ref("ResetDone"), session=example))
     return {200: done, **problems(*statuses)}
 
 
 def _open_body() -> Schema:
-    return body(
+    return request_body(
         content(
             ref("OpenSession"),
             server={"summary": "an id of the daemon's choosing", "value": {}},
@@ -71,18 +71,18 @@ def _open_answers() -> Responses:
     said = content(ref("SessionOpened"), opened={"summary": "a new session", "value": value})
     location = {"Location": {"schema": {"type": "string"}}, "X-Request-Id": REQUEST_ID}
     return {
-        201: answered("The session is open.", said, location),
-        200: answered("The session goes on: its secret was given.", said, location),
+        201: response("The session is open.", said, location),
+        200: response("The session goes on: its secret was given.", said, location),
         **problems(*SESSION_PROBLEMS),
     }
 
 
 def _shown(schema: str, *statuses: int) -> Responses:
-    return {200: answered("As it is now.", {"application/json": {"schema": ref(schema)}}), **problems(*statuses)}
+    return {200: response("As it is now.", {"application/json": {"schema": ref(schema)}}), **problems(*statuses)}
 
 
 def _described() -> Mapping[tuple[str, str], Description]:
-    whose: Schema = {"parameters": [SESSION_PATH, OWNER_PARAMETER]}
+    owned: Schema = {"parameters": [SESSION_PATH, OWNER_PARAMETER]}
     gone: Responses = {204: {"description": "It is closed; what it left is freed."}}
     return {
         **LEGACY_DESCRIPTIONS,
@@ -101,10 +101,10 @@ def _described() -> Mapping[tuple[str, str], Description]:
         ("POST", "/v1/sessions"): Description("sessions", _open_answers(), status=201, extra=_open_body()),
         ("GET", "/v1/sessions"): Description("sessions", _shown("SessionList")),
         ("GET", "/v1/sessions/{session_id}"): Description(
-            "sessions", _shown("SessionInfo", 404, 409, 410), extra=whose
+            "sessions", _shown("SessionInfo", 404, 409, 410), extra=owned
         ),
         ("DELETE", "/v1/sessions/{session_id}"): Description(
-            "sessions", {**gone, **problems(404, 409, 410)}, status=204, extra=whose
+            "sessions", {**gone, **problems(404, 409, 410)}, status=204, extra=owned
         ),
         ("POST", "/v1/sessions/{session_id}/reset"): Description(
             "sessions", _reset_answers(404, 409, 410), extra=_reset_body(SESSION_PATH)

@@ -1,6 +1,6 @@
-"""The shapes of what is answered, by the names that /openapi.json gives them.
+"""Component schemas of requests and replies, by their names in /openapi.json.
 
-Knows no route: which shape goes where is said in descriptions.py.
+Knows no route: routes.py refers to them.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class SessionOpened(BaseModel):
 
 
 class SessionList(BaseModel):
-    """The caller's sessions; everybody's to an admin."""
+    """The caller's sessions; all sessions to an admin."""
 
     sessions: list[SessionInfo]
 

@@ -1,6 +1,6 @@
-"""Answers what is neither a frame nor a session: health, what is served, metrics, what a problem means.
+"""Information routes: health, status, served models, metrics, problem codes.
 
-Knows no policy beyond its description and its state.
+Knows of the policy its PolicyInfo and state only.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from stillframe.sessions.registry import SessionRegistry
 from stillframe.web.http.problems import problem_response
 from stillframe.web.middleware.listeners import Listeners, listener_of
 from stillframe.web.openapi.builders import CODE_PARAMETER, GUARDED, problem_responses
-from stillframe.web.openapi.problem_codes import CATALOGUE
+from stillframe.web.openapi.problem_codes import PROBLEM_CODES
 from stillframe.web.openapi.schemas import RecordingStatus, Status
-from stillframe.web.service.connections import Hub
+from stillframe.web.service.connections import ConnectionLimiter
 from stillframe.web.service.lifecycle import Lifecycle, State
 from stillframe.web.service.model_card import ModelCard, ModelList, model_card
 
 
 @dataclass(frozen=True)
-class FrontDesk:
+class InfoRoutes:
     """The routes and what they read from."""
 
     lifecycle: Lifecycle
-    roster: SessionRegistry
-    hub: Hub
+    registry: SessionRegistry
+    connections: ConnectionLimiter
     metrics: Metrics
     listeners: Listeners = field(default_factory=dict)
 
@@ -99,9 +99,9 @@ class FrontDesk:
             ready=self.lifecycle.state is State.READY,
             info=policy.info if policy else None,
             usage=policy.usage if policy else None,
-            sessions=self.roster.counts(),
-            sessions_limit=self.roster.capacity if policy else None,
-            connections=self.hub.open,
+            sessions=self.registry.counts(),
+            sessions_limit=self.registry.capacity if policy else None,
+            connections=self.connections.open,
         )
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
@@ -113,9 +113,9 @@ class FrontDesk:
             state=self.lifecycle.state.value,
             version=__version__,
             model=policy.info.name if policy else None,
-            sessions=dict(self.roster.counts()),
-            sessions_limit=self.roster.capacity if policy else None,
-            connections=self.hub.open,
+            sessions=dict(self.registry.counts()),
+            sessions_limit=self.registry.capacity if policy else None,
+            connections=self.connections.open,
             kv_in_use_bytes=usage.in_use_bytes if usage else 0,
             kv_budget_bytes=usage.budget_bytes if usage else 0,
             history_bytes=usage.history_bytes if usage else 0,
@@ -134,13 +134,13 @@ class FrontDesk:
         return model_card(info)
 
     def _info(self, request: Request) -> PolicyInfo:
-        """The policy as those see it who ask on this port."""
-        return listener_of(request.scope, self.listeners).terms.over(self.lifecycle.loaded_policy().info)
+        """The PolicyInfo with the start options of the request's port."""
+        return listener_of(request.scope, self.listeners).start_options.apply(self.lifecycle.loaded_policy().info)
 
     async def problem(self, request: Request) -> dict[str, str | int]:
         """Say what a problem's code means."""
         code = request.path_params["code"]
-        entry = CATALOGUE.get(code)
+        entry = PROBLEM_CODES.get(code)
         if entry is None:
-            raise NoSuchRoute("not-found", f"No problem has this code; the codes are {', '.join(CATALOGUE)}.")
+            raise NoSuchRoute("not-found", f"No problem has this code; the codes are {', '.join(PROBLEM_CODES)}.")
         return {"code": code, "status": entry.status, "meaning": entry.meaning}

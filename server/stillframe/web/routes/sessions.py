@@ -1,6 +1,6 @@
-"""The routes that open, show, reset and close sessions.
+"""Session routes: open, show, list, reset, close.
 
-Knows no frame and no engine: the roster keeps the rules.
+Knows no frame and no engine; the rules are in SessionRegistry.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from stillframe.domain import TokenScope
 from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.session import Session
 from stillframe.web.http.body import read_body
 from stillframe.web.http.codecs import codec_of
 from stillframe.web.http.limits import Limits
-from stillframe.web.http.paths import segment
-from stillframe.web.http.session_fields import addressed, read_count, read_session_id
+from stillframe.web.http.paths import path_parameter
+from stillframe.web.http.session_fields import read_address, read_count, read_session_id
 from stillframe.web.middleware.access import actor_of, caller_of, share_of
-from stillframe.web.middleware.auth import Caller, Scope, require
+from stillframe.web.middleware.auth import Caller, require
 from stillframe.web.middleware.listeners import Listeners, listener_of
 from stillframe.web.service.lifecycle import Lifecycle
-from stillframe.web.service.opening import open_session, opened
+from stillframe.web.service.open_session import open_session, session_document
 
-MAX_BODY_BYTES = 4096  # an id and some air: small enough to be parsed on the event loop
+MAX_BODY_BYTES = 4096  # small enough to be parsed on the event loop
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class SessionRoutes:
     """The routes and what they need."""
 
     lifecycle: Lifecycle
-    roster: SessionRegistry
+    registry: SessionRegistry
     limits: Limits
     listeners: Listeners
 
@@ -42,14 +43,14 @@ class SessionRoutes:
         """Open a session: 201, its id and the secret that resumes it. Raises RequestError."""
         self.lifecycle.ready_policy()
         fields = await self._fields(request)
-        session, resumed = open_session(self.roster, fields, actor_of(request), share_of(request))
+        session, resumed = open_session(self.registry, fields, actor_of(request), share_of(request))
         headers = {"Location": f"/v1/sessions/{quote(session.id, safe='')}"}
-        return JSONResponse(opened(session, resumed=resumed), 200 if resumed else 201, headers)
+        return JSONResponse(session_document(session, resumed=resumed), 200 if resumed else 201, headers)
 
     async def listing(self, request: Request) -> Response:
-        """Show the caller's sessions; everybody's to an admin."""
+        """Show the caller's sessions; all sessions to an admin."""
         caller = _overseer_of(request)
-        cards = self.roster.listing(None if caller.may(Scope.ADMIN) else caller.name)
+        cards = self.registry.listing(None if caller.may(TokenScope.ADMIN) else caller.name)
         return JSONResponse({"sessions": [asdict(card) for card in cards]})
 
     async def show(self, request: Request) -> Response:
@@ -58,7 +59,7 @@ class SessionRoutes:
 
     async def close(self, request: Request) -> Response:
         """Close a session: what it left is freed, frames that wait are answered with a problem."""
-        self.roster.close(self._session(request, _overseer_of(request)))
+        self.registry.close(self._session(request, _overseer_of(request)))
         return Response(status_code=204)
 
     async def reset(self, request: Request) -> Response:
@@ -66,7 +67,7 @@ class SessionRoutes:
         self.lifecycle.ready_policy()
         fields = await self._fields(request)
         session = self._session(request, actor_of(request))
-        epoch = self.roster.reset(session, epoch=read_count(fields, "epoch"))
+        epoch = self.registry.reset(session, epoch=read_count(fields, "epoch"))
         return JSONResponse({"session_id": session.id, "epoch": epoch})
 
     async def reset_named(self, request: Request) -> Response:
@@ -76,19 +77,19 @@ class SessionRoutes:
         """
         self.lifecycle.ready_policy()
         fields = await self._fields(request)
-        head = addressed(request, fallback=listener_of(request.scope, self.listeners).session)
+        head = read_address(request, fallback=listener_of(request.scope, self.listeners).session)
         session_id = read_session_id(fields, head) or head.fallback
         if session_id is None:
             return JSONResponse({"session_id": None, "epoch": None})
-        epoch = self.roster.reset_named(
+        epoch = self.registry.reset_named(
             session_id, owner=actor_of(request).name, share=share_of(request), epoch=read_count(fields, "epoch")
         )
         return JSONResponse({"session_id": session_id, "epoch": epoch})
 
     def _session(self, request: Request, caller: Caller) -> Session:
-        """The session in the path, if it is the caller's; an admin may reach all, and say whose in ?owner=."""
-        owner = request.query_params.get("owner") if caller.may(Scope.ADMIN) else caller.name
-        return self.roster.find(segment(request, "session_id") or "", owner=owner)
+        """Return the path's session if it is the caller's; an admin's may be any, of the owner in ?owner=."""
+        owner = request.query_params.get("owner") if caller.may(TokenScope.ADMIN) else caller.name
+        return self.registry.find(path_parameter(request, "session_id") or "", owner=owner)
 
     async def _fields(self, request: Request) -> Mapping[str, Any]:
         content_type = request.headers.get("content-type", "")
@@ -98,11 +99,11 @@ class SessionRoutes:
 
 
 def _overseer_of(request: Request) -> Caller:
-    """Who asks, if they may see and end sessions: an admin, or one whose robots have some. Raises Forbidden.
+    """Return the caller if it may see and end sessions: with the scope `admin` or `act`. Raises Forbidden.
 
-    To open, reset or feed one is to have a robot moved, which is `act`.
+    Opening, resetting and sending frames need `act`: they move a robot.
     """
     caller = caller_of(request)
-    if not caller.may(Scope.ADMIN):
-        require(caller, Scope.ACT)
+    if not caller.may(TokenScope.ADMIN):
+        require(caller, TokenScope.ACT)
     return caller

@@ -1,1 +1,1 @@
-"""What routes and streams share: from parsed fields to a frame, and its answer."""
+"""Shared by routes and streams: from parsed fields to a frame, and to its answer."""

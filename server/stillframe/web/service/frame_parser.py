@@ -1,6 +1,6 @@
-"""Reads what a dialect said into an observation, and judges every part of it.
+"""Parses and validates a frame: a dialect's fields become an Observation.
 
-Knows no HTTP and no engine: fields in, domain objects out, and every fault named by its place in what the client sent.
+Knows no HTTP and no engine: fields in, domain objects out; each error has a JSON pointer into the client's message.
 """
 
 from __future__ import annotations
@@ -12,78 +12,78 @@ from typing import Any
 
 from stillframe.domain import Observation, PolicyInfo
 from stillframe.errors import BadRequest, RequestError, TooLarge, Unprocessable, closest, unknown_unnorm_key
-from stillframe.web.dialects.base import Dialect, Fields, Said
-from stillframe.web.dialects.cameras import renamed
+from stillframe.web.dialects.base import Dialect, NativeFrame
+from stillframe.web.dialects.cameras import keys_by_camera
 from stillframe.web.http.images import read_picture
+from stillframe.web.http.instruction_warnings import instruction_warnings
 from stillframe.web.http.limits import Limits
+from stillframe.web.http.parsing import Fields
 from stillframe.web.http.problems import pointer
-from stillframe.web.http.session_fields import Addressed, Named, read_named
-from stillframe.web.http.wording import oddities
+from stillframe.web.http.session_fields import RequestAddress, SessionFields, is_clock_ns, read_session_fields
 
-UNSAID = ""  # the instruction of a frame that goes on with its session's last one
-_MAX_NS = 2**63
+NO_INSTRUCTION = ""  # the frame has none: its session's last one applies
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One request to act."""
+class ParsedFrame:
+    """One request to act, validated."""
 
     observation: Observation
     max_age_ms: float
     dialect: Dialect
-    named: Named | None  # None: stateless
-    digest: bytes = b""  # of everything its client sent: tells a repeat from another frame under the same seq
+    session_fields: SessionFields | None  # None: stateless
+    digest: bytes = b""  # of all bytes sent: tells a repeat from another frame under the same seq
     echo: Mapping[str, Any] = field(default_factory=dict)
-    cameras: Mapping[str, str] = field(default_factory=dict)  # camera -> its client's key, where that is another name
-    warnings: tuple[str, ...] = ()  # of what was taken as it is
+    cameras: Mapping[str, str] = field(default_factory=dict)  # camera -> the client's key, where it differs
+    warnings: tuple[str, ...] = ()  # oddities that were accepted
 
 
 @dataclass(frozen=True)
-class Reader:
-    """Reads frames for one policy under one set of limits. Any thread."""
+class FrameParser:
+    """Parses frames for one policy under one set of limits. Any thread."""
 
     info: PolicyInfo
     limits: Limits
 
-    def read(self, fields: Fields, dialect: Dialect, head: Addressed, digest: bytes = b"") -> Frame:
-        """Translate and judge a frame. Raises RequestError; never anything else."""
+    def parse(self, fields: Fields, dialect: Dialect, head: RequestAddress, digest: bytes = b"") -> ParsedFrame:
+        """Translate and validate a frame. Raises RequestError and nothing else."""
         said = dialect.translate(fields, self.info)
         try:
-            return self._judged(said, dialect, head, digest)
+            return self._validated(said, dialect, head, digest)
         except RequestError as error:
-            error.pointer = said.places.get(error.pointer or "", error.pointer)
+            error.pointer = said.pointers.get(error.pointer or "", error.pointer)
             raise
 
-    def _judged(self, said: Said, dialect: Dialect, head: Addressed, digest: bytes) -> Frame:
+    def _validated(self, said: NativeFrame, dialect: Dialect, head: RequestAddress, digest: bytes) -> ParsedFrame:
         fields, info = said.fields, self.info
-        named = read_named(fields, head)
+        session_fields = read_session_fields(fields, head)
         pictures = _pictures(fields, info, self.limits)
         keys = {camera: key for camera, (_, key, _) in pictures.items()} | dict(said.keys)
         observation = Observation(
             images={camera: read_picture(value, self.limits, place) for camera, (value, _, place) in pictures.items()},
-            instruction=UNSAID if named and "instruction" not in fields else _instruction(fields, self.limits),
+            instruction=_instruction(fields, self.limits, in_session=session_fields is not None),
             unnorm_key=_unnorm_key(fields, info),
             center_crop=info.center_crop,
         )
-        return Frame(
+        return ParsedFrame(
             observation,
             _max_age_ms(fields, self.limits),
             dialect,
-            named,
+            session_fields,
             digest,
             _echo(fields),
             cameras={camera: key for camera, key in keys.items() if key != camera},
-            warnings=oddities(observation.instruction, info) if observation.instruction else (),
+            warnings=instruction_warnings(observation.instruction, info) if observation.instruction else (),
         )
 
 
 def missing_instruction() -> BadRequest:
-    """What a frame is told that says no instruction, and whose session has none yet."""
+    """The error for a frame without an instruction in a session that has none yet."""
     return BadRequest("missing-field", "'instruction' is missing: what the robot is to do.", pointer="/instruction")
 
 
 def _pictures(fields: Fields, info: PolicyInfo, limits: Limits) -> dict[str, tuple[Any, str, str]]:
-    """Return camera -> (undecoded picture, its key, its place in the body), in the order they were sent."""
+    """Return camera -> (undecoded picture, its key, its JSON pointer), in the order they were sent."""
     if "images" not in fields:
         return _single_picture(fields, info)
     images = fields["images"]
@@ -93,7 +93,7 @@ def _pictures(fields: Fields, info: PolicyInfo, limits: Limits) -> dict[str, tup
     if len(images) > limits.max_images:
         detail = f"The frame holds {len(images)} pictures; at most {limits.max_images} are accepted."
         raise TooLarge("too-many-images", detail, pointer="/images")
-    keys = renamed(images, info)
+    keys = keys_by_camera(images, info)
     _check_cameras(keys, info)
     return {camera: (images[key], key, pointer("images", key)) for camera, key in keys.items()}
 
@@ -105,7 +105,7 @@ def _single_picture(fields: Fields, info: PolicyInfo) -> dict[str, tuple[Any, st
         detail = f"This policy needs 'images' with a picture for each of {', '.join(info.cameras)}."
         raise Unprocessable("missing-camera", detail, pointer="/image")
     camera = info.cameras[0]
-    return {camera: (fields["image"], camera, "/image")}  # which has no name of its own to tell of
+    return {camera: (fields["image"], camera, "/image")}  # this key names no camera
 
 
 def _check_cameras(images: Mapping[str, str], info: PolicyInfo) -> None:
@@ -120,9 +120,11 @@ def _check_cameras(images: Mapping[str, str], info: PolicyInfo) -> None:
             raise Unprocessable("missing-camera", detail, pointer="/images")
 
 
-def _instruction(fields: Fields, limits: Limits) -> str:
+def _instruction(fields: Fields, limits: Limits, *, in_session: bool) -> str:
     place = "/instruction"
     if "instruction" not in fields:
+        if in_session:
+            return NO_INSTRUCTION
         raise missing_instruction()
     text = fields["instruction"]
     if not isinstance(text, str) or not _encodable(text):
@@ -138,7 +140,7 @@ def _instruction(fields: Fields, limits: Limits) -> str:
 
 
 def _encodable(text: str) -> bool:
-    """Whether every character can leave as UTF-8: JSON may smuggle in half a surrogate pair."""
+    """Whether it can be encoded as UTF-8: JSON may hold half a surrogate pair."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -162,10 +164,10 @@ def _max_age_ms(fields: Fields, limits: Limits) -> float:
 
 
 def _echo(fields: Fields) -> Mapping[str, Any]:
-    """The client's clock as it sent it: opaque, handed back with the answer."""
+    """The client's clock, returned unchanged with the answer."""
     stamp = fields.get("t_obs_ns")
     if stamp is None:
         return {}
-    if type(stamp) is not int or not -_MAX_NS <= stamp < _MAX_NS:
+    if not is_clock_ns(stamp):
         raise BadRequest("bad-field", "'t_obs_ns' has to be a whole number of 64 bits.", pointer="/t_obs_ns")
     return {"t_obs_ns": stamp}

@@ -1,6 +1,6 @@
-"""Takes a frame that was read to the policy and brings back its answer, for every wire.
+"""Submits a parsed frame to its session and the policy, and awaits the reply: for every wire.
 
-Knows no HTTP and no dialect: sessions, deadlines and metrics. The event loop waits for futures only.
+Knows no HTTP and no dialect: sessions, deadlines and metrics. The event loop only awaits futures.
 """
 
 from __future__ import annotations
@@ -17,41 +17,36 @@ from stillframe.sessions.pending import FrameSubmission, Ticket
 from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.session import Connection, Session
 from stillframe.stopwatch import Stopwatch
-from stillframe.web.dialects.base import Answer
+from stillframe.web.dialects.base import Reply
 from stillframe.web.http.limits import Limits
-from stillframe.web.http.reply_metadata import history_report, reading_report, reuse_report
-from stillframe.web.http.session_fields import Named
-from stillframe.web.service.frame_parser import UNSAID, Frame, missing_instruction
+from stillframe.web.http.reply_metadata import history_report, input_report, reuse_report
+from stillframe.web.service.frame_parser import NO_INSTRUCTION, ParsedFrame, missing_instruction
+from stillframe.web.service.interpretation_log import InterpretationLog
 from stillframe.web.service.lifecycle import Lifecycle
-from stillframe.web.service.notices import Notices
 
 
 @dataclass(frozen=True)
-class Acting:
+class InferenceService:
     """What every wire needs to answer a frame."""
 
     lifecycle: Lifecycle
-    roster: SessionRegistry
+    registry: SessionRegistry
     limits: Limits
     metrics: Metrics
-    notices: Notices = field(default_factory=Notices)
+    interpretation_log: InterpretationLog = field(default_factory=InterpretationLog)
 
-    def session(self, named: Named, owner: str, share: str) -> Session:
-        """The session that a frame names; one that nobody knows yet is opened. Raises RequestError."""
-        return self.roster.find_or_create(named.id, owner=owner, share=share)
-
-    async def answer(
+    async def infer(
         self,
-        frame: Frame,
+        frame: ParsedFrame,
         session: Session | None,
         watch: Stopwatch,
         end: FrameEnd,
         share: str,
         connection: Connection | None = None,
-    ) -> Answer:
-        """Await the policy's answer; the frame's age counts from the arrival of its request. Raises RequestError.
+    ) -> Reply:
+        """Await the policy's reply; the frame's age counts from the arrival of its request. Raises RequestError.
 
-        Whether frames are taken was asked as it arrived: one that was let in is answered, whatever began since then.
+        Readiness was checked on arrival: an admitted frame is answered even if draining has begun since.
         """
         policy = self.lifecycle.loaded_policy()
         left_ms = frame.max_age_ms - watch.total_ms
@@ -60,10 +55,10 @@ class Acting:
         ticket = self._submit(policy, frame, session, left_ms, share, connection)
         self.metrics.queued(ticket.future)
         try:
-            step = await outcome(ticket.future, left_ms / 1000 + self.limits.answer_timeout_s)
+            step = await await_step(ticket.future, left_ms / 1000 + self.limits.answer_timeout_s)
         finally:
             ticket.give_up()
-        self.notices.frame(frame.dialect.name, frame.cameras, frame.warnings)
+        self.interpretation_log.record(frame.dialect.name, frame.cameras, frame.warnings)
         late = watch.total_ms > frame.max_age_ms
         end.outcome = Outcome.LATE if late else Outcome.ANSWERED
         return self._answer(policy, frame, session, ticket, step, watch, late=late)
@@ -71,18 +66,18 @@ class Acting:
     def _submit(
         self,
         policy: Policy,
-        frame: Frame,
+        frame: ParsedFrame,
         session: Session | None,
         left_ms: float,
         share: str,
         connection: Connection | None,
     ) -> Ticket:
-        if session is None or frame.named is None:
+        if session is None or frame.session_fields is None:
             return Ticket(policy.submit(frame.observation, left_ms, share=share), epoch=0, seq=0, replayed=False)
-        observation = _with_words(frame.observation, session)
-        named = frame.named
-        ticket = self.roster.submit(
-            session, FrameSubmission(observation, left_ms, named.place, frame.digest, named.mode, connection)
+        observation = _with_instruction(frame.observation, session)
+        fields = frame.session_fields
+        ticket = self.registry.submit(
+            session, FrameSubmission(observation, left_ms, fields.position, frame.digest, fields.mode, connection)
         )
         if not ticket.replayed:
             session.instruction = observation.instruction
@@ -91,25 +86,25 @@ class Acting:
     def _answer(
         self,
         policy: Policy,
-        frame: Frame,
+        frame: ParsedFrame,
         session: Session | None,
         ticket: Ticket,
         step: Step,
         watch: Stopwatch,
         *,
         late: bool,
-    ) -> Answer:
+    ) -> Reply:
         info, done = policy.info, step.report
         timing_ms = {**watch.laps_ms, **done.stages_ms, "total": watch.total_ms}
         self._count(step, watch.laps_ms, replayed=ticket.replayed)
-        return Answer(
+        return Reply(
             step.chunk,
             model=info.name,
             timing_ms={name: round(duration_ms, 3) for name, duration_ms in timing_ms.items()},
             report={
                 **reuse_report(done.cache, session.id if session else None),
                 **history_report(info.history, done.history),
-                **reading_report(frame.cameras, frame.warnings),
+                **input_report(frame.cameras, frame.warnings),
             },
             late=late,
             replayed=ticket.replayed,
@@ -123,17 +118,17 @@ class Acting:
             self.metrics.step(step.report)
 
 
-def _with_words(observation: Observation, session: Session) -> Observation:
-    """A frame without an instruction goes on with its session's last one. Raises BadRequest where there is none."""
-    if observation.instruction != UNSAID:
+def _with_instruction(observation: Observation, session: Session) -> Observation:
+    """Fill a missing instruction in with the session's last one. Raises BadRequest where there is none."""
+    if observation.instruction != NO_INSTRUCTION:
         return observation
     if session.instruction is None:
         raise missing_instruction()
     return replace(observation, instruction=session.instruction)
 
 
-async def outcome(future: Future[Step], timeout_s: float) -> Step:
-    """Await a policy's future from the event loop, without taking it away from others who wait for it.
+async def await_step(future: Future[Step], timeout_s: float) -> Step:
+    """Await a policy's future from the event loop; cancelling this wait does not cancel it for other waiters.
 
     Raises what the future holds; DeadlineExceeded after `timeout_s`; NotReady if the policy dropped the frame.
     """
@@ -142,12 +137,12 @@ async def outcome(future: Future[Step], timeout_s: float) -> Step:
     except TimeoutError as error:
         raise DeadlineExceeded("deadline-exceeded", f"No action came within {timeout_s:.1f} s.") from error
     except asyncio.CancelledError:
-        if _we_are_cancelled():
+        if _task_cancelled():
             raise
         raise NotReady("draining", "The daemon dropped this frame as it stopped.", retry_after_s=10.0) from None
 
 
-def _we_are_cancelled() -> bool:
-    """Whether somebody gave up on this request, rather than the policy on this frame."""
+def _task_cancelled() -> bool:
+    """Whether this request was cancelled, rather than the frame by the policy."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

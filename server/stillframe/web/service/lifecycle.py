@@ -1,6 +1,6 @@
-"""Where the daemon stands between its start and its end, and the policy once there is one.
+"""The daemon's state (loading, ready, draining ...), the loaded policy, and the periodic maintenance task.
 
-Knows no HTTP and not how a policy is loaded: a loader hands it over when it can.
+Knows no HTTP and not how a policy is loaded: a loader calls `serve` when it is.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ WATCHDOG_S = 30.0
 
 
 class State(StrEnum):
-    """The daemon's states, in their order; stuck is where ready goes when a frame is computed for too long."""
+    """The daemon's states, in order; ready becomes stuck while a frame has been computed for too long."""
 
     LOADING = "loading"
     WARMING = "warming"
     READY = "ready"
     STUCK = "stuck"
     DRAINING = "draining"
-    FAILED = "failed"  # the engine has ended, and the process follows
+    FAILED = "failed"  # the engine has ended, and the process will
 
 
 _WAIT_S = {State.LOADING: 5.0, State.WARMING: 1.0, State.STUCK: 5.0, State.DRAINING: 10.0, State.FAILED: 10.0}
@@ -35,32 +35,32 @@ _CODES = {State.DRAINING: "draining", State.STUCK: "stuck", State.FAILED: "engin
 
 
 class Lifecycle:
-    """The seam between the loader, which calls `serve` and `drain` from any thread, and the web floor, which asks."""
+    """Shared by the loader, which calls `serve` and `drain` from any thread, and the web layer, which reads it."""
 
     def __init__(self, policy: Policy | None = None, *, watchdog_s: float = WATCHDOG_S):
         self.watchdog_s = watchdog_s
         self._policy = policy
         self._draining = self._failed = False
-        self.recording: Callable[[], RecordingReport] | None = None  # what is recorded; None: nothing is
+        self.recording: Callable[[], RecordingReport] | None = None  # recording's state; None: off
         self._on_drain: list[Callable[[], None]] = []
 
     def serve(self, policy: Policy) -> None:
-        """Take over a loaded policy; the daemon is ready as soon as the policy says so."""
+        """Set the loaded policy; the daemon is ready as soon as the policy is."""
         self._policy = policy
 
     def drain(self) -> None:
-        """Refuse new frames from now on; those already accepted are answered."""
+        """Refuse new frames from now on; accepted ones are still answered."""
         self._draining = True
         for tell in self._on_drain:
             tell()
 
     def fail(self) -> None:
-        """The engine has ended: no frame is taken or answered any more."""
+        """The engine has ended: no frame is accepted or answered any more."""
         self._failed = True
         self.drain()
 
     def on_drain(self, tell: Callable[[], None]) -> None:
-        """Call `tell` when the daemon begins to drain, in whatever thread or signal handler says so."""
+        """Call `tell` when draining begins, from the thread or signal handler that began it."""
         self._on_drain.append(tell)
 
     @property
@@ -88,48 +88,48 @@ class Lifecycle:
         return self._policy
 
     def ready_policy(self) -> Policy:
-        """Return the policy that takes frames now, or raise NotReady saying in which state the daemon is."""
+        """Return the policy if it accepts frames now; raise NotReady with the daemon's state."""
         state = self.state
         if state is not State.READY or self._policy is None:
             raise self.refusal(state)
         return self._policy
 
     def refusal(self, state: State) -> NotReady:
-        """What a request is told while the daemon is in `state`."""
+        """The error for a request while the daemon is in `state`."""
         wait_s = _WAIT_S.get(state, 1.0)
         code = _CODES.get(state, "not-ready")
         return NotReady(code, f"The daemon is {state.value}; ask /readyz again in {wait_s:g} s.", retry_after_s=wait_s)
 
 
-EVERY_S = 0.5
+MAINTENANCE_EVERY_S = 0.5
 
 
 @dataclass
-class Upkeep:
-    """Looks round twice a second."""
+class MaintenanceTask:
+    """Expires sessions and watches for a stuck device, twice a second."""
 
     lifecycle: Lifecycle
-    roster: SessionRegistry
+    registry: SessionRegistry
     metrics: Metrics
     log: Logger
     stuck: bool = False
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled; an error is logged and the loop continues."""
         while True:
             try:
-                self.look()
+                self.run_once()
             except Exception:
-                self.log.exception("the upkeep failed, and goes on")
-            await asyncio.sleep(EVERY_S)
+                self.log.exception("maintenance failed; the next round follows")
+            await asyncio.sleep(MAINTENANCE_EVERY_S)
 
-    def look(self) -> None:
-        """Sweep the roster; say once when the device is stuck, and once when it goes on."""
-        self.roster.sweep()
+    def run_once(self) -> None:
+        """Expire idle sessions; log once when the device gets stuck, and once when it recovers."""
+        self.registry.sweep()
         stuck = self.lifecycle.state is State.STUCK
         if stuck and not self.stuck:
             self.metrics.watchdog_fired()
-            self.log.error("the device has been at one frame for over %g s: not ready", self.lifecycle.watchdog_s)
+            self.log.error("device stuck: one frame for over %g s; not ready", self.lifecycle.watchdog_s)
         if self.stuck and not stuck:
-            self.log.warning("the device goes on")
+            self.log.warning("device recovered")
         self.stuck = stuck

@@ -1,6 +1,6 @@
-"""Says what a served policy expects and what its numbers mean: the reply of /v1/models.
+"""What a served policy expects and what its numbers mean: the reply of /v1/models.
 
-Knows no HTTP and no model; it writes a PolicyInfo down for people and programs.
+Knows no HTTP and no model: a PolicyInfo becomes a document.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from stillframe.domain import PolicyInfo
-from stillframe.web.dialects.ranges import GRIPPER, gripper_range, gripper_words, number_range
+from stillframe.web.dialects.action_ranges import GRIPPER, action_range, gripper_meaning, gripper_range
 
 # The action's names and units are those of OpenVLA: a step of the hand in the frame of the robot's base.
 _UNITS = MappingProxyType({"dx": "m", "dy": "m", "dz": "m", "droll": "rad", "dpitch": "rad", "dyaw": "rad"})
@@ -96,7 +96,7 @@ class ModelList(BaseModel):
 
 
 def model_card(info: PolicyInfo) -> ModelCard:
-    """Write down what `info` says."""
+    """Return the card of `info`."""
     return ModelCard(
         name=info.name,
         family=info.family,
@@ -128,7 +128,7 @@ def _action(info: PolicyInfo) -> ActionContract:
     return ActionContract(
         fields=[_field(at, name, info) for at, name in enumerate(info.action_names)],
         frame="robot base",
-        gripper=gripper_words(info),
+        gripper=gripper_meaning(info),
         dtype="float64",
         chunk_horizon=info.chunk_horizon,
     )
@@ -137,12 +137,12 @@ def _action(info: PolicyInfo) -> ActionContract:
 def _field(at: int, name: str, info: PolicyInfo) -> ActionField:
     if name == GRIPPER:
         ranges = {key: gripper_range(entry, at) for key, entry in info.norm_stats.items()}
-        return ActionField(name=name, unit="1", meaning=gripper_words(info), ranges=ranges)
+        return ActionField(name=name, unit="1", meaning=gripper_meaning(info), ranges=ranges)
     unit = _UNITS.get(name, "1")
     kind = {"m": "step of the hand's position", "rad": "step of the hand's rotation"}.get(
         unit, "as the data set has it"
     )
-    ranges = {key: number_range(entry, at, (-1.0, 1.0)) for key, entry in info.norm_stats.items()}
+    ranges = {key: action_range(entry, at, (-1.0, 1.0)) for key, entry in info.norm_stats.items()}
     return ActionField(name=name, unit=unit, meaning=kind, ranges=ranges)
 
 

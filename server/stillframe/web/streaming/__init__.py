@@ -1,1 +1,1 @@
-"""WebSocket: many frames over one connection. Knows bytes and sessions; never torch."""
+"""WebSocket: many frames over one connection. Knows bytes and sessions; no torch."""

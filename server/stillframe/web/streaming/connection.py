@@ -1,6 +1,6 @@
-"""One WebSocket: messages in, messages out, each with a deadline.
+"""One WebSocket: receive and send messages, sends with a deadline.
 
-Knows no message's meaning. Reading and sending may go on side by side; sends are one after the other.
+Knows no message's meaning. Reading and sending may run concurrently; sends are serialised.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ MAX_REASON_BYTES = 120  # a close frame holds 125, two of them the code
 
 Message = bytes | str
 
-# What the layers below say of a client that is gone: starlette, uvicorn, and both once a close was sent.
+# Raised for a client that has disconnected: by starlette, by uvicorn, and by both once a close was sent.
 _GONE = (WebSocketDisconnect, OSError, RuntimeError)
 
 
-class Cut(Exception):
-    """The conversation is over: the client is gone, does not read, or was told goodbye."""
+class Disconnected(Exception):
+    """The connection is over: the client left, does not read, or it was closed."""
 
 
 class Connection:
-    """A WebSocket that was let in."""
+    """An admitted WebSocket."""
 
     def __init__(self, websocket: WebSocket, *, send_timeout_s: float):
         self.websocket = websocket
@@ -31,22 +31,22 @@ class Connection:
         self._sending = asyncio.Lock()
 
     async def accept(self, subprotocol: str | None = None) -> None:
-        """Answer the upgrade. Raises Cut."""
+        """Accept the upgrade. Raises Disconnected."""
         try:
             await self.websocket.accept(subprotocol)
         except _GONE as error:
-            raise Cut from error
+            raise Disconnected from error
 
     async def read(self) -> Message:
-        """The next message. Raises Cut once the client has gone."""
+        """Return the next message. Raises Disconnected once the client has left."""
         message = await self.websocket.receive()
         if message["type"] == "websocket.disconnect":
-            raise Cut
+            raise Disconnected
         data: Message | None = message.get("bytes")
         return message["text"] if data is None else data
 
     async def send(self, data: Message) -> None:
-        """Send one message. Raises Cut if that takes too long, in line behind others included, or nobody is there."""
+        """Send one message. Raises Disconnected if the client left or sending, queueing included, timed out."""
         try:
             async with asyncio.timeout(self._send_timeout_s), self._sending:
                 if isinstance(data, str):
@@ -54,10 +54,10 @@ class Connection:
                 else:
                     await self.websocket.send_bytes(data)
         except _GONE as error:  # TimeoutError is an OSError
-            raise Cut from error
+            raise Disconnected from error
 
     async def close(self, code: int, reason: str = "") -> None:
-        """Say goodbye, if anybody is still there to hear it."""
+        """Send a close frame, if the connection is still open."""
         if self.websocket.application_state is WebSocketState.CONNECTED:
             with contextlib.suppress(*_GONE):
                 async with asyncio.timeout(self._send_timeout_s):

@@ -1,4 +1,4 @@
-"""What a native stream says to its client, in msgpack or JSON.
+"""Messages of the native stream, in and out, in msgpack or JSON.
 
 Knows no session's state.
 """
@@ -16,35 +16,34 @@ from stillframe.errors import RequestError
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.dialects.native import BINARY_NATIVE, JSON_NATIVE
 from stillframe.web.http.limits import Limits
-from stillframe.web.http.objects import Fields, parse_map, parse_object
+from stillframe.web.http.parsing import Fields, parse_json, parse_msgpack
 from stillframe.web.http.problems import problem_document, request_id_of
-from stillframe.web.http.session_fields import Addressed
-from stillframe.web.service.frame_parser import Frame, Reader
+from stillframe.web.http.session_fields import RequestAddress, is_clock_ns
+from stillframe.web.service.frame_parser import FrameParser, ParsedFrame
 from stillframe.web.service.model_card import model_card
 from stillframe.web.streaming.connection import Connection, Message
 from stillframe_client.wire import JSON, MAX_COUNT, MSGPACK, is_session_id
 
-Place = Mapping[str, Any]  # the members that say which frame of which session a message is about
+MessagePosition = Mapping[str, Any]  # which frame of which session a message is about
 
 _COUNTS = ("epoch", "seq")
-_MAX_NS = 2**63
 
 
-class Outbox:
-    """One connection's outgoing side. Whatever it sends may raise Cut."""
+class MessageSender:
+    """Sends one connection's messages. Any send may raise Disconnected."""
 
     def __init__(self, connection: Connection, path: str, *, binary: bool):
         self._connection = connection
         self._path = path
-        self.binary = binary  # how messages that answer none are written
+        self.binary = binary  # of messages that answer none
 
     async def send(self, message: Mapping[str, Any], *, binary: bool | None = None) -> None:
         """Send one message: msgpack in a binary frame, or JSON in a text frame. Raises WireError."""
         codec = MSGPACK if (self.binary if binary is None else binary) else JSON
         await self._connection.send(codec.dump(message))
 
-    async def refuse(self, error: RequestError, place: Place, *, binary: bool | None = None) -> None:
-        """Say what became of a message instead of what it asked for, and which one it was."""
+    async def refuse(self, error: RequestError, place: MessagePosition, *, binary: bool | None = None) -> None:
+        """Answer a message with a problem (or `superseded`), and its position."""
         message: dict[str, Any]
         if error.code == "superseded":
             message = {"type": "superseded", **place, "by": getattr(error, "by", None)}
@@ -55,7 +54,7 @@ class Outbox:
         await self.send(message, binary=binary)
 
     async def hello(self, info: PolicyInfo, limits: Limits, state: str) -> None:
-        """Say who serves what, and how much a message may hold."""
+        """Send the server's version, state, model card and limits."""
         bounds = {
             "max_message_bytes": limits.max_body_bytes,
             "max_images": limits.max_images,
@@ -70,14 +69,14 @@ class Outbox:
         )
 
 
-def place_of(fields: Mapping[str, Any]) -> Place:
-    """What a message says of its place, as far as that makes sense: whoever waits for its answer knows it by that."""
+def position_of(fields: Mapping[str, Any]) -> MessagePosition:
+    """Return the valid parts of a message's session, epoch, seq and clock: the client matches the answer by these."""
     place: dict[str, Any] = {}
     session_id, stamp = fields.get("session_id"), fields.get("t_obs_ns")
     if is_session_id(session_id):
         counts = {name: fields[name] for name in _COUNTS if _is_count(fields.get(name))}
         place["session"] = {"id": session_id, **counts}
-    if type(stamp) is int and -_MAX_NS <= stamp < _MAX_NS:
+    if is_clock_ns(stamp):
         place["t_obs_ns"] = stamp
     return place
 
@@ -87,8 +86,8 @@ def _is_count(value: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Arrival:
-    """A message: its fields, the data they were read from, and a watch that runs since it came."""
+class IncomingMessage:
+    """A received message: its fields, its raw data, and a stopwatch since its arrival."""
 
     fields: Fields
     data: Message
@@ -96,17 +95,17 @@ class Arrival:
 
     @property
     def binary(self) -> bool:
-        """Whether it came, and is answered, as msgpack."""
+        """Whether it is msgpack, and so is its answer."""
         return isinstance(self.data, bytes)
 
 
 def parse(data: Message, max_parts: int) -> Fields:
-    """From a message to its fields. Raises BadRequest."""
-    return parse_object(data, max_parts) if isinstance(data, str) else parse_map(data, max_parts)
+    """Parse a message into fields. Raises BadRequest."""
+    return parse_json(data, max_parts) if isinstance(data, str) else parse_msgpack(data, max_parts)
 
 
-def read_frame(reader: Reader, arrival: Arrival) -> Frame:
-    """From fields to a frame. Raises RequestError."""
-    data = arrival.data.encode() if isinstance(arrival.data, str) else arrival.data
-    dialect = BINARY_NATIVE if arrival.binary else JSON_NATIVE
-    return reader.read(arrival.fields, dialect, Addressed(), blake2b(data, digest_size=16).digest())
+def read_frame(parser: FrameParser, message: IncomingMessage) -> ParsedFrame:
+    """Parse fields into a frame. Raises RequestError."""
+    data = message.data.encode() if isinstance(message.data, str) else message.data
+    dialect = BINARY_NATIVE if message.binary else JSON_NATIVE
+    return parser.parse(message.fields, dialect, RequestAddress(), blake2b(data, digest_size=16).digest())

@@ -1,6 +1,6 @@
 """The native stream: several sessions on one WebSocket, each frame answered by an action, a problem or `superseded`.
 
-Knows no engine. docs/stream.md has the messages; a client's session outlives its connection by a while.
+Knows no engine. docs/stream.md lists the messages; a session outlives its connection by a while.
 """
 
 from __future__ import annotations
@@ -9,69 +9,65 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
 from stillframe.errors import BadRequest, Conflict, RequestError
-from stillframe.sessions.session import Session
 from stillframe.stopwatch import Stopwatch
-from stillframe.web.http.decode_pool import Unpacking
-from stillframe.web.http.objects import Fields
-from stillframe.web.http.session_fields import read_count, read_session_id
-from stillframe.web.middleware.access import pace
+from stillframe.web.http.decode_pool import DecodePool
+from stillframe.web.http.parsing import Fields
+from stillframe.web.http.session_fields import read_count
+from stillframe.web.middleware.access import penalize
 from stillframe.web.middleware.auth import Caller
-from stillframe.web.middleware.rate_limit import Rates
-from stillframe.web.middleware.terms import Terms
-from stillframe.web.service.frame_parser import Frame, Reader
-from stillframe.web.service.inference import Acting
+from stillframe.web.middleware.rate_limit import RateLimiter
+from stillframe.web.middleware.start_options import StartOptions
+from stillframe.web.service.frame_parser import FrameParser, ParsedFrame
+from stillframe.web.service.inference import InferenceService
 from stillframe.web.service.lifecycle import State
-from stillframe.web.service.opening import open_session, opened
-from stillframe.web.streaming.connection import Connection, Cut, Message
-from stillframe.web.streaming.messages import Arrival, Outbox, parse, place_of, read_frame
-from stillframe.web.streaming.session_queue import Lane, Turn
+from stillframe.web.service.open_session import session_document
+from stillframe.web.streaming.connection import Connection, Disconnected, Message
+from stillframe.web.streaming.messages import IncomingMessage, MessageSender, parse, position_of, read_frame
+from stillframe.web.streaming.session_queue import QueueSlot, SessionQueue
+from stillframe.web.streaming.stream_sessions import StreamSessions, required_id
 from stillframe_client.wire import JSON_PROTOCOL, MSGPACK_PROTOCOL, RESTART, WireError
 
 PATH = "/v1/stream"
 PROTOCOLS = (MSGPACK_PROTOCOL, JSON_PROTOCOL)
-STATUS_EVERY_S, POLL_S = 1.0, 0.05  # while the policy takes no frames yet
-MOST_OPENED = 1024  # whose end a connection remembers
+STATUS_EVERY_S, POLL_S = 1.0, 0.05  # until the policy accepts frames
 NOT_YET = (State.LOADING, State.WARMING, State.STUCK)
 
 
 @dataclass(frozen=True)
-class Streaming:
+class StreamContext:
     """What every stream needs."""
 
-    acting: Acting
-    unpacking: Unpacking
-    rates: Rates  # of a session's frames
-    requests: Rates  # of a caller's messages of any kind
-    finish_within_s: float  # what is under way when the daemon stops gets this long
-    terms: Terms = field(default_factory=Terms)  # what is fixed for those of one port
+    inference: InferenceService
+    decode_pool: DecodePool
+    frame_limiter: RateLimiter  # of a session's frames
+    request_limiter: RateLimiter  # of a caller's messages of any kind
+    finish_within_s: float  # for frames under way when the daemon stops
+    start_options: StartOptions = field(default_factory=StartOptions)  # of the port
 
 
-class Stream:
-    """One connection. Its sessions are attached to it, so that no other connection speaks for them.
+class NativeStream:
+    """One connection. Its sessions are attached to it: no other connection can send their frames.
 
-    All that it does is tasks of one group: whatever fails there ends the connection and is raised by `run`.
+    All its work is in one task group: an unexpected error ends the connection and is raised by `run`.
     """
 
-    def __init__(self, streaming: Streaming, connection: Connection, caller: Caller, share: str):
-        self._acting, self._unpacking = streaming.acting, streaming.unpacking
-        self._rates, self._requests = streaming.rates, streaming.requests
+    def __init__(self, streaming: StreamContext, connection: Connection, caller: Caller, share: str):
+        self._inference, self._decode_pool = streaming.inference, streaming.decode_pool
+        self._frame_limiter, self._request_limiter = streaming.frame_limiter, streaming.request_limiter
         self._finish_within_s = streaming.finish_within_s
-        self._terms = streaming.terms
+        self._start_options = streaming.start_options
         self._connection = connection
-        self._caller = caller
         self._share = share
         offered = connection.websocket.scope.get("subprotocols", [])
         self._protocol = next((protocol for protocol in offered if protocol in PROTOCOLS), None)
-        self._outbox = Outbox(connection, PATH, binary=self._protocol != JSON_PROTOCOL)
-        self._lanes: dict[str, Lane] = {}
-        self._opened: dict[str, None] = {}  # sessions that were opened here on purpose, the last ones
+        self._sender = MessageSender(connection, PATH, binary=self._protocol != JSON_PROTOCOL)
+        self._sessions = StreamSessions(self._inference, self, caller, share)
         self._tasks = asyncio.TaskGroup()
-        self._frames: set[asyncio.Task[None]] = set()  # that are not answered yet
+        self._frames: set[asyncio.Task[None]] = set()  # not answered yet
         self._losses: asyncio.Queue[str] = asyncio.Queue()  # sessions that another connection took over
-        self._handlers: Mapping[str, Callable[[Arrival], Awaitable[None]]] = MappingProxyType(
+        self._handlers: Mapping[str, Callable[[IncomingMessage], Awaitable[None]]] = MappingProxyType(
             {
                 "frame": self._on_frame,
                 "open": self._on_open,
@@ -81,188 +77,158 @@ class Stream:
             }
         )
 
-    async def run(self, leaving: asyncio.Event) -> None:
-        """Talk until the client goes, does not read any more, or the daemon stops."""
+    async def run(self, draining: asyncio.Event) -> None:
+        """Serve until the client disconnects, stops reading, or the daemon drains."""
         try:
             async with self._tasks:
                 await self._connection.accept(self._protocol)
                 self._tasks.create_task(self._converse())
                 self._tasks.create_task(self._tell_losses())
-                await leaving.wait()
+                await draining.wait()
                 await self._finish()
-        except* Cut:
+        except* Disconnected:
             pass
         finally:
-            for lane in self._lanes.values():
-                self._acting.roster.leave(lane.session, self)
+            self._sessions.detach_all()
 
     def lost(self, session_id: str) -> None:
-        """Another connection has taken a session over: with its secret, so by its robot."""
-        self._lanes.pop(session_id, None)
-        self._opened.pop(session_id, None)
+        """Another connection has resumed this session with its secret."""
+        self._sessions.drop(session_id)
         self._losses.put_nowait(session_id)
 
     async def _tell_losses(self) -> None:
         while True:
             session_id = await self._losses.get()
             error = Conflict("session-in-use", "Another connection has resumed this session; it goes on there.")
-            await self._outbox.refuse(error, place_of({"session_id": session_id}))
+            await self._sender.refuse(error, position_of({"session_id": session_id}))
 
     async def _converse(self) -> None:
-        """Hello, then one message after the other."""
+        """Send hello, then handle one message after the other."""
         await self._greet()
         while True:
             await self._handle(await self._connection.read())
 
     async def _greet(self) -> None:
-        """Say hello as soon as frames are taken; that they are not, now and then until then."""
-        lifecycle = self._acting.lifecycle
+        """Send hello once the policy is ready; the daemon's state every STATUS_EVERY_S until then."""
+        lifecycle = self._inference.lifecycle
         while (state := lifecycle.state) in NOT_YET:
-            await self._outbox.send({"type": "status", "state": state.value})
-            await self._wait_for_another(state)
+            await self._sender.send({"type": "status", "state": state.value})
+            await self._poll_state(state)
         if state is State.READY:
-            await self._outbox.hello(self._terms.over(lifecycle.loaded_policy().info), self._acting.limits, state.value)
+            await self._sender.hello(
+                self._start_options.apply(lifecycle.loaded_policy().info), self._inference.limits, state.value
+            )
 
-    async def _wait_for_another(self, state: State) -> None:
-        """Until the daemon's state is another, or it is time to say it again. Nobody tells us: so look."""
+    async def _poll_state(self, state: State) -> None:
+        """Poll until the daemon's state changes or STATUS_EVERY_S has passed."""
         for _ in range(round(STATUS_EVERY_S / POLL_S)):
-            if self._acting.lifecycle.state is state:
+            if self._inference.lifecycle.state is state:
                 await asyncio.sleep(POLL_S)
 
     async def _handle(self, data: Message) -> None:
-        """One message. What is wrong with it is answered, and the conversation goes on.
+        """Handle one message; an invalid one is answered with a problem and the connection stays open.
 
-        Each is parsed on another thread: so others have their turn between messages that came in one go.
+        Parsing runs on another thread, so other connections are served between messages that came together.
         """
-        self._outbox.binary = isinstance(data, bytes)
+        self._sender.binary = isinstance(data, bytes)
         watch = Stopwatch()
         fields: Fields = {}
         try:
-            self._requests.allow((self._share,))
-            fields = await self._unpacking.in_turn(self._share, parse, data, self._acting.limits.max_json_parts)
-            await self._handler(fields)(Arrival(fields, data, watch))
+            self._request_limiter.acquire((self._share,))
+            fields = await self._decode_pool.run_waiting(
+                self._share, parse, data, self._inference.limits.max_json_parts
+            )
+            await self._handler(fields)(IncomingMessage(fields, data, watch))
         except RequestError as error:
-            await self._outbox.refuse(error, place_of(fields))
-            await pace(error, self._requests, self._share)
+            await self._sender.refuse(error, position_of(fields))
+            await penalize(error, self._request_limiter, self._share)
 
-    def _handler(self, fields: Fields) -> Callable[[Arrival], Awaitable[None]]:
+    def _handler(self, fields: Fields) -> Callable[[IncomingMessage], Awaitable[None]]:
         kind = fields.get("type")
         handler = self._handlers.get(kind) if isinstance(kind, str) else None
         if handler is None:
             raise BadRequest("bad-field", f"'type' has to be one of {', '.join(self._handlers)}.", pointer="/type")
         return handler
 
-    async def _on_open(self, arrival: Arrival) -> None:
-        self._acting.lifecycle.ready_policy()
-        session, resumed = open_session(self._acting.roster, arrival.fields, self._caller, self._share, connection=self)
-        self._lane(session)
-        self._remember(session.id)
-        await self._outbox.send({"type": "session", **opened(session, resumed=resumed)})
+    async def _on_open(self, message: IncomingMessage) -> None:
+        self._inference.lifecycle.ready_policy()
+        session, resumed = self._sessions.open(message.fields)
+        await self._sender.send({"type": "session", **session_document(session, resumed=resumed)})
 
-    async def _on_reset(self, arrival: Arrival) -> None:
-        session = self._found(arrival.fields)
-        if (lane := self._lanes.get(session.id)) is not None:
-            await lane.settled()  # what was sent before belongs to the episode that ends
-        epoch = self._acting.roster.reset(session, epoch=read_count(arrival.fields, "epoch"))
-        await self._outbox.send({"type": "reset", "session_id": session.id, "epoch": epoch})
+    async def _on_reset(self, message: IncomingMessage) -> None:
+        session = self._sessions.find(message.fields)
+        await self._sessions.flush(session)  # frames sent before belong to the episode that ends
+        epoch = self._inference.registry.reset(session, epoch=read_count(message.fields, "epoch"))
+        await self._sender.send({"type": "reset", "session_id": session.id, "epoch": epoch})
 
-    async def _on_close(self, arrival: Arrival) -> None:
-        session = self._found(arrival.fields)
-        self._acting.roster.close(session)
-        await self._outbox.send({"type": "closed", "session_id": session.id})
+    async def _on_close(self, message: IncomingMessage) -> None:
+        session = self._sessions.find(message.fields)
+        self._inference.registry.close(session)
+        await self._sender.send({"type": "closed", "session_id": session.id})
 
-    async def _on_ping(self, arrival: Arrival) -> None:
-        most = self._acting.limits.max_ping_bytes
-        if len(arrival.data) > most:
+    async def _on_ping(self, message: IncomingMessage) -> None:
+        most = self._inference.limits.max_ping_bytes
+        if len(message.data) > most:
             raise BadRequest("bad-field", f"A ping is repeated to its sender; at most {most} bytes of it are.")
         try:
-            await self._outbox.send({**arrival.fields, "type": "pong"})
+            await self._sender.send({**message.fields, "type": "pong"})
         except WireError as error:
             raise BadRequest("bad-field", f"This ping cannot be repeated. {error}") from error
 
-    async def _on_frame(self, arrival: Arrival) -> None:
-        """Let it in, in its order; from there it goes its own way."""
+    async def _on_frame(self, message: IncomingMessage) -> None:
+        """Queue a frame in order; a task of its own answers it."""
         try:
-            lane, turn = self._admitted(arrival.fields)
+            queue, slot = self._admitted(message.fields)
         except RequestError as error:
             self._count(error)
             raise
-        frame = self._tasks.create_task(self._serve(lane, turn, arrival))
+        frame = self._tasks.create_task(self._serve(queue, slot, message))
         self._frames.add(frame)
         frame.add_done_callback(self._frames.discard)
 
-    def _admitted(self, fields: Fields) -> tuple[Lane, Turn]:
-        """A place in the lane of the session that a frame names. Raises RequestError."""
-        self._acting.lifecycle.ready_policy()
-        session_id, seq = _named(fields), read_count(fields, "seq")
-        self._rates.allow((self._share, session_id))
-        lane = self._lanes.get(session_id)
-        if lane is None or not lane.session.live:
-            if session_id in self._opened:
-                self._found(fields)  # raises Gone: who opened it knows a secret that would not be the next one's
-            session = self._acting.roster.find_or_create(session_id, owner=self._caller.name, share=self._share)
-            lane = self._lane(session)
-        return lane, lane.join(seq)
+    def _admitted(self, fields: Fields) -> tuple[SessionQueue, QueueSlot]:
+        """Reserve a slot in the queue of the session that a frame names. Raises RequestError."""
+        self._inference.lifecycle.ready_policy()
+        session_id, seq = required_id(fields), read_count(fields, "seq")
+        self._frame_limiter.acquire((self._share, session_id))
+        queue = self._sessions.queue_for(session_id)
+        return queue, queue.join(seq)
 
-    def _remember(self, session_id: str) -> None:
-        self._opened[session_id] = None
-        while len(self._opened) > MOST_OPENED:
-            del self._opened[next(iter(self._opened))]
-
-    def _found(self, fields: Fields) -> Session:
-        return self._acting.roster.find(_named(fields), owner=self._caller.name)
-
-    def _lane(self, session: Session) -> Lane:
-        """Attach the session to this connection, and give its frames a lane. Raises Conflict while another has it."""
-        self._acting.roster.attach(session, self)
-        lane = self._lanes.get(session.id)
-        if lane is None or lane.session is not session:
-            self._lanes = {other.session.id: other for other in self._lanes.values() if other.session.live}
-            lane = Lane(session, 1 + self._acting.roster.settings.waiting, self._acting.metrics.sessions)
-            self._lanes[session.id] = lane
-        return lane
-
-    async def _serve(self, lane: Lane, turn: Turn, arrival: Arrival) -> None:
-        """Answer one frame: this sends one message, whatever happens."""
+    async def _serve(self, queue: SessionQueue, slot: QueueSlot, message: IncomingMessage) -> None:
+        """Answer one frame: exactly one message is sent."""
         try:
-            with self._acting.metrics.frame(PATH) as end:
-                frame = await self._unpacked(lane, turn, arrival)
-                answer = await self._acting.answer(
-                    frame, lane.session, arrival.watch, end, self._share, connection=self
+            with self._inference.metrics.frame(PATH) as end:
+                frame = await self._unpacked(queue, slot, message)
+                answer = await self._inference.infer(
+                    frame, queue.session, message.watch, end, self._share, connection=self
                 )
                 document = {"type": "action", **frame.dialect.write(answer)}
-            await self._outbox.send(document, binary=arrival.binary)
+            await self._sender.send(document, binary=message.binary)
         except RequestError as error:
-            await self._outbox.refuse(error, place_of(arrival.fields), binary=arrival.binary)
+            await self._sender.refuse(error, position_of(message.fields), binary=message.binary)
 
-    async def _unpacked(self, lane: Lane, turn: Turn, arrival: Arrival) -> Frame:
-        """The frame, in its turn. `answer` takes it to the roster before it waits: nobody overtakes it there."""
-        async with lane.reached(turn):
-            reader = Reader(self._terms.over(self._acting.lifecycle.loaded_policy().info), self._acting.limits)
-            frame = await self._unpacking.in_turn(self._share, read_frame, reader, arrival)
-            arrival.watch.lap("unpack")
+    async def _unpacked(self, queue: SessionQueue, slot: QueueSlot, message: IncomingMessage) -> ParsedFrame:
+        """Decode the frame in its turn. `infer` submits it before it awaits, so the order is kept."""
+        async with queue.turn(slot):
+            parser = FrameParser(
+                self._start_options.apply(self._inference.lifecycle.loaded_policy().info), self._inference.limits
+            )
+            frame = await self._decode_pool.run_waiting(self._share, read_frame, parser, message)
+            message.watch.lap("unpack")
             return frame
 
     def _count(self, error: RequestError) -> None:
-        """Let the metrics know of a frame that was not let in."""
+        """Count a frame that was refused before its queue."""
         try:
-            with self._acting.metrics.frame(PATH):
+            with self._inference.metrics.frame(PATH):
                 raise error
         except RequestError:
             pass
 
     async def _finish(self) -> None:
-        """The daemon stops: say so, answer what is under way while what still comes is refused, say goodbye."""
-        await self._outbox.send({"type": "goaway", "finish_within_s": self._finish_within_s})
+        """Drain: send goaway, await the frames under way while new ones are refused, close."""
+        await self._sender.send({"type": "goaway", "finish_within_s": self._finish_within_s})
         if self._frames:
             await asyncio.wait(self._frames, timeout=self._finish_within_s)
         await self._connection.close(RESTART)
-        raise Cut
-
-
-def _named(fields: Mapping[str, Any]) -> str:
-    session_id = read_session_id(fields)
-    if session_id is None:
-        detail = "'session_id' is missing: a stream's frames belong to sessions; stateless ones go to POST /v1/act."
-        raise BadRequest("missing-field", detail, pointer="/session_id")
-    return session_id
+        raise Disconnected

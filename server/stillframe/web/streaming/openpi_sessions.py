@@ -1,6 +1,6 @@
-"""Which session an openpi client's observation belongs to: the connection's own, or one that a key in it names.
+"""Maps openpi observations to sessions: the connection's own, or one per session_id and env_id in the observation.
 
-Knows no socket. The ids on this wire are the clients' own, often just numbers; ours stand behind them.
+Knows no socket. The ids on this wire are the client's own, often plain numbers; each maps to a session of ours.
 """
 
 from __future__ import annotations
@@ -12,37 +12,37 @@ import numpy as np
 from stillframe.errors import BadRequest
 from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.session import Session
-from stillframe.web.http.objects import Fields
+from stillframe.web.http.parsing import Fields
 
-MOST_SCENES = 64  # sessions on one connection, as simulators with several scenes have them
-MOST_NAMED = 1024  # by one reset
+MAX_SESSIONS = 64  # sessions on one connection, as simulators with several scenes have them
+MAX_NAMED = 1024  # by one reset
 _MAX_WORD = 128
 _UNSAID = ""
 
 
 class Key(NamedTuple):
-    """What an observation says of whose it is."""
+    """An observation's session_id and env_id."""
 
-    episode: str  # session_id: another one begins as the last one ends
-    scene: str  # env_id: several live side by side
+    episode: str  # session_id: a new one ends the last one
+    scene: str  # env_id: several are live side by side
 
 
-class Scenes:
-    """One connection's sessions. They end with it."""
+class ConnectionSessions:
+    """One connection's sessions, closed with it."""
 
-    def __init__(self, roster: SessionRegistry, owner: str, share: str):
-        self._roster = roster
+    def __init__(self, registry: SessionRegistry, owner: str, share: str):
+        self._registry = registry
         self._owner, self._share = owner, share
-        self._sessions: dict[Key, Session] = {}  # the longest known first
+        self._sessions: dict[Key, Session] = {}  # oldest first
 
     def enter(self, fields: Fields) -> Session:
-        """The session of an observation; with `reset` in it, in its next episode. Raises RequestError."""
+        """Return the session of an observation; `reset` in it begins the next episode. Raises RequestError."""
         key = Key(_word(fields, "session_id"), _word(fields, "env_id"))
         session = self._sessions.get(key)
         if session is None or not session.live:
             return self._open(key)
         if _flag(fields.get("reset")):
-            self._roster.reset(session)
+            self._registry.reset(session)
         return session
 
     def reset(self, fields: Fields) -> None:
@@ -52,33 +52,33 @@ class Scenes:
         for key, session in self._sessions.items():
             named = (not episodes or key.episode in episodes) and (not scenes or key.scene in scenes)
             if session.live and named:
-                self._roster.reset(session)
+                self._registry.reset(session)
 
     def close(self) -> None:
-        """The connection is no more, so its sessions are not."""
+        """Close all sessions: the connection is closed."""
         for session in self._sessions.values():
-            self._roster.close(session)
+            self._registry.close(session)
 
     def lost(self, session_id: str) -> None:
-        """Nobody else knows the secrets of these sessions."""
+        """Never called: these sessions' secrets are not given out."""
 
     def _open(self, key: Key) -> Session:
         for other in self._ended_by(key):
-            self._roster.close(self._sessions.pop(other))
-        session, _ = self._roster.open(None, owner=self._owner, share=self._share)
-        self._roster.attach(session, self)
+            self._registry.close(self._sessions.pop(other))
+        session, _ = self._registry.open(None, owner=self._owner, share=self._share)
+        self._registry.attach(session, self)
         self._sessions[key] = session
         return session
 
     def _ended_by(self, key: Key) -> list[Key]:
-        """Whose episode is over when this one begins, or who has to make room for it."""
+        """Return the sessions that this one ends: the same robot's last, or the oldest beyond MAX_SESSIONS."""
         over = [other for other in self._sessions if other == key or (_UNSAID not in (other.episode, key.episode))]
         over = [other for other in over if other.scene == key.scene]
-        return over or list(self._sessions)[: max(0, len(self._sessions) + 1 - MOST_SCENES)]
+        return over or list(self._sessions)[: max(0, len(self._sessions) + 1 - MAX_SESSIONS)]
 
 
 def _flag(value: Any) -> bool:
-    """A truth value, whichever way it was sent."""
+    """Return a boolean that may come as an array or a number."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.item()
     return isinstance(value, bool | int) and bool(value)
@@ -88,8 +88,8 @@ def _words(fields: Fields, name: str) -> list[str]:
     """The ids in a list of them; in one alone, too."""
     value = fields.get(name)
     if isinstance(value, np.ndarray):
-        if value.size > MOST_NAMED:  # a message's bytes could be ten million of them
-            raise BadRequest("bad-field", f"{name!r} names over {MOST_NAMED} at once.", pointer=f"/{name}")
+        if value.size > MAX_NAMED:  # a message's bytes could be ten million of them
+            raise BadRequest("bad-field", f"{name!r} names over {MAX_NAMED} at once.", pointer=f"/{name}")
         value = value.ravel().tolist()
     parts = value if isinstance(value, list) else [value]
     return [_word({name: part}, name) for part in parts]

@@ -1,6 +1,6 @@
-"""The order of one session's frames on a stream: unpacked one at a time, as they came.
+"""Queue of one session's frames on a stream: decoded one at a time, in arrival order.
 
-Knows no wire. Lock-step: a bounded line, nobody is left out. Realtime: the newest frame takes the waiting one's place.
+Knows no wire. Lock-step: a bounded queue, every frame is served. Realtime: the newest frame supersedes waiting ones.
 """
 
 from __future__ import annotations
@@ -14,79 +14,78 @@ from dataclasses import dataclass, field
 from stillframe.errors import Conflict, TooMany
 from stillframe.sessions.pending import Superseded
 from stillframe.sessions.session import ServiceMode, Session, SessionObserver
-
-BUSY_WAIT_S = 0.05
+from stillframe.sessions.submission import BUSY_WAIT_S
 
 
 @dataclass(eq=False)
-class Turn:
-    """A place in the line."""
+class QueueSlot:
+    """A frame's place in the queue."""
 
-    seq: int | None = None  # what its frame says; None: it does not say
-    come: asyncio.Event = field(default_factory=asyncio.Event)
-    overtaken_by: Turn | None = None
+    seq: int | None = None  # of its frame; None: not given
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    superseded_by: QueueSlot | None = None
 
 
-class Lane:
-    """Whoever stands first in the line is unpacked; he leaves it as he is handed to the roster."""
+class SessionQueue:
+    """The first frame is decoded; its slot is freed as it is submitted to the registry."""
 
-    def __init__(self, session: Session, most: int, watch: SessionObserver):
-        """`most`: frames that may be under way in lock-step."""
+    def __init__(self, session: Session, max_in_flight: int, watch: SessionObserver):
+        """`max_in_flight`: frames under way in lock-step."""
         self.session = session
-        self._most = most
+        self._max_in_flight = max_in_flight
         self._watch = watch
-        self._line: deque[Turn] = deque()
+        self._slots: deque[QueueSlot] = deque()
 
-    def join(self, seq: int | None) -> Turn:
-        """Stand in line, at once. Raises TooMany where a lock-step session has enough under way."""
+    def join(self, seq: int | None) -> QueueSlot:
+        """Append a slot, without waiting. Raises TooMany where a lock-step session has max_in_flight frames."""
         if self.session.service is ServiceMode.LOCKSTEP:
-            self._check_room(seq)
-        turn = Turn(seq)
+            self._check_in_flight(seq)
+        slot = QueueSlot(seq)
         if self.session.service is ServiceMode.REALTIME:
-            self._overtake(turn)
-        return self._stand(turn)
+            self._supersede(slot)
+        return self._append(slot)
 
     @asynccontextmanager
-    async def reached(self, turn: Turn) -> AsyncIterator[None]:
-        """Have the turn, after all who came before. Raises Conflict superseded as soon as a newer frame came."""
+    async def turn(self, slot: QueueSlot) -> AsyncIterator[None]:
+        """Wait for the slot's turn and hold it. Raises Conflict (superseded) as soon as a newer frame came."""
         try:
-            await turn.come.wait()
-            if turn.overtaken_by is not None:
-                raise _superseded(turn.overtaken_by.seq)
+            await slot.ready.wait()
+            if slot.superseded_by is not None:
+                raise _superseded(slot.superseded_by.seq)
             yield
         finally:
-            self._leave(turn)
+            self._leave(slot)
 
-    async def settled(self) -> None:
-        """Until the frames that came so far are with the roster. Nobody may join meanwhile."""
-        async with self.reached(self._stand(Turn())):
+    async def flushed(self) -> None:
+        """Wait until the frames queued so far are submitted. Nothing may join meanwhile."""
+        async with self.turn(self._append(QueueSlot())):
             pass
 
-    def _check_room(self, seq: int | None) -> None:
-        """What may be a repeat is the roster's question, as long as the line is short."""
+    def _check_in_flight(self, seq: int | None) -> None:
+        """A possible repeat does not count frames in flight: the registry decides whether it is one."""
         new = seq is None or seq > self.session.last_seq
-        under_way = len(self._line) + (len(self.session.in_flight) if new else 0)
-        if under_way >= self._most:
+        under_way = len(self._slots) + (len(self.session.in_flight) if new else 0)
+        if under_way >= self._max_in_flight:
             detail = f"{under_way} frames of this session are under way; wait for an answer before you send the next."
             raise TooMany("session-busy", detail, retry_after_s=BUSY_WAIT_S)
 
-    def _overtake(self, newer: Turn) -> None:
-        for waiting in self._line:
-            if not waiting.come.is_set():
-                waiting.overtaken_by = newer
-                waiting.come.set()
+    def _supersede(self, newer: QueueSlot) -> None:
+        for waiting in self._slots:
+            if not waiting.ready.is_set():
+                waiting.superseded_by = newer
+                waiting.ready.set()
                 self._watch.superseded()
 
-    def _stand(self, turn: Turn) -> Turn:
-        self._line.append(turn)
-        if self._line[0] is turn:
-            turn.come.set()
-        return turn
+    def _append(self, slot: QueueSlot) -> QueueSlot:
+        self._slots.append(slot)
+        if self._slots[0] is slot:
+            slot.ready.set()
+        return slot
 
-    def _leave(self, turn: Turn) -> None:
-        self._line.remove(turn)
-        if self._line:
-            self._line[0].come.set()
+    def _leave(self, slot: QueueSlot) -> None:
+        self._slots.remove(slot)
+        if self._slots:
+            self._slots[0].ready.set()
 
 
 def _superseded(by: int | None) -> Conflict:

@@ -156,11 +156,11 @@ def test_openpis_sessions_and_resets(desk: Any) -> None:
             assert isinstance(socket.say(name), bytes)
         assert msgpack.unpackb(socket.say("openpi-reset")) == {"status": "reset successful"}
         socket.say("openpi-libero")
-    places = [(session.id, session.epoch, session.seq) for session in desk.policy.sessions]
-    own, named = places[0][0], places[1][0]
+    pointers = [(session.id, session.epoch, session.seq) for session in desk.policy.sessions]
+    own, named = pointers[0][0], pointers[1][0]
 
     assert own != named
-    assert places == [(own, 0, 0), (named, 0, 0), (own, 0, 1), (own, 1, 0), (own, 2, 0)]
+    assert pointers == [(own, 0, 0), (named, 0, 0), (own, 0, 1), (own, 1, 0), (own, 2, 0)]
 
 
 def test_roboarenas_reply(desk: Any) -> None:

@@ -1,6 +1,6 @@
-"""What a binary message holds that we have no use for: left where it is, so that only who reads it need complain.
+"""Values in a msgpack map: arrays and numpy strings; an unsupported one stays in place, an error only where it is read.
 
-Knows the maps that stand for arrays; no field's meaning. An array of one string is a string.
+Knows the maps that encode arrays; no field's meaning. An array of one string is a string.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ _TEXT = re.compile(r"(?P<order>[<>=|]?)(?P<kind>[US])(?P<length>\d{1,6})")
 
 
 @dataclass(frozen=True)
-class Unread:
-    """A value of a kind that no field takes."""
+class UnsupportedValue:
+    """A value of a type that no field accepts."""
 
     why: str
 
 
-def meaning(found: dict[str, Any], max_array_bytes: int) -> Any:
-    """What a map stands for; an array of other things than plain numbers is text, or Unread.
+def decode_map(found: dict[str, Any], max_array_bytes: int) -> Any:
+    """Decode a map that encodes an array; one not of plain numbers becomes text, or UnsupportedValue.
 
-    Raises WireError for a map that says it is an array and is none.
+    Raises WireError for a map that claims to be an array and is none.
     """
     try:
         return meaning_of(found, max_array_bytes)
     except UnsupportedDtype as error:
         text = _text(found)
-        return Unread(str(error)) if text is None else text
+        return UnsupportedValue(str(error)) if text is None else text
 
 
 def _text(found: dict[str, Any]) -> str | None:
-    """The one string of an array or a scalar of strings, as numpy has it: UCS-4, or bytes; both padded with zeros."""
+    """Return the string of a numpy scalar or array of one: UCS-4, or bytes; both zero-padded."""
     dtype, data, shape = found.get("dtype", found.get("type")), found.get("data"), found.get("shape", [])
     name = dtype.decode("latin-1") if isinstance(dtype, bytes) else dtype
     if isinstance(data, str) and "__npgeneric__" in found:

@@ -1,4 +1,4 @@
-"""Between which numbers an answer's numbers lie, and which end of the gripper is open: the statistics decide.
+"""Ranges of an action's numbers and which end of the gripper is open, from the statistics.
 
 Knows statistics; no route.
 """
@@ -14,10 +14,10 @@ from stillframe.domain import PolicyInfo
 GRIPPER = "gripper"  # an action's number of that name
 
 
-def gripper_words(info: PolicyInfo) -> str:
-    """Which end is open, in the numbers that answers hold: a data set's statistics may scale 0 and 1 to others.
+def gripper_meaning(info: PolicyInfo) -> str:
+    """Return which gripper value is open, in un-normalised numbers: statistics may scale 0 and 1 to others.
 
-    Of the default's; without a default, of each kind that there is, with its data sets where there are several.
+    For the default key; without one, for each distinct meaning, with its data sets.
     """
     keys = list(info.norm_stats) if info.default_unnorm_key is None else [info.default_unnorm_key]
     if GRIPPER not in info.action_names or not keys:
@@ -37,11 +37,11 @@ def _in_numbers(words: str, ends: tuple[float, float]) -> str:
 
 
 def gripper_range(entry: Mapping[str, Any], at: int) -> tuple[float, float]:
-    """From what is 0 to what is 1 in the words for it."""
-    return number_range(entry, at, (0.0, 1.0))
+    """Return the numbers for 0 and 1 of the gripper."""
+    return action_range(entry, at, (0.0, 1.0))
 
 
-def number_range(entry: Mapping[str, Any], at: int, plain: tuple[float, float]) -> tuple[float, float]:
-    """Of one number of an action: q01 and q99 where the data set scales it, else `plain`."""
+def action_range(entry: Mapping[str, Any], at: int, plain: tuple[float, float]) -> tuple[float, float]:
+    """Return the range of one action number: q01 to q99 where it is scaled, else `plain`."""
     mask = entry.get("mask") or [True] * len(entry["q01"])
     return (float(entry["q01"][at]), float(entry["q99"][at])) if at < len(mask) and mask[at] else plain

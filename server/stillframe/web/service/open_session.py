@@ -1,4 +1,4 @@
-"""Opens the session that a request or a message describes, and says what its owner is told of it.
+"""Opens or resumes the session that a request or message describes, and writes the reply.
 
 Knows fields and the sessions' registry; no HTTP and no WebSocket.
 """
@@ -18,14 +18,18 @@ SERVICES = tuple(service.value for service in ServiceMode)
 
 
 def open_session(
-    roster: SessionRegistry, fields: Mapping[str, Any], caller: Caller, share: str, connection: Connection | None = None
+    registry: SessionRegistry,
+    fields: Mapping[str, Any],
+    caller: Caller,
+    share: str,
+    connection: Connection | None = None,
 ) -> tuple[Session, bool]:
-    """Open the session that `fields` describe, or resume it; say which. Raises RequestError."""
+    """Open or resume the session that `fields` describe; return it, and whether resumed. Raises RequestError."""
     service = read_choice(fields, "service", SERVICES, code="unknown-service")
     secret = fields.get("secret")
     if secret is not None and not isinstance(secret, str):
         raise BadRequest("bad-field", "'secret' has to be a string or null.", pointer="/secret")
-    return roster.open(
+    return registry.open(
         read_session_id(fields),
         owner=caller.name,
         share=share,
@@ -36,8 +40,8 @@ def open_session(
     )
 
 
-def opened(session: Session, *, resumed: bool) -> dict[str, Any]:
-    """What the one who opened a session is told."""
+def session_document(session: Session, *, resumed: bool) -> dict[str, Any]:
+    """Return the reply to opening a session; its secret resumes it."""
     return {
         "session_id": session.id,
         "secret": session.secret,

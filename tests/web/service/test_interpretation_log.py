@@ -4,22 +4,22 @@ import logging
 
 import pytest
 
-from stillframe.web.service.notices import MOST, Notices
+from stillframe.web.service.interpretation_log import MAX_LINES, InterpretationLog
 
 
 @pytest.fixture
 def notices(caplog):
     """With whatever it says in `caplog`."""
     caplog.set_level(logging.INFO)
-    return Notices(logging.getLogger("notices-test"))
+    return InterpretationLog(logging.getLogger("notices-test"))
 
 
 def test_each_way_is_told_once(notices, caplog):
     """By dialect, cameras and keys; where names agree there is nothing to tell."""
     for _ in range(3):
-        notices.frame("openpi", {"front": "cam_high", "wrist": "cam_left_wrist"}, ["The end is odd."])
-        notices.frame("openvla-oft", {"front": "full_image"}, ())
-        notices.frame("native", {}, ())
+        notices.record("openpi", {"front": "cam_high", "wrist": "cam_left_wrist"}, ["The end is odd."])
+        notices.record("openvla-oft", {"front": "full_image"}, ())
+        notices.record("native", {}, ())
 
     assert [record.message for record in caplog.records] == [
         "cameras of openpi frames: front is 'cam_high', wrist is 'cam_left_wrist'",
@@ -30,10 +30,10 @@ def test_each_way_is_told_once(notices, caplog):
 
 def test_clients_cannot_fill_the_log(notices, caplog):
     """So many ways and no more, each cut short."""
-    for number in range(MOST * 2):
-        notices.frame("openpi", {"front": f"{number}" + "x" * 1000}, [f"{number}" * 1000])
+    for number in range(MAX_LINES * 2):
+        notices.record("openpi", {"front": f"{number}" + "x" * 1000}, [f"{number}" * 1000])
 
-    assert len(caplog.records) == MOST
+    assert len(caplog.records) == MAX_LINES
     assert max(len(record.message) for record in caplog.records) <= 200
 
 

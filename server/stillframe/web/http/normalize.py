@@ -1,6 +1,6 @@
-"""Puts right what can be before it is read: base64 as other encoders write it, a picture from a camera that was turned.
+"""Normalise base64 (URL-safe, unpadded, wrapped) and the orientation of a picture (EXIF).
 
-Knows no field; what cannot be put right stays as it is, and fails where it is read.
+Knows no field; input that cannot be normalised stays as it is, and fails where it is read.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _TURNS = {
 }
 
 
-def tidied(text: Any) -> Any:
-    """base64 in its standard alphabet, padded, without line breaks; what is no string stays."""
+def normalize_base64(text: Any) -> Any:
+    """Return base64 in the standard alphabet, padded, without line breaks; other types unchanged."""
     if not isinstance(text, str):
         return text
     plain = text.translate(_WHITE).strip(" ")
@@ -32,18 +32,18 @@ def tidied(text: Any) -> Any:
     return plain + "=" * missing if missing < 3 and not plain.endswith("=") else plain
 
 
-def upright(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """The picture as its EXIF says that it was taken, which is how viewers and OpenCV show it."""
+def apply_orientation(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """Rotate or flip a picture as its EXIF orientation says, as viewers and OpenCV do."""
     picture.load()  # a PNG may say it behind its pixels
     turn = _TURNS.get(_orientation(picture))
     return picture if turn is None else picture.transpose(turn)
 
 
 def _orientation(picture: PIL.Image.Image) -> Any:
-    """What its EXIF says, if that can be read: a picture is none the worse for damage there."""
+    """Return the EXIF orientation, None where EXIF is damaged."""
     exif = PIL.Image.Exif()
     try:
         exif.load(picture.info.get("exif") or b"")
         return exif.get(_ORIENTATION)
-    except Exception:  # noqa: BLE001 (whatever its parser trips over)
+    except Exception:  # noqa: BLE001 (its parser may raise anything)
         return None

@@ -1,6 +1,6 @@
-"""What a deployment fixes for the clients of a port, who cannot say it: other servers take that as start options.
+"""Options fixed per port for clients that cannot send them; other policy servers take them as start options.
 
-Knows no client and no port; a PolicyInfo with these terms in it is what readers, dialects and /v1/models look at.
+Knows no client and no port; parsers, dialects and /v1/models read the PolicyInfo that `apply` returns.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from stillframe.errors import ConfigError, closest
 
 
 @dataclass(frozen=True)
-class Terms:
-    """Start options, as the configuration has them."""
+class StartOptions:
+    """Start options of one port, from the configuration."""
 
-    profile: str = "native"  # whose clients come in here
-    unnorm_key: str | None = None  # whose statistics scale the action of a frame that names none; None: the only ones
+    profile: str = "native"  # the clients it is for
+    unnorm_key: str | None = None  # of frames that name none; None: the policy's only one
     cameras: Mapping[str, str] = field(default_factory=dict)  # the policy's camera -> the client's key of its picture
-    center_crop: float | None = None  # share of each picture's area, at its middle, that is looked at; None, 1: all
+    center_crop: float | None = None  # central share of each picture's area that is used; None, 1: all
 
-    def over(self, info: PolicyInfo) -> PolicyInfo:
-        """The policy as those see it who come in under these terms."""
+    def apply(self, info: PolicyInfo) -> PolicyInfo:
+        """Return `info` with these options, as this port's clients see it."""
         return replace(
             info,
             profile=self.profile,
@@ -33,7 +33,7 @@ class Terms:
         )
 
     def check(self, info: PolicyInfo, where: str) -> None:
-        """Raise ConfigError for what this policy does not have; `where` names the section at fault."""
+        """Raise ConfigError for a key or camera that the policy does not have; `where` names the section."""
         faults = [*self._faults(info)]
         if faults:
             raise ConfigError(f"{where}: " + "; ".join(faults))

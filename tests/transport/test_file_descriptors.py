@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from stillframe.transport import descriptors
-from stillframe.transport.bounds import MOST_CONNECTIONS, MOST_WAITING, SPARE_DESCRIPTORS
+from stillframe.transport import file_descriptors
+from stillframe.transport.bounds import MAX_CONNECTIONS, MAX_TARPITTED, SPARE_DESCRIPTORS
 
-ENOUGH = MOST_CONNECTIONS + MOST_WAITING + SPARE_DESCRIPTORS
+ENOUGH = MAX_CONNECTIONS + MAX_TARPITTED + SPARE_DESCRIPTORS
 
 
 class Limits:
@@ -28,13 +28,13 @@ class Limits:
 @pytest.mark.parametrize(
     ("limits", "raised", "most"),
     [
-        ((ENOUGH + 1, ENOUGH + 1), (ENOUGH + 1, ENOUGH + 1), (MOST_CONNECTIONS, MOST_WAITING)),
-        ((256, 100_000), (ENOUGH, 100_000), (MOST_CONNECTIONS, MOST_WAITING)),
-        ((256, -1), (ENOUGH, -1), (MOST_CONNECTIONS, MOST_WAITING)),
-        ((256, 2000), (2000, 2000), (MOST_CONNECTIONS, 2000 - SPARE_DESCRIPTORS - MOST_CONNECTIONS)),
+        ((ENOUGH + 1, ENOUGH + 1), (ENOUGH + 1, ENOUGH + 1), (MAX_CONNECTIONS, MAX_TARPITTED)),
+        ((256, 100_000), (ENOUGH, 100_000), (MAX_CONNECTIONS, MAX_TARPITTED)),
+        ((256, -1), (ENOUGH, -1), (MAX_CONNECTIONS, MAX_TARPITTED)),
+        ((256, 2000), (2000, 2000), (MAX_CONNECTIONS, 2000 - SPARE_DESCRIPTORS - MAX_CONNECTIONS)),
         ((256, 512), (512, 512), (512 - SPARE_DESCRIPTORS, 0)),
         ((10, 10), (10, 10), (1, 0)),
-        ((-1, -1), (-1, -1), (MOST_CONNECTIONS, MOST_WAITING)),
+        ((-1, -1), (-1, -1), (MAX_CONNECTIONS, MAX_TARPITTED)),
     ],
 )
 def test_as_many_connections_as_descriptors_suffice_for(
@@ -42,14 +42,14 @@ def test_as_many_connections_as_descriptors_suffice_for(
 ) -> None:
     """The soft limit is raised as far as it is needed and may be; what is left over stays for files."""
     system = Limits(*limits)
-    monkeypatch.setattr(descriptors, "resource", system)
+    monkeypatch.setattr(file_descriptors, "resource", system)
 
-    assert descriptors.connections_affordable() == most
+    assert file_descriptors.connection_capacity() == most
     assert system.now == raised
 
 
 def test_without_such_limits_there_are_as_many_as_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows."""
-    monkeypatch.setattr(descriptors, "resource", None)
+    monkeypatch.setattr(file_descriptors, "resource", None)
 
-    assert descriptors.connections_affordable() == (MOST_CONNECTIONS, MOST_WAITING)
+    assert file_descriptors.connection_capacity() == (MAX_CONNECTIONS, MAX_TARPITTED)

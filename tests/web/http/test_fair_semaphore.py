@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from stillframe.errors import Overloaded
-from stillframe.web.http.turns import Turns
+from stillframe.web.http.fair_semaphore import FairSemaphore
 
 
 class Crowd:
     """Callers at one line; each says its name when its turn comes, and ends it when `go` says so."""
 
     def __init__(self, at_once: int, most: int):
-        self.turns = Turns(at_once, most)
+        self.semaphore = FairSemaphore(at_once, most)
         self.came: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.go = asyncio.Event()
@@ -36,7 +36,7 @@ class Crowd:
         return {name for name, task in done.items() if isinstance(task.exception(), Overloaded)}
 
     async def _turn(self, name: str, *, patient: bool) -> None:
-        async with self.turns.turn(name[0], patient=patient):
+        async with self.semaphore.acquire(name[0], patient=patient):
             self.came.append(name)
             await self.go.wait()
 
@@ -135,10 +135,10 @@ def test_a_failure_ends_a_turn() -> None:
     """The place is free again."""
 
     async def script() -> None:
-        turns = Turns(1, 0)
+        semaphore = FairSemaphore(1, 0)
         for _ in range(3):
             with pytest.raises(ZeroDivisionError):
-                async with turns.turn("a"):
+                async with semaphore.acquire("a"):
                     raise ZeroDivisionError
 
     run(script)

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from stillframe.errors import BadRequest
-from stillframe.web.http.objects import parse_map, parse_object
-from stillframe.web.http.unread import Unread
+from stillframe.web.http.msgpack_values import UnsupportedValue
+from stillframe.web.http.parsing import parse_json, parse_msgpack
 from stillframe_client.wire import pack
 
 
 def test_a_map_is_read_with_its_arrays(picture):
     """As it was packed; an array may be looked at, not written to."""
-    fields = parse_map(pack({"image": picture, "seq": 3}), 100)
+    fields = parse_msgpack(pack({"image": picture, "seq": 3}), 100)
 
     assert (fields["seq"], list(fields)) == (3, ["image", "seq"])
     assert np.array_equal(fields["image"], picture)
@@ -22,16 +22,16 @@ def test_a_map_is_read_with_its_arrays(picture):
 def test_what_is_no_map_is_refused(value):
     """Though it is msgpack."""
     with pytest.raises(BadRequest, match="not a map") as caught:
-        parse_map(pack(value), 100)
+        parse_msgpack(pack(value), 100)
     assert caught.value.code == "bad-codec"
 
 
 @pytest.mark.parametrize("many", [{"a": list(range(200))}, {str(n): n for n in range(200)}, {"a": [[[]]] * 70}])
 def test_parts_are_bounded_before_they_are_built(many):
     """Members and elements, in msgpack as in JSON."""
-    assert parse_map(pack(many), 10_000) == many
+    assert parse_msgpack(pack(many), 10_000) == many
     with pytest.raises(BadRequest) as caught:
-        parse_map(pack(many), 100)
+        parse_msgpack(pack(many), 100)
     assert caught.value.code == "bad-codec"
 
 
@@ -40,9 +40,9 @@ def test_json_is_bounded_to_the_part(text):
     """Commas and opening brackets of both kinds count."""
     parts = sum(text.count(mark) for mark in ",[{")
 
-    assert parse_object(text, parts) == parse_object(text.encode(), parts)
+    assert parse_json(text, parts) == parse_json(text.encode(), parts)
     with pytest.raises(BadRequest, match=f"over {parts - 1} parts"):
-        parse_object(text, parts - 1)
+        parse_json(text, parts - 1)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_json_is_bounded_to_the_part(text):
 def test_a_key_that_stands_twice_is_named(text, key):
     """At whatever depth, however it is written, whatever its values: as in msgpack."""
     with pytest.raises(BadRequest, match=f"holds the key {key} twice") as caught:
-        parse_object(text, 100)
+        parse_json(text, 100)
     assert caught.value.code == "bad-json"
 
 
@@ -66,7 +66,7 @@ def test_a_long_key_comes_back_short():
     """An error does not carry whatever was sent."""
     key = "x" * 10_000
     with pytest.raises(BadRequest) as caught:
-        parse_object(f'{{"{key}": 1, "{key}": 2}}', 100)
+        parse_json(f'{{"{key}": 1, "{key}": 2}}', 100)
     assert len(caught.value.detail) < 200
 
 
@@ -94,7 +94,7 @@ def test_a_long_key_comes_back_short():
 def test_what_is_wrong_with_json_is_said_and_where(text, said):
     """In words of ours, by line and column from 1."""
     with pytest.raises(BadRequest) as caught:
-        parse_object(text, 10_000)
+        parse_json(text, 10_000)
 
     assert caught.value.code == "bad-json"
     assert said in caught.value.detail
@@ -121,14 +121,14 @@ def test_an_array_of_one_string_is_a_string(sent, text):
     """Of either kind, in either order of bytes, padded or not."""
     packed = pack({"prompt": array_of(sent.dtype.str, sent.tobytes(), list(sent.shape)), "seq": 1})
 
-    assert parse_map(packed, 100) == {"prompt": text, "seq": 1}
+    assert parse_msgpack(packed, 100) == {"prompt": text, "seq": 1}
 
 
 def test_a_scalar_of_text_is_a_string():
     """As openpi's clients write np.str_."""
     packed = pack({"prompt": {b"__npgeneric__": True, b"data": "pick up", b"dtype": "<U7"}})
 
-    assert parse_map(packed, 100) == {"prompt": "pick up"}
+    assert parse_msgpack(packed, 100) == {"prompt": "pick up"}
 
 
 @pytest.mark.parametrize(
@@ -147,10 +147,10 @@ def test_a_scalar_of_text_is_a_string():
 )
 def test_what_nothing_reads_is_left_aside(sent):
     """Strings in the plural, objects, times: the rest of the message is as it would be without them."""
-    fields = parse_map(pack({"tags": sent, "seq": 1}), 100)
+    fields = parse_msgpack(pack({"tags": sent, "seq": 1}), 100)
 
     assert fields["seq"] == 1
-    assert isinstance(fields["tags"], Unread)
+    assert isinstance(fields["tags"], UnsupportedValue)
     assert fields["tags"].why
 
 
@@ -166,5 +166,5 @@ def test_what_nothing_reads_is_left_aside(sent):
 def test_an_array_that_is_none_is_refused(sent):
     """Bytes that do not make what they say."""
     with pytest.raises(BadRequest) as caught:
-        parse_map(pack({"tags": sent}), 100)
+        parse_msgpack(pack({"tags": sent}), 100)
     assert caught.value.code == "bad-codec"

@@ -1,6 +1,6 @@
-"""What is odd about an instruction: it is taken as it is, and its sender told, for a policy answers it otherwise.
+"""Warnings about an instruction that is accepted unchanged but will change the action.
 
-Knows no policy but for the words that it has no token for; changes nothing.
+Knows of the policy only the words without a token; changes nothing.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from stillframe.domain import PolicyInfo
 _MARKS = ".!?,;:\u3002\uff01\uff1f\u2026"
 _PROMPT = re.compile(r"what\s+action\s+should\s+the\s+robot|^\s*(in|user|human)\s*:|\bout\s*:\s*$|</?s>", re.IGNORECASE)
 _SPACES = re.compile(r"^\s|\s$|\s\s|[^\S ]")
-_LISTED = 8  # words that a warning names
+_LISTED = 8  # words listed in a warning
 
 
-def oddities(instruction: str, info: PolicyInfo) -> tuple[str, ...]:
-    """A line for each, for people."""
-    return tuple(_oddities(instruction, info))
+def instruction_warnings(instruction: str, info: PolicyInfo) -> tuple[str, ...]:
+    """Return one line per warning."""
+    return tuple(_warnings(instruction, info))
 
 
-def _oddities(instruction: str, info: PolicyInfo) -> Iterator[str]:
+def _warnings(instruction: str, info: PolicyInfo) -> Iterator[str]:
     if _PROMPT.search(instruction):
         yield "The instruction reads like a whole prompt; send the task alone, the daemon puts the prompt round it."
     if instruction.rstrip()[-1:] in _MARKS:

@@ -1,4 +1,4 @@
-"""Parses one JSON object or one msgpack map into fields, bounded before anything is built.
+"""Parse one JSON object or msgpack map into fields, with bounds checked before objects are built.
 
 Knows no field's meaning.
 """
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from stillframe.errors import BadRequest
-from stillframe.web.http.unread import meaning
+from stillframe.web.http.msgpack_values import decode_map
 from stillframe_client.wire import PackLimits, WireError, read_value
 
-Fields = Mapping[str, Any]  # in the order of the request: it may carry meaning
+Fields = Mapping[str, Any]  # in the request's order, which dialects use
 
-# What Python's parser finds wrong -> in our words. The text goes on with the place.
+# Message of Python's parser -> ours, which continues with the position.
 _FAULTS = {
     "Invalid control character": "a line break or another control character inside a string; write it as \\n",
     "Unterminated string": "a string that never ends",
@@ -31,7 +31,7 @@ _FAULTS = {
 }
 
 
-def parse_object(text: bytes | str, max_parts: int) -> Fields:
+def parse_json(text: bytes | str, max_parts: int) -> Fields:
     """Parse one JSON object.
 
     Refuses NaN, broken Unicode, a key that stands twice, and anything with over `max_parts` commas and brackets.
@@ -48,14 +48,14 @@ def parse_object(text: bytes | str, max_parts: int) -> Fields:
     return value
 
 
-def parse_map(data: bytes, max_parts: int) -> Fields:
-    """Parse one msgpack map; arrays in it become read-only numpy arrays over the bytes, others Unread.
+def parse_msgpack(data: bytes, max_parts: int) -> Fields:
+    """Parse one msgpack map; arrays become read-only numpy arrays over the bytes, unsupported ones UnsupportedValue.
 
     Raises BadRequest.
     """
     limits = PackLimits(max_parts=max_parts)
     try:
-        value = read_value(bytes(data), limits, lambda found: meaning(found, limits.max_array_bytes))
+        value = read_value(bytes(data), limits, lambda found: decode_map(found, limits.max_array_bytes))
     except WireError as error:
         raise BadRequest("bad-codec", str(error)) from error
     if not isinstance(value, dict):
@@ -73,7 +73,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _fault(error: ValueError | RecursionError) -> str:
-    """What is wrong and where, in our words."""
+    """Return what is wrong and where."""
     if isinstance(error, json.JSONDecodeError):
         what = next((ours for theirs, ours in _FAULTS.items() if error.msg.startswith(theirs)), "a fault")
         return f"line {error.lineno}, column {error.colno}: {what}"

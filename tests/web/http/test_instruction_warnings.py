@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from stillframe.web.http.wording import oddities
+from stillframe.web.http.instruction_warnings import instruction_warnings
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def info(desk):
 )
 def test_what_is_odd_is_said(info, text, said):
     """One line for each thing."""
-    assert any(said in line for line in oddities(text, info))
+    assert any(said in line for line in instruction_warnings(text, info))
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,12 @@ def test_what_is_odd_is_said(info, text, said):
 )
 def test_plain_words_are_nothing_to_speak_of(info, text):
     """Capitals do not matter: the prompt is in small letters."""
-    assert oddities(text, info) == ()
+    assert instruction_warnings(text, info) == ()
 
 
 def test_a_few_unknown_words_are_named(info):
     """Of many, eight and how many more."""
-    (line,) = oddities(" ".join(f"x{number}" for number in range(20)), info)
+    (line,) = instruction_warnings(" ".join(f"x{number}" for number in range(20)), info)
 
     assert "'x0', 'x1'" in line
     assert line.endswith("'x7' and 12 more.")

@@ -13,13 +13,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from stillframe.errors import ConfigError
-from stillframe.web.app import House
+from stillframe.web.app import WebSettings
 from stillframe.web.middleware.listeners import Listener
-from stillframe.web.middleware.terms import Terms
+from stillframe.web.middleware.start_options import StartOptions
 from stillframe_client.wire import encode_array, pack, unpack
 
 FIXED, PLAIN = 8001, 8002  # ports
-TERMS = Terms("openpi", "bridge_orig", {"front": "cam_low"}, 0.9)
+TERMS = StartOptions("openpi", "bridge_orig", {"front": "cam_low"}, 0.9)
 LOW, HIGH = np.full((8, 8, 3), 7, np.uint8), np.full((8, 8, 3), 9, np.uint8)
 
 
@@ -27,7 +27,9 @@ LOW, HIGH = np.full((8, 8, 3), 7, np.uint8), np.full((8, 8, 3), 9, np.uint8)
 def desk(new_desk: Callable[..., Any]) -> Any:
     """A daemon with a port of such clients and one of others; the policy has no default statistics."""
     info = replace(new_desk().policy.info, default_unnorm_key=None)
-    return new_desk(info=info, house=House(listeners={FIXED: Listener(terms=TERMS), PLAIN: Listener()}))
+    return new_desk(
+        info=info, settings=WebSettings(listeners={FIXED: Listener(start_options=TERMS), PLAIN: Listener()})
+    )
 
 
 def url(port: int, path: str) -> str:
@@ -62,7 +64,7 @@ def test_a_form_finds_its_statistics(desk: Any) -> None:
     files = {"images": ("x.png", png, "image/png"), "json": ("j", b'{"task_description": "go up"}', "application/json")}
     refused = desk.ask("POST", url(PLAIN, "/api/inference"), files=files)
     fixed = replace(TERMS, cameras={})
-    desk.house.listeners[FIXED] = Listener(terms=fixed)
+    desk.settings.listeners[FIXED] = Listener(start_options=fixed)
     answered = desk.ask("POST", url(FIXED, "/api/inference"), files=files)
 
     assert (refused.status_code, answered.status_code) == (422, 200)
@@ -83,7 +85,7 @@ def desk_png(pixels: np.ndarray) -> bytes:
 def test_openpis_wire(desk: Any) -> None:
     """The first message says what is fixed; the camera is found by the key that is."""
     observation = pack({"images": {"cam_high": HIGH, "cam_low": LOW}, "prompt": "go up"})
-    desk.house.listeners[FIXED] = Listener(terms=replace(TERMS, cameras={"front": "images/cam_low"}))
+    desk.settings.listeners[FIXED] = Listener(start_options=replace(TERMS, cameras={"front": "images/cam_low"}))
     with TestClient(desk.app, base_url=url(FIXED, "")).websocket_connect(f"ws://localhost:{FIXED}/") as socket:
         said = msgpack.unpackb(socket.receive_bytes())
         socket.send_bytes(observation)
@@ -111,7 +113,7 @@ def test_models_shows_what_is_fixed_for_who_asks(desk: Any) -> None:
     """Each port its own; a crop of all is none."""
     fixed, plain = (desk.ask("GET", url(port, "/v1/models")).json()["models"][0] for port in (FIXED, PLAIN))
     one = desk.ask("GET", url(FIXED, "/v1/models/echo")).json()
-    desk.house.listeners[FIXED] = Listener(terms=Terms(center_crop=1.0))
+    desk.settings.listeners[FIXED] = Listener(start_options=StartOptions(center_crop=1.0))
     whole = desk.ask("GET", url(FIXED, "/v1/models")).json()["models"][0]
 
     assert fixed == one
@@ -125,10 +127,10 @@ def test_models_shows_what_is_fixed_for_who_asks(desk: Any) -> None:
 def test_what_a_policy_has_not_is_refused(desk: Any) -> None:
     """Both faults at once, with what there is and what was meant."""
     with pytest.raises(ConfigError) as caught:
-        Terms(unnorm_key="bridge", cameras={"fornt": "a"}).check(desk.policy.info, "listeners.2")
+        StartOptions(unnorm_key="bridge", cameras={"fornt": "a"}).check(desk.policy.info, "listeners.2")
 
     assert str(caught.value) == (
         "listeners.2: unnorm_key is 'bridge'; echo has statistics for bridge_orig, jaco. Did you mean 'bridge_orig'?; "
         "cameras names a camera 'fornt'; echo has front. Did you mean 'front'?"
     )
-    Terms(unnorm_key="jaco", cameras={"front": "a"}).check(desk.policy.info, "")
+    StartOptions(unnorm_key="jaco", cameras={"front": "a"}).check(desk.policy.info, "")

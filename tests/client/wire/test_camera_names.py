@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from stillframe_client.wire.camera_names import Mount, NameMatch, match_name, mount_of, split_words
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        *((key, Mount.HAND) for key in ("wrist", "robot0_eye_in_hand_image", "gripperPOV", "eyeInHand", "WRIST_RGB")),
+        *((key, Mount.HAND) for key in ("handeye", "in-hand", "wrist1", "images.left_wristcam", "ee_camera")),
+        *((key, Mount.SCENE) for key in ("agentview", "base_0_rgb", "exterior_image_1_left", "front", "head_cam")),
+        *((key, Mount.SCENE) for key in ("image_primary", "full_image", "third_person", "rgb_static", "overhead")),
+        *((key, None) for key in ("image", "rgb", "left", "cam0", "handle_view", "cam_low", "observation/image", "")),
+    ],
+)
+def test_what_a_key_says_of_its_place(key, place):
+    """Whole words, but for those that are never part of others."""
+    assert mount_of(key) is place
+
+
+@pytest.mark.parametrize(
+    ("camera", "key", "how"),
+    [
+        ("image", "image", NameMatch.SAME),
+        ("image_front", "front.image", NameMatch.WORDS),
+        ("front", "observation/front_rgb", NameMatch.WITH_FILLER),
+        ("front", "front_camera_2", NameMatch.NUMBERED),
+        ("front", "agentview", NameMatch.SAME_MOUNT),
+        ("wrist", "right_wrist", NameMatch.SAME_MOUNT),
+        ("front", "image", NameMatch.NO_MOUNT),
+        ("front", "wrist", NameMatch.NONE),
+        ("wrist", "image", NameMatch.NONE),
+        ("\u76f8\u6a5f", "\u76f8\u6a5f/rgb", NameMatch.WITH_FILLER),
+        ("?", "!", NameMatch.NO_MOUNT),
+    ],
+)
+def test_how_well_a_key_names_a_camera(camera, key, how):
+    """From the letter to silence."""
+    assert match_name(camera, key) is how
+
+
+def test_words_of_a_key():
+    """At every change of letters, numbers and signs."""
+    assert split_words("Observation/D435wristImage0.RGB") == ("observation", "d", "435", "wrist", "image", "0", "rgb")
