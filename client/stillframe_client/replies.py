@@ -84,6 +84,7 @@ def read_action(response: httpx.Response) -> ActionReply:
         cache=read_cache(response, document),
         session=read_place(response, document),
         replayed=said.get("replayed") is True or response.headers.get("x-stillframe-replayed") == "true",
+        t_obs_ns=whole_or_none(said.get("t_obs_ns")),
         history=read_history(response, document),
         unnorm_key=text_or_none(said.get("unnorm_key")),
         model=text_or_none(said.get("model")),
@@ -200,6 +201,11 @@ def _id(text: Optional[str]) -> Optional[str]:
 def text_or_none(value: Any) -> Optional[str]:
     """What a peer said, if it is text."""
     return value if isinstance(value, str) else None
+
+
+def whole_or_none(value: Any) -> Optional[int]:
+    """What a peer said, if it is a whole number."""
+    return value if type(value) is int else None
 
 
 def _said(document: Mapping[str, Any], name: str) -> str:

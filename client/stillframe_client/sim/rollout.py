@@ -1,4 +1,4 @@
-"""Plays episodes with whoever decides the actions, and keeps the score.
+"""Plays episodes with any source of actions, and keeps the score.
 
 Knows the environment; not whether the policy is a function, an expert or a daemon on another machine.
 """
