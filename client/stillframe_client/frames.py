@@ -33,7 +33,7 @@ class FrameOptions:
     """What a call may say of its frame beside picture and instruction; None: not said."""
 
     unnorm_key: Optional[str] = None  # statistics that the action is scaled by
-    max_age_ms: Optional[float] = None  # when older at its turn, the frame is not computed
+    max_age_ms: Optional[float] = None  # beyond this age the frame is not computed
     encoding: Optional[str] = None  # of its pictures: raw, png or jpeg; None: the client's
     reuse: Optional[str] = None  # mode; None: the client's
     t_obs_ns: Optional[int] = None  # the caller's time stamp, which comes back in the reply
