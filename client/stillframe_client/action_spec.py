@@ -1,6 +1,6 @@
-"""What an action may be, for every client: numbers, finite, as many as the daemon named, none beyond all measure.
+"""ActionSpec: the shape and magnitude that a reply's actions may have.
 
-Knows no connection and no robot. It is no safety limit: a robot's own limits are for its driver.
+Knows no connection and no robot. It is no safety limit: a robot's own limits belong to its driver.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _STATISTICS = ("q01", "q99", "min", "max", "mean", "std")
 
 @dataclass(frozen=True)
 class ActionSpec:
-    """What was named of the actions; None: nothing was."""
+    """The actions' dimensions and largest magnitude; None: not known."""
 
     action_dim: Optional[int] = None
     horizon: int = MAX_HORIZON
     magnitude: float = MAX_MAGNITUDE  # the largest that a number may be, either way
 
     def check(self, actions: NDArray[np.float64]) -> None:
-        """Raise BadReply for actions [horizon, action_dim] that are not as named."""
+        """Raise BadReply for actions [horizon, action_dim] outside the spec."""
         horizon, action_dim = actions.shape
         if action_dim != (self.action_dim or action_dim) or action_dim > MAX_ACTION_DIM:
             expected = f"{self.action_dim}, as was named" if self.action_dim else f"at most {MAX_ACTION_DIM}"
@@ -49,14 +49,14 @@ class ActionSpec:
             raise BadReply(f"The answer holds {largest:.6g}; no number of an action may be over {self.magnitude:g}.")
 
     def learned(self, actions: NDArray[np.float64]) -> ActionSpec:
-        """The same, and as many numbers to an action as the first answer had, where nothing was named."""
+        """The same, with action_dim from the first reply where the daemon named none."""
         return self if self.action_dim else replace(self, action_dim=actions.shape[1])
 
 
 def action_spec_of(info: ModelInfo) -> ActionSpec:
-    """What a daemon named: a number for each field, rows to its horizon, magnitudes a million times its statistics'.
+    """The spec of a model card: its fields, its horizon, a million times its statistics' largest magnitude.
 
-    At least a million, then: a policy may act beyond its statistics, but not by orders of magnitude.
+    A policy may act beyond its statistics, but not by such factors.
     """
     named = [number for stats in _maps(info.card.get("norm_stats")) for number in _numbers(stats)]
     return ActionSpec(

@@ -1,6 +1,6 @@
-"""The actions of an answer: rows of finite numbers, or no answer at all.
+"""Checks that a reply's actions are rows of finite numbers.
 
-Knows numbers; no transport, and not what a daemon named.
+Knows numbers; no transport and no action spec.
 """
 
 from __future__ import annotations

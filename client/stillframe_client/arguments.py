@@ -1,6 +1,6 @@
-"""What callers hand in, checked before anything is opened: addresses, waiting times, tokens.
+"""Checks arguments before anything is opened: addresses, timeouts, tokens.
 
-Knows no connection. What is wrong is said with an example; a token is never repeated.
+Knows no connection. Errors give an example; a token never appears in one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def stream_url(url: str) -> str:
 
 
 def seconds(name: str, value: Any) -> float:
-    """Return a waiting time in seconds. Raises ValueError for what is none, or never ends."""
+    """Return a timeout in seconds. Raises ValueError for anything but a finite number above 0."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value <= 0:
         raise ValueError(f"{name} is {value!r}; expected seconds above zero: waiting for ever is not offered.")
@@ -54,7 +54,7 @@ def one_of(name: str, value: str, choices: Any) -> str:
 
 
 def bearer(token: Optional[str]) -> Dict[str, str]:
-    """Return the header that shows `token`; none where there is none. Raises ValueError."""
+    """Return the Authorization header; empty without a token. Raises ValueError."""
     if token is None:
         return {}
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token or " " in token:
@@ -63,7 +63,7 @@ def bearer(token: Optional[str]) -> Dict[str, str]:
 
 
 def trust(ca_file: Optional[str]) -> Optional[ssl.SSLContext]:
-    """Return whom to trust on https and wss: the certificates in a PEM file; None: those of the system."""
+    """Return a TLS context with the certificates of a PEM file; None: the system's."""
     if ca_file is None:
         return None
     try:
@@ -78,7 +78,7 @@ def daemon_url(stream: str) -> str:
 
 
 def _reachable(url: httpx.URL) -> httpx.URL:
-    """The wildcard addresses say where to listen; whoever is given one means this machine."""
+    """Replace a wildcard address, which is for listening, by this machine's."""
     return url.copy_with(host=_THIS_MACHINE[url.host]) if url.host in _THIS_MACHINE else url
 
 

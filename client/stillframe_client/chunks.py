@@ -1,4 +1,4 @@
-"""Plays chunks of actions at the robot's rate, and asks for the next chunk before the one that plays runs out.
+"""Plays action chunks at the robot's rate, and requests the next chunk before the current one runs out.
 
 Knows no connection and no robot: it is handed a call that answers with a chunk. A fault stops it until a person, or a
 program that looked, calls `restart`: a network that comes back does not move the arm by itself.
@@ -43,12 +43,12 @@ LEAVING_S = 1.0
 
 @dataclass(eq=False)
 class _Chunk:
-    """Actions, and when they are due."""
+    """A chunk of actions and its schedule."""
 
     actions: NDArray[np.float64]  # [horizon, action_dim]
-    frame_s: float  # when its frame was asked about
-    step: int  # how many actions had been played then: this many later, its first is due
-    begin_s: Optional[float]  # when its first action was due; None: the robot stands and waits for it
+    frame_s: float  # when its frame was requested
+    step: int  # actions played by then
+    begin_s: Optional[float]  # when its first action is due; None: at once, the robot waits for it
 
 
 class ChunkPlayer:
@@ -82,11 +82,11 @@ class ChunkPlayer:
         self._clock = clock
         self._changed = threading.Condition()  # guards what follows
         self._thread: Optional[threading.Thread] = None
-        self._run = 0  # counts restarts: what was asked before one is not played after it
-        self._wanted = False  # a chunk is to be asked for, or is being
+        self._run = 0  # counts restarts: a chunk requested before one is not played after it
+        self._wanted = False  # a chunk is to be requested, or is being
         self._chunk: Optional[_Chunk] = None
         self._steps = 0  # actions played
-        self._trouble: Optional[Exception] = None  # why the next chunk did not come, as yet
+        self._trouble: Optional[Exception] = None  # why the last request for a chunk failed
         self._fault: Optional[Exception] = None
         self._closed = False
 
@@ -97,7 +97,7 @@ class ChunkPlayer:
             return self._fault
 
     def restart(self) -> None:
-        """Play again, from a new frame: forget the fault and every action that there was."""
+        """Play again from a new frame: clear the fault and all actions."""
         with self._changed:
             if self._closed:
                 raise _closed()
@@ -128,7 +128,7 @@ class ChunkPlayer:
                 self._changed.wait_for(lambda: self._closed, max(0.0, due_s - self._clock()))
 
     def close(self) -> None:
-        """Stop asking. What is being asked is left to its own timeout."""
+        """Stop. A request in progress ends by its own timeout."""
         with self._changed:
             self._closed = True
             self._fault = self._fault or _closed()
@@ -148,7 +148,7 @@ class ChunkPlayer:
         return self._fault is not None or self._chunk is not None
 
     def _due(self, now_s: float) -> Optional[NDArray[np.float64]]:
-        """The action of this step; None and a fault where there is none."""
+        """The action of this step; None, and a fault, where there is none."""
         chunk = self._chunk
         assert chunk is not None  # noqa: S101 (waited for)
         age_s = now_s - chunk.frame_s
@@ -169,7 +169,7 @@ class ChunkPlayer:
         return action
 
     def _index(self, chunk: _Chunk, now_s: float) -> int:
-        """Which of its actions is due: by the steps that were made since its frame, or by the clock if that says more.
+        """Index of the action that is due: by steps played since its frame, or by the clock where that is more.
 
         The clock is given one step of grace, so that a step that comes a little late skips nothing.
         """
@@ -184,7 +184,7 @@ class ChunkPlayer:
         return min(self._replan_every or half, horizon)
 
     def _want(self) -> None:
-        """Have a chunk asked for, unless one is being."""
+        """Request a chunk, unless a request is in progress."""
         if not self._closed:
             self._wanted = True
             self._changed.notify_all()
@@ -193,7 +193,7 @@ class ChunkPlayer:
                 self._thread.start()
 
     def _work(self) -> None:
-        """Ask, as often as a chunk is wanted."""
+        """Request chunks, one at a time, on a thread."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._wanted or self._closed)
@@ -211,7 +211,7 @@ class ChunkPlayer:
                     self._arrived(chunk, trouble)
 
     def _arrived(self, chunk: _Chunk, trouble: Optional[Exception]) -> None:
-        """Play what came from the next step on, or remember why nothing did."""
+        """Play the new chunk from the next step on, or note why there is none."""
         self._wanted = False
         late_s = self._clock() - chunk.frame_s
         if trouble is None and late_s > self._max_age_s:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Dict, Optional
 
@@ -16,7 +17,7 @@ import httpx
 from stillframe_client.action_spec import ACTION_DIM, ActionSpec, action_spec_of
 from stillframe_client.arguments import base_url, bearer, seconds, trust
 from stillframe_client.errors import BadReply, NotReady, PolicyError, Refused, TimedOut, Unreachable
-from stillframe_client.frames import frame_fields
+from stillframe_client.frames import FrameOptions, frame_fields
 from stillframe_client.http.connection import HttpConnection, headers_of_all
 from stillframe_client.http.limits import CallLimits
 from stillframe_client.http.transport import BoundedTransport
@@ -32,13 +33,14 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
 
-    from stillframe_client.frames import Pictures
+    from stillframe_client.frames import FrameKeywords, Pictures
 
 
-FAREWELL_S = 1.0  # that closing may take to tell the daemon so
-QUESTION_S = 0.5  # that a daemon has at least to say whether it is ready, however little wait_ready has left
-_LEAST_S = 0.001  # a call has some time, though it has none left
+FAREWELL_S = 1.0  # for closing to tell the daemon
+QUESTION_S = 0.5  # the least time for a readiness check, however little wait_ready has left
+_LEAST_S = 0.001  # the least time of a call
 
 
 class PolicyClient:
@@ -63,7 +65,7 @@ class PolicyClient:
     daemon is set. `encoding` says how its pictures travel, unless an `act` says otherwise.
 
     `token` is shown to a daemon that asks for one. `ca_file` is a PEM file with the certificates to trust on https,
-    for a daemon that signed its own; None: those that everybody trusts.
+    for a daemon that signed its own; None: the system's.
     """
 
     def __init__(
@@ -82,14 +84,14 @@ class PolicyClient:
     ):
         self._timeout_s = seconds("timeout_s", timeout_s)
         self._session_id = open_session(session, stateless=stateless)
-        self._ours_alone = session is None and not stateless  # no other client can go on with it
-        self._is_here = False  # the daemon has told us of our session
+        self._ours_alone = session is None and not stateless  # no other client can resume it
+        self._is_here = False  # the daemon has answered for our session
         self._reuse = reuse
         self._encoding = check_encoding(encoding)
         self._jpeg_quality = jpeg_quality
         self._order = ReplyOrder(self._session_id)
         self._action_spec = ActionSpec()
-        self._model: Optional[str] = None  # that `info` named
+        self._model: Optional[str] = None  # as `info` named it
         address, trusted, limits = base_url(url), trust(ca_file), CallLimits()
         self._http = httpx.Client(
             base_url=address,
@@ -105,42 +107,22 @@ class PolicyClient:
         """The session that this client's frames belong to; None for a stateless client."""
         return self._session_id
 
-    def act(
-        self,
-        image: Pictures,
-        instruction: str,
-        *,
-        unnorm_key: Optional[str] = None,
-        max_age_ms: Optional[float] = None,
-        encoding: Optional[str] = None,
-        reuse: Optional[str] = None,
-    ) -> NDArray[np.float64]:
+    def act(self, image: Pictures, instruction: str, **options: Unpack[FrameKeywords]) -> NDArray[np.float64]:
         """Return the action due now, [action_dim] float64 in the robot's units: metres, radians, gripper.
 
-        `image` is a uint8 RGB array [height, width, 3], or a mapping from camera name to such arrays. `encoding` is
-        "raw" (exact), "png" (exact, smaller, slower) or "jpeg" (smallest, lossy). A frame older than `max_age_ms` when
-        its turn comes is answered with DeadlineExceeded instead of an action. `reuse` is for this frame what the
-        client's own is for all.
+        `image` is a uint8 RGB array [height, width, 3], or a mapping from camera name to such arrays. Options, all
+        None by default: `unnorm_key`, the statistics that scale the action; `max_age_ms`, beyond which a frame is
+        answered with DeadlineExceeded instead of an action; `encoding`, "raw" (exact), "png" (exact, smaller, slower)
+        or "jpeg" (smallest, lossy), and `reuse`, which override the client's own for this frame; `t_obs_ns`, your
+        time stamp, which the reply returns.
         """
-        reply = self.act_with_report(
-            image, instruction, unnorm_key=unnorm_key, max_age_ms=max_age_ms, encoding=encoding, reuse=reuse
-        )
-        return reply.action
+        return self.act_with_report(image, instruction, **options).action
 
-    def act_with_report(
-        self,
-        image: Pictures,
-        instruction: str,
-        *,
-        unnorm_key: Optional[str] = None,
-        max_age_ms: Optional[float] = None,
-        encoding: Optional[str] = None,
-        reuse: Optional[str] = None,
-    ) -> ActionReply:
-        """Like `act`, and say what it cost: every action that was returned, stage times, what was reused."""
-        write = partial(encode_picture, encoding=encoding or self._encoding, jpeg_quality=self._jpeg_quality)
-        reuse = reuse or self._reuse
-        request = frame_fields(image, instruction, write, unnorm_key=unnorm_key, max_age_ms=max_age_ms, reuse=reuse)
+    def act_with_report(self, image: Pictures, instruction: str, **options: Unpack[FrameKeywords]) -> ActionReply:
+        """Like `act`, and return the whole reply: every action, stage times, what was reused."""
+        said = FrameOptions(**options)
+        write = partial(encode_picture, encoding=said.encoding or self._encoding, jpeg_quality=self._jpeg_quality)
+        request = frame_fields(image, instruction, write, replace(said, reuse=said.reuse or self._reuse))
         until_s = time.monotonic() + self._timeout_s
         response = self._connection.request(
             "POST",
@@ -151,14 +133,14 @@ class PolicyClient:
             idempotent=self._session_id is not None,
         )
         reply = read_action(response)
-        self._check(reply, unnorm_key, until_s)
+        self._check(reply, said.unnorm_key, until_s)
         self._is_here |= reply.session is not None
         return reply
 
     def reset(self) -> Optional[int]:
-        """Begin the next episode: the next frame reuses nothing of this one's. Return the episode's number, from 0.
+        """Begin the next episode: its first frame reuses nothing. Return the episode's number, from 0.
 
-        None where there is nothing to forget: the client is stateless, or the daemon keeps no sessions.
+        None where there is nothing to reset: the client is stateless, or the daemon keeps no sessions.
         """
         if self._session_id is None:
             return None
@@ -209,13 +191,13 @@ class PolicyClient:
         read_document(self._connection.request("GET", "/readyz", timeout_s=timeout_s))
 
     def _session_headers(self) -> Dict[str, str]:
-        """Name the session where servers that know none cannot trip over it, and the frame for a repeat of it."""
+        """Headers, which servers without sessions ignore: the session, and the frame's idempotency key."""
         if self._session_id is None:
             return {}
         return {SESSION_HEADER: self._session_id, IDEMPOTENCY_HEADER: uuid.uuid4().hex}
 
     def _check(self, reply: ActionReply, unnorm_key: Optional[str], until_s: float) -> None:
-        """Whether it is an answer to what was asked. Raises StaleAnswer and BadReply."""
+        """Check that the reply answers this frame. Raises StaleAnswer and BadReply."""
         if self._action_spec.action_dim is None and reply.actions.shape[1] != ACTION_DIM:
             self._learn_of_others(max(until_s - time.monotonic(), _LEAST_S))
         self._action_spec.check(reply.actions)
@@ -229,12 +211,12 @@ class PolicyClient:
         return info
 
     def _learn_of_others(self, timeout_s: float) -> None:
-        """The first action has not seven numbers: what does the daemon name? A server of another kind names nothing."""
+        """The first action has not seven numbers: ask the daemon how many; a server of another kind does not say."""
         with contextlib.suppress(BadReply, Refused):
             self._learn(timeout_s)
 
 
 def transport_to(url: str, trusted: Optional[ssl.SSLContext], limits: CallLimits) -> BoundedTransport:
-    """The way to a daemon; whom to trust is worked out only where it matters."""
+    """The transport to a daemon; certificates are loaded only for https."""
     tls = url.startswith("https://")
     return BoundedTransport(limits, (trusted or httpx.create_ssl_context()) if tls else None)

@@ -130,11 +130,11 @@ class Forbidden(Refused):
 
 
 class UnknownSession(Refused):
-    """The daemon knows nobody by that id."""
+    """The daemon has no session of that id."""
 
 
 class Conflict(Refused):
-    """Against what the session did last, or it is somebody else's: `code` says which."""
+    """The request conflicts with the session's state, or another connection holds it: see `code`."""
 
 
 class Superseded(Conflict):

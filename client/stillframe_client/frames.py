@@ -1,49 +1,66 @@
-"""A frame's fields as the wire names them, whichever wire it is.
+"""A frame's options, and its fields as every wire names them.
 
-Knows no connection and no encoding: how a picture is written, the caller says.
+Knows no connection and no picture encoding: the caller passes a function that writes a picture.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Union
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from typing import TypedDict
+
     from numpy.typing import NDArray
+
+    class FrameKeywords(TypedDict, total=False):
+        """FrameOptions as keywords of a call."""
+
+        unnorm_key: Optional[str]
+        max_age_ms: Optional[float]
+        encoding: Optional[str]
+        reuse: Optional[str]
+        t_obs_ns: Optional[int]
 
     Picture = NDArray[np.uint8]  # [height, width, 3], RGB
     Pictures = Union[Picture, Mapping[str, Picture]]  # one picture, or camera name -> picture
 
 
+@dataclass(frozen=True)
+class FrameOptions:
+    """What a call may say of its frame beside picture and instruction; None: not said."""
+
+    unnorm_key: Optional[str] = None  # statistics that the action is scaled by
+    max_age_ms: Optional[float] = None  # beyond this age the frame is not computed
+    encoding: Optional[str] = None  # of its pictures: raw, png or jpeg; None: the client's
+    reuse: Optional[str] = None  # mode; None: the client's
+    t_obs_ns: Optional[int] = None  # the caller's time stamp, which comes back in the reply
+
+
 def frame_fields(
-    image: Pictures,
-    instruction: str,
-    write: Callable[[Picture], Any],
-    *,
-    unnorm_key: Optional[str],
-    max_age_ms: Optional[float],
-    reuse: Optional[str],
-    t_obs_ns: Optional[int] = None,
+    image: Pictures, instruction: str, write: Callable[[Picture], Any], options: FrameOptions
 ) -> Dict[str, Any]:
-    """Say what there is to say, and nothing of what there is not. Raises ValueError for what is of another kind."""
+    """The fields that were given. Raises ValueError for one of the wrong type."""
     fields: Dict[str, Any] = {}
     if isinstance(image, Mapping):
         fields["images"] = {text("A camera's name", name): write(picture) for name, picture in image.items()}
     else:
         fields["image"] = write(image)
     fields["instruction"] = text("instruction", instruction)
-    said = {
-        "unnorm_key": None if unnorm_key is None else text("unnorm_key", unnorm_key),
-        "max_age_ms": None if max_age_ms is None else milliseconds("max_age_ms", max_age_ms),
-        "reuse": None if reuse is None else text("reuse", reuse),
-        "t_obs_ns": None if t_obs_ns is None else _whole("t_obs_ns", t_obs_ns),
+    checks: Dict[str, Callable[[str, Any], Any]] = {
+        "unnorm_key": text,
+        "max_age_ms": milliseconds,
+        "reuse": text,
+        "t_obs_ns": _whole,
     }
-    return {**fields, **{name: value for name, value in said.items() if value is not None}}
+    said = {name: getattr(options, name) for name in checks}
+    return {**fields, **{name: checks[name](name, value) for name, value in said.items() if value is not None}}
 
 
 def text(name: str, value: Any) -> str:
-    """Return text as Python's own; numpy's is text too. Raises ValueError for all else, bytes included."""
+    """Return `value` as a plain str; numpy strings are accepted. Raises ValueError for anything else."""
     if isinstance(value, bytes):
         raise ValueError(f"{name} is bytes; expected text (str): decode it, as in value.decode('utf-8').")
     if isinstance(value, np.ndarray) and value.dtype.kind == "U" and value.size == 1:
@@ -60,7 +77,7 @@ def text(name: str, value: Any) -> str:
 
 
 def milliseconds(name: str, value: Any) -> Union[int, float]:
-    """Return a time in milliseconds, from 0. Raises ValueError for what is none."""
+    """Return a time in milliseconds, from 0. Raises ValueError for anything else."""
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not number or not 0 <= value < float("inf"):
         raise ValueError(f"{name} is {value!r}; expected milliseconds, a finite number from 0.")

@@ -1,4 +1,4 @@
-"""Pictures on their way to the daemon: checked, then raw, JPEG or PNG.
+"""Checks pictures and encodes them: raw, JPEG or PNG.
 
 Knows no HTTP and no model: the daemon resizes.
 """
@@ -55,7 +55,7 @@ def check_encoding(encoding: str) -> str:
 
 
 def check_picture(picture: Any) -> None:
-    """Refuse what is not a uint8 RGB array [height, width, 3], saying what it is instead."""
+    """Raise ValueError unless it is a uint8 RGB array [height, width, 3]; the text says what it is."""
     if not isinstance(picture, np.ndarray):
         raise ValueError(f"The picture is a {type(picture).__name__}; expected a numpy array: try np.asarray(picture).")
     if picture.dtype != np.uint8:
@@ -71,7 +71,7 @@ def check_picture(picture: Any) -> None:
 
 
 def _range_of(picture: NDArray[Any]) -> str:
-    """What to do about numbers of another kind: nothing is scaled, clipped or rounded behind the caller's back."""
+    """Advice for another dtype: nothing is scaled, clipped or rounded silently."""
     if picture.dtype.kind not in "fiu" or not picture.size:
         return ""
     low, high = picture.min(), picture.max()
@@ -81,7 +81,7 @@ def _range_of(picture: NDArray[Any]) -> str:
 
 
 def _advice(picture: NDArray[Any]) -> str:
-    """What to do about another shape, where it is a known one."""
+    """Advice for another shape, where it is a known one."""
     shape = picture.shape
     if len(shape) == 4 and shape[0] == 1:
         return " This is a batch of one: pass picture[0]."

@@ -1,6 +1,6 @@
-"""Turns the daemon's answers into values: actions, model information, typed errors.
+"""Parses HTTP replies: actions, model cards, problems.
 
-Knows no connection: it is handed HTTP responses that have arrived; a stream's messages are read in incoming.py.
+Knows no connection: it is passed responses that have arrived; a stream's messages are parsed in incoming.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LONGEST_ID = 200
 _MOST_FAULTS = 100
 _SECONDS = re.compile("[0-9]{1,9}")  # ASCII: Python takes other scripts' digits for digits
 _MILLISECONDS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
-# What a card that is none of ours raises: members that are missing, or of another type, a size that is infinite.
+# Raised by a card that is not a stillframe daemon's: members missing or of another type, an infinite size.
 NO_CARD = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class ActionReply:
     replayed: bool = False  # the answer that this frame got before: its connection broke, and it was sent again
     t_obs_ns: Optional[int] = None  # what the frame said of its time, as it was said
     history: Optional[HistoryReport] = None  # what is kept of older frames; None: the daemon does not say
-    unnorm_key: Optional[str] = None  # by whose statistics it is scaled; None: the daemon does not say
+    unnorm_key: Optional[str] = None  # the statistics that it is scaled by; None: the daemon does not say
     model: Optional[str] = None  # that computed it; None: the daemon does not say
 
     @property
@@ -84,6 +84,7 @@ def read_action(response: httpx.Response) -> ActionReply:
         cache=read_cache(response, document),
         session=read_place(response, document),
         replayed=said.get("replayed") is True or response.headers.get("x-stillframe-replayed") == "true",
+        t_obs_ns=whole_or_none(said.get("t_obs_ns")),
         history=read_history(response, document),
         unnorm_key=text_or_none(said.get("unnorm_key")),
         model=text_or_none(said.get("model")),
@@ -133,7 +134,7 @@ def read_server_timing(header: str) -> Tuple[Dict[str, float], bool]:
 
 
 def model_info(card: Mapping[str, Any]) -> ModelInfo:
-    """Read a model's card. Raises one of NO_CARD for what is none of ours."""
+    """Parse a model card. Raises one of NO_CARD for anything else."""
     observation, action = card["observation"], card["action"]
     height, width = observation["image_size"]
     return ModelInfo(
@@ -153,7 +154,7 @@ def model_info(card: Mapping[str, Any]) -> ModelInfo:
 def read_problem(
     document: Mapping[str, Any], status: int, request_id: Optional[str], retry_after_s: Optional[float]
 ) -> Problem:
-    """Read the members of a problem whose `code` is known to be text."""
+    """Parse a problem document with a `code`."""
     told = document.get("errors")
     faults = [fault for fault in told if isinstance(fault, dict)] if isinstance(told, list) else []
     return Problem(
@@ -182,7 +183,7 @@ def _json(response: httpx.Response) -> Any:
 
 
 def _no_problem(response: httpx.Response, what: str) -> str:
-    """The words for an answer that is no daemon's: where it was asked, and what the address should have been."""
+    """The error text for a reply that is not a daemon's: the URL, and what it should have been."""
     text = f"HTTP {response.status_code} {what}; is {response.url} a stillframe daemon?"
     if response.is_redirect:
         to = reprlib.repr(response.headers.get("location", ""))
@@ -193,17 +194,22 @@ def _no_problem(response: httpx.Response, what: str) -> str:
 
 
 def _id(text: Optional[str]) -> Optional[str]:
-    """A request's id, if it is one to be shown."""
+    """A request id, if it is printable."""
     return text[:_LONGEST_ID] if text and text.isprintable() else None
 
 
 def text_or_none(value: Any) -> Optional[str]:
-    """What a peer said, if it is text."""
+    """The value, if it is text."""
     return value if isinstance(value, str) else None
 
 
+def whole_or_none(value: Any) -> Optional[int]:
+    """The value, if it is a whole number."""
+    return value if type(value) is int else None
+
+
 def _said(document: Mapping[str, Any], name: str) -> str:
-    """A member for people: text, and no more of it than they read."""
+    """A member for messages: text, cut at _LONGEST_TEXT."""
     return str(document.get(name, ""))[:_LONGEST_TEXT]
 
 

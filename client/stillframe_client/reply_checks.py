@@ -1,7 +1,7 @@
-"""Whose answer it is: an answer names the frame that it belongs to, and only the asked one's is taken.
+"""Checks that a reply answers the frame that was sent, by session, epoch, seq, statistics and model.
 
-Knows no connection and no numbers. A stream names each frame's place itself; over HTTP the daemon counts, so the answer
-has to go on where the last one was.
+Knows no connection and no numbers. A stream names each frame's position; over HTTP the daemon counts, so a reply must
+come after the last one.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _GO_ON = "nothing was taken from it; call reset() to begin an episode from where
 
 
 class ReplyOrder:
-    """Where one robot's session stands, as its daemon's answers over HTTP tell it.
+    """The order of one session's replies over HTTP.
 
-    An answer has to name this session, its epoch, and a later seq than the last answer's. A session that the daemon has
-    begun anew (it was restarted, or the old one expired) may begin at 0 again, with a keyframe and an id that no answer
-    had before. Whose answers name no session at all is taken at that, as long as none did.
+    A reply must name this session, its epoch, and a later seq than the last reply's. A session that the daemon has
+    opened again (it was restarted, or the old one expired) may start at 0, with a keyframe and a new request id.
+    Replies without a session are accepted as long as none had one.
     """
 
     def __init__(self, session_id: Optional[str]):
@@ -32,7 +32,7 @@ class ReplyOrder:
         self._first: Optional[str] = None  # the request's id of the session's first answer
 
     def begin_reset(self) -> None:
-        """A reset is being asked for: until it is answered, the episode is not known."""
+        """A reset is being sent: until it is answered, the epoch is not known."""
         self._epoch = self._place = None
 
     def begin_epoch(self, epoch: Optional[int]) -> None:
@@ -40,7 +40,7 @@ class ReplyOrder:
         self._epoch, self._place = epoch, None
 
     def accept(self, reply: ActionReply) -> None:
-        """Go on with an answer. Raises StaleAnswer for another frame's."""
+        """Accept the next reply. Raises StaleAnswer for another frame's."""
         place = reply.session
         if place is None:
             if self._place is not None:
@@ -62,7 +62,7 @@ class ReplyOrder:
         return self._place is None or place.seq > self._place.seq
 
     def _is_new_session(self, reply: ActionReply, place: SessionPlace) -> bool:
-        """Whether it is the first frame of a session that the daemon has just begun, and not that of the old one."""
+        """Whether it is the first frame of a session that the daemon has just opened, and not that of the old one."""
         whole = reply.cache is not None and reply.cache.frame == "keyframe"
         new = reply.request_id is not None and reply.request_id != self._first
         return (place.epoch, place.seq) == (0, 0) and whole and new and not reply.replayed

@@ -1,6 +1,6 @@
-"""What an answer says about its session: what it reused, what is kept of older frames, which of the episode it was.
+"""Parses what a reply says of its session: reuse, history, position; and checks session ids.
 
-Knows no connection and no pictures. A daemon that says nothing of it, or says it in another form, is taken at that.
+Knows no connection and no pictures. Members that are missing or malformed are None.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class HistoryReport:
     kept: int = 0  # since the episode began: that stayed when the window had gone past them
     dropped: int = 0  # since the episode began: that went, as they came or later
     kv_bytes: int = 0  # of those held
-    warning: Optional[str] = None  # the policy was not trained with older frames, and is made to look at them
+    warning: Optional[str] = None  # history is forced on a policy that was not trained with it
 
 
 @dataclass(frozen=True)
 class SessionPlace:
-    """Which frame it was."""
+    """Position of a frame in its session."""
 
     id: str
     epoch: int  # counts the session's episodes, from 0
@@ -74,7 +74,7 @@ def open_session(session: Optional[str], *, stateless: bool) -> Optional[str]:
 
 
 def session_name(session: Optional[str]) -> Optional[str]:
-    """Return the name that a client gave its session, if it did. Raises ValueError for what cannot be one."""
+    """Return a session name that the caller gave, if any. Raises ValueError for an invalid one."""
     if session is not None and not is_session_id(session):
         raise ValueError(f"session is {session!r}; expected {SESSION_ID_RULE}.")
     return session

@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 
 from stillframe_client import PolicyClient, PolicyStream
-from stillframe_client.frames import frame_fields
+from stillframe_client.frames import FrameOptions, frame_fields
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
-NOTHING = {"unnorm_key": None, "max_age_ms": None, "reuse": None}
 
 
 def fields(image=PICTURE, instruction="reach", **said):
-    return frame_fields(image, instruction, lambda picture: picture.shape, **{**NOTHING, **said})
+    return frame_fields(image, instruction, lambda picture: picture.shape, FrameOptions(**said))
 
 
 def test_what_is_said():

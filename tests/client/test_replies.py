@@ -134,3 +134,11 @@ def test_models_of_another_server(document):
 def test_server_timing(header, expected):
     """Stage times and lateness are read; parts of other servers are skipped."""
     assert read_server_timing(header) == expected
+
+
+@pytest.mark.parametrize(("said", "stamp"), [(7, 7), (None, None), (7.0, None), (True, None)])
+def test_a_time_stamp_comes_back(said, stamp):
+    """A whole number as the frame said it; anything else is no stamp."""
+    reply = httpx.Response(200, json={"actions": [[0.0] * 7], "t_obs_ns": said}, request=ASKED)
+
+    assert read_action(reply).t_obs_ns == stamp

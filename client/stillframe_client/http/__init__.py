@@ -1,1 +1,1 @@
-"""One HTTP request and its reply, bounded in time and bytes as a whole. Knows no frame and no session."""
+"""HTTP requests whose time and reply size are bounded as a whole. Knows no frame and no session."""

@@ -1,6 +1,6 @@
-"""Asks one request of a daemon and reads its whole reply, within the call's time and size.
+"""Sends one request to a daemon and reads its whole reply, within the call's limits.
 
-Knows no frame and no JSON. What fails on the way is a PolicyError, whatever the library or Python itself calls it.
+Knows no frame. Every failure is raised as a PolicyError, whatever httpx or Python calls it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from stillframe_client.http.limits import CallLimits, TimeLimitReached, check_si
 from stillframe_client.http.tls import tls_failure, untrusted
 
 _BROKE = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
-_CUT = ("disconnected", "closed")  # in the words for a reply that never came, or not to its end
+_CUT = ("disconnected", "closed")  # words of httpx's error for a reply that was cut off
 _AS_IT_IS = ("", "identity")  # the encodings of a body that is not compressed
 
 
 class HttpConnection:
-    """One daemon, asked over one kept-alive connection."""
+    """A kept-alive connection to one daemon."""
 
     def __init__(self, http: httpx.Client, url: str, limits: CallLimits):
         self._http = http
         self._url = url
         self._limits = limits
-        self._has_connected = False  # something has answered there
+        self._has_connected = False  # a reply has come
 
     def request(
         self,
@@ -41,8 +41,8 @@ class HttpConnection:
     ) -> httpx.Response:
         """Return the reply, its body read: all within `timeout_s`. `fields` go as JSON.
 
-        `twice`: it does no harm if the daemon does it twice, or it knows a repeat; then it is sent once more where the
-        connection died before a byte of the reply came. Raises PolicyErrors only.
+        An `idempotent` request is sent once more where the connection broke before the first byte of the reply. Raises
+        PolicyErrors only.
         """
         if self._http.is_closed:
             raise PolicyError("This client is closed; make a new one.")
@@ -59,7 +59,7 @@ class HttpConnection:
             return self._resend(request, timeout_s, broke)
 
     def _resend(self, request: httpx.Request, timeout_s: float, broke: Unreachable) -> httpx.Response:
-        """Send it once more. A repeat that comes to nothing is told as what happened first."""
+        """Send it once more; if that fails too, the error names the first failure."""
         self._limits.begin_reply()
         try:
             return self._send(request, timeout_s)
@@ -78,7 +78,7 @@ class HttpConnection:
             return httpx.Response(reply.status_code, headers=plain, content=body, request=request)
 
     def _body(self, reply: httpx.Response) -> bytes:
-        """All of it. Raises BadReply for one that is compressed, or larger than any answer."""
+        """The whole body. Raises BadReply for one that is compressed or too large."""
         encoding = reply.headers.get("content-encoding", "").strip().lower()
         if encoding not in _AS_IT_IS:
             raise BadReply(
@@ -99,7 +99,7 @@ class HttpConnection:
 
     @contextmanager
     def _as_policy_errors(self, timeout_s: float) -> Iterator[None]:
-        """Turn the HTTP library's failures, and Python's own, into ours."""
+        """Raise httpx's and Python's errors as PolicyErrors."""
         try:
             yield
         except PolicyError:
@@ -120,11 +120,11 @@ class HttpConnection:
             raise Unreachable(self._broken_text()) from error
         except httpx.HTTPError as error:
             raise PolicyError(f"The exchange with {self._url} failed: {type(error).__name__}.") from error
-        except Exception as error:  # what no daemon sends: the library, or Python, refuses it in words of its own
+        except Exception as error:  # input that the library or Python rejects
             raise BadReply(f"What {self._url} sent cannot be read as HTTP ({type(error).__name__}).") from error
 
     def _protocol_error(self, error: httpx.RemoteProtocolError) -> PolicyError:
-        """The peer broke HTTP's rules: by going away, or by speaking something else."""
+        """The error for a peer that broke the HTTP protocol: it disconnected, or speaks something else."""
         if self._limits.reply_bytes == 0 or any(word in str(error) for word in _CUT):
             return Unreachable(self._broken_text())
         return BadReply(f"What answers at {self._url} does not speak HTTP ({str(error)[:80]}): check the URL.")
@@ -142,11 +142,11 @@ _FRAMING = (b"transfer-encoding", b"content-length", b"content-encoding")  # of 
 
 
 def _written(fields: Mapping[str, Any]) -> bytes:
-    """JSON of what was checked before."""
+    """Encode checked fields as JSON."""
     text: str = json.dumps(fields, separators=(",", ":"), allow_nan=False)
     return text.encode("ascii")
 
 
 def headers_of_all(token: Mapping[str, str]) -> Dict[str, str]:
-    """What goes with every request: the token, and that no reply is to be compressed."""
+    """Headers of every request: the token, and no compression."""
     return {**token, "Accept-Encoding": "identity"}

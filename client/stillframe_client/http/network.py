@@ -1,4 +1,4 @@
-"""TCP and TLS for httpcore, every wait bounded by what the call has left.
+"""An httpcore network backend whose every wait ends at the call's deadline.
 
 Knows no HTTP. httpcore's own backend bounds each read and write by itself, so that a peer that sends a byte a second
 holds a call for ever.
@@ -30,7 +30,7 @@ class BoundedStream(httpcore.NetworkStream):
         self._limits = limits
 
     def read(self, max_bytes: int, timeout: Optional[float] = None) -> bytes:
-        """Wait for some bytes; none: the peer has closed. Raises BadReply beyond the largest reply."""
+        """Receive bytes; none: the peer has closed. Raises BadReply beyond the largest reply."""
         with _failures(httpcore.ReadTimeout, httpcore.ReadError):
             self._sock.settimeout(_least(self._limits, timeout))
             data = self._sock.recv(min(max_bytes, _READ_BYTES))
@@ -54,7 +54,7 @@ class BoundedStream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: Optional[str] = None, timeout: Optional[float] = None
     ) -> httpcore.NetworkStream:
-        """Shake hands."""
+        """Start TLS."""
         try:
             with _failures(httpcore.ConnectTimeout, httpcore.ConnectError):
                 self._sock.settimeout(_least(self._limits, timeout))
@@ -65,7 +65,7 @@ class BoundedStream(httpcore.NetworkStream):
         return BoundedStream(sock, self._limits)
 
     def get_extra_info(self, info: str) -> Any:
-        """Say what httpcore and its users ask for."""
+        """What httpcore asks of a stream."""
         asked: Any = {
             "socket": lambda: self._sock,
             "client_addr": self._sock.getsockname,
@@ -100,7 +100,7 @@ class BoundedBackend(httpcore.NetworkBackend):
         return BoundedStream(sock, self._limits)
 
     def _first(self, addresses: List[Any], timeout: Optional[float]) -> socket.socket:
-        """Each address gets its share of the time that is left. Raises the last one's OSError."""
+        """Try each address for its share of the remaining time. Raises the last one's OSError."""
         failure: OSError = OSError("the name has no address")
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             sock = socket.socket(family, kind, protocol)
@@ -119,7 +119,7 @@ class BoundedBackend(httpcore.NetworkBackend):
 
 
 def _addresses(host: str, port: int, remaining_s: float) -> List[Any]:
-    """Look the name up, in a thread: the system's resolver knows no deadline. Raises OSError and socket.timeout."""
+    """Resolve the name in a thread: the system's resolver has no timeout. Raises OSError and socket.timeout."""
     found: List[Any] = []
 
     def look() -> None:
@@ -145,7 +145,7 @@ def _least(limits: CallLimits, timeout: Optional[float]) -> float:
 
 
 def _is_readable(sock: socket.socket) -> bool:
-    """Whether something came, or the peer has closed, while nothing was asked; for descriptors of any number."""
+    """Whether an idle socket has data or was closed by the peer; for descriptors of any number."""
     if sock.fileno() < 0:
         return True
     if hasattr(select, "poll"):
@@ -157,7 +157,7 @@ def _is_readable(sock: socket.socket) -> bool:
 
 @contextlib.contextmanager
 def _failures(timed_out: Type[Exception], broke: Type[Exception]) -> Iterator[None]:
-    """Give the system's failures httpcore's names."""
+    """Raise the system's errors as httpcore's."""
     try:
         yield
     except (TimeLimitReached, socket.timeout) as error:

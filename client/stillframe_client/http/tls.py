@@ -1,4 +1,4 @@
-"""Says why a TLS handshake failed, and what to do about it.
+"""Explains why a TLS handshake failed, and what to do.
 
 Knows no connection.
 """

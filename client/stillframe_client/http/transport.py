@@ -1,6 +1,6 @@
-"""httpx over httpcore's connections, each bounded by the call that it serves.
+"""An httpx transport over httpcore with the bounded network backend.
 
-Knows no bound itself. httpx's own transport takes no network backend; this is the part of it that a client needs.
+Knows no limit itself. httpx's own transport takes no network backend; this is the part of it that a client needs.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Body(httpx.SyncByteStream):
 
 @contextlib.contextmanager
 def _httpx_names() -> Iterator[None]:
-    """Httpcore's failures under httpx's names, which are the same."""
+    """Raise httpcore's errors as httpx's of the same name."""
     try:
         yield
     except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:

@@ -1,4 +1,4 @@
-"""Moves the arm as it is told: a commanded tool pose, kept near the real one, turned into joint targets.
+"""Controls the arm: a commanded tool pose, kept near the real one, becomes joint targets.
 
 Knows no task and no camera.
 """
@@ -25,7 +25,7 @@ REACH_HIGH_M = np.array([0.68, 0.42, 0.50])
 
 
 class Arm:
-    """The arm and hand of one MjData: what they were told, and how they get there."""
+    """Controller of the arm and hand of one MjData."""
 
     def __init__(self, model: Any, data: Any):
         self.kinematics = Kinematics(model)

@@ -1,4 +1,4 @@
-"""The rules of drawing, and the words for breaking them: which OpenGL MuJoCo took, and whose thread a context is.
+"""Rules of rendering and their errors: which OpenGL MuJoCo uses, which thread an OpenGL context belongs to.
 
 Knows no MuJoCo and makes no context.
 """
@@ -41,7 +41,7 @@ class Backend:
         return platform.startswith("linux") and self.name.lower().strip() in _WINDOW
 
     def failed(self, error: Exception) -> gl.NoOpenGLError:
-        """The words for a context that could not be made although everything looked right."""
+        """The error text for a context that could not be made although the checks passed."""
         hint = self._too_late() if self.early else f"to choose another way to draw, {_CHOICES}."
         return gl.NoOpenGLError(
             f"MuJoCo could not draw with {self.name or 'its default'} ({type(error).__name__}): {hint}"
@@ -72,7 +72,7 @@ def check_thread(owner: threading.Thread, what: str) -> None:
 
 
 def wrong_thread(owner: threading.Thread, what: str) -> WrongThreadError:
-    """The rule, in words."""
+    """The error text."""
     return WrongThreadError(
         f"This scene was first drawn in thread {owner.name!r} and is to be {what} in "
         f"{threading.current_thread().name!r}: an OpenGL context belongs to one thread. Draw and close a scene in the "

@@ -12,7 +12,7 @@ from stillframe_client.sim import gl
 from stillframe_client.sim.assets import INSTALL
 from stillframe_client.sim.drawing import read_backend
 
-_early = "mujoco" in sys.modules  # somebody's program imported it before us: it has read MUJOCO_GL already
+_early = "mujoco" in sys.modules  # imported before this module: it has read MUJOCO_GL already
 try:
     _backend = gl.choose(os.environ)
 except gl.NoOpenGLError:

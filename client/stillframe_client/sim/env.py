@@ -169,7 +169,7 @@ class JacoEnv:
         else:
             spot = None if near is None else self.state().cube_pos[near]
             teleport.place_anywhere(self._world, rng, spot, finger_rad)
-        self._referee = Referee(self.goal, self.state())  # what the teleport did is nobody's merit or mistake
+        self._referee = Referee(self.goal, self.state())  # what the teleport did does not count
         return self.observe()
 
     @property
@@ -179,7 +179,7 @@ class JacoEnv:
 
     @property
     def lit(self) -> Flash | None:
-        """The lamp that is lit now, for whoever labels pictures; a policy has to look."""
+        """The lamp that is lit now, to label pictures; a policy has to look."""
         return self._show.lit
 
     def light(self, flash: Flash | None, rest: str = GREY) -> Observed:

@@ -1,4 +1,4 @@
-"""Says what a patient expert would do next, from nothing but the state: one law per task, no phases kept.
+"""Scripted experts: the next action from the state alone, one control law per task, without phases.
 
 Knows no MuJoCo and no episode. Labels vary smoothly with what a camera can see (positions, finger opening), so that a
 policy cannot learn a constant as a password for "I am lifting now": even while it closes and lifts, the expert goes on

@@ -1,6 +1,6 @@
 """Which cube the arm made for: the one that its tool approached most in its first free steps.
 
-Knows positions only; whether that was right is not its business.
+Knows positions only; no goal.
 """
 
 from __future__ import annotations

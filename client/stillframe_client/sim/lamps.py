@@ -36,7 +36,7 @@ DARK_RGB: Rgb = (0.10, 0.10, 0.10)
 
 @dataclass(frozen=True)
 class Lamps:
-    """One episode's lamps."""
+    """The lamps of one episode."""
 
     spots_m: Vector  # [lamps, 3] the bulbs' centres
 

@@ -1,4 +1,4 @@
-"""Plays episodes with whoever decides the actions, and keeps the score.
+"""Plays episodes with any source of actions, and keeps the score.
 
 Knows the environment; not whether the policy is a function, an expert or a daemon on another machine.
 """
@@ -19,7 +19,7 @@ Watch = Callable[[Observed, Mapping[str, Any]], None]  # called after each step 
 
 @runtime_checkable
 class Actor(Protocol):
-    """An Act that remembers: it is told when an episode begins, and left alone for a while after each action."""
+    """An Act with state: it is reset at an episode's start, and may work after each action."""
 
     def __call__(self, observed: Observed) -> Vector:
         """Return the action [7] for what is seen now."""
@@ -36,7 +36,7 @@ class Actor(Protocol):
 
 @dataclass(frozen=True)
 class Episode:
-    """What became of one episode."""
+    """Result of one episode."""
 
     seed: int
     instruction: str

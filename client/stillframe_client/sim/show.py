@@ -1,4 +1,4 @@
-"""What the lamps of one episode show at each moment: a schedule on lamps, or whatever they are told to.
+"""What the lamps of one episode show at each step: a schedule, or a single flash on request.
 
 Knows no goal and no picture. An episode with nothing to remember has a Show too: no lamp, no frozen step.
 """

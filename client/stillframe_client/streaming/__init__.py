@@ -1,1 +1,1 @@
-"""Asks over one WebSocket: a conversation without sockets, and what carries it. Knows no robot."""
+"""The WebSocket client: a sans-IO protocol, and the connector that runs it. Knows no robot."""

@@ -1,6 +1,6 @@
 """AsyncPolicyStream for programs without asyncio: a thread of its own runs it.
 
-Knows no message. The thread answers the daemon's pings and notices its goodbyes while the robot moves.
+Knows no message. The thread answers pings and notices a closing daemon while the robot moves.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
 
-    from stillframe_client.frames import Pictures
+    from stillframe_client.frames import FrameKeywords, Pictures
     from stillframe_client.replies import ActionReply, ModelInfo
 
-GRACE_S = 1.0  # the loop keeps the time; this only bounds the wait for a loop that cannot
+GRACE_S = 1.0  # beyond the loop's own timeout, for a loop that is blocked
 Result = TypeVar("Result")
 
 
@@ -67,45 +68,13 @@ class PolicyStream:
         """The session that this stream's frames belong to."""
         return self._stream.session_id
 
-    def act(
-        self,
-        image: Pictures,
-        instruction: str,
-        *,
-        unnorm_key: Optional[str] = None,
-        max_age_ms: Optional[float] = None,
-        encoding: Optional[str] = None,
-        reuse: Optional[str] = None,
-    ) -> NDArray[np.float64]:
+    def act(self, image: Pictures, instruction: str, **options: Unpack[FrameKeywords]) -> NDArray[np.float64]:
         """Return the action due now, [action_dim] float64; see AsyncPolicyStream.act."""
-        reply = self.act_with_report(
-            image, instruction, unnorm_key=unnorm_key, max_age_ms=max_age_ms, encoding=encoding, reuse=reuse
-        )
-        return reply.action
+        return self.act_with_report(image, instruction, **options).action
 
-    def act_with_report(
-        self,
-        image: Pictures,
-        instruction: str,
-        *,
-        unnorm_key: Optional[str] = None,
-        max_age_ms: Optional[float] = None,
-        encoding: Optional[str] = None,
-        reuse: Optional[str] = None,
-        t_obs_ns: Optional[int] = None,
-    ) -> ActionReply:
-        """Like `act`, and say what it cost; see AsyncPolicyStream.act_with_report."""
-        return self._run(
-            self._stream.act_with_report(
-                image,
-                instruction,
-                unnorm_key=unnorm_key,
-                max_age_ms=max_age_ms,
-                encoding=encoding,
-                reuse=reuse,
-                t_obs_ns=t_obs_ns,
-            )
-        )
+    def act_with_report(self, image: Pictures, instruction: str, **options: Unpack[FrameKeywords]) -> ActionReply:
+        """Like `act`, and return the whole reply."""
+        return self._run(self._stream.act_with_report(image, instruction, **options))
 
     def reset(self) -> int:
         """Begin the next episode and return its number; see AsyncPolicyStream.reset."""
@@ -137,12 +106,12 @@ class PolicyStream:
         self.close()
 
     def _run(self, call: Coroutine[Any, Any, Result], timeout_s: Optional[float] = None) -> Result:
-        """Let the thread do it, and wait."""
+        """Run it on the thread, and wait."""
         most_s = (timeout_s or self._timeout_s) + GRACE_S
         try:
             future = asyncio.run_coroutine_threadsafe(call, self._running_loop())
         except BaseException:
-            call.close()  # it will not be run: say so to nobody
+            call.close()  # it will not run: no warning about that
             raise
         try:
             return future.result(most_s)
@@ -158,7 +127,7 @@ class PolicyStream:
                 raise PolicyError("This stream is closed; make a new one.")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                # A daemon thread: a stream that nobody closed does not keep the program from ending.
+                # A daemon thread: a stream that was not closed does not keep the program from ending.
                 self._thread = threading.Thread(target=_serve, args=(self._loop,), name="stillframe", daemon=True)
                 self._thread.start()
             return self._loop
@@ -175,7 +144,7 @@ class PolicyStream:
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    """Run the loop until it is stopped, and leave nothing of it behind."""
+    """Run the loop until it is stopped, then cancel its tasks."""
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()

@@ -1,4 +1,4 @@
-"""Keeps a conversation going: connects, carries its messages, notices silence, connects again.
+"""Runs a StreamProtocol: connects, sends and receives, detects silence, reconnects.
 
 Knows no message. For one event loop; every wait has a bound.
 """
@@ -17,29 +17,29 @@ from stillframe_client.streaming.protocol import StreamProtocol
 from stillframe_client.streaming.requests import StreamRequest
 from stillframe_client.streaming.websocket import Dropped, Socket, unreadable
 
-QUIET_SHARE = 3  # of a call's time: after a third in silence a ping, after two thirds another connection
+QUIET_SHARE = 3  # of a call's time: after a third in silence a ping, after two thirds a new connection
 MIN_QUIET_S = 1.0
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 LONGEST_CLOSE_S = 2.0
-_MAY_PASS = (Unreachable, NotReady, Overloaded)  # what another try may mend
+_MAY_PASS = (Unreachable, NotReady, Overloaded)  # errors that another try may resolve
 
 
 class Heartbeat:
-    """Tells a daemon that computes from a connection that is dead, though nobody has closed it."""
+    """Tells a busy daemon from a dead connection, by pings."""
 
     def __init__(self, quiet_s: float):
-        """Silence of `quiet_s` while something is owed wants a ping; as much again after that is death."""
+        """Ping after `quiet_s` of silence while an answer is owed; give up after twice that."""
         self.quiet_s = quiet_s
         self._since_s: Optional[float] = None
         self._pinged = False
 
     def on_message(self) -> None:
-        """Something came."""
+        """A message came."""
         self._since_s, self._pinged = None, False
 
     def ping_due(self, now_s: float, *, waiting: bool) -> bool:
-        """Whether to ask for a sign of life now. Raises Dropped where that was asked, in vain."""
+        """Whether to ping now. Raises Dropped where a ping was not answered."""
         if not waiting:
             self.on_message()
             return False
@@ -53,7 +53,7 @@ class Heartbeat:
 
 
 class Connector:
-    """Runs one conversation over one connection after the other."""
+    """Runs one protocol over one connection after the other."""
 
     def __init__(
         self,
@@ -71,16 +71,18 @@ class Connector:
         self._quiet_s = max(MIN_QUIET_S, timeout_s / QUIET_SHARE)
         self._reason: Optional[PolicyError] = None  # why there is no connection
         self._tries = 0  # since the last answer
-        self._has_connected = False  # a daemon has been there: if it is not, it will come back
-        self._patient = 0  # how many wait for a daemon that may never have been there
-        self._changed: Optional[asyncio.Event] = None  # made on the loop: before 3.10 it belongs to that of its making
+        self._has_connected = False  # a daemon has answered before: it may come back
+        self._patient = 0  # callers that wait for a daemon to start
+        self._changed: Optional[asyncio.Event] = (
+            None  # made on the loop: before Python 3.10 an event belongs to the loop that made it
+        )
         self._stop: Optional[asyncio.Event] = None
         self._task: Optional[asyncio.Task[None]] = None
-        self._connecting = False  # there is no connection, so none that would have to be closed
+        self._connecting = False  # connecting: there is no connection to close
         self._closing = False
 
     async def answer(self, request: StreamRequest, timeout_s: float, *, patient: bool = False) -> Any:
-        """Wait for what was asked. Raises its error, or TimedOut. `patient`: for a daemon that is still to come too."""
+        """Wait for a request. Raises its error, or TimedOut. `patient`: also for a daemon that is not listening yet."""
         self._patient += patient
         try:
             settled = asyncio.ensure_future(self._settled(request))
@@ -94,7 +96,7 @@ class Connector:
             self._wake()
 
     async def close(self) -> None:
-        """End the connection. A goodbye under way is waited for, whatever else is under way is not."""
+        """Close the connection: finish the close handshake, and wait for nothing else."""
         self._closing = True
         task, self._task = self._task, None
         if task is None or self._stop is None:
@@ -106,7 +108,7 @@ class Connector:
         task.cancel()  # of no effect on what is done
 
     async def _settled(self, request: StreamRequest) -> Any:
-        """Wait until it is settled, and say how."""
+        """Wait until it is settled; return its answer or raise its error."""
         if not request.settled:
             settled = asyncio.Event()
             request.on_settled = lambda _: settled.set()
@@ -116,7 +118,7 @@ class Connector:
         return request.answer
 
     def _wake(self) -> None:
-        """There may be something to do."""
+        """Wake the tasks: there may be something to do."""
         self._changed, self._stop = self._changed or asyncio.Event(), self._stop or asyncio.Event()
         self._changed.set()
         if not self._closing and (self._task is None or self._task.done()):
@@ -127,7 +129,7 @@ class Connector:
         return f"No answer within {timeout_s} s. {self._protocol.status_text}{why}"
 
     async def _run(self) -> None:
-        """Be connected whenever something is wanted."""
+        """Connect whenever a request waits."""
         while not self._closing:
             self._connecting = True
             await self._wait_for_work()
@@ -142,27 +144,27 @@ class Connector:
                 await self._use(socket)
 
     async def _wait_for_work(self) -> None:
-        assert self._changed is not None  # noqa: S101 (whoever starts the task has made it)
+        assert self._changed is not None  # noqa: S101 (made before the task is started)
         while not self._protocol.has_waiters:
-            self._tries = 0  # whoever comes next has not waited yet
+            self._tries = 0  # the next caller has not waited yet
             self._changed.clear()
             await self._changed.wait()
 
     async def _pause(self) -> None:
-        """Not every robot at once, and not at once again."""
+        """Back off, with jitter so that robots do not reconnect all at once."""
         if self._tries:
             longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._tries - 1, 10))
             await asyncio.sleep(longest_s * self._rng.uniform(0.5, 1.0))
 
     def _on_unreachable(self, reason: PolicyError) -> None:
-        """Nothing there is told at once, unless a daemon has been there, or is awaited."""
+        """Fail at once where nothing listens, unless a daemon has answered before or is awaited."""
         self._reason = reason
-        nobody = isinstance(reason, Unreachable) and not (self._has_connected or self._patient)
-        if nobody or not isinstance(reason, _MAY_PASS):
+        absent = isinstance(reason, Unreachable) and not (self._has_connected or self._patient)
+        if absent or not isinstance(reason, _MAY_PASS):
             self._protocol.fail(reason)
 
     async def _use(self, socket: Socket) -> None:
-        """Use one connection for as long as it lasts."""
+        """Use one connection until it ends."""
         self._protocol.connection_made()
         close: Optional[Close] = None
         try:
@@ -175,7 +177,7 @@ class Connector:
         except PolicyError as fault:
             self._reason = fault
             self._protocol.fail(fault)
-        except Exception as error:  # noqa: BLE001 -- what no daemon says, refused in words of Python's: told, not waited out
+        except Exception as error:  # noqa: BLE001 -- input that Python or the library rejects: failed, not retried
             self._reason = unreadable(error)
             self._protocol.fail(self._reason)
         finally:
@@ -183,14 +185,14 @@ class Connector:
             await socket.close()
 
     async def _run_connection(self, socket: Socket) -> None:
-        """Read, write and listen for silence until one of them ends, or we are closed; raise what ended it."""
-        assert self._stop is not None  # noqa: S101 (whoever starts the task has made it)
+        """Read, write and watch for silence until one of them ends or `close` is called; raise what ended it."""
+        assert self._stop is not None  # noqa: S101 (made before the task is started)
         heartbeat = Heartbeat(self._quiet_s)
         parts = (self._read(socket, heartbeat), self._write(socket), self._watch_silence(heartbeat), self._stop.wait())
         tasks = [asyncio.ensure_future(part) for part in parts]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:  # the reader first: it knows best why
+            for task in tasks:  # the reader first: its error is the most precise
                 if task in done:
                     task.result()
         finally:
@@ -210,7 +212,7 @@ class Connector:
             self._wake()
 
     async def _write(self, socket: Socket) -> None:
-        assert self._changed is not None  # noqa: S101 (whoever starts the task has made it)
+        assert self._changed is not None  # noqa: S101 (made before the task is started)
         while not self._protocol.may_close:
             self._changed.clear()
             for data in self._protocol.data_to_send():

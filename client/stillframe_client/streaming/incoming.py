@@ -1,6 +1,6 @@
-"""Reads what the daemon says on a stream: actions, problems, how a connection ended.
+"""Parses a stream's incoming messages: actions, problems, close frames.
 
-Knows no connection and no order of messages. What is not as it should be raises BadReply.
+Knows no connection and no order of messages. Malformed messages raise BadReply.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
 
 from stillframe_client.actions import finite_actions
 from stillframe_client.errors import BadReply, PolicyError, Problem, Refused, Unreachable, refusal
-from stillframe_client.replies import ActionReply, read_problem, text_or_none
+from stillframe_client.replies import ActionReply, read_problem, text_or_none, whole_or_none
 from stillframe_client.sessions import cache_report, history_report, session_place
 from stillframe_client.wire import FATAL, MAX_COUNT, POLICY, TOO_BIG
 
@@ -34,14 +34,14 @@ _FATAL_CLOSES: Mapping[int, Problem] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Close:
-    """How a connection ended. No code: it broke."""
+    """How a connection ended; without a code: it broke."""
 
     code: Optional[int] = None
     reason: str = ""
-    by_us: bool = False  # we closed it: what came could not be taken
+    by_us: bool = False  # closed by this end: a message was too large
 
     def error(self) -> Optional[PolicyError]:
-        """What whoever waits has to be told; None: another connection may mend it."""
+        """The error for pending requests; None: a new connection may help."""
         if self.by_us:
             return BadReply("An answer has more bytes than an action can have.") if self.code == TOO_BIG else None
         problem = _FATAL_CLOSES.get(self.code or 0)
@@ -51,17 +51,16 @@ class Close:
         return refusal(Problem(problem.status, problem.code, problem.detail + said))
 
     def unreachable(self) -> Unreachable:
-        """The same for those who may try again."""
+        """The error as Unreachable, for a retry."""
         how = "broke" if self.code is None else f"was closed with {self.code}"
         return Unreachable(f"The connection {how}{f' ({self.reason})' if self.reason else ''} before the answer.")
 
 
 def action_of(message: Message) -> ActionReply:
-    """Read an action."""
+    """Parse an action."""
     timing = message.get("timing_ms")
     stages = timing.items() if isinstance(timing, dict) else ()
     numbers: Dict[str, float] = {str(name): float(ms) for name, ms in stages if _is_number(ms)}
-    t_obs_ns = message.get("t_obs_ns")
     return ActionReply(
         actions=finite_actions(message.get("actions")),
         timing_ms=MappingProxyType(numbers),
@@ -70,7 +69,7 @@ def action_of(message: Message) -> ActionReply:
         cache=cache_report(message.get("cache")),
         session=session_place(message.get("session")),
         replayed=message.get("replayed") is True,
-        t_obs_ns=t_obs_ns if type(t_obs_ns) is int else None,
+        t_obs_ns=whole_or_none(message.get("t_obs_ns")),
         history=history_report(message.get("history")),
         unnorm_key=text_or_none(message.get("unnorm_key")),
         model=text_or_none(message.get("model")),
@@ -78,7 +77,7 @@ def action_of(message: Message) -> ActionReply:
 
 
 def refusal_of(message: Message) -> Refused:
-    """Read a problem."""
+    """Parse a problem."""
     problem = message.get("problem")
     if not isinstance(problem, dict) or not isinstance(problem.get("code"), str):
         raise BadReply("The daemon's message says 'problem' and holds none.")

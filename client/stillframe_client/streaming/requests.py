@@ -17,7 +17,7 @@ FramePosition = Tuple[int, int]  # epoch, seq
 
 
 class RequestKind(Enum):
-    """What may be asked."""
+    """The kinds of request."""
 
     OPEN = "open"  # that the session be open
     FRAME = "frame"
@@ -25,28 +25,28 @@ class RequestKind(Enum):
     CLOSE = "close"
 
 
-BARRIERS = (RequestKind.RESET, RequestKind.CLOSE)  # what is asked behind one of these waits for its answer
+BARRIERS = (RequestKind.RESET, RequestKind.CLOSE)  # later requests wait for the answer of one of these
 
 
-def _nobody(_: StreamRequest) -> None:
-    """Nobody wants to be told."""
+def _ignore(_: StreamRequest) -> None:
+    """The default of on_settled."""
 
 
 @dataclass(eq=False)
 class StreamRequest:
-    """A question and, once it is settled, its answer or the error instead of it."""
+    """A request and, once it is settled, its answer or its error."""
 
     kind: RequestKind
-    asked_s: float  # by the conversation's clock
+    asked_s: float  # when, by the protocol's clock
     fields: Mapping[str, Any] = field(default_factory=dict)  # of a frame
-    max_age_s: Optional[float] = None  # of a frame: when older it is not sent (again)
-    on_settled: Callable[[StreamRequest], None] = _nobody
+    max_age_s: Optional[float] = None  # of a frame: when older it is not sent or resent
+    on_settled: Callable[[StreamRequest], None] = _ignore
 
-    position: Optional[FramePosition] = None  # of a frame that was sent: it keeps it for as long as its session lives
-    data: bytes = b""  # the message, byte for byte: what is sent again is the same
-    sent: bool = False  # on the connection that there is now
-    abandoned: bool = False  # nobody waits for the answer, but the conversation needs it to go on
-    was_reopened: bool = False  # its session, or its episode, was gone once already
+    position: Optional[FramePosition] = None  # of a sent frame: kept for as long as its session lives
+    data: bytes = b""  # the encoded message: a resend is the same to the byte
+    sent: bool = False  # on the current connection
+    abandoned: bool = False  # without a waiter, but later requests wait for its answer
+    was_reopened: bool = False  # its session or episode was gone once, and was opened again
 
     answer: Any = None  # ActionReply of a frame, epoch of a reset
     error: Optional[PolicyError] = None
@@ -65,7 +65,7 @@ class StreamRequest:
             self.on_settled(self)
 
     def drop_position(self) -> None:
-        """Its session is another now: it is given a place there, and sent anew."""
+        """The session is a new one: assign a position there, and send it again."""
         self.position, self.data, self.sent = None, b"", False
 
     def is_expired(self, now_s: float) -> bool:
@@ -73,13 +73,13 @@ class StreamRequest:
         return self.max_age_s is not None and now_s - self.asked_s > self.max_age_s
 
     def expiry_text(self, now_s: float) -> str:
-        """What there is to say of that."""
+        """The error text for that."""
         age_ms, most_ms = 1000 * (now_s - self.asked_s), 1000 * (self.max_age_s or 0.0)
         return f"The frame was {age_ms:.0f} ms old before it could be sent; it may be {most_ms:.0f} ms."
 
 
 class PendingRequests:
-    """A line of questions. What leaves it is settled, or nobody's any more."""
+    """Requests not yet settled, in order of submission."""
 
     def __init__(self) -> None:
         self._requests: List[StreamRequest] = []
@@ -89,17 +89,17 @@ class PendingRequests:
         return iter(list(self._requests))
 
     def add(self, request: StreamRequest) -> None:
-        """Put it at the end."""
+        """Append a request."""
         self._requests.append(request)
 
     @property
     def has_waiters(self) -> bool:
-        """Whether somebody waits for something."""
+        """Whether a caller waits for any of them."""
         return any(not request.abandoned for request in self._requests)
 
     @property
     def sent(self) -> List[StreamRequest]:
-        """What the daemon owes an answer to, on the connection that there is now."""
+        """Requests that were sent on the current connection."""
         return [request for request in self._requests if request.sent]
 
     @property
@@ -108,34 +108,34 @@ class PendingRequests:
         return next((request for request in self.sent if request.kind in BARRIERS), None)
 
     def find(self, position: FramePosition) -> Optional[StreamRequest]:
-        """The frame that was sent with this place."""
+        """The frame that was sent at this position."""
         return next((request for request in self.sent if request.position == position), None)
 
     def was_cancelled(self, position: FramePosition) -> bool:
-        """Whether a frame with this place was sent and given up; asked once, as it is answered once."""
+        """Whether a frame at this position was sent and cancelled; true once, as it is answered once."""
         known = position in self._cancelled
         if known:
             self._cancelled.remove(position)
         return known
 
     def settle(self, request: StreamRequest, answer: Any) -> None:
-        """Answer it."""
+        """Settle it with its answer."""
         self._requests.remove(request)
         request.settle(answer)
 
     def fail(self, request: StreamRequest, error: PolicyError) -> None:
-        """End it without an action: so the daemon says, or it is not to be sent."""
+        """Settle it with an error."""
         self._requests.remove(request)
         request.fail(error)
 
     def fail_all(self, error: PolicyError) -> None:
-        """End everything. The connection has to go with it: what the daemon makes of it is not known any more."""
+        """Fail all of them. The connection has to be closed: the daemon may still answer."""
         line, self._requests = self._requests, []
         for request in line:
             request.fail(error)
 
     def cancel(self, request: StreamRequest) -> None:
-        """Nobody waits for it any more. A reset under way has to be answered all the same: frames wait behind it."""
+        """Drop a request without a waiter. A reset that was sent stays: frames wait behind it."""
         if request not in self._requests:
             return
         if request.kind is RequestKind.RESET and request.sent:
@@ -146,15 +146,15 @@ class PendingRequests:
             self._cancelled.append(request.position)
 
     def mark_unsent(self) -> None:
-        """The connection is gone: what it carried has to be sent again, as it was."""
+        """The connection is gone: everything has to be sent again."""
         for request in self._requests:
             request.sent = False
 
     def session_reopened(self, before: int, after: Optional[int]) -> None:
-        """The session is open again: in epoch `after`, after `before`; None: it is a new one.
+        """The session is open again: in epoch `after`, after `before`; None: it is a new session.
 
-        What belongs to an ended episode ends. What has a place in this one keeps it, else it is given a new one. Where
-        a reset waits and the epoch has changed, the reset was done, and what was asked before it has ended.
+        Frames of an ended episode fail. Frames with a position in this one keep it, others get a new one. If a reset is
+        pending and the epoch has changed, the reset was done, and earlier frames fail.
         """
         anew = after != before
         was_reset = anew and after is not None and any(request.kind is RequestKind.RESET for request in self._requests)

@@ -1,4 +1,4 @@
-"""Where a robot stands with the daemon: its session's name and secret, the epoch, the next frame's seq.
+"""State of a stream's session: id and secret, epoch, next seq.
 
 Knows no connection and no frame.
 """
@@ -13,24 +13,24 @@ from stillframe_client.streaming.requests import FramePosition
 
 
 class SessionState:
-    """One session, or the ones that take its place."""
+    """The current session, or a new one in its place."""
 
     def __init__(self, session: Optional[str], service: str, reuse: Optional[str]):
-        """`session` is the client's name for it; None: one is made up."""
+        """`session` is the client's name for it; None: a generated one."""
         self.session_id = session or uuid.uuid4().hex
         self.is_named = session is not None
         self.epoch = 0
         self._next_seq = 0
-        self._secret: Optional[str] = None  # None: there is no session that could be resumed
+        self._secret: Optional[str] = None  # None: no session to resume
         self._about = {"service": service, **({} if reuse is None else {"reuse": reuse})}
 
     def open_message(self) -> Message:
-        """The message that opens it, or resumes it."""
+        """The message that opens or resumes it."""
         secret = {} if self._secret is None else {"secret": self._secret}
         return {"type": "open", "session_id": self.session_id, **secret, **self._about}
 
     def session_opened(self, message: Message) -> Optional[int]:
-        """Take over what the daemon says to that; return the epoch, or None where the session is a new one."""
+        """Read the daemon's answer to that; return the epoch, or None where the session is a new one."""
         epoch, resumed = epoch_of(message), message.get("resumed") is True and self._secret is not None
         self._secret = text_of(message, "secret")
         if not resumed or epoch != self.epoch:
@@ -38,16 +38,16 @@ class SessionState:
         return epoch if resumed else None
 
     def begin_epoch(self, epoch: int) -> None:
-        """An episode begins; its frames count from 0."""
+        """Begin an episode; its frames count from 0."""
         self.epoch, self._next_seq = epoch, 0
 
     @property
     def is_fresh(self) -> bool:
-        """Whether no frame of this episode has a place yet."""
+        """Whether no frame of this episode has a position yet."""
         return self._next_seq == 0
 
     def next_position(self) -> FramePosition:
-        """The place of a frame; no other gets it."""
+        """Assign the next position."""
         self._next_seq += 1
         return self.epoch, self._next_seq - 1
 
@@ -57,10 +57,10 @@ class SessionState:
         return self._secret is not None
 
     def drop_session(self) -> None:
-        """The session is gone, or somebody else's: the next one is new."""
+        """Forget the secret: the session is gone or held by another client, and the next one is new."""
         self._secret = None
 
     def new_id(self) -> None:
-        """Take another name of our own making, for another session."""
+        """Generate another id, for a new session."""
         self.drop_session()
         self.session_id = uuid.uuid4().hex

@@ -1,6 +1,6 @@
 """Asks a policy daemon for actions over one WebSocket, with asyncio; the robot's session outlives its connections.
 
-Knows no message: conversation.py does. PolicyStream in blocking.py is the same for programs without asyncio.
+Knows no message: see protocol.py. PolicyStream in blocking.py is the same for programs without asyncio.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from stillframe_client.arguments import bearer, one_of, seconds, stream_url, trust
 from stillframe_client.errors import BadReply, PolicyError, Superseded, TimedOut
-from stillframe_client.frames import frame_fields
+from stillframe_client.frames import FrameOptions, frame_fields
 from stillframe_client.images import check_encoding, pack_picture
 from stillframe_client.replies import ActionReply, ModelInfo
 from stillframe_client.sessions import session_name
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
 
-    from stillframe_client.frames import Pictures
+    from stillframe_client.frames import FrameKeywords, Pictures
 
 SERVICES = ("lockstep", "realtime")
 LONGEST_GOODBYE_S = 1.0
@@ -67,8 +68,8 @@ class AsyncPolicyStream:
         calling = partial(dial, stream_url(url), headers=bearer(token), trust=trust(ca_file), timeout_s=self._timeout_s)
         self._connector = Connector(self._protocol, calling, timeout_s=self._timeout_s)
         self._closed = False
-        self._sent = self._delivered = 0  # count what was sent; the number of the newest that is settled
-        self._newest: Optional[asyncio.Task[ActionReply]] = None  # settled, and not yet taken by `newest`
+        self._sent = self._delivered = 0  # frames sent; number of the newest that is settled
+        self._newest: Optional[asyncio.Task[ActionReply]] = None  # settled, not yet returned by `newest`
         self._arrived: Optional[asyncio.Event] = None
 
     @property
@@ -76,52 +77,23 @@ class AsyncPolicyStream:
         """The session that this stream's frames belong to."""
         return self._protocol.session_id
 
-    async def act(
-        self,
-        image: Pictures,
-        instruction: str,
-        *,
-        unnorm_key: Optional[str] = None,
-        max_age_ms: Optional[float] = None,
-        encoding: Optional[str] = None,
-        reuse: Optional[str] = None,
-    ) -> NDArray[np.float64]:
+    async def act(self, image: Pictures, instruction: str, **options: Unpack[FrameKeywords]) -> NDArray[np.float64]:
         """Return the action due now, [action_dim] float64 in the robot's units; arguments are as PolicyClient.act's.
 
         A frame older than `max_age_ms` when it could be sent, or sent again, raises DeadlineExceeded like one that is
         too old when its turn comes.
         """
-        reply = await self.act_with_report(
-            image, instruction, unnorm_key=unnorm_key, max_age_ms=max_age_ms, encoding=encoding, reuse=reuse
-        )
-        return reply.action
+        return (await self.act_with_report(image, instruction, **options)).action
 
-    async def act_with_report(
-        self,
-        image: Pictures,
-        instruction: str,
-        *,
-        unnorm_key: Optional[str] = None,
-        max_age_ms: Optional[float] = None,
-        encoding: Optional[str] = None,
-        reuse: Optional[str] = None,
-        t_obs_ns: Optional[int] = None,
-    ) -> ActionReply:
-        """Like `act`, and say what it cost. `t_obs_ns`, your clock's word for the frame's time, comes back in it."""
-        write = partial(pack_picture, encoding=encoding or self._encoding, jpeg_quality=self._jpeg_quality)
-        fields = frame_fields(
-            image,
-            instruction,
-            write,
-            unnorm_key=unnorm_key,
-            max_age_ms=max_age_ms,
-            reuse=reuse,
-            t_obs_ns=t_obs_ns,
-        )
+    async def act_with_report(self, image: Pictures, instruction: str, **options: Unpack[FrameKeywords]) -> ActionReply:
+        """Like `act`, and return the whole reply."""
+        said = FrameOptions(**options)
+        write = partial(pack_picture, encoding=said.encoding or self._encoding, jpeg_quality=self._jpeg_quality)
+        fields = frame_fields(image, instruction, write, said)
         reply: ActionReply = await self._answer(RequestKind.FRAME, fields)
         return reply
 
-    def send(self, image: Pictures, instruction: str, **options: Any) -> asyncio.Task[ActionReply]:
+    def send(self, image: Pictures, instruction: str, **options: Unpack[FrameKeywords]) -> asyncio.Task[ActionReply]:
         """Send a frame without waiting; options are act_with_report's. Await what it returns, or `newest`.
 
         Frames go out in the order they were sent in. In realtime the one that a newer frame overtook raises
@@ -163,9 +135,9 @@ class AsyncPolicyStream:
             raise
 
     async def reset(self) -> int:
-        """Begin the next episode: the next frame reuses nothing of this one's. Return the episode's number, from 0.
+        """Begin the next episode: its first frame reuses nothing. Return the episode's number, from 0.
 
-        An episode of which no frame was sent is not ended: it is the next one.
+        An episode without a frame is not ended: it is the next one.
         """
         epoch: int = await self._answer(RequestKind.RESET)
         return epoch
@@ -189,7 +161,7 @@ class AsyncPolicyStream:
         if self._closed:
             return
         if self._protocol.is_open:
-            with contextlib.suppress(PolicyError):  # then the daemon lets go of it by itself
+            with contextlib.suppress(PolicyError):  # then the session expires
                 await self._answer(RequestKind.CLOSE, timeout_s=min(self._timeout_s, LONGEST_GOODBYE_S))
         self._closed = True
         await self._connector.close()
@@ -219,7 +191,7 @@ class AsyncPolicyStream:
         return await self._connector.answer(request, timeout_s or self._timeout_s, patient=patient)
 
     def _deliver(self, number: int, task: asyncio.Task[ActionReply]) -> None:
-        """Keep the newest frame's result for `newest`; a failure that nobody awaits is told there, and only there."""
+        """Keep the newest frame's result for `newest`, which also raises a failure that is not awaited elsewhere."""
         if task.cancelled() or isinstance(task.exception(), Superseded) or number < self._delivered:
             return
         self._newest, self._delivered = task, number

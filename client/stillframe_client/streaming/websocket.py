@@ -1,4 +1,4 @@
-"""Opens WebSockets with whichever release of `websockets` is installed, and gives their failures our names.
+"""Opens WebSockets with any supported release of `websockets`, and maps its errors to PolicyErrors.
 
 Knows no message. Releases from 13 on have a new asyncio client; 11 and 12 have what they now call the legacy one.
 """
@@ -68,7 +68,7 @@ class Socket:
         return data
 
     async def close(self) -> None:
-        """Say goodbye; whoever does not take that in time is left without."""
+        """Close handshake within CLOSE_TIMEOUT_S, then abort."""
         try:
             with contextlib.suppress(asyncio.TimeoutError, ConnectionClosed, OSError):
                 await asyncio.wait_for(self._connection.close(), CLOSE_TIMEOUT_S)
@@ -98,26 +98,26 @@ async def dial(url: str, *, headers: Mapping[str, str], trust: Optional[ssl.SSLC
 
 
 def unreadable(error: Exception) -> BadReply:
-    """What no daemon sends, and the library, or Python, refused in words of its own."""
+    """BadReply for input that the library or Python rejected."""
     return BadReply(f"What answers there sent what cannot be read as a stream ({type(error).__name__}).")
 
 
 def _client() -> Any:
-    """What opens a connection here, and its options."""
+    """The installed release's connect, and its options."""
     try:
         client: Any = importlib.import_module("websockets.asyncio.client").connect
     except ImportError:
         client = importlib.import_module("websockets.legacy.client").connect
     options: Dict[str, Any] = {
         "subprotocols": [MSGPACK_PROTOCOL],
-        "compression": None,  # pictures do not compress, and a robot's core has better things to do
+        "compression": None,  # pictures do not compress, and it costs CPU on the robot
         "max_size": MAX_ANSWER_BYTES,
         "ping_interval": PING_EVERY_S,
         "ping_timeout": PING_TIMEOUT_S,
         "close_timeout": CLOSE_TIMEOUT_S,
     }
     known = inspect.signature(client.__init__).parameters
-    if "proxy" in known:  # from 15 on; an arm is not moved through what the environment happens to name
+    if "proxy" in known:  # from 15 on: no proxy from the environment
         options["proxy"] = None
     if "extra_headers" in known:
         options["extra_headers"] = {}
@@ -135,7 +135,7 @@ def _client() -> Any:
 
 
 def _refused(error: InvalidHandshake, url: str) -> PolicyError:
-    """The upgrade was answered with something else."""
+    """The error for an upgrade that was refused."""
     response = getattr(error, "response", None)  # the legacy client's error has the status itself, and no body
     status = getattr(response, "status_code", None) or getattr(error, "status_code", None)
     if status is None:
@@ -153,7 +153,7 @@ def _refused(error: InvalidHandshake, url: str) -> PolicyError:
 
 
 def _path(url: str) -> str:
-    """Where the stream would be, if the address had a path that may be too much."""
+    """A hint where the address has a path that may not belong there."""
     path = httpx.URL(url).path
     if path == STREAM_PATH:
         return ""
@@ -173,7 +173,7 @@ def _problem(status: int, body: Optional[bytes]) -> Optional[Problem]:
 
 
 def _close_of(error: ConnectionClosed) -> Close:
-    """How it ended, in the words of whoever ended it."""
+    """The close frame of the end that closed first."""
     by_us = error.rcvd is None or error.rcvd_then_sent is False
     frame = error.sent if by_us else error.rcvd
     return Close() if frame is None else Close(int(frame.code), frame.reason, by_us=by_us)

@@ -164,7 +164,7 @@ class History:
         }
 
     def restore(self, saved: dict[str, Tensor]) -> None:
-        """Be as the history that was saved, which had the same shape and retention."""
+        """Take over a saved state of the same shape and retention policy."""
         chunks = saved["chunks"]
         self._grow(chunks.shape[3])
         self._storage[:, :, :, : chunks.shape[3]] = chunks

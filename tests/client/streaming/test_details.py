@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillframe_client import errors
+from stillframe_client.streaming.handshake import Reconnect
 from stillframe_client.streaming.incoming import Close
-from stillframe_client.streaming.protocol import Reconnect, StreamProtocol
+from stillframe_client.streaming.protocol import StreamProtocol
 from stillframe_client.streaming.requests import RequestKind
 from stillframe_client.wire import FATAL, GOING, LATER, POLICY, RESTART, TOO_BIG, pack, unpack
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillframe_client import BadReply, PolicyError, Refused, StaleAnswer
+from stillframe_client.streaming.handshake import Reconnect
 from stillframe_client.streaming.incoming import Close
-from stillframe_client.streaming.protocol import Reconnect, StreamProtocol
+from stillframe_client.streaming.protocol import StreamProtocol
 from stillframe_client.streaming.requests import RequestKind, StreamRequest
 from stillframe_client.wire import pack, unpack
 
