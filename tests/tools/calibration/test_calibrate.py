@@ -171,7 +171,7 @@ def test_candidates_do_not_disturb_each_other(replay: EpisodeReplay) -> None:
     assert len(steps) == len(replay.frames) == 17
 
 
-def test_the_hopeless_are_given_up(replay: EpisodeReplay) -> None:
+def test_candidates_that_must_exceed_the_budget_are_abandoned(replay: EpisodeReplay) -> None:
     """Only who cannot come within budget any more, and without a change for the others."""
     knobs = [*KNOBS.values(), AdaptiveSettings(distance=1e-6)]
     whole = replay.with_slack(knobs, nothing)
