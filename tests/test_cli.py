@@ -149,7 +149,7 @@ def test_options_of_serve_win_over_the_yaml(
     assert changed != plain
 
 
-def test_serve_can_be_told_about_tls_and_strangers(
+def test_serve_takes_options_of_tls_and_anonymous_callers(
     stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The options of who may ask turn their keys; a host that others reach is refused without one of them."""
@@ -218,7 +218,7 @@ def test_eval_says_in_one_line_what_cannot_be_played(
 
 
 @pytest.mark.usefixtures("needs_gl")
-def test_eval_says_in_one_line_that_nobody_answers(stillframe: Callable[..., Typed]) -> None:
+def test_eval_says_in_one_line_that_no_daemon_answers(stillframe: Callable[..., Typed]) -> None:
     """The address, and what to look at first."""
     typed = stillframe("eval", "--server", NOBODY, "--episodes", 1, "--task", "reach")
 

@@ -107,7 +107,7 @@ def test_a_lab_that_cannot_be_imported_leaves_the_daemon_alone(
     assert plugins.HOW_TO_INSTALL in err
 
 
-def test_a_strangers_broken_command_does_not_ask_for_the_lab(run: Run, installed: Callable[..., None]) -> None:
+def test_a_broken_command_of_others_does_not_ask_for_the_lab(run: Run, installed: Callable[..., None]) -> None:
     """What to install is known of the lab alone."""
     installed(entry("fly", "nowhere.at_all:fly"))
 

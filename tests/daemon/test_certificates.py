@@ -137,7 +137,7 @@ def test_what_holds_needs_no_word(closed: SimpleNamespace) -> None:
     assert told(closed, first) == told(closed, last - EXPIRY_WARNING) == []
 
 
-def test_an_expired_certificate_is_told_with_its_dates(closed: SimpleNamespace) -> None:
+def test_an_expired_certificate_is_warned_of_with_its_dates(closed: SimpleNamespace) -> None:
     """And one that soon will be, and one that does not hold yet."""
     first, last = dates(closed)
     from_to = f"from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
@@ -165,7 +165,7 @@ def test_every_certificate_of_a_chain_is_looked_at(closed: SimpleNamespace, tmp_
 @pytest.mark.parametrize(
     ("mode", "open_to_others"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True), (0o666, True)]
 )
-def test_a_key_that_others_can_read_is_told(closed: SimpleNamespace, mode: int, *, open_to_others: bool) -> None:
+def test_a_key_that_others_can_read_is_warned_of(closed: SimpleNamespace, mode: int, *, open_to_others: bool) -> None:
     """With its mode and what to do."""
     closed.key.chmod(mode)
     said = [

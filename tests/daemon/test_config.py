@@ -446,7 +446,7 @@ def test_a_wrong_value_is_named_with_what_was_expected(tmp_path: Path, line: str
     assert complaint(file).startswith(f"{file}: {expected}")
 
 
-def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
     """Nobody has to start the daemon three times to find three faults."""
     said = complaint(written(tmp_path, "prot: 1\nthreads: 0\n"))
 

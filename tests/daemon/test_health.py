@@ -107,7 +107,7 @@ def test_a_daemon_that_is_not_ready_says_why() -> None:
     assert str(stranger.value) == f"http://127.0.0.1:{other} is not ready: 404, Not Found"
 
 
-def test_a_door_that_is_shut_does_not_answer(new_port: Callable[[], int]) -> None:
+def test_a_closed_port_does_not_answer(new_port: Callable[[], int]) -> None:
     """The system's word for it."""
     port = new_port()
     with pytest.raises(StillframeError, match=rf"^http://127\.0\.0\.1:{port} does not answer: .*refused$"):

@@ -55,7 +55,7 @@ def test_a_line_is_one_json_object(show: Callable[..., Screen]) -> None:
     assert event == {"event": "listening on http://127.0.0.1:80", "level": "info"}
 
 
-def test_a_failure_keeps_its_story_on_its_line(show: Callable[..., Screen]) -> None:
+def test_a_failure_keeps_its_traceback_on_its_line(show: Callable[..., Screen]) -> None:
     """The traceback is a field of the event, not loose lines after it."""
     screen = show()
     log = open_log()
@@ -227,7 +227,7 @@ def test_a_pipe_that_is_closed_loses_lines_and_nothing_else(pipe: Pipe) -> None:
     assert lines_lost() == 1
 
 
-def test_failures_that_are_alike_are_told_whole_once_a_minute(pipe: Pipe) -> None:
+def test_repeated_failures_have_a_traceback_once_a_minute(pipe: Pipe) -> None:
     """Then in a line each; another kind, and the same a minute later, whole again."""
     now = [0.0]
     log = open_log(background=True)
@@ -253,7 +253,7 @@ def test_failures_that_are_alike_are_told_whole_once_a_minute(pipe: Pipe) -> Non
     assert pipe.lines[2]["event"] == "frame 7 failed: KeyError: 'lost' (as before, 2 times)"
 
 
-def test_a_long_story_is_cut_in_the_middle(show: Callable[..., Screen]) -> None:
+def test_a_long_traceback_is_cut_in_the_middle(show: Callable[..., Screen]) -> None:
     """Its beginning and its end say what happened."""
     screen = show()
     log = open_log()

@@ -43,14 +43,14 @@ SECRET = "front-secret-0f9a"  # noqa: S105 -- a test's
 def test_who_may_ask_reaches_the_web_floor() -> None:
     """Tokens, names, pages, rates, listeners, sessions and limits of the configuration are those of the app."""
     token = {"name": "front", "sha256": hashlib.sha256(SECRET.encode()).hexdigest(), "scopes": ["admin"]}
-    doors = [BoundSocket(socket.socket(), port, "", Listener(loopback=port == 1)) for port in (1, 2)]
-    for door in doors:
-        door.socket.close()
+    sockets = [BoundSocket(socket.socket(), port, "", Listener(loopback=port == 1)) for port in (1, 2)]
+    for bound in sockets:
+        bound.socket.close()
     asked = config(
         tokens=[token], allowed_hosts=["robot.lab"], allowed_origins=["https://panel.lab"], frames_per_s=0.5,
         sessions={"most": 3}, max_body_mib=1, drain_s=2, listeners=[{"port": 2}],
     )  # fmt: skip
-    house = web_settings(asked, doors)
+    house = web_settings(asked, sockets)
     house.frame_limiter.acquire(("front",))
 
     assert house.authenticator.identify(Headers({"X-Api-Key": SECRET})) == Caller("front", frozenset({"admin"}))
@@ -65,14 +65,14 @@ def test_who_may_ask_reaches_the_web_floor() -> None:
 
 def test_what_is_fixed_for_a_port_reaches_the_web_floor() -> None:
     """Each of the daemon's start options holds on every port whose listener does not say another."""
-    doors = [BoundSocket(socket.socket(), port, "", Listener()) for port in (1, 2, 3)]
-    for door in doors:
-        door.socket.close()
+    sockets = [BoundSocket(socket.socket(), port, "", Listener()) for port in (1, 2, 3)]
+    for bound in sockets:
+        bound.socket.close()
     more = {"port": 3, "profile": "cogact", "unnorm_key": "fractal", "cameras": {"image": "b"}, "center_crop": 1.0}
     asked = config(
         unnorm_key="bridge", cameras={"image": "a"}, center_crop=0.9, listeners=[{"port": 2, "profile": "openpi"}, more]
     )
-    terms = [listener.start_options for listener in web_settings(asked, doors).listeners.values()]
+    terms = [listener.start_options for listener in web_settings(asked, sockets).listeners.values()]
 
     assert terms == [
         StartOptions("native", "bridge", {"image": "a"}, 0.9),
@@ -226,7 +226,7 @@ def test_who_never_learnt_to_look_back_is_not_made_to(
 
 
 @pytest.mark.parametrize("history", [{}, {"enabled": True, "force": True, "gate": "recency", "budget_mib": None}])
-def test_a_daemon_says_how_history_stands(
+def test_a_daemon_reports_whether_history_is_trained(
     caplog: pytest.LogCaptureFixture, golden_folder: Path, history: dict[str, object]
 ) -> None:
     """Off, with the better reason; or forced, with a warning in the model info and one in the log."""

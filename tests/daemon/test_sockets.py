@@ -44,7 +44,7 @@ async def echo(websocket: WebSocket) -> None:
 
 
 def app(listeners: Mapping[int, Listener]) -> Starlette:
-    """Says whence a request came and through which door; repeats what a WebSocket sends."""
+    """Says whence a request came and through which listening; repeats what a WebSocket sends."""
 
     async def whence(request: Request) -> Response:
         return JSONResponse(
@@ -57,13 +57,13 @@ def app(listeners: Mapping[int, Listener]) -> Starlette:
 @contextmanager
 def running(served: DaemonConfig) -> Iterator[tuple[list[BoundSocket], uvicorn.Server]]:
     """Serve the app above as the daemon is served."""
-    doors = bind_sockets(served)
-    server = uvicorn.Server(uvicorn_config(app({door.port: door.listener for door in doors}), served))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [door.socket for door in doors]})
+    sockets = bind_sockets(served)
+    server = uvicorn.Server(uvicorn_config(app({listening.port: listening.listener for listening in sockets}), served))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening.socket for listening in sockets]})
     thread.start()
     try:
         until(lambda: server.started)
-        yield doors, server
+        yield sockets, server
     finally:
         server.should_exit = True
         thread.join(WAIT_S)
@@ -79,30 +79,30 @@ def until(is_so: Callable[[], bool]) -> None:
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[tuple[list[BoundSocket], uvicorn.Server]]:
-    """Two doors, a body of at most 64 KiB."""
+    """Two sockets, a body of at most 64 KiB."""
     with running(config(max_body_mib=1 / 16, listeners=[{"port": 0, "profile": "cogact"}])) as up:
         yield up
 
 
 def test_a_reply_does_not_wait_for_the_next(daemon: tuple[list[BoundSocket], uvicorn.Server]) -> None:
     """Connections that the daemon accepts have Nagle's delay off: asyncio does so where the listener names TCP."""
-    doors, server = daemon
-    with socket.create_connection(doors[0].socket.getsockname()[:2], timeout=WAIT_S) as ours:
+    sockets, server = daemon
+    with socket.create_connection(sockets[0].socket.getsockname()[:2], timeout=WAIT_S) as ours:
         until(lambda: any(theirs.client == ours.getsockname() for theirs in server.server_state.connections))
         (accepted,) = (one for one in server.server_state.connections if one.client == ours.getsockname())
         nodelay = accepted.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
-    assert doors[0].socket.proto == socket.IPPROTO_TCP
+    assert sockets[0].socket.proto == socket.IPPROTO_TCP
     assert nodelay != 0
 
 
 def test_the_second_daemon_on_a_port_is_refused() -> None:
     """Even while the first has not begun to accept: both could bind, but only one can listen."""
-    (door,) = bind_sockets(config())
-    with door.socket, pytest.raises(ConfigError) as caught:
-        bind_sockets(config(port=door.port))
+    (listening,) = bind_sockets(config())
+    with listening.socket, pytest.raises(ConfigError) as caught:
+        bind_sockets(config(port=listening.port))
 
-    assert str(caught.value).startswith(f"cannot listen on 127.0.0.1:{door.port}: ")
+    assert str(caught.value).startswith(f"cannot listen on 127.0.0.1:{listening.port}: ")
     assert str(caught.value).endswith("in use; choose another --port")
 
 
@@ -144,44 +144,44 @@ def test_the_daemon_listens_on_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "bind", lambda self, address: bound.append((self.family, address)))
     monkeypatch.setattr(socket.socket, "listen", lambda _self, _backlog: None)
     monkeypatch.setattr(socket.socket, "getsockname", lambda _self: ("::1", 8000, 0, 0))
-    (door,) = bind_sockets(config(host="::1"))
+    (listening,) = bind_sockets(config(host="::1"))
 
-    with door.socket:
+    with listening.socket:
         assert bound == [(socket.AF_INET6, ("::1", 0))]
-        assert door.address == "http://[::1]:8000"
+        assert listening.address == "http://[::1]:8000"
 
 
-def test_each_door_is_what_its_listener_says() -> None:
+def test_each_socket_is_what_its_listener_configures() -> None:
     """The daemon's own first, native; the others with profile, session and host of their own."""
     listeners = [
         {"port": 0, "profile": "cogact", "session": "arm"},
         {"port": 0, "host": "0.0.0.0", "profile": "openpi"},  # noqa: S104 -- bound for a moment, nothing accepted
     ]
-    doors = bind_sockets(config(allow_anonymous=True, listeners=listeners))
+    sockets = bind_sockets(config(allow_anonymous=True, listeners=listeners))
     with ExitStack() as opened:
-        for door in doors:
-            opened.enter_context(door.socket)
+        for listening in sockets:
+            opened.enter_context(listening.socket)
 
-        assert [door.listener for door in doors] == [
+        assert [listening.listener for listening in sockets] == [
             Listener("native", None, loopback=True),
             Listener("cogact", "arm", loopback=True),
             Listener("openpi", None, loopback=False),
         ]
-        assert [door.address for door in doors] == [
-            f"http://{host}:{door.port}"
-            for host, door in zip(["127.0.0.1", "127.0.0.1", "0.0.0.0"], doors, strict=True)  # noqa: S104 -- compared
+        assert [listening.address for listening in sockets] == [
+            f"http://{host}:{listening.port}"
+            for host, listening in zip(["127.0.0.1", "127.0.0.1", "0.0.0.0"], sockets, strict=True)  # noqa: S104 -- compared
         ]
 
 
-def test_the_app_knows_through_which_door_a_request_came(daemon: tuple[list[BoundSocket], uvicorn.Server]) -> None:
+def test_the_app_knows_on_which_port_a_request_came(daemon: tuple[list[BoundSocket], uvicorn.Server]) -> None:
     """By the port of the socket that took it."""
-    answers = [httpx.get(door.address, trust_env=False).json()["profile"] for door in daemon[0]]
+    answers = [httpx.get(listening.address, trust_env=False).json()["profile"] for listening in daemon[0]]
 
     assert answers == ["native", "cogact"]
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
-def test_nobody_says_from_where_they_come(daemon: tuple[list[BoundSocket], uvicorn.Server], header: str) -> None:
+def test_forwarding_headers_are_not_trusted(daemon: tuple[list[BoundSocket], uvicorn.Server], header: str) -> None:
     """The other end of the connection counts: a header that anybody can write does not."""
     answer = httpx.get(daemon[0][0].address, headers={header: "for=192.0.2.7"}, trust_env=False)
 
@@ -190,13 +190,13 @@ def test_nobody_says_from_where_they_come(daemon: tuple[list[BoundSocket], uvico
 
 def test_a_head_has_a_limit(daemon: tuple[list[BoundSocket], uvicorn.Server]) -> None:
     """A request line or headers without end are refused, and the next client is served."""
-    doors, _ = daemon
-    with socket.create_connection(doors[0].socket.getsockname()[:2], timeout=WAIT_S) as endless:
+    sockets, _ = daemon
+    with socket.create_connection(sockets[0].socket.getsockname()[:2], timeout=WAIT_S) as endless:
         endless.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Filler: " + b"x" * (HEAD_BYTES + 1))
         answer = endless.recv(4096)
 
     assert answer.startswith(b"HTTP/1.1 431 ")
-    assert httpx.get(doors[0].address, trust_env=False).status_code == 200
+    assert httpx.get(sockets[0].address, trust_env=False).status_code == 200
 
 
 def test_a_websocket_message_is_bounded_like_a_body(daemon: tuple[list[BoundSocket], uvicorn.Server]) -> None:
@@ -252,13 +252,13 @@ def test_tls_carries_requests_and_websockets(pem: SimpleNamespace) -> None:
     served = config(tls_cert=pem.cert, tls_key=pem.key, listeners=[{"port": 0}])
     check_tls(served)
     trusting = ssl.create_default_context(cafile=str(pem.cert))
-    with running(served) as (doors, _):
-        answers = [httpx.get(door.address, verify=trusting, trust_env=False).status_code for door in doors]
-        with connect(f"wss://127.0.0.1:{doors[0].port}/", ssl=trusting, proxy=None) as client:
+    with running(served) as (sockets, _):
+        answers = [httpx.get(listening.address, verify=trusting, trust_env=False).status_code for listening in sockets]
+        with connect(f"wss://127.0.0.1:{sockets[0].port}/", ssl=trusting, proxy=None) as client:
             client.send(b"frame")
             repeated = client.recv(WAIT_S)
 
-    assert [door.address.partition(":")[0] for door in doors] == ["https", "https"]
+    assert [listening.address.partition(":")[0] for listening in sockets] == ["https", "https"]
     assert (answers, repeated) == ([200, 200], b"frame")
 
 
@@ -269,8 +269,8 @@ def test_without_tls_nothing_is_encrypted() -> None:
 
 def test_an_other_end_that_is_gone_without_a_word_is_noticed(daemon: tuple[list[BoundSocket], uvicorn.Server]) -> None:
     """TCP's own signs of life are on for accepted connections, after a minute and not the system's two hours."""
-    doors, server = daemon
-    with socket.create_connection(doors[0].socket.getsockname()[:2], timeout=WAIT_S) as ours:
+    sockets, server = daemon
+    with socket.create_connection(sockets[0].socket.getsockname()[:2], timeout=WAIT_S) as ours:
         until(lambda: any(theirs.client == ours.getsockname() for theirs in server.server_state.connections))
         (accepted,) = (one for one in server.server_state.connections if one.client == ours.getsockname())
         theirs = accepted.transport.get_extra_info("socket")

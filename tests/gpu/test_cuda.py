@@ -169,6 +169,6 @@ def test_what_the_gpu_trained_a_cpu_serves(tmp_path: Path, recipe: Recipe, demos
     cloning.run(demos, [], 1, quiet)
     cloning.export(tmp_path / "out")
     served = load_policy(tmp_path / "out", dtype=torch.float32, device=CPU).decoder.state_dict()
-    slow = cloning.slow.weights
+    slow = cloning.ema.weights
 
     assert all(torch.equal(served[name], slow[f"language_model.{name}"].cpu()) for name in served)

@@ -1,4 +1,4 @@
-"""In which order contestants answer one frame, and how long an answer takes.
+"""The order in which variants answer one frame, and the time of an answer.
 
 Knows names and a clock; no model. Each answers once, and another one is first each time: caches are warm for all alike.
 """

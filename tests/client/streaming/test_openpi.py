@@ -62,7 +62,7 @@ def test_a_program_of_openpis(scripted, picture):
     assert daemon.upgrades[0].headers["Authorization"] == "Bearer k3y"
 
 
-def test_nobody_there():
+def test_an_unreachable_daemon_is_an_error():
     """Unlike the original it does not wait for ever, and leaves nothing running."""
     before = set(threading.enumerate())
     with pytest.raises(TimedOut, match="Nothing answers"):

@@ -70,7 +70,7 @@ def test_the_arms_take_turns(track: Any) -> None:
     assert Runner.told == ["reset", "reset", "off", "fast", "fast", "off", "off", "fast", "fast", "off"]
 
 
-def test_nobody_always_follows_the_same_one() -> None:
+def test_no_arm_always_follows_the_same_one() -> None:
     """Everybody once a turn; who comes after somebody big changes, so that a cold cache is nobody's lot."""
     rounds = [interleaved("abcdef", turn) for turn in range(12)]
     after = {one[one.index("a") + 1] for one in rounds if one[-1] != "a"}

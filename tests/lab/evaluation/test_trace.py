@@ -64,7 +64,7 @@ def test_drift_is_that_of_the_frames_that_were_measured() -> None:
     assert told()["slack"] == {"rests": 2, "p50_ms": 25.0}
 
 
-def test_what_is_whole_does_not_drift_and_what_nobody_measured_is_not_known() -> None:
+def test_keyframes_have_no_drift_and_unmeasured_drift_is_null() -> None:
     """Nothing but keyframes: nought. Delta frames of a daemon, which keeps its drift: null."""
     whole = told(frames=[KEY] * 4, drifts=[])["drift"]
     unknown = told(drifts=[])["drift"]

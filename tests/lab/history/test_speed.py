@@ -53,7 +53,7 @@ def test_every_arm_holds_what_it_is_called_after(
     assert found["gate"]["score_ms"] > 0
 
 
-def test_a_scorer_is_heard_word_for_word() -> None:
+def test_a_recording_scorer_delegates_and_records() -> None:
     """What it says goes on as it is, and is written down."""
     heard = RecordingScorer(Recency())
     summaries = Summaries(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 1))

@@ -15,7 +15,7 @@ RATES = MachineRates(flops_per_s=2e9, bytes_per_s=1e9)  # a thousand multiply-ad
 
 
 def timed(entry: VariantInfo, total_ms: list[float], passes: float = 7) -> VariantTimes:
-    """A contestant's race: each frame a million multiply-adds, 1 ms."""
+    """A variant's race: each frame a million multiply-adds, 1 ms."""
     answer = StepResult(
         {"vision": 1.0, "prefill": 2.0}, passes, 0, 0.25, (np.zeros(7, np.int64),), (Work(10**6, 10**3),)
     )

@@ -34,7 +34,7 @@ def ours(model: PolicyModel, drafts: DraftSource, reuse: ReuseSettings = OFF, ro
     return StillframeVariant(VariantInfo("ours", "float32", robots), model, thread_time, reuse, drafts, oracle)
 
 
-def test_a_draft_that_is_told_is_right(tiny: PolicyModel, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forced_right_draft_is_accepted(tiny: PolicyModel, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then one pass is enough, for every robot's frame, and the tokens are the greedy ones.
 
     Where rounding is not feared: some frames' tokens are so nearly as good as others that a second pass has to say.
@@ -47,7 +47,7 @@ def test_a_draft_that_is_told_is_right(tiny: PolicyModel, scene: Scene, monkeypa
     assert said(told) == said(greedy)
 
 
-def test_a_draft_that_is_told_wrong_never_hits(tiny: PolicyModel, scene: Scene) -> None:
+def test_a_forced_wrong_draft_never_hits(tiny: PolicyModel, scene: Scene) -> None:
     """No guess is accepted, and the tokens are the greedy ones all the same."""
     wrong, greedy = answered(ours(tiny, "wrong"), scene), answered(ours(tiny, "none"), scene)
 

@@ -47,7 +47,7 @@ class Track:
         return race(runners, scene, limits, lambda: self.now_s, lambda: self.now_s, lambda *_: None)
 
 
-def test_everybody_answers_every_frame_and_another_one_is_first_each_time() -> None:
+def test_every_variant_answers_every_frame_and_another_one_is_first_each_time() -> None:
     """So that none has the warmer cache, and all are asked about the same."""
     track = Track()
     track.race(RaceLimits(4, 1e9, warm_up=0))

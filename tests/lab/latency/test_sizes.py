@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 TEXT = DecoderConfig(32_064, 64, 96, 2, 4, 4)
 
 
-def test_the_same_weights_come_whoever_asks(micro_folder: RandomFolder) -> None:
+def test_the_same_weights_come_on_every_load(micro_folder: RandomFolder) -> None:
     """By themselves or among others, in any dtype: rounded from the same numbers."""
     with torch.device("meta"):
         wide, short = Decoder(TEXT), Decoder(TEXT)

@@ -98,7 +98,7 @@ def test_the_log_has_one_object_a_report(tmp_path: Path, recipe: Recipe, demos: 
 
 
 def test_what_is_exported_is_served(tmp_path: Path, recipe: Recipe, demos: list[FrameStore]) -> None:
-    """The slow copy becomes a checkpoint that loads like any other and answers within its statistics."""
+    """The EMA becomes a checkpoint that loads like any other and answers within its statistics."""
     cloning = CloningTrainer(tmp_path / "run", recipe, CPU)
     cloning.run(demos, [], 2, quiet)
     cloning.export(tmp_path / "out")

@@ -65,7 +65,7 @@ def test_points_are_where_the_camera_sees_them(env: JacoEnv) -> None:
     assert (labels.points_px[0, :3] < 224).all()
 
 
-def test_the_shaky_expert_shakes_about_the_expert(env: JacoEnv) -> None:
+def test_the_noisy_expert_is_the_expert_with_noise(env: JacoEnv) -> None:
     """Calm episodes repeat the expert, others stray from it; now and then the gripper does the opposite."""
     env.reset(seed=5)
     rng = np.random.default_rng(0)

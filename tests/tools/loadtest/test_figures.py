@@ -154,7 +154,7 @@ def test_pictures_change_a_little():
     assert all(as_jpeg(view)[:2] == b"\xff\xd8" for view in views)
 
 
-def test_the_machine_is_told(tmp_path):
+def test_the_machine_is_described(tmp_path):
     """Processor, cores, load; a system without the file has a name too."""
     file = tmp_path / "cpuinfo"
     file.write_text("processor\t: 0\nmodel name\t: AMD EPYC\n")

@@ -111,7 +111,7 @@ def test_a_flood_leaves_no_frame_of_others_unanswered(daemon, silent, wire):
 
 
 @pytest.mark.parametrize("wire", ["stream", "http"])  # openpi is read one frame at a time: there is nothing to refuse
-def test_a_flood_is_told_no(daemon, silent, wire):
+def test_a_flood_is_refused(daemon, silent, wire):
     """While its first frames are on the device, more of the flooder's are refused than wait; the robot's never are."""
     daemon.policy.go_on.clear()
     silent.on_look = lambda: daemon.policy.go_on.set() if daemon.refused("session-busy") else None
@@ -181,7 +181,7 @@ def test_the_command_line(daemon, tmp_path):
     assert '"cores"' in file.read_text()
 
 
-def test_nobody_there(silent):
+def test_an_unreachable_daemon_is_an_error(silent):
     """Without a daemon at the address there is a line that says so."""
     with pytest.raises(StillframeError, match=r"127\.0\.0\.1:9"):
         run_loadtest(LoadTest(quick()), "http://127.0.0.1:9", NOWHERE, None, silent)

@@ -7,19 +7,19 @@ from stillframe.history.scorers import Summaries
 from stillframe_lab.train.history.episodes import AttentionLog, utility_labels
 
 
-def test_a_diary_keeps_what_was_looked_at_most() -> None:
+def test_an_attention_log_keeps_the_most_attention() -> None:
     """Of all answers after a chunk, the most that one looked at it, beside what it looked at most."""
-    diary = AttentionLog()
+    log = AttentionLog()
     for chunk, masses in enumerate(([], [0.2], [0.1, 0.4], [0.0, 0.1, 0.05])):
         if masses:
-            diary.updated(np.ones(len(masses)), np.array(masses))
+            log.updated(np.ones(len(masses)), np.array(masses))
         row = torch.full((1, 2), float(chunk))
-        diary.score(Summaries(row, row, row), [diary.begin()])
-    lived = diary.close()
+        log.score(Summaries(row, row, row), [log.begin()])
+    logged = log.close()
 
-    assert lived.inputs[:, 0].tolist() == [0, 1, 2, 3]
-    np.testing.assert_allclose(lived.attention, [1.0, 1.0, 0.5, 0.0])
-    assert diary.inputs == []
+    assert logged.inputs[:, 0].tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(logged.attention, [1.0, 1.0, 0.5, 0.0])
+    assert log.inputs == []
 
 
 def test_who_says_it_again_is_worth_less() -> None:

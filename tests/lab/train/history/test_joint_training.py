@@ -58,7 +58,7 @@ def test_the_policy_has_a_rate_of_its_own(
 def test_what_is_written_is_what_was_learnt(
     tmp_path: Path, joint_recipe: JointRecipe, scenery: SceneDataset, start: Path
 ) -> None:
-    """The slow copy's pooling and scorers, in a folder of their own; what it began with stays as it was."""
+    """The EMA's pooling and scorers, in a folder of their own; what it began with stays as it was."""
     before = (start / "memory.safetensors").read_bytes()
     joining = JointTrainer(tmp_path / "run", joint_recipe, start)
     joining.run(scenery, 1, lambda _: None)

@@ -39,7 +39,7 @@ class Silent:
 def test_what_is_published_is_what_was_learnt(
     tmp_path: Path, memory_recipe: MemoryRecipe, scenery: SceneDataset
 ) -> None:
-    """The slow copy's network as the family's checkpoint, which loads, and its pooling in the memory beside it."""
+    """The EMA's network as the family's checkpoint, which loads, and its pooling in the memory beside it."""
     cloning = HistoryCloningTrainer(tmp_path / "run", memory_recipe, CPU)
     cloning.run(scenery, 2, lambda _: None)
     trainee = cloning.averaged_trainee()
