@@ -774,5 +774,6 @@ def test_a_refusal_that_is_kept_keeps_no_frame(warm: Callable[..., Bench]) -> No
     bench.model.came.clear()
     assert answered(bench.submit("next")) == "next"
     assert answered(bench.submit("next but one")) == "next but one"
+    bench.engine._pool.submit(int).result(WAIT_S)  # the thread that prepares has none of them at hand any more
 
     assert [observation() for observation in seen] == [None, None]
