@@ -15,11 +15,11 @@ from stillframe.engine.kv_slots import budget_bytes, kv_shape
 from stillframe.engine.session_cache import DEFAULT_SESSIONS
 from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
-from stillframe.models.graphs.capture import CudaRecorder
-from stillframe.models.graphs.gpu_budget import Needs, Taken, graph_bytes
-from stillframe.models.graphs.graph_runner import Capture, Replayer
-from stillframe.models.graphs.shapes import Form, needed, recorded
-from stillframe.models.graphs.vision_graphs import Sighted, Towers
+from stillframe.models.graphs.capture import CudaGraphCapture
+from stillframe.models.graphs.gpu_budget import MemoryDemand, MemoryUsed, graph_bytes
+from stillframe.models.graphs.graph_runner import Capture, CudaGraphRunner
+from stillframe.models.graphs.shapes import GraphShape, capture_batches, capture_shapes
+from stillframe.models.graphs.vision_graphs import GraphedVision, HasVisionEncoder
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import KVPool
@@ -47,17 +47,17 @@ def make_room(model: PolicyModel, reuse: ReuseSettings, recording: Recording, lo
         raise ConfigError(refusal)
 
 
-def needs_of(model: PolicyModel, reuse: ReuseSettings, recording: Recording, weights: int) -> Needs:
+def needs_of(model: PolicyModel, reuse: ReuseSettings, recording: Recording, weights: int) -> MemoryDemand:
     """What a deployment asks for, as far as it can be known beforehand."""
     shape = kv_shape(model, reuse.slot_text_tokens)
-    batches = needed(recording.graphs.batches, recording.most) if recording.graphs.enabled else []
+    batches = capture_batches(recording.graphs.batches, recording.most) if recording.graphs.enabled else []
 
     def passes(most: int) -> int:
         forms = forms_of(model, shape.capacity, replace(recording, most=most))
-        listens, item = _listens(model, recording), model.dtype.itemsize
-        return graph_bytes(model.decoder.config, forms, capacity=shape.capacity, listens=listens, item=item)
+        hook_rows, item = _hook_rows(model, recording), model.dtype.itemsize
+        return graph_bytes(model.decoder.config, forms, capacity=shape.capacity, hook_rows=hook_rows, item=item)
 
-    return Needs(
+    return MemoryDemand(
         weights=weights,
         slot=shape.nbytes * (shape.capacity + 1) // shape.capacity,
         slots=budget_bytes(reuse, shape, DEFAULT_SESSIONS) // shape.nbytes,
@@ -77,7 +77,7 @@ def replay_on_cuda(model: PolicyModel, pool: KVPool, recording: Recording, log: 
     weights = torch.cuda.memory_allocated(model.device) - pool.storage.nbytes
     try:
         with torch.cuda.device(model.device):
-            runner = replay(model, pool, recording, CudaRecorder(model.device))
+            runner = replay(model, pool, recording, CudaGraphCapture(model.device))
     except torch.OutOfMemoryError as error:
         raise ConfigError(
             "the GPU's memory ran out while passes were recorded; "
@@ -85,7 +85,7 @@ def replay_on_cuda(model: PolicyModel, pool: KVPool, recording: Recording, log: 
         ) from error
     torch.cuda.synchronize(model.device)
     grown, slots = torch.cuda.memory_reserved(model.device) - before, len(pool.storage)
-    log.info("GPU memory: %s", Taken(weights, pool.storage.nbytes // slots, slots, grown, _free(model.device)))
+    log.info("GPU memory: %s", MemoryUsed(weights, pool.storage.nbytes // slots, slots, grown, _free(model.device)))
     return runner
 
 
@@ -95,20 +95,22 @@ def replay(model: PolicyModel, pool: KVPool, recording: Recording, capture: Capt
     Nothing else may run on the device meanwhile.
     """
     counts, decoder, encode = PassCounts(), model.decoder, None
-    if isinstance(model, Sighted):
-        numbers = [batch * len(model.info.cameras) for batch in needed(recording.graphs.batches, recording.most)]
-        encode = Towers(model.encode_images, model.picture, numbers, capture, counts, decoder.lm_head.weight)
+    if isinstance(model, HasVisionEncoder):
+        numbers = [
+            batch * len(model.info.cameras) for batch in capture_batches(recording.graphs.batches, recording.most)
+        ]
+        encode = GraphedVision(model.encode_images, model.image_shape, numbers, capture, counts, decoder.lm_head.weight)
     forms = forms_of(model, pool.shape.capacity, recording)
-    graphs = Replayer(decoder, pool, forms, capture, listens=_listens(model, recording), counts=counts)
+    graphs = CudaGraphRunner(decoder, pool, forms, capture, hook_rows=_hook_rows(model, recording), counts=counts)
     return ModelRunner(model, DecoderRunner(decoder, graphs), encode, counts)
 
 
-def forms_of(model: PolicyModel, capacity: int, recording: Recording) -> list[Form]:
+def forms_of(model: PolicyModel, capacity: int, recording: Recording) -> list[GraphShape]:
     """Which passes are recorded, over slots of so many positions."""
     graphs = recording.graphs
     if not graphs.enabled:
         return []
-    return recorded(capacity, _answer_rows(model), graphs.batches, graphs.rows, recording.most)
+    return capture_shapes(capacity, _answer_rows(model), graphs.batches, graphs.rows, recording.most)
 
 
 def _answer_rows(model: PolicyModel) -> int:
@@ -116,7 +118,7 @@ def _answer_rows(model: PolicyModel) -> int:
     return model.info.chunk_horizon * len(model.info.action_names)
 
 
-def _listens(model: PolicyModel, recording: Recording) -> int:
+def _hook_rows(model: PolicyModel, recording: Recording) -> int:
     """Rows from a prompt's end on that hold its text, the guesses behind it included."""
     return recording.text_tokens + _answer_rows(model) - 1
 

@@ -21,7 +21,7 @@ from stillframe.history.scorers import Alone, AttentionMass, Novelty, Recency, R
 from stillframe.history.settings import UNTRAINED, HistorySettings
 from stillframe.history.store import MIB, ChunkShape, History, Rules
 from stillframe.models.base import Decoded, PolicyModel
-from stillframe.models.llama.history_attention import Recall, image_tokens
+from stillframe.models.llama.history_attention import HistoryKV, image_tokens
 from stillframe.models.llama.layout import TokenLayout
 from stillframe.reuse.kv import FrameKV
 from stillframe.stopwatch import Clock
@@ -118,13 +118,13 @@ class Recalling:
         """An episode begins."""
         return Past(History(self._shape, self._rules), [self._scorer.begin()] * self._rules.chunks_per_frame)
 
-    def recall(self, past: Past, layout: TokenLayout) -> Recall | None:
+    def recall(self, past: Past, layout: TokenLayout) -> HistoryKV | None:
         """What the frame may look at; None where nothing is kept yet."""
         past.looks = {}
         columns = past.history.columns()
         if columns is None:
             return None
-        return Recall.of(self._decoder, columns, layout, past.looks.__setitem__ if self._scorer.watches else None)
+        return HistoryKV.of(self._decoder, columns, layout, past.looks.__setitem__ if self._scorer.watches else None)
 
     def take_in(self, left: Sequence[Left]) -> None:
         """Some sessions' frames are over: pool them, say what they are worth, keep what is worth most."""

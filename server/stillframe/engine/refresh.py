@@ -18,7 +18,7 @@ from stillframe.engine.session_cache import Keeper, Turn
 from stillframe.engine.session_state import Session
 from stillframe.errors import Internal
 from stillframe.models.base import Decoded, PolicyModel
-from stillframe.models.llama.speculative import Draft
+from stillframe.models.llama.draft import Draft
 from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import KVCorrupted
 from stillframe.reuse.plan import ReusePlan

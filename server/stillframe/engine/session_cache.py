@@ -20,11 +20,11 @@ from stillframe.engine.planner import Frame, Planner
 from stillframe.engine.session_state import Seen, Session, Sessions
 from stillframe.errors import Internal, not_finite
 from stillframe.models.base import Decoded, PolicyModel, Prefilled, Prepared
-from stillframe.models.llama.attention_probe import TextTap
+from stillframe.models.llama.attention_probe import TextAttentionProbe
 from stillframe.models.llama.decoder import Decoder
-from stillframe.models.llama.history_attention import Recall
-from stillframe.models.llama.sequence import Strand, prompt
-from stillframe.models.llama.speculative import Draft
+from stillframe.models.llama.draft import Draft
+from stillframe.models.llama.history_attention import HistoryKV
+from stillframe.models.llama.sequence import SequenceSlice, prompt_slice
 from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
@@ -58,23 +58,23 @@ class Turn:
     plan: ReusePlan
     keyframe: KeyframeReason | None
     kv: FrameKV
-    tap: TextTap | None
+    tap: TextAttentionProbe | None
     draft: Draft
-    history: Recall | None = None  # the session's older frames
+    history: HistoryKV | None = None  # the session's older frames
     past: HistoryReport | None = None  # what is held of them afterwards
     remembers: bool = False  # whether what it leaves stays with its session
     decoded: Decoded | None = None  # the answer, once there is one
 
-    def prompt(self, decoder: Decoder) -> Strand:
+    def prompt(self, decoder: Decoder) -> SequenceSlice:
         """What the prefill is to do."""
-        fed = self.draft.fed
-        read = 1 + len(fed)
-        return prompt(decoder, self.frame.rows, self.plan, self.kv, self.tap, fed, read, self.history)
+        input_ids = self.draft.input_ids
+        read = 1 + len(input_ids)
+        return prompt_slice(decoder, self.frame.rows, self.plan, self.kv, self.tap, input_ids, read, self.history)
 
     def prefilled(self, hidden: Tensor) -> Prefilled:
         """What the prefill has done."""
         if self.history is not None:
-            self.history = self.history.unwatched()  # what it looked at is known
+            self.history = self.history.without_hook()  # what it looked at is known
         return Prefilled(self.frame.prepared, hidden, self.kv, self.draft, self.history)
 
 
@@ -145,7 +145,9 @@ class Keeper:
         session = self.sessions.at(asked.session) if asked.session else None
         mode = (session.ref.mode or self.settings.mode) if session else "off"
         frame = self._planner.frame(asked.observation, prepared, rows, mode, self._clock())
-        draft = self._drafting.draft(session.drafts if session else None, prepared.still).among(prepared.actions)
+        draft = self._drafting.draft(session.drafts if session else None, prepared.no_motion_tokens).among(
+            prepared.actions
+        )
         if session is None:
             return self._forgotten(frame, None, KeyframeReason.STATELESS, draft)
         turn = self._planned(frame, session, draft)
@@ -225,7 +227,7 @@ class Keeper:
             session.remembered.attended = turn.frame.attended(turn.tap.relevance(session.remembered.kv))
             turn.tap = None
 
-    def refresh(self, session: Session[Turn], turn: Turn, tap: TextTap | None) -> None:
+    def refresh(self, session: Session[Turn], turn: Turn, tap: TextAttentionProbe | None) -> None:
         """After a dense pass of the session's last frame into the spare slot: exchange it for the session's own."""
         if session.remembered is not None:
             fresh = self.storage.spare
@@ -275,12 +277,12 @@ class Keeper:
         kv = self.storage.room(frame.total_rows, leave=len(self._busy))
         return Turn(frame, session, self._planner.whole(frame), keyframe, kv, None, draft)
 
-    def tap(self, frame: Frame) -> TextTap | None:
+    def tap(self, frame: Frame) -> TextAttentionProbe | None:
         """Listen where the text looks in a pass of this frame; None where no plan asks."""
         if frame.recipe is None or not frame.recipe.needs_relevance:
             return None
         chosen, entropies = frame.recipe.relevance_layers, frame.recipe.schedule.needs_entropies
-        return TextTap(self._decoder, frame.prepared.layout, chosen, every_layer=entropies)
+        return TextAttentionProbe(self._decoder, frame.prepared.layout, chosen, every_layer=entropies)
 
     def _evict(self) -> bool:
         """Take the storage of the session that was idle longest; of none whose frame is being computed."""

@@ -21,9 +21,9 @@ from stillframe.engine.kv_slots import kv_shape
 from stillframe.engine.planner import Frame, Planner
 from stillframe.errors import RequestError, StillframeError
 from stillframe.models.base import Decoded, PolicyModel, Prefilled
-from stillframe.models.llama.attention_probe import TextTap
+from stillframe.models.llama.attention_probe import TextAttentionProbe
+from stillframe.models.llama.draft import Draft
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.speculative import Draft
 from stillframe.recording.frame import RecordedFrame
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
@@ -142,12 +142,12 @@ class Rehearsal:
         return replace(frame, recipe=recipe_of("adaptive", ReuseSettings(adaptive=knobs), self._layers))
 
     def _pass(
-        self, frame: Frame, plan: ReusePlan, storage: Tensor, tap: TextTap | None = None
+        self, frame: Frame, plan: ReusePlan, storage: Tensor, tap: TextAttentionProbe | None = None
     ) -> tuple[Decoded, FrameKV]:
         """Prefill by the plan and decode, over what `storage` holds of the reused rows."""
         kv = FrameKV(storage)
-        draft = Draft(frame.prepared.still)
-        hidden = self._runner.prefill(frame.rows, plan, kv, tap, draft.fed)
+        draft = Draft(frame.prepared.no_motion_tokens)
+        hidden = self._runner.prefill(frame.rows, plan, kv, tap, draft.input_ids)
         (decoded,) = self._model.act([Prefilled(frame.prepared, hidden, kv, draft)], self._runner)
         refusal = self._bounds.refusal(frame.prepared, decoded, draft.faults)
         if refusal is not None:
@@ -160,8 +160,8 @@ class Rehearsal:
         self._runner.prefill(frame.rows, self._planner.whole(frame), kv, _Taps([*taps.values()]))
         return {layers: each.relevance(kv) for layers, each in taps.items()}
 
-    def _tap(self, frame: Frame, layers: Layers) -> TextTap:
-        return TextTap(self._model.decoder, frame.prepared.layout, layers, every_layer=False)
+    def _tap(self, frame: Frame, layers: Layers) -> TextAttentionProbe:
+        return TextAttentionProbe(self._model.decoder, frame.prepared.layout, layers, every_layer=False)
 
     def _storage(self, rows: int | None = None) -> Tensor:
         """Room for one sequence: of `rows` tokens, or as many as the longest scene has."""
@@ -173,7 +173,7 @@ class Rehearsal:
 class _Taps:
     """Several taps of one prompt, as one."""
 
-    taps: Sequence[TextTap]
+    taps: Sequence[TextAttentionProbe]
     text_rows: int | None = None
 
     def __call__(self, layer: int, rows: Tensor) -> None:
