@@ -17,7 +17,7 @@ from stillframe_client.errors import WireError
 
 @dataclass(frozen=True)
 class PackLimits:
-    """How much one message may make us build; its length is bounded by whoever receives it."""
+    """How much one message may make us build; its length is bounded where it is received."""
 
     max_parts: int = 10_000  # values, keys included (in JSON: commas and brackets): a list of pixels is refused
     max_depth: int = 16  # maps and lists inside each other

@@ -187,7 +187,9 @@ def test_candidates_do_not_disturb_each_other(
     assert len(steps) == len(replay.frames) == 17
 
 
-def test_candidates_that_must_exceed_the_budget_are_abandoned(replay: EpisodeReplay, together: list[CandidateResult]) -> None:
+def test_candidates_that_must_exceed_the_budget_are_abandoned(
+    replay: EpisodeReplay, together: list[CandidateResult]
+) -> None:
     """Only who cannot come within budget any more, and without a change for the others."""
     spared = replay.with_slack([outcome.knobs for outcome in together], nothing, budget=0.02)
     lengths = [len(outcome.ratios) for outcome in spared]
