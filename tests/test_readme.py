@@ -34,6 +34,7 @@ MADE_LATER = {"runs/", "path/to/openvla-7b"}
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+?)(?:#[^)]*)?\)")
 CODE = re.compile(r"`([^`\n]+)`")
+CLASS = re.compile(r"[A-Z][a-z]+([A-Z][a-z]*)*")
 PATHLIKE = re.compile(r"[\w.-]+(/[\w.-]+)*/?")
 SUFFIXES = (".py", ".md", ".yaml", ".yml", ".toml", ".txt")
 
@@ -75,7 +76,9 @@ def is_there(path: str, readme: str) -> bool:
     """Whether the path exists from the root, from its README or from the package; a lone name may lie deeper."""
     home, server = (ROOT / readme).parent, ROOT / "server" / "stillframe"
     lone = "/" not in path and any((home / "stillframe").rglob(path))
-    return lone or any((place / path).exists() for place in (ROOT, home, home / "stillframe", server))
+    return lone or any(
+        (place / path).exists() for place in (ROOT, home, home / "stillframe", home / "stillframe_lab", server)
+    )
 
 
 def targets() -> set[str]:
@@ -192,3 +195,17 @@ def test_the_house_map_names_every_room() -> None:
 
     assert rooms <= named
     assert modules <= named
+
+
+def test_the_architecture_names_what_is_there() -> None:
+    """Every class that docs/architecture.md names, in code or as what a thing is called now, is defined."""
+    page = text("docs/architecture.md")
+    now = [row.split("|")[2] for row in page.partition("| was | is |")[2].splitlines() if row.count("|") == 3]
+    code = [name for name in CODE.findall(page) if CLASS.fullmatch(name)]
+    named = {*code, *(name for cell in now for name in re.findall(r"\b[A-Z]\w*[a-z]\w*\b", cell))}
+    packages = [ROOT / "server", ROOT / "client", ROOT / "lab"]
+    sources = [file.read_text(encoding="utf-8") for place in packages for file in place.rglob("*.py")]
+    defined = {name for source in sources for name in re.findall(r"^class (\w+)", source, re.MULTILINE)}
+
+    assert len(named) > 40
+    assert named - defined == set()
