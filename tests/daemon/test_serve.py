@@ -53,7 +53,7 @@ def test_who_may_ask_reaches_the_web_floor() -> None:
     house = web_settings(asked, sockets)
     house.frame_limiter.acquire(("front",))
 
-    assert house.authenticator.identify(Headers({"X-Api-Key": SECRET})) == Caller("front", frozenset({"admin"}))
+    assert house.authenticator.authenticate(Headers({"X-Api-Key": SECRET})) == Caller("front", frozenset({"admin"}))
     house.origins.check({"server": ("", 2)}, Headers({"Host": "robot.lab", "Origin": "https://panel.lab"}))
     with pytest.raises(Forbidden):
         house.origins.check({"server": ("", 1)}, Headers({"Host": "evil.example"}))

@@ -137,17 +137,17 @@ class ConnectionTable:
         self._bytes += n_bytes - self._open[connection]
         self._open[connection] = n_bytes
         if self._bytes > self._max_bytes:
-            self._displace(max(self._open, key=self._open.__getitem__))
+            self._close(max(self._open, key=self._open.__getitem__))
 
     def _evict(self) -> bool:
         by_address = Counter(connection.address for connection in self._open)
         yielding = [connection for connection in self._open if connection.stage is not Stage.BUSY]
         if not yielding:
             return False
-        self._displace(min(yielding, key=lambda held: (-by_address[held.address], held.stage, held.since_s)))
+        self._close(min(yielding, key=lambda held: (-by_address[held.address], held.stage, held.since_s)))
         return True
 
-    def _displace(self, connection: TrackedConnection) -> None:
+    def _close(self, connection: TrackedConnection) -> None:
         self.displaced += 1
         self.remove(connection)
         connection.abort()

@@ -84,7 +84,7 @@ class HttpConnection(H11Protocol):
         self._awaited: object = None  # what the deadline is for: h11's states
         self._states: object = None  # what they were last
         self._resume_scheduled = False  # parsing continues in a later turn of the loop
-        self._tarpitted = False  # unread until it is closed
+        self._in_tarpit = False  # unread until it is closed
 
     @property
     def stage(self) -> Stage:
@@ -112,7 +112,7 @@ class HttpConnection(H11Protocol):
         """Remove it from the table."""
         self._table.remove(self)
         self._clear_deadline()
-        if self._tarpitted:
+        if self._in_tarpit:
             self._table.leave_tarpit()
         super().connection_lost(exc)
 
@@ -184,7 +184,7 @@ class HttpConnection(H11Protocol):
     def _tarpit(self) -> None:
         """Leave the connection unread and close it after TARPIT_S: its address is over the connection rate."""
         if self._table.enter_tarpit():
-            self._tarpitted = True
+            self._in_tarpit = True
             self.transport.pause_reading()
             self._deadline = self.loop.call_later(TARPIT_S, self.abort)
         else:

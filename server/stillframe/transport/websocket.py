@@ -125,12 +125,12 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         """Answer a ping within the rate of control frames."""
-        self._take_control()
+        self._count_control_frame()
         super().handle_ping()
 
     def handle_pong(self, event: Frame) -> None:
         """Accept a pong within the rate of control frames."""
-        self._take_control()
+        self._count_control_frame()
         super().handle_pong(event)
 
     def send_receive_event_to_app(self) -> None:
@@ -153,19 +153,19 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         """Parse as much as one turn allows."""
         self._frames = 0
         allowed = min(FRAMES_PER_TURN, self._events.available(self._table.clock()))
-        while self._unparsed and self._frames < allowed and self._takes:
+        while self._unparsed and self._frames < allowed and self._accepts:
             piece, self._unparsed = self._unparsed[:SLICE_BYTES], self._unparsed[SLICE_BYTES:]
             super().data_received(bytes(piece))
         self._events.charge(self._frames)
         unread_bytes = len(self._unparsed) + len(self.conn.reader.buffer)
         self._table.set_buffered(self, unread_bytes + (self.conn.current_size or 0))
-        if not self._takes or self._unparsed:
+        if not self._accepts or self._unparsed:
             self.transport.pause_reading()
-        if self._takes and self._unparsed:
+        if self._accepts and self._unparsed:
             self._resume_soon(THROTTLE_DELAY_S if allowed < 1 else 0.0)
 
     @property
-    def _takes(self) -> bool:
+    def _accepts(self) -> bool:
         """Whether parsing may continue now."""
         return not self.read_paused and self.writable.is_set() and not self.transport.is_closing()
 
@@ -177,14 +177,14 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     def _resume(self) -> None:
         self._resume_scheduled = False
         self._parse()
-        if self._takes and not self._unparsed:
+        if self._accepts and not self._unparsed:
             self.transport.resume_reading()
 
     def _begin(self) -> None:
         self._frames += 1
         self._fragments = 1
 
-    def _take_control(self) -> None:
+    def _count_control_frame(self) -> None:
         self._frames += 1
         if not self._control.take(self._table.clock()):
             self._refuse(POLICY, f"over {CONTROL_FRAMES_PER_S:g} pings and pongs a second")

@@ -126,7 +126,7 @@ def test_without_its_token_nobody_is_let_in(path: str) -> None:
 @pytest.mark.parametrize("path", sorted(HEALTH_PATHS))
 def test_health_needs_no_token(path: str, headers: Mapping[str, str]) -> None:
     """A probe has none; whoever asks there is nobody, whatever it sends."""
-    assert ask(app(), "GET", path, headers=headers).json()[:2] == ["nobody", []]
+    assert ask(app(), "GET", path, headers=headers).json()[:2] == ["unidentified", []]
 
 
 @pytest.mark.parametrize("path", ["/livez", "/act"])

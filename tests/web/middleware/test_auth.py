@@ -44,12 +44,12 @@ def sent(*pairs: tuple[str, str]) -> Headers:
 )
 def test_a_token_is_read_from_every_header_that_clients_use(header: tuple[str, str]) -> None:
     """Bearer, openpi's Api-Key and X-Api-Key name the same caller, in any case of letters."""
-    assert KNOWN.identify(sent(header)) == Caller("front", ACT)
+    assert KNOWN.authenticate(sent(header)) == Caller("front", ACT)
 
 
 def test_a_caller_has_the_scopes_of_its_token() -> None:
     """One daemon, two tokens, two rights."""
-    assert KNOWN.identify(sent(("X-Api-Key", PANEL))) == Caller("panel", BOTH)
+    assert KNOWN.authenticate(sent(("X-Api-Key", PANEL))) == Caller("panel", BOTH)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_caller_has_the_scopes_of_its_token() -> None:
 def test_no_token_is_unauthorized_and_told_how_to_send_one(headers: list[tuple[str, str]]) -> None:
     """An empty header, another scheme or a cookie is no token."""
     with pytest.raises(Unauthorized, match="No token was given; send it as 'Authorization: Bearer TOKEN'") as caught:
-        KNOWN.identify(sent(*headers))
+        KNOWN.authenticate(sent(*headers))
 
     assert (caught.value.status, caught.value.code) == (401, "unauthorized")
 
@@ -77,7 +77,7 @@ def test_no_token_is_unauthorized_and_told_how_to_send_one(headers: list[tuple[s
 def test_an_unknown_token_is_unauthorized_and_not_repeated(wrong: str) -> None:
     """Nearly right is wrong, and what was sent does not come back."""
     with pytest.raises(Unauthorized, match="not known here") as caught:
-        KNOWN.identify(sent(("X-Api-Key", wrong)))
+        KNOWN.authenticate(sent(("X-Api-Key", wrong)))
 
     assert wrong not in str(caught.value)
 
@@ -85,26 +85,26 @@ def test_an_unknown_token_is_unauthorized_and_not_repeated(wrong: str) -> None:
 def test_the_hash_of_a_token_is_no_token() -> None:
     """Who reads the configuration cannot ask with what stands there."""
     with pytest.raises(Unauthorized):
-        KNOWN.identify(sent(("X-Api-Key", hashlib.sha256(FRONT.encode()).hexdigest())))
+        KNOWN.authenticate(sent(("X-Api-Key", hashlib.sha256(FRONT.encode()).hexdigest())))
 
 
 def test_a_token_sent_twice_is_one() -> None:
     """A client behind a proxy that adds the other header is understood."""
-    assert KNOWN.identify(sent(("X-Api-Key", FRONT), ("Authorization", f"Bearer {FRONT}"))).name == "front"
+    assert KNOWN.authenticate(sent(("X-Api-Key", FRONT), ("Authorization", f"Bearer {FRONT}"))).name == "front"
 
 
 @pytest.mark.parametrize("other", [PANEL, "unknown"])
 def test_two_different_tokens_are_refused(other: str) -> None:
     """Nobody guesses which was meant, even if one of them is good."""
     with pytest.raises(BadRequest, match="two different tokens") as caught:
-        KNOWN.identify(sent(("X-Api-Key", other), ("Authorization", f"Bearer {FRONT}")))
+        KNOWN.authenticate(sent(("X-Api-Key", other), ("Authorization", f"Bearer {FRONT}")))
 
     assert caught.value.code == "bad-field"
 
 
 def test_without_tokens_everybody_is_anonymous() -> None:
     """A daemon that asks for none reads none, and lets everything be done."""
-    found = Authenticator().identify(sent(("X-Api-Key", "a"), ("Authorization", "Bearer b")))
+    found = Authenticator().authenticate(sent(("X-Api-Key", "a"), ("Authorization", "Bearer b")))
 
     assert found is ANONYMOUS
     assert found.scopes == BOTH
@@ -114,7 +114,7 @@ def test_two_tokens_of_one_name_are_one_caller() -> None:
     """While a token is replaced, its holder keeps its sessions."""
     both = Authenticator([token("front", FRONT), token("front", PANEL)])
 
-    assert both.identify(sent(("X-Api-Key", FRONT))) == both.identify(sent(("X-Api-Key", PANEL)))
+    assert both.authenticate(sent(("X-Api-Key", FRONT))) == both.authenticate(sent(("X-Api-Key", PANEL)))
 
 
 @pytest.mark.parametrize("secret", [FRONT, "second", PANEL, "nobody's"])
@@ -130,7 +130,7 @@ def test_every_token_is_compared_whatever_is_found(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(auth.hmac, "compare_digest", compare)
     three = Authenticator([token("front", FRONT), token("second", "second"), token("panel", PANEL)])
     try:
-        three.identify(sent(("X-Api-Key", secret)))
+        three.authenticate(sent(("X-Api-Key", secret)))
     except Unauthorized:
         assert secret == "nobody's"  # noqa: S105 -- a test's
 
@@ -170,7 +170,7 @@ def test_garbage_is_refused_as_garbage(raw: Sequence[tuple[bytes, bytes]]) -> No
     """Whatever bytes stand in the headers: a caller that holds a token, or a refusal that repeats none of them."""
     said = ""
     try:
-        caller = KNOWN.identify(Headers(raw=list(raw)))
+        caller = KNOWN.authenticate(Headers(raw=list(raw)))
     except (Unauthorized, BadRequest) as refusal:
         said = refusal.detail
         caller = None

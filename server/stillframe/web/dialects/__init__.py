@@ -1,1 +1,1 @@
-"""How each family of clients says a frame and reads an answer: one file for each."""
+"""How each family of clients writes a frame and reads a reply: one file each."""

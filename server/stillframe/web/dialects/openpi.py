@@ -34,7 +34,7 @@ class OpenPI:
 
     def translate(self, fields: Fields, info: PolicyInfo) -> NativeFrame:
         """Find the pictures and the instruction among the observation's keys; joint states are ignored."""
-        said = _placed(list(flat_items(fields)), info)
+        said = _assign_pictures(list(flat_items(fields)), info)
         rest: dict[str, Any] = {key: fields[key] for key in PASSED_ON if key in fields}
         rest["images"] = {
             camera: as_picture(picture, pointer(said.keys[camera])) for camera, picture in said.fields["images"].items()
@@ -102,7 +102,7 @@ class RoboArena(OpenPI):
         }
 
 
-def _placed(pairs: Sequence[tuple[str, Any]], info: PolicyInfo) -> NativeFrame:
+def _assign_pictures(pairs: Sequence[tuple[str, Any]], info: PolicyInfo) -> NativeFrame:
     """Assign pictures to cameras; a value that only might be one is used where a camera has none, for its error."""
     pictures = {key: value for key, value in pairs if is_picture(value)}
     try:

@@ -24,7 +24,7 @@ class OpenVLA:
     name: str = "openvla"
 
     def translate(self, fields: Fields, info: PolicyInfo) -> NativeFrame:  # noqa: ARG002 (a dialect's shape)
-        """As it is: `image`, `instruction`, `unnorm_key`."""
+        """Return the fields unchanged: `image`, `instruction`, `unnorm_key`."""
         return NativeFrame(fields)
 
     def write(self, answer: Reply) -> Any:

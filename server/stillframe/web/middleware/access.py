@@ -63,7 +63,7 @@ class AccessMiddleware:
         """Put the caller and its share key into the scope's state. Raises RequestError."""
         address = client_network(peer_of(HTTPConnection(scope)))
         try:
-            caller = self._identified(scope)
+            caller = self._authenticate(scope)
         except RequestError:
             self._request_limiter.acquire((address,))
             self._request_limiter.charge((address,), REFUSED_COST)
@@ -72,13 +72,13 @@ class AccessMiddleware:
         self._request_limiter.acquire((share,))
         scope.setdefault("state", {}).update(caller=caller, share=share)
 
-    def _identified(self, scope: ASGIScope) -> Caller:
+    def _authenticate(self, scope: ASGIScope) -> Caller:
         """Return the caller. Raises Forbidden, Unauthorized or BadRequest."""
         headers = Headers(scope=scope)
         self._origins.check(scope, headers)
         if scope["type"] == "http" and scope["path"] in self._open_paths:
             return UNIDENTIFIED
-        return self._callers.identify(headers)
+        return self._callers.authenticate(headers)
 
 
 async def penalize(error: RequestError, request_limiter: RateLimiter, share: str) -> None:

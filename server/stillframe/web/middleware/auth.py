@@ -50,7 +50,7 @@ class Authenticator:
     def __init__(self, tokens: Iterable[Token] = ()):
         self._known = [(bytes.fromhex(token.sha256), Caller(token.name, token.scopes)) for token in tokens]
 
-    def identify(self, headers: Headers) -> Caller:
+    def authenticate(self, headers: Headers) -> Caller:
         """Return the caller of a request. Raises Unauthorized, BadRequest for two different tokens."""
         if not self._known:
             return ANONYMOUS

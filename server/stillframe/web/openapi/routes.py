@@ -81,7 +81,7 @@ def _shown(schema: str, *statuses: int) -> Responses:
     return {200: response("As it is now.", {"application/json": {"schema": ref(schema)}}), **problems(*statuses)}
 
 
-def _described() -> Mapping[tuple[str, str], Description]:
+def _descriptions() -> Mapping[tuple[str, str], Description]:
     owned: Schema = {"parameters": [SESSION_PATH, OWNER_PARAMETER]}
     gone: Responses = {204: {"description": "It is closed; what it left is freed."}}
     return {
@@ -112,4 +112,4 @@ def _described() -> Mapping[tuple[str, str], Description]:
     }
 
 
-DESCRIPTIONS: Mapping[tuple[str, str], Description] = MappingProxyType(_described())  # by method and path
+DESCRIPTIONS: Mapping[tuple[str, str], Description] = MappingProxyType(_descriptions())  # by method and path

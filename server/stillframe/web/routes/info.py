@@ -106,7 +106,7 @@ class InfoRoutes:
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     async def status(self) -> Status:
-        """Say how the daemon stands: its state, its sessions, its memory, what it records."""
+        """Report the daemon's state, sessions, memory and recording."""
         policy, recording = self.lifecycle.policy, self.lifecycle.recording
         usage = policy.usage if policy else None
         return Status(

@@ -49,17 +49,17 @@ class SessionRoutes:
 
     async def listing(self, request: Request) -> Response:
         """Show the caller's sessions; all sessions to an admin."""
-        caller = _overseer_of(request)
+        caller = _session_manager_of(request)
         cards = self.registry.listing(None if caller.may(TokenScope.ADMIN) else caller.name)
         return JSONResponse({"sessions": [asdict(card) for card in cards]})
 
     async def show(self, request: Request) -> Response:
         """Show one session."""
-        return JSONResponse(asdict(self._session(request, _overseer_of(request)).info()))
+        return JSONResponse(asdict(self._session(request, _session_manager_of(request)).info()))
 
     async def close(self, request: Request) -> Response:
         """Close a session: what it left is freed, frames that wait are answered with a problem."""
-        self.registry.close(self._session(request, _overseer_of(request)))
+        self.registry.close(self._session(request, _session_manager_of(request)))
         return Response(status_code=204)
 
     async def reset(self, request: Request) -> Response:
@@ -98,7 +98,7 @@ class SessionRoutes:
         return codec.read(body, content_type, self.limits) if body else {}
 
 
-def _overseer_of(request: Request) -> Caller:
+def _session_manager_of(request: Request) -> Caller:
     """Return the caller if it may see and end sessions: with the scope `admin` or `act`. Raises Forbidden.
 
     Opening, resetting and sending frames need `act`: they move a robot.

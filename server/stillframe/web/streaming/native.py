@@ -53,11 +53,11 @@ class NativeStream:
     All its work is in one task group: an unexpected error ends the connection and is raised by `run`.
     """
 
-    def __init__(self, streaming: StreamContext, connection: Connection, caller: Caller, share: str):
-        self._inference, self._decode_pool = streaming.inference, streaming.decode_pool
-        self._frame_limiter, self._request_limiter = streaming.frame_limiter, streaming.request_limiter
-        self._finish_within_s = streaming.finish_within_s
-        self._start_options = streaming.start_options
+    def __init__(self, context: StreamContext, connection: Connection, caller: Caller, share: str):
+        self._inference, self._decode_pool = context.inference, context.decode_pool
+        self._frame_limiter, self._request_limiter = context.frame_limiter, context.request_limiter
+        self._finish_within_s = context.finish_within_s
+        self._start_options = context.start_options
         self._connection = connection
         self._share = share
         offered = connection.websocket.scope.get("subprotocols", [])
@@ -82,8 +82,8 @@ class NativeStream:
         try:
             async with self._tasks:
                 await self._connection.accept(self._protocol)
-                self._tasks.create_task(self._converse())
-                self._tasks.create_task(self._tell_losses())
+                self._tasks.create_task(self._serve_messages())
+                self._tasks.create_task(self._report_losses())
                 await draining.wait()
                 await self._finish()
         except* Disconnected:
@@ -96,19 +96,19 @@ class NativeStream:
         self._sessions.drop(session_id)
         self._losses.put_nowait(session_id)
 
-    async def _tell_losses(self) -> None:
+    async def _report_losses(self) -> None:
         while True:
             session_id = await self._losses.get()
             error = Conflict("session-in-use", "Another connection has resumed this session; it goes on there.")
             await self._sender.refuse(error, position_of({"session_id": session_id}))
 
-    async def _converse(self) -> None:
+    async def _serve_messages(self) -> None:
         """Send hello, then handle one message after the other."""
-        await self._greet()
+        await self._send_hello()
         while True:
             await self._handle(await self._connection.read())
 
-    async def _greet(self) -> None:
+    async def _send_hello(self) -> None:
         """Send hello once the policy is ready; the daemon's state every STATUS_EVERY_S until then."""
         lifecycle = self._inference.lifecycle
         while (state := lifecycle.state) in NOT_YET:
@@ -178,7 +178,7 @@ class NativeStream:
     async def _on_frame(self, message: IncomingMessage) -> None:
         """Queue a frame in order; a task of its own answers it."""
         try:
-            queue, slot = self._admitted(message.fields)
+            queue, slot = self._reserve_slot(message.fields)
         except RequestError as error:
             self._count(error)
             raise
@@ -186,7 +186,7 @@ class NativeStream:
         self._frames.add(frame)
         frame.add_done_callback(self._frames.discard)
 
-    def _admitted(self, fields: Fields) -> tuple[SessionQueue, QueueSlot]:
+    def _reserve_slot(self, fields: Fields) -> tuple[SessionQueue, QueueSlot]:
         """Reserve a slot in the queue of the session that a frame names. Raises RequestError."""
         self._inference.lifecycle.ready_policy()
         session_id, seq = required_id(fields), read_count(fields, "seq")
@@ -198,7 +198,7 @@ class NativeStream:
         """Answer one frame: exactly one message is sent."""
         try:
             with self._inference.metrics.frame(PATH) as end:
-                frame = await self._unpacked(queue, slot, message)
+                frame = await self._decoded(queue, slot, message)
                 answer = await self._inference.infer(
                     frame, queue.session, message.watch, end, self._share, connection=self
                 )
@@ -207,7 +207,7 @@ class NativeStream:
         except RequestError as error:
             await self._sender.refuse(error, position_of(message.fields), binary=message.binary)
 
-    async def _unpacked(self, queue: SessionQueue, slot: QueueSlot, message: IncomingMessage) -> ParsedFrame:
+    async def _decoded(self, queue: SessionQueue, slot: QueueSlot, message: IncomingMessage) -> ParsedFrame:
         """Decode the frame in its turn. `infer` submits it before it awaits, so the order is kept."""
         async with queue.turn(slot):
             parser = FrameParser(

@@ -32,10 +32,10 @@ _LONGEST_PLACE = 128  # characters of a key in an error
 class OpenPIStream:
     """One client: a task that reads, so that a disconnect is noticed, and one that answers."""
 
-    def __init__(self, streaming: StreamContext, connection: Connection, caller: Caller, share: str, dialect: OpenPI):
-        self._inference, self._decode_pool = streaming.inference, streaming.decode_pool
-        self._frame_limiter, self._request_limiter = streaming.frame_limiter, streaming.request_limiter
-        self._start_options = streaming.start_options
+    def __init__(self, context: StreamContext, connection: Connection, caller: Caller, share: str, dialect: OpenPI):
+        self._inference, self._decode_pool = context.inference, context.decode_pool
+        self._frame_limiter, self._request_limiter = context.frame_limiter, context.request_limiter
+        self._start_options = context.start_options
         self._connection = connection
         self._caller = caller
         self._share = share
@@ -51,7 +51,7 @@ class OpenPIStream:
             async with asyncio.TaskGroup() as tasks:
                 await self._connection.accept()
                 tasks.create_task(self._read())
-                tasks.create_task(self._converse())
+                tasks.create_task(self._serve_messages())
                 await draining.wait()
                 await self._inbox.put(None)
         except* Disconnected:
@@ -63,14 +63,14 @@ class OpenPIStream:
         while True:
             await self._inbox.put(await self._connection.read())
 
-    async def _converse(self) -> None:
-        await self._introduce()
+    async def _serve_messages(self) -> None:
+        await self._send_metadata()
         while (data := await self._inbox.get()) is not None:
             await self._connection.send(await self._reply(data))
         await self._connection.close(RESTART)
         raise Disconnected
 
-    async def _introduce(self) -> None:
+    async def _send_metadata(self) -> None:
         """Send the metadata once the policy is ready: openpi's clients wait for it without a timeout."""
         lifecycle = self._inference.lifecycle
         while lifecycle.state in NOT_YET:

@@ -16,11 +16,11 @@ from stillframe.web.http.parsing import Fields
 
 MAX_SESSIONS = 64  # sessions on one connection, as simulators with several scenes have them
 MAX_NAMED = 1024  # by one reset
-_MAX_WORD = 128
-_UNSAID = ""
+_MAX_ID = 128
+_NO_ID = ""
 
 
-class Key(NamedTuple):
+class SessionKey(NamedTuple):
     """An observation's session_id and env_id."""
 
     episode: str  # session_id: a new one ends the last one
@@ -33,11 +33,11 @@ class ConnectionSessions:
     def __init__(self, registry: SessionRegistry, owner: str, share: str):
         self._registry = registry
         self._owner, self._share = owner, share
-        self._sessions: dict[Key, Session] = {}  # oldest first
+        self._sessions: dict[SessionKey, Session] = {}  # oldest first
 
     def enter(self, fields: Fields) -> Session:
         """Return the session of an observation; `reset` in it begins the next episode. Raises RequestError."""
-        key = Key(_word(fields, "session_id"), _word(fields, "env_id"))
+        key = SessionKey(_read_id(fields, "session_id"), _read_id(fields, "env_id"))
         session = self._sessions.get(key)
         if session is None or not session.live:
             return self._open(key)
@@ -47,8 +47,8 @@ class ConnectionSessions:
 
     def reset(self, fields: Fields) -> None:
         """Begin the next episode of the sessions that are named, or of all."""
-        episodes = {_word(fields, "session_id"), *_words(fields, "session_ids")} - {_UNSAID}
-        scenes = {_word(fields, "env_id"), *_words(fields, "env_ids")} - {_UNSAID}
+        episodes = {_read_id(fields, "session_id"), *_read_ids(fields, "session_ids")} - {_NO_ID}
+        scenes = {_read_id(fields, "env_id"), *_read_ids(fields, "env_ids")} - {_NO_ID}
         for key, session in self._sessions.items():
             named = (not episodes or key.episode in episodes) and (not scenes or key.scene in scenes)
             if session.live and named:
@@ -62,17 +62,17 @@ class ConnectionSessions:
     def lost(self, session_id: str) -> None:
         """Never called: these sessions' secrets are not given out."""
 
-    def _open(self, key: Key) -> Session:
-        for other in self._ended_by(key):
+    def _open(self, key: SessionKey) -> Session:
+        for other in self._displaced_by(key):
             self._registry.close(self._sessions.pop(other))
         session, _ = self._registry.open(None, owner=self._owner, share=self._share)
         self._registry.attach(session, self)
         self._sessions[key] = session
         return session
 
-    def _ended_by(self, key: Key) -> list[Key]:
+    def _displaced_by(self, key: SessionKey) -> list[SessionKey]:
         """Return the sessions that this one ends: the same robot's last, or the oldest beyond MAX_SESSIONS."""
-        over = [other for other in self._sessions if other == key or (_UNSAID not in (other.episode, key.episode))]
+        over = [other for other in self._sessions if other == key or (_NO_ID not in (other.episode, key.episode))]
         over = [other for other in over if other.scene == key.scene]
         return over or list(self._sessions)[: max(0, len(self._sessions) + 1 - MAX_SESSIONS)]
 
@@ -84,7 +84,7 @@ def _flag(value: Any) -> bool:
     return isinstance(value, bool | int) and bool(value)
 
 
-def _words(fields: Fields, name: str) -> list[str]:
+def _read_ids(fields: Fields, name: str) -> list[str]:
     """The ids in a list of them; in one alone, too."""
     value = fields.get(name)
     if isinstance(value, np.ndarray):
@@ -92,16 +92,16 @@ def _words(fields: Fields, name: str) -> list[str]:
             raise BadRequest("bad-field", f"{name!r} names over {MAX_NAMED} at once.", pointer=f"/{name}")
         value = value.ravel().tolist()
     parts = value if isinstance(value, list) else [value]
-    return [_word({name: part}, name) for part in parts]
+    return [_read_id({name: part}, name) for part in parts]
 
 
-def _word(fields: Fields, name: str) -> str:
+def _read_id(fields: Fields, name: str) -> str:
     """An id: a string, a number, or an array of one number. Raises BadRequest."""
     value = fields.get(name)
     if value is None:
-        return _UNSAID
+        return _NO_ID
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.item()
-    if not isinstance(value, str | int) or len(str(value)) > _MAX_WORD:
+    if not isinstance(value, str | int) or len(str(value)) > _MAX_ID:
         raise BadRequest("bad-field", f"{name!r} has to be a short string or a whole number.", pointer=f"/{name}")
     return str(value)

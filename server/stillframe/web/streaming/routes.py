@@ -33,7 +33,7 @@ StreamHandler = Callable[[Connection, Caller, asyncio.Event], Awaitable[None]]
 class StreamRoutes:
     """The WebSocket routes and what they need."""
 
-    streaming: StreamContext
+    context: StreamContext
     connections: ConnectionLimiter
     listeners: Listeners
     log: Logger
@@ -58,32 +58,32 @@ class StreamRoutes:
     def _context(self, connection: Connection) -> StreamContext:
         """What a stream needs, with the start options of its port."""
         options = listener_of(connection.websocket.scope, self.listeners).start_options
-        return replace(self.streaming, start_options=options)
+        return replace(self.context, start_options=options)
 
     def _openpi(self, dialect: OpenPI) -> StreamHandler:
-        async def talk(connection: Connection, caller: Caller, draining: asyncio.Event) -> None:
+        async def serve(connection: Connection, caller: Caller, draining: asyncio.Event) -> None:
             share = share_of(connection.websocket)
             await OpenPIStream(self._context(connection), connection, caller, share, dialect).run(draining)
 
-        return talk
+        return serve
 
-    async def _admit(self, websocket: WebSocket, talk: StreamHandler) -> None:
+    async def _admit(self, websocket: WebSocket, serve: StreamHandler) -> None:
         """Serve the connection, or answer the upgrade request with a problem."""
         try:
             caller = actor_of(websocket)
-            lifecycle = self.streaming.inference.lifecycle
+            lifecycle = self.context.inference.lifecycle
             if lifecycle.state is State.DRAINING:
                 raise lifecycle.refusal(State.DRAINING)
             with self.connections.admit(share_of(websocket)) as draining:
-                await self._serve(websocket, talk, caller, draining)
+                await self._serve(websocket, serve, caller, draining)
         except RequestError as error:
             request = Request({**websocket.scope, "type": "http"})
             await websocket.send_denial_response(problem_response(error, request))
 
-    async def _serve(self, websocket: WebSocket, talk: StreamHandler, caller: Caller, draining: asyncio.Event) -> None:
-        connection = Connection(websocket, send_timeout_s=self.streaming.inference.limits.send_timeout_s)
+    async def _serve(self, websocket: WebSocket, serve: StreamHandler, caller: Caller, draining: asyncio.Event) -> None:
+        connection = Connection(websocket, send_timeout_s=self.context.inference.limits.send_timeout_s)
         try:
-            await talk(connection, caller, draining)
+            await serve(connection, caller, draining)
         except Exception:
             self.log.exception("connection %s failed", request_id_of(websocket))
             await connection.close(FATAL, "The daemon failed on this connection; its log has the story.")
