@@ -21,7 +21,7 @@ from stillframe.errors import CheckpointError, ConfigError, Forbidden, Internal,
 from stillframe.history.info import WARNING
 from stillframe.metrics import Metrics
 from stillframe.models.base import PolicyModel
-from stillframe.models.llama.cpu_dtype import Pace
+from stillframe.models.llama.cpu_dtype import DtypeTiming
 from stillframe.models.llama.decoder import DecoderConfig
 from stillframe.web.middleware.auth import Caller, Scope
 from stillframe.web.middleware.listeners import Listener
@@ -151,7 +151,7 @@ def test_the_device_is_chosen(monkeypatch: pytest.MonkeyPatch, *, gpu: bool, nam
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_dtype_that_is_named_is_not_measured(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     """Whoever names one gets it; and `auto` is bfloat16 on a GPU."""
-    monkeypatch.setattr(serve, "measure", lambda _: pytest.fail("measured"))
+    monkeypatch.setattr(serve, "time_dtypes", lambda _: pytest.fail("measured"))
     there = torch.device(device)
 
     assert serve._dtype(config(dtype="float32"), there, None) == torch.float32
@@ -170,7 +170,7 @@ def test_on_a_cpu_auto_is_what_is_faster(
 ) -> None:
     """Both dtypes are timed at the checkpoint's sizes, and one line of the log says with what result."""
     asked: list[DecoderConfig] = []
-    monkeypatch.setattr(serve, "measure", lambda sizes: asked.append(sizes) or Pace(6.04, bfloat16_ms))
+    monkeypatch.setattr(serve, "time_dtypes", lambda sizes: asked.append(sizes) or DtypeTiming(6.04, bfloat16_ms))
     with caplog.at_level(logging.INFO, "serve-test"):
         model = serve.open_model(config(checkpoint=golden_folder, device="cpu"), logging.getLogger("serve-test"))
 

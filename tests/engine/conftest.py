@@ -44,7 +44,7 @@ from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.layout import TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.speculative import Spoken, Utterance, speak
+from stillframe.models.llama.speculative import DecodeResult, speculative_decode
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.settings import AdaptiveSettings, DecodingSettings, PaperSettings, ReuseSettings
@@ -82,6 +82,7 @@ class ToyPolicy:
         for weight in self.decoder.parameters():
             if weight.dim() == 2:
                 weight.copy_(torch.randn(weight.shape, generator=random) * 1.5 / weight.shape[1] ** 0.5)
+        self.decoder.measure_head()
         for depth, layer in enumerate(self.decoder.model.layers):  # deeper layers look more sharply, as trained ones do
             layer.self_attn.q_proj.weight.mul_(0.5 + 0.5 * depth)
         self.eyes = torch.randn(3 * PATCH_PX**2, SIZES.hidden_size, generator=random) * 0.5
@@ -148,15 +149,12 @@ class ToyPolicy:
         if self.broken is not None:
             error, self.broken = self.broken, None
             raise error
-        utterances = [
-            Utterance(one.hidden, one.prepared.layout.action, one.kv, one.draft, one.history) for one in prefilled
-        ]
-        return [_decoded(spoken) for spoken in speak(runner, utterances)]
+        return [_decoded(result) for result in speculative_decode(runner, prefilled)]
 
 
-def _decoded(spoken: Spoken) -> Decoded:
-    normalised = spoken.ids[None] / (SIZES.vocab_size - 1) * 2 - 1
-    return Decoded(ActionChunk(normalised, "toy", spoken.ids), normalised, spoken.passes, spoken.accepted)
+def _decoded(result: DecodeResult) -> Decoded:
+    normalised = result.ids[None] / (SIZES.vocab_size - 1) * 2 - 1
+    return Decoded(ActionChunk(normalised, "toy", result.ids), normalised, result.passes, result.accepted)
 
 
 def resized(image: Image) -> Image:

@@ -20,9 +20,9 @@ from stillframe.engine.requests import FrameRequest
 from stillframe.engine.step import step
 from stillframe.errors import Internal, RequestError, Unprocessable
 from stillframe.models.base import PolicyModel
-from stillframe.models.llama.batch_invariance import steady
+from stillframe.models.llama.batch_invariance import is_batch_invariant
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
-from stillframe.models.llama.weight_packing import settle
+from stillframe.models.llama.weight_packing import pack_for_inference
 from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import MIB
 from stillframe.reuse.settings import AdaptiveSettings, DecodingSettings, ReuseSettings
@@ -60,8 +60,8 @@ class Batches:
 
     @classmethod
     def of(cls, bench: Any) -> Batches:
-        """Watch a bench, whose decoder is settled as a loaded one is."""
-        settle(bench.model.decoder)
+        """Watch a bench, whose decoder is packed as a loaded one is."""
+        pack_for_inference(bench.model.decoder)
         commit, made = bench.core.cache._commit, cls(bench, [])
 
         def committed(frame: Any, decoded: Any) -> Any:
@@ -127,13 +127,13 @@ def said(answer: Step | RequestError) -> Any:
 
 @pytest.fixture(scope="module")
 def alike() -> Callable[[Tensor, Tensor], None]:
-    """Assert: to the bit where this machine's products are steady, else within rounding."""
+    """Assert: to the bit where this machine's products are batch invariant, else within rounding."""
     random = torch.Generator().manual_seed(1)
     decoder = Decoder(DecoderConfig(64, 32, 48, 2, 4, 2)).requires_grad_(requires_grad=False)
     for weight in decoder.parameters():
         weight.copy_(torch.randn(weight.shape, generator=random))
-    settle(decoder)
-    atol = 0 if steady(decoder) else 1e-4
+    pack_for_inference(decoder)
+    atol = 0 if is_batch_invariant(decoder) else 1e-4
 
     def compare(one: Tensor, other: Tensor) -> None:
         torch.testing.assert_close(one, other, rtol=0, atol=atol)
@@ -534,5 +534,5 @@ def test_three_robots_of_a_real_policy(openvla: Make, dtype: torch.dtype, mode: 
                     held.kv.keys(layer, rows),
                     own_held.kv.keys(layer, rows),
                     rtol=0,
-                    atol=0 if model.decoder.steady else 1e-4,
+                    atol=0 if model.decoder.batch_invariant else 1e-4,
                 )

@@ -216,8 +216,8 @@ def test_towers_are_recorded_for_all_pictures_of_a_batch(
 ) -> None:
     """One of each camera and frame, in every size of batch that can come."""
     model, seen = toy(cameras), []
-    model.encode_images, model.picture = object(), (3, 16, 16)
-    monkeypatch.setattr(cuda_graphs, "Towers", lambda look, _picture, numbers, *_: seen.append(numbers) or look)
+    model.encode_images, model.image_shape = object(), (3, 16, 16)
+    monkeypatch.setattr(cuda_graphs, "GraphedVision", lambda encode, _, sizes, *__: seen.append(sizes) or encode)
     pool = EngineCore.of(model, ReuseSettings(slot_text_tokens=8), lambda: 0.0).cache.slots.pool
     capture_graphs(model, pool, RECORDING, again)
 

@@ -18,11 +18,12 @@ from stillframe.engine.kv_slots import kv_shape
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.step import step
 from stillframe.errors import Internal, Unprocessable
-from stillframe.models.base import PolicyModel
+from stillframe.models.base import PolicyModel, Prefilled
 from stillframe.models.llama.decoder import Decoder
+from stillframe.models.llama.draft import Draft
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.sequence import Strand
-from stillframe.models.llama.speculative import Draft, Utterance, speak
+from stillframe.models.llama.sequence import SequenceSlice
+from stillframe.models.llama.speculative import speculative_decode
 from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
@@ -34,7 +35,7 @@ from stillframe_lab.train.recipe import Recipe
 
 def run_rows(decoder: Decoder, rows: Tensor, first: int, kv: FrameKV) -> Tensor:
     """One pass over embedded rows [rows, width] from position `first` on -> hidden rows, normed."""
-    return DecoderRunner(decoder).forward([Strand(rows, first, kv)])[0]
+    return DecoderRunner(decoder).forward([SequenceSlice(rows, first, kv)])[0]
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +85,9 @@ def test_a_frame_is_walked_whole(policy: PolicyModel, core: EngineCore) -> None:
     with torch.inference_mode():
         prepared = policy.prepare(seen(0))
         (rows,), kv = policy.embed([prepared]), storage(policy, seen(0))
-        whole, draft = ReusePlan.whole(len(rows), 3, 256, policy.device), Draft(prepared.still)
-        hidden = DecoderRunner(policy.decoder).prefill(rows, whole, kv, None, draft.fed)
-        (spoken,) = speak(DecoderRunner(policy.decoder), [Utterance(hidden, prepared.layout.action, kv, draft)])
+        whole, draft = ReusePlan.whole(len(rows), 3, 256, policy.device), Draft(prepared.no_motion_tokens)
+        hidden = DecoderRunner(policy.decoder).prefill(rows, whole, kv, None, draft.input_ids)
+        (spoken,) = speculative_decode(DecoderRunner(policy.decoder), [Prefilled(prepared, hidden, kv, draft)])
 
     assert_array_equal(answer.chunk.tokens, spoken.ids)
     assert answer.report.passes == 1 + spoken.passes

@@ -20,9 +20,9 @@ from stillframe.domain import ActionChunk, Observation
 from stillframe.engine.kv_slots import kv_shape
 from stillframe.models.base import PolicyModel, Prefilled, Prepared
 from stillframe.models.llama.decoder import Decoder
+from stillframe.models.llama.draft import Draft
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.sequence import Strand
-from stillframe.models.llama.speculative import Draft
+from stillframe.models.llama.sequence import SequenceSlice
 from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import FrameKV
 
@@ -40,7 +40,7 @@ Record = Mapping[str, NDArray[np.generic]]
 
 def run_rows(decoder: Decoder, rows: Tensor, first: int, kv: FrameKV) -> Tensor:
     """One pass over embedded rows [rows, width] from position `first` on -> hidden rows, normed."""
-    return DecoderRunner(decoder).forward([Strand(rows, first, kv)])[0]
+    return DecoderRunner(decoder).forward([SequenceSlice(rows, first, kv)])[0]
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ def _walk(policy: PolicyModel, record: Record, case: str, tokens_key: str) -> Wa
     prepared = policy.prepare(Observation({"image": record[f"{frame}/frame"]}, INSTRUCTIONS[instruction]))
     (rows,) = policy.embed([prepared])
     kv = FrameKV(kv_shape(policy, len(prepared.layout.text)).allocate())
-    draft = Draft(prepared.still)
-    ahead = torch.cat((rows, policy.decoder.embed(draft.fed)))
+    draft = Draft(prepared.no_motion_tokens)
+    ahead = torch.cat((rows, policy.decoder.embed(draft.input_ids)))
     hidden = run_rows(policy.decoder, ahead, 0, kv)
     chunk = policy.act([Prefilled(prepared, hidden, kv, draft)], DecoderRunner(policy.decoder))[0].chunk
     forced = policy.decoder.embed(torch.from_numpy(record[f"{case}/{tokens_key}"][:-1]))

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from stillframe.domain import Observation
 from stillframe.errors import Unprocessable
-from stillframe.models.llama.decoder import Whole
+from stillframe.models.llama.attention_backend import MaskedAttention
 from stillframe.models.openvla.model import OpenVLA, OpenVLANetwork
 
 LONE_SPACE_ID = 29871
@@ -128,7 +128,9 @@ def test_every_tensor_takes_part_in_the_answer(policy: OpenVLA, golden_folder: P
     prepared = policy.prepare(Observation({"image": record["f0/frame"]}, INSTRUCTION))
     text, patches = network.language_model.embed(prepared.ids), network.patches(prepared.pixels)[0]
     rows, positions = torch.cat((text[:1], patches, text[1:])), torch.arange(len(patches) + len(text))
-    hidden = network.language_model.model(rows, Whole(positions, torch.ones(len(rows), len(rows)).bool().tril()))
+    hidden = network.language_model.model(
+        rows, MaskedAttention(positions, torch.ones(len(rows), len(rows)).bool().tril())
+    )
     network.language_model.logits(hidden[-1]).square().sum().backward()
     dead = [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
 

@@ -21,9 +21,9 @@ from stillframe.engine.kv_slots import kv_shape
 from stillframe.engine.local import LocalPolicy
 from stillframe.models.base import Prefilled
 from stillframe.models.llama.decoder import Decoder
+from stillframe.models.llama.draft import Draft
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.sequence import Strand
-from stillframe.models.llama.speculative import Draft
+from stillframe.models.llama.sequence import SequenceSlice
 from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
@@ -45,7 +45,7 @@ BF16_ATOL = 0.75  # from the reference's fp32, where its own bfloat16 lies 0.14 
 
 def run_rows(decoder: Decoder, rows: Tensor, first: int, kv: FrameKV) -> Tensor:
     """One pass over embedded rows [rows, width] from position `first` on -> hidden rows, normed."""
-    return DecoderRunner(decoder).forward([Strand(rows, first, kv)])[0]
+    return DecoderRunner(decoder).forward([SequenceSlice(rows, first, kv)])[0]
 
 
 def quiet(_: Progress) -> None:
@@ -58,8 +58,8 @@ def asked(checkpoint: Path, dtype: torch.dtype, golden: Golden) -> tuple[ActionC
     policy = load_policy(checkpoint, dtype=dtype, device=CUDA)
     prepared = policy.prepare(Observation({"image": golden.picture}, golden.instruction))
     (rows,), kv = policy.embed([prepared]), FrameKV(kv_shape(policy, text_tokens=64).allocate())
-    draft = Draft(prepared.still)
-    ahead = torch.cat((rows, policy.decoder.embed(draft.fed.to(CUDA))))
+    draft = Draft(prepared.no_motion_tokens)
+    ahead = torch.cat((rows, policy.decoder.embed(draft.input_ids.to(CUDA))))
     hidden = run_rows(policy.decoder, ahead, 0, kv)
     logits = policy.decoder.logits(hidden[len(rows) - 1])
     assert (logits.dtype, logits.device.type) == (dtype, CUDA.type)

@@ -20,13 +20,13 @@ from stillframe.engine.engine import Engine
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.step import step
 from stillframe.models.base import PolicyModel
-from stillframe.models.graphs.capture import CudaRecorder
+from stillframe.models.graphs.capture import CudaGraphCapture
 from stillframe.models.graphs.gpu_budget import graph_bytes
-from stillframe.models.graphs.graph_runner import Replayer
-from stillframe.models.graphs.shapes import recorded
+from stillframe.models.graphs.graph_runner import CudaGraphRunner
+from stillframe.models.graphs.shapes import capture_shapes
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.sequence import Strand
+from stillframe.models.llama.sequence import SequenceSlice
 from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import KVPool, KVShape
 from stillframe.reuse.settings import AdaptiveSettings, GraphSettings, ReuseSettings
@@ -121,11 +121,11 @@ def test_a_replay_allocates_nothing_but_its_results(model: PolicyModel) -> None:
     """Of hundreds of tensors that an eager pass makes, what is left is the few that come out."""
     core = EngineCore.of(model, SETTINGS, lambda: 0.0)
     kv = core.cache.slots.spare
-    strand = Strand(torch.randn(60, model.decoder.config.hidden_size, device=CUDA), 0, kv, read=7)
+    sequence = SequenceSlice(torch.randn(60, model.decoder.config.hidden_size, device=CUDA), 0, kv, read=7)
 
     def allocations(runner: DecoderRunner) -> int:
         before = torch.cuda.memory_stats()["allocation.all.allocated"]
-        runner.forward([strand])
+        runner.forward([sequence])
         return int(torch.cuda.memory_stats()["allocation.all.allocated"] - before)
 
     eager = allocations(DecoderRunner(model.decoder))
@@ -134,7 +134,7 @@ def test_a_replay_allocates_nothing_but_its_results(model: PolicyModel) -> None:
     assert allocations(core.runner.decoder) < 8 < eager
 
 
-def test_what_was_not_recorded_is_counted(model: PolicyModel, frames: Iterator[list[FrameRequest]]) -> None:
+def test_what_was_not_captured_is_counted(model: PolicyModel, frames: Iterator[list[FrameRequest]]) -> None:
     """A schedule that drops rows layer by layer: eager, and the answers are the same."""
     knobs = AdaptiveSettings(distance=0.3, task_top_k=9, schedule=[0.5, 1.0])
     settings = ReuseSettings(mode="adaptive", adaptive=knobs)
@@ -147,7 +147,7 @@ def test_what_was_not_recorded_is_counted(model: PolicyModel, frames: Iterator[l
     assert counts.replays > 0
 
 
-def test_an_engine_records_before_its_first_frame(model: PolicyModel) -> None:
+def test_an_engine_captures_before_its_first_frame(model: PolicyModel) -> None:
     """By the time that it is warm, passes are replayed, and the blank frames were."""
     engine = Engine(
         model, reuse=SETTINGS, queue_frames=8, clock=iter(range(10**6)).__next__, log=LOG, on_refresh=lambda _: None,
@@ -171,12 +171,12 @@ def test_memory_is_as_planned() -> None:
     decoder = Decoder(sizes).to(CUDA, torch.bfloat16).eval().requires_grad_(requires_grad=False)
     shape = KVShape(10, 16, 128, 328, torch.bfloat16, CUDA)
     pool = KVPool(shape, 9 * shape.nbytes)
-    forms = recorded(328, 7, [1, 2, 4, 8], [64, 192], most=8)
+    shapes = capture_shapes(328, 7, [1, 2, 4, 8], [64, 192], most=8)
     weights = sum(weight.nbytes for weight in decoder.parameters())
-    planned = weights + pool.storage.nbytes + graph_bytes(sizes, forms, capacity=328, listens=70, item=2)
-    replayer = Replayer(decoder, pool, forms, CudaRecorder(CUDA), listens=70, counts=PassCounts())
+    planned = weights + pool.storage.nbytes + graph_bytes(sizes, shapes, capacity=328, hook_rows=70, item=2)
+    graphs = CudaGraphRunner(decoder, pool, shapes, CudaGraphCapture(CUDA), hook_rows=70, counts=PassCounts())
     torch.cuda.synchronize()
     held = torch.cuda.memory_reserved() - before
 
-    assert replayer.nbytes < planned
+    assert graphs.nbytes < planned
     assert planned == pytest.approx(held, rel=0.1)

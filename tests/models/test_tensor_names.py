@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillframe.models.tensor_names import told
+from stillframe.models.tensor_names import naming_hint
 
 NAME = "language_model.lm_head.weight"
 
@@ -22,5 +22,5 @@ NAME = "language_model.lm_head.weight"
 )
 def test_names_tell_how_weights_were_saved(missing: tuple[str, ...], stored: tuple[str, ...], said: str) -> None:
     """And nothing where they tell nothing."""
-    assert told(missing, stored).startswith(said)
-    assert bool(told(missing, stored)) == bool(said)
+    assert naming_hint(missing, stored).startswith(said)
+    assert bool(naming_hint(missing, stored)) == bool(said)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.sequence import Strand
+from stillframe.models.llama.sequence import SequenceSlice
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 
@@ -29,7 +29,7 @@ few = settings(max_examples=settings().max_examples // 4, derandomize=True)
 
 def run_rows(decoder: Decoder, rows: Tensor, first: int, kv: FrameKV) -> Tensor:
     """One pass over embedded rows [rows, width] from position `first` on -> hidden rows, normed."""
-    return DecoderRunner(decoder).forward([Strand(rows, first, kv)])[0]
+    return DecoderRunner(decoder).forward([SequenceSlice(rows, first, kv)])[0]
 
 
 def make_decoder() -> Decoder:

@@ -60,7 +60,7 @@ class StockPlayer:
         model = self._model
         prepared = model.prepare(Observation(observed["images"], observed["instruction"]))
         (rows,) = model.embed([prepared])
-        ids = greedy(self._llama, rows, len(prepared.still))
+        ids = greedy(self._llama, rows, len(prepared.no_motion_tokens))
         self.passes.append(len(ids))
         self.reused.append(0.0)
         scale = model.statistics.scales[prepared.unnorm_key]

@@ -15,7 +15,7 @@ from stillframe.engine.device import wait_for
 from stillframe.engine.drafts import DraftProposer
 from stillframe.engine.local import LocalBatchPolicy
 from stillframe.models.base import PolicyModel
-from stillframe.models.llama.speculative import Draft, Ids
+from stillframe.models.llama.draft import Draft, Ids
 from stillframe.reuse.settings import DEFAULT_DECODING, DecodingSettings, ReuseSettings
 from stillframe.stopwatch import Clock, Stopwatch
 from stillframe_lab.evaluation.macs import Work, step_work, vision_work

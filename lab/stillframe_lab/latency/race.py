@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from stillframe.models.llama.speculative import Ids
+from stillframe.models.llama.draft import Ids
 from stillframe.stopwatch import Clock
 from stillframe_lab.evaluation.macs import Work
 from stillframe_lab.latency.scene import Motion, Scene, Shot

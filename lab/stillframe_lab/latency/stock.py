@@ -21,7 +21,7 @@ from stillframe.engine.device import wait_for
 from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.llama.decoder import DecoderConfig
-from stillframe.models.llama.speculative import Ids
+from stillframe.models.llama.draft import Ids
 from stillframe.models.llama.weight_packing import PackedLinear, worth_packing
 from stillframe.stopwatch import Clock, Stopwatch, no_wait
 from stillframe_lab.evaluation.macs import Work, decoder_pass, vision_work
@@ -111,7 +111,7 @@ class Stock:
         (rows,) = self._model.embed([prepared])
         watch.lap("vision")
         self._rows = len(rows)
-        ids = greedy(self._llama, rows, len(prepared.still), self._head_rows, partial(watch.lap, "prefill"))
+        ids = greedy(self._llama, rows, len(prepared.no_motion_tokens), self._head_rows, partial(watch.lap, "prefill"))
         watch.lap("verify")
         return ids, watch.laps_ms
 

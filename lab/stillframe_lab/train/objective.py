@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stillframe.models.llama.decoder import Whole
+from stillframe.models.llama.attention_backend import MaskedAttention
 from stillframe.models.openvla.model import OpenVLANetwork
 from stillframe_lab.train.auxiliary import KeypointHead, Keypoints, PointerHead, soft_cross_entropy
 from stillframe_lab.train.new_checkpoint import BOS_ID
@@ -88,7 +88,7 @@ class Trainee(nn.Module):
         ids = sequence.with_actions(tokens)
         rows = torch.cat((decoder.embed(bos), patches, decoder.embed(ids)), dim=1)
         taps: dict[int, Tensor] = {}
-        hidden = decoder.model(rows, Whole(sequence.positions, sequence.mask, taps.__setitem__))
+        hidden = decoder.model(rows, MaskedAttention(sequence.positions, sequence.mask, taps.__setitem__))
         return taps[self._recipe.layers - 1], hidden
 
     def _action_logits(self, hidden: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from stillframe.history.info import off
 from stillframe.metrics import Metrics
 from stillframe.models.augmented import augmented
 from stillframe.models.base import PolicyModel
-from stillframe.models.llama.cpu_dtype import measure
+from stillframe.models.llama.cpu_dtype import time_dtypes
 from stillframe.models.registry import decoder_sizes, load_policy
 from stillframe.recording.policy import Recorded
 from stillframe.recording.recorder import CLOSE_S, Recorder
@@ -241,7 +241,7 @@ def _dtype(config: DaemonConfig, device: torch.device, log: logging.Logger | Non
         return torch.float32 if config.dtype == "float32" else torch.bfloat16
     if device.type != "cpu":
         return torch.bfloat16
-    pace = measure(decoder_sizes(config.checkpoint))
+    pace = time_dtypes(decoder_sizes(config.checkpoint))
     if log is not None:
         times = (pace.float32_ms, pace.bfloat16_ms)
         log.info("dtype: %s; a layer takes %.1f ms in float32, %.1f ms in bfloat16", pace.name, *times)

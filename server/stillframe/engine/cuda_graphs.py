@@ -14,11 +14,11 @@ from stillframe.domain import PassCounts
 from stillframe.engine.kv_slots import DEFAULT_SESSIONS, budget_bytes, kv_shape
 from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
-from stillframe.models.graphs.capture import CudaRecorder
-from stillframe.models.graphs.gpu_budget import Needs, Taken, graph_bytes
-from stillframe.models.graphs.graph_runner import Capture, Replayer
-from stillframe.models.graphs.shapes import Form, needed, recorded
-from stillframe.models.graphs.vision_graphs import Sighted, Towers
+from stillframe.models.graphs.capture import CudaGraphCapture
+from stillframe.models.graphs.gpu_budget import MemoryDemand, MemoryUsed, graph_bytes
+from stillframe.models.graphs.graph_runner import Capture, CudaGraphRunner
+from stillframe.models.graphs.shapes import GraphShape, capture_batches, capture_shapes
+from stillframe.models.graphs.vision_graphs import GraphedVision, HasVisionEncoder
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import KVPool
@@ -46,17 +46,17 @@ def check_gpu_memory(model: PolicyModel, reuse: ReuseSettings, config: CaptureCo
         raise ConfigError(refusal)
 
 
-def needs_of(model: PolicyModel, reuse: ReuseSettings, config: CaptureConfig, weights: int) -> Needs:
+def needs_of(model: PolicyModel, reuse: ReuseSettings, config: CaptureConfig, weights: int) -> MemoryDemand:
     """What a deployment asks for, as far as it can be known beforehand."""
     shape = kv_shape(model, reuse.slot_text_tokens)
-    batches = needed(config.graphs.batches, config.most) if config.graphs.enabled else []
+    batches = capture_batches(config.graphs.batches, config.most) if config.graphs.enabled else []
 
     def passes(most: int) -> int:
         forms = graph_shapes_of(model, shape.capacity, replace(config, most=most))
-        listens, item = _listens(model, config), model.dtype.itemsize
-        return graph_bytes(model.decoder.config, forms, capacity=shape.capacity, listens=listens, item=item)
+        hook_rows, item = _hook_rows(model, config), model.dtype.itemsize
+        return graph_bytes(model.decoder.config, forms, capacity=shape.capacity, hook_rows=hook_rows, item=item)
 
-    return Needs(
+    return MemoryDemand(
         weights=weights,
         slot=shape.nbytes * (shape.capacity + 1) // shape.capacity,
         slots=budget_bytes(reuse, shape, DEFAULT_SESSIONS) // shape.nbytes,
@@ -76,7 +76,7 @@ def capture_graphs_on_cuda(model: PolicyModel, pool: KVPool, config: CaptureConf
     weights = torch.cuda.memory_allocated(model.device) - pool.storage.nbytes
     try:
         with torch.cuda.device(model.device):
-            runner = capture_graphs(model, pool, config, CudaRecorder(model.device))
+            runner = capture_graphs(model, pool, config, CudaGraphCapture(model.device))
     except torch.OutOfMemoryError as error:
         raise ConfigError(
             "the GPU's memory ran out while passes were recorded; "
@@ -84,7 +84,7 @@ def capture_graphs_on_cuda(model: PolicyModel, pool: KVPool, config: CaptureConf
         ) from error
     torch.cuda.synchronize(model.device)
     grown, slots = torch.cuda.memory_reserved(model.device) - before, len(pool.storage)
-    log.info("GPU memory: %s", Taken(weights, pool.storage.nbytes // slots, slots, grown, _free(model.device)))
+    log.info("GPU memory: %s", MemoryUsed(weights, pool.storage.nbytes // slots, slots, grown, _free(model.device)))
     return runner
 
 
@@ -94,20 +94,20 @@ def capture_graphs(model: PolicyModel, pool: KVPool, config: CaptureConfig, capt
     Nothing else may run on the device meanwhile.
     """
     counts, decoder, encode = PassCounts(), model.decoder, None
-    if isinstance(model, Sighted):
-        numbers = [batch * len(model.info.cameras) for batch in needed(config.graphs.batches, config.most)]
-        encode = Towers(model.encode_images, model.picture, numbers, capture, counts, decoder.lm_head.weight)
+    if isinstance(model, HasVisionEncoder):
+        numbers = [batch * len(model.info.cameras) for batch in capture_batches(config.graphs.batches, config.most)]
+        encode = GraphedVision(model.encode_images, model.image_shape, numbers, capture, counts, decoder.lm_head.weight)
     forms = graph_shapes_of(model, pool.shape.capacity, config)
-    graphs = Replayer(decoder, pool, forms, capture, listens=_listens(model, config), counts=counts)
+    graphs = CudaGraphRunner(decoder, pool, forms, capture, hook_rows=_hook_rows(model, config), counts=counts)
     return ModelRunner(model, DecoderRunner(decoder, graphs), encode, counts)
 
 
-def graph_shapes_of(model: PolicyModel, capacity: int, config: CaptureConfig) -> list[Form]:
+def graph_shapes_of(model: PolicyModel, capacity: int, config: CaptureConfig) -> list[GraphShape]:
     """Which passes are captured, over slots of so many positions."""
     graphs = config.graphs
     if not graphs.enabled:
         return []
-    return recorded(capacity, _answer_rows(model), graphs.batches, graphs.rows, config.most)
+    return capture_shapes(capacity, _answer_rows(model), graphs.batches, graphs.rows, config.most)
 
 
 def _answer_rows(model: PolicyModel) -> int:
@@ -115,7 +115,7 @@ def _answer_rows(model: PolicyModel) -> int:
     return model.info.chunk_horizon * len(model.info.action_names)
 
 
-def _listens(model: PolicyModel, config: CaptureConfig) -> int:
+def _hook_rows(model: PolicyModel, config: CaptureConfig) -> int:
     """Rows from a prompt's end on that hold its text, the guesses behind it included."""
     return config.text_tokens + _answer_rows(model) - 1
 

@@ -21,7 +21,7 @@ from stillframe.history.scorers import Alone, AttentionMass, Novelty, Recency, R
 from stillframe.history.settings import UNTRAINED, HistorySettings
 from stillframe.history.store import MIB, ChunkShape, History, Rules
 from stillframe.models.base import Decoded, PolicyModel
-from stillframe.models.llama.history_attention import Recall, image_tokens
+from stillframe.models.llama.history_attention import HistoryKV, image_tokens
 from stillframe.models.llama.layout import TokenLayout
 from stillframe.reuse.kv import FrameKV
 from stillframe.stopwatch import Clock
@@ -118,13 +118,13 @@ class HistoryManager:
         """The history of a new episode."""
         return SessionHistory(History(self._shape, self._rules), [self._scorer.begin()] * self._rules.chunks_per_frame)
 
-    def lend(self, session: SessionHistory, layout: TokenLayout) -> Recall | None:
+    def lend(self, session: SessionHistory, layout: TokenLayout) -> HistoryKV | None:
         """The older frames that a frame attends to; None where nothing is kept yet."""
         session.attention = {}
         columns = session.history.columns()
         if columns is None:
             return None
-        return Recall.of(
+        return HistoryKV.of(
             self._decoder, columns, layout, session.attention.__setitem__ if self._scorer.watches else None
         )
 

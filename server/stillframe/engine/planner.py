@@ -12,7 +12,7 @@ from torch.nn import functional
 from stillframe.domain import REUSE_MODES, KeyframeReason, Observation, ReuseMode
 from stillframe.engine.session_state import ScheduledFrame
 from stillframe.models.base import Prepared
-from stillframe.models.llama.speculative import Draft
+from stillframe.models.llama.draft import Draft
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.policies import Recipe, recipe_of
 from stillframe.reuse.selection import select

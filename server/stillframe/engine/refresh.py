@@ -15,7 +15,7 @@ from stillframe.engine.drift import drift_of
 from stillframe.engine.session_state import ScheduledFrame, SessionState
 from stillframe.errors import Internal
 from stillframe.models.base import Decoded, PolicyModel
-from stillframe.models.llama.speculative import Draft
+from stillframe.models.llama.draft import Draft
 from stillframe.reuse.kv import KVCorrupted
 
 ShouldYield = Callable[[], bool]  # whether a frame waits for the device

@@ -17,8 +17,8 @@ from stillframe.engine.planner import Planner
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.session_state import ScheduledFrame, SessionState
 from stillframe.models.base import PolicyModel, Prepared
-from stillframe.models.llama.attention_probe import TextTap
-from stillframe.models.llama.speculative import Draft
+from stillframe.models.llama.attention_probe import TextAttentionProbe
+from stillframe.models.llama.draft import Draft
 from stillframe.reuse.settings import DEFAULT_DECODING, DecodingSettings, ReuseSettings
 from stillframe.reuse.state import Remembered
 from stillframe.stopwatch import Clock
@@ -49,7 +49,8 @@ class Scheduler:
     ) -> ScheduledFrame:
         """Decide which of the prompt's rows [prompt_rows, width] are computed, and whether their KV is to stay."""
         mode = (session.ref.mode or self._default_mode) if session else "off"
-        draft = self.drafts.draft(session.drafts if session else None, prepared.still).among(prepared.actions)
+        proposer = session.drafts if session else None
+        draft = self.drafts.draft(proposer, prepared.no_motion_tokens).among(prepared.actions)
         frame = self.planner.frame(request.observation, prepared, rows, mode, self._clock(), draft)
         if session is None:
             frame.plan, frame.keyframe = self.planner.whole(frame), KeyframeReason.STATELESS
@@ -85,9 +86,9 @@ class Scheduler:
             dense.tap = self.probe(dense)
         return dense
 
-    def probe(self, frame: ScheduledFrame) -> TextTap | None:
+    def probe(self, frame: ScheduledFrame) -> TextAttentionProbe | None:
         """A probe of where the text looks in a pass of this frame; None where no plan asks."""
         if frame.policy is None or not frame.policy.needs_relevance:
             return None
         layers, entropies = frame.policy.relevance_layers, frame.policy.schedule.needs_entropies
-        return TextTap(self._decoder, frame.prepared.layout, layers, every_layer=entropies)
+        return TextAttentionProbe(self._decoder, frame.prepared.layout, layers, every_layer=entropies)

@@ -17,11 +17,11 @@ from stillframe.engine.drafts import DraftProposer
 from stillframe.engine.drift import Caution
 from stillframe.engine.history import SessionHistory
 from stillframe.models.base import Decoded, Prefilled, Prepared
-from stillframe.models.llama.attention_probe import TextTap
+from stillframe.models.llama.attention_probe import TextAttentionProbe
 from stillframe.models.llama.decoder import Decoder
-from stillframe.models.llama.history_attention import Recall
-from stillframe.models.llama.sequence import Strand, prompt
-from stillframe.models.llama.speculative import Draft
+from stillframe.models.llama.draft import Draft
+from stillframe.models.llama.history_attention import HistoryKV
+from stillframe.models.llama.sequence import SequenceSlice, prompt_slice
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.policies import Recipe
@@ -44,10 +44,10 @@ class ScheduledFrame:
     now_s: float
     draft: Draft
     session: SessionState | None = None  # None: stateless
-    history: Recall | None = None  # the session's older frames
+    history: HistoryKV | None = None  # the session's older frames
     plan: ReusePlan = field(init=False, repr=False)  # by Scheduler, as the next three
     keyframe: KeyframeReason | None = field(init=False, default=None)
-    tap: TextTap | None = field(init=False, default=None)  # where its text looks, as far as a plan will ask
+    tap: TextAttentionProbe | None = field(init=False, default=None)  # where its text looks, as far as a plan will ask
     is_cached: bool = field(init=False, default=False)  # whether its KV stays with its session
     kv: FrameKV = field(init=False, repr=False)  # by SessionCache, as the next two
     decoded: Decoded | None = field(init=False, default=None)  # the action, once there is one
@@ -64,16 +64,16 @@ class ScheduledFrame:
             return None
         return Attended.by(relevance, self.prepared.layout.cameras, self.policy)
 
-    def prompt(self, decoder: Decoder) -> Strand:
+    def prompt(self, decoder: Decoder) -> SequenceSlice:
         """The input of its prefill."""
-        fed = self.draft.fed
-        read = 1 + len(fed)
-        return prompt(decoder, self.rows, self.plan, self.kv, self.tap, fed, read, self.history)
+        input_ids = self.draft.input_ids
+        read = 1 + len(input_ids)
+        return prompt_slice(decoder, self.rows, self.plan, self.kv, self.tap, input_ids, read, self.history)
 
     def prefilled(self, hidden: Tensor) -> Prefilled:
         """The input of its decoding: `hidden` [rows, width] as the prefill returns them."""
         if self.history is not None:
-            self.history = self.history.unwatched()  # the attention on it is recorded
+            self.history = self.history.without_hook()  # the attention on it is recorded
         return Prefilled(self.prepared, hidden, self.kv, self.draft, self.history)
 
     def reuse_state(self, state: Remembered | None, now_s: float) -> tuple[Remembered, int]:

@@ -79,7 +79,7 @@ class ActionScale:
 
 
 def no_action(ids: NDArray[np.int64], actions: range) -> Internal | None:
-    """What is wrong with tokens that are said to be an action; None: nothing."""
+    """Why tokens are no action; None: they are one."""
     others = [int(token) for token in np.ravel(ids) if int(token) not in actions]
     if not others:
         return None
@@ -121,7 +121,7 @@ class Statistics:
 
 
 def _scale(key: str, entry: Any) -> ActionScale:
-    """Read one data set's entry; a missing mask scales everything."""
+    """Read one data set's entry; without a mask every dimension is scaled."""
     action = entry.get("action") if isinstance(entry, Mapping) else None
     action = action if isinstance(action, Mapping) else {}
     q01, q99 = (numbers(key, name, action.get(name)) for name in ("q01", "q99"))

@@ -1,6 +1,6 @@
-"""Whether a checkpoint's folder says that it was fine-tuned on pictures cropped at random.
+"""Whether a checkpoint's folder names image augmentation: fine-tuning on randomly cropped images.
 
-Knows the words of OpenVLA's fine-tuning (a run id that ends in --image_aug); loads nothing but config.json.
+Knows how OpenVLA's fine-tuning names it (a run id that ends in --image_aug); loads nothing but config.json.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ _NEAR = 3  # names of the path, from the checkpoint's own upwards, of which one 
 
 
 def augmented(folder: Path) -> str | None:
-    """Where it says so, for people; None: it does not."""
+    """Where it is named, for the log; None: nowhere."""
     for name in (*folder.parts[-_NEAR:], *folder.resolve().parts[-_NEAR:]):
         if WORD in name:
             return f"the folder is called {name!r}"
     try:
         config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError, RecursionError):  # which loading says better
+    except (OSError, ValueError, RecursionError):  # loading reports it better
         return None
     return next(_signs(config), None)
 
 
 def _signs(config: Any) -> Iterator[str]:
-    """Members that say it, at the top and one level below."""
+    """Members of config.json that name it, at the top and one level below."""
     if not isinstance(config, dict):
         return
     for members in (config, *(inner for inner in config.values() if isinstance(inner, dict))):

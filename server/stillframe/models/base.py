@@ -1,6 +1,6 @@
-"""PolicyModel: the seam that a family implements, and what passes through it.
+"""PolicyModel: the protocol that a family implements, and a frame's records from stage to stage.
 
-Knows the order of a frame's walk; no family, no session.
+Knows the order of the stages; no family, no session.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch import Tensor
 from stillframe.domain import ActionChunk, Image, Observation, PolicyInfo
 from stillframe.errors import Internal
 from stillframe.models.llama.decoder import Decoder
-from stillframe.models.llama.history_attention import Recall
+from stillframe.models.llama.draft import Draft, Ids
+from stillframe.models.llama.history_attention import HistoryKV
 from stillframe.models.llama.layout import TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.speculative import Draft, Ids
 from stillframe.reuse.kv import FrameKV
 
 ImageEncoder = Callable[[Tensor], Tensor]  # images [n, channels, H, W] -> rows [n, patches, width]
@@ -28,15 +28,15 @@ ImageEncoder = Callable[[Tensor], Tensor]  # images [n, channels, H, W] -> rows 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One observation, ready for the towers."""
+    """One observation, ready for the vision encoder."""
 
     views: dict[str, Image]  # camera -> uint8 [H, W, 3] as the model sees it
     pixels: Tensor  # [cameras, 6, H, W] float32, in the host's memory
     ids: Tensor  # [text tokens], BOS first, in the host's memory
     layout: TokenLayout
     unnorm_key: str
-    still: Ids  # [action's tokens] that say: stay where you are. What is guessed where nothing better is known
-    actions: range | None = None  # the ids that are actions, where the family says them as tokens; None: it does not
+    no_motion_tokens: Ids  # [action's tokens] of no motion: the draft where nothing better is known
+    actions: range | None = None  # the ids that are actions, where the family decodes tokens; None: it does not
 
 
 @dataclass(frozen=True)
@@ -44,27 +44,27 @@ class Prefilled:
     """One observation after its prefill."""
 
     prepared: Prepared
-    hidden: Tensor  # [rows, width]; the last are the prompt's last and those of `draft.fed`
-    kv: FrameKV  # where the prompt lies, and what is decoded goes on
+    hidden: Tensor  # [rows, width]; the last are the prompt's last and those of `draft.input_ids`
+    kv: FrameKV  # of the prompt; decoding appends to it
     draft: Draft
-    history: Recall | None = None  # older frames, at which what is decoded looks as well
+    history: HistoryKV | None = None  # older frames, to which decoding attends as well
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """An action and what it took."""
+    """An action and what decoding took."""
 
     chunk: ActionChunk
     normalised: NDArray[np.float64]  # [horizon, action_dim] in [-1, 1]: the same actions before they are scaled
     passes: int  # of the decoder, after the prefill
-    accepted: int = 0  # guessed tokens that the prefill found right, from the first on
-    refusal: Internal | None = None  # why it is none, as far as the family knows; its numbers are then NaN
+    accepted: int = 0  # draft tokens that the prefill accepted, from the first on
+    refusal: Internal | None = None  # why it is no action, as far as the family knows; its numbers are then NaN
 
 
 class PolicyModel(Protocol):
     """One family's checkpoint, loaded. Called by the engine's thread alone, under inference_mode, but for `prepare`.
 
-    Several robots' observations go through it side by side, and each comes out as it would alone.
+    Observations of several robots are batched, and each result is what it would be alone.
     """
 
     @property
@@ -104,11 +104,11 @@ class PolicyModel(Protocol):
         ...
 
     def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:
-        """From the hidden rows of prefills over prompts and `draft.fed` to actions.
+        """From the hidden rows of prefills over prompts and `draft.input_ids` to actions.
 
         May decode on with each `kv`, by passes of `runner`, which runs this model's decoder.
 
-        What is no action is not mended: it comes as `Decoded.refusal`, or as the numbers that it is. The engine judges
-        every answer before anything of it is kept or passed on.
+        An answer that is no action is not repaired: it comes as `Decoded.refusal`, or as the numbers that it is. The
+        engine checks every answer before anything of it is kept or returned.
         """
         ...

@@ -17,10 +17,10 @@ from stillframe.errors import CheckpointError, ConfigError
 from stillframe.files.json import read_object, reading
 from stillframe.files.kinds import shown
 from stillframe.models.folder_kinds import absent, instead
-from stillframe.models.graphs.gpu_budget import too_heavy
+from stillframe.models.graphs.gpu_budget import weights_exceed
 from stillframe.models.soundness import unsound
 from stillframe.models.tensor_files import Stored, header, opened
-from stillframe.models.tensor_names import told
+from stillframe.models.tensor_names import naming_hint
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
@@ -83,7 +83,7 @@ class CheckpointFolder:
     def check_sizes(
         self, sizes: Mapping[str, int], counts: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]
     ) -> None:
-        """Refuse what the weights cannot bear out, before anything of such a size is built.
+        """Refuse sizes that contradict the weights, before anything of such a size is built.
 
         `sizes`: keys of config.json that are a side of some tensor; `counts`: those of which each has tensors;
         `shapes`: of some tensors, of which one that is missing is left to `load_into`.
@@ -124,7 +124,7 @@ class CheckpointFolder:
         made: dict[str, Tensor] = {}
         with opened(file) as tensors:
             for name in names:
-                # A copy: who overwrites the file of a mapped tensor ends the daemon with a bus error.
+                # A copy: a mapped tensor whose file is overwritten ends the daemon with a bus error.
                 made[name] = tensors.get_tensor(name).to(device, dtype, copy=True)
                 fault = unsound(name, made[name], last=self.stored[name][1].end == last)
                 if fault is not None:
@@ -132,15 +132,17 @@ class CheckpointFolder:
         return made
 
     def _check_names(self, wanted: Mapping[str, object], unused: tuple[str, ...]) -> None:
-        """Nothing missing, nothing that we do not understand."""
+        """No tensor is missing, none is unknown."""
         missing = [name for name in wanted if name not in self.stored]
         if missing:
-            raise CheckpointError(f"{shown(self.path)} lacks {_listed('tensor', missing)}{told(missing, self.stored)}")
+            raise CheckpointError(
+                f"{shown(self.path)} lacks {_listed('tensor', missing)}{naming_hint(missing, self.stored)}"
+            )
         strangers = [name for name in self.stored if name not in wanted and not name.startswith(unused)]
         if strangers:
             raise CheckpointError(
                 f"{shown(self.path)} holds {_listed('unknown tensor', strangers)}; is it another variant?"
-                f"{told((), strangers)}"
+                f"{naming_hint((), strangers)}"
             )
 
     def _too_large(self, key: str, size: int, why: str) -> str:
@@ -153,7 +155,7 @@ class CheckpointFolder:
 def _check_room(module: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
     if device.type == "cuda":
         weights = sum(tensor.numel() for tensor in module.state_dict().values()) * dtype.itemsize
-        refusal = too_heavy(weights, torch.cuda.mem_get_info(device)[0], dtype.itemsize)
+        refusal = weights_exceed(weights, torch.cuda.mem_get_info(device)[0], dtype.itemsize)
         if refusal is not None:
             raise ConfigError(refusal)
 

@@ -1,7 +1,7 @@
-"""The middle of a picture at the model's size: what a policy wants to see that learnt from pictures cropped at random.
+"""Centre crop at the model's size, for a policy that was trained on randomly cropped images.
 
-Knows pictures; no checkpoint. Source: OpenVLA's evaluation, which takes tf.image.crop_and_resize (bilinear, corners
-aligned) of the middle and makes bytes of it as tf.image.convert_image_dtype does.
+Knows images; no checkpoint. Source: OpenVLA's evaluation, which takes tf.image.crop_and_resize (bilinear, corners
+aligned) of the centre and converts it to bytes as tf.image.convert_image_dtype does.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from stillframe.domain import Image
 
 _UNIT = np.float32(1 / 255)
-_BYTE = np.float32(255.5)  # TensorFlow's way from 0..1 to a byte: by 255 and a half, cut off
+_BYTE = np.float32(255.5)  # TensorFlow's conversion from 0..1 to a byte: times 255.5, truncated
 
 
 class Samples(NamedTuple):
-    """Where along one side the samples lie: between which two pixels, and how far from the first."""
+    """Sample points along one side: between which two pixels each is, and how far from the first."""
 
     first: NDArray[np.intp]
     second: NDArray[np.intp]
@@ -27,9 +27,9 @@ class Samples(NamedTuple):
 
 
 def cropped(image: Image, share: float, size: tuple[int, int]) -> Image:
-    """uint8 [height, width, 3] -> uint8 [*size, 3]: the middle `share` of its area, cut alike from both sides.
+    """uint8 [height, width, 3] -> uint8 [*size, 3]: the central `share` of its area.
 
-    In float32 and in the order of the reference's sums, so that they are its numbers to the bit.
+    In float32 and in the reference's order of operations, so equal to it to the bit.
     """
     rows, columns = (samples(length, wanted, share) for length, wanted in zip(image.shape[:2], size, strict=True))
     top, bottom = (_across(image[at], columns) for at in (rows.first, rows.second))
@@ -39,7 +39,7 @@ def cropped(image: Image, share: float, size: tuple[int, int]) -> Image:
 
 @lru_cache(64)
 def samples(length: int, wanted: int, share: float) -> Samples:
-    """`wanted` places from end to end of the middle sqrt(share) of `length` pixels."""
+    """`wanted` sample points from end to end of the central sqrt(share) of `length` pixels."""
     one, last = np.float32(1), np.float32(length - 1)
     side = np.sqrt(np.float32(share))
     start = (one - side) / np.float32(2)
@@ -51,6 +51,6 @@ def samples(length: int, wanted: int, share: float) -> Samples:
 
 
 def _across(lines: Image, columns: Samples) -> NDArray[np.float32]:
-    """Sampled along each line, from 0 to 1."""
+    """Interpolate along each line, in 0 to 1."""
     left, right = (lines[:, at].astype(np.float32) * _UNIT for at in (columns.first, columns.second))
     return np.asarray(left + (right - left) * columns.beyond[:, None], np.float32)  # which it is already

@@ -1,4 +1,4 @@
-"""What a folder is, by the names in it, where it is no checkpoint that we serve: said before anything is read.
+"""Recognises, by the names in it, a folder that is no checkpoint we serve, before anything is read.
 
 Knows the layouts that people download or train; opens nothing but small JSON files.
 """
@@ -16,7 +16,7 @@ from stillframe.errors import CheckpointError, closest
 from stillframe.files.json import read_object, reading
 from stillframe.files.kinds import mistaken, shown
 
-MOST_ENTRIES = 10_000  # of a folder that are looked at
+MOST_ENTRIES = 10_000  # of a folder that are read
 LISTED = 20  # of them in an error
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 URL = re.compile(r"[a-z][a-z0-9+]*:/+.", re.IGNORECASE)
@@ -32,7 +32,7 @@ ONLY = "only whole, unquantised checkpoints in the layout of openvla-7b are serv
 
 
 def refusal(path: Path) -> str | None:
-    """What the folder is and what to do, where its names alone say that it must not be served as it stands."""
+    """What the folder is and what to do, where its names alone show that it cannot be served as it is."""
     names = entries(path)
     return (
         _hub_cache(path, names)
@@ -43,13 +43,13 @@ def refusal(path: Path) -> str | None:
 
 
 def entries(path: Path) -> list[str]:
-    """Names in a folder, sorted; of a very large one, of the first."""
+    """Names in a folder, sorted; of a very large one only the first found."""
     with reading(path):
         return sorted(entry.name for entry in islice(path.iterdir(), MOST_ENTRIES))
 
 
 def absent(path: Path) -> str:
-    """Why a path that is no folder is none, and what was probably meant."""
+    """Why a path is no folder, and what was probably meant."""
     said = f"{shown(path)} is not a folder; expected a checkpoint with config.json and safetensors"
     return f"{said}{_hint(path)}"
 
@@ -89,7 +89,7 @@ def _hint(path: Path) -> str:
 
 
 def _hub_cache(path: Path, names: Sequence[str]) -> str | None:
-    """The cache of huggingface_hub, a floor or two above the files."""
+    """The cache of huggingface_hub, a level or two above the files."""
     if "snapshots" in names and "config.json" not in names:
         made = [f"{shown(path)}/snapshots/{name}" for name in entries(path / "snapshots")]
         which = f"name its snapshot: {' or '.join(made[:3])}" if made else "it has no snapshot: download it again"
@@ -120,7 +120,7 @@ def _another_family(path: Path, names: Sequence[str]) -> str | None:
 
 
 def _piece(path: Path, names: Sequence[str]) -> str | None:
-    """Not a whole checkpoint, or not one of plain floats."""
+    """An adapter, or quantised weights."""
     adapter = _matching(names, ADAPTER)
     if adapter:
         return (
@@ -135,7 +135,7 @@ def _piece(path: Path, names: Sequence[str]) -> str | None:
 
 
 def _by_config(path: Path, names: Sequence[str]) -> str | None:
-    """What config.json says beside model_type."""
+    """By what config.json holds beside model_type."""
     config = read_object(path / "config.json") if (path / "config.json").is_file() else {}
     for key in ("quantization_config", "compression_config"):
         if config.get(key):
@@ -161,7 +161,7 @@ def _unnamed(path: Path, names: Sequence[str], config: dict[str, Any]) -> str | 
 
 
 def _missing_config(path: Path, names: Sequence[str]) -> str | None:
-    """A floor too high or too low, or a folder of something else."""
+    """A level too high or too low, or another tool's folder."""
     below = _checkpoints(path, names)
     if below:
         return f"name the folder below: {' or '.join(f'{shown(path)}/{shown(name)}' for name in below[:5])}"
@@ -172,12 +172,12 @@ def _missing_config(path: Path, names: Sequence[str]) -> str | None:
 
 
 def _checkpoints(path: Path, names: Sequence[str]) -> list[str]:
-    """Of the folders in a folder those that may be checkpoints."""
+    """Subfolders that may be checkpoints."""
     return [name for name in islice(names, LISTED * 10) if (path / name / "config.json").is_file()]
 
 
 def _missing_file(name: str, names: Sequence[str]) -> str | None:
-    """A file of a checkpoint that is one otherwise."""
+    """One file is missing from what is a checkpoint otherwise."""
     if any(name in (part, Path(part).stem) or part.startswith(f"{name}.") for part in _matching(names, UNFINISHED)):
         return "its download has not finished"
     if name == "tokenizer.json" and "tokenizer.model" in names:
@@ -201,7 +201,7 @@ def _missing_file(name: str, names: Sequence[str]) -> str | None:
 
 
 def _base(path: Path) -> str:
-    """The model that an adapter belongs to, by its own word."""
+    """The model that an adapter names as its base."""
     try:
         base = read_object(path / "adapter_config.json").get("base_model_name_or_path")
     except CheckpointError:

@@ -36,7 +36,7 @@ def decoder_sizes(path: Path) -> DecoderConfig:
 
 
 def _family(folder: CheckpointFolder) -> str:
-    """Which of FAMILIES the folder is of: by the names in it first, for its config.json may not tell."""
+    """Which of FAMILIES the folder is of. File names are checked first: config.json may not show the variant."""
     refused = refusal(folder.path)
     if refused is not None:
         raise CheckpointError(refused)

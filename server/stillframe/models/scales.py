@@ -1,4 +1,4 @@
-"""Whether a data set's statistics can scale an action: numbers in order, of a robot's size, with some room to move.
+"""Whether a data set's statistics can scale an action: finite numbers in order, of a robot's magnitude, not all equal.
 
 Knows lists of JSON; no tensors, no family.
 """
@@ -48,7 +48,7 @@ def mask_of(key: str, values: Any) -> NDArray[np.bool_]:
 
 
 def check_span(key: str, q01: NDArray[np.float64], q99: NDArray[np.float64], mask: NDArray[np.bool_]) -> None:
-    """Refuse what would mirror the arm, or let it stand still. One constant dimension of several is fine."""
+    """Refuse what would mirror the arm's motion, or leave none. One constant dimension of several is fine."""
     for dimension in np.flatnonzero(mask & (q01 > q99)):
         raise CheckpointError(
             f"statistics {shown(key)!r}: dimension {dimension} has q01 {q01[dimension]} above q99 {q99[dimension]}; "
@@ -61,8 +61,8 @@ def check_span(key: str, q01: NDArray[np.float64], q99: NDArray[np.float64], mas
         )
 
 
-def say_differences(folder: Path, chosen: Mapping[str, Any], inside: Mapping[str, Any]) -> None:
-    """Log where statistics beside a checkpoint scale actions in another way than those `inside` its config.json."""
+def log_differences(folder: Path, chosen: Mapping[str, Any], inside: Mapping[str, Any]) -> None:
+    """Log where statistics beside a checkpoint scale actions differently from those `inside` its config.json."""
     differing = [key for key in sorted({*chosen, *inside}) if _scaling(chosen.get(key)) != _scaling(inside.get(key))]
     if inside and differing:
         used, left = shown(", ".join(chosen)), shown(", ".join(differing))
@@ -73,6 +73,6 @@ def say_differences(folder: Path, chosen: Mapping[str, Any], inside: Mapping[str
 
 
 def _scaling(entry: Any) -> Any:
-    """Of a data set's entry, not yet judged, what scales actions."""
+    """What scales actions in a data set's entry, not yet checked."""
     action = entry.get("action") if isinstance(entry, Mapping) else None
     return [action.get(key) for key in ("q01", "q99", "mask")] if isinstance(action, Mapping) else action

@@ -1,4 +1,4 @@
-"""Whether weights can be what training left: finite, and not the zeros of a download that never came.
+"""Whether weights can come from training: finite, and not the zeros of a download that stopped.
 
 Knows numbers and a tensor's name; no network and no file. One pass over a tensor, as fast as memory.
 """
@@ -10,13 +10,13 @@ import math
 import torch
 from torch import Tensor
 
-MAY_BE_ZERO = (".bias", "_token")  # how names end of what training may leave, or begin with, at nought
+MAY_BE_ZERO = (".bias", "_token")  # ends of names of what training may leave at zero, or start from
 TAIL = 64  # last numbers of a file, which a download that stopped leaves at zero
 STOPPED = "room was probably made for a download that stopped; compare the file's hash and fetch it again"
 
 
 def unsound(name: str, tensor: Tensor, *, last: bool = False) -> str | None:
-    """What is wrong with a tensor's numbers, for people; None: nothing. `last`: it stands at its file's end."""
+    """What is wrong with a tensor's numbers, for an error message; None: nothing. `last`: it ends its file."""
     if tensor.numel() == 0:
         return f"tensor {name} holds no numbers; expected weights"
     low, high = (float(value) for value in torch.aminmax(tensor))
@@ -33,7 +33,7 @@ def unsound(name: str, tensor: Tensor, *, last: bool = False) -> str | None:
 
 
 def zero_rows(name: str, rows: Tensor, first: int) -> str | None:
-    """What is wrong with rows [rows, width] that all have to mean something; `first` is the number of the first."""
+    """What is wrong with rows [rows, width], none of which may be zero; `first` is the index of the first."""
     low, high = torch.aminmax(rows, dim=1)
     empty = ((low == 0) & (high == 0)).nonzero().flatten().tolist()
     if not empty:

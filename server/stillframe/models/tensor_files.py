@@ -1,4 +1,4 @@
-"""A safetensors file's header: what it holds, in which sizes, and whether all of it has come.
+"""A safetensors file's header: its tensors, their shapes, and whether the file is complete.
 
 Knows the format; no network. Reads the header alone, within bounds. Source: the safetensors README, "Format".
 """
@@ -27,11 +27,11 @@ class Stored:
 
     dtype: str
     shape: tuple[int, ...]
-    end: int  # its last byte's place, behind the header
+    end: int  # offset of its last byte, from the header's end
 
 
 def header(file: Path) -> Mapping[str, Stored]:
-    """Tensor name -> what is stored. Raises CheckpointError for what is no safetensors file, or not all of one."""
+    """Tensor name -> what is stored. Raises CheckpointError for another kind of file, or one cut short."""
     kind = mistaken(file)
     if kind is not None:
         raise CheckpointError(f"{shown(file)} is not a readable safetensors file: it {kind}")

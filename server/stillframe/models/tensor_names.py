@@ -1,4 +1,4 @@
-"""What the names of a checkpoint's tensors tell of how it was saved, where they are not those that were expected.
+"""How a checkpoint was saved, by the names of its tensors, where they are not the expected ones.
 
 Knows what training and quantising leave in names; no file.
 """
@@ -12,8 +12,8 @@ ADAPTED = (".lora_A.", ".lora_B.", ".base_layer.", ".lora_magnitude_vector")
 WRAPPERS = ("module.", "_orig_mod.", "model.", "base_model.model.", "_fsdp_wrapped_module.", "policy.", "vla.")
 
 
-def told(missing: Sequence[str], stored: Iterable[str]) -> str:
-    """A clause, '; ...', on what the `stored` names tell about some that are `missing`; or nothing."""
+def naming_hint(missing: Sequence[str], stored: Iterable[str]) -> str:
+    """A clause, '; ...', on what the `stored` names say about `missing` ones; empty for nothing."""
     names = set(stored)
     if any(name.endswith(QUANTISED) for name in names):
         return "; by their names its weights are quantised: only F32, F16 and BF16 are served"

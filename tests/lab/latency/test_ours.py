@@ -39,7 +39,7 @@ def test_a_draft_that_is_told_is_right(tiny: PolicyModel, scene: Scene, monkeypa
 
     Where rounding is not feared: some frames' tokens are so nearly as good as others that a second pass has to say.
     """
-    monkeypatch.setitem(speculative.REACH, torch.float32, 0.0)
+    monkeypatch.setitem(speculative.ROUNDING_MARGIN, torch.float32, 0.0)
     told, greedy = answered(ours(tiny, "right", robots=2), scene), answered(ours(tiny, "none", robots=2), scene)
 
     assert [answer.passes for answer in told] == [1] * len(TURNS)

@@ -39,7 +39,7 @@ def test_it_is_loaded_as_checkpoints_are(micro: PolicyModel, scene: Scene) -> No
 
     assert micro.decoder.config.vocab_size == 32_064
     assert len(prepared.ids) == 20
-    assert prepared.still.max() < 32_000
+    assert prepared.no_motion_tokens.max() < 32_000
 
 
 def test_seven_billion(tmp_path: Path) -> None:

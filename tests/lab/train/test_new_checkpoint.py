@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from stillframe.models.actions import Statistics
-from stillframe.models.llama.weight_packing import settle
+from stillframe.models.llama.weight_packing import pack_for_inference
 from stillframe.models.openvla.model import OpenVLA
 from stillframe.models.registry import load_policy
 from stillframe_lab.train.new_checkpoint import action_statistics, fresh_network, save_checkpoint
@@ -22,7 +22,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path, recipe: Recipe) -> None:
     policy = load_policy(tmp_path / "tiny", dtype=torch.float32, device=torch.device("cpu"))
     assert isinstance(policy, OpenVLA)
     loaded = policy.network.state_dict()
-    settle(network)
+    pack_for_inference(network)
 
     assert policy.info.name == "tiny"
     assert policy.decoder.config.hidden_size == recipe.width

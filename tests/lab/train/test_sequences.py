@@ -5,7 +5,8 @@ import itertools
 import torch
 from torch import Tensor
 
-from stillframe.models.llama.decoder import Decoder, Whole
+from stillframe.models.llama.attention_backend import MaskedAttention
+from stillframe.models.llama.decoder import Decoder
 from stillframe_lab.train.new_checkpoint import fresh_network
 from stillframe_lab.train.recipe import Recipe
 from stillframe_lab.train.sequences import SharedPrefix
@@ -19,7 +20,7 @@ def alone(decoder: Decoder, patches: Tensor, prompt: tuple[int, ...], actions: T
     text, fed = decoder.embed(torch.tensor(prompt)), decoder.embed(actions[:-1])
     rows = torch.cat((text[:1], patches, text[1:], fed))
     positions = torch.arange(len(rows))
-    hidden: Tensor = decoder.model(rows, Whole(positions, torch.ones(len(rows), len(rows)).bool().tril()))
+    hidden: Tensor = decoder.model(rows, MaskedAttention(positions, torch.ones(len(rows), len(rows)).bool().tril()))
     return hidden
 
 
@@ -32,7 +33,7 @@ def test_every_branch_sees_what_it_would_see_alone(recipe: Recipe) -> None:
     patches, actions = torch.randn(PATCHES, recipe.width), torch.randint(64, 320, (1, len(PROMPTS), 7))
     suffix = decoder.embed(sequence.with_actions(actions)[0])
     rows = torch.cat((decoder.embed(torch.tensor([1])), patches, suffix))
-    shared = decoder.model(rows, Whole(sequence.positions, sequence.mask))
+    shared = decoder.model(rows, MaskedAttention(sequence.positions, sequence.mask))
 
     for branch, prompt in enumerate(PROMPTS):
         expected = alone(decoder, patches, prompt, actions[0, branch])

@@ -1,4 +1,4 @@
-"""Small random decoders, and prompts in slots of a pool: what recorded passes are tried on, without a GPU.
+"""Small random decoders, and prompts in slots of a pool: what captured passes are tried on, without a GPU.
 
 Knows no test. Recording is played: what would be recorded is computed again.
 """
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from stillframe.domain import PassCounts
-from stillframe.models.graphs.graph_runner import Replayer
-from stillframe.models.graphs.shapes import recorded
+from stillframe.models.graphs.graph_runner import CudaGraphRunner
+from stillframe.models.graphs.shapes import capture_shapes
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.sequence import Strand
+from stillframe.models.llama.sequence import SequenceSlice
 from stillframe.reuse.kv import FrameKV, KVPool, KVShape
 
 CAPACITY, ANSWER_ROWS = 40, 4
@@ -46,19 +46,19 @@ class Played:
 
 @dataclass
 class House:
-    """A decoder, its pool, and strands to run."""
+    """A decoder, its pool, and sequences to run."""
 
     decoder: Decoder
     pool: KVPool
     random: torch.Generator
     player: Played = field(default_factory=Played)
 
-    def replayer(self, most: int = 4, listens: int = 8) -> Replayer:
+    def captured(self, most: int = 4, hook_rows: int = 8) -> CudaGraphRunner:
         """Of everything that fits the pool."""
-        forms = recorded(CAPACITY, ANSWER_ROWS, BATCHES, BUCKETS, most)
-        return Replayer(self.decoder, self.pool, forms, self.player, listens=listens, counts=PassCounts())
+        shapes = capture_shapes(CAPACITY, ANSWER_ROWS, BATCHES, BUCKETS, most)
+        return CudaGraphRunner(self.decoder, self.pool, shapes, self.player, hook_rows=hook_rows, counts=PassCounts())
 
-    def runner(self, graphs: Replayer | None = None) -> DecoderRunner:
+    def runner(self, graphs: CudaGraphRunner | None = None) -> DecoderRunner:
         """Of passes that are replayed, or of none."""
         return DecoderRunner(self.decoder, graphs)
 
@@ -73,15 +73,15 @@ class House:
         self.pool.storage[self.pool.slot_of(kv)].normal_(generator=self.random)
         return kv
 
-    def prompt(self, rows: int, kv: FrameKV, dropped: Sequence[int] = (), layer: int = 0) -> Strand:
+    def prompt(self, rows: int, kv: FrameKV, dropped: Sequence[int] = (), layer: int = 0) -> SequenceSlice:
         """A prompt with guesses behind it, of which some rows leave after a layer."""
         kept = torch.tensor([row for row in range(rows) if row not in dropped])
-        return Strand(self.rows(rows), 0, kv, {layer: kept} if dropped else {}, read=ANSWER_ROWS)
+        return SequenceSlice(self.rows(rows), 0, kv, {layer: kept} if dropped else {}, read=ANSWER_ROWS)
 
-    def guesses(self, prompt: Strand) -> Strand:
+    def guesses(self, prompt: SequenceSlice) -> SequenceSlice:
         """The rows behind the prompt."""
         first = prompt.stop - ANSWER_ROWS + 1
-        return Strand(self.rows(ANSWER_ROWS - 1), first, prompt.kv)
+        return SequenceSlice(self.rows(ANSWER_ROWS - 1), first, prompt.kv)
 
 
 @pytest.fixture

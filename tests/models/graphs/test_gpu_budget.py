@@ -6,13 +6,21 @@ import pytest
 import torch
 
 from stillframe.models.graphs import gpu_budget
-from stillframe.models.graphs.buffers import Shared, Sizes
-from stillframe.models.graphs.gpu_budget import LEFT_FREE, MIB, WORKSPACES, Needs, Taken, graph_bytes, too_heavy
-from stillframe.models.graphs.shapes import Form, recorded
+from stillframe.models.graphs.buffers import BufferSizes, SharedBuffers
+from stillframe.models.graphs.gpu_budget import (
+    LEFT_FREE,
+    MIB,
+    WORKSPACES,
+    MemoryDemand,
+    MemoryUsed,
+    graph_bytes,
+    weights_exceed,
+)
+from stillframe.models.graphs.shapes import GraphShape, capture_shapes
 from stillframe.models.llama.decoder import DecoderConfig
 
 GIB = 1024 * MIB
-NEEDS = Needs(weights=14 * GIB, slot=164 * MIB, slots=17, graphs={1: 200 * MIB, 2: 300 * MIB, 8: 900 * MIB})
+NEEDS = MemoryDemand(weights=14 * GIB, slot=164 * MIB, slots=17, graphs={1: 200 * MIB, 2: 300 * MIB, 8: 900 * MIB})
 LEAST = 17 * 164 * MIB + 900 * MIB + LEFT_FREE
 
 
@@ -78,7 +86,7 @@ def test_what_a_refusal_proposes_is_not_refused(room: int) -> None:
 )
 def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(room: int, item: int, says: str | None) -> None:
     """With both numbers, and bfloat16 where that is enough."""
-    refusal = too_heavy(14 * GIB, room * GIB, item)
+    refusal = weights_exceed(14 * GIB, room * GIB, item)
 
     assert (refusal is None) == (says is None)
     assert refusal is None or (says in refusal and f"{room * 1024:,} MiB" in refusal)
@@ -86,25 +94,25 @@ def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(room: int, i
 
 def test_plans_are_for_people() -> None:
     """MiB, of each part."""
-    taken = Taken(weights=14 * GIB, slot=164 * MIB, slots=17, graphs=812 * MIB, free=60 * GIB)
+    taken = MemoryUsed(weights=14 * GIB, slot=164 * MIB, slots=17, graphs=812 * MIB, free=60 * GIB)
 
     assert str(taken) == "weights 14,336 MiB, KV pool 17 slots of 164 MiB = 2,788 MiB, graphs 812 MiB, free 61,440 MiB"
     assert str(NEEDS) == "weights 14,336 MiB, KV pool 17 slots of 164 MiB = 2,788 MiB, graphs about 900 MiB"
 
 
 def test_graphs_grow_with_the_batch() -> None:
-    """A larger batch takes more, a decoder in four bytes about twice as much; nothing recorded takes nothing."""
+    """A larger batch takes more, a decoder in four bytes about twice as much; nothing captured takes nothing."""
     sizes = DecoderConfig()
     by_batch = [
-        graph_bytes(sizes, recorded(328, 7, [1, 2, 8], [64, 320], most), capacity=328, listens=70, item=2)
+        graph_bytes(sizes, capture_shapes(328, 7, [1, 2, 8], [64, 320], most), capacity=328, hook_rows=70, item=2)
         for most in (1, 2, 8)
     ]
-    forms = recorded(328, 7, [8], [320], 8)
-    fp32, bf16 = (graph_bytes(sizes, forms, capacity=328, listens=70, item=item) for item in (4, 2))
+    shapes = capture_shapes(328, 7, [8], [320], 8)
+    fp32, bf16 = (graph_bytes(sizes, shapes, capacity=328, hook_rows=70, item=item) for item in (4, 2))
 
     assert by_batch == sorted(set(by_batch))
     assert 1.5 < fp32 / bf16 < 2
-    assert graph_bytes(sizes, [], capacity=328, listens=70, item=2) == 0
+    assert graph_bytes(sizes, [], capacity=328, hook_rows=70, item=2) == 0
 
 
 def test_a_budget_that_is_proposed_holds_the_slots_that_are_promised() -> None:
@@ -117,21 +125,23 @@ def test_a_budget_that_is_proposed_holds_the_slots_that_are_promised() -> None:
 
 
 def test_buffers_are_counted_as_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside what passes need in passing, and workspaces: what all forms share, but for a few whole numbers."""
-    monkeypatch.setattr(gpu_budget, "_passing", lambda *_: 0)
+    """Beside what passes need in passing, and workspaces: what all shapes share, but for a few whole numbers."""
+    monkeypatch.setattr(gpu_budget, "_temporaries", lambda *_: 0)
     config = DecoderConfig(97, 256, 512, 3, 4, 2)
     for dtype in (torch.float32, torch.bfloat16):
-        forms = recorded(100, 7, [1, 4], [64], most=4)
-        made = Shared(Sizes(256, 3, 100, 20, dtype, torch.device("cpu")), forms).nbytes
-        counted = graph_bytes(config, forms, capacity=100, listens=20, item=dtype.itemsize) - WORKSPACES
+        shapes = capture_shapes(100, 7, [1, 4], [64], most=4)
+        made = SharedBuffers(BufferSizes(256, 3, 100, 20, dtype, torch.device("cpu")), shapes).nbytes
+        counted = graph_bytes(config, shapes, capacity=100, hook_rows=20, item=dtype.itemsize) - WORKSPACES
 
         assert counted == pytest.approx(made, rel=0.01)
 
 
-def test_a_smaller_form_takes_nothing_of_its_own() -> None:
+def test_a_smaller_shape_takes_nothing_of_its_own() -> None:
     """What passes need in passing they share: the largest decides."""
     sizes = DecoderConfig()
-    large, small = Form(8, 329, 320, 7), Form(1, 329, 64, 7)
-    alone, both = (graph_bytes(sizes, forms, capacity=328, listens=70, item=2) for forms in ([large], [small, large]))
+    large, small = GraphShape(8, 329, 320, 7), GraphShape(1, 329, 64, 7)
+    alone, both = (
+        graph_bytes(sizes, shapes, capacity=328, hook_rows=70, item=2) for shapes in ([large], [small, large])
+    )
 
-    assert both == alone > graph_bytes(sizes, [small], capacity=328, listens=70, item=2)
+    assert both == alone > graph_bytes(sizes, [small], capacity=328, hook_rows=70, item=2)

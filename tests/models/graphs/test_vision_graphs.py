@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stillframe.domain import PassCounts
-from stillframe.models.graphs.vision_graphs import Sighted, Towers
+from stillframe.models.graphs.vision_graphs import GraphedVision, HasVisionEncoder
 from stillframe.models.openvla.model import OpenVLA
 
 PICTURE = (3, 4, 4)
@@ -21,14 +21,14 @@ def look(pictures: Tensor) -> Tensor:
 
 
 @pytest.fixture
-def towers(house: Any) -> Towers:
+def towers(house: Any) -> GraphedVision:
     """For one, two and four pictures."""
-    return Towers(look, PICTURE, [1, 2, 4], house.player, PassCounts(), torch.empty(0))
+    return GraphedVision(look, PICTURE, [1, 2, 4], house.player, PassCounts(), torch.empty(0))
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 @torch.inference_mode()
-def test_pictures_are_seen_as_ever(towers: Towers, number: int) -> None:
+def test_images_are_encoded_as_eagerly(towers: GraphedVision, number: int) -> None:
     """Padded or not, and whatever was seen before; what came out stays."""
     first, second = (torch.randn(number, *PICTURE) for _ in range(2))
     seen = towers(first)
@@ -41,15 +41,15 @@ def test_pictures_are_seen_as_ever(towers: Towers, number: int) -> None:
 
 @pytest.mark.parametrize(("number", "replayed"), [(1, 1), (2, 2), (3, 4), (4, 4)])
 @torch.inference_mode()
-def test_the_least_that_was_recorded_is_replayed(number: int, replayed: int) -> None:
-    """As many pictures as there are, or the next more; recorded from large to small, for one memory serves all."""
+def test_the_smallest_captured_batch_is_replayed(number: int, replayed: int) -> None:
+    """As many pictures as there are, or the next more; captured from large to small, for one memory serves all."""
     seen: list[int] = []
 
     def counted(pictures: Tensor) -> Tensor:
         seen.append(len(pictures))
         return look(pictures)
 
-    towers = Towers(counted, PICTURE, [1, 4, 2], recorder, PassCounts(), torch.empty(0))
+    towers = GraphedVision(counted, PICTURE, [1, 4, 2], recorder, PassCounts(), torch.empty(0))
     assert seen == [4, 4, 2, 1]  # for the rows' shape, then to record
     assert len(towers(torch.randn(number, *PICTURE))) == number
     assert seen[4:] == [replayed]
@@ -61,13 +61,13 @@ def recorder(compute: Callable[[], None]) -> Callable[[], None]:
     return compute
 
 
-def test_bytes_are_of_what_goes_in_and_what_comes_out(towers: Towers) -> None:
+def test_bytes_are_of_what_goes_in_and_what_comes_out(towers: GraphedVision) -> None:
     """Of the largest number of pictures."""
     assert towers.nbytes == 4 * (4 * 3 * 4 * 4 + 4 * 4 * 12)
 
 
 @torch.inference_mode()
-def test_more_pictures_than_were_recorded_are_looked_at_eagerly(towers: Towers) -> None:
+def test_more_images_than_were_captured_are_encoded_eagerly(towers: GraphedVision) -> None:
     """And counted."""
     pictures = torch.randn(5, *PICTURE)
 
@@ -75,7 +75,7 @@ def test_more_pictures_than_were_recorded_are_looked_at_eagerly(towers: Towers) 
     assert (towers._counts.replays, towers._counts.eager["pictures"]) == (0, 1)
 
 
-def test_a_family_with_towers_says_so(golden_model: OpenVLA) -> None:
-    """What its towers look at, so that they can be recorded."""
-    assert isinstance(golden_model, Sighted)
-    assert golden_model.picture == (6, *golden_model.info.image_size)
+def test_a_family_with_a_vision_encoder_says_so(golden_model: OpenVLA) -> None:
+    """What its towers look at, so that they can be captured."""
+    assert isinstance(golden_model, HasVisionEncoder)
+    assert golden_model.image_shape == (6, *golden_model.info.image_size)

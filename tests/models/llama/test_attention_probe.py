@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from stillframe.models.llama.attention_probe import TextTap
+from stillframe.models.llama.attention_probe import TextAttentionProbe
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.layout import TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
@@ -49,12 +49,14 @@ class Pair:
         )
         return FrameKV(shape.allocate())
 
-    def tapped(self, layout: TokenLayout, rows: Tensor, tap: TextTap, plan: ReusePlan | None = None) -> Relevance:
-        """What the tap says after a pass, over storage that a pass over the same rows left."""
+    def tapped(
+        self, layout: TokenLayout, rows: Tensor, hook: TextAttentionProbe, plan: ReusePlan | None = None
+    ) -> Relevance:
+        """What the probe finds after a pass, over storage that a pass over the same rows left."""
         whole, kv = ReusePlan.whole(layout.prompt_rows, LAYERS, len(layout.patch_positions), CPU), self.storage(layout)
         DecoderRunner(self.ours).prefill(rows, whole, kv)
-        DecoderRunner(self.ours).prefill(rows, plan or whole, kv, tap)
-        return tap.relevance(kv)
+        DecoderRunner(self.ours).prefill(rows, plan or whole, kv, hook)
+        return hook.relevance(kv)
 
     def maps(self, layout: TokenLayout, rows: Tensor) -> list[Tensor]:
         """The oracle's attention of the text to the patches, mean over heads: layer -> [text, patch tokens]."""
@@ -74,7 +76,7 @@ def pair(request: pytest.FixtureRequest) -> Pair:
 def test_scores_are_the_oracles_attention_maps(pair: Pair, layout: TokenLayout) -> None:
     """Mean over text rows, heads and layers, for every camera's patches in the layout's order; no map is made."""
     rows = pair.rows(layout)
-    found = pair.tapped(layout, rows, TextTap(pair.ours, layout, [], every_layer=False))
+    found = pair.tapped(layout, rows, TextAttentionProbe(pair.ours, layout, [], every_layer=False))
     expected = torch.stack([each.mean(0) for each in pair.maps(layout, rows)]).mean(0)
 
     assert found.scores.shape == (len(layout.patch_positions),)
@@ -85,7 +87,7 @@ def test_scores_are_the_oracles_attention_maps(pair: Pair, layout: TokenLayout) 
 def test_entropies_are_those_of_the_oracles_maps(pair: Pair) -> None:
     """A number a layer, of each text row's shares among the patches."""
     rows = pair.rows(TWO)
-    found = pair.tapped(TWO, rows, TextTap(pair.ours, TWO, [], every_layer=True))
+    found = pair.tapped(TWO, rows, TextAttentionProbe(pair.ours, TWO, [], every_layer=True))
     shares = [each / each.sum(-1, keepdim=True) for each in pair.maps(TWO, rows)]
     expected = torch.stack([-(each * each.log()).sum(-1).mean() for each in shares])
 
@@ -98,7 +100,7 @@ def test_entropies_are_those_of_the_oracles_maps(pair: Pair) -> None:
 def test_chosen_layers_alone_give_scores(pair: Pair, chosen: list[int], *, every_layer: bool) -> None:
     """The others are looked at only where their entropies are asked for."""
     rows = pair.rows(ONE)
-    found = pair.tapped(ONE, rows, TextTap(pair.ours, ONE, chosen, every_layer=every_layer))
+    found = pair.tapped(ONE, rows, TextAttentionProbe(pair.ours, ONE, chosen, every_layer=every_layer))
     maps = pair.maps(ONE, rows)
 
     assert len(found.entropies) == (LAYERS if every_layer else len(chosen))
@@ -112,31 +114,31 @@ def test_a_thinned_pass_finds_its_text_all_the_same(pair: Pair) -> None:
     rows = pair.rows(ODD)
     nothing = torch.zeros(8, dtype=torch.bool)
     plan = ReusePlan(ODD.prompt_rows, torch.tensor([0, 6, 2, 3]), (1, 2, 4), torch.tensor([4, 1, 2]), nothing, nothing)
-    thinned = pair.tapped(ODD, rows, TextTap(pair.ours, ODD, [], every_layer=True), plan)
-    dense = pair.tapped(ODD, rows, TextTap(pair.ours, ODD, [], every_layer=True))
+    thinned = pair.tapped(ODD, rows, TextAttentionProbe(pair.ours, ODD, [], every_layer=True), plan)
+    dense = pair.tapped(ODD, rows, TextAttentionProbe(pair.ours, ODD, [], every_layer=True))
 
     torch.testing.assert_close(thinned.scores, dense.scores, rtol=0, atol=1e-6)
     torch.testing.assert_close(thinned.entropies, dense.entropies, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("layout", "rows"), [(ONE, 4), (TWO, 3), (ODD, 4)])
-def test_a_tap_needs_the_rows_from_the_text_on(pair: Pair, layout: TokenLayout, rows: int) -> None:
+def test_a_probe_needs_the_rows_from_the_text_on(pair: Pair, layout: TokenLayout, rows: int) -> None:
     """Of the prompt's last, what stands between the text and the action included."""
-    assert TextTap(pair.ours, layout, [], every_layer=False).text_rows == rows
+    assert TextAttentionProbe(pair.ours, layout, [], every_layer=False).text_rows == rows
 
 
 @torch.inference_mode()
-def test_what_was_heard_is_kept_until_it_is_asked_for(pair: Pair) -> None:
-    """The pass's own rows may be gone by then: what the tap keeps are copies, of the text's rows alone."""
-    rows, tap = pair.rows(TWO), TextTap(pair.ours, TWO, [0], every_layer=False)
+def test_probed_rows_are_kept_until_relevance_is_asked_for(pair: Pair) -> None:
+    """The pass's own rows may be gone by then: what the probe keeps are copies, of the text's rows alone."""
+    rows, hook = pair.rows(TWO), TextAttentionProbe(pair.ours, TWO, [0], every_layer=False)
     kv = pair.storage(TWO)
     whole = ReusePlan.whole(TWO.prompt_rows, LAYERS, 8, CPU)
     DecoderRunner(pair.ours).prefill(rows, whole, kv)
     expected = pair.maps(TWO, rows)[0].mean(0)
-    tap(0, rows)
+    hook(0, rows)
     rows.zero_()
 
-    torch.testing.assert_close(tap.relevance(kv).scores, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(hook.relevance(kv).scores, expected, rtol=0, atol=1e-6)
 
 
 @torch.inference_mode()

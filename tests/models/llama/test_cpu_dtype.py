@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stillframe.models.llama import cpu_dtype
-from stillframe.models.llama.cpu_dtype import WORTH, Pace, measure
+from stillframe.models.llama.cpu_dtype import WORTH, DtypeTiming, time_dtypes
 from stillframe.models.llama.decoder import DecoderConfig
 from stillframe.models.llama.runner import DecoderRunner
 
@@ -18,7 +18,7 @@ SIZES = DecoderConfig(64, 32, 48, 5, 4, 2)
 )
 def test_bfloat16_is_taken_where_it_is_worth_its_rounding(bfloat16_ms: float, name: str) -> None:
     """Clearly faster, not just faster."""
-    found = Pace(float32_ms=WORTH, bfloat16_ms=bfloat16_ms)
+    found = DtypeTiming(float32_ms=WORTH, bfloat16_ms=bfloat16_ms)
 
     assert (found.name, found.dtype) == (name, getattr(torch, name))
 
@@ -37,7 +37,7 @@ def test_each_dtype_is_timed_in_its_own(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(cpu_dtype, "_frame", noted)
     monkeypatch.setattr(cpu_dtype, "_thread_s", jobs.__getitem__)
 
-    assert measure(SIZES) == Pace(float32_ms=500, bfloat16_ms=250)
+    assert time_dtypes(SIZES) == DtypeTiming(float32_ms=500, bfloat16_ms=250)
 
 
 def test_the_fastest_of_several_counts() -> None:
@@ -56,9 +56,9 @@ def test_the_fastest_of_several_counts() -> None:
 
 
 def test_a_layer_of_the_checkpoints_sizes_is_timed() -> None:
-    """One layer, settled as a checkpoint's is, and time that is time."""
+    """One layer, packed as a checkpoint's is, and time that is time."""
     layer = cpu_dtype.one_layer(SIZES, torch.float32)
-    found = measure(SIZES)
+    found = time_dtypes(SIZES)
 
     assert len(layer.model.layers) == 1
     assert layer.model.layers[0].get_submodule("self_attn.kv_proj") is not None
@@ -71,7 +71,9 @@ def test_a_frame_is_its_prefill_and_the_passes_behind_it(monkeypatch: pytest.Mon
     """As where every guess was wrong: the prompt once, then its last few rows again and again."""
     ran: list[tuple[int, int]] = []
     monkeypatch.setattr(
-        DecoderRunner, "forward", lambda _runner, strands: ran.extend((strand.first, strand.stop) for strand in strands)
+        DecoderRunner,
+        "forward",
+        lambda _runner, sequences: ran.extend((sequence.first, sequence.stop) for sequence in sequences),
     )
     cpu_dtype._frame(cpu_dtype.one_layer(SIZES, torch.float32))()
 
@@ -81,6 +83,6 @@ def test_a_frame_is_its_prefill_and_the_passes_behind_it(monkeypatch: pytest.Mon
 def test_nothing_random_is_drawn() -> None:
     """Measuring leaves torch's random numbers alone."""
     before = torch.random.get_rng_state()
-    measure(SIZES)
+    time_dtypes(SIZES)
 
     assert torch.equal(torch.random.get_rng_state(), before)

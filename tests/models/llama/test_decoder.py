@@ -5,9 +5,11 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from stillframe.models.llama.decoder import Decoder, DecoderConfig, Rotary, Whole
+from stillframe.models.llama.attention_backend import MaskedAttention
+from stillframe.models.llama.decoder import Decoder, DecoderConfig
+from stillframe.models.llama.rotary import Rotary
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.sequence import Strand
+from stillframe.models.llama.sequence import SequenceSlice
 from stillframe.reuse.kv import FrameKV, KVShape
 
 ROWS = 24
@@ -22,7 +24,7 @@ SIZES = {
 
 def run_rows(decoder: Decoder, rows: Tensor, first: int, kv: FrameKV) -> Tensor:
     """One pass over embedded rows [rows, width] from position `first` on -> hidden rows, normed."""
-    return DecoderRunner(decoder).forward([Strand(rows, first, kv)])[0]
+    return DecoderRunner(decoder).forward([SequenceSlice(rows, first, kv)])[0]
 
 
 class Pair:
@@ -113,16 +115,16 @@ def test_rows_computed_again_come_out_the_same(pair: Pair, again: list[int]) -> 
 def test_a_whole_pass_equals_a_cache(pair: Pair) -> None:
     """A pass that keeps nothing, batched as training runs it, gives the same rows."""
     batch = torch.stack((pair.rows, pair.rows.flip(0)))
-    hidden = pair.ours.model(batch, Whole(torch.arange(ROWS), CAUSAL))
+    hidden = pair.ours.model(batch, MaskedAttention(torch.arange(ROWS), CAUSAL))
 
     torch.testing.assert_close(hidden[0], pair.expected(), **FP32)
 
 
 @torch.inference_mode()
-def test_the_tap_sees_every_layer_once(pair: Pair) -> None:
+def test_the_hook_sees_every_layer_once(pair: Pair) -> None:
     """Taps are called in order, first with the rows that enter the first layer; the last lacks only the final norm."""
     seen: dict[int, Tensor] = {}
-    hidden = pair.ours.model(pair.rows, Whole(torch.arange(ROWS), CAUSAL, seen.__setitem__))
+    hidden = pair.ours.model(pair.rows, MaskedAttention(torch.arange(ROWS), CAUSAL, seen.__setitem__))
     oracle = pair.oracle.model(inputs_embeds=pair.rows[None], use_cache=False, output_hidden_states=True).hidden_states
 
     assert list(seen) == [0, 1, 2, 3]
@@ -151,7 +153,10 @@ def test_angles_that_are_looked_up_are_those_that_are_computed(pair: Pair, dtype
     positions = torch.tensor([0, 1, 23, 700, pair.config.max_position_embeddings - 1])
     with torch.inference_mode():
         pair.ours.model.rotary(positions, dtype)
-    looked_up, computed = pair.ours.model.rotary(positions, dtype), Rotary.at(positions, pair.config, dtype)
+    looked_up, computed = (
+        pair.ours.model.rotary(positions, dtype),
+        Rotary.at(positions, pair.config.head_dim, pair.config.rope_theta, dtype),
+    )
 
     assert torch.equal(looked_up.cos, computed.cos)
     assert torch.equal(looked_up.sin, computed.sin)
@@ -175,22 +180,24 @@ def test_tables_grow_with_what_is_asked_of_them() -> None:
     assert torch.equal(model.causal(3, 7, 9, torch.empty(0)), expected)
 
 
-def test_the_longest_of_the_heads_rows_is_known() -> None:
-    """What rounding may move a lead by is measured in it: the greatest norm, in fp32 whatever the weights are in."""
+def test_the_heads_largest_norm_is_measured() -> None:
+    """In fp32 whatever the weights are in: rounding margins are multiples of it. Until then no lead is decisive."""
     decoder = Decoder(DecoderConfig(3, 4, 8, 1, 2, 2)).requires_grad_(requires_grad=False)
     decoder.lm_head.weight.copy_(torch.tensor([[1.0, 0, 0, 0], [3, 0, -4, 0], [0, 2, 0, 0]]))
 
-    assert decoder.bfloat16().longest == 5
+    assert decoder.max_head_norm == torch.inf
+    decoder.bfloat16().measure_head()
+    assert decoder.max_head_norm == 5
 
 
-def test_a_decoder_is_not_taken_for_steady() -> None:
-    """Until it was tried: what is believed of it decides which tokens come out."""
-    assert not Decoder(DecoderConfig(3, 4, 8, 1, 2, 2)).steady
+def test_a_decoder_is_not_taken_for_batch_invariant() -> None:
+    """Until it was tested: which tokens come out depends on it."""
+    assert not Decoder(DecoderConfig(3, 4, 8, 1, 2, 2)).batch_invariant
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @torch.inference_mode()
-def test_products_that_were_joined_give_their_parts(kv_heads: int) -> None:
+def test_fused_products_give_their_parts(kv_heads: int) -> None:
     """Keys, then values; gate, then up: the same numbers as apart."""
     torch.manual_seed(2)
     decoder = Decoder(DecoderConfig(7, 16, 24, 1, 4, kv_heads))

@@ -13,11 +13,12 @@ from stillframe.history.pooling import Pooling
 from stillframe.history.store import ChunkShape, History, Rules
 from stillframe.models.llama import eager_attention
 from stillframe.models.llama.attention import added
-from stillframe.models.llama.decoder import Decoder, DecoderConfig, Whole
-from stillframe.models.llama.history_attention import Recall, image_tokens
+from stillframe.models.llama.attention_backend import MaskedAttention
+from stillframe.models.llama.decoder import Decoder, DecoderConfig
+from stillframe.models.llama.history_attention import HistoryKV, image_tokens
 from stillframe.models.llama.layout import TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.sequence import Strand, prompt
+from stillframe.models.llama.sequence import SequenceSlice, prompt_slice
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 
@@ -31,13 +32,13 @@ WHOLE = ReusePlan.whole(ROWS, 3, PATCHES, CPU)
 
 @dataclass(frozen=True)
 class Listener:
-    """A tap that calls a function, and may need to see every row."""
+    """A hook that calls a function, and may need to see every row."""
 
     call: Callable[[int, Tensor], object]
     text_rows: int | None = None
 
     def __call__(self, layer: int, rows: Tensor) -> None:
-        """See `decoder.Tap`."""
+        """See `LayerHook`."""
         self.call(layer, rows)
 
 
@@ -80,7 +81,7 @@ def raw_tokens(decoder: Decoder, seed: int) -> list[tuple[Tensor, Tensor]]:
     """A frame's image keys, never rotated, and its values, in each layer: out of the rows that enter it."""
     entering: dict[int, Tensor] = {}
     positions = torch.arange(ROWS)
-    decoder.model(rows(seed), Whole(positions, positions[:, None] >= positions, entering.__setitem__))
+    decoder.model(rows(seed), MaskedAttention(positions, positions[:, None] >= positions, entering.__setitem__))
     found = []
     for index, layer in enumerate(decoder.model.layers):
         normed = layer.input_layernorm(entering[index])[1 : 1 + PATCHES]  # type: ignore[operator]  # as above
@@ -89,12 +90,12 @@ def raw_tokens(decoder: Decoder, seed: int) -> list[tuple[Tensor, Tensor]]:
     return found  # type: ignore[return-value]  # pairs
 
 
-class FullAttention(Whole):
+class FullAttention(MaskedAttention):
     """Text rows over raw tokens of an older frame, and all before them: softmax by hand."""
 
     old: list[tuple[Tensor, Tensor]]
 
-    def mix(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """One softmax over everything."""
         keys, values = (torch.cat(pair, dim=1) for pair in zip(self.old[layer], (keys, values), strict=True))
         keys, values = (part.repeat_interleave(2, dim=0) for part in (keys, values))
@@ -145,22 +146,24 @@ def test_it_works_beside_frame_reuse(decoder: Decoder) -> None:
     order = torch.tensor([0, 1, 2, 3, 5])
     still = torch.zeros(PATCHES, dtype=torch.bool)
     delta = ReusePlan(ROWS, order, (2, 5, 5), torch.tensor([0, 1, 2, 4]), still, still)
-    history = Recall.of(decoder, columns, LAYOUT)
-    (reused,) = DecoderRunner(decoder).forward([prompt(decoder, rows(0), delta, kv, history=history)])
+    history = HistoryKV.of(decoder, columns, LAYOUT)
+    (reused,) = DecoderRunner(decoder).forward([prompt_slice(decoder, rows(0), delta, kv, history=history)])
 
     torch.testing.assert_close(reused[-TEXT:], dense[-TEXT:], rtol=0, atol=1e-5)
 
 
 @torch.inference_mode()
 def test_robots_side_by_side_recall_each_its_own(decoder: Decoder) -> None:
-    """Strands with histories of different lengths, and one without: each as alone."""
+    """Sequences with histories of different lengths, and one without: each as alone."""
     histories = [
-        Recall.of(decoder, remembered(decoder, frames, seed=10 * frames), LAYOUT) if frames else None
+        HistoryKV.of(decoder, remembered(decoder, frames, seed=10 * frames), LAYOUT) if frames else None
         for frames in (2, 0, 5)
     ]
-    batch = [prompt(decoder, rows(seed), WHOLE, storage(), history=history) for seed, history in enumerate(histories)]
+    batch = [
+        prompt_slice(decoder, rows(seed), WHOLE, storage(), history=history) for seed, history in enumerate(histories)
+    ]
     alone = [
-        DecoderRunner(decoder).forward([prompt(decoder, rows(seed), WHOLE, storage(), history=history)])[0]
+        DecoderRunner(decoder).forward([prompt_slice(decoder, rows(seed), WHOLE, storage(), history=history)])[0]
         for seed, history in enumerate(histories)
     ]
 
@@ -171,13 +174,13 @@ def test_robots_side_by_side_recall_each_its_own(decoder: Decoder) -> None:
 @torch.inference_mode()
 def test_what_follows_the_prompt_looks_as_well(decoder: Decoder) -> None:
     """Guessed tokens in the prefill, the same in a pass of their own, and one by one: the same hidden rows."""
-    history, guesses = Recall.of(decoder, remembered(decoder, frames=3), LAYOUT), torch.tensor([3, 4, 5])
+    history, guesses = HistoryKV.of(decoder, remembered(decoder, frames=3), LAYOUT), torch.tensor([3, 4, 5])
     kv = storage()
-    strand = prompt(decoder, rows(0), WHOLE, kv, guesses=guesses, read=4, history=history)
-    (hidden,) = DecoderRunner(decoder).forward([strand])
+    sequence = prompt_slice(decoder, rows(0), WHOLE, kv, draft_ids=guesses, read=4, history=history)
+    (hidden,) = DecoderRunner(decoder).forward([sequence])
     fed = decoder.embed(guesses)
-    (again,) = DecoderRunner(decoder).forward([Strand(fed, ROWS, kv, history=history)])
-    (last,) = DecoderRunner(decoder).forward([Strand(fed[-1:], ROWS + 2, kv, history=history)])
+    (again,) = DecoderRunner(decoder).forward([SequenceSlice(fed, ROWS, kv, history=history)])
+    (last,) = DecoderRunner(decoder).forward([SequenceSlice(fed[-1:], ROWS + 2, kv, history=history)])
 
     assert len(hidden) == 4
     torch.testing.assert_close(again, hidden[1:], rtol=0, atol=1e-5)
@@ -211,12 +214,12 @@ def test_order_is_what_ranks_say(decoder: Decoder) -> None:
 
 
 @torch.inference_mode()
-def test_whoever_watches_hears_where_rows_look(decoder: Decoder) -> None:
+def test_a_weights_hook_sees_where_rows_attend(decoder: Decoder) -> None:
     """Each layer's weights on the slots, of the rows that look there; together with the rest they make one."""
     heard: dict[int, Tensor] = {}
     columns = remembered(decoder, frames=3)
-    history = Recall.of(decoder, columns.padded(9), LAYOUT, watch=heard.__setitem__)
-    DecoderRunner(decoder).forward([prompt(decoder, rows(0), WHOLE, storage(), history=history)])
+    history = HistoryKV.of(decoder, columns.padded(9), LAYOUT, weights_hook=heard.__setitem__)
+    DecoderRunner(decoder).forward([prompt_slice(decoder, rows(0), WHOLE, storage(), history=history)])
 
     assert {layer: tuple(weights.shape) for layer, weights in heard.items()} == dict.fromkeys(range(3), (4, TEXT, 9))
     for weights in heard.values():
@@ -226,15 +229,15 @@ def test_whoever_watches_hears_where_rows_look(decoder: Decoder) -> None:
 
 
 @torch.inference_mode()
-def test_what_is_heard_is_a_softmax_over_older_frames_and_their_own(decoder: Decoder) -> None:
+def test_weights_are_a_softmax_over_older_frames_and_their_own(decoder: Decoder) -> None:
     """Each layer's weights by hand: scaled, biased by what a slot is worth, causal, each head over its own group."""
     heard: dict[int, Tensor] = {}
     entering: dict[int, Tensor] = {}
     columns, kv = remembered(decoder, frames=3), storage()
     columns = replace(columns, bias=columns.bias + torch.linspace(-1, 1, len(columns.bias)))
-    history = Recall.of(decoder, columns, LAYOUT, watch=heard.__setitem__)
+    history = HistoryKV.of(decoder, columns, LAYOUT, weights_hook=heard.__setitem__)
     DecoderRunner(decoder).forward(
-        [prompt(decoder, rows(0), WHOLE, kv, Listener(entering.__setitem__), history=history)]
+        [prompt_slice(decoder, rows(0), WHOLE, kv, Listener(entering.__setitem__), history=history)]
     )
     text = torch.arange(LAYOUT.text.start, LAYOUT.text.stop)
 
@@ -253,7 +256,7 @@ def test_what_is_heard_is_a_softmax_over_older_frames_and_their_own(decoder: Dec
 def test_exactly_the_rows_from_the_text_on_look_back(decoder: Decoder) -> None:
     """From the first text row to the last guess, in the prompt, thinned, and behind it; the picture's never do."""
     columns, guesses = remembered(decoder, frames=3), torch.tensor([3, 4, 5])
-    history = Recall.of(decoder, columns, LAYOUT)
+    history = HistoryKV.of(decoder, columns, LAYOUT)
     still = torch.zeros(PATCHES, dtype=torch.bool)
     delta = ReusePlan(ROWS, torch.tensor([0, 2, 5]), (1, 2, 3), torch.tensor([1, 4]), still, still)
     for plan in (WHOLE, delta):
@@ -262,7 +265,7 @@ def test_exactly_the_rows_from_the_text_on_look_back(decoder: Decoder) -> None:
             kv = storage()
             DecoderRunner(decoder).prefill(rows(0), WHOLE, kv)
             found += DecoderRunner(decoder).forward(
-                [prompt(decoder, rows(0), plan, kv, guesses=guesses, history=looking)]
+                [prompt_slice(decoder, rows(0), plan, kv, draft_ids=guesses, history=looking)]
             )
         moved = (found[0] - found[1]).abs().amax(-1) > 1e-4
         left = [row for row in range(ROWS + 3) if row not in plan.order[: plan.counts[-1]].tolist()]
@@ -274,7 +277,7 @@ def test_exactly_the_rows_from_the_text_on_look_back(decoder: Decoder) -> None:
 def test_long_prompts_look_back_block_by_block(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The picture's rows in blocks of any size, the text's with older frames: the same rows come out."""
     columns, guesses = remembered(decoder, frames=3), torch.tensor([3, 4, 5])
-    history, still = Recall.of(decoder, columns, LAYOUT), torch.zeros(PATCHES, dtype=torch.bool)
+    history, still = HistoryKV.of(decoder, columns, LAYOUT), torch.zeros(PATCHES, dtype=torch.bool)
     delta = ReusePlan(ROWS, torch.tensor([0, 2, 5]), (1, 2, 3), torch.tensor([1, 4]), still, still)
     expected: list[Tensor] = []
     for block in (10**6, 2, 3, 4):
@@ -284,7 +287,7 @@ def test_long_prompts_look_back_block_by_block(decoder: Decoder, monkeypatch: py
             kv = storage()
             DecoderRunner(decoder).prefill(rows(0), WHOLE, kv)
             found += DecoderRunner(decoder).forward(
-                [prompt(decoder, rows(1), plan, kv, guesses=guesses, history=history)]
+                [prompt_slice(decoder, rows(1), plan, kv, draft_ids=guesses, history=history)]
             )
         expected = expected or found
         for one, other in zip(expected, found, strict=True):
@@ -298,7 +301,7 @@ def test_ranks_past_the_last_position_are_the_last(decoder: Decoder) -> None:
     short = Decoder(replace(CONFIG, max_position_embeddings=4))
     columns = remembered(decoder, frames=3)
     far, last, before = (
-        Recall.of(short, replace(columns, ranks=torch.full_like(columns.ranks, rank)), LAYOUT).keys
+        HistoryKV.of(short, replace(columns, ranks=torch.full_like(columns.ranks, rank)), LAYOUT).keys
         for rank in (100, 3, 2)
     )
 
@@ -309,17 +312,19 @@ def test_ranks_past_the_last_position_are_the_last(decoder: Decoder) -> None:
 @torch.inference_mode()
 def test_who_is_not_watched_looks_at_the_same(decoder: Decoder) -> None:
     """Later passes do not overwrite where the prompt looked."""
-    history = Recall.of(decoder, remembered(decoder, frames=2), LAYOUT, watch=lambda *_: None)
-    alone = history.unwatched()
+    history = HistoryKV.of(decoder, remembered(decoder, frames=2), LAYOUT, weights_hook=lambda *_: None)
+    alone = history.without_hook()
 
-    assert history.watch is not None
-    assert alone.watch is None
-    assert alone == replace(history, watch=None)
+    assert history.weights_hook is not None
+    assert alone.weights_hook is None
+    assert alone == replace(history, weights_hook=None)
     assert alone.first == LAYOUT.text.start
 
 
 def prefill_with(decoder: Decoder, columns: Columns, kv: FrameKV | None = None) -> Tensor:
     """A whole prompt that recalls."""
-    history = Recall.of(decoder, columns, LAYOUT)
-    (hidden,) = DecoderRunner(decoder).forward([prompt(decoder, rows(0), WHOLE, kv or storage(), history=history)])
+    history = HistoryKV.of(decoder, columns, LAYOUT)
+    (hidden,) = DecoderRunner(decoder).forward(
+        [prompt_slice(decoder, rows(0), WHOLE, kv or storage(), history=history)]
+    )
     return hidden

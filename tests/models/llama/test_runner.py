@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stillframe.models.llama import eager_attention
-from stillframe.models.llama.attention_probe import TextTap
-from stillframe.models.llama.decoder import Decoder, DecoderConfig, Tap
+from stillframe.models.llama.attention_backend import LayerHook
+from stillframe.models.llama.attention_probe import TextAttentionProbe
+from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.layout import TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.sequence import Strand, prompt
+from stillframe.models.llama.sequence import SequenceSlice, prompt_slice
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 
@@ -26,19 +27,19 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Listener:
-    """A tap that calls a function, and may need to see every row."""
+    """A hook that calls a function, and may need to see every row."""
 
     call: Callable[[int, Tensor], object]
     text_rows: int | None = None
 
     def __call__(self, layer: int, rows: Tensor) -> None:
-        """See `decoder.Tap`."""
+        """See `LayerHook`."""
         self.call(layer, rows)
 
 
 def run_rows(decoder: Decoder, rows: Tensor, first: int, kv: FrameKV) -> Tensor:
     """One pass over embedded rows [rows, width] from position `first` on -> hidden rows, normed."""
-    return DecoderRunner(decoder).forward([Strand(rows, first, kv)])[0]
+    return DecoderRunner(decoder).forward([SequenceSlice(rows, first, kv)])[0]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_a_prefill_begins_a_sequence(decoder: Decoder) -> None:
 
 @torch.inference_mode()
 def test_only_rows_that_last_come_out(decoder: Decoder) -> None:
-    """In the order of their positions, the prompt's last row last; a layer's tap sees all that enter it."""
+    """In the order of their positions, the prompt's last row last; a layer's hook sees all that enter it."""
     kv = storage()
     DecoderRunner(decoder).prefill(rows(0), ReusePlan.whole(ROWS, 3, PATCHES, CPU), kv)
     seen: dict[int, int] = {}
@@ -126,14 +127,14 @@ def thinned(*positions: int) -> ReusePlan:
 
 @dataclass
 class Sight:
-    """What a strand gives to be run, and what it leaves."""
+    """What a sequence gives to be run, and what it leaves."""
 
-    make: Callable[[Decoder, FrameKV, Tap | None], Strand]
+    make: Callable[[Decoder, FrameKV, LayerHook | None], SequenceSlice]
     kv: FrameKV
     seen: dict[int, Tensor] = field(default_factory=dict)
 
-    def strand(self, decoder: Decoder) -> Strand:
-        """With a tap that remembers the rows it is shown."""
+    def sequence(self, decoder: Decoder) -> SequenceSlice:
+        """With a hook that remembers the rows it is shown."""
         return self.make(decoder, self.kv, Listener(lambda layer, these: self.seen.update({layer: these.clone()})))
 
     def left(self, layer: int) -> Tensor:
@@ -146,12 +147,12 @@ def sights(decoder: Decoder) -> list[Sight]:
     guesses = torch.tensor([3, 1, 4])
     whole = ReusePlan.whole(ROWS, 3, PATCHES, CPU)
     makes = [
-        lambda decoder, kv, tap: prompt(decoder, rows(10), whole, kv, tap),
-        lambda decoder, kv, tap: prompt(decoder, rows(11), thinned(0, 3, 4), kv, tap),
-        lambda decoder, kv, tap: prompt(decoder, rows(12), thinned(1, 2, 5, 6), kv, tap, guesses, read=4),
-        lambda _, kv, tap: Strand(rows(13)[:4], ROWS, kv, tap=tap),
-        lambda _, kv, tap: Strand(rows(14)[:1], ROWS, kv, tap=tap, read=1),
-        lambda decoder, kv, tap: prompt(decoder, rows(15), whole, kv, tap, guesses, read=4),
+        lambda decoder, kv, hook: prompt_slice(decoder, rows(10), whole, kv, hook),
+        lambda decoder, kv, hook: prompt_slice(decoder, rows(11), thinned(0, 3, 4), kv, hook),
+        lambda decoder, kv, hook: prompt_slice(decoder, rows(12), thinned(1, 2, 5, 6), kv, hook, guesses, read=4),
+        lambda _, kv, hook: SequenceSlice(rows(13)[:4], ROWS, kv, hook=hook),
+        lambda _, kv, hook: SequenceSlice(rows(14)[:1], ROWS, kv, hook=hook, read=1),
+        lambda decoder, kv, hook: prompt_slice(decoder, rows(15), whole, kv, hook, guesses, read=4),
     ]
     made = []
     for seed, make in enumerate(makes):
@@ -163,12 +164,12 @@ def sights(decoder: Decoder) -> list[Sight]:
 
 @pytest.mark.parametrize("order", [[0], [0, 1], [3, 1, 4, 2], [5, 4, 3, 2, 1, 0]])
 @torch.inference_mode()
-def test_strands_side_by_side_are_what_each_is_alone(decoder: Decoder, order: list[int]) -> None:
-    """Hidden rows, keys and values, and what each tap sees: its own rows, layer by layer, and no other strand's."""
+def test_batched_sequences_are_what_each_is_alone(decoder: Decoder, order: list[int]) -> None:
+    """Hidden rows, keys and values, and what each hook sees: its own rows, layer by layer, and no other sequence's."""
     together, alone = sights(decoder), sights(decoder)
-    hidden = DecoderRunner(decoder).forward([together[at].strand(decoder) for at in order])
+    hidden = DecoderRunner(decoder).forward([together[at].sequence(decoder) for at in order])
     for at, own in zip(order, hidden, strict=True):
-        (expected,) = DecoderRunner(decoder).forward([alone[at].strand(decoder)])
+        (expected,) = DecoderRunner(decoder).forward([alone[at].sequence(decoder)])
 
         torch.testing.assert_close(own, expected, rtol=0, atol=1e-5)
         assert together[at].kv.length == alone[at].kv.length
@@ -179,18 +180,18 @@ def test_strands_side_by_side_are_what_each_is_alone(decoder: Decoder, order: li
 
 
 @torch.inference_mode()
-def test_a_strand_writes_no_other_strands_storage(decoder: Decoder) -> None:
+def test_a_sequence_writes_no_other_sequences_storage(decoder: Decoder) -> None:
     """What none of its rows is at stays as it was to the bit, in its own cache as well."""
     for at, made in enumerate(sights(decoder)):
         before = [made.left(layer).clone() for layer in range(3)]
-        strand = made.strand(decoder)
-        DecoderRunner(decoder).forward([strand, sights(decoder)[(at + 1) % 6].strand(decoder)])
+        sequence = made.sequence(decoder)
+        DecoderRunner(decoder).forward([sequence, sights(decoder)[(at + 1) % 6].sequence(decoder)])
         for layer in range(3):
             same = (made.left(layer) == before[layer]).all(dim=-1).all(dim=0)
-            positions = list(range(strand.first, strand.stop))
+            positions = list(range(sequence.first, sequence.stop))
             for earlier in range(layer):
-                if earlier in strand.kept:
-                    positions = [positions[index] for index in strand.kept[earlier].tolist()]
+                if earlier in sequence.kept:
+                    positions = [positions[index] for index in sequence.kept[earlier].tolist()]
             gone = set(range(made.kv.capacity)) - set(positions)
 
             assert same[sorted(gone)].all()
@@ -202,8 +203,8 @@ def test_of_the_last_layer_only_what_is_read_comes_out(decoder: Decoder) -> None
     """The same rows as the last of all; keys and values of the others are left all the same."""
     whole = ReusePlan.whole(ROWS, 3, PATCHES, CPU)
     full, part = storage(), storage()
-    (every,) = DecoderRunner(decoder).forward([prompt(decoder, rows(0), whole, full)])
-    (read,) = DecoderRunner(decoder).forward([prompt(decoder, rows(0), whole, part, read=4)])
+    (every,) = DecoderRunner(decoder).forward([prompt_slice(decoder, rows(0), whole, full)])
+    (read,) = DecoderRunner(decoder).forward([prompt_slice(decoder, rows(0), whole, part, read=4)])
 
     torch.testing.assert_close(read, every[-4:], rtol=0, atol=1e-5)
     assert all(torch.equal(full.keys(layer, ROWS), part.keys(layer, ROWS)) for layer in range(3))
@@ -213,9 +214,9 @@ def test_of_the_last_layer_only_what_is_read_comes_out(decoder: Decoder) -> None
 def test_what_is_read_may_be_no_more_than_goes_on(decoder: Decoder) -> None:
     """Where fewer rows are left than are read, all of them come out, in order."""
     whole = ReusePlan.whole(ROWS, 3, PATCHES, CPU)
-    (every,) = DecoderRunner(decoder).forward([prompt(decoder, rows(0), whole, storage())])
+    (every,) = DecoderRunner(decoder).forward([prompt_slice(decoder, rows(0), whole, storage())])
     for read in (ROWS, ROWS + 5):
-        (found,) = DecoderRunner(decoder).forward([prompt(decoder, rows(0), whole, storage(), read=read)])
+        (found,) = DecoderRunner(decoder).forward([prompt_slice(decoder, rows(0), whole, storage(), read=read)])
         torch.testing.assert_close(found, every, rtol=0, atol=1e-5)
 
 
@@ -236,7 +237,7 @@ def test_long_prompts_are_looked_at_block_by_block(decoder: Decoder, monkeypatch
     for block in (10**6, 2, 3):
         monkeypatch.setattr(eager_attention, "BLOCK_ROWS", block)
         given = sights(decoder)
-        came.append(DecoderRunner(decoder).forward([made.strand(decoder) for made in given]))
+        came.append(DecoderRunner(decoder).forward([made.sequence(decoder) for made in given]))
         left.append([made.left(layer) for made in given for layer in range(3)])
         seen.append([made.seen[layer] for made in given for layer in range(4)])
     for found in (left, seen, came):
@@ -275,7 +276,7 @@ def test_a_gpu_is_not_waited_for() -> None:
 
 
 @torch.inference_mode()
-def test_a_tap_hears_the_prompt_alone(decoder: Decoder) -> None:
+def test_a_hook_sees_the_prompt_alone(decoder: Decoder) -> None:
     """The same rows with guesses behind them, with none, and with a draft in which nothing is guessed."""
     heard: list[dict[int, Tensor]] = []
     made = plan([0, 5, 2], (1, 2, 3))
@@ -292,40 +293,40 @@ def test_a_tap_hears_the_prompt_alone(decoder: Decoder) -> None:
             torch.testing.assert_close(other[layer], these, rtol=0, atol=1e-5)
 
 
-def test_a_strand_says_how_much_its_tap_wants_to_hear(decoder: Decoder) -> None:
-    """A text's tap so many of the last rows, the guesses behind them included; of any other it is not known."""
+def test_a_sequence_says_how_many_rows_its_hook_needs(decoder: Decoder) -> None:
+    """A text's hook sees so many of the last rows, the guesses behind them included; of any other it is not known."""
     layout = TokenLayout({"front": range(1, 7)}, (2, 3), range(7, 9), range(ROWS, ROWS + 4))
     whole, guesses = ReusePlan.whole(ROWS, 3, PATCHES, CPU), torch.tensor([3, 1, 4])
-    tap = TextTap(decoder, layout, [], every_layer=False)
+    hook = TextAttentionProbe(decoder, layout, [], every_layer=False)
 
-    assert prompt(decoder, rows(0), whole, storage(), tap).listens == 3
-    assert prompt(decoder, rows(0), whole, storage(), tap, guesses).listens == 6
-    assert prompt(decoder, rows(0), whole, storage(), Listener(lambda *_: None)).listens is None
-    assert prompt(decoder, rows(0), whole, storage()).listens is None
+    assert prompt_slice(decoder, rows(0), whole, storage(), hook).hook_rows == 3
+    assert prompt_slice(decoder, rows(0), whole, storage(), hook, guesses).hook_rows == 6
+    assert prompt_slice(decoder, rows(0), whole, storage(), Listener(lambda *_: None)).hook_rows is None
+    assert prompt_slice(decoder, rows(0), whole, storage()).hook_rows is None
 
 
 class Playing:
-    """Stands for what replays recorded passes."""
+    """Stands for what replays captured passes."""
 
     def __init__(self, found: list[Tensor] | None):
         self.found = found
         self.asked: list[int] = []
 
-    def replay(self, strands: Sequence[Strand]) -> list[Tensor] | None:
-        """What was recorded, if anything; the caches are as long as their strands by then."""
-        self.asked += [strand.kv.length for strand in strands]
+    def replay(self, sequences: Sequence[SequenceSlice]) -> list[Tensor] | None:
+        """What was captured, if anything; the caches are as long as their sequences by then."""
+        self.asked += [sequence.kv.length for sequence in sequences]
         return self.found
 
 
 @pytest.mark.parametrize("recorded", [True, False])
 @torch.inference_mode()
-def test_what_was_recorded_is_replayed_and_the_rest_computed(decoder: Decoder, *, recorded: bool) -> None:
+def test_what_was_captured_is_replayed_and_the_rest_computed(decoder: Decoder, *, recorded: bool) -> None:
     """The graphs are asked first, over caches that have room; where it has nothing the pass is run."""
     replayed = [torch.ones(1, CONFIG.hidden_size)]
     playing = Playing(replayed if recorded else None)
     expected = run_rows(decoder, rows(0), 0, storage())
     kv = storage()
-    (found,) = DecoderRunner(decoder, playing).forward([Strand(rows(0), 0, kv)])
+    (found,) = DecoderRunner(decoder, playing).forward([SequenceSlice(rows(0), 0, kv)])
 
     assert playing.asked == [ROWS]
     assert torch.equal(found, replayed[0] if recorded else expected)

@@ -15,12 +15,15 @@ from torch import Tensor
 
 from stillframe.domain import DraftMode
 from stillframe.errors import Flaw
+from stillframe.models.base import Prefilled, Prepared
 from stillframe.models.llama import speculative
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
-from stillframe.models.llama.history_attention import Recall
+from stillframe.models.llama.draft import Draft, Ids
+from stillframe.models.llama.history_attention import HistoryKV
+from stillframe.models.llama.layout import TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.sequence import Strand
-from stillframe.models.llama.speculative import REACH, Draft, Ids, Spoken, Utterance, speak
+from stillframe.models.llama.sequence import SequenceSlice
+from stillframe.models.llama.speculative import ROUNDING_MARGIN, DecodeResult, speculative_decode
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 
@@ -35,19 +38,26 @@ seeds = st.integers(0, 2**31)
 
 @dataclass(frozen=True)
 class Listener:
-    """A tap that calls a function, and may need to see every row."""
+    """A hook that calls a function, and may need to see every row."""
 
     call: Callable[[int, Tensor], object]
     text_rows: int | None = None
 
     def __call__(self, layer: int, rows: Tensor) -> None:
-        """See `decoder.Tap`."""
+        """See `LayerHook`."""
         self.call(layer, rows)
 
 
 def run_rows(decoder: Decoder, rows: Tensor, first: int, kv: FrameKV) -> Tensor:
     """One pass over embedded rows [rows, width] from position `first` on -> hidden rows, normed."""
-    return DecoderRunner(decoder).forward([Strand(rows, first, kv)])[0]
+    return DecoderRunner(decoder).forward([SequenceSlice(rows, first, kv)])[0]
+
+
+def prefilled(hidden: Tensor, slots: range, kv: FrameKV, draft: Draft, history: HistoryKV | None = None) -> Prefilled:
+    """As much of a frame as decoding asks for: `slots` are the positions of its action."""
+    layout = TokenLayout({}, (0, 0), range(slots.start, slots.start), slots)
+    prepared = Prepared({}, torch.empty(0), torch.empty(0), layout, "", no_motion_tokens=draft.ids)
+    return Prefilled(prepared, hidden, kv, draft, history)
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ class Running:
     """As much of a DecoderRunner as decoding asks for, with passes of its own."""
 
     decoder: Any
-    forward: Callable[[Sequence[Strand]], list[Tensor]]
+    forward: Callable[[Sequence[SequenceSlice]], list[Tensor]]
 
 
 @dataclass
@@ -79,12 +89,12 @@ class Scene:
     def begin(self, draft: Draft) -> tuple[Tensor, FrameKV]:
         """The prefill over prompt and guesses."""
         kv = self.storage()
-        return DecoderRunner(self.decoder).prefill(self.rows, self.plan, kv, None, draft.fed), kv
+        return DecoderRunner(self.decoder).prefill(self.rows, self.plan, kv, None, draft.input_ids), kv
 
-    def speak(self, draft: Draft) -> Spoken:
+    def decode(self, draft: Draft) -> DecodeResult:
         """Prefill and decode."""
         hidden, kv = self.begin(draft)
-        return speak(DecoderRunner(self.decoder), [Utterance(hidden, self.slots, kv, draft)])[0]
+        return speculative_decode(DecoderRunner(self.decoder), [prefilled(hidden, self.slots, kv, draft)])[0]
 
     def greedy(self) -> Ids:
         """What greedy decoding is: a token a pass, each pass over all slots, whose unknown ones hold anything."""
@@ -104,7 +114,7 @@ class Scene:
         for token in range(TOKENS):
             best = self.decoder.logits(last).float().topk(2)
             likeliest.append(int(best.indices[0]))
-            unit = torch.finfo(last.dtype).eps * self.decoder.longest * last.float().norm()
+            unit = torch.finfo(last.dtype).eps * self.decoder.max_head_norm * last.float().norm()
             leads.append((best.values[0] - best.values[1]) / unit)
             at = self.slots[token]
             last = run_rows(self.decoder, self.decoder.embed(torch.from_numpy(ids[token : token + 1])), at, kv)[-1]
@@ -138,6 +148,7 @@ def scene(seed: int, dtype: torch.dtype = torch.float32, spread: float | None = 
     old, new = (torch.randn(prompt, config.hidden_size, generator=torch_random).to(dtype) for _ in range(2))
     storage = shape.allocate()
     DecoderRunner(decoder).prefill(old, ReusePlan.whole(prompt, shape.layers, 1, CPU), FrameKV(storage))
+    decoder.measure_head()
     return Scene(decoder, new, plan_of(random, prompt, shape.layers), storage)
 
 
@@ -168,7 +179,7 @@ def test_no_draft_changes_a_token(seed: int, dtype: torch.dtype, spread: float |
     one = scene(seed, dtype, spread)
     greedy = one.greedy()
     for ids in drafts(np.random.default_rng(seed), greedy, one.decoder.config.vocab_size):
-        spoken = one.speak(Draft(ids))
+        spoken = one.decode(Draft(ids))
 
         assert spoken.ids.tolist() == greedy.tolist()
         assert spoken.passes < TOKENS
@@ -183,7 +194,7 @@ def test_without_drafts_a_token_takes_a_pass(seed: int, dtype: torch.dtype, spre
     """Mode off gives greedy tokens, a pass each, and looks at no guess, not even at right ones."""
     one = scene(seed, dtype, spread)
     greedy = one.greedy()
-    spoken = one.speak(Draft(greedy, "off"))
+    spoken = one.decode(Draft(greedy, "off"))
 
     assert spoken.ids.tolist() == greedy.tolist()
     assert spoken.passes == TOKENS - 1
@@ -197,7 +208,7 @@ def test_greedy_is_greedy_a_row_at_a_time(seed: int) -> None:
     one = scene(seed)
     ids = one.greedy()
     likeliest, leads = one.leads(ids)
-    clear = leads > REACH[torch.float32]
+    clear = leads > ROUNDING_MARGIN[torch.float32]
 
     assert clear.float().mean() > 0.5
     assert (torch.from_numpy(likeliest == ids) | ~clear).all()
@@ -212,21 +223,21 @@ def test_rounding_does_not_reach_as_far_as_we_say(seed: int, dtype: torch.dtype,
     draft = Draft(np.random.default_rng(seed).integers(0, one.decoder.config.vocab_size, TOKENS))
     hidden, kv = one.begin(draft)
     early = hidden[1 - TOKENS :]
-    late = run_rows(one.decoder, one.decoder.embed(draft.fed), one.slots.start, kv)
+    late = run_rows(one.decoder, one.decoder.embed(draft.input_ids), one.slots.start, kv)
     moved = one.decoder.logits(early).float() - one.decoder.logits(late).float()
-    unit = torch.finfo(dtype).eps * one.decoder.longest * early.float().norm(dim=-1)
+    unit = torch.finfo(dtype).eps * one.decoder.max_head_norm * early.float().norm(dim=-1)
     reached = (moved.amax(dim=-1) - moved.amin(dim=-1)) / unit
 
-    assert reached.max() < REACH[dtype] / 2
+    assert reached.max() < ROUNDING_MARGIN[dtype] / 2
 
 
 @torch.inference_mode()
 def test_a_right_draft_takes_one_pass() -> None:
-    """The prefill finds every guess right, and nothing is left to be said."""
+    """The prefill finds every guess right, and nothing is left to decode."""
     one = scene(3)
 
-    assert one.speak(Draft(one.greedy())).accepted == TOKENS
-    assert one.speak(Draft(one.greedy())).passes == 0
+    assert one.decode(Draft(one.greedy())).accepted == TOKENS
+    assert one.decode(Draft(one.greedy())).passes == 0
 
 
 @torch.inference_mode()
@@ -236,7 +247,7 @@ def test_a_wrong_last_guess_costs_nothing() -> None:
     draft = one.greedy()
     draft[-1] += 1
 
-    assert (one.speak(Draft(draft)).passes, one.speak(Draft(draft)).accepted) == (0, TOKENS - 1)
+    assert (one.decode(Draft(draft)).passes, one.decode(Draft(draft)).accepted) == (0, TOKENS - 1)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -244,27 +255,27 @@ def test_a_wrong_last_guess_costs_nothing() -> None:
 def test_a_tie_is_left_to_the_pass_that_decides_it(dtype: torch.dtype) -> None:
     """Where all tokens are equally likely a right draft takes two passes: the prefill's word is not taken for it."""
     one = scene(3, dtype, spread=0.0)
-    spoken = one.speak(Draft(one.greedy()))
+    spoken = one.decode(Draft(one.greedy()))
 
     assert (spoken.passes, spoken.accepted) == (1, 1)
 
 
 @torch.inference_mode()
 def test_each_pass_makes_at_least_one_token_known() -> None:
-    """The next pass guesses what the last one said, behind what is known; every pass is over all slots."""
+    """The next pass guesses what the last one chose, behind what is known; every pass is over all slots."""
     one = scene(5)
     greedy, fed = one.greedy(), []
     runner = DecoderRunner(one.decoder)
 
-    def watched(strands: Sequence[Strand]) -> list[Tensor]:
-        (strand,) = strands
-        fed.append(torch.cdist(strand.rows, one.decoder.model.embed_tokens.weight).argmin(dim=-1).numpy())
-        assert range(strand.first, strand.stop) == one.slots[:-1]
-        return runner.forward(strands)
+    def watched(sequences: Sequence[SequenceSlice]) -> list[Tensor]:
+        (sequence,) = sequences
+        fed.append(torch.cdist(sequence.rows, one.decoder.model.embed_tokens.weight).argmin(dim=-1).numpy())
+        assert range(sequence.first, sequence.stop) == one.slots[:-1]
+        return runner.forward(sequences)
 
     draft = Draft((greedy + 1) % one.decoder.config.vocab_size)
     hidden, kv = one.begin(draft)
-    (spoken,) = speak(Running(one.decoder, watched), [Utterance(hidden, one.slots, kv, draft)])
+    (spoken,) = speculative_decode(Running(one.decoder, watched), [prefilled(hidden, one.slots, kv, draft)])
     right = [int(np.cumprod(ids == greedy[:-1]).sum()) for ids in fed]
 
     assert len(fed) == spoken.passes > 1
@@ -282,9 +293,9 @@ def test_relaxed_takes_a_guess_that_is_near(seed: int, radius: int) -> None:
     random = np.random.default_rng(seed)
     guess = np.clip(one.greedy() + random.integers(-20, 21, TOKENS), 0, one.decoder.config.vocab_size - 1)
     radii = np.array([radius] * (TOKENS - 1) + [0])
-    spoken = one.speak(Draft(guess, "relaxed", radii))
+    spoken = one.decode(Draft(guess, "relaxed", radii))
     likeliest, leads = one.leads(spoken.ids)
-    clear = (leads > REACH[torch.float32]).numpy()
+    clear = (leads > ROUNDING_MARGIN[torch.float32]).numpy()
 
     assert ((np.abs(spoken.ids - likeliest) <= radii) | ~clear).all()
     assert (spoken.ids == guess)[: spoken.accepted].all()
@@ -297,7 +308,7 @@ def test_relaxed_takes_fewer_passes() -> None:
     greedy = one.greedy()
     guess = greedy + np.where(greedy > 0, -1, 1)
     radii = np.array([1] * (TOKENS - 1) + [0])
-    relaxed, exact = one.speak(Draft(guess, "relaxed", radii)), one.speak(Draft(guess))
+    relaxed, exact = one.decode(Draft(guess, "relaxed", radii)), one.decode(Draft(guess))
 
     assert relaxed.ids[0] == guess[0] != exact.ids[0]
     assert relaxed.accepted > exact.accepted
@@ -308,12 +319,12 @@ def test_relaxed_takes_fewer_passes() -> None:
 @given(seed=seeds, dtype=st.sampled_from(DTYPES))
 @torch.inference_mode()
 def test_the_prompt_knows_nothing_of_the_guesses(seed: int, dtype: torch.dtype) -> None:
-    """Its hidden rows, its keys and values and what a tap hears are the same to the bit whatever is guessed."""
+    """Its hidden rows, its keys and values and what a hook sees are the same to the bit whatever is guessed."""
     one = scene(seed, dtype)
     random, seen = np.random.default_rng(seed), []
     for _ in range(2):
         heard: list[Tensor] = []
-        kv, fed = one.storage(), Draft(random.integers(0, one.decoder.config.vocab_size, TOKENS)).fed
+        kv, fed = one.storage(), Draft(random.integers(0, one.decoder.config.vocab_size, TOKENS)).input_ids
         hidden = DecoderRunner(one.decoder).prefill(
             one.rows, one.plan, kv, Listener(lambda _, rows, to=heard: to.append(rows.clone())), fed
         )
@@ -343,19 +354,19 @@ def siblings(one: Scene, seed: int, count: int) -> list[Scene]:
 @settings(many, max_examples=settings().max_examples // 2)
 @given(seed=seeds, count=st.integers(2, 5))
 @torch.inference_mode()
-def test_utterances_side_by_side_are_what_each_is_alone(seed: int, count: int) -> None:
+def test_batched_frames_are_what_each_is_alone(seed: int, count: int) -> None:
     """Tokens, passes, accepted guesses: in every mode of drafts, mixed, however long each of the others takes."""
     one = scene(seed)
     random, vocabulary = np.random.default_rng(seed), one.decoder.config.vocab_size
-    utterances, alone = [], []
+    frames, alone = [], []
     for number, own in enumerate(siblings(one, seed, count)):
         ids = drafts(random, own.greedy(), vocabulary)[number % 4]
         mode = random.choice(["exact", "off", "relaxed"])
         draft = Draft(ids, str(mode), np.array([vocabulary // 8] * (TOKENS - 1) + [0]))  # type: ignore[arg-type]
-        alone.append(own.speak(draft))
+        alone.append(own.decode(draft))
         hidden, kv = own.begin(draft)
-        utterances.append(Utterance(hidden, own.slots, kv, draft))
-    together = speak(DecoderRunner(one.decoder), utterances)
+        frames.append(prefilled(hidden, own.slots, kv, draft))
+    together = speculative_decode(DecoderRunner(one.decoder), frames)
 
     assert [(said.ids.tolist(), said.passes, said.accepted) for said in together] == [
         (said.ids.tolist(), said.passes, said.accepted) for said in alone
@@ -363,21 +374,21 @@ def test_utterances_side_by_side_are_what_each_is_alone(seed: int, count: int) -
 
 
 @torch.inference_mode()
-def test_utterances_share_their_passes() -> None:
+def test_frames_share_their_passes() -> None:
     """As many passes as the longest takes; who is complete takes no part in the next."""
     one = scene(5)
     ran, runner = [], DecoderRunner(one.decoder)
 
-    def watched(strands: Sequence[Strand]) -> list[Tensor]:
-        ran.append(len(strands))
-        return runner.forward(strands)
+    def watched(sequences: Sequence[SequenceSlice]) -> list[Tensor]:
+        ran.append(len(sequences))
+        return runner.forward(sequences)
 
-    utterances = []
+    frames = []
     for own in siblings(one, 5, 3):
-        draft = Draft(own.greedy(), "off" if len(utterances) == 1 else "exact")
+        draft = Draft(own.greedy(), "off" if len(frames) == 1 else "exact")
         hidden, kv = own.begin(draft)
-        utterances.append(Utterance(hidden, own.slots, kv, draft))
-    spoken = speak(Running(one.decoder, watched), utterances)
+        frames.append(prefilled(hidden, own.slots, kv, draft))
+    spoken = speculative_decode(Running(one.decoder, watched), frames)
 
     assert [said.passes for said in spoken] == [0, TOKENS - 1, 0]
     assert ran == [1] * (TOKENS - 1)
@@ -387,17 +398,17 @@ def test_utterances_share_their_passes() -> None:
 def test_actions_of_different_lengths_share_a_pass() -> None:
     """Each has as many tokens as it has slots."""
     one = scene(3)
-    utterances, expected = [], []
+    frames, expected = [], []
     for own, tokens in zip(siblings(one, 3, 3), (TOKENS, 1, 4), strict=True):
         draft = Draft(np.zeros(tokens, np.int64))
-        for made in (utterances, expected):
+        for made in (frames, expected):
             hidden, kv = own.begin(draft)
-            made.append(Utterance(hidden, range(own.slots.start, own.slots.start + tokens), kv, draft))
-    spoken = speak(DecoderRunner(one.decoder), utterances)
+            made.append(prefilled(hidden, range(own.slots.start, own.slots.start + tokens), kv, draft))
+    spoken = speculative_decode(DecoderRunner(one.decoder), frames)
 
     assert [len(said.ids) for said in spoken] == [TOKENS, 1, 4]
     assert [said.ids.tolist() for said in spoken] == [
-        speak(DecoderRunner(one.decoder), [own])[0].ids.tolist() for own in expected
+        speculative_decode(DecoderRunner(one.decoder), [own])[0].ids.tolist() for own in expected
     ]
 
 
@@ -452,8 +463,8 @@ def random_word(seed: int, tokens: Sequence[int]) -> int:
 class Scripted:
     """A decoder whose hidden rows say a word, how far it leads and one, [rows, 3]; embedded rows are token ids."""
 
-    steady = False
-    longest = 1.0
+    batch_invariant = False
+    max_head_norm = 1.0
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The word's lead over all others."""
@@ -483,66 +494,66 @@ def tales(draw: st.DrawFn) -> Tale:
 @many
 @given(told=st.lists(tales(), min_size=1, max_size=4))
 @torch.inference_mode()
-def test_each_action_is_said_by_the_rules_of_its_draft(told: list[Tale]) -> None:
+def test_each_action_is_decoded_by_the_rules_of_its_draft(told: list[Tale]) -> None:
     """By an unreliable prefill and passes that share everything: tokens, passes and accepted as written down by hand.
 
     Every pass runs over all slots of those that are not complete, in their own caches, with their own older frames.
     """
     kvs = [FrameKV(KVShape(1, 1, 2, 1, torch.float32, CPU).allocate()) for _ in told]
-    histories = [Recall(torch.empty(0), torch.empty(0), torch.empty(0), at) for at in range(len(told))]
+    histories = [HistoryKV(torch.empty(0), torch.empty(0), torch.empty(0), at) for at in range(len(told))]
     starts = [10 + 3 * at for at in range(len(told))]
 
-    def played(strands: Sequence[Strand]) -> list[Tensor]:
+    def played(sequences: Sequence[SequenceSlice]) -> list[Tensor]:
         found = []
-        for strand in strands:
-            at = next(at for at, kv in enumerate(kvs) if kv is strand.kv)
-            assert strand.history is histories[at]
-            assert range(strand.first, strand.stop) == range(starts[at], starts[at] + len(told[at].ids) - 1)
-            fed = strand.rows[:, 0].int().tolist()
+        for sequence in sequences:
+            at = next(at for at, kv in enumerate(kvs) if kv is sequence.kv)
+            assert sequence.history is histories[at]
+            assert range(sequence.first, sequence.stop) == range(starts[at], starts[at] + len(told[at].ids) - 1)
+            fed = sequence.rows[:, 0].int().tolist()
             found.append(torch.tensor([[told[at].after(fed[: row + 1]), 1.0, 1.0] for row in range(len(fed))]))
         return found
 
-    utterances = []
+    frames = []
     for tale, start, kv, history in zip(told, starts, kvs, histories, strict=True):
         draft = Draft(tale.ids, tale.mode, tale.radius)
-        fed = draft.fed.tolist()
+        fed = draft.input_ids.tolist()
         rows = [[tale.early(fed[:at]), 1.0 if tale.clear[at] else 1e-6, 1.0] for at in range(len(tale.ids))]
         hidden = torch.tensor([[0.0, 9.0, 1.0], *rows])
-        utterances.append(Utterance(hidden, range(start, start + len(tale.ids)), kv, draft, history))
-    spoken = speak(Running(Scripted(), played), utterances)  # type: ignore[arg-type]  # as much of a decoder as is asked
+        frames.append(prefilled(hidden, range(start, start + len(tale.ids)), kv, draft, history))
+    spoken = speculative_decode(Running(Scripted(), played), frames)  # type: ignore[arg-type]  # as much of a decoder as is asked
 
     for said, tale in zip(spoken, told, strict=True):
         assert (said.ids.tolist(), said.passes, said.accepted) == tale.expected()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_lead_is_clear_beyond_the_reach_of_rounding(dtype: torch.dtype) -> None:
-    """REACH units of eps times the row's length times the head's longest row: by hand, on either side of it."""
+def test_a_lead_beyond_the_rounding_margin_is_decisive(dtype: torch.dtype) -> None:
+    """ROUNDING_MARGIN units of eps times the row's norm times the head's largest: by hand, on either side of it."""
     decoder = Scripted()
-    decoder.longest = 2.0
+    decoder.max_head_norm = 2.0
     rows = torch.tensor([[3.0, 4.0], [0.3, 0.4]], dtype=dtype)
-    reach = REACH[dtype] * torch.finfo(dtype).eps * 2 * rows.float().norm(dim=-1)
+    reach = ROUNDING_MARGIN[dtype] * torch.finfo(dtype).eps * 2 * rows.float().norm(dim=-1)
     logits = torch.zeros(2, 5)
     for factor in (0.0, 0.9, 1.1):
         logits[:, 3] = reach * factor
-        clear = speculative._clear(decoder, rows, logits)  # type: ignore[arg-type]  # likewise
+        clear = speculative._decisive(decoder, rows, logits)  # type: ignore[arg-type]  # likewise
 
         assert clear.tolist() == [factor > 1] * 2
 
 
-def test_on_a_steady_decoder_everything_is_clear() -> None:
+def test_on_a_batch_invariant_decoder_everything_is_decisive() -> None:
     """A tie, too: another pass would round the same. With one word only there is no lead to speak of."""
     decoder, rows, logits = Scripted(), torch.ones(3, 2), torch.zeros(3, 5)
-    decoder.steady = True
+    decoder.batch_invariant = True
 
-    assert speculative._clear(decoder, rows, logits).tolist() == [True] * 3  # type: ignore[arg-type]  # likewise
-    decoder.steady = False
-    assert speculative._clear(decoder, rows, logits[:, :1]).tolist() == [False] * 3  # type: ignore[arg-type]  # likewise
+    assert speculative._decisive(decoder, rows, logits).tolist() == [True] * 3  # type: ignore[arg-type]  # likewise
+    decoder.batch_invariant = False
+    assert speculative._decisive(decoder, rows, logits[:, :1]).tolist() == [False] * 3  # type: ignore[arg-type]  # likewise
 
 
 def test_nothing_follows_on_the_last_guess() -> None:
     """It gets no row in a pass."""
-    assert Draft(np.array([4, 5, 6])).fed.tolist() == [4, 5]
+    assert Draft(np.array([4, 5, 6])).input_ids.tolist() == [4, 5]
 
 
 @pytest.mark.parametrize(
@@ -552,7 +563,7 @@ def test_nothing_follows_on_the_last_guess() -> None:
 def test_in_relaxed_drafts_only_an_action_stands_for_an_action(best: int, guess: int, chosen: int) -> None:
     """A guess beside the ids of actions is none, and a text token that was likeliest stays what it is."""
     draft = Draft(np.array([guess]), "relaxed", np.array([2]), actions=range(100, 110))
-    said = speculative._Said(np.array([best]), np.array([True]), np.array([1.0]))
+    said = speculative._Verification(np.array([best]), np.array([True]), np.array([1.0]))
 
     assert speculative._chosen(0, said, draft.ids, draft) == chosen
 
@@ -567,14 +578,16 @@ def test_guesses_are_taken_to_the_nearest_action() -> None:
 
 @pytest.mark.parametrize(("rows", "found"), [([0.0, 0.0, 0.0], Flaw.FLAT), ([1.0, math.nan, 2.0], Flaw.NON_FINITE)])
 def test_only_the_action_whose_pass_means_nothing_is_none(rows: list[float], found: Flaw) -> None:
-    """Of two that share a prefill; whoever made the draft is told."""
+    """Of two that share a prefill; the draft's maker is told."""
     drafts = [Draft(np.array([2, 2]), "off"), Draft(np.array([2, 2]), "off")]
     said = [
-        speculative._Said(np.array([2, 2]), np.ones(2, np.bool_), speculative._spread(torch.tensor(logits)).numpy())
+        speculative._Verification(
+            np.array([2, 2]), np.ones(2, np.bool_), speculative._spread(torch.tensor(logits)).numpy()
+        )
         for logits in ([[0.0, 1.0, 3.0], rows], [[0.0, 1.0, 3.0], [5.0, 1.0, 3.0]])
     ]
     kv = FrameKV(KVShape(1, 1, 2, 1, torch.float32, CPU).allocate())
     for draft, own in zip(drafts, said, strict=True):
-        speculative._Speech(Utterance(torch.empty(0), range(2), kv, draft), own)
+        speculative._DecodeState(prefilled(torch.empty(0), range(2), kv, draft), own)
 
     assert [[fault.flaw for fault in draft.faults] for draft in drafts] == [[found], []]

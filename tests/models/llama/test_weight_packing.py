@@ -12,8 +12,8 @@ from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.llama import weight_packing
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.sequence import Strand
-from stillframe.models.llama.weight_packing import LEAST_PACKED, PackedLinear, settle, worth_packing
+from stillframe.models.llama.sequence import SequenceSlice
+from stillframe.models.llama.weight_packing import LEAST_PACKED, PackedLinear, pack_for_inference, worth_packing
 from stillframe.models.openvla.model import OpenVLAConfig, OpenVLANetwork
 from stillframe.reuse.kv import FrameKV, KVShape
 
@@ -86,7 +86,7 @@ def test_only_weights_that_gain_are_packed() -> None:
     network = nn.Sequential(
         nn.Linear(1, edge), nn.Linear(1, edge - 1), nn.Linear(1, edge).half(), nn.Linear(1, 9).bfloat16()
     )
-    settle(network)
+    pack_for_inference(network)
 
     assert [type(layer) for layer in network] == [PackedLinear, nn.Linear, nn.Linear, PackedLinear]
 
@@ -111,7 +111,7 @@ def test_nothing_is_packed_where_that_is_not_to_be_had(monkeypatch: pytest.Monke
     else:
         monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     network = nn.Sequential(linear(600, 600, torch.bfloat16, bias=False))
-    settle(network)
+    pack_for_inference(network)
 
     assert type(network[0]) is nn.Linear
 
@@ -134,11 +134,11 @@ class Pair(nn.Module):
 
 
 def test_layers_that_share_their_input_become_one() -> None:
-    """The joined layer's output is the first one's, then the second one's; the two are gone."""
+    """The fused layer's output is the first one's, then the second one's; the two are gone."""
     pair = Pair()
     rows = torch.randn(4, 7)
     apart = torch.cat((pair.k_proj(rows), pair.v_proj(rows)), dim=-1)
-    settle(pair)
+    pack_for_inference(pair)
 
     assert pair.kv_proj is not None
     assert not hasattr(pair, "k_proj")
@@ -150,7 +150,7 @@ def test_half_a_pair_stays() -> None:
     """A module that has one of the names means something else by it."""
     pair = Pair()
     del pair.v_proj
-    settle(pair)
+    pack_for_inference(pair)
 
     assert type(pair.k_proj) is nn.Linear
 
@@ -165,16 +165,16 @@ def said(asked: Decoder, rows: Tensor) -> Tensor:
     """Logits of a pass over all rows."""
     sizes = asked.config
     kv = FrameKV(KVShape(2, sizes.num_key_value_heads, sizes.head_dim, len(rows), rows.dtype, CPU).allocate())
-    return asked.logits(DecoderRunner(asked).forward([Strand(rows, 0, kv)])[0])
+    return asked.logits(DecoderRunner(asked).forward([SequenceSlice(rows, 0, kv)])[0])
 
 
 @pytest.mark.parametrize("kv_heads", [4, 2])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_a_settled_decoder_says_the_same(dtype: torch.dtype, tolerance: float, kv_heads: int) -> None:
+def test_a_packed_decoder_gives_the_same(dtype: torch.dtype, tolerance: float, kv_heads: int) -> None:
     """Joined and packed, with as many key heads as query heads or fewer: what comes out differs by rounding."""
     asked, rows = decoder(dtype, kv_heads=kv_heads), torch.randn(19, 512).to(dtype)
     before = said(asked, rows)
-    settle(asked)
+    pack_for_inference(asked)
     after = said(asked, rows)
 
     torch.testing.assert_close(after, before, rtol=tolerance, atol=tolerance)
@@ -186,15 +186,15 @@ def test_a_settled_decoder_says_the_same(dtype: torch.dtype, tolerance: float, k
 def test_settling_twice_is_settling_once() -> None:
     """The second time finds nothing to do."""
     asked = decoder(torch.bfloat16)
-    settle(asked)
+    pack_for_inference(asked)
     once = [*asked.named_modules()]
-    settle(asked)
+    pack_for_inference(asked)
 
     assert [*asked.named_modules()] == once
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_settled_network_sees_the_same(pristine: Path, dtype: torch.dtype) -> None:
+def test_a_packed_network_gives_the_same(pristine: Path, dtype: torch.dtype) -> None:
     """Towers and projector too; and no parameter is lost."""
     folder = CheckpointFolder(pristine)
     with torch.device("meta"):
@@ -202,7 +202,7 @@ def test_a_settled_network_sees_the_same(pristine: Path, dtype: torch.dtype) -> 
     folder.load_into(network, dtype=dtype, device=CPU, unused=["vision_backbone."])
     pixels = torch.randn(1, 6, 224, 224).to(dtype)
     before, parameters = network.patches(pixels), sum(map(torch.numel, network.parameters()))
-    settle(network.requires_grad_(requires_grad=False))
+    pack_for_inference(network.requires_grad_(requires_grad=False))
 
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
     torch.testing.assert_close(network.patches(pixels), before, rtol=tolerance, atol=tolerance)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from stillframe.models.base import Prefilled
 from stillframe.models.crop import cropped
 from stillframe.models.llama import weight_packing
 from stillframe.models.llama.decoder import Decoder
-from stillframe.models.llama.history_attention import Recall
+from stillframe.models.llama.draft import Draft
+from stillframe.models.llama.history_attention import HistoryKV
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.speculative import Draft, Spoken, Utterance
+from stillframe.models.llama.speculative import DecodeResult
 from stillframe.models.openvla import model
 from stillframe.models.openvla.model import OpenVLA, OpenVLAConfig
 from stillframe.models.registry import decoder_sizes, load_policy
@@ -312,7 +314,7 @@ def test_info_is_the_contract(folder: Path) -> None:
     assert info.action_names == ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
     assert (info.default_unnorm_key, info.norm_stats) == ("jaco_sim", {"jaco_sim": statistics})
     assert info.parameters == sum(weight.numel() for weight in policy.network.parameters())
-    assert info.batch_invariant == policy.decoder.steady
+    assert info.batch_invariant == policy.decoder.batch_invariant
 
 
 def test_the_layout_covers_every_row(folder: Path) -> None:
@@ -467,7 +469,7 @@ def lopsided(folder: Path, edit: Callable) -> OpenVLA:
 def test_an_arm_that_stays_does_nothing_in_its_own_units(lopsided: OpenVLA) -> None:
     """What is guessed where nothing better is known moves no axis by more than half a bin, whichever data set's."""
     for key, scale in lopsided.statistics.scales.items():
-        still = lopsided.prepare(Observation({"image": PICTURE}, "wait", unnorm_key=key)).still
+        still = lopsided.prepare(Observation({"image": PICTURE}, "wait", unnorm_key=key)).no_motion_tokens
         actions = scale.unnormalise(lopsided.config.bins.decode(still))
 
         assert np.abs(actions[:6]).max() <= (scale.q99 - scale.q01).max() / 255
@@ -481,7 +483,7 @@ def test_a_slot_holds_everything_but_the_text(lopsided: OpenVLA, both: OpenVLA) 
         prepared = policy.prepare(Observation(images, "pick up the red cube", unnorm_key=key))
 
         assert prepared.layout.total_rows == policy.fixed_rows + len(prepared.ids) - 1
-        assert policy.picture == tuple(prepared.pixels.shape[1:]) == (6, 224, 224)
+        assert policy.image_shape == tuple(prepared.pixels.shape[1:]) == (6, 224, 224)
 
 
 @torch.inference_mode()
@@ -504,21 +506,21 @@ def test_rows_lie_where_the_layout_says(both: OpenVLA) -> None:
 
 def test_a_decoded_action_is_scaled_by_its_own_statistics(lopsided: OpenVLA, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its tokens, in [-1, 1] and in the data set's units; passes and guesses as they were told."""
-    heard: list[Utterance] = []
+    heard: list[Prefilled] = []
     ids = np.array([31990, 31800, 31872, 31750, 31999, 31744, 31872]) - 32000 + lopsided.config.bins.text_vocab_size
 
-    def said(_: object, utterances: Sequence[Utterance]) -> list[Spoken]:
-        heard.extend(utterances)
-        return [Spoken(ids, 3, 5) for _ in utterances]
+    def said(_: object, frames: Sequence[Prefilled]) -> list[DecodeResult]:
+        heard.extend(frames)
+        return [DecodeResult(ids, 3, 5) for _ in frames]
 
-    monkeypatch.setattr(model, "speak", said)
+    monkeypatch.setattr(model, "speculative_decode", said)
     given = [
         Prefilled(
             lopsided.prepare(Observation({"image": PICTURE}, "wait", unnorm_key=key)),
             torch.zeros(7, 16),
             FrameKV(KVShape(1, 1, 2, 4, torch.float32, torch.device("cpu")).allocate()),
             Draft(ids + at),
-            Recall(torch.empty(0), torch.empty(0), torch.empty(0), at),
+            HistoryKV(torch.empty(0), torch.empty(0), torch.empty(0), at),
         )
         for at, key in enumerate(TWO_SETS)
     ]
@@ -530,35 +532,33 @@ def test_a_decoded_action_is_scaled_by_its_own_statistics(lopsided: OpenVLA, mon
         assert decoded.chunk.actions.tolist() == [scale.unnormalise(unit).tolist()]
         assert decoded.normalised.tolist() == [unit.tolist()]
         assert (decoded.passes, decoded.accepted, decoded.chunk.unnorm_key) == (3, 5, key)
-        assert heard[at] == Utterance(
-            given[at].hidden, given[at].prepared.layout.action, given[at].kv, given[at].draft, given[at].history
-        )
+        assert heard[at] is given[at]
 
 
 @pytest.mark.parametrize("found", [True, False])
-def test_a_network_is_settled_before_it_serves(folder: Path, monkeypatch: pytest.MonkeyPatch, *, found: bool) -> None:
-    """Joined, without gradients, its head's longest row known before it is packed, and asked whether it is steady."""
+def test_a_network_is_packed_before_it_serves(folder: Path, monkeypatch: pytest.MonkeyPatch, *, found: bool) -> None:
+    """Fused, without gradients, its head measured before it is packed, and tested for batch invariance."""
     asked: list[list[str]] = []
 
-    def steady(decoder: Decoder) -> bool:
+    def is_batch_invariant(decoder: Decoder) -> bool:
         asked.append([name for name, _ in decoder.model.layers[0].self_attn.named_children()])
         return found
 
-    def settle(network: torch.nn.Module) -> None:
-        known.append("longest" in network.language_model.__dict__)  # type: ignore[operator]  # a decoder
-        weight_packing.settle(network)
+    def pack_for_inference(network: torch.nn.Module) -> None:
+        known.append(math.isfinite(network.language_model.max_head_norm))  # type: ignore[operator]  # a decoder
+        weight_packing.pack_for_inference(network)
 
     known: list[bool] = []
-    monkeypatch.setattr(model, "steady", steady)
-    monkeypatch.setattr(model, "settle", settle)
+    monkeypatch.setattr(model, "is_batch_invariant", is_batch_invariant)
+    monkeypatch.setattr(model, "pack_for_inference", pack_for_inference)
     policy = load(folder)
     head = load_file(folder / "model.safetensors")["language_model.lm_head.weight"]
 
     assert known == [True]
     assert "kv_proj" in asked[0]
     assert "k_proj" not in asked[0]
-    assert policy.decoder.steady is found
-    assert policy.decoder.longest == pytest.approx(float(head.norm(dim=-1).max()), rel=1e-5)
+    assert policy.decoder.batch_invariant is found
+    assert policy.decoder.max_head_norm == pytest.approx(float(head.norm(dim=-1).max()), rel=1e-5)
     assert not any(weight.requires_grad for weight in policy.network.parameters())
     assert not policy.network.training
 

@@ -1,6 +1,6 @@
 """Where a training's rows sit: frames by themselves first, then instructions that look at a frame and at older ones.
 
-Knows positions and masks, two `decoder.Places`; no loss.
+Knows positions and masks, two `AttentionBackend`; no loss.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from stillframe.history.pooling import Pooling
 from stillframe.models.llama.attention import added, attend
-from stillframe.models.llama.decoder import LlamaModel, Rotary
+from stillframe.models.llama.decoder import LlamaModel
+from stillframe.models.llama.rotary import Rotary
 from stillframe_lab.train.history.soft_retention import Kept
 
 
@@ -26,17 +27,17 @@ class Frames:
     values: list[Tensor] = field(default_factory=list)
     rows: list[Tensor] = field(default_factory=list)  # [batch, rows, width] after so many layers
 
-    def going_on(self, layer: int) -> Tensor | None:  # noqa: ARG002 (the seam's shape)
+    def surviving_rows(self, layer: int) -> Tensor | None:  # noqa: ARG002 (the seam's shape)
         """All."""
         return None
 
-    def mix(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:  # noqa: ARG002 (the same)
+    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:  # noqa: ARG002 (the same)
         """Each looks back."""
         self.keys.append(keys)
         self.values.append(values)
         return attend(queries, keys, values, self.positions[:, None] >= self.positions)
 
-    def saw(self, layers: int, rows: Tensor) -> None:  # noqa: ARG002 (the seam's shape)
+    def on_layer(self, layers: int, rows: Tensor) -> None:  # noqa: ARG002 (the seam's shape)
         """Keep them."""
         self.rows.append(rows)
 
@@ -45,7 +46,7 @@ class Frames:
         turned = model.rotary(self.positions[1:], self.keys[0].dtype)
         back = Rotary(turned.cos, -turned.sin)
         every = enumerate(zip(self.keys, self.values, strict=True))
-        return [pooling(back.turn(keys[..., 1:, :]), values[..., 1:, :], layer) for layer, (keys, values) in every]
+        return [pooling(back.apply(keys[..., 1:, :]), values[..., 1:, :], layer) for layer, (keys, values) in every]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Memories:
         taken = self.frames.clamp(min=0)
         ranks = torch.arange(taken.shape[-1], device=taken.device) if self.kept is None else self.kept.ranks
         ranked = Rotary(rotary.cos[ranks][..., None, None, :], rotary.sin[ranks][..., None, None, :])
-        found_keys, found_values = ranked.turn(keys[taken]), values[taken]
+        found_keys, found_values = ranked.apply(keys[taken]), values[taken]
         bias = torch.full_like(there, log(tokens / slots), dtype=keys.dtype).masked_fill(~there, -torch.inf)
         joined = [part.transpose(2, 3).flatten(3, 4) for part in (found_keys, found_values)]
         return joined[0], joined[1], bias.repeat_interleave(slots, dim=-1)[:, :, None, None]
@@ -105,11 +106,11 @@ class Instructions:
     rows: list[Tensor] = field(default_factory=list)
     looks: list[Tensor] = field(default_factory=list)  # a layer: weights [pictures, branches, heads, rows, columns]
 
-    def going_on(self, layer: int) -> Tensor | None:  # noqa: ARG002 (the seam's shape)
+    def surviving_rows(self, layer: int) -> Tensor | None:  # noqa: ARG002 (the seam's shape)
         """All."""
         return None
 
-    def mix(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Over the frame's rows, the branch's own and the memory's."""
         acted = len(queries)
         keys, values = (
@@ -118,7 +119,7 @@ class Instructions:
         )
         return self._recalling(layer, queries, keys, values)
 
-    def saw(self, layers: int, rows: Tensor) -> None:  # noqa: ARG002 (the seam's shape)
+    def on_layer(self, layers: int, rows: Tensor) -> None:  # noqa: ARG002 (the seam's shape)
         """Keep them."""
         self.rows.append(rows)
 

@@ -1,4 +1,4 @@
-"""Passes that are recorded once and replayed: a GPU is told in one call what takes a thousand.
+"""CUDA graphs: passes that are captured once and replayed, one launch in place of a thousand.
 
-Knows passes, the KV pool's slots and the towers' pictures; no family, no session.
+Knows passes, the KV pool's slots and the vision encoder's images; no family, no session.
 """

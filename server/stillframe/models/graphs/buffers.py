@@ -1,6 +1,6 @@
-"""Buffers: where a recorded pass finds its rows and leaves what it computed, at the same addresses every time.
+"""Static buffers of captured passes: inputs and outputs at the same addresses in every replay.
 
-Knows forms and strands; no layer. Every form uses the same memory: one pass runs at a time.
+Knows shapes and sequences; no layer. All shapes share the same memory: one pass runs at a time.
 """
 
 from __future__ import annotations
@@ -13,120 +13,122 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillframe.models.graphs.shapes import Form
-from stillframe.models.llama.sequence import Strand
+from stillframe.models.graphs.shapes import GraphShape
+from stillframe.models.llama.sequence import SequenceSlice
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What buffers are made for."""
+class BufferSizes:
+    """What the size of buffers depends on."""
 
     width: int
     layers: int
     scratch: int  # position at which padding is written: the last of a slot's, which no sequence reaches
-    listens: int  # rows at a prompt's end, as they enter each layer, that a tap can ask for
+    hook_rows: int  # rows at a prompt's end, as they enter each layer, that a layer hook can ask for
     dtype: torch.dtype
     device: torch.device
 
 
-class Shared:
-    """The memory of all forms' buffers, as much as the largest needs."""
+class SharedBuffers:
+    """The memory of all shapes' buffers, as much as the largest needs."""
 
-    def __init__(self, sizes: Sizes, forms: Sequence[Form]):
+    def __init__(self, sizes: BufferSizes, shapes: Sequence[GraphShape]):
         self.sizes = sizes
-        self._rows = self._room(max(form.batch * form.entering for form in forms) * sizes.width)
-        self._hidden = self._room(max(form.batch * form.reading for form in forms) * sizes.width)
-        self._ints = torch.zeros(max(map(_ints, forms)), dtype=torch.long, device=sizes.device)
-        self._heard = self._room(prod(_heard(sizes, max(form.batch for form in forms))))
+        self._rows = self._allocate(max(shape.batch * shape.entering for shape in shapes) * sizes.width)
+        self._hidden = self._allocate(max(shape.batch * shape.outputs for shape in shapes) * sizes.width)
+        self._ints = torch.zeros(max(map(_ints, shapes)), dtype=torch.long, device=sizes.device)
+        self._hook_rows = self._allocate(prod(_hook_rows(sizes, max(shape.batch for shape in shapes))))
 
     @property
     def nbytes(self) -> int:
         """Bytes of all of it."""
-        return sum(held.nbytes for held in (self._rows, self._hidden, self._ints, self._heard))
+        return sum(held.nbytes for held in (self._rows, self._hidden, self._ints, self._hook_rows))
 
-    def of(self, form: Form) -> Buffers:
-        """One form's buffers: views."""
-        sizes, ints = self.sizes, self._ints[: _ints(form)]
+    def buffers(self, shape: GraphShape) -> Buffers:
+        """One shape's buffers: views."""
+        sizes, ints = self.sizes, self._ints[: _ints(shape)]
         return Buffers(
-            form=form,
+            shape=shape,
             sizes=sizes,
-            rows=_shaped(self._rows, form.batch, form.entering, sizes.width),
-            hidden=_shaped(self._hidden, form.batch, form.reading, sizes.width),
-            heard=_shaped(self._heard, *_heard(sizes, form.batch)),
+            rows=_shaped(self._rows, shape.batch, shape.entering, sizes.width),
+            hidden=_shaped(self._hidden, shape.batch, shape.outputs, sizes.width),
+            hook_rows=_shaped(self._hook_rows, *_hook_rows(sizes, shape.batch)),
             ints=ints,
-            at=_shaped(ints, form.batch, form.entering),
-            slots=ints[form.batch * form.entering :][: form.batch],
-            on=_shaped(ints[form.batch * (form.entering + 1) :], form.batch, form.going),
+            at=_shaped(ints, shape.batch, shape.entering),
+            slots=ints[shape.batch * shape.entering :][: shape.batch],
+            keep=_shaped(ints[shape.batch * (shape.entering + 1) :], shape.batch, shape.surviving),
         )
 
-    def _room(self, elements: int) -> Tensor:
+    def _allocate(self, elements: int) -> Tensor:
         return torch.zeros(elements, dtype=self.sizes.dtype, device=self.sizes.device)
 
 
 @dataclass(frozen=True)
 class Buffers:
-    """One form's. Strands lie at the end of their room, in the first of the batch's places."""
+    """One shape's. Sequences fill the batch from its first index on; each one's rows are aligned to the end."""
 
-    form: Form
-    sizes: Sizes
+    shape: GraphShape
+    sizes: BufferSizes
     rows: Tensor  # [batch, entering, width]
-    hidden: Tensor  # [batch, reading, width]: what comes out
-    heard: Tensor  # [layers, batch, listens, width]: the last rows that enter each layer
-    ints: Tensor  # the three below, one behind the other
+    hidden: Tensor  # [batch, outputs, width]
+    hook_rows: Tensor  # [layers, batch, hook_rows, width]: the last rows that enter each layer
+    ints: Tensor  # the three below, concatenated
     at: Tensor  # [batch, entering] position of each row, `scratch` for padding
     slots: Tensor  # [batch] of the pool
-    on: Tensor  # [batch, going] indices into all rows that enter, of those that go on
+    keep: Tensor  # [batch, surviving] indices, into all rows that enter, of those that survive the first layer
 
-    def fill(self, strands: Sequence[Strand], slots: Sequence[int]) -> None:
-        """Put strands in. What earlier ones left in the padding is computed on, and looked at by nobody."""
-        self.ints.copy_(torch.from_numpy(self._places(strands, slots)), non_blocking=True)
-        for own, strand in zip(self.rows, strands, strict=False):
-            own[-len(strand.rows) :].copy_(strand.rows)
-        for place, strand in enumerate(strands):
-            kept = strand.kept.get(0)
+    def fill(self, sequences: Sequence[SequenceSlice], slots: Sequence[int]) -> None:
+        """Copy sequences in. Padding holds rows of earlier ones: computed, and attended to by no other row."""
+        self.ints.copy_(torch.from_numpy(self._indices(sequences, slots)), non_blocking=True)
+        for own, sequence in zip(self.rows, sequences, strict=False):
+            own[-len(sequence.rows) :].copy_(sequence.rows)
+        for index, sequence in enumerate(sequences):
+            kept = sequence.kept.get(0)
             if kept is not None:
-                first = (place + 1) * self.form.entering - len(strand.rows)
-                torch.add(kept.to(self.on.device), first, out=self.on[place, self.form.going - len(kept) :])
+                first = (index + 1) * self.shape.entering - len(sequence.rows)
+                torch.add(kept.to(self.keep.device), first, out=self.keep[index, self.shape.surviving - len(kept) :])
 
-    def results(self, strands: Sequence[Strand]) -> list[Tensor]:
-        """Of each strand the rows that are read, and no longer the buffer's. Taps hear what they came for."""
-        for place, strand in enumerate(strands):
-            if strand.tap is not None and strand.listens is not None:
-                for layer, rows in enumerate(self.heard[:, place]):
-                    strand.tap(layer, rows[len(rows) - strand.listens :])
-        return [own[-reading(strand) :].clone() for own, strand in zip(self.hidden, strands, strict=False)]
+    def results(self, sequences: Sequence[SequenceSlice]) -> list[Tensor]:
+        """Copy each sequence's output rows out of the static buffers and call its layer hook."""
+        for index, sequence in enumerate(sequences):
+            if sequence.hook is not None and sequence.hook_rows is not None:
+                for layer, rows in enumerate(self.hook_rows[:, index]):
+                    sequence.hook(layer, rows[len(rows) - sequence.hook_rows :])
+        return [own[-output_rows(sequence) :].clone() for own, sequence in zip(self.hidden, sequences, strict=False)]
 
-    def _places(self, strands: Sequence[Strand], slots: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """`ints`, but for what only the device knows: which rows a plan keeps. A row that nobody filled is padding."""
-        form = self.form
-        at = np.full((form.batch, form.entering), self.sizes.scratch)
-        on = np.repeat(np.arange(form.batch)[:, None] * form.entering, form.going, axis=1)
-        for place, strand in enumerate(strands):
-            at[place, -len(strand.rows) :] = range(strand.first, strand.stop)
-            if 0 not in strand.kept:
-                stop = (place + 1) * form.entering
-                on[place, -len(strand.rows) :] = range(stop - len(strand.rows), stop)
-        used = np.zeros(form.batch, np.int64)
+    def _indices(
+        self, sequences: Sequence[SequenceSlice], slots: Sequence[int]
+    ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """`ints`, without the indices that only the device has: which rows a plan keeps. Rows left over are padding."""
+        shape = self.shape
+        at = np.full((shape.batch, shape.entering), self.sizes.scratch)
+        keep = np.repeat(np.arange(shape.batch)[:, None] * shape.entering, shape.surviving, axis=1)
+        for index, sequence in enumerate(sequences):
+            at[index, -len(sequence.rows) :] = range(sequence.first, sequence.stop)
+            if 0 not in sequence.kept:
+                stop = (index + 1) * shape.entering
+                keep[index, -len(sequence.rows) :] = range(stop - len(sequence.rows), stop)
+        used = np.zeros(shape.batch, np.int64)
         used[: len(slots)] = slots
-        return np.concatenate((at.ravel(), used, on.ravel()))
+        return np.concatenate((at.ravel(), used, keep.ravel()))
 
 
-def going(strand: Strand) -> int:
-    """How many of its rows go on after the first layer."""
-    return len(strand.kept[0]) if 0 in strand.kept else len(strand.rows)
+def surviving_rows(sequence: SequenceSlice) -> int:
+    """How many of its rows survive the first layer."""
+    return len(sequence.kept[0]) if 0 in sequence.kept else len(sequence.rows)
 
 
-def reading(strand: Strand) -> int:
-    """How many of its rows come out."""
-    return going(strand) if strand.read is None else min(strand.read, going(strand))
+def output_rows(sequence: SequenceSlice) -> int:
+    """How many of its rows are output."""
+    return surviving_rows(sequence) if sequence.read is None else min(sequence.read, surviving_rows(sequence))
 
 
-def _ints(form: Form) -> int:
-    return form.batch * (form.entering + 1 + form.going)
+def _ints(shape: GraphShape) -> int:
+    return shape.batch * (shape.entering + 1 + shape.surviving)
 
 
-def _heard(sizes: Sizes, batch: int) -> tuple[int, int, int, int]:
-    return sizes.layers, batch, sizes.listens, sizes.width
+def _hook_rows(sizes: BufferSizes, batch: int) -> tuple[int, int, int, int]:
+    return sizes.layers, batch, sizes.hook_rows, sizes.width
 
 
 def _shaped(flat: Tensor, *shape: int) -> Tensor:

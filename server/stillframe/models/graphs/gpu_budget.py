@@ -1,7 +1,7 @@
-"""What a deployment takes of a GPU's memory, and what would fit where it does not.
+"""How much GPU memory a deployment takes, and which settings would fit where it takes too much.
 
 Knows bytes and a decoder's sizes; asks no device. Weights, keys and values and buffers are counted; what a pass needs
-beside them is estimated, until recording has shown it.
+beside them is estimated until capture has shown it.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from stillframe.models.graphs.shapes import ALIGNED, Form
+from stillframe.models.graphs.shapes import ALIGNED, GraphShape
 from stillframe.models.llama.decoder import DecoderConfig
 
 MIB = 2**20
-WORKSPACES = 64 * MIB  # of the libraries that multiply, on the stream on which passes are recorded
-LEFT_FREE = 256 * MIB  # for eager passes now and then, and for pieces between others
+WORKSPACES = 64 * MIB  # of cuBLAS and its like, on the stream on which passes are captured
+LEFT_FREE = 256 * MIB  # for eager passes now and then, and for fragmentation
 SLOTS_AT_LEAST = 2  # a session's and the spare one
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What a deployment asks for, in bytes."""
+class MemoryDemand:
+    """What a deployment needs, in bytes."""
 
     weights: int
     slot: int  # one slot of the KV pool
     slots: int
-    graphs: Mapping[int, int]  # what passes take in passing and in buffers, if no batch is larger than this
+    graphs: Mapping[int, int]  # largest batch size -> buffers and temporaries of all passes
     item: int = 2  # of one number
 
     @property
@@ -44,7 +44,7 @@ class Needs:
         return f"weights {mib(self.weights)}, KV pool {pool}, graphs about {mib(self.largest)}"
 
     def refusal(self, room: int) -> str | None:
-        """Why it does not fit into `room`, bytes that are free beside the weights, and what would; None: it fits."""
+        """Why it does not fit into `room` (bytes that are free beside the weights), and what would; None: it fits."""
         asked = self.pool + self.largest + LEFT_FREE
         if asked <= room:
             return None
@@ -56,7 +56,7 @@ class Needs:
         return f"{what}; it would do with " + " or ".join(ways) if ways else f"{what}; it takes a GPU with more memory"
 
     def _ways(self, room: int) -> Iterator[str]:
-        """Each a change that is enough by itself."""
+        """Changes, each of which is enough by itself."""
         slots = (room - self.largest - LEFT_FREE) // self.slot
         if slots >= SLOTS_AT_LEAST:
             yield f"{slots} slots (reuse.kv_budget_mib: {-(-slots * self.slot // MIB)})"
@@ -70,8 +70,8 @@ class Needs:
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What there is once everything stands, in bytes."""
+class MemoryUsed:
+    """What a deployment has taken, in bytes."""
 
     weights: int
     slot: int
@@ -85,20 +85,20 @@ class Taken:
         return f"weights {mib(self.weights)}, KV pool {pool}, graphs {mib(self.graphs)}, free {mib(self.free)}"
 
 
-def graph_bytes(sizes: DecoderConfig, forms: Sequence[Form], *, capacity: int, listens: int, item: int) -> int:
-    """What recorded passes take: their buffers, and what the largest of them needs in passing, for they share it."""
-    if not forms:
+def graph_bytes(sizes: DecoderConfig, shapes: Sequence[GraphShape], *, capacity: int, hook_rows: int, item: int) -> int:
+    """What captured passes take: their buffers, and the temporaries of the largest of them, which all share."""
+    if not shapes:
         return 0
     width = sizes.hidden_size
-    entering = max(form.batch * form.entering for form in forms)
-    going = max(form.batch * form.going for form in forms)
-    reading = max(form.batch * form.reading for form in forms)
-    heard = sizes.num_hidden_layers * max(form.batch for form in forms) * listens
-    buffers = width * (entering + reading + heard) * item + 8 * (entering + going)
-    return buffers + max(_passing(sizes, form, capacity, item) for form in forms) + WORKSPACES
+    entering = max(shape.batch * shape.entering for shape in shapes)
+    surviving = max(shape.batch * shape.surviving for shape in shapes)
+    outputs = max(shape.batch * shape.outputs for shape in shapes)
+    hooked = sizes.num_hidden_layers * max(shape.batch for shape in shapes) * hook_rows
+    buffers = width * (entering + outputs + hooked) * item + 8 * (entering + surviving)
+    return buffers + max(_temporaries(sizes, shape, capacity, item) for shape in shapes) + WORKSPACES
 
 
-def too_heavy(weights: int, room: int, item: int) -> str | None:
+def weights_exceed(weights: int, room: int, item: int) -> str | None:
     """Why weights of so many bytes cannot be loaded into `room`, and what could; None: they fit."""
     if weights <= room:
         return None
@@ -108,16 +108,16 @@ def too_heavy(weights: int, room: int, item: int) -> str | None:
 
 
 def mib(size: int) -> str:
-    """Bytes for people."""
+    """Bytes, as the log and errors name them."""
     return f"{size / MIB:,.0f} MiB"
 
 
-def _passing(sizes: DecoderConfig, form: Form, capacity: int, item: int) -> int:
-    """The most that lives at once within a layer: its attention's, or its feed-forward's, beside the rows."""
+def _temporaries(sizes: DecoderConfig, shape: GraphShape, capacity: int, item: int) -> int:
+    """The most that is alive at once in a layer: of its attention or of its feed-forward, beside the rows."""
     width, kv_width = sizes.hidden_size, sizes.num_key_value_heads * sizes.head_dim
-    entering, going = form.batch * form.entering, form.batch * form.going
-    looks = going * (capacity + ALIGNED)
-    seen = 2 * form.batch * (capacity + 1) * (kv_width + (width if kv_width < width else 0))
-    attention = entering * (width + 4 * kv_width) + going * 4 * width + seen
-    feed_forward = going * (2 * width + 4 * sizes.intermediate_size)
-    return item * (going * width + 2 * looks + max(attention, feed_forward))
+    entering, surviving = shape.batch * shape.entering, shape.batch * shape.surviving
+    mask = surviving * (capacity + ALIGNED)
+    keys_values = 2 * shape.batch * (capacity + 1) * (kv_width + (width if kv_width < width else 0))
+    attention = entering * (width + 4 * kv_width) + surviving * 4 * width + keys_values
+    feed_forward = surviving * (2 * width + 4 * sizes.intermediate_size)
+    return item * (surviving * width + 2 * mask + max(attention, feed_forward))

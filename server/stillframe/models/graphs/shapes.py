@@ -1,7 +1,7 @@
-"""Forms of passes: the few shapes that are recorded, and which of them some strands are put into.
+"""Shapes of captured passes, and the assignment of sequences to them.
 
-Knows counts of rows; no tensor. A strand that is shorter than its form is padded at the front, so that what is asked
-for from its end, the rows that are read and those of the text, lies where it always lies.
+Knows counts of rows; no tensor. A sequence that is shorter than its shape is padded at the front, so that the rows at
+its end, the output rows and those of the text, are always at the same indices.
 """
 
 from __future__ import annotations
@@ -16,103 +16,105 @@ ALIGNED = 8  # elements: a mask whose rows begin at other multiples is copied by
 
 
 @dataclass(frozen=True)
-class Extent:
-    """How much of each kind of row one strand has."""
+class RowCounts:
+    """How many rows of each kind one sequence has."""
 
     entering: int  # the first layer
-    going: int  # on after it
-    reading: int  # out of the last
-    heard: bool = False  # whether a tap listens
+    surviving: int  # it
+    outputs: int  # of the last layer
+    hooked: bool = False  # whether a layer hook sees some
 
     @property
     def of_a_prompt(self) -> bool:
-        """Whether it needs what only a prompt's form has: rows that leave, rows that are heard."""
-        return self.heard or self.going < self.entering
+        """Whether it needs what only a prompt's shape has: dropped rows, rows for hooks."""
+        return self.hooked or self.surviving < self.entering
 
 
 @dataclass(frozen=True)
-class Form:
-    """The shape of a recorded pass: so many strands, each with room for so many rows."""
+class GraphShape:
+    """The shape of a captured pass: so many sequences, each of at most so many rows."""
 
     batch: int
     entering: int
-    going: int
-    reading: int
+    surviving: int
+    outputs: int
 
     @property
-    def thins(self) -> bool:
-        """Whether rows may leave it after the first layer. Then each strand's first row is padding always."""
-        return self.going < self.entering
+    def drops_rows(self) -> bool:
+        """Whether rows may be dropped after the first layer. Then each sequence's first row is always padding."""
+        return self.surviving < self.entering
 
     @property
     def cost(self) -> int:
-        """What replaying it takes, in rows through all layers."""
-        return ROWS_OF_A_PASS + self.batch * self.going
+        """What a replay costs, in rows through all layers."""
+        return ROWS_OF_A_PASS + self.batch * self.surviving
 
     @property
     def elements(self) -> int:
-        """Of all rows that enter it: what its memory goes by."""
-        return self.batch * (self.entering + self.going)
+        """Rows in all: what its memory is proportional to."""
+        return self.batch * (self.entering + self.surviving)
 
-    def holds(self, strands: int, most: Extent) -> bool:
-        """Whether so many strands, none larger than `most`, have room."""
-        rows = self.entering - 1 if self.thins else self.entering
-        room = strands <= self.batch and most.entering <= rows and most.going <= self.going
-        return room and most.reading <= self.reading and (self.thins or not most.of_a_prompt)
+    def holds(self, sequences: int, most: RowCounts) -> bool:
+        """Whether so many sequences, none larger than `most`, fit."""
+        rows = self.entering - 1 if self.drops_rows else self.entering
+        room = sequences <= self.batch and most.entering <= rows and most.surviving <= self.surviving
+        return room and most.outputs <= self.outputs and (self.drops_rows or not most.of_a_prompt)
 
 
 @dataclass(frozen=True)
-class Group:
-    """Strands that are replayed together."""
+class GraphBatch:
+    """Sequences that are replayed together, by their indices."""
 
-    form: Form
-    strands: tuple[int, ...]
+    shape: GraphShape
+    sequences: tuple[int, ...]
 
 
-def recorded(capacity: int, answer_rows: int, batches: Iterable[int], rows: Iterable[int], most: int) -> list[Form]:
-    """Forms for prompts that fill up to `capacity` positions, and for the guesses behind them; the largest first.
+def capture_shapes(
+    capacity: int, answer_rows: int, batches: Iterable[int], rows: Iterable[int], most: int
+) -> list[GraphShape]:
+    """Shapes for prompts of up to `capacity` positions, and for the draft behind them; the largest first.
 
-    `answer_rows` of a prompt are read: its last and its guesses'. A whole slot is always among the buckets of `rows`;
-    of the `batches` none but the largest is more than the `most` strands that come together.
+    `answer_rows` of a prompt are output: its last and its draft's. `capacity` is always among the buckets of `rows`; of
+    the `batches` none but the largest exceeds the `most` sequences of a pass.
     """
     buckets = sorted({capacity, *(bucket for bucket in rows if answer_rows <= bucket < capacity)})
-    prompts = [Form(batch, capacity + 1, bucket, answer_rows) for batch in needed(batches, most) for bucket in buckets]
-    guesses = answer_rows - 1
-    slots = [Form(batch, guesses, guesses, guesses) for batch in needed(batches, most)] if guesses else []
-    return sorted((*prompts, *slots), key=lambda form: form.elements, reverse=True)
+    sizes, draft = capture_batches(batches, most), answer_rows - 1
+    prompts = [GraphShape(size, capacity + 1, bucket, answer_rows) for size in sizes for bucket in buckets]
+    drafts = [GraphShape(size, draft, draft, draft) for size in sizes] if draft else []
+    return sorted((*prompts, *drafts), key=lambda shape: shape.elements, reverse=True)
 
 
-def needed(batches: Iterable[int], most: int) -> list[int]:
-    """Those below `most`, and the least of the others. What is beyond the largest takes several passes."""
+def capture_batches(batches: Iterable[int], most: int) -> list[int]:
+    """Those below `most`, and the least of the others. More sequences than the largest take several passes."""
     ordered = sorted(set(batches))
     return [batch for batch in ordered if batch < most] + [batch for batch in ordered if batch >= most][:1]
 
 
-def grouped(forms: Sequence[Form], extents: Sequence[Extent]) -> list[Group] | None:
-    """Strands in groups, each with the form that it is put into, so that it takes least; None where one fits no form.
+def assign_shapes(shapes: Sequence[GraphShape], row_counts: Sequence[RowCounts]) -> list[GraphBatch] | None:
+    """Batches of sequences, each with its shape, at the least cost in all; None where one fits no shape.
 
-    A frame that is computed whole does not make those beside it as long as it is: alike go with alike.
+    Sequences of like length are batched: a keyframe does not lengthen the delta frames beside it.
     """
-    order = sorted(range(len(extents)), key=lambda strand: (extents[strand].going, extents[strand].entering))
-    best: list[tuple[int, tuple[Group, ...]] | None] = [(0, ())]
+    order = sorted(range(len(row_counts)), key=lambda index: (row_counts[index].surviving, row_counts[index].entering))
+    best: list[tuple[int, tuple[GraphBatch, ...]] | None] = [(0, ())]
     for stop in range(1, len(order) + 1):
         found = None
         for start in range(stop):
             before, members = best[start], order[start:stop]
-            form = None if before is None else _cheapest(forms, [extents[strand] for strand in members])
-            if before is None or form is None:
+            shape = None if before is None else _cheapest(shapes, [row_counts[index] for index in members])
+            if before is None or shape is None:
                 continue
-            cost = before[0] + form.cost
+            cost = before[0] + shape.cost
             if found is None or cost < found[0]:
-                found = (cost, (*before[1], Group(form, tuple(members))))
+                found = (cost, (*before[1], GraphBatch(shape, tuple(members))))
         best.append(found)
     return None if best[-1] is None else [*best[-1][1]]
 
 
-def _cheapest(forms: Sequence[Form], extents: Sequence[Extent]) -> Form | None:
-    entering, going, reading = (
-        max(getattr(extent, name) for extent in extents) for name in ("entering", "going", "reading")
+def _cheapest(shapes: Sequence[GraphShape], row_counts: Sequence[RowCounts]) -> GraphShape | None:
+    entering, surviving, outputs = (
+        max(getattr(counts, name) for counts in row_counts) for name in ("entering", "surviving", "outputs")
     )
-    most = Extent(entering, going, reading, any(extent.of_a_prompt for extent in extents))
-    fitting = [form for form in forms if form.holds(len(extents), most)]
-    return min(fitting, key=lambda form: (form.cost, form.elements), default=None)
+    most = RowCounts(entering, surviving, outputs, any(counts.of_a_prompt for counts in row_counts))
+    fitting = [shape for shape in shapes if shape.holds(len(row_counts), most)]
+    return min(fitting, key=lambda shape: (shape.cost, shape.elements), default=None)

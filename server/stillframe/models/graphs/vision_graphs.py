@@ -1,6 +1,6 @@
-"""Towers: what a vision network makes of pictures, recorded for a few numbers of pictures and replayed.
+"""GraphedVision: a vision encoder, captured for a few batch sizes and replayed.
 
-Knows pictures and rows; no family. Where there are fewer pictures than were recorded, earlier ones are seen again.
+Knows images and rows; no family. A batch smaller than a captured one is padded with earlier images.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stillframe.models.graphs.graph_runner import Capture
 
 
 @runtime_checkable
-class Sighted(Protocol):
+class HasVisionEncoder(Protocol):
     """A model with a vision encoder that can be captured: `embed` takes what replays it."""
 
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -26,48 +26,46 @@ class Sighted(Protocol):
         ...
 
     @property
-    def picture(self) -> tuple[int, int, int]:
+    def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of what is encoded."""
         ...
 
 
-class Towers:
-    """An ImageEncoder that replays. For the engine's thread."""
+class GraphedVision:
+    """An `ImageEncoder` that replays. One thread at a time."""
 
     def __init__(
         self,
         encode: ImageEncoder,
-        picture: tuple[int, int, int],
-        numbers: Sequence[int],
+        image_shape: tuple[int, int, int],
+        sizes: Sequence[int],
         capture: Capture,
         counts: PassCounts,
         like: Tensor,
     ):
-        """Record `encode` over each of the `numbers` of pictures, in the dtype and on the device of `like`."""
+        """Capture `encode` for batches of each of the `sizes`, in the dtype and on the device of `like`."""
         self._encode = encode
         self._counts = counts
         with torch.inference_mode():
-            self._pictures = torch.zeros(max(numbers), *picture, dtype=like.dtype, device=like.device)
-            self._rows = torch.zeros_like(encode(self._pictures))
-            self._replays = {
-                number: capture(partial(self._compute, number)) for number in sorted(numbers, reverse=True)
-            }
+            self._images = torch.zeros(max(sizes), *image_shape, dtype=like.dtype, device=like.device)
+            self._rows = torch.zeros_like(encode(self._images))
+            self._replays = {size: capture(partial(self._compute, size)) for size in sorted(sizes, reverse=True)}
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what goes in and comes out."""
-        return self._pictures.nbytes + self._rows.nbytes
+        """Bytes of the buffers."""
+        return self._images.nbytes + self._rows.nbytes
 
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         """[n, channels, H, W] -> [n, patches, width]."""
-        number = min((number for number in self._replays if number >= len(pictures)), default=None)
-        if number is None:
+        size = min((size for size in self._replays if size >= len(images)), default=None)
+        if size is None:
             self._counts.ran("pictures")
-            return self._encode(pictures)
-        self._pictures[: len(pictures)].copy_(pictures, non_blocking=True)
-        self._replays[number]()
+            return self._encode(images)
+        self._images[: len(images)].copy_(images, non_blocking=True)
+        self._replays[size]()
         self._counts.replays += 1
-        return self._rows[: len(pictures)].clone()
+        return self._rows[: len(images)].clone()
 
-    def _compute(self, number: int) -> None:
-        self._rows[:number].copy_(self._encode(self._pictures[:number]))
+    def _compute(self, size: int) -> None:
+        self._rows[:size].copy_(self._encode(self._images[:size]))

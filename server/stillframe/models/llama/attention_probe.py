@@ -1,4 +1,4 @@
-"""TextTap: keeps the text's rows as they enter each decoder layer, and tells afterwards where they looked.
+"""TextAttentionProbe: a layer hook that keeps the text's rows, to work out afterwards what they attended to.
 
 Knows a decoder and a layout; costs a copy of a few rows a layer, and nothing of the attention itself.
 """
@@ -16,11 +16,11 @@ from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.relevance import Relevance, look
 
 
-class TextTap:
-    """A `decoder.Tap` for one pass. Text rows never drop out, so they are found by their distance from the end."""
+class TextAttentionProbe:
+    """A PromptHook for one pass. Text rows are never dropped, so they are found by their distance from the end."""
 
     def __init__(self, decoder: Decoder, layout: TokenLayout, chosen: Sequence[int], *, every_layer: bool):
-        """Look at the `chosen` layers (none: all); `every_layer`: at all for the entropies, chosen or not."""
+        """Probe the `chosen` layers (none: all); `every_layer`: all of them for the entropies, chosen or not."""
         every = range(decoder.config.num_hidden_layers)
         self._decoder = decoder
         self._layout = layout
@@ -36,11 +36,11 @@ class TextTap:
 
     @property
     def text_rows(self) -> int:
-        """How many of a prompt's last rows it needs to see."""
+        """See PromptHook."""
         return self._layout.prompt_rows - self._layout.text.start
 
     def relevance(self, kv: FrameKV) -> Relevance:
-        """Where the text looked in the pass that has just written `kv`."""
+        """What the text attended to in the pass that has just written `kv`."""
         text, patches = self._layout.text, self._layout.patch_positions
         positions = torch.arange(text.start, text.stop, device=kv.device)
         looks = {

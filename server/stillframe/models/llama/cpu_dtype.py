@@ -13,12 +13,12 @@ import torch
 
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.sequence import Strand
-from stillframe.models.llama.weight_packing import settle
+from stillframe.models.llama.sequence import SequenceSlice
+from stillframe.models.llama.weight_packing import pack_for_inference
 from stillframe.reuse.kv import FrameKV, KVShape
 
-PROMPT_ROWS, GUESSED_ROWS, PASSES = 290, 6, 6  # of a frame that is computed whole, and whose every guess was wrong
-ENOUGH_S = 0.2  # of measuring; each dtype once at least
+PROMPT_ROWS, DRAFT_ROWS, PASSES = 290, 6, 6  # of a keyframe whose every draft token was wrong
+ENOUGH_S = 0.2  # of timing; each dtype once at least
 
 # How much faster a layer has to be for a frame to gain 1.25: what lies round the layers takes as long in either dtype.
 # One thread of an EPYC 9004 has 1.2 at 128 wide (jaco-tiny, whose frames gain nothing), 1.7 from 256 wide on.
@@ -28,8 +28,8 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Pace:
-    """What one layer takes for one frame, of one thread's time."""
+class DtypeTiming:
+    """Time of one layer for one frame, on one thread."""
 
     float32_ms: float
     bfloat16_ms: float
@@ -45,14 +45,14 @@ class Pace:
         return str(self.dtype).removeprefix("torch.")
 
 
-def measure(sizes: DecoderConfig) -> Pace:
+def time_dtypes(sizes: DecoderConfig) -> DtypeTiming:
     """Time both. Takes the memory of two layers, and a second where these are large."""
     with torch.inference_mode():
-        return Pace(*_fastest_ms([_frame(one_layer(sizes, dtype)) for dtype in (torch.float32, torch.bfloat16)]))
+        return DtypeTiming(*_fastest_ms([_frame(one_layer(sizes, dtype)) for dtype in (torch.float32, torch.bfloat16)]))
 
 
 def one_layer(sizes: DecoderConfig, dtype: torch.dtype) -> Decoder:
-    """A decoder of a single layer and hardly a vocabulary, settled as a checkpoint's is."""
+    """A decoder of a single layer and hardly a vocabulary, packed as a checkpoint's is."""
     with torch.device("meta"):
         positions = max(sizes.max_position_embeddings, PROMPT_ROWS)
         lone = replace(sizes, num_hidden_layers=1, vocab_size=1, max_position_embeddings=positions)
@@ -60,7 +60,7 @@ def one_layer(sizes: DecoderConfig, dtype: torch.dtype) -> Decoder:
     decoder.to_empty(device=CPU).requires_grad_(requires_grad=False)
     for parameter in decoder.parameters():
         parameter.fill_(0.01)
-    settle(decoder)
+    pack_for_inference(decoder)
     return decoder.eval()
 
 
@@ -69,18 +69,18 @@ def _frame(decoder: Decoder) -> Callable[[], None]:
     sizes, dtype = decoder.config, decoder.model.norm.weight.dtype
     shape = KVShape(1, sizes.num_key_value_heads, sizes.head_dim, PROMPT_ROWS, dtype, CPU)
     kv, rows = FrameKV(shape.allocate()), torch.ones(PROMPT_ROWS, sizes.hidden_size, dtype=dtype)
-    runner, guessed_at = DecoderRunner(decoder), PROMPT_ROWS - GUESSED_ROWS
+    runner, draft_start = DecoderRunner(decoder), PROMPT_ROWS - DRAFT_ROWS
 
     def compute() -> None:
-        runner.forward([Strand(rows, 0, kv)])
+        runner.forward([SequenceSlice(rows, 0, kv)])
         for _ in range(PASSES):
-            runner.forward([Strand(rows[guessed_at:], guessed_at, kv)])
+            runner.forward([SequenceSlice(rows[draft_start:], draft_start, kv)])
 
     return compute
 
 
 def _fastest_ms(jobs: list[Callable[[], None]]) -> list[float]:
-    """Of each job, in turns: what else the machine does meets all of them. Once before that, untimed."""
+    """Of each job, in turns, so that other load meets all of them. Once before that, untimed."""
     for job in jobs:
         job()
     rounds: list[list[float]] = []

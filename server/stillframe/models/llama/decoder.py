@@ -1,22 +1,21 @@
 """The Llama decoder: rotary attention, RMSNorm, SwiGLU, under the names that checkpoints use.
 
-Knows positions and a place to put keys and values; no prompt, no action, no family.
+Knows positions and attention backends; no prompt, no action, no family.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillframe.models.llama.attention import added, attend
-
-Tap = Callable[[int, Tensor], None]  # called with (layers done, hidden rows) before the first layer and after each
+from stillframe.models.llama.attention import added
+from stillframe.models.llama.attention_backend import AttentionBackend
+from stillframe.models.llama.rotary import Rotary
 
 
 @dataclass(frozen=True)
@@ -39,52 +38,6 @@ class DecoderConfig:
         return self.hidden_size // self.num_attention_heads
 
 
-class Places(Protocol):
-    """What the layers ask of one pass: where its rows sit, which of them go on, and what they look at."""
-
-    @property
-    def positions(self) -> Tensor:
-        """Absolute position of each row that enters the first layer, [rows]."""
-        ...
-
-    def going_on(self, layer: int) -> Tensor | None:
-        """Indices, into the rows that enter `layer`, of those that go on; None: all. Asked once a layer, in order."""
-        ...
-
-    def mix(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """What the rows that go on find: [..., heads, rows, head_dim], in the queries' shape.
-
-        Keys and values are those of all rows that enter the layer.
-        """
-        ...
-
-    def saw(self, layers: int, rows: Tensor) -> None:
-        """Take a look at the rows [rows, width], which have gone through so many layers."""
-        ...
-
-
-@dataclass(frozen=True)
-class Whole:
-    """A pass in which every row sees its own kind, by a mask, and nothing is kept. For training."""
-
-    positions: Tensor  # [rows]
-    mask: Tensor | None  # [rows, rows], True where a row may look
-    tap: Tap | None = None
-
-    def going_on(self, layer: int) -> Tensor | None:  # noqa: ARG002 (the seam's shape)
-        """All."""
-        return None
-
-    def mix(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:  # noqa: ARG002 (the seam's shape)
-        """Among themselves."""
-        return attend(queries, keys, values, self.mask)
-
-    def saw(self, layers: int, rows: Tensor) -> None:
-        """Show the tap."""
-        if self.tap is not None:
-            self.tap(layers, rows)
-
-
 class RMSNorm(nn.Module):
     """Root-mean-square norm, computed in fp32 whatever the rows' dtype."""
 
@@ -98,35 +51,10 @@ class RMSNorm(nn.Module):
         return functional.rms_norm(rows, (rows.shape[-1],), self.weight, self.eps)
 
 
-@dataclass(frozen=True)
-class Rotary:
-    """Cosines and sines of some rows' absolute positions, [rows, head_dim] each."""
-
-    cos: Tensor
-    sin: Tensor
-
-    @classmethod
-    def at(cls, positions: Tensor, config: DecoderConfig, dtype: torch.dtype) -> Rotary:
-        """The angles at `positions` [rows], taken in fp32 and then rounded to `dtype`."""
-        exponents = torch.arange(0, config.head_dim, 2, device=positions.device).float() / config.head_dim
-        angles = positions[:, None].float() * (1.0 / config.rope_theta**exponents)
-        angles = torch.cat((angles, angles), dim=-1)
-        return cls(angles.cos().to(dtype), angles.sin().to(dtype))
-
-    def of(self, kept: Tensor) -> Rotary:
-        """The angles of some of the rows."""
-        return Rotary(self.cos[kept], self.sin[kept])
-
-    def turn(self, heads: Tensor) -> Tensor:
-        """Rotate [..., heads, rows, head_dim] by half-rotation, Llama's pairing."""
-        first, second = heads.chunk(2, dim=-1)
-        return heads * self.cos + torch.cat((-second, first), dim=-1) * self.sin
-
-
 class Attention(nn.Module):
-    """Grouped-query self-attention; what its rows look at is the pass's business.
+    """Grouped-query self-attention; what its rows attend to is the backend's choice.
 
-    `kv_proj`, where it is set, is k_proj and v_proj in one product: see settling.py.
+    `kv_proj`, where it is set, is k_proj and v_proj fused: see weight_packing.py.
     """
 
     def __init__(self, config: DecoderConfig):
@@ -139,19 +67,21 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(width, kv_width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
 
-    def forward(self, rows: Tensor, layer: int, rotary: Rotary, places: Places, on: Tensor | None) -> Tensor:
-        """[..., rows, width] -> the same, of the rows `on`."""
+    def forward(
+        self, rows: Tensor, layer: int, rotary: Rotary, backend: AttentionBackend, keep: Tensor | None
+    ) -> Tensor:
+        """[..., rows, width] -> the same, of the rows `keep` (None: all)."""
         keys, values = (self._heads(part) for part in self.keys_values(rows))
-        keys = rotary.turn(keys)
-        if on is not None:
-            rows, rotary = rows[..., on, :], rotary.of(on)
-        mixed = places.mix(layer, self.queries(rows, rotary), keys, values)
+        keys = rotary.apply(keys)
+        if keep is not None:
+            rows, rotary = rows[..., keep, :], rotary.select(keep)
+        mixed = backend.attend(layer, self.queries(rows, rotary), keys, values)
         out: Tensor = self.o_proj(mixed.transpose(-3, -2).flatten(-2))
         return out
 
     def queries(self, rows: Tensor, rotary: Rotary) -> Tensor:
-        """What some rows ask for: [..., rows, width] -> [..., heads, rows, head_dim]."""
-        return rotary.turn(self._heads(self.q_proj(rows)))
+        """Rotated queries: [..., rows, width] -> [..., heads, rows, head_dim]."""
+        return rotary.apply(self._heads(self.q_proj(rows)))
 
     def keys_values(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """[..., rows, width] -> keys before rotation and values, [..., rows, kv_width] each."""
@@ -166,7 +96,7 @@ class Attention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """Llama's gated feed-forward. `gate_up_proj`, where it is set, is gate_proj and up_proj in one product."""
+    """Llama's gated feed-forward. `gate_up_proj`, where it is set, is gate_proj and up_proj fused."""
 
     def __init__(self, config: DecoderConfig):
         super().__init__()
@@ -196,19 +126,21 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def queries(self, rows: Tensor, rotary: Rotary) -> Tensor:
-        """What rows [..., rows, width] that enter this layer ask for: [..., heads, rows, head_dim]."""
+        """Queries of rows [..., rows, width] that enter this layer: [..., heads, rows, head_dim]."""
         return self.self_attn.queries(self.input_layernorm(rows), rotary)
 
-    def forward(self, rows: Tensor, layer: int, rotary: Rotary, places: Places, on: Tensor | None = None) -> Tensor:
-        """[..., rows, width] -> the same, of the rows `on` (None: all); the others leave their keys and values."""
-        mixed = self.self_attn(self.input_layernorm(rows), layer, rotary, places, on)
-        rows = (rows if on is None else rows[..., on, :]) + mixed
+    def forward(
+        self, rows: Tensor, layer: int, rotary: Rotary, backend: AttentionBackend, keep: Tensor | None = None
+    ) -> Tensor:
+        """[..., rows, width] -> the same, of the rows `keep` (None: all); the others leave only keys and values."""
+        mixed = self.self_attn(self.input_layernorm(rows), layer, rotary, backend, keep)
+        rows = (rows if keep is None else rows[..., keep, :]) + mixed
         out: Tensor = rows + self.mlp(self.post_attention_layernorm(rows))
         return out
 
 
 def _embedding(count: int, width: int) -> nn.Embedding:
-    """Draw as nn.Embedding does; on the meta device, where that would load torch's compiler for a second, nothing."""
+    """Initialise as nn.Embedding does, but not on the meta device, where that would import torch's compiler (1 s)."""
     weight = torch.empty(count, width)
     return nn.Embedding(count, width, _weight=weight if weight.is_meta else nn.init.normal_(weight))
 
@@ -223,58 +155,60 @@ class LlamaModel(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self._angles: dict[tuple[torch.dtype, torch.device], Rotary] = {}
-        self._looks: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        self._masks: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         self._positions: dict[torch.device, Tensor] = {}
 
-    def forward(self, rows: Tensor, places: Places) -> Tensor:
-        """Run every layer over embedded rows [..., rows, width] -> normed hidden rows, of those that got to the end.
+    def forward(self, rows: Tensor, backend: AttentionBackend) -> Tensor:
+        """Run every layer over embedded rows [..., rows, width] -> normed hidden rows of those that survive all layers.
 
-        A row that does not go on writes its keys and values all the same, for these need no more than the row itself,
-        and leaves the computation for good: in the layers that follow its keys and values stay as they are, and stay
-        visible.
+        A row that does not survive a layer still writes its keys and values there, for these need no more than the row
+        itself, and is dropped for good: in the layers that follow its cached keys and values stay as they are, and stay
+        visible to attention.
         """
-        rotary = self.rotary(places.positions, rows.dtype)
-        places.saw(0, rows)
+        rotary = self.rotary(backend.positions, rows.dtype)
+        backend.on_layer(0, rows)
         for index, layer in enumerate(self.layers):
-            on = places.going_on(index)
-            rows = layer(rows, index, rotary, places, on)
-            if on is not None:
-                rotary = rotary.of(on)
-            places.saw(index + 1, rows)
+            keep = backend.surviving_rows(index)
+            rows = layer(rows, index, rotary, backend, keep)
+            if keep is not None:
+                rotary = rotary.select(keep)
+            backend.on_layer(index + 1, rows)
         out: Tensor = self.norm(rows)
         return out
 
     def queries(self, layer: int, rows: Tensor, positions: Tensor) -> Tensor:
-        """What rows [rows, width], as they enter `layer`, ask for there: [heads, rows, head_dim]."""
+        """Queries of rows [rows, width] as they enter `layer`: [heads, rows, head_dim]."""
         block = cast("DecoderLayer", self.layers[layer])
         return block.queries(rows, self.rotary(positions, rows.dtype))
 
     def rotary(self, positions: Tensor, dtype: torch.dtype) -> Rotary:
-        """The angles at `positions`, looked up: every position's are made once for a dtype and a device."""
+        """The angles at `positions`, from a table that is made once for a dtype and a device."""
         made = self._angles.get((dtype, positions.device))
         if made is None:
             with torch.inference_mode(mode=False):  # training may look them up later
-                made = Rotary.at(self._every(positions.device), self.config, dtype)
+                made = Rotary.at(
+                    self._all_positions(positions.device), self.config.head_dim, self.config.rope_theta, dtype
+                )
             self._angles[dtype, positions.device] = made
-        return made.of(positions)
+        return made.select(positions)
 
     def positions(self, first: int, stop: int, device: torch.device) -> Tensor:
-        """[first, ..., stop - 1]: a view of what is made once for a device."""
+        """[first, ..., stop - 1]: a view of a tensor that is made once for a device."""
         made = self._positions.get(device)
         if made is None or len(made) < stop:
             made = self._positions[device] = torch.arange(_round_up(stop), device=device)
         return made[first:stop]
 
     def causal(self, first: int, stop: int, keys: int, like: Tensor) -> Tensor:
-        """[stop - first, keys], `added`: rows at positions `first` on look at no later key. A view, as above."""
-        made = self._looks.get((like.dtype, like.device))
+        """[stop - first, keys], `added`: rows at positions `first` on attend to no later key. A view, as above."""
+        made = self._masks.get((like.dtype, like.device))
         if made is None or len(made) < keys:
             every = torch.arange(_round_up(keys), device=like.device)
             made = added(every[None, :] <= every[:, None], like.dtype)
-            self._looks[like.dtype, like.device] = made
+            self._masks[like.dtype, like.device] = made
         return made[first:stop, :keys]
 
-    def _every(self, device: torch.device) -> Tensor:
+    def _all_positions(self, device: torch.device) -> Tensor:
         return torch.arange(self.config.max_position_embeddings, device=device)
 
 
@@ -286,12 +220,12 @@ class Decoder(nn.Module):
         self.config = config
         self.model = LlamaModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.steady = False  # whether a row's numbers are known not to depend on how many rows share a pass
+        self.batch_invariant = False  # whether a row's numbers do not depend on which rows share its pass
+        self.max_head_norm = math.inf  # see `measure_head`; until then no lead of one token over another is decisive
 
-    @cached_property
-    def longest(self) -> float:
-        """Norm of the head's longest row, taken once: for weights that stay as they are."""
-        return float(self.lm_head.weight.detach().float().norm(dim=-1).max())
+    def measure_head(self) -> None:
+        """Take the norm of the head's longest row: once the weights are final, and before they are packed."""
+        self.max_head_norm = float(self.lm_head.weight.detach().float().norm(dim=-1).max())
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [...] -> rows [..., width]."""
@@ -305,5 +239,5 @@ class Decoder(nn.Module):
 
 
 def _round_up(length: int) -> int:
-    """Of tables that grow: a multiple of 256."""
+    """The next multiple of 256: by which tables grow."""
     return -(-length // 256) * 256

@@ -12,111 +12,112 @@ from torch import Tensor
 
 from stillframe.models.llama.attention import attend
 from stillframe.models.llama.decoder import LlamaModel
-from stillframe.models.llama.history_attention import Recall, recalled
-from stillframe.models.llama.sequence import Strand
+from stillframe.models.llama.history_attention import HistoryKV, attend_with_history
+from stillframe.models.llama.sequence import SequenceSlice
 
-BLOCK_ROWS = 72  # of a prompt, that look at keys together: fewer keys for the first ones, few enough products
+BLOCK_ROWS = 72  # of a prompt, that attend together: fewer keys for the first blocks, few enough products
 
 
 class _SequenceState:
-    """One strand on its way through the layers."""
+    """One sequence between two layers: which rows enter, which of them survive, and their mask."""
 
-    def __init__(self, model: LlamaModel, strand: Strand):
-        self.on: Tensor | None = None  # which of the rows that enter the layer at hand go on; None: all
-        self.rows = self.going = len(strand.rows)  # that enter it; that go on
-        self.positions = model.positions(strand.first, strand.stop, strand.rows.device)
-        self.tap = strand.tap
-        self._strand = strand
-        self._at = self.positions  # of the rows that enter
-        lone = len(strand.rows) == 1 and strand.stop == strand.kv.length
-        self._looks = None if lone else model.causal(strand.first, strand.stop, strand.kv.length, strand.rows)
-        self._reach = _reach(self._at, strand.kv.length)
+    def __init__(self, model: LlamaModel, sequence: SequenceSlice):
+        self.keep: Tensor | None = None  # which of the rows that enter this layer survive it; None: all
+        self.rows = self.surviving = len(sequence.rows)  # that enter it; that survive it
+        self.positions = model.positions(sequence.first, sequence.stop, sequence.rows.device)
+        self.hook = sequence.hook
+        self._sequence = sequence
+        self._positions = self.positions  # of the rows that enter
+        lone = len(sequence.rows) == 1 and sequence.stop == sequence.kv.length
+        self._mask = None if lone else model.causal(sequence.first, sequence.stop, sequence.kv.length, sequence.rows)
+        self._reach = _reach(self._positions, sequence.kv.length)
         self._last = model.config.num_hidden_layers - 1
 
     def enter(self, layer: int) -> None:
-        """The rows that went on come to the next layer, and some of them will not leave it."""
-        if self.on is not None:
-            self._at, self.rows = self._at[self.on], self.going
-        self.on = self._strand.kept.get(layer)
-        if layer == self._last and self._strand.read is not None and self._strand.read < self.rows:
-            self.on = torch.arange(self.rows - self._strand.read, self.rows, device=self._at.device)
-        if self.on is not None:
-            self.going = len(self.on)
-            self._looks = None if self._looks is None else self._looks[self.on]
-            self._reach = _reach(self._at[self.on], self._strand.kv.length)
+        """The surviving rows enter the next layer, and some of them may not survive it."""
+        if self.keep is not None:
+            self._positions, self.rows = self._positions[self.keep], self.surviving
+        self.keep = self._sequence.kept.get(layer)
+        if layer == self._last and self._sequence.read is not None and self._sequence.read < self.rows:
+            self.keep = torch.arange(self.rows - self._sequence.read, self.rows, device=self._positions.device)
+        if self.keep is not None:
+            self.surviving = len(self.keep)
+            self._mask = None if self._mask is None else self._mask[self.keep]
+            self._reach = _reach(self._positions[self.keep], self._sequence.kv.length)
 
-    def mix(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Write, then look."""
-        keys, values = self._strand.kv.write(layer, self._at, keys, values)
-        history = self._strand.history
-        looking = 0 if history is None else self._looking(history)
-        if history is None or not looking:
-            return attend(queries, keys, values, self._looks, self._reach)
-        looks = self._looks if self._looks is not None else queries.new_zeros(1, keys.shape[1])
-        back = recalled(history, layer, queries[:, -looking:], keys, values, looks[-looking:])
-        if looking == queries.shape[1]:
-            return back
-        ahead = _up_to(self._reach, queries.shape[1] - looking)
-        return torch.cat((attend(queries[:, :-looking], keys, values, looks[:-looking], ahead), back), dim=1)
+    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Write keys and values to the cache, then attend to it."""
+        keys, values = self._sequence.kv.write(layer, self._positions, keys, values)
+        history = self._sequence.history
+        rows = 0 if history is None else self._rows_with_history(history)
+        if history is None or not rows:
+            return attend(queries, keys, values, self._mask, self._reach)
+        mask = self._mask if self._mask is not None else queries.new_zeros(1, keys.shape[1])
+        last = attend_with_history(history, layer, queries[:, -rows:], keys, values, mask[-rows:])
+        if rows == queries.shape[1]:
+            return last
+        reach = _up_to(self._reach, queries.shape[1] - rows)
+        return torch.cat((attend(queries[:, :-rows], keys, values, mask[:-rows], reach), last), dim=1)
 
-    def _looking(self, history: Recall) -> int:
-        """How many of the rows that go on look at older frames: the last ones, for none of those ever drops out."""
-        return min(self.going, max(0, self._strand.stop - max(history.first, self._strand.first)))
+    def _rows_with_history(self, history: HistoryKV) -> int:
+        """How many surviving rows attend to older frames: the last ones, none of which is ever dropped."""
+        return min(self.surviving, max(0, self._sequence.stop - max(history.first, self._sequence.first)))
 
 
 class EagerAttention:
-    """Walks side by side: the Places of all strands' rows, which lie one strand behind the other."""
+    """The `AttentionBackend` of an eager pass, whose rows lie one sequence behind the other."""
 
-    def __init__(self, model: LlamaModel, strands: Sequence[Strand]):
-        self._walks = walks = [_SequenceState(model, strand) for strand in strands]
-        self._taps = [walk for walk in walks if walk.tap is not None]
-        self.positions = walks[0].positions if len(walks) == 1 else torch.cat([walk.positions for walk in walks])
+    def __init__(self, model: LlamaModel, sequences: Sequence[SequenceSlice]):
+        self._states = states = [_SequenceState(model, sequence) for sequence in sequences]
+        self._hooked = [state for state in states if state.hook is not None]
+        self.positions = states[0].positions if len(states) == 1 else torch.cat([state.positions for state in states])
 
     @property
-    def going(self) -> list[int]:
-        """How many rows of each strand have come out of the last layer that was run."""
-        return [walk.going for walk in self._walks]
+    def surviving(self) -> list[int]:
+        """How many rows of each sequence survived the last layer that was run."""
+        return [state.surviving for state in self._states]
 
-    def going_on(self, layer: int) -> Tensor | None:
-        """Of all strands, where any has a row that does not."""
-        for walk in self._walks:
-            walk.enter(layer)
-        if all(walk.on is None for walk in self._walks):
+    def surviving_rows(self, layer: int) -> Tensor | None:
+        """Those of all sequences; None where every row survives."""
+        for state in self._states:
+            state.enter(layer)
+        if all(state.keep is None for state in self._states):
             return None
-        return self._walks[0].on if len(self._walks) == 1 else torch.cat([*self._ons()])
+        return self._states[0].keep if len(self._states) == 1 else torch.cat([*self._kept()])
 
-    def mix(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Each strand by itself."""
-        if len(self._walks) == 1:
-            return self._walks[0].mix(layer, queries, keys, values)
-        entering, going = [walk.rows for walk in self._walks], [walk.going for walk in self._walks]
-        parts = (torch.split(queries, going, 1), torch.split(keys, entering, 1), torch.split(values, entering, 1))
-        return torch.cat([walk.mix(layer, *own) for walk, *own in zip(self._walks, *parts, strict=True)], dim=1)
+    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Each sequence by itself."""
+        if len(self._states) == 1:
+            return self._states[0].attend(layer, queries, keys, values)
+        entering, surviving = [state.rows for state in self._states], [state.surviving for state in self._states]
+        parts = (torch.split(queries, surviving, 1), torch.split(keys, entering, 1), torch.split(values, entering, 1))
+        return torch.cat([state.attend(layer, *own) for state, *own in zip(self._states, *parts, strict=True)], dim=1)
 
-    def saw(self, layers: int, rows: Tensor) -> None:
-        """Show each strand's tap its own rows."""
-        if not self._taps:
+    def on_layer(self, layers: int, rows: Tensor) -> None:
+        """Call each sequence's hook with its own rows."""
+        if not self._hooked:
             return
-        for walk, own in zip(self._walks, torch.split(rows, [walk.going for walk in self._walks]), strict=True):
-            if walk.tap is not None:
-                walk.tap(layers, own)
+        surviving = [state.surviving for state in self._states]
+        for state, own in zip(self._states, torch.split(rows, surviving), strict=True):
+            if state.hook is not None:
+                state.hook(layers, own)
 
-    def _ons(self) -> Iterator[Tensor]:
-        """Each strand's indices, counted among all rows."""
+    def _kept(self) -> Iterator[Tensor]:
+        """Each sequence's indices, counted among all rows."""
         first = 0
-        for walk in self._walks:
-            on = torch.arange(walk.rows, device=walk.positions.device) if walk.on is None else walk.on
-            yield on + first
-            first += walk.rows
+        for state in self._states:
+            keep = torch.arange(state.rows, device=state.positions.device) if state.keep is None else state.keep
+            yield keep + first
+            first += state.rows
 
 
-def _reach(at: Tensor, keys: int) -> list[tuple[int, int]]:
-    """How far blocks of causal rows at positions `at` look; none on a GPU, which would have to be waited for."""
-    blocks = len(at) // BLOCK_ROWS
-    if blocks < 2 or at.device.type != "cpu":
+def _reach(positions: Tensor, keys: int) -> list[tuple[int, int]]:
+    """Up to which key each block of causal rows attends; empty on a GPU, which would have to be waited for."""
+    blocks = len(positions) // BLOCK_ROWS
+    if blocks < 2 or positions.device.type != "cpu":
         return []
-    stops = [len(at) * block // blocks for block in range(1, blocks)]
-    return [*zip(stops, (at[[stop - 1 for stop in stops]] + 1).tolist(), strict=True), (len(at), keys)]
+    stops = [len(positions) * block // blocks for block in range(1, blocks)]
+    return [*zip(stops, (positions[[stop - 1 for stop in stops]] + 1).tolist(), strict=True), (len(positions), keys)]
 
 
 def _up_to(reach: Sequence[tuple[int, int]], rows: int) -> list[tuple[int, int]]:

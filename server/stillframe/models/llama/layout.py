@@ -1,4 +1,4 @@
-"""TokenLayout: where everything sits in the decoder's sequence. Knows no family; no offset is written anywhere else."""
+"""TokenLayout: positions of all parts of the decoder's sequence. Knows no family; offsets are defined nowhere else."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from itertools import pairwise
 class TokenLayout:
     """Positions of one prompt's parts: [BOS] [patches of each camera] [text], then the action, causal throughout.
 
-    A patch token is numbered by its place among all cameras' patches, which adjoin.
+    A patch token's number is its index among all cameras' patches, which adjoin.
     """
 
     patches: Mapping[str, range]  # camera -> its patches' positions, in raster order
     patch_grid: tuple[int, int]  # rows, columns of patches per camera
     text: range
-    action: range  # positions that the action's tokens take as they are decoded
+    action: range  # of the action's tokens as they are decoded
 
     def __post_init__(self) -> None:
         places = [*self.patches.values()]

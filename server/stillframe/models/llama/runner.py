@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.eager_attention import EagerAttention
-from stillframe.models.llama.sequence import PromptTap, Strand, prompt
+from stillframe.models.llama.sequence import PromptHook, SequenceSlice, prompt_slice
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 
@@ -22,41 +22,46 @@ from stillframe.reuse.plan import ReusePlan
 class PassGraphs(Protocol):
     """Passes that were captured: models/graphs/graph_runner.py on a GPU."""
 
-    def replay(self, strands: Sequence[Strand]) -> list[Tensor] | None:
-        """What an eager pass gives, up to rounding; None where the pass was not captured."""
+    def replay(self, sequences: Sequence[SequenceSlice]) -> list[Tensor] | None:
+        """The results of an eager pass, up to rounding; None where the pass was not captured."""
         ...
 
 
 @dataclass(frozen=True)
 class DecoderRunner:
-    """One decoder. With `graphs`, whatever pass they hold is replayed; every other is run eagerly."""
+    """One decoder. With `graphs`, a pass that was captured is replayed; every other is run eagerly."""
 
     decoder: Decoder
     graphs: PassGraphs | None = None
 
-    def forward(self, strands: Sequence[Strand]) -> list[Tensor]:
-        """One pass over all strands, each in a cache of its own -> of each the hidden rows that are read, normed.
+    def forward(self, sequences: Sequence[SequenceSlice]) -> list[Tensor]:
+        """One pass over all sequences, each in a cache of its own -> each one's output rows, normed hidden states.
 
-        Everything but attention runs over all strands' rows together. Of the last layer only what is read goes through:
-        the other rows' outputs would feed nothing.
+        Everything but attention runs over all sequences' rows together. Through the last layer only output rows go: the
+        others would feed nothing.
         """
-        for strand in strands:
-            strand.kv.reserve(strand.stop)
-        replayed = None if self.graphs is None else self.graphs.replay(strands)
-        return self._eager(strands) if replayed is None else replayed
+        for sequence in sequences:
+            sequence.kv.reserve(sequence.stop)
+        replayed = None if self.graphs is None else self.graphs.replay(sequences)
+        return self._eager(sequences) if replayed is None else replayed
 
     def prefill(
-        self, rows: Tensor, plan: ReusePlan, kv: FrameKV, tap: PromptTap | None = None, guesses: Tensor | None = None
+        self,
+        rows: Tensor,
+        plan: ReusePlan,
+        kv: FrameKV,
+        hook: PromptHook | None = None,
+        draft_ids: Tensor | None = None,
     ) -> Tensor:
-        """Run one prompt by `plan`: see `sequence.prompt`.
+        """Run one prompt by `plan`: see `sequence.prompt_slice`.
 
-        Returns the hidden rows of all that got to the last layer, in order of position.
+        Returns the hidden rows of all that survived the last layer, in order of position.
         """
-        return self.forward([prompt(self.decoder, rows, plan, kv, tap, guesses)])[0]
+        return self.forward([prompt_slice(self.decoder, rows, plan, kv, hook, draft_ids)])[0]
 
-    def _eager(self, strands: Sequence[Strand]) -> list[Tensor]:
+    def _eager(self, sequences: Sequence[SequenceSlice]) -> list[Tensor]:
         model = self.decoder.model
-        places = EagerAttention(model, strands)
-        rows = strands[0].rows if len(strands) == 1 else torch.cat([strand.rows for strand in strands])
-        hidden: Tensor = model(rows, places)
-        return [*torch.split(hidden, places.going)]
+        attention = EagerAttention(model, sequences)
+        rows = sequences[0].rows if len(sequences) == 1 else torch.cat([sequence.rows for sequence in sequences])
+        hidden: Tensor = model(rows, attention)
+        return [*torch.split(hidden, attention.surviving)]

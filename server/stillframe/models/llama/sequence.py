@@ -12,14 +12,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from stillframe.models.llama.decoder import Decoder, Tap
-from stillframe.models.llama.history_attention import Recall
+from stillframe.models.llama.attention_backend import LayerHook
+from stillframe.models.llama.decoder import Decoder
+from stillframe.models.llama.history_attention import HistoryKV
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 
 
-class PromptTap(Protocol):
-    """A `decoder.Tap` over a prompt, which says how much of it it needs."""
+class PromptHook(Protocol):
+    """An `attention_backend.LayerHook` over a prompt, which says how much of it it needs."""
 
     @property
     def text_rows(self) -> int | None:
@@ -27,24 +28,22 @@ class PromptTap(Protocol):
         ...
 
     def __call__(self, layer: int, rows: Tensor, /) -> None:
-        """See `decoder.Tap`."""
+        """See `attention_backend.LayerHook`."""
         ...
 
 
 @dataclass(frozen=True)
-class Strand:
+class SequenceSlice:
     """One sequence's part in a pass: adjoining rows, and the cache in which they lie."""
 
     rows: Tensor  # [n, width], embedded
     first: int  # position of the first
     kv: FrameKV
-    kept: Mapping[int, Tensor] = field(
-        default_factory=dict
-    )  # layer -> indices, into the rows that enter it, of those that go on
-    tap: Tap | None = None
-    listens: int | None = None  # so many of the last rows the tap looks at; None: perhaps all
-    read: int | None = None  # so many of the last rows' hidden states are read, None: all; never any that `kept` drops
-    history: Recall | None = None  # older frames, at which the text's and the action's rows look as well
+    kept: Mapping[int, Tensor] = field(default_factory=dict)  # layer -> indices of rows that survive it; none: all do
+    hook: LayerHook | None = None
+    hook_rows: int | None = None  # so many of the last rows the hook needs; None: perhaps all
+    read: int | None = None  # so many of the last rows' hidden states are output, None: all; `kept` drops none of them
+    history: HistoryKV | None = None  # older frames, to which the text's and the action's rows attend as well
 
     @property
     def stop(self) -> int:
@@ -52,30 +51,30 @@ class Strand:
         return self.first + len(self.rows)
 
 
-def prompt(
+def prompt_slice(
     decoder: Decoder,
     rows: Tensor,
     plan: ReusePlan,
     kv: FrameKV,
-    tap: PromptTap | None = None,
-    guesses: Tensor | None = None,
+    hook: PromptHook | None = None,
+    draft_ids: Tensor | None = None,
     read: int | None = None,
-    history: Recall | None = None,
-) -> Strand:
+    history: HistoryKV | None = None,
+) -> SequenceSlice:
     """A prompt's embedded rows [plan.rows, width] by `plan`, over what `kv` holds of the reused ones.
 
-    Behind them the token ids that are guessed to follow [n], which are never reused and which the tap does not see. The
-    text's rows are never reused either, so the last 1 + n that come out are the prompt's last and those of the guesses.
+    Behind them the drafted token ids [n], which are never reused and which the hook does not see. The text's rows are
+    never reused either, so the last 1 + n rows that come out are the prompt's last and those of the draft.
     """
-    after = 0 if guesses is None else len(guesses)
-    listens = None if tap is None or tap.text_rows is None else tap.text_rows + after
-    hears: Tap | None = tap
-    if guesses is not None and after:
-        rows, hears = torch.cat((rows, decoder.embed(guesses.to(rows.device)))), _of_prompt(tap, after)
+    after = 0 if draft_ids is None else len(draft_ids)
+    hook_rows = None if hook is None or hook.text_rows is None else hook.text_rows + after
+    on_prompt: LayerHook | None = hook
+    if draft_ids is not None and after:
+        rows, on_prompt = torch.cat((rows, decoder.embed(draft_ids.to(rows.device)))), _without_draft(hook, after)
     kv.begin()
-    return Strand(rows, 0, kv, replace(plan, rows=len(rows)).kept, hears, listens, read, history)
+    return SequenceSlice(rows, 0, kv, replace(plan, rows=len(rows)).kept, on_prompt, hook_rows, read, history)
 
 
-def _of_prompt(tap: Tap | None, guesses: int) -> Tap | None:
-    """The tap, without the rows of the guesses: what is listened to is the prompt."""
-    return None if tap is None else lambda layer, rows: tap(layer, rows[:-guesses])
+def _without_draft(hook: LayerHook | None, draft_rows: int) -> LayerHook | None:
+    """The hook over the prompt's rows alone, without those of the draft."""
+    return None if hook is None else lambda layer, rows: hook(layer, rows[:-draft_rows])

@@ -1,6 +1,6 @@
-"""Settles a network that only infers, in place: the same results from fewer and faster products.
+"""Packs and fuses the weights of a network for inference, in place: the same results from fewer and faster products.
 
-Knows linear layers, and the names of those that share their input; no family. What is settled cannot be trained.
+Knows linear layers, and the names of those that share their input; no family. A packed network cannot be trained.
 
 On a CPU, oneDNN multiplies fastest by weights that lie in an order of its own. Microseconds for 6 / 24 / 294 rows, as
 torch multiplies by itself -> packed (one thread of an EPYC 9004, torch 2.13):
@@ -17,9 +17,9 @@ torch multiplies by itself -> packed (one thread of an EPYC 9004, torch 2.13):
 In bfloat16 the numbers stay the same to the bit; in float32 sums are taken in another order. The first time that so
 many rows come, oneDNN writes itself a kernel: 0.5 to 1 ms for each shape of weight.
 
-Two products with one input become one. That saves a launch on a GPU, 10 microseconds where a call is oneDNN's, and is
-as good for MKL. And it steadies what comes behind gate and up (steadiness.py): over halves of joined rows torch's silu
-goes row by row. Over rows that lie close together it goes in one go, and takes the last few numbers by another exp: of
+Two products with one input are fused. That saves a launch on a GPU, 10 microseconds where a call is oneDNN's, and is as
+fast with MKL. And it makes what follows gate and up batch invariant (batch_invariance.py): over halves of fused rows
+torch's silu goes row by row. Over contiguous rows it goes in one go, and takes the last few numbers by another exp: of
 336 wide float32 rows the last one's then depended on how many there were.
 """
 
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 # Elements from which a weight is worth packing. Other dtypes are never packed.
 LEAST_PACKED = {torch.float32: 2**18, torch.bfloat16: 0}
 
-JOINED = {"kv_proj": ("k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+FUSED = {"kv_proj": ("k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
 
 class PackedLinear(nn.Module):
@@ -52,11 +52,11 @@ class PackedLinear(nn.Module):
         return out
 
 
-def settle(network: nn.Module) -> None:
-    """Join what shares its input, then pack what is worth it. One weight at a time: memory never holds two networks."""
+def pack_for_inference(network: nn.Module) -> None:
+    """Fuse what shares its input, then pack what is worth it. One weight at a time: memory never holds two networks."""
     for module in [*network.modules()]:
-        for name, parts in JOINED.items():
-            _join(module, name, *parts)
+        for name, parts in FUSED.items():
+            _fuse(module, name, *parts)
     for module in [*network.modules()]:
         for name, child in [*module.named_children()]:
             if isinstance(child, nn.Linear) and worth_packing(child.weight):
@@ -64,7 +64,7 @@ def settle(network: nn.Module) -> None:
 
 
 def worth_packing(weight: Tensor) -> bool:
-    """Whether it lies where it can be packed, and gains by it."""
+    """Whether it is on a CPU that can pack it, and gains by it."""
     least = LEAST_PACKED.get(weight.dtype)
     return weight.device.type == "cpu" and least is not None and weight.numel() >= least and _can_pack(weight.dtype)
 
@@ -78,15 +78,15 @@ def _can_pack(dtype: torch.dtype) -> bool:
     return dtype != torch.bfloat16 or bool(ops._is_mkldnn_bf16_supported())
 
 
-def _join(module: nn.Module, name: str, first: str, second: str) -> None:
+def _fuse(module: nn.Module, name: str, first: str, second: str) -> None:
     """Two linear layers become one, whose output is that of the first and then that of the second."""
     one, other = getattr(module, first, None), getattr(module, second, None)
     if not isinstance(one, nn.Linear) or not isinstance(other, nn.Linear):
         return
-    joined = nn.Linear(one.in_features, one.out_features + other.out_features, bias=False, device="meta")
-    joined.weight = nn.Parameter(torch.cat((one.weight, other.weight)), requires_grad=False)
+    fused = nn.Linear(one.in_features, one.out_features + other.out_features, bias=False, device="meta")
+    fused.weight = nn.Parameter(torch.cat((one.weight, other.weight)), requires_grad=False)
     if one.bias is not None:
-        joined.bias = nn.Parameter(torch.cat((one.bias, other.bias)), requires_grad=False)
+        fused.bias = nn.Parameter(torch.cat((one.bias, other.bias)), requires_grad=False)
     delattr(module, first)
     delattr(module, second)
-    setattr(module, name, joined)
+    setattr(module, name, fused)

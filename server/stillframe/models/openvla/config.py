@@ -26,10 +26,10 @@ SUPPORTED = {
     "use_fused_vision_backbone": True,
     "vision_backbone_id": "dinosiglip-vit-so-224px",
 }
-# Of text_config, where it says so at all: what a plain Llama is.
+# Of text_config, where it is given: a plain Llama.
 SUPPORTED_TEXT = {"model_type": "llama", "hidden_act": "silu", "rope_scaling": None}
 FRACTIONS = ("rms_norm_eps", "rope_theta")  # of text_config; every other number there is a size
-# What no tensor has a side of: positions are a table that is made at load, a picture's side is squared.
+# Sizes that no tensor shows: positions are a table that is made at load, an image's side is squared.
 MOST_POSITIONS, MOST_SIDE_PX, MOST_CAMERAS = 2**18, 4096, 64
 EMBEDDING = "language_model.model.embed_tokens.weight"
 CAMERA = "image"  # the one camera's name where config.json names none
@@ -37,7 +37,7 @@ CAMERA = "image"  # the one camera's name where config.json names none
 
 @dataclass(frozen=True)
 class OpenVLAConfig:
-    """What config.json says, with the defaults that it leaves out."""
+    """The contents of config.json, with defaults for what it leaves out."""
 
     towers: tuple[TowerConfig, TowerConfig]  # DINOv2, SigLIP
     decoder: DecoderConfig
@@ -46,7 +46,7 @@ class OpenVLAConfig:
     cameras: tuple[str, ...] = (CAMERA,)  # in the order of their patches
 
     def check_sizes(self, folder: CheckpointFolder) -> None:
-        """Raise CheckpointError for sizes that the folder's weights cannot bear out, before anything is built."""
+        """Raise CheckpointError for sizes that contradict the folder's weights, before anything is built."""
         sides = ("vocab_size", "hidden_size", "intermediate_size")
         sizes = {f"text_config.{side}": getattr(self.decoder, side) for side in sides}
         counts = {"text_config.num_hidden_layers": self.decoder.num_hidden_layers}
@@ -102,7 +102,7 @@ def _decoder_config(text: Mapping[str, Any]) -> DecoderConfig:
 
 
 def _check_room(config: OpenVLAConfig) -> None:
-    """Pictures and more have to fit into the decoder's positions."""
+    """The images' patches and some text have to fit into the decoder's positions."""
     positions, patches = config.decoder.max_position_embeddings, len(config.cameras) * config.towers[0].grid ** 2
     if positions <= patches:
         raise CheckpointError(

@@ -1,40 +1,41 @@
-"""OpenVLA: two towers, a projector, a Llama that speaks action tokens.
+"""OpenVLA: two vision towers, a projector, a Llama that decodes action tokens.
 
 Knows the layout of openvla-7b's folder; no HTTP and no session. Source: openvla/openvla prismatic/extern/hf.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stillframe.domain import ActionChunk, Observation, PolicyInfo
-from stillframe.errors import CheckpointError, Unprocessable
+from stillframe.errors import Unprocessable
 from stillframe.models.actions import Statistics, no_action
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
-from stillframe.models.llama.batch_invariance import steady
+from stillframe.models.llama.batch_invariance import is_batch_invariant
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.layout import TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.speculative import Spoken, Utterance, speak
-from stillframe.models.llama.weight_packing import settle
+from stillframe.models.llama.speculative import DecodeResult, speculative_decode
+from stillframe.models.llama.weight_packing import pack_for_inference
+from stillframe.models.openvla.checks import (
+    ACTION_NAMES,
+    check_action,
+    check_action_rows,
+    check_pixels,
+    norm_stats,
+    unused_names,
+)
 from stillframe.models.openvla.config import OpenVLAConfig
 from stillframe.models.openvla.pixels import PixelPipeline
 from stillframe.models.openvla.prompt import PromptEncoder
-from stillframe.models.openvla.vision import Projector, VisionBackbone, unused_tensors
-from stillframe.models.scales import say_differences
-from stillframe.models.soundness import zero_rows
+from stillframe.models.openvla.vision import Projector, VisionBackbone
 
-__all__ = ["OpenVLA", "OpenVLAConfig", "OpenVLANetwork"]
-
-ACTION_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
-# The towers' last block, final norm and attention pool are stored but feed nothing.
-NEVER_READ = ("vision_backbone.fused_featurizer.attn_pool.",)
+__all__ = ["ACTION_NAMES", "OpenVLA", "OpenVLAConfig", "OpenVLANetwork"]
 
 
 class OpenVLANetwork(nn.Module):
@@ -72,7 +73,7 @@ class OpenVLA:
         self.pixels = pixels
         self.prompt = prompt
         self.statistics = statistics
-        self._still = {
+        self._no_motion_tokens = {
             key: config.bins.encode(scale.normalise(np.zeros(statistics.action_dim)))
             for key, scale in statistics.scales.items()
         }
@@ -82,18 +83,18 @@ class OpenVLA:
         """Check the whole folder, then read it."""
         config = OpenVLAConfig.from_json(folder.json("config.json"))
         pixels = PixelPipeline.from_config(folder.json("preprocessor_config.json"))
-        _check_pixels(pixels, config)
-        statistics = Statistics(_norm_stats(folder, config))
-        _check_action(folder, statistics)
+        check_pixels(pixels, config)
+        statistics = Statistics(norm_stats(folder, config))
+        check_action(folder, statistics)
         max_text = config.decoder.max_position_embeddings - _patches(config) - statistics.action_dim
         prompt = PromptEncoder(folder.file("tokenizer.json"), max_text, config.decoder.vocab_size)
         config.check_sizes(folder)
         with torch.device("meta"):
             network = OpenVLANetwork(config)
-        folder.load_into(network, dtype=dtype, device=device, unused=_unused(config))
-        _check_action_rows(folder, network)
+        folder.load_into(network, dtype=dtype, device=device, unused=unused_names(config))
+        check_action_rows(folder, network.language_model, config.bins)
         network.requires_grad_(requires_grad=False)
-        settled(network)
+        prepare_for_inference(network)
         return cls(folder.path.resolve().name, config, network.eval(), pixels, prompt, statistics)
 
     @property
@@ -117,7 +118,7 @@ class OpenVLA:
         return 1 + _patches(self.config) + self.statistics.action_dim
 
     @property
-    def picture(self) -> tuple[int, int, int]:
+    def image_shape(self) -> tuple[int, int, int]:
         """Channels of both towers, height and width of what `encode_images` takes."""
         return 6, *self.pixels.size
 
@@ -140,19 +141,19 @@ class OpenVLA:
                 for key, scale in self.statistics.scales.items()
             },
             default_unnorm_key=self.statistics.default_key,
-            batch_invariant=self.decoder.steady,
+            batch_invariant=self.decoder.batch_invariant,
             unknown_words=self.prompt.unknown_words,
         )
 
     def prepare(self, observation: Observation) -> Prepared:
-        """Resize, normalise, tokenise one picture a camera and the instruction."""
+        """Resize, normalise and tokenise one picture a camera and the instruction."""
         cameras = _seen(observation, self.config.cameras)
         unnorm_key = self.statistics.resolve(observation.unnorm_key)
         crop = observation.center_crop
         views = {camera: self.pixels.views(observation.images[camera], crop) for camera in cameras}
         pixels = torch.stack([self.pixels.normalised(view) for view in views.values()])
         if self.device.type == "cuda":
-            pixels = pixels.pin_memory()  # so that the GPU fetches them beside what else it does
+            pixels = pixels.pin_memory()  # for an asynchronous copy to the GPU
         ids = self.prompt.ids(observation.instruction)
         return Prepared(
             views=views,
@@ -160,7 +161,7 @@ class OpenVLA:
             ids=torch.tensor(ids),
             layout=self._layout(cameras, len(ids)),
             unnorm_key=unnorm_key,
-            still=self._still[unnorm_key],
+            no_motion_tokens=self._no_motion_tokens[unnorm_key],
             actions=self.config.bins.ids,
         )
 
@@ -178,19 +179,16 @@ class OpenVLA:
 
     def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:
         """Decode the actions' tokens and scale them to the robot's units."""
-        utterances = [
-            Utterance(one.hidden, one.prepared.layout.action, one.kv, one.draft, one.history) for one in prefilled
-        ]
-        spoken = speak(runner, utterances)
-        return [self._scaled(one.prepared.unnorm_key, said) for one, said in zip(prefilled, spoken, strict=True)]
+        results = speculative_decode(runner, prefilled)
+        return [self._scaled(one.prepared.unnorm_key, result) for one, result in zip(prefilled, results, strict=True)]
 
-    def _scaled(self, unnorm_key: str, spoken: Spoken) -> Decoded:
+    def _scaled(self, unnorm_key: str, result: DecodeResult) -> Decoded:
         """Tokens -> the data set's units. NaN where there is no action."""
-        refusal = spoken.refusal or no_action(spoken.ids, self.config.bins.ids)
-        unit = np.full(len(spoken.ids), np.nan) if refusal else self.config.bins.decode(spoken.ids)
+        refusal = result.refusal or no_action(result.ids, self.config.bins.ids)
+        unit = np.full(len(result.ids), np.nan) if refusal else self.config.bins.decode(result.ids)
         normalised = unit[None]
-        chunk = ActionChunk(self.statistics.scales[unnorm_key].unnormalise(normalised), unnorm_key, spoken.ids)
-        return Decoded(chunk, normalised, spoken.passes, spoken.accepted, refusal)
+        chunk = ActionChunk(self.statistics.scales[unnorm_key].unnormalise(normalised), unnorm_key, result.ids)
+        return Decoded(chunk, normalised, result.passes, result.accepted, refusal)
 
     def _layout(self, cameras: Sequence[str], ids: int) -> TokenLayout:
         """[BOS] [patches, camera after camera] [text] [action]: BOS counts as text but sits first."""
@@ -202,12 +200,12 @@ class OpenVLA:
         return TokenLayout(patches, (grid, grid), text, action)
 
 
-def settled(network: OpenVLANetwork) -> None:
-    """Make it as fast as it gets at answering, for good, and see what its numbers can be relied on for."""
+def prepare_for_inference(network: OpenVLANetwork) -> None:
+    """Pack and fuse weights for inference (irreversible), then test batch invariance."""
     decoder = network.language_model
-    decoder.longest  # noqa: B018 (taken while the head's rows can be read)
-    settle(network)
-    decoder.steady = steady(decoder)
+    decoder.measure_head()  # while the head's rows can be read
+    pack_for_inference(network)
+    decoder.batch_invariant = is_batch_invariant(decoder)
 
 
 def _patches(config: OpenVLAConfig) -> int:
@@ -233,45 +231,3 @@ def _seen(observation: Observation, cameras: tuple[str, ...]) -> tuple[str, ...]
             detail = f"there is no picture from camera {name!r}; this policy needs {known}"
             raise Unprocessable("missing-camera", detail, pointer="/images")
     return cameras
-
-
-def _norm_stats(folder: CheckpointFolder, config: OpenVLAConfig) -> Mapping[str, Any]:
-    """Statistics beside the weights win over those inside config.json; where the two differ, the log says so."""
-    chosen = folder.json("dataset_statistics.json") if folder.has("dataset_statistics.json") else config.norm_stats
-    say_differences(folder.path, chosen, config.norm_stats)
-    return chosen
-
-
-def _check_action(folder: CheckpointFolder, statistics: Statistics) -> None:
-    """Clients read what each number means, so there have to be as many as have a meaning."""
-    if statistics.action_dim != len(ACTION_NAMES):
-        raise CheckpointError(
-            f"{folder.path}: its statistics ({', '.join(statistics.scales)}) are of actions with "
-            f"{statistics.action_dim} numbers; only {len(ACTION_NAMES)} are supported: {', '.join(ACTION_NAMES)}"
-        )
-
-
-def _check_action_rows(folder: CheckpointFolder, network: OpenVLANetwork) -> None:
-    """Every action token has weights: they lie at the end of two tensors, where a download may have stopped."""
-    bins, decoder = network.config.bins, network.language_model
-    first = bins.text_vocab_size - bins.bins + 1
-    for name, table in (("model.embed_tokens", decoder.model.embed_tokens), ("lm_head", decoder.lm_head)):
-        fault = zero_rows(f"language_model.{name}.weight", table.weight[first : bins.text_vocab_size], first)
-        if fault is not None:
-            raise CheckpointError(f"{folder.path}: {fault}")
-
-
-def _unused(config: OpenVLAConfig) -> list[str]:
-    """Full names of stored tensors that feed nothing."""
-    names = zip(("featurizer", "fused_featurizer"), config.towers, strict=True)
-    return [f"vision_backbone.{tower}.{key}" for tower, sizes in names for key in unused_tensors(sizes)] + [*NEVER_READ]
-
-
-def _check_pixels(pixels: PixelPipeline, config: OpenVLAConfig) -> None:
-    """The towers have to be fed the size they were built for, each by its own normalisation."""
-    side_px = config.towers[0].image_px
-    if pixels.size != (side_px, side_px) or len(pixels.means) != len(config.towers):
-        raise CheckpointError(
-            f"preprocessor_config.json makes {len(pixels.means)} x {pixels.size} pixels; "
-            f"expected {len(config.towers)} x {(side_px, side_px)}, one per tower"
-        )

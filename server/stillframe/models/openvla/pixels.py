@@ -1,4 +1,4 @@
-"""A camera picture as the vision towers want it: resized by PIL, scaled, normalised twice.
+"""A camera image as the vision towers take it: resized by PIL, scaled, normalised twice.
 
 Knows preprocessor_config.json; no tower. Source: PrismaticImageProcessor, matched bit for bit.
 """
@@ -20,13 +20,13 @@ from stillframe.domain import Image
 from stillframe.errors import CheckpointError
 from stillframe.models.crop import cropped
 
-FAR = 1e4  # from any mean or std of pixels in 0..1 or 0..255, and from any std's inverse
+FAR = 1e4  # beyond any mean or std of pixels in 0..1 or 0..255, and any std's inverse
 BICUBIC = 3  # torchvision's and PIL's number for it
 
 
 @dataclass(frozen=True)
 class PixelPipeline:
-    """Resize ignoring aspect ratio, then one normalisation per tower over the same picture."""
+    """Resize ignoring aspect ratio, then one normalisation per tower of the same image."""
 
     size: tuple[int, int]  # height, width
     means: tuple[tuple[float, float, float], ...]
@@ -50,9 +50,9 @@ class PixelPipeline:
         return cls(size=(height, width), means=means, stds=stds)
 
     def views(self, image: Image, center_crop: float | None = None) -> Image:
-        """The picture at the model's size, uint8 [H, W, 3]: what similarity between frames is judged on.
+        """The image at the model's size, uint8 [H, W, 3]: what similarity between frames is measured on.
 
-        Of `center_crop` of its area, at its middle, where that is given.
+        Only the central `center_crop` of its area, where that is given.
         """
         if center_crop is not None:
             return cropped(image, center_crop, self.size)
@@ -80,7 +80,7 @@ def _planes(values: tuple[tuple[float, float, float], ...]) -> NDArray[np.float3
 
 
 def _check_normalisation(means: tuple[tuple[float, ...], ...], stds: tuple[tuple[float, ...], ...]) -> None:
-    """Raise ValueError for what would make pixels that are no numbers."""
+    """Raise ValueError for what would make pixels that are not finite."""
     if not all(abs(number) <= FAR for number in itertools.chain(*means, *stds)):  # nor is what is no number
         raise ValueError(f"expected means and stds of at most {FAR:g}")
     if not all(std >= 1 / FAR for std in itertools.chain(*stds)):

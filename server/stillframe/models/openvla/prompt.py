@@ -15,13 +15,13 @@ from stillframe.models.openvla.tokenizer import read_tokenizer
 
 TEMPLATE = "In: What action should the robot take to {instruction}?\nOut:"
 LONE_SPACE = "▁"  # id 29871 in Llama's vocabulary; the prompt has to end in it
-REMEMBERED_PROMPTS = 1024
+CACHED_PROMPTS = 1024
 UNKNOWN = "<unk>"  # Llama's, and ours
 BYTE = re.compile("<0x[0-9A-F]{2}>")  # what is not in Llama's vocabulary is spelt in these
 
 
 class PromptEncoder:
-    """Turns instructions into ids, and remembers the last thousand."""
+    """Turns instructions into ids, and caches the last thousand."""
 
     def __init__(self, tokenizer_json: Path, max_tokens: int, vocabulary: int | None = None):
         """`vocabulary`: how many ids the decoder knows; None: any. Raises CheckpointError for another tokenizer."""
@@ -32,8 +32,8 @@ class PromptEncoder:
         self._lone_space: int = lone_space
         self._max_tokens = max_tokens
         self._check(tokenizer_json)
-        self.ids = lru_cache(REMEMBERED_PROMPTS)(self._ids)
-        self.unknown_words = lru_cache(REMEMBERED_PROMPTS)(self._unknown_words)
+        self.ids = lru_cache(CACHED_PROMPTS)(self._ids)
+        self.unknown_words = lru_cache(CACHED_PROMPTS)(self._unknown_words)
 
     def _unknown_words(self, instruction: str) -> tuple[str, ...]:
         """The parts of an instruction that the vocabulary has no token for, or only one for each of their bytes."""
@@ -50,7 +50,7 @@ class PromptEncoder:
         return tuple(dict.fromkeys(word for word in words if not word.isspace()))
 
     def _check(self, tokenizer_json: Path) -> None:
-        """Try a prompt: else every frame would find out."""
+        """Encode a prompt at load, rather than fail at every frame."""
         try:
             self._ids("")
         except Unprocessable as error:

@@ -18,7 +18,7 @@ LAYER_NORM_EPS = 1e-6
 
 @dataclass(frozen=True)
 class TowerConfig:
-    """Sizes of one tower. `depth` counts the last block, whose output nobody reads."""
+    """Sizes of one tower. `depth` counts the last block, whose output is not used."""
 
     embed_dim: int
     depth: int
@@ -155,7 +155,7 @@ class Tower(nn.Module):
 
 
 def unused_tensors(config: TowerConfig) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of the tensors that the reference stores for a tower and never reads."""
+    """Name -> shape of the tensors that checkpoints store for a tower and never use."""
     dim, mlp = config.embed_dim, config.mlp_dim
     linears = {"attn.qkv": (3 * dim, dim), "attn.proj": (dim, dim), "mlp.fc1": (mlp, dim), "mlp.fc2": (dim, mlp)}
     last = f"blocks.{config.depth - 1}"
@@ -170,7 +170,7 @@ def unused_tensors(config: TowerConfig) -> dict[str, tuple[int, ...]]:
 
 
 class VisionBackbone(nn.Module):
-    """Both towers over the same picture. `featurizer` is DINOv2, `fused_featurizer` SigLIP."""
+    """Both towers over the same image. `featurizer` is DINOv2, `fused_featurizer` SigLIP."""
 
     def __init__(self, dino: TowerConfig, siglip: TowerConfig):
         super().__init__()
@@ -184,7 +184,7 @@ class VisionBackbone(nn.Module):
 
 
 class Projector(nn.Module):
-    """From vision features to the decoder's width, by way of four times the vision width."""
+    """From vision features to the decoder's width, through four times the vision width."""
 
     def __init__(self, vision_dim: int, width: int):
         super().__init__()

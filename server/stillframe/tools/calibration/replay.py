@@ -22,8 +22,8 @@ from stillframe.engine.scheduler import Scheduler
 from stillframe.engine.session_state import ScheduledFrame
 from stillframe.errors import RequestError, StillframeError
 from stillframe.models.base import Decoded, PolicyModel
-from stillframe.models.llama.attention_probe import TextTap
-from stillframe.models.llama.speculative import Draft
+from stillframe.models.llama.attention_probe import TextAttentionProbe
+from stillframe.models.llama.draft import Draft
 from stillframe.models.runner import ModelRunner
 from stillframe.recording.frame import RecordedFrame
 from stillframe.reuse.kv import FrameKV
@@ -133,7 +133,7 @@ class Rehearsal:
         except RequestError as error:
             raise StillframeError(f"this checkpoint cannot answer what was recorded: {error}") from error
         (rows,) = self._model.embed([prepared])
-        draft = Draft(prepared.still)
+        draft = Draft(prepared.no_motion_tokens)
         frame = self._scheduler.planner.frame(
             recorded.observation, prepared, rows, "adaptive", recorded.submitted_s, draft
         )
@@ -143,11 +143,11 @@ class Rehearsal:
     def _with(self, frame: ScheduledFrame, knobs: AdaptiveSettings) -> ScheduledFrame:
         """The same frame, to be planned by other knobs."""
         policy = recipe_of("adaptive", ReuseSettings(adaptive=knobs), self._layers)
-        return replace(frame, policy=policy, draft=Draft(frame.prepared.still))
+        return replace(frame, policy=policy, draft=Draft(frame.prepared.no_motion_tokens))
 
     def _whole(self, frame: ScheduledFrame) -> ScheduledFrame:
         """The same frame, computed whole."""
-        dense = replace(frame, draft=Draft(frame.prepared.still))
+        dense = replace(frame, draft=Draft(frame.prepared.no_motion_tokens))
         dense.plan = self._scheduler.planner.whole(dense)
         return dense
 
@@ -171,8 +171,8 @@ class Rehearsal:
         left, _ = dense.reuse_state(None, dense.now_s)
         return {layers: each.relevance(dense.kv) for layers, each in taps.items()}, left
 
-    def _tap(self, frame: ScheduledFrame, layers: Layers) -> TextTap:
-        return TextTap(self._model.decoder, frame.prepared.layout, layers, every_layer=False)
+    def _tap(self, frame: ScheduledFrame, layers: Layers) -> TextAttentionProbe:
+        return TextAttentionProbe(self._model.decoder, frame.prepared.layout, layers, every_layer=False)
 
     def _storage(self, rows: int | None = None) -> Tensor:
         """Room for one sequence: of `rows` tokens, or as many as the longest scene has."""
@@ -184,7 +184,7 @@ class Rehearsal:
 class _Taps:
     """Several taps of one prompt, as one."""
 
-    taps: Sequence[TextTap]
+    taps: Sequence[TextAttentionProbe]
     text_rows: int | None = None
 
     def __call__(self, layer: int, rows: Tensor) -> None:

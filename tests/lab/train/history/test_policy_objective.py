@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from stillframe.history.store import ChunkShape, History, Rules
-from stillframe.models.llama.history_attention import Recall, image_tokens
+from stillframe.models.llama.history_attention import HistoryKV, image_tokens
 from stillframe.models.llama.layout import TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.sequence import prompt
+from stillframe.models.llama.sequence import prompt_slice
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 from stillframe_lab.train.history.dataset import Scenery
@@ -98,16 +98,16 @@ def _served(
         history = History(chunk, bounded)
         for frame, worth in memory:
             kv = FrameKV(shape.allocate())
-            DecoderRunner(decoder).forward([prompt(decoder, rows(frame), whole, kv)])
+            DecoderRunner(decoder).forward([prompt_slice(decoder, rows(frame), whole, kv)])
             history.add(
                 trainee.pooling.frame(*image_tokens(decoder, kv, layout), count), np.array([worth if room else 1.0])
             )
         columns = history.columns()
-        recall = None if columns is None else Recall.of(decoder, columns, layout)
-        strand = prompt(
-            decoder, rows(picture), whole, FrameKV(shape.allocate()), guesses=guesses, read=7, history=recall
+        recall = None if columns is None else HistoryKV.of(decoder, columns, layout)
+        sequence = prompt_slice(
+            decoder, rows(picture), whole, FrameKV(shape.allocate()), draft_ids=guesses, read=7, history=recall
         )
-        return DecoderRunner(decoder).forward([strand])[0]
+        return DecoderRunner(decoder).forward([sequence])[0]
 
     return serve
 
