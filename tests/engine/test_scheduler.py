@@ -9,7 +9,7 @@ import torch
 
 from stillframe.domain import KeyframeReason, Observation, SessionRef
 from stillframe.engine.requests import FrameRequest
-from stillframe.models.llama.speculative import Draft
+from stillframe.models.llama.draft import Draft
 
 Make = Callable[..., Any]
 

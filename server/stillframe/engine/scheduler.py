@@ -49,9 +49,8 @@ class Scheduler:
     ) -> ScheduledFrame:
         """Decide which of the prompt's rows [prompt_rows, width] are computed, and whether their KV is to stay."""
         mode = (session.ref.mode or self._default_mode) if session else "off"
-        draft = self.drafts.draft(session.drafts if session else None, prepared.no_motion_tokens).among(
-            prepared.actions
-        )
+        proposer = session.drafts if session else None
+        draft = self.drafts.draft(proposer, prepared.no_motion_tokens).among(prepared.actions)
         frame = self.planner.frame(request.observation, prepared, rows, mode, self._clock(), draft)
         if session is None:
             frame.plan, frame.keyframe = self.planner.whole(frame), KeyframeReason.STATELESS

@@ -66,9 +66,9 @@ class ScheduledFrame:
 
     def prompt(self, decoder: Decoder) -> SequenceSlice:
         """The input of its prefill."""
-        draft_ids = self.draft.input_ids
-        read = 1 + len(draft_ids)
-        return prompt_slice(decoder, self.rows, self.plan, self.kv, self.tap, draft_ids, read, self.history)
+        input_ids = self.draft.input_ids
+        read = 1 + len(input_ids)
+        return prompt_slice(decoder, self.rows, self.plan, self.kv, self.tap, input_ids, read, self.history)
 
     def prefilled(self, hidden: Tensor) -> Prefilled:
         """The input of its decoding: `hidden` [rows, width] as the prefill returns them."""
