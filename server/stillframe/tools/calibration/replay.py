@@ -120,8 +120,8 @@ class Rehearsal:
             self._scheduler.plan(frame, None if scene.begins else left)
             decoded = self._pass(frame, own)
             left, _ = frame.reuse_state(left, frame.now_s)
-            if frame.tap is not None:
-                left.attended = frame.attended(frame.tap.relevance(frame.kv))
+            if frame.probe is not None:
+                left.attended = frame.attended(frame.probe.relevance(frame.kv))
             outcome.saw(frame.plan.reuse_ratio, None if frame.keyframe else drift_of(decoded.normalised, scene.dense))
             advance()
         return outcome
