@@ -47,9 +47,7 @@ class ScheduledFrame:
     history: HistoryKV | None = None  # the session's older frames
     plan: ReusePlan = field(init=False, repr=False)  # by Scheduler, as the next three
     keyframe: KeyframeReason | None = field(init=False, default=None)
-    probe: TextAttentionProbe | None = field(
-        init=False, default=None
-    )  # of where its text looks, if a plan will ask
+    probe: TextAttentionProbe | None = field(init=False, default=None)  # of where its text looks, if a plan will ask
     is_cached: bool = field(init=False, default=False)  # whether its KV stays with its session
     kv: FrameKV = field(init=False, repr=False)  # by SessionCache, as the next two
     decoded: Decoded | None = field(init=False, default=None)  # the action, once there is one
