@@ -121,7 +121,7 @@ def test_static_only_asks_nobody_what_matters(robots: Make, picture: Make) -> No
     for _ in range(3):
         bench.see(picture(0))
 
-    assert bench.frame.tap is None
+    assert bench.frame.probe is None
     assert not bench.plan.relevant.any()
     assert bench.steps[-1].report.cache.reused_tokens == 17
 

@@ -40,7 +40,7 @@ def test_a_stateless_frame_is_computed_whole_and_not_cached(robots: Make, pictur
     """Whatever the default mode is."""
     frame = scheduled(robots("adaptive", task_top_k=3), picture(0), None)
 
-    assert (frame.mode, frame.keyframe, frame.is_cached, frame.tap) == ("off", KeyframeReason.STATELESS, False, None)
+    assert (frame.mode, frame.keyframe, frame.is_cached, frame.probe) == ("off", KeyframeReason.STATELESS, False, None)
     assert frame.plan.reuse_ratio == 0
 
 
@@ -56,7 +56,7 @@ def test_a_dense_pass_of_a_frame_is_probed_where_the_session_goes_on_from_it(
     dense = bench.core.scheduler.whole(frame, Draft(frame.draft.ids))
 
     assert dense.plan.reuse_ratio == 0 < frame.plan.reuse_ratio
-    assert (dense.tap is not None) is probed
+    assert (dense.probe is not None) is probed
     assert dense.decoded is None is not frame.decoded
 
 
@@ -67,7 +67,7 @@ def test_a_copy_of_a_frame_is_not_planned(robots: Make, picture: Make) -> None:
     copy = replace(bench.frame, mode="off")
 
     assert copy.rows is bench.frame.rows
-    assert (copy.keyframe, copy.tap, copy.is_cached, copy.decoded) == (None, None, False, None)
+    assert (copy.keyframe, copy.probe, copy.is_cached, copy.decoded) == (None, None, False, None)
     assert not hasattr(copy, "plan")
     assert not hasattr(copy, "kv")
     assert repr(copy).startswith("ScheduledFrame(")

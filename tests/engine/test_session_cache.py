@@ -290,7 +290,7 @@ def test_only_passes_that_a_plan_asks_about_are_listened_to(
     heard = []
     for _ in listens:
         bench.see(picture(0))
-        heard.append(bench.frame.tap is not None)
+        heard.append(bench.frame.probe is not None)
 
     assert heard == listens
 

@@ -352,7 +352,7 @@ class Slots:
         assert cache.age_max == max(planned.ages, default=0)
         assert cache.reused_tokens == (1 + planned.same if planned.reason is None else 0)
         assert cache.total_tokens == 1 + PATCHES + len(ask.says.split())
-        assert (answer.report.batch, frame.tap) == (batch, None)
+        assert (answer.report.batch, frame.probe) == (batch, None)
         ref = self.refs[ask.robot] if ask.robot else SessionRef("", seq=1)
         assert (cache.epoch, cache.seq) == (ref.epoch, ref.seq - 1)
         assert (answer.report.draft.way == "still") is (known is None or known.acted == 0)

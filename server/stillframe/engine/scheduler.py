@@ -76,14 +76,14 @@ class Scheduler:
         frame.plan, frame.keyframe = self.planner.plan(frame, state, cause, caution)
         published = frame.policy is not None and frame.policy.published
         if frame.keyframe is not None or published:  # relevance out of dense passes, but as published
-            frame.tap = self.probe(frame)
+            frame.probe = self.probe(frame)
 
     def whole(self, frame: ScheduledFrame, draft: Draft) -> ScheduledFrame:
         """The same frame once more, everything computed."""
         dense = replace(frame, draft=draft)
         dense.plan = self.planner.whole(dense)
         if dense.policy is not None and dense.policy.bounded:
-            dense.tap = self.probe(dense)
+            dense.probe = self.probe(dense)
         return dense
 
     def probe(self, frame: ScheduledFrame) -> TextAttentionProbe | None:

@@ -107,7 +107,7 @@ class SessionCache:
         """
         for frame in frames:
             if frame.session is None or not self._open_slot(frame, frame.session):
-                frame.is_cached, frame.tap = False, None
+                frame.is_cached, frame.probe = False, None
                 frame.kv = self.slots.scratch(frame.total_rows, reserve=len(self._busy))
 
     def commit(
@@ -132,7 +132,7 @@ class SessionCache:
     def refresh(self, session: SessionState, dense: ScheduledFrame) -> None:
         """After a dense pass of the session's last frame into the spare slot: swap it for the session's own."""
         if session.reuse is not None:
-            relevance = dense.tap.relevance(dense.kv) if dense.tap else None
+            relevance = dense.probe.relevance(dense.kv) if dense.probe else None
             attended = dense.attended(relevance)
             self.slots.swap_spare(session.reuse.refreshed(dense.kv, dense.tokens, attended))
 

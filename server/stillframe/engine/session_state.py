@@ -47,7 +47,7 @@ class ScheduledFrame:
     history: HistoryKV | None = None  # the session's older frames
     plan: ReusePlan = field(init=False, repr=False)  # by Scheduler, as the next three
     keyframe: KeyframeReason | None = field(init=False, default=None)
-    tap: TextAttentionProbe | None = field(init=False, default=None)  # where its text looks, as far as a plan will ask
+    probe: TextAttentionProbe | None = field(init=False, default=None)  # of where its text looks, if a plan will ask
     is_cached: bool = field(init=False, default=False)  # whether its KV stays with its session
     kv: FrameKV = field(init=False, repr=False)  # by SessionCache, as the next two
     decoded: Decoded | None = field(init=False, default=None)  # the action, once there is one
@@ -68,7 +68,7 @@ class ScheduledFrame:
         """The input of its prefill."""
         input_ids = self.draft.input_ids
         read = 1 + len(input_ids)
-        return prompt_slice(decoder, self.rows, self.plan, self.kv, self.tap, input_ids, read, self.history)
+        return prompt_slice(decoder, self.rows, self.plan, self.kv, self.probe, input_ids, read, self.history)
 
     def prefilled(self, hidden: Tensor) -> Prefilled:
         """The input of its decoding: `hidden` [rows, width] as the prefill returns them."""
@@ -124,6 +124,6 @@ class SessionState:
     def resolve_relevance(self) -> None:
         """Compute where the last frame's text looked, unless an idle refresh has done so."""
         frame = self.pending
-        if frame is not None and frame.tap is not None and self.reuse is not None:
-            self.reuse.task_relevance = frame.attended(frame.tap.relevance(self.reuse.kv))
-            frame.tap = None
+        if frame is not None and frame.probe is not None and self.reuse is not None:
+            self.reuse.task_relevance = frame.attended(frame.probe.relevance(self.reuse.kv))
+            frame.probe = None

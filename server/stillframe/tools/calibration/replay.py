@@ -120,8 +120,8 @@ class EpisodeReplay:
             self._scheduler.plan(frame, None if each.begins else left)
             decoded = self._pass(frame, own)
             left, _ = frame.reuse_state(left, frame.now_s)
-            if frame.tap is not None:
-                left.task_relevance = frame.attended(frame.tap.relevance(frame.kv))
+            if frame.probe is not None:
+                left.task_relevance = frame.attended(frame.probe.relevance(frame.kv))
             result.add(frame.plan.reuse_ratio, None if frame.keyframe else drift_of(decoded.normalised, each.dense))
             advance()
         return result
