@@ -31,7 +31,9 @@ def run(*words: object, **environment: str) -> str:
         capture_output=True,
         text=True,
         timeout=WAIT_S,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"} | environment,
+        env=os.environ
+        | {"PYTEST_ADDOPTS": "", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        | environment,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -82,7 +82,7 @@ def ended(golden_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapp
         spoil(folder / "model.safetensors", damage)
     script = (
         "import os, sys\n"
-        "import stillframe.serve\n"
+        "import stillframe.daemon.serve\n"
         "from stillframe.cli import main\n"
         "for folder in sys.argv[1:]:\n"
         "    if os.fork() == 0:\n"

@@ -255,7 +255,7 @@ def computing(new_floor: Callable[[Any], Floor], load: Callable[[str], ModuleTyp
         queue_frames=8,
         clock=time.perf_counter,
         log=logging.getLogger("soak"),
-        watch=lambda _: None,
+        on_refresh=lambda _: None,
     )
     engine.warm_up()
     yield new_floor(engine)

@@ -15,7 +15,7 @@ from stillframe_lab.train.cloning import Progress
 from stillframe_lab.train.demonstrations import NOISY_EXPERT
 from stillframe_lab.train.frame_store import FrameStore
 from stillframe_lab.train.new_checkpoint import new_network, save_checkpoint
-from stillframe_lab.train.pipeline import Score, Trained, publish, train_policy
+from stillframe_lab.train.pipeline import Score, SelectedPolicy, publish, train_policy
 from stillframe_lab.train.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -68,13 +68,13 @@ class Finished:
     """A run, and what was heard of it."""
 
     folder: Path
-    trained: Trained
+    trained: SelectedPolicy
     heard: Heard
 
 
 @pytest.fixture(scope="module")
 def finished(without_simulator: Path, longer: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Trained once, from nothing; who writes into its folder takes a copy."""
+    """SelectedPolicy once, from nothing; who writes into its folder takes a copy."""
     run, heard = tmp_path_factory.mktemp("finished") / "run", Heard()
     return Finished(run, train_policy(run, without_simulator, longer, CPU, 1, heard), heard)
 

@@ -99,7 +99,7 @@ def test_problems_are_counted_by_code(daemon, silent, wire):
     assert found["within_deadline"]["share"] == 0.0
 
 
-@pytest.mark.parametrize("daemon", [{}, {"rates": RateLimiter(50.0)}], indirect=True, ids=["", "limited"])
+@pytest.mark.parametrize("daemon", [{}, {"frame_limiter": RateLimiter(50.0)}], indirect=True, ids=["", "limited"])
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_flood_leaves_no_frame_of_others_unanswered(daemon, silent, wire):
     """Beside robots that send as fast as they can, every frame that the others sent is answered."""
