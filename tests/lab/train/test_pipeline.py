@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,14 +53,12 @@ def longer(recipe: Recipe) -> Recipe:
 @pytest.fixture(scope="module")
 def without_simulator(
     fill: Callable[..., FrameStore], recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
-    """Demonstrations that are there already, and candidates that are scored unseen."""
+) -> Path:
+    """Demonstrations that are there already."""
     data = tmp_path_factory.mktemp("data")
     for folder, wanted in pipeline._shards(data, "demos", recipe, recipe.demo_frames, stage=1, mixture=NOISY_EXPERT):
         fill(folder, 3, seed=1, origin=wanted.origin)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "select", score_by_step)
-        yield data
+    return data
 
 
 @dataclass(frozen=True)
@@ -74,9 +72,11 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(without_simulator: Path, longer: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """SelectedPolicy once, from nothing; who writes into its folder takes a copy."""
+    """Trained once, from nothing, candidates scored unseen; a test that writes into its folder takes a copy."""
     run, heard = tmp_path_factory.mktemp("finished") / "run", Heard()
-    return Finished(run, train_policy(run, without_simulator, longer, CPU, 1, heard), heard)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "select", score_by_step)
+        return Finished(run, train_policy(run, without_simulator, longer, CPU, 1, heard), heard)
 
 
 def test_a_run_ends_in_its_best_candidate(finished: Finished) -> None:
@@ -92,9 +92,10 @@ def test_a_run_ends_in_its_best_candidate(finished: Finished) -> None:
 
 
 def test_what_is_finished_is_not_done_again_and_what_is_torn_is(
-    without_simulator: Path, finished: Finished, longer: Recipe, tmp_path: Path
+    without_simulator: Path, finished: Finished, longer: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second call trains nothing; a candidate whose weights never landed is written again, a whole one is kept."""
+    monkeypatch.setattr(pipeline, "select", score_by_step)
     run = shutil.copytree(finished.folder, tmp_path / "run")
     kept, torn = (run / f"candidate-{step}" / "model.safetensors" for step in (11, 14))
     before, weights = kept.stat().st_mtime_ns, torn.read_bytes()
