@@ -14,9 +14,10 @@ import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from stillframe.domain import CacheReport, DraftReport, KVUsage, PassCounts, PolicyInfo, SlackReport, StepReport
+from stillframe.domain import CacheReport, DraftReport, KVUsage, PassCounts, SlackReport, StepReport
 from stillframe.errors import Overloaded
 from stillframe.metrics import Metrics, Outcome
+from stillframe.testing import policy_info
 
 DOCKER = Path(__file__).resolve().parents[1] / "docker"
 DASHBOARD = DOCKER / "grafana/dashboards/stillframe.json"
@@ -25,17 +26,12 @@ EXPRESSIONS: list[str] = [target["expr"] for panel in PANELS for target in panel
 GROUPS: list[dict[str, Any]] = yaml.safe_load((DOCKER / "alerts.yml").read_text())["groups"]
 ALERTS: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
 
-INFO = PolicyInfo(
+INFO = policy_info(
     name="jaco-tiny",
     family="openvla",
     parameters=1,
-    dtype="float32",
-    device="cpu",
-    cameras=("front",),
-    image_size=(224, 224),
     action_names=("gripper",),
     gripper="1 is open",
-    chunk_horizon=1,
     norm_stats={},
     default_unnorm_key=None,
 )

@@ -27,21 +27,15 @@ from stillframe.domain import (
     StepReport,
 )
 from stillframe.metrics import Metrics
+from stillframe.testing import policy_info
 from stillframe.web.app import WebSettings, create_app
 from stillframe.web.http.limits import Limits
 from stillframe.web.service.lifecycle import Lifecycle
 
 STATS = {"q01": [-0.05] * 7, "q99": [0.05] * 7, "mask": [True] * 6 + [False]}
-INFO = PolicyInfo(
+INFO = policy_info(
     name="sums",
     family="openvla",
-    parameters=7,
-    dtype="float32",
-    device="cpu",
-    cameras=("front",),
-    image_size=(224, 224),
-    action_names=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),
-    gripper="1 = open, 0 = closed",
     chunk_horizon=2,
     norm_stats={"jaco": STATS, "bridge_orig": STATS},
     default_unnorm_key="jaco",

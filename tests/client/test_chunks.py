@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 
+from stillframe.testing import ManualClock
 from stillframe_client import (
     BadReply,
     ChunkPlayer,
@@ -57,21 +58,11 @@ class Policy:
         self.asked.put(self.asked.get(timeout=BOUND_S))
 
 
-class Clock:
-    """Time that the test moves; the player's own thread reads it too."""
-
-    now_s = 100.0
-
-    def __call__(self):
-        """Say what time it is."""
-        return self.now_s
-
-
 class Rig:
     """A robot of 10 Hz, its policy and its clock."""
 
     def __init__(self, horizon, **options):
-        self.clock, self.policy = Clock(), Policy(horizon)
+        self.clock, self.policy = ManualClock(100.0), Policy(horizon)
         self.player = ChunkPlayer(self.policy, 10.0, clock=self.clock, **options)
 
     def begin(self):

@@ -37,6 +37,7 @@ from stillframe.domain import (
     TokenScope,
 )
 from stillframe.metrics import Metrics
+from stillframe.testing import policy_info
 from stillframe.web.app import WebSettings, create_app
 from stillframe.web.middleware.auth import Authenticator, Token
 from stillframe.web.service.lifecycle import Lifecycle
@@ -46,20 +47,7 @@ WAIT_S = 30.0
 PACKAGES = ["openpi-client-0.1.2", "openpi-client-0.1.1"]
 TOKEN = "a-token-of-this-test"  # noqa: S105 (opens nothing)
 STATS = {"q01": [-0.05] * 7, "q99": [0.05] * 7, "mask": [True] * 7}
-INFO = PolicyInfo(
-    name="deliberate",
-    family="openvla",
-    parameters=7,
-    dtype="float32",
-    device="cpu",
-    cameras=("front",),
-    image_size=(224, 224),
-    action_names=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),
-    gripper="1 = open, 0 = closed",
-    chunk_horizon=1,
-    norm_stats={"jaco": STATS},
-    default_unnorm_key="jaco",
-)
+INFO = policy_info(name="deliberate", family="openvla", norm_stats={"jaco": STATS}, default_unnorm_key="jaco")
 
 
 @dataclass

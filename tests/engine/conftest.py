@@ -24,7 +24,6 @@ from stillframe.domain import (
     Image,
     KeyframeReason,
     Observation,
-    PolicyInfo,
     ReuseMode,
     SessionRef,
     SlackReport,
@@ -48,6 +47,7 @@ from stillframe.models.llama.speculative import DecodeResult, speculative_decode
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.settings import AdaptiveSettings, DecodingSettings, PaperSettings, ReuseSettings
+from stillframe.testing import ManualClock, policy_info
 
 GRID, PATCH_PX, ACTION_DIM = 4, 4, 7
 SIDE_PX, PATCHES = GRID * PATCH_PX, GRID * GRID
@@ -90,11 +90,17 @@ class ToyPolicy:
         self.broken: Exception | None = None  # what the next decoding raises, once
         self.passes: list[int] = []  # rows of each prompt that came to the last layer of a prefill
         self._watch(self.decoder.model.layers[-1])
-        self.info = PolicyInfo(
-            name="toy", family="toy", parameters=0, dtype="float32", device="cpu", cameras=cameras,
-            image_size=(SIDE_PX, SIDE_PX), action_names=NAMES, gripper="1 = open", chunk_horizon=1,
-            norm_stats={"toy": STATS}, default_unnorm_key="toy",
-        )  # fmt: skip
+        self.info = policy_info(
+            name="toy",
+            family="toy",
+            parameters=0,
+            cameras=cameras,
+            image_size=(SIDE_PX, SIDE_PX),
+            action_names=NAMES,
+            gripper="1 = open",
+            norm_stats={"toy": STATS},
+            default_unnorm_key="toy",
+        )
 
     def prepare(self, observation: Observation) -> Prepared:
         """Take every so many pixels; a token a word."""
@@ -164,23 +170,12 @@ def resized(image: Image) -> Image:
 
 
 @dataclass
-class HandClock:
-    """Stands still until somebody moves it."""
-
-    now_s: float = 100.0
-
-    def __call__(self) -> float:
-        """Tell the time."""
-        return self.now_s
-
-
-@dataclass
 class Robots:
     """Robots that share one toy policy, driven as the engine's thread drives them."""
 
     model: ToyPolicy
     core: EngineCore
-    clock: HandClock
+    clock: ManualClock
     settings: ReuseSettings
     frame_s: float = 0.1  # from frame to frame
     steps: list[Step] = field(default_factory=list)
@@ -274,7 +269,7 @@ class Desk:
 
     engine: Engine
     model: ToyPolicy
-    clock: HandClock
+    clock: ManualClock
     reports: queue.Queue[SlackReport]
 
     def submit(self, picture: Image, robot: SessionRef | str | None = "a") -> Future[Step]:
@@ -337,7 +332,7 @@ def robots() -> Callable[..., Robots]:
         history: HistorySettings | None = None,
         **knobs: Any,
     ) -> Robots:
-        model, clock = ToyPolicy(cameras, mixing=mixing), HandClock()
+        model, clock = ToyPolicy(cameras, mixing=mixing), ManualClock(100.0)
         manager = None if history is None else HistoryManager(model, memory(), history, clock)
         settings = chosen(mode, knobs)
         core = EngineCore.of(model, settings, clock, decoding=decoding, history=manager)
@@ -353,13 +348,13 @@ def toy() -> Callable[..., ToyPolicy]:
 
 
 @pytest.fixture
-def clock() -> HandClock:
+def clock() -> ManualClock:
     """A clock that stands still."""
-    return HandClock()
+    return ManualClock(100.0)
 
 
 @pytest.fixture
-def desk(clock: HandClock) -> Iterator[Callable[..., Desk]]:
+def desk(clock: ManualClock) -> Iterator[Callable[..., Desk]]:
     """Make engines that are warm: `desk(slack=False)`; their log is "engine-test"."""
     made: list[Desk] = []
 

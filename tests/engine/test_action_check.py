@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from stillframe.domain import ActionChunk, KeyframeReason, Observation, PolicyInfo, SessionRef
+from stillframe.domain import ActionChunk, KeyframeReason, Observation, SessionRef
 from stillframe.engine.action_check import ActionCheck
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.step import step
@@ -16,16 +16,23 @@ from stillframe.errors import Flaw, Internal, not_an_action
 from stillframe.models.base import Decoded, Prepared
 from stillframe.models.llama.layout import TokenLayout
 from stillframe.reuse.settings import DecodingSettings
+from stillframe.testing import policy_info
 
 Make = Callable[..., Any]
 
 NAMES = ("dx", "dy", "gripper")
 UNITS = {"q01": [-0.02, 0.1, 0.0], "q99": [0.04, 0.1, 1000.0], "mask": [True, True, False]}
-INFO = PolicyInfo(
-    name="headed", family="headed", parameters=1, dtype="float32", device="cpu", cameras=("front",),
-    image_size=(8, 8), action_names=NAMES, gripper="", chunk_horizon=2, norm_stats={"jaco": UNITS},
+INFO = policy_info(
+    name="headed",
+    family="headed",
+    parameters=1,
+    image_size=(8, 8),
+    action_names=NAMES,
+    gripper="",
+    chunk_horizon=2,
+    norm_stats={"jaco": UNITS},
     default_unnorm_key="jaco",
-)  # fmt: skip
+)
 LAYOUT = TokenLayout({"front": range(1, 2)}, (1, 1), text=range(2, 3), action=range(3, 4))
 SAID = Prepared({}, torch.empty(0), torch.empty(0), LAYOUT, "jaco", np.zeros(6, np.int64), range(100, 110))
 NUMBERS = replace(SAID, actions=None)  # a family with a head of numbers

@@ -21,23 +21,13 @@ from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.layout import TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.reuse.settings import BatchingSettings, ReuseSettings
+from stillframe.testing import ManualClock, policy_info
 
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
 AGE_MS = 1000.0
 STATS = {"q01": [-1.0] * 7, "q99": [1.0] * 7, "mask": [True] * 7}
-INFO = PolicyInfo(
-    name="gated",
-    family="openvla",
-    parameters=7,
-    dtype="float32",
-    device="cpu",
-    cameras=("front",),
-    image_size=(8, 12),
-    action_names=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),
-    gripper="1 = open, 0 = closed",
-    chunk_horizon=1,
-    norm_stats={"jaco": STATS},
-    default_unnorm_key="jaco",
+INFO = policy_info(
+    name="gated", family="openvla", image_size=(8, 12), norm_stats={"jaco": STATS}, default_unnorm_key="jaco"
 )
 ONE_LAYER = DecoderConfig(
     vocab_size=8,
@@ -105,23 +95,12 @@ class GatedModel:
 
 
 @dataclass
-class HandClock:
-    """Stands still until somebody moves it."""
-
-    now_s: float = 100.0
-
-    def __call__(self) -> float:
-        """Tell the time."""
-        return self.now_s
-
-
-@dataclass
 class Bench:
     """An engine, what it drives and what drives it."""
 
     engine: Engine
     model: GatedModel
-    clock: HandClock
+    clock: ManualClock
     pauses: list[SlackReport]
 
     def submit(self, instruction: str, max_age_ms: float = AGE_MS, robot: str | None = None) -> Future[Step]:
@@ -144,7 +123,7 @@ def cold() -> Iterator[Callable[..., Bench]]:
     made: list[Bench] = []
 
     def make(queue_frames: int = 8, mode: ReuseMode = "off", most: int = 1, hold_ms: float = 10_000) -> Bench:
-        model, clock, pauses = GatedModel(), HandClock(), []
+        model, clock, pauses = GatedModel(), ManualClock(100.0), []
         model.gate.set()
         log, reuse = logging.getLogger("engine-test"), ReuseSettings(mode)
         batching = BatchingSettings(most, hold_ms)

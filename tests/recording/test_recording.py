@@ -38,6 +38,7 @@ from stillframe.recording.policy import RecordingPolicy
 from stillframe.recording.reader import RecordedEpisode, read_episodes
 from stillframe.recording.recorder import Recorder
 from stillframe.recording.store import read_card
+from stillframe.testing import policy_info
 from stillframe.tools.local_daemon import daemon
 
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
@@ -45,16 +46,11 @@ MIB = 2**20
 LOG = logging.getLogger("recording-test")
 LOG.setLevel(logging.INFO)
 
-INFO = PolicyInfo(
+INFO = policy_info(
     name="scripted",
-    family="none",
     parameters=1,
-    dtype="float32",
-    device="cpu",
     cameras=("front", "wrist"),
     image_size=(8, 8),
-    action_names=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),
-    gripper="1 = open, 0 = closed",
     chunk_horizon=2,
     norm_stats={"jaco": {"q01": [-1.0] * 7, "q99": [1.0] * 7, "mask": [True] * 7}},
     default_unnorm_key="jaco",

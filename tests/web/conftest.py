@@ -32,26 +32,14 @@ from stillframe.domain import (
 )
 from stillframe.metrics import Metrics
 from stillframe.stopwatch import Clock
+from stillframe.testing import policy_info
 from stillframe.web.app import WebSettings, create_app
 from stillframe.web.http.limits import Limits
 from stillframe.web.service.lifecycle import Lifecycle
 from stillframe_client.wire import encode_array
 
 STATS = {"q01": [-0.05] * 6 + [0.0], "q99": [0.05] * 6 + [1.0], "mask": [True] * 6 + [False]}
-INFO = PolicyInfo(
-    name="echo",
-    family="openvla",
-    parameters=7,
-    dtype="float32",
-    device="cpu",
-    cameras=("front",),
-    image_size=(224, 224),
-    action_names=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),
-    gripper="1 = open, 0 = closed",
-    chunk_horizon=1,
-    norm_stats={"jaco": STATS, "bridge_orig": STATS},
-    default_unnorm_key="jaco",
-)
+INFO = policy_info(family="openvla", norm_stats={"jaco": STATS, "bridge_orig": STATS}, default_unnorm_key="jaco")
 
 
 SLOT_BYTES, SLOTS = 1000, 64

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stillframe.testing import ManualClock
 from stillframe_client import errors
 from stillframe_client.streaming.handshake import Reconnect
 from stillframe_client.streaming.incoming import Close
@@ -19,19 +20,9 @@ PLACE = {"id": "arm", "epoch": 0, "seq": 0}
 ACTION = {"actions": np.ones((2, 7), np.float32), "timing_ms": {"total": 2.0}, "session": PLACE}
 
 
-class Clock:
-    """Time that the test moves."""
-
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        """Say what time it is."""
-        return self.now_s
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return ManualClock()
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from stillframe.metrics import Metrics
 from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.settings import SessionSettings
 from stillframe.stopwatch import Stopwatch
+from stillframe.testing import policy_info
 from stillframe.web.dialects.openpi import OPENPI
 from stillframe.web.dialects.select import Selector, by_json_keys, cogact_form, native_by_codec
 from stillframe.web.http.codecs import FORM, JSON, MSGPACK, codec_of
@@ -54,17 +55,12 @@ CALLER = Caller("robot", frozenset({TokenScope.ACT}))
 
 def policy_of(*cameras: str) -> PolicyInfo:
     """A policy with these cameras."""
-    return PolicyInfo(
+    return policy_info(
         name="fuzzed",
         family="openvla",
         parameters=1,
-        dtype="float32",
-        device="cpu",
         cameras=cameras,
-        image_size=(224, 224),
-        action_names=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),
         gripper="1 = open",
-        chunk_horizon=1,
         norm_stats={"jaco": STATS, "bridge_orig": STATS},
         default_unnorm_key="jaco",
     )

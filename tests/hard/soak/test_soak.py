@@ -39,6 +39,7 @@ from stillframe.reuse.settings import ReuseSettings
 from stillframe.sessions.index import MOST_TOMBSTONES
 from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.settings import SessionSettings
+from stillframe.testing import ManualClock
 from stillframe.web.app import WebSettings
 from stillframe_client.wire import pack
 
@@ -91,22 +92,11 @@ class InstantPolicy:
 
 
 @dataclass
-class HandClock:
-    """Stands still until somebody moves it."""
-
-    now_s: float = 100.0
-
-    def __call__(self) -> float:
-        """Tell the time."""
-        return self.now_s
-
-
-@dataclass
 class Floor:
     """A web floor, its clock, and the class of its WebSocket clients."""
 
     app: Any
-    clock: HandClock
+    clock: ManualClock
     policy: Any
     socket: Any
     picture: bytes = field(default_factory=lambda: pack({"image": BLACK, "instruction": "go"}))
@@ -233,7 +223,7 @@ def new_floor(load: Callable[[str], ModuleType]) -> Callable[[Any], Floor]:
     """A web floor over a policy, with a clock that a test moves."""
 
     def make(policy: Any) -> Floor:
-        web, clock = load("web/conftest.py"), HandClock()
+        web, clock = load("web/conftest.py"), ManualClock(100.0)
         desk = web.Desk(policy, WebSettings(sessions=SETTINGS), clock=clock)
         return Floor(desk.app, clock, policy, load("web/streaming/conftest.py").Socket)
 
@@ -325,7 +315,7 @@ def test_the_real_engine_for_long(computing: Floor, caplog: pytest.LogCaptureFix
 
 def test_the_gone_are_remembered_up_to_a_bound(load: Callable[[str], ModuleType]) -> None:
     """Tombstones of a crowd that came at once: never over their bound, and none is left when their time is over."""
-    clock, policy = HandClock(), InstantPolicy(load("web/conftest.py").INFO)
+    clock, policy = ManualClock(100.0), InstantPolicy(load("web/conftest.py").INFO)
     watch = Metrics(CollectorRegistry(), drift_budget=0.02).sessions
     roster = SessionRegistry(SETTINGS, lambda: policy, clock, watch)
     remembered = roster._index._tombstones  # nobody else may see them

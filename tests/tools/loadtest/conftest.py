@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from stillframe.daemon.shutdown import DrainingServer
 from stillframe.domain import ActionChunk, CacheReport, KVUsage, Observation, PolicyInfo, SessionRef, Step, StepReport
 from stillframe.metrics import Metrics
+from stillframe.testing import policy_info
 from stillframe.tools.loadtest.load import Load
 from stillframe.tools.loadtest.senders import SenderStats
 from stillframe.web.app import WebSettings, create_app
@@ -25,19 +26,8 @@ from stillframe.web.service.lifecycle import Lifecycle
 
 PATIENCE_S = 20.0
 STATS = {"q01": [-0.05] * 7, "q99": [0.05] * 7, "mask": [True] * 7}
-INFO = PolicyInfo(
-    name="quick",
-    family="none",
-    parameters=7,
-    dtype="float32",
-    device="cpu",
-    cameras=("front", "wrist"),
-    image_size=(224, 224),
-    action_names=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),
-    gripper="1 = open, 0 = closed",
-    chunk_horizon=1,
-    norm_stats={"jaco": STATS, "bridge": STATS},
-    default_unnorm_key=None,
+INFO = policy_info(
+    name="quick", cameras=("front", "wrist"), norm_stats={"jaco": STATS, "bridge": STATS}, default_unnorm_key=None
 )
 
 
