@@ -32,7 +32,7 @@ ARROWS = {
     "sessions": BASE | {"settings_fields", "stopwatch"},
     "history": BASE | {"files", "settings_fields"},
     "models": BASE | {"files", "history", "reuse"},
-    "engine": BASE | {"models", "reuse", "history", "stopwatch"},
+    "engine": BASE | {"models", "reuse", "history", "settings_fields", "stopwatch"},
     "web": BASE | {"__init__", "metrics", "sessions", "stopwatch", "stillframe_client.wire"},
     "transport": BASE | {"web", "stillframe_client.wire"},
     "daemon": BASE

@@ -35,6 +35,7 @@ from stillframe.engine.history import HistoryManager
 from stillframe.engine.refresh import refresh_idle_session
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.session_state import ScheduledFrame, SessionState
+from stillframe.engine.settings import DecodingSettings
 from stillframe.engine.step import step
 from stillframe.errors import Unprocessable
 from stillframe.history.checkpoint import HistoryConfig, HistoryWeights
@@ -46,7 +47,7 @@ from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.speculative import DecodeResult, speculative_decode
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
-from stillframe.reuse.settings import AdaptiveSettings, DecodingSettings, PaperSettings, ReuseSettings
+from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
 from stillframe.testing import ManualClock, policy_info
 
 GRID, PATCH_PX, ACTION_DIM = 4, 4, 7

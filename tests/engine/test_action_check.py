@@ -11,11 +11,11 @@ import torch
 from stillframe.domain import ActionChunk, KeyframeReason, Observation, SessionRef
 from stillframe.engine.action_check import ActionCheck
 from stillframe.engine.requests import FrameRequest
+from stillframe.engine.settings import DecodingSettings
 from stillframe.engine.step import step
 from stillframe.errors import Flaw, Internal, not_an_action
 from stillframe.models.base import Decoded, Prepared
 from stillframe.models.llama.layout import TokenLayout
-from stillframe.reuse.settings import DecodingSettings
 from stillframe.testing import policy_info
 
 Make = Callable[..., Any]

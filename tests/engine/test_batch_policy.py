@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from stillframe.engine.batch_policy import ALONE_EVERY, FORGIVEN, WEIGHT, BatchPolicy
-from stillframe.reuse.settings import BatchingSettings
+from stillframe.engine.settings import BatchingSettings
 
 PLENTY_S = 1000.0  # that a frame can be left waiting
 

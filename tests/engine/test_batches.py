@@ -17,6 +17,7 @@ from torch import Tensor
 from stillframe.domain import KeyframeReason, Observation, ReuseMode, SessionRef, Step
 from stillframe.engine.local import LocalBatchPolicy, LocalPolicy
 from stillframe.engine.requests import FrameRequest
+from stillframe.engine.settings import DecodingSettings
 from stillframe.engine.step import step
 from stillframe.errors import Internal, RequestError, Unprocessable
 from stillframe.models.base import PolicyModel
@@ -25,7 +26,7 @@ from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.weight_packing import pack_for_inference
 from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import MIB
-from stillframe.reuse.settings import AdaptiveSettings, DecodingSettings, ReuseSettings
+from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe_lab.train.new_checkpoint import new_network, save_checkpoint
 from stillframe_lab.train.recipe import Recipe
 

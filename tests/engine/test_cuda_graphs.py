@@ -23,10 +23,11 @@ from stillframe.engine.cuda_graphs import (
 from stillframe.engine.kv_slots import SlotAllocator
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.session_cache import SessionCache
+from stillframe.engine.settings import GraphSettings
 from stillframe.engine.step import step
 from stillframe.models.base import PolicyModel
 from stillframe.models.runner import ModelRunner
-from stillframe.reuse.settings import AdaptiveSettings, GraphSettings, ReuseSettings
+from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 
 Make = Callable[..., Any]
 RECORDING = CaptureConfig(GraphSettings(batches=[1, 2, 4], rows=[12, 20]), most=4, text_tokens=8)

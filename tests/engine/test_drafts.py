@@ -9,8 +9,8 @@ import pytest
 
 from stillframe.domain import DraftReport
 from stillframe.engine.drafts import MOST_ACTIONS, SCORE_DECAY, DraftFactory, DraftProposer
+from stillframe.engine.settings import DecodingSettings
 from stillframe.errors import ConfigError
-from stillframe.reuse.settings import DecodingSettings
 
 Make = Callable[..., Any]
 NO_MOTION = np.full(7, 32)

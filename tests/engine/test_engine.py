@@ -15,12 +15,13 @@ from torch import Tensor
 
 from stillframe.domain import ActionChunk, Observation, PolicyInfo, ReuseMode, SessionRef, SlackReport, Step
 from stillframe.engine.engine import WARM_UP_STEPS, Engine
+from stillframe.engine.settings import BatchingSettings
 from stillframe.errors import DeadlineExceeded, Internal, NotReady, Overloaded, RequestError, Unprocessable
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.layout import TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.reuse.settings import BatchingSettings, ReuseSettings
+from stillframe.reuse.settings import ReuseSettings
 from stillframe.testing import ManualClock, policy_info
 
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails

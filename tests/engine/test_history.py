@@ -14,12 +14,12 @@ from stillframe.engine.core import EngineCore
 from stillframe.engine.drafts import DraftProposer
 from stillframe.engine.history import LONGEST_S, FinishedFrame, HistoryManager
 from stillframe.engine.requests import FrameRequest
+from stillframe.engine.settings import DecodingSettings
 from stillframe.engine.step import step
 from stillframe.errors import CheckpointError, ConfigError
 from stillframe.history.checkpoint import HistoryConfig, HistoryWeights
 from stillframe.history.scorers import Summaries, Utilities
 from stillframe.history.settings import HistorySettings
-from stillframe.reuse.settings import DecodingSettings
 
 Make = Callable[..., Any]
 Pictures = Callable[[int], Image]

@@ -11,7 +11,8 @@ import pytest
 
 from stillframe.engine.cuda_graphs import CaptureConfig, graph_shapes_of
 from stillframe.engine.local import LocalPolicy
-from stillframe.reuse.settings import AdaptiveSettings, GraphSettings, PaperSettings, ReuseSettings
+from stillframe.engine.settings import GraphSettings
+from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
 
 Make = Callable[..., Any]
 SLOT_MIB = 2 * 4 * 2 * 32 * 8 * 4 / 2**20  # keys and values, layers, kv heads, 1 + 16 + 7 + 8 rows, width, bytes

@@ -16,6 +16,7 @@ from stillframe.engine.core import EngineCore
 from stillframe.engine.device import wait_for
 from stillframe.engine.kv_slots import kv_shape
 from stillframe.engine.requests import FrameRequest
+from stillframe.engine.settings import DecodingSettings
 from stillframe.engine.step import step
 from stillframe.errors import Internal, Unprocessable
 from stillframe.models.base import PolicyModel, Prefilled
@@ -27,7 +28,7 @@ from stillframe.models.llama.speculative import speculative_decode
 from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
-from stillframe.reuse.settings import DecodingSettings, ReuseSettings
+from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 from stillframe_lab.train.new_checkpoint import new_network, save_checkpoint
 from stillframe_lab.train.recipe import Recipe

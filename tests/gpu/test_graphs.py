@@ -18,6 +18,7 @@ from stillframe.engine.core import EngineCore
 from stillframe.engine.cuda_graphs import CaptureConfig, capture_graphs_on_cuda
 from stillframe.engine.engine import Engine
 from stillframe.engine.requests import FrameRequest
+from stillframe.engine.settings import GraphSettings
 from stillframe.engine.step import step
 from stillframe.models.base import PolicyModel
 from stillframe.models.graphs.capture import CudaGraphCapture
@@ -29,7 +30,7 @@ from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.sequence import SequenceSlice
 from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import KVPool, KVShape
-from stillframe.reuse.settings import AdaptiveSettings, GraphSettings, ReuseSettings
+from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]
 

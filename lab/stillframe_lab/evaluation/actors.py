@@ -19,9 +19,10 @@ from stillframe.daemon.serve import open_history, open_model
 from stillframe.domain import HistoryReport, PolicyInfo, ReuseMode, Step
 from stillframe.engine.history import HistoryManager
 from stillframe.engine.local import LocalPolicy
+from stillframe.engine.settings import DEFAULT_DECODING, DecodingSettings
 from stillframe.errors import ConfigError, StillframeError
 from stillframe.models.base import PolicyModel
-from stillframe.reuse.settings import DEFAULT_DECODING, DecodingSettings, ReuseSettings
+from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 from stillframe_client import ActionReply, PolicyClient, PolicyError
 from stillframe_client.sim.gl import NoOpenGLError

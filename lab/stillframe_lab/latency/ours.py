@@ -14,9 +14,10 @@ from stillframe.domain import Observation, Step
 from stillframe.engine.device import wait_for
 from stillframe.engine.drafts import DraftProposer
 from stillframe.engine.local import LocalBatchPolicy
+from stillframe.engine.settings import DEFAULT_DECODING, DecodingSettings
 from stillframe.models.base import PolicyModel
 from stillframe.models.llama.draft import Draft, Ids
-from stillframe.reuse.settings import DEFAULT_DECODING, DecodingSettings, ReuseSettings
+from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock, Stopwatch
 from stillframe_lab.evaluation.macs import Work, step_work, vision_work
 from stillframe_lab.latency.race import StepResult, VariantInfo

@@ -18,11 +18,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from stillframe.domain import TokenScope
+from stillframe.engine.settings import BatchingSettings, DecodingSettings, GraphSettings
 from stillframe.errors import ConfigError, closest
 from stillframe.files.kinds import shown
 from stillframe.files.yaml import Word, read_yaml
 from stillframe.history.settings import HistorySettings
-from stillframe.reuse.settings import BatchingSettings, DecodingSettings, GraphSettings, ReuseSettings
+from stillframe.reuse.settings import ReuseSettings
 from stillframe.sessions.settings import SessionSettings
 from stillframe.settings_fields import RangeChecked, setting
 from stillframe_client.wire import SESSION_ID_RULE, is_session_id

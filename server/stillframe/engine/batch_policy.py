@@ -5,7 +5,7 @@ Knows how long batches of each size took; no frame, and nothing of what is compu
 
 from __future__ import annotations
 
-from stillframe.reuse.settings import BatchingSettings
+from stillframe.engine.settings import BatchingSettings
 
 WEIGHT = 0.2  # of the newest time among those of its size: about the last five count
 FORGIVEN = 0.02  # of a size's measured cost beyond turns, each time it is not chosen: times change

@@ -11,9 +11,10 @@ from stillframe.engine.history import HistoryManager
 from stillframe.engine.kv_slots import DEFAULT_SESSIONS
 from stillframe.engine.scheduler import Scheduler
 from stillframe.engine.session_cache import SessionCache
+from stillframe.engine.settings import DEFAULT_DECODING, DecodingSettings
 from stillframe.models.base import PolicyModel
 from stillframe.models.runner import ModelRunner
-from stillframe.reuse.settings import DEFAULT_DECODING, DecodingSettings, ReuseSettings
+from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 
 

@@ -12,6 +12,7 @@ import torch
 
 from stillframe.domain import PassCounts
 from stillframe.engine.kv_slots import DEFAULT_SESSIONS, budget_bytes, kv_shape
+from stillframe.engine.settings import GraphSettings
 from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
 from stillframe.models.graphs.capture import CudaGraphCapture
@@ -22,7 +23,7 @@ from stillframe.models.graphs.vision_graphs import GraphedVision, HasVisionEncod
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import KVPool
-from stillframe.reuse.settings import GraphSettings, ReuseSettings
+from stillframe.reuse.settings import ReuseSettings
 
 
 @dataclass(frozen=True)

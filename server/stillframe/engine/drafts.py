@@ -11,9 +11,9 @@ from types import MappingProxyType
 
 import numpy as np
 
+from stillframe.engine.settings import DecodingSettings
 from stillframe.errors import ConfigError
 from stillframe.models.llama.draft import Draft, Ids
-from stillframe.reuse.settings import DecodingSettings
 
 RecentActions = deque[Ids]  # the session's actions, the last one last, one at least
 

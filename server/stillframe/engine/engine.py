@@ -33,19 +33,19 @@ from stillframe.engine.device import RETRY_AFTER_S
 from stillframe.engine.history import HistoryManager
 from stillframe.engine.queue import FairQueue
 from stillframe.engine.requests import EndSession, FrameRequest, Key, PrepareTask, Stateless
-from stillframe.engine.termination import OnEnded, PendingAnswers, engine_ended
-from stillframe.engine.worker import DeviceWorker
-from stillframe.errors import Flaw, NotReady, RequestError
-from stillframe.models.base import PolicyModel
-from stillframe.reuse.settings import (
+from stillframe.engine.settings import (
     DEFAULT_BATCHING,
     DEFAULT_DECODING,
     DEFAULT_GRAPHS,
     BatchingSettings,
     DecodingSettings,
     GraphSettings,
-    ReuseSettings,
 )
+from stillframe.engine.termination import OnEnded, PendingAnswers, engine_ended
+from stillframe.engine.worker import DeviceWorker
+from stillframe.errors import Flaw, NotReady, RequestError
+from stillframe.models.base import PolicyModel
+from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 
 WARM_UP_STEPS = 2  # the first pays for allocations, the second shows what a frame costs

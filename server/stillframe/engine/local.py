@@ -20,11 +20,12 @@ from stillframe.engine.cuda_graphs import CaptureConfig, capture_graphs_on_cuda
 from stillframe.engine.history import HistoryManager
 from stillframe.engine.refresh import refresh_idle_session
 from stillframe.engine.requests import FrameRequest
+from stillframe.engine.settings import DEFAULT_DECODING, DecodingSettings, GraphSettings
 from stillframe.engine.step import step
 from stillframe.errors import RequestError
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.plan import ReusePlan
-from stillframe.reuse.settings import DEFAULT_DECODING, DecodingSettings, GraphSettings, ReuseSettings
+from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 
 LOG = logging.getLogger(__name__)

@@ -16,10 +16,11 @@ from stillframe.engine.kv_slots import kv_shape
 from stillframe.engine.planner import Planner
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.session_state import ScheduledFrame, SessionState
+from stillframe.engine.settings import DEFAULT_DECODING, DecodingSettings
 from stillframe.models.base import PolicyModel, Prepared
 from stillframe.models.llama.attention_probe import TextAttentionProbe
 from stillframe.models.llama.draft import Draft
-from stillframe.reuse.settings import DEFAULT_DECODING, DecodingSettings, ReuseSettings
+from stillframe.reuse.settings import ReuseSettings
 from stillframe.reuse.state import ReuseState
 from stillframe.stopwatch import Clock
 

@@ -8,14 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.domain import REUSE_MODES
-from stillframe.reuse.settings import (
-    AdaptiveSettings,
-    BatchingSettings,
-    DecodingSettings,
-    GraphSettings,
-    PaperSettings,
-    ReuseSettings,
-)
+from stillframe.engine.settings import BatchingSettings, DecodingSettings, GraphSettings
+from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
 
 SECTIONS = (AdaptiveSettings, PaperSettings, ReuseSettings, DecodingSettings, BatchingSettings, GraphSettings)
 SHARES = st.lists(st.floats(0, 1), max_size=6)

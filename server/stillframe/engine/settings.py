@@ -1,0 +1,78 @@
+"""Settings of drafts, batching and CUDA graphs, each with its range.
+
+Knows no YAML and no torch: plain values, checked when they are made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from stillframe.domain import DRAFT_MODES, DraftMode
+from stillframe.settings_fields import RangeChecked, setting
+
+
+@dataclass(frozen=True)
+class DecodingSettings(RangeChecked):
+    """All that a deployment says about guessing an action's tokens before they are computed."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    draft: DraftMode = setting(
+        "exact", "exact: greedy tokens, in fewer passes; relaxed: a guess stands if it is near; off: a pass a token"
+    )
+    radius: list[int] = setting(
+        [2], "relaxed: bins that a guess may be off, one number for all dimensions or one for each; the gripper's is 0",
+        low=0, high=255,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.draft not in DRAFT_MODES:
+            raise ValueError(f"draft is {self.draft!r}; expected one of {', '.join(DRAFT_MODES)}")
+        if not self.radius:
+            raise ValueError("radius is []; expected one number, or one for each dimension but the gripper")
+
+
+@dataclass(frozen=True)
+class BatchingSettings(RangeChecked):
+    """All that a deployment says about computing several robots' frames side by side."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    most: int = setting(8, "frames that are computed side by side at most; 1: each by itself", low=1, high=64)
+    hold_ms: float = setting(
+        100.0,
+        "how much later than alone a frame may be done because of those beside it, as measured",
+        low=0,
+        high=10_000,
+    )
+
+
+@dataclass(frozen=True)
+class GraphSettings(RangeChecked):
+    """All that a deployment says about passes that a GPU records before the first frame and replays. Not for CPUs."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    enabled: bool = setting(
+        default=True, description="record passes, on a GPU; else every pass is launched piece by piece"
+    )
+    batches: list[int] = setting(
+        [1, 2, 4, 8], "frames side by side for which passes are recorded; others are padded", low=1, high=64
+    )
+    rows: list[int] = setting(
+        [64, 128, 192, 256, 320],
+        "computed rows of a prompt for which passes are recorded, beside all that a slot holds; others are padded",
+        low=1, high=100_000,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.enabled and not self.batches:
+            raise ValueError("batches is []; expected one size at least, or enabled: false")
+
+
+DEFAULT_DECODING = DecodingSettings()  # mode exact
+DEFAULT_BATCHING = BatchingSettings()
+DEFAULT_GRAPHS = GraphSettings()
