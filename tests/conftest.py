@@ -47,7 +47,7 @@ CAUSES = {
     "process": {"golden_url", "certificate", "pem", "e2e", "hard/faults", "hard/schema"},
     "real_client": {"environment", "connect", "program"},
     "gl": {"needs_gl"},
-    "train": {"train"},
+    "train": {"lab/train"},
 }
 # Daemons and environments that a whole session shares: the tests that use one run on one worker.
 SHARED = ("golden_url", "tiny", "tiny_wrist")
@@ -59,8 +59,8 @@ FIRST_PORT, LAST_PORT, PORTS = 20_000, 32_000, 500
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Mark each test by its causes, and keep together on one worker what shares a module's or session's fixtures."""
     for item in items:
-        folder = item.path.parent.relative_to(HERE).as_posix()
-        known = {*getattr(item, "fixturenames", ()), folder, folder.split("/")[0]}
+        folder = item.path.parent.relative_to(HERE)
+        known = {*getattr(item, "fixturenames", ()), *(each.as_posix() for each in (folder, *folder.parents))}
         for mark in (mark for mark, causes in CAUSES.items() if causes & known):
             item.add_marker(mark)
         shared = next((name for name in SHARED if name in known), item.path.relative_to(HERE).as_posix())

@@ -18,7 +18,6 @@ from prometheus_client import CollectorRegistry
 from stillframe.domain import (
     ActionChunk,
     CacheReport,
-    KeyframeReason,
     KVUsage,
     Observation,
     PolicyInfo,
@@ -28,6 +27,7 @@ from stillframe.domain import (
 )
 from stillframe.metrics import Metrics
 from stillframe.testing import policy_info
+from stillframe.testing.policy import cache_report
 from stillframe.web.app import WebSettings, create_app
 from stillframe.web.http.limits import Limits
 from stillframe.web.service.lifecycle import Lifecycle
@@ -40,7 +40,6 @@ INFO = policy_info(
     norm_stats={"jaco": STATS, "bridge_orig": STATS},
     default_unnorm_key="jaco",
 )
-ALONE = CacheReport("off", KeyframeReason.STATELESS, 0.0, 0, 20, 0, 0)
 
 
 @dataclass
@@ -65,17 +64,7 @@ class SummingPolicy:
     ) -> Future[Step]:
         """Answer on another thread once `go_on` is set."""
         self.sessions.append(session)
-        return self.thread.submit(self.step, observation, self.report(session))
-
-    def report(self, session: SessionRef | None) -> CacheReport:
-        """A session's frames after the first of an episode reuse a half."""
-        if session is None:
-            return ALONE
-        mode, seq = session.mode or "adaptive", session.seq
-        if seq:
-            return CacheReport(mode, None, 0.5, 10, 20, 1000, seq, epoch=session.epoch, seq=seq)
-        reason = KeyframeReason.RESET if session.epoch else session.opening
-        return CacheReport(mode, reason, 0.0, 0, 20, 1000, 0, epoch=session.epoch, seq=0)
+        return self.thread.submit(self.step, observation, cache_report(session))
 
     def forget(self, session_id: str) -> None:
         """Keep nothing, so forget nothing."""

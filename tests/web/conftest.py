@@ -6,10 +6,8 @@ import asyncio
 import base64
 import io
 import logging
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import httpx
@@ -18,17 +16,14 @@ import PIL.Image
 import pytest
 from prometheus_client import CollectorRegistry
 
+from stillframe import testing
 from stillframe.domain import (
-    ActionChunk,
-    CacheReport,
     HistoryReport,
-    KeyframeReason,
     KVUsage,
     Observation,
     PolicyInfo,
     SessionRef,
     Step,
-    StepReport,
 )
 from stillframe.metrics import Metrics
 from stillframe.stopwatch import Clock
@@ -42,88 +37,24 @@ STATS = {"q01": [-0.05] * 6 + [0.0], "q99": [0.05] * 6 + [1.0], "mask": [True] *
 INFO = policy_info(family="openvla", norm_stats={"jaco": STATS, "bridge_orig": STATS}, default_unnorm_key="jaco")
 
 
-SLOT_BYTES, SLOTS = 1000, 64
-WHOLE = CacheReport("off", KeyframeReason.STATELESS, 0.0, 0, 20, 0, 0)
-
-
-def cache_of(session: SessionRef | None) -> CacheReport:
-    """First frames are keyframes, the others reuse a half."""
-    if session is None:
-        return WHOLE
-    mode = session.mode or "adaptive"
-    if session.seq:
-        return CacheReport(mode, None, 0.5, 10, 20, SLOT_BYTES, session.seq, epoch=session.epoch, seq=session.seq)
-    reason = KeyframeReason.RESET if session.epoch else session.opening
-    return CacheReport(mode, reason, 0.0, 0, 20, SLOT_BYTES, 0, epoch=session.epoch, seq=session.seq)
-
-
 @dataclass
-class EchoPolicy:
-    """Answers with (height, width, r, g, b of the first pixel, letters of the instruction, pictures)."""
+class EchoPolicy(testing.EchoPolicy):
+    """The one of stillframe.testing, which may keep older frames of its sessions as well."""
 
     info: PolicyInfo = INFO
-    ready: bool = True
-    error: Exception | None = None
-    actions: np.ndarray | None = None  # in place of the echo
     history: HistoryReport | None = None  # of sessions' frames
-    seen: list[Observation] = field(default_factory=list)
-    sessions: list[SessionRef | None] = field(default_factory=list)  # of the frames that were submitted
-    forgotten: list[str] = field(default_factory=list)
-    busy_s: float = 0.0
-    ages_ms: list[float] = field(default_factory=list)
-    started: threading.Event = field(default_factory=threading.Event)
-    go_on: threading.Event = field(default_factory=threading.Event)
-    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
-
-    def __post_init__(self) -> None:
-        self.go_on.set()
 
     @property
     def usage(self) -> KVUsage:
-        """A slot for each session that is not forgotten."""
-        sessions = len({session.id for session in self.sessions if session} - set(self.forgotten))
+        """Each session that is not forgotten holds its older frames beside its slot."""
+        usage = super().usage
         held, nbytes = (self.history.held, self.history.nbytes) if self.history else (0, 0)
-        return KVUsage(sessions * SLOT_BYTES, SLOTS * SLOT_BYTES, sessions, SLOTS, sessions * held, sessions * nbytes)
-
-    def submit(
-        self,
-        observation: Observation,
-        max_age_ms: float,
-        session: SessionRef | None = None,
-        *,
-        share: str = "",  # noqa: ARG002
-    ) -> Future[Step]:
-        """Answer on another thread, in order."""
-        self.ages_ms.append(max_age_ms)
-        self.sessions.append(session)
-        return self.thread.submit(self.step, observation, session)
-
-    def forget(self, session_id: str) -> None:
-        """Remember that it was asked to."""
-        self.forgotten.append(session_id)
+        return replace(usage, history_chunks=usage.sessions * held, history_bytes=usage.sessions * nbytes)
 
     def step(self, observation: Observation, session: SessionRef | None = None) -> Step:
-        """Wait for `go_on`, then fail with `error` or answer."""
-        self.seen.append(observation)
-        self.started.set()
-        self.go_on.wait(20)
-        if self.error is not None:
-            raise self.error
-        actions = self.echo(observation) if self.actions is None else self.actions
-        chunk = ActionChunk(actions, observation.unnorm_key or "jaco")
-        history = self.history if session else None
-        return Step(chunk, StepReport({"queue": 0.5, "prefill": 2.0}, 2, cache_of(session), history=history))
-
-    def echo(self, observation: Observation) -> np.ndarray:
-        """An action that tells what was seen, [1, 7]."""
-        first = next(iter(observation.images.values()))
-        words = len(observation.instruction)
-        return np.array([[*first.shape[:2], *first[0, 0], words, len(observation.images)]], np.float64)
-
-    def close(self) -> None:
-        """Let whatever waits go on, and wait for it."""
-        self.go_on.set()
-        self.thread.shutdown()
+        """Answer as the other does, and report what is kept of older frames."""
+        step = super().step(observation, session)
+        return replace(step, report=replace(step.report, history=self.history if session else None))
 
 
 @dataclass(repr=False)
