@@ -1,0 +1,64 @@
+"""What the bridge asks of a camera, and what a kind of camera has to bring.
+
+Knows no device and no policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Picture = NDArray[np.uint8]  # [height, width, 3], RGB
+
+
+class CameraError(Exception):
+    """A camera that cannot be opened, has gone, or gives what was not asked of it; the text says what to do."""
+
+
+class StaleFrame(CameraError):
+    """The newest frame is too old, or the same one over and over: the arm holds until there is a new one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture as the policy is to see it."""
+
+    picture: Picture
+    seq: int  # grows with each frame that the camera gave
+    time_s: float  # time.monotonic when it arrived here
+
+
+class Source(Protocol):
+    """A kind of camera: opened, read and closed by one background thread."""
+
+    def open(self) -> None:
+        """Open it. Raises CameraError."""
+        ...
+
+    def read(self) -> Picture:
+        """Wait for the next picture as the device gives it, RGB. Raises CameraError where it is gone."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Camera(Protocol):
+    """A camera that is read in the background."""
+
+    def start(self, timeout_s: float) -> None:
+        """Return once there is a first frame of the right size. Raises CameraError."""
+        ...
+
+    def latest(self) -> Frame:
+        """The newest frame, cropped, rotated and resized. Never waits. Raises StaleFrame and CameraError."""
+        ...
+
+    def close(self) -> None:
+        """Stop reading."""
+        ...

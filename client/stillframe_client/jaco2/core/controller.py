@@ -1,0 +1,224 @@
+"""One tick of the streamer: what came in, what the arm reports and the time decide what the arm is told.
+
+Knows no process, no wire and no arm; pure but for what it remembers, so a log can be replayed through it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING, List, Optional, Tuple
+
+from stillframe_client.jaco2.ceilings import SETPOINT_S, TICK_S
+from stillframe_client.jaco2.core.checks import StallCheck, step_fault
+from stillframe_client.jaco2.core.conditions import Conditions, Freshness
+from stillframe_client.jaco2.core.gripper import Gripper
+from stillframe_client.jaco2.core.messages import Inbox, Order
+from stillframe_client.jaco2.core.safety import REST, Motion, SafetyFilter
+from stillframe_client.jaco2.core.tracking import Tracker
+from stillframe_client.jaco2.core.watchdog import ARMED, Event, State, next_state
+from stillframe_client.jaco2.domain import Step, Twist
+
+if TYPE_CHECKING:
+    from stillframe_client.jaco2.domain import ArmState
+    from stillframe_client.jaco2.settings import BridgeSettings
+
+ZEROS_S = 0.3  # of rest that is sent before the arm is stopped
+QUEUE_EMPTY_S = 2.5 * TICK_S  # after such a gap between commands the arm has come to rest by itself
+
+
+class Call(Enum):
+    """What is asked of the arm beside commands."""
+
+    START = "start"
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What came of one tick."""
+
+    state: State
+    command: Optional[Twist]  # None: nothing is sent
+    calls: Tuple[Call, ...]
+    asked: Motion  # before the limits
+    reasons: Tuple[str, ...]  # of a state that is not RUNNING
+    limits: Tuple[str, ...]  # that changed what was asked for
+    notes: Tuple[str, ...] = field(default=())  # what happened, once each
+
+
+class Controller:
+    """The streamer's decisions for one arm."""
+
+    def __init__(self, settings: BridgeSettings, *, dry: bool = False):
+        """`dry`: nothing is sent to the arm, so that it does not move is no fault and nothing to make up for."""
+        self._settings, self._dry = settings, dry
+        self._state = State.DISARMED
+        self._freshness = Freshness(settings.watch)
+        self._filter = SafetyFilter(settings.limits)
+        self._tracker = Tracker(replace(settings.motion, feedback_1_s=0.0) if dry else settings.motion)
+        self._stall = StallCheck(settings.watch, settings.limits.latency_s)
+        self._gripper = Gripper(settings.motion)
+        self._closure = 0.0
+        self._seq = -1  # of the newest step
+        self._sent_s: Optional[float] = None  # when a command was last sent
+        self._zeros_since_s: Optional[float] = None  # of a winding down
+        self._winding_down = False
+        self._fault: Tuple[str, ...] = ()
+
+    @property
+    def state(self) -> State:
+        """What it does now."""
+        return self._state
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is sent any more and the arm has been told to stop."""
+        return self._state not in ARMED and not self._winding_down
+
+    def tick(self, inbox: Inbox, arm: Optional[ArmState], now_s: float, arm_error: str = "") -> Tick:
+        """Decide for this tick. `arm` is its newest report, `arm_error` why it could not be commanded."""
+        if self._sent_s is not None and now_s - self._sent_s > QUEUE_EMPTY_S:
+            self._filter.came_to_rest()
+        before = self._state
+        calls: List[Call] = []
+        notes: List[str] = []
+        conditions = self._conditions(inbox, arm, arm_error, now_s)
+        self._hear(inbox, arm, now_s, conditions, calls, notes)
+        if self._state in ARMED:
+            self._turn(conditions)
+        if self._state is State.RUNNING and before is not State.RUNNING:
+            self._begin(arm, now_s)
+        if self._state is State.FAULT and before is not State.FAULT:
+            self._fault = tuple(conditions.broken) or ("stopped",)
+            notes.extend(self._fault)
+        return self._out(arm, now_s, conditions, calls, notes)
+
+    def _conditions(self, inbox: Inbox, arm: Optional[ArmState], arm_error: str, now_s: float) -> Conditions:
+        conditions = self._freshness.look(
+            inbox, arm, now_s, armed=self._state in ARMED, holding=self._state is State.HOLD
+        )
+        if arm_error:
+            conditions.broken.append(arm_error)
+        if arm is not None and self._state in ARMED and not self._dry and not conditions.broken:
+            stalled = self._stall.fault(arm)
+            conditions.broken.extend([stalled] if stalled else [])
+        return conditions
+
+    def _hear(
+        self,
+        inbox: Inbox,
+        arm: Optional[ArmState],
+        now_s: float,
+        found: Conditions,
+        calls: List[Call],
+        notes: List[str],
+    ) -> None:
+        """Take steps and orders in their order."""
+        for message in inbox.messages:
+            if isinstance(message, Order):
+                self._obey(message, arm, found, calls, notes)
+            else:
+                self._take(message, now_s, found, notes)
+
+    def _obey(
+        self, order: Order, arm: Optional[ArmState], found: Conditions, calls: List[Call], notes: List[str]
+    ) -> None:
+        if order.name == "stop":
+            found.broken.append("stopped by the operator")
+        elif order.name == "disarm":
+            self._go(Event.DISARM)
+        elif order.name == "clear":
+            self._go(Event.CLEAR)
+        elif self._state is State.DISARMED:
+            self._arm(arm, found, calls, notes)
+        else:
+            notes.append(f"not armed: the state is {self._state.value}; expected DISARMED")
+
+    def _arm(self, arm: Optional[ArmState], found: Conditions, calls: List[Call], notes: List[str]) -> None:
+        against = [*found.broken, *(reason for reason in found.stale if reason != "no fresh step")]
+        if self._winding_down:
+            against.append("the arm is still coming to rest")
+        if against or arm is None:
+            notes.append(f"not armed: {'; '.join(against) or 'the arm has not reported'}")
+            return
+        self._freshness.forget()
+        self._stall.clear()
+        self._filter.came_to_rest()
+        self._gripper = Gripper(self._settings.motion)
+        self._closure = 0.0 if arm.closure is None else min(max(arm.closure, 0.0), 1.0)
+        self._fault, self._sent_s = (), None
+        self._go(Event.ARM)
+        calls.append(Call.START)
+
+    def _take(self, step: Step, now_s: float, found: Conditions, notes: List[str]) -> None:
+        fault = step_fault(step, self._settings.limits)
+        if fault:
+            found.broken.append(fault)
+        elif step.seq <= self._seq:
+            notes.append(f"step {step.seq} came after step {self._seq}: dropped")
+        elif step.deadline_s < now_s:
+            self._seq = step.seq
+            notes.append(f"step {step.seq} is over: dropped")
+        elif self._state in ARMED:
+            self._seq = step.seq
+            self._follow(step, now_s, found)
+
+    def _follow(self, step: Step, now_s: float, found: Conditions) -> None:
+        latest_s = now_s + SETPOINT_S  # whatever the bridge says
+        step = step if step.deadline_s <= latest_s else Step(step.seq, step.delta, step.gripper, step.lasts_s, latest_s)
+        self._freshness.follow(step)
+        self._closure = self._gripper.closure(step.gripper, self._closure)
+        if "no fresh step" in found.stale:
+            found.stale.remove("no fresh step")
+        if self._state is State.RUNNING:
+            self._tracker.take(step, now_s)
+
+    def _turn(self, found: Conditions) -> None:
+        self._go(Event.BROKEN if found.broken else Event.STALE if found.stale else Event.FRESH)
+
+    def _go(self, event: Event) -> None:
+        before, self._state = self._state, next_state(self._state, event)
+        if before in ARMED and self._state not in ARMED:
+            self._winding_down, self._zeros_since_s = True, None
+        if self._state is State.HOLD and before is not State.HOLD:
+            self._freshness.drop_step()
+
+    def _begin(self, arm: Optional[ArmState], now_s: float) -> None:
+        """Run from where the arm is."""
+        step = self._freshness.step
+        if arm is not None and step is not None:
+            self._tracker.begin(arm, now_s)
+            self._tracker.take(step, now_s)
+
+    def _out(
+        self, arm: Optional[ArmState], now_s: float, found: Conditions, calls: List[Call], notes: List[str]
+    ) -> Tick:
+        asked, command = REST, None
+        limits: List[str] = []
+        if self._state is State.RUNNING and arm is not None:
+            asked = self._tracker.asked(arm, now_s)
+        if self._state in ARMED or self._winding_down:
+            hard = self._state is State.FAULT
+            believed = arm if self._state is State.RUNNING else None  # coming to rest needs no box
+            motion, limits = self._filter.next(asked, believed, now_s, hard=hard)
+            command = Twist(motion.linear, motion.angular, self._closure)
+            self._sent_s = now_s
+            if arm is not None and self._state in ARMED:
+                self._stall.sent(motion, arm, now_s)
+            if self._winding_down:
+                command = self._wind_down(command, motion, now_s, calls)
+        reasons = self._fault if self._state is State.FAULT else (*found.broken, *found.stale)
+        return Tick(self._state, command, tuple(calls), asked, tuple(reasons), tuple(limits), tuple(notes))
+
+    def _wind_down(self, command: Twist, motion: Motion, now_s: float, calls: List[Call]) -> Optional[Twist]:
+        """Rest is sent for a while; then the arm is stopped, and nothing is sent any more."""
+        if not motion.is_rest:
+            self._zeros_since_s = None
+        elif self._zeros_since_s is None:
+            self._zeros_since_s = now_s
+        elif now_s - self._zeros_since_s >= ZEROS_S:
+            self._winding_down, self._sent_s = False, None
+            calls.append(Call.STOP)
+            return None
+        return command

@@ -1,0 +1,1 @@
+"""What a run's log says afterwards: decided again, drawn, counted."""
