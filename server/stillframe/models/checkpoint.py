@@ -6,6 +6,7 @@ Knows files, names and shapes; no family. Never unpickles and never runs a check
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,10 @@ class CheckpointFolder:
                 raise CheckpointError(f"{shown(file)} lacks tensor {shown(name)}, which {INDEX_NAME} promises")
         return {name: (file, headers[file][name]) for name, file in files.items()}
 
+    def opened(self, file: Path) -> AbstractContextManager[Any]:
+        """The tensors of one file, memory-mapped, by `get_tensor(name)`."""
+        return opened(file)
+
     def tensor_files(self) -> dict[str, Path]:
         """Tensor name -> the file that holds it, by the index where there is one."""
         if self.has(INDEX_NAME):
@@ -122,7 +127,7 @@ class CheckpointFolder:
         """The tensors of one file, each with numbers that can be weights."""
         last = max(one.end for held, one in self.stored.values() if held == file)
         made: dict[str, Tensor] = {}
-        with opened(file) as tensors:
+        with self.opened(file) as tensors:
             for name in names:
                 # A copy: a mapped tensor whose file is overwritten ends the daemon with a bus error.
                 made[name] = tensors.get_tensor(name).to(device, dtype, copy=True)

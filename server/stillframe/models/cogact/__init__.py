@@ -1,1 +1,1 @@
-"""The CogACT family: a vision-language model's last row steers a diffusion transformer that draws a chunk of actions."""
+"""The CogACT family: a vision-language model steers a diffusion transformer, which draws a chunk of actions."""

@@ -43,8 +43,7 @@ def kept_signal() -> NDArray[np.float64]:
 
     ends = [(step / TRAINED_STEPS, (step + 1) / TRAINED_STEPS) for step in range(TRAINED_STEPS)]
     betas = [min(1 - power(end) / power(begin), MOST_BETA) for begin, end in ends]
-    kept: NDArray[np.float64] = np.cumprod(1 - np.asarray(betas, np.float64))
-    return kept
+    return np.asarray(np.cumprod(1 - np.asarray(betas)), np.float64)
 
 
 @dataclass(frozen=True)
@@ -87,5 +86,6 @@ def _predicted(
         return predict(actions, torch.full((count,), time, device=actions.device), condition)
     both = torch.cat((condition, nothing.expand(count, -1)))
     times = torch.full((2 * count,), time, device=actions.device)
-    steered, free = predict(torch.cat((actions, actions)), times, both).split(count)
+    eps = predict(torch.cat((actions, actions)), times, both)
+    steered, free = eps[:count], eps[count:]
     return free + how.guidance * (steered - free)

@@ -44,7 +44,7 @@ class TimestepEmbedder(nn.Module):
         periods = torch.arange(half, dtype=torch.float32, device=steps.device) / half
         angles = steps.float()[:, None] * torch.exp(-math.log(LONGEST_PERIOD) * periods)
         code = torch.cat((angles.cos(), angles.sin()), dim=-1)
-        out: Tensor = self.mlp(code.to(self.mlp[0].weight.dtype))
+        out: Tensor = self.mlp(code)
         return out
 
 
