@@ -5,6 +5,7 @@ Knows no HTTP and no torch: numpy arrays and plain values only.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -81,6 +82,12 @@ class SessionRef:
     opening: KeyframeReason = (
         KeyframeReason.FIRST_FRAME
     )  # why its first frame is whole; EVICTED: an earlier one had to go
+
+    @property
+    def seed(self) -> int:
+        """63 bits of the session's id, the epoch and the seq: a frame that is computed again draws the same numbers."""
+        place = f"{self.id}/{self.epoch}/{self.seq}".encode("utf-8", "surrogatepass")
+        return int.from_bytes(hashlib.blake2b(place, digest_size=8).digest(), "big") >> 1
     share: str = ""  # of the device, that its frames take: that of the caller that opened it
 
 

@@ -43,6 +43,7 @@ class ScheduledFrame:
     must_match: Mapping[KeyframeReason, object]  # what the next frame has to share with this one, or be a keyframe
     now_s: float
     draft: Draft
+    seed: int = 0  # of what is drawn by chance; a stateless frame's is 0
     session: SessionState | None = None  # None: stateless
     history: HistoryKV | None = None  # the session's older frames
     plan: ReusePlan = field(init=False, repr=False)  # by Scheduler, as the next three
@@ -74,7 +75,7 @@ class ScheduledFrame:
         """The input of its decoding: `hidden` [rows, width] as the prefill returns them."""
         if self.history is not None:
             self.history = self.history.without_hook()  # the attention on it is recorded
-        return Prefilled(self.prepared, hidden, self.kv, self.draft, self.history)
+        return Prefilled(self.prepared, hidden, self.kv, self.draft, self.history, self.seed)
 
     def reuse_state(self, state: ReuseState | None, now_s: float) -> tuple[ReuseState, int]:
         """What the session's next frame may reuse, and the greatest age in it: `state` advanced, or a new one."""

@@ -48,6 +48,7 @@ class Prefilled:
     kv: FrameKV  # of the prompt; decoding appends to it
     draft: Draft
     history: HistoryKV | None = None  # older frames, to which decoding attends as well
+    seed: int = 0  # of what chance a family needs: the same for a frame whenever it is computed
 
 
 @dataclass(frozen=True)
