@@ -16,7 +16,7 @@ from stillframe.models.folder_kinds import refusal
 from stillframe.models.llama.decoder import DecoderConfig
 
 FAMILIES = {"openvla": "stillframe.models.openvla.model:OpenVLA"}
-CONFIGS = {"openvla": "stillframe.models.openvla.config:OpenVLAConfig"}  # what reads the family's config.json
+CONFIGS = {"openvla": "stillframe.models.prismatic.config:PrismaticConfig"}  # what reads the family's config.json
 
 
 def load_policy(path: Path, *, dtype: torch.dtype, device: torch.device) -> PolicyModel:

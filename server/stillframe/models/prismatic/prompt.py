@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stillframe.errors import CheckpointError, Unprocessable
 from stillframe.files.kinds import shown
-from stillframe.models.openvla.tokenizer import read_tokenizer
+from stillframe.models.prismatic.tokenizer import read_tokenizer
 
 TEMPLATE = "In: What action should the robot take to {instruction}?\nOut:"
 LONE_SPACE = "▁"  # id 29871 in Llama's vocabulary; the prompt has to end in it
