@@ -88,6 +88,7 @@ class SessionRef:
         """63 bits of the session's id, the epoch and the seq: a frame that is computed again draws the same numbers."""
         place = f"{self.id}/{self.epoch}/{self.seq}".encode("utf-8", "surrogatepass")
         return int.from_bytes(hashlib.blake2b(place, digest_size=8).digest(), "big") >> 1
+
     share: str = ""  # of the device, that its frames take: that of the caller that opened it
 
 

@@ -6,7 +6,7 @@ Knows the layouts that people download or train; opens nothing but small JSON fi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
@@ -152,12 +152,19 @@ def _unnamed(path: Path, names: Sequence[str], config: dict[str, Any]) -> str | 
         return f"{shown(path)} is a checkpoint of openpi, by its config.json; {ONLY}"
     if isinstance(config.get("type"), str) and ("input_features" in config or "output_features" in config):
         return f"{shown(path)} is a policy of lerobot, of type {shown(config['type'])}, by its config.json; {ONLY}"
+    if is_cogact_run(config):
+        return None
     if "vla" in config and "checkpoints" in names:
         return (
-            f"{shown(path)} is a training run of Prismatic (OpenVLA's or CogACT's own), with pickles in checkpoints/; "
+            f"{shown(path)} is a training run of Prismatic (OpenVLA's own), with pickles in checkpoints/; "
             "convert it with OpenVLA's vla-scripts/extern/convert_openvla_weights_to_hf.py and serve what that writes"
         )
     return None
+
+
+def is_cogact_run(config: Mapping[str, Any]) -> bool:
+    """Whether config.json is that of a run that trained a diffusion head."""
+    return "vla" in config and ("action_model_type" in config or "future_action_window_size" in config)
 
 
 def _missing_config(path: Path, names: Sequence[str]) -> str | None:

@@ -12,11 +12,17 @@ from stillframe.errors import CheckpointError, closest
 from stillframe.files.kinds import shown
 from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFolder
-from stillframe.models.folder_kinds import refusal
+from stillframe.models.folder_kinds import is_cogact_run, refusal
 from stillframe.models.llama.decoder import DecoderConfig
 
-FAMILIES = {"openvla": "stillframe.models.openvla.model:OpenVLA"}
-CONFIGS = {"openvla": "stillframe.models.prismatic.config:PrismaticConfig"}  # what reads the family's config.json
+FAMILIES = {
+    "openvla": "stillframe.models.openvla.model:OpenVLA",
+    "cogact": "stillframe.models.cogact.model:CogACT",
+}
+CONFIGS = {  # what reads the family's config.json
+    "openvla": "stillframe.models.prismatic.config:PrismaticConfig",
+    "cogact": "stillframe.models.cogact.config:CogACTConfig",
+}
 
 
 def load_policy(path: Path, *, dtype: torch.dtype, device: torch.device) -> PolicyModel:
@@ -40,7 +46,8 @@ def _family(folder: CheckpointFolder) -> str:
     refused = refusal(folder.path)
     if refused is not None:
         raise CheckpointError(refused)
-    family = str(folder.json("config.json").get("model_type"))
+    config = folder.json("config.json")
+    family = "cogact" if is_cogact_run(config) else str(config.get("model_type"))
     if family not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         raise CheckpointError(

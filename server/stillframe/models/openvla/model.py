@@ -84,9 +84,7 @@ class OpenVLA(PrismaticPolicy):
 
     def embed(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None = None) -> list[Tensor]:
         """Of each: BOS, every camera's patches, the rest of the text -> [prompt_rows, width]."""
-        patches = self.patch_rows(prepared, encode_images)
-        texts = [self.decoder.embed(one.ids.to(self.device, non_blocking=True)) for one in prepared]
-        return [torch.cat((text[:1], own, text[1:])) for text, own in zip(texts, patches, strict=True)]
+        return self.prompt_rows(prepared, encode_images)
 
     def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:
         """Decode the actions' tokens and scale them to the robot's units."""

@@ -97,6 +97,12 @@ class PrismaticPolicy:
             pixels = pixels.pin_memory()  # for an asynchronous copy to the GPU
         return views, pixels
 
+    def prompt_rows(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None) -> list[Tensor]:
+        """Of each: BOS, every camera's patches, the rest of the text -> [prompt_rows, width]."""
+        patches = self.patch_rows(prepared, encode_images)
+        texts = [self.decoder.embed(one.ids.to(self.device, non_blocking=True)) for one in prepared]
+        return [torch.cat((text[:1], own, text[1:])) for text, own in zip(texts, patches, strict=True)]
+
     def patch_rows(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None) -> list[Tensor]:
         """Of each all cameras' patches, one camera behind the other: [patches, width]."""
         pixels = [one.pixels.to(self.device, non_blocking=True).to(self.dtype) for one in prepared]
