@@ -21,8 +21,9 @@ REUSE_MODES: tuple[ReuseMode, ...] = get_args(ReuseMode)
 DraftMode = Literal["exact", "relaxed", "off"]
 DRAFT_MODES: tuple[DraftMode, ...] = get_args(DraftMode)
 # Why a pass was not replayed: KV beside the pool; an idle refresh, which yields between two layers; rows that drop out
-# after several layers; a probe of rows that are not kept; more rows than were captured; more pictures than that.
-EAGER_REASONS = ("storage", "guarded", "history", "layers", "tap", "rows", "pictures")
+# after several layers; a probe of rows that are not kept; more rows than were captured; more pictures than that;
+# another mask than that.
+EAGER_REASONS = ("storage", "guarded", "history", "layers", "tap", "rows", "pictures", "mask")
 
 
 @dataclass(frozen=True)

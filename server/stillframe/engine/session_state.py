@@ -67,9 +67,11 @@ class ScheduledFrame:
 
     def prompt(self, decoder: Decoder) -> SequenceSlice:
         """The input of its prefill."""
-        input_ids = self.draft.input_ids
-        read = 1 + len(input_ids)
-        return prompt_slice(decoder, self.rows, self.plan, self.kv, self.probe, input_ids, read, self.history)
+        input_ids, layout = self.draft.input_ids, self.prepared.layout
+        read = layout.answer_rows + len(input_ids)
+        return prompt_slice(
+            decoder, self.rows, self.plan, self.kv, self.probe, input_ids, read, self.history, layout.mask
+        )
 
     def prefilled(self, hidden: Tensor) -> Prefilled:
         """The input of its decoding: `hidden` [rows, width] as the prefill returns them."""

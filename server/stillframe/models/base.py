@@ -19,7 +19,7 @@ from stillframe.errors import Internal
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.draft import Draft, Ids
 from stillframe.models.llama.history_attention import HistoryKV
-from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.reuse.kv import FrameKV
 
@@ -91,6 +91,16 @@ class PolicyModel(Protocol):
     @property
     def fixed_rows(self) -> int:
         """Positions that a prompt and its action take beside the text: what a FrameKV has to hold for every frame."""
+        ...
+
+    @property
+    def answer_rows(self) -> int:
+        """Rows at a prefill's end whose hidden states say the action, those of a draft behind the prompt included."""
+        ...
+
+    @property
+    def mask(self) -> Mask:
+        """That of every layout."""
         ...
 
     def prepare(self, observation: Observation) -> Prepared:

@@ -15,7 +15,7 @@ from stillframe.domain import ActionChunk, Observation, PolicyInfo
 from stillframe.models.actions import Statistics, no_action
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
-from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.speculative import DecodeResult, speculative_decode
 from stillframe.models.prismatic.checks import ACTION_NAMES, check_action, check_pixels, norm_stats
@@ -28,6 +28,8 @@ from stillframe.models.prismatic.prompt import PromptEncoder
 
 class OpenVLA(PrismaticPolicy):
     """A loaded OpenVLA checkpoint: the family behind `models.base.PolicyModel`."""
+
+    mask = Mask.CAUSAL
 
     def __init__(
         self,
@@ -61,6 +63,11 @@ class OpenVLA(PrismaticPolicy):
     def fixed_rows(self) -> int:
         """BOS, every camera's patches and the action's tokens."""
         return 1 + patch_count(self.config) + self.statistics.action_dim
+
+    @property
+    def answer_rows(self) -> int:
+        """The prompt's last and those of all guesses but the last, on which nothing follows."""
+        return self.statistics.action_dim
 
     @property
     def info(self) -> PolicyInfo:
