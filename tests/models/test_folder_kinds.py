@@ -78,7 +78,7 @@ def test_an_adapter_names_its_base(folder: Path) -> None:
     [
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "has quantization_config (bitsandbytes)"),
         ({"quantization_config": "gptq"}, "has quantization_config (gptq)"),
-        ({"model_type": None, "type": "act"}, "model_type 'None'; served are: openvla."),
+        ({"model_type": None, "type": "act"}, "model_type 'None'; served are: cogact, openvla."),
     ],
 )
 def test_a_config_says_what_its_weights_are(folder: Path, edit: Callable, change: dict, what: str) -> None:

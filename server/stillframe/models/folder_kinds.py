@@ -152,7 +152,7 @@ def _unnamed(path: Path, names: Sequence[str], config: dict[str, Any]) -> str | 
         return f"{shown(path)} is a checkpoint of openpi, by its config.json; {ONLY}"
     if isinstance(config.get("type"), str) and ("input_features" in config or "output_features" in config):
         return f"{shown(path)} is a policy of lerobot, of type {shown(config['type'])}, by its config.json; {ONLY}"
-    if is_cogact_run(config):
+    if draws_by_diffusion(config):
         return None
     if "vla" in config and "checkpoints" in names:
         return (
@@ -162,7 +162,7 @@ def _unnamed(path: Path, names: Sequence[str], config: dict[str, Any]) -> str | 
     return None
 
 
-def is_cogact_run(config: Mapping[str, Any]) -> bool:
+def draws_by_diffusion(config: Mapping[str, Any]) -> bool:
     """Whether config.json is that of a run that trained a diffusion head."""
     return "vla" in config and ("action_model_type" in config or "future_action_window_size" in config)
 

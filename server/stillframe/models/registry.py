@@ -12,7 +12,7 @@ from stillframe.errors import CheckpointError, closest
 from stillframe.files.kinds import shown
 from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFolder
-from stillframe.models.folder_kinds import is_cogact_run, refusal
+from stillframe.models.folder_kinds import draws_by_diffusion, refusal
 from stillframe.models.llama.decoder import DecoderConfig
 
 FAMILIES = {
@@ -47,7 +47,7 @@ def _family(folder: CheckpointFolder) -> str:
     if refused is not None:
         raise CheckpointError(refused)
     config = folder.json("config.json")
-    family = "cogact" if is_cogact_run(config) else str(config.get("model_type"))
+    family = "cogact" if draws_by_diffusion(config) else str(config.get("model_type"))
     if family not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         raise CheckpointError(

@@ -5,7 +5,6 @@ Knows the file; no family. `weights_only` lets nothing through that is not a ten
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,9 @@ def read_tensors(file: Path) -> Mapping[str, Tensor]:
     try:
         with reading(file):
             stored = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, TypeError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:
         raise CheckpointError(
             f"{shown(file)} cannot be read as tensors ({shown(str(error).splitlines()[0] if str(error) else error)}): "
             f"expected what torch.save writes of tensors alone, in its ZIP format; {FETCH}"

@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 KEYS = {"f0": "bridge_orig", "f1": "fractal20220817_data", "f2": "bridge_orig", "f3": "fractal20220817_data"}
 
 Record = Mapping[str, NDArray[np.generic]]
+Walk = tuple[Prepared, torch.Tensor, torch.Tensor]  # what was prepared, its rows and its hidden rows
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +52,10 @@ def cogact(cogact_folder: Path) -> PolicyModel:
 
 
 @pytest.fixture(scope="session")
-def cogact_walk(cogact: PolicyModel, cogact_record: Record) -> Mapping[str, tuple[Prepared, torch.Tensor, torch.Tensor]]:
-    """Case -> what was prepared, its rows and its hidden rows."""
+def cogact_walk(
+    cogact: PolicyModel, cogact_record: Record
+) -> Mapping[str, tuple[Prepared, torch.Tensor, torch.Tensor]]:
+    """Case -> our walk."""
     return {name: _walked(cogact, cogact_record, name) for name in names_of(cogact_record, "/cognition")}
 
 
@@ -62,7 +65,7 @@ def names_of(record: Record, ending: str) -> list[str]:
 
 
 @torch.inference_mode()
-def _walked(policy: PolicyModel, record: Record, name: str) -> tuple[Prepared, torch.Tensor, torch.Tensor]:
+def _walked(policy: PolicyModel, record: Record, name: str) -> Walk:
     frame, instruction = name.split("_")
     words = str(record["instructions"][int(instruction[1:])])
     seen = Observation(images={"image": record[f"{frame}/frame"]}, instruction=words, unnorm_key=KEYS[frame])

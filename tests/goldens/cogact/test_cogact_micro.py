@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from stillframe.domain import Observation, SessionRef
+from stillframe.domain import Observation, ReuseMode, SessionRef, Step
+from stillframe.engine.core import EngineCore
+from stillframe.engine.requests import FrameRequest
+from stillframe.engine.step import step
 from stillframe.models.cogact.diffusion import Denoising
 from stillframe.models.cogact.ensemble import AdaptiveEnsemble
 from stillframe.models.cogact.model import CogACT
+from stillframe.reuse.settings import ReuseSettings
 
 # Absolute, in fp32; measured: vision and rows 4e-7, cognition 6e-7, samples 3.4e-6, ensemble 1e-16.
 VISION, ROWS, COGNITION, SAMPLES, ACTIONS, ENSEMBLE = 5e-5, 1e-5, 2e-5, 3e-5, 2e-5, 1e-5
@@ -101,17 +105,60 @@ def draw(policy: CogACT, condition: torch.Tensor, noise: np.ndarray, how: Denois
         policy.denoising = before
 
 
-def test_a_frame_draws_by_its_place(cogact_folder: Path, cogact_record: Mapping) -> None:
+def request(record: Mapping, place: SessionRef | None, shot: str = "f0") -> FrameRequest:
+    """A frame of a session, or of none."""
+    seen = Observation({"image": record[f"{shot}/frame"]}, "put the spoon on the towel", unnorm_key="bridge_orig")
+    return FrameRequest(seen, place)
+
+
+def chunks(core: EngineCore, *requests: FrameRequest) -> list[np.ndarray]:
+    """The normalised chunks of one batch."""
+    answers = step(core, requests)
+    assert all(isinstance(answer, Step) for answer in answers), answers
+    return [answer.chunk.actions for answer in answers if isinstance(answer, Step)]
+
+
+def engine(policy: CogACT, mode: ReuseMode = "off") -> EngineCore:
+    """An engine of its own over the shared weights."""
+    return EngineCore.of(policy, ReuseSettings(mode=mode), time.perf_counter, default_sessions=2)
+
+
+def test_a_frame_draws_by_its_place(cogact: CogACT, cogact_record: Mapping) -> None:
     """A session's frame computed again gives the same chunk; the next frame, and another session's, give others."""
-    from stillframe.engine.local import LocalPolicy
-
-    seen = Observation({"image": cogact_record["f0/frame"]}, "put the spoon on the towel", unnorm_key="bridge_orig")
     first = SessionRef("robot-1", 0, 0)
-    with LocalPolicy.load(cogact_folder) as policy:
-        made = [policy.act(seen, ref).chunk.actions for ref in (first, replace(first, seq=1), SessionRef("robot-2"))]
-    with LocalPolicy.load(cogact_folder) as policy:
-        again = policy.act(seen, first).chunk.actions
+    (made,) = chunks(engine(cogact), request(cogact_record, first))
+    (again,) = chunks(engine(cogact), request(cogact_record, first))
+    (later,) = chunks(engine(cogact), request(cogact_record, replace(first, seq=1)))
+    (other,) = chunks(engine(cogact), request(cogact_record, SessionRef("robot-2", 0, 0)))
 
-    assert_array_equal(made[0], again)
-    assert not np.allclose(made[0], made[1])
-    assert not np.allclose(made[0], made[2])
+    assert_array_equal(made, again)
+    assert not np.allclose(made, later)
+    assert not np.allclose(made, other)
+
+
+def test_sessions_in_one_batch_get_what_each_gets_alone(cogact: CogACT, cogact_record: Mapping) -> None:
+    """Two robots with pictures of their own, together and one after the other."""
+    asked = [
+        request(cogact_record, SessionRef("robot-1"), "f0"),
+        request(cogact_record, SessionRef("robot-2"), "f3"),
+    ]
+    together = chunks(engine(cogact), *asked)
+    alone = [chunks(engine(cogact), one)[0] for one in asked]
+
+    for one, other in zip(together, alone, strict=True):
+        assert_allclose(one, other, rtol=0, atol=ACTIONS)
+
+
+@pytest.mark.parametrize("mode", ["exact", "adaptive", "paper", "static-only"])
+def test_the_same_picture_again_drifts_by_nothing(cogact: CogACT, cogact_record: Mapping, mode: ReuseMode) -> None:
+    """A delta frame of an unchanged scene and its dense pass draw the same chunk, for both have one seed."""
+    core = engine(cogact, mode)
+    place = SessionRef("robot-1")
+    chunks(core, request(cogact_record, place))
+    (answer,) = step(core, [request(cogact_record, replace(place, seq=1))])
+    assert isinstance(answer, Step)
+    (dense,) = chunks(engine(cogact), request(cogact_record, replace(place, seq=1)))
+
+    assert answer.report.cache.keyframe_reason is None
+    assert mode == "exact" or answer.report.cache.reuse_ratio > 0
+    assert_allclose(answer.chunk.actions, dense, rtol=0, atol=ACTIONS)
