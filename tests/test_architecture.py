@@ -73,6 +73,7 @@ FAMILY = re.compile(r"openvla|(?<![a-z])oft(?![a-z])|cogact|(?<![a-z])pi0", re.I
 FAMILY_ROOMS = (
     "models/registry.py",
     "models/openvla/",
+    "models/openvla_oft/",
     "web/dialects",
     "web/openapi/legacy_routes.py",
     "daemon/config.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -15,13 +16,24 @@ from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFold
 from stillframe.models.folder_kinds import refusal
 from stillframe.models.llama.decoder import DecoderConfig
 
-FAMILIES = {"openvla": "stillframe.models.openvla.model:OpenVLA"}
-CONFIGS = {"openvla": "stillframe.models.prismatic.config:PrismaticConfig"}  # what reads the family's config.json
+FAMILIES = {
+    "openvla": "stillframe.models.openvla.model:OpenVLA",
+    "openvla_oft": "stillframe.models.openvla_oft.model:OpenVLAOFT",
+}
+# What reads the family's config.json.
+CONFIGS = dict.fromkeys(FAMILIES, "stillframe.models.prismatic.config:PrismaticConfig")
+# model_type -> families that share it, and what recognises their folders.
+VARIANTS = {"openvla": {"openvla_oft": "stillframe.models.openvla_oft.parts:recognised"}}
 
 
-def load_policy(path: Path, *, dtype: torch.dtype, device: torch.device) -> PolicyModel:
-    """Load the checkpoint at `path`; CheckpointError says what is wrong with it."""
-    folder = CheckpointFolder(path)
+def load_policy(
+    path: Path, *, dtype: torch.dtype, device: torch.device, config: Mapping[str, Any] | None = None
+) -> PolicyModel:
+    """Load the checkpoint at `path`; CheckpointError says what is wrong with it.
+
+    `config`: keys that take the place of those in its config.json, for what a published one leaves out.
+    """
+    folder = CheckpointFolder(path, config or {})
     loaded = _imported(FAMILIES[_family(folder)]).load(folder, dtype=dtype, device=device)
     return cast("PolicyModel", loaded)
 
@@ -41,6 +53,9 @@ def _family(folder: CheckpointFolder) -> str:
     if refused is not None:
         raise CheckpointError(refused)
     family = str(folder.json("config.json").get("model_type"))
+    for variant, recognises in VARIANTS.get(family, {}).items():
+        if _imported(recognises)(folder):
+            return variant
     if family not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         raise CheckpointError(
