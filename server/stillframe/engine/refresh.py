@@ -45,7 +45,7 @@ def refresh_idle_session(core: EngineCore, session: SessionState, should_yield: 
         drifts = () if answered is None else _measure(core, session, frame, answered, should_yield)
         session.pending = None
         if session.reuse is not None and not should_yield():
-            session.reuse.kv.check_integrity(frame.plan.rows)
+            session.reuse.kv.check_integrity(frame.plan.rows, frame.prepared.layout.places)
     except (KVCorrupted, Internal):
         core.cache.drop_kv(session, KeyframeReason.INTEGRITY)
         raise
