@@ -7,7 +7,7 @@ action_proprio_normalization, cameras, action_names, state_names, state_units.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -45,7 +45,7 @@ class OFTConfig:
 
     @classmethod
     def of(
-        cls, config: Mapping[str, Any], head: Part | None, projector: Part | None, data_sets: Iterable[str]
+        cls, config: Mapping[str, Any], head: Part | None, projector: Part | None, data_sets: Collection[str]
     ) -> OFTConfig:
         """Raises CheckpointError for a part that is missing or of another width, and for what nothing says."""
         backbone = PrismaticConfig.from_json(config)
@@ -62,7 +62,7 @@ class OFTConfig:
         read = cls(
             backbone=replace(backbone, cameras=_cameras(config, backbone, platform)),
             head=kind,
-            chunk=_chunk(config, platform),
+            chunk=_chunk(config, platform, data_sets),
             ends=_ends(config, platform),
             action_names=_names(config, "action_names", names, action_dim),
             state_names=_names(config, "state_names", states, state_dim) if state_dim else (),
@@ -124,7 +124,7 @@ def _state_dim(config: Mapping[str, Any], projector: Part | None, row: int) -> i
     return state_dim
 
 
-def _chunk(config: Mapping[str, Any], platform: Platform | None) -> int:
+def _chunk(config: Mapping[str, Any], platform: Platform | None, data_sets: Collection[str]) -> int:
     """How many actions an answer holds: no tensor shows it."""
     chunk = config.get("num_actions_chunk")
     if chunk is None and platform is None:
@@ -134,7 +134,10 @@ def _chunk(config: Mapping[str, Any], platform: Platform | None) -> int:
             f'{known}; add "num_actions_chunk": how many actions an answer holds, as it was trained'
         )
     if chunk is None and platform is not None:
-        LOG.info("config.json has no num_actions_chunk: %d actions an answer, as %s", platform.chunk, platform.name)
+        named = platform.named(data_sets)
+        level, by = (logging.INFO, "data set's name") if named else (logging.WARNING, "heads' sizes")
+        text = "config.json has no num_actions_chunk: %d actions an answer and cameras %s, as %s's, by its %s"
+        LOG.log(level, text, platform.chunk, ", ".join(platform.cameras), platform.name, by)
         return platform.chunk
     if type(chunk) is not int or not 1 <= chunk <= MOST_ACTIONS:
         raise CheckpointError(
@@ -183,6 +186,6 @@ def _check_room(config: OFTConfig) -> None:
     taken = len(backbone.cameras) * backbone.towers[0].grid ** 2 + bool(config.state_names) + config.action_rows + 1
     if positions <= taken:
         raise CheckpointError(
-            f"config.json: text_config.max_position_embeddings is {positions}; {len(backbone.cameras)} pictures and "
+            f"config.json: text_config.max_position_embeddings is {positions}; the pictures and "
             f"{config.chunk} actions alone take {taken}"
         )

@@ -6,7 +6,7 @@ prismatic/vla/constants.py, experiments/robot.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from stillframe.models.prismatic.checks import ACTION_NAMES
@@ -35,6 +35,10 @@ class Platform:
         """Whether heads of these sizes can be its; None: the state is not read."""
         return action_dim == len(self.action_names) and state_dim in (None, len(self.state_names))
 
+    def named(self, data_sets: Collection[str]) -> bool:
+        """Whether a data set is called after it."""
+        return any(self.word in key.lower() for key in data_sets)
+
 
 PLATFORMS = (
     Platform(
@@ -52,14 +56,13 @@ PLATFORMS = (
 )  # fmt: skip
 
 
-def platform_of(data_sets: Iterable[str], action_dim: int, state_dim: int | None) -> Platform | None:
+def platform_of(data_sets: Collection[str], action_dim: int, state_dim: int | None) -> Platform | None:
     """The robot that a checkpoint was fine-tuned for: by its data sets' names, else by its heads' sizes. None: neither.
 
     The reference goes by the command line, and where that says nothing takes LIBERO's constants.
     """
     fitting = [platform for platform in PLATFORMS if platform.fits(action_dim, state_dim)]
-    keys = [key.lower() for key in data_sets]
-    named = [platform for platform in fitting if any(platform.word in key for key in keys)]
+    named = [platform for platform in fitting if platform.named(data_sets)]
     if named:
         return named[0]
     return fitting[0] if state_dim is not None and len(fitting) == 1 else None
