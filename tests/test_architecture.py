@@ -74,6 +74,7 @@ FAMILY_ROOMS = (
     "models/registry.py",
     "models/openvla/",
     "models/cogact/",
+    "models/openvla_oft/",
     "web/dialects",
     "web/openapi/legacy_routes.py",
     "daemon/config.py",

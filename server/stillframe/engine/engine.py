@@ -114,7 +114,8 @@ class Engine:
         self.pass_counts = core.runner.counts
         height, width = self.info.image_size
         blank = {camera: np.zeros((height, width, 3), np.uint8) for camera in self.info.cameras}
-        observation = Observation(blank, "stay where you are", next(iter(self.info.norm_stats)))
+        state = None if self.info.state is None else np.zeros(len(self.info.state.names))
+        observation = Observation(blank, "stay where you are", next(iter(self.info.norm_stats)), state=state)
         for _ in range(WARM_UP_STEPS):
             self._enqueue(observation, None, share="", max_age_s=float("inf")).result()
         self._warm = True

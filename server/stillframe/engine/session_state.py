@@ -88,22 +88,28 @@ class ScheduledFrame:
 
 @dataclass(frozen=True)
 class VisionCache:
-    """What a session's last frame showed, and the vision towers' rows for it."""
+    """What a session's last frame showed and said of the robot, and its rows."""
 
     views: Mapping[str, Image]
     ids: Tensor  # of the text
+    state: Tensor | None  # of the robot
     rows: Tensor  # [prompt_rows, width]
 
     @classmethod
     def of(cls, prepared: Prepared, rows: Tensor) -> VisionCache:
         """Copies the pictures: a simulator may draw the next one over them."""
-        return cls({name: view.copy() for name, view in prepared.views.items()}, prepared.ids, rows)
+        return cls({name: view.copy() for name, view in prepared.views.items()}, prepared.ids, prepared.state, rows)
 
     def rows_of(self, prepared: Prepared) -> Tensor | None:
-        """The same rows for the same pictures and text, to the bit; else None."""
+        """The same rows for the same pictures, state and text, to the bit; else None."""
         alike = prepared.views.keys() == self.views.keys() and torch.equal(prepared.ids, self.ids)
+        alike = alike and _equal(prepared.state, self.state)
         same = alike and all(np.array_equal(view, self.views[name]) for name, view in prepared.views.items())
         return self.rows if same else None
+
+
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other or (one is not None and other is not None and torch.equal(one, other))
 
 
 @dataclass

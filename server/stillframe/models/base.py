@@ -37,6 +37,7 @@ class Prepared:
     unnorm_key: str
     no_motion_tokens: Ids  # [action's tokens] of no motion: the draft where nothing better is known
     actions: range | None = None  # the ids that are actions, where the family decodes tokens; None: it does not
+    state: Tensor | None = None  # [numbers] of the robot's, scaled, in the host's memory; None: the family reads none
 
 
 @dataclass(frozen=True)

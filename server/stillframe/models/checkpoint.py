@@ -32,8 +32,10 @@ LONGEST_NAME = 255  # bytes of a file's name, on every file system there is
 class CheckpointFolder:
     """Reads one folder in the Hugging Face layout."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, config: Mapping[str, Any] | None = None):
+        """`config`: keys that take the place of those in config.json."""
         self.path = path
+        self._config = dict(config or {})
         with reading(path):
             is_folder = path.is_dir()
         if not is_folder:
@@ -41,7 +43,8 @@ class CheckpointFolder:
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON object that has to be there."""
-        return read_object(self.file(name))
+        found = read_object(self.file(name))
+        return {**found, **self._config} if name == "config.json" else found
 
     def file(self, name: str) -> Path:
         """A file that has to be there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -12,22 +13,36 @@ from stillframe.errors import CheckpointError, closest
 from stillframe.files.kinds import shown
 from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFolder
-from stillframe.models.folder_kinds import draws_by_diffusion, refusal
+from stillframe.models.folder_kinds import refusal
 from stillframe.models.llama.decoder import DecoderConfig
 
 FAMILIES = {
     "openvla": "stillframe.models.openvla.model:OpenVLA",
+    "openvla_oft": "stillframe.models.openvla_oft.model:OpenVLAOFT",
     "cogact": "stillframe.models.cogact.model:CogACT",
 }
-CONFIGS = {  # what reads the family's config.json
-    "openvla": "stillframe.models.prismatic.config:PrismaticConfig",
+PRISMATIC = "stillframe.models.prismatic.config:PrismaticConfig"
+# What reads the family's config.json.
+CONFIGS = {
+    "openvla": PRISMATIC,
+    "openvla_oft": PRISMATIC,
     "cogact": "stillframe.models.cogact.config:CogACTConfig",
+}
+# model_type (None: there is none) -> families that share it, and what recognises their folders.
+VARIANTS: Mapping[str | None, Mapping[str, str]] = {
+    "openvla": {"openvla_oft": "stillframe.models.openvla_oft.parts:recognised"},
+    None: {"cogact": "stillframe.models.cogact.run_folder:recognised"},
 }
 
 
-def load_policy(path: Path, *, dtype: torch.dtype, device: torch.device) -> PolicyModel:
-    """Load the checkpoint at `path`; CheckpointError says what is wrong with it."""
-    folder = CheckpointFolder(path)
+def load_policy(
+    path: Path, *, dtype: torch.dtype, device: torch.device, config: Mapping[str, Any] | None = None
+) -> PolicyModel:
+    """Load the checkpoint at `path`; CheckpointError says what is wrong with it.
+
+    `config`: keys that take the place of those in its config.json, for what a published one leaves out.
+    """
+    folder = CheckpointFolder(path, config or {})
     loaded = _imported(FAMILIES[_family(folder)]).load(folder, dtype=dtype, device=device)
     return cast("PolicyModel", loaded)
 
@@ -46,8 +61,11 @@ def _family(folder: CheckpointFolder) -> str:
     refused = refusal(folder.path)
     if refused is not None:
         raise CheckpointError(refused)
-    config = folder.json("config.json")
-    family = "cogact" if draws_by_diffusion(config) else str(config.get("model_type"))
+    named = folder.json("config.json").get("model_type")
+    for variant, recognises in VARIANTS.get(named if isinstance(named, str) else None, {}).items():
+        if _imported(recognises)(folder):
+            return variant
+    family = str(named)
     if family not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         raise CheckpointError(

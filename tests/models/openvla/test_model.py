@@ -260,7 +260,9 @@ def test_an_unknown_family_is_told_which_are_served(folder: Path, edit: Callable
     """Another model_type is named, with the choices and the nearest."""
     edit("config.json", lambda config: config.update(model_type="openvlaa"))
 
-    with pytest.raises(CheckpointError, match=r"model_type 'openvlaa'; served are: openvla\. Did you mean 'openvla'\?"):
+    with pytest.raises(
+        CheckpointError, match=r"model_type 'openvlaa'; served are: cogact, openvla, openvla_oft\. Did you mean 'openvla'\?"
+    ):
         load(folder)
 
 

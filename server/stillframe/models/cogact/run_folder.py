@@ -18,9 +18,9 @@ from torch import Tensor
 from stillframe.errors import CheckpointError
 from stillframe.files.kinds import shown
 from stillframe.models.checkpoint import CheckpointFolder
-from stillframe.models.folder_kinds import entries
+from stillframe.models.folder_kinds import draws_by_diffusion, entries
 from stillframe.models.tensor_files import Stored
-from stillframe.models.torch_file import read_tensors
+from stillframe.models.torch_files import nested_tensors
 
 WEIGHTS = "checkpoints"
 DTYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16", "torch.float64": "F64"}
@@ -66,11 +66,16 @@ class RunFolder(CheckpointFolder):
 
     @cached_property
     def _tensors(self) -> Mapping[str, Tensor]:
-        tensors = read_tensors(self.weights)
+        tensors = nested_tensors(self.weights)
         named = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
         if not named:
             raise CheckpointError(f"{shown(self.weights)} has no tensors under 'model'; expected those of CogACT")
         return {_our_name(name): tensor for name, tensor in named.items()}
+
+
+def recognised(folder: CheckpointFolder) -> bool:
+    """Whether the folder is such a run."""
+    return draws_by_diffusion(folder.json("config.json"))
 
 
 def _our_name(name: str) -> str:

@@ -29,8 +29,10 @@ class _SequenceState:
         self.hook = sequence.hook
         self._sequence = sequence
         self._positions = self.positions  # of the rows that enter
+        keys, causal = sequence.kv.length, sequence.mask is Mask.CAUSAL
         lone = len(sequence.rows) == 1 and sequence.stop == sequence.kv.length
-        self._mask = None if lone else _mask(model, sequence)
+        masked = causal and not lone
+        self._mask = model.causal(sequence.first, sequence.stop, keys, sequence.rows) if masked else None
         self._reach = self._reached(self._positions)
         self._last = model.config.num_hidden_layers - 1
 
@@ -113,17 +115,6 @@ class EagerAttention:
             keep = torch.arange(state.rows, device=state.positions.device) if state.keep is None else state.keep
             yield keep + first
             first += state.rows
-
-
-def _mask(model: LlamaModel, sequence: SequenceSlice) -> Tensor | None:
-    """[rows, keys], `added`. Where all rows attend to all a CPU's is of zeros, a GPU's None.
-
-    With a mask a CPU's attention is by products, by which a row's numbers do not depend on how many rows there are.
-    """
-    rows, keys = sequence.rows, sequence.kv.length
-    if sequence.mask is Mask.CAUSAL:
-        return model.causal(sequence.first, sequence.stop, keys, rows)
-    return rows.new_zeros(()).expand(len(rows), keys) if rows.device.type == "cpu" else None
 
 
 def _reach(positions: Tensor, keys: int) -> list[tuple[int, int]]:

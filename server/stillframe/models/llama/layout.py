@@ -64,6 +64,11 @@ class TokenLayout:
         return 1 + self.prompt_rows - self.action.start
 
     @property
+    def places(self) -> range:
+        """The action's rows where they are among the prompt's: zeros, that only hold its place."""
+        return range(0) if self.mask is Mask.CAUSAL else self.action
+
+    @property
     def looking(self) -> range:
         """The rows whose attention says which patches matter: the text's, and the action's where they are there."""
         return self.text if self.mask is Mask.CAUSAL else range(self.text.start, self.action.stop)
