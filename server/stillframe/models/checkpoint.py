@@ -35,7 +35,7 @@ class CheckpointFolder:
     def __init__(self, path: Path, config: Mapping[str, Any] | None = None):
         """`config`: keys that take the place of those in config.json."""
         self.path = path
-        self._config = dict(config or {})
+        self.config = dict(config or {})
         with reading(path):
             is_folder = path.is_dir()
         if not is_folder:
@@ -44,7 +44,7 @@ class CheckpointFolder:
     def json(self, name: str) -> dict[str, Any]:
         """A JSON object that has to be there."""
         found = read_object(self.file(name))
-        return {**found, **self._config} if name == "config.json" else found
+        return {**found, **self.config} if name == "config.json" else found
 
     def file(self, name: str) -> Path:
         """A file that has to be there."""

@@ -261,7 +261,8 @@ def test_an_unknown_family_is_told_which_are_served(folder: Path, edit: Callable
     edit("config.json", lambda config: config.update(model_type="openvlaa"))
 
     with pytest.raises(
-        CheckpointError, match=r"model_type 'openvlaa'; served are: cogact, openvla, openvla_oft\. Did you mean 'openvla'\?"
+        CheckpointError,
+        match=r"'openvlaa'; served are: cogact, openvla, openvla_oft\. Did you mean 'openvla'\?",
     ):
         load(folder)
 

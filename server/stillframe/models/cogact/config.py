@@ -14,6 +14,7 @@ from typing import Any
 from stillframe.errors import CheckpointError
 from stillframe.files.kinds import shown
 from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.cogact.diffusion import Denoising, step_counts
 from stillframe.models.cogact.dit import DiTConfig
 from stillframe.models.prismatic.config import SUPPORTED, PrismaticConfig
 from stillframe.models.prismatic.vision import TOWERS
@@ -23,6 +24,8 @@ BASE_VLM = "prism-dinosiglip-224px+7b"
 LLAMA_2 = {"vocab_size": 32064, "rms_norm_eps": 1e-5, "max_position_embeddings": 4096}
 SMALL = "micro_sizes"  # our key, which published checkpoints lack: the sizes of small ones, part by part
 HEADS = {384: 4, 768: 12, 1024: 16}  # published widths -> heads, which no tensor shows
+STEPS, GUIDANCE = "num_ddim_steps", "cfg_scale"
+MOST_GUIDANCE = 20.0
 BLOCK = re.compile(r"action_model\.blocks\.(\d+)\.")
 X, Z = "action_model.x_embedder.linear.weight", "action_model.z_embedder.linear.weight"
 POSITIONS = "action_model.positional_embedding"
@@ -34,6 +37,7 @@ class CogACTConfig:
 
     vlm: PrismaticConfig
     dit: DiTConfig
+    denoising: Denoising
 
     @classmethod
     def read(cls, folder: CheckpointFolder) -> CogACTConfig:
@@ -43,7 +47,7 @@ class CogACTConfig:
         heads = _small_sizes(config).get("action_model", {}).get("num_heads")
         dit = _dit(folder, vlm.decoder.hidden_size, heads)
         _check_horizon(config, dit)
-        return cls(vlm, dit)
+        return cls(vlm, dit, _denoising(config))
 
     @staticmethod
     def from_json(config: Mapping[str, Any]) -> PrismaticConfig:
@@ -83,6 +87,19 @@ def _check_horizon(config: Mapping[str, Any], dit: DiTConfig) -> None:
     for key, size in said.items():
         if config.get(key, size) != size:
             raise CheckpointError(f"config.json: {key} is {shown(repr(config[key]))}; the weights are for {size}")
+
+
+def _denoising(config: Mapping[str, Any]) -> Denoising:
+    """How chunks are drawn: our keys, which published checkpoints lack."""
+    steps, guidance = config.get(STEPS, Denoising.steps), config.get(GUIDANCE, Denoising.guidance)
+    if type(steps) is not int or steps not in step_counts():
+        expected = ", ".join(map(str, step_counts()))
+        raise CheckpointError(f"config.json: {STEPS} is {shown(repr(steps))}; expected one of {expected}")
+    if type(guidance) not in (int, float) or not 0 <= guidance <= MOST_GUIDANCE:
+        raise CheckpointError(
+            f"config.json: {GUIDANCE} is {shown(repr(guidance))}; expected 0 to {MOST_GUIDANCE:g}, at most 1 for none"
+        )
+    return Denoising(steps, float(guidance))
 
 
 def _dit(folder: CheckpointFolder, condition_width: int, heads: Any) -> DiTConfig:

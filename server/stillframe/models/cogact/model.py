@@ -42,12 +42,12 @@ class CogACT(PrismaticPolicy):
     """A loaded CogACT checkpoint: the family behind `models.base.PolicyModel`."""
 
     head: DiT
-    denoising = Denoising()
+    denoising: Denoising
 
     @classmethod
     def load(cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> CogACT:
         """Check the whole folder, then read it. The diffusion transformer stays in fp32, as in the reference."""
-        run = RunFolder(folder.path)
+        run = RunFolder(folder.path, folder.config)
         config = CogACTConfig.read(run)
         statistics = Statistics(run.json("dataset_statistics.json"))
         check_action(run, statistics)
@@ -55,7 +55,7 @@ class CogACT(PrismaticPolicy):
         prompt = PromptEncoder(run.file("tokenizer.json"), room, config.vlm.decoder.vocab_size, ending=(COGNITION,))
         network = load_network(run, config.vlm, dtype=dtype, device=device, action_tokens=False, beside=HEAD)
         policy = cls(folder.path.resolve().name, config.vlm, network, PIXELS, prompt, statistics)
-        policy.head = _load_head(run, config.dit, device)
+        policy.head, policy.denoising = _load_head(run, config.dit, device), config.denoising
         return policy
 
     @property
