@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stillframe_client.jaco2.settings import MotionSettings
 
 REMEMBERED = 256  # ticks of the reference
+NO_TURN = np.array([0.0, 0.0, 0.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,31 +41,33 @@ class Tracker:
     def __init__(self, motion: MotionSettings):
         self._motion = motion
         self._base = rotations.about_z(math.radians(motion.base_yaw_deg))
-        self._reference: Optional[_Reference] = None
+        self._unpulled: Optional[_Reference] = None  # the reference, but for what was given up since the start
+        self._given_up_m, self._given_up = np.zeros(3), NO_TURN  # of the reference, and as a rotation of the base frame
         self._shift_m_s = self._turn_rad_s = np.zeros(3)  # of the reference, until _ends_s
         self._moved_s = self._ends_s = 0.0
-        self._trail: Deque[Tuple[float, _Reference]] = deque(maxlen=REMEMBERED)
+        self._trail: Deque[Tuple[float, _Reference]] = deque(maxlen=REMEMBERED)  # likewise
 
     def begin(self, arm: ArmState, now_s: float) -> None:
         """Start from where the arm is."""
-        self._reference = _Reference(arm.pose.position_m, arm.pose.orientation)
+        self._unpulled = _Reference(arm.pose.position_m, arm.pose.orientation)
+        self._given_up_m, self._given_up = np.zeros(3), NO_TURN
         self._moved_s = self._ends_s = now_s
         self._trail.clear()
 
     def take(self, step: Step, now_s: float) -> None:
         """Move the reference by the step from now on; what is left of the step before is dropped."""
-        assert self._reference is not None, "begin() comes first"  # noqa: S101
+        assert self._unpulled is not None, "begin() comes first"  # noqa: S101
         self._advance(now_s)
-        shift, turn = self._in_base(step.delta, self._reference.orientation)
+        shift, turn = self._in_base(step.delta, self._pulled(self._unpulled).orientation)
         self._shift_m_s, self._turn_rad_s = shift / step.lasts_s, turn / step.lasts_s
         self._ends_s = now_s + step.lasts_s
 
     def asked(self, arm: ArmState, now_s: float) -> Motion:
         """The motion for this tick."""
-        if self._reference is None:
+        if self._unpulled is None:
             return REST
         self._advance(now_s)
-        self._trail.append((now_s, self._reference))
+        self._trail.append((now_s, self._unpulled))
         lag_m, lag_rad = self._lag(arm)
         forward = now_s < self._ends_s
         linear = (self._shift_m_s if forward else 0.0) + self._motion.feedback_1_s * lag_m
@@ -74,10 +77,11 @@ class Tracker:
 
     def _advance(self, now_s: float) -> None:
         """Bring the reference to this time."""
-        assert self._reference is not None  # noqa: S101
+        assert self._unpulled is not None  # noqa: S101
         lasted_s = min(now_s, self._ends_s) - self._moved_s
         if lasted_s > 0:
-            self._reference = self._reference.moved(self._shift_m_s * lasted_s, self._turn_rad_s * lasted_s)
+            turn_rad = rotations.rotate(rotations.inverse(self._given_up), self._turn_rad_s * lasted_s)
+            self._unpulled = self._unpulled.moved(self._shift_m_s * lasted_s, turn_rad)
         self._moved_s = max(now_s, self._moved_s)
 
     def _in_base(self, delta: Vector, orientation: Vector) -> Tuple[Vector, Vector]:
@@ -102,16 +106,20 @@ class Tracker:
         return lag_m - over_m, lag_rad - over_rad
 
     def _pull_back(self, over_m: Vector, over_rad: Vector) -> None:
-        """Give up what is too much: an arm that is blocked does not store it up."""
-        assert self._reference is not None  # noqa: S101
-        self._reference = self._reference.moved(-over_m, -over_rad)
-        self._trail = deque(((at_s, was.moved(-over_m, -over_rad)) for at_s, was in self._trail), maxlen=REMEMBERED)
+        """Give up what is too much, also of the past: an arm that is blocked does not store it up."""
+        self._given_up_m = self._given_up_m + over_m
+        self._given_up = rotations.multiply(rotations.from_vector(-over_rad), self._given_up)
+
+    def _pulled(self, unpulled: _Reference) -> _Reference:
+        """What the reference is, or was, less what has been given up by now."""
+        orientation = rotations.multiply(self._given_up, unpulled.orientation)
+        return _Reference(unpulled.position_m - self._given_up_m, orientation)
 
     def _reference_at(self, time_s: float) -> Optional[_Reference]:
         """Where it was; None before it began."""
-        for at_s, reference in reversed(self._trail):
+        for at_s, unpulled in reversed(self._trail):
             if at_s <= time_s:
-                return reference
+                return self._pulled(unpulled)
         return None
 
 
