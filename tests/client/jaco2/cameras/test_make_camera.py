@@ -57,6 +57,25 @@ def test_a_recording_is_a_camera(recording: Path, tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(saved), first.picture)
 
 
+def test_two_cameras_of_a_run_are_played_by_their_names(tmp_path: Path) -> None:
+    """Both have the run's folder as source, and the same settings otherwise."""
+    for name, value in (("front", 10), ("wrist", 200)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        grey = PIL.Image.new("RGB", (32, 32), (value,) * 3)
+        grey.save(tmp_path / "pictures" / name / "000001.jpg")
+    bridge = BridgeSettings(
+        cameras={name: replayed(str(tmp_path), frozen_s=0.0, fps=20.0) for name in ("front", "wrist")}
+    )
+    values = {}
+    for name, settings in bridge.cameras.items():
+        camera = make_camera(name, settings, bridge)
+        camera.start(20)
+        values[name] = int(camera.latest().picture[0, 0, 0])
+        camera.close()
+
+    assert values == {"front": 10, "wrist": 200}
+
+
 def test_a_recording_has_its_own_size(recording: Path, noise: Any) -> None:
     """Width and height are not looked at; but one picture of another size stops it, with both sizes in the text."""
     PIL.Image.fromarray(noise(9, 61, 80)).save(recording / "1b.png")

@@ -64,8 +64,10 @@ def device(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
         "CAP_PROP_FPS": FPS,
         "CAP_PROP_BUFFERSIZE": BUFFERSIZE,
         "COLOR_BGR2RGB": 4,
+        "CAP_ANY": 0,
+        "CAP_V4L2": 200,
         "error": FakeError,
-        "VideoCapture": lambda source: device.opened.append(source) or device,
+        "VideoCapture": lambda source, backend: device.opened.append((source, backend)) or device,
         "VideoWriter_fourcc": lambda *letters: int.from_bytes("".join(letters).encode(), "little"),
         "cvtColor": lambda picture, how: picture[..., ::-1].copy() if how == 4 else None,
     }
@@ -82,13 +84,24 @@ def make(**settings: Any) -> opencv.OpenCvSource:
 
 @pytest.mark.parametrize(
     ("source", "opened"),
-    [("0", 0), ("12", 12), ("/dev/video2", "/dev/video2"), ("rtsp://10.0.0.5/a", "rtsp://10.0.0.5/a")],
+    [
+        ("0", (0, 200)),
+        ("12", (12, 200)),
+        ("/dev/video2", ("/dev/video2", 200)),
+        ("rtsp://10.0.0.5/a", ("rtsp://10.0.0.5/a", 0)),
+    ],
+    ids=["first", "number", "path", "stream"],
 )
-def test_a_number_is_a_device_and_all_else_a_path(device: FakeDevice, source: str, opened: Any) -> None:
-    """OpenCV takes a device's number as a number, and text for a path or an address."""
+def test_a_number_is_a_device_and_all_else_a_path(
+    device: FakeDevice, monkeypatch: pytest.MonkeyPatch, source: str, opened: Any
+) -> None:
+    """A device's number is given as a number, and text for a path or an address; Linux' devices by V4L2."""
+    monkeypatch.setattr(sys, "platform", "linux")
+    make(source=source).open()
+    monkeypatch.setattr(sys, "platform", "darwin")
     make(source=source).open()
 
-    assert device.opened == [opened]
+    assert device.opened == [opened, (opened[0], 0)]
 
 
 def test_the_mode_is_asked_for_pixel_format_first(device: FakeDevice) -> None:

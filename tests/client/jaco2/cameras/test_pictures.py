@@ -104,10 +104,36 @@ def test_a_file_that_is_cut_off_is_named(tmp_path: Path, length: int) -> None:
 
 
 def test_a_folder_without_pictures_names_those_inside_that_have_some(tmp_path: Path) -> None:
-    """As of a run: its folder was given in place of one camera's."""
-    save(tmp_path / "pictures" / "front" / "1.jpg", 1)
-    with pytest.raises(CameraUnusable, match=r"holds no picture; .*: did you mean its folder pictures/front\?"):
+    """Where the folder above was given in place of the one that is meant."""
+    save(tmp_path / "monday" / "front" / "1.jpg", 1)
+    with pytest.raises(CameraUnusable, match=r"holds no picture; .*: did you mean its folder monday/front\?"):
         opener(tmp_path)
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A run that kept no picture but the first one."""
+    (tmp_path / "frames.jsonl").touch()
+    save(tmp_path / "first-front.png", 9)
+    return tmp_path
+
+
+def test_a_runs_folder_is_what_it_kept_of_the_camera(run_folder: Path) -> None:
+    """Of an only camera whatever it is called, of several the one of this name; never the first frame beside them."""
+    for number, name in enumerate(("000001.jpg", "000002.jpg"), 1):
+        save(run_folder / "pictures" / "front" / name, number)
+    assert [int(picture[0, 0, 0]) for picture in opener(run_folder, "other")()] == [1, 2]
+    save(run_folder / "pictures" / "wrist" / "000001.jpg", 5)
+
+    assert [int(picture[0, 0, 0]) for picture in opener(run_folder, "wrist")()] == [5]
+    with pytest.raises(CameraUnusable, match=r"kept pictures of front, wrist; expected one of these: .*pictures/front"):
+        opener(run_folder, "other")
+
+
+def test_a_run_that_kept_no_pictures_is_refused(run_folder: Path) -> None:
+    """Its first frame is no recording."""
+    with pytest.raises(CameraUnusable, match=r"a run that kept no pictures; expected one with record\.pictures = all"):
+        opener(run_folder, "front")
 
 
 def test_an_empty_folder_and_no_folder_are_refused(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_source_without_a_picture_does_not_go_round_for_ever(
     three: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A video of no frames is refused when it is read."""
-    monkeypatch.setattr(replay, "opener", lambda _: lambda: iter(()))
+    monkeypatch.setattr(replay, "opener", lambda *_: lambda: iter(()))
     with pytest.raises(CameraUnusable, match="holds no picture"):
         opened(three, clock).read()
 
