@@ -35,9 +35,10 @@ def test_width_comes_before_height(noise: Any) -> None:
         expected.check(noise(1, 8, 6))
 
 
-def test_a_crop_that_leaves_nothing_is_found_with_the_first_picture(noise: Any) -> None:
+@pytest.mark.parametrize("rotate", [90, 270])
+def test_a_crop_that_leaves_nothing_is_found_with_the_first_picture(noise: Any, rotate: int) -> None:
     """Before the arm is armed, not at the first frame that the policy asks for; seen as it is turned."""
     narrow = {"crop": (0.0, 0.0, 0.05, 1.0)}
     with pytest.raises(CameraUnusable, match="leaves no pixel of 8 x 60"):
-        Expected(None, CameraSettings(**narrow)).check(noise(1, 60, 8))
-    Expected(None, CameraSettings(rotate=90, **narrow)).check(noise(1, 60, 8))
+        Expected(None, CameraSettings(rotate=rotate - 90, **narrow)).check(noise(1, 60, 8))
+    Expected(None, CameraSettings(rotate=rotate, **narrow)).check(noise(1, 60, 8))

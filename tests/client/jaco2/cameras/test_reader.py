@@ -43,6 +43,16 @@ def test_a_frame_is_prepared_once_and_belongs_to_all(new_rig: Any, noise: Any, m
     assert len(prepared) == 2
 
 
+def test_a_frame_that_needs_no_preparing_cannot_be_written_either(new_rig: Any, noise: Any) -> None:
+    """It is the camera's own array, without a copy, and still read-only; the one that read it may write it."""
+    picture = noise(1)
+    frame = new_rig(resize=0).started(picture).camera.latest()
+
+    assert np.shares_memory(frame.picture, picture)
+    assert not frame.picture.flags.writeable
+    assert picture.flags.writeable
+
+
 def test_turn_crop_and_size_are_the_settings(new_rig: Any, noise: Any) -> None:
     """The picture is turned clockwise, cropped by its shares and left at that size where no resize is asked for."""
     rig = new_rig(rotate=90, crop=(0.0, 0.5, 0.5, 1.0)).started(noise(1))
@@ -82,14 +92,18 @@ def test_the_same_bytes_again_and_again_are_frozen(new_rig: Any, noise: Any) -> 
     assert rig.camera.latest().seq == 6
 
 
-def test_a_recording_may_stand_still(new_rig: Any, noise: Any) -> None:
-    """With frozen_s = 0 the same bytes are as good as any, for as long as they come."""
+def test_a_recording_may_stand_still(new_rig: Any, noise: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With frozen_s = 0 the same bytes are as good as any, for as long as they come, and are not even looked at."""
+    looks: list[bool] = []
+    real = reader.arrived
+    monkeypatch.setattr(reader, "arrived", lambda *args, look: looks.append(look) or real(*args, look=look))
     rig = new_rig(frozen_s=0.0).started(noise(1))
     for now_s in np.arange(100.25, 130, 0.25):
         rig.clock.now_s = float(now_s)
         rig.source.feed(noise(1))
 
     assert rig.camera.latest().seq == 120
+    assert set(looks) == {False}
 
 
 def test_a_camera_that_goes_away_is_said_at_once_and_opened_again(new_rig: Any, noise: Any) -> None:
