@@ -52,6 +52,11 @@ class CameraSettings(RangeChecked):
     age_s: float = setting(0.3, "an older picture is not sent, and the arm holds", 0.02, 2)
     frozen_s: float = setting(1.0, "the same bytes for so long: frozen; 0: not looked at (replay, simulation)", 0, 60)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.crop) != 4 or self.crop[0] >= self.crop[2] or self.crop[1] >= self.crop[3]:
+            raise ValueError(f"crop is {self.crop}; expected left, top, right, bottom with left < right, top < bottom")
+
 
 @dataclass(frozen=True)
 class ArmSettings(RangeChecked):
