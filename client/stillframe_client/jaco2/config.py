@@ -34,6 +34,14 @@ def load(file: Optional[Path], overrides: Mapping[str, Any] = {}) -> BridgeSetti
     return parse(document, f"{'the defaults' if file is None else file}{said}")
 
 
+def changed(settings: BridgeSettings, overrides: Mapping[str, Any]) -> BridgeSettings:
+    """The settings with dotted names set to other values. Raises ConfigError."""
+    document: Any = as_document(settings)
+    for name, value in overrides.items():
+        document = _with(document, name.split("."), value)
+    return parse(document, f"{', '.join(overrides)} as given")
+
+
 def _with(document: Any, names: List[str], value: Any) -> Any:
     """The document with one value set; where there is no section to set it in, `parse` says what is wrong."""
     if not names:

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Callable, Dict
 
 from stillframe_client.jaco2.cli.config_text import as_toml
+from stillframe_client.jaco2.cli.refusal import Refusal
 from stillframe_client.jaco2.config import ConfigError, load
 
 if TYPE_CHECKING:
@@ -19,17 +20,13 @@ if TYPE_CHECKING:
     Command = Callable[[BridgeSettings, Namespace], int]
 
 
-class Refusal(Exception):
-    """What was given cannot be used; the text says why and what to do."""
-
-
 def dispatch(options: Namespace) -> int:
     """Run the command; return its exit status. Raises Refusal."""
     try:
-        settings = load(getattr(options, "config", None), options.given)
+        settings = load(options.config, options.given)
     except ConfigError as error:
         raise Refusal(str(error)) from error
-    if getattr(options, "print_config", False):
+    if options.print_config:
         sys.stdout.write(as_toml(settings))
         return 0
     return COMMANDS[options.command](settings, options)
@@ -80,8 +77,7 @@ def _stop(settings: BridgeSettings, options: Namespace) -> int:  # noqa: ARG001 
 def _replay(settings: BridgeSettings, options: Namespace) -> int:
     from stillframe_client.jaco2.cli.logs import replay
 
-    decided_by_others = hasattr(options, "config") or options.given
-    return replay(options.log, settings if decided_by_others else None)
+    return replay(options.log, None if options.config is None else settings, options.given)
 
 
 def _report(settings: BridgeSettings, options: Namespace) -> int:  # noqa: ARG001 -- a log holds its own

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Sequence, Tuple
 
 DEFAULT = "dry-run"
 # Option -> the setting that it is, its type, and what help says.
@@ -33,17 +33,19 @@ EPILOG = "Any key, Ctrl-C, or the end of this program stops the arm. Keep the po
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Options, with `command` and `given`: dotted setting -> value. Ends the process for --help and for bad usage."""
-    options = _parser().parse_args(list(arguments))
-    options.command = options.command or DEFAULT
+    given = list(arguments)
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
+        given.insert(0, DEFAULT)
+    options = _parser().parse_args(given)
     options.given = _given(options)
     return options
 
 
 def _given(options: argparse.Namespace) -> Dict[str, Any]:
     """What the command line says of settings; later and special ones win."""
-    given = dict(getattr(options, "set", []))
+    given = dict(options.set)
     for option, name, _, _ in SHORTHANDS:
-        value = getattr(options, option[2:], None)
+        value = getattr(options, option[2:])
         if value is not None:
             given[name] = value
     return given
@@ -52,9 +54,9 @@ def _given(options: argparse.Namespace) -> Dict[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     settings = _settings_options()
     parser = argparse.ArgumentParser(
-        prog="stillframe-jaco2", parents=[settings], description="Drives a Kinova Jaco2 from a daemon.", epilog=EPILOG
+        prog="stillframe-jaco2", description="Drives a Kinova Jaco2 from a policy daemon.", epilog=EPILOG
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     made = {
         name: commands.add_parser(name, parents=[settings], help=text, description=text)
         for name, text in COMMANDS.items()
@@ -64,14 +66,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings_options() -> argparse.ArgumentParser:
-    """Options of all commands, before or after the command's name."""
-    parent = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    """Options of all commands."""
+    parent = argparse.ArgumentParser(add_help=False)
     group = parent.add_argument_group("settings")
     group.add_argument("--config", type=Path, metavar="FILE", help="TOML, YAML or JSON; without one: the defaults")
     for option, _, kind, text in SHORTHANDS:
         group.add_argument(option, type=kind, help=text)
     group.add_argument(
-        "--set", type=_assignment, action="append", metavar="NAME=VALUE", help="any setting, as in limits.floor_m=0.05"
+        "--set", type=_assignment, action="append", default=[], metavar="NAME=VALUE", help="any setting, as in limits.floor_m=0.05"
     )
     group.add_argument("--print-config", action="store_true", help="print what is in effect, as TOML, and end")
     return parent
@@ -97,8 +99,3 @@ def _assignment(text: str) -> Tuple[str, Any]:
         return name.strip(), json.loads(value)
     except ValueError:
         return name.strip(), value  # text
-
-
-def option_of(setting: str) -> Optional[str]:
-    """The option that stands for a setting."""
-    return next((option for option, name, _, _ in SHORTHANDS if name == setting), None)

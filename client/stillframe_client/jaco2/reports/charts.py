@@ -1,0 +1,194 @@
+"""A run's charts as PNG: speeds, positions, states with their reasons, lateness.
+
+Knows axes and pixels; the numbers are series.py's. Importing it needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from typing import TYPE_CHECKING, Any, List, Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from stillframe_client.jaco2.reports.series import series_of, stretches
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stillframe_client.jaco2.reports.series import Series, Stretch
+    from stillframe_client.jaco2.reports.tick_file import TickFile, TickLine
+
+INK, FAINT, ASKED, SENT, MEASURED = "#1f2933", "#c3cad1", "#9aa5b1", "#2f7f86", "#d64545"
+SHADES = {"DISARMED": "#e4e7eb", "READY": "#cfe3e5", "RUNNING": "#2f7f86", "HOLD": "#f0b429", "FAULT": "#d64545"}
+AXES = ("x", "y", "z")
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
+    "font.size": 9,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+}
+LATE_MS = 10.0
+MOST_REASONS = 12
+
+
+def draw(log: TickFile, folder: Path) -> List[Path]:
+    """Write the charts into a folder that exists; return their files. Raises OSError."""
+    series = series_of(log)
+    charts = {"velocity": _velocity, "position": _position, "states": _states, "lateness": _lateness}
+    files = []
+    for name, chart in charts.items():
+        with rc_context(STYLE):
+            files.append(_save(chart(log, series), folder / f"{name}.png"))
+    return files
+
+
+def _save(figure: Any, file: Path) -> Path:
+    """Whole or not at all."""
+    unfinished = file.with_suffix(".part")
+    figure.savefig(unfinished, dpi=130, format="png")
+    os.replace(unfinished, file)
+    return file
+
+
+def _velocity(log: TickFile, series: Series) -> Any:
+    figure, panels = _panels("Velocity: asked by the policy, sent to the arm, measured by it")
+    _name_columns(panels, "linear, base frame", "angular, tool's frame")
+    for column, axis, panel in _each(panels):
+        number = 3 * column + axis
+        panel.plot(series.time_s, series.asked[:, number], color=ASKED, linewidth=1.0, label="asked")
+        panel.plot(series.time_s, series.sent[:, number], color=SENT, linewidth=1.5, label="sent")
+        _steps(panel, series.reported_s, series.measured[:, number])
+        panel.set_ylabel(f"{AXES[axis]}, {('m/s', 'rad/s')[column]}")
+    return _finished(figure, panels, log)
+
+
+def _position(log: TickFile, series: Series) -> Any:
+    figure, panels = _panels("Movement since the start: told to the arm, measured by it")
+    _name_columns(panels, "linear, base frame", "angular, base frame")
+    for column, axis, panel in _each(panels):
+        number, scale = 3 * column + axis, (1e3, 1.0)[column]
+        panel.plot(series.time_s, scale * series.told[:, number], color=SENT, linewidth=1.5, label="told, added up")
+        style = {"color": MEASURED, "linewidth": 1.2, "marker": ".", "markersize": 2.5, "label": "measured"}
+        panel.plot(series.reported_s, scale * series.moved[:, number], **style)
+        panel.set_ylabel(f"{AXES[axis]}, {('mm', 'rad')[column]}")
+        if column == 0 and len(series.position_m):
+            _walls(panel, log, series, axis)
+    return _finished(figure, panels, log)
+
+
+def _states(log: TickFile, series: Series) -> Any:
+    reasons = [each for each in stretches(log, _why) if each[2]]
+    names = list(dict.fromkeys(what for _, _, what in reasons))[:MOST_REASONS]
+    labels = ["state", *(textwrap.fill(name, 46) for name in names)]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    figure = Figure(figsize=(11, 1.6 + 0.28 * lines + 0.12 * len(labels)), layout="constrained")
+    panel = figure.subplots()
+    panel.set_title("States over time, and the reasons of holds and faults")
+    _bars(panel, 0, stretches(log, lambda line: line.state))
+    for row, name in enumerate(names, 1):
+        _bars(panel, row, [each for each in reasons if each[2] == name], named=False)
+    panel.set_yticks(range(len(labels)), labels)
+    panel.set_ylim(len(labels) - 0.4, -0.6)
+    panel.set_xlim(0, max(float(series.time_s[-1]), 0.01))
+    panel.set_xlabel("seconds after the start")
+    _legend_of_states(figure, log)
+    return figure
+
+
+def _lateness(log: TickFile, series: Series) -> Any:  # noqa: ARG001 -- all charts are alike
+    late, figure = series.late_ms, Figure(figsize=(8, 4), layout="constrained")
+    panel = figure.subplots()
+    most = max(float(late.max()) * 1.05, LATE_MS * 1.2)
+    panel.hist(late, bins=np.linspace(0, most, 61).tolist(), color=ASKED, log=True)
+    panel.axvline(LATE_MS, color=MEASURED, linewidth=1.2)
+    over = int((late > LATE_MS).sum())
+    panel.text(LATE_MS, 0.97, f" {over} of {len(late)} over {LATE_MS:g} ms", **_above(panel, MEASURED))
+    p50, p99 = np.percentile(late, (50, 99))
+    panel.set_title(f"Lateness of ticks: p50 {p50:.2f} ms, p99 {p99:.2f} ms, max {late.max():.2f} ms")
+    panel.set_xlabel("later than due, ms")
+    panel.set_ylabel("ticks")
+    panel.set_xlim(0, most)
+    return figure
+
+
+def _above(panel: Any, color: str) -> Any:
+    return {"transform": panel.get_xaxis_transform(), "va": "top", "color": color}
+
+
+def _panels(title: str) -> Any:
+    """Three rows, one for each axis; linear and angular beside each other."""
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
+    return figure, figure.subplots(3, 2, sharex=True)
+
+
+def _each(panels: Any) -> Any:
+    return ((column, axis, panels[axis][column]) for axis in range(3) for column in range(2))
+
+
+def _name_columns(panels: Any, *names: str) -> None:
+    for panel, name in zip(panels[0], names):  # noqa: B905 -- two each
+        panel.set_title(name)
+
+
+def _steps(panel: Any, times_s: Any, values: Any) -> None:
+    """What was measured is a mean between two reports: drawn over the time before each."""
+    panel.step(times_s, values, where="pre", color=MEASURED, linewidth=1.0, label="measured")
+
+
+def _walls(panel: Any, log: TickFile, series: Series, axis: int) -> None:
+    """The box's sides, where they are near what was done."""
+    limits = log.settings.limits
+    low, high = limits.low_m[axis], limits.high_m[axis]
+    low = max(low, limits.floor_m) if axis == 2 else low
+    bottom, top = panel.get_ylim()
+    for wall in (low, high):
+        place = 1e3 * (wall - float(series.position_m[0, axis]))
+        if bottom - 30 < place < top + 30:
+            panel.axhline(place, color=INK, linewidth=0.9, linestyle="--", label="side of the box")
+
+
+def _finished(figure: Any, panels: Any, log: TickFile) -> Any:
+    for _, _, panel in _each(panels):
+        panel.axhline(0, color=FAINT, linewidth=0.6, zorder=0)
+        for begin, end, state in stretches(log, lambda line: line.state):
+            if state in ("HOLD", "FAULT"):
+                panel.axvspan(begin, end, color=SHADES[state], alpha=0.22, linewidth=0, label=state)
+        panel.margins(x=0)
+    for panel in panels[-1]:
+        panel.set_xlabel("seconds after the start")
+    found = {label: handle for _, _, panel in _each(panels) for handle, label in _labelled(panel)}
+    figure.legend(found.values(), found.keys(), loc="outside upper right", ncols=len(found))
+    return figure
+
+
+def _labelled(panel: Any) -> Any:
+    return zip(*panel.get_legend_handles_labels())  # noqa: B905 -- one each
+
+
+def _bars(panel: Any, row: int, parts: Sequence[Stretch], *, named: bool = True) -> None:
+    for begin, end, what in parts:
+        color = SHADES[what] if named else INK
+        panel.barh(row, end - begin, left=begin, height=0.7 if named else 0.4, color=color, linewidth=0)
+
+
+def _legend_of_states(figure: Any, log: TickFile) -> None:
+    from matplotlib.patches import Patch
+
+    seen = {line.state for line in log.ticks}
+    handles = [Patch(color=shade, label=state) for state, shade in SHADES.items() if state in seen]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
+
+
+def _why(line: TickLine) -> str:
+    return f"{line.state}: {'; '.join(line.reasons)}" if line.state in ("HOLD", "FAULT") and line.reasons else ""

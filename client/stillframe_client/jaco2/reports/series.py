@@ -1,0 +1,102 @@
+"""A log's ticks as arrays over time: asked, sent, measured; and stretches of equal state.
+
+Knows no chart. Linear is in the base frame, angular in the tool's, as they are commanded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Callable, Iterable, List, Tuple
+
+import numpy as np
+
+from stillframe_client.jaco2 import rotations
+from stillframe_client.jaco2.ceilings import TICK_S
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stillframe_client.jaco2.domain import ArmState
+    from stillframe_client.jaco2.reports.tick_file import TickFile, TickLine
+
+    Array = NDArray[np.float64]
+
+Stretch = Tuple[float, float, str]  # from, until, seconds after the start; what
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One run. Times are seconds after its first tick."""
+
+    time_s: Array  # [n] of the ticks
+    late_ms: Array  # [n]
+    asked: Array  # [n, 6] m/s, rad/s
+    sent: Array  # [n, 6]; nan where nothing was
+    told: Array  # [n, 6] sum of what was sent: metres of the base frame, radians of the base frame
+    reported_s: Array  # [m] of the arm's reports
+    measured: Array  # [m, 6] m/s, rad/s between two reports; the first is nan
+    moved: Array  # [m, 6] since the first report: metres, and a rotation vector of the base frame
+    position_m: Array  # [m, 3] in the base frame
+
+
+def series_of(log: TickFile) -> Series:
+    """The arrays of a log."""
+    start_s = log.ticks[0].time_s
+    reports = [line.report for line in log.ticks if line.report is not None]
+    sent = np.array([line.sent[:6] if line.sent else (np.nan,) * 6 for line in log.ticks])
+    positions = np.array([report.pose.position_m for report in reports]).reshape(-1, 3)
+    return Series(
+        time_s=np.array([line.time_s for line in log.ticks]) - start_s,
+        late_ms=np.array([line.late_ms for line in log.ticks]),
+        asked=np.array([line.asked for line in log.ticks]),
+        sent=sent,
+        told=_told(log.ticks, sent),
+        reported_s=np.array([report.time_s for report in reports]) - start_s,
+        measured=_measured(reports),
+        moved=np.hstack([positions - positions[:1], _turned(reports)]),
+        position_m=positions,
+    )
+
+
+def stretches(log: TickFile, what: Callable[[TickLine], str]) -> List[Stretch]:
+    """Stretches of ticks in which `what` stays the same."""
+    start_s = log.ticks[0].time_s
+    found: List[Stretch] = []
+    for name, group in groupby(log.ticks, what):
+        lines = list(group)
+        found.append((lines[0].time_s - start_s, lines[-1].time_s - start_s + TICK_S, name))
+    return found
+
+
+def _told(ticks: Iterable[TickLine], sent: Array) -> Array:
+    """What commands add up to; those in the tool's frame turned by the newest report."""
+    orientation = np.array([0.0, 0.0, 0.0, 1.0])
+    moves = np.nan_to_num(sent) * TICK_S
+    for row, line in zip(moves, ticks):  # noqa: B905 -- one each
+        orientation = orientation if line.report is None else line.report.pose.orientation
+        if row[3:].any():
+            row[3:] = rotations.rotate(orientation, row[3:])
+    total: Array = np.cumsum(moves, axis=0)
+    return total
+
+
+def _measured(reports: List[ArmState]) -> Array:
+    rates = [np.full(6, np.nan)] if reports else []
+    for before, after in zip(reports, reports[1:]):  # noqa: B905 -- neighbours
+        past_s = max(after.time_s - before.time_s, 1e-3)
+        turn = rotations.turn_between(before.pose.orientation, after.pose.orientation)
+        turn = rotations.rotate(rotations.inverse(after.pose.orientation), turn)
+        rates.append(np.concatenate([after.pose.position_m - before.pose.position_m, turn]) / past_s)
+    return np.array(rates).reshape(-1, 6)
+
+
+def _turned(reports: List[ArmState]) -> Array:
+    """Sum of the turns between reports: does not jump where a rotation passes half a turn."""
+    turns = [np.zeros(3)] if reports else []
+    turns += [
+        rotations.turn_between(before.pose.orientation, after.pose.orientation)
+        for before, after in zip(reports, reports[1:])  # noqa: B905 -- neighbours
+    ]
+    total: Array = np.cumsum(np.array(turns).reshape(-1, 3), axis=0)
+    return total
