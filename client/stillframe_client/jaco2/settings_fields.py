@@ -77,4 +77,4 @@ def _faults(name: str, value: Any, about: Any) -> Sequence[str]:
     numbers = [part for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, (int, float))]
     if all(abs(number) <= MOST and least <= number <= most for number in numbers):  # nan is none of these
         return []
-    return [f"{name} is {str(value):.60}; expected {least:g} to {most:g}"]
+    return [f"{name} is {value!s:.60}; expected {least:g} to {most:g}"]

@@ -8,12 +8,12 @@ from typing import Optional, Sequence
 from stillframe_client.jaco2.cli.parser import parse_arguments
 from stillframe_client.jaco2.cli.refusal import Refusal
 
-REFUSED = 2  # exit status: what was given cannot be used, and nothing has moved
+REFUSED = 1  # exit status: what was given cannot be used, and nothing has moved
 INTERRUPTED = 130
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Run a command: 0 all is well, 1 it found or met something wrong, 2 what was given cannot be used."""
+    """Run a command; return 0: all is well, 1: refused, or something is wrong, 2: a fault of a run, 130: stopped."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     from stillframe_client.jaco2.cli.dispatch import dispatch  # what it imports is not needed for --help
 

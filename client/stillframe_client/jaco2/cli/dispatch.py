@@ -32,22 +32,18 @@ def dispatch(options: Namespace) -> int:
     return COMMANDS[options.command](settings, options)
 
 
-def _dry_run(settings: BridgeSettings, options: Namespace) -> int:  # noqa: ARG001 -- all commands are alike
-    return _run(settings, dry=True)
+def _dry_run(settings: BridgeSettings, options: Namespace) -> int:
+    from stillframe_client.jaco2.bridge.run import run
+
+    return run(settings, dry=True, seconds=options.seconds)
 
 
 def _real_run(settings: BridgeSettings, options: Namespace) -> int:
     if "arm.kind" not in options.given:
         raise Refusal(f"run moves an arm: name it, as in --arm {settings.arm.kind}; without run, nothing moves")
-    return _run(settings, dry=False)
-
-
-def _run(settings: BridgeSettings, *, dry: bool) -> int:
-    if not settings.policy.instruction.strip():
-        raise Refusal("there is no instruction; say what the robot is to do: --instruction 'pick up the cup'")
     from stillframe_client.jaco2.bridge.run import run
 
-    return run(settings, dry=dry)
+    return run(settings, dry=False, seconds=options.seconds)
 
 
 def _check(settings: BridgeSettings, options: Namespace) -> int:

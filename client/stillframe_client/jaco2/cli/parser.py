@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Callable, Dict, NoReturn, Sequence, Tuple
 
 DEFAULT = "dry-run"
 # Option -> the setting that it is, its type, and what help says.
@@ -20,7 +21,7 @@ SHORTHANDS: Tuple[Tuple[str, str, Any, str], ...] = (
 )
 COMMANDS = {
     "dry-run": "ask the policy and log what the arm would be told; sends nothing (this is the default)",
-    "run": "move the arm: asks to be told so, stops at any key",
+    "run": "move the arm that --arm names; any key stops it",
     "check": "what is installed, the arm, the cameras, the daemon, and whether they fit; moves nothing",
     "frame-check": "move the arm a little along each axis, and compare",
     "home": "move to the arm's own home position; the fingers open",
@@ -51,13 +52,18 @@ def _given(options: argparse.Namespace) -> Dict[str, Any]:
     return given
 
 
+class _Parser(argparse.ArgumentParser):
+    """Ends with 1 for what cannot be used: 2 is a run's fault."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(1, f"{self.format_usage()}{self.prog}: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
     settings = _settings_options()
-    parser = argparse.ArgumentParser(
-        prog="stillframe-jaco2", description="Drives a Kinova Jaco2 from a policy daemon.", epilog=EPILOG
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    made = {
+    parser = _Parser(prog="stillframe-jaco2", description="Drives a Kinova Jaco2 from a policy daemon.", epilog=EPILOG)
+    commands: Any = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    made: Dict[str, argparse.ArgumentParser] = {
         name: commands.add_parser(name, parents=[settings], help=text, description=text)
         for name, text in COMMANDS.items()
     }
@@ -73,22 +79,57 @@ def _settings_options() -> argparse.ArgumentParser:
     for option, _, kind, text in SHORTHANDS:
         group.add_argument(option, type=kind, help=text)
     group.add_argument(
-        "--set", type=_assignment, action="append", default=[], metavar="NAME=VALUE", help="any setting, as in limits.floor_m=0.05"
+        "--set",
+        type=_assignment,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any setting, as in limits.floor_m=0.05",
     )
     group.add_argument("--print-config", action="store_true", help="print what is in effect, as TOML, and end")
     return parent
 
 
 def _own_options(made: Dict[str, argparse.ArgumentParser]) -> None:
+    for name in ("dry-run", "run"):
+        made[name].add_argument("--seconds", type=_above_zero, help="end the episode after so long")
     for name in ("frame-check", "home"):
         made[name].add_argument("--yes", action="store_true", help="do not ask before the arm moves")
-    made["check"].add_argument("--seconds", type=float, default=2.0, help="how long rates are measured")
-    made["check"].add_argument("--calls", type=int, default=20, help="frames that the daemon is asked about")
-    made["frame-check"].add_argument("--shift", type=float, default=0.02, metavar="M", help="along each axis, metres")
-    made["frame-check"].add_argument("--turn", type=float, default=0.15, metavar="RAD", help="about each axis, radians")
+    made["check"].add_argument("--seconds", type=_above_zero, default=2.0, help="how long rates are measured")
+    made["check"].add_argument(
+        "--calls", type=_whole_above_zero, default=20, help="frames that the daemon is asked about"
+    )
+    made["frame-check"].add_argument("--shift", type=_shift, default=0.02, metavar="M", help="along each axis, metres")
+    made["frame-check"].add_argument("--turn", type=_turn, default=0.15, metavar="RAD", help="about each axis")
     made["replay"].add_argument("log", type=Path, metavar="LOG", help="a run's tick log, or its folder")
     made["report"].add_argument("log", type=Path, metavar="LOG", help="a run's tick log, or its folder")
     made["report"].add_argument("--out", type=Path, help="folder for the charts; without it: report, beside the log")
+
+
+def _number(low: float, high: float, unit: str) -> Callable[[str], float]:
+    """A reader of numbers in a range."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not between {low:g} and {high:g} {unit}")
+        return number
+
+    return read
+
+
+_above_zero = _number(0.1, 86400, "seconds")
+_shift = _number(0.005, 0.05, "m")
+_turn = _number(0.05, 0.4, "rad")
+
+
+def _whole_above_zero(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 1 and 9999")
+    return int(text)
 
 
 def _assignment(text: str) -> Tuple[str, Any]:

@@ -5,7 +5,6 @@ Knows axes and pixels; the numbers are series.py's. Importing it needs matplotli
 
 from __future__ import annotations
 
-import os
 import textwrap
 from typing import TYPE_CHECKING, Any, List, Sequence
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 INK, FAINT, ASKED, SENT, MEASURED = "#1f2933", "#c3cad1", "#9aa5b1", "#2f7f86", "#d64545"
 SHADES = {"DISARMED": "#e4e7eb", "READY": "#cfe3e5", "RUNNING": "#2f7f86", "HOLD": "#f0b429", "FAULT": "#d64545"}
 AXES = ("x", "y", "z")
-STYLE = {
+STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": FAINT,
@@ -56,7 +55,7 @@ def _save(figure: Any, file: Path) -> Path:
     """Whole or not at all."""
     unfinished = file.with_suffix(".part")
     figure.savefig(unfinished, dpi=130, format="png")
-    os.replace(unfinished, file)
+    unfinished.replace(file)
     return file
 
 

@@ -83,7 +83,7 @@ def _told(ticks: Iterable[TickLine], sent: Array) -> Array:
 
 def _measured(reports: List[ArmState]) -> Array:
     rates = [np.full(6, np.nan)] if reports else []
-    for before, after in zip(reports, reports[1:]):  # noqa: B905 -- neighbours
+    for before, after in zip(reports, reports[1:]):  # noqa: B905, RUF007 -- neighbours
         past_s = max(after.time_s - before.time_s, 1e-3)
         turn = rotations.turn_between(before.pose.orientation, after.pose.orientation)
         turn = rotations.rotate(rotations.inverse(after.pose.orientation), turn)
@@ -96,7 +96,7 @@ def _turned(reports: List[ArmState]) -> Array:
     turns = [np.zeros(3)] if reports else []
     turns += [
         rotations.turn_between(before.pose.orientation, after.pose.orientation)
-        for before, after in zip(reports, reports[1:])  # noqa: B905 -- neighbours
+        for before, after in zip(reports, reports[1:])  # noqa: B905, RUF007 -- neighbours
     ]
     total: Array = np.cumsum(np.array(turns).reshape(-1, 3), axis=0)
     return total

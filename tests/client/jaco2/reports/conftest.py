@@ -47,7 +47,9 @@ def new_log(tmp_path: Path) -> Callable[..., Path]:
         controller, folder = Controller(settings, dry=dry), tmp_path / "run"
         folder.mkdir()
         log = TickLog(folder / "ticks.jsonl")
-        log.header({"version": 1, "settings": as_document(settings), "arm": {"kind": "sim", "name": "test"}, "dry": dry})
+        log.header(
+            {"version": 1, "settings": as_document(settings), "arm": {"kind": "sim", "name": "test"}, "dry": dry}
+        )
         for number in range(ticks):
             late_s = 0.0001 * (number % 7) + (0.012 if number % 250 == 249 else 0)
             now[0] += 0.01 + late_s / 10
