@@ -70,6 +70,9 @@ class ArmSettings(RangeChecked):
     command: str = setting(
         "with_fingers", "message: PoseVelocityWithFingers or PoseVelocity", choices=("with_fingers", "arm_only")
     )
+    angular_frame: str = setting(
+        "tool", "in which the driver takes rotations: frame-check shows which it is", choices=("tool", "base")
+    )
     finger_turns: float = setting(6800.0, "reading of a closed finger", 1000, 7500)
     library: str = setting("", "path of the vendor's USB or Ethernet command library (kinova_sdk)")
     socket: str = setting("", "of a simulated world that runs already; empty: one is started (mujoco)")

@@ -49,7 +49,7 @@ def frame_check(settings: BridgeSettings, *, shift_m: float, turn_rad: float, as
     except (NudgeFailed, StreamerFailed) as error:
         sys.stderr.write(f"stillframe-jaco2: {error}\n")
         return STOPPED if isinstance(error, NudgeFailed) and error.by_operator else 1
-    return _judge(nudges)
+    return _judge(nudges, slow.arm.angular_frame)
 
 
 def _slow(settings: BridgeSettings) -> BridgeSettings:
@@ -76,15 +76,16 @@ async def _nudges(settings: BridgeSettings, folder: Path, shift_m: float, turn_r
             for is_turn, size in ((False, shift_m), (True, turn_rad)):
                 for axis in range(3):
                     nudges.append(await nudger.nudge(axis, size, is_turn=is_turn))
-                    operator.tell(nudges[-1].line())
+                    sys.stdout.write(f"{nudges[-1].line()}\n")
+                    sys.stdout.flush()
             await nudger.disarm()
             return nudges
     finally:
         streamer.close()
 
 
-def _judge(nudges: List[Nudge]) -> int:
-    verdicts = [verdict(nudges[:3]), verdict(nudges[3:])]
+def _judge(nudges: List[Nudge], angular_frame: str) -> int:
+    verdicts = [verdict(nudges[:3]), verdict(nudges[3:], angular_frame)]
     for each in verdicts:
         sys.stdout.write(f"{'ok' if each.fits else 'wrong':<8} {each.text}\n")
     sys.stdout.write(f"{BASE_YAW}\n")

@@ -34,14 +34,16 @@ class Verdict:
     text: str
 
 
-def verdict(nudges: Sequence[Nudge]) -> Verdict:
-    """Judge three nudges, one for each axis, of one kind."""
+def verdict(nudges: Sequence[Nudge], angular_frame: str = "tool") -> Verdict:
+    """Judge three nudges, one for each axis, of one kind; `angular_frame` is the arm's as it is set."""
     still = [nudge.name for nudge in nudges if not nudge.has_moved]
     if still:
         return Verdict(fits=False, text=_did_not_move(still))
     seen = np.stack([nudge.direction for nudge in nudges], axis=1)  # [3, 3]: a column for each axis
     tool_in_base = _matrix(nudges[0])
-    return _turns(seen, tool_in_base) if nudges[0].is_turn else _shifts(seen, tool_in_base)
+    if nudges[0].is_turn:
+        return _turns(seen, tool_in_base, angular_frame)
+    return _shifts(seen, tool_in_base)
 
 
 def _shifts(seen: Matrix, tool_in_base: Matrix) -> Verdict:
@@ -61,7 +63,7 @@ def _shifts(seen: Matrix, tool_in_base: Matrix) -> Verdict:
     return Verdict(fits=False, text=f"shifts fit no frame; {DO_NOT_RUN}")
 
 
-def _turns(seen: Matrix, tool_in_base: Matrix) -> Verdict:
+def _turns(seen: Matrix, tool_in_base: Matrix, angular_frame: str) -> Verdict:
     if _alike(tool_in_base, np.eye(3)) and _alike(seen, np.eye(3)):
         return Verdict(
             fits=False,
@@ -71,12 +73,13 @@ def _turns(seen: Matrix, tool_in_base: Matrix) -> Verdict:
     if _alike(seen, np.eye(3)):
         return Verdict(fits=True, text="turns are made in the tool's frame, as they are told")
     swapped = _swapped(seen)
-    if _alike(seen, tool_in_base.T):
+    taken, as_if = ("base", tool_in_base.T) if angular_frame == "tool" else ("tool", tool_in_base)
+    if _alike(seen, as_if):
         also = f" (or {swapped}: with the hand held like this it looks the same; turn it and repeat)" if swapped else ""
         return Verdict(
             fits=False,
-            text=f'turns look as if made in the BASE frame, not the tool\'s{also}: set arm.angular_frame = "base", and '
-            "repeat this check",
+            text=f"turns look as if the arm took them in the {taken.upper()} frame{also}: set "
+            f'arm.angular_frame = "{taken}" and repeat this check',
         )
     if swapped:
         return Verdict(fits=False, text=f"axes are swapped, {swapped}; {DO_NOT_RUN}")

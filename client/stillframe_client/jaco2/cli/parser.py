@@ -99,7 +99,7 @@ def _own_options(made: Dict[str, argparse.ArgumentParser]) -> None:
     made["check"].add_argument(
         "--calls", type=_whole_above_zero, default=20, help="frames that the daemon is asked about"
     )
-    made["frame-check"].add_argument("--shift", type=_shift, default=0.02, metavar="M", help="along each axis, metres")
+    made["frame-check"].add_argument("--shift", type=_shift, default=0.03, metavar="M", help="along each axis, metres")
     made["frame-check"].add_argument("--turn", type=_turn, default=0.15, metavar="RAD", help="about each axis")
     made["replay"].add_argument("log", type=Path, metavar="LOG", help="a run's tick log, or its folder")
     made["report"].add_argument("log", type=Path, metavar="LOG", help="a run's tick log, or its folder")

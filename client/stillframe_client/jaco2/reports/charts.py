@@ -6,7 +6,7 @@ Knows axes and pixels; the numbers are series.py's. Importing it needs matplotli
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any, List, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Sequence
 
 import numpy as np
 from matplotlib import rc_context
@@ -72,12 +72,13 @@ def _velocity(log: TickFile, series: Series) -> Any:
 
 
 def _position(log: TickFile, series: Series) -> Any:
-    figure, panels = _panels("Movement since the start: told to the arm, measured by it")
+    figure, panels = _panels("Movement since the start: asked by the policy, told to the arm, measured by it")
     _name_columns(panels, "linear, base frame", "angular, base frame")
     for column, axis, panel in _each(panels):
         number, scale = 3 * column + axis, (1e3, 1.0)[column]
-        panel.plot(series.time_s, scale * series.told[:, number], color=SENT, linewidth=1.5, label="told, added up")
-        style = {"color": MEASURED, "linewidth": 1.2, "marker": ".", "markersize": 2.5, "label": "measured"}
+        panel.plot(series.time_s, scale * series.steps[:, number], color=ASKED, linewidth=1.0, label="asked, added up")
+        panel.plot(series.time_s, scale * series.told[:, number], color=SENT, linewidth=1.5, label="sent, added up")
+        style: Any = {"color": MEASURED, "linewidth": 1.2, "marker": ".", "markersize": 2.5, "label": "measured"}
         panel.plot(series.reported_s, scale * series.moved[:, number], **style)
         panel.set_ylabel(f"{AXES[axis]}, {('mm', 'rad')[column]}")
         if column == 0 and len(series.position_m):
@@ -87,7 +88,7 @@ def _position(log: TickFile, series: Series) -> Any:
 
 def _states(log: TickFile, series: Series) -> Any:
     reasons = [each for each in stretches(log, _why) if each[2]]
-    names = list(dict.fromkeys(what for _, _, what in reasons))[:MOST_REASONS]
+    names = _longest(reasons)
     labels = ["state", *(textwrap.fill(name, 46) for name in names)]
     lines = sum(label.count("\n") + 1 for label in labels)
     figure = Figure(figsize=(11, 1.6 + 0.28 * lines + 0.12 * len(labels)), layout="constrained")
@@ -102,6 +103,15 @@ def _states(log: TickFile, series: Series) -> Any:
     panel.set_xlabel("seconds after the start")
     _legend_of_states(figure, log)
     return figure
+
+
+def _longest(reasons: Sequence[Stretch]) -> List[str]:
+    """The reasons that lasted longest in all, in the order in which they came."""
+    lasted: Dict[str, float] = {}
+    for begin, end, what in reasons:
+        lasted[what] = lasted.get(what, 0.0) + end - begin
+    kept = set(sorted(lasted, key=lambda what: -lasted[what])[:MOST_REASONS])
+    return [what for what in lasted if what in kept]
 
 
 def _lateness(log: TickFile, series: Series) -> Any:  # noqa: ARG001 -- all charts are alike

@@ -5,6 +5,7 @@ Knows no chart. Linear is in the base frame, angular in the tool's, as they are 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Callable, Iterable, List, Tuple
@@ -13,6 +14,7 @@ import numpy as np
 
 from stillframe_client.jaco2 import rotations
 from stillframe_client.jaco2.ceilings import TICK_S
+from stillframe_client.jaco2.domain import Step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +36,7 @@ class Series:
     asked: Array  # [n, 6] m/s, rad/s
     sent: Array  # [n, 6]; nan where nothing was
     told: Array  # [n, 6] sum of what was sent: metres of the base frame, radians of the base frame
+    steps: Array  # [n, 6] likewise of the policy's steps, as far as their time went while it ran
     reported_s: Array  # [m] of the arm's reports
     measured: Array  # [m, 6] m/s, rad/s between two reports; the first is nan
     moved: Array  # [m, 6] since the first report: metres, and a rotation vector of the base frame
@@ -52,6 +55,7 @@ def series_of(log: TickFile) -> Series:
         asked=np.array([line.asked for line in log.ticks]),
         sent=sent,
         told=_told(log.ticks, sent),
+        steps=_steps(log),
         reported_s=np.array([report.time_s for report in reports]) - start_s,
         measured=_measured(reports),
         moved=np.hstack([positions - positions[:1], _turned(reports)]),
@@ -78,6 +82,25 @@ def _told(ticks: Iterable[TickLine], sent: Array) -> Array:
         if row[3:].any():
             row[3:] = rotations.rotate(orientation, row[3:])
     total: Array = np.cumsum(moves, axis=0)
+    return total
+
+
+def _steps(log: TickFile) -> Array:
+    """What the policy's steps add up to, without limits, pull and lag."""
+    motion = log.settings.motion
+    base, orientation = rotations.about_z(math.radians(motion.base_yaw_deg)), np.array([0.0, 0.0, 0.0, 1.0])
+    rows = np.zeros((len(log.ticks), 6))
+    ends_s, rate = -math.inf, np.zeros(6)
+    for row, line in zip(rows, log.ticks):  # noqa: B905 -- one each
+        orientation = orientation if line.report is None else line.report.pose.orientation
+        newest = next((each for each in reversed(line.inbox.messages) if isinstance(each, Step)), None)
+        if newest is not None and newest.lasts_s > 0:
+            ends_s, rate = line.time_s + newest.lasts_s, newest.delta / newest.lasts_s
+        if line.state == "RUNNING" and line.time_s < ends_s:
+            frame = orientation if motion.rotation_frame == "tool" else base
+            row[:3] = rotations.rotate(base, rate[:3]) * TICK_S
+            row[3:] = rotations.rotate(frame, rate[3:]) * TICK_S
+    total: Array = np.cumsum(np.nan_to_num(rows), axis=0)
     return total
 
 
