@@ -12,15 +12,15 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from stillframe_client.jaco2.reports.series import series_of, stretches
+from stillframe_client.jaco2.reports.series import reasons, series_of, states
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from stillframe_client.jaco2.reports.series import Series, Stretch
-    from stillframe_client.jaco2.reports.tick_file import TickFile, TickLine
+    from stillframe_client.jaco2.reports.tick_file import TickFile
 
-INK, FAINT, ASKED, SENT, MEASURED = "#1f2933", "#c3cad1", "#9aa5b1", "#2f7f86", "#d64545"
+INK, FAINT, ASKED, SENT, MEASURED = "#1f2933", "#c3cad1", "#b8c4d0", "#2f7f86", "#d64545"
 SHADES = {"DISARMED": "#e4e7eb", "READY": "#cfe3e5", "RUNNING": "#2f7f86", "HOLD": "#f0b429", "FAULT": "#d64545"}
 AXES = ("x", "y", "z")
 STYLE: Any = {
@@ -37,7 +37,9 @@ STYLE: Any = {
     "legend.frameon": False,
 }
 LATE_MS = 10.0
+LEAST_MS = 0.01  # what is less late is drawn here
 MOST_REASONS = 12
+MARKED = ("HOLD", "FAULT")
 
 
 def draw(log: TickFile, folder: Path) -> List[Path]:
@@ -64,7 +66,7 @@ def _velocity(log: TickFile, series: Series) -> Any:
     _name_columns(panels, "linear, base frame", "angular, tool's frame")
     for column, axis, panel in _each(panels):
         number = 3 * column + axis
-        panel.plot(series.time_s, series.asked[:, number], color=ASKED, linewidth=1.0, label="asked")
+        panel.plot(series.time_s, series.asked[:, number], color=ASKED, linewidth=3.0, label="asked")
         panel.plot(series.time_s, series.sent[:, number], color=SENT, linewidth=1.5, label="sent")
         _steps(panel, series.reported_s, series.measured[:, number])
         panel.set_ylabel(f"{AXES[axis]}, {('m/s', 'rad/s')[column]}")
@@ -72,11 +74,11 @@ def _velocity(log: TickFile, series: Series) -> Any:
 
 
 def _position(log: TickFile, series: Series) -> Any:
-    figure, panels = _panels("Movement since the start: asked by the policy, told to the arm, measured by it")
+    figure, panels = _panels("Movement since the start: asked by the policy, sent to the arm, measured by it")
     _name_columns(panels, "linear, base frame", "angular, base frame")
     for column, axis, panel in _each(panels):
         number, scale = 3 * column + axis, (1e3, 1.0)[column]
-        panel.plot(series.time_s, scale * series.steps[:, number], color=ASKED, linewidth=1.0, label="asked, added up")
+        panel.plot(series.time_s, scale * series.steps[:, number], color=ASKED, linewidth=3.0, label="asked, added up")
         panel.plot(series.time_s, scale * series.told[:, number], color=SENT, linewidth=1.5, label="sent, added up")
         style: Any = {"color": MEASURED, "linewidth": 1.2, "marker": ".", "markersize": 2.5, "label": "measured"}
         panel.plot(series.reported_s, scale * series.moved[:, number], **style)
@@ -87,16 +89,15 @@ def _position(log: TickFile, series: Series) -> Any:
 
 
 def _states(log: TickFile, series: Series) -> Any:
-    reasons = [each for each in stretches(log, _why) if each[2]]
-    names = _longest(reasons)
-    labels = ["state", *(textwrap.fill(name, 46) for name in names)]
+    rows = _reasons(log)
+    labels = ["state", *(textwrap.fill(name, 50) for name in rows)]
     lines = sum(label.count("\n") + 1 for label in labels)
-    figure = Figure(figsize=(11, 1.6 + 0.28 * lines + 0.12 * len(labels)), layout="constrained")
+    figure = Figure(figsize=(11, 1.5 + 0.26 * lines + 0.08 * len(labels)), layout="constrained")
     panel = figure.subplots()
     panel.set_title("States over time, and the reasons of holds and faults")
-    _bars(panel, 0, stretches(log, lambda line: line.state))
-    for row, name in enumerate(names, 1):
-        _bars(panel, row, [each for each in reasons if each[2] == name], named=False)
+    _bars(panel, 0, states(log))
+    for row, parts in enumerate(rows.values(), 1):
+        _bars(panel, row, parts, color=INK)
     panel.set_yticks(range(len(labels)), labels)
     panel.set_ylim(len(labels) - 0.4, -0.6)
     panel.set_xlim(0, max(float(series.time_s[-1]), 0.01))
@@ -105,33 +106,35 @@ def _states(log: TickFile, series: Series) -> Any:
     return figure
 
 
-def _longest(reasons: Sequence[Stretch]) -> List[str]:
-    """The reasons that lasted longest in all, in the order in which they came."""
-    lasted: Dict[str, float] = {}
-    for begin, end, what in reasons:
-        lasted[what] = lasted.get(what, 0.0) + end - begin
-    kept = set(sorted(lasted, key=lambda what: -lasted[what])[:MOST_REASONS])
-    return [what for what in lasted if what in kept]
+def _reasons(log: TickFile) -> Dict[str, List[Stretch]]:
+    """Those that lasted longest in all, in the order in which they came."""
+    found = {f"{state}: {reason}": parts for state in MARKED for reason, parts in reasons(log, state).items()}
+    longest = sorted(found, key=lambda name: -sum(end - begin for begin, end, _ in found[name]))[:MOST_REASONS]
+    return {name: found[name] for name in found if name in longest}
 
 
 def _lateness(log: TickFile, series: Series) -> Any:  # noqa: ARG001 -- all charts are alike
     late, figure = series.late_ms, Figure(figsize=(8, 4), layout="constrained")
     panel = figure.subplots()
-    most = max(float(late.max()) * 1.05, LATE_MS * 1.2)
-    panel.hist(late, bins=np.linspace(0, most, 61).tolist(), color=ASKED, log=True)
+    most = max(float(late.max()) * 1.3, 2 * LATE_MS)
+    panel.hist(np.maximum(late, LEAST_MS), bins=np.geomspace(LEAST_MS, most, 81).tolist(), color=SENT)
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.set_ylim(bottom=0.7)
     panel.axvline(LATE_MS, color=MEASURED, linewidth=1.2)
     over = int((late > LATE_MS).sum())
-    panel.text(LATE_MS, 0.97, f" {over} of {len(late)} over {LATE_MS:g} ms", **_above(panel, MEASURED))
+    panel.text(0.93 * LATE_MS, 0.97, f"{over} of {len(late)} over {LATE_MS:g} ms", **_above(panel, MEASURED))
     p50, p99 = np.percentile(late, (50, 99))
     panel.set_title(f"Lateness of ticks: p50 {p50:.2f} ms, p99 {p99:.2f} ms, max {late.max():.2f} ms")
     panel.set_xlabel("later than due, ms")
     panel.set_ylabel("ticks")
-    panel.set_xlim(0, most)
+    panel.set_xlim(LEAST_MS, most)
+    panel.xaxis.set_major_formatter("{x:g}")
     return figure
 
 
 def _above(panel: Any, color: str) -> Any:
-    return {"transform": panel.get_xaxis_transform(), "va": "top", "color": color}
+    return {"transform": panel.get_xaxis_transform(), "va": "top", "ha": "right", "color": color}
 
 
 def _panels(title: str) -> Any:
@@ -170,14 +173,14 @@ def _walls(panel: Any, log: TickFile, series: Series, axis: int) -> None:
 def _finished(figure: Any, panels: Any, log: TickFile) -> Any:
     for _, _, panel in _each(panels):
         panel.axhline(0, color=FAINT, linewidth=0.6, zorder=0)
-        for begin, end, state in stretches(log, lambda line: line.state):
-            if state in ("HOLD", "FAULT"):
+        for begin, end, state in states(log):
+            if state in MARKED:
                 panel.axvspan(begin, end, color=SHADES[state], alpha=0.22, linewidth=0, label=state)
         panel.margins(x=0)
     for panel in panels[-1]:
         panel.set_xlabel("seconds after the start")
     found = {label: handle for _, _, panel in _each(panels) for handle, label in _labelled(panel)}
-    figure.legend(found.values(), found.keys(), loc="outside upper right", ncols=len(found))
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=len(found))
     return figure
 
 
@@ -185,10 +188,11 @@ def _labelled(panel: Any) -> Any:
     return zip(*panel.get_legend_handles_labels())  # noqa: B905 -- one each
 
 
-def _bars(panel: Any, row: int, parts: Sequence[Stretch], *, named: bool = True) -> None:
+def _bars(panel: Any, row: int, parts: Sequence[Stretch], color: str = "") -> None:
+    """A row of the chart: of states, or of one reason in one colour."""
     for begin, end, what in parts:
-        color = SHADES[what] if named else INK
-        panel.barh(row, end - begin, left=begin, height=0.7 if named else 0.4, color=color, linewidth=0)
+        shade, height = color or SHADES[what], 0.4 if color else 0.7
+        panel.barh(row, end - begin, left=begin, height=height, color=shade, linewidth=0)
 
 
 def _legend_of_states(figure: Any, log: TickFile) -> None:
@@ -196,8 +200,4 @@ def _legend_of_states(figure: Any, log: TickFile) -> None:
 
     seen = {line.state for line in log.ticks}
     handles = [Patch(color=shade, label=state) for state, shade in SHADES.items() if state in seen]
-    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
-
-
-def _why(line: TickLine) -> str:
-    return f"{line.state}: {'; '.join(line.reasons)}" if line.state in ("HOLD", "FAULT") and line.reasons else ""
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import groupby
-from typing import TYPE_CHECKING, Callable, Iterable, List, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, List, Tuple
 
 import numpy as np
 
@@ -63,14 +62,34 @@ def series_of(log: TickFile) -> Series:
     )
 
 
-def stretches(log: TickFile, what: Callable[[TickLine], str]) -> List[Stretch]:
-    """Stretches of ticks in which `what` stays the same."""
+def states(log: TickFile) -> List[Stretch]:
+    """Stretches of equal state."""
     start_s = log.ticks[0].time_s
     found: List[Stretch] = []
-    for name, group in groupby(log.ticks, what):
-        lines = list(group)
-        found.append((lines[0].time_s - start_s, lines[-1].time_s - start_s + TICK_S, name))
+    for line in log.ticks:
+        _extend(found, line.time_s - start_s, line.state)
     return found
+
+
+def reasons(log: TickFile, state: str) -> Dict[str, List[Stretch]]:
+    """Reason -> the stretches of this state that it was given for, in the order in which they came."""
+    start_s = log.ticks[0].time_s
+    found: Dict[str, List[Stretch]] = {}
+    last: Tuple[str, ...] = ()
+    for line in log.ticks:
+        now = line.reasons if line.state == state else ()
+        for reason in now:
+            _extend(found.setdefault(reason, []), line.time_s - start_s, reason, anew=reason not in last)
+        last = now
+    return found
+
+
+def _extend(found: List[Stretch], time_s: float, what: str, *, anew: bool = False) -> None:
+    """Add a tick to the last stretch, or begin one."""
+    if found and found[-1][2] == what and not anew:
+        found[-1] = (found[-1][0], time_s + TICK_S, what)
+    else:
+        found.append((time_s, time_s + TICK_S, what))
 
 
 def _told(ticks: Iterable[TickLine], sent: Array) -> Array:

@@ -5,13 +5,13 @@ Knows no chart.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, Iterable, List, Mapping, Tuple
+from typing import TYPE_CHECKING, List, Mapping, Tuple
 
 import numpy as np
 
 from stillframe_client.jaco2.ceilings import TICK_S
 from stillframe_client.jaco2.reports.replay import decided
-from stillframe_client.jaco2.reports.series import series_of, stretches
+from stillframe_client.jaco2.reports.series import reasons, series_of
 
 if TYPE_CHECKING:
     from stillframe_client.jaco2.reports.replay import Decided
@@ -58,27 +58,13 @@ def _states(log: TickFile, total: Decided) -> str:
 
 def _stops(log: TickFile, total: Decided) -> str:
     """Holds by reason, and faults."""
-    held = [what for _, _, what in stretches(log, lambda line: _held_for(line.state, line.reasons)) if what]
     rows = [
-        (reason, str(sum(reason == what for what in held)), f"{count * TICK_S:.2f} s")
-        for reason, count in sorted(_by_reason(log).items(), key=lambda each: -each[1])
+        (reason, str(len(parts)), f"{sum(end - begin for begin, end, _ in parts):.2f} s")
+        for reason, parts in reasons(log, "HOLD").items()
     ]
     holds = _table([("on hold", "times", "in all"), *rows]) if rows else "no hold\n"
     faults = "".join(f"fault: {fault}\n" for fault in total.faults) or "no fault\n"
     return holds + faults
-
-
-def _by_reason(log: TickFile) -> Mapping[str, int]:
-    counts: Dict[str, int] = {}
-    for line in log.ticks:
-        what = _held_for(line.state, line.reasons)
-        if what:
-            counts[what] = counts.get(what, 0) + 1
-    return counts
-
-
-def _held_for(state: str, reasons: Iterable[str]) -> str:
-    return "; ".join(reasons) or "no reason given" if state == "HOLD" else ""
 
 
 def _limits(total: Decided, ticks: int) -> str:
