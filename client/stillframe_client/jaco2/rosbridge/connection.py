@@ -7,27 +7,24 @@ late is dropped there too.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import threading
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
-
-from websockets.exceptions import ConnectionClosed
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from stillframe_client.jaco2.rosbridge.calls import Calls, Reply
 from stillframe_client.jaco2.rosbridge.counts import Counts
-from stillframe_client.jaco2.rosbridge.dial import RosbridgeError, abort, address, dial
+from stillframe_client.jaco2.rosbridge.dial import RosbridgeError, address, dial
 from stillframe_client.jaco2.rosbridge.incoming import Incoming
-from stillframe_client.jaco2.rosbridge.outbox import Outbox
+from stillframe_client.jaco2.rosbridge.session import LEAVE_S, Session
+
+if TYPE_CHECKING:
+    from stillframe_client.jaco2.rosbridge.outbox import Outbox
 
 DIAL_S = 2.0
 RETRY_S = 0.25
 RETRY_MOST_S = 2.0
-LOOK_S = 0.2  # how often the reader looks whether the other end still answers
-SILENT_S = 2.0  # without an answer to a ping the connection counts as broken
-LEAVE_S = 0.5
 LOG = logging.getLogger("stillframe_client.jaco2.rosbridge")
 
 
@@ -158,17 +155,16 @@ class Connection:
 
     def _live(self, connection: Any) -> None:
         """One connection from its first to its last message."""
-        outbox = Outbox(connection, self.counts, self._clock)
-        sender = threading.Thread(target=outbox.run, name="stillframe-rosbridge-send", daemon=True)
+        session = Session(connection, self._incoming, self.counts, self._clock)
         why = "its thread ended"
         try:
-            self._begin(outbox)
-            sender.start()
+            self._begin(session.outbox)
+            session.start()
             self._opened()
-            why = self._read(connection, outbox)
+            why = session.read(self._closing)
         finally:
-            self._end(outbox, why)
-            _hang_up(connection, sender, in_order=self._closing.is_set())
+            self._end(why)
+            session.end(in_order=self._closing.is_set())
 
     def _begin(self, outbox: Outbox) -> None:
         self.counts.connects += 1
@@ -178,40 +174,13 @@ class Connection:
             self._outbox = outbox
         self._connected.set()
 
-    def _read(self, connection: Any, outbox: Outbox) -> str:
-        """Read until it ends; return why."""
-        while not self._closing.is_set():
-            if outbox.unanswered_s() > SILENT_S:
-                return f"no answer to a ping for {SILENT_S:g} s"
-            try:
-                self._incoming.take(connection.recv(LOOK_S))
-            except TimeoutError:
-                continue
-            except UnicodeDecodeError:
-                self.counts.garbage += 1
-            except ConnectionClosed as error:
-                return str(error)
-        return "it was closed here"
-
-    def _end(self, outbox: Outbox, why: str) -> None:
+    def _end(self, why: str) -> None:
         self._why = f"the connection to rosbridge at {self.url} broke: {why}"
         with self._lock:
             self._outbox = None
-        outbox.close()
         self._calls.end_all(Reply(self._why))
         if not self._closing.is_set():
             LOG.warning("%s", self._why)
-
-
-def _hang_up(connection: Any, sender: threading.Thread, *, in_order: bool) -> None:
-    """Close; `in_order`: what still waits is sent first, where the other end takes it."""
-    if in_order:
-        sender.join(LEAVE_S)
-    if sender.is_alive() or not in_order:
-        abort(connection)
-    with contextlib.suppress(Exception):
-        connection.close()
-    sender.join(LEAVE_S)
 
 
 def _json(message: Mapping[str, Any]) -> str:

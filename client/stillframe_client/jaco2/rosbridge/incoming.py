@@ -59,6 +59,7 @@ class Incoming:
 
     def _note(self, message: Mapping[str, Any]) -> None:
         level, text = str(message.get("level")), str(message.get("msg"))[:LONGEST]
-        if level in ("error", "warning"):
+        repeated = bool(self.errors) and self.errors[-1] == text  # as one for each message of a topic
+        if level in ("error", "warning") and not repeated:
             self.errors.append(text)
             LOG.warning("rosbridge says (%s): %s", level, text)
