@@ -232,7 +232,7 @@ def test_garbage_is_counted_and_nothing_else(fake_driver: Any, link: Connection,
 
 
 def test_statuses_are_kept_and_logged(fake_driver: Any, link: Connection, caplog: pytest.LogCaptureFixture) -> None:
-    """What the server complains of is in `errors`, the newest twenty, and in the log, repeated ones once; news are not."""
+    """What the server complains of is kept, the newest twenty, and logged, repeated ones once; news are not."""
     with caplog.at_level(logging.WARNING):
         fake_driver.say({"op": "status", "level": "info", "msg": "all is well"})
         for number in range(30):
