@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import time
 from collections.abc import Callable, Iterator
@@ -80,14 +81,8 @@ def test_what_waited_unread_is_dropped(camera_server: Any, source: RosSource) ->
     """A picture that arrived a while before it is asked for is not handed out as a new one."""
     camera_server.publish(TOPIC, message(50, form="PNG"))
     time.sleep(room.MOST_AGE_S + 0.3)
-    later = camera_server.do(lambda: camera_server._loop.call_later(0.2, publish_red, camera_server))
+    camera_server.publish_in(0.2, TOPIC, message(250, form="PNG"))
     assert int(source.read()[0, 0, 0]) == 250
-    later.cancel()
-
-
-def publish_red(server: Any) -> None:
-    """Publish from the server's own thread."""
-    server._publish(TOPIC, message(250, form="PNG"))
 
 
 def test_the_server_is_asked_to_thin_and_to_keep_one(camera_server: Any, source: RosSource) -> None:
@@ -103,9 +98,8 @@ def test_what_cannot_be_read_is_passed_over(camera_server: Any, source: RosSourc
     """A broken picture among good ones changes nothing."""
     camera_server.publish(TOPIC, {"format": "jpeg", "data": "bm8gSlBFRw=="})
     camera_server.publish(TOPIC, {"format": "jpeg", "data": 7})
-    later = camera_server.do(lambda: camera_server._loop.call_later(0.2, publish_red, camera_server))
+    camera_server.publish_in(0.2, TOPIC, message(250, form="PNG"))
     assert int(source.read()[0, 0, 0]) == 250
-    later.cancel()
 
 
 def test_no_picture_is_said(camera_server: Any, source: RosSource, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,29 +131,34 @@ def test_what_is_no_picture_is_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize("ros", [1, 2])
 def test_it_is_made_of_the_settings(ros: int, new_fake_driver: Callable[..., Any]) -> None:
-    """`make_camera` reads the topic from `source` and the server from arm.url; types are those of the ROS."""
+    """The topic is `source`, the server arm.url, the type that of the ROS; stale after a break, then new."""
     fake = new_fake_driver(ros=ros)
     fake.topics[TOPIC] = KIND if ros == 1 else "sensor_msgs/msg/CompressedImage"
     settings = CameraSettings(kind="ros", source=TOPIC, width=32, height=24, resize=0, frozen_s=0.0)
     camera = make_camera("front", settings, BridgeSettings(arm=ArmSettings(url=fake.url, ros=ros)))
-    publishing = fake.do(lambda: fake._loop.create_task(keep_publishing(fake)))
+    fake.stream(TOPIC, message(90), seconds=4.0)
     camera.start(10)
     first = camera.latest()
     assert first.picture.shape == (24, 32, 3)
-    fake.do(publishing.cancel)
-    time.sleep(settings.age_s + 0.3)
+    fake.down()
+    time.sleep(settings.age_s + 0.1)
     with pytest.raises(StaleFrame):
         camera.latest()
+    fake.up()
+    fake.stream(TOPIC, message(90), seconds=10.0)
+    wait_for_newer(camera, first.seq)
     camera.close()
 
 
-async def keep_publishing(server: Any) -> None:
-    """A camera of 50 Hz on the server's thread."""
-    import asyncio
-
+def wait_for_newer(camera: Any, seq: int) -> None:
+    """Wait until the camera has a newer frame than that one."""
+    ends_s = time.monotonic() + 10
     while True:
-        server._publish(TOPIC, message(90))
-        await asyncio.sleep(0.02)
+        with contextlib.suppress(CameraError):
+            if camera.latest().seq > seq:
+                return
+        assert time.monotonic() < ends_s
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("source", ["0", "camera/compressed", "/camera /compressed", ""])

@@ -51,6 +51,7 @@ class DriverNode:
     arrivals_s: list[float] = field(default_factory=list)  # of velocity messages, those that were replaced included
     calls: list[tuple[float, str]] = field(default_factory=list)
     replaced: int = 0  # velocity messages that a newer one pushed out of the queue of one
+    listens: bool = True  # to velocity messages
     failing: set[str] = field(default_factory=set)  # services that answer with an error
 
     def __post_init__(self) -> None:
@@ -68,9 +69,8 @@ class DriverNode:
     def subscribed(self) -> dict[str, str]:
         """Topic -> type of what it listens to."""
         kinds = {"": "PoseVelocity", "_with_fingers": "PoseVelocityWithFingers"}
-        return {
-            f"{self.name}/in/cartesian_velocity{end}": self.type("kinova_msgs", kind) for end, kind in kinds.items()
-        }
+        topics = {f"{self.name}/in/cartesian_velocity{end}": kind for end, kind in kinds.items() if self.listens}
+        return {topic: self.type("kinova_msgs", kind) for topic, kind in topics.items()}
 
     @property
     def published(self) -> dict[str, str]:

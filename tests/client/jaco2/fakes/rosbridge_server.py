@@ -91,6 +91,15 @@ class FakeDriver:
         """Send a message to those who asked for the topic."""
         self.do(self._publish, topic, message)
 
+    def publish_in(self, seconds: float, topic: str, message: dict[str, Any]) -> None:
+        """The same, a while from now."""
+        self.do(self._loop.call_later, seconds, self._publish, topic, message)
+
+    def stream(self, topic: str, message: dict[str, Any], seconds: float, hz: float = 50.0) -> None:
+        """The same, over and over for so long, from now on."""
+        for number in range(int(seconds * hz)):
+            self.publish_in(number / hz, topic, message)
+
     def close(self) -> None:
         """End it all."""
         self._spin.cancel()
