@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Callable
 
 from websockets.exceptions import ConnectionClosed
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 LOOK_S = 0.2  # how often the reader looks whether the other end still answers
 SILENT_S = 2.0
 LEAVE_S = 0.5
+DRAIN_S = 0.05
 
 
 class Session:
@@ -29,7 +31,7 @@ class Session:
     def __init__(self, connection: Any, incoming: Incoming, counts: Counts, clock: Callable[[], float]):
         self.outbox = Outbox(connection, counts, clock)
         self._connection, self._incoming, self._counts = connection, incoming, counts
-        self._sender = threading.Thread(target=self.outbox.run, name="stillframe-rosbridge-send", daemon=True)
+        self._sender = threading.Thread(target=self._send, name="stillframe-rosbridge-send", daemon=True)
 
     def start(self) -> None:
         """Begin to send."""
@@ -53,14 +55,25 @@ class Session:
     def end(self, *, in_order: bool) -> None:
         """Close it; `in_order`: what still waits is sent first, where the other end takes it."""
         self.outbox.close()
-        if in_order:
-            self._join()
-        if self._sender.is_alive() or not in_order:
+        if not in_order or not self._ends_within(LEAVE_S):
             abort(self._connection)
-        with contextlib.suppress(Exception):
-            self._connection.close()
-        self._join()
-
-    def _join(self) -> None:
+            self._ends_within(LEAVE_S)
         if self._sender.ident is not None:
             self._sender.join(LEAVE_S)
+
+    def _send(self) -> None:
+        self.outbox.run()
+        with contextlib.suppress(Exception):
+            self._connection.close()
+
+    def _ends_within(self, seconds: float) -> bool:
+        """Read into nothing until it has ended: with messages that are not taken, some releases never close."""
+        ends_s = time.monotonic() + seconds
+        while time.monotonic() < ends_s:
+            try:
+                self._connection.recv(DRAIN_S)
+            except (TimeoutError, UnicodeDecodeError):
+                continue
+            except ConnectionClosed:
+                return True
+        return False
