@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Mapping
 
 
+LONGEST = 500  # characters of a reason
+
+
 @dataclass(frozen=True)
 class Reply:
     """How a call ended."""
@@ -59,4 +62,4 @@ def _reply(message: Mapping[str, Any]) -> Reply:
     values = message.get("values")
     if message.get("result") is True:
         return Reply("", values if isinstance(values, dict) else {})
-    return Reply(f"rosbridge says: {values or 'no reason given'}")
+    return Reply(f"rosbridge says: {str(values or 'no reason given')[:LONGEST]}")
