@@ -9,7 +9,6 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Mapping
 
-
 LONGEST = 500  # characters of a reason
 
 

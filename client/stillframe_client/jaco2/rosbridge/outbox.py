@@ -17,8 +17,8 @@ from websockets.exceptions import ConnectionClosed
 if TYPE_CHECKING:
     from stillframe_client.jaco2.rosbridge.counts import Counts
 
-PING_EVERY_S = 0.1
-CONGESTED_S = 0.25  # of commands at most that a server may still have before it when it comes back
+PING_EVERY_S = 0.05
+CONGESTED_S = 0.15  # so old are the commands at most that a server has before it when it comes back
 FRESH_S = 0.05  # a message that waited longer is not sent any more
 
 
