@@ -1,7 +1,10 @@
 /* Stands for the vendor's command library: the same names, types and ways of passing; records what is called.
- * Compiled by test_kinova_sdk.py, once as it is and once with -DPREFIX=Ethernet_. The layouts are written down here
+ * Compiled by test_kinova_sdk.py, once as it is and once with -DPREFIX=Ethernet_. Where STUB_LOG names a file, every
+ * call is a line of it, and a point's line has its velocities. The layouts are written down here
  * again, so that the compiler's sizes and offsets check those of ctypes. */
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -74,7 +77,19 @@ void stub_answer(const char *name, int status, int delay_us) {
     answers[answers_count++].delay_us = delay_us;
 }
 
+static void write_down(const char *name) {
+    static FILE *log;
+    const struct CartesianInfo *to = &stub_point.Position.CartesianPosition;
+    if (!log && !(getenv("STUB_LOG") && (log = fopen(getenv("STUB_LOG"), "a")))) return;
+    if (strcmp(name, "SendAdvanceTrajectory"))
+        fprintf(log, "%s\n", name);
+    else
+        fprintf(log, "%s %g %g %g %g %g %g\n", name, to->X, to->Y, to->Z, to->ThetaX, to->ThetaY, to->ThetaZ);
+    fflush(log);
+}
+
 static int note(const char *name) {
+    write_down(name);
     if (calls < MOST) called[calls++] = name;
     for (int i = 0; i < answers_count; i++)
         if (!strcmp(answers[i].name, name)) {

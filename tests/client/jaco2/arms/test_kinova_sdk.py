@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillframe_client.jaco2 import rotations
+from stillframe_client.jaco2 import link, rotations
 from stillframe_client.jaco2.arms import make_arm
 from stillframe_client.jaco2.arms.base import ArmError
 from stillframe_client.jaco2.arms.kinova_sdk import points, session, structs
@@ -23,6 +25,7 @@ from stillframe_client.jaco2.arms.kinova_sdk.errors import meaning
 from stillframe_client.jaco2.arms.kinova_sdk.library import SYMBOLS, Library
 from stillframe_client.jaco2.arms.kinova_sdk.mailbox import Mailbox
 from stillframe_client.jaco2.arms.kinova_sdk.talk import LONGEST, OFFLINE
+from stillframe_client.jaco2.core.watchdog import State
 from stillframe_client.jaco2.domain import Twist
 from stillframe_client.jaco2.settings import ArmSettings, BridgeSettings
 
@@ -247,7 +250,10 @@ def test_control_is_taken_and_given_back_in_order(stub: Stub, arm: KinovaSdkArm)
     time.sleep(0.05)
     calls = [name for name in stub.without_readings()[before:] if name != "SendAdvanceTrajectory"]
 
-    assert calls == [*session.STARTING, *session.STOPPING]
+    assert calls == [
+        *("StartControlAPI", "StopControlAPI", "EraseAllTrajectories", "StartControlAPI", "SetCartesianControl"),
+        *("EraseAllTrajectories", "StopControlAPI"),
+    ]
     assert stub.without_readings()[-2:] == list(session.STOPPING)
 
 
@@ -404,6 +410,46 @@ def test_home_that_fails_says_why(stub: Stub, arm: KinovaSdkArm) -> None:
     with pytest.raises(ArmError, match=r"not at home: MoveHome failed, status 9999"):
         arm.home(SOON_S)
     assert stub.without_readings()[-2:] == list(session.STOPPING)
+
+
+@pytest.mark.process
+def test_the_streamer_leaves_the_arm_at_rest(stub: Stub, tmp_path: Path) -> None:
+    """The real process with this arm: when the bridge hangs up zeros follow, and the control is given back."""
+    settings, log = tmp_path / "settings.json", tmp_path / "calls.txt"
+    settings.write_text(json.dumps({"arm": {"kind": "kinova_sdk", "library": str(stub.path)}}))
+    ours, theirs = link.pair()
+    end, moving = link.BridgeEnd(ours), 0
+    command = [
+        sys.executable,
+        "-m",
+        "stillframe_client.jaco2.streamer",
+        str(theirs.fileno()),
+        settings,
+        tmp_path / "log",
+    ]
+    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env={**os.environ, "STUB_LOG": str(log)})
+    theirs.close()
+    until_s = time.monotonic() + SOON_S
+    try:
+        while moving < 20 and time.monotonic() < until_s:
+            time.sleep(0.02)
+            end.heartbeat()
+            said = end.newest()
+            if said is not None and said.state is State.DISARMED:
+                end.order("arm")
+            end.step([0.001, 0, 0, 0, 0, 0], 1.0, 0.1, link.now_s() + 0.3)
+            words = log.read_text().split() if log.exists() else []
+            moving = sum(float(word) > 0 for word in words if word[0].isdigit())
+        end.close()
+        status = process.wait(SOON_S)
+    finally:
+        process.kill()
+        process.wait()
+    calls = [line for line in log.read_text().splitlines() if not line.startswith("Get")]
+
+    assert (moving >= 20, status) == (True, 0)
+    assert calls[-3:] == [*session.STOPPING, "CloseAPI"]
+    assert calls[-28:-3] == ["SendAdvanceTrajectory 0 0 0 0 0 0"] * 25
 
 
 @pytest.mark.parametrize(
