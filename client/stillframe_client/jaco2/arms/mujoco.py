@@ -39,8 +39,8 @@ class WorldArm:
         """Reach the world and await the first report."""
         if not self._path:
             raise ArmError(
-                "arm.socket is empty: expected the path of a world's socket, as `python -m stillframe_client.jaco2.world "
-                "--socket PATH` makes it"
+                "arm.socket is empty: expected the path of a world's socket; start a world with "
+                "`python -m stillframe_client.jaco2.world --socket PATH`"
             )
         give_up_s = time.monotonic() + timeout_s
         try:
@@ -50,7 +50,9 @@ class WorldArm:
         self._end.settimeout(0)
         while self.state() is None:
             if self._gone or time.monotonic() > give_up_s:
-                raise ArmError(f"the world at {self._path} reports no arm within {timeout_s:g} s: is it this version's?")
+                raise ArmError(
+                    f"the world at {self._path} reports no arm within {timeout_s:g} s: is it this version's?"
+                )
             time.sleep(POLL_S)
         details = {"body": "MuJoCo", "socket": self._path}
         return ArmInfo("mujoco", self._name, has_hand=True, reports_hz=1 / REPORT_S, details=details)

@@ -37,7 +37,9 @@ class Lateness:
         """Count, median, 99th percentile and worst, and begin anew."""
         late, self._late_ms = sorted(self._late_ms), []
         shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
-        told = {name: round(late[min(int(share * len(late)), len(late) - 1)], 3) for name, share in shares.items() if late}
+        told = {
+            name: round(late[min(int(share * len(late)), len(late) - 1)], 3) for name, share in shares.items() if late
+        }
         return {"beats": len(late), **told}
 
 
@@ -95,9 +97,7 @@ class Hub:
         if hello.role == wire.ARM:
             self._arms.append(peer)
             wire.try_send(peer, wire.pack_report(self._room.state))
-        self._selector.register(
-            peer, selectors.EVENT_READ, self._command if hello.role == wire.ARM else self._question
-        )
+        self._selector.register(peer, selectors.EVENT_READ, self._command if hello.role == wire.ARM else self._question)
 
     def _command(self, peer: socket.socket) -> None:
         packets, gone = wire.drain(peer)

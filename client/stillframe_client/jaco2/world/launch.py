@@ -27,7 +27,8 @@ def world(arguments: Sequence[str] = (), ready_s: float = READY_S) -> Iterator[s
     with tempfile.TemporaryDirectory(prefix="stillframe-world-") as folder:
         path = str(Path(folder) / "world.sock")
         command = [sys.executable, "-m", "stillframe_client.jaco2.world", "--socket", path, "--with-parent", *arguments]
-        process = subprocess.Popen(command, start_new_session=True)  # a Ctrl-C is the bridge's: it stops the arm first
+        # A session of its own: a Ctrl-C is the bridge's, which stops the arm first.
+        process = subprocess.Popen(command, start_new_session=True)  # noqa: S603 (our own)
         try:
             _wait(process, path, ready_s)
             yield path

@@ -1,7 +1,8 @@
 """One scene with its arm behind the driver's queue, and the episode that is played in it.
 
 Knows no socket and no clock: times are handed in, and only grow. An episode's time begins with the first command that
-moves it after a reset, since a bridge needs a moment to arm; it is judged once a control period, as the environment's own steps are.
+moves the arm after a reset, since a bridge needs a moment to arm; it is judged once a control period, as the
+environment's own steps are.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Room:
         self._env.reset(seed=seed)
         self._driver = DriverModel(self._body, now_s, report_s=report_s)
         self._played_s = now_s
+        self._began_s: Optional[float] = None
         self._begin(seed)
 
     @property
@@ -106,8 +108,16 @@ class Room:
     def verdict(self) -> dict[str, Any]:
         """How the episode stands."""
         done = self._info.get("success", False) or self._info.get("wrong_object", False)
-        told = {name: self._info.get(name) for name in ("success", "wrong_object", "touched", "task", "colour")}
-        return {**told, "done": done, "seed": self._seed, "steps": self._steps, "instruction": self._env.goal.instruction}
+        told = {name: self._info.get(name) for name in ("success", "wrong_object", "touched")}
+        return {
+            **told,
+            "done": done,
+            "seed": self._seed,
+            "steps": self._steps,
+            "instruction": self._env.goal.instruction,
+            "task": self._env.goal.task,
+            "colour": self._env.goal.colour,
+        }
 
     def expert(self) -> dict[str, Any]:
         """The scripted expert's action [7] for what is due now, in the simulation's frame, and where the tool is."""
@@ -126,7 +136,7 @@ class Room:
 
     def _begin(self, seed: int) -> None:
         self._seed, self._steps, self._moved = seed, 0, False
-        self._began_s: Optional[float] = None
+        self._began_s = None
         self._judged_s = 0.0
         self._info: dict[str, Any] = {"success": False, "wrong_object": False}
         self._homing = False
