@@ -52,6 +52,11 @@ class CameraSettings(RangeChecked):
     age_s: float = setting(0.3, "an older picture is not sent, and the arm holds", 0.02, 2)
     frozen_s: float = setting(1.0, "the same bytes for so long: frozen; 0: not looked at (replay, simulation)", 0, 60)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.crop) != 4 or self.crop[0] >= self.crop[2] or self.crop[1] >= self.crop[3]:
+            raise ValueError(f"crop is {self.crop}; expected left, top, right, bottom with left < right, top < bottom")
+
 
 @dataclass(frozen=True)
 class ArmSettings(RangeChecked):
@@ -64,6 +69,9 @@ class ArmSettings(RangeChecked):
     ros: int = setting(1, "1 or 2: how message types are written", choices=(1, 2))
     command: str = setting(
         "with_fingers", "message: PoseVelocityWithFingers or PoseVelocity", choices=("with_fingers", "arm_only")
+    )
+    angular_frame: str = setting(
+        "tool", "in which the driver takes rotations: frame-check shows which it is", choices=("tool", "base")
     )
     finger_turns: float = setting(6800.0, "reading of a closed finger", 1000, 7500)
     library: str = setting("", "path of the vendor's USB or Ethernet command library (kinova_sdk)")
@@ -125,8 +133,8 @@ class LimitSettings(RangeChecked):
         least = 2 * self.linear_m_s2 / ceilings.SMOOTHED_S
         if 0 < self.linear_m_s3 < least:
             raise ValueError(
-                f"linear_m_s3 is {self.linear_m_s3} where linear_m_s2 is {self.linear_m_s2}; expected 0, or {least:g} or "
-                f"more: less would keep commands back for over {ceilings.SMOOTHED_S:g} s"
+                f"linear_m_s3 is {self.linear_m_s3} where linear_m_s2 is {self.linear_m_s2}; expected 0, or from {least:g} "
+                f"on: less would keep commands back for over {ceilings.SMOOTHED_S:g} s"
             )
         if self.floor_m >= self.high_m[2]:
             raise ValueError(f"floor_m is {self.floor_m} and the box ends at {self.high_m[2]}; expected it to be lower")

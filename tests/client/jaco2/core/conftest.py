@@ -1,4 +1,4 @@
-"""A streamer's controller before a simulated driver and tool, on a clock of its own; every command is held to the limits.
+"""A controller before a simulated driver and tool, on a clock of its own; every command is held to the limits.
 
 Knows no process and no socket.
 """
@@ -71,13 +71,15 @@ class Audit:
         assert 0 <= command.closure <= 1
         assert math.hypot(*now[:3]) <= limits.linear_m_s * limits.speed + ROUNDING
         assert math.hypot(*now[3:]) <= limits.angular_rad_s * limits.speed + ROUNDING
-        if now_s - self._sent_s > QUEUE_EMPTY_S + ROUNDING or Call.START in tick.calls:
+        if now_s - self._sent_s > QUEUE_EMPTY_S or Call.START in tick.calls:
             self._sent.extend([np.zeros(6)] * 2)
         self._hard = tick.state is State.FAULT or (self._hard and tick.state is State.DISARMED)
         hard = self._hard  # until it is at rest
         change = now - self._sent[-1]
         assert math.hypot(*change[:3]) <= (ceilings.LINEAR_M_S2 if hard else limits.linear_m_s2) * TICK_S + ROUNDING
-        assert math.hypot(*change[3:]) <= (ceilings.ANGULAR_RAD_S2 if hard else limits.angular_rad_s2) * TICK_S + ROUNDING
+        assert (
+            math.hypot(*change[3:]) <= (ceilings.ANGULAR_RAD_S2 if hard else limits.angular_rad_s2) * TICK_S + ROUNDING
+        )
         if limits.linear_m_s3 and not hard:
             bend = (change - (self._sent[-1] - self._sent[-2]))[:3]
             assert math.hypot(*bend) <= limits.linear_m_s3 * TICK_S**2 + ROUNDING
@@ -222,6 +224,11 @@ def rigs():
     import types
 
     return types.SimpleNamespace(
-        Rig=Rig, World=World, Audit=Audit, settings_of=settings_of, outside_m=outside_m, ArmState=ArmState,
+        Rig=Rig,
+        World=World,
+        Audit=Audit,
+        settings_of=settings_of,
+        outside_m=outside_m,
+        ArmState=ArmState,
         rotations=rotations,
     )
