@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from stillframe_client.jaco2.ceilings import TICK_S
+from stillframe_client.jaco2.ceilings import REACH_M, TICK_S
 from stillframe_client.jaco2.core.controller import ZEROS_S, Controller
 from stillframe_client.jaco2.core.watchdog import State
 from stillframe_client.jaco2.domain import ArmState, Step, ToolPose
@@ -53,6 +53,7 @@ def rigs_of(draw, rigs, limits=LIMITS, latency=lambda most: st.floats(0, most), 
     low[2] = max(low[2], settings.limits.floor_m)
     start = low + (high - low) * np.array([draw(SHARE), draw(SHARE), draw(SHARE)])
     assume(rigs.outside_m(settings.limits, start) == 0)
+    assume(math.hypot(*start) < REACH_M)
     world = rigs.World(
         tuple(start), draw(st.floats(0, 0.3)), draw(latency(min(settings.limits.latency_s - TICK_S, 0.1))),
         draw(st.sampled_from([0.02, 0.05, 0.1, 0.2])),
