@@ -364,6 +364,20 @@ def test_closing_a_running_arm_stops_it(stub: Stub, arm: KinovaSdkArm) -> None:
     assert stub.without_readings()[-3:] == [*session.STOPPING, "CloseAPI"]
 
 
+def test_a_stop_that_was_not_delivered_is_told(
+    stub: Stub, arm: KinovaSdkArm, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An arm that does not answer to the end: the operator reads so."""
+    arm.start()
+    wait_until(lambda: "SetCartesianControl" in stub.calls)
+    stub.answer("StopControlAPI", 1022)
+    arm.stop()
+    arm.close()
+
+    assert "was not stopped" in capfd.readouterr().err
+    assert stub.calls[-1] == "CloseAPI"
+
+
 def test_a_long_queue_is_erased_and_an_error(stub: Stub, arm: KinovaSdkArm) -> None:
     """An arm that would go on moving after the last command is stopped."""
     arm.start()
