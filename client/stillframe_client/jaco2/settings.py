@@ -52,6 +52,11 @@ class CameraSettings(RangeChecked):
     age_s: float = setting(0.3, "an older picture is not sent, and the arm holds", 0.02, 2)
     frozen_s: float = setting(1.0, "the same bytes for so long: frozen; 0: not looked at (replay, simulation)", 0, 60)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.crop) != 4 or self.crop[0] >= self.crop[2] or self.crop[1] >= self.crop[3]:
+            raise ValueError(f"crop is {self.crop}; expected left, top, right, bottom with left < right, top < bottom")
+
 
 @dataclass(frozen=True)
 class ArmSettings(RangeChecked):
@@ -64,6 +69,9 @@ class ArmSettings(RangeChecked):
     ros: int = setting(1, "1 or 2: how message types are written", choices=(1, 2))
     command: str = setting(
         "with_fingers", "message: PoseVelocityWithFingers or PoseVelocity", choices=("with_fingers", "arm_only")
+    )
+    angular_frame: str = setting(
+        "tool", "in which the driver takes rotations: frame-check shows which it is", choices=("tool", "base")
     )
     finger_turns: float = setting(6800.0, "reading of a closed finger", 1000, 7500)
     library: str = setting("", "path of the vendor's USB or Ethernet command library (kinova_sdk)")
