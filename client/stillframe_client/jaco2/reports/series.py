@@ -124,7 +124,7 @@ def _steps(log: TickFile, believed: List[Optional[ArmState]]) -> Array:
         step = _step(line, log)
         if step is not None:
             ends_s, rate = line.time_s + step.lasts_s, step.delta / step.lasts_s
-        if line.state == "RUNNING" and line.time_s < ends_s:
+        if line.state == "RUNNING" and line.time_s < ends_s - TICK_S / 2:
             frame = orientation if motion.rotation_frame == "tool" else base
             row[:3] = rotations.rotate(base, rate[:3]) * TICK_S
             row[3:] = rotations.rotate(frame, rate[3:]) * TICK_S
