@@ -24,6 +24,7 @@ class Player:
         self._index = 0
         self._observed_s = -math.inf  # when the frame behind the chunk was taken
         self._due_s = 0.0
+        self._played_s = -math.inf  # when the last action was given
 
     def take(self, actions: NDArray[np.float64], observed_s: float, now_s: float) -> bool:
         """Play these from now on; False where an answer to a newer frame is here already.
@@ -35,8 +36,8 @@ class Player:
             return False
         gone = math.floor((now_s - observed_s) / self._step_s) if len(actions) > 1 else 0
         self._actions, self._observed_s, self._index = actions, observed_s, gone
-        # Answers that come in a burst do not make the arm move faster.
-        self._due_s = max(now_s, self._due_s - self._step_s / 2)
+        # A newer answer cuts an action short by half at most: answers that come in a burst make the arm no faster.
+        self._due_s = max(now_s, self._played_s + self._step_s / 2)
         return True
 
     @property
@@ -55,5 +56,5 @@ class Player:
             return None
         action: Action = self._actions[self._index]
         self._index += 1
-        self._due_s = now_s + self._step_s
+        self._played_s, self._due_s = now_s, now_s + self._step_s
         return action
