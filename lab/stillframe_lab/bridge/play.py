@@ -61,9 +61,7 @@ async def _play_all(
             watch(await _play_one(cell, bridge, client, seed, options))
 
 
-async def _play_one(
-    cell: Cell, bridge: Bridge, client: WorldClient, seed: int, options: Mapping[str, str]
-) -> Played:
+async def _play_one(cell: Cell, bridge: Bridge, client: WorldClient, seed: int, options: Mapping[str, str]) -> Played:
     told = client.reset(seed, options)
     await _alive(bridge, SETTLE_S)
     with judged(client) as judge:
