@@ -136,6 +136,8 @@ class Controller:
             notes.append(f"not armed: {'; '.join(against)}")
             return
         self._freshness.forget()
+        if "no fresh step" not in found.stale:  # one of the run before may still have been good
+            found.stale.append("no fresh step")
         self._stall.clear()
         self._filter.came_to_rest()
         self._gripper = Gripper(self._settings.motion)
