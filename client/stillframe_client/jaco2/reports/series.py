@@ -98,7 +98,7 @@ def _extend(found: List[Stretch], time_s: float, what: str, *, anew: bool = Fals
 
 def _believed(line: TickLine, log: TickFile) -> Optional[ArmState]:
     """The tick's new report, if it is one that the streamer goes by."""
-    usable = line.report is not None and not pose_fault(line.report, None, log.settings.watch)
+    usable = line.report is not None and not pose_fault(line.report, None, line.time_s, log.settings.watch)
     return line.report if usable else None
 
 
