@@ -82,6 +82,25 @@ def test_states_and_reasons_are_stretches(new_log: Callable[..., Path]) -> None:
     assert reasons(log, "READY").keys() <= {"no fresh step"}
 
 
+def test_a_reason_that_comes_again_is_another_stretch(new_log: Callable[..., Path]) -> None:
+    """Silent twice: two holds in the summary, and two bars in the chart."""
+
+    def twice(tick: int, now_s: float) -> Inbox:
+        if tick == 5:
+            return Inbox((Order("arm"),), heartbeat=True)
+        if 100 <= tick < 140 or 200 <= tick < 240:
+            return Inbox()
+        if tick % 10:
+            return Inbox(heartbeat=True)
+        return Inbox((Step(tick, np.array([0.001, 0, 0, 0, 0, 0]), 1.0, 0.1, now_s + 0.25),), heartbeat=True)
+
+    log = read_log(new_log(300, twice))
+
+    assert len(reasons(log, "HOLD")["the bridge is silent"]) == 2
+    (row,) = (line for line in summary(log).splitlines() if line.startswith("the bridge is silent"))
+    assert row.split()[-3] == "2"
+
+
 def silent(tick: int, now_s: float) -> Inbox:  # noqa: ARG001 -- as all are called
     """Nothing at all."""
     return Inbox()
