@@ -68,9 +68,7 @@ def play_missing(plan: BridgeEvaluation, results: Results, watch: Watch) -> None
                     _batch(plan, cell, address, missing[at : at + BATCH], results, watch)
 
 
-def _batch(
-    plan: BridgeEvaluation, cell: Cell, url: str, seeds: Sequence[int], results: Results, watch: Watch
-) -> None:
+def _batch(plan: BridgeEvaluation, cell: Cell, url: str, seeds: Sequence[int], results: Results, watch: Watch) -> None:
     folder = results.folder / "runs" / f"{cell.name}-{seeds[0]}-{time.strftime('%H%M%S')}"
     keep = _keeping(results, watch)
     try:
