@@ -28,11 +28,10 @@ from stillframe_client.jaco2.world.wire import WorldError
 from stillframe_lab.bridge.cells import Cell, Played
 from stillframe_lab.bridge.figures import pooled, read_lines, run_figures
 from stillframe_lab.bridge.film import Camera, frames, track, write
-from stillframe_lab.bridge.play import play_one, settings_for
+from stillframe_lab.bridge.play import SETTLE_S, play_one, settings_for
 
 SEEDS = range(1002, 1007)
 NEEDED = 3  # successes, or the demo has failed
-AFTER_S = 0.6  # of film after the end
 
 
 def run_demo(config: Path, bridge_config: Path, out: Path, mode: str, console: Console) -> bool:
@@ -63,16 +62,14 @@ async def _play(cell: Cell, settings: BridgeSettings, socket: str, out: Path, co
             console.print(f"mode {cell.mode}, 100 Hz to the arm, every limit at its ceiling\n")
             camera.start()
             for seed in SEEDS:
+                begin_s = time.monotonic() + SETTLE_S
                 played.append(await play_one(cell, bridge, client, seed, {}))
-                end_s = time.monotonic()
-                spans.append((end_s - played[-1].seconds, end_s))
+                spans.append((begin_s, time.monotonic()))
                 console.print(_line(played[-1]))
-            await asyncio.sleep(AFTER_S)
     camera.end()
     best = next((number for number, one in enumerate(played) if one.success), 0)
     shown = track(list(read_lines(out / TICKS))[1:])
-    begin_s, end_s = spans[best]
-    write(out / "bridge.gif", frames(camera.pictures, shown, played[best].instruction, (begin_s, end_s + AFTER_S)))
+    write(out / "bridge.gif", frames(camera.pictures, shown, played[best].instruction, spans[best]))
     return played
 
 
