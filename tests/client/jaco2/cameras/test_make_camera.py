@@ -11,6 +11,7 @@ import pytest
 from stillframe_client.jaco2.cameras import make_camera
 from stillframe_client.jaco2.cameras.base import Camera, CameraError, CameraUnusable
 from stillframe_client.jaco2.cameras.first_frame import save_first_frame
+from stillframe_client.jaco2.cameras.replay import ReplaySource
 from stillframe_client.jaco2.settings import BridgeSettings, CameraSettings
 
 
@@ -85,6 +86,17 @@ def test_a_recording_has_its_own_size(recording: Path, noise: Any) -> None:
     camera.close()
 
 
+def test_a_simulated_world_draws_at_the_size_that_is_asked_for(
+    recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pictures are checked as a device's are: here the world's place is taken by a recording of another size."""
+    replaced = ReplaySource(recording, 0.01, loop=True)
+    monkeypatch.setattr("stillframe_client.jaco2.cameras.mujoco.make", lambda *_: replaced)
+    camera = make_camera("front", CameraSettings(kind="mujoco", width=80, height=80), BridgeSettings())
+    with pytest.raises(CameraUnusable, match=r"a picture of 80 x 60 came .* expected 80 x 80, as its settings say"):
+        camera.start(20)
+
+
 def test_a_recording_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
     """Starting does not wait for a folder to appear."""
     camera = make_camera("wrist", replayed(str(tmp_path / "missing")), BridgeSettings())
@@ -95,13 +107,11 @@ def test_a_recording_that_is_not_there_is_refused_at_once(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"crop": (0.6, 0.0, 0.4, 1.0)}, r"^cameras\.front: crop is .*; expected left, top, right, bottom"),
-        ({"crop": (0.0, 0.0, 1.0)}, r"^cameras\.front: crop is"),
         ({"fps": 2.0, "age_s": 0.3}, r"^cameras\.front: age_s is 0\.3 and fps 2: .* expected age_s of at least 0\.5"),
         ({"kind": "opencv", "fourcc": "mjpeg"}, r"^cameras\.front: fourcc is 'mjpeg'"),
         ({"kind": "realsense", "fps": 12.5}, r"^cameras\.front: fps is 12\.5"),
     ],
-    ids=["crop turned", "crop of three", "older than a period", "fourcc", "rate"],
+    ids=["older than a period", "fourcc", "rate"],
 )
 def test_settings_that_do_not_go_together_are_refused(settings: dict[str, Any], text: str) -> None:
     """Before any device is looked for, by the camera's name."""

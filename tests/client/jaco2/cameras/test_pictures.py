@@ -90,7 +90,7 @@ def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
     """PIL would cut them off: depth is no picture."""
     file = tmp_path / "1.png"
     PIL.Image.fromarray(np.full((6, 8), 4000, np.uint16)).save(file)
-    with pytest.raises(CameraUnusable, match=r"1\.png is a picture of type I;16; expected 8-bit RGB or grey"):
+    with pytest.raises(CameraUnusable, match=r"1\.png is a picture of type I.*; expected 8-bit RGB or grey"):
         read_picture(file)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.models.openvla.pixels import PixelPipeline
-from stillframe_client.jaco2.cameras.prepare import check_crop, crop_box, prepare
+from stillframe_client.jaco2.cameras.prepare import crop_box, prepare
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 CORNERS = {"top left": (0, 0), "top right": (0, -1), "bottom right": (-1, -1), "bottom left": (-1, 0)}
@@ -136,7 +136,7 @@ def test_a_crop_that_is_none_is_refused(crop: tuple[float, ...]) -> None:
     with pytest.raises(
         ValueError, match=r"crop is \[.*\]; expected left, top, right, bottom from 0 to 1, left < right"
     ):
-        check_crop(crop)
+        crop_box(crop, 640, 480)
 
 
 def test_a_crop_without_a_pixel_is_refused() -> None:
