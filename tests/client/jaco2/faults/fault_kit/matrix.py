@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from stillframe_client.jaco2.settings import BridgeSettings, LimitSettings, PolicySettings
 
+WORDS = "pick up the red cube"
 MODES = ("lockstep", "realtime")
 HOLD, STOP, LEFT = "HOLD, and it goes on by itself", "stopped", "the arm's queue runs empty"
 
@@ -102,5 +103,5 @@ BY_NAME = {fault.name: fault for fault in MATRIX}
 
 def settings(mode: str, **policy: object) -> BridgeSettings:
     """What the bounds are for: the defaults, at full speed."""
-    made = BridgeSettings(policy=PolicySettings(mode=mode, instruction="move"), limits=LimitSettings(speed=1.0))
+    made = BridgeSettings(policy=PolicySettings(mode=mode, instruction=WORDS), limits=LimitSettings(speed=1.0))
     return replace(made, policy=replace(made.policy, **policy))  # type: ignore[arg-type]

@@ -84,7 +84,12 @@ MAKE: Mapping[str, Change] = {
     "the machine's clock steps": _switch("clock"),
 }
 # Milliseconds until a fault can be noticed that the virtual world notices at once: a picture's age, equal pictures.
-NOTICED_MS = {"camera's frame stale": 350.0, "camera frozen": 1100.0, "camera gone, and back": 50.0, "camera unusable": 50}
+NOTICED_MS = {
+    "camera's frame stale": 350.0,
+    "camera frozen": 1100.0,
+    "camera gone, and back": 50.0,
+    "camera unusable": 50,
+}
 PROCESS = ("daemon killed (kill -9)",)  # with a daemon in a process of its own
 NAMESPACE = ("network namespace cut",)
 

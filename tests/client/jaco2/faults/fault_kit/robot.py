@@ -20,6 +20,7 @@ from stillframe_client.jaco2.cameras.base import CameraError, CameraUnusable
 from stillframe_client.jaco2.config import load
 
 SIZE, PERIOD_S = 64, 1 / 30
+GREY, GREYS = 96, 16
 CLOCK_STEP_S = 3600.0
 
 
@@ -43,7 +44,7 @@ class FaultySource:
         if self._switches.is_on("camera unusable"):
             raise CameraUnusable("a picture of another size")
         self._grey += not self._switches.is_on("camera frozen")
-        return np.full((SIZE, SIZE, 3), self._grey % 256, np.uint8)
+        return np.full((SIZE, SIZE, 3), GREY + self._grey % GREYS, np.uint8)
 
     def close(self) -> None:
         """Nothing is held."""
