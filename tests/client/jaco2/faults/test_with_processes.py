@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from fault_kit.matrix import BACK_TICKS, BY_NAME, HOLD, LEFT, MATRIX, STOP
+from fault_kit.matrix import BY_NAME, HOLD, LEFT, MATRIX, STOP
 from fault_kit.real_faults import MAKE, NAMESPACE, NOTICED_MS, Followed, no_namespace, passing, with_processes
 
 TICK_MS, LATE_MS = 10.0, 500.0  # what a machine with other work may add

@@ -32,7 +32,7 @@ from stillframe_client.jaco2.ceilings import TICK_S
 from stillframe_client.jaco2.core.controller import Controller, Tick
 from stillframe_client.jaco2.core.messages import Inbox
 from stillframe_client.jaco2.core.watchdog import State
-from stillframe_client.jaco2.domain import ArmState, ToolPose, Twist
+from stillframe_client.jaco2.domain import ArmState, Step, ToolPose, Twist
 from stillframe_client.jaco2.settings import BridgeSettings
 from stillframe_client.jaco2.streamer.loop import Streamer
 from stillframe_client.replies import ActionReply, ModelInfo, model_info
@@ -89,6 +89,7 @@ class Ticked:
     number: int
     now_s: float
     tick: Tick
+    step: bool  # one came
 
     @property
     def at_rest(self) -> bool:
@@ -106,12 +107,12 @@ class FaultyPolicy:
     error: Callable[[], PolicyError] | None = None  # raised in place of an answer
     action: tuple[float, ...] = (STEP_M, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
     timeout_s: float = 2.0
-    frames: int = 0
+    asked_s: list[float] = field(default_factory=list)  # when each frame came
 
     async def act_with_report(self, image: Any, instruction: str, **options: Any) -> ActionReply:
         """Answer, after a while."""
         del image, instruction, options
-        self.frames += 1
+        self.asked_s.append(virtual_s())
         wait_s = LATENCY_S + self.delay_s
         await asyncio.sleep(min(wait_s, self.timeout_s))
         if wait_s > self.timeout_s:
@@ -183,8 +184,9 @@ class Kept:
 
     def tick(self, now_s: float, late_s: float, inbox: Inbox, arm: Any, error: str, tick: Tick) -> None:
         """Keep one."""
-        del late_s, inbox, arm, error
-        self.ticks.append(Ticked(len(self.ticks), now_s, tick))
+        del late_s, arm, error
+        step = any(isinstance(message, Step) for message in inbox.messages)
+        self.ticks.append(Ticked(len(self.ticks), now_s, tick, step))
 
 
 class VirtualStreamer:
