@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fault_kit.in_ticks import happened
-from fault_kit.matrix import BY_NAME, HOLD, LEFT, MATRIX, MODES, STOP
+from fault_kit.matrix import BY_NAME, HOLD, LEFT, MATRIX, MODES, STOP, settings
+from fault_kit.virtual import FaultyPolicy, opened, virtual_s
 from fault_kit.virtual_faults import ELSEWHERE, MAKE
 
 from stillframe_client.jaco2.ceilings import TICK_S
@@ -68,3 +70,22 @@ def test_an_arm_that_is_told_nothing_rests(name: str, mode: str, virtual: asynci
     assert came.tool_rest <= BY_NAME[name].rest_ticks[mode]
     assert came.outcome is not None
     assert came.outcome.fault
+
+
+@pytest.mark.parametrize("speed", [0.1, 0.25, 0.5])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_blocked_arm_is_noticed_at_a_low_speed(
+    mode: str, speed: float, virtual: asyncio.Runner, tmp_path: Path
+) -> None:
+    """The first run is a slow one: also then an arm that does not move though it is told to is soon a fault."""
+    made = settings(mode)
+    made = replace(made, limits=replace(made.limits, speed=speed))
+
+    async def block() -> float:
+        async with opened(made, tmp_path, FaultyPolicy(action=(0.01, 0, 0, 0, 0, 0, 1.0))) as world:
+            assert world.playing is not None
+            began_s, world.streamer.arm.blocked = virtual_s(), True
+            assert "blocked" in (await world.playing).reason
+            return virtual_s() - began_s
+
+    assert virtual.run(block()) <= BY_NAME["arm blocked"].rest_ticks[mode] * TICK_S
