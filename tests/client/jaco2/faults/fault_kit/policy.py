@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,13 @@ class MovingPolicy(EchoPolicy):
 
     info: Any = policy_info(name="mover", norm_stats={"robot": STATS})  # noqa: RUF009 -- frozen
     delay_s: float = 0.0
+    fails: Callable[[], Exception] | None = None  # raised in place of an answer, anew each time
 
     def step(self, observation: Observation, session: SessionRef | None = None) -> Step:
-        """Answer, after the delay."""
+        """Answer after the delay, or fail."""
         time.sleep(self.delay_s)
+        if self.fails is not None:
+            raise self.fails()
         return super().step(observation, session)
 
     def echo(self, observation: Observation) -> NDArray[np.float64]:

@@ -24,8 +24,8 @@ LOOK_S, WAIT_S = 0.02, 40.0
 Change = Callable[[Bridge], None]
 
 
-def _fails(error: Exception) -> Change:
-    return lambda run: setattr(run.policy, "error", error)
+def _fails(kind: type[errors.RequestError], code: str) -> Change:
+    return lambda run: setattr(run.policy, "fails", lambda: kind(code, "So it is."))
 
 
 def _switch(name: str) -> Change:
@@ -51,11 +51,11 @@ def _sends(*action: float) -> Change:
 
 MAKE: Mapping[str, Change] = {
     "answers late": lambda run: setattr(run.policy, "delay_s", 3.0),
-    "503: overloaded": _fails(errors.Overloaded("overloaded", "Full.")),
-    "503: draining": _fails(errors.NotReady("draining", "Stopping.")),
+    "503: overloaded": _fails(errors.Overloaded, "overloaded"),
+    "503: draining": _fails(errors.NotReady, "draining"),
     "connection closed": lambda run: run.proxy.cut(),
     "network silent": lambda run: setattr(run.proxy, "silent", True),
-    "superseded": _fails(errors.Conflict("superseded", "A newer one came.")),
+    "superseded": _fails(errors.Conflict, "superseded"),
     "camera's frame stale": _switch("camera stale"),
     "camera frozen": _switch("camera frozen"),
     "camera gone, and back": _switch("camera gone"),
@@ -105,7 +105,7 @@ class Followed:
 
 def mend(run: Bridge) -> None:
     """Let all that can pass be over."""
-    run.policy.delay_s, run.policy.error = 0.0, None
+    run.policy.delay_s, run.policy.fails = 0.0, None
     run.proxy.silent = run.proxy.closed = False
     run.switches.off()
 

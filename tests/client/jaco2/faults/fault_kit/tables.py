@@ -42,7 +42,8 @@ def write(results: Mapping[str, Any]) -> None:
     """Write all tables."""
     text = README.read_text(encoding="utf-8")
     for name, table in (("states", states()), ("limits", limits()), ("faults", faults(results))):
-        text = text.replace(block(name, text), table)
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+        text = text.replace(f"{begin}{block(name, text)}{end}", f"{begin}{table}{end}")
     README.write_text(text, encoding="utf-8")
 
 
