@@ -20,7 +20,9 @@ def chunk(horizon: int, mark: int = 0) -> np.ndarray:
 
 
 # Of a chunk: how long after the one before it arrives, how old its frame is then, how many actions it has.
-ANSWERS = st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 1), st.integers(1, 8)), min_size=1, max_size=12)
+AFTER_S = st.floats(0, 0.04) | st.floats(0, 0.5)
+AGE_S = st.just(0.0) | st.floats(0, 1)
+ANSWERS = st.lists(st.tuples(AFTER_S, AGE_S, st.integers(1, 8)), min_size=1, max_size=12)
 
 
 def played(answers: list[tuple[float, float, int]], look_s: float) -> list[tuple[float, int, int]]:
@@ -58,6 +60,13 @@ def test_bursts_do_not_speed_up(answers: list[tuple[float, float, int]], look_s:
     times = [time_s for time_s, _, _ in played(answers, look_s)]
 
     assert all(after - before >= STEP_S / 2 - 1e-9 for before, after in itertools.pairwise(times))
+
+
+def test_an_answer_each_10_ms_gives_an_action_each_half_step() -> None:
+    """The fastest that answers can make it."""
+    times = [time_s for time_s, _, _ in played([(0.01, 0.0, 1)] * 100, 0.001)]
+
+    assert 20 <= len(times) <= 22
 
 
 @given(age_s=st.floats(0, 2), horizon=st.integers(2, 16))
