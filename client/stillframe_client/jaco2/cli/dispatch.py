@@ -5,8 +5,10 @@ Knows no command's work.
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from typing import TYPE_CHECKING, Callable, Dict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Callable, Dict, Iterator
 
 from stillframe_client.jaco2.cli.config_text import as_toml
 from stillframe_client.jaco2.cli.refusal import Refusal
@@ -29,7 +31,29 @@ def dispatch(options: Namespace) -> int:
     if options.print_config:
         sys.stdout.write(as_toml(settings))
         return 0
-    return COMMANDS[options.command](settings, options)
+    command = COMMANDS[options.command]
+    if options.command in READS_LOGS:
+        return command(settings, options)
+    with _simulated(settings) as completed:
+        return command(completed, options)
+
+
+@contextlib.contextmanager
+def _simulated(settings: BridgeSettings) -> Iterator[BridgeSettings]:
+    """The settings with a simulated world's address, where one is needed and none runs yet. Raises Refusal."""
+    kinds = {settings.arm.kind, *(camera.kind for camera in settings.cameras.values())}
+    if "mujoco" not in kinds or settings.arm.socket:
+        yield settings
+        return
+    from stillframe_client.jaco2.world.launch import world
+    from stillframe_client.jaco2.world.wire import WorldError
+
+    with contextlib.ExitStack() as ends:
+        try:
+            path = ends.enter_context(world())
+        except WorldError as error:
+            raise Refusal(str(error)) from error
+        yield replace(settings, arm=replace(settings.arm, socket=path))
 
 
 def _dry_run(settings: BridgeSettings, options: Namespace) -> int:
@@ -92,3 +116,4 @@ COMMANDS: Dict[str, Command] = {
     "replay": _replay,
     "report": _report,
 }
+READS_LOGS = ("replay", "report")
