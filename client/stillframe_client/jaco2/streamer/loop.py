@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 from stillframe_client.jaco2.arms.base import ArmError
 from stillframe_client.jaco2.core.controller import Call
 from stillframe_client.jaco2.core.messages import Inbox
+from stillframe_client.jaco2.core.watchdog import State
 from stillframe_client.jaco2.link import Status
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def _status(ticks: int, now_s: float, late_s: float, arm: Optional[ArmState], ti
     pose = UNKNOWN if arm is None else (*arm.pose.position_m.tolist(), *arm.pose.orientation.tolist())
     closure = math.nan if arm is None or arm.closure is None else arm.closure
     command = tick.command
+    said = (*tick.reasons, *tick.notes) if tick.state is State.FAULT else (*tick.notes, *tick.reasons)
     sent = (0.0,) * 6 if command is None else (*command.linear_m_s.tolist(), *command.angular_rad_s.tolist())
     return Status(
         tick=ticks,
@@ -90,5 +92,5 @@ def _status(ticks: int, now_s: float, late_s: float, arm: Optional[ArmState], ti
         pose_age_s=math.inf if arm is None else now_s - arm.time_s,
         closure=closure,
         sent=sent,
-        reason="; ".join((*tick.notes, *tick.reasons)),
+        reason="; ".join(dict.fromkeys(said)),
     )
