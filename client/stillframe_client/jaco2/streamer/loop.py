@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stillframe_client.jaco2.core.controller import Controller, Tick
     from stillframe_client.jaco2.domain import ArmState
     from stillframe_client.jaco2.link import StreamerEnd
-    from stillframe_client.jaco2.streamer.pacing import Beat, Clock
+    from stillframe_client.jaco2.streamer.pacing import Beat
     from stillframe_client.jaco2.streamer.tick_log import TickLog
 
 SAY_EVERY = 2  # ticks
@@ -28,8 +28,8 @@ UNKNOWN = (math.nan,) * 7
 class Streamer:
     """One arm, one bridge."""
 
-    def __init__(self, controller: Controller, arm: Arm, link: StreamerEnd, log: TickLog, clock: Clock, *, dry: bool):
-        self._controller, self._arm, self._link, self._log, self._clock = controller, arm, link, log, clock
+    def __init__(self, controller: Controller, arm: Arm, link: StreamerEnd, log: TickLog, *, dry: bool):
+        self._controller, self._arm, self._link, self._log = controller, arm, link, log
         self._dry = dry  # computes and logs, and sends nothing
         self._ticks = 0
         self._error = ""  # of the last command
@@ -41,11 +41,11 @@ class Streamer:
             late_s = beat.wait()
             inbox, reason = self._link.receive(), stop()
             gone |= inbox.gone or bool(reason)
-            self.tick(Inbox(inbox.messages, inbox.heartbeat, inbox.gone, inbox.garbage, reason), late_s)
+            self.tick(Inbox(inbox.messages, inbox.heartbeat, inbox.gone, inbox.garbage, reason), beat.at_s, late_s)
 
-    def tick(self, inbox: Inbox, late_s: float) -> Tick:
+    def tick(self, inbox: Inbox, now_s: float, late_s: float) -> Tick:
         """One pass of the loop."""
-        arm, now_s = self._arm.state(), self._clock.now_s()
+        arm = self._report()
         error, self._error = self._error, ""
         tick = self._controller.tick(inbox, arm, now_s, error)
         if not self._dry:
@@ -55,6 +55,13 @@ class Streamer:
         if self._ticks % SAY_EVERY == 0 or tick.calls or tick.notes:
             self._link.say(_status(self._ticks, now_s, late_s, arm, tick, at_rest=self._controller.is_at_rest))
         return tick
+
+    def _report(self) -> Optional[ArmState]:
+        try:
+            return self._arm.state()
+        except ArmError as error:
+            self._error = str(error)
+            return None
 
     def _command(self, tick: Tick) -> None:
         try:
