@@ -82,7 +82,7 @@ JACO2_ARROWS: dict[str, set[str]] = {
     "rosbridge": {"domain", "rotations", "settings"},
     "arms": {"ceilings", "domain", "rotations", "settings", "link", "rosbridge", "world"},
     "cameras": {"settings", "rosbridge", "world"},
-    "world": {"ceilings", "domain", "rotations", "arms.driver", "arms.base_frame", "cameras.base"},
+    "world": {"ceilings", "domain", "rotations", "settings", "arms.driver", "arms.base_frame", "cameras.base"},
     "streamer": {"ceilings", "domain", "settings", "config", "core", "link", "arms"},
     "bridge": {"ceilings", "settings", "config", "core.watchdog", "link", "cameras"},
     "reports": {"ceilings", "domain", "rotations", "settings", "config", "core"},
