@@ -59,13 +59,14 @@ WEB_ARROWS = {
 LAB_ARROWS = {
     "__init__": set(),
     "evaluation": set(),
+    "bridge": {"evaluation"},
     "demo": {"evaluation"},
     "ablation": {"evaluation"},
     "history": {"ablation", "evaluation"},
     "latency": {"ablation", "evaluation"},
     "train": set(),
-    "progress": {"train"},  # the types of what it shows
-    "cli": {"ablation", "demo", "evaluation", "history", "latency", "progress", "train"},
+    "progress": {"bridge", "train"},  # the types of what it shows
+    "cli": {"ablation", "bridge", "demo", "evaluation", "history", "latency", "progress", "train"},
 }
 LAB_MAY_ASK_CLI = {"stillframe.cli.progress", "stillframe.cli.output"}
 PERSONS = re.compile(r"\b(no|some|every|any)body\b|\bwhoever\b", re.IGNORECASE)
@@ -232,8 +233,8 @@ def test_the_client_knows_no_server() -> None:
 
 
 def test_the_client_needs_no_simulator() -> None:
-    """Only the room `sim` knows MuJoCo, and nobody outside imports that room."""
-    outside = [file for file in CLIENT_FILES if file.relative_to(CLIENT).parts[0] != "sim"]
+    """Only the room `sim` knows MuJoCo; of the rooms outside the simulated world alone imports that room."""
+    outside = [file for file in CLIENT_FILES if not {"sim", "world"} & {*file.relative_to(CLIENT).parts}]
 
     def simulated(file: Path) -> set[str]:
         return packages(file) & {"mujoco", "dm_control"} | {name for name in imported(file) if ".sim" in name}
@@ -290,7 +291,7 @@ def modules_of(top: str) -> list[str]:
     """A room's modules, or a package's, by their full names; the simulated arm's and programs to start left out."""
     path = {"stillframe": SERVER, "stillframe_client": CLIENT}[top.split(".")[0]]
     folder = path.joinpath(*top.split(".")[1:])
-    files = [file for file in folder.rglob("*.py") if "sim" not in file.relative_to(folder).parts]
+    files = [file for file in folder.rglob("*.py") if not {"sim", "world"} & {*file.relative_to(folder).parts}]
     inside = [file.relative_to(folder).with_suffix("").parts for file in files]
     return [top, *sorted(".".join([top, *parts]) for parts in inside if parts[-1] not in {"__init__", "__main__"})]
 

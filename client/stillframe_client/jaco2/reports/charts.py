@@ -1,4 +1,4 @@
-"""A run's charts as PNG: speeds, positions, states with their reasons, lateness.
+"""A run's charts as PNG: speeds, positions, states with their reasons, lateness, and the policy's answers.
 
 Knows axes and pixels; the numbers are series.py's. Importing it needs matplotlib.
 """
@@ -12,11 +12,14 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from stillframe_client.jaco2.ceilings import TICK_S
+from stillframe_client.jaco2.reports.answers import answers_of
 from stillframe_client.jaco2.reports.series import reasons, series_of, states
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stillframe_client.jaco2.reports.answers import Answers
     from stillframe_client.jaco2.reports.series import Series, Stretch
     from stillframe_client.jaco2.reports.tick_file import TickFile
 
@@ -47,9 +50,12 @@ def draw(log: TickFile, folder: Path) -> List[Path]:
     series = series_of(log)
     charts = {"velocity": _velocity, "position": _position, "states": _states, "lateness": _lateness}
     files = []
-    for name, chart in charts.items():
-        with rc_context(STYLE):
+    with rc_context(STYLE):
+        for name, chart in charts.items():
             files.append(_save(chart(log, series), folder / f"{name}.png"))
+        answers = answers_of(log)
+        if len(answers.time_s):
+            files.append(_save(_answers(log, answers), folder / "answers.png"))
     return files
 
 
@@ -133,6 +139,27 @@ def _lateness(log: TickFile, series: Series) -> Any:  # noqa: ARG001 -- all char
     return figure
 
 
+def _answers(log: TickFile, answers: Answers) -> Any:
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    panel = figure.subplots()
+    p50, p99 = np.percentile(answers.latency_ms, (50, 99))
+    panel.set_title(f"Answers of the policy: p50 {p50:.0f} ms, p99 {p99:.0f} ms after their picture was taken")
+    for chosen, color, label in ((answers.played, SENT, "played"), (~answers.played, MEASURED, "not played")):
+        if chosen.any():
+            panel.plot(answers.time_s[chosen], answers.latency_ms[chosen], ".", color=color, label=label)
+    most_ms = 1e3 * (log.settings.policy.answer_age_s if log.settings.policy.mode == "realtime" else 0)
+    if 0 < most_ms < 3 * float(answers.latency_ms.max()):
+        panel.axhline(most_ms, color=INK, linewidth=0.9, linestyle="--", label="answer_age_s")
+    _mark(panel, log)
+    panel.set_ylim(bottom=0)
+    panel.set_xlim(0, log.ticks[-1].time_s - log.ticks[0].time_s + TICK_S)
+    panel.set_ylabel("from picture to answer, ms")
+    panel.set_xlabel("seconds after the start")
+    found = {label: handle for handle, label in _labelled(panel)}
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=len(found))
+    return figure
+
+
 def _above(panel: Any, color: str) -> Any:
     return {"transform": panel.get_xaxis_transform(), "va": "top", "ha": "right", "color": color}
 
@@ -177,15 +204,20 @@ def _walls(panel: Any, log: TickFile, series: Series, axis: int) -> None:
 def _finished(figure: Any, panels: Any, log: TickFile) -> Any:
     for _, _, panel in _each(panels):
         panel.axhline(0, color=FAINT, linewidth=0.6, zorder=0)
-        for begin, end, state in states(log):
-            if state in MARKED:
-                panel.axvspan(begin, end, color=SHADES[state], alpha=0.22, linewidth=0, label=state)
+        _mark(panel, log)
         panel.margins(x=0)
     for panel in panels[-1]:
         panel.set_xlabel("seconds after the start")
     found = {label: handle for _, _, panel in _each(panels) for handle, label in _labelled(panel)}
     figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=len(found))
     return figure
+
+
+def _mark(panel: Any, log: TickFile) -> None:
+    """Shade holds and faults."""
+    for begin, end, state in states(log):
+        if state in MARKED:
+            panel.axvspan(begin, end, color=SHADES[state], alpha=0.22, linewidth=0, label=state)
 
 
 def _labelled(panel: Any) -> Any:
