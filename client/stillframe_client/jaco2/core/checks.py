@@ -73,11 +73,11 @@ SEEN_M, SEEN_RAD = 0.01, 0.1  # less than this does not show clearly in what the
 class StallCheck:
     """Whether an arm that is told to move does: singularities, collisions and wrong modes give no other sign."""
 
-    def __init__(self, watch: WatchSettings, limits: LimitSettings):
-        """At a lower speed less is commanded within the window, so less has to show."""
-        self._watch, self._latency_s = watch, limits.latency_s
-        self._least_m = max(watch.stall_m * limits.speed, SEEN_M)
-        self._least_rad = max(watch.stall_rad * limits.speed, SEEN_RAD)
+    def __init__(self, watch: WatchSettings, latency_s: float, speed: float = 1.0):
+        """`speed`: limits.speed; where it is lower, less is commanded within the window, so less has to show."""
+        self._watch, self._latency_s = watch, latency_s
+        self._least_m = max(watch.stall_m * speed, SEEN_M)
+        self._least_rad = max(watch.stall_rad * speed, SEEN_RAD)
         self._told: Deque[Tuple[float, Vector]] = deque(maxlen=1024)  # time, sum [6] of all commands, base frame
         self._sum = np.zeros(6)
         self._reports: Deque[ArmState] = deque(maxlen=1024)

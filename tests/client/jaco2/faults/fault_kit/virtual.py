@@ -202,13 +202,12 @@ class VirtualStreamer:
         self.arm = FaultyArm("sim", loss=0.0, under_travel=settings.arm.under_travel, clock=virtual_s)
         self.kept = Kept()
         self.controller = Controller(settings)
-        self._loop = Streamer(self.controller, self.arm, self.theirs, self.kept, self, dry=False)  # type: ignore[arg-type]
+        self._loop = Streamer(self.controller, self.arm, self.theirs, self.kept, dry=False)  # type: ignore[arg-type]
         self.signal = ""  # that this process got
         self.stopped = False  # by SIGSTOP
         self.dead = False
 
     poll = StreamerProcess.poll
-    now_s = staticmethod(virtual_s)
 
     async def run(self) -> None:
         """Tick each 10 ms until the bridge is gone and the arm is at rest, or it is dead."""
@@ -217,7 +216,7 @@ class VirtualStreamer:
             if not self.stopped:
                 inbox = self.theirs.receive()
                 gone |= inbox.gone or bool(self.signal)
-                self._loop.tick(replace(inbox, stop=self.signal), 0.0)
+                self._loop.tick(replace(inbox, stop=self.signal), virtual_s(), 0.0)
             number = max(number + 1, math.ceil((virtual_s() - began_s) / TICK_S - 1e-6))
             await asyncio.sleep(began_s + number * TICK_S - virtual_s())
         self.theirs.close()
