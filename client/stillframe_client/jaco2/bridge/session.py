@@ -172,7 +172,7 @@ class Bridge:
         return outcome
 
     def _was_refused(self) -> bool:
-        return any(reason.startswith("not armed") for reason in self.streamer.reasons)
+        return any("not armed" in reason for reason in self.streamer.reasons)
 
     def _state(self) -> Optional[State]:
         return None if self.streamer.status is None else self.streamer.status.state
