@@ -29,7 +29,7 @@ demo: .venv/.gl ## the simulated arm picks the cube it is told to, driven by the
 	@$(BIN)/stillframe demo
 
 demo-bridge: .venv/.gl ## the same through the Jaco2 bridge: its own processes, 100 Hz, an animation and the report
-	@$(BIN)/stillframe bridge-demo
+	@$(BIN)/stillframe demo --bridge
 
 test: .venv/.gl ## every test that takes seconds; minutes on two cores
 	@$(PYTEST) -m "not ($(ASIDE))"
