@@ -14,16 +14,22 @@ ASIDE := slow or gpu
 QUICK := $(addprefix tests/,goldens models reuse history sessions recording web client) \
   $(addprefix --ignore tests/,web/streaming client/streaming client/lies client/sim)
 GL_PACKAGES := libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0
+ROS1 := .venv/ros1
+ROS1_PACKAGES := $(addprefix python3-,rospy rosmaster rosgraph roslib rospkg catkin catkin-pkg genmsg genpy std-msgs \
+  geometry-msgs rosgraph-msgs roscpp-msg defusedxml yaml numpy) libyaml-0-2 libblas3 liblapack3 libgfortran5 libquadmath0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick test-all check check-anywhere mutants serve bench
+.PHONY: help demo demo-bridge test quick test-all test-ros1 check check-anywhere mutants serve bench
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.gl ## the simulated arm picks the cube it is told to, driven by the daemon over HTTP
 	@$(BIN)/stillframe demo
+
+demo-bridge: .venv/.gl ## the same through the Jaco2 bridge: its own processes, 100 Hz, an animation and the report
+	@$(BIN)/stillframe demo --bridge
 
 test: .venv/.gl ## every test that takes seconds; minutes on two cores
 	@$(PYTEST) -m "not ($(ASIDE))"
@@ -33,6 +39,9 @@ quick: .venv/.installed ## of the pure rooms what takes no process, camera, sock
 
 test-all: .venv/.gl ## every test that needs no GPU, with many more examples; takes long
 	@HYPOTHESIS_PROFILE=thorough $(PYTEST) -m "not gpu"
+
+test-ros1: $(ROS1)/.unpacked ## the Jaco2 bridge with a real ROS 1 master, of Debian's packages unpacked below .venv; a minute
+	@STILLFRAME_ROS1=$(ROS1) $(BIN)/python -m pytest tests/client/jaco2/ros1
 
 check: .venv/.installed ## lint, formatting, types
 	@$(BIN)/ruff check
@@ -78,3 +87,10 @@ endef
 	@if $(BIN)/python -m stillframe_client.sim.gl >/dev/null 2>&1; then touch $@; \
 	elif $(call apt_get,$(GL_PACKAGES)) && $(BIN)/python -m stillframe_client.sim.gl; then touch $@; \
 	else echo "stillframe: no OpenGL for the simulated cameras; run: sudo apt-get install $(GL_PACKAGES)" >&2; fi
+
+# Downloading and unpacking takes no root and installs nothing. Missing, the tests skip; the next command tries again.
+$(ROS1)/.unpacked: .venv/.installed
+	@rm -rf $(ROS1) && mkdir -p $(ROS1)/debs
+	@if (cd $(ROS1)/debs && apt-get download -qq -o APT::Sandbox::User=root $(ROS1_PACKAGES)) \
+	  && for deb in $(ROS1)/debs/*.deb; do dpkg -x "$$deb" $(ROS1) || exit 1; done; then touch $@; \
+	else echo "stillframe: no ROS 1 from this system's packages; on Debian 12 run: sudo apt-get update" >&2; fi

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from stillframe_client.jaco2.settings import SECTIONS, BridgeSettings, CameraSettings
+from stillframe_client.jaco2.settings_fields import MOST
 
 INSTALL = "pip install 'stillframe-client[jaco2]'"
 
@@ -22,15 +23,32 @@ class ConfigError(Exception):
 
 
 def load(file: Optional[Path], overrides: Mapping[str, Any] = {}) -> BridgeSettings:
-    """Read a file, or take the defaults; `overrides` are dotted names, such as {"limits.speed": 1.0}."""
+    """Read a file, or take the defaults; `overrides` are dotted names, such as {"limits.speed": 1.0}.
+
+    Raises ConfigError.
+    """
     document = {} if file is None else _read(file)
     for name, value in overrides.items():
-        section, _, key = name.rpartition(".")
-        target = document
-        for part in section.split("."):
-            target = target.setdefault(part, {})
-        target[key] = value
-    return parse(document, "the defaults" if file is None else str(file))
+        document = _with(document, name.split("."), value)
+    said = "" if not overrides else f" with {', '.join(overrides)} as given"
+    return parse(document, f"{'the defaults' if file is None else file}{said}")
+
+
+def changed(settings: BridgeSettings, overrides: Mapping[str, Any]) -> BridgeSettings:
+    """The settings with dotted names set to other values. Raises ConfigError."""
+    document: Any = as_document(settings)
+    for name, value in overrides.items():
+        document = _with(document, name.split("."), value)
+    return parse(document, f"{', '.join(overrides)} as given")
+
+
+def _with(document: Any, names: List[str], value: Any) -> Any:
+    """The document with one value set; where there is no section to set it in, `parse` says what is wrong."""
+    if not names:
+        return value
+    if not isinstance(document, dict):
+        return document
+    return {**document, names[0]: _with(document.get(names[0], {}), names[1:], value)}
 
 
 def parse(document: Any, source: str) -> BridgeSettings:
@@ -68,7 +86,7 @@ def _cameras(given: Any, faults: List[str]) -> Dict[str, CameraSettings]:
 
 def _section(name: str, kind: Any, given: Any, faults: List[str]) -> Any:
     if not isinstance(given, dict):
-        faults.append(f"{name}: expected a section with names and values, not a {type(given).__name__}")
+        faults.append(f"{name}: expected a section with names and values, not {_shown(given)}")
         return None
     hints = typing.get_type_hints(kind)
     _unknown(f"{name}.", given, list(hints), faults)
@@ -77,13 +95,17 @@ def _section(name: str, kind: Any, given: Any, faults: List[str]) -> Any:
         if key in hints:
             typed, fault = _typed(value, hints[key])
             if fault:
-                faults.append(f"{name}.{key} is {value!r}; expected {fault}")
+                faults.append(f"{name}.{key} is {_shown(value)}; expected {fault}")
             values[key] = typed
     try:
         return kind(**{key: value for key, value in values.items() if value is not None})
     except ValueError as error:
-        faults += [f"{name}.{fault}" for fault in str(error).split("; ")]
+        faults += [f"{name}.{fault}" for fault in str(error).splitlines()]
     return None
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r:.60}"
 
 
 def _typed(value: Any, hint: Any) -> Tuple[Any, str]:
@@ -91,17 +113,21 @@ def _typed(value: Any, hint: Any) -> Tuple[Any, str]:
     if hint == Optional[str] and value is None:
         return None, ""
     if hint in (str, Optional[str]):
-        return (value, "") if isinstance(value, str) else (None, "text")
+        return (value, "") if isinstance(value, str) else (None, "text, in quotes")
     if isinstance(value, bool):
         return None, "a number"
     if hint is int:
         return (value, "") if isinstance(value, int) else (None, "a whole number")
     if hint is float:
-        return (float(value), "") if isinstance(value, (int, float)) else (None, "a number")
-    numbers = isinstance(value, (list, tuple)) and all(
-        isinstance(part, (int, float)) and not isinstance(part, bool) for part in value
-    )
+        return (float(value), "") if _is_number(value) else (None, "a number")
+    numbers = isinstance(value, (list, tuple)) and all(map(_is_number, value))
     return (tuple(float(part) for part in value), "") if numbers else (None, "a list of numbers")
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, float) or abs(value) <= MOST
 
 
 def _unknown(prefix: str, given: Mapping[Any, Any], known: List[str], faults: List[str]) -> None:
@@ -122,9 +148,10 @@ def _read(file: Path) -> Any:
     if reader is None:
         raise ConfigError(f"{file} ends in {file.suffix or 'nothing'}; expected .toml, .yaml or .json")
     try:
-        return reader(text) or {}
-    except ValueError as error:
+        document = reader(text)
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} is not readable as {file.suffix[1:].upper()}: {error}") from error
+    return {} if document is None else document
 
 
 def _toml(text: str) -> Any:

@@ -68,6 +68,8 @@ class BridgeEnd:
 
     def order(self, name: str) -> None:
         """Send an order. Raises ValueError for one that is none of ORDERS."""
+        if name not in ORDERS:
+            raise ValueError(f"the order is {name!r}; expected one of {', '.join(ORDERS)}")
         self._send(_ORDER.pack(MAGIC, 2, ORDERS.index(name)))
 
     def step(self, delta: Any, gripper: float, lasts_s: float, deadline_s: float) -> int:

@@ -52,6 +52,11 @@ class CameraSettings(RangeChecked):
     age_s: float = setting(0.3, "an older picture is not sent, and the arm holds", 0.02, 2)
     frozen_s: float = setting(1.0, "the same bytes for so long: frozen; 0: not looked at (replay, simulation)", 0, 60)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.crop) != 4 or self.crop[0] >= self.crop[2] or self.crop[1] >= self.crop[3]:
+            raise ValueError(f"crop is {self.crop}; expected left, top, right, bottom with left < right, top < bottom")
+
 
 @dataclass(frozen=True)
 class ArmSettings(RangeChecked):
@@ -64,6 +69,9 @@ class ArmSettings(RangeChecked):
     ros: int = setting(1, "1 or 2: how message types are written", choices=(1, 2))
     command: str = setting(
         "with_fingers", "message: PoseVelocityWithFingers or PoseVelocity", choices=("with_fingers", "arm_only")
+    )
+    angular_frame: str = setting(
+        "tool", "in which the driver takes rotations: frame-check shows which it is", choices=("tool", "base")
     )
     finger_turns: float = setting(6800.0, "reading of a closed finger", 1000, 7500)
     library: str = setting("", "path of the vendor's USB or Ethernet command library (kinova_sdk)")
@@ -108,7 +116,7 @@ class LimitSettings(RangeChecked):
     angular_rad_s: float = setting(0.5, "of the tool", 0.05, ceilings.ANGULAR_RAD_S)
     linear_m_s2: float = setting(0.4, "acceleration", 0.05, ceilings.LINEAR_M_S2)
     angular_rad_s2: float = setting(2.0, "acceleration", 0.2, ceilings.ANGULAR_RAD_S2)
-    linear_m_s3: float = setting(0.0, "jerk; 0: not limited", 0, 100)
+    linear_m_s3: float = setting(0.0, "jerk; 0: not limited, else from five times linear_m_s2", 0, 100)
     low_m: Tuple[float, ...] = setting((-0.5, -0.7, 0.03), "corner of the box that the tool stays in", -FAR_M, FAR_M)
     high_m: Tuple[float, ...] = setting((0.5, -0.15, 0.6), "the other corner", -FAR_M, FAR_M)
     floor_m: float = setting(0.03, "the table: the tool stays above", -FAR_M, FAR_M)
@@ -122,6 +130,12 @@ class LimitSettings(RangeChecked):
         corners = (self.low_m, self.high_m)
         if any(len(corner) != 3 for corner in corners) or any(a >= b for a, b in zip(*corners)):  # noqa: B905
             raise ValueError(f"low_m is {self.low_m} and high_m {self.high_m}; expected three numbers each, low < high")
+        least = 2 * self.linear_m_s2 / ceilings.SMOOTHED_S
+        if 0 < self.linear_m_s3 < least:
+            raise ValueError(
+                f"linear_m_s3 is {self.linear_m_s3} with linear_m_s2 {self.linear_m_s2}; expected 0, or {least:g} "
+                f"or more: less would keep commands back for over {ceilings.SMOOTHED_S:g} s"
+            )
         if self.floor_m >= self.high_m[2]:
             raise ValueError(f"floor_m is {self.floor_m} and the box ends at {self.high_m[2]}; expected it to be lower")
 

@@ -12,7 +12,7 @@ import numpy as np
 from stillframe_client.sim.engine import mujoco
 from stillframe_client.sim.kinematics import Kinematics, Pose
 from stillframe_client.sim.scene import ARM_JOINTS, FINGER_JOINTS, TIMESTEP_S
-from stillframe_client.sim.state import FINGER_CLOSED_RAD, FINGER_OPEN_RAD, Vector
+from stillframe_client.sim.state import FINGER_OPEN_RAD, Vector
 
 # Tool pointing straight down at (0.38, 0, 0.28) m, elbow up: the best-conditioned of 200 inverse solutions.
 HOME_RAD = np.array([-0.204, 2.834, 4.886, -3.499, 1.283, -0.561])
@@ -48,6 +48,11 @@ class Arm:
         """Mean of the three fingers, in radians."""
         return float(self._data.qpos[self._finger_qpos].mean())
 
+    @property
+    def angles(self) -> Vector:
+        """The arm's joints [6] now."""
+        return np.asarray(self._data.qpos[self._arm_qpos])
+
     def place(self, angles: Vector, finger_rad: float) -> None:
         """Put the arm at joint angles [6] and the fingers at one angle, at rest, without passing through between."""
         self._data.qpos[self._arm_qpos] = angles
@@ -62,14 +67,14 @@ class Arm:
         """Arm angles [6] for a pose far from here, searched from home so that the elbow stays up."""
         return self.kinematics.angles_for(pose, HOME_RAD, iterations)
 
-    def drive(self, shift_m: Vector, turn_rad: Vector, *, close: bool, substeps: int) -> None:
-        """Move the command by [3] and [3], then run the physics for `substeps` towards it."""
+    def drive(self, shift_m: Vector, turn_rad: Vector, *, finger_rad: float, substeps: int) -> None:
+        """Move the command by [3] and [3], then run the physics for `substeps` towards it, fingers to `finger_rad`."""
         self.command = self._leashed(self.command.moved(shift_m, turn_rad))
         goal = self.kinematics.angles_for(self.command, self._data.qpos[self._arm_qpos])
         begin = self._data.ctrl[self._arm_motors].copy()
         for step in range(1, substeps + 1):
             self._data.ctrl[self._arm_motors] = begin + (goal - begin) * (step / substeps)
-            self._data.ctrl[self._finger_motors] = self._next_finger(close=close)
+            self._data.ctrl[self._finger_motors] = self._next_finger(finger_rad)
             mujoco.mj_step(self._model, self._data)
         mujoco.mj_forward(self._model, self._data)  # what is read and drawn belongs to the last step
 
@@ -81,10 +86,9 @@ class Arm:
         held = here.moved(away * pull, turned * twist)
         return Pose(np.clip(held.pos, REACH_LOW_M, REACH_HIGH_M), held.quat)
 
-    def _next_finger(self, *, close: bool) -> float:
-        goal = FINGER_CLOSED_RAD if close else FINGER_OPEN_RAD
+    def _next_finger(self, goal_rad: float) -> float:
         most = FINGER_SPEED_RAD_S * TIMESTEP_S
-        self.finger_command += float(np.clip(goal - self.finger_command, -most, most))
+        self.finger_command += float(np.clip(goal_rad - self.finger_command, -most, most))
         return self.finger_command
 
     def _home_pose(self) -> Pose:

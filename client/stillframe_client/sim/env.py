@@ -20,6 +20,7 @@ from stillframe_client.sim.heading import Heading
 from stillframe_client.sim.lamps import GREY, Lamps
 from stillframe_client.sim.scene import CAMERAS
 from stillframe_client.sim.sensors import Picture, SensorNoise
+from stillframe_client.sim.shapes import Shape
 from stillframe_client.sim.show import Show
 from stillframe_client.sim.state import COLOURS, FINGER_OPEN_RAD, SceneState, Vector
 from stillframe_client.sim.tasks import DIRECTIONS, TASKS, Goal, Referee, Verdict
@@ -65,8 +66,8 @@ class JacoEnv:
         self._task, self._max_steps = _known_task(task), max_steps
         self._cueing = Cueing.of(variant, delay)
         self._cameras, self._noise = tuple(cameras), noise
-        self._world = World(hz)
-        self._eyes = Cameras(self._world.model, self._world.data, self._world.laser, image_px)
+        self.world = World(hz)
+        self._eyes = Cameras(self.world.model, self.world.data, self.world.laser, image_px)
         self._distractor = distractor
         self._goal: Goal | None = None
 
@@ -89,7 +90,7 @@ class JacoEnv:
         self._goal = _draw_goal(choice, self._task, self._cueing.variant.cues, options or {})
         self._sensor_rng = sensor
         self._crates = Crates.drawn(crates) if self._distractor else None
-        self._world.reset(scene)
+        self.world.reset(scene)
         start = self.state()
         self._referee, self._heading = Referee(self._goal, start), Heading(start)
         self._steps, self._over = 0, False
@@ -105,8 +106,14 @@ class JacoEnv:
         """
         if self._goal is None or self._over:
             raise RuntimeError("the episode is over or has not begun; expected reset() before step()")
-        frozen, action = self.frozen, _checked(action)
-        self._world.act(STILL if frozen else action)
+        action = _checked(action)
+        self.world.act(STILL if self.frozen else action)
+        terminated, truncated, info = self.judge()
+        return self.observe(), float(info["success"]), terminated, truncated, info
+
+    def judge(self) -> tuple[bool, bool, dict[str, Any]]:
+        """A control period has gone by in `world`: return terminated, truncated, info. For what steps it by itself."""
+        frozen = self.frozen
         self._steps += 1
         verdict = self._referee.judge(self.state())
         if not frozen:
@@ -115,13 +122,13 @@ class JacoEnv:
         terminated = verdict.success or verdict.wrong_object
         truncated = not terminated and self._steps >= self.max_steps
         self._over = terminated or truncated
-        return self.observe(), float(verdict.success), terminated, truncated, self._info(verdict)
+        return terminated, truncated, self._info(verdict)
 
     @property
     def max_steps(self) -> int:
         """After this many steps the episode is cut off."""
         free_s = sum(EPISODE_S[stage.task] for stage in self.goal.stages)
-        return self._max_steps or self._show.frozen_steps + round(free_s * self._world.hz)
+        return self._max_steps or self._show.frozen_steps + round(free_s * self.world.hz)
 
     @property
     def frozen(self) -> bool:
@@ -136,7 +143,7 @@ class JacoEnv:
 
     def state(self) -> SceneState:
         """The privileged truth, for experts and referees."""
-        return self._world.state()
+        return self.world.state()
 
     def expert(self) -> Vector:
         """The expert's action [7] for what is due now. It knows what was shown, and waits until the arm is free."""
@@ -145,8 +152,12 @@ class JacoEnv:
 
     def render(self, camera: str = "front") -> Picture:
         """Draw uint8 [image_px, image_px, 3] without noise, from any camera of the scene."""
-        crates = self._crates.boxes(self._world.time_s) if self._crates else []
-        return self._eyes.picture(camera, [*crates, *self._show.shapes()])
+        return self._eyes.picture(camera, self.shapes())
+
+    def shapes(self) -> list[Shape]:
+        """What is drawn now beside the world: crates that go by, lamps."""
+        crates = self._crates.boxes(self.world.time_s) if self._crates else []
+        return [*crates, *self._show.shapes()]
 
     def project(self, camera: str, points_m: Vector) -> NDArray[np.float64]:
         """Where points [n, 3] of the world land in a camera's picture: [n, 2] pixels, u right, v down."""
@@ -165,10 +176,10 @@ class JacoEnv:
         `finger_rad` is 0.25 open to 1.25 closed; it does not apply to `holding`. Cubes stay, but for the held one.
         """
         if holding is not None:
-            teleport.hold(self._world, rng, self.state().cube_pos[holding])
+            teleport.hold(self.world, rng, self.state().cube_pos[holding])
         else:
             spot = None if near is None else self.state().cube_pos[near]
-            teleport.place_anywhere(self._world, rng, spot, finger_rad)
+            teleport.place_anywhere(self.world, rng, spot, finger_rad)
         self._referee = Referee(self.goal, self.state())  # what the teleport did does not count
         return self.observe()
 
@@ -195,7 +206,7 @@ class JacoEnv:
         return {
             "success": verdict.success,
             "wrong_object": verdict.wrong_object,
-            "touched": self._world.touched(),
+            "touched": self.world.touched(),
             "steps": self._steps,
             "task": self.goal.task,
             "colour": self.goal.colour,

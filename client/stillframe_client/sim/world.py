@@ -15,6 +15,7 @@ from stillframe_client.sim.scene import TIMESTEP_S, build
 from stillframe_client.sim.state import (
     COLOURS,
     CUBE_HALF_M,
+    FINGER_CLOSED_RAD,
     FINGER_OPEN_RAD,
     MAX_SPEED_M_S,
     MAX_TURN_RAD_S,
@@ -59,7 +60,8 @@ class World:
         """Carry out one action [7], clipped to the arm's speed, for one control period."""
         shift = np.clip(action[:3], -MAX_SPEED_M_S / self.hz, MAX_SPEED_M_S / self.hz)
         turn = np.clip(action[3:6], -MAX_TURN_RAD_S / self.hz, MAX_TURN_RAD_S / self.hz)
-        self.arm.drive(shift, turn, close=bool(action[6] < 0.5), substeps=self._substeps)
+        finger_rad = FINGER_CLOSED_RAD if action[6] < 0.5 else FINGER_OPEN_RAD
+        self.arm.drive(shift, turn, finger_rad=finger_rad, substeps=self._substeps)
 
     @property
     def time_s(self) -> float:

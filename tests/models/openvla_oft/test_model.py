@@ -124,18 +124,31 @@ def test_a_chunk_is_scaled_by_its_statistics(oft: Path, load: Load) -> None:
     assert decoded.chunk.unnorm_key == "jaco_sim"
 
 
-def test_tokens_that_are_text_are_no_action(oft: Path, load: Load) -> None:
+def test_tokens_say_a_chunk(oft: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The likeliest of each row, action after action."""
+    policy = load(oft, action_head="discrete")
+    ids = policy.config.bins.ids.stop - 1 - torch.arange(ROWS)
+    monkeypatch.setattr(policy.decoder, "logits", lambda _: torch.eye(policy.decoder.config.vocab_size)[ids])
+    (decoded,) = act(policy, torch.ones(policy.answer_rows, 16))
+
+    assert decoded.refusal is None
+    np.testing.assert_array_equal(decoded.chunk.tokens, ids.numpy())
+    np.testing.assert_array_equal(decoded.normalised, policy.config.bins.decode(ids.numpy()).reshape(4, 7))
+
+
+def test_tokens_that_are_text_are_no_action(oft: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the likeliest of all is a word, or none is likelier, there is no chunk, and no other in its place."""
     policy = load(oft, action_head="discrete")
-    (decoded,) = act(policy, torch.randn(policy.answer_rows, 16, generator=torch.Generator().manual_seed(1)))
     (flat,) = act(policy, torch.zeros(policy.answer_rows, 16))
     (broken,) = act(policy, torch.full((policy.answer_rows, 16), torch.nan))
+    ids = torch.full((ROWS,), policy.config.bins.ids.start)
+    ids[-1] -= 1
+    monkeypatch.setattr(policy.decoder, "logits", lambda _: torch.eye(policy.decoder.config.vocab_size)[ids])
+    (word,) = act(policy, torch.ones(policy.answer_rows, 16))
 
-    assert len(decoded.chunk.tokens) == ROWS
-    assert [each.refusal and each.refusal.flaw for each in (flat, broken)] == [Flaw.FLAT, Flaw.NON_FINITE]
-    assert np.isnan(flat.normalised).all()
-    if decoded.refusal is not None:
-        assert decoded.refusal.flaw is Flaw.NO_ACTION_TOKEN
+    found = [each.refusal and each.refusal.flaw for each in (flat, broken, word)]
+    assert found == [Flaw.FLAT, Flaw.NON_FINITE, Flaw.NO_ACTION_TOKEN]
+    assert all(np.isnan(each.chunk.actions).all() for each in (flat, broken, word))
 
 
 @pytest.mark.parametrize(

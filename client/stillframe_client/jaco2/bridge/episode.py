@@ -18,7 +18,8 @@ from stillframe_client.errors import PolicyError, StaleAnswer, Superseded
 from stillframe_client.jaco2.bridge.contract import pictures_named
 from stillframe_client.jaco2.bridge.eyes import observed_s
 from stillframe_client.jaco2.bridge.player import Player
-from stillframe_client.jaco2.cameras.base import StaleFrame
+from stillframe_client.jaco2.bridge.streamer_process import StreamerFailed
+from stillframe_client.jaco2.cameras.base import CameraError, CameraUnusable
 from stillframe_client.jaco2.ceilings import SETPOINT_S
 from stillframe_client.jaco2.core.watchdog import State
 from stillframe_client.jaco2.link import now_s
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     Arrival = Tuple[float, "asyncio.Task[ActionReply]"]
 
 HEARTBEAT_S = 0.03
+STREAMER_SILENT_S = 1.0  # it speaks fifty times a second
 LOOK_S = 0.005  # between looks for a frame that is not there yet
 MOST_UNDER_WAY = 8  # frames in realtime
 
@@ -82,26 +84,16 @@ class Episode:
         self.answers = 0
         self.latency_ms = 0.0  # of the newest answer, from frame to here
         self.trouble = ""  # why there is no newer answer
-        self._answered_s = 0.0
+        self._waits_since_s = 0.0  # for an action to hand on
         self._paused = False
 
     async def play(self, instruction: str, over: Callable[[], Optional[str]]) -> Outcome:
         """Play until `over` gives a reason, the streamer faults, or the policy fails for good."""
-        began_s = self._answered_s = now_s()
+        began_s = self._waits_since_s = now_s()
         self._instruction = instruction
         loop = self._lockstep() if self._policy.mode == "lockstep" else self._realtime()
-        watching, playing = asyncio.ensure_future(self._watch(over)), asyncio.ensure_future(loop)
-        done, left = await asyncio.wait([watching, playing], return_when=asyncio.FIRST_COMPLETED)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        try:
-            done.pop().result()
-        except Ended as end:
-            return Outcome(str(end), end.fault, self.answers, now_s() - began_s)
-        except PolicyError as error:
-            return Outcome(f"the policy failed: {error}", True, self.answers, now_s() - began_s)  # noqa: FBT003
-        raise AssertionError("an episode ends by Ended")
+        end = await _first_end(asyncio.ensure_future(self._watch(over)), asyncio.ensure_future(loop))
+        return Outcome(str(end), end.fault, self.answers, now_s() - began_s)
 
     async def _watch(self, over: Callable[[], Optional[str]]) -> None:
         """Tell the streamer that the bridge is well, and end the episode where it is over."""
@@ -112,11 +104,13 @@ class Episode:
                 raise Ended(reason, fault=False)
             if status is not None and status.state is State.FAULT:
                 raise Ended(status.reason or "fault", fault=True)
+            if status is not None and now_s() - status.time_s > STREAMER_SILENT_S:
+                raise Ended(f"the streamer has said nothing for {STREAMER_SILENT_S:g} s", fault=True)
             self._look_at_the_clock()
             await asyncio.sleep(HEARTBEAT_S)
 
     def _look_at_the_clock(self) -> None:
-        waited_s = now_s() - self._answered_s
+        waited_s = now_s() - self._waits_since_s
         if waited_s > self._policy.give_up_s:
             raise Ended(f"no answer for {self._policy.give_up_s:g} s: {self.trouble or 'none came'}", fault=True)
         if waited_s > self._policy.answer_s and not self._paused:
@@ -126,8 +120,7 @@ class Episode:
     async def _lockstep(self) -> None:
         free_s = now_s()
         while True:
-            frames = await self._frames_since(free_s)
-            reply = await self._answer(frames)
+            reply = await self._answer(free_s)
             for action in reply.actions[: self._execute(len(reply.actions))]:
                 self._hand_on(action, self.step_s + self._policy.answer_s)
                 free_s = now_s() + self.step_s
@@ -142,16 +135,19 @@ class Episode:
             await asyncio.sleep(LOOK_S)
 
     def _newest_frames(self) -> Optional[Frames]:
-        """The newest pictures; None, and why, while they are stale."""
+        """The newest pictures; None, and why, while there are none of now."""
         try:
             return self._eyes.latest()
-        except StaleFrame as stale:
-            self._note(str(stale))
+        except CameraUnusable:
+            raise
+        except CameraError as error:
+            self._note(str(error))
             return None
 
-    async def _answer(self, frames: Frames) -> ActionReply:
-        """Ask until there is an answer; what may pass is asked again."""
+    async def _answer(self, free_s: float) -> ActionReply:
+        """Ask until there is an answer to pictures taken after that; what may pass is asked again, with new ones."""
         while True:
+            frames = await self._frames_since(free_s)
             try:
                 reply = await self._ask(frames)
             except MAY_PASS as error:
@@ -208,6 +204,8 @@ class Episode:
         self._log.answered(taken_s, now_s(), reply, played=played)
         if fresh:
             self._count(taken_s)
+        if played and not player.left:
+            self._note("the answers come after the time of all their actions")
 
     async def _ask(self, frames: Frames) -> ActionReply:
         self._log.sent(frames)
@@ -220,6 +218,7 @@ class Episode:
         return {"unnorm_key": self._policy.unnorm_key, "t_obs_ns": round(observed_s(frames) * 1e9)}
 
     def _hand_on(self, action: NDArray[np.float64], good_for_s: float) -> None:
+        self._waits_since_s, self._paused = now_s(), False
         deadline_s = now_s() + min(good_for_s, SETPOINT_S)
         self._streamer.link.step(action[:6].tolist(), float(action[6]), self.step_s, deadline_s)
 
@@ -231,8 +230,7 @@ class Episode:
         self._count(observed_s(frames))
 
     def _count(self, taken_s: float) -> None:
-        self.answers, self.trouble, self._paused = self.answers + 1, "", False
-        self._answered_s = now_s()
+        self.answers, self.trouble = self.answers + 1, ""
         self.latency_ms = 1e3 * (now_s() - taken_s)
 
     def _note(self, trouble: str) -> None:
@@ -245,6 +243,34 @@ class Episode:
 def step_s(settings: BridgeSettings) -> float:
     """How long one action takes: at a lower speed all of time goes slower, so actions stay as large as they were."""
     return 1.0 / (settings.policy.hz * settings.limits.speed)
+
+
+async def _first_end(*tasks: asyncio.Task[None]) -> Ended:
+    """Wait for the first to end, end the others, and say why; a fault comes first where several ended."""
+    left = set(tasks)
+    try:
+        done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        while left:  # again and again: a wait that ends just then may swallow what cancels it
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=HEARTBEAT_S)
+    ends = [_end_of(task) for task in done]
+    return next((end for end in ends if end.fault), ends[0])
+
+
+def _end_of(task: asyncio.Task[None]) -> Ended:
+    try:
+        task.result()
+    except Ended as end:
+        return end
+    except PolicyError as error:
+        return Ended(f"the policy failed: {error}", fault=True)
+    except (CameraError, StreamerFailed) as error:
+        return Ended(str(error), fault=True)
+    except OSError as error:
+        return Ended(f"the run's log cannot be written: {error}", fault=True)
+    raise AssertionError("an episode ends by Ended")
 
 
 def _queue() -> deque[Arrival]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import TextIO
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 LINE_S = 0.2
 WIDTH = 118
 
@@ -43,16 +43,14 @@ class Operator:
         if self._out.isatty():
             if time.monotonic() - self._said_s >= LINE_S:
                 self._said_s = time.monotonic()
-                self._out.write(f"\r{line[:WIDTH]:<{WIDTH}}")
-                self._out.flush()
+                self._write(f"\r{line[:WIDTH]:<{WIDTH}}")
         elif line.split(" | ")[0] != self._said:
             self._said = line.split(" | ")[0]
             self.tell(line)
 
     def tell(self, text: str) -> None:
         """Say something that stays."""
-        self._out.write(f"\r{text}\n" if self._out.isatty() else f"{text}\n")
-        self._out.flush()
+        self._write(f"\r{text}\n" if self._out.isatty() else f"{text}\n")
 
     def __enter__(self) -> Operator:
         loop = asyncio.get_running_loop()
@@ -72,7 +70,8 @@ class Operator:
             import termios
 
             loop.remove_reader(sys.stdin.fileno())
-            termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._terminal)
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._terminal)
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take single keys, without echo."""
@@ -85,8 +84,18 @@ class Operator:
             loop.add_reader(sys.stdin.fileno(), self._key)
 
     def _key(self) -> None:
-        os.read(sys.stdin.fileno(), 64)
-        self._stop("a key")
+        try:
+            pressed = os.read(sys.stdin.fileno(), 64)
+        except OSError:
+            pressed = b""
+        if not pressed:
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        self._stop("a key" if pressed else "the end of its terminal")
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # the terminal may be gone, and the run has to end well
+            self._out.write(text)
+            self._out.flush()
 
     def _stop(self, how: str) -> None:
         if self._stopped is None:

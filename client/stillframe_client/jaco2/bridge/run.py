@@ -38,7 +38,10 @@ def run(settings: BridgeSettings, *, dry: bool, seconds: Optional[float] = None)
         refused = "policy.instruction is empty: say what the robot is to do, as in --instruction 'pick up the red cube'"
     if refused:
         return _refuse(refused)
-    folder = new_folder(Path(settings.record.folder))
+    try:
+        folder = new_folder(Path(settings.record.folder))
+    except OSError as error:
+        return _refuse(f"record.folder is {settings.record.folder!r}, where no folder can be made: {error}")
     try:
         outcome = asyncio.run(_run(settings, folder, dry=dry, seconds=seconds))
     except Stopped as stopped:
@@ -58,7 +61,7 @@ def new_folder(parent: Path) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for number in range(1000):
         folder = parent / (f"{stamp}-{number}" if number else stamp)
-        if not folder.exists():
+        with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
             return folder
     raise ConfigError(f"{parent} holds a thousand runs of this second; expected a clock that runs")

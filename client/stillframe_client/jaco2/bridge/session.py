@@ -6,15 +6,17 @@ Knows no terminal. Everything is checked before the arm is armed: cameras, the p
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Callable, List, Optional
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Callable, List, Optional
 
 from stillframe_client import AsyncPolicyStream
+from stillframe_client.chunks import MAY_PASS
 from stillframe_client.jaco2.bridge.contract import contract_faults, pictures_named, warnings
 from stillframe_client.jaco2.bridge.episode import HEARTBEAT_S, Episode, Outcome, step_s
 from stillframe_client.jaco2.bridge.eyes import Eyes
 from stillframe_client.jaco2.bridge.frame_log import FrameLog
 from stillframe_client.jaco2.bridge.secret import read_token
-from stillframe_client.jaco2.bridge.streamer_process import START_S, StreamerProcess
+from stillframe_client.jaco2.bridge.streamer_process import START_S, StreamerFailed, StreamerProcess
 from stillframe_client.jaco2.ceilings import SETPOINT_S
 from stillframe_client.jaco2.core.watchdog import State
 from stillframe_client.jaco2.link import now_s
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
     from stillframe_client.replies import ModelInfo
 
 READY_S = 60.0  # for a daemon that is loading
+WARM_UP_S = 30.0  # for its first answer
 ARM_S = 3.0
 REST_S = 3.0
+RETRY_S = 0.2
 
 
 class Refusal(Exception):
@@ -79,6 +83,9 @@ class Bridge:
         """Play one episode: arm, act, disarm, come to rest. Raises Refusal where the arm cannot be armed."""
         assert self._stream is not None and self._info is not None, "open() comes first"  # noqa: S101, PT018
         await self._stream.reset()
+        reason = over()
+        if reason is not None:
+            return Outcome(reason, fault=False, answers=0, seconds=0.0)
         await self._arm()
         self.episode = Episode(self.settings, self._stream, self._info, self._eyes, self.streamer, self.log)
         self.log.event(now_s(), "begin", instruction)
@@ -86,8 +93,8 @@ class Bridge:
             outcome = await self.episode.play(instruction, over)
         finally:
             self.streamer.link.order("disarm")
+        outcome = await self._come_to_rest(outcome)
         self.log.event(now_s(), "end", outcome.reason)
-        await self._until(self._is_at_rest, REST_S, "the arm was not at rest in time")
         return outcome
 
     async def close(self) -> None:
@@ -121,7 +128,7 @@ class Bridge:
             reuse=policy.reuse,
             token=read_token(policy.token),
             ca_file=policy.ca_file,
-            timeout_s=policy.give_up_s,
+            timeout_s=policy.answer_s,
             encoding=policy.encoding,
         )
         await self._alive(self._stream.wait_ready(READY_S))
@@ -132,7 +139,20 @@ class Bridge:
         self.warnings = warnings(self._info, self.settings)
         frames = {name: frame.picture for name, frame in self._eyes.latest().items()}
         pictures = pictures_named(frames, self._info.cameras)
-        await self._alive(self._stream.act(pictures, "warm up", unnorm_key=policy.unnorm_key))
+        await self._alive(self._warm_up(self._stream, pictures))
+
+    async def _warm_up(self, stream: AsyncPolicyStream, pictures: Any) -> None:
+        """Have one frame answered; the first one may take longer than the rest. Raises PolicyError."""
+        until_s = now_s() + WARM_UP_S
+        while True:
+            try:
+                await stream.act(pictures, "warm up", unnorm_key=self.settings.policy.unnorm_key)
+            except MAY_PASS:
+                if now_s() > until_s:
+                    raise
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
 
     async def _arm(self) -> None:
         self.streamer.reasons.clear()
@@ -142,8 +162,17 @@ class Bridge:
         if self._state() is not State.READY:
             raise Refusal("; ".join(self.streamer.reasons) or refused)
 
+    async def _come_to_rest(self, outcome: Outcome) -> Outcome:
+        """Wait for it. A streamer that a signal has ended too is no fault, if it said that the arm is at rest."""
+        try:
+            await self._until(self._is_at_rest, REST_S, "the arm was not at rest")
+        except (Refusal, StreamerFailed) as error:
+            if not self._is_at_rest():
+                return replace(outcome, reason=f"{outcome.reason}; {error}", fault=True)
+        return outcome
+
     def _was_refused(self) -> bool:
-        return any(reason.startswith("not armed") for reason in self.streamer.reasons)
+        return any("not armed" in reason for reason in self.streamer.reasons)
 
     def _state(self) -> Optional[State]:
         return None if self.streamer.status is None else self.streamer.status.state

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 START_S = 20.0
 END_S = 5.0
+PROGRAM = ("-m", "stillframe_client.jaco2.streamer")
 SETTINGS, TICKS, ERRORS = "settings.json", "ticks.jsonl", "streamer.txt"
 
 
@@ -40,7 +41,7 @@ class StreamerProcess:
         self.link = link.BridgeEnd(ours)
         self.status: Optional[link.Status] = None
         self.reasons: List[str] = []  # that it gave, each once, in order
-        command = [sys.executable, "-m", "stillframe_client.jaco2.streamer", str(theirs.fileno())]
+        command = [sys.executable, *PROGRAM, str(theirs.fileno())]
         files = [str(folder / SETTINGS), str(folder / TICKS), *(["dry"] if dry else [])]
         with theirs, self._errors.open("wb") as errors:
             self._process = subprocess.Popen(  # noqa: S603 -- this interpreter, our module

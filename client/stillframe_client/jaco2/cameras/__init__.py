@@ -1,7 +1,8 @@
 """Cameras behind one protocol (base.py): a background reader, the newest frame, its age. Knows no policy and no arm.
 
-Of a camera's settings `width` and `height` are checked on every picture, except of kinds that have a size of their own
-(OWN_SIZE): there the first picture says it, and one of another size is refused.
+Of a camera's settings `width` and `height` are checked on every picture, the simulated world's too, which draws at the
+size that is asked for. A recording has a size of its own (OWN_SIZE): its first picture says it, and one of another size
+is refused.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from stillframe_client.jaco2.cameras.accept import Expected
 from stillframe_client.jaco2.cameras.base import CameraError, CameraUnusable, named
-from stillframe_client.jaco2.cameras.prepare import check_crop
 from stillframe_client.jaco2.cameras.reader import BackgroundCamera
 
 if TYPE_CHECKING:
     from stillframe_client.jaco2.cameras.base import Camera, Source
     from stillframe_client.jaco2.settings import BridgeSettings, CameraSettings
 
-OWN_SIZE = ("replay", "mujoco")
+OWN_SIZE = ("replay",)
 
 
 def make_camera(name: str, settings: CameraSettings, bridge: BridgeSettings) -> Camera:
@@ -36,10 +36,6 @@ def make_camera(name: str, settings: CameraSettings, bridge: BridgeSettings) -> 
 
 
 def _check(settings: CameraSettings) -> None:
-    try:
-        check_crop(settings.crop)
-    except ValueError as error:
-        raise CameraUnusable(str(error)) from error
     if settings.age_s * settings.fps < 1:
         raise CameraUnusable(
             f"age_s is {settings.age_s:g} and fps {settings.fps:g}: a picture would be too old before the next comes; "

@@ -6,6 +6,7 @@ device's own queue is asked to hold one picture (not every backend does). Files 
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ class OpenCvSource:
         """
         self._cv2 = load_cv2()
         source = self._asked.source
-        self._device = self._cv2.VideoCapture(int(source) if source.isdigit() else source)
+        self._device = self._cv2.VideoCapture(int(source) if source.isdigit() else source, _backend(self._cv2, source))
         if not self._device.isOpened():
             raise CameraError(
                 f"OpenCV cannot open {source!r}; expected a camera that no other program holds: see `ls /dev/video*`, "
@@ -96,6 +97,12 @@ def make(settings: CameraSettings, bridge: BridgeSettings) -> OpenCvSource:  # n
     if settings.fourcc and (len(settings.fourcc) != 4 or not settings.fourcc.isascii()):
         raise CameraUnusable(f"fourcc is {settings.fourcc!r}; expected four letters such as MJPG, or none")
     return OpenCvSource(settings)
+
+
+def _backend(cv2: Any, source: str) -> int:
+    """Linux' devices by V4L2: others that a distribution's OpenCV may prefer ignore the mode that is asked for."""
+    a_device = source.isdigit() or source.startswith("/dev/")
+    return int(cv2.CAP_V4L2 if a_device and sys.platform == "linux" else cv2.CAP_ANY)
 
 
 def _letters(fourcc: int) -> str:

@@ -24,13 +24,14 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 MODES = ("RGB", "RGBA", "L", "P")  # 8 bits a channel
 
 
-def opener(path: Path) -> Callable[[], Iterator[Picture]]:
+def opener(path: Path, camera: str = "") -> Callable[[], Iterator[Picture]]:
     """A function that begins with the first picture, each time that it is called. Raises CameraUnusable.
 
-    `path`: a folder of JPEGs and PNGs (its subfolders are not looked at), one such file, or a video that OpenCV reads.
+    `path`: a folder of JPEGs and PNGs (its subfolders are not looked at), one such file, a video that OpenCV reads, or
+    the folder of a bridge's run: then what it kept of `camera`, or of its only one.
     """
     if path.is_dir():
-        files = _files(path)
+        files = _files(_recorded(path, camera))
         return lambda: map(read_picture, files)
     if not path.is_file():
         raise CameraUnusable(f"{path} is not there; expected a folder of pictures or a video")
@@ -53,6 +54,19 @@ def read_picture(file: Path) -> Picture:
             return np.array((upright.convert("RGBA") if image.mode == "P" else upright).convert("RGB"))
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise CameraUnusable(f"{file} cannot be read as a picture: {error}") from error
+
+
+def _recorded(folder: Path, camera: str) -> Path:
+    """Where a run kept its pictures; any other folder is given back."""
+    kept = folder / "pictures"
+    if not kept.is_dir() and not (folder / "frames.jsonl").is_file():
+        return folder
+    names = sorted(each.name for each in kept.iterdir() if each.is_dir()) if kept.is_dir() else []
+    if camera in names or len(names) == 1:
+        return kept / (camera if camera in names else names[0])
+    if not names:
+        raise CameraUnusable(f"{folder} is a run that kept no pictures; expected one with record.pictures = all")
+    raise CameraUnusable(f"{folder} kept pictures of {', '.join(names)}; expected one of these: {kept / names[0]}")
 
 
 def _files(folder: Path) -> List[Path]:

@@ -32,19 +32,18 @@ def prepare(picture: Picture, *, rotate: int, crop: Sequence[float], resize: int
     return np.asarray(PIL.Image.fromarray(part).resize((resize, resize), PIL.Image.Resampling.BICUBIC))
 
 
-def check_crop(crop: Sequence[float]) -> None:
-    """Raise ValueError unless these are left, top, right, bottom as shares, each pair in its order."""
-    if len(crop) != 4 or not (0 <= crop[0] < crop[2] <= 1 and 0 <= crop[1] < crop[3] <= 1):
-        raise ValueError(
-            f"crop is {list(crop)}; expected left, top, right, bottom from 0 to 1, left < right and top < bottom"
-        )
-
-
 def crop_box(crop: Sequence[float], width: int, height: int) -> Tuple[int, int, int, int]:
-    """Left, top, right, bottom in whole pixels, the nearest ones. Raises ValueError where no pixel lies between."""
-    check_crop(crop)
+    """Left, top, right, bottom in whole pixels, the nearest ones. Raises ValueError for no crop, or no pixel in it."""
+    _check_crop(crop)
     left, right = (round(share * width) for share in (crop[0], crop[2]))
     top, bottom = (round(share * height) for share in (crop[1], crop[3]))
     if left >= right or top >= bottom:
         raise ValueError(f"crop {list(crop)} leaves no pixel of {width} x {height}; expected a wider one")
     return left, top, right, bottom
+
+
+def _check_crop(crop: Sequence[float]) -> None:
+    if len(crop) != 4 or not (0 <= crop[0] < crop[2] <= 1 and 0 <= crop[1] < crop[3] <= 1):
+        raise ValueError(
+            f"crop is {list(crop)}; expected left, top, right, bottom from 0 to 1, left < right and top < bottom"
+        )

@@ -1,7 +1,7 @@
 """Plays a folder of pictures, or a video, as a camera that gives `fps` pictures a second; at the end it begins again.
 
-Knows no bridge's run: what a run recorded is a folder of JPEGs, named by number, already cropped, turned and resized.
-`source` is the path; `once:PATH` ends with the last picture. `width` and `height` are not looked at.
+Knows no file (pictures.py). `source` is the path; `once:PATH` ends with the last picture. `width` and `height` are not
+looked at. A run's folder will do: its JPEGs, named by number, are already turned, cropped and resized.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ class ReplaySource:
         period_s: float,
         *,
         loop: bool,
+        camera: str = "",
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], Any] = time.sleep,
     ):
-        self._path, self._period_s, self._loop = path, period_s, loop
+        self._path, self._period_s, self._loop, self._camera = path, period_s, loop, camera
         self._clock, self._wait = clock, wait
         self._begin: Callable[[], Iterator[Picture]] = lambda: iter(())
         self._pictures: Iterator[Picture] = iter(())
@@ -40,7 +41,7 @@ class ReplaySource:
 
     def open(self) -> None:
         """Look what is there. Raises CameraUnusable."""
-        self._begin = opener(self._path)
+        self._begin = opener(self._path, self._camera)
         self._pictures = self._begin()
         self._due_s = self._clock()
 
@@ -69,8 +70,9 @@ class ReplaySource:
         self._pictures = iter(())
 
 
-def make(settings: CameraSettings, bridge: BridgeSettings) -> ReplaySource:  # noqa: ARG001 -- as every kind's
-    """The recording of the settings."""
+def make(settings: CameraSettings, bridge: BridgeSettings) -> ReplaySource:
+    """The recording of the settings; of a run with several cameras, the pictures of the one that is named like this."""
     once = settings.source.startswith(ONCE)
     path = Path(settings.source[len(ONCE) :] if once else settings.source)
-    return ReplaySource(path, 1 / settings.fps, loop=not once)
+    camera = next((name for name, camera in bridge.cameras.items() if camera is settings), "")
+    return ReplaySource(path, 1 / settings.fps, loop=not once, camera=camera)

@@ -1,1 +1,1 @@
-"""What a run's log says afterwards: decided again, drawn, counted."""
+"""What reads a run's log: replays it, sums it up, draws it. Moves nothing and needs no arm."""
