@@ -80,8 +80,9 @@ class Engine:
         `on_ended` with what ends the thread, should that be anything but `close`.
         `history_info` says why answers look at no older frames, where there is no `history`.
         """
-        self.info: PolicyInfo = replace(model.info, history=history.info if history else history_info)
         self._core = EngineCore.of(model, reuse, clock, decoding=decoding, history=history)
+        info = replace(model.info, history=history.info if history else history_info)
+        self.info: PolicyInfo = self._core.answers.info(info)
         self._clock = clock
         self._log = log
         self._on_refresh = on_refresh

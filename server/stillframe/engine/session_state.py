@@ -15,6 +15,7 @@ from torch import Tensor
 from stillframe.domain import HistoryReport, Image, KeyframeReason, ReuseMode, SessionRef
 from stillframe.engine.drafts import DraftProposer
 from stillframe.engine.drift import Caution
+from stillframe.engine.ensemble import AdaptiveEnsemble
 from stillframe.engine.history import SessionHistory
 from stillframe.models.base import Decoded, Prefilled, Prepared
 from stillframe.models.llama.attention_probe import TextAttentionProbe
@@ -120,6 +121,7 @@ class SessionState:
     caution: Caution
     cause: KeyframeReason | None  # why its next frame has to be a keyframe; None: it need not be
     drafts: DraftProposer = field(default_factory=DraftProposer)
+    ensemble: AdaptiveEnsemble | None = None  # of its last chunks
     vision: VisionCache | None = None
     reuse: ReuseState | None = None  # what its next frame may reuse
     pending: ScheduledFrame | None = None  # its last frame, where an idle refresh can still improve it

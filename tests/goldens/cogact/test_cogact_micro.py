@@ -12,10 +12,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from stillframe.domain import Observation, ReuseMode, SessionRef, Step
 from stillframe.engine.core import EngineCore
+from stillframe.engine.ensemble import AdaptiveEnsemble
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.step import step
 from stillframe.models.cogact.diffusion import Denoising
-from stillframe.models.cogact.ensemble import AdaptiveEnsemble
 from stillframe.models.cogact.model import CogACT
 from stillframe.reuse.settings import ReuseSettings
 
@@ -92,7 +92,7 @@ def test_the_ensemble_matches(cogact_record: Mapping, key: str, horizon: int) ->
     """After each of four frames the weighted action is the reference's."""
     ensemble = AdaptiveEnsemble(horizon)
 
-    made = np.stack([ensemble.add(chunk) for chunk in cogact_record[f"seq/{key}/actions"]])
+    made = np.stack([ensemble.add(seq, chunk) for seq, chunk in enumerate(cogact_record[f"seq/{key}/actions"])])
     assert_allclose(made, cogact_record[f"seq/{key}/ensemble_h{horizon}"], rtol=0, atol=ENSEMBLE)
 
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from stillframe.models.cogact.diffusion import TRAINED_STEPS, Denoising, denoise, kept_signal, step_counts, timesteps
-from stillframe.models.cogact.ensemble import AdaptiveEnsemble
 
 ALLOWED = [*range(2, 11), 12, 13, 15, 17, 20, 25, 34, 50, 100]
 
@@ -62,25 +61,3 @@ def test_guidance_pushes_away_from_no_condition() -> None:
 
     assert asked == [(2, [50]), (2, [0]), (1, [50]), (1, [0])]
     assert_allclose(guided.numpy(), plain.numpy(), rtol=1e-5)  # 0.1 + 3 x 0.2 = 0.7
-
-
-def test_an_ensemble_of_one_is_the_newest() -> None:
-    """And there is none of none."""
-    chunk = np.arange(14.0).reshape(2, 7)
-
-    assert_allclose(AdaptiveEnsemble(1).add(chunk), chunk[0])
-    with pytest.raises(ValueError, match="ensemble of 0 chunks"):
-        AdaptiveEnsemble(0)
-
-
-@given(st.integers(1, 8), st.lists(st.integers(1, 16), min_size=1, max_size=12), st.integers(0, 2**32))
-def test_an_ensembles_action_lies_among_what_was_said(horizon: int, lengths: list[int], seed: int) -> None:
-    """Whatever the chunks' lengths, no number is beyond what some chunk said of this step."""
-    rng, ensemble = np.random.default_rng(seed), AdaptiveEnsemble(horizon)
-    chunks = [rng.normal(size=(length, 7)) for length in lengths]
-    for now, chunk in enumerate(chunks):
-        action = ensemble.add(chunk)
-        first = max(0, now - horizon + 1)
-        said = np.stack([chunks[at][now - at] for at in range(first, now + 1) if now - at < lengths[at]])
-        assert (action >= said.min(axis=0) - 1e-9).all()
-        assert (action <= said.max(axis=0) + 1e-9).all()
