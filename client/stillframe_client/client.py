@@ -25,7 +25,7 @@ from stillframe_client.images import check_encoding, encode_picture
 from stillframe_client.replies import ActionReply, ModelInfo, read_action, read_document, read_epoch, read_model_info
 from stillframe_client.reply_checks import ReplyOrder, check_reply
 from stillframe_client.sessions import open_session
-from stillframe_client.wire import IDEMPOTENCY_HEADER, SESSION_HEADER
+from stillframe_client.wire import CHUNK_HEADER, IDEMPOTENCY_HEADER, SESSION_HEADER, WHOLE_CHUNK
 
 if TYPE_CHECKING:
     import ssl
@@ -128,7 +128,7 @@ class PolicyClient:
             "POST",
             "/act",
             fields=request,
-            headers=self._session_headers(),
+            headers={CHUNK_HEADER: WHOLE_CHUNK, **self._session_headers()},
             timeout_s=self._timeout_s,
             idempotent=self._session_id is not None,
         )

@@ -80,6 +80,7 @@ class WebsocketClientPolicy:
             "image_size": list(info.image_size),
             "action_names": list(info.action_names),
             "action_horizon": info.chunk_horizon,
+            "replan_steps": info.execute,
             "gripper": info.gripper,
         }
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class ActionReply:
     """One answered frame."""
 
-    actions: NDArray[np.float64]  # [horizon, action_dim], first one due now; raw frames are answered with one row
+    actions: NDArray[np.float64]  # [horizon, action_dim], first one due now
     timing_ms: Mapping[str, float]  # stage -> milliseconds on the daemon, in the order they ran; last: total
     late: bool  # the action came after the frame's max_age_ms
     request_id: Optional[str]
@@ -47,6 +47,7 @@ class ActionReply:
     history: Optional[HistoryReport] = None  # what is kept of older frames; None: the daemon does not say
     unnorm_key: Optional[str] = None  # the statistics that it is scaled by; None: the daemon does not say
     model: Optional[str] = None  # that computed it; None: the daemon does not say
+    first_step: Optional[int] = None  # control step of actions[0]: the frame's seq; None: the daemon does not say
 
     @property
     def action(self) -> NDArray[np.float64]:
@@ -69,6 +70,7 @@ class ModelInfo:
     unnorm_keys: Tuple[str, ...]
     default_unnorm_key: Optional[str]  # None: every frame has to name one of unnorm_keys
     card: Mapping[str, Any] = field(repr=False)  # everything the daemon said
+    execute: int = 1  # actions of a chunk to play before the next is asked for, as the deployment advises
 
 
 def read_action(response: httpx.Response) -> ActionReply:
@@ -88,6 +90,7 @@ def read_action(response: httpx.Response) -> ActionReply:
         history=read_history(response, document),
         unnorm_key=text_or_none(said.get("unnorm_key")),
         model=text_or_none(said.get("model")),
+        first_step=first_step_of(said.get("steps")),
     )
 
 
@@ -148,7 +151,15 @@ def model_info(card: Mapping[str, Any]) -> ModelInfo:
         unnorm_keys=tuple(_text(name) for name in card["norm_stats"]),
         default_unnorm_key=None if card["default_unnorm_key"] is None else _text(card["default_unnorm_key"]),
         card=MappingProxyType(dict(card)),
+        execute=_execute(action),
     )
+
+
+def _execute(action: Mapping[str, Any]) -> int:
+    """As the daemon advises; of an older one, or a wrong one, half of a chunk."""
+    horizon = max(1, int(action["chunk_horizon"]))
+    advised = whole_or_none(action.get("execute"))
+    return advised if advised is not None and 1 <= advised <= horizon else max(1, horizon // 2)
 
 
 def read_problem(
@@ -201,6 +212,12 @@ def _id(text: Optional[str]) -> Optional[str]:
 def text_or_none(value: Any) -> Optional[str]:
     """The value, if it is text."""
     return value if isinstance(value, str) else None
+
+
+def first_step_of(steps: Any) -> Optional[int]:
+    """The control step of a reply's first action, of its member `steps`."""
+    first = whole_or_none(steps.get("first")) if isinstance(steps, dict) else None
+    return first if first is not None and 0 <= first <= MAX_COUNT else None
 
 
 def whole_or_none(value: Any) -> Optional[int]:

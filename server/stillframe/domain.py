@@ -283,6 +283,7 @@ class PolicyInfo:
     state: StateInfo | None = None  # None: it reads none
     history: HistoryInfo = NO_HISTORY
     batch_invariant: bool = False  # a row's numbers do not depend on which rows share its pass; measured at load
+    execute: int | None = None  # actions of a chunk to play before the next is asked for; None: half of them
     fixed_unnorm_key: str | None = None  # the default's, where the deployment chose it
     camera_keys: Mapping[str, str] = field(default_factory=dict)  # camera -> the key under which its picture comes in
     center_crop: float | None = None  # share of each picture's area that is looked at; None: all of it
@@ -290,6 +291,11 @@ class PolicyInfo:
     unknown_words: Callable[[str], tuple[str, ...]] = field(  # of an instruction: what the policy has no token for
         default=lambda _: (), repr=False, compare=False
     )
+
+    @property
+    def replan_after(self) -> int:
+        """Actions of a chunk that a robot is advised to play before it asks for the next: 1 to `chunk_horizon`."""
+        return self.execute or max(1, self.chunk_horizon // 2)
 
 
 class Policy(Protocol):

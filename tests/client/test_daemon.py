@@ -220,6 +220,19 @@ def test_the_newest_frame_wins(daemon, picture):
     assert newest == 4
 
 
+@pytest.mark.parametrize("encoding", ["raw", "png"])
+@pytest.mark.parametrize("kind", [PolicyClient, PolicyStream])
+def test_a_whole_chunk_on_every_wire(daemon, picture, kind, encoding):
+    """Every action, however the picture travels, and the control step that the first is for."""
+    with kind(daemon.url, timeout_s=TIMEOUT_S, encoding=encoding) as policy:
+        replies = [policy.act_with_report(picture, "reach") for _ in range(2)]
+        execute = policy.info().execute
+
+    assert [reply.actions.shape for reply in replies] == [(2, 7)] * 2
+    assert [reply.first_step for reply in replies] == [0, 1]
+    assert execute == 1
+
+
 def test_a_player_on_a_stream(daemon, picture):
     """Chunks of a stream are played one action a step."""
     with PolicyStream(daemon.url, timeout_s=TIMEOUT_S) as stream:

@@ -109,6 +109,45 @@ def test_a_models_card():
     assert info.card == card
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"chunk_horizon": 8, "execute": 6}, 6),
+        ({"chunk_horizon": 8}, 4),
+        ({"chunk_horizon": 1}, 1),
+        ({"chunk_horizon": 8, "execute": 9}, 4),
+        ({"chunk_horizon": 8, "execute": 0}, 4),
+        ({"chunk_horizon": 8, "execute": "six"}, 4),
+        ({"chunk_horizon": 0}, 1),
+    ],
+)
+def test_how_much_of_a_chunk_to_play(said, expected):
+    """As the deployment advises; of a daemon that does not, or that advises nonsense, half."""
+    action = {"fields": [], "gripper": "", **said}
+    card = {"name": "x", "family": "x", "observation": {"cameras": [], "image_size": [1, 1]}, "action": action}
+    card |= {"norm_stats": {}, "default_unnorm_key": None}
+
+    assert read_model_info(httpx.Response(200, json={"models": [card]}, request=ASKED)).execute == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ({"first": 4, "count": 8}, 4),
+        (None, None),
+        ({}, None),
+        ([4], None),
+        ({"first": -1}, None),
+        ({"first": 1.5}, None),
+    ],
+)
+def test_the_step_of_the_first_action(steps, expected):
+    """The member `steps` of an answer, if it is one."""
+    reply = read_action(httpx.Response(200, json={"actions": [[0.0] * 7], "steps": steps}, request=ASKED))
+
+    assert reply.first_step == expected
+
+
 def test_a_broken_array_is_a_wire_error():
     """An array whose bytes do not fit its shape is refused like everywhere on the wire."""
     broken = {**encode_array(np.zeros(7)), "shape": [8]}

@@ -13,6 +13,7 @@ from stillframe.engine.answers import ChunkAnswers
 from stillframe.engine.drift import Caution
 from stillframe.engine.ensemble import AdaptiveEnsemble
 from stillframe.engine.session_state import ScheduledFrame, SessionState
+from stillframe.errors import ConfigError
 from stillframe.testing import policy_info
 
 ROBOT = SessionRef("robot-1")
@@ -69,6 +70,25 @@ def test_frames_that_were_superseded_count_as_steps() -> None:
 def test_a_stateless_frame_has_no_past() -> None:
     """Of its chunk the first action."""
     assert_allclose(ChunkAnswers(ensemble=3).answer(frame_of(None), chunk(2.0)).actions, np.full((1, 7), 2.0))
+
+
+def test_what_a_robot_is_advised_to_play() -> None:
+    """The contract says it: half of a chunk, or as the deployment has it."""
+    info = replace(policy_info(), chunk_horizon=8)
+
+    assert [ChunkAnswers(execute=said).info(info).replan_after for said in (0, 1, 8)] == [4, 1, 8]
+    assert ChunkAnswers(ensemble=4).info(info).replan_after == 1
+    assert policy_info().replan_after == 1
+
+
+@pytest.mark.parametrize(("ensemble", "most", "why"), [(0, 8, ":"), (4, 1, ", as decoding.ensemble has it:")])
+def test_more_than_there_is_cannot_be_played(ensemble: int, most: int, why: str) -> None:
+    """A deployment that advises so is told as it starts."""
+    info = replace(policy_info(), chunk_horizon=8)
+    words = f"decoding.execute is 9; echo answers {most} actions at once{why} expected 0 to {most}"
+
+    with pytest.raises(ConfigError, match=words):
+        ChunkAnswers(ensemble, execute=9).info(info)
 
 
 def test_an_ensemble_of_none_is_refused() -> None:

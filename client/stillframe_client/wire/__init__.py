@@ -8,6 +8,7 @@ from stillframe_client.wire.messages import JSON, MSGPACK, Codec
 from stillframe_client.wire.names import (
     CACHE_HEADER,
     CAMERAS_HEADER,
+    CHUNK_HEADER,
     DONE,
     FATAL,
     GOING,
@@ -26,6 +27,7 @@ from stillframe_client.wire.names import (
     SESSION_ID_RULE,
     TOO_BIG,
     WARNING_HEADER,
+    WHOLE_CHUNK,
     is_session_id,
 )
 from stillframe_client.wire.packing import pack, unpack
@@ -34,6 +36,7 @@ from stillframe_client.wire.parts import PackLimits, read_value
 __all__ = [
     "CACHE_HEADER",
     "CAMERAS_HEADER",
+    "CHUNK_HEADER",
     "DONE",
     "DTYPES",
     "FATAL",
@@ -55,6 +58,7 @@ __all__ = [
     "SESSION_ID_RULE",
     "TOO_BIG",
     "WARNING_HEADER",
+    "WHOLE_CHUNK",
     "Codec",
     "PackLimits",
     "UnsupportedDtype",

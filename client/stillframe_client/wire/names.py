@@ -10,6 +10,8 @@ from typing import Any
 SESSION_HEADER = "X-Session-Id"  # of a request: whose frame it is
 SECRET_HEADER = "X-Session-Secret"  # noqa: S105 (a header's name)
 IDEMPOTENCY_HEADER = "Idempotency-Key"  # of a session's frame without a seq: the same key, the same answer
+CHUNK_HEADER = "X-Stillframe-Chunk"  # of a frame at /act: "whole", where a bare answer would be the first action alone
+WHOLE_CHUNK = "whole"
 CACHE_HEADER = "X-Stillframe-Cache"  # of every answer to a frame: JSON, what it reused
 HISTORY_HEADER = "X-Stillframe-History"  # of every answer to a frame: JSON, what is kept of older ones
 CAMERAS_HEADER = "X-Stillframe-Cameras"  # of answers: JSON, which of the request's keys was which camera's picture

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from stillframe.domain import ActionChunk, PolicyInfo
 from stillframe.engine.ensemble import AdaptiveEnsemble
 from stillframe.engine.session_state import ScheduledFrame
+from stillframe.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,17 @@ class ChunkAnswers:
     """By a deployment's settings."""
 
     ensemble: int = 0  # chunks that have a say; 0: every chunk is answered whole
+    execute: int = 0  # actions that a robot is advised to play of each; 0: half of them
 
     def info(self, policy: PolicyInfo) -> PolicyInfo:
-        """The policy's contract, as clients see it."""
-        return replace(policy, chunk_horizon=1) if self.ensemble else policy
+        """The policy's contract, as clients see it. Raises ConfigError for more actions to play than there are."""
+        if self.ensemble:
+            policy = replace(policy, chunk_horizon=1)
+        if self.execute > policy.chunk_horizon:
+            said = f"decoding.execute is {self.execute}; {policy.name} answers {policy.chunk_horizon} actions at once"
+            why = ", as decoding.ensemble has it" if self.ensemble else ""
+            raise ConfigError(f"{said}{why}: expected 0 to {policy.chunk_horizon}")
+        return replace(policy, execute=self.execute) if self.execute else policy
 
     def answer(self, frame: ScheduledFrame, chunk: ActionChunk) -> ActionChunk:
         """What is answered. A stateless frame has no chunks before it: of its own the first action."""

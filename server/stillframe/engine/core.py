@@ -45,9 +45,11 @@ class EngineCore:
         With `history`, sessions' answers attend to older frames.
         Raises ConfigError for settings or a budget that do not fit the checkpoint or the device.
         """
+        answers = ChunkAnswers(decoding.ensemble, decoding.execute)
+        answers.info(model.info)
         scheduler = Scheduler(model, reuse, clock, decoding, history)
         cache = SessionCache(model, reuse, clock, default_sessions, history)
-        return cls(ModelRunner.eager(model), scheduler, cache, ChunkAnswers(decoding.ensemble), clock)
+        return cls(ModelRunner.eager(model), scheduler, cache, answers, clock)
 
     @property
     def model(self) -> PolicyModel:

@@ -32,6 +32,13 @@ class DecodingSettings(RangeChecked):
         low=0,
         high=64,
     )
+    execute: int = setting(
+        0,
+        "of a policy that answers chunks: actions that a robot is advised to play of each before it asks for the next "
+        "(/v1/models says so); 0: half of them",
+        low=0,
+        high=1024,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -185,6 +185,7 @@ def test_the_headers_of_an_answer_are_described(desk, document):
     assert [part["name"] for part in document["paths"]["/act"]["post"]["parameters"]] == [
         "X-Session-Id",
         "Idempotency-Key",
+        "X-Stillframe-Chunk",
     ]
 
 

@@ -31,6 +31,7 @@ class Native:
         actions = finite(answer.chunk).actions
         document = {
             "actions": actions.astype("<f4") if self.binary else np.asarray(actions, np.float64).tolist(),
+            "steps": _steps(answer),
             "unnorm_key": answer.chunk.unnorm_key,
             "model": answer.model,
             "timing_ms": dict(answer.timing_ms),
@@ -39,6 +40,15 @@ class Native:
         }
         flags = {"late": answer.late, "replayed": answer.replayed}
         return document | {name: True for name, raised in flags.items() if raised}
+
+
+def _steps(answer: Reply) -> dict[str, int]:
+    """For which control steps the actions are: `first` is the frame's own, counted as its seq; 0 without a session.
+
+    A robot that sends fewer frames than it plays actions has to number them by control step for that to hold.
+    """
+    place = answer.report.get("session")
+    return {"first": place["seq"] if place else 0, "count": len(answer.chunk.actions)}
 
 
 JSON_NATIVE = Native()

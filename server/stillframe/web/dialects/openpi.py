@@ -68,6 +68,7 @@ class OpenPI:
             "image_size": list(info.image_size),
             "action_names": list(info.action_names),
             "action_horizon": info.chunk_horizon,
+            "replan_steps": info.replan_after,
             "gripper": gripper_meaning(info),
             "camera_keys": dict(info.camera_keys),
             "center_crop": info.center_crop,

@@ -47,6 +47,16 @@ def cogact_form(fields: Fields, codec: Codec, max_parts: int) -> tuple[Dialect, 
     return COGACT, fields
 
 
+def with_whole_chunks(choose: Selector) -> Selector:
+    """Select as `choose` does, but nothing whose reply is a chunk's first action alone."""
+
+    def select(fields: Fields, codec: Codec, max_parts: int) -> tuple[Dialect, Fields]:
+        dialect, inner = choose(fields, codec, max_parts)
+        return (JSON_NATIVE if dialect is OPENVLA else dialect), inner
+
+    return select
+
+
 def _by_json_keys(fields: Fields) -> Dialect:
     """Select by a key that one family sends; a frame of arrays gets an array back."""
     if FULL_IMAGE in fields:

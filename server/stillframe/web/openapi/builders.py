@@ -13,11 +13,13 @@ from stillframe.web.openapi.problem_codes import PROBLEM_CODES, ProblemCode
 from stillframe_client.wire import (
     CACHE_HEADER,
     CAMERAS_HEADER,
+    CHUNK_HEADER,
     HISTORY_HEADER,
     IDEMPOTENCY_HEADER,
     PLACE_HEADER,
     SESSION_HEADER,
     WARNING_HEADER,
+    WHOLE_CHUNK,
 )
 
 Schema = dict[str, Any]
@@ -124,6 +126,11 @@ KEY_PARAMETER = _header_parameter(
     {"type": "string", "minLength": 1, "maxLength": 128},
     "of a session's frame without a seq: a repeat under the same key gets the same answer, computed once",
 )
+CHUNK_PARAMETER = _header_parameter(
+    CHUNK_HEADER,
+    {"type": "string", "enum": [WHOLE_CHUNK]},
+    "raw pictures as well are answered with the readable object and every action, not with the first action alone",
+)
 
 # An 8 x 8 grey PNG, the smallest picture the daemon takes.
 _PNG = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAEElEQVR42mNsYIAAJgaKGAAmCACQtTEKkQAAAABJRU5ErkJggg=="
@@ -141,6 +148,7 @@ _CACHE: Schema = {
 }
 READABLE: Schema = {
     "actions": [[0.0] * 7],
+    "steps": {"first": 0, "count": 1},
     "unnorm_key": "jaco",
     "model": "jaco-tiny",
     "timing_ms": {"total": 41.5},

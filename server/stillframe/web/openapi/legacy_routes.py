@@ -12,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 
 from stillframe.web.openapi.builders import (
+    CHUNK_PARAMETER,
     HEADERS,
     KEY_PARAMETER,
     PNG_FRAME,
@@ -46,13 +47,13 @@ def _legacy_body() -> Schema:
         png=PNG_FRAME,
         session=SESSION_FRAME,
     )
-    return request_body(examples, SESSION_PARAMETER, KEY_PARAMETER)
+    return request_body(examples, SESSION_PARAMETER, KEY_PARAMETER, CHUNK_PARAMETER)
 
 
 def _legacy_answers() -> Responses:
     bare = encode_array(np.zeros(7))
     examples: dict[str, Schema] = {
-        "openvla": {"summary": "to raw pictures: the float64 array alone", "value": bare},
+        "openvla": {"summary": "to raw pictures: the float64 array alone, of a chunk the first action", "value": bare},
         "double-encoded": {"summary": "the same as JSON in a string", "value": json.dumps(bare)},
         "openvla-oft": {"summary": "to a flat observation: one array for each action", "value": [bare]},
         "readable": {"summary": "to JPEG or PNG: the whole chunk, and what was reused", "value": READABLE},

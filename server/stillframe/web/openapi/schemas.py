@@ -159,10 +159,18 @@ class SessionPlace(BaseModel):
     seq: int
 
 
+class Steps(BaseModel):
+    """For which control steps the actions are. A frame's seq is its step: number frames so if not each step has one."""
+
+    first: int  # the frame's own, 0 without a session: actions[0] is for it, actions[1] for the next
+    count: int
+
+
 class Actions(BaseModel):
     """The readable answer to a frame; `session` only where the frame named one."""
 
     actions: list[list[float]]
+    steps: Steps
     unnorm_key: str
     model: str
     timing_ms: dict[str, float]

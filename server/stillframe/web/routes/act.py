@@ -6,6 +6,7 @@ Knows no engine: awaits a future, so the event loop stays free.
 from __future__ import annotations
 
 import asyncio
+import reprlib
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -14,11 +15,11 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stillframe.errors import TooMany
+from stillframe.errors import BadRequest, TooMany
 from stillframe.metrics import Outcome
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.dialects.base import Dialect, Reply
-from stillframe.web.dialects.select import Selector
+from stillframe.web.dialects.select import Selector, with_whole_chunks
 from stillframe.web.http.body import read_body
 from stillframe.web.http.codecs import Codec, codec_of
 from stillframe.web.http.decode_pool import DecodePool
@@ -30,6 +31,7 @@ from stillframe.web.middleware.listeners import Listeners, listener_of
 from stillframe.web.middleware.rate_limit import Key, RateLimiter, throttle
 from stillframe.web.service.frame_parser import FrameParser, ParsedFrame
 from stillframe.web.service.inference import InferenceService
+from stillframe_client.wire import CHUNK_HEADER, WHOLE_CHUNK
 
 CLIENT_GONE = 499  # for logs: the connection is closed
 
@@ -89,6 +91,7 @@ class ActRoute:
     ) -> tuple[ParsedFrame, Codec]:
         content_type = request.headers.get("content-type", "")
         codec = codec_of(content_type)
+        choose = with_whole_chunks(choose) if _wants_whole_chunk(request) else choose
         share = share_of(request)
         with self.decode_pool.byte_budget.reserve(share) as count:
             body = await read_body(request, parser.limits, count)
@@ -96,6 +99,14 @@ class ActRoute:
             frame = await self.decode_pool.run(share, _read, body, content_type, codec, parser, head, choose)
             watch.lap("unpack")
             return frame, codec
+
+
+def _wants_whole_chunk(request: Request) -> bool:
+    """Whether the client reads every action of a chunk. Raises BadRequest for other words than the header's one."""
+    said = request.headers.get(CHUNK_HEADER)
+    if said not in (None, WHOLE_CHUNK):
+        raise BadRequest("bad-field", f"{CHUNK_HEADER} is {reprlib.repr(said)}; expected {WHOLE_CHUNK!r}, or none.")
+    return said is not None
 
 
 def _read(

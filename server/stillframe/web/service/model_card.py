@@ -35,7 +35,8 @@ class ActionContract(BaseModel):
     frame: str
     gripper: str
     dtype: str
-    chunk_horizon: int
+    chunk_horizon: int  # actions in an answer
+    execute: int  # of these, so many are to be played before the next are asked for: what the deployment advises
 
 
 class ObservationContract(BaseModel):
@@ -131,6 +132,7 @@ def _action(info: PolicyInfo) -> ActionContract:
         gripper=gripper_meaning(info),
         dtype="float64",
         chunk_horizon=info.chunk_horizon,
+        execute=info.replan_after,
     )
 
 
