@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Iterator, Optional
+from typing import TYPE_CHECKING, Callable, Deque, Iterator, Optional, Tuple
 
 import numpy as np
 
 from stillframe_client.arguments import seconds
+from stillframe_client.chunk_plan import ChunkPlan, check_blend, due_index
 from stillframe_client.errors import (
     BadReply,
     DeadlineExceeded,
@@ -39,25 +41,31 @@ if TYPE_CHECKING:
 # While actions are left these are met by asking again; whatever else goes wrong is a fault at once.
 MAY_PASS = (TimedOut, Unreachable, NotReady, Overloaded, TooMany, DeadlineExceeded, Superseded)
 LEAVING_S = 1.0
+TIMED = 8  # answers whose times count
+ROUNDING = 1e-6  # of a step: times of so many steps are no step more
 
 
 @dataclass(eq=False)
 class _Chunk:
-    """A chunk of actions and its schedule."""
+    """A chunk's schedule."""
 
-    actions: NDArray[np.float64]  # [horizon, action_dim]
     frame_s: float  # when its frame was requested
     step: int  # actions played by then
-    begin_s: Optional[float]  # when its first action is due; None: at once, the robot waits for it
+    begin_s: Optional[float] = None  # when its first action is due; None: at once, the robot waits for it
+    shape: Tuple[int, ...] = ()  # of its actions: horizon, action_dim
 
 
 class ChunkPlayer:
     """Gives one action per step of the robot. `next` belongs to one thread; the asking is done in another.
 
     `ask` takes a picture, asks and returns the reply, such as `lambda: policy.act_with_report(camera(), "pick it up")`.
-    It is called again once `replan_every` actions of a chunk are played; None: half of them, sooner where they would
-    grow too old. A chunk's first action is due when its frame is taken, each later one 1 / `hz` s after the last: what
-    was due before the chunk came is skipped.
+    It is called again once `replan_every` actions of a chunk are played, such as `policy.info().execute`; None: half
+    of them, sooner where they would grow too old, or would run out before an answer comes as slowly as the slowest of
+    the last ones did. (The first answer to come is not timed: the policy may have been cold.)
+
+    A chunk's first action is due when its frame is taken, each later one 1 / `hz` s after the last. A chunk that comes
+    late goes on where the robot is: as many of its actions are skipped as were played since its frame, or as were due
+    by then. `blend` says what becomes of steps of which older chunks spoke too: see ChunkPlan.
 
     Faults: no action left (Starved, or what kept the next chunk from coming), a frame older than `max_age_s`
     (StaleAnswer), an action that is not finite (BadReply), and any PolicyError that waiting does not mend. Then `next`
@@ -71,6 +79,7 @@ class ChunkPlayer:
         *,
         replan_every: Optional[int] = None,
         max_age_s: float = 2.0,
+        blend: str = "none",
         clock: Callable[[], float] = time.monotonic,
     ):
         self._ask = ask
@@ -79,12 +88,16 @@ class ChunkPlayer:
         if replan_every is not None and replan_every < 1:
             raise ValueError(f"replan_every is {replan_every!r}; expected at least one step, or None.")
         self._replan_every = replan_every
+        self._blend = check_blend(blend)
         self._clock = clock
         self._changed = threading.Condition()  # guards what follows
         self._thread: Optional[threading.Thread] = None
         self._run = 0  # counts restarts: a chunk requested before one is not played after it
         self._wanted = False  # a chunk is to be requested, or is being
         self._chunk: Optional[_Chunk] = None
+        self._plan = ChunkPlan(blend)
+        self._answered = False  # a chunk has come
+        self._took_s: Deque[float] = deque(maxlen=TIMED)  # the answers after that
         self._steps = 0  # actions played
         self._trouble: Optional[Exception] = None  # why the last request for a chunk failed
         self._fault: Optional[Exception] = None
@@ -96,6 +109,18 @@ class ChunkPlayer:
         with self._changed:
             return self._fault
 
+    @property
+    def latency_s(self) -> Optional[float]:
+        """How long the slowest of the last answers took, the first to come aside; None: there is no other yet."""
+        with self._changed:
+            return max(self._took_s, default=None)
+
+    @property
+    def slack_s(self) -> float:
+        """For how long there are actions left to play."""
+        with self._changed:
+            return self._plan.left * self._step_s
+
     def restart(self) -> None:
         """Play again from a new frame: clear the fault and all actions."""
         with self._changed:
@@ -103,6 +128,7 @@ class ChunkPlayer:
                 raise _closed()
             self._run += 1
             self._chunk = self._trouble = self._fault = None
+            self._plan = ChunkPlan(self._blend)
             self._want()
 
     def next(self) -> NDArray[np.float64]:
@@ -157,15 +183,15 @@ class ChunkPlayer:
                 f"The frame behind this action is {age_s:.2f} s old; at most {self._max_age_s} s."
             )
             return None
-        index = self._index(chunk, now_s)
-        if index >= len(chunk.actions):
-            detail = f"The chunk of {len(chunk.actions)} actions ran out {age_s:.2f} s after its frame; no other came."
+        self._plan.skip_to(self._index(chunk, now_s))
+        action = self._plan.next()
+        if action is None:
+            detail = f"The chunk of {chunk.shape[0]} actions ran out {age_s:.2f} s after its frame; no other came."
             self._fault = self._trouble or Starved(detail)
             return None
         self._steps += 1
-        if index + 1 >= self._replan_after(chunk):
+        if self._plan.index >= self._replan_after(chunk.shape[0]):
             self._want()
-        action: NDArray[np.float64] = chunk.actions[index]
         return action
 
     def _index(self, chunk: _Chunk, now_s: float) -> int:
@@ -175,13 +201,13 @@ class ChunkPlayer:
         """
         if chunk.begin_s is None:
             chunk.begin_s, chunk.step = now_s, self._steps
-        by_clock = math.floor((now_s - chunk.begin_s) / self._step_s) - 1
-        return max(self._steps - chunk.step, by_clock)
+        return due_index(self._steps - chunk.step, now_s - chunk.begin_s, self._step_s, grace=1)
 
-    def _replan_after(self, chunk: _Chunk) -> int:
-        horizon = len(chunk.actions)
-        half = max(1, min(horizon // 2, int(self._max_age_s / self._step_s / 2)))
-        return min(self._replan_every or half, horizon)
+    def _replan_after(self, horizon: int) -> int:
+        if self._replan_every is not None:
+            return min(self._replan_every, horizon)
+        slowest = math.ceil(max(self._took_s, default=0.0) / self._step_s - ROUNDING)
+        return max(1, min(horizon // 2, int(self._max_age_s / self._step_s / 2), horizon - 1 - slowest))
 
     def _want(self) -> None:
         """Request a chunk, unless a request is in progress."""
@@ -199,32 +225,58 @@ class ChunkPlayer:
                 self._changed.wait_for(lambda: self._wanted or self._closed)
                 if self._closed:
                     return
-                run, chunk = self._run, _Chunk(np.empty((0, 0)), self._clock(), self._steps, None)
+                run, chunk = self._run, _Chunk(self._clock(), self._steps)
+            actions = np.empty((0, 0))
             trouble: Optional[Exception]
             try:
-                chunk.actions = self._ask().actions
-                trouble = _not_actions(chunk.actions)
+                actions = self._ask().actions
+                trouble = _not_actions(actions)
             except Exception as error:  # noqa: BLE001 -- the caller's own code too: `next` raises it
                 trouble = error
             with self._changed:
                 if run == self._run:
-                    self._arrived(chunk, trouble)
+                    self._arrived(chunk, actions, trouble)
 
-    def _arrived(self, chunk: _Chunk, trouble: Optional[Exception]) -> None:
+    def _arrived(self, chunk: _Chunk, actions: NDArray[np.float64], trouble: Optional[Exception]) -> None:
         """Play the new chunk from the next step on, or note why there is none."""
         self._wanted = False
-        late_s = self._clock() - chunk.frame_s
-        if trouble is None and late_s > self._max_age_s:
-            trouble = StaleAnswer(f"The answer came {late_s:.2f} s after its frame; at most {self._max_age_s} s.")
+        now_s = self._clock()
         if trouble is None:
-            if self._chunk is not None:
-                chunk.begin_s = chunk.frame_s
-            self._chunk, self._trouble = chunk, None
+            trouble = self._timed(now_s - chunk.frame_s) or self._other_kind(actions)
+        if trouble is None:
+            chunk.shape = actions.shape
+            self._take(chunk, actions, now_s)
+            self._trouble = None
         elif self._chunk is None or not isinstance(trouble, MAY_PASS):
             self._fault = self._fault or trouble
         else:
             self._trouble = trouble
         self._changed.notify_all()
+
+    def _timed(self, took_s: float) -> Optional[PolicyError]:
+        """Note how long an answer took; say so where that is too long."""
+        if self._answered:
+            self._took_s.append(took_s)
+        self._answered = True
+        if took_s > self._max_age_s:
+            return StaleAnswer(f"The answer came {took_s:.2f} s after its frame; at most {self._max_age_s} s.")
+        return None
+
+    def _other_kind(self, actions: NDArray[np.float64]) -> Optional[PolicyError]:
+        """What keeps a chunk from going on where the last one is, if anything does."""
+        if self._chunk is None or self._chunk.shape[1:] == actions.shape[1:]:
+            return None
+        return BadReply(f"An action has {actions.shape[1]} numbers; those before it had {self._chunk.shape[1]}.")
+
+    def _take(self, chunk: _Chunk, actions: NDArray[np.float64], now_s: float) -> None:
+        """Go on with the new chunk in the place of the old one's action that would be next."""
+        due = 0
+        if self._chunk is not None:
+            self._plan.skip_to(self._index(self._chunk, now_s))
+            chunk.begin_s = chunk.frame_s
+            due = self._index(chunk, now_s)
+        self._plan.take(actions, due)
+        self._chunk = chunk
 
 
 def _not_actions(actions: NDArray[np.float64]) -> Optional[PolicyError]:

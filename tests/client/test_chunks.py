@@ -371,6 +371,99 @@ def test_a_long_chunk_is_renewed_in_time(rig):
     assert arm.step() == [1, 0]
 
 
+def test_the_cold_first_answer_is_not_timed(rig):
+    """A policy that had to warm up does not make the player think that it is slow; how slow it is comes later."""
+    arm = rig(8, max_age_s=10.0)
+    arm.player.restart()
+    arm.policy.until_asked()
+    arm.clock.now_s += 5.0
+    arm.policy.answer()
+    played = [arm.step() for _ in range(3)]
+
+    assert arm.player.latency_s is None
+    assert not arm.player._wanted
+    played.append(arm.step())  # half of the chunk
+    arm.answer()
+    assert played == [[0, k] for k in range(4)]
+    assert arm.player.latency_s == pytest.approx(0.1)
+
+
+def test_where_answers_are_slow_it_asks_sooner(rig):
+    """In time for the slowest of the last answers to come before the chunk runs out."""
+    arm = rig(12)
+    arm.begin()
+    for _ in range(10):
+        arm.step()
+    arm.answer()  # 0.6 s after its frame, which was taken when half of the chunk was left
+
+    assert arm.player.latency_s == pytest.approx(0.6)
+    assert arm.step() == [1, 5]
+    arm.answer()
+    played = [arm.step() for _ in range(4)]
+    assert not arm.player._wanted
+    played.append(arm.step())
+    assert arm.player._wanted
+    assert played == [[2, k] for k in range(5)]
+
+
+@pytest.mark.parametrize("blend", ["none", "linear", "adaptive"])
+def test_a_chunk_that_is_over_as_it_comes(rig, blend):
+    """Where the time of all its actions went by, it starves, and stays so until it is restarted."""
+    arm = rig(4, replan_every=1, blend=blend)
+    arm.begin()
+    arm.clock.now_s += 1.0
+    arm.answer()
+
+    for _ in range(2):
+        with pytest.raises(Starved, match="ran out"):
+            arm.step()
+    arm.player.restart()
+    arm.policy.answer()
+    assert arm.step() == [2, 0]
+
+
+def test_overlaps_are_blended(rig):
+    """What was planned and what is said now, of the same steps: from one to the other."""
+    arm = rig(6, replan_every=2, blend="linear")
+    arm.begin()
+    arm.step()
+    arm.answer()
+
+    shares = [k / 5 for k in range(1, 5)]
+    expected = [[share, (1 - share) * (2 + k) + share * k] for k, share in enumerate(shares)]
+    np.testing.assert_allclose([arm.player.next() for _ in range(6)], [*expected, [1, 4], [1, 5]], atol=1e-12)
+
+
+def test_nothing_is_blended_across_a_restart(rig):
+    """What was planned before is gone."""
+    arm = rig(4, replan_every=4, blend="linear")
+    arm.begin()
+    arm.player.restart()
+    arm.policy.answer()
+
+    assert arm.step() == [1, 0]
+
+
+def test_actions_of_another_length(rig):
+    """Once it has moved by two numbers, three are no next action."""
+    arm = rig(4, replan_every=1)
+    arm.begin()
+    arm.answer(np.zeros((4, 3)))
+
+    with pytest.raises(BadReply, match="An action has 3 numbers; those before it had 2"):
+        arm.step()
+
+
+def test_how_long_it_can_go_on(rig):
+    """What is left to play, in seconds: nothing before the first chunk."""
+    arm = rig(4, replan_every=4)
+    before = arm.player.slack_s
+    arm.begin()
+
+    assert before == 0.0
+    assert arm.player.slack_s == pytest.approx(0.3)
+
+
 def test_no_first_chunk():
     """To wait for the first chunk has a bound."""
     asked = threading.Event()
@@ -432,7 +525,9 @@ def test_close_leaves_nothing_behind(rig):
         arm.player.next()
 
 
-@pytest.mark.parametrize("wrong", [{"hz": 0}, {"hz": float("inf")}, {"max_age_s": None}, {"replan_every": 0}], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [{"hz": 0}, {"hz": float("inf")}, {"max_age_s": None}, {"replan_every": 0}, {"blend": "cubic"}], ids=str
+)
 def test_wrong_arguments(wrong):
     """Rates, ages and steps are above zero and finite."""
     with pytest.raises(ValueError, match="expected"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple
 
+from stillframe_client.chunk_plan import BLENDS
 from stillframe_client.jaco2 import ceilings
 from stillframe_client.jaco2.settings_fields import RangeChecked, setting
 
@@ -29,7 +30,8 @@ class PolicySettings(RangeChecked):
     reuse: Optional[str] = setting(None, "off, exact, adaptive, paper or static-only; none: as the daemon is set")
     mode: str = setting("lockstep", "one frame at a time, or a stream of the newest", choices=("lockstep", "realtime"))
     hz: float = setting(10.0, "rate of the data that the policy learned from: an action is a movement of 1/hz s", 1, 30)
-    execute: int = setting(0, "of a chunk: actions played before the next one; 0: half of it, and all of one", 0, 1024)
+    execute: int = setting(0, "of a chunk: actions played before the next one; 0: as the daemon advises", 0, 1024)
+    blend: str = setting("none", "realtime: steps of which older chunks spoke too", choices=BLENDS)
     encoding: str = setting("jpeg", "how pictures travel", choices=("raw", "png", "jpeg"))
     answer_s: float = setting(2.0, "after so long without an answer the episode pauses", 0.05, 10)
     give_up_s: float = setting(10.0, "after so long without one it ends", 0.5, 60)

@@ -158,7 +158,7 @@ class Episode:
                 return reply
 
     async def _realtime(self) -> None:
-        player, arrivals, arrived = Player(self.step_s), _queue(), asyncio.Event()
+        player, arrivals, arrived = Player(self.step_s, self._policy.blend), _queue(), asyncio.Event()
         frame_s, under_way = now_s(), 0
         while True:
             if now_s() >= frame_s:
@@ -223,7 +223,7 @@ class Episode:
         self._streamer.link.step(action[:6].tolist(), float(action[6]), self.step_s, deadline_s)
 
     def _execute(self, horizon: int) -> int:
-        return min(self._policy.execute or max(1, horizon // 2), horizon)
+        return min(self._policy.execute or self._info.execute, horizon)
 
     def _note_answer(self, frames: Frames, reply: ActionReply, *, played: bool) -> None:
         self._log.answered(observed_s(frames), now_s(), reply, played=played)

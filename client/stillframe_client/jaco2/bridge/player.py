@@ -1,6 +1,7 @@
 """Which action of the newest answer is due, and when: answers are aligned with the time at which their frame was taken.
 
-Knows no connection and no arm; times are handed in. A single action that comes over a step late is shortened by what
+Knows no connection and no arm; times are handed in. What is left of a chunk, and what older ones say of it, ChunkPlan
+knows. A single action that comes over a step late is shortened by what
 has been played since its own step: the frame behind it did not show that movement, and would have it made twice.
 """
 
@@ -11,6 +12,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Deque, Optional, Tuple
 
 import numpy as np
+
+from stillframe_client.chunk_plan import ChunkPlan, due_index
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,10 +26,10 @@ REMEMBERED = 64  # actions: more than an answer may be old
 class Player:
     """Plays chunks [horizon, 7], one action each `step_s`; a newer answer takes the place of what is left."""
 
-    def __init__(self, step_s: float):
+    def __init__(self, step_s: float, blend: str = "none"):
+        """`blend`: what becomes of steps that older chunks spoke of too, see ChunkPlan. Raises ValueError."""
         self._step_s = step_s
-        self._actions: Optional[NDArray[np.float64]] = None
-        self._index = 0
+        self._plan = ChunkPlan(blend)
         self._observed_s = -math.inf  # when the frame behind the chunk was taken
         self._due_s = 0.0
         self._played_s = -math.inf  # when the last action was given
@@ -35,18 +38,23 @@ class Player:
     def take(self, actions: NDArray[np.float64], observed_s: float, now_s: float) -> bool:
         """Play these from now on; False where an answer to a newer frame is here already.
 
-        Of a chunk, the actions whose time went by on the way are skipped. A single action is played however late it is,
-        shortened where that is over a step: whether it is too old is the caller's to say.
+        Of a chunk, as many actions are skipped as were played since its frame, or as had their time go by on the way. A
+        single action is played however late it is, shortened where that is over a step: whether it is too old is the
+        caller's to say.
         """
         if observed_s <= self._observed_s:
             return False
-        gone = math.floor((now_s - observed_s) / self._step_s) if len(actions) > 1 else 0
-        if len(actions) == 1 and now_s - observed_s > self._step_s:
+        gone, rest_s = 0, self._step_s / 2
+        if len(actions) > 1:
+            gone, rest_s = due_index(self._played_since(observed_s), now_s - observed_s, self._step_s), self._step_s
+        elif now_s - observed_s > self._step_s:
             actions = actions.copy()
             actions[0, :6] -= self._moved(observed_s, now_s - self._step_s)
-        self._actions, self._observed_s, self._index = actions, observed_s, gone
-        # A newer answer cuts an action short by half at most: answers that come in a burst make the arm no faster.
-        self._due_s = max(now_s, self._played_s + self._step_s / 2)
+        self._plan.take(actions, gone)
+        self._observed_s = observed_s
+        # A newer answer cuts an action short by half at most: answers that come in a burst make the arm no faster. A
+        # chunk goes on behind it.
+        self._due_s = max(now_s, self._played_s + rest_s)
         return True
 
     @property
@@ -57,17 +65,19 @@ class Player:
     @property
     def left(self) -> int:
         """Actions that are still to be played."""
-        return 0 if self._actions is None else max(len(self._actions) - self._index, 0)
+        return self._plan.left
 
     def next(self, now_s: float) -> Optional[Action]:
         """The action that is due by now, once; None where none is."""
-        if self._actions is None or not self.left or now_s < self._due_s:
-            return None
-        action: Action = self._actions[self._index]
-        self._index += 1
-        self._played_s, self._due_s = now_s, now_s + self._step_s
-        self._played.append((now_s, action[:6]))
+        action = self._plan.next() if now_s >= self._due_s else None
+        if action is not None:
+            self._played_s, self._due_s = now_s, now_s + self._step_s
+            self._played.append((now_s, action[:6]))
         return action
+
+    def _played_since(self, time_s: float) -> int:
+        """How many actions were given from then on."""
+        return sum(at_s >= time_s for at_s, _ in self._played)
 
     def _moved(self, begin_s: float, end_s: float) -> NDArray[np.float64]:
         """The movement [6] that was played between two times, each action until the next one took its place."""
