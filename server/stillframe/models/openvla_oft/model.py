@@ -127,7 +127,7 @@ class OpenVLAOFT(PrismaticPolicy):
     def embed(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None = None) -> list[Tensor]:
         """Of each: BOS, patches, state, the rest of the text, zeros for the action, the stop token -> [rows, width]."""
         patches = self.patch_rows(prepared, encode_images)
-        stop = self.decoder.embed(torch.tensor([STOP_ID], device=self.device))
+        stop = self.decoder.model.embed_tokens.weight[STOP_ID : STOP_ID + 1]
         places = stop.new_zeros(self.oft.action_rows, stop.shape[1])
         texts = [self.decoder.embed(one.ids.to(self.device, non_blocking=True)) for one in prepared]
         return [
