@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stillframe_client.jaco2.bridge.episode import Outcome
+from stillframe_client.jaco2.bridge.ends import Outcome
 from stillframe_client.jaco2.bridge.session import Bridge
 from stillframe_client.jaco2.config import load
 from stillframe_client.jaco2.core.watchdog import State

@@ -14,7 +14,8 @@ from fault_kit.virtual import LATENCY_S, FaultyPolicy, World, opened
 from stillframe_client import errors
 from stillframe_client.chunks import MAY_PASS
 from stillframe_client.errors import PolicyError, Problem, Refused
-from stillframe_client.jaco2.bridge.episode import STREAMER_SILENT_S, Outcome
+from stillframe_client.jaco2.bridge.ends import Outcome
+from stillframe_client.jaco2.bridge.episode import STREAMER_SILENT_S
 from stillframe_client.jaco2.bridge.frame_log import FRAMES, FrameLog
 from stillframe_client.jaco2.core.watchdog import State
 from stillframe_client.jaco2.settings import BridgeSettings
