@@ -59,13 +59,13 @@ WEB_ARROWS = {
 LAB_ARROWS = {
     "__init__": set(),
     "evaluation": set(),
+    "bridge": {"evaluation"},
     "demo": {"evaluation"},
     "ablation": {"evaluation"},
-    "bridge": {"evaluation"},
     "history": {"ablation", "evaluation"},
     "latency": {"ablation", "evaluation"},
     "train": set(),
-    "progress": {"train"},  # the types of what it shows
+    "progress": {"bridge", "train"},  # the types of what it shows
     "cli": {"ablation", "bridge", "demo", "evaluation", "history", "latency", "progress", "train"},
 }
 # Of the client's jaco2: room -> what it may import of jaco2, a room or one module of it.
@@ -82,12 +82,12 @@ JACO2_ARROWS: dict[str, set[str]] = {
     "rosbridge": {"domain", "rotations", "settings"},
     "arms": {"ceilings", "domain", "rotations", "settings", "link", "rosbridge", "world"},
     "cameras": {"settings", "rosbridge", "world"},
-    "world": {"ceilings", "domain", "rotations", "arms.driver", "arms.base_frame", "cameras.base"},
+    "world": {"ceilings", "domain", "rotations", "settings", "arms.driver", "arms.base_frame", "cameras.base"},
     "streamer": {"ceilings", "domain", "settings", "config", "core", "link", "arms"},
     "bridge": {"ceilings", "settings", "config", "core.watchdog", "link", "cameras"},
     "reports": {"ceilings", "domain", "rotations", "settings", "config", "core"},
     "cli": {"ceilings", "domain", "rotations", "settings", "settings_fields", "config", "core", "link"}
-    | {"arms", "cameras", "bridge", "reports"},
+    | {"arms", "cameras", "bridge", "reports", "world"},
 }
 JACO2 = CLIENT / "jaco2"
 JACO2_FILES = sorted(JACO2.rglob("*.py"))

@@ -1,4 +1,4 @@
-"""What is played: cells of one mode and one network delay each, on the same seeds; and where finished episodes are kept.
+"""What is played: cells of one mode and one network delay each, on the same seeds; where finished episodes are kept.
 
 Knows no process. An episode is a line of JSON, written when it ends: what was played is not played again.
 """
@@ -24,6 +24,7 @@ class Cell:
     name: str
     mode: str  # lockstep or realtime; eval: without a bridge
     delay_ms: float = 0.0  # of the network, there and back
+    speed: float = 1.0  # limits.speed: at less all of time goes slower, and actions stay as large
 
 
 CELLS = (
@@ -32,6 +33,7 @@ CELLS = (
     Cell("realtime", "realtime"),
     Cell("lockstep-100ms", "lockstep", 100.0),
     Cell("realtime-100ms", "realtime", 100.0),
+    Cell("realtime-100ms-half-speed", "realtime", 100.0, 0.5),
 )
 
 

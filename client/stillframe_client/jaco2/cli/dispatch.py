@@ -5,10 +5,8 @@ Knows no command's work.
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from dataclasses import replace
-from typing import TYPE_CHECKING, Callable, Dict, Iterator
+from typing import TYPE_CHECKING, Callable, Dict
 
 from stillframe_client.jaco2.cli.config_text import as_toml
 from stillframe_client.jaco2.cli.refusal import Refusal
@@ -31,29 +29,21 @@ def dispatch(options: Namespace) -> int:
     if options.print_config:
         sys.stdout.write(as_toml(settings))
         return 0
-    command = COMMANDS[options.command]
-    if options.command in READS_LOGS:
-        return command(settings, options)
-    with _simulated(settings) as completed:
-        return command(completed, options)
+    if options.command not in WITH_ARM:
+        return COMMANDS[options.command](settings, options)
+    return _with_world(settings, options)
 
 
-@contextlib.contextmanager
-def _simulated(settings: BridgeSettings) -> Iterator[BridgeSettings]:
-    """The settings with a simulated world's address, where one is needed and none runs yet. Raises Refusal."""
-    kinds = {settings.arm.kind, *(camera.kind for camera in settings.cameras.values())}
-    if "mujoco" not in kinds or settings.arm.socket:
-        yield settings
-        return
-    from stillframe_client.jaco2.world.launch import world
+def _with_world(settings: BridgeSettings, options: Namespace) -> int:
+    """Run it with a simulated world of its own, where the settings name one and no socket of it."""
+    from stillframe_client.jaco2.world.launch import world_for
     from stillframe_client.jaco2.world.wire import WorldError
 
-    with contextlib.ExitStack() as ends:
-        try:
-            path = ends.enter_context(world())
-        except WorldError as error:
-            raise Refusal(str(error)) from error
-        yield replace(settings, arm=replace(settings.arm, socket=path))
+    try:
+        with world_for(settings) as there:
+            return COMMANDS[options.command](there, options)
+    except WorldError as error:
+        raise Refusal(str(error)) from error
 
 
 def _dry_run(settings: BridgeSettings, options: Namespace) -> int:
@@ -116,4 +106,4 @@ COMMANDS: Dict[str, Command] = {
     "replay": _replay,
     "report": _report,
 }
-READS_LOGS = ("replay", "report")
+WITH_ARM = ("dry-run", "run", "check", "frame-check", "home")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -199,6 +200,12 @@ def test_no_deadline_is_further_than_the_ceiling(running):
     running.tick(running.step(FORWARD, good_for_s=3600.0))
     assert running.run(1.9).state is State.RUNNING
     assert running.run(0.2).state is State.HOLD
+
+
+def test_a_fault_brakes_by_the_ceiling_also_once_it_is_cleared(running):
+    """0.64 m/s2, not the settings' 0.4."""
+    speeds = [math.hypot(*running.tick(*orders).command.linear_m_s) for orders in ((), ("stop",), ("clear",))]
+    assert [before - after for before, after in itertools.pairwise(speeds)] == pytest.approx([0.0064] * 2)
 
 
 def test_a_gap_that_empties_the_queue_begins_from_rest(running):

@@ -310,3 +310,20 @@ def test_reports_are_whole(rigs):
     rig = rigs.Rig(rigs.settings_of())
     assert isinstance(rig.report(), ArmState)
     assert rig.tick().state is State.DISARMED
+
+
+HEAD_ON = {
+    "jerk": ({"linear_m_s3": 2.0, "latency_s": 0.05}, (0.3, -0.4, 0.3), (0.2, 0.0, 0.0)),
+    "column": ({"latency_s": 0.3, "high_m": (0.5, 0.5, 0.6)}, (0.0, -0.3, 0.3), (0.0, 0.2, 0.0)),
+    "corner": ({"linear_m_s2": 0.1, "latency_s": 0.05}, (0.3, -0.35, 0.4), (0.2, 0.2, 0.2)),
+}
+
+
+@pytest.mark.parametrize(("limits", "start_m", "velocity"), HEAD_ON.values(), ids=HEAD_ON)
+def test_at_full_speed_it_stops_before_what_is_in_the_way(rigs, limits, start_m, velocity):
+    """With smoothing under way, towards the column with commands under way, into three walls at once."""
+    settings = rigs.settings_of({"linear_m_s": 0.2, **limits}, WALLS, feedback_1_s=0.0)
+    rig = rigs.Rig(settings, rigs.World(start_m, latency_s=settings.limits.latency_s - 0.02, report_s=0.05))
+    rig.arm()
+    rig.follow(4.0, velocity)
+    assert rig.furthest_outside_m < 1e-4

@@ -128,7 +128,7 @@ def test_jerk_is_bounded_where_it_is_set():
 
 def test_a_jerk_that_would_hold_commands_back_for_long_is_refused():
     """The settings say from where it is possible."""
-    with pytest.raises(ValueError, match=r"expected 0, or from 2 on"):
+    with pytest.raises(ValueError, match=r"expected 0, or 2 or more"):
         LimitSettings(linear_m_s3=1.9, linear_m_s2=0.4)
     assert LimitSettings(linear_m_s3=2.0, linear_m_s2=0.4).linear_m_s3 == 2.0
 

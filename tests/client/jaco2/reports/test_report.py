@@ -169,7 +169,8 @@ def test_without_matplotlib_there_is_the_summary(
 ) -> None:
     """How to install it is said; the text is printed all the same."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "stillframe_client.jaco2.reports.charts", raising=False)
+    for name in ("charts", "motion_charts"):
+        monkeypatch.delitem(sys.modules, f"stillframe_client.jaco2.reports.{name}", raising=False)
 
     assert main(["report", str(new_log(30))]) == 1
     said = capsys.readouterr()
