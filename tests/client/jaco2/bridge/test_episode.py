@@ -124,6 +124,17 @@ def test_an_answer_to_an_old_frame_is_not_played(virtual: asyncio.Runner, tmp_pa
     assert world.ticks[-60].tick.state is State.HOLD
 
 
+@pytest.mark.parametrize("delay_s", [0.05, 0.15, 0.25, 0.35, 0.44])
+def test_answers_that_come_late_build_nothing_up(delay_s: float, virtual: asyncio.Runner, tmp_path: Path) -> None:
+    """The same small action each time moves the tool one way, no faster than asked, whatever the delay."""
+    world, outcome = played(virtual, tmp_path, settings("realtime"), FaultyPolicy(delay_s=delay_s), 4.0)
+
+    assert outcome.reason == "enough"
+    sent = [each.tick.asked.linear[0] for each in world.ticks if each.tick.state is State.RUNNING]
+    assert min(sent) > -0.02
+    assert max(sent) < 0.04 + 1.5 * 0.03 + 1e-9  # the action's speed, and the pull towards where the tool should be
+
+
 @pytest.mark.parametrize("mode", ["lockstep", "realtime"])
 @pytest.mark.parametrize("kind", MAY_PASS, ids=lambda kind: kind.__name__)
 def test_what_may_pass_is_asked_again(

@@ -14,6 +14,7 @@ from stillframe_client.jaco2.ceilings import TICK_S
 from stillframe_client.jaco2.core.controller import ZEROS_S
 from stillframe_client.jaco2.core.watchdog import State
 
+OPERATORS = ("SIGINT", "SIGTERM", "SIGHUP", "any key")  # a stop that is asked for is no fault of the run
 NAMES = [fault.name for fault in MATRIX if fault.name in MAKE]
 
 
@@ -59,6 +60,7 @@ def test_what_does_not_pass_stops_the_arm(name: str, mode: str, virtual: asyncio
     assert all(each.tick.command is not None and each.at_rest for each in last)
     assert all(each.tick.command is None and not each.tick.calls for each in came.ticks[stopped + 1 :])
     assert came.states[-1] in (State.FAULT, State.DISARMED)
+    assert came.outcome is None or came.outcome.fault == (name not in OPERATORS)
 
 
 @pytest.mark.parametrize("mode", MODES)
