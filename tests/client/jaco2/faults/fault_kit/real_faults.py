@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from fault_kit.matrix import BY_NAME, HOLD, LEFT
-from fault_kit.processes import KIT, Bridge, Came, bridge, came
+from fault_kit.processes import KIT, MOVES_S, Bridge, Came, bridge, came
 
 from stillframe import errors
 
@@ -147,7 +147,7 @@ def _passing(run: Bridge, name: str, mode: str) -> Came:
     passed_s = time.monotonic()
     mend(run)
     run.until("RUNNING", passed_s, BACK_S)
-    time.sleep(PASSES_S["realtime"])
+    time.sleep(MOVES_S)
     lines = run.lines()
     return came(lines, fault_s, passed_s)
 
