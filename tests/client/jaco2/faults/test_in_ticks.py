@@ -14,7 +14,14 @@ from stillframe_client.jaco2.ceilings import TICK_S
 from stillframe_client.jaco2.core.controller import ZEROS_S
 from stillframe_client.jaco2.core.watchdog import State
 
-OPERATORS = ("SIGINT", "SIGTERM", "SIGHUP", "any key")  # a stop that is asked for is no fault of the run
+OPERATORS = (
+    "SIGINT",
+    "SIGTERM",
+    "SIGHUP",
+    "SIGQUIT",
+    "any key",
+    "terminal closed",
+)  # a stop that is asked for is no fault of the run
 NAMES = [fault.name for fault in MATRIX if fault.name in MAKE]
 
 
