@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple
 
-from stillframe_client.chunk_plan import BLENDS
 from stillframe_client.jaco2 import ceilings
 from stillframe_client.jaco2.settings_fields import RangeChecked, setting
 
 ARMS = ("sim", "mujoco", "rosbridge", "rospy", "kinova_sdk")
 SIMULATED = ("sim", "mujoco")
+BLENDS = ("none", "linear", "adaptive")  # of chunk_plan.py, which the streamer does not import
 CAMERAS = ("opencv", "realsense", "ros", "replay", "mujoco")
 FAR_M = ceilings.REACH_M
 

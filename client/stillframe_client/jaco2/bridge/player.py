@@ -1,8 +1,9 @@
 """Which action of the newest answer is due, and when: answers are aligned with the time at which their frame was taken.
 
-Knows no connection and no arm; times are handed in. What is left of a chunk, and what older ones say of it, ChunkPlan
-knows. A single action that comes over a step late is shortened by what
-has been played since its own step: the frame behind it did not show that movement, and would have it made twice.
+Knows no connection and no arm; times are handed in. ChunkPlan knows what is left of a chunk, and what older ones say.
+A single action that comes over a step late is shortened by what has been played since its own step: the frame behind it
+did not show that movement, and would have it made twice. It is never made longer, and never turned round: what
+overshoots is for the next frame to see.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Player:
             gone, rest_s = due_index(self._played_since(observed_s), now_s - observed_s, self._step_s), self._step_s
         elif now_s - observed_s > self._step_s:
             actions = actions.copy()
-            actions[0, :6] -= self._moved(observed_s, now_s - self._step_s)
+            asked, made = actions[0, :6], self._moved(observed_s, now_s - self._step_s)
+            actions[0, :6] = np.clip(asked - made, np.minimum(asked, 0.0), np.maximum(asked, 0.0))
         self._plan.take(actions, gone)
         self._observed_s = observed_s
         # A newer answer cuts an action short by half at most: answers that come in a burst make the arm no faster. A

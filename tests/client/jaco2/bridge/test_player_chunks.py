@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stillframe_client.chunk_plan import BLENDS
+from stillframe_client.jaco2 import settings
 from stillframe_client.jaco2.bridge.player import Player
 
 STEP_S = 0.1
@@ -21,6 +22,11 @@ def chunk(horizon: int, mark: float = 0.0) -> NDArray[np.float64]:
     actions = np.zeros((horizon, 7))
     actions[:, 0], actions[:, 1] = mark, np.arange(horizon)
     return actions
+
+
+def test_the_settings_name_the_plans_blends() -> None:
+    """What may be chosen is what there is."""
+    assert settings.BLENDS == BLENDS
 
 
 def test_what_was_played_since_its_frame_is_done() -> None:
@@ -50,7 +56,7 @@ def test_linear_leads_over() -> None:
 
 @pytest.mark.parametrize("blend", BLENDS)
 @given(
-    answers=st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 0.6), st.integers(2, 8)), min_size=1, max_size=12),
+    answers=st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 0.6), st.integers(1, 8)), min_size=1, max_size=12),
     look_s=st.floats(0.003, 0.05),
 )
 def test_blends_keep_the_pace(blend: str, answers: list[tuple[float, float, int]], look_s: float) -> None:
