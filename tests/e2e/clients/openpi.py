@@ -80,10 +80,10 @@ class Robot:
                     recorded.setdefault(kind + "." + key, []).append(value)
         return {key: float(np.quantile(values, 0.5)) for key, values in recorded.items()}
 
-    def run(self, pictures, words, episodes):
-        """The runtime over the chunk broker: an episode of one step for each picture, so many times."""
+    def run(self, pictures, words, episodes, horizon=1):
+        """The runtime over the chunk broker: an episode of a step a picture, so many times; `horizon` of each chunk."""
         world = World(pictures, words)
-        agent = policy_agent.PolicyAgent(action_chunk_broker.ActionChunkBroker(self.policy, action_horizon=1))
+        agent = policy_agent.PolicyAgent(action_chunk_broker.ActionChunkBroker(self.policy, action_horizon=horizon))
         runtime.Runtime(world, agent, subscribers=[], num_episodes=episodes).run()
         return world.applied
 
