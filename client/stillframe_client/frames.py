@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         encoding: Optional[str]
         reuse: Optional[str]
         t_obs_ns: Optional[int]
+        slack_ms: Optional[float]
 
     Picture = NDArray[np.uint8]  # [height, width, 3], RGB
     Pictures = Union[Picture, Mapping[str, Picture]]  # one picture, or camera name -> picture
@@ -37,6 +38,7 @@ class FrameOptions:
     encoding: Optional[str] = None  # of its pictures: raw, png or jpeg; None: the client's
     reuse: Optional[str] = None  # mode; None: the client's
     t_obs_ns: Optional[int] = None  # the caller's time stamp, which comes back in the reply
+    slack_ms: Optional[float] = None  # for how long the robot has actions left to play: others may go first
 
 
 def frame_fields(
@@ -54,6 +56,7 @@ def frame_fields(
         "max_age_ms": milliseconds,
         "reuse": text,
         "t_obs_ns": _whole,
+        "slack_ms": milliseconds,
     }
     said = {name: getattr(options, name) for name in checks}
     return {**fields, **{name: checks[name](name, value) for name, value in said.items() if value is not None}}

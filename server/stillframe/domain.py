@@ -93,6 +93,7 @@ class SessionRef:
         return int.from_bytes(hashlib.blake2b(place, digest_size=8).digest(), "big") >> 1
 
     share: str = ""  # of the device, that its frames take: that of the caller that opened it
+    slack_ms: float = 0.0  # for how long its robot has actions left: for so long others' frames may go before this one
 
 
 @dataclass(frozen=True)

@@ -191,12 +191,12 @@ def test_what_is_sent(picture):
 
     with PolicyClient("http://robot.test/arm/", transport=httpx.MockTransport(answer)) as client:
         client.act(picture, "reach", encoding="png")
-        client.act({"front": picture}, "reach", unnorm_key="jaco", max_age_ms=80)
+        client.act({"front": picture}, "reach", unnorm_key="jaco", max_age_ms=80, slack_ms=400.0)
 
     assert [str(request.url) for request in sent] == ["http://robot.test/arm/act"] * 2
     assert [list(json.loads(request.content)) for request in sent] == [
         ["image", "instruction"],
-        ["images", "instruction", "unnorm_key", "max_age_ms"],
+        ["images", "instruction", "unnorm_key", "max_age_ms", "slack_ms"],
     ]
 
 

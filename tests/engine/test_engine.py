@@ -104,9 +104,12 @@ class Bench:
     clock: ManualClock
     pauses: list[SlackReport]
 
-    def submit(self, instruction: str, max_age_ms: float = AGE_MS, robot: str | None = None) -> Future[Step]:
+    def submit(
+        self, instruction: str, max_age_ms: float = AGE_MS, robot: str | None = None, slack_ms: float = 0.0
+    ) -> Future[Step]:
         """Queue one frame, of no session unless a robot is named."""
-        return self.engine.submit(Observation({}, instruction), max_age_ms, SessionRef(robot) if robot else None)
+        session = SessionRef(robot, slack_ms=slack_ms) if robot else None
+        return self.engine.submit(Observation({}, instruction), max_age_ms, session)
 
     def occupy(self) -> Future[Step]:
         """Shut the gate and have one frame wait before it, so that the next ones queue."""
@@ -257,6 +260,33 @@ def test_sessions_take_turns(warm: Callable[..., Bench]) -> None:
     rounds = [("flood", "a", "b", "stateless"), ("flood", "a", "b", "stateless"), ("flood", "stateless")]
     expected = [f"{robot} {number}" for number, turns in enumerate(rounds) for robot in turns]
     assert bench.model.instructions == ["occupier", *expected]
+
+
+def test_robots_with_actions_left_let_others_go_first(warm: Callable[..., Bench]) -> None:
+    """Least slack first, none before all; a frame whose age ends before its slack is as patient as it is young."""
+    bench = warm()
+    bench.occupy()
+    slacks_ms = {"long": 400.0, "young": 800.0, "short": 100.0, "none": 0.0}
+    ages_ms = {name: 300.0 if name == "young" else AGE_MS for name in slacks_ms}
+    futures = [bench.submit(name, ages_ms[name], name, slack_ms) for name, slack_ms in slacks_ms.items()]
+    bench.model.gate.set()
+    for future in futures:
+        future.result(WAIT_S)
+
+    assert bench.model.instructions == ["occupier", "none", "short", "young", "long"]
+
+
+def test_slack_that_is_over_is_none(warm: Callable[..., Bench]) -> None:
+    """Then turns go round as ever: the robot that came first is next."""
+    bench = warm()
+    bench.occupy()
+    futures = [bench.submit("patient", robot="a", slack_ms=100.0), bench.submit("other", robot="b")]
+    bench.clock.now_s += 0.2
+    bench.model.gate.set()
+    for future in futures:
+        future.result(WAIT_S)
+
+    assert bench.model.instructions == ["occupier", "patient", "other"]
 
 
 @pytest.mark.parametrize("sessions", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 INSTRUCTION_KEYS = ("prompt", "instruction", "task")  # the first one present counts
 NESTED_KEYS = ("images", "observation")  # maps that hold the pictures, as ALOHA's clients send them
-PASSED_ON = ("unnorm_key", "max_age_ms", "reuse")  # stillframe's own fields
+PASSED_ON = ("unnorm_key", "max_age_ms", "slack_ms", "reuse")  # stillframe's own fields
 CHANNELS = (3, 4)  # RGB, RGBA
 _ROUNDING = 1e-5  # by which floats may leave 0 to 1
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from logging import Logger
+from math import inf
 
 import numpy as np
 
@@ -48,6 +49,7 @@ from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 
+PATIENCE_TURNS = 2  # frames alone: the one that is being computed as patience runs out, and its own
 WARM_UP_STEPS = 2  # the first pays for allocations, the second shows what a frame costs
 
 
@@ -86,10 +88,10 @@ class Engine:
         self._clock = clock
         self._log = log
         self._on_refresh = on_refresh
-        self._queue: FairQueue[FrameRequest | EndSession] = FairQueue(
-            queue_frames, parallel=lambda key: isinstance(key, Stateless)
-        )
         self._batches = BatchPolicy(batching)
+        self._queue: FairQueue[FrameRequest | EndSession] = FairQueue(
+            queue_frames, parallel=lambda key: isinstance(key, Stateless), patience_s=self._patience_s
+        )
         self._worker = DeviceWorker(self._core, self._batches, log, on_refused)
         self._capture = CaptureConfig(graphs, batching.most, reuse.slot_text_tokens)
         self.pass_counts: PassCounts | None = None  # of a GPU, once it replays graphs
@@ -164,7 +166,9 @@ class Engine:
         now_s = self._clock()
         task = PrepareTask(self._core.model.prepare, observation)
         key = session.id if session else Stateless(share)
-        request = FrameRequest(observation, session, task, now_s, now_s + max_age_s)
+        slack_s = min(session.slack_ms / 1e3, max_age_s) if session else 0.0
+        patient_until_s = now_s + slack_s if slack_s else -inf
+        request = FrameRequest(observation, session, task, now_s, now_s + max_age_s, patient_until_s)
         try:
             displaced = self._queue.put(key, request, share)
         except RequestError as error:
@@ -220,6 +224,12 @@ class Engine:
         while not self._queue.has_work and self._worker.refresh(lambda: self._queue.has_work, self._report_refresh):
             pass
         return self._queue.next(self._admits)
+
+    def _patience_s(self, due: FrameRequest | EndSession) -> float:
+        """For how long others may go before a frame, if its answer is to come before its robot runs out of actions."""
+        if not isinstance(due, FrameRequest) or due.patient_until_s == -inf:
+            return 0.0
+        return due.patient_until_s - self._clock() - PATIENCE_TURNS * self._batches.time_s(1)
 
     def _admits(self, taken: Sequence[FrameRequest | EndSession], due: FrameRequest | EndSession) -> bool:
         """Whether a frame joins the batch rather than being computed after it."""

@@ -29,6 +29,11 @@ def never(key: Hashable) -> bool:  # noqa: ARG001 (what is asked of every `paral
     return False
 
 
+def impatient(item: object) -> float:  # noqa: ARG001 (what is asked of every `patience_s`)
+    """No item lets others go before it."""
+    return 0.0
+
+
 @dataclass
 class _Entry(Generic[T]):
     """A waiting item, and the control items that come right after it."""
@@ -52,11 +57,21 @@ class FairQueue(Generic[T]):
     Several may be taken at once: one of each share, in that order, then a second of each, and so on; one of a key, but
     of a `parallel` key more, once every other key has had its turn. A key just served does not go along with an
     infrequent one, nor does any other key of its share: it floods, and would make the other's turn longer.
+
+    An item whose `patience_s` is above 0 lets all others go first that have none; of those that have, the one that has
+    least goes first. Patience runs out, and then a key has its turn as ever, which is nearer for the wait: so to say
+    that one is patient gains nothing but others' good will, and no key is passed over for longer than it said.
     """
 
-    def __init__(self, most: int, parallel: Callable[[Hashable], bool] = never):
+    def __init__(
+        self,
+        most: int,
+        parallel: Callable[[Hashable], bool] = never,
+        patience_s: Callable[[T], float] = impatient,
+    ):
         self._most = most
         self._parallel = parallel
+        self._patience_s = patience_s
         self._queues: dict[Hashable, _KeyQueue[T]] = {}  # of keys of which something waits
         self._order = FairOrder(self._queues.keys(), most)
         self._controls: deque[T] = deque()  # that nothing is in front of
@@ -169,7 +184,9 @@ class FairQueue(Generic[T]):
 
     def _turns(self) -> Iterator[Hashable]:
         """Each key's first turn, in order; then what else parallel ones have before the next control item."""
-        yield from self._order.turns(self._queues)
+        turns = self._order.turns(self._queues)
+        patience_s = {key: max(0.0, self._patience_s(self._queues[key][0].item)) for key in turns}
+        yield from sorted(turns, key=patience_s.__getitem__)
         for key in [key for key in self._queues if self._parallel(key)]:
             for _ in range(len(self._queues.get(key, ()))):
                 if not self._controls:

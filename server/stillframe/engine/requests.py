@@ -53,6 +53,7 @@ class FrameRequest:
     task: PrepareTask | None = None  # None: it is prepared when its batch is computed
     entered_s: float | None = None  # into the queue; None: it did not wait
     expires_s: float = inf  # when it is too old to be computed
+    patient_until_s: float = -inf  # others may go before it until then, for its robot has actions left
     answer: Future[Step] = field(default_factory=Future)
 
     def prepared(self, model: PolicyModel) -> Prepared:

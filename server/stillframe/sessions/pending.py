@@ -33,6 +33,7 @@ class FrameSubmission:
     digest: bytes  # of what the client sent: an equal repeat has an equal one
     mode: ReuseMode | None = None  # None: the session's
     connection: object | None = None  # that it came through; None: without one
+    slack_ms: float = 0.0  # for how long its robot has actions left
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class FrameSubmitter:
         policy = self._policy()
         self._make_room(session, pending.seq)
         # May refuse: then the session is unchanged.
-        computing = policy.submit(frame.observation, frame.max_age_ms, session.ref(pending, frame.mode))
+        computing = policy.submit(frame.observation, frame.max_age_ms, session.ref(pending, frame.mode, frame.slack_ms))
         pending.computing = computing
         session.implicit = False
         session.last_seq = max(session.last_seq, pending.seq)

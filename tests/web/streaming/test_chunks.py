@@ -144,3 +144,23 @@ def test_openpis_clients_get_the_array(desk, sockets, play, picture, path):
     if path == "/":
         assert (said["action_horizon"], said["replan_steps"]) == (8, 4)
         assert [key for key, value in reply.items() if isinstance(value, np.ndarray)] == ["actions"]
+
+
+def test_slack_reaches_the_policy(desk, frame):
+    """What is left of it when the frame has arrived; a frame that says nothing has none, nor has a stateless one."""
+    said = [{"session_id": "arm", "slack_ms": 5000}, {"session_id": "arm"}, {"session_id": "arm", "slack_ms": None}, {}]
+    for more in [*said, {"slack_ms": 5000}]:
+        assert desk.act({**frame, **more}).status_code == 200
+
+    slacks_ms = [session.slack_ms if session else None for session in desk.policy.sessions]
+    assert 0 < slacks_ms[0] < 5000
+    assert slacks_ms[1:] == [0.0, 0.0, None, None]
+
+
+@pytest.mark.parametrize("slack_ms", [-1, "long", True, 2e9, [1]], ids=repr)
+def test_what_is_no_slack(desk, frame, slack_ms):
+    """A time, from 0."""
+    problem = desk.act({**frame, "slack_ms": slack_ms}).json()
+
+    assert (problem["code"], problem["errors"][0]["pointer"]) == ("bad-field", "/slack_ms")
+    assert "has to be a number from 0 to" in problem["detail"]

@@ -165,7 +165,9 @@ class Episode:
         if frames is None:
             return 0
         self._log.sent(frames)
-        task = self._stream.send(self._pictures(frames), self._instruction, **self._options(frames))
+        slack_ms = 1e3 * player.left * self.step_s if chunked else None  # others' frames may go before this one
+        options = {**self._options(frames), "slack_ms": slack_ms}
+        task = self._stream.send(self._pictures(frames), self._instruction, **options)
         task.add_done_callback(partial(_arrived, arrivals, arrived, observed_s(frames)))
         return 1
 

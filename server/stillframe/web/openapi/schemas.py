@@ -48,6 +48,11 @@ _FRAME: Schema = {
         "instruction": {"type": "string", "description": "a session's later frames may leave it out: as its last one"},
         "unnorm_key": {"type": ["string", "null"], "description": "whose statistics scale the action"},
         "max_age_ms": {"type": "number", "exclusiveMinimum": 0, "description": "older frames are not computed"},
+        "slack_ms": {
+            "type": ["number", "null"],
+            "minimum": 0,
+            "description": "a session's robot has actions left for so long: others' frames may go before this one",
+        },
         "session_id": {"anyOf": [{"$ref": "#/components/schemas/SessionId"}, {"type": "null"}]},
         "reuse": {
             "enum": [*REUSE_MODES, None],

@@ -21,6 +21,7 @@ from stillframe.web.http.parsing import Fields
 from stillframe.web.http.problems import pointer
 from stillframe.web.http.session_fields import RequestAddress, SessionFields, is_clock_ns, read_session_fields
 
+_LONGEST_SLACK_MS = 1e9  # of no use beyond the frame's age; a chunk may last as long as it likes
 NO_INSTRUCTION = ""  # the frame has none: its session's last one applies
 
 
@@ -36,6 +37,7 @@ class ParsedFrame:
     echo: Mapping[str, Any] = field(default_factory=dict)
     cameras: Mapping[str, str] = field(default_factory=dict)  # camera -> the client's key, where it differs
     warnings: tuple[str, ...] = ()  # oddities that were accepted
+    slack_ms: float = 0.0  # for how long its robot has actions left
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class FrameParser:
             _echo(fields),
             cameras={camera: key for camera, key in keys.items() if key != camera},
             warnings=instruction_warnings(observation.instruction, info) if observation.instruction else (),
+            slack_ms=_slack_ms(fields),
         )
 
 
@@ -161,6 +164,17 @@ def _max_age_ms(fields: Fields, limits: Limits) -> float:
         detail = f"'max_age_ms' has to be a number above 0 and up to {limits.longest_max_age_ms:g}."
         raise BadRequest("bad-field", detail, pointer="/max_age_ms")
     return float(age_ms)
+
+
+def _slack_ms(fields: Fields) -> float:
+    slack_ms = fields.get("slack_ms")
+    if slack_ms is None:
+        return 0.0
+    number = isinstance(slack_ms, int | float) and not isinstance(slack_ms, bool)
+    if not number or not 0 <= slack_ms <= _LONGEST_SLACK_MS:
+        detail = f"'slack_ms' has to be a number from 0 to {_LONGEST_SLACK_MS:g}, or null."
+        raise BadRequest("bad-field", detail, pointer="/slack_ms")
+    return float(slack_ms)
 
 
 def _echo(fields: Fields) -> Mapping[str, Any]:

@@ -52,7 +52,8 @@ class InferenceService:
         left_ms = frame.max_age_ms - watch.total_ms
         if left_ms <= 0:
             raise DeadlineExceeded("deadline-exceeded", f"Over {frame.max_age_ms:g} ms went by in arriving.")
-        ticket = self._submit(policy, frame, session, left_ms, share, connection)
+        slack_ms = max(0.0, frame.slack_ms - watch.total_ms)
+        ticket = self._submit(policy, frame, session, left_ms, slack_ms, share, connection)
         self.metrics.queued(ticket.future)
         try:
             step = await await_step(ticket.future, left_ms / 1000 + self.limits.answer_timeout_s)
@@ -69,6 +70,7 @@ class InferenceService:
         frame: ParsedFrame,
         session: Session | None,
         left_ms: float,
+        slack_ms: float,
         share: str,
         connection: Connection | None,
     ) -> Ticket:
@@ -77,7 +79,8 @@ class InferenceService:
         observation = _with_instruction(frame.observation, session)
         fields = frame.session_fields
         ticket = self.registry.submit(
-            session, FrameSubmission(observation, left_ms, fields.position, frame.digest, fields.mode, connection)
+            session,
+            FrameSubmission(observation, left_ms, fields.position, frame.digest, fields.mode, connection, slack_ms),
         )
         if not ticket.replayed:
             session.instruction = observation.instruction
