@@ -32,6 +32,7 @@ class Observation:
     instruction: str
     unnorm_key: str | None = None  # which data set's statistics scale the action; None: the only one
     center_crop: float | None = None  # share of each picture's area, at its middle, that is looked at; None: all of it
+    state: NDArray[np.float64] | None = None  # [state's dimensions] in the policy's order and units; None: not given
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,17 @@ class ConnectionReport:
 
 
 @dataclass(frozen=True)
+class StateInfo:
+    """What a policy reads of a robot's state, number by number in its order."""
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]  # "m", "rad", "1" for a number without one; "" where the checkpoint does not say
+    norm_stats: Mapping[
+        str, Mapping[str, Any]
+    ]  # unnorm_key -> {"low": [...], "high": [...], "mask": [...]}: what becomes -1 and 1; beyond is clipped
+
+
+@dataclass(frozen=True)
 class PolicyInfo:
     """What a served policy is and what its numbers mean: the contract that clients program against."""
 
@@ -257,6 +269,7 @@ class PolicyInfo:
     chunk_horizon: int
     norm_stats: Mapping[str, Mapping[str, Any]]  # unnorm_key -> {"q01": [...], "q99": [...], "mask": [...]}
     default_unnorm_key: str | None  # None when the client has to choose
+    state: StateInfo | None = None  # None: it reads none
     history: HistoryInfo = NO_HISTORY
     batch_invariant: bool = False  # a row's numbers do not depend on which rows share its pass; measured at load
     fixed_unnorm_key: str | None = None  # the default's, where the deployment chose it

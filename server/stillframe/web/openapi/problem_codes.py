@@ -97,6 +97,10 @@ PROBLEM_CODES: Mapping[str, ProblemCode] = MappingProxyType(
         "ambiguous-camera": ProblemCode(
             Unprocessable, "Several pictures fit one of the policy's cameras, and no name decides which it is."
         ),
+        "missing-state": ProblemCode(Unprocessable, "The policy reads the robot's state, and the frame holds none."),
+        "wrong-state": ProblemCode(
+            Unprocessable, "The robot's state is not what the policy reads: other numbers, other names, or NaN."
+        ),
         "unknown-unnorm-key": ProblemCode(
             Unprocessable, "The checkpoint has no such statistics, or has several and the frame names none."
         ),

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from stillframe.domain import PolicyInfo
+from stillframe.domain import PolicyInfo, StateInfo
 from stillframe.web.dialects.action_ranges import GRIPPER, action_range, gripper_meaning, gripper_range
 
 # The action's names and units are those of OpenVLA: a step of the hand in the frame of the robot's base.
@@ -38,6 +38,22 @@ class ActionContract(BaseModel):
     chunk_horizon: int
 
 
+class StateField(BaseModel):
+    """One number of a robot's state."""
+
+    name: str
+    unit: str | None  # "m", "rad", "1" for a number without one; null: the checkpoint does not say
+    # unnorm_key -> what becomes -1 and 1 (beyond it is clipped); null: it is not scaled
+    ranges: dict[str, tuple[float, float] | None]
+
+
+class StateContract(BaseModel):
+    """What a frame has to say of the robot itself: these numbers, in this order or by these names."""
+
+    fields: list[StateField]
+    dtype: str
+
+
 class ObservationContract(BaseModel):
     """What a frame has to hold."""
 
@@ -46,6 +62,7 @@ class ObservationContract(BaseModel):
     image: str
     camera_keys: dict[str, str]  # camera -> the key under which its picture comes in, where the deployment fixes that
     center_crop: float | None  # share of each picture's area, at its middle, that is looked at; null: all of it
+    state: StateContract | None  # null: the policy reads none, and one that is sent is left aside
 
 
 class NormStats(BaseModel):
@@ -121,7 +138,22 @@ def _observation(info: PolicyInfo) -> ObservationContract:
         image=accepted,
         camera_keys=dict(info.camera_keys),
         center_crop=info.center_crop,
+        state=None if info.state is None else state_contract(info.state),
     )
+
+
+def state_contract(state: StateInfo) -> StateContract:
+    """Return what a policy reads of a state, number by number."""
+    described = enumerate(zip(state.names, state.units, strict=True))
+    fields = [StateField(name=name, unit=unit or None, ranges=_ranges(state, at)) for at, (name, unit) in described]
+    return StateContract(fields=fields, dtype="float64")
+
+
+def _ranges(state: StateInfo, at: int) -> dict[str, tuple[float, float] | None]:
+    return {
+        key: (float(entry["low"][at]), float(entry["high"][at])) if entry["mask"][at] else None
+        for key, entry in state.norm_stats.items()
+    }
 
 
 def _action(info: PolicyInfo) -> ActionContract:
