@@ -39,6 +39,12 @@ def test_what_is_served_is_as_it_is_said() -> None:
     assert (info.name, info.cameras, info.chunk_horizon) == ("mine", ("wrist",), 1)
 
 
+def test_two_daemons_run_beside_each_other() -> None:
+    """Each listens on a free port of its own, whatever else the machine serves."""
+    with running(EchoPolicy()) as one, running(EchoPolicy()) as other:
+        assert one != other
+
+
 def test_a_refusal_is_a_problem() -> None:
     """An error of the policy reaches the robot as the daemon would tell it."""
     policy = EchoPolicy(error=Overloaded("overloaded", "Too many frames wait."))

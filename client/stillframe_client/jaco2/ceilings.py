@@ -18,3 +18,4 @@ STEP_RAD = 0.6
 SETPOINT_S = 2.0  # a step is good for so long at most, whatever deadline it carries
 POSE_AGE_S = 1.5
 HEARTBEAT_AGE_S = 1.0
+SMOOTHED_S = 0.4  # that a limit of jerk may keep a command back

@@ -100,7 +100,7 @@ def _section(name: str, kind: Any, given: Any, faults: List[str]) -> Any:
     try:
         return kind(**{key: value for key, value in values.items() if value is not None})
     except ValueError as error:
-        faults += [f"{name}.{fault}" for fault in str(error).split("; ")]
+        faults += [f"{name}.{fault}" for fault in str(error).splitlines()]
     return None
 
 

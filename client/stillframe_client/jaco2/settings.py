@@ -116,7 +116,7 @@ class LimitSettings(RangeChecked):
     angular_rad_s: float = setting(0.5, "of the tool", 0.05, ceilings.ANGULAR_RAD_S)
     linear_m_s2: float = setting(0.4, "acceleration", 0.05, ceilings.LINEAR_M_S2)
     angular_rad_s2: float = setting(2.0, "acceleration", 0.2, ceilings.ANGULAR_RAD_S2)
-    linear_m_s3: float = setting(0.0, "jerk; 0: not limited", 0, 100)
+    linear_m_s3: float = setting(0.0, "jerk; 0: not limited, else from five times linear_m_s2", 0, 100)
     low_m: Tuple[float, ...] = setting((-0.5, -0.7, 0.03), "corner of the box that the tool stays in", -FAR_M, FAR_M)
     high_m: Tuple[float, ...] = setting((0.5, -0.15, 0.6), "the other corner", -FAR_M, FAR_M)
     floor_m: float = setting(0.03, "the table: the tool stays above", -FAR_M, FAR_M)
@@ -130,6 +130,12 @@ class LimitSettings(RangeChecked):
         corners = (self.low_m, self.high_m)
         if any(len(corner) != 3 for corner in corners) or any(a >= b for a, b in zip(*corners)):  # noqa: B905
             raise ValueError(f"low_m is {self.low_m} and high_m {self.high_m}; expected three numbers each, low < high")
+        least = 2 * self.linear_m_s2 / ceilings.SMOOTHED_S
+        if 0 < self.linear_m_s3 < least:
+            raise ValueError(
+                f"linear_m_s3 is {self.linear_m_s3} where linear_m_s2 is {self.linear_m_s2}; expected 0, or from {least:g} "
+                f"on: less would keep commands back for over {ceilings.SMOOTHED_S:g} s"
+            )
         if self.floor_m >= self.high_m[2]:
             raise ValueError(f"floor_m is {self.floor_m} and the box ends at {self.high_m[2]}; expected it to be lower")
 

@@ -55,7 +55,7 @@ def range_of(about: Any) -> str:
 
 
 class RangeChecked:
-    """Raises ValueError for fields out of their ranges, all of them in one text."""
+    """Raises ValueError for fields out of their ranges: a line for each."""
 
     def __post_init__(self) -> None:
         faults = [
@@ -64,7 +64,7 @@ class RangeChecked:
             for fault in _faults(part.name, getattr(self, part.name), part.metadata)
         ]
         if faults:
-            raise ValueError("; ".join(faults))
+            raise ValueError("\n".join(faults))
 
 
 def _faults(name: str, value: Any, about: Any) -> Sequence[str]:

@@ -33,9 +33,9 @@ def running(policy: Policy, settings: WebSettings | None = None) -> Iterator[str
     lifecycle = Lifecycle(policy)
     metrics, log = Metrics(CollectorRegistry(), drift_budget=0.02), logging.getLogger("stillframe.testing")
     app = create_app(lifecycle, settings or WebSettings(), metrics=metrics, log=log, clock=time.perf_counter)
-    server = DrainingServer(
-        uvicorn_config(app, load_config(None, {"checkpoint": Path(), "port": 0})), lifecycle, DRAIN_S
-    )
+    config = uvicorn_config(app, load_config(None, {"checkpoint": Path()}))
+    config.port = 0  # uvicorn binds it: the daemon hands it sockets that are bound
+    server = DrainingServer(config, lifecycle, DRAIN_S)
     thread = threading.Thread(target=server.run, name="stillframe-testing")
     thread.start()
     try:

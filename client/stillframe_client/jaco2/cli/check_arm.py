@@ -55,7 +55,7 @@ def _watch(arm: Arm, info: ArmInfo, settings: BridgeSettings, seconds: float, fi
         return
     reports, oldest_s = _reports(arm, seconds)
     _rate(reports, oldest_s, info, settings, seconds, findings)
-    fault = next(filter(None, (pose_fault(each, None, settings.watch) for each in reports)), "")
+    fault = next(filter(None, (pose_fault(each, None, time.monotonic(), settings.watch) for each in reports)), "")
     if fault:
         findings.wrong(PART, fault)
     else:

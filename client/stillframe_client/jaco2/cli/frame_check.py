@@ -71,7 +71,7 @@ async def _nudges(settings: BridgeSettings, folder: Path, shift_m: float, turn_r
     try:
         with Operator(lambda: streamer.link.order("stop")) as operator:
             nudger = Nudger(settings, streamer, operator)
-            await nudger.arm()
+            await nudger.arm(shift_m)
             nudges = []
             for is_turn, size in ((False, shift_m), (True, turn_rad)):
                 for axis in range(3):

@@ -47,9 +47,11 @@ class Nudger:
         motion = settings.motion
         self._gripper = (motion.close_below + motion.open_above) / 2  # neither: the hand stays as it is
 
-    async def arm(self) -> None:
-        """Arm it where it stands, inside the box. Raises NudgeFailed and StreamerFailed."""
-        await self._until(lambda status: not math.isnan(status.pose[0]), "the arm does not report its pose")
+    async def arm(self, shift_m: float) -> None:
+        """Arm it where it stands, with room for shifts in the box. Raises NudgeFailed and StreamerFailed."""
+        status = await self._until(lambda said: not math.isnan(said.pose[0]), "the arm does not report its pose")
+        for axis in range(3):
+            self._inward(axis, shift_m, status.pose[axis])
         self._streamer.link.order("arm")
         await self._until(lambda status: status.state is State.READY or self._refused() != "", "it was not armed")
         if self._refused():
@@ -59,7 +61,7 @@ class Nudger:
     async def nudge(self, axis: int, size: float, *, is_turn: bool) -> Nudge:
         """Go along or about an axis, read, and come back."""
         before = await self._settle()
-        told = size if is_turn else size * self._inward(axis, size, before)
+        told = size if is_turn else size * self._inward(axis, size, float(before.position_m[axis]))
         unit = np.zeros(6)
         unit[axis + (3 if is_turn else 0)] = 1.0
         await self._go(unit * told, is_turn=is_turn)
@@ -72,14 +74,13 @@ class Nudger:
         self._streamer.link.order("disarm")
         await self._until(lambda status: status.at_rest, "the arm does not come to rest")
 
-    def _inward(self, axis: int, size: float, pose: ToolPose) -> float:
+    def _inward(self, axis: int, size: float, here: float) -> float:
         """Towards the middle of the box. Raises NudgeFailed where there is no room."""
         limits = self._settings.limits
         low, high = limits.low_m[axis], limits.high_m[axis]
         low = max(low, limits.floor_m) if axis == 2 else low
-        here, middle = float(pose.position_m[axis]), (low + high) / 2
-        sign = 1.0 if here <= middle else -1.0
-        if not low <= here + sign * size <= high or not low - size <= here <= high + size:
+        sign = 1.0 if here <= (low + high) / 2 else -1.0
+        if not (low <= here <= high and low <= here + sign * size <= high):
             raise NudgeFailed(
                 f"the tool is at {AXES[axis]} {here:.3f} m and the box goes from {low:g} to {high:g}: no room for "
                 f"{size:g} m; move it in with the joystick"
@@ -117,13 +118,13 @@ class Nudger:
             self._look()
             await asyncio.sleep(max(min(BEAT_S, until_s - now_s()), 0.001))
 
-    async def _until(self, true: Callable[[Status], bool], otherwise: str) -> None:
+    async def _until(self, true: Callable[[Status], bool], otherwise: str) -> Status:
         until_s = now_s() + WAIT_S
         while now_s() < until_s:
             self._streamer.link.heartbeat()
             status = self._look()
             if status is not None and true(status):
-                return
+                return status
             await asyncio.sleep(BEAT_S)
         raise NudgeFailed(f"{otherwise} within {WAIT_S:g} s")
 

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from stillframe_client.jaco2.settings import LimitSettings, WatchSettings
 
 
+UNIT = 0.01  # that the length of a reported orientation may be off
+
+
 def step_fault(step: Step, limits: LimitSettings) -> str:
     """What makes the step one that is not followed; empty: nothing."""
     numbers = (*step.delta, step.gripper, step.lasts_s, step.deadline_s)
     if len(step.delta) != 6 or not all(map(math.isfinite, numbers)):
         return "the action is not seven finite numbers"
-    shift_m, turn_rad = float(np.linalg.norm(step.delta[:3])), float(np.linalg.norm(step.delta[3:]))
+    shift_m, turn_rad = math.hypot(*step.delta[:3]), math.hypot(*step.delta[3:])
     if shift_m > limits.step_m:
         return f"the action moves {shift_m:.3f} m, more than step_m {limits.step_m:g}: is unnorm_key the right one?"
     if turn_rad > limits.step_rad:
@@ -38,24 +41,25 @@ def step_fault(step: Step, limits: LimitSettings) -> str:
     return ""
 
 
-def pose_fault(arm: ArmState, before: Optional[ArmState], watch: WatchSettings) -> str:
-    """What makes a report one that is not believed; empty: nothing."""
-    position, orientation = arm.pose.position_m, arm.pose.orientation
-    if not (np.isfinite(position).all() and np.isfinite(orientation).all()):
+def pose_fault(arm: ArmState, before: Optional[ArmState], now_s: float, watch: WatchSettings) -> str:
+    """What makes a report one that is not believed; empty: nothing. `before`: from where it may not jump."""
+    position, orientation = arm.pose.position_m.tolist(), arm.pose.orientation.tolist()
+    hand = () if arm.closure is None else (arm.closure,)
+    if not all(map(math.isfinite, (*position, *orientation, *hand))):
         return "the arm reports a pose that is not finite"
-    if not 0.9 < float(np.linalg.norm(orientation)) < 1.1:
+    if not abs(math.hypot(*orientation) - 1.0) < UNIT:
         return "the arm reports an orientation that is no unit quaternion"
-    if float(np.linalg.norm(position)) > ceilings.REACH_M:
-        return (
-            f"the arm reports its tool {np.linalg.norm(position):.2f} m from its base; it reaches {ceilings.REACH_M:g}"
-        )
+    if math.hypot(*position) > ceilings.REACH_M:
+        return f"the arm reports its tool {math.hypot(*position):.2f} m from its base; it reaches {ceilings.REACH_M:g}"
+    if not arm.time_s <= now_s + TICK_S:
+        return f"the arm's report is of {arm.time_s:.2f} s, which is still to come: it is {now_s:.2f} s"
     return "" if before is None else _jump(arm, before, watch)
 
 
 def _jump(arm: ArmState, before: ArmState, watch: WatchSettings) -> str:
     past_s = max(arm.time_s - before.time_s, 0.0)
-    shift_m = float(np.linalg.norm(arm.pose.position_m - before.pose.position_m))
-    turn_rad = float(np.linalg.norm(rotations.turn_between(before.pose.orientation, arm.pose.orientation)))
+    shift_m = math.hypot(*(arm.pose.position_m - before.pose.position_m))
+    turn_rad = math.hypot(*rotations.turn_between(before.pose.orientation, arm.pose.orientation))
     if shift_m > watch.jump_m + ceilings.LINEAR_M_S * past_s:
         return f"the arm's pose jumped by {shift_m:.3f} m in {past_s:.2f} s"
     if turn_rad > watch.jump_rad + ceilings.ANGULAR_RAD_S * past_s:

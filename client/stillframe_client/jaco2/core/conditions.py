@@ -35,10 +35,14 @@ class Freshness:
         self._heard_s: Optional[float] = None
         self._ticked_s: Optional[float] = None
         self._report: Optional[ArmState] = None  # the newest that is believed
-        self._reported_s: Optional[float] = None
         self._step: Optional[Step] = None
         self._held_s: Optional[float] = None
         self._gone = False
+
+    @property
+    def report(self) -> Optional[ArmState]:
+        """The newest report that is believed; None: none yet."""
+        return self._report
 
     @property
     def step(self) -> Optional[Step]:
@@ -46,8 +50,8 @@ class Freshness:
         return self._step
 
     def forget(self) -> None:
-        """Drop the step and what was known of the arm's motion: arming begins anew."""
-        self._step = self._held_s = self._report = None
+        """Drop the step: arming begins anew."""
+        self._step = self._held_s = None
 
     def follow(self, step: Step) -> None:
         """Note the newest step."""
@@ -69,30 +73,31 @@ class Freshness:
         silent_s, watch = now_s - self._heard_s, self._watch
         _sort(stale, broken, "the bridge is silent", silent_s, watch.heartbeat_hold_s, watch.heartbeat_fault_s)
         if arm is not None and (self._report is None or arm.seq != self._report.seq):
-            self._believe(arm, broken, armed=armed)
+            self._believe(arm, now_s, broken, armed=armed)
         self._look_at_report(now_s, stale, broken)
         if self._step is None or now_s > min(self._step.deadline_s, now_s + ceilings.SETPOINT_S):
             stale.append("no fresh step")
         if self._ticked_s is not None and now_s - self._ticked_s > LATE_TICK_S:
             broken.append(f"the streamer was stopped for {now_s - self._ticked_s:.2f} s")
         self._ticked_s = now_s
-        self._held_s = (self._held_s or now_s) if holding else None
+        self._held_s = None if not holding else now_s if self._held_s is None else self._held_s
         if self._held_s is not None and now_s - self._held_s > self._watch.hold_fault_s:
             broken.append(f"on hold for {self._watch.hold_fault_s:g} s")
         return Conditions(stale, broken)
 
-    def _believe(self, arm: ArmState, broken: List[str], *, armed: bool) -> None:
-        fault = pose_fault(arm, self._report if armed else None, self._watch)
+    def _believe(self, arm: ArmState, now_s: float, broken: List[str], *, armed: bool) -> None:
+        """Take a report that can be right; one that is older than the last is passed over."""
+        fault = pose_fault(arm, self._report if armed else None, now_s, self._watch)
         if fault:
             broken.append(fault)
-        else:
-            self._report, self._reported_s = arm, arm.time_s
+        elif self._report is None or arm.time_s >= self._report.time_s:
+            self._report = arm
 
     def _look_at_report(self, now_s: float, stale: List[str], broken: List[str]) -> None:
-        if self._reported_s is None:
+        if self._report is None:
             stale.append("the arm has not reported")
             return
-        age_s = now_s - self._reported_s
+        age_s = now_s - self._report.time_s
         _sort(stale, broken, "the arm's pose is old", age_s, self._watch.pose_hold_s, self._watch.pose_fault_s)
 
 

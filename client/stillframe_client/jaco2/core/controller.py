@@ -64,6 +64,7 @@ class Controller:
         self._sent_s: Optional[float] = None  # when a command was last sent
         self._zeros_since_s: Optional[float] = None  # of a winding down
         self._winding_down = False
+        self._hard = False  # it is one after a fault
         self._fault: Tuple[str, ...] = ()
 
     @property
@@ -84,15 +85,15 @@ class Controller:
         calls: List[Call] = []
         notes: List[str] = []
         conditions = self._conditions(inbox, arm, arm_error, now_s)
-        self._hear(inbox, arm, now_s, conditions, calls, notes)
+        self._hear(inbox, now_s, conditions, calls, notes)
         if self._state in ARMED:
             self._turn(conditions)
         if self._state is State.RUNNING and before is not State.RUNNING:
-            self._begin(arm, now_s)
+            self._begin(now_s)
         if self._state is State.FAULT and before is not State.FAULT:
             self._fault = tuple(conditions.broken) or ("stopped",)
             notes.extend(self._fault)
-        return self._out(arm, now_s, conditions, calls, notes)
+        return self._out(now_s, conditions, calls, notes)
 
     def _conditions(self, inbox: Inbox, arm: Optional[ArmState], arm_error: str, now_s: float) -> Conditions:
         conditions = self._freshness.look(
@@ -100,30 +101,21 @@ class Controller:
         )
         if arm_error:
             conditions.broken.append(arm_error)
-        if arm is not None and self._state in ARMED and not self._dry and not conditions.broken:
-            stalled = self._stall.fault(arm)
+        report = self._freshness.report
+        if report is not None and self._state in ARMED and not self._dry and not conditions.broken:
+            stalled = self._stall.fault(report)
             conditions.broken.extend([stalled] if stalled else [])
         return conditions
 
-    def _hear(
-        self,
-        inbox: Inbox,
-        arm: Optional[ArmState],
-        now_s: float,
-        found: Conditions,
-        calls: List[Call],
-        notes: List[str],
-    ) -> None:
+    def _hear(self, inbox: Inbox, now_s: float, found: Conditions, calls: List[Call], notes: List[str]) -> None:
         """Take steps and orders in their order."""
         for message in inbox.messages:
             if isinstance(message, Order):
-                self._obey(message, arm, found, calls, notes)
+                self._obey(message, found, calls, notes)
             else:
                 self._take(message, now_s, found, notes)
 
-    def _obey(
-        self, order: Order, arm: Optional[ArmState], found: Conditions, calls: List[Call], notes: List[str]
-    ) -> None:
+    def _obey(self, order: Order, found: Conditions, calls: List[Call], notes: List[str]) -> None:
         if order.name == "stop":
             found.broken.append("stopped by the operator")
         elif order.name == "disarm":
@@ -131,22 +123,25 @@ class Controller:
         elif order.name == "clear":
             self._go(Event.CLEAR)
         elif self._state is State.DISARMED:
-            self._arm(arm, found, calls, notes)
+            self._arm(found, calls, notes)
         else:
             notes.append(f"not armed: the state is {self._state.value}; expected DISARMED")
 
-    def _arm(self, arm: Optional[ArmState], found: Conditions, calls: List[Call], notes: List[str]) -> None:
+    def _arm(self, found: Conditions, calls: List[Call], notes: List[str]) -> None:
         against = [*found.broken, *(reason for reason in found.stale if reason != "no fresh step")]
         if self._winding_down:
             against.append("the arm is still coming to rest")
-        if against or arm is None:
-            notes.append(f"not armed: {'; '.join(against) or 'the arm has not reported'}")
+        report = self._freshness.report
+        if against or report is None:
+            notes.append(f"not armed: {'; '.join(against)}")
             return
         self._freshness.forget()
+        if "no fresh step" not in found.stale:  # one of the run before may still have been good
+            found.stale.append("no fresh step")
         self._stall.clear()
         self._filter.came_to_rest()
         self._gripper = Gripper(self._settings.motion)
-        self._closure = 0.0 if arm.closure is None else min(max(arm.closure, 0.0), 1.0)
+        self._closure = 0.0 if report.closure is None else min(max(report.closure, 0.0), 1.0)
         self._fault, self._sent_s = (), None
         self._go(Event.ARM)
         calls.append(Call.START)
@@ -181,31 +176,28 @@ class Controller:
         before, self._state = self._state, next_state(self._state, event)
         if before in ARMED and self._state not in ARMED:
             self._winding_down, self._zeros_since_s = True, None
+            self._hard = self._state is State.FAULT
         if self._state is State.HOLD and before is not State.HOLD:
             self._freshness.drop_step()
 
-    def _begin(self, arm: Optional[ArmState], now_s: float) -> None:
+    def _begin(self, now_s: float) -> None:
         """Run from where the arm is."""
-        step = self._freshness.step
-        if arm is not None and step is not None:
-            self._tracker.begin(arm, now_s)
+        report, step = self._freshness.report, self._freshness.step
+        if report is not None and step is not None:
+            self._tracker.begin(report, now_s)
             self._tracker.take(step, now_s)
 
-    def _out(
-        self, arm: Optional[ArmState], now_s: float, found: Conditions, calls: List[Call], notes: List[str]
-    ) -> Tick:
-        asked, command = REST, None
+    def _out(self, now_s: float, found: Conditions, calls: List[Call], notes: List[str]) -> Tick:
+        asked, command, report = REST, None, self._freshness.report
         limits: List[str] = []
-        if self._state is State.RUNNING and arm is not None:
-            asked = self._tracker.asked(arm, now_s)
+        if self._state is State.RUNNING and report is not None:
+            asked = self._tracker.asked(report, now_s)
         if self._state in ARMED or self._winding_down:
-            hard = self._state is State.FAULT
-            believed = arm if self._state is State.RUNNING else None  # coming to rest needs no box
-            motion, limits = self._filter.next(asked, believed, now_s, hard=hard)
+            motion, limits = self._filter.next(asked, report, now_s, hard=self._winding_down and self._hard)
             command = Twist(motion.linear, motion.angular, self._closure)
             self._sent_s = now_s
-            if arm is not None and self._state in ARMED:
-                self._stall.sent(motion, arm, now_s)
+            if report is not None and self._state in ARMED:
+                self._stall.sent(motion, report, now_s)
             if self._winding_down:
                 command = self._wind_down(command, motion, now_s, calls)
         reasons = self._fault if self._state is State.FAULT else (*found.broken, *found.stale)

@@ -1,8 +1,11 @@
 """The safety filter: whatever is asked for, what is sent stays within speed, acceleration, box, floor and column.
 
-Knows no step and no state of the watchdog. Pure: the same inputs give the same command. The box holds at the point
-where the tool would come to rest, counting every command that the last report cannot have seen yet. A tool that is
-outside already may always move back in.
+Knows no step and no state of the watchdog. Pure: the same inputs give the same command. Speed and acceleration hold
+exactly, jerk too but for a stop by the ceilings. Box, floor and column hold at the point where the tool would come to
+rest, counting every command that the last report cannot have seen yet: where commands take no longer than latency_s,
+a tool that was inside stays inside as far as reports are true, within 0.2 mm (4 mm where the column narrows to a wall
+like a wedge and latency_s is above 0.1). A report that is wrong by so much lets it so much further out. A tool that is
+outside already may always move back in and is never sent further out.
 """
 
 from __future__ import annotations
@@ -24,8 +27,7 @@ if TYPE_CHECKING:
 # Of the acceleration, for the braking in one direction: three walls and the column may need it at once.
 BRAKING_SHARE = 0.35
 REMEMBERED = 256  # commands: more than a pose may be old, plus latency
-MOST_SMOOTHED = 40  # ticks
-ROUNDS = 4  # of box and column in turn
+MOST_SMOOTHED = round(ceilings.SMOOTHED_S / TICK_S)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,18 +126,36 @@ class _Allowed:
 
     def nearest(self, velocity: Vector, reasons: List[str]) -> Vector:
         """The velocity without what leads out; says which wall it was."""
-        inside = velocity
-        for _ in range(ROUNDS):
-            before = inside
-            over = float(inside[:2] @ self._inward) - self._inward_m_s
-            if over > 0:
-                inside = inside - np.array([*(self._inward * over), 0.0])
-                reasons.append("column")
-            inside = np.clip(inside, -self._low, self._high)
-            if before is inside or np.array_equal(before, inside):
-                break
+        clipped = np.clip(velocity, -self._low, self._high)
         reasons += [wall for wall, hit in _walls(velocity, self._low, self._high) if hit]
-        return inside
+        if float(clipped[:2] @ self._inward) <= self._inward_m_s:
+            return clipped
+        reasons.append("column")
+        less = self._taken_off(velocity)
+        return np.clip(velocity - less * np.array([*self._inward, 0.0]), -self._low, self._high)
+
+    def _taken_off(self, velocity: Vector) -> float:
+        """How much inward velocity to take off before the box's clip, so that what is left after it is allowed.
+
+        The nearest point of the set, exactly: what is left falls with what is taken off, in straight pieces between
+        the places where an axis reaches its wall or leaves it.
+        """
+        axes = [
+            (float(velocity[k]), float(self._inward[k]), -float(self._low[k]), float(self._high[k])) for k in (0, 1)
+        ]
+        places = sorted((v - wall) / n for v, n, *walls in axes for wall in walls if n)
+        begin, before = 0.0, _left(axes, 0.0)
+        for place in [place for place in places if place > 0]:
+            after = _left(axes, place)
+            if after <= self._inward_m_s:
+                return begin + (place - begin) * (before - self._inward_m_s) / (before - after)
+            begin, before = place, after
+        return begin
+
+
+def _left(axes: List[Tuple[float, float, float, float]], less: float) -> float:
+    """Inward velocity after so much is taken off and the box has clipped: of axes (velocity, inward, low, high)."""
+    return sum(min(max(v - less * n, low), high) * n for v, n, low, high in axes)
 
 
 def _walls(velocity: Vector, low: Vector, high: Vector) -> List[Tuple[str, bool]]:

@@ -8,20 +8,18 @@ lag. It makes up for the 15 to 20 % that the arm under-travels.
 from __future__ import annotations
 
 import math
-from collections import deque
-from typing import TYPE_CHECKING, Deque, Optional, Tuple
+from typing import TYPE_CHECKING, Optional, Tuple
 
 import numpy as np
 
 from stillframe_client.jaco2 import rotations
 from stillframe_client.jaco2.core.reference import Place, Reference, within
 from stillframe_client.jaco2.core.safety import REST, Motion
+from stillframe_client.jaco2.core.trail import Trail
 
 if TYPE_CHECKING:
     from stillframe_client.jaco2.domain import ArmState, Step, Vector
     from stillframe_client.jaco2.settings import LimitSettings, MotionSettings
-
-REMEMBERED = 256  # ticks of the reference
 
 
 class Tracker:
@@ -31,12 +29,12 @@ class Tracker:
         self._motion, self._limits = motion, limits
         self._base = rotations.about_z(math.radians(motion.base_yaw_deg))
         self._reference: Optional[Reference] = None
-        self._trail: Deque[Tuple[float, Place]] = deque(maxlen=REMEMBERED)
+        self._trail = Trail()
 
     def begin(self, arm: ArmState, now_s: float) -> None:
         """Start from where the arm is."""
         self._reference = Reference(Place(arm.pose.position_m, arm.pose.orientation), self._limits, now_s)
-        self._trail.clear()
+        self._trail = Trail()
 
     def take(self, step: Step, now_s: float) -> None:
         """Move the reference by the step from now on; what is left of the step before is dropped."""
@@ -49,7 +47,7 @@ class Tracker:
         if self._reference is None:
             return REST
         self._reference.advance(now_s)
-        self._trail.append((now_s, self._reference.place))
+        self._trail.add(now_s, self._reference.place)
         lag_m, lag_rad = self._lag(arm, self._reference)
         linear = self._reference.linear_m_s + self._motion.feedback_1_s * lag_m
         angular = self._reference.angular_rad_s + self._motion.feedback_1_s * lag_rad
@@ -67,7 +65,7 @@ class Tracker:
 
     def _lag(self, arm: ArmState, reference: Reference) -> Tuple[Vector, Vector]:
         """How far the arm was behind the reference when it reported: metres [3], radians [3]; bounded."""
-        then = self._place_at(arm.time_s - self._limits.latency_s)
+        then = self._trail.at(arm.time_s - self._limits.latency_s)
         if then is None or not self._motion.feedback_1_s:
             return np.zeros(3), np.zeros(3)
         lag_m = then.position_m - arm.pose.position_m
@@ -76,12 +74,5 @@ class Tracker:
         over_m, over_rad = lag_m - near_m, lag_rad - near_rad
         if over_m.any() or over_rad.any():  # an arm that is blocked does not store it up
             reference.give_up(over_m, over_rad)
-            self._trail = deque(((at_s, was.moved(-over_m, -over_rad)) for at_s, was in self._trail), maxlen=REMEMBERED)
+            self._trail.give_up(over_m, over_rad)
         return near_m, near_rad
-
-    def _place_at(self, time_s: float) -> Optional[Place]:
-        """Where the reference was; None before it began."""
-        for at_s, place in reversed(self._trail):
-            if at_s <= time_s:
-                return place
-        return None

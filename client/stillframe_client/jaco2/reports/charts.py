@@ -62,7 +62,7 @@ def _save(figure: Any, file: Path) -> Path:
 
 
 def _velocity(log: TickFile, series: Series) -> Any:
-    figure, panels = _panels("Velocity: asked by the policy, sent to the arm, measured by it")
+    figure, panels = _panels(f"Velocity: asked by the policy, {_sent_to(log)}, measured by it")
     _name_columns(panels, "linear, base frame", "angular, tool's frame")
     for column, axis, panel in _each(panels):
         number = 3 * column + axis
@@ -74,7 +74,7 @@ def _velocity(log: TickFile, series: Series) -> Any:
 
 
 def _position(log: TickFile, series: Series) -> Any:
-    figure, panels = _panels("Movement since the start: asked by the policy, sent to the arm, measured by it")
+    figure, panels = _panels(f"Movement since the start: asked by the policy, {_sent_to(log)}, measured by it")
     _name_columns(panels, "linear, base frame", "angular, base frame")
     for column, axis, panel in _each(panels):
         number, scale = 3 * column + axis, (1e3, 1.0)[column]
@@ -135,6 +135,10 @@ def _lateness(log: TickFile, series: Series) -> Any:  # noqa: ARG001 -- all char
 
 def _above(panel: Any, color: str) -> Any:
     return {"transform": panel.get_xaxis_transform(), "va": "top", "ha": "right", "color": color}
+
+
+def _sent_to(log: TickFile) -> str:
+    return "what would be sent to the arm (dry run)" if log.dry else "sent to the arm"
 
 
 def _panels(title: str) -> Any:

@@ -1,18 +1,20 @@
 """A log's ticks as arrays over time: asked, sent, measured; and stretches of equal state.
 
-Knows no chart. Linear is in the base frame, angular in the tool's, as they are commanded.
+Knows no chart. Reports and steps that the streamer did not believe are left out. Linear is in the base frame, angular
+in the tool's, as they are commanded.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, Iterable, List, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from stillframe_client.jaco2 import rotations
 from stillframe_client.jaco2.ceilings import TICK_S
+from stillframe_client.jaco2.core.checks import pose_fault, step_fault
 from stillframe_client.jaco2.domain import Step
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
+UPRIGHT = np.array([0.0, 0.0, 0.0, 1.0])  # an orientation, until the arm reports one
 Stretch = Tuple[float, float, str]  # from, until, seconds after the start; what
 
 
@@ -45,7 +48,8 @@ class Series:
 def series_of(log: TickFile) -> Series:
     """The arrays of a log."""
     start_s = log.ticks[0].time_s
-    reports = [line.report for line in log.ticks if line.report is not None]
+    believed = [_believed(line, log) for line in log.ticks]
+    reports = [report for report in believed if report is not None]
     sent = np.array([line.sent[:6] if line.sent else (np.nan,) * 6 for line in log.ticks])
     positions = np.array([report.pose.position_m for report in reports]).reshape(-1, 3)
     return Series(
@@ -53,8 +57,8 @@ def series_of(log: TickFile) -> Series:
         late_ms=np.array([line.late_ms for line in log.ticks]),
         asked=np.array([line.asked for line in log.ticks]),
         sent=sent,
-        told=_told(log.ticks, sent),
-        steps=_steps(log),
+        told=_told(believed, sent),
+        steps=_steps(log, believed),
         reported_s=np.array([report.time_s for report in reports]) - start_s,
         measured=_measured(reports),
         moved=np.hstack([positions - positions[:1], _turned(reports)]),
@@ -92,35 +96,46 @@ def _extend(found: List[Stretch], time_s: float, what: str, *, anew: bool = Fals
         found.append((time_s, time_s + TICK_S, what))
 
 
-def _told(ticks: Iterable[TickLine], sent: Array) -> Array:
+def _believed(line: TickLine, log: TickFile) -> Optional[ArmState]:
+    """The tick's new report, if it is one that the streamer goes by."""
+    usable = line.report is not None and not pose_fault(line.report, None, line.time_s, log.settings.watch)
+    return line.report if usable else None
+
+
+def _told(believed: List[Optional[ArmState]], sent: Array) -> Array:
     """What commands add up to; those in the tool's frame turned by the newest report."""
-    orientation = np.array([0.0, 0.0, 0.0, 1.0])
+    orientation = UPRIGHT
     moves = np.nan_to_num(sent) * TICK_S
-    for row, line in zip(moves, ticks):  # noqa: B905 -- one each
-        orientation = orientation if line.report is None else line.report.pose.orientation
+    for row, report in zip(moves, believed):  # noqa: B905 -- one each
+        orientation = orientation if report is None else report.pose.orientation
         if row[3:].any():
             row[3:] = rotations.rotate(orientation, row[3:])
     total: Array = np.cumsum(moves, axis=0)
     return total
 
 
-def _steps(log: TickFile) -> Array:
+def _steps(log: TickFile, believed: List[Optional[ArmState]]) -> Array:
     """What the policy's steps add up to, without limits, pull and lag."""
-    motion = log.settings.motion
-    base, orientation = rotations.about_z(math.radians(motion.base_yaw_deg)), np.array([0.0, 0.0, 0.0, 1.0])
-    rows = np.zeros((len(log.ticks), 6))
+    motion, rows = log.settings.motion, np.zeros((len(log.ticks), 6))
+    base, orientation = rotations.about_z(math.radians(motion.base_yaw_deg)), UPRIGHT
     ends_s, rate = -math.inf, np.zeros(6)
-    for row, line in zip(rows, log.ticks):  # noqa: B905 -- one each
-        orientation = orientation if line.report is None else line.report.pose.orientation
-        newest = next((each for each in reversed(line.inbox.messages) if isinstance(each, Step)), None)
-        if newest is not None and newest.lasts_s > 0:
-            ends_s, rate = line.time_s + newest.lasts_s, newest.delta / newest.lasts_s
-        if line.state == "RUNNING" and line.time_s < ends_s:
+    for row, line, report in zip(rows, log.ticks, believed):  # noqa: B905 -- one each
+        orientation = orientation if report is None else report.pose.orientation
+        step = _step(line, log)
+        if step is not None:
+            ends_s, rate = line.time_s + step.lasts_s, step.delta / step.lasts_s
+        if line.state == "RUNNING" and line.time_s < ends_s - TICK_S / 2:
             frame = orientation if motion.rotation_frame == "tool" else base
             row[:3] = rotations.rotate(base, rate[:3]) * TICK_S
             row[3:] = rotations.rotate(frame, rate[3:]) * TICK_S
-    total: Array = np.cumsum(np.nan_to_num(rows), axis=0)
+    total: Array = np.cumsum(rows, axis=0)
     return total
+
+
+def _step(line: TickLine, log: TickFile) -> Optional[Step]:
+    """The tick's newest step, if it is one that is followed."""
+    steps = [each for each in line.inbox.messages if isinstance(each, Step)]
+    return steps[-1] if steps and not step_fault(steps[-1], log.settings.limits) else None
 
 
 def _measured(reports: List[ArmState]) -> Array:

@@ -45,7 +45,7 @@ class Streamer:
 
     def tick(self, inbox: Inbox, late_s: float) -> Tick:
         """One pass of the loop."""
-        now_s, arm = self._clock.now_s(), self._arm.state()
+        arm, now_s = self._arm.state(), self._clock.now_s()
         error, self._error = self._error, ""
         tick = self._controller.tick(inbox, arm, now_s, error)
         if not self._dry:

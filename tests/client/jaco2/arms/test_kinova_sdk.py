@@ -142,6 +142,16 @@ def send_until(arm: KinovaSdkArm, holds: Callable[[], object], twist: Twist = TW
     wait_until(sent)
 
 
+def send_one(stub: Stub, arm: KinovaSdkArm) -> None:
+    """Send until one command has arrived, and no more."""
+    sent = stub.calls.count("SendAdvanceTrajectory")
+    while stub.calls.count("SendAdvanceTrajectory") == sent:
+        arm.send(TWIST)
+        wait_until(lambda: arm._talk.mailbox._twist is None)  # type: ignore[union-attr]
+        readings = len(stub.calls)
+        wait_until(lambda: len(stub.calls) > readings)  # noqa: B023 -- the thread is done with it
+
+
 def test_layouts_are_the_compilers(stub: Stub) -> None:
     """Every structure has the size, and the fields behind possible gaps the offset, that C gives them."""
     ours = [*map(ctypes.sizeof, LAYOUT), *(getattr(kind, name).offset for kind, name in OFFSETS), -1]
@@ -215,11 +225,11 @@ def test_a_point_arrives_whole(stub: Stub, arm: KinovaSdkArm) -> None:
     send_until(arm, lambda: "SendAdvanceTrajectory" in stub.calls)
     position = stub.point.Position
 
-    assert position.Type == structs.CARTESIAN_VELOCITY
+    assert position.Type == 7  # CARTESIAN_VELOCITY
     assert [getattr(position.CartesianPosition, name) for name, _ in structs.CartesianInfo._fields_] == pytest.approx(
         [0.01, -0.02, 0.03, 0.1, -0.2, 0.3]
     )
-    assert position.HandMode == structs.HAND_VELOCITY
+    assert position.HandMode == 2  # VELOCITY_MODE
     assert [getattr(position.Fingers, name) for name, _ in structs.FingersPosition._fields_] == [4500.0] * 3
     assert (position.Delay, stub.point.LimitationsActive, stub.point.SynchroType) == (0.0, 0, 0)
     assert bytes(position.Actuators) + bytes(stub.point.Limitations) == bytes(28 + 36)
@@ -235,7 +245,7 @@ def test_an_arm_without_a_hand_moves_no_finger(stub: Stub) -> None:
     arm.close()
 
     assert not info.has_hand
-    assert stub.point.Position.HandMode == structs.HAND_STILL
+    assert stub.point.Position.HandMode == 0  # HAND_NOMOVEMENT
     assert bytes(stub.point.Position.Fingers) == bytes(12)
 
 
@@ -308,6 +318,17 @@ def test_five_errors_in_a_row_are_offline(stub: Stub, arm: KinovaSdkArm) -> None
     assert failed >= OFFLINE
 
 
+def test_single_errors_are_borne(stub: Stub, arm: KinovaSdkArm) -> None:
+    """Four in a row, and again after a success: no command raises."""
+    arm.start()
+    send_until(arm, lambda: "SendAdvanceTrajectory" in stub.calls)
+    for status in [*[1014] * (OFFLINE - 1), 1] * 3:
+        stub.answer("SendAdvanceTrajectory", status)
+        send_one(stub, arm)
+
+    assert arm._talk.counts.errors == 3 * (OFFLINE - 1)  # type: ignore[union-attr]
+
+
 def test_a_start_that_fails_is_told_with_the_next_command(stub: Stub, arm: KinovaSdkArm) -> None:
     """What was taken is given back."""
     stub.answer("SetCartesianControl", 9999)
@@ -343,6 +364,20 @@ def test_closing_a_running_arm_stops_it(stub: Stub, arm: KinovaSdkArm) -> None:
     assert stub.without_readings()[-3:] == [*session.STOPPING, "CloseAPI"]
 
 
+def test_a_stop_that_was_not_delivered_is_told(
+    stub: Stub, arm: KinovaSdkArm, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An arm that does not answer to the end: the operator reads so."""
+    arm.start()
+    wait_until(lambda: "SetCartesianControl" in stub.calls)
+    stub.answer("StopControlAPI", 1022)
+    arm.stop()
+    arm.close()
+
+    assert "was not stopped" in capfd.readouterr().err
+    assert stub.calls[-1] == "CloseAPI"
+
+
 def test_a_long_queue_is_erased_and_an_error(stub: Stub, arm: KinovaSdkArm) -> None:
     """An arm that would go on moving after the last command is stopped."""
     arm.start()
@@ -364,23 +399,24 @@ def test_a_queue_that_fills_is_drained(stub: Stub, arm: KinovaSdkArm) -> None:
 
 
 def test_a_slow_reading_delays_no_loop(stub: Stub, arm: KinovaSdkArm) -> None:
-    """While the library waits for the arm, commands replace each other; the loop never waits and nothing queues."""
+    """While the library waits for the arm, commands replace each other; what waited for long is not sent after it."""
     arm.start()
     send_until(arm, lambda: "SendAdvanceTrajectory" in stub.calls)
     readings = stub.calls.count("GetCartesianPosition")
     stub.answer("GetCartesianPosition", 1, delay_us=1_000_000)
     time.sleep(0.01)  # for one that began before
     wait_until(lambda: stub.calls.count("GetCartesianPosition") > readings and stub.calls[-1] == "GetCartesianPosition")
-    sent, longest_s = stub.calls.count("SendAdvanceTrajectory"), 0.0
+    sent, longest_s, dropped = stub.calls.count("SendAdvanceTrajectory"), 0.0, arm._talk.counts.dropped  # type: ignore[union-attr]
     for _ in range(20):
         began_s = time.monotonic()
         arm.send(TWIST)
         longest_s = max(longest_s, time.monotonic() - began_s)
-    after = stub.calls.count("SendAdvanceTrajectory") - sent
+    looked = stub.calls.count("GetGlobalTrajectoryInfo")
+    wait_until(lambda: stub.calls.count("GetGlobalTrajectoryInfo") > looked)
 
-    assert after == 0
+    assert stub.calls.count("SendAdvanceTrajectory") == sent
     assert longest_s < 0.5  # half of what the reading takes
-    assert arm._talk.counts.dropped >= 19  # type: ignore[union-attr]
+    assert arm._talk.counts.dropped == dropped + 20  # type: ignore[union-attr]
 
 
 def test_readings_go_on_by_themselves(stub: Stub, arm: KinovaSdkArm) -> None:
@@ -468,6 +504,14 @@ def test_only_a_library_at_an_absolute_path_is_loaded(library: str, said: str) -
 
     with pytest.raises(ArmError, match=said):
         make_arm(settings).connect(SOON_S)
+
+
+def test_a_relative_path_is_refused(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even of a file that is there: what is loaded depends on no working folder."""
+    monkeypatch.chdir(stub.path.parent)
+
+    with pytest.raises(ArmError, match="expected the absolute path"):
+        Library(stub.path.name)
 
 
 def test_another_library_is_refused(compiled: dict[str, Path], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from stillframe_client.jaco2.arms import make_arm
 from stillframe_client.jaco2.arms.base import ArmError
+from stillframe_client.jaco2.arms.rospy import orders
 from stillframe_client.jaco2.arms.rospy.arm import RospyArm
 from stillframe_client.jaco2.arms.rospy.orders import START_TRIES, Orders
 from stillframe_client.jaco2.domain import Twist
@@ -278,6 +279,19 @@ def test_a_start_that_fails_is_told_with_a_command(ros: FakeRos, connected: Rosp
     wait_until(lambda: len(ros.called) > START_TRIES)
 
 
+def test_a_stop_that_was_not_delivered_is_told(
+    ros: FakeRos, connected: RospyArm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The operator reads so, and why; one that was is not mentioned."""
+    monkeypatch.setattr(orders, "CLOSING_S", 0.1)
+    ros.refuses = {"stop"}
+    connected.stop()
+    wait_until(lambda: ros.called)
+    connected.close()
+
+    assert "was not stopped: in/stop failed: service unavailable" in capsys.readouterr().err
+
+
 def test_a_stop_goes_past_a_home_that_lasts(ros: FakeRos, connected: RospyArm) -> None:
     """Home waits on a thread of its own, and gives up in time."""
     ros.home_takes.clear()
@@ -319,10 +333,10 @@ def test_a_stop_is_tried_until_it_works() -> None:
         if called.count("stop") < 4:
             raise RuntimeError("gone")
 
-    orders = Orders(call)
-    orders.give("stop")
+    thread = Orders(call)
+    thread.give("stop")
     wait_until(lambda: called.count("stop") == 2)
-    orders.close()
+    thread.close()
 
     assert called == ["stop", "clear_trajectories"] * 4
 
@@ -336,13 +350,13 @@ def test_a_newer_order_replaces_one_that_does_not_work() -> None:
         if name == "start":
             raise RuntimeError("gone")
 
-    orders = Orders(call)
-    orders.give("start")
+    thread = Orders(call)
+    thread.give("start")
     wait_until(lambda: called)
-    orders.give("stop")
+    thread.give("stop")
     wait_until(lambda: "clear_trajectories" in called)
     time.sleep(0.5)  # two more tries, were it still there
-    orders.close()
+    thread.close()
 
     assert called[-2:] == ["stop", "clear_trajectories"]
-    assert orders.error == ""
+    assert thread.error == ""

@@ -52,6 +52,7 @@ class DriverNode:
     calls: list[tuple[float, str]] = field(default_factory=list)
     replaced: int = 0  # velocity messages that a newer one pushed out of the queue of one
     listens: bool = True  # to velocity messages
+    reports: bool = True
     failing: set[str] = field(default_factory=set)  # services that answer with an error
 
     def __post_init__(self) -> None:
@@ -121,7 +122,7 @@ class DriverNode:
         for topic in list(self._queue):
             self._take(self._queue.pop(topic), with_fingers=topic.endswith("_with_fingers"))
         self.model.advance(self.now_s)
-        if self.model.state.seq == self._reported:
+        if self.model.state.seq == self._reported or not self.reports:
             return []
         self._reported = self.model.state.seq
         return self._report()

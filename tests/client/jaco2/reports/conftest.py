@@ -36,29 +36,38 @@ def usual(tick: int, now_s: float) -> Inbox:
     return Inbox((Step(tick, delta, 0.9, 0.1, now_s + 0.25),), heartbeat=True)
 
 
+def write(folder: Path, ticks: int, inboxes: Inboxes, *, dry: bool = False, **overrides: Any) -> Path:
+    """Run so many ticks, one in 250 of them late, and leave the log in the folder."""
+    settings: BridgeSettings = load(None, {name.replace("__", "."): value for name, value in overrides.items()})
+    now = [1000.0]
+    arm = SimArm("test", loss=0.0, under_travel=0.17, clock=lambda: now[0])
+    controller, log = Controller(settings, dry=dry), TickLog(folder / "ticks.jsonl")
+    log.header({"version": 1, "settings": as_document(settings), "arm": {"kind": "sim", "name": "test"}, "dry": dry})
+    for number in range(ticks):
+        late_s = 0.0001 * (number % 7) + (0.012 if number % 250 == 249 else 0)
+        now[0] += 0.01
+        inbox, state = inboxes(number, now[0]), arm.state()
+        tick = controller.tick(inbox, state, now[0])
+        if tick.command is not None and not dry:
+            arm.send(tick.command)
+        log.tick(now[0], late_s, inbox, state, "", tick)
+    log.close()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def write_log() -> Callable[..., Path]:
+    """Write a run's log: `write_log(folder, ticks, inboxes, dry=..., limits__speed=...)`."""
+    return write
+
+
 @pytest.fixture
 def new_log(tmp_path: Path) -> Callable[..., Path]:
-    """Write a run's log: `new_log(ticks, inboxes, dry=..., **overrides)`; returns its folder."""
+    """Write the log of the usual run, or of its first ticks: `new_log(ticks=..., dry=..., limits__speed=...)`."""
 
-    def write(ticks: int = 660, inboxes: Inboxes = usual, *, dry: bool = False, **overrides: Any) -> Path:
-        settings: BridgeSettings = load(None, {name.replace("__", "."): value for name, value in overrides.items()})
-        now = [1000.0]
-        arm = SimArm("test", loss=0.0, under_travel=0.17, clock=lambda: now[0])
-        controller, folder = Controller(settings, dry=dry), tmp_path / "run"
+    def new(ticks: int = 660, inboxes: Inboxes = usual, **how: Any) -> Path:
+        folder = tmp_path / "run"
         folder.mkdir()
-        log = TickLog(folder / "ticks.jsonl")
-        log.header(
-            {"version": 1, "settings": as_document(settings), "arm": {"kind": "sim", "name": "test"}, "dry": dry}
-        )
-        for number in range(ticks):
-            late_s = 0.0001 * (number % 7) + (0.012 if number % 250 == 249 else 0)
-            now[0] += 0.01 + late_s / 10
-            inbox, state = inboxes(number, now[0]), arm.state()
-            tick = controller.tick(inbox, state, now[0])
-            if tick.command is not None and not dry:
-                arm.send(tick.command)
-            log.tick(now[0], late_s, inbox, state, "", tick)
-        log.close()
-        return folder
+        return write(folder, ticks, inboxes, **how)
 
-    return write
+    return new

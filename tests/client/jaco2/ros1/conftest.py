@@ -78,6 +78,7 @@ class Ros:
     folder: Path
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
     streamers: list[Streamer] = field(default_factory=list)
+    master: subprocess.Popen[bytes] = field(init=False)
 
     def run(self, *arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
         """The system's Python with ROS on its path."""
@@ -91,13 +92,13 @@ class Ros:
             self.folder / "driver.jsonl", lambda: self.run(HERE / "mock_driver.py", NAME, self.folder / "driver.jsonl")
         )
 
-    def streamer(self, **settings: Any) -> Streamer:
+    def streamer(self, *options: str, **settings: Any) -> Streamer:
         """The bridge's streamer, as the bridge starts it."""
         ours, theirs = link.pair()
         file, log = self.folder / "settings.json", self.folder / "ticks.jsonl"
         arm = {"kind": "rospy", "name": NAME, **settings.pop("arm", {})}
         file.write_text(json.dumps({"arm": arm, "limits": {"speed": 1.0}, **settings}))
-        command = ("-m", "stillframe_client.jaco2.streamer", str(theirs.fileno()), file, log)
+        command = ("-m", "stillframe_client.jaco2.streamer", str(theirs.fileno()), file, log, *options)
         process = self.run(*command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
         theirs.close()
         self.streamers.append(Streamer(process, BridgeEnd(ours), log))
@@ -211,8 +212,8 @@ def ros(ros_packages: Path, tmp_path: Path, new_port: Callable[[], int]) -> Iter
     }
     world = Ros({**environment(ros_packages), **home}, tmp_path)
     try:
-        master = world.run("-c", MASTER, str(port))
-        wait_until(lambda: listens(port), master)
+        world.master = world.run("-c", MASTER, str(port))
+        wait_until(lambda: listens(port), world.master)
         yield world
     finally:
         world.end()

@@ -139,6 +139,34 @@ def test_a_driver_that_freezes_is_a_fault(ros: Any, eventually: Callable[..., An
     assert all(map(is_zero, commands(driver)[lines + 2 :]))  # but for what it had read when it froze
 
 
+def test_a_master_that_dies_stops_no_commands_but_the_stop(ros: Any, eventually: Callable[..., Any]) -> None:
+    """Nodes talk to each other without it, so the tool comes to rest; services are looked up, so the stop is told."""
+    driver, streamer = running(ros, eventually)
+    ros.master.kill()
+    ros.master.wait(WAIT_S)
+    streamer.close()
+    status, said = ended(streamer)
+
+    assert status == 0
+    assert all(map(is_zero, commands(driver)[-25:]))
+    assert "was not stopped: in/stop failed" in said
+    assert driver.services() == ["start"]
+
+
+def test_a_dry_run_sends_nothing(ros: Any, eventually: Callable[..., Any]) -> None:
+    """No command and no service, whatever the bridge asks; the arm's pose is read all the same."""
+    driver, streamer = ros.driver(), ros.streamer("dry")
+    streamer.arm()
+    streamer.move(FORWARD)
+    eventually(lambda: streamer.status.sent[0] > 0, streamer.process)
+    pose = streamer.status.pose
+    streamer.close()
+
+    assert ended(streamer) == (0, "")
+    assert pose[:3] == pytest.approx([0.0, -0.4, 0.3])
+    assert (commands(driver), driver.services()) == ([], [])
+
+
 def test_without_a_driver_it_does_not_begin(ros: Any, tmp_path: Any) -> None:
     """The exit status and the text say so; the master is there."""
     streamer = ros.streamer(arm={"name": "j2n7s300"})

@@ -146,7 +146,7 @@ def test_a_server_that_stands_still_gets_no_burst_afterwards(fake_driver: Any, l
         time.sleep(0.01)
     time.sleep(1.0)
 
-    assert longest_s < 0.1
+    assert longest_s < 0.2
     assert link.counts.dropped > 30
     assert taken < 50
     assert fake_driver.do(lambda: len(fake_driver.node.arrivals_s)) <= taken
@@ -174,7 +174,7 @@ def test_a_peer_that_reads_nothing_blocks_no_caller(new_connection: Callable[...
             connection.publish("/big", big)
             longest_s = max(longest_s, time.perf_counter() - begin_s)
             time.sleep(0.01)
-        assert longest_s < 0.1
+        assert longest_s < 0.2
         assert connection.counts.dropped > 10
         begin_s = time.perf_counter()
         connection.close()

@@ -7,6 +7,7 @@ is drained by leaving commands out, and one that is long is erased and is an err
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Type
@@ -70,7 +71,10 @@ class Talk:
         """End the thread, stopping the arm where it was not; whether it ended in time."""
         self.mailbox.close()
         self._thread.join(CLOSING_S)
-        return not self._thread.is_alive()
+        ended = not self._thread.is_alive()
+        if self._owes_stop or not ended:
+            sys.stderr.write("the arm rests, as nothing is sent, but was not stopped: it does not answer\n")
+        return ended
 
     def _run(self) -> None:
         closed = False

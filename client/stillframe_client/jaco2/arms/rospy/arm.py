@@ -6,6 +6,7 @@ Knows no limit. Publishing hands a message to ROS's own thread, which keeps one:
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable, Optional
@@ -101,9 +102,11 @@ class RospyArm:
             raise ArmError(f"{self._driver}/in/home_arm failed within {timeout_s:g} s: {outcome[-1]}")
 
     def close(self) -> None:
-        """Leave ROS."""
+        """Leave ROS, when a stop that is owed was delivered or tried for a while."""
         if self._orders is not None:
             self._orders.close()
+            if self._orders.owed:
+                sys.stderr.write(f"the arm rests, as nothing is sent, but was not stopped: {self._orders.owed}\n")
         if self._ros is not None:
             self._ros.rospy.signal_shutdown("the bridge has ended")
         self._ros = self._orders = self._commands = None

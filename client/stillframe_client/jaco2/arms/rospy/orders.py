@@ -16,11 +16,11 @@ CLOSING_S = 3.0
 
 
 class Orders:
-    """The thread of one arm. `error`: why the last start had no effect; read and cleared from outside."""
+    """The thread of one arm. `error`: why the last start had no effect. `owed`: why a stop was not delivered yet."""
 
     def __init__(self, call: Callable[[str], None]):
         """`call` calls the service of a name and raises whatever it likes where that fails."""
-        self.error = ""
+        self.error = self.owed = ""
         self._call = call
         self._changed = threading.Condition()
         self._wanted: Optional[str] = None
@@ -55,6 +55,7 @@ class Orders:
         tries, over = 0, False
         while not over:
             failure = self._failure(name)
+            self.owed = failure if name == "stop" else ""
             tries += 1
             if failure and name == "start" and tries == START_TRIES:
                 self.error = failure
