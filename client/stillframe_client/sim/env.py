@@ -137,7 +137,7 @@ class JacoEnv:
         return self._steps < self._show.frozen_steps
 
     def observe(self) -> Observed:
-        """What a policy gets now, through the sensors: noise is drawn anew at each call. The arm knows its own state."""
+        """What a policy gets now, through the sensors: noise is drawn anew at each call, but for the arm's state."""
         instruction = self.goal.instruction
         images = {name: self._noise.spoil(self.render(name), self._sensor_rng) for name in self._cameras}
         return {"images": images, "instruction": instruction, "state": proprioception(self.world.arm)}

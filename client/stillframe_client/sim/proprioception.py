@@ -10,7 +10,7 @@ import numpy as np
 from stillframe_client.sim.arm import Arm
 from stillframe_client.sim.state import FINGER_CLOSED_RAD, FINGER_OPEN_RAD, Vector
 
-# The tool is the point between the fingertips, in the world frame (x away from the arm's base, y to its left, z up); its
+# The tool is the point between the fingertips, in the world frame: x away from the arm's base, y to its left, z up. Its
 # rotation is the vector that takes the home orientation, pointing straight down, to the tool's; 1 is an open hand.
 STATE_NAMES = ("tool_x", "tool_y", "tool_z", "tool_rx", "tool_ry", "tool_rz", "opening")
 STATE_UNITS = ("m", "m", "m", "rad", "rad", "rad", "1")
