@@ -12,13 +12,13 @@ from openpi_client.runtime.agents import policy_agent
 def libero(picture, words):
     """What LIBERO's evaluation sends; the wrist sees nothing here."""
     seen = {"observation/image": picture, "observation/wrist_image": np.zeros_like(picture)}
-    return {**seen, "observation/state": np.zeros(8), "prompt": words}
+    return {**seen, "observation/state": np.arange(8.0) / 8, "prompt": words}
 
 
 def droid(picture, words):
     """What DROID's sends."""
     seen = {"observation/exterior_image_1_left": picture, "observation/wrist_image_left": np.zeros_like(picture)}
-    joints = {"observation/joint_position": np.zeros(7), "observation/gripper_position": np.zeros(1)}
+    joints = {"observation/joint_position": np.arange(7.0) / 8, "observation/gripper_position": np.array([7 / 8])}
     return {**seen, **joints, "prompt": words}
 
 
