@@ -32,13 +32,14 @@ _PICTURE: Schema = {
         {"type": "string", "description": "base64 of a JPEG or PNG file, bare or as a data: URI"},
     ]
 }
-_STATE: Schema = {
-    "description": "the robot's state (proprioception): the numbers that /v1/models lists under observation.state",
-    "oneOf": [
+_ROBOT_STATE: Schema = {
+    "description": "the robot's state (proprioception): the numbers that /v1/models lists under observation.state; any "
+    "value is left aside where it lists none",
+    "anyOf": [
         {"type": "array", "items": {"type": "number"}, "maxItems": MAX_STATE_NUMBERS, "description": "in its order"},
         {"$ref": "#/components/schemas/Array"},
         {"type": "object", "additionalProperties": {"type": "number"}, "description": "by its names"},
-        {"type": "null"},
+        {"description": "where the policy reads none"},
     ],
 }
 _SESSION_ID: Schema = {
@@ -55,7 +56,7 @@ _FRAME: Schema = {
         "image": {"$ref": "#/components/schemas/Picture"},
         "images": {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Picture"}},
         "instruction": {"type": "string", "description": "a session's later frames may leave it out: as its last one"},
-        "state": {"$ref": "#/components/schemas/State"},
+        "state": {"$ref": "#/components/schemas/RobotState"},
         "unnorm_key": {"type": ["string", "null"], "description": "whose statistics scale the action"},
         "max_age_ms": {"type": "number", "exclusiveMinimum": 0, "description": "older frames are not computed"},
         "session_id": {"anyOf": [{"$ref": "#/components/schemas/SessionId"}, {"type": "null"}]},
@@ -75,7 +76,7 @@ _FRAME_FORM: Schema = {
     "properties": {
         "image": _FILE,
         "json": {"type": "object", "description": "the frame's other fields, as in Frame"},
-        "state": {"$ref": "#/components/schemas/State"},
+        "state": {"$ref": "#/components/schemas/RobotState"},
     },
 }
 _OPEN_SESSION: Schema = {
@@ -104,7 +105,7 @@ REQUEST_SCHEMAS: Schema = {
     "Array": _ARRAY,
     "Picture": _PICTURE,
     "SessionId": _SESSION_ID,
-    "State": _STATE,
+    "RobotState": _ROBOT_STATE,
     "Frame": _FRAME,
     "Encoded": _ENCODED,
     "Reset": _RESET,
