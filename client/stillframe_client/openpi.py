@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stillframe_client.replies import ModelInfo, StateSpec
+    from stillframe_client.replies import ModelInfo
 
 DEFAULT_PORT = 8000
 
@@ -83,7 +83,7 @@ class WebsocketClientPolicy:
             "action_names": list(info.action_names),
             "action_horizon": info.chunk_horizon,
             "gripper": info.gripper,
-            "state": None if info.state is None else _described(info.state),
+            "state": None if info.state is None else info.card["observation"]["state"]["fields"],
         }
 
     def infer(self, obs: Mapping[str, Any]) -> Dict[str, Any]:
@@ -141,10 +141,6 @@ def state_of(obs: Mapping[str, Any], names: Tuple[str, ...]) -> Any:
     parts = {key: list(state_field(f"obs[{key!r}]", np.atleast_1d(said[key]))) for key in PART_KEYS if key in said}
     chosen = choose_state({key: len(part) for key, part in parts.items()}, names)
     return [number for key in chosen for number in parts[key]] or None
-
-
-def _described(state: StateSpec) -> List[Dict[str, Optional[str]]]:
-    return [{"name": name, "unit": state.units[at]} for at, name in enumerate(state.names)]
 
 
 def pictures_of(obs: Mapping[str, Any], info: ModelInfo) -> Dict[str, NDArray[np.uint8]]:

@@ -155,7 +155,7 @@ def test_openpis_observation(needy: tuple[str, EchoPolicy]) -> None:
     with running(plain := EchoPolicy()) as other, WebsocketClientPolicy(other.replace("http", "ws")) as robot:
         robot.infer({"observation/image": PICTURE, "prompt": "go", "state": "anything"})
 
-    assert metadata["state"] == [{"name": name, "unit": "m"} for name in NAMES]
+    assert metadata["state"] == [{"name": name, "unit": "m", "ranges": {"robot": [-1.0, 1.0]}} for name in NAMES]
     assert plain.seen[-1].state is None
 
 

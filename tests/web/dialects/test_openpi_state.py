@@ -91,6 +91,7 @@ def test_the_metadata_names_each_number() -> None:
     """That of openpi is free-form; RoboArena's has six keys, and no more."""
     info = policy_info(state=state_info("x", "y", unit=""))
 
-    assert OPENPI.metadata(info)["state"] == [{"name": "x", "unit": None}, {"name": "y", "unit": None}]
+    said = {"unit": None, "ranges": {"robot": [-1.0, 1.0]}}
+    assert OPENPI.metadata(info)["state"] == [{"name": "x", **said}, {"name": "y", **said}]
     assert OPENPI.metadata(policy_info())["state"] is None
     assert "state" not in ROBOARENA.metadata(info)

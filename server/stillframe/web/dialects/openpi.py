@@ -19,6 +19,7 @@ from stillframe.web.dialects.base import NativeFrame, Reply, finite
 from stillframe.web.dialects.cameras import assign_cameras
 from stillframe.web.dialects.openpi_state import find_state
 from stillframe.web.dialects.pictures import as_picture, is_picture, might_be_picture
+from stillframe.web.dialects.state_ranges import state_fields
 from stillframe.web.http.parsing import Fields
 from stillframe.web.http.problems import pointer
 from stillframe_client.wire.camera_names import Mount, mount_of
@@ -75,7 +76,7 @@ class OpenPI:
             "gripper": gripper_meaning(info),
             "camera_keys": dict(info.camera_keys),
             "center_crop": info.center_crop,
-            "state": _state(info),
+            "state": None if info.state is None else state_fields(info.state),
             "unnorm_key": info.default_unnorm_key,
         }
 
@@ -117,14 +118,6 @@ def _assign_pictures(pairs: Sequence[tuple[str, Any]], info: PolicyInfo) -> Nati
         if error.code != "missing-camera" or len(meant) == len(pictures):
             raise
         return assign_cameras(meant, {}, info)
-
-
-def _state(info: PolicyInfo) -> list[dict[str, str | None]] | None:
-    """Return name and unit of each number that the policy reads; None: it reads none."""
-    if info.state is None:
-        return None
-    described = zip(info.state.names, info.state.units, strict=True)
-    return [{"name": name, "unit": unit or None} for name, unit in described]
 
 
 def _text(value: Any) -> Any:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from stillframe.domain import PolicyInfo, StateInfo
 from stillframe.web.dialects.action_ranges import GRIPPER, action_range, gripper_meaning, gripper_range
+from stillframe.web.dialects.state_ranges import state_fields
 
 # The action's names and units are those of OpenVLA: a step of the hand in the frame of the robot's base.
 _UNITS = MappingProxyType({"dx": "m", "dy": "m", "dz": "m", "droll": "rad", "dpitch": "rad", "dyaw": "rad"})
@@ -138,22 +139,12 @@ def _observation(info: PolicyInfo) -> ObservationContract:
         image=accepted,
         camera_keys=dict(info.camera_keys),
         center_crop=info.center_crop,
-        state=None if info.state is None else state_contract(info.state),
+        state=None if info.state is None else _state(info.state),
     )
 
 
-def state_contract(state: StateInfo) -> StateContract:
-    """Return what a policy reads of a state, number by number."""
-    described = enumerate(zip(state.names, state.units, strict=True))
-    fields = [StateField(name=name, unit=unit or None, ranges=_ranges(state, at)) for at, (name, unit) in described]
-    return StateContract(fields=fields, dtype="float64")
-
-
-def _ranges(state: StateInfo, at: int) -> dict[str, tuple[float, float] | None]:
-    return {
-        key: (float(entry["low"][at]), float(entry["high"][at])) if entry["mask"][at] else None
-        for key, entry in state.norm_stats.items()
-    }
+def _state(state: StateInfo) -> StateContract:
+    return StateContract(fields=[StateField(**field) for field in state_fields(state)], dtype="float64")
 
 
 def _action(info: PolicyInfo) -> ActionContract:
