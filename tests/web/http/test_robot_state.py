@@ -13,7 +13,8 @@ from stillframe.errors import BadRequest, RequestError, Unprocessable
 from stillframe.testing import state_info
 from stillframe.web.http.msgpack_values import UnsupportedValue
 from stillframe.web.http.parsing import parse_json, parse_msgpack
-from stillframe.web.http.robot_state import expected_state, missing_state, read_state, state_numbers
+from stillframe.web.http.robot_state import expected_state, missing_state, read_state
+from stillframe.web.http.state_numbers import state_numbers
 from stillframe_client.wire import MAX_STATE_NUMBERS, encode_array, pack
 
 NAMES = ("x", "y", "grip/per")

@@ -14,7 +14,8 @@ from stillframe.domain import PolicyInfo
 from stillframe.errors import Unprocessable
 from stillframe.web.dialects.base import NativeFrame
 from stillframe.web.http.problems import pointer
-from stillframe.web.http.robot_state import PLACE, state_numbers
+from stillframe.web.http.robot_state import PLACE
+from stillframe.web.http.state_numbers import state_numbers
 from stillframe_client.wire.openpi_state import PART_KEYS, STATE_KEYS, AmbiguousStateError, choose_state
 
 
