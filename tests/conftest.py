@@ -135,6 +135,16 @@ def golden_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def oft_folder(golden_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The micro OpenVLA with a head and a projector of the state beside it: read, never written."""
+    folder = tmp_path_factory.mktemp("goldens") / "oft-micro"
+    folder.mkdir()
+    for file in (*golden_folder.iterdir(), *(GOLDENS / "oft-micro").iterdir()):
+        (folder / file.name).symlink_to(file.resolve())
+    return folder
+
+
+@pytest.fixture(scope="session")
 def goldens() -> Mapping[str, Golden]:
     """Four frames of two sizes and what each is answered with, by name: f0 to f3."""
     with np.load(GOLDENS / "openvla-micro.npz") as record:

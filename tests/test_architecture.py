@@ -59,20 +59,59 @@ WEB_ARROWS = {
 LAB_ARROWS = {
     "__init__": set(),
     "evaluation": set(),
+    "bridge": {"evaluation"},
     "demo": {"evaluation"},
     "ablation": {"evaluation"},
     "history": {"ablation", "evaluation"},
     "latency": {"ablation", "evaluation"},
     "train": set(),
-    "progress": {"train"},  # the types of what it shows
-    "cli": {"ablation", "demo", "evaluation", "history", "latency", "progress", "train"},
+    "progress": {"bridge", "train"},  # the types of what it shows
+    "cli": {"ablation", "bridge", "demo", "evaluation", "history", "latency", "progress", "train"},
 }
+# Of the client's jaco2: room -> what it may import of jaco2, a room or one module of it.
+JACO2_ARROWS: dict[str, set[str]] = {
+    "__init__": set(),
+    "ceilings": set(),
+    "domain": set(),
+    "rotations": {"domain"},
+    "settings_fields": set(),
+    "settings": {"ceilings", "settings_fields"},
+    "config": {"settings", "settings_fields"},
+    "core": {"ceilings", "domain", "rotations", "settings"},
+    "link": {"core.messages", "core.watchdog", "domain"},  # whose words it carries
+    "rosbridge": {"domain", "rotations", "settings"},
+    "arms": {"ceilings", "domain", "rotations", "settings", "link", "rosbridge", "world"},
+    "cameras": {"settings", "rosbridge", "world"},
+    "world": {"ceilings", "domain", "rotations", "settings", "arms.driver", "arms.base_frame", "cameras.base"},
+    "streamer": {"ceilings", "domain", "settings", "config", "core", "link", "arms"},
+    "bridge": {"ceilings", "settings", "config", "core.watchdog", "link", "cameras"},
+    "reports": {"ceilings", "domain", "rotations", "settings", "config", "core"},
+    "cli": {"ceilings", "domain", "rotations", "settings", "settings_fields", "config", "core", "link"}
+    | {"arms", "cameras", "bridge", "reports", "world"},
+}
+JACO2 = CLIENT / "jaco2"
+JACO2_FILES = sorted(JACO2.rglob("*.py"))
+# The process that commands the arm: nothing here may be slow, and nothing that a picture or an answer can upset.
+COMMANDS_THE_ARM = (
+    "core",
+    "link",
+    "streamer",
+    "arms",
+    "ceilings",
+    "domain",
+    "rotations",
+    "settings",
+    "settings_fields",
+)
+NOT_BESIDE_THE_ARM = {"PIL", "cv2", "httpx", "asyncio", "msgpack", "matplotlib"}
 LAB_MAY_ASK_CLI = {"stillframe.cli.progress", "stillframe.cli.output"}
 PERSONS = re.compile(r"\b(no|some|every|any)body\b|\bwhoever\b", re.IGNORECASE)
 FAMILY = re.compile(r"openvla|(?<![a-z])oft(?![a-z])|cogact|(?<![a-z])pi0", re.IGNORECASE)
 FAMILY_ROOMS = (
     "models/registry.py",
     "models/openvla/",
+    "models/cogact/",
+    "models/openvla_oft/",
     "web/dialects",
     "web/openapi/legacy_routes.py",
     "daemon/config.py",
@@ -232,13 +271,50 @@ def test_the_client_knows_no_server() -> None:
 
 
 def test_the_client_needs_no_simulator() -> None:
-    """Only the room `sim` knows MuJoCo, and nobody outside imports that room."""
-    outside = [file for file in CLIENT_FILES if file.relative_to(CLIENT).parts[0] != "sim"]
+    """Only the room `sim` knows MuJoCo, and none but the bridge's simulated world imports that room."""
+    inside = (CLIENT / "sim", JACO2 / "world")
+    outside = [file for file in CLIENT_FILES if not {*inside} & {*file.parents}]
 
     def simulated(file: Path) -> set[str]:
         return packages(file) & {"mujoco", "dm_control"} | {name for name in imported(file) if ".sim" in name}
 
     assert offenders(outside, simulated) == {}
+
+
+def room_of_jaco2(file: Path) -> str:
+    """The folder under jaco2, or the module that stands there alone."""
+    return file.relative_to(JACO2).parts[0].removesuffix(".py")
+
+
+def of_jaco2(file: Path) -> Iterator[tuple[str, str]]:
+    """What a file imports of jaco2: its room, and the module in it."""
+    for name in needs(file):
+        _, *below = name.removeprefix("stillframe_client.").split(".")
+        if name.startswith("stillframe_client.jaco2.") and below:
+            yield below[0], ".".join(below[:2])
+
+
+def test_arrows_of_the_bridge_point_down() -> None:
+    """Limits, domain and settings at the bottom; the arm's process and the policy's meet at the link alone."""
+
+    def upward(file: Path) -> set[str]:
+        allowed = JACO2_ARROWS[room_of_jaco2(file)] | {room_of_jaco2(file)}
+        return {module for room, module in of_jaco2(file) if not {room, module} & allowed}
+
+    assert {room_of_jaco2(file) for file in JACO2_FILES} == JACO2_ARROWS.keys()
+    assert offenders(JACO2_FILES, upward) == {}
+
+
+def test_what_commands_the_arm_knows_no_picture_and_no_policy() -> None:
+    """The streamer's process imports no camera, no picture, no network client of the policy, and none of the client."""
+    files = [file for file in JACO2_FILES if room_of_jaco2(file) in COMMANDS_THE_ARM]
+
+    def strange(file: Path) -> set[str]:
+        ours = {name for name in imported(file) if name.startswith("stillframe_client.")}
+        of_the_client = {name for name in ours if not name.startswith("stillframe_client.jaco2")}
+        return packages(file) & NOT_BESIDE_THE_ARM | of_the_client
+
+    assert offenders(files, strange) == {}
 
 
 def test_transformers_stay_with_the_models() -> None:
@@ -287,10 +363,10 @@ def code_words(file: Path) -> Iterator[str]:
 
 
 def modules_of(top: str) -> list[str]:
-    """A room's modules, or a package's, by their full names; the simulated arm's and programs to start left out."""
+    """A room's modules, or a package's, by their full names; the simulated arms' and programs to start left out."""
     path = {"stillframe": SERVER, "stillframe_client": CLIENT}[top.split(".")[0]]
     folder = path.joinpath(*top.split(".")[1:])
-    files = [file for file in folder.rglob("*.py") if "sim" not in file.relative_to(folder).parts]
+    files = [file for file in folder.rglob("*.py") if not {"sim", "world"} & {*file.relative_to(folder).parts}]
     inside = [file.relative_to(folder).with_suffix("").parts for file in files]
     return [top, *sorted(".".join([top, *parts]) for parts in inside if parts[-1] not in {"__init__", "__main__"})]
 

@@ -428,7 +428,8 @@ def test_the_evidence_of_memory_knows_its_deployment(
     assert typed.status == 0
     assert (plan.history.decay, plan.episodes, plan.seed, plan.variant, workers) == (0.9, 30, 40_000, "ordered", 1)
     assert (where.work, where.out) == (Path("runs/memory"), Path("docs/memory"))
-    assert_one_line(stillframe("eval", "--memory", "--ablation"), "--ablation and --memory", "expected one of them")
+    for two in (("--memory", "--ablation"), ("--bridge", "--memory")):
+        assert_one_line(stillframe("eval", *two), "--ablation, --memory and --bridge", "expected one of them")
     assert_one_line(stillframe("eval", "--memory", "--variant", "odd"), "--variant odd", "expected one of simple")
 
 

@@ -96,7 +96,7 @@ KNOBS = {  # default, low, high
         "adaptive": (AdaptiveSettings(), None, None),
         "paper": (PaperSettings(), None, None),
     },
-    DecodingSettings: {"draft": ("exact", None, None), "radius": ([2], 0, 255)},
+    DecodingSettings: {"draft": ("exact", None, None), "radius": ([2], 0, 255), "ensemble": (0, 0, 64)},
     BatchingSettings: {"most": (8, 1, 64), "hold_ms": (100.0, 0, 10_000)},
     GraphSettings: {
         "enabled": (True, None, None),

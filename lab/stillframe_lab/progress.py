@@ -8,6 +8,7 @@ from stillframe.cli.progress import ProgressBar
 
 if TYPE_CHECKING:  # what is counted may need an extra that the counting does not
     from stillframe_client.sim.rollout import Episode
+    from stillframe_lab.bridge.cells import Played
     from stillframe_lab.train.cloning import Progress as Trained
     from stillframe_lab.train.history.gate_training import GateProgress
     from stillframe_lab.train.history.joint_training import JointProgress
@@ -20,6 +21,23 @@ class EpisodeBar(ProgressBar):
     _wins = 0
 
     def watch(self, episode: Episode) -> None:
+        """One more episode."""
+        self._wins += episode.success
+        self._progress.update(self._task, advance=1, note=f"{self._wins} done")
+
+
+class BridgeBar(ProgressBar):
+    """Counts the bridge's episodes, cell by cell. Implements bridge.run.Watch."""
+
+    def __init__(self) -> None:
+        super().__init__("", total=0)
+
+    def expect(self, cell: str, episodes: int) -> None:
+        """A cell begins."""
+        self._wins = 0
+        self._progress.reset(self._task, description=cell, total=episodes, note="")
+
+    def played(self, episode: Played) -> None:
         """One more episode."""
         self._wins += episode.success
         self._progress.update(self._task, advance=1, note=f"{self._wins} done")

@@ -5,6 +5,7 @@ Knows no HTTP and no torch: numpy arrays and plain values only.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -20,8 +21,9 @@ REUSE_MODES: tuple[ReuseMode, ...] = get_args(ReuseMode)
 DraftMode = Literal["exact", "relaxed", "off"]
 DRAFT_MODES: tuple[DraftMode, ...] = get_args(DraftMode)
 # Why a pass was not replayed: KV beside the pool; an idle refresh, which yields between two layers; rows that drop out
-# after several layers; a probe of rows that are not kept; more rows than were captured; more pictures than that.
-EAGER_REASONS = ("storage", "guarded", "history", "layers", "tap", "rows", "pictures")
+# after several layers; a probe of rows that are not kept; more rows than were captured; more pictures than that;
+# another mask than that.
+EAGER_REASONS = ("storage", "guarded", "history", "layers", "tap", "rows", "pictures", "mask")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class KeyframeReason(StrEnum):
 
     STATELESS = "stateless"  # it named no session
     OFF = "off"  # its mode reuses nothing
+    INEXACT = "inexact"  # its mode is exact, and in this policy every row depends on every other
     FIRST_FRAME = "first-frame"
     RESET = "reset"
     INSTRUCTION = "instruction"  # another one than the last frame's
@@ -82,6 +85,13 @@ class SessionRef:
     opening: KeyframeReason = (
         KeyframeReason.FIRST_FRAME
     )  # why its first frame is whole; EVICTED: an earlier one had to go
+
+    @property
+    def seed(self) -> int:
+        """63 bits of the session's id, the epoch and the seq: a frame that is computed again draws the same numbers."""
+        place = f"{self.id}/{self.epoch}/{self.seq}".encode("utf-8", "surrogatepass")
+        return int.from_bytes(hashlib.blake2b(place, digest_size=8).digest(), "big") >> 1
+
     share: str = ""  # of the device, that its frames take: that of the caller that opened it
 
 
@@ -113,6 +123,7 @@ class SlackReport:
     duration_ms: float
     drift: float | None  # of that answer, worst dimension, normalised units; None: a frame came in before it was known
     yield_ms: float | None = None  # from the entry of the frame that came in until the refresh had yielded
+    by_action: tuple[float, ...] = ()  # the drift of each action of the chunk, the first due first
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from stillframe.history.checkpoint import HistoryConfig, HistoryWeights
 from stillframe.history.settings import HistorySettings
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
-from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.speculative import DecodeResult, speculative_decode
 from stillframe.reuse.kv import FrameKV
@@ -73,6 +73,8 @@ class ToyPolicy:
 
     dtype = torch.float32
     device = torch.device("cpu")
+    mask = Mask.CAUSAL
+    answer_rows = ACTION_DIM
 
     def __init__(self, cameras: tuple[str, ...] = ("front",), *, mixing: float = 0.0):
         """`mixing`: how much of the whole picture each patch's row takes in, as towers that attend globally do."""

@@ -95,6 +95,7 @@ def test_numbers_far_beyond_the_statistics(at: tuple[int, int], unit: float, act
     assert refusal is not None
     assert (refusal.code, refusal.flaw) == ("not-an-action", Flaw.OUT_OF_RANGE)
     assert f"The policy said {NAMES[at[1]]} = " in refusal.detail
+    assert f" in action {at[0]}; " in refusal.detail
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (2, 4), (1, 3), (3, 3), (3,), (6,), (0, 3), (1, 2, 3)])

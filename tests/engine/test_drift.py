@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillframe.engine.drift import STEP_DOWN, STEP_UP, Caution, drift_of
+from stillframe.engine.drift import STEP_DOWN, STEP_UP, Caution, drift_by_action, drift_of
 
 
 def test_drift_is_the_worst_dimensions() -> None:
@@ -15,6 +15,14 @@ def test_drift_is_the_worst_dimensions() -> None:
     assert drift_of(answer, dense) == pytest.approx(0.4)
     assert drift_of(dense, answer) == pytest.approx(0.4)
     assert drift_of(answer, answer) == 0
+
+
+def test_drift_of_each_action_is_its_own_worst() -> None:
+    """In the order in which they are due; the worst of them is the chunk's."""
+    answer, dense = np.zeros((2, 3)), np.array([[0.1, 0.0, 0.0], [0.0, -0.4, 0.3]])
+
+    assert drift_by_action(answer, dense) == (pytest.approx(0.1), pytest.approx(0.4))
+    assert max(drift_by_action(answer, dense)) == drift_of(answer, dense)
 
 
 def test_caution_rises_over_budget_until_it_is_full() -> None:

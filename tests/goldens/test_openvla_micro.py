@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from stillframe.domain import Observation
 from stillframe.errors import Unprocessable
 from stillframe.models.llama.attention_backend import MaskedAttention
-from stillframe.models.openvla.model import OpenVLA, OpenVLANetwork
+from stillframe.models.openvla.model import OpenVLA
+from stillframe.models.prismatic.network import PrismaticNetwork
 
 LONE_SPACE_ID = 29871
 INSTRUCTION = "put the spoon on the towel"
@@ -123,7 +124,7 @@ def test_different_pictures_give_different_rows(walked: Mapping) -> None:
 
 def test_every_tensor_takes_part_in_the_answer(policy: OpenVLA, golden_folder: Path, record: Mapping) -> None:
     """No weight is dead: the logits have a gradient in every tensor that is loaded."""
-    network = OpenVLANetwork(policy.config)
+    network = PrismaticNetwork(policy.config)
     assert network.load_state_dict(load_file(golden_folder / "model.safetensors"), strict=False).missing_keys == []
     prepared = policy.prepare(Observation({"image": record["f0/frame"]}, INSTRUCTION))
     text, patches = network.language_model.embed(prepared.ids), network.patches(prepared.pixels)[0]

@@ -146,9 +146,9 @@ def test_a_misshapen_tensor_names_expected_and_found(folder: Path) -> None:
 
 def test_an_unknown_tensor_is_named(folder: Path) -> None:
     """A tensor that this family has no place for is an error, not a shrug."""
-    rewrite(folder, lambda tensors: tensors.update({"action_head.weight": torch.zeros(2)}))
+    rewrite(folder, lambda tensors: tensors.update({"value_head.weight": torch.zeros(2)}))
 
-    assert f"{folder} holds unknown tensor action_head.weight; is it another variant?" in refusal(folder)
+    assert f"{folder} holds unknown tensor value_head.weight; is it another variant?" in refusal(folder)
 
 
 def test_an_integer_tensor_is_refused(folder: Path) -> None:

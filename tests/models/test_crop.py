@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from stillframe.models.crop import cropped
-from stillframe.models.openvla.pixels import PixelPipeline
+from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe_lab.train.new_checkpoint import PREPROCESSOR_JSON
 
 PIPELINE = PixelPipeline.from_config(PREPROCESSOR_JSON)

@@ -37,11 +37,8 @@ def put(folder: Path, *names: str) -> None:
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("action_head--150000_checkpoint.pt", "is an OpenVLA-OFT checkpoint, for it has action_head--150000"),
-        ("action_head.safetensors", "is an OpenVLA-OFT checkpoint"),
-        ("Proprio_Projector--50000_checkpoint.pt", "is an OpenVLA-OFT checkpoint"),
-        ("noisy_action_projector--5_checkpoint.pt", "is an OpenVLA-OFT checkpoint"),
-        ("vision_backbone--300000_checkpoint.pt", "is an OpenVLA-OFT checkpoint"),
+        ("noisy_action_projector--5_checkpoint.pt", "is an OpenVLA-OFT checkpoint with a diffusion head"),
+        ("vision_backbone--300000_checkpoint.pt", "is an OpenVLA-OFT checkpoint with FiLM"),
         ("adapter_config.json", "holds a LoRA adapter (adapter_config.json), to be laid over its base model"),
         ("adapter_model.safetensors", "holds a LoRA adapter (adapter_model.safetensors)"),
         ("quantize_config.json", "holds quantised weights, for it has quantize_config.json"),
@@ -78,7 +75,7 @@ def test_an_adapter_names_its_base(folder: Path) -> None:
     [
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "has quantization_config (bitsandbytes)"),
         ({"quantization_config": "gptq"}, "has quantization_config (gptq)"),
-        ({"model_type": None, "type": "act"}, "model_type 'None'; served are: openvla."),
+        ({"model_type": None, "type": "act"}, "model_type 'None'; served are: cogact, openvla, openvla_oft."),
     ],
 )
 def test_a_config_says_what_its_weights_are(folder: Path, edit: Callable, change: dict, what: str) -> None:

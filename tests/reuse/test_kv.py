@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from torch import Tensor
@@ -175,6 +177,18 @@ def test_a_row_that_was_never_written_is_found(kv: FrameKV) -> None:
 
     with pytest.raises(KVCorrupted, match="of 5 tokens not every one"):
         kv.check_integrity(5)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_rows_that_only_hold_a_place_have_no_keys_in_the_first_layer(kv: FrameKV, layer: int) -> None:
+    """Zeros come in, so zeros are written; from the second layer on they are rows like others."""
+    whole(kv, 4)
+    kv.write(layer, torch.tensor([2]), rows(0), rows(0))
+
+    with pytest.raises(KVCorrupted):
+        kv.check_integrity(4)
+    with contextlib.nullcontext() if layer == 0 else pytest.raises(KVCorrupted):
+        kv.check_integrity(4, range(2, 3))
 
 
 @pytest.mark.parametrize(("spare_bytes", "slots"), [(0, 3), (SHAPE.nbytes - 1, 3), (-1, 2)])

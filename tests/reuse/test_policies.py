@@ -31,7 +31,7 @@ def test_exact_is_bounded_by_nothing_but_equality() -> None:
     """Rows equal to the bit may be as old as they like and as relevant: they are what a dense pass would compute."""
     recipe = made("exact", {"top_k": 1, "task_top_k": 5, "age_limit": 1, "schedule": [0.0], "keyframe_every": 1})
 
-    assert recipe == ReusePolicy(IdenticalPrefix())
+    assert recipe == ReusePolicy(IdenticalPrefix(), exact=True)
     assert not recipe.needs_relevance
     assert (recipe.top_k, recipe.age_limit, recipe.keyframe_every, recipe.scene_cut) == (
         NO_LIMIT,

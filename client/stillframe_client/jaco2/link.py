@@ -68,6 +68,8 @@ class BridgeEnd:
 
     def order(self, name: str) -> None:
         """Send an order. Raises ValueError for one that is none of ORDERS."""
+        if name not in ORDERS:
+            raise ValueError(f"the order is {name!r}; expected one of {', '.join(ORDERS)}")
         self._send(_ORDER.pack(MAGIC, 2, ORDERS.index(name)))
 
     def step(self, delta: Any, gripper: float, lasts_s: float, deadline_s: float) -> int:
@@ -78,10 +80,14 @@ class BridgeEnd:
 
     def newest(self) -> Optional[Status]:
         """The newest status since the last call; None where there is no new one."""
+        said = self.statuses()
+        return said[-1] if said else None
+
+    def statuses(self) -> List[Status]:
+        """All since the last call, in order."""
         packets, gone, _ = _drain(self._end)
         self.is_closed |= gone
-        said = [packet for packet in packets if len(packet) == _STATUS.size and packet.startswith(MAGIC)]
-        return _status(said[-1]) if said else None
+        return [_status(packet) for packet in packets if len(packet) == _STATUS.size and packet.startswith(MAGIC)]
 
     def fileno(self) -> int:
         """For select and event loops."""

@@ -133,8 +133,8 @@ class LimitSettings(RangeChecked):
         least = 2 * self.linear_m_s2 / ceilings.SMOOTHED_S
         if 0 < self.linear_m_s3 < least:
             raise ValueError(
-                f"linear_m_s3 is {self.linear_m_s3} where linear_m_s2 is {self.linear_m_s2}; expected 0, or from {least:g} "
-                f"on: less would keep commands back for over {ceilings.SMOOTHED_S:g} s"
+                f"linear_m_s3 is {self.linear_m_s3} with linear_m_s2 {self.linear_m_s2}; expected 0, or {least:g} "
+                f"or more: less would keep commands back for over {ceilings.SMOOTHED_S:g} s"
             )
         if self.floor_m >= self.high_m[2]:
             raise ValueError(f"floor_m is {self.floor_m} and the box ends at {self.high_m[2]}; expected it to be lower")

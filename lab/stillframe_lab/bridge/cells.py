@@ -1,4 +1,4 @@
-"""What is played: cells of one mode and one network delay each, on the same seeds; and where finished episodes are kept.
+"""What is played: cells of one mode and one network delay each, on the same seeds; where finished episodes are kept.
 
 Knows no process. An episode is a line of JSON, written when it ends: what was played is not played again.
 """

@@ -1,6 +1,6 @@
 """A TCP proxy that delivers every byte later: a network of so many milliseconds, for tests on one machine.
 
-Knows no protocol. It runs in a thread of its own, so that whoever connects through it is not slowed by it.
+Knows no protocol. It runs in a thread of its own, so that a program that connects through it is not slowed by it.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ BREAK_S = 1.0  # longer between two steps: another episode
 
 def run_figures(folder: Path) -> dict[str, Any]:
     """Raw figures of one run, so that several can be pooled: milliseconds, seconds and counts."""
-    ticks = list(_lines(folder / TICKS))[1:]  # the first is the head
+    ticks = list(read_lines(folder / TICKS))[1:]  # the first is the head
     steps_s = [tick["t"] for tick in ticks for said in tick.get("in", []) if said[0] == "step"]
-    gaps_s = [after - before for before, after in zip(steps_s, steps_s[1:], strict=False) if after - before < BREAK_S]
+    gaps_s = [after - before for before, after in pairwise(steps_s) if after - before < BREAK_S]
     sending = [tick for tick in ticks if tick["state"] == "RUNNING" and "sent" in tick]
     return {
-        "frame_to_command_ms": _frame_to_command_ms(list(_lines(folder / FRAMES)), steps_s),
-        "answer_ms": [line["ms"] for line in _lines(folder / FRAMES) if line.get("played")],
+        "frame_to_command_ms": _frame_to_command_ms(list(read_lines(folder / FRAMES)), steps_s),
+        "answer_ms": [line["ms"] for line in read_lines(folder / FRAMES) if line.get("played")],
         "step_gap_ms": [round(1e3 * gap, 1) for gap in gaps_s],
         "late_ms": [tick["late_ms"] for tick in sending],
         "running_s": len(sending) / 100,
@@ -76,7 +77,8 @@ def _counted(names: Iterator[Sequence[str]]) -> dict[str, int]:
     return counts
 
 
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
+def read_lines(file: Path) -> Iterator[dict[str, Any]]:
+    """A log's whole lines; one that is cut off is left out."""
     with file.open(encoding="utf-8") as lines:
         for line in lines:
             if line.endswith("\n"):

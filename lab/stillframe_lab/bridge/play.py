@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stillframe_client.jaco2.bridge.episode import Outcome
+from stillframe_client.jaco2.bridge.ends import Outcome
 from stillframe_client.jaco2.bridge.session import Bridge
 from stillframe_client.jaco2.config import load
 from stillframe_client.jaco2.core.watchdog import State
@@ -24,7 +24,6 @@ from stillframe_lab.bridge.cells import Cell, Played
 
 SETTLE_S = 0.4  # after a reset: the arm's report and the pictures are of the new scene
 JUDGE_S = 0.03
-MOST_S = 60.0  # of an episode, whatever its steps
 MOST_STEPS = 120  # as in the environment: 12 s of picking at 10 Hz
 RECOVER_S = 3.0
 
@@ -58,14 +57,15 @@ async def _play_all(
     async with Bridge(settings, folder) as bridge:
         client.report()  # the lateness from here on
         for seed in seeds:
-            watch(await _play_one(cell, bridge, client, seed, options))
+            watch(await play_one(cell, bridge, client, seed, options))
 
 
-async def _play_one(cell: Cell, bridge: Bridge, client: WorldClient, seed: int, options: Mapping[str, str]) -> Played:
+async def play_one(cell: Cell, bridge: Bridge, client: WorldClient, seed: int, options: Mapping[str, str]) -> Played:
+    """Play one seed with a bridge that is open."""
     told = client.reset(seed, options)
     await _alive(bridge, SETTLE_S)
     with judged(client) as judge:
-        outcome = await bridge.play(told["instruction"], lambda: _over(judge.verdict, bridge, cell.mode))
+        outcome = await bridge.play(told["instruction"], lambda: _over(judge.verdict, bridge, cell))
     verdict = client.verdict()
     if outcome.fault:
         bridge.streamer.link.order("clear")
@@ -84,12 +84,12 @@ async def _alive(bridge: Bridge, seconds: float) -> None:
         await asyncio.sleep(JUDGE_S)
 
 
-def _over(verdict: Mapping[str, Any], bridge: Bridge, mode: str) -> str | None:
+def _over(verdict: Mapping[str, Any], bridge: Bridge, cell: Cell) -> str | None:
     """Why the episode is over; None: it is not. Lock-step counts the policy's steps, since the arm waits for each."""
     if verdict["done"]:
         return "success" if verdict["success"] else "wrong object"
     answers = 0 if bridge.episode is None else bridge.episode.answers
-    steps = answers if mode == "lockstep" else verdict["steps"]
+    steps = answers if cell.mode == "lockstep" else verdict["steps"]
     return f"{MOST_STEPS} steps" if steps >= MOST_STEPS else None
 
 

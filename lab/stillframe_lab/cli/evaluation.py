@@ -14,6 +14,7 @@ from stillframe.daemon.config import DaemonConfig, Device, load_config
 from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
 from stillframe.tools.extras import require_extras
+from stillframe_lab.cli.bridge import evaluate_bridge
 from stillframe_lab.cli.evidence import EvidenceOptions, ablate, knobs_of, remember
 from stillframe_lab.cli.shipped import TINY
 
@@ -31,7 +32,7 @@ def eval_command(
     ] = None,
     task: Annotated[str, typer.Option(help="reach, pick, push or remember.")] = "pick",
     episodes: Annotated[
-        int | None, typer.Option(min=1, help=f"Default {EPISODES}; with --memory 30 of each cell.")
+        int | None, typer.Option(min=1, help=f"Default {EPISODES}; with --memory 30 of each cell, with --bridge 60.")
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help=f"Of the first episode; default {SEED}, with --memory 40000.")
@@ -61,13 +62,13 @@ def eval_command(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="With --ablation or --memory: where tables and charts go; default docs/ablation, docs/memory."
+            help="With --ablation, --memory or --bridge: where tables and charts go; default docs/ and its name."
         ),
     ] = None,
     run: Annotated[
         Path | None,
         typer.Option(
-            help="With the same: where finished cells are kept; default runs/ablation, runs/memory. "
+            help="With the same: where finished cells are kept; default runs/ablation, runs/memory, runs/bridge. "
             "Delete it after a change of code."
         ),
     ] = None,
@@ -81,17 +82,26 @@ def eval_command(
     memory: Annotated[
         bool, typer.Option("--memory", help="Likewise every way to keep older frames, on the task remember.")
     ] = False,
+    bridge: Annotated[
+        bool, typer.Option("--bridge", help="Likewise the Jaco2 bridge, in real time; --config is the daemon's.")
+    ] = False,
+    cell: Annotated[
+        list[str] | None, typer.Option(help="With --bridge: what to play, more than once for several; default all.")
+    ] = None,
 ) -> None:
     """Play episodes in the simulator and report success, with its 95 % interval, reuse, drift and latency."""
     require_extras("sim")
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
-    if ablation and memory:
-        raise ConfigError("--ablation and --memory: expected one of them, or the one after the other")
+    if ablation + memory + bridge > 1:
+        raise ConfigError("--ablation, --memory and --bridge: expected one of them, or the one after the other")
     if ablation:
         ablate(evidence, EPISODES, SEED)
         return
     if memory:
         remember(evidence)
+        return
+    if bridge:
+        evaluate_bridge(evidence, task, cell or ())
         return
     episodes, seed = episodes or EPISODES, SEED if seed is None else seed
     from stillframe_lab.evaluation.actors import open_local_actor, open_server_actor, user_errors

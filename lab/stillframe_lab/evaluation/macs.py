@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from stillframe.models.llama.decoder import DecoderConfig
-from stillframe.models.openvla.vision import TowerConfig
+from stillframe.models.prismatic.vision import TowerConfig
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import CheckpointFolder
-from stillframe.models.openvla.prompt import LONE_SPACE
-from stillframe.models.openvla.vision import TOWERS
+from stillframe.models.prismatic.prompt import LONE_SPACE
+from stillframe.models.prismatic.vision import TOWERS
 from stillframe.models.registry import FAMILIES
 
 SEED = 11

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillframe.models.openvla.vision import TOWERS
+from stillframe.models.prismatic.vision import TOWERS
 
 TOWER = next(iter(TOWERS.values()))
 PATCH_PX, GRID = TOWER.patch_px, TOWER.grid

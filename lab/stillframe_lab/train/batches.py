@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stillframe.models.openvla.pixels import PixelPipeline
+from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe_lab.train.auxiliary import Keypoints
 from stillframe_lab.train.frame_store import FrameStore
 from stillframe_lab.train.objective import Batch

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stillframe.models.openvla.pixels import PixelPipeline
-from stillframe.models.openvla.prompt import PromptEncoder
+from stillframe.models.prismatic.pixels import PixelPipeline
+from stillframe.models.prismatic.prompt import PromptEncoder
 from stillframe_client.sim import COLOURS
 from stillframe_lab.train.batches import BatchSource
 from stillframe_lab.train.frame_store import FrameStore

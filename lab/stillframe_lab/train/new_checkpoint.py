@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from stillframe.files.writing import write_whole
 from stillframe.models.actions import ActionScale, Statistics
 from stillframe.models.checkpoint import CheckpointFolder
-from stillframe.models.openvla.model import OpenVLAConfig, OpenVLANetwork
-from stillframe.models.openvla.prompt import LONE_SPACE, TEMPLATE
-from stillframe.models.openvla.vision import TOWERS, unused_tensors
+from stillframe.models.prismatic.config import PrismaticConfig
+from stillframe.models.prismatic.network import PrismaticNetwork
+from stillframe.models.prismatic.prompt import LONE_SPACE, TEMPLATE
+from stillframe.models.prismatic.vision import TOWERS, unused_tensors
 from stillframe_client.sim.state import MAX_SPEED_M_S, MAX_TURN_RAD_S
 from stillframe_lab.train.recipe import JACO_TINY, Recipe
 
@@ -132,12 +133,12 @@ def preprocessor_json(image_px: int = TOWER_PX) -> dict[str, Any]:
 PREPROCESSOR_JSON = preprocessor_json()
 
 
-def new_network(recipe: Recipe) -> OpenVLANetwork:
+def new_network(recipe: Recipe) -> PrismaticNetwork:
     """Random weights at scales that train: positions as large as patches, a small output head.
 
     Text rows of the head are smaller still, so that the output is always an action: text would be refused.
     """
-    network = OpenVLANetwork(OpenVLAConfig.from_json(config_json(recipe)))
+    network = PrismaticNetwork(PrismaticConfig.from_json(config_json(recipe)))
     for tower in (network.vision_backbone.featurizer, network.vision_backbone.fused_featurizer):
         tower.pos_embed = nn.Parameter(POSITION_AMPLITUDE * _sincos_2d(tower.config.grid, tower.config.embed_dim))
     nn.init.normal_(network.language_model.model.embed_tokens.weight, std=0.5)
@@ -149,7 +150,7 @@ def new_network(recipe: Recipe) -> OpenVLANetwork:
     return network
 
 
-def load_network(start: Path, recipe: Recipe) -> OpenVLANetwork:
+def load_network(start: Path, recipe: Recipe) -> PrismaticNetwork:
     """Load a checkpoint's weights into a network of the recipe's sizes, which may have more cameras.
 
     Raises CheckpointError where the sizes differ.
@@ -176,7 +177,7 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor], recipe: Recipe) ->
     for name, document in documents.items():
         (folder / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     build_tokenizer().save(str(folder / "tokenizer.json"))
-    unread = _unread_tensors(OpenVLAConfig.from_json(config_json(recipe)))
+    unread = _unread_tensors(PrismaticConfig.from_json(config_json(recipe)))
     tensors = {**unread, **{name: tensor.contiguous() for name, tensor in weights.items()}}
 
     def write(part: Path) -> None:
@@ -186,7 +187,7 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor], recipe: Recipe) ->
     write_whole(folder / "model.safetensors", write)
 
 
-def _unread_tensors(config: OpenVLAConfig) -> dict[str, Tensor]:
+def _unread_tensors(config: PrismaticConfig) -> dict[str, Tensor]:
     """Zeros for the towers' last blocks, which are in the layout and never read."""
     return {
         f"vision_backbone.{name}.{key}": torch.zeros(shape)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stillframe.models.llama.attention_backend import MaskedAttention
-from stillframe.models.openvla.model import OpenVLANetwork
+from stillframe.models.prismatic.network import PrismaticNetwork
 from stillframe_lab.train.auxiliary import KeypointHead, Keypoints, PointerHead, soft_cross_entropy
 from stillframe_lab.train.new_checkpoint import BOS_ID
 from stillframe_lab.train.recipe import Recipe
@@ -44,7 +44,7 @@ class Objective:
 class Trainee(nn.Module):
     """The network with its auxiliary heads."""
 
-    def __init__(self, network: OpenVLANetwork, recipe: Recipe, sequence: SharedPrefix, cube_of: Tensor):
+    def __init__(self, network: PrismaticNetwork, recipe: Recipe, sequence: SharedPrefix, cube_of: Tensor):
         super().__init__()
         self.network = network
         self.keypoint_heads = nn.ModuleList(KeypointHead(recipe.width) for _ in range(2))

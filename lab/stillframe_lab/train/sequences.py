@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stillframe.models.openvla.model import ACTION_NAMES
+from stillframe.models.prismatic.checks import ACTION_NAMES
 
 ACTION_DIM = len(ACTION_NAMES)
 

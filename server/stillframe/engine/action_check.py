@@ -82,9 +82,10 @@ class ActionCheck:
         return None
 
     def _out_of_range(self, at: int, what: str, values: NDArray[np.float64], within: Range) -> Internal:
-        found = values[np.abs(values[:, at]).argmax(), at]
+        action = int(np.abs(values[:, at]).argmax())
+        found = f"{self._names[at]} = {values[action, at]:g} {what}" + f" in action {action}" * (len(values) > 1)
         expected = f"its statistics go from {within.low[at]:g} to {within.high[at]:g}"
-        return not_an_action(Flaw.OUT_OF_RANGE, f"The policy said {self._names[at]} = {found:g} {what}; {expected}.")
+        return not_an_action(Flaw.OUT_OF_RANGE, f"The policy said {found}; {expected}.")
 
 
 def _real(values: NDArray[Any]) -> bool:

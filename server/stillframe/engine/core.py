@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stillframe.engine.answers import ChunkAnswers
 from stillframe.engine.history import HistoryManager
 from stillframe.engine.kv_slots import DEFAULT_SESSIONS
 from stillframe.engine.scheduler import Scheduler
@@ -25,6 +26,7 @@ class EngineCore:
     runner: ModelRunner  # eager, until graphs are captured
     scheduler: Scheduler
     cache: SessionCache
+    answers: ChunkAnswers
     clock: Clock
 
     @classmethod
@@ -45,7 +47,7 @@ class EngineCore:
         """
         scheduler = Scheduler(model, reuse, clock, decoding, history)
         cache = SessionCache(model, reuse, clock, default_sessions, history)
-        return cls(ModelRunner.eager(model), scheduler, cache, clock)
+        return cls(ModelRunner.eager(model), scheduler, cache, ChunkAnswers(decoding.ensemble), clock)
 
     @property
     def model(self) -> PolicyModel:

@@ -20,6 +20,7 @@ from stillframe.models.graphs.gpu_budget import MemoryDemand, MemoryUsed, graph_
 from stillframe.models.graphs.graph_runner import Capture, CudaGraphRunner
 from stillframe.models.graphs.shapes import GraphShape, capture_batches, capture_shapes
 from stillframe.models.graphs.vision_graphs import GraphedVision, HasVisionEncoder
+from stillframe.models.llama.layout import Mask
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import KVPool
@@ -99,7 +100,8 @@ def capture_graphs(model: PolicyModel, pool: KVPool, config: CaptureConfig, capt
         numbers = [batch * len(model.info.cameras) for batch in capture_batches(config.graphs.batches, config.most)]
         encode = GraphedVision(model.encode_images, model.image_shape, numbers, capture, counts, decoder.lm_head.weight)
     forms = graph_shapes_of(model, pool.shape.capacity, config)
-    graphs = CudaGraphRunner(decoder, pool, forms, capture, hook_rows=_hook_rows(model, config), counts=counts)
+    hook_rows = _hook_rows(model, config)
+    graphs = CudaGraphRunner(decoder, pool, forms, capture, hook_rows=hook_rows, counts=counts, mask=model.mask)
     return ModelRunner(model, DecoderRunner(decoder, graphs), encode, counts)
 
 
@@ -108,17 +110,13 @@ def graph_shapes_of(model: PolicyModel, capacity: int, config: CaptureConfig) ->
     graphs = config.graphs
     if not graphs.enabled:
         return []
-    return capture_shapes(capacity, _answer_rows(model), graphs.batches, graphs.rows, config.most)
-
-
-def _answer_rows(model: PolicyModel) -> int:
-    """Of a prompt that are read: its last, and those of all guesses but the last, on which nothing follows."""
-    return model.info.chunk_horizon * len(model.info.action_names)
+    drafted = model.mask is Mask.CAUSAL
+    return capture_shapes(capacity, model.answer_rows, graphs.batches, graphs.rows, config.most, drafted=drafted)
 
 
 def _hook_rows(model: PolicyModel, config: CaptureConfig) -> int:
-    """Rows from a prompt's end on that hold its text, the guesses behind it included."""
-    return config.text_tokens + _answer_rows(model) - 1
+    """Rows from a prompt's end on that hold its text, and what follows it."""
+    return config.text_tokens + model.answer_rows - 1
 
 
 def _free(device: torch.device) -> int:

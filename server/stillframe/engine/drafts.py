@@ -85,7 +85,9 @@ class DraftFactory:
         self._radius = _radius(settings.radius, action_names)
 
     def draft(self, proposer: DraftProposer | None, no_motion: Ids) -> Draft:
-        """A guess for the next action; `proposer` None: of no session."""
+        """A guess for the next action; `proposer` None: of no session. Nothing where an action has no tokens."""
+        if not len(no_motion):
+            return Draft(no_motion, "off")
         strategy, ids = proposer.guess(no_motion) if proposer is not None else (NO_MOTION, no_motion)
         return Draft(np.clip(ids, 0, self._last_id), self._mode, np.resize(self._radius, len(ids)), strategy)
 

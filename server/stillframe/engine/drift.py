@@ -17,8 +17,13 @@ STEP_DOWN = 0.02  # for an answer within half of it
 
 
 def drift_of(answer: NDArray[np.float64], dense: NDArray[np.float64]) -> float:
-    """Distance of two actions [horizon, action_dim] in normalised units: that of the worst dimension."""
+    """Distance of two chunks [horizon, action_dim] in normalised units: the worst dimension's, of the worst action."""
     return float(np.abs(answer - dense).max())
+
+
+def drift_by_action(answer: NDArray[np.float64], dense: NDArray[np.float64]) -> tuple[float, ...]:
+    """The same of each action of a chunk by itself, the first due first."""
+    return tuple(np.abs(answer - dense).max(axis=1).tolist())
 
 
 @dataclass

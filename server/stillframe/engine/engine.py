@@ -80,8 +80,9 @@ class Engine:
         `on_ended` with what ends the thread, should that be anything but `close`.
         `history_info` says why answers look at no older frames, where there is no `history`.
         """
-        self.info: PolicyInfo = replace(model.info, history=history.info if history else history_info)
         self._core = EngineCore.of(model, reuse, clock, decoding=decoding, history=history)
+        info = replace(model.info, history=history.info if history else history_info)
+        self.info: PolicyInfo = self._core.answers.info(info)
         self._clock = clock
         self._log = log
         self._on_refresh = on_refresh
@@ -114,7 +115,8 @@ class Engine:
         self.pass_counts = core.runner.counts
         height, width = self.info.image_size
         blank = {camera: np.zeros((height, width, 3), np.uint8) for camera in self.info.cameras}
-        observation = Observation(blank, "stay where you are", next(iter(self.info.norm_stats)))
+        state = None if self.info.state is None else np.zeros(len(self.info.state.names))
+        observation = Observation(blank, "stay where you are", next(iter(self.info.norm_stats)), state=state)
         for _ in range(WARM_UP_STEPS):
             self._enqueue(observation, None, share="", max_age_s=float("inf")).result()
         self._warm = True

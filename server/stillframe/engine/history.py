@@ -31,7 +31,7 @@ from stillframe.history.settings import UNTRAINED, HistorySettings
 from stillframe.history.store import MIB, ChunkShape, History, RetentionPolicy
 from stillframe.models.base import Decoded, PolicyModel
 from stillframe.models.llama.history_attention import HistoryKV, image_tokens
-from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.reuse.kv import FrameKV
 from stillframe.stopwatch import Clock
 
@@ -99,6 +99,11 @@ class HistoryManager:
             raise ConfigError(
                 f"history.enabled: {model.info.name} answers with {model.info.chunk_horizon} actions at once, and only "
                 "policies that say one action, token after token, can look at older frames; set it to false"
+            )
+        if model.mask is not Mask.CAUSAL:
+            raise ConfigError(
+                f"history.enabled: in {model.info.name} pictures attend to the text, which looks at older frames: "
+                "their keys and values could not be kept as the frame's alone; set it to false"
             )
         sizes, config = model.decoder.config, weights.config
         if (config.layers, config.kv_heads, config.head_dim) != (

@@ -56,7 +56,7 @@ class LocalBatchPolicy:
     @property
     def info(self) -> PolicyInfo:
         """What the checkpoint is."""
-        info = self._model.info
+        info = self.core.answers.info(self._model.info)
         return info if self._history is None else replace(info, history=self._history.info)
 
     @property
@@ -76,10 +76,11 @@ class LocalBatchPolicy:
     def __call__(self, observed: Sequence[Mapping[str, Any]]) -> list[NDArray[np.float64]]:
         """Of each robot {"images": {camera: uint8 [H, W, 3]}, "instruction": str} -> the actions due now, [7] each.
 
+        "state": float64 [its numbers], where the policy reads one.
         Raises the first RequestError of any.
         """
         requests = [
-            FrameRequest(Observation(one["images"], one["instruction"]), ref)
+            FrameRequest(Observation(one["images"], one["instruction"], state=one.get("state")), ref)
             for one, ref in zip(observed, self._next, strict=True)
         ]
         self._next = [replace(ref, seq=ref.seq + 1) for ref in self._next]

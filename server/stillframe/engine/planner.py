@@ -13,6 +13,7 @@ from stillframe.domain import REUSE_MODES, KeyframeReason, Observation, ReuseMod
 from stillframe.engine.session_state import ScheduledFrame
 from stillframe.models.base import Prepared
 from stillframe.models.llama.draft import Draft
+from stillframe.models.llama.layout import Mask
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.policies import ReusePolicy, reuse_policy
 from stillframe.reuse.selection import select
@@ -44,7 +45,7 @@ class Planner:
         draft: Draft,
     ) -> ScheduledFrame:
         """What planning compares, of rows [prompt_rows, width]; pixels only where the mode compares them."""
-        policy, layout = self._policies[mode], prepared.layout
+        policy, layout = self._policy(mode, prepared.layout.mask), prepared.layout
         pixels = None
         if policy is not None and policy.criterion.needs_pixels:
             pixels = patch_pixels(prepared.views.values(), layout.patch_grid).to(rows.device)
@@ -64,13 +65,20 @@ class Planner:
         self, frame: ScheduledFrame, state: ReuseState | None, cause: KeyframeReason | None, caution: float
     ) -> tuple[ReusePlan, KeyframeReason | None]:
         """The plan, and why it is a keyframe's (None: a delta's). `cause`: a reason that does not lie in the frame."""
-        reason = KeyframeReason.OFF if frame.policy is None else cause or self._reason(frame, frame.policy, state)
-        if reason is None and frame.policy is not None and state is not None:
+        if frame.policy is None:
+            return self.whole(frame), KeyframeReason.OFF if frame.mode == "off" else KeyframeReason.INEXACT
+        reason = cause or self._reason(frame, frame.policy, state)
+        if reason is None and state is not None:
             plan = self._delta(frame, state, frame.policy.tightened(caution))
             if plan is not None:
                 return plan, None
             reason = KeyframeReason.SCENE_CUT
         return self.whole(frame), reason
+
+    def _policy(self, mode: ReuseMode, mask: Mask) -> ReusePolicy | None:
+        """None where the mode reuses nothing, or only what cannot change and every row depends on every other."""
+        policy = self._policies[mode]
+        return None if policy is not None and policy.exact and mask is not Mask.CAUSAL else policy
 
     def _reason(self, frame: ScheduledFrame, policy: ReusePolicy, state: ReuseState | None) -> KeyframeReason | None:
         """Why the frame has to be a keyframe before any token is compared."""
@@ -93,11 +101,12 @@ class Planner:
         layout, attended = frame.prepared.layout, state.task_relevance
         chosen = select(likeness, attended, state.ages, layout.cameras, policy)
         positions = chosen + layout.patch_positions.start
+        alone = int(layout.mask is Mask.CAUSAL)  # BOS sees only itself under a causal mask: reusing it is exact
         shares = policy.schedule(self._layers, attended.relevance.entropies if attended else None)
         return ReusePlan(
             rows=len(frame.rows),
-            order=functional.pad(positions, (1, 0), value=BOS),  # BOS sees only itself: reusing it is exact
-            counts=tuple(1 + int(share * len(positions)) for share in shares),
+            order=functional.pad(positions, (alone, 0), value=BOS),
+            counts=tuple(alone + int(share * len(positions)) for share in shares),
             static=likeness.static,
             relevant=attended.relevant if attended else torch.zeros_like(likeness.static),
             patches=chosen,

@@ -11,7 +11,7 @@ from functools import partial
 from stillframe.domain import KeyframeReason, SlackReport
 from stillframe.engine.core import EngineCore
 from stillframe.engine.device import all_finite, inference_mode, wait_for
-from stillframe.engine.drift import drift_of
+from stillframe.engine.drift import drift_by_action, drift_of
 from stillframe.engine.session_state import ScheduledFrame, SessionState
 from stillframe.errors import Internal
 from stillframe.models.base import Decoded, PolicyModel
@@ -42,24 +42,25 @@ def refresh_idle_session(core: EngineCore, session: SessionState, should_yield: 
         _check_preempted(core.model, should_yield)
         session.resolve_relevance()
         answered = frame.decoded if frame.keyframe is None else None
-        drift = None if answered is None else _measure(core, session, frame, answered, should_yield)
+        drifts = () if answered is None else _measure(core, session, frame, answered, should_yield)
         session.pending = None
         if session.reuse is not None and not should_yield():
-            session.reuse.kv.check_integrity(frame.plan.rows)
+            session.reuse.kv.check_integrity(frame.plan.rows, frame.prepared.layout.places)
     except (KVCorrupted, Internal):
         core.cache.drop_kv(session, KeyframeReason.INTEGRITY)
         raise
     except Preempted:
         return SlackReport((core.clock() - started_s) * 1e3, drift=None)
-    return None if drift is None else SlackReport((core.clock() - started_s) * 1e3, drift)
+    return SlackReport((core.clock() - started_s) * 1e3, max(drifts), by_action=drifts) if drifts else None
 
 
 def _measure(
     core: EngineCore, session: SessionState, frame: ScheduledFrame, answer: Decoded, should_yield: ShouldYield
-) -> float:
-    """Compute the frame whole; return the drift of its answer."""
+) -> tuple[float, ...]:
+    """Compute the frame whole; return the drift of each action of its answer."""
     model, runner, cache = core.model, core.runner, core.cache
-    dense = core.scheduler.whole(frame, Draft(answer.chunk.tokens))
+    drafted = answer.chunk.tokens if len(frame.draft.ids) else frame.draft.ids
+    dense = core.scheduler.whole(frame, Draft(drafted))
     dense.kv = cache.slots.spare
     with dense.kv.guarded(partial(_check_preempted, model, should_yield)):
         hidden = runner.decoder.forward([dense.prompt(model.decoder)])
@@ -73,7 +74,7 @@ def _measure(
         session.caution.record(drift)
         if session.caution.full:
             session.cause = KeyframeReason.DRIFT
-    return drift
+    return drift_by_action(answer.normalised, decoded.normalised)
 
 
 def _check_preempted(model: PolicyModel, should_yield: ShouldYield) -> None:

@@ -61,6 +61,7 @@ class Scheduler:
         cause = session.cause if fits else KeyframeReason.TOO_LONG
         self.plan(frame, session.reuse, cause, session.caution.level)
         frame.session, frame.is_cached = session, fits and frame.policy is not None
+        frame.seed = session.ref.seed
         if self._history is not None:
             session.history = session.history or self._history.begin()
             frame.history = self._history.lend(session.history, prepared.layout)

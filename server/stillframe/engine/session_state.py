@@ -15,6 +15,7 @@ from torch import Tensor
 from stillframe.domain import HistoryReport, Image, KeyframeReason, ReuseMode, SessionRef
 from stillframe.engine.drafts import DraftProposer
 from stillframe.engine.drift import Caution
+from stillframe.engine.ensemble import AdaptiveEnsemble
 from stillframe.engine.history import SessionHistory
 from stillframe.models.base import Decoded, Prefilled, Prepared
 from stillframe.models.llama.attention_probe import TextAttentionProbe
@@ -43,6 +44,7 @@ class ScheduledFrame:
     must_match: Mapping[KeyframeReason, object]  # what the next frame has to share with this one, or be a keyframe
     now_s: float
     draft: Draft
+    seed: int = 0  # of what is drawn by chance; a stateless frame's is 0
     session: SessionState | None = None  # None: stateless
     history: HistoryKV | None = None  # the session's older frames
     plan: ReusePlan = field(init=False, repr=False)  # by Scheduler, as the next three
@@ -66,15 +68,17 @@ class ScheduledFrame:
 
     def prompt(self, decoder: Decoder) -> SequenceSlice:
         """The input of its prefill."""
-        input_ids = self.draft.input_ids
-        read = 1 + len(input_ids)
-        return prompt_slice(decoder, self.rows, self.plan, self.kv, self.probe, input_ids, read, self.history)
+        input_ids, layout = self.draft.input_ids, self.prepared.layout
+        read = layout.answer_rows + len(input_ids)
+        return prompt_slice(
+            decoder, self.rows, self.plan, self.kv, self.probe, input_ids, read, self.history, layout.mask
+        )
 
     def prefilled(self, hidden: Tensor) -> Prefilled:
         """The input of its decoding: `hidden` [rows, width] as the prefill returns them."""
         if self.history is not None:
             self.history = self.history.without_hook()  # the attention on it is recorded
-        return Prefilled(self.prepared, hidden, self.kv, self.draft, self.history)
+        return Prefilled(self.prepared, hidden, self.kv, self.draft, self.history, self.seed)
 
     def reuse_state(self, state: ReuseState | None, now_s: float) -> tuple[ReuseState, int]:
         """What the session's next frame may reuse, and the greatest age in it: `state` advanced, or a new one."""
@@ -85,22 +89,28 @@ class ScheduledFrame:
 
 @dataclass(frozen=True)
 class VisionCache:
-    """What a session's last frame showed, and the vision towers' rows for it."""
+    """What a session's last frame showed and said of the robot, and its rows."""
 
     views: Mapping[str, Image]
     ids: Tensor  # of the text
+    state: Tensor | None  # of the robot
     rows: Tensor  # [prompt_rows, width]
 
     @classmethod
     def of(cls, prepared: Prepared, rows: Tensor) -> VisionCache:
         """Copies the pictures: a simulator may draw the next one over them."""
-        return cls({name: view.copy() for name, view in prepared.views.items()}, prepared.ids, rows)
+        return cls({name: view.copy() for name, view in prepared.views.items()}, prepared.ids, prepared.state, rows)
 
     def rows_of(self, prepared: Prepared) -> Tensor | None:
-        """The same rows for the same pictures and text, to the bit; else None."""
+        """The same rows for the same pictures, state and text, to the bit; else None."""
         alike = prepared.views.keys() == self.views.keys() and torch.equal(prepared.ids, self.ids)
+        alike = alike and _equal(prepared.state, self.state)
         same = alike and all(np.array_equal(view, self.views[name]) for name, view in prepared.views.items())
         return self.rows if same else None
+
+
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other or (one is not None and other is not None and torch.equal(one, other))
 
 
 @dataclass
@@ -111,6 +121,7 @@ class SessionState:
     caution: Caution
     cause: KeyframeReason | None  # why its next frame has to be a keyframe; None: it need not be
     drafts: DraftProposer = field(default_factory=DraftProposer)
+    ensemble: AdaptiveEnsemble | None = None  # of its last chunks
     vision: VisionCache | None = None
     reuse: ReuseState | None = None  # what its next frame may reuse
     pending: ScheduledFrame | None = None  # its last frame, where an idle refresh can still improve it

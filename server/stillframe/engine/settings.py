@@ -14,7 +14,7 @@ from stillframe.settings_fields import RangeChecked, setting
 
 @dataclass(frozen=True)
 class DecodingSettings(RangeChecked):
-    """All that a deployment says about guessing an action's tokens before they are computed."""
+    """All that a deployment says about guessing an action's tokens, and about what is answered of a chunk."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
@@ -25,6 +25,13 @@ class DecodingSettings(RangeChecked):
         [2], "relaxed: bins that a guess may be off, one number for all dimensions or one for each; the gripper's is 0",
         low=0, high=255,
     )  # fmt: skip
+    ensemble: int = setting(
+        0,
+        "of a policy that answers chunks: so many chunks have a say in each step's action, and that alone is answered; "
+        "0: the whole chunk",
+        low=0,
+        high=64,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stillframe.domain import CacheReport, DraftReport, Step, StepReport
+from stillframe.engine.answers import ChunkAnswers
 from stillframe.engine.core import EngineCore
 from stillframe.engine.device import all_finite, inference_mode, wait_for
 from stillframe.engine.requests import FrameRequest
@@ -52,21 +53,27 @@ def _compute(
         watch.lap("decode")
         results = cache.commit(frames, decoded, finite)
         watch.lap("keep")
+    took_ms = [{"queue": request.queued_ms(watch.started_s), **watch.laps_ms} for request in requests]
     return [
-        _answer(frame, own, result, {"queue": request.queued_ms(watch.started_s), **watch.laps_ms}, len(frames))
-        for request, frame, own, result in zip(requests, frames, decoded, results, strict=True)
+        _answer(core.answers, frame, own, result, stages_ms, len(frames))
+        for frame, own, result, stages_ms in zip(frames, decoded, results, took_ms, strict=True)
     ]
 
 
 def _answer(
-    frame: ScheduledFrame, decoded: Decoded, result: CacheReport | Internal, stages_ms: dict[str, float], batch: int
+    answers: ChunkAnswers,
+    frame: ScheduledFrame,
+    decoded: Decoded,
+    result: CacheReport | Internal,
+    stages_ms: dict[str, float],
+    batch: int,
 ) -> Step | RequestError:
     """One frame's action and what it took, or why there is none."""
     if isinstance(result, Internal):
         return result
     draft = DraftReport(frame.draft.mode, frame.draft.way, decoded.accepted)
     report = StepReport(stages_ms, 1 + decoded.passes, result, draft, batch, frame.history_report)
-    return Step(decoded.chunk, report)
+    return Step(answers.answer(frame, decoded.chunk), report)
 
 
 def _prepared(model: PolicyModel, request: FrameRequest) -> Prepared | RequestError:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stillframe.errors import CheckpointError, Flaw, Internal, not_an_action, unknown_unnorm_key
 from stillframe.files.kinds import shown
-from stillframe.models.scales import check_span, mask_of, numbers
+from stillframe.models.scales import ENDS, check_span, mask_of, numbers
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,11 @@ class ActionScale:
     q01: NDArray[np.float64]
     q99: NDArray[np.float64]
     mask: NDArray[np.bool_]
+    slack: float = 0.0  # that a family adds to each range
 
     def unnormalise(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """[..., dim] in [-1, 1] -> robot units."""
-        scaled = 0.5 * (values + 1) * (self.q99 - self.q01) + self.q01
+        scaled = 0.5 * (values + 1) * (self.q99 - self.q01 + self.slack) + self.q01
         return np.where(self.mask, scaled, values)
 
     def normalise(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -90,12 +91,13 @@ def no_action(ids: NDArray[np.int64], actions: range) -> Internal | None:
 class Statistics:
     """The data sets a checkpoint knows, by unnorm_key."""
 
-    def __init__(self, norm_stats: Mapping[str, Any]):
+    def __init__(self, norm_stats: Mapping[str, Any], ends: tuple[str, str] = ENDS, slack: float = 0.0):
+        """`ends`: the names of the statistics that are -1 and 1 of the normalised range."""
         if not norm_stats:
             raise CheckpointError(
                 "the checkpoint has no action statistics; put a dataset_statistics.json beside its weights"
             )
-        self.scales = {key: _scale(key, entry) for key, entry in norm_stats.items()}
+        self.scales = {key: _scale(key, entry, ends, slack) for key, entry in norm_stats.items()}
         lengths = {key: len(scale.q01) for key, scale in self.scales.items()}
         if len(set(lengths.values())) > 1:
             raise CheckpointError(
@@ -120,14 +122,14 @@ class Statistics:
         return len(next(iter(self.scales.values())).q01)
 
 
-def _scale(key: str, entry: Any) -> ActionScale:
+def _scale(key: str, entry: Any, ends: tuple[str, str], slack: float) -> ActionScale:
     """Read one data set's entry; without a mask every dimension is scaled."""
     action = entry.get("action") if isinstance(entry, Mapping) else None
     action = action if isinstance(action, Mapping) else {}
-    q01, q99 = (numbers(key, name, action.get(name)) for name in ("q01", "q99"))
+    q01, q99 = (numbers(key, name, action.get(name), names=ends) for name in ends)
     mask = mask_of(key, action.get("mask", [True] * len(q01)))
     if not q01.shape == q99.shape == mask.shape:
         lengths = f"they have {len(q01)}, {len(q99)} and {len(mask)}"
-        raise CheckpointError(f"statistics {shown(key)!r}: q01, q99 and mask differ in length; {lengths}")
-    check_span(key, q01, q99, mask)
-    return ActionScale(q01, q99, mask)
+        raise CheckpointError(f"statistics {shown(key)!r}: {ends[0]}, {ends[1]} and mask differ in length; {lengths}")
+    check_span(key, q01, q99, mask, ends)
+    return ActionScale(q01, q99, mask, slack)

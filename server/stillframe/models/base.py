@@ -19,7 +19,7 @@ from stillframe.errors import Internal
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.draft import Draft, Ids
 from stillframe.models.llama.history_attention import HistoryKV
-from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.reuse.kv import FrameKV
 
@@ -37,6 +37,7 @@ class Prepared:
     unnorm_key: str
     no_motion_tokens: Ids  # [action's tokens] of no motion: the draft where nothing better is known
     actions: range | None = None  # the ids that are actions, where the family decodes tokens; None: it does not
+    state: Tensor | None = None  # [numbers] of the robot's, scaled, in the host's memory; None: the family reads none
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Prefilled:
     kv: FrameKV  # of the prompt; decoding appends to it
     draft: Draft
     history: HistoryKV | None = None  # older frames, to which decoding attends as well
+    seed: int = 0  # of what chance a family needs: the same for a frame whenever it is computed
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,16 @@ class PolicyModel(Protocol):
     @property
     def fixed_rows(self) -> int:
         """Positions that a prompt and its action take beside the text: what a FrameKV has to hold for every frame."""
+        ...
+
+    @property
+    def answer_rows(self) -> int:
+        """Rows at a prefill's end whose hidden states say the action, those of a draft behind the prompt included."""
+        ...
+
+    @property
+    def mask(self) -> Mask:
+        """That of every layout."""
         ...
 
     def prepare(self, observation: Observation) -> Prepared:

@@ -6,6 +6,7 @@ Knows files, names and shapes; no family. Never unpickles and never runs a check
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,10 @@ LONGEST_NAME = 255  # bytes of a file's name, on every file system there is
 class CheckpointFolder:
     """Reads one folder in the Hugging Face layout."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, config: Mapping[str, Any] | None = None):
+        """`config`: keys that take the place of those in config.json."""
         self.path = path
+        self.config = dict(config or {})
         with reading(path):
             is_folder = path.is_dir()
         if not is_folder:
@@ -40,7 +43,8 @@ class CheckpointFolder:
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON object that has to be there."""
-        return read_object(self.file(name))
+        found = read_object(self.file(name))
+        return {**found, **self.config} if name == "config.json" else found
 
     def file(self, name: str) -> Path:
         """A file that has to be there."""
@@ -65,6 +69,10 @@ class CheckpointFolder:
             if name not in headers[file]:
                 raise CheckpointError(f"{shown(file)} lacks tensor {shown(name)}, which {INDEX_NAME} promises")
         return {name: (file, headers[file][name]) for name, file in files.items()}
+
+    def opened(self, file: Path) -> AbstractContextManager[Any]:
+        """The tensors of one file, memory-mapped, by `get_tensor(name)`."""
+        return opened(file)
 
     def tensor_files(self) -> dict[str, Path]:
         """Tensor name -> the file that holds it, by the index where there is one."""
@@ -122,7 +130,7 @@ class CheckpointFolder:
         """The tensors of one file, each with numbers that can be weights."""
         last = max(one.end for held, one in self.stored.values() if held == file)
         made: dict[str, Tensor] = {}
-        with opened(file) as tensors:
+        with self.opened(file) as tensors:
             for name in names:
                 # A copy: a mapped tensor whose file is overwritten ends the daemon with a bus error.
                 made[name] = tensors.get_tensor(name).to(device, dtype, copy=True)

@@ -6,7 +6,7 @@ Knows the layouts that people download or train; opens nothing but small JSON fi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,8 @@ LISTED = 20  # of them in an error
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 URL = re.compile(r"[a-z][a-z0-9+]*:/+.", re.IGNORECASE)
 
-HEADS = ("action_head*", "proprio_projector*", "noisy_action_projector*", "vision_backbone--*")
+HEADS = ("action_head*", "proprio_projector*")
+DIFFUSION, FILM = ("noisy_action_projector*",), ("vision_backbone--*",)
 ADAPTER = ("adapter_config.json", "adapter_model.*")
 QUANTISED = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 LEROBOT = ("policy_preprocessor.json", "policy_postprocessor.json")
@@ -102,11 +103,16 @@ def _hub_cache(path: Path, names: Sequence[str]) -> str | None:
 
 
 def _another_family(path: Path, names: Sequence[str]) -> str | None:
-    heads = _matching(names, HEADS)
-    if heads:
+    film, diffusion = _matching(names, FILM), _matching(names, DIFFUSION)
+    if film:
         return (
-            f"{shown(path)} is an OpenVLA-OFT checkpoint, for it has {shown(heads[0])}: actions come from that file "
-            f"and not from action tokens; OpenVLA-OFT is not served yet, and {ONLY}"
+            f"{shown(path)} is an OpenVLA-OFT checkpoint with FiLM, for it has {shown(film[0])}: there the instruction "
+            "steers the vision towers, which is not served; of OpenVLA-OFT those without FiLM are"
+        )
+    if diffusion:
+        return (
+            f"{shown(path)} is an OpenVLA-OFT checkpoint with a diffusion head, for it has {shown(diffusion[0])}: that "
+            "takes 50 passes an answer, and is not served; of OpenVLA-OFT those with an L1 head are"
         )
     if _matching(names, LEROBOT):
         return f"{shown(path)} is a policy of lerobot, for it has {_matching(names, LEROBOT)[0]}; {ONLY}"
@@ -152,12 +158,19 @@ def _unnamed(path: Path, names: Sequence[str], config: dict[str, Any]) -> str | 
         return f"{shown(path)} is a checkpoint of openpi, by its config.json; {ONLY}"
     if isinstance(config.get("type"), str) and ("input_features" in config or "output_features" in config):
         return f"{shown(path)} is a policy of lerobot, of type {shown(config['type'])}, by its config.json; {ONLY}"
+    if draws_by_diffusion(config):
+        return None
     if "vla" in config and "checkpoints" in names:
         return (
-            f"{shown(path)} is a training run of Prismatic (OpenVLA's or CogACT's own), with pickles in checkpoints/; "
+            f"{shown(path)} is a training run of Prismatic (OpenVLA's own), with pickles in checkpoints/; "
             "convert it with OpenVLA's vla-scripts/extern/convert_openvla_weights_to_hf.py and serve what that writes"
         )
     return None
+
+
+def draws_by_diffusion(config: Mapping[str, Any]) -> bool:
+    """Whether config.json is that of a run that trained a diffusion head."""
+    return "vla" in config and ("action_model_type" in config or "future_action_window_size" in config)
 
 
 def _missing_config(path: Path, names: Sequence[str]) -> str | None:
@@ -168,7 +181,15 @@ def _missing_config(path: Path, names: Sequence[str]) -> str | None:
     if (path.resolve().parent / "config.json").is_file():
         return f"the folder above has one: name {shown(path.resolve().parent)}"
     elsewhere = _matching(names, ELSEWHERE)
-    return f"{shown(elsewhere[0])} is of another tool; {ONLY}" if elsewhere else None
+    return _lone_head(names) or (f"{shown(elsewhere[0])} is of another tool; {ONLY}" if elsewhere else None)
+
+
+def _lone_head(names: Sequence[str]) -> str | None:
+    """A head, or a projector of the state, without the checkpoint that it was trained with."""
+    heads = _matching(names, HEADS)
+    if not heads:
+        return None
+    return f"{shown(heads[0])} is a head without its backbone: put the checkpoint beside it that it was trained with"
 
 
 def _checkpoints(path: Path, names: Sequence[str]) -> list[str]:
@@ -190,14 +211,15 @@ def _missing_file(name: str, names: Sequence[str]) -> str | None:
     shards = _matching(names, ("*-of-*.safetensors",))
     if shards and name == "model.safetensors":
         return f"{len(shards)} shards are there without model.safetensors.index.json: fetch it"
-    pickles = [one for one in _matching(names, PICKLES) if one != "training_args.bin"]
+    heads = _matching(names, HEADS)
+    pickles = [one for one in _matching(names, PICKLES) if one != "training_args.bin" and one not in heads]
     if pickles and not _matching(names, ("*.safetensors",)):
         return (
             f"its weights are pickles ({shown(pickles[0])}), which can run code and are never opened: load them where "
             "you trust them and save them again with save_pretrained(FOLDER, safe_serialization=True)"
         )
     elsewhere = _matching(names, ELSEWHERE)
-    return f"{shown(elsewhere[0])} is of another tool; {ONLY}" if elsewhere else None
+    return _lone_head(names) or (f"{shown(elsewhere[0])} is of another tool; {ONLY}" if elsewhere else None)
 
 
 def _base(path: Path) -> str:

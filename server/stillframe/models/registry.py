@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -15,13 +16,33 @@ from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFold
 from stillframe.models.folder_kinds import refusal
 from stillframe.models.llama.decoder import DecoderConfig
 
-FAMILIES = {"openvla": "stillframe.models.openvla.model:OpenVLA"}
-CONFIGS = {"openvla": "stillframe.models.openvla.config:OpenVLAConfig"}  # what reads the family's config.json
+FAMILIES = {
+    "openvla": "stillframe.models.openvla.model:OpenVLA",
+    "openvla_oft": "stillframe.models.openvla_oft.model:OpenVLAOFT",
+    "cogact": "stillframe.models.cogact.model:CogACT",
+}
+PRISMATIC = "stillframe.models.prismatic.config:PrismaticConfig"
+# What reads the family's config.json.
+CONFIGS = {
+    "openvla": PRISMATIC,
+    "openvla_oft": PRISMATIC,
+    "cogact": "stillframe.models.cogact.config:CogACTConfig",
+}
+# model_type (None: there is none) -> families that share it, and what recognises their folders.
+VARIANTS: Mapping[str | None, Mapping[str, str]] = {
+    "openvla": {"openvla_oft": "stillframe.models.openvla_oft.parts:recognised"},
+    None: {"cogact": "stillframe.models.cogact.run_folder:recognised"},
+}
 
 
-def load_policy(path: Path, *, dtype: torch.dtype, device: torch.device) -> PolicyModel:
-    """Load the checkpoint at `path`; CheckpointError says what is wrong with it."""
-    folder = CheckpointFolder(path)
+def load_policy(
+    path: Path, *, dtype: torch.dtype, device: torch.device, config: Mapping[str, Any] | None = None
+) -> PolicyModel:
+    """Load the checkpoint at `path`; CheckpointError says what is wrong with it.
+
+    `config`: keys that take the place of those in its config.json, for what a published one leaves out.
+    """
+    folder = CheckpointFolder(path, config or {})
     loaded = _imported(FAMILIES[_family(folder)]).load(folder, dtype=dtype, device=device)
     return cast("PolicyModel", loaded)
 
@@ -40,7 +61,11 @@ def _family(folder: CheckpointFolder) -> str:
     refused = refusal(folder.path)
     if refused is not None:
         raise CheckpointError(refused)
-    family = str(folder.json("config.json").get("model_type"))
+    named = folder.json("config.json").get("model_type")
+    for variant, recognises in VARIANTS.get(named if isinstance(named, str) else None, {}).items():
+        if _imported(recognises)(folder):
+            return variant
+    family = str(named)
     if family not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         raise CheckpointError(

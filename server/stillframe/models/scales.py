@@ -17,18 +17,21 @@ from stillframe.errors import CheckpointError
 from stillframe.files.kinds import shown
 
 LOG = logging.getLogger(__name__)
+ENDS = ("q01", "q99")  # of what demonstrations did: -1 and 1 of the normalised range
 MOST = 1e6  # of any robot's units: ticks of an encoder, millimetres, degrees
 
 
-def numbers(key: str, name: str, values: Any) -> NDArray[np.float64]:
-    """action.`name` of data set `key`, a list of plain finite numbers: JSON's true and "0.5" are none."""
+def numbers(
+    key: str, name: str, values: Any, *, part: str = "action", names: tuple[str, str] = ENDS
+) -> NDArray[np.float64]:
+    """`part`.`name` of data set `key`, a list of plain finite numbers: JSON's true and "0.5" are none."""
+    expected = f"expected {part}.{names[0]} and {part}.{names[1]}, lists of numbers"
     if not isinstance(values, list | tuple) or not values or any(isinstance(value, list | dict) for value in values):
-        raise CheckpointError(f"statistics {shown(key)!r}: expected action.q01 and action.q99, lists of numbers")
+        raise CheckpointError(f"statistics {shown(key)!r}: {expected}")
     for dimension, value in enumerate(values):
         if type(value) not in (int, float):
             raise CheckpointError(
-                f"statistics {shown(key)!r}: expected action.q01 and action.q99, lists of numbers; "
-                f"{name} of dimension {dimension} is {shown(repr(value))}"
+                f"statistics {shown(key)!r}: {expected}; {name} of dimension {dimension} is {shown(repr(value))}"
             )
         if not abs(value) <= MOST:  # not a number is not less either
             raise CheckpointError(
@@ -47,17 +50,23 @@ def mask_of(key: str, values: Any) -> NDArray[np.bool_]:
     return np.asarray(values, np.bool_)
 
 
-def check_span(key: str, q01: NDArray[np.float64], q99: NDArray[np.float64], mask: NDArray[np.bool_]) -> None:
+def check_span(
+    key: str,
+    q01: NDArray[np.float64],
+    q99: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+    names: tuple[str, str] = ENDS,
+) -> None:
     """Refuse what would mirror the arm's motion, or leave none. One constant dimension of several is fine."""
     for dimension in np.flatnonzero(mask & (q01 > q99)):
         raise CheckpointError(
-            f"statistics {shown(key)!r}: dimension {dimension} has q01 {q01[dimension]} above q99 {q99[dimension]}; "
-            "expected the lower first, for actions would be mirrored"
+            f"statistics {shown(key)!r}: dimension {dimension} has {names[0]} {q01[dimension]} "
+            f"above {names[1]} {q99[dimension]}; expected the lower first, for actions would be mirrored"
         )
     if mask.any() and bool((q01 == q99)[mask].all()):
         raise CheckpointError(
-            f"statistics {shown(key)!r}: q01 and q99 are equal in every dimension that is scaled, {q01[mask].tolist()}"
-            "; the arm would never move: compute the statistics again, from episodes in which it does"
+            f"statistics {shown(key)!r}: {names[0]} and {names[1]} are equal in every dimension that is scaled, "
+            f"{q01[mask].tolist()}; the arm would never move: compute the statistics again, from episodes where it does"
         )
 
 

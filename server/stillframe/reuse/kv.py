@@ -110,12 +110,17 @@ class FrameKV:
         finally:
             self._check = None
 
-    def check_integrity(self, rows: int) -> None:
-        """Raise KVCorrupted unless the first `rows` tokens were all written, with finite numbers, in every layer."""
+    def check_integrity(self, rows: int, places: range = range(0)) -> None:
+        """Raise KVCorrupted unless the first `rows` tokens were all written, with finite numbers, in every layer.
+
+        `places`: positions that enter the first layer as zeros, and so have keys of zeros there.
+        """
         held = self._storage[:, :, :, :rows]
         if not bool(held.isfinite().all()):
             raise KVCorrupted("keys or values are not finite: the model returned NaN or infinity, or memory is damaged")
-        if not bool(held[0].any(dim=-1).all()):
+        written = held[0].any(dim=-1)  # [layers, kv_heads, rows]
+        written[0, :, places.start : places.stop] = True
+        if not bool(written.all()):
             raise KVCorrupted(f"of {rows} tokens not every one has keys in every layer")
 
 

@@ -32,6 +32,7 @@ class ReusePolicy:
     keyframe_every: int = NO_LIMIT  # frames without a dense pass
     scene_cut: float = 0.0  # least share of static tokens
     published: bool = False  # compares with the last frame, whatever the KV's age; takes top_k before relevance
+    exact: bool = False  # reuses only what cannot change the answer, which takes a causal mask
     bounded: bool = False  # drift tightens it, and idle refreshes replace KV and relevance
 
     @property
@@ -64,7 +65,7 @@ def reuse_policy(mode: ReuseMode, settings: ReuseSettings, layers: int) -> Reuse
         case "off":
             return None
         case "exact":
-            return ReusePolicy(IdenticalPrefix())
+            return ReusePolicy(IdenticalPrefix(), exact=True)
         case "adaptive":
             return _adaptive(settings.adaptive)
         case "paper":

@@ -27,17 +27,18 @@ class Relevance:
         return cls(scores, torch.stack([_entropy(attention) for attention in attentions.values()]))
 
 
-def text_attention(queries: Tensor, keys: Tensor, positions: Tensor, patches: range) -> Tensor:
+def text_attention(queries: Tensor, keys: Tensor, positions: Tensor | None, patches: range) -> Tensor:
     """Attention of some rows to the patches in one layer, mean over heads: [rows, patch tokens].
 
-    `queries` [heads, rows, head_dim] at `positions` [rows]; `keys` [kv_heads, tokens, head_dim] from position 0 on;
-    `patches` are positions. Causal, as the decoder is.
+    `queries` [heads, rows, head_dim]; `keys` [kv_heads, tokens, head_dim] from position 0 on; `patches` are positions.
+    `positions` [rows] of queries that see no later key; None: they see all.
     """
     heads, _, dim = queries.shape
     keys = keys.repeat_interleave(heads // len(keys), dim=0) if heads != len(keys) else keys
     scores = (queries @ keys.transpose(-1, -2)).float() * dim**-0.5
-    later = torch.arange(keys.shape[1], device=keys.device) > positions[:, None]
-    attention = scores.masked_fill(later, -torch.inf).softmax(dim=-1)
+    if positions is not None:
+        scores = scores.masked_fill(torch.arange(keys.shape[1], device=keys.device) > positions[:, None], -torch.inf)
+    attention = scores.softmax(dim=-1)
     seen: Tensor = attention.mean(dim=0)[:, patches.start : patches.stop]
     return seen
 

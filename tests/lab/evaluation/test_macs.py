@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from stillframe.models.llama.decoder import DecoderConfig
-from stillframe.models.openvla.vision import TowerConfig
+from stillframe.models.prismatic.vision import TowerConfig
 from stillframe_lab.evaluation.macs import decoder_macs, decoder_pass, vision_work
 
 TOY = DecoderConfig(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stillframe.models.openvla.pixels import PixelPipeline
+from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe_lab.train.auxiliary import KEYPOINTS
 from stillframe_lab.train.batches import BatchSource
 from stillframe_lab.train.frame_store import FrameStore

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stillframe.models.openvla.prompt import LONE_SPACE, PromptEncoder
+from stillframe.models.prismatic.prompt import LONE_SPACE, PromptEncoder
 from stillframe_lab.train.new_checkpoint import TEXT_VOCAB, WORDS, build_tokenizer
 from stillframe_lab.train.recipe import INSTRUCTIONS
 

@@ -16,6 +16,7 @@ from stillframe.domain import PassCounts
 from stillframe.models.graphs.graph_runner import CudaGraphRunner
 from stillframe.models.graphs.shapes import capture_shapes
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
+from stillframe.models.llama.layout import Mask
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.sequence import SequenceSlice
 from stillframe.reuse.kv import FrameKV, KVPool, KVShape
@@ -52,11 +53,20 @@ class House:
     pool: KVPool
     random: torch.Generator
     player: Played = field(default_factory=Played)
+    mask: Mask = Mask.CAUSAL
 
     def captured(self, most: int = 4, hook_rows: int = 8) -> CudaGraphRunner:
         """Of everything that fits the pool."""
-        shapes = capture_shapes(CAPACITY, ANSWER_ROWS, BATCHES, BUCKETS, most)
-        return CudaGraphRunner(self.decoder, self.pool, shapes, self.player, hook_rows=hook_rows, counts=PassCounts())
+        shapes = capture_shapes(CAPACITY, ANSWER_ROWS, BATCHES, BUCKETS, most, drafted=self.mask is Mask.CAUSAL)
+        return CudaGraphRunner(
+            self.decoder,
+            self.pool,
+            shapes,
+            self.player,
+            hook_rows=hook_rows,
+            counts=PassCounts(),
+            mask=self.mask,
+        )
 
     def runner(self, graphs: CudaGraphRunner | None = None) -> DecoderRunner:
         """Of passes that are replayed, or of none."""
@@ -76,7 +86,8 @@ class House:
     def prompt(self, rows: int, kv: FrameKV, dropped: Sequence[int] = (), layer: int = 0) -> SequenceSlice:
         """A prompt with guesses behind it, of which some rows leave after a layer."""
         kept = torch.tensor([row for row in range(rows) if row not in dropped])
-        return SequenceSlice(self.rows(rows), 0, kv, {layer: kept} if dropped else {}, read=ANSWER_ROWS)
+        drops = {layer: kept} if dropped else {}
+        return SequenceSlice(self.rows(rows), 0, kv, drops, read=ANSWER_ROWS, mask=self.mask)
 
     def guesses(self, prompt: SequenceSlice) -> SequenceSlice:
         """The rows behind the prompt."""

@@ -14,6 +14,7 @@ from stillframe.domain import PassCounts
 from stillframe.models.graphs.graph_runner import CudaGraphRunner
 from stillframe.models.graphs.shapes import capture_shapes
 from stillframe.models.llama.history_attention import HistoryKV
+from stillframe.models.llama.layout import Mask
 from stillframe.models.llama.sequence import SequenceSlice
 from stillframe.reuse.kv import FrameKV
 
@@ -64,6 +65,25 @@ def passes(draw: st.DrawFn) -> dict[str, Any]:
         "kv_heads": draw(st.sampled_from([1, 2, 4])),
     }
     return {"sizes": sizes, "prompts": [(rows, sorted(drop)) for (rows, _), drop in zip(prompts, drops, strict=True)]}
+
+
+@settings(max_examples=settings().max_examples // 3, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(made=passes())
+def test_a_replayed_pass_in_which_all_rows_attend_to_all(new_house: Callable[..., House], made: dict[str, Any]) -> None:
+    """The eager one's numbers as well, whatever its batch and its plan: no row sees a key of padding."""
+    house = new_house(**made["sizes"])
+    house.mask = Mask.BIDIRECTIONAL
+
+    check(house, [house.prompt(rows, house.slot(), dropped) for rows, dropped in made["prompts"]])
+
+
+def test_a_pass_of_another_mask_is_run_eagerly(house: House) -> None:
+    """And is counted under that reason."""
+    graphs, prompt = house.captured(), house.prompt(9, house.slot())
+
+    assert graphs.replay([replace(prompt, mask=Mask.BIDIRECTIONAL)]) is None
+    assert graphs.counts.eager["mask"] == 1
+    assert graphs.replay([prompt]) is not None
 
 
 @settings(max_examples=settings().max_examples // 3, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -112,3 +112,11 @@ def test_shapes_are_captured_from_large_to_small() -> None:
 def test_no_batch_is_captured_that_never_comes(most: int, expected: list[int]) -> None:
     """As large as is needed for all that come together, and no larger."""
     assert capture_batches([8, 1, 4, 2, 2], most) == expected
+
+
+def test_where_nothing_is_drafted_only_prompts_have_shapes() -> None:
+    """All rows that say the action are in the prompt's own pass."""
+    shapes = capture_shapes(CAPACITY, 58, [1, 2], [40, 64], most=2, drafted=False)
+
+    assert {(shape.batch, shape.surviving) for shape in shapes} == {(1, 64), (2, 64), (1, CAPACITY), (2, CAPACITY)}
+    assert {shape.outputs for shape in shapes} == {58}

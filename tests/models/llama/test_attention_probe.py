@@ -9,8 +9,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from stillframe.models.llama.attention_probe import TextAttentionProbe
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
-from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import prompt_slice
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.relevance import Relevance
@@ -152,3 +153,22 @@ def test_queries_are_turned_by_their_absolute_positions(pair: Pair) -> None:
     assert (near - far).abs().max() > 1e-3
     torch.testing.assert_close(near.square().sum(-1).sqrt(), far.square().sum(-1).sqrt(), rtol=0, atol=1e-5)
     assert float(near.abs().max()) < 100 * sqrt(8)
+
+
+@torch.inference_mode()
+def test_where_all_rows_attend_to_all_the_text_and_the_action_look(pair: Pair) -> None:
+    """At every key, those behind them included: what the oracle's attention maps under a full mask say."""
+    layout = TokenLayout(
+        {"front": range(1, 5), "wrist": range(5, 9)}, (2, 2), text=range(10, 13), action=range(13, 17),
+        state=range(9, 10), tail=range(17, 18), mask=Mask.BIDIRECTIONAL,
+    )  # fmt: skip
+    rows, kv = pair.rows(layout), pair.storage(layout)
+    hook = TextAttentionProbe(pair.ours, layout, [], every_layer=False)
+    whole = ReusePlan.whole(layout.prompt_rows, LAYERS, 8, CPU)
+    DecoderRunner(pair.ours).forward([prompt_slice(pair.ours, rows, whole, kv, hook, mask=layout.mask)])
+    full = torch.zeros(1, 1, 18, 18)
+    maps = pair.oracle.model(inputs_embeds=rows[None], attention_mask=full, use_cache=False, output_attentions=True)
+    looked = [each[0].mean(0)[10:17, 1:9].mean(0) for each in maps.attentions]
+
+    torch.testing.assert_close(hook.relevance(kv).scores, torch.stack(looked).mean(0), rtol=0, atol=1e-6)
+    assert hook.text_rows == 8

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.layout import Mask, TokenLayout
 
 CAMERAS = {"front": range(1, 5), "wrist": range(5, 9)}
 
@@ -41,3 +41,12 @@ def test_patches_that_do_not_adjoin_are_refused(wrist: range) -> None:
     """A gap or an overlap would number tokens wrongly."""
     with pytest.raises(ValueError, match="expected them to adjoin"):
         TokenLayout({"front": range(1, 5), "wrist": wrist}, (2, 2), text=range(10, 14), action=range(14, 21))
+
+
+def test_where_all_rows_attend_to_all_the_action_is_part_of_the_prompt() -> None:
+    """Its rows, and what ends it, go through the prefill; each is said by the row before it, and they look."""
+    causal = TokenLayout(CAMERAS, (2, 2), text=range(10, 14), action=range(14, 20), state=range(9, 10))
+    whole = replace(causal, tail=range(20, 21), mask=Mask.BIDIRECTIONAL)
+
+    assert (causal.prompt_rows, causal.total_rows, causal.answer_rows, causal.looking) == (14, 20, 1, range(10, 14))
+    assert (whole.prompt_rows, whole.total_rows, whole.answer_rows, whole.looking) == (21, 21, 8, range(10, 20))

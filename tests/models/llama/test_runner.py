@@ -9,12 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from stillframe.models.llama import eager_attention
 from stillframe.models.llama.attention_backend import LayerHook
 from stillframe.models.llama.attention_probe import TextAttentionProbe
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
-from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.sequence import SequenceSlice, prompt_slice
 from stillframe.reuse.kv import FrameKV, KVShape
@@ -331,3 +332,49 @@ def test_what_was_captured_is_replayed_and_the_rest_computed(decoder: Decoder, *
     assert playing.asked == [ROWS]
     assert torch.equal(found, replayed[0] if recorded else expected)
     assert kv.keys(0, ROWS).any() != recorded
+
+
+def both_ways(decoder: Decoder, seed: int, made: ReusePlan, kv: FrameKV) -> Tensor:
+    """A pass in which all rows attend to all."""
+    (hidden,) = DecoderRunner(decoder).forward([prompt_slice(decoder, rows(seed), made, kv, mask=Mask.BIDIRECTIONAL)])
+    return hidden
+
+
+@torch.inference_mode()
+def test_a_bidirectional_pass_is_the_oracles_under_a_full_mask(decoder: Decoder) -> None:
+    """Transformers' Llama with every row visible to every other gives the same hidden rows; a causal one does not."""
+    sizes = {name: getattr(CONFIG, name) for name in CONFIG.__dataclass_fields__ if name != "rope_theta"}
+    rope = {"rope_type": "default", "rope_theta": CONFIG.rope_theta}
+    oracle = LlamaForCausalLM(LlamaConfig(**sizes, rope_parameters=rope, attn_implementation="eager")).eval()
+    oracle.load_state_dict(decoder.state_dict(), strict=True)
+    everything = torch.zeros(1, 1, ROWS, ROWS)
+    expected = oracle.model(inputs_embeds=rows(0)[None], attention_mask=everything, use_cache=False)[0][0]
+    whole = ReusePlan.whole(ROWS, 3, PATCHES, CPU)
+
+    torch.testing.assert_close(both_ways(decoder, 0, whole, storage()), expected, rtol=0, atol=1e-5)
+    causal = DecoderRunner(decoder).prefill(rows(0), whole, storage())
+    assert (causal - expected).abs().max() > 1e-2
+
+
+@torch.inference_mode()
+def test_a_thinned_bidirectional_pass_over_its_own_keys_is_the_whole_one(decoder: Decoder) -> None:
+    """Dropped rows' keys stay visible to all that are left, those before them included."""
+    kv = storage()
+    whole = both_ways(decoder, 0, ReusePlan.whole(ROWS, 3, PATCHES, CPU), kv)
+    left = both_ways(decoder, 0, plan([5, 2, 4], (1, 2, 3)), kv)
+
+    torch.testing.assert_close(left, whole[[0, 1, 3, 6, 7, 8, 9]], rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_sequences_of_both_masks_share_a_pass(decoder: Decoder) -> None:
+    """Each attends as it says, to its own rows."""
+    whole = ReusePlan.whole(ROWS, 3, PATCHES, CPU)
+    masks = (Mask.BIDIRECTIONAL, Mask.CAUSAL, Mask.BIDIRECTIONAL)
+    together = DecoderRunner(decoder).forward(
+        [prompt_slice(decoder, rows(at), whole, storage(), mask=mask) for at, mask in enumerate(masks)]
+    )
+
+    for at, (mask, own) in enumerate(zip(masks, together, strict=True)):
+        (alone,) = DecoderRunner(decoder).forward([prompt_slice(decoder, rows(at), whole, storage(), mask=mask)])
+        torch.testing.assert_close(own, alone, rtol=0, atol=1e-5)

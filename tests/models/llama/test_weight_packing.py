@@ -14,7 +14,8 @@ from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.sequence import SequenceSlice
 from stillframe.models.llama.weight_packing import LEAST_PACKED, PackedLinear, pack_for_inference, worth_packing
-from stillframe.models.openvla.model import OpenVLAConfig, OpenVLANetwork
+from stillframe.models.prismatic.config import PrismaticConfig
+from stillframe.models.prismatic.network import PrismaticNetwork
 from stillframe.reuse.kv import FrameKV, KVShape
 
 CPU = torch.device("cpu")
@@ -198,7 +199,7 @@ def test_a_packed_network_gives_the_same(pristine: Path, dtype: torch.dtype) -> 
     """Towers and projector too; and no parameter is lost."""
     folder = CheckpointFolder(pristine)
     with torch.device("meta"):
-        network = OpenVLANetwork(OpenVLAConfig.from_json(folder.json("config.json")))
+        network = PrismaticNetwork(PrismaticConfig.from_json(folder.json("config.json")))
     folder.load_into(network, dtype=dtype, device=CPU, unused=["vision_backbone."])
     pixels = torch.randn(1, 6, 224, 224).to(dtype)
     before, parameters = network.patches(pixels), sum(map(torch.numel, network.parameters()))

@@ -22,7 +22,9 @@ from stillframe.models.llama.history_attention import HistoryKV
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.speculative import DecodeResult
 from stillframe.models.openvla import model
-from stillframe.models.openvla.model import OpenVLA, OpenVLAConfig
+from stillframe.models.openvla.model import OpenVLA
+from stillframe.models.prismatic import network as network_module
+from stillframe.models.prismatic.config import PrismaticConfig
 from stillframe.models.registry import decoder_sizes, load_policy
 from stillframe.reuse.kv import FrameKV, KVShape
 
@@ -55,7 +57,7 @@ def published_config() -> dict[str, Any]:
 
 def test_text_config_with_only_its_differences() -> None:
     """What openvla-7b leaves out is Llama-2-7B's, by LlamaConfig's defaults."""
-    config = OpenVLAConfig.from_json(published_config())
+    config = PrismaticConfig.from_json(published_config())
     decoder = config.decoder
 
     assert (decoder.vocab_size, config.bins.text_vocab_size) == (32064, 32000)
@@ -66,7 +68,7 @@ def test_text_config_with_only_its_differences() -> None:
 
 def test_published_towers_need_no_overrides() -> None:
     """The timm ids alone give both towers' sizes."""
-    dino, siglip = OpenVLAConfig.from_json(published_config()).towers
+    dino, siglip = PrismaticConfig.from_json(published_config()).towers
 
     assert (dino.embed_dim, dino.depth, dino.num_heads, dino.mlp_dim, dino.prefix_tokens) == (1024, 24, 16, 4096, 5)
     assert (siglip.embed_dim, siglip.depth, siglip.num_heads, siglip.mlp_dim) == (1152, 27, 16, 4304)
@@ -125,7 +127,7 @@ def test_constants_may_be_fractions() -> None:
     """A fraction or a whole number, as JSON has it."""
     config = published_config()
     config["text_config"] |= {"rms_norm_eps": 1e-5, "rope_theta": 500000}
-    decoder = OpenVLAConfig.from_json(config).decoder
+    decoder = PrismaticConfig.from_json(config).decoder
 
     assert (decoder.rms_norm_eps, decoder.rope_theta) == (1e-5, 500000)
 
@@ -150,7 +152,7 @@ def test_heads_are_not_grouped_unless_it_says_so() -> None:
     config = published_config()
     config["text_config"]["num_attention_heads"] = 16
 
-    assert OpenVLAConfig.from_json(config).decoder.num_key_value_heads == 16
+    assert PrismaticConfig.from_json(config).decoder.num_key_value_heads == 16
 
 
 @pytest.mark.parametrize("key", ["pad_to_multiple_of", "n_action_bins"])
@@ -258,7 +260,10 @@ def test_an_unknown_family_is_told_which_are_served(folder: Path, edit: Callable
     """Another model_type is named, with the choices and the nearest."""
     edit("config.json", lambda config: config.update(model_type="openvlaa"))
 
-    with pytest.raises(CheckpointError, match=r"model_type 'openvlaa'; served are: openvla\. Did you mean 'openvla'\?"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"'openvlaa'; served are: cogact, openvla, openvla_oft\. Did you mean 'openvla'\?",
+    ):
         load(folder)
 
 
@@ -549,8 +554,8 @@ def test_a_network_is_packed_before_it_serves(folder: Path, monkeypatch: pytest.
         weight_packing.pack_for_inference(network)
 
     known: list[bool] = []
-    monkeypatch.setattr(model, "is_batch_invariant", is_batch_invariant)
-    monkeypatch.setattr(model, "pack_for_inference", pack_for_inference)
+    monkeypatch.setattr(network_module, "is_batch_invariant", is_batch_invariant)
+    monkeypatch.setattr(network_module, "pack_for_inference", pack_for_inference)
     policy = load(folder)
     head = load_file(folder / "model.safetensors")["language_model.lm_head.weight"]
 
@@ -572,7 +577,7 @@ def test_a_variant_that_is_not_named_is_none_of_ours(key: str) -> None:
     del config[key]
 
     with pytest.raises(CheckpointError, match=rf"config\.json: {key} is None; only .* is supported"):
-        OpenVLAConfig.from_json(config)
+        PrismaticConfig.from_json(config)
 
 
 def test_towers_come_in_their_order() -> None:
@@ -581,7 +586,7 @@ def test_towers_come_in_their_order() -> None:
     config["timm_model_ids"].reverse()
 
     with pytest.raises(CheckpointError, match="timm_model_ids are"):
-        OpenVLAConfig.from_json(config)
+        PrismaticConfig.from_json(config)
 
 
 def test_each_tower_has_overrides_of_its_own() -> None:
@@ -589,7 +594,7 @@ def test_each_tower_has_overrides_of_its_own() -> None:
     config = published_config()
     for at, key in enumerate(config["timm_model_ids"]):
         config["timm_overrides"] = {key: {"depth": 3}}
-        towers = OpenVLAConfig.from_json(config).towers
+        towers = PrismaticConfig.from_json(config).towers
 
         assert [tower.depth == 3 for tower in towers] == [at == 0, at == 1]
 
@@ -600,10 +605,10 @@ def test_bins_fill_the_vocabulary_without_its_padding_at_most(bins: int, *, fits
     config = published_config() | {"n_action_bins": bins}
 
     if fits:
-        assert OpenVLAConfig.from_json(config).bins.bins == bins
+        assert PrismaticConfig.from_json(config).bins.bins == bins
     else:
         with pytest.raises(CheckpointError, match="expected 2 to 32000"):
-            OpenVLAConfig.from_json(config)
+            PrismaticConfig.from_json(config)
 
 
 def test_a_decoders_sizes_are_read_without_its_weights(folder: Path) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Callable, List, Optional
 from stillframe_client import AsyncPolicyStream
 from stillframe_client.chunks import MAY_PASS
 from stillframe_client.jaco2.bridge.contract import contract_faults, pictures_named, warnings
-from stillframe_client.jaco2.bridge.episode import HEARTBEAT_S, Episode, Outcome, step_s
+from stillframe_client.jaco2.bridge.ends import Outcome
+from stillframe_client.jaco2.bridge.episode import HEARTBEAT_S, Episode, step_s
 from stillframe_client.jaco2.bridge.eyes import Eyes
 from stillframe_client.jaco2.bridge.frame_log import FrameLog
 from stillframe_client.jaco2.bridge.secret import read_token
@@ -142,14 +143,17 @@ class Bridge:
         await self._alive(self._warm_up(self._stream, pictures))
 
     async def _warm_up(self, stream: AsyncPolicyStream, pictures: Any) -> None:
-        """Have one frame answered; the first one may take longer than the rest. Raises PolicyError."""
+        """Have one frame answered; the first one may take longer than the rest. Raises Refusal and PolicyError."""
         until_s = now_s() + WARM_UP_S
         while True:
             try:
                 await stream.act(pictures, "warm up", unnorm_key=self.settings.policy.unnorm_key)
-            except MAY_PASS:
+            except MAY_PASS as error:
                 if now_s() > until_s:
-                    raise
+                    raise Refusal(
+                        f"no first answer within {WARM_UP_S:g} s: {error} (policy.answer_s is "
+                        f"{self.settings.policy.answer_s:g}; a slower policy needs more)"
+                    ) from error
                 await asyncio.sleep(RETRY_S)
             else:
                 return
@@ -172,7 +176,7 @@ class Bridge:
         return outcome
 
     def _was_refused(self) -> bool:
-        return any(reason.startswith("not armed") for reason in self.streamer.reasons)
+        return any("not armed" in reason for reason in self.streamer.reasons)
 
     def _state(self) -> Optional[State]:
         return None if self.streamer.status is None else self.streamer.status.state

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Iterator, Optional
 
 from stillframe_client.jaco2.arms import make_arm
 from stillframe_client.jaco2.arms.base import ArmError
@@ -12,6 +14,8 @@ from stillframe_client.jaco2.cli.asking import confirmed
 from stillframe_client.jaco2.cli.refusal import Refusal
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from stillframe_client.jaco2.arms.base import Arm
     from stillframe_client.jaco2.settings import BridgeSettings
 
@@ -22,7 +26,7 @@ SWITCH = "switch off its power if it moves"
 
 
 def home(settings: BridgeSettings, *, ask: bool) -> int:
-    """Move the arm home, once the operator has said yes. Raises Refusal."""
+    """Move the arm home, once the operator has said yes; a signal or a failure on the way stops it. Raises Refusal."""
     name = settings.arm.name
     if ask and not confirmed(
         f"{name} moves to its home position by itself, and its FINGERS OPEN. The box does not hold."
@@ -30,8 +34,11 @@ def home(settings: BridgeSettings, *, ask: bool) -> int:
         raise Refusal("not told to; nothing has moved")
     arm = _arm(settings)
     try:
-        arm.connect(CONNECT_S)
-        arm.home(HOME_S)
+        with _signals_interrupt():
+            arm.connect(CONNECT_S)
+            sys.stdout.write("on its way; Ctrl-C stops it\n")
+            sys.stdout.flush()
+            _home_or_stop(arm)
     except ArmError as error:
         sys.stderr.write(f"stillframe-jaco2: {error}\n")
         return 1
@@ -39,6 +46,30 @@ def home(settings: BridgeSettings, *, ask: bool) -> int:
         arm.close()
     sys.stdout.write(f"{name} is home\n")
     return 0
+
+
+def _home_or_stop(arm: Arm) -> None:
+    try:
+        arm.home(HOME_S)
+    except BaseException:
+        arm.stop()
+        time.sleep(DELIVERED_S)
+        raise
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """The signals that end a program are an interrupt, as Ctrl-C is."""
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: Optional[FrameType]) -> None:  # noqa: ARG001 -- as handlers are called
+    raise KeyboardInterrupt
 
 
 def stop(settings: BridgeSettings) -> int:

@@ -29,7 +29,21 @@ def dispatch(options: Namespace) -> int:
     if options.print_config:
         sys.stdout.write(as_toml(settings))
         return 0
-    return COMMANDS[options.command](settings, options)
+    if options.command not in WITH_ARM:
+        return COMMANDS[options.command](settings, options)
+    return _with_world(settings, options)
+
+
+def _with_world(settings: BridgeSettings, options: Namespace) -> int:
+    """Run it with a simulated world of its own, where the settings name one and no socket of it."""
+    from stillframe_client.jaco2.world.launch import world_for
+    from stillframe_client.jaco2.world.wire import WorldError
+
+    try:
+        with world_for(settings) as there:
+            return COMMANDS[options.command](there, options)
+    except WorldError as error:
+        raise Refusal(str(error)) from error
 
 
 def _dry_run(settings: BridgeSettings, options: Namespace) -> int:
@@ -92,3 +106,4 @@ COMMANDS: Dict[str, Command] = {
     "replay": _replay,
     "report": _report,
 }
+WITH_ARM = ("dry-run", "run", "check", "frame-check", "home")

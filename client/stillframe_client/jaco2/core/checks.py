@@ -67,11 +67,17 @@ def _jump(arm: ArmState, before: ArmState, watch: WatchSettings) -> str:
     return ""
 
 
+SEEN_M, SEEN_RAD = 0.01, 0.1  # less than this does not show clearly in what the arm reports
+
+
 class StallCheck:
     """Whether an arm that is told to move does: singularities, collisions and wrong modes give no other sign."""
 
-    def __init__(self, watch: WatchSettings, latency_s: float):
+    def __init__(self, watch: WatchSettings, latency_s: float, speed: float = 1.0):
+        """`speed`: limits.speed; where it is lower, less is commanded within the window, so less has to show."""
         self._watch, self._latency_s = watch, latency_s
+        self._least_m = max(watch.stall_m * speed, SEEN_M)
+        self._least_rad = max(watch.stall_rad * speed, SEEN_RAD)
         self._told: Deque[Tuple[float, Vector]] = deque(maxlen=1024)  # time, sum [6] of all commands, base frame
         self._sum = np.zeros(6)
         self._reports: Deque[ArmState] = deque(maxlen=1024)
@@ -99,8 +105,8 @@ class StallCheck:
             return ""
         moved_m = arm.pose.position_m - first.pose.position_m
         turned_rad = rotations.turn_between(first.pose.orientation, arm.pose.orientation)
-        return self._shortfall("m", told[:3], moved_m, self._watch.stall_m) or self._shortfall(
-            "rad", told[3:], turned_rad, self._watch.stall_rad
+        return self._shortfall("m", told[:3], moved_m, self._least_m) or self._shortfall(
+            "rad", told[3:], turned_rad, self._least_rad
         )
 
     def _shortfall(self, unit: str, told: Vector, done: Vector, least: float) -> str:

@@ -57,7 +57,7 @@ class Controller:
         self._freshness = Freshness(settings.watch)
         self._filter = SafetyFilter(settings.limits)
         self._tracker = Tracker(replace(settings.motion, feedback_1_s=0.0) if dry else settings.motion, settings.limits)
-        self._stall = StallCheck(settings.watch, settings.limits.latency_s)
+        self._stall = StallCheck(settings.watch, settings.limits.latency_s, settings.limits.speed)
         self._gripper = Gripper(settings.motion)
         self._closure = 0.0
         self._seq = -1  # of the newest step

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, List, Mapping, Tuple
 import numpy as np
 
 from stillframe_client.jaco2.ceilings import TICK_S
+from stillframe_client.jaco2.reports.answers import answers_of, answers_text
 from stillframe_client.jaco2.reports.replay import decided
 from stillframe_client.jaco2.reports.series import reasons, series_of
 
@@ -26,7 +27,7 @@ def summary(log: TickFile) -> str:
     """The page, in lines of text."""
     series, total = series_of(log), decided(log.ticks)
     parts = [_head(log, series), _states(log, total), _stops(log, total), _limits(total, len(log.ticks))]
-    return "\n".join([*parts, _timing(series), _travel(log, series)])
+    return "\n".join([*parts, _timing(series), _travel(log, series) + answers_text(answers_of(log))])
 
 
 def compared(then: Decided, now: Decided) -> str:

@@ -1,10 +1,12 @@
 """The 10 ms beat: on time where the machine allows, late where not, and never in a burst.
 
 Knows no arm. A late tick shifts those after it: two are never nearer than 9.8 ms, so the rate is never over the arm's.
+A command leaves when its tick has been computed: some tenths of a millisecond after the beat.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Callable, Optional, Protocol
 
@@ -48,6 +50,7 @@ class Beat:
     def __init__(self, clock: Clock):
         self._clock = clock
         self._due_s: Optional[float] = None
+        self.at_s = -math.inf  # of the newest tick
 
     def wait(self) -> float:
         """Wait for the next tick; return how late it came, in seconds."""
@@ -57,6 +60,6 @@ class Beat:
         else:
             self._clock.sleep_until(self._due_s)
             now_s = self._clock.now_s()
-        late_s = max(now_s - self._due_s, 0.0)
+        self.at_s, late_s = now_s, max(now_s - self._due_s, 0.0)
         self._due_s = max(self._due_s + TICK_S, now_s + TICK_S - SLACK_S)
         return late_s

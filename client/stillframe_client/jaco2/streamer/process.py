@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, List
 
 from stillframe_client.jaco2.arms import make_arm
 from stillframe_client.jaco2.arms.base import ArmError
-from stillframe_client.jaco2.config import as_document, load
+from stillframe_client.jaco2.config import ConfigError, as_document, load
 from stillframe_client.jaco2.core.controller import Controller
 from stillframe_client.jaco2.link import StreamerEnd
 from stillframe_client.jaco2.streamer.loop import Streamer
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from stillframe_client.jaco2.settings import BridgeSettings
 
 CONNECT_S = 10.0
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-NO_ARM = 3  # exit status
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+NO_ARM, BAD_SETTINGS = 3, 2  # exit status
+SWITCH_S = 0.0005  # the thread that writes the log gives way to the next command after so long
 
 
 def main(fd: int, settings_file: Path, log_file: Path, *, dry: bool) -> int:
@@ -38,9 +39,13 @@ def main(fd: int, settings_file: Path, log_file: Path, *, dry: bool) -> int:
     asked: List[str] = []
     for number in STOPPING:
         signal.signal(number, lambda got, _: asked.append(f"stopped by {signal.Signals(got).name}"))
-    settings = load(settings_file)
-    arm = make_arm(settings)
     try:
+        settings = load(settings_file)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return BAD_SETTINGS
+    try:
+        arm = make_arm(settings)
         info = arm.connect(CONNECT_S)
     except ArmError as error:
         sys.stderr.write(f"{error}\n")
@@ -63,13 +68,13 @@ def _run(
 ) -> None:
     about: Any = {"version": 1, "settings": as_document(settings), "arm": vars(info), "dry": dry, "pid": os.getpid()}
     log.header({**about, "arm": {**vars(info), "details": dict(info.details)}})
-    clock = MonotonicClock()
-    streamer = Streamer(Controller(settings, dry=dry), arm, link, log, clock, dry=dry)
+    streamer = Streamer(Controller(settings, dry=dry), arm, link, log, dry=dry)
     _favour_this_process()
+    sys.setswitchinterval(SWITCH_S)
     gc.collect()
     gc.freeze()
     gc.disable()
-    streamer.run(Beat(clock), lambda: asked[0] if asked else "")
+    streamer.run(Beat(MonotonicClock()), lambda: asked[0] if asked else "")
 
 
 def _favour_this_process() -> None:

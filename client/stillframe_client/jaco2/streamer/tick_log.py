@@ -6,6 +6,7 @@ that they read back the same.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import threading
@@ -46,6 +47,8 @@ class TickLog:
         if arm is not None and arm.seq != self._seen:
             self._seen = arm.seq
             line["arm"] = _report(arm)
+        if self.lost:
+            line["lost"] = self.lost
         line["asked"] = [*tick.asked.linear.tolist(), *tick.asked.angular.tolist()]
         if tick.command is not None:
             command = tick.command
@@ -57,10 +60,13 @@ class TickLog:
         self._put(line)
 
     def close(self) -> None:
-        """Write what waits, and end."""
-        self._put(None)
+        """Write what waits, and end; a disk that has not taken it after a few seconds is left to itself."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put(None, timeout=LEAVING_S)
         self._thread.join(LEAVING_S)
-        self._out.close()
+        if not self._thread.is_alive():
+            with contextlib.suppress(OSError):
+                self._out.close()
 
     def _put(self, line: Optional[Dict[str, Any]]) -> None:
         try:
@@ -73,9 +79,12 @@ class TickLog:
             line = self._lines.get()
             if line is None:
                 return
-            self._out.write(json.dumps(line, separators=(",", ":")) + "\n")
-            if self._lines.empty():
-                self._out.flush()
+            try:
+                self._out.write(json.dumps(line, separators=(",", ":")) + "\n")
+                if self._lines.empty():
+                    self._out.flush()
+            except OSError:  # the disk is full, or gone
+                self.lost += 1
 
 
 def _inputs(inbox: Inbox, error: str) -> Dict[str, Any]:

@@ -6,14 +6,18 @@ Knows no physics: needs no simulator in this process.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import TYPE_CHECKING, Iterator, Sequence
 
 from stillframe_client.jaco2.world import wire
+
+if TYPE_CHECKING:
+    from stillframe_client.jaco2.settings import BridgeSettings
 
 READY_S, END_S, POLL_S = 60.0, 5.0, 0.05
 
@@ -34,6 +38,17 @@ def world(arguments: Sequence[str] = (), ready_s: float = READY_S) -> Iterator[s
             yield path
         finally:
             _end(process)
+
+
+@contextlib.contextmanager
+def world_for(settings: BridgeSettings) -> Iterator[BridgeSettings]:
+    """The settings, with a world that is started for them where they name a simulated one and no socket of it."""
+    wanted = "mujoco" in (settings.arm.kind, *(camera.kind for camera in settings.cameras.values()))
+    if not wanted or settings.arm.socket:
+        yield settings
+        return
+    with world() as path:
+        yield dataclasses.replace(settings, arm=dataclasses.replace(settings.arm, socket=path))
 
 
 def _wait(process: subprocess.Popen, path: str, ready_s: float) -> None:  # type: ignore[type-arg]  # of bytes

@@ -40,6 +40,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    _favour_this_process()
     eyes = Eyes(room, noise, options.seed)
     _serve(_listen(options.socket), room, eyes, over, os.getppid() if options.with_parent else None)
     with contextlib.suppress(OSError):
@@ -59,7 +60,8 @@ def _serve(listener: socket.socket, room: Room, eyes: Eyes, over: threading.Even
 
     hub = Hub(listener, room, eyes.add)
     physics = threading.Thread(target=run, name="stillframe-world", daemon=True)
-    _favour(physics)
+    _freeze()
+    physics.start()
     try:
         eyes.run(is_over)
     finally:
@@ -67,12 +69,23 @@ def _serve(listener: socket.socket, room: Room, eyes: Eyes, over: threading.Even
         physics.join()
 
 
-def _favour(physics: threading.Thread) -> None:
-    """Start the thread; collect no garbage while it runs: little here makes cycles, and a collection is a late beat."""
+def _freeze() -> None:
+    """Collect no garbage while it runs: little here makes cycles, and a collection is a late beat."""
     gc.collect()
     gc.freeze()
     gc.disable()
-    physics.start()
+
+
+def _favour_this_process() -> None:
+    """Ask for real-time scheduling, below the streamer's, or else a higher priority; go on without where it may not.
+
+    A real arm does not slow down because a policy computes. The threads that are started later inherit it.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))
+        return
+    with contextlib.suppress(OSError):
+        os.nice(-5)
 
 
 def _listen(path: Path) -> socket.socket:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stillframe.history.checkpoint import HistoryConfig, HistoryWeights, save_history
-from stillframe.models.openvla.model import ACTION_NAMES
+from stillframe.models.prismatic.checks import ACTION_NAMES
 from stillframe_lab.train.history.policy_objective import MemoryTrainee
 from stillframe_lab.train.history.recipe import MemoryRecipe
 from stillframe_lab.train.new_checkpoint import save_checkpoint

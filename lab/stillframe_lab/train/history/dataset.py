@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stillframe.models.openvla.pixels import PixelPipeline
-from stillframe.models.openvla.vision import TOWERS
+from stillframe.models.prismatic.pixels import PixelPipeline
+from stillframe.models.prismatic.vision import TOWERS
 from stillframe_lab.train.auxiliary import Keypoints
 from stillframe_lab.train.history.policy_objective import MemoryBatch
 from stillframe_lab.train.history.recipe import MemoryRecipe

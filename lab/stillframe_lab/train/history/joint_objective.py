@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from stillframe.history.checkpoint import HistoryWeights
 from stillframe.history.scorers import summary
-from stillframe.models.openvla.model import OpenVLANetwork
+from stillframe.models.prismatic.network import PrismaticNetwork
 from stillframe_lab.train.history.attention_masks import Frames, Instructions
 from stillframe_lab.train.history.episodes import utility_labels
 from stillframe_lab.train.history.gate_objective import ChunkBatch, ScorerLogits, Scorers, scorer_errors, scorer_loss
@@ -81,7 +81,11 @@ class JointTrainee(MemoryTrainee):
     """The policy, its pooling and its scorers; auxiliary heads are not used."""
 
     def __init__(
-        self, network: OpenVLANetwork, recipe: JointRecipe, sequences: dict[int, SharedPrefix], weights: HistoryWeights
+        self,
+        network: PrismaticNetwork,
+        recipe: JointRecipe,
+        sequences: dict[int, SharedPrefix],
+        weights: HistoryWeights,
     ):
         """`weights`: the history weights of `network`."""
         super().__init__(network, recipe.memory, sequences)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stillframe.history.pooling import Pooling
-from stillframe.models.openvla.model import OpenVLANetwork
+from stillframe.models.prismatic.network import PrismaticNetwork
 from stillframe_lab.train.auxiliary import Keypoints
 from stillframe_lab.train.history.attention_masks import Frames, Instructions
 from stillframe_lab.train.history.recipe import MemoryRecipe
@@ -60,7 +60,7 @@ class MemoryObjective:
 class MemoryTrainee(Trainee):
     """The network with its pooling and the heads that exist during training only."""
 
-    def __init__(self, network: OpenVLANetwork, recipe: MemoryRecipe, sequences: dict[int, SharedPrefix]):
+    def __init__(self, network: PrismaticNetwork, recipe: MemoryRecipe, sequences: dict[int, SharedPrefix]):
         """`sequences`: one for each number of cues that an instruction may ask for."""
         super().__init__(network, recipe.policy, sequences[1], torch.zeros(recipe.branches, dtype=torch.long))
         self._sequences = sequences

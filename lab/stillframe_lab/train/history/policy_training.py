@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from stillframe.history.checkpoint import has_history, load_history
-from stillframe.models.openvla.model import OpenVLANetwork
-from stillframe.models.openvla.prompt import PromptEncoder
+from stillframe.models.prismatic.network import PrismaticNetwork
+from stillframe.models.prismatic.prompt import PromptEncoder
 from stillframe_client.sim import Goal
 from stillframe_lab.train.history.dataset import SceneDataset
 from stillframe_lab.train.history.policy_objective import MemoryBatch, MemoryObjective, MemoryTrainee
@@ -87,7 +87,7 @@ def memory_trainee(folder: Path, recipe: MemoryRecipe, start: Path | None) -> Me
     return trainee
 
 
-def sequences_for(network: OpenVLANetwork, recipe: MemoryRecipe, folder: Path) -> dict[int, SharedPrefix]:
+def sequences_for(network: PrismaticNetwork, recipe: MemoryRecipe, folder: Path) -> dict[int, SharedPrefix]:
     """The task's instructions, by cues, once for each branch. The tokenizer stays in `folder`."""
     tokenizer = folder / "tokenizer.json"
     build_tokenizer().save(str(tokenizer))

@@ -16,6 +16,7 @@ from stillframe.models.graphs.buffers import Buffers, BufferSizes, SharedBuffers
 from stillframe.models.graphs.padded_attention import PaddedAttention
 from stillframe.models.graphs.shapes import GraphBatch, GraphShape, RowCounts, assign_shapes
 from stillframe.models.llama.decoder import Decoder
+from stillframe.models.llama.layout import Mask
 from stillframe.models.llama.sequence import SequenceSlice
 from stillframe.reuse.kv import KVPool
 
@@ -35,6 +36,7 @@ class CudaGraphRunner:
         *,
         hook_rows: int,
         counts: PassCounts,
+        mask: Mask = Mask.CAUSAL,
     ):
         """Capture every shape, in the order given. `hook_rows`: rows at a prompt's end that layer hooks may ask for."""
         weight = decoder.model.norm.weight
@@ -42,6 +44,7 @@ class CudaGraphRunner:
             decoder.config.hidden_size, pool.shape.layers, pool.shape.capacity, hook_rows, weight.dtype, weight.device
         )
         self.counts = counts
+        self._mask = mask
         self._pool = pool
         self._hook_rows = hook_rows
         self._shared = SharedBuffers(sizes, shapes)
@@ -70,7 +73,7 @@ class CudaGraphRunner:
     def _computation(self, decoder: Decoder, buffers: Buffers) -> Compute:
         """What is captured, over buffers that hold only padding as yet."""
         buffers.fill((), ())
-        return partial(_compute, decoder, buffers, self._storage)
+        return partial(_compute, decoder, buffers, self._storage, self._mask)
 
     def _replay(self, batch: GraphBatch, sequences: Sequence[SequenceSlice]) -> list[Tensor]:
         own, buffers = [sequences[index] for index in batch.sequences], self._buffers[batch.shape]
@@ -86,6 +89,8 @@ class CudaGraphRunner:
             return "storage"
         if sequence.kv.is_guarded:
             return "guarded"
+        if sequence.mask is not self._mask:
+            return "mask"
         if sequence.history is not None:
             return "history"
         if sequence.kept.keys() - {0}:
@@ -94,9 +99,9 @@ class CudaGraphRunner:
         return None if needed is not None and needed <= min(self._hook_rows, surviving_rows(sequence)) else "tap"
 
 
-def _compute(decoder: Decoder, buffers: Buffers, storage: Tensor) -> None:
+def _compute(decoder: Decoder, buffers: Buffers, storage: Tensor, mask: Mask) -> None:
     """What is captured."""
-    hidden = decoder.model(buffers.rows.flatten(0, 1), PaddedAttention(buffers, storage))
+    hidden = decoder.model(buffers.rows.flatten(0, 1), PaddedAttention(buffers, storage, mask))
     buffers.hidden.copy_(hidden.view(buffers.hidden.shape))
 
 

@@ -12,20 +12,24 @@ from torch.nn import functional
 from stillframe.models.graphs.buffers import Buffers
 from stillframe.models.graphs.shapes import ALIGNED
 from stillframe.models.llama.attention import added
+from stillframe.models.llama.layout import Mask
 
 
 class PaddedAttention:
     """The `AttentionBackend` of one pass over `buffers`, into the slots that these name; of tensors alone."""
 
-    def __init__(self, buffers: Buffers, storage: Tensor):
+    def __init__(self, buffers: Buffers, storage: Tensor, mask: Mask = Mask.CAUSAL):
         """`storage` [slots, 2, layers, kv_heads, capacity + 1, head_dim]: the last position is scratch."""
         self._buffers = buffers
         self._storage = storage
         self._last = storage.shape[2] - 1
         self._entering = self._surviving = buffers.at  # [batch, rows] positions to write at
-        reached = self._mask_positions(buffers.at).amax(dim=1)
+        self._mask = mask
+        self._reached = self._mask_positions(buffers.at).amax(dim=1)
         keys = torch.arange(storage.shape[-2], device=storage.device)
-        self._stale = (keys > reached[:, None])[:, None, None, :, None]  # keys that no row of this sequence attends to
+        self._stale = (keys > self._reached[:, None])[
+            :, None, None, :, None
+        ]  # keys that no row of this sequence attends to
         self._attention_mask = torch.empty(0)
 
     @property
@@ -43,7 +47,7 @@ class PaddedAttention:
         if keep is not None:
             self._surviving = self._entering.flatten()[keep]
         if keep is not None or layer == 0:
-            self._attention_mask = self._causal_mask(self._surviving)
+            self._attention_mask = self._masked(self._surviving)
         return None if keep is None else keep.flatten()
 
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -77,11 +81,13 @@ class PaddedAttention:
         """Positions for the mask: padding's is 0, where there is always a key."""
         return at.masked_fill(at == self._buffers.sizes.scratch, 0)
 
-    def _causal_mask(self, at: Tensor) -> Tensor:
-        """[batch, 1, rows, positions], `added`: a row attends to no later position."""
-        keys = self._storage.shape[-2]
+    def _masked(self, at: Tensor) -> Tensor:
+        """[batch, 1, rows, positions], `added`: a row attends to no later position, or to all of its sequence."""
+        keys, last = self._storage.shape[-2], self._mask_positions(at)
+        if self._mask is Mask.BIDIRECTIONAL:
+            last = self._reached[:, None].expand_as(last)
         every = torch.arange(-(-keys // ALIGNED) * ALIGNED, device=at.device)
-        return added(every <= self._mask_positions(at)[:, None, :, None], self._storage.dtype)[..., :keys]
+        return added(every <= last[:, None, :, None], self._storage.dtype)[..., :keys]
 
     def _by_sequence(self, heads: Tensor) -> Tensor:
         """[heads, all rows, head_dim] -> [batch, heads, rows, head_dim]."""

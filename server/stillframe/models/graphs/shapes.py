@@ -70,15 +70,22 @@ class GraphBatch:
 
 
 def capture_shapes(
-    capacity: int, answer_rows: int, batches: Iterable[int], rows: Iterable[int], most: int
+    capacity: int,
+    answer_rows: int,
+    batches: Iterable[int],
+    rows: Iterable[int],
+    most: int,
+    *,
+    drafted: bool = True,
 ) -> list[GraphShape]:
     """Shapes for prompts of up to `capacity` positions, and for the draft behind them; the largest first.
 
-    `answer_rows` of a prompt are output: its last and its draft's. `capacity` is always among the buckets of `rows`; of
-    the `batches` none but the largest exceeds the `most` sequences of a pass.
+    `answer_rows` of a prompt are output: its last and its draft's, or where nothing is `drafted` all that say the
+    action. `capacity` is always among the buckets of `rows`; of the `batches` none but the largest exceeds the `most`
+    sequences of a pass.
     """
     buckets = sorted({capacity, *(bucket for bucket in rows if answer_rows <= bucket < capacity)})
-    sizes, draft = capture_batches(batches, most), answer_rows - 1
+    sizes, draft = capture_batches(batches, most), answer_rows - 1 if drafted else 0
     prompts = [GraphShape(size, capacity + 1, bucket, answer_rows) for size in sizes for bucket in buckets]
     drafts = [GraphShape(size, draft, draft, draft) for size in sizes] if draft else []
     return sorted((*prompts, *drafts), key=lambda shape: shape.elements, reverse=True)

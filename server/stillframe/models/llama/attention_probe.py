@@ -1,4 +1,4 @@
-"""TextAttentionProbe: a layer hook that keeps the text's rows, to work out afterwards what they attended to.
+"""TextAttentionProbe: a layer hook that keeps the rows that look, to work out afterwards what they attended to.
 
 Knows a decoder and a layout; costs a copy of a few rows a layer, and nothing of the attention itself.
 """
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from stillframe.models.llama.decoder import Decoder
-from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.relevance import Relevance, text_attention
 
 
 class TextAttentionProbe:
-    """A PromptHook for one pass. Text rows are never dropped, so they are found by their distance from the end."""
+    """A PromptHook for one pass. The text's and the action's rows are never dropped: they are found from the end on."""
 
     def __init__(self, decoder: Decoder, layout: TokenLayout, chosen: Sequence[int], *, every_layer: bool):
         """Probe the `chosen` layers (none: all); `every_layer`: all of them for the entropies, chosen or not."""
@@ -29,23 +29,28 @@ class TextAttentionProbe:
         self._rows: dict[int, Tensor] = {}
 
     def __call__(self, layer: int, rows: Tensor) -> None:
-        """Keep the text's rows [text, width] that enter `layer`."""
+        """Keep the rows [looking, width] that look, as they enter `layer`."""
         if layer in self._layers:
-            text, end = self._layout.text, self._layout.prompt_rows
-            self._rows[layer] = rows[len(rows) - (end - text.start) : len(rows) - (end - text.stop)].clone()
+            looking, end = self._layout.looking, self._layout.prompt_rows
+            self._rows[layer] = rows[len(rows) - (end - looking.start) : len(rows) - (end - looking.stop)].clone()
 
     @property
     def text_rows(self) -> int:
         """See PromptHook."""
-        return self._layout.prompt_rows - self._layout.text.start
+        return self._layout.prompt_rows - self._layout.looking.start
 
     def relevance(self, kv: FrameKV) -> Relevance:
         """What the text attended to in the pass that has just written `kv`."""
-        text, patches = self._layout.text, self._layout.patch_positions
-        positions = torch.arange(text.start, text.stop, device=kv.device)
+        looking, patches = self._layout.looking, self._layout.patch_positions
+        causal = self._layout.mask is Mask.CAUSAL
+        keys = looking.stop if causal else self._layout.prompt_rows
+        positions = torch.arange(looking.start, looking.stop, device=kv.device)
         looks = {
             layer: text_attention(
-                self._decoder.model.queries(layer, rows, positions), kv.keys(layer, text.stop), positions, patches
+                self._decoder.model.queries(layer, rows, positions),
+                kv.keys(layer, keys),
+                positions if causal else None,
+                patches,
             )
             for layer, rows in self._rows.items()
         }

@@ -13,6 +13,7 @@ from torch import Tensor
 from stillframe.models.llama.attention import attend
 from stillframe.models.llama.decoder import LlamaModel
 from stillframe.models.llama.history_attention import HistoryKV, attend_with_history
+from stillframe.models.llama.layout import Mask
 from stillframe.models.llama.sequence import SequenceSlice
 
 BLOCK_ROWS = 72  # of a prompt, that attend together: fewer keys for the first blocks, few enough products
@@ -28,9 +29,11 @@ class _SequenceState:
         self.hook = sequence.hook
         self._sequence = sequence
         self._positions = self.positions  # of the rows that enter
+        keys, causal = sequence.kv.length, sequence.mask is Mask.CAUSAL
         lone = len(sequence.rows) == 1 and sequence.stop == sequence.kv.length
-        self._mask = None if lone else model.causal(sequence.first, sequence.stop, sequence.kv.length, sequence.rows)
-        self._reach = _reach(self._positions, sequence.kv.length)
+        masked = causal and not lone
+        self._mask = model.causal(sequence.first, sequence.stop, keys, sequence.rows) if masked else None
+        self._reach = self._reached(self._positions)
         self._last = model.config.num_hidden_layers - 1
 
     def enter(self, layer: int) -> None:
@@ -43,7 +46,7 @@ class _SequenceState:
         if self.keep is not None:
             self.surviving = len(self.keep)
             self._mask = None if self._mask is None else self._mask[self.keep]
-            self._reach = _reach(self._positions[self.keep], self._sequence.kv.length)
+            self._reach = self._reached(self._positions[self.keep])
 
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Write keys and values to the cache, then attend to it."""
@@ -58,6 +61,9 @@ class _SequenceState:
             return last
         reach = _up_to(self._reach, queries.shape[1] - rows)
         return torch.cat((attend(queries[:, :-rows], keys, values, mask[:-rows], reach), last), dim=1)
+
+    def _reached(self, positions: Tensor) -> list[tuple[int, int]]:
+        return _reach(positions, self._sequence.kv.length) if self._sequence.mask is Mask.CAUSAL else []
 
     def _rows_with_history(self, history: HistoryKV) -> int:
         """How many surviving rows attend to older frames: the last ones, none of which is ever dropped."""

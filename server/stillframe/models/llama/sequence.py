@@ -15,6 +15,7 @@ from torch import Tensor
 from stillframe.models.llama.attention_backend import LayerHook
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.history_attention import HistoryKV
+from stillframe.models.llama.layout import Mask
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 
@@ -44,6 +45,7 @@ class SequenceSlice:
     hook_rows: int | None = None  # so many of the last rows the hook needs; None: perhaps all
     read: int | None = None  # so many of the last rows' hidden states are output, None: all; `kept` drops none of them
     history: HistoryKV | None = None  # older frames, to which the text's and the action's rows attend as well
+    mask: Mask = Mask.CAUSAL
 
     @property
     def stop(self) -> int:
@@ -60,6 +62,7 @@ def prompt_slice(
     draft_ids: Tensor | None = None,
     read: int | None = None,
     history: HistoryKV | None = None,
+    mask: Mask = Mask.CAUSAL,
 ) -> SequenceSlice:
     """A prompt's embedded rows [plan.rows, width] by `plan`, over what `kv` holds of the reused ones.
 
@@ -72,7 +75,7 @@ def prompt_slice(
     if draft_ids is not None and after:
         rows, on_prompt = torch.cat((rows, decoder.embed(draft_ids.to(rows.device)))), _without_draft(hook, after)
     kv.begin()
-    return SequenceSlice(rows, 0, kv, replace(plan, rows=len(rows)).kept, on_prompt, hook_rows, read, history)
+    return SequenceSlice(rows, 0, kv, replace(plan, rows=len(rows)).kept, on_prompt, hook_rows, read, history, mask)
 
 
 def _without_draft(hook: LayerHook | None, draft_rows: int) -> LayerHook | None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stillframe_client.jaco2.cli import main
 from stillframe_client.jaco2.cli.config_text import as_toml
-from stillframe_client.jaco2.config import as_document, load
+from stillframe_client.jaco2.config import as_document, load, parse
 from stillframe_client.jaco2.settings import SECTIONS, BridgeSettings, CameraSettings
 from stillframe_client.jaco2.settings_fields import unit_of
 
@@ -26,6 +26,16 @@ def test_what_is_printed_reads_back_the_same(
     """Any settings, with any text and any camera's name in them, come back from the TOML that is printed of them."""
     settings = data.draw(any_settings)
     file = tmp_path_factory.mktemp("toml") / "settings.toml"
+    file.write_text(as_toml(settings), encoding="utf-8")
+
+    assert load(file) == settings
+
+
+@pytest.mark.parametrize("text", ["\x7f", "\x00\x1f", '"\\\n', "\u2028 \U0001f9be", "'''"], ids=ascii)
+def test_odd_text_reads_back_the_same(text: str, tmp_path: Path) -> None:
+    """Characters that TOML has no place for, in a value and in a camera's name."""
+    settings = parse({"policy": {"instruction": text}, "cameras": {text: {}}}, "the test")
+    file = tmp_path / "settings.toml"
     file.write_text(as_toml(settings), encoding="utf-8")
 
     assert load(file) == settings

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +46,35 @@ def test_home_of_an_arm_that_is_not_there(fake_arm: Callable[..., Any], capsys: 
     assert main(["home", "--yes"]) == 1
     assert "no arm answers" in capsys.readouterr().err
     assert arm.calls == ["connect", "close"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_on_the_way_home_stops_the_arm(
+    number: signal.Signals, fake_arm: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program ends with 130, and does not leave the arm on its way; what signals did before, they do again."""
+    arm, before = fake_arm(), signal.getsignal(number)
+    monkeypatch.setattr(arm, "home", lambda _: os.kill(os.getpid(), number) or time.sleep(10))
+
+    assert main(["home", "--yes"]) == 130
+    assert arm.calls == ["connect", "stop", "close"]
+    assert signal.getsignal(number) is before
+
+
+def test_a_home_that_fails_stops_the_arm(
+    fake_arm: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may still move: the driver is told to stop."""
+
+    def home(timeout_s: float) -> None:
+        raise ArmError(f"not home within {timeout_s:g} s")
+
+    arm = fake_arm()
+    monkeypatch.setattr(arm, "home", home)
+
+    assert main(["home", "--yes"]) == 1
+    assert arm.calls == ["connect", "stop", "close"]
+    assert "not home within 60 s" in capsys.readouterr().err
 
 
 def test_stop_asks_nothing(fake_arm: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,6 +85,16 @@ def test_a_signal_stops_it(
     assert any("stop" in line.calls for line in log.ticks)
 
 
+def test_an_arm_that_is_not_there_is_told(
+    settings_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the streamer said before it ended; status 1."""
+    file = settings_file(arm__kind="mujoco", arm__socket="/nowhere/world.sock")
+
+    assert main(["frame-check", "--config", str(file), "--yes"]) == 1
+    assert "the streamer has ended" in capsys.readouterr().err
+
+
 def test_it_asks_first(
     settings_file: Callable[..., Path],
     tmp_path: Path,

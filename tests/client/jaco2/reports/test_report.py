@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 from stillframe_client.jaco2.cli import main
 from stillframe_client.jaco2.core.messages import Inbox, Order
 from stillframe_client.jaco2.domain import Step
+from stillframe_client.jaco2.reports.answers import answers_of
 from stillframe_client.jaco2.reports.series import reasons, series_of, states
 from stillframe_client.jaco2.reports.summary import summary
 from stillframe_client.jaco2.reports.tick_file import read_log
@@ -78,6 +80,25 @@ def test_states_and_reasons_are_stretches(new_log: Callable[..., Path]) -> None:
     ]
     assert list(reasons(log, "FAULT")) == ["stopped by the operator"]
     assert reasons(log, "READY").keys() <= {"no fresh step"}
+
+
+def test_a_reason_that_comes_again_is_another_stretch(new_log: Callable[..., Path]) -> None:
+    """Silent twice: two holds in the summary, and two bars in the chart."""
+
+    def twice(tick: int, now_s: float) -> Inbox:
+        if tick == 5:
+            return Inbox((Order("arm"),), heartbeat=True)
+        if 100 <= tick < 140 or 200 <= tick < 240:
+            return Inbox()
+        if tick % 10:
+            return Inbox(heartbeat=True)
+        return Inbox((Step(tick, np.array([0.001, 0, 0, 0, 0, 0]), 1.0, 0.1, now_s + 0.25),), heartbeat=True)
+
+    log = read_log(new_log(300, twice))
+
+    assert len(reasons(log, "HOLD")["the bridge is silent"]) == 2
+    (row,) = (line for line in summary(log).splitlines() if line.startswith("the bridge is silent"))
+    assert row.split()[-3] == "2"
 
 
 def silent(tick: int, now_s: float) -> Inbox:  # noqa: ARG001 -- as all are called
@@ -148,9 +169,35 @@ def test_without_matplotlib_there_is_the_summary(
 ) -> None:
     """How to install it is said; the text is printed all the same."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "stillframe_client.jaco2.reports.charts", raising=False)
+    for name in ("charts", "motion_charts"):
+        monkeypatch.delitem(sys.modules, f"stillframe_client.jaco2.reports.{name}", raising=False)
 
     assert main(["report", str(new_log(30))]) == 1
     said = capsys.readouterr()
     assert "rate: 100.00 Hz" in said.out
     assert "pip install 'stillframe-client[jaco2-report]'" in said.err
+
+
+def answer(seconds: float, ms: float, *, played: bool, reuse: float | None) -> str:
+    """A line of frames.jsonl; the usual run begins at 1000.01 s of its clock."""
+    return json.dumps({"t": 1000.01 + seconds, "ms": ms, "played": played, "reuse": reuse, "actions": [[0] * 7]})
+
+
+def test_answers_are_in_the_report(new_log: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """From frames.jsonl beside the log: how many, how late, how many not played, why there were none; and a chart."""
+    folder = new_log()
+    lines = [answer(0.1 * number, 40.0, played=True, reuse=0.5) for number in range(50)]
+    lines += [answer(5.5, 700.0, played=False, reuse=None), '{"t":1002,"event":"begin","detail":"go left"}']
+    lines += ['{"t":1003,"event":"no answer","detail":"503"}'] * 2 + ["", "[1]", '{"t":"odd","ms":1}', '{"t": 100']
+    (folder / "frames.jsonl").write_text("\n".join(lines))
+
+    assert main(["report", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "answers: 51, 40 ms (p50), 370 ms (p99) after their picture; 1 not played; 50 % reused\n" in printed
+    assert "no answer: 2 x 503\n" in printed
+    assert "go left" not in printed
+    answers = answers_of(read_log(folder))
+    assert answers.time_s[:2] == pytest.approx([0.0, 0.1])
+    assert answers.played.sum() == 50
+    with Image.open(folder / "report" / "answers.png") as chart:
+        assert chart.size[0] > 1000

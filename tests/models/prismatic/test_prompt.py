@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.errors import CheckpointError, Unprocessable
-from stillframe.models.openvla.prompt import PromptEncoder
+from stillframe.models.prismatic.prompt import PromptEncoder
 
 LONE_SPACE_ID = 29871
 TINY = Path(__file__).parents[3] / "checkpoints" / "jaco-tiny"

@@ -1,4 +1,4 @@
-"""Checks of an OpenVLA checkpoint: that its statistics, pixels and action tokens belong together.
+"""Checks of a checkpoint on a Prismatic VLM: that its statistics, pixels and action tokens belong together.
 
 Knows what openvla-7b's folder holds; builds no network.
 """
@@ -12,9 +12,9 @@ from stillframe.errors import CheckpointError
 from stillframe.models.actions import ActionBins, Statistics
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.llama.decoder import Decoder
-from stillframe.models.openvla.config import OpenVLAConfig
-from stillframe.models.openvla.pixels import PixelPipeline
-from stillframe.models.openvla.vision import unused_tensors
+from stillframe.models.prismatic.config import PrismaticConfig
+from stillframe.models.prismatic.pixels import PixelPipeline
+from stillframe.models.prismatic.vision import unused_tensors
 from stillframe.models.scales import log_differences
 from stillframe.models.soundness import zero_rows
 
@@ -23,7 +23,7 @@ ACTION_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 NEVER_READ = ("vision_backbone.fused_featurizer.attn_pool.",)
 
 
-def norm_stats(folder: CheckpointFolder, config: OpenVLAConfig) -> Mapping[str, Any]:
+def norm_stats(folder: CheckpointFolder, config: PrismaticConfig) -> Mapping[str, Any]:
     """Statistics beside the weights take precedence over those in config.json; differences are logged."""
     chosen = folder.json("dataset_statistics.json") if folder.has("dataset_statistics.json") else config.norm_stats
     log_differences(folder.path, chosen, config.norm_stats)
@@ -48,13 +48,13 @@ def check_action_rows(folder: CheckpointFolder, decoder: Decoder, bins: ActionBi
             raise CheckpointError(f"{folder.path}: {fault}")
 
 
-def unused_names(config: OpenVLAConfig) -> list[str]:
+def unused_names(config: PrismaticConfig) -> list[str]:
     """Full names of stored tensors that feed nothing."""
     names = zip(("featurizer", "fused_featurizer"), config.towers, strict=True)
     return [f"vision_backbone.{tower}.{key}" for tower, sizes in names for key in unused_tensors(sizes)] + [*NEVER_READ]
 
 
-def check_pixels(pixels: PixelPipeline, config: OpenVLAConfig) -> None:
+def check_pixels(pixels: PixelPipeline, config: PrismaticConfig) -> None:
     """The towers take images of the size they were built for, each with its own normalisation."""
     side_px = config.towers[0].image_px
     if pixels.size != (side_px, side_px) or len(pixels.means) != len(config.towers):

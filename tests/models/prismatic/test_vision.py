@@ -11,8 +11,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from stillframe.models.openvla.model import OpenVLAConfig, OpenVLANetwork
-from stillframe.models.openvla.vision import TOWERS, Projector, Tower, TowerConfig, VisionBackbone, unused_tensors
+from stillframe.models.prismatic.config import PrismaticConfig
+from stillframe.models.prismatic.network import PrismaticNetwork
+from stillframe.models.prismatic.vision import TOWERS, Projector, Tower, TowerConfig, VisionBackbone, unused_tensors
 
 SMALL = TowerConfig(8, 3, 2, 4.0, prefix_tokens=5, layer_scale=True, image_px=28)
 
@@ -49,10 +50,10 @@ def test_the_last_block_is_left_out() -> None:
 
 def test_what_is_stored_and_unread_is_known_by_name_and_shape(micro: Path) -> None:
     """Network plus unread tensors plus SigLIP's attention pool are the reference's file, exactly."""
-    config = OpenVLAConfig.from_json(json.loads((micro / "config.json").read_text()))
+    config = PrismaticConfig.from_json(json.loads((micro / "config.json").read_text()))
     with safe_open(micro / "model.safetensors", framework="pt") as file:
         stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    network = {name: tuple(tensor.shape) for name, tensor in OpenVLANetwork(config).state_dict().items()}
+    network = {name: tuple(tensor.shape) for name, tensor in PrismaticNetwork(config).state_dict().items()}
     towers = zip(("featurizer", "fused_featurizer"), config.towers, strict=True)
     unread = {
         f"vision_backbone.{tower}.{name}": shape

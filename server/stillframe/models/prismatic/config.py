@@ -1,4 +1,4 @@
-"""OpenVLA's config.json, checked: the sizes of towers and decoder, the action's ids, the statistics.
+"""config.json of a checkpoint on a Prismatic VLM, checked: sizes of towers and decoder, action ids, statistics.
 
 Knows openvla-7b's fields and what they leave out; no tensor. What we would compute wrongly is refused here.
 """
@@ -16,7 +16,7 @@ from stillframe.files.kinds import shown
 from stillframe.models.actions import ActionBins
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.llama.decoder import DecoderConfig
-from stillframe.models.openvla.vision import TOWERS, TowerConfig
+from stillframe.models.prismatic.vision import TOWERS, TowerConfig
 
 Required = TypeVar("Required")
 
@@ -36,7 +36,7 @@ CAMERA = "image"  # the one camera's name where config.json names none
 
 
 @dataclass(frozen=True)
-class OpenVLAConfig:
+class PrismaticConfig:
     """The contents of config.json, with defaults for what it leaves out."""
 
     towers: tuple[TowerConfig, TowerConfig]  # DINOv2, SigLIP
@@ -59,7 +59,7 @@ class OpenVLAConfig:
         folder.check_sizes(sizes, counts, shapes)
 
     @classmethod
-    def from_json(cls, config: Mapping[str, Any]) -> OpenVLAConfig:
+    def from_json(cls, config: Mapping[str, Any]) -> PrismaticConfig:
         """Read config.json; CheckpointError names the variant that is not supported."""
         for key, value in SUPPORTED.items():
             if config.get(key) != value:
@@ -101,7 +101,7 @@ def _decoder_config(text: Mapping[str, Any]) -> DecoderConfig:
     return decoder
 
 
-def _check_room(config: OpenVLAConfig) -> None:
+def _check_room(config: PrismaticConfig) -> None:
     """The images' patches and some text have to fit into the decoder's positions."""
     positions, patches = config.decoder.max_position_embeddings, len(config.cameras) * config.towers[0].grid ** 2
     if positions <= patches:

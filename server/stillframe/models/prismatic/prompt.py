@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stillframe.errors import CheckpointError, Unprocessable
 from stillframe.files.kinds import shown
-from stillframe.models.openvla.tokenizer import read_tokenizer
+from stillframe.models.prismatic.tokenizer import read_tokenizer
 
 TEMPLATE = "In: What action should the robot take to {instruction}?\nOut:"
 LONE_SPACE = "▁"  # id 29871 in Llama's vocabulary; the prompt has to end in it
@@ -23,14 +23,19 @@ BYTE = re.compile("<0x[0-9A-F]{2}>")  # what is not in Llama's vocabulary is spe
 class PromptEncoder:
     """Turns instructions into ids, and caches the last thousand."""
 
-    def __init__(self, tokenizer_json: Path, max_tokens: int, vocabulary: int | None = None):
-        """`vocabulary`: how many ids the decoder knows; None: any. Raises CheckpointError for another tokenizer."""
+    def __init__(
+        self, tokenizer_json: Path, max_tokens: int, vocabulary: int | None = None, ending: tuple[int, ...] = ()
+    ):
+        """`vocabulary`: how many ids the decoder knows; None: any. `ending`: ids behind the lone space.
+
+        Raises CheckpointError for another tokenizer.
+        """
         self._tokenizer = read_tokenizer(tokenizer_json, vocabulary)
         lone_space = self._tokenizer.token_to_id(LONE_SPACE)
         if lone_space is None:
             raise CheckpointError(f"{tokenizer_json} has no token {LONE_SPACE!r}, with which every prompt ends")
         self._lone_space: int = lone_space
-        self._max_tokens = max_tokens
+        self._max_tokens, self._ending = max_tokens, ending
         self._check(tokenizer_json)
         self.ids = lru_cache(CACHED_PROMPTS)(self._ids)
         self.unknown_words = lru_cache(CACHED_PROMPTS)(self._unknown_words)
@@ -59,10 +64,11 @@ class PromptEncoder:
             raise CheckpointError(f"{tokenizer_json} cannot write the prompt: {shown(error)}") from error
 
     def _ids(self, instruction: str) -> tuple[int, ...]:
-        """BOS, the lower-cased instruction in its template, the lone space."""
+        """BOS, the lower-cased instruction in its template, the lone space, the family's ending."""
         ids = self._tokenizer.encode(TEMPLATE.format(instruction=instruction.lower())).ids
         if ids[-1] != self._lone_space:
             ids = [*ids, self._lone_space]
+        ids = [*ids, *self._ending]
         if len(ids) > self._max_tokens:
             detail = f"the instruction takes {len(ids)} tokens; this policy reads at most {self._max_tokens}"
             raise Unprocessable("instruction-too-long", detail, pointer="/instruction")

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from stillframe.errors import CheckpointError
-from stillframe.models.openvla.pixels import PixelPipeline
+from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe_lab.train.new_checkpoint import PREPROCESSOR_JSON
 
 BICUBIC = Image.Resampling.BICUBIC

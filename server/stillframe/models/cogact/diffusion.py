@@ -1,0 +1,91 @@
+"""DDIM: from noise to a chunk of actions in a few steps, steered by classifier-free guidance.
+
+Knows a noise predictor and numbers; no session: noise is handed in. Source: microsoft/CogACT action_model
+(gaussian_diffusion.py, squaredcos_cap_v2 over 100 steps, epsilon prediction, eta 0, x0 not clipped).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+TRAINED_STEPS = 100
+MOST_BETA = 0.999
+
+Predictor = Callable[[Tensor, Tensor, Tensor], Tensor]  # actions, time steps, condition -> noise
+
+
+def step_counts() -> list[int]:
+    """The counts that some whole stride over the trained steps gives."""
+    return sorted({len(range(0, TRAINED_STEPS, stride)) for stride in range(1, TRAINED_STEPS + 1)})
+
+
+def timesteps(count: int) -> list[int]:
+    """Time steps from the noisiest down. Raises ValueError for a count that no whole stride gives."""
+    for stride in range(1, TRAINED_STEPS + 1):
+        steps = range(0, TRAINED_STEPS, stride)
+        if len(steps) == count:
+            return [*reversed(steps)]
+    raise ValueError(f"{count} denoising steps; expected one of {', '.join(map(str, step_counts()))}")
+
+
+def kept_signal() -> NDArray[np.float64]:
+    """[trained steps] share of the signal's power that is left after each step: the cumulated product of alphas."""
+
+    def power(time: float) -> float:
+        return math.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    ends = [(step / TRAINED_STEPS, (step + 1) / TRAINED_STEPS) for step in range(TRAINED_STEPS)]
+    betas = [min(1 - power(end) / power(begin), MOST_BETA) for begin, end in ends]
+    return np.asarray(np.cumprod(1 - np.asarray(betas)), np.float64)
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """How chunks are drawn."""
+
+    steps: int = 10
+    guidance: float = 1.5  # at most 1: off
+
+    @property
+    def guided(self) -> bool:
+        """Whether each step is predicted with and without the condition."""
+        return self.guidance > 1
+
+
+def denoise(predict: Predictor, noise: Tensor, condition: Tensor, nothing: Tensor, how: Denoising) -> Tensor:
+    """Chunks [batch, horizon, action_dim] out of noise of that shape; not clipped.
+
+    `condition` [batch, width] steers; `nothing` [1, width] stands for none. A chunk's numbers do not depend on which
+    others are drawn with it, but for rounding.
+    """
+    kept = kept_signal()
+    actions, times = noise, timesteps(how.steps)
+    for now, after in zip(times, [*times[1:], None], strict=True):
+        eps = _predicted(predict, actions, now, condition, nothing, how)
+        power, next_power = kept[now], 1.0 if after is None else kept[after]
+        clean = actions * math.sqrt(1 / power) - eps * math.sqrt(1 / power - 1)
+        # As the reference does: the noise that leads from here to `clean`, which rounds otherwise than eps itself.
+        back = (actions * math.sqrt(1 / power) - clean) / math.sqrt(1 / power - 1)
+        actions = clean * math.sqrt(next_power) + back * math.sqrt(1 - next_power)
+    return actions
+
+
+def _predicted(
+    predict: Predictor, actions: Tensor, time: int, condition: Tensor, nothing: Tensor, how: Denoising
+) -> Tensor:
+    """The noise in the actions; with guidance both halves of one batch."""
+    count = len(actions)
+    if not how.guided:
+        return predict(actions, torch.full((count,), time, device=actions.device), condition)
+    both = torch.cat((condition, nothing.expand(count, -1)))
+    times = torch.full((2 * count,), time, device=actions.device)
+    eps = predict(torch.cat((actions, actions)), times, both)
+    steered, free = eps[:count], eps[count:]
+    return free + how.guidance * (steered - free)

@@ -1,0 +1,89 @@
+"""A CogACT run folder as it is published: config.json, dataset_statistics.json and one file of tensors in checkpoints/.
+
+Knows the files and how their tensors are named; no network. Published folders have no tokenizer: Llama 2's
+tokenizer.json is put beside the weights.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from stillframe.errors import CheckpointError
+from stillframe.files.kinds import shown
+from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.folder_kinds import draws_by_diffusion, entries
+from stillframe.models.tensor_files import Stored
+from stillframe.models.torch_files import nested_tensors
+
+WEIGHTS = "checkpoints"
+DTYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16", "torch.float64": "F64"}
+# The native names -> those of our modules, which are the Hugging Face conversion's.
+RENAMED = (
+    (re.compile(r"^vision_backbone\.dino_featurizer\."), "vision_backbone.featurizer."),
+    (re.compile(r"^vision_backbone\.siglip_featurizer\."), "vision_backbone.fused_featurizer."),
+    (re.compile(r"^(vision_backbone\..*\.ls[12])\.gamma$"), r"\1.scale_factor"),
+    (re.compile(r"^projector\.projector\.0\."), "projector.fc1."),
+    (re.compile(r"^projector\.projector\.2\."), "projector.fc2."),
+    (re.compile(r"^projector\.projector\.4\."), "projector.fc3."),
+    (re.compile(r"^llm_backbone\.llm\."), "language_model."),
+    (re.compile(r"^action_model\.net\."), "action_model."),
+)
+
+
+class RunFolder(CheckpointFolder):
+    """Reads the tensors of checkpoints/*.pt under our names."""
+
+    @cached_property
+    def weights(self) -> Path:
+        """The one file of weights."""
+        folder = self.path / WEIGHTS
+        files = [name for name in entries(folder) if name.endswith(".pt")] if folder.is_dir() else []
+        if len(files) != 1:
+            found = ", ".join(map(shown, files)) or "none"
+            raise CheckpointError(f"{shown(folder)} holds the weights {found}; expected one file that ends in .pt")
+        return folder / files[0]
+
+    @cached_property
+    def stored(self) -> Mapping[str, tuple[Path, Stored]]:
+        """Our name of each tensor -> the file, and what it is."""
+        return {name: (self.weights, _described(tensor)) for name, tensor in self._tensors.items()}
+
+    @contextmanager
+    def opened(self, file: Path) -> Iterator[Any]:  # noqa: ARG002 -- there is one file
+        """The tensors, memory-mapped."""
+        yield self
+
+    def get_tensor(self, name: str) -> Tensor:
+        """One of them."""
+        return self._tensors[name]
+
+    @cached_property
+    def _tensors(self) -> Mapping[str, Tensor]:
+        tensors = nested_tensors(self.weights)
+        named = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        if not named:
+            raise CheckpointError(f"{shown(self.weights)} has no tensors under 'model'; expected those of CogACT")
+        return {_our_name(name): tensor for name, tensor in named.items()}
+
+
+def recognised(folder: CheckpointFolder) -> bool:
+    """Whether the folder is such a run."""
+    return draws_by_diffusion(folder.json("config.json"))
+
+
+def _our_name(name: str) -> str:
+    for pattern, ours in RENAMED:
+        name = pattern.sub(ours, name)
+    return name
+
+
+def _described(tensor: Tensor) -> Stored:
+    """As a safetensors header would describe it; no tensor is known to be the file's last."""
+    return Stored(DTYPES.get(str(tensor.dtype), str(tensor.dtype)), tuple(tensor.shape), 0)

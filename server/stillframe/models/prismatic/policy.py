@@ -1,0 +1,143 @@
+"""PrismaticPolicy: what families on a Prismatic VLM have in common of a `models.base.PolicyModel`.
+
+Knows pictures, their patches and the contract; no action head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stillframe.domain import Image, Observation, PolicyInfo
+from stillframe.errors import Unprocessable
+from stillframe.models.actions import Statistics
+from stillframe.models.base import ImageEncoder, Prepared
+from stillframe.models.llama.decoder import Decoder
+from stillframe.models.prismatic.config import PrismaticConfig
+from stillframe.models.prismatic.network import PrismaticNetwork
+from stillframe.models.prismatic.pixels import PixelPipeline
+from stillframe.models.prismatic.prompt import PromptEncoder
+
+GRIPPER = "0 = close, 1 = open"
+
+
+class PrismaticPolicy:
+    """A loaded checkpoint, but for what its action is."""
+
+    def __init__(
+        self,
+        name: str,
+        config: PrismaticConfig,
+        network: PrismaticNetwork,
+        pixels: PixelPipeline,
+        prompt: PromptEncoder,
+        statistics: Statistics,
+    ):
+        self.name = name
+        self.config = config
+        self.network = network
+        self.pixels = pixels
+        self.prompt = prompt
+        self.statistics = statistics
+
+    @property
+    def decoder(self) -> Decoder:
+        """The language model."""
+        return self.network.language_model
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are stored and multiplied in."""
+        return self.decoder.lm_head.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.decoder.lm_head.weight.device
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels of both towers, height and width of what `encode_images` takes."""
+        return 6, *self.pixels.size
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """[n, 6, H, W] -> projected patches [n, patches, width]."""
+        return self.network.patches(pixels)
+
+    def contract(self, **own: Any) -> PolicyInfo:
+        """The contract that clients read at /v1/models; `own`: the family's part of it."""
+        common: Mapping[str, Any] = {
+            "name": self.name,
+            "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+            "cameras": self.config.cameras,
+            "image_size": self.pixels.size,
+            "gripper": GRIPPER,
+            "norm_stats": {
+                key: {"q01": scale.q01.tolist(), "q99": scale.q99.tolist(), "mask": scale.mask.tolist()}
+                for key, scale in self.statistics.scales.items()
+            },
+            "default_unnorm_key": self.statistics.default_key,
+            "batch_invariant": self.decoder.batch_invariant,
+            "unknown_words": self.prompt.unknown_words,
+        }
+        return PolicyInfo(**{**common, **own})
+
+    def look(self, observation: Observation) -> tuple[dict[str, Image], Tensor]:
+        """Each camera's view, in the policy's order, and all of them as the towers take them [cameras, 6, H, W]."""
+        crop = observation.center_crop
+        cameras = seen(observation, self.config.cameras)
+        views = {camera: self.pixels.views(observation.images[camera], crop) for camera in cameras}
+        pixels = torch.stack([self.pixels.normalised(view) for view in views.values()])
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()  # for an asynchronous copy to the GPU
+        return views, pixels
+
+    def prompt_rows(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None) -> list[Tensor]:
+        """Of each: BOS, every camera's patches, the rest of the text -> [prompt_rows, width]."""
+        patches = self.patch_rows(prepared, encode_images)
+        texts = [self.decoder.embed(one.ids.to(self.device, non_blocking=True)) for one in prepared]
+        return [torch.cat((text[:1], own, text[1:])) for text, own in zip(texts, patches, strict=True)]
+
+    def patch_rows(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None) -> list[Tensor]:
+        """Of each all cameras' patches, one camera behind the other: [patches, width]."""
+        pixels = [one.pixels.to(self.device, non_blocking=True).to(self.dtype) for one in prepared]
+        encode = encode_images or self.encode_images
+        patches = torch.split(encode(torch.cat(pixels)), [len(own) for own in pixels])
+        return [own.flatten(0, 1) for own in patches]
+
+
+def patch_count(config: PrismaticConfig) -> int:
+    """Of all cameras together."""
+    return len(config.cameras) * config.towers[0].grid ** 2
+
+
+def patch_ranges(config: PrismaticConfig, cameras: Sequence[str]) -> dict[str, range]:
+    """Positions of each camera's patches: behind BOS, camera after camera."""
+    grid = config.towers[0].grid
+    starts = range(1, 1 + patch_count(config), grid**2)
+    return {camera: range(start, start + grid**2) for camera, start in zip(cameras, starts, strict=True)}
+
+
+def seen(observation: Observation, cameras: tuple[str, ...]) -> tuple[str, ...]:
+    """The cameras in the policy's order, each with a picture. One alone may go by any name."""
+    got = tuple(observation.images)
+    if len(cameras) == 1:
+        if len(got) != 1:
+            detail = f"this policy sees exactly one picture; got: {', '.join(got) or 'none'}"
+            raise Unprocessable("unknown-camera", detail, pointer="/image")
+        return got
+    known = ", ".join(cameras)
+    for name in got:
+        if name not in cameras:
+            detail = f"there is no camera {name!r}; this policy has {known}"
+            raise Unprocessable("unknown-camera", detail, pointer="/images")
+    for name in cameras:
+        if name not in got:
+            detail = f"there is no picture from camera {name!r}; this policy needs {known}"
+            raise Unprocessable("missing-camera", detail, pointer="/images")
+    return cameras
