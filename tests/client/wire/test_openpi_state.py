@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillframe_client.wire.openpi_state import GRIPPER, JOINTS, POSE, AmbiguousStateError, choose_state, state_ways
+from stillframe_client.wire.openpi_state import GRIPPER, JOINTS, POSE, StateChoiceError, choose_state, state_ways
 
 SEVEN = tuple(f"n{at}" for at in range(7))
 EIGHT = (*SEVEN, "n7")
@@ -36,7 +36,7 @@ def test_which_keys_a_policy_reads(sizes: dict[str, int], names: tuple[str, ...]
 @pytest.mark.parametrize("names", [SEVEN, ["joint_x", *SEVEN[1:]]])
 def test_joints_are_never_taken_for_a_pose(names: list[str]) -> None:
     """Seven joints, or a pose and a gripper: names that speak of neither, or of both, do not decide."""
-    with pytest.raises(AmbiguousStateError, match="send the one that is meant as 'observation/state'") as caught:
+    with pytest.raises(StateChoiceError, match="send what is meant as 'observation/state'") as caught:
         choose_state(DROID, names)
 
     assert f"could be '{POSE}' and '{GRIPPER}' or '{JOINTS}'" in str(caught.value)
@@ -46,3 +46,18 @@ def test_a_gripper_is_no_state() -> None:
     """It follows joints or a pose."""
     assert state_ways([GRIPPER]) == []
     assert state_ways([POSE, JOINTS]) == [(JOINTS,), (POSE,)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "names"),
+    [
+        ({JOINTS: 7, GRIPPER: 1}, ["x", "y", "z", "axis_angle_x", "axis_angle_y", "axis_angle_z", "left", "right"]),
+        ({POSE: 6}, ["waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate"]),
+    ],
+)
+def test_as_many_numbers_are_not_the_same_numbers(sizes: dict[str, int], names: list[str]) -> None:
+    """Names that speak of a pose never get joints, nor the other way round."""
+    with pytest.raises(StateChoiceError, match="would be taken for") as caught:
+        choose_state(sizes, names)
+
+    assert set(caught.value.keys) <= {JOINTS, POSE}

@@ -73,7 +73,7 @@ def test_joints_and_a_pose_that_fit_alike_are_refused() -> None:
     named = policy_info(state=state_info("x", "y", "z", "rx", "ry", "rz", "gripper"))
     seen = {**DROID, "observation/cartesian_position": np.full(6, 3.0)}
 
-    with pytest.raises(Unprocessable, match="send the one that is meant as 'observation/state'"):
+    with pytest.raises(Unprocessable, match="send what is meant as 'observation/state'"):
         parsed(seen, seven)
     assert parsed(seen, named).observation.state.tolist() == [3.0] * 6 + [0.5]
 

@@ -16,7 +16,7 @@ from stillframe.web.dialects.base import NativeFrame
 from stillframe.web.http.problems import pointer
 from stillframe.web.http.robot_state import PLACE
 from stillframe.web.http.state_numbers import state_numbers
-from stillframe_client.wire.openpi_state import PART_KEYS, STATE_KEYS, AmbiguousStateError, choose_state
+from stillframe_client.wire.openpi_state import PART_KEYS, STATE_KEYS, StateChoiceError, choose_state
 
 
 def find_state(observation: Mapping[str, Any], info: PolicyInfo) -> NativeFrame:
@@ -34,7 +34,7 @@ def _joined(sent: Mapping[str, Any], names: tuple[str, ...]) -> NativeFrame:
     parts = {key: state_numbers(value, pointer(key)) for key, value in sent.items()}
     try:
         chosen = choose_state({key: len(part) for key, part in parts.items()}, names)
-    except AmbiguousStateError as error:
+    except StateChoiceError as error:
         raise Unprocessable("wrong-state", f"Here {error}.", pointer=pointer(error.keys[0])) from error
     if not chosen:
         return NativeFrame({})
