@@ -44,6 +44,11 @@ class Robot:
         """The whole reply."""
         return self.policy.infer({"libero": libero, "droid": droid, "aloha": aloha}[kind](picture, words))
 
+    def libero(self, picture, wrist, state, words):
+        """LIBERO's observation with a wrist that sees and a hand that moved."""
+        seen = {"observation/image": picture, "observation/wrist_image": wrist, "observation/state": state}
+        return self.policy.infer({**seen, "prompt": words})
+
     def with_keys(self, picture, words, keys):
         """LIBERO's observation and more keys, as clients of servers with sessions send them."""
         return self.policy.infer({**libero(picture, words), **keys})

@@ -27,6 +27,10 @@ class Robot:
         seen = {"full_image": picture, "wrist_image": wrist, "state": state, "instruction": instruction}
         return self.taken(self.ask(seen))
 
+    def libero(self, picture, wrist, state, instruction):
+        """The same with a wrist that sees and joints that moved -> the vectors themselves."""
+        return self.ask({"full_image": picture, "wrist_image": wrist, "state": state, "instruction": instruction})
+
     def aloha(self, picture, left, right, instruction):
         """ALOHA's: two wrists, told apart by their order."""
         seen = {"full_image": picture, "left_wrist_image": left, "right_wrist_image": right, "state": np.zeros(14)}
