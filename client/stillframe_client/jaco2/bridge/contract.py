@@ -26,6 +26,8 @@ def contract_faults(info: ModelInfo, settings: BridgeSettings) -> List[str]:
     key, key_faults = _statistics(info, settings.policy.unnorm_key)
     faults += key_faults
     faults += _unit_faults(info)
+    if info.state is not None:
+        faults.append(f"{info.name} reads a state ({_names(info.state.names)}), and the bridge sends none yet")
     if OPEN_IS_ONE not in info.gripper:
         faults.append(f"the gripper of {info.name} means {info.gripper!r}; expected 0 = close, 1 = open")
     if settings.policy.execute > info.chunk_horizon:

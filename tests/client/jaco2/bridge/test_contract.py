@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from stillframe.testing import state_info
 from stillframe_client.jaco2.bridge.contract import contract_faults, pictures_named, warnings
 from stillframe_client.jaco2.settings import BridgeSettings, CameraSettings
 from stillframe_client.replies import ModelInfo
 
 Make = Callable[..., ModelInfo]
 Chosen = Callable[..., BridgeSettings]
+STATE = {"low": [-1.0] * 2, "high": [1.0] * 2, "mask": [True] * 2}
 NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 
 
@@ -47,6 +50,13 @@ def test_all_faults_are_said_at_once(card: Make, chosen: Chosen) -> None:
     faults = contract_faults(card(cameras=("a", "b"), gripper="?", default_unnorm_key=None), chosen())
 
     assert len(faults) == 3
+
+
+def test_a_policy_that_reads_a_state_is_refused(card: Make, chosen: Chosen) -> None:
+    """The bridge sends none: the numbers that would be missing are named, and nothing is armed."""
+    info = card(state=replace(state_info("x", "grip"), norm_stats={"robot": STATE}))
+
+    assert contract_faults(info, chosen()) == ["mover reads a state (x, grip), and the bridge sends none yet"]
 
 
 def test_other_units_are_refused(card: Make, chosen: Chosen) -> None:
