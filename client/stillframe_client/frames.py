@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Union
 
 import numpy as np
 
+from stillframe_client.robot_state import state_field
+
 if TYPE_CHECKING:
     from typing import TypedDict
 
     from numpy.typing import NDArray
+
+    from stillframe_client.robot_state import State
 
     class FrameKeywords(TypedDict, total=False):
         """FrameOptions as keywords of a call."""
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
         reuse: Optional[str]
         t_obs_ns: Optional[int]
         slack_ms: Optional[float]
+        state: Optional[State]
 
     Picture = NDArray[np.uint8]  # [height, width, 3], RGB
     Pictures = Union[Picture, Mapping[str, Picture]]  # one picture, or camera name -> picture
@@ -39,6 +44,7 @@ class FrameOptions:
     reuse: Optional[str] = None  # mode; None: the client's
     t_obs_ns: Optional[int] = None  # the caller's time stamp, which comes back in the reply
     slack_ms: Optional[float] = None  # for how long the robot has actions left to play: others may go first
+    state: Optional[Any] = None  # of the robot: numbers in the policy's order, or by its names
 
 
 def frame_fields(
@@ -57,6 +63,7 @@ def frame_fields(
         "reuse": text,
         "t_obs_ns": _whole,
         "slack_ms": milliseconds,
+        "state": state_field,
     }
     said = {name: getattr(options, name) for name in checks}
     return {**fields, **{name: checks[name](name, value) for name, value in said.items() if value is not None}}

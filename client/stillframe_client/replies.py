@@ -17,7 +17,7 @@ import numpy as np
 from stillframe_client.actions import finite_actions
 from stillframe_client.errors import BadReply, FieldFault, Problem, WireError, refusal
 from stillframe_client.sessions import CacheReport, HistoryReport, SessionPlace, read_cache, read_history, read_place
-from stillframe_client.wire import MAX_COUNT, PackLimits, decode_array, is_array, read_json
+from stillframe_client.wire import MAX_COUNT, WARNING_HEADER, PackLimits, decode_array, is_array, read_json
 
 _LIMITS = PackLimits(max_parts=200_000, max_depth=32)  # of a reply: a model's card names every data set's statistics
 _LONGEST_TEXT = 4000  # characters of a problem's words
@@ -48,12 +48,21 @@ class ActionReply:
     unnorm_key: Optional[str] = None  # the statistics that it is scaled by; None: the daemon does not say
     model: Optional[str] = None  # that computed it; None: the daemon does not say
     first_step: Optional[int] = None  # control step of actions[0]: the frame's seq; None: the daemon does not say
+    warnings: Tuple[str, ...] = ()  # of what is odd about the frame and was taken as it is
 
     @property
     def action(self) -> NDArray[np.float64]:
         """The action due now, [action_dim]."""
         first: NDArray[np.float64] = self.actions[0]
         return first
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """What the policy reads of the robot's state, number by number in its order."""
+
+    names: Tuple[str, ...]
+    units: Tuple[Optional[str], ...]  # "m", "rad", "1" for a number without one; None: the checkpoint does not say
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,7 @@ class ModelInfo:
     default_unnorm_key: Optional[str]  # None: every frame has to name one of unnorm_keys
     card: Mapping[str, Any] = field(repr=False)  # everything the daemon said
     execute: int = 1  # actions of a chunk to play before the next is asked for, as the deployment advises
+    state: Optional[StateSpec] = None  # None: it reads none
 
 
 def read_action(response: httpx.Response) -> ActionReply:
@@ -91,6 +101,7 @@ def read_action(response: httpx.Response) -> ActionReply:
         unnorm_key=text_or_none(said.get("unnorm_key")),
         model=text_or_none(said.get("model")),
         first_step=first_step_of(said.get("steps")),
+        warnings=_warnings_of(response, said),
     )
 
 
@@ -152,6 +163,7 @@ def model_info(card: Mapping[str, Any]) -> ModelInfo:
         default_unnorm_key=None if card["default_unnorm_key"] is None else _text(card["default_unnorm_key"]),
         card=MappingProxyType(dict(card)),
         execute=_execute(action),
+        state=_state_spec(observation.get("state")),
     )
 
 
@@ -160,6 +172,15 @@ def _execute(action: Mapping[str, Any]) -> int:
     horizon = max(1, int(action["chunk_horizon"]))
     advised = whole_or_none(action.get("execute"))
     return advised if advised is not None and 1 <= advised <= horizon else max(1, horizon // 2)
+
+
+def _state_spec(said: Any) -> Optional[StateSpec]:
+    """Parse `observation.state`; None, or nothing from an older daemon: the policy reads none."""
+    if said is None:
+        return None
+    fields = _items(said["fields"])
+    units = tuple(None if part["unit"] is None else _text(part["unit"]) for part in fields)
+    return StateSpec(tuple(_text(part["name"]) for part in fields), units)
 
 
 def read_problem(
@@ -176,6 +197,17 @@ def read_problem(
         retry_after_s=retry_after_s,
         faults=tuple(FieldFault(_said(fault, "pointer"), _said(fault, "detail")) for fault in faults[:_MOST_FAULTS]),
     )
+
+
+def _warnings_of(response: httpx.Response, said: Mapping[str, Any]) -> Tuple[str, ...]:
+    """The member `warnings`, or the header: an array alone has no members."""
+    told = said.get("warnings")
+    if told is None:
+        try:
+            told = read_json(response.headers.get(WARNING_HEADER, "[]"), PackLimits(), dict)
+        except WireError:
+            told = None
+    return texts(told)
 
 
 def _actions(document: Any) -> NDArray[np.float64]:
@@ -218,6 +250,12 @@ def first_step_of(steps: Any) -> Optional[int]:
     """The control step of a reply's first action, of its member `steps`."""
     first = whole_or_none(steps.get("first")) if isinstance(steps, dict) else None
     return first if first is not None and 0 <= first <= MAX_COUNT else None
+
+
+def texts(value: Any) -> Tuple[str, ...]:
+    """The texts in a list of them, the first _MOST_FAULTS; none for anything else."""
+    found = value if isinstance(value, list) else []
+    return tuple(text[:_LONGEST_TEXT] for text in found[:_MOST_FAULTS] if isinstance(text, str))
 
 
 def whole_or_none(value: Any) -> Optional[int]:

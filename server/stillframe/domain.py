@@ -85,15 +85,14 @@ class SessionRef:
     opening: KeyframeReason = (
         KeyframeReason.FIRST_FRAME
     )  # why its first frame is whole; EVICTED: an earlier one had to go
+    share: str = ""  # of the device, that its frames take: that of the caller that opened it
+    slack_ms: float = 0.0  # for how long its robot has actions left: for so long others' frames may go before this one
 
     @property
     def seed(self) -> int:
         """63 bits of the session's id, the epoch and the seq: a frame that is computed again draws the same numbers."""
         place = f"{self.id}/{self.epoch}/{self.seq}".encode("utf-8", "surrogatepass")
         return int.from_bytes(hashlib.blake2b(place, digest_size=8).digest(), "big") >> 1
-
-    share: str = ""  # of the device, that its frames take: that of the caller that opened it
-    slack_ms: float = 0.0  # for how long its robot has actions left: for so long others' frames may go before this one
 
 
 @dataclass(frozen=True)

@@ -59,10 +59,10 @@ def test_unnorm_key_may_be_absent_or_null(desk):
 
 
 def test_readable_reply(desk, encoded):
-    """A base64 picture is answered with an object: actions, statistics, model, times, reuse, history, in this order."""
+    """A base64 picture is answered with an object: actions, steps, statistics, model, times, reuse, history, in order."""
     reply = desk.act({"image": encoded("PNG"), "instruction": "go", "unnorm_key": "bridge_orig"}).json()
 
-    assert list(reply) == ["actions", "unnorm_key", "model", "timing_ms", "cache", "history"]
+    assert list(reply) == ["actions", "steps", "unnorm_key", "model", "timing_ms", "cache", "history"]
     assert reply["actions"] == [[12.0, 16.0, 0.0, 1.0, 2.0, 2.0, 1.0]]
     assert (reply["unnorm_key"], reply["model"]) == ("bridge_orig", "echo")
     assert list(reply["timing_ms"]) == ["receive", "unpack", "queue", "prefill", "total"]
