@@ -276,6 +276,23 @@ def test_robots_with_actions_left_let_others_go_first(warm: Callable[..., Bench]
     assert bench.model.instructions == ["occupier", "none", "short", "young", "long"]
 
 
+@pytest.mark.parametrize(("slack_ms", "order"), [(300.0, ["patient", "other"]), (500.0, ["other", "patient"])])
+def test_slack_ends_in_time_for_the_frame(warm: Callable[..., Bench], slack_ms: float, order: list[str]) -> None:
+    """Patience is over two frames' time before the robot stands still: 0.2 s each, as measured."""
+    bench = warm()
+    first = bench.occupy()
+    bench.clock.now_s += 1.0  # after two that took none, of which it is a fifth
+    bench.model.gate.set()
+    first.result(WAIT_S)
+    bench.occupy()
+    futures = [bench.submit("patient", robot="a", slack_ms=slack_ms), bench.submit("other", robot="b")]
+    bench.model.gate.set()
+    for future in futures:
+        future.result(WAIT_S)
+
+    assert bench.model.instructions[2:] == order
+
+
 def test_slack_that_is_over_is_none(warm: Callable[..., Bench]) -> None:
     """Then turns go round as ever: the robot that came first is next."""
     bench = warm()

@@ -146,11 +146,10 @@ class Session:
         self.last_seq = -1
         self.replies.clear()
 
-    def ref(self, pending: PendingFrame, mode: ReuseMode | None, slack_ms: float = 0.0) -> SessionRef:
+    def ref(self, pending: PendingFrame, mode: ReuseMode | None) -> SessionRef:
         """The reference that a frame carries to the policy."""
-        mode = mode or self.mode
         return SessionRef(
-            self.key, pending.epoch, pending.seq, mode, self.serial, self.first_reason, self.share, slack_ms
+            self.key, pending.epoch, pending.seq, mode or self.mode, self.serial, self.first_reason, self.share
         )
 
     def info(self) -> SessionInfo:

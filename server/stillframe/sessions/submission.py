@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from threading import RLock
 
@@ -68,7 +69,8 @@ class FrameSubmitter:
         policy = self._policy()
         self._make_room(session, pending.seq)
         # May refuse: then the session is unchanged.
-        computing = policy.submit(frame.observation, frame.max_age_ms, session.ref(pending, frame.mode, frame.slack_ms))
+        ref = replace(session.ref(pending, frame.mode), slack_ms=frame.slack_ms)
+        computing = policy.submit(frame.observation, frame.max_age_ms, ref)
         pending.computing = computing
         session.implicit = False
         session.last_seq = max(session.last_seq, pending.seq)

@@ -59,7 +59,7 @@ def test_unnorm_key_may_be_absent_or_null(desk):
 
 
 def test_readable_reply(desk, encoded):
-    """A base64 picture is answered with an object: actions, steps, statistics, model, times, reuse, history, in order."""
+    """A base64 picture is answered with an object: actions, steps, statistics, model, times, reuse, history."""
     reply = desk.act({"image": encoded("PNG"), "instruction": "go", "unnorm_key": "bridge_orig"}).json()
 
     assert list(reply) == ["actions", "steps", "unnorm_key", "model", "timing_ms", "cache", "history"]
