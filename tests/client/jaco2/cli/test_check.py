@@ -176,6 +176,35 @@ def test_a_slow_daemon_is_told(checked: Callable[..., tuple[int, str]], fake_cam
     assert "most would come too late, policy.answer_s is 50 ms" in too_slow[1]
 
 
+def test_of_chunks_an_answer_may_take_longer(
+    checked: Callable[..., tuple[int, str]], fake_camera: Callable[..., Any]
+) -> None:
+    """As long as what is played of each, or is left to play when the next is asked for."""
+    fake_camera()
+    policy = SlowPolicy(info=replace(INFO, chunk_horizon=8), actions=np.tile(STILL, (8, 1)))
+    with running(policy) as url:
+        half, single = checked(url), checked(url, policy__execute=1)
+        last = checked(url, policy__mode="realtime", policy__execute=8)
+
+    assert any(line.startswith("ok       latency") for line in half[1].splitlines())
+    assert "slower than policy.hz 10, so" in single[1]
+    assert "slower than policy.hz 10, so" in last[1]
+
+
+def test_every_action_of_a_chunk_is_looked_at(
+    checked: Callable[..., tuple[int, str]], fake_camera: Callable[..., Any]
+) -> None:
+    """One that the streamer would refuse is not hidden behind the first."""
+    fake_camera()
+    actions = np.tile(STILL, (8, 1))
+    actions[5, 0] = 0.5
+    with running(EchoPolicy(info=replace(INFO, chunk_horizon=8), actions=actions)) as url:
+        status, table = checked(url)
+
+    assert status == 1
+    assert "wrong    action     the action moves 0.500 m" in table
+
+
 def test_a_token_that_is_not_there_is_wrong(
     checked: Callable[..., tuple[int, str]], fake_camera: Callable[..., Any]
 ) -> None:
