@@ -86,7 +86,7 @@ class SessionRef:
         KeyframeReason.FIRST_FRAME
     )  # why its first frame is whole; EVICTED: an earlier one had to go
     share: str = ""  # of the device, that its frames take: that of the caller that opened it
-    slack_ms: float = 0.0  # for how long its robot has actions left: for so long others' frames may go before this one
+    slack_ms: float = 0.0  # for how long its robot has actions left: for some of it others' frames may go first
 
     @property
     def seed(self) -> int:

@@ -276,12 +276,12 @@ def test_robots_with_actions_left_let_others_go_first(warm: Callable[..., Bench]
     assert bench.model.instructions == ["occupier", "none", "short", "young", "long"]
 
 
-@pytest.mark.parametrize(("slack_ms", "order"), [(300.0, ["patient", "other"]), (500.0, ["other", "patient"])])
+@pytest.mark.parametrize(("slack_ms", "order"), [(600.0, ["patient", "other"]), (700.0, ["other", "patient"])])
 def test_slack_ends_in_time_for_the_frame(warm: Callable[..., Bench], slack_ms: float, order: list[str]) -> None:
-    """Patience is over two frames' time before the robot stands still: 0.2 s each, as measured."""
+    """Patience is over two frames' time before half of the slack is: 0.16 s each, as measured."""
     bench = warm()
     first = bench.occupy()
-    bench.clock.now_s += 1.0  # after two that took none, of which it is a fifth
+    bench.clock.now_s += 1.0  # after two that took none, and before one: 0.16 s, as the newest counts for a fifth
     bench.model.gate.set()
     first.result(WAIT_S)
     bench.occupy()

@@ -49,6 +49,7 @@ from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 
+PATIENCE_SHARE = 0.5  # of a robot's slack: where all are busy its frame then waits for a turn, and travels back
 PATIENCE_TURNS = 2  # frames alone: the one that is being computed as patience runs out, and its own
 WARM_UP_STEPS = 2  # the first pays for allocations, the second shows what a frame costs
 
@@ -167,7 +168,7 @@ class Engine:
         task = PrepareTask(self._core.model.prepare, observation)
         key = session.id if session else Stateless(share)
         slack_s = min(session.slack_ms / 1e3, max_age_s) if session else 0.0
-        patient_until_s = now_s + slack_s if slack_s else -inf
+        patient_until_s = now_s + PATIENCE_SHARE * slack_s if slack_s else -inf
         request = FrameRequest(observation, session, task, now_s, now_s + max_age_s, patient_until_s)
         try:
             displaced = self._queue.put(key, request, share)

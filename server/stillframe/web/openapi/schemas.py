@@ -62,7 +62,7 @@ _FRAME: Schema = {
         "slack_ms": {
             "type": ["number", "null"],
             "minimum": 0,
-            "description": "a session's robot has actions left for so long: others' frames may go before this one",
+            "description": "a session's robot has actions left for so long: for some of it others' frames may go first",
         },
         "session_id": {"anyOf": [{"$ref": "#/components/schemas/SessionId"}, {"type": "null"}]},
         "reuse": {
