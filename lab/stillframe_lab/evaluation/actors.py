@@ -61,6 +61,11 @@ class LocalActor:
         self.trace.frames.append(self._frame(self.policy.last))
         return self._action
 
+    @property
+    def chunk(self) -> Action:
+        """All actions [horizon, 7] of the last answer. Raises RuntimeError before the first."""
+        return self.policy.last.chunk.actions
+
     def reset(self) -> None:
         """Begin an episode."""
         self.policy.reset()
@@ -113,6 +118,7 @@ class ServerActor:
     def __init__(self, client: PolicyClient, mode: ReuseMode | None = None):
         self.trace = Trace()
         self._client, self._mode = client, mode
+        self.chunk: Action = np.empty((0, 7))  # all actions of the last answer
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -131,6 +137,7 @@ class ServerActor:
         state = observed["state"] if "state" in observed and self._reads_state else None
         reply = self._client.act_with_report(pictures, observed["instruction"], reuse=self._mode, state=state)
         self.trace.frames.append(frame_of(reply))
+        self.chunk = reply.actions
         return reply.action
 
     def reset(self) -> None:
