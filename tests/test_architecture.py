@@ -38,7 +38,8 @@ ARROWS = {
     "daemon": BASE
     | {"engine", "files", "history", "metrics", "models", "recording", "reuse", "sessions", "settings_fields"}
     | {"transport", "web", "stillframe_client.wire"},
-    "tools": BASE | {"daemon", "engine", "files", "models", "recording", "reuse", "stopwatch", "stillframe_client"},
+    "tools": BASE
+    | {"daemon", "engine", "files", "models", "recording", "reuse", "stopwatch", "web", "stillframe_client"},
     "cli": BASE | {"__init__", "daemon", "recording", "tools"},
     "testing": BASE | {"daemon", "metrics", "web"},
     "__main__": {"cli"},

@@ -14,7 +14,18 @@ from typer.core import TyperGroup
 from stillframe import __version__
 
 TINY_CONFIG = Path("configs/jaco-tiny.yaml")  # the policy that ships with the repository
-ORDER = ("serve", "healthcheck", "token", "calibrate", "loadtest", "demo", "eval", "bench", "train")
+ORDER = (
+    "serve",
+    "healthcheck",
+    "token",
+    "inspect",
+    "calibrate",
+    "loadtest",
+    "demo",
+    "eval",
+    "bench",
+    "train",
+)
 
 
 class _OrderedGroup(TyperGroup):

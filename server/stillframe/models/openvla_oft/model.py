@@ -18,6 +18,7 @@ from stillframe.files.kinds import shown
 from stillframe.models.actions import Statistics, no_action
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.components import Component
 from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.openvla_oft.config import OFTConfig
@@ -30,6 +31,7 @@ from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.prismatic.policy import PrismaticPolicy, patch_count, patch_ranges
 from stillframe.models.prismatic.prompt import PromptEncoder
 from stillframe.models.state import StateReader, state_scales
+from stillframe.models.torch_files import described
 
 STOP_ID = 2  # </s>, behind the action's places
 SLACK = 1e-8  # that the reference adds to the range of each number of an action
@@ -104,6 +106,16 @@ class OpenVLAOFT(PrismaticPolicy):
             chunk_horizon=self.oft.chunk,
             state=None if self._reader is None else self._reader.info,
         )
+
+    def components(self, folder: CheckpointFolder) -> tuple[Component, ...]:
+        """Those of the backbone, the head, the projector of the state."""
+        made = [*super().components(folder)]
+        if self.head is not None and (part := find_part(folder, ACTION_HEAD)):
+            model = self.head.model
+            made.append(_component("action head", part, len(model.mlp_resnet_blocks), model.fc1.out_features))
+        if self.projector is not None and (part := find_part(folder, STATE_PROJECTOR)):
+            made.append(_component("state projector", part, 2, self.projector.fc2.out_features))
+        return tuple(made)
 
     def prepare(self, observation: Observation) -> Prepared:
         """Resize, normalise and tokenise the pictures and the instruction; scale the state where one is read."""
@@ -218,3 +230,8 @@ def _projector(part: Part, oft: OFTConfig, dtype: torch.dtype, device: torch.dev
         projector = StateProjector(len(oft.state_names), oft.backbone.decoder.hidden_size)
     part.load_into(projector, dtype=dtype, device=device)
     return projector
+
+
+def _component(name: str, part: Part, layers: int, width: int) -> Component:
+    names = part.stored_as or tuple(f"{part.name}.{own}" for own in part.tensors)
+    return Component(name, layers, width, 0, dict(zip(names, map(described, part.tensors.values()), strict=True)))
