@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -18,6 +19,7 @@ import typer.main
 
 from stillframe.cli import app
 from stillframe.web.http.parsing import parse_json
+from stillframe_client.jaco2.cli.parser import parse_arguments
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = (
@@ -28,6 +30,7 @@ READMES = (
     "examples/README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
+    "client/stillframe_client/jaco2/README.md",
 )
 # What the prose may name that no fresh clone holds: a folder that `make demo` makes, one that users bring.
 MADE_LATER = {"runs/", "path/to/openvla-7b"}
@@ -106,13 +109,40 @@ def test_the_readme_shows_how_to_begin() -> None:
 
 def test_every_command_is_of_a_program_we_check() -> None:
     """A block with another program would go unchecked."""
-    assert {words[0] for words in commands()} <= {"make", "stillframe", "printf", "curl", "docker"}
+    assert {words[0] for words in commands()} <= {
+        "make",
+        "stillframe",
+        "stillframe-jaco2",
+        "pip",
+        "printf",
+        "curl",
+        "docker",
+    }
 
 
 @pytest.mark.parametrize("words", commands_of("make"), ids=" ".join)
 def test_make_has_the_target(words: list[str]) -> None:
     """Every target exists; variables aside."""
     assert {word for word in words if "=" not in word} <= targets()
+
+
+@pytest.mark.parametrize("words", commands_of("stillframe-jaco2"), ids=" ".join)
+def test_the_bridges_commands_parse(words: list[str]) -> None:
+    """Its parser takes them, and the configurations that they name are there."""
+    options = parse_arguments(words)
+
+    assert options.config is None or (ROOT / options.config).is_file()
+
+
+@pytest.mark.parametrize("words", commands_of("pip"), ids=" ".join)
+def test_what_pip_installs_has_those_extras(words: list[str]) -> None:
+    """The client alone is named, with extras that its pyproject.toml has."""
+    install, target = words
+    name, _, extras = target.rstrip("]").partition("[")
+    project = tomllib.loads((ROOT / "client" / "pyproject.toml").read_text())["project"]
+
+    assert (install, name) == ("install", project["name"])
+    assert {*extras.split(",")} <= {*project["optional-dependencies"]}
 
 
 @pytest.mark.parametrize("words", commands_of("stillframe"), ids=" ".join)

@@ -98,6 +98,26 @@ def test_robots_act_as_without_graphs(model: PolicyModel) -> None:
     assert counts.eager == dict.fromkeys(EAGER_REASONS, 0)
 
 
+def test_chunks_are_what_they_are_without_graphs(oft_folder: Path) -> None:
+    """Bidirectional passes over two pictures and a state: every chunk up to rounding, plan for plan; none is eager."""
+    model = load_policy(oft_folder, dtype=torch.float32, device=CUDA)
+    eager, replayed = (EngineCore.of(model, SETTINGS, lambda: 0.0) for _ in range(2))
+    counts, random = replaying(replayed), np.random.default_rng(6)
+    now = random.integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    for seq in range(8):
+        now = np.roll(now, 14, axis=0) if seq % 3 == 2 else now
+        shown = Observation({"image": now, "wrist": now[::-1]}, "reach the cube", state=random.uniform(-1, 1, 8))
+        frames = [FrameRequest(shown, SessionRef(robot, seq=seq)) for robot in ROBOTS[: 1 + seq % 4]]
+        for expected, own in zip(step(eager, frames), step(replayed, frames), strict=True):
+            assert isinstance(expected, Step)
+            assert isinstance(own, Step)
+            np.testing.assert_allclose(own.chunk.actions, expected.chunk.actions, rtol=0, atol=1e-3)
+            assert own.report.cache == expected.report.cache
+
+    assert counts.replays >= 16
+    assert counts.eager == dict.fromkeys(EAGER_REASONS, 0)
+
+
 def test_the_steady_state_takes_no_memory(model: PolicyModel, frames: Iterator[list[FrameRequest]]) -> None:
     """Twenty batches: as much is allocated afterwards as before, and the device was asked for nothing more."""
     core = EngineCore.of(model, SETTINGS, lambda: 0.0)

@@ -80,10 +80,14 @@ class BridgeEnd:
 
     def newest(self) -> Optional[Status]:
         """The newest status since the last call; None where there is no new one."""
+        said = self.statuses()
+        return said[-1] if said else None
+
+    def statuses(self) -> List[Status]:
+        """All since the last call, in order."""
         packets, gone, _ = _drain(self._end)
         self.is_closed |= gone
-        said = [packet for packet in packets if len(packet) == _STATUS.size and packet.startswith(MAGIC)]
-        return _status(said[-1]) if said else None
+        return [_status(packet) for packet in packets if len(packet) == _STATUS.size and packet.startswith(MAGIC)]
 
     def fileno(self) -> int:
         """For select and event loops."""

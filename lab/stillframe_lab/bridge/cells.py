@@ -24,7 +24,6 @@ class Cell:
     name: str
     mode: str  # lockstep or realtime; eval: without a bridge
     delay_ms: float = 0.0  # of the network, there and back
-    speed: float = 1.0  # limits.speed: at less all of time goes slower, and actions stay as large
 
 
 CELLS = (
@@ -33,7 +32,6 @@ CELLS = (
     Cell("realtime", "realtime"),
     Cell("lockstep-100ms", "lockstep", 100.0),
     Cell("realtime-100ms", "realtime", 100.0),
-    Cell("realtime-100ms-half-speed", "realtime", 100.0, 0.5),
 )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stillframe_client.jaco2.bridge.episode import Outcome
+from stillframe_client.jaco2.bridge.ends import Outcome
 from stillframe_client.jaco2.bridge.session import Bridge
 from stillframe_client.jaco2.config import load
 from stillframe_client.jaco2.core.watchdog import State
@@ -32,7 +32,7 @@ Watch = Callable[[Played], None]
 
 def settings_for(cell: Cell, config: Path, url: str, socket: str, folder: Path, pictures: str) -> BridgeSettings:
     """The bridge's settings for a cell."""
-    chosen = {"policy.url": url, "policy.mode": cell.mode, "arm.socket": socket, "limits.speed": cell.speed}
+    chosen = {"policy.url": url, "policy.mode": cell.mode, "arm.socket": socket}
     return load(config, {**chosen, "record.folder": str(folder), "record.pictures": pictures})
 
 
@@ -89,7 +89,7 @@ def _over(verdict: Mapping[str, Any], bridge: Bridge, cell: Cell) -> str | None:
     if verdict["done"]:
         return "success" if verdict["success"] else "wrong object"
     answers = 0 if bridge.episode is None else bridge.episode.answers
-    steps = answers if cell.mode == "lockstep" else verdict["steps"] * cell.speed
+    steps = answers if cell.mode == "lockstep" else verdict["steps"]
     return f"{MOST_STEPS} steps" if steps >= MOST_STEPS else None
 
 

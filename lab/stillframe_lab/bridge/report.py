@@ -34,9 +34,8 @@ READING = """\
 - **eval** is `stillframe eval --server` over the same daemon: the scene stands still while the policy computes. The
   bridge's world never waits.
 - **lockstep** looks, asks, moves and looks again; **realtime** sends a frame each control step and plays the newest
-  answer. **100 ms**: a proxy delivers each byte 50 ms later, both ways.
-- **half speed**: `limits.speed` 0.5. Actions are as large and take twice as long, so a late answer matters half as
-  much.
+  answer; one that comes over a step late is shortened by what was played since. **100 ms**: a proxy delivers each byte
+  50 ms later, both ways.
 - **frame to command**: from a picture's arrival at the bridge to the 10 ms tick that first commands by its answer.
 - **control rate**: actions played a second. **late**: how late the streamer's 10 ms ticks came.
 - **steps**: control periods from the first motion on; an episode is cut off after 120 (lock-step: 120 answers).

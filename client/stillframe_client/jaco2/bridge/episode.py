@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Callable, Dict, Optional, Tuple
 
 from stillframe_client.chunks import MAY_PASS
-from stillframe_client.errors import PolicyError, StaleAnswer, Superseded
+from stillframe_client.errors import StaleAnswer, Superseded
 from stillframe_client.jaco2.bridge.contract import pictures_named
+from stillframe_client.jaco2.bridge.ends import Ended, Outcome, first_end
 from stillframe_client.jaco2.bridge.eyes import observed_s
 from stillframe_client.jaco2.bridge.player import Player
-from stillframe_client.jaco2.bridge.streamer_process import StreamerFailed
 from stillframe_client.jaco2.cameras.base import CameraError, CameraUnusable
 from stillframe_client.jaco2.ceilings import SETPOINT_S
 from stillframe_client.jaco2.core.watchdog import State
@@ -45,24 +44,6 @@ HEARTBEAT_S = 0.03
 STREAMER_SILENT_S = 1.0  # it speaks fifty times a second
 LOOK_S = 0.005  # between looks for a frame that is not there yet
 MOST_UNDER_WAY = 8  # frames in realtime
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an episode ended."""
-
-    reason: str
-    fault: bool  # the arm was stopped, or the policy failed
-    answers: int
-    seconds: float
-
-
-class Ended(Exception):
-    """The episode is over."""
-
-    def __init__(self, reason: str, *, fault: bool):
-        super().__init__(reason)
-        self.fault = fault
 
 
 class Episode:
@@ -92,7 +73,7 @@ class Episode:
         began_s = self._waits_since_s = now_s()
         self._instruction = instruction
         loop = self._lockstep() if self._policy.mode == "lockstep" else self._realtime()
-        end = await _first_end(asyncio.ensure_future(self._watch(over)), asyncio.ensure_future(loop))
+        end = await first_end(asyncio.ensure_future(self._watch(over)), asyncio.ensure_future(loop))
         return Outcome(str(end), end.fault, self.answers, now_s() - began_s)
 
     async def _watch(self, over: Callable[[], Optional[str]]) -> None:
@@ -243,34 +224,6 @@ class Episode:
 def step_s(settings: BridgeSettings) -> float:
     """How long one action takes: at a lower speed all of time goes slower, so actions stay as large as they were."""
     return 1.0 / (settings.policy.hz * settings.limits.speed)
-
-
-async def _first_end(*tasks: asyncio.Task[None]) -> Ended:
-    """Wait for the first to end, end the others, and say why; a fault comes first where several ended."""
-    left = set(tasks)
-    try:
-        done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        while left:  # again and again: a wait that ends just then may swallow what cancels it
-            for task in left:
-                task.cancel()
-            _, left = await asyncio.wait(left, timeout=HEARTBEAT_S)
-    ends = [_end_of(task) for task in done]
-    return next((end for end in ends if end.fault), ends[0])
-
-
-def _end_of(task: asyncio.Task[None]) -> Ended:
-    try:
-        task.result()
-    except Ended as end:
-        return end
-    except PolicyError as error:
-        return Ended(f"the policy failed: {error}", fault=True)
-    except (CameraError, StreamerFailed) as error:
-        return Ended(str(error), fault=True)
-    except OSError as error:
-        return Ended(f"the run's log cannot be written: {error}", fault=True)
-    raise AssertionError("an episode ends by Ended")
 
 
 def _queue() -> deque[Arrival]:

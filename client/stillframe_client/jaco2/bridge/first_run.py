@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict
 from stillframe_client.jaco2.settings import SIMULATED
 
 if TYPE_CHECKING:
-    from stillframe_client.jaco2.bridge.episode import Outcome
+    from stillframe_client.jaco2.bridge.ends import Outcome
     from stillframe_client.jaco2.settings import BridgeSettings
 
 FIRST_SPEED = 0.25

@@ -1,7 +1,8 @@
 """Which action of the newest answer is due, and when: answers are aligned with the time at which their frame was taken.
 
 Knows no connection and no arm; times are handed in. A single action that comes over a step late is shortened by what
-has been played since its own step: the frame behind it did not show that movement, and would have it made twice.
+has been played since its own step: the frame behind it did not show that movement, and would have it made twice. It
+is never made longer, and never turned round: what overshoots is for the next frame to see.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Player:
         gone = math.floor((now_s - observed_s) / self._step_s) if len(actions) > 1 else 0
         if len(actions) == 1 and now_s - observed_s > self._step_s:
             actions = actions.copy()
-            actions[0, :6] -= self._moved(observed_s, now_s - self._step_s)
+            asked, made = actions[0, :6], self._moved(observed_s, now_s - self._step_s)
+            actions[0, :6] = np.clip(asked - made, np.minimum(asked, 0.0), np.maximum(asked, 0.0))
         self._actions, self._observed_s, self._index = actions, observed_s, gone
         # A newer answer cuts an action short by half at most: answers that come in a burst make the arm no faster.
         self._due_s = max(now_s, self._played_s + self._step_s / 2)

@@ -20,7 +20,7 @@ from stillframe_client.jaco2.cameras.base import CameraError
 from stillframe_client.jaco2.config import ConfigError
 
 if TYPE_CHECKING:
-    from stillframe_client.jaco2.bridge.episode import Outcome
+    from stillframe_client.jaco2.bridge.ends import Outcome
     from stillframe_client.jaco2.settings import BridgeSettings
 
 

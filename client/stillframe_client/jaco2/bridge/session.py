@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Callable, List, Optional
 from stillframe_client import AsyncPolicyStream
 from stillframe_client.chunks import MAY_PASS
 from stillframe_client.jaco2.bridge.contract import contract_faults, pictures_named, warnings
-from stillframe_client.jaco2.bridge.episode import HEARTBEAT_S, Episode, Outcome, step_s
+from stillframe_client.jaco2.bridge.ends import Outcome
+from stillframe_client.jaco2.bridge.episode import HEARTBEAT_S, Episode, step_s
 from stillframe_client.jaco2.bridge.eyes import Eyes
 from stillframe_client.jaco2.bridge.frame_log import FrameLog
 from stillframe_client.jaco2.bridge.secret import read_token

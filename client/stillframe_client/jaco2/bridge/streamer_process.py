@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 START_S = 20.0
 END_S = 5.0
+MOST_REASONS = 100  # that are kept
 PROGRAM = ("-m", "stillframe_client.jaco2.streamer")
 SETTINGS, TICKS, ERRORS = "settings.json", "ticks.jsonl", "streamer.txt"
 
@@ -55,11 +56,11 @@ class StreamerProcess:
 
     def poll(self) -> Optional[link.Status]:
         """Take what it said; return the newest status there is. Raises StreamerFailed where it has ended."""
-        said = self.link.newest()
-        if said is not None:
+        for said in self.link.statuses():  # a reason may be said once
             self.status = said
             if said.reason and (not self.reasons or self.reasons[-1] != said.reason):
                 self.reasons.append(said.reason)
+        del self.reasons[:-MOST_REASONS]
         if self.link.is_closed:
             raise StreamerFailed(f"the streamer has ended: {self._last_words()}")
         return self.status

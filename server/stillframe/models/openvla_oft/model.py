@@ -5,7 +5,7 @@ Knows the layout of its checkpoints; no HTTP and no session. Source: moojink/ope
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stillframe.domain import ActionChunk, Observation, PolicyInfo
-from stillframe.errors import CheckpointError, Flaw, Internal, not_an_action, not_finite
-from stillframe.files.kinds import shown
+from stillframe.errors import Flaw, Internal, not_an_action, not_finite
 from stillframe.models.actions import Statistics, no_action
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
@@ -23,18 +22,22 @@ from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.openvla_oft.config import OFTConfig
 from stillframe.models.openvla_oft.heads import RegressionHead, StateProjector
-from stillframe.models.openvla_oft.parts import ACTION_HEAD, PARTS, STATE_PROJECTOR, Part, find_part
+from stillframe.models.openvla_oft.loading import action_statistics, regression_head, state_projector, state_reader
+from stillframe.models.openvla_oft.parts import ACTION_HEAD, PARTS, STATE_PROJECTOR, find_part
 from stillframe.models.prismatic.checks import check_pixels, norm_stats
 from stillframe.models.prismatic.config import PrismaticConfig
 from stillframe.models.prismatic.network import PrismaticNetwork, load_network
 from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.prismatic.policy import PrismaticPolicy, patch_count, patch_ranges
 from stillframe.models.prismatic.prompt import PromptEncoder
+<<<<<<< HEAD
 from stillframe.models.state import StateReader, state_scales
 from stillframe.models.torch_files import described
+=======
+from stillframe.models.state import StateReader
+>>>>>>> cogact
 
 STOP_ID = 2  # </s>, behind the action's places
-SLACK = 1e-8  # that the reference adds to the range of each number of an action
 NO_TOKENS = np.empty(0, np.int64)
 
 
@@ -71,17 +74,19 @@ class OpenVLAOFT(PrismaticPolicy):
         oft = OFTConfig.of(config, head, projector, stats)
         pixels = PixelPipeline.from_config(folder.json("preprocessor_config.json"))
         check_pixels(pixels, oft.backbone)
-        statistics = Statistics(stats, oft.ends, SLACK)
-        _check_action(folder, statistics, oft)
-        reader = _reader(oft, stats)
-        decoder = oft.backbone.decoder
-        max_text = decoder.max_position_embeddings - _rows_beside_text(oft) + 1
-        prompt = PromptEncoder(folder.file("tokenizer.json"), max_text, decoder.vocab_size)
-        discrete = oft.head == "discrete"
-        beside = [f"{part}." for part in PARTS]
-        network = load_network(folder, oft.backbone, dtype=dtype, device=device, action_tokens=discrete, beside=beside)
-        own_head = None if discrete or head is None else _head(head, oft, dtype=dtype, device=device)
-        own_projector = None if reader is None or projector is None else _projector(projector, oft, dtype, device)
+        statistics, reader = action_statistics(folder, stats, oft), state_reader(stats, oft)
+        max_text = oft.backbone.decoder.max_position_embeddings - _rows_beside_text(oft) + 1
+        prompt = PromptEncoder(folder.file("tokenizer.json"), max_text, oft.backbone.decoder.vocab_size)
+        network = load_network(
+            folder,
+            oft.backbone,
+            dtype=dtype,
+            device=device,
+            action_tokens=oft.head == "discrete",
+            beside=[f"{part}." for part in PARTS],
+        )
+        own_head = regression_head(head, oft, dtype, device)
+        own_projector = state_projector(projector, oft, dtype, device)
         name = folder.path.resolve().name
         return cls(name, oft, network, pixels, prompt, statistics, own_head, own_projector, reader)
 
@@ -139,7 +144,7 @@ class OpenVLAOFT(PrismaticPolicy):
     def embed(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None = None) -> list[Tensor]:
         """Of each: BOS, patches, state, the rest of the text, zeros for the action, the stop token -> [rows, width]."""
         patches = self.patch_rows(prepared, encode_images)
-        stop = self.decoder.embed(torch.tensor([STOP_ID], device=self.device))
+        stop = self.decoder.model.embed_tokens.weight[STOP_ID : STOP_ID + 1]
         places = stop.new_zeros(self.oft.action_rows, stop.shape[1])
         texts = [self.decoder.embed(one.ids.to(self.device, non_blocking=True)) for one in prepared]
         return [
@@ -201,6 +206,7 @@ def _said(logits: Tensor) -> tuple[NDArray[np.int64], Internal | None]:
 def _rows_beside_text(oft: OFTConfig) -> int:
     """BOS among them."""
     return 1 + patch_count(oft.backbone) + bool(oft.state_names) + oft.action_rows + 1
+<<<<<<< HEAD
 
 
 def _check_action(folder: CheckpointFolder, statistics: Statistics, oft: OFTConfig) -> None:
@@ -235,3 +241,5 @@ def _projector(part: Part, oft: OFTConfig, dtype: torch.dtype, device: torch.dev
 def _component(name: str, part: Part, layers: int, width: int) -> Component:
     names = part.stored_as or tuple(f"{part.name}.{own}" for own in part.tensors)
     return Component(name, layers, width, 0, dict(zip(names, map(described, part.tensors.values()), strict=True)))
+=======
+>>>>>>> cogact

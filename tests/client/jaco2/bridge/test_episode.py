@@ -14,7 +14,8 @@ from fault_kit.virtual import LATENCY_S, FaultyPolicy, World, opened
 from stillframe_client import errors
 from stillframe_client.chunks import MAY_PASS
 from stillframe_client.errors import PolicyError, Problem, Refused
-from stillframe_client.jaco2.bridge.episode import STREAMER_SILENT_S, Outcome
+from stillframe_client.jaco2.bridge.ends import Outcome
+from stillframe_client.jaco2.bridge.episode import STREAMER_SILENT_S
 from stillframe_client.jaco2.bridge.frame_log import FRAMES, FrameLog
 from stillframe_client.jaco2.core.watchdog import State
 from stillframe_client.jaco2.settings import BridgeSettings
@@ -121,6 +122,17 @@ def test_an_answer_to_an_old_frame_is_not_played(virtual: asyncio.Runner, tmp_pa
     assert not any(line["played"] for line in late)
     assert any("an answer came 0.6" in line.get("detail", "") for line in lines(tmp_path))
     assert world.ticks[-60].tick.state is State.HOLD
+
+
+@pytest.mark.parametrize("delay_s", [0.05, 0.15, 0.25, 0.35, 0.44])
+def test_answers_that_come_late_build_nothing_up(delay_s: float, virtual: asyncio.Runner, tmp_path: Path) -> None:
+    """The same small action each time moves the tool one way, no faster than asked, whatever the delay."""
+    world, outcome = played(virtual, tmp_path, settings("realtime"), FaultyPolicy(delay_s=delay_s), 4.0)
+
+    assert outcome.reason == "enough"
+    sent = [each.tick.asked.linear[0] for each in world.ticks if each.tick.state is State.RUNNING]
+    assert min(sent) > -0.02
+    assert max(sent) < 0.04 + 1.5 * 0.03 + 1e-9  # the action's speed, and the pull towards where the tool should be
 
 
 @pytest.mark.parametrize("mode", ["lockstep", "realtime"])

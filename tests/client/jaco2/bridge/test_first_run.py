@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stillframe_client.jaco2.bridge.episode import Outcome
+from stillframe_client.jaco2.bridge.ends import Outcome
 from stillframe_client.jaco2.bridge.first_run import FIRST_SPEED, SUMMARY, speed_fault, write_summary
 from stillframe_client.jaco2.settings import BridgeSettings
 

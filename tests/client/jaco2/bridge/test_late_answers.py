@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stillframe_client.jaco2.bridge.player import Player
@@ -73,3 +75,21 @@ def test_a_chunk_is_not_shortened() -> None:
     assert due is not None
     assert due[0] == 0.01
     assert player.left == 5
+
+
+@given(
+    late_steps=st.floats(0, 6),
+    asked=st.lists(st.lists(st.floats(-0.03, 0.03), min_size=6, max_size=6), min_size=1, max_size=40),
+)
+def test_an_action_is_never_longer_than_was_asked_and_never_turned_round(
+    late_steps: float, asked: list[list[float]]
+) -> None:
+    """Along each axis what is played lies between nothing and the policy's own, however late: it cannot build up."""
+    player = Player(STEP_S)
+    for number, movement in enumerate(asked):
+        now_s = (number + late_steps) * STEP_S
+        assert player.take(np.array([[*movement, 1.0]]), number * STEP_S, now_s)
+        due = player.next(now_s)
+        if due is not None:
+            assert (np.abs(due[:6]) <= np.abs(movement)).all()
+            assert (due[:6] * movement >= 0).all()

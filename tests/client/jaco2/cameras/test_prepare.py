@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stillframe.models.openvla.pixels import PixelPipeline
 
+from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe_client.jaco2.cameras.prepare import crop_box, prepare
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)

@@ -77,14 +77,15 @@ def main() -> int:
         names = [fault.name for fault in MATRIX if options.only is None or fault.name in options.only]
         if no_namespace():
             names = [name for name in names if name not in NAMESPACE]
-        load = os.getloadavg()[0]
+        loads = [os.getloadavg()[0], *(results.get("loads", []) if options.only else [])]
         came = [measured(names) for _ in range(options.runs)]
         for name in names:
             results["faults"][name] = {
                 "ticks": counted(name) if name in VIRTUAL else None,
                 "ms": milliseconds([each[name] for each in came], BY_NAME[name].follows),
             }
-        results["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}, {platform.system()}"
+        results["loads"] = [min(loads), max(loads)]
+        results["machine"] = f"{platform.system()}, {platform.machine()}, {os.cpu_count()} cores"
         results["runs"] = options.runs
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     tables.write(results)

@@ -20,8 +20,10 @@ FAST = {
     "connection closed",
     "camera frozen",
 }
-STATUS = {"SIGINT": 130, "SIGTERM": 130, "SIGHUP": 130, "any key": 130, "bridge killed (kill -9)": -9,
-          "bridge stopped (SIGSTOP)": -9}  # fmt: skip
+STATUS = {
+    **dict.fromkeys(("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "any key", "terminal closed"), 130),
+    **dict.fromkeys(("bridge killed (kill -9)", "bridge stopped (SIGSTOP)"), -9),
+}
 FAULT = 2
 
 

@@ -12,7 +12,7 @@ from fault_kit.matrix import BACK_TICKS, BY_NAME, HOLD, LEFT, settings
 from fault_kit.virtual import FaultyPolicy, Ticked, World, opened, virtual_s
 from fault_kit.virtual_faults import MAKE, mend
 
-from stillframe_client.jaco2.bridge.episode import Outcome
+from stillframe_client.jaco2.bridge.ends import Outcome
 from stillframe_client.jaco2.ceilings import TICK_S
 from stillframe_client.jaco2.core.controller import Call
 from stillframe_client.jaco2.core.watchdog import State

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,6 @@ class Bridge:
     process: subprocess.Popen[bytes]
     terminal: int  # our end of the process's
     daemon: subprocess.Popen[bytes] | None = None  # None: in this process
-    relay: subprocess.Popen[bytes] | None = None  # of a network namespace
-    marks: dict[str, float] = field(default_factory=dict)
 
     @property
     def ticks(self) -> Path:
@@ -80,6 +78,12 @@ class Bridge:
             self.process.send_signal(how)
         return self.process.wait(wait_s)
 
+    def hang_up(self) -> None:
+        """Close its terminal."""
+        if self.terminal >= 0:
+            os.close(self.terminal)
+        self.terminal = -1
+
     @property
     def said(self) -> str:
         """All that it said."""
@@ -109,8 +113,8 @@ def bridge(folder: Path, mode: str, *, checkpoint: Path | None = None, namespace
         (folder / "settings.json").write_text(json.dumps(made))
         process, terminal = _start(folder, namespace=namespace)
         stack.callback(_kill, process)
-        stack.callback(os.close, terminal)
         run = Bridge(folder, policy, proxy, Switches(folder / "switches"), process, terminal, daemon)
+        stack.callback(run.hang_up)
         if not run.until("RUNNING"):
             raise AssertionError(f"the arm did not move: {run.said}")
         time.sleep(MOVES_S)

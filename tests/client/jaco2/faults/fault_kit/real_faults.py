@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from fault_kit.matrix import BY_NAME, HOLD, LEFT
-from fault_kit.processes import KIT, Bridge, Came, bridge, came
+from fault_kit.processes import KIT, MOVES_S, Bridge, Came, bridge, came
 
 from stillframe import errors
 
@@ -71,7 +71,9 @@ MAKE: Mapping[str, Change] = {
     "SIGINT": _signal(signal.SIGINT),
     "SIGTERM": _signal(signal.SIGTERM),
     "SIGHUP": _signal(signal.SIGHUP),
+    "SIGQUIT": _signal(signal.SIGQUIT),
     "any key": lambda run: os.write(run.terminal, b"x") and None,
+    "terminal closed": lambda run: run.hang_up(),
     "streamer: SIGTERM": _streamer(signal.SIGTERM),
     "streamer stopped (SIGSTOP), and back": _streamer(signal.SIGSTOP),
     "streamer stopped (SIGSTOP) for good": _streamer(signal.SIGSTOP),
@@ -147,7 +149,7 @@ def _passing(run: Bridge, name: str, mode: str) -> Came:
     passed_s = time.monotonic()
     mend(run)
     run.until("RUNNING", passed_s, BACK_S)
-    time.sleep(PASSES_S["realtime"])
+    time.sleep(MOVES_S)
     lines = run.lines()
     return came(lines, fault_s, passed_s)
 

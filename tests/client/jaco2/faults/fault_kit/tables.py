@@ -86,9 +86,9 @@ def faults(results: Mapping[str, Any]) -> str:
             [fault.name, follows, _bound(fault.rest_ticks), _counted(ticks, 0), _bound(fault.stop_ticks),
              _counted(ticks, 1), _measured(ms.get("rest")), _measured(ms.get("stop"))]
         )  # fmt: skip
-    about = (
-        f"{results.get('runs', 0)} runs each with real processes, in realtime: {results.get('machine', 'none yet')}."
-    )
+    low, high = results["loads"]
+    machine = f"{results['machine']} with other work, load {low:.0f} to {high:.0f}"
+    about = f"{results['runs']} runs each with real processes, in realtime: {machine}."
     return f"{_lines(rows)}\n{about}\n"
 
 

@@ -24,7 +24,8 @@ from stillframe_client.jaco2 import link
 from stillframe_client.jaco2.arms.base import ArmError
 from stillframe_client.jaco2.arms.sim import SimArm
 from stillframe_client.jaco2.bridge import episode as episodes
-from stillframe_client.jaco2.bridge.episode import Episode, Outcome
+from stillframe_client.jaco2.bridge.ends import Outcome
+from stillframe_client.jaco2.bridge.episode import Episode
 from stillframe_client.jaco2.bridge.frame_log import FrameLog
 from stillframe_client.jaco2.bridge.streamer_process import StreamerProcess
 from stillframe_client.jaco2.cameras.base import CameraError, Frame
