@@ -30,12 +30,7 @@ from stillframe.models.prismatic.network import PrismaticNetwork, load_network
 from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.prismatic.policy import PrismaticPolicy, patch_count, patch_ranges
 from stillframe.models.prismatic.prompt import PromptEncoder
-<<<<<<< HEAD
-from stillframe.models.state import StateReader, state_scales
-from stillframe.models.torch_files import described
-=======
 from stillframe.models.state import StateReader
->>>>>>> cogact
 
 STOP_ID = 2  # </s>, behind the action's places
 NO_TOKENS = np.empty(0, np.int64)
@@ -117,9 +112,9 @@ class OpenVLAOFT(PrismaticPolicy):
         made = [*super().components(folder)]
         if self.head is not None and (part := find_part(folder, ACTION_HEAD)):
             model = self.head.model
-            made.append(_component("action head", part, len(model.mlp_resnet_blocks), model.fc1.out_features))
+            made.append(part.component("action head", len(model.mlp_resnet_blocks), model.fc1.out_features))
         if self.projector is not None and (part := find_part(folder, STATE_PROJECTOR)):
-            made.append(_component("state projector", part, 2, self.projector.fc2.out_features))
+            made.append(part.component("state projector", 2, self.projector.fc2.out_features))
         return tuple(made)
 
     def prepare(self, observation: Observation) -> Prepared:
@@ -206,40 +201,3 @@ def _said(logits: Tensor) -> tuple[NDArray[np.int64], Internal | None]:
 def _rows_beside_text(oft: OFTConfig) -> int:
     """BOS among them."""
     return 1 + patch_count(oft.backbone) + bool(oft.state_names) + oft.action_rows + 1
-<<<<<<< HEAD
-
-
-def _check_action(folder: CheckpointFolder, statistics: Statistics, oft: OFTConfig) -> None:
-    if statistics.action_dim != len(oft.action_names):
-        raise CheckpointError(
-            f"{shown(folder.path)}: its statistics ({', '.join(statistics.scales)}) are of actions with "
-            f"{statistics.action_dim} numbers, its head says {len(oft.action_names)}; check that they belong together"
-        )
-
-
-def _reader(oft: OFTConfig, stats: Mapping[str, object]) -> StateReader | None:
-    if not oft.state_names:
-        return None
-    return StateReader(oft.state_names, oft.state_units, state_scales(stats, len(oft.state_names), oft.ends))
-
-
-def _head(part: Part, oft: OFTConfig, *, dtype: torch.dtype, device: torch.device) -> RegressionHead:
-    width, blocks = part.shape("model.fc1.weight")[0], sum(name.endswith(".ffn.1.weight") for name in part.tensors)
-    with torch.device("meta"):
-        head = RegressionHead(oft.backbone.decoder.hidden_size, width, len(oft.action_names), blocks)
-    part.load_into(head, dtype=dtype, device=device)
-    return head
-
-
-def _projector(part: Part, oft: OFTConfig, dtype: torch.dtype, device: torch.device) -> StateProjector:
-    with torch.device("meta"):
-        projector = StateProjector(len(oft.state_names), oft.backbone.decoder.hidden_size)
-    part.load_into(projector, dtype=dtype, device=device)
-    return projector
-
-
-def _component(name: str, part: Part, layers: int, width: int) -> Component:
-    names = part.stored_as or tuple(f"{part.name}.{own}" for own in part.tensors)
-    return Component(name, layers, width, 0, dict(zip(names, map(described, part.tensors.values()), strict=True)))
-=======
->>>>>>> cogact

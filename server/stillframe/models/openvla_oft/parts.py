@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from stillframe.errors import CheckpointError
 from stillframe.files.kinds import shown
 from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFolder
+from stillframe.models.components import Component
 from stillframe.models.folder_kinds import entries
 from stillframe.models.soundness import unsound
 from stillframe.models.tensor_files import opened
-from stillframe.models.torch_files import saved_tensors
+from stillframe.models.torch_files import described, saved_tensors
 
 ACTION_HEAD, STATE_PROJECTOR = "action_head", "proprio_projector"
 PARTS = (ACTION_HEAD, STATE_PROJECTOR)
@@ -54,6 +55,12 @@ class Part:
             has = "none" if found is None else f"shape {tuple(found.shape)}"
             raise CheckpointError(f"{self.where}: tensor {shown(name)}: expected {sides} sides; there is {has}")
         return tuple(found.shape)
+
+    def component(self, name: str, layers: int, width: int) -> Component:
+        """It as one of a checkpoint's."""
+        names = self.stored_as or tuple(f"{self.name}.{own}" for own in self.tensors)
+        tensors = map(described, self.tensors.values())
+        return Component(name, layers, width, 0, dict(zip(names, tensors, strict=True)))
 
     def load_into(self, module: nn.Module, *, dtype: torch.dtype, device: torch.device) -> None:
         """Fill `module` from the tensors of the same names: all of them, and no others."""
