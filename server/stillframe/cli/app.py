@@ -24,6 +24,7 @@ ORDER = (
     "demo",
     "eval",
     "bench",
+    "parity",
     "train",
 )
 

@@ -22,7 +22,7 @@ from stillframe.models.cogact.diffusion import Denoising, denoise
 from stillframe.models.cogact.dit import DiT, DiTConfig
 from stillframe.models.cogact.run_folder import RunFolder
 from stillframe.models.components import Component, component
-from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.prismatic.checks import ACTION_NAMES, check_action
 from stillframe.models.prismatic.network import load_network
@@ -42,6 +42,8 @@ NEVER_READ = ("action_model.history_embedder.",)
 class CogACT(PrismaticPolicy):
     """A loaded CogACT checkpoint: the family behind `models.base.PolicyModel`."""
 
+    mask = Mask.CAUSAL
+    answer_rows = 1  # the last steers
     head: DiT
     denoising: Denoising
 
