@@ -196,6 +196,16 @@ def test_numbers_that_are_none_are_over(folder_of: FolderOf, record: Record, com
     assert (stages["actions"].verdict, stages["actions"].why) == ("over", "shape (7,), not (6,)")
 
 
+def test_an_empty_array_stands_for_what_was_not_recorded(
+    folder_of: FolderOf, record: Record, compared: Compare
+) -> None:
+    """It is neither over nor a case."""
+    parity = compared(folder_of("openvla"), record("openvla", {"f0/vision": np.empty(0, np.float32)}))
+
+    assert (parity.status, list(parity.unknown_keys)) == (0, [])
+    assert parity.ledger.stages["vision"].verdict == "-"
+
+
 def test_what_is_no_golden_is_refused(folder_of: FolderOf, compared: Compare, tmp_path: Path) -> None:
     """A file that is not there, one of another kind, one array alone; an array that would have to be unpickled."""
     folder, file = folder_of("openvla"), tmp_path / "a.npz"

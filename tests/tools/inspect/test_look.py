@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from stillframe.daemon.config import load_config
 from stillframe.errors import ConfigError
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.prismatic.config import PrismaticConfig
@@ -19,6 +20,7 @@ from stillframe.models.registry import load_policy
 from stillframe.tools.inspect.look import inspect
 
 TOWERS = ["DINOv2 tower", "SigLIP tower", "projector", "decoder"]
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 WEIGHTS = "model.safetensors"
 
 
@@ -129,6 +131,18 @@ def test_keys_of_a_deployment_hold(oft: Path) -> None:
     assert found.state is None
     with pytest.raises(ConfigError, match="num_ddim_steps"):
         inspect(oft, {"num_ddim_steps": 5})
+
+
+@pytest.mark.parametrize(
+    ("name", "served"), [("openvla", "openvla-7b"), ("oft", "openvla-oft"), ("cogact", "cogact-base")]
+)
+def test_the_configurations_we_ship_fit_their_families(request: pytest.FixtureRequest, name: str, served: str) -> None:
+    """Keys that a shipped YAML says in place of config.json's are those of a checkpoint of that family."""
+    keys = load_config(CONFIGS / f"{served}.yaml", {}).checkpoint_config
+    found = inspect(request.getfixturevalue(name), keys)
+
+    assert found.refusal is None
+    assert found.contract["observation"]["cameras"] == (keys or {}).get("cameras", ["image"])
 
 
 def test_what_loading_logs_is_noted(oft: Path) -> None:
