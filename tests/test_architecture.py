@@ -40,7 +40,7 @@ ARROWS = {
     | {"transport", "web", "stillframe_client.wire"},
     "tools": BASE
     | {"daemon", "engine", "files", "models", "recording", "reuse", "stopwatch", "web", "stillframe_client"},
-    "cli": BASE | {"__init__", "daemon", "recording", "tools"},
+    "cli": BASE | {"__init__", "daemon", "recording", "tools", "stillframe_client"},
     "testing": BASE | {"daemon", "metrics", "web"},
     "__main__": {"cli"},
 }

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         WireError,
     )
     from stillframe_client.openpi import WebsocketClientPolicy
-    from stillframe_client.replies import ActionReply, ModelInfo
+    from stillframe_client.replies import ActionReply, ModelInfo, StateSpec
     from stillframe_client.sessions import CacheReport, HistoryReport, SessionPlace
     from stillframe_client.streaming.blocking import PolicyStream
     from stillframe_client.streaming.stream import AsyncPolicyStream
@@ -54,6 +54,7 @@ _HOME_OF = {
     "PolicyClient": "client",
     "PolicyStream": "streaming.blocking",
     "SessionPlace": "sessions",
+    "StateSpec": "replies",
     "WebsocketClientPolicy": "openpi",
 }  # every other name is an error
 
@@ -80,6 +81,7 @@ __all__ = [
     "SessionPlace",
     "StaleAnswer",
     "Starved",
+    "StateSpec",
     "Superseded",
     "TimedOut",
     "TooLarge",

@@ -114,7 +114,8 @@ class PolicyClient:
         None by default: `unnorm_key`, the statistics that scale the action; `max_age_ms`, beyond which a frame is
         answered with DeadlineExceeded instead of an action; `encoding`, "raw" (exact), "png" (exact, smaller, slower)
         or "jpeg" (smallest, lossy), and `reuse`, which override the client's own for this frame; `t_obs_ns`, your
-        time stamp, which the reply returns.
+        time stamp, which the reply returns; `state`, the robot's own, for a policy that reads one: float64 numbers in
+        the order of `info().state`, or a mapping from its names to numbers.
         """
         return self.act_with_report(image, instruction, **options).action
 

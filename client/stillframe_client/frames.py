@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Union
 
 import numpy as np
 
+from stillframe_client.robot_state import state_field
+
 if TYPE_CHECKING:
     from typing import TypedDict
 
     from numpy.typing import NDArray
+
+    from stillframe_client.robot_state import State
 
     class FrameKeywords(TypedDict, total=False):
         """FrameOptions as keywords of a call."""
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
         encoding: Optional[str]
         reuse: Optional[str]
         t_obs_ns: Optional[int]
+        state: Optional[State]
 
     Picture = NDArray[np.uint8]  # [height, width, 3], RGB
     Pictures = Union[Picture, Mapping[str, Picture]]  # one picture, or camera name -> picture
@@ -37,6 +42,7 @@ class FrameOptions:
     encoding: Optional[str] = None  # of its pictures: raw, png or jpeg; None: the client's
     reuse: Optional[str] = None  # mode; None: the client's
     t_obs_ns: Optional[int] = None  # the caller's time stamp, which comes back in the reply
+    state: Optional[Any] = None  # of the robot: numbers in the policy's order, or by its names
 
 
 def frame_fields(
@@ -54,6 +60,7 @@ def frame_fields(
         "max_age_ms": milliseconds,
         "reuse": text,
         "t_obs_ns": _whole,
+        "state": state_field,
     }
     said = {name: getattr(options, name) for name in checks}
     return {**fields, **{name: checks[name](name, value) for name, value in said.items() if value is not None}}

@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 
 from stillframe_client.frames import text
+from stillframe_client.robot_state import state_field
 from stillframe_client.streaming.blocking import PolicyStream
 from stillframe_client.wire.camera_names import Mount, NameMatch, match_name, mount_of
 from stillframe_client.wire.openpi import (
@@ -25,6 +26,7 @@ from stillframe_client.wire.openpi import (
     to_uint8,
     unbatched,
 )
+from stillframe_client.wire.openpi_state import PART_KEYS, STATE_KEYS, choose_state
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -81,16 +83,19 @@ class WebsocketClientPolicy:
             "action_names": list(info.action_names),
             "action_horizon": info.chunk_horizon,
             "gripper": info.gripper,
+            "state": None if info.state is None else info.card["observation"]["state"]["fields"],
         }
 
     def infer(self, obs: Mapping[str, Any]) -> Dict[str, Any]:
         """Ask for the chunk due now: `actions` float32 [horizon, action_dim], and timings in ms.
 
         Pictures are the arrays of rank 3, by the policy's camera names or openpi's keys; the words are under "prompt".
-        Joint states are for policies that ask for them: none here does. Raises ValueError for an `obs` without pictures
-        or words.
+        The robot's state goes to a policy that reads one: "observation/state" or "state", or joints or the hand's
+        pose, with the gripper behind. Raises ValueError for an `obs` without pictures or words.
         """
         passed_on = {key: obs[key] for key in PASSED_ON if key in obs}
+        if self._info.state is not None:
+            passed_on["state"] = state_of(obs, self._info.state.names)
         reply = self._stream.act_with_report(pictures_of(obs, self._info), words_of(obs), **passed_on)
         total_ms = reply.timing_ms.get("total", 0.0)
         return {
@@ -122,6 +127,20 @@ def words_of(obs: Mapping[str, Any]) -> str:
     if key is None or isinstance(obs[key], (list, tuple, type(None))):
         raise ValueError(f"obs has no text under 'prompt'; it holds {', '.join(map(str, obs))}.")
     return text(f"obs[{key!r}]", obs[key])
+
+
+def state_of(obs: Mapping[str, Any], names: Tuple[str, ...]) -> Any:
+    """The state that a policy reads under `names`; None where there is none, for the daemon to say what is missing.
+
+    Raises ValueError where joints and the hand's pose fit alike, and for parts that are no numbers.
+    """
+    said = {key: value for key, value in flat_items(obs) if value is not None}
+    key = next((key for key in STATE_KEYS if key in said), None)
+    if key is not None:
+        return said[key]
+    parts = {key: list(state_field(f"obs[{key!r}]", np.atleast_1d(said[key]))) for key in PART_KEYS if key in said}
+    chosen = choose_state({key: len(part) for key, part in parts.items()}, names)
+    return [number for key in chosen for number in parts[key]] or None
 
 
 def pictures_of(obs: Mapping[str, Any], info: ModelInfo) -> Dict[str, NDArray[np.uint8]]:

@@ -17,7 +17,7 @@ import numpy as np
 from stillframe_client.actions import finite_actions
 from stillframe_client.errors import BadReply, FieldFault, Problem, WireError, refusal
 from stillframe_client.sessions import CacheReport, HistoryReport, SessionPlace, read_cache, read_history, read_place
-from stillframe_client.wire import MAX_COUNT, PackLimits, decode_array, is_array, read_json
+from stillframe_client.wire import MAX_COUNT, WARNING_HEADER, PackLimits, decode_array, is_array, read_json
 
 _LIMITS = PackLimits(max_parts=200_000, max_depth=32)  # of a reply: a model's card names every data set's statistics
 _LONGEST_TEXT = 4000  # characters of a problem's words
@@ -47,12 +47,21 @@ class ActionReply:
     history: Optional[HistoryReport] = None  # what is kept of older frames; None: the daemon does not say
     unnorm_key: Optional[str] = None  # the statistics that it is scaled by; None: the daemon does not say
     model: Optional[str] = None  # that computed it; None: the daemon does not say
+    warnings: Tuple[str, ...] = ()  # of what is odd about the frame and was taken as it is
 
     @property
     def action(self) -> NDArray[np.float64]:
         """The action due now, [action_dim]."""
         first: NDArray[np.float64] = self.actions[0]
         return first
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """What the policy reads of the robot's state, number by number in its order."""
+
+    names: Tuple[str, ...]
+    units: Tuple[Optional[str], ...]  # "m", "rad", "1" for a number without one; None: the checkpoint does not say
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class ModelInfo:
     unnorm_keys: Tuple[str, ...]
     default_unnorm_key: Optional[str]  # None: every frame has to name one of unnorm_keys
     card: Mapping[str, Any] = field(repr=False)  # everything the daemon said
+    state: Optional[StateSpec] = None  # None: it reads none
 
 
 def read_action(response: httpx.Response) -> ActionReply:
@@ -88,6 +98,7 @@ def read_action(response: httpx.Response) -> ActionReply:
         history=read_history(response, document),
         unnorm_key=text_or_none(said.get("unnorm_key")),
         model=text_or_none(said.get("model")),
+        warnings=_warnings_of(response, said),
     )
 
 
@@ -148,7 +159,17 @@ def model_info(card: Mapping[str, Any]) -> ModelInfo:
         unnorm_keys=tuple(_text(name) for name in card["norm_stats"]),
         default_unnorm_key=None if card["default_unnorm_key"] is None else _text(card["default_unnorm_key"]),
         card=MappingProxyType(dict(card)),
+        state=_state_spec(observation.get("state")),
     )
+
+
+def _state_spec(said: Any) -> Optional[StateSpec]:
+    """Parse `observation.state`; None, or nothing from an older daemon: the policy reads none."""
+    if said is None:
+        return None
+    fields = _items(said["fields"])
+    units = tuple(None if part["unit"] is None else _text(part["unit"]) for part in fields)
+    return StateSpec(tuple(_text(part["name"]) for part in fields), units)
 
 
 def read_problem(
@@ -165,6 +186,17 @@ def read_problem(
         retry_after_s=retry_after_s,
         faults=tuple(FieldFault(_said(fault, "pointer"), _said(fault, "detail")) for fault in faults[:_MOST_FAULTS]),
     )
+
+
+def _warnings_of(response: httpx.Response, said: Mapping[str, Any]) -> Tuple[str, ...]:
+    """The member `warnings`, or the header: an array alone has no members."""
+    told = said.get("warnings")
+    if told is None:
+        try:
+            told = read_json(response.headers.get(WARNING_HEADER, "[]"), PackLimits(), dict)
+        except WireError:
+            told = None
+    return texts(told)
 
 
 def _actions(document: Any) -> NDArray[np.float64]:
@@ -201,6 +233,12 @@ def _id(text: Optional[str]) -> Optional[str]:
 def text_or_none(value: Any) -> Optional[str]:
     """The value, if it is text."""
     return value if isinstance(value, str) else None
+
+
+def texts(value: Any) -> Tuple[str, ...]:
+    """The texts in a list of them, the first _MOST_FAULTS; none for anything else."""
+    found = value if isinstance(value, list) else []
+    return tuple(text[:_LONGEST_TEXT] for text in found[:_MOST_FAULTS] if isinstance(text, str))
 
 
 def whole_or_none(value: Any) -> Optional[int]:

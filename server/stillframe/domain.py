@@ -85,14 +85,13 @@ class SessionRef:
     opening: KeyframeReason = (
         KeyframeReason.FIRST_FRAME
     )  # why its first frame is whole; EVICTED: an earlier one had to go
+    share: str = ""  # of the device, that its frames take: that of the caller that opened it
 
     @property
     def seed(self) -> int:
         """63 bits of the session's id, the epoch and the seq: a frame that is computed again draws the same numbers."""
         place = f"{self.id}/{self.epoch}/{self.seq}".encode("utf-8", "surrogatepass")
         return int.from_bytes(hashlib.blake2b(place, digest_size=8).digest(), "big") >> 1
-
-    share: str = ""  # of the device, that its frames take: that of the caller that opened it
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ Prints one JSON object a line; reads a line where the test has to do something f
 """
 
 import asyncio
+import contextlib
+import io
 import itertools
 import json
 import sys
@@ -19,6 +21,7 @@ from stillframe_client import (
     Unprocessable,
     WebsocketClientPolicy,
 )
+from stillframe_client.preflight.command import main as preflight
 
 TIMEOUT_S = 30.0
 
@@ -34,7 +37,7 @@ def main(url):
     picture = np.add.outer(np.arange(24), np.arange(32)).astype(np.uint8)[..., None].repeat(3, axis=2)
     say(python=sys.version_info[:2], numpy=np.__version__, websockets=websockets.version.version)
     with PolicyClient(url, timeout_s=TIMEOUT_S) as client:
-        say(act=client.act(picture, "reach").tolist())
+        say(act=client.act(picture, "reach", state=np.arange(3, dtype=np.float32)).tolist())
     with PolicyStream(url, timeout_s=TIMEOUT_S) as stream:
         for encoding in ("raw", "png", "jpeg"):
             say(act=stream.act({"front": picture}, "reach", encoding=encoding).tolist())
@@ -42,12 +45,17 @@ def main(url):
             stream.act({"fornt": picture}, "reach")
         except Unprocessable as refused:
             say(code=refused.code)
+        state = {"x": 0, "y": 1, "z": 2}
+        say(warnings=len(stream.act_with_report(picture, "reach", state=state).warnings), state=stream.info().state)
         say(waits="cut")
         sys.stdin.readline()
         seq = stream.act_with_report(picture, "reach").session.seq
         say(seq=seq, epoch=stream.reset(), name=stream.info().name)
         with ChunkPlayer(lambda: stream.act_with_report(picture, "reach"), hz=2.0, max_age_s=TIMEOUT_S) as player:
             say(played=len(list(itertools.islice(player, 3))))
+    with contextlib.redirect_stdout(io.StringIO()) as table:
+        status = preflight([url, "--camera", "front=24x32", "--state", "x,y,z"])
+    say(preflight=[status, *(line.split()[0] for line in table.getvalue().splitlines())])
     say(newest=asyncio.run(realtime(url, picture)))
     policy = WebsocketClientPolicy(host=url.replace("http", "ws"), timeout_s=TIMEOUT_S)
     chunk = policy.infer({"observation/image": picture, "prompt": "reach"})["actions"]

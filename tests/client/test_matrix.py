@@ -110,9 +110,11 @@ def test_the_client_there(new_daemon, environment, library, tmp_path, version, n
     assert (tmp_path / "complaints").read_text() == ""
     assert said == [
         {"code": "unknown-camera"},
+        {"warnings": 1, "state": None},
         CUT,
-        {"seq": 4, "epoch": 1, "name": "sums"},
+        {"seq": 5, "epoch": 1, "name": "sums"},
         {"played": 3},
+        {"preflight": [0, "ok", "warning", "warning", "ok", "ok", "ok"]},
         {"newest": 2},
         {"chunk": [2, 7], "dtype": "float32"},
     ]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stillframe_client import errors
-from stillframe_client.replies import read_action, read_model_info, read_server_timing
+from stillframe_client.replies import StateSpec, read_action, read_model_info, read_server_timing
 from stillframe_client.wire import encode_array
 
 
@@ -107,6 +107,61 @@ def test_a_models_card():
     assert (info.action_names, info.gripper) == (("dx", "gripper"), "1 = open")
     assert (info.unnorm_keys, info.default_unnorm_key) == (("jaco", "bridge_orig"), None)
     assert info.card == card
+
+
+STATE_FIELD = {"name": "x", "unit": "m", "ranges": {}}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, None),
+        ({"state": None}, None),
+        ({"state": {"fields": [STATE_FIELD, {"name": "y", "unit": None}]}}, StateSpec(("x", "y"), ("m", None))),
+    ],
+)
+def test_what_a_card_says_of_the_state(said, expected):
+    """Names and units in the policy's order; an older daemon says nothing, and its policies read none."""
+    assert read_model_info(httpx.Response(200, json={"models": [card_of(said)]}, request=ASKED)).state == expected
+
+
+@pytest.mark.parametrize(
+    "state", [[], {}, {"fields": {}}, {"fields": [{"name": "x"}]}, {"fields": [{**STATE_FIELD, "name": 7}]}]
+)
+def test_a_state_that_is_none_is_another_servers(state):
+    """It is not guessed at."""
+    with pytest.raises(errors.BadReply, match="/v1/models"):
+        read_model_info(httpx.Response(200, json={"models": [card_of({"state": state})]}, request=ASKED))
+
+
+def card_of(observation):
+    """A card whose `observation` has more in it."""
+    return {
+        "name": "sums",
+        "family": "openvla",
+        "observation": {"cameras": ["front"], "image_size": [180, 320], **observation},
+        "action": {"fields": [{"name": "dx"}], "gripper": "1 = open", "chunk_horizon": 2},
+        "norm_stats": {"jaco": {}},
+        "default_unnorm_key": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("document", "header", "expected"),
+    [
+        ({"warnings": ["odd", 7, "odder"]}, None, ("odd", "odder")),
+        ({"warnings": "odd"}, None, ()),
+        ({}, '["odd"]', ("odd",)),
+        ({}, "[", ()),
+        ({}, None, ()),
+    ],
+)
+def test_what_was_odd_about_a_frame(document, header, expected):
+    """From the answer's member, or the header of a bare one; what cannot be read is none."""
+    headers = {} if header is None else {"X-Stillframe-Warning": header}
+    answer = httpx.Response(200, json={"actions": [[0.0] * 7], **document}, headers=headers, request=ASKED)
+
+    assert read_action(answer).warnings == expected
 
 
 def test_a_broken_array_is_a_wire_error():

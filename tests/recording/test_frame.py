@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stillframe.domain import Observation
@@ -43,6 +44,23 @@ def test_what_was_looked_at_is_looked_at_again(tmp_path: Path, shot: Shot, crop:
     file.write_text(json.dumps(older))
 
     assert read_frame(file).observation.center_crop is None
+
+
+@pytest.mark.parametrize("state", [None, [0.1, -1 / 3, 5e-324]])
+def test_the_robots_state_is_played_again(tmp_path: Path, shot: Shot, state: list[float] | None) -> None:
+    """To the bit; a frame recorded before there was such a thing has none."""
+    given = None if state is None else np.array(state)
+    observation = Observation(shot(0).observation.images, "go", state=given)
+    for name, content in encode(RecordedFrame(1.0, observation, shot(0).step)).items():
+        (tmp_path / name).write_bytes(content)
+    file = tmp_path / "000000.json"
+    back = read_frame(file).observation.state
+    older = json.loads(file.read_bytes())
+    assert older.pop("state") == state
+    file.write_text(json.dumps(older))
+
+    assert (None if back is None else back.tolist()) == state
+    assert read_frame(file).observation.state is None
 
 
 def test_names_sort_as_frames_do(shot: Shot) -> None:

@@ -4,12 +4,14 @@ import base64
 import copy
 
 import msgpack
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stillframe.testing import policy_info, state_info
 from stillframe.web.openapi.problem_codes import PROBLEM_CODES
-from stillframe_client.wire import encode_array
+from stillframe_client.wire import encode_array, pack
 
 EXAMPLES = settings(derandomize=True)
 
@@ -23,7 +25,7 @@ MARKERS = st.sampled_from(
     ["__ndarray__", "__npgeneric__", "__ndarray_class__", "__image__", "nd", "type", "kind", "shape", "dtype", "data"]
 )
 FIELDS = st.sampled_from(
-    ["image", "images", "instruction", "unnorm_key", "max_age_ms", "encoded", "session_id", "reuse", "other"]
+    ["image", "images", "instruction", "unnorm_key", "max_age_ms", "encoded", "session_id", "reuse", "state", "other"]
 )
 
 
@@ -31,6 +33,12 @@ FIELDS = st.sampled_from(
 def fuzzed(new_desk):
     """One daemon for all examples: what one leaves behind, the next would meet."""
     return new_desk()
+
+
+@pytest.fixture(scope="module")
+def needy(new_desk):
+    """The same, of a policy that reads the robot's state."""
+    return new_desk(info=policy_info(state=state_info("x", "y", "opening")))
 
 
 def assert_sane(reply):
@@ -115,6 +123,30 @@ def test_any_map(fuzzed, fields):
 
     assert_sane(reply)
     assert reply.status_code != 200
+
+
+@EXAMPLES
+@given(state=VALUES)
+def test_any_state(needy, picture, state):
+    """A policy that reads three numbers gets three finite ones, or the frame is the client's problem."""
+    before = len(needy.policy.seen)
+    reply = needy.act({"image": encode_array(picture), "instruction": "go", "state": state})
+
+    assert_sane(reply)
+    assert all(np.isfinite(seen.state).all() and seen.state.shape == (3,) for seen in needy.policy.seen[before:])
+
+
+@EXAMPLES
+@given(state=BINARY | st.dictionaries(MARKERS, BINARY, max_size=5))
+def test_any_state_in_msgpack(needy, picture, state):
+    """The same of maps that may look like arrays in any of their forms, and are none."""
+    before = len(needy.policy.seen)
+    body = pack({"image": picture, "instruction": "go"})
+    body = bytes([body[0] + 1]) + body[1:] + msgpack.packb("state") + msgpack.packb(state)
+    reply = needy.ask("POST", "/v1/act", content=body, headers={"content-type": "application/msgpack"})
+
+    assert_sane(reply)
+    assert all(np.isfinite(seen.state).all() and seen.state.shape == (3,) for seen in needy.policy.seen[before:])
 
 
 @EXAMPLES

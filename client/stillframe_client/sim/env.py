@@ -18,6 +18,7 @@ from stillframe_client.sim.distractor import Crates
 from stillframe_client.sim.experts import expert_action
 from stillframe_client.sim.heading import Heading
 from stillframe_client.sim.lamps import GREY, Lamps
+from stillframe_client.sim.proprioception import proprioception
 from stillframe_client.sim.scene import CAMERAS
 from stillframe_client.sim.sensors import Picture, SensorNoise
 from stillframe_client.sim.shapes import Shape
@@ -31,7 +32,7 @@ PERFECT = SensorNoise()
 OPTIONS = ("task", "colour", "direction", "then")
 STILL = np.array([0, 0, 0, 0, 0, 0, 1.0])
 
-Observed = dict[str, Any]  # "images": {camera: uint8 [px, px, 3]}, "instruction": str
+Observed = dict[str, Any]  # "images": {camera: uint8 [px, px, 3]}, "instruction": str, "state": float64 [7]
 
 
 class JacoEnv:
@@ -136,10 +137,10 @@ class JacoEnv:
         return self._steps < self._show.frozen_steps
 
     def observe(self) -> Observed:
-        """What a policy gets now, through the sensors: noise is drawn anew at each call."""
+        """What a policy gets now, through the sensors: noise is drawn anew at each call, but for the arm's state."""
         instruction = self.goal.instruction
         images = {name: self._noise.spoil(self.render(name), self._sensor_rng) for name in self._cameras}
-        return {"images": images, "instruction": instruction}
+        return {"images": images, "instruction": instruction, "state": proprioception(self.world.arm)}
 
     def state(self) -> SceneState:
         """The privileged truth, for experts and referees."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
 
 from stillframe_client.actions import finite_actions
 from stillframe_client.errors import BadReply, PolicyError, Problem, Refused, Unreachable, refusal
-from stillframe_client.replies import ActionReply, read_problem, text_or_none, whole_or_none
+from stillframe_client.replies import ActionReply, read_problem, text_or_none, texts, whole_or_none
 from stillframe_client.sessions import cache_report, history_report, session_place
 from stillframe_client.wire import FATAL, MAX_COUNT, POLICY, TOO_BIG
 
@@ -73,6 +73,7 @@ def action_of(message: Message) -> ActionReply:
         history=history_report(message.get("history")),
         unnorm_key=text_or_none(message.get("unnorm_key")),
         model=text_or_none(message.get("model")),
+        warnings=texts(message.get("warnings")),
     )
 
 

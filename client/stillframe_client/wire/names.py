@@ -19,6 +19,7 @@ PLACE_HEADER = "X-Stillframe-Session"  # of the answers to a session's frames: J
 MAX_SESSION_ID = 128
 SESSION_ID_RULE = f"1 to {MAX_SESSION_ID} printable ASCII characters, with no space at either end, not '.' or '..'"
 MAX_COUNT = 2**64 - 1  # of a seq or an epoch
+MAX_STATE_NUMBERS = 64  # of a robot's state in one frame
 
 MSGPACK_PROTOCOL = "stillframe.v1.msgpack"  # WebSocket sub-protocols
 JSON_PROTOCOL = "stillframe.v1.json"

@@ -110,7 +110,7 @@ def _strip_frames(model: PolicyModel, plan: AblationPlan) -> list[StripFrame]:
 
 def strip_frame(model: PolicyModel, actor: LocalActor, observed: Mapping[str, Any], step: int) -> StripFrame:
     """The last plan for the first camera's patches."""
-    layout = model.prepare(Observation(observed["images"], observed["instruction"])).layout
+    layout = model.prepare(Observation(observed["images"], observed["instruction"], state=observed.get("state"))).layout
     positions = next(iter(layout.patches.values()))
     plan = actor.policy.plan
     reused = set(plan.order[: plan.counts[-1]].tolist())

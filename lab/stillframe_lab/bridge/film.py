@@ -108,8 +108,8 @@ def _panel(shown: Track, now_s: float, head: str, since_s: float) -> Image.Image
     card = Image.new("RGB", (PANEL_PX, PX), "white")
     pen, font = ImageDraw.Draw(card), ImageFont.load_default(size=12)
     index = max(int(np.searchsorted(shown.time_s, now_s)) - 1, 0)
-    hand = "closed" if shown.closure[index] > 0.5 else "open"
-    lines = (head, f"{shown.states[index]}   {since_s:.1f} s   hand {hand}")
+    hand = "close" if shown.closure[index] > 0.5 else "open"
+    lines = (head, f"{shown.states[index]}   {since_s:.1f} s   hand told: {hand}")
     for number, line in enumerate(lines):
         pen.text((PAD_PX, 6 + number * LINE_PX), line, fill=INK, font=font)
     window = slice(int(np.searchsorted(shown.time_s, now_s - WINDOW_S)), index + 1)
@@ -117,7 +117,7 @@ def _panel(shown: Track, now_s: float, head: str, since_s: float) -> Image.Image
     _plot(
         pen,
         (56, 130),
-        "speed, m/s",
+        "speed, m/s: asked (grey), sent (red)",
         FASTEST_M_S,
         ages,
         {FAINT: shown.asked_m_s[window], ACCENT: shown.sent_m_s[window]},

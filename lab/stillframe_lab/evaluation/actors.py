@@ -119,11 +119,17 @@ class ServerActor:
         """The cameras of the daemon's policy. Raises PolicyError."""
         return self._client.info().cameras
 
+    @cached_property
+    def _reads_state(self) -> bool:
+        """Whether the policy reads the robot's state."""
+        return self._client.info().state is not None
+
     def __call__(self, observed: Mapping[str, Any]) -> Action:
         """The action due now; pictures are sent raw, so that it is bit-equal."""
         images = observed["images"]
         pictures = images if len(images) > 1 else next(iter(images.values()))
-        reply = self._client.act_with_report(pictures, observed["instruction"], reuse=self._mode)
+        state = observed["state"] if "state" in observed and self._reads_state else None
+        reply = self._client.act_with_report(pictures, observed["instruction"], reuse=self._mode, state=state)
         self.trace.frames.append(frame_of(reply))
         return reply.action
 

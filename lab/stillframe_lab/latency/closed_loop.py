@@ -59,7 +59,7 @@ class StockPlayer:
     def __call__(self, observed: Mapping[str, Any]) -> NDArray[np.float64]:
         """The action due now."""
         model = self._model
-        prepared = model.prepare(Observation(observed["images"], observed["instruction"]))
+        prepared = model.prepare(Observation(observed["images"], observed["instruction"], state=observed.get("state")))
         (rows,) = model.embed([prepared])
         ids = greedy(self._llama, rows, len(prepared.no_motion_tokens))
         self.passes.append(len(ids))

@@ -18,6 +18,7 @@ ORDER = (
     "serve",
     "healthcheck",
     "token",
+    "preflight",
     "inspect",
     "calibrate",
     "loadtest",

@@ -71,6 +71,7 @@ class FrameDocument:
     action_unnorm_key: str
     report: StepReport
     center_crop: float | None = None  # share of each picture's area that the model saw; null: all of it
+    state: list[float] | None = None  # of the robot, in the policy's order; null: the policy reads none
 
 
 _DOCUMENT: TypeAdapter[FrameDocument] = TypeAdapter(FrameDocument)
@@ -99,7 +100,8 @@ def read_frame(file: Path) -> RecordedFrame:
         entry.camera: _read_png(file.with_suffix(f".{index}.png"), entry)
         for index, entry in enumerate(document.pictures)
     }
-    observation = Observation(images, document.instruction, document.unnorm_key, document.center_crop)
+    state = None if document.state is None else np.asarray(document.state, np.float64)
+    observation = Observation(images, document.instruction, document.unnorm_key, document.center_crop, state)
     chunk = ActionChunk(actions, document.action_unnorm_key, np.asarray(document.tokens, np.int64))
     return RecordedFrame(document.submitted_s, observation, Step(chunk, document.report))
 
@@ -117,6 +119,7 @@ def _document(frame: RecordedFrame) -> FrameDocument:
         action_unnorm_key=chunk.unnorm_key,
         report=frame.step.report,
         center_crop=observation.center_crop,
+        state=None if observation.state is None else observation.state.tolist(),
     )
 
 

@@ -75,7 +75,7 @@ class SessionInfo:
 
 @dataclass(eq=False)
 class Session:
-    """A session. The registry's lock guards it; other threads may read it, and set `instruction`."""
+    """A session. The registry's lock guards it; others may read it, and set `instruction` and `unread_state_at`."""
 
     id: str
     owner: str  # the name of the token that opened it; ids are unique per owner
@@ -97,6 +97,7 @@ class Session:
     in_flight: list[PendingFrame] = field(default_factory=list, repr=False)  # of whatever epoch
     connection: Connection | None = field(default=None, repr=False)
     instruction: str | None = field(default=None, repr=False)  # the last one sent; survives a reset
+    unread_state_at: tuple[int, int] | None = field(default=None, repr=False)  # epoch, seq of the frame told so
     warm: bool = False  # its last answered frame left keys and values on the device
 
     @property

@@ -4,7 +4,7 @@ No checkpoint, no torch. `with running(EchoPolicy()) as url:` is a whole daemon 
 """
 
 from stillframe.testing.clock import ManualClock
-from stillframe.testing.policy import EchoPolicy, policy_info
+from stillframe.testing.policy import EchoPolicy, policy_info, state_info
 from stillframe.testing.server import running
 
-__all__ = ["EchoPolicy", "ManualClock", "policy_info", "running"]
+__all__ = ["EchoPolicy", "ManualClock", "policy_info", "running", "state_info"]

@@ -21,6 +21,7 @@ from stillframe.domain import (
     Observation,
     PolicyInfo,
     SessionRef,
+    StateInfo,
     Step,
     StepReport,
 )
@@ -46,6 +47,13 @@ KV_BYTES, SLOTS, WAIT_S = 1000, 64, 60.0
 def policy_info(**changes: Any) -> PolicyInfo:
     """Return the contract of a policy of one camera and single 7-DoF actions, with `changes` made to it."""
     return replace(INFO, **changes)
+
+
+def state_info(*names: str, unit: str = "1", low: float = -1.0, high: float = 1.0) -> StateInfo:
+    """Return the contract of a state of these numbers, for `policy_info(state=...)`: all of one unit and one range."""
+    size = len(names)
+    stats = {"low": [low] * size, "high": [high] * size, "mask": [True] * size}
+    return StateInfo(names, (unit,) * size, dict.fromkeys(INFO.norm_stats, stats))
 
 
 def cache_report(session: SessionRef | None) -> CacheReport:

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stillframe_client.sim import COLOURS, JacoEnv, SensorNoise, expert_action
+from stillframe_client.sim.proprioception import STATE_NAMES, STATE_UNITS
 
 STILL = np.array([0, 0, 0, 0, 0, 0, 1.0])
 
@@ -219,3 +220,25 @@ def _pictures(env: JacoEnv) -> list[NDArray[np.uint8]]:
     for _ in range(8):
         seen += env.step(np.array([*rng.uniform(-0.02, 0.02, 3), *rng.uniform(-0.1, 0.1, 3), 0]))[0]["images"].values()
     return seen
+
+
+def test_the_state_is_what_the_arm_knows_of_itself(blind: JacoEnv) -> None:
+    """Named numbers in float64: tool, turn from home, opening; reading it leaves the world as it was."""
+    observed, _ = blind.reset(seed=3)
+    home = observed["state"]
+    for _ in range(4):
+        observed, *_ = blind.step(np.array([0.01, -0.005, -0.01, 0.0, 0.0, 0.05, 0.0]))
+    state, truth, before = observed["state"], blind.state(), blind.world.data.qpos.copy()
+
+    assert len(STATE_NAMES) == len(STATE_UNITS) == 7
+    assert (state.shape, state.dtype) == ((7,), np.float64)
+    assert np.abs(home[3:6]).max() < 1e-3
+    assert home[6] == pytest.approx(1.0, abs=0.02)
+    assert np.array_equal(state[:3], truth.tool_pos)
+    assert np.array_equal(state[3:6], truth.tool_turn)
+    assert state[5] == pytest.approx(0.2, abs=0.1)  # it turned as it was told
+    assert state[6] == pytest.approx(1.25 - truth.finger_angle)
+    assert 0 <= state[6] < home[6]
+    assert np.array_equal(blind.observe()["state"], state)
+    assert np.array_equal(blind.world.data.qpos, before)
+    assert blind.reset(seed=3)[0]["state"].tolist() == home.tolist()

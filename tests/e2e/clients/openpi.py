@@ -12,13 +12,13 @@ from openpi_client.runtime.agents import policy_agent
 def libero(picture, words):
     """What LIBERO's evaluation sends; the wrist sees nothing here."""
     seen = {"observation/image": picture, "observation/wrist_image": np.zeros_like(picture)}
-    return {**seen, "observation/state": np.zeros(8), "prompt": words}
+    return {**seen, "observation/state": np.arange(8.0) / 8, "prompt": words}
 
 
 def droid(picture, words):
     """What DROID's sends."""
     seen = {"observation/exterior_image_1_left": picture, "observation/wrist_image_left": np.zeros_like(picture)}
-    joints = {"observation/joint_position": np.zeros(7), "observation/gripper_position": np.zeros(1)}
+    joints = {"observation/joint_position": np.arange(7.0) / 8, "observation/gripper_position": np.array([7 / 8])}
     return {**seen, **joints, "prompt": words}
 
 
@@ -43,6 +43,11 @@ class Robot:
     def act(self, picture, words, kind="libero"):
         """The whole reply."""
         return self.policy.infer({"libero": libero, "droid": droid, "aloha": aloha}[kind](picture, words))
+
+    def libero(self, picture, wrist, state, words):
+        """LIBERO's observation with a wrist that sees and a hand that moved."""
+        seen = {"observation/image": picture, "observation/wrist_image": wrist, "observation/state": state}
+        return self.policy.infer({**seen, "prompt": words})
 
     def with_keys(self, picture, words, keys):
         """LIBERO's observation and more keys, as clients of servers with sessions send them."""

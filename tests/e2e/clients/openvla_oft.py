@@ -23,9 +23,13 @@ class Robot:
 
     def act(self, picture, instruction):
         """LIBERO's observation: one camera, one wrist, proprioception -> the actions that the robot takes."""
-        wrist, state = np.zeros_like(picture), np.zeros(8)
+        wrist, state = np.zeros_like(picture), np.arange(8.0) / 8
         seen = {"full_image": picture, "wrist_image": wrist, "state": state, "instruction": instruction}
         return self.taken(self.ask(seen))
+
+    def libero(self, picture, wrist, state, instruction):
+        """The same with a wrist that sees and joints that moved -> the vectors themselves."""
+        return self.ask({"full_image": picture, "wrist_image": wrist, "state": state, "instruction": instruction})
 
     def aloha(self, picture, left, right, instruction):
         """ALOHA's: two wrists, told apart by their order."""

@@ -94,13 +94,14 @@ def test_the_report_compares_with_eval(tmp_path: Path) -> None:
         done = seed > 1
         results.add(Played("lockstep", seed, "pick up the red cube", done, False, 35, 25, 3.0, "success"))  # noqa: FBT003
     run = logged(tmp_path / "logs", [tick(1.0, step=1), tick(1.1, step=2)], [answer(0.95, 0.99)])
-    results.add_figures("lockstep", {"world": {"late_ms": {"beats": 3}}, **run_figures(run)})
+    results.add_figures("lockstep", {"world": {"late_ms": {"beats": 3, "p99": 4.0}}, **run_figures(run)})
 
     document = write_report(results, CELLS, {"task": "pick", "seed": 0, "policy": "tiny"}, tmp_path / "out")
 
     (missed,) = document["targets"]
     assert (missed["measured"], missed["met"]) == ("10.0 points behind", False)
     assert document["cells"]["lockstep"]["failed_seeds"] == [0, 1]
+    assert document["cells"]["lockstep"]["world_late_ms"]["p99"] == 4.0
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == document
     page = (tmp_path / "out" / "README.md").read_text()
     assert document["made_with"]["cpu"] in page

@@ -17,9 +17,11 @@ from stillframe.domain import HistoryReport
 from stillframe.engine.local import LocalPolicy
 from stillframe.errors import ConfigError, StillframeError
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
+from stillframe.testing import EchoPolicy, policy_info, running, state_info
 from stillframe_client import PolicyClient
 from stillframe_client.errors import Unreachable
 from stillframe_client.sim import JacoEnv, SensorNoise, gl
+from stillframe_client.sim.proprioception import STATE_NAMES
 from stillframe_client.sim.rollout import Act, Episode, play
 from stillframe_lab.evaluation.actors import (
     LocalActor,
@@ -230,3 +232,16 @@ def test_a_daemon_is_asked_in_the_mode(mode: Any) -> None:
     assert frame.stages_ms == {"plan": 0.5, "prefill": 4.0}
     assert frame.history == HistoryReport(held=2, slots=0, kept=3, dropped=1, nbytes=16)
     assert actor.trace.drifts == []  # the daemon keeps them to itself
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_daemon_is_told_the_state_that_it_reads(reads: bool) -> None:  # noqa: FBT001
+    """The simulated arm's seven numbers, to the bit; a policy that reads none is not bothered."""
+    policy = EchoPolicy(policy_info(state=state_info(*STATE_NAMES) if reads else None))
+    state = np.arange(7) / 3
+    with running(policy) as url, open_server_actor(url) as actor:
+        actor({"images": {"front": np.zeros((8, 8, 3), np.uint8)}, "instruction": "wait", "state": state})
+
+    assert [None if seen.state is None else seen.state.tolist() for seen in policy.seen] == [
+        state.tolist() if reads else None
+    ]

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from stillframe.cli import app
 from stillframe.errors import Overloaded, StillframeError
 from stillframe.sessions.settings import SessionSettings
+from stillframe.testing import EchoPolicy, policy_info, running, state_info
 from stillframe.tools.loadtest import run
 from stillframe.tools.loadtest.command import LoadTest, run_loadtest
 from stillframe.tools.loadtest.load import Load
@@ -46,6 +47,18 @@ def test_every_frame_is_sent_and_answered_once(daemon, silent, wire):
     assert len(found["fairness"]["robot_p99_ms"]) == 2
     assert found["reuse_ratio"] == (None if wire == "openpi" else 0.5)
     assert silent.looks > 0
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_policy_that_reads_a_state_gets_one(silent, wire):
+    """Robots at rest, over every wire: each frame is answered."""
+    policy = EchoPolicy(policy_info(state=state_info("x", "y", "opening")))
+    with running(policy) as url:
+        played = run_load(quick(wire=wire, robots=1, hz=5.0, seconds=0.4), find_target(url), silent)
+
+    assert figures(played)["frames"]["problems"] == {}
+    assert [seen.state.tolist() for seen in policy.seen] == [[0.0] * 3] * len(policy.seen)
+    assert policy.seen
 
 
 @pytest.mark.parametrize("wire", WIRES)

@@ -110,7 +110,7 @@ def test_what_is_a_picture(picture):
 @pytest.mark.parametrize("where", ["images", "observation"])
 def test_pictures_may_lie_in_a_map(info, picture, where):
     """As ALOHA's clients send them; their place is that of the key in it."""
-    said = OPENPI.translate({where: {"cam_high": picture, "state": np.zeros(8)}, "prompt": "go"}, info)
+    said = OPENPI.translate({where: {"cam_high": picture, "depth": np.zeros(8)}, "prompt": "go"}, info)
 
     assert list(said.fields["images"]) == ["front"]
     assert said.pointers == {"/images/front": f"/{where}~1cam_high", "/instruction": "/prompt"}
@@ -143,9 +143,9 @@ def test_words_go_by_several_names(info, picture, words, text, place):
 
 
 def test_what_is_ours_is_passed_on(info, picture):
-    """Key, age and mode, for clients that know us; joint states are not."""
+    """Key, age and mode, for clients that know us; other keys are not."""
     ours = {"unnorm_key": "jaco", "max_age_ms": 50, "reuse": "exact"}
-    said = OPENPI.translate({"image": picture, "state": np.zeros(8), **ours}, info)
+    said = OPENPI.translate({"image": picture, "torque": np.zeros(8), **ours}, info)
 
     assert said.fields == {**ours, "images": {"front": said.fields["images"]["front"]}}
     assert said.pointers["/instruction"] == "/prompt"

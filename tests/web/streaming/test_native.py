@@ -13,6 +13,7 @@ import pytest
 
 from stillframe.errors import Overloaded
 from stillframe.sessions.settings import SessionSettings
+from stillframe.testing import policy_info, state_info
 from stillframe.web.app import WebSettings
 from stillframe.web.http.decode_pool import DecodePool
 from stillframe.web.http.limits import Limits
@@ -859,3 +860,24 @@ def test_streams_wait_for_the_unpacking(desk, sockets, play, shot, path, monkeyp
             return await socket.hear_data()
 
     assert "actions" in MSGPACK.load(play(story()))
+
+
+@pytest.mark.parametrize("protocol", [MSGPACK_PROTOCOL, JSON_PROTOCOL])
+@pytest.mark.parametrize("state", [[0.25, -1 / 3], np.array([0.25, -1 / 3]), {"y": -1 / 3, "x": 0.25}], ids=str)
+def test_the_robots_state(new_desk, sockets, play, shot, json_shot, protocol, state):
+    """In order or by name, in either codec, to the bit; one that is wrong is a problem with the frame's position."""
+    desk = new_desk(info=policy_info(state=state_info("x", "y")))
+    said = {"session_id": "arm", **(shot if protocol == MSGPACK_PROTOCOL else json_shot)}
+
+    async def story():
+        async with sockets(desk.app, protocol=protocol) as socket:
+            await socket.hear("hello")
+            done = await socket.ask("frame", **said, seq=0, state=state)
+            return done, await socket.ask("frame", **said, seq=1, state=[1.0])
+
+    done, wrong = play(story())
+
+    assert done["type"] == "action"
+    assert desk.policy.seen[-1].state.tolist() == [0.25, -1 / 3]
+    assert (wrong["problem"]["code"], wrong["session"]["seq"]) == ("wrong-state", 1)
+    assert wrong["problem"]["errors"][0]["pointer"] == "/state"

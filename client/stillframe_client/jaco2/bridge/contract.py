@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ACTION = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 UNITS = ("m", "m", "m", "rad", "rad", "rad")
+ROUNDING = 1 + 1e-9
 OPEN_IS_ONE = "1 = open"
 
 
@@ -25,6 +26,8 @@ def contract_faults(info: ModelInfo, settings: BridgeSettings) -> List[str]:
     key, key_faults = _statistics(info, settings.policy.unnorm_key)
     faults += key_faults
     faults += _unit_faults(info)
+    if info.state is not None:
+        faults.append(f"{info.name} reads a state ({_names(info.state.names)}), and the bridge sends none yet")
     if OPEN_IS_ONE not in info.gripper:
         faults.append(f"the gripper of {info.name} means {info.gripper!r}; expected 0 = close, 1 = open")
     if settings.policy.execute > info.chunk_horizon:
@@ -90,13 +93,14 @@ def _range_faults(info: ModelInfo, key: str, settings: BridgeSettings) -> List[s
     """Whether the statistics are those of an arm of this size."""
     largest, limits = _ranges(info, key), settings.limits
     faults = []
-    if _length(largest[:3]) > limits.step_m * math.sqrt(3):
+    shift_m, turn_rad = _length(largest[:3]), _length(largest[3:6])
+    if shift_m > limits.step_m * ROUNDING:
         faults.append(
-            f"{key} has actions of up to {max(largest[:3]):.3f} m; limits.step_m is {limits.step_m:g}: are these the "
-            "statistics of this robot, and is policy.hz its data's rate?"
+            f"{key} has actions of up to {shift_m:.3f} m; limits.step_m is {limits.step_m:g}, beyond which one is "
+            "refused in mid-run: are these the statistics of this robot, and is policy.hz its data's rate?"
         )
-    if _length(largest[3:6]) > limits.step_rad * math.sqrt(3):
-        faults.append(f"{key} has actions of up to {max(largest[3:6]):.2f} rad; limits.step_rad is {limits.step_rad:g}")
+    if turn_rad > limits.step_rad * ROUNDING:
+        faults.append(f"{key} has actions of up to {turn_rad:.2f} rad; limits.step_rad is {limits.step_rad:g}")
     low, high = _range(_fields(info)[6], key)
     if not (abs(low) < 0.1 and abs(high - 1) < 0.1):
         faults.append(f"{key} scales the gripper from {low:g} to {high:g}; expected 0 to 1")

@@ -143,14 +143,17 @@ class Bridge:
         await self._alive(self._warm_up(self._stream, pictures))
 
     async def _warm_up(self, stream: AsyncPolicyStream, pictures: Any) -> None:
-        """Have one frame answered; the first one may take longer than the rest. Raises PolicyError."""
+        """Have one frame answered; the first one may take longer than the rest. Raises Refusal and PolicyError."""
         until_s = now_s() + WARM_UP_S
         while True:
             try:
                 await stream.act(pictures, "warm up", unnorm_key=self.settings.policy.unnorm_key)
-            except MAY_PASS:
+            except MAY_PASS as error:
                 if now_s() > until_s:
-                    raise
+                    raise Refusal(
+                        f"no first answer within {WARM_UP_S:g} s: {error} (policy.answer_s is "
+                        f"{self.settings.policy.answer_s:g}; a slower policy needs more)"
+                    ) from error
                 await asyncio.sleep(RETRY_S)
             else:
                 return

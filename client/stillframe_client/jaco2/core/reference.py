@@ -74,11 +74,12 @@ class _Part:
 
     def __init__(self, most: float, acceleration: float):
         self._most, self._acceleration = most, acceleration
-        self.velocity = self._asked = self._way = np.zeros(3)  # per second, per second, and what is left of the step
-        self._left_s = 0.0  # of the step's time
+        self.velocity = self._asked = self._direction = np.zeros(3)  # per second, per second, of unit length
+        self._left = self._left_s = 0.0  # of the step's way in its direction, and of its time
 
     def take(self, way: Vector, lasts_s: float) -> None:
-        self._way, self._left_s = way, lasts_s
+        self._left, self._left_s = math.sqrt(float(way @ way)), lasts_s
+        self._direction = way / self._left if self._left else np.zeros(3)
         self._asked = within(way / lasts_s, self._most)
 
     def move(self, lasted_s: float) -> Vector:
@@ -87,16 +88,14 @@ class _Part:
         want = self._asked if self._left_s > lasted_s / 2 else self._finishing(change)
         self.velocity = self.velocity + within(want - self.velocity, change)
         moved = self.velocity * lasted_s
-        self._way, self._left_s = self._way - moved, self._left_s - lasted_s
+        self._left -= max(float(moved @ self._direction), 0.0)  # what the braking of the step before takes is no part
+        self._left_s -= lasted_s
         return moved
 
     def _finishing(self, change: float) -> Vector:
         """Onward in the step's direction as long as it has to go, and no faster than it can still come to rest."""
-        speed = math.sqrt(float(self._asked @ self._asked))
-        if speed == 0:
-            return self._asked
-        left = max(float(self._way @ self._asked) / speed, 0.0)
-        return self._asked * min(1.0, (math.sqrt(change * change + 2 * self._acceleration * left) - change) / speed)
+        left, speed = max(self._left, 0.0), math.sqrt(float(self._asked @ self._asked))
+        return self._direction * min(speed, math.sqrt(change * change + 2 * self._acceleration * left) - change)
 
 
 def within(vector: Vector, most: float) -> Vector:

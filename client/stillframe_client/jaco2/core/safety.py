@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Of the acceleration, for the braking in one direction: three walls and the column may need it at once.
 BRAKING_SHARE = 0.35
+NO_PART = 1e-9  # of a direction along an axis, at most, that counts as none
 REMEMBERED = 256  # commands: more than a pose may be old, plus latency
 MOST_SMOOTHED = round(ceilings.SMOOTHED_S / TICK_S)
 
@@ -143,7 +144,7 @@ class _Allowed:
         axes = [
             (float(velocity[k]), float(self._inward[k]), -float(self._low[k]), float(self._high[k])) for k in (0, 1)
         ]
-        places = sorted((v - wall) / n for v, n, *walls in axes for wall in walls if n)
+        places = sorted((v - wall) / n for v, n, *walls in axes for wall in walls if abs(n) > NO_PART)
         begin, before = 0.0, _left(axes, 0.0)
         for place in [place for place in places if place > 0]:
             after = _left(axes, place)

@@ -19,7 +19,7 @@ PICTURE, WORDS = "images", "task_description"
 
 @dataclass(frozen=True)
 class CogACT:
-    """Parts `images` (one JPEG or PNG) and `json` ({"task_description": ...})."""
+    """Parts `images` (one JPEG or PNG) and `json` ({"task_description": ...}), which may hold `state` as well."""
 
     name: str = "cogact"
 
@@ -32,7 +32,7 @@ class CogACT:
         if WORDS not in fields:
             detail = f"The part 'json' has no {WORDS!r}: what the robot is to do."
             raise BadRequest("missing-field", detail, pointer=f"/json/{WORDS}")
-        pointers = {**said.pointers, "/instruction": f"/json/{WORDS}"}
+        pointers = {**said.pointers, "/instruction": f"/json/{WORDS}", "/state": "/json/state"}
         return NativeFrame({**said.fields, "instruction": fields[WORDS]}, pointers, said.keys)
 
     def write(self, answer: Reply) -> Any:

@@ -17,7 +17,9 @@ from stillframe.errors import Unprocessable
 from stillframe.web.dialects.action_ranges import gripper_meaning
 from stillframe.web.dialects.base import NativeFrame, Reply, finite
 from stillframe.web.dialects.cameras import assign_cameras
+from stillframe.web.dialects.openpi_state import find_state
 from stillframe.web.dialects.pictures import as_picture, is_picture, might_be_picture
+from stillframe.web.dialects.state_ranges import state_fields
 from stillframe.web.http.parsing import Fields
 from stillframe.web.http.problems import pointer
 from stillframe_client.wire.camera_names import Mount, mount_of
@@ -33,16 +35,19 @@ class OpenPI:
     name: str = "openpi"
 
     def translate(self, fields: Fields, info: PolicyInfo) -> NativeFrame:
-        """Find the pictures and the instruction among the observation's keys; joint states are ignored."""
-        said = _assign_pictures(list(flat_items(fields)), info)
+        """Find the pictures, the instruction and the robot's state among the observation's keys."""
+        pairs = list(flat_items(fields))
+        said, state = _assign_pictures(pairs, info), find_state(dict(pairs), info)
+        pointers = {**said.pointers, **state.pointers}
         rest: dict[str, Any] = {key: fields[key] for key in PASSED_ON if key in fields}
+        rest |= state.fields
         rest["images"] = {
             camera: as_picture(picture, pointer(said.keys[camera])) for camera, picture in said.fields["images"].items()
         }
         words = next((key for key in INSTRUCTION_KEYS if key in fields), None)
         if words is None:
-            return NativeFrame(rest, {**said.pointers, "/instruction": "/prompt"}, said.keys)
-        pointers = {**said.pointers, "/instruction": f"/{words}"}
+            return NativeFrame(rest, {**pointers, "/instruction": "/prompt"}, said.keys)
+        pointers["/instruction"] = f"/{words}"
         return NativeFrame({**rest, "instruction": _text(fields[words])}, pointers, said.keys)
 
     def write(self, answer: Reply) -> Any:
@@ -71,6 +76,7 @@ class OpenPI:
             "gripper": gripper_meaning(info),
             "camera_keys": dict(info.camera_keys),
             "center_crop": info.center_crop,
+            "state": None if info.state is None else state_fields(info.state),
             "unnorm_key": info.default_unnorm_key,
         }
 

@@ -16,6 +16,8 @@ from stillframe.web.dialects.base import Dialect, NativeFrame, Reply, finite
 from stillframe.web.http.parsing import Fields
 from stillframe_client.wire import encode_array
 
+PROPRIO = "proprio"  # auto_eval's word
+
 
 @dataclass(frozen=True)
 class OpenVLA:
@@ -24,8 +26,11 @@ class OpenVLA:
     name: str = "openvla"
 
     def translate(self, fields: Fields, info: PolicyInfo) -> NativeFrame:  # noqa: ARG002 (a dialect's shape)
-        """Return the fields unchanged: `image`, `instruction`, `unnorm_key`."""
-        return NativeFrame(fields)
+        """Return the fields unchanged: `image`, `instruction`, `unnorm_key`; auto_eval's `proprio` is the state."""
+        if PROPRIO not in fields or "state" in fields:
+            return NativeFrame(fields)
+        rest = {key: value for key, value in fields.items() if key != PROPRIO}
+        return NativeFrame({**rest, "state": fields[PROPRIO]}, {"/state": f"/{PROPRIO}"})
 
     def write(self, answer: Reply) -> Any:
         """The first action, float64 (action_dim,): these clients know no chunks."""

@@ -1,4 +1,4 @@
-"""Multipart forms: pictures as files, all other fields in one JSON part. Source: RFC 7578.
+"""Multipart forms: pictures as files, all other fields in one JSON part, or `state` in its own. Source: RFC 7578.
 
 Knows no camera. The body is in memory and within its limit; parts and their headers are counted.
 """
@@ -15,9 +15,10 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from stillframe.errors import BadRequest, TooLarge
 from stillframe.web.http.limits import Limits
-from stillframe.web.http.parsing import Fields, parse_json
+from stillframe.web.http.parsing import Fields, parse_json, parse_json_value
 
 JSON_PART = "json"  # as CogACT's clients call it
+STATE_PART = "state"  # JSON too
 _HEADERS, _HEADER_BYTES = 8, 1024  # of one part
 _QUIET = logging.Logger("forms", logging.CRITICAL)  # the parser logs each bad form: clients could fill the log
 
@@ -44,7 +45,17 @@ def read_form(body: bytes, content_type: str, limits: Limits) -> Fields:
         if name in form.parts:
             detail = f"The form has {reprlib.repr(name)} as a part and in its part {JSON_PART!r}; send it once."
             raise BadRequest("bad-codec", detail)
+    if STATE_PART in form.parts:
+        said = {**said, STATE_PART: _state(form.parts.pop(STATE_PART), limits)}
     return {**form.parts, **said}
+
+
+def _state(data: bytes, limits: Limits) -> Any:
+    try:
+        return parse_json_value(data, limits.max_json_parts)
+    except BadRequest as error:
+        error.pointer = f"/{STATE_PART}"
+        raise
 
 
 def _boundary(content_type: str) -> bytes:

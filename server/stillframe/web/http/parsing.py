@@ -36,16 +36,21 @@ def parse_json(text: bytes | str, max_parts: int) -> Fields:
 
     Refuses NaN, broken Unicode, a key that stands twice, and anything with over `max_parts` commas and brackets.
     """
+    value = parse_json_value(text, max_parts)
+    if not isinstance(value, dict):
+        raise BadRequest("bad-json", "The body is JSON, but not an object.")
+    return value
+
+
+def parse_json_value(text: bytes | str, max_parts: int) -> Any:
+    """Parse one JSON value, under the same bounds."""
     try:
         plain = text.decode("utf-8") if isinstance(text, bytes) else text
         if sum(plain.count(mark) for mark in ",[{") > max_parts:
             raise BadRequest("bad-json", f"The body has over {max_parts} parts; send pictures as base64, not as lists.")
-        value = json.loads(plain, parse_constant=_no_constant, object_pairs_hook=_unique)
+        return json.loads(plain, parse_constant=_no_constant, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise BadRequest("bad-json", f"The body is not valid JSON in UTF-8: {_fault(error)}.") from error
-    if not isinstance(value, dict):
-        raise BadRequest("bad-json", "The body is JSON, but not an object.")
-    return value
 
 
 def parse_msgpack(data: bytes, max_parts: int) -> Fields:

@@ -85,7 +85,7 @@ DIALECT_SCHEMAS: Mapping[str, Schema] = MappingProxyType(
             "properties": {
                 "full_image": ref("Picture"),
                 "instruction": {"type": "string", "description": "a session's later frames may leave it out"},
-                "state": {"description": "proprioception, for policies that ask for it"},
+                "state": ref("RobotState"),
             },
         },
         "CogActForm": {
@@ -96,7 +96,7 @@ DIALECT_SCHEMAS: Mapping[str, Schema] = MappingProxyType(
                 "json": {
                     "type": "object",
                     "required": ["task_description"],
-                    "properties": {"task_description": {"type": "string"}},
+                    "properties": {"task_description": {"type": "string"}, "state": ref("RobotState")},
                 },
             },
         },

@@ -99,7 +99,7 @@ PROBLEM_CODES: Mapping[str, ProblemCode] = MappingProxyType(
         ),
         "missing-state": ProblemCode(Unprocessable, "The policy reads the robot's state, and the frame holds none."),
         "wrong-state": ProblemCode(
-            Unprocessable, "The robot's state has not as many numbers as the policy reads, or one that is not finite."
+            Unprocessable, "The robot's state is not what the policy reads: other numbers, other names, or NaN."
         ),
         "unknown-unnorm-key": ProblemCode(
             Unprocessable, "The checkpoint has no such statistics, or has several and the frame names none."

@@ -14,7 +14,7 @@ from stillframe.domain import REUSE_MODES, KeyframeReason, ReuseMode
 from stillframe.sessions.session import ServiceMode, SessionInfo
 from stillframe.web.openapi.builders import Schema, ref
 from stillframe.web.openapi.legacy_routes import DIALECT_SCHEMAS
-from stillframe_client.wire import MAX_COUNT, MAX_SESSION_ID, SESSION_ID_RULE
+from stillframe_client.wire import MAX_COUNT, MAX_SESSION_ID, MAX_STATE_NUMBERS, SESSION_ID_RULE
 
 _ARRAY: Schema = {
     "type": "object",
@@ -32,6 +32,16 @@ _PICTURE: Schema = {
         {"type": "string", "description": "base64 of a JPEG or PNG file, bare or as a data: URI"},
     ]
 }
+_ROBOT_STATE: Schema = {
+    "description": "the robot's state (proprioception): the numbers that /v1/models lists under observation.state; any "
+    "value is left aside where it lists none",
+    "anyOf": [
+        {"type": "array", "items": {"type": "number"}, "maxItems": MAX_STATE_NUMBERS, "description": "in its order"},
+        {"$ref": "#/components/schemas/Array"},
+        {"type": "object", "additionalProperties": {"type": "number"}, "description": "by its names"},
+        {"description": "where the policy reads none"},
+    ],
+}
 _SESSION_ID: Schema = {
     "type": "string",
     "minLength": 1,
@@ -46,6 +56,7 @@ _FRAME: Schema = {
         "image": {"$ref": "#/components/schemas/Picture"},
         "images": {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Picture"}},
         "instruction": {"type": "string", "description": "a session's later frames may leave it out: as its last one"},
+        "state": {"$ref": "#/components/schemas/RobotState"},
         "unnorm_key": {"type": ["string", "null"], "description": "whose statistics scale the action"},
         "max_age_ms": {"type": "number", "exclusiveMinimum": 0, "description": "older frames are not computed"},
         "session_id": {"anyOf": [{"$ref": "#/components/schemas/SessionId"}, {"type": "null"}]},
@@ -62,7 +73,11 @@ _FILE: Schema = {"type": "string", "format": "binary", "description": "a JPEG or
 _FRAME_FORM: Schema = {
     "type": "object",
     "required": ["image", "json"],
-    "properties": {"image": _FILE, "json": {"type": "object", "description": "the frame's other fields, as in Frame"}},
+    "properties": {
+        "image": _FILE,
+        "json": {"type": "object", "description": "the frame's other fields, as in Frame"},
+        "state": {"$ref": "#/components/schemas/RobotState"},
+    },
 }
 _OPEN_SESSION: Schema = {
     "type": "object",
@@ -90,6 +105,7 @@ REQUEST_SCHEMAS: Schema = {
     "Array": _ARRAY,
     "Picture": _PICTURE,
     "SessionId": _SESSION_ID,
+    "RobotState": _ROBOT_STATE,
     "Frame": _FRAME,
     "Encoded": _ENCODED,
     "Reset": _RESET,

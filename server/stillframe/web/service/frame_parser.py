@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stillframe.domain import Observation, PolicyInfo
 from stillframe.errors import BadRequest, RequestError, TooLarge, Unprocessable, closest, unknown_unnorm_key
 from stillframe.web.dialects.base import Dialect, NativeFrame
@@ -19,6 +22,7 @@ from stillframe.web.http.instruction_warnings import instruction_warnings
 from stillframe.web.http.limits import Limits
 from stillframe.web.http.parsing import Fields
 from stillframe.web.http.problems import pointer
+from stillframe.web.http.robot_state import missing_state, read_state
 from stillframe.web.http.session_fields import RequestAddress, SessionFields, is_clock_ns, read_session_fields
 
 NO_INSTRUCTION = ""  # the frame has none: its session's last one applies
@@ -36,6 +40,7 @@ class ParsedFrame:
     echo: Mapping[str, Any] = field(default_factory=dict)
     cameras: Mapping[str, str] = field(default_factory=dict)  # camera -> the client's key, where it differs
     warnings: tuple[str, ...] = ()  # oddities that were accepted
+    unread_state: bool = False  # it holds a state, and the policy reads none
 
 
 @dataclass(frozen=True)
@@ -51,12 +56,13 @@ class FrameParser:
         try:
             return self._validated(said, dialect, head, digest)
         except RequestError as error:
-            error.pointer = said.pointers.get(error.pointer or "", error.pointer)
+            error.pointer = _in_message(error.pointer, said.pointers)
             raise
 
     def _validated(self, said: NativeFrame, dialect: Dialect, head: RequestAddress, digest: bytes) -> ParsedFrame:
         fields, info = said.fields, self.info
         session_fields = read_session_fields(fields, head)
+        state = _state(fields, info)
         pictures = _pictures(fields, info, self.limits)
         keys = {camera: key for camera, (_, key, _) in pictures.items()} | dict(said.keys)
         observation = Observation(
@@ -64,6 +70,7 @@ class FrameParser:
             instruction=_instruction(fields, self.limits, in_session=session_fields is not None),
             unnorm_key=_unnorm_key(fields, info),
             center_crop=info.center_crop,
+            state=state,
         )
         return ParsedFrame(
             observation,
@@ -74,12 +81,28 @@ class FrameParser:
             _echo(fields),
             cameras={camera: key for camera, key in keys.items() if key != camera},
             warnings=instruction_warnings(observation.instruction, info) if observation.instruction else (),
+            unread_state=info.state is None and fields.get("state") is not None,
         )
 
 
 def missing_instruction() -> BadRequest:
     """The error for a frame without an instruction in a session that has none yet."""
     return BadRequest("missing-field", "'instruction' is missing: what the robot is to do.", pointer="/instruction")
+
+
+def _in_message(place: str | None, pointers: Mapping[str, str]) -> str | None:
+    """Translate a pointer into native fields to one into the client's message: its own, or its parent's."""
+    above, _, last = (place or "").rpartition("/")
+    return pointers.get(place or "", f"{pointers[above]}/{last}" if above in pointers else place)
+
+
+def _state(fields: Fields, info: PolicyInfo) -> NDArray[np.float64] | None:
+    """Return the robot's state in the policy's order. What a policy does not read is not judged."""
+    if info.state is None:
+        return None
+    if fields.get("state") is None:
+        raise missing_state(info.state)
+    return read_state(fields["state"], info.state)
 
 
 def _pictures(fields: Fields, info: PolicyInfo, limits: Limits) -> dict[str, tuple[Any, str, str]]:

@@ -24,6 +24,8 @@ from stillframe.web.service.frame_parser import NO_INSTRUCTION, ParsedFrame, mis
 from stillframe.web.service.interpretation_log import InterpretationLog
 from stillframe.web.service.lifecycle import Lifecycle
 
+UNREAD_STATE = "The frame holds the robot's state, which this policy does not read; it was left aside."
+
 
 @dataclass(frozen=True)
 class InferenceService:
@@ -58,7 +60,8 @@ class InferenceService:
             step = await await_step(ticket.future, left_ms / 1000 + self.limits.answer_timeout_s)
         finally:
             ticket.give_up()
-        self.interpretation_log.record(frame.dialect.name, frame.cameras, frame.warnings)
+        unread = (UNREAD_STATE,) * frame.unread_state
+        self.interpretation_log.record(frame.dialect.name, frame.cameras, (*frame.warnings, *unread))
         late = watch.total_ms > frame.max_age_ms
         end.outcome = Outcome.LATE if late else Outcome.ANSWERED
         return self._answer(policy, frame, session, ticket, step, watch, late=late)
@@ -104,7 +107,7 @@ class InferenceService:
             report={
                 **reuse_report(done.cache, session.id if session else None),
                 **history_report(info.history, done.history),
-                **input_report(frame.cameras, frame.warnings),
+                **input_report(frame.cameras, (*frame.warnings, *_once_a_session(frame, session, step))),
             },
             late=late,
             replayed=ticket.replayed,
@@ -116,6 +119,15 @@ class InferenceService:
             self.metrics.stage(name, duration_ms)
         if not replayed:
             self.metrics.step(step.report)
+
+
+def _once_a_session(frame: ParsedFrame, session: Session | None, step: Step) -> tuple[str, ...]:
+    """Return what is said with one frame of a session, and with repeats of it; nothing without a session."""
+    if session is None or not frame.unread_state:
+        return ()
+    place = (step.report.cache.epoch, step.report.cache.seq)
+    session.unread_state_at = session.unread_state_at or place
+    return (UNREAD_STATE,) if session.unread_state_at == place else ()
 
 
 def _with_instruction(observation: Observation, session: Session) -> Observation:

@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from stillframe.domain import PolicyInfo
+from stillframe.domain import PolicyInfo, StateInfo
 from stillframe.web.dialects.action_ranges import GRIPPER, action_range, gripper_meaning, gripper_range
+from stillframe.web.dialects.state_ranges import state_fields
 
 # The action's names and units are those of OpenVLA: a step of the hand in the frame of the robot's base.
 _UNITS = MappingProxyType({"dx": "m", "dy": "m", "dz": "m", "droll": "rad", "dpitch": "rad", "dyaw": "rad"})
@@ -38,6 +39,22 @@ class ActionContract(BaseModel):
     chunk_horizon: int
 
 
+class StateField(BaseModel):
+    """One number of a robot's state."""
+
+    name: str
+    unit: str | None  # "m", "rad", "1" for a number without one; null: the checkpoint does not say
+    # unnorm_key -> what becomes -1 and 1 (beyond it is clipped); null: it is not scaled
+    ranges: dict[str, tuple[float, float] | None]
+
+
+class StateContract(BaseModel):
+    """What a frame has to say of the robot itself: these numbers, in this order or by these names."""
+
+    fields: list[StateField]
+    dtype: str
+
+
 class ObservationContract(BaseModel):
     """What a frame has to hold."""
 
@@ -46,6 +63,7 @@ class ObservationContract(BaseModel):
     image: str
     camera_keys: dict[str, str]  # camera -> the key under which its picture comes in, where the deployment fixes that
     center_crop: float | None  # share of each picture's area, at its middle, that is looked at; null: all of it
+    state: StateContract | None  # null: the policy reads none, and one that is sent is left aside
 
 
 class NormStats(BaseModel):
@@ -121,7 +139,12 @@ def _observation(info: PolicyInfo) -> ObservationContract:
         image=accepted,
         camera_keys=dict(info.camera_keys),
         center_crop=info.center_crop,
+        state=None if info.state is None else _state(info.state),
     )
+
+
+def _state(state: StateInfo) -> StateContract:
+    return StateContract(fields=[StateField(**field) for field in state_fields(state)], dtype="float64")
 
 
 def _action(info: PolicyInfo) -> ActionContract:

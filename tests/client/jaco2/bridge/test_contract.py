@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from stillframe.testing import state_info
 from stillframe_client.jaco2.bridge.contract import contract_faults, pictures_named, warnings
 from stillframe_client.jaco2.settings import BridgeSettings, CameraSettings
 from stillframe_client.replies import ModelInfo
 
 Make = Callable[..., ModelInfo]
 Chosen = Callable[..., BridgeSettings]
+STATE = {"low": [-1.0] * 2, "high": [1.0] * 2, "mask": [True] * 2}
 NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 
 
@@ -29,8 +32,8 @@ def test_a_policy_of_this_arm_has_no_fault(card: Make, chosen: Chosen) -> None:
         ({}, {"policy": {"unnorm_key": "bridge"}}, "policy.unnorm_key is 'bridge'; mover has robot"),
         ({"gripper": "1 = closed, 0 = open"}, {}, "means '1 = closed, 0 = open'; expected 0 = close, 1 = open"),
         ({"chunk_horizon": 4}, {"policy": {"execute": 5}}, "policy.execute is 5 and a chunk of mover has 4 actions"),
-        ({"at_most": 0.08}, {}, "robot has actions of up to 0.080 m; limits.step_m is 0.05"),
-        ({"at_most": 0.6}, {}, "robot has actions of up to 0.60 rad; limits.step_rad is 0.3"),
+        ({"at_most": 0.08}, {}, "robot has actions of up to 0.139 m; limits.step_m is 0.05, beyond which"),
+        ({"at_most": 0.6}, {}, "robot has actions of up to 1.04 rad; limits.step_rad is 0.3"),
         ({"gripper_range": (-1.0, 1.0)}, {}, "robot scales the gripper from -1 to 1; expected 0 to 1"),
     ],
     ids=["names", "cameras", "no-key", "wrong-key", "gripper", "execute", "metres", "radians", "gripper-range"],
@@ -47,6 +50,13 @@ def test_all_faults_are_said_at_once(card: Make, chosen: Chosen) -> None:
     faults = contract_faults(card(cameras=("a", "b"), gripper="?", default_unnorm_key=None), chosen())
 
     assert len(faults) == 3
+
+
+def test_a_policy_that_reads_a_state_is_refused(card: Make, chosen: Chosen) -> None:
+    """The bridge sends none: the numbers that would be missing are named, and nothing is armed."""
+    info = card(state=replace(state_info("x", "grip"), norm_stats={"robot": STATE}))
+
+    assert contract_faults(info, chosen()) == ["mover reads a state (x, grip), and the bridge sends none yet"]
 
 
 def test_other_units_are_refused(card: Make, chosen: Chosen) -> None:

@@ -157,6 +157,23 @@ def test_a_slow_first_answer_is_waited_for(
     asyncio.run(open_it())
 
 
+def test_a_policy_that_is_always_too_slow_is_refused(
+    policy: MovingPolicy,
+    settings: BridgeSettings,
+    switches: Switches,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the setting that would let it in."""
+    del switches
+    policy.delay_s = 0.8
+    monkeypatch.setattr(session, "WARM_UP_S", 0.2)
+
+    with pytest.raises(Refusal, match=r"no first answer within 0\.2 s: .* \(policy\.answer_s is 0\.5; a slower policy"):
+        opened(replace(settings, policy=replace(settings.policy, answer_s=0.5)), tmp_path)
+    assert nothing_moved(tmp_path)
+
+
 def test_actions_that_last_too_long_are_refused(settings: BridgeSettings, tmp_path: Path) -> None:
     """A rate and a speed at which one action lasts longer than a step may: before anything is started."""
     slow = replace(

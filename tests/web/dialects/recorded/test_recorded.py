@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from stillframe.testing import state_info
+
 HERE = Path(__file__).parent
 WORDS = "pick up the red cube"
 SEEN = [8.0, 8.0, 0.0, 1.0, 2.0, float(len(WORDS)), 1.0]  # what the echoing policy answers to the recorded picture
@@ -72,6 +74,21 @@ def test_the_first_wrist_is_the_wrist(new_desk: Callable[..., Any], desk: Any) -
     assert reply.status_code == 200
     assert np.array_equal(seen["front"], picture)
     assert np.array_equal(seen["wrist"], picture[::-1])
+
+
+@pytest.mark.parametrize("name", ["openvla-oft.http", "openpi-libero.msgpack", "openpi-droid.msgpack"])
+def test_the_recorded_state(new_desk: Callable[..., Any], desk: Any, name: str) -> None:
+    """A policy that reads eight numbers gets those of LIBERO's and DROID's observations, to the bit."""
+    needy = new_desk(info=replace(desk.policy.info, state=state_info(*(f"s{at}" for at in range(8)))))
+    if name.endswith(".http"):
+        assert replayed(needy, name.removesuffix(".http")).status_code == 200
+    else:
+        with TestClient(needy.app).websocket_connect("ws://localhost/") as socket:
+            socket.receive_bytes()
+            socket.send_bytes((HERE / name).read_bytes())
+            socket.receive_bytes()
+
+    assert needy.policy.seen[-1].state.tolist() == [at / 8 for at in range(8)]
 
 
 def test_a_reset_that_names_nobody(desk: Any) -> None:

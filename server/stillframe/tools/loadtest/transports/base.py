@@ -91,8 +91,13 @@ class Target:
         return {"images": dict.fromkeys(self.model.cameras, jpeg), "instruction": INSTRUCTION, **self.options()}
 
     def options(self) -> dict[str, Any]:
-        """Fields of every transport: the age limit, and unnorm_key if the policy has no default."""
-        options = {"max_age_ms": self.max_age_ms} if self.max_age_ms else {}
+        """Fields of every transport: the age limit, a robot at rest if the policy reads its state, and unnorm_key.
+
+        unnorm_key only if the policy has no default.
+        """
+        options: dict[str, Any] = {"max_age_ms": self.max_age_ms} if self.max_age_ms else {}
+        if self.model.state is not None:
+            options["state"] = [0.0] * len(self.model.state.names)
         return options if self.model.default_unnorm_key else {**options, "unnorm_key": self.model.unnorm_keys[0]}
 
 
