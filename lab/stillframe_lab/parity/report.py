@@ -24,7 +24,9 @@ def tables(parity: Parity) -> Iterator[RenderableType]:
     """A line a stage, what was left out, and the verdict."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("stage", "cases", "worst", "tolerance", "", "worst case"):
-        table.add_column(column, justify="right" if column in {"cases", "worst", "tolerance"} else "left")
+        table.add_column(
+            column, justify="right" if column in {"cases", "worst", "tolerance"} else "left", overflow="fold"
+        )
     for each in parity.ledger.stages.values():
         table.add_row(*_row(each))
     yield table
