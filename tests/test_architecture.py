@@ -38,7 +38,8 @@ ARROWS = {
     "daemon": BASE
     | {"engine", "files", "history", "metrics", "models", "recording", "reuse", "sessions", "settings_fields"}
     | {"transport", "web", "stillframe_client.wire"},
-    "tools": BASE | {"daemon", "engine", "files", "models", "recording", "reuse", "stopwatch", "stillframe_client"},
+    "tools": BASE
+    | {"daemon", "engine", "files", "models", "recording", "reuse", "stopwatch", "web", "stillframe_client"},
     "cli": BASE | {"__init__", "daemon", "recording", "tools", "stillframe_client"},
     "testing": BASE | {"daemon", "metrics", "web"},
     "__main__": {"cli"},
@@ -64,9 +65,10 @@ LAB_ARROWS = {
     "ablation": {"evaluation"},
     "history": {"ablation", "evaluation"},
     "latency": {"ablation", "evaluation"},
+    "parity": set(),
     "train": set(),
     "progress": {"bridge", "train"},  # the types of what it shows
-    "cli": {"ablation", "bridge", "demo", "evaluation", "history", "latency", "progress", "train"},
+    "cli": {"ablation", "bridge", "demo", "evaluation", "history", "latency", "parity", "progress", "train"},
 }
 # Of the client's jaco2: room -> what it may import of jaco2, a room or one module of it.
 JACO2_ARROWS: dict[str, set[str]] = {

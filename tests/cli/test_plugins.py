@@ -62,7 +62,7 @@ def listed(text: str) -> list[str]:
 
 
 def test_with_the_lab_its_commands_are_there(run: Run) -> None:
-    """All nine commands are listed, the daemon's first, in one order wherever entry points are found."""
+    """All commands are listed, the daemon's first, in one order wherever entry points are found."""
     status, out, _ = run("--help")
 
     assert status == 0

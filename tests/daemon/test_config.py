@@ -23,6 +23,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 HASH = "6d59acef49655db6f966935beaa2c077fc771bad44c49535fb81966b7c800e32"
 OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "checkpoint": Path("elsewhere"),
+    "checkpoint_config": {"num_ddim_steps": 5, "use_proprio": False, "cameras": ["image", "wrist"]},
     "device": "cpu",
     "dtype": "bfloat16",
     "threads": 3,
@@ -234,7 +235,7 @@ def test_every_configuration_we_ship_loads(file: Path) -> None:
 
 def test_there_are_configurations() -> None:
     """The test above is about something."""
-    assert {"jaco-tiny", "openvla-7b"} <= {file.stem for file in CONFIGS.glob("*.yaml")}
+    assert {"jaco-tiny", "openvla-7b", "openvla-oft", "cogact-base"} <= {file.stem for file in CONFIGS.glob("*.yaml")}
 
 
 def test_the_configuration_of_jaco_tiny_shows_every_key() -> None:
@@ -244,9 +245,10 @@ def test_the_configuration_of_jaco_tiny_shows_every_key() -> None:
     assert names(shown) == set(KEYS)
 
 
-def test_the_7b_reuses_nothing_until_somebody_has_calibrated_it() -> None:
+@pytest.mark.parametrize("name", ["openvla-7b", "openvla-oft", "cogact-base"])
+def test_a_published_checkpoint_reuses_nothing_until_it_is_calibrated(name: str) -> None:
     """Thresholds of one checkpoint say nothing of another's drift."""
-    reuse = load_config(CONFIGS / "openvla-7b.yaml", {}).reuse
+    reuse = load_config(CONFIGS / f"{name}.yaml", {}).reuse
 
     assert (reuse.mode, reuse.adaptive) == ("off", AdaptiveSettings())
 
@@ -257,6 +259,15 @@ def test_adaptive_means_calibrated(file: Path) -> None:
     calibrated = "# Calibrated over" in file.read_text(encoding="utf-8")
 
     assert calibrated == (load_config(file, {}).reuse.mode == "adaptive")
+
+
+def test_a_checkpoint_has_few_keys_of_a_deployments(tmp_path: Path) -> None:
+    """What is said in place of config.json's keys is bounded."""
+    file = written(
+        tmp_path, yaml.safe_dump({"checkpoint": "c", "checkpoint_config": {f"k{at}": at for at in range(33)}})
+    )
+
+    assert complaint(file) == f"{file}: 'checkpoint_config': there are 33 keys; expected at most 32"
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -403,6 +414,11 @@ def test_an_unknown_key_near_nothing_gets_the_whole_list(tmp_path: Path) -> None
         ("threads: 1.5", "'threads' is 1.5: input should be a valid integer"),
         ("host: 8", "'host' is 8: input should be a valid string"),
         ("checkpoint: 3", "'checkpoint' is 3: input should be a valid string"),
+        ("checkpoint_config: 8", "'checkpoint_config' is 8: input should be an object"),
+        ("checkpoint_config: {a: {b: 1}}", "'checkpoint_config': a is {'b': 1}; expected true, false, a finite number"),
+        ("checkpoint_config: {a: null}", "'checkpoint_config': a is None; expected true, false, a finite number"),
+        ("checkpoint_config: {a: .inf}", "'checkpoint_config': a is inf; expected true, false, a finite number"),
+        ("checkpoint_config: {a: [1, b]}", "'checkpoint_config': a is [1, 'b']; expected true, false, a finite number"),
         ("device: gpu", "'device' is 'gpu': input should be 'auto', 'cpu' or 'cuda'"),
         ("dtype: fp16", "'dtype' is 'fp16': input should be 'auto', 'float32' or 'bfloat16'"),
         ("port: 65536", "'port' is 65536: input should be less than or equal to 65535"),

@@ -325,3 +325,24 @@ def test_a_stop_does_not_wait_for_a_long_load(monkeypatch: pytest.MonkeyPatch) -
     assert signal.getsignal(signal.SIGTERM) is before
     go_on.set()
     loader.join(WAIT_S)
+
+
+def test_a_deployment_says_keys_in_place_of_the_checkpoints(oft_folder: Path) -> None:
+    """checkpoint_config reaches the family's reading of config.json; what that refuses names the key."""
+    given = {"checkpoint": oft_folder, "device": "cpu", "dtype": "float32"}
+    keys = {"num_actions_chunk": 3, "cameras": ["image", "wrist"], "use_proprio": False}
+    info = serve.open_model(config(**given, checkpoint_config=keys)).info
+
+    assert (info.chunk_horizon, info.cameras, info.state) == (3, ("image", "wrist"), None)
+    with pytest.raises(CheckpointError, match="num_actions_chunk is 0; expected a whole number from 1 to 1024"):
+        serve.open_model(config(**given, checkpoint_config={"num_actions_chunk": 0}))
+
+
+def test_a_key_that_the_family_does_not_have_is_refused_with_the_closest(oft_folder: Path) -> None:
+    """A typing error is no silence: the family, its keys, the nearest."""
+    wrong = config(checkpoint=oft_folder, device="cpu", dtype="float32", checkpoint_config={"num_action_chunk": 3})
+
+    with pytest.raises(ConfigError, match="has 'num_action_chunk'; of a checkpoint of openvla_oft it may have num_act"):
+        serve.open_model(wrong)
+    with pytest.raises(ConfigError, match=r"Did you mean 'num_actions_chunk'\?"):
+        serve.open_model(wrong)

@@ -1,1 +1,1 @@
-"""The lab's commands: demo, eval, bench, train."""
+"""The lab's commands: demo, eval, bench, parity, train."""

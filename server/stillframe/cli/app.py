@@ -14,7 +14,20 @@ from typer.core import TyperGroup
 from stillframe import __version__
 
 TINY_CONFIG = Path("configs/jaco-tiny.yaml")  # the policy that ships with the repository
-ORDER = ("serve", "healthcheck", "token", "preflight", "calibrate", "loadtest", "demo", "eval", "bench", "train")
+ORDER = (
+    "serve",
+    "healthcheck",
+    "token",
+    "preflight",
+    "inspect",
+    "calibrate",
+    "loadtest",
+    "demo",
+    "eval",
+    "bench",
+    "parity",
+    "train",
+)
 
 
 class _OrderedGroup(TyperGroup):

@@ -1,4 +1,4 @@
-"""Commands of other distributions, found by entry point; the lab's four are known by name, installed or not.
+"""Commands of other distributions, found by entry point; the lab's are known by name, installed or not.
 
 Knows entry points and the application; no command. A command that is missing says what to install.
 """
@@ -12,7 +12,7 @@ import typer
 from stillframe.errors import ConfigError
 
 GROUP = "stillframe.commands"
-LAB_COMMANDS = ("demo", "eval", "bench", "train")
+LAB_COMMANDS = ("demo", "eval", "bench", "parity", "train")
 HOW_TO_INSTALL = "pip install stillframe-lab, or in a checkout: pip install -e lab"
 ANY_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,7 @@ Profile = Literal["native", "openvla-oft", "cogact", "openpi", "roboarena"]
 
 PATHS = ("checkpoint", "record", "tls_cert", "tls_key")
 GPU = re.compile(r"cuda:(0|[1-9][0-9]{0,2})")
+MOST_CHECKPOINT_KEYS = 32
 MAX_ERRORS = 20  # reported at once
 CALLER_NAME = re.compile(r"(?!anonymous$)[A-Za-z0-9._-]{1,64}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -48,6 +50,19 @@ def _device(name: str) -> str:
         )
         raise PydanticCustomError("device", expected)
     return name
+
+
+def _checkpoint_config(keys: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Check what all families' keys have in common: they are few, and plain values."""
+    if len(keys or {}) > MOST_CHECKPOINT_KEYS:
+        raise ValueError(f"there are {len(keys or {})} keys; expected at most {MOST_CHECKPOINT_KEYS}")
+    for key, value in (keys or {}).items():
+        words = isinstance(value, list) and all(isinstance(word, str) for word in value)
+        number = isinstance(value, int | float) and abs(value) < math.inf  # not a number is not less either
+        if not (words or number or isinstance(value, str)):
+            expected = "true, false, a finite number, a word or a list of words"
+            raise ValueError(f"{shown(key)} is {shown(repr(value))}; expected {expected}")
+    return keys
 
 
 @dataclass(frozen=True)
@@ -107,6 +122,11 @@ class DaemonConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     checkpoint: Path = Field(description="folder in the layout of openvla-7b; relative to where the daemon starts")
+    checkpoint_config: Annotated[dict[str, Any] | None, AfterValidator(_checkpoint_config)] = Field(
+        None,
+        description="keys in place of those in the checkpoint's config.json, as its family has them: what it leaves "
+        "out, or what this deployment wants otherwise; null: none",
+    )
     device: Annotated[str, AfterValidator(_device)] = Field(
         "auto", description="auto: a GPU where there is one; cuda:1: the second of several"
     )

@@ -192,7 +192,8 @@ def open_model(config: DaemonConfig, log: logging.Logger | None = None) -> Polic
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
-    return load_policy(config.checkpoint, dtype=_dtype(config, device, log), device=device)
+    dtype = _dtype(config, device, log)
+    return load_policy(config.checkpoint, dtype=dtype, device=device, config=config.checkpoint_config)
 
 
 def open_history(config: DaemonConfig, model: PolicyModel) -> HistoryManager | None:
@@ -235,7 +236,7 @@ def _dtype(config: DaemonConfig, device: torch.device, log: logging.Logger | Non
         return torch.float32 if config.dtype == "float32" else torch.bfloat16
     if device.type != "cpu":
         return torch.bfloat16
-    pace = time_dtypes(decoder_sizes(config.checkpoint))
+    pace = time_dtypes(decoder_sizes(config.checkpoint, config.checkpoint_config))
     if log is not None:
         times = (pace.float32_ms, pace.bfloat16_ms)
         log.info("dtype: %s; a layer takes %.1f ms in float32, %.1f ms in bfloat16", pace.name, *times)

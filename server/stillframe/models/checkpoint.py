@@ -29,6 +29,15 @@ NAMED_AT_ONCE = 5  # tensors listed in an error before "and n more"
 LONGEST_NAME = 255  # bytes of a file's name, on every file system there is
 
 
+class TensorsDiffer(CheckpointError):
+    """Tensors of other names than are read: `missing` are not stored, `unknown` are, and feed nothing."""
+
+    def __init__(self, text: str, missing: list[str], unknown: list[str]):
+        super().__init__(text)
+        self.missing = missing
+        self.unknown = unknown
+
+
 class CheckpointFolder:
     """Reads one folder in the Hugging Face layout."""
 
@@ -113,12 +122,15 @@ class CheckpointFolder:
         """Fill `module` (on any device, meta included) from the tensors of the same names.
 
         Every tensor is checked first, so nothing is half loaded. Names that start with one of `unused` are passed over.
-        Raises ConfigError for more weights than a GPU has room for.
+        On device meta that is all: no number is read. Raises ConfigError for more weights than a GPU has room for.
         """
         wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
         self._check_names(wanted, tuple(unused))
         for name, shape in wanted.items():
             _check_one(name, *self.stored[name], shape)
+        if device.type == "meta":
+            module.to(dtype)
+            return
         _check_room(module, dtype, device)
         loaded: dict[str, Tensor] = {}
         for file in sorted({self.stored[name][0] for name in wanted}):
@@ -142,15 +154,16 @@ class CheckpointFolder:
     def _check_names(self, wanted: Mapping[str, object], unused: tuple[str, ...]) -> None:
         """No tensor is missing, none is unknown."""
         missing = [name for name in wanted if name not in self.stored]
-        if missing:
-            raise CheckpointError(
-                f"{shown(self.path)} lacks {_listed('tensor', missing)}{naming_hint(missing, self.stored)}"
-            )
         strangers = [name for name in self.stored if name not in wanted and not name.startswith(unused)]
+        if missing:
+            text = f"{shown(self.path)} lacks {_listed('tensor', missing)}{naming_hint(missing, self.stored)}"
+            raise TensorsDiffer(text, missing, strangers)
         if strangers:
-            raise CheckpointError(
+            raise TensorsDiffer(
                 f"{shown(self.path)} holds {_listed('unknown tensor', strangers)}; is it another variant?"
-                f"{naming_hint((), strangers)}"
+                f"{naming_hint((), strangers)}",
+                missing,
+                strangers,
             )
 
     def _too_large(self, key: str, size: int, why: str) -> str:

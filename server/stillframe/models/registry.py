@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 
-from stillframe.errors import CheckpointError, closest
+from stillframe.errors import CheckpointError, ConfigError, closest
 from stillframe.files.kinds import shown
 from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFolder
@@ -28,6 +28,14 @@ CONFIGS = {
     "openvla_oft": PRISMATIC,
     "cogact": "stillframe.models.cogact.config:CogACTConfig",
 }
+# Keys of its config.json that a deployment may say otherwise: what weights do not show.
+SETTINGS = {
+    "openvla": "stillframe.models.prismatic.config:SETTINGS",
+    "openvla_oft": "stillframe.models.openvla_oft.config:SETTINGS",
+    "cogact": "stillframe.models.cogact.config:SETTINGS",
+}
+# What reads the family's folder, where that is none in the Hugging Face layout.
+FOLDERS = {"cogact": "stillframe.models.cogact.run_folder:RunFolder"}
 # model_type (None: there is none) -> families that share it, and what recognises their folders.
 VARIANTS: Mapping[str | None, Mapping[str, str]] = {
     "openvla": {"openvla_oft": "stillframe.models.openvla_oft.parts:recognised"},
@@ -40,20 +48,38 @@ def load_policy(
 ) -> PolicyModel:
     """Load the checkpoint at `path`; CheckpointError says what is wrong with it.
 
-    `config`: keys that take the place of those in its config.json, for what a published one leaves out.
+    `config`: keys that take the place of those in its config.json, for what a published one leaves out; ConfigError
+    for one that its family does not have. On device meta only what describes the weights is read: the policy has
+    sizes and a contract, and computes nothing.
     """
-    folder = CheckpointFolder(path, config or {})
-    loaded = _imported(FAMILIES[_family(folder)]).load(folder, dtype=dtype, device=device)
+    family, folder = open_folder(path, config)
+    loaded = _imported(FAMILIES[family]).load(folder, dtype=dtype, device=device)
     return cast("PolicyModel", loaded)
 
 
-def decoder_sizes(path: Path) -> DecoderConfig:
-    """The decoder's sizes, by the checkpoint's config.json alone; CheckpointError as above."""
-    folder = CheckpointFolder(path)
-    config = _imported(CONFIGS[_family(folder)]).from_json(folder.json("config.json"))
+def open_folder(path: Path, config: Mapping[str, Any] | None = None) -> tuple[str, CheckpointFolder]:
+    """The family of the checkpoint at `path`, one of FAMILIES, and its folder as that family reads it."""
+    folder = CheckpointFolder(path, config)
+    family = _family(folder)
+    known = _imported(SETTINGS[family])
+    for key in folder.config:
+        if key not in known:
+            raise ConfigError(
+                f"checkpoint_config has {shown(key)!r}; of a checkpoint of {family} it may have {', '.join(known)}."
+                f"{closest(key, known)}"
+            )
+    if family in FOLDERS:
+        folder = _imported(FOLDERS[family])(path, config)
+    return family, folder
+
+
+def decoder_sizes(path: Path, config: Mapping[str, Any] | None = None) -> DecoderConfig:
+    """The decoder's sizes, by the checkpoint's config.json and `config` alone; errors as above."""
+    folder = CheckpointFolder(path, config)
+    sizes = _imported(CONFIGS[_family(folder)]).from_json(folder.json("config.json"))
     if folder.has(SINGLE_NAME) or folder.has(INDEX_NAME):
-        config.check_sizes(folder)
-    return cast("DecoderConfig", config.decoder)
+        sizes.check_sizes(folder)
+    return cast("DecoderConfig", sizes.decoder)
 
 
 def _family(folder: CheckpointFolder) -> str:

@@ -15,9 +15,11 @@ from torch import Tensor
 from stillframe.errors import CheckpointError
 from stillframe.files.json import reading
 from stillframe.files.kinds import FETCH, mistaken, shown, words
+from stillframe.models.tensor_files import Stored
 
 MOST_TENSORS = 10_000
 DEEPEST = 8  # dictionaries in dictionaries
+DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
 ARCHIVE = b"PK\x03\x04"  # torch.save's format since 1.6
 
 
@@ -41,6 +43,11 @@ def nested_tensors(file: Path) -> dict[str, Tensor]:
     if len(found) > MOST_TENSORS:
         raise CheckpointError(f"{shown(file)} holds {_what(found)}; expected at most {MOST_TENSORS} tensors")
     return found
+
+
+def described(tensor: Tensor) -> Stored:
+    """As a safetensors header would describe it; no tensor is known to be the file's last."""
+    return Stored(DTYPES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape), 0)
 
 
 def _flat(value: Any, prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:

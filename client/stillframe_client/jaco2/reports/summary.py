@@ -92,7 +92,10 @@ def _travel(log: TickFile, series: Series) -> str:
     if len(series.reported_s) < 2:
         return "the arm reported no more than once\n"
     told_m = float(np.linalg.norm(np.nan_to_num(series.sent[:, :3]), axis=1).sum()) * TICK_S
-    moved_m = float(np.linalg.norm(np.diff(series.position_m, axis=0), axis=1).sum())
+    # Between runs an arm may be moved by hand, and a simulated world begins anew: that is no travel of ours.
+    tick = np.searchsorted(series.time_s, series.reported_s[1:]).clip(max=len(series.time_s) - 1)
+    commanded = ~np.isnan(series.sent[tick, 0])
+    moved_m = float(np.linalg.norm(np.diff(series.position_m, axis=0), axis=1)[commanded].sum())
     told = "would have been told" if log.dry else "told"
     share = f" ({100 * moved_m / told_m:.0f} %)" if told_m > 0.01 and not log.dry else ""
     every_ms = 1e3 * float(np.median(np.diff(series.reported_s)))

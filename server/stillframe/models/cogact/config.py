@@ -25,6 +25,7 @@ LLAMA_2 = {"vocab_size": 32064, "rms_norm_eps": 1e-5, "max_position_embeddings":
 SMALL = "micro_sizes"  # our key, which published checkpoints lack: the sizes of small ones, part by part
 HEADS = {384: 4, 768: 12, 1024: 16}  # published widths -> heads, which no tensor shows
 STEPS, GUIDANCE = "num_ddim_steps", "cfg_scale"
+SETTINGS = (STEPS, GUIDANCE)  # keys that a deployment may say otherwise
 MOST_GUIDANCE = 20.0
 BLOCK = re.compile(r"action_model\.blocks\.(\d+)\.")
 X, Z = "action_model.x_embedder.linear.weight", "action_model.z_embedder.linear.weight"

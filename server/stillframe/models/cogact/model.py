@@ -21,7 +21,8 @@ from stillframe.models.cogact.config import CogACTConfig
 from stillframe.models.cogact.diffusion import Denoising, denoise
 from stillframe.models.cogact.dit import DiT, DiTConfig
 from stillframe.models.cogact.run_folder import RunFolder
-from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.components import Component, component
+from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.prismatic.checks import ACTION_NAMES, check_action
 from stillframe.models.prismatic.network import load_network
@@ -41,6 +42,8 @@ NEVER_READ = ("action_model.history_embedder.",)
 class CogACT(PrismaticPolicy):
     """A loaded CogACT checkpoint: the family behind `models.base.PolicyModel`."""
 
+    mask = Mask.CAUSAL
+    answer_rows = 1  # the last steers
     head: DiT
     denoising: Denoising
 
@@ -68,6 +71,14 @@ class CogACT(PrismaticPolicy):
         """See `PrismaticPolicy.contract`."""
         vlm = self.contract(family="cogact", action_names=ACTION_NAMES, chunk_horizon=self.head.config.horizon)
         return replace(vlm, parameters=vlm.parameters + sum(part.numel() for part in self.head.parameters()))
+
+    def components(self, folder: CheckpointFolder) -> tuple[Component, ...]:
+        """Those of the vision-language model, and the diffusion transformer."""
+        sizes = self.head.config
+        head = component(
+            folder, HEAD[0], self.head, "diffusion head", layers=sizes.depth, width=sizes.width, heads=sizes.heads
+        )
+        return (*super().components(folder), head)
 
     def prepare(self, observation: Observation) -> Prepared:
         """Resize, normalise and tokenise one picture and the instruction."""

@@ -20,10 +20,9 @@ from stillframe.files.kinds import shown
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.folder_kinds import draws_by_diffusion, entries
 from stillframe.models.tensor_files import Stored
-from stillframe.models.torch_files import nested_tensors
+from stillframe.models.torch_files import described, nested_tensors
 
 WEIGHTS = "checkpoints"
-DTYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16", "torch.float64": "F64"}
 # The native names -> those of our modules, which are the Hugging Face conversion's.
 RENAMED = (
     (re.compile(r"^vision_backbone\.dino_featurizer\."), "vision_backbone.featurizer."),
@@ -53,7 +52,7 @@ class RunFolder(CheckpointFolder):
     @cached_property
     def stored(self) -> Mapping[str, tuple[Path, Stored]]:
         """Our name of each tensor -> the file, and what it is."""
-        return {name: (self.weights, _described(tensor)) for name, tensor in self._tensors.items()}
+        return {name: (self.weights, described(tensor)) for name, tensor in self._tensors.items()}
 
     @contextmanager
     def opened(self, file: Path) -> Iterator[Any]:  # noqa: ARG002 -- there is one file
@@ -82,8 +81,3 @@ def _our_name(name: str) -> str:
     for pattern, ours in RENAMED:
         name = pattern.sub(ours, name)
     return name
-
-
-def _described(tensor: Tensor) -> Stored:
-    """As a safetensors header would describe it; no tensor is known to be the file's last."""
-    return Stored(DTYPES.get(str(tensor.dtype), str(tensor.dtype)), tuple(tensor.shape), 0)

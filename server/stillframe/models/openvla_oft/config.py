@@ -23,6 +23,10 @@ LOG = logging.getLogger(__name__)
 HeadKind = Literal["l1", "discrete"]
 NORMALISATIONS = {"bounds_q99": ENDS, "bounds": BOUNDS}
 MOST_ACTIONS, MOST_CAMERAS = 1024, 3
+SETTINGS = (
+    *("num_actions_chunk", "action_head", "use_proprio", "action_proprio_normalization", "cameras"),
+    *("action_names", "state_names", "state_units"),
+)  # keys that a deployment may say otherwise
 DIFFUSION = "noise_predictor."
 
 

@@ -17,6 +17,7 @@ from stillframe.errors import Flaw, Internal, not_an_action, not_finite
 from stillframe.models.actions import Statistics, no_action
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.components import Component
 from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.openvla_oft.config import OFTConfig
@@ -105,6 +106,16 @@ class OpenVLAOFT(PrismaticPolicy):
             chunk_horizon=self.oft.chunk,
             state=None if self._reader is None else self._reader.info,
         )
+
+    def components(self, folder: CheckpointFolder) -> tuple[Component, ...]:
+        """Those of the backbone, the head, the projector of the state."""
+        made = [*super().components(folder)]
+        if self.head is not None and (part := find_part(folder, ACTION_HEAD)):
+            model = self.head.model
+            made.append(part.component("action head", len(model.mlp_resnet_blocks), model.fc1.out_features))
+        if self.projector is not None and (part := find_part(folder, STATE_PROJECTOR)):
+            made.append(part.component("state projector", 2, self.projector.fc2.out_features))
+        return tuple(made)
 
     def prepare(self, observation: Observation) -> Prepared:
         """Resize, normalise and tokenise the pictures and the instruction; scale the state where one is read."""

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from stillframe.errors import CheckpointError
 from stillframe.files.kinds import shown
 from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFolder
+from stillframe.models.components import Component
 from stillframe.models.folder_kinds import entries
 from stillframe.models.soundness import unsound
 from stillframe.models.tensor_files import opened
-from stillframe.models.torch_files import saved_tensors
+from stillframe.models.torch_files import described, saved_tensors
 
 ACTION_HEAD, STATE_PROJECTOR = "action_head", "proprio_projector"
 PARTS = (ACTION_HEAD, STATE_PROJECTOR)
@@ -42,8 +43,10 @@ def recognised(folder: CheckpointFolder) -> bool:
 class Part:
     """One part's tensors, as they are stored."""
 
+    name: str
     where: str
     tensors: Mapping[str, Tensor]
+    stored_as: tuple[str, ...] = ()  # their names, where they lie among the backbone's
 
     def shape(self, name: str, sides: int = 2) -> tuple[int, ...]:
         """A tensor's. CheckpointError where it is not there, or has other than so many sides."""
@@ -53,6 +56,12 @@ class Part:
             raise CheckpointError(f"{self.where}: tensor {shown(name)}: expected {sides} sides; there is {has}")
         return tuple(found.shape)
 
+    def component(self, name: str, layers: int, width: int) -> Component:
+        """It as one of a checkpoint's."""
+        names = self.stored_as or tuple(f"{self.name}.{own}" for own in self.tensors)
+        tensors = map(described, self.tensors.values())
+        return Component(name, layers, width, 0, dict(zip(names, tensors, strict=True)))
+
     def load_into(self, module: nn.Module, *, dtype: torch.dtype, device: torch.device) -> None:
         """Fill `module` from the tensors of the same names: all of them, and no others."""
         wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
@@ -61,16 +70,19 @@ class Part:
                 f"{self.where} lacks, or holds beside what is known, tensor {shown(differing[0])}"
                 f"{f' and {len(differing) - 1} more' if differing[1:] else ''}; is it another variant?"
             )
-        loaded = {name: self._checked(name, shape).to(device, dtype, copy=True) for name, shape in wanted.items()}
+        read = device.type != "meta"  # where numbers are none of its business
+        tensors = {name: self._checked(name, shape, read=read) for name, shape in wanted.items()}
+        loaded = {name: tensor.to(device, dtype, copy=True) for name, tensor in tensors.items()}
         module.load_state_dict(loaded, strict=True, assign=True)
         module.requires_grad_(requires_grad=False).eval()
 
-    def _checked(self, name: str, shape: tuple[int, ...]) -> Tensor:
+    def _checked(self, name: str, shape: tuple[int, ...], *, read: bool) -> Tensor:
+        """`read`: whether its numbers are looked at as well."""
         tensor = self.tensors[name]
         if tuple(tensor.shape) != shape or tensor.dtype not in FLOATS:
             found = f"shape {tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
             raise CheckpointError(f"{self.where}: tensor {shown(name)} has {found}, expected {shape} of floats")
-        fault = unsound(name, tensor)
+        fault = unsound(name, tensor) if read else None
         if fault is not None:
             raise CheckpointError(f"{self.where}: {fault}")
         return tensor
@@ -88,9 +100,9 @@ def find_part(folder: CheckpointFolder, part: str) -> Part | None:
     if files:
         file = files[0]
         read = _safe(file) if file.suffix.lower() == ".safetensors" else saved_tensors(file)
-        return Part(shown(file), {_bare(name, part): tensor for name, tensor in read.items()})
+        return Part(part, shown(file), {_bare(name, part): tensor for name, tensor in read.items()})
     if among:
-        return Part(shown(folder.path), {_bare(name, part): _one(folder, name) for name in among})
+        return Part(part, shown(folder.path), {_bare(name, part): _one(folder, name) for name in among}, tuple(among))
     return None
 
 

@@ -32,6 +32,7 @@ FRACTIONS = ("rms_norm_eps", "rope_theta")  # of text_config; every other number
 # Sizes that no tensor shows: positions are a table that is made at load, an image's side is squared.
 MOST_POSITIONS, MOST_SIDE_PX, MOST_CAMERAS = 2**18, 4096, 64
 EMBEDDING = "language_model.model.embed_tokens.weight"
+SETTINGS = ("cameras",)  # keys that a deployment may say otherwise
 CAMERA = "image"  # the one camera's name where config.json names none
 
 

@@ -45,7 +45,7 @@ def load_network(
     action_tokens: bool = True,
     beside: Sequence[str] = (),
 ) -> PrismaticNetwork:
-    """Read the weights. Raises CheckpointError for what they lack.
+    """Read the weights; on device meta only what describes them. Raises CheckpointError for what they lack.
 
     `action_tokens`: whether the decoder's head says the action, and so needs weights for its tokens. `beside`: how
     names of tensors begin that are others' to read.
@@ -54,9 +54,11 @@ def load_network(
     with torch.device("meta"):
         network = PrismaticNetwork(config)
     folder.load_into(network, dtype=dtype, device=device, unused=[*unused_names(config), *beside])
+    network.requires_grad_(requires_grad=False)
+    if device.type == "meta":
+        return network.eval()
     if action_tokens:
         check_action_rows(folder, network.language_model, config.bins)
-    network.requires_grad_(requires_grad=False)
     prepare_for_inference(network)
     return network.eval()
 

@@ -15,6 +15,8 @@ from stillframe.domain import Image, Observation, PolicyInfo
 from stillframe.errors import Unprocessable
 from stillframe.models.actions import Statistics
 from stillframe.models.base import ImageEncoder, Prepared
+from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.components import Component, component
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.prismatic.config import PrismaticConfig
 from stillframe.models.prismatic.network import PrismaticNetwork
@@ -86,6 +88,32 @@ class PrismaticPolicy:
             "unknown_words": self.prompt.unknown_words,
         }
         return PolicyInfo(**{**common, **own})
+
+    @property
+    def tokenizer_facts(self) -> Mapping[str, int]:
+        """See `PromptEncoder.facts`."""
+        return self.prompt.facts
+
+    def components(self, folder: CheckpointFolder) -> tuple[Component, ...]:
+        """Both towers, the projector, the decoder; a family adds its own behind them."""
+        (dino, siglip), decoder, network = self.config.towers, self.config.decoder, self.network
+        towers = (
+            ("DINOv2 tower", "featurizer", network.vision_backbone.featurizer, dino),
+            ("SigLIP tower", "fused_featurizer", network.vision_backbone.fused_featurizer, siglip),
+        )
+        made = [
+            component(
+                folder, f"vision_backbone.{key}.", tower, name,
+                layers=sizes.depth - 1, width=sizes.embed_dim, heads=sizes.num_heads,
+            )
+            for name, key, tower, sizes in towers
+        ]  # fmt: skip
+        projector = component(folder, "projector.", network.projector, "projector", layers=3, width=decoder.hidden_size)
+        llama = component(
+            folder, "language_model.", network.language_model, "decoder",
+            layers=decoder.num_hidden_layers, width=decoder.hidden_size, heads=decoder.num_attention_heads,
+        )  # fmt: skip
+        return (*made, projector, llama)
 
     def look(self, observation: Observation) -> tuple[dict[str, Image], Tensor]:
         """Each camera's view, in the policy's order, and all of them as the towers take them [cameras, 6, H, W]."""

@@ -35,10 +35,24 @@ class PromptEncoder:
         if lone_space is None:
             raise CheckpointError(f"{tokenizer_json} has no token {LONE_SPACE!r}, with which every prompt ends")
         self._lone_space: int = lone_space
-        self._max_tokens, self._ending = max_tokens, ending
+        self.max_tokens, self._ending = max_tokens, ending
         self._check(tokenizer_json)
         self.ids = lru_cache(CACHED_PROMPTS)(self._ids)
         self.unknown_words = lru_cache(CACHED_PROMPTS)(self._unknown_words)
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """How many tokens there are, the highest id, and the ids that every prompt begins with and ends in."""
+        ids, vocabulary = self._ids(""), self._tokenizer.get_vocab(with_added_tokens=True)
+        return {
+            "tokens": len(vocabulary),
+            "highest_id": max(vocabulary.values()),
+            "first_id": ids[0],
+            "lone_space_id": self._lone_space,
+            "last_id": ids[-1],
+            "prompt_tokens": len(ids),
+            "longest_prompt_tokens": self.max_tokens,
+        }
 
     def _unknown_words(self, instruction: str) -> tuple[str, ...]:
         """The parts of an instruction that the vocabulary has no token for, or only one for each of their bytes."""
@@ -69,7 +83,7 @@ class PromptEncoder:
         if ids[-1] != self._lone_space:
             ids = [*ids, self._lone_space]
         ids = [*ids, *self._ending]
-        if len(ids) > self._max_tokens:
-            detail = f"the instruction takes {len(ids)} tokens; this policy reads at most {self._max_tokens}"
+        if len(ids) > self.max_tokens:
+            detail = f"the instruction takes {len(ids)} tokens; this policy reads at most {self.max_tokens}"
             raise Unprocessable("instruction-too-long", detail, pointer="/instruction")
         return tuple(ids)

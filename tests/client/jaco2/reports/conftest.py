@@ -36,8 +36,13 @@ def usual(tick: int, now_s: float) -> Inbox:
     return Inbox((Step(tick, delta, 0.9, 0.1, now_s + 0.25),), heartbeat=True)
 
 
-def write(folder: Path, ticks: int, inboxes: Inboxes, *, dry: bool = False, **overrides: Any) -> Path:
-    """Run so many ticks, one in 250 of them late, and leave the log in the folder."""
+def write(
+    folder: Path, ticks: int, inboxes: Inboxes, *, dry: bool = False, moved_at: int = -1, **overrides: Any
+) -> Path:
+    """Run so many ticks, one in 250 of them late, and leave the log in the folder.
+
+    At tick `moved_at` the arm is put back to where it began, as by hand.
+    """
     settings: BridgeSettings = load(None, {name.replace("__", "."): value for name, value in overrides.items()})
     now = [1000.0]
     arm = SimArm("test", loss=0.0, under_travel=0.17, clock=lambda: now[0])
@@ -47,6 +52,8 @@ def write(folder: Path, ticks: int, inboxes: Inboxes, *, dry: bool = False, **ov
         late_s = 0.0001 * (number % 7) + (0.012 if number % 250 == 249 else 0)
         now[0] += 0.01
         inbox, state = inboxes(number, now[0]), arm.state()
+        if number == moved_at:
+            arm.home(1.0)
         tick = controller.tick(inbox, state, now[0])
         if tick.command is not None and not dry:
             arm.send(tick.command)

@@ -56,6 +56,22 @@ def test_a_run_without_trouble_says_so(new_log: Callable[..., Path]) -> None:
     assert "would have been told" in text
 
 
+def test_what_an_arm_is_moved_by_others_is_no_travel(tmp_path: Path, write_log: Callable[..., Path]) -> None:
+    """It is disarmed, and then put back by hand: told and measured are as without that."""
+
+    def ended(tick: int, now_s: float) -> Inbox:
+        return Inbox((Order("disarm"),), heartbeat=True) if tick == 100 else straight(tick, now_s)
+
+    said = []
+    for name, moved_at in (("left", -1), ("put-back", 180)):
+        (tmp_path / name).mkdir()
+        text = summary(read_log(write_log(tmp_path / name, 220, ended, moved_at=moved_at)))
+        said += [line for line in text.splitlines() if line.startswith("travel: told 0.0")]
+
+    assert len(said) == 2
+    assert said[0] == said[1]
+
+
 def test_what_was_asked_sent_and_measured_add_up(new_log: Callable[..., Path]) -> None:
     """Open loop: the step's 10 mm and 0.1 rad are asked and sent, and 17 % less is measured."""
     series = series_of(read_log(new_log(120, straight, motion__feedback_1_s=0.0)))

@@ -1,0 +1,1 @@
+"""What a checkpoint's folder holds, without its weights: `stillframe inspect`."""
