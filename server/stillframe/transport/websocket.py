@@ -84,7 +84,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     def pause_writing(self) -> None:
         """The client does not read: stop reading from it."""
         super().pause_writing()
-        self.transport.pause_reading()
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """The client reads again: resume."""
@@ -159,6 +160,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self._events.charge(self._frames)
         unread_bytes = len(self._unparsed) + len(self.conn.reader.buffer)
         self._table.set_buffered(self, unread_bytes + (self.conn.current_size or 0))
+        if self.transport.is_closing():  # nothing is read any more; of a closed TLS transport nothing can be asked
+            return
         if not self._accepts or self._unparsed:
             self.transport.pause_reading()
         if self._accepts and self._unparsed:
