@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidHandshake
 from websockets.sync.client import connect
 
 CLOSE_TIMEOUT_S = 0.5
-PORTS = {"ws": 80, "wss": 443}
+PORT = 80
 
 
 class RosbridgeError(Exception):
@@ -24,11 +24,16 @@ class RosbridgeError(Exception):
 
 
 def address(url: str) -> Tuple[str, int]:
-    """Host and port of an address. Raises RosbridgeError for one that is no ws:// or wss:// address."""
+    """Host and port of an address. Raises RosbridgeError for one that is no ws:// address."""
     parts = urlsplit(url)
+    if parts.scheme == "wss":
+        raise RosbridgeError(
+            f"arm.url is {url!r}; TLS is not spoken here, since two threads use the connection, which Python before "
+            "3.13 does not guard: forward the port instead (ssh -L 9090:127.0.0.1:9090 ROBOT) and take ws://127.0.0.1:9090"
+        )
     with contextlib.suppress(ValueError):
-        if parts.scheme in PORTS and parts.hostname:
-            return parts.hostname, parts.port or PORTS[parts.scheme]
+        if parts.scheme == "ws" and parts.hostname:
+            return parts.hostname, parts.port or PORT
     raise RosbridgeError(f"arm.url is {url!r}; expected the address of rosbridge_server, such as ws://127.0.0.1:9090")
 
 

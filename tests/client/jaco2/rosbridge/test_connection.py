@@ -308,9 +308,15 @@ def test_something_else_there_is_said(new_connection: Callable[..., Connection],
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9090", "127.0.0.1:9090", "ws://", "ws://host:port", ""])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    """Only ws:// and wss:// addresses with a host are taken; the text shows one."""
+    """Only ws:// addresses with a host are taken; the text shows one."""
     with pytest.raises(RosbridgeError, match=r"expected the address of rosbridge_server, such as ws://"):
         Connection(url)
+
+
+def test_tls_is_refused_with_a_way_round_it() -> None:
+    """Two threads use the connection; the text says how to reach a robot safely."""
+    with pytest.raises(RosbridgeError, match=r"TLS is not spoken here.*ssh -L 9090"):
+        Connection("wss://robot:9090")
 
 
 def test_what_is_not_finite_is_not_published(link: Connection) -> None:
