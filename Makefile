@@ -8,7 +8,7 @@ CONFIG ?= configs/jaco-tiny.yaml
 BIN := .venv/bin
 # A group of tests that share a daemon or a module's fixtures stays on one worker; the heavy folders come first. Three on two
 # cores: some wait for sockets and processes while others compute (367 s against 473 s).
-WORKERS ?= 3
+WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations 15
 ASIDE := slow or gpu
 QUICK := $(addprefix tests/,goldens models reuse history sessions recording web client) \

@@ -63,6 +63,7 @@ def test_an_episode_is_played_kept_and_not_played_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("at_root")
+@pytest.mark.slow
 def test_the_demo_leaves_an_animation_and_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Realtime: the table, a GIF as long as its episode, and the report's charts."""
     monkeypatch.setattr(demo, "SEEDS", range(1000, 1001))
