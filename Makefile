@@ -6,8 +6,8 @@
 PYTHON ?= python3
 CONFIG ?= configs/jaco-tiny.yaml
 BIN := .venv/bin
-# A group of tests that share a daemon or a module's fixtures stays on one worker; the heavy folders come first. Three on two
-# cores: some wait for sockets and processes while others compute (367 s against 473 s).
+# A group of tests that share a daemon or a module's fixtures stays on one worker; the heavy folders come first. Four on two
+# cores: some wait for sockets, processes and arms that move in real time while others compute (347 s against 382 s with three).
 WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations 15
 ASIDE := slow or gpu
