@@ -139,7 +139,8 @@ class Episode:
                 return reply
 
     async def _realtime(self) -> None:
-        player, arrivals, arrived = Player(self.step_s, self._policy.blend), _queue(), asyncio.Event()
+        player, arrived = Player(self.step_s, self._policy.blend), asyncio.Event()
+        arrivals: deque[Arrival] = deque()
         frame_s, under_way = now_s(), 0
         while True:
             if now_s() >= frame_s:
@@ -226,10 +227,6 @@ class Episode:
 def step_s(settings: BridgeSettings) -> float:
     """How long one action takes: at a lower speed all of time goes slower, so actions stay as large as they were."""
     return 1.0 / (settings.policy.hz * settings.limits.speed)
-
-
-def _queue() -> deque[Arrival]:
-    return deque()
 
 
 def _arrived(arrivals: deque[Arrival], event: asyncio.Event, taken_s: float, task: asyncio.Task[ActionReply]) -> None:

@@ -10,6 +10,8 @@ from typing import IO, TYPE_CHECKING, Any, Mapping
 
 from PIL import Image
 
+from stillframe_client.jaco2.cameras.first_frame import save_first_frame
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -33,7 +35,7 @@ class FrameLog:
         """Keep the first picture of each camera, exactly as it is sent, for the operator to look at."""
         if self._pictures != "none":
             for name, frame in frames.items():
-                Image.fromarray(frame.picture).save(self._folder / f"first-{name}.png")
+                save_first_frame(frame, self._folder / f"first-{name}.png")
 
     def sent(self, frames: Mapping[str, Frame]) -> None:
         """Keep the pictures of a frame that is sent, where all are kept."""

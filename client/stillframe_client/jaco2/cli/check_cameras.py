@@ -6,10 +6,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Tuple
 
-from PIL import Image
-
 from stillframe_client.jaco2.cameras import make_camera
 from stillframe_client.jaco2.cameras.base import CameraError
+from stillframe_client.jaco2.cameras.first_frame import save_first_frame
 
 if TYPE_CHECKING:
     from stillframe_client.jaco2.cameras.base import Camera, Frame, Picture
@@ -53,9 +52,8 @@ def _look(
 def _saved(name: str, frame: Frame, folder: Path, findings: Findings) -> str:
     file = folder / f"{name}.png"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(frame.picture).save(file)
-    except OSError as error:
+        save_first_frame(frame, file)
+    except CameraError as error:
         findings.warning(name, f"its first frame was not saved: {error}")
         return "not saved"
     return str(file)

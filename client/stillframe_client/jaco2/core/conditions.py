@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, List, Optional
 
-from stillframe_client.jaco2 import ceilings
 from stillframe_client.jaco2.core.checks import pose_fault
 
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from stillframe_client.jaco2.domain import ArmState, Step
     from stillframe_client.jaco2.settings import WatchSettings
 
+NO_STEP = "no fresh step"
 LATE_TICK_S = 0.25  # a streamer that was away for so long does not know what happened meanwhile
 
 
@@ -75,8 +75,8 @@ class Freshness:
         if arm is not None and (self._report is None or arm.seq != self._report.seq):
             self._believe(arm, now_s, broken, armed=armed)
         self._look_at_report(now_s, stale, broken)
-        if self._step is None or now_s > min(self._step.deadline_s, now_s + ceilings.SETPOINT_S):
-            stale.append("no fresh step")
+        if self._step is None or now_s > self._step.deadline_s:
+            stale.append(NO_STEP)
         if self._ticked_s is not None and now_s - self._ticked_s > LATE_TICK_S:
             broken.append(f"the streamer was stopped for {now_s - self._ticked_s:.2f} s")
         self._ticked_s = now_s

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, List, Optional, Tuple
 
 from stillframe_client.jaco2.ceilings import SETPOINT_S, TICK_S
 from stillframe_client.jaco2.core.checks import StallCheck, step_fault
-from stillframe_client.jaco2.core.conditions import Conditions, Freshness
+from stillframe_client.jaco2.core.conditions import NO_STEP, Conditions, Freshness
 from stillframe_client.jaco2.core.gripper import Gripper
 from stillframe_client.jaco2.core.messages import Inbox, Order
 from stillframe_client.jaco2.core.safety import REST, Motion, SafetyFilter
@@ -128,7 +128,7 @@ class Controller:
             notes.append(f"not armed: the state is {self._state.value}; expected DISARMED")
 
     def _arm(self, found: Conditions, calls: List[Call], notes: List[str]) -> None:
-        against = [*found.broken, *(reason for reason in found.stale if reason != "no fresh step")]
+        against = [*found.broken, *(reason for reason in found.stale if reason != NO_STEP)]
         if self._winding_down:
             against.append("the arm is still coming to rest")
         report = self._freshness.report
@@ -136,8 +136,8 @@ class Controller:
             notes.append(f"not armed: {'; '.join(against)}")
             return
         self._freshness.forget()
-        if "no fresh step" not in found.stale:  # one of the run before may still have been good
-            found.stale.append("no fresh step")
+        if NO_STEP not in found.stale:  # one of the run before may still have been good
+            found.stale.append(NO_STEP)
         self._stall.clear()
         self._filter.came_to_rest()
         self._gripper = Gripper(self._settings.motion)
@@ -161,11 +161,11 @@ class Controller:
 
     def _follow(self, step: Step, now_s: float, found: Conditions) -> None:
         latest_s = now_s + SETPOINT_S  # whatever the bridge says
-        step = step if step.deadline_s <= latest_s else Step(step.seq, step.delta, step.gripper, step.lasts_s, latest_s)
+        step = replace(step, deadline_s=min(step.deadline_s, latest_s))
         self._freshness.follow(step)
         self._closure = self._gripper.closure(step.gripper, self._closure)
-        if "no fresh step" in found.stale:
-            found.stale.remove("no fresh step")
+        if NO_STEP in found.stale:
+            found.stale.remove(NO_STEP)
         if self._state is State.RUNNING:
             self._tracker.take(step, now_s)
 

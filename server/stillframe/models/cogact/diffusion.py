@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ def timesteps(count: int) -> list[int]:
     raise ValueError(f"{count} denoising steps; expected one of {', '.join(map(str, step_counts()))}")
 
 
+@cache
 def kept_signal() -> NDArray[np.float64]:
     """[trained steps] share of the signal's power that is left after each step: the cumulated product of alphas."""
 

@@ -6,6 +6,7 @@ Knows the layout of openvla-7b's folder; no HTTP and no session. Source: openvla
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,12 +16,13 @@ from stillframe.domain import ActionChunk, Observation, PolicyInfo
 from stillframe.models.actions import Statistics, no_action
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.llama.draft import Ids
 from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.speculative import DecodeResult, speculative_decode
 from stillframe.models.prismatic.checks import ACTION_NAMES, check_action, check_pixels, norm_stats
 from stillframe.models.prismatic.config import PrismaticConfig
-from stillframe.models.prismatic.network import PrismaticNetwork, load_network
+from stillframe.models.prismatic.network import load_network
 from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.prismatic.policy import PrismaticPolicy, patch_count, patch_ranges
 from stillframe.models.prismatic.prompt import PromptEncoder
@@ -30,21 +32,6 @@ class OpenVLA(PrismaticPolicy):
     """A loaded OpenVLA checkpoint: the family behind `models.base.PolicyModel`."""
 
     mask = Mask.CAUSAL
-
-    def __init__(
-        self,
-        name: str,
-        config: PrismaticConfig,
-        network: PrismaticNetwork,
-        pixels: PixelPipeline,
-        prompt: PromptEncoder,
-        statistics: Statistics,
-    ):
-        super().__init__(name, config, network, pixels, prompt, statistics)
-        self._no_motion_tokens = {
-            key: config.bins.encode(scale.normalise(np.zeros(statistics.action_dim)))
-            for key, scale in statistics.scales.items()
-        }
 
     @classmethod
     def load(cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> OpenVLA:
@@ -88,6 +75,13 @@ class OpenVLA(PrismaticPolicy):
             no_motion_tokens=self._no_motion_tokens[unnorm_key],
             actions=self.config.bins.ids,
         )
+
+    @cached_property
+    def _no_motion_tokens(self) -> dict[str, Ids]:
+        """Of each data set, the tokens of an action that moves nothing."""
+        nothing = np.zeros(self.statistics.action_dim)
+        scales = self.statistics.scales.items()
+        return {key: self.config.bins.encode(scale.normalise(nothing)) for key, scale in scales}
 
     def embed(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None = None) -> list[Tensor]:
         """Of each: BOS, every camera's patches, the rest of the text -> [prompt_rows, width]."""
