@@ -300,10 +300,13 @@ def test_training_says_in_one_line_what_it_lacks(
     [
         ((), "jaco-tiny", ("front",), None),
         (("--wrist",), "jaco-tiny-wrist", ("front", "wrist"), Path("checkpoints/jaco-tiny")),
+        (("jaco-tiny-wrist",), "jaco-tiny-wrist", ("front", "wrist"), Path("checkpoints/jaco-tiny")),
+        (("jaco-tiny-oft",), "jaco-tiny-oft", ("front", "wrist"), Path("checkpoints/jaco-tiny-wrist")),
+        (("jaco-tiny-cogact",), "jaco-tiny-cogact", ("front",), Path("checkpoints/jaco-tiny")),
         (("--wrist", "--start", "mine"), "jaco-tiny-wrist", ("front", "wrist"), Path("mine")),
     ],
 )
-def test_training_with_a_wrist_camera_begins_as_jaco_tiny(
+def test_each_policy_is_trained_by_its_recipe_from_its_start(
     stillframe: Callable[..., Typed],
     monkeypatch: pytest.MonkeyPatch,
     words: tuple[str, ...],
@@ -311,7 +314,7 @@ def test_training_with_a_wrist_camera_begins_as_jaco_tiny(
     cameras: tuple[str, ...],
     start: Path | None,
 ) -> None:
-    """--wrist takes the other recipe and keeps its folders apart from jaco-tiny's."""
+    """A policy's name takes its recipe and its start, and keeps its folders apart from the others'."""
     asked: list[Any] = []
 
     def note(*arguments: object) -> None:
@@ -320,7 +323,7 @@ def test_training_with_a_wrist_camera_begins_as_jaco_tiny(
 
     monkeypatch.setattr("stillframe_lab.train.pipeline.train_policy", note)
     assert_one_line(said(stillframe("train", "policy", *words)), "far enough")
-    run, _, recipe, *_, begun_with = asked
+    run, _, recipe, *_, begun_with, _ = asked
 
     assert (run, recipe.cameras, begun_with) == (Path("runs") / name, cameras, start)
 

@@ -5,11 +5,14 @@ Knows no goal, no reward and no picture.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from stillframe_client.sim.arm import HOME_RAD, Arm
 from stillframe_client.sim.assets import jaco_folder
 from stillframe_client.sim.engine import mujoco
+from stillframe_client.sim.kinematics import Pose
 from stillframe_client.sim.laser import PalmLaser
 from stillframe_client.sim.scene import TIMESTEP_S, build
 from stillframe_client.sim.state import (
@@ -27,6 +30,16 @@ RATES_HZ = (5, 10, 20)
 CUBES_LOW_M, CUBES_HIGH_M = np.array([0.28, -0.24]), np.array([0.56, 0.24])
 CUBES_APART_M = 0.12
 CUBE_YAW_RAD = 0.4
+_ALL = int(mujoco.mjtState.mjSTATE_INTEGRATION)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The physics and the arm's commands at one instant of one World."""
+
+    physics: Vector
+    command: Pose
+    finger_command: float
 
 
 class World:
@@ -62,6 +75,19 @@ class World:
         turn = np.clip(action[3:6], -MAX_TURN_RAD_S / self.hz, MAX_TURN_RAD_S / self.hz)
         finger_rad = FINGER_CLOSED_RAD if action[6] < 0.5 else FINGER_OPEN_RAD
         self.arm.drive(shift, turn, finger_rad=finger_rad, substeps=self._substeps)
+
+    def snapshot(self) -> Snapshot:
+        """What `restore` needs to come back to this instant."""
+        physics = np.empty(mujoco.mj_stateSize(self.model, _ALL))
+        mujoco.mj_getState(self.model, self.data, physics, _ALL)
+        return Snapshot(physics, self.arm.command, self.arm.finger_command)
+
+    def restore(self, taken: Snapshot) -> None:
+        """Come back to an instant of this world: what follows is as it would have been, to the bit."""
+        mujoco.mj_setState(self.model, self.data, taken.physics, _ALL)
+        mujoco.mj_forward(self.model, self.data)
+        mujoco.mj_setState(self.model, self.data, taken.physics, _ALL)  # the solver's start too, which that has moved
+        self.arm.command, self.arm.finger_command = taken.command, taken.finger_command
 
     @property
     def time_s(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,43 +15,62 @@ from stillframe_lab.cli.shipped import TINY, TINY_MEMORY
 
 train_app = typer.Typer(no_args_is_help=True, help="Train the policy that ships with stillframe.")
 
-DATA, RUN = Path("data"), Path("runs/jaco-tiny")
-MEMORY_RUN = Path("runs/jaco-tiny-memory")
+DATA, RUNS = Path("data"), Path("runs")
+MEMORY_RUN = RUNS / "jaco-tiny-memory"
+
+
+class Trainable(StrEnum):
+    """The policies that `train policy` makes; the lab's train/policies.py says how."""
+
+    TINY = "jaco-tiny"
+    WRIST = "jaco-tiny-wrist"
+    OFT = "jaco-tiny-oft"
+    COGACT = "jaco-tiny-cogact"
+
+
+Which = Annotated[Trainable, typer.Argument(help="The policy.", show_default=True)]
+Wrist = Annotated[bool, typer.Option("--wrist", help="The same as jaco-tiny-wrist.")]
 
 
 @train_app.command("demos")
 def train_demos_command(
+    policy: Which = Trainable.TINY,
     data: Annotated[Path, typer.Option(help="Folder of the frames (4 GB).")] = DATA,
     workers: Annotated[int, typer.Option(min=1, help="Processes, one a core.")] = 2,
     *,
-    wrist: Annotated[bool, typer.Option("--wrist", help="Those of jaco-tiny-wrist, from two cameras.")] = False,
+    wrist: Wrist = False,
 ) -> None:
-    """Collect demonstrations: a shaky expert's frames, each labelled for all six instructions."""
+    """Collect demonstrations: a shaky expert's frames, each labelled for several instructions."""
     require_extras("sim", "charts")
     from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.train.pipeline import collect_demonstrations
-    from stillframe_lab.train.recipe import JACO_TINY, JACO_TINY_WRIST
+    from stillframe_lab.train.policies import POLICIES
 
+    chosen = POLICIES[Trainable.WRIST if wrist else policy]()
     with user_errors():
-        stores = collect_demonstrations(data, JACO_TINY_WRIST if wrist else JACO_TINY, workers)
+        stores = collect_demonstrations(data, chosen.recipe, workers, chosen.kind)
     typer.echo(f"{sum(map(len, stores))} frames in {data}")
 
 
 @train_app.command("policy")
 def train_policy_command(
-    out: Annotated[Path | None, typer.Option(help=f"Where the chosen checkpoint goes; default {TINY}.")] = None,
-    run: Annotated[Path | None, typer.Option(help=f"The run's state; resumes if there is one; default {RUN}.")] = None,
+    policy: Which = Trainable.TINY,
+    out: Annotated[Path | None, typer.Option(help="Where it goes; default checkpoints/POLICY.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Its state; a run that is there is resumed; default runs/POLICY.")
+    ] = None,
     data: Annotated[Path, typer.Option(help="Demonstrations; collected if they are not there.")] = DATA,
     start: Annotated[Path | None, typer.Option(help="Begin with this checkpoint's weights.")] = None,
     device: Annotated[Device, typer.Option()] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; one is often fastest on shared cores.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Simulator processes, one a core.")] = 2,
     *,
-    wrist: Annotated[bool, typer.Option("--wrist", help="Train jaco-tiny-wrist: two cameras.")] = False,
+    wrist: Wrist = False,
 ) -> None:
-    """Train jaco-tiny from nothing: demonstrations, cloning, DAgger, selection. About an hour on two cores.
+    """Train one of the shipped policies: demonstrations, cloning, DAgger, selection. About an hour on two cores.
 
-    With --wrist the policy has two cameras and begins as jaco-tiny; the default folders are its own.
+    jaco-tiny begins with random weights, jaco-tiny-wrist and jaco-tiny-cogact as jaco-tiny, jaco-tiny-oft as
+    jaco-tiny-wrist.
     """
     require_extras("sim", "charts")
     import torch
@@ -59,14 +79,16 @@ def train_policy_command(
     from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.progress import TrainingBar
     from stillframe_lab.train.pipeline import publish, train_policy
-    from stillframe_lab.train.recipe import JACO_TINY, JACO_TINY_WRIST
+    from stillframe_lab.train.policies import POLICIES
 
     torch.set_num_threads(threads)
-    recipe, start = (JACO_TINY_WRIST, start or TINY) if wrist else (JACO_TINY, start)
-    out, run = out or _named(TINY, wrist=wrist), run or _named(RUN, wrist=wrist)
-    with user_errors(), TrainingBar(recipe.steps) as bar:
-        trained = train_policy(run, data, recipe, choose_device(device), workers, bar, start)
-    publish(trained, recipe, run, out)
+    name = (Trainable.WRIST if wrist else policy).value
+    chosen = POLICIES[name]()
+    out, run = out or TINY.with_name(name), run or RUNS / name
+    start = start or chosen.start_beside(TINY)
+    with user_errors(), TrainingBar(chosen.recipe.steps) as bar:
+        trained = train_policy(run, data, chosen.recipe, choose_device(device), workers, bar, start, chosen.kind)
+    publish(trained, chosen.recipe, run, out)
     typer.echo(f"chosen: {trained.best.folder}, copied to {out}; measure it with `stillframe eval --checkpoint {out}`")
 
 
@@ -142,8 +164,3 @@ def train_together_command(
     with user_errors(), MemoryBar() as bar:
         policy = train_together(run, data, checkpoint, JACO_TINY_TOGETHER, bar)
     typer.echo(f"written: {policy}; the checkpoint that it began with is as it was")
-
-
-def _named(folder: Path, *, wrist: bool) -> Path:
-    """The folder, or that of the policy with two cameras."""
-    return folder.with_name(f"{folder.name}-wrist") if wrist else folder

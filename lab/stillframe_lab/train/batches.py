@@ -17,6 +17,8 @@ from stillframe_lab.train.auxiliary import Keypoints
 from stillframe_lab.train.frame_store import FrameStore
 from stillframe_lab.train.objective import Batch
 
+Pick = tuple[FrameStore, int]  # a store and one of its frames
+
 
 class BatchSource:
     """Draws batches from demonstrations and, if there are any, from DAgger rounds."""
@@ -38,17 +40,29 @@ class BatchSource:
 
     def draw(self, count: int, rng: np.random.Generator) -> Batch:
         """`count` frames with replacement."""
-        picks = [self._pick(rng) for _ in range(count)]
-        images = np.stack([store.images[index] for store, index in picks])  # [count, cameras, 224, 224, 3]
-        labels = {
-            name: torch.from_numpy(np.stack([getattr(store.labels, name)[index] for store, index in picks]))
-            for name in ("actions", "points_m", "points_px", "finger_rad")
-        }
-        keypoints = Keypoints.of(labels["points_m"], labels["points_px"], labels["finger_rad"])
-        pixels = self._normalised(images.reshape(-1, *images.shape[2:]), rng)
-        return Batch(pixels.view(*images.shape[:2], *pixels.shape[1:]), labels["actions"], keypoints)
+        picks = self.picks(count, rng)
+        actions = torch.from_numpy(np.stack([store.labels.actions[index] for store, index in picks]))
+        return Batch(self.pixels_of(picks, rng), actions, self.keypoints_of(picks))
 
-    def _pick(self, rng: np.random.Generator) -> tuple[FrameStore, int]:
+    def picks(self, count: int, rng: np.random.Generator) -> list[Pick]:
+        """Draw so many frames."""
+        return [self._pick(rng) for _ in range(count)]
+
+    def pixels_of(self, picks: Sequence[Pick], rng: np.random.Generator) -> Tensor:
+        """[picks, cameras, 6, H, W], normalised, half of the pictures with noise."""
+        images = np.stack([store.images[index] for store, index in picks])  # [picks, cameras, 224, 224, 3]
+        pixels = self._normalised(images.reshape(-1, *images.shape[2:]), rng)
+        return pixels.view(*images.shape[:2], *pixels.shape[1:])
+
+    def keypoints_of(self, picks: Sequence[Pick]) -> Keypoints:
+        """Where cubes and tool are in each."""
+        points_m, points_px, finger_rad = (
+            torch.from_numpy(np.stack([getattr(store.labels, name)[index] for store, index in picks]))
+            for name in ("points_m", "points_px", "finger_rad")
+        )
+        return Keypoints.of(points_m, points_px, finger_rad)
+
+    def _pick(self, rng: np.random.Generator) -> Pick:
         """Draw demonstrations or rounds, then one of their frames uniformly."""
         stores = self._rounds if self._rounds and rng.random() < self._dagger_draw else self._demos
         index = int(rng.integers(sum(map(len, stores))))

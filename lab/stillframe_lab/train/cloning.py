@@ -22,7 +22,6 @@ from stillframe_lab.train.new_checkpoint import (
     PREPROCESSOR_JSON,
     build_tokenizer,
     load_network,
-    new_network,
     save_checkpoint,
 )
 from stillframe_lab.train.objective import Batch, Objective, Trainee
@@ -101,7 +100,7 @@ class CloningTrainer(Trainer[Batch, Objective, Progress]):
 
 def _trainee(folder: Path, recipe: Recipe, device: torch.device, start: Path | None) -> Trainee:
     """A new network, or a checkpoint's weights, with the shared sequence of the six instructions."""
-    network = new_network(recipe) if start is None else load_network(start, recipe)
+    network = load_network(start, recipe)
     tokenizer = folder / "tokenizer.json"
     build_tokenizer().save(str(tokenizer))
     encoder = PromptEncoder(tokenizer, MAX_PROMPT_TOKENS)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from stillframe.models.actions import ActionScale
 from stillframe.models.registry import load_policy
 from stillframe_client.sim import COLOURS, JacoEnv, SensorNoise
 from stillframe_client.sim.experts import expert_action
+from stillframe_client.sim.proprioception import proprioception
 from stillframe_client.sim.state import FINGER_OPEN_RAD
 from stillframe_lab.train.frame_store import FrameWriter, Labels
 from stillframe_lab.train.recipe import INSTRUCTIONS
@@ -98,9 +99,18 @@ class Collection:
     cameras: tuple[str, ...] = ("front",)
 
     @property
+    def variant(self) -> tuple[str, ...]:
+        """What sets it apart from jaco-tiny's, in its folder's name: cameras beside the first."""
+        return self.cameras[1:]
+
+    @property
     def origin(self) -> str:
         """The origin written into a store of these frames."""
         return json.dumps({"pictures": PICTURES_VERSION, **asdict(self)})
+
+    def label(self, env: JacoEnv, scale: ActionScale, rng: np.random.Generator) -> Labels:  # noqa: ARG002 (draws none)
+        """What is known of the frame that the cameras see now; the environment stays as it is."""
+        return label(env, scale, self.cameras[0])
 
 
 def collect(folder: Path, wanted: Collection, driver: Driver, scale: ActionScale) -> None:
@@ -128,7 +138,7 @@ def _one_episode(
         # Rendered once, and only if needed.
         look = cache(lambda: {name: camera.spoil(env.render(name), rng) for name in wanted.cameras})
         if rng.random() < _keep(env, wanted.mixture):
-            writer.append(np.stack(list(look().values())), label(env, scale, wanted.cameras[0]))
+            writer.append(np.stack(list(look().values())), wanted.label(env, scale, rng))
         _, _, terminated, truncated, _ = env.step(driver.act(env, look, rng))
         over = terminated or truncated
 
@@ -175,24 +185,58 @@ def label(env: JacoEnv, scale: ActionScale, camera: str = "front") -> Labels:
     )
 
 
-def load_imitator(checkpoint: Path) -> LocalPolicy:
+class Imitator:
+    """A policy that plays `execute` actions of each of its chunks, or as many as there are, before it looks again."""
+
+    def __init__(self, policy: LocalPolicy, execute: int = 1):
+        self.execute = execute
+        self._policy = policy
+        self._left: list[NDArray[np.float64]] = []
+
+    @property
+    def horizon(self) -> int:
+        """Actions in a chunk."""
+        return self._policy.info.chunk_horizon
+
+    def __call__(self, observed: Mapping[str, Any]) -> NDArray[np.float64]:
+        """The action [7] of this step."""
+        if not self._left:
+            self._policy(observed)
+            self._left = list(self._policy.last.chunk.actions[: self.execute])
+        return self._left.pop(0)
+
+    def reset(self) -> None:
+        """Look again before the next action: an episode begins, or the arm has been moved by another."""
+        self._left.clear()
+        self._policy.reset()
+
+    def rest(self) -> None:
+        """Nothing: no frame is kept."""
+
+
+def load_imitator(checkpoint: Path, execute: int = 1) -> Imitator:
     """Load a checkpoint as the daemon would on a CPU, on one thread: for worker processes."""
     torch.set_num_threads(1)
-    return LocalPolicy(load_policy(checkpoint, dtype=torch.float32, device=torch.device("cpu")))
+    return Imitator(LocalPolicy(load_policy(checkpoint, dtype=torch.float32, device=torch.device("cpu"))), execute)
 
 
 class DaggerPolicy:
     """The policy in training, with the expert's action in a share of the steps."""
 
-    def __init__(self, imitator: LocalPolicy, expert_share: float):
+    def __init__(self, imitator: Imitator, expert_share: float):
         self._imitator = imitator
         self._expert_share = expert_share
 
     def begin(self, rng: np.random.Generator) -> None:
-        """Nothing to draw."""
+        """Where the policy says chunks, draw how much of each is played."""
+        if self._imitator.horizon > 1:
+            self._imitator.execute = int(rng.integers(1, self._imitator.horizon + 1))
+        self._imitator.reset()
 
     def act(self, env: JacoEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:
-        """The policy's action, or the expert's."""
+        """The policy's action, or the expert's, after which the policy looks again."""
         if rng.random() < self._expert_share:
+            self._imitator.reset()
             return env.expert()
-        return self._imitator({"images": look(), "instruction": env.goal.instruction})
+        state = proprioception(env.world.arm)
+        return self._imitator({"images": look(), "instruction": env.goal.instruction, "state": state})

@@ -52,9 +52,9 @@ class FrameStore:
         return (folder / LABELS_NAME).is_file()
 
     @classmethod
-    def open(cls, folder: Path, origin: str) -> FrameStore:
-        """Map a finished store. Raises ConfigError if it has another origin."""
-        labels = read_labels(folder, origin, Labels)
+    def open(cls, folder: Path, origin: str, kind: type[Labels] = Labels) -> FrameStore:
+        """Map a finished store, whose labels are of that kind. Raises ConfigError if it has another origin."""
+        labels = read_labels(folder, origin, kind)
         return cls(map_images(folder, len(labels.actions), IMAGE_PX), labels)
 
 

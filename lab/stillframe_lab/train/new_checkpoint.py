@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,24 +151,36 @@ def new_network(recipe: Recipe) -> PrismaticNetwork:
     return network
 
 
-def load_network(start: Path, recipe: Recipe) -> PrismaticNetwork:
-    """Load a checkpoint's weights into a network of the recipe's sizes, which may have more cameras.
+def load_network(start: Path | None, recipe: Recipe) -> PrismaticNetwork:
+    """Load a checkpoint's weights into a network of the recipe's sizes, which may have more cameras; None: random.
 
     Raises CheckpointError where the sizes differ.
     """
     network = new_network(recipe)
-    unread = _unread_tensors(network.config)
+    if start is None:
+        return network
+    unread = unread_tensors(network.config)
     CheckpointFolder(start).load_into(network, dtype=torch.float32, device=torch.device("cpu"), unused=unread)
     return network
 
 
-def save_checkpoint(folder: Path, weights: dict[str, Tensor], recipe: Recipe) -> None:
-    """Write config, statistics and tokenizer, then the tensors: where they are, the checkpoint is complete."""
+def save_checkpoint(
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    recipe: Recipe,
+    config: Mapping[str, Any] | None = None,
+    statistics: Mapping[str, Any] | None = None,
+) -> None:
+    """Write config, statistics and tokenizer, then the tensors: where they are, the checkpoint is complete.
+
+    `config`: what its config.json has beside OpenVLA's; `statistics` None: of the actions alone.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    statistics = statistics or action_statistics()
     documents = {
-        "config.json": config_json(recipe),
+        "config.json": {**config_json(recipe), "norm_stats": statistics, **(config or {})},
         "preprocessor_config.json": preprocessor_json(recipe.image_px),
-        "dataset_statistics.json": action_statistics(),
+        "dataset_statistics.json": statistics,
         "generation_config.json": {
             "bos_token_id": BOS_ID,
             "eos_token_id": EOS_ID,
@@ -177,7 +190,7 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor], recipe: Recipe) ->
     for name, document in documents.items():
         (folder / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     build_tokenizer().save(str(folder / "tokenizer.json"))
-    unread = _unread_tensors(PrismaticConfig.from_json(config_json(recipe)))
+    unread = unread_tensors(PrismaticConfig.from_json(config_json(recipe)))
     tensors = {**unread, **{name: tensor.contiguous() for name, tensor in weights.items()}}
 
     def write(part: Path) -> None:
@@ -187,7 +200,7 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor], recipe: Recipe) ->
     write_whole(folder / "model.safetensors", write)
 
 
-def _unread_tensors(config: PrismaticConfig) -> dict[str, Tensor]:
+def unread_tensors(config: PrismaticConfig) -> dict[str, Tensor]:
     """Zeros for the towers' last blocks, which are in the layout and never read."""
     return {
         f"vision_backbone.{name}.{key}": torch.zeros(shape)

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import torch
 
-from stillframe.models.checkpoint import SINGLE_NAME
 from stillframe.tools.charts import loss_chart
 from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import play
@@ -31,7 +30,7 @@ from stillframe_lab.train.demonstrations import (
     collect,
     load_imitator,
 )
-from stillframe_lab.train.frame_store import FrameStore
+from stillframe_lab.train.frame_store import FrameStore, Labels
 from stillframe_lab.train.new_checkpoint import action_scale
 from stillframe_lab.train.recipe import Recipe
 from stillframe_lab.train.trainer import LOG_NAME
@@ -58,6 +57,42 @@ class SelectedPolicy:
     scores: list[Score]
 
 
+class PolicyTrainer(Protocol):
+    """What trains one kind of policy."""
+
+    recipe: Any
+
+    def run(
+        self,
+        demos: Sequence[FrameStore],
+        rounds: Sequence[FrameStore],
+        until: int,
+        on_log: Callable[[Progress], None],
+    ) -> None:
+        """Train on demonstrations and DAgger rounds up to step `until`."""
+        ...
+
+    def export(self, folder: Path) -> None:
+        """Write a checkpoint that the daemon serves."""
+        ...
+
+
+@dataclass(frozen=True)
+class PolicyKind:
+    """A kind of policy: what is collected for it, how its frames are labelled, what trains it."""
+
+    collection: Callable[[Any, int, tuple[int, ...], Mixture], Collection]  # recipe, frames, seed, mixture
+    labels: type[Labels]
+    trainer: Callable[[Path, Any, torch.device, Path | None], PolicyTrainer]  # folder, recipe, device, start
+
+
+def _frames(recipe: Recipe, frames: int, seed: tuple[int, ...], mixture: Mixture) -> Collection:
+    return Collection(frames, seed, mixture, recipe.cameras)
+
+
+OPENVLA_KIND = PolicyKind(_frames, Labels, CloningTrainer)
+
+
 class TrainingReporter(Protocol):
     """Receives progress."""
 
@@ -70,12 +105,13 @@ class TrainingReporter(Protocol):
         ...
 
 
-def collect_demonstrations(data: Path, recipe: Recipe, workers: int) -> list[FrameStore]:
+def collect_demonstrations(
+    data: Path, recipe: Recipe, workers: int, kind: PolicyKind = OPENVLA_KIND
+) -> list[FrameStore]:
     """The noisy expert's frames, shard by shard."""
-    name = "-".join(("demos", *recipe.cameras[1:]))
-    shards = _shards(data, name, recipe, recipe.demo_frames, stage=1, mixture=NOISY_EXPERT)
+    shards = _shards(data, "demos", recipe, recipe.demo_frames, stage=1, mixture=NOISY_EXPERT, kind=kind)
     _in_processes(_demo_job, [shard for shard in shards if not FrameStore.exists(shard[0])], workers)
-    return [FrameStore.open(folder, wanted.origin) for folder, wanted in shards]
+    return [FrameStore.open(folder, wanted.origin, kind.labels) for folder, wanted in shards]
 
 
 def train_policy(
@@ -86,24 +122,24 @@ def train_policy(
     workers: int,
     reporter: TrainingReporter,
     start: Path | None = None,
+    kind: PolicyKind = OPENVLA_KIND,
 ) -> SelectedPolicy:
     """Run the whole recipe in folder `run`, from a checkpoint `start` or from random weights.
 
     Returns the selected checkpoint and every candidate's score.
     """
     reporter.stage(f"demonstrations: {recipe.demo_frames} frames, minutes")
-    demos = collect_demonstrations(data, recipe, workers)
-    cloning = CloningTrainer(run, recipe, device, start)
+    demos = collect_demonstrations(data, recipe, workers, kind)
+    cloning = kind.trainer(run, recipe, device, start)
     rounds: list[FrameStore] = []
     for number, stop in enumerate(recipe.dagger_at):
         cloning.run(demos, rounds, stop, reporter.progress)
         reporter.stage(f"DAgger round {number + 1}: {recipe.dagger_frames} frames")
-        rounds += _dagger_round(run, cloning, number, workers)
+        rounds += _dagger_round(run, cloning, number, workers, kind)
     candidates = [run / f"candidate-{int(share * recipe.steps)}" for share in SNAPSHOT_SHARES]
     for share, candidate in zip(SNAPSHOT_SHARES, candidates, strict=True):
         cloning.run(demos, rounds, int(share * recipe.steps), reporter.progress)
-        if not (candidate / SINGLE_NAME).is_file():  # written last
-            cloning.export(candidate)
+        _export(cloning, candidate)
     reporter.stage(f"selection: {recipe.select_episodes} episodes of pick for each of {len(candidates)} candidates")
     scores = select(candidates, recipe, workers)
     best = max(scores, key=lambda score: (score.successes, -score.wrong, -score.mean_steps))
@@ -122,34 +158,49 @@ def publish(trained: SelectedPolicy, recipe: Recipe, run: Path, out: Path) -> No
 
 def select(candidates: Sequence[Path], recipe: Recipe, workers: int) -> list[Score]:
     """Play every candidate on the same seeds."""
-    jobs = [(candidate, recipe.cameras, recipe.select_episodes, recipe.select_seed) for candidate in candidates]
+    jobs = [(candidate, recipe) for candidate in candidates]
     return _in_processes(_score_job, jobs, workers)
 
 
-def _dagger_round(run: Path, cloning: CloningTrainer, number: int, workers: int) -> list[FrameStore]:
+def _export(cloning: PolicyTrainer, folder: Path) -> None:
+    """Write the policy as it is now, whole, unless a run that was stopped has done so."""
+    if folder.is_dir():
+        return
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    cloning.export(part)
+    part.rename(folder)
+
+
+def _dagger_round(run: Path, cloning: PolicyTrainer, number: int, workers: int, kind: PolicyKind) -> list[FrameStore]:
     """Collect frames driven by the current policy and labelled by the expert."""
-    recipe = cloning.recipe
-    shards = _shards(run, f"dagger-{number}", recipe, recipe.dagger_frames, stage=2 + number, mixture=DAGGER)
+    recipe, stage = cloning.recipe, 2 + number
+    shards = _shards(run, f"dagger-{number}", recipe, recipe.dagger_frames, stage=stage, mixture=DAGGER, kind=kind)
     missing = [shard for shard in shards if not FrameStore.exists(shard[0])]
     if missing:
         checkpoint = run / f"dagger-{number}-policy"
-        cloning.export(checkpoint)
+        _export(cloning, checkpoint)
         jobs = [(*shard, checkpoint, recipe.dagger_expert_share) for shard in missing]
         _in_processes(_dagger_job, jobs, workers)
-    return [FrameStore.open(folder, wanted.origin) for folder, wanted in shards]
+    return [FrameStore.open(folder, wanted.origin, kind.labels) for folder, wanted in shards]
 
 
 def _shards(
-    folder: Path, name: str, recipe: Recipe, frames: int, *, stage: int, mixture: Mixture
+    folder: Path,
+    name: str,
+    recipe: Recipe,
+    frames: int,
+    *,
+    stage: int,
+    mixture: Mixture,
+    kind: PolicyKind = OPENVLA_KIND,
 ) -> list[tuple[Path, Collection]]:
     """The shards of a collection: folder and contents."""
     each = frames // recipe.shards
+    wanted = [kind.collection(recipe, each, (recipe.seed, stage, index), mixture) for index in range(recipe.shards)]
     return [
-        (
-            folder / f"{name}-{index}-of-{recipe.shards}",
-            Collection(each, (recipe.seed, stage, index), mixture, recipe.cameras),
-        )
-        for index in range(recipe.shards)
+        (folder / "-".join((name, *one.variant, f"{index}-of-{recipe.shards}")), one)
+        for index, one in enumerate(wanted)
     ]
 
 
@@ -169,9 +220,10 @@ def _dagger_job(folder: Path, wanted: Collection, checkpoint: Path, expert_share
     collect(folder, wanted, DaggerPolicy(load_imitator(checkpoint), expert_share), action_scale())
 
 
-def _score_job(checkpoint: Path, cameras: tuple[str, ...], episodes: int, first_seed: int) -> Score:
-    env, imitator = JacoEnv("pick", cameras=cameras), load_imitator(checkpoint)
-    played = [play(env, imitator, seed=first_seed + index) for index in range(episodes)]
+def _score_job(checkpoint: Path, recipe: Recipe) -> Score:
+    env, imitator = JacoEnv("pick", cameras=recipe.cameras), load_imitator(checkpoint, recipe.execute)
+    episodes = recipe.select_episodes
+    played = [play(env, imitator, seed=recipe.select_seed + index) for index in range(episodes)]
     env.close()
     return Score(
         folder=str(checkpoint),

@@ -56,6 +56,7 @@ class Recipe:
     noise_sigma_max: float = 3.0  # grey levels, on half of the pictures
 
     # selection, on seeds that the model card's evaluation never sees
+    execute: int = 1  # actions of each answer that are played before the policy looks again
     select_episodes: int = 40
     select_seed: int = 500_000
 

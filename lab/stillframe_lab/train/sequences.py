@@ -18,7 +18,7 @@ ACTION_DIM = len(ACTION_NAMES)
 
 @dataclass(frozen=True)
 class SharedPrefix:
-    """[BOS] [patches] then a branch per instruction: [text] [first six action tokens].
+    """[BOS] [patches] then a branch per instruction: [text] and, where actions are tokens, the first six of them.
 
     A branch's rows have the positions they would have alone, and attend to the prefix and their own branch only.
     """
@@ -30,14 +30,14 @@ class SharedPrefix:
     prefix_rows: int
 
     @classmethod
-    def build(cls, prompts: Sequence[Sequence[int]], patches: int) -> SharedPrefix:
+    def build(cls, prompts: Sequence[Sequence[int]], patches: int, action_rows: int = ACTION_DIM - 1) -> SharedPrefix:
         """`prompts` are whole prompts, BOS first."""
         prefix_rows = 1 + patches
-        lengths = [len(prompt) - 1 + ACTION_DIM - 1 for prompt in prompts]
+        lengths = [len(prompt) - 1 + action_rows for prompt in prompts]
         ids, positions, branch, text_end = [], list(range(prefix_rows)), [-1] * prefix_rows, []
         for index, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
             text_end.append(len(positions) + len(prompt) - 2)
-            ids += [*prompt[1:], *[0] * (ACTION_DIM - 1)]
+            ids += [*prompt[1:], *[0] * action_rows]
             positions += range(prefix_rows, prefix_rows + length)
             branch += [index] * length
         of, at = torch.tensor(branch), torch.tensor(positions)

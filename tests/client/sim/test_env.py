@@ -27,6 +27,26 @@ def test_the_same_seed_and_actions_give_the_same_pictures(seeing: JacoEnv) -> No
     assert all(np.array_equal(one, other) for one, other in zip(used, anew, strict=True))
 
 
+def test_a_world_comes_back_to_a_snapshot_to_the_bit(blind: JacoEnv) -> None:
+    """What is played between snapshot and restore leaves no trace: not in poses, speeds, commands or contacts."""
+    played = []
+    for stray in (0, 6):
+        blind.reset(seed=5)
+        states = []
+        for _ in range(12):
+            now = blind.world.snapshot()
+            for step in range(stray):
+                blind.world.act(np.array([0.02, 0.01, -0.02, 0, 0.1, 0, step % 2]))
+            blind.world.restore(now)
+            blind.world.act(blind.expert())
+            here = blind.state()
+            states.append([*blind.world.data.qpos, *blind.world.data.qvel, *here.laser_pos, here.finger_command])
+        played.append(np.array(states))
+
+    assert np.array_equal(*played)
+    assert np.ptp(played[0], axis=0).max() > 0.01
+
+
 def test_another_seed_gives_another_scene(blind: JacoEnv) -> None:
     """Cubes do not lie where they lay, and keep their distance."""
     layouts = []

@@ -94,12 +94,13 @@ def test_a_run_ends_in_its_best_candidate(finished: Finished) -> None:
 def test_what_is_finished_is_not_done_again_and_what_is_torn_is(
     without_simulator: Path, finished: Finished, longer: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second call trains nothing; a candidate whose weights never landed is written again, a whole one is kept."""
+    """A second call trains nothing; a candidate that was not wholly written is written again, a whole one is kept."""
     monkeypatch.setattr(pipeline, "select", score_by_step)
     run = shutil.copytree(finished.folder, tmp_path / "run")
     kept, torn = (run / f"candidate-{step}" / "model.safetensors" for step in (11, 14))
     before, weights = kept.stat().st_mtime_ns, torn.read_bytes()
     torn.unlink()
+    torn.parent.rename(run / "candidate-14.part")
     heard = Heard()
     train_policy(run, without_simulator, longer, CPU, 1, heard)
 
@@ -114,7 +115,7 @@ def test_a_second_camera_starts_from_the_first_ones_policy(
     """The same pipeline, with two pictures a frame and a checkpoint to begin from: candidates need both cameras."""
     save_checkpoint(tmp_path / "earlier", dict(new_network(longer).state_dict()), longer)
     both = replace(longer, cameras=("front", "wrist"), learning_rate=1e-9)
-    shards = pipeline._shards(tmp_path / "data", "demos-wrist", both, both.demo_frames, stage=1, mixture=NOISY_EXPERT)
+    shards = pipeline._shards(tmp_path / "data", "demos", both, both.demo_frames, stage=1, mixture=NOISY_EXPERT)
     for folder, wanted in shards:
         fill(folder, 2, seed=1, origin=wanted.origin, cameras=2)
     monkeypatch.setattr(pipeline, "select", score_by_step)

@@ -1,0 +1,54 @@
+"""Batches of frames that are labelled with chunks.
+
+Knows stores and keypoints; no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stillframe_lab.train.auxiliary import Keypoints
+from stillframe_lab.train.batches import BatchSource, Pick
+
+
+@dataclass(frozen=True)
+class ChunkBatch:
+    """A few frames and what is known of them."""
+
+    pixels: Tensor  # [batch, cameras, 6, H, W], normalised
+    state: Tensor  # [batch, 7], in the robot's units
+    goals: Tensor  # [batch, branches], indices of INSTRUCTIONS
+    chunks: Tensor  # [batch, branches, horizon, 7] in [-1, 1]
+    keypoints: Keypoints  # in the first camera's picture
+
+    def to(self, device: torch.device) -> ChunkBatch:
+        """The same, on another device."""
+        pixels, state, goals, chunks = (
+            tensor.to(device) for tensor in (self.pixels, self.state, self.goals, self.chunks)
+        )
+        return ChunkBatch(pixels, state, goals, chunks, self.keypoints.to(device))
+
+
+class ChunkBatchSource(BatchSource):
+    """Draws them from demonstrations and, if there are any, from DAgger rounds."""
+
+    def draw_chunks(self, count: int, rng: np.random.Generator) -> ChunkBatch:
+        """`count` frames with replacement."""
+        picks = self.picks(count, rng)
+        return ChunkBatch(
+            self.pixels_of(picks, rng),
+            stacked(picks, "state"),
+            stacked(picks, "goals"),
+            stacked(picks, "chunks"),
+            self.keypoints_of(picks),
+        )
+
+
+def stacked(picks: Sequence[Pick], name: str) -> Tensor:
+    """One of the labels of each."""
+    return torch.from_numpy(np.stack([getattr(store.labels, name)[index] for store, index in picks]))
