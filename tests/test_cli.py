@@ -23,13 +23,13 @@ NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
 EVALUATION_FIELDS = {
     *("task", "episodes", "seed", "hz", "noise_sigma", "jpeg_quality", "policy", "success", "success_ci95"),
     *("wrong_cube", "timed_out", "steps_mean", "latency_ms", "failed_seeds", "cameras", "distractor"),
-    *("delay", "variant", "first_direction"),
+    *("delay", "variant", "first_direction", "execute", "ms_per_step"),
     *("reuse", "frames", "reuse_ratio", "keyframes", "keyframe_reasons", "reused_tokens_delta", "keyframe_latency_ms"),
     *("delta_latency_ms", "llm_prefill_ms", "llm_prefill_delta_ms", "planning_ms", "decoder_gmacs"),
     *("decoder_gmacs_delta", "drift", "slack", "passes"),
     *("history_mib", "history_end_mib", "decoder_ms", "chunks"),
 }
-ELSEWHERE = {"policy", "decoder_gmacs", "drift", "passes"}  # what a daemon does not tell, and where it is
+ELSEWHERE = {"policy", "decoder_gmacs", "drift", "passes", "ms_per_step"}  # not told by a daemon, and where it is
 
 
 @dataclass(frozen=True)
@@ -368,17 +368,20 @@ def test_eval_that_cannot_write_still_prints(
 
     def evaluate(plan: Evaluation, asked: Any, _: object) -> list[Episode]:
         plans.append(plan)
-        asked.trace.frames += [AnsweredFrame("off", "off", 0.0, 0, 268, {})] * 2
+        asked.trace.frames += [AnsweredFrame("off", "off", 0.0, 0, 268, {})]
+        asked.trace.asked += [True, False]
         return played
 
     monkeypatch.setattr("stillframe_lab.evaluation.evaluate.evaluate", evaluate)
     (tmp_path / "file").touch()
-    typed = stillframe("eval", "--server", NOBODY, "--json", tmp_path / "file" / "out.json")
+    monkeypatch.setattr("stillframe_lab.evaluation.actors.ServerActor.horizon", 4)
+    typed = stillframe("eval", "--server", NOBODY, "--execute", 2, "--json", tmp_path / "file" / "out.json")
 
     assert typed.status == 1
     assert json.loads(typed.out)["success"] == 1.0
     assert f"cannot write {tmp_path / 'file' / 'out.json'}" in typed.err
-    assert plans == [Evaluation("pick", episodes=100, seed=1000)]
+    assert (json.loads(typed.out)["execute"], json.loads(typed.out)["frames"]) == (2, 1)
+    assert plans == [Evaluation("pick", episodes=100, seed=1000, execute=2)]
 
 
 @pytest.mark.usefixtures("needs_gl")

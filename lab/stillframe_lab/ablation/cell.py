@@ -14,9 +14,10 @@ from stillframe.daemon.serve import open_model
 from stillframe_client.sim.rollout import Episode
 from stillframe_lab.ablation.plan import TASKS, AblationCell
 from stillframe_lab.evaluation.actors import LocalActor
-from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, latency_ms, wilson
+from stillframe_lab.evaluation.chunk_actor import asked_ms
+from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, ms_per_step, wilson
 from stillframe_lab.evaluation.jobs import save_result
-from stillframe_lab.evaluation.trace import Trace, figures
+from stillframe_lab.evaluation.trace import Trace, figures, percentiles
 
 MEASURE_EVERY = 4  # delta frames, where measuring drift takes an extra dense pass
 
@@ -35,7 +36,7 @@ def play_cell(cell: AblationCell, origin: Mapping[str, Any], file: Path) -> None
 def summary(played: Mapping[str, Sequence[Episode]], trace: Trace) -> dict[str, Any]:
     """A cell's figures over all its tasks; `outcomes` has every episode in the order of its seeds, 1 for a success."""
     episodes = [episode for every in played.values() for episode in every]
-    wins = sum(episode.success for episode in episodes)
+    wins, answers_ms = sum(episode.success for episode in episodes), asked_ms(episodes, trace)
     return {
         "episodes": len(episodes),
         "wins": wins,
@@ -44,8 +45,9 @@ def summary(played: Mapping[str, Sequence[Episode]], trace: Trace) -> dict[str, 
         "wins_by_task": {task: sum(episode.success for episode in every) for task, every in played.items()},
         "outcomes": {task: "".join(str(int(one.success)) for one in every) for task, every in played.items()},
         "steps_mean": sum(episode.steps for episode in episodes) / len(episodes),
-        "latency_ms": latency_ms(episodes),
-        **figures(trace, [ms for episode in episodes for ms in episode.act_ms]),
+        "latency_ms": percentiles(answers_ms),
+        "ms_per_step": ms_per_step(episodes),
+        **figures(trace, answers_ms),
         "drifts": [round(value, 5) for value in trace.drifts],
     }
 

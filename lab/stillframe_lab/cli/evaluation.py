@@ -55,6 +55,14 @@ def eval_command(
     history_mib: Annotated[
         float | None, typer.Option(min=0, help="Their bytes, for all but full; default: what --config says.")
     ] = None,
+    execute: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Actions of each chunk that are played before the policy is asked again; default: decoding.execute of "
+            "--config, or all; of a daemon what it advises.",
+        ),
+    ] = None,
     device: Annotated[Device, typer.Option()] = "auto",
     dtype: Annotated[str, typer.Option()] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads of a policy in this process.")] = 1,
@@ -105,11 +113,13 @@ def eval_command(
         return
     episodes, seed = episodes or EPISODES, SEED if seed is None else seed
     from stillframe_lab.evaluation.actors import open_local_actor, open_server_actor, user_errors
-    from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, summarise, with_defaults
+    from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, summarise, with_defaults, with_execute
     from stillframe_lab.progress import EpisodeBar
 
     plan = with_defaults(
-        Evaluation(task, episodes, seed, hz, noise_sigma, jpeg, tuple(camera or ()), distractor, delay, variant)
+        Evaluation(
+            task, episodes, seed, hz, noise_sigma, jpeg, tuple(camera or ()), distractor, delay, variant, execute
+        )
     )
     options = {"device": device, "dtype": dtype, "threads": threads}
     local = _with_history(_configured(checkpoint, config, reuse, options), history, history_mib)
@@ -118,6 +128,7 @@ def eval_command(
         open_server_actor(server, reuse) if server else open_local_actor(local) as actor,
         EpisodeBar(f"{task}, seeds {seed}..{seed + episodes - 1}", episodes) as bar,
     ):
+        plan = with_execute(plan, actor)
         played = evaluate(plan, actor, bar.watch)
     _print(summarise(plan, played, server or str(checkpoint or TINY), actor.trace), json_file)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from stillframe.tools.charts import latency_chart, write_gif
 from stillframe_client.sim.rollout import Episode
-from stillframe_lab.evaluation.evaluate import latency_ms
+from stillframe_lab.evaluation.trace import percentiles
 
 COLUMNS = ("", "instruction", "result", "steps", "Hz", "p50 ms", "p99 ms")
 LEFT_ALIGNED = ("instruction", "result")
@@ -43,7 +43,7 @@ class DemoRecord:
         asked_s = sum(sum(episode.act_ms) for episode in self.episodes) / 1e3
         return {
             "success": f"{self.wins}/{len(self.episodes)}",
-            "latency_ms": latency_ms(self.episodes),
+            "latency_ms": _latency_ms(self.episodes),
             "actions_per_s": sum(episode.steps for episode in self.episodes) / asked_s,
         }
 
@@ -60,9 +60,14 @@ def row_of(number: int, of: int, episode: Episode) -> tuple[str, ...]:
     """One episode's cells."""
     failure = "[red]wrong cube[/]" if episode.wrong_object else "[red]timed out[/]"
     result = "[green]done[/]" if episode.success else failure
-    latency, mean_ms = latency_ms([episode]), float(np.mean(episode.act_ms))
+    latency, mean_ms = _latency_ms([episode]), float(np.mean(episode.act_ms))
     figures = (f"{episode.steps}", f"{rate_hz(mean_ms):.0f}", f"{latency['p50']:.0f}", f"{latency['p99']:.0f}")
     return (f"{number + 1}/{of}", episode.instruction, result, *figures)
+
+
+def _latency_ms(episodes: Sequence[Episode]) -> dict[str, float | None]:
+    """From picture to action, end to end, over all steps of all episodes."""
+    return percentiles([ms for episode in episodes for ms in episode.act_ms])
 
 
 def rate_hz(duration_ms: float) -> float:

@@ -16,28 +16,32 @@ from numpy.typing import NDArray
 
 from stillframe.daemon.config import DaemonConfig
 from stillframe.daemon.serve import open_history, open_model
-from stillframe.domain import HistoryReport, PolicyInfo, ReuseMode, Step
+from stillframe.domain import HistoryReport, Observation, PolicyInfo, ReuseMode, SessionRef, Step
 from stillframe.engine.history import HistoryManager
-from stillframe.engine.local import LocalPolicy
+from stillframe.engine.local import ROBOT, LocalPolicy
+from stillframe.engine.requests import FrameRequest
 from stillframe.engine.settings import DEFAULT_DECODING, DecodingSettings
+from stillframe.engine.step import step
 from stillframe.errors import ConfigError, StillframeError
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
-from stillframe_client import ActionReply, PolicyClient, PolicyError
+from stillframe_client import ActionReply, ModelInfo, PolicyClient, PolicyError
 from stillframe_client.sim.gl import NoOpenGLError
 from stillframe_lab.evaluation.macs import decoder_macs, history_macs
 from stillframe_lab.evaluation.trace import AnsweredFrame, Trace
 
 TIMEOUT_S = 60.0
 Action = NDArray[np.float64]  # [7]
+Actions = NDArray[np.float64]  # [horizon, 7]
 
 
 class LocalActor:
     """A model in this process, refreshed between frames as in a daemon.
 
     Where no refresh measures drift (modes without one, slack switched off), a second, dense policy answers every
-    `measure_every`-th delta frame too (0: never): that neither counts as latency nor changes later answers.
+    `measure_every`-th delta frame too (0: never), with the same chance: that neither counts as latency nor changes
+    later answers. The drift of an answer is that of its worst action, out of those that are played.
     """
 
     def __init__(
@@ -54,15 +58,17 @@ class LocalActor:
         self.policy = LocalPolicy(model, reuse, clock, decoding, recalling)
         self._model, self._refreshes = model, reuse.slack and reuse.mode == "adaptive"
         self._measure_every, self._deltas = measure_every, 0
+        self.horizon = self.policy.info.chunk_horizon
+        self.execute = self.policy.info.execute or self.horizon
 
     def __call__(self, observed: Mapping[str, Any]) -> Action:
         """The action due now."""
-        self._observed, self._action = observed, self.policy(observed)
+        self._observed, action = observed, self.policy(observed)
         self.trace.frames.append(self._frame(self.policy.last))
-        return self._action
+        return action
 
     @property
-    def chunk(self) -> Action:
+    def chunk(self) -> Actions:
         """All actions [horizon, 7] of the last answer. Raises RuntimeError before the first."""
         return self.policy.last.chunk.actions
 
@@ -70,26 +76,26 @@ class LocalActor:
         """Begin an episode."""
         self.policy.reset()
 
-    def rest(self) -> None:
-        """Refresh if the mode does, and measure the drift of the last answer."""
+    def rest(self, executed: int | None = None) -> None:
+        """Refresh if the mode does, and measure the drift of the last answer: of its first `executed` actions."""
         if self._refreshes:
-            self._refresh()
+            self._refresh(executed)
         elif self.trace.frames[-1].keyframe_reason is None:
             self._deltas += 1
             if self._measure_every and self._deltas % self._measure_every == 0:
-                self.trace.drifts.append(drift(self._action, self._dense(self._observed), self.policy.info))
+                dense = self._dense(self._observed, self.policy.last)
+                self.trace.drifts.append(drift(self.chunk[:executed], dense[:executed], self.policy.info))
 
-    def _refresh(self) -> None:
+    def _refresh(self, executed: int | None) -> None:
         report = self.policy.refresh()
         if report is not None:
             self.trace.rests_ms.append(report.duration_ms)
         if report is not None and report.drift is not None:
-            self.trace.drifts.append(report.drift)
+            self.trace.drifts.append(max(report.by_action[:executed]))
 
     @cached_property
-    def _dense(self) -> LocalPolicy:
-        """The dense policy, which reuses nothing."""
-        return LocalPolicy(self._model)
+    def _dense(self) -> DensePolicy:
+        return DensePolicy(self._model)
 
     def _frame(self, step: Step) -> AnsweredFrame:
         cache, config = step.report.cache, self._model.decoder.config
@@ -118,23 +124,32 @@ class ServerActor:
     def __init__(self, client: PolicyClient, mode: ReuseMode | None = None):
         self.trace = Trace()
         self._client, self._mode = client, mode
-        self.chunk: Action = np.empty((0, 7))  # all actions of the last answer
+        self.chunk: Actions = np.empty((0, 7))  # all actions of the last answer
 
     @property
     def cameras(self) -> tuple[str, ...]:
         """The cameras of the daemon's policy. Raises PolicyError."""
-        return self._client.info().cameras
+        return self._info.cameras
+
+    @property
+    def horizon(self) -> int:
+        """Actions in a chunk of the daemon's policy. Raises PolicyError."""
+        return self._info.chunk_horizon
+
+    @property
+    def execute(self) -> int:
+        """Actions of each chunk that the daemon advises to play. Raises PolicyError."""
+        return self._info.execute
 
     @cached_property
-    def _reads_state(self) -> bool:
-        """Whether the policy reads the robot's state."""
-        return self._client.info().state is not None
+    def _info(self) -> ModelInfo:
+        return self._client.info()
 
     def __call__(self, observed: Mapping[str, Any]) -> Action:
         """The action due now; pictures are sent raw, so that it is bit-equal."""
         images = observed["images"]
         pictures = images if len(images) > 1 else next(iter(images.values()))
-        state = observed["state"] if "state" in observed and self._reads_state else None
+        state = observed["state"] if "state" in observed and self._info.state is not None else None
         reply = self._client.act_with_report(pictures, observed["instruction"], reuse=self._mode, state=state)
         self.trace.frames.append(frame_of(reply))
         self.chunk = reply.actions
@@ -144,7 +159,7 @@ class ServerActor:
         """Begin an episode of the client's session."""
         self._client.reset()
 
-    def rest(self) -> None:
+    def rest(self, executed: int | None = None) -> None:
         """Nothing: the daemon refreshes when it is idle."""
 
 
@@ -171,12 +186,28 @@ def user_errors() -> Iterator[None]:
         raise StillframeError(str(error)) from error
 
 
-def drift(action: Action, dense: Action, info: PolicyInfo) -> float:
-    """|action - dense| of the worst dimension, normalised: q01 to q99 are 2 wide, unscaled dimensions as they are."""
+class DensePolicy:
+    """Answers frames whole, each with the chance that another policy's answer to it had."""
+
+    def __init__(self, model: PolicyModel):
+        self._policy = LocalPolicy(model)
+
+    def __call__(self, observed: Mapping[str, Any], answered: Step) -> Actions:
+        """All actions [horizon, 7] for the frame that `answered` is another policy's answer to."""
+        place = SessionRef(f"{ROBOT}-0", answered.report.cache.epoch, answered.report.cache.seq)
+        seen = Observation(observed["images"], observed["instruction"], state=observed.get("state"))
+        (answer,) = step(self._policy.batch.core, [FrameRequest(seen, place)])
+        if not isinstance(answer, Step):
+            raise answer
+        return answer.chunk.actions
+
+
+def drift(actions: Actions, dense: Actions, info: PolicyInfo) -> float:
+    """|actions - dense| of the worst number, normalised: q01 to q99 are 2 wide, unscaled dimensions as they are."""
     scale = info.norm_stats[info.default_unnorm_key or next(iter(info.norm_stats))]
     width = np.subtract(scale["q99"], scale["q01"])
     units = np.where(np.asarray(scale["mask"]) & (width > 0), width / 2, 1.0)
-    return float(np.max(np.abs(action - dense) / units))
+    return float(np.max(np.abs(actions - dense) / units))
 
 
 def frame_of(reply: ActionReply) -> AnsweredFrame:

@@ -5,20 +5,21 @@ Knows the simulator and an actor; not whether its policy is in this process or b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stillframe.errors import ConfigError
 from stillframe_client.sim import JacoEnv, SensorNoise
 from stillframe_client.sim.cues import DELAY_STEPS, SIMPLE
 from stillframe_client.sim.rollout import Episode, play
 from stillframe_client.sim.scene import CAMERAS
-from stillframe_lab.evaluation.trace import Trace, figures
+from stillframe_client.wire.camera_names import Mount, mount_of
+from stillframe_lab.evaluation.chunk_actor import Actor, ChunkActor, asked_ms
+from stillframe_lab.evaluation.trace import Trace, figures, percentiles
 
 CONFIDENCE = 0.95
 
@@ -37,32 +38,7 @@ class Evaluation:
     distractor: bool = False
     delay: int | None = None  # of the task remember: steps between the last cue and a free arm
     variant: str | None = None  # of the same
-
-
-class Actor(Protocol):
-    """A policy that keeps a trace of its answers; actors.py has two."""
-
-    @property
-    def trace(self) -> Trace:
-        """One frame for each answer."""
-        ...
-
-    @property
-    def cameras(self) -> tuple[str, ...]:
-        """The names of the policy's cameras."""
-        ...
-
-    def __call__(self, observed: Mapping[str, Any]) -> NDArray[np.float64]:
-        """The action due now."""
-        ...
-
-    def reset(self) -> None:
-        """Begin an episode."""
-        ...
-
-    def rest(self) -> None:
-        """Called in the pause after each answer."""
-        ...
+    execute: int | None = None  # actions of each chunk that are played; None: as the actor says
 
 
 def with_defaults(plan: Evaluation) -> Evaluation:
@@ -72,37 +48,57 @@ def with_defaults(plan: Evaluation) -> Evaluation:
     return replace(plan, delay=DELAY_STEPS if plan.delay is None else plan.delay, variant=plan.variant or SIMPLE)
 
 
+def with_execute(plan: Evaluation, actor: Actor) -> Evaluation:
+    """The plan with what the actor says of chunks filled in, so that results say what was played.
+
+    Raises ConfigError for a plan that the simulator does not know, before the policy is asked, and for more actions to
+    play than a chunk has.
+    """
+    _scene(plan, ()).close()
+    execute = actor.execute if plan.execute is None else plan.execute
+    if not 1 <= execute <= actor.horizon:
+        said = f"--execute is {execute}; this policy answers {actor.horizon} action{'s'[: actor.horizon - 1]} at once"
+        raise ConfigError(f"{said}: expected 1 to {actor.horizon}")
+    return replace(plan, execute=execute)
+
+
 def evaluate(plan: Evaluation, actor: Actor, watch: Callable[[Episode], None]) -> list[Episode]:
     """Play every episode in order; `watch` sees each as it ends, and the trace has every frame of all.
 
-    Raises ConfigError for a plan that the simulator does not know.
+    Raises ConfigError for a plan that the simulator does not know, or that plays more of a chunk than there is.
     """
-    _scene(plan, ()).close()  # an invalid plan fails before the policy is asked
-    env = _scene(plan, plan.cameras or simulator_cameras(actor.cameras))
+    execute = with_execute(plan, actor).execute or 1
+    sources = {} if plan.cameras else camera_sources(actor.cameras)
+    env = _scene(plan, plan.cameras or tuple(sources.values()))
+    player = ChunkActor(actor, execute, sources or None)
     played = []
     try:
-        _warm_up(env, actor, plan.seed)
+        # No episode is timed with the policy's first keyframe or first delta frame.
+        player.warm_up(env.reset(seed=plan.seed)[0], answers=2)
         for index in range(plan.episodes):
-            played.append(play(env, actor, seed=plan.seed + index))
+            played.append(play(env, player, seed=plan.seed + index))
             watch(played[-1])
     finally:
         env.close()
     return played
 
 
-def simulator_cameras(cameras: tuple[str, ...]) -> tuple[str, ...]:
-    """The simulator's cameras for a policy's: the same ones if they exist, else the front one under any name."""
-    return cameras if set(cameras) <= set(CAMERAS) else ("front",)
+def camera_sources(cameras: tuple[str, ...]) -> dict[str, str]:
+    """Of each of a policy's cameras the simulator's that stands for it: its namesake, else the one on its mount.
+
+    A name that says no mount is taken for a camera beside the robot. Raises ConfigError for two on one mount.
+    """
+    sources = {name: _source(name) for name in cameras}
+    if len({*sources.values()}) < len(sources):
+        said = f"this policy sees {', '.join(cameras)}; the simulator has {', '.join(CAMERAS)}"
+        raise ConfigError(f"{said}: expected at most one camera on the hand and one beside the robot")
+    return sources
 
 
-def _warm_up(env: JacoEnv, actor: Actor, seed: int) -> None:
-    """Answer two frames, so that no episode is timed with the policy's first keyframe or first delta frame."""
-    observed, _ = env.reset(seed=seed)
-    actor.reset()
-    for _ in range(2):
-        actor(observed)
-        actor.rest()
-    actor.trace.clear()
+def _source(camera: str) -> str:
+    if camera in CAMERAS:
+        return camera
+    return "wrist" if mount_of(camera) is Mount.HAND else "front"
 
 
 def _scene(plan: Evaluation, cameras: tuple[str, ...]) -> JacoEnv:
@@ -123,8 +119,11 @@ def _scene(plan: Evaluation, cameras: tuple[str, ...]) -> JacoEnv:
 
 
 def summarise(plan: Evaluation, played: list[Episode], policy: str, trace: Trace) -> dict[str, Any]:
-    """The document that `stillframe eval` prints and writes. Rates are shares of all episodes."""
-    wins = sum(episode.success for episode in played)
+    """The document that `stillframe eval` prints and writes. Rates are shares of all episodes.
+
+    `latency_ms` is that of answers, from picture to action, end to end; `ms_per_step` spreads it over all steps.
+    """
+    wins, answers_ms = sum(episode.success for episode in played), asked_ms(played, trace)
     return {
         **asdict(plan),
         "policy": policy,
@@ -134,16 +133,16 @@ def summarise(plan: Evaluation, played: list[Episode], policy: str, trace: Trace
         "timed_out": sum(not (episode.success or episode.wrong_object) for episode in played) / len(played),
         "first_direction": sum(episode.first_right for episode in played) / len(played),
         "steps_mean": float(np.mean([episode.steps for episode in played])),
-        "latency_ms": latency_ms(played),
-        **figures(trace, [ms for episode in played for ms in episode.act_ms]),
+        "latency_ms": percentiles(answers_ms),
+        "ms_per_step": ms_per_step(played),
+        **figures(trace, answers_ms),
         "failed_seeds": [episode.seed for episode in played if not episode.success],
     }
 
 
-def latency_ms(played: list[Episode]) -> dict[str, float]:
-    """From picture to action, end to end, over all steps of all episodes."""
-    every = np.concatenate([episode.act_ms for episode in played])
-    return {"p50": float(np.percentile(every, 50)), "p99": float(np.percentile(every, 99))}
+def ms_per_step(played: Sequence[Episode]) -> float:
+    """From picture to action, end to end: the mean over all steps, those that come out of a chunk among them."""
+    return float(np.mean(np.concatenate([episode.act_ms for episode in played])))
 
 
 def wilson(wins: int, trials: int) -> list[float]:

@@ -41,15 +41,16 @@ class Trace:
     frames: list[AnsweredFrame] = field(default_factory=list)
     rests_ms: list[float] = field(default_factory=list)  # dense passes in the slack after an answer
     drifts: list[float] = field(default_factory=list)  # of the delta frames that were measured, normalised units
+    asked: list[bool] = field(default_factory=list)  # of each step of the robot: whether its action was asked for
 
     def clear(self) -> None:
         """Drop what was recorded so far."""
-        for part in (self.frames, self.rests_ms, self.drifts):
+        for part in (self.frames, self.rests_ms, self.drifts, self.asked):
             part.clear()
 
     def taken(self) -> Trace:
         """Return what was recorded so far and drop it here."""
-        copy = Trace([*self.frames], [*self.rests_ms], [*self.drifts])
+        copy = Trace([*self.frames], [*self.rests_ms], [*self.drifts], [*self.asked])
         self.clear()
         return copy
 
@@ -61,6 +62,7 @@ class Trace:
             whole.frames += trace.frames
             whole.rests_ms += trace.rests_ms
             whole.drifts += trace.drifts
+            whole.asked += trace.asked
         return whole
 
 

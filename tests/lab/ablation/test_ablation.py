@@ -72,7 +72,7 @@ def figures_of(cell: AblationCell) -> dict[str, Any]:
         for task in ("reach", "pick")
     }
     frames = [key, key if plain else delta] * (2 * cell.episodes)
-    return summary(played, Trace(frames, drifts=[] if plain else [0.0, 0.01, 0.015]))
+    return summary(played, Trace(frames, drifts=[] if plain else [0.0, 0.01, 0.015], asked=[True] * len(frames)))
 
 
 def race_of(speedup: float) -> dict[str, Any]:

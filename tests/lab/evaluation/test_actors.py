@@ -172,7 +172,7 @@ def test_a_twin_sees_what_reuse_did(golden_model: PolicyModel, goldens: Mapping[
     first = frames(goldens)[0]
     changed = {**first, "images": {"front": 255 - first["images"]["front"]}}
     answered(actor, [first, changed])
-    stale, dense = actor._action, LocalPolicy(golden_model)(changed)
+    stale, dense = actor.chunk[0], LocalPolicy(golden_model)(changed)
 
     assert actor.trace.frames[-1].keyframe_reason is None
     assert actor.trace.drifts == [drift(stale, dense, golden_model.info)]
@@ -189,6 +189,7 @@ def test_drift_is_counted_in_normalised_units(golden_model: PolicyModel) -> None
 
     assert drift(np.array([0.0, 0.5]), np.array([0.01, 0.5]), info) == pytest.approx(0.5)
     assert drift(np.array([0.0, 1.0]), np.array([0.01, 0.0]), info) == pytest.approx(1.0)
+    assert drift(np.zeros((3, 2)), np.array([[0.01, 0.0], [0.0, 0.0], [0.0, 0.75]]), info) == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("mode", ["off", "paper", None])

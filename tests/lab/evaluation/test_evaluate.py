@@ -11,7 +11,15 @@ import pytest
 from stillframe.errors import ConfigError
 from stillframe_client.sim import SensorNoise
 from stillframe_client.sim.rollout import Episode
-from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, latency_ms, simulator_cameras, summarise, wilson
+from stillframe_lab.evaluation.evaluate import (
+    Evaluation,
+    camera_sources,
+    evaluate,
+    ms_per_step,
+    summarise,
+    wilson,
+    with_execute,
+)
 from stillframe_lab.evaluation.trace import AnsweredFrame, Trace, figures
 
 if TYPE_CHECKING:
@@ -35,25 +43,30 @@ class Actor:
     cameras: tuple[str, ...] = ("image",)
     trace: Trace = field(default_factory=Trace)
     told: list[str] = field(default_factory=list)
+    horizon: int = 1
+    execute: int = 1
 
     def __call__(self, observed: Any) -> Any:
-        """What the function says."""
+        """What the function says, as often as a chunk is long."""
         self.told.append("act")
         self.trace.frames.append(FRAME)
-        return self.act(observed)
+        self.chunk = np.array([self.act(observed)] * self.horizon)
+        return self.chunk[0]
 
     def reset(self) -> None:
         """Remember it."""
         self.told.append("reset")
 
-    def rest(self) -> None:
+    def rest(self, executed: int | None = None) -> None:
         """Remember it."""
         self.told.append("rest")
+        assert executed is not None
 
 
 def traced(played: list[Episode]) -> Trace:
     """A frame for each step."""
-    return Trace([FRAME for one in played for _ in one.act_ms])
+    steps = [FRAME for one in played for _ in one.act_ms]
+    return Trace(steps, asked=[True] * len(steps))
 
 
 def episode(seed: int, *, success: bool = False, wrong: bool = False, act_ms: tuple[float, ...] = (1.0,)) -> Episode:
@@ -66,7 +79,7 @@ def first_picture(plan: Evaluation) -> Any:
     seen: list[Any] = []
 
     def look(observed: dict[str, Any]) -> Any:
-        seen.append(observed["images"]["front"])
+        seen.append(observed["images"]["image"])
         raise Enough
 
     with pytest.raises(Enough):
@@ -105,14 +118,21 @@ def test_the_interval_of_failures_mirrors_that_of_successes() -> None:
     assert wilson(17, 20) == pytest.approx([1 - high, 1 - low])
 
 
-def test_latency_is_taken_over_all_steps_of_all_episodes() -> None:
-    """1 to 100 ms in two episodes of unlike length: a long episode counts for more."""
+def test_latency_is_taken_over_all_answers_of_all_episodes() -> None:
+    """1 to 100 ms in two episodes of unlike length: a long episode counts for more. A step's share: of all steps."""
     played = [
         episode(0, act_ms=tuple(float(ms) for ms in range(1, 11))),
         episode(1, act_ms=tuple(float(ms) for ms in range(11, 101))),
     ]
+    chunked = Trace([FRAME] * 50, asked=[True, False] * 50)
+    plan = Evaluation("reach", 2, 0)
 
-    assert latency_ms(played) == {"p50": pytest.approx(50.5), "p99": pytest.approx(99.01)}
+    assert summarise(plan, played, "", traced(played))["latency_ms"] == {
+        "p50": pytest.approx(50.5),
+        "p99": pytest.approx(99.01),
+    }
+    assert summarise(plan, played, "", chunked)["latency_ms"]["p50"] == pytest.approx(50.0)
+    assert summarise(plan, played, "", chunked)["ms_per_step"] == ms_per_step(played) == pytest.approx(50.5)
 
 
 def test_the_summary_counts_every_episode_once() -> None:
@@ -137,6 +157,7 @@ def test_the_summary_counts_every_episode_once() -> None:
         "distractor": False,
         "delay": None,
         "variant": None,
+        "execute": None,
         "policy": "somebody",
         "success": 0.5,
         "success_ci95": pytest.approx(wilson(2, 4)),
@@ -145,6 +166,7 @@ def test_the_summary_counts_every_episode_once() -> None:
         "first_direction": 0.0,
         "steps_mean": 2.25,
         "latency_ms": {"p50": 1.0, "p99": 1.0},
+        "ms_per_step": 1.0,
         "failed_seeds": [11, 12],
         **figures(traced(played), [1.0] * 9),
     }
@@ -245,11 +267,66 @@ def test_a_scene_is_closed_even_if_the_policy_fails(scenes: Scenes) -> None:
         (("front", "wrist"), ("front", "wrist")),
         (("wrist",), ("wrist",)),
         (("left",), ("front",)),
+        (("image", "wrist"), ("front", "wrist")),
+        (("hand_image", "agentview"), ("wrist", "front")),
     ],
 )
 def test_a_policy_looks_through_its_own_cameras(policys: tuple[str, ...], scenes_: tuple[str, ...]) -> None:
-    """Where the simulator has cameras of those names; else the front camera takes the picture."""
-    assert simulator_cameras(policys) == scenes_
+    """Where the simulator has cameras of those names; else through the one on the hand, or beside the robot."""
+    assert camera_sources(policys) == dict(zip(policys, scenes_, strict=True))
+
+
+def test_two_cameras_on_one_mount_are_refused() -> None:
+    """The simulator has one of each: the same picture twice is not what such a policy knows."""
+    with pytest.raises(ConfigError, match="this policy sees image, left_wrist, right_wrist; the simulator has front"):
+        camera_sources(("image", "left_wrist", "right_wrist"))
+
+
+@pytest.mark.usefixtures("needs_gl")
+def test_a_policy_gets_the_simulators_pictures_under_its_names() -> None:
+    """Front and wrist are those of the scene; where the plan names cameras, they go out under those names."""
+    seen: list[dict[str, Any]] = []
+
+    def look(observed: dict[str, Any]) -> Any:
+        seen.append(observed["images"])
+        raise Enough
+
+    for cameras in ((), ("front", "wrist")):
+        with pytest.raises(Enough):
+            evaluate(Evaluation("reach", 1, seed=0, cameras=cameras), Actor(look, ("hand", "image")), lambda _: None)
+    own, named = seen
+
+    assert [*own] == ["hand", "image"]
+    assert [*named] == ["front", "wrist"]
+    assert np.array_equal(own["image"], named["front"])
+    assert np.array_equal(own["hand"], named["wrist"])
+    assert not np.array_equal(own["hand"], own["image"])
+
+
+@pytest.mark.parametrize(("execute", "played"), [(None, 3), (1, 1), (8, 8)])
+def test_a_plan_says_how_much_of_each_chunk_is_played(execute: int | None, played: int) -> None:
+    """Or what the actor says of itself is."""
+    plan = Evaluation("reach", 1, seed=0, execute=execute)
+
+    assert with_execute(plan, Actor(enough, horizon=8, execute=3)) == replace(plan, execute=played)
+
+
+def test_more_than_a_chunk_is_refused() -> None:
+    """With what there is."""
+    for horizon, said in ((8, "answers 8 actions at once: expected 1 to 8"), (1, "answers 1 action at once")):
+        with pytest.raises(ConfigError, match=f"--execute is 9; this policy {said}"):
+            with_execute(Evaluation("reach", 1, seed=0, execute=9), Actor(enough, horizon=horizon))
+
+
+def test_chunks_are_played_before_the_policy_is_asked_again(scenes: Scenes) -> None:
+    """Every step is played, every third is asked for, and an episode begins with an answer."""
+    actor = Actor(lambda _: STILL, horizon=4)
+    played = evaluate(Evaluation("reach", 2, seed=3, hz=5, execute=3), actor, lambda _: None)
+
+    assert [one.steps for one in played] == [30, 30]
+    assert actor.trace.asked == [True, False, False] * 20
+    assert len(actor.trace.frames) == 20
+    assert scenes.closed == 2
 
 
 def test_cameras_and_distractor_reach_the_scene(scenes: Scenes) -> None:

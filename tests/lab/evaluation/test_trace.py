@@ -102,9 +102,10 @@ def test_older_frames_are_counted_by_episodes() -> None:
 
 def test_traces_are_taken_and_joined() -> None:
     """Taking leaves nothing behind; joining keeps the order."""
-    first, second = Trace([KEY], [1.0], [0.1]), Trace([DELTA], [2.0], [0.2])
+    first, second = Trace([KEY], [1.0], [0.1], [True]), Trace([DELTA], [2.0], [0.2], [False])
     taken = first.taken()
     whole = Trace.joined([taken, second])
 
     assert first == Trace()
     assert (whole.frames, whole.rests_ms, whole.drifts) == ([KEY, DELTA], [1.0, 2.0], [0.1, 0.2])
+    assert whole.asked == [True, False]
