@@ -145,6 +145,16 @@ def oft_folder(golden_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
+def cogact_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The micro CogACT's run folder as it is published, and Llama's tokenizer beside it: read, never written."""
+    folder = tmp_path_factory.mktemp("goldens") / "cogact-micro"
+    folder.mkdir()
+    for file in (*(GOLDENS / "cogact" / "cogact-micro").iterdir(), GOLDENS / "openvla-micro" / "tokenizer.json"):
+        (folder / file.name).symlink_to(file.resolve())
+    return folder
+
+
+@pytest.fixture(scope="session")
 def goldens() -> Mapping[str, Golden]:
     """Four frames of two sizes and what each is answered with, by name: f0 to f3."""
     with np.load(GOLDENS / "openvla-micro.npz") as record:

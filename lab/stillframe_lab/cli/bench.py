@@ -20,7 +20,7 @@ def bench_command(
     device: Annotated[Device, typer.Option()] = "auto",
     model: Annotated[
         list[str] | None,
-        typer.Option(help="jaco-tiny, 1024x16 or 7b; more than once for several. Default: all that fit the device."),
+        typer.Option(help="jaco-tiny, 1024x16, oft-1024x16 or 7b; more than once for several. Default: all that fit."),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; one is timed by its own CPU time.")] = 1,
     episodes: Annotated[int, typer.Option(min=0, help="Closed-loop episodes of each way.")] = 20,

@@ -28,7 +28,7 @@ from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 from stillframe_client import ActionReply, ModelInfo, PolicyClient, PolicyError
 from stillframe_client.sim.gl import NoOpenGLError
-from stillframe_lab.evaluation.macs import decoder_macs, history_macs
+from stillframe_lab.evaluation.macs import history_macs, policy_macs
 from stillframe_lab.evaluation.trace import AnsweredFrame, Trace
 
 TIMEOUT_S = 60.0
@@ -100,7 +100,7 @@ class LocalActor:
     def _frame(self, step: Step) -> AnsweredFrame:
         cache, config = step.report.cache, self._model.decoder.config
         tokens, passes = step.chunk.tokens.size, step.report.passes
-        macs = decoder_macs(config, cache.total_tokens, self.policy.plan.counts, tokens, passes)
+        macs = policy_macs(self._model, self.policy.plan, tokens, passes)
         history = step.report.history
         if history is not None:
             text = cache.total_tokens - self._model.fixed_rows + tokens

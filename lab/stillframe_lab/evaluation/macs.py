@@ -1,6 +1,6 @@
-"""Count the multiply-adds and bytes of a step.
+"""Count the multiply-adds and bytes of a step: towers, decoder, and what says the action beside it.
 
-Knows sizes and row counts; no time and no weights.
+Knows sizes and row counts; no time and no weights. `head_work` is of the families whose action no decoder says.
 """
 
 from __future__ import annotations
@@ -10,8 +10,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from torch import nn
+
+from stillframe.models.cogact.dit import DiT
 from stillframe.models.llama.decoder import DecoderConfig
+from stillframe.models.llama.layout import Mask
+from stillframe.models.openvla_oft.heads import RegressionHead
 from stillframe.models.prismatic.vision import TowerConfig
+from stillframe.reuse.plan import ReusePlan
+
+FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,36 @@ class Work:
 
     def __add__(self, other: Work) -> Work:
         return Work(self.macs + other.macs, self.read_bytes + other.read_bytes)
+
+
+def policy_work(
+    model: Any, plan: ReusePlan, tokens: int, passes: int, *, item_bytes: int = 1, robots: int = 1
+) -> tuple[Work, ...]:
+    """Each pass of the decoder in one step of any family; towers and heads beside it are `vision_work` and `head_work`.
+
+    `tokens`: of the answer; `passes`: as its report has them. `robots` alike share each pass.
+    """
+    config, counts = model.decoder.config, plan.counts
+    if tokens and model.mask is Mask.CAUSAL:  # they are decoded behind the prompt
+        return step_work(config, plan.rows, counts, tokens, passes, item_bytes=item_bytes, robots=robots)
+    return (single_pass(config, plan.rows, counts, model.answer_rows, tokens, item_bytes, robots),)
+
+
+def policy_macs(model: Any, plan: ReusePlan, tokens: int, passes: int) -> int:
+    """The decoder's multiply-adds in one step: see `policy_work`."""
+    return sum(work.macs for work in policy_work(model, plan, tokens, passes))
+
+
+def single_pass(
+    config: DecoderConfig, rows: int, reused: Sequence[int], read: int, said: int, item_bytes: int = 1, robots: int = 1
+) -> Work:
+    """The one pass of a step whose action's rows, if it has any, are among the prompt's `rows`.
+
+    Of these `reused[l]` do not go through layer l, and through the last go `read`, from which the action is made; all
+    see every key, whatever the mask. `said`: rows of which the decoder's own head says a token; 0: it has none.
+    """
+    entering = [rows, *(rows - left_out for left_out in reused[:-1]), read]
+    return decoder_pass(config, entering, rows, said, item_bytes, robots)
 
 
 def decoder_macs(config: DecoderConfig, rows: int, reused: Sequence[int], action_tokens: int, passes: int = 1) -> int:
@@ -76,23 +114,57 @@ def decoder_pass(
     whole, left = _layer(config, keys), _keys_and_values(config)
     rows = sum(going * whole + (here - going) * left for here, going in pairwise(entering))
     head = config.hidden_size * config.vocab_size
-    weights = config.num_hidden_layers * _layer(config, keys=0) + head
+    weights = config.num_hidden_layers * _layer(config, keys=0) + (head if heads else 0)
     looked_at = config.num_hidden_layers * 2 * keys * config.num_key_value_heads * config.head_dim
     return Work(robots * (rows + heads * head), item_bytes * (weights + robots * looked_at))
 
 
 def vision_work(model: Any, item_bytes: int, robots: int = 1) -> Work:
-    """Both towers and the projector over a picture of each robot, without the last blocks, which feed nothing.
+    """Both towers and the projector over each robot's pictures, without the last blocks, which feed nothing.
 
-    `model`: a policy whose configuration names `towers`.
+    `model`: a policy whose configuration names `towers` and `cameras`.
     """
     towers: Sequence[TowerConfig] = model.config.towers
+    pictures = robots * len(model.config.cameras)
     width = model.decoder.config.hidden_size
     dim = sum(tower.embed_dim for tower in towers)
     projector = 4 * dim * dim + 4 * dim * width + width * width
     macs = sum(_tower_macs(tower) for tower in towers) + towers[0].grid ** 2 * projector
     weights = sum((tower.depth - 1) * _block(tower) for tower in towers) + projector
-    return Work(robots * macs, item_bytes * weights)
+    return Work(pictures * macs, item_bytes * weights)
+
+
+def head_work(model: Any, item_bytes: int, robots: int = 1) -> tuple[Work, ...]:
+    """What says the action beside the decoder: a head that regresses with a projector of the state, or a diffusion's.
+
+    Its products' weights, each once for a row that goes through it. Nothing where the decoder's own head says it.
+    """
+    head = getattr(model, "head", None)
+    parts: list[Work] = []
+    if isinstance(head, RegressionHead):
+        parts.append(_products(head, model.oft.chunk * robots, item_bytes))
+    if getattr(model, "projector", None) is not None:
+        parts.append(_products(model.projector, robots, item_bytes))
+    if isinstance(head, DiT):
+        parts += _diffusion(head, model.denoising.steps, (1 + model.denoising.guided) * robots)
+    return tuple(parts)
+
+
+def _products(part: nn.Module, rows: int, item_bytes: int) -> Work:
+    """Rows that go through every linear layer of it."""
+    weights = sum(layer.weight.numel() for layer in part.modules() if isinstance(layer, nn.Linear))
+    return Work(rows * weights, item_bytes * weights)
+
+
+def _diffusion(head: DiT, steps: int, chunks: int) -> list[Work]:
+    """A pass for each step over `chunks`; with guidance each is there twice. In float32, as it is kept."""
+    rows, sizes = head.config.horizon + 1, head.config
+    blocks = _products(head.blocks, chunks * rows, FLOAT32_BYTES)
+    seen = Work(2 * chunks * sizes.depth * rows**2 * sizes.width, 0)  # every row by every other: scores and values
+    once = [_products(part, chunks, FLOAT32_BYTES) for part in (head.t_embedder, head.z_embedder)]
+    embedded = _products(head.x_embedder, chunks * sizes.horizon, FLOAT32_BYTES)
+    last = _products(head.final_layer, chunks * rows, FLOAT32_BYTES)
+    return [sum((seen, *once, embedded, last), blocks)] * steps
 
 
 def _tower_macs(tower: TowerConfig) -> int:

@@ -29,13 +29,32 @@ from stillframe_lab.latency.roofline import measure_roofline, rates_of
 from stillframe_lab.latency.scene import Scene, load_scene
 from stillframe_lab.latency.sizes import SIZES, RandomFolder, load_from
 from stillframe_lab.latency.stock import STOCK, stock_decoder
-from stillframe_lab.latency.variants import ALL, HIT, OFF, STILLFRAME_VARIANTS, ModelSpec, VariantSpec, build_variants
+from stillframe_lab.latency.variants import (
+    ALL,
+    CHUNK_VARIANTS,
+    HIT,
+    OFF,
+    STILLFRAME_VARIANTS,
+    ModelSpec,
+    VariantSpec,
+    build_variants,
+)
 
-TRAINED, MIDDLE, FULL = "jaco-tiny", "1024x16", "7b"
-CPU_MODELS, CUDA_MODELS = (TRAINED, MIDDLE), (TRAINED, MIDDLE, FULL)
+TRAINED, MIDDLE, CHUNK, FULL = "jaco-tiny", "1024x16", "oft-1024x16", "7b"
+CPU_MODELS, CUDA_MODELS = (TRAINED, MIDDLE, CHUNK), (TRAINED, MIDDLE, CHUNK, FULL)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-LIMITS = {TRAINED: RaceLimits(120, 90.0), MIDDLE: RaceLimits(7, 300.0, warm_up=2), FULL: RaceLimits(20, 150.0)}
-QUICK_LIMITS = {TRAINED: RaceLimits(20, 5.0), MIDDLE: RaceLimits(3, 1.0, warm_up=1), FULL: RaceLimits(5, 10.0)}
+LIMITS = {
+    TRAINED: RaceLimits(120, 90.0),
+    MIDDLE: RaceLimits(7, 300.0, warm_up=2),
+    CHUNK: RaceLimits(7, 300.0, warm_up=2),
+    FULL: RaceLimits(20, 150.0),
+}
+QUICK_LIMITS = {
+    TRAINED: RaceLimits(20, 5.0),
+    MIDDLE: RaceLimits(3, 1.0, warm_up=1),
+    CHUNK: RaceLimits(3, 1.0, warm_up=1),
+    FULL: RaceLimits(5, 10.0),
+}
 QUICK_ROWS = (OFF, HIT, ALL)  # of a model of random weights
 
 
@@ -142,8 +161,8 @@ def _model_spec(model: str, dtype: str, wanted: BenchSettings, folder: Path) -> 
 
 
 def _rows(model: str, *, quick: bool) -> Iterator[VariantSpec]:
-    for row in STILLFRAME_VARIANTS:
-        if not quick or (row.quick and (model == TRAINED or row.name in QUICK_ROWS)):
+    for row in CHUNK_VARIANTS if model == CHUNK else STILLFRAME_VARIANTS:
+        if not quick or (row.quick and (model in (TRAINED, CHUNK) or row.name in QUICK_ROWS)):
             yield row
 
 

@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stillframe.models.llama.draft import Ids
 from stillframe.stopwatch import Clock
 from stillframe_lab.evaluation.macs import Work
@@ -26,8 +29,9 @@ class StepResult:
     passes: float  # of the decoder an action, mean over the robots
     accepted: float  # guessed tokens that the prefill found right, likewise
     reuse_ratio: float  # likewise
-    tokens: tuple[Ids, ...]  # of each robot
+    tokens: tuple[Ids, ...]  # of each robot; none where the action is not decoded
     work: tuple[Work, ...] = ()  # what the call had to multiply and to read, product after product
+    chunks: tuple[NDArray[np.float64], ...] = ()  # of each robot [horizon, action_dim] in its units, if made
 
 
 class Variant(Protocol):

@@ -36,6 +36,9 @@ READING = """\
 - **drafts, as they come**: exact drafts from what the robot did before. **all right**, **all wrong**: told to them.
 - **reuse 0.5**: half of the token-layers are reused whatever they look like. **reuse adaptive**: what the knobs allow;
   jaco-tiny has its deployment's, random weights the defaults.
+- **oft-1024x16**: two pictures and a state to a chunk of eight actions in one bidirectional pass. Its stock is
+  transformers' LlamaModel without mask, cache and output head, then the same head and statistics. A delta frame reuses
+  rows of both pictures; the adaptive row's scene has a wrist camera, which sees everything move.
 - **identical picture**: the same frame again and again, mode exact.
 - A row marked *forced* shows what a feature is worth where it works, not how often it does: random weights do nothing
   sensible, so only jaco-tiny says how often. Frames come from one recorded episode of pick, forth and back.

@@ -1,4 +1,4 @@
-"""The benchmark's input: one recorded episode of the simulated arm as JPEGs, in scene.msgpack.
+"""The benchmark's input: one recorded episode of the simulated arm in scene.msgpack: two cameras' JPEGs, its state.
 
 Knows a file; no model. Recording it needs the simulator, reading it does not.
 """
@@ -28,6 +28,7 @@ SCENE_FRAMES = 40
 JPEG_QUALITY = 90
 SEED = 3_000
 CAMERA = "image"  # a single camera may have any name
+CAMERAS = ("front", "wrist")
 
 Motion = Literal["moving", "static"]
 
@@ -38,11 +39,13 @@ class SceneFrame:
 
     jpeg: bytes
     instruction: str
+    wrist: bytes = b""  # the second camera's
+    state: tuple[float, ...] = ()  # of the arm
 
-    def observation(self) -> Observation:
-        """The picture decoded."""
-        picture: Image = np.asarray(PIL.Image.open(io.BytesIO(self.jpeg)).convert("RGB"))
-        return Observation({CAMERA: picture}, self.instruction)
+    def observation(self, cameras: Sequence[str] = (CAMERA,)) -> Observation:
+        """The pictures of so many cameras decoded, at most two, under these names; the state beside two."""
+        pictures = {name: _picture(jpeg) for name, jpeg in zip(cameras, (self.jpeg, self.wrist), strict=False)}
+        return Observation(pictures, self.instruction, state=np.asarray(self.state) if cameras[1:] else None)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ def load_scene(file: Path = SCENE_FILE) -> Scene:
     """Read what `record_scene` wrote. Raises ConfigError for a file that is none."""
     try:
         kept = msgpack.unpackb(file.read_bytes())
-        shots = [SceneFrame(jpeg, kept["instruction"]) for jpeg in kept["frames"]]
+        parts = zip(kept["frames"], kept["wrist"], kept["states"], strict=True)
+        shots = [SceneFrame(jpeg, kept["instruction"], wrist, tuple(state)) for jpeg, wrist, state in parts]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{file} is no recorded scene ({type(error).__name__}); `stillframe bench --record` makes one"
@@ -84,27 +88,38 @@ def record_scene(model: PolicyModel, file: Path = SCENE_FILE, frames: int = SCEN
 
     from stillframe_client.sim import JacoEnv
 
-    with closing(JacoEnv("pick")) as env:
-        jpegs: list[bytes] = []
-        while len(jpegs) < frames:
-            instruction, jpegs = _episode(model, env, frames, seed)
+    with closing(JacoEnv("pick", cameras=CAMERAS)) as env:
+        episode: list[SceneFrame] = []
+        while len(episode) < frames:
+            episode = _episode(model, env, frames, seed)
             seed += 1
-    file.write_bytes(msgpack.packb({"task": "pick", "seed": seed - 1, "instruction": instruction, "frames": jpegs}))
+    parts = {
+        "frames": [frame.jpeg for frame in episode],
+        "wrist": [frame.wrist for frame in episode],
+        "states": [frame.state for frame in episode],
+    }
+    instruction = episode[0].instruction
+    file.write_bytes(msgpack.packb({"task": "pick", "seed": seed - 1, "instruction": instruction, **parts}))
     return load_scene(file)
 
 
-def _episode(model: PolicyModel, env: JacoEnv, frames: int, seed: int) -> tuple[str, list[bytes]]:
-    """The instruction and up to so many frames, with the model acting on whole ones."""
+def _episode(model: PolicyModel, env: JacoEnv, frames: int, seed: int) -> list[SceneFrame]:
+    """Up to so many frames, with the model acting on whole pictures of the first camera."""
     policy = LocalPolicy(model)
-    jpegs: list[bytes] = []
+    episode: list[SceneFrame] = []
     observed, _ = env.reset(seed=seed)
     over = False
-    while len(jpegs) < frames and not over:
-        (picture,) = observed["images"].values()
-        jpegs.append(_jpeg(picture))
-        observed, _, terminated, truncated, _ = env.step(policy(observed))
+    while len(episode) < frames and not over:
+        front, wrist = (observed["images"][camera] for camera in CAMERAS)
+        episode.append(SceneFrame(_jpeg(front), observed["instruction"], _jpeg(wrist), (*observed["state"].tolist(),)))
+        observed, _, terminated, truncated, _ = env.step(policy({**observed, "images": {CAMERA: front}}))
         over = terminated or truncated
-    return observed["instruction"], jpegs
+    return episode
+
+
+def _picture(jpeg: bytes) -> Image:
+    decoded: Image = np.asarray(PIL.Image.open(io.BytesIO(jpeg)).convert("RGB"))
+    return decoded
 
 
 def _jpeg(picture: Image) -> bytes:

@@ -10,7 +10,7 @@ import json
 import math
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -24,15 +24,22 @@ from torch import Tensor, nn
 
 from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.openvla_oft.heads import RegressionHead, StateProjector
+from stillframe.models.openvla_oft.parts import ACTION_HEAD, STATE_PROJECTOR
 from stillframe.models.prismatic.prompt import LONE_SPACE
 from stillframe.models.prismatic.vision import TOWERS
-from stillframe.models.registry import FAMILIES
+from stillframe.models.registry import FAMILIES, family_of
+from stillframe.models.tensor_files import Stored
+from stillframe_lab.latency.scene import CAMERAS
 
 SEED = 11
 VOCABULARY, PADDING, BINS = 32_064, 64, 256  # rows of the embeddings, of them padding; the action's
 QUIET = 0.01  # of the head's rows that say words, beside those that say actions
 SPECIAL = ("<unk>", "<s>", "</s>", LONE_SPACE)
 LIMIT = {"q01": [-1.0] * 6 + [0.0], "q99": [1.0] * 7, "mask": [True] * 6 + [False]}
+STATE_DIM = 7  # of the scene's arm
+STATE_LIMIT = {"q01": [-4.0] * STATE_DIM, "q99": [4.0] * STATE_DIM}
+DRAWN_IN, HOST = torch.float32, torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class Size:
     name: str
     decoder: Mapping[str, int]  # what config.json says beside the defaults
     tower: Mapping[str, int]  # likewise, of both towers
+    chunk: int = 0  # actions of an answer, out of one pass over two pictures and a state; 0: tokens, one by one
 
 
 # Towers and projector are a tenth of the whole, as in the real one.
@@ -50,8 +58,9 @@ MIDDLE = Size(
     {"hidden_size": 1024, "intermediate_size": 2752, "num_hidden_layers": 16, "num_attention_heads": 16},
     {"embed_dim": 256, "depth": 10, "num_heads": 4},
 )
+CHUNK = replace(MIDDLE, name="oft-1024x16", chunk=8)
 FULL = Size("7b", {}, {})
-SIZES = {size.name: size for size in (MIDDLE, FULL)}
+SIZES = {size.name: size for size in (MIDDLE, CHUNK, FULL)}
 
 
 class RandomFolder(CheckpointFolder):
@@ -63,7 +72,15 @@ class RandomFolder(CheckpointFolder):
         documents = {"config.json": _config(size), "preprocessor_config.json": PREPROCESSOR}
         for name, document in documents.items():
             (path / name).write_text(json.dumps(document), encoding="utf-8")
+        for name, part in _parts(size).items():
+            drawn = {key: _drawn(f"{name}.{key}", one.shape, DRAWN_IN, HOST) for key, one in part.state_dict().items()}
+            torch.save(drawn, path / f"{name}--0_checkpoint.pt")
         _tokenizer().save(str(path / "tokenizer.json"))
+
+    @property
+    def stored(self) -> Mapping[str, tuple[Path, Stored]]:
+        """Nothing is."""
+        return {}
 
     def check_sizes(self, *_: object) -> None:
         """Nothing to check: no tensors are stored."""
@@ -77,7 +94,7 @@ class RandomFolder(CheckpointFolder):
 
 def load_from(folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> PolicyModel:
     """What models.registry.load_policy does, for a folder that is already open."""
-    module, _, name = FAMILIES[folder.json("config.json")["model_type"]].partition(":")
+    module, _, name = FAMILIES[family_of(folder)].partition(":")
     loaded = getattr(import_module(module), name).load(folder, dtype=dtype, device=device)
     return cast("PolicyModel", loaded)
 
@@ -98,10 +115,13 @@ def _drawn(name: str, shape: torch.Size, dtype: torch.dtype, device: torch.devic
 def _std(name: str, shape: torch.Size) -> float:
     """Large enough that an action's tokens differ from each other and from frame to frame.
 
-    At Llama's own 0.02 they are all the same, whatever is seen, and every draft is right.
+    At Llama's own 0.02 they are all the same, whatever is seen, and every draft is right. A head that regresses says
+    numbers within its statistics.
     """
     if "embed_tokens" in name:
         return 1.0
+    if name == f"{ACTION_HEAD}.model.fc2.weight":
+        return 0.3 / math.sqrt(shape[1])
     sharp = 2.0 if name.endswith(("q_proj.weight", "k_proj.weight")) else 1.0
     return sharp / math.sqrt(shape[1:].numel())
 
@@ -117,10 +137,21 @@ def _config(size: Size) -> dict[str, Any]:
         "image_resize_strategy": "resize-naive",
         "n_action_bins": BINS,
         "pad_to_multiple_of": PADDING,
-        "norm_stats": {"bench": {"action": LIMIT}},
+        "norm_stats": {"bench": {"action": LIMIT, "proprio": STATE_LIMIT}},
         "text_config": {"model_type": "llama", "vocab_size": VOCABULARY, **size.decoder},
+        **({"num_actions_chunk": size.chunk, "cameras": [*CAMERAS]} if size.chunk else {}),
         **overrides,
     }
+
+
+def _parts(size: Size) -> dict[str, nn.Module]:
+    """What lies beside the weights of a model that says chunks: shapes alone."""
+    if not size.chunk:
+        return {}
+    width = size.decoder["hidden_size"]
+    with torch.device("meta"):
+        head, projector = RegressionHead(width, width, len(LIMIT["q01"]), blocks=2), StateProjector(STATE_DIM, width)
+    return {ACTION_HEAD: head, STATE_PROJECTOR: projector}
 
 
 PREPROCESSOR: dict[str, Any] = {

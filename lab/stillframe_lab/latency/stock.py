@@ -31,7 +31,7 @@ from stillframe_lab.latency.scene import Scene, SceneFrame
 STOCK, ONE_HEAD_ROW, STOCK_PACKED = "stock", "stock, one head row", "stock, our products"
 BASELINES = (STOCK, ONE_HEAD_ROW, STOCK_PACKED)
 DECODER = "language_model"  # what its tensors' names begin with in a checkpoint
-OTHERS = ("vision_backbone.", "projector.")
+OTHERS = ("vision_backbone.", "projector.", "language_model.lm_head.")  # the last where it is not asked for
 SIZES = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("num_key_value_heads", "max_position_embeddings", "rms_norm_eps"),
@@ -55,7 +55,9 @@ def pack_all(network: nn.Module) -> int:
     return changed
 
 
-def stock_decoder(folder: CheckpointFolder, config: DecoderConfig, *, dtype: torch.dtype, device: torch.device) -> Any:
+def stock_decoder(
+    folder: CheckpointFolder, config: DecoderConfig, *, dtype: torch.dtype, device: torch.device, has_head: bool = True
+) -> Any:
     """The checkpoint's decoder in transformers; rotary angles in float32, as from_pretrained has them."""
     given: dict[str, Any] = {name: getattr(config, name) for name in SIZES}
     given |= {"attn_implementation": "sdpa", "dtype": dtype, "tie_word_embeddings": False}
@@ -63,9 +65,19 @@ def stock_decoder(folder: CheckpointFolder, config: DecoderConfig, *, dtype: tor
     wanted.rope_parameters = {"rope_type": "default", "rope_theta": config.rope_theta}
     with torch.device("meta"):
         llama: Any = LlamaForCausalLM(wanted)
+    if not has_head:
+        llama.lm_head = nn.Identity()
     folder.load_into(nn.ModuleDict({DECODER: llama}), dtype=dtype, device=device, unused=OTHERS)
     llama.model.rotary_emb = Angles(wanted).to(device)
     return llama.eval().requires_grad_(requires_grad=False)
+
+
+def bidirectional(llama: Any) -> Any:
+    """The same decoder without a mask: the configuration has a switch for it, and each layer another one for sdpa."""
+    llama.config.is_causal = False
+    for layer in llama.model.layers:
+        layer.self_attn.is_causal = False
+    return llama
 
 
 def with_packed_weights(llama: nn.Module) -> Any | None:
@@ -101,7 +113,7 @@ class StockVariant:
 
     def _answer(self, shot: SceneFrame) -> tuple[Ids, dict[str, float]]:
         watch = Stopwatch(self._clock, wait_for(self._model.device))
-        observation = shot.observation()
+        observation = shot.observation(self._model.info.cameras)
         watch.lap("decode image")
         prepared = self._model.prepare(observation)
         watch.lap("prepare")

@@ -13,6 +13,8 @@ import torch
 
 from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.llama.layout import Mask, TokenLayout
+from stillframe.models.openvla_oft.model import OpenVLAOFT
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 from stillframe_lab.ablation.plan import NO_GAP_S, forced
@@ -25,9 +27,11 @@ from stillframe_lab.latency.stock import (
     STOCK,
     STOCK_PACKED,
     StockVariant,
+    bidirectional,
     stock_decoder,
     with_packed_weights,
 )
+from stillframe_lab.latency.stock_chunk import StockChunkVariant
 
 OFF, DRAFTS, HIT, MISS = "off", "drafts, as they come", "drafts, all right", "drafts, all wrong"
 REUSED, ADAPTIVE, IDENTICAL = "reuse 0.5", "reuse adaptive", "identical picture"
@@ -39,12 +43,14 @@ SHARE = 0.5  # of token-layers that the forced rows reuse
 Reuse = Literal["off", "forced", "adaptive", "exact"]
 
 
-def settings(knobs: ReuseSettings, prompt_rows: int) -> dict[Reuse, ReuseSettings]:
+def settings(knobs: ReuseSettings, layout: TokenLayout) -> dict[Reuse, ReuseSettings]:
     """Reuse settings by kind, from the deployment's; without gap resets, for robots wait for each other."""
     patient = replace(knobs, gap_s=NO_GAP_S, kv_budget_mib=None)
+    alone = int(layout.mask is Mask.CAUSAL)  # BOS, which is then always reused
+    count = round((round(SHARE * layout.prompt_rows) - alone) / len(layout.patches))  # of each camera
     return {
         "off": replace(patient, mode="off"),
-        "forced": forced(patient, round(SHARE * prompt_rows) - 1, kept=0),  # BOS is always reused
+        "forced": forced(patient, count, kept=0),
         "adaptive": replace(patient, mode="adaptive"),
         "exact": replace(patient, mode="exact"),
     }
@@ -89,6 +95,9 @@ STILLFRAME_VARIANTS = (
     _ALL,
     *_batches(_ALL, BATCHES, quick=[4]),
 )
+_REUSED = VariantSpec(REUSED, "forced", quick=True)
+# Where a chunk of actions comes out of one pass, nothing is drafted.
+CHUNK_VARIANTS = (_OFF, _REUSED, VariantSpec(ADAPTIVE, "adaptive"), *_batches(_REUSED, [2]))
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ class ModelSpec:
 def build_variants(spec: ModelSpec, scene: Scene, clock: Clock) -> list[Variant]:
     """Load the model and build its variants, stock first."""
     model = load_from(spec.folder, dtype=spec.dtype, device=spec.device)
-    ways = settings(spec.knobs, model.prepare(scene.shots[0].observation()).layout.action.start)
+    ways = settings(spec.knobs, model.prepare(scene.shots[0].observation(model.info.cameras)).layout)
     oracles = {reuse: GreedyOracle(model, robots, ways[reuse]) for reuse, robots in _asked_for(spec.rows).items()}
     ours = [_stillframe_variant(row, model, clock, ways[row.reuse], oracles.get(row.reuse)) for row in spec.rows]
     return [*_stock_variants(spec, model, clock), *ours]
@@ -122,6 +131,9 @@ def _asked_for(rows: Sequence[VariantSpec]) -> dict[Reuse, int]:
 
 
 def _stock_variants(spec: ModelSpec, model: PolicyModel, clock: Clock) -> Iterator[Variant]:
+    if isinstance(model, OpenVLAOFT):
+        yield from _stock_chunk_variants(spec, model, clock)
+        return
     llama = stock_decoder(spec.folder, model.decoder.config, dtype=spec.dtype, device=spec.device)
     dtype = model.info.dtype
     yield StockVariant(VariantInfo(STOCK, dtype), model, llama, clock)
@@ -130,6 +142,16 @@ def _stock_variants(spec: ModelSpec, model: PolicyModel, clock: Clock) -> Iterat
     ours = with_packed_weights(llama) if spec.variants else None
     if ours is not None:
         yield StockVariant(VariantInfo(STOCK_PACKED, dtype), model, ours, clock)
+
+
+def _stock_chunk_variants(spec: ModelSpec, model: OpenVLAOFT, clock: Clock) -> Iterator[Variant]:
+    config, dtype = model.decoder.config, model.info.dtype
+    stock = stock_decoder(spec.folder, config, dtype=spec.dtype, device=spec.device, has_head=False)
+    llama = bidirectional(stock)
+    yield StockChunkVariant(VariantInfo(STOCK, dtype), model, llama, clock)
+    ours = with_packed_weights(llama) if spec.variants else None
+    if ours is not None:
+        yield StockChunkVariant(VariantInfo(STOCK_PACKED, dtype), model, ours, clock)
 
 
 def _stillframe_variant(

@@ -60,7 +60,7 @@ def load_policy(
 def open_folder(path: Path, config: Mapping[str, Any] | None = None) -> tuple[str, CheckpointFolder]:
     """The family of the checkpoint at `path`, one of FAMILIES, and its folder as that family reads it."""
     folder = CheckpointFolder(path, config)
-    family = _family(folder)
+    family = family_of(folder)
     known = _imported(SETTINGS[family])
     for key in folder.config:
         if key not in known:
@@ -76,13 +76,13 @@ def open_folder(path: Path, config: Mapping[str, Any] | None = None) -> tuple[st
 def decoder_sizes(path: Path, config: Mapping[str, Any] | None = None) -> DecoderConfig:
     """The decoder's sizes, by the checkpoint's config.json and `config` alone; errors as above."""
     folder = CheckpointFolder(path, config)
-    sizes = _imported(CONFIGS[_family(folder)]).from_json(folder.json("config.json"))
+    sizes = _imported(CONFIGS[family_of(folder)]).from_json(folder.json("config.json"))
     if folder.has(SINGLE_NAME) or folder.has(INDEX_NAME):
         sizes.check_sizes(folder)
     return cast("DecoderConfig", sizes.decoder)
 
 
-def _family(folder: CheckpointFolder) -> str:
+def family_of(folder: CheckpointFolder) -> str:
     """Which of FAMILIES the folder is of. File names are checked first: config.json may not show the variant."""
     refused = refusal(folder.path)
     if refused is not None:

@@ -5,7 +5,6 @@ Knows where the files lie; no test.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,15 +33,6 @@ def cogact_record() -> Record:
     """What the reference returned."""
     with np.load(HERE / "cogact-micro.npz") as arrays:
         return dict(arrays)
-
-
-@pytest.fixture(scope="session")
-def cogact_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder as it is published, and Llama's tokenizer beside it."""
-    folder = tmp_path_factory.mktemp("cogact") / "cogact-micro"
-    shutil.copytree(HERE / "cogact-micro", folder)
-    shutil.copy(HERE.parent / "openvla-micro" / "tokenizer.json", folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

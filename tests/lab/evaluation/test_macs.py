@@ -1,12 +1,33 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
+from stillframe.domain import Observation, SessionRef, Step
+from stillframe.engine.local import LocalBatchPolicy
+from stillframe.engine.requests import FrameRequest
+from stillframe.engine.step import step
+from stillframe.models.base import PolicyModel
+from stillframe.models.llama import eager_attention, weight_packing
 from stillframe.models.llama.decoder import DecoderConfig
 from stillframe.models.prismatic.vision import TowerConfig
-from stillframe_lab.evaluation.macs import decoder_macs, decoder_pass, vision_work
+from stillframe.models.registry import load_policy
+from stillframe.reuse.settings import ReuseSettings
+from stillframe_lab.ablation.plan import forced
+from stillframe_lab.evaluation.macs import (
+    decoder_macs,
+    decoder_pass,
+    head_work,
+    policy_work,
+    single_pass,
+    vision_work,
+)
 
 TOY = DecoderConfig(
     vocab_size=11,
@@ -69,9 +90,56 @@ def test_a_pass_reads_every_weight_once() -> None:
 def test_vision_by_hand() -> None:
     """Two towers of one read block each, four patches, and a projector of four times their width."""
     tower = TowerConfig(4, 2, 1, 2.0, prefix_tokens=1, layer_scale=False, image_px=28)
-    model = SimpleNamespace(config=SimpleNamespace(towers=(tower, tower)), decoder=SimpleNamespace(config=TOY))
+    config, decoder = SimpleNamespace(towers=(tower, tower), cameras=("front",)), SimpleNamespace(config=TOY)
+    model, twice = (SimpleNamespace(config=each, decoder=decoder) for each in (config, pair(config)))
     block, projector = 4 * 16 + 2 * 4 * 8, 4 * 8 * 8 + 4 * 8 * 4 + 4 * 4
     one = 4 * 3 * 14 * 14 * 4 + 5 * (block + 2 * 5 * 4)
 
     assert vision_work(model, item_bytes=4).macs == 2 * one + 4 * projector
     assert vision_work(model, item_bytes=4, robots=3).read_bytes == 4 * (2 * block + projector)
+    assert vision_work(twice, item_bytes=4, robots=3).macs == 6 * vision_work(model, item_bytes=4).macs
+
+
+def pair(config: SimpleNamespace) -> SimpleNamespace:
+    """The same with a second camera."""
+    return SimpleNamespace(towers=config.towers, cameras=("front", "wrist"))
+
+
+def test_a_single_pass_by_hand() -> None:
+    """Five rows, of which two leave in the first layer and two are read: no draft behind them, no head over tokens."""
+    assert single_pass(TOY, rows=5, reused=[2, 2], read=2, said=0).macs == (3 + 2) * (ROW + 5 * 8) + (2 + 1) * 16
+    assert single_pass(TOY, rows=5, reused=[2, 2], read=2, said=0).read_bytes == 2 * ROW + 2 * 5 * (2 + 2)
+
+
+@pytest.mark.parametrize("name", ["oft", "oft, discrete", "cogact"])
+def test_chunked_families_multiply_what_torch_counts(
+    name: str, oft_folder: Path, cogact_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a keyframe and of a delta frame, to the last product: towers, decoder, head, projector of the state."""
+    monkeypatch.setattr(weight_packing, "LEAST_PACKED", {})  # packed products are not counted
+    monkeypatch.setattr(eager_attention, "BLOCK_ROWS", 10_000)  # what a causal kernel may skip is
+    policy = chunked(name, cogact_folder if name == "cogact" else oft_folder)
+    robot = LocalBatchPolicy(policy, 1, forced(ReuseSettings(), 128, kept=0))
+    for turn in range(2):
+        with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
+            (answer,) = step(robot.core, [FrameRequest(seen(policy, turn), SessionRef("robot", seq=turn))])
+        assert isinstance(answer, Step)
+        parts = policy_work(policy, robot.plan, answer.chunk.tokens.size, answer.report.passes)
+        work = (vision_work(policy, 4), *parts, *head_work(policy, 4))
+
+        assert (answer.report.cache.reuse_ratio > 0.3) == bool(turn)
+        assert 2 * sum(part.macs for part in work) == counted.get_total_flops()
+
+
+def chunked(name: str, folder: Path) -> PolicyModel:
+    """A micro checkpoint in float32."""
+    config = {"action_head": "discrete", "num_actions_chunk": 8} if name.endswith("discrete") else {}
+    return load_policy(folder, dtype=torch.float32, device=torch.device("cpu"), config=config)
+
+
+def seen(policy: PolicyModel, turn: int) -> Observation:
+    """A frame of noise, for no two alike."""
+    noise = np.random.default_rng(turn)
+    pictures = {camera: noise.integers(0, 255, (64, 64, 3), np.uint8) for camera in policy.info.cameras}
+    state = None if policy.info.state is None else noise.uniform(-1, 1, len(policy.info.state.names))
+    return Observation(pictures, "pick up the spoon", next(iter(policy.info.norm_stats)), state=state)

@@ -60,8 +60,7 @@ def test_a_forced_wrong_draft_never_hits(tiny: PolicyModel, scene: Scene) -> Non
 @pytest.mark.parametrize("robots", [1, 3])
 def test_half_is_reused_where_that_is_forced(tiny: PolicyModel, scene: Scene, robots: int) -> None:
     """From the second frame on, of every robot, whatever moves."""
-    rows = tiny.prepare(scene.shots[0].observation()).layout.action.start
-    half = settings(OFF, rows)["forced"]
+    half = settings(OFF, tiny.prepare(scene.shots[0].observation()).layout)["forced"]
     ratios = [answer.reuse_ratio for answer in answered(ours(tiny, "own", half, robots), scene)]
 
     assert ratios == [0.0, *[pytest.approx(0.5, abs=0.01)] * (len(TURNS) - 1)]

@@ -11,12 +11,22 @@ SHORT = Scene([SceneFrame(bytes([number]), "go") for number in range(4)])
 
 
 def test_what_ships_is_small_and_whole(scene: Scene) -> None:
-    """Forty pictures of 224 pixels that differ, below 400 KB."""
-    pictures = [shot.observation().images["image"] for shot in scene.shots]
+    """Forty pictures of 224 pixels from each camera that differ, and the arm's state, below 700 KB."""
+    seen = [shot.observation(("front", "wrist")) for shot in scene.shots]
 
-    assert SCENE_FILE.stat().st_size < 400_000
-    assert {picture.shape for picture in pictures} == {(224, 224, 3)}
-    assert len({shot.jpeg for shot in scene.shots}) == len(scene.shots) == 40
+    assert SCENE_FILE.stat().st_size < 700_000
+    assert {picture.shape for one in seen for picture in one.images.values()} == {(224, 224, 3)}
+    assert len({shot.jpeg for shot in scene.shots} | {shot.wrist for shot in scene.shots}) == 2 * len(scene.shots) == 80
+    assert {one.state.shape for one in seen if one.state is not None} == {(7,)}
+
+
+def test_one_camera_sees_what_it_saw(scene: Scene) -> None:
+    """By whatever name, without a state; the second one's picture comes under the second name."""
+    alone, both = scene.shots[3].observation(), scene.shots[3].observation(("a", "b"))
+
+    assert (list(alone.images), list(both.images), alone.state) == (["image"], ["a", "b"], None)
+    assert (alone.images["image"] == both.images["a"]).all()
+    assert (both.images["a"] != both.images["b"]).any()
 
 
 def test_it_goes_forth_and_back() -> None:

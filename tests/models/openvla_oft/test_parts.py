@@ -14,6 +14,7 @@ from stillframe.errors import CheckpointError
 from stillframe.models.openvla.model import OpenVLA
 from stillframe.models.openvla_oft.model import OpenVLAOFT
 from stillframe.models.registry import decoder_sizes, load_policy
+from stillframe.tools.inspect.look import inspect
 
 HEAD, PROJECTOR = "action_head--5_checkpoint.pt", "proprio_projector--5_checkpoint.pt"
 Load = Callable[..., OpenVLAOFT]
@@ -208,3 +209,29 @@ def test_an_adapter_that_is_not_merged(oft: Path) -> None:
     (oft / "adapter_config.json").write_text("{}")
 
     assert "holds a LoRA adapter" in refused(oft)
+
+
+def test_the_output_head_is_read_where_it_says_the_action(oft: Path, load: Load) -> None:
+    """Beside a head that regresses it is unused: not in memory, not counted, not missed, and named by inspection."""
+    file, name = oft / "model.safetensors", "language_model.lm_head.weight"
+    regressing, discrete = load(oft), load(oft, action_head="discrete")
+    has = [name in dict(policy.network.named_parameters()) for policy in (regressing, discrete)]
+    looked, whole = inspect(oft), inspect(oft, {"action_head": "discrete"})
+
+    assert has == [False, True]
+    assert discrete.info.parameters - regressing.info.parameters == load_file(file)[name].numel() - head_size(
+        regressing
+    )
+    assert looked.unused.count == whole.unused.count + 1
+    assert name in looked.unused.first
+
+    save_file({key: tensor for key, tensor in load_file(file).items() if key != name}, file)
+    assert isinstance(load(oft), OpenVLAOFT)
+    with pytest.raises(CheckpointError, match="lm_head"):
+        load(oft, action_head="discrete")
+
+
+def head_size(policy: OpenVLAOFT) -> int:
+    """Numbers of the head that regresses."""
+    assert policy.head is not None
+    return sum(part.numel() for part in policy.head.parameters())

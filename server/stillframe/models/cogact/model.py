@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stillframe.domain import ActionChunk, Observation, PolicyInfo
+from stillframe.domain import ActionChunk, PolicyInfo
 from stillframe.models.actions import Statistics
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
@@ -34,7 +34,6 @@ COGNITION = 2  # the id, Llama's </s>, whose row steers
 GRIPPER = -1  # of an action's numbers: open or closed, nothing between
 # Published run folders have no preprocessor_config.json: ImageNet's numbers for DINOv2, a half for SigLIP.
 PIXELS = PixelPipeline((224, 224), ((0.485, 0.456, 0.406), (0.5,) * 3), ((0.229, 0.224, 0.225), (0.5,) * 3))
-NO_TOKENS = np.empty(0, np.int64)  # an action is not decoded, so there is nothing to draft
 HEAD, VLM = ("action_model.",), ("vision_backbone.", "projector.", "language_model.")  # how tensors' names begin
 NEVER_READ = ("action_model.history_embedder.",)
 
@@ -80,14 +79,6 @@ class CogACT(PrismaticPolicy):
         )
         return (*super().components(folder), head)
 
-    def prepare(self, observation: Observation) -> Prepared:
-        """Resize, normalise and tokenise one picture and the instruction."""
-        unnorm_key = self.statistics.resolve(observation.unnorm_key)
-        views, pixels = self.look(observation)
-        ids = self.prompt.ids(observation.instruction)
-        layout = self._layout([*views], len(ids))
-        return Prepared(views, pixels, torch.tensor(ids), layout, unnorm_key, no_motion_tokens=NO_TOKENS)
-
     def embed(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None = None) -> list[Tensor]:
         """Of each: BOS, the picture's patches, the rest of the text, the cognition token -> [prompt_rows, width]."""
         return self.prompt_rows(prepared, encode_images)
@@ -117,7 +108,7 @@ class CogACT(PrismaticPolicy):
         shape = (self.head.config.horizon, self.head.config.action_dim)
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
-    def _layout(self, cameras: Sequence[str], ids: int) -> TokenLayout:
+    def layout(self, cameras: Sequence[str], ids: int) -> TokenLayout:
         """[BOS] [patches] [text, cognition token]; no action tokens follow."""
         grid, patches = self.config.towers[0].grid, patch_count(self.config)
         text = range(1 + patches, patches + ids)

@@ -28,7 +28,7 @@ LAYERS = 2  # of one layer's weights: all rows go through the first, through the
 
 def is_batch_invariant(decoder: Decoder) -> bool:
     """Whether no difference was found. On a GPU False, untested: there every count of rows has a kernel of its own."""
-    if decoder.lm_head.weight.device.type != "cpu":
+    if decoder.model.norm.weight.device.type != "cpu":
         return False
     with torch.inference_mode():
         return all(torch.equal(one, other) for one, other in _pairs(DecoderRunner(_shortened(decoder))))
@@ -46,7 +46,7 @@ def _pairs(runner: DecoderRunner) -> Iterator[tuple[Tensor, Tensor]]:
         yield _prefilled_and_repeated(runner, prompt)
         yield _prefilled_and_repeated(runner, _thinned(prompt))
     hidden = torch.randn(1 + DRAFT_ROWS, decoder.config.hidden_size, generator=noise).to(prompts[0].rows.dtype)
-    yield decoder.logits(hidden)[-DRAFT_ROWS:], decoder.logits(hidden[-DRAFT_ROWS:])
+    yield _said(decoder, hidden)[-DRAFT_ROWS:], _said(decoder, hidden[-DRAFT_ROWS:])
     yield _together_and_alone(runner, prompts)
     yield _together_and_alone(runner, [_draft(prompt) for prompt in prompts])
 
@@ -57,14 +57,19 @@ def _prefilled_and_repeated(runner: DecoderRunner, prompt: SequenceSlice) -> tup
 
 
 def _together_and_alone(runner: DecoderRunner, sequences: list[SequenceSlice]) -> tuple[Tensor, Tensor]:
-    """Logits of several sequences in one pass, and of each in its own."""
-    together = runner.decoder.logits(torch.cat(runner.forward(sequences)))
-    return together, torch.cat([runner.decoder.logits(runner.forward([sequence])[0]) for sequence in sequences])
+    """What is said of several sequences in one pass, and of each in its own."""
+    together = _said(runner.decoder, torch.cat(runner.forward(sequences)))
+    return together, torch.cat([_said(runner.decoder, runner.forward([sequence])[0]) for sequence in sequences])
+
+
+def _said(decoder: Decoder, hidden: Tensor) -> Tensor:
+    """Logits of hidden rows; the rows themselves where no head of the decoder reads them."""
+    return decoder.logits(hidden) if decoder.has_head else hidden
 
 
 def _prompt(decoder: Decoder, rows: int, noise: torch.Generator) -> SequenceSlice:
     """A prompt of so many rows with a draft behind it, in a cache of its own."""
-    sizes, dtype = decoder.config, decoder.lm_head.weight.dtype
+    sizes, dtype = decoder.config, decoder.model.norm.weight.dtype
     whole = rows + DRAFT_ROWS
     kv = FrameKV(
         KVShape(LAYERS, sizes.num_key_value_heads, sizes.head_dim, whole, dtype, torch.device("cpu")).allocate()
@@ -84,9 +89,11 @@ def _draft(sequence: SequenceSlice) -> SequenceSlice:
 
 
 def _shortened(decoder: Decoder) -> Decoder:
-    """A few layers of the first one's weights, under the decoder's own norm and head."""
+    """A few layers of the first one's weights, under the decoder's own norm and, where it has one, head."""
     with torch.device("meta"):
-        short = Decoder(replace(decoder.config, num_hidden_layers=LAYERS))
+        short = Decoder(replace(decoder.config, num_hidden_layers=LAYERS), has_head=decoder.has_head)
     short.model.layers = nn.ModuleList([decoder.model.layers[0]] * LAYERS)
-    short.model.norm, short.lm_head = decoder.model.norm, decoder.lm_head
+    short.model.norm = decoder.model.norm
+    if decoder.has_head:
+        short.lm_head = decoder.lm_head
     return short

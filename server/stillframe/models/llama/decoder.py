@@ -213,13 +213,15 @@ class LlamaModel(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A Llama with its output head: `model.*` and `lm_head.*` of a checkpoint."""
+    """A Llama with its output head: `model.*` and `lm_head.*` of a checkpoint. `has_head` False: without the latter."""
 
-    def __init__(self, config: DecoderConfig):
+    def __init__(self, config: DecoderConfig, *, has_head: bool = True):
         super().__init__()
         self.config = config
         self.model = LlamaModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.has_head = has_head
+        if has_head:
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.batch_invariant = False  # whether a row's numbers do not depend on which rows share its pass
         self.max_head_norm = math.inf  # see `measure_head`; until then no lead of one token over another is decisive
 

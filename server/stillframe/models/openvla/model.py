@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillframe.domain import ActionChunk, Observation, PolicyInfo
+from stillframe.domain import ActionChunk, PolicyInfo
 from stillframe.models.actions import Statistics, no_action
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
@@ -61,20 +61,14 @@ class OpenVLA(PrismaticPolicy):
         """See `PrismaticPolicy.contract`."""
         return self.contract(family="openvla", action_names=ACTION_NAMES, chunk_horizon=1)
 
-    def prepare(self, observation: Observation) -> Prepared:
-        """Resize, normalise and tokenise one picture a camera and the instruction."""
-        unnorm_key = self.statistics.resolve(observation.unnorm_key)
-        views, pixels = self.look(observation)
-        ids = self.prompt.ids(observation.instruction)
-        return Prepared(
-            views=views,
-            pixels=pixels,
-            ids=torch.tensor(ids),
-            layout=self._layout([*views], len(ids)),
-            unnorm_key=unnorm_key,
-            no_motion_tokens=self._no_motion_tokens[unnorm_key],
-            actions=self.config.bins.ids,
-        )
+    @property
+    def action_ids(self) -> range:
+        """The last of the vocabulary, a bin each."""
+        return self.config.bins.ids
+
+    def no_motion_tokens(self, unnorm_key: str) -> Ids:
+        """The tokens of an action that moves nothing, of a data set."""
+        return self._no_motion_tokens[unnorm_key]
 
     @cached_property
     def _no_motion_tokens(self) -> dict[str, Ids]:
@@ -100,7 +94,7 @@ class OpenVLA(PrismaticPolicy):
         chunk = ActionChunk(self.statistics.scales[unnorm_key].unnormalise(normalised), unnorm_key, result.ids)
         return Decoded(chunk, normalised, result.passes, result.accepted, refusal)
 
-    def _layout(self, cameras: Sequence[str], ids: int) -> TokenLayout:
+    def layout(self, cameras: Sequence[str], ids: int) -> TokenLayout:
         """[BOS] [patches, camera after camera] [text] [action]: BOS counts as text but sits first."""
         grid, patches = self.config.towers[0].grid, patch_count(self.config)
         text = range(1 + patches, patches + ids)

@@ -13,8 +13,9 @@ from typing import Any, Literal, get_args
 
 from stillframe.errors import CheckpointError, closest
 from stillframe.files.kinds import shown
-from stillframe.models.openvla_oft.parts import ACTION_HEAD, STATE_PROJECTOR, Part
+from stillframe.models.openvla_oft.parts import ACTION_HEAD, STATE_PROJECTOR
 from stillframe.models.openvla_oft.platforms import BOUNDS, PLATFORMS, Platform, platform_of
+from stillframe.models.parts import Part
 from stillframe.models.prismatic.checks import ACTION_NAMES
 from stillframe.models.prismatic.config import PrismaticConfig
 from stillframe.models.scales import ENDS

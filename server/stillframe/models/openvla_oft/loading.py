@@ -16,7 +16,7 @@ from stillframe.models.actions import Statistics
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.openvla_oft.config import OFTConfig
 from stillframe.models.openvla_oft.heads import RegressionHead, StateProjector
-from stillframe.models.openvla_oft.parts import Part
+from stillframe.models.parts import Part
 from stillframe.models.state import StateReader, state_scales
 
 SLACK = 1e-8  # that the reference adds to the range of each number of an action

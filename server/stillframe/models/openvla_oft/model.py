@@ -23,17 +23,17 @@ from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.openvla_oft.config import OFTConfig
 from stillframe.models.openvla_oft.heads import RegressionHead, StateProjector
 from stillframe.models.openvla_oft.loading import action_statistics, regression_head, state_projector, state_reader
-from stillframe.models.openvla_oft.parts import ACTION_HEAD, PARTS, STATE_PROJECTOR, find_part
+from stillframe.models.openvla_oft.parts import ACTION_HEAD, PARTS, STATE_PROJECTOR
+from stillframe.models.parts import find_part
 from stillframe.models.prismatic.checks import check_pixels, norm_stats
 from stillframe.models.prismatic.config import PrismaticConfig
 from stillframe.models.prismatic.network import PrismaticNetwork, load_network
 from stillframe.models.prismatic.pixels import PixelPipeline
-from stillframe.models.prismatic.policy import PrismaticPolicy, patch_count, patch_ranges
+from stillframe.models.prismatic.policy import NO_TOKENS, PrismaticPolicy, patch_count, patch_ranges
 from stillframe.models.prismatic.prompt import PromptEncoder
 from stillframe.models.state import StateReader
 
 STOP_ID = 2  # </s>, behind the action's places
-NO_TOKENS = np.empty(0, np.int64)
 
 
 class OpenVLAOFT(PrismaticPolicy):
@@ -117,24 +117,16 @@ class OpenVLAOFT(PrismaticPolicy):
             made.append(part.component("state projector", 2, self.projector.fc2.out_features))
         return tuple(made)
 
-    def prepare(self, observation: Observation) -> Prepared:
-        """Resize, normalise and tokenise the pictures and the instruction; scale the state where one is read."""
-        unnorm_key = self.statistics.resolve(observation.unnorm_key)
-        state = None
-        if self._reader is not None:
-            state = torch.from_numpy(self._reader.read(observation.state, unnorm_key)).float()
-        views, pixels = self.look(observation)
-        ids = self.prompt.ids(observation.instruction)
-        return Prepared(
-            views=views,
-            pixels=pixels,
-            ids=torch.tensor(ids),
-            layout=self._layout([*views], len(ids)),
-            unnorm_key=unnorm_key,
-            no_motion_tokens=NO_TOKENS,
-            actions=self.config.bins.ids if self.head is None else None,
-            state=state,
-        )
+    @property
+    def action_ids(self) -> range | None:
+        """Those of the decoder's own head; None: the head beside it says numbers."""
+        return self.config.bins.ids if self.head is None else None
+
+    def scaled_state(self, observation: Observation, unnorm_key: str) -> Tensor | None:
+        """The robot's state [numbers], scaled by the data set's statistics and clipped; None: it reads none."""
+        if self._reader is None:
+            return None
+        return torch.from_numpy(self._reader.read(observation.state, unnorm_key)).float()
 
     def embed(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None = None) -> list[Tensor]:
         """Of each: BOS, patches, state, the rest of the text, zeros for the action, the stop token -> [rows, width]."""
@@ -177,7 +169,7 @@ class OpenVLAOFT(PrismaticPolicy):
         row: Tensor = self.projector(prepared.state.to(self.device, self.dtype)[None])
         return (row,)
 
-    def _layout(self, cameras: Sequence[str], ids: int) -> TokenLayout:
+    def layout(self, cameras: Sequence[str], ids: int) -> TokenLayout:
         """[BOS] [patches] [state] [text] [the action's places] [stop]: BOS counts as text but sits first."""
         grid, after = self.config.towers[0].grid, 1 + patch_count(self.config)
         state = range(after, after + bool(self.oft.state_names))

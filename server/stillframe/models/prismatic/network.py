@@ -18,17 +18,19 @@ from stillframe.models.prismatic.checks import check_action_rows, unused_names
 from stillframe.models.prismatic.config import PrismaticConfig
 from stillframe.models.prismatic.vision import Projector, VisionBackbone
 
+OUTPUT_HEAD = "language_model.lm_head."  # of hidden rows, tokens: nothing where another head says the action
+
 
 class PrismaticNetwork(nn.Module):
-    """The tensors of a checkpoint, under its names."""
+    """The tensors of a checkpoint, under its names. `has_head`: with the decoder's output head, which says tokens."""
 
-    def __init__(self, config: PrismaticConfig):
+    def __init__(self, config: PrismaticConfig, *, has_head: bool = True):
         super().__init__()
         self.config = config
         dino, siglip = config.towers
         self.vision_backbone = VisionBackbone(dino, siglip)
         self.projector = Projector(dino.embed_dim + siglip.embed_dim, config.decoder.hidden_size)
-        self.language_model = Decoder(config.decoder)
+        self.language_model = Decoder(config.decoder, has_head=has_head)
 
     def patches(self, pixels: Tensor) -> Tensor:
         """[batch, 6, H, W] -> projected patches [batch, patches, width]."""
@@ -47,13 +49,14 @@ def load_network(
 ) -> PrismaticNetwork:
     """Read the weights; on device meta only what describes them. Raises CheckpointError for what they lack.
 
-    `action_tokens`: whether the decoder's head says the action, and so needs weights for its tokens. `beside`: how
-    names of tensors begin that are others' to read.
+    `action_tokens`: whether the decoder's head says the action, and so needs weights for its tokens; else it is not
+    read. `beside`: how names of tensors begin that are others' to read.
     """
     config.check_sizes(folder)
     with torch.device("meta"):
-        network = PrismaticNetwork(config)
-    folder.load_into(network, dtype=dtype, device=device, unused=[*unused_names(config), *beside])
+        network = PrismaticNetwork(config, has_head=action_tokens)
+    unread = [*unused_names(config), *beside, *(() if action_tokens else (OUTPUT_HEAD,))]
+    folder.load_into(network, dtype=dtype, device=device, unused=unread)
     network.requires_grad_(requires_grad=False)
     if device.type == "meta":
         return network.eval()
@@ -66,6 +69,7 @@ def load_network(
 def prepare_for_inference(network: PrismaticNetwork) -> None:
     """Pack and fuse weights for inference (irreversible), then test batch invariance."""
     decoder = network.language_model
-    decoder.measure_head()  # while the head's rows can be read
+    if decoder.has_head:
+        decoder.measure_head()  # while the head's rows can be read
     pack_for_inference(network)
     decoder.batch_invariant = is_batch_invariant(decoder)

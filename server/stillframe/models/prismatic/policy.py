@@ -5,9 +5,11 @@ Knows pictures, their patches and the contract; no action head.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,15 +20,18 @@ from stillframe.models.base import ImageEncoder, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.components import Component, component
 from stillframe.models.llama.decoder import Decoder
+from stillframe.models.llama.draft import Ids
+from stillframe.models.llama.layout import TokenLayout
 from stillframe.models.prismatic.config import PrismaticConfig
 from stillframe.models.prismatic.network import PrismaticNetwork
 from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.prismatic.prompt import PromptEncoder
 
 GRIPPER = "0 = close, 1 = open"
+NO_TOKENS = np.empty(0, np.int64)
 
 
-class PrismaticPolicy:
+class PrismaticPolicy(ABC):
     """A loaded checkpoint, but for what its action is."""
 
     def __init__(
@@ -53,12 +58,12 @@ class PrismaticPolicy:
     @property
     def dtype(self) -> torch.dtype:
         """What the weights are stored and multiplied in."""
-        return self.decoder.lm_head.weight.dtype
+        return self.decoder.model.embed_tokens.weight.dtype
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.decoder.lm_head.weight.device
+        return self.decoder.model.embed_tokens.weight.device
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -114,6 +119,43 @@ class PrismaticPolicy:
             layers=decoder.num_hidden_layers, width=decoder.hidden_size, heads=decoder.num_attention_heads,
         )  # fmt: skip
         return (*made, projector, llama)
+
+    def prepare(self, observation: Observation) -> Prepared:
+        """Resize, normalise and tokenise the pictures and the instruction; scale the state where one is read.
+
+        Raises Unprocessable for what is wrong first: the data set, the state, the pictures, the instruction.
+        """
+        unnorm_key = self.statistics.resolve(observation.unnorm_key)
+        state = self.scaled_state(observation, unnorm_key)
+        views, pixels = self.look(observation)
+        ids = self.prompt.ids(observation.instruction)
+        return Prepared(
+            views=views,
+            pixels=pixels,
+            ids=torch.tensor(ids),
+            layout=self.layout([*views], len(ids)),
+            unnorm_key=unnorm_key,
+            no_motion_tokens=self.no_motion_tokens(unnorm_key),
+            actions=self.action_ids,
+            state=state,
+        )
+
+    @abstractmethod
+    def layout(self, cameras: Sequence[str], ids: int) -> TokenLayout:
+        """Where all parts of a prompt with so many ids of text, BOS among them, lie."""
+
+    @property
+    def action_ids(self) -> range | None:
+        """The ids that are actions; None: it decodes no tokens."""
+        return None
+
+    def no_motion_tokens(self, unnorm_key: str) -> Ids:  # noqa: ARG002 (of a family that decodes tokens)
+        """The tokens of an action that moves nothing; none where none are drafted."""
+        return NO_TOKENS
+
+    def scaled_state(self, observation: Observation, unnorm_key: str) -> Tensor | None:  # noqa: ARG002 (of a family that reads it)
+        """The robot's state [numbers] as the network takes it; None: it reads none."""
+        return None
 
     def look(self, observation: Observation) -> tuple[dict[str, Image], Tensor]:
         """Each camera's view, in the policy's order, and all of them as the towers take them [cameras, 6, H, W]."""
