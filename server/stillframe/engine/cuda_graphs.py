@@ -98,7 +98,8 @@ def capture_graphs(model: PolicyModel, pool: KVPool, config: CaptureConfig, capt
     counts, decoder, encode = PassCounts(), model.decoder, None
     if isinstance(model, HasVisionEncoder):
         numbers = [batch * len(model.info.cameras) for batch in capture_batches(config.graphs.batches, config.most)]
-        encode = GraphedVision(model.encode_images, model.image_shape, numbers, capture, counts, decoder.lm_head.weight)
+        like = decoder.model.embed_tokens.weight
+        encode = GraphedVision(model.encode_images, model.image_shape, numbers, capture, counts, like)
     forms = graph_shapes_of(model, pool.shape.capacity, config)
     hook_rows = _hook_rows(model, config)
     graphs = CudaGraphRunner(decoder, pool, forms, capture, hook_rows=hook_rows, counts=counts, mask=model.mask)
