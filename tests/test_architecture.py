@@ -114,6 +114,7 @@ FAMILY_ROOMS = (
     "models/openvla/",
     "models/cogact/",
     "models/openvla_oft/",
+    "models/pi0/",
     "web/dialects",
     "web/openapi/legacy_routes.py",
     "daemon/config.py",

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -175,7 +175,11 @@ def test_fewer_cameras_are_others() -> None:
     """One that was there is missing, the other is as it was."""
     seen = VisionCache.of(shown(front=3, wrist=3), ROWS)
 
-    assert seen.rows_of(shown(front=3)) is None
+    found = seen.rows_of(shown(front=3))
+
+    assert isinstance(found, Prepared)
+    assert [*found.known] == ["front"]
+    assert torch.equal(found.known["front"], ROWS[1:5])
 
 
 def test_what_was_seen_is_nothing_that_is_drawn_over() -> None:
@@ -184,18 +188,50 @@ def test_what_was_seen_is_nothing_that_is_drawn_over() -> None:
     seen = VisionCache.of(frame, ROWS)
     frame.views["front"][:] = 4
 
-    assert seen.rows_of(frame) is None
+    assert isinstance(seen.rows_of(frame), Prepared)
     assert seen.rows_of(shown(front=3)) is ROWS
 
 
 def test_a_picture_is_recognised_once(book: Book) -> None:
     """Until its frame has been answered: what failed is looked at again."""
     (session,) = book.see("a")
-    assert session.take_vision_rows(shown(front=3)) is None
+    frame = shown(front=3)
+    assert session.take_vision_rows(frame) is frame
     session.vision = VisionCache.of(shown(front=3), ROWS)
 
-    assert session.take_vision_rows(shown(front=3)) is ROWS
-    assert session.take_vision_rows(shown(front=3)) is None
+    assert session.take_vision_rows(frame) is ROWS
+    assert session.take_vision_rows(frame) is frame
+
+
+def test_a_picture_is_known_beside_other_words() -> None:
+    """Its patches' rows are taken over, those of another picture are not; the text is embedded anew."""
+    seen = VisionCache.of(shown(front=3), ROWS)
+    words, moved = seen.rows_of(shown((1, 8), front=3)), seen.rows_of(shown((1, 8), front=4))
+
+    assert isinstance(words, Prepared)
+    assert isinstance(moved, Prepared)
+    assert ([*words.known], [*moved.known]) == (["front"], [])
+
+
+@pytest.mark.parametrize(("has_row", "alike"), [(True, False), (False, True)])
+def test_a_state_counts_where_it_has_a_row(*, has_row: bool, alike: bool) -> None:
+    """Where the prompt has none for it, another state leaves the prompt as it was."""
+    frame = shown(front=3)
+    layout = replace(frame.layout, state=range(5, 6) if has_row else range(0))
+    before, after = (replace(frame, layout=layout, state=torch.tensor([number])) for number in (0.0, 1.0))
+
+    assert (VisionCache.of(before, ROWS).rows_of(after) is ROWS) is alike
+
+
+def test_pixels_count_where_views_are_rounded() -> None:
+    """Two pictures may round to the same bytes."""
+    one = replace(shown(front=3), pixels=torch.zeros(1, 3, 2, 2), rounded_views=True)
+    other = replace(one, pixels=torch.full((1, 3, 2, 2), 1e-4))
+    seen = VisionCache.of(one, ROWS)
+
+    assert seen.rows_of(replace(one, pixels=one.pixels.clone())) is ROWS
+    assert isinstance(found := seen.rows_of(other), Prepared)
+    assert not found.known
 
 
 frames = st.tuples(st.sampled_from("abcde"), st.integers(0, 2), st.integers(0, 2))

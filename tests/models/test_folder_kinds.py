@@ -75,7 +75,10 @@ def test_an_adapter_names_its_base(folder: Path) -> None:
     [
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "has quantization_config (bitsandbytes)"),
         ({"quantization_config": "gptq"}, "has quantization_config (gptq)"),
-        ({"model_type": None, "type": "act"}, "model_type 'None'; served are: cogact, openvla, openvla_oft."),
+        (
+            {"model_type": None, "type": "act"},
+            "model_type 'None'; served are: cogact, openvla, openvla_oft, pi0, pi05.",
+        ),
     ],
 )
 def test_a_config_says_what_its_weights_are(folder: Path, edit: Callable, change: dict, what: str) -> None:
@@ -96,7 +99,11 @@ def test_no_quantisation_is_none(folder: Path, edit: Callable) -> None:
     ("config", "beside", "what"),
     [
         ({"type": "smolvla", "input_features": {}}, (), "is a policy of lerobot, of type smolvla"),
-        ({"action_dim": 32, "paligemma_variant": "gemma_2b"}, (), "is a checkpoint of openpi, by its config.json"),
+        (
+            {"type": "pi0_fast", "paligemma_variant": "gemma_2b", "input_features": {}},
+            (),
+            "is a policy of lerobot, of type",
+        ),
         ({"vla": {"base_vlm": "x"}}, ("checkpoints/step-1.pt",), "is a training run of Prismatic"),
     ],
 )

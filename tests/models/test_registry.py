@@ -11,6 +11,7 @@ import torch
 from stillframe.errors import CheckpointError, ConfigError
 from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import CheckpointFolder, TensorsDiffer
+from stillframe.models.pi0.model import Pi0
 from stillframe.models.prismatic.policy import PrismaticPolicy
 from stillframe.models.registry import CONFIGS, FAMILIES, SETTINGS, load_policy, open_folder
 
@@ -28,6 +29,8 @@ def folder_of(tmp_path: Path) -> Callable[[str], Path]:
             folder = Path(shutil.copytree(GOLDENS / "cogact" / "cogact-micro", tmp_path / family))
             shutil.copy(GOLDENS / "openvla-micro" / "tokenizer.json", folder)
             return folder
+        if family in ("pi0", "pi05"):
+            return Path(shutil.copytree(GOLDENS / "pi0" / f"{family}-micro", tmp_path / family))
         folder = Path(shutil.copytree(GOLDENS / "openvla-micro", tmp_path / family))
         if family == "openvla_oft":
             shutil.copytree(GOLDENS / "oft-micro", folder, dirs_exist_ok=True)
@@ -62,7 +65,7 @@ def test_on_meta_a_policy_has_sizes_and_no_numbers(
         monkeypatch.setattr(CheckpointFolder, "opened", None)
     policy = load_policy(folder, dtype=torch.bfloat16, device=META)
 
-    assert isinstance(policy, PrismaticPolicy)
+    assert isinstance(policy, PrismaticPolicy | Pi0)
     assert {one.device.type for one in policy.network.parameters()} == {"meta"}
     assert (policy.info.device, policy.info.dtype) == ("meta", "bfloat16")
     assert (policy.info.parameters, policy.info.norm_stats) == (whole.parameters, whole.norm_stats)
@@ -74,12 +77,13 @@ def test_parts_are_all_that_is_read(folder_of: Callable[[str], Path], family: st
     """Together they have the policy's parameters, in the order of a frame's way, each tensor once."""
     _, folder = open_folder(folder_of(family))
     policy = load_policy(folder.path, dtype=torch.float32, device=META)
-    assert isinstance(policy, PrismaticPolicy)
+    assert isinstance(policy, PrismaticPolicy | Pi0)
     parts = policy.components(folder)
     names = [name for part in parts for name in part.stored]
 
     assert sum(part.parameters for part in parts) == policy.info.parameters
-    assert [part.name for part in parts[:4]] == ["DINOv2 tower", "SigLIP tower", "projector", "decoder"]
+    towers = ["SigLIP tower"] if family.startswith("pi0") else ["DINOv2 tower", "SigLIP tower"]
+    assert [part.name for part in parts[: len(towers) + 2]] == [*towers, "projector", "decoder"]
     assert len(names) == len({*names})
     assert all(part.disk_bytes == 4 * part.parameters for part in parts)
 
@@ -114,6 +118,8 @@ def test_on_meta_names_and_shapes_are_checked(folder_of: Callable[[str], Path]) 
         ("openvla", "num_actions_chunks", "cameras"),
         ("openvla_oft", "cfg_scale", "num_actions_chunk, action_head, use_proprio"),
         ("cogact", "cameras", "num_ddim_steps, cfg_scale"),
+        ("pi0", "num_actions_chunk", "cameras, action_names, state_names, state_units"),
+        ("pi05", "cfg_scale", "cameras, action_names"),
     ],
 )
 def test_a_key_of_another_family_is_refused(

@@ -22,6 +22,8 @@ READERS = {
     "openvla": "stillframe_lab.parity.openvla:OpenVLAReader",
     "openvla_oft": "stillframe_lab.parity.openvla_oft:OFTReader",
     "cogact": "stillframe_lab.parity.cogact:CogACTReader",
+    "pi0": "stillframe_lab.parity.pi0:Pi0Reader",
+    "pi05": "stillframe_lab.parity.pi0:Pi05Reader",
 }
 
 

@@ -93,12 +93,12 @@ class SessionCache:
     ) -> list[Tensor]:
         """Each prompt's rows [prompt_rows, width]. A picture equal to its session's last skips the vision towers."""
         rows = [
-            None if session is None else session.take_vision_rows(own)
+            own if session is None else session.take_vision_rows(own)
             for session, own in zip(sessions, prepared, strict=True)
         ]
-        unknown = [own for own, known in zip(prepared, rows, strict=True) if known is None]
+        unknown = [own for own in rows if isinstance(own, Prepared)]
         computed = iter(runner.embed(unknown) if unknown else ())
-        return [next(computed) if known is None else known for known in rows]
+        return [next(computed) if isinstance(own, Prepared) else own for own in rows]
 
     def open(self, frames: Sequence[ScheduledFrame]) -> None:
         """Give each frame the KV that its pass fills.

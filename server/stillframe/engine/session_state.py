@@ -6,7 +6,7 @@ Knows what each holds; decides nothing. For the engine's thread.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -95,18 +95,37 @@ class VisionCache:
     ids: Tensor  # of the text
     state: Tensor | None  # of the robot
     rows: Tensor  # [prompt_rows, width]
+    patches: Mapping[str, range]  # camera -> its rows among them
+    pixels: Tensor | None  # None: equal views have equal pixels
 
     @classmethod
     def of(cls, prepared: Prepared, rows: Tensor) -> VisionCache:
         """Copies the pictures: a simulator may draw the next one over them."""
-        return cls({name: view.copy() for name, view in prepared.views.items()}, prepared.ids, prepared.state, rows)
+        views = {name: view.copy() for name, view in prepared.views.items()}
+        pixels = prepared.pixels if prepared.rounded_views else None
+        return cls(views, prepared.ids, prepared.state, rows, prepared.layout.patches, pixels)
 
-    def rows_of(self, prepared: Prepared) -> Tensor | None:
-        """The same rows for the same pictures, state and text, to the bit; else None."""
-        alike = prepared.views.keys() == self.views.keys() and torch.equal(prepared.ids, self.ids)
-        alike = alike and _equal(prepared.state, self.state)
-        same = alike and all(np.array_equal(view, self.views[name]) for name, view in prepared.views.items())
-        return self.rows if same else None
+    def rows_of(self, prepared: Prepared) -> Tensor | Prepared:
+        """The same rows for the same pictures, state and text, to the bit; else the frame with what is known of them.
+
+        A state that has no row of its own is not asked for.
+        """
+        known = {
+            name: self.rows[self.patches[name].start : self.patches[name].stop]
+            for at, name in enumerate(prepared.views)
+            if self._same_picture(prepared, name, at)
+        }
+        whole = known.keys() == prepared.views.keys() == self.views.keys() and torch.equal(prepared.ids, self.ids)
+        if whole and (not prepared.layout.state or _equal(prepared.state, self.state)):
+            return self.rows
+        return replace(prepared, known=known)
+
+    def _same_picture(self, prepared: Prepared, name: str, at: int) -> bool:
+        """Of one camera, the `at`th of the frame's."""
+        same = name in self.views and np.array_equal(prepared.views[name], self.views[name])
+        if not same or self.pixels is None:
+            return same
+        return torch.equal(prepared.pixels[at], self.pixels[[*self.views].index(name)])
 
 
 def _equal(one: Tensor | None, other: Tensor | None) -> bool:
@@ -127,10 +146,13 @@ class SessionState:
     pending: ScheduledFrame | None = None  # its last frame, where an idle refresh can still improve it
     history: SessionHistory | None = None  # its older frames, where answers look at them
 
-    def take_vision_rows(self, prepared: Prepared) -> Tensor | None:
-        """The rows of a frame that shows what the last one did. Only once: after a failure they are computed again."""
+    def take_vision_rows(self, prepared: Prepared) -> Tensor | Prepared:
+        """The rows of a frame that shows what the last one did; else the frame, with the rows that are known of it.
+
+        Only once: after a failure they are computed again.
+        """
         vision, self.vision = self.vision, None
-        return None if vision is None else vision.rows_of(prepared)
+        return prepared if vision is None else vision.rows_of(prepared)
 
     def resolve_relevance(self) -> None:
         """Compute where the last frame's text looked, unless an idle refresh has done so."""

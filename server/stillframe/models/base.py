@@ -5,8 +5,8 @@ Knows the order of the stages; no family, no session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +38,9 @@ class Prepared:
     no_motion_tokens: Ids  # [action's tokens] of no motion: the draft where nothing better is known
     actions: range | None = None  # the ids that are actions, where the family decodes tokens; None: it does not
     state: Tensor | None = None  # [numbers] of the robot's, scaled, in the host's memory; None: the family reads none
+    rounded_views: bool = False  # whether pixels are finer than views: equal views may then have others
+    known: Mapping[str, Tensor] = field(default_factory=dict, repr=False)  # camera -> rows [patches, width] of the same
+    # picture, computed before: `embed` may take them
 
 
 @dataclass(frozen=True)

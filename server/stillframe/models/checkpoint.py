@@ -25,6 +25,7 @@ from stillframe.models.tensor_names import naming_hint
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
+STATISTICS = "dataset_statistics.json"
 NAMED_AT_ONCE = 5  # tensors listed in an error before "and n more"
 LONGEST_NAME = 255  # bytes of a file's name, on every file system there is
 
@@ -49,6 +50,11 @@ class CheckpointFolder:
             is_folder = path.is_dir()
         if not is_folder:
             raise CheckpointError(absent(path))
+
+    @property
+    def statistics_in(self) -> str:
+        """Where its data sets' statistics are, for an inspection."""
+        return STATISTICS if self.has(STATISTICS) else "config.json, norm_stats"
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON object that has to be there."""
@@ -138,6 +144,10 @@ class CheckpointFolder:
             loaded |= self._loaded(file, here, dtype, device)
         module.load_state_dict(loaded, strict=True, assign=True)
 
+    def dtype_of(self, name: str, dtype: torch.dtype) -> torch.dtype:  # noqa: ARG002 (a family's folder may say otherwise)
+        """What a tensor is loaded in, of weights that are to be in `dtype`."""
+        return dtype
+
     def _loaded(self, file: Path, names: list[str], dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
         """The tensors of one file, each with numbers that can be weights."""
         last = max(one.end for held, one in self.stored.values() if held == file)
@@ -145,7 +155,7 @@ class CheckpointFolder:
         with self.opened(file) as tensors:
             for name in names:
                 # A copy: a mapped tensor whose file is overwritten ends the daemon with a bus error.
-                made[name] = tensors.get_tensor(name).to(device, dtype, copy=True)
+                made[name] = tensors.get_tensor(name).to(device, self.dtype_of(name, dtype), copy=True)
                 fault = unsound(name, made[name], last=self.stored[name][1].end == last)
                 if fault is not None:
                     raise CheckpointError(f"{shown(file)}: {fault}")

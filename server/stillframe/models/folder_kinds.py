@@ -29,7 +29,9 @@ LEROBOT = ("policy_preprocessor.json", "policy_postprocessor.json")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 UNFINISHED = ("*.incomplete", "*.part", "*.aria2", "*.crdownload", "*.download", "*.tmp")
 ELSEWHERE = ("*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.npz", "*.engine", "*.mlmodel", "*.tflite")
-ONLY = "only whole, unquantised checkpoints in the layout of openvla-7b are served"
+ONLY = "only whole, unquantised checkpoints in one of the layouts of docs/checkpoints.md are served"
+FLOWS = ("pi0", "pi05")  # lerobot's types that are served
+OF_LEROBOT = f"of lerobot's policies only those of type {' and '.join(FLOWS)} are served"
 
 
 def refusal(path: Path) -> str | None:
@@ -114,14 +116,24 @@ def _another_family(path: Path, names: Sequence[str]) -> str | None:
             f"{shown(path)} is an OpenVLA-OFT checkpoint with a diffusion head, for it has {shown(diffusion[0])}: that "
             "takes 50 passes an answer, and is not served; of OpenVLA-OFT those with an L1 head are"
         )
+    if (path / "config.json").is_file() and draws_by_flow(read_object(path / "config.json")):
+        return None
     if _matching(names, LEROBOT):
-        return f"{shown(path)} is a policy of lerobot, for it has {_matching(names, LEROBOT)[0]}; {ONLY}"
+        return f"{shown(path)} is a policy of lerobot, for it has {_matching(names, LEROBOT)[0]}; {OF_LEROBOT}"
     if "pretrained_model" in names and "training_state" in names:
-        return f"{shown(path)} is a training checkpoint of lerobot, for it has pretrained_model/; {ONLY}"
+        return (
+            f"{shown(path)} is a training checkpoint of lerobot, for it has pretrained_model/: name that; {OF_LEROBOT}"
+        )
     if any((path / place).exists() for place in ("params/_METADATA", "params/manifest.ocdbt", "params/_sharding")):
-        return f"{shown(path)} is a checkpoint of openpi in JAX, for it has params/; {ONLY}"
+        return (
+            f"{shown(path)} is a checkpoint of openpi in JAX, for it has params/: convert it with openpi's "
+            "examples/convert_jax_model_to_pytorch.py, and serve what that writes"
+        )
     if any((path / "assets").glob("*/norm_stats.json")) or any((path / "assets").glob("*/*/norm_stats.json")):
-        return f"{shown(path)} is a checkpoint of openpi, for it has norm_stats.json in assets/; {ONLY}"
+        return (
+            f"{shown(path)} is a checkpoint of openpi, for it has norm_stats.json in assets/, without the config.json "
+            "that openpi's conversion to PyTorch writes: serve what its examples/convert_jax_model_to_pytorch.py wrote"
+        )
     return None
 
 
@@ -154,10 +166,12 @@ def _by_config(path: Path, names: Sequence[str]) -> str | None:
 
 def _unnamed(path: Path, names: Sequence[str], config: dict[str, Any]) -> str | None:
     """A config.json without model_type is of another tool."""
-    if "paligemma_variant" in config or "action_expert_variant" in config:
-        return f"{shown(path)} is a checkpoint of openpi, by its config.json; {ONLY}"
+    if draws_by_flow(config):
+        return None
     if isinstance(config.get("type"), str) and ("input_features" in config or "output_features" in config):
-        return f"{shown(path)} is a policy of lerobot, of type {shown(config['type'])}, by its config.json; {ONLY}"
+        return (
+            f"{shown(path)} is a policy of lerobot, of type {shown(config['type'])}, by its config.json; {OF_LEROBOT}"
+        )
     if draws_by_diffusion(config):
         return None
     if "vla" in config and "checkpoints" in names:
@@ -171,6 +185,13 @@ def _unnamed(path: Path, names: Sequence[str], config: dict[str, Any]) -> str | 
 def draws_by_diffusion(config: Mapping[str, Any]) -> bool:
     """Whether config.json is that of a run that trained a diffusion head."""
     return "vla" in config and ("action_model_type" in config or "future_action_window_size" in config)
+
+
+def draws_by_flow(config: Mapping[str, Any]) -> bool:
+    """Whether config.json is that of a policy whose expert flows from noise to actions: openpi's, or lerobot's."""
+    if "type" in config:
+        return config["type"] in FLOWS
+    return "model_type" not in config and ("paligemma_variant" in config or "action_expert_variant" in config)
 
 
 def _missing_config(path: Path, names: Sequence[str]) -> str | None:

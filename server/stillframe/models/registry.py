@@ -20,26 +20,41 @@ FAMILIES = {
     "openvla": "stillframe.models.openvla.model:OpenVLA",
     "openvla_oft": "stillframe.models.openvla_oft.model:OpenVLAOFT",
     "cogact": "stillframe.models.cogact.model:CogACT",
+    "pi0": "stillframe.models.pi0.model:Pi0",
+    "pi05": "stillframe.models.pi0.model:Pi0",
 }
 PRISMATIC = "stillframe.models.prismatic.config:PrismaticConfig"
-# What reads the family's config.json.
+# What reads the family's sizes.
 CONFIGS = {
     "openvla": PRISMATIC,
     "openvla_oft": PRISMATIC,
     "cogact": "stillframe.models.cogact.config:CogACTConfig",
+    "pi0": "stillframe.models.pi0.sizes:Pi0Sizes",
+    "pi05": "stillframe.models.pi0.sizes:Pi0Sizes",
 }
+BY_SHAPES = ("pi0", "pi05")  # whose config.json says no sizes: the tensors' shapes do
 # Keys of its config.json that a deployment may say otherwise: what weights do not show.
 SETTINGS = {
     "openvla": "stillframe.models.prismatic.config:SETTINGS",
     "openvla_oft": "stillframe.models.openvla_oft.config:SETTINGS",
     "cogact": "stillframe.models.cogact.config:SETTINGS",
+    "pi0": "stillframe.models.pi0.config:SETTINGS",
+    "pi05": "stillframe.models.pi0.config:SETTINGS",
 }
 # What reads the family's folder, where that is none in the Hugging Face layout.
-FOLDERS = {"cogact": "stillframe.models.cogact.run_folder:RunFolder"}
+FOLDERS = {
+    "cogact": "stillframe.models.cogact.run_folder:RunFolder",
+    "pi0": "stillframe.models.pi0.folder:Pi0Folder",
+    "pi05": "stillframe.models.pi0.folder:Pi0Folder",
+}
 # model_type (None: there is none) -> families that share it, and what recognises their folders.
 VARIANTS: Mapping[str | None, Mapping[str, str]] = {
     "openvla": {"openvla_oft": "stillframe.models.openvla_oft.parts:recognised"},
-    None: {"cogact": "stillframe.models.cogact.run_folder:recognised"},
+    None: {
+        "cogact": "stillframe.models.cogact.run_folder:recognised",
+        "pi0": "stillframe.models.pi0.folder:recognised_pi0",
+        "pi05": "stillframe.models.pi0.folder:recognised_pi05",
+    },
 }
 
 
@@ -74,9 +89,12 @@ def open_folder(path: Path, config: Mapping[str, Any] | None = None) -> tuple[st
 
 
 def decoder_sizes(path: Path, config: Mapping[str, Any] | None = None) -> DecoderConfig:
-    """The decoder's sizes, by the checkpoint's config.json and `config` alone; errors as above."""
+    """The decoder's sizes, by the checkpoint's config.json and `config` alone, or by its shapes; errors as above."""
     folder = CheckpointFolder(path, config)
-    sizes = _imported(CONFIGS[family_of(folder)]).from_json(folder.json("config.json"))
+    family = family_of(folder)
+    if family in BY_SHAPES:
+        return cast("DecoderConfig", _imported(CONFIGS[family]).of(_imported(FOLDERS[family])(path, config)).decoder)
+    sizes = _imported(CONFIGS[family]).from_json(folder.json("config.json"))
     if folder.has(SINGLE_NAME) or folder.has(INDEX_NAME):
         sizes.check_sizes(folder)
     return cast("DecoderConfig", sizes.decoder)

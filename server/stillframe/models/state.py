@@ -8,7 +8,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,18 @@ from stillframe.models.scales import mask_of, numbers
 POINTER = "/state"
 STATISTICS = "proprio"  # their name in a data set's entry
 NAMED = 16  # numbers that an error names
+
+
+class Scaling(Protocol):
+    """What makes a state's numbers normal; `low` and `high` are the contract's ends of each, `mask` which have any."""
+
+    @property
+    def low(self) -> NDArray[np.float64]: ...  # noqa: D102 (as above)
+    @property
+    def high(self) -> NDArray[np.float64]: ...  # noqa: D102
+    @property
+    def mask(self) -> NDArray[np.bool_]: ...  # noqa: D102
+    def normalise(self, state: NDArray[np.float64]) -> NDArray[np.float64]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ class StateScale:
 class StateReader:
     """What one policy reads of a state."""
 
-    def __init__(self, names: Sequence[str], units: Sequence[str], scales: Mapping[str, StateScale]):
+    def __init__(self, names: Sequence[str], units: Sequence[str], scales: Mapping[str, Scaling]):
         """`names` and `units` of each number; `scales` by unnorm_key."""
         self._names = tuple(names)
         self._units = tuple(units)

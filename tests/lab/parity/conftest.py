@@ -20,10 +20,14 @@ RECORDS = {
     "openvla": GOLDENS / "openvla-micro.npz",
     "openvla_oft": GOLDENS / "oft-micro.npz",
     "cogact": GOLDENS / "cogact" / "cogact-micro.npz",
+    "pi0": GOLDENS / "pi0" / "pi0-micro.npz",
+    "pi05": GOLDENS / "pi0" / "pi05-micro.npz",
 }
 SOME = {  # keys that are enough to tell the stages apart
     "openvla": ("f0/", "f0_i0/"),
     "openvla_oft": ("frames", "wrist_frames", "f0_i0_wrist1_proprio1_l1/", "f3_i0_wrist1_proprio1_l1/"),
+    "pi0": ("instructions", "states", "f0/", "f0_i0_s0_c2"),
+    "pi05": ("instructions", "states", "f0/", "f0_i0_s0_c2"),
     "cogact": ("instructions", "noise", "f0/", "i0/", "f0_i0/", "f0_i0_cfg1.5_ddim10_n0/"),
 }
 
@@ -38,6 +42,8 @@ def folder_of(tmp_path: Path) -> Callable[[str], Path]:
             shutil.copytree(GOLDENS / "cogact" / "cogact-micro", folder)
             shutil.copy(GOLDENS / "openvla-micro" / "tokenizer.json", folder)
             return folder
+        if family in ("pi0", "pi05"):
+            return Path(shutil.copytree(GOLDENS / "pi0" / f"{family}-micro", folder))
         shutil.copytree(GOLDENS / "openvla-micro", folder)
         if family == "openvla_oft":
             shutil.copytree(GOLDENS / "oft-micro", folder, dirs_exist_ok=True)

@@ -13,6 +13,7 @@ from stillframe_lab.parity.readers import READERS
 from stillframe_lab.parity.run import Parity
 
 GOLDENS = Path(__file__).parents[2] / "goldens"
+PALIGEMMA = "paligemma_with_expert.paligemma.model"
 Compare = Callable[[Path, Path], Parity]
 FolderOf = Callable[[str], Path]
 Record = Callable[..., Path]
@@ -39,6 +40,16 @@ WHOLE = {
         GOLDENS / "cogact" / "cogact-micro.npz",
         {"pixels": 3, "ids": 9, "vision": 2, "projector": 4, "hidden": 0, "cognition": 9}
         | {"samples": 30, "normalised": 31, "actions": 33, "ensemble": 4},
+    ),
+    "pi0": (
+        GOLDENS / "pi0" / "pi0-micro.npz",
+        {"pixels": 3, "prompt": 0, "ids": 6, "state": 6, "text": 1, "vision": 1, "projector": 1, "positions": 1}
+        | {"kv": 1, "hidden": 1, "times": 1, "condition": 0, "steps": 1, "normalised": 6, "actions": 12},
+    ),
+    "pi05": (
+        GOLDENS / "pi0" / "pi05-micro.npz",
+        {"pixels": 2, "prompt": 5, "ids": 7, "state": 5, "text": 1, "vision": 0, "projector": 0, "positions": 1}
+        | {"kv": 1, "hidden": 1, "times": 1, "condition": 1, "steps": 1, "normalised": 7, "actions": 7},
     ),
 }
 
@@ -73,6 +84,11 @@ def test_a_goldens_own_checkpoint_is_within_tolerance(folder_of: FolderOf, compa
         ("cogact", "projector.projector.2.weight", "projector"),
         ("cogact", "llm_backbone.llm.model.layers.1.mlp.up_proj.weight", "cognition"),
         ("cogact", "action_model.net.blocks.0.mlp.fc1.weight", "samples"),
+        ("pi0", f"{PALIGEMMA}.vision_tower.vision_model.post_layernorm.weight", "vision"),
+        ("pi0", f"{PALIGEMMA}.multi_modal_projector.linear.weight", "projector"),
+        ("pi0", "state_proj.weight", "steps"),
+        ("pi05", "time_mlp_out.weight", "condition"),
+        ("pi05", "paligemma_with_expert.gemma_expert.model.norm.dense.weight", "steps"),
     ],
 )
 def test_a_weight_changed_a_little_is_found_at_its_stage(
@@ -137,7 +153,8 @@ def test_keys_that_no_readme_describes_are_named(folder_of: FolderOf, record: Re
 
 
 @pytest.mark.parametrize(
-    ("family", "other"), [("openvla", "cogact"), ("cogact", "openvla_oft"), ("openvla_oft", "openvla")]
+    ("family", "other"),
+    [("openvla", "cogact"), ("cogact", "openvla_oft"), ("openvla_oft", "openvla"), ("pi0", "pi05"), ("pi05", "pi0")],
 )
 def test_another_familys_record_cannot_be_compared(
     folder_of: FolderOf, record: Record, compared: Compare, family: str, other: str

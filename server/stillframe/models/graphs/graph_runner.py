@@ -39,7 +39,7 @@ class CudaGraphRunner:
         mask: Mask = Mask.CAUSAL,
     ):
         """Capture every shape, in the order given. `hook_rows`: rows at a prompt's end that layer hooks may ask for."""
-        weight = decoder.model.norm.weight
+        weight = decoder.model.embed_tokens.weight
         sizes = BufferSizes(
             decoder.config.hidden_size, pool.shape.layers, pool.shape.capacity, hook_rows, weight.dtype, weight.device
         )

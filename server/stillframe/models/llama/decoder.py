@@ -1,4 +1,4 @@
-"""The Llama decoder: rotary attention, RMSNorm, SwiGLU, under the names that checkpoints use.
+"""The Llama decoder: rotary attention, RMSNorm, gated feed-forward, under the names that checkpoints use.
 
 Knows positions and attention backends; no prompt, no action, no family.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,15 @@ from stillframe.models.llama.attention import added
 from stillframe.models.llama.attention_backend import AttentionBackend
 from stillframe.models.llama.rotary import Rotary
 
+Activation = Literal["silu", "gelu_tanh"]
+
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Sizes of a Llama decoder; the defaults are LlamaConfig's, which checkpoints leave out."""
+    """Sizes of a Llama decoder; the defaults are LlamaConfig's, which checkpoints leave out.
+
+    The properties are what decoders of other makers differ in: a subclass says otherwise.
+    """
 
     vocab_size: int = 32000
     hidden_size: int = 4096
@@ -37,9 +42,19 @@ class DecoderConfig:
         """Width of one attention head."""
         return self.hidden_size // self.num_attention_heads
 
+    @property
+    def activation(self) -> Activation:
+        """Of the feed-forward's gate."""
+        return "silu"
+
+    @property
+    def embedding_scale(self) -> float:
+        """What embeddings of tokens are multiplied by."""
+        return 1.0
+
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm, computed in fp32 whatever the rows' dtype."""
+    """Root-mean-square norm, computed in fp32 whatever the rows' dtype. Its weight may be wider than the rows."""
 
     def __init__(self, size: int, eps: float):
         super().__init__()
@@ -48,6 +63,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """[..., size] -> [..., size]."""
+        if self.weight.dtype != rows.dtype:
+            return functional.rms_norm(rows.float(), (rows.shape[-1],), self.weight, self.eps).to(rows.dtype)
         return functional.rms_norm(rows, (rows.shape[-1],), self.weight, self.eps)
 
 
@@ -62,10 +79,11 @@ class Attention(nn.Module):
         self.kv_proj: nn.Module | None = None
         self.head_dim = config.head_dim
         width, kv_width = config.hidden_size, config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(width, width, bias=False)
+        q_width = config.num_attention_heads * config.head_dim
+        self.q_proj = nn.Linear(width, q_width, bias=False)
         self.k_proj = nn.Linear(width, kv_width, bias=False)
         self.v_proj = nn.Linear(width, kv_width, bias=False)
-        self.o_proj = nn.Linear(width, width, bias=False)
+        self.o_proj = nn.Linear(q_width, width, bias=False)
 
     def forward(
         self, rows: Tensor, layer: int, rotary: Rotary, backend: AttentionBackend, keep: Tensor | None
@@ -95,12 +113,13 @@ class Attention(nn.Module):
         return rows.view(*rows.shape[:-1], -1, self.head_dim).transpose(-3, -2)
 
 
-class SwiGLU(nn.Module):
-    """Llama's gated feed-forward. `gate_up_proj`, where it is set, is gate_proj and up_proj fused."""
+class GatedMLP(nn.Module):
+    """The gated feed-forward: SwiGLU in a Llama. `gate_up_proj`, where it is set, is gate_proj and up_proj fused."""
 
     def __init__(self, config: DecoderConfig):
         super().__init__()
         self.gate_up_proj: nn.Module | None = None
+        self._activate = functional.silu if config.activation == "silu" else _gelu_tanh
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
@@ -111,7 +130,7 @@ class SwiGLU(nn.Module):
             gate, up = self.gate_proj(rows), self.up_proj(rows)
         else:
             gate, up = self.gate_up_proj(rows).chunk(2, dim=-1)
-        out: Tensor = self.down_proj(functional.silu(gate) * up)
+        out: Tensor = self.down_proj(self._activate(gate) * up)
         return out
 
 
@@ -121,7 +140,7 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: DecoderConfig):
         super().__init__()
         self.self_attn = Attention(config)
-        self.mlp = SwiGLU(config)
+        self.mlp = GatedMLP(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
@@ -137,6 +156,10 @@ class DecoderLayer(nn.Module):
         rows = (rows if keep is None else rows[..., keep, :]) + mixed
         out: Tensor = rows + self.mlp(self.post_attention_layernorm(rows))
         return out
+
+
+def _gelu_tanh(rows: Tensor) -> Tensor:
+    return functional.gelu(rows, approximate="tanh")
 
 
 def _embedding(count: int, width: int) -> nn.Embedding:
@@ -232,10 +255,10 @@ class Decoder(nn.Module):
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [...] -> rows [..., width]."""
         rows: Tensor = self.model.embed_tokens(ids)
-        return rows
+        return rows if self.config.embedding_scale == 1 else rows * self.config.embedding_scale
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Normed hidden rows [..., width] -> [..., vocab]."""
+        """Normed hidden rows [..., width] -> [..., vocab]; of a decoder with a head."""
         out: Tensor = self.lm_head(hidden)
         return out
 

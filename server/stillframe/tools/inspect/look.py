@@ -26,7 +26,6 @@ from stillframe.models.tensor_files import Stored
 from stillframe.tools.inspect.findings import Findings, Names, PartSize, TensorTotals
 from stillframe.web.service.model_card import model_card
 
-STATISTICS = "dataset_statistics.json"
 MEASURED = ("device", "dtype", "batch_invariant", "history", "profile")  # of the contract: as it is served, not stored
 
 
@@ -70,7 +69,7 @@ def _described(found: Findings, folder: CheckpointFolder, policy: Described) -> 
         stored=_totals(everything.values()),
         parts=[_size(part) for part in parts],
         unused=Names.of([name for name in folder.stored if name not in read]),
-        statistics_in=STATISTICS if folder.has(STATISTICS) else "config.json, norm_stats",
+        statistics_in=folder.statistics_in,
         statistics=dict(info.norm_stats),
         contract=_contract(info),
         state=None if info.state is None else asdict(info.state),

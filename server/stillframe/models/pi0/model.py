@@ -1,0 +1,232 @@
+"""pi0 and pi0.5: pictures and text as a bidirectional prefix, over which an action expert flows from noise to a chunk.
+
+Knows openpi's and lerobot's checkpoints; no HTTP and no session. Cameras that are not there and padding are left out of
+the prefix: the reference masks them, and lets them take no position. Source: Physical-Intelligence/openpi
+src/openpi/models_pytorch/pi0_pytorch.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stillframe.domain import ActionChunk, Observation, PolicyInfo
+from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
+from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.components import Component, component
+from stillframe.models.llama.decoder import Decoder
+from stillframe.models.llama.layout import Mask, TokenLayout
+from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.pi0.config import Pi0Config
+from stillframe.models.pi0.folder import Pi0Folder
+from stillframe.models.pi0.network import Pi0Network, load_network
+from stillframe.models.pi0.pixels import PaddedPixels
+from stillframe.models.pi0.prompt import PromptEncoder
+from stillframe.models.pi0.statistics import Scale
+from stillframe.models.pi0.tokenizer import Tokenizer, find_tokenizer
+from stillframe.models.prismatic.policy import seen
+from stillframe.models.state import StateReader
+from stillframe.reuse.kv import FrameKV
+
+NO_TOKENS = np.empty(0, np.int64)  # an action is not decoded, so there is nothing to draft
+
+
+@dataclass(frozen=True)
+class Pi0:
+    """A loaded checkpoint: the family behind `models.base.PolicyModel`."""
+
+    name: str
+    config: Pi0Config
+    network: Pi0Network
+    pixels: PaddedPixels
+    prompt: PromptEncoder
+    parameters: int
+    reader: StateReader | None  # None: no state is read
+    states: Mapping[str, Scale]  # by unnorm_key; empty where no state is read
+    actions: Mapping[str, Scale]
+
+    mask = Mask.BIDIRECTIONAL
+    answer_rows = 1  # of the prefix nothing is read but keys and values
+
+    @classmethod
+    def load(cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> Pi0:
+        """Check the whole folder, then read it."""
+        own = Pi0Folder(folder.path, folder.config)
+        config = Pi0Config.of(own)
+        sizes, lerobot, data_sets = config.sizes, config.origin == "lerobot", config.statistics.data_sets
+        prompt = PromptEncoder(Tokenizer(find_tokenizer(own), sizes.decoder.vocab_size), config.form)
+        network, parameters = load_network(own, sizes, config.flow, dtype=dtype, device=device)
+        names = config.state_names
+        states = {key: one.state.of_first(len(names)) for key, one in data_sets.items() if one.state and names}
+        actions = {key: one.action.of_first(len(config.action_names)) for key, one in data_sets.items()}
+        return cls(
+            name=own.path.resolve().name,
+            config=config,
+            network=network,
+            pixels=PaddedPixels(sizes.vision.image_px, antialias=not lerobot),
+            prompt=prompt,
+            parameters=parameters,
+            reader=StateReader(names, config.state_units, states) if states else None,
+            states=states,
+            actions=actions,
+        )
+
+    @property
+    def decoder(self) -> Decoder:
+        """The prefix's."""
+        return self.network.decoder
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the decoder's weights are stored and multiplied in."""
+        return self.network.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.decoder.model.embed_tokens.weight.device
+
+    @property
+    def fixed_rows(self) -> int:
+        """Every camera's patches: the expert's own rows are in no FrameKV."""
+        return len(self.config.cameras) * self._patches
+
+    @property
+    def info(self) -> PolicyInfo:
+        """The contract that clients read at /v1/models. Where the state is added to actions, so are its ends."""
+        config = self.config
+        return PolicyInfo(
+            name=self.name,
+            family=config.family,
+            parameters=self.parameters,
+            dtype=str(self.dtype).removeprefix("torch."),
+            device=str(self.device),
+            cameras=config.cameras,
+            image_size=self.pixels.size,
+            action_names=config.action_names,
+            gripper=config.gripper,
+            chunk_horizon=config.horizon,
+            norm_stats={key: self._ends(key) for key in self.actions},
+            default_unnorm_key=config.statistics.default_key,
+            state=None if self.reader is None else self.reader.info,
+            unknown_words=self.prompt.unknown_words,
+        )
+
+    @property
+    def tokenizer_facts(self) -> Mapping[str, int]:
+        """See `PromptEncoder.facts`."""
+        return self.prompt.facts
+
+    def components(self, folder: CheckpointFolder) -> tuple[Component, ...]:
+        """Tower, projector, the prefix's decoder, the action expert, and what leads into it and out of it."""
+        network, sizes = self.network, self.config.sizes
+        vision, decoder, expert = sizes.vision, sizes.decoder, sizes.expert
+        made = [
+            component(folder, f"{key}.", part, name, layers=layers, width=width, heads=heads)
+            for key, part, name, layers, width, heads in (
+                ("vision", network.vision, "SigLIP tower", vision.depth, vision.width, vision.heads),
+                ("projector", network.projector, "projector", 1, decoder.hidden_size, 0),
+                ("decoder", network.decoder, "decoder", decoder.num_hidden_layers, decoder.hidden_size,
+                 decoder.num_attention_heads),
+                ("expert", network.expert, "action expert", expert.num_hidden_layers, expert.hidden_size,
+                 expert.num_attention_heads),
+            )
+        ]  # fmt: skip
+        beside = {name: each for name, each in network.named_children() if name.endswith(("_proj", "_in", "_out"))}
+        heads = [
+            component(folder, f"{name}.", each, name, layers=1, width=expert.hidden_size)
+            for name, each in beside.items()
+        ]
+        stored = {name: one for each in heads for name, one in each.stored.items()}
+        return (*made, Component("flow head", len(heads), expert.hidden_size, 0, stored))
+
+    def prepare(self, observation: Observation) -> Prepared:
+        """Resize, normalise and tokenise the pictures and the instruction; normalise the state where one is read."""
+        unnorm_key = self.config.statistics.resolve(observation.unnorm_key)
+        state = None if self.reader is None else self.reader.read(observation.state, unnorm_key)
+        looks = {
+            camera: self.pixels.look(observation.images[camera], observation.center_crop)
+            for camera in seen(observation, self.config.cameras)
+        }
+        pixels = torch.stack([own for _, own in looks.values()])
+        ids = self.prompt.ids(observation.instruction, state if self.config.form.with_state else None)
+        return Prepared(
+            views={camera: view for camera, (view, _) in looks.items()},
+            pixels=pixels.pin_memory() if self.device.type == "cuda" else pixels,  # for an asynchronous copy
+            ids=torch.tensor(ids),
+            layout=self._layout([*looks], len(ids)),
+            unnorm_key=unnorm_key,
+            no_motion_tokens=NO_TOKENS,
+            state=None if state is None else torch.from_numpy(state),
+            rounded_views=not self.pixels.antialias,
+        )
+
+    def embed(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None = None) -> list[Tensor]:
+        """Of each: every camera's patches, the text -> [prompt_rows, width]."""
+        unknown = [one.pixels[at] for one in prepared for at, camera in enumerate(one.views) if camera not in one.known]
+        encode, made = encode_images or self.network.patches, iter(())
+        if unknown:
+            made = iter(encode(torch.stack(unknown).to(self.device, non_blocking=True)).to(self.dtype))
+        rows = []
+        for one in prepared:
+            patches = [one.known[camera] if camera in one.known else next(made) for camera in one.views]
+            rows.append(torch.cat((*patches, self.decoder.embed(one.ids.to(self.device, non_blocking=True)))))
+        return rows
+
+    def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:  # noqa: ARG002 (the expert's)
+        """Draw a chunk over each prefix, with noise that follows from the frame's seed alone; all robots together."""
+        noise = torch.stack([self._noise(one.seed) for one in prefilled])
+        drawn = self.network.draw(*self.expert_input(prefilled), noise.to(self.device)).cpu().double().numpy()
+        return [self.scaled(one.prepared, chunk) for one, chunk in zip(prefilled, drawn, strict=True)]
+
+    def expert_input(self, prefilled: Sequence[Prefilled]) -> tuple[list[FrameKV], list[int], Tensor | None]:
+        """Caches, rows of each prefix, and pi0's states [robots, action_dim] as `Pi0Network.draw` takes them."""
+        states = None
+        if not self.config.sizes.adaptive:
+            states = torch.zeros(len(prefilled), self.config.sizes.action_dim)
+            for row, one in zip(states, prefilled, strict=True):
+                if one.prepared.state is not None:
+                    row[: len(one.prepared.state)] = one.prepared.state.float()
+            states = states.to(self.device)
+        return [one.kv for one in prefilled], [one.prepared.layout.prompt_rows for one in prefilled], states
+
+    def scaled(self, prepared: Prepared, drawn: NDArray[np.float64]) -> Decoded:
+        """[horizon, action_dim] of the network -> the robot's units, the state added where it is to be."""
+        scale = self.actions[prepared.unnorm_key]
+        actions = scale.unnormalise(drawn[:, : len(scale)])
+        normalised = scale.within(actions)
+        if any(self.config.relative) and prepared.state is not None:
+            state = self.states[prepared.unnorm_key].unnormalise(prepared.state.numpy())
+            added = np.flatnonzero(self.config.relative)
+            actions[:, added] += state[added]
+        return Decoded(ActionChunk(actions, prepared.unnorm_key), normalised, passes=0)
+
+    def _ends(self, key: str) -> dict[str, list[float] | list[bool]]:
+        scale, added = self.actions[key], np.flatnonzero(self.config.relative)
+        low, high = scale.low.copy(), scale.high.copy()
+        if len(added):
+            low[added] += self.states[key].low[added]
+            high[added] += self.states[key].high[added]
+        return {"q01": low.tolist(), "q99": high.tolist(), "mask": scale.mask.tolist()}
+
+    def _noise(self, seed: int) -> Tensor:
+        """[horizon, action_dim]: the same for a seed on every device, for it is drawn in the host's memory."""
+        shape = (self.config.horizon, self.config.sizes.action_dim)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+    @property
+    def _patches(self) -> int:
+        """Of one camera."""
+        return self.config.sizes.vision.grid**2
+
+    def _layout(self, cameras: Sequence[str], ids: int) -> TokenLayout:
+        """[patches of each camera] [text]; the chunk has no rows among them."""
+        grid, each = self.config.sizes.vision.grid, self._patches
+        patches = {camera: range(at * each, (at + 1) * each) for at, camera in enumerate(cameras)}
+        text = range(len(cameras) * each, len(cameras) * each + ids)
+        return TokenLayout(patches, (grid, grid), text, range(text.stop, text.stop), mask=self.mask)
