@@ -45,7 +45,7 @@ def series() -> dict[str, dict[str, set[str]]]:
         reused = CacheReport("adaptive", None, 0.5, 140, 281, 1_105_920, age_max=3)
         metrics.step(StepReport({"queue": 1.0, "vision": 20.0}, 2, reused, DraftReport("exact", "previous", 4)))
     metrics.passes(PassCounts)
-    metrics.slack(SlackReport(duration_ms=30.0, drift=0.01, yield_ms=2.0))
+    metrics.slack(SlackReport(duration_ms=30.0, drift=0.01, yield_ms=2.0, by_action=(0.01,) * 8))
     with suppress(Overloaded), metrics.frame("/act"):
         raise Overloaded("overloaded", "64 frames wait, which is the limit; ask again in a second")
     usage = KVUsage(in_use_bytes=1_105_920, budget_bytes=2**28, sessions=1)
@@ -173,6 +173,15 @@ def test_drift_is_shown_beside_its_budget() -> None:
     shown = " ".join(target["expr"] for target in panel["targets"])
 
     assert "stillframe_drift_bucket" in shown
+    assert "stillframe_drift_budget" in shown
+
+
+def test_drift_is_shown_along_a_chunk() -> None:
+    """Quarter by quarter, beside the budget too."""
+    (panel,) = [panel for panel in PANELS if panel["title"] == "Drift along a chunk"]
+    shown = " ".join(target["expr"] for target in panel["targets"])
+
+    assert "by (quarter, le)" in shown
     assert "stillframe_drift_budget" in shown
 
 

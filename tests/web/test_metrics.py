@@ -36,6 +36,7 @@ NAMES = {
     "stillframe_keyframes",
     "stillframe_reused_age_frames",
     "stillframe_drift",
+    "stillframe_chunk_drift",
     "stillframe_drift_budget",
     "stillframe_slack_seconds",
     "stillframe_slack_yield_seconds",
@@ -206,6 +207,28 @@ def test_a_pause_is_recorded(desk):
     assert registry.get_sample_value("stillframe_slack_yield_seconds_count") == 1
     assert registry.get_sample_value("stillframe_slack_yield_seconds_sum") == 0.002
     assert registry.get_sample_value("stillframe_drift_budget") == 0.05
+
+
+@pytest.mark.parametrize(
+    ("drifts", "quarters"),
+    [
+        ((0.5, 0.0, 0.1, 0.2, 0.0, 0.3, 0.7, 0.4), [0.5, 0.2, 0.3, 0.7]),  # eight actions, two to a quarter
+        ((0.1, 0.2, 0.3, 0.4, 0.5), [0.1, 0.2, 0.3, 0.5]),  # each action is of one quarter
+        ((0.1, 0.2, 0.3), [None] * 4),  # too few
+        ((0.1,), [None] * 4),
+    ],
+)
+def test_drift_is_counted_by_quarter_of_the_chunk(desk, drifts, quarters):
+    """Four series whatever the horizon, each the worst of its actions; a preempted pause counts in none."""
+    metrics = Metrics(registry := type(desk.registry)())
+    metrics.slack(SlackReport(20.0, max(drifts), by_action=drifts))
+    metrics.slack(SlackReport(5.0, drift=None))
+    found = [registry.get_sample_value("stillframe_chunk_drift_sum", {"quarter": name}) for name in "1234"]
+    counts = {registry.get_sample_value("stillframe_chunk_drift_count", {"quarter": name}) for name in "1234"}
+
+    assert found == quarters
+    assert counts == {None if quarters[0] is None else 1}
+    assert registry.get_sample_value("stillframe_drift_sum") == max(drifts)
 
 
 def test_small_drifts_are_told_apart():

@@ -5,6 +5,9 @@ Knows no session by name, no HTTP and no model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
 from prometheus_client import CollectorRegistry
 
 from stillframe.domain import REUSE_MODES, CacheReport, KeyframeReason, KVUsage, Scored, SlackReport
@@ -12,6 +15,7 @@ from stillframe.metrics.buckets import AGE_BUCKETS, DRIFT_BUCKETS, LATENCY_BUCKE
 from stillframe.metrics.factory import MetricFactory
 
 FATES = ("kept", "dropped")
+QUARTERS = ("1", "2", "3", "4")  # of a chunk of actions, the one that is due first ahead
 
 
 class ReuseMetrics:
@@ -35,6 +39,12 @@ class ReuseMetrics:
             "stillframe_drift",
             "Distance of an answer from a dense pass on its frame: worst dimension, normalised units.",
             DRIFT_BUCKETS,
+        )
+        self._chunk_drift = make.histogram(
+            "stillframe_chunk_drift",
+            "The same of chunks of four actions or more, by the quarter of the chunk: its worst action.",
+            DRIFT_BUCKETS,
+            ["quarter"],
         )
         self._budget = make.gauge("stillframe_drift_budget", "Drift that an answer may have.")
         self._slack_s = make.histogram(
@@ -69,6 +79,8 @@ class ReuseMetrics:
         self._slack_s.observe(report.duration_ms / 1000)
         if report.drift is not None:
             self._drift.observe(report.drift)
+        for quarter, drift in _by_quarter(report.by_action).items():
+            self._chunk_drift.labels(quarter).observe(drift)
         if report.yield_ms is not None:
             self._yield_s.observe(report.yield_ms / 1000)
 
@@ -77,6 +89,14 @@ class ReuseMetrics:
         self._in_use.set(usage.in_use_bytes)
         self._limit.set(usage.budget_bytes)
         self._sessions.set(usage.sessions)
+
+
+def _by_quarter(drifts: Sequence[float]) -> Mapping[str, float]:
+    """Quarter of the chunk -> the worst drift of its actions, as even as whole actions allow; none of shorter ones."""
+    if len(drifts) < len(QUARTERS):
+        return {}
+    ends = [len(drifts) * part // len(QUARTERS) for part in range(len(QUARTERS) + 1)]
+    return {quarter: max(drifts[begin:end]) for quarter, (begin, end) in zip(QUARTERS, pairwise(ends), strict=True)}
 
 
 class HistoryMetrics:
