@@ -28,7 +28,7 @@ from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 from stillframe_client import ActionReply, ModelInfo, PolicyClient, PolicyError
 from stillframe_client.sim.gl import NoOpenGLError
-from stillframe_lab.evaluation.macs import decoder_macs, history_macs
+from stillframe_lab.evaluation.macs import decoder_macs, decoder_pass, history_macs
 from stillframe_lab.evaluation.trace import AnsweredFrame, Trace
 
 TIMEOUT_S = 60.0
@@ -100,7 +100,7 @@ class LocalActor:
     def _frame(self, step: Step) -> AnsweredFrame:
         cache, config = step.report.cache, self._model.decoder.config
         tokens, passes = step.chunk.tokens.size, step.report.passes
-        macs = decoder_macs(config, cache.total_tokens, self.policy.plan.counts, tokens, passes)
+        macs = self._decoder_macs(cache.total_tokens, tokens, passes)
         history = step.report.history
         if history is not None:
             text = cache.total_tokens - self._model.fixed_rows + tokens
@@ -116,6 +116,14 @@ class LocalActor:
             passes=passes,
             history=history,
         )
+
+    def _decoder_macs(self, rows: int, tokens: int, passes: int) -> int:
+        """Of one answer; a policy whose action is no tokens has one pass, and no output head."""
+        config, reused = self._model.decoder.config, self.policy.plan.counts
+        if tokens:
+            return decoder_macs(config, rows, reused, tokens, passes)
+        entering = [rows, *(rows - left_out for left_out in reused[:-1]), self._model.answer_rows]
+        return decoder_pass(config, entering, rows, heads=0, item_bytes=1).macs
 
 
 class ServerActor:
