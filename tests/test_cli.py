@@ -444,17 +444,17 @@ def test_the_demos_status_is_its_result(
     stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, *, enough: bool, status: int
 ) -> None:
     """A demo with too few successes fails; its report goes to a folder of its own under runs/."""
-    asked: list[tuple[Path, Path]] = []
+    asked: list[tuple[list[str], Path]] = []
 
-    def run_demo(config: Path, out: Path, _: object) -> bool:
-        asked.append((config, out))
+    def run_demo(options: list[str], out: Path, _: object) -> bool:
+        asked.append((options, out))
         return enough
 
     monkeypatch.setattr("stillframe_lab.demo.run.run_demo", run_demo)
     typed = stillframe("demo")
-    ((config, out),) = asked
+    ((options, out),) = asked
 
     assert typed.status == status
-    assert config == Path("configs/jaco-tiny.yaml")
+    assert options == ["configs/jaco-tiny.yaml"]
     assert out.parent == Path("runs")
     assert not out.exists()

@@ -6,6 +6,7 @@ Knows axes and finished figures; computes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from stillframe.tools.charts import ACCENT, FAINT, INK, new_figure, save_figure
 Result = Mapping[str, Any]
 BUDGET = 0.02
 SHADES = {"tokens": "#7b8794", "tokens + relevance": "#2f7f86"}
+FAMILY_COLOURS = (ACCENT, "#2f7f86", "#e8a020", "#7b8794")
 LINEAR_BELOW = 0.01  # drift: logarithmic above
 LEFTMOST = 0.2  # reuse: points further left have no room for words on that side
 
@@ -46,6 +48,28 @@ def success_chart(file: Path, pooled: Mapping[str, Result], counts: Mapping[str,
     save_figure(figure, file)
 
 
+def families_chart(file: Path, pooled: Mapping[str, Mapping[str, Result]]) -> None:
+    """Every arm of every family over all conditions as a point; success above, drift p90 below."""
+    figure, (won, moved) = new_figure(2, (8.0, 7.0), (1, 1))
+    for colour, (family, arms) in zip(cycle(FAMILY_COLOURS), pooled.items(), strict=False):
+        for number, (name, arm) in enumerate(arms.items()):
+            _success_point(won, arm, colour)
+            moved.plot(arm["reuse_ratio"], arm["drift"]["p90"], "o", color=colour, markersize=5)
+            _label(moved, name, arm["reuse_ratio"], arm["drift"]["p90"], number)
+        won.plot([], [], "o", color=colour, label=family)
+    won.set_ylabel("success, % (95 % interval)")
+    won.set_title("Reuse against success and drift, in closed loop", loc="left", fontsize=11, color=INK)
+    won.legend(frameon=False, fontsize=8, loc="lower right")
+    moved.axhline(BUDGET, color=FAINT, linewidth=1)
+    moved.set_yscale("symlog", linthresh=LINEAR_BELOW)
+    moved.set_ylim(-LINEAR_BELOW / 2, 2.0)
+    moved.set_ylabel("drift p90, normalised units")
+    moved.set_xlabel("reuse: token-layers reused / token-layers, over whole episodes")
+    for axes in (won, moved):
+        axes.set_xlim(-0.03, 1.0)
+    save_figure(figure, file)
+
+
 def speed_chart(file: Path, speeds: Mapping[str, Mapping[str, Result]]) -> None:
     """A panel a model: the median step of every arm, and how much of it is the prefill."""
     heights = [len(rows) for rows in speeds.values()]
@@ -67,11 +91,11 @@ def speed_chart(file: Path, speeds: Mapping[str, Mapping[str, Result]]) -> None:
     save_figure(figure, file)
 
 
-def _success_point(axes: Any, arm: Result) -> None:
+def _success_point(axes: Any, arm: Result, colour: str = ACCENT) -> None:
     low, high = arm["success_ci95"]
     centre = 100 * arm["success"]
     reach = [[centre - 100 * low], [100 * high - centre]]
-    axes.errorbar(arm["reuse_ratio"], centre, yerr=reach, fmt="o", color=ACCENT, markersize=5, linewidth=1.2)
+    axes.errorbar(arm["reuse_ratio"], centre, yerr=reach, fmt="o", color=colour, markersize=5, linewidth=1.2)
 
 
 def _label(axes: Any, name: str, x: float, y: float, number: int) -> None:

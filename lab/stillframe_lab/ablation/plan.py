@@ -30,7 +30,7 @@ class Condition:
 
     name: str
     checkpoint: Path
-    cameras: tuple[str, ...] = ("front",)
+    cameras: tuple[str, ...] = ("front",)  # none: the policy's own
     noise_sigma: float = 0.0
     jpeg_quality: int | None = None
     distractor: bool = False
@@ -46,6 +46,8 @@ class AblationCell:
     episodes: int  # of each task
     seed: int
     hz: int = 10
+    execute: int | None = None  # actions of each chunk that are played; None: all
+    checkpoint_config: Mapping[str, Any] | None = None  # keys in place of those in the checkpoint's config.json
 
     @property
     def name(self) -> str:
@@ -132,5 +134,7 @@ def forced(knobs: ReuseSettings, count: int, kept: int) -> ReuseSettings:
 def origin_of(cell: AblationCell, weights: Mapping[Path, str]) -> dict[str, Any]:
     """All that a cell's result depends on, as JSON; `weights`: each checkpoint's digest."""
     digest = weights[cell.condition.checkpoint]
-    origin: dict[str, Any] = json.loads(json.dumps({**asdict(cell), "weights": digest}, default=str))
+    unsaid = [name for name in ("execute", "checkpoint_config") if getattr(cell, name) is None]  # as before they were
+    said = {name: value for name, value in asdict(cell).items() if name not in unsaid}
+    origin: dict[str, Any] = json.loads(json.dumps({**said, "weights": digest}, default=str))
     return origin

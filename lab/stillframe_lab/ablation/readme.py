@@ -65,10 +65,10 @@ def page(document: Mapping[str, Any]) -> str:
         HEAD.format(**document["made_with"]),
         "![success and drift against reuse](reuse.png)\n",
         f"## What was to be reached\n\n{targets_table(document['targets'])}",
-        f"## All conditions pooled\n\n{_pooled(document['pooled'])}",
+        f"## All conditions pooled\n\n{pooled_table(document['pooled'])}",
         *(f"## {CONDITIONS[name]}\n\n{_cells(rows)}" for name, rows in _ordered(document["conditions"])),
         f"## Against the number of reused tokens (front camera, perfect)\n\n{_cells(_counts(document))}",
-        f"## Speed\n\n{SPEED}\n{_speed(document['speed'])}",
+        f"## Speed\n\n{SPEED}\n{speed_table(document['speed'])}",
         "![speed against reuse](speed.png)\n",
         "## What is recomputed\n\nDelta frames of one pick episode, mode adaptive.\n\n![picture strip](strip.png)\n",
         READING,
@@ -80,7 +80,8 @@ def _ordered(conditions: Mapping[str, Mapping[str, Result]]) -> Sequence[tuple[s
     return [(name, conditions[name]) for name in CONDITIONS if name in conditions]
 
 
-def _pooled(arms: Mapping[str, Result]) -> str:
+def pooled_table(arms: Mapping[str, Result]) -> str:
+    """Every arm over all conditions, and against the arm that reuses nothing."""
     rows = []
     for name, arm in arms.items():
         against = arm.get("against_off")
@@ -92,7 +93,7 @@ def _pooled(arms: Mapping[str, Result]) -> str:
             )
         )
         pairs = "" if against is None else f"{against['only_base_succeeds']} / {against['only_arm_succeeds']}"
-        rows.append((name, success(arm), apart, pairs, f"{arm['reuse_ratio']:.2f}", _drift(arm)))
+        rows.append((name, success(arm), apart, pairs, f"{arm['reuse_ratio']:.2f}", drift_words(arm)))
     head = (
         "arm",
         COLUMNS[0],
@@ -121,11 +122,12 @@ def _cell(cell: Result) -> tuple[str, ...]:
         number(cell["decoder_gmacs"], 4),
         number(cell["llm_prefill_ms"]["p50"], 1),
         f"{number(cell['latency_ms']['p50'], 1)} / {number(cell['latency_ms']['p99'], 1)}",
-        _drift(cell),
+        drift_words(cell),
     )
 
 
-def _speed(speeds: Mapping[str, Mapping[str, Result]]) -> str:
+def speed_table(speeds: Mapping[str, Mapping[str, Result]]) -> str:
+    """Every arm of each model's race."""
     head = (
         "model",
         "arm",
@@ -153,5 +155,6 @@ def _raced(name: str, row: Result) -> tuple[str, ...]:
     )
 
 
-def _drift(result: Result) -> str:
+def drift_words(result: Result) -> str:
+    """p50, p90 and p99 of a result."""
     return " / ".join(number(result["drift"][share], 4) for share in ("p50", "p90", "p99"))

@@ -38,16 +38,10 @@ class CellResult:
 def write_report(out: Path, plan: AblationPlan, played: Sequence[CellResult], speeds: Mapping[str, Any]) -> None:
     """Write results.json, README.md, reuse.png and speed.png into `out`."""
     document: dict[str, Any] = {
-        "made_with": {
-            "torch": torch.__version__,
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-            "cores": os.cpu_count(),
-            "episodes_per_cell": plan.episodes,
-            "seed": plan.seed,
-        },
-        "conditions": _by_condition(played),
+        "made_with": made_with(plan.episodes, plan.seed),
+        "conditions": by_condition([one for one in played if one.is_arm]),
         "counts": {one.cell.arm: _public(one.result) for one in played if not one.is_arm},
-        "pooled": _pooled(played),
+        "pooled": by_arm(played, ARMS),
         "speed": speeds,
     }
     document["targets"] = _targets(document)
@@ -57,12 +51,22 @@ def write_report(out: Path, plan: AblationPlan, played: Sequence[CellResult], sp
     speed_chart(out / "speed.png", speeds)
 
 
-def _by_condition(played: Sequence[CellResult]) -> dict[str, dict[str, Result]]:
+def made_with(episodes: int, seed: int) -> dict[str, Any]:
+    """What a report's head says of how it was made, as JSON."""
+    return {
+        "torch": torch.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "episodes_per_cell": episodes,
+        "seed": seed,
+    }
+
+
+def by_condition(played: Sequence[CellResult]) -> dict[str, dict[str, Result]]:
     """Condition -> arm -> figures, in the plan's order."""
     table: dict[str, dict[str, Result]] = {}
     for one in played:
-        if one.is_arm:
-            table.setdefault(one.cell.condition.name, {})[one.cell.arm] = _public(one.result)
+        table.setdefault(one.cell.condition.name, {})[one.cell.arm] = _public(one.result)
     return table
 
 
@@ -76,12 +80,12 @@ def _clean_off(document: Mapping[str, Any]) -> Result:
     return clean
 
 
-def _pooled(played: Sequence[CellResult]) -> dict[str, Any]:
+def by_arm(played: Sequence[CellResult], arms: Sequence[str]) -> dict[str, Any]:
     """Every arm over all conditions, and its success against `off`."""
-    by_arm = {arm: [one.result for one in played if one.cell.arm == arm] for arm in ARMS}
+    results = {arm: [one.result for one in played if one.cell.arm == arm] for arm in arms}
     return {
-        arm: {**pooled(results), **({} if arm == OFF else {"against_off": difference(results, by_arm[OFF])})}
-        for arm, results in by_arm.items()
+        arm: {**pooled(own), **({} if arm == OFF else {"against_off": difference(own, results[OFF])})}
+        for arm, own in results.items()
     }
 
 

@@ -9,12 +9,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from stillframe.errors import ConfigError
 from stillframe.tools.extras import require_extras
+from stillframe_lab.cli.evidence import knobs_of
 from stillframe_lab.cli.shipped import TINY_CONFIG
 
 
 def demo_command(
-    config: Annotated[Path, typer.Option(help="The daemon's configuration.")] = TINY_CONFIG,
+    config: Annotated[Path | None, typer.Option(help=f"The daemon's configuration; default {TINY_CONFIG}.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="The policy, in place of the configuration's; not with --bridge.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report; default runs/<time>.")] = None,
     *,
     bridge: Annotated[
@@ -24,14 +29,24 @@ def demo_command(
     """Drive the simulated arm through ten instructions over HTTP; fails under 7 successes."""
     require_extras("sim", "charts")
     folder = out or Path("runs") / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    if not (_through_bridge(config, folder) if bridge else _demo(config, folder)):
+    if bridge and checkpoint is not None:
+        raise ConfigError("--checkpoint with --bridge: expected --config, whose daemon serves it")
+    if not (_through_bridge(config or TINY_CONFIG, folder) if bridge else _demo(config, checkpoint, folder)):
         raise typer.Exit(1)
 
 
-def _demo(config: Path, folder: Path) -> bool:
+def _demo(config: Path | None, checkpoint: Path | None, folder: Path) -> bool:
     from stillframe_lab.demo.run import run_demo
 
-    return run_demo(config, folder, Console())
+    return run_demo(_served(config, checkpoint), folder, Console())
+
+
+def _served(config: Path | None, checkpoint: Path | None) -> list[str]:
+    """Options of `stillframe serve`: a checkpoint has its shipped configuration, if there is one."""
+    if checkpoint is None:
+        return [str(config or TINY_CONFIG)]
+    known = knobs_of(checkpoint, config)
+    return [*([] if known is None else [str(known)]), "--checkpoint", str(checkpoint)]
 
 
 def _through_bridge(config: Path, folder: Path) -> bool:

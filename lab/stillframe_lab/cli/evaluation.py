@@ -15,7 +15,7 @@ from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
 from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.bridge import evaluate_bridge
-from stillframe_lab.cli.evidence import EvidenceOptions, ablate, knobs_of, remember
+from stillframe_lab.cli.evidence import EvidenceOptions, ablate, compare_families, knobs_of, remember
 from stillframe_lab.cli.shipped import TINY
 
 EPISODES, SEED = 100, 1000
@@ -70,13 +70,14 @@ def eval_command(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="With --ablation, --memory or --bridge: where tables and charts go; default docs/ and its name."
+            help="With --ablation, --families, --memory or --bridge: where tables and charts go; default docs/ and its "
+            "name, docs/ablation/families."
         ),
     ] = None,
     run: Annotated[
         Path | None,
         typer.Option(
-            help="With the same: where finished cells are kept; default runs/ablation, runs/memory, runs/bridge. "
+            help="With the same: where finished cells are kept; default runs/ and its name. "
             "Delete it after a change of code."
         ),
     ] = None,
@@ -87,6 +88,9 @@ def eval_command(
         bool,
         typer.Option("--ablation", help="Evaluate every reuse mode under every condition, with a report."),
     ] = False,
+    families: Annotated[
+        bool, typer.Option("--families", help="Likewise with a policy of each family, or of --checkpoint's alone.")
+    ] = False,
     memory: Annotated[
         bool, typer.Option("--memory", help="Likewise every way to keep older frames, on the task remember.")
     ] = False,
@@ -94,16 +98,21 @@ def eval_command(
         bool, typer.Option("--bridge", help="Likewise the Jaco2 bridge, in real time; --config is the daemon's.")
     ] = False,
     cell: Annotated[
-        list[str] | None, typer.Option(help="With --bridge: what to play, more than once for several; default all.")
+        list[str] | None,
+        typer.Option(help="With --bridge or --families: what to play, more than once for several; default all."),
     ] = None,
 ) -> None:
     """Play episodes in the simulator and report success, with its 95 % interval, reuse, drift and latency."""
     require_extras("sim")
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
-    if ablation + memory + bridge > 1:
-        raise ConfigError("--ablation, --memory and --bridge: expected one of them, or the one after the other")
+    if ablation + families + memory + bridge > 1:
+        listed = "--ablation, --families, --memory and --bridge"
+        raise ConfigError(f"{listed}: expected one of them, or the one after the other")
     if ablation:
         ablate(evidence, EPISODES, SEED)
+        return
+    if families:
+        compare_families(evidence, cell or (), execute, EPISODES, SEED)
         return
     if memory:
         remember(evidence)

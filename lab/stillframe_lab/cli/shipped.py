@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 TINY, TINY_WRIST = Path("checkpoints/jaco-tiny"), Path("checkpoints/jaco-tiny-wrist")
+TINY_OFT, TINY_COGACT = Path("checkpoints/jaco-tiny-oft"), Path("checkpoints/jaco-tiny-cogact")
 TINY_MEMORY = Path("checkpoints/jaco-tiny-memory")
 TINY_CONFIG, TINY_WRIST_CONFIG = Path("configs/jaco-tiny.yaml"), Path("configs/jaco-tiny-wrist.yaml")
 TINY_MEMORY_CONFIG = Path("configs/jaco-tiny-memory.yaml")
-SHIPPED = {TINY: TINY_CONFIG, TINY_WRIST: TINY_WRIST_CONFIG, TINY_MEMORY: TINY_MEMORY_CONFIG}
+TINY_OFT_CONFIG, TINY_COGACT_CONFIG = Path("configs/jaco-tiny-oft.yaml"), Path("configs/jaco-tiny-cogact.yaml")
+SHIPPED = {
+    TINY: TINY_CONFIG,
+    TINY_WRIST: TINY_WRIST_CONFIG,
+    TINY_MEMORY: TINY_MEMORY_CONFIG,
+    TINY_OFT: TINY_OFT_CONFIG,
+    TINY_COGACT: TINY_COGACT_CONFIG,
+}
+FAMILIES = (TINY, TINY_OFT, TINY_COGACT)  # one policy of each family

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from rich.table import Table
 
 from stillframe.tools.charts import latency_chart, write_gif
 from stillframe_client.sim.rollout import Episode
-from stillframe_lab.evaluation.trace import percentiles
+from stillframe_lab.evaluation.chunk_actor import asked_ms
+from stillframe_lab.evaluation.trace import Trace, percentiles
 
 COLUMNS = ("", "instruction", "result", "steps", "Hz", "p50 ms", "p99 ms")
 LEFT_ALIGNED = ("instruction", "result")
@@ -29,8 +31,20 @@ class DemoRecord:
     """Episodes, pictures and times recorded so far."""
 
     episodes: list[Episode] = field(default_factory=list)
+    asked: list[list[bool]] = field(default_factory=list)  # of each episode's steps: whether its action was asked for
     films: list[list[Image.Image]] = field(default_factory=list)  # one per filmed episode
-    stages_ms: list[Mapping[str, float]] = field(default_factory=list)  # per step, as the daemon reports
+    stages_ms: list[Mapping[str, float]] = field(default_factory=list)  # per answer, as the daemon reports
+
+    def add(self, episode: Episode, asked: list[bool], stages_ms: Sequence[Mapping[str, float]]) -> None:
+        """One more episode."""
+        self.episodes.append(episode)
+        self.asked.append(asked)
+        self.stages_ms += stages_ms
+
+    @property
+    def answers_ms(self) -> list[float]:
+        """Of every answer, from picture to action, end to end."""
+        return asked_ms(self.episodes, Trace(asked=[*chain.from_iterable(self.asked)]))
 
     @property
     def wins(self) -> int:
@@ -39,11 +53,11 @@ class DemoRecord:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """Success, and latency and rate as the client sees them."""
+        """Success, and latency of answers and rate of actions as the client sees them."""
         asked_s = sum(sum(episode.act_ms) for episode in self.episodes) / 1e3
         return {
             "success": f"{self.wins}/{len(self.episodes)}",
-            "latency_ms": _latency_ms(self.episodes),
+            "latency_ms": percentiles(self.answers_ms),
             "actions_per_s": sum(episode.steps for episode in self.episodes) / asked_s,
         }
 
@@ -56,18 +70,13 @@ def episode_table() -> Table:
     return table
 
 
-def row_of(number: int, of: int, episode: Episode) -> tuple[str, ...]:
-    """One episode's cells."""
+def row_of(number: int, of: int, episode: Episode, asked: list[bool]) -> tuple[str, ...]:
+    """One episode's cells; `asked`: of each step, whether its action was asked for."""
     failure = "[red]wrong cube[/]" if episode.wrong_object else "[red]timed out[/]"
     result = "[green]done[/]" if episode.success else failure
-    latency, mean_ms = _latency_ms([episode]), float(np.mean(episode.act_ms))
+    latency, mean_ms = percentiles(asked_ms([episode], Trace(asked=asked))), float(np.mean(episode.act_ms))
     figures = (f"{episode.steps}", f"{rate_hz(mean_ms):.0f}", f"{latency['p50']:.0f}", f"{latency['p99']:.0f}")
     return (f"{number + 1}/{of}", episode.instruction, result, *figures)
-
-
-def _latency_ms(episodes: Sequence[Episode]) -> dict[str, float | None]:
-    """From picture to action, end to end, over all steps of all episodes."""
-    return percentiles([ms for episode in episodes for ms in episode.act_ms])
 
 
 def rate_hz(duration_ms: float) -> float:
@@ -93,8 +102,8 @@ def write_report(out: Path, record: DemoRecord, card: Mapping[str, Any], control
     document = {**served, **record.figures, "episodes": [asdict(episode) for episode in record.episodes]}
     (out / "report.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     write_gif(out / "demo.gif", record.films, frame_ms=1000 // control_hz)
-    every_ms = [value for episode in record.episodes for value in episode.act_ms]
+    every_ms = record.answers_ms
     names = [name for name in record.stages_ms[0] if name != "total"]
     stages = {name: float(np.median([stage[name] for stage in record.stages_ms])) for name in names}
     stages["wire"] = float(np.median(every_ms)) - sum(stages.values())  # the rest: what the daemon cannot measure
-    latency_chart(out / "latency.png", every_ms, stages, f"{model}: {len(every_ms)} steps over HTTP on one machine")
+    latency_chart(out / "latency.png", every_ms, stages, f"{model}: {len(every_ms)} answers over HTTP on one machine")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,10 @@ from rich.console import Console
 from stillframe.errors import ConfigError, StillframeError
 from stillframe.tools.charts import captioned
 from stillframe_client.errors import Unreachable
-from stillframe_client.replies import ActionReply
+from stillframe_client.replies import ActionReply, StateSpec
 from stillframe_client.sim import COLOURS, TASKS
 from stillframe_client.sim.rollout import Episode
+from stillframe_lab.cli.demo import _served
 from stillframe_lab.demo import run
 from stillframe_lab.demo.report import DemoRecord, episode_table, rate_hz, row_of, summary, write_report
 from stillframe_lab.demo.run import FILMED, NEEDED, PLAN, run_demo
@@ -35,9 +36,10 @@ def record() -> DemoRecord:
     made = DemoRecord()
     for seed, (success, wrong) in enumerate([(True, False), (False, True), (False, False)]):
         act_ms = tuple(20.0 + step for step in range(5))
-        made.episodes.append(Episode(seed, "pick up the red cube", success, wrong, len(act_ms), act_ms, wall_s=2.0))
+        episode = Episode(seed, "pick up the red cube", success, wrong, len(act_ms), act_ms, wall_s=2.0)
+        stages_ms = [{"receive": 1.0, "prefill": 15.0, "total": 16.0 + step} for step in range(5)]
+        made.add(episode, [True] * 5, stages_ms)
         made.films.append([captioned(np.full((32, 32, 3), 40 * step, np.uint8), "red") for step in range(5)])
-        made.stages_ms += [{"receive": 1.0, "prefill": 15.0, "total": 16.0 + step} for step in range(5)]
     return made
 
 
@@ -64,7 +66,7 @@ def test_an_episodes_row_says_how_it_ended(record: DemoRecord) -> None:
     """Number, instruction, result, steps, rate and latencies; a wrong cube is not a time-out."""
     table = episode_table()
     for number, episode in enumerate(record.episodes):
-        table.add_row(*row_of(number, 3, episode))
+        table.add_row(*row_of(number, 3, episode, record.asked[number]))
     lines = [line.split() for line in printed(table).splitlines()[1:]]
 
     assert lines[0] == ["1/3", "pick", "up", "the", "red", "cube", "done", "5", "45", "22", "24"]
@@ -117,9 +119,20 @@ class Stub:
     steps: int = 0
     resets: int = 0
     closed: int = 0
+    cameras: tuple[str, ...] = ("front",)
+    state: StateSpec | None = None
+    horizon: int = 1
+    execute: int = 1
+    sent: list[Any] = field(default_factory=list)  # pictures and state of each frame
+    built: dict[str, Any] = field(default_factory=dict)  # what the scene was built with
 
-    def __call__(self, **_: object) -> Stub:
+    def info(self) -> Stub:
+        """The contract, as far as the demo reads it."""
+        return self
+
+    def __call__(self, **options: Any) -> Stub:
         """Build the scene."""
+        self.built = options
         return self
 
     def reset(self, **_: object) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -128,9 +141,9 @@ class Stub:
         return self.observed, {}
 
     def step(self, _: object) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """The second step succeeds."""
+        """The second step succeeds, or the last of two chunks."""
         self.steps += 1
-        over = self.steps == 2
+        over = self.steps == 2 * self.execute
         info = {"success": over, "wrong_object": False, "steps": self.steps, "colour": "red", "first_direction": None}
         return self.observed, 0.0, over, False, info
 
@@ -140,15 +153,17 @@ class Stub:
 
     @property
     def observed(self) -> dict[str, Any]:
-        """A dark picture."""
-        return {"images": {"front": np.zeros((32, 32, 3), np.uint8)}, "instruction": "wait"}
+        """Dark pictures, and a state."""
+        dark = np.zeros((32, 32, 3), np.uint8)
+        return {"images": {"front": dark, "wrist": dark + 1}, "instruction": "wait", "state": np.arange(7.0)}
 
-    def act_with_report(self, *_: object) -> ActionReply:
+    def act_with_report(self, pictures: Any, _: str, *, state: Any) -> ActionReply:
         """Answer, or fail."""
+        self.sent.append((pictures, state))
         if self.failure is not None:
             raise self.failure
         self.now_s += self.answer_s
-        return ActionReply(np.zeros((1, 7)), {"prefill": 0.0, "total": 0.0}, late=False, request_id=None)
+        return ActionReply(np.zeros((self.horizon, 7)), {"prefill": 0.0, "total": 0.0}, late=False, request_id=None)
 
 
 @pytest.fixture
@@ -163,7 +178,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
 def said_live(stub: Stub) -> list[str]:
     """What the first episode's steps put on the terminal."""
     lines: list[str] = []
-    run._play_one(stub, stub, 0, {}, DemoRecord(), lines.append)  # type: ignore[arg-type] # stands in for both
+    run._play_one(run.DemoPolicy(stub), stub, 0, {}, DemoRecord(), lines.append)  # type: ignore[arg-type] # stands in
     return lines
 
 
@@ -178,6 +193,40 @@ def test_an_answer_in_no_time_divides_nothing(stub: Stub) -> None:
     """A clock too coarse to see the answer does not end the demo."""
     assert said_live(stub)[0].endswith("0 ms, inf Hz")
     assert rate_hz(40.0) == 25.0
+
+
+def test_a_policy_gets_what_its_contract_names(stub: Stub) -> None:
+    """Both cameras under its names and the state, once for so many actions as it advises; else a picture alone."""
+    run._play_all(stub, Console(file=io.StringIO()))  # type: ignore[arg-type] # stands in
+    (picture, nothing), alone = stub.sent[0], len(stub.sent)
+    stub.sent.clear()
+    stub.cameras, stub.horizon, stub.execute = ("hand_camera", "image"), 8, 3
+    stub.state = StateSpec(("tool_x",), ("m",))
+    record = run._play_all(stub, Console(file=io.StringIO()))  # type: ignore[arg-type] # stands in
+    pictures, state = stub.sent[0]
+
+    assert (picture.shape, nothing, alone) == ((32, 32, 3), None, 2 * len(PLAN))
+    assert stub.built["cameras"] == ("wrist", "front")
+    assert {name: int(own.max()) for name, own in pictures.items()} == {"hand_camera": 1, "image": 0}
+    assert state.tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert record.asked == [[True, False, False] * 2] * len(PLAN)
+    assert len(stub.sent) == len(record.stages_ms) == len(record.answers_ms) == 2 * len(PLAN)
+
+
+@pytest.mark.parametrize(
+    ("config", "checkpoint", "served"),
+    [
+        (None, None, ["configs/jaco-tiny.yaml"]),
+        (Path("a.yaml"), None, ["a.yaml"]),
+        (Path("a.yaml"), Path("b"), ["a.yaml", "--checkpoint", "b"]),
+        (None, Path("b"), ["--checkpoint", "b"]),
+    ],
+)
+def test_a_checkpoint_is_served_with_its_own_configuration(
+    config: Path | None, checkpoint: Path | None, served: list[str]
+) -> None:
+    """Or with the one that is named, or with none."""
+    assert _served(config, checkpoint) == served
 
 
 def test_each_episode_is_one_of_the_daemons_too(stub: Stub) -> None:
@@ -215,7 +264,7 @@ def test_a_report_that_has_no_place_is_said_before_playing(tmp_path: Path, monke
     (tmp_path / "file").touch()
 
     with pytest.raises(ConfigError, match=r"cannot make .*file/out: .*; choose another --out"):
-        run_demo(Path("configs/jaco-tiny.yaml"), tmp_path / "file" / "out", Console(file=io.StringIO()))
+        run_demo(["configs/jaco-tiny.yaml"], tmp_path / "file" / "out", Console(file=io.StringIO()))
 
 
 def test_the_report_has_its_place_before_the_daemon_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,5 +276,5 @@ def test_the_report_has_its_place_before_the_daemon_starts(tmp_path: Path, monke
     monkeypatch.setattr(run, "daemon", fail)
 
     with pytest.raises(StillframeError, match="no daemon"):
-        run_demo(Path("configs/jaco-tiny.yaml"), tmp_path / "out", Console(file=io.StringIO()))
+        run_demo(["configs/jaco-tiny.yaml"], tmp_path / "out", Console(file=io.StringIO()))
     assert (tmp_path / "out").is_dir()
