@@ -129,7 +129,7 @@ class EpisodeReplay:
         return result
 
     def _frame(self, recorded: RecordedFrame) -> ScheduledFrame:
-        """Prepare and embed a recorded frame; the pictures are dropped. Each has noise of its own, where any is drawn."""
+        """Prepare and embed a recorded frame; the pictures are dropped. Each has noise of its own, if any is drawn."""
         try:
             prepared = self._model.prepare(recorded.observation)
         except RequestError as error:
