@@ -13,7 +13,9 @@ from stillframe.engine.kv_slots import DEFAULT_SESSIONS
 from stillframe.engine.scheduler import Scheduler
 from stillframe.engine.session_cache import SessionCache
 from stillframe.engine.settings import DEFAULT_DECODING, DecodingSettings
+from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
+from stillframe.models.llama.layout import Mask
 from stillframe.models.runner import ModelRunner
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
@@ -45,6 +47,7 @@ class EngineCore:
         With `history`, sessions' answers attend to older frames.
         Raises ConfigError for settings or a budget that do not fit the checkpoint or the device.
         """
+        _check_drafts(model, decoding)
         answers = ChunkAnswers(decoding.ensemble, decoding.execute)
         answers.info(model.info)
         scheduler = Scheduler(model, reuse, clock, decoding, history)
@@ -55,3 +58,13 @@ class EngineCore:
     def model(self) -> PolicyModel:
         """The runner's."""
         return self.runner.model
+
+
+def _check_drafts(model: PolicyModel, decoding: DecodingSettings) -> None:
+    """Refuse guesses that may stand where none is made: an action that is not decoded token by token has no draft."""
+    drafted = model.mask is Mask.CAUSAL and model.answer_rows > 1
+    if decoding.draft == "relaxed" and not drafted:
+        raise ConfigError(
+            f"decoding.draft is 'relaxed', and {model.info.name} decodes no tokens one by one: nothing is guessed; "
+            "leave it out"
+        )

@@ -34,6 +34,8 @@ from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe.reuse.state import ReuseState
 from stillframe.tools.calibration.candidates import CandidateResult
 
+STATELESS = "; recordings hold the state where the policy that was served reads one: record sessions of this checkpoint"
+NO_TOKENS = np.empty(0, np.int64)
 Advance = Callable[[], None]  # called after each frame
 Layers = tuple[int, ...]
 
@@ -127,18 +129,21 @@ class EpisodeReplay:
         return result
 
     def _frame(self, recorded: RecordedFrame) -> ScheduledFrame:
-        """Prepare and embed a recorded frame; the pictures are dropped."""
+        """Prepare and embed a recorded frame; the pictures are dropped. Each has noise of its own, if any is drawn."""
         try:
             prepared = self._model.prepare(recorded.observation)
         except RequestError as error:
-            raise StillframeError(f"this checkpoint cannot answer what was recorded: {error}") from error
+            hint = STATELESS if error.code == "missing-state" else ""
+            raise StillframeError(
+                f"this checkpoint cannot answer what was recorded, frame {recorded.name}: {error}{hint}"
+            ) from error
         (rows,) = self._model.embed([prepared])
         draft = Draft(prepared.no_motion_tokens)
         frame = self._scheduler.planner.frame(
             recorded.observation, prepared, rows, "adaptive", recorded.submitted_s, draft
         )
         light = replace(prepared, views={}, pixels=prepared.pixels.new_empty(0))
-        return replace(frame, prepared=light)
+        return replace(frame, prepared=light, seed=len(self.frames))
 
     def _with(self, frame: ScheduledFrame, knobs: AdaptiveSettings) -> ScheduledFrame:
         """The same frame, to be planned by other knobs."""
@@ -166,8 +171,8 @@ class EpisodeReplay:
     ) -> tuple[dict[Layers, Relevance], ReuseState]:
         """A dense prefill into `storage`: the text's attention for each choice of layers; what it leaves."""
         taps, dense = {layers: self._tap(frame, layers) for layers in chosen}, self._whole(frame)
-        dense.kv = FrameKV(storage)
-        self._runner.decoder.prefill(dense.rows, dense.plan, dense.kv, _Taps([*taps.values()]))
+        dense.draft, dense.kv = Draft(NO_TOKENS), FrameKV(storage)
+        self._runner.decoder.forward([replace(dense.prompt(self._model.decoder), hook=_Taps([*taps.values()]))])
         left, _ = dense.reuse_state(None, dense.now_s)
         return {layers: each.relevance(dense.kv) for layers, each in taps.items()}, left
 
