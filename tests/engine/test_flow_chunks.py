@@ -1,4 +1,4 @@
-"""Policies whose expert draws a chunk over a bidirectional prefix, on the engine: micro checkpoints of pi0 and pi0.5."""
+"""Policies whose expert draws a chunk over a bidirectional prefix, on the engine: micro checkpoints, pi0 and pi0.5."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_everything_reused_is_the_dense_answer(bench: Make) -> None:
 
 @pytest.mark.parametrize("mode", ["adaptive", "paper", "static-only"])
 def test_a_delta_frame_drifts_and_its_refresh_measures_it(bench: Make, mode: str) -> None:
-    """Part of the picture moved: fewer rows are computed, the answer is near the dense one, and the refresh finds it."""
+    """Part of the picture moved: fewer rows are computed, the answer is near the dense one, the refresh measures it."""
     one, dense = bench(mode), bench("off")
     one.see(0)
     delta, whole = one.see(1), dense.see(1)
@@ -181,10 +181,8 @@ def test_exact_reuses_nothing_where_every_row_sees_every_other(bench: Make) -> N
     assert again.report.cache.reuse_ratio == 0
 
 
-def test_a_picture_that_did_not_change_is_not_looked_at_again(
-    bench: Make, model: Pi0, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Though the state did, which pi0.5 has in words: the tower sees the pictures that changed, and the chunk is right."""
+def test_a_picture_that_did_not_change_is_not_looked_at_again(bench: Make, model: Pi0) -> None:
+    """Though the state did, which pi0.5 has in words: the tower sees what changed, and the chunk is right."""
     one, fresh, seen = bench("off"), bench("off"), []
     encode: ImageEncoder = model.network.patches
 
