@@ -5,6 +5,7 @@ Knows the file; no prompt. `sentencepiece` is what trained and defines it, so id
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from stillframe.files.kinds import FETCH, mistaken, shown
 from stillframe.models.checkpoint import CheckpointFolder
 
 NAMES = ("paligemma_tokenizer.model", "tokenizer.model", "tokenizer/tokenizer.model")  # openpi's, Hugging Face's
+BYTE = re.compile("<0x([0-9A-F]{2})>")  # what is not in the vocabulary is spelt in these
 MOST_BYTES = 64 * 2**20  # PaliGemma's has 4.1 MiB
 
 
@@ -39,10 +41,16 @@ class Tokenizer:
 
     def unknown(self, text: str) -> tuple[str, ...]:
         """The parts of a text that the vocabulary has no token for, or only one for each of their bytes."""
-        pieces = self._processor.encode(text, out_type="immutable_proto").pieces
-        bare = [piece for piece in pieces if self._processor.is_byte(piece.id) or self._processor.is_unknown(piece.id)]
-        words = (text[piece.begin : piece.end] for piece in bare)
-        return tuple(dict.fromkeys(word for word in words if word and not word.isspace()))
+        words, spelt = [], b""
+        for piece in (*self._processor.encode(text, out_type=str), ""):
+            if byte := BYTE.fullmatch(piece):
+                spelt += bytes.fromhex(byte[1])
+                continue
+            words += [spelt.decode(errors="replace")] if spelt else []
+            spelt = b""
+            if piece and self._processor.is_unknown(self._processor.piece_to_id(piece)):
+                words.append(piece)
+        return tuple(dict.fromkeys(word for word in words if not word.isspace()))
 
 
 def find_tokenizer(folder: CheckpointFolder) -> Path:

@@ -1,0 +1,204 @@
+"""Policies whose expert draws a chunk over a bidirectional prefix, on the engine: micro checkpoints, pi0 and pi0.5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stillframe.domain import Image, KeyframeReason, Observation, SessionRef, Step
+from stillframe.engine.core import EngineCore
+from stillframe.engine.refresh import refresh_idle_session
+from stillframe.engine.requests import FrameRequest
+from stillframe.engine.step import step
+from stillframe.models.base import ImageEncoder, PolicyModel
+from stillframe.models.pi0.model import Pi0
+from stillframe.models.registry import load_policy
+from stillframe.models.runner import ModelRunner
+from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
+from stillframe.testing import ManualClock
+
+GOLDENS = Path(__file__).parents[1] / "goldens" / "pi0"
+CAMERAS = ("base_0_rgb", "left_wrist_0_rgb")
+WORDS = "put the spoon on the towel"
+CLOSE = {"rtol": 0, "atol": 2e-5}
+
+
+@pytest.fixture(scope="module", params=["pi0", "pi05"])
+def model(request: pytest.FixtureRequest) -> Pi0:
+    """Two pictures and a state."""
+    keys = {"pi0": {}, "pi05": {"discrete_state_input": True}}[request.param]
+    loaded = load_policy(
+        GOLDENS / f"{request.param}-micro", dtype=torch.float32, device=torch.device("cpu"), config=keys
+    )
+    assert isinstance(loaded, Pi0)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def states() -> np.ndarray:
+    """[2, 8]."""
+    with np.load(GOLDENS / "pi0-micro.npz") as record:
+        return np.asarray(record["states"])
+
+
+@pytest.fixture(scope="module")
+def shots() -> dict[str, list[Image]]:
+    """Three frames of each camera: the second a little changed, the third another scene."""
+    with np.load(GOLDENS / "pi0-micro.npz") as record:
+        first = {camera: record[f"f0/{camera}"] for camera in CAMERAS}
+        other = {CAMERAS[0]: record["f1/base_0_rgb"], CAMERAS[1]: record["f1/right_wrist_0_rgb"]}
+    made = {}
+    for camera in CAMERAS:
+        second = first[camera].copy()
+        second[100:140, 60:90] = other[camera][100:140, 60:90]
+        made[camera] = [first[camera], second, other[camera]]
+    return made
+
+
+class Bench:
+    """An engine core on one thread, as the engine's drives it."""
+
+    def __init__(self, model: PolicyModel, shots: dict[str, list[Image]], states: np.ndarray, mode: Any):
+        settings = ReuseSettings(
+            mode=mode,
+            drift_budget=2,
+            slot_text_tokens=80,
+            adaptive=AdaptiveSettings(task_top_k=40, distance=1.0, scene_cut=0.05),
+            paper=PaperSettings(tau=0.9, task_top_k=40, k=None),
+        )
+        self.clock = ManualClock(100.0)
+        self.core = EngineCore.of(model, settings, self.clock, default_sessions=3)
+        self.core.cache._actions.refusal = lambda *_: None  # type: ignore[method-assign] # random weights go anywhere
+        self.shots, self.states = shots, states
+
+    def request(
+        self, shot: int, robot: str | None = "a", state: int = 0, words: str = WORDS, seq: int = 0
+    ) -> FrameRequest:
+        """A robot's frame; what is drawn by chance is the same for one robot and seq."""
+        images = {camera: self.shots[camera][shot] for camera in CAMERAS}
+        ref = None if robot is None else SessionRef(robot, seq=seq)
+        return FrameRequest(Observation(images, words, state=self.states[state]), ref)
+
+    def answers(self, *requests: FrameRequest) -> list[Step]:
+        """Compute frames side by side."""
+        self.clock.now_s += 0.1
+        answers = step(self.core, requests)
+        assert all(isinstance(answer, Step) for answer in answers), answers
+        return [answer for answer in answers if isinstance(answer, Step)]
+
+    def see(self, shot: int, robot: str | None = "a", state: int = 0) -> Step:
+        """Compute one frame."""
+        return self.answers(self.request(shot, robot, state))[0]
+
+
+Make = Callable[[Any], Bench]
+
+
+@pytest.fixture
+def bench(model: Pi0, shots: dict[str, list[Image]], states: np.ndarray) -> Make:
+    """Make one: `bench("adaptive")`."""
+    return lambda mode: Bench(model, shots, states, mode)
+
+
+def actions(step: Step) -> np.ndarray:
+    """[horizon, action_dim]."""
+    return step.chunk.actions
+
+
+def test_frames_side_by_side_get_what_each_gets_alone(bench: Make) -> None:
+    """Two robots whose prompts differ in length, in one pass and one flow; a stateless frame beside them."""
+    both, alone = bench("off"), bench("off")
+    together = both.answers(
+        both.request(0, "a"), both.request(2, "b", 1, "pick up the black bowl"), both.request(1, None)
+    )
+    apart = [
+        *alone.answers(alone.request(0, "a")),
+        *alone.answers(alone.request(2, "b", 1, "pick up the black bowl")),
+        *alone.answers(alone.request(1, None)),
+    ]
+
+    for one, other in zip(together, apart, strict=True):
+        np.testing.assert_allclose(actions(one), actions(other), **CLOSE)
+    assert together[0].report.batch == 3
+    assert np.abs(actions(apart[0]) - actions(apart[1])).max() > 1e-2
+
+
+def test_chance_follows_from_the_frames_place_in_its_session(bench: Make) -> None:
+    """The same frame computed again gives the same chunk; the next one of the same pictures another."""
+    one = bench("off")
+    first, again, later = (one.answers(one.request(0, seq=seq))[0] for seq in (0, 0, 1))
+
+    np.testing.assert_array_equal(actions(first), actions(again))
+    assert np.abs(actions(first) - actions(later)).max() > 1e-2
+
+
+def test_everything_reused_is_the_dense_answer(bench: Make) -> None:
+    """The same frame over its own keys: static tokens are not computed, and the chunk stays within rounding."""
+    one = bench("adaptive")
+    first = one.see(0)
+    assert one.core.cache.next_refresh is not None
+    refresh_idle_session(one.core, one.core.cache.next_refresh, lambda: False)
+    again = one.see(0)
+
+    assert first.report.cache.keyframe_reason is KeyframeReason.FIRST_FRAME
+    assert again.report.cache.keyframe_reason is None
+    assert again.report.cache.reuse_ratio > 0.5
+    np.testing.assert_allclose(actions(first), actions(again), **CLOSE)
+
+
+@pytest.mark.parametrize("mode", ["adaptive", "paper", "static-only"])
+def test_a_delta_frame_drifts_and_its_refresh_measures_it(bench: Make, mode: str) -> None:
+    """Part of the picture moved: fewer rows are computed, the answer is near the dense one, the refresh measures it."""
+    one, dense = bench(mode), bench("off")
+    one.see(0)
+    delta, whole = one.see(1), dense.see(1)
+    session = one.core.cache.next_refresh
+    if mode == "adaptive" and delta.report.cache.keyframe_reason is not None:
+        pytest.fail(f"a keyframe: {delta.report.cache.keyframe_reason}")
+
+    assert 0 < delta.report.cache.reuse_ratio < 1
+    apart = np.abs(actions(delta) - actions(whole)).max()
+    assert apart < np.abs(actions(one.see(2, "c")) - actions(whole)).max()
+    assert session is not None
+    report = refresh_idle_session(one.core, session, lambda: False)
+    assert report is not None
+    assert (report.drift or 0) > 0
+
+
+def test_exact_reuses_nothing_where_every_row_sees_every_other(bench: Make) -> None:
+    """Whole frames, and the reason."""
+    one = bench("exact")
+    one.see(0)
+    again = one.see(0)
+
+    assert again.report.cache.keyframe_reason is KeyframeReason.INEXACT
+    assert again.report.cache.reuse_ratio == 0
+
+
+def test_a_picture_that_did_not_change_is_not_looked_at_again(bench: Make, model: Pi0) -> None:
+    """Though the state did, which pi0.5 has in words: the tower sees what changed, and the chunk is right."""
+    one, fresh, seen = bench("off"), bench("off"), []
+    encode: ImageEncoder = model.network.patches
+
+    def watched(pixels: torch.Tensor) -> torch.Tensor:
+        seen.append(len(pixels))
+        return encode(pixels)
+
+    one.core.runner = ModelRunner(model, one.core.runner.decoder, watched)
+    one.see(0)
+    moved = one.see(0, state=1)
+    assert seen == [2]
+    np.testing.assert_allclose(actions(moved), actions(fresh.see(0, state=1)), **CLOSE)
+
+    images = {CAMERAS[0]: one.shots[CAMERAS[0]][0], CAMERAS[1]: one.shots[CAMERAS[1]][2]}
+    last = replace(one.request(0), observation=Observation(images, WORDS, state=one.states[1]))
+    (wrist,) = one.answers(last)
+    (expected,) = bench("off").answers(last)
+    assert seen == [2, 1]
+    np.testing.assert_allclose(actions(wrist), actions(expected), **CLOSE)
