@@ -36,8 +36,8 @@ SEED = 11
 VOCABULARY, PADDING, BINS = 32_064, 64, 256  # rows of the embeddings, of them padding; the action's
 QUIET = 0.01  # of the head's rows that say words, beside those that say actions
 SPECIAL = ("<unk>", "<s>", "</s>", LONE_SPACE)
-LIMIT: dict[str, Any] = {"q01": [-1.0] * 6 + [0.0], "q99": [1.0] * 7, "mask": [True] * 6 + [False]}
-STATE_DIM = 7  # of the scene's arm
+ACTION_DIM, STATE_DIM = 7, 7  # of the scene's arm
+LIMIT = {"q01": [-1.0] * 6 + [0.0], "q99": [1.0] * 7, "mask": [True] * 6 + [False]}
 STATE_LIMIT = {"q01": [-4.0] * STATE_DIM, "q99": [4.0] * STATE_DIM}
 DRAWN_IN, HOST = torch.float32, torch.device("cpu")
 
@@ -150,7 +150,7 @@ def _parts(size: Size) -> dict[str, nn.Module]:
         return {}
     width = size.decoder["hidden_size"]
     with torch.device("meta"):
-        head, projector = RegressionHead(width, width, len(LIMIT["q01"]), blocks=2), StateProjector(STATE_DIM, width)
+        head, projector = RegressionHead(width, width, ACTION_DIM, blocks=2), StateProjector(STATE_DIM, width)
     return {ACTION_HEAD: head, STATE_PROJECTOR: projector}
 
 

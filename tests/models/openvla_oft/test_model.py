@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,20 @@ def test_a_state_that_cannot_be_read(oft: Path, load: Load, state: np.ndarray | 
 
     assert said in str(caught.value)
     assert (caught.value.pointer or "").startswith("/state")
+
+
+def test_what_is_wrong_first_is_said_first(oft: Path, load: Load) -> None:
+    """The data set, then the state, then the pictures: one after the other as each is put right."""
+    policy, pictures = load(oft), dict.fromkeys(("image", "other"), PICTURE)
+    wrong = Observation(pictures, "lift it", "elsewhere")
+    tries = (wrong, replace(wrong, unnorm_key=None), replace(wrong, unnorm_key=None, state=STATE))
+    codes = []
+    for each in tries:
+        with pytest.raises(Unprocessable) as caught:
+            policy.prepare(each)
+        codes.append(caught.value.code)
+
+    assert codes == ["unknown-unnorm-key", "missing-state", "unknown-camera"]
 
 
 def test_a_policy_that_reads_no_state_ignores_one(oft: Path, load: Load) -> None:
