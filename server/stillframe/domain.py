@@ -284,6 +284,7 @@ class PolicyInfo:
     history: HistoryInfo = NO_HISTORY
     batch_invariant: bool = False  # a row's numbers do not depend on which rows share its pass; measured at load
     execute: int | None = None  # actions of a chunk to play before the next is asked for; None: half of them
+    action_margin: float = 1.0  # of half a number's range: how far beyond its q01 or q99 an answer may lie
     fixed_unnorm_key: str | None = None  # the default's, where the deployment chose it
     camera_keys: Mapping[str, str] = field(default_factory=dict)  # camera -> the key under which its picture comes in
     center_crop: float | None = None  # share of each picture's area that is looked at; None: all of it

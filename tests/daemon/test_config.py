@@ -235,7 +235,9 @@ def test_every_configuration_we_ship_loads(file: Path) -> None:
 
 def test_there_are_configurations() -> None:
     """The test above is about something."""
-    assert {"jaco-tiny", "openvla-7b", "openvla-oft", "cogact-base"} <= {file.stem for file in CONFIGS.glob("*.yaml")}
+    shipped = {file.stem for file in CONFIGS.glob("*.yaml")}
+
+    assert {"jaco-tiny", "openvla-7b", "openvla-oft", "cogact-base", "pi0", "pi05"} <= shipped
 
 
 def test_the_configuration_of_jaco_tiny_shows_every_key() -> None:
@@ -245,7 +247,7 @@ def test_the_configuration_of_jaco_tiny_shows_every_key() -> None:
     assert names(shown) == set(KEYS)
 
 
-@pytest.mark.parametrize("name", ["openvla-7b", "openvla-oft", "cogact-base"])
+@pytest.mark.parametrize("name", ["openvla-7b", "openvla-oft", "cogact-base", "pi0", "pi05"])
 def test_a_published_checkpoint_reuses_nothing_until_it_is_calibrated(name: str) -> None:
     """Thresholds of one checkpoint say nothing of another's drift."""
     reuse = load_config(CONFIGS / f"{name}.yaml", {}).reuse

@@ -3,10 +3,10 @@
 Knows shapes, statistics and token ids; not how an action was computed.
 
 A data set's q01 and q99 are -1 and 1 of the normalised range, where a policy's demonstrations lie. A head that says
-tokens cannot leave it; one that says numbers can say any. What lies up to MARGIN of half the range beyond an end may be
-the eagerness of a regression, and passes; what lies further is nothing that the policy was shown, and is refused. A
-dimension that passes through unscaled, such as a gripper, goes from -1 or its q01, whichever is lower, to 1 or its q99,
-whichever is higher, with the same margin.
+tokens cannot leave it; one that says numbers can say any. What lies beyond an end by no more than the policy's margin, a
+multiple of half the range, may be the eagerness of a regression, and passes; what lies further is nothing that the
+policy was shown, and is refused. A dimension that passes through unscaled, such as a gripper, goes from -1 or its q01,
+whichever is lower, to 1 or its q99, whichever is higher, with the same margin.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from stillframe.errors import Flaw, Internal, not_an_action, not_finite
 from stillframe.models.actions import no_action
 from stillframe.models.base import Decoded, Prepared
 
-MARGIN = 1.0  # of half the range
 ROUNDING = 1e-6  # of the greater end: units are scaled by numbers that are rounded
 
 Ends = NDArray[np.float64]  # [action_dim]
@@ -35,11 +34,12 @@ class Range:
 
     low: Ends
     high: Ends
+    margin: float  # of half the range
 
     def worst(self, values: NDArray[np.float64]) -> int | None:
         """The dimension of [horizon, action_dim] that lies furthest outside, its margin included; None: none does."""
         half = (self.high - self.low) / 2
-        slack = MARGIN * half + ROUNDING * np.maximum(1.0, np.maximum(np.abs(self.low), np.abs(self.high)))
+        slack = self.margin * half + ROUNDING * np.maximum(1.0, np.maximum(np.abs(self.low), np.abs(self.high)))
         beyond = np.abs(values - (self.low + half)) - half - slack
         outside = beyond.max(axis=0)
         return int(outside.argmax()) if (outside > 0).any() else None
@@ -51,7 +51,7 @@ class ActionCheck:
     def __init__(self, info: PolicyInfo):
         self._shape = (info.chunk_horizon, len(info.action_names))
         self._names = info.action_names
-        self._ranges = {key: _ranges(entry) for key, entry in info.norm_stats.items()}
+        self._ranges = {key: _ranges(entry, info.action_margin) for key, entry in info.norm_stats.items()}
 
     def refusal(self, prepared: Prepared, decoded: Decoded, faults: Sequence[Internal] = ()) -> Internal | None:
         """Why it is no action; None: it is one. `faults`: what its passes found wrong, of its `Draft`."""
@@ -92,10 +92,10 @@ def _real(values: NDArray[Any]) -> bool:
     return values.dtype.kind in "fiu"
 
 
-def _ranges(entry: Mapping[str, Any]) -> tuple[Range, Range]:
+def _ranges(entry: Mapping[str, Any], margin: float) -> tuple[Range, Range]:
     """Of normalised numbers, and of those in the robot's units."""
     q01, q99 = (np.asarray(entry[name], np.float64) for name in ("q01", "q99"))
     mask = np.asarray(entry.get("mask", True), np.bool_)
     low, high = np.minimum(q01, q99), np.maximum(q01, q99)
     low, high = np.where(mask, low, np.minimum(low, -1.0)), np.where(mask, high, np.maximum(high, 1.0))
-    return Range(np.where(mask, -1.0, low), np.where(mask, 1.0, high)), Range(low, high)
+    return Range(np.where(mask, -1.0, low), np.where(mask, 1.0, high), margin), Range(low, high, margin)

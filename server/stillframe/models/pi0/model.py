@@ -33,6 +33,9 @@ from stillframe.models.prismatic.policy import seen
 from stillframe.models.state import StateReader
 from stillframe.reuse.kv import FrameKV
 
+# Of half the range from q01 to q99. Of what it learnt from, two numbers in a hundred lie beyond these ends, and nothing
+# clipped them: a rare turn of LIBERO's arm is at 2.1. What lies as far out as 5 is no motion that was shown.
+MARGIN = 4.0
 NO_TOKENS = np.empty(0, np.int64)  # an action is not decoded, so there is nothing to draft
 
 
@@ -112,6 +115,7 @@ class Pi0:
             gripper=config.gripper,
             chunk_horizon=config.horizon,
             norm_stats={key: self._ends(key) for key in self.actions},
+            action_margin=MARGIN,
             default_unnorm_key=config.statistics.default_key,
             state=None if self.reader is None else self.reader.info,
             unknown_words=self.prompt.unknown_words,
