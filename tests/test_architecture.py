@@ -86,7 +86,7 @@ JACO2_ARROWS: dict[str, set[str]] = {
     "cameras": {"settings", "rosbridge", "world"},
     "world": {"ceilings", "domain", "rotations", "settings", "arms.driver", "arms.base_frame", "cameras.base"},
     "streamer": {"ceilings", "domain", "settings", "config", "core", "link", "arms"},
-    "bridge": {"ceilings", "settings", "config", "core.watchdog", "link", "cameras"},
+    "bridge": {"ceilings", "rotations", "settings", "config", "core.watchdog", "link", "cameras"},
     "reports": {"ceilings", "domain", "rotations", "settings", "config", "core"},
     "cli": {"ceilings", "domain", "rotations", "settings", "settings_fields", "config", "core", "link"}
     | {"arms", "cameras", "bridge", "reports", "world"},

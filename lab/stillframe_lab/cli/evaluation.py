@@ -106,7 +106,7 @@ def eval_command(
     require_extras("sim")
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
     if ablation + families + memory + bridge > 1:
-        listed = "--ablation, --families, --memory and --bridge"
+        listed = "--families, --ablation, --memory and --bridge"
         raise ConfigError(f"{listed}: expected one of them, or the one after the other")
     if ablation:
         ablate(evidence, EPISODES, SEED)

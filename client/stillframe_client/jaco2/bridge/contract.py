@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 
+from stillframe_client.jaco2.bridge.arm_state import state_faults
+
 if TYPE_CHECKING:
     from stillframe_client.jaco2.settings import BridgeSettings
     from stillframe_client.replies import ModelInfo
@@ -27,7 +29,7 @@ def contract_faults(info: ModelInfo, settings: BridgeSettings) -> List[str]:
     faults += key_faults
     faults += _unit_faults(info)
     if info.state is not None:
-        faults.append(f"{info.name} reads a state ({_names(info.state.names)}), and the bridge sends none yet")
+        faults += state_faults(info.name, info.state)
     if OPEN_IS_ONE not in info.gripper:
         faults.append(f"the gripper of {info.name} means {info.gripper!r}; expected 0 = close, 1 = open")
     if settings.policy.execute > info.chunk_horizon:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Callable, Dict, Optional, Tuple
 
 from stillframe_client.chunks import MAY_PASS
 from stillframe_client.errors import StaleAnswer, Superseded
+from stillframe_client.jaco2.bridge.arm_state import NoState, StateReader
 from stillframe_client.jaco2.bridge.contract import pictures_named
 from stillframe_client.jaco2.bridge.ends import Ended, Outcome, first_end
 from stillframe_client.jaco2.bridge.eyes import observed_s
@@ -60,6 +61,7 @@ class Episode:
     ):
         self._policy, self._stream, self._info = settings.policy, stream, info
         self._eyes, self._streamer, self._log = eyes, streamer, log
+        self._state = StateReader(info.state, settings.motion.base_yaw_deg)
         self.step_s = step_s(settings)
         self._instruction = ""
         self.answers = 0
@@ -131,6 +133,9 @@ class Episode:
             frames = await self._frames_since(free_s)
             try:
                 reply = await self._ask(frames)
+            except NoState as error:
+                self._note(str(error))
+                await asyncio.sleep(LOOK_S)
             except MAY_PASS as error:
                 self._note(str(error))
                 await asyncio.sleep(self.step_s)
@@ -165,9 +170,12 @@ class Episode:
         frames = self._newest_frames()
         if frames is None:
             return 0
-        self._log.sent(frames)
-        slack_ms = 1e3 * player.left * self.step_s if chunked else None  # others' frames may go before this one
-        options = {**self._options(frames), "slack_ms": slack_ms}
+        try:
+            options = self._options(frames)
+        except NoState as error:
+            self._note(str(error))
+            return 0
+        options["slack_ms"] = 1e3 * player.left * self.step_s if chunked else None  # others' frames may go first
         task = self._stream.send(self._pictures(frames), self._instruction, **options)
         task.add_done_callback(partial(_arrived, arrivals, arrived, observed_s(frames)))
         return 1
@@ -192,14 +200,18 @@ class Episode:
             self._note("the answers come after the time of all their actions")
 
     async def _ask(self, frames: Frames) -> ActionReply:
-        self._log.sent(frames)
-        return await self._stream.act_with_report(self._pictures(frames), self._instruction, **self._options(frames))
+        options = self._options(frames)
+        return await self._stream.act_with_report(self._pictures(frames), self._instruction, **options)
 
     def _pictures(self, frames: Frames) -> Any:
         return pictures_named({name: frame.picture for name, frame in frames.items()}, self._info.cameras)
 
-    def _options(self, frames: Frames) -> Any:
-        return {"unnorm_key": self._policy.unnorm_key, "t_obs_ns": round(observed_s(frames) * 1e9)}
+    def _options(self, frames: Frames) -> Dict[str, Any]:
+        """What is sent beside the pictures; the log keeps it. Raises NoState."""
+        state, observed = self._state.read(self._streamer.poll()), observed_s(frames)
+        self._log.sent(frames, observed, state)
+        said = {} if state is None else {"state": state}
+        return {"unnorm_key": self._policy.unnorm_key, "t_obs_ns": round(observed * 1e9), **said}
 
     def _hand_on(self, action: NDArray[np.float64], good_for_s: float) -> None:
         self._waits_since_s, self._paused = now_s(), False

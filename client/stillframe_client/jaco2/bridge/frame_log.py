@@ -6,7 +6,7 @@ Knows no policy and no arm. The arm's side of the story is the streamer's tick l
 from __future__ import annotations
 
 import json
-from typing import IO, TYPE_CHECKING, Any, Mapping
+from typing import IO, TYPE_CHECKING, Any, Mapping, Optional, Sequence
 
 from PIL import Image
 
@@ -37,8 +37,10 @@ class FrameLog:
             for name, frame in frames.items():
                 save_first_frame(frame, self._folder / f"first-{name}.png")
 
-    def sent(self, frames: Mapping[str, Frame]) -> None:
-        """Keep the pictures of a frame that is sent, where all are kept."""
+    def sent(self, frames: Mapping[str, Frame], observed_s: float, state: Optional[Sequence[float]] = None) -> None:
+        """Note the state of a frame that is sent, if it has one; keep its pictures, where all are kept."""
+        if state is not None:
+            self._write({"observed": observed_s, "state": [*state]})
         if self._pictures == "all":
             self._kept += 1
             for name, frame in frames.items():

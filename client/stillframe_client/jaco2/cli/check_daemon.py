@@ -9,6 +9,7 @@ import numpy as np
 
 from stillframe_client import PolicyClient
 from stillframe_client.errors import PolicyError
+from stillframe_client.jaco2.bridge.arm_state import resting_state
 from stillframe_client.jaco2.bridge.contract import contract_faults, pictures_named, warnings
 from stillframe_client.jaco2.bridge.secret import read_token
 from stillframe_client.jaco2.config import ConfigError
@@ -82,7 +83,9 @@ def _latency(
         began_s = time.monotonic()
         named = pictures_named(pictures, info.cameras)
         instruction = settings.policy.instruction or "check"
-        actions = client.act_with_report(named, instruction, unnorm_key=settings.policy.unnorm_key).actions
+        state = resting_state(info.state)
+        reply = client.act_with_report(named, instruction, unnorm_key=settings.policy.unnorm_key, state=state)
+        actions = reply.actions
         took_ms.append(1e3 * (time.monotonic() - began_s))
     _judge(took_ms[WARM_UP:], settings.policy, info, findings)
     if actions is not None and actions.shape[1] == 7:

@@ -52,11 +52,28 @@ def test_all_faults_are_said_at_once(card: Make, chosen: Chosen) -> None:
     assert len(faults) == 3
 
 
-def test_a_policy_that_reads_a_state_is_refused(card: Make, chosen: Chosen) -> None:
-    """The bridge sends none: the numbers that would be missing are named, and nothing is armed."""
-    info = card(state=replace(state_info("x", "grip"), norm_stats={"robot": STATE}))
+@pytest.mark.parametrize(
+    ("names", "units", "said"),
+    [
+        (("opening", "tool_z"), ("1", "m"), None),
+        (("opening", "tool_z"), ("", ""), None),
+        (
+            ("tool_z", "grip"),
+            ("m", "1"),
+            "mover reads a state with grip, which the bridge does not know; it knows tool_x",
+        ),
+        (("tool_z", "tool_rx"), ("mm", "rad"), "mover reads a state with tool_z in mm (the bridge gives m)"),
+    ],
+    ids=["known", "no-units", "name", "unit"],
+)
+def test_a_state_that_the_bridge_cannot_give_is_refused(
+    names: tuple[str, ...], units: tuple[str, ...], said: str | None, card: Make, chosen: Chosen
+) -> None:
+    """Names and units are those of the simulated arm's data; what is another one is named, and nothing is armed."""
+    info = card(state=replace(state_info(*names), units=units, norm_stats={"robot": STATE}))
+    faults = contract_faults(info, chosen())
 
-    assert contract_faults(info, chosen()) == ["mover reads a state (x, grip), and the bridge sends none yet"]
+    assert (faults == []) if said is None else (len(faults) == 1 and faults[0].startswith(said))
 
 
 def test_other_units_are_refused(card: Make, chosen: Chosen) -> None:
