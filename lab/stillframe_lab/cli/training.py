@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from stillframe.daemon.checkpoint import local_folder
 from stillframe.daemon.config import Device
 from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.shipped import TINY, TINY_MEMORY
@@ -41,7 +42,7 @@ def train_policy_command(
     out: Annotated[Path | None, typer.Option(help=f"Where the chosen checkpoint goes; default {TINY}.")] = None,
     run: Annotated[Path | None, typer.Option(help=f"The run's state; resumes if there is one; default {RUN}.")] = None,
     data: Annotated[Path, typer.Option(help="Demonstrations; collected if they are not there.")] = DATA,
-    start: Annotated[Path | None, typer.Option(help="Begin with this checkpoint's weights.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Begin with this checkpoint's weights; or a hub id's.")] = None,
     device: Annotated[Device, typer.Option()] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; one is often fastest on shared cores.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Simulator processes, one a core.")] = 2,
@@ -65,7 +66,7 @@ def train_policy_command(
     recipe, start = (JACO_TINY_WRIST, start or TINY) if wrist else (JACO_TINY, start)
     out, run = out or _named(TINY, wrist=wrist), run or _named(RUN, wrist=wrist)
     with user_errors(), TrainingBar(recipe.steps) as bar:
-        trained = train_policy(run, data, recipe, choose_device(device), workers, bar, start)
+        trained = train_policy(run, data, recipe, choose_device(device), workers, bar, start and local_folder(start))
     publish(trained, recipe, run, out)
     typer.echo(f"chosen: {trained.best.folder}, copied to {out}; measure it with `stillframe eval --checkpoint {out}`")
 
@@ -75,7 +76,7 @@ def train_memory_command(
     out: Annotated[Path, typer.Option(help="Where the checkpoint goes.")] = TINY_MEMORY,
     run: Annotated[Path, typer.Option(help="The run's state; resumes if there is one.")] = MEMORY_RUN,
     data: Annotated[Path, typer.Option(help="Scenes; collected if they are not there (1 GB).")] = DATA,
-    start: Annotated[Path, typer.Option(help="Begin with this checkpoint's weights.")] = TINY,
+    start: Annotated[Path, typer.Option(help="Begin with this checkpoint's weights; or a hub id's.")] = TINY,
     device: Annotated[Device, typer.Option()] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; one is often fastest on shared cores.")] = 1,
     *,
@@ -96,7 +97,7 @@ def train_memory_command(
     torch.set_num_threads(threads)
     with user_errors(), MemoryBar() as bar:
         recipe = JACO_TINY_TOGETHER if together else replace(JACO_TINY_TOGETHER, steps=0)
-        policy = train_memory(run, data, recipe, choose_device(device), bar, start)
+        policy = train_memory(run, data, recipe, choose_device(device), bar, local_folder(start))
     publish(policy, run, recipe, out)
     typer.echo(f"written: {out}; measure it with `stillframe eval --checkpoint {out} --task remember --history gate`")
 

@@ -36,6 +36,12 @@ SETTINGS = {
 }
 # What reads the family's folder, where that is none in the Hugging Face layout.
 FOLDERS = {"cogact": "stillframe.models.cogact.run_folder:RunFolder"}
+# Which of a published repository's files the family reads: what a hub id fetches.
+FILES = {
+    "openvla": "stillframe.models.prismatic.files:files_read",
+    "openvla_oft": "stillframe.models.openvla_oft.parts:files_read",
+    "cogact": "stillframe.models.cogact.run_folder:files_read",
+}
 # model_type (None: there is none) -> families that share it, and what recognises their folders.
 VARIANTS: Mapping[str | None, Mapping[str, str]] = {
     "openvla": {"openvla_oft": "stillframe.models.openvla_oft.parts:recognised"},
@@ -73,6 +79,11 @@ def open_folder(path: Path, config: Mapping[str, Any] | None = None) -> tuple[st
     return family, folder
 
 
+def files_read(folder: CheckpointFolder) -> list[str]:
+    """Names of the files that the folder's family reads; of a folder whose weights may not be here yet."""
+    return cast("list[str]", _imported(FILES[_family(folder)])(folder))
+
+
 def decoder_sizes(path: Path, config: Mapping[str, Any] | None = None) -> DecoderConfig:
     """The decoder's sizes, by the checkpoint's config.json and `config` alone; errors as above."""
     folder = CheckpointFolder(path, config)
@@ -84,7 +95,7 @@ def decoder_sizes(path: Path, config: Mapping[str, Any] | None = None) -> Decode
 
 def _family(folder: CheckpointFolder) -> str:
     """Which of FAMILIES the folder is of. File names are checked first: config.json may not show the variant."""
-    refused = refusal(folder.path)
+    refused = refusal(folder.path, folder.names)
     if refused is not None:
         raise CheckpointError(refused)
     named = folder.json("config.json").get("model_type")

@@ -6,7 +6,7 @@ safetensors, or among the backbone's tensors under its name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from stillframe.errors import CheckpointError
 from stillframe.files.kinds import shown
 from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFolder
 from stillframe.models.components import Component
-from stillframe.models.folder_kinds import entries
+from stillframe.models.hub.listed import ListedFolder
+from stillframe.models.prismatic.files import beside_weights
 from stillframe.models.soundness import unsound
 from stillframe.models.tensor_files import opened
 from stillframe.models.torch_files import described, saved_tensors
@@ -92,11 +93,7 @@ def find_part(folder: CheckpointFolder, part: str) -> Part | None:
     """The part of that name; None: there is none. CheckpointError for two, of which nothing says which is meant."""
     files = _files(folder, part)
     among = sorted(name for name in folder.stored if name.startswith(f"{part}."))
-    if len(files) + bool(among) > 1:
-        found = [shown(file.name) for file in files] + ["the weights themselves"] * bool(among)
-        raise CheckpointError(
-            f"{shown(folder.path)} has {part} in {' and in '.join(found)}; expected one: move the others away"
-        )
+    _check_one(folder, part, [shown(file.name) for file in files] + ["the weights themselves"] * bool(among))
     if files:
         file = files[0]
         read = _safe(file) if file.suffix.lower() == ".safetensors" else saved_tensors(file)
@@ -106,8 +103,24 @@ def find_part(folder: CheckpointFolder, part: str) -> Part | None:
     return None
 
 
+def files_read(folder: ListedFolder) -> list[str]:
+    """Names of the files that a published checkpoint is read from: the parts before the weights, which take longest."""
+    files = {part: [file.name for file in _files(folder, part)] for part in PARTS}
+    for part, names in files.items():
+        _check_one(folder, part, names)
+    return [*beside_weights(folder), *(name for names in files.values() for name in names), *folder.safetensors()]
+
+
+def _check_one(folder: CheckpointFolder, part: str, found: Sequence[str]) -> None:
+    """Raise CheckpointError where there are several, of which nothing says which is meant."""
+    if len(found) > 1:
+        raise CheckpointError(
+            f"{shown(folder.path)} has {part} in {' and in '.join(found)}; expected one: move the others away"
+        )
+
+
 def _files(folder: CheckpointFolder, part: str) -> list[Path]:
-    names = (name for name in entries(folder.path) if name.lower().startswith(part))
+    names = (name for name in folder.names if name.lower().startswith(part))
     return [folder.path / name for name in names if Path(name).suffix.lower() in SUFFIXES]
 
 
