@@ -5,6 +5,7 @@ Knows the hub's endpoints; no test.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -157,6 +158,7 @@ class Answers(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@functools.cache
 def _tag(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +51,20 @@ def test_inspect_takes_an_id(
     assert commit in capsys.readouterr().out
     assert run(monkeypatch, "inspect", "lab/nothing") == 1
     assert capsys.readouterr().err.startswith(f"stillframe: {hub.url} has no repository lab/nothing")
+
+
+@pytest.mark.process
+def test_the_librarys_environment_is_what_counts(hub: Hub, openvla: Files, tmp_path: Path) -> None:
+    """Its endpoint, its token, its home: in a process that imports it anew."""
+    commit = hub.publish("lab/policy", openvla)
+    given = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "hf_own", "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-m", "stillframe", "inspect", "lab/policy", "--json", "-"]
+    done = subprocess.run(command, env=os.environ | given, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = Path(json.loads(done.stdout)["checkpoint"])
+    assert folder == tmp_path / "home" / "hub" / "models--lab--policy" / "snapshots" / commit
+    assert {token for _, path, token in hub.asked if not path.startswith("/blob/")} == {"Bearer hf_own"}
 
 
 def test_parity_takes_an_id(hub: Hub, openvla: Files, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import shutil
 import sys
@@ -73,6 +74,20 @@ def test_what_the_family_reads_is_fetched_once_and_nothing_else(
     offline()
     assert local_folder(Path("lab/policy")) == folder
     assert hub.asked == []
+
+
+def test_a_terminal_gets_a_bar(hub: Hub, tiny: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the library's."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    hub.publish("lab/policy", tiny)
+    local_folder(Path("lab/policy"))
+
+    assert "Fetching 4 files" in sys.stderr.getvalue()
 
 
 def test_only_shards_that_the_index_names(hub: Hub, tiny: Files, folder: Path) -> None:
