@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from stillframe.errors import CheckpointError
 from stillframe.models.hub.fetch import local_folder
-from stillframe.models.hub.ids import snapshot_id
+from stillframe.models.hub.ids import HubId, snapshot_id
+from stillframe.models.hub.repository import HubRepository
 from stillframe.models.registry import open_folder
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def test_what_the_family_reads_is_fetched_once_and_nothing_else(
 
 
 def test_a_terminal_gets_a_bar(hub: Hub, tiny: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the library's."""
+    """Of the library's; where all is in the cache there is none."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -88,6 +89,9 @@ def test_a_terminal_gets_a_bar(hub: Hub, tiny: Files, monkeypatch: pytest.Monkey
     local_folder(Path("lab/policy"))
 
     assert "Fetching 4 files" in sys.stderr.getvalue()
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    local_folder(Path("lab/policy"))
+    assert sys.stderr.getvalue() == ""
 
 
 def test_only_shards_that_the_index_names(hub: Hub, tiny: Files, folder: Path) -> None:
@@ -120,6 +124,18 @@ def test_a_revision_is_what_it_names(hub: Hub, tiny: Files) -> None:
     assert old.name == first != second
     assert local_folder(Path("lab/policy")).name == second
     assert local_folder(Path("lab/policy@v1")).name == local_folder(Path(f"lab/policy@{first}")).name == first
+
+
+def test_all_files_are_of_one_commit(hub: Hub, tiny: Files) -> None:
+    """Though the branch moves while they are fetched."""
+    first = hub.publish("lab/policy", tiny)
+    repository = HubRepository(HubId("lab/policy"))
+    repository.fetch(["config.json"])
+    hub.publish("lab/policy", dict.fromkeys(tiny, b"another's"))
+    repository.fetch(["config.json", "tokenizer.json"])
+
+    assert repository.folder.name == first
+    assert (repository.folder / "tokenizer.json").read_bytes() == tiny["tokenizer.json"]
 
 
 def test_a_folder_of_that_name_wins(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,6 +169,7 @@ def test_a_bos_that_is_no_token_is_refused(configure: Change) -> None:
         (model(b"", message((5, 0))), "it marks blanks in another way"),
         (model(b"", message((2, b"map"))), "it rewrites text before it splits it"),
         (model(b"", message((4, 1))), "it rewrites text before it splits it"),
+        (message((1, message((1, b"a"))), (2, message((3, 2)))), "it rewrites text before it splits it"),  # by default
         (model(b"", b"", message((1, b"x"), (3, 5))), "it has pieces that are out of use"),
         (model(b"", b"", message((1, b"a"))), "it has a piece twice"),
     ],
@@ -200,6 +201,16 @@ def test_a_symbol_of_the_users_is_never_split(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.model").write_bytes(model(b"", message((3, 0)), symbol, longer))
 
     assert read_tokenizer(tmp_path / "tokenizer.model").encode("aaa").ids == [1, 4, 3]
+
+
+def test_text_that_is_written_like_a_byte_is_none(tmp_path: Path) -> None:
+    """What stands for a byte that no piece holds is never put together of pieces."""
+    chain = [
+        message((1, text.encode()), (2, -float(at))) for at, text in enumerate(["<0", "<0x", "<0x4", "1>", *"<0x41>"])
+    ]
+    (tmp_path / "tokenizer.model").write_bytes(model(b"", message((3, 0)), message((1, b"<0x41>"), (3, 6)), *chain))
+
+    assert read_tokenizer(tmp_path / "tokenizer.model").encode("<0x41>").tokens == ["<s>", "<0x4", "1>"]
 
 
 @pytest.mark.parametrize(
