@@ -26,7 +26,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/stillframe/bin/pip install --no-deps --force-reinstall .
 
 FROM ${BASE}
-# The daemon writes only to /tmp, downloads nothing, and logs unbuffered.
+# The daemon writes only to /tmp and logs unbuffered. It downloads nothing, unless its checkpoint is an id of the hub: then
+# set HF_HOME to a volume.
 ENV PATH=/opt/stillframe/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -327,6 +327,22 @@ def test_transformers_stay_with_the_models() -> None:
     assert offenders(others, lambda file: packages(file) & {"transformers"}) == {}
 
 
+def test_the_hub_is_asked_in_one_place_on_use() -> None:
+    """Its library is imported inside functions of models/hub alone: a daemon of a folder starts without it."""
+    room = SERVER / "models" / "hub"
+    others = [file for file in [*HOUSE, *CLIENT_FILES] if room not in file.parents]
+
+    assert offenders(others, lambda file: packages(file) & {"huggingface_hub"}) == {}
+    assert [named(file) for file in room.glob("*.py") if "huggingface_hub" in packages_at_the_top(file)] == []
+
+
+def packages_at_the_top(file: Path) -> set[str]:
+    """What importing a file imports."""
+    top = [node for node in tree(file).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = (alias.name if isinstance(node, ast.Import) else str(node.module) for node in top for alias in node.names)
+    return {name.split(".")[0] for name in names}
+
+
 def test_nothing_is_unpickled_and_no_checkpoints_code_is_run() -> None:
     """torch.load only with weights_only=True; no pickle, no remote code."""
 

@@ -289,6 +289,7 @@ class PolicyInfo:
     camera_keys: Mapping[str, str] = field(default_factory=dict)  # camera -> the key under which its picture comes in
     center_crop: float | None = None  # share of each picture's area that is looked at; None: all of it
     profile: str = "native"  # the dialect that is served
+    source: str | None = None  # "org/name@commit" of the hub; None: a folder that is none of its cache
     unknown_words: Callable[[str], tuple[str, ...]] = field(  # of an instruction: what the policy has no token for
         default=lambda _: (), repr=False, compare=False
     )

@@ -474,7 +474,7 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
 
     assert "'prot'" in said
     assert "'threads'" in said
-    assert "'checkpoint' is missing: folder in the layout of openvla-7b" in said
+    assert "'checkpoint' is missing: folder of a checkpoint" in said
 
 
 def test_a_fault_of_the_command_line_is_said_to_be_one() -> None:

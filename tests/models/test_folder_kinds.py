@@ -141,10 +141,10 @@ def test_what_there_is_in_place_of_weights(folder: Path, names: tuple[str, ...],
     assert said in str(caught.value)
 
 
-def test_a_tokenizer_of_the_other_kind_is_not_read(folder: Path) -> None:
-    """What to make of it."""
+def test_a_tokenizer_under_the_others_name_is_told(folder: Path) -> None:
+    """Where there is no tokenizer.json it is sentencepiece's file that is read."""
     (folder / "tokenizer.json").rename(folder / "tokenizer.model")
-    with pytest.raises(CheckpointError, match=r"lacks tokenizer\.json; found: .*; tokenizer\.model alone is not read"):
+    with pytest.raises(CheckpointError, match=r"tokenizer\.model is no sentencepiece model: it is text, which begins"):
         load_policy(folder, dtype=torch.float32, device=torch.device("cpu"))
 
 

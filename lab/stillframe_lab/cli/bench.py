@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from stillframe.cli.output import write_text
+from stillframe.daemon.checkpoint import local_folder
 from stillframe.daemon.config import Device, load_config
 from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.shipped import TINY, TINY_CONFIG
 
 
 def bench_command(
-    checkpoint: Annotated[Path, typer.Option(help="The trained policy.")] = TINY,
+    checkpoint: Annotated[Path, typer.Option(help="The trained policy, a folder or an id of the hub.")] = TINY,
     config: Annotated[Path, typer.Option(help="A YAML whose reuse: section is the trained policy's.")] = TINY_CONFIG,
     device: Annotated[Device, typer.Option()] = "auto",
     model: Annotated[
@@ -36,6 +37,7 @@ def bench_command(
 ) -> None:
     """Time a step, JPEG bytes to action, against transformers driven the stock way and the machine's roofline."""
     require_extras("bench")
+    checkpoint = local_folder(checkpoint)
     from stillframe.daemon.serve import choose_device, open_model
     from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.latency.command import BenchSettings, knobs_of, models_for, run_bench

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stillframe.cli.output import write_text
+from stillframe.daemon.checkpoint import with_local_checkpoint
 from stillframe.daemon.config import DaemonConfig, Device, load_config
 from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
@@ -24,7 +25,7 @@ HistoryChoice = Literal["gate", "linear", "full", "window", "novelty", "attentio
 
 
 def eval_command(
-    checkpoint: Annotated[Path | None, typer.Option(help=f"The policy, in this process; default {TINY}.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help=f"The policy, a folder or a hub id; default {TINY}.")] = None,
     server: Annotated[str | None, typer.Option(help="Or a running daemon's URL.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML with the settings of reuse: and history:.")] = None,
     reuse: Annotated[
@@ -132,6 +133,7 @@ def eval_command(
     )
     options = {"device": device, "dtype": dtype, "threads": threads}
     local = _with_history(_configured(checkpoint, config, reuse, options), history, history_mib)
+    local = local if server else with_local_checkpoint(local)
     with (
         user_errors(),
         open_server_actor(server, reuse) if server else open_local_actor(local) as actor,

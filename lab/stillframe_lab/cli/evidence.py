@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from stillframe.daemon.checkpoint import local_folder
 from stillframe.daemon.config import load_config
 from stillframe.errors import ConfigError
 from stillframe.tools.extras import require_extras
@@ -55,7 +56,7 @@ def ablate(options: EvidenceOptions, episodes: int, seed: int) -> None:
     episodes, seed = options.episodes or episodes, seed if options.seed is None else options.seed
     if episodes < 2:
         raise ConfigError(f"--episodes {episodes}: the ablation plays two tasks; expected at least 2")
-    checkpoint = options.checkpoint or TINY
+    checkpoint = local_folder(options.checkpoint or TINY)
     knobs = load_config(knobs_of(checkpoint, options.config), {"checkpoint": checkpoint}).reuse
     plan = AblationPlan(knobs, checkpoint, TINY_WRIST, episodes, seed)
     untrained = UntrainedModel("random weights: hidden 1024, 16 layers", save_untrained)
@@ -120,7 +121,7 @@ def remember(options: EvidenceOptions) -> None:
     from stillframe_lab.history.run import run_memory
     from stillframe_lab.progress import AblationBar
 
-    variant, checkpoint = options.variant or HARD, options.checkpoint or TINY_MEMORY
+    variant, checkpoint = options.variant or HARD, local_folder(options.checkpoint or TINY_MEMORY)
     if variant not in VARIANTS:
         raise ConfigError(f"--variant {variant}: expected one of {', '.join(VARIANTS)}")
     knobs = load_config(knobs_of(checkpoint, options.config) or TINY_CONFIG, {"checkpoint": checkpoint})

@@ -13,7 +13,7 @@ from stillframe.daemon.config import Device
 
 
 def parity_command(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder, of any family that is served.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder, or its id on the hub, of any family.")],
     golden: Annotated[Path, typer.Argument(help="What the reference returned on it: an .npz of arrays by key.")],
     device: Annotated[Device, typer.Option(help="Where to compute, in float32.")] = "cpu",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
@@ -23,11 +23,12 @@ def parity_command(
     Fails with 1 if a stage is over its tolerance, with 2 if nothing could be compared.
     """
     from stillframe.cli.output import write_text
+    from stillframe.daemon.checkpoint import local_folder
     from stillframe.daemon.serve import choose_device
     from stillframe_lab.parity.report import document, tables
     from stillframe_lab.parity.run import compare
 
-    result = compare(checkpoint, golden, choose_device(device))
+    result = compare(local_folder(checkpoint), golden, choose_device(device))
     for table in tables(result):
         Console().print(table)
     if json_file is not None:

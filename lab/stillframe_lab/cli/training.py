@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from stillframe.daemon.checkpoint import local_folder
 from stillframe.daemon.config import Device
 from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.shipped import TINY, TINY_MEMORY
@@ -60,7 +61,7 @@ def train_policy_command(
         Path | None, typer.Option(help="Its state; a run that is there is resumed; default runs/POLICY.")
     ] = None,
     data: Annotated[Path, typer.Option(help="Demonstrations; collected if they are not there.")] = DATA,
-    start: Annotated[Path | None, typer.Option(help="Begin with this checkpoint's weights.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Begin with this checkpoint's weights; or a hub id's.")] = None,
     device: Annotated[Device, typer.Option()] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; one is often fastest on shared cores.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Simulator processes, one a core.")] = 2,
@@ -85,7 +86,7 @@ def train_policy_command(
     name = (Trainable.WRIST if wrist else policy).value
     chosen = POLICIES[name]()
     out, run = out or TINY.with_name(name), run or RUNS / name
-    start = start or chosen.start_beside(TINY)
+    start = local_folder(start) if start else chosen.start_beside(TINY)
     with user_errors(), TrainingBar(chosen.recipe.steps) as bar:
         trained = train_policy(run, data, chosen.recipe, choose_device(device), workers, bar, start, chosen.kind)
     publish(trained, chosen.recipe, run, out)
@@ -97,7 +98,7 @@ def train_memory_command(
     out: Annotated[Path, typer.Option(help="Where the checkpoint goes.")] = TINY_MEMORY,
     run: Annotated[Path, typer.Option(help="The run's state; resumes if there is one.")] = MEMORY_RUN,
     data: Annotated[Path, typer.Option(help="Scenes; collected if they are not there (1 GB).")] = DATA,
-    start: Annotated[Path, typer.Option(help="Begin with this checkpoint's weights.")] = TINY,
+    start: Annotated[Path, typer.Option(help="Begin with this checkpoint's weights; or a hub id's.")] = TINY,
     device: Annotated[Device, typer.Option()] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; one is often fastest on shared cores.")] = 1,
     *,
@@ -118,7 +119,7 @@ def train_memory_command(
     torch.set_num_threads(threads)
     with user_errors(), MemoryBar() as bar:
         recipe = JACO_TINY_TOGETHER if together else replace(JACO_TINY_TOGETHER, steps=0)
-        policy = train_memory(run, data, recipe, choose_device(device), bar, start)
+        policy = train_memory(run, data, recipe, choose_device(device), bar, local_folder(start))
     publish(policy, run, recipe, out)
     typer.echo(f"written: {out}; measure it with `stillframe eval --checkpoint {out} --task remember --history gate`")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from stillframe.models.hub.fetch import local_folder
 from stillframe_lab.evaluation.page import write_json
 from stillframe_lab.latency.command import CUDA_MODELS, BenchSettings, knobs_of, models_for, run_bench
 from stillframe_lab.latency.race import Watch
@@ -23,7 +24,13 @@ def main() -> None:
     )
     models = tuple(given.model or models_for(device))
     wanted = BenchSettings(
-        given.checkpoint, device, knobs_of(given.config), models, given.quick, given.threads, given.episodes
+        local_folder(given.checkpoint),
+        device,
+        knobs_of(given.config),
+        models,
+        given.quick,
+        given.threads,
+        given.episodes,
     )
     document = run_bench(wanted, _say())
     sys.stdout.write(summary(document))

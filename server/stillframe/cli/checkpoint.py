@@ -11,6 +11,7 @@ from rich.console import Console
 
 from stillframe.cli.app import app
 from stillframe.cli.output import write_text
+from stillframe.daemon.checkpoint import local_folder
 from stillframe.daemon.config import load_config
 from stillframe.errors import CheckpointError
 
@@ -19,7 +20,7 @@ STDOUT = Path("-")
 
 @app.command("inspect")
 def inspect_command(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder, or a YAML that serves one.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder, its id on the hub, or a YAML with one.")],
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write what was found here; '-': to standard output, and no tables.")
     ] = None,
@@ -29,7 +30,8 @@ def inspect_command(
     from stillframe.tools.inspect.tables import tables
 
     deployed = load_config(checkpoint, {}) if checkpoint.suffix in {".yaml", ".yml"} else None
-    found = inspect(deployed.checkpoint, deployed.checkpoint_config) if deployed else inspect(checkpoint)
+    folder = local_folder(deployed.checkpoint if deployed else checkpoint)
+    found = inspect(folder, deployed.checkpoint_config if deployed else None)
     text = json.dumps(found.document, indent=2) + "\n"
     if json_file == STDOUT:
         typer.echo(text, nl=False)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from stillframe.cli.app import TINY_CONFIG, app
 from stillframe.cli.output import write_text
+from stillframe.daemon.checkpoint import with_local_checkpoint
 from stillframe.daemon.config import load_config
 from stillframe.errors import ConfigError
 from stillframe.tools.extras import require_extras
@@ -39,7 +40,7 @@ def calibrate_command(
     from stillframe.tools.calibration.search import OverBudget, calibrate
 
     check_writable(out, chart)
-    deployment = load_config(config, {})
+    deployment = with_local_checkpoint(load_config(config, {}))
     with StageBar() as bar:
         recorded = read_episodes(episodes, bar.say)
         model = open_model(deployment)

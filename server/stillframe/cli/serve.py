@@ -23,7 +23,9 @@ TOKEN_BYTES = 32  # of randomness in a generated token
 @app.command("serve")
 def serve_command(
     config: Annotated[Path | None, typer.Argument(help="A YAML such as configs/jaco-tiny.yaml.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="A folder in the layout of openvla-7b.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A checkpoint's folder, or org/name[@revision] of the hub.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, or cuda:1: the second GPU.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads for the model.")] = None,

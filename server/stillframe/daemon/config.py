@@ -121,7 +121,9 @@ class DaemonConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    checkpoint: Path = Field(description="folder in the layout of openvla-7b; relative to where the daemon starts")
+    checkpoint: Path = Field(
+        description="folder of a checkpoint, relative to where the daemon starts; or org/name[@revision] of the hub"
+    )
     checkpoint_config: Annotated[dict[str, Any] | None, AfterValidator(_checkpoint_config)] = Field(
         None,
         description="keys in place of those in the checkpoint's config.json, as its family has them: what it leaves "

@@ -52,7 +52,7 @@ def open_log(name: str = "stillframe", *, background: bool = False) -> logging.L
     root.handlers = [handler]
     if background:
         write_in_background()
-    for chatty in ("httpx", "httpcore", "PIL", "matplotlib"):
+    for chatty in ("httpx", "httpcore", "httpx2", "httpcore2", "PIL", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # It warns of each connection that opens with no valid request: any client could fill the log.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)

@@ -13,6 +13,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from stillframe.daemon.certificates import check_tls
+from stillframe.daemon.checkpoint import with_local_checkpoint
 from stillframe.daemon.config import DaemonConfig
 from stillframe.daemon.logs import lines_lost, write_in_background
 from stillframe.daemon.shutdown import DrainingServer, exit_within, stopping_on_signals
@@ -28,6 +29,7 @@ from stillframe.history.info import disabled_info
 from stillframe.metrics import Metrics
 from stillframe.models.augmented import augmented
 from stillframe.models.base import PolicyModel
+from stillframe.models.hub.ids import snapshot_id
 from stillframe.models.llama.cpu_dtype import time_dtypes
 from stillframe.models.registry import decoder_sizes, load_policy
 from stillframe.recording.policy import RecordingPolicy
@@ -98,11 +100,13 @@ class Loader(threading.Thread):
         """Load the policy, publish it, warm it up."""
         try:
             started = time.perf_counter()
-            engine = open_engine(self._config, self._metrics, self._log, self._engine_ended)
+            config = with_local_checkpoint(self._config)
+            engine = open_engine(config, self._metrics, self._log, self._engine_ended)
             self._lifecycle.serve(engine if self._recorder is None else RecordingPolicy(engine, self._recorder))
             self._warm_up(engine)
             info, took_s = engine.info, time.perf_counter() - started
-            self._log.info("ready: %s after %.1f s, batch invariant: %s", info.name, took_s, info.batch_invariant)
+            name = info.source or info.name
+            self._log.info("ready: %s after %.1f s, batch invariant: %s", name, took_s, info.batch_invariant)
         except StillframeError as error:
             self._fail(error)
         except BaseException as error:  # noqa: BLE001 (logged; a half-loaded daemon must not run on)
@@ -152,7 +156,7 @@ def open_recorder(config: DaemonConfig, log: logging.Logger) -> Recorder | None:
 
 
 def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger, ended: OnEnded = lambda _: None) -> Engine:
-    """Load the checkpoint and start its engine, not yet warm. `ended` is called if the engine fails."""
+    """Load the checkpoint, a folder, and start its engine, not yet warm. `ended` is called if the engine fails."""
     model = open_model(config, log)
     for where, terms in port_terms(config):
         terms.check(model.info, where)
@@ -176,6 +180,7 @@ def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger, end
         history_info=disabled_info(trained=has_history(config.checkpoint)),
         on_refused=metrics.refused,
         on_ended=ended,
+        source=str(snapshot) if (snapshot := snapshot_id(config.checkpoint)) else None,
     )
     metrics.passes(lambda: engine.pass_counts)
     return engine

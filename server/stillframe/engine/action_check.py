@@ -3,8 +3,8 @@
 Knows shapes, statistics and token ids; not how an action was computed.
 
 A data set's q01 and q99 are -1 and 1 of the normalised range, where a policy's demonstrations lie. A head that says
-tokens cannot leave it; one that says numbers can say any. What lies beyond an end by no more than the policy's margin, a
-multiple of half the range, may be the eagerness of a regression, and passes; what lies further is nothing that the
+tokens cannot leave it; one that says numbers can say any. What lies beyond an end by no more than the policy's margin,
+a multiple of half the range, may be the eagerness of a regression, and passes; what lies further is nothing that the
 policy was shown, and is refused. A dimension that passes through unscaled, such as a gripper, goes from -1 or its q01,
 whichever is lower, to 1 or its q99, whichever is higher, with the same margin.
 """

@@ -76,15 +76,17 @@ class Engine:
         history_info: HistoryInfo = NO_HISTORY,
         on_refused: Callable[[Flaw], None] = lambda _: None,
         on_ended: OnEnded = lambda _: None,
+        source: str | None = None,
     ):
         """Start the thread. Raises ConfigError.
 
         In it `on_refresh` is called with each idle refresh's report, `on_refused` with why an answer was no action,
         `on_ended` with what ends the thread, should that be anything but `close`.
-        `history_info` says why answers look at no older frames, where there is no `history`.
+        `history_info` says why answers look at no older frames, where there is no `history`; `source`: which of the
+        hub's repositories the checkpoint is, and which commit.
         """
         self._core = EngineCore.of(model, reuse, clock, decoding=decoding, history=history)
-        info = replace(model.info, history=history.info if history else history_info)
+        info = replace(model.info, history=history.info if history else history_info, source=source)
         self.info: PolicyInfo = self._core.answers.info(info)
         self._clock = clock
         self._log = log

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from stillframe.errors import CheckpointError, ConfigError
 from stillframe.files.json import read_object, reading
 from stillframe.files.kinds import shown
-from stillframe.models.folder_kinds import absent, instead
+from stillframe.models.folder_kinds import absent, entries, instead
 from stillframe.models.graphs.gpu_budget import weights_exceed
+from stillframe.models.hub.ids import snapshot_id
 from stillframe.models.soundness import unsound
 from stillframe.models.tensor_files import Stored, header, opened
 from stillframe.models.tensor_names import naming_hint
@@ -56,6 +57,17 @@ class CheckpointFolder:
         """Where its data sets' statistics are, for an inspection."""
         return STATISTICS if self.has(STATISTICS) else "config.json, norm_stats"
 
+    @property
+    def name(self) -> str:
+        """What the checkpoint is called: its folder's name, or its repository's where that is one of the hub."""
+        source = snapshot_id(self.path)
+        return self.path.resolve().name if source is None else source.repository.partition("/")[2]
+
+    @property
+    def names(self) -> list[str]:
+        """Files and folders in it, sorted; of a very large one only the first found."""
+        return entries(self.path)
+
     def json(self, name: str) -> dict[str, Any]:
         """A JSON object that has to be there."""
         found = read_object(self.file(name))
@@ -92,16 +104,20 @@ class CheckpointFolder:
     def tensor_files(self) -> dict[str, Path]:
         """Tensor name -> the file that holds it, by the index where there is one."""
         if self.has(INDEX_NAME):
-            weight_map = self.json(INDEX_NAME).get("weight_map")
-            if not isinstance(weight_map, dict) or not weight_map:
-                raise CheckpointError(
-                    f"{shown(self.path / INDEX_NAME)} lacks `weight_map`; expected the file of each tensor, by name"
-                )
-            named = {name: _plain_name(shard) for name, shard in weight_map.items()}
+            named = self.shards()
             shards = {shard: self.file(shard) for shard in set(named.values())}
             return {name: shards[shard] for name, shard in named.items()}
         single = self.file(SINGLE_NAME)
         return dict.fromkeys(header(single), single)
+
+    def shards(self) -> dict[str, str]:
+        """Tensor name -> the name of the file that holds it, by the index, which has to be there."""
+        weight_map = self.json(INDEX_NAME).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CheckpointError(
+                f"{shown(self.path / INDEX_NAME)} lacks `weight_map`; expected the file of each tensor, by name"
+            )
+        return {name: _plain_name(shard) for name, shard in weight_map.items()}
 
     def check_sizes(
         self, sizes: Mapping[str, int], counts: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]

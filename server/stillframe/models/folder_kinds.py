@@ -15,10 +15,10 @@ from typing import Any
 from stillframe.errors import CheckpointError, closest
 from stillframe.files.json import read_object, reading
 from stillframe.files.kinds import mistaken, shown
+from stillframe.models.hub.ids import hub_id
 
 MOST_ENTRIES = 10_000  # of a folder that are read
 LISTED = 20  # of them in an error
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 URL = re.compile(r"[a-z][a-z0-9+]*:/+.", re.IGNORECASE)
 
 HEADS = ("action_head*", "proprio_projector*")
@@ -34,9 +34,8 @@ FLOWS = ("pi0", "pi05")  # lerobot's types that are served
 OF_LEROBOT = f"of lerobot's policies only those of type {' and '.join(FLOWS)} are served"
 
 
-def refusal(path: Path) -> str | None:
-    """What the folder is and what to do, where its names alone show that it cannot be served as it is."""
-    names = entries(path)
+def refusal(path: Path, names: Sequence[str]) -> str | None:
+    """What the folder is and what to do, where its `names` alone show that it cannot be served as it is."""
     return (
         _hub_cache(path, names)
         or _another_family(path, names)
@@ -57,9 +56,12 @@ def absent(path: Path) -> str:
     return f"{said}{_hint(path)}"
 
 
-def instead(path: Path, name: str) -> str:
-    """What there is in place of a file that is missing, and what to do: the rest of 'lacks {name}'."""
-    file, names = path / name, entries(path)
+def instead(path: Path, name: str, listed: Sequence[str] | None = None) -> str:
+    """What there is in place of a file that is missing, and what to do: the rest of 'lacks {name}'.
+
+    `listed`: names in it, where the folder is not here, or not all of it.
+    """
+    file, names = path / name, entries(path) if listed is None else listed
     if file.is_symlink() and not file.exists():
         return f": it is a link to {shown(file.readlink())}, which is not there; copy it with cp -rL"
     if name in names and not file.is_file():
@@ -82,11 +84,11 @@ def _hint(path: Path) -> str:
         return "; nothing is fetched from an address: download the checkpoint first and name its folder"
     beside = entries(path.parent) if path.parent.is_dir() else []
     near = closest(path.name, beside)
-    if not near and HUB_ID.fullmatch(str(path)) and not _checkpoints(path.parent, beside):
+    if not near and (wanted := hub_id(path)) and not _checkpoints(path.parent, beside):
         folder = f"checkpoints/{path.name}"
         return (
-            f"; nothing is downloaded here: run `hf download {path} --local-dir {folder}` first, and name the folder, "
-            f"{folder}"
+            f"; of the hub's repository of that name nothing is here: run `hf download {wanted.repository} --local-dir "
+            f"{folder}` first, and name the folder, {folder}"
         )
     return near and f".{near}"
 
@@ -222,11 +224,6 @@ def _missing_file(name: str, names: Sequence[str]) -> str | None:
     """One file is missing from what is a checkpoint otherwise."""
     if any(name in (part, Path(part).stem) or part.startswith(f"{name}.") for part in _matching(names, UNFINISHED)):
         return "its download has not finished"
-    if name == "tokenizer.json" and "tokenizer.model" in names:
-        return (
-            "tokenizer.model alone is not read: make the other with transformers, "
-            "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
-        )
     if not name.endswith(".safetensors"):
         return None
     shards = _matching(names, ("*-of-*.safetensors",))

@@ -6,7 +6,7 @@ safetensors, or among the backbone's tensors under its name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from stillframe.errors import CheckpointError
 from stillframe.files.kinds import shown
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.components import Component
-from stillframe.models.folder_kinds import entries
 from stillframe.models.soundness import unsound
 from stillframe.models.tensor_files import opened
 from stillframe.models.torch_files import described, saved_tensors
@@ -80,11 +79,7 @@ def find_part(folder: CheckpointFolder, part: str) -> Part | None:
     """The part of that name; None: there is none. CheckpointError for two, of which nothing says which is meant."""
     files = part_files(folder, part)
     among = sorted(name for name in folder.stored if name.startswith(f"{part}."))
-    if len(files) + bool(among) > 1:
-        found = [shown(file.name) for file in files] + ["the weights themselves"] * bool(among)
-        raise CheckpointError(
-            f"{shown(folder.path)} has {part} in {' and in '.join(found)}; expected one: move the others away"
-        )
+    check_one(folder, part, [shown(file.name) for file in files] + ["the weights themselves"] * bool(among))
     if files:
         file = files[0]
         read = _safe(file) if file.suffix.lower() == ".safetensors" else saved_tensors(file)
@@ -94,9 +89,17 @@ def find_part(folder: CheckpointFolder, part: str) -> Part | None:
     return None
 
 
+def check_one(folder: CheckpointFolder, part: str, found: Sequence[str]) -> None:
+    """Raise CheckpointError where there are several, of which nothing says which is meant."""
+    if len(found) > 1:
+        raise CheckpointError(
+            f"{shown(folder.path)} has {part} in {' and in '.join(found)}; expected one: move the others away"
+        )
+
+
 def part_files(folder: CheckpointFolder, part: str) -> list[Path]:
     """The files whose names begin as the part's does."""
-    names = (name for name in entries(folder.path) if name.lower().startswith(part))
+    names = (name for name in folder.names if name.lower().startswith(part))
     return [folder.path / name for name in names if Path(name).suffix.lower() in SUFFIXES]
 
 

@@ -47,6 +47,14 @@ FOLDERS = {
     "pi0": "stillframe.models.pi0.folder:Pi0Folder",
     "pi05": "stillframe.models.pi0.folder:Pi0Folder",
 }
+# Which of a published repository's files the family reads: what a hub id fetches.
+FILES = {
+    "openvla": "stillframe.models.prismatic.files:files_read",
+    "openvla_oft": "stillframe.models.openvla_oft.parts:files_read",
+    "cogact": "stillframe.models.cogact.run_folder:files_read",
+    "pi0": "stillframe.models.pi0.files:files_read",
+    "pi05": "stillframe.models.pi0.files:files_read",
+}
 # model_type (None: there is none) -> families that share it, and what recognises their folders.
 VARIANTS: Mapping[str | None, Mapping[str, str]] = {
     "openvla": {"openvla_oft": "stillframe.models.openvla_oft.parts:recognised"},
@@ -88,6 +96,11 @@ def open_folder(path: Path, config: Mapping[str, Any] | None = None) -> tuple[st
     return family, folder
 
 
+def files_read(folder: CheckpointFolder) -> list[str]:
+    """Names of the files that the folder's family reads; of a folder whose weights may not be here yet."""
+    return cast("list[str]", _imported(FILES[family_of(folder)])(folder))
+
+
 def decoder_sizes(path: Path, config: Mapping[str, Any] | None = None) -> DecoderConfig:
     """The decoder's sizes, by the checkpoint's config.json and `config` alone, or by its shapes; errors as above."""
     folder = CheckpointFolder(path, config)
@@ -102,7 +115,7 @@ def decoder_sizes(path: Path, config: Mapping[str, Any] | None = None) -> Decode
 
 def family_of(folder: CheckpointFolder) -> str:
     """Which of FAMILIES the folder is of. File names are checked first: config.json may not show the variant."""
-    refused = refusal(folder.path)
+    refused = refusal(folder.path, folder.names)
     if refused is not None:
         raise CheckpointError(refused)
     named = folder.json("config.json").get("model_type")

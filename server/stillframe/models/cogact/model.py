@@ -29,6 +29,7 @@ from stillframe.models.prismatic.network import load_network
 from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.prismatic.policy import PrismaticPolicy, patch_count, patch_ranges
 from stillframe.models.prismatic.prompt import PromptEncoder
+from stillframe.models.prismatic.tokenizer import tokenizer_file
 
 COGNITION = 2  # the id, Llama's </s>, whose row steers
 GRIPPER = -1  # of an action's numbers: open or closed, nothing between
@@ -54,9 +55,9 @@ class CogACT(PrismaticPolicy):
         statistics = Statistics(run.json("dataset_statistics.json"))
         check_action(run, statistics)
         room = config.vlm.decoder.max_position_embeddings - patch_count(config.vlm)
-        prompt = PromptEncoder(run.file("tokenizer.json"), room, config.vlm.decoder.vocab_size, ending=(COGNITION,))
+        prompt = PromptEncoder(tokenizer_file(run), room, config.vlm.decoder.vocab_size, ending=(COGNITION,))
         network = load_network(run, config.vlm, dtype=dtype, device=device, action_tokens=False, beside=HEAD)
-        policy = cls(folder.path.resolve().name, config.vlm, network, PIXELS, prompt, statistics)
+        policy = cls(folder.name, config.vlm, network, PIXELS, prompt, statistics)
         policy.head, policy.denoising = _load_head(run, config.dit, device), config.denoising
         return policy
 

@@ -7,7 +7,7 @@ tokenizer.json is put beside the weights.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,13 @@ from stillframe.errors import CheckpointError
 from stillframe.files.kinds import shown
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.folder_kinds import draws_by_diffusion, entries
+from stillframe.models.hub.listed import ListedFolder
+from stillframe.models.prismatic.files import beside_weights
 from stillframe.models.tensor_files import Stored
 from stillframe.models.torch_files import described, nested_tensors
 
 WEIGHTS = "checkpoints"
+REQUIRED = ("config.json", "dataset_statistics.json")
 # The native names -> those of our modules, which are the Hugging Face conversion's.
 RENAMED = (
     (re.compile(r"^vision_backbone\.dino_featurizer\."), "vision_backbone.featurizer."),
@@ -43,11 +46,7 @@ class RunFolder(CheckpointFolder):
     def weights(self) -> Path:
         """The one file of weights."""
         folder = self.path / WEIGHTS
-        files = [name for name in entries(folder) if name.endswith(".pt")] if folder.is_dir() else []
-        if len(files) != 1:
-            found = ", ".join(map(shown, files)) or "none"
-            raise CheckpointError(f"{shown(folder)} holds the weights {found}; expected one file that ends in .pt")
-        return folder / files[0]
+        return folder / _chosen(str(folder), entries(folder) if folder.is_dir() else [])
 
     @cached_property
     def stored(self) -> Mapping[str, tuple[Path, Stored]]:
@@ -75,6 +74,22 @@ class RunFolder(CheckpointFolder):
 def recognised(folder: CheckpointFolder) -> bool:
     """Whether the folder is such a run."""
     return draws_by_diffusion(folder.json("config.json"))
+
+
+def files_read(folder: ListedFolder) -> list[str]:
+    """Names of the files that a published run is read from. Raises CheckpointError for other than one of weights."""
+    names = [name.removeprefix(f"{WEIGHTS}/") for name in folder.sizes if name.startswith(f"{WEIGHTS}/")]
+    weights = _chosen(f"{folder.source}/{WEIGHTS}", sorted(name for name in names if "/" not in name))
+    return [*beside_weights(folder, REQUIRED, ()), f"{WEIGHTS}/{weights}"]
+
+
+def _chosen(where: str, names: Sequence[str]) -> str:
+    """The one file of weights among `names`. Raises CheckpointError for none, or several."""
+    files = [name for name in names if name.endswith(".pt")]
+    if len(files) != 1:
+        found = ", ".join(map(shown, files)) or "none"
+        raise CheckpointError(f"{shown(where)} holds the weights {found}; expected one file that ends in .pt")
+    return files[0]
 
 
 def _our_name(name: str) -> str:

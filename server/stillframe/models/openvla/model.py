@@ -26,6 +26,7 @@ from stillframe.models.prismatic.network import load_network
 from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.prismatic.policy import PrismaticPolicy, patch_count, patch_ranges
 from stillframe.models.prismatic.prompt import PromptEncoder
+from stillframe.models.prismatic.tokenizer import tokenizer_file
 
 
 class OpenVLA(PrismaticPolicy):
@@ -42,9 +43,9 @@ class OpenVLA(PrismaticPolicy):
         statistics = Statistics(norm_stats(folder, config))
         check_action(folder, statistics)
         max_text = config.decoder.max_position_embeddings - patch_count(config) - statistics.action_dim
-        prompt = PromptEncoder(folder.file("tokenizer.json"), max_text, config.decoder.vocab_size)
+        prompt = PromptEncoder(tokenizer_file(folder), max_text, config.decoder.vocab_size)
         network = load_network(folder, config, dtype=dtype, device=device)
-        return cls(folder.path.resolve().name, config, network, pixels, prompt, statistics)
+        return cls(folder.name, config, network, pixels, prompt, statistics)
 
     @property
     def fixed_rows(self) -> int:

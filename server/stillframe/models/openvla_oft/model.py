@@ -31,6 +31,7 @@ from stillframe.models.prismatic.network import PrismaticNetwork, load_network
 from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.prismatic.policy import NO_TOKENS, PrismaticPolicy, patch_count, patch_ranges
 from stillframe.models.prismatic.prompt import PromptEncoder
+from stillframe.models.prismatic.tokenizer import tokenizer_file
 from stillframe.models.state import StateReader
 
 STOP_ID = 2  # </s>, behind the action's places
@@ -71,7 +72,7 @@ class OpenVLAOFT(PrismaticPolicy):
         check_pixels(pixels, oft.backbone)
         statistics, reader = action_statistics(folder, stats, oft), state_reader(stats, oft)
         max_text = oft.backbone.decoder.max_position_embeddings - _rows_beside_text(oft) + 1
-        prompt = PromptEncoder(folder.file("tokenizer.json"), max_text, oft.backbone.decoder.vocab_size)
+        prompt = PromptEncoder(tokenizer_file(folder), max_text, oft.backbone.decoder.vocab_size)
         network = load_network(
             folder,
             oft.backbone,
@@ -82,7 +83,7 @@ class OpenVLAOFT(PrismaticPolicy):
         )
         own_head = regression_head(head, oft, dtype, device)
         own_projector = state_projector(projector, oft, dtype, device)
-        name = folder.path.resolve().name
+        name = folder.name
         return cls(name, oft, network, pixels, prompt, statistics, own_head, own_projector, reader)
 
     @property

@@ -6,7 +6,9 @@ Knows names of parts and keys; reads no tensor.
 from __future__ import annotations
 
 from stillframe.models.checkpoint import INDEX_NAME, SINGLE_NAME, CheckpointFolder
-from stillframe.models.parts import part_files
+from stillframe.models.hub.listed import ListedFolder
+from stillframe.models.parts import check_one, part_files
+from stillframe.models.prismatic.files import beside_weights
 
 ACTION_HEAD, STATE_PROJECTOR = "action_head", "proprio_projector"
 PARTS = (ACTION_HEAD, STATE_PROJECTOR)
@@ -20,3 +22,11 @@ def recognised(folder: CheckpointFolder) -> bool:
     if not (folder.has(SINGLE_NAME) or folder.has(INDEX_NAME)):
         return False
     return any(name.startswith(tuple(f"{part}." for part in PARTS)) for name in folder.tensor_files())
+
+
+def files_read(folder: ListedFolder) -> list[str]:
+    """Names of the files that a published checkpoint is read from: the parts before the weights, which take longest."""
+    files = {part: [file.name for file in part_files(folder, part)] for part in PARTS}
+    for part, names in files.items():
+        check_one(folder, part, names)
+    return [*beside_weights(folder), *(name for names in files.values() for name in names), *folder.safetensors()]

@@ -68,7 +68,7 @@ class Pi0:
         states = {key: one.state.of_first(len(names)) for key, one in data_sets.items() if one.state and names}
         actions = {key: one.action.of_first(len(config.action_names)) for key, one in data_sets.items()}
         return cls(
-            name=own.path.resolve().name,
+            name=own.name,
             config=config,
             network=network,
             pixels=PaddedPixels(sizes.vision.image_px, antialias=not lerobot),

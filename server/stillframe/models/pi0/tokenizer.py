@@ -58,7 +58,12 @@ def find_tokenizer(folder: CheckpointFolder) -> Path:
     for name in NAMES:
         if folder.has(name):
             return folder.file(name)
-    raise CheckpointError(
+    raise no_tokenizer(folder)
+
+
+def no_tokenizer(folder: CheckpointFolder) -> CheckpointError:
+    """The error that says where to get it."""
+    return CheckpointError(
         f"{shown(folder.path)} lacks the tokenizer; put PaliGemma's beside the weights as {NAMES[0]} or {NAMES[1]}: "
         "openpi fetches it from gs://big_vision/paligemma_tokenizer.model, and google/paligemma-3b-pt-224 has it as "
         f"{NAMES[1]}"

@@ -1,4 +1,4 @@
-"""An instruction as token ids: the checkpoint's own tokenizer.json and OpenVLA's prompt.
+"""An instruction as token ids: the checkpoint's own tokenizer and OpenVLA's prompt.
 
 Knows text; no pictures. Source: models trained with prompt 'In: What action ... Out:' and a trailing lone space.
 """
@@ -23,20 +23,18 @@ BYTE = re.compile("<0x[0-9A-F]{2}>")  # what is not in Llama's vocabulary is spe
 class PromptEncoder:
     """Turns instructions into ids, and caches the last thousand."""
 
-    def __init__(
-        self, tokenizer_json: Path, max_tokens: int, vocabulary: int | None = None, ending: tuple[int, ...] = ()
-    ):
+    def __init__(self, file: Path, max_tokens: int, vocabulary: int | None = None, ending: tuple[int, ...] = ()):
         """`vocabulary`: how many ids the decoder knows; None: any. `ending`: ids behind the lone space.
 
         Raises CheckpointError for another tokenizer.
         """
-        self._tokenizer = read_tokenizer(tokenizer_json, vocabulary)
+        self._tokenizer = read_tokenizer(file, vocabulary)
         lone_space = self._tokenizer.token_to_id(LONE_SPACE)
         if lone_space is None:
-            raise CheckpointError(f"{tokenizer_json} has no token {LONE_SPACE!r}, with which every prompt ends")
+            raise CheckpointError(f"{file} has no token {LONE_SPACE!r}, with which every prompt ends")
         self._lone_space: int = lone_space
         self.max_tokens, self._ending = max_tokens, ending
-        self._check(tokenizer_json)
+        self._check(file)
         self.ids = lru_cache(CACHED_PROMPTS)(self._ids)
         self.unknown_words = lru_cache(CACHED_PROMPTS)(self._unknown_words)
 
@@ -68,14 +66,14 @@ class PromptEncoder:
         words = (text[first - start : last - start] for first, last in spans if first < last)
         return tuple(dict.fromkeys(word for word in words if not word.isspace()))
 
-    def _check(self, tokenizer_json: Path) -> None:
+    def _check(self, file: Path) -> None:
         """Encode a prompt at load, rather than fail at every frame."""
         try:
             self._ids("")
         except Unprocessable as error:
             raise CheckpointError(f"there is no room for an instruction: without one, {error}") from error
         except Exception as error:
-            raise CheckpointError(f"{tokenizer_json} cannot write the prompt: {shown(error)}") from error
+            raise CheckpointError(f"{file} cannot write the prompt: {shown(error)}") from error
 
     def _ids(self, instruction: str) -> tuple[int, ...]:
         """BOS, the lower-cased instruction in its template, the lone space, the family's ending."""

@@ -1,10 +1,11 @@
-"""A checkpoint's tokenizer.json, read within bounds and held to the decoder's vocabulary.
+"""A checkpoint's tokenizer, read within bounds and held to the decoder's vocabulary.
 
-Knows the file; no prompt.
+Knows tokenizer.json, and where there is none sentencepiece's tokenizer.model; no prompt.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -12,8 +13,21 @@ from tokenizers import Tokenizer
 from stillframe.errors import CheckpointError
 from stillframe.files.json import reading
 from stillframe.files.kinds import FETCH, mistaken, shown, words
+from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.prismatic.from_sentencepiece import ADDED, CONFIG, convert
 
+FAST, SENTENCEPIECE = "tokenizer.json", "tokenizer.model"
 MOST_BYTES = 64 * 2**20  # Llama's has 1.8 MiB, Gemma's 33
+
+
+def tokenizer_file(folder: CheckpointFolder) -> Path:
+    """What the tokenizer is read from. Raises CheckpointError where there is neither."""
+    return folder.file(SENTENCEPIECE if not folder.has(FAST) and folder.has(SENTENCEPIECE) else FAST)
+
+
+def tokenizer_names(names: Container[str]) -> list[str]:
+    """Files of the tokenizer that are read, of those among `names`."""
+    return [FAST] if FAST in names else [name for name in (SENTENCEPIECE, CONFIG, ADDED) if name in names]
 
 
 def read_tokenizer(file: Path, vocabulary: int | None = None) -> Tokenizer:
@@ -25,7 +39,7 @@ def read_tokenizer(file: Path, vocabulary: int | None = None) -> Tokenizer:
     kind = mistaken(file)
     if kind is not None:
         raise CheckpointError(f"{shown(file)} is not a tokenizer: it {kind}")
-    tokenizer = _parsed(file)
+    tokenizer = convert(file) if file.name == SENTENCEPIECE else _parsed(file)
     # As transformers does for a text alone: what the file was last used with is no part of a prompt.
     tokenizer.no_padding()
     tokenizer.no_truncation()

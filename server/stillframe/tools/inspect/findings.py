@@ -54,6 +54,7 @@ class Findings:
     """All that was found; what comes after a refusal is not known, and empty."""
 
     checkpoint: str
+    source: str | None = None  # the hub's repository and commit, where it is a snapshot of one
     family: str | None = None  # None: refused before it was known
     refusal: str | None = None  # why `serve` would not serve it; None: it would, as far as names and shapes tell
     stored: TensorTotals | None = None

@@ -21,12 +21,13 @@ from stillframe.errors import CheckpointError
 from stillframe.models.augmented import augmented
 from stillframe.models.checkpoint import CheckpointFolder, TensorsDiffer
 from stillframe.models.components import Component, Described, disk_bytes, numbers
+from stillframe.models.hub.ids import snapshot_id
 from stillframe.models.registry import load_policy, open_folder
 from stillframe.models.tensor_files import Stored
 from stillframe.tools.inspect.findings import Findings, Names, PartSize, TensorTotals
 from stillframe.web.service.model_card import model_card
 
-MEASURED = ("device", "dtype", "batch_invariant", "history", "profile")  # of the contract: as it is served, not stored
+MEASURED = ("source", "device", "dtype", "batch_invariant", "history", "profile")  # as it is served, not stored
 
 
 def inspect(path: Path, config: Mapping[str, Any] | None = None) -> Findings:
@@ -35,7 +36,8 @@ def inspect(path: Path, config: Mapping[str, Any] | None = None) -> Findings:
     `config`: keys in place of those in its config.json. Raises ConfigError for those that its family does not have.
     """
     said: list[str] = []
-    found = Findings(str(path))
+    snapshot = snapshot_id(path)
+    found = Findings(str(path), None if snapshot is None else str(snapshot))
     try:
         with _notes(said):
             family, folder = open_folder(path, config)

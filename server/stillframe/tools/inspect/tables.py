@@ -47,6 +47,7 @@ def _summary(found: Findings) -> dict[str, str]:
     stored = found.stored
     return {
         "folder": found.checkpoint,
+        **({} if found.source is None else {"hub": found.source}),
         "family": found.family or "not known",
         "on disk": "nothing that could be read" if stored is None else f"{_amount(stored)}, {_dtypes(stored)}",
         "served": "no" if found.refusal else "yes, as far as names and shapes tell: no number was read",

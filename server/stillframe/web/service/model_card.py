@@ -93,6 +93,7 @@ class ModelCard(BaseModel):
     """One served policy."""
 
     name: str
+    source: str | None  # "org/name@commit" of the hub's repository that it was fetched from; null: a folder
     family: str
     parameters: int
     dtype: str
@@ -118,6 +119,7 @@ def model_card(info: PolicyInfo) -> ModelCard:
     """Return the card of `info`."""
     return ModelCard(
         name=info.name,
+        source=info.source,
         family=info.family,
         parameters=info.parameters,
         dtype=info.dtype,
