@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from stillframe.errors import ConfigError
+from stillframe.errors import ConfigError, RequestError, StillframeError
 from stillframe.files.writing import write_whole_bytes
 
 Origin = dict[str, Any]  # all that a result depends on, as JSON
@@ -92,7 +92,7 @@ def run_missing(
     if not missing:
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        names = {pool.submit(play, job.cell, job.origin, job.file): job.cell.name for job in missing}
+        names = {pool.submit(_in_worker, play, job.cell, job.origin, job.file): job.cell.name for job in missing}
         try:
             for future in as_completed(names):
                 future.result()
@@ -100,6 +100,14 @@ def run_missing(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _in_worker(play: Callable[[CellT, Origin, Path], None], cell: CellT, origin: Origin, file: Path) -> None:
+    """Play a cell; what a policy refuses comes back as an error that can be sent between processes."""
+    try:
+        play(cell, origin, file)
+    except RequestError as error:
+        raise StillframeError(f"{cell.name}: {error}") from error
 
 
 def save_result(file: Path, origin: Mapping[str, Any], result: Mapping[str, Any]) -> None:

@@ -1,8 +1,31 @@
 from __future__ import annotations
 
+import pickle
+from dataclasses import dataclass
 from pathlib import Path
 
-from stillframe_lab.evaluation.jobs import checkpoint_digest, load_or_make
+import pytest
+
+from stillframe.errors import StillframeError, Unprocessable
+from stillframe_lab.evaluation.jobs import _in_worker, checkpoint_digest, load_or_make
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that is a name."""
+
+    name: str
+
+
+def test_what_a_policy_refuses_comes_back_from_a_worker(tmp_path: Path) -> None:
+    """In its words, with the cell's name, and so that another process can read it."""
+
+    def refuse(*_: object) -> None:
+        raise Unprocessable("wrong-state", "seven numbers; this policy reads eight", pointer="/state")
+
+    with pytest.raises(StillframeError, match="off--clean: seven numbers; this policy reads eight") as caught:
+        _in_worker(refuse, Cell("off--clean"), {}, tmp_path)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301 -- our own
 
 
 def test_the_digest_is_of_tensors_and_configuration(tmp_path: Path) -> None:
