@@ -205,7 +205,7 @@ def test_recordings_of_another_policy_are_refused(golden_model: PolicyModel) -> 
     two = Observation({name: np.zeros((8, 8, 3), np.uint8) for name in ("front", "wrist")}, "go")
     frame = RecordedFrame(0.0, two, answered(0, 0))
 
-    with pytest.raises(StillframeError, match=r"cannot answer what was recorded: .*exactly one picture"):
+    with pytest.raises(StillframeError, match=r"cannot answer what was recorded, frame 000000: .*exactly one picture"):
         EpisodeReplay(golden_model, ReuseSettings()).add([frame], nothing)
 
 
