@@ -80,8 +80,17 @@ def open_folder(path: Path, config: Mapping[str, Any] | None = None) -> tuple[st
 
 
 def files_read(folder: CheckpointFolder) -> list[str]:
-    """Names of the files that the folder's family reads; of a folder whose weights may not be here yet."""
-    return cast("list[str]", _imported(FILES[_family(folder)])(folder))
+    """Names of the files that the folder's family reads; of a folder whose weights may not be here yet.
+
+    Raises CheckpointError for a family that does not say which those are.
+    """
+    family = _family(folder)
+    if family not in FILES:
+        raise CheckpointError(
+            f"a checkpoint of {family} is not fetched by its id yet, as those of {', '.join(FILES)} are: run "
+            "`hf download` and name the folder"
+        )
+    return cast("list[str]", _imported(FILES[family])(folder))
 
 
 def decoder_sizes(path: Path, config: Mapping[str, Any] | None = None) -> DecoderConfig:

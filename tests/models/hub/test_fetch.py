@@ -19,7 +19,7 @@ from stillframe.errors import CheckpointError
 from stillframe.models.hub.fetch import local_folder
 from stillframe.models.hub.ids import HubId, snapshot_id
 from stillframe.models.hub.repository import HubRepository
-from stillframe.models.registry import open_folder
+from stillframe.models.registry import FILES, open_folder
 
 if TYPE_CHECKING:
     from conftest import Hub  # type: ignore[import-not-found]
@@ -305,6 +305,17 @@ def test_what_is_not_served_is_refused_before_its_weights_come(
 
     assert said in refused("lab/policy")
     assert hub.names <= {"config.json"}
+
+
+def test_a_family_that_does_not_say_its_files(hub: Hub, tiny: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is told to be downloaded whole; nothing large is fetched on a guess."""
+    monkeypatch.delitem(FILES, "openvla")
+    hub.publish("lab/policy", tiny)
+
+    assert "a checkpoint of openvla is not fetched by its id yet, as those of openvla_oft, cogact are" in refused(
+        "lab/policy"
+    )
+    assert hub.names == {"config.json"}
 
 
 def test_a_tokenizer_may_be_put_beside_what_was_fetched(hub: Hub, cogact: Files) -> None:
