@@ -13,7 +13,7 @@ from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import CheckpointFolder, TensorsDiffer
 from stillframe.models.pi0.model import Pi0
 from stillframe.models.prismatic.policy import PrismaticPolicy
-from stillframe.models.registry import CONFIGS, FAMILIES, SETTINGS, load_policy, open_folder
+from stillframe.models.registry import CONFIGS, FAMILIES, FILES, SETTINGS, load_policy, open_folder
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -41,7 +41,7 @@ def folder_of(tmp_path: Path) -> Callable[[str], Path]:
 
 def test_every_family_is_in_every_table() -> None:
     """What loads it, what reads its config.json, and which of its keys a deployment may say otherwise."""
-    assert FAMILIES.keys() == CONFIGS.keys() == SETTINGS.keys()
+    assert FAMILIES.keys() == CONFIGS.keys() == SETTINGS.keys() == FILES.keys()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
