@@ -89,7 +89,7 @@ def train_policy_command(
     start = local_folder(start) if start else chosen.start_beside(TINY)
     with user_errors(), TrainingBar(chosen.recipe.steps) as bar:
         trained = train_policy(run, data, chosen.recipe, choose_device(device), workers, bar, start, chosen.kind)
-    publish(trained, chosen.recipe, run, out)
+    publish(trained, chosen.recipe, run, out, chosen.kind)
     typer.echo(f"chosen: {trained.best.folder}, copied to {out}; measure it with `stillframe eval --checkpoint {out}`")
 
 

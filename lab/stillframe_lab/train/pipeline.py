@@ -84,6 +84,7 @@ class PolicyKind:
     collection: Callable[[Any, int, tuple[int, ...], Mixture], Collection]  # recipe, frames, seed, mixture
     labels: type[Labels]
     trainer: Callable[[Path, Any, torch.device, Path | None], PolicyTrainer]  # folder, recipe, device, start
+    loss_name: str = "action loss, nats"
 
 
 def _frames(recipe: Recipe, frames: int, seed: tuple[int, ...], mixture: Mixture) -> Collection:
@@ -146,11 +147,12 @@ def train_policy(
     return SelectedPolicy(best, scores)
 
 
-def publish(trained: SelectedPolicy, recipe: Recipe, run: Path, out: Path) -> None:
+def publish(trained: SelectedPolicy, recipe: Recipe, run: Path, out: Path, kind: PolicyKind = OPENVLA_KIND) -> None:
     """Copy the chosen checkpoint to `out`, with the run's loss curve and its figures."""
     shutil.copytree(trained.best.folder, out, dirs_exist_ok=True)
     log = [json.loads(line) for line in (run / LOG_NAME).read_text(encoding="utf-8").splitlines()]
-    loss_chart(out / "loss.png", log, f"{out.name}: behaviour cloning, DAgger rounds: {len(recipe.dagger_at)}")
+    title = f"{out.name}: behaviour cloning, DAgger rounds: {len(recipe.dagger_at)}"
+    loss_chart(out / "loss.png", log, title, kind.loss_name)
     selection = [{**asdict(score), "folder": Path(score.folder).name} for score in trained.scores]
     figures = {"recipe": asdict(recipe), "last": log[-1], "selection": selection}
     (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

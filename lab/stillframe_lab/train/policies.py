@@ -39,7 +39,8 @@ def _oft() -> TrainablePolicy:
     from stillframe_lab.train.chunked.oft import OFTTrainer
     from stillframe_lab.train.chunked.recipe import JACO_TINY_OFT
 
-    return TrainablePolicy(JACO_TINY_OFT, PolicyKind(OFTTrainer.collection, ChunkLabels, OFTTrainer), "jaco-tiny-wrist")
+    kind = PolicyKind(OFTTrainer.collection, ChunkLabels, OFTTrainer, "|error| of the chunk,\nnormalised")
+    return TrainablePolicy(JACO_TINY_OFT, kind, "jaco-tiny-wrist")
 
 
 def _cogact() -> TrainablePolicy:
@@ -47,9 +48,8 @@ def _cogact() -> TrainablePolicy:
     from stillframe_lab.train.chunked.labels import ChunkLabels
     from stillframe_lab.train.chunked.recipe import JACO_TINY_COGACT
 
-    return TrainablePolicy(
-        JACO_TINY_COGACT, PolicyKind(CogACTTrainer.collection, ChunkLabels, CogACTTrainer), "jaco-tiny"
-    )
+    kind = PolicyKind(CogACTTrainer.collection, ChunkLabels, CogACTTrainer, "squared error\nof the noise")
+    return TrainablePolicy(JACO_TINY_COGACT, kind, "jaco-tiny")
 
 
 POLICIES: dict[str, Callable[[], TrainablePolicy]] = {

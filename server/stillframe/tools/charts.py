@@ -54,12 +54,14 @@ def latency_chart(file: Path, latency_ms: Sequence[float], stages_ms: Mapping[st
     save_figure(figure, file)
 
 
-def loss_chart(file: Path, log: Sequence[Mapping[str, float]], title: str) -> None:
+def loss_chart(
+    file: Path, log: Sequence[Mapping[str, float]], title: str, loss_name: str = "action loss, nats"
+) -> None:
     """A training log's action loss and its error in x, y, z, both against the step."""
     figure, (loss, error) = new_figure(2, (7.5, 5.0), (1, 1))
     steps = [line["step"] for line in log]
     for axes, key, label in (
-        (loss, "loss", "action loss, nats"),
+        (loss, "loss", loss_name),
         (error, "xyz_error", "|dx dy dz| error,\nof the limit"),
     ):
         values = [line[key] for line in log]
