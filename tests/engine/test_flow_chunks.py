@@ -13,8 +13,10 @@ import torch
 
 from stillframe.domain import Image, KeyframeReason, Observation, SessionRef, Step
 from stillframe.engine.core import EngineCore
+from stillframe.engine.cuda_graphs import CaptureConfig, capture_graphs
 from stillframe.engine.refresh import refresh_idle_session
 from stillframe.engine.requests import FrameRequest
+from stillframe.engine.settings import GraphSettings
 from stillframe.engine.step import step
 from stillframe.models.base import ImageEncoder, PolicyModel
 from stillframe.models.pi0.model import Pi0
@@ -202,3 +204,26 @@ def test_a_picture_that_did_not_change_is_not_looked_at_again(bench: Make, model
     (expected,) = bench("off").answers(last)
     assert seen == [2, 1]
     np.testing.assert_allclose(actions(wrist), actions(expected), **CLOSE)
+
+
+def test_captured_passes_over_prefixes_are_the_eager_ones(bench: Make) -> None:
+    """Keyframes and delta frames are replayed; what the expert makes of their keys is the same."""
+
+    def play(compute: Callable[[], None]) -> Callable[[], None]:
+        compute()
+        return compute
+
+    eager, graphed = bench("adaptive"), bench("adaptive")
+    core = graphed.core
+    config = CaptureConfig(GraphSettings(batches=[1, 2], rows=[256, 448]), 2, 80)
+    core.runner = capture_graphs(core.model, core.cache.slots.pool, config, play)
+    for robots in (eager, graphed):
+        robots.see(0, "a")
+    one = eager.answers(eager.request(1, "a"), eager.request(2, "b", 1, "open it"))
+    other = graphed.answers(graphed.request(1, "a"), graphed.request(2, "b", 1, "open it"))
+
+    for expected, own in zip(one, other, strict=True):
+        np.testing.assert_allclose(actions(own), actions(expected), **CLOSE)
+        assert own.report.cache == expected.report.cache
+    assert core.runner.counts is not None
+    assert (core.runner.counts.replays > 0, sum(core.runner.counts.eager.values())) == (True, 0)

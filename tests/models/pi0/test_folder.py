@@ -31,7 +31,6 @@ def test_sizes_follow_from_shapes_whatever_variants_say(folder_of: FolderOf, edi
 
     assert (sizes.hidden_size, sizes.num_hidden_layers, sizes.num_attention_heads) == (64, 3, 4)
     assert (sizes.num_key_value_heads, sizes.head_dim, sizes.vocab_size) == (1, 16, 3072)
-    assert not sizes.has_head
 
 
 def test_the_embedding_is_its_own_where_it_is_stored(folder_of: FolderOf, rewrite: Change) -> None:
