@@ -16,6 +16,7 @@ from stillframe.errors import ConfigError
 from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.bridge import evaluate_bridge
 from stillframe_lab.cli.evidence import EvidenceOptions, ablate, knobs_of, remember
+from stillframe_lab.cli.rtc import DELAYS, evaluate_rtc
 from stillframe_lab.cli.shipped import TINY
 
 EPISODES, SEED = 100, 1000
@@ -32,7 +33,10 @@ def eval_command(
     ] = None,
     task: Annotated[str, typer.Option(help="reach, pick, push or remember.")] = "pick",
     episodes: Annotated[
-        int | None, typer.Option(min=1, help=f"Default {EPISODES}; with --memory 30 of each cell, with --bridge 60.")
+        int | None,
+        typer.Option(
+            min=1, help=f"Default {EPISODES}; with --memory 30 of each cell, with --bridge 60, with --rtc 20."
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help=f"Of the first episode; default {SEED}, with --memory 40000.")
@@ -70,14 +74,14 @@ def eval_command(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="With --ablation, --memory or --bridge: where tables and charts go; default docs/ and its name."
+            help="With --ablation, --memory, --bridge or --rtc: where tables and charts go; default docs/ and its name."
         ),
     ] = None,
     run: Annotated[
         Path | None,
         typer.Option(
-            help="With the same: where finished cells are kept; default runs/ablation, runs/memory, runs/bridge. "
-            "Delete it after a change of code."
+            help="With the same: where finished cells are kept; default runs/ablation, runs/memory, runs/bridge, "
+            "runs/rtc. Delete it after a change of code."
         ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=2, help="With the same: processes, one a core.")] = 2,
@@ -93,6 +97,10 @@ def eval_command(
     bridge: Annotated[
         bool, typer.Option("--bridge", help="Likewise the Jaco2 bridge, in real time; --config is the daemon's.")
     ] = False,
+    rtc: Annotated[
+        bool, typer.Option("--rtc", help="Likewise delays, with chunks held to the one before and without.")
+    ] = False,
+    delay_ms: Annotated[str, typer.Option(help="With --rtc: of the answers, in whole control steps.")] = DELAYS,
     cell: Annotated[
         list[str] | None, typer.Option(help="With --bridge: what to play, more than once for several; default all.")
     ] = None,
@@ -100,8 +108,8 @@ def eval_command(
     """Play episodes in the simulator and report success, with its 95 % interval, reuse, drift and latency."""
     require_extras("sim")
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
-    if ablation + memory + bridge > 1:
-        raise ConfigError("--ablation, --memory and --bridge: expected one of them, or the one after the other")
+    if ablation + memory + bridge + rtc > 1:
+        raise ConfigError("--ablation, --memory, --bridge and --rtc: expected one of them, or the one after the other")
     if ablation:
         ablate(evidence, EPISODES, SEED)
         return
@@ -110,6 +118,9 @@ def eval_command(
         return
     if bridge:
         evaluate_bridge(evidence, task, cell or ())
+        return
+    if rtc:
+        evaluate_rtc(evidence, task, hz, execute, delay_ms)
         return
     episodes, seed = episodes or EPISODES, SEED if seed is None else seed
     from stillframe_lab.evaluation.actors import open_local_actor, open_server_actor, user_errors
