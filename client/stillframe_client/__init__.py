@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     )
     from stillframe_client.openpi import WebsocketClientPolicy
     from stillframe_client.replies import ActionReply, ModelInfo, StateSpec
-    from stillframe_client.sessions import CacheReport, HistoryReport, SessionPlace
+    from stillframe_client.rtc import Rtc
+    from stillframe_client.sessions import CacheReport, HistoryReport, RtcReport, SessionPlace
     from stillframe_client.streaming.blocking import PolicyStream
     from stillframe_client.streaming.stream import AsyncPolicyStream
 
@@ -53,6 +54,8 @@ _HOME_OF = {
     "ModelInfo": "replies",
     "PolicyClient": "client",
     "PolicyStream": "streaming.blocking",
+    "Rtc": "rtc",
+    "RtcReport": "sessions",
     "SessionPlace": "sessions",
     "StateSpec": "replies",
     "WebsocketClientPolicy": "openpi",
@@ -76,6 +79,8 @@ __all__ = [
     "PolicyError",
     "PolicyStream",
     "Refused",
+    "Rtc",
+    "RtcReport",
     "ServerFault",
     "SessionGone",
     "SessionPlace",

@@ -82,12 +82,18 @@ class ChunkPlan:
         """Leave out what comes before `index`; never goes back."""
         self._index = max(self._index, index)
 
-    def next(self) -> Optional[Action]:
-        """Give the next action; None where none is left."""
+    def peek(self) -> Optional[Action]:
+        """The action that is next; None where none is left."""
         if self._actions is None or not self.left:
             return None
         action: Action = self._actions[self._index]
-        self._index += 1
+        return action
+
+    def next(self) -> Optional[Action]:
+        """Give the next action; None where none is left."""
+        action = self.peek()
+        if action is not None:
+            self._index += 1
         return action
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Deque, Iterator, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Deque, Iterator, Optional, Tuple, Union
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from stillframe_client.errors import (
     TooMany,
     Unreachable,
 )
+from stillframe_client.rtc import DelaySteps, Rtc
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -53,6 +54,7 @@ class _Chunk:
     step: int  # actions played by then
     begin_s: Optional[float] = None  # when its first action is due; None: at once, the robot waits for it
     shape: Tuple[int, ...] = ()  # of its actions: horizon, action_dim
+    seq: Optional[int] = None  # its frame, as the daemon counts
 
 
 class ChunkPlayer:
@@ -67,6 +69,12 @@ class ChunkPlayer:
     late goes on where the robot is: as many of its actions are skipped as were played since its frame, or as were due
     by then. `blend` says what becomes of steps of which older chunks spoke too: see ChunkPlan.
 
+    With `rtc` (real-time chunking) the policy itself makes the next chunk go on with this one, where `info().rtc` says
+    that it can. `ask` then takes what the frame has to say, such as
+    `lambda rtc: policy.act_with_report(camera(), "pick it up", rtc=rtc)`. The delay is as many steps as were played at
+    most while one of the last chunks was awaited (a quarter of a chunk, until one was); the next chunk is asked for
+    before more are left than that. Steps are counted: none is skipped because a clock says so.
+
     Faults: no action left (Starved, or what kept the next chunk from coming), a frame older than `max_age_s`
     (StaleAnswer), an action that is not finite (BadReply), and any PolicyError that waiting does not mend. Then `next`
     raises, every time, until `restart`.
@@ -74,15 +82,20 @@ class ChunkPlayer:
 
     def __init__(
         self,
-        ask: Callable[[], ActionReply],
+        ask: Union[Callable[[], ActionReply], Callable[[Rtc], ActionReply]],
         hz: float,
         *,
         replan_every: Optional[int] = None,
         max_age_s: float = 2.0,
         blend: str = "none",
+        rtc: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._ask = ask
+        if rtc and blend != "none":
+            raise ValueError(f"blend is {blend!r} and rtc is True; the policy blends by itself: choose one of the two.")
+        self._ask: Callable[..., ActionReply] = ask
+        self._rtc = rtc
+        self._delay = DelaySteps()
         self._step_s = 1.0 / seconds("hz", hz)
         self._max_age_s = seconds("max_age_s", max_age_s)
         if replan_every is not None and replan_every < 1:
@@ -114,6 +127,12 @@ class ChunkPlayer:
         """How long the slowest of the last answers took, the first to come aside; None: there is no other yet."""
         with self._changed:
             return max(self._took_s, default=None)
+
+    @property
+    def delay_steps(self) -> Optional[int]:
+        """With rtc: steps that are expected to be played until the next chunk comes; None before the first chunk."""
+        with self._changed:
+            return self._delay.expected(self._chunk.shape[0]) if self._rtc and self._chunk is not None else None
 
     @property
     def slack_s(self) -> float:
@@ -201,9 +220,13 @@ class ChunkPlayer:
         """
         if chunk.begin_s is None:
             chunk.begin_s, chunk.step = now_s, self._steps
-        return due_index(self._steps - chunk.step, now_s - chunk.begin_s, self._step_s, grace=1)
+        played = self._steps - chunk.step
+        return played if self._rtc else due_index(played, now_s - chunk.begin_s, self._step_s, grace=1)
 
     def _replan_after(self, horizon: int) -> int:
+        if self._rtc:  # d <= s <= H - d: what is left at s lasts until the next chunk comes
+            wanted = horizon // 2 if self._replan_every is None else self._replan_every
+            return max(1, min(wanted, horizon - self._delay.expected(horizon)))
         if self._replan_every is not None:
             return min(self._replan_every, horizon)
         slowest = math.ceil(max(self._took_s, default=0.0) / self._step_s - ROUNDING)
@@ -226,16 +249,25 @@ class ChunkPlayer:
                 if self._closed:
                     return
                 run, chunk = self._run, _Chunk(self._clock(), self._steps)
+                asked = (self._held(),) if self._rtc else ()
             actions = np.empty((0, 0))
             trouble: Optional[Exception]
             try:
-                actions = self._ask().actions
-                trouble = _not_actions(actions)
+                reply = self._ask(*asked)
+                actions, chunk.seq = reply.actions, reply.session.seq if reply.session is not None else None
+                trouble = _not_actions(actions) or (_not_told(reply) if self._rtc else None)
             except Exception as error:  # noqa: BLE001 -- the caller's own code too: `next` raises it
                 trouble = error
             with self._changed:
                 if run == self._run:
                     self._arrived(chunk, actions, trouble)
+
+    def _held(self) -> Rtc:
+        """What the next frame says: the chunk that is played, and where. Nothing where none is."""
+        if self._chunk is None:
+            return Rtc(delay_steps=0, executed_steps=0, horizon=0)
+        delay = self._delay.expected(self._chunk.shape[0])
+        return Rtc(delay, self._plan.index, chunk_seq=self._chunk.seq)
 
     def _arrived(self, chunk: _Chunk, actions: NDArray[np.float64], trouble: Optional[Exception]) -> None:
         """Play the new chunk from the next step on, or note why there is none."""
@@ -275,6 +307,8 @@ class ChunkPlayer:
             self._plan.skip_to(self._index(self._chunk, now_s))
             chunk.begin_s = chunk.frame_s
             due = self._index(chunk, now_s)
+            if self._rtc:
+                self._delay.record(due)
         self._plan.take(actions, due)
         self._chunk = chunk
 
@@ -284,6 +318,16 @@ def _not_actions(actions: NDArray[np.float64]) -> Optional[PolicyError]:
     if actions.ndim != 2 or not actions.size or not np.isfinite(actions).all():
         return BadReply(f"The answer holds actions of shape {actions.shape}; expected finite (horizon, action_dim).")
     return None
+
+
+def _not_told(reply: ActionReply) -> Optional[PolicyError]:
+    """What is wrong with a reply that does not say what its chunk was held to."""
+    if reply.rtc is not None:
+        return None
+    return BadReply(
+        "The answer does not say what its chunk was held to: the daemon is older than rtc, or `ask` left rtc out. Pass "
+        "it on, as in act_with_report(..., rtc=rtc), or play without rtc."
+    )
 
 
 def _closed() -> PolicyError:

@@ -116,7 +116,8 @@ class PolicyClient:
         or "jpeg" (smallest, lossy), and `reuse`, which override the client's own for this frame; `t_obs_ns`, your
         time stamp, which the reply returns; `state`, the robot's own, for a policy that reads one: float64 numbers in
         the order of `info().state`, or a mapping from its names to numbers; `slack_ms`, for how long the robot has
-        actions left to play, so that the daemon may let frames go first whose robots have less.
+        actions left to play, so that the daemon may let frames go first whose robots have less; `rtc`, for a chunk
+        that goes on with the last one (see Rtc; ChunkPlayer fills it in).
         """
         return self.act_with_report(image, instruction, **options).action
 

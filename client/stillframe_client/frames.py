@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Union
 import numpy as np
 
 from stillframe_client.robot_state import state_field
+from stillframe_client.rtc import rtc_field
 
 if TYPE_CHECKING:
     from typing import TypedDict
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stillframe_client.robot_state import State
+    from stillframe_client.rtc import RtcField
 
     class FrameKeywords(TypedDict, total=False):
         """FrameOptions as keywords of a call."""
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         t_obs_ns: Optional[int]
         slack_ms: Optional[float]
         state: Optional[State]
+        rtc: Optional[RtcField]
 
     Picture = NDArray[np.uint8]  # [height, width, 3], RGB
     Pictures = Union[Picture, Mapping[str, Picture]]  # one picture, or camera name -> picture
@@ -45,6 +48,7 @@ class FrameOptions:
     t_obs_ns: Optional[int] = None  # the caller's time stamp, which comes back in the reply
     slack_ms: Optional[float] = None  # for how long the robot has actions left to play: others may go first
     state: Optional[Any] = None  # of the robot: numbers in the policy's order, or by its names
+    rtc: Optional[Any] = None  # what the chunk goes on with: an Rtc, or a mapping of its fields
 
 
 def frame_fields(
@@ -64,6 +68,7 @@ def frame_fields(
         "t_obs_ns": _whole,
         "slack_ms": milliseconds,
         "state": state_field,
+        "rtc": rtc_field,
     }
     said = {name: getattr(options, name) for name in checks}
     return {**fields, **{name: checks[name](name, value) for name, value in said.items() if value is not None}}

@@ -16,7 +16,16 @@ import numpy as np
 
 from stillframe_client.actions import finite_actions
 from stillframe_client.errors import BadReply, FieldFault, Problem, WireError, refusal
-from stillframe_client.sessions import CacheReport, HistoryReport, SessionPlace, read_cache, read_history, read_place
+from stillframe_client.sessions import (
+    CacheReport,
+    HistoryReport,
+    RtcReport,
+    SessionPlace,
+    read_cache,
+    read_history,
+    read_place,
+    read_rtc,
+)
 from stillframe_client.wire import MAX_COUNT, WARNING_HEADER, PackLimits, decode_array, is_array, read_json
 
 _LIMITS = PackLimits(max_parts=200_000, max_depth=32)  # of a reply: a model's card names every data set's statistics
@@ -49,6 +58,7 @@ class ActionReply:
     model: Optional[str] = None  # that computed it; None: the daemon does not say
     first_step: Optional[int] = None  # control step of actions[0]: the frame's seq; None: the daemon does not say
     warnings: Tuple[str, ...] = ()  # of what is odd about the frame and was taken as it is
+    rtc: Optional[RtcReport] = None  # what its chunk was held to; None: the frame did not ask, or the daemon knows none
 
     @property
     def action(self) -> NDArray[np.float64]:
@@ -81,6 +91,7 @@ class ModelInfo:
     card: Mapping[str, Any] = field(repr=False)  # everything the daemon said
     execute: int = 1  # actions of a chunk to play before the next is asked for, as the deployment advises
     state: Optional[StateSpec] = None  # None: it reads none
+    rtc: Optional[str] = None  # how its chunks can be held to the one before: "flow", "diffusion"; None: they cannot
 
 
 def read_action(response: httpx.Response) -> ActionReply:
@@ -102,6 +113,7 @@ def read_action(response: httpx.Response) -> ActionReply:
         model=text_or_none(said.get("model")),
         first_step=first_step_of(said.get("steps")),
         warnings=_warnings_of(response, said),
+        rtc=read_rtc(response, document),
     )
 
 
@@ -164,6 +176,7 @@ def model_info(card: Mapping[str, Any]) -> ModelInfo:
         card=MappingProxyType(dict(card)),
         execute=_execute(action),
         state=_state_spec(observation.get("state")),
+        rtc=_process(action.get("rtc")),
     )
 
 
@@ -172,6 +185,11 @@ def _execute(action: Mapping[str, Any]) -> int:
     horizon = max(1, int(action["chunk_horizon"]))
     advised = whole_or_none(action.get("execute"))
     return advised if advised is not None and 1 <= advised <= horizon else max(1, horizon // 2)
+
+
+def _process(said: Any) -> Optional[str]:
+    """Of `action.rtc`; None, or nothing from an older daemon: chunks cannot be held."""
+    return text_or_none(said.get("process")) if isinstance(said, dict) else None
 
 
 def _state_spec(said: Any) -> Optional[StateSpec]:

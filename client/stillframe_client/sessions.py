@@ -15,6 +15,7 @@ from stillframe_client.wire import (
     HISTORY_HEADER,
     MAX_COUNT,
     PLACE_HEADER,
+    RTC_HEADER,
     SESSION_ID_RULE,
     PackLimits,
     is_session_id,
@@ -56,6 +57,16 @@ class HistoryReport:
 
 
 @dataclass(frozen=True)
+class RtcReport:
+    """What a chunk was held to."""
+
+    frozen: int  # steps held fast, the first of the chunk
+    guided: int  # steps behind these, held less and less
+    chunk_seq: Optional[int] = None  # the frame of the chunk that it was held to
+    why: Optional[str] = None  # it was computed freely: no-chunk, unknown-chunk, played-out, ...
+
+
+@dataclass(frozen=True)
 class SessionPlace:
     """Position of a frame in its session."""
 
@@ -90,6 +101,11 @@ def read_history(response: httpx.Response, document: Any) -> Optional[HistoryRep
     return history_report(_said(response, document, "history", HISTORY_HEADER))
 
 
+def read_rtc(response: httpx.Response, document: Any) -> Optional[RtcReport]:
+    """Read what the chunk was held to; None where the answer does not say."""
+    return rtc_report(_said(response, document, "rtc", RTC_HEADER))
+
+
 def read_place(response: httpx.Response, document: Any) -> Optional[SessionPlace]:
     """Read which frame of which session it was; None where the answer does not say."""
     return session_place(_said(response, document, "session", PLACE_HEADER))
@@ -120,6 +136,20 @@ def history_report(said: Any) -> Optional[HistoryReport]:
         counts = {name: _count(said[name]) for name in _CHUNKS} if enabled else {}
         why, warning = (None if said.get(name) is None else _text(said[name]) for name in ("why", "warning"))
         return HistoryReport(enabled, why=why, warning=warning, **counts)
+    except _UNREADABLE:
+        return None
+
+
+def rtc_report(said: Any) -> Optional[RtcReport]:
+    """What an answer's member `rtc` says; None for what cannot be read."""
+    try:
+        seq, why = said.get("chunk_seq"), said.get("why")
+        return RtcReport(
+            frozen=_count(said["frozen"]),
+            guided=_count(said["guided"]),
+            chunk_seq=None if seq is None else _count(seq),
+            why=None if why is None else _text(why),
+        )
     except _UNREADABLE:
         return None
 

@@ -20,6 +20,8 @@ ReuseMode = Literal["off", "exact", "adaptive", "paper", "static-only"]
 REUSE_MODES: tuple[ReuseMode, ...] = get_args(ReuseMode)
 DraftMode = Literal["exact", "relaxed", "off"]
 DRAFT_MODES: tuple[DraftMode, ...] = get_args(DraftMode)
+RtcWhy = Literal["no-chunk", "unknown-chunk", "other-statistics", "played-out", "nothing-asked"]
+RTC_WHYS: tuple[RtcWhy, ...] = get_args(RtcWhy)
 # Why a pass was not replayed: KV beside the pool; an idle refresh, which yields between two layers; rows that drop out
 # after several layers; a probe of rows that are not kept; more rows than were captured; more pictures than that;
 # another mask than that.
@@ -44,6 +46,34 @@ class ActionChunk:
     actions: NDArray[np.float64]  # [horizon, action_dim]: dx, dy, dz, droll, dpitch, dyaw, gripper
     unnorm_key: str
     tokens: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # [horizon * action_dim]
+
+
+@dataclass(frozen=True)
+class RtcRequest:
+    """What a frame's chunk is to be held to: the session's last one, of which some steps will be played meanwhile."""
+
+    delay_steps: int  # of the new chunk that will be past when it is taken up: held fast
+    executed_steps: int  # of the last chunk that lie between its frame and this one
+    horizon: int | None = None  # of the new chunk's steps that are held at all; None: as many as the last one reaches
+    chunk_seq: int | None = None  # the frame of the chunk that the robot plays; None: the last answered
+
+
+@dataclass(frozen=True)
+class RtcReport:
+    """What a chunk was held to."""
+
+    frozen: int = 0  # steps held fast, the first of the chunk
+    guided: int = 0  # steps behind these, held less and less
+    chunk_seq: int | None = None  # the frame of the chunk that it was held to; None: to none
+    why: RtcWhy | None = None  # it was held to none
+
+
+@dataclass(frozen=True)
+class RtcInfo:
+    """Whether a policy's chunks can be held to the one before (real-time chunking), and how they are made."""
+
+    process: Literal["flow", "diffusion"] | None = None  # whose steps are guided; None: they cannot be held
+    why: str | None = "it answers one action at a time: there is no chunk to go on with"  # they cannot
 
 
 class TokenScope(StrEnum):
@@ -87,6 +117,7 @@ class SessionRef:
     )  # why its first frame is whole; EVICTED: an earlier one had to go
     share: str = ""  # of the device, that its frames take: that of the caller that opened it
     slack_ms: float = 0.0  # for how long its robot has actions left: for some of it others' frames may go first
+    rtc: RtcRequest | None = None  # what its chunk is to be held to; None: it is computed freely
 
     @property
     def seed(self) -> int:
@@ -183,6 +214,7 @@ class StepReport:
     draft: DraftReport = DraftReport()
     batch: int = 1  # frames that were computed side by side, this one among them; the stages' times are all theirs
     history: HistoryReport | None = None  # None: answers do not look at older frames
+    rtc: RtcReport | None = None  # None: the frame did not ask for its chunk to be held
 
     @property
     def total_ms(self) -> float:
@@ -290,6 +322,7 @@ class PolicyInfo:
     center_crop: float | None = None  # share of each picture's area that is looked at; None: all of it
     profile: str = "native"  # the dialect that is served
     source: str | None = None  # "org/name@commit" of the hub; None: a folder that is none of its cache
+    rtc: RtcInfo = RtcInfo()
     unknown_words: Callable[[str], tuple[str, ...]] = field(  # of an instruction: what the policy has no token for
         default=lambda _: (), repr=False, compare=False
     )

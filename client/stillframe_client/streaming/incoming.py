@@ -19,7 +19,7 @@ from stillframe_client.replies import (
     texts,
     whole_or_none,
 )
-from stillframe_client.sessions import cache_report, history_report, session_place
+from stillframe_client.sessions import cache_report, history_report, rtc_report, session_place
 from stillframe_client.wire import FATAL, MAX_COUNT, POLICY, TOO_BIG
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def action_of(message: Message) -> ActionReply:
         model=text_or_none(message.get("model")),
         first_step=first_step_of(message.get("steps")),
         warnings=texts(message.get("warnings")),
+        rtc=rtc_report(message.get("rtc")),
     )
 
 

@@ -14,6 +14,7 @@ CHUNK_HEADER = "X-Stillframe-Chunk"  # of a frame at /act: "whole", where a bare
 WHOLE_CHUNK = "whole"
 CACHE_HEADER = "X-Stillframe-Cache"  # of every answer to a frame: JSON, what it reused
 HISTORY_HEADER = "X-Stillframe-History"  # of every answer to a frame: JSON, what is kept of older ones
+RTC_HEADER = "X-Stillframe-Rtc"  # of answers to frames that asked: JSON, what the chunk was held to
 CAMERAS_HEADER = "X-Stillframe-Cameras"  # of answers: JSON, which of the request's keys was which camera's picture
 WARNING_HEADER = "X-Stillframe-Warning"  # of answers: JSON, a list of what is odd about the request and was taken
 PLACE_HEADER = "X-Stillframe-Session"  # of the answers to a session's frames: JSON, its id, epoch and seq
@@ -21,6 +22,7 @@ PLACE_HEADER = "X-Stillframe-Session"  # of the answers to a session's frames: J
 MAX_SESSION_ID = 128
 SESSION_ID_RULE = f"1 to {MAX_SESSION_ID} printable ASCII characters, with no space at either end, not '.' or '..'"
 MAX_COUNT = 2**64 - 1  # of a seq or an epoch
+RTC_FIELDS = ("delay_steps", "executed_steps", "horizon", "chunk_seq")  # of a frame's `rtc`
 MAX_STATE_NUMBERS = 64  # of a robot's state in one frame
 
 MSGPACK_PROTOCOL = "stillframe.v1.msgpack"  # WebSocket sub-protocols

@@ -17,6 +17,7 @@ from stillframe.errors import ConfigError
 from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.bridge import evaluate_bridge
 from stillframe_lab.cli.evidence import EvidenceOptions, ablate, compare_families, knobs_of, remember
+from stillframe_lab.cli.rtc import DELAYS, evaluate_rtc
 from stillframe_lab.cli.shipped import TINY
 
 EPISODES, SEED = 100, 1000
@@ -33,7 +34,10 @@ def eval_command(
     ] = None,
     task: Annotated[str, typer.Option(help="reach, pick, push or remember.")] = "pick",
     episodes: Annotated[
-        int | None, typer.Option(min=1, help=f"Default {EPISODES}; with --memory 30 of each cell, with --bridge 60.")
+        int | None,
+        typer.Option(
+            min=1, help=f"Default {EPISODES}; with --memory 30 of each cell, with --bridge 60, with --rtc 20."
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help=f"Of the first episode; default {SEED}, with --memory 40000.")
@@ -71,8 +75,8 @@ def eval_command(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="With --ablation, --families, --memory or --bridge: where tables and charts go; default docs/ and its "
-            "name, docs/ablation/families."
+            help="With --ablation, --families, --memory, --bridge or --rtc: where tables and charts go; default docs/ "
+            "and its name, docs/ablation/families."
         ),
     ] = None,
     run: Annotated[
@@ -98,6 +102,10 @@ def eval_command(
     bridge: Annotated[
         bool, typer.Option("--bridge", help="Likewise the Jaco2 bridge, in real time; --config is the daemon's.")
     ] = False,
+    rtc: Annotated[
+        bool, typer.Option("--rtc", help="Likewise delays, with chunks held to the one before and without.")
+    ] = False,
+    delay_ms: Annotated[str, typer.Option(help="With --rtc: of the answers, in whole control steps.")] = DELAYS,
     cell: Annotated[
         list[str] | None,
         typer.Option(help="With --bridge or --families: what to play, more than once for several; default all."),
@@ -106,8 +114,8 @@ def eval_command(
     """Play episodes in the simulator and report success, with its 95 % interval, reuse, drift and latency."""
     require_extras("sim")
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
-    if ablation + families + memory + bridge > 1:
-        listed = "--families, --ablation, --memory and --bridge"
+    if ablation + families + memory + bridge + rtc > 1:
+        listed = "--families, --ablation, --memory, --bridge and --rtc"
         raise ConfigError(f"{listed}: expected one of them, or the one after the other")
     if ablation:
         ablate(evidence, EPISODES, SEED)
@@ -120,6 +128,9 @@ def eval_command(
         return
     if bridge:
         evaluate_bridge(evidence, task, cell or ())
+        return
+    if rtc:
+        evaluate_rtc(evidence, task, hz, execute, delay_ms)
         return
     episodes, seed = episodes or EPISODES, SEED if seed is None else seed
     from stillframe_lab.evaluation.actors import open_local_actor, open_server_actor, user_errors

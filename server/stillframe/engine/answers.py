@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stillframe.domain import ActionChunk, PolicyInfo
+from stillframe.domain import ActionChunk, PolicyInfo, RtcInfo
 from stillframe.engine.ensemble import AdaptiveEnsemble
 from stillframe.engine.session_state import ScheduledFrame
 from stillframe.errors import ConfigError
+
+ONE_ACTION = "decoding.ensemble answers one action at a time: there is no chunk to go on with"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class ChunkAnswers:
     def info(self, policy: PolicyInfo) -> PolicyInfo:
         """The policy's contract, as clients see it. Raises ConfigError for more actions to play than there are."""
         if self.ensemble:
-            policy = replace(policy, chunk_horizon=1)
+            policy = replace(policy, chunk_horizon=1, rtc=RtcInfo(why=ONE_ACTION))
         if self.execute > policy.chunk_horizon:
             said = f"decoding.execute is {self.execute}; {policy.name} answers {policy.chunk_horizon} actions at once"
             why = ", as decoding.ensemble has it" if self.ensemble else ""

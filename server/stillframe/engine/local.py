@@ -76,11 +76,13 @@ class LocalBatchPolicy:
     def __call__(self, observed: Sequence[Mapping[str, Any]]) -> list[NDArray[np.float64]]:
         """Of each robot {"images": {camera: uint8 [H, W, 3]}, "instruction": str} -> the actions due now, [7] each.
 
-        "state": float64 [its numbers], where the policy reads one.
+        "state": float64 [its numbers], where the policy reads one. "rtc": a RtcRequest, for a chunk that is held.
         Raises the first RequestError of any.
         """
         requests = [
-            FrameRequest(Observation(one["images"], one["instruction"], state=one.get("state")), ref)
+            FrameRequest(
+                Observation(one["images"], one["instruction"], state=one.get("state")), replace(ref, rtc=one.get("rtc"))
+            )
             for one, ref in zip(observed, self._next, strict=True)
         ]
         self._next = [replace(ref, seq=ref.seq + 1) for ref in self._next]

@@ -41,6 +41,7 @@ class Scheduler:
         self.drafts = DraftFactory(decoding, model.info.action_names, model.decoder.config.vocab_size)
         self._decoder = model.decoder
         self._default_mode = settings.mode
+        self._guidance = decoding.guidance_rule
         self._slot_rows = kv_shape(model, settings.slot_text_tokens).capacity
         self._clock = clock
         self._history = history
@@ -62,6 +63,9 @@ class Scheduler:
         self.plan(frame, session.reuse, cause, session.caution.level)
         frame.session, frame.is_cached = session, fits and frame.policy is not None
         frame.seed = session.ref.seed
+        if session.ref.rtc is not None:
+            asked, key = session.ref.rtc, prepared.unnorm_key
+            frame.held, frame.rtc_report = session.chunks.hold(asked, key, self._guidance)
         if self._history is not None:
             session.history = session.history or self._history.begin()
             frame.history = self._history.lend(session.history, prepared.layout)

@@ -19,7 +19,7 @@ from stillframe.engine.requests import FrameRequest
 from stillframe.engine.session_state import ScheduledFrame, SessionState, VisionCache
 from stillframe.engine.session_table import SessionTable
 from stillframe.errors import Internal, not_finite
-from stillframe.models.base import Decoded, PolicyModel, Prepared
+from stillframe.models.base import Decoded, PolicyModel, Prepared, sampled_chunk
 from stillframe.models.runner import ModelRunner
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.settings import ReuseSettings
@@ -182,6 +182,8 @@ class SessionCache:
         self, frame: ScheduledFrame, session: SessionState, decoded: Decoded, report: CacheReport
     ) -> CacheReport:
         session.drafts.observe(decoded.chunk.tokens)
+        if decoded.sampled is not None:
+            session.chunks.keep(session.ref.seq, sampled_chunk(frame.prepared, decoded.sampled))
         session.vision = VisionCache.of(frame.prepared, frame.rows)
         report = replace(report, epoch=session.ref.epoch, seq=session.ref.seq)
         if frame.policy is None or not frame.is_cached:

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillframe.domain import HistoryReport, Image, KeyframeReason, ReuseMode, SessionRef
+from stillframe.domain import HistoryReport, Image, KeyframeReason, ReuseMode, RtcReport, SessionRef
 from stillframe.engine.drafts import DraftProposer
 from stillframe.engine.drift import Caution
 from stillframe.engine.ensemble import AdaptiveEnsemble
 from stillframe.engine.history import SessionHistory
+from stillframe.engine.sent_chunks import SentChunks
 from stillframe.models.base import Decoded, Prefilled, Prepared
+from stillframe.models.held_chunk import HeldChunk
 from stillframe.models.llama.attention_probe import TextAttentionProbe
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.draft import Draft
@@ -47,6 +49,8 @@ class ScheduledFrame:
     seed: int = 0  # of what is drawn by chance; a stateless frame's is 0
     session: SessionState | None = None  # None: stateless
     history: HistoryKV | None = None  # the session's older frames
+    held: HeldChunk | None = None  # what its chunk goes on with
+    rtc_report: RtcReport | None = None  # what is said of that; None: the frame did not ask
     plan: ReusePlan = field(init=False, repr=False)  # by Scheduler, as the next three
     keyframe: KeyframeReason | None = field(init=False, default=None)
     probe: TextAttentionProbe | None = field(init=False, default=None)  # of where its text looks, if a plan will ask
@@ -78,7 +82,7 @@ class ScheduledFrame:
         """The input of its decoding: `hidden` [rows, width] as the prefill returns them."""
         if self.history is not None:
             self.history = self.history.without_hook()  # the attention on it is recorded
-        return Prefilled(self.prepared, hidden, self.kv, self.draft, self.history, self.seed)
+        return Prefilled(self.prepared, hidden, self.kv, self.draft, self.history, self.seed, self.held)
 
     def reuse_state(self, state: ReuseState | None, now_s: float) -> tuple[ReuseState, int]:
         """What the session's next frame may reuse, and the greatest age in it: `state` advanced, or a new one."""
@@ -141,6 +145,7 @@ class SessionState:
     cause: KeyframeReason | None  # why its next frame has to be a keyframe; None: it need not be
     drafts: DraftProposer = field(default_factory=DraftProposer)
     ensemble: AdaptiveEnsemble | None = None  # of its last chunks
+    chunks: SentChunks = field(default_factory=SentChunks)  # of a family whose chunks can be held
     vision: VisionCache | None = None
     reuse: ReuseState | None = None  # what its next frame may reuse
     pending: ScheduledFrame | None = None  # its last frame, where an idle refresh can still improve it

@@ -12,6 +12,7 @@ from stillframe.domain import KeyframeReason, SessionRef
 from stillframe.engine.drafts import DraftProposer
 from stillframe.engine.drift import Caution
 from stillframe.engine.history import SessionHistory
+from stillframe.engine.sent_chunks import SentChunks
 from stillframe.engine.session_state import SessionState
 
 MOST_SESSIONS = 4096  # known at once, should none of them be ended; the longest idle one goes
@@ -36,7 +37,7 @@ class SessionTable:
             session = self._begin(ref)
         elif session.ref.epoch != ref.epoch:
             session.cause, session.drafts, session.history = KeyframeReason.RESET, DraftProposer(), None
-            session.ensemble = None
+            session.ensemble, session.chunks = None, SentChunks()
         session.ref = ref
         self._known.move_to_end(ref.id)
         return session

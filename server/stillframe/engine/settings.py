@@ -6,10 +6,14 @@ Knows no YAML and no torch: plain values, checked when they are made.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from stillframe.domain import DRAFT_MODES, DraftMode
+from stillframe.models.held_chunk import GuidanceRule
 from stillframe.settings_fields import RangeChecked, setting
+
+RtcJacobian = Literal["network", "identity"]
+JACOBIANS: tuple[RtcJacobian, ...] = get_args(RtcJacobian)
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,30 @@ class DecodingSettings(RangeChecked):
         low=0,
         high=1024,
     )
+    rtc_strength: float = setting(
+        5.0,
+        "of chunks that are held to the one before, where frames ask for it (rtc): the strongest pull of a step from "
+        "noise to actions",
+        low=0,
+        high=100,
+    )
+    rtc_jacobian: RtcJacobian = setting(
+        "network",
+        "network: that pull goes back through the network that draws chunks, a pass more a step; identity: it is added "
+        "as it is, for next to nothing",
+    )
+
+    @property
+    def guidance_rule(self) -> GuidanceRule:
+        """How hard chunks are held."""
+        return GuidanceRule(self.rtc_strength, through_network=self.rtc_jacobian == "network")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.draft not in DRAFT_MODES:
             raise ValueError(f"draft is {self.draft!r}; expected one of {', '.join(DRAFT_MODES)}")
+        if self.rtc_jacobian not in JACOBIANS:
+            raise ValueError(f"rtc_jacobian is {self.rtc_jacobian!r}; expected one of {', '.join(JACOBIANS)}")
         if not self.radius:
             raise ValueError("radius is []; expected one number, or one for each dimension but the gripper")
 

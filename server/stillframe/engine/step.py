@@ -72,7 +72,7 @@ def _answer(
     if isinstance(result, Internal):
         return result
     draft = DraftReport(frame.draft.mode, frame.draft.way, decoded.accepted)
-    report = StepReport(stages_ms, 1 + decoded.passes, result, draft, batch, frame.history_report)
+    report = StepReport(stages_ms, 1 + decoded.passes, result, draft, batch, frame.history_report, frame.rtc_report)
     return Step(answers.answer(frame, decoded.chunk), report)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Info, generate_latest
 
 from stillframe.domain import (
+    RTC_WHYS,
     ConnectionReport,
     KVUsage,
     PassCounts,
@@ -31,6 +32,8 @@ from stillframe.metrics.collectors import ConnectionCollector, LogCollector, Pas
 from stillframe.metrics.factory import MetricFactory
 from stillframe.metrics.reuse import HistoryMetrics, ReuseMetrics
 from stillframe.metrics.sessions import SessionMetrics
+
+HELD = "held"  # of a chunk: to the last one
 
 
 class Outcome(StrEnum):
@@ -83,6 +86,11 @@ class Metrics:
             ACCEPTED_BUCKETS,
             ["draft", "way"],
         )
+        self._rtc = make.counter(
+            "stillframe_rtc_frames", "Frames whose chunk was to be held to the last one: held, or why not.", ["outcome"]
+        )
+        for outcome in (HELD, *RTC_WHYS):
+            self._rtc.labels(outcome)
         self._batch = make.histogram(
             "stillframe_batch_frames", "Frames of the batch that an answered one was computed in.", BATCH_BUCKETS
         )
@@ -154,6 +162,8 @@ class Metrics:
         if report.draft.mode != "off":
             self._accepted.labels(report.draft.mode, report.draft.way).observe(report.draft.accepted)
         self._reuse.frame(report.cache)
+        if report.rtc is not None:
+            self._rtc.labels(report.rtc.why or HELD).inc()
         if report.history is not None:
             self._history.frame(report.history.frame)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stillframe.domain import ActionChunk, Image, Observation, PolicyInfo
 from stillframe.errors import Internal
+from stillframe.models.held_chunk import HeldChunk, SampledChunk
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.draft import Draft, Ids
 from stillframe.models.llama.history_attention import HistoryKV
@@ -53,6 +54,7 @@ class Prefilled:
     draft: Draft
     history: HistoryKV | None = None  # older frames, to which decoding attends as well
     seed: int = 0  # of what chance a family needs: the same for a frame whenever it is computed
+    held: HeldChunk | None = None  # what its chunk goes on with, where the policy's `info.rtc` says that it can
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,14 @@ class Decoded:
     passes: int  # of the decoder, after the prefill
     accepted: int = 0  # draft tokens that the prefill accepted, from the first on
     refusal: Internal | None = None  # why it is no action, as far as the family knows; its numbers are then NaN
+    sampled: NDArray[np.float64] | None = None  # [horizon, its numbers] as they were drawn, before any clip and scale:
+    # what the next chunk can be held to; None: the family's chunks cannot be held
+
+
+def sampled_chunk(prepared: Prepared, sampled: NDArray[np.float64]) -> SampledChunk:
+    """What `Decoded.sampled` of a frame is to the next ones."""
+    state = None if prepared.state is None else prepared.state.double().numpy()
+    return SampledChunk(sampled, prepared.unnorm_key, state)
 
 
 class PolicyModel(Protocol):

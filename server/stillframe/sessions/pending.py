@@ -8,7 +8,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from stillframe.domain import Observation, ReuseMode, Step
+from stillframe.domain import Observation, ReuseMode, RtcRequest, Step
 from stillframe.errors import Conflict, NotReady, RequestError
 
 DRAIN_WAIT_S = 10.0
@@ -34,6 +34,7 @@ class FrameSubmission:
     mode: ReuseMode | None = None  # None: the session's
     connection: object | None = None  # that it came through; None: without one
     slack_ms: float = 0.0  # for how long its robot has actions left
+    rtc: RtcRequest | None = None  # what its chunk is to be held to
 
 
 @dataclass(frozen=True)

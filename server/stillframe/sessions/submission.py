@@ -69,7 +69,7 @@ class FrameSubmitter:
         policy = self._policy()
         self._make_room(session, pending.seq)
         # May refuse: then the session is unchanged.
-        ref = replace(session.ref(pending, frame.mode), slack_ms=frame.slack_ms)
+        ref = replace(session.ref(pending, frame.mode), slack_ms=frame.slack_ms, rtc=frame.rtc)
         computing = policy.submit(frame.observation, frame.max_age_ms, ref)
         pending.computing = computing
         session.implicit = False

@@ -20,6 +20,7 @@ from stillframe.domain import (
     KVUsage,
     Observation,
     PolicyInfo,
+    RtcReport,
     SessionRef,
     StateInfo,
     Step,
@@ -65,6 +66,16 @@ def cache_report(session: SessionRef | None) -> CacheReport:
         return CacheReport(mode, None, 0.5, 10, 20, KV_BYTES, seq, epoch=epoch, seq=seq)
     reason = KeyframeReason.RESET if epoch else session.opening
     return CacheReport(mode, reason, 0.0, 0, 20, KV_BYTES, 0, epoch=epoch, seq=seq)
+
+
+def rtc_report(session: SessionRef | None) -> RtcReport | None:
+    """What a frame that asked for it is said to be held to: the frame before it; nothing in an episode's first."""
+    if session is None or session.rtc is None:
+        return None
+    if not session.seq:
+        return RtcReport(why="no-chunk")
+    held = session.rtc.horizon or session.rtc.delay_steps
+    return RtcReport(session.rtc.delay_steps, held - session.rtc.delay_steps, session.seq - 1)
 
 
 @dataclass
@@ -119,7 +130,8 @@ class EchoPolicy:
             raise self.error
         actions = self.echo(observation) if self.actions is None else self.actions
         chunk = ActionChunk(actions, observation.unnorm_key or self.info.default_unnorm_key or "")
-        return Step(chunk, StepReport({"queue": 0.5, "prefill": 2.0}, 2, cache_report(session)))
+        report = StepReport({"queue": 0.5, "prefill": 2.0}, 2, cache_report(session), rtc=rtc_report(session))
+        return Step(chunk, report)
 
     def echo(self, observation: Observation) -> NDArray[np.float64]:
         """An action that tells what was seen, [1, 7]."""

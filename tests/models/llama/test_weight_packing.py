@@ -208,3 +208,19 @@ def test_a_packed_network_gives_the_same(pristine: Path, dtype: torch.dtype) -> 
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
     torch.testing.assert_close(network.patches(pixels), before, rtol=tolerance, atol=tolerance)
     assert sum(map(torch.numel, network.parameters())) == parameters
+
+
+@packs
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_packed_layers_gradient_for_its_rows(dtype: torch.dtype) -> None:
+    """That of the layer itself, within rounding: guidance differentiates through what is packed."""
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        layer = linear(512, 700, dtype, bias=True)
+        rows = torch.randn(2, 3, 512).to(dtype)
+        pull = torch.randn(2, 3, 700).to(dtype)
+        made = []
+        for module in (layer, PackedLinear(layer)):
+            start = rows.clone().requires_grad_()
+            made.append(torch.autograd.grad(module(start), start, pull)[0])
+
+    torch.testing.assert_close(made[1], made[0], rtol=2e-2 if dtype == torch.bfloat16 else 1e-4, atol=1e-2)

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stillframe.models.guidance import Guidance
+
 TRAINED_STEPS = 100
 MOST_BETA = 0.999
 
@@ -61,7 +63,14 @@ class Denoising:
         return self.guidance > 1
 
 
-def denoise(predict: Predictor, noise: Tensor, condition: Tensor, nothing: Tensor, how: Denoising) -> Tensor:
+def denoise(
+    predict: Predictor,
+    noise: Tensor,
+    condition: Tensor,
+    nothing: Tensor,
+    how: Denoising,
+    guidance: Guidance | None = None,
+) -> Tensor:
     """Chunks [batch, horizon, action_dim] out of noise of that shape; not clipped.
 
     `condition` [batch, width] steers; `nothing` [1, width] stands for none. A chunk's numbers do not depend on which
@@ -70,13 +79,47 @@ def denoise(predict: Predictor, noise: Tensor, condition: Tensor, nothing: Tenso
     kept = kept_signal()
     actions, times = noise, timesteps(how.steps)
     for now, after in zip(times, [*times[1:], None], strict=True):
-        eps = _predicted(predict, actions, now, condition, nothing, how)
         power, next_power = kept[now], 1.0 if after is None else kept[after]
-        clean = actions * math.sqrt(1 / power) - eps * math.sqrt(1 / power - 1)
+
+        def cleaned(points: Tensor, now: int = now, power: float = power) -> Tensor:
+            eps = _predicted(predict, points, now, condition, nothing, how)
+            return points * math.sqrt(1 / power) - eps * math.sqrt(1 / power - 1)
+
+        clean, pull = (cleaned(actions), None) if guidance is None else _guided(cleaned, actions, power, guidance)
         # As the reference does: the noise that leads from here to `clean`, which rounds otherwise than eps itself.
         back = (actions * math.sqrt(1 / power) - clean) / math.sqrt(1 / power - 1)
         actions = clean * math.sqrt(next_power) + back * math.sqrt(1 - next_power)
+        if pull is not None:
+            actions = actions + pull * pull_share(power, next_power)
     return actions
+
+
+def _guided(
+    cleaned: Callable[[Tensor], Tensor], actions: Tensor, power: float, guidance: Guidance
+) -> tuple[Tensor, Tensor]:
+    """The clean chunks that `actions` lead to, and the pull on their velocity.
+
+    With a = sqrt(power), b = sqrt(1 - power) and t = a / (a + b), actions / (a + b) = t clean + (1 - t) eps: a point of
+    a flow whose velocity is clean - eps, and a step of DDIM is one of Euler's along it. So that velocity is what gets
+    strength(t) J^T [weights (targets - clean)], J the derivative of `clean` by the flow's point.
+    """
+    size = math.sqrt(power) + math.sqrt(1 - power)
+
+    def estimate(points: Tensor) -> tuple[Tensor, Tensor]:
+        clean = cleaned(points)
+        return clean, clean
+
+    clean, _, pull = guidance.pulled(estimate, actions, size)
+    return clean, pull * guidance.strength(math.sqrt(power) / size)
+
+
+def pull_share(power: float, next_power: float) -> float:
+    """What one step makes of a pull on the flow's velocity: its stride in t, times the next actions' size.
+
+    (t' - t) (a' + b') = (a' b - a b') / (a + b).
+    """
+    signal, noise = math.sqrt(power), math.sqrt(1 - power)
+    return (math.sqrt(next_power) * noise - signal * math.sqrt(1 - next_power)) / (signal + noise)
 
 
 def _predicted(

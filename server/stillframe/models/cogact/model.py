@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stillframe.domain import ActionChunk, PolicyInfo
+from stillframe.domain import ActionChunk, PolicyInfo, RtcInfo
 from stillframe.models.actions import Statistics
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
@@ -22,6 +22,7 @@ from stillframe.models.cogact.diffusion import Denoising, denoise
 from stillframe.models.cogact.dit import DiT, DiTConfig
 from stillframe.models.cogact.run_folder import RunFolder
 from stillframe.models.components import Component, component
+from stillframe.models.guidance import Guidance, may_differentiate
 from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.prismatic.checks import ACTION_NAMES, check_action
@@ -69,7 +70,8 @@ class CogACT(PrismaticPolicy):
     @property
     def info(self) -> PolicyInfo:
         """See `PrismaticPolicy.contract`."""
-        vlm = self.contract(family="cogact", action_names=ACTION_NAMES, chunk_horizon=self.head.config.horizon)
+        horizon, rtc = self.head.config.horizon, RtcInfo("diffusion", why=None)
+        vlm = self.contract(family="cogact", action_names=ACTION_NAMES, chunk_horizon=horizon, rtc=rtc)
         return replace(vlm, parameters=vlm.parameters + sum(part.numel() for part in self.head.parameters()))
 
     def components(self, folder: CheckpointFolder) -> tuple[Component, ...]:
@@ -88,13 +90,15 @@ class CogACT(PrismaticPolicy):
         """Draw a chunk for each last row, with noise that follows from the frame's seed alone."""
         condition = torch.stack([one.hidden[-1] for one in prefilled])
         noise = torch.stack([self._noise(one.seed) for one in prefilled])
-        drawn = self.draw(condition, noise).cpu().double().numpy()
+        guidance = Guidance.of([one.held for one in prefilled], noise.to(condition.device))
+        drawn = self.draw(condition, noise, guidance).cpu().double().numpy()
         return [self.scaled(one.prepared.unnorm_key, unit) for one, unit in zip(prefilled, drawn, strict=True)]
 
-    def draw(self, condition: Tensor, noise: Tensor) -> Tensor:
+    def draw(self, condition: Tensor, noise: Tensor, guidance: Guidance | None = None) -> Tensor:
         """[batch, width] and noise [batch, horizon, action_dim] -> normalised chunks, float32, not clipped."""
         nothing = self.head.z_embedder.uncondition
-        return denoise(self.head, noise.to(nothing.device), condition.float(), nothing, self.denoising)
+        with may_differentiate(guidance):
+            return denoise(self.head, noise.to(nothing.device), condition.float(), nothing, self.denoising, guidance)
 
     def scaled(self, unnorm_key: str, drawn: NDArray[np.float64]) -> Decoded:
         """[horizon, action_dim] -> the data set's units; the gripper is open or closed first. NaN stays NaN."""
@@ -102,7 +106,7 @@ class CogACT(PrismaticPolicy):
         gripper = normalised[:, GRIPPER]
         normalised[:, GRIPPER] = np.where(np.isnan(gripper), gripper, gripper >= 0.5)
         actions = self.statistics.scales[unnorm_key].unnormalise(normalised)
-        return Decoded(ActionChunk(actions, unnorm_key), normalised, passes=0)
+        return Decoded(ActionChunk(actions, unnorm_key), normalised, passes=0, sampled=drawn)
 
     def _noise(self, seed: int) -> Tensor:
         """[horizon, action_dim]: the same for a seed on every device, for it is drawn in the host's memory."""

@@ -25,6 +25,8 @@ torch's silu goes row by row. Over contiguous rows it goes in one go, and takes 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -48,8 +50,28 @@ class PackedLinear(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, "none", [], "")
-        return out
+        if rows.requires_grad and torch.is_grad_enabled():
+            differentiable: Tensor = _PackedProduct.apply(rows, self.weight, self.bias)
+            return differentiable
+        return _product(rows, self.weight, self.bias)
+
+
+def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    return out
+
+
+class _PackedProduct(torch.autograd.Function):
+    """The same product with a gradient for its rows, which torch's packed one has not."""
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        context.weight = weight
+        return _product(rows, weight, bias)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return gradient @ context.weight.to_dense(), None, None
 
 
 def pack_for_inference(network: nn.Module) -> None:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stillframe.domain import ActionChunk, Observation, PolicyInfo
+from stillframe.domain import ActionChunk, Observation, PolicyInfo, RtcInfo
 from stillframe.errors import Flaw, Internal, not_an_action, not_finite
 from stillframe.models.actions import Statistics, no_action
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
@@ -35,6 +35,10 @@ from stillframe.models.prismatic.tokenizer import tokenizer_file
 from stillframe.models.state import StateReader
 
 STOP_ID = 2  # </s>, behind the action's places
+NOT_HELD = (
+    "its chunk comes out of one pass, with no steps from noise that could be guided; blend chunks in the client "
+    "instead, as ChunkPlayer(blend='linear') does"
+)
 
 
 class OpenVLAOFT(PrismaticPolicy):
@@ -106,6 +110,7 @@ class OpenVLAOFT(PrismaticPolicy):
             action_names=self.oft.action_names,
             chunk_horizon=self.oft.chunk,
             state=None if self._reader is None else self._reader.info,
+            rtc=RtcInfo(why=NOT_HELD),
         )
 
     def components(self, folder: CheckpointFolder) -> tuple[Component, ...]:

@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stillframe.domain import ActionChunk, Observation, PolicyInfo
+from stillframe.domain import ActionChunk, Observation, PolicyInfo, RtcInfo
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.components import Component, component
+from stillframe.models.guidance import Guidance
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
@@ -119,6 +120,7 @@ class Pi0:
             default_unnorm_key=config.statistics.default_key,
             state=None if self.reader is None else self.reader.info,
             unknown_words=self.prompt.unknown_words,
+            rtc=RtcInfo("flow", why=None),
         )
 
     @property
@@ -184,9 +186,22 @@ class Pi0:
 
     def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:  # noqa: ARG002 (the expert's)
         """Draw a chunk over each prefix, with noise that follows from the frame's seed alone; all robots together."""
-        noise = torch.stack([self._noise(one.seed) for one in prefilled])
-        drawn = self.network.draw(*self.expert_input(prefilled), noise.to(self.device)).cpu().double().numpy()
+        noise = torch.stack([self._noise(one.seed) for one in prefilled]).to(self.device)
+        guidance = Guidance.of([one.held and one.held.with_actions(self._due(one)) for one in prefilled], noise)
+        drawn = self.network.draw(*self.expert_input(prefilled), noise, guidance).cpu().double().numpy()
         return [self.scaled(one.prepared, chunk) for one, chunk in zip(prefilled, drawn, strict=True)]
+
+    def _due(self, one: Prefilled) -> NDArray[np.float64]:
+        """What the held chunk's actions are from this frame: where the state is added to them, less what it moved."""
+        assert one.held is not None  # noqa: S101 (asked before)
+        then, now, added = one.held.sampled, one.prepared.state, np.flatnonzero(self.config.relative)
+        if not len(added) or then.state is None or now is None:
+            return then.actions
+        scale, state = self.actions[then.unnorm_key], self.states[then.unnorm_key]
+        moved = state.unnormalise(now.double().numpy()) - state.unnormalise(then.state)
+        actions = scale.unnormalise(then.actions[:, : len(scale)])
+        actions[:, added] -= moved[added]
+        return np.concatenate((scale.normalise(actions), then.actions[:, len(scale) :]), axis=1)
 
     def expert_input(self, prefilled: Sequence[Prefilled]) -> tuple[list[FrameKV], list[int], Tensor | None]:
         """Caches, rows of each prefix, and pi0's states [robots, action_dim] as `Pi0Network.draw` takes them."""
@@ -208,7 +223,7 @@ class Pi0:
             state = self.states[prepared.unnorm_key].unnormalise(prepared.state.numpy())
             added = np.flatnonzero(self.config.relative)
             actions[:, added] += state[added]
-        return Decoded(ActionChunk(actions, prepared.unnorm_key), normalised, passes=0)
+        return Decoded(ActionChunk(actions, prepared.unnorm_key), normalised, passes=0, sampled=drawn)
 
     def _ends(self, key: str) -> dict[str, list[float] | list[bool]]:
         scale, added = self.actions[key], np.flatnonzero(self.config.relative)

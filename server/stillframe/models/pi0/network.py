@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.guidance import Guidance, guided_flow, may_differentiate
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.rotary import Rotary
 from stillframe.models.llama.weight_packing import pack_for_inference
@@ -68,16 +70,29 @@ class Pi0Network(nn.Module):
         self.expert.drop_norms()
         pack_for_inference(self)
 
-    def draw(self, caches: Sequence[FrameKV], lengths: Sequence[int], states: Tensor | None, noise: Tensor) -> Tensor:
+    def draw(
+        self,
+        caches: Sequence[FrameKV],
+        lengths: Sequence[int],
+        states: Tensor | None,
+        noise: Tensor,
+        guidance: Guidance | None = None,
+    ) -> Tensor:
         """From `noise` [robots, horizon, action_dim] to normalised chunks of that shape, float32.
 
         `caches` hold each robot's prefix of so many rows; `states` [robots, action_dim] float32 are pi0's.
         """
-        *_, last = self.drawn(caches, lengths, states, noise)
+        with may_differentiate(guidance):
+            *_, last = self.drawn(caches, lengths, states, noise, guidance)
         return last
 
     def drawn(
-        self, caches: Sequence[FrameKV], lengths: Sequence[int], states: Tensor | None, noise: Tensor
+        self,
+        caches: Sequence[FrameKV],
+        lengths: Sequence[int],
+        states: Tensor | None,
+        noise: Tensor,
+        guidance: Guidance | None = None,
     ) -> Iterator[Tensor]:
         """The same, step by step: what each step begins with, then the chunks."""
         before, horizon = int(states is not None), noise.shape[1]
@@ -86,10 +101,12 @@ class Pi0Network(nn.Module):
             self._write_state(states, prefix)
         prefix.begin(before)
         rotary = self._rotary(prefix.positions, range(before, before + horizon))
-        actions = noise
+        actions, times = noise, self.flow.times.tolist()
         for step in range(self.flow.steps):
             yield actions
-            actions = actions + self.flow.stride * self.velocity(actions, step, rotary, prefix)
+            velocity = partial(self.velocity, step=step, rotary=rotary, prefix=prefix)
+            flowing = velocity(actions) if guidance is None else guided_flow(velocity, actions, times[step], guidance)
+            actions = actions + self.flow.stride * flowing
         yield actions
 
     def velocity(self, actions: Tensor, step: int, rotary: Rotary, prefix: PrefixKV) -> Tensor:
@@ -147,6 +164,6 @@ def load_network(
     network.requires_grad_(requires_grad=False)
     parameters = sum(each.numel() for each in network.parameters())
     if device.type != "meta":
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference_mode: guidance differentiates through what is made here
             network.prepare(flow)
     return network.eval(), parameters

@@ -47,10 +47,16 @@ class PrefixKV:
         """[robots, heads, rows, head_dim]. Heads that share keys attend as rows of one: no key is copied."""
         begin, end = self._longest + self._first, self._longest + self._first + keys.shape[-2]
         own_keys, own_values = self._kv[0, layer], self._kv[1, layer]
-        own_keys[:, :, begin:end], own_values[:, :, begin:end] = keys, values
+        if keys.requires_grad:  # what a gradient goes through is not written into the prefix's memory
+            seen = (
+                torch.cat((own_keys[:, :, :begin], keys), dim=2),
+                torch.cat((own_values[:, :, :begin], values), dim=2),
+            )
+        else:
+            own_keys[:, :, begin:end], own_values[:, :, begin:end] = keys, values
+            seen = own_keys[:, :, :end], own_values[:, :, :end]
         robots, heads, rows, head_dim = queries.shape
         grouped = queries.reshape(robots, own_keys.shape[1], -1, head_dim)
-        seen = own_keys[:, :, :end], own_values[:, :, :end]
         if self._mask is None:
             mixed = attend(grouped, *seen)
         else:

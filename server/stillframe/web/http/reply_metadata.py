@@ -9,14 +9,22 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stillframe.domain import CacheReport, HistoryInfo, HistoryReport
-from stillframe_client.wire import CACHE_HEADER, CAMERAS_HEADER, HISTORY_HEADER, PLACE_HEADER, WARNING_HEADER
+from stillframe.domain import CacheReport, HistoryInfo, HistoryReport, RtcReport
+from stillframe_client.wire import (
+    CACHE_HEADER,
+    CAMERAS_HEADER,
+    HISTORY_HEADER,
+    PLACE_HEADER,
+    RTC_HEADER,
+    WARNING_HEADER,
+)
 
 Report = Mapping[str, Any]  # member of a readable reply -> its value
 
 _HEADERS = {
     "cache": CACHE_HEADER,
     "history": HISTORY_HEADER,
+    "rtc": RTC_HEADER,
     "session": PLACE_HEADER,
     "cameras": CAMERAS_HEADER,
     "warnings": WARNING_HEADER,
@@ -52,6 +60,14 @@ def history_report(info: HistoryInfo, history: HistoryReport | None) -> Report:
     else:
         said |= {"held": history.held, "kept": history.kept, "dropped": history.dropped, "kv_bytes": history.nbytes}
     return {"history": said | ({"warning": info.warning} if info.warning else {})}
+
+
+def rtc_report(rtc: RtcReport | None) -> Report:
+    """The member `rtc` of a frame that asked for it: what its chunk was held to, or why to nothing."""
+    if rtc is None:
+        return {}
+    told = {"chunk_seq": rtc.chunk_seq} if rtc.why is None else {"why": rtc.why}
+    return {"rtc": {"frozen": rtc.frozen, "guided": rtc.guided, **told}}
 
 
 def input_report(cameras: Mapping[str, str], warnings: Sequence[str]) -> Report:

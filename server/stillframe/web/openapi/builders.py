@@ -17,6 +17,7 @@ from stillframe_client.wire import (
     HISTORY_HEADER,
     IDEMPOTENCY_HEADER,
     PLACE_HEADER,
+    RTC_HEADER,
     SESSION_HEADER,
     WARNING_HEADER,
     WHOLE_CHUNK,
@@ -94,6 +95,7 @@ HEADERS: Schema = {
         "schema": _json("History"),
         "description": "what is kept of older frames, or why nothing is, as JSON",
     },
+    RTC_HEADER: {"schema": _json("Rtc"), "description": "what the chunk was held to, as JSON; only where it was asked"},
     PLACE_HEADER: {
         "schema": _json("SessionPlace"),
         "description": "which frame of its session it was, as JSON; only where the frame named one",

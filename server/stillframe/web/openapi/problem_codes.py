@@ -109,6 +109,10 @@ PROBLEM_CODES: Mapping[str, ProblemCode] = MappingProxyType(
             "A session's id is 1 to 128 printable ASCII characters, with no space at either end, not '.' or '..'.",
         ),
         "unknown-reuse-mode": ProblemCode(Unprocessable, "'reuse' names no mode that there is."),
+        "rtc-unsupported": ProblemCode(
+            Unprocessable, "'rtc' is given, and this policy's chunks cannot be held to the one before."
+        ),
+        "rtc-without-session": ProblemCode(Unprocessable, "'rtc' is given, but the frame names no session."),
         "reuse-without-session": ProblemCode(Unprocessable, "'reuse' is given, but the frame names no session."),
         "seq-without-session": ProblemCode(
             Unprocessable, "'epoch', 'seq' or an Idempotency-Key is given, but the frame names no session."

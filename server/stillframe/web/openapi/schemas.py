@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from stillframe.domain import REUSE_MODES, KeyframeReason, ReuseMode
+from stillframe.domain import REUSE_MODES, KeyframeReason, ReuseMode, RtcWhy
 from stillframe.sessions.session import ServiceMode, SessionInfo
 from stillframe.web.openapi.builders import Schema, ref
 from stillframe.web.openapi.legacy_routes import DIALECT_SCHEMAS
@@ -49,6 +49,33 @@ _SESSION_ID: Schema = {
     "description": f"whose frame it is: {SESSION_ID_RULE}; without one nothing outlives the frame",
 }
 _COUNT: Schema = {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_COUNT}
+_RTC: Schema = {
+    "type": "object",
+    "description": "hold the chunk to the session's last one, which the robot plays meanwhile (real-time chunking); of "
+    "policies whose /v1/models says action.rtc",
+    "required": ["delay_steps", "executed_steps"],
+    "additionalProperties": False,
+    "properties": {
+        "delay_steps": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "of the new chunk that will be past when it is taken up: held fast; below chunk_horizon",
+        },
+        "executed_steps": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": MAX_COUNT,
+            "description": "of the last chunk that lie between its frame and this one, as the robot counted them",
+        },
+        "horizon": {
+            "type": ["integer", "null"],
+            "minimum": 0,
+            "description": "of the new chunk's steps that are held at all, the delay's among them; null: as many as "
+            "the last chunk reaches",
+        },
+        "chunk_seq": {**_COUNT, "description": "the frame of the chunk that the robot plays; null: the last answered"},
+    },
+}
 _FRAME: Schema = {
     "type": "object",
     "oneOf": [{"required": ["image"]}, {"required": ["images"]}],
@@ -64,6 +91,7 @@ _FRAME: Schema = {
             "minimum": 0,
             "description": "a session's robot has actions left for so long: for some of it others' frames may go first",
         },
+        "rtc": {"anyOf": [{"$ref": "#/components/schemas/RtcRequest"}, {"type": "null"}]},
         "session_id": {"anyOf": [{"$ref": "#/components/schemas/SessionId"}, {"type": "null"}]},
         "reuse": {
             "enum": [*REUSE_MODES, None],
@@ -111,6 +139,7 @@ REQUEST_SCHEMAS: Schema = {
     "Picture": _PICTURE,
     "SessionId": _SESSION_ID,
     "RobotState": _ROBOT_STATE,
+    "RtcRequest": _RTC,
     "Frame": _FRAME,
     "Encoded": _ENCODED,
     "Reset": _RESET,
@@ -172,6 +201,19 @@ class History(BaseModel):
     warning: str | None = None  # the checkpoint was not trained with older frames, and forced to look at them
 
 
+class Rtc(BaseModel):
+    """What a chunk was held to; also in the header X-Stillframe-Rtc.
+
+    `why` it was computed freely: no-chunk (the episode's first), unknown-chunk (`chunk_seq` is not among the last few),
+    other-statistics (of another unnorm_key), played-out (`executed_steps` go past it), nothing-asked.
+    """
+
+    frozen: int  # steps held fast, the first of the chunk
+    guided: int  # steps behind these, held less and less
+    chunk_seq: int | None = None  # the frame of the chunk that it was held to
+    why: RtcWhy | None = None  # it was computed freely
+
+
 class SessionPlace(BaseModel):
     """Which frame of which session it was; also in the header X-Stillframe-Session."""
 
@@ -197,6 +239,7 @@ class Actions(BaseModel):
     timing_ms: dict[str, float]
     cache: Cache
     history: History
+    rtc: Rtc | None = None  # only where the frame asked
     session: SessionPlace | None = None
     cameras: dict[str, str] | None = None  # camera -> the request's key of its picture, where that is another name
     warnings: list[str] | None = None  # of what is odd about the request and was taken as it is

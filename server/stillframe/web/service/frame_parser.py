@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stillframe.domain import Observation, PolicyInfo
+from stillframe.domain import Observation, PolicyInfo, RtcRequest
 from stillframe.errors import BadRequest, RequestError, TooLarge, Unprocessable, closest, unknown_unnorm_key
 from stillframe.web.dialects.base import Dialect, NativeFrame
 from stillframe.web.dialects.cameras import keys_by_camera
@@ -23,6 +23,7 @@ from stillframe.web.http.limits import Limits
 from stillframe.web.http.parsing import Fields
 from stillframe.web.http.problems import pointer
 from stillframe.web.http.robot_state import missing_state, read_state
+from stillframe.web.http.rtc_fields import read_rtc
 from stillframe.web.http.session_fields import RequestAddress, SessionFields, is_clock_ns, read_session_fields
 
 _LONGEST_SLACK_MS = 1e9  # of no use beyond the frame's age; a chunk may last as long as it likes
@@ -43,6 +44,7 @@ class ParsedFrame:
     warnings: tuple[str, ...] = ()  # oddities that were accepted
     slack_ms: float = 0.0  # for how long its robot has actions left
     unread_state: bool = False  # it holds a state, and the policy reads none
+    rtc: RtcRequest | None = None  # what its chunk is to be held to
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class FrameParser:
             warnings=instruction_warnings(observation.instruction, info) if observation.instruction else (),
             slack_ms=_slack_ms(fields),
             unread_state=info.state is None and fields.get("state") is not None,
+            rtc=read_rtc(fields, info, in_session=session_fields is not None),
         )
 
 

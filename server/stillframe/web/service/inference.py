@@ -19,7 +19,7 @@ from stillframe.sessions.session import Connection, Session
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.dialects.base import Reply
 from stillframe.web.http.limits import Limits
-from stillframe.web.http.reply_metadata import history_report, input_report, reuse_report
+from stillframe.web.http.reply_metadata import history_report, input_report, reuse_report, rtc_report
 from stillframe.web.service.frame_parser import NO_INSTRUCTION, ParsedFrame, missing_instruction
 from stillframe.web.service.interpretation_log import InterpretationLog
 from stillframe.web.service.lifecycle import Lifecycle
@@ -83,7 +83,9 @@ class InferenceService:
         fields = frame.session_fields
         ticket = self.registry.submit(
             session,
-            FrameSubmission(observation, left_ms, fields.position, frame.digest, fields.mode, connection, slack_ms),
+            FrameSubmission(
+                observation, left_ms, fields.position, frame.digest, fields.mode, connection, slack_ms, frame.rtc
+            ),
         )
         if not ticket.replayed:
             session.instruction = observation.instruction
@@ -110,6 +112,7 @@ class InferenceService:
             report={
                 **reuse_report(done.cache, session.id if session else None),
                 **history_report(info.history, done.history),
+                **rtc_report(done.rtc),
                 **input_report(frame.cameras, (*frame.warnings, *_once_a_session(frame, session, step))),
             },
             late=late,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -29,6 +29,13 @@ class ActionField(BaseModel):
     ranges: dict[str, tuple[float, float]]  # unnorm_key -> lowest and highest number that an answer holds
 
 
+class RtcContract(BaseModel):
+    """Whether chunks can be held to the one before, as a frame's `rtc` asks (real-time chunking)."""
+
+    process: Literal["flow", "diffusion"] | None  # whose steps are guided; null: they cannot be held
+    why: str | None  # they cannot; null: they can
+
+
 class ActionContract(BaseModel):
     """What an action is."""
 
@@ -38,6 +45,7 @@ class ActionContract(BaseModel):
     dtype: str
     chunk_horizon: int  # actions in an answer
     execute: int  # of these, so many are to be played before the next are asked for: what the deployment advises
+    rtc: RtcContract
 
 
 class StateField(BaseModel):
@@ -158,6 +166,7 @@ def _action(info: PolicyInfo) -> ActionContract:
         dtype="float64",
         chunk_horizon=info.chunk_horizon,
         execute=info.replan_after,
+        rtc=RtcContract(**asdict(info.rtc)),
     )
 
 
