@@ -20,6 +20,7 @@ from stillframe.models.pi0.model import Pi0
 from stillframe.models.pi0.pixels import PaddedPixels
 from stillframe.models.pi0.platforms import platform_of
 from stillframe.models.pi0.prompt import discretised
+from stillframe.models.prismatic.from_sentencepiece import convert
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.web.dialects.openpi import OPENPI
 
@@ -150,6 +151,22 @@ def test_what_is_cleaned_from_a_text(folder_of: FolderOf, load: Load, name: str,
     assert (found[0], found[-1]) == (2, 108)
     cleaned = prompt.ids("pick_up") == prompt.ids("pick up")
     assert cleaned == ("lerobot" not in name)
+
+
+def test_a_tokenizer_json_gives_the_same_ids(folder_of: FolderOf, load: Load) -> None:
+    """Where there is no SentencePiece model: newer lerobots save nothing else."""
+    folder = folder_of("pi05-micro")
+    plain, file = load(folder, discrete_state_input=True).prompt, folder / "tokenizer.model"
+    (folder / "paligemma_tokenizer.model").rename(file)
+    (folder / "tokenizer_config.json").write_text('{"bos_token": "<bos>"}')
+    convert(file).save(str(folder / "tokenizer.json"))
+    file.unlink()
+    fast = load(folder, discrete_state_input=True).prompt
+
+    assert fast.ids("pick up the spoon", STATE) == plain.ids("pick up the spoon", STATE)
+    assert fast.ids("put it down") == plain.ids("put it down")
+    assert fast.facts == plain.facts
+    assert fast.unknown_words("pick up the żółw") == plain.unknown_words("pick up the żółw") == ("żół",)
 
 
 def test_a_prompt_that_is_too_long_is_refused(folder_of: FolderOf, load: Load) -> None:

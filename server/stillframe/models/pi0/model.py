@@ -29,7 +29,7 @@ from stillframe.models.pi0.network import Pi0Network, load_network
 from stillframe.models.pi0.pixels import PaddedPixels
 from stillframe.models.pi0.prompt import PromptEncoder
 from stillframe.models.pi0.statistics import Scale
-from stillframe.models.pi0.tokenizer import Tokenizer, find_tokenizer
+from stillframe.models.pi0.tokenizer import find_tokenizer, open_tokenizer
 from stillframe.models.prismatic.policy import seen
 from stillframe.models.state import StateReader
 from stillframe.reuse.kv import FrameKV
@@ -63,7 +63,7 @@ class Pi0:
         own = Pi0Folder(folder.path, folder.config)
         config = Pi0Config.of(own)
         sizes, lerobot, data_sets = config.sizes, config.origin == "lerobot", config.statistics.data_sets
-        prompt = PromptEncoder(Tokenizer(find_tokenizer(own), sizes.decoder.vocab_size), config.form)
+        prompt = PromptEncoder(open_tokenizer(find_tokenizer(own), sizes.decoder.vocab_size), config.form)
         network, parameters = load_network(own, sizes, config.flow, dtype=dtype, device=device)
         names = config.state_names
         states = {key: one.state.of_first(len(names)) for key, one in data_sets.items() if one.state and names}
