@@ -51,7 +51,7 @@ class PackedLinear(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
         if rows.requires_grad and torch.is_grad_enabled():
-            differentiable: Tensor = _PackedProduct.apply(rows, self.weight, self.bias)
+            differentiable: Tensor = _PackedProduct.apply(rows, self.weight, self.bias)  # type: ignore[no-untyped-call]
             return differentiable
         return _product(rows, self.weight, self.bias)
 
@@ -70,7 +70,7 @@ class _PackedProduct(torch.autograd.Function):
         return _product(rows, weight, bias)
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return gradient @ context.weight.to_dense(), None, None
 
 
