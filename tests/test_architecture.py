@@ -66,9 +66,10 @@ LAB_ARROWS = {
     "history": {"ablation", "evaluation"},
     "latency": {"ablation", "evaluation"},
     "parity": set(),
+    "rtc": {"evaluation"},
     "train": set(),
     "progress": {"bridge", "train"},  # the types of what it shows
-    "cli": {"ablation", "bridge", "demo", "evaluation", "history", "latency", "parity", "progress", "train"},
+    "cli": {"ablation", "bridge", "demo", "evaluation", "history", "latency", "parity", "progress", "rtc", "train"},
 }
 # Of the client's jaco2: room -> what it may import of jaco2, a room or one module of it.
 JACO2_ARROWS: dict[str, set[str]] = {
