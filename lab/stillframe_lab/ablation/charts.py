@@ -52,15 +52,15 @@ def families_chart(file: Path, pooled: Mapping[str, Mapping[str, Result]]) -> No
     """Every arm of every family over all conditions as a point; success above, drift p90 below."""
     figure, (won, moved) = new_figure(2, (8.0, 7.0), (1, 1))
     for colour, (family, arms) in zip(cycle(FAMILY_COLOURS), pooled.items(), strict=False):
-        for number, (name, arm) in enumerate(arms.items()):
+        for arm in arms.values():
             _success_point(won, arm, colour)
             moved.plot(arm["reuse_ratio"], arm["drift"]["p90"], "o", color=colour, markersize=5)
-            _label(moved, name, arm["reuse_ratio"], arm["drift"]["p90"], number)
+        for number, ((x, y), names) in enumerate(_places(arms).items()):
+            _label(moved, ", ".join(names), x, y, number)
         won.plot([], [], "o", color=colour, label=family)
     won.set_ylabel("success, % (95 % interval)")
     won.set_title("Reuse against success and drift, in closed loop", loc="left", fontsize=11, color=INK)
     won.legend(frameon=False, fontsize=8, loc="lower right")
-    moved.axhline(BUDGET, color=FAINT, linewidth=1)
     moved.set_yscale("symlog", linthresh=LINEAR_BELOW)
     moved.set_ylim(-LINEAR_BELOW / 2, 2.0)
     moved.set_ylabel("drift p90, normalised units")
@@ -68,6 +68,14 @@ def families_chart(file: Path, pooled: Mapping[str, Mapping[str, Result]]) -> No
     for axes in (won, moved):
         axes.set_xlim(-0.03, 1.0)
     save_figure(figure, file)
+
+
+def _places(arms: Mapping[str, Result]) -> dict[tuple[float, float], list[str]]:
+    """Where points lie -> the arms that lie there."""
+    found: dict[tuple[float, float], list[str]] = {}
+    for name, arm in arms.items():
+        found.setdefault((arm["reuse_ratio"], arm["drift"]["p90"]), []).append(name)
+    return found
 
 
 def speed_chart(file: Path, speeds: Mapping[str, Mapping[str, Result]]) -> None:
@@ -87,7 +95,7 @@ def speed_chart(file: Path, speeds: Mapping[str, Mapping[str, Result]]) -> None:
         axes.set_title(model, loc="left", fontsize=10, color=INK)
         axes.set_xlabel("ms of CPU time, median step, pictures to action in process, one thread")
     panels_first = panels[0] if len(speeds) > 1 else panels
-    panels_first.legend(frameon=False, fontsize=8, loc="lower right")
+    panels_first.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
     save_figure(figure, file)
 
 
