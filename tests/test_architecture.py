@@ -61,6 +61,7 @@ LAB_ARROWS = {
     "__init__": set(),
     "evaluation": set(),
     "bridge": {"evaluation"},
+    "rtc": {"evaluation"},
     "demo": {"evaluation"},
     "ablation": {"evaluation"},
     "history": {"ablation", "evaluation"},

@@ -59,7 +59,7 @@ def test_every_number_has_a_range():
         if part.metadata.get("low") is None or part.metadata.get("high") is None
     }
 
-    assert without == {"mode", "criterion", "slack", "adaptive", "paper", "draft", "enabled"}
+    assert without == {"mode", "criterion", "slack", "adaptive", "paper", "draft", "enabled", "rtc_jacobian"}
 
 
 KNOBS = {  # default, low, high

@@ -21,7 +21,6 @@ from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import Episode, play
 from stillframe_lab.evaluation.evaluate import camera_sources, wilson
 from stillframe_lab.evaluation.jobs import Job, checkpoint_digest, save_result
-from stillframe_lab.evaluation.trace import percentiles
 from stillframe_lab.rtc.delayed_actor import WAYS, DelayedActor, Way
 from stillframe_lab.rtc.smoothness import at_seams, jerks
 
@@ -112,5 +111,4 @@ def summary(played: list[Episode], actor: DelayedActor, hz: int) -> dict[str, An
         "jerk": float(overall.mean()) if len(overall) else None,
         "jerk_at_seams": float(seams.mean()) if len(seams) else None,
         "jump_mm": 1e3 * float(np.mean(jumps)) if jumps else None,
-        "answer_ms": percentiles(actor.answers_ms),
     }

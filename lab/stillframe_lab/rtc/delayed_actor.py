@@ -56,7 +56,6 @@ class DelayedActor:
         self._policy, self._way, self._delay, self._execute = policy, way, delay, execute
         self._camera_of = camera_of
         self.episodes: list[Played] = []
-        self.answers_ms: list[float] = []
 
     def reset(self) -> None:
         """Begin an episode."""
@@ -96,5 +95,4 @@ class DelayedActor:
     def _asked(self, observed: Mapping[str, Any], held: RtcRequest | None) -> NDArray[np.float64]:
         images = {name: observed["images"][own] for name, own in self._camera_of.items()}
         self._policy({**observed, "images": images, "rtc": held})
-        self.answers_ms.append(self._policy.last.report.total_ms)
         return self._policy.last.chunk.actions

@@ -32,11 +32,11 @@ READING = """\
 - **jerk**: mean magnitude of the third difference of commanded positions, over all steps, and over those triples of
   steps that lie in both chunks of a seam. **jump**: how far the new chunk's first step was from the one that the old
   chunk had for it.
-- **answer**: median time of computing a chunk here, on one thread, of all chunks of the line.
+- **steps**: control steps of an episode, on average; **seams**: chunks that were taken up while another was played.
 - Success is of few episodes: its 95 % interval is wide, and lines whose intervals overlap are not told apart.
 """
 COLUMNS = (
-    "delay", "way", "success", "jerk at seams, m/s3", "jerk, m/s3", "jump, mm", "steps", "seams", "answer, ms"
+    "delay", "way", "success", "jerk at seams, m/s3", "jerk, m/s3", "jump, mm", "steps", "seams"
 )  # fmt: skip
 
 
@@ -82,5 +82,4 @@ def _row(cell: Mapping[str, Any]) -> list[str]:
         number(cell["jump_mm"], 2),
         number(cell["steps_mean"], 1),
         str(cell["seams"]),
-        number(cell["answer_ms"]["p50"], 0),
     ]

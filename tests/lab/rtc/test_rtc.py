@@ -37,7 +37,7 @@ class Policy:
         chunk = np.zeros((HORIZON, 7))
         chunk[:, 0], chunk[:, 1] = len(self.held), np.arange(HORIZON)
         self.held.append(observed["rtc"])
-        self.last = SimpleNamespace(chunk=SimpleNamespace(actions=chunk), report=SimpleNamespace(total_ms=5.0))
+        self.last = SimpleNamespace(chunk=SimpleNamespace(actions=chunk))
 
     def reset(self) -> None:
         """Nothing is kept."""
