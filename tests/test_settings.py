@@ -101,6 +101,8 @@ KNOBS = {  # default, low, high
         "radius": ([2], 0, 255),
         "ensemble": (0, 0, 64),
         "execute": (0, 0, 1024),
+        "rtc_strength": (5.0, 0, 100),
+        "rtc_jacobian": ("network", None, None),
     },
     BatchingSettings: {"most": (8, 1, 64), "hold_ms": (100.0, 0, 10_000)},
     GraphSettings: {
