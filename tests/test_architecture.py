@@ -67,7 +67,6 @@ LAB_ARROWS = {
     "history": {"ablation", "evaluation"},
     "latency": {"ablation", "evaluation"},
     "parity": set(),
-    "rtc": {"evaluation"},
     "train": set(),
     "progress": {"bridge", "train"},  # the types of what it shows
     "cli": {"ablation", "bridge", "demo", "evaluation", "history", "latency", "parity", "progress", "rtc", "train"},
