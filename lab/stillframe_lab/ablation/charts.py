@@ -16,6 +16,7 @@ Result = Mapping[str, Any]
 BUDGET = 0.02
 SHADES = {"tokens": "#7b8794", "tokens + relevance": "#2f7f86"}
 FAMILY_COLOURS = (ACCENT, "#2f7f86", "#e8a020", "#7b8794")
+ARM_MARKERS = ("o", "v", "s", "^", "D", "P", "X")
 LINEAR_BELOW = 0.01  # drift: logarithmic above
 LEFTMOST = 0.2  # reuse: points further left have no room for words on that side
 
@@ -51,31 +52,25 @@ def success_chart(file: Path, pooled: Mapping[str, Result], counts: Mapping[str,
 def families_chart(file: Path, pooled: Mapping[str, Mapping[str, Result]]) -> None:
     """Every arm of every family over all conditions as a point; success above, drift p90 below."""
     figure, (won, moved) = new_figure(2, (8.0, 7.0), (1, 1))
+    markers: dict[str, str] = {}
     for colour, (family, arms) in zip(cycle(FAMILY_COLOURS), pooled.items(), strict=False):
-        for arm in arms.values():
-            _success_point(won, arm, colour)
-            moved.plot(arm["reuse_ratio"], arm["drift"]["p90"], "o", color=colour, markersize=5)
-        for number, ((x, y), names) in enumerate(_places(arms).items()):
-            _label(moved, ", ".join(names), x, y, number)
+        for name, arm in arms.items():
+            marker = markers.setdefault(name, ARM_MARKERS[len(markers) % len(ARM_MARKERS)])
+            _success_point(won, arm, colour, marker)
+            moved.plot(arm["reuse_ratio"], arm["drift"]["p90"], marker, color=colour, markersize=6, alpha=0.8)
         won.plot([], [], "o", color=colour, label=family)
+    for name, marker in markers.items():
+        moved.plot([], [], marker, color=INK, markersize=6, label=name)
     won.set_ylabel("success, % (95 % interval)")
     won.set_title("Reuse against success and drift, in closed loop", loc="left", fontsize=11, color=INK)
-    won.legend(frameon=False, fontsize=8, loc="lower right")
     moved.set_yscale("symlog", linthresh=LINEAR_BELOW)
     moved.set_ylim(-LINEAR_BELOW / 2, 2.0)
     moved.set_ylabel("drift p90, normalised units")
     moved.set_xlabel("reuse: token-layers reused / token-layers, over whole episodes")
     for axes in (won, moved):
         axes.set_xlim(-0.03, 1.0)
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
     save_figure(figure, file)
-
-
-def _places(arms: Mapping[str, Result]) -> dict[tuple[float, float], list[str]]:
-    """Where points lie -> the arms that lie there."""
-    found: dict[tuple[float, float], list[str]] = {}
-    for name, arm in arms.items():
-        found.setdefault((arm["reuse_ratio"], arm["drift"]["p90"]), []).append(name)
-    return found
 
 
 def speed_chart(file: Path, speeds: Mapping[str, Mapping[str, Result]]) -> None:
@@ -99,11 +94,11 @@ def speed_chart(file: Path, speeds: Mapping[str, Mapping[str, Result]]) -> None:
     save_figure(figure, file)
 
 
-def _success_point(axes: Any, arm: Result, colour: str = ACCENT) -> None:
+def _success_point(axes: Any, arm: Result, colour: str = ACCENT, marker: str = "o") -> None:
     low, high = arm["success_ci95"]
     centre = 100 * arm["success"]
     reach = [[centre - 100 * low], [100 * high - centre]]
-    axes.errorbar(arm["reuse_ratio"], centre, yerr=reach, fmt="o", color=colour, markersize=5, linewidth=1.2)
+    axes.errorbar(arm["reuse_ratio"], centre, yerr=reach, fmt=marker, color=colour, markersize=5, linewidth=1.2)
 
 
 def _label(axes: Any, name: str, x: float, y: float, number: int) -> None:
