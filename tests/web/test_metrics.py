@@ -29,6 +29,7 @@ NAMES = {
     "stillframe_queue_depth",
     "stillframe_passes_per_action",
     "stillframe_batch_frames",
+    "stillframe_rtc_frames",
     "stillframe_draft_accepted_tokens",
     "stillframe_ready",
     "stillframe_build_info",

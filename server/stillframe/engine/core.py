@@ -62,8 +62,7 @@ class EngineCore:
 
 def _check_drafts(model: PolicyModel, decoding: DecodingSettings) -> None:
     """Refuse guesses that may stand where none is made: an action that is not decoded token by token has no draft."""
-    drafted = model.mask is Mask.CAUSAL and model.answer_rows > 1
-    if decoding.draft == "relaxed" and not drafted:
+    if decoding.draft == "relaxed" and not (model.mask is Mask.CAUSAL and model.answer_rows > 1):
         raise ConfigError(
             f"decoding.draft is 'relaxed', and {model.info.name} decodes no tokens one by one: nothing is guessed; "
             "leave it out"

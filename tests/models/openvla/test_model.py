@@ -262,7 +262,7 @@ def test_an_unknown_family_is_told_which_are_served(folder: Path, edit: Callable
 
     with pytest.raises(
         CheckpointError,
-        match=r"'openvlaa'; served are: cogact, openvla, openvla_oft\. Did you mean 'openvla'\?",
+        match=r"'openvlaa'; served are: cogact, openvla, openvla_oft, pi0, pi05\. Did you mean 'openvla'\?",
     ):
         load(folder)
 

@@ -64,7 +64,7 @@ def test_the_served_row_that_steers_is_the_trained_one(
     policy = load_policy(tmp_path / "out", dtype=torch.float32, device=CPU)
     steered: list[torch.Tensor] = []
     draw = policy.draw
-    policy.draw = lambda condition, noise: (steered.append(condition), draw(condition, noise))[1]
+    policy.draw = lambda condition, *others: (steered.append(condition), draw(condition, *others))[1]
     act = LocalPolicy(policy)
     source = ChunkBatchSource([store], [], PixelPipeline.from_config(PREPROCESSOR_JSON), dagger_draw=0, noise_max=0)
     with torch.inference_mode():
