@@ -1,4 +1,4 @@
-"""Behaviour cloning of jaco-tiny: its network, batches, losses and log.
+"""Behaviour cloning: batches of labelled frames and their log, for any policy; and jaco-tiny's network and losses.
 
 Knows batches and the objective; the loop is trainer.py's, demonstrations are collected in demonstrations.py.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.prismatic.prompt import PromptEncoder
@@ -42,17 +44,16 @@ class Progress:
     images_per_s: float
 
 
-class CloningTrainer(Trainer[Batch, Objective, Progress]):
-    """Trains the network of jaco-tiny."""
+B = TypeVar("B")  # a batch
 
-    def __init__(self, folder: Path, recipe: Recipe, device: torch.device, start: Path | None = None):
-        """Begin, or resume the run in `folder`. `start`: a checkpoint to begin from; None: random weights."""
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(recipe.seed)
-        self.recipe = recipe
-        self.device = device
-        self.trainee = _trainee(folder, recipe, device, start)
-        super().__init__(folder, recipe, recipe, self.trainee, self.trainee.network, device)
+
+class Cloning(Trainer[B, Objective, Progress]):
+    """Trains one kind of policy. A subclass says which: its networks, its batches, their losses, its files."""
+
+    def __init__(self, folder: Path, recipe: Any, trainee: nn.Module, policy: nn.Module, device: torch.device):
+        """Begin, or resume the run in `folder`. `policy`: the part of `trainee` that goes into the checkpoint."""
+        self.recipe, self.device, self.trainee = recipe, device, trainee.to(device)
+        super().__init__(folder, recipe, recipe, self.trainee, policy, device)
 
     def run(
         self,
@@ -62,24 +63,13 @@ class CloningTrainer(Trainer[Batch, Objective, Progress]):
         on_log: Callable[[Progress], None],
     ) -> None:
         """Train on demonstrations and DAgger rounds up to step `until`."""
-        recipe = self.recipe
-        source = BatchSource(
-            demos,
-            rounds,
-            PixelPipeline.from_config(PREPROCESSOR_JSON),
-            dagger_draw=recipe.dagger_draw,
-            noise_max=recipe.noise_sigma_max,
-        )
+        recipe, pixels = self.recipe, PixelPipeline.from_config(PREPROCESSOR_JSON)
+        source = BatchSource(demos, rounds, pixels, dagger_draw=recipe.dagger_draw, noise_max=recipe.noise_sigma_max)
+        self.fit(lambda rng: self.batch(source, rng), until, on_log)
 
-        def draw(rng: np.random.Generator) -> Batch:
-            return source.draw(recipe.batch_images, rng).to(self.device)
-
-        self.fit(draw, until, on_log)
-
-    def loss(self, batch: Batch, generator: torch.Generator) -> Objective:
-        """See Trainer."""
-        objective: Objective = self.trainee(batch, generator)
-        return objective
+    def batch(self, source: BatchSource, rng: np.random.Generator) -> B:
+        """A batch of the source's frames, on the device."""
+        raise NotImplementedError
 
     def progress(self, losses: Objective, steps_per_s: float) -> Progress:
         """See Trainer."""
@@ -94,6 +84,30 @@ class CloningTrainer(Trainer[Batch, Objective, Progress]):
 
     def export(self, folder: Path) -> None:
         """Write the EMA as a checkpoint that the daemon serves."""
+        raise NotImplementedError
+
+
+class CloningTrainer(Cloning[Batch]):
+    """Trains the network of jaco-tiny."""
+
+    def __init__(self, folder: Path, recipe: Recipe, device: torch.device, start: Path | None = None):
+        """Begin, or resume the run in `folder`. `start`: a checkpoint to begin from; None: random weights."""
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(recipe.seed)
+        trainee = _trainee(folder, recipe, device, start)
+        super().__init__(folder, recipe, trainee, trainee.network, device)
+
+    def batch(self, source: BatchSource, rng: np.random.Generator) -> Batch:
+        """See Cloning."""
+        return source.draw(self.recipe.batch_images, rng).to(self.device)
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Objective:
+        """See Trainer."""
+        objective: Objective = self.trainee(batch, generator)
+        return objective
+
+    def export(self, folder: Path) -> None:
+        """See Cloning."""
         weights = {name: tensor.cpu() for name, tensor in self.ema.weights.items()}
         save_checkpoint(folder, weights, self.recipe)
 

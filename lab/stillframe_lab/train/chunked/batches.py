@@ -34,19 +34,11 @@ class ChunkBatch:
         return ChunkBatch(pixels, state, goals, chunks, self.keypoints.to(device))
 
 
-class ChunkBatchSource(BatchSource):
-    """Draws them from demonstrations and, if there are any, from DAgger rounds."""
-
-    def draw_chunks(self, count: int, rng: np.random.Generator) -> ChunkBatch:
-        """`count` frames with replacement."""
-        picks = self.picks(count, rng)
-        return ChunkBatch(
-            self.pixels_of(picks, rng),
-            stacked(picks, "state"),
-            stacked(picks, "goals"),
-            stacked(picks, "chunks"),
-            self.keypoints_of(picks),
-        )
+def draw_chunks(source: BatchSource, count: int, rng: np.random.Generator) -> ChunkBatch:
+    """`count` frames of a source whose stores have ChunkLabels, with replacement."""
+    picks = source.picks(count, rng)
+    state, goals, chunks = (stacked(picks, name) for name in ("state", "goals", "chunks"))
+    return ChunkBatch(source.pixels_of(picks, rng), state, goals, chunks, source.keypoints_of(picks))
 
 
 def stacked(picks: Sequence[Pick], name: str) -> Tensor:

@@ -28,7 +28,7 @@ from stillframe_client.sim import COLOURS
 from stillframe_lab.train.auxiliary import KeypointHead, PointerHead
 from stillframe_lab.train.chunked.batches import ChunkBatch
 from stillframe_lab.train.chunked.recipe import ChunkRecipe
-from stillframe_lab.train.chunked.trainer import ACTION_DIM, ChunkObjective, ChunkTrainer, prompts, under
+from stillframe_lab.train.chunked.trainer import ACTION_DIM, ChunkTrainer, prompts, under
 from stillframe_lab.train.new_checkpoint import (
     BOS_ID,
     action_statistics,
@@ -37,6 +37,7 @@ from stillframe_lab.train.new_checkpoint import (
     load_network,
     unread_tensors,
 )
+from stillframe_lab.train.objective import Objective
 from stillframe_lab.train.recipe import INSTRUCTIONS
 from stillframe_lab.train.sequences import SharedPrefix
 
@@ -83,7 +84,7 @@ class CogACTTrainee(nn.Module):
         self._cube_of = torch.tensor([COLOURS.index(goal.colour) for goal in INSTRUCTIONS])
         self._kept = torch.from_numpy(kept_signal()).float()
 
-    def forward(self, batch: ChunkBatch, generator: torch.Generator) -> ChunkObjective:
+    def forward(self, batch: ChunkBatch, generator: torch.Generator) -> Objective:
         """Run one batch; `generator` draws noise, its strength, and which conditions are left out."""
         patches = self.policy.network.patches(batch.pixels[:, 0])
         deep, steering = self.decode(patches)
@@ -97,7 +98,7 @@ class CogACTTrainee(nn.Module):
         spots = self.keypoint_heads[0](patches, batch.keypoints) + self.keypoint_heads[1](seen, batch.keypoints)
         pointing, hits = self.pointer(deep[:, self._sequence.text_end], seen, batch.keypoints, cubes)
         total = DIFFUSION_SHARE * diffusion + REGRESSION_SHARE * regression + AUXILIARY_SHARE * (spots + pointing)
-        return ChunkObjective(total, diffusion.detach(), off[..., :3].mean().detach(), hits.detach())
+        return Objective(total, diffusion.detach(), off[..., :3].mean().detach(), hits.detach())
 
     def decode(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Rows before the last layer [batch, rows, width], and those that steer [batch, instructions, width]."""
@@ -134,7 +135,7 @@ class CogACTTrainer(ChunkTrainer):
         super().__init__(folder, recipe, CogACTTrainee(self.policy, recipe, sequence.to(device)), self.policy, device)
 
     def export(self, folder: Path) -> None:
-        """See ChunkTrainer."""
+        """See Cloning."""
         save_cogact(folder, {name: tensor.cpu() for name, tensor in self.ema.weights.items()}, self.recipe)
 
 

@@ -28,7 +28,7 @@ from stillframe_lab.train.auxiliary import KeypointHead, PointerHead
 from stillframe_lab.train.chunked.batches import ChunkBatch
 from stillframe_lab.train.chunked.branches import BranchLayout, drawn_branches
 from stillframe_lab.train.chunked.recipe import ChunkRecipe
-from stillframe_lab.train.chunked.trainer import ACTION_DIM, ChunkObjective, ChunkTrainer, prompts, under
+from stillframe_lab.train.chunked.trainer import ACTION_DIM, ChunkTrainer, prompts, under
 from stillframe_lab.train.new_checkpoint import (
     BOS_ID,
     UNNORM_KEY,
@@ -36,6 +36,7 @@ from stillframe_lab.train.new_checkpoint import (
     load_network,
     save_checkpoint,
 )
+from stillframe_lab.train.objective import Objective
 from stillframe_lab.train.recipe import INSTRUCTIONS
 
 MOST_TURN_RAD = 0.35  # of the tool from home, in the state's statistics
@@ -80,7 +81,7 @@ class OFTTrainee(nn.Module):
         self._recipe, self._prompts = recipe, prompts
         self._cube_of = torch.tensor([COLOURS.index(goal.colour) for goal in INSTRUCTIONS])
 
-    def forward(self, batch: ChunkBatch, generator: torch.Generator, *, as_served: bool) -> ChunkObjective:
+    def forward(self, batch: ChunkBatch, generator: torch.Generator, *, as_served: bool) -> Objective:
         """Run one batch; `generator` chooses the instructions and adds noise to the state."""
         asked = drawn_branches(batch.goals, generator, 1 if as_served else SHARING)
         goals = batch.goals.gather(1, asked.branch)
@@ -93,7 +94,7 @@ class OFTTrainee(nn.Module):
         spots = first(said.shallow, batch.keypoints) + second(said.deep, batch.keypoints)
         pointing, hits = self.pointer(said.text, said.deep, batch.keypoints, self._cube_of.to(goals.device)[goals])
         total = L1_SHARE * action + COPY_SHARE * regression + AUXILIARY_SHARE * (spots + pointing)
-        return ChunkObjective(total, action.detach(), off[..., :3].mean().detach(), hits.detach())
+        return Objective(total, action.detach(), off[..., :3].mean().detach(), hits.detach())
 
     def said(self, pixels: Tensor, state: Tensor, goals: Tensor, *, as_served: bool = True) -> Said:
         """Pictures [batch, cameras, 6, H, W], scaled states [batch, 7], instructions [batch, branches].
@@ -159,14 +160,14 @@ class OFTTrainer(ChunkTrainer):
         trainee = OFTTrainee(self.policy, recipe, ids)
         super().__init__(folder, recipe, trainee, self.policy, device)
 
-    def loss(self, batch: ChunkBatch, generator: torch.Generator) -> ChunkObjective:
+    def loss(self, batch: ChunkBatch, generator: torch.Generator) -> Objective:
         """See Trainer."""
         as_served = self.step >= self.recipe.shared_share * self.recipe.steps
-        objective: ChunkObjective = self.trainee(batch, generator, as_served=as_served)
+        objective: Objective = self.trainee(batch, generator, as_served=as_served)
         return objective
 
     def export(self, folder: Path) -> None:
-        """See ChunkTrainer."""
+        """See Cloning."""
         save_oft(folder, {name: tensor.cpu() for name, tensor in self.ema.weights.items()}, self.recipe)
 
 

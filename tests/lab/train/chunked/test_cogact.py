@@ -12,7 +12,7 @@ from stillframe.engine.local import LocalPolicy
 from stillframe.models.cogact.diffusion import denoise
 from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.registry import load_policy
-from stillframe_lab.train.chunked.batches import ChunkBatchSource
+from stillframe_lab.train.batches import BatchSource
 from stillframe_lab.train.chunked.cogact import CogACTTrainer
 from stillframe_lab.train.chunked.recipe import ChunkRecipe
 from stillframe_lab.train.cloning import Progress
@@ -37,7 +37,7 @@ def test_what_is_exported_is_what_was_trained(tmp_path: Path, cogact_recipe: Chu
     trainer.policy.load_state_dict(trainer.ema.weights)
     policy = load_policy(tmp_path / "out", dtype=torch.float32, device=CPU)
     act = LocalPolicy(policy)
-    source = ChunkBatchSource([store], [], PixelPipeline.from_config(PREPROCESSOR_JSON), dagger_draw=0, noise_max=0)
+    source = BatchSource([store], [], PixelPipeline.from_config(PREPROCESSOR_JSON), dagger_draw=0, noise_max=0)
     pixels = source.pixels_of([(store, 0)], np.random.default_rng(0))
     head = trainer.policy.head
     with torch.inference_mode():
@@ -66,7 +66,7 @@ def test_the_served_row_that_steers_is_the_trained_one(
     draw = policy.draw
     policy.draw = lambda condition, *others: (steered.append(condition), draw(condition, *others))[1]
     act = LocalPolicy(policy)
-    source = ChunkBatchSource([store], [], PixelPipeline.from_config(PREPROCESSOR_JSON), dagger_draw=0, noise_max=0)
+    source = BatchSource([store], [], PixelPipeline.from_config(PREPROCESSOR_JSON), dagger_draw=0, noise_max=0)
     with torch.inference_mode():
         pixels = source.pixels_of([(store, 1)], np.random.default_rng(0))
         _, expected = trainer.trainee.decode(trainer.policy.network.patches(pixels[:, 0]))

@@ -12,7 +12,7 @@ from stillframe.engine.local import LocalPolicy
 from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.registry import load_policy
 from stillframe_client.sim.proprioception import STATE_NAMES, STATE_UNITS
-from stillframe_lab.train.chunked.batches import ChunkBatchSource
+from stillframe_lab.train.batches import BatchSource
 from stillframe_lab.train.chunked.oft import OFTTrainee, OFTTrainer, state_scale
 from stillframe_lab.train.chunked.recipe import ChunkRecipe
 from stillframe_lab.train.cloning import Progress
@@ -37,7 +37,7 @@ def test_what_is_exported_is_what_was_trained(tmp_path: Path, oft_recipe: ChunkR
     trainer.policy.load_state_dict(trainer.ema.weights)
     policy = load_policy(tmp_path / "out", dtype=torch.float32, device=CPU)
     act = LocalPolicy(policy)
-    source = ChunkBatchSource([store], [], PixelPipeline.from_config(PREPROCESSOR_JSON), dagger_draw=0, noise_max=0)
+    source = BatchSource([store], [], PixelPipeline.from_config(PREPROCESSOR_JSON), dagger_draw=0, noise_max=0)
     trainee = OFTTrainee(trainer.policy, oft_recipe, _prompts(policy))
     for frame in range(2):
         pixels = source.pixels_of([(store, frame)], np.random.default_rng(0))
