@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from stillframe.daemon.config import load_config
+from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.registry import family_of
+from stillframe_lab.cli.shipped import FAMILIES, SHIPPED
+from stillframe_lab.evaluation.actors import open_local_actor
+from stillframe_lab.evaluation.evaluate import Evaluation, evaluate
+
+ROOT = Path(__file__).parents[2]
+MOST_BYTES = 20_000_000
+
+
+@pytest.mark.parametrize("checkpoint", SHIPPED, ids=str)
+def test_a_shipped_policy_is_small_and_has_its_configuration_and_its_card(checkpoint: Path) -> None:
+    """At most 20 MB; the YAML that is shipped with it serves it; the card says how it was made."""
+    folder = ROOT / checkpoint
+    files = [Path(place) / name for place, _, names in os.walk(folder) for name in names]
+
+    assert sum(file.stat().st_size for file in files) < MOST_BYTES
+    assert load_config(ROOT / SHIPPED[checkpoint], {}).checkpoint == checkpoint
+    assert "## How it was made" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_one_policy_of_each_family_is_compared() -> None:
+    """The tables across families have three, each in its own layout."""
+    assert [family_of(CheckpointFolder(ROOT / checkpoint)) for checkpoint in FAMILIES] == [
+        "openvla",
+        "openvla_oft",
+        "cogact",
+    ]
+
+
+@pytest.mark.usefixtures("needs_gl")
+@pytest.mark.parametrize("checkpoint", FAMILIES[1:], ids=str)
+@pytest.mark.parametrize("task", ["reach", "pick"])
+def test_a_policy_of_chunks_does_its_task_as_it_is_deployed(checkpoint: Path, task: str) -> None:
+    """Two episodes with the shipped settings: cameras, state, chunks and reuse fit the simulated arm."""
+    config = load_config(ROOT / SHIPPED[checkpoint], {"checkpoint": ROOT / checkpoint})
+    with open_local_actor(config) as actor:
+        plan = Evaluation(task, 2, 1002, execute=config.decoding.execute)
+        played = evaluate(plan, actor, lambda _: None)
+        answers = len(actor.trace.frames)
+
+    assert [episode.success for episode in played] == [True, True]
+    assert answers < sum(episode.steps for episode in played)
