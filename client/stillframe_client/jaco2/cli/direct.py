@@ -59,8 +59,9 @@ def _home_or_stop(arm: Arm) -> None:
 
 @contextlib.contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """The signals that end a program are an interrupt, as Ctrl-C is."""
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    """The signals that end a program are an interrupt, Ctrl-C's own where a shell in the background ignores it too."""
+    ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, _interrupt) for number in ending}
     try:
         yield
     finally:
