@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, List, Optional
 
 from stillframe_client import AsyncPolicyStream
 from stillframe_client.chunks import MAY_PASS
+from stillframe_client.jaco2.bridge.arm_state import resting_state
 from stillframe_client.jaco2.bridge.contract import contract_faults, pictures_named, warnings
 from stillframe_client.jaco2.bridge.ends import Outcome
 from stillframe_client.jaco2.bridge.episode import HEARTBEAT_S, Episode, step_s
@@ -147,7 +148,8 @@ class Bridge:
         until_s = now_s() + WARM_UP_S
         while True:
             try:
-                await stream.act(pictures, "warm up", unnorm_key=self.settings.policy.unnorm_key)
+                state = resting_state(self._info.state)
+                await stream.act(pictures, "warm up", unnorm_key=self.settings.policy.unnorm_key, state=state)
             except MAY_PASS as error:
                 if now_s() > until_s:
                     raise Refusal(
