@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fault_kit.policy import MovingPolicy
+from fault_kit.policy import STATS, MovingPolicy
 from fault_kit.robot import FaultySource
 from fault_kit.switches import Switches
 
-from stillframe.testing import policy_info, running
+from stillframe.testing import policy_info, running, state_info
 from stillframe_client.errors import PolicyError
 from stillframe_client.jaco2.bridge import session, streamer_process
 from stillframe_client.jaco2.bridge.session import Bridge, Refusal
@@ -138,6 +138,18 @@ def test_a_first_answer_that_fails_is_refused(
     with pytest.raises(PolicyError, match="non-finite-action"):
         opened(settings, tmp_path)
     assert nothing_moved(tmp_path)
+
+
+def test_the_first_frame_has_a_state_where_one_is_read(chosen: Chosen, switches: Switches, tmp_path: Path) -> None:
+    """That of an arm at home, in the policy's order: without one it would be refused, and nothing would begin."""
+    del switches
+    info = policy_info(name="mover", norm_stats={"robot": STATS}, state=state_info("opening", "tool_y", unit=""))
+    policy = MovingPolicy(info)
+    with running(policy) as url:
+        cameras = {"front": CameraSettings(kind="replay", resize=0)}
+        opened(chosen(policy={"url": url}, limits={"speed": 1.0}, cameras=cameras), tmp_path)
+
+    assert [None if one.state is None else one.state.tolist() for one in policy.seen] == [[1.0, 0.0]]
 
 
 def test_a_slow_first_answer_is_waited_for(
