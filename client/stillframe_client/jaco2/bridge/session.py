@@ -141,14 +141,14 @@ class Bridge:
         self.warnings = warnings(self._info, self.settings)
         frames = {name: frame.picture for name, frame in self._eyes.latest().items()}
         pictures = pictures_named(frames, self._info.cameras)
-        await self._alive(self._warm_up(self._stream, pictures))
+        state = resting_state(self._info.state)
+        await self._alive(self._warm_up(self._stream, pictures, state))
 
-    async def _warm_up(self, stream: AsyncPolicyStream, pictures: Any) -> None:
+    async def _warm_up(self, stream: AsyncPolicyStream, pictures: Any, state: Optional[List[float]]) -> None:
         """Have one frame answered; the first one may take longer than the rest. Raises Refusal and PolicyError."""
         until_s = now_s() + WARM_UP_S
         while True:
             try:
-                state = resting_state(self._info.state)
                 await stream.act(pictures, "warm up", unnorm_key=self.settings.policy.unnorm_key, state=state)
             except MAY_PASS as error:
                 if now_s() > until_s:
