@@ -41,8 +41,7 @@ class BatchSource:
     def draw(self, count: int, rng: np.random.Generator) -> Batch:
         """`count` frames with replacement."""
         picks = self.picks(count, rng)
-        actions = torch.from_numpy(np.stack([store.labels.actions[index] for store, index in picks]))
-        return Batch(self.pixels_of(picks, rng), actions, self.keypoints_of(picks))
+        return Batch(self.pixels_of(picks, rng), stacked(picks, "actions"), self.keypoints_of(picks))
 
     def picks(self, count: int, rng: np.random.Generator) -> list[Pick]:
         """Draw so many frames."""
@@ -56,11 +55,7 @@ class BatchSource:
 
     def keypoints_of(self, picks: Sequence[Pick]) -> Keypoints:
         """Where cubes and tool are in each."""
-        points_m, points_px, finger_rad = (
-            torch.from_numpy(np.stack([getattr(store.labels, name)[index] for store, index in picks]))
-            for name in ("points_m", "points_px", "finger_rad")
-        )
-        return Keypoints.of(points_m, points_px, finger_rad)
+        return Keypoints.of(stacked(picks, "points_m"), stacked(picks, "points_px"), stacked(picks, "finger_rad"))
 
     def _pick(self, rng: np.random.Generator) -> Pick:
         """Draw demonstrations or rounds, then one of their frames uniformly."""
@@ -80,3 +75,8 @@ class BatchSource:
         noise = torch.from_numpy(rng.standard_normal(grey[noisy].shape, dtype=np.float32))
         grey[noisy] = (grey[noisy] + noise * sigma[noisy, None, None, None]).round().clamp(0, 255)
         return torch.cat([grey.mul(gain).add_(bias) for gain, bias in zip(self._gain, self._bias, strict=True)], dim=1)
+
+
+def stacked(picks: Sequence[Pick], name: str) -> Tensor:
+    """One of the labels of each."""
+    return torch.from_numpy(np.stack([getattr(store.labels, name)[index] for store, index in picks]))

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.prismatic.prompt import PromptEncoder
@@ -71,6 +71,16 @@ class Cloning(Trainer[B, Objective, Progress]):
         """A batch of the source's frames, on the device."""
         raise NotImplementedError
 
+    def loss(self, batch: B, generator: torch.Generator) -> Objective:
+        """See Trainer."""
+        objective: Objective = self.trainee(batch, generator)
+        return objective
+
+    @property
+    def averaged(self) -> dict[str, Tensor]:
+        """The policy's EMA, in the host's memory."""
+        return {name: tensor.cpu() for name, tensor in self.ema.weights.items()}
+
     def progress(self, losses: Objective, steps_per_s: float) -> Progress:
         """See Trainer."""
         return Progress(
@@ -92,33 +102,32 @@ class CloningTrainer(Cloning[Batch]):
 
     def __init__(self, folder: Path, recipe: Recipe, device: torch.device, start: Path | None = None):
         """Begin, or resume the run in `folder`. `start`: a checkpoint to begin from; None: random weights."""
-        folder.mkdir(parents=True, exist_ok=True)
+        ids = prompts(folder)
         torch.manual_seed(recipe.seed)
-        trainee = _trainee(folder, recipe, device, start)
+        trainee = _trainee(ids, recipe, device, start)
         super().__init__(folder, recipe, trainee, trainee.network, device)
 
     def batch(self, source: BatchSource, rng: np.random.Generator) -> Batch:
         """See Cloning."""
         return source.draw(self.recipe.batch_images, rng).to(self.device)
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> Objective:
-        """See Trainer."""
-        objective: Objective = self.trainee(batch, generator)
-        return objective
-
     def export(self, folder: Path) -> None:
         """See Cloning."""
-        weights = {name: tensor.cpu() for name, tensor in self.ema.weights.items()}
-        save_checkpoint(folder, weights, self.recipe)
+        save_checkpoint(folder, self.averaged, self.recipe)
 
 
-def _trainee(folder: Path, recipe: Recipe, device: torch.device, start: Path | None) -> Trainee:
+def prompts(folder: Path, ending: Sequence[int] = ()) -> list[list[int]]:
+    """The ids of each of INSTRUCTIONS, by a tokenizer that is written into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "tokenizer.json"
+    build_tokenizer().save(str(file))
+    encoder = PromptEncoder(file, MAX_PROMPT_TOKENS, ending=tuple(ending))
+    return [list(encoder.ids(goal.instruction)) for goal in INSTRUCTIONS]
+
+
+def _trainee(ids: Sequence[Sequence[int]], recipe: Recipe, device: torch.device, start: Path | None) -> Trainee:
     """A new network, or a checkpoint's weights, with the shared sequence of the six instructions."""
     network = load_network(start, recipe)
-    tokenizer = folder / "tokenizer.json"
-    build_tokenizer().save(str(tokenizer))
-    encoder = PromptEncoder(tokenizer, MAX_PROMPT_TOKENS)
-    prompts = [encoder.ids(goal.instruction) for goal in INSTRUCTIONS]
-    sequence = SharedPrefix.build(prompts, len(recipe.cameras) * network.config.towers[0].grid ** 2)
+    sequence = SharedPrefix.build(ids, len(recipe.cameras) * network.config.towers[0].grid ** 2)
     cube_of = torch.tensor([COLOURS.index(goal.colour) for goal in INSTRUCTIONS], device=device)
     return Trainee(network, recipe, sequence.to(device), cube_of).to(device)

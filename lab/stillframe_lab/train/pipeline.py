@@ -19,7 +19,7 @@ import torch
 from stillframe.tools.charts import loss_chart
 from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import play
-from stillframe_lab.train.cloning import CloningTrainer, Progress
+from stillframe_lab.train.cloning import Cloning, CloningTrainer, Progress
 from stillframe_lab.train.demonstrations import (
     DAGGER,
     NOISY_EXPERT,
@@ -57,33 +57,13 @@ class SelectedPolicy:
     scores: list[Score]
 
 
-class PolicyTrainer(Protocol):
-    """What trains one kind of policy."""
-
-    recipe: Any
-
-    def run(
-        self,
-        demos: Sequence[FrameStore],
-        rounds: Sequence[FrameStore],
-        until: int,
-        on_log: Callable[[Progress], None],
-    ) -> None:
-        """Train on demonstrations and DAgger rounds up to step `until`."""
-        ...
-
-    def export(self, folder: Path) -> None:
-        """Write a checkpoint that the daemon serves."""
-        ...
-
-
 @dataclass(frozen=True)
 class PolicyKind:
     """A kind of policy: what is collected for it, how its frames are labelled, what trains it."""
 
     collection: Callable[[Any, int, tuple[int, ...], Mixture], Collection]  # recipe, frames, seed, mixture
     labels: type[Labels]
-    trainer: Callable[[Path, Any, torch.device, Path | None], PolicyTrainer]  # folder, recipe, device, start
+    trainer: Callable[[Path, Any, torch.device, Path | None], Cloning[Any]]  # folder, recipe, device, start
     loss_name: str = "action loss, nats"
 
 
@@ -164,7 +144,7 @@ def select(candidates: Sequence[Path], recipe: Recipe, workers: int) -> list[Sco
     return _in_processes(_score_job, jobs, workers)
 
 
-def _export(cloning: PolicyTrainer, folder: Path) -> None:
+def _export(cloning: Cloning[Any], folder: Path) -> None:
     """Write the policy as it is now, whole, unless a run that was stopped has done so."""
     if folder.is_dir():
         return
@@ -174,7 +154,7 @@ def _export(cloning: PolicyTrainer, folder: Path) -> None:
     part.rename(folder)
 
 
-def _dagger_round(run: Path, cloning: PolicyTrainer, number: int, workers: int, kind: PolicyKind) -> list[FrameStore]:
+def _dagger_round(run: Path, cloning: Cloning[Any], number: int, workers: int, kind: PolicyKind) -> list[FrameStore]:
     """Collect frames driven by the current policy and labelled by the expert."""
     recipe, stage = cloning.recipe, 2 + number
     shards = _shards(run, f"dagger-{number}", recipe, recipe.dagger_frames, stage=stage, mixture=DAGGER, kind=kind)

@@ -5,7 +5,6 @@ Knows stores and keypoints; no network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stillframe_lab.train.auxiliary import Keypoints
-from stillframe_lab.train.batches import BatchSource, Pick
+from stillframe_lab.train.batches import BatchSource, stacked
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,3 @@ def draw_chunks(source: BatchSource, count: int, rng: np.random.Generator) -> Ch
     picks = source.picks(count, rng)
     state, goals, chunks = (stacked(picks, name) for name in ("state", "goals", "chunks"))
     return ChunkBatch(source.pixels_of(picks, rng), state, goals, chunks, source.keypoints_of(picks))
-
-
-def stacked(picks: Sequence[Pick], name: str) -> Tensor:
-    """One of the labels of each."""
-    return torch.from_numpy(np.stack([getattr(store.labels, name)[index] for store, index in picks]))

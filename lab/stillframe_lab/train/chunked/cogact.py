@@ -28,7 +28,8 @@ from stillframe_client.sim import COLOURS
 from stillframe_lab.train.auxiliary import KeypointHead, PointerHead
 from stillframe_lab.train.chunked.batches import ChunkBatch
 from stillframe_lab.train.chunked.recipe import ChunkRecipe
-from stillframe_lab.train.chunked.trainer import ACTION_DIM, ChunkTrainer, prompts, under
+from stillframe_lab.train.chunked.trainer import ChunkTrainer, under
+from stillframe_lab.train.cloning import prompts
 from stillframe_lab.train.new_checkpoint import (
     BOS_ID,
     action_statistics,
@@ -39,7 +40,7 @@ from stillframe_lab.train.new_checkpoint import (
 )
 from stillframe_lab.train.objective import Objective
 from stillframe_lab.train.recipe import INSTRUCTIONS
-from stillframe_lab.train.sequences import SharedPrefix
+from stillframe_lab.train.sequences import ACTION_DIM, SharedPrefix
 
 RMS_NORM_EPS = 1e-5
 WEIGHTS_NAME = "CogACT-Tiny.pt"
@@ -136,7 +137,7 @@ class CogACTTrainer(ChunkTrainer):
 
     def export(self, folder: Path) -> None:
         """See Cloning."""
-        save_cogact(folder, {name: tensor.cpu() for name, tensor in self.ema.weights.items()}, self.recipe)
+        save_cogact(folder, self.averaged, self.recipe)
 
 
 def _vlm(start: Path | None, recipe: ChunkRecipe) -> PrismaticNetwork:

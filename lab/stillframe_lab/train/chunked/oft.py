@@ -28,7 +28,8 @@ from stillframe_lab.train.auxiliary import KeypointHead, PointerHead
 from stillframe_lab.train.chunked.batches import ChunkBatch
 from stillframe_lab.train.chunked.branches import BranchLayout, drawn_branches
 from stillframe_lab.train.chunked.recipe import ChunkRecipe
-from stillframe_lab.train.chunked.trainer import ACTION_DIM, ChunkTrainer, prompts, under
+from stillframe_lab.train.chunked.trainer import ChunkTrainer, under
+from stillframe_lab.train.cloning import prompts
 from stillframe_lab.train.new_checkpoint import (
     BOS_ID,
     UNNORM_KEY,
@@ -38,6 +39,7 @@ from stillframe_lab.train.new_checkpoint import (
 )
 from stillframe_lab.train.objective import Objective
 from stillframe_lab.train.recipe import INSTRUCTIONS
+from stillframe_lab.train.sequences import ACTION_DIM
 
 MOST_TURN_RAD = 0.35  # of the tool from home, in the state's statistics
 L1_SHARE, COPY_SHARE, AUXILIARY_SHARE = 10.0, 5.0, 0.5  # of the losses in the sum
@@ -79,6 +81,7 @@ class OFTTrainee(nn.Module):
         self.pointer = PointerHead(recipe.width)
         self.regression = nn.Linear(recipe.width, recipe.horizon * ACTION_DIM)  # so that a text row has it to copy
         self._recipe, self._prompts = recipe, prompts
+        self._scale = state_scale()
         self._cube_of = torch.tensor([COLOURS.index(goal.colour) for goal in INSTRUCTIONS])
 
     def forward(self, batch: ChunkBatch, generator: torch.Generator, *, as_served: bool) -> Objective:
@@ -124,7 +127,7 @@ class OFTTrainee(nn.Module):
 
     def _noisy(self, state: Tensor, generator: torch.Generator) -> Tensor:
         """[batch, 7] scaled as the policy reads it, with noise."""
-        scaled = torch.from_numpy(state_scale().normalise(state.cpu().numpy())).float()
+        scaled = torch.from_numpy(self._scale.normalise(state.cpu().numpy())).float()
         noise = torch.randn(scaled.shape, generator=generator) * self._recipe.state_noise
         return (scaled + noise).to(state.device)
 
@@ -168,7 +171,7 @@ class OFTTrainer(ChunkTrainer):
 
     def export(self, folder: Path) -> None:
         """See Cloning."""
-        save_oft(folder, {name: tensor.cpu() for name, tensor in self.ema.weights.items()}, self.recipe)
+        save_oft(folder, self.averaged, self.recipe)
 
 
 def state_statistics() -> dict[str, list[float] | list[bool]]:
@@ -196,10 +199,6 @@ def save_oft(folder: Path, weights: Mapping[str, Tensor], recipe: ChunkRecipe) -
         "state_units": list(STATE_UNITS),
     }
     for part, prefix in ((ACTION_HEAD, "head."), (STATE_PROJECTOR, "projector.")):
-        tensors = {
-            f"module.{name.removeprefix(prefix)}": weights[name].contiguous()
-            for name in weights
-            if name.startswith(prefix)
-        }
+        tensors = {f"module.{name}": tensor for name, tensor in under(weights, prefix).items()}
         write_whole(folder / f"{part}--latest_checkpoint.pt", partial(torch.save, tensors))
     save_checkpoint(folder, under(weights, "network."), recipe, config=own, statistics=statistics)
