@@ -52,7 +52,6 @@ QKV = re.compile(r"^vision\.blocks\.(\d+)\.attn\.qkv\.(\w+)$")
 
 def sizes_of(recipe: Pi0Recipe) -> Pi0Sizes:
     """A recipe's network."""
-    head_width = recipe.width // recipe.heads
 
     def gemma(width: int, feed_forward: int, vocabulary: int) -> GemmaConfig:
         return GemmaConfig(
@@ -62,7 +61,7 @@ def sizes_of(recipe: Pi0Recipe) -> Pi0Sizes:
             num_hidden_layers=recipe.layers,
             num_attention_heads=recipe.heads,
             num_key_value_heads=1,
-            head_width=head_width,
+            head_width=recipe.head_dim,
         )
 
     tower = SiglipConfig(
