@@ -81,3 +81,14 @@ def match_name(camera: str, key: str) -> NameMatch:
     if other is None:
         return NameMatch.NO_MOUNT if own is Mount.SCENE else NameMatch.NONE
     return NameMatch.SAME_MOUNT if own is other else NameMatch.NONE
+
+
+def camera_mount(camera: str, slot: str) -> Optional[Mount]:
+    """Return where a camera is mounted; where its name does not say, as the name of the policy's slot that it fills."""
+    return mount_of(camera) or mount_of(slot)
+
+
+def match_camera(camera: str, slot: str, key: str) -> NameMatch:
+    """Return how well a key names a camera, or the policy's slot that it fills; its mount is that of `camera_mount`."""
+    named = min(match_name(camera, key), match_name(slot, key))
+    return named if named <= NameMatch.NUMBERED else match_name(camera if mount_of(camera) else slot, key)
