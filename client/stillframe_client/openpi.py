@@ -185,7 +185,7 @@ def _is_picture(value: Any) -> bool:
 def _assigned(keys: List[str], slots: Mapping[str, str]) -> Dict[str, str]:
     """Camera -> the key of its picture; keys that no camera is left for stay out. `slots`: camera -> its slot."""
     matches = {camera: partial(match_camera, camera, slot) for camera, slot in slots.items()}
-    named = {camera: [key for key in keys if match(key) <= NameMatch.NUMBERED] for camera, match in matches.items()}
+    named = {camera: [key for key in keys if match(key) <= NameMatch.ABRIDGED] for camera, match in matches.items()}
     assigned = {camera: min(fits, key=matches[camera]) for camera, fits in named.items() if fits}
     left = [key for key in keys if key not in assigned.values()]
     for camera, slot in slots.items():

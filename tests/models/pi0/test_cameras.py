@@ -101,7 +101,7 @@ def test_cameras_that_fit_no_slot_are_refused(
 
 
 def test_clients_are_understood_by_every_name_of_a_camera(folder_of: FolderOf, load: Load) -> None:
-    """The robot's name, the slot's, and what openpi's LIBERO and DROID clients send."""
+    """The robot's name, the slot's, and what openpi's LIBERO, DROID and ALOHA clients send."""
     info = load(folder_of("pi0-micro"), cameras={BASE: "mast", LEFT: "d405"}).info
     parser = FrameParser(info, Limits())
     openpi = [
@@ -109,6 +109,7 @@ def test_clients_are_understood_by_every_name_of_a_camera(folder_of: FolderOf, l
         {BASE: FRONT, LEFT: HAND},
         {"observation/wrist_image": HAND, "observation/image": FRONT},
         {"observation/exterior_image_1_left": FRONT, "observation/wrist_image_left": HAND},
+        {"images": {"cam_high": FRONT, "cam_low": HAND + 1, "cam_left_wrist": HAND, "cam_right_wrist": HAND + 2}},
         {f"image/{BASE}": FRONT, f"image/{LEFT}": HAND},
     ]
     native = [{"images": {"mast": FRONT, "d405": HAND}}, {"images": {LEFT: HAND, BASE: FRONT}}]

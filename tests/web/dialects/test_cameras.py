@@ -80,6 +80,17 @@ def refused(code, *args, **kwargs):
         # by convention: openpi's ALOHA policies look at the high camera, the left lens and the left hand
         (["image"], ["cam_high", "cam_low", "cam_left_wrist", "cam_right_wrist"], ["cam_high"]),
         (["front", "wrist"], ["cam_high", "cam_low", "cam_left_wrist", "cam_right_wrist"], [0, 2]),
+        # whole words decide before the mount, however many of either side's say nothing
+        (
+            ["base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"],
+            ["images/cam_high", "images/cam_low", "images/cam_left_wrist", "images/cam_right_wrist"],
+            [0, 2, 3],
+        ),
+        (
+            ["base_0_rgb", "left_wrist_0_rgb"],
+            ["exterior_image_1_left", "wrist_image_left", "wrist_image_right"],
+            [0, 1],
+        ),
         (["wrist"], ["exterior_image_1_left", "wrist_image_left", "wrist_image_right"], ["wrist_image_left"]),
     ],
 )
