@@ -319,6 +319,7 @@ class PolicyInfo:
     action_margin: float = 1.0  # of half a number's range: how far beyond its q01 or q99 an answer may lie
     fixed_unnorm_key: str | None = None  # the default's, where the deployment chose it
     camera_keys: Mapping[str, str] = field(default_factory=dict)  # camera -> the key under which its picture comes in
+    camera_slots: Mapping[str, str] = field(default_factory=dict)  # camera -> the checkpoint's own name, if another
     center_crop: float | None = None  # share of each picture's area that is looked at; None: all of it
     profile: str = "native"  # the dialect that is served
     source: str | None = None  # "org/name@commit" of the hub; None: a folder that is none of its cache

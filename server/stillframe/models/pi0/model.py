@@ -111,6 +111,7 @@ class Pi0:
             dtype=str(self.dtype).removeprefix("torch."),
             device=str(self.device),
             cameras=config.cameras,
+            camera_slots={camera: slot for camera, slot in config.camera_slots.items() if camera != slot},
             image_size=self.pixels.size,
             action_names=config.action_names,
             gripper=config.gripper,
