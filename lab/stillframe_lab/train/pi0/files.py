@@ -84,7 +84,7 @@ def save_openpi(folder: Path, weights: Mapping[str, Tensor], recipe: Pi0Recipe) 
         "paligemma_variant": "gemma_2b",  # openpi's names; sizes are those of the tensors
         "action_expert_variant": "gemma_300m",
         "precision": "float32",
-        "cameras": list(SLOTS[: len(recipe.cameras)]),
+        "cameras": dict(zip(SLOTS, recipe.cameras, strict=False)),
         "action_names": list(ACTION_NAMES),
         "state_names": list(STATE_NAMES),
         "state_units": list(STATE_UNITS),

@@ -134,7 +134,8 @@ def test_the_contract_is_the_simulated_arms(tmp_path: Path, recipe: Pi0Recipe) -
     Pi0Trainer(tmp_path / "run", recipe, CPU).export(tmp_path / "out")
     info = load(tmp_path / "out").info
 
-    assert (info.family, info.chunk_horizon) == ("pi05" if recipe.adaptive else "pi0", 3)
+    assert (info.family, info.cameras) == ("pi05" if recipe.adaptive else "pi0", ("front",))
+    assert info.chunk_horizon == 3
     assert info.state is not None
     assert (info.state.names, info.state.units) == (STATE_NAMES, STATE_UNITS)
     assert_allclose(info.norm_stats["jaco_sim"]["q99"], [0.02] * 3 + [0.1] * 3 + [1.0])
