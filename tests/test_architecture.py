@@ -61,6 +61,7 @@ LAB_ARROWS = {
     "__init__": set(),
     "evaluation": set(),
     "bridge": {"evaluation"},
+    "libero": {"evaluation"},
     "rtc": {"evaluation"},
     "demo": {"evaluation"},
     "ablation": {"evaluation"},
@@ -69,7 +70,8 @@ LAB_ARROWS = {
     "parity": set(),
     "train": set(),
     "progress": {"bridge", "train"},  # the types of what it shows
-    "cli": {"ablation", "bridge", "demo", "evaluation", "history", "latency", "parity", "progress", "rtc", "train"},
+    "cli": {"ablation", "bridge", "demo", "evaluation", "history", "latency", "libero", "parity", "progress", "rtc"}
+    | {"train"},
 }
 # Of the client's jaco2: room -> what it may import of jaco2, a room or one module of it.
 JACO2_ARROWS: dict[str, set[str]] = {
