@@ -145,7 +145,7 @@ def _gripper(info: ModelInfo, key: str) -> tuple[float, float]:
     ranges = info.card["action"]["fields"][GRIPPER].get("ranges", {})
     if ends.keys() != {"open", "close"} or key not in ranges:
         raise ConfigError(
-            f"the contract of {info.name} says {info.gripper!r} of the gripper and knows ranges of {', '.join(ranges)}; "
+            f"the contract of {info.name} says {info.gripper!r} of the gripper and has ranges of {', '.join(ranges)}; "
             f"expected which number is open and which close, and a range of {key}"
         )
     low, high = ranges[key]

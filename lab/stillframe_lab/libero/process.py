@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import stillframe_client
-import stillframe_lab
 from stillframe.errors import ConfigError, StillframeError
+from stillframe_client import errors
 from stillframe_client.errors import WireError
 from stillframe_client.sim import gl
+from stillframe_lab.libero.simulator import messages
 from stillframe_lab.libero.simulator.messages import receive, send
 
 ENVIRONMENT = "STILLFRAME_LIBERO"  # names the virtual environment, where it is not FOLDER
@@ -29,6 +29,7 @@ FOLDER = Path(".venv/libero")
 ANSWER_S = 300.0  # opening a task compiles it: seconds, or a minute where the machine is busy
 TAIL_CHARS = 1500
 # Appended, not put before: the environment's own packages win over whatever lies beside ours.
+FOLDERS_OF_OURS = Path(messages.__file__).parents[3], Path(errors.__file__).parents[1]
 START = (
     "import sys; sys.path += sys.argv[2:]; "
     "from stillframe_lab.libero.simulator.serve import main; main(int(sys.argv[1]))"
@@ -44,6 +45,7 @@ class Scene:
 
     instruction: str
     init_states: int
+    interest: Sequence[str]  # the objects that the task is about, the one that is moved first
     bounds: Mapping[str, Vector]  # object -> its lowest and highest corner in its own frame [2, 3], m
     versions: Mapping[str, str]  # of the packages that decide how it behaves
 
@@ -74,8 +76,7 @@ def simulator_python() -> Path:
 
 def start_command(python: Path) -> Sequence[str]:
     """The command of the simulator's process, but for its socket."""
-    folders = dict.fromkeys(str(Path(package.__file__).parents[1]) for package in (stillframe_lab, stillframe_client))
-    return [str(python), "-I", "-c", START, "{}", *folders]
+    return [str(python), "-I", "-c", START, "{}", *dict.fromkeys(map(str, FOLDERS_OF_OURS))]
 
 
 class SimulatorProcess:
@@ -103,7 +104,7 @@ class SimulatorProcess:
     def open(self, suite: str, task: int) -> Scene:
         """Open a task of a suite, in the place of the one that was open."""
         said = self._asked("open", suite=suite, task=task, draw=self._draw)
-        return Scene(said["instruction"], said["init_states"], said["bounds"], said["versions"])
+        return Scene(**said)
 
     def reset(self, init_state: int | None, seed: int) -> Reading:
         """Begin an episode from one of the task's initial states; None: as the simulator draws it.
@@ -141,20 +142,19 @@ class SimulatorProcess:
             send(self._socket, {"do": do, **fields})
             reply = receive(self._socket)
         except TimeoutError:
-            raise SimulatorError(
-                f"the simulator did not answer {do!r} in time; its last words: {self._tail()}"
-            ) from None
+            raise SimulatorError(f"the simulator did not answer {do!r} in time; {self._last_words()}") from None
         except (OSError, WireError) as error:
-            raise SimulatorError(f"the simulator ended at {do!r} ({error}); its last words: {self._tail()}") from error
+            raise SimulatorError(f"the simulator ended at {do!r} ({error}); {self._last_words()}") from error
         if reply is None:
-            raise SimulatorError(f"the simulator ended at {do!r}; its last words: {self._tail()}")
+            raise SimulatorError(f"the simulator ended at {do!r}; {self._last_words()}")
         if "error" in reply:
             raise SimulatorError(f"the simulator failed at {do!r}: {reply['error']}")
         return reply
 
-    def _tail(self) -> str:
+    def _last_words(self) -> str:
         self._log.seek(0)
-        return self._log.read().decode(errors="replace")[-TAIL_CHARS:].strip() or "none"
+        said = self._log.read().decode(errors="replace")[-TAIL_CHARS:].strip()
+        return f"its last words: {said or 'none'}"
 
 
 def _reading(said: Mapping[str, Any]) -> Reading:

@@ -34,6 +34,11 @@ def check_suite(suite: str) -> str:
     return suite
 
 
+def most_steps(suite: str) -> int:
+    """Of an episode, after the scene has settled. Raises ConfigError for a suite that is none."""
+    return MOST_STEPS[check_suite(suite)]
+
+
 def task_numbers(text: str | None) -> tuple[int, ...]:
     """Tasks out of "0,1,2", or all. Raises ConfigError."""
     if text is None:

@@ -1,4 +1,4 @@
-"""The simulator's process with a scene that counts instead of simulating, in this interpreter: `fake_simulator.py FD`."""
+"""The simulator's process with a scene that counts instead of simulating: `python fake_simulator.py FD`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ from stillframe_lab.libero.simulator.serve import serve
 FAILS, DIES, HANGS = 7.0, 8.0, 9.0  # in an action's first number
 
 
+def say(words: str) -> None:
+    """Into the process's log."""
+    sys.stderr.write(words + "\n")
+    sys.stderr.flush()
+
+
 class CountingScene:
     """A hand that goes where it is told; the task is done once it has gone a metre along x."""
 
@@ -26,7 +32,13 @@ class CountingScene:
     def describe(self) -> dict[str, Any]:
         """Of the task's number."""
         bounds = {"bowl": np.array([[-0.05, -0.05, 0.0], [0.05, 0.05, 0.05]])}
-        return {"instruction": f"do {self.task}", "init_states": 50, "bounds": bounds, "versions": {"fake": "1"}}
+        return {
+            "instruction": f"do {self.task}",
+            "init_states": 50,
+            "interest": ["bowl", "plate"],
+            "bounds": bounds,
+            "versions": {"fake": "1"},
+        }
 
     def reset(self, init_state: int | None, seed: int) -> dict[str, Any]:
         """The bowl's place says what was asked for."""
@@ -39,10 +51,10 @@ class CountingScene:
         if action[0] == FAILS:
             raise ValueError("executing action in terminated episode")
         if action[0] == DIES:
-            print("out of memory", flush=True)
+            say("out of memory")
             os._exit(3)
         if action[0] == HANGS:
-            print("thinking", flush=True)
+            say("thinking")
             time.sleep(60)
         self.place = self.place + action[:3]
         return self.reading()
@@ -64,7 +76,7 @@ class CountingScene:
 
     def close(self) -> None:
         """Say so on stderr."""
-        print(f"closed {self.task}", file=sys.stderr, flush=True)
+        say(f"closed {self.task}")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def test_the_last_words_of_a_process_that_dies_are_told(fake: Start) -> None:
     simulator.open("libero_spatial", 0)
     simulator.reset(0, 0)
 
-    with pytest.raises(SimulatorError, match="ended at 'step'.*out of memory"):
+    with pytest.raises(SimulatorError, match=r"ended at 'step'.*out of memory"):
         simulator.step(action(DIES))
 
 
@@ -83,7 +83,7 @@ def test_a_process_that_hangs_is_given_up(fake: Start) -> None:
     simulator.reset(0, 0)
     simulator._socket.settimeout(0.5)  # the rest of this test need not wait
 
-    with pytest.raises(SimulatorError, match="did not answer 'step' in time.*thinking"):
+    with pytest.raises(SimulatorError, match=r"did not answer 'step' in time.*thinking"):
         simulator.step(action(HANGS))
 
 
@@ -92,10 +92,10 @@ def test_the_process_ends_with_its_socket(fake: Start) -> None:
     simulator = fake()
     simulator.open("libero_spatial", 1)
     simulator.open("libero_spatial", 2)
-    said = simulator._tail()
+    said = simulator._last_words()
     simulator.close()
 
-    assert said == "closed 1"
+    assert said == "its last words: closed 1"
     assert simulator._process.returncode == 0
 
 

@@ -42,6 +42,7 @@ class LiberoScene:
         return {
             "instruction": self._task.language,
             "init_states": len(self._init_states),
+            "interest": [str(name) for name in self._env.obj_of_interest],
             "bounds": {name: self._bounds(body) for name, body in self._bodies().items()},
             "versions": {name: version(name) for name in VERSIONS},
         }
