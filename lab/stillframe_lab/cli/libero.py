@@ -49,9 +49,14 @@ class LiberoOptions:
 def evaluate_libero(options: LiberoOptions) -> None:
     """Play the suite's episodes and report. Raises ConfigError for options that do not go together."""
     from stillframe_lab.evaluation.actors import user_errors
+    from stillframe_lab.libero.expert.jobs import check_expert
+    from stillframe_lab.libero.suites import check_suite
 
+    check_suite(options.suite)
     if [bool(options.checkpoint), bool(options.server), options.expert].count(True) != 1:
         raise ConfigError("--suite: expected one of --checkpoint, --server and --expert")
+    if options.expert:
+        check_expert(options.suite)
     with user_errors(), ExitStack() as running:
         document = _played(options, None if options.expert else _served(options, running))
     text = json.dumps(document, indent=2)
@@ -87,11 +92,11 @@ def _played(options: LiberoOptions, served: ServedPolicy | None) -> dict[str, An
     from stillframe_lab.libero.film import Film
     from stillframe_lab.libero.log import EpisodeLog, log_file
     from stillframe_lab.libero.run import Run
-    from stillframe_lab.libero.suites import INIT_STATES, check_suite, episodes_of, most_steps, task_numbers
+    from stillframe_lab.libero.suites import INIT_STATES, episodes_of, most_steps, task_numbers
     from stillframe_lab.libero.summary import summarise
     from stillframe_lab.progress import EpisodeBar
 
-    suite, tasks, seed = check_suite(options.suite), task_numbers(options.tasks), options.seed or 0
+    suite, tasks, seed = options.suite, task_numbers(options.tasks), options.seed or 0
     episodes = episodes_of(tasks, options.episodes or INIT_STATES * len(tasks))
     origin = {"suite": suite, "seed": seed, **(served.origin if served else {"policy": "expert"})}
     log = EpisodeLog(log_file(options.json_file) if options.json_file else None, origin)

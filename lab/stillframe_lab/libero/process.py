@@ -26,7 +26,7 @@ from stillframe_lab.libero.simulator.messages import receive, send
 
 ENVIRONMENT = "STILLFRAME_LIBERO"  # names the virtual environment, where it is not FOLDER
 FOLDER = Path(".venv/libero")
-ANSWER_S = 300.0  # opening a task compiles it: seconds, or a minute where the machine is busy
+ANSWER_S = 600.0  # opening a task compiles it: seconds, or minutes where the machine is busy
 TAIL_CHARS = 1500
 # Appended, not put before: the environment's own packages win over whatever lies beside ours.
 FOLDERS_OF_OURS = Path(messages.__file__).parents[3], Path(errors.__file__).parents[1]

@@ -103,6 +103,18 @@ def test_fingers_that_met_hold_nothing() -> None:
     assert expert.phase is not Phase.CARRY
 
 
+def test_where_a_wall_is_in_the_way_the_rim_across_is_taken() -> None:
+    """After a second near the grasp that it does not reach; until then it stays at it."""
+    toy = Toy()
+    expert, rim = PickAndPlace(BowlOnPlate("bowl", "plate")), toy.bowl + np.array([0, 0.05, 0.026])
+    toy.hand = rim + np.array([0, 0, 0.02])  # the wall's top
+    sideways = [float(expert.action(toy.reading)[1]) for _ in range(22)]
+
+    assert sideways[:21] == pytest.approx([0.0] * 21)
+    toy.hand = toy.hand + np.array([0, 0, 0.2])
+    assert expert.action(toy.reading)[1] < -0.5
+
+
 def test_the_hand_rises_before_it_moves_sideways() -> None:
     """From below, beside the bowl: what stands between is not pushed over."""
     toy = Toy()

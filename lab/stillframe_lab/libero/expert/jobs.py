@@ -5,7 +5,8 @@ Knows what the simulator says of poses and bounds; no motion. The numbers were f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from math import radians
 from typing import Protocol
 
@@ -35,8 +36,17 @@ class Job(Protocol):
         """How high it is lifted before it moves sideways, at least."""
         ...
 
+    @property
+    def close_m(self) -> float:
+        """How near to the grasp the hand begins to close, sideways and in height."""
+        ...
+
     def grasp(self, reading: Reading) -> Vector:
         """Where the hand closes [3]."""
+        ...
+
+    def other_side(self) -> Job:
+        """The same with the other place at which it can be taken, where there is one."""
         ...
 
     def carried(self, reading: Reading) -> Vector:
@@ -60,19 +70,24 @@ class BowlOnPlate:
     side: float = 1.0  # along the y of the turned hand: 1, or -1
     lift_z_m: float = 0.0
     hover_m: float = 0.10
+    close_m: float = 0.008
 
     def grasp(self, reading: Reading) -> Vector:
         """Over the rim."""
-        sideways = yawed(self.yaw_rad) @ np.array([0.0, self.side * self.rim_m, self.height_m])
+        sideways: Vector = yawed(self.yaw_rad) @ np.array([0.0, self.side * self.rim_m, self.height_m])
         return self.carried(reading) + sideways
+
+    def other_side(self) -> BowlOnPlate:
+        """By the rim across."""
+        return replace(self, side=-self.side)
 
     def carried(self, reading: Reading) -> Vector:
         """The bowl's bottom."""
-        return reading.objects[self.bowl][:3]
+        return _place(reading, self.bowl)
 
     def goal(self, reading: Reading) -> Vector:
         """Just above the plate's middle."""
-        return reading.objects[self.plate][:3] + np.array([0.0, 0.0, 0.005])
+        return _place(reading, self.plate) + np.array([0.0, 0.0, 0.005])
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,7 @@ class ThingInBasket:
     basket_bounds: Vector
     yaw_rad: float = 0.0
     lift_z_m: float = 0.0
+    close_m: float = 0.008
     drop_m: float = 0.03  # above the basket's bottom
     deep_m: float = 0.035  # the hand below the thing's top, or `deep_share` of its height
     deep_share: float = 0.6
@@ -102,6 +118,10 @@ class ThingInBasket:
         deep = min(self.deep_m, self.deep_share * (high[2] - low[2]))
         return np.array([*(low[:2] + high[:2]) / 2, high[2] - deep])
 
+    def other_side(self) -> ThingInBasket:
+        """There is none."""
+        return self
+
     def carried(self, reading: Reading) -> Vector:
         """The middle of its bottom."""
         low, high = self._box(reading)
@@ -116,14 +136,36 @@ class ThingInBasket:
         return box_in_world(reading.objects[self.thing], self.bounds)
 
 
+def _place(reading: Reading, name: str) -> Vector:
+    """The origin [3] of an object."""
+    place: Vector = reading.objects[name][:3]
+    return place
+
+
+def check_expert(suite: str) -> None:
+    """Raise ConfigError for a suite without an expert."""
+    if suite not in JOBS:
+        raise ConfigError(f"--expert knows {' and '.join(JOBS)}; {suite} has none")
+
+
 def job_of(suite: str, scene: Scene) -> Job:
     """The job of an open task. Raises ConfigError for a suite without an expert."""
-    if suite == "libero_spatial":
-        bowl, plate = scene.interest[:2]
-        if "drawer" in scene.instruction:
-            return BowlOnPlate(bowl, plate, 0.045, 0.037, radians(70), side=-1.0, lift_z_m=1.16)
-        return BowlOnPlate(bowl, plate, height_m=0.036 if "on the ramekin" in scene.instruction else 0.026)
-    if suite == "libero_object":
-        thing, basket = scene.interest[:2]
-        return ThingInBasket(thing, basket, scene.bounds[thing], scene.bounds[basket])
-    raise ConfigError(f"--expert knows libero_spatial and libero_object; {suite} has none")
+    check_expert(suite)
+    return JOBS[suite](scene)
+
+
+def _bowl(scene: Scene) -> BowlOnPlate:
+    """LIBERO-Spatial's: the same bowl and plate, at ten places."""
+    bowl, plate = scene.interest[:2]
+    if "drawer" in scene.instruction:
+        return BowlOnPlate(bowl, plate, 0.045, 0.037, radians(70), side=-1.0, lift_z_m=1.16, close_m=0.004)
+    return BowlOnPlate(bowl, plate, height_m=0.036 if "on the ramekin" in scene.instruction else 0.026)
+
+
+def _thing(scene: Scene) -> ThingInBasket:
+    """LIBERO-Object's: ten things."""
+    thing, basket = scene.interest[:2]
+    return ThingInBasket(thing, basket, scene.bounds[thing], scene.bounds[basket])
+
+
+JOBS: Mapping[str, Callable[[Scene], Job]] = {"libero_spatial": _bowl, "libero_object": _thing}

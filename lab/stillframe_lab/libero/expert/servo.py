@@ -21,13 +21,13 @@ STEP_S = 0.05
 ABOVE_M = 0.10  # the hand comes from so far above at most
 NEAR_M = 0.012  # no slope nearer than this
 CLIMB_M = 0.03  # with more to climb it slows down sideways; with twice as much it stops
-AT_GRASP_M = 0.008
 AT_GOAL_M, OVER_GOAL_M = 0.015, 0.012
 CLOSE_TO_GOAL_M, CLOSE_STEPS = 0.035, 25  # a tilted bowl never comes flat: after so many steps it is let go
 STAY_HIGH_M = 0.10  # from the goal: what was lifted is not lowered before
 CLEAR_M = 0.03  # over where it was taken
 STILL_M_S, FEWEST_STEPS, MOST_STEPS = 0.02, 4, 16  # of closing; a bowl that is lifted sooner drops
 LOST_M, EMPTY_M = 0.035, 0.0015
+STUCK_M, STUCK_STEPS = 0.03, 20  # so near the grasp for so long: a wall is in the way
 OPEN_STEPS = 15
 
 
@@ -46,7 +46,7 @@ class PickAndPlace:
     def __init__(self, job: Job):
         self._job, self.phase = job, Phase.APPROACH
         self._fingers_m = 0.0
-        self._steps = 0  # in this phase; in CARRY those close to the goal
+        self._steps = 0  # in this phase; in CARRY and APPROACH those close to where it ends
         self._closes_at = np.zeros(3)
         self._in_hand = np.zeros(3)  # from the hand to the object as it was lifted
         self._taken_z_m = 0.0  # where that was
@@ -84,9 +84,13 @@ class PickAndPlace:
         """Down a funnel to where the hand closes."""
         apart = self._job.grasp(reading) - reading.position
         distance_m = float(np.hypot(*apart[:2]))
-        if distance_m < AT_GRASP_M and abs(apart[2]) < AT_GRASP_M:
+        self._steps += distance_m < STUCK_M
+        if distance_m < self._job.close_m and abs(apart[2]) < self._job.close_m:
             self._enter(Phase.CLOSE)
             self._closes_at = self._job.grasp(reading)
+        elif self._steps > STUCK_STEPS:
+            self._enter(Phase.APPROACH)
+            self._job = self._job.other_side()
         return _climbed(apart + _up(min(ABOVE_M, 2 * max(0.0, distance_m - NEAR_M)))), OPEN
 
     def _close(self, reading: Reading, speed_m_s: float) -> tuple[Vector, float]:
@@ -125,4 +129,5 @@ def _up(height_m: float) -> Vector:
 def _climbed(move: Vector) -> Vector:
     """The move, without its sideways part while it has far to climb."""
     share = float(np.clip(2.0 - move[2] / CLIMB_M, 0.0, 1.0))
-    return move * np.array([share, share, 1.0])
+    slowed: Vector = move * np.array([share, share, 1.0])
+    return slowed
