@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from stillframe_client.wire.packing import unpack
+from stillframe_client.wire import PackLimits, unpack
 from stillframe_lab.libero.process import Pictures, Reading, Scene, SimulatorProcess
 from stillframe_lab.libero.suites import SETTLE, SETTLE_STEPS
 
@@ -83,7 +83,7 @@ class RecordedSimulator:
 def recording() -> Mapping[str, Any]:
     """An expert's episode of the first task of LIBERO-Spatial in the real simulator; recorded/record.py made it."""
     data = (Path(__file__).parent / "recorded" / "spatial-0.msgpack").read_bytes()
-    document: Mapping[str, Any] = unpack(data)
+    document: Mapping[str, Any] = unpack(data, limits=PackLimits(max_parts=100_000))
     return document
 
 
