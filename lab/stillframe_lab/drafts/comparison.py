@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from stillframe.engine.settings import DecodingSettings
@@ -34,8 +33,8 @@ class ComparedFrame:
     right: bool  # whether every guess was
     bit_equal: bool  # whether exact called its tokens equal to the bit
     bins: int  # between the tokens that are furthest apart; 0: they are the same
-    behind: float  # logits between the likeliest and exact's token, the first that is not the likeliest; 0: all are
-    rounding: float  # the same, in units of eps |hidden row| |head's longest row|
+    behind: float | None  # logits between the likeliest and exact's token, the first that is another; None: none is
+    rounding: float | None  # the same, in units of eps |hidden row| |head's longest row|
     leads: tuple[float, ...]  # of each token behind the first: logits between the two likeliest
 
 
@@ -84,25 +83,25 @@ def compared(runner: DecoderRunner, frame: Prefilled, decoded: Decoded) -> Compa
     ids = decoded.chunk.tokens
     logits, units = _plain_logits(runner, frame, ids)
     best = logits.topk(2).values
-    behind = (best[:, 0] - logits.gather(1, torch.from_numpy(ids[1:, None]).to(logits.device))[:, 0]).cpu().numpy()
-    first = next(iter(np.flatnonzero(behind)), None)
+    behind = best[:, 0] - logits[torch.arange(len(logits)), torch.from_numpy(ids[1:])]
+    first = next(iter(np.flatnonzero(logits.argmax(dim=-1).numpy() != ids[1:])), None)
     return ComparedFrame(
         exact_passes=1 + decoded.passes,
         strict_passes=1 + strict.passes,
         right=bool((frame.draft.ids == ids).all()),
         bit_equal=decoded.bit_equal,
         bins=int(np.abs(ids - strict.ids).max()),
-        behind=0.0 if first is None else float(behind[first]),
-        rounding=0.0 if first is None else float(behind[first] / units[first]),
+        behind=None if first is None else float(behind[first]),
+        rounding=None if first is None else float(behind[first] / units[first]),
         leads=tuple((best[:, 0] - best[:, 1]).tolist()),
     )
 
 
-def _plain_logits(runner: DecoderRunner, frame: Prefilled, ids: Ids) -> tuple[Tensor, NDArray[np.float64]]:
-    """Logits [tokens - 1, vocabulary] for all tokens but the first, in a later pass's shape; each row's rounding."""
+def _plain_logits(runner: DecoderRunner, frame: Prefilled, ids: Ids) -> tuple[Tensor, Tensor]:
+    """For all tokens but the first, in a later pass's shape: logits [tokens - 1, vocabulary], each row's rounding."""
     decoder = runner.decoder
     rows = decoder.embed(torch.from_numpy(ids[:-1]).to(frame.kv.device))
     start = frame.prepared.layout.action.start
     (hidden,) = runner.forward([SequenceSlice(rows, start, frame.kv, history=frame.history)])
     units = torch.finfo(hidden.dtype).eps * decoder.max_head_norm * hidden.double().norm(dim=-1)
-    return decoder.logits(hidden).float(), units.cpu().numpy()
+    return decoder.logits(hidden).float().cpu(), units.cpu()

@@ -25,7 +25,8 @@ HEAD = """\
 # Exact and strict drafts, side by side
 
 Made by `stillframe eval --drafts`. {policy} in {dtype} on {device}, task {task}, {episodes} episodes from seed {seed}
-on, reuse {reuse}; {cpu}, {cores} cores ({instructions}), torch {torch}. Every figure is in [results.json](results.json).
+on, reuse {reuse}; {cpu}, {cores} cores ({instructions}), torch {torch}. Every figure is in
+[results.json](results.json).
 
 The arm plays what exact answers. Each frame is decoded a second time by strict drafts, over the same prefill and from
 the same guesses.
@@ -105,8 +106,8 @@ def figures(frames: Sequence[ComparedFrame]) -> dict[str, Any]:
         "bit_equal": sum(frame.bit_equal for frame in frames),
         "others": len(others),
         "others_called_bit_equal": sum(frame.bit_equal for frame in others),
-        "behind": _spread([frame.behind for frame in others]),
-        "behind_rounding": _spread([frame.rounding for frame in others]),
+        "behind": _spread([frame.behind for frame in others if frame.behind is not None]),
+        "behind_rounding": _spread([frame.rounding for frame in others if frame.rounding is not None]),
         "bins": _spread([frame.bins for frame in others]),
         "leads": {f"p{share}": _percentile(leads, share) for share in (1, 10, 50)},
     }
