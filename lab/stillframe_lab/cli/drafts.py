@@ -6,6 +6,7 @@ Knows options and the shipped configurations; other rooms do the work, imported 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import typer
 from stillframe.daemon.checkpoint import with_local_checkpoint
 from stillframe.daemon.config import load_config
 from stillframe.domain import ReuseMode
-from stillframe.errors import ConfigError
 from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.evidence import EvidenceOptions, knobs_of
 from stillframe_lab.cli.shipped import TINY
@@ -34,19 +34,15 @@ def compare_drafts(
     from stillframe_lab.drafts.report import run_drafts
     from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.evaluation.evaluate import Evaluation, with_defaults
-    from stillframe_lab.progress import EpisodeBar
+    from stillframe_lab.progress import AblationBar
 
     checkpoint, out = options.checkpoint or TINY, options.out or Path("docs/drafts")
     dtype = "bfloat16" if loading["dtype"] == "auto" else loading["dtype"]
     config = with_local_checkpoint(
         load_config(knobs_of(checkpoint, options.config), {"checkpoint": checkpoint, **loading, "dtype": dtype})
     )
-    model = open_model(config)
-    if model.info.chunk_horizon != 1 or not model.decoder.has_head:
-        raise ConfigError(f"--drafts: {model.info.name} decodes no tokens; expected a policy that does, as OpenVLA")
     seed = SEED if options.seed is None else options.seed
     plan = with_defaults(Evaluation(task, options.episodes or EPISODES, seed, hz, variant=options.variant))
-    seeds = f"{plan.task}, seeds {plan.seed}..{plan.seed + plan.episodes - 1}"
-    with user_errors(), EpisodeBar(seeds, plan.episodes) as bar:
-        run_drafts(plan, model, replace(config.reuse, mode=reuse or "off"), out, bar.watch)
+    with user_errors(), AblationBar() as bar:
+        run_drafts(plan, partial(open_model, config), replace(config.reuse, mode=reuse or "off"), out, bar)
     typer.echo(f"written: {out}/README.md, results.json")

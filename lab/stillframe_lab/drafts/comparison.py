@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stillframe.engine.settings import DecodingSettings
 from stillframe.models.base import Decoded, PolicyModel, Prefilled
+from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.draft import Ids
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.sequence import SequenceSlice
@@ -36,6 +37,7 @@ class ComparedFrame:
     behind: float | None  # logits between the likeliest and exact's token, the first that is another; None: none is
     rounding: float | None  # the same, in units of eps |hidden row| |head's longest row|
     leads: tuple[float, ...]  # of each token behind the first: logits between the two likeliest
+    moved: tuple[float, ...]  # of each of these that the prefill verified: how far it moved one logit from another
 
 
 Watch = Callable[[ComparedFrame], None]
@@ -94,7 +96,16 @@ def compared(runner: DecoderRunner, frame: Prefilled, decoded: Decoded) -> Compa
         behind=None if first is None else float(behind[first]),
         rounding=None if first is None else float(behind[first] / units[first]),
         leads=tuple((best[:, 0] - best[:, 1]).tolist()),
+        moved=_moved(runner.decoder, frame, ids, logits),
     )
+
+
+def _moved(decoder: Decoder, frame: Prefilled, ids: Ids, plain: Tensor) -> tuple[float, ...]:
+    """From the prefill's logits to `plain`, for the tokens behind the first whose guesses before them were right."""
+    right = int(np.cumprod(frame.draft.ids[:-1] == ids[:-1]).sum())
+    prefill = decoder.logits(frame.hidden[-len(ids) :])  # as many rows as were asked for when it was verified
+    apart = prefill[1 : 1 + right].float().cpu() - plain[:right]
+    return tuple((apart.amax(dim=-1) - apart.amin(dim=-1)).tolist())
 
 
 def _plain_logits(runner: DecoderRunner, frame: Prefilled, ids: Ids) -> tuple[Tensor, Tensor]:

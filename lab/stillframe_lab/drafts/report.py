@@ -7,41 +7,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
+from stillframe.models.llama.layout import Mask
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.tools.machine import machine
-from stillframe_client.sim.rollout import Episode
 from stillframe_lab.drafts.comparison import ComparedFrame, DraftActor
 from stillframe_lab.drafts.summation import halve_sums
 from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, wilson
+from stillframe_lab.evaluation.jobs import JobReporter
 from stillframe_lab.evaluation.page import number, success, table, write_json
 
 HEAD = """\
 # Exact and strict drafts, side by side
 
-Made by `stillframe eval --drafts`. {policy} in {dtype} on {device}, task {task}, {episodes} episodes from seed {seed}
-on, reuse {reuse}; {cpu}, {cores} cores ({instructions}), torch {torch}. Every figure is in
+Made by `stillframe eval --drafts`. {policy} in {dtype} on {device}, task {task}, {episodes} episodes a column from seed
+{seed} on, reuse {reuse}; {cpu}, {cores} cores ({instructions}), torch {torch}. Every figure is in
 [results.json](results.json).
 
 The arm plays what exact answers. Each frame is decoded a second time by strict drafts, over the same prefill and from
 the same guesses.
-
-{sums}
 """
-OWN_SUMS = "This machine's decoder is not batch invariant: passes of different shapes round differently by themselves."
-HALVED_SUMS = """\
-This machine's decoder is batch invariant, so that both would answer the same to the bit. Here the products of passes
-over guesses alone are summed up by halves instead, in float32 and rounded once, as kernels do that split sums; the
-prefill's are the machine's own."""
 READING = """\
 ## How to read it
 
+- **own**: the machine's decoder as it is, where it is not batch invariant. Where it is, both would answer the same to
+  the bit; then the products of passes over guesses alone are summed up by **halves**, as kernels do that split sums, and
+  added in float32; or each half is rounded first (**halves, rounded**), as torch lets GPUs do unless told not to.
 - **passes**: of the decoder for an action, its prefill among them. Without guesses it takes {tokens}.
+- **moved**: rows behind guesses that were right, whose logits are others in a pass over the guesses alone than in the
+  prefill; how far one logit moved from another.
 - **other tokens**: frames whose answer by strict drafts differs, in any token. What follows on a token that differs
   may differ for that reason alone.
 - **behind**: in the first token that a pass without guesses would have chosen otherwise, by how many logits exact's
@@ -50,18 +50,22 @@ READING = """\
 - **bins apart**: the furthest two tokens of one number of the action, of 256 bins.
 - Success is of few episodes, and of exact alone.
 """
+Sums = Literal["own", "halves", "halves, rounded"]
 
 
 def run_drafts(
-    plan: Evaluation, model: PolicyModel, reuse: ReuseSettings, out: Path, watch: Callable[[Episode], None]
+    plan: Evaluation, load: Callable[[], PolicyModel], reuse: ReuseSettings, out: Path, reporter: JobReporter
 ) -> None:
-    """Play the episodes, then write results.json and README.md into `out`."""
-    halved = model.decoder.batch_invariant
-    if halved:
-        halve_sums(model.decoder, most_rows=model.answer_rows - 1)
-    actor = DraftActor(model, reuse)
-    played = evaluate(plan, actor, watch)
-    wins = sum(episode.success for episode in played)
+    """Play the episodes, once for each way to take sums, then write results.json and README.md into `out`.
+
+    Raises ConfigError for a policy that decodes no tokens.
+    """
+    model = load()
+    if not (model.mask is Mask.CAUSAL and model.answer_rows > 1):
+        raise ConfigError(f"--drafts: {model.info.name} decodes no tokens; expected a policy that does, as OpenVLA")
+    ways: tuple[Sums, ...] = ("halves", "halves, rounded") if model.decoder.batch_invariant else ("own",)
+    out.mkdir(parents=True, exist_ok=True)
+    reporter.expect(plan.episodes * len(ways))
     document = {
         "made_with": {
             "policy": model.info.name,
@@ -71,21 +75,28 @@ def run_drafts(
             "episodes": plan.episodes,
             "seed": plan.seed,
             "reuse": reuse.mode,
-            "sums": "halved" if halved else "own",
             "tokens": model.answer_rows,
             **machine(),
             "instructions": instructions(),
             "torch": torch.__version__,
         },
-        "wins": wins,
-        "episodes": len(played),
-        "success": wins / len(played),
-        "success_ci95": wilson(wins, len(played)),
-        **figures(actor.compared),
+        "sums": {way: _played(plan, model if way == ways[0] else load(), way, reuse, reporter) for way in ways},
     }
-    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "results.json", document)
     (out / "README.md").write_text(page(document), encoding="utf-8")
+
+
+def _played(
+    plan: Evaluation, model: PolicyModel, way: Sums, reuse: ReuseSettings, reporter: JobReporter
+) -> dict[str, Any]:
+    """A column's figures."""
+    if way != "own":
+        halve_sums(model.decoder, most_rows=model.answer_rows - 1, rounded=way == "halves, rounded")
+    actor = DraftActor(model, reuse)
+    played = evaluate(plan, actor, lambda episode: reporter.played(f"{way}, seed {episode.seed}"))
+    wins = sum(episode.success for episode in played)
+    result = {"wins": wins, "episodes": len(played), "success": wins / len(played)}
+    return {**result, "success_ci95": wilson(wins, len(played)), **figures(actor.compared)}
 
 
 def instructions() -> str:
@@ -97,13 +108,16 @@ def instructions() -> str:
 def figures(frames: Sequence[ComparedFrame]) -> dict[str, Any]:
     """What the comparisons come to. Null where there is nothing to take a figure of."""
     others, right = [frame for frame in frames if frame.bins], [frame for frame in frames if frame.right]
-    leads = [lead for frame in frames for lead in frame.leads]
+    leads, moved = [lead for frame in frames for lead in frame.leads], [far for frame in frames for far in frame.moved]
     return {
         "frames": len(frames),
         "passes": _passes(frames),
         "right": len(right),
         "right_passes": _passes(right),
         "bit_equal": sum(frame.bit_equal for frame in frames),
+        "verified": len(moved),
+        "moved": sum(value > 0 for value in moved),
+        "moved_logits": _spread([value for value in moved if value > 0]),
         "others": len(others),
         "others_called_bit_equal": sum(frame.bit_equal for frame in others),
         "behind": _spread([frame.behind for frame in others if frame.behind is not None]),
@@ -115,27 +129,31 @@ def figures(frames: Sequence[ComparedFrame]) -> dict[str, Any]:
 
 def page(document: Mapping[str, Any]) -> str:
     """The whole README.md."""
-    made, frames = document["made_with"], document["frames"]
-    sums = HALVED_SUMS if made["sums"] == "halved" else OWN_SUMS
-    rows = [
-        ("frames", str(frames)),
-        ("passes, exact / strict", _both(document["passes"])),
-        ("frames whose guesses were all right", _share(document["right"], frames)),
-        ("passes of these, exact / strict", _both(document["right_passes"])),
-        ("frames that exact calls equal to the bit", _share(document["bit_equal"], frames)),
-        ("frames with other tokens", _share(document["others"], frames)),
-        ("of these called equal to the bit", str(document["others_called_bit_equal"])),
-        ("behind, logits: median / most", _middle_and_most(document["behind"], 4)),
-        ("behind, units of rounding: median / most", _middle_and_most(document["behind_rounding"], 4)),
-        (
-            "leads, logits: 1 % / 10 % / 50 % are below",
-            " / ".join(number(one, 3) for one in document["leads"].values()),
-        ),
-        ("bins apart: median / most", _middle_and_most(document["bins"], 0)),
-        ("success of exact", success(document)),
-    ]
-    head = HEAD.format(**{**made, "sums": sums})
-    return "\n".join((head, f"## Figures\n\n{table(('', 'figure'), rows)}", READING.format(**made)))
+    made, ways = document["made_with"], document["sums"]
+    columns = [_column(figures) for figures in ways.values()]
+    rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
+    figures = table(("sums", *ways), rows)
+    return "\n".join((HEAD.format(**made), f"## Figures\n\n{figures}", READING.format(**made)))
+
+
+def _column(own: Mapping[str, Any]) -> dict[str, str]:
+    """One way's figures as text, by what they are."""
+    return {
+        "frames": str(own["frames"]),
+        "passes, exact / strict": _both(own["passes"]),
+        "frames whose guesses were all right": _share(own["right"], own["frames"]),
+        "passes of these, exact / strict": _both(own["right_passes"]),
+        "frames that exact calls equal to the bit": _share(own["bit_equal"], own["frames"]),
+        "rows that moved": _share(own["moved"], own["verified"]),
+        "moved by, logits: median / most": _middle_and_most(own["moved_logits"], 4),
+        "frames with other tokens": _share(own["others"], own["frames"]),
+        "of these called equal to the bit": str(own["others_called_bit_equal"]),
+        "behind, logits: median / most": _middle_and_most(own["behind"], 4),
+        "behind, units of rounding: median / most": _middle_and_most(own["behind_rounding"], 4),
+        "leads, logits: 1 % / 10 % / 50 % are below": " / ".join(number(one, 3) for one in own["leads"].values()),
+        "bins apart: median / most": _middle_and_most(own["bins"], 0),
+        "success of exact": success(own),
+    }
 
 
 def _passes(frames: Sequence[ComparedFrame]) -> dict[str, float | None]:
@@ -162,5 +180,5 @@ def _middle_and_most(spread: Mapping[str, float | None], digits: int) -> str:
     return f"{number(spread['p50'], digits)} / {number(spread['max'], digits)}"
 
 
-def _share(count: int, frames: int) -> str:
-    return f"{count} of {frames} = {100 * count / frames:.2f} %"
+def _share(count: int, of: int) -> str:
+    return f"{count} of {of} = {100 * count / of:.2f} %" if of else "-"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from stillframe.domain import ActionChunk
 from stillframe.errors import ConfigError
-from stillframe.models.base import Decoded, Prefilled, Prepared
+from stillframe.models.base import Decoded, PolicyModel, Prefilled, Prepared
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.draft import Draft
 from stillframe.models.llama.layout import TokenLayout
@@ -43,8 +44,11 @@ SAME = ComparedFrame(
     behind=None,
     rounding=None,
     leads=(1.0, 3.0),
+    moved=(0.0, 0.5),
 )
-OTHER = replace(SAME, exact_passes=3, strict_passes=5, right=False, bins=2, behind=0.25, rounding=0.5, leads=(0.0, 0.0))
+OTHER = replace(
+    SAME, exact_passes=3, strict_passes=5, right=False, bins=2, behind=0.25, rounding=0.5, leads=(0.0, 0.0), moved=()
+)
 
 
 class Scripted:
@@ -97,6 +101,7 @@ def test_what_rounds_otherwise_is_found_by_hand() -> None:
 
     assert (found.exact_passes, found.strict_passes, found.right, found.bit_equal) == (1, 3, True, False)
     assert (found.bins, found.behind, found.leads) == (3, 0.5, (0.5, 1.0))
+    assert found.moved == (9.5, 10)  # word 3 by 7.5 against word 5 by -2; word 4 by 9 against word 1 by -1
     assert found.rounding == pytest.approx(0.5 / (torch.finfo(torch.float32).eps * 1e6 * 2.5))
 
 
@@ -114,7 +119,9 @@ def test_what_rounds_alike_is_no_difference() -> None:
     found = decoded(early, early[1:], [2, 3, 4])
 
     assert (found.exact_passes, found.strict_passes, found.bins, found.behind) == (1, 2, 0, None)
-    assert not decoded(early, early[1:], [2, 3, 5]).right
+    assert found.moved == (0, 0)
+    wrong = decoded(early, early[1:], [2, 4, 4])
+    assert (wrong.right, wrong.moved) == (False, (0,))
 
 
 class Unasked(nn.Linear):
@@ -126,16 +133,27 @@ class Unasked(nn.Linear):
         return super().forward(rows)
 
 
+@pytest.mark.parametrize("rounded", [False, True])
 @pytest.mark.parametrize("width", [4, 7])
-def test_few_rows_are_summed_up_by_halves(width: int) -> None:
+def test_few_rows_are_summed_up_by_halves(width: int, *, rounded: bool) -> None:
     """The same product, of whole numbers, in which no order of a sum shows; many rows are the layer's own."""
     layer = Unasked(width, 3, bias=False)
     layer.weight = nn.Parameter(torch.arange(3.0 * width).view(3, width), requires_grad=False)
-    halved, rows = HalvedSum(layer, 2), torch.arange(5.0 * width).view(5, width)
+    halved, rows = HalvedSum(layer, 2, rounded=rounded), torch.arange(5.0 * width).view(5, width)
 
     assert torch.equal(halved(rows[:2]), rows[:2] @ layer.weight.t())
     assert torch.equal(halved(rows), layer(rows))
     assert halved.weight is layer.weight
+
+
+@pytest.mark.parametrize(("rounded", "total"), [(False, 258.0), (True, 256.0)])
+def test_halves_are_rounded_first_where_asked(total: float, *, rounded: bool) -> None:
+    """Of bfloat16's numbers 258 follows 256: 257 and 1 are 258, but of 257 rounding leaves 256, and of that and 1."""
+    layer = nn.Linear(4, 1, bias=False, dtype=torch.bfloat16)
+    layer.weight = nn.Parameter(torch.ones(1, 4, dtype=torch.bfloat16), requires_grad=False)
+    rows = torch.tensor([[256.0, 1.0, 1.0, 0.0]], dtype=torch.bfloat16)
+
+    assert HalvedSum(layer, 1, rounded=rounded)(rows).item() == total
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -147,7 +165,7 @@ def test_every_product_of_a_decoder_is_halved(dtype: torch.dtype) -> None:
     decoder.model.layers[0].self_attn.o_proj = whole
     decoder.batch_invariant = True
     pack_for_inference(decoder)
-    halve_sums(decoder, 6)
+    halve_sums(decoder, 6, rounded=False)
     rows, products = torch.arange(32.0).view(2, 16).to(dtype), [*decoder.modules()]
 
     assert torch.equal(decoder.model.layers[0].self_attn.o_proj(rows), rows)
@@ -166,25 +184,25 @@ def test_figures_by_hand() -> None:
     assert (found["bit_equal"], found["others_called_bit_equal"]) == (1, 1)
     assert (found["behind"], found["behind_rounding"]) == ({"p50": 0.25, "max": 0.25}, {"p50": 0.5, "max": 0.5})
     assert (found["bins"], found["leads"]["p50"]) == ({"p50": 2, "max": 2}, 1)
+    assert (found["verified"], found["moved"], found["moved_logits"]) == (6, 3, {"p50": 0.5, "max": 0.5})
 
 
 MADE = {"policy": "p", "dtype": "bfloat16", "device": "cpu", "task": "pick", "episodes": 2, "seed": 7, "reuse": "off"}
-MADE |= {"sums": "halved", "tokens": 7, "cpu": "a CPU", "cores": 2, "instructions": "AVX2", "torch": "2"}
-PLAYED = {"made_with": MADE, "wins": 2, "episodes": 2, "success": 1.0, "success_ci95": [0.3, 1.0]}
+MADE |= {"tokens": 7, "cpu": "a CPU", "cores": 2, "instructions": "AVX2", "torch": "2"}
+PLAYED = {"wins": 2, "episodes": 2, "success": 1.0, "success_ci95": [0.3, 1.0]}
 
 
 def test_the_page_has_every_figure() -> None:
-    """With a dash where there is none, and how sums were taken."""
-    text = page({**PLAYED, **figures([SAME, SAME, SAME, OTHER])})
-    nothing = page({**PLAYED, "made_with": {**MADE, "sums": "own"}, **figures([OTHER])})
+    """A column for each way to take sums, with a dash where there is none."""
+    ways = {"halves": [SAME, SAME, SAME, OTHER], "halves, rounded": [OTHER]}
+    text = page({"made_with": MADE, "sums": {way: {**PLAYED, **figures(frames)} for way, frames in ways.items()}})
 
-    assert "| frames with other tokens | 1 of 4 = 25.00 % |" in text
-    assert "| passes, exact / strict | 1.50 / 2.75 |" in text
-    assert "| behind, logits: median / most | 0.2500 / 0.2500 |" in text
-    assert "by halves" in text
-    assert "| passes of these, exact / strict | - / - |" in nothing
-    assert "by halves" not in nothing
-    assert max(map(len, text.splitlines()[:12])) <= 120
+    assert "| sums | halves | halves, rounded |" in text
+    assert "| frames with other tokens | 1 of 4 = 25.00 % | 1 of 1 = 100.00 % |" in text
+    assert "| passes, exact / strict | 1.50 / 2.75 | 3.00 / 5.00 |" in text
+    assert "| passes of these, exact / strict | 1.00 / 2.00 | - / - |" in text
+    assert "| rows that moved | 3 of 6 = 50.00 % | - |" in text
+    assert "| behind, logits: median / most | 0.2500 / 0.2500 | 0.2500 / 0.2500 |" in text
 
 
 def test_the_page_that_ships_is_its_results() -> None:
@@ -199,38 +217,74 @@ def test_the_instructions_begin_with_what_torch_takes_the_processor_for() -> Non
     assert instructions().split(", ")[0] == torch.backends.cpu.get_cpu_capability()
 
 
+class Reporter:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[Any] = []
+
+    def stage(self, line: str) -> None:
+        """Never called."""
+        self.lines.append(line)
+
+    def expect(self, cells: int) -> None:
+        """So many episodes."""
+        self.lines.append(cells)
+
+    def played(self, cell: str) -> None:
+        """One of them."""
+        self.lines.append(cell)
+
+
 TINY = Path(__file__).parents[3] / "checkpoints" / "jaco-tiny"
 
 
 @pytest.mark.usefixtures("scenes")
 def test_an_episode_is_played_and_compared(tmp_path: Path) -> None:
     """Every frame that the arm was answered, and none of the warm-up; what is called equal to the bit is."""
-    model = load_policy(TINY, dtype=torch.bfloat16, device=CPU)
-    ended: list[Any] = []
-    run_drafts(Evaluation("reach", 1, 1000, hz=5), model, ReuseSettings(), tmp_path / "out", ended.append)
+    seen, told = [], Reporter()
+
+    def load() -> PolicyModel:
+        seen.append(load_policy(TINY, dtype=torch.bfloat16, device=CPU))
+        seen[-1].decoder.batch_invariant = True
+        return seen[-1]
+
+    run_drafts(Evaluation("reach", 1, 1000, hz=5), load, ReuseSettings(), tmp_path / "out", told)
     document = json.loads((tmp_path / "out" / "results.json").read_text())
 
-    assert document["frames"] == ended[0].steps
-    assert (document["others_called_bit_equal"], document["made_with"]["dtype"]) == (0, "bfloat16")
-    assert 1 <= document["passes"]["exact"] <= 7
-    assert document["made_with"]["sums"] in ("own", "halved")
-    assert not model.decoder.batch_invariant
+    assert told.lines == [2, "halves, seed 1000", "halves, rounded, seed 1000"]
+    assert [model.decoder.batch_invariant for model in seen] == [False, False]
+    for own in document["sums"].values():
+        assert own["verified"] >= own["moved"]
+        assert own["others_called_bit_equal"] == 0
+        assert 1 <= own["passes"]["exact"] <= 7
     assert (tmp_path / "out" / "README.md").read_text() == page(document)
 
 
 def test_the_command_plays_in_bfloat16_unless_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Twenty episodes, nothing reused; a policy that decodes no tokens has nothing to compare."""
+    """Twenty episodes, and nothing is reused."""
     asked: list[Any] = []
     monkeypatch.setattr("stillframe_lab.drafts.report.run_drafts", lambda *words: asked.append(words))
     options = EvidenceOptions(None, None, None, None, None, tmp_path, None, 1)
     loading = {"device": "cpu", "dtype": "auto", "threads": 1}
     command.compare_drafts(options, "pick", 10, None, loading)
     command.compare_drafts(replace(options, episodes=3, seed=4), "reach", 5, "exact", {**loading, "dtype": "float32"})
-    ((plan, model, reuse, out, _), (other, single, exact, _, _)) = asked
+    ((plan, load, reuse, out, _), (other, load_single, exact, _, _)) = asked
 
     assert (plan, reuse.mode, out) == (Evaluation("pick", 20, 1000, 10), "off", tmp_path)
     assert (other, exact.mode) == (Evaluation("reach", 3, 4, 5), "exact")
-    assert (model.dtype, single.dtype) == (torch.bfloat16, torch.float32)
+    assert (load().dtype, load_single().dtype) == (torch.bfloat16, torch.float32)
+
+
+def test_a_policy_without_tokens_is_refused(tmp_path: Path) -> None:
+    """There is nothing to compare, and nothing is written."""
     chunked = TINY.with_name("jaco-tiny-oft")
     with pytest.raises(ConfigError, match=r"--drafts: .* decodes no tokens; expected a policy that does"):
-        command.compare_drafts(replace(options, checkpoint=chunked), "pick", 10, None, loading)
+        run_drafts(
+            Evaluation("pick", 1, 0),
+            partial(load_policy, chunked, dtype=torch.float32, device=CPU),
+            ReuseSettings(),
+            tmp_path / "out",
+            Reporter(),
+        )
+    assert not (tmp_path / "out").exists()
