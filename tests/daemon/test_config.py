@@ -87,6 +87,7 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "reuse.adaptive.max_difference": 99.0,
     "reuse.adaptive.top_k": 7,
     "reuse.adaptive.task_top_k": 9,
+    "reuse.adaptive.relevance": "expert",
     "reuse.adaptive.relevance_layers": [1, 3],
     "reuse.adaptive.schedule": [0.25, 0.25, 1.0],
     "reuse.adaptive.age_limit": 2,
@@ -98,6 +99,7 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "reuse.paper.tau_task": 0.375,
     "reuse.paper.k": 2.5,
     "reuse.paper.layers": [2],
+    "reuse.paper.relevance": "expert",
     "reuse.paper.relevance_layers": [15],
 }
 BESIDE: dict[str, dict[str, Any]] = {  # what a key cannot stand without
