@@ -124,7 +124,7 @@ def decoder_pass(
 def vision_work(model: Any, item_bytes: int, robots: int = 1) -> Work:
     """Both towers and the projector over each robot's pictures, without the last blocks, which feed nothing.
 
-    `model`: a policy whose configuration names `towers` and `cameras`; or a pi0, all of whose one tower's blocks are read.
+    `model`: a policy whose configuration names `towers` and `cameras`, or a pi0: all blocks of its tower are read.
     """
     if isinstance(model, Pi0):
         return siglip_work(model.config.sizes, robots * len(model.config.cameras), item_bytes)

@@ -1,6 +1,6 @@
 """A pi0 of random weights, half of the published one in every direction: one that a CPU can race.
 
-Knows a folder of openpi's layout by its small files; its actions mean nothing. Widths and layers are half as many, heads
+Knows a folder of openpi's layout by its small files; its actions mean nothing. Widths and layers are halved, heads are
 as many; the vocabulary is shorter, for nothing multiplies it. Cameras are two of three slots, as LIBERO's.
 """
 

@@ -1,7 +1,7 @@
 """openpi's loop as a variant: every slot of a camera is encoded, filled or not, and the text is padded to its longest.
 
-Knows a model of ours for all before and behind the two Gemmas: pictures, tower, prompt, state and statistics are shared.
-Not padded, it is the same loop over what is there.
+Knows a model of ours for all before and behind the two Gemmas: towers, prompt, state and statistics are shared. Not
+padded, it is the same loop over what is there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class StockFlowVariant:
         self._model, self._plain, self._clock, self._padded = model, plain, clock, padded
         self._seed = 0
 
-    def before(self, scene: Scene, turn: int) -> None:
+    def before(self, scene: Scene, turn: int) -> None:  # noqa: ARG002 (the protocol's signature)
         """Every turn has noise of its own."""
         self._seed = turn
 

@@ -116,7 +116,7 @@ def test_a_single_pass_by_hand() -> None:
 def test_chunked_families_multiply_what_torch_counts(
     name: str, oft_folder: Path, cogact_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a keyframe and of a delta frame, to the last product: towers, decoder, head, projector of the state, expert."""
+    """Of a keyframe and of a delta frame, to the last product: towers, decoder, head, state, expert."""
     monkeypatch.setattr(weight_packing, "LEAST_PACKED", {})  # packed products are not counted
     monkeypatch.setattr(eager_attention, "BLOCK_ROWS", 10_000)  # what a causal kernel may skip is
     policy = chunked(name, cogact_folder if name == "cogact" else oft_folder)
