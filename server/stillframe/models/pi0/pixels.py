@@ -40,7 +40,7 @@ class PaddedPixels:
             image = cropped(image, center_crop, self.size)
         if image.shape[:2] == self.size or self.antialias:
             view = self._resized(image)
-            return view, _scaled(_unit(view))
+            return view, _scaled(torch.tensor(view).permute(2, 0, 1).float() / 255.0)  # a view may be read-only
         unit = self._interpolated(image)
         return (unit * 255.0).round().byte().permute(1, 2, 0).numpy(), _scaled(unit)
 
@@ -58,7 +58,7 @@ class PaddedPixels:
     def _interpolated(self, image: Image) -> Tensor:
         """By torch, in floats of 0..1: [3, side, side]."""
         height, width = self._inner(image)
-        unit = _unit(image)[None]
+        unit = torch.tensor(image).permute(2, 0, 1)[None].float() / 255.0
         made = functional.interpolate(unit, size=(height, width), mode="bilinear", align_corners=False)[0].clamp(
             0.0, 1.0
         )
@@ -70,11 +70,6 @@ class PaddedPixels:
         height, width = image.shape[:2]
         ratio = max(width / self.side_px, height / self.side_px)
         return max(1, int(height / ratio)), max(1, int(width / ratio))
-
-
-def _unit(image: Image) -> Tensor:
-    """uint8 [H, W, 3], which may be read-only -> float32 [3, H, W] in 0..1."""
-    return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1) / 255.0
 
 
 def _scaled(unit: Tensor) -> Tensor:
