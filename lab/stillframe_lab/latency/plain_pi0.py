@@ -6,7 +6,6 @@ transformers has none of. Source: Physical-Intelligence/openpi src/openpi/models
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -16,13 +15,17 @@ from transformers import DynamicCache, GemmaConfig, GemmaModel
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm, GemmaRotaryEmbedding
 
 from stillframe.models.checkpoint import CheckpointFolder
-from stillframe.models.pi0.flow import Flow
+from stillframe.models.pi0.flow import Flow, time_codes
 from stillframe.models.pi0.folder import EMBEDDING, JUNK, PICTURES, Pi0Folder
 from stillframe.models.pi0.gemma import GemmaConfig as OurConfig
 from stillframe.models.pi0.sizes import Pi0Sizes
 
 MASKED = -2.3819763e38
 STATE_ROWS = 1
+SIZES = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *("head_dim", "max_position_embeddings", "rms_norm_eps"),
+)
 
 
 class PlainPi0(nn.Module):
@@ -54,7 +57,7 @@ class PlainPi0(nn.Module):
     def draw(self, cache: DynamicCache, there: Tensor, state: Tensor, noise: Tensor) -> Tensor:
         """From `noise` [horizon, action_dim] to a normalised chunk of that shape; `state` [action_dim]. All float32."""
         actions = noise
-        for time in self.flow.times.to(noise.device):
+        for time in self.flow.times:
             actions = actions + self.flow.stride * self._velocity(cache, there, state, actions, time)
         return actions
 
@@ -75,7 +78,7 @@ class PlainPi0(nn.Module):
     def _noisy(self, actions: Tensor, time: Tensor) -> Tensor:
         """[horizon, action_dim] at a time -> rows [horizon, width]."""
         embedded = self.action_in_proj(actions)
-        code = _time_code(time, embedded.shape[-1], self.flow)
+        code = time_codes(time, embedded.shape[-1], self.flow.min_period, self.flow.max_period).to(embedded.device)
         mixed = self.action_time_mlp_in(torch.cat((embedded, code.expand_as(embedded)), dim=-1))
         out: Tensor = self.action_time_mlp_out(functional.silu(mixed))
         return out
@@ -92,30 +95,21 @@ def plain_pi0(
     unused = (*JUNK, *PICTURES, EMBEDDING)
     Pi0Folder.of(folder).load_into(plain, dtype=dtype, device=device, unused=unused)
     plain.requires_grad_(requires_grad=False)
-    for gemma in (plain.decoder["model"], plain.expert):
+    gemmas: list[Any] = [plain.decoder["model"], plain.expert]
+    for gemma in gemmas:
         gemma.rotary_emb = GemmaRotaryEmbedding(gemma.config).to(device)
     for module in plain.modules():
         if isinstance(module, GemmaRMSNorm):
-            module.weight -= 1  # ours have the 1 in them
+            module.weight.sub_(1.0)  # ours have the 1 in them
     return plain.eval()
 
 
 def _gemma(sizes: OurConfig) -> Any:
     """A Gemma of transformers, without an embedding of tokens."""
-    wanted = GemmaConfig(
-        vocab_size=1,
-        hidden_size=sizes.hidden_size,
-        intermediate_size=sizes.intermediate_size,
-        num_hidden_layers=sizes.num_hidden_layers,
-        num_attention_heads=sizes.num_attention_heads,
-        num_key_value_heads=sizes.num_key_value_heads,
-        head_dim=sizes.head_dim,
-        max_position_embeddings=sizes.max_position_embeddings,
-        rms_norm_eps=sizes.rms_norm_eps,
-        hidden_activation="gelu_pytorch_tanh",
-        attn_implementation="sdpa",
-        **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id")),
-    )
+    given: dict[str, Any] = {name: getattr(sizes, name) for name in SIZES}
+    given |= dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"))
+    given |= {"hidden_activation": "gelu_pytorch_tanh", "attn_implementation": "sdpa"}
+    wanted = GemmaConfig(vocab_size=1, **given)
     wanted.rope_parameters = {"rope_type": "default", "rope_theta": sizes.rope_theta}
     model: Any = GemmaModel(wanted)
     model.embed_tokens = nn.Identity()
@@ -132,11 +126,3 @@ def _suffix_mask(there: Tensor, rows: int) -> Tensor:
 def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """[rows, keys], True where a row attends -> [1, 1, rows, keys] to be added to scores."""
     return torch.where(mask, 0.0, MASKED)[None, None].to(dtype)
-
-
-def _time_code(time: Tensor, width: int, flow: Flow) -> Tensor:
-    """[width] float32: sines, then cosines."""
-    share = torch.linspace(0.0, 1.0, width // 2, dtype=torch.float64, device=time.device)
-    period = flow.min_period * (flow.max_period / flow.min_period) ** share
-    angles = 2 * math.pi / period * time
-    return torch.cat((angles.sin(), angles.cos())).to(time.dtype)
