@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillframe.errors import ConfigError
-from stillframe.recording.frame import RecordedFrame, RecordingError, read_frame
+from stillframe.recording.frame import RecordedFrame, read_frame
+from stillframe.recording.pictures import RecordingError
 from stillframe.recording.store import EPISODE_FILE, EpisodeCard, read_card
 
 Warn = Callable[[str], None]
