@@ -14,6 +14,7 @@ from stillframe.cli.output import write_text
 from stillframe.daemon.checkpoint import with_local_checkpoint
 from stillframe.daemon.config import DaemonConfig, load_config
 from stillframe.domain import ReuseMode
+from stillframe.tools.export.command import ExportFormat
 from stillframe.tools.extras import require_extras
 
 Recording = Annotated[Path, typer.Argument(help="The folder that `serve --record` filled, or one episode of it.")]
@@ -68,6 +69,28 @@ def replay_command(
     if json_file:
         write_text(json_file, json.dumps(document(report, allowed), indent=2) + "\n")
     report.check(max_drift, max_drift_p90)
+
+
+@app.command("export")
+def export_command(
+    recording: Recording,
+    to: Annotated[ExportFormat, typer.Option(help="Rerun's archive, a LeRobot dataset (v3), MCAP, or MP4 films.")],
+    out: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    fps: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="lerobot, video: frames a second; default the recording's.")
+    ] = None,
+) -> None:
+    """Write a recording as what Rerun, LeRobot, Foxglove or a video player opens."""
+    from stillframe.cli.progress import StageBar
+    from stillframe.recording.reader import read_episodes
+    from stillframe.tools.export.command import export
+
+    with StageBar() as bar:
+        episodes = read_episodes(recording, bar.say)
+        bar.stage(f"export to {to}", sum(len(episode.files) for episode in episodes))
+        written = export(episodes, to, out, fps=fps, warn=bar.say, advance=bar.advance)
+    for path in written:
+        typer.echo(path)
 
 
 def _deployment(checkpoint: Path, overrides: dict[str, Any]) -> DaemonConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 
 from stillframe import cli
 from stillframe.daemon.config import DaemonConfig, load_config
-from stillframe.domain import ActionChunk, CacheReport, Observation, ReuseMode, SessionRef, SlackReport, Step, StepReport
+from stillframe.domain import ActionChunk, Observation, ReuseMode, SessionRef, SlackReport
 from stillframe.engine.local import LocalPolicy
 from stillframe.errors import StillframeError
 from stillframe.models.base import PolicyModel
@@ -29,7 +29,7 @@ from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe.testing import policy_info
 from stillframe.tools.replay.compare import ReplayOptions, replay
 from stillframe.tools.replay.drift import ReplayReport, chunk_distances
-from stillframe.tools.replay.player import Player, PlayerSettings, placed
+from stillframe.tools.replay.player import Player, PlayerSettings
 
 KNOBS = {"distance": 0.5, "top_k": 256, "task_top_k": 20, "scene_cut": 0.05, "age_limit": 2}
 REUSE = ReuseSettings(mode="adaptive", drift_budget=2.0, adaptive=AdaptiveSettings(**KNOBS))
@@ -233,24 +233,3 @@ def test_distances_are_in_half_ranges() -> None:
     assert chunk_distances(now, replace(was, unnorm_key="jaco"), INFO).tolist() == [[0.5, 0.25, 0.5]]
     with pytest.raises(StillframeError, match="recorded actions have 2 numbers, those of .* 3; expected as many"):
         chunk_distances(ActionChunk(np.zeros((1, 2)), "jaco"), now, INFO)
-
-
-class Episode:
-    """Frames of one folder, by epoch and seq."""
-
-    def __init__(self, *places: tuple[int, int]):
-        self._places = places
-
-    def frames(self, _: Callable[[str], None]) -> Iterator[RecordedFrame]:
-        """In order."""
-        for epoch, seq in self._places:
-            cache = CacheReport("off", None, 0.0, 0, 1, 0, 0, epoch, seq)
-            step = Step(ActionChunk(np.zeros((1, 7)), "any"), StepReport({"queue": 0.0}, 1, cache))
-            yield RecordedFrame(0.0, Observation({}, "go"), step)
-
-
-def test_a_session_that_began_anew_has_another_serial() -> None:
-    """Not one that was reset, nor one whose long episode goes on in another folder."""
-    episodes: Any = [Episode((0, 0), (0, 2)), Episode((0, 3)), Episode((1, 0)), Episode((0, 0)), Episode((0, 0), (2, 5))]
-
-    assert [serial for _, _, serial in placed(episodes, pytest.fail)] == [0, 0, 0, 0, 1, 2, 2]

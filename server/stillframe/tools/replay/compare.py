@@ -57,4 +57,4 @@ def _compared(played: PlayedFrame, info: PolicyInfo) -> FrameDrift:
     was, now = played.recorded.step, played.answer
     own = None if played.refresh is None else played.refresh.drift
     distances = chunk_distances(was.chunk, now.chunk, info)
-    return FrameDrift(played.episode.card.session, played.episode.folder.name, was, now, distances, own)
+    return FrameDrift(played.episode.card.session, played.episode.name, was, now, distances, own)

@@ -24,7 +24,7 @@ class FrameDrift:
     """One replayed frame."""
 
     session: str
-    episode: str  # its folder
+    episode: str  # its first folder
     recorded: Step
     replayed: Step
     distances: NDArray[np.float64]  # [actions that both chunks have, action_dim] in normalised units

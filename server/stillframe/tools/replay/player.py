@@ -5,7 +5,7 @@ Knows the engine's step and its idle refresh; not how answers are compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from stillframe.domain import Observation, PolicyInfo, SessionRef, SlackReport, Step
@@ -15,7 +15,7 @@ from stillframe.engine.settings import DEFAULT_DECODING, DecodingSettings
 from stillframe.errors import RequestError, StillframeError
 from stillframe.models.base import PolicyModel
 from stillframe.recording.frame import RecordedFrame
-from stillframe.recording.reader import RecordedEpisode
+from stillframe.recording.reader import RecordedEpisode, WholeEpisode, whole_episodes
 from stillframe.reuse.settings import ReuseSettings
 
 Warn = Callable[[str], None]
@@ -26,7 +26,7 @@ STATELESS = "; recordings hold the state where the policy that was served reads 
 class PlayedFrame:
     """A recorded frame and what the checkpoint answered to it."""
 
-    episode: RecordedEpisode
+    episode: WholeEpisode
     recorded: RecordedFrame
     answer: Step
     refresh: SlackReport | None  # of the pause after it; None: there was nothing to measure, or no pause
@@ -64,23 +64,23 @@ class Player:
 
         `warn` is called with each frame that cannot be read, and why.
         """
-        sessions = dict.fromkeys(episode.card.session for episode in episodes)
-        for session in sessions:
-            own = [episode for episode in episodes if episode.card.session == session]
-            for episode, frame, serial in placed(own, warn):
-                answer = self._answer(frame, session, serial)
+        playing: str | None = None  # whose state the policy holds
+        for episode in whole_episodes(episodes):
+            if playing not in {None, episode.card.session}:
+                self._policy.forget(str(playing))
+            playing = episode.card.session
+            for frame in episode.frames(warn):
+                answer = self._answer(frame, episode)
                 refresh = self._policy.refresh() if self._settings.pauses else None
                 yield PlayedFrame(episode, frame, answer, refresh)
-            self._policy.forget(session)
 
-    def _answer(self, frame: RecordedFrame, session: str, serial: int) -> Step:
+    def _answer(self, frame: RecordedFrame, episode: WholeEpisode) -> Step:
         frame.check_pictures()
         self._now_s = frame.submitted_s
-        cache = frame.step.report.cache
+        cache, session = frame.step.report.cache, episode.card.session
+        place = SessionRef(session, cache.epoch, cache.seq, serial=episode.serial)
         try:
-            return self._policy.answer(
-                self._observation(frame.observation), SessionRef(session, cache.epoch, cache.seq, serial=serial)
-            )
+            return self._policy.answer(self._observation(frame.observation), place)
         except RequestError as error:
             hint = STATELESS if error.code == "missing-state" else ""
             raise StillframeError(
@@ -92,19 +92,3 @@ class Player:
         """As this checkpoint is shown it."""
         key = seen.unnorm_key if seen.unnorm_key in self.info.norm_stats else self._settings.unnorm_key
         return replace(seen, unnorm_key=key, center_crop=self._settings.center_crop or seen.center_crop)
-
-
-def placed(
-    episodes: Iterable[RecordedEpisode], warn: Warn
-) -> Iterator[tuple[RecordedEpisode, RecordedFrame, int]]:
-    """One session's frames, each with its session's serial: it rises where a session of the same id began anew.
-
-    A later epoch is a reset of the same session; the same epoch goes on where its frames' numbers do.
-    """
-    serial, last = 0, (-1, -1)  # epoch and seq of the frame before
-    for episode in episodes:
-        for frame in episode.frames(warn):
-            place = frame.step.report.cache.epoch, frame.step.report.cache.seq
-            serial += place <= last
-            last = place
-            yield episode, frame, serial
