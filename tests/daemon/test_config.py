@@ -73,6 +73,7 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "graphs.batches": [1, 3],
     "graphs.rows": [32, 500],
     "record": Path("episodes"),
+    "record_images": "jpeg",
     "record_max_mib": 2.5,
     "reuse.mode": "exact",
     "reuse.drift_budget": 0.5,

@@ -42,6 +42,7 @@ class Prepared:
     no_motion_tokens: Ids  # [action's tokens] of no motion: the draft where nothing better is known
     actions: range | None = None  # the ids that are actions, where the family decodes tokens; None: it does not
     state: Tensor | None = None  # [numbers] of the robot's, scaled, in the host's memory; None: the family reads none
+    padded_views: bool = False  # whether a view shows its picture with bars that make it a square; else it fills it
     rounded_views: bool = False  # whether pixels are finer than views: equal views may then have others
     known: Mapping[str, Tensor] = field(default_factory=dict, repr=False)  # camera -> rows [patches, width] of the same
     # picture, computed before: `embed` may take them

@@ -171,6 +171,7 @@ class Pi0:
             unnorm_key=unnorm_key,
             no_motion_tokens=NO_TOKENS,
             state=None if state is None else torch.from_numpy(state),
+            padded_views=observation.center_crop is None,
             rounded_views=not self.pixels.antialias,
         )
 

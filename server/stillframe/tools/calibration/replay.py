@@ -129,6 +129,7 @@ class EpisodeReplay:
 
     def _frame(self, recorded: RecordedFrame) -> ScheduledFrame:
         """Prepare and embed a recorded frame; the pictures are dropped. Each has noise of its own, if any is drawn."""
+        recorded.check_pictures()
         try:
             prepared = self._model.prepare(recorded.observation)
         except RequestError as error:
