@@ -442,7 +442,10 @@ def test_an_unknown_key_near_nothing_gets_the_whole_list(tmp_path: Path) -> None
         ("default_max_age_ms: 0", "'default_max_age_ms' is 0: input should be greater than 0"),
         ("reuse: 3", "'reuse' is 3: input should be an object"),
         ("reuse: {mode: fast}", "'reuse.mode' is 'fast': input should be 'off', 'exact', 'adaptive', 'paper' or "),
-        ("decoding: {draft: fast}", "'decoding.draft' is 'fast': input should be 'exact', 'relaxed' or 'off'"),
+        (
+            "decoding: {draft: fast}",
+            "'decoding.draft' is 'fast': input should be 'exact', 'strict', 'relaxed' or 'off'",
+        ),
         ("decoding: {radius: 2}", "'decoding.radius' is 2: input should be a valid array"),
         ("reuse: {slack: 1}", "'reuse.slack' is 1: input should be a valid boolean"),
         ("reuse: {adaptive: {top_k: 1.5}}", "'reuse.adaptive.top_k' is 1.5: input should be a valid integer"),

@@ -71,6 +71,7 @@ class Decoded:
     passes: int  # of the decoder, after the prefill
     accepted: int = 0  # draft tokens that the prefill accepted, from the first on
     refusal: Internal | None = None  # why it is no action, as far as the family knows; its numbers are then NaN
+    bit_equal: bool = True  # whether passes over this frame alone, without guesses, give the same, however they round
     sampled: NDArray[np.float64] | None = None  # [horizon, its numbers] as they were drawn, before any clip and scale:
     # what the next chunk can be held to; None: the family's chunks cannot be held
 

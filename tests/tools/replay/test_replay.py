@@ -179,7 +179,6 @@ def test_a_recording_without_pictures_is_refused(folder: Path, recorded: Served,
         played(folder, tmp_path)
 
 
-
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
     """Type a command: its exit status, and what it printed."""

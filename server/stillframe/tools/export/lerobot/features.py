@@ -95,7 +95,9 @@ def _check_needed(name: str, known: Feature | None, made: Feature) -> None:
     """Raise where a feature that has to be in every frame changes; others are left out."""
     if name in {ACTION, STATE}:
         was = "none" if known is None else f"of {known.shape[0]} numbers"
-        raise StillframeError(f"a frame's {name} is of {made.shape[0]} numbers, that of those before {was}; {EACH_ALONE}")
+        raise StillframeError(
+            f"a frame's {name} is of {made.shape[0]} numbers, that of those before {was}; {EACH_ALONE}"
+        )
 
 
 def _features(
