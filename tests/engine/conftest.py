@@ -75,6 +75,7 @@ class ToyPolicy:
     device = torch.device("cpu")
     mask = Mask.CAUSAL
     answer_rows = ACTION_DIM
+    has_expert = False
 
     def __init__(self, cameras: tuple[str, ...] = ("front",), *, mixing: float = 0.0):
         """`mixing`: how much of the whole picture each patch's row takes in, as towers that attend globally do."""

@@ -67,7 +67,7 @@ def _measure(
     refusal = cache.refusal(dense, decoded, finite=all_finite(hidden)[0])
     if refusal is not None:
         raise refusal
-    drift = drift_of(answer.normalised, decoded.normalised)
+    drift = session.last_drift = drift_of(answer.normalised, decoded.normalised)
     if frame.policy is not None and frame.policy.bounded:
         cache.refresh(session, dense)
         session.caution.record(drift)

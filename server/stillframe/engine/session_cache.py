@@ -52,6 +52,7 @@ class SessionCache:
         self._decoder = model.decoder
         self._busy: set[str] = set()  # sessions whose frames are being computed
         self.last_plan: ReusePlan | None = None  # for inspection
+        self.reports_patches = False  # whether a report says which patches were reused; a GPU is waited for to know
 
     @property
     def usage(self) -> KVUsage:
@@ -178,6 +179,7 @@ class SessionCache:
             kv_bytes=0,
             age_max=0,
             relaxed=frame.draft.mode == "relaxed",
+            patches=frame.reused_patches if self.reports_patches else None,
             bit_equal=decoded.bit_equal,
         )
         return report if frame.session is None else self._commit_session(frame, frame.session, decoded, report)
@@ -189,7 +191,8 @@ class SessionCache:
         if decoded.sampled is not None:
             session.chunks.keep(session.ref.seq, sampled_chunk(frame.prepared, decoded.sampled))
         session.vision = VisionCache.of(frame.prepared, frame.rows)
-        report = replace(report, epoch=session.ref.epoch, seq=session.ref.seq)
+        last_drift, session.last_drift = session.last_drift, None
+        report = replace(report, epoch=session.ref.epoch, seq=session.ref.seq, last_drift=last_drift)
         if frame.policy is None or not frame.is_cached:
             return report
         session.reuse, age_max = frame.reuse_state(session.reuse, self._clock())

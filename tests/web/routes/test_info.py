@@ -94,6 +94,14 @@ def test_models_say_what_the_numbers_mean(desk):
     assert card["batch_invariant"] is False
 
 
+def test_models_say_what_the_checkpoint_calls_the_cameras(new_desk):
+    """Where it has other names than the robot; none where it has not."""
+    named = replace(new_desk().policy.info, camera_slots={"front": "base_0_rgb"})
+    cards = [desk.ask("GET", "/v1/models").json()["models"][0] for desk in (new_desk(), new_desk(info=named))]
+
+    assert [card["observation"]["camera_slots"] for card in cards] == [{}, {"front": "base_0_rgb"}]
+
+
 @pytest.mark.parametrize("mode", get_args(DraftMode))
 def test_models_say_how_drafts_are_verified(new_desk, mode):
     """As it is configured; beside whether the decoder is batch invariant it says what exact means here."""

@@ -6,7 +6,7 @@ Knows the engine's scheduler and the decoder; not how candidates are chosen. Wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -22,7 +22,6 @@ from stillframe.engine.scheduler import Scheduler
 from stillframe.engine.session_state import ScheduledFrame
 from stillframe.errors import RequestError, StillframeError
 from stillframe.models.base import Decoded, PolicyModel, Prepared
-from stillframe.models.llama.attention_probe import TextAttentionProbe
 from stillframe.models.llama.draft import Draft
 from stillframe.models.runner import ModelRunner
 from stillframe.recording.frame import RecordedFrame
@@ -88,7 +87,7 @@ class EpisodeReplay:
         A candidate whose drift p90 must exceed `budget` is abandoned: its result covers the frames until then.
         """
         results = [CandidateResult(knobs) for knobs in candidates]
-        chosen = {tuple(knobs.relevance_layers) for knobs in candidates if knobs.task_top_k}
+        chosen = {tuple(knobs.relevance_layers): knobs for knobs in candidates if knobs.task_top_k}
         dense, own = self._storage(), self._storage()
         left: ReuseState | None = None
         relevances: dict[Layers, Relevance] = {}
@@ -130,6 +129,7 @@ class EpisodeReplay:
 
     def _frame(self, recorded: RecordedFrame) -> ScheduledFrame:
         """Prepare and embed a recorded frame; the pictures are dropped. Each has noise of its own, if any is drawn."""
+        recorded.check_pictures()
         try:
             prepared = self._model.prepare(recorded.observation)
         except RequestError as error:
@@ -167,17 +167,19 @@ class EpisodeReplay:
         return decoded
 
     def _refresh(
-        self, frame: ScheduledFrame, storage: Tensor, chosen: Iterable[Layers]
+        self, frame: ScheduledFrame, storage: Tensor, chosen: Mapping[Layers, AdaptiveSettings]
     ) -> tuple[dict[Layers, Relevance], ReuseState]:
-        """A dense prefill into `storage`: the text's attention for each choice of layers; what it leaves."""
-        taps, dense = {layers: self._tap(frame, layers) for layers in chosen}, self._whole(frame)
+        """A dense prefill into `storage`: the attention of each choice of layers; what it leaves."""
+        probes = {layers: self._scheduler.probe(self._with(frame, knobs)) for layers, knobs in chosen.items()}
+        dense, taps = self._whole(frame), [probe for probe in probes.values() if probe is not None]
         dense.draft, dense.kv = Draft(NO_TOKENS), FrameKV(storage)
-        self._runner.decoder.forward([replace(dense.prompt(self._model.decoder), hook=_Taps([*taps.values()]))])
+        on_prompt, on_expert = [tap.on_prompt for tap in taps], [tap.on_expert for tap in taps]
+        prompt = replace(dense.prompt(self._model.decoder), hook=_Hooks(on_prompt))
+        (hidden,) = self._runner.decoder.forward([prompt])
+        if any(on_expert):
+            self._runner.act([replace(dense.prefilled(hidden), expert_hook=_Hooks(on_expert))])
         left, _ = dense.reuse_state(None, dense.now_s)
-        return {layers: each.relevance(dense.kv) for layers, each in taps.items()}, left
-
-    def _tap(self, frame: ScheduledFrame, layers: Layers) -> TextAttentionProbe:
-        return TextAttentionProbe(self._model.decoder, frame.prepared.layout, layers, every_layer=False)
+        return {layers: each.relevance(dense.kv) for layers, each in probes.items() if each is not None}, left
 
     def _storage(self, rows: int | None = None) -> Tensor:
         """KV storage for one sequence of `rows` tokens; None: of the longest frame."""
@@ -186,16 +188,16 @@ class EpisodeReplay:
 
 
 @dataclass(frozen=True)
-class _Taps:
-    """Several taps of one prompt, as one."""
+class _Hooks:
+    """Several hooks of one frame, as one; None among them: no hook."""
 
-    taps: Sequence[TextAttentionProbe]
-    text_rows: int | None = None
+    hooks: Sequence[Callable[..., None] | None]
 
-    def __call__(self, layer: int, rows: Tensor) -> None:
-        """Let each see the rows that enter a layer."""
-        for tap in self.taps:
-            tap(layer, rows)
+    def __call__(self, layer: int, *rows: Tensor) -> None:
+        """Let each see a layer."""
+        for hook in self.hooks:
+            if hook is not None:
+                hook(layer, *rows)
 
 
 def _no_motion(prepared: Prepared) -> Draft:

@@ -71,6 +71,7 @@ class ObservationContract(BaseModel):
     image_size: tuple[int, int]  # height, width as the model sees them
     image: str
     camera_keys: dict[str, str]  # camera -> the key under which its picture comes in, where the deployment fixes that
+    camera_slots: dict[str, str]  # camera -> the checkpoint's own name for it, where that is another; as good
     center_crop: float | None  # share of each picture's area, at its middle, that is looked at; null: all of it
     state: StateContract | None  # null: the policy reads none, and one that is sent is left aside
 
@@ -155,6 +156,7 @@ def _observation(info: PolicyInfo) -> ObservationContract:
         image_size=info.image_size,
         image=accepted,
         camera_keys=dict(info.camera_keys),
+        camera_slots=dict(info.camera_slots),
         center_crop=info.center_crop,
         state=None if info.state is None else _state(info.state),
     )
