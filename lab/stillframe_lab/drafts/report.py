@@ -37,8 +37,8 @@ READING = """\
 ## How to read it
 
 - **own**: the machine's decoder as it is, where it is not batch invariant. Where it is, both would answer the same to
-  the bit; then the products of passes over guesses alone are summed up by **halves**, as kernels do that split sums, and
-  added in float32; or each half is rounded first (**halves, rounded**), as torch lets GPUs do unless told not to.
+  the bit; there the products of passes over guesses alone are summed up by **halves**, as kernels do that split sums,
+  and added in float32; or each half is rounded first (**halves, rounded**), as torch lets GPUs do unless told not to.
 - **passes**: of the decoder for an action, its prefill among them. Without guesses it takes {tokens}.
 - **moved**: rows behind guesses that were right, whose logits are others in a pass over the guesses alone than in the
   prefill; how far one logit moved from another.
