@@ -31,7 +31,7 @@ def deployed(request: pytest.FixtureRequest, tmp_path: Path, new_port: Callable[
 
 @pytest.mark.usefixtures("needs_gl")
 def test_whole_episodes(deployed: tuple[str, int], connect: Callable[..., Any]) -> None:
-    """It picks up the cube that it is told to, one episode after the other over one connection, which knows no reset."""
+    """It picks up the cube that it is told to, episode after episode over one connection, which knows no reset."""
     url, execute = deployed
     robot = connect("openpi-client-0.1.2", "openpi_examples", url)
     env = JacoEnv("pick", cameras=("front", "wrist"), image_px=CAMERA_PX)

@@ -1,4 +1,4 @@
-"""The main loops of openpi's examples, call by call in their order: simple_client, libero, aloha_sim, aloha_real, droid.
+"""The main loops of openpi's examples, call by call: simple_client, libero, aloha_sim, aloha_real, droid.
 
 What they show a policy comes from the orders: pictures as a simulator draws them, states, words. Source:
 Physical-Intelligence/openpi examples/*/main.py, examples/aloha_*/env.py.
@@ -13,6 +13,7 @@ from openpi_client.runtime import environment, runtime, subscriber
 from openpi_client.runtime.agents import policy_agent
 
 PX = 224
+CHANCE = np.random.default_rng()
 
 
 def resized(picture):
@@ -27,20 +28,20 @@ def channels_first(picture):
 
 def random_libero():
     """Noise under LIBERO's keys."""
-    seen = {f"observation/{name}": np.random.randint(256, size=(PX, PX, 3), dtype=np.uint8) for name in LIBERO}
-    return {"observation/state": np.random.rand(8), **seen, "prompt": "do something"}
+    seen = {f"observation/{name}": CHANCE.integers(256, size=(PX, PX, 3), dtype=np.uint8) for name in LIBERO}
+    return {"observation/state": CHANCE.random(8), **seen, "prompt": "do something"}
 
 
 def random_droid():
     """Noise under DROID's keys."""
-    seen = {f"observation/{name}": np.random.randint(256, size=(PX, PX, 3), dtype=np.uint8) for name in DROID}
-    parts = {"observation/joint_position": np.random.rand(7), "observation/gripper_position": np.random.rand(1)}
+    seen = {f"observation/{name}": CHANCE.integers(256, size=(PX, PX, 3), dtype=np.uint8) for name in DROID}
+    parts = {"observation/joint_position": CHANCE.random(7), "observation/gripper_position": CHANCE.random(1)}
     return {**seen, **parts, "prompt": "do something"}
 
 
 def random_aloha():
     """Noise under ALOHA's keys."""
-    images = {name: np.random.randint(256, size=(3, PX, PX), dtype=np.uint8) for name in ALOHA}
+    images = {name: CHANCE.integers(256, size=(3, PX, PX), dtype=np.uint8) for name in ALOHA}
     return {"state": np.ones((14,)), "images": images, "prompt": "do something"}
 
 
@@ -90,7 +91,7 @@ class Robot:
     def libero(self, pictures, wrists, states, words, replan_steps):
         """The evaluation's loop: upright pictures are turned round, `replan_steps` of each chunk are played."""
         plan, played = collections.deque(), []
-        for picture, wrist, state in zip(pictures, wrists, states):
+        for picture, wrist, state in zip(pictures, wrists, states, strict=True):
             img = resized(np.ascontiguousarray(picture[::-1, ::-1]))
             wrist_img = resized(np.ascontiguousarray(wrist[::-1, ::-1]))
             if not plan:
@@ -112,7 +113,7 @@ class Robot:
         """The runtime over one camera; no words are sent."""
         shown = [
             {"state": state, "images": {"cam_high": channels_first(picture)}}
-            for picture, state in zip(pictures, states)
+            for picture, state in zip(pictures, states, strict=True)
         ]
         return self._run(shown, horizon, episodes, max_hz=1000)
 
@@ -121,7 +122,7 @@ class Robot:
         metadata = self.policy.get_server_metadata()
         shown = [
             {"state": state, "images": {name: channels_first(picture) for name in ALOHA}}
-            for picture, state in zip(pictures, states)
+            for picture, state in zip(pictures, states, strict=True)
         ]
         said = self._run(shown, horizon, episodes, max_hz=1000, max_episode_steps=len(shown))
         return {**said, "reset_position": metadata.get("reset_pose")}
@@ -129,7 +130,7 @@ class Robot:
     def droid(self, pictures, states, words, open_loop_horizon, expected_shape):
         """The robot's loop: the gripper is opened or closed, the rest clipped."""
         played, actions_from_chunk_completed, chunk = [], 0, None
-        for picture, state in zip(pictures, states):
+        for picture, state in zip(pictures, states, strict=True):
             if actions_from_chunk_completed in (0, open_loop_horizon):
                 actions_from_chunk_completed = 0
                 request = {
@@ -155,7 +156,7 @@ class Robot:
 
     def act(self, pictures, state, words):
         """The action due now, of the broker; `pictures`: the front camera's, and the wrist's where there is one."""
-        seen = {f"observation/{name}": resized(picture) for name, picture in zip(LIBERO, pictures)}
+        seen = {f"observation/{name}": resized(picture) for name, picture in zip(LIBERO, pictures, strict=False)}
         return self.broker.infer({**seen, "observation/state": state, "prompt": str(words)})["actions"]
 
     def _run(self, shown, horizon, episodes, **limits):
