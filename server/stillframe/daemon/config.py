@@ -24,6 +24,7 @@ from stillframe.errors import ConfigError, closest
 from stillframe.files.kinds import shown
 from stillframe.files.yaml import Word, read_yaml
 from stillframe.history.settings import HistorySettings
+from stillframe.recording.pictures import PictureFormat
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.sessions.settings import SessionSettings
 from stillframe.settings_fields import RangeChecked, setting
@@ -246,6 +247,11 @@ class DaemonConfig(BaseModel):
         default_factory=HistorySettings, description="what a session keeps of older frames; see history/settings.py"
     )
     record: Path | None = Field(None, description="folder in which sessions' answered frames are kept; null: nowhere")
+    record_images: PictureFormat = Field(
+        "png",
+        description="what `record` keeps of pictures: png, to the bit; jpeg, to look at and nearly so; hash, to tell "
+        "equal ones; none; without pictures nothing can be calibrated or replayed",
+    )
     record_max_mib: float = Field(
         1024, ge=1, le=10_000_000, description="most that `record` may take up; beyond, the oldest episodes go"
     )
