@@ -14,21 +14,23 @@ from stillframe_client.sim.env import JacoEnv
 from stillframe_client.sim.rollout import play
 
 ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = {file.stem: yaml.safe_load(file.read_text("utf-8")) for file in (ROOT / "configs").glob("jaco-tiny*.yaml")}
+CHUNKED = sorted(name for name, settings in SETTINGS.items() if (settings.get("decoding") or {}).get("execute"))
 CAMERA_PX = 256  # as openpi's LIBERO evaluation draws them; its client makes them smaller
 SEEDS = (1002, 1003, 1004)
 
 
-@pytest.fixture(params=["jaco-tiny-oft", "jaco-tiny-cogact"])
+@pytest.fixture(params=CHUNKED)
 def deployed(request: pytest.FixtureRequest, tmp_path: Path, new_port: Callable[[], int]) -> Iterator[tuple[str, int]]:
-    """A daemon as the policy is shipped, and how many actions of a chunk are to be played."""
-    settings = yaml.safe_load((ROOT / "configs" / f"{request.param}.yaml").read_text(encoding="utf-8"))
-    settings["checkpoint"] = str(ROOT / settings["checkpoint"])
+    """A daemon as a policy of chunks is shipped, and how many actions of each are to be played."""
+    settings = SETTINGS[request.param]
     file = tmp_path / "daemon.yaml"
-    file.write_text(yaml.safe_dump(settings))
+    file.write_text(yaml.safe_dump({**settings, "checkpoint": str(ROOT / settings["checkpoint"])}))
     with daemon([str(file)], new_port()) as url:
         yield url, settings["decoding"]["execute"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("needs_gl")
 def test_whole_episodes(deployed: tuple[str, int], connect: Callable[..., Any]) -> None:
     """It picks up the cube that it is told to, episode after episode over one connection, which knows no reset."""

@@ -11,12 +11,13 @@ import torch
 
 from stillframe.domain import Observation
 from stillframe.errors import CheckpointError
-from stillframe.models.pi0.aloha import GRIPPERS, MIRRORED, commanded, from_openpi, to_openpi
+from stillframe.models.pi0.aloha import commanded, from_openpi, to_openpi
 from stillframe.models.pi0.model import Pi0
 
 FolderOf = Callable[[str], Path]
 Load = Callable[..., Pi0]
 SIZE = 14
+MIRRORED, GRIPPERS = [1, 2, 8, 9], [6, 13]
 OTHERS = [at for at in range(SIZE) if at not in (*MIRRORED, *GRIPPERS)]
 PICTURE = np.full((224, 224, 3), 90, np.uint8)
 

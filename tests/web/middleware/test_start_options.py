@@ -133,7 +133,9 @@ def test_openpis_first_message_has_what_the_deployment_adds(desk: Any, path: str
     desk.settings.listeners[FIXED] = Listener(start_options=fixed)
     with TestClient(desk.app, base_url=url(FIXED, "")).websocket_connect(f"ws://localhost:{FIXED}{path}") as socket:
         said = msgpack.unpackb(socket.receive_bytes())
+    (card,) = desk.ask("GET", url(FIXED, "/v1/models")).json()["models"]
 
+    assert card["openpi_metadata"] == fixed.openpi_metadata
     if path == "/":
         assert (said["reset_pose"], said["action_horizon"], said["server"]) == ([0, -1.5], 4, "stillframe")
     else:
