@@ -23,6 +23,7 @@ from stillframe.models.guidance import Guidance
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.pi0.aloha import AlohaScale, commanded
 from stillframe.models.pi0.config import Pi0Config
 from stillframe.models.pi0.folder import Pi0Folder
 from stillframe.models.pi0.network import Pi0Network, load_network
@@ -31,7 +32,7 @@ from stillframe.models.pi0.prompt import PromptEncoder
 from stillframe.models.pi0.statistics import Scale
 from stillframe.models.pi0.tokenizer import find_tokenizer, open_tokenizer
 from stillframe.models.prismatic.policy import seen
-from stillframe.models.state import StateReader
+from stillframe.models.state import Scaling, StateReader
 from stillframe.reuse.kv import FrameKV
 
 # Of half the range from q01 to q99. Of what it learnt from, two numbers in a hundred lie beyond these ends, and nothing
@@ -76,7 +77,7 @@ class Pi0:
             pixels=PaddedPixels(sizes.vision.image_px, antialias=not lerobot),
             prompt=prompt,
             parameters=parameters,
-            reader=StateReader(names, config.state_units, states) if states else None,
+            reader=StateReader(names, config.state_units, _as_said(states, config)) if states else None,
             states=states,
             actions=actions,
         )
@@ -236,6 +237,8 @@ class Pi0:
             state = self.states[prepared.unnorm_key].unnormalise(prepared.state.numpy())
             added = np.flatnonzero(self.config.relative)
             actions[:, added] += state[added]
+        if self.config.adapted:
+            actions = commanded(actions)
         return Decoded(ActionChunk(actions, prepared.unnorm_key), normalised, passes=0, sampled=drawn)
 
     def _ends(self, key: str) -> dict[str, list[float] | list[bool]]:
@@ -244,6 +247,9 @@ class Pi0:
         if len(added):
             low[added] += self.states[key].low[added]
             high[added] += self.states[key].high[added]
+        if self.config.adapted:
+            ends = commanded(low), commanded(high)
+            low, high = np.minimum(*ends), np.maximum(*ends)
         return {"q01": low.tolist(), "q99": high.tolist(), "mask": scale.mask.tolist()}
 
     @property
@@ -257,3 +263,8 @@ class Pi0:
         patches = {camera: range(at * each, (at + 1) * each) for at, camera in enumerate(cameras)}
         text = range(len(cameras) * each, len(cameras) * each + ids)
         return TokenLayout(patches, (grid, grid), text, range(text.stop, text.stop), mask=self.mask)
+
+
+def _as_said(states: Mapping[str, Scale], config: Pi0Config) -> Mapping[str, Scaling]:
+    """The scales of a state as its robot says it."""
+    return {key: AlohaScale(scale) if config.adapted else scale for key, scale in states.items()}
