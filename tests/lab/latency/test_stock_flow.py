@@ -24,7 +24,7 @@ from stillframe.models.registry import load_policy
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_lab.latency import command
 from stillframe_lab.latency.command import FLOW, QUICK_LIMITS, BenchSettings, run_bench
-from stillframe_lab.latency.flow_sizes import HALF, FlowSize, RandomFlowFolder, gemma
+from stillframe_lab.latency.flow_sizes import FLOW_SIZES, HALF, FlowSize, RandomFlowFolder, gemma
 from stillframe_lab.latency.ours import StillframeVariant
 from stillframe_lab.latency.plain_pi0 import plain_pi0
 from stillframe_lab.latency.race import RaceLimits, VariantInfo
@@ -148,7 +148,7 @@ def test_a_steered_checkpoint_is_refused() -> None:
 
 def test_the_bench_has_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quick run of the model, here a micro one: stock, one robot and four, whole and half, against stock."""
-    monkeypatch.setitem(command.FLOW_SIZES, FLOW, MICRO)
+    monkeypatch.setitem(FLOW_SIZES, FLOW, MICRO)
     monkeypatch.setitem(QUICK_LIMITS, FLOW, RaceLimits(1, 0.0, warm_up=1))
     monkeypatch.setattr(command, "measure_roofline", lambda *_: ROOFLINE)
     document = run_bench(BenchSettings(tmp_path, CPU, ReuseSettings(), (FLOW,), quick=True), lambda *_: None)

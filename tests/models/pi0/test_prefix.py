@@ -43,7 +43,7 @@ def expected(kv: FrameKV, length: int, layer: int, queries: Tensor, keys: Tensor
 def test_robots_attend_to_their_own_prefix(dtype: torch.dtype, lengths: tuple[int, ...]) -> None:
     """Of one length or several, each to what it would see alone; step after step, layer by layer."""
     held, close = caches(dtype, lengths), 1e-5 if dtype == torch.float32 else 3e-2
-    prefix = PrefixKV(held, lengths, 0, TOGETHER)
+    prefix = PrefixKV.of(held, lengths, 0, TOGETHER)
     for layer, seed in ((0, 1), (1, 2), (0, 3)):
         rows = own_rows(TOGETHER, dtype, seed)
         mixed = prefix.attend(layer, *rows)
@@ -56,7 +56,7 @@ def test_robots_attend_to_their_own_prefix(dtype: torch.dtype, lengths: tuple[in
 def test_a_row_before_the_others_sees_none_of_them() -> None:
     """It sees the prefix and itself; the others see it, in that pass and in those without it."""
     held = caches(torch.float32)
-    prefix = PrefixKV(held, LENGTHS, 1, TOGETHER)
+    prefix = PrefixKV.of(held, LENGTHS, 1, TOGETHER)
     first = own_rows(1 + TOGETHER, torch.float32)
     mixed = prefix.attend(0, *first)
     later = own_rows(TOGETHER, torch.float32, seed=4)
@@ -76,7 +76,7 @@ def test_a_row_before_the_others_sees_none_of_them() -> None:
 def test_a_gradient_goes_through_own_rows_and_later_passes_do_not_spoil_it() -> None:
     """As through rows that were never written; what was written stays for the next pass."""
     held = caches(torch.float32)
-    prefix = PrefixKV(held, LENGTHS, 1, TOGETHER)
+    prefix = PrefixKV.of(held, LENGTHS, 1, TOGETHER)
     rows = [part.requires_grad_() for part in own_rows(1 + TOGETHER, torch.float32)]
     mixed = prefix.attend(0, *rows)
     with torch.no_grad():

@@ -107,8 +107,9 @@ def fuse(module: nn.Module, name: str, *parts: str) -> None:
     if len(own) < len(parts):
         return
     fused = nn.Linear(own[0].in_features, sum(each.out_features for each in own), bias=False, device="meta")
-    fused.weight = nn.Parameter(torch.cat([each.weight for each in own]), requires_grad=False)
-    biases = [each.bias for each in own if each.bias is not None]
+    weights: list[Tensor] = [each.weight for each in own]
+    biases: list[Tensor] = [each.bias for each in own if each.bias is not None]
+    fused.weight = nn.Parameter(torch.cat(weights), requires_grad=False)
     if biases:
         fused.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
     for part in parts:

@@ -95,9 +95,15 @@ class Pi0Network(nn.Module):
         guidance: Guidance | None = None,
     ) -> Iterator[Tensor]:
         """The same, step by step: what each step begins with, then the chunks."""
+        prefix = PrefixKV.of(caches, lengths, self.state_rows, noise.shape[1])
+        yield from self.drawn_over(prefix, states, noise, guidance)
+
+    def drawn_over(
+        self, prefix: PrefixKV, states: Tensor | None, noise: Tensor, guidance: Guidance | None = None
+    ) -> Iterator[Tensor]:
+        """The same over copies of the prefixes."""
         horizon, first = noise.shape[1], self._state_rows(states)
-        prefix = PrefixKV(caches, lengths, 0 if first is None else 1, horizon)
-        rotary = self._rotary(prefix.positions, horizon if first is None else 1 + horizon)
+        rotary = self._rotary(prefix.positions, prefix.alone + horizon)
         actions, times = noise, self.flow.times.tolist()
         for step in range(self.flow.steps):
             yield actions
@@ -122,6 +128,11 @@ class Pi0Network(nn.Module):
         hidden = self.expert(rows, rotary, prefix, self.tables.modulations[step])
         out: Tensor = self.action_out_proj(hidden[:, -actions.shape[1] :].float())
         return out
+
+    @property
+    def state_rows(self) -> int:
+        """Rows that go before the actions': pi0's one of the state."""
+        return 0 if self.sizes.adaptive else 1
 
     @property
     def dtype(self) -> torch.dtype:

@@ -30,7 +30,7 @@ class SharedKeyAttention(nn.Module):
 
     def forward(self, rows: Tensor, layer: int, rotary: Rotary, backend: AttentionBackend) -> Tensor:
         """[robots, rows, width] -> the same."""
-        heads = self._projected(rows).unflatten(-1, (-1, self.head_dim)).transpose(-3, -2)
+        heads = self._projected(rows).view(*rows.shape[:-1], -1, self.head_dim).transpose(-3, -2)
         turned = rotary.apply(heads[..., :-1, :, :])
         mixed = backend.attend(layer, turned[..., :-1, :, :], turned[..., -1:, :, :], heads[..., -1:, :, :])
         out: Tensor = self.o_proj(mixed.transpose(-3, -2).flatten(-2))
