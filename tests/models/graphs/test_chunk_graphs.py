@@ -51,10 +51,10 @@ def captured(model: Pi0, player: Any) -> GraphedChunks:
 def test_chunks_are_the_eager_ones(model: Pi0, house: Any, robots: list[int]) -> None:
     """Whatever was drawn before, prefixes of several lengths, the whole capacity too; padded to a captured batch."""
     graphs, inputs = captured(model, house.player), given(model, robots)
-    graphs.replay(*given(model, [3, 2, 1, 0]), held=False)
-    found = graphs.replay(*inputs, held=False)
+    graphs.replay(*given(model, [3, 2, 1, 0]), plain=True)
+    found = graphs.replay(*inputs, plain=True)
     kept = found.clone() if found is not None else None
-    graphs.replay(*given(model, [4]), held=False)
+    graphs.replay(*given(model, [4]), plain=True)
 
     torch.testing.assert_close(found, model.network.draw(*inputs), **CLOSE)
     torch.testing.assert_close(found, kept, rtol=0, atol=0)
@@ -67,8 +67,8 @@ def test_a_broken_frame_breaks_no_other(model: Pi0, house: Any) -> None:
     """NaN in one robot's prefix stays in its chunk; shorter prefixes in the same buffers know nothing of it."""
     graphs, inputs = captured(model, house.player), given(model, [1, 0])
     inputs[0][0]._storage.fill_(torch.nan)
-    beside = graphs.replay(*inputs, held=False)
-    after = graphs.replay(*given(model, [2, 0]), held=False)
+    beside = graphs.replay(*inputs, plain=True)
+    after = graphs.replay(*given(model, [2, 0]), plain=True)
 
     assert beside is not None
     assert beside[0].isnan().any()
@@ -78,11 +78,11 @@ def test_a_broken_frame_breaks_no_other(model: Pi0, house: Any) -> None:
 
 @torch.inference_mode()
 def test_what_was_not_captured_is_drawn_eagerly(model: Pi0, house: Any) -> None:
-    """Chunks that go on with older ones, and more robots than the largest batch; they are counted."""
+    """Chunks that are held or looked at, and more robots than the largest batch; they are counted."""
     graphs = captured(model, house.player)
 
-    assert graphs.replay(*given(model, [0]), held=True) is None
-    assert graphs.replay(*given(model, [0, 1, 2, 3, 4]), held=False) is None
+    assert graphs.replay(*given(model, [0]), plain=False) is None
+    assert graphs.replay(*given(model, [0, 1, 2, 3, 4]), plain=True) is None
     assert (graphs._counts.eager["chunks"], graphs._counts.replays, house.player.replayed) == (2, 0, 0)
 
 

@@ -56,11 +56,11 @@ class GraphedChunks:
             self._replays = {size: capture(partial(buffers.compute, size)) for size in sorted(sizes, reverse=True)}
 
     def replay(
-        self, caches: Sequence[FrameKV], lengths: Sequence[int], states: Tensor | None, noise: Tensor, *, held: bool
+        self, caches: Sequence[FrameKV], lengths: Sequence[int], states: Tensor | None, noise: Tensor, *, plain: bool
     ) -> Tensor | None:
-        """See `runner.ChunkGraphs`. Held chunks, whose steps are differentiated, and large batches: eagerly."""
+        """See `runner.ChunkGraphs`."""
         size = min((size for size in self._replays if size >= len(noise)), default=None)
-        if held or size is None:
+        if not plain or size is None:
             self._counts.ran("chunks")
             return None
         self._buffers.fill(caches, lengths, states, noise)

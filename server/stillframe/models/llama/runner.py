@@ -31,11 +31,11 @@ class ChunkGraphs(Protocol):
     """Chunks drawn over prefixes in passes that were captured: models/graphs/chunk_graphs.py on a GPU."""
 
     def replay(
-        self, caches: Sequence[FrameKV], lengths: Sequence[int], states: Tensor | None, noise: Tensor, *, held: bool
+        self, caches: Sequence[FrameKV], lengths: Sequence[int], states: Tensor | None, noise: Tensor, *, plain: bool
     ) -> Tensor | None:
         """The chunks [robots, horizon, numbers] that begin as `noise`, over each one's prefix of so many rows.
 
-        None where they were not captured. `held`: they are to go on with older ones.
+        None where they were not captured. `plain`: they go on with no older ones, and nothing looks on.
         """
         ...
 

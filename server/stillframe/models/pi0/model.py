@@ -57,6 +57,7 @@ class Pi0:
 
     mask = Mask.BIDIRECTIONAL
     answer_rows = 1  # of the prefix nothing is read but keys and values
+    has_expert = True
 
     @classmethod
     def load(cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> Pi0:
@@ -112,6 +113,7 @@ class Pi0:
             dtype=str(self.dtype).removeprefix("torch."),
             device=str(self.device),
             cameras=config.cameras,
+            camera_slots={camera: slot for camera, slot in config.camera_slots.items() if camera != slot},
             image_size=self.pixels.size,
             action_names=config.action_names,
             gripper=config.gripper,
@@ -170,6 +172,7 @@ class Pi0:
             unnorm_key=unnorm_key,
             no_motion_tokens=NO_TOKENS,
             state=None if state is None else torch.from_numpy(state),
+            padded_views=observation.center_crop is None,
             rounded_views=not self.pixels.antialias,
         )
 
@@ -189,11 +192,15 @@ class Pi0:
         """Draw a chunk over each prefix, with noise that follows from the frame's seed alone; all robots together."""
         noise = torch.stack([self.noise(one.seed) for one in prefilled]).to(self.device)
         guidance = Guidance.of([one.held and one.held.with_actions(self._due(one)) for one in prefilled], noise)
-        given, drawn = self.expert_input(prefilled), None
+        hooks, given, drawn = [one.expert_hook for one in prefilled], self.expert_input(prefilled), None
         if runner.chunks is not None:
-            drawn = runner.chunks.replay(*given, noise, held=guidance is not None)
+            drawn = runner.chunks.replay(*given, noise, plain=guidance is None and not any(hooks))
         if drawn is None:
-            drawn = self.network.draw(*given, noise, guidance)
+            drawn = self.network.draw(*given, noise, guidance, hooks)
+        return self.decoded(prefilled, drawn)
+
+    def decoded(self, prefilled: Sequence[Prefilled], drawn: Tensor) -> list[Decoded]:
+        """[robots, horizon, action_dim] of the network -> each robot's chunk."""
         chunks = drawn.cpu().double().numpy()
         return [self.scaled(one.prepared, chunk) for one, chunk in zip(prefilled, chunks, strict=True)]
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stillframe.models.expert_probe import ExpertHook
 from stillframe.models.llama.attention import added, attend
 from stillframe.reuse.kv import FrameKV
 
 
-@dataclass(frozen=True)
+@dataclass
 class PrefixKV:
     """The `AttentionBackend` of the expert's passes: its rows attend to their prefix and to own rows.
 
@@ -29,6 +30,7 @@ class PrefixKV:
     alone: int
     together: int
     mask: Tensor | None  # [robots, 1, 1, keys], `added`, where there is padding
+    hooks: Sequence[ExpertHook | None] = ()  # of each robot; none: nothing looks on
 
     @classmethod
     def of(cls, caches: Sequence[FrameKV], lengths: Sequence[int], alone: int, together: int) -> PrefixKV:
@@ -51,6 +53,10 @@ class PrefixKV:
         kv.masked_fill_(~filled[:, None, :, None], 0)
         return cls(kv, lengths, alone, together, _masked(filled, kv.dtype))
 
+    def watch(self, hooks: Sequence[ExpertHook | None]) -> None:
+        """Call each robot's hook in every layer from now on; () and None: nothing looks on."""
+        self.hooks = hooks
+
     def surviving_rows(self, layer: int) -> None:
         """All."""
 
@@ -63,18 +69,26 @@ class PrefixKV:
         if keys.requires_grad:  # a gradient goes through these, not through what was written
             own_keys = torch.cat((own_keys[:, :, :begin], keys), dim=2)
             own_values = torch.cat((own_values[:, :, :begin], values), dim=2)
+        self._show(layer, queries[:, :, alone:], own_keys)
         if not alone:
             return self._mixed(queries, own_keys, own_values)
         first, rest, seen = queries[:, :, :alone], queries[:, :, alone:], begin + alone
         mixed = self._mixed(first, own_keys[:, :, :seen], own_values[:, :, :seen])
         return torch.cat((mixed, self._mixed(rest, own_keys, own_values)), dim=2)
 
+    def _show(self, layer: int, queries: Tensor, keys: Tensor) -> None:
+        """Each robot's hook is called with its rows of actions, and with all own keys."""
+        first = keys.shape[-2] - self.alone - self.together
+        for robot, hook in enumerate(self.hooks):
+            if hook is not None:
+                hook(layer, queries[robot], keys[robot, :, first:])
+
     def _mixed(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Every row's heads attend as rows of one head: no key is copied."""
         grouped = queries.transpose(1, 2)
         mask = None if self.mask is None else self.mask[..., : keys.shape[-2]]
         mixed = attend(grouped.flatten(1, 2)[:, None], keys, values, mask)
-        return mixed.view(grouped.shape).transpose(1, 2)
+        return mixed.reshape(grouped.shape).transpose(1, 2)
 
     def on_layer(self, layers: int, rows: Tensor) -> None:
         """Nothing looks on."""
