@@ -130,7 +130,7 @@ def test_serve_refuses_an_unknown_log_level(
     ("option", "value"),
     [
         *(("checkpoint", Path("c")), ("device", "cpu"), ("dtype", "bfloat16"), ("threads", 3)),
-        *(("host", "::1"), ("port", 1), ("record", Path("r"))),
+        *(("host", "::1"), ("port", 1), ("record", Path("r")), ("record_images", "hash")),
     ],
 )
 def test_options_of_serve_win_over_the_yaml(
@@ -141,7 +141,7 @@ def test_options_of_serve_win_over_the_yaml(
     monkeypatch.setattr("stillframe.daemon.serve.serve", lambda config, _log: served.append(config))
     (tmp_path / "a.yaml").write_text("checkpoint: there\nport: 9000\nqueue_frames: 5\n")
     stillframe("serve", tmp_path / "a.yaml")
-    stillframe("serve", tmp_path / "a.yaml", f"--{option}", value)
+    stillframe("serve", tmp_path / "a.yaml", f"--{option.replace('_', '-')}", value)
     plain, changed = (config.model_dump() for config in served)
 
     assert plain["queue_frames"] == 5
@@ -437,7 +437,9 @@ def test_the_evidence_of_memory_knows_its_deployment(
     assert (plan.history.decay, plan.episodes, plan.seed, plan.variant, workers) == (0.9, 30, 40_000, "ordered", 1)
     assert (where.work, where.out) == (Path("runs/memory"), Path("docs/memory"))
     for two in (("--memory", "--ablation"), ("--bridge", "--memory")):
-        assert_one_line(stillframe("eval", *two), "--ablation, --memory, --bridge and --rtc", "expected one of them")
+        assert_one_line(
+            stillframe("eval", *two), "--ablation, --memory, --bridge, --rtc and --drafts", "expected one of them"
+        )
     assert_one_line(stillframe("eval", "--memory", "--variant", "odd"), "--variant odd", "expected one of simple")
 
 

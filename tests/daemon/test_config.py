@@ -33,6 +33,8 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "unnorm_key": "bridge_orig",
     "cameras": {"front": "observation/exterior_image_1_left", "wrist": "cam_left_wrist"},
     "center_crop": 0.9,
+    "default_instruction": "transfer the cube",
+    "openpi_metadata": {"reset_pose": [0, -1.5, 1.5, 0, 0, 0], "robot": "left"},
     "tls_cert": Path("cert.pem"),
     "tls_key": Path("key.pem"),
     "tokens": [TokenSettings("front", HASH, [TokenScope.ADMIN]), TokenSettings("back", HASH[::-1])],
@@ -73,6 +75,7 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "graphs.batches": [1, 3],
     "graphs.rows": [32, 500],
     "record": Path("episodes"),
+    "record_images": "jpeg",
     "record_max_mib": 2.5,
     "reuse.mode": "exact",
     "reuse.drift_budget": 0.5,
@@ -87,6 +90,7 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "reuse.adaptive.max_difference": 99.0,
     "reuse.adaptive.top_k": 7,
     "reuse.adaptive.task_top_k": 9,
+    "reuse.adaptive.relevance": "expert",
     "reuse.adaptive.relevance_layers": [1, 3],
     "reuse.adaptive.schedule": [0.25, 0.25, 1.0],
     "reuse.adaptive.age_limit": 2,
@@ -98,6 +102,7 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "reuse.paper.tau_task": 0.375,
     "reuse.paper.k": 2.5,
     "reuse.paper.layers": [2],
+    "reuse.paper.relevance": "expert",
     "reuse.paper.relevance_layers": [15],
 }
 BESIDE: dict[str, dict[str, Any]] = {  # what a key cannot stand without
@@ -275,6 +280,13 @@ def test_a_checkpoint_has_few_keys_of_a_deployments(tmp_path: Path) -> None:
     assert complaint(file) == f"{file}: 'checkpoint_config': there are 33 keys; expected at most 32"
 
 
+def test_a_first_message_has_few_members_of_a_deployments(tmp_path: Path) -> None:
+    """It is sent to every client."""
+    file = written(tmp_path, yaml.safe_dump({"checkpoint": "c", "openpi_metadata": {f"k{at}": at for at in range(33)}}))
+
+    assert "openpi_metadata has 33 keys; expected at most 32" in complaint(file)
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_is_described(key: str) -> None:
     """A key that nobody explains is a key that nobody turns."""
@@ -439,7 +451,10 @@ def test_an_unknown_key_near_nothing_gets_the_whole_list(tmp_path: Path) -> None
         ("default_max_age_ms: 0", "'default_max_age_ms' is 0: input should be greater than 0"),
         ("reuse: 3", "'reuse' is 3: input should be an object"),
         ("reuse: {mode: fast}", "'reuse.mode' is 'fast': input should be 'off', 'exact', 'adaptive', 'paper' or "),
-        ("decoding: {draft: fast}", "'decoding.draft' is 'fast': input should be 'exact', 'relaxed' or 'off'"),
+        (
+            "decoding: {draft: fast}",
+            "'decoding.draft' is 'fast': input should be 'exact', 'strict', 'relaxed' or 'off'",
+        ),
         ("decoding: {radius: 2}", "'decoding.radius' is 2: input should be a valid array"),
         ("reuse: {slack: 1}", "'reuse.slack' is 1: input should be a valid boolean"),
         ("reuse: {adaptive: {top_k: 1.5}}", "'reuse.adaptive.top_k' is 1.5: input should be a valid integer"),
@@ -460,6 +475,19 @@ def test_an_unknown_key_near_nothing_gets_the_whole_list(tmp_path: Path) -> None
         ("cameras: {a: ''}", "cameras has an empty name"),
         ("center_crop: 0", "'center_crop' is 0: input should be greater than or equal to 0.01"),
         ("center_crop: 90", "'center_crop' is 90: input should be less than or equal to 1"),
+        ("default_instruction: ' '", "'default_instruction': default_instruction is ' '; expected what to do"),
+        (f"default_instruction: {'x' * 2049}", "'default_instruction': default_instruction is 'xxx"),
+        ("default_instruction: 7", "'default_instruction' is 7: input should be a valid string"),
+        ("openpi_metadata: [1]", "'openpi_metadata' is [1]: input should be an object"),
+        (
+            "openpi_metadata: {a: {b: 1}}",
+            "'openpi_metadata': openpi_metadata: a is {'b': 1}; expected true, false, finite",
+        ),
+        ("openpi_metadata: {a: [[1]]}", "'openpi_metadata': openpi_metadata: a is [[1]]; expected true, false"),
+        ("openpi_metadata: {a: [.nan]}", "'openpi_metadata': openpi_metadata: a is [nan]; expected true, false"),
+        ("openpi_metadata: {a: null}", "'openpi_metadata': openpi_metadata: a is None; expected true, false"),
+        ("listeners: [{port: 1, default_instruction: ''}]", "'listeners.0': default_instruction is ''; expected what"),
+        ("listeners: [{port: 1, openpi_metadata: {a: null}}]", "'listeners.0': openpi_metadata: a is None; expected"),
         ("listeners: [{port: 1, session: ' x'}]", "'listeners.0': session is ' x'; expected 1 to 128 printable"),
         ("sessions: {ttl_s: 1h}", "'sessions.ttl_s' is '1h': input should be a valid number"),
         ("default_max_age_ms: .inf", "'default_max_age_ms' is inf: input should be less than or equal to 60000"),

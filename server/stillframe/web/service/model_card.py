@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from stillframe.domain import PolicyInfo, StateInfo
+from stillframe.domain import DraftMode, PolicyInfo, StateInfo
 from stillframe.web.dialects.action_ranges import GRIPPER, action_range, gripper_meaning, gripper_range
 from stillframe.web.dialects.state_ranges import state_fields
 
@@ -111,11 +111,18 @@ class ModelCard(BaseModel):
     action: ActionContract
     norm_stats: dict[str, NormStats]
     default_unnorm_key: str | None
+    default_instruction: str | None  # what a frame without one says to do; null: such a frame is refused
+    openpi_metadata: dict[str, Any]  # what the deployment adds to openpi's first message
     profile: str  # whose clients this port is for
     history: HistoryContract
     # Measured at load, on this machine. True: frames side by side are answered, to the bit, as each would be alone.
     # False: up to rounding, which can show only where two tokens are as good as equal.
     batch_invariant: bool
+    # How guesses of an action's tokens are verified: decoding.draft. exact: greedy tokens, each the likeliest of a pass
+    # in which those before it are right; to the bit where the decoder is batch invariant, else up to rounding, and
+    # cache.bit_equal says of each answer. strict: to the bit everywhere, in more passes where it is not. relaxed: a
+    # guess stands if it is near. off: a pass a token, or no token is decoded.
+    draft: DraftMode
 
 
 class ModelList(BaseModel):
@@ -137,9 +144,12 @@ def model_card(info: PolicyInfo) -> ModelCard:
         action=_action(info),
         norm_stats={key: _norm_stats(entry) for key, entry in info.norm_stats.items()},
         default_unnorm_key=info.default_unnorm_key,
+        default_instruction=info.default_instruction,
+        openpi_metadata=dict(info.openpi_metadata),
         profile=info.profile,
         history=HistoryContract(**asdict(info.history)),
         batch_invariant=info.batch_invariant,
+        draft=info.draft,
     )
 
 
