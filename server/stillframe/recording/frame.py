@@ -29,6 +29,7 @@ from stillframe.recording.pictures import (
     read_picture,
 )
 
+
 @dataclass(frozen=True)
 class RecordedFrame:
     """A session's frame: its observation and the answer."""

@@ -179,7 +179,6 @@ def test_a_recording_without_pictures_is_refused(folder: Path, recorded: Served,
         played(folder, tmp_path)
 
 
-
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
     """Type a command: its exit status, and what it printed."""
@@ -225,11 +224,11 @@ INFO = policy_info(
 
 
 def test_distances_are_in_half_ranges() -> None:
-    """Of a dimension that is scaled and varies; of others in the robot's units. Shorter chunks limit what is compared."""
+    """Of a dimension that is scaled and varies; of others in the robot's units. What both chunks have is compared."""
     was = ActionChunk(np.array([[0.0, 0.5, 5.0], [1.0, 0.5, 5.0]]), "elsewhere")
     now = ActionChunk(np.array([[1.0, 0.25, 4.5]]), "jaco")
 
     assert chunk_distances(was, now, INFO).tolist() == [[0.5, 0.25, 0.5]]
     assert chunk_distances(now, replace(was, unnorm_key="jaco"), INFO).tolist() == [[0.5, 0.25, 0.5]]
-    with pytest.raises(StillframeError, match="recorded actions have 2 numbers, those of .* 3; expected as many"):
+    with pytest.raises(StillframeError, match=r"recorded actions have 2 numbers, those of .* 3; expected as many"):
         chunk_distances(ActionChunk(np.zeros((1, 2)), "jaco"), now, INFO)

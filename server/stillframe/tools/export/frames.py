@@ -88,9 +88,7 @@ def reused_pixels(patches: ReusedPatches, size: tuple[int, int], crop: float) ->
     grid = np.zeros((rows + 1, columns + 1), np.bool_)  # with a row and a column for what is beyond
     grid[:rows, :columns].flat[list(patches.reused)] = True
     spans = [max(size)] * 2 if patches.padded else [length * crop**0.5 for length in size]
-    down, across = (
-        _cell(length, span, cells) for length, span, cells in zip(size, spans, patches.grid, strict=True)
-    )
+    down, across = (_cell(length, span, cells) for length, span, cells in zip(size, spans, patches.grid, strict=True))
     return grid[down][:, across]
 
 

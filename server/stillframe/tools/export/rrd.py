@@ -35,7 +35,6 @@ def export_rrd(episode: WholeEpisode, out: Path, warn: Warn, advance: Advance) -
     file = out / f"{episode.name}.rrd"
     log = rr.RecordingStream(APPLICATION, recording_id=episode.name)
     log.save(file)
-    log.disable_timeline("log_time")  # when it was exported
     named: set[str] = set()
     for frame in exported(episode, warn, advance):
         log.set_time("frame", sequence=frame.cache.seq)

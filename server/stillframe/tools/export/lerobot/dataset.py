@@ -74,7 +74,7 @@ class _Camera:
 
     def add(self, picture: Image) -> None:
         """Add one."""
-        self.film.add(picture)
+        self.film.add(picture, begins=self.episode.pictures == 0)
         self.episode.add(picture)
 
     def end(self) -> dict[str, Any]:
@@ -208,9 +208,7 @@ class _Dataset:
 
 def _flat(stats: dict[str, Stats]) -> dict[str, Any]:
     """As columns of meta/episodes."""
-    return {
-        f"stats/{feature}/{name}": value for feature, own in stats.items() for name, value in _listed(own).items()
-    }
+    return {f"stats/{feature}/{name}": value for feature, own in stats.items() for name, value in _listed(own).items()}
 
 
 def _listed(stats: Stats) -> dict[str, Any]:
