@@ -80,7 +80,7 @@ def write_episodes(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def write_tasks(file: Path, tasks: Sequence[str]) -> None:
     """A frame of pandas whose index are the tasks."""
-    columns = [
+    columns: list[dict[str, Any]] = [
         {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"},
         {"name": None, "field_name": INDEX, "pandas_type": "unicode", "numpy_type": "object"},
     ]
