@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]  # [height, width, 3], RGB
 ReuseMode = Literal["off", "exact", "adaptive", "paper", "static-only"]
 REUSE_MODES: tuple[ReuseMode, ...] = get_args(ReuseMode)
-DraftMode = Literal["exact", "relaxed", "off"]
+DraftMode = Literal["exact", "strict", "relaxed", "off"]
 DRAFT_MODES: tuple[DraftMode, ...] = get_args(DraftMode)
 RtcWhy = Literal["no-chunk", "unknown-chunk", "other-statistics", "played-out", "nothing-asked"]
 RTC_WHYS: tuple[RtcWhy, ...] = get_args(RtcWhy)
@@ -153,6 +153,8 @@ class CacheReport:
     relaxed: bool = False  # whether a guess could stand for a token that was likelier
     patches: Mapping[str, ReusedPatches] | None = None  # camera -> its patches; None: they are not reported
     last_drift: float | None = None  # of the episode's last answer, normalised units; None: no idle refresh measured it
+    bit_equal: bool = True  # to what this frame, alone and without guesses, would be answered by the same plan; False:
+    # two tokens as good as equal may have changed places
 
     @property
     def frame(self) -> Literal["keyframe", "delta"]:
@@ -336,10 +338,12 @@ class PolicyInfo:
     state: StateInfo | None = None  # None: it reads none
     history: HistoryInfo = NO_HISTORY
     batch_invariant: bool = False  # a row's numbers do not depend on which rows share its pass; measured at load
+    draft: DraftMode = "off"  # how guesses of an action's tokens are verified; off: also where it is not decoded so
     execute: int | None = None  # actions of a chunk to play before the next is asked for; None: half of them
     action_margin: float = 1.0  # of half a number's range: how far beyond its q01 or q99 an answer may lie
     fixed_unnorm_key: str | None = None  # the default's, where the deployment chose it
     camera_keys: Mapping[str, str] = field(default_factory=dict)  # camera -> the key under which its picture comes in
+    camera_slots: Mapping[str, str] = field(default_factory=dict)  # camera -> the checkpoint's own name, if another
     center_crop: float | None = None  # share of each picture's area that is looked at; None: all of it
     profile: str = "native"  # the dialect that is served
     source: str | None = None  # "org/name@commit" of the hub; None: a folder that is none of its cache

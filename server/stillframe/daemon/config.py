@@ -59,9 +59,10 @@ def _checkpoint_config(keys: dict[str, Any] | None) -> dict[str, Any] | None:
         raise ValueError(f"there are {len(keys or {})} keys; expected at most {MOST_CHECKPOINT_KEYS}")
     for key, value in (keys or {}).items():
         words = isinstance(value, list) and all(isinstance(word, str) for word in value)
+        named = isinstance(value, dict) and all(isinstance(word, str) for word in value.values())
         number = isinstance(value, int | float) and abs(value) < math.inf  # not a number is not less either
-        if not (words or number or isinstance(value, str)):
-            expected = "true, false, a finite number, a word or a list of words"
+        if not (words or named or number or isinstance(value, str)):
+            expected = "true, false, a finite number, a word, a list of words or words by name"
             raise ValueError(f"{shown(key)} is {shown(repr(value))}; expected {expected}")
     return keys
 

@@ -90,7 +90,7 @@ class Engine:
         self._core = EngineCore.of(model, reuse, clock, decoding=decoding, history=history)
         self._core.cache.reports_patches = report_patches
         info = replace(model.info, history=history.info if history else history_info, source=source)
-        self.info: PolicyInfo = self._core.answers.info(info)
+        self.info: PolicyInfo = self._core.info(info)
         self._clock = clock
         self._log = log
         self._on_refresh = on_refresh

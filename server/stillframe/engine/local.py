@@ -56,7 +56,7 @@ class LocalBatchPolicy:
     @property
     def info(self) -> PolicyInfo:
         """What the checkpoint is."""
-        info = self.core.answers.info(self._model.info)
+        info = self.core.info(self._model.info)
         return info if self._history is None else replace(info, history=self._history.info)
 
     @property

@@ -49,6 +49,7 @@ class SessionCache:
         self._clock = clock
         self._history = history
         self._actions = ActionCheck(model.info)
+        self._decoder = model.decoder
         self._busy: set[str] = set()  # sessions whose frames are being computed
         self.last_plan: ReusePlan | None = None  # for inspection
         self.reports_patches = False  # whether a report says which patches were reused; a GPU is waited for to know
@@ -118,6 +119,8 @@ class SessionCache:
 
         `finite`: whether a frame's hidden rows are. Of an answer that is refused nothing is kept or learnt from.
         """
+        if len(frames) > 1 and not self._decoder.batch_invariant:
+            decoded = [replace(own, bit_equal=False) for own in decoded]
         results = [
             self.refusal(frame, own, finite=fine) or self._commit(frame, own)
             for frame, own, fine in zip(frames, decoded, finite, strict=True)
@@ -177,6 +180,7 @@ class SessionCache:
             age_max=0,
             relaxed=frame.draft.mode == "relaxed",
             patches=frame.reused_patches if self.reports_patches else None,
+            bit_equal=decoded.bit_equal,
         )
         return report if frame.session is None else self._commit_session(frame, frame.session, decoded, report)
 
