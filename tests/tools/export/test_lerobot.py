@@ -88,12 +88,12 @@ def test_tasks_are_the_index_of_a_frame_of_pandas(dataset: Path) -> None:
 
 
 def test_episodes_say_where_their_frames_and_pictures_are(dataset: Path, frames: list[RecordedFrame]) -> None:
-    """Each picture is found in the video by its episode's begin and its frame's time, and an episode begins anew."""
+    """Each picture is found in the video by its episode's begin and its frame's time."""
     table = rows(dataset / "data/chunk-000/file-000.parquet")
     episodes = rows(dataset / "meta/episodes/chunk-000/file-000.parquet")
     key = "observation.images.front"
     with av.open(str(dataset / "videos" / key / "chunk-000/file-000.mp4")) as container:
-        film = [(frame.time, frame.to_ndarray(format="rgb24"), frame.key_frame) for frame in container.decode(video=0)]
+        film = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
 
     assert [(one["dataset_from_index"], one["dataset_to_index"], one["length"]) for one in episodes] == [
         (0, 3, 3),
@@ -103,11 +103,20 @@ def test_episodes_say_where_their_frames_and_pictures_are(dataset: Path, frames:
     for row, frame in zip(table, frames, strict=True):
         episode = episodes[row["episode_index"]]
         at_s = episode[f"videos/{key}/from_timestamp"] + row["timestamp"]
-        time_s, picture, _ = min(film, key=lambda shown: abs(shown[0] - at_s))
+        time_s, picture = min(film, key=lambda shown: abs(shown[0] - at_s))
         assert time_s == pytest.approx(at_s, abs=1e-4)
         assert np.abs(picture.astype(int) - frame.observation.images["front"]).mean() < 3
-    assert film[3][2]
     assert episodes[1][f"videos/{key}/to_timestamp"] == pytest.approx(1.0)
+
+
+def test_an_episodes_film_needs_nothing_of_the_one_before(exported: Exported, frame: Make) -> None:
+    """Its first frame can be decoded alone, although the picture has not changed."""
+    still = {"images": frame(0, 0).observation.images}
+    (root,) = exported("lerobot", [*(frame(0, number, **still) for number in range(3)), frame(1, 0, **still)])
+    with av.open(str(root / "videos/observation.images.front/chunk-000/file-000.mp4")) as container:
+        alone = [shown.key_frame for shown in container.decode(video=0)]
+
+    assert alone == [True, False, True, True]
 
 
 def test_statistics_are_those_of_the_numbers(dataset: Path, frames: list[RecordedFrame]) -> None:

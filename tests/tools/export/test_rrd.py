@@ -49,6 +49,14 @@ def test_every_frame_is_there(exported: Callable[..., list[Path]], frames: list[
     assert columns["/action", "time"] == [round(frame.submitted_s * 1e9) for frame in frames[:3]]
 
 
+def test_a_cameras_name_is_one_part_of_a_path(exported: Callable[..., list[Path]], frame: Callable[..., Any]) -> None:
+    """A client names it as it likes."""
+    odd = frame(0, 0, images={"../a b/cam": frame(0, 0).observation.images["front"]})
+    columns, _ = opened(exported("rrd", [odd])[0])
+
+    assert {path for path, name in columns if name == "EncodedImage:blob"} == {r"/camera/..\/a\ b\/cam"}
+
+
 def test_what_was_reused_lies_over_the_picture(exported: Callable[..., list[Path]]) -> None:
     """One for a pixel under a reused patch."""
     columns, _ = opened(exported("rrd")[0])
