@@ -41,7 +41,8 @@ def replay(
     """
     model = open_model(deployment)
     reuse = replace(deployment.reuse, mode=options.mode or deployment.reuse.mode)
-    settings = PlayerSettings(options.pauses, deployment.unnorm_key, deployment.center_crop)
+    cameras, crop = deployment.cameras or {}, deployment.center_crop
+    settings = PlayerSettings(options.pauses, deployment.unnorm_key, cameras, crop)
     history = open_history(deployment, model)
     player = Player(model, reuse, settings, decoding=deployment.decoding, history=history)
     frames = []
