@@ -81,6 +81,7 @@ def test_without_pictures_nothing_is_exported(
     episodes = read_episodes(stored(tmp_path / "in", frames, images=kept), pytest.fail)
     with pytest.raises(StillframeError, match=rf"has no picture of front, wrist: .*'{kept}'.*--record-images png"):
         export(episodes, "mcap", tmp_path / "out", warn=pytest.fail, advance=lambda: None)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_export_goes_into_an_empty_folder(exported: Exported, tmp_path: Path) -> None:
