@@ -152,7 +152,7 @@ def test_a_mode_that_is_none_gets_the_list():
 @pytest.mark.parametrize("draft", ["", "fast"])
 def test_a_draft_mode_that_is_none_gets_the_list(draft):
     """Likewise."""
-    with pytest.raises(ValueError, match=f"draft is '{draft}'; expected one of exact, relaxed, off"):
+    with pytest.raises(ValueError, match=f"draft is '{draft}'; expected one of exact, strict, relaxed, off"):
         DecodingSettings(draft=draft)
 
 

@@ -164,7 +164,8 @@ class ToyPolicy:
 
 def _decoded(result: DecodeResult) -> Decoded:
     normalised = result.ids[None] / (SIZES.vocab_size - 1) * 2 - 1
-    return Decoded(ActionChunk(normalised, "toy", result.ids), normalised, result.passes, result.accepted)
+    chunk = ActionChunk(normalised, "toy", result.ids)
+    return Decoded(chunk, normalised, result.passes, result.accepted, bit_equal=result.bit_equal)
 
 
 def resized(image: Image) -> Image:

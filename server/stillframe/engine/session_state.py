@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillframe.domain import HistoryReport, Image, KeyframeReason, ReuseMode, RtcReport, SessionRef
+from stillframe.domain import HistoryReport, Image, KeyframeReason, ReusedPatches, ReuseMode, RtcReport, SessionRef
 from stillframe.engine.drafts import DraftProposer
 from stillframe.engine.drift import Caution
 from stillframe.engine.ensemble import AdaptiveEnsemble
@@ -62,6 +62,19 @@ class ScheduledFrame:
     def total_rows(self) -> int:
         """Positions of its prompt and its action."""
         return self.prepared.layout.total_rows
+
+    @property
+    def reused_patches(self) -> dict[str, ReusedPatches]:
+        """Camera -> which of its patches its plan reuses. Waits for a GPU."""
+        layout, reused = self.prepared.layout, self.plan.reused_patches.cpu().numpy()
+        return {
+            camera: ReusedPatches(
+                layout.patch_grid,
+                tuple(sorted((reused[(share.start <= reused) & (reused < share.stop)] - share.start).tolist())),
+                self.prepared.padded_views,
+            )
+            for camera, share in zip(layout.patches, layout.cameras, strict=True)
+        }
 
     def attended(self, relevance: Relevance | None) -> TaskRelevance | None:
         """What its policy makes of where its text or its expert looked; None where that was not observed."""
@@ -148,6 +161,7 @@ class SessionState:
     vision: VisionCache | None = None
     reuse: ReuseState | None = None  # what its next frame may reuse
     pending: ScheduledFrame | None = None  # its last frame, where an idle refresh can still improve it
+    last_drift: float | None = None  # of its last answer, as an idle refresh measured it
     history: SessionHistory | None = None  # its older frames, where answers look at them
 
     def take_vision_rows(self, prepared: Prepared) -> Tensor | Prepared:

@@ -42,6 +42,7 @@ class Prepared:
     no_motion_tokens: Ids  # [action's tokens] of no motion: the draft where nothing better is known
     actions: range | None = None  # the ids that are actions, where the family decodes tokens; None: it does not
     state: Tensor | None = None  # [numbers] of the robot's, scaled, in the host's memory; None: the family reads none
+    padded_views: bool = False  # whether a view shows its picture with bars that make it a square; else it fills it
     rounded_views: bool = False  # whether pixels are finer than views: equal views may then have others
     known: Mapping[str, Tensor] = field(default_factory=dict, repr=False)  # camera -> rows [patches, width] of the same
     # picture, computed before: `embed` may take them
@@ -70,6 +71,7 @@ class Decoded:
     passes: int  # of the decoder, after the prefill
     accepted: int = 0  # draft tokens that the prefill accepted, from the first on
     refusal: Internal | None = None  # why it is no action, as far as the family knows; its numbers are then NaN
+    bit_equal: bool = True  # whether passes over this frame alone, without guesses, give the same, however they round
     sampled: NDArray[np.float64] | None = None  # [horizon, its numbers] as they were drawn, before any clip and scale:
     # what the next chunk can be held to; None: the family's chunks cannot be held
 

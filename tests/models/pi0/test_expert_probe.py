@@ -59,7 +59,7 @@ def drawn(
     policy: Pi0, frames: Sequence[Prefilled], probes: Sequence[ExpertAttentionProbe | None], guidance: object = None
 ) -> list[Tensor]:
     """What each step begins with, then the chunks."""
-    noise = policy.noise(frames)
+    noise = torch.stack([policy.noise(frame.seed) for frame in frames])
     with torch.no_grad():
         return [*policy.network.drawn(*policy.expert_input(frames), noise, guidance, probes)]  # type: ignore[arg-type]
 
@@ -196,7 +196,7 @@ def test_a_chunk_that_is_held_to_another_is_probed_too(policy: Pi0) -> None:
     shape = (policy.config.horizon, policy.config.sizes.action_dim)
     before = SampledChunk(np.zeros(shape), "any")
     held = HeldChunk(before, executed=4, frozen=2, guided=3)
-    guidance = Guidance.of([held], policy.noise([frame]))
+    guidance = Guidance.of([held], policy.noise(frame.seed)[None])
     own = probe(frame)
     drawn(policy, [frame], [own], guidance)
 

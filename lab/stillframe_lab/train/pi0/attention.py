@@ -18,14 +18,19 @@ KV = tuple[Tensor, Tensor]  # [batch, 1, rows, head_dim] each
 
 @dataclass(frozen=True)
 class KeepingAttention(MaskedAttention):
-    """Keeps every layer's keys and values, rotated."""
+    """Keeps every layer's keys and values, rotated. Of the last one's rows nothing else is read: one is left."""
 
+    last: int = 0
     kept: list[KV] = field(default_factory=list)
 
-    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def surviving_rows(self, layer: int) -> Tensor | None:
+        """All, but in the last layer."""
+        return torch.arange(1) if layer == self.last else None
+
+    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:  # noqa: ARG002 (in order)
         """By the mask."""
         self.kept.append((keys, values))
-        return super().attend(layer, queries, keys, values)
+        return attend(queries, keys, values, None if self.mask is None else self.mask[: queries.shape[-2]])
 
     def of_rows(self, rows: Tensor) -> list[KV]:
         """Those of some rows, layer by layer."""

@@ -52,7 +52,6 @@ QKV = re.compile(r"^vision\.blocks\.(\d+)\.attn\.qkv\.(\w+)$")
 
 def sizes_of(recipe: Pi0Recipe) -> Pi0Sizes:
     """A recipe's network."""
-    head_width = recipe.width // recipe.heads
 
     def gemma(width: int, feed_forward: int, vocabulary: int) -> GemmaConfig:
         return GemmaConfig(
@@ -62,7 +61,7 @@ def sizes_of(recipe: Pi0Recipe) -> Pi0Sizes:
             num_hidden_layers=recipe.layers,
             num_attention_heads=recipe.heads,
             num_key_value_heads=1,
-            head_width=head_width,
+            head_width=recipe.head_dim,
         )
 
     tower = SiglipConfig(
@@ -85,7 +84,7 @@ def save_openpi(folder: Path, weights: Mapping[str, Tensor], recipe: Pi0Recipe) 
         "paligemma_variant": "gemma_2b",  # openpi's names; sizes are those of the tensors
         "action_expert_variant": "gemma_300m",
         "precision": "float32",
-        "cameras": list(SLOTS[: len(recipe.cameras)]),
+        "cameras": dict(zip(SLOTS, recipe.cameras, strict=False)),
         "action_names": list(ACTION_NAMES),
         "state_names": list(STATE_NAMES),
         "state_units": list(STATE_UNITS),

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from stillframe.errors import ConfigError
 from stillframe.models.checkpoint import CheckpointFolder
-from stillframe.models.pi0.config import DELTA, GRIPPER, PICTURE, Pi0Config
+from stillframe.models.pi0.cameras import PICTURE
+from stillframe.models.pi0.config import DELTA, GRIPPER, Pi0Config
 from stillframe.models.pi0.folder import WRAPPER, Pi0Folder
 from stillframe.models.pi0.statistics import POSTPROCESSOR, PREPROCESSOR, Scale
 from stillframe.models.pi0.tokenizer import find_tokenizer

@@ -16,6 +16,7 @@ class Pi0Recipe(ChunkRecipe):
     """Sizes, data and optimiser of a flow over chunks. `head_width` is the action expert's."""
 
     adaptive: bool = False  # pi0.5: norms steered by time, the state in the prompt
+    head_dim: int = 128  # of both decoders: room for all key heads of the start in one
     expert_feed_forward: int = 288
     distil_steps: int = 0  # steps first in which the tower alone learns, the start's patches
     start: Recipe = JACO_TINY  # sizes of the OpenVLA that it learns from then
@@ -25,10 +26,11 @@ JACO_TINY_PI0 = Pi0Recipe(
     seed=11,
     tower_dim=144,
     tower_depth=2,  # all are read
+    layers=5,  # the start's, and one more: what the last one makes of its rows is not read, only keys and values
     demo_frames=8_000,
     dagger_frames=2_000,
-    dagger_at=(1_000, 1_500, 2_000),
-    steps=2_700,
+    dagger_at=(900, 1_300, 1_700),
+    steps=2_200,
     learning_rate=1e-3,
     warmup_steps=60,
     decay_from=0.5,

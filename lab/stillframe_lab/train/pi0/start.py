@@ -13,20 +13,22 @@ from typing import cast
 import torch
 from torch import nn
 
+from stillframe.errors import ConfigError
 from stillframe.models.llama.decoder import DecoderLayer
 from stillframe.models.pi0.expert import AdaptiveNorm, FixedNorm
 from stillframe.models.pi0.folder import JUNK, Pi0Folder
 from stillframe.models.pi0.network import Pi0Network
 from stillframe.models.prismatic.network import PrismaticNetwork
-from stillframe_lab.train.new_checkpoint import SPECIAL, WORDS, sincos_2d
+from stillframe_lab.train.new_checkpoint import BOS_ID, SPECIAL, WORDS, sincos_2d
 from stillframe_lab.train.pi0.files import sizes_of
 from stillframe_lab.train.pi0.recipe import Pi0Recipe
-from stillframe_lab.train.pi0.vocabulary import BLANK, NUMBERS, forms, pieces
+from stillframe_lab.train.pi0.vocabulary import BLANK, BOS, NUMBERS, forms, pieces
 
 POSITION_AMPLITUDE = 0.5  # of sin-cos positions, at the scale of the patches
 EMBEDDING_STD = 0.5  # of a text row
 NUMBER_AMPLITUDE = 0.7  # of a number's code
 GATE_STD = 0.02
+GELU_PER_SILU = 1.702  # silu(x) is nearly this times gelu(x / this)
 
 
 def new_network(recipe: Pi0Recipe) -> Pi0Network:
@@ -67,15 +69,16 @@ def begin_adaptive(norm: AdaptiveNorm, gain: torch.Tensor | None = None) -> None
 
 @torch.no_grad()
 def begin_with_llama(network: Pi0Network, teacher: PrismaticNetwork) -> None:
-    """Take over words and layers of an OpenVLA of the same width and depth."""
+    """Take over words and layers of an OpenVLA of the same width, which may have fewer layers."""
     llama, gemma = teacher.language_model.model, network.decoder.model
     at, scale = _ids(), network.decoder.config.embedding_scale
-    for index, word in enumerate(WORDS, len(SPECIAL) + 1):  # the lone space stands between them
-        for form in forms(word):
-            gemma.embed_tokens.weight[at[form]] = llama.embed_tokens.weight[index] / scale
-    for theirs, own in zip(llama.layers, gemma.layers, strict=True):
-        _take_layer(cast("DecoderLayer", own), cast("DecoderLayer", theirs))
-    gemma.norm.load_state_dict(llama.norm.state_dict())
+    lone_space = len(SPECIAL)  # its words stand behind it
+    taken = {at[form]: lone_space + 1 + index for index, word in enumerate(WORDS) for form in forms(word)}
+    taken |= {at["\n"]: lone_space, at[BLANK]: lone_space, BOS: BOS_ID}  # a text's last row, and its first
+    for own, theirs in taken.items():
+        gemma.embed_tokens.weight[own] = llama.embed_tokens.weight[theirs] / scale
+    for index, layer in enumerate(llama.layers):
+        take_layer(cast("DecoderLayer", gemma.layers[index]), cast("DecoderLayer", layer))
 
 
 @torch.no_grad()
@@ -90,14 +93,39 @@ def begin_with_pi0(network: Pi0Network, folder: Path, recipe: Pi0Recipe) -> None
             begin_adaptive(own, cast("FixedNorm", fixed).weight)
 
 
-def _take_layer(own: DecoderLayer, theirs: DecoderLayer) -> None:
-    """Queries, outputs, feed-forward and norms as they are, keys and values by the mean of the heads."""
-    state = theirs.state_dict()
-    width = own.self_attn.head_dim
-    for part in ("k", "v"):
-        name = f"self_attn.{part}_proj.weight"
-        state[name] = state[name].unflatten(0, (-1, width)).mean(0)
-    own.load_state_dict(state)
+def take_layer(own: DecoderLayer, theirs: DecoderLayer) -> None:
+    """A layer of a Llama in a Gemma whose one key head has room for all of its: what it computes is nearly the same.
+
+    Channels turn as fast as before in the first head, and up to a third slower in the last. SiLU becomes the GELU of a
+    narrower gate.
+    """
+    state, size, room = theirs.state_dict(), theirs.self_attn.head_dim, own.self_attn.head_dim
+    query, key, value, out = (state[f"self_attn.{name}_proj.weight"] for name in "qkvo")
+    heads = len(query) // size
+    if heads * size > room:
+        raise ConfigError(f"{heads} key heads of {size} numbers do not fit one of {room}; expected a larger head_dim")
+    attention = {name: torch.zeros_like(tensor) for name, tensor in own.self_attn.state_dict().items()}
+    for head in range(heads):
+        at, mixed = slice(head * size, (head + 1) * size), head * room + head * size
+        rows = _rows_of(head, heads, size, room)
+        attention["q_proj.weight"][head * room + rows] = query[at] * math.sqrt(room / size)
+        attention["k_proj.weight"][rows] = key[at]
+        attention["v_proj.weight"][at] = value[at]
+        attention["o_proj.weight"][:, mixed : mixed + size] = out[:, at]
+    own.load_state_dict(
+        {
+            **state,
+            **{f"self_attn.{name}": tensor for name, tensor in attention.items()},
+            "mlp.gate_proj.weight": state["mlp.gate_proj.weight"] / GELU_PER_SILU,
+            "mlp.up_proj.weight": state["mlp.up_proj.weight"] * GELU_PER_SILU,
+        }
+    )
+
+
+def _rows_of(head: int, heads: int, size: int, room: int) -> torch.Tensor:
+    """Which numbers of the one head stand for a head's: pairs that turn together stay pairs, nearly as fast."""
+    pairs = torch.arange(size // 2) * (room // size) + head * (room // size) // heads
+    return torch.cat((pairs, pairs + room // 2))
 
 
 def _ids() -> dict[str, int]:

@@ -88,9 +88,10 @@ class Pi0Trainee(nn.Module):
         texts = [self._embedded(state, ids) for ids in goals.T.tolist()]
         layout = BranchLayout.of(patches.shape[1], [rows.shape[1] for rows in texts])
         taps: dict[int, Tensor] = {}
-        attention = KeepingAttention(layout.positions, None if as_served else layout.mask, taps.__setitem__)
+        mask, last = None if as_served else layout.mask, self._recipe.layers - 1
+        attention = KeepingAttention(layout.positions, mask, taps.__setitem__, last)
         self.policy.decoder.model(torch.cat((patches, *texts), dim=1), attention)
-        deep = taps[self._recipe.layers - 1]
+        deep = taps[last]
         pictures, ends = torch.arange(patches.shape[1]), torch.tensor(layout.stops)
         starts = [patches.shape[1], *layout.stops[:-1]]
         own = [torch.cat((pictures, torch.arange(*ends))) for ends in zip(starts, layout.stops, strict=True)]

@@ -17,6 +17,7 @@ from stillframe_lab.train.new_checkpoint import WORDS
 BLANK = "\u2581"  # how SentencePiece writes one
 MARKS = ("\n", BLANK, ",", ";", ".", "?", "Task:", f"{BLANK}State:", "Action:")
 NUMBERS = tuple(range(-1, BINS))  # a state's bins
+BOS = 2  # id of what every prompt begins with
 SPECIAL = 4 + 256  # padding, end, begin, unknown; bytes
 
 
@@ -38,7 +39,7 @@ def tokenizer_model() -> bytes:
         normalization_rule_name="identity",
         pad_id=0,
         eos_id=1,
-        bos_id=2,
+        bos_id=BOS,
         unk_id=3,
         minloglevel=2,
         num_threads=1,

@@ -61,7 +61,7 @@ class Pi0:
     @classmethod
     def load(cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> Pi0:
         """Check the whole folder, then read it."""
-        own = Pi0Folder(folder.path, folder.config)
+        own = Pi0Folder.of(folder)
         config = Pi0Config.of(own)
         sizes, lerobot, data_sets = config.sizes, config.origin == "lerobot", config.statistics.data_sets
         prompt = PromptEncoder(open_tokenizer(find_tokenizer(own), sizes.decoder.vocab_size), config.form)
@@ -112,6 +112,7 @@ class Pi0:
             dtype=str(self.dtype).removeprefix("torch."),
             device=str(self.device),
             cameras=config.cameras,
+            camera_slots={camera: slot for camera, slot in config.camera_slots.items() if camera != slot},
             image_size=self.pixels.size,
             action_names=config.action_names,
             gripper=config.gripper,
@@ -170,6 +171,7 @@ class Pi0:
             unnorm_key=unnorm_key,
             no_motion_tokens=NO_TOKENS,
             state=None if state is None else torch.from_numpy(state),
+            padded_views=observation.center_crop is None,
             rounded_views=not self.pixels.antialias,
         )
 
@@ -187,7 +189,7 @@ class Pi0:
 
     def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:  # noqa: ARG002 (the expert's)
         """Draw a chunk over each prefix, with noise that follows from the frame's seed alone; all robots together."""
-        noise = self.noise(prefilled)
+        noise = torch.stack([self.noise(one.seed) for one in prefilled]).to(self.device)
         guidance = Guidance.of([one.held and one.held.with_actions(self._due(one)) for one in prefilled], noise)
         hooks = [one.expert_hook for one in prefilled]
         return self.decoded(prefilled, self.network.draw(*self.expert_input(prefilled), noise, guidance, hooks))
@@ -196,6 +198,11 @@ class Pi0:
         """[robots, horizon, action_dim] of the network -> each robot's chunk."""
         chunks = drawn.cpu().double().numpy()
         return [self.scaled(one.prepared, chunk) for one, chunk in zip(prefilled, chunks, strict=True)]
+
+    def noise(self, seed: int) -> Tensor:
+        """[horizon, action_dim]: the same for a seed on every device, for it is drawn in the host's memory."""
+        shape = (self.config.horizon, self.config.sizes.action_dim)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
     def _due(self, one: Prefilled) -> NDArray[np.float64]:
         """What the held chunk's actions are from this frame: where the state is added to them, less what it moved."""
@@ -238,12 +245,6 @@ class Pi0:
             low[added] += self.states[key].low[added]
             high[added] += self.states[key].high[added]
         return {"q01": low.tolist(), "q99": high.tolist(), "mask": scale.mask.tolist()}
-
-    def noise(self, prefilled: Sequence[Prefilled]) -> Tensor:
-        """[robots, horizon, action_dim]: the same for a seed on every device, for it is drawn in the host's memory."""
-        shape = (self.config.horizon, self.config.sizes.action_dim)
-        drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(one.seed)) for one in prefilled]
-        return torch.stack(drawn).to(self.device)
 
     @property
     def _patches(self) -> int:

@@ -21,7 +21,7 @@ from stillframe.engine.kv_slots import kv_shape
 from stillframe.engine.scheduler import Scheduler
 from stillframe.engine.session_state import ScheduledFrame
 from stillframe.errors import RequestError, StillframeError
-from stillframe.models.base import Decoded, PolicyModel
+from stillframe.models.base import Decoded, PolicyModel, Prepared
 from stillframe.models.llama.draft import Draft
 from stillframe.models.runner import ModelRunner
 from stillframe.recording.frame import RecordedFrame
@@ -129,6 +129,7 @@ class EpisodeReplay:
 
     def _frame(self, recorded: RecordedFrame) -> ScheduledFrame:
         """Prepare and embed a recorded frame; the pictures are dropped. Each has noise of its own, if any is drawn."""
+        recorded.check_pictures()
         try:
             prepared = self._model.prepare(recorded.observation)
         except RequestError as error:
@@ -137,7 +138,7 @@ class EpisodeReplay:
                 f"this checkpoint cannot answer what was recorded, frame {recorded.name}: {error}{hint}"
             ) from error
         (rows,) = self._model.embed([prepared])
-        draft = Draft(prepared.no_motion_tokens)
+        draft = _no_motion(prepared)
         frame = self._scheduler.planner.frame(
             recorded.observation, prepared, rows, "adaptive", recorded.submitted_s, draft
         )
@@ -147,11 +148,11 @@ class EpisodeReplay:
     def _with(self, frame: ScheduledFrame, knobs: AdaptiveSettings) -> ScheduledFrame:
         """The same frame, to be planned by other knobs."""
         policy = reuse_policy("adaptive", ReuseSettings(adaptive=knobs), self._layers)
-        return replace(frame, policy=policy, draft=Draft(frame.prepared.no_motion_tokens))
+        return replace(frame, policy=policy, draft=_no_motion(frame.prepared))
 
     def _whole(self, frame: ScheduledFrame) -> ScheduledFrame:
         """The same frame, computed whole."""
-        dense = replace(frame, draft=Draft(frame.prepared.no_motion_tokens))
+        dense = replace(frame, draft=_no_motion(frame.prepared))
         dense.plan = self._scheduler.planner.whole(dense)
         return dense
 
@@ -197,6 +198,11 @@ class _Hooks:
         for hook in self.hooks:
             if hook is not None:
                 hook(layer, *rows)
+
+
+def _no_motion(prepared: Prepared) -> Draft:
+    """A guess that has no part in the answer, to the bit: what two answers differ by is their plans' doing."""
+    return Draft(prepared.no_motion_tokens, "strict")
 
 
 def _computed_rows(plan: ReusePlan) -> bytes:

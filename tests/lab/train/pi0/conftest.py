@@ -14,7 +14,8 @@ from stillframe_lab.train.recipe import JACO_TINY
 
 START = replace(JACO_TINY, tower_dim=16, tower_depth=2, tower_heads=2, width=16, layers=2, heads=2, feed_forward=24)
 SMALL = {
-    "tower_dim": 72, "tower_depth": 1, "width": 16, "layers": 2, "heads": 2, "feed_forward": 24, "head_width": 16,
+    "tower_dim": 72, "tower_depth": 1, "width": 16, "layers": 2, "heads": 2, "feed_forward": 24,
+    "head_width": 16, "head_dim": 16,
     "expert_feed_forward": 24, "horizon": 3, "execute": 2, "repeats": 2, "steps": 6, "batch_images": 2,
     "warmup_steps": 2, "dagger_at": (), "demo_frames": 40, "dagger_frames": 20, "distil_steps": 2, "start": START,
 }  # fmt: skip
