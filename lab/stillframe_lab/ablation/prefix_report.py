@@ -47,8 +47,8 @@ READING = """\
 
 - **off** and **within** give the same actions to the bit, and so do **across** and **both**: a pass that is repeated
   writes the same keys. What differs is the work. The pass before each step is there to be measured; the daemon has no
-  such mode. Pictures go through the tower once a frame in all four, and openpi computes pi0's row of the state in every
-  step, which all but **off** and **across** keep as well.
+  such mode. Pictures go through the tower once a frame in all four. openpi computes the row of the state in every step;
+  here it is computed as often as the prefix.
 - **prefix rows**: rows that went through the prefix's decoder for an answer, all of its passes together, mean over its
   layers and all answers. **reuse**: the share of a pass's token-layers that was kept, over all frames.
 - **drift**: the worst number of the actions that are played, against a dense pass on the same frame with the same
@@ -57,8 +57,10 @@ READING = """\
   next frame. The arms answered the same pictures in turn, in changing order, in one process. Times are CPU time of the
   one thread that computes. An episode's first frame, for which there is nothing to reuse, is left out; every other
   frame counts, keyframes too.
-- After an answer that reused something the deployment's dense pass renews keys and relevance, while the arm moves: that
-  is not part of an answer's time. It took {slack} ms (p50).
+- The model of random weights is there for its time alone: half of the patches are reused in every layer, whatever they
+  show.
+- After an answer that reused something a whole pass renews keys and relevance, while the arm moves: that is not part of
+  an answer's time. With **both** it took {slack} ms (p50, on shared cores).
 - Success is of {episodes_per_cell} episodes: lines whose intervals overlap are not told apart.
 """
 RELEVANCE = """\

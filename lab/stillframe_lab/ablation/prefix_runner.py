@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from stillframe.errors import ConfigError
@@ -50,7 +51,7 @@ class PrefixEveryStep(ModelRunner):
     def act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
         """As `Pi0.act` of chunks that are held to nothing; before each step but the first the prefix's pass again."""
         model, network = self.model, self.model.network
-        actions = model.noise(prefilled)
+        actions = torch.stack([model.noise(one.seed) for one in prefilled]).to(model.device)
         for step in range(network.flow.steps):
             if step:
                 self.decoder.repeat()
