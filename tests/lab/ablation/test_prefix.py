@@ -262,7 +262,7 @@ def test_the_page_has_every_arm_and_what_it_means(
     assert "(34.2-100.0) | 0.50 | 135 | 0.0100 / 0.0100 / 0.0100 | 12.0 / 14.0 | 2.50x | 1.25x |" in page
     assert "| random, 1024 wide | across | 0.50 | 135 | 2.0 / 3.0 / 6.0 | 12.0 / 14.0 | 2.50x | 1.25x |" in page
     assert "| none | 1/2 = 50.0 % (9.5-90.5) | -50.0 (" in page
-    assert "It took 4.0 ms (p50)" in page
+    assert "With **both** it took 4.0 ms (p50," in page
     assert document["relevance"]["text"]["cell"] == BOTH
     assert "drifts" not in document["cells"][BOTH]
     assert not {"None", "nan"} & {*page.replace("|", " ").replace(",", " ").split()}
