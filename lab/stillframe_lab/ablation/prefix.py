@@ -41,19 +41,7 @@ class PrefixPlan:
 
     def arms(self) -> tuple[PrefixArm, ...]:
         """Nothing kept; within a frame; across frames; both, as the deployment serves it."""
-        plain = replace(self.family.reuse, mode="off", gap_s=NO_GAP_S)
-        reused = replace(self.family.reuse, mode="adaptive", gap_s=NO_GAP_S, slack=True)
-        return (
-            PrefixArm(OFF, plain, every_step=True),
-            PrefixArm(WITHIN, plain),
-            PrefixArm(ACROSS, reused, every_step=True),
-            PrefixArm(BOTH, reused),
-        )
-
-    def forced_arms(self, count: int) -> tuple[PrefixArm, ...]:
-        """The same with so many tokens of each camera reused, whatever they show: for weights that mean nothing."""
-        across = forced(self.family.reuse, count, kept=0)
-        return tuple(replace(arm, reuse=across if arm.name in (ACROSS, BOTH) else arm.reuse) for arm in self.arms())
+        return _four(replace(self.family.reuse, mode="adaptive", gap_s=NO_GAP_S, slack=True))
 
     def by_relevance(self) -> dict[str, PrefixArm]:
         """Whose attention says what matters -> `both` with it; that of the deployment's own is `both` itself."""
@@ -96,6 +84,22 @@ class PrefixCell:
     def name(self) -> str:
         """What its file is called."""
         return self.arm.name
+
+
+def forced_arms(count: int) -> tuple[PrefixArm, ...]:
+    """The four with so many tokens of each camera reused, whatever they show: for weights that mean nothing."""
+    return _four(forced(ReuseSettings(), count, kept=0))
+
+
+def _four(across: ReuseSettings) -> tuple[PrefixArm, ...]:
+    """`across`: what is reused of the last frame, where anything is."""
+    plain = replace(across, mode="off")
+    return (
+        PrefixArm(OFF, plain, every_step=True),
+        PrefixArm(WITHIN, plain),
+        PrefixArm(ACROSS, across, every_step=True),
+        PrefixArm(BOTH, across),
+    )
 
 
 def _asking(knobs: AdaptiveSettings, source: RelevanceSource) -> AdaptiveSettings:

@@ -5,7 +5,6 @@ Knows the order and the folders; each part is its own module. Finished results o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,17 +12,17 @@ from typing import Any
 
 from stillframe.models.base import PolicyModel
 from stillframe_lab.ablation.cell import open_cpu_model
-from stillframe_lab.ablation.prefix import PrefixPlan
+from stillframe_lab.ablation.prefix import PrefixPlan, forced_arms
 from stillframe_lab.ablation.prefix_cell import play_prefix_cell
 from stillframe_lab.ablation.prefix_report import PrefixResults, write_prefix_report
 from stillframe_lab.ablation.prefix_runner import pi0_of
 from stillframe_lab.ablation.prefix_speed import prefix_race
-from stillframe_lab.ablation.speed import UntrainedModel, record_episodes
+from stillframe_lab.ablation.speed import UntrainedModel, expert_episodes, record_episodes
 from stillframe_lab.evaluation.jobs import Folders, JobReporter, load_or_make, run_missing
-from stillframe_lab.evaluation.race import Observed
 
 RACED_EPISODES = 20  # of pick: a chunk is asked for every few steps
 UNTRAINED_EPISODES = 2  # a big model takes seconds for each picture
+UNTRAINED_EVERY = 5  # steps
 UNTRAINED_REUSED = 128  # tokens of a camera's 256
 
 
@@ -44,12 +43,12 @@ def run_prefix(
         plan.family.name: load_or_make(
             folders.work / "speed.json",
             plan.origin(*plan.arms(), raced=RACED_EPISODES),
-            lambda: prefix_race(model := open_model(), _recorded(plan, model, RACED_EPISODES), plan.arms()),
+            lambda: _raced(plan, open_model()),
         ),
         untrained.name: load_or_make(
             folders.work / "speed-untrained.json",
-            plan.origin(*plan.forced_arms(UNTRAINED_REUSED), raced=UNTRAINED_EPISODES, untrained=untrained.name),
-            lambda: _untrained(plan, open_model, untrained),
+            {"untrained": untrained.name, "raced": [UNTRAINED_EPISODES, UNTRAINED_EVERY, UNTRAINED_REUSED]},
+            partial(_untrained, untrained),
         ),
     }
     reporter.stage("tables")
@@ -57,15 +56,16 @@ def run_prefix(
     return write_prefix_report(folders.out, plan, PrefixResults(played, speeds))
 
 
-def _untrained(plan: PrefixPlan, open_model: Callable[[], PolicyModel], untrained: UntrainedModel) -> dict[str, Any]:
-    """The trained policy's pictures through a wider one, whose actions mean nothing."""
-    episodes = _recorded(plan, open_model(), UNTRAINED_EPISODES)
+def _raced(plan: PrefixPlan, model: PolicyModel) -> dict[str, Any]:
+    """A policy on its own episodes."""
+    execute = plan.family.execute or model.info.chunk_horizon
+    return prefix_race(model, record_episodes(model, RACED_EPISODES, execute), plan.arms())
+
+
+def _untrained(untrained: UntrainedModel) -> dict[str, Any]:
+    """A wider policy, whose actions mean nothing, on the expert's episodes."""
     with TemporaryDirectory(prefix="stillframe-untrained-") as folder:
         untrained.make(Path(folder))
         model = open_cpu_model(Path(folder), dtype="float32")
-        return prefix_race(model, episodes, plan.forced_arms(UNTRAINED_REUSED))
-
-
-def _recorded(plan: PrefixPlan, model: PolicyModel, episodes: int) -> list[list[Observed]]:
-    """What a policy is asked about in its own episodes."""
-    return record_episodes(model, episodes, plan.family.execute or model.info.chunk_horizon)
+        episodes = expert_episodes(model.info.cameras, UNTRAINED_EPISODES, UNTRAINED_EVERY)
+        return prefix_race(model, episodes, forced_arms(UNTRAINED_REUSED))

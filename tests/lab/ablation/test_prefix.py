@@ -24,13 +24,13 @@ from stillframe_client.sim.rollout import Episode
 from stillframe_lab.ablation import prefix_run
 from stillframe_lab.ablation.cell import summary
 from stillframe_lab.ablation.families import Family
-from stillframe_lab.ablation.prefix import ACROSS, BOTH, OFF, WITHIN, PrefixArm, PrefixPlan
+from stillframe_lab.ablation.prefix import ACROSS, BOTH, OFF, WITHIN, PrefixArm, PrefixPlan, forced_arms
 from stillframe_lab.ablation.prefix_cell import play_prefix_cell, prefix_actor, prefix_rows
 from stillframe_lab.ablation.prefix_report import commit
 from stillframe_lab.ablation.prefix_run import run_prefix
 from stillframe_lab.ablation.prefix_runner import RepeatableRunner
 from stillframe_lab.ablation.prefix_speed import as_jpegs, prefix_race
-from stillframe_lab.ablation.speed import UntrainedModel
+from stillframe_lab.ablation.speed import UntrainedModel, expert_episodes
 from stillframe_lab.cli.evaluation import eval_command
 from stillframe_lab.evaluation.actors import LocalActor
 from stillframe_lab.evaluation.jobs import Folders, load_result, save_result
@@ -165,7 +165,7 @@ def test_the_cells_differ_in_what_is_kept_alone(plan: PrefixPlan) -> None:
     }  # fmt: skip
     assert other.by_relevance()["text"].reuse.adaptive.relevance_layers == []
     assert len({json.dumps(job.origin) for job in plan.jobs(Path())}) == len(cells)
-    assert {one.reuse.adaptive.top_k for one in plan.forced_arms(9) if one.reuse.mode == "adaptive"} == {9}
+    assert {one.reuse.adaptive.top_k for one in forced_arms(9) if one.reuse.mode == "adaptive"} == {9}
 
 
 def test_rows_are_counted_by_hand() -> None:
@@ -246,7 +246,8 @@ def test_the_page_has_every_arm_and_what_it_means(
         "against": {OFF: 2.5, WITHIN: 1.25},
     }
     monkeypatch.setattr("stillframe_lab.ablation.prefix_report.commit", lambda: "1234abc")
-    monkeypatch.setattr(prefix_run, "_recorded", lambda *_: [])
+    monkeypatch.setattr(prefix_run, "record_episodes", lambda *_: [])
+    monkeypatch.setattr(prefix_run, "expert_episodes", lambda *_: [])
     monkeypatch.setattr(prefix_run, "prefix_race", lambda *_: dict.fromkeys((OFF, WITHIN, ACROSS, BOTH), row))
     reporter = _Quiet()
     made = UntrainedModel("random, 1024 wide", lambda to: save_untrained_pi0(to, SMALL))
@@ -288,6 +289,18 @@ def test_a_cell_is_played_and_kept(plan: PrefixPlan, tmp_path: Path, needs_gl: N
     assert 0 < result["reuse_ratio"] < 1
     assert 0 < result["prefix_rows"] < 270
     assert len(result["drifts"]) > 0
+
+
+@pytest.mark.gl
+def test_the_expert_shows_what_a_policy_would_be_asked_about(needs_gl: None) -> None:  # noqa: ARG001 (its skip)
+    """Under the policy's names of cameras, every tenth step, two episodes from the same seeds each time."""
+    episodes = expert_episodes(("base_0_rgb",), 2, 10)
+
+    assert [[*seen["images"]] for episode in episodes for seen in episode] == [["base_0_rgb"]] * sum(map(len, episodes))
+    assert len(episodes) == 2
+    assert all(2 <= len(episode) < 12 for episode in episodes)
+    first, second, *_ = episodes[0]
+    assert not np.array_equal(first["images"]["base_0_rgb"], second["images"]["base_0_rgb"])
 
 
 def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
