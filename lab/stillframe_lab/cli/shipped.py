@@ -6,7 +6,7 @@ from pathlib import Path
 
 TINY, TINY_WRIST = Path("checkpoints/jaco-tiny"), Path("checkpoints/jaco-tiny-wrist")
 TINY_OFT, TINY_COGACT = Path("checkpoints/jaco-tiny-oft"), Path("checkpoints/jaco-tiny-cogact")
-TINY_PI0 = Path("checkpoints/jaco-tiny-pi0")
+TINY_PI0, TINY_PI05 = Path("checkpoints/jaco-tiny-pi0"), Path("checkpoints/jaco-tiny-pi05")
 TINY_MEMORY = Path("checkpoints/jaco-tiny-memory")
 TINY_CONFIG, TINY_WRIST_CONFIG = Path("configs/jaco-tiny.yaml"), Path("configs/jaco-tiny-wrist.yaml")
 TINY_MEMORY_CONFIG = Path("configs/jaco-tiny-memory.yaml")
