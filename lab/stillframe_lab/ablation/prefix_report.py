@@ -47,8 +47,8 @@ READING = """\
 
 - **off** and **within** give the same actions to the bit, and so do **across** and **both**: a pass that is repeated
   writes the same keys. What differs is the work. The pass before each step is there to be measured; the daemon has no
-  such mode. Pictures go through the tower once a frame in all four. openpi computes the row of the state in every step;
-  here it is computed as often as the prefix.
+  such mode. Pictures go through the tower once a frame in all four. The expert's own row of the state, which openpi
+  computes in every step, is computed once in all four too.
 - **prefix rows**: rows that went through the prefix's decoder for an answer, all of its passes together, mean over its
   layers and all answers. **reuse**: the share of a pass's token-layers that was kept, over all frames.
 - **drift**: the worst number of the actions that are played, against a dense pass on the same frame with the same

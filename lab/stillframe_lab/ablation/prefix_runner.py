@@ -1,12 +1,12 @@
 """PrefixEveryStep: runs a flow policy as if its prefix were not kept within a frame: its pass comes before every step.
 
-Knows how a chunk is drawn over a prefix; measures nothing. A mode of measurement: what comes out is the same to the
-bit, for every pass over one prefix writes the same keys and values.
+Knows how a chunk is drawn over a prefix; measures nothing. A mode of measurement: every pass over one prefix writes the
+same keys and values to the bit, so the chunk is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -50,16 +50,19 @@ class PrefixEveryStep(ModelRunner):
 
     def act(self, prefilled: Sequence[Prefilled]) -> list[Decoded]:
         """As `Pi0.act` of chunks that are held to nothing; before each step but the first the prefix's pass again."""
-        model, network = self.model, self.model.network
-        actions = torch.stack([model.noise(one.seed) for one in prefilled]).to(model.device)
-        for step in range(network.flow.steps):
-            if step:
+        model, steps = self.model, self.model.config.flow.steps
+        noise = torch.stack([model.noise(one.seed) for one in prefilled]).to(model.device)
+        hooks = [one.expert_hook for one in prefilled]
+        drawn = model.network.drawn(*model.expert_input(prefilled), noise, None, hooks)
+        *_, chunks = self._between_passes(drawn)
+        return [replace(one, passes=steps - 1) for one in model.decoded(prefilled, chunks)]
+
+    def _between_passes(self, drawn: Iterator[Tensor]) -> Iterator[Tensor]:
+        """What each step begins with, then the chunks, which take no pass."""
+        for step, actions in enumerate(drawn):
+            if 0 < step < self.model.config.flow.steps:
                 self.decoder.repeat()
-            prefix, rotary = network.over(*model.expert_input(prefilled), model.config.horizon)
-            if step == network.flow.steps - 1:
-                prefix.watch([one.expert_hook for one in prefilled])
-            actions = actions + network.flow.stride * network.velocity(actions, step, rotary, prefix)
-        return [replace(one, passes=network.flow.steps - 1) for one in model.decoded(prefilled, actions)]
+            yield actions
 
 
 def pi0_of(model: PolicyModel) -> Pi0:

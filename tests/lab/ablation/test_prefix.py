@@ -28,7 +28,6 @@ from stillframe_lab.ablation.prefix import ACROSS, BOTH, OFF, WITHIN, PrefixArm,
 from stillframe_lab.ablation.prefix_cell import play_prefix_cell, prefix_actor, prefix_rows
 from stillframe_lab.ablation.prefix_report import commit
 from stillframe_lab.ablation.prefix_run import run_prefix
-from stillframe_lab.ablation.prefix_runner import RepeatableRunner
 from stillframe_lab.ablation.prefix_speed import as_jpegs, prefix_race
 from stillframe_lab.ablation.speed import UntrainedModel, expert_episodes
 from stillframe_lab.cli.evaluation import eval_command
@@ -114,27 +113,29 @@ def test_a_pass_before_each_step_changes_nothing_but_the_work(
     assert prefix_rows(one.trace.frames) == pytest.approx(STEPS * prefix_rows(other.trace.frames))
 
 
-def test_every_step_draws_over_the_keys_of_its_own_pass(
-    model: PolicyModel, plan: PrefixPlan, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", [OFF, ACROSS])
+def test_every_pass_writes_the_same_keys(
+    model: PolicyModel, plan: PrefixPlan, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """What a repeated pass wrote is what the expert sees; and as many passes are run as are reported."""
-    passes: list[int] = []
+    """To the bit, over rows that are reused too; as many passes are run as are reported, none of them for a hook."""
+    passes: list[tuple[torch.Tensor, bool]] = []
     forward = DecoderRunner.forward
 
-    def counted(own: DecoderRunner, sequences: Sequence[SequenceSlice]) -> list[torch.Tensor]:
-        passes.append(len(sequences))
-        return forward(own, sequences)
+    def noted(own: DecoderRunner, sequences: Sequence[SequenceSlice]) -> list[torch.Tensor]:
+        out = forward(own, sequences)
+        passes.append((sequences[0].kv._storage.clone(), sequences[0].hook is not None))
+        return out
 
-    monkeypatch.setattr(DecoderRunner, "forward", counted)
-    (plain,), _ = answers(model, arm(plan, OFF), frames=1)
-    assert passes == [1] * STEPS
-
-    def disturbed(own: RepeatableRunner) -> None:
-        own.last[0].kv._storage.mul_(1.5)
-
-    monkeypatch.setattr(RepeatableRunner, "repeat", disturbed)
-    (other,), _ = answers(model, arm(plan, OFF), frames=1)
-    assert np.abs(other - plain).max() > 1e-6
+    monkeypatch.setattr(DecoderRunner, "forward", noted)
+    actor = prefix_actor(LocalActor, model, arm(plan, name))
+    for observed in pictures(model, 2):
+        passes.clear()
+        actor(observed)
+        assert len(passes) == STEPS
+        assert all(torch.equal(passes[0][0], after) for after, _ in passes)
+        assert not any(hooked for _, hooked in passes[1:])
+        actor.rest()
+    assert actor.trace.frames[-1].reuse_ratio == pytest.approx(0.0 if name == OFF else 0.5, abs=0.499)
 
 
 def test_the_experts_attention_is_probed_over_repeated_passes_as_over_one(model: PolicyModel, plan: PrefixPlan) -> None:
