@@ -54,9 +54,9 @@ class PrefixPlan:
         }
 
     def cells(self) -> list[PrefixCell]:
-        """The four, then those of other relevance."""
+        """The four and those of other relevance; last those whose passes are repeated, which take longest."""
         others = [arm for arm in self.by_relevance().values() if arm.name != BOTH]
-        return [PrefixCell(self, arm) for arm in (*self.arms(), *others)]
+        return [PrefixCell(self, arm) for arm in sorted((*self.arms(), *others), key=lambda arm: arm.every_step)]
 
     def jobs(self, work: Path) -> list[Job[PrefixCell]]:
         """Every cell with what its result depends on."""

@@ -153,7 +153,7 @@ def test_the_cells_differ_in_what_is_kept_alone(plan: PrefixPlan) -> None:
     expert = replace(KNOBS.adaptive, relevance="expert", relevance_layers=[1])
     other = replace(plan, family=replace(plan.family, reuse=replace(KNOBS, adaptive=expert)))
 
-    assert [cell.name for cell in cells] == [OFF, WITHIN, ACROSS, BOTH, "both-expert", "both-none"]
+    assert [cell.name for cell in cells] == [WITHIN, BOTH, "both-expert", "both-none", OFF, ACROSS]
     assert [one.every_step for one in plan.arms()] == [True, False, True, False]
     assert [one.reuse.mode for one in plan.arms()] == ["off", "off", "adaptive", "adaptive"]
     assert {name: one.name for name, one in asked.items()} == {
@@ -308,5 +308,5 @@ def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
     """A folder that is not there, or two reports at once."""
     with pytest.raises(ConfigError, match="no such folder; `stillframe train` makes it"):
         eval_command(checkpoint=tmp_path / "nowhere", prefix_caches=True)
-    with pytest.raises(ConfigError, match="--rtc and --prefix-caches: expected one of them"):
+    with pytest.raises(ConfigError, match="--drafts and --prefix-caches: expected one of them"):
         eval_command(rtc=True, prefix_caches=True)
