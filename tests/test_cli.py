@@ -438,7 +438,7 @@ def test_the_evidence_of_memory_knows_its_deployment(
     assert (where.work, where.out) == (Path("runs/memory"), Path("docs/memory"))
     for two in (("--memory", "--ablation"), ("--bridge", "--memory")):
         assert_one_line(
-            stillframe("eval", *two), "--ablation, --memory, --bridge, --rtc and --drafts", "expected one of them"
+            stillframe("eval", *two), "--bridge, --rtc, --drafts and --prefix-caches", "expected one of them"
         )
     assert_one_line(stillframe("eval", "--memory", "--variant", "odd"), "--variant odd", "expected one of simple")
 

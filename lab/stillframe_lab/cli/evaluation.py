@@ -18,6 +18,7 @@ from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.bridge import evaluate_bridge
 from stillframe_lab.cli.drafts import compare_drafts
 from stillframe_lab.cli.evidence import EvidenceOptions, ablate, compare_families, knobs_of, remember
+from stillframe_lab.cli.prefix import compare_prefix_caches
 from stillframe_lab.cli.rtc import DELAYS, evaluate_rtc
 from stillframe_lab.cli.shipped import TINY
 
@@ -38,7 +39,8 @@ def eval_command(
         int | None,
         typer.Option(
             min=1,
-            help=f"Default {EPISODES}; with --memory 30 of each cell, with --bridge 60, with --rtc or --drafts 20.",
+            help=f"Default {EPISODES}; with --memory 30 of each cell, with --bridge and --prefix-caches 60, "
+            "with --rtc or --drafts 20.",
         ),
     ] = None,
     seed: Annotated[
@@ -77,8 +79,8 @@ def eval_command(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="With --ablation, --families, --memory, --bridge, --rtc or --drafts: where tables go; default docs/ "
-            "and its name, docs/ablation/families."
+            help="With --ablation, --families, --memory, --bridge, --rtc, --drafts or --prefix-caches: where tables "
+            "go; default docs/ and its name, docs/ablation/families, docs/ablation/prefix."
         ),
     ] = None,
     run: Annotated[
@@ -111,6 +113,12 @@ def eval_command(
     rtc: Annotated[
         bool, typer.Option("--rtc", help="Likewise delays, with chunks held to the one before and without.")
     ] = False,
+    prefix_caches: Annotated[
+        bool,
+        typer.Option(
+            "--prefix-caches", help="Likewise what is kept of a pi0's prefix, within a frame and across frames."
+        ),
+    ] = False,
     drafts: Annotated[
         bool, typer.Option("--drafts", help="Decode each frame by exact and strict drafts, and count what differs.")
     ] = False,
@@ -123,8 +131,8 @@ def eval_command(
     """Play episodes in the simulator and report success, with its 95 % interval, reuse, drift and latency."""
     require_extras("sim")
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
-    if ablation + families + memory + bridge + rtc + drafts > 1:
-        listed = "--families, --ablation, --memory, --bridge, --rtc and --drafts"
+    if ablation + families + memory + bridge + rtc + drafts + prefix_caches > 1:
+        listed = "--families, --ablation, --memory, --bridge, --rtc, --drafts and --prefix-caches"
         raise ConfigError(f"{listed}: expected one of them, or the one after the other")
     if ablation:
         ablate(evidence, EPISODES, SEED)
@@ -140,6 +148,9 @@ def eval_command(
         return
     if rtc:
         evaluate_rtc(evidence, task, hz, execute, delay_ms)
+        return
+    if prefix_caches:
+        compare_prefix_caches(evidence, execute)
         return
     options = {"device": device, "dtype": dtype, "threads": threads}
     if drafts:
