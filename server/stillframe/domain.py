@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]  # [height, width, 3], RGB
 ReuseMode = Literal["off", "exact", "adaptive", "paper", "static-only"]
 REUSE_MODES: tuple[ReuseMode, ...] = get_args(ReuseMode)
+WeightScheme = Literal["as-is", "int8", "int8-weight-only", "int4-weight-only", "fp8"]
 DraftMode = Literal["exact", "relaxed", "off"]
 DRAFT_MODES: tuple[DraftMode, ...] = get_args(DraftMode)
 RtcWhy = Literal["no-chunk", "unknown-chunk", "other-statistics", "played-out", "nothing-asked"]
@@ -303,7 +304,7 @@ class PolicyInfo:
     name: str
     family: str
     parameters: int
-    dtype: str
+    dtype: str  # of rows, and of weights that are not quantised
     device: str
     cameras: tuple[str, ...]
     image_size: tuple[int, int]  # height, width as the model sees them; any size is accepted and resized
@@ -321,6 +322,8 @@ class PolicyInfo:
     camera_keys: Mapping[str, str] = field(default_factory=dict)  # camera -> the key under which its picture comes in
     center_crop: float | None = None  # share of each picture's area that is looked at; None: all of it
     profile: str = "native"  # the dialect that is served
+    weights: WeightScheme = "as-is"  # how the decoder's layers are held: as they are, or quantised
+    weight_bytes: int = 0  # of all weights, as they are held on the device
     source: str | None = None  # "org/name@commit" of the hub; None: a folder that is none of its cache
     rtc: RtcInfo = RtcInfo()
     unknown_words: Callable[[str], tuple[str, ...]] = field(  # of an instruction: what the policy has no token for

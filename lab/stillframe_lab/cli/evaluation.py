@@ -70,6 +70,9 @@ def eval_command(
     ] = None,
     device: Annotated[Device, typer.Option()] = "auto",
     dtype: Annotated[str, typer.Option()] = "auto",
+    weights: Annotated[
+        str | None, typer.Option(help="as-is, int8, int8-weight-only, int4-weight-only or fp8; default: --config's.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of a policy in this process.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here too.")] = None,
     out: Annotated[
@@ -142,7 +145,7 @@ def eval_command(
             task, episodes, seed, hz, noise_sigma, jpeg, tuple(camera or ()), distractor, delay, variant, execute
         )
     )
-    options = {"device": device, "dtype": dtype, "threads": threads}
+    options = {"device": device, "dtype": dtype, "weights": weights, "threads": threads}
     local = _with_history(_configured(checkpoint, config, reuse, options), history, history_mib)
     local = local if server else with_local_checkpoint(local)
     with (

@@ -22,8 +22,9 @@ from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
+from stillframe.domain import WeightScheme
 from stillframe.models.base import PolicyModel
-from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.checkpoint import NOTHING, CheckpointFolder
 from stillframe.models.openvla_oft.heads import RegressionHead, StateProjector
 from stillframe.models.openvla_oft.parts import ACTION_HEAD, STATE_PROJECTOR
 from stillframe.models.prismatic.prompt import LONE_SPACE
@@ -85,17 +86,28 @@ class RandomFolder(CheckpointFolder):
     def check_sizes(self, *_: object) -> None:
         """Nothing to check: no tensors are stored."""
 
-    def load_into(self, module: nn.Module, *, dtype: torch.dtype, device: torch.device, unused: Iterable[str]) -> None:  # noqa: ARG002 (no unused tensors are stored)
-        """Fill `module`, which may be on the meta device."""
+    def load_into(
+        self,
+        module: nn.Module,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        unused: Iterable[str],  # noqa: ARG002 (none are stored)
+        quantised: Mapping[str, float] = NOTHING,
+    ) -> None:
+        """Fill `module`, which may be on the meta device. Weights to be quantised stay in the host's memory."""
         shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
-        drawn = {name: _drawn(name, shape, dtype, device) for name, shape in shapes.items()}
+        places = {name: HOST if name in quantised else device for name in shapes}
+        drawn = {name: _drawn(name, shape, dtype, places[name]) for name, shape in shapes.items()}
         module.load_state_dict(drawn, strict=True, assign=True)
 
 
-def load_from(folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> PolicyModel:
+def load_from(
+    folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device, weights: WeightScheme = "as-is"
+) -> PolicyModel:
     """What models.registry.load_policy does, for a folder that is already open."""
     module, _, name = FAMILIES[family_of(folder)].partition(":")
-    loaded = getattr(import_module(module), name).load(folder, dtype=dtype, device=device)
+    loaded = getattr(import_module(module), name).load(folder, dtype=dtype, device=device, weights=weights)
     return cast("PolicyModel", loaded)
 
 

@@ -77,8 +77,7 @@ class _PackedProduct(torch.autograd.Function):
 def pack_for_inference(network: nn.Module) -> None:
     """Fuse what shares its input, then pack what is worth it. One weight at a time: memory never holds two networks."""
     for module in [*network.modules()]:
-        for name, parts in FUSED.items():
-            _fuse(module, name, *parts)
+        fuse(module)
     for module in [*network.modules()]:
         for name, child in [*module.named_children()]:
             if isinstance(child, nn.Linear) and worth_packing(child.weight):
@@ -98,6 +97,12 @@ def _can_pack(dtype: torch.dtype) -> bool:
     if not there or not hasattr(ops, "_linear_pointwise"):
         return False
     return dtype != torch.bfloat16 or bool(ops._is_mkldnn_bf16_supported())
+
+
+def fuse(module: nn.Module) -> None:
+    """Fuse the linear layers of a module that share its input."""
+    for name, parts in FUSED.items():
+        _fuse(module, name, *parts)
 
 
 def _fuse(module: nn.Module, name: str, first: str, second: str) -> None:
