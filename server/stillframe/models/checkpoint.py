@@ -215,7 +215,9 @@ class CheckpointFolder:
         )
 
 
-def _check_room(module: nn.Module, dtype: torch.dtype, device: torch.device, quantised: Mapping[str, float]) -> None:
+def _check_room(
+    module: nn.Module, dtype: torch.dtype, device: torch.device, quantised: Mapping[str, float] = NOTHING
+) -> None:
     if device.type == "cuda":
         sizes = {name: tensor.numel() for name, tensor in module.state_dict().items()}
         weights = round(sum(size * quantised.get(name, dtype.itemsize) for name, size in sizes.items()))
