@@ -119,9 +119,9 @@ class StillframeVariant:
         size, robots = self._model.dtype.itemsize, len(steps)
         held = (
             1 if self._model.decoder.weights == "int8" else size
-        )  # a number of its layers, which are most of what is read
+        )  # bytes of a number of the layers: most of what is read
         decoder = policy_work(self._model, plan, tokens, passes, item_bytes=held, robots=robots)
-        return (vision_work(self._model, size, robots), *decoder, *head_work(self._model, size, robots))
+        return (vision_work(self._model, size, robots), *decoder, *head_work(self._model, size, robots, plan.rows))
 
 
 def _observed(observation: Observation) -> dict[str, object]:

@@ -29,7 +29,7 @@ from stillframe.tools.inspect.findings import Findings, Names, PartSize, TensorT
 from stillframe.web.service.model_card import model_card
 
 # As it is served, not stored.
-MEASURED = ("source", "device", "dtype", "weights", "weight_bytes", "batch_invariant", "history", "profile")
+MEASURED = ("source", "device", "dtype", "weights", "weight_bytes", "batch_invariant", "draft", "history", "profile")
 
 
 def inspect(path: Path, config: Mapping[str, Any] | None = None) -> Findings:
