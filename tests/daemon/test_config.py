@@ -26,6 +26,7 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "checkpoint_config": {"num_ddim_steps": 5, "use_proprio": False, "cameras": ["image", "wrist"], "a": {"b": "c"}},
     "device": "cpu",
     "dtype": "bfloat16",
+    "weights": "int8",
     "threads": 3,
     "host": "0.0.0.0",  # noqa: S104 -- read, never listened on
     "port": 0,

@@ -74,6 +74,9 @@ def eval_command(
     ] = None,
     device: Annotated[Device, typer.Option()] = "auto",
     dtype: Annotated[str, typer.Option()] = "auto",
+    weights: Annotated[
+        str | None, typer.Option(help="as-is, int8, int8-weight-only, int4-weight-only or fp8; default: --config's.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of a policy in this process.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here too.")] = None,
     out: Annotated[
@@ -152,7 +155,7 @@ def eval_command(
     if prefix_caches:
         compare_prefix_caches(evidence, execute)
         return
-    options = {"device": device, "dtype": dtype, "threads": threads}
+    options = {"device": device, "dtype": dtype, "weights": weights, "threads": threads}
     if drafts:
         compare_drafts(evidence, task, hz, reuse, options)
         return

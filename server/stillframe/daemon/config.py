@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_type_h
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from stillframe.domain import TokenScope
+from stillframe.domain import TokenScope, WeightScheme
 from stillframe.engine.settings import BatchingSettings, DecodingSettings, GraphSettings
 from stillframe.errors import ConfigError, closest
 from stillframe.files.kinds import shown
@@ -163,6 +163,11 @@ class DaemonConfig(BaseModel):
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16; on a CPU only where that is measured to be clearly faster than float32"
+    )
+    weights: WeightScheme = Field(
+        "as-is",
+        description="how the decoder's layers are held: as-is, or quantised, in less memory: int8 (its rows too: the "
+        "fastest on a CPU), int8-weight-only, int4-weight-only or fp8; see docs/quantised.md",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads for the model; null: torch decides")
     host: str = Field("127.0.0.1", description="address to listen on; loopback unless you say otherwise")
