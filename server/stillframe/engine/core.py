@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from stillframe.engine.answers import ChunkAnswers
 from stillframe.engine.history import HistoryManager
 from stillframe.engine.kv_slots import DEFAULT_SESSIONS
+from stillframe.engine.observation import FrameReporter
 from stillframe.engine.scheduler import Scheduler
 from stillframe.engine.session_cache import SessionCache
 from stillframe.engine.settings import DEFAULT_DECODING, DecodingSettings
@@ -30,6 +31,7 @@ class EngineCore:
     cache: SessionCache
     answers: ChunkAnswers
     clock: Clock
+    reporter: FrameReporter | None = None  # to an observer; None: there is none
 
     @classmethod
     def of(
