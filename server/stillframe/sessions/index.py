@@ -65,8 +65,9 @@ class SessionIndex:
 
     def ended(self, owner: str | None, most: int) -> list[tuple[str, Tombstone]]:
         """Ids and tombstones of an owner's last ended sessions, the newest first; owner None: of any owner's."""
-        stones = ((name, stone) for (_, name), stone in reversed(self._tombstones.items()))
-        return list(islice((pair for pair in stones if owner in (None, pair[1].owner)), most))
+        ended = reversed(self._tombstones)
+        own = ((key[1], self._tombstones[key]) for key in ended if owner in (None, key[0]))
+        return list(islice(own, most))
 
     def add(self, session: Session) -> None:
         """Add a new session and drop the tombstone of its id."""

@@ -64,14 +64,14 @@ function answers({ responses }, api) {
 function schemaOf(given, api, depth) {
   const schema = resolved(given, api);
   const members = Object.entries(schema.properties ?? {});
-  if (!members.length || depth > DEEP) return make("p", "quiet", typeOf(given, api), words(schema));
+  if (!members.length || depth > DEEP) return make("p", "quiet", [typeOf(given, api), meaning(schema, api)].filter(Boolean).join(": "));
   const required = new Set(schema.required ?? []);
   return make("dl", "", ...members.map(([name, one]) => term(name, one, api, required.has(name), null, depth + 1)));
 }
 
 function term(name, given, api, required, said, depth) {
   const schema = resolved(given ?? {}, api);
-  const text = said ?? schema.description;
+  const text = said ?? meaning(schema, api);
   const inner = inside(schema, api);
   const value = make("dd", "", make("span", "type", typeOf(given ?? {}, api)), required ? make("b", "", " required") : null,
     text ? ` ${text}` : null);
@@ -100,8 +100,10 @@ function typeOf(schema, api) {
   return [schema.type ?? "any"].flat().join(" or ");
 }
 
-function words({ description }) {
-  return description ? `: ${description}` : "";
+/** A schema's description, or those of what it may be. */
+function meaning(schema, api) {
+  const choices = [...(schema.anyOf ?? []), ...(schema.oneOf ?? [])].map((one) => resolved(one, api).description);
+  return schema.description ?? choices.filter(Boolean).join("; or ");
 }
 
 function example(value) {

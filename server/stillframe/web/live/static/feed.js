@@ -9,6 +9,7 @@ const GONE = [404, 409, 410]; // the session that was asked for
 export class Feed {
   #handlers;
   #session = null;
+  #switched = false;
   #abort = new AbortController();
 
   /** `handlers`: {event(name, document), state(word, detail), gone(detail)}. */
@@ -20,6 +21,7 @@ export class Feed {
   /** Watch another session, {id, owner}; null: none. */
   watch(session) {
     this.#session = session;
+    this.#switched = true;
     this.#abort.abort("another session");
   }
 
@@ -27,29 +29,40 @@ export class Feed {
     let waitMs = FIRST_WAIT_MS;
     for (;;) {
       const abort = (this.#abort = new AbortController());
-      let restWait = 0;
+      const asked = this.#session;
+      let restMs = 0;
       try {
         const response = await get(this.#path(), { signal: abort.signal });
         this.#handlers.state("live");
+        this.#switched = false;
         for await (const { name, document } of events(response.body, abort)) {
           waitMs = FIRST_WAIT_MS;
           if (!abort.signal.aborted) this.#handlers.event(name, document);
         }
+        if (!abort.signal.aborted) this.#handlers.state("lost");
       } catch (error) {
-        if (abort.signal.reason === "another session") continue;
-        if (error instanceof Refused && GONE.includes(error.status) && this.#session) {
-          this.#session = null;
-          this.#handlers.gone(error.message);
-          continue;
-        }
-        restWait = error instanceof Refused ? error.waitMs : 0;
-        this.#handlers.state(error instanceof Refused ? "refused" : "lost", error.message);
+        if (asked === this.#session) restMs = this.#failed(error);
       }
-      if (abort.signal.reason === "another session") continue;
-      if (!restWait) this.#handlers.state("lost");
-      await new Promise((next) => setTimeout(next, Math.max(waitMs, restWait)));
+      if (asked !== this.#session) continue;
+      await new Promise((next) => setTimeout(next, Math.max(waitMs, restMs)));
       waitMs = Math.min(LONGEST_WAIT_MS, 2 * waitMs);
     }
+  }
+
+  /** Say why a request failed or ended; return for how long to leave the daemon alone, at least. */
+  #failed(error) {
+    if (error instanceof Refused && GONE.includes(error.status) && this.#session) {
+      this.#session = null;
+      this.#handlers.gone(error.message);
+      return 0;
+    }
+    if (error instanceof Refused && this.#switched) {
+      this.#switched = false; // its own place of a moment ago may not be free yet
+      return 0;
+    }
+    const refused = error instanceof Refused;
+    this.#handlers.state(refused ? "refused" : "lost", error.message);
+    return refused ? error.waitMs : 0;
   }
 
   #path() {

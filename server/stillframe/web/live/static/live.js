@@ -10,7 +10,7 @@ import { Recording } from "./recording.js";
 import { keyOf, SessionList } from "./sessions.js";
 import { Stage } from "./stage.js";
 
-const page = { daemon: null, listed: null, watched: null, chosen: false, recording: new Recording(), drawing: false };
+const page = { daemon: null, listed: null, watched: null, chosen: false, recording: new Recording(), drawing: false, ending: "", refused: false };
 
 const STATES = { live: "live", lost: "connection lost, trying again", refused: "refused, trying again" };
 
@@ -38,16 +38,18 @@ const handlers = {
     draw();
   },
   ended({ id, state }) {
-    page.watched = { ...page.watched, over: true };
-    document.body.dataset.watched = "over";
-    notice(`Session ${id} was ${state}; what you see is its last frame.`);
+    page.ending = `Session ${id} was ${state}.`;
+    leave(`${page.ending} What you see is its last frame.`);
   },
 };
 
 /** Watch the session that was used last, unless one was chosen. */
 function follow(sessions) {
   const [latest] = [...sessions].sort((one, other) => one.idle_s - other.idle_s);
-  if (latest) watch(latest, { chosen: false });
+  if (!latest) return;
+  const before = page.watched && page.ending ? `${page.ending} This is ${latest.id} now.` : "";
+  watch(latest, { chosen: false });
+  notice(before);
 }
 
 function watch({ id, owner }, { chosen }) {
@@ -71,8 +73,10 @@ function connection(word, detail) {
   document.body.dataset.feed = word;
   pill.dataset.state = word;
   say(pill, word === "live" ? `live, ${page.daemon?.rate_hz ?? "…"} Hz` : STATES[word]);
+  if (word === "live") page.recording.restart();
   if (word === "refused") notice(detail);
-  if (word === "live" && !page.watched?.over) notice("");
+  if (word === "live" && page.refused) notice("");
+  page.refused = word === "refused" || (page.refused && word === "lost");
 }
 
 function notice(text) {

@@ -8,6 +8,11 @@ export class Recording {
   #following = true;
   #shown = -1; // index of a picture
 
+  /** The feed begins again, and tells of the last frames once more. */
+  restart() {
+    this.frames = [];
+  }
+
   /** Entries of the feed's event `frames`. */
   add(entries) {
     for (const entry of entries) {
@@ -18,6 +23,7 @@ export class Recording {
   }
 
   addPicture(picture) {
+    if (same(picture, this.pictures.at(-1))) return;
     this.pictures.push(picture);
     const dropped = this.pictures.splice(0, this.pictures.length - PICTURES_KEPT).length;
     this.#shown = this.#following ? this.pictures.length - 1 : Math.max(0, this.#shown - dropped);
@@ -40,7 +46,7 @@ export class Recording {
   get frame() {
     const picture = this.picture;
     if (!picture) return this.frames.at(-1);
-    return this.frames.find((frame) => frame.number === picture.number) ?? this.frames.at(-1);
+    return this.frames.find((frame) => same(frame, picture)) ?? this.frames.at(-1);
   }
 
   /** Frames to draw: all of them, or while paused none after the one that is shown. */
@@ -67,4 +73,8 @@ export class Recording {
     const frame = this.frames.findLast((one) => one.epoch === epoch && one.seq === seq);
     if (frame) Object.assign(frame, { drift, refresh_ms });
   }
+}
+
+function same(one, other) {
+  return other && one.number === other.number && one.epoch === other.epoch && one.seq === other.seq;
 }
