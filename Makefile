@@ -22,13 +22,16 @@ ROS1_PACKAGES := $(addprefix python3-,rospy rosmaster rosgraph roslib rospkg cat
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-bridge test quick test-all test-browser test-ros1 check check-anywhere mutants serve bench
+.PHONY: help demo demo-watch demo-bridge test quick test-all test-browser test-ros1 check check-anywhere mutants serve bench
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.gl ## the simulated arm picks the cube it is told to, driven by the daemon over HTTP
 	@$(BIN)/stillframe demo
+
+demo-watch: .venv/.gl ## the same in real time until Ctrl-C, to look at in a browser: it says where
+	@$(BIN)/stillframe demo --watch
 
 demo-bridge: .venv/.gl ## the same through the Jaco2 bridge: its own processes, 100 Hz, an animation and the report
 	@$(BIN)/stillframe demo --bridge

@@ -66,6 +66,8 @@ def serve(config: DaemonConfig, log: logging.Logger) -> None:
     loader = Loader(config, lifecycle, server, metrics, recorder, log, house.feed if config.live.enabled else None)
     with stopping_on_signals(server):
         log.info("listening on %s, loading %s", ", ".join(bound.address for bound in sockets), config.checkpoint)
+        if config.live.enabled:
+            log.info("in a browser, %s/ shows what sessions do", sockets[0].address)
         loader.start()
         try:
             server.run(sockets=[bound.socket for bound in sockets])

@@ -57,7 +57,7 @@ function drift(frames, frame, options, daemon) {
   const budget = daemon?.settings?.reuse?.drift_budget ?? null;
   const measured = frames.filter((one) => one.drift !== null);
   const over = measured.filter((one) => budget !== null && one.drift > budget).length;
-  const most = Math.max(2 * (budget ?? 0.01), 1.1 * Math.max(0, ...measured.slice(-120).map((one) => one.drift)));
+  const most = nice(Math.max(2 * (budget ?? 0.01), 1.1 * Math.max(0, ...measured.slice(-120).map((one) => one.drift))));
   const last = measured.at(-1);
   const shown = options.mark ? frame : last;
   figure("drift", shown && shown.drift !== null && shown.drift.toFixed(4));
@@ -74,7 +74,7 @@ function passes(frames, frame, options) {
   const mean = frames.reduce((sum, one) => sum + one.passes, 0) / (frames.length || 1);
   figure("passes", frame && String(frame.passes));
   const draft = frame?.draft;
-  const drafted = draft && draft.mode !== "off" ? `; ${draft.accepted} drafted tokens stood (${draft.way})` : "";
+  const drafted = draft && draft.mode !== "off" ? `; drafted tokens that were right: ${draft.accepted}` : "";
   note("passes", frame && `mean ${mean.toFixed(1)}${drafted}`);
   charts.stacked(by("passes-chart"), frames, most, (one) => [one.passes], [colours().s3], {
     ...options, ticks: [0, most / 2, most],
@@ -103,7 +103,7 @@ function keyframes(frames) {
   const whole = frames.filter(({ cache }) => cache.frame === "keyframe");
   const reasons = Object.entries(Object.groupBy(whole, ({ cache }) => cache.reason));
   by("keyframes").replaceChildren(
-    ...whole.slice(-5).reverse().map(({ epoch, seq, cache }) =>
+    ...whole.slice(-7).reverse().map(({ epoch, seq, cache }) =>
       make("li", "", make("strong", "", cache.reason), make("span", "quiet", ` episode ${epoch}, frame ${seq}`))),
   );
   const counted = reasons.map(([reason, of]) => `${of.length} ${reason}`).join(", ");
