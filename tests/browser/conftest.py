@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -137,15 +138,22 @@ def _driven(url: str) -> Iterator[None]:
     from stillframe_client.sim import JacoEnv
     from stillframe_client.sim.rollout import play
 
-    stopped = threading.Event()
+    stopped, frames = threading.Event(), itertools.count()
 
     def drive() -> None:
-        with PolicyClient(url, timeout_s=30) as client, contextlib.closing(JacoEnv()) as env:
+        with (
+            PolicyClient(url, timeout_s=30, session="jaco-left") as client,
+            PolicyClient(url, timeout_s=30, session="jaco-right") as other,
+            contextlib.closing(JacoEnv()) as env,
+        ):
 
             def act(seen: Any) -> Any:
                 if stopped.wait(0.05):
                     raise InterruptedError
-                return client.act(next(iter(seen["images"].values())), seen["instruction"])
+                picture = next(iter(seen["images"].values()))
+                if next(frames) % 20 == 0:
+                    other.act(picture, "wait")
+                return client.act(picture, seen["instruction"])
 
             with contextlib.suppress(InterruptedError):
                 for number in range(1000):

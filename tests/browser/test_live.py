@@ -60,10 +60,11 @@ def focus(tab: Any, selector: str) -> None:
 def test_it_shows_the_running_arm(arm: str, tab: Any, tmp_path: Path) -> None:
     """Pictures with their patches, every chart drawn, the contract; nothing from elsewhere, no complaint."""
     tab.open(f"{arm}/")
-    tab.wait(SHOWN)
-    tab.wait("document.querySelector('#badge').dataset.frame === 'delta'")
+    tab.wait("document.querySelectorAll('.session').length === 2")
+    tab.click(".session[title='jaco-left']")
     tab.wait("document.querySelectorAll('#keyframes li').length > 1")
     tab.wait("/[0-9]/.test(document.querySelector('#drift-figure').innerText)")
+    tab.wait(SHOWN)
 
     assert tab.ask(PIXELS % "#cameras canvas") > 100
     for name in ("reuse", "latency", "drift", "passes", "memory"):
@@ -82,7 +83,9 @@ def test_it_shows_the_running_arm(arm: str, tab: Any, tmp_path: Path) -> None:
 def keep_pictures(tab: Any, folder: Path) -> None:
     """Screenshots in both schemes, which differ."""
     folder.mkdir(parents=True, exist_ok=True)
-    tab.resize(1440, 1064)
+    tab.resize(1440, 1064, 1.5 if PICTURES else 1)
+    if PICTURES:
+        tab.wait("Number(document.querySelector('#seek').max) >= 60")
     for scheme in ("light", "dark"):
         tab.scheme(scheme)
         tab.wait("document.querySelector('#badge').dataset.frame === 'delta'")

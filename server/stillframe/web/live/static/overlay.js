@@ -3,7 +3,7 @@
 import { colours } from "./colours.js";
 
 export const FATES = ["reused", "changed", "relevant", "limited"]; // by digit
-const NAMES = ["reused", "computed for they changed", "computed for the task looks there", "computed for they were over the age or share limit"];
+const NAMES = ["reused", "computed for they changed", "computed for the task looks there", "computed for they were too old or past what may be reused"];
 
 /** How many patches have each fate. */
 export function counts(camera) {
