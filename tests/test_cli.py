@@ -130,7 +130,7 @@ def test_serve_refuses_an_unknown_log_level(
     ("option", "value"),
     [
         *(("checkpoint", Path("c")), ("device", "cpu"), ("dtype", "bfloat16"), ("threads", 3)),
-        *(("host", "::1"), ("port", 1), ("record", Path("r"))),
+        *(("host", "::1"), ("port", 1), ("record", Path("r")), ("record_images", "hash")),
     ],
 )
 def test_options_of_serve_win_over_the_yaml(
@@ -141,7 +141,7 @@ def test_options_of_serve_win_over_the_yaml(
     monkeypatch.setattr("stillframe.daemon.serve.serve", lambda config, _log: served.append(config))
     (tmp_path / "a.yaml").write_text("checkpoint: there\nport: 9000\nqueue_frames: 5\n")
     stillframe("serve", tmp_path / "a.yaml")
-    stillframe("serve", tmp_path / "a.yaml", f"--{option}", value)
+    stillframe("serve", tmp_path / "a.yaml", f"--{option.replace('_', '-')}", value)
     plain, changed = (config.model_dump() for config in served)
 
     assert plain["queue_frames"] == 5
@@ -303,6 +303,8 @@ def test_training_says_in_one_line_what_it_lacks(
         (("jaco-tiny-wrist",), "jaco-tiny-wrist", ("front", "wrist"), Path("checkpoints/jaco-tiny")),
         (("jaco-tiny-oft",), "jaco-tiny-oft", ("front", "wrist"), Path("checkpoints/jaco-tiny-wrist")),
         (("jaco-tiny-cogact",), "jaco-tiny-cogact", ("front",), Path("checkpoints/jaco-tiny")),
+        (("jaco-tiny-pi0",), "jaco-tiny-pi0", ("front",), Path("checkpoints/jaco-tiny")),
+        (("jaco-tiny-pi05",), "jaco-tiny-pi05", ("front",), Path("checkpoints/jaco-tiny-pi0")),
         (("--wrist", "--start", "mine"), "jaco-tiny-wrist", ("front", "wrist"), Path("mine")),
     ],
 )

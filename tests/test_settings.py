@@ -63,7 +63,17 @@ def test_every_number_has_a_range():
         if part.metadata.get("low") is None or part.metadata.get("high") is None
     }
 
-    assert without == {"mode", "criterion", "slack", "adaptive", "paper", "draft", "enabled", "rtc_jacobian"}
+    assert without == {
+        "mode",
+        "criterion",
+        "relevance",
+        "slack",
+        "adaptive",
+        "paper",
+        "draft",
+        "enabled",
+        "rtc_jacobian",
+    }
 
 
 KNOBS = {  # default, low, high
@@ -75,6 +85,7 @@ KNOBS = {  # default, low, high
         "max_difference": (24.0, 0, 255),
         "top_k": (180, 0, 4096),
         "task_top_k": (40, 0, 4096),
+        "relevance": ("text", None, None),
         "relevance_layers": ([], 0, 255),
         "schedule": ([], 0, 1),
         "age_limit": (8, 1, 10_000),
@@ -88,6 +99,7 @@ KNOBS = {  # default, low, high
         "tau_task": (None, 0, 1),
         "k": (1.0, 0, 1000),
         "layers": ([], 0, 255),
+        "relevance": ("text", None, None),
         "relevance_layers": ([], 0, 255),
     },
     ReuseSettings: {
@@ -145,7 +157,7 @@ def test_a_mode_that_is_none_gets_the_list():
 @pytest.mark.parametrize("draft", ["", "fast"])
 def test_a_draft_mode_that_is_none_gets_the_list(draft):
     """Likewise."""
-    with pytest.raises(ValueError, match=f"draft is '{draft}'; expected one of exact, relaxed, off"):
+    with pytest.raises(ValueError, match=f"draft is '{draft}'; expected one of exact, strict, relaxed, off"):
         DecodingSettings(draft=draft)
 
 

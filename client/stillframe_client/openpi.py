@@ -16,7 +16,7 @@ import numpy as np
 from stillframe_client.frames import text
 from stillframe_client.robot_state import state_field
 from stillframe_client.streaming.blocking import PolicyStream
-from stillframe_client.wire.camera_names import Mount, NameMatch, match_name, mount_of
+from stillframe_client.wire.camera_names import Mount, NameMatch, camera_mount, match_camera, mount_of
 from stillframe_client.wire.openpi import (
     INSTRUCTION_KEYS,
     PASSED_ON,
@@ -154,7 +154,7 @@ def pictures_of(obs: Mapping[str, Any], info: ModelInfo) -> Dict[str, NDArray[np
         arrays = [f"{key} {value.shape}" for key, value in flat_items(obs) if isinstance(value, np.ndarray)]
         held = f"; its arrays: {', '.join(arrays)}" if arrays else ""
         raise ValueError(f"obs has no picture [height, width, 3]; it holds {', '.join(map(str, obs))}{held}.")
-    assigned = _assigned(list(found), info.cameras)
+    assigned = _assigned(list(found), {camera: info.camera_slots.get(camera, camera) for camera in info.cameras})
     return {camera: as_picture(found[key], name=key) for camera, key in assigned.items()}
 
 
@@ -182,22 +182,19 @@ def _is_picture(value: Any) -> bool:
     return isinstance(value, np.ndarray) and unbatched(value).ndim == 3
 
 
-def _assigned(keys: List[str], cameras: Tuple[str, ...]) -> Dict[str, str]:
-    """Camera -> the key of its picture; keys that no camera is left for stay out."""
-    named = {camera: [key for key in keys if match_name(camera, key) <= NameMatch.NUMBERED] for camera in cameras}
-    assigned = {camera: min(fits, key=partial(match_name, camera)) for camera, fits in named.items() if fits}
+def _assigned(keys: List[str], slots: Mapping[str, str]) -> Dict[str, str]:
+    """Camera -> the key of its picture; keys that no camera is left for stay out. `slots`: camera -> its slot."""
+    matches = {camera: partial(match_camera, camera, slot) for camera, slot in slots.items()}
+    named = {camera: [key for key in keys if match(key) <= NameMatch.ABRIDGED] for camera, match in matches.items()}
+    assigned = {camera: min(fits, key=matches[camera]) for camera, fits in named.items() if fits}
     left = [key for key in keys if key not in assigned.values()]
-    for camera in cameras:
-        fitting = [key for key in left if _in_hand(key) == _in_hand(camera)]
+    for camera, slot in slots.items():
+        in_hand = camera_mount(camera, slot) is Mount.HAND
+        fitting = [key for key in left if (mount_of(key) is Mount.HAND) == in_hand]
         if camera not in assigned and fitting:
             assigned[camera] = fitting[0]
             left.remove(fitting[0])
-    return {camera: assigned[camera] for camera in cameras if camera in assigned}
-
-
-def _in_hand(name: str) -> bool:
-    """Whether a camera sits on the arm's hand, by its name."""
-    return mount_of(name) is Mount.HAND
+    return {camera: assigned[camera] for camera in slots if camera in assigned}
 
 
 def _address(host: str, port: Optional[int]) -> str:

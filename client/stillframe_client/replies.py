@@ -92,6 +92,7 @@ class ModelInfo:
     execute: int = 1  # actions of a chunk to play before the next is asked for, as the deployment advises
     state: Optional[StateSpec] = None  # None: it reads none
     rtc: Optional[str] = None  # how its chunks can be held to the one before: "flow", "diffusion"; None: they cannot
+    camera_slots: Mapping[str, str] = field(default_factory=dict)  # camera -> the checkpoint's own name, if another
 
 
 def read_action(response: httpx.Response) -> ActionReply:
@@ -177,6 +178,7 @@ def model_info(card: Mapping[str, Any]) -> ModelInfo:
         execute=_execute(action),
         state=_state_spec(observation.get("state")),
         rtc=_process(action.get("rtc")),
+        camera_slots=_slots(observation.get("camera_slots")),
     )
 
 
@@ -190,6 +192,11 @@ def _execute(action: Mapping[str, Any]) -> int:
 def _process(said: Any) -> Optional[str]:
     """Of `action.rtc`; None, or nothing from an older daemon: chunks cannot be held."""
     return text_or_none(said.get("process")) if isinstance(said, dict) else None
+
+
+def _slots(said: Any) -> Mapping[str, str]:
+    """Of `observation.camera_slots`; nothing from an older daemon: all are called as the checkpoint does."""
+    return {_text(camera): _text(slot) for camera, slot in said.items()} if isinstance(said, dict) else {}
 
 
 def _state_spec(said: Any) -> Optional[StateSpec]:

@@ -41,6 +41,7 @@ class CacheReport:
     kv_bytes: int  # that the daemon holds for this session
     age_max: int  # frames since the oldest reused token was computed
     relaxed: bool = False  # whether an action token could be a guess that was near enough, instead of the likeliest
+    bit_equal: Optional[bool] = None  # to decoding this frame alone and without guesses; None: the daemon does not say
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ def cache_report(said: Any) -> Optional[CacheReport]:
             kv_bytes=_count(said["kv_bytes"]),
             age_max=_count(said["age_max"]),
             relaxed=said.get("relaxed") is True,
+            bit_equal=_flag(said.get("bit_equal")),
         )
     except _UNREADABLE:
         return None
@@ -185,6 +187,10 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError
     return value
+
+
+def _flag(value: Any) -> Optional[bool]:
+    return value if isinstance(value, bool) else None
 
 
 def _count(value: Any) -> int:

@@ -6,10 +6,11 @@ Knows no HTTP and no torch: numpy arrays and plain values only.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from itertools import pairwise
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -18,10 +19,11 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]  # [height, width, 3], RGB
 ReuseMode = Literal["off", "exact", "adaptive", "paper", "static-only"]
 REUSE_MODES: tuple[ReuseMode, ...] = get_args(ReuseMode)
-DraftMode = Literal["exact", "relaxed", "off"]
+DraftMode = Literal["exact", "strict", "relaxed", "off"]
 DRAFT_MODES: tuple[DraftMode, ...] = get_args(DraftMode)
 RtcWhy = Literal["no-chunk", "unknown-chunk", "other-statistics", "played-out", "nothing-asked"]
 RTC_WHYS: tuple[RtcWhy, ...] = get_args(RtcWhy)
+QUARTERS = 4  # of a chunk of actions, the one that is due first ahead
 # Why a pass was not replayed: KV beside the pool; an idle refresh, which yields between two layers; rows that drop out
 # after several layers; a probe of rows that are not kept; more rows than were captured; more pictures than that;
 # another mask than that.
@@ -127,6 +129,15 @@ class SessionRef:
 
 
 @dataclass(frozen=True)
+class ReusedPatches:
+    """Which of one camera's patches kept the keys and values of an earlier frame, in the last layer."""
+
+    grid: tuple[int, int]  # rows, columns of patches
+    reused: tuple[int, ...]  # their indices, row by row; the others were computed
+    padded: bool = False  # whether the grid covers the picture with the bars that make it a square, not it alone
+
+
+@dataclass(frozen=True)
 class CacheReport:
     """What one frame reused. Tokens are the prompt's rows; a token-layer is one of them in one decoder layer."""
 
@@ -140,6 +151,10 @@ class CacheReport:
     epoch: int = 0  # as its SessionRef has it
     seq: int = 0
     relaxed: bool = False  # whether a guess could stand for a token that was likelier
+    patches: Mapping[str, ReusedPatches] | None = None  # camera -> its patches; None: they are not reported
+    last_drift: float | None = None  # of the episode's last answer, normalised units; None: no idle refresh measured it
+    bit_equal: bool = True  # to what this frame, alone and without guesses, would be answered by the same plan; False:
+    # two tokens as good as equal may have changed places
 
     @property
     def frame(self) -> Literal["keyframe", "delta"]:
@@ -155,6 +170,14 @@ class SlackReport:
     drift: float | None  # of that answer, worst dimension, normalised units; None: a frame came in before it was known
     yield_ms: float | None = None  # from the entry of the frame that came in until the refresh had yielded
     by_action: tuple[float, ...] = ()  # the drift of each action of the chunk, the first due first
+
+
+def by_quarter(drifts: Sequence[float]) -> tuple[float, ...]:
+    """The worst drift of each quarter of a chunk, as even as whole actions allow; none of chunks of under four."""
+    if len(drifts) < QUARTERS:
+        return ()
+    ends = [len(drifts) * part // QUARTERS for part in range(QUARTERS + 1)]
+    return tuple(max(drifts[begin:end]) for begin, end in pairwise(ends))
 
 
 class PatchFate(IntEnum):
@@ -349,10 +372,12 @@ class PolicyInfo:
     state: StateInfo | None = None  # None: it reads none
     history: HistoryInfo = NO_HISTORY
     batch_invariant: bool = False  # a row's numbers do not depend on which rows share its pass; measured at load
+    draft: DraftMode = "off"  # how guesses of an action's tokens are verified; off: also where it is not decoded so
     execute: int | None = None  # actions of a chunk to play before the next is asked for; None: half of them
     action_margin: float = 1.0  # of half a number's range: how far beyond its q01 or q99 an answer may lie
     fixed_unnorm_key: str | None = None  # the default's, where the deployment chose it
     camera_keys: Mapping[str, str] = field(default_factory=dict)  # camera -> the key under which its picture comes in
+    camera_slots: Mapping[str, str] = field(default_factory=dict)  # camera -> the checkpoint's own name, if another
     center_crop: float | None = None  # share of each picture's area that is looked at; None: all of it
     profile: str = "native"  # the dialect that is served
     source: str | None = None  # "org/name@commit" of the hub; None: a folder that is none of its cache

@@ -107,6 +107,17 @@ def test_a_models_card():
     assert (info.action_names, info.gripper) == (("dx", "gripper"), "1 = open")
     assert (info.unnorm_keys, info.default_unnorm_key) == (("jaco", "bridge_orig"), None)
     assert info.card == card
+    assert info.camera_slots == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), [({"front": "base_0_rgb"}, {"front": "base_0_rgb"}), ({}, {}), (None, {}), (["front"], {})]
+)
+def test_the_checkpoints_names_of_cameras(said, expected):
+    """By the robot's; an older daemon says none."""
+    card = card_of({"camera_slots": said})
+
+    assert read_model_info(httpx.Response(200, json={"models": [card]}, request=ASKED)).camera_slots == expected
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,8 @@ def test_the_report_says_what_was_reused(daemon, picture, encoding):
     with PolicyClient(daemon.url, session="arm") as client:
         first, second = (client.act_with_report(picture, "reach", encoding=encoding) for _ in range(2))
 
-    assert first.cache == CacheReport("adaptive", "keyframe", "first-frame", 0.0, 0, 20, 1000, 0)
-    assert second.cache == CacheReport(**CACHE)
+    assert first.cache == CacheReport("adaptive", "keyframe", "first-frame", 0.0, 0, 20, 1000, 0, bit_equal=True)
+    assert second.cache == CacheReport(**CACHE, bit_equal=True)
     assert [first.session, second.session] == [SessionPlace("arm", 0, 0), SessionPlace("arm", 0, 1)]
     assert first.history == HistoryReport(enabled=False, why="history.enabled is false")
 
@@ -243,6 +243,15 @@ def test_members_come_before_headers():
 def test_a_guess_that_was_near_enough(said, relaxed):
     """Only what says that it is relaxed is."""
     assert read_action(answer({"cache": {**CACHE, **said}})).cache.relaxed is relaxed
+
+
+@pytest.mark.parametrize(
+    ("said", "equal"),
+    [({}, None), ({"bit_equal": True}, True), ({"bit_equal": False}, False), ({"bit_equal": 1}, None)],
+)
+def test_an_answer_that_is_equal_to_the_bit(said, equal):
+    """As the daemon says it, be that nothing."""
+    assert read_action(answer({"cache": {**CACHE, **said}})).cache.bit_equal is equal
 
 
 def test_a_report_of_next_year():

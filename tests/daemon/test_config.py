@@ -23,7 +23,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 HASH = "6d59acef49655db6f966935beaa2c077fc771bad44c49535fb81966b7c800e32"
 OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "checkpoint": Path("elsewhere"),
-    "checkpoint_config": {"num_ddim_steps": 5, "use_proprio": False, "cameras": ["image", "wrist"]},
+    "checkpoint_config": {"num_ddim_steps": 5, "use_proprio": False, "cameras": ["image", "wrist"], "a": {"b": "c"}},
     "device": "cpu",
     "dtype": "bfloat16",
     "threads": 3,
@@ -76,6 +76,7 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "graphs.batches": [1, 3],
     "graphs.rows": [32, 500],
     "record": Path("episodes"),
+    "record_images": "jpeg",
     "record_max_mib": 2.5,
     "reuse.mode": "exact",
     "reuse.drift_budget": 0.5,
@@ -90,6 +91,7 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "reuse.adaptive.max_difference": 99.0,
     "reuse.adaptive.top_k": 7,
     "reuse.adaptive.task_top_k": 9,
+    "reuse.adaptive.relevance": "expert",
     "reuse.adaptive.relevance_layers": [1, 3],
     "reuse.adaptive.schedule": [0.25, 0.25, 1.0],
     "reuse.adaptive.age_limit": 2,
@@ -101,6 +103,7 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "reuse.paper.tau_task": 0.375,
     "reuse.paper.k": 2.5,
     "reuse.paper.layers": [2],
+    "reuse.paper.relevance": "expert",
     "reuse.paper.relevance_layers": [15],
 }
 BESIDE: dict[str, dict[str, Any]] = {  # what a key cannot stand without
@@ -426,6 +429,7 @@ def test_an_unknown_key_near_nothing_gets_the_whole_list(tmp_path: Path) -> None
         ("checkpoint: 3", "'checkpoint' is 3: input should be a valid string"),
         ("checkpoint_config: 8", "'checkpoint_config' is 8: input should be an object"),
         ("checkpoint_config: {a: {b: 1}}", "'checkpoint_config': a is {'b': 1}; expected true, false, a finite number"),
+        ("checkpoint_config: {a: {b: [c]}}", "'checkpoint_config': a is {'b': ['c']}; expected true, false"),
         ("checkpoint_config: {a: null}", "'checkpoint_config': a is None; expected true, false, a finite number"),
         ("checkpoint_config: {a: .inf}", "'checkpoint_config': a is inf; expected true, false, a finite number"),
         ("checkpoint_config: {a: [1, b]}", "'checkpoint_config': a is [1, 'b']; expected true, false, a finite number"),
@@ -443,7 +447,10 @@ def test_an_unknown_key_near_nothing_gets_the_whole_list(tmp_path: Path) -> None
         ("default_max_age_ms: 0", "'default_max_age_ms' is 0: input should be greater than 0"),
         ("reuse: 3", "'reuse' is 3: input should be an object"),
         ("reuse: {mode: fast}", "'reuse.mode' is 'fast': input should be 'off', 'exact', 'adaptive', 'paper' or "),
-        ("decoding: {draft: fast}", "'decoding.draft' is 'fast': input should be 'exact', 'relaxed' or 'off'"),
+        (
+            "decoding: {draft: fast}",
+            "'decoding.draft' is 'fast': input should be 'exact', 'strict', 'relaxed' or 'off'",
+        ),
         ("decoding: {radius: 2}", "'decoding.radius' is 2: input should be a valid array"),
         ("reuse: {slack: 1}", "'reuse.slack' is 1: input should be a valid boolean"),
         ("reuse: {adaptive: {top_k: 1.5}}", "'reuse.adaptive.top_k' is 1.5: input should be a valid integer"),

@@ -75,6 +75,7 @@ class ToyPolicy:
     device = torch.device("cpu")
     mask = Mask.CAUSAL
     answer_rows = ACTION_DIM
+    has_expert = False
 
     def __init__(self, cameras: tuple[str, ...] = ("front",), *, mixing: float = 0.0):
         """`mixing`: how much of the whole picture each patch's row takes in, as towers that attend globally do."""
@@ -163,7 +164,8 @@ class ToyPolicy:
 
 def _decoded(result: DecodeResult) -> Decoded:
     normalised = result.ids[None] / (SIZES.vocab_size - 1) * 2 - 1
-    return Decoded(ActionChunk(normalised, "toy", result.ids), normalised, result.passes, result.accepted)
+    chunk = ActionChunk(normalised, "toy", result.ids)
+    return Decoded(chunk, normalised, result.passes, result.accepted, bit_equal=result.bit_equal)
 
 
 def resized(image: Image) -> Image:

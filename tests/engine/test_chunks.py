@@ -262,6 +262,16 @@ def test_older_frames_are_refused_with_the_reason(oft_folder: Path, model: Polic
             HistoryManager(policy, untrained_weights(policy, settings), settings, ManualClock(0.0))
 
 
+@pytest.mark.parametrize("section", ["adaptive", "paper"])
+def test_without_an_action_expert_none_is_asked(model: PolicyModel, section: str) -> None:
+    """A deployment that asks for one is refused before its first frame: which setting, why, and what to do."""
+    chosen = {"adaptive": AdaptiveSettings(relevance="expert"), "paper": PaperSettings(relevance="expert")}[section]
+    settings = ReuseSettings(**{section: chosen})  # type: ignore[arg-type]
+    said = rf"reuse\.{section}\.relevance is 'expert', .*oft.* no action expert .*; leave it out"
+    with pytest.raises(ConfigError, match=said):
+        EngineCore.of(model, settings, ManualClock(0.0))
+
+
 def test_captured_passes_are_the_eager_ones(bench: Make) -> None:
     """Keyframes and delta frames are replayed, whatever is beside them; a refresh, which yields, is not."""
 

@@ -1,21 +1,25 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
-from stillframe.domain import DraftReport
+from stillframe.domain import DraftMode, DraftReport, Observation, SessionRef
 from stillframe.engine.drafts import MOST_ACTIONS, SCORE_DECAY, DraftFactory, DraftProposer
+from stillframe.engine.requests import FrameRequest
 from stillframe.engine.settings import DecodingSettings
+from stillframe.engine.step import step
 from stillframe.errors import ConfigError
 
 Make = Callable[..., Any]
 NO_MOTION = np.full(7, 32)
 NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
-OFF = DecodingSettings("off")
+OFF, STRICT = DecodingSettings("off"), DecodingSettings("strict")
 
 
 def walk(bench: Any, picture: Make, changed: Make) -> list[Any]:
@@ -32,14 +36,77 @@ def walk(bench: Any, picture: Make, changed: Make) -> list[Any]:
 
 
 @pytest.mark.parametrize("mode", ["off", "exact", "adaptive", "paper", "static-only"])
-def test_drafts_change_no_action(robots: Make, picture: Make, changed: Make, mode: str) -> None:
+def test_strict_drafts_change_no_action(robots: Make, picture: Make, changed: Make, mode: str) -> None:
     """Over keyframes, delta frames, pauses and sessions: the same tokens and plans without them, in more passes."""
-    plain, drafted = (walk(robots(mode, decoding=each), picture, changed) for each in (OFF, DecodingSettings()))
+    plain, drafted = (walk(robots(mode, decoding=each), picture, changed) for each in (OFF, STRICT))
 
     assert [step.chunk.tokens.tolist() for step in drafted] == [step.chunk.tokens.tolist() for step in plain]
     assert [step.report.cache for step in drafted] == [step.report.cache for step in plain]
     assert {step.report.passes for step in plain} == {7}
     assert sum(step.report.passes for step in drafted) < 6 * len(drafted)
+    assert all(step.report.cache.bit_equal for step in drafted)
+
+
+@pytest.mark.parametrize("mode", ["off", "exact"])
+def test_an_answer_that_is_called_equal_to_the_bit_is(robots: Make, picture: Make, changed: Make, mode: str) -> None:
+    """Exact drafts, a frame at a time: the tokens of decoding without any, wherever the report says so; some are."""
+    plain, drafted = (walk(robots(mode, decoding=each), picture, changed) for each in (OFF, DecodingSettings()))
+    equal = [step.report.cache.bit_equal for step in drafted]
+
+    assert any(equal)
+    for said, one, other in zip(equal, drafted, plain, strict=True):
+        assert not said or one.chunk.tokens.tolist() == other.chunk.tokens.tolist()
+
+
+@pytest.mark.parametrize(("decoding", "passes", "equal"), [(DecodingSettings(), 1, False), (STRICT, 2, True)])
+def test_where_rounding_may_choose_exact_takes_one_pass_and_strict_two(
+    robots: Make, picture: Make, decoding: DecodingSettings, passes: int, *, equal: bool
+) -> None:
+    """No lead is beyond rounding here: a right draft costs strict a pass more, and exact its word for the bits."""
+    bench = robots("off", decoding=decoding)
+    bench.model.decoder.max_head_norm = math.inf
+    bench.see(picture(0))
+    for _ in range(2):
+        report = bench.see(picture(0)).report
+
+    assert (report.passes, report.cache.bit_equal) == (passes, equal)
+
+
+@pytest.mark.parametrize(("decoding", "passes"), [(DecodingSettings(), [27]), (STRICT, [27, 6]), (OFF, [27, 6])])
+def test_a_pause_verifies_as_the_answer_was(
+    robots: Make, picture: Make, decoding: DecodingSettings, passes: list[int]
+) -> None:
+    """To the bit where its tokens were, for what rounding chooses is no drift; exact takes the dense pass's word."""
+    bench = robots(decoding=decoding)
+    bench.see(picture(0))
+    bench.see(picture(0))
+    bench.model.decoder.max_head_norm = math.inf
+    counted = bench.model.count_passes()
+
+    assert bench.refresh().drift == 0
+    assert counted == passes
+
+
+@pytest.mark.parametrize("batch_invariant", [False, True])
+def test_frames_side_by_side_are_equal_to_the_bit_where_the_decoder_is_batch_invariant(
+    robots: Make, picture: Make, *, batch_invariant: bool
+) -> None:
+    """Without guesses, too: elsewhere a frame's numbers depend on those beside it."""
+    bench = robots("off", decoding=OFF)
+    bench.model.decoder.batch_invariant = batch_invariant
+    requests = [FrameRequest(Observation({"front": picture(0)}, "reach"), SessionRef(robot)) for robot in "ab"]
+    alone, *together = [*step(bench.core, requests[:1]), *step(bench.core, requests)]
+
+    assert alone.report.cache.bit_equal
+    assert [each.report.cache.bit_equal for each in together] == [batch_invariant] * 2
+
+
+@pytest.mark.parametrize("mode", get_args(DraftMode))
+def test_the_contract_says_how_drafts_are_verified(robots: Make, mode: DraftMode) -> None:
+    """As configured, beside what the checkpoint itself says."""
+    bench = robots(decoding=DecodingSettings(mode))
+
+    assert bench.core.info(bench.model.info) == replace(bench.model.info, draft=mode)
 
 
 def test_the_same_again_takes_one_pass(robots: Make, picture: Make) -> None:

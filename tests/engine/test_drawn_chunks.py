@@ -163,5 +163,7 @@ def test_what_would_do_nothing_is_refused(model: PolicyModel, oft_folder: Path, 
     for policy in (model, chunked):
         with pytest.raises(ConfigError, match=r"decoding\.draft is 'relaxed', and .* decodes no tokens one by one"):
             EngineCore.of(policy, ReuseSettings(), time.perf_counter, decoding=relaxed)
+        core = EngineCore.of(policy, ReuseSettings(), time.perf_counter, decoding=DecodingSettings(draft="strict"))
+        assert core.info(policy.info).draft == "off"
 
     assert EngineCore.of(golden_model, ReuseSettings(), time.perf_counter, decoding=relaxed).model is golden_model

@@ -22,7 +22,8 @@ from stillframe.models.base import ImageEncoder, PolicyModel
 from stillframe.models.pi0.model import Pi0
 from stillframe.models.registry import load_policy
 from stillframe.models.runner import ModelRunner
-from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
+from stillframe.reuse.selection import TaskRelevance
+from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, RelevanceSource, ReuseSettings
 from stillframe.testing import ManualClock
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "pi0"
@@ -66,13 +67,21 @@ def shots() -> dict[str, list[Image]]:
 class Bench:
     """An engine core on one thread, as the engine's drives it."""
 
-    def __init__(self, model: PolicyModel, shots: dict[str, list[Image]], states: np.ndarray, mode: Any):
+    def __init__(
+        self,
+        model: PolicyModel,
+        shots: dict[str, list[Image]],
+        states: np.ndarray,
+        mode: Any,
+        relevance: RelevanceSource = "text",
+        k: float | None = None,
+    ):
         settings = ReuseSettings(
             mode=mode,
             drift_budget=2,
             slot_text_tokens=80,
-            adaptive=AdaptiveSettings(task_top_k=40, distance=1.0, scene_cut=0.05),
-            paper=PaperSettings(tau=0.9, task_top_k=40, k=None),
+            adaptive=AdaptiveSettings(task_top_k=40, distance=1.0, scene_cut=0.05, relevance=relevance),
+            paper=PaperSettings(tau=0.9, task_top_k=40, k=k, relevance=relevance),
         )
         self.clock = ManualClock(100.0)
         self.core = EngineCore.of(model, settings, self.clock, default_sessions=3)
@@ -94,18 +103,27 @@ class Bench:
         assert all(isinstance(answer, Step) for answer in answers), answers
         return [answer for answer in answers if isinstance(answer, Step)]
 
+    def relevance(self, robot: str) -> TaskRelevance:
+        """What a robot's next frame will be planned by."""
+        session = self.core.cache.sessions.known(robot)
+        assert session is not None
+        session.resolve_relevance()
+        assert session.reuse is not None
+        assert session.reuse.task_relevance is not None
+        return session.reuse.task_relevance
+
     def see(self, shot: int, robot: str | None = "a", state: int = 0) -> Step:
         """Compute one frame."""
         return self.answers(self.request(shot, robot, state))[0]
 
 
-Make = Callable[[Any], Bench]
+Make = Callable[..., Bench]
 
 
 @pytest.fixture
 def bench(model: Pi0, shots: dict[str, list[Image]], states: np.ndarray) -> Make:
     """Make one: `bench("adaptive")`."""
-    return lambda mode: Bench(model, shots, states, mode)
+    return lambda mode, **knobs: Bench(model, shots, states, mode, **knobs)
 
 
 def actions(step: Step) -> np.ndarray:
@@ -227,3 +245,84 @@ def test_captured_passes_over_prefixes_are_the_eager_ones(bench: Make) -> None:
         assert own.report.cache == expected.report.cache
     assert core.runner.counts is not None
     assert (core.runner.counts.replays > 0, sum(core.runner.counts.eager.values())) == (True, 0)
+
+
+def test_the_experts_attention_plans_the_next_frame(bench: Make) -> None:
+    """The tokens of each camera with most of it are recomputed, which are others than the text's."""
+    text, expert = bench("adaptive"), bench("adaptive", relevance="expert")
+    for one in (text, expert):
+        one.see(0)
+    own, other = expert.relevance("a"), text.relevance("a")
+    delta = expert.see(1)
+    plan = expert.core.cache.last_plan
+
+    assert delta.report.cache.keyframe_reason is None
+    assert plan is not None
+    assert torch.equal(plan.relevant, own.relevant)
+    assert [int(own.relevant[camera].sum()) for camera in (slice(256), slice(256, 512))] == [40, 40]
+    for camera in (slice(256), slice(256, 512)):
+        assert own.relevance.scores[camera][own.relevant[camera]].min() >= own.relevance.scores[camera].median()
+    assert not own.relevant[plan.reused_patches].any()
+    assert not torch.equal(own.relevant, other.relevant)
+
+
+def test_the_experts_attention_stays_with_its_session(bench: Make) -> None:
+    """Two robots side by side, prefixes of different lengths, a stateless frame between: what each has alone."""
+    both = bench("adaptive", relevance="expert")
+    both.answers(both.request(0, "a"), both.request(1, None), both.request(2, "b", 1, "pick up the black bowl"))
+    one, other = bench("adaptive", relevance="expert"), bench("adaptive", relevance="expert")
+    one.answers(one.request(0, "a"))
+    other.answers(other.request(2, "b", 1, "pick up the black bowl"))
+
+    for robot, alone in (("a", one), ("b", other)):
+        expected = alone.relevance(robot).relevance.scores
+        torch.testing.assert_close(both.relevance(robot).relevance.scores, expected, rtol=1e-4, atol=1e-7)
+    apart = both.relevance("a").relevance.scores - both.relevance("b").relevance.scores
+    assert apart.abs().max() > 1e-5
+
+
+def test_a_refresh_asks_the_expert_again(bench: Make) -> None:
+    """A delta frame's own drawing is not taken, for it saw stale keys; the dense pass after it is."""
+    one, fresh = bench("adaptive", relevance="expert"), bench("adaptive", relevance="expert")
+    one.see(0)
+    before = one.relevance("a").relevance.scores
+    one.see(1)
+    assert torch.equal(one.relevance("a").relevance.scores, before)
+    assert one.core.cache.next_refresh is not None
+    refresh_idle_session(one.core, one.core.cache.next_refresh, lambda: False)
+    fresh.see(1)
+
+    expected = fresh.relevance("a").relevance.scores
+    torch.testing.assert_close(one.relevance("a").relevance.scores, expected, rtol=1e-4, atol=1e-7)
+    assert (expected - before).abs().max() > 1e-6
+
+
+def test_the_published_method_takes_every_frames_drawing(bench: Make) -> None:
+    """Delta frames' too, as in VLA-Cache; with its schedule there is an entropy of every layer of the expert."""
+    one = bench("paper", relevance="expert", k=1.0)
+    one.see(0)
+    first = one.relevance("a").relevance
+    one.see(1)
+    second = one.relevance("a").relevance
+
+    assert len(first.entropies) == len(second.entropies) == 3
+    assert not torch.equal(first.scores, second.scores)
+
+
+@pytest.mark.parametrize(
+    ("mode", "relevance"), [("off", "expert"), ("exact", "expert"), ("static-only", "expert"), ("adaptive", "text")]
+)
+def test_nothing_looks_on_where_no_plan_asks(
+    bench: Make, monkeypatch: pytest.MonkeyPatch, mode: str, relevance: str
+) -> None:
+    """No probe of the expert is made, and no hook called, in whole frames, delta frames and refreshes."""
+    watched: list[object] = []
+    monkeypatch.setattr("stillframe.models.pi0.prefix.PrefixKV.watch", lambda _, hooks: watched.extend(hooks))
+    one = bench(mode, relevance=relevance)
+    one.answers(one.request(0, "a"), one.request(1, "b"))
+    one.see(1)
+    if one.core.cache.next_refresh is not None:
+        refresh_idle_session(one.core, one.core.cache.next_refresh, lambda: False)
+
+    assert watched
+    assert {*watched} == {None}

@@ -93,7 +93,7 @@ def _walk(policy: PolicyModel, record: Record, case: str, tokens_key: str) -> Wa
     prepared = policy.prepare(Observation({"image": record[f"{frame}/frame"]}, INSTRUCTIONS[instruction]))
     (rows,) = policy.embed([prepared])
     kv = FrameKV(kv_shape(policy, len(prepared.layout.text)).allocate())
-    draft = Draft(prepared.no_motion_tokens)
+    draft = Draft(prepared.no_motion_tokens, "strict")
     ahead = torch.cat((rows, policy.decoder.embed(draft.input_ids)))
     hidden = run_rows(policy.decoder, ahead, 0, kv)
     chunk = policy.act([Prefilled(prepared, hidden, kv, draft)], DecoderRunner(policy.decoder))[0].chunk

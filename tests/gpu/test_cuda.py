@@ -58,7 +58,7 @@ def asked(checkpoint: Path, dtype: torch.dtype, golden: Golden) -> tuple[ActionC
     policy = load_policy(checkpoint, dtype=dtype, device=CUDA)
     prepared = policy.prepare(Observation({"image": golden.picture}, golden.instruction))
     (rows,), kv = policy.embed([prepared]), FrameKV(kv_shape(policy, text_tokens=64).allocate())
-    draft = Draft(prepared.no_motion_tokens)
+    draft = Draft(prepared.no_motion_tokens, "strict")
     ahead = torch.cat((rows, policy.decoder.embed(draft.input_ids.to(CUDA))))
     hidden = run_rows(policy.decoder, ahead, 0, kv)
     logits = policy.decoder.logits(hidden[len(rows) - 1])

@@ -7,7 +7,7 @@ import pytest
 
 from stillframe.errors import ConfigError
 from stillframe.recording.frame import RecordedFrame, encode
-from stillframe.recording.reader import read_episodes
+from stillframe.recording.reader import RecordedEpisode, read_episodes, whole_episodes
 from stillframe.recording.store import EpisodeCard, EpisodeStore
 
 Shot = Callable[..., RecordedFrame]
@@ -49,3 +49,29 @@ def test_episodes_are_in_their_order(tmp_path: Path, shot: Shot) -> None:
         begun(tmp_path, session, at_s, shot(0))
 
     assert [episode.card.session for episode in read_episodes(tmp_path, pytest.fail)] == ["c", "a", "b"]
+
+
+def part(session: str, epoch: int, *seqs: int) -> RecordedEpisode:
+    """A folder of frames."""
+    card = EpisodeCard("stillframe-episode/1", session, epoch, "scripted")
+    folder = Path(f"{session}-{epoch}-{seqs[0]}")
+    return RecordedEpisode(card, folder, tuple(folder / f"{seq:06d}.json" for seq in seqs))
+
+
+def test_a_long_episode_is_joined() -> None:
+    """By its session, its epoch and its frames' numbers; sessions stay together."""
+    whole = whole_episodes([part("a", 0, 0, 2), part("b", 0, 0, 1), part("a", 0, 3, 9), part("a", 1, 0)])
+
+    assert [(one.name, [each.seqs for each in one.parts]) for one in whole] == [
+        ("a-0-0", [(0, 2), (3, 9)]),
+        ("a-1-0", [(0, 0)]),
+        ("b-0-0", [(0, 1)]),
+    ]
+    assert {one.serial for one in whole} == {0}
+
+
+def test_a_session_that_began_anew_has_another_serial() -> None:
+    """Not one that was reset; one whose epoch or frames' numbers do not rise."""
+    whole = whole_episodes([part("a", 0, 0, 2), part("a", 1, 0), part("a", 0, 0), part("a", 0, 0, 5), part("a", 2, 5)])
+
+    assert [one.serial for one in whole] == [0, 0, 1, 2, 2]

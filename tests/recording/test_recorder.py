@@ -222,10 +222,10 @@ def test_the_end_is_not_lost_behind_a_full_queue(
     """A daemon stops while the disk is slow: what waits is written as soon as there is room, and the thread ends."""
     writing, go_on = threading.Event(), threading.Event()
 
-    def slow(one: RecordedFrame) -> dict[str, bytes]:
+    def slow(one: RecordedFrame, *kept: Any) -> dict[str, bytes]:
         writing.set()
         assert go_on.wait(20)
-        return encode(one)
+        return encode(one, *kept)
 
     monkeypatch.setattr("stillframe.recording.recorder.encode", slow)
     recorder = new_recorder(tmp_path, max_bytes=2**20, pending_frames=2)

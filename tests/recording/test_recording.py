@@ -296,10 +296,10 @@ def test_a_full_queue_drops_frames_and_counts_them(
     """While the disk hangs, keep() returns at once; what did not fit is counted and said once."""
     writing, go_on = threading.Event(), threading.Event()
 
-    def slow(one: RecordedFrame) -> dict[str, bytes]:
+    def slow(one: RecordedFrame, *kept: Any) -> dict[str, bytes]:
         writing.set()
         assert go_on.wait(WAIT_S)
-        return encode(one)
+        return encode(one, *kept)
 
     monkeypatch.setattr("stillframe.recording.recorder.encode", slow)
     recorder = Recorder(tmp_path, max_bytes=MIB, log=LOG, pending_frames=2)

@@ -162,3 +162,11 @@ def test_relevance_is_asked_for_where_a_plan_needs_it() -> None:
     assert not made("paper", paper={"task_top_k": 0, "k": None}).needs_relevance
     assert made("paper", paper={"task_top_k": 0, "k": None, "tau_task": 0.5}).needs_relevance
     assert made("paper", paper={"task_top_k": 0, "k": 1.0}).needs_relevance
+
+
+def test_each_mode_asks_the_rows_that_its_section_names() -> None:
+    """The text's, unless its own section says the action expert's."""
+    assert (made("adaptive").relevance, made("paper").relevance) == ("text", "text")
+    assert made("adaptive", {"relevance": "expert"}).relevance == "expert"
+    assert made("adaptive", paper={"relevance": "expert"}).relevance == "text"
+    assert made("paper", paper={"relevance": "expert"}).relevance == "expert"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stillframe.reuse.relevance import Relevance, text_attention
+from stillframe.reuse.relevance import Relevance, attention_to_patches
 
 DIM = 6
 
@@ -35,7 +35,7 @@ def test_a_look_is_causal_softmax_attention(kv_heads: int) -> None:
     queries = torch.randn(4, 3, DIM, generator=random)
     keys = torch.randn(kv_heads, 12, DIM, generator=random)
     positions, patches = [8, 9, 11], range(2, 7)
-    seen = text_attention(queries, keys, torch.tensor(positions), patches)
+    seen = attention_to_patches(queries, keys, torch.tensor(positions), patches)
 
     assert seen.shape == (3, 5)
     torch.testing.assert_close(seen, torch.tensor(naive_look(queries, keys, positions, [*patches])), rtol=0, atol=1e-6)
@@ -47,7 +47,7 @@ def test_a_row_does_not_look_ahead() -> None:
     queries, keys = torch.ones(1, 1, DIM), torch.ones(1, 5, DIM)
     keys[0, 3] = 50
 
-    assert text_attention(queries, keys, torch.tensor([2]), range(2, 4)).tolist() == [[pytest.approx(1 / 3), 0]]
+    assert attention_to_patches(queries, keys, torch.tensor([2]), range(2, 4)).tolist() == [[pytest.approx(1 / 3), 0]]
 
 
 def test_scores_are_means_over_rows_and_chosen_layers() -> None:

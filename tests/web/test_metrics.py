@@ -275,6 +275,7 @@ def test_accepted_guesses_are_counted_by_draft_and_way() -> None:
     metrics = Metrics(registry)
     for draft in (
         DraftReport("exact", "previous", 3),
+        DraftReport("strict", "previous", 2),
         DraftReport("relaxed", "steady", 7),
         DraftReport("off", "still", 0),
     ):
@@ -284,6 +285,7 @@ def test_accepted_guesses_are_counted_by_draft_and_way() -> None:
 
     assert registry.get_sample_value(f"{name}_sum", exact) == 3
     assert registry.get_sample_value(f"{name}_bucket", {**exact, "le": "2.0"}) == 0
+    assert registry.get_sample_value(f"{name}_sum", {**exact, "draft": "strict"}) == 2
     assert registry.get_sample_value(f"{name}_sum", relaxed) == 7
     assert registry.get_sample_value(f"{name}_count", {"draft": "off", "way": "still"}) is None
 

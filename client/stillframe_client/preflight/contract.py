@@ -30,7 +30,8 @@ def _cameras(frame: RobotFrame, info: ModelInfo) -> Iterator[Finding]:
     keys = _mapping(_observation(info).get("camera_keys"))
     for camera in info.cameras:
         unnamed = None if len(info.cameras) == len(frame.pictures) == 1 else camera
-        name = next((name for name in (camera, keys.get(camera, camera), unnamed) if name in left), camera)
+        names = (camera, keys.get(camera, camera), info.camera_slots.get(camera, camera), unnamed)
+        name = next((name for name in names if name in left), camera)
         picture = left.pop(name, None)
         subject = f"camera {camera}"
         if picture is None:

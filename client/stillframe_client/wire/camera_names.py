@@ -45,9 +45,10 @@ class NameMatch(IntEnum):
     WORDS = 1  # the same words: image_front for front_image
     WITH_FILLER = 2  # with filler words beside it: observation/front_rgb
     NUMBERED = 3  # and with a number or 'left'
-    SAME_MOUNT = 4  # names a camera on the same mount: agentview_image for front
-    NO_MOUNT = 5  # says no mount: taken for a scene camera
-    NONE = 6
+    ABRIDGED = 4  # and without the camera's own filler words and number: cam_left_wrist for left_wrist_0_rgb
+    SAME_MOUNT = 5  # names a camera on the same mount: agentview_image for front
+    NO_MOUNT = 6  # says no mount: taken for a scene camera
+    NONE = 7
 
 
 @lru_cache(1024)
@@ -75,9 +76,34 @@ def match_name(camera: str, key: str) -> NameMatch:
             return NameMatch.WORDS
         if beside <= _FILLER:
             return NameMatch.WITH_FILLER
-        if all(word in _FILLER or word in _QUALIFIERS or word.isdigit() for word in beside):
+        if all(word in _QUALIFIERS or _is_filler(word) for word in beside):
             return NameMatch.NUMBERED
+    if _abridges(named, said):
+        return NameMatch.ABRIDGED
     own, other = mount_of(camera) or Mount.SCENE, mount_of(key)
     if other is None:
         return NameMatch.NO_MOUNT if own is Mount.SCENE else NameMatch.NONE
     return NameMatch.SAME_MOUNT if own is other else NameMatch.NONE
+
+
+def _abridges(named: Counter[str], said: Counter[str]) -> bool:
+    """Whether the words of a key are those of a camera but for filler and a number on either side; not two numbers."""
+    core = Counter({word: times for word, times in named.items() if not _is_filler(word)})
+    numbers = [{word for word in words if word.isdigit()} for words in (named, said)]
+    beside = said - core
+    return bool(core) and not core - said and all(map(_is_filler, beside)) and not all(numbers)
+
+
+def _is_filler(word: str) -> bool:
+    return word in _FILLER or word.isdigit()
+
+
+def camera_mount(camera: str, slot: str) -> Optional[Mount]:
+    """Return where a camera is mounted; where its name does not say, as the name of the policy's slot that it fills."""
+    return mount_of(camera) or mount_of(slot)
+
+
+def match_camera(camera: str, slot: str, key: str) -> NameMatch:
+    """Return how well a key names a camera, or the policy's slot that it fills; its mount is that of `camera_mount`."""
+    named = min(match_name(camera, key), match_name(slot, key))
+    return named if named <= NameMatch.ABRIDGED else match_name(camera if mount_of(camera) else slot, key)

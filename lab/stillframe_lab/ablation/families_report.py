@@ -5,6 +5,7 @@ Knows results; plays nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,8 @@ HEAD = """\
 # What reuse does, family by family
 
 Made by `stillframe eval --families` in closed loop with the simulated Jaco2: {episodes_per_cell} episodes a line, half
-of them reach and half pick, the same seeds from {seed} on in every line of every family. Torch {torch} on {cores} CPU
-cores ({cpu_capability}), one thread a process. Every figure is in [results.json](results.json).
+of them reach and half pick, the same seeds from {seed} on in every line of every family; one thread a process. Every
+figure is in [results.json](results.json).
 """
 READING = """\
 ## How to read it
@@ -55,16 +56,28 @@ class FamilyResult:
 
 
 def write_families(out: Path, plan: FamiliesPlan, results: Sequence[FamilyResult]) -> tuple[str, ...]:
-    """Write the report into `out`; the names of its files."""
-    document = {
-        "made_with": made_with(plan.episodes, plan.seed),
-        "families": {one.name: _family(one) for one in results},
-    }
+    """Write the report into `out`; the names of its files.
+
+    What is there of other families, on the same seeds, stays.
+    """
+    made = made_with(plan.episodes, plan.seed)
+    new = {one.name: {**_family(one), "made_with": made} for one in results}
+    document = {"made_with": made, "families": {**_earlier(out, made), **new}}
     write_json(out / "results.json", document)
     (out / "README.md").write_text(families_page(document), encoding="utf-8")
     families_chart(out / "reuse.png", {name: own["pooled"] for name, own in _families(document)})
     speed_chart(out / "speed.png", {name: own["speed"] for name, own in _families(document)})
     return WRITTEN
+
+
+def _earlier(out: Path, made: Mapping[str, Any]) -> dict[str, Any]:
+    """Families of the report in `out`, if its episodes are the same ones."""
+    try:
+        before = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    same = all(before["made_with"][key] == made[key] for key in ("episodes_per_cell", "seed"))
+    return {name: {"made_with": before["made_with"], **own} for name, own in before["families"].items() if same}
 
 
 def _families(document: Mapping[str, Any]) -> Sequence[tuple[str, Result]]:
@@ -97,7 +110,7 @@ def families_page(document: Mapping[str, Any]) -> str:
 def _section(name: str, own: Result) -> list[str]:
     """A family's head and tables."""
     return [
-        f"## {name}\n\n{_words(own['contract'])}",
+        f"## {name}\n\n{_words(own['contract'], own['made_with'])}",
         *(f"### {_condition(seen)}\n\n{_cells(rows)}" for seen, rows in own["conditions"].items()),
         f"### Both, against `off`\n\n{pooled_table(own['pooled'])}",
     ]
@@ -108,14 +121,15 @@ def _condition(name: str) -> str:
     return CONDITIONS[name].replace("Front camera, p", "P").replace("Front camera, s", "S")
 
 
-def _words(contract: Result) -> str:
-    """What the policy is, in two lines."""
+def _words(contract: Result, made: Result) -> str:
+    """What the policy is, and where it was measured."""
     numbers = len(contract["state"])
     state = f"reads {numbers} numbers of the robot's state" if numbers else "reads no state"
     cameras, horizon, execute = " and ".join(contract["cameras"]), contract["horizon"], contract["execute"]
     chunk = "one action an answer" if horizon == 1 else f"{horizon} actions an answer, of which {execute} are played"
     millions = contract["parameters"] / 1e6
-    return f"{contract['family']}, {millions:.1f} million parameters; sees {cameras}, {state}; {chunk}.\n"
+    where = f"Torch {made['torch']} on {made['cores']} CPU cores ({made['cpu_capability']})"
+    return f"{contract['family']}, {millions:.1f} million parameters; sees {cameras}, {state}; {chunk}. {where}.\n"
 
 
 def _cells(cells: Mapping[str, Result]) -> str:

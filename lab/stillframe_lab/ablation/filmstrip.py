@@ -19,7 +19,7 @@ from stillframe.daemon.config import load_config
 from stillframe.daemon.serve import open_model
 from stillframe.domain import Observation
 from stillframe.models.base import PolicyModel
-from stillframe.tools.charts import INK
+from stillframe.tools.charts import INK, PALE, WHITE, tinted
 from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import play
 from stillframe_lab.ablation.plan import ADAPTIVE, AblationPlan, arms
@@ -28,7 +28,7 @@ from stillframe_lab.evaluation.actors import LocalActor
 SEED, SHOWN = 3_000, 5
 MARGIN_PX, HEAD_PX, GAP_PX = 88, 22, 4
 STATIC_RGB, RELEVANT_RGB = (47, 127, 134), (232, 160, 32)
-TINT, PALE = 0.55, 0.80
+TINT = 0.55
 ROWS = ("frame", "static", "relevant", "recomputed")
 
 Grid = NDArray[np.bool_]  # [rows, columns] of patches
@@ -76,18 +76,8 @@ def _column(shot: StripFrame) -> list[NDArray[np.uint8]]:
         picture,
         tinted(picture, shot.static, STATIC_RGB, TINT),
         tinted(picture, shot.relevant, RELEVANT_RGB, TINT),
-        tinted(picture, ~shot.recomputed, (255, 255, 255), PALE),
+        tinted(picture, ~shot.recomputed, WHITE, PALE),
     ]
-
-
-def tinted(picture: NDArray[np.uint8], patches: Grid, colour: tuple[int, int, int], share: float) -> NDArray[np.uint8]:
-    """The picture with `share` of a colour over some patches."""
-    height, width = picture.shape[:2]
-    rows = np.arange(height) * patches.shape[0] // height
-    columns = np.arange(width) * patches.shape[1] // width
-    covered = patches[rows][:, columns, None] * share
-    blended: NDArray[np.uint8] = np.rint(picture * (1 - covered) + np.array(colour) * covered).astype(np.uint8)
-    return blended
 
 
 def _strip_frames(model: PolicyModel, plan: AblationPlan) -> list[StripFrame]:

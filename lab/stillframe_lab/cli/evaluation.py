@@ -94,7 +94,11 @@ def eval_command(
         typer.Option("--ablation", help="Evaluate every reuse mode under every condition, with a report."),
     ] = False,
     families: Annotated[
-        bool, typer.Option("--families", help="Likewise with a policy of each family, or of --checkpoint's alone.")
+        bool,
+        typer.Option(
+            "--families",
+            help="Likewise with a policy of each family, or of --checkpoint's alone, beside what --out has of others.",
+        ),
     ] = False,
     memory: Annotated[
         bool, typer.Option("--memory", help="Likewise every way to keep older frames, on the task remember.")

@@ -27,6 +27,8 @@ class Trainable(StrEnum):
     WRIST = "jaco-tiny-wrist"
     OFT = "jaco-tiny-oft"
     COGACT = "jaco-tiny-cogact"
+    PI0 = "jaco-tiny-pi0"
+    PI05 = "jaco-tiny-pi05"
 
 
 Which = Annotated[Trainable, typer.Argument(help="The policy.", show_default=True)]
@@ -70,8 +72,8 @@ def train_policy_command(
 ) -> None:
     """Train one of the shipped policies: demonstrations, cloning, DAgger, selection. About an hour on two cores.
 
-    jaco-tiny begins with random weights, jaco-tiny-wrist and jaco-tiny-cogact as jaco-tiny, jaco-tiny-oft as
-    jaco-tiny-wrist.
+    jaco-tiny begins with random weights, jaco-tiny-wrist, jaco-tiny-cogact and jaco-tiny-pi0 as jaco-tiny,
+    jaco-tiny-oft as jaco-tiny-wrist, jaco-tiny-pi05 as jaco-tiny-pi0.
     """
     require_extras("sim", "charts")
     import torch
@@ -91,6 +93,20 @@ def train_policy_command(
         trained = train_policy(run, data, chosen.recipe, choose_device(device), workers, bar, start, chosen.kind)
     publish(trained, chosen.recipe, run, out, chosen.kind)
     typer.echo(f"chosen: {trained.best.folder}, copied to {out}; measure it with `stillframe eval --checkpoint {out}`")
+
+
+@train_app.command("to-lerobot")
+def to_lerobot_command(
+    checkpoint: Annotated[Path, typer.Argument(help="A pi0 or pi0.5 in openpi's PyTorch layout; or a hub id.")],
+    out: Annotated[Path, typer.Argument(help="Folder that lerobot's layout goes to.")],
+) -> None:
+    """Write a pi0 or pi0.5 of openpi's layout in lerobot's."""
+    from stillframe_lab.evaluation.actors import user_errors
+    from stillframe_lab.train.pi0.lerobot import save_lerobot
+
+    with user_errors():
+        save_lerobot(local_folder(checkpoint), out)
+    typer.echo(f"{out}: lerobot's layout of {checkpoint}")
 
 
 @train_app.command("memory")

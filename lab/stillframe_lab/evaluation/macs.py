@@ -16,6 +16,8 @@ from stillframe.models.cogact.dit import DiT
 from stillframe.models.llama.decoder import DecoderConfig
 from stillframe.models.llama.layout import Mask
 from stillframe.models.openvla_oft.heads import RegressionHead
+from stillframe.models.pi0.model import Pi0
+from stillframe.models.pi0.sizes import Pi0Sizes
 from stillframe.models.prismatic.vision import TowerConfig
 from stillframe.reuse.plan import ReusePlan
 
@@ -122,23 +124,36 @@ def decoder_pass(
 def vision_work(model: Any, item_bytes: int, robots: int = 1) -> Work:
     """Both towers and the projector over each robot's pictures, without the last blocks, which feed nothing.
 
-    `model`: a policy whose configuration names `towers` and `cameras`.
+    `model`: a policy whose configuration names `towers` and `cameras`, or a pi0: all blocks of its tower are read.
     """
+    if isinstance(model, Pi0):
+        return siglip_work(model.config.sizes, robots * len(model.config.cameras), item_bytes)
     towers: Sequence[TowerConfig] = model.config.towers
     pictures = robots * len(model.config.cameras)
     width = model.decoder.config.hidden_size
     dim = sum(tower.embed_dim for tower in towers)
     projector = 4 * dim * dim + 4 * dim * width + width * width
-    macs = sum(_tower_macs(tower) for tower in towers) + towers[0].grid ** 2 * projector
+    macs = sum(_tower_macs(tower, tower.depth - 1) for tower in towers) + towers[0].grid ** 2 * projector
     weights = sum((tower.depth - 1) * _block(tower) for tower in towers) + projector
     return Work(pictures * macs, item_bytes * weights)
 
 
-def head_work(model: Any, item_bytes: int, robots: int = 1) -> tuple[Work, ...]:
+def siglip_work(sizes: Pi0Sizes, pictures: int, item_bytes: int) -> Work:
+    """A pi0's tower and projector over so many pictures."""
+    tower = sizes.vision.tower
+    projector = sizes.vision.width * sizes.decoder.hidden_size
+    macs = _tower_macs(tower, tower.depth) + tower.grid**2 * projector
+    return Work(pictures * macs, item_bytes * (tower.depth * _block(tower) + projector))
+
+
+def head_work(model: Any, item_bytes: int, robots: int = 1, prompt_rows: int = 0) -> tuple[Work, ...]:
     """What says the action beside the decoder: a head that regresses with a projector of the state, or a diffusion's.
 
-    Its products' weights, each once for a row that goes through it. Nothing where the decoder's own head says it.
+    Its products' weights, each once for a row that goes through it. Nothing where the decoder's own head says it. A
+    pi0's expert also looks at the keys of `prompt_rows`.
     """
+    if isinstance(model, Pi0):
+        return _expert(model, item_bytes, robots, prompt_rows)
     head = getattr(model, "head", None)
     parts: list[Work] = []
     if isinstance(head, RegressionHead):
@@ -167,10 +182,34 @@ def _diffusion(head: DiT, steps: int, chunks: int) -> list[Work]:
     return [sum((seen, *once, embedded, last), blocks)] * steps
 
 
-def _tower_macs(tower: TowerConfig) -> int:
+def flow_work(sizes: Pi0Sizes, keys: int, rows: int, item_bytes: int, robots: int = 1) -> Work:
+    """One pass of a pi0's expert over so many own rows of each robot, and what leads into it and out of it.
+
+    In every layer each row looks at `keys`, own ones included. What is known before a frame comes is not counted.
+    """
+    expert, layers = sizes.expert, sizes.expert.num_hidden_layers
+    own = decoder_pass(expert, [rows] * (layers + 1), keys, 0, item_bytes, robots)
+    ends = (2 * sizes.action_dim + (0 if sizes.adaptive else expert.hidden_size)) * expert.hidden_size
+    return own + Work(robots * rows * ends, FLOAT32_BYTES * ends)
+
+
+def _expert(model: Pi0, item_bytes: int, robots: int, prompt_rows: int) -> tuple[Work, ...]:
+    """The state's row once, then every step."""
+    sizes, state, horizon = model.config.sizes, 0 if model.config.sizes.adaptive else 1, model.config.horizon
+    step = flow_work(sizes, prompt_rows + state + horizon, horizon, item_bytes, robots)
+    steps = (step,) * model.config.flow.steps
+    if not state:
+        return steps
+    expert = sizes.expert
+    once = decoder_pass(expert, [1] * (expert.num_hidden_layers + 1), prompt_rows + 1, 0, item_bytes, robots)
+    led = sizes.action_dim * expert.hidden_size
+    return (once + Work(robots * led, FLOAT32_BYTES * led), *steps)
+
+
+def _tower_macs(tower: TowerConfig, blocks: int) -> int:
     tokens = tower.grid**2 + tower.prefix_tokens
     patches = tower.grid**2 * 3 * tower.patch_px**2 * tower.embed_dim
-    return patches + (tower.depth - 1) * tokens * (_block(tower) + 2 * tokens * tower.embed_dim)
+    return patches + blocks * tokens * (_block(tower) + 2 * tokens * tower.embed_dim)
 
 
 def _block(tower: TowerConfig) -> int:
@@ -185,8 +224,8 @@ def _keys_and_values(config: DecoderConfig) -> int:
 
 def _layer(config: DecoderConfig, keys: int) -> int:
     """One row in one layer: projections and feed-forward, and its look at every key."""
-    width = config.hidden_size
-    projections = 2 * width * width + _keys_and_values(config)  # q and o, k and v
+    width, heads_width = config.hidden_size, config.num_attention_heads * config.head_dim
+    projections = 2 * width * heads_width + _keys_and_values(config)  # q and o, k and v
     feed_forward = 3 * width * config.intermediate_size  # gate, up, down
-    attention = 2 * keys * width  # over all heads together
+    attention = 2 * keys * heads_width
     return projections + feed_forward + attention

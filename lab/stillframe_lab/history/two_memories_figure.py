@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from stillframe.domain import Image as Picture
-from stillframe.tools.charts import ACCENT, FAINT, INK
-from stillframe_lab.ablation.filmstrip import STATIC_RGB, TINT, Grid, tinted
+from stillframe.tools.charts import ACCENT, FAINT, INK, tinted
+from stillframe_lab.ablation.filmstrip import STATIC_RGB, TINT, Grid
 
 THUMB_PX, LARGE_PX, GAP_PX, EDGE_PX = 118, 224, 8, 16
 TOP_PX, FOOT_PX, HEIGHT_PX = 64, 344, 396

@@ -24,6 +24,7 @@ from stillframe.stopwatch import Clock
 from stillframe.tools.machine import machine
 from stillframe_lab.latency import closed_loop
 from stillframe_lab.latency.figures import Figures, rows_of
+from stillframe_lab.latency.flow_sizes import FLOW_SIZES, HALF, RandomFlowFolder
 from stillframe_lab.latency.race import RaceLimits, Variant, Watch, race
 from stillframe_lab.latency.roofline import measure_roofline, rates_of
 from stillframe_lab.latency.scene import Scene, load_scene
@@ -32,6 +33,7 @@ from stillframe_lab.latency.stock import STOCK, stock_decoder
 from stillframe_lab.latency.variants import (
     ALL,
     CHUNK_VARIANTS,
+    FLOW_VARIANTS,
     HIT,
     OFF,
     STILLFRAME_VARIANTS,
@@ -40,22 +42,26 @@ from stillframe_lab.latency.variants import (
     build_variants,
 )
 
-TRAINED, MIDDLE, CHUNK, FULL = "jaco-tiny", "1024x16", "oft-1024x16", "7b"
-CPU_MODELS, CUDA_MODELS = (TRAINED, MIDDLE, CHUNK), (TRAINED, MIDDLE, CHUNK, FULL)
+TRAINED, MIDDLE, CHUNK, FLOW, FULL = "jaco-tiny", "1024x16", "oft-1024x16", HALF.name, "7b"
+CPU_MODELS = (TRAINED, MIDDLE, CHUNK, FLOW)
+CUDA_MODELS = (*CPU_MODELS, FULL)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LIMITS = {
     TRAINED: RaceLimits(120, 90.0),
     MIDDLE: RaceLimits(7, 300.0, warm_up=2),
     CHUNK: RaceLimits(7, 300.0, warm_up=2),
+    FLOW: RaceLimits(7, 300.0, warm_up=2),
     FULL: RaceLimits(20, 150.0),
 }
 QUICK_LIMITS = {
     TRAINED: RaceLimits(20, 5.0),
     MIDDLE: RaceLimits(3, 1.0, warm_up=1),
     CHUNK: RaceLimits(3, 1.0, warm_up=1),
+    FLOW: RaceLimits(3, 1.0, warm_up=1),
     FULL: RaceLimits(5, 10.0),
 }
 QUICK_ROWS = (OFF, HIT, ALL)  # of a model of random weights
+OWN_ROWS = {CHUNK: CHUNK_VARIANTS, FLOW: FLOW_VARIANTS}
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,7 @@ def _dtypes(model: str, wanted: BenchSettings, roofline: Mapping[str, Any]) -> S
 
 def _model_spec(model: str, dtype: str, wanted: BenchSettings, folder: Path) -> ModelSpec:
     return ModelSpec(
-        folder=RandomFolder(folder, SIZES[model]) if model in SIZES else CheckpointFolder(wanted.checkpoint),
+        folder=_folder(model, wanted, folder),
         dtype=DTYPES[dtype],
         device=wanted.device,
         knobs=wanted.knobs if model == TRAINED else ReuseSettings(),
@@ -160,9 +166,16 @@ def _model_spec(model: str, dtype: str, wanted: BenchSettings, folder: Path) -> 
     )
 
 
+def _folder(model: str, wanted: BenchSettings, folder: Path) -> CheckpointFolder:
+    """The trained policy's; or one of random weights, in `folder`."""
+    if model == FLOW:
+        return RandomFlowFolder(folder, FLOW_SIZES[model])
+    return RandomFolder(folder, SIZES[model]) if model in SIZES else CheckpointFolder(wanted.checkpoint)
+
+
 def _rows(model: str, *, quick: bool) -> Iterator[VariantSpec]:
-    for row in CHUNK_VARIANTS if model == CHUNK else STILLFRAME_VARIANTS:
-        if not quick or (row.quick and (model in (TRAINED, CHUNK) or row.name in QUICK_ROWS)):
+    for row in OWN_ROWS.get(model, STILLFRAME_VARIANTS):
+        if not quick or (row.quick and (model == TRAINED or model in OWN_ROWS or row.name in QUICK_ROWS)):
             yield row
 
 

@@ -118,7 +118,7 @@ class StillframeVariant:
         plan, tokens, passes = self._fleet.plan, steps[0].chunk.tokens.size, max(step.report.passes for step in steps)
         size, robots = self._model.dtype.itemsize, len(steps)
         decoder = policy_work(self._model, plan, tokens, passes, item_bytes=size, robots=robots)
-        return (vision_work(self._model, size, robots), *decoder, *head_work(self._model, size, robots))
+        return (vision_work(self._model, size, robots), *decoder, *head_work(self._model, size, robots, plan.rows))
 
 
 def _observed(observation: Observation) -> dict[str, object]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -39,6 +39,7 @@ SPECIAL = ("<unk>", "<s>", "</s>", LONE_SPACE)
 ACTION_DIM, STATE_DIM = 7, 7  # of the scene's arm
 LIMIT = {"q01": [-1.0] * 6 + [0.0], "q99": [1.0] * 7, "mask": [True] * 6 + [False]}
 STATE_LIMIT = {"q01": [-4.0] * STATE_DIM, "q99": [4.0] * STATE_DIM}
+SAYING = (f"{ACTION_HEAD}.model.fc2.weight", "action_out_proj.weight")  # the heads' last layers
 DRAWN_IN, HOST = torch.float32, torch.device("cpu")
 
 
@@ -63,8 +64,18 @@ FULL = Size("7b", {}, {})
 SIZES = {size.name: size for size in (MIDDLE, CHUNK, FULL)}
 
 
-class RandomFolder(CheckpointFolder):
-    """A checkpoint folder with real configuration files, and tensors drawn when they are loaded."""
+class DrawnFolder(CheckpointFolder):
+    """A folder whose tensors are drawn when they are loaded."""
+
+    def load_into(self, module: nn.Module, *, dtype: torch.dtype, device: torch.device, unused: Iterable[str]) -> None:  # noqa: ARG002 (no unused tensors are stored)
+        """Fill `module`, which may be on the meta device."""
+        shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+        drawn = {name: _drawn(name, shape, self.dtype_of(name, dtype), device) for name, shape in shapes.items()}
+        module.load_state_dict(drawn, strict=True, assign=True)
+
+
+class RandomFolder(DrawnFolder):
+    """A checkpoint folder with real configuration files, and no tensors but drawn ones."""
 
     def __init__(self, path: Path, size: Size):
         """Write the small files into `path`, which has to be there."""
@@ -75,7 +86,7 @@ class RandomFolder(CheckpointFolder):
         for name, part in _parts(size).items():
             drawn = {key: _drawn(f"{name}.{key}", one.shape, DRAWN_IN, HOST) for key, one in part.state_dict().items()}
             torch.save(drawn, path / f"{name}--0_checkpoint.pt")
-        _tokenizer().save(str(path / "tokenizer.json"))
+        word_tokenizer(SPECIAL).save(str(path / "tokenizer.json"))
 
     @property
     def stored(self) -> Mapping[str, tuple[Path, Stored]]:
@@ -84,12 +95,6 @@ class RandomFolder(CheckpointFolder):
 
     def check_sizes(self, *_: object) -> None:
         """Nothing to check: no tensors are stored."""
-
-    def load_into(self, module: nn.Module, *, dtype: torch.dtype, device: torch.device, unused: Iterable[str]) -> None:  # noqa: ARG002 (no unused tensors are stored)
-        """Fill `module`, which may be on the meta device."""
-        shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
-        drawn = {name: _drawn(name, shape, dtype, device) for name, shape in shapes.items()}
-        module.load_state_dict(drawn, strict=True, assign=True)
 
 
 def load_from(folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> PolicyModel:
@@ -115,12 +120,12 @@ def _drawn(name: str, shape: torch.Size, dtype: torch.dtype, device: torch.devic
 def _std(name: str, shape: torch.Size) -> float:
     """Large enough that an action's tokens differ from each other and from frame to frame.
 
-    At Llama's own 0.02 they are all the same, whatever is seen, and every draft is right. A head that regresses says
-    numbers within its statistics.
+    At Llama's own 0.02 they are all the same, whatever is seen, and every draft is right. A head that says numbers
+    says them within its statistics.
     """
     if "embed_tokens" in name:
         return 1.0
-    if name == f"{ACTION_HEAD}.model.fc2.weight":
+    if name in SAYING:
         return 0.3 / math.sqrt(shape[1])
     sharp = 2.0 if name.endswith(("q_proj.weight", "k_proj.weight")) else 1.0
     return sharp / math.sqrt(shape[1:].numel())
@@ -166,12 +171,16 @@ PREPROCESSOR: dict[str, Any] = {
 }
 
 
-def _tokenizer() -> Tokenizer:
-    """A token a word and a sign: as many to a prompt as Llama's tokenizer gives."""
+def word_tokenizer(special: Sequence[str]) -> Tokenizer:
+    """A token a word and a sign: as many to a prompt as Llama's tokenizer gives.
+
+    `special`: the tokens before them, first what stands for an unknown word, then what begins a text.
+    """
     words = "In What action should the robot take to pick up reach push red green blue cube left right Out : ? \n"
-    known = dict.fromkeys([*SPECIAL, *words.split(" ")])
+    known = dict.fromkeys([*special, *words.split(" ")])
     vocab = {word: index for index, word in enumerate(known)}
-    tokenizer = Tokenizer(WordLevel(vocab, unk_token=SPECIAL[0]))
+    unknown, first = special[:2]
+    tokenizer = Tokenizer(WordLevel(vocab, unk_token=unknown))
     tokenizer.pre_tokenizer = Split(Regex(r"\w+|[^\w ]"), behavior="removed", invert=True)
-    tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", vocab["<s>"])])
+    tokenizer.post_processor = TemplateProcessing(single=f"{first} $A", special_tokens=[(first, vocab[first])])
     return tokenizer

@@ -29,6 +29,7 @@ from stillframe_lab.latency.race import StepResult, VariantInfo
 from stillframe_lab.latency.scene import Scene, SceneFrame
 
 STOCK, ONE_HEAD_ROW, STOCK_PACKED = "stock", "stock, one head row", "stock, our products"
+NO_PADDING = "stock, no padding"
 BASELINES = (STOCK, ONE_HEAD_ROW, STOCK_PACKED)
 DECODER = "language_model"  # what its tensors' names begin with in a checkpoint
 OTHERS = ("vision_backbone.", "projector.", "language_model.lm_head.")  # the last where it is not asked for

@@ -15,14 +15,17 @@ from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.openvla_oft.model import OpenVLAOFT
+from stillframe.models.pi0.model import Pi0
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 from stillframe_lab.ablation.plan import NO_GAP_S, forced
 from stillframe_lab.latency.ours import DraftSource, GreedyOracle, StillframeVariant
+from stillframe_lab.latency.plain_pi0 import plain_pi0
 from stillframe_lab.latency.race import Variant, VariantInfo
 from stillframe_lab.latency.scene import Motion, Scene
 from stillframe_lab.latency.sizes import load_from
 from stillframe_lab.latency.stock import (
+    NO_PADDING,
     ONE_HEAD_ROW,
     STOCK,
     STOCK_PACKED,
@@ -32,6 +35,7 @@ from stillframe_lab.latency.stock import (
     with_packed_weights,
 )
 from stillframe_lab.latency.stock_chunk import StockChunkVariant
+from stillframe_lab.latency.stock_flow import StockFlowVariant
 
 OFF, DRAFTS, HIT, MISS = "off", "drafts, as they come", "drafts, all right", "drafts, all wrong"
 REUSED, ADAPTIVE, IDENTICAL = "reuse 0.5", "reuse adaptive", "identical picture"
@@ -98,6 +102,11 @@ STILLFRAME_VARIANTS = (
 _REUSED = VariantSpec(REUSED, "forced", quick=True)
 # Where a chunk of actions comes out of one pass, nothing is drafted.
 CHUNK_VARIANTS = (_OFF, _REUSED, VariantSpec(ADAPTIVE, "adaptive"), *_batches(_REUSED, [2]))
+# Nor where it is drawn by an expert; there several robots share every step.
+FLOW_VARIANTS = (
+    *(_OFF, *_batches(_OFF, [4], quick=[4]), _REUSED, *_batches(_REUSED, [4], quick=[4])),
+    VariantSpec(ADAPTIVE, "adaptive"),
+)
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,9 @@ def _stock_variants(spec: ModelSpec, model: PolicyModel, clock: Clock) -> Iterat
     if isinstance(model, OpenVLAOFT):
         yield from _stock_chunk_variants(spec, model, clock)
         return
+    if isinstance(model, Pi0):
+        yield from _stock_flow_variants(spec, model, clock)
+        return
     llama = stock_decoder(spec.folder, model.decoder.config, dtype=spec.dtype, device=spec.device)
     dtype = model.info.dtype
     yield StockVariant(VariantInfo(STOCK, dtype), model, llama, clock)
@@ -152,6 +164,17 @@ def _stock_chunk_variants(spec: ModelSpec, model: OpenVLAOFT, clock: Clock) -> I
     ours = with_packed_weights(llama) if spec.variants else None
     if ours is not None:
         yield StockChunkVariant(VariantInfo(STOCK_PACKED, dtype), model, ours, clock)
+
+
+def _stock_flow_variants(spec: ModelSpec, model: Pi0, clock: Clock) -> Iterator[Variant]:
+    config, dtype = model.config, model.info.dtype
+    plain = plain_pi0(spec.folder, config.sizes, config.flow, dtype=spec.dtype, device=spec.device)
+    yield StockFlowVariant(VariantInfo(STOCK, dtype), model, plain, clock)
+    if spec.variants:
+        yield StockFlowVariant(VariantInfo(NO_PADDING, dtype), model, plain, clock, padded=False)
+    ours = with_packed_weights(plain) if spec.variants else None
+    if ours is not None:
+        yield StockFlowVariant(VariantInfo(STOCK_PACKED, dtype), model, ours, clock)
 
 
 def _stillframe_variant(

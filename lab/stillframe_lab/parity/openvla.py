@@ -87,7 +87,7 @@ class OpenVLAReader:
 def _walk(policy: OpenVLA, prepared: Prepared) -> tuple[Tensor, FrameKV, Decoded]:
     """The prompt's last hidden row [1, width], the prompt's KV, the answer."""
     (rows,) = policy.embed([prepared])
-    kv, draft = empty_kv(policy, prepared), Draft(prepared.no_motion_tokens)
+    kv, draft = empty_kv(policy, prepared), Draft(prepared.no_motion_tokens, "strict")
     ahead = torch.cat((rows, policy.decoder.embed(draft.input_ids.to(policy.device))))
     hidden = run_rows(policy, ahead, 0, kv)
     (decoded,) = policy.act([Prefilled(prepared, hidden, kv, draft)], DecoderRunner(policy.decoder))

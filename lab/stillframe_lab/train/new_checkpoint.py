@@ -141,7 +141,7 @@ def new_network(recipe: Recipe) -> PrismaticNetwork:
     """
     network = PrismaticNetwork(PrismaticConfig.from_json(config_json(recipe)))
     for tower in (network.vision_backbone.featurizer, network.vision_backbone.fused_featurizer):
-        tower.pos_embed = nn.Parameter(POSITION_AMPLITUDE * _sincos_2d(tower.config.grid, tower.config.embed_dim))
+        tower.pos_embed = nn.Parameter(POSITION_AMPLITUDE * sincos_2d(tower.config.grid, tower.config.embed_dim))
     nn.init.normal_(network.language_model.model.embed_tokens.weight, std=0.5)
     head, actions = network.language_model.lm_head.weight, network.config.bins.ids
     nn.init.normal_(head, std=ACTION_STD)
@@ -193,11 +193,17 @@ def save_checkpoint(
     unread = unread_tensors(PrismaticConfig.from_json(config_json(recipe)))
     tensors = {**unread, **{name: tensor.contiguous() for name, tensor in weights.items()}}
 
+    save_tensors(folder / "model.safetensors", tensors)
+
+
+def save_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file, whole."""
+
     def write(part: Path) -> None:
         save_file(tensors, part)
         part.chmod(0o644)  # safetensors keeps it to its owner; the daemon may run as another user
 
-    write_whole(folder / "model.safetensors", write)
+    write_whole(file, write)
 
 
 def unread_tensors(config: PrismaticConfig) -> dict[str, Tensor]:
@@ -209,7 +215,7 @@ def unread_tensors(config: PrismaticConfig) -> dict[str, Tensor]:
     }
 
 
-def _sincos_2d(grid: int, dim: int) -> Tensor:
+def sincos_2d(grid: int, dim: int) -> Tensor:
     """[1, grid * grid, dim]: a quarter each of sin and cos of the column and of the row."""
     quarter = dim // 4
     omega = torch.exp(-math.log(100.0) * torch.arange(quarter) / quarter)

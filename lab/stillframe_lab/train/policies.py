@@ -52,9 +52,30 @@ def _cogact() -> TrainablePolicy:
     return TrainablePolicy(JACO_TINY_COGACT, kind, "jaco-tiny")
 
 
+def _pi0() -> TrainablePolicy:
+    from stillframe_lab.train.pi0.recipe import JACO_TINY_PI0
+
+    return TrainablePolicy(JACO_TINY_PI0, _flow_kind(), "jaco-tiny")
+
+
+def _pi05() -> TrainablePolicy:
+    from stillframe_lab.train.pi0.recipe import JACO_TINY_PI05
+
+    return TrainablePolicy(JACO_TINY_PI05, _flow_kind(), "jaco-tiny-pi0")
+
+
+def _flow_kind() -> PolicyKind:
+    from stillframe_lab.train.chunked.labels import ChunkLabels
+    from stillframe_lab.train.pi0.trainer import Pi0Trainer
+
+    return PolicyKind(Pi0Trainer.collection, ChunkLabels, Pi0Trainer, "squared error\nof the velocity")
+
+
 POLICIES: dict[str, Callable[[], TrainablePolicy]] = {
     "jaco-tiny": _tiny,
     "jaco-tiny-wrist": _wrist,
     "jaco-tiny-oft": _oft,
     "jaco-tiny-cogact": _cogact,
+    "jaco-tiny-pi0": _pi0,
+    "jaco-tiny-pi05": _pi05,
 }

@@ -21,6 +21,8 @@ ORDER = (
     "preflight",
     "inspect",
     "calibrate",
+    "replay",
+    "export",
     "loadtest",
     "demo",
     "eval",

@@ -13,6 +13,7 @@ from stillframe.cli.app import app
 from stillframe.daemon.config import TokenSettings, load_config
 from stillframe.domain import TokenScope
 from stillframe.errors import ConfigError
+from stillframe.recording.pictures import PictureFormat
 
 if TYPE_CHECKING:
     from stillframe.daemon.health import DaemonCommand
@@ -32,6 +33,9 @@ def serve_command(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.")] = None,
     record: Annotated[Path | None, typer.Option(help="Keep sessions' answered frames in this folder.")] = None,
+    record_images: Annotated[
+        PictureFormat | None, typer.Option(help="What is kept of their pictures: privacy, disk. Default png.")
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM; with --tls-key.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, PEM.")] = None,
     allow_anonymous: Annotated[
@@ -51,6 +55,7 @@ def serve_command(
         "host": host,
         "port": port,
         "record": record,
+        "record_images": record_images,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
         "allow_anonymous": allow_anonymous,

@@ -24,6 +24,7 @@ from stillframe.errors import ConfigError, closest
 from stillframe.files.kinds import shown
 from stillframe.files.yaml import Word, read_yaml
 from stillframe.history.settings import HistorySettings
+from stillframe.recording.pictures import PictureFormat
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.sessions.settings import SessionSettings
 from stillframe.settings_fields import RangeChecked, setting
@@ -59,9 +60,10 @@ def _checkpoint_config(keys: dict[str, Any] | None) -> dict[str, Any] | None:
         raise ValueError(f"there are {len(keys or {})} keys; expected at most {MOST_CHECKPOINT_KEYS}")
     for key, value in (keys or {}).items():
         words = isinstance(value, list) and all(isinstance(word, str) for word in value)
+        named = isinstance(value, dict) and all(isinstance(word, str) for word in value.values())
         number = isinstance(value, int | float) and abs(value) < math.inf  # not a number is not less either
-        if not (words or number or isinstance(value, str)):
-            expected = "true, false, a finite number, a word or a list of words"
+        if not (words or named or number or isinstance(value, str)):
+            expected = "true, false, a finite number, a word, a list of words or words by name"
             raise ValueError(f"{shown(key)} is {shown(repr(value))}; expected {expected}")
     return keys
 
@@ -212,6 +214,11 @@ class DaemonConfig(BaseModel):
         default_factory=LiveSettings, description="the page that a browser gets; see web/live/settings.py"
     )
     record: Path | None = Field(None, description="folder in which sessions' answered frames are kept; null: nowhere")
+    record_images: PictureFormat = Field(
+        "png",
+        description="what `record` keeps of pictures: png, to the bit; jpeg, to look at and nearly so; hash, to tell "
+        "equal ones; none; without pictures nothing can be calibrated or replayed",
+    )
     record_max_mib: float = Field(
         1024, ge=1, le=10_000_000, description="most that `record` may take up; beyond, the oldest episodes go"
     )

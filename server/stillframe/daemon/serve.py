@@ -155,7 +155,8 @@ def open_recorder(config: DaemonConfig, log: logging.Logger) -> Recorder | None:
     if config.record is None:
         return None
     try:
-        return Recorder(config.record, max_bytes=round(config.record_max_mib * 2**20), log=log)
+        max_bytes = round(config.record_max_mib * 2**20)
+        return Recorder(config.record, max_bytes=max_bytes, log=log, images=config.record_images)
     except OSError as error:
         raise ConfigError(f"cannot record in {config.record}: {error.strerror}; choose another folder") from error
 
@@ -193,6 +194,7 @@ def open_engine(
         on_ended=ended,
         source=str(snapshot) if (snapshot := snapshot_id(config.checkpoint)) else None,
         observer=observer,
+        report_patches=config.record is not None,
     )
     metrics.passes(lambda: engine.pass_counts)
     return engine

@@ -5,8 +5,9 @@ Knows how they are put together; no queue and no thread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from stillframe.domain import DraftMode, PolicyInfo
 from stillframe.engine.answers import ChunkAnswers
 from stillframe.engine.history import HistoryManager
 from stillframe.engine.kv_slots import DEFAULT_SESSIONS
@@ -31,6 +32,7 @@ class EngineCore:
     cache: SessionCache
     answers: ChunkAnswers
     clock: Clock
+    draft: DraftMode  # how guesses of an action's tokens are verified; off: also where none are made
     reporter: FrameReporter | None = None  # to an observer; None: there is none
 
     @classmethod
@@ -49,23 +51,33 @@ class EngineCore:
         With `history`, sessions' answers attend to older frames.
         Raises ConfigError for settings or a budget that do not fit the checkpoint or the device.
         """
-        _check_drafts(model, decoding)
+        draft = _draft_mode(model, decoding)
         answers = ChunkAnswers(decoding.ensemble, decoding.execute)
         answers.info(model.info)
         scheduler = Scheduler(model, reuse, clock, decoding, history)
         cache = SessionCache(model, reuse, clock, default_sessions, history)
-        return cls(ModelRunner.eager(model), scheduler, cache, answers, clock)
+        return cls(ModelRunner.eager(model), scheduler, cache, answers, clock, draft)
 
     @property
     def model(self) -> PolicyModel:
         """The runner's."""
         return self.runner.model
 
+    def info(self, policy: PolicyInfo) -> PolicyInfo:
+        """The policy's contract, as clients see it."""
+        return replace(self.answers.info(policy), draft=self.draft)
 
-def _check_drafts(model: PolicyModel, decoding: DecodingSettings) -> None:
-    """Refuse guesses that may stand where none is made: an action that is not decoded token by token has no draft."""
-    if decoding.draft == "relaxed" and not (model.mask is Mask.CAUSAL and model.answer_rows > 1):
+
+def _draft_mode(model: PolicyModel, decoding: DecodingSettings) -> DraftMode:
+    """How guesses are verified: as configured; off where an action is not decoded token by token, so that none is made.
+
+    Raises ConfigError for guesses that may stand there.
+    """
+    if model.mask is Mask.CAUSAL and model.answer_rows > 1:
+        return decoding.draft
+    if decoding.draft == "relaxed":
         raise ConfigError(
             f"decoding.draft is 'relaxed', and {model.info.name} decodes no tokens one by one: nothing is guessed; "
             "leave it out"
         )
+    return "off"

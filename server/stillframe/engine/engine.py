@@ -79,6 +79,7 @@ class Engine:
         on_refused: Callable[[Flaw], None] = lambda _: None,
         on_ended: OnEnded = lambda _: None,
         source: str | None = None,
+        report_patches: bool = False,
         observer: FrameObserver | None = None,
     ):
         """Start the thread. Raises ConfigError.
@@ -86,13 +87,15 @@ class Engine:
         In it `on_refresh` is called with each idle refresh's report, `on_refused` with why an answer was no action,
         `on_ended` with what ends the thread, should that be anything but `close`.
         `history_info` says why answers look at no older frames, where there is no `history`; `source`: which of the
-        hub's repositories the checkpoint is, and which commit. `observer` is told of sessions' frames.
+        hub's repositories the checkpoint is, and which commit; `report_patches`: whether a frame's report says which of
+        its patches were reused. `observer` is told of sessions' frames.
         """
         self._core = EngineCore.of(model, reuse, clock, decoding=decoding, history=history)
+        self._core.cache.reports_patches = report_patches
         if observer is not None:
             self._core.reporter = FrameReporter(observer, log)
         info = replace(model.info, history=history.info if history else history_info, source=source)
-        self.info: PolicyInfo = self._core.answers.info(info)
+        self.info: PolicyInfo = self._core.info(info)
         self._clock = clock
         self._log = log
         self._on_refresh = on_refresh

@@ -56,7 +56,7 @@ class LocalBatchPolicy:
     @property
     def info(self) -> PolicyInfo:
         """What the checkpoint is."""
-        info = self.core.answers.info(self._model.info)
+        info = self.core.info(self._model.info)
         return info if self._history is None else replace(info, history=self._history.info)
 
     @property
@@ -86,8 +86,12 @@ class LocalBatchPolicy:
             for one, ref in zip(observed, self._next, strict=True)
         ]
         self._next = [replace(ref, seq=ref.seq + 1) for ref in self._next]
+        return [answer.chunk.actions[0] for answer in self.answer(requests)]
+
+    def answer(self, requests: Sequence[FrameRequest]) -> list[Step]:
+        """Answer frames that name their own places, no two of one session. Raises the first RequestError of any."""
         self._last = [_step(answer) for answer in step(self.core, requests)]
-        return [answer.chunk.actions[0] for answer in self._last]
+        return self._last
 
     def reset(self) -> None:
         """Begin the next episode: its first frames are keyframes."""
@@ -135,6 +139,14 @@ class LocalPolicy:
     def __call__(self, observed: Mapping[str, Any]) -> NDArray[np.float64]:
         """{"images": {camera: uint8 [H, W, 3]}, "instruction": str} -> the action due now, [7]."""
         return self.batch([observed])[0]
+
+    def answer(self, observation: Observation, place: SessionRef) -> Step:
+        """Answer a frame that names its own place. Raises RequestError."""
+        return self.batch.answer([FrameRequest(observation, place)])[0]
+
+    def forget(self, session_id: str) -> None:
+        """Free what a session left."""
+        self.batch.core.cache.end(session_id)
 
     def reset(self) -> None:
         """Begin the next episode: its first frame is a keyframe."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from stillframe.domain import KeyframeReason, SlackReport
+from stillframe.domain import DraftMode, KeyframeReason, SlackReport
 from stillframe.engine.core import EngineCore
 from stillframe.engine.device import all_finite, inference_mode, wait_for
 from stillframe.engine.drift import drift_by_action, drift_of
@@ -59,8 +59,7 @@ def _measure(
 ) -> tuple[float, ...]:
     """Compute the frame whole; return the drift of each action of its answer."""
     model, runner, cache = core.model, core.runner, core.cache
-    drafted = answer.chunk.tokens if len(frame.draft.ids) else frame.draft.ids
-    dense = core.scheduler.whole(frame, Draft(drafted))
+    dense = core.scheduler.whole(frame, _dense_draft(frame.draft, answer))
     dense.kv = cache.slots.spare
     with dense.kv.guarded(partial(_check_preempted, model, should_yield)):
         hidden = runner.decoder.forward([dense.prompt(model.decoder)])
@@ -68,13 +67,22 @@ def _measure(
     refusal = cache.refusal(dense, decoded, finite=all_finite(hidden)[0])
     if refusal is not None:
         raise refusal
-    drift = drift_of(answer.normalised, decoded.normalised)
+    drift = session.last_drift = drift_of(answer.normalised, decoded.normalised)
     if frame.policy is not None and frame.policy.bounded:
         cache.refresh(session, dense)
         session.caution.record(drift)
         if session.caution.full:
             session.cause = KeyframeReason.DRIFT
     return drift_by_action(answer.normalised, decoded.normalised)
+
+
+def _dense_draft(draft: Draft, answer: Decoded) -> Draft:
+    """The answer's tokens, as a guess of the dense pass's; none may stand unless it is the likeliest.
+
+    To the bit where the answer's own were: where nothing was reused there is then no drift.
+    """
+    mode: DraftMode = "strict" if draft.mode in ("strict", "off") else "exact"
+    return Draft(answer.chunk.tokens, mode) if len(draft.ids) else Draft(draft.ids, "off")
 
 
 def _check_preempted(model: PolicyModel, should_yield: ShouldYield) -> None:

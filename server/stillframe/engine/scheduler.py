@@ -17,7 +17,9 @@ from stillframe.engine.planner import Planner
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.session_state import ScheduledFrame, SessionState
 from stillframe.engine.settings import DEFAULT_DECODING, DecodingSettings
-from stillframe.models.base import PolicyModel, Prepared
+from stillframe.errors import ConfigError
+from stillframe.models.base import PolicyModel, Prepared, RelevanceProbe
+from stillframe.models.expert_probe import ExpertAttentionProbe
 from stillframe.models.llama.attention_probe import TextAttentionProbe
 from stillframe.models.llama.draft import Draft
 from stillframe.reuse.settings import ReuseSettings
@@ -37,6 +39,7 @@ class Scheduler:
         history: HistoryManager | None = None,
     ):
         """Raises ConfigError for settings that do not fit the checkpoint."""
+        _check_relevance(model, settings)
         self.planner = Planner(settings, model.decoder.config.num_hidden_layers)
         self.drafts = DraftFactory(decoding, model.info.action_names, model.decoder.config.vocab_size)
         self._decoder = model.decoder
@@ -92,9 +95,23 @@ class Scheduler:
             dense.probe = self.probe(dense)
         return dense
 
-    def probe(self, frame: ScheduledFrame) -> TextAttentionProbe | None:
-        """A probe of where the text looks in a pass of this frame; None where no plan asks."""
+    def probe(self, frame: ScheduledFrame) -> RelevanceProbe | None:
+        """A probe of what matters while this frame is computed; None where no plan asks."""
         if frame.policy is None or not frame.policy.needs_relevance:
             return None
-        layers, entropies = frame.policy.relevance_layers, frame.policy.schedule.needs_entropies
-        return TextAttentionProbe(self._decoder, frame.prepared.layout, layers, every_layer=entropies)
+        layout, layers = frame.prepared.layout, frame.policy.relevance_layers
+        entropies = frame.policy.schedule.needs_entropies
+        if frame.policy.relevance == "expert":
+            of = self._decoder.config.num_hidden_layers
+            return ExpertAttentionProbe(layout, layers, of=of, every_layer=entropies)
+        return TextAttentionProbe(self._decoder, layout, layers, every_layer=entropies)
+
+
+def _check_relevance(model: PolicyModel, settings: ReuseSettings) -> None:
+    """Refuse to ask an action expert where there is none."""
+    for section, source in (("adaptive", settings.adaptive.relevance), ("paper", settings.paper.relevance)):
+        if source == "expert" and not model.has_expert:
+            raise ConfigError(
+                f"reuse.{section}.relevance is 'expert', and {model.info.name}, of family {model.info.family}, has no "
+                "action expert that attends to the prompt; leave it out: the text's attention is taken"
+            )

@@ -49,8 +49,10 @@ class SessionCache:
         self._clock = clock
         self._history = history
         self._actions = ActionCheck(model.info)
+        self._decoder = model.decoder
         self._busy: set[str] = set()  # sessions whose frames are being computed
         self.last_plan: ReusePlan | None = None  # for inspection
+        self.reports_patches = False  # whether a report says which patches were reused; a GPU is waited for to know
 
     @property
     def usage(self) -> KVUsage:
@@ -117,6 +119,8 @@ class SessionCache:
 
         `finite`: whether a frame's hidden rows are. Of an answer that is refused nothing is kept or learnt from.
         """
+        if len(frames) > 1 and not self._decoder.batch_invariant:
+            decoded = [replace(own, bit_equal=False) for own in decoded]
         results = [
             self.refusal(frame, own, finite=fine) or self._commit(frame, own)
             for frame, own, fine in zip(frames, decoded, finite, strict=True)
@@ -175,6 +179,8 @@ class SessionCache:
             kv_bytes=0,
             age_max=0,
             relaxed=frame.draft.mode == "relaxed",
+            patches=frame.reused_patches if self.reports_patches else None,
+            bit_equal=decoded.bit_equal,
         )
         return report if frame.session is None else self._commit_session(frame, frame.session, decoded, report)
 
@@ -185,7 +191,8 @@ class SessionCache:
         if decoded.sampled is not None:
             session.chunks.keep(session.ref.seq, sampled_chunk(frame.prepared, decoded.sampled))
         session.vision = VisionCache.of(frame.prepared, frame.rows)
-        report = replace(report, epoch=session.ref.epoch, seq=session.ref.seq)
+        last_drift, session.last_drift = session.last_drift, None
+        report = replace(report, epoch=session.ref.epoch, seq=session.ref.seq, last_drift=last_drift)
         if frame.policy is None or not frame.is_cached:
             return report
         session.reuse, age_max = frame.reuse_state(session.reuse, self._clock())

@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillframe.domain import HistoryReport, Image, KeyframeReason, ReuseMode, RtcReport, SessionRef
+from stillframe.domain import HistoryReport, Image, KeyframeReason, ReusedPatches, ReuseMode, RtcReport, SessionRef
 from stillframe.engine.drafts import DraftProposer
 from stillframe.engine.drift import Caution
 from stillframe.engine.ensemble import AdaptiveEnsemble
 from stillframe.engine.history import SessionHistory
 from stillframe.engine.sent_chunks import SentChunks
-from stillframe.models.base import Decoded, Prefilled, Prepared
+from stillframe.models.base import Decoded, Prefilled, Prepared, RelevanceProbe
 from stillframe.models.held_chunk import HeldChunk
-from stillframe.models.llama.attention_probe import TextAttentionProbe
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.draft import Draft
 from stillframe.models.llama.history_attention import HistoryKV
@@ -53,7 +52,7 @@ class ScheduledFrame:
     rtc_report: RtcReport | None = None  # what is said of that; None: the frame did not ask
     plan: ReusePlan = field(init=False, repr=False)  # by Scheduler, as the next three
     keyframe: KeyframeReason | None = field(init=False, default=None)
-    probe: TextAttentionProbe | None = field(init=False, default=None)  # of where its text looks, if a plan will ask
+    probe: RelevanceProbe | None = field(init=False, default=None)  # of what matters in it, if a plan will ask
     is_cached: bool = field(init=False, default=False)  # whether its KV stays with its session
     kv: FrameKV = field(init=False, repr=False)  # by SessionCache, as the next two
     decoded: Decoded | None = field(init=False, default=None)  # the action, once there is one
@@ -64,8 +63,21 @@ class ScheduledFrame:
         """Positions of its prompt and its action."""
         return self.prepared.layout.total_rows
 
+    @property
+    def reused_patches(self) -> dict[str, ReusedPatches]:
+        """Camera -> which of its patches its plan reuses. Waits for a GPU."""
+        layout, reused = self.prepared.layout, self.plan.reused_patches.cpu().numpy()
+        return {
+            camera: ReusedPatches(
+                layout.patch_grid,
+                tuple(sorted((reused[(share.start <= reused) & (reused < share.stop)] - share.start).tolist())),
+                self.prepared.padded_views,
+            )
+            for camera, share in zip(layout.patches, layout.cameras, strict=True)
+        }
+
     def attended(self, relevance: Relevance | None) -> TaskRelevance | None:
-        """What its policy makes of where the text looked; None where that was not observed."""
+        """What its policy makes of where its text or its expert looked; None where that was not observed."""
         if self.policy is None or relevance is None:
             return None
         return TaskRelevance.of(relevance, self.prepared.layout.cameras, self.policy)
@@ -74,15 +86,15 @@ class ScheduledFrame:
         """The input of its prefill."""
         input_ids, layout = self.draft.input_ids, self.prepared.layout
         read = layout.answer_rows + len(input_ids)
-        return prompt_slice(
-            decoder, self.rows, self.plan, self.kv, self.probe, input_ids, read, self.history, layout.mask
-        )
+        hook = self.probe.on_prompt if self.probe else None
+        return prompt_slice(decoder, self.rows, self.plan, self.kv, hook, input_ids, read, self.history, layout.mask)
 
     def prefilled(self, hidden: Tensor) -> Prefilled:
         """The input of its decoding: `hidden` [rows, width] as the prefill returns them."""
         if self.history is not None:
             self.history = self.history.without_hook()  # the attention on it is recorded
-        return Prefilled(self.prepared, hidden, self.kv, self.draft, self.history, self.seed, self.held)
+        hook = self.probe.on_expert if self.probe else None
+        return Prefilled(self.prepared, hidden, self.kv, self.draft, self.history, self.seed, self.held, hook)
 
     def reuse_state(self, state: ReuseState | None, now_s: float) -> tuple[ReuseState, int]:
         """What the session's next frame may reuse, and the greatest age in it: `state` advanced, or a new one."""
@@ -149,6 +161,7 @@ class SessionState:
     vision: VisionCache | None = None
     reuse: ReuseState | None = None  # what its next frame may reuse
     pending: ScheduledFrame | None = None  # its last frame, where an idle refresh can still improve it
+    last_drift: float | None = None  # of its last answer, as an idle refresh measured it
     history: SessionHistory | None = None  # its older frames, where answers look at them
 
     def take_vision_rows(self, prepared: Prepared) -> Tensor | Prepared:
@@ -160,7 +173,7 @@ class SessionState:
         return prepared if vision is None else vision.rows_of(prepared)
 
     def resolve_relevance(self) -> None:
-        """Compute where the last frame's text looked, unless an idle refresh has done so."""
+        """Compute what mattered in the last frame, unless an idle refresh has done so."""
         frame = self.pending
         if frame is not None and frame.probe is not None and self.reuse is not None:
             self.reuse.task_relevance = frame.attended(frame.probe.relevance(self.reuse.kv))

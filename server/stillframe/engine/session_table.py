@@ -37,7 +37,7 @@ class SessionTable:
             session = self._begin(ref)
         elif session.ref.epoch != ref.epoch:
             session.cause, session.drafts, session.history = KeyframeReason.RESET, DraftProposer(), None
-            session.ensemble, session.chunks = None, SentChunks()
+            session.ensemble, session.chunks, session.last_drift = None, SentChunks(), None
         session.ref = ref
         self._known.move_to_end(ref.id)
         return session

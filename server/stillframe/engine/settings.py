@@ -23,7 +23,10 @@ class DecodingSettings(RangeChecked):
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
     draft: DraftMode = setting(
-        "exact", "exact: greedy tokens, in fewer passes; relaxed: a guess stands if it is near; off: a pass a token"
+        "exact",
+        "exact: greedy tokens in fewer passes, each the likeliest of the pass that verified the guesses before it: to "
+        "the bit where the decoder is batch invariant, else up to rounding; strict: to the bit everywhere, for more "
+        "passes; relaxed: a guess stands if it is near; off: a pass a token",
     )
     radius: list[int] = setting(
         [2], "relaxed: bins that a guess may be off, one number for all dimensions or one for each; the gripper's is 0",

@@ -5,17 +5,13 @@ Knows no session by name, no HTTP and no model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
-
 from prometheus_client import CollectorRegistry
 
-from stillframe.domain import REUSE_MODES, CacheReport, KeyframeReason, KVUsage, Scored, SlackReport
+from stillframe.domain import REUSE_MODES, CacheReport, KeyframeReason, KVUsage, Scored, SlackReport, by_quarter
 from stillframe.metrics.buckets import AGE_BUCKETS, DRIFT_BUCKETS, LATENCY_BUCKETS_S, RATIO_BUCKETS, UTILITY_BUCKETS
 from stillframe.metrics.factory import MetricFactory
 
 FATES = ("kept", "dropped")
-QUARTERS = ("1", "2", "3", "4")  # of a chunk of actions, the one that is due first ahead
 
 
 class ReuseMetrics:
@@ -79,8 +75,8 @@ class ReuseMetrics:
         self._slack_s.observe(report.duration_ms / 1000)
         if report.drift is not None:
             self._drift.observe(report.drift)
-        for quarter, drift in _by_quarter(report.by_action).items():
-            self._chunk_drift.labels(quarter).observe(drift)
+        for quarter, drift in enumerate(by_quarter(report.by_action), start=1):
+            self._chunk_drift.labels(str(quarter)).observe(drift)
         if report.yield_ms is not None:
             self._yield_s.observe(report.yield_ms / 1000)
 
@@ -89,14 +85,6 @@ class ReuseMetrics:
         self._in_use.set(usage.in_use_bytes)
         self._limit.set(usage.budget_bytes)
         self._sessions.set(usage.sessions)
-
-
-def _by_quarter(drifts: Sequence[float]) -> Mapping[str, float]:
-    """Quarter of the chunk -> the worst drift of its actions, as even as whole actions allow; none of shorter ones."""
-    if len(drifts) < len(QUARTERS):
-        return {}
-    ends = [len(drifts) * part // len(QUARTERS) for part in range(len(QUARTERS) + 1)]
-    return {quarter: max(drifts[begin:end]) for quarter, (begin, end) in zip(QUARTERS, pairwise(ends), strict=True)}
 
 
 class HistoryMetrics:

@@ -16,13 +16,16 @@ from torch import Tensor
 
 from stillframe.domain import ActionChunk, Image, Observation, PolicyInfo
 from stillframe.errors import Internal
+from stillframe.models.expert_probe import ExpertHook
 from stillframe.models.held_chunk import HeldChunk, SampledChunk
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.draft import Draft, Ids
 from stillframe.models.llama.history_attention import HistoryKV
 from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.llama.sequence import PromptHook
 from stillframe.reuse.kv import FrameKV
+from stillframe.reuse.relevance import Relevance
 
 ImageEncoder = Callable[[Tensor], Tensor]  # images [n, channels, H, W] -> rows [n, patches, width]
 
@@ -39,6 +42,7 @@ class Prepared:
     no_motion_tokens: Ids  # [action's tokens] of no motion: the draft where nothing better is known
     actions: range | None = None  # the ids that are actions, where the family decodes tokens; None: it does not
     state: Tensor | None = None  # [numbers] of the robot's, scaled, in the host's memory; None: the family reads none
+    padded_views: bool = False  # whether a view shows its picture with bars that make it a square; else it fills it
     rounded_views: bool = False  # whether pixels are finer than views: equal views may then have others
     known: Mapping[str, Tensor] = field(default_factory=dict, repr=False)  # camera -> rows [patches, width] of the same
     # picture, computed before: `embed` may take them
@@ -55,6 +59,7 @@ class Prefilled:
     history: HistoryKV | None = None  # older frames, to which decoding attends as well
     seed: int = 0  # of what chance a family needs: the same for a frame whenever it is computed
     held: HeldChunk | None = None  # what its chunk goes on with, where the policy's `info.rtc` says that it can
+    expert_hook: ExpertHook | None = None  # what sees its actions attend to the prompt, where `has_expert`
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Decoded:
     passes: int  # of the decoder, after the prefill
     accepted: int = 0  # draft tokens that the prefill accepted, from the first on
     refusal: Internal | None = None  # why it is no action, as far as the family knows; its numbers are then NaN
+    bit_equal: bool = True  # whether passes over this frame alone, without guesses, give the same, however they round
     sampled: NDArray[np.float64] | None = None  # [horizon, its numbers] as they were drawn, before any clip and scale:
     # what the next chunk can be held to; None: the family's chunks cannot be held
 
@@ -74,6 +80,24 @@ def sampled_chunk(prepared: Prepared, sampled: NDArray[np.float64]) -> SampledCh
     """What `Decoded.sampled` of a frame is to the next ones."""
     state = None if prepared.state is None else prepared.state.double().numpy()
     return SampledChunk(sampled, prepared.unnorm_key, state)
+
+
+class RelevanceProbe(Protocol):
+    """Notes, while a frame is computed, what says afterwards which patches matter for its task."""
+
+    @property
+    def on_prompt(self) -> PromptHook | None:
+        """What sees the rows of its prefill; None: nothing of it does."""
+        ...
+
+    @property
+    def on_expert(self) -> ExpertHook | None:
+        """What sees its actions drawn; None: nothing of it does."""
+        ...
+
+    def relevance(self, kv: FrameKV) -> Relevance:
+        """What was attended to in `kv`, which the frame has filled."""
+        ...
 
 
 class PolicyModel(Protocol):
@@ -115,6 +139,11 @@ class PolicyModel(Protocol):
     @property
     def mask(self) -> Mask:
         """That of every layout."""
+        ...
+
+    @property
+    def has_expert(self) -> bool:
+        """Whether an action expert attends to the prompt's keys, layer by layer: then it can say what matters."""
         ...
 
     def prepare(self, observation: Observation) -> Prepared:

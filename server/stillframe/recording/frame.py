@@ -1,34 +1,33 @@
-"""One recorded frame and its files: a JSON and a lossless PNG per camera.
+"""One recorded frame and its files: a JSON, and a picture per camera where pictures are kept.
 
 Knows the format; no session and no threads.
 
-    000012.0.png    the first camera's picture; more cameras, more numbers
+    000012.0.png    the first camera's picture; more cameras, more numbers; .jpg where JPEGs are kept
     000012.json     the rest, written last: a frame without it is incomplete
 """
 
 from __future__ import annotations
 
-import io
 import json
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from stillframe.domain import ActionChunk, Observation, Step, StepReport
-from stillframe.domain import Image as Picture
 from stillframe.errors import StillframeError
-
-PNG_LEVEL = 1  # a tenth of the time of the default, for a few percent of size
-
-
-class RecordingError(StillframeError):
-    """A file of a recording that is damaged or foreign; the text names it and says what is wrong."""
+from stillframe.recording.pictures import (
+    SUFFIXES,
+    PictureEntry,
+    PictureFormat,
+    RecordingError,
+    encode_picture,
+    picture_file,
+    read_picture,
+)
 
 
 @dataclass(frozen=True)
@@ -36,23 +35,23 @@ class RecordedFrame:
     """A session's frame: its observation and the answer."""
 
     submitted_s: float  # Unix time
-    observation: Observation
+    observation: Observation  # read back: with the pictures that were kept
     step: Step
+    missing: Mapping[str, PictureEntry] = field(default_factory=dict)  # camera -> what is known of a picture not kept
 
     @property
     def name(self) -> str:
         """The stem of its files; sorts in the order of the frames."""
         return f"{self.step.report.cache.seq:06d}"
 
-
-@dataclass(frozen=True)
-class PictureEntry:
-    """One camera's picture, to check its file by."""
-
-    camera: str
-    height: int
-    width: int
-    crc32: int  # of the pixels
+    def check_pictures(self) -> None:
+        """Raise StillframeError where its pictures were not kept: what it was cannot be seen or played again."""
+        if self.missing:
+            kept = next(iter(self.missing.values())).kept
+            raise StillframeError(
+                f"frame {self.name} has no picture of {', '.join(self.missing)}: it was recorded with record_images "
+                f"{kept!r}; pictures are needed here: record with --record-images png, or jpeg to save disk"
+            )
 
 
 @dataclass(frozen=True)
@@ -77,11 +76,15 @@ class FrameDocument:
 _DOCUMENT: TypeAdapter[FrameDocument] = TypeAdapter(FrameDocument)
 
 
-def encode(frame: RecordedFrame) -> dict[str, bytes]:
+def encode(frame: RecordedFrame, kept: PictureFormat = "png") -> dict[str, bytes]:
     """File name -> content, in the order of writing."""
-    images = frame.observation.images
-    files = {f"{frame.name}.{index}.png": _png(picture) for index, picture in enumerate(images.values())}
-    document = _DOCUMENT.dump_python(_document(frame), mode="json")
+    pictures = [encode_picture(camera, picture, kept) for camera, picture in frame.observation.images.items()]
+    files = {
+        f"{frame.name}.{index}.{SUFFIXES[kept]}": content
+        for index, (_, content) in enumerate(pictures)
+        if content is not None
+    }
+    document = _DOCUMENT.dump_python(_document(frame, tuple(entry for entry, _ in pictures)), mode="json")
     return files | {f"{frame.name}.json": json.dumps(document, allow_nan=False).encode()}
 
 
@@ -97,23 +100,25 @@ def read_frame(file: Path) -> RecordedFrame:
     except (OSError, ValueError) as error:
         raise RecordingError(f"{file}: {error}") from error
     images = {
-        entry.camera: _read_png(file.with_suffix(f".{index}.png"), entry)
+        entry.camera: read_picture(picture_file(file, index, entry.kept), entry)
         for index, entry in enumerate(document.pictures)
+        if entry.kept in SUFFIXES
     }
+    missing = {entry.camera: entry for entry in document.pictures if entry.camera not in images}
     state = None if document.state is None else np.asarray(document.state, np.float64)
     observation = Observation(images, document.instruction, document.unnorm_key, document.center_crop, state)
     chunk = ActionChunk(actions, document.action_unnorm_key, np.asarray(document.tokens, np.int64))
-    return RecordedFrame(document.submitted_s, observation, Step(chunk, document.report))
+    return RecordedFrame(document.submitted_s, observation, Step(chunk, document.report), missing)
 
 
-def _document(frame: RecordedFrame) -> FrameDocument:
+def _document(frame: RecordedFrame, pictures: tuple[PictureEntry, ...]) -> FrameDocument:
     chunk, observation = frame.step.chunk, frame.observation
     return FrameDocument(
         format="stillframe-frame/1",
         submitted_s=frame.submitted_s,
         instruction=observation.instruction,
         unnorm_key=observation.unnorm_key,
-        pictures=_entries(observation.images),
+        pictures=pictures,
         actions=chunk.actions.tolist(),
         tokens=chunk.tokens.tolist(),
         action_unnorm_key=chunk.unnorm_key,
@@ -121,34 +126,3 @@ def _document(frame: RecordedFrame) -> FrameDocument:
         center_crop=observation.center_crop,
         state=None if observation.state is None else observation.state.tolist(),
     )
-
-
-def _entries(images: Mapping[str, Picture]) -> tuple[PictureEntry, ...]:
-    return tuple(
-        PictureEntry(camera, picture.shape[0], picture.shape[1], _crc32(picture)) for camera, picture in images.items()
-    )
-
-
-def _png(picture: Picture) -> bytes:
-    """Picture [height, width, 3] -> PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", compress_level=PNG_LEVEL)
-    return buffer.getvalue()
-
-
-def _read_png(file: Path, entry: PictureEntry) -> Picture:
-    """The picture [height, width, 3] that `entry` describes."""
-    try:
-        with Image.open(file, formats=["PNG"]) as opened:
-            if opened.size != (entry.width, entry.height) or opened.mode != "RGB":
-                raise RecordingError(f"{file}: expected RGB, {entry.width} by {entry.height} pixels, as was recorded")
-            picture: Picture = np.array(opened)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all that Pillow raises
-        raise RecordingError(f"{file}: not a PNG that can be read: {error}") from error
-    if _crc32(picture) != entry.crc32:
-        raise RecordingError(f"{file}: its pixels are not those that were recorded")
-    return picture
-
-
-def _crc32(picture: Picture) -> int:
-    return zlib.crc32(np.ascontiguousarray(picture).data)

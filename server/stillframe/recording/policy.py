@@ -70,8 +70,15 @@ class RecordingPolicy:
 
     def _keep(self, session: SessionRef, submitted_s: float, observation: Observation, answer: Future[Step]) -> None:
         if _answered(answer):
-            frame = RecordedFrame(submitted_s, observation, answer.result())
-            self._recorder.keep(session.id, self.info.name, frame, serial=session.serial)
+            frame, info = RecordedFrame(submitted_s, observation, answer.result()), self.info
+            self._recorder.keep(
+                session.id,
+                info.name,
+                frame,
+                serial=session.serial,
+                action_names=info.action_names,
+                state_names=() if info.state is None else info.state.names,
+            )
 
 
 def _answered(answer: Future[Step]) -> bool:

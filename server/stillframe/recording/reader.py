@@ -5,12 +5,13 @@ Knows the format by frame.py and store.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stillframe.errors import ConfigError
-from stillframe.recording.frame import RecordedFrame, RecordingError, read_frame
+from stillframe.recording.frame import RecordedFrame, read_frame
+from stillframe.recording.pictures import RecordingError
 from stillframe.recording.store import EPISODE_FILE, EpisodeCard, read_card
 
 Warn = Callable[[str], None]
@@ -24,6 +25,12 @@ class RecordedEpisode:
     folder: Path
     files: tuple[Path, ...]  # a JSON per frame, in the frames' order
 
+    @property
+    def seqs(self) -> tuple[int, int]:
+        """Of its first and its last frame; a foreign file has none."""
+        numbers = [int(file.stem) for file in self.files if file.stem.isdecimal()]
+        return min(numbers, default=0), max(numbers, default=0)
+
     def frames(self, warn: Warn) -> Iterator[RecordedFrame]:
         """Read the frames in order; `warn` is called with each that cannot be read, and why."""
         for file in self.files:
@@ -31,6 +38,44 @@ class RecordedEpisode:
                 yield read_frame(file)
             except RecordingError as error:
                 warn(f"skipped {error}")
+
+
+@dataclass(frozen=True)
+class WholeEpisode:
+    """One episode with all folders that it goes on in."""
+
+    card: EpisodeCard
+    serial: int  # of its session: rises where a session of the same id began anew
+    parts: tuple[RecordedEpisode, ...]
+
+    @property
+    def name(self) -> str:
+        """Of its first folder: when it began, its session's hash, its epoch."""
+        return self.parts[0].folder.name
+
+    def frames(self, warn: Warn) -> Iterator[RecordedFrame]:
+        """As RecordedEpisode's, of all parts."""
+        for part in self.parts:
+            yield from part.frames(warn)
+
+
+def whole_episodes(episodes: Iterable[RecordedEpisode]) -> list[WholeEpisode]:
+    """Session by session, the first seen first, each session's episodes in their order; parts joined.
+
+    A part goes on with the epoch of the one before where its frames' numbers do; a session whose epoch does not rise
+    otherwise began anew.
+    """
+    sessions: dict[str, list[WholeEpisode]] = {}
+    for part in episodes:
+        own = sessions.setdefault(part.card.session, [])
+        last = own[-1] if own else None
+        if last is None or last.card.epoch < part.card.epoch:
+            own.append(WholeEpisode(part.card, 0 if last is None else last.serial, (part,)))
+        elif last.card.epoch == part.card.epoch and last.parts[-1].seqs[1] < part.seqs[0]:
+            own[-1] = replace(last, parts=(*last.parts, part))
+        else:
+            own.append(WholeEpisode(part.card, last.serial + 1, (part,)))
+    return [episode for own in sessions.values() for episode in own]
 
 
 def read_episodes(root: Path, warn: Warn) -> list[RecordedEpisode]:

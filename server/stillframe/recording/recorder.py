@@ -17,6 +17,7 @@ from pathlib import Path
 
 from stillframe.domain import RecordingReport
 from stillframe.recording.frame import RecordedFrame, encode
+from stillframe.recording.pictures import PictureFormat
 from stillframe.recording.store import EpisodeCard, EpisodeStore
 from stillframe.recording.trouble import Trouble
 
@@ -43,6 +44,7 @@ class Recorder:
         *,
         max_bytes: int,
         log: Logger,
+        images: PictureFormat = "png",
         pending_frames: int = PENDING_FRAMES,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -50,6 +52,7 @@ class Recorder:
         self.kept = 0
         self._store = EpisodeStore(root, max_bytes)
         self._log = log
+        self._images = images
         self._open: OrderedDict[tuple[str, int], Opened] = OrderedDict()
         self._frames: queue.Queue[tuple[EpisodeCard, int, RecordedFrame] | None] = queue.Queue(pending_frames)
         self._trouble = Trouble(log, clock)
@@ -76,9 +79,19 @@ class Recorder:
             reason,
         )
 
-    def keep(self, session: str, model: str, frame: RecordedFrame, serial: int = 0) -> None:
+    def keep(
+        self,
+        session: str,
+        model: str,
+        frame: RecordedFrame,
+        serial: int = 0,
+        *,
+        action_names: tuple[str, ...] = (),
+        state_names: tuple[str, ...] = (),
+    ) -> None:
         """Queue a frame, or count it as dropped. `serial` is its SessionRef's. Never waits, never raises."""
-        card = EpisodeCard("stillframe-episode/1", session, frame.step.report.cache.epoch, model)
+        epoch = frame.step.report.cache.epoch
+        card = EpisodeCard("stillframe-episode/1", session, epoch, model, action_names, state_names)
         try:
             self._frames.put_nowait((card, serial, frame))
         except queue.Full:
@@ -115,7 +128,7 @@ class Recorder:
                 self._trouble.over(all_written=self._frames.empty())
 
     def _write(self, card: EpisodeCard, serial: int, frame: RecordedFrame) -> None:
-        content = encode(frame)
+        content = encode(frame, self._images)
         if not self._store.fits(content):
             raise ValueError("it is larger than a quarter of record_max_mib")
         self._store.make_room(content)

@@ -25,7 +25,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from stillframe.files.writing import write_whole_bytes
-from stillframe.recording.frame import RecordingError
+from stillframe.recording.pictures import RecordingError
 
 EPISODE_FILE = "episode.json"
 BLOCK_BYTES = 4096  # sizes are counted in these
@@ -42,6 +42,8 @@ class EpisodeCard:
     session: str
     epoch: int
     model: str
+    action_names: tuple[str, ...] = ()  # of an action's numbers; (): recorded before there was such a thing
+    state_names: tuple[str, ...] = ()  # of the state's; (): the policy reads none
 
 
 class EpisodeStore:

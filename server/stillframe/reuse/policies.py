@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
 from stillframe.reuse.schedule import CumulativeEntropy, Fixed, Schedule
-from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
+from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, RelevanceSource, ReuseSettings
 from stillframe.reuse.similarity import Cosine, Criterion, Embedding, IdenticalPrefix, Pixels
 
 NO_LIMIT = 10**9
@@ -27,6 +27,7 @@ class ReusePolicy:
     share: float = 1.0  # of those, how many are
     task_top_k: int = 0  # most attended tokens of each camera, recomputed
     tau_task: float | None = None  # instead of task_top_k: relevance of each camera, scaled to 0..1
+    relevance: RelevanceSource = "text"  # whose attention says it
     relevance_layers: tuple[int, ...] = ()
     age_limit: int = NO_LIMIT  # frames
     keyframe_every: int = NO_LIMIT  # frames without a dense pass
@@ -42,7 +43,7 @@ class ReusePolicy:
 
     @property
     def needs_relevance(self) -> bool:
-        """Whether plans depend on text attention."""
+        """Whether plans depend on attention."""
         return self.task_top_k > 0 or self.tau_task is not None or self.schedule.needs_entropies
 
     def tightened(self, caution: float) -> ReusePolicy:
@@ -81,6 +82,7 @@ def _adaptive(settings: AdaptiveSettings) -> ReusePolicy:
         schedule=Fixed(tuple(settings.schedule)),
         top_k=settings.top_k,
         task_top_k=settings.task_top_k,
+        relevance=settings.relevance,
         relevance_layers=tuple(settings.relevance_layers),
         age_limit=settings.age_limit,
         keyframe_every=settings.keyframe_every,
@@ -96,6 +98,7 @@ def _paper(settings: PaperSettings) -> ReusePolicy:
         top_k=settings.top_k,
         task_top_k=settings.task_top_k,
         tau_task=settings.tau_task,
+        relevance=settings.relevance,
         relevance_layers=tuple(settings.relevance_layers),
         published=True,
     )

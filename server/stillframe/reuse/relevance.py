@@ -1,6 +1,6 @@
-"""Task relevance: the text's attention to each patch, and its entropy, layer by layer.
+"""Task relevance: the attention to each patch of those rows that say what matters, and its entropy, layer by layer.
 
-Knows queries, keys and positions; no model. Needs only the text's rows: no attention map is materialised.
+Knows queries, keys and positions; no model. Needs only these rows: no attention map is materialised.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Relevance:
-    """What one pass's text rows attended to."""
+    """What the rows that say what matters attended to in one pass."""
 
-    scores: Tensor  # [patch tokens]: attention from the text, mean over rows, heads and the chosen layers
-    entropies: Tensor  # [layers looked at]: of the text's attention over the patches, nats; low where it is sharp
+    scores: Tensor  # [patch tokens]: attention to them, mean over rows, heads and the chosen layers
+    entropies: Tensor  # [layers looked at]: of that attention over the patches, nats; low where it is sharp
 
     @classmethod
     def of(cls, attentions: Mapping[int, Tensor], chosen: Sequence[int]) -> Relevance:
-        """Average layer -> `text_attention`, in order of layers; scores come from the `chosen` ones (none: all)."""
+        """Average layer -> `attention_to_patches`, in order of layers; scores are those of the `chosen` (none: all)."""
         picked = [attentions[layer] for layer in chosen or attentions]
         scores = torch.stack([attention.mean(dim=0) for attention in picked]).mean(dim=0)
         return cls(scores, torch.stack([_entropy(attention) for attention in attentions.values()]))
 
 
-def text_attention(queries: Tensor, keys: Tensor, positions: Tensor | None, patches: range) -> Tensor:
+def attention_to_patches(queries: Tensor, keys: Tensor, positions: Tensor | None, patches: range) -> Tensor:
     """Attention of some rows to the patches in one layer, mean over heads: [rows, patch tokens].
 
     `queries` [heads, rows, head_dim]; `keys` [kv_heads, tokens, head_dim] from position 0 on; `patches` are positions.

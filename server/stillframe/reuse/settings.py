@@ -11,6 +11,13 @@ from typing import Any, ClassVar, Literal
 from stillframe.domain import REUSE_MODES, ReuseMode
 from stillframe.settings_fields import RangeChecked, setting
 
+RelevanceSource = Literal["text", "expert"]
+
+WHOSE_ATTENTION = (
+    "whose attention says which tokens matter: the text's rows, or those of the action expert that draws the chunk"
+)
+LAYERS_ASKED = "layers whose attention says what matters; empty: all, of an expert the middle one"
+
 
 @dataclass(frozen=True)
 class AdaptiveSettings(RangeChecked):
@@ -33,9 +40,8 @@ class AdaptiveSettings(RangeChecked):
     task_top_k: int = setting(
         40, "this many tokens of each camera with most attention are recomputed", low=0, high=4096
     )
-    relevance_layers: list[int] = setting(
-        [], "decoder layers whose text-to-vision attention says what matters; empty: all", low=0, high=255
-    )
+    relevance: RelevanceSource = setting("text", WHOSE_ATTENTION)
+    relevance_layers: list[int] = setting([], LAYERS_ASKED, low=0, high=255)
     schedule: list[float] = setting(
         [], "share of the reused tokens dropped by each layer, rising; empty: all from the first on", low=0, high=1
     )
@@ -73,7 +79,8 @@ class PaperSettings(RangeChecked):
         low=0, high=1000,
     )  # fmt: skip
     layers: list[int] = setting([], "layers that may drop rows; empty: all from the second on", low=0, high=255)
-    relevance_layers: list[int] = setting([], "layers whose attention says what matters; empty: all", low=0, high=255)
+    relevance: RelevanceSource = setting("text", WHOSE_ATTENTION)
+    relevance_layers: list[int] = setting([], LAYERS_ASKED, low=0, high=255)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from stillframe.domain import Image as Picture
@@ -19,6 +20,7 @@ from stillframe.files.writing import write_whole_bytes
 CAPTION_PX = 22
 LAST_FRAME_MS = 900
 INK, FAINT, ACCENT = "#1f2933", "#c3cad1", "#d64545"
+WHITE, PALE = (255, 255, 255), 0.8  # over what is not to be looked at
 
 
 def captioned(picture: Picture, caption: str) -> Image.Image:
@@ -29,6 +31,16 @@ def captioned(picture: Picture, caption: str) -> Image.Image:
     font = ImageFont.load_default(size=12)
     ImageDraw.Draw(card).text((6, height + 4), caption, fill=INK, font=font)
     return card
+
+
+def tinted(picture: Picture, patches: NDArray[np.bool_], colour: tuple[int, int, int], share: float) -> Picture:
+    """The picture with `share` of a colour over some patches: a grid [rows, columns] of any size that covers it."""
+    height, width = picture.shape[:2]
+    rows = np.arange(height) * patches.shape[0] // height
+    columns = np.arange(width) * patches.shape[1] // width
+    covered = patches[rows][:, columns, None] * share
+    blended: Picture = np.rint(picture * (1 - covered) + np.array(colour) * covered).astype(np.uint8)
+    return blended
 
 
 def write_gif(file: Path, episodes: Sequence[Sequence[Image.Image]], frame_ms: int) -> None:

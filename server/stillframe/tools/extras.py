@@ -12,6 +12,10 @@ from stillframe.errors import ConfigError
 PACKAGES = {
     "sim": ("mujoco", "dm_control"),
     "charts": ("matplotlib",),
+    "export-rerun": ("rerun",),
+    "export-mcap": ("mcap",),
+    "export-video": ("av",),
+    "export-lerobot": ("pyarrow", "av"),
     "bench": ("transformers",),
 }  # extra -> its packages
 LAB_EXTRAS = {"bench"}  # in lab/pyproject.toml; the others are in ours

@@ -81,9 +81,11 @@ def test_cameras_that_do_not_fit() -> None:
 def test_a_configured_key_and_an_only_picture_name_the_camera() -> None:
     """As the daemon takes them."""
     keyed = policy_info(camera_keys={"front": "cam_high"})
+    named = policy_info(camera_slots={"front": "base_0_rgb"})
     alone = RobotFrame({None: np.zeros((224, 224, 3), np.uint8)})
 
     assert said("camera front", RobotFrame(pictures(cam_high=(224, 224))), keyed)[0][0] == "ok"
+    assert said("camera front", RobotFrame(pictures(base_0_rgb=(224, 224))), named)[0][0] == "ok"
     assert said("camera front", alone, policy_info())[0][0] == "ok"
     assert said("camera None", alone) == [("wrong", "a picture without a name; the policy's cameras are front, wrist")]
 

@@ -115,6 +115,19 @@ def test_each_picture_is_one_cameras(keys, expected):
     assert list(pictures) == [camera for camera in info.cameras if camera in expected]
 
 
+@pytest.mark.parametrize(
+    "keys", [["observation/wrist_image", "observation/image"], ["left_wrist_0_rgb", "base_0_rgb"], ["d405", "mast"]]
+)
+def test_names_of_the_checkpoints(keys):
+    """A camera whose name says nothing is found by the checkpoint's name for it."""
+    info = replace(INFO, cameras=("mast", "d405"), camera_slots={"mast": "base_0_rgb", "d405": "left_wrist_0_rgb"})
+    pictures = pictures_of({key: GREY + n for n, key in enumerate(keys)}, info)
+    alone = replace(info, cameras=("d405",))
+
+    assert {camera: int(picture.max()) - 128 for camera, picture in pictures.items()} == {"mast": 1, "d405": 0}
+    assert list(pictures_of({keys[1]: GREY, keys[0]: GREY + 1}, alone)["d405"].ravel()[:1]) == [129]
+
+
 def test_nested_pictures():
     """ALOHA's programs nest them, channels first."""
     chw = np.zeros((3, 8, 16), np.uint8)

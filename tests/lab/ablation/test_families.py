@@ -140,7 +140,7 @@ def test_one_report_has_the_same_tables_for_each(plan: FamiliesPlan, finished: F
     assert "| 50 % | 0.50 | 0 of 4 | 0.3000 | 0.0100 / 0.0100 / 0.0100 | 20.0 / 20.0 | 10.0 |" in page
     assert (
         "openvla-oft, 1.5 million parameters; sees front and wrist, reads 2 numbers of the robot's state; "
-        "8 actions an answer, of which 4 are played.\n"
+        "8 actions an answer, of which 4 are played. Torch "
     ) in page
     assert "| two | adaptive | 0.00 | 0.300 | 20.0 | 1.00x | 40.0 / 41.0 | 1.25x |" in page
     assert not {"None", "nan"} & {*page.replace("|", " ").split()}
@@ -149,12 +149,28 @@ def test_one_report_has_the_same_tables_for_each(plan: FamiliesPlan, finished: F
 
 
 def test_one_familys_results_do_not_touch_anothers(plan: FamiliesPlan, finished: Folders) -> None:
-    """Played alone it is reported alone, and what the other one has stays as it was."""
-    before = {file: file.read_bytes() for file in (finished.work / "one").iterdir()}
-    run_families(replace(plan, families=plan.families[1:]), finished, 1, Reporter())
+    """Played alone it is reported beside what the report has of others, as they were; on other seeds, alone."""
+    alone = replace(plan, families=plan.families[1:])
+    run_families(replace(plan, families=plan.families[:1]), finished, 1, Reporter())
+    one, before = _reported(finished), {file: file.read_bytes() for file in (finished.work / "one").iterdir()}
+    run_families(alone, finished, 1, Reporter())
+    both = _reported(finished)
 
     assert {file: file.read_bytes() for file in (finished.work / "one").iterdir()} == before
-    assert [*json.loads((finished.out / "results.json").read_text())["families"]] == ["two"]
+    assert ([*one], [*both]) == (["one"], ["one", "two"])
+    assert both["one"] == one["one"]
+    assert "## one" in (finished.out / "README.md").read_text()
+    (finished.out / "results.json").write_text(
+        (finished.out / "results.json").read_text().replace('"seed": 1000', '"seed": 7', 1)
+    )
+    run_families(alone, finished, 1, Reporter())
+    assert [*_reported(finished)] == ["two"]
+
+
+def _reported(folders: Folders) -> dict[str, Any]:
+    """The families of the report."""
+    families: dict[str, Any] = json.loads((folders.out / "results.json").read_text())["families"]
+    return families
 
 
 @pytest.mark.usefixtures("needs_gl")

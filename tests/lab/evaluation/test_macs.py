@@ -29,6 +29,7 @@ from stillframe_lab.evaluation.macs import (
     vision_work,
 )
 
+GOLDENS = Path(__file__).parents[2] / "goldens" / "pi0"
 TOY = DecoderConfig(
     vocab_size=11,
     hidden_size=4,
@@ -111,21 +112,22 @@ def test_a_single_pass_by_hand() -> None:
     assert single_pass(TOY, rows=5, reused=[2, 2], read=2, said=0).read_bytes == 2 * ROW + 2 * 5 * (2 + 2)
 
 
-@pytest.mark.parametrize("name", ["oft", "oft, discrete", "cogact"])
+@pytest.mark.parametrize("name", ["oft", "oft, discrete", "cogact", "pi0", "pi05"])
 def test_chunked_families_multiply_what_torch_counts(
     name: str, oft_folder: Path, cogact_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a keyframe and of a delta frame, to the last product: towers, decoder, head, projector of the state."""
+    """Of a keyframe and of a delta frame, to the last product: towers, decoder, head, state, expert."""
     monkeypatch.setattr(weight_packing, "LEAST_PACKED", {})  # packed products are not counted
     monkeypatch.setattr(eager_attention, "BLOCK_ROWS", 10_000)  # what a causal kernel may skip is
     policy = chunked(name, cogact_folder if name == "cogact" else oft_folder)
     robot = LocalBatchPolicy(policy, 1, forced(ReuseSettings(), 128, kept=0))
+    monkeypatch.setattr(robot.core.cache._actions, "refusal", lambda *_: None)  # random weights go anywhere
     for turn in range(2):
         with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
             (answer,) = step(robot.core, [FrameRequest(seen(policy, turn), SessionRef("robot", seq=turn))])
         assert isinstance(answer, Step)
         parts = policy_work(policy, robot.plan, answer.chunk.tokens.size, answer.report.passes)
-        work = (vision_work(policy, 4), *parts, *head_work(policy, 4))
+        work = (vision_work(policy, 4), *parts, *head_work(policy, 4, prompt_rows=robot.plan.rows))
 
         assert (answer.report.cache.reuse_ratio > 0.3) == bool(turn)
         assert 2 * sum(part.macs for part in work) == counted.get_total_flops()
@@ -134,6 +136,7 @@ def test_chunked_families_multiply_what_torch_counts(
 def chunked(name: str, folder: Path) -> PolicyModel:
     """A micro checkpoint in float32."""
     config = {"action_head": "discrete", "num_actions_chunk": 8} if name.endswith("discrete") else {}
+    folder = GOLDENS / f"{name}-micro" if name.startswith("pi") else folder
     return load_policy(folder, dtype=torch.float32, device=torch.device("cpu"), config=config)
 
 

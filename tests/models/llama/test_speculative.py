@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 from zlib import crc32
 
 import numpy as np
@@ -30,6 +30,7 @@ from stillframe.reuse.plan import ReusePlan
 CPU = torch.device("cpu")
 TOKENS = 7
 DTYPES = [torch.float32, torch.bfloat16]
+MODES: tuple[DraftMode, DraftMode] = ("strict", "exact")
 # How much the head's rows differ: 0 two of each, then ever more; the first few are within rounding. None: at random.
 SPREADS = [None, 0.0, 1e-7, 3e-7, 1e-6, 1e-5, 1e-3]
 many = settings(max_examples=3 * settings().max_examples // 2, derandomize=True)
@@ -107,18 +108,35 @@ class Scene:
             ids[token] = int(self.decoder.logits(hidden).argmax(dim=-1)[token - 1])
         return ids
 
-    def leads(self, ids: Ids) -> tuple[Ids, Tensor]:
-        """The likeliest token after each of `ids`, one row a pass; by how much, in units of the head's rounding."""
-        kv, likeliest, leads = self.storage(), [], []
+    def verified(self) -> Ids:
+        """The draft that the prefill finds right: each token the likeliest in its row, those before it right."""
+        ids = np.zeros(TOKENS, np.int64)
+        for token in range(TOKENS):
+            hidden, _ = self.begin(Draft(ids))
+            ids[token] = int(self.decoder.logits(hidden[-TOKENS:]).argmax(dim=-1)[token])
+        return ids
+
+    def plain(self, ids: Ids) -> tuple[Tensor, Tensor]:
+        """The logits for each of `ids` [TOKENS, vocabulary], one row a pass; units of the head's rounding [TOKENS]."""
+        kv, logits, units = self.storage(), [], []
         last = DecoderRunner(self.decoder).prefill(self.rows, self.plan, kv)[-1]
         for token in range(TOKENS):
-            best = self.decoder.logits(last).float().topk(2)
-            likeliest.append(int(best.indices[0]))
-            unit = torch.finfo(last.dtype).eps * self.decoder.max_head_norm * last.float().norm()
-            leads.append((best.values[0] - best.values[1]) / unit)
+            logits.append(self.decoder.logits(last).float())
+            units.append(torch.finfo(last.dtype).eps * self.decoder.max_head_norm * last.float().norm())
             at = self.slots[token]
             last = run_rows(self.decoder, self.decoder.embed(torch.from_numpy(ids[token : token + 1])), at, kv)[-1]
-        return np.array(likeliest), torch.stack(leads)
+        return torch.stack(logits), torch.stack(units)
+
+    def leads(self, ids: Ids) -> tuple[Ids, Tensor]:
+        """The likeliest token after those of `ids` before it, one row a pass; by how much, in units of rounding."""
+        logits, units = self.plain(ids)
+        best = logits.topk(2).values
+        return logits.argmax(dim=-1).numpy(), (best[:, 0] - best[:, 1]) / units
+
+    def behind(self, ids: Ids) -> Tensor:
+        """How far each of `ids` is behind the likeliest, one row a pass, in units of the head's rounding [TOKENS]."""
+        logits, units = self.plain(ids)
+        return (logits.amax(dim=-1) - logits[torch.arange(TOKENS), torch.from_numpy(ids)]) / units
 
 
 def scene(seed: int, dtype: torch.dtype = torch.float32, spread: float | None = None, gains: float = 1.5) -> Scene:
@@ -175,13 +193,14 @@ def drafts(random: np.random.Generator, right: Ids, vocabulary: int) -> list[Ids
 @given(seed=seeds, dtype=st.sampled_from(DTYPES), spread=st.sampled_from(SPREADS))
 @torch.inference_mode()
 def test_no_draft_changes_a_token(seed: int, dtype: torch.dtype, spread: float | None) -> None:
-    """Greedy tokens whatever is guessed, over any plan, in either dtype, with ties and next to ties."""
+    """Strict: greedy tokens whatever is guessed, over any plan, in either dtype, with ties and next to ties."""
     one = scene(seed, dtype, spread)
     greedy = one.greedy()
     for ids in drafts(np.random.default_rng(seed), greedy, one.decoder.config.vocab_size):
-        spoken = one.decode(Draft(ids))
+        spoken = one.decode(Draft(ids, "strict"))
 
         assert spoken.ids.tolist() == greedy.tolist()
+        assert spoken.bit_equal
         assert spoken.passes < TOKENS
         assert spoken.accepted <= TOKENS - spoken.passes
         assert (spoken.ids == ids)[: spoken.accepted].all()
@@ -198,6 +217,75 @@ def test_without_drafts_a_token_takes_a_pass(seed: int, dtype: torch.dtype, spre
 
     assert spoken.ids.tolist() == greedy.tolist()
     assert spoken.passes == TOKENS - 1
+    assert spoken.bit_equal
+
+
+@many
+@given(seed=seeds, dtype=st.sampled_from(DTYPES), spread=st.sampled_from(SPREADS))
+@torch.inference_mode()
+def test_exact_tokens_are_the_likeliest_in_a_pass_that_had_those_before_right(
+    seed: int, dtype: torch.dtype, spread: float | None
+) -> None:
+    """Whatever is guessed. A plain decoder, a row a pass, finds none of them further behind than rounding reaches."""
+    one = scene(seed, dtype, spread)
+    for ids in drafts(np.random.default_rng(seed), one.verified(), one.decoder.config.vocab_size):
+        spoken, passes = seen_decoding(one, Draft(ids, "exact"))
+
+        assert all(
+            any((fed[:token] == spoken.ids[:token]).all() and said[token] == spoken.ids[token] for fed, said in passes)
+            for token in range(TOKENS)
+        )
+        assert one.behind(spoken.ids).max() <= ROUNDING_MARGIN[dtype]
+        assert (spoken.ids == ids)[: spoken.accepted].all()
+        assert spoken.accepted <= TOKENS - spoken.passes
+
+
+def seen_decoding(one: Scene, draft: Draft) -> tuple[DecodeResult, list[tuple[Ids, Ids]]]:
+    """An action decoded; of each pass the tokens it was fed [TOKENS - 1], and the likeliest in each row [TOKENS].
+
+    A later pass says nothing of the first token: -1.
+    """
+    runner = DecoderRunner(one.decoder)
+    hidden, kv = one.begin(draft)
+    passes = [(draft.ids[:-1], one.decoder.logits(hidden[-TOKENS:]).argmax(dim=-1).numpy())]
+
+    def watched(sequences: Sequence[SequenceSlice]) -> list[Tensor]:
+        (sequence,) = sequences
+        assert range(sequence.first, sequence.stop) == one.slots[:-1]
+        fed = torch.cdist(sequence.rows.float(), one.decoder.model.embed_tokens.weight.float()).argmin(dim=-1)
+        out = runner.forward(sequences)
+        passes.append((fed.numpy(), np.array([-1, *one.decoder.logits(out[0]).argmax(dim=-1).tolist()])))
+        return out
+
+    (spoken,) = speculative_decode(Running(one.decoder, watched), [prefilled(hidden, one.slots, kv, draft)])
+    return spoken, passes
+
+
+@many
+@given(seed=seeds, dtype=st.sampled_from(DTYPES), spread=st.sampled_from(SPREADS))
+@torch.inference_mode()
+def test_a_right_draft_takes_one_pass(seed: int, dtype: torch.dtype, spread: float | None) -> None:
+    """Exact: what the prefill finds right stands, among ties as well, on any decoder; nothing is left to decode."""
+    one = scene(seed, dtype, spread)
+    right = one.verified()
+    spoken = one.decode(Draft(right))
+
+    assert spoken.ids.tolist() == right.tolist()
+    assert (spoken.passes, spoken.accepted) == (0, TOKENS)
+
+
+@many
+@given(seed=seeds, dtype=st.sampled_from(DTYPES), spread=st.sampled_from(SPREADS), radius=st.integers(0, 2))
+@torch.inference_mode()
+def test_what_is_called_equal_to_the_bit_is(seed: int, dtype: torch.dtype, spread: float | None, radius: int) -> None:
+    """Exact and relaxed answers that say so have the very tokens of passes without guesses."""
+    one = scene(seed, dtype, spread)
+    greedy, radii = one.greedy(), np.full(TOKENS, radius)
+    for ids in drafts(np.random.default_rng(seed), greedy, one.decoder.config.vocab_size):
+        for draft in (Draft(ids), Draft(ids, "relaxed", radii)):
+            spoken = one.decode(draft)
+
+            assert not spoken.bit_equal or spoken.ids.tolist() == greedy.tolist()
 
 
 @many
@@ -232,12 +320,13 @@ def test_rounding_does_not_reach_as_far_as_we_say(seed: int, dtype: torch.dtype,
 
 
 @torch.inference_mode()
-def test_a_right_draft_takes_one_pass() -> None:
-    """The prefill finds every guess right, and nothing is left to decode."""
+def test_where_no_lead_is_within_rounding_strict_takes_one_pass_too() -> None:
+    """The prefill finds every guess right, and every lead decisive."""
     one = scene(3)
+    strict, exact = (one.decode(Draft(one.greedy(), mode)) for mode in MODES)
 
-    assert one.decode(Draft(one.greedy())).accepted == TOKENS
-    assert one.decode(Draft(one.greedy())).passes == 0
+    assert strict == replace(exact, ids=strict.ids)
+    assert (strict.passes, strict.accepted, exact.bit_equal) == (0, TOKENS, True)
 
 
 @torch.inference_mode()
@@ -253,29 +342,37 @@ def test_a_wrong_last_guess_costs_nothing() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @torch.inference_mode()
 def test_a_tie_is_left_to_the_pass_that_decides_it(dtype: torch.dtype) -> None:
-    """Where all tokens are equally likely a right draft takes two passes: the prefill's word is not taken for it."""
-    one = scene(3, dtype, spread=0.0)
-    spoken = one.decode(Draft(one.greedy()))
+    """Where all tokens are equally likely a right draft takes strict two passes: it does not take the prefill's word.
 
-    assert (spoken.passes, spoken.accepted) == (1, 1)
+    Exact takes it, and says that rounding may have chosen.
+    """
+    one = scene(3, dtype, spread=0.0)
+    strict, exact = one.decode(Draft(one.greedy(), "strict")), one.decode(Draft(one.verified()))
+
+    assert (strict.passes, strict.accepted, strict.bit_equal) == (1, 1, True)
+    assert (exact.passes, exact.accepted, exact.bit_equal) == (0, TOKENS, False)
 
 
 @torch.inference_mode()
-def test_each_pass_makes_at_least_one_token_known() -> None:
+def test_one_token_is_the_prefills_in_every_mode() -> None:
+    """No pass follows, so nothing rounds otherwise, be the tie as close as it may."""
+    one = scene(3, spread=0.0)
+    for mode in get_args(DraftMode):
+        draft = Draft(one.greedy()[:1], mode)
+        hidden, kv = one.begin(draft)
+        (spoken,) = speculative_decode(DecoderRunner(one.decoder), [prefilled(hidden, one.slots[:1], kv, draft)])
+
+        assert (spoken.passes, spoken.bit_equal) == (0, True)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@torch.inference_mode()
+def test_each_pass_makes_at_least_one_token_known(mode: DraftMode) -> None:
     """The next pass guesses what the last one chose, behind what is known; every pass is over all slots."""
     one = scene(5)
-    greedy, fed = one.greedy(), []
-    runner = DecoderRunner(one.decoder)
-
-    def watched(sequences: Sequence[SequenceSlice]) -> list[Tensor]:
-        (sequence,) = sequences
-        fed.append(torch.cdist(sequence.rows, one.decoder.model.embed_tokens.weight).argmin(dim=-1).numpy())
-        assert range(sequence.first, sequence.stop) == one.slots[:-1]
-        return runner.forward(sequences)
-
-    draft = Draft((greedy + 1) % one.decoder.config.vocab_size)
-    hidden, kv = one.begin(draft)
-    (spoken,) = speculative_decode(Running(one.decoder, watched), [prefilled(hidden, one.slots, kv, draft)])
+    greedy = one.greedy()
+    spoken, (_, *later) = seen_decoding(one, Draft((greedy + 1) % one.decoder.config.vocab_size, mode))
+    fed = [ids for ids, _ in later]
     right = [int(np.cumprod(ids == greedy[:-1]).sum()) for ids in fed]
 
     assert len(fed) == spoken.passes > 1
@@ -303,16 +400,17 @@ def test_relaxed_takes_a_guess_that_is_near(seed: int, radius: int) -> None:
 
 @torch.inference_mode()
 def test_relaxed_takes_fewer_passes() -> None:
-    """A draft beside the greedy tokens stands in one pass, and not in mode exact; the last token is the likeliest."""
+    """A draft beside the greedy tokens stands in one pass, not where it has to be right; the last is the likeliest."""
     one = scene(9)
     greedy = one.greedy()
     guess = greedy + np.where(greedy > 0, -1, 1)
     radii = np.array([1] * (TOKENS - 1) + [0])
-    relaxed, exact = one.decode(Draft(guess, "relaxed", radii)), one.decode(Draft(guess))
+    relaxed, strict = one.decode(Draft(guess, "relaxed", radii)), one.decode(Draft(guess, "strict"))
 
-    assert relaxed.ids[0] == guess[0] != exact.ids[0]
-    assert relaxed.accepted > exact.accepted
-    assert exact.ids.tolist() == greedy.tolist()
+    assert relaxed.ids[0] == guess[0] != strict.ids[0]
+    assert relaxed.accepted > strict.accepted
+    assert (relaxed.bit_equal, strict.bit_equal) == (False, True)
+    assert strict.ids.tolist() == greedy.tolist()
 
 
 @many
@@ -361,7 +459,7 @@ def test_batched_frames_are_what_each_is_alone(seed: int, count: int) -> None:
     frames, alone = [], []
     for number, own in enumerate(siblings(one, seed, count)):
         ids = drafts(random, own.greedy(), vocabulary)[number % 4]
-        mode = random.choice(["exact", "off", "relaxed"])
+        mode = random.choice(get_args(DraftMode))
         draft = Draft(ids, str(mode), np.array([vocabulary // 8] * (TOKENS - 1) + [0]))  # type: ignore[arg-type]
         alone.append(own.decode(draft))
         hidden, kv = own.begin(draft)
@@ -434,9 +532,9 @@ class Tale:
         """The prefill's word for it."""
         return self.after(tokens) if self.clear[len(tokens)] else random_word(self.seed + 1, tokens)
 
-    def expected(self) -> tuple[list[int], int, int]:
-        """Tokens, passes and accepted guesses, written down token by token."""
-        guess, known, passes, accepted = [*self.ids.tolist()], 0, -1, 0
+    def expected(self) -> tuple[list[int], int, int, bool]:
+        """Tokens, passes, accepted guesses, whether equal to the bit, written down token by token."""
+        guess, known, passes, accepted, equal = [*self.ids.tolist()], 0, -1, 0, True
         while known < len(guess):
             says = self.early if passes < 0 else self.after
             said, passes, told = [says(guess[:token]) for token in range(len(guess))], passes + 1, [*guess[:known]]
@@ -444,15 +542,18 @@ class Tale:
                 best, guessed = said[len(told)], guess[len(told)]
                 near = self.mode == "relaxed" and abs(best - guessed) <= self.radius[len(told)]
                 told.append(guessed if near else best)
+                equal = equal and told[-1] == best
                 if told[-1] != guessed or self.mode == "off":
                     break
-                if self.mode == "exact" and passes == 0 and not self.clear[min(len(told), len(guess) - 1)]:
-                    break
+                if passes == 0 and len(told) < len(guess) and not self.clear[len(told)]:
+                    if self.mode == "strict":
+                        break
+                    equal = False
             known = len(told)
             if passes == 0:
                 accepted = next((at for at in range(known) if told[at] != self.ids[at]), known)
             guess = told + said[known:]
-        return guess, passes, accepted
+        return guess, passes, accepted, equal
 
 
 def random_word(seed: int, tokens: Sequence[int]) -> int:
@@ -483,7 +584,7 @@ def tales(draw: st.DrawFn) -> Tale:
     tokens, seed = draw(st.integers(1, LONGEST)), draw(st.integers(0, 2**20))
     clear = tuple(draw(st.lists(st.sampled_from([True, True, True, False]), min_size=tokens, max_size=tokens)))
     radius = draw(st.lists(st.integers(0, 2), min_size=tokens, max_size=tokens))
-    mode: DraftMode = draw(st.sampled_from(["exact", "relaxed", "off"]))
+    mode: DraftMode = draw(st.sampled_from(get_args(DraftMode)))
     bare = Tale(seed, np.zeros(tokens, np.int64), clear, mode, np.array(radius))
     ids: list[int] = []
     for off in draw(st.lists(st.sampled_from([0, 0, 0, 0, 1, 2, -1]), min_size=tokens, max_size=tokens)):
@@ -523,7 +624,7 @@ def test_each_action_is_decoded_by_the_rules_of_its_draft(told: list[Tale]) -> N
     spoken = speculative_decode(Running(Scripted(), played), frames)  # type: ignore[arg-type]  # as much of a decoder as is asked
 
     for said, tale in zip(spoken, told, strict=True):
-        assert (said.ids.tolist(), said.passes, said.accepted) == tale.expected()
+        assert (said.ids.tolist(), said.passes, said.accepted, said.bit_equal) == tale.expected()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

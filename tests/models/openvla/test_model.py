@@ -516,7 +516,7 @@ def test_a_decoded_action_is_scaled_by_its_own_statistics(lopsided: OpenVLA, mon
 
     def said(_: object, frames: Sequence[Prefilled]) -> list[DecodeResult]:
         heard.extend(frames)
-        return [DecodeResult(ids, 3, 5) for _ in frames]
+        return [DecodeResult(ids, 3, 5, bit_equal=bool(at)) for at, _ in enumerate(frames)]
 
     monkeypatch.setattr(model, "speculative_decode", said)
     given = [
@@ -536,7 +536,7 @@ def test_a_decoded_action_is_scaled_by_its_own_statistics(lopsided: OpenVLA, mon
         scale = lopsided.statistics.scales[key]
         assert decoded.chunk.actions.tolist() == [scale.unnormalise(unit).tolist()]
         assert decoded.normalised.tolist() == [unit.tolist()]
-        assert (decoded.passes, decoded.accepted, decoded.chunk.unnorm_key) == (3, 5, key)
+        assert (decoded.passes, decoded.accepted, decoded.bit_equal, decoded.chunk.unnorm_key) == (3, 5, bool(at), key)
         assert heard[at] is given[at]
 
 

@@ -204,6 +204,16 @@ def test_times_are_those_of_the_origin() -> None:
     assert Flow(steps=4).codes(8).shape == (4, 8)
 
 
+def test_a_picture_may_be_read_only() -> None:
+    """A decoder's picture often is; it is neither refused nor warned about, and stays as it is."""
+    picture = np.full((224, 224, 3), 51, np.uint8)
+    picture.setflags(write=False)
+
+    _, pixels = PaddedPixels().look(picture)
+
+    assert torch.all(pixels == torch.tensor(51 / 255 * 2 - 1))
+
+
 @pytest.mark.parametrize(("name", "keys"), [("pi0-micro", {}), ("pi05-micro", {"discrete_state_input": True})])
 def test_openpis_libero_client_finds_everything(
     folder_of: FolderOf, load: Load, name: str, keys: dict[str, Any]

@@ -15,19 +15,24 @@ from stillframe.domain import ActionChunk, CacheReport, KeyframeReason, Observat
 from stillframe.engine.core import EngineCore
 from stillframe.engine.refresh import refresh_idle_session
 from stillframe.engine.requests import FrameRequest
+from stillframe.engine.session_state import ScheduledFrame
 from stillframe.engine.step import step
 from stillframe.errors import StillframeError
 from stillframe.models.base import PolicyModel
+from stillframe.models.expert_probe import ExpertAttentionProbe
+from stillframe.models.llama.attention_probe import TextAttentionProbe
 from stillframe.models.registry import load_policy
 from stillframe.recording.frame import RecordedFrame
 from stillframe.recording.reader import read_episodes
 from stillframe.recording.recorder import Recorder
+from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe.tools.calibration.replay import EpisodeReplay
 from stillframe.tools.calibration.search import calibrate
 
 KNOBS = AdaptiveSettings(distance=0.5, top_k=256, task_top_k=20, scene_cut=0.05, age_limit=2)
 PERIOD_S = 0.1
+GOLDENS = Path(__file__).parents[2] / "goldens"
 
 
 @pytest.fixture(scope="module", params=["oft", "cogact"])
@@ -101,6 +106,34 @@ def test_the_same_frame_drifts_by_nothing(model: PolicyModel) -> None:
 
     assert paused.ratios[1] > 0.05
     assert paused.drifts == pytest.approx([0.0], abs=1e-4)
+
+
+@pytest.mark.parametrize("relevance", ["text", "expert"])
+def test_candidates_are_planned_by_the_attention_that_they_name(relevance: Any) -> None:
+    """Of a policy that has an action expert: a plan leaves out what its probe of the frame before found."""
+    policy = load_policy(GOLDENS / "pi0" / "pi0-micro", dtype=torch.float32, device=torch.device("cpu"))
+    replay, knobs = EpisodeReplay(policy, ReuseSettings()), replace(KNOBS, relevance=relevance)
+    replay.add(played(policy, 2), nothing)
+    plans: list[ReusePlan] = []
+    plan = replay._scheduler.plan
+
+    def noted(frame: ScheduledFrame, *state: Any) -> None:
+        plan(frame, *state)
+        plans.append(frame.plan)
+
+    replay._scheduler.plan = noted  # type: ignore[method-assign]
+    replay.with_slack([knobs], nothing)
+    first = replay.frames[0].frame
+    with torch.inference_mode():
+        dense = replay._whole(replay._with(first, knobs))
+        dense.probe = replay._scheduler.probe(dense)
+        replay._pass(dense, replay._storage())
+        assert dense.probe is not None
+        attended = dense.attended(dense.probe.relevance(dense.kv))
+
+    assert attended is not None
+    assert torch.equal(plans[1].relevant, attended.relevant)
+    assert isinstance(dense.probe, {"text": TextAttentionProbe, "expert": ExpertAttentionProbe}[relevance])
 
 
 class Silent:

@@ -14,9 +14,9 @@ def info(desk):
     return desk.policy.info
 
 
-def assigned(info, cameras, keys, *, ordered=False, fixed=()):
+def assigned(info, cameras, keys, *, ordered=False, fixed=(), slots=()):
     """Camera -> key, as a frame with pictures under these keys is understood."""
-    asked = replace(info, cameras=tuple(cameras), camera_keys=dict(fixed))
+    asked = replace(info, cameras=tuple(cameras), camera_keys=dict(fixed), camera_slots=dict(slots))
     said = assign_cameras({key: f"pixels of {key}" for key in keys}, {"prompt": "go"}, asked, ordered=ordered)
     assert list(said.fields) == ["prompt", "images"]
     assert said.fields["images"] == {camera: f"pixels of {key}" for camera, key in said.keys.items()}
@@ -80,6 +80,17 @@ def refused(code, *args, **kwargs):
         # by convention: openpi's ALOHA policies look at the high camera, the left lens and the left hand
         (["image"], ["cam_high", "cam_low", "cam_left_wrist", "cam_right_wrist"], ["cam_high"]),
         (["front", "wrist"], ["cam_high", "cam_low", "cam_left_wrist", "cam_right_wrist"], [0, 2]),
+        # whole words decide before the mount, however many of either side's say nothing
+        (
+            ["base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"],
+            ["images/cam_high", "images/cam_low", "images/cam_left_wrist", "images/cam_right_wrist"],
+            [0, 2, 3],
+        ),
+        (
+            ["base_0_rgb", "left_wrist_0_rgb"],
+            ["exterior_image_1_left", "wrist_image_left", "wrist_image_right"],
+            [0, 1],
+        ),
         (["wrist"], ["exterior_image_1_left", "wrist_image_left", "wrist_image_right"], ["wrist_image_left"]),
     ],
 )
@@ -160,6 +171,37 @@ def test_the_configuration_decides_first(info):
     assert assigned(info, ["image"], ["wrist", "image"], fixed={"image": "wrist"}) == {"image": "wrist"}
 
 
+@pytest.mark.parametrize(
+    ("slots", "keys", "expected"),
+    [
+        ({"mast": "base_0_rgb", "d405": "left_wrist_0_rgb"}, ["left_wrist_0_rgb", "base_0_rgb"], [1, 0]),
+        ({"mast": "base_0_rgb", "d405": "left_wrist_0_rgb"}, ["observation/wrist_image", "observation/image"], [1, 0]),
+        ({"mast": "base_0_rgb", "d405": "left_wrist_0_rgb"}, ["images/d405", "agentview", "hand"], [1, 0]),
+        ({"d405": "left_wrist_0_rgb"}, ["observation/image", "observation/wrist_image"], [1]),
+        ({"a": "right_wrist_0_rgb", "b": "left_wrist_0_rgb"}, ["right_wrist_rgb", "left_wrist_0_rgb", "a"], [2, 1]),
+        ({"wrist": "base_0_rgb"}, ["observation/image", "observation/wrist_image"], [1]),
+        ({"wrist": "base_0_rgb"}, ["wrist_image", "base_0_rgb"], [1]),
+    ],
+)
+def test_a_camera_is_known_by_the_checkpoints_name_for_it(info, slots, keys, expected):
+    """By either name; its mount by its own, and by the checkpoint's where its own does not say it."""
+    found = {camera: keys[at] for camera, at in zip(slots, expected, strict=True)}
+
+    assert assigned(info, list(slots), keys, slots=slots) == found
+
+
+@pytest.mark.parametrize(
+    ("slots", "keys", "lacking"),
+    [
+        ({"d405": "left_wrist_0_rgb"}, ["observation/image", "agentview"], "d405"),
+        ({"wrist": "base_0_rgb"}, ["agentview", "observation/image"], "wrist"),
+    ],
+)
+def test_a_slot_makes_no_scene_of_a_hand(info, slots, keys, lacking):
+    """A picture that says another mount, or none, is no hand's."""
+    assert f"camera {lacking!r}" in refused("missing-camera", info, list(slots), keys, slots=slots)
+
+
 def test_a_configured_key_that_does_not_come_is_named(info):
     """With what came: another picture does not take its place."""
     said = refused("missing-camera", info, ["image"], ["image", "y"], fixed={"image": "images/cam_low"})
@@ -176,6 +218,17 @@ def test_names_of_the_configuration_on_the_native_wire(info):
     assert keys_by_camera({"wrist": 2, "front": 1, "x": 3}, asked) == {"wrist": "wrist", "front": "front", "x": "x"}
     with pytest.raises(BadRequest, match="Camera 'front' has two pictures, 'cam_high', 'front'"):
         keys_by_camera({"cam_high": 1, "front": 2}, asked)
+
+
+def test_the_checkpoints_names_on_the_native_wire(info):
+    """A camera comes under its own name or the checkpoint's; a configured key that is called so is another's."""
+    asked = replace(info, cameras=("front", "wrist"), camera_slots={"front": "base", "wrist": "left"})
+    keyed = replace(asked, camera_keys={"front": "left"})
+
+    assert keys_by_camera({"base": 1, "wrist": 2}, asked) == {"front": "base", "wrist": "wrist"}
+    assert keys_by_camera({"left": 1, "wrist": 2}, keyed) == {"front": "left", "wrist": "wrist"}
+    with pytest.raises(BadRequest, match="Camera 'front' has two pictures, 'base', 'front'"):
+        keys_by_camera({"base": 1, "front": 2}, asked)
 
 
 def test_a_frame_of_many_pictures_is_not_looked_through(info):

@@ -28,6 +28,16 @@ def test_relaxed_tokens_are_told() -> None:
     assert [cache_report(report["cache"]).relaxed for report in (exact, relaxed)] == [False, True]
 
 
+@pytest.mark.parametrize("equal", [True, False])
+def test_tokens_that_rounding_may_have_chosen_are_told(*, equal: bool) -> None:
+    """In every reply and its header, and the client reads it."""
+    report = reuse_report(replace(EXACT, bit_equal=equal), None)
+
+    assert report["cache"]["bit_equal"] is equal
+    assert json.loads(report_headers(report)["X-Stillframe-Cache"]) == report["cache"]
+    assert cache_report(report["cache"]).bit_equal is equal
+
+
 @pytest.mark.parametrize(
     ("info", "history", "expected"),
     [

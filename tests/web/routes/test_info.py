@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from typing import get_args
 
 import pytest
 
-from stillframe.domain import HistoryInfo, RecordingReport
+from stillframe.domain import DraftMode, HistoryInfo, RecordingReport
 from stillframe.web.openapi.problem_codes import PROBLEM_CODES
 from stillframe.web.service.lifecycle import Lifecycle
 
@@ -91,6 +92,23 @@ def test_models_say_what_the_numbers_mean(desk):
     assert card["norm_stats"]["jaco"]["mask"] == [True] * 6 + [False]
     assert card["default_unnorm_key"] == "jaco"
     assert card["batch_invariant"] is False
+
+
+def test_models_say_what_the_checkpoint_calls_the_cameras(new_desk):
+    """Where it has other names than the robot; none where it has not."""
+    named = replace(new_desk().policy.info, camera_slots={"front": "base_0_rgb"})
+    cards = [desk.ask("GET", "/v1/models").json()["models"][0] for desk in (new_desk(), new_desk(info=named))]
+
+    assert [card["observation"]["camera_slots"] for card in cards] == [{}, {"front": "base_0_rgb"}]
+
+
+@pytest.mark.parametrize("mode", get_args(DraftMode))
+def test_models_say_how_drafts_are_verified(new_desk, mode):
+    """As it is configured; beside whether the decoder is batch invariant it says what exact means here."""
+    desk = new_desk(info=replace(new_desk().policy.info, draft=mode))
+    (card,) = desk.ask("GET", "/v1/models").json()["models"]
+
+    assert card["draft"] == mode
 
 
 def test_models_say_how_history_stands(new_desk):

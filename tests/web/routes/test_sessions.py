@@ -21,7 +21,7 @@ from stillframe.web.middleware.rate_limit import RateLimiter
 from stillframe.web.routes.sessions import MAX_BODY_BYTES
 from stillframe_client.wire import MAX_SESSION_ID, is_session_id, pack, unpack
 
-CACHE = ["mode", "frame", "reason", "reuse_ratio", "reused_tokens", "total_tokens", "kv_bytes", "age_max"]
+CACHE = ["mode", "frame", "reason", "reuse_ratio", "reused_tokens", "total_tokens", "kv_bytes", "age_max", "bit_equal"]
 ARM = {"session_id": "arm"}
 
 
@@ -89,7 +89,7 @@ def test_a_readable_reply_says_what_was_reused(desk, still):
 
     assert list(first.json()["cache"]) == CACHE
     assert (first.json()["cache"]["frame"], first.json()["cache"]["reason"]) == ("keyframe", "first-frame")
-    assert list(second.json()["cache"].values()) == ["adaptive", "delta", None, 0.5, 10, 20, 1000, 1]
+    assert list(second.json()["cache"].values()) == ["adaptive", "delta", None, 0.5, 10, 20, 1000, 1, True]
     assert second.json()["session"] == {"id": "arm", "epoch": 0, "seq": 1}
     for reply in first, second:
         assert header_of(reply, "x-stillframe-cache") == reply.json()["cache"]

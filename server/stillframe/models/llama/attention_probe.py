@@ -13,11 +13,13 @@ from torch import Tensor
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.reuse.kv import FrameKV
-from stillframe.reuse.relevance import Relevance, text_attention
+from stillframe.reuse.relevance import Relevance, attention_to_patches
 
 
 class TextAttentionProbe:
     """A PromptHook for one pass. The text's and the action's rows are never dropped: they are found from the end on."""
+
+    on_expert = None  # see base.RelevanceProbe
 
     def __init__(self, decoder: Decoder, layout: TokenLayout, chosen: Sequence[int], *, every_layer: bool):
         """Probe the `chosen` layers (none: all); `every_layer`: all of them for the entropies, chosen or not."""
@@ -35,6 +37,11 @@ class TextAttentionProbe:
             self._rows[layer] = rows[len(rows) - (end - looking.start) : len(rows) - (end - looking.stop)].clone()
 
     @property
+    def on_prompt(self) -> TextAttentionProbe:
+        """Itself: see base.RelevanceProbe."""
+        return self
+
+    @property
     def text_rows(self) -> int:
         """See PromptHook."""
         return self._layout.prompt_rows - self._layout.looking.start
@@ -46,7 +53,7 @@ class TextAttentionProbe:
         keys = looking.stop if causal else self._layout.prompt_rows
         positions = torch.arange(looking.start, looking.stop, device=kv.device)
         looks = {
-            layer: text_attention(
+            layer: attention_to_patches(
                 self._decoder.model.queries(layer, rows, positions),
                 kv.keys(layer, keys),
                 positions if causal else None,

@@ -2,15 +2,16 @@
 
 Knows a decoder runner, caches and token ids; not where a draft comes from, and not what a token means.
 
-The result is greedy decoding, to the bit. Passes of different shapes round differently, and where two tokens are as
-good as equal that decides. So the shapes are fixed: in the prefill the action's positions have rows of their own,
-whatever is drafted there; every later pass runs over all of these positions. A row's numbers then depend on the rows
-before it and on nothing behind it. The first token is the prefill's; each of the others is that of the first later pass
-in which all before it are right. No draft has a part in that: greedy tokens depend on the frame and the plan alone.
+One pass over the draft yields the token after each draft token, and as many are known as draft tokens before them were
+right: one at least. The next pass takes this one's tokens as its draft (Jacobi iteration, as in PD-VLA, arXiv
+2503.02310). So each token is the likeliest of a pass in which all tokens before it are right: that is what lossless
+means in the field, and mode exact. A right draft takes no pass but the prefill.
 
-A draft only saves passes. One pass over the positions yields the token after each draft token, and as many are known as
-draft tokens before them were right: one at least. The next pass takes this one's tokens as its draft (Jacobi iteration,
-as in PD-VLA, arXiv 2503.02310). The prefill is of another shape: unless the decoder is batch invariant
+Passes of different shapes round differently, and where two tokens are as good as equal that decides. Mode strict gives
+greedy tokens to the bit all the same, for its shapes are fixed: in the prefill the action's positions have rows of
+their own, whatever is drafted there; every later pass runs over all of these positions. A row's numbers then depend on
+the rows before it and on nothing behind it. The first token is the prefill's; each of the others is that of the first
+later pass in which all before it are right. The prefill is of another shape: unless the decoder is batch invariant
 (batch_invariance.py), its tokens behind the first are accepted only where the lead of the best exceeds rounding.
 """
 
@@ -45,6 +46,7 @@ class DecodeResult:
     ids: Ids  # [tokens]
     passes: int  # after the prefill
     accepted: int  # how many draft tokens, from the first on, the prefill accepted
+    bit_equal: bool  # whether passes without drafts would choose the same tokens, however they round
     refusal: Internal | None = None  # a pass whose logits mean nothing: its likeliest tokens are none
 
 
@@ -56,12 +58,16 @@ class _Verification:
     decisive: NDArray[np.bool_]  # [tokens] whether another shape of pass would choose the same
     spread: NDArray[np.float64]  # [tokens] from the highest to the lowest logit: what the choice rests on
 
+    def settles(self, token: int) -> bool:
+        """Whether every pass says the same for a token, where those before it are right; also one past the last."""
+        return token == len(self.ids) or bool(self.decisive[token])
+
 
 def speculative_decode(runner: DecoderRunner, frames: Sequence[Prefilled]) -> list[DecodeResult]:
     """Each frame's action tokens. Frames that are not complete after their prefill go on together, pass by pass.
 
-    Mode exact: greedy tokens; relaxed: each is the likeliest, or a draft token within its radius; off: greedy tokens,
-    and the draft is ignored.
+    Mode exact: each is the likeliest of a pass in which all before it are right; strict: greedy tokens to the bit,
+    whatever is drafted; relaxed: as exact, or a draft token within its radius; off: greedy tokens, no draft counts.
     """
     verified = zip(frames, _verify_prefills(runner.decoder, frames), strict=True)
     states = [_DecodeState(frame, verification) for frame, verification in verified]
@@ -78,6 +84,7 @@ class _DecodeState:
         self.frame = frame
         self.draft_ids = self._ids = frame.draft.ids
         self._known = self._passes = 0
+        self._bit_equal = True
         self._faults: list[Internal] = frame.draft.faults  # the draft's own list: its maker reads it afterwards
         self._advance(verification)
         self._accepted = _accepted_prefix(frame.draft.ids, self._ids, self._known)
@@ -90,7 +97,7 @@ class _DecodeState:
     @property
     def result(self) -> DecodeResult:
         """What is known."""
-        return DecodeResult(self._ids, self._passes, self._accepted, next(iter(self._faults), None))
+        return DecodeResult(self._ids, self._passes, self._accepted, self._bit_equal, next(iter(self._faults), None))
 
     def update(self, verification: _Verification) -> None:
         """Take in what another pass over the draft yields."""
@@ -104,9 +111,13 @@ class _DecodeState:
         for token in range(self._known, len(ids)):
             self._known = token + 1
             ids[token] = _chosen(token, verification, self.draft_ids, draft)
-            right = draft.mode != "off" and ids[token] == self.draft_ids[token]
-            if not right or (draft.mode == "exact" and not verification.decisive[min(self._known, len(ids) - 1)]):
+            self._bit_equal &= bool(ids[token] == verification.ids[token])
+            if draft.mode == "off" or ids[token] != self.draft_ids[token]:
                 break
+            if not verification.settles(self._known):
+                if draft.mode == "strict":
+                    break
+                self._bit_equal = False
         self.draft_ids = self._ids = ids
 
 

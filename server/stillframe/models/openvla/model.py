@@ -93,7 +93,7 @@ class OpenVLA(PrismaticPolicy):
         unit = np.full(len(result.ids), np.nan) if refusal else self.config.bins.decode(result.ids)
         normalised = unit[None]
         chunk = ActionChunk(self.statistics.scales[unnorm_key].unnormalise(normalised), unnorm_key, result.ids)
-        return Decoded(chunk, normalised, result.passes, result.accepted, refusal)
+        return Decoded(chunk, normalised, result.passes, result.accepted, refusal, result.bit_equal)
 
     def layout(self, cameras: Sequence[str], ids: int) -> TokenLayout:
         """[BOS] [patches, camera after camera] [text] [action]: BOS counts as text but sits first."""

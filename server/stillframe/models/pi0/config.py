@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stillframe.errors import CheckpointError, closest
+from stillframe.errors import CheckpointError
 from stillframe.files.kinds import shown
+from stillframe.models.pi0.cameras import KEY as CAMERAS
+from stillframe.models.pi0.cameras import camera_slots
 from stillframe.models.pi0.flow import Flow
 from stillframe.models.pi0.folder import Origin, Pi0Folder
 from stillframe.models.pi0.gemma import GemmaConfig
-from stillframe.models.pi0.platforms import SLOTS, Platform, platform_of
+from stillframe.models.pi0.platforms import Platform, platform_of
 from stillframe.models.pi0.prompt import PromptForm
 from stillframe.models.pi0.sizes import Pi0Sizes
 from stillframe.models.pi0.statistics import (
@@ -30,11 +32,10 @@ from stillframe.models.pi0.statistics import (
 
 LOG = logging.getLogger(__name__)
 DISCRETE, DELTA, STEPS = "discrete_state_input", "extra_delta_transform", "num_inference_steps"
-SETTINGS = ("cameras", "action_names", "state_names", "state_units", DISCRETE, DELTA, STEPS)
+SETTINGS = (CAMERAS, "action_names", "state_names", "state_units", DISCRETE, DELTA, STEPS)
 MOST_ACTIONS, MOST_STEPS, MOST_TOKENS = 1024, 100, 1024
 HORIZONS: Mapping[Origin, str] = {"openpi": "action_horizon", "lerobot": "chunk_size"}
 TOKENS = {False: 48, True: 200}  # of a prompt; pi0.5's are longer
-PICTURE = "observation.images."  # how lerobot's features of cameras begin
 GRIPPER = "gripper"
 
 
@@ -48,7 +49,7 @@ class Pi0Config:
     flow: Flow
     form: PromptForm
     statistics: Statistics
-    cameras: tuple[str, ...]
+    camera_slots: Mapping[str, str]  # camera -> the slot that it fills, in the order of their patches
     action_names: tuple[str, ...]
     state_names: tuple[str, ...]  # none: it reads no state
     state_units: tuple[str, ...]
@@ -59,6 +60,11 @@ class Pi0Config:
     def family(self) -> str:
         """Ours."""
         return "pi05" if self.sizes.adaptive else "pi0"
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """By the robot's names, in the order of their patches."""
+        return tuple(self.camera_slots)
 
     @classmethod
     def of(cls, folder: Pi0Folder) -> Pi0Config:
@@ -75,7 +81,7 @@ class Pi0Config:
         _check_state(states, sizes, relative)
         return cls(
             sizes, folder.origin, _whole(config, HORIZONS[folder.origin], MOST_ACTIONS), _flow(config, lerobot=lerobot),
-            form, stats, _cameras(config, platform, lerobot=lerobot), names, states, units, relative,
+            form, stats, camera_slots(config, platform, lerobot=lerobot), names, states, units, relative,
             platform.gripper if platform else "as the data set has it",
         )  # fmt: skip
 
@@ -136,27 +142,6 @@ def _lerobot_relative(folder: Pi0Folder, config: Mapping[str, Any], names: tuple
     excluded = [str(word) for word in before.get("exclude_joints") or []]
     named = [str(name) for name in known] if isinstance(known, list) and len(known) == len(names) else [""] * len(names)
     return tuple(wanted and not any(word in name for word in excluded) for name in named)
-
-
-def _cameras(config: Mapping[str, Any], platform: Platform | None, *, lerobot: bool) -> tuple[str, ...]:
-    """In the order of their patches. Slots that are not filled have none: masked ones change nothing."""
-    features = config.get("input_features") if lerobot else None
-    known = tuple(
-        name.removeprefix(PICTURE)
-        for name, feature in (features.items() if isinstance(features, Mapping) else ())
-        if isinstance(feature, Mapping) and feature.get("type") == "VISUAL" and "empty_camera" not in name
-    )
-    if lerobot and not known:
-        raise CheckpointError("config.json: input_features names no picture; expected features of type VISUAL")
-    slots = known or SLOTS
-    chosen = _words(config, "cameras", known or (platform.cameras if platform else SLOTS))
-    unknown = [name for name in chosen if name not in slots]
-    if unknown or not chosen or len(set(chosen)) < len(chosen):
-        hint = closest(unknown[0], slots) if unknown else ""
-        raise CheckpointError(
-            f"config.json: cameras is {shown(repr(list(chosen)))}; expected one or more of {', '.join(slots)}.{hint}"
-        )
-    return tuple(name for name in slots if name in chosen)
 
 
 def _action_names(

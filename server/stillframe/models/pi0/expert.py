@@ -103,10 +103,14 @@ class Expert(nn.Module):
 
     def modulations(self, condition: Tensor, dtype: torch.dtype) -> list[list[Modulation]]:
         """Of each row of `condition` [steps, width], as `forward` takes them. `dtype`: that of the rows."""
-        layers = [cast("ExpertLayer", layer) for layer in self.layers]
-        norms = [norm for layer in layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
-        made = [norm.modulations(condition, dtype) for norm in (*norms, self.norm)]
+        made = [norm.modulations(condition, dtype) for norm in self.norms]
         return [list(own) for own in zip(*made, strict=True)]
+
+    @property
+    def norms(self) -> list[AdaptiveNorm | FixedNorm]:
+        """Two a layer, and the last; until they are dropped."""
+        layers = [cast("ExpertLayer", layer) for layer in self.layers]
+        return [*(norm for each in layers for norm in (each.input_layernorm, each.post_attention_layernorm)), self.norm]
 
     def drop_norms(self) -> None:
         """Free the norms, whose modulations are made: a projection in float32 before every sublayer is much memory."""

@@ -39,8 +39,15 @@ class Flow:
         return -1.0 / self.steps
 
     def codes(self, width: int) -> Tensor:
-        """Each time as a row [steps, width] float32: sines, then cosines, taken in float64."""
-        share = torch.linspace(0.0, 1.0, width // 2, dtype=torch.float64)
-        period = self.min_period * (self.max_period / self.min_period) ** share
-        angles = self.times.double()[:, None] * (1.0 / period * 2 * math.pi)
-        return torch.cat((angles.sin(), angles.cos()), dim=1).float()
+        """Each time as a row [steps, width] float32."""
+        return time_codes(self.times, width, self.min_period, self.max_period)
+
+
+def time_codes(
+    times: Tensor, width: int, min_period: float = Flow.min_period, max_period: float = Flow.max_period
+) -> Tensor:
+    """Times [...] as rows [..., width] float32: sines, then cosines, taken in float64."""
+    share = torch.linspace(0.0, 1.0, width // 2, dtype=torch.float64)
+    period = min_period * (max_period / min_period) ** share
+    angles = times.double()[..., None] * (1.0 / period * 2 * math.pi)
+    return torch.cat((angles.sin(), angles.cos()), dim=-1).float()

@@ -64,6 +64,11 @@ OFFSETS = re.compile(r"^(decoder\.model|expert)\..*norm\.weight$")  # norms' wei
 class Pi0Folder(CheckpointFolder):
     """Reads tensors under our names: three projections of the tower's attention as one, norms' offsets with their 1."""
 
+    @classmethod
+    def of(cls, folder: CheckpointFolder) -> Pi0Folder:
+        """The same folder with tensors under our names; as it is where it has them."""
+        return folder if isinstance(folder, cls) else cls(folder.path, folder.config)
+
     @cached_property
     def origin(self) -> Origin:
         """Whose layout it is."""

@@ -56,11 +56,12 @@ class Pi0:
 
     mask = Mask.BIDIRECTIONAL
     answer_rows = 1  # of the prefix nothing is read but keys and values
+    has_expert = True
 
     @classmethod
     def load(cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> Pi0:
         """Check the whole folder, then read it."""
-        own = Pi0Folder(folder.path, folder.config)
+        own = Pi0Folder.of(folder)
         config = Pi0Config.of(own)
         sizes, lerobot, data_sets = config.sizes, config.origin == "lerobot", config.statistics.data_sets
         prompt = PromptEncoder(open_tokenizer(find_tokenizer(own), sizes.decoder.vocab_size), config.form)
@@ -111,6 +112,7 @@ class Pi0:
             dtype=str(self.dtype).removeprefix("torch."),
             device=str(self.device),
             cameras=config.cameras,
+            camera_slots={camera: slot for camera, slot in config.camera_slots.items() if camera != slot},
             image_size=self.pixels.size,
             action_names=config.action_names,
             gripper=config.gripper,
@@ -169,6 +171,7 @@ class Pi0:
             unnorm_key=unnorm_key,
             no_motion_tokens=NO_TOKENS,
             state=None if state is None else torch.from_numpy(state),
+            padded_views=observation.center_crop is None,
             rounded_views=not self.pixels.antialias,
         )
 
@@ -186,10 +189,20 @@ class Pi0:
 
     def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:  # noqa: ARG002 (the expert's)
         """Draw a chunk over each prefix, with noise that follows from the frame's seed alone; all robots together."""
-        noise = torch.stack([self._noise(one.seed) for one in prefilled]).to(self.device)
+        noise = torch.stack([self.noise(one.seed) for one in prefilled]).to(self.device)
         guidance = Guidance.of([one.held and one.held.with_actions(self._due(one)) for one in prefilled], noise)
-        drawn = self.network.draw(*self.expert_input(prefilled), noise, guidance).cpu().double().numpy()
-        return [self.scaled(one.prepared, chunk) for one, chunk in zip(prefilled, drawn, strict=True)]
+        hooks = [one.expert_hook for one in prefilled]
+        return self.decoded(prefilled, self.network.draw(*self.expert_input(prefilled), noise, guidance, hooks))
+
+    def decoded(self, prefilled: Sequence[Prefilled], drawn: Tensor) -> list[Decoded]:
+        """[robots, horizon, action_dim] of the network -> each robot's chunk."""
+        chunks = drawn.cpu().double().numpy()
+        return [self.scaled(one.prepared, chunk) for one, chunk in zip(prefilled, chunks, strict=True)]
+
+    def noise(self, seed: int) -> Tensor:
+        """[horizon, action_dim]: the same for a seed on every device, for it is drawn in the host's memory."""
+        shape = (self.config.horizon, self.config.sizes.action_dim)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
     def _due(self, one: Prefilled) -> NDArray[np.float64]:
         """What the held chunk's actions are from this frame: where the state is added to them, less what it moved."""
@@ -232,11 +245,6 @@ class Pi0:
             low[added] += self.states[key].low[added]
             high[added] += self.states[key].high[added]
         return {"q01": low.tolist(), "q99": high.tolist(), "mask": scale.mask.tolist()}
-
-    def _noise(self, seed: int) -> Tensor:
-        """[horizon, action_dim]: the same for a seed on every device, for it is drawn in the host's memory."""
-        shape = (self.config.horizon, self.config.sizes.action_dim)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
     @property
     def _patches(self) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.expert_probe import ExpertHook
 from stillframe.models.guidance import Guidance, guided_flow, may_differentiate
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.rotary import Rotary
@@ -26,6 +27,8 @@ from stillframe.models.pi0.prefix import PrefixKV
 from stillframe.models.pi0.siglip import SiglipTower
 from stillframe.models.pi0.sizes import Pi0Sizes
 from stillframe.reuse.kv import FrameKV
+
+Hooks = Sequence[ExpertHook | None]  # of each robot; (): of none
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,15 @@ class Pi0Network(nn.Module):
         states: Tensor | None,
         noise: Tensor,
         guidance: Guidance | None = None,
+        hooks: Hooks = (),
     ) -> Tensor:
         """From `noise` [robots, horizon, action_dim] to normalised chunks of that shape, float32.
 
-        `caches` hold each robot's prefix of so many rows; `states` [robots, action_dim] float32 are pi0's.
+        `caches` hold each robot's prefix of so many rows; `states` [robots, action_dim] float32 are pi0's. Each robot's
+        hook, if it has one, sees the last step: its actions are nearly those of the chunk.
         """
         with may_differentiate(guidance):
-            *_, last = self.drawn(caches, lengths, states, noise, guidance)
+            *_, last = self.drawn(caches, lengths, states, noise, guidance, hooks)
         return last
 
     def drawn(
@@ -93,21 +98,30 @@ class Pi0Network(nn.Module):
         states: Tensor | None,
         noise: Tensor,
         guidance: Guidance | None = None,
+        hooks: Hooks = (),
     ) -> Iterator[Tensor]:
         """The same, step by step: what each step begins with, then the chunks."""
-        before, horizon = int(states is not None), noise.shape[1]
-        prefix = PrefixKV(caches, lengths, before + horizon)
-        if states is not None:
-            self._write_state(states, prefix)
-        prefix.begin(before)
-        rotary = self._rotary(prefix.positions, range(before, before + horizon))
+        prefix, rotary = self.over(caches, lengths, states, noise.shape[1])
         actions, times = noise, self.flow.times.tolist()
         for step in range(self.flow.steps):
             yield actions
+            if step == self.flow.steps - 1:
+                prefix.watch(hooks)
             velocity = partial(self.velocity, step=step, rotary=rotary, prefix=prefix)
             flowing = velocity(actions) if guidance is None else guided_flow(velocity, actions, times[step], guidance)
             actions = actions + self.flow.stride * flowing
         yield actions
+
+    def over(
+        self, caches: Sequence[FrameKV], lengths: Sequence[int], states: Tensor | None, horizon: int
+    ) -> tuple[PrefixKV, Rotary]:
+        """Prefixes and states as `draw` takes them, for passes of so many rows of actions; and these rows' angles."""
+        before = int(states is not None)
+        prefix = PrefixKV(caches, lengths, before + horizon)
+        if states is not None:
+            self._write_state(states, prefix)
+        prefix.begin(before)
+        return prefix, self._rotary(prefix.positions, range(before, before + horizon))
 
     def velocity(self, actions: Tensor, step: int, rotary: Rotary, prefix: PrefixKV) -> Tensor:
         """[robots, horizon, action_dim] at a step's time -> the same: where they flow to, per unit of time."""

@@ -40,7 +40,7 @@ class PaddedPixels:
             image = cropped(image, center_crop, self.size)
         if image.shape[:2] == self.size or self.antialias:
             view = self._resized(image)
-            return view, _scaled(torch.from_numpy(view).permute(2, 0, 1).float() / 255.0)
+            return view, _scaled(torch.tensor(view).permute(2, 0, 1).float() / 255.0)  # a view may be read-only
         unit = self._interpolated(image)
         return (unit * 255.0).round().byte().permute(1, 2, 0).numpy(), _scaled(unit)
 
@@ -58,7 +58,7 @@ class PaddedPixels:
     def _interpolated(self, image: Image) -> Tensor:
         """By torch, in floats of 0..1: [3, side, side]."""
         height, width = self._inner(image)
-        unit = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255.0
+        unit = torch.tensor(image).permute(2, 0, 1)[None].float() / 255.0
         made = functional.interpolate(unit, size=(height, width), mode="bilinear", align_corners=False)[0].clamp(
             0.0, 1.0
         )

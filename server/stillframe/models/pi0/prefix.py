@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stillframe.models.expert_probe import ExpertHook
 from stillframe.models.llama.attention import attend
 from stillframe.reuse.kv import FrameKV
 
@@ -35,10 +36,15 @@ class PrefixKV:
         self._mask = _mask(lengths, self._longest, own, keys.device)
         self.positions = torch.tensor(lengths, device=keys.device)  # [robots]: of each one's first own row
         self._first = 0
+        self._hooks: Sequence[ExpertHook | None] = ()
 
     def begin(self, first: int) -> None:
         """The rows of the next pass are the own rows from `first` on; those before it stay."""
         self._first = first
+
+    def watch(self, hooks: Sequence[ExpertHook | None]) -> None:
+        """Call each robot's hook in every layer from now on; () and None: nothing looks on."""
+        self._hooks = hooks
 
     def surviving_rows(self, layer: int) -> None:
         """All."""
@@ -55,6 +61,9 @@ class PrefixKV:
         else:
             own_keys[:, :, begin:end], own_values[:, :, begin:end] = keys, values
             seen = own_keys[:, :, :end], own_values[:, :, :end]
+        for robot, hook in enumerate(self._hooks):
+            if hook is not None:
+                hook(layer, queries[robot], seen[0][robot, :, self._longest :])
         robots, heads, rows, head_dim = queries.shape
         grouped = queries.reshape(robots, own_keys.shape[1], -1, head_dim)
         if self._mask is None:

@@ -34,6 +34,8 @@ NO_TOKENS = np.empty(0, np.int64)
 class PrismaticPolicy(ABC):
     """A loaded checkpoint, but for what its action is."""
 
+    has_expert = False
+
     def __init__(
         self,
         name: str,

@@ -6,7 +6,7 @@ Knows the engine's scheduler and the decoder; not how candidates are chosen. Wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -21,8 +21,7 @@ from stillframe.engine.kv_slots import kv_shape
 from stillframe.engine.scheduler import Scheduler
 from stillframe.engine.session_state import ScheduledFrame
 from stillframe.errors import RequestError, StillframeError
-from stillframe.models.base import Decoded, PolicyModel
-from stillframe.models.llama.attention_probe import TextAttentionProbe
+from stillframe.models.base import Decoded, PolicyModel, Prepared
 from stillframe.models.llama.draft import Draft
 from stillframe.models.runner import ModelRunner
 from stillframe.recording.frame import RecordedFrame
@@ -88,7 +87,7 @@ class EpisodeReplay:
         A candidate whose drift p90 must exceed `budget` is abandoned: its result covers the frames until then.
         """
         results = [CandidateResult(knobs) for knobs in candidates]
-        chosen = {tuple(knobs.relevance_layers) for knobs in candidates if knobs.task_top_k}
+        chosen = {tuple(knobs.relevance_layers): knobs for knobs in candidates if knobs.task_top_k}
         dense, own = self._storage(), self._storage()
         left: ReuseState | None = None
         relevances: dict[Layers, Relevance] = {}
@@ -130,6 +129,7 @@ class EpisodeReplay:
 
     def _frame(self, recorded: RecordedFrame) -> ScheduledFrame:
         """Prepare and embed a recorded frame; the pictures are dropped. Each has noise of its own, if any is drawn."""
+        recorded.check_pictures()
         try:
             prepared = self._model.prepare(recorded.observation)
         except RequestError as error:
@@ -138,7 +138,7 @@ class EpisodeReplay:
                 f"this checkpoint cannot answer what was recorded, frame {recorded.name}: {error}{hint}"
             ) from error
         (rows,) = self._model.embed([prepared])
-        draft = Draft(prepared.no_motion_tokens)
+        draft = _no_motion(prepared)
         frame = self._scheduler.planner.frame(
             recorded.observation, prepared, rows, "adaptive", recorded.submitted_s, draft
         )
@@ -148,11 +148,11 @@ class EpisodeReplay:
     def _with(self, frame: ScheduledFrame, knobs: AdaptiveSettings) -> ScheduledFrame:
         """The same frame, to be planned by other knobs."""
         policy = reuse_policy("adaptive", ReuseSettings(adaptive=knobs), self._layers)
-        return replace(frame, policy=policy, draft=Draft(frame.prepared.no_motion_tokens))
+        return replace(frame, policy=policy, draft=_no_motion(frame.prepared))
 
     def _whole(self, frame: ScheduledFrame) -> ScheduledFrame:
         """The same frame, computed whole."""
-        dense = replace(frame, draft=Draft(frame.prepared.no_motion_tokens))
+        dense = replace(frame, draft=_no_motion(frame.prepared))
         dense.plan = self._scheduler.planner.whole(dense)
         return dense
 
@@ -167,17 +167,19 @@ class EpisodeReplay:
         return decoded
 
     def _refresh(
-        self, frame: ScheduledFrame, storage: Tensor, chosen: Iterable[Layers]
+        self, frame: ScheduledFrame, storage: Tensor, chosen: Mapping[Layers, AdaptiveSettings]
     ) -> tuple[dict[Layers, Relevance], ReuseState]:
-        """A dense prefill into `storage`: the text's attention for each choice of layers; what it leaves."""
-        taps, dense = {layers: self._tap(frame, layers) for layers in chosen}, self._whole(frame)
+        """A dense prefill into `storage`: the attention of each choice of layers; what it leaves."""
+        probes = {layers: self._scheduler.probe(self._with(frame, knobs)) for layers, knobs in chosen.items()}
+        dense, taps = self._whole(frame), [probe for probe in probes.values() if probe is not None]
         dense.draft, dense.kv = Draft(NO_TOKENS), FrameKV(storage)
-        self._runner.decoder.forward([replace(dense.prompt(self._model.decoder), hook=_Taps([*taps.values()]))])
+        on_prompt, on_expert = [tap.on_prompt for tap in taps], [tap.on_expert for tap in taps]
+        prompt = replace(dense.prompt(self._model.decoder), hook=_Hooks(on_prompt))
+        (hidden,) = self._runner.decoder.forward([prompt])
+        if any(on_expert):
+            self._runner.act([replace(dense.prefilled(hidden), expert_hook=_Hooks(on_expert))])
         left, _ = dense.reuse_state(None, dense.now_s)
-        return {layers: each.relevance(dense.kv) for layers, each in taps.items()}, left
-
-    def _tap(self, frame: ScheduledFrame, layers: Layers) -> TextAttentionProbe:
-        return TextAttentionProbe(self._model.decoder, frame.prepared.layout, layers, every_layer=False)
+        return {layers: each.relevance(dense.kv) for layers, each in probes.items() if each is not None}, left
 
     def _storage(self, rows: int | None = None) -> Tensor:
         """KV storage for one sequence of `rows` tokens; None: of the longest frame."""
@@ -186,16 +188,21 @@ class EpisodeReplay:
 
 
 @dataclass(frozen=True)
-class _Taps:
-    """Several taps of one prompt, as one."""
+class _Hooks:
+    """Several hooks of one frame, as one; None among them: no hook."""
 
-    taps: Sequence[TextAttentionProbe]
-    text_rows: int | None = None
+    hooks: Sequence[Callable[..., None] | None]
 
-    def __call__(self, layer: int, rows: Tensor) -> None:
-        """Let each see the rows that enter a layer."""
-        for tap in self.taps:
-            tap(layer, rows)
+    def __call__(self, layer: int, *rows: Tensor) -> None:
+        """Let each see a layer."""
+        for hook in self.hooks:
+            if hook is not None:
+                hook(layer, *rows)
+
+
+def _no_motion(prepared: Prepared) -> Draft:
+    """A guess that has no part in the answer, to the bit: what two answers differ by is their plans' doing."""
+    return Draft(prepared.no_motion_tokens, "strict")
 
 
 def _computed_rows(plan: ReusePlan) -> bytes:

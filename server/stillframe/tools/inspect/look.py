@@ -27,7 +27,15 @@ from stillframe.models.tensor_files import Stored
 from stillframe.tools.inspect.findings import Findings, Names, PartSize, TensorTotals
 from stillframe.web.service.model_card import model_card
 
-MEASURED = ("source", "device", "dtype", "batch_invariant", "history", "profile")  # as it is served, not stored
+MEASURED = (
+    "source",
+    "device",
+    "dtype",
+    "batch_invariant",
+    "draft",
+    "history",
+    "profile",
+)  # as it is served, not stored
 
 
 def inspect(path: Path, config: Mapping[str, Any] | None = None) -> Findings:

@@ -14,7 +14,7 @@ from stillframe.errors import BadRequest, TooLarge, Unprocessable
 from stillframe.web.dialects.base import NativeFrame
 from stillframe.web.http.parsing import Fields
 from stillframe.web.http.problems import pointer
-from stillframe_client.wire.camera_names import NameMatch, match_name, mount_of
+from stillframe_client.wire.camera_names import NameMatch, match_camera, mount_of
 
 _MAX_PICTURES = 64  # pictures in one frame, used or not
 _LISTED = 8  # keys listed in an error
@@ -36,11 +36,11 @@ def assign_cameras(
 
 
 def keys_by_camera(images: Mapping[str, Any], info: PolicyInfo) -> Mapping[str, str]:
-    """Return camera -> key, of pictures under cameras' names or the keys configured for them.
+    """Return camera -> key, of pictures under cameras' names, the checkpoint's own, or the keys configured for them.
 
     Other keys stay as they are. Raises BadRequest for a camera with two pictures.
     """
-    cameras = {key: camera for camera, key in info.camera_keys.items()}
+    cameras = {key: camera for names in (info.camera_slots, info.camera_keys) for camera, key in names.items()}
     found: dict[str, str] = {}
     for key in images:
         camera = cameras.get(key, key)
@@ -58,7 +58,8 @@ def _assigned(keys: list[str], info: PolicyInfo, *, ordered: bool) -> Mapping[st
             "too-many-images", f"The frame holds {len(keys)} pictures; at most {_MAX_PICTURES} are looked through."
         )
     found = {camera: _configured(camera, key, keys) for camera, key in info.camera_keys.items()}
-    fits = {(camera, key): match_name(camera, key) for camera in info.cameras if camera not in found for key in keys}
+    slots = {camera: info.camera_slots.get(camera, camera) for camera in info.cameras if camera not in found}
+    fits = {(camera, key): match_camera(camera, slot, key) for camera, slot in slots.items() for key in keys}
     for quality in [step for step in NameMatch if step is not NameMatch.NONE]:
         pairs = [pair for pair, how in fits.items() if how is quality]
         _assign(found, pairs, in_order=ordered and quality >= NameMatch.SAME_MOUNT)

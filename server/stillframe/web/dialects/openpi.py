@@ -22,7 +22,7 @@ from stillframe.web.dialects.pictures import as_picture, is_picture, might_be_pi
 from stillframe.web.dialects.state_ranges import state_fields
 from stillframe.web.http.parsing import Fields
 from stillframe.web.http.problems import pointer
-from stillframe_client.wire.camera_names import Mount, mount_of
+from stillframe_client.wire.camera_names import Mount, camera_mount
 from stillframe_client.wire.openpi import INSTRUCTION_KEYS, PASSED_ON, flat_items
 
 RESET_DONE = "reset successful"
@@ -98,7 +98,7 @@ class RoboArena(OpenPI):
 
     def metadata(self, info: PolicyInfo) -> dict[str, Any]:
         """The members of its PolicyServerConfig: clients build it from this map, and fail on any other key."""
-        wrist = sum(mount_of(camera) is Mount.HAND for camera in info.cameras)
+        wrist = sum(camera_mount(one, info.camera_slots.get(one, one)) is Mount.HAND for one in info.cameras)
         return {
             "image_resolution": list(info.image_size),
             "needs_wrist_camera": wrist > 0,

@@ -44,6 +44,7 @@ def reuse_report(cache: CacheReport, session_id: str | None) -> Report:
             "total_tokens": cache.total_tokens,
             "kv_bytes": cache.kv_bytes,
             "age_max": cache.age_max,
+            "bit_equal": cache.bit_equal,
             **({"relaxed": True} if cache.relaxed else {}),
         }
     }

@@ -147,6 +147,7 @@ _CACHE: Schema = {
     "total_tokens": 281,
     "kv_bytes": 1_105_920,
     "age_max": 0,
+    "bit_equal": True,
 }
 READABLE: Schema = {
     "actions": [[0.0] * 7],

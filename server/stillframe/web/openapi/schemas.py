@@ -182,6 +182,9 @@ class Cache(BaseModel):
     total_tokens: int
     kv_bytes: int
     age_max: int
+    # To the answer to this frame alone, decoded without guesses by the same plan. False: two tokens as good as equal
+    # may have changed places, for a pass that verified a guess, or was over several frames, rounds otherwise.
+    bit_equal: bool
     relaxed: bool = False  # only where guessed tokens could stand: decoding.draft is relaxed
 
 

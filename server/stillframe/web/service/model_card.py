@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from stillframe.domain import PolicyInfo, StateInfo
+from stillframe.domain import DraftMode, PolicyInfo, StateInfo
 from stillframe.web.dialects.action_ranges import GRIPPER, action_range, gripper_meaning, gripper_range
 from stillframe.web.dialects.state_ranges import state_fields
 
@@ -71,6 +71,7 @@ class ObservationContract(BaseModel):
     image_size: tuple[int, int]  # height, width as the model sees them
     image: str
     camera_keys: dict[str, str]  # camera -> the key under which its picture comes in, where the deployment fixes that
+    camera_slots: dict[str, str]  # camera -> the checkpoint's own name for it, where that is another; as good
     center_crop: float | None  # share of each picture's area, at its middle, that is looked at; null: all of it
     state: StateContract | None  # null: the policy reads none, and one that is sent is left aside
 
@@ -115,6 +116,11 @@ class ModelCard(BaseModel):
     # Measured at load, on this machine. True: frames side by side are answered, to the bit, as each would be alone.
     # False: up to rounding, which can show only where two tokens are as good as equal.
     batch_invariant: bool
+    # How guesses of an action's tokens are verified: decoding.draft. exact: greedy tokens, each the likeliest of a pass
+    # in which those before it are right; to the bit where the decoder is batch invariant, else up to rounding, and
+    # cache.bit_equal says of each answer. strict: to the bit everywhere, in more passes where it is not. relaxed: a
+    # guess stands if it is near. off: a pass a token, or no token is decoded.
+    draft: DraftMode
 
 
 class ModelList(BaseModel):
@@ -139,6 +145,7 @@ def model_card(info: PolicyInfo) -> ModelCard:
         profile=info.profile,
         history=HistoryContract(**asdict(info.history)),
         batch_invariant=info.batch_invariant,
+        draft=info.draft,
     )
 
 
@@ -149,6 +156,7 @@ def _observation(info: PolicyInfo) -> ObservationContract:
         image_size=info.image_size,
         image=accepted,
         camera_keys=dict(info.camera_keys),
+        camera_slots=dict(info.camera_slots),
         center_crop=info.center_crop,
         state=None if info.state is None else _state(info.state),
     )

@@ -1,0 +1,1 @@
+"""A LeRobot dataset, format v3, out of a recording. Knows the format; none of LeRobot's code."""
