@@ -126,7 +126,7 @@ KNOBS = {  # default, low, high
         "batches": ([1, 2, 4, 8], 1, 64),
         "rows": ([64, 128, 192, 256, 320], 1, 100_000),
     },
-    LiveSettings: {"enabled": (True, None, None), "most": (8, 1, 256), "rate_hz": (5.0, 0.1, 30)},
+    LiveSettings: {"enabled": (True, None, None), "most": (8, 1, 256), "rate_hz": (5.0, 1, 30)},
 }
 
 

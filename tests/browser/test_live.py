@@ -181,9 +181,11 @@ def test_a_dropped_connection_is_said_and_taken_up_again(daemon: Any, relay: Any
         tab.wait("document.querySelector('#feed-state').innerText.startsWith('live')")
         tab.wait(f"Number(document.querySelector('#seek').max) > {seen}")
         then = tab.ask("getComputedStyle(document.querySelector('#cameras canvas')).filter")
+        told = int(tab.ask("document.querySelector('#reuse-chart').ariaLabel").split()[3])
 
     assert "grayscale" in filtered
     assert then == "none"
+    assert told <= len(there.policy.seen)  # frames that are told again are not counted again
 
 
 def test_a_connection_that_falls_silent_is_noticed(daemon: Any, relay: Any, tab: Any) -> None:

@@ -1,4 +1,4 @@
-"""The live page's routes over real HTTP: what needs no token, who sees whose sessions, and what a watcher is sent."""
+"""The live page's routes over real HTTP: what needs no token, which sessions a caller sees, what a watcher is sent."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_frames_of_no_session_are_nowhere(house: Any) -> None:
 
 
 def test_a_session_that_ends_is_said_to_have(house: Any) -> None:
-    """With its end, once; the feed goes on, and who asks for it anew is told that it is gone."""
+    """With its end, once; the feed goes on, and a request for it anew is told that it is gone."""
     there = house(sessions=SessionSettings(most=1, lease_s=0))
     there.act()
     with there.watch("arm") as watching:

@@ -1,6 +1,6 @@
 """Routes of the live page: the pages' files, which need no token, and the feed of events, which does.
 
-Knows who may see which session as /v1/sessions does; not what an event says.
+Knows which sessions a caller may see, as /v1/sessions does; not what an event says.
 """
 
 from __future__ import annotations

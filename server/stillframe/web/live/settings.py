@@ -19,4 +19,4 @@ class LiveSettings(RangeChecked):
 
     enabled: bool = setting(default=True, description="whether / shows what sessions do, and /docs the API")
     most: int = setting(8, "browsers that may watch at once; one more is answered 503", low=1, high=256)
-    rate_hz: float = setting(5.0, "pictures a second that each is sent, at most", low=0.1, high=30)
+    rate_hz: float = setting(5.0, "pictures a second that each is sent, at most", low=1, high=30)

@@ -81,6 +81,8 @@ class Watcher:
         if self.session is None:
             return None
         reading = self.sources.feed.read(self.session.key, self.session.serial, self._read)
+        if reading.count < self._read:  # it was forgotten meanwhile, and counts anew
+            self._shown = 0
         self._read, newest = reading.count, reading.newest
         told = [entry_document(entry) for entry in reading.entries]
         chunks = [event("frames", told)] if told else []

@@ -56,7 +56,6 @@ export class Recording {
   }
 
   pause() {
-    this.#following = false;
   }
 
   follow() {
