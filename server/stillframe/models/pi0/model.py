@@ -33,9 +33,8 @@ from stillframe.models.pi0.static_chunks import StaticChunks
 from stillframe.models.pi0.statistics import Scale
 from stillframe.models.pi0.tokenizer import find_tokenizer, open_tokenizer
 from stillframe.models.prismatic.policy import seen
-from stillframe.models.state import Scaling, StateReader
 from stillframe.models.quantised.quantise import weight_bytes
-from stillframe.models.state import StateReader
+from stillframe.models.state import Scaling, StateReader
 from stillframe.reuse.kv import FrameKV
 
 # Of half the range from q01 to q99. Of what it learnt from, two numbers in a hundred lie beyond these ends, and nothing
