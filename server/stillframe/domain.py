@@ -28,7 +28,7 @@ QUARTERS = 4  # of a chunk of actions, the one that is due first ahead
 # Why a pass was not replayed: KV beside the pool; an idle refresh, which yields between two layers; rows that drop out
 # after several layers; a probe of rows that are not kept; more rows than were captured; more pictures than that;
 # another mask than that.
-EAGER_REASONS = ("storage", "guarded", "history", "layers", "tap", "rows", "pictures", "mask")
+EAGER_REASONS = ("storage", "guarded", "history", "layers", "tap", "rows", "pictures", "mask", "chunks")
 
 
 @dataclass(frozen=True)
@@ -346,6 +346,8 @@ class PolicyInfo:
     camera_keys: Mapping[str, str] = field(default_factory=dict)  # camera -> the key under which its picture comes in
     camera_slots: Mapping[str, str] = field(default_factory=dict)  # camera -> the checkpoint's own name, if another
     center_crop: float | None = None  # share of each picture's area that is looked at; None: all of it
+    default_instruction: str | None = None  # of frames that have none, and whose session has none; None: refused
+    openpi_metadata: Mapping[str, Any] = field(default_factory=dict)  # more members of openpi's first message
     profile: str = "native"  # the dialect that is served
     weights: WeightScheme = "as-is"  # how the decoder's layers are held: as they are, or quantised
     weight_bytes: int = 0  # of all weights, as they are held on the device

@@ -69,15 +69,22 @@ def test_what_is_fixed_for_a_port_reaches_the_web_floor() -> None:
     for bound in sockets:
         bound.socket.close()
     more = {"port": 3, "profile": "cogact", "unnorm_key": "fractal", "cameras": {"image": "b"}, "center_crop": 1.0}
+    more |= {"default_instruction": "lift it", "openpi_metadata": {}}
     asked = config(
-        unnorm_key="bridge", cameras={"image": "a"}, center_crop=0.9, listeners=[{"port": 2, "profile": "openpi"}, more]
+        unnorm_key="bridge",
+        cameras={"image": "a"},
+        center_crop=0.9,
+        default_instruction="hold it",
+        openpi_metadata={"reset_pose": [0]},
+        listeners=[{"port": 2, "profile": "openpi"}, more],
     )
+    own = ("hold it", {"reset_pose": [0]})
     terms = [listener.start_options for listener in web_settings(asked, sockets).listeners.values()]
 
     assert terms == [
-        StartOptions("native", "bridge", {"image": "a"}, 0.9),
-        StartOptions("openpi", "bridge", {"image": "a"}, 0.9),
-        StartOptions("cogact", "fractal", {"image": "b"}, 1.0),
+        StartOptions("native", "bridge", {"image": "a"}, 0.9, *own),
+        StartOptions("openpi", "bridge", {"image": "a"}, 0.9, *own),
+        StartOptions("cogact", "fractal", {"image": "b"}, 1.0, "lift it", {}),
     ]
 
 

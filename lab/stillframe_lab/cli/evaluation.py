@@ -16,7 +16,9 @@ from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
 from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.bridge import evaluate_bridge
+from stillframe_lab.cli.drafts import compare_drafts
 from stillframe_lab.cli.evidence import EvidenceOptions, ablate, compare_families, knobs_of, remember
+from stillframe_lab.cli.prefix import compare_prefix_caches
 from stillframe_lab.cli.rtc import DELAYS, evaluate_rtc
 from stillframe_lab.cli.shipped import TINY
 
@@ -36,7 +38,9 @@ def eval_command(
     episodes: Annotated[
         int | None,
         typer.Option(
-            min=1, help=f"Default {EPISODES}; with --memory 30 of each cell, with --bridge 60, with --rtc 20."
+            min=1,
+            help=f"Default {EPISODES}; with --memory 30 of each cell, with --bridge and --prefix-caches 60, "
+            "with --rtc or --drafts 20.",
         ),
     ] = None,
     seed: Annotated[
@@ -78,8 +82,8 @@ def eval_command(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="With --ablation, --families, --memory, --bridge or --rtc: where tables and charts go; default docs/ "
-            "and its name, docs/ablation/families."
+            help="With --ablation, --families, --memory, --bridge, --rtc, --drafts or --prefix-caches: where tables "
+            "go; default docs/ and its name, docs/ablation/families, docs/ablation/prefix."
         ),
     ] = None,
     run: Annotated[
@@ -112,6 +116,15 @@ def eval_command(
     rtc: Annotated[
         bool, typer.Option("--rtc", help="Likewise delays, with chunks held to the one before and without.")
     ] = False,
+    prefix_caches: Annotated[
+        bool,
+        typer.Option(
+            "--prefix-caches", help="Likewise what is kept of a pi0's prefix, within a frame and across frames."
+        ),
+    ] = False,
+    drafts: Annotated[
+        bool, typer.Option("--drafts", help="Decode each frame by exact and strict drafts, and count what differs.")
+    ] = False,
     delay_ms: Annotated[str, typer.Option(help="With --rtc: of the answers, in whole control steps.")] = DELAYS,
     cell: Annotated[
         list[str] | None,
@@ -121,8 +134,8 @@ def eval_command(
     """Play episodes in the simulator and report success, with its 95 % interval, reuse, drift and latency."""
     require_extras("sim")
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
-    if ablation + families + memory + bridge + rtc > 1:
-        listed = "--families, --ablation, --memory, --bridge and --rtc"
+    if ablation + families + memory + bridge + rtc + drafts + prefix_caches > 1:
+        listed = "--families, --ablation, --memory, --bridge, --rtc, --drafts and --prefix-caches"
         raise ConfigError(f"{listed}: expected one of them, or the one after the other")
     if ablation:
         ablate(evidence, EPISODES, SEED)
@@ -139,6 +152,13 @@ def eval_command(
     if rtc:
         evaluate_rtc(evidence, task, hz, execute, delay_ms)
         return
+    if prefix_caches:
+        compare_prefix_caches(evidence, execute)
+        return
+    options = {"device": device, "dtype": dtype, "weights": weights, "threads": threads}
+    if drafts:
+        compare_drafts(evidence, task, hz, reuse, options)
+        return
     episodes, seed = episodes or EPISODES, SEED if seed is None else seed
     from stillframe_lab.evaluation.actors import open_local_actor, open_server_actor, user_errors
     from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, summarise, with_defaults, with_execute
@@ -149,7 +169,6 @@ def eval_command(
             task, episodes, seed, hz, noise_sigma, jpeg, tuple(camera or ()), distractor, delay, variant, execute
         )
     )
-    options = {"device": device, "dtype": dtype, "weights": weights, "threads": threads}
     local = _with_history(_configured(checkpoint, config, reuse, options), history, history_mib)
     local = local if server else with_local_checkpoint(local)
     with (

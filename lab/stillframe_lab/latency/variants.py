@@ -154,7 +154,7 @@ def _held(spec: ModelSpec, model: PolicyModel, weights: WeightScheme) -> PolicyM
 def _stillframe_variants(
     spec: ModelSpec, rows: Sequence[VariantSpec], model: PolicyModel, scene: Scene, clock: Clock
 ) -> Iterator[Variant]:
-    ways = settings(spec.knobs, model.prepare(scene.shots[0].observation(model.info.cameras)).layout)
+    ways = settings(spec.knobs, model.prepare(scene.shots[0].of_policy(model.info)).layout)
     oracles = {reuse: GreedyOracle(model, robots, ways[reuse]) for reuse, robots in _asked_for(rows).items()}
     for row in rows:
         yield _stillframe_variant(row, model, clock, ways[row.reuse], oracles.get(row.reuse))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stillframe.domain import WeightScheme
 from stillframe.errors import ConfigError
 from stillframe.models.llama.decoder import Decoder
-from stillframe.models.llama.weight_packing import fuse
+from stillframe.models.llama.weight_packing import FUSED, fuse
 from stillframe.models.quantised.int8_linear import Int8Linear
 from stillframe.models.quantised.schemes import SCHEMES, refusal
 from stillframe.models.quantised.torchao_linear import TorchaoLinear
@@ -49,7 +49,8 @@ def quantise(decoder: Decoder, scheme: WeightScheme, dtype: torch.dtype, device:
     if scheme == "as-is":
         return
     for module in [*decoder.model.layers.modules()]:
-        fuse(module)
+        for name, parts in FUSED.items():
+            fuse(module, name, *parts)
         for name, child in [*module.named_children()]:
             if isinstance(child, nn.Linear):
                 setattr(module, name, _quantised(child, scheme, dtype, device))

@@ -113,6 +113,8 @@ class ModelCard(BaseModel):
     action: ActionContract
     norm_stats: dict[str, NormStats]
     default_unnorm_key: str | None
+    default_instruction: str | None  # what a frame without one says to do; null: such a frame is refused
+    openpi_metadata: dict[str, Any]  # what the deployment adds to openpi's first message
     profile: str  # whose clients this port is for
     history: HistoryContract
     # Measured at load, on this machine. True: frames side by side are answered, to the bit, as each would be alone.
@@ -146,6 +148,8 @@ def model_card(info: PolicyInfo) -> ModelCard:
         action=_action(info),
         norm_stats={key: _norm_stats(entry) for key, entry in info.norm_stats.items()},
         default_unnorm_key=info.default_unnorm_key,
+        default_instruction=info.default_instruction,
+        openpi_metadata=dict(info.openpi_metadata),
         profile=info.profile,
         history=HistoryContract(**asdict(info.history)),
         batch_invariant=info.batch_invariant,

@@ -74,7 +74,7 @@ class _Camera:
 
     def add(self, picture: Image) -> None:
         """Add one."""
-        self.film.add(picture)
+        self.film.add(picture, begins=self.episode.pictures == 0)
         self.episode.add(picture)
 
     def end(self) -> dict[str, Any]:
