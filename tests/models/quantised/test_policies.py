@@ -59,8 +59,7 @@ def load() -> Load:
 
 def observed(policy: PolicyModel) -> list[dict[str, Any]]:
     """Frames of the recorded episode, as the policy asks for them."""
-    cameras = policy.info.cameras
-    shots = [shot.observation(cameras) for shot in load_scene().shots[FRAMES]]
+    shots = [shot.of_policy(policy.info) for shot in load_scene().shots[FRAMES]]
     return [{"images": {**shot.images}, "instruction": shot.instruction, "state": shot.state} for shot in shots]
 
 
@@ -78,7 +77,7 @@ def test_hidden_rows_are_near(load: Load, name: str, weights: WeightScheme) -> N
     plain, quantised = load(name), load(name, weights)
     errors = []
     for shot in load_scene().shots[FRAMES]:
-        (prompt,) = plain.embed([plain.prepare(shot.observation(plain.info.cameras))])
+        (prompt,) = plain.embed([plain.prepare(shot.of_policy(plain.info))])
         rows, found = hidden_rows(plain, prompt), hidden_rows(quantised, prompt)
         errors.append((found - rows).norm(dim=-1) / rows.norm(dim=-1))
 
