@@ -62,6 +62,7 @@ LAB_ARROWS = {
     "evaluation": set(),
     "bridge": {"evaluation"},
     "rtc": {"evaluation"},
+    "drafts": {"evaluation"},
     "demo": {"evaluation"},
     "ablation": {"evaluation"},
     "history": {"ablation", "evaluation"},
@@ -69,7 +70,19 @@ LAB_ARROWS = {
     "parity": set(),
     "train": set(),
     "progress": {"bridge", "train"},  # the types of what it shows
-    "cli": {"ablation", "bridge", "demo", "evaluation", "history", "latency", "parity", "progress", "rtc", "train"},
+    "cli": {
+        "ablation",
+        "bridge",
+        "demo",
+        "drafts",
+        "evaluation",
+        "history",
+        "latency",
+        "parity",
+        "progress",
+        "rtc",
+        "train",
+    },
 }
 # Of the client's jaco2: room -> what it may import of jaco2, a room or one module of it.
 JACO2_ARROWS: dict[str, set[str]] = {

@@ -16,6 +16,7 @@ from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
 from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.bridge import evaluate_bridge
+from stillframe_lab.cli.drafts import compare_drafts
 from stillframe_lab.cli.evidence import EvidenceOptions, ablate, compare_families, knobs_of, remember
 from stillframe_lab.cli.rtc import DELAYS, evaluate_rtc
 from stillframe_lab.cli.shipped import TINY
@@ -36,7 +37,8 @@ def eval_command(
     episodes: Annotated[
         int | None,
         typer.Option(
-            min=1, help=f"Default {EPISODES}; with --memory 30 of each cell, with --bridge 60, with --rtc 20."
+            min=1,
+            help=f"Default {EPISODES}; with --memory 30 of each cell, with --bridge 60, with --rtc or --drafts 20.",
         ),
     ] = None,
     seed: Annotated[
@@ -75,7 +77,7 @@ def eval_command(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="With --ablation, --families, --memory, --bridge or --rtc: where tables and charts go; default docs/ "
+            help="With --ablation, --families, --memory, --bridge, --rtc or --drafts: where tables go; default docs/ "
             "and its name, docs/ablation/families."
         ),
     ] = None,
@@ -109,6 +111,9 @@ def eval_command(
     rtc: Annotated[
         bool, typer.Option("--rtc", help="Likewise delays, with chunks held to the one before and without.")
     ] = False,
+    drafts: Annotated[
+        bool, typer.Option("--drafts", help="Decode each frame by exact and strict drafts, and count what differs.")
+    ] = False,
     delay_ms: Annotated[str, typer.Option(help="With --rtc: of the answers, in whole control steps.")] = DELAYS,
     cell: Annotated[
         list[str] | None,
@@ -118,8 +123,8 @@ def eval_command(
     """Play episodes in the simulator and report success, with its 95 % interval, reuse, drift and latency."""
     require_extras("sim")
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
-    if ablation + families + memory + bridge + rtc > 1:
-        listed = "--families, --ablation, --memory, --bridge and --rtc"
+    if ablation + families + memory + bridge + rtc + drafts > 1:
+        listed = "--families, --ablation, --memory, --bridge, --rtc and --drafts"
         raise ConfigError(f"{listed}: expected one of them, or the one after the other")
     if ablation:
         ablate(evidence, EPISODES, SEED)
@@ -136,6 +141,10 @@ def eval_command(
     if rtc:
         evaluate_rtc(evidence, task, hz, execute, delay_ms)
         return
+    options = {"device": device, "dtype": dtype, "threads": threads}
+    if drafts:
+        compare_drafts(evidence, task, hz, reuse, options)
+        return
     episodes, seed = episodes or EPISODES, SEED if seed is None else seed
     from stillframe_lab.evaluation.actors import open_local_actor, open_server_actor, user_errors
     from stillframe_lab.evaluation.evaluate import Evaluation, evaluate, summarise, with_defaults, with_execute
@@ -146,7 +155,6 @@ def eval_command(
             task, episodes, seed, hz, noise_sigma, jpeg, tuple(camera or ()), distractor, delay, variant, execute
         )
     )
-    options = {"device": device, "dtype": dtype, "threads": threads}
     local = _with_history(_configured(checkpoint, config, reuse, options), history, history_mib)
     local = local if server else with_local_checkpoint(local)
     with (

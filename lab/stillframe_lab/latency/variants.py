@@ -124,7 +124,7 @@ class ModelSpec:
 def build_variants(spec: ModelSpec, scene: Scene, clock: Clock) -> list[Variant]:
     """Load the model and build its variants, stock first."""
     model = load_from(spec.folder, dtype=spec.dtype, device=spec.device)
-    ways = settings(spec.knobs, model.prepare(scene.shots[0].observation(model.info.cameras)).layout)
+    ways = settings(spec.knobs, model.prepare(scene.shots[0].of_policy(model.info)).layout)
     oracles = {reuse: GreedyOracle(model, robots, ways[reuse]) for reuse, robots in _asked_for(spec.rows).items()}
     ours = [_stillframe_variant(row, model, clock, ways[row.reuse], oracles.get(row.reuse)) for row in spec.rows]
     return [*_stock_variants(spec, model, clock), *ours]

@@ -29,6 +29,7 @@ from stillframe.models.pi0.folder import Pi0Folder
 from stillframe.models.pi0.network import Pi0Network, load_network
 from stillframe.models.pi0.pixels import PaddedPixels
 from stillframe.models.pi0.prompt import PromptEncoder
+from stillframe.models.pi0.static_chunks import StaticChunks
 from stillframe.models.pi0.statistics import Scale
 from stillframe.models.pi0.tokenizer import find_tokenizer, open_tokenizer
 from stillframe.models.prismatic.policy import seen
@@ -188,17 +189,29 @@ class Pi0:
             rows.append(torch.cat((*patches, self.decoder.embed(one.ids.to(self.device, non_blocking=True)))))
         return rows
 
-    def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:  # noqa: ARG002 (the expert's)
+    def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:
         """Draw a chunk over each prefix, with noise that follows from the frame's seed alone; all robots together."""
         noise = torch.stack([self.noise(one.seed) for one in prefilled]).to(self.device)
         guidance = Guidance.of([one.held and one.held.with_actions(self._due(one)) for one in prefilled], noise)
-        hooks = [one.expert_hook for one in prefilled]
-        return self.decoded(prefilled, self.network.draw(*self.expert_input(prefilled), noise, guidance, hooks))
+        hooks, given, drawn = [one.expert_hook for one in prefilled], self.expert_input(prefilled), None
+        if runner.chunks is not None:
+            drawn = runner.chunks.replay(*given, noise, plain=guidance is None and not any(hooks))
+        if drawn is None:
+            drawn = self.network.draw(*given, noise, guidance, hooks)
+        return self.decoded(prefilled, drawn)
 
     def decoded(self, prefilled: Sequence[Prefilled], drawn: Tensor) -> list[Decoded]:
         """[robots, horizon, action_dim] of the network -> each robot's chunk."""
         chunks = drawn.cpu().double().numpy()
         return [self.scaled(one.prepared, chunk) for one, chunk in zip(prefilled, chunks, strict=True)]
+
+    def static_chunks(self, robots: int, capacity: int) -> StaticChunks:
+        """Buffers in which chunks of up to so many robots are drawn, over prefixes of up to `capacity` rows."""
+        return StaticChunks(self.network, robots, capacity, self.config.horizon)
+
+    def static_chunks_bytes(self, robots: int, capacity: int) -> int:
+        """What they take of a device."""
+        return StaticChunks.bytes_of(self.network, robots, capacity, self.config.horizon)
 
     def noise(self, seed: int) -> Tensor:
         """[horizon, action_dim]: the same for a seed on every device, for it is drawn in the host's memory."""
