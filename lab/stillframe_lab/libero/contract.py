@@ -16,9 +16,8 @@ from stillframe.errors import ConfigError
 from stillframe_client import ModelInfo
 from stillframe_client.wire.camera_names import Mount, mount_of
 from stillframe_lab.libero.pictures import Picture, Vector, as_openpi, as_openvla, robot_state, upright
-from stillframe_lab.libero.process import Pictures, Reading
+from stillframe_lab.libero.process import AGENT, CAMERAS, WRIST, Pictures, Reading
 
-AGENT, WRIST = "agentview", "wrist"
 GRIPPER = 6  # of an action
 OPENPI = ("pi0", "pi05")
 OPENPI_PLAYS = 5  # actions of a chunk
@@ -40,6 +39,11 @@ class Protocol:
     closed: float  # the gripper's number
     opened: float
     center_crop: float | None  # the daemon's, as its contract has it
+
+    @property
+    def looks_at(self) -> tuple[str, ...]:
+        """The simulator's cameras that the policy sees."""
+        return tuple(camera for camera in CAMERAS if camera in self.sources.values())
 
     def seen(self, pictures: Pictures) -> dict[str, Picture]:
         """The simulator's pictures as the policy is sent them, by the names of its cameras."""

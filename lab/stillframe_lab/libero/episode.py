@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from stillframe_lab.libero.pictures import Vector
 from stillframe_lab.libero.process import Pictures, Reading, Scene
 from stillframe_lab.libero.suites import SETTLE, SETTLE_STEPS, EpisodeId
 
-Draw = Callable[[], Pictures]
+Draw = Callable[[Sequence[str]], Pictures]  # of these cameras
 
 
 class Simulator(Protocol):
@@ -38,8 +38,8 @@ class Simulator(Protocol):
         """Apply an action [7] for one control step."""
         ...
 
-    def pictures(self) -> Pictures:
-        """Draw both cameras."""
+    def pictures(self, cameras: Sequence[str]) -> Pictures:
+        """Draw these cameras."""
         ...
 
 
@@ -121,7 +121,7 @@ class PolicyPlayer:
         if not self._chunks.asks:
             return self._protocol.played(self._chunks({}))
         observed = {
-            "images": self._protocol.seen(draw()),
+            "images": self._protocol.seen(draw(self._protocol.looks_at)),
             "state": state_of(reading),
             "instruction": self._instruction,
         }

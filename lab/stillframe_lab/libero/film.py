@@ -1,10 +1,11 @@
-"""Animations of episodes: each picture that the player looked at, agentview beside wrist.
+"""Animations of episodes: each picture that the player looked at, one camera beside the other.
 
 Knows pictures and files; draws nothing that is not drawn anyway.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,9 +47,9 @@ class Reel:
     shoot: Draw
     pictures: list[Picture] = field(default_factory=list)
 
-    def draw(self) -> Pictures:
+    def draw(self, cameras: Sequence[str]) -> Pictures:
         """Draw, and keep a copy."""
-        drawn = self.shoot()
+        drawn = self.shoot(cameras)
         self.pictures.append(np.hstack([upright(one) for one in drawn.values()]))
         return drawn
 

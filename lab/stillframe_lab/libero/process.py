@@ -35,6 +35,7 @@ START = (
     "from stillframe_lab.libero.simulator.serve import main; main(int(sys.argv[1]))"
 )
 
+CAMERAS = AGENT, WRIST = "agentview", "wrist"
 Pictures = Mapping[str, NDArray[np.uint8]]  # camera -> [height, width, 3], rows upwards, as OpenGL has them
 Vector = NDArray[np.float64]
 
@@ -117,9 +118,9 @@ class SimulatorProcess:
         """Apply an action [7] for one control step, 50 ms."""
         return _reading(self._asked("step", action=np.asarray(action, np.float64)))
 
-    def pictures(self) -> Pictures:
-        """Draw agentview and wrist as they are now."""
-        return self._asked("pictures")
+    def pictures(self, cameras: Sequence[str] = CAMERAS) -> Pictures:
+        """Draw these cameras as they are now; each takes a tenth of a second and more."""
+        return self._asked("pictures", cameras=[*cameras])
 
     def close(self) -> None:
         """End the process."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -66,12 +66,12 @@ class RecordedSimulator:
         self.at += 1
         return self.reading
 
-    def pictures(self) -> Pictures:
+    def pictures(self, cameras: Sequence[str]) -> Pictures:
         """Of three steps there are some."""
         step = self.at - SETTLE_STEPS
         self.drawn.append(step)
         (files,) = [one for one in self.document["pictures"] if one["step"] == step]
-        return {name: np.asarray(Image.open(io.BytesIO(files[name]))) for name in ("agentview", "wrist")}
+        return {name: np.asarray(Image.open(io.BytesIO(files[name]))) for name in cameras}
 
     @property
     def reading(self) -> Reading:

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,10 @@ class CountingScene:
         self.place = self.place + action[:3]
         return self.reading()
 
-    def pictures(self) -> dict[str, Any]:
-        """Grey as far as the hand has gone."""
+    def pictures(self, cameras: Sequence[str]) -> dict[str, Any]:
+        """Grey as far as the hand has gone, the wrist's a little lighter."""
         grey = np.full((4, 4, 3), int(10 * self.place[0]), np.uint8)
-        return {"agentview": grey, "wrist": grey + 1}
+        return {name: grey + (name == "wrist") for name in cameras}
 
     def reading(self) -> dict[str, Any]:
         """Where the hand and the bowl are."""

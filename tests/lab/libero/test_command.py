@@ -13,6 +13,7 @@ from PIL import Image
 from stillframe import cli
 from stillframe.testing import EchoPolicy, policy_info, running
 from stillframe_lab.libero.process import simulator_python
+from stillframe_lab.libero.suites import MOST_STEPS
 
 FAKE = Path(__file__).parent / "fake_simulator.py"
 STATS = {"libero_spatial": {"q01": [-0.5] * 6 + [0.0], "q99": [0.5] * 6 + [1.0], "mask": [True] * 6 + [False]}}
@@ -73,7 +74,21 @@ def test_the_expert_is_evaluated_and_filmed(evaluated: Typed, tmp_path: Path) ->
     names = sorted(file.name for file in (tmp_path / "films").iterdir())
     assert [name[:15] for name in names] == ["task-1-state-00", "task-1-state-01", "task-1-state-02"]
     with Image.open(tmp_path / "films" / names[0]) as film:
-        assert film.size == (8, 4)
+        assert film.size == (4, 4)  # the hand's camera is not drawn for it
+
+
+@pytest.mark.process
+def test_a_checkpoint_is_served_and_evaluated(
+    evaluated: Typed, monkeypatch: pytest.MonkeyPatch, golden_folder: Path
+) -> None:
+    """By a daemon of its own, which ends with the command; nothing is reused unless that is asked for."""
+    monkeypatch.setitem(MOST_STEPS, "libero_spatial", 3)
+    status, out, _ = evaluated("--checkpoint", golden_folder, "--tasks", 0, "--episodes", 1)
+    document = json.loads(out)
+
+    assert status == 0
+    assert (document["frames"], document["reuse"], document["reuse_asked"]) == (3, "off", "off")
+    assert (document["family"], document["server"], document["steps_mean"]) == ("openvla", None, 3)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import pi, radians
 
@@ -177,8 +178,8 @@ def test_the_player_draws_only_to_be_filmed() -> None:
     """An expert needs no pictures: they are what takes the time. Each episode has an expert of its own."""
     drawn: list[str] = []
 
-    def draw() -> dict[str, np.ndarray]:
-        drawn.append("drawn")
+    def draw(cameras: Sequence[str]) -> dict[str, np.ndarray]:
+        drawn.extend(cameras)
         return {}
 
     for filmed, count in ((False, 0), (True, 3)):
@@ -186,7 +187,7 @@ def test_the_player_draws_only_to_be_filmed() -> None:
         player.begin(SCENE)
         for _ in range(9):
             toy.step(player.action(toy.reading, draw))
-        assert (len(drawn), player.taken()) == (count, ((), ()))
+        assert (drawn, player.taken()) == (["agentview"] * count, ((), ()))
 
 
 @pytest.mark.parametrize("axis", [[1, 0, 0], [0, 1, 0], [0.6, 0, 0.8]])

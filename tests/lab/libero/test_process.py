@@ -40,6 +40,7 @@ def test_a_task_is_opened_reset_stepped_and_drawn(fake: Start) -> None:
         "agentview": (np.uint8, (4, 4, 3), 7),
         "wrist": (np.uint8, (4, 4, 3), 8),
     }
+    assert [*simulator.pictures(["wrist"])] == ["wrist"]
     assert [second.success, simulator.step(action(0.3)).success] == [False, True]
 
 
@@ -78,7 +79,7 @@ def test_the_last_words_of_a_process_that_dies_are_told(fake: Start) -> None:
 
 def test_a_process_that_hangs_is_given_up(fake: Start) -> None:
     """No wait is without an end."""
-    simulator = fake(answer_s=20.0)
+    simulator = fake(answer_s=120.0)
     simulator.open("libero_spatial", 0)
     simulator.reset(0, 0)
     simulator._socket.settimeout(0.5)  # the rest of this test need not wait

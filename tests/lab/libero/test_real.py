@@ -34,7 +34,7 @@ def test_the_simulator_does_what_was_recorded(
     for _ in range(SETTLE_STEPS):
         reading = simulator.step(SETTLE)
     then, player, steps = recorded(at=SETTLE_STEPS), ExpertPlayer(recording["suite"]), 0
-    apart = simulator.pictures()["agentview"].astype(int) - then.pictures()["agentview"]
+    apart = simulator.pictures()["agentview"].astype(int) - then.pictures(["agentview"])["agentview"]
     settled = reading
     player.begin(scene)
     while not reading.success and steps < 150:

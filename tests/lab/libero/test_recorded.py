@@ -14,7 +14,7 @@ from stillframe_lab.libero.episode import EpisodeRules, PlayedEpisode, Player, S
 from stillframe_lab.libero.expert.player import ExpertPlayer
 from stillframe_lab.libero.pictures import lanczos, through_jpeg
 from stillframe_lab.libero.policy import served_policy
-from stillframe_lab.libero.process import Reading
+from stillframe_lab.libero.process import CAMERAS, Reading
 from stillframe_lab.libero.suites import SETTLE_STEPS, EpisodeId
 
 Recorded = Callable[..., Any]
@@ -77,7 +77,7 @@ def test_a_policy_over_the_wire_plays_the_papers_protocol(recorded: Recorded, re
     assert {one.unnorm_key for one in policy.seen} == {"libero_spatial"}
     for step, seen in zip(simulator.drawn, policy.seen, strict=True):
         then = recorded(at=SETTLE_STEPS + step)
-        turned = {name: picture[::-1, ::-1] for name, picture in then.pictures().items()}
+        turned = {name: picture[::-1, ::-1] for name, picture in then.pictures(CAMERAS).items()}
         assert np.array_equal(seen.images["image"], lanczos(through_jpeg(turned["agentview"]), (224, 224)))
         assert np.array_equal(seen.images["wrist"], lanczos(through_jpeg(turned["wrist"]), (224, 224)))
         assert seen.state == pytest.approx(state_of(then.reading))
@@ -95,7 +95,7 @@ def test_the_state_is_as_liberos_data_sets_have_it(recording: Mapping[str, Any])
 
 def test_the_scene_stands_upright(recorded: Recorded) -> None:
     """In the picture that policies see the robot is above, the table below; the wrist's fingers are at the bottom."""
-    pictures = recorded(at=SETTLE_STEPS).pictures()
+    pictures = recorded(at=SETTLE_STEPS).pictures(CAMERAS)
     agent, wrist = (pictures[name][::-1, ::-1].astype(int) for name in ("agentview", "wrist"))
 
     above, below = agent[:60].mean(axis=(0, 1)), agent[200:].mean(axis=(0, 1))

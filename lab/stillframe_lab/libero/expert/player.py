@@ -10,7 +10,7 @@ from stillframe_lab.libero.episode import Draw
 from stillframe_lab.libero.expert.jobs import job_of
 from stillframe_lab.libero.expert.servo import PickAndPlace
 from stillframe_lab.libero.pictures import Vector
-from stillframe_lab.libero.process import Reading, Scene
+from stillframe_lab.libero.process import AGENT, Reading, Scene
 
 FILM_EVERY = 4  # steps
 
@@ -28,7 +28,7 @@ class ExpertPlayer:
     def action(self, reading: Reading, draw: Draw) -> Vector:
         """By the true poses."""
         if self._filmed and self._steps % FILM_EVERY == 0:
-            draw()
+            draw([AGENT])
         self._steps += 1
         return self._expert.action(reading)
 

@@ -5,6 +5,7 @@ Knows libero, robosuite and MuJoCo, which only the simulator's environment has; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,10 @@ class LiberoScene:
         self._env.step(action)
         return self._reading()
 
-    def pictures(self) -> dict[str, Any]:
-        """Draw both cameras as they are now -> uint8 [256, 256, 3], rows upwards."""
+    def pictures(self, cameras: Sequence[str]) -> dict[str, Any]:
+        """Draw these cameras as they are now -> uint8 [256, 256, 3], rows upwards."""
         draw = self._env.sim.render
-        return {name: draw(camera_name=camera, height=PX, width=PX) for name, camera in CAMERAS.items()}
+        return {name: draw(camera_name=CAMERAS[name], height=PX, width=PX) for name in cameras}
 
     def close(self) -> None:
         """Free the simulation."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from stillframe_lab.libero.simulator.messages import receive, send
@@ -29,8 +29,8 @@ class Scene(Protocol):
         """Apply an action [7] for one control step -> what is read after it."""
         ...
 
-    def pictures(self) -> dict[str, Any]:
-        """Draw both cameras -> name -> uint8 [height, width, 3] as OpenGL has them, rows upwards."""
+    def pictures(self, cameras: Sequence[str]) -> dict[str, Any]:
+        """Draw these of agentview and wrist -> name -> uint8 [height, width, 3] as OpenGL has them, rows upwards."""
         ...
 
     def close(self) -> None:
