@@ -62,7 +62,9 @@ LAB_ARROWS = {
     "__init__": set(),
     "evaluation": set(),
     "bridge": {"evaluation"},
+    "libero": {"evaluation"},
     "rtc": {"evaluation"},
+    "drafts": {"evaluation"},
     "demo": {"evaluation"},
     "ablation": {"evaluation"},
     "history": {"ablation", "evaluation"},
@@ -70,7 +72,20 @@ LAB_ARROWS = {
     "parity": set(),
     "train": set(),
     "progress": {"bridge", "train"},  # the types of what it shows
-    "cli": {"ablation", "bridge", "demo", "evaluation", "history", "latency", "parity", "progress", "rtc", "train"},
+    "cli": {
+        "ablation",
+        "bridge",
+        "demo",
+        "drafts",
+        "evaluation",
+        "history",
+        "latency",
+        "libero",
+        "parity",
+        "progress",
+        "rtc",
+        "train",
+    },
 }
 # Of the client's jaco2: room -> what it may import of jaco2, a room or one module of it.
 JACO2_ARROWS: dict[str, set[str]] = {

@@ -437,7 +437,9 @@ def test_the_evidence_of_memory_knows_its_deployment(
     assert (plan.history.decay, plan.episodes, plan.seed, plan.variant, workers) == (0.9, 30, 40_000, "ordered", 1)
     assert (where.work, where.out) == (Path("runs/memory"), Path("docs/memory"))
     for two in (("--memory", "--ablation"), ("--bridge", "--memory")):
-        assert_one_line(stillframe("eval", *two), "--ablation, --memory, --bridge and --rtc", "expected one of them")
+        assert_one_line(
+            stillframe("eval", *two), "--bridge, --rtc, --drafts and --prefix-caches", "expected one of them"
+        )
     assert_one_line(stillframe("eval", "--memory", "--variant", "odd"), "--variant odd", "expected one of simple")
 
 

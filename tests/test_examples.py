@@ -54,6 +54,16 @@ def test_a_program_of_openpis_goes_on(golden_url: str) -> None:
     assert said.count("(1, 7)") == 3
 
 
+def test_a_loop_of_openpis_goes_on(golden_url: str) -> None:
+    """With its import changed it plays what it is advised to play of each chunk."""
+    address = urlsplit(golden_url)
+
+    assert (
+        len(ACTION.findall(run(sys.executable, EXAMPLES / "from_openpi_chunks.py", address.hostname, address.port)))
+        == 6
+    )
+
+
 @pytest.mark.process
 def test_a_robots_tests_pass() -> None:
     """Without a checkpoint, by `stillframe.testing`."""

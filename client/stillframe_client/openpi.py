@@ -85,6 +85,7 @@ class WebsocketClientPolicy:
             "replan_steps": info.execute,
             "gripper": info.gripper,
             "state": None if info.state is None else info.card["observation"]["state"]["fields"],
+            **info.openpi_metadata,
         }
 
     def infer(self, obs: Mapping[str, Any]) -> Dict[str, Any]:
@@ -92,12 +93,14 @@ class WebsocketClientPolicy:
 
         Pictures are the arrays of rank 3, by the policy's camera names or openpi's keys; the words are under "prompt".
         The robot's state goes to a policy that reads one: "observation/state" or "state", or joints or the hand's
-        pose, with the gripper behind. Raises ValueError for an `obs` without pictures or words.
+        pose, with the gripper behind. Raises ValueError for an `obs` without pictures, or without
+        words where the daemon has no default for them.
         """
         passed_on = {key: obs[key] for key in PASSED_ON if key in obs}
         if self._info.state is not None:
             passed_on["state"] = state_of(obs, self._info.state.names)
-        reply = self._stream.act_with_report(pictures_of(obs, self._info), words_of(obs), **passed_on)
+        words = words_of(obs, self._info.default_instruction)
+        reply = self._stream.act_with_report(pictures_of(obs, self._info), words, **passed_on)
         total_ms = reply.timing_ms.get("total", 0.0)
         return {
             "actions": reply.actions.astype(np.float32),
@@ -122,9 +125,11 @@ class WebsocketClientPolicy:
         self.close()
 
 
-def words_of(obs: Mapping[str, Any]) -> str:
-    """The instruction in an observation: text, or an array of one text. Raises ValueError."""
+def words_of(obs: Mapping[str, Any], default: Optional[str] = None) -> str:
+    """The instruction in an observation: text, or an array of one text; without any the default. Raises ValueError."""
     key = next((key for key in INSTRUCTION_KEYS if key in obs), None)
+    if key is None and default is not None:
+        return default
     if key is None or isinstance(obs[key], (list, tuple, type(None))):
         raise ValueError(f"obs has no text under 'prompt'; it holds {', '.join(map(str, obs))}.")
     return text(f"obs[{key!r}]", obs[key])

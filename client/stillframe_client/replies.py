@@ -93,6 +93,8 @@ class ModelInfo:
     state: Optional[StateSpec] = None  # None: it reads none
     rtc: Optional[str] = None  # how its chunks can be held to the one before: "flow", "diffusion"; None: they cannot
     camera_slots: Mapping[str, str] = field(default_factory=dict)  # camera -> the checkpoint's own name, if another
+    default_instruction: Optional[str] = None  # of frames that have none; None: they are refused
+    openpi_metadata: Mapping[str, Any] = field(default_factory=dict)  # what openpi's clients are told beside all this
 
 
 def read_action(response: httpx.Response) -> ActionReply:
@@ -179,6 +181,8 @@ def model_info(card: Mapping[str, Any]) -> ModelInfo:
         state=_state_spec(observation.get("state")),
         rtc=_process(action.get("rtc")),
         camera_slots=_slots(observation.get("camera_slots")),
+        default_instruction=text_or_none(card.get("default_instruction")),
+        openpi_metadata=dict(said) if isinstance(said := card.get("openpi_metadata"), dict) else {},
     )
 
 

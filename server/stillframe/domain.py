@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]  # [height, width, 3], RGB
 ReuseMode = Literal["off", "exact", "adaptive", "paper", "static-only"]
 REUSE_MODES: tuple[ReuseMode, ...] = get_args(ReuseMode)
+WeightScheme = Literal["as-is", "int8", "int8-weight-only", "int4-weight-only", "fp8"]
 DraftMode = Literal["exact", "strict", "relaxed", "off"]
 DRAFT_MODES: tuple[DraftMode, ...] = get_args(DraftMode)
 RtcWhy = Literal["no-chunk", "unknown-chunk", "other-statistics", "played-out", "nothing-asked"]
@@ -27,7 +28,7 @@ QUARTERS = 4  # of a chunk of actions, the one that is due first ahead
 # Why a pass was not replayed: KV beside the pool; an idle refresh, which yields between two layers; rows that drop out
 # after several layers; a probe of rows that are not kept; more rows than were captured; more pictures than that;
 # another mask than that.
-EAGER_REASONS = ("storage", "guarded", "history", "layers", "tap", "rows", "pictures", "mask")
+EAGER_REASONS = ("storage", "guarded", "history", "layers", "tap", "rows", "pictures", "mask", "chunks")
 
 
 @dataclass(frozen=True)
@@ -360,7 +361,7 @@ class PolicyInfo:
     name: str
     family: str
     parameters: int
-    dtype: str
+    dtype: str  # of rows, and of weights that are not quantised
     device: str
     cameras: tuple[str, ...]
     image_size: tuple[int, int]  # height, width as the model sees them; any size is accepted and resized
@@ -379,7 +380,11 @@ class PolicyInfo:
     camera_keys: Mapping[str, str] = field(default_factory=dict)  # camera -> the key under which its picture comes in
     camera_slots: Mapping[str, str] = field(default_factory=dict)  # camera -> the checkpoint's own name, if another
     center_crop: float | None = None  # share of each picture's area that is looked at; None: all of it
+    default_instruction: str | None = None  # of frames that have none, and whose session has none; None: refused
+    openpi_metadata: Mapping[str, Any] = field(default_factory=dict)  # more members of openpi's first message
     profile: str = "native"  # the dialect that is served
+    weights: WeightScheme = "as-is"  # how the decoder's layers are held: as they are, or quantised
+    weight_bytes: int = 0  # of all weights, as they are held on the device
     source: str | None = None  # "org/name@commit" of the hub; None: a folder that is none of its cache
     rtc: RtcInfo = RtcInfo()
     unknown_words: Callable[[str], tuple[str, ...]] = field(  # of an instruction: what the policy has no token for

@@ -107,7 +107,7 @@ def test_a_models_card():
     assert (info.action_names, info.gripper) == (("dx", "gripper"), "1 = open")
     assert (info.unnorm_keys, info.default_unnorm_key) == (("jaco", "bridge_orig"), None)
     assert info.card == card
-    assert info.camera_slots == {}
+    assert (info.camera_slots, info.default_instruction, info.openpi_metadata) == ({}, None, {})
 
 
 @pytest.mark.parametrize(

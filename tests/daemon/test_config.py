@@ -26,6 +26,7 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "checkpoint_config": {"num_ddim_steps": 5, "use_proprio": False, "cameras": ["image", "wrist"], "a": {"b": "c"}},
     "device": "cpu",
     "dtype": "bfloat16",
+    "weights": "int8",
     "threads": 3,
     "host": "0.0.0.0",  # noqa: S104 -- read, never listened on
     "port": 0,
@@ -33,6 +34,8 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "unnorm_key": "bridge_orig",
     "cameras": {"front": "observation/exterior_image_1_left", "wrist": "cam_left_wrist"},
     "center_crop": 0.9,
+    "default_instruction": "transfer the cube",
+    "openpi_metadata": {"reset_pose": [0, -1.5, 1.5, 0, 0, 0], "robot": "left"},
     "tls_cert": Path("cert.pem"),
     "tls_key": Path("key.pem"),
     "tokens": [TokenSettings("front", HASH, [TokenScope.ADMIN]), TokenSettings("back", HASH[::-1])],
@@ -283,6 +286,13 @@ def test_a_checkpoint_has_few_keys_of_a_deployments(tmp_path: Path) -> None:
     assert complaint(file) == f"{file}: 'checkpoint_config': there are 33 keys; expected at most 32"
 
 
+def test_a_first_message_has_few_members_of_a_deployments(tmp_path: Path) -> None:
+    """It is sent to every client."""
+    file = written(tmp_path, yaml.safe_dump({"checkpoint": "c", "openpi_metadata": {f"k{at}": at for at in range(33)}}))
+
+    assert "openpi_metadata has 33 keys; expected at most 32" in complaint(file)
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_is_described(key: str) -> None:
     """A key that nobody explains is a key that nobody turns."""
@@ -471,6 +481,19 @@ def test_an_unknown_key_near_nothing_gets_the_whole_list(tmp_path: Path) -> None
         ("cameras: {a: ''}", "cameras has an empty name"),
         ("center_crop: 0", "'center_crop' is 0: input should be greater than or equal to 0.01"),
         ("center_crop: 90", "'center_crop' is 90: input should be less than or equal to 1"),
+        ("default_instruction: ' '", "'default_instruction': default_instruction is ' '; expected what to do"),
+        (f"default_instruction: {'x' * 2049}", "'default_instruction': default_instruction is 'xxx"),
+        ("default_instruction: 7", "'default_instruction' is 7: input should be a valid string"),
+        ("openpi_metadata: [1]", "'openpi_metadata' is [1]: input should be an object"),
+        (
+            "openpi_metadata: {a: {b: 1}}",
+            "'openpi_metadata': openpi_metadata: a is {'b': 1}; expected true, false, finite",
+        ),
+        ("openpi_metadata: {a: [[1]]}", "'openpi_metadata': openpi_metadata: a is [[1]]; expected true, false"),
+        ("openpi_metadata: {a: [.nan]}", "'openpi_metadata': openpi_metadata: a is [nan]; expected true, false"),
+        ("openpi_metadata: {a: null}", "'openpi_metadata': openpi_metadata: a is None; expected true, false"),
+        ("listeners: [{port: 1, default_instruction: ''}]", "'listeners.0': default_instruction is ''; expected what"),
+        ("listeners: [{port: 1, openpi_metadata: {a: null}}]", "'listeners.0': openpi_metadata: a is None; expected"),
         ("listeners: [{port: 1, session: ' x'}]", "'listeners.0': session is ' x'; expected 1 to 128 printable"),
         ("sessions: {ttl_s: 1h}", "'sessions.ttl_s' is '1h': input should be a valid number"),
         ("default_max_age_ms: .inf", "'default_max_age_ms' is inf: input should be less than or equal to 60000"),

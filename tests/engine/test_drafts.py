@@ -9,12 +9,15 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from stillframe.domain import DraftMode, DraftReport, Observation, SessionRef
+from stillframe.domain import ActionChunk, DraftMode, DraftReport, Observation, SessionRef
+from stillframe.engine import refresh
 from stillframe.engine.drafts import MOST_ACTIONS, SCORE_DECAY, DraftFactory, DraftProposer
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.settings import DecodingSettings
 from stillframe.engine.step import step
 from stillframe.errors import ConfigError
+from stillframe.models.base import Decoded
+from stillframe.models.llama.draft import Draft
 
 Make = Callable[..., Any]
 NO_MOTION = np.full(7, 32)
@@ -85,6 +88,22 @@ def test_a_pause_verifies_as_the_answer_was(
 
     assert bench.refresh().drift == 0
     assert counted == passes
+
+
+def test_a_pauses_guess_is_the_answer_and_not_what_was_guessed() -> None:
+    """Nor how far that might be off; where nothing was guessed nothing is."""
+    tokens = np.array([3, 4])
+    answer = Decoded(ActionChunk(np.zeros((1, 2)), "toy", tokens), np.zeros((1, 2)), 1)
+    modes = {mode: refresh._dense_draft(Draft(tokens + 1, mode, tokens), answer) for mode in get_args(DraftMode)}
+
+    assert {mode: draft.mode for mode, draft in modes.items()} == {
+        "exact": "exact",
+        "strict": "strict",
+        "relaxed": "exact",
+        "off": "strict",
+    }
+    assert all(draft.ids.tolist() == [3, 4] and draft.radius is None for draft in modes.values())
+    assert refresh._dense_draft(Draft(tokens[:0], "off"), answer).ids.size == 0
 
 
 @pytest.mark.parametrize("batch_invariant", [False, True])

@@ -13,12 +13,14 @@ import torch
 
 from stillframe.domain import Image, KeyframeReason, Observation, SessionRef, Step
 from stillframe.engine.core import EngineCore
-from stillframe.engine.cuda_graphs import CaptureConfig, capture_graphs
+from stillframe.engine.cuda_graphs import CaptureConfig, capture_graphs, needs_of
+from stillframe.engine.kv_slots import kv_shape
 from stillframe.engine.refresh import refresh_idle_session
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.settings import GraphSettings
 from stillframe.engine.step import step
 from stillframe.models.base import ImageEncoder, PolicyModel
+from stillframe.models.graphs.chunk_graphs import GraphedChunks
 from stillframe.models.pi0.model import Pi0
 from stillframe.models.registry import load_policy
 from stillframe.models.runner import ModelRunner
@@ -225,7 +227,7 @@ def test_a_picture_that_did_not_change_is_not_looked_at_again(bench: Make, model
 
 
 def test_captured_passes_over_prefixes_are_the_eager_ones(bench: Make) -> None:
-    """Keyframes and delta frames are replayed; what the expert makes of their keys is the same."""
+    """Keyframes and delta frames are replayed, and what the expert makes of their keys: the chunks are the same."""
 
     def play(compute: Callable[[], None]) -> Callable[[], None]:
         compute()
@@ -244,7 +246,23 @@ def test_captured_passes_over_prefixes_are_the_eager_ones(bench: Make) -> None:
         np.testing.assert_allclose(actions(own), actions(expected), **CLOSE)
         assert own.report.cache == expected.report.cache
     assert core.runner.counts is not None
-    assert (core.runner.counts.replays > 0, sum(core.runner.counts.eager.values())) == (True, 0)
+    assert isinstance(core.runner.decoder.chunks, GraphedChunks)
+    assert (core.runner.counts.replays, sum(core.runner.counts.eager.values())) == (5, 0)  # a step's passes, its chunks
+
+
+def test_memory_for_chunks_is_asked_for(model: Pi0, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the passes', by batch size; none where nothing is captured."""
+    settings = ReuseSettings(slot_text_tokens=80)
+    graphs = (GraphSettings(batches=[1, 2]), GraphSettings(enabled=False))
+    asked, off = (needs_of(model, settings, CaptureConfig(one, 2, 80), weights=5) for one in graphs)
+    monkeypatch.setattr(Pi0, "static_chunks_bytes", lambda *_: 0)
+    passes = needs_of(model, settings, CaptureConfig(graphs[0], 2, 80), weights=5)
+    monkeypatch.undo()
+    capacity = kv_shape(model, 80).capacity
+
+    for batch in (1, 2):
+        assert asked.graphs[batch] - passes.graphs[batch] == model.static_chunks_bytes(batch, capacity) > 0
+    assert off.largest == 0
 
 
 def test_the_experts_attention_plans_the_next_frame(bench: Make) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,9 +79,10 @@ def answered(core: EngineCore, frames: Iterator[list[FrameRequest]], number: int
     return [answer.chunk.tokens.tolist() for answer in answers if isinstance(answer, Step)]
 
 
-def replaying(core: EngineCore) -> PassCounts:
+def replaying(core: EngineCore, text_tokens: int = SETTINGS.slot_text_tokens) -> PassCounts:
     """Capture."""
-    core.runner = capture_graphs_on_cuda(core.model, core.cache.slots.pool, RECORDING, LOG)
+    config = replace(RECORDING, text_tokens=text_tokens)
+    core.runner = capture_graphs_on_cuda(core.model, core.cache.slots.pool, config, LOG)
     assert core.runner.counts is not None
     return core.runner.counts
 
@@ -113,6 +115,35 @@ def test_chunks_are_what_they_are_without_graphs(oft_folder: Path) -> None:
             assert isinstance(own, Step)
             np.testing.assert_allclose(own.chunk.actions, expected.chunk.actions, rtol=0, atol=1e-3)
             assert own.report.cache == expected.report.cache
+
+    assert counts.replays >= 16
+    assert counts.eager == dict.fromkeys(EAGER_REASONS, 0)
+
+
+@pytest.mark.parametrize("family", ["pi0", "pi05"])
+def test_drawn_chunks_are_what_they_are_without_graphs(family: str) -> None:
+    """One to four robots' prefixes, and all ten steps of the expert over them: every chunk up to rounding."""
+    folder = Path(__file__).parents[1] / "goldens" / "pi0" / f"{family}-micro"
+    model = load_policy(folder, dtype=torch.float32, device=CUDA, config={"discrete_state_input": family == "pi05"})
+    knobs = replace(SETTINGS, slot_text_tokens=80)
+    eager, replayed = (EngineCore.of(model, knobs, lambda: 0.0) for _ in range(2))
+    for core in (eager, replayed):
+        core.cache._actions.refusal = lambda *_: None  # type: ignore[method-assign] # random weights go anywhere
+    counts, random = replaying(replayed, knobs.slot_text_tokens), np.random.default_rng(6)
+    now = random.integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    for seq in range(8):
+        now = np.roll(now, 14, axis=0) if seq % 3 == 2 else now
+        images = dict.fromkeys(model.info.cameras, now)
+        frames = [
+            FrameRequest(Observation(images, words, state=random.uniform(-1, 1, 8)), SessionRef(robot, seq=seq))
+            for robot, words in zip(
+                ROBOTS[: 1 + seq % 4], ("reach", "reach the cube", "put it down", "lift"), strict=False
+            )
+        ]
+        for expected, own in zip(step(eager, frames), step(replayed, frames), strict=True):
+            assert isinstance(expected, Step)
+            assert isinstance(own, Step)
+            np.testing.assert_allclose(own.chunk.actions, expected.chunk.actions, rtol=0, atol=1e-3)
 
     assert counts.replays >= 16
     assert counts.eager == dict.fromkeys(EAGER_REASONS, 0)

@@ -12,7 +12,7 @@ from stillframe.cli.output import write_text
 from stillframe.daemon.checkpoint import local_folder
 from stillframe.daemon.config import Device, load_config
 from stillframe.tools.extras import require_extras
-from stillframe_lab.cli.shipped import TINY, TINY_CONFIG
+from stillframe_lab.cli.shipped import TINY, TINY_CONFIG, TINY_PI0, TINY_PI0_CONFIG
 
 
 def bench_command(
@@ -21,7 +21,10 @@ def bench_command(
     device: Annotated[Device, typer.Option()] = "auto",
     model: Annotated[
         list[str] | None,
-        typer.Option(help="jaco-tiny, 1024x16, oft-1024x16 or 7b; more than once for several. Default: all that fit."),
+        typer.Option(
+            help="jaco-tiny, jaco-tiny-pi0, 1024x16, oft-1024x16, pi0-1024x9 or 7b; more than once for several. "
+            "Default: all that fit."
+        ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; one is timed by its own CPU time.")] = 1,
     episodes: Annotated[int, typer.Option(min=0, help="Closed-loop episodes of each way.")] = 20,
@@ -40,7 +43,7 @@ def bench_command(
     checkpoint = local_folder(checkpoint)
     from stillframe.daemon.serve import choose_device, open_model
     from stillframe_lab.evaluation.actors import user_errors
-    from stillframe_lab.latency.command import BenchSettings, knobs_of, models_for, run_bench
+    from stillframe_lab.latency.command import BenchSettings, knobs_of, models_for, run_bench, trained_flow
     from stillframe_lab.latency.report import summary, write_report
     from stillframe_lab.latency.scene import record_scene
     from stillframe_lab.progress import RaceBar
@@ -52,10 +55,9 @@ def bench_command(
                 open_model(load_config(None, {"checkpoint": checkpoint, "device": "cpu", "threads": 1})), record
             )
         return
-    where = choose_device(device)
-    wanted = BenchSettings(
-        checkpoint, where, knobs_of(config), tuple(model or models_for(where)), quick, threads, episodes
-    )
+    where, flow = choose_device(device), trained_flow(TINY_PI0, TINY_PI0_CONFIG)
+    models = tuple(model or models_for(where, flow))
+    wanted = BenchSettings(checkpoint, where, knobs_of(config), models, quick, threads, episodes, flow)
     with RaceBar() as bar:
         document = run_bench(wanted, bar.look)
     typer.echo(summary(document), nl=False)

@@ -194,16 +194,15 @@ def flow_work(sizes: Pi0Sizes, keys: int, rows: int, item_bytes: int, robots: in
 
 
 def _expert(model: Pi0, item_bytes: int, robots: int, prompt_rows: int) -> tuple[Work, ...]:
-    """The state's row once, then every step."""
+    """Every step; the state's row goes with the first one, and sees no action."""
     sizes, state, horizon = model.config.sizes, 0 if model.config.sizes.adaptive else 1, model.config.horizon
     step = flow_work(sizes, prompt_rows + state + horizon, horizon, item_bytes, robots)
-    steps = (step,) * model.config.flow.steps
+    expert, steps = sizes.expert, (step,) * model.config.flow.steps
     if not state:
         return steps
-    expert = sizes.expert
-    once = decoder_pass(expert, [1] * (expert.num_hidden_layers + 1), prompt_rows + 1, 0, item_bytes, robots)
+    row = decoder_pass(expert, [1] * (expert.num_hidden_layers + 1), prompt_rows + 1, 0, item_bytes, robots)
     led = sizes.action_dim * expert.hidden_size
-    return (once + Work(robots * led, FLOAT32_BYTES * led), *steps)
+    return (step + Work(row.macs + robots * led, FLOAT32_BYTES * led), *steps[1:])
 
 
 def _tower_macs(tower: TowerConfig, blocks: int) -> int:

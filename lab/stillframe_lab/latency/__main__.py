@@ -11,7 +11,7 @@ import torch
 
 from stillframe.models.hub.fetch import local_folder
 from stillframe_lab.evaluation.page import write_json
-from stillframe_lab.latency.command import CUDA_MODELS, BenchSettings, knobs_of, models_for, run_bench
+from stillframe_lab.latency.command import CUDA_MODELS, BenchSettings, knobs_of, models_for, run_bench, trained_flow
 from stillframe_lab.latency.race import Watch
 from stillframe_lab.latency.report import summary, write_report
 
@@ -22,7 +22,8 @@ def main() -> None:
     device = torch.device(
         "cuda" if given.device == "auto" and torch.cuda.is_available() else given.device.replace("auto", "cpu")
     )
-    models = tuple(given.model or models_for(device))
+    flow = trained_flow(Path("checkpoints/jaco-tiny-pi0"), Path("configs/jaco-tiny-pi0.yaml"))
+    models = tuple(given.model or models_for(device, flow))
     wanted = BenchSettings(
         local_folder(given.checkpoint),
         device,
@@ -31,6 +32,7 @@ def main() -> None:
         given.quick,
         given.threads,
         given.episodes,
+        flow,
     )
     document = run_bench(wanted, _say())
     sys.stdout.write(summary(document))

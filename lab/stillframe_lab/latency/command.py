@@ -42,12 +42,14 @@ from stillframe_lab.latency.variants import (
     build_variants,
 )
 
-TRAINED, MIDDLE, CHUNK, FLOW, FULL = "jaco-tiny", "1024x16", "oft-1024x16", HALF.name, "7b"
-CPU_MODELS = (TRAINED, MIDDLE, CHUNK, FLOW)
+TRAINED, MIDDLE, CHUNK, FULL = "jaco-tiny", "1024x16", "oft-1024x16", "7b"
+TRAINED_FLOW, FLOW = "jaco-tiny-pi0", HALF.name
+CPU_MODELS = (TRAINED, TRAINED_FLOW, MIDDLE, CHUNK, FLOW)
 CUDA_MODELS = (*CPU_MODELS, FULL)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LIMITS = {
     TRAINED: RaceLimits(120, 90.0),
+    TRAINED_FLOW: RaceLimits(120, 90.0),
     MIDDLE: RaceLimits(7, 300.0, warm_up=2),
     CHUNK: RaceLimits(7, 300.0, warm_up=2),
     FLOW: RaceLimits(7, 300.0, warm_up=2),
@@ -55,13 +57,22 @@ LIMITS = {
 }
 QUICK_LIMITS = {
     TRAINED: RaceLimits(20, 5.0),
+    TRAINED_FLOW: RaceLimits(20, 5.0),
     MIDDLE: RaceLimits(3, 1.0, warm_up=1),
     CHUNK: RaceLimits(3, 1.0, warm_up=1),
     FLOW: RaceLimits(3, 1.0, warm_up=1),
     FULL: RaceLimits(5, 10.0),
 }
 QUICK_ROWS = (OFF, HIT, ALL)  # of a model of random weights
-OWN_ROWS = {CHUNK: CHUNK_VARIANTS, FLOW: FLOW_VARIANTS}
+OWN_ROWS = {CHUNK: CHUNK_VARIANTS, FLOW: FLOW_VARIANTS, TRAINED_FLOW: FLOW_VARIANTS}
+
+
+@dataclass(frozen=True)
+class TrainedPolicy:
+    """A checkpoint of weights that mean something."""
+
+    checkpoint: Path
+    knobs: ReuseSettings  # of its deployment
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,11 @@ class BenchSettings:
     quick: bool = False
     threads: int = 1
     episodes: int = 20  # of the closed loop, each way; 0: none
+    flow: TrainedPolicy | None = None  # the trained pi0, for its model
+
+    def trained(self, model: str) -> TrainedPolicy | None:
+        """The policy of a model that is not of random weights."""
+        return {TRAINED: TrainedPolicy(self.checkpoint, self.knobs), TRAINED_FLOW: self.flow}.get(model)
 
     @property
     def clock(self) -> Clock:
@@ -115,11 +131,19 @@ def _check(wanted: BenchSettings) -> None:
     for model in wanted.models:
         if model not in LIMITS:
             raise ConfigError(f"--model {model}: expected {', '.join(LIMITS)}.{closest(model, LIMITS)}")
+    if TRAINED_FLOW in wanted.models and wanted.flow is None:
+        raise ConfigError(f"--model {TRAINED_FLOW}: the checkpoint is not here; run it from the repository's root")
 
 
-def models_for(device: torch.device) -> tuple[str, ...]:
-    """The default models."""
-    return CUDA_MODELS if device.type == "cuda" else CPU_MODELS
+def models_for(device: torch.device, flow: TrainedPolicy | None = None) -> tuple[str, ...]:
+    """The default models; the trained pi0 where there is one."""
+    every = CUDA_MODELS if device.type == "cuda" else CPU_MODELS
+    return tuple(model for model in every if flow is not None or model != TRAINED_FLOW)
+
+
+def trained_flow(checkpoint: Path, config: Path) -> TrainedPolicy | None:
+    """The trained pi0 with its deployment's knobs; None where it is not there."""
+    return TrainedPolicy(checkpoint, knobs_of(config)) if checkpoint.is_dir() and config.is_file() else None
 
 
 def device_name(device: torch.device) -> str:
@@ -150,27 +174,25 @@ def _dtypes(model: str, wanted: BenchSettings, roofline: Mapping[str, Any]) -> S
     """Both; for 7b bfloat16 alone, and in a quick run of random weights the faster one."""
     if model == FULL:
         return ("bfloat16",)
-    if wanted.quick and model != TRAINED:
+    if wanted.quick and wanted.trained(model) is None:
         return (max(DTYPES, key=lambda dtype: rates_of(roofline, dtype).flops_per_s),)
     return (*DTYPES,)
 
 
 def _model_spec(model: str, dtype: str, wanted: BenchSettings, folder: Path) -> ModelSpec:
+    trained = wanted.trained(model)
     return ModelSpec(
-        folder=_folder(model, wanted, folder),
+        folder=_random_folder(model, folder) if trained is None else CheckpointFolder(trained.checkpoint),
         dtype=DTYPES[dtype],
         device=wanted.device,
-        knobs=wanted.knobs if model == TRAINED else ReuseSettings(),
+        knobs=ReuseSettings() if trained is None else trained.knobs,
         rows=tuple(_rows(model, quick=wanted.quick)),
-        variants=not wanted.quick or model == TRAINED,
+        variants=not wanted.quick or trained is not None,
     )
 
 
-def _folder(model: str, wanted: BenchSettings, folder: Path) -> CheckpointFolder:
-    """The trained policy's; or one of random weights, in `folder`."""
-    if model == FLOW:
-        return RandomFlowFolder(folder, FLOW_SIZES[model])
-    return RandomFolder(folder, SIZES[model]) if model in SIZES else CheckpointFolder(wanted.checkpoint)
+def _random_folder(model: str, folder: Path) -> CheckpointFolder:
+    return RandomFlowFolder(folder, FLOW_SIZES[model]) if model in FLOW_SIZES else RandomFolder(folder, SIZES[model])
 
 
 def _rows(model: str, *, quick: bool) -> Iterator[VariantSpec]:

@@ -36,14 +36,14 @@ class GreedyOracle:
 
     def __init__(self, model: PolicyModel, robots: int, reuse: ReuseSettings, motion: Motion = "moving"):
         self._fleet = LocalBatchPolicy(model, robots, reuse, decoding=NO_DRAFTS)
-        self._cameras = model.info.cameras
+        self._info = model.info
         self._robots, self._motion, self._turn, self._tokens = robots, motion, -1, [np.empty(0, np.int64)]
 
     def tokens(self, scene: Scene, turn: int) -> Sequence[Ids]:
         """Tokens of each robot. Turns come in order; the last one may be repeated."""
         if turn != self._turn:
             shots = [scene.shot(self._motion, turn, robot) for robot in range(self._robots)]
-            self._fleet([_observed(shot.observation(self._cameras)) for shot in shots])
+            self._fleet([_observed(shot.of_policy(self._info)) for shot in shots])
             self._tokens, self._turn = [step.chunk.tokens for step in self._fleet.last], turn
         return self._tokens
 
@@ -79,7 +79,7 @@ class StillframeVariant:
         """`oracle`: the right tokens; needed for `drafts` "right"."""
         self.entry = entry
         self._model, self._clock, self._oracle = model, clock, oracle
-        self._cameras = model.info.cameras
+        self._info = model.info
         decoding = NO_DRAFTS if drafts == "none" else DEFAULT_DECODING
         self._fleet = LocalBatchPolicy(model, entry.robots, reuse, clock, decoding)
         self._forced = ForcedDrafts() if drafts in ("right", "wrong") else None
@@ -94,7 +94,7 @@ class StillframeVariant:
     def __call__(self, shots: Sequence[SceneFrame]) -> StepResult:
         """JPEGs to actions."""
         watch = Stopwatch(self._clock, wait_for(self._model.device))
-        observed = [_observed(shot.observation(self._cameras)) for shot in shots]
+        observed = [_observed(shot.of_policy(self._info)) for shot in shots]
         watch.lap("decode image")
         self._fleet(observed)
         steps = self._fleet.last
@@ -117,7 +117,10 @@ class StillframeVariant:
         """The work of the batch, by the last robot's plan; passes: the most of any robot."""
         plan, tokens, passes = self._fleet.plan, steps[0].chunk.tokens.size, max(step.report.passes for step in steps)
         size, robots = self._model.dtype.itemsize, len(steps)
-        decoder = policy_work(self._model, plan, tokens, passes, item_bytes=size, robots=robots)
+        held = (
+            1 if self._model.decoder.weights == "int8" else size
+        )  # bytes of a number of the layers: most of what is read
+        decoder = policy_work(self._model, plan, tokens, passes, item_bytes=held, robots=robots)
         return (vision_work(self._model, size, robots), *decoder, *head_work(self._model, size, robots, plan.rows))
 
 

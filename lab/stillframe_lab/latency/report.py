@@ -17,8 +17,8 @@ Document = Mapping[str, Any]
 HEAD = """\
 # How fast a step is
 
-Made by `stillframe bench`: from JPEG bytes to an action, in process, against transformers' Llama driven the stock way
-with the same weights. All rows of a model took turns on the same frames in one run. One file a device: {files}.
+Made by `stillframe bench`: from JPEG bytes to an action, in process, against transformers' decoders driven the stock
+way with the same weights. All rows of a model took turns on the same frames in one run. One file a device: {files}.
 """
 NO_GPU = """\
 ## A GPU
@@ -39,6 +39,11 @@ READING = """\
 - **oft-1024x16**: two pictures and a state to a chunk of eight actions in one bidirectional pass. Its stock is
   transformers' LlamaModel without mask, cache and output head, then the same head and statistics. A delta frame reuses
   rows of both pictures; the adaptive row's scene has a wrist camera, which sees everything move.
+- **pi0-1024x9**, **jaco-tiny-pi0**: a prefix of pictures and text, over which an action expert flows in ten steps from
+  noise to a chunk of ten actions; the first is pi0 halved in width and depth, two cameras of three slots, random
+  weights. Its stock is openpi's loop over transformers' Gemmas: every slot encoded, text padded to its longest, the
+  state's row and the code of time in every step. **no padding**: the same over what is there. Ours reads the prefix
+  once as well (that is the one kind of KV), and reuses rows of the last frame's (the other).
 - **identical picture**: the same frame again and again, mode exact.
 - A row marked *forced* shows what a feature is worth where it works, not how often it does: random weights do nothing
   sensible, so only jaco-tiny says how often. Frames come from one recorded episode of pick, forth and back.

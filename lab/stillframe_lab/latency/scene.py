@@ -15,7 +15,7 @@ import msgpack
 import numpy as np
 import PIL.Image
 
-from stillframe.domain import Image, Observation
+from stillframe.domain import Image, Observation, PolicyInfo
 from stillframe.engine.local import LocalPolicy
 from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
@@ -42,10 +42,14 @@ class SceneFrame:
     wrist: bytes = b""  # the second camera's
     state: tuple[float, ...] = ()  # of the arm
 
-    def observation(self, cameras: Sequence[str] = (CAMERA,)) -> Observation:
-        """The pictures of so many cameras decoded, at most two, under these names; the state beside two."""
+    def of_policy(self, info: PolicyInfo) -> Observation:
+        """What such a policy reads of it."""
+        return self.observation(info.cameras, with_state=info.state is not None)
+
+    def observation(self, cameras: Sequence[str] = (CAMERA,), *, with_state: bool = False) -> Observation:
+        """The pictures of so many cameras decoded, at most two, under these names; and the state."""
         pictures = {name: _picture(jpeg) for name, jpeg in zip(cameras, (self.jpeg, self.wrist), strict=False)}
-        return Observation(pictures, self.instruction, state=np.asarray(self.state) if cameras[1:] else None)
+        return Observation(pictures, self.instruction, state=np.asarray(self.state) if with_state else None)
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ class StockVariant:
 
     def _answer(self, shot: SceneFrame) -> tuple[Ids, dict[str, float]]:
         watch = Stopwatch(self._clock, wait_for(self._model.device))
-        observation = shot.observation(self._model.info.cameras)
+        observation = shot.of_policy(self._model.info)
         watch.lap("decode image")
         prepared = self._model.prepare(observation)
         watch.lap("prepare")

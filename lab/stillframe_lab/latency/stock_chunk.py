@@ -48,7 +48,7 @@ class StockChunkVariant:
     def _answer(self, shot: SceneFrame) -> tuple[NDArray[np.float64], dict[str, float]]:
         """[horizon, action_dim] in the robot's units, and what each stage took."""
         model, watch = self._model, Stopwatch(self._clock, wait_for(self._model.device))
-        observation = shot.observation(model.info.cameras)
+        observation = shot.of_policy(model.info)
         watch.lap("decode image")
         prepared = model.prepare(observation)
         watch.lap("prepare")

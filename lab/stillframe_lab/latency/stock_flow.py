@@ -55,7 +55,7 @@ class StockFlowVariant:
     def _answer(self, shot: SceneFrame) -> tuple[NDArray[np.float64], dict[str, float]]:
         """[horizon, action_dim] in the robot's units, and what each stage took."""
         model, watch = self._model, Stopwatch(self._clock, wait_for(self._model.device))
-        observation = shot.observation(model.info.cameras)
+        observation = shot.of_policy(model.info)
         watch.lap("decode image")
         prepared = model.prepare(observation)
         watch.lap("prepare")
@@ -71,7 +71,8 @@ class StockFlowVariant:
 
     def _embedded(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
         """Rows of every slot's patches and of the text [rows, width]; which of them are no padding [rows]."""
-        model, filled = self._model, dict(zip(prepared.views, prepared.pixels, strict=True))
+        model, slots = self._model, self._model.config.camera_slots
+        filled = {slots[camera]: own for camera, own in zip(prepared.views, prepared.pixels, strict=True)}
         blank = torch.full_like(prepared.pixels[0], BLACK)
         pictures = [filled.get(slot, blank)[None].to(model.device) for slot in self._slots]
         patches = [model.network.patches(picture)[0].to(model.dtype) for picture in pictures]
@@ -92,8 +93,8 @@ class StockFlowVariant:
     @property
     def _slots(self) -> tuple[str, ...]:
         """Those that are encoded, in the order of their patches."""
-        cameras = self._model.config.cameras
-        return SLOTS if self._padded and set(cameras) <= set(SLOTS) else cameras
+        filled = self._model.config.camera_slots.values()
+        return SLOTS if self._padded and {*filled} <= {*SLOTS} else (*filled,)
 
     def _text_rows(self, prepared: Prepared) -> int:
         return self._model.config.form.max_tokens if self._padded else len(prepared.ids)

@@ -65,6 +65,7 @@ class PolicyKind:
     labels: type[Labels]
     trainer: Callable[[Path, Any, torch.device, Path | None], Cloning[Any]]  # folder, recipe, device, start
     loss_name: str = "action loss, nats"
+    charted_from: int = 0  # the step from which on it learns to act: of those before, the curve shows nothing
 
 
 def _frames(recipe: Recipe, frames: int, seed: tuple[int, ...], mixture: Mixture) -> Collection:
@@ -132,7 +133,8 @@ def publish(trained: SelectedPolicy, recipe: Recipe, run: Path, out: Path, kind:
     shutil.copytree(trained.best.folder, out, dirs_exist_ok=True)
     log = [json.loads(line) for line in (run / LOG_NAME).read_text(encoding="utf-8").splitlines()]
     title = f"{out.name}: behaviour cloning, DAgger rounds: {len(recipe.dagger_at)}"
-    loss_chart(out / "loss.png", log, title, kind.loss_name)
+    acting = [line for line in log if line["step"] > kind.charted_from]
+    loss_chart(out / "loss.png", acting, title, kind.loss_name)
     selection = [{**asdict(score), "folder": Path(score.folder).name} for score in trained.scores]
     figures = {"recipe": asdict(recipe), "last": log[-1], "selection": selection}
     (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

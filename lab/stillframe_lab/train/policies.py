@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stillframe_lab.train.pipeline import OPENVLA_KIND, PolicyKind
 from stillframe_lab.train.recipe import JACO_TINY, JACO_TINY_WRIST, Recipe
+
+if TYPE_CHECKING:
+    from stillframe_lab.train.pi0.recipe import Pi0Recipe
 
 
 @dataclass(frozen=True)
@@ -55,20 +59,21 @@ def _cogact() -> TrainablePolicy:
 def _pi0() -> TrainablePolicy:
     from stillframe_lab.train.pi0.recipe import JACO_TINY_PI0
 
-    return TrainablePolicy(JACO_TINY_PI0, _flow_kind(), "jaco-tiny")
+    return TrainablePolicy(JACO_TINY_PI0, _flow_kind(JACO_TINY_PI0), "jaco-tiny")
 
 
 def _pi05() -> TrainablePolicy:
     from stillframe_lab.train.pi0.recipe import JACO_TINY_PI05
 
-    return TrainablePolicy(JACO_TINY_PI05, _flow_kind(), "jaco-tiny-pi0")
+    return TrainablePolicy(JACO_TINY_PI05, _flow_kind(JACO_TINY_PI05), "jaco-tiny-pi0")
 
 
-def _flow_kind() -> PolicyKind:
+def _flow_kind(recipe: Pi0Recipe) -> PolicyKind:
     from stillframe_lab.train.chunked.labels import ChunkLabels
     from stillframe_lab.train.pi0.trainer import Pi0Trainer
 
-    return PolicyKind(Pi0Trainer.collection, ChunkLabels, Pi0Trainer, "squared error\nof the velocity")
+    loss = "squared error\nof the velocity"
+    return PolicyKind(Pi0Trainer.collection, ChunkLabels, Pi0Trainer, loss, recipe.distil_steps)
 
 
 POLICIES: dict[str, Callable[[], TrainablePolicy]] = {

@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_type_h
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from stillframe.domain import TokenScope
+from stillframe.domain import TokenScope, WeightScheme
 from stillframe.engine.settings import BatchingSettings, DecodingSettings, GraphSettings
 from stillframe.errors import ConfigError, closest
 from stillframe.files.kinds import shown
@@ -28,6 +28,7 @@ from stillframe.recording.pictures import PictureFormat
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.sessions.settings import SessionSettings
 from stillframe.settings_fields import RangeChecked, setting
+from stillframe.web.http.limits import Limits
 from stillframe.web.live.settings import LiveSettings
 from stillframe_client.wire import SESSION_ID_RULE, is_session_id
 
@@ -36,7 +37,7 @@ Profile = Literal["native", "openvla-oft", "cogact", "openpi", "roboarena"]
 
 PATHS = ("checkpoint", "record", "tls_cert", "tls_key")
 GPU = re.compile(r"cuda:(0|[1-9][0-9]{0,2})")
-MOST_CHECKPOINT_KEYS = 32
+MOST_CHECKPOINT_KEYS = MOST_METADATA_KEYS = 32
 MAX_ERRORS = 20  # reported at once
 CALLER_NAME = re.compile(r"(?!anonymous$)[A-Za-z0-9._-]{1,64}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -66,6 +67,26 @@ def _checkpoint_config(keys: dict[str, Any] | None) -> dict[str, Any] | None:
             expected = "true, false, a finite number, a word, a list of words or words by name"
             raise ValueError(f"{shown(key)} is {shown(repr(value))}; expected {expected}")
     return keys
+
+
+def _instruction(text: str | None) -> str | None:
+    """Check an instruction as a frame's is: it says something, and fits."""
+    if text is not None and (not text.strip() or len(text.encode()) > Limits.max_instruction_bytes):
+        most = Limits.max_instruction_bytes
+        raise ValueError(f"default_instruction is {shown(repr(text))}; expected what to do, in at most {most} bytes")
+    return text
+
+
+def _metadata(members: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Check members of a message: few, and plain values or lists of them."""
+    if len(members or {}) > MOST_METADATA_KEYS:
+        raise ValueError(f"openpi_metadata has {len(members or {})} keys; expected at most {MOST_METADATA_KEYS}")
+    for key, value in (members or {}).items():
+        parts = value if isinstance(value, list) else [value]
+        if not all(isinstance(part, str) or (isinstance(part, int | float) and abs(part) < math.inf) for part in parts):
+            expected = "true, false, finite numbers and words, or a list of them"
+            raise ValueError(f"openpi_metadata: {shown(key)} is {shown(repr(value))}; expected {expected}")
+    return members
 
 
 @dataclass(frozen=True)
@@ -102,12 +123,18 @@ class ListenerSettings(RangeChecked):
     center_crop: float | None = setting(
         None, "share of a picture's area, at its middle, that is looked at; null: that of the daemon; 1: all", 0.01, 1
     )
+    default_instruction: str | None = setting(None, "what a frame without words says to do; null: that of the daemon")
+    openpi_metadata: dict[str, Any] | None = setting(
+        None, "members of openpi's first message beside the daemon's; null: those of the daemon"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.session is not None and not is_session_id(self.session):
             raise ValueError(f"session is {self.session!r}; expected {SESSION_ID_RULE}")
         _check_cameras(self.cameras or {})
+        _instruction(self.default_instruction)
+        _metadata(self.openpi_metadata)
 
 
 def _check_cameras(cameras: Mapping[str, str]) -> None:
@@ -138,6 +165,11 @@ class DaemonConfig(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16; on a CPU only where that is measured to be clearly faster than float32"
     )
+    weights: WeightScheme = Field(
+        "as-is",
+        description="how the decoder's layers are held: as-is, or quantised, in less memory: int8 (its rows too: the "
+        "fastest on a CPU), int8-weight-only, int4-weight-only or fp8; see docs/quantised.md",
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads for the model; null: torch decides")
     host: str = Field("127.0.0.1", description="address to listen on; loopback unless you say otherwise")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0: any free one, named in the log")
@@ -154,6 +186,16 @@ class DaemonConfig(BaseModel):
         le=1,
         description="share of a picture's area, at its middle, that is looked at: 0.9 for checkpoints that were "
         "fine-tuned with image augmentation; null: all",
+    )
+    default_instruction: Annotated[str | None, AfterValidator(_instruction)] = Field(
+        None,
+        description="what a frame without an instruction says to do, where its session has none yet either: clients "
+        "such as openpi's for ALOHA leave that to the server; null: such a frame is refused",
+    )
+    openpi_metadata: Annotated[dict[str, Any] | None, AfterValidator(_metadata)] = Field(
+        None,
+        description="members of openpi's first message beside the daemon's own, or in their place, such as the "
+        "reset_pose that ALOHA's client moves to; null: none",
     )
     tls_cert: Path | None = Field(None, description="certificate chain, PEM; null: plain HTTP on every port")
     tls_key: Path | None = Field(None, description="private key of the certificate, PEM, without a password")

@@ -30,6 +30,7 @@ from stillframe.history.info import disabled_info
 from stillframe.metrics import Metrics
 from stillframe.models.augmented import augmented
 from stillframe.models.base import PolicyModel
+from stillframe.models.graphs.gpu_budget import mib
 from stillframe.models.hub.ids import snapshot_id
 from stillframe.models.llama.cpu_dtype import time_dtypes
 from stillframe.models.registry import decoder_sizes, load_policy
@@ -111,7 +112,9 @@ class Loader(threading.Thread):
             self._warm_up(engine)
             info, took_s = engine.info, time.perf_counter() - started
             name = info.source or info.name
-            self._log.info("ready: %s after %.1f s, batch invariant: %s", name, took_s, info.batch_invariant)
+            held = f"{info.weights}, {mib(info.weight_bytes)}"
+            ready = "ready: %s after %.1f s, weights: %s, batch invariant: %s"
+            self._log.info(ready, name, took_s, held, info.batch_invariant)
         except StillframeError as error:
             self._fail(error)
         except BaseException as error:  # noqa: BLE001 (logged; a half-loaded daemon must not run on)
@@ -212,7 +215,9 @@ def open_model(config: DaemonConfig, log: logging.Logger | None = None) -> Polic
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
     dtype = _dtype(config, device, log)
-    return load_policy(config.checkpoint, dtype=dtype, device=device, config=config.checkpoint_config)
+    return load_policy(
+        config.checkpoint, dtype=dtype, device=device, config=config.checkpoint_config, weights=config.weights
+    )
 
 
 def open_history(config: DaemonConfig, model: PolicyModel) -> HistoryManager | None:
@@ -255,7 +260,7 @@ def _dtype(config: DaemonConfig, device: torch.device, log: logging.Logger | Non
         return torch.float32 if config.dtype == "float32" else torch.bfloat16
     if device.type != "cpu":
         return torch.bfloat16
-    pace = time_dtypes(decoder_sizes(config.checkpoint, config.checkpoint_config))
+    pace = time_dtypes(decoder_sizes(config.checkpoint, config.checkpoint_config), config.weights)
     if log is not None:
         times = (pace.float32_ms, pace.bfloat16_ms)
         log.info("dtype: %s; a layer takes %.1f ms in float32, %.1f ms in bfloat16", pace.name, *times)

@@ -54,7 +54,14 @@ def settings_in_force(config: DaemonConfig) -> dict[str, Any]:
 
 def port_terms(config: DaemonConfig) -> Iterator[tuple[str, StartOptions]]:
     """The terms of each port, the daemon's own first, each with the section that sets them."""
-    own = StartOptions("native", config.unnorm_key, config.cameras or {}, config.center_crop)
+    own = StartOptions(
+        "native",
+        config.unnorm_key,
+        config.cameras or {},
+        config.center_crop,
+        config.default_instruction,
+        config.openpi_metadata or {},
+    )
     yield "the configuration", own
     for at, listener in enumerate(config.listeners):
         yield f"listeners.{at}", _terms_of(listener, own)
@@ -67,4 +74,6 @@ def _terms_of(listener: ListenerSettings, own: StartOptions) -> StartOptions:
         own.unnorm_key if listener.unnorm_key is None else listener.unnorm_key,
         own.cameras if listener.cameras is None else listener.cameras,
         own.center_crop if listener.center_crop is None else listener.center_crop,
+        own.default_instruction if listener.default_instruction is None else listener.default_instruction,
+        own.openpi_metadata if listener.openpi_metadata is None else listener.openpi_metadata,
     )

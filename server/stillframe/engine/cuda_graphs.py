@@ -16,6 +16,7 @@ from stillframe.engine.settings import GraphSettings
 from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
 from stillframe.models.graphs.capture import CudaGraphCapture
+from stillframe.models.graphs.chunk_graphs import DrawsChunks, GraphedChunks
 from stillframe.models.graphs.gpu_budget import MemoryDemand, MemoryUsed, graph_bytes
 from stillframe.models.graphs.graph_runner import Capture, CudaGraphRunner
 from stillframe.models.graphs.shapes import GraphShape, capture_batches, capture_shapes
@@ -56,7 +57,9 @@ def needs_of(model: PolicyModel, reuse: ReuseSettings, config: CaptureConfig, we
     def passes(most: int) -> int:
         forms = graph_shapes_of(model, shape.capacity, replace(config, most=most))
         hook_rows, item = _hook_rows(model, config), model.dtype.itemsize
-        return graph_bytes(model.decoder.config, forms, capacity=shape.capacity, hook_rows=hook_rows, item=item)
+        beside = model.static_chunks_bytes(most, shape.capacity) if forms and isinstance(model, DrawsChunks) else 0
+        own = graph_bytes(model.decoder.config, forms, capacity=shape.capacity, hook_rows=hook_rows, item=item)
+        return own + beside
 
     return MemoryDemand(
         weights=weights,
@@ -64,6 +67,7 @@ def needs_of(model: PolicyModel, reuse: ReuseSettings, config: CaptureConfig, we
         slots=budget_bytes(reuse, shape, DEFAULT_SESSIONS) // shape.nbytes,
         graphs={batch: passes(batch) for batch in batches},
         item=model.dtype.itemsize,
+        quantised=model.decoder.weights != "as-is",
     )
 
 
@@ -95,15 +99,18 @@ def capture_graphs(model: PolicyModel, pool: KVPool, config: CaptureConfig, capt
 
     Nothing else may run on the device meanwhile.
     """
-    counts, decoder, encode = PassCounts(), model.decoder, None
+    counts, decoder, encode, chunks = PassCounts(), model.decoder, None, None
+    batches = capture_batches(config.graphs.batches, config.most)
     if isinstance(model, HasVisionEncoder):
-        numbers = [batch * len(model.info.cameras) for batch in capture_batches(config.graphs.batches, config.most)]
+        numbers = [batch * len(model.info.cameras) for batch in batches]
         like = decoder.model.embed_tokens.weight
         encode = GraphedVision(model.encode_images, model.image_shape, numbers, capture, counts, like)
     forms = graph_shapes_of(model, pool.shape.capacity, config)
     hook_rows = _hook_rows(model, config)
     graphs = CudaGraphRunner(decoder, pool, forms, capture, hook_rows=hook_rows, counts=counts, mask=model.mask)
-    return ModelRunner(model, DecoderRunner(decoder, graphs), encode, counts)
+    if isinstance(model, DrawsChunks):
+        chunks = GraphedChunks(model.static_chunks(max(batches), pool.shape.capacity), batches, capture, counts)
+    return ModelRunner(model, DecoderRunner(decoder, graphs, chunks), encode, counts)
 
 
 def graph_shapes_of(model: PolicyModel, capacity: int, config: CaptureConfig) -> list[GraphShape]:

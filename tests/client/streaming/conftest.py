@@ -70,9 +70,9 @@ class Peer:
             "hello", **{"protocol": 1, "server": "scripted", "state": state, "model": CARD, "limits": {}, **members}
         )
 
-    def greet(self, *, epoch: int = 0, resumed: bool = False) -> dict[str, Any]:
-        """Say hello and open the session that is asked for."""
-        self.hello()
+    def greet(self, *, epoch: int = 0, resumed: bool = False, **members: Any) -> dict[str, Any]:
+        """Say hello, with `members` in place of its own, and open the session that is asked for."""
+        self.hello(**members)
         asked = self.hear("open")
         session = {"session_id": asked["session_id"], "secret": SECRET, "epoch": epoch}
         self.say("session", **session, service=asked["service"], resumed=resumed)

@@ -62,6 +62,26 @@ def test_a_program_of_openpis(scripted, picture):
     assert daemon.upgrades[0].headers["Authorization"] == "Bearer k3y"
 
 
+def test_what_a_deployment_says_for_openpis_programs(scripted, picture):
+    """Words for observations that have none, and members of the metadata; what an observation says goes before."""
+
+    def with_defaults(peer):
+        peer.greet(model={**CARD, "default_instruction": "uncap it", "openpi_metadata": {"reset_pose": [0, -1.5]}})
+        peer.act({**peer.hear("frame"), "image": 0}, value=1.0)
+        peer.act({**peer.hear("frame"), "image": 0}, value=1.0)
+        peer.farewell()
+
+    daemon = scripted(with_defaults)
+    obs = {"images": {"cam_high": picture.transpose(2, 0, 1), "cam_left_wrist": picture.transpose(2, 0, 1)}}
+    with WebsocketClientPolicy(daemon.url.replace("http", "ws"), timeout_s=20) as policy:
+        metadata = policy.get_server_metadata()
+        policy.infer(obs)
+        policy.infer({**obs, "prompt": "cap it"})
+
+    assert (metadata["reset_pose"], metadata["policy"]) == ([0, -1.5], "sums")
+    assert [frame["instruction"] for frame in daemon.frames] == ["uncap it", "cap it"]
+
+
 def test_an_unreachable_daemon_is_an_error():
     """Unlike the original it does not wait for ever, and leaves nothing running."""
     before = set(threading.enumerate())

@@ -12,7 +12,7 @@ SHORT = Scene([SceneFrame(bytes([number]), "go") for number in range(4)])
 
 def test_what_ships_is_small_and_whole(scene: Scene) -> None:
     """Forty pictures of 224 pixels from each camera that differ, and the arm's state, below 700 KB."""
-    seen = [shot.observation(("front", "wrist")) for shot in scene.shots]
+    seen = [shot.observation(("front", "wrist"), with_state=True) for shot in scene.shots]
 
     assert SCENE_FILE.stat().st_size < 700_000
     assert {picture.shape for one in seen for picture in one.images.values()} == {(224, 224, 3)}
@@ -22,7 +22,7 @@ def test_what_ships_is_small_and_whole(scene: Scene) -> None:
 
 def test_one_camera_sees_what_it_saw(scene: Scene) -> None:
     """By whatever name, without a state; the second one's picture comes under the second name."""
-    alone, both = scene.shots[3].observation(), scene.shots[3].observation(("a", "b"))
+    alone, both = scene.shots[3].observation(), scene.shots[3].observation(("a", "b"), with_state=True)
 
     assert (list(alone.images), list(both.images), alone.state) == (["image"], ["a", "b"], None)
     assert (alone.images["image"] == both.images["a"]).all()

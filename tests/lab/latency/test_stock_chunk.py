@@ -68,7 +68,7 @@ def test_half_of_both_pictures_is_reused(tmp_path: Path, scene: Scene) -> None:
     model = load_from(folder, dtype=torch.float32, device=CPU)
     (stock, ours), shot = ways(model, folder), [scene.shots[0]]
     whole, dense = stock(shot), ours(shot)
-    layout = model.prepare(scene.shots[0].observation(model.info.cameras)).layout
+    layout = model.prepare(scene.shots[0].of_policy(model.info)).layout
     half = StillframeVariant(VariantInfo(REUSED, ""), model, thread_time, settings(ReuseSettings(), layout)["forced"])
     ratios = [half([scene.shot("moving", turn)]).reuse_ratio for turn in range(3)]
 

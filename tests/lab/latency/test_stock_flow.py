@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from stillframe.domain import Observation
+from stillframe.errors import ConfigError
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.pi0.config import Pi0Config
 from stillframe.models.pi0.model import Pi0
@@ -23,8 +24,16 @@ from stillframe.models.pi0.sizes import Pi0Sizes
 from stillframe.models.registry import load_policy
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_lab.latency import command
-from stillframe_lab.latency.command import FLOW, QUICK_LIMITS, BenchSettings, run_bench
-from stillframe_lab.latency.flow_sizes import HALF, FlowSize, RandomFlowFolder, gemma
+from stillframe_lab.latency.command import (
+    FLOW,
+    QUICK_LIMITS,
+    TRAINED_FLOW,
+    BenchSettings,
+    models_for,
+    run_bench,
+    trained_flow,
+)
+from stillframe_lab.latency.flow_sizes import FLOW_SIZES, HALF, FlowSize, RandomFlowFolder, gemma
 from stillframe_lab.latency.ours import StillframeVariant
 from stillframe_lab.latency.plain_pi0 import plain_pi0
 from stillframe_lab.latency.race import RaceLimits, VariantInfo
@@ -148,7 +157,7 @@ def test_a_steered_checkpoint_is_refused() -> None:
 
 def test_the_bench_has_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quick run of the model, here a micro one: stock, one robot and four, whole and half, against stock."""
-    monkeypatch.setitem(command.FLOW_SIZES, FLOW, MICRO)
+    monkeypatch.setitem(FLOW_SIZES, FLOW, MICRO)
     monkeypatch.setitem(QUICK_LIMITS, FLOW, RaceLimits(1, 0.0, warm_up=1))
     monkeypatch.setattr(command, "measure_roofline", lambda *_: ROOFLINE)
     document = run_bench(BenchSettings(tmp_path, CPU, ReuseSettings(), (FLOW,), quick=True), lambda *_: None)
@@ -181,3 +190,18 @@ def test_the_big_one_is_half_of_the_published(tmp_path: Path) -> None:
         found = (one.hidden_size, one.intermediate_size, one.num_hidden_layers)
         assert (*found, one.num_attention_heads) == (*halves(published[part][:3]), published[part][3])
     assert (config.horizon, config.flow.steps, len(config.cameras)) == (10, 10, 2)
+
+
+def test_the_trained_one_is_raced_where_it_is(tmp_path: Path) -> None:
+    """Its own checkpoint and its deployment's knobs; asked for where it is not, it is refused."""
+    config = tmp_path / "knobs.yaml"
+    config.write_text("reuse: {mode: adaptive, drift_budget: 0.5}")
+    flow = trained_flow(GOLDENS / "pi0-micro", config)
+    wanted = BenchSettings(tmp_path, CPU, ReuseSettings(), (TRAINED_FLOW,), flow=flow)
+    spec = command._model_spec(TRAINED_FLOW, "float32", wanted, tmp_path)
+
+    assert (spec.folder.path, spec.knobs.drift_budget) == (GOLDENS / "pi0-micro", 0.5)
+    assert (TRAINED_FLOW in models_for(CPU, flow), TRAINED_FLOW in models_for(CPU, None)) == (True, False)
+    assert trained_flow(tmp_path / "none", config) is None
+    with pytest.raises(ConfigError, match="repository's root"):
+        run_bench(BenchSettings(tmp_path, CPU, ReuseSettings(), (TRAINED_FLOW,)), lambda *_: None)

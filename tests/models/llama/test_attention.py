@@ -52,6 +52,19 @@ def test_a_masked_key_is_not_seen() -> None:
     assert not torch.equal(attend(queries, keys, spoilt), attend(queries, keys, values))
 
 
+@pytest.mark.parametrize("at_once", [1, 10_000])
+def test_sequences_have_masks_of_their_own(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """One for all rows of a sequence: each attends as it does alone, however few heads are worked on at once."""
+    monkeypatch.setattr(attention, "CACHED_SCORES", at_once)
+    queries, keys, values = heads(3, 2, 5, 8, seed=0), heads(3, 1, 7, 8, seed=1), heads(3, 1, 7, 8, seed=2)
+    mask = torch.arange(7) < torch.tensor([7, 4, 2])[:, None, None, None]
+    mixed = attend(queries, keys, values, added(mask, queries.dtype))
+
+    for at, stop in enumerate((7, 4, 2)):
+        alone = attend(queries[at], keys[at, :, :stop], values[at, :, :stop])
+        torch.testing.assert_close(mixed[at], alone, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_mask_made_for_all_layers_is_the_mask(dtype: torch.dtype) -> None:
     """The same to the bit as the kernel makes of it, and once made it stays, in whichever dtype the scores are."""

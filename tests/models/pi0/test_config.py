@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from stillframe.daemon.config import load_config
 from stillframe.domain import Observation
 from stillframe.errors import CheckpointError, Unprocessable
 from stillframe.models.base import Prefilled
@@ -27,6 +29,7 @@ from stillframe.web.dialects.openpi import OPENPI
 FolderOf = Callable[[str], Path]
 Load = Callable[..., Pi0]
 Change = Callable[..., None]
+CONFIGS = Path(__file__).parents[3] / "configs"
 BASE, WRIST = "base_0_rgb", "left_wrist_0_rgb"
 PICTURE = np.full((256, 256, 3), 90, np.uint8)
 STATE = np.linspace(-0.3, 0.4, 8)
@@ -87,6 +90,22 @@ def test_a_policy_on_libero_has_openpis_meaning(folder_of: FolderOf, load: Load)
     assert stats.state is not None
     assert info.norm_stats[key]["q01"][0] == pytest.approx(stats.action.low[0] + stats.state.low[0])
     assert info.norm_stats[key]["q01"][6] == pytest.approx(stats.action.low[6])
+
+
+@pytest.mark.parametrize(("name", "served"), [("pi0-micro", "pi0"), ("pi05-micro", "pi05")])
+def test_the_configurations_that_are_shipped_say_what_is_known_of_libero(
+    folder_of: FolderOf, load: Load, caplog: pytest.LogCaptureFixture, name: str, served: str
+) -> None:
+    """Every key of theirs is the guess by the assets' name; with them nothing is left to guess."""
+    folder = folder_of(name)
+    guessed = load(folder).config
+    caplog.clear()
+    keys = load_config(CONFIGS / f"{served}.yaml", {}).checkpoint_config or {}
+    said = load(folder, **keys).config
+
+    assert replace(said, statistics=guessed.statistics) == guessed
+    assert {*keys} >= {"cameras", "extra_delta_transform", "adapt_to_pi", "num_inference_steps"}
+    assert not caplog.records
 
 
 def test_what_nothing_says_is_logged(folder_of: FolderOf, load: Load, caplog: pytest.LogCaptureFixture) -> None:

@@ -96,6 +96,53 @@ def test_openpis_wire(desk: Any) -> None:
     assert (said["unnorm_key"], said["center_crop"]) == ("bridge_orig", 0.9)
 
 
+def test_frames_without_an_instruction(desk: Any) -> None:
+    """They do what the port is for, in a session until it has one of its own; /v1/models says so."""
+    fixed = StartOptions(unnorm_key="jaco", default_instruction="hold it")
+    desk.settings.listeners[FIXED] = Listener(start_options=fixed)
+    silent = {"image": encode_array(LOW)}
+    words = {"instruction": "go up"}
+    for body in (silent, {**silent, "session_id": "arm"}, {**silent, **words, "session_id": "arm"}):
+        assert desk.ask("POST", url(FIXED, "/v1/act"), json=body).status_code == 200
+    assert desk.ask("POST", url(FIXED, "/v1/act"), json={**silent, "session_id": "arm"}).status_code == 200
+    png = {"images": ("x.png", desk_png(HIGH), "image/png"), "json": ("j", b"{}", "application/json")}
+    assert desk.ask("POST", url(FIXED, "/api/inference"), files=png).status_code == 200
+    with TestClient(desk.app, base_url=url(FIXED, "")).websocket_connect(f"ws://localhost:{FIXED}/") as socket:
+        socket.receive_bytes()
+        socket.send_bytes(pack({"images": {"cam_high": HIGH}}))
+        socket.receive_bytes()
+    refused = desk.ask("POST", url(PLAIN, "/v1/act"), json={**silent, "unnorm_key": "jaco"}).json()
+    cards = [desk.ask("GET", url(port, "/v1/models")).json()["models"][0] for port in (FIXED, PLAIN)]
+
+    assert [each.instruction for each in desk.policy.seen] == [
+        "hold it",
+        "hold it",
+        "go up",
+        "go up",
+        "hold it",
+        "hold it",
+    ]
+    assert (refused["code"], refused["errors"][0]["pointer"]) == ("missing-field", "/instruction")
+    assert [card["default_instruction"] for card in cards] == ["hold it", None]
+
+
+@pytest.mark.parametrize("path", ["/", "/roboarena"])
+def test_openpis_first_message_has_what_the_deployment_adds(desk: Any, path: str) -> None:
+    """Beside the daemon's own members, and in their place; RoboArena's takes no more than its six."""
+    fixed = StartOptions("openpi", openpi_metadata={"reset_pose": [0, -1.5], "action_horizon": 4})
+    desk.settings.listeners[FIXED] = Listener(start_options=fixed)
+    with TestClient(desk.app, base_url=url(FIXED, "")).websocket_connect(f"ws://localhost:{FIXED}{path}") as socket:
+        said = msgpack.unpackb(socket.receive_bytes())
+    (card,) = desk.ask("GET", url(FIXED, "/v1/models")).json()["models"]
+
+    assert card["openpi_metadata"] == fixed.openpi_metadata
+    if path == "/":
+        assert (said["reset_pose"], said["action_horizon"], said["server"]) == ([0, -1.5], 4, "stillframe")
+    else:
+        assert len(said) == 6
+        assert "reset_pose" not in said
+
+
 def test_the_native_stream(desk: Any) -> None:
     """Hello says what is fixed, and frames obey it; the answer says which picture was whose."""
     with TestClient(desk.app).websocket_connect(f"ws://localhost:{FIXED}/v1/stream") as socket:

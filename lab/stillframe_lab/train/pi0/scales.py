@@ -35,6 +35,11 @@ class Scales:
         action, state = action_statistics()[UNNORM_KEY]["action"], state_statistics()
         return cls(_scale(state, STATE_SPREAD, adaptive=adaptive), _scale(action, ACTION_SPREAD, adaptive=adaptive))
 
+    @property
+    def xyz_unit(self) -> float:
+        """What 1 is of a move as the network draws it, as a share of the arm's limit."""
+        return ACTION_SPREAD[0] if self.actions.kind == "mean_std" else 1.0
+
     def norm_stats(self) -> dict[str, Any]:
         """norm_stats.json."""
         return {

@@ -72,7 +72,8 @@ class Pi0Trainee(nn.Module):
         spots = self.located(prefix.patches, batch) + self.keypoint_heads[1](prefix.deep, batch.keypoints)
         pointing, hits = self.pointer(prefix.text, prefix.deep, batch.keypoints, self._cube_of[goals])
         total = FLOW_SHARE * action + COPY_SHARE * regression + AUXILIARY_SHARE * (spots + pointing)
-        return Objective(total, action.detach(), copied[..., :3].mean().detach(), hits.detach())
+        off = self.scales.xyz_unit * copied[..., :3].mean().detach()
+        return Objective(total, action.detach(), off, hits.detach())
 
     def located(self, patches: Tensor, batch: ChunkBatch) -> Tensor:
         """The loss of patches [batch, patches, width] that are to say what is where."""

@@ -24,7 +24,8 @@ def attend(
 ) -> Tensor:
     """Mix values: [..., heads, rows, head_dim] with or without a batch dimension -> the queries' shape.
 
-    `mask` [rows, keys] is True where a row attends, or `added`. There may be fewer key than query heads.
+    `mask` [rows, keys] is True where a row attends, or `added`; with leading dimensions it is of each sequence or head,
+    and what is the same for all rows may have one. There may be fewer key than query heads.
     `reach`: (rows, keys): no row before that one attends to that key or a later one; rising, to all rows and keys.
     """
     if reach and mask is not None and queries.device.type == "cpu":
@@ -70,13 +71,16 @@ def _by_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | N
         mask = added(mask, queries.dtype)
     if queries.dim() > 3:
         flat = [part.flatten(0, -3) for part in (queries, keys, values)]
+        if mask is not None and mask.dim() > 2:
+            mask = mask.expand(*queries.shape[:-2], *mask.shape[-2:]).flatten(0, -3)
         return _by_products(flat[0], flat[1], flat[2], mask).view(queries.shape)
     heads, rows, _ = queries.shape
     at_once = max(1, CACHED_SCORES // (rows * keys.shape[-2]))
     if at_once >= heads:
         return _mix(queries, keys, values, mask)
     parts = [torch.split(part, at_once) for part in (queries, keys, values)]
-    return torch.cat([_mix(own, seen, mixed, mask) for own, seen, mixed in zip(*parts, strict=True)])
+    masks = [mask] * len(parts[0]) if mask is None or mask.dim() == 2 else torch.split(mask, at_once)
+    return torch.cat([_mix(*own) for own in zip(*parts, masks, strict=True)])
 
 
 def _mix(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:

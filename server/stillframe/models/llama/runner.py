@@ -27,12 +27,29 @@ class PassGraphs(Protocol):
         ...
 
 
+class ChunkGraphs(Protocol):
+    """Chunks drawn over prefixes in passes that were captured: models/graphs/chunk_graphs.py on a GPU."""
+
+    def replay(
+        self, caches: Sequence[FrameKV], lengths: Sequence[int], states: Tensor | None, noise: Tensor, *, plain: bool
+    ) -> Tensor | None:
+        """The chunks [robots, horizon, numbers] that begin as `noise`, over each one's prefix of so many rows.
+
+        None where they were not captured. `plain`: they go on with no older ones, and nothing looks on.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class DecoderRunner:
-    """One decoder. With `graphs`, a pass that was captured is replayed; every other is run eagerly."""
+    """One decoder. With `graphs`, a pass that was captured is replayed; every other is run eagerly.
+
+    `chunks`: likewise for a family that draws chunks over what the decoder leaves in the caches.
+    """
 
     decoder: Decoder
     graphs: PassGraphs | None = None
+    chunks: ChunkGraphs | None = None
 
     def forward(self, sequences: Sequence[SequenceSlice]) -> list[Tensor]:
         """One pass over all sequences, each in a cache of its own -> each one's output rows, normed hidden states.

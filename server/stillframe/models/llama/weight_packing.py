@@ -78,7 +78,7 @@ def pack_for_inference(network: nn.Module) -> None:
     """Fuse what shares its input, then pack what is worth it. One weight at a time: memory never holds two networks."""
     for module in [*network.modules()]:
         for name, parts in FUSED.items():
-            _fuse(module, name, *parts)
+            fuse(module, name, *parts)
     for module in [*network.modules()]:
         for name, child in [*module.named_children()]:
             if isinstance(child, nn.Linear) and worth_packing(child.weight):
@@ -100,15 +100,18 @@ def _can_pack(dtype: torch.dtype) -> bool:
     return dtype != torch.bfloat16 or bool(ops._is_mkldnn_bf16_supported())
 
 
-def _fuse(module: nn.Module, name: str, first: str, second: str) -> None:
-    """Two linear layers become one, whose output is that of the first and then that of the second."""
-    one, other = getattr(module, first, None), getattr(module, second, None)
-    if not isinstance(one, nn.Linear) or not isinstance(other, nn.Linear):
+def fuse(module: nn.Module, name: str, *parts: str) -> None:
+    """Linear layers become one, whose output is that of the first and then that of the next ones; all, or none."""
+    linears = [getattr(module, part, None) for part in parts]
+    own = [each for each in linears if isinstance(each, nn.Linear)]
+    if len(own) < len(parts):
         return
-    fused = nn.Linear(one.in_features, one.out_features + other.out_features, bias=False, device="meta")
-    fused.weight = nn.Parameter(torch.cat((one.weight, other.weight)), requires_grad=False)
-    if one.bias is not None:
-        fused.bias = nn.Parameter(torch.cat((one.bias, other.bias)), requires_grad=False)
-    delattr(module, first)
-    delattr(module, second)
+    fused = nn.Linear(own[0].in_features, sum(each.out_features for each in own), bias=False, device="meta")
+    weights: list[Tensor] = [each.weight for each in own]
+    biases: list[Tensor] = [each.bias for each in own if each.bias is not None]
+    fused.weight = nn.Parameter(torch.cat(weights), requires_grad=False)
+    if biases:
+        fused.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
+    for part in parts:
+        delattr(module, part)
     setattr(module, name, fused)

@@ -1,7 +1,7 @@
 """Pi0Config: what a folder is, from its config.json, its statistics, its tensors' shapes and the robot that it names.
 
 Knows both layouts' keys, and our own, which published checkpoints lack: cameras, action_names, state_names,
-state_units, discrete_state_input, extra_delta_transform, num_inference_steps.
+state_units, discrete_state_input, extra_delta_transform, adapt_to_pi, num_inference_steps.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from stillframe.errors import CheckpointError
 from stillframe.files.kinds import shown
+from stillframe.models.pi0.aloha import SIZE as ALOHA_SIZE
 from stillframe.models.pi0.cameras import KEY as CAMERAS
 from stillframe.models.pi0.cameras import camera_slots
 from stillframe.models.pi0.flow import Flow
@@ -32,7 +33,8 @@ from stillframe.models.pi0.statistics import (
 
 LOG = logging.getLogger(__name__)
 DISCRETE, DELTA, STEPS = "discrete_state_input", "extra_delta_transform", "num_inference_steps"
-SETTINGS = (CAMERAS, "action_names", "state_names", "state_units", DISCRETE, DELTA, STEPS)
+ADAPTED, ADAPTED_BY_LEROBOT = "adapt_to_pi", "adapt_to_pi_aloha"
+SETTINGS = (CAMERAS, "action_names", "state_names", "state_units", DISCRETE, DELTA, ADAPTED, STEPS)
 MOST_ACTIONS, MOST_STEPS, MOST_TOKENS = 1024, 100, 1024
 HORIZONS: Mapping[Origin, str] = {"openpi": "action_horizon", "lerobot": "chunk_size"}
 TOKENS = {False: 48, True: 200}  # of a prompt; pi0.5's are longer
@@ -55,6 +57,7 @@ class Pi0Config:
     state_units: tuple[str, ...]
     relative: tuple[bool, ...]  # of each number of an action, whether the state's is added to it
     gripper: str
+    adapted: bool  # whether its numbers are an ALOHA's, which the network knows otherwise
 
     @property
     def family(self) -> str:
@@ -79,10 +82,11 @@ class Pi0Config:
         reads = not sizes.adaptive or form.with_state or any(relative)
         states, units = _states(config, stats, platform) if reads else ((), ())
         _check_state(states, sizes, relative)
+        adapted = _adapted(config, platform, (len(names), len(states)), lerobot=lerobot)
         return cls(
             sizes, folder.origin, _whole(config, HORIZONS[folder.origin], MOST_ACTIONS), _flow(config, lerobot=lerobot),
             form, stats, camera_slots(config, platform, lerobot=lerobot), names, states, units, relative,
-            platform.gripper if platform else "as the data set has it",
+            platform.gripper if platform else "as the data set has it", adapted,
         )  # fmt: skip
 
 
@@ -131,6 +135,20 @@ def _relative(
     if DELTA not in config and platform is not None:
         LOG.info("config.json has no %s: %s, as openpi trains on %s", DELTA, str(wanted).lower(), platform.name)
     return tuple(wanted and GRIPPER not in name for name in names)
+
+
+def _adapted(config: Mapping[str, Any], platform: Platform | None, dims: tuple[int, int], *, lerobot: bool) -> bool:
+    """Raises CheckpointError for another robot's numbers. `dims`: of an action, and of a state if one is read."""
+    by_origin = config.get(ADAPTED_BY_LEROBOT) is True if lerobot else platform is not None and platform.adapted
+    wanted = _flag(config, ADAPTED, default=by_origin)
+    if wanted and not {*dims} <= {ALOHA_SIZE, 0}:
+        raise CheckpointError(
+            f"config.json: {ADAPTED} is true with an action of {dims[0]} and a state of {dims[1]} numbers; expected "
+            f"{ALOHA_SIZE} of each, an ALOHA's"
+        )
+    if wanted and ADAPTED not in config:
+        LOG.info("config.json has no %s: true, as %s has it", ADAPTED, platform.name if platform else "lerobot")
+    return wanted
 
 
 def _lerobot_relative(folder: Pi0Folder, config: Mapping[str, Any], names: tuple[str, ...]) -> tuple[bool, ...]:

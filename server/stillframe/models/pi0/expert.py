@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stillframe.models.llama.attention_backend import AttentionBackend
-from stillframe.models.llama.decoder import Attention, GatedMLP, RMSNorm
+from stillframe.models.llama.decoder import GatedMLP, RMSNorm
 from stillframe.models.llama.rotary import Rotary
 from stillframe.models.pi0.gemma import GemmaConfig
+from stillframe.models.pi0.shared_key import SharedKeyAttention
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class ExpertLayer(nn.Module):
 
     def __init__(self, config: GemmaConfig, *, adaptive: bool):
         super().__init__()
-        self.self_attn = Attention(config)
+        self.self_attn = SharedKeyAttention(config)
         self.mlp = GatedMLP(config)
         self.input_layernorm = _norm(config, adaptive=adaptive)
         self.post_attention_layernorm = _norm(config, adaptive=adaptive)
@@ -80,7 +81,7 @@ class ExpertLayer(nn.Module):
         between: Modulation,
     ) -> Tensor:
         """[robots, rows, width] -> the same."""
-        rows = before.add(rows, self.self_attn(before.norm(rows, self.eps), layer, rotary, backend, None))
+        rows = before.add(rows, self.self_attn(before.norm(rows, self.eps), layer, rotary, backend))
         return between.add(rows, self.mlp(between.norm(rows, self.eps)))
 
 
@@ -112,10 +113,14 @@ class Expert(nn.Module):
         layers = [cast("ExpertLayer", layer) for layer in self.layers]
         return [*(norm for each in layers for norm in (each.input_layernorm, each.post_attention_layernorm)), self.norm]
 
-    def drop_norms(self) -> None:
-        """Free the norms, whose modulations are made: a projection in float32 before every sublayer is much memory."""
+    def prepare(self) -> None:
+        """Free the norms, whose modulations are made: a projection in float32 before every sublayer is much memory.
+
+        Fuse what shares its input. Irreversible.
+        """
         for layer in self.layers:
             del layer.input_layernorm, layer.post_attention_layernorm
+            cast("ExpertLayer", layer).self_attn.fuse()
         del self.norm
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stillframe.domain import ActionChunk, Observation, PolicyInfo, RtcInfo
+from stillframe.domain import ActionChunk, Observation, PolicyInfo, RtcInfo, WeightScheme
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.components import Component, component
@@ -23,15 +23,18 @@ from stillframe.models.guidance import Guidance
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.pi0.aloha import AlohaScale, commanded
 from stillframe.models.pi0.config import Pi0Config
 from stillframe.models.pi0.folder import Pi0Folder
 from stillframe.models.pi0.network import Pi0Network, load_network
 from stillframe.models.pi0.pixels import PaddedPixels
 from stillframe.models.pi0.prompt import PromptEncoder
+from stillframe.models.pi0.static_chunks import StaticChunks
 from stillframe.models.pi0.statistics import Scale
 from stillframe.models.pi0.tokenizer import find_tokenizer, open_tokenizer
 from stillframe.models.prismatic.policy import seen
-from stillframe.models.state import StateReader
+from stillframe.models.quantised.quantise import weight_bytes
+from stillframe.models.state import Scaling, StateReader
 from stillframe.reuse.kv import FrameKV
 
 # Of half the range from q01 to q99. Of what it learnt from, two numbers in a hundred lie beyond these ends, and nothing
@@ -59,13 +62,15 @@ class Pi0:
     has_expert = True
 
     @classmethod
-    def load(cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> Pi0:
+    def load(
+        cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device, weights: WeightScheme = "as-is"
+    ) -> Pi0:
         """Check the whole folder, then read it."""
         own = Pi0Folder.of(folder)
         config = Pi0Config.of(own)
         sizes, lerobot, data_sets = config.sizes, config.origin == "lerobot", config.statistics.data_sets
         prompt = PromptEncoder(open_tokenizer(find_tokenizer(own), sizes.decoder.vocab_size), config.form)
-        network, parameters = load_network(own, sizes, config.flow, dtype=dtype, device=device)
+        network, parameters = load_network(own, sizes, config.flow, dtype=dtype, device=device, weights=weights)
         names = config.state_names
         states = {key: one.state.of_first(len(names)) for key, one in data_sets.items() if one.state and names}
         actions = {key: one.action.of_first(len(config.action_names)) for key, one in data_sets.items()}
@@ -76,7 +81,7 @@ class Pi0:
             pixels=PaddedPixels(sizes.vision.image_px, antialias=not lerobot),
             prompt=prompt,
             parameters=parameters,
-            reader=StateReader(names, config.state_units, states) if states else None,
+            reader=StateReader(names, config.state_units, _as_said(states, config)) if states else None,
             states=states,
             actions=actions,
         )
@@ -111,6 +116,8 @@ class Pi0:
             parameters=self.parameters,
             dtype=str(self.dtype).removeprefix("torch."),
             device=str(self.device),
+            weights=self.decoder.weights,
+            weight_bytes=weight_bytes(self.network),
             cameras=config.cameras,
             camera_slots={camera: slot for camera, slot in config.camera_slots.items() if camera != slot},
             image_size=self.pixels.size,
@@ -187,17 +194,29 @@ class Pi0:
             rows.append(torch.cat((*patches, self.decoder.embed(one.ids.to(self.device, non_blocking=True)))))
         return rows
 
-    def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:  # noqa: ARG002 (the expert's)
+    def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:
         """Draw a chunk over each prefix, with noise that follows from the frame's seed alone; all robots together."""
         noise = torch.stack([self.noise(one.seed) for one in prefilled]).to(self.device)
         guidance = Guidance.of([one.held and one.held.with_actions(self._due(one)) for one in prefilled], noise)
-        hooks = [one.expert_hook for one in prefilled]
-        return self.decoded(prefilled, self.network.draw(*self.expert_input(prefilled), noise, guidance, hooks))
+        hooks, given, drawn = [one.expert_hook for one in prefilled], self.expert_input(prefilled), None
+        if runner.chunks is not None:
+            drawn = runner.chunks.replay(*given, noise, plain=guidance is None and not any(hooks))
+        if drawn is None:
+            drawn = self.network.draw(*given, noise, guidance, hooks)
+        return self.decoded(prefilled, drawn)
 
     def decoded(self, prefilled: Sequence[Prefilled], drawn: Tensor) -> list[Decoded]:
         """[robots, horizon, action_dim] of the network -> each robot's chunk."""
         chunks = drawn.cpu().double().numpy()
         return [self.scaled(one.prepared, chunk) for one, chunk in zip(prefilled, chunks, strict=True)]
+
+    def static_chunks(self, robots: int, capacity: int) -> StaticChunks:
+        """Buffers in which chunks of up to so many robots are drawn, over prefixes of up to `capacity` rows."""
+        return StaticChunks(self.network, robots, capacity, self.config.horizon)
+
+    def static_chunks_bytes(self, robots: int, capacity: int) -> int:
+        """What they take of a device."""
+        return StaticChunks.bytes_of(self.network, robots, capacity, self.config.horizon)
 
     def noise(self, seed: int) -> Tensor:
         """[horizon, action_dim]: the same for a seed on every device, for it is drawn in the host's memory."""
@@ -236,6 +255,8 @@ class Pi0:
             state = self.states[prepared.unnorm_key].unnormalise(prepared.state.numpy())
             added = np.flatnonzero(self.config.relative)
             actions[:, added] += state[added]
+        if self.config.adapted:
+            actions = commanded(actions)
         return Decoded(ActionChunk(actions, prepared.unnorm_key), normalised, passes=0, sampled=drawn)
 
     def _ends(self, key: str) -> dict[str, list[float] | list[bool]]:
@@ -244,6 +265,9 @@ class Pi0:
         if len(added):
             low[added] += self.states[key].low[added]
             high[added] += self.states[key].high[added]
+        if self.config.adapted:
+            ends = commanded(low), commanded(high)
+            low, high = np.minimum(*ends), np.maximum(*ends)
         return {"q01": low.tolist(), "q99": high.tolist(), "mask": scale.mask.tolist()}
 
     @property
@@ -257,3 +281,8 @@ class Pi0:
         patches = {camera: range(at * each, (at + 1) * each) for at, camera in enumerate(cameras)}
         text = range(len(cameras) * each, len(cameras) * each + ids)
         return TokenLayout(patches, (grid, grid), text, range(text.stop, text.stop), mask=self.mask)
+
+
+def _as_said(states: Mapping[str, Scale], config: Pi0Config) -> Mapping[str, Scaling]:
+    """The scales of a state as its robot says it."""
+    return {key: AlohaScale(scale) if config.adapted else scale for key, scale in states.items()}

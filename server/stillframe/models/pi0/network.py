@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stillframe.domain import WeightScheme
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.expert_probe import ExpertHook
 from stillframe.models.guidance import Guidance, guided_flow, may_differentiate
@@ -26,6 +27,7 @@ from stillframe.models.pi0.folder import JUNK
 from stillframe.models.pi0.prefix import PrefixKV
 from stillframe.models.pi0.siglip import SiglipTower
 from stillframe.models.pi0.sizes import Pi0Sizes
+from stillframe.models.quantised.quantise import check_scheme, quantise, quantised_names
 from stillframe.reuse.kv import FrameKV
 
 Hooks = Sequence[ExpertHook | None]  # of each robot; (): of none
@@ -70,7 +72,7 @@ class Pi0Network(nn.Module):
     def prepare(self, flow: Flow) -> None:
         """Make the tables for these times, free what only they needed, pack the rest. Irreversible."""
         self.tables, self.flow = self._tables(flow), flow
-        self.expert.drop_norms()
+        self.expert.prepare()
         pack_for_inference(self)
 
     def draw(
@@ -101,43 +103,60 @@ class Pi0Network(nn.Module):
         hooks: Hooks = (),
     ) -> Iterator[Tensor]:
         """The same, step by step: what each step begins with, then the chunks."""
-        prefix, rotary = self.over(caches, lengths, states, noise.shape[1])
+        prefix = PrefixKV.of(caches, lengths, self.state_rows, noise.shape[1])
+        yield from self.drawn_over(prefix, states, noise, guidance, hooks)
+
+    def drawn_over(
+        self,
+        prefix: PrefixKV,
+        states: Tensor | None,
+        noise: Tensor,
+        guidance: Guidance | None = None,
+        hooks: Hooks = (),
+    ) -> Iterator[Tensor]:
+        """The same over copies of the prefixes."""
+        horizon, first = noise.shape[1], self._state_rows(states)
+        rotary = self._rotary(prefix.positions, prefix.alone + horizon)
         actions, times = noise, self.flow.times.tolist()
         for step in range(self.flow.steps):
             yield actions
             if step == self.flow.steps - 1:
                 prefix.watch(hooks)
-            velocity = partial(self.velocity, step=step, rotary=rotary, prefix=prefix)
+            velocity = partial(self.velocity, step=step, rotary=rotary, prefix=prefix, first=first)
             flowing = velocity(actions) if guidance is None else guided_flow(velocity, actions, times[step], guidance)
             actions = actions + self.flow.stride * flowing
+            if first is not None:
+                first, rotary = None, rotary.last(horizon)
         yield actions
 
-    def over(
-        self, caches: Sequence[FrameKV], lengths: Sequence[int], states: Tensor | None, horizon: int
-    ) -> tuple[PrefixKV, Rotary]:
-        """Prefixes and states as `draw` takes them, for passes of so many rows of actions; and these rows' angles."""
-        before = int(states is not None)
-        prefix = PrefixKV(caches, lengths, before + horizon)
-        if states is not None:
-            self._write_state(states, prefix)
-        prefix.begin(before)
-        return prefix, self._rotary(prefix.positions, range(before, before + horizon))
+    def velocity(
+        self, actions: Tensor, step: int, rotary: Rotary, prefix: PrefixKV, first: Tensor | None = None
+    ) -> Tensor:
+        """[robots, horizon, action_dim] at a step's time -> the same: where they flow to, per unit of time.
 
-    def velocity(self, actions: Tensor, step: int, rotary: Rotary, prefix: PrefixKV) -> Tensor:
-        """[robots, horizon, action_dim] at a step's time -> the same: where they flow to, per unit of time."""
-        hidden = self.expert(self._action_rows(actions, step), rotary, prefix, self.tables.modulations[step])
-        out: Tensor = self.action_out_proj(hidden.float())
+        `first` [robots, 1, width] goes before them: pi0's row of the state. It sees the prefix and itself, and so has
+        the same keys in every step: it goes with the first one.
+        """
+        rows = self._action_rows(actions, step)
+        if first is not None:
+            rows = torch.cat((first, rows), dim=1)
+        hidden = self.expert(rows, rotary, prefix, self.tables.modulations[step])
+        out: Tensor = self.action_out_proj(hidden[:, -actions.shape[1] :].float())
         return out
+
+    @property
+    def state_rows(self) -> int:
+        """Rows that go before the actions': pi0's one of the state."""
+        return 0 if self.sizes.adaptive else 1
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the decoder's and the expert's rows."""
         return self.decoder.model.embed_tokens.weight.dtype
 
-    def _write_state(self, states: Tensor, prefix: PrefixKV) -> None:
-        """pi0's row of the robot's state sees the prefix and itself, and so has the same keys in every step."""
-        rows = self.state_proj(states)[:, None].to(self.dtype)
-        self.expert(rows, self._rotary(prefix.positions, range(1)), prefix, self.tables.modulations[0])
+    def _state_rows(self, states: Tensor | None) -> Tensor | None:
+        """pi0's states [robots, action_dim] -> rows [robots, 1, width]."""
+        return None if states is None else self.state_proj(states)[:, None].to(self.dtype)
 
     def _action_rows(self, actions: Tensor, step: int) -> Tensor:
         """[robots, horizon, action_dim] -> rows [robots, horizon, width]."""
@@ -146,9 +165,9 @@ class Pi0Network(nn.Module):
             rows = self.action_time_mlp_out(functional.silu(rows))
         return rows.to(self.dtype)
 
-    def _rotary(self, first: Tensor, own: range) -> Rotary:
-        """The angles of each robot's own rows, behind its prefix."""
-        places = first[:, None] + torch.arange(own.start, own.stop, device=first.device)
+    def _rotary(self, first: Tensor, rows: int) -> Rotary:
+        """The angles of so many own rows of each robot, behind its prefix."""
+        places = first[:, None] + torch.arange(rows, device=first.device)
         turned = self.decoder.model.rotary(places, self.dtype)
         return Rotary(turned.cos[:, None], turned.sin[:, None])
 
@@ -166,7 +185,13 @@ class Pi0Network(nn.Module):
 
 
 def load_network(
-    folder: CheckpointFolder, sizes: Pi0Sizes, flow: Flow, *, dtype: torch.dtype, device: torch.device
+    folder: CheckpointFolder,
+    sizes: Pi0Sizes,
+    flow: Flow,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    weights: WeightScheme = "as-is",
 ) -> tuple[Pi0Network, int]:
     """Read the weights; on device meta only what describes them. Raises CheckpointError for what they lack.
 
@@ -174,10 +199,13 @@ def load_network(
     """
     with torch.device("meta"):
         network = Pi0Network(sizes)
-    folder.load_into(network, dtype=dtype, device=device, unused=JUNK)
+    check_scheme(weights, network.decoder, dtype, device)
+    quantised = quantised_names(network, network.decoder, weights)
+    folder.load_into(network, dtype=dtype, device=device, unused=JUNK, quantised=quantised)
     network.requires_grad_(requires_grad=False)
     parameters = sum(each.numel() for each in network.parameters())
     if device.type != "meta":
         with torch.no_grad():  # not inference_mode: guidance differentiates through what is made here
+            quantise(network.decoder, weights, dtype, device)
             network.prepare(flow)
     return network.eval(), parameters

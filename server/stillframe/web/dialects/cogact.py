@@ -29,11 +29,12 @@ class CogACT:
             raise BadRequest("missing-field", f"The form has no part {PICTURE!r}: a JPEG or PNG.", pointer="/images")
         rest = {key: value for key, value in fields.items() if key not in (PICTURE, WORDS)}
         said = assign_cameras({PICTURE: fields[PICTURE]}, rest, info)
-        if WORDS not in fields:
+        words = {"instruction": fields[WORDS]} if WORDS in fields else {}
+        if not words and info.default_instruction is None:
             detail = f"The part 'json' has no {WORDS!r}: what the robot is to do."
             raise BadRequest("missing-field", detail, pointer=f"/json/{WORDS}")
         pointers = {**said.pointers, "/instruction": f"/json/{WORDS}", "/state": "/json/state"}
-        return NativeFrame({**said.fields, "instruction": fields[WORDS]}, pointers, said.keys)
+        return NativeFrame({**said.fields, **words}, pointers, said.keys)
 
     def write(self, answer: Reply) -> Any:
         """The numbers of the one action, or a row for each of several."""

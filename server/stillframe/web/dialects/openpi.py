@@ -65,7 +65,7 @@ class OpenPI:
         return {"status": RESET_DONE}
 
     def metadata(self, info: PolicyInfo) -> dict[str, Any]:
-        """Return the server metadata, sent first; free-form in openpi."""
+        """Return the server metadata, sent first; free-form in openpi, so a deployment may have a say in it."""
         return {
             "server": "stillframe",
             "policy": info.name,
@@ -79,6 +79,7 @@ class OpenPI:
             "center_crop": info.center_crop,
             "state": None if info.state is None else state_fields(info.state),
             "unnorm_key": info.default_unnorm_key,
+            **info.openpi_metadata,
         }
 
 

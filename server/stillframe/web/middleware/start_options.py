@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from stillframe.domain import PolicyInfo
 from stillframe.errors import ConfigError, closest
@@ -20,6 +21,8 @@ class StartOptions:
     unnorm_key: str | None = None  # of frames that name none; None: the policy's only one
     cameras: Mapping[str, str] = field(default_factory=dict)  # the policy's camera -> the client's key of its picture
     center_crop: float | None = None  # central share of each picture's area that is used; None, 1: all
+    default_instruction: str | None = None  # of frames without one, where their session has none yet; None: refused
+    openpi_metadata: Mapping[str, Any] = field(default_factory=dict)  # more members of openpi's first message
 
     def apply(self, info: PolicyInfo) -> PolicyInfo:
         """Return `info` with these options, as this port's clients see it."""
@@ -30,6 +33,8 @@ class StartOptions:
             default_unnorm_key=self.unnorm_key or info.default_unnorm_key,
             camera_keys=self.cameras,
             center_crop=None if self.center_crop == 1 else self.center_crop,
+            default_instruction=self.default_instruction,
+            openpi_metadata=self.openpi_metadata,
         )
 
     def check(self, info: PolicyInfo, where: str) -> None:

@@ -45,6 +45,7 @@ class ParsedFrame:
     slack_ms: float = 0.0  # for how long its robot has actions left
     unread_state: bool = False  # it holds a state, and the policy reads none
     rtc: RtcRequest | None = None  # what its chunk is to be held to
+    default_instruction: str | None = None  # where neither it nor its session has one
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class FrameParser:
         keys = {camera: key for camera, (_, key, _) in pictures.items()} | dict(said.keys)
         observation = Observation(
             images={camera: read_picture(value, self.limits, place) for camera, (value, _, place) in pictures.items()},
-            instruction=_instruction(fields, self.limits, in_session=session_fields is not None),
+            instruction=_instruction(fields, self.limits, info, in_session=session_fields is not None),
             unnorm_key=_unnorm_key(fields, info),
             center_crop=info.center_crop,
             state=state,
@@ -88,6 +89,7 @@ class FrameParser:
             slack_ms=_slack_ms(fields),
             unread_state=info.state is None and fields.get("state") is not None,
             rtc=read_rtc(fields, info, in_session=session_fields is not None),
+            default_instruction=info.default_instruction,
         )
 
 
@@ -149,12 +151,14 @@ def _check_cameras(images: Mapping[str, str], info: PolicyInfo) -> None:
             raise Unprocessable("missing-camera", detail, pointer="/images")
 
 
-def _instruction(fields: Fields, limits: Limits, *, in_session: bool) -> str:
+def _instruction(fields: Fields, limits: Limits, info: PolicyInfo, *, in_session: bool) -> str:
     place = "/instruction"
     if "instruction" not in fields:
         if in_session:
             return NO_INSTRUCTION
-        raise missing_instruction()
+        if info.default_instruction is None:
+            raise missing_instruction()
+        return info.default_instruction
     text = fields["instruction"]
     if not isinstance(text, str) or not _encodable(text):
         raise BadRequest("bad-field", "'instruction' has to be a string of valid Unicode.", pointer=place)

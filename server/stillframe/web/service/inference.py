@@ -79,7 +79,7 @@ class InferenceService:
     ) -> Ticket:
         if session is None or frame.session_fields is None:
             return Ticket(policy.submit(frame.observation, left_ms, share=share), epoch=0, seq=0, replayed=False)
-        observation = _with_instruction(frame.observation, session)
+        observation = _with_instruction(frame, session)
         fields = frame.session_fields
         ticket = self.registry.submit(
             session,
@@ -136,13 +136,14 @@ def _once_a_session(frame: ParsedFrame, session: Session | None, step: Step) -> 
     return (UNREAD_STATE,) if session.unread_state_at == place else ()
 
 
-def _with_instruction(observation: Observation, session: Session) -> Observation:
-    """Fill a missing instruction in with the session's last one. Raises BadRequest where there is none."""
-    if observation.instruction != NO_INSTRUCTION:
-        return observation
-    if session.instruction is None:
+def _with_instruction(frame: ParsedFrame, session: Session) -> Observation:
+    """Fill a missing instruction in: the session's last one, else the deployment's. BadRequest where there is none."""
+    if frame.observation.instruction != NO_INSTRUCTION:
+        return frame.observation
+    known = session.instruction or frame.default_instruction
+    if known is None:
         raise missing_instruction()
-    return replace(observation, instruction=session.instruction)
+    return replace(frame.observation, instruction=known)
 
 
 async def await_step(future: Future[Step], timeout_s: float) -> Step:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from stillframe.domain import DraftMode, PolicyInfo, StateInfo
+from stillframe.domain import DraftMode, PolicyInfo, StateInfo, WeightScheme
 from stillframe.web.dialects.action_ranges import GRIPPER, action_range, gripper_meaning, gripper_range
 from stillframe.web.dialects.state_ranges import state_fields
 
@@ -105,12 +105,16 @@ class ModelCard(BaseModel):
     source: str | None  # "org/name@commit" of the hub's repository that it was fetched from; null: a folder
     family: str
     parameters: int
-    dtype: str
+    dtype: str  # of rows, and of weights that are not quantised
+    weights: WeightScheme  # how the decoder's layers are held
+    weight_bytes: int  # of all weights on the device
     device: str
     observation: ObservationContract
     action: ActionContract
     norm_stats: dict[str, NormStats]
     default_unnorm_key: str | None
+    default_instruction: str | None  # what a frame without one says to do; null: such a frame is refused
+    openpi_metadata: dict[str, Any]  # what the deployment adds to openpi's first message
     profile: str  # whose clients this port is for
     history: HistoryContract
     # Measured at load, on this machine. True: frames side by side are answered, to the bit, as each would be alone.
@@ -137,11 +141,15 @@ def model_card(info: PolicyInfo) -> ModelCard:
         family=info.family,
         parameters=info.parameters,
         dtype=info.dtype,
+        weights=info.weights,
+        weight_bytes=info.weight_bytes,
         device=info.device,
         observation=_observation(info),
         action=_action(info),
         norm_stats={key: _norm_stats(entry) for key, entry in info.norm_stats.items()},
         default_unnorm_key=info.default_unnorm_key,
+        default_instruction=info.default_instruction,
+        openpi_metadata=dict(info.openpi_metadata),
         profile=info.profile,
         history=HistoryContract(**asdict(info.history)),
         batch_invariant=info.batch_invariant,
