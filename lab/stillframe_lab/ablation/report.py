@@ -40,7 +40,7 @@ def write_report(out: Path, plan: AblationPlan, played: Sequence[CellResult], sp
     document: dict[str, Any] = {
         "made_with": made_with(plan.episodes, plan.seed),
         "conditions": by_condition([one for one in played if one.is_arm]),
-        "counts": {one.cell.arm: _public(one.result) for one in played if not one.is_arm},
+        "counts": {one.cell.arm: public(one.result) for one in played if not one.is_arm},
         "pooled": by_arm(played, ARMS),
         "speed": speeds,
     }
@@ -66,11 +66,11 @@ def by_condition(played: Sequence[CellResult]) -> dict[str, dict[str, Result]]:
     """Condition -> arm -> figures, in the plan's order."""
     table: dict[str, dict[str, Result]] = {}
     for one in played:
-        table.setdefault(one.cell.condition.name, {})[one.cell.arm] = _public(one.result)
+        table.setdefault(one.cell.condition.name, {})[one.cell.arm] = public(one.result)
     return table
 
 
-def _public(result: Result) -> Result:
+def public(result: Result) -> Result:
     """Without the drift of every answer; percentiles are enough."""
     return {key: value for key, value in result.items() if key != "drifts"}
 

@@ -85,6 +85,28 @@ def record_episodes(model: PolicyModel, episodes: int, execute: int = 1) -> list
     return actor.seen
 
 
+def expert_episodes(cameras: tuple[str, ...], episodes: int, every: int) -> list[list[Observed]]:
+    """What a policy of these cameras would be asked about, every so many steps, while the expert picks."""
+    sources = camera_sources(cameras)
+    with closing(JacoEnv("pick", cameras=tuple(sources.values()))) as env:
+        recorded = [_expert_episode(env, seed)[::every] for seed in range(SEED, SEED + episodes)]
+    return [
+        [{**seen, "images": {name: seen["images"][own] for name, own in sources.items()}} for seen in episode]
+        for episode in recorded
+    ]
+
+
+def _expert_episode(env: JacoEnv, seed: int) -> list[Observed]:
+    seen: list[Observed] = []
+
+    def act(observed: Observed) -> Any:
+        seen.append(observed)
+        return env.expert()
+
+    play(env, act, seed=seed)
+    return seen
+
+
 def _counts(knobs: ReuseSettings) -> dict[str, ReuseSettings]:
     """Off, the baseline, and forced counts of tokens in every layer."""
     knobs = replace(knobs, kv_budget_mib=KV_BUDGET_MIB)

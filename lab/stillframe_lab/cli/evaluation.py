@@ -19,6 +19,7 @@ from stillframe_lab.cli.bridge import evaluate_bridge
 from stillframe_lab.cli.drafts import compare_drafts
 from stillframe_lab.cli.evidence import EvidenceOptions, ablate, compare_families, knobs_of, remember
 from stillframe_lab.cli.libero import LiberoOptions, evaluate_libero
+from stillframe_lab.cli.prefix import compare_prefix_caches
 from stillframe_lab.cli.rtc import DELAYS, evaluate_rtc
 from stillframe_lab.cli.shipped import TINY
 
@@ -39,7 +40,8 @@ def eval_command(
         int | None,
         typer.Option(
             min=1,
-            help=f"Default {EPISODES}; with --memory 30 of each cell, with --bridge 60, with --rtc or --drafts 20.",
+            help=f"Default {EPISODES}; with --memory 30 of each cell, with --bridge and --prefix-caches 60, "
+            "with --rtc or --drafts 20.",
         ),
     ] = None,
     seed: Annotated[
@@ -88,13 +90,16 @@ def eval_command(
     video: Annotated[Path | None, typer.Option(help="With --suite: a folder for an animation of each episode.")] = None,
     device: Annotated[Device, typer.Option()] = "auto",
     dtype: Annotated[str, typer.Option()] = "auto",
+    weights: Annotated[
+        str | None, typer.Option(help="as-is, int8, int8-weight-only, int4-weight-only or fp8; default: --config's.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of a policy in this process.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here too.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="With --ablation, --families, --memory, --bridge, --rtc or --drafts: where tables go; default docs/ "
-            "and its name, docs/ablation/families."
+            help="With --ablation, --families, --memory, --bridge, --rtc, --drafts or --prefix-caches: where tables "
+            "go; default docs/ and its name, docs/ablation/families, docs/ablation/prefix."
         ),
     ] = None,
     run: Annotated[
@@ -130,6 +135,12 @@ def eval_command(
     rtc: Annotated[
         bool, typer.Option("--rtc", help="Likewise delays, with chunks held to the one before and without.")
     ] = False,
+    prefix_caches: Annotated[
+        bool,
+        typer.Option(
+            "--prefix-caches", help="Likewise what is kept of a pi0's prefix, within a frame and across frames."
+        ),
+    ] = False,
     drafts: Annotated[
         bool, typer.Option("--drafts", help="Decode each frame by exact and strict drafts, and count what differs.")
     ] = False,
@@ -164,8 +175,8 @@ def eval_command(
         )
         return
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
-    if ablation + families + memory + bridge + rtc + drafts > 1:
-        listed = "--families, --ablation, --memory, --bridge, --rtc and --drafts"
+    if ablation + families + memory + bridge + rtc + drafts + prefix_caches > 1:
+        listed = "--families, --ablation, --memory, --bridge, --rtc, --drafts and --prefix-caches"
         raise ConfigError(f"{listed}: expected one of them, or the one after the other")
     if ablation:
         ablate(evidence, EPISODES, SEED)
@@ -182,7 +193,10 @@ def eval_command(
     if rtc:
         evaluate_rtc(evidence, task, hz, execute, delay_ms)
         return
-    options = {"device": device, "dtype": dtype, "threads": threads}
+    if prefix_caches:
+        compare_prefix_caches(evidence, execute)
+        return
+    options = {"device": device, "dtype": dtype, "weights": weights, "threads": threads}
     if drafts:
         compare_drafts(evidence, task, hz, reuse, options)
         return

@@ -80,7 +80,7 @@ def compare_families(
     episodes, seed = options.episodes or episodes, seed if options.seed is None else options.seed
     if episodes < 2:
         raise ConfigError(f"--episodes {episodes}: two tasks are played; expected at least 2")
-    families = tuple(_family(folder, options.config, execute) for folder in _checkpoints(options.checkpoint, names))
+    families = tuple(family_of(folder, options.config, execute) for folder in _checkpoints(options.checkpoint, names))
     folders = Folders(options.run or Path("runs/families"), options.out or Path("docs/ablation/families"))
     with user_errors(), AblationBar() as bar:
         written = run_families(FamiliesPlan(families, episodes, seed), folders, options.workers, bar)
@@ -103,7 +103,7 @@ def _checkpoints(one: Path | None, names: Sequence[str]) -> Sequence[Path]:
     return chosen
 
 
-def _family(checkpoint: Path, config: Path | None, execute: int | None) -> Family:
+def family_of(checkpoint: Path, config: Path | None, execute: int | None) -> Family:
     """A checkpoint with the settings of its deployment."""
     from stillframe_lab.ablation.families import Family
 
