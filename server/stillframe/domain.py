@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from itertools import pairwise
 from typing import Any, Literal, Protocol, get_args
 
@@ -181,6 +181,31 @@ def by_quarter(drifts: Sequence[float]) -> tuple[float, ...]:
     return tuple(max(drifts[begin:end]) for begin, end in pairwise(ends))
 
 
+class PatchFate(IntEnum):
+    """What became of one patch of a picture, in the last decoder layer."""
+
+    REUSED = 0  # its keys and values are an earlier frame's
+    CHANGED = 1  # computed: it is not like its reference, or the frame is a keyframe
+    RELEVANT = 2  # computed: the task looks there
+    LIMITED = 3  # computed although it is like its reference: too old, or beyond what may be reused
+
+
+@dataclass(frozen=True)
+class CameraView:
+    """One camera's picture, and what became of its patches."""
+
+    picture: Image  # as the model sees it
+    patches: NDArray[np.uint8]  # [rows, columns] of PatchFate
+
+
+@dataclass(frozen=True)
+class FrameViews:
+    """What the policy was shown in one frame."""
+
+    instruction: str
+    cameras: Mapping[str, CameraView]
+
+
 @dataclass(frozen=True)
 class KVUsage:
     """How full the KV pool is."""
@@ -310,6 +335,15 @@ class ConnectionReport:
 
 
 @dataclass(frozen=True)
+class WatchReport:
+    """What became of browsers that watch sessions. Counts are since the start."""
+
+    open: int
+    refused: int  # for as many watched as may
+    pictures: int  # frames whose pictures were encoded for them
+
+
+@dataclass(frozen=True)
 class StateInfo:
     """What a policy reads of a robot's state, number by number in its order."""
 
@@ -361,6 +395,22 @@ class PolicyInfo:
     def replan_after(self) -> int:
         """Actions of a chunk that a robot is advised to play before it asks for the next: 1 to `chunk_horizon`."""
         return self.execute or max(1, self.chunk_horizon // 2)
+
+
+class FrameObserver(Protocol):
+    """Told of sessions' frames on the engine's thread, so each call has to return at once."""
+
+    def wants_views(self, session: SessionRef) -> bool:
+        """Whether `answered` is to get what the policy was shown in this frame."""
+        ...
+
+    def answered(self, session: SessionRef, step: Step, views: FrameViews | None) -> None:
+        """A frame was computed, and its answer follows."""
+        ...
+
+    def refreshed(self, session: SessionRef, report: SlackReport) -> None:
+        """The session's last frame was computed again, whole, while the device was idle."""
+        ...
 
 
 class Policy(Protocol):

@@ -29,6 +29,7 @@ from stillframe.reuse.settings import ReuseSettings
 from stillframe.sessions.settings import SessionSettings
 from stillframe.settings_fields import RangeChecked, setting
 from stillframe.web.http.limits import Limits
+from stillframe.web.live.settings import LiveSettings
 from stillframe_client.wire import SESSION_ID_RULE, is_session_id
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -250,6 +251,9 @@ class DaemonConfig(BaseModel):
     )
     history: HistorySettings = Field(
         default_factory=HistorySettings, description="what a session keeps of older frames; see history/settings.py"
+    )
+    live: LiveSettings = Field(
+        default_factory=LiveSettings, description="the page that a browser gets; see web/live/settings.py"
     )
     record: Path | None = Field(None, description="folder in which sessions' answered frames are kept; null: nowhere")
     record_images: PictureFormat = Field(

@@ -119,6 +119,21 @@ def test_an_episodes_film_needs_nothing_of_the_one_before(exported: Exported, fr
     assert alone == [True, False, True, True]
 
 
+def test_a_full_file_is_followed_by_another(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of frames and of pictures, at an episode's end; each episode says in which it is, and when it begins there."""
+    monkeypatch.setattr("stillframe.tools.export.lerobot.camera.FILM_BYTES", 0)
+    monkeypatch.setattr("stillframe.tools.export.lerobot.tables.FILE_BYTES", 0)
+    (root,) = exported("lerobot")
+    key = "observation.images.wrist"
+    second = rows(root / "meta/episodes/chunk-000/file-000.parquet")[1]
+
+    assert (second["data/file_index"], second[f"videos/{key}/file_index"]) == (1, 1)
+    assert (second[f"videos/{key}/from_timestamp"], second["dataset_from_index"]) == (0.0, 3)
+    assert [row["index"] for row in rows(root / "data/chunk-000/file-001.parquet")] == [3, 4]
+    with av.open(str(root / "videos" / key / "chunk-000/file-001.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 2
+
+
 def test_statistics_are_those_of_the_numbers(dataset: Path, frames: list[RecordedFrame]) -> None:
     """Of all frames in meta/stats.json, of each episode's in its row; of pictures from 0 to 1, by channel."""
     stats = json.loads((dataset / "meta/stats.json").read_text())

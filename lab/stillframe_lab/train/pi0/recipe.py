@@ -41,7 +41,7 @@ JACO_TINY_PI0 = Pi0Recipe(
     head_width=96,
     distil_steps=400,
 )
-# It begins with jaco-tiny-pi0's weights, and pictures see the text, the state's numbers among it, for most of the steps.
+# It begins with jaco-tiny-pi0's weights. Pictures see the text, the state's numbers among it, for most of the steps.
 JACO_TINY_PI05 = replace(
     JACO_TINY_PI0,
     adaptive=True,
