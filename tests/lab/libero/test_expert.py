@@ -104,6 +104,21 @@ def test_fingers_that_met_hold_nothing() -> None:
     assert expert.phase is not Phase.CARRY
 
 
+def test_a_bowl_that_tilts_in_the_hand_is_not_lost() -> None:
+    """It hangs from its rim, as far from the hand as before; one that lies elsewhere is taken again."""
+    toy, expert = Toy(), PickAndPlace(BowlOnPlate("bowl", "plate"))
+    while expert.phase is not Phase.CARRY:
+        toy.step(expert.action(toy.reading))
+    held_m = np.linalg.norm(toy.bowl - toy.hand)
+    toy.bowl = toy.hand - np.array([0.0, 0.0, held_m])
+    expert.action(toy.reading)
+    hanging = expert.phase
+    toy.bowl = toy.hand - np.array([0.0, 0.0, held_m + 0.04])
+    expert.action(toy.reading)
+
+    assert (hanging, expert.phase) == (Phase.CARRY, Phase.APPROACH)
+
+
 def test_where_a_wall_is_in_the_way_the_rim_across_is_taken() -> None:
     """After a second near the grasp that it does not reach; until then it stays at it."""
     toy = Toy()

@@ -87,7 +87,8 @@ class BowlOnPlate:
 
     def goal(self, reading: Reading) -> Vector:
         """Just above the plate's middle."""
-        return _place(reading, self.plate) + np.array([0.0, 0.0, 0.005])
+        above: Vector = _place(reading, self.plate) + np.array([0.0, 0.0, 0.005])
+        return above
 
 
 @dataclass(frozen=True)

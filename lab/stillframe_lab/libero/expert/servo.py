@@ -48,7 +48,7 @@ class PickAndPlace:
         self._fingers_m = 0.0
         self._steps = 0  # in this phase; in CARRY and APPROACH those close to where it ends
         self._closes_at = np.zeros(3)
-        self._in_hand = np.zeros(3)  # from the hand to the object as it was lifted
+        self._in_hand_m = 0.0  # from the hand to the object as it was lifted
         self._taken_z_m = 0.0  # where that was
 
     def action(self, reading: Reading) -> Vector:
@@ -97,8 +97,7 @@ class PickAndPlace:
         """Wait for the fingers, where the object was; a hand that is not told to stay sinks on."""
         self._steps += 1
         if (self._steps > FEWEST_STEPS and speed_m_s < STILL_M_S) or self._steps >= MOST_STEPS:
-            carried = self._job.carried(reading)
-            self._in_hand, self._taken_z_m = carried - reading.position, float(carried[2])
+            self._in_hand_m, self._taken_z_m = self._from_hand_m(reading), float(self._job.carried(reading)[2])
             self._enter(Phase.CARRY)
         return self._closes_at - reading.position, CLOSED
 
@@ -117,9 +116,12 @@ class PickAndPlace:
         return _climbed(np.array([*apart[:2], height_m - carried[2]])), CLOSED
 
     def _lost(self, reading: Reading) -> bool:
-        """Whether the object is no more where it was in the hand, or the fingers have met."""
-        moved_m = np.linalg.norm(self._job.carried(reading) - reading.position - self._in_hand)
+        """Whether the object has come away from the hand, or the fingers have met. A bowl may tilt in them."""
+        moved_m = abs(self._from_hand_m(reading) - self._in_hand_m)
         return bool(moved_m > LOST_M) or float(reading.fingers[0] - reading.fingers[1]) < 2 * EMPTY_M
+
+    def _from_hand_m(self, reading: Reading) -> float:
+        return float(np.linalg.norm(self._job.carried(reading) - reading.position))
 
 
 def _up(height_m: float) -> Vector:
