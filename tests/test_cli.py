@@ -462,3 +462,14 @@ def test_the_demos_status_is_its_result(
     assert options == ["configs/jaco-tiny.yaml"]
     assert out.parent == Path("runs")
     assert not out.exists()
+
+
+def test_a_demo_to_watch_writes_nothing(stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It serves what the demo serves, until it is ended; through the bridge there is none."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr("stillframe_lab.demo.watch.watch_demo", lambda options, _: asked.append(options))
+    typed, both = stillframe("demo", "--watch"), stillframe("demo", "--watch", "--bridge")
+
+    assert (typed.status, asked) == (0, [["configs/jaco-tiny.yaml"]])
+    assert both.status != 0
+    assert "--bridge with --watch" in both.err

@@ -28,9 +28,10 @@ def project(file: str) -> dict[str, Any]:
 
 
 def source(folder: str) -> set[str]:
-    """The package's files as a wheel should hold them: package/module.py, and package/py.typed."""
+    """The package's files as a wheel should hold them: package/module.py, package/py.typed, and what pages are of."""
     path = ROOT / folder
-    return {str(file.relative_to(path.parent)) for file in [*path.rglob("*.py"), path / "py.typed"]}
+    files = [*path.rglob("*.py"), path / "py.typed", *path.glob("**/static/*")]
+    return {str(file.relative_to(path.parent)) for file in files}
 
 
 def build(project: Path, out: Path) -> Contents:
@@ -86,6 +87,7 @@ def test_the_daemons_wheel_holds_both_packages(whole: Contents) -> None:
 
     assert code(whole) == expected
     assert {name.split("/")[0] for name in code(whole)} == {"stillframe", "stillframe_client"}
+    assert {"live.html", "docs.html", "live.js"} <= {name.split("/")[-1] for name in code(whole) if "/static/" in name}
     assert [whole[name] for name in licence] == [(ROOT / "LICENSE").read_bytes()]
     assert b"stillframe = stillframe.cli:main" in entry_points
 

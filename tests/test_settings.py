@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 from stillframe.domain import REUSE_MODES
 from stillframe.engine.settings import BatchingSettings, DecodingSettings, GraphSettings
 from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
+from stillframe.web.live.settings import LiveSettings
 
-SECTIONS = (AdaptiveSettings, PaperSettings, ReuseSettings, DecodingSettings, BatchingSettings, GraphSettings)
+SECTIONS = (
+    *(AdaptiveSettings, PaperSettings, ReuseSettings, DecodingSettings, BatchingSettings, GraphSettings),
+    LiveSettings,
+)
 SHARES = st.lists(st.floats(0, 1), max_size=6)
 RANGED = [
     (section, part)
@@ -122,6 +126,7 @@ KNOBS = {  # default, low, high
         "batches": ([1, 2, 4, 8], 1, 64),
         "rows": ([64, 128, 192, 256, 320], 1, 100_000),
     },
+    LiveSettings: {"enabled": (True, None, None), "most": (8, 1, 256), "rate_hz": (5.0, 1, 30)},
 }
 
 

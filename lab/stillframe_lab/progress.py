@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from stillframe.cli.progress import ProgressBar
 
 if TYPE_CHECKING:  # what is counted may need an extra that the counting does not
-    from stillframe_client.sim.rollout import Episode
     from stillframe_lab.bridge.cells import Played
     from stillframe_lab.train.cloning import Progress as Trained
     from stillframe_lab.train.history.gate_training import GateProgress
@@ -15,12 +14,21 @@ if TYPE_CHECKING:  # what is counted may need an extra that the counting does no
     from stillframe_lab.train.history.policy_training import MemoryProgress
 
 
+class Finished(Protocol):
+    """An episode of any simulator."""
+
+    @property
+    def success(self) -> bool:
+        """Whether the task was done."""
+        ...
+
+
 class EpisodeBar(ProgressBar):
     """Counts episodes and successes."""
 
     _wins = 0
 
-    def watch(self, episode: Episode) -> None:
+    def watch(self, episode: Finished) -> None:
         """One more episode."""
         self._wins += episode.success
         self._progress.update(self._task, advance=1, note=f"{self._wins} done")

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from itertools import pairwise
 from typing import Any, Literal, Protocol, get_args
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]  # [height, width, 3], RGB
 ReuseMode = Literal["off", "exact", "adaptive", "paper", "static-only"]
 REUSE_MODES: tuple[ReuseMode, ...] = get_args(ReuseMode)
+WeightScheme = Literal["as-is", "int8", "int8-weight-only", "int4-weight-only", "fp8"]
 DraftMode = Literal["exact", "strict", "relaxed", "off"]
 DRAFT_MODES: tuple[DraftMode, ...] = get_args(DraftMode)
 RtcWhy = Literal["no-chunk", "unknown-chunk", "other-statistics", "played-out", "nothing-asked"]
@@ -180,6 +181,31 @@ def by_quarter(drifts: Sequence[float]) -> tuple[float, ...]:
     return tuple(max(drifts[begin:end]) for begin, end in pairwise(ends))
 
 
+class PatchFate(IntEnum):
+    """What became of one patch of a picture, in the last decoder layer."""
+
+    REUSED = 0  # its keys and values are an earlier frame's
+    CHANGED = 1  # computed: it is not like its reference, or the frame is a keyframe
+    RELEVANT = 2  # computed: the task looks there
+    LIMITED = 3  # computed although it is like its reference: too old, or beyond what may be reused
+
+
+@dataclass(frozen=True)
+class CameraView:
+    """One camera's picture, and what became of its patches."""
+
+    picture: Image  # as the model sees it
+    patches: NDArray[np.uint8]  # [rows, columns] of PatchFate
+
+
+@dataclass(frozen=True)
+class FrameViews:
+    """What the policy was shown in one frame."""
+
+    instruction: str
+    cameras: Mapping[str, CameraView]
+
+
 @dataclass(frozen=True)
 class KVUsage:
     """How full the KV pool is."""
@@ -309,6 +335,15 @@ class ConnectionReport:
 
 
 @dataclass(frozen=True)
+class WatchReport:
+    """What became of browsers that watch sessions. Counts are since the start."""
+
+    open: int
+    refused: int  # for as many watched as may
+    pictures: int  # frames whose pictures were encoded for them
+
+
+@dataclass(frozen=True)
 class StateInfo:
     """What a policy reads of a robot's state, number by number in its order."""
 
@@ -326,7 +361,7 @@ class PolicyInfo:
     name: str
     family: str
     parameters: int
-    dtype: str
+    dtype: str  # of rows, and of weights that are not quantised
     device: str
     cameras: tuple[str, ...]
     image_size: tuple[int, int]  # height, width as the model sees them; any size is accepted and resized
@@ -348,6 +383,8 @@ class PolicyInfo:
     default_instruction: str | None = None  # of frames that have none, and whose session has none; None: refused
     openpi_metadata: Mapping[str, Any] = field(default_factory=dict)  # more members of openpi's first message
     profile: str = "native"  # the dialect that is served
+    weights: WeightScheme = "as-is"  # how the decoder's layers are held: as they are, or quantised
+    weight_bytes: int = 0  # of all weights, as they are held on the device
     source: str | None = None  # "org/name@commit" of the hub; None: a folder that is none of its cache
     rtc: RtcInfo = RtcInfo()
     unknown_words: Callable[[str], tuple[str, ...]] = field(  # of an instruction: what the policy has no token for
@@ -358,6 +395,22 @@ class PolicyInfo:
     def replan_after(self) -> int:
         """Actions of a chunk that a robot is advised to play before it asks for the next: 1 to `chunk_horizon`."""
         return self.execute or max(1, self.chunk_horizon // 2)
+
+
+class FrameObserver(Protocol):
+    """Told of sessions' frames on the engine's thread, so each call has to return at once."""
+
+    def wants_views(self, session: SessionRef) -> bool:
+        """Whether `answered` is to get what the policy was shown in this frame."""
+        ...
+
+    def answered(self, session: SessionRef, step: Step, views: FrameViews | None) -> None:
+        """A frame was computed, and its answer follows."""
+        ...
+
+    def refreshed(self, session: SessionRef, report: SlackReport) -> None:
+        """The session's last frame was computed again, whole, while the device was idle."""
+        ...
 
 
 class Policy(Protocol):

@@ -154,7 +154,7 @@ def test_the_device_is_chosen(monkeypatch: pytest.MonkeyPatch, *, gpu: bool, nam
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_dtype_that_is_named_is_not_measured(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     """Whoever names one gets it; and `auto` is bfloat16 on a GPU."""
-    monkeypatch.setattr(serve, "time_dtypes", lambda _: pytest.fail("measured"))
+    monkeypatch.setattr(serve, "time_dtypes", lambda *_: pytest.fail("measured"))
     there = torch.device(device)
 
     assert serve._dtype(config(dtype="float32"), there, None) == torch.float32
@@ -172,14 +172,25 @@ def test_on_a_cpu_auto_is_what_is_faster(
     dtype: str,
 ) -> None:
     """Both dtypes are timed at the checkpoint's sizes, and one line of the log says with what result."""
-    asked: list[DecoderConfig] = []
-    monkeypatch.setattr(serve, "time_dtypes", lambda sizes: asked.append(sizes) or DtypeTiming(6.04, bfloat16_ms))
+    asked: list[tuple[DecoderConfig, str]] = []
+    monkeypatch.setattr(serve, "time_dtypes", lambda *given: asked.append(given) or DtypeTiming(6.04, bfloat16_ms))
     with caplog.at_level(logging.INFO, "serve-test"):
         model = serve.open_model(config(checkpoint=golden_folder, device="cpu"), logging.getLogger("serve-test"))
 
     assert model.info.dtype == dtype
-    assert asked == [model.decoder.config]
+    assert asked == [(model.decoder.config, "as-is")]
     assert caplog.messages == [f"dtype: {dtype}; a layer takes 6.0 ms in float32, {bfloat16_ms} ms in bfloat16"]
+
+
+def test_weights_are_held_as_configured(golden_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And `auto` times the dtypes of rows over weights of that kind."""
+    asked: list[tuple[DecoderConfig, str]] = []
+    monkeypatch.setattr(serve, "time_dtypes", lambda *given: asked.append(given) or DtypeTiming(6.0, 6.0))
+    monkeypatch.setattr("stillframe.models.quantised.schemes._cpu_refusal", lambda: None)
+    model = serve.open_model(config(checkpoint=golden_folder, device="cpu", weights="int8"))
+
+    assert asked == [(model.decoder.config, "int8")]
+    assert model.info.weights == "int8"
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

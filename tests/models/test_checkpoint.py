@@ -309,6 +309,39 @@ def test_a_gpu_without_room_is_told_before_anything_is_read(
     _check_room(module, torch.float32, CPU)
 
 
+@pytest.mark.parametrize(("free", "fits"), [(14, True), (13, False)])
+def test_quantised_weights_count_as_what_they_will_take(
+    monkeypatch: pytest.MonkeyPatch, free: int, *, fits: bool
+) -> None:
+    """Ten numbers in a byte each, two in bfloat16; where they do not fit, no other kind of weights is named."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, 10**9))
+    module, quantised = torch.nn.Linear(5, 2), {"weight": 1.0}
+
+    if fits:
+        _check_room(module, torch.bfloat16, torch.device("cuda"), quantised)
+        return
+    with pytest.raises(ConfigError, match=r"more memory$"):
+        _check_room(module, torch.bfloat16, torch.device("cuda"), quantised)
+    with pytest.raises(ConfigError, match="quantised weights take less"):
+        _check_room(module, torch.bfloat16, torch.device("cuda"))
+
+
+def test_weights_to_be_quantised_come_as_they_are_stored(tmp_path: Path) -> None:
+    """In the file's own mapping, which nothing was copied from; the others in the dtype asked for."""
+    stored = {"weight": torch.randn(4, 3).half(), "bias": torch.randn(4).half()}
+    save_file(stored, tmp_path / "model.safetensors")
+    layer = torch.nn.Linear(3, 4, device="meta")
+    folder = CheckpointFolder(tmp_path)
+    folder.load_into(layer, dtype=torch.float32, device=CPU, unused=(), quantised={"weight": 1.0})
+
+    assert (layer.weight.dtype, layer.bias.dtype) == (torch.float16, torch.float32)
+    assert torch.equal(layer.weight, stored["weight"])
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    ranges = [line.split()[0].split("-") for line in maps if line.endswith("/model.safetensors")]
+    inside = [any(int(a, 16) <= part.data_ptr() < int(b, 16) for a, b in ranges) for part in layer.parameters()]
+    assert inside == [True, False]
+
+
 LAYERS, WIDTH = "text_config.num_hidden_layers", "text_config.hidden_size"
 
 

@@ -17,7 +17,7 @@ from stillframe.domain import Observation
 from stillframe.errors import StillframeError
 from stillframe.recording.frame import RecordedFrame, encode, read_frame
 from stillframe.recording.pictures import PictureFormat, RecordingError
-from stillframe.recording.reader import read_episodes
+from stillframe.recording.reader import check_pictures, read_episodes
 from stillframe.recording.recorder import Recorder
 
 Shot = Callable[..., RecordedFrame]
@@ -121,3 +121,18 @@ def test_the_recorder_keeps_what_it_was_told_to(tmp_path: Path, shot: Shot) -> N
 
     assert sorted(file.suffix for file in episode.folder.iterdir()) == [".jpg", ".json", ".json"]
     assert (episode.card.action_names, episode.card.state_names) == (("dx", "dy"), ("x [m]",))
+
+
+def test_missing_pictures_are_told_by_the_first_frame(tmp_path: Path, shot: Shot) -> None:
+    """Of a recording in which they are kept, or of which nothing can be read, nothing is said."""
+    for kept in ("png", "hash"):
+        recorder = Recorder(tmp_path / kept, max_bytes=2**20, log=logging.getLogger("test"), images=kept)
+        recorder.keep("arm", "toy", shot(0))
+        recorder.close()
+    fine, bare = (read_episodes(tmp_path / kept, pytest.fail) for kept in ("png", "hash"))
+
+    check_pictures(fine)
+    with pytest.raises(StillframeError, match="000000 has no picture of front"):
+        check_pictures(bare)
+    bare[0].files[0].write_text("{}")
+    check_pictures(bare)

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from stillframe.daemon.config import load_config
-from stillframe.daemon.serve import serve
+from stillframe.daemon.serve import open_recorder, serve
 from stillframe.domain import (
     ActionChunk,
     CacheReport,
@@ -582,3 +582,18 @@ def test_the_daemon_keeps_what_it_answered(
         assert np.array_equal(one.step.chunk.actions, goldens[name].action[None])
         assert one.observation.instruction == goldens[name].instruction
     assert frames[1].step.report.cache.seq == 1
+    assert [one.grid for frame in frames for one in (frame.step.report.cache.patches or {}).values()] == [(16, 16)] * 2
+    assert episode.card.action_names[-1] == "gripper"
+
+
+def test_the_configuration_says_what_is_kept_of_pictures(tmp_path: Path) -> None:
+    """And how much in all."""
+    keys = {"checkpoint": Path("any"), "record": tmp_path, "record_images": "hash", "record_max_mib": 2.0}
+    recorder = open_recorder(load_config(None, keys), LOG)
+    assert recorder is not None
+    recorder.keep("arm", "scripted", frame(0))
+    recorder.close()
+    (episode,) = read_episodes(tmp_path, pytest.fail)
+
+    assert recorder.report.budget_bytes == 2 * MIB
+    assert [file.suffix for file in episode.folder.iterdir()] == [".json", ".json"]

@@ -579,3 +579,21 @@ def test_tombstones_are_bounded(new_room):
         room.registry.find(sessions[0].id, owner="me")
 
     assert room.size() < MOST_TOMBSTONES + 10
+
+
+def test_what_ended_last_is_told_first(new_room):
+    """An owner's own, so many of them, with how and how long ago; an admin is told of all owners'."""
+    room = new_room(most=3)
+    for name, owner in (("a", "me"), ("b", "you"), ("c", "me")):
+        room.registry.close(room.open(name, owner))
+        room.now_s += 2
+    mine = room.registry.ended("me", 12)
+
+    assert [(one.id, one.owner, one.state, one.ended_s) for one in mine] == [
+        ("c", "me", State.CLOSED, 2.0),
+        ("a", "me", State.CLOSED, 6.0),
+    ]
+    assert [one.id for one in room.registry.ended(None, 12)] == ["c", "b", "a"]
+    assert [one.id for one in room.registry.ended("me", 1)] == ["c"]
+    room.open("c", "me")
+    assert [one.id for one in room.registry.ended("me", 12)] == ["a"]

@@ -56,6 +56,9 @@ NAMES = {
     "stillframe_replayed",
     "stillframe_connections",
     "stillframe_watchdog_fired",
+    "stillframe_live_watchers",
+    "stillframe_live_watchers_refused",
+    "stillframe_live_pictures",
 }
 WHOLE = CacheReport("off", KeyframeReason.OFF, 0.0, 0, 20, 0, 0)
 

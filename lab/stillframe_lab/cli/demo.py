@@ -25,13 +25,20 @@ def demo_command(
     bridge: Annotated[
         bool, typer.Option("--bridge", help="Through the Jaco2 bridge, in real time: five; fails under 3.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="In real time until Ctrl-C, to look at in a browser; writes nothing.")
+    ] = False,
 ) -> None:
     """Drive the simulated arm through ten instructions over HTTP; fails under 7 successes."""
     require_extras("sim", "charts")
     folder = out or Path("runs") / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     if bridge and checkpoint is not None:
         raise ConfigError("--checkpoint with --bridge: expected --config, whose daemon serves it")
-    if not (_through_bridge(config or TINY_CONFIG, folder) if bridge else _demo(config, checkpoint, folder)):
+    if bridge and watch:
+        raise ConfigError("--bridge with --watch: expected one of them; --watch plays without the bridge")
+    if watch:
+        _watch(config, checkpoint)
+    elif not (_through_bridge(config or TINY_CONFIG, folder) if bridge else _demo(config, checkpoint, folder)):
         raise typer.Exit(1)
 
 
@@ -39,6 +46,12 @@ def _demo(config: Path | None, checkpoint: Path | None, folder: Path) -> bool:
     from stillframe_lab.demo.run import run_demo
 
     return run_demo(_served(config, checkpoint), folder, Console())
+
+
+def _watch(config: Path | None, checkpoint: Path | None) -> None:
+    from stillframe_lab.demo.watch import watch_demo
+
+    watch_demo(_served(config, checkpoint), Console())
 
 
 def _served(config: Path | None, checkpoint: Path | None) -> list[str]:

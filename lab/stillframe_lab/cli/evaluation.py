@@ -18,6 +18,7 @@ from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.bridge import evaluate_bridge
 from stillframe_lab.cli.drafts import compare_drafts
 from stillframe_lab.cli.evidence import EvidenceOptions, ablate, compare_families, knobs_of, remember
+from stillframe_lab.cli.libero import LiberoOptions, evaluate_libero
 from stillframe_lab.cli.prefix import compare_prefix_caches
 from stillframe_lab.cli.rtc import DELAYS, evaluate_rtc
 from stillframe_lab.cli.shipped import TINY
@@ -72,8 +73,26 @@ def eval_command(
             "--config, or all; of a daemon what it advises.",
         ),
     ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="LIBERO instead of the simulated Jaco2: libero_spatial, libero_object, libero_goal or libero_10; "
+            "`make libero` installs it."
+        ),
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="With --suite: which of its tasks, such as 0,1,2; default all.")
+    ] = None,
+    unnorm_key: Annotated[
+        str | None, typer.Option(help="With --suite: the statistics of actions; default those called after it.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="With --suite: simulators side by side; 2 GB each.")] = 1,
+    video: Annotated[Path | None, typer.Option(help="With --suite: a folder for an animation of each episode.")] = None,
     device: Annotated[Device, typer.Option()] = "auto",
     dtype: Annotated[str, typer.Option()] = "auto",
+    weights: Annotated[
+        str | None, typer.Option(help="as-is, int8, int8-weight-only, int4-weight-only or fp8; default: --config's.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of a policy in this process.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here too.")] = None,
     out: Annotated[
@@ -92,6 +111,9 @@ def eval_command(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=2, help="With the same: processes, one a core.")] = 2,
     *,
+    expert: Annotated[
+        bool, typer.Option("--expert", help="With --suite: play the scripted expert in place of a policy.")
+    ] = False,
     distractor: Annotated[bool, typer.Option("--distractor", help="Move something in the background.")] = False,
     ablation: Annotated[
         bool,
@@ -130,6 +152,28 @@ def eval_command(
 ) -> None:
     """Play episodes in the simulator and report success, with its 95 % interval, reuse, drift and latency."""
     require_extras("sim")
+    if suite is not None:
+        serving = [*_unless_auto("--device", device), *_unless_auto("--dtype", dtype), "--threads", str(threads)]
+        evaluate_libero(
+            LiberoOptions(
+                suite=suite,
+                tasks=tasks,
+                episodes=episodes,
+                seed=seed,
+                checkpoint=checkpoint,
+                config=config,
+                server=server,
+                expert=expert,
+                reuse=reuse,
+                execute=execute,
+                unnorm_key=unnorm_key,
+                processes=processes,
+                video=video,
+                json_file=json_file,
+                serving=serving,
+            )
+        )
+        return
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
     if ablation + families + memory + bridge + rtc + drafts + prefix_caches > 1:
         listed = "--families, --ablation, --memory, --bridge, --rtc, --drafts and --prefix-caches"
@@ -152,7 +196,7 @@ def eval_command(
     if prefix_caches:
         compare_prefix_caches(evidence, execute)
         return
-    options = {"device": device, "dtype": dtype, "threads": threads}
+    options = {"device": device, "dtype": dtype, "weights": weights, "threads": threads}
     if drafts:
         compare_drafts(evidence, task, hz, reuse, options)
         return
@@ -176,6 +220,10 @@ def eval_command(
         plan = with_execute(plan, actor)
         played = evaluate(plan, actor, bar.watch)
     _print(summarise(plan, played, server or str(checkpoint or TINY), actor.trace), json_file)
+
+
+def _unless_auto(option: str, value: str) -> list[str]:
+    return [] if value == "auto" else [option, value]
 
 
 def _configured(

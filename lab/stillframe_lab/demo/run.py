@@ -38,6 +38,7 @@ PLAN = tuple(
     )
 )  # fmt: skip
 FILMED = (0, 2)  # episodes in the animation
+SESSION = "demo"  # the arm's, as the live page names it
 NEEDED = 7  # successes of ten, or the demo has failed
 
 
@@ -49,10 +50,11 @@ def run_demo(options: Sequence[str], out: Path, console: Console) -> bool:
     """
     _make(out)
     console.print(f"starting a daemon with {' '.join(options)} ...")
-    with daemon([*options]) as url, PolicyClient(url, timeout_s=STEP_TIMEOUT_S) as client:
+    with daemon([*options]) as url, PolicyClient(url, timeout_s=STEP_TIMEOUT_S, session=SESSION) as client:
         model = client.info()
         console.print(
-            f"{model.name} ({model.family}) answers at {url}/act. Ten instructions for the simulated Jaco2:\n"
+            f"{model.name} ({model.family}) answers at {url}/act, and {url}/ shows a browser how; to watch for longer, "
+            "add --watch. Ten instructions for the simulated Jaco2:\n"
         )
         record = _play_all(client, console)
     write_report(out, record, model.card, CONTROL_HZ)

@@ -119,11 +119,16 @@ class LocalActor:
 
 
 class ServerActor:
-    """A daemon, asked in `mode` (None: as configured). It refreshes by itself, and does not report its drift."""
+    """A daemon, asked in `mode` (None: as configured). It refreshes by itself, and does not report its drift.
 
-    def __init__(self, client: PolicyClient, mode: ReuseMode | None = None):
+    Answers are scaled by the statistics `unnorm_key`; None: by the daemon's default. What it finds odd about frames and
+    takes as it is stays in `warnings`.
+    """
+
+    def __init__(self, client: PolicyClient, mode: ReuseMode | None = None, unnorm_key: str | None = None):
         self.trace = Trace()
-        self._client, self._mode = client, mode
+        self.warnings: set[str] = set()
+        self._client, self._mode, self._unnorm_key = client, mode, unnorm_key
         self.chunk: Actions = np.empty((0, 7))  # all actions of the last answer
 
     @property
@@ -150,7 +155,10 @@ class ServerActor:
         images = observed["images"]
         pictures = images if len(images) > 1 else next(iter(images.values()))
         state = observed["state"] if "state" in observed and self._info.state is not None else None
-        reply = self._client.act_with_report(pictures, observed["instruction"], reuse=self._mode, state=state)
+        reply = self._client.act_with_report(
+            pictures, observed["instruction"], reuse=self._mode, state=state, unnorm_key=self._unnorm_key
+        )
+        self.warnings.update(reply.warnings)
         self.trace.frames.append(frame_of(reply))
         self.chunk = reply.actions
         return reply.action

@@ -72,11 +72,16 @@ class ChunkActor:
 
     def __call__(self, observed: Mapping[str, Any]) -> NDArray[np.float64]:
         """The action [7] of this step."""
-        self._actor.trace.asked.append(not self._left)
-        if not self._left:
+        self._actor.trace.asked.append(self.asks)
+        if self.asks:
             self._actor(self._seen(observed))
             self._left = list(self._actor.chunk[: self._execute])
         return self._left.pop(0)
+
+    @property
+    def asks(self) -> bool:
+        """Whether the next action is asked for; else it comes out of the last answer, and no observation is read."""
+        return not self._left
 
     def reset(self) -> None:
         """Begin an episode: what was left of the last one's chunk is not played."""

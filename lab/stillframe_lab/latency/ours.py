@@ -117,7 +117,10 @@ class StillframeVariant:
         """The work of the batch, by the last robot's plan; passes: the most of any robot."""
         plan, tokens, passes = self._fleet.plan, steps[0].chunk.tokens.size, max(step.report.passes for step in steps)
         size, robots = self._model.dtype.itemsize, len(steps)
-        decoder = policy_work(self._model, plan, tokens, passes, item_bytes=size, robots=robots)
+        held = (
+            1 if self._model.decoder.weights == "int8" else size
+        )  # bytes of a number of the layers: most of what is read
+        decoder = policy_work(self._model, plan, tokens, passes, item_bytes=held, robots=robots)
         return (vision_work(self._model, size, robots), *decoder, *head_work(self._model, size, robots, plan.rows))
 
 

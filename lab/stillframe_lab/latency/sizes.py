@@ -22,8 +22,9 @@ from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
+from stillframe.domain import WeightScheme
 from stillframe.models.base import PolicyModel
-from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.checkpoint import NOTHING, CheckpointFolder
 from stillframe.models.openvla_oft.heads import RegressionHead, StateProjector
 from stillframe.models.openvla_oft.parts import ACTION_HEAD, STATE_PROJECTOR
 from stillframe.models.prismatic.prompt import LONE_SPACE
@@ -67,10 +68,21 @@ SIZES = {size.name: size for size in (MIDDLE, CHUNK, FULL)}
 class DrawnFolder(CheckpointFolder):
     """A folder whose tensors are drawn when they are loaded."""
 
-    def load_into(self, module: nn.Module, *, dtype: torch.dtype, device: torch.device, unused: Iterable[str]) -> None:  # noqa: ARG002 (no unused tensors are stored)
-        """Fill `module`, which may be on the meta device."""
+    def load_into(
+        self,
+        module: nn.Module,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        unused: Iterable[str],  # noqa: ARG002 (none are stored)
+        quantised: Mapping[str, float] = NOTHING,
+    ) -> None:
+        """Fill `module`, which may be on the meta device. Weights to be quantised stay in the host's memory."""
         shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
-        drawn = {name: _drawn(name, shape, self.dtype_of(name, dtype), device) for name, shape in shapes.items()}
+        drawn = {
+            name: _drawn(name, shape, self.dtype_of(name, dtype), HOST if name in quantised else device)
+            for name, shape in shapes.items()
+        }
         module.load_state_dict(drawn, strict=True, assign=True)
 
 
@@ -97,10 +109,12 @@ class RandomFolder(DrawnFolder):
         """Nothing to check: no tensors are stored."""
 
 
-def load_from(folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> PolicyModel:
+def load_from(
+    folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device, weights: WeightScheme = "as-is"
+) -> PolicyModel:
     """What models.registry.load_policy does, for a folder that is already open."""
     module, _, name = FAMILIES[family_of(folder)].partition(":")
-    loaded = getattr(import_module(module), name).load(folder, dtype=dtype, device=device)
+    loaded = getattr(import_module(module), name).load(folder, dtype=dtype, device=device, weights=weights)
     return cast("PolicyModel", loaded)
 
 

@@ -11,11 +11,13 @@ from typing import Literal
 
 import torch
 
+from stillframe.domain import WeightScheme
 from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.openvla_oft.model import OpenVLAOFT
 from stillframe.models.pi0.model import Pi0
+from stillframe.models.quantised.schemes import refusal
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 from stillframe_lab.ablation.plan import NO_GAP_S, forced
@@ -40,6 +42,7 @@ from stillframe_lab.latency.stock_flow import StockFlowVariant
 OFF, DRAFTS, HIT, MISS = "off", "drafts, as they come", "drafts, all right", "drafts, all wrong"
 REUSED, ADAPTIVE, IDENTICAL = "reuse 0.5", "reuse adaptive", "identical picture"
 AS_IT_COMES, ALL = "all, as it comes", "all: drafts right, reuse 0.5"
+INT8_OFF, INT8_HIT = "int8 weights", "int8 weights, drafts, all right"
 BATCHES = (2, 4, 8)
 SHARE = 0.5  # of token-layers that the forced rows reuse
 
@@ -71,6 +74,7 @@ class VariantSpec:
     robots: int = 1
     batch_of: str = ""  # the row of which this is a batch
     quick: bool = False  # whether it is in a quick run
+    weights: WeightScheme = "as-is"  # how the decoder's layers are held; left out where this device cannot
 
     @property
     def forced(self) -> bool:
@@ -98,14 +102,23 @@ STILLFRAME_VARIANTS = (
     VariantSpec(AS_IT_COMES, "adaptive", "own"),
     _ALL,
     *_batches(_ALL, BATCHES, quick=[4]),
+    VariantSpec(INT8_OFF, weights="int8"),
+    VariantSpec(INT8_HIT, "off", "right", weights="int8"),
 )
 _REUSED = VariantSpec(REUSED, "forced", quick=True)
 # Where a chunk of actions comes out of one pass, nothing is drafted.
-CHUNK_VARIANTS = (_OFF, _REUSED, VariantSpec(ADAPTIVE, "adaptive"), *_batches(_REUSED, [2]))
+CHUNK_VARIANTS = (
+    _OFF,
+    _REUSED,
+    VariantSpec(ADAPTIVE, "adaptive"),
+    *_batches(_REUSED, [2]),
+    VariantSpec(INT8_OFF, weights="int8"),
+)
 # Nor where it is drawn by an expert; there several robots share every step.
 FLOW_VARIANTS = (
     *(_OFF, *_batches(_OFF, [4], quick=[4]), _REUSED, *_batches(_REUSED, [4], quick=[4])),
     VariantSpec(ADAPTIVE, "adaptive"),
+    VariantSpec(INT8_OFF, weights="int8"),
 )
 
 
@@ -124,10 +137,27 @@ class ModelSpec:
 def build_variants(spec: ModelSpec, scene: Scene, clock: Clock) -> list[Variant]:
     """Load the model and build its variants, stock first."""
     model = load_from(spec.folder, dtype=spec.dtype, device=spec.device)
+    variants = [*_stock_variants(spec, model, clock)]
+    for weights in dict.fromkeys(row.weights for row in spec.rows):
+        if refusal(weights, spec.dtype, spec.device) is None:
+            rows = [row for row in spec.rows if row.weights == weights]
+            variants += _stillframe_variants(spec, rows, _held(spec, model, weights), scene, clock)
+    return variants
+
+
+def _held(spec: ModelSpec, model: PolicyModel, weights: WeightScheme) -> PolicyModel:
+    """The model with such weights: the one that is there already, or another."""
+    as_is = weights == "as-is"
+    return model if as_is else load_from(spec.folder, dtype=spec.dtype, device=spec.device, weights=weights)
+
+
+def _stillframe_variants(
+    spec: ModelSpec, rows: Sequence[VariantSpec], model: PolicyModel, scene: Scene, clock: Clock
+) -> Iterator[Variant]:
     ways = settings(spec.knobs, model.prepare(scene.shots[0].of_policy(model.info)).layout)
-    oracles = {reuse: GreedyOracle(model, robots, ways[reuse]) for reuse, robots in _asked_for(spec.rows).items()}
-    ours = [_stillframe_variant(row, model, clock, ways[row.reuse], oracles.get(row.reuse)) for row in spec.rows]
-    return [*_stock_variants(spec, model, clock), *ours]
+    oracles = {reuse: GreedyOracle(model, robots, ways[reuse]) for reuse, robots in _asked_for(rows).items()}
+    for row in rows:
+        yield _stillframe_variant(row, model, clock, ways[row.reuse], oracles.get(row.reuse))
 
 
 def _asked_for(rows: Sequence[VariantSpec]) -> dict[Reuse, int]:

@@ -35,7 +35,7 @@ def calibrate_command(
     require_extras(*(["charts"] if chart else []))
     from stillframe.cli.progress import StageBar
     from stillframe.daemon.serve import open_model
-    from stillframe.recording.reader import read_episodes
+    from stillframe.recording.reader import check_pictures, read_episodes
     from stillframe.tools.calibration.output import calibrated_yaml, check_writable, draw_chart, summary
     from stillframe.tools.calibration.search import OverBudget, calibrate
 
@@ -43,6 +43,7 @@ def calibrate_command(
     deployment = with_local_checkpoint(load_config(config, {}))
     with StageBar() as bar:
         recorded = read_episodes(episodes, bar.say)
+        check_pictures(recorded)
         model = open_model(deployment)
         try:
             found = calibrate(

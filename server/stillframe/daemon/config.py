@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_type_h
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from stillframe.domain import TokenScope
+from stillframe.domain import TokenScope, WeightScheme
 from stillframe.engine.settings import BatchingSettings, DecodingSettings, GraphSettings
 from stillframe.errors import ConfigError, closest
 from stillframe.files.kinds import shown
@@ -29,6 +29,7 @@ from stillframe.reuse.settings import ReuseSettings
 from stillframe.sessions.settings import SessionSettings
 from stillframe.settings_fields import RangeChecked, setting
 from stillframe.web.http.limits import Limits
+from stillframe.web.live.settings import LiveSettings
 from stillframe_client.wire import SESSION_ID_RULE, is_session_id
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -164,6 +165,11 @@ class DaemonConfig(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16; on a CPU only where that is measured to be clearly faster than float32"
     )
+    weights: WeightScheme = Field(
+        "as-is",
+        description="how the decoder's layers are held: as-is, or quantised, in less memory: int8 (its rows too: the "
+        "fastest on a CPU), int8-weight-only, int4-weight-only or fp8; see docs/quantised.md",
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads for the model; null: torch decides")
     host: str = Field("127.0.0.1", description="address to listen on; loopback unless you say otherwise")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0: any free one, named in the log")
@@ -245,6 +251,9 @@ class DaemonConfig(BaseModel):
     )
     history: HistorySettings = Field(
         default_factory=HistorySettings, description="what a session keeps of older frames; see history/settings.py"
+    )
+    live: LiveSettings = Field(
+        default_factory=LiveSettings, description="the page that a browser gets; see web/live/settings.py"
     )
     record: Path | None = Field(None, description="folder in which sessions' answered frames are kept; null: nowhere")
     record_images: PictureFormat = Field(

@@ -19,6 +19,7 @@ from stillframe.daemon.logs import lines_lost, write_in_background
 from stillframe.daemon.shutdown import DrainingServer, exit_within, stopping_on_signals
 from stillframe.daemon.sockets import LEAVE_S, bind_sockets, track_connections, uvicorn_config
 from stillframe.daemon.web_settings import port_terms, web_settings
+from stillframe.domain import FrameObserver
 from stillframe.engine.cuda_graphs import CaptureConfig, check_gpu_memory
 from stillframe.engine.engine import Engine
 from stillframe.engine.history import HistoryManager, untrained_weights
@@ -29,6 +30,7 @@ from stillframe.history.info import disabled_info
 from stillframe.metrics import Metrics
 from stillframe.models.augmented import augmented
 from stillframe.models.base import PolicyModel
+from stillframe.models.graphs.gpu_budget import mib
 from stillframe.models.hub.ids import snapshot_id
 from stillframe.models.llama.cpu_dtype import time_dtypes
 from stillframe.models.registry import decoder_sizes, load_policy
@@ -62,9 +64,11 @@ def serve(config: DaemonConfig, log: logging.Logger) -> None:
     metrics.connected(lambda: connections.report(house.request_limiter.refused))
     app = create_app(lifecycle, house, metrics=metrics, log=log, clock=time.perf_counter)
     server = DrainingServer(uvicorn_config(app, config, connections), lifecycle, config.drain_s)
-    loader = Loader(config, lifecycle, server, metrics, recorder, log)
+    loader = Loader(config, lifecycle, server, metrics, recorder, log, house.feed if config.live.enabled else None)
     with stopping_on_signals(server):
         log.info("listening on %s, loading %s", ", ".join(bound.address for bound in sockets), config.checkpoint)
+        if config.live.enabled:
+            log.info("in a browser, %s/ shows what sessions do", sockets[0].address)
         loader.start()
         try:
             server.run(sockets=[bound.socket for bound in sockets])
@@ -86,6 +90,7 @@ class Loader(threading.Thread):
         metrics: Metrics,
         recorder: Recorder | None,
         log: logging.Logger,
+        observer: FrameObserver | None = None,
     ):
         super().__init__(name="loader", daemon=True)
         self.failure: StillframeError | None = None
@@ -95,18 +100,21 @@ class Loader(threading.Thread):
         self._metrics = metrics
         self._recorder = recorder
         self._log = log
+        self._observer = observer
 
     def run(self) -> None:
         """Load the policy, publish it, warm it up."""
         try:
             started = time.perf_counter()
             config = with_local_checkpoint(self._config)
-            engine = open_engine(config, self._metrics, self._log, self._engine_ended)
+            engine = open_engine(config, self._metrics, self._log, self._engine_ended, self._observer)
             self._lifecycle.serve(engine if self._recorder is None else RecordingPolicy(engine, self._recorder))
             self._warm_up(engine)
             info, took_s = engine.info, time.perf_counter() - started
             name = info.source or info.name
-            self._log.info("ready: %s after %.1f s, batch invariant: %s", name, took_s, info.batch_invariant)
+            held = f"{info.weights}, {mib(info.weight_bytes)}"
+            ready = "ready: %s after %.1f s, weights: %s, batch invariant: %s"
+            self._log.info(ready, name, took_s, held, info.batch_invariant)
         except StillframeError as error:
             self._fail(error)
         except BaseException as error:  # noqa: BLE001 (logged; a half-loaded daemon must not run on)
@@ -156,7 +164,13 @@ def open_recorder(config: DaemonConfig, log: logging.Logger) -> Recorder | None:
         raise ConfigError(f"cannot record in {config.record}: {error.strerror}; choose another folder") from error
 
 
-def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger, ended: OnEnded = lambda _: None) -> Engine:
+def open_engine(
+    config: DaemonConfig,
+    metrics: Metrics,
+    log: logging.Logger,
+    ended: OnEnded = lambda _: None,
+    observer: FrameObserver | None = None,
+) -> Engine:
     """Load the checkpoint, a folder, and start its engine, not yet warm. `ended` is called if the engine fails."""
     model = open_model(config, log)
     for where, terms in port_terms(config):
@@ -182,6 +196,7 @@ def open_engine(config: DaemonConfig, metrics: Metrics, log: logging.Logger, end
         on_refused=metrics.refused,
         on_ended=ended,
         source=str(snapshot) if (snapshot := snapshot_id(config.checkpoint)) else None,
+        observer=observer,
         report_patches=config.record is not None,
     )
     metrics.passes(lambda: engine.pass_counts)
@@ -200,7 +215,9 @@ def open_model(config: DaemonConfig, log: logging.Logger | None = None) -> Polic
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
     dtype = _dtype(config, device, log)
-    return load_policy(config.checkpoint, dtype=dtype, device=device, config=config.checkpoint_config)
+    return load_policy(
+        config.checkpoint, dtype=dtype, device=device, config=config.checkpoint_config, weights=config.weights
+    )
 
 
 def open_history(config: DaemonConfig, model: PolicyModel) -> HistoryManager | None:
@@ -243,7 +260,7 @@ def _dtype(config: DaemonConfig, device: torch.device, log: logging.Logger | Non
         return torch.float32 if config.dtype == "float32" else torch.bfloat16
     if device.type != "cpu":
         return torch.bfloat16
-    pace = time_dtypes(decoder_sizes(config.checkpoint, config.checkpoint_config))
+    pace = time_dtypes(decoder_sizes(config.checkpoint, config.checkpoint_config), config.weights)
     if log is not None:
         times = (pace.float32_ms, pace.bfloat16_ms)
         log.info("dtype: %s; a layer takes %.1f ms in float32, %.1f ms in bfloat16", pace.name, *times)

@@ -6,7 +6,8 @@ Knows the configuration and the web room's settings; opens nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from stillframe.daemon.config import DaemonConfig, ListenerSettings
 from stillframe.daemon.sockets import BoundSocket
@@ -39,7 +40,16 @@ def web_settings(config: DaemonConfig, sockets: Sequence[BoundSocket]) -> WebSet
         request_limiter=RateLimiter(None if config.one_caller else config.requests_per_s, burst_s=0.5, of="requests"),
         listeners=listeners,
         drain_s=config.drain_s,
+        live=config.live,
+        in_force=settings_in_force(config),
     )
+
+
+def settings_in_force(config: DaemonConfig) -> dict[str, Any]:
+    """What holds for every caller, to be shown to any of them: no token, no path, no address."""
+    shown = ("dtype", "threads", "queue_frames", "frames_per_s", "default_max_age_ms", "watchdog_s")
+    sections = ("reuse", "decoding", "batching", "history", "graphs", "sessions", "live")
+    return {name: getattr(config, name) for name in shown} | {name: asdict(getattr(config, name)) for name in sections}
 
 
 def port_terms(config: DaemonConfig) -> Iterator[tuple[str, StartOptions]]:

@@ -11,6 +11,7 @@ from stillframe.domain import DraftMode, PolicyInfo
 from stillframe.engine.answers import ChunkAnswers
 from stillframe.engine.history import HistoryManager
 from stillframe.engine.kv_slots import DEFAULT_SESSIONS
+from stillframe.engine.observation import FrameReporter
 from stillframe.engine.scheduler import Scheduler
 from stillframe.engine.session_cache import SessionCache
 from stillframe.engine.settings import DEFAULT_DECODING, DecodingSettings
@@ -32,6 +33,7 @@ class EngineCore:
     answers: ChunkAnswers
     clock: Clock
     draft: DraftMode  # how guesses of an action's tokens are verified; off: also where none are made
+    reporter: FrameReporter | None = None  # to an observer; None: there is none
 
     @classmethod
     def of(

@@ -67,6 +67,7 @@ def needs_of(model: PolicyModel, reuse: ReuseSettings, config: CaptureConfig, we
         slots=budget_bytes(reuse, shape, DEFAULT_SESSIONS) // shape.nbytes,
         graphs={batch: passes(batch) for batch in batches},
         item=model.dtype.itemsize,
+        quantised=model.decoder.weights != "as-is",
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from stillframe.domain import (
     NO_HISTORY,
+    FrameObserver,
     HistoryInfo,
     KVUsage,
     Observation,
@@ -32,6 +33,7 @@ from stillframe.engine.core import EngineCore
 from stillframe.engine.cuda_graphs import CaptureConfig, capture_graphs_on_cuda
 from stillframe.engine.device import RETRY_AFTER_S
 from stillframe.engine.history import HistoryManager
+from stillframe.engine.observation import FrameReporter
 from stillframe.engine.queue import FairQueue
 from stillframe.engine.requests import EndSession, FrameRequest, Key, PrepareTask, Stateless
 from stillframe.engine.settings import (
@@ -78,6 +80,7 @@ class Engine:
         on_ended: OnEnded = lambda _: None,
         source: str | None = None,
         report_patches: bool = False,
+        observer: FrameObserver | None = None,
     ):
         """Start the thread. Raises ConfigError.
 
@@ -85,10 +88,12 @@ class Engine:
         `on_ended` with what ends the thread, should that be anything but `close`.
         `history_info` says why answers look at no older frames, where there is no `history`; `source`: which of the
         hub's repositories the checkpoint is, and which commit; `report_patches`: whether a frame's report says which of
-        its patches were reused.
+        its patches were reused. `observer` is told of sessions' frames.
         """
         self._core = EngineCore.of(model, reuse, clock, decoding=decoding, history=history)
         self._core.cache.reports_patches = report_patches
+        if observer is not None:
+            self._core.reporter = FrameReporter(observer, log)
         info = replace(model.info, history=history.info if history else history_info, source=source)
         self.info: PolicyInfo = self._core.info(info)
         self._clock = clock

@@ -54,10 +54,13 @@ def _compute(
         results = cache.commit(frames, decoded, finite)
         watch.lap("keep")
     took_ms = [{"queue": request.queued_ms(watch.started_s), **watch.laps_ms} for request in requests]
-    return [
+    answers = [
         _answer(core.answers, frame, own, result, stages_ms, len(frames))
         for frame, own, result, stages_ms in zip(frames, decoded, results, took_ms, strict=True)
     ]
+    if core.reporter is not None:
+        core.reporter.answered(frames, answers)
+    return answers
 
 
 def _answer(

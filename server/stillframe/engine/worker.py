@@ -57,6 +57,8 @@ class DeviceWorker:
             measured = refresh_idle_session(self._core, session, should_yield)
             if measured is not None:
                 report(measured)
+                if self._core.reporter is not None:
+                    self._core.reporter.refreshed(session.ref, measured)
         except KVCorrupted as error:
             self._log.error("session reset after KV corruption: %s", error)
         except Internal as error:

@@ -11,7 +11,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from stillframe.domain import ConnectionReport, PassCounts, RecordingReport
+from stillframe.domain import ConnectionReport, PassCounts, RecordingReport, WatchReport
 
 CUTS = ("malformed", "too-slow", "too-many-parts")
 
@@ -69,6 +69,24 @@ class RecordingCollector(Collector):
         )
         yield GaugeMetricFamily(
             "stillframe_recording_budget_bytes", "What they may take up.", value=report.budget_bytes
+        )
+
+
+class WatchCollector(Collector):
+    """Browsers that watch the live page, and what that took."""
+
+    def __init__(self, read: Callable[[], WatchReport]):
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the report."""
+        report = self._read()
+        yield GaugeMetricFamily("stillframe_live_watchers", "Browsers that watch sessions.", report.open)
+        yield CounterMetricFamily(
+            "stillframe_live_watchers_refused", "Browsers refused, for as many watched as may.", report.refused
+        )
+        yield CounterMetricFamily(
+            "stillframe_live_pictures", "Frames whose pictures were encoded for a watcher.", report.pictures
         )
 
 

@@ -25,10 +25,17 @@ from stillframe.domain import (
     RecordingReport,
     SlackReport,
     StepReport,
+    WatchReport,
 )
 from stillframe.errors import Flaw, RequestError
 from stillframe.metrics.buckets import ACCEPTED_BUCKETS, BATCH_BUCKETS, LATENCY_BUCKETS_S, PASSES_BUCKETS
-from stillframe.metrics.collectors import ConnectionCollector, LogCollector, PassCollector, RecordingCollector
+from stillframe.metrics.collectors import (
+    ConnectionCollector,
+    LogCollector,
+    PassCollector,
+    RecordingCollector,
+    WatchCollector,
+)
 from stillframe.metrics.factory import MetricFactory
 from stillframe.metrics.reuse import HistoryMetrics, ReuseMetrics
 from stillframe.metrics.sessions import SessionMetrics
@@ -178,6 +185,10 @@ class Metrics:
     def connected(self, read: Callable[[], ConnectionReport]) -> None:
         """Export the report of connections."""
         self._registry.register(ConnectionCollector(read))
+
+    def watched(self, read: Callable[[], WatchReport]) -> None:
+        """Export the report of browsers that watch."""
+        self._registry.register(WatchCollector(read))
 
     def recording(self, read: Callable[[], RecordingReport]) -> None:
         """Export the report of what is recorded."""

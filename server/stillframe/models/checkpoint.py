@@ -5,10 +5,11 @@ Knows files, names and shapes; no family. Never unpickles and never runs a check
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from stillframe.models.tensor_names import naming_hint
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 STATISTICS = "dataset_statistics.json"
+NOTHING: Mapping[str, float] = MappingProxyType({})
 NAMED_AT_ONCE = 5  # tensors listed in an error before "and n more"
 LONGEST_NAME = 255  # bytes of a file's name, on every file system there is
 
@@ -140,11 +142,22 @@ class CheckpointFolder:
             if name in self.stored:
                 _check_one(name, *self.stored[name], shape)
 
-    def load_into(self, module: nn.Module, *, dtype: torch.dtype, device: torch.device, unused: Iterable[str]) -> None:
+    def load_into(
+        self,
+        module: nn.Module,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        unused: Iterable[str],
+        quantised: Mapping[str, float] = NOTHING,
+    ) -> None:
         """Fill `module` (on any device, meta included) from the tensors of the same names.
 
         Every tensor is checked first, so nothing is half loaded. Names that start with one of `unused` are passed over.
         On device meta that is all: no number is read. Raises ConfigError for more weights than a GPU has room for.
+
+        `quantised`: names of weights -> bytes a number that they will take. They come as they are stored, in the file's
+        own mapping: of such weights memory never holds more than the one that is quantised next.
         """
         wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
         self._check_names(wanted, tuple(unused))
@@ -153,25 +166,28 @@ class CheckpointFolder:
         if device.type == "meta":
             module.to(dtype)
             return
-        _check_room(module, dtype, device)
+        _check_room(module, dtype, device, quantised)
         loaded: dict[str, Tensor] = {}
         for file in sorted({self.stored[name][0] for name in wanted}):
             here = [name for name in wanted if self.stored[name][0] == file]
-            loaded |= self._loaded(file, here, dtype, device)
+            loaded |= self._loaded(file, here, dtype, device, quantised)
         module.load_state_dict(loaded, strict=True, assign=True)
 
     def dtype_of(self, name: str, dtype: torch.dtype) -> torch.dtype:  # noqa: ARG002 (a family's folder may say otherwise)
         """What a tensor is loaded in, of weights that are to be in `dtype`."""
         return dtype
 
-    def _loaded(self, file: Path, names: list[str], dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+    def _loaded(
+        self, file: Path, names: list[str], dtype: torch.dtype, device: torch.device, mapped: Collection[str]
+    ) -> dict[str, Tensor]:
         """The tensors of one file, each with numbers that can be weights."""
         last = max(one.end for held, one in self.stored.values() if held == file)
         made: dict[str, Tensor] = {}
         with self.opened(file) as tensors:
             for name in names:
-                # A copy: a mapped tensor whose file is overwritten ends the daemon with a bus error.
-                made[name] = tensors.get_tensor(name).to(device, self.dtype_of(name, dtype), copy=True)
+                made[name] = tensors.get_tensor(name)
+                if name not in mapped:  # a copy: a mapped tensor whose file is overwritten ends the daemon with SIGBUS
+                    made[name] = made[name].to(device, self.dtype_of(name, dtype), copy=True)
                 fault = unsound(name, made[name], last=self.stored[name][1].end == last)
                 if fault is not None:
                     raise CheckpointError(f"{shown(file)}: {fault}")
@@ -199,10 +215,13 @@ class CheckpointFolder:
         )
 
 
-def _check_room(module: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
+def _check_room(
+    module: nn.Module, dtype: torch.dtype, device: torch.device, quantised: Mapping[str, float] = NOTHING
+) -> None:
     if device.type == "cuda":
-        weights = sum(tensor.numel() for tensor in module.state_dict().values()) * dtype.itemsize
-        refusal = weights_exceed(weights, torch.cuda.mem_get_info(device)[0], dtype.itemsize)
+        sizes = {name: tensor.numel() for name, tensor in module.state_dict().items()}
+        weights = round(sum(size * quantised.get(name, dtype.itemsize) for name, size in sizes.items()))
+        refusal = weights_exceed(weights, torch.cuda.mem_get_info(device)[0], dtype.itemsize, quantised=bool(quantised))
         if refusal is not None:
             raise ConfigError(refusal)
 

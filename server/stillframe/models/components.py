@@ -14,6 +14,7 @@ from torch import nn
 
 from stillframe.domain import PolicyInfo
 from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.llama.decoder import Decoder
 from stillframe.models.tensor_files import Stored
 
 BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}  # else 1
@@ -42,6 +43,11 @@ class Component:
 
 class Described(Protocol):
     """A policy that can say what it is made of, its weights read or not."""
+
+    @property
+    def decoder(self) -> Decoder:
+        """The language model."""
+        ...
 
     @property
     def tokenizer_facts(self) -> Mapping[str, int]:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 
+from stillframe.domain import WeightScheme
 from stillframe.errors import CheckpointError, ConfigError, closest
 from stillframe.files.kinds import shown
 from stillframe.models.base import PolicyModel
@@ -67,16 +68,22 @@ VARIANTS: Mapping[str | None, Mapping[str, str]] = {
 
 
 def load_policy(
-    path: Path, *, dtype: torch.dtype, device: torch.device, config: Mapping[str, Any] | None = None
+    path: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    config: Mapping[str, Any] | None = None,
+    weights: WeightScheme = "as-is",
 ) -> PolicyModel:
     """Load the checkpoint at `path`; CheckpointError says what is wrong with it.
 
     `config`: keys that take the place of those in its config.json, for what a published one leaves out; ConfigError
-    for one that its family does not have. On device meta only what describes the weights is read: the policy has
-    sizes and a contract, and computes nothing.
+    for one that its family does not have. `weights`: how the decoder's layers are held; ConfigError for a kind that
+    this device or build cannot have. On device meta only what describes the weights is read: the policy has sizes and a
+    contract, and computes nothing.
     """
     family, folder = open_folder(path, config)
-    loaded = _imported(FAMILIES[family]).load(folder, dtype=dtype, device=device)
+    loaded = _imported(FAMILIES[family]).load(folder, dtype=dtype, device=device, weights=weights)
     return cast("PolicyModel", loaded)
 
 

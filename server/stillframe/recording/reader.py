@@ -78,6 +78,14 @@ def whole_episodes(episodes: Iterable[RecordedEpisode]) -> list[WholeEpisode]:
     return [episode for own in sessions.values() for episode in own]
 
 
+def check_pictures(episodes: Iterable[RecordedEpisode]) -> None:
+    """Raise StillframeError where the first frame that can be read has no pictures: before anything long begins."""
+    frames = (frame for episode in episodes for frame in episode.frames(lambda _: None))
+    first = next(frames, None)
+    if first is not None:
+        first.check_pictures()
+
+
 def read_episodes(root: Path, warn: Warn) -> list[RecordedEpisode]:
     """All episodes under `root`, the oldest first; `root` may be one episode itself.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from stillframe.sessions.session import Session
 from stillframe.sessions.states import GONE, LIVE, Event, State, after
@@ -61,6 +62,12 @@ class SessionIndex:
         if owner is not None:
             return self._tombstones.get((owner, session_id))
         return next((stone for (_, name), stone in reversed(self._tombstones.items()) if name == session_id), None)
+
+    def ended(self, owner: str | None, most: int) -> list[tuple[str, Tombstone]]:
+        """Ids and tombstones of an owner's last ended sessions, the newest first; owner None: of any owner's."""
+        ended = reversed(self._tombstones)
+        own = ((key[1], self._tombstones[key]) for key in ended if owner in (None, key[0]))
+        return list(islice(own, most))
 
     def add(self, session: Session) -> None:
         """Add a new session and drop the tombstone of its id."""

@@ -13,7 +13,7 @@ from stillframe.errors import Conflict
 from stillframe.sessions.index import SessionIndex
 from stillframe.sessions.lifecycle import SessionLifecycle
 from stillframe.sessions.pending import FrameSubmission, Ticket
-from stillframe.sessions.session import Connection, ServiceMode, Session, SessionInfo, SessionObserver
+from stillframe.sessions.session import Connection, EndedSession, ServiceMode, Session, SessionInfo, SessionObserver
 from stillframe.sessions.settings import SessionSettings
 from stillframe.sessions.states import Event, gone
 from stillframe.sessions.submission import FrameSubmitter
@@ -28,6 +28,7 @@ class SessionRegistry:
     ):
         self.settings = settings
         self._lock = RLock()
+        self._clock = clock
         self._index = SessionIndex(clock)
         self._lifecycle = SessionLifecycle(settings, policy, clock, self._index, observer)
         self._submitter = FrameSubmitter(settings.waiting, policy, self._index, observer, self._lock)
@@ -154,6 +155,15 @@ class SessionRegistry:
         """Describe an owner's sessions; None: all owners'."""
         with self._lock:
             return [session.info() for session in self._index if owner in (None, session.owner)]
+
+    def ended(self, owner: str | None, most: int) -> list[EndedSession]:
+        """An owner's sessions that ended last, the newest first; None: all owners'."""
+        with self._lock:
+            now_s = self._clock()
+            return [
+                EndedSession(name, stone.owner, stone.state, now_s - stone.ended_s)
+                for name, stone in self._index.ended(owner, most)
+            ]
 
     def counts(self) -> Mapping[str, int]:
         """How many sessions are in each live state."""

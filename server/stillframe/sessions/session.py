@@ -55,6 +55,11 @@ class SessionObserver(Protocol):
         ...
 
 
+def session_key(owner: str, session_id: str) -> str:
+    """The key that the policy knows, unique over all owners: 'arm'; with a token 'front', 'front/arm'."""
+    return session_id if owner == ANONYMOUS else f"{owner}/{session_id}"
+
+
 @dataclass(frozen=True)
 class SessionInfo:
     """What the API shows of a session: no secret."""
@@ -71,6 +76,16 @@ class SessionInfo:
     warm: bool
     age_s: float
     idle_s: float  # since its last use; 0.0 while frames are in flight
+
+
+@dataclass(frozen=True)
+class EndedSession:
+    """What is known of a session that ended not long ago."""
+
+    id: str
+    owner: str
+    state: State  # closed, expired or evicted
+    ended_s: float  # since then
 
 
 @dataclass(eq=False)
@@ -102,8 +117,8 @@ class Session:
 
     @property
     def key(self) -> str:
-        """The key that the policy knows, unique over all owners: 'arm'; with a token 'front', 'front/arm'."""
-        return self.id if self.owner == ANONYMOUS else f"{self.owner}/{self.id}"
+        """As `session_key` makes it."""
+        return session_key(self.owner, self.id)
 
     @property
     def live(self) -> bool:

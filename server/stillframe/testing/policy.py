@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 from stillframe.domain import (
     ActionChunk,
     CacheReport,
+    CameraView,
+    FrameObserver,
+    FrameViews,
     KeyframeReason,
     KVUsage,
     Observation,
+    PatchFate,
     PolicyInfo,
     RtcReport,
     SessionRef,
@@ -43,6 +47,7 @@ INFO = PolicyInfo(
     default_unnorm_key="robot",
 )
 KV_BYTES, SLOTS, WAIT_S = 1000, 64, 60.0
+PATCH_GRID = (4, 4)
 
 
 def policy_info(**changes: Any) -> PolicyInfo:
@@ -78,6 +83,16 @@ def rtc_report(session: SessionRef | None) -> RtcReport | None:
     return RtcReport(session.rtc.delay_steps, held - session.rtc.delay_steps, session.seq - 1)
 
 
+def frame_views(observation: Observation, *, keyframe: bool) -> FrameViews:
+    """The pictures as they came; of a delta frame's patches each row has another fate, from REUSED on."""
+    fates = np.full(PATCH_GRID, PatchFate.CHANGED, np.uint8)
+    if not keyframe:
+        fates[:] = np.array(list(PatchFate), np.uint8)[:, None]
+    return FrameViews(
+        observation.instruction, {name: CameraView(picture, fates) for name, picture in observation.images.items()}
+    )
+
+
 @dataclass
 class EchoPolicy:
     """Answers [1, 7] with (height, width, r, g, b of the first pixel, letters of the instruction, pictures).
@@ -95,6 +110,7 @@ class EchoPolicy:
     ages_ms: list[float] = field(default_factory=list)  # how old each of these might get
     forgotten: list[str] = field(default_factory=list)  # ids of sessions
     busy_s: float = 0.0
+    observer: FrameObserver | None = None  # told of sessions' frames
     started: threading.Event = field(default_factory=threading.Event)  # a frame is computed, or was
     go_on: threading.Event = field(default_factory=threading.Event)
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
@@ -131,7 +147,15 @@ class EchoPolicy:
         actions = self.echo(observation) if self.actions is None else self.actions
         chunk = ActionChunk(actions, observation.unnorm_key or self.info.default_unnorm_key or "")
         report = StepReport({"queue": 0.5, "prefill": 2.0}, 2, cache_report(session), rtc=rtc_report(session))
-        return Step(chunk, report)
+        step = Step(chunk, report)
+        if self.observer is not None and session is not None:
+            self._tell(self.observer, session, observation, step)
+        return step
+
+    def _tell(self, observer: FrameObserver, session: SessionRef, observation: Observation, step: Step) -> None:
+        keyframe = step.report.cache.keyframe_reason is not None
+        wanted = observer.wants_views(session)
+        observer.answered(session, step, frame_views(observation, keyframe=keyframe) if wanted else None)
 
     def echo(self, observation: Observation) -> NDArray[np.float64]:
         """An action that tells what was seen, [1, 7]."""

@@ -41,6 +41,7 @@ def running(policy: Policy, settings: WebSettings | None = None) -> Iterator[str
     try:
         yield f"http://127.0.0.1:{_port(server, thread)}"
     finally:
+        lifecycle.drain()
         server.should_exit = True
         thread.join(WAIT_S)
         policy.close()

@@ -6,7 +6,7 @@ Knows no engine and no YAML: what lives longer than a request is passed in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from logging import Logger
@@ -27,8 +27,12 @@ from stillframe.web.http.images import prepare_pillow
 from stillframe.web.http.limits import Limits
 from stillframe.web.http.paths import EncodedSlashes
 from stillframe.web.http.problems import install_problem_handlers
+from stillframe.web.live.feed import LiveFeed
+from stillframe.web.live.routes import LiveRoutes
+from stillframe.web.live.settings import LiveSettings
+from stillframe.web.live.watcher import LiveSources
 from stillframe.web.middleware.absolute_form import AbsoluteFormMiddleware
-from stillframe.web.middleware.access import AccessMiddleware
+from stillframe.web.middleware.access import HEALTH_PATHS, AccessMiddleware
 from stillframe.web.middleware.auth import Authenticator
 from stillframe.web.middleware.listeners import Listeners
 from stillframe.web.middleware.origins import HostOriginCheck
@@ -76,6 +80,9 @@ class WebSettings:
     )  # of each caller's requests and messages, of any kind
     listeners: Listeners = field(default_factory=dict)
     drain_s: float = 10.0
+    live: LiveSettings = field(default_factory=LiveSettings)
+    feed: LiveFeed = field(default_factory=LiveFeed)  # which the policy tells of its frames
+    in_force: Mapping[str, Any] = field(default_factory=dict)  # the deployment's settings, to be shown; no secrets
 
 
 def create_app(lifecycle: Lifecycle, settings: WebSettings, *, metrics: Metrics, log: Logger, clock: Clock) -> FastAPI:
@@ -89,13 +96,14 @@ def create_app(lifecycle: Lifecycle, settings: WebSettings, *, metrics: Metrics,
     decode_pool = DecodePool(settings.limits)
     connections = ConnectionLimiter(settings.limits.max_streams)
     lifecycle.on_drain(connections.drain)
+    live = _live_routes(lifecycle, registry, settings) if settings.live.enabled else None
     app = StillframeApp(
         title="stillframe",
         version=__version__,
         description="Robot-policy serving: camera frames and an instruction in, an action out.",
-        lifespan=_lifespan(MaintenanceTask(lifecycle, registry, metrics, log), decode_pool),
+        lifespan=_lifespan(MaintenanceTask(lifecycle, registry, metrics, log), decode_pool, live),
         redirect_slashes=False,
-        docs_url=None,  # the page would load its scripts from a CDN
+        docs_url=None,  # that page would load its scripts from a CDN; /docs is one of web/live/static
         redoc_url=None,
     )
     app.add_middleware(EncodedSlashes)
@@ -104,11 +112,15 @@ def create_app(lifecycle: Lifecycle, settings: WebSettings, *, metrics: Metrics,
         authenticator=settings.authenticator,
         origins=settings.origins,
         request_limiter=settings.request_limiter,
+        open_paths=HEALTH_PATHS | (live.pages.keys() if live else set()),
     )
     app.add_middleware(RequestIdMiddleware, log=log)
     app.add_middleware(AbsoluteFormMiddleware)
     install_problem_handlers(app)
     app.include_router(InfoRoutes(lifecycle, registry, connections, metrics, settings.listeners).routes())
+    if live is not None:
+        metrics.watched(lambda: live.report)
+        app.include_router(live.routes())
     inference = InferenceService(lifecycle, registry, settings.limits, metrics, InterpretationLog(log))
     _add_frames(app, ActRoute(inference, decode_pool, settings.frame_limiter, settings.listeners))
     _add_sessions(app, SessionRoutes(lifecycle, registry, settings.limits, settings.listeners))
@@ -117,6 +129,11 @@ def create_app(lifecycle: Lifecycle, settings: WebSettings, *, metrics: Metrics,
     )
     _add_streams(app, StreamRoutes(streaming, connections, settings.listeners, log))
     return app
+
+
+def _live_routes(lifecycle: Lifecycle, registry: SessionRegistry, settings: WebSettings) -> LiveRoutes:
+    sources = LiveSources(lifecycle, registry, settings.feed, settings.live, settings.in_force)
+    return LiveRoutes(sources, settings.listeners)
 
 
 def _add_frames(app: FastAPI, act: ActRoute) -> None:
@@ -154,7 +171,7 @@ def _add(app: FastAPI, method: str, path: str, answer: Handler) -> None:
 
 
 def _lifespan(
-    maintenance: MaintenanceTask, decode_pool: DecodePool
+    maintenance: MaintenanceTask, decode_pool: DecodePool, live: LiveRoutes | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -163,5 +180,7 @@ def _lifespan(
         yield
         task.cancel()
         decode_pool.close()
+        if live is not None:
+            live.sources.encoder.close()
 
     return lifespan

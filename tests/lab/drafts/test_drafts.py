@@ -122,6 +122,7 @@ def test_what_rounds_alike_is_no_difference() -> None:
     assert found.moved == (0, 0)
     wrong = decoded(early, early[1:], [2, 4, 4])
     assert (wrong.right, wrong.moved) == (False, (0,))
+    assert decoded(early, early[1:], [5, 3, 4]).moved == ()
 
 
 class Unasked(nn.Linear):

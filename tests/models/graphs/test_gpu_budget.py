@@ -92,6 +92,17 @@ def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(room: int, i
     assert refusal is None or (says in refusal and f"{room * 1024:,} MiB" in refusal)
 
 
+def test_quantised_weights_are_named_where_they_are_not_quantised_yet() -> None:
+    """By both refusals: of weights alone, and of all that a deployment asks for."""
+    said = [
+        (weights_exceed(14 * GIB, 6 * GIB, 2), NEEDS.refusal(LEFT_FREE)),
+        (weights_exceed(14 * GIB, 6 * GIB, 2, quantised=True), replace(NEEDS, quantised=True).refusal(LEFT_FREE)),
+    ]
+
+    assert all("weights: int8" in (each or "") for each in said[0])
+    assert not any("weights: int8" in (each or "") for each in said[1])
+
+
 def test_plans_are_for_people() -> None:
     """MiB, of each part."""
     taken = MemoryUsed(weights=14 * GIB, slot=164 * MIB, slots=17, graphs=812 * MIB, free=60 * GIB)

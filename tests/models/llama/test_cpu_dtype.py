@@ -5,10 +5,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from stillframe.errors import ConfigError
 from stillframe.models.llama import cpu_dtype
 from stillframe.models.llama.cpu_dtype import WORTH, DtypeTiming, time_dtypes
 from stillframe.models.llama.decoder import DecoderConfig
 from stillframe.models.llama.runner import DecoderRunner
+from stillframe.models.quantised.int8_linear import Int8Linear
+from stillframe.models.quantised.schemes import refusal
 
 SIZES = DecoderConfig(64, 32, 48, 5, 4, 2)
 
@@ -53,6 +56,22 @@ def test_the_fastest_of_several_counts() -> None:
 
     assert found == [1000.0, 90.0]
     assert ran == ["one", "two"]
+
+
+@pytest.mark.skipif(refusal("int8", torch.float32, cpu_dtype.CPU) is not None, reason="this CPU multiplies no bytes")
+@pytest.mark.parametrize("dtype", cpu_dtype.DTYPES)
+def test_a_layer_of_the_kind_that_is_served_is_timed(dtype: torch.dtype) -> None:
+    """Rows in the dtype, weights in eight bits."""
+    layer = cpu_dtype.one_layer(SIZES, dtype, "int8")
+
+    assert isinstance(layer.model.layers[0].mlp.down_proj, Int8Linear)
+    assert layer.model.norm.weight.dtype == dtype
+
+
+def test_a_kind_that_cannot_be_had_is_not_timed() -> None:
+    """But refused, as a fault of the configuration."""
+    with pytest.raises(ConfigError, match="weights: fp8 takes a GPU"):
+        time_dtypes(SIZES, "fp8")
 
 
 def test_a_layer_of_the_checkpoints_sizes_is_timed() -> None:

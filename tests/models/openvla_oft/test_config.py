@@ -97,6 +97,7 @@ def test_a_state_may_be_left_unread(oft: Path, load: Load) -> None:
         ({"action_head": "diffusion"}, "action_head is 'diffusion'; served are 'l1' or 'discrete'"),
         ({"action_head": "descrete"}, "Did you mean 'discrete'?"),
         ({"use_proprio": 1}, "use_proprio is 1; expected true or false"),
+        ({"action_proprio_normalization": ["bounds"]}, "action_proprio_normalization is ['bounds']; served are"),
         ({"action_proprio_normalization": "normal"}, "action_proprio_normalization is 'normal'; served are bounds_q99"),
         ({"state_names": ["x"]}, "state_names has 1 words; expected 8, one for each number"),
         ({"state_units": "m"}, "state_units is 'm'; expected a list of words"),

@@ -137,3 +137,14 @@ def test_a_deployment_names_the_cameras(tmp_path: Path, folder_of: FolderOf) -> 
     assert (info.cameras, info.camera_slots) == (("front", "wrist"), {"front": BASE, "wrist": LEFT})
     with pytest.raises(CheckpointError, match="Did you mean 'base_0_rgb'"):
         serve.open_model(load_config(file, {}))
+
+
+@pytest.mark.parametrize(("crop", "padded"), [(None, True), (0.9, False)])
+def test_a_view_is_padded_unless_it_is_cropped(
+    folder_of: FolderOf, load: Load, crop: float | None, *, padded: bool
+) -> None:
+    """So that patches are drawn where they are in the picture."""
+    policy = load(folder_of("pi0-micro"))
+    pictures = dict.fromkeys(policy.info.cameras, FRONT)
+
+    assert policy.prepare(Observation(pictures, "lift", None, crop, STATE)).padded_views is padded

@@ -23,6 +23,7 @@ from stillframe.models.expert_probe import ExpertAttentionProbe
 from stillframe.models.llama.attention_probe import TextAttentionProbe
 from stillframe.models.registry import load_policy
 from stillframe.recording.frame import RecordedFrame
+from stillframe.recording.pictures import encode_picture
 from stillframe.recording.reader import read_episodes
 from stillframe.recording.recorder import Recorder
 from stillframe.reuse.plan import ReusePlan
@@ -161,6 +162,16 @@ def test_a_recording_calibrates(model: PolicyModel, tmp_path: Path, monkeypatch:
 
     assert found.with_slack.reuse > 0.05
     assert (found.episodes, found.settings.mode) == (2, "adaptive")
+
+
+def test_a_recording_without_pictures_is_refused_with_what_to_record(model: PolicyModel) -> None:
+    """Which frame, and how its daemon was told to record."""
+    first, *_ = played(model)
+    images = first.observation.images
+    missing = {camera: encode_picture(camera, picture, "hash")[0] for camera, picture in images.items()}
+    bare = replace(first, observation=replace(first.observation, images={}), missing=missing)
+    with pytest.raises(StillframeError, match=r"frame 000000 has no picture of .*'hash'.*--record-images png"):
+        EpisodeReplay(model, ReuseSettings()).add([bare], nothing)
 
 
 def test_a_recording_without_a_state_is_refused_with_the_reason(model: PolicyModel) -> None:

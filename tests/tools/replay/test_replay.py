@@ -172,6 +172,28 @@ def test_statistics_that_a_checkpoint_lacks_are_replaced(model: PolicyModel, rec
         list(Player(model, REUSE, PlayerSettings(unnorm_key="lab")).play(episodes, pytest.fail))
 
 
+def test_cameras_of_another_name_are_told_by_the_deployment(
+    model: PolicyModel, recorded: Served, tmp_path: Path
+) -> None:
+    """Recorded under the names of another policy; where they are the checkpoint's own, nothing is renamed."""
+    others = {camera: f"{camera} of the lab" for camera in model.info.cameras}
+
+    def renamed(frame: RecordedFrame) -> RecordedFrame:
+        images = {others[camera]: picture for camera, picture in frame.observation.images.items()}
+        return replace(frame, observation=replace(frame.observation, images=images))
+
+    plain = read_episodes(stored(tmp_path / "plain", [frame for frame, _ in recorded]), pytest.fail)
+    strange = read_episodes(stored(tmp_path / "strange", [renamed(frame) for frame, _ in recorded]), pytest.fail)
+    settings = PlayerSettings(cameras=others)
+    answers = [
+        [one.answer.chunk.actions.tolist() for one in Player(model, REUSE, settings).play(episodes, pytest.fail)]
+        for episodes in (plain, strange)
+    ]
+
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == EPISODES * FRAMES
+
+
 def test_a_recording_without_pictures_is_refused(folder: Path, recorded: Served, tmp_path: Path) -> None:
     """And says what to record."""
     stored(tmp_path, [frame for frame, _ in recorded], images="hash")
@@ -224,11 +246,11 @@ INFO = policy_info(
 
 
 def test_distances_are_in_half_ranges() -> None:
-    """Of a dimension that is scaled and varies; of others in the robot's units. Shorter chunks limit what is compared."""
+    """Of a dimension that is scaled and varies; of others in the robot's units. What both chunks have is compared."""
     was = ActionChunk(np.array([[0.0, 0.5, 5.0], [1.0, 0.5, 5.0]]), "elsewhere")
     now = ActionChunk(np.array([[1.0, 0.25, 4.5]]), "jaco")
 
     assert chunk_distances(was, now, INFO).tolist() == [[0.5, 0.25, 0.5]]
     assert chunk_distances(now, replace(was, unnorm_key="jaco"), INFO).tolist() == [[0.5, 0.25, 0.5]]
-    with pytest.raises(StillframeError, match="recorded actions have 2 numbers, those of .* 3; expected as many"):
+    with pytest.raises(StillframeError, match=r"recorded actions have 2 numbers, those of .* 3; expected as many"):
         chunk_distances(ActionChunk(np.zeros((1, 2)), "jaco"), now, INFO)

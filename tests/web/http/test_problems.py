@@ -61,7 +61,7 @@ def test_every_code_of_the_web_floor_is_in_the_catalogue(request):
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/nothing"), ("POST", "/act/"), ("GET", "/docs"), ("GET", "/%C3%A9%0A")]
+    ("method", "path"), [("GET", "/nothing"), ("POST", "/act/"), ("GET", "/redoc"), ("GET", "/%C3%A9%0A")]
 )
 def test_unknown_paths(desk, method, path):
     """A path that is not served is a 404 problem that quotes the path safely."""

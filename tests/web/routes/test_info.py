@@ -92,6 +92,7 @@ def test_models_say_what_the_numbers_mean(desk):
     assert card["norm_stats"]["jaco"]["mask"] == [True] * 6 + [False]
     assert card["default_unnorm_key"] == "jaco"
     assert card["batch_invariant"] is False
+    assert (card["weights"], card["weight_bytes"]) == ("as-is", 0)
 
 
 def test_models_say_what_the_checkpoint_calls_the_cameras(new_desk):

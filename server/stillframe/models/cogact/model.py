@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stillframe.domain import ActionChunk, PolicyInfo, RtcInfo
+from stillframe.domain import ActionChunk, PolicyInfo, RtcInfo, WeightScheme
 from stillframe.models.actions import Statistics
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
@@ -31,6 +31,7 @@ from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.prismatic.policy import PrismaticPolicy, patch_count, patch_ranges
 from stillframe.models.prismatic.prompt import PromptEncoder
 from stillframe.models.prismatic.tokenizer import tokenizer_file
+from stillframe.models.quantised.quantise import weight_bytes
 
 COGNITION = 2  # the id, Llama's </s>, whose row steers
 GRIPPER = -1  # of an action's numbers: open or closed, nothing between
@@ -49,7 +50,9 @@ class CogACT(PrismaticPolicy):
     denoising: Denoising
 
     @classmethod
-    def load(cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> CogACT:
+    def load(
+        cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device, weights: WeightScheme = "as-is"
+    ) -> CogACT:
         """Check the whole folder, then read it. The diffusion transformer stays in fp32, as in the reference."""
         run = RunFolder(folder.path, folder.config)
         config = CogACTConfig.read(run)
@@ -57,7 +60,9 @@ class CogACT(PrismaticPolicy):
         check_action(run, statistics)
         room = config.vlm.decoder.max_position_embeddings - patch_count(config.vlm)
         prompt = PromptEncoder(tokenizer_file(run), room, config.vlm.decoder.vocab_size, ending=(COGNITION,))
-        network = load_network(run, config.vlm, dtype=dtype, device=device, action_tokens=False, beside=HEAD)
+        network = load_network(
+            run, config.vlm, dtype=dtype, device=device, weights=weights, action_tokens=False, beside=HEAD
+        )
         policy = cls(folder.name, config.vlm, network, PIXELS, prompt, statistics)
         policy.head, policy.denoising = _load_head(run, config.dit, device), config.denoising
         return policy
@@ -72,7 +77,8 @@ class CogACT(PrismaticPolicy):
         """See `PrismaticPolicy.contract`."""
         horizon, rtc = self.head.config.horizon, RtcInfo("diffusion", why=None)
         vlm = self.contract(family="cogact", action_names=ACTION_NAMES, chunk_horizon=horizon, rtc=rtc)
-        return replace(vlm, parameters=vlm.parameters + sum(part.numel() for part in self.head.parameters()))
+        parameters = vlm.parameters + sum(part.numel() for part in self.head.parameters())
+        return replace(vlm, parameters=parameters, weight_bytes=vlm.weight_bytes + weight_bytes(self.head))
 
     def components(self, folder: CheckpointFolder) -> tuple[Component, ...]:
         """Those of the vision-language model, and the diffusion transformer."""

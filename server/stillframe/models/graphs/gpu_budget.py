@@ -15,6 +15,7 @@ from stillframe.models.llama.decoder import DecoderConfig
 MIB = 2**20
 WORKSPACES = 64 * MIB  # of cuBLAS and its like, on the stream on which passes are captured
 LEFT_FREE = 256 * MIB  # for eager passes now and then, and for fragmentation
+QUANTISED = "; quantised weights take less (weights: int8, or another kind of docs/quantised.md)"
 SLOTS_AT_LEAST = 2  # a session's and the spare one
 
 
@@ -26,7 +27,8 @@ class MemoryDemand:
     slot: int  # one slot of the KV pool
     slots: int
     graphs: Mapping[int, int]  # largest batch size -> buffers and temporaries of all passes
-    item: int = 2  # of one number
+    item: int = 2  # of one number that is not quantised
+    quantised: bool = False  # whether the decoder's layers are
 
     @property
     def pool(self) -> int:
@@ -53,7 +55,8 @@ class MemoryDemand:
             f"{self.slots} slots of {mib(self.slot)}, {mib(self.largest)} for passes, {mib(LEFT_FREE)} to spare"
         )
         ways = [*self._ways(room)]
-        return f"{what}; it would do with " + " or ".join(ways) if ways else f"{what}; it takes a GPU with more memory"
+        way = "it would do with " + " or ".join(ways) if ways else "it takes a GPU with more memory"
+        return f"{what}; {way}{'' if self.quantised else QUANTISED}"
 
     def _ways(self, room: int) -> Iterator[str]:
         """Changes, each of which is enough by itself."""
@@ -98,13 +101,13 @@ def graph_bytes(sizes: DecoderConfig, shapes: Sequence[GraphShape], *, capacity:
     return buffers + max(_temporaries(sizes, shape, capacity, item) for shape in shapes) + WORKSPACES
 
 
-def weights_exceed(weights: int, room: int, item: int) -> str | None:
+def weights_exceed(weights: int, room: int, item: int, *, quantised: bool = False) -> str | None:
     """Why weights of so many bytes cannot be loaded into `room`, and what could; None: they fit."""
     if weights <= room:
         return None
     halves = item > 2 and weights // 2 <= room
     way = "it would do with half the bytes (dtype: bfloat16)" if halves else "it takes a GPU with more memory"
-    return f"the weights are {mib(weights)}, and the GPU has {mib(room)} free; {way}"
+    return f"the weights are {mib(weights)}, and the GPU has {mib(room)} free; {way}{'' if quantised else QUANTISED}"
 
 
 def mib(size: int) -> str:

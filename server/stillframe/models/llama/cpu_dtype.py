@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from stillframe.domain import WeightScheme
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.sequence import SequenceSlice
 from stillframe.models.llama.weight_packing import pack_for_inference
+from stillframe.models.quantised.quantise import check_scheme, quantise
 from stillframe.reuse.kv import FrameKV, KVShape
 
 PROMPT_ROWS, DRAFT_ROWS, PASSES = 290, 6, 6  # of a keyframe whose every draft token was wrong
@@ -25,6 +27,7 @@ ENOUGH_S = 0.2  # of timing; each dtype once at least
 WORTH = 1.4
 
 CPU = torch.device("cpu")
+DTYPES = (torch.float32, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -45,21 +48,23 @@ class DtypeTiming:
         return str(self.dtype).removeprefix("torch.")
 
 
-def time_dtypes(sizes: DecoderConfig) -> DtypeTiming:
-    """Time both. Takes the memory of two layers, and a second where these are large."""
+def time_dtypes(sizes: DecoderConfig, weights: WeightScheme = "as-is") -> DtypeTiming:
+    """Time both, over weights of that kind. Takes the memory of two layers, and a second where these are large."""
     with torch.inference_mode():
-        return DtypeTiming(*_fastest_ms([_frame(one_layer(sizes, dtype)) for dtype in (torch.float32, torch.bfloat16)]))
+        return DtypeTiming(*_fastest_ms([_frame(one_layer(sizes, dtype, weights)) for dtype in DTYPES]))
 
 
-def one_layer(sizes: DecoderConfig, dtype: torch.dtype) -> Decoder:
+def one_layer(sizes: DecoderConfig, dtype: torch.dtype, weights: WeightScheme = "as-is") -> Decoder:
     """A decoder of a single layer and hardly a vocabulary, packed as a checkpoint's is."""
     with torch.device("meta"):
         positions = max(sizes.max_position_embeddings, PROMPT_ROWS)
         lone = replace(sizes, num_hidden_layers=1, vocab_size=1, max_position_embeddings=positions)
         decoder = Decoder(lone).to(dtype)
+    check_scheme(weights, decoder, dtype, CPU)
     decoder.to_empty(device=CPU).requires_grad_(requires_grad=False)
     for parameter in decoder.parameters():
         parameter.fill_(0.01)
+    quantise(decoder, weights, dtype, CPU)
     pack_for_inference(decoder)
     return decoder.eval()
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stillframe.domain import WeightScheme
 from stillframe.models.llama.attention import added
 from stillframe.models.llama.attention_backend import AttentionBackend
 from stillframe.models.llama.rotary import Rotary
@@ -245,6 +246,7 @@ class Decoder(nn.Module):
         self.has_head = has_head
         if has_head:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.weights: WeightScheme = "as-is"  # of the layers: see models/quantised
         self.batch_invariant = False  # whether a row's numbers do not depend on which rows share its pass
         self.max_head_norm = math.inf  # see `measure_head`; until then no lead of one token over another is decisive
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillframe.domain import ActionChunk, PolicyInfo
+from stillframe.domain import ActionChunk, PolicyInfo, WeightScheme
 from stillframe.models.actions import Statistics, no_action
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
@@ -35,7 +35,9 @@ class OpenVLA(PrismaticPolicy):
     mask = Mask.CAUSAL
 
     @classmethod
-    def load(cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> OpenVLA:
+    def load(
+        cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device, weights: WeightScheme = "as-is"
+    ) -> OpenVLA:
         """Check the whole folder, then read it."""
         config = PrismaticConfig.from_json(folder.json("config.json"))
         pixels = PixelPipeline.from_config(folder.json("preprocessor_config.json"))
@@ -44,7 +46,7 @@ class OpenVLA(PrismaticPolicy):
         check_action(folder, statistics)
         max_text = config.decoder.max_position_embeddings - patch_count(config) - statistics.action_dim
         prompt = PromptEncoder(tokenizer_file(folder), max_text, config.decoder.vocab_size)
-        network = load_network(folder, config, dtype=dtype, device=device)
+        network = load_network(folder, config, dtype=dtype, device=device, weights=weights)
         return cls(folder.name, config, network, pixels, prompt, statistics)
 
     @property

@@ -164,7 +164,7 @@ def _ends(config: Mapping[str, Any], platform: Platform | None) -> tuple[str, st
     said = config.get("action_proprio_normalization")
     if said is None:
         return platform.ends if platform else ENDS
-    if said not in NORMALISATIONS:
+    if not isinstance(said, str) or said not in NORMALISATIONS:
         raise CheckpointError(
             f"config.json: action_proprio_normalization is {shown(repr(said))}; served are {', '.join(NORMALISATIONS)}"
         )

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stillframe.domain import ActionChunk, Observation, PolicyInfo, RtcInfo
+from stillframe.domain import ActionChunk, Observation, PolicyInfo, RtcInfo, WeightScheme
 from stillframe.errors import Flaw, Internal, not_an_action, not_finite
 from stillframe.models.actions import Statistics, no_action
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
@@ -32,6 +32,7 @@ from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.prismatic.policy import NO_TOKENS, PrismaticPolicy, patch_count, patch_ranges
 from stillframe.models.prismatic.prompt import PromptEncoder
 from stillframe.models.prismatic.tokenizer import tokenizer_file
+from stillframe.models.quantised.quantise import weight_bytes
 from stillframe.models.state import StateReader
 
 STOP_ID = 2  # </s>, behind the action's places
@@ -66,7 +67,9 @@ class OpenVLAOFT(PrismaticPolicy):
         self._reader = reader
 
     @classmethod
-    def load(cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> OpenVLAOFT:
+    def load(
+        cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device, weights: WeightScheme = "as-is"
+    ) -> OpenVLAOFT:
         """Check the whole folder, then read it."""
         config = folder.json("config.json")
         head, projector = (find_part(folder, part) for part in (ACTION_HEAD, STATE_PROJECTOR))
@@ -82,6 +85,7 @@ class OpenVLAOFT(PrismaticPolicy):
             oft.backbone,
             dtype=dtype,
             device=device,
+            weights=weights,
             action_tokens=oft.head == "discrete",
             beside=[f"{part}." for part in PARTS],
         )
@@ -107,6 +111,7 @@ class OpenVLAOFT(PrismaticPolicy):
         return self.contract(
             family="openvla-oft",
             parameters=sum(weight.numel() for part in parts for weight in part.parameters()),
+            weight_bytes=weight_bytes(*parts),
             action_names=self.oft.action_names,
             chunk_horizon=self.oft.chunk,
             state=None if self._reader is None else self._reader.info,

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stillframe.domain import ActionChunk, Observation, PolicyInfo, RtcInfo
+from stillframe.domain import ActionChunk, Observation, PolicyInfo, RtcInfo, WeightScheme
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.components import Component, component
@@ -33,6 +33,7 @@ from stillframe.models.pi0.static_chunks import StaticChunks
 from stillframe.models.pi0.statistics import Scale
 from stillframe.models.pi0.tokenizer import find_tokenizer, open_tokenizer
 from stillframe.models.prismatic.policy import seen
+from stillframe.models.quantised.quantise import weight_bytes
 from stillframe.models.state import Scaling, StateReader
 from stillframe.reuse.kv import FrameKV
 
@@ -61,13 +62,15 @@ class Pi0:
     has_expert = True
 
     @classmethod
-    def load(cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device) -> Pi0:
+    def load(
+        cls, folder: CheckpointFolder, *, dtype: torch.dtype, device: torch.device, weights: WeightScheme = "as-is"
+    ) -> Pi0:
         """Check the whole folder, then read it."""
         own = Pi0Folder.of(folder)
         config = Pi0Config.of(own)
         sizes, lerobot, data_sets = config.sizes, config.origin == "lerobot", config.statistics.data_sets
         prompt = PromptEncoder(open_tokenizer(find_tokenizer(own), sizes.decoder.vocab_size), config.form)
-        network, parameters = load_network(own, sizes, config.flow, dtype=dtype, device=device)
+        network, parameters = load_network(own, sizes, config.flow, dtype=dtype, device=device, weights=weights)
         names = config.state_names
         states = {key: one.state.of_first(len(names)) for key, one in data_sets.items() if one.state and names}
         actions = {key: one.action.of_first(len(config.action_names)) for key, one in data_sets.items()}
@@ -113,6 +116,8 @@ class Pi0:
             parameters=self.parameters,
             dtype=str(self.dtype).removeprefix("torch."),
             device=str(self.device),
+            weights=self.decoder.weights,
+            weight_bytes=weight_bytes(self.network),
             cameras=config.cameras,
             camera_slots={camera: slot for camera, slot in config.camera_slots.items() if camera != slot},
             image_size=self.pixels.size,

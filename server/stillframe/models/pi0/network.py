@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stillframe.domain import WeightScheme
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.expert_probe import ExpertHook
 from stillframe.models.guidance import Guidance, guided_flow, may_differentiate
@@ -26,6 +27,7 @@ from stillframe.models.pi0.folder import JUNK
 from stillframe.models.pi0.prefix import PrefixKV
 from stillframe.models.pi0.siglip import SiglipTower
 from stillframe.models.pi0.sizes import Pi0Sizes
+from stillframe.models.quantised.quantise import check_scheme, quantise, quantised_names
 from stillframe.reuse.kv import FrameKV
 
 Hooks = Sequence[ExpertHook | None]  # of each robot; (): of none
@@ -183,7 +185,13 @@ class Pi0Network(nn.Module):
 
 
 def load_network(
-    folder: CheckpointFolder, sizes: Pi0Sizes, flow: Flow, *, dtype: torch.dtype, device: torch.device
+    folder: CheckpointFolder,
+    sizes: Pi0Sizes,
+    flow: Flow,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    weights: WeightScheme = "as-is",
 ) -> tuple[Pi0Network, int]:
     """Read the weights; on device meta only what describes them. Raises CheckpointError for what they lack.
 
@@ -191,10 +199,13 @@ def load_network(
     """
     with torch.device("meta"):
         network = Pi0Network(sizes)
-    folder.load_into(network, dtype=dtype, device=device, unused=JUNK)
+    check_scheme(weights, network.decoder, dtype, device)
+    quantised = quantised_names(network, network.decoder, weights)
+    folder.load_into(network, dtype=dtype, device=device, unused=JUNK, quantised=quantised)
     network.requires_grad_(requires_grad=False)
     parameters = sum(each.numel() for each in network.parameters())
     if device.type != "meta":
         with torch.no_grad():  # not inference_mode: guidance differentiates through what is made here
+            quantise(network.decoder, weights, dtype, device)
             network.prepare(flow)
     return network.eval(), parameters

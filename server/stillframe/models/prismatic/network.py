@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from stillframe.domain import WeightScheme
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.llama.batch_invariance import is_batch_invariant
 from stillframe.models.llama.decoder import Decoder
@@ -17,6 +18,7 @@ from stillframe.models.llama.weight_packing import pack_for_inference
 from stillframe.models.prismatic.checks import check_action_rows, unused_names
 from stillframe.models.prismatic.config import PrismaticConfig
 from stillframe.models.prismatic.vision import Projector, VisionBackbone
+from stillframe.models.quantised.quantise import check_scheme, quantise, quantised_names
 
 OUTPUT_HEAD = "language_model.lm_head."  # of hidden rows, tokens: nothing where another head says the action
 
@@ -44,6 +46,7 @@ def load_network(
     *,
     dtype: torch.dtype,
     device: torch.device,
+    weights: WeightScheme = "as-is",
     action_tokens: bool = True,
     beside: Sequence[str] = (),
 ) -> PrismaticNetwork:
@@ -56,12 +59,16 @@ def load_network(
     with torch.device("meta"):
         network = PrismaticNetwork(config, has_head=action_tokens)
     unread = [*unused_names(config), *beside, *(() if action_tokens else (OUTPUT_HEAD,))]
-    folder.load_into(network, dtype=dtype, device=device, unused=unread)
+    decoder = network.language_model
+    check_scheme(weights, decoder, dtype, device)
+    quantised = quantised_names(network, decoder, weights)
+    folder.load_into(network, dtype=dtype, device=device, unused=unread, quantised=quantised)
     network.requires_grad_(requires_grad=False)
     if device.type == "meta":
         return network.eval()
     if action_tokens:
-        check_action_rows(folder, network.language_model, config.bins)
+        check_action_rows(folder, decoder, config.bins)
+    quantise(decoder, weights, dtype, device)
     prepare_for_inference(network)
     return network.eval()
 
@@ -69,7 +76,7 @@ def load_network(
 def prepare_for_inference(network: PrismaticNetwork) -> None:
     """Pack and fuse weights for inference (irreversible), then test batch invariance."""
     decoder = network.language_model
-    if decoder.has_head:
+    if decoder.has_head and decoder.weights == "as-is":  # of others' rounding no lead has been measured to exceed it
         decoder.measure_head()  # while the head's rows can be read
     pack_for_inference(network)
     decoder.batch_invariant = is_batch_invariant(decoder)

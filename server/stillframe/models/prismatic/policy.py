@@ -26,6 +26,7 @@ from stillframe.models.prismatic.config import PrismaticConfig
 from stillframe.models.prismatic.network import PrismaticNetwork
 from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.prismatic.prompt import PromptEncoder
+from stillframe.models.quantised.quantise import weight_bytes
 
 GRIPPER = "0 = close, 1 = open"
 NO_TOKENS = np.empty(0, np.int64)
@@ -83,6 +84,8 @@ class PrismaticPolicy(ABC):
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
+            "weights": self.decoder.weights,
+            "weight_bytes": weight_bytes(self.network),
             "cameras": self.config.cameras,
             "image_size": self.pixels.size,
             "gripper": GRIPPER,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from stillframe.errors import ConfigError
-from stillframe.recording.reader import RecordedEpisode, WholeEpisode, whole_episodes
+from stillframe.recording.reader import RecordedEpisode, WholeEpisode, check_pictures, whole_episodes
 from stillframe.tools.export.frames import Advance, Warn, rate_hz
 from stillframe.tools.extras import require_extras
 
@@ -39,6 +39,7 @@ def export(
     pictures were not kept.
     """
     require_extras(EXTRAS[to])
+    check_pictures(episodes)
     _make_empty(out)
     whole = whole_episodes(episodes)
     rate = fps or rate_hz(whole)

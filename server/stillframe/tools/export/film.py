@@ -11,12 +11,14 @@ from typing import Any, Self
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 
 from stillframe.domain import Image
 from stillframe.errors import StillframeError
 
 CODEC, CODEC_NAME, PIXELS = "libx264", "h264", "yuv420p"  # what every player has
-OPTIONS = {"crf": "18", "g": "2"}  # hardly visible losses; any frame is found after at most one other
+# Losses are hardly seen; a frame needs at most the one before it, and one that begins an episode none.
+OPTIONS = {"crf": "18", "g": "2", "bf": "0", "forced-idr": "1"}
 
 
 class Film:
@@ -29,8 +31,9 @@ class Film:
         self.nbytes = 0  # that the encoder has given so far
         self.size: tuple[int, int] | None = None  # height, width of the first picture, made even
         self._container = av.open(str(file), "w", format="mp4")
+        self._stream: Any  # of pictures
         try:
-            self._stream: Any = self._container.add_stream(CODEC, fps, options=OPTIONS)
+            self._stream = self._container.add_stream(CODEC, fps, options=OPTIONS)
         except (av.FFmpegError, ValueError) as error:
             self._container.close()
             raise StillframeError(f"the installed PyAV has no {CODEC}: {error}; pip install --upgrade av") from error
@@ -49,8 +52,11 @@ class Film:
         """How long it is so far."""
         return self.frames / self.fps
 
-    def add(self, picture: Image) -> None:
-        """Add the next picture [height, width, 3]. Raises StillframeError for one of another size."""
+    def add(self, picture: Image, *, begins: bool = False) -> None:
+        """Add the next picture [height, width, 3]; one that `begins` an episode needs none before it.
+
+        Raises StillframeError for one of another size.
+        """
         even = _even(picture)
         height, width = even.shape[:2]
         if self.size is None:
@@ -64,6 +70,8 @@ class Film:
             )
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
         frame.pts = self.frames
+        if begins:
+            frame.pict_type = PictureType.I
         self._write(frame)
         self.frames += 1
 

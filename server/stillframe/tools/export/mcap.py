@@ -17,7 +17,6 @@ from typing import Any
 
 from mcap.writer import Writer
 
-from stillframe import __version__
 from stillframe.domain import Image
 from stillframe.recording.pictures import encode_picture
 from stillframe.recording.reader import WholeEpisode
@@ -39,10 +38,15 @@ FRAME = {
     "title": "stillframe.Frame",
     "type": "object",
     "properties": {
-        **{"instruction": {"type": "string"}, "epoch": {"type": "integer"}, "seq": {"type": "integer"}},
-        **{"state": NUMBERS, "action": NUMBERS},
+        "instruction": {"type": "string"},
+        "epoch": {"type": "integer"},
+        "seq": {"type": "integer"},
+        "state": NUMBERS,
+        "action": NUMBERS,
         "chunk": {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
-        **{"mode": {"type": "string"}, "keyframe_reason": {"type": "string"}, "stages_ms": NUMBERS},
+        "mode": {"type": "string"},
+        "keyframe_reason": {"type": "string"},
+        "stages_ms": NUMBERS,
         **{name: {"type": "number"} for name in ("reuse_ratio", "keyframe", "age_max_frames", "passes", "latency_ms")},
         "drift": {"type": "number", "description": "normalised units; missing where it was not measured"},
     },
@@ -65,8 +69,8 @@ class _Log:
     """An open file and its channels, which are made as they are needed."""
 
     def __init__(self, stream: Any):
-        self.writer = Writer(stream)
-        self.writer.start(library=f"stillframe {__version__}")
+        self.writer: Any = Writer(stream)  # half of it has no types
+        self.writer.start(library="stillframe")
         self._schemas = {str(schema["title"]): self._schema(schema) for schema in (IMAGE, FRAME)}
         self._channels: dict[str, int] = {}
 
@@ -98,7 +102,7 @@ class _Log:
         self.writer.add_message(channel, time_ns, data, time_ns, sequence=frame.cache.seq)
 
     def _schema(self, schema: Mapping[str, Any]) -> int:
-        return self.writer.register_schema(str(schema["title"]), "jsonschema", json.dumps(schema).encode())
+        return int(self.writer.register_schema(str(schema["title"]), "jsonschema", json.dumps(schema).encode()))
 
 
 def _message(episode: WholeEpisode, frame: ExportedFrame) -> dict[str, Any]:

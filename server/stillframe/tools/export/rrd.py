@@ -35,7 +35,6 @@ def export_rrd(episode: WholeEpisode, out: Path, warn: Warn, advance: Advance) -
     file = out / f"{episode.name}.rrd"
     log = rr.RecordingStream(APPLICATION, recording_id=episode.name)
     log.save(file)
-    log.disable_timeline("log_time")  # when it was exported
     named: set[str] = set()
     for frame in exported(episode, warn, advance):
         log.set_time("frame", sequence=frame.cache.seq)
@@ -51,7 +50,7 @@ def export_rrd(episode: WholeEpisode, out: Path, warn: Warn, advance: Advance) -
 
 def _log_pictures(log: rr.RecordingStream, frame: ExportedFrame, named: set[str]) -> None:
     for camera, picture in frame.pictures.items():
-        path = f"camera/{camera}"
+        path = rr.new_entity_path(["camera", camera])  # escaped: a client names its camera as it likes
         _, content = encode_picture(camera, picture, "png")
         log.log(path, rr.EncodedImage(contents=content, media_type="image/png"))
         reused = frame.reused(camera)
@@ -99,7 +98,7 @@ def _lines(
 
 def _layout(named: set[str]) -> Any:
     """Cameras and the instruction on the left, figures over time on the right."""
-    cameras = [rrb.Spatial2DView(origin=path, name=path) for path in sorted(named) if path.startswith("camera/")]
+    cameras = [rrb.Spatial2DView(origin=path, name=path) for path in sorted(named) if path.startswith("/camera/")]
     plots = [name for name in ("action", "state") if name in named]
     figures = [
         *(rrb.TimeSeriesView(origin=name, name=name) for name in plots),

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from stillframe.domain import WeightScheme
+
 FIRST = 5  # names that are listed of many
 
 
@@ -60,6 +62,7 @@ class Findings:
     stored: TensorTotals | None = None
     groups: Mapping[str, TensorTotals] = field(default_factory=dict)  # by how names begin
     parts: Sequence[PartSize] = ()
+    memory: Mapping[WeightScheme, int] = field(default_factory=dict)  # by the setting `weights`, the others in bfloat16
     unused: Names = NONE
     missing: Names = NONE
     unknown: Names = NONE

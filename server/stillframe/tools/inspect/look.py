@@ -22,20 +22,14 @@ from stillframe.models.augmented import augmented
 from stillframe.models.checkpoint import CheckpointFolder, TensorsDiffer
 from stillframe.models.components import Component, Described, disk_bytes, numbers
 from stillframe.models.hub.ids import snapshot_id
+from stillframe.models.quantised.quantise import bytes_by_scheme
 from stillframe.models.registry import load_policy, open_folder
 from stillframe.models.tensor_files import Stored
 from stillframe.tools.inspect.findings import Findings, Names, PartSize, TensorTotals
 from stillframe.web.service.model_card import model_card
 
-MEASURED = (
-    "source",
-    "device",
-    "dtype",
-    "batch_invariant",
-    "draft",
-    "history",
-    "profile",
-)  # as it is served, not stored
+# As it is served, not stored.
+MEASURED = ("source", "device", "dtype", "weights", "weight_bytes", "batch_invariant", "draft", "history", "profile")
 
 
 def inspect(path: Path, config: Mapping[str, Any] | None = None) -> Findings:
@@ -81,6 +75,7 @@ def _described(found: Findings, folder: CheckpointFolder, policy: Described) -> 
         unused=Names.of([name for name in folder.stored if name not in read]),
         statistics_in=folder.statistics_in,
         statistics=dict(info.norm_stats),
+        memory=bytes_by_scheme(info.parameters, policy.decoder, torch.bfloat16.itemsize),
         contract=_contract(info),
         state=None if info.state is None else asdict(info.state),
         tokenizer=policy.tokenizer_facts,

@@ -23,6 +23,7 @@ def tables(found: Findings) -> Iterator[RenderableType]:
     yield from _section("Checkpoint", _facts(_summary(found)))
     if found.parts:
         yield from _section("Parts, as they are computed", _parts(found))
+        yield from _section("Weights in memory, by the setting `weights`; as-is: all in bfloat16", _memory(found))
     elif found.groups:
         yield from _section("Tensors, by how their names begin", _groups(found))
     for what, names in (("unused", found.unused), ("missing", found.missing), ("unknown", found.unknown)):
@@ -61,6 +62,13 @@ def _parts(found: Findings) -> Table:
         heads = str(part.heads) if part.heads else "-"
         row = (str(part.layers), str(part.width), heads, str(sizes.tensors), f"{sizes.parameters:,}")
         table.add_row(part.name, *row, size(sizes.bytes), Text("/".join(sizes.dtypes)))
+    return table
+
+
+def _memory(found: Findings) -> Table:
+    table = _table("weights", "about")
+    for kind, taken in found.memory.items():
+        table.add_row(kind, size(taken))
     return table
 
 

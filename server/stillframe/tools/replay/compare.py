@@ -13,7 +13,7 @@ from stillframe.daemon.config import DaemonConfig
 from stillframe.daemon.serve import open_history, open_model
 from stillframe.domain import PolicyInfo, ReuseMode
 from stillframe.errors import StillframeError
-from stillframe.recording.reader import RecordedEpisode
+from stillframe.recording.reader import RecordedEpisode, check_pictures
 from stillframe.tools.replay.drift import FrameDrift, ReplayReport, chunk_distances
 from stillframe.tools.replay.player import PlayedFrame, Player, PlayerSettings
 
@@ -39,9 +39,11 @@ def replay(
 
     Raises StillframeError for recordings that it cannot answer, or none at all.
     """
+    check_pictures(episodes)
     model = open_model(deployment)
     reuse = replace(deployment.reuse, mode=options.mode or deployment.reuse.mode)
-    settings = PlayerSettings(options.pauses, deployment.unnorm_key, deployment.center_crop)
+    cameras, crop = deployment.cameras or {}, deployment.center_crop
+    settings = PlayerSettings(options.pauses, deployment.unnorm_key, cameras, crop)
     history = open_history(deployment, model)
     player = Player(model, reuse, settings, decoding=deployment.decoding, history=history)
     frames = []

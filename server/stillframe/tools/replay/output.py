@@ -68,8 +68,8 @@ def notes(report: ReplayReport) -> list[str]:
         said.append(f"chunks have {was} actions as recorded, {now} as replayed: the first {min(was, now)} are compared")
     if report.held:
         said.append(
-            f"{report.held} frames were recorded with real-time chunking; a replay holds no chunk to the one before, so "
-            "their drift is that too"
+            f"{report.held} frames were recorded with real-time chunking; a replay holds no chunk to the one before, "
+            "which their drift shows too"
         )
     return said
 
@@ -83,9 +83,9 @@ def draw_chart(file: Path, report: ReplayReport, allowed: Mapping[str, float | N
         frames.axvline(at - 0.5, color=FAINT, linewidth=0.8)
     for name, value, line in (("p50", found.p50, ":"), ("p90", found.p90, "-")):
         frames.axhline(value, color=ACCENT, linewidth=1.0, linestyle=line, label=f"{name} {value:.4f}")
-    for name, value in allowed.items():
-        if value is not None:
-            frames.axhline(value, color=INK, linewidth=1.0, linestyle="--", label=f"allowed, {name}: {value:g}")
+    for name, bound in allowed.items():
+        if bound is not None:
+            frames.axhline(bound, color=INK, linewidth=1.0, linestyle="--", label=f"allowed, {name}: {bound:g}")
     frames.set_yscale("symlog", linthresh=LINEAR_BELOW)
     frames.set_ylim(bottom=0)
     frames.set_xlabel("recorded frame, in the order of sessions; episodes apart")

@@ -5,8 +5,8 @@ Knows the engine's step and its idle refresh; not how answers are compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from stillframe.domain import Observation, PolicyInfo, SessionRef, SlackReport, Step
 from stillframe.engine.history import HistoryManager
@@ -38,6 +38,9 @@ class PlayerSettings:
 
     pauses: bool = True  # whether the device is idle after each answer, long enough for a refresh
     unnorm_key: str | None = None  # statistics for frames that name none, or one that the checkpoint does not have
+    cameras: Mapping[str, str] = field(
+        default_factory=dict
+    )  # the checkpoint's camera: the recorded one, if it is there
     center_crop: float | None = None  # share of each picture's area that is looked at; None: as was recorded
 
 
@@ -91,4 +94,6 @@ class Player:
     def _observation(self, seen: Observation) -> Observation:
         """As this checkpoint is shown it."""
         key = seen.unnorm_key if seen.unnorm_key in self.info.norm_stats else self._settings.unnorm_key
-        return replace(seen, unnorm_key=key, center_crop=self._settings.center_crop or seen.center_crop)
+        crop, renamed = self._settings.center_crop or seen.center_crop, self._settings.cameras
+        known = {camera: seen.images[recorded] for camera, recorded in renamed.items() if recorded in seen.images}
+        return replace(seen, images=known or seen.images, unnorm_key=key, center_crop=crop)

@@ -114,6 +114,27 @@ def actor_of(connection: HTTPConnection) -> Caller:
     return caller
 
 
+def session_manager_of(connection: HTTPConnection) -> Caller:
+    """Return the caller if it may see and end sessions: with the scope `admin` or `act`. Raises Forbidden.
+
+    Opening, resetting and sending frames need `act`: they move a robot.
+    """
+    caller = caller_of(connection)
+    if not caller.may(TokenScope.ADMIN):
+        require(caller, TokenScope.ACT)
+    return caller
+
+
+def owner_visible(caller: Caller) -> str | None:
+    """Return the owner whose sessions a caller may see: its own name; None: any owner's, to an admin."""
+    return None if caller.may(TokenScope.ADMIN) else caller.name
+
+
+def owner_asked(connection: HTTPConnection, caller: Caller) -> str | None:
+    """Return the owner of the session that is asked for: the caller; of an admin the one in ?owner=, or None: any."""
+    return connection.query_params.get("owner") if caller.may(TokenScope.ADMIN) else caller.name
+
+
 def share_of(connection: HTTPConnection) -> str:
     """Return the key under which a caller's share of common resources is counted: its token, else its address."""
     share: str = connection.state.share

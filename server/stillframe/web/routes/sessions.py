@@ -13,7 +13,6 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from stillframe.domain import TokenScope
 from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.session import Session
 from stillframe.web.http.body import read_body
@@ -21,8 +20,8 @@ from stillframe.web.http.codecs import codec_of
 from stillframe.web.http.limits import Limits
 from stillframe.web.http.paths import path_parameter
 from stillframe.web.http.session_fields import read_address, read_count, read_session_id
-from stillframe.web.middleware.access import actor_of, caller_of, share_of
-from stillframe.web.middleware.auth import Caller, require
+from stillframe.web.middleware.access import actor_of, owner_asked, owner_visible, session_manager_of, share_of
+from stillframe.web.middleware.auth import Caller
 from stillframe.web.middleware.listeners import Listeners, listener_of
 from stillframe.web.service.lifecycle import Lifecycle
 from stillframe.web.service.open_session import open_session, session_document
@@ -49,17 +48,17 @@ class SessionRoutes:
 
     async def listing(self, request: Request) -> Response:
         """Show the caller's sessions; all sessions to an admin."""
-        caller = _session_manager_of(request)
-        cards = self.registry.listing(None if caller.may(TokenScope.ADMIN) else caller.name)
+        caller = session_manager_of(request)
+        cards = self.registry.listing(owner_visible(caller))
         return JSONResponse({"sessions": [asdict(card) for card in cards]})
 
     async def show(self, request: Request) -> Response:
         """Show one session."""
-        return JSONResponse(asdict(self._session(request, _session_manager_of(request)).info()))
+        return JSONResponse(asdict(self._session(request, session_manager_of(request)).info()))
 
     async def close(self, request: Request) -> Response:
         """Close a session: what it left is freed, frames that wait are answered with a problem."""
-        self.registry.close(self._session(request, _session_manager_of(request)))
+        self.registry.close(self._session(request, session_manager_of(request)))
         return Response(status_code=204)
 
     async def reset(self, request: Request) -> Response:
@@ -88,22 +87,10 @@ class SessionRoutes:
 
     def _session(self, request: Request, caller: Caller) -> Session:
         """Return the path's session if it is the caller's; an admin's may be any, of the owner in ?owner=."""
-        owner = request.query_params.get("owner") if caller.may(TokenScope.ADMIN) else caller.name
-        return self.registry.find(path_parameter(request, "session_id") or "", owner=owner)
+        return self.registry.find(path_parameter(request, "session_id") or "", owner=owner_asked(request, caller))
 
     async def _fields(self, request: Request) -> Mapping[str, Any]:
         content_type = request.headers.get("content-type", "")
         codec = codec_of(content_type)
         body = await read_body(request, replace(self.limits, max_body_bytes=MAX_BODY_BYTES), lambda _: None)
         return codec.read(body, content_type, self.limits) if body else {}
-
-
-def _session_manager_of(request: Request) -> Caller:
-    """Return the caller if it may see and end sessions: with the scope `admin` or `act`. Raises Forbidden.
-
-    Opening, resetting and sending frames need `act`: they move a robot.
-    """
-    caller = caller_of(request)
-    if not caller.may(TokenScope.ADMIN):
-        require(caller, TokenScope.ACT)
-    return caller

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from stillframe.domain import DraftMode, PolicyInfo, StateInfo
+from stillframe.domain import DraftMode, PolicyInfo, StateInfo, WeightScheme
 from stillframe.web.dialects.action_ranges import GRIPPER, action_range, gripper_meaning, gripper_range
 from stillframe.web.dialects.state_ranges import state_fields
 
@@ -105,7 +105,9 @@ class ModelCard(BaseModel):
     source: str | None  # "org/name@commit" of the hub's repository that it was fetched from; null: a folder
     family: str
     parameters: int
-    dtype: str
+    dtype: str  # of rows, and of weights that are not quantised
+    weights: WeightScheme  # how the decoder's layers are held
+    weight_bytes: int  # of all weights on the device
     device: str
     observation: ObservationContract
     action: ActionContract
@@ -139,6 +141,8 @@ def model_card(info: PolicyInfo) -> ModelCard:
         family=info.family,
         parameters=info.parameters,
         dtype=info.dtype,
+        weights=info.weights,
+        weight_bytes=info.weight_bytes,
         device=info.device,
         observation=_observation(info),
         action=_action(info),

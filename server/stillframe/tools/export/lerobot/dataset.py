@@ -17,22 +17,20 @@ from typing import Any
 from stillframe.domain import Image
 from stillframe.errors import StillframeError
 from stillframe.recording.reader import WholeEpisode
-from stillframe.tools.export.film import CODEC_NAME, PIXELS, Film
 from stillframe.tools.export.frames import Advance, Warn, exported
-from stillframe.tools.export.lerobot.features import EACH_ALONE, IMAGES, FeatureTable, plain
-from stillframe.tools.export.lerobot.stats import PictureStats, Stats, number_stats
+from stillframe.tools.export.lerobot.camera import FILM_BYTES, CameraFiles
+from stillframe.tools.export.lerobot.features import EACH_ALONE, FeatureTable
+from stillframe.tools.export.lerobot.stats import Stats, number_stats
 from stillframe.tools.export.lerobot.tables import (
     FILE_BYTES,
     FILES_PER_CHUNK,
     FrameFiles,
-    file_name,
     place_of,
     write_episodes,
     write_tasks,
 )
 
 VERSION = "v3.0"
-FILM_BYTES = 200 * 2**20  # of one video file, beyond which the next episode begins another
 CHUNKED = "chunk-{chunk_index:03d}/file-{file_index:03d}"
 MIB = 2**20
 
@@ -52,61 +50,13 @@ def export_lerobot(episodes: Sequence[WholeEpisode], out: Path, fps: int, warn: 
     return out
 
 
-class _Camera:
-    """One camera's video files and statistics."""
-
-    def __init__(self, out: Path, name: str, fps: int):
-        self.key = IMAGES + plain(name)
-        self.all = PictureStats()
-        self.episode = PictureStats()
-        self.began_s = 0.0
-        self.number = 0
-        self._folder, self._fps = out / "videos" / self.key, fps
-        self.film = Film(file_name(self._folder, 0, "mp4"), fps)
-
-    def begin(self) -> None:
-        """The next episode's pictures come."""
-        if self.film.nbytes > FILM_BYTES:
-            self.film.close()
-            self.number += 1
-            self.film = Film(file_name(self._folder, self.number, "mp4"), self._fps)
-        self.began_s, self.episode = self.film.seconds, PictureStats()
-
-    def add(self, picture: Image) -> None:
-        """Add one."""
-        self.film.add(picture)
-        self.episode.add(picture)
-
-    def end(self) -> dict[str, Any]:
-        """The episode's place in the files."""
-        self.all.merge(self.episode)
-        place = place_of(self.number) | {"from_timestamp": self.began_s, "to_timestamp": self.film.seconds}
-        return {f"videos/{self.key}/{name}": value for name, value in place.items()}
-
-    @property
-    def described(self) -> dict[str, Any]:
-        """As meta/info.json has it."""
-        height, width = self.film.size or (0, 0)
-        info = {
-            "video.height": height,
-            "video.width": width,
-            "video.codec": CODEC_NAME,
-            "video.pix_fmt": PIXELS,
-            "video.is_depth_map": False,
-            "video.fps": self._fps,
-            "video.channels": 3,
-            "has_audio": False,
-        }
-        return {"dtype": "video", "shape": [height, width, 3], "names": ["height", "width", "channels"], "info": info}
-
-
 class _Dataset:
     """What is written, episode by episode; the tables once all frames are known."""
 
     def __init__(self, out: Path, fps: int):
         self._out, self._fps = out, fps
         self._table = FeatureTable()
-        self._cameras: dict[str, _Camera] = {}
+        self._cameras: dict[str, CameraFiles] = {}
         self._tasks: dict[str, int] = {}
         self._rows: list[dict[str, Any]] = []
 
@@ -134,7 +84,7 @@ class _Dataset:
     def close(self) -> None:
         """End the video files."""
         for camera in self._cameras.values():
-            camera.film.close()
+            camera.close()
 
     def write(self) -> None:
         """Write the tables and all of meta/."""
@@ -164,7 +114,7 @@ class _Dataset:
 
     def _begin(self, pictures: dict[str, Image], episode: str) -> None:
         if not self._cameras:
-            self._cameras = {camera: _Camera(self._out, camera, self._fps) for camera in pictures}
+            self._cameras = {camera: CameraFiles(self._out, camera, self._fps) for camera in pictures}
             if len({camera.key for camera in self._cameras.values()}) < len(pictures):
                 raise StillframeError(f"{episode}: cameras {', '.join(pictures)} have one name in LeRobot's letters")
         for camera in self._cameras.values():

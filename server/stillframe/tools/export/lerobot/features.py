@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class Feature:
     shape: tuple[int, ...]
     names: Sequence[str] | None = None
     values: list[NDArray[Any]] = field(default_factory=list)
+    measured: bool = True  # whether it has statistics
 
     @property
     def described(self) -> dict[str, Any]:
@@ -41,11 +42,6 @@ class Feature:
     def known(self) -> bool:
         """Whether any value is more than NaN."""
         return self.dtype not in {"float32", "float64"} or not all(np.isnan(value).all() for value in self.values)
-
-    @property
-    def measured(self) -> bool:
-        """Whether it has statistics."""
-        return self.dtype not in {"string", "bool"}
 
     def column(self, frames: slice) -> NDArray[Any]:
         """The values [frames, *shape] of some frames; [frames] where the shape is (1,), but for text."""
@@ -65,7 +61,7 @@ class FeatureTable:
         for name, made in _features(frame, card, place, timestamp_s):
             known = self.features.get(name)
             if known is None and self.frames == 0:
-                known = self.features[name] = Feature(made.dtype, made.shape, made.names)
+                known = self.features[name] = replace(made, values=[])
             if known is None or known.shape != made.shape:
                 _check_needed(name, known, made)
             elif len(known.values) == self.frames:
@@ -112,16 +108,20 @@ def _features(
     for name in PLACE:
         yield name, _number(place[name], "int64")
     if len(chunk) > 1:
-        yield f"{OURS}chunk", Feature("float32", chunk.shape, None, [chunk.astype(np.float32)])
+        names = names_of(card.action_names, chunk.shape[1], "action")
+        yield f"{OURS}chunk", _vector(chunk.ravel(), [f"{step}.{name}" for step in range(len(chunk)) for name in names])
     for name in FIGURES:
         yield OURS + name, _number(frame.figures[name], "float32")
     yield f"{OURS}drift", _number(np.nan if frame.drift is None else frame.drift, "float32")
     yield f"{OURS}time_s", _number(frame.recorded.submitted_s, "float64")
-    yield f"{OURS}keyframe_reason", Feature("string", (1,), None, [np.array(frame.keyframe_reason, object)])
+    reason = np.array(frame.keyframe_reason, object)
+    yield f"{OURS}keyframe_reason", Feature("string", (1,), None, [reason], measured=False)
     for camera, patches in (frame.cache.patches or {}).items():
-        grid = np.zeros(patches.grid, np.bool_)
-        grid.flat[list(patches.reused)] = True
-        yield f"{OURS}reused.{plain(camera)}", Feature("bool", patches.grid, None, [grid])
+        rows, columns = patches.grid
+        reused = np.zeros(rows * columns, np.float32)
+        reused[list(patches.reused)] = 1
+        names = [f"{row}.{column}" for row in range(rows) for column in range(columns)]
+        yield f"{OURS}reused.{plain(camera)}", Feature("float32", reused.shape, names, [reused], measured=False)
 
 
 def _vector(values: NDArray[np.float64], names: Sequence[str]) -> Feature:

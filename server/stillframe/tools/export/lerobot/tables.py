@@ -64,15 +64,13 @@ class FrameFiles:
 
 
 def column(values: NDArray[Any], dtype: str) -> Any:
-    """Values [frames, ...] as Arrow has them: plain, lists of a fixed length, or lists of lists."""
+    """Values [frames], or [frames, numbers], as Arrow has them: plain, or lists of a fixed length."""
     if dtype == "string":
         return pa.array([str(value) for value in values], pa.string())
     kind = pa.from_numpy_dtype(np.dtype(dtype))
     if values.ndim == 1:
         return pa.array(values, kind)
-    if values.ndim == 2:
-        return pa.array(values.tolist(), pa.list_(kind, values.shape[1]))
-    return pa.array(values.tolist(), pa.list_(pa.list_(kind)))
+    return pa.array(values.tolist(), pa.list_(kind, values.shape[1]))
 
 
 def write_episodes(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -82,7 +80,7 @@ def write_episodes(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def write_tasks(file: Path, tasks: Sequence[str]) -> None:
     """A frame of pandas whose index are the tasks."""
-    columns = [
+    columns: list[dict[str, Any]] = [
         {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"},
         {"name": None, "field_name": INDEX, "pandas_type": "unicode", "numpy_type": "object"},
     ]
@@ -91,7 +89,7 @@ def write_tasks(file: Path, tasks: Sequence[str]) -> None:
         "column_indexes": [
             {"name": None, "field_name": None, "pandas_type": "unicode", "numpy_type": "object", "metadata": None}
         ],
-        "columns": [each | {"metadata": None} for each in columns],
+        "columns": [{**each, "metadata": None} for each in columns],
         "creator": {"library": "pyarrow", "version": pa.__version__},
         "pandas_version": "2.0.0",
     }

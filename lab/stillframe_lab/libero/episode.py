@@ -1,0 +1,137 @@
+"""One episode as the papers play it: reset, settle, then the player's actions until success or too many steps.
+
+Knows a simulator and a player; not whether the simulator is real, nor whether the player is a policy or an expert.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from stillframe.stopwatch import Clock
+from stillframe_lab.evaluation.chunk_actor import Actor, ChunkActor
+from stillframe_lab.evaluation.trace import AnsweredFrame
+from stillframe_lab.libero.contract import Protocol as Asking
+from stillframe_lab.libero.contract import state_of
+from stillframe_lab.libero.pictures import Vector
+from stillframe_lab.libero.process import Pictures, Reading, Scene
+from stillframe_lab.libero.suites import SETTLE, SETTLE_STEPS, EpisodeId
+
+Draw = Callable[[Sequence[str]], Pictures]  # of these cameras
+
+
+class Simulator(Protocol):
+    """What an episode needs of a simulator; process.SimulatorProcess is the real one."""
+
+    def open(self, suite: str, task: int) -> Scene:
+        """Open a task."""
+        ...
+
+    def reset(self, init_state: int | None, seed: int) -> Reading:
+        """Begin an episode."""
+        ...
+
+    def step(self, action: Vector) -> Reading:
+        """Apply an action [7] for one control step."""
+        ...
+
+    def pictures(self, cameras: Sequence[str]) -> Pictures:
+        """Draw these cameras."""
+        ...
+
+
+class Player(Protocol):
+    """Where actions come from."""
+
+    def begin(self, scene: Scene) -> None:
+        """An episode begins."""
+        ...
+
+    def action(self, reading: Reading, draw: Draw) -> Vector:
+        """The action [7] of this step, as the simulator takes it. Pictures are drawn only where `draw` is called."""
+        ...
+
+    def taken(self) -> tuple[tuple[AnsweredFrame, ...], tuple[float, ...]]:
+        """The answers since the episode began, and how long each took, ms."""
+        ...
+
+
+@dataclass(frozen=True)
+class PlayedEpisode:
+    """Result of one episode."""
+
+    id: EpisodeId
+    seed: int
+    instruction: str
+    success: bool
+    steps: int  # after those in which the scene settles
+    answers_ms: tuple[float, ...]  # from pictures to actions, end to end
+    frames: tuple[AnsweredFrame, ...]  # one for each answer
+    versions: Mapping[str, str]  # of the simulator's packages
+
+
+class Stopped(Exception):
+    """The evaluation is over before this episode is."""
+
+
+@dataclass(frozen=True)
+class EpisodeRules:
+    """How every episode of a suite is played."""
+
+    most_steps: int
+    seed: int = 0  # of the first initial state; each has its own, so that fixtures are placed as variously as drawn
+
+    def play(
+        self, simulator: Simulator, scene: Scene, episode: EpisodeId, player: Player, draw: Draw, over: threading.Event
+    ) -> PlayedEpisode:
+        """Play one episode of the open task. Raises Stopped once `over` is set."""
+        seed = self.seed + episode.init_state
+        reading = simulator.reset(episode.init_state, seed)
+        for _ in range(SETTLE_STEPS):
+            reading = simulator.step(SETTLE)
+        player.begin(scene)
+        steps, success = 0, False
+        while steps < self.most_steps and not success:
+            if over.is_set():
+                raise Stopped
+            reading = simulator.step(player.action(reading, draw))
+            steps, success = steps + 1, reading.success
+        frames, answers_ms = player.taken()
+        return PlayedEpisode(episode, seed, scene.instruction, success, steps, answers_ms, frames, scene.versions)
+
+
+class PolicyPlayer:
+    """A policy, asked as its protocol says."""
+
+    def __init__(self, actor: Actor, protocol: Asking, clock: Clock = time.perf_counter):
+        self._actor, self._protocol, self._clock = actor, protocol, clock
+        self._chunks = ChunkActor(actor, protocol.execute)
+        self._instruction, self._answers_ms = "", list[float]()
+
+    def begin(self, scene: Scene) -> None:
+        """The policy's episode begins too."""
+        self._instruction = scene.instruction
+        self._chunks.reset()
+
+    def action(self, reading: Reading, draw: Draw) -> Vector:
+        """Of the last answer, while it lasts; else of a new one."""
+        if not self._chunks.asks:
+            return self._protocol.played(self._chunks({}))
+        observed = {
+            "images": self._protocol.seen(draw(self._protocol.looks_at)),
+            "state": state_of(reading),
+            "instruction": self._instruction,
+        }
+        asked_s = self._clock()
+        action = self._chunks(observed)
+        self._answers_ms.append((self._clock() - asked_s) * 1e3)
+        self._chunks.rest()
+        return self._protocol.played(action)
+
+    def taken(self) -> tuple[tuple[AnsweredFrame, ...], tuple[float, ...]]:
+        """The episode's answers; nothing of it stays."""
+        answers_ms, self._answers_ms = tuple(self._answers_ms), []
+        return tuple(self._actor.trace.taken().frames), answers_ms

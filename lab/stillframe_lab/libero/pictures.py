@@ -1,0 +1,76 @@
+"""Pictures and states as the papers give them to their policies, of what the simulator says.
+
+Knows arrays; no process and no policy. Sources: openvla/openvla experiments/robot/libero/libero_utils.py and
+experiments/robot/openvla_utils.py; openpi examples/libero/main.py.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from math import acos, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Picture = NDArray[np.uint8]  # [height, width, 3]
+Vector = NDArray[np.float64]
+JPEG_QUALITY = 95  # of the data set's pictures
+LOBES = 3  # of the Lanczos filter
+
+
+def upright(picture: Picture) -> Picture:
+    """OpenGL's rows upwards -> turned by 180 degrees, as all data sets have them: upright, left and right swapped."""
+    return np.ascontiguousarray(picture[::-1, ::-1])
+
+
+def as_openvla(picture: Picture, size: tuple[int, int]) -> Picture:
+    """Through JPEG as the data set's pictures went, then Lanczos to (height, width), as TensorFlow resizes."""
+    return lanczos(through_jpeg(picture), size)
+
+
+def as_openpi(picture: Picture, size: tuple[int, int]) -> Picture:
+    """Bilinear, as Pillow resizes. The simulator's pictures are square, so that openpi's padding adds nothing."""
+    return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def through_jpeg(picture: Picture) -> Picture:
+    """Encode and decode. TensorFlow decodes with a coarser transform: single values differ by some levels from its."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=JPEG_QUALITY)
+    return np.asarray(Image.open(file))
+
+
+def lanczos(picture: Picture, size: tuple[int, int]) -> Picture:
+    """tf.image.resize(..., "lanczos3", antialias=True), rounded to whole levels."""
+    height, width = size
+    rows, columns = _weights(picture.shape[0], height), _weights(picture.shape[1], width)
+    resized = np.einsum("oh,hwc,pw->opc", rows, picture.astype(np.float32), columns, optimize=True)
+    rounded: Picture = np.clip(np.rint(resized), 0, 255).astype(np.uint8)
+    return rounded
+
+
+@lru_cache(8)
+def _weights(before: int, after: int) -> NDArray[np.float32]:
+    """Of each pixel before for each after, [after, before]; a row's sum is 1, and nothing lies beyond the edge."""
+    scale = before / after
+    centres = (np.arange(after) + 0.5) * scale
+    apart = (np.arange(before) + 0.5 - centres[:, None]) / max(scale, 1.0)
+    kernel = np.where(np.abs(apart) < LOBES, np.sinc(apart) * np.sinc(apart / LOBES), 0.0)
+    weights: NDArray[np.float32] = (kernel / kernel.sum(axis=1, keepdims=True)).astype(np.float32)
+    return weights
+
+
+def robot_state(position: Vector, quaternion: Vector, fingers: Vector) -> Vector:
+    """The state [8] that every data set of LIBERO has: position, axis-angle, both fingers."""
+    return np.concatenate([position, axis_angle(quaternion), fingers])
+
+
+def axis_angle(quaternion: Vector) -> Vector:
+    """Axis times angle [3] of x y z w, as robosuite has it: the angle from 0 to 2 pi, not the shorter way round."""
+    w = min(1.0, max(-1.0, float(quaternion[3])))
+    length = sqrt(1.0 - w * w)
+    if length < 1e-8:
+        return np.zeros(3)
+    return quaternion[:3] * 2.0 * acos(w) / length

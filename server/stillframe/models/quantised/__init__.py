@@ -1,0 +1,1 @@
+"""Quantised weights: a decoder's layers in eight or four bits a number."""

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stillframe import cli
+from stillframe.testing import EchoPolicy, policy_info, running
+from stillframe_lab.libero.process import simulator_python
+from stillframe_lab.libero.suites import MOST_STEPS
+
+FAKE = Path(__file__).parent / "fake_simulator.py"
+STATS = {"libero_spatial": {"q01": [-0.5] * 6 + [0.0], "q99": [0.5] * 6 + [1.0], "mask": [True] * 6 + [False]}}
+POLICY = policy_info(family="openvla", norm_stats=STATS, default_unnorm_key=None, gripper="0 = close, 1 = open")
+Typed = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tidy_logging: None) -> Typed:  # noqa: ARG001 -- for what it puts back
+    """Type `stillframe eval --suite libero_spatial` with more words -> status, stdout, stderr; the simulator counts."""
+    monkeypatch.setenv("PYTHONPATH", ":".join(path for path in sys.path if path))
+    process = "stillframe_lab.libero.process"
+    monkeypatch.setattr(f"{process}.simulator_python", lambda: Path(sys.executable))
+    monkeypatch.setattr(f"{process}.start_command", lambda python: [str(python), str(FAKE), "{}"])
+
+    def type_in(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["stillframe", "eval", "--suite", "libero_spatial", *map(str, words)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return status, *capsys.readouterr()
+
+    return type_in
+
+
+def test_a_daemon_is_evaluated_and_goes_on_where_it_stopped(evaluated: Typed, tmp_path: Path) -> None:
+    """What is printed is what is written; a second command with more episodes plays only those."""
+    policy = EchoPolicy(POLICY, actions=np.array([[0.4, 0, 0, 0, 0, 0, 1.0]]))
+    file = tmp_path / "new" / "spatial.json"
+    with running(policy) as url:
+        common = ["--server", url, "--tasks", "1,4", "--json", file, "--processes", 2]
+        first = evaluated(*common, "--episodes", 2)
+        asked = len(policy.seen)
+        status, out, err = evaluated(*common, "--episodes", 3)
+    document: dict[str, Any] = json.loads(out)
+
+    assert (first[0], status) == (0, 0)
+    assert document == json.loads(file.read_text())
+    assert (asked, len(policy.seen)) == (6, 9)  # three steps to a metre
+    assert [(one["task"], one["wins"], one["episodes"]) for one in document["by_task"]] == [(1, 2, 2), (4, 1, 1)]
+    assert (document["server"], document["family"], document["frames"]) == (url, "openvla", 9)
+    assert document["warnings"] == [line.removeprefix("warning: ") for line in err.splitlines() if "warning" in line]
+    assert "whole pictures" in document["warnings"][0]
+
+
+def test_the_expert_is_evaluated_and_filmed(evaluated: Typed, tmp_path: Path) -> None:
+    """Without a daemon; its figures are success and steps alone."""
+    status, out, _ = evaluated("--expert", "--tasks", 1, "--episodes", 3, "--seed", 2, "--video", tmp_path / "films")
+    document = json.loads(out)
+
+    assert status == 0
+    assert (document["policy"], document["seed"], document["episodes"]) == ("expert", 2, 3)
+    assert document["latency_ms"] == {"p50": None, "p99": None}
+    assert "frames" not in document
+    names = sorted(file.name for file in (tmp_path / "films").iterdir())
+    assert [name[:15] for name in names] == ["task-1-state-00", "task-1-state-01", "task-1-state-02"]
+    with Image.open(tmp_path / "films" / names[0]) as film:
+        assert film.size == (4, 4)  # the hand's camera is not drawn for it
+
+
+@pytest.mark.process
+def test_a_checkpoint_is_served_and_evaluated(
+    evaluated: Typed, monkeypatch: pytest.MonkeyPatch, golden_folder: Path
+) -> None:
+    """By a daemon of its own, which ends with the command; nothing is reused unless that is asked for."""
+    monkeypatch.setitem(MOST_STEPS, "libero_spatial", 3)
+    status, out, _ = evaluated("--checkpoint", golden_folder, "--tasks", 0, "--episodes", 1)
+    document = json.loads(out)
+
+    assert status == 0
+    assert (document["frames"], document["reuse"], document["reuse_asked"]) == (3, "off", "off")
+    assert (document["family"], document["server"], document["steps_mean"]) == ("openvla", None, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ([], "expected one of --checkpoint, --server and --expert"),
+        (["--expert", "--server", "http://127.0.0.1:1"], "expected one of --checkpoint, --server and --expert"),
+        (["--expert", "--tasks", "10"], "numbers from 0 to 9"),
+        (["--expert", "--episodes", "501"], "expected 1 to 500"),
+        (["--expert", "--suite", "libero_90"], "--suite libero_90: expected one of"),
+        (["--expert", "--suite", "libero_goal", "--episodes", "1"], "libero_goal has none"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said_in_one_line(evaluated: Typed, words: list[str], problem: str) -> None:
+    """Before an episode is played, with status 1."""
+    status, out, err = evaluated(*words)
+
+    assert (status, out) == (1, "")
+    assert problem in " ".join(err.split())
+
+
+def test_a_missing_simulator_says_what_installs_it(
+    evaluated: Typed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The command is `make libero`, and the folder is named."""
+    monkeypatch.setattr("stillframe_lab.libero.process.simulator_python", simulator_python)
+    monkeypatch.setenv("STILLFRAME_LIBERO", str(tmp_path))
+    status, out, err = evaluated("--expert", "--episodes", 1)
+
+    assert (status, out) == (1, "")
+    assert "`make libero` installs it" in " ".join(err.split())
