@@ -27,7 +27,8 @@ STAY_HIGH_M = 0.10  # from the goal: what was lifted is not lowered before
 CLEAR_M = 0.03  # over where it was taken
 STILL_M_S, FEWEST_STEPS, MOST_STEPS = 0.02, 4, 16  # of closing; a bowl that is lifted sooner drops
 LOST_M, EMPTY_M = 0.035, 0.0015
-STUCK_M, STUCK_STEPS = 0.03, 20  # so near the grasp for so long: a wall is in the way
+SLOW_M, SLOW_STEPS = 0.03, 16  # so near the grasp for so long: friction holds the arm some millimetres off
+PUSH, MOST_PUSH_M = 0.3, 0.03  # then the error is summed up, as so many metres at most
 OPEN_STEPS = 15
 
 
@@ -47,6 +48,7 @@ class PickAndPlace:
         self._job, self.phase = job, Phase.APPROACH
         self._fingers_m = 0.0
         self._steps = 0  # in this phase; in CARRY and APPROACH those close to where it ends
+        self._push_m = np.zeros(3)
         self._closes_at = np.zeros(3)
         self._in_hand_m = 0.0  # from the hand to the object as it was lifted
         self._taken_z_m = 0.0  # where that was
@@ -78,20 +80,19 @@ class PickAndPlace:
         return np.zeros(3), OPEN
 
     def _enter(self, phase: Phase) -> None:
-        self.phase, self._steps = phase, 0
+        self.phase, self._steps, self._push_m = phase, 0, np.zeros(3)
 
     def _approach(self, reading: Reading) -> tuple[Vector, float]:
         """Down a funnel to where the hand closes."""
         apart = self._job.grasp(reading) - reading.position
         distance_m = float(np.hypot(*apart[:2]))
-        self._steps += distance_m < STUCK_M
+        self._steps += distance_m < SLOW_M
         if distance_m < self._job.close_m and abs(apart[2]) < self._job.close_m:
             self._enter(Phase.CLOSE)
             self._closes_at = self._job.grasp(reading)
-        elif self._steps > STUCK_STEPS:
-            self._enter(Phase.APPROACH)
-            self._job = self._job.other_side()
-        return _climbed(apart + _up(min(ABOVE_M, 2 * max(0.0, distance_m - NEAR_M)))), OPEN
+        if self._steps > SLOW_STEPS:
+            self._push_m = np.clip(self._push_m + PUSH * apart, -MOST_PUSH_M, MOST_PUSH_M)
+        return self._push_m + _climbed(apart + _up(min(ABOVE_M, 2 * max(0.0, distance_m - NEAR_M)))), OPEN
 
     def _close(self, reading: Reading, speed_m_s: float) -> tuple[Vector, float]:
         """Wait for the fingers, where the object was; a hand that is not told to stay sinks on."""
