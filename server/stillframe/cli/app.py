@@ -18,6 +18,7 @@ ORDER = (
     "serve",
     "healthcheck",
     "token",
+    "top",
     "preflight",
     "inspect",
     "calibrate",

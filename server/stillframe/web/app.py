@@ -28,9 +28,9 @@ from stillframe.web.http.limits import Limits
 from stillframe.web.http.paths import EncodedSlashes
 from stillframe.web.http.problems import install_problem_handlers
 from stillframe.web.live.feed import LiveFeed
+from stillframe.web.live.listing import LiveSources
 from stillframe.web.live.routes import LiveRoutes
 from stillframe.web.live.settings import LiveSettings
-from stillframe.web.live.watcher import LiveSources
 from stillframe.web.middleware.absolute_form import AbsoluteFormMiddleware
 from stillframe.web.middleware.access import HEALTH_PATHS, AccessMiddleware
 from stillframe.web.middleware.auth import Authenticator

@@ -165,3 +165,26 @@ def test_a_summary_is_of_the_last_frames(feed: LiveFeed, clock: ManualClock) -> 
     assert idle is not None
     assert idle["frames_per_s"] == 0
     assert feed.summary("other") is None
+
+
+def test_the_newest_frame_comes_with_the_last_ones_medians(feed: LiveFeed, clock: ManualClock) -> None:
+    """By stage, of frames only; the drift is the newest refresh's, and the frame is as old as the clock says."""
+    none = feed.latest("arm")
+    for total_ms in (10.0, 100.0, 20.0):
+        answer(feed, total_ms=total_ms)
+    feed.refreshed(ARM, SlackReport(20.0, drift=0.25))
+    feed.refreshed(ARM, SlackReport(20.0, drift=0.125))
+    clock.now_s += 2.0
+    latest = feed.latest("arm")
+
+    assert none is None
+    assert latest is not None
+    assert (latest.entry.number, latest.age_s, latest.drift) == (3, 2.0, 0.125)
+    assert latest.stages_ms == {"queue": 1.0, "prefill": 19.0}
+
+
+def test_a_session_that_was_only_refreshed_has_no_newest_frame(feed: LiveFeed) -> None:
+    """Its frames were forgotten, or there were none: there is nothing to show."""
+    feed.refreshed(ARM, SlackReport(20.0, drift=0.25))
+
+    assert feed.latest("arm") is None

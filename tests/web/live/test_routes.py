@@ -102,7 +102,9 @@ def test_a_daemon_may_have_no_page(house: Any) -> None:
     """Then a browser gets what it got before, and Prometheus no metric of it."""
     there = house(live=LiveSettings(enabled=False))
 
-    assert [there.get(path).status_code for path in (*SHELLS, "/live/feed", "/live/static/live.js")] == [404] * 5
+    assert [
+        there.get(path).status_code for path in (*SHELLS, "/live/feed", "/live/sessions", "/live/static/live.js")
+    ] == [404] * 6
     assert "stillframe_live" not in there.get("/metrics").text
 
 
@@ -297,6 +299,57 @@ def test_a_change_of_the_daemons_state_is_told(house: Any) -> None:
         there.policy.ready = False
 
         assert watching.until("daemon")["state"] == "warming"
+
+
+@pytest.mark.parametrize(("as_", "status"), [(None, 401), ("stranger", 401), ("none", 403)])
+def test_a_snapshot_needs_a_token_that_may_see_sessions(house: Any, as_: str | None, status: int) -> None:
+    """As the feed does."""
+    assert house(tokens=True).get("/live/sessions", as_).status_code == status
+
+
+def test_a_snapshot_has_each_session_with_its_newest_frame(house: Any) -> None:
+    """What the feed's list and its newest entry say; of a session without a frame there is none. It is not cached."""
+    there = house(in_force={"reuse": {"mode": "adaptive"}})
+    for _ in range(3):
+        there.act()
+    there.http.post(there.url + "/v1/sessions", json={"session_id": "new"}).raise_for_status()
+    reply = there.get("/live/sessions")
+    told = reply.json()
+    arm, new = told["sessions"]
+    with there.watch("arm") as watching:
+        newest = watching.until("frames")[-1]
+
+    assert (told["state"], told["settings"]) == ("ready", {"reuse": {"mode": "adaptive"}})
+    assert (arm["id"], arm["recent"]["total_ms"], arm["latest"]["seq"]) == ("arm", 2.5, 2)
+    assert {name: arm["latest"][name] for name in newest} == newest
+    assert arm["latest"]["median_ms"] == newest["timing_ms"]
+    assert (new["id"], new["latest"]) == ("new", None)
+    assert reply.headers["cache-control"] == "no-store"
+
+
+def test_a_snapshot_has_the_callers_sessions_alone(house: Any) -> None:
+    """Those of one name are two callers' own; an admin gets both, each with its own newest frame."""
+    there = house(tokens=True)
+    there.act("arm", "front")
+    for _ in range(2):
+        there.act("arm", "back")
+    listed = {
+        as_: [(one["owner"], one["latest"]["seq"]) for one in there.get("/live/sessions", as_).json()["sessions"]]
+        for as_ in ("front", "back", "boss")
+    }
+
+    assert listed == {"front": [("front", 0)], "back": [("back", 1)], "boss": [("front", 0), ("back", 1)]}
+
+
+def test_a_snapshot_asks_for_no_picture(house: Any) -> None:
+    """Nor is it a watcher."""
+    there = house()
+    there.act()
+    there.get("/live/sessions")
+    there.act()
+
+    assert there.series("stillframe_live_pictures_total") == there.series("stillframe_live_watchers") == 0
+    assert there.feed.read("arm", 1, 0).newest is None
 
 
 def _until(condition: Any) -> None:

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from stillframe.tools.inspect.findings import Findings, Names, TensorTotals
+from stillframe.tools.sizes import size
 
-UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 MOST_KEYS = 30  # data sets that are listed
 
 
@@ -156,11 +156,3 @@ def _amount(totals: TensorTotals) -> str:
 
 def _dtypes(totals: TensorTotals) -> str:
     return ", ".join(f"{count} {dtype}" for dtype, count in totals.dtypes.items())
-
-
-def size(amount: int) -> str:
-    """Bytes in the largest unit that leaves more than one."""
-    for unit, name in UNITS:
-        if amount >= unit:
-            return f"{amount / unit:.1f} {name}"
-    return f"{amount} B"

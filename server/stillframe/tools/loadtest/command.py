@@ -13,7 +13,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from stillframe.errors import ConfigError, StillframeError, closest
+from stillframe.errors import ConfigError, closest
+from stillframe.tools.daemon_errors import daemon_errors
 from stillframe.tools.loadtest.experiments import compare_flood, measure_capacity, repeat_rounds
 from stillframe.tools.loadtest.hostile.experiment import HostileTest, measure_neighbours
 from stillframe.tools.loadtest.hostile.neighbours import KINDS
@@ -25,7 +26,6 @@ from stillframe.tools.loadtest.run import LoadReporter, find_target, run_load
 from stillframe.tools.loadtest.transports.base import Target
 from stillframe.tools.local_daemon import daemon
 from stillframe.tools.machine import machine
-from stillframe_client import PolicyError
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def run_loadtest(
 ) -> tuple[Figures, Sequence[Table]]:
     """Measure -> the document, and tables for a terminal. Raises StillframeError for an unreachable daemon."""
     described = {"machine": machine(), "daemon": url or str(config), "wanted": asdict(wanted)}
-    with _user_errors(url), _daemon_url(url, config) as served:
+    with daemon_errors(url), _daemon_url(url, config) as served:
         target = find_target(served, token)
         document = {**described, "model": target.model.name, **_measure(wanted, target, reporter)}
     return document, _tables(wanted, document)
@@ -97,14 +97,3 @@ def _daemon_url(url: str | None, config: Path) -> Iterator[str]:
         return
     with daemon([str(config)]) as own:
         yield own
-
-
-@contextmanager
-def _user_errors(url: str | None) -> Iterator[None]:
-    """Turn errors about the daemon or its URL into StillframeError, which the command prints in a line."""
-    try:
-        yield
-    except PolicyError as error:
-        raise StillframeError(str(error)) from error
-    except ValueError as error:
-        raise ConfigError(f"{url}: {error}") from error

@@ -16,7 +16,7 @@ from PIL import Image
 from stillframe.domain import CameraView, Step
 from stillframe.sessions.session import EndedSession, SessionInfo
 from stillframe.web.http.reply_metadata import reuse_report
-from stillframe.web.live.history import Entry, PicturedFrame
+from stillframe.web.live.history import Entry, LatestFrame, PicturedFrame
 
 JPEG_QUALITY = 85
 
@@ -42,6 +42,15 @@ def _step(step: Step) -> Document:
         "batch": report.batch,
         "history": None if report.history is None else asdict(report.history),
         "action": step.chunk.actions[0].tolist(),
+    }
+
+
+def latest_document(latest: LatestFrame) -> Document:
+    """A session's newest frame, how old it is, the last frames' time by stage, and the drift measured last."""
+    return entry_document(latest.entry) | {
+        "age_s": round(latest.age_s, 3),
+        "median_ms": {name: round(took_ms, 3) for name, took_ms in latest.stages_ms.items()},
+        "drift": latest.drift,
     }
 
 

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any
 
 from stillframe.domain import FrameViews, SessionRef, SlackReport, Step
-from stillframe.web.live.history import Entry, PicturedFrame, SessionTrace
+from stillframe.web.live.history import Entry, LatestFrame, PicturedFrame, SessionTrace
 
 MOST_SESSIONS = 64  # whose figures are kept; beyond these, those of the longest idle one go
 
@@ -75,6 +75,12 @@ class LiveFeed:
         with self._lock:
             trace = self._traces.get(key)
             return None if trace is None or not trace.entries else trace.summary(self._clock())
+
+    def latest(self, key: str) -> LatestFrame | None:
+        """A session's newest frame as figures; None where it had none. Asks for no picture."""
+        with self._lock:
+            trace = self._traces.get(key)
+            return None if trace is None else trace.latest(self._clock())
 
     def release_pictures(self) -> None:
         """Drop every picture, and ask for none: there is no watcher left."""

@@ -15,6 +15,7 @@ from stillframe.domain import FrameViews, SlackReport, Step
 
 ENTRIES_KEPT = 300  # frames and refreshes of one session
 RECENT_S = 2.0  # over which a rate is measured
+RECENT_FRAMES = 30  # over which means and medians are taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,16 @@ class PicturedFrame:
     seq: int
     step: Step
     views: FrameViews
+
+
+@dataclass(frozen=True, slots=True)
+class LatestFrame:
+    """The newest answered frame, with what its session's last frames and refreshes say."""
+
+    entry: Entry
+    age_s: float  # since it was answered
+    stages_ms: Mapping[str, float]  # medians of the last frames, in the newest one's order
+    drift: float | None  # that the newest refresh measured; None: none did
 
 
 @dataclass
@@ -62,13 +73,29 @@ class SessionTrace:
 
     def summary(self, now_s: float) -> Mapping[str, Any]:
         """A few figures of its last frames, for a list of sessions."""
-        frames = [entry for entry in self.entries if isinstance(entry.content, Step)][-30:]
-        steps = [entry.content for entry in frames if isinstance(entry.content, Step)]
+        frames, steps = self._recent()
         return {
             "reuse_ratio": _mean([step.report.cache.reuse_ratio for step in steps]),
             "total_ms": median(step.report.total_ms for step in steps) if steps else None,
             "frames_per_s": _rate([entry.at_s for entry in frames], now_s),
         }
+
+    def latest(self, now_s: float) -> LatestFrame | None:
+        """Its newest frame; None where it had none."""
+        frames, steps = self._recent()
+        if not frames:
+            return None
+        stages = {
+            name: median(step.report.stages_ms.get(name, 0.0) for step in steps) for name in steps[-1].report.stages_ms
+        }
+        refreshes = (entry.content for entry in reversed(self.entries) if isinstance(entry.content, SlackReport))
+        drift = next((refresh.drift for refresh in refreshes), None)
+        return LatestFrame(frames[-1], max(0.0, now_s - frames[-1].at_s), stages, drift)
+
+    def _recent(self) -> tuple[list[Entry], list[Step]]:
+        """The last frames, oldest first, and their answers."""
+        frames = [entry for entry in self.entries if isinstance(entry.content, Step)][-RECENT_FRAMES:]
+        return frames, [entry.content for entry in frames if isinstance(entry.content, Step)]
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -1,4 +1,4 @@
-"""Routes of the live page: the pages' files, which need no token, and the feed of events, which does.
+"""Routes of the live page: the pages' files, which need no token; the feed of events and a snapshot, which do.
 
 Knows which sessions a caller may see, as /v1/sessions does; not what an event says.
 """
@@ -12,21 +12,23 @@ from dataclasses import dataclass, field
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from stillframe.domain import WatchReport
 from stillframe.errors import Overloaded
 from stillframe.sessions.session import Session
 from stillframe.web.live.event_stream import EventStream
+from stillframe.web.live.listing import LiveSources, snapshot_document
 from stillframe.web.live.static_files import StaticFile, load_pages
-from stillframe.web.live.watcher import LiveSources, Watcher
+from stillframe.web.live.watcher import Watcher
 from stillframe.web.middleware.access import owner_asked, owner_visible, session_manager_of, share_of
 from stillframe.web.middleware.auth import Caller
 from stillframe.web.middleware.listeners import Listeners, listener_of
 from stillframe.web.service.connections import ConnectionLimiter
 from stillframe.web.service.lifecycle import State
 
-FEED_PATH = "/live/feed"
+FEED_PATH, SNAPSHOT_PATH = "/live/feed", "/live/sessions"
+UNCACHED = {"Cache-Control": "no-store"}
 
 
 @dataclass
@@ -53,6 +55,7 @@ class LiveRoutes:
         for path, page in self.pages.items():
             router.add_api_route(path, page.answer, methods=["GET", "HEAD"])
         router.add_api_route(FEED_PATH, self.feed, methods=["GET"])
+        router.add_api_route(SNAPSHOT_PATH, self.snapshot, methods=["GET"])
         return router
 
     async def feed(self, request: Request) -> Response:
@@ -63,6 +66,11 @@ class LiveRoutes:
         apply = listener_of(request.scope, self.listeners).start_options.apply
         watcher = Watcher(self.sources, owner_visible(caller), self._session(request, caller), apply)
         return EventStream(lambda: self._admit(share_of(request)), watcher.events)
+
+    async def snapshot(self, request: Request) -> Response:
+        """Say once how the daemon and the sessions that the caller may see stand; no picture. Raises RequestError."""
+        owner = owner_visible(session_manager_of(request))
+        return JSONResponse(snapshot_document(self.sources, owner), headers=UNCACHED)
 
     def _session(self, request: Request, caller: Caller) -> Session | None:
         named = request.query_params.get("session")

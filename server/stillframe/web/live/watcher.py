@@ -6,38 +6,19 @@ Knows what a caller may see by its owner; no request and no ASGI.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
-from stillframe import __version__
 from stillframe.domain import PolicyInfo
-from stillframe.sessions.registry import SessionRegistry
-from stillframe.sessions.session import Session, SessionInfo, session_key
-from stillframe.web.live.documents import ended_document, entry_document, session_document
+from stillframe.sessions.session import Session
+from stillframe.web.live.documents import entry_document
 from stillframe.web.live.event_stream import event
-from stillframe.web.live.feed import LiveFeed
-from stillframe.web.live.pictures import PictureEncoder
-from stillframe.web.live.settings import LiveSettings
-from stillframe.web.service.lifecycle import Lifecycle
+from stillframe.web.live.listing import LiveSources, daemon_document, sessions_document
 from stillframe.web.service.model_card import model_card
 
 LIST_EVERY_S = 1.0
-MOST_LISTED, MOST_ENDED = 256, 12  # sessions
-
-
-@dataclass(frozen=True)
-class LiveSources:
-    """What watchers read from."""
-
-    lifecycle: Lifecycle
-    registry: SessionRegistry
-    feed: LiveFeed
-    settings: LiveSettings
-    in_force: Mapping[str, Any]  # the deployment's settings, without secrets
-    encoder: PictureEncoder = field(default_factory=PictureEncoder)
 
 
 @dataclass
@@ -71,7 +52,7 @@ class Watcher:
             yield self._daemon()
         if monotonic() - self._listed_s >= LIST_EVERY_S:
             self._listed_s = monotonic()
-            yield event("sessions", self._sessions())
+            yield event("sessions", sessions_document(self.sources, self.owner))
         if self.session is not None and not self.session.live:
             yield event("ended", {"id": self.session.id, "owner": self.session.owner, "state": self.session.state})
             self.session = None
@@ -94,30 +75,6 @@ class Watcher:
     def _daemon(self) -> bytes:
         lifecycle = self.sources.lifecycle
         self._state, policy = lifecycle.state.value, lifecycle.policy
-        return event(
-            "daemon",
-            {
-                "state": self._state,
-                "version": __version__,
-                "rate_hz": self.sources.settings.rate_hz,
-                "model": None if policy is None else model_card(self.as_served(policy.info)).model_dump(mode="json"),
-                "settings": self.sources.in_force,
-            },
-        )
-
-    def _sessions(self) -> dict[str, Any]:
-        """All that the caller may see, as /v1/sessions says it; and what ended, and the memory in use."""
-        registry, policy = self.sources.registry, self.sources.lifecycle.policy
-        usage = None if policy is None else policy.usage
-        infos = registry.listing(self.owner)
-        return {
-            "sessions": [self._session(info) for info in infos[:MOST_LISTED]],
-            "not_listed": max(0, len(infos) - MOST_LISTED),
-            "ended": [ended_document(session) for session in registry.ended(self.owner, MOST_ENDED)],
-            "sessions_limit": None if policy is None else registry.capacity,
-            "kv_in_use_bytes": usage.in_use_bytes if usage else 0,
-            "kv_budget_bytes": usage.budget_bytes if usage else 0,
-        }
-
-    def _session(self, info: SessionInfo) -> dict[str, Any]:
-        return session_document(info, self.sources.feed.summary(session_key(info.owner, info.id)))
+        model = None if policy is None else model_card(self.as_served(policy.info)).model_dump(mode="json")
+        told = daemon_document(self.sources) | {"rate_hz": self.sources.settings.rate_hz, "model": model}
+        return event("daemon", told)

@@ -1,0 +1,1 @@
+"""A running daemon and its sessions on a terminal: `stillframe top`."""

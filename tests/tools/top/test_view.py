@@ -1,0 +1,34 @@
+"""The whole view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stillframe.tools.top.view import view
+
+
+@pytest.mark.parametrize("height", [20, 24, 50])
+def test_a_view_fits_its_terminal(
+    reading: Callable[..., Any], row: Callable[..., Any], drawn: Callable[..., list[str]], height: int
+) -> None:
+    """Every line of it, and it says how many sessions are left out."""
+    rows = [row(f"arm-{at}", idle_s=at) for at in range(40)]
+    lines = drawn(view(reading(*rows, not_listed=5), 120, height), width=120)
+    shown = [line for line in lines if line.startswith("arm-") and "delta" in line]
+
+    assert len(lines) <= height
+    assert [line.split()[0] for line in shown] == [f"arm-{at}" for at in range(len(shown))]
+    assert lines[-1] == f"and {45 - len(shown)} more, which were used longer ago"
+
+
+def test_a_view_that_is_printed_has_all_sessions(
+    reading: Callable[..., Any], row: Callable[..., Any], drawn: Callable[..., list[str]]
+) -> None:
+    """A file has no height."""
+    lines = drawn(view(reading(*(row(f"arm-{at}") for at in range(40))), 160))
+
+    assert len([line for line in lines if "delta" in line]) == 40
+    assert not [line for line in lines if "more" in line]
