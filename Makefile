@@ -19,11 +19,12 @@ PICTURES ?=
 ROS1 := .venv/ros1
 ROS1_PACKAGES := $(addprefix python3-,rospy rosmaster rosgraph roslib rospkg catkin catkin-pkg genmsg genpy std-msgs \
   geometry-msgs rosgraph-msgs roscpp-msg defusedxml yaml numpy) libyaml-0-2 libblas3 liblapack3 libgfortran5 libquadmath0
+PROMETHEUS := .venv/prometheus
 LIBERO := .venv/libero
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-watch demo-bridge test quick test-all test-browser test-ros1 libero check check-anywhere mutants serve bench
+.PHONY: help demo demo-watch demo-bridge test quick test-all test-browser test-ros1 test-prometheus libero check check-anywhere mutants serve bench
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +54,9 @@ test-browser: .venv/.gl ## the live page in a real Chromium, which it installs; 
 
 test-ros1: $(ROS1)/.unpacked ## the Jaco2 bridge with a real ROS 1 master, of Debian's packages unpacked below .venv; a minute
 	@STILLFRAME_ROS1=$(ROS1) $(BIN)/python -m pytest tests/client/jaco2/ros1
+
+test-prometheus: $(PROMETHEUS)/.unpacked ## each query of dashboard and alerts by a real Prometheus, of Debian's package unpacked below .venv; a minute
+	@STILLFRAME_PROMETHEUS=$(PROMETHEUS) $(BIN)/python -m pytest tests/prometheus
 
 libero: $(LIBERO)/.installed ## LIBERO's simulator, in an environment of its own, for `stillframe eval --suite`; 700 MB come, 2 GB stay
 
@@ -107,6 +111,12 @@ $(ROS1)/.unpacked: .venv/.installed
 	@if (cd $(ROS1)/debs && apt-get download -qq -o APT::Sandbox::User=root $(ROS1_PACKAGES)) \
 	  && for deb in $(ROS1)/debs/*.deb; do dpkg -x "$$deb" $(ROS1) || exit 1; done; then touch $@; \
 	else echo "stillframe: no ROS 1 from this system's packages; on Debian 12 run: sudo apt-get update" >&2; fi
+
+$(PROMETHEUS)/.unpacked: .venv/.installed
+	@rm -rf $(PROMETHEUS) && mkdir -p $(PROMETHEUS)/debs
+	@if (cd $(PROMETHEUS)/debs && apt-get download -qq -o APT::Sandbox::User=root prometheus) \
+	  && dpkg -x $(PROMETHEUS)/debs/*.deb $(PROMETHEUS); then touch $@; \
+	else echo "stillframe: no Prometheus from this system's packages; on Debian 12 run: sudo apt-get update" >&2; fi
 
 # Of its own, because the benchmark behaves as published with an older MuJoCo than the simulated arm's; no torch comes with it.
 $(LIBERO)/.installed: constraints-libero.txt | .venv/.gl

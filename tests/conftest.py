@@ -44,7 +44,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 
 # Why a test takes what it takes. A fixture, or a folder, that brings a test its mark:
 CAUSES = {
-    "process": {"golden_url", "certificate", "pem", "e2e", "browser", "hard/faults", "hard/schema"},
+    "process": {"golden_url", "certificate", "pem", "prometheus_api", "e2e", "browser", "hard/faults", "hard/schema"},
     "real_client": {"environment", "connect", "program"},
     "gl": {"needs_gl"},
     "train": {"lab/train"},

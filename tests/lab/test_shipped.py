@@ -28,12 +28,13 @@ def test_a_shipped_policy_is_small_and_has_its_configuration_and_its_card(checkp
 
 
 def test_one_policy_of_each_family_is_compared() -> None:
-    """The tables across families have four, each in its own layout."""
+    """The tables across families have five, each in its own layout."""
     assert [family_of(CheckpointFolder(ROOT / checkpoint)) for checkpoint in FAMILIES] == [
         "openvla",
         "openvla_oft",
         "cogact",
         "pi0",
+        "pi05",
     ]
 
 

@@ -41,11 +41,12 @@ def eval_command(
         typer.Option(
             min=1,
             help=f"Default {EPISODES}; with --memory 30 of each cell, with --bridge and --prefix-caches 60, "
-            "with --rtc or --drafts 20.",
+            "with --rtc or --drafts 20; with --suite 50 a task.",
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help=f"Of the first episode; default {SEED}, with --memory 40000.")
+        int | None,
+        typer.Option(min=0, help=f"Of the first episode; default {SEED}, with --memory 40000, with --suite 0."),
     ] = None,
     hz: Annotated[int, typer.Option(help="Control steps per second: 5, 10 or 20.")] = 10,
     noise_sigma: Annotated[float, typer.Option(help="Sensor noise in grey levels.")] = 0.0,

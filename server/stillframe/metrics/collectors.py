@@ -68,7 +68,7 @@ class RecordingCollector(Collector):
             "stillframe_recording_bytes", "What the recorded episodes take up.", value=report.used_bytes
         )
         yield GaugeMetricFamily(
-            "stillframe_recording_budget_bytes", "What they may take up.", value=report.budget_bytes
+            "stillframe_recording_budget_bytes", "What the recorded episodes may take up.", value=report.budget_bytes
         )
 
 

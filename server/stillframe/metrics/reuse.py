@@ -38,7 +38,7 @@ class ReuseMetrics:
         )
         self._chunk_drift = make.histogram(
             "stillframe_chunk_drift",
-            "The same of chunks of four actions or more, by the quarter of the chunk: its worst action.",
+            "The drift of chunks of four actions or more, by the quarter of the chunk: its worst action.",
             DRIFT_BUCKETS,
             ["quarter"],
         )

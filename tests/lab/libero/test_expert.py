@@ -104,16 +104,35 @@ def test_fingers_that_met_hold_nothing() -> None:
     assert expert.phase is not Phase.CARRY
 
 
-def test_where_a_wall_is_in_the_way_the_rim_across_is_taken() -> None:
-    """After a second near the grasp that it does not reach; until then it stays at it."""
-    toy = Toy()
-    expert, rim = PickAndPlace(BowlOnPlate("bowl", "plate")), toy.bowl + np.array([0, 0.05, 0.026])
-    toy.hand = rim + np.array([0, 0, 0.02])  # the wall's top
-    sideways = [float(expert.action(toy.reading)[1]) for _ in range(22)]
+def test_a_bowl_that_tilts_in_the_hand_is_not_lost() -> None:
+    """It hangs from its rim, as far from the hand as before; one that lies elsewhere is taken again."""
+    toy, expert = Toy(), PickAndPlace(BowlOnPlate("bowl", "plate"))
+    while expert.phase is not Phase.CARRY:
+        toy.step(expert.action(toy.reading))
+    held_m = np.linalg.norm(toy.bowl - toy.hand)
+    toy.bowl = toy.hand - np.array([0.0, 0.0, held_m])
+    expert.action(toy.reading)
+    hanging = expert.phase
+    toy.bowl = toy.hand - np.array([0.0, 0.0, held_m + 0.04])
+    expert.action(toy.reading)
 
-    assert sideways[:21] == pytest.approx([0.0] * 21)
-    toy.hand = toy.hand + np.array([0, 0, 0.2])
-    assert expert.action(toy.reading)[1] < -0.5
+    assert (hanging, expert.phase) == (Phase.CARRY, Phase.APPROACH)
+
+
+def test_what_friction_holds_off_is_pushed() -> None:
+    """An arm that stays some millimetres from the grasp is told more and more, up to a limit; nothing of it stays."""
+    toy, expert = Toy(), PickAndPlace(BowlOnPlate("bowl", "plate"))
+    rim = toy.bowl + np.array([0, 0.05, 0.026])
+    toy.hand = rim + np.array([0.009, 0, 0])
+    told = [float(expert.action(toy.reading)[0]) for _ in range(60)]
+    toy.hand = rim
+    expert.action(toy.reading)
+
+    assert told[:16] == pytest.approx([-0.126] * 16)
+    assert np.all(np.diff(told[16:22]) < -0.03)
+    assert told[-1] == pytest.approx(-(0.009 + 0.03) * 14)
+    assert expert.phase is Phase.CLOSE
+    assert expert.action(toy.reading)[:3] == pytest.approx([0, 0, 0], abs=1e-9)
 
 
 def test_the_hand_rises_before_it_moves_sideways() -> None:

@@ -96,8 +96,8 @@ def plain_attention(policy: Pi0, frame: Prefilled, actions: Tensor) -> list[Tens
     for index, layer in enumerate(network.expert.layers):
         before, between = network.tables.modulations[step][2 * index : 2 * index + 2]
         attention, normed = layer.self_attn, before.norm(hidden, layer.eps)  # type: ignore[union-attr]
-        keys, values = (part.double() for part in attention.keys_values(normed))  # type: ignore[operator,union-attr]
-        queries = attention.q_proj(normed).double().unflatten(-1, (-1, keys.shape[-1])).transpose(0, 1)  # type: ignore[operator,union-attr]
+        heads = attention._projected(normed).double().unflatten(-1, (-1, attention.head_dim)).transpose(0, 1)  # type: ignore[operator,union-attr]
+        queries, keys, values = heads[:-2], heads[-2], heads[-1]
         held_keys, held_values = (part[index, 0].double() for part in frame.kv.rows(0, rows))
         every_key = torch.cat((held_keys, rotated(keys[None], rows)[0]))
         scores = rotated(queries, rows) @ every_key.T / keys.shape[-1] ** 0.5

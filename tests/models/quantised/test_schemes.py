@@ -16,7 +16,8 @@ FLOAT32, BFLOAT16 = torch.float32, torch.bfloat16
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An RTX 3090's compute capability."""
+    """An RTX 3090's compute capability, and torchao."""
+    monkeypatch.setattr(schemes, "find_spec", lambda name: name)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (8, 6))
 
 
@@ -88,6 +89,13 @@ def test_some_multiply_bfloat16_alone(name: WeightScheme) -> None:
     """Where dtype says float32."""
     assert "dtype is float32" in (refusal(name, FLOAT32, GPU) or "")
     assert "dtype is" not in (refusal(name, BFLOAT16, GPU) or "")
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("name", ["int8", "int8-weight-only"])
+def test_the_others_multiply_float32_too(name: WeightScheme) -> None:
+    """On a GPU."""
+    assert refusal(name, FLOAT32, GPU) is None
 
 
 @pytest.mark.usefixtures("gpu")

@@ -6,7 +6,7 @@ Knows what the simulator says of poses and bounds; no motion. The numbers were f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import radians
 from typing import Protocol
 
@@ -45,10 +45,6 @@ class Job(Protocol):
         """Where the hand closes [3]."""
         ...
 
-    def other_side(self) -> Job:
-        """The same with the other place at which it can be taken, where there is one."""
-        ...
-
     def carried(self, reading: Reading) -> Vector:
         """The object's point [3] that is brought to the goal."""
         ...
@@ -77,17 +73,14 @@ class BowlOnPlate:
         sideways: Vector = yawed(self.yaw_rad) @ np.array([0.0, self.side * self.rim_m, self.height_m])
         return self.carried(reading) + sideways
 
-    def other_side(self) -> BowlOnPlate:
-        """By the rim across."""
-        return replace(self, side=-self.side)
-
     def carried(self, reading: Reading) -> Vector:
         """The bowl's bottom."""
         return _place(reading, self.bowl)
 
     def goal(self, reading: Reading) -> Vector:
         """Just above the plate's middle."""
-        return _place(reading, self.plate) + np.array([0.0, 0.0, 0.005])
+        above: Vector = _place(reading, self.plate) + np.array([0.0, 0.0, 0.005])
+        return above
 
 
 @dataclass(frozen=True)
@@ -117,10 +110,6 @@ class ThingInBasket:
         low, high = self._box(reading)
         deep = min(self.deep_m, self.deep_share * (high[2] - low[2]))
         return np.array([*(low[:2] + high[:2]) / 2, high[2] - deep])
-
-    def other_side(self) -> ThingInBasket:
-        """There is none."""
-        return self
 
     def carried(self, reading: Reading) -> Vector:
         """The middle of its bottom."""
@@ -158,7 +147,7 @@ def _bowl(scene: Scene) -> BowlOnPlate:
     """LIBERO-Spatial's: the same bowl and plate, at ten places."""
     bowl, plate = scene.interest[:2]
     if "drawer" in scene.instruction:
-        return BowlOnPlate(bowl, plate, 0.045, 0.037, radians(70), side=-1.0, lift_z_m=1.16, close_m=0.004)
+        return BowlOnPlate(bowl, plate, 0.045, 0.037, radians(70), side=-1.0, lift_z_m=1.16, close_m=0.005)
     return BowlOnPlate(bowl, plate, height_m=0.036 if "on the ramekin" in scene.instruction else 0.026)
 
 

@@ -27,7 +27,8 @@ STAY_HIGH_M = 0.10  # from the goal: what was lifted is not lowered before
 CLEAR_M = 0.03  # over where it was taken
 STILL_M_S, FEWEST_STEPS, MOST_STEPS = 0.02, 4, 16  # of closing; a bowl that is lifted sooner drops
 LOST_M, EMPTY_M = 0.035, 0.0015
-STUCK_M, STUCK_STEPS = 0.03, 20  # so near the grasp for so long: a wall is in the way
+SLOW_M, SLOW_STEPS = 0.03, 16  # so near the grasp for so long: friction holds the arm some millimetres off
+PUSH, MOST_PUSH_M = 0.3, 0.03  # then the error is summed up, as so many metres at most
 OPEN_STEPS = 15
 
 
@@ -47,8 +48,9 @@ class PickAndPlace:
         self._job, self.phase = job, Phase.APPROACH
         self._fingers_m = 0.0
         self._steps = 0  # in this phase; in CARRY and APPROACH those close to where it ends
+        self._push_m = np.zeros(3)
         self._closes_at = np.zeros(3)
-        self._in_hand = np.zeros(3)  # from the hand to the object as it was lifted
+        self._in_hand_m = 0.0  # from the hand to the object as it was lifted
         self._taken_z_m = 0.0  # where that was
 
     def action(self, reading: Reading) -> Vector:
@@ -78,27 +80,25 @@ class PickAndPlace:
         return np.zeros(3), OPEN
 
     def _enter(self, phase: Phase) -> None:
-        self.phase, self._steps = phase, 0
+        self.phase, self._steps, self._push_m = phase, 0, np.zeros(3)
 
     def _approach(self, reading: Reading) -> tuple[Vector, float]:
         """Down a funnel to where the hand closes."""
         apart = self._job.grasp(reading) - reading.position
         distance_m = float(np.hypot(*apart[:2]))
-        self._steps += distance_m < STUCK_M
+        self._steps += distance_m < SLOW_M
         if distance_m < self._job.close_m and abs(apart[2]) < self._job.close_m:
             self._enter(Phase.CLOSE)
             self._closes_at = self._job.grasp(reading)
-        elif self._steps > STUCK_STEPS:
-            self._enter(Phase.APPROACH)
-            self._job = self._job.other_side()
-        return _climbed(apart + _up(min(ABOVE_M, 2 * max(0.0, distance_m - NEAR_M)))), OPEN
+        if self._steps > SLOW_STEPS:
+            self._push_m = np.clip(self._push_m + PUSH * apart, -MOST_PUSH_M, MOST_PUSH_M)
+        return self._push_m + _climbed(apart + _up(min(ABOVE_M, 2 * max(0.0, distance_m - NEAR_M)))), OPEN
 
     def _close(self, reading: Reading, speed_m_s: float) -> tuple[Vector, float]:
         """Wait for the fingers, where the object was; a hand that is not told to stay sinks on."""
         self._steps += 1
         if (self._steps > FEWEST_STEPS and speed_m_s < STILL_M_S) or self._steps >= MOST_STEPS:
-            carried = self._job.carried(reading)
-            self._in_hand, self._taken_z_m = carried - reading.position, float(carried[2])
+            self._in_hand_m, self._taken_z_m = self._from_hand_m(reading), float(self._job.carried(reading)[2])
             self._enter(Phase.CARRY)
         return self._closes_at - reading.position, CLOSED
 
@@ -117,9 +117,12 @@ class PickAndPlace:
         return _climbed(np.array([*apart[:2], height_m - carried[2]])), CLOSED
 
     def _lost(self, reading: Reading) -> bool:
-        """Whether the object is no more where it was in the hand, or the fingers have met."""
-        moved_m = np.linalg.norm(self._job.carried(reading) - reading.position - self._in_hand)
+        """Whether the object has come away from the hand, or the fingers have met. A bowl may tilt in them."""
+        moved_m = abs(self._from_hand_m(reading) - self._in_hand_m)
         return bool(moved_m > LOST_M) or float(reading.fingers[0] - reading.fingers[1]) < 2 * EMPTY_M
+
+    def _from_hand_m(self, reading: Reading) -> float:
+        return float(np.linalg.norm(self._job.carried(reading) - reading.position))
 
 
 def _up(height_m: float) -> Vector:

@@ -31,7 +31,7 @@ class CameraFiles:
 
     def begin(self) -> None:
         """The next episode's pictures come."""
-        if self._film.nbytes > FILM_BYTES:
+        if self._film.frames and self._film.nbytes > FILM_BYTES:
             self._film.close()
             self._number += 1
             self._film = Film(file_name(self._folder, self._number, "mp4"), self._fps)

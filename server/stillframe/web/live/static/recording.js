@@ -56,6 +56,7 @@ export class Recording {
   }
 
   pause() {
+    this.#following = false;
   }
 
   follow() {
