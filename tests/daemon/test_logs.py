@@ -55,6 +55,26 @@ def test_a_line_is_one_json_object(show: Callable[..., Screen]) -> None:
     assert event == {"event": "listening on http://127.0.0.1:80", "level": "info"}
 
 
+def test_a_summary_is_a_member_for_machines_and_lines_for_people(show: Callable[..., Screen]) -> None:
+    """Facts by name in the one object, or one below the other under the event; other events have none."""
+    facts = {"model": "arm-policy", "listening": "http://127.0.0.1:80"}
+    machines = show()
+    log = open_log()
+    log.info("ready", extra={"summary": facts})
+    log.info("then")
+    people = show(terminal=True)
+    open_log().info("ready", extra={"summary": facts})
+    first, then = map(json.loads, machines.getvalue().splitlines())
+
+    assert first["event"] == "ready"
+    assert first["summary"] == facts
+    assert "summary" not in then
+    assert [line.split("\x1b")[0].rstrip() for line in people.getvalue().splitlines()[1:]] == [
+        "  model      arm-policy",
+        "  listening  http://127.0.0.1:80",
+    ]
+
+
 def test_a_failure_keeps_its_traceback_on_its_line(show: Callable[..., Screen]) -> None:
     """The traceback is a field of the event, not loose lines after it."""
     screen = show()

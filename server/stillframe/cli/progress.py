@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ProgressBar:
-    """One line on stderr: description, bar, count, note, time left."""
+    """One line on stderr: description, bar, count, note, time left. Nothing is drawn where stderr is no terminal."""
 
     def __init__(self, what: str, total: int):
         columns = (
@@ -24,7 +24,8 @@ class ProgressBar:
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+        console = Console(stderr=True)
+        self._progress = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
         self._task = self._progress.add_task(what, total=total, note="")
 
     def __enter__(self) -> Self:

@@ -33,6 +33,7 @@ CLOSE_TIMEOUT_S = 2.0  # for the writer to empty its queue at exit
 REPEAT_AFTER_S = 60.0  # after which the traceback of a repeated failure is logged again
 MAX_FAILURE_KINDS = 256  # kinds of failure remembered for that
 MAX_TRACEBACK_CHARS = 16_384  # characters of a traceback
+SUMMARY = "summary"  # of a record, given as `extra`: facts by name, below its line or a member of its object
 LEVELS = ("debug", "info", "warning", "error")
 
 Kind = tuple[object, ...]
@@ -78,11 +79,29 @@ def _processors(*, terminal: bool) -> list[structlog.types.Processor]:
     people = [structlog.dev.ConsoleRenderer(exception_formatter=_write_traceback)]
     machines = [structlog.processors.ExceptionRenderer(_traceback_text), structlog.processors.JSONRenderer()]
     return [
+        _SummaryProcessor(terminal=terminal),
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         *(people if terminal else machines),
     ]
+
+
+class _SummaryProcessor:
+    """Adds a record's summary: on a terminal a line for each fact, elsewhere a member."""
+
+    def __init__(self, *, terminal: bool):
+        self._terminal = terminal
+
+    def __call__(self, _: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        facts = getattr(event["_record"], SUMMARY, None)
+        if facts is None:
+            return event
+        if not self._terminal:
+            return {**event, SUMMARY: facts}
+        width = max(map(len, facts))
+        lines = (f"  {name:{width}}  {fact}" for name, fact in facts.items())
+        return {**event, "event": "\n".join([event["event"], *lines])}
 
 
 def _write_traceback(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:

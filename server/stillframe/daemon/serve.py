@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 import torch
 import uvicorn
@@ -15,9 +16,10 @@ from prometheus_client import CollectorRegistry
 from stillframe.daemon.certificates import check_tls
 from stillframe.daemon.checkpoint import with_local_checkpoint
 from stillframe.daemon.config import DaemonConfig
-from stillframe.daemon.logs import lines_lost, write_in_background
+from stillframe.daemon.logs import SUMMARY, lines_lost, write_in_background
 from stillframe.daemon.shutdown import DrainingServer, exit_within, stopping_on_signals
-from stillframe.daemon.sockets import LEAVE_S, bind_sockets, track_connections, uvicorn_config
+from stillframe.daemon.sockets import LEAVE_S, BoundSocket, bind_sockets, track_connections, uvicorn_config
+from stillframe.daemon.summary import start_summary
 from stillframe.daemon.web_settings import port_terms, web_settings
 from stillframe.domain import FrameObserver
 from stillframe.engine.cuda_graphs import CaptureConfig, check_gpu_memory
@@ -64,11 +66,10 @@ def serve(config: DaemonConfig, log: logging.Logger) -> None:
     metrics.connected(lambda: connections.report(house.request_limiter.refused))
     app = create_app(lifecycle, house, metrics=metrics, log=log, clock=time.perf_counter)
     server = DrainingServer(uvicorn_config(app, config, connections), lifecycle, config.drain_s)
-    loader = Loader(config, lifecycle, server, metrics, recorder, log, house.feed if config.live.enabled else None)
+    observer = house.feed if config.live.enabled else None
+    loader = Loader(config, lifecycle, server, metrics, recorder, log, observer, sockets)
     with stopping_on_signals(server):
         log.info("listening on %s, loading %s", ", ".join(bound.address for bound in sockets), config.checkpoint)
-        if config.live.enabled:
-            log.info("in a browser, %s/ shows what sessions do", sockets[0].address)
         loader.start()
         try:
             server.run(sockets=[bound.socket for bound in sockets])
@@ -91,6 +92,7 @@ class Loader(threading.Thread):
         recorder: Recorder | None,
         log: logging.Logger,
         observer: FrameObserver | None = None,
+        sockets: Sequence[BoundSocket] = (),
     ):
         super().__init__(name="loader", daemon=True)
         self.failure: StillframeError | None = None
@@ -101,6 +103,7 @@ class Loader(threading.Thread):
         self._recorder = recorder
         self._log = log
         self._observer = observer
+        self._sockets = sockets
 
     def run(self) -> None:
         """Load the policy, publish it, warm it up."""
@@ -110,11 +113,7 @@ class Loader(threading.Thread):
             engine = open_engine(config, self._metrics, self._log, self._engine_ended, self._observer)
             self._lifecycle.serve(engine if self._recorder is None else RecordingPolicy(engine, self._recorder))
             self._warm_up(engine)
-            info, took_s = engine.info, time.perf_counter() - started
-            name = info.source or info.name
-            held = f"{info.weights}, {mib(info.weight_bytes)}"
-            ready = "ready: %s after %.1f s, weights: %s, batch invariant: %s"
-            self._log.info(ready, name, took_s, held, info.batch_invariant)
+            self._report(engine, time.perf_counter() - started)
         except StillframeError as error:
             self._fail(error)
         except BaseException as error:  # noqa: BLE001 (logged; a half-loaded daemon must not run on)
@@ -126,6 +125,14 @@ class Loader(threading.Thread):
         self.join(CLOSE_TIMEOUT_S)
         if not self.is_alive() and self._lifecycle.policy is not None:
             self._lifecycle.policy.close()
+
+    def _report(self, engine: Engine, took_s: float) -> None:
+        """Log that the daemon is ready, and what it is."""
+        info = engine.info
+        facts = {SUMMARY: start_summary(self._config, self._sockets, info, engine.usage)} if self._sockets else None
+        held = f"{info.weights}, {mib(info.weight_bytes)}"
+        ready = "ready: %s after %.1f s, weights: %s, batch invariant: %s"
+        self._log.info(ready, info.source or info.name, took_s, held, info.batch_invariant, extra=facts)
 
     def _warm_up(self, engine: Engine) -> None:
         """Answer a first frame. Raises CheckpointError if it fails: no request can be the cause."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,14 +11,15 @@ import pytest
 from stillframe.tools.top.view import view
 
 
-@pytest.mark.parametrize("height", [20, 24, 50])
+@pytest.mark.parametrize(("width", "height"), [(120, 20), (120, 50), (80, 24), (60, 24)])
 def test_a_view_fits_its_terminal(
-    reading: Callable[..., Any], row: Callable[..., Any], drawn: Callable[..., list[str]], height: int
+    reading: Callable[..., Any], row: Callable[..., Any], drawn: Callable[..., list[str]], width: int, height: int
 ) -> None:
-    """Every line of it, and it says how many sessions are left out."""
+    """Every line of it, however long its lines and with trouble above; it says how many sessions are left out."""
     rows = [row(f"arm-{at}", idle_s=at) for at in range(40)]
-    lines = drawn(view(reading(*rows, not_listed=5), 120, height), width=120)
-    shown = [line for line in lines if line.startswith("arm-") and "delta" in line]
+    told = replace(reading(*rows, not_listed=5), trouble="It broke. " * 20)
+    lines = drawn(view(told, width, height), width=width)
+    shown = [line for line in lines if line.startswith("arm-") and "81%" in line]
 
     assert len(lines) <= height
     assert [line.split()[0] for line in shown] == [f"arm-{at}" for at in range(len(shown))]

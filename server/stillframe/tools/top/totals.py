@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.console import RenderableType
 from rich.text import Text
 
 from stillframe.files.kinds import shown
@@ -20,7 +19,7 @@ GOOD = ("answered", "late")  # outcomes of a frame that the line of refusals lea
 BAR = 20  # columns
 
 
-def header(reading: Reading) -> Iterator[RenderableType]:
+def header(reading: Reading) -> Iterator[Text]:
     """Line by line."""
     snapshot = reading.snapshot
     state = Text(shown(snapshot.state), style=STATE_STYLES.get(snapshot.state, "bold red"))
@@ -31,7 +30,7 @@ def header(reading: Reading) -> Iterator[RenderableType]:
         yield Text("no policy is loaded yet", style="yellow")
     else:
         yield from _contract(reading.contract, snapshot.settings)
-    yield ""
+    yield Text()
     yield _answers(reading)
     yield _memory(reading)
     yield _refusals(reading)

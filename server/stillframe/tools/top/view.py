@@ -22,4 +22,7 @@ def view(reading: Reading, width: int, height: int | None = None) -> Group:
     rows = most_active(snapshot.sessions, room)
     left_out = len(snapshot.sessions) - len(rows) + snapshot.not_listed
     more = Text(f"\nand {left_out} more, which were used longer ago", style="dim") if left_out else ""
-    return Group(*header(reading), "", *session_tables(rows, drift_budget(snapshot.settings), width), more)
+    above = list(header(reading))
+    for line in above:
+        line.no_wrap, line.overflow = height is not None, "ellipsis"
+    return Group(*above, "", *session_tables(rows, drift_budget(snapshot.settings), width), more)
