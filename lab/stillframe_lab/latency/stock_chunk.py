@@ -23,6 +23,16 @@ from stillframe_lab.latency.scene import Scene, SceneFrame
 NO_TOKENS = np.empty(0, np.int64)
 
 
+Answer = tuple[NDArray[np.float64], dict[str, float]]  # a chunk, and what each stage took
+
+
+def one_after_the_other(answers: Sequence[Answer], work: tuple[Work, ...]) -> StepResult:
+    """Several robots' answers as one step. `work`: what one of them had to multiply."""
+    stages_ms = {stage: sum(own[stage] for _, own in answers) for stage in answers[0][1]}
+    chunks, none = tuple(chunk for chunk, _ in answers), (NO_TOKENS,) * len(answers)
+    return StepResult(stages_ms, 1, 0.0, 0.0, none, work * len(answers), chunks)
+
+
 class StockChunkVariant:
     """Answers with plain transformers, one robot after the other."""
 
@@ -41,11 +51,9 @@ class StockChunkVariant:
     def __call__(self, shots: Sequence[SceneFrame]) -> StepResult:
         """JPEGs and state to a chunk of actions, of each robot in turn."""
         answers = [self._answer(shot) for shot in shots]
-        stages_ms = {stage: sum(own[stage] for _, own in answers) for stage in answers[0][1]}
-        chunks, none = tuple(chunk for chunk, _ in answers), (NO_TOKENS,) * len(shots)
-        return StepResult(stages_ms, 1, 0.0, 0.0, none, self._work() * len(shots), chunks)
+        return one_after_the_other(answers, self._work())
 
-    def _answer(self, shot: SceneFrame) -> tuple[NDArray[np.float64], dict[str, float]]:
+    def _answer(self, shot: SceneFrame) -> Answer:
         """[horizon, action_dim] in the robot's units, and what each stage took."""
         model, watch = self._model, Stopwatch(self._clock, wait_for(self._model.device))
         observation = shot.of_policy(model.info)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,7 +21,7 @@ from stillframe_lab.evaluation.macs import Work, decoder_pass, flow_work, siglip
 from stillframe_lab.latency.plain_pi0 import STATE_ROWS, PlainPi0
 from stillframe_lab.latency.race import StepResult, VariantInfo
 from stillframe_lab.latency.scene import Scene, SceneFrame
-from stillframe_lab.latency.stock_chunk import NO_TOKENS
+from stillframe_lab.latency.stock_chunk import Answer, one_after_the_other
 
 BLACK = -1.0
 
@@ -48,11 +46,9 @@ class StockFlowVariant:
     def __call__(self, shots: Sequence[SceneFrame]) -> StepResult:
         """JPEGs and state to a chunk of actions, of each robot in turn."""
         answers = [self._answer(shot) for shot in shots]
-        stages_ms = {stage: sum(own[stage] for _, own in answers) for stage in answers[0][1]}
-        chunks, none = tuple(chunk for chunk, _ in answers), (NO_TOKENS,) * len(shots)
-        return StepResult(stages_ms, 1, 0.0, 0.0, none, self._work() * len(shots), chunks)
+        return one_after_the_other(answers, self._work())
 
-    def _answer(self, shot: SceneFrame) -> tuple[NDArray[np.float64], dict[str, float]]:
+    def _answer(self, shot: SceneFrame) -> Answer:
         """[horizon, action_dim] in the robot's units, and what each stage took."""
         model, watch = self._model, Stopwatch(self._clock, wait_for(self._model.device))
         observation = shot.of_policy(model.info)
