@@ -19,7 +19,7 @@ from stillframe.engine.settings import BatchingSettings
 from stillframe.errors import DeadlineExceeded, Internal, NotReady, Overloaded, RequestError, Unprocessable
 from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
-from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.testing import ManualClock, policy_info
@@ -54,6 +54,8 @@ class GatedModel:
     batches: list[list[str]] = field(default_factory=list)  # the instructions that were computed side by side
     threads: set[int] = field(default_factory=set)
     fixed_rows: int = 3  # BOS, a patch, an action token
+    mask: Mask = Mask.CAUSAL
+    answer_rows: int = 1
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     gate: threading.Event = field(default_factory=threading.Event)
 

@@ -23,6 +23,7 @@ class Scene:
 
     cameras: tuple[str, ...] = ("front",)
     began: list[Any] = field(default_factory=list)
+    seen: dict[str, str] = field(default_factory=dict)
     steps: int = 0
     resets: int = 0
     closed: int = 0
@@ -38,13 +39,14 @@ class Scene:
             return None
         self.began.append((seed, options))
         self.steps = 0
-        return {"instruction": f"{options['task']} {options['colour']}"}, {}
+        self.seen = {"instruction": f"{options['task']} {options['colour']}"}
+        return self.seen, {}
 
     def step(self, _: object) -> Any:
         """The second step succeeds."""
         self.steps += 1
         info = {"success": True, "wrong_object": False, "steps": self.steps, "colour": "red", "first_direction": None}
-        return {"instruction": "go"}, 0.0, self.steps == 2, False, info
+        return self.seen, 0.0, self.steps == 2, False, info
 
     def close(self) -> None:
         """Count it."""
