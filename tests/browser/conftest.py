@@ -44,9 +44,9 @@ def load(name: str) -> ModuleType:
 chromium, relays = load("chromium"), load("relay")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """One browser for all tests; skips where there is none."""
+    """One browser for the tests of a file; skips where there is none."""
     if chromium.program() is None:
         pytest.skip(MISSING)
     with chromium.browser(tmp_path_factory.mktemp("chromium")) as made:
@@ -122,9 +122,9 @@ def daemon() -> Iterator[Callable[..., Daemon]]:
         yield make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def arm(needs_gl: None, new_port: Callable[[], int]) -> Iterator[str]:  # noqa: ARG001 (it skips)
-    """A real daemon with the small policy, and the simulated arm that it drives until the tests are done -> its URL."""
+    """A real daemon with the small policy, and the simulated arm that it drives while a file's tests last -> its URL."""
     from stillframe.tools.local_daemon import daemon as started
 
     with started([str(ROOT / "configs" / "jaco-tiny.yaml")], new_port()) as url, _driven(url):
