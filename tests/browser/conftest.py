@@ -124,7 +124,7 @@ def daemon() -> Iterator[Callable[..., Daemon]]:
 
 @pytest.fixture(scope="module")
 def arm(needs_gl: None, new_port: Callable[[], int]) -> Iterator[str]:  # noqa: ARG001 (it skips)
-    """A real daemon with the small policy, and the simulated arm that it drives while a file's tests last -> its URL."""
+    """A real daemon with the small policy, and the simulated arm that it drives for a file of tests -> its URL."""
     from stillframe.tools.local_daemon import daemon as started
 
     with started([str(ROOT / "configs" / "jaco-tiny.yaml")], new_port()) as url, _driven(url):
