@@ -90,5 +90,5 @@ def test_model_info_says_how_it_stands(toy: Make, *, recalls: bool) -> None:
     )
     engine.close()
 
-    assert engine.info == replace(model.info, history=recalling.info if recalls else reason)
+    assert engine.info == replace(model.info, draft="exact", history=recalling.info if recalls else reason)
     assert engine.info.history.enabled is recalls
