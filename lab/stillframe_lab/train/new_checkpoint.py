@@ -27,6 +27,7 @@ from stillframe.models.prismatic.config import PrismaticConfig
 from stillframe.models.prismatic.network import PrismaticNetwork
 from stillframe.models.prismatic.prompt import LONE_SPACE, TEMPLATE
 from stillframe.models.prismatic.vision import TOWERS, unused_tensors
+from stillframe_client.sim.arm import REACH_HIGH_M, REACH_LOW_M
 from stillframe_client.sim.state import MAX_SPEED_M_S, MAX_TURN_RAD_S
 from stillframe_lab.train.recipe import JACO_TINY, Recipe
 
@@ -47,6 +48,7 @@ ACTION_STD = 0.02  # of the head's rows of action tokens
 TEXT_SCALE = 0.01  # of its rows of text tokens, relative to that
 UNNORM_KEY = "jaco_sim"
 CONTROL_HZ = 10
+MOST_TURN_RAD = 0.35  # of the tool from home, in the state's statistics
 TOWER_PX = 224  # image side, unless a checkpoint says otherwise
 SEED = 11
 # 202 M in the decoder's layers; towers and projector are a tenth of the whole, as in OpenVLA.
@@ -74,6 +76,13 @@ def action_statistics() -> dict[str, Any]:
     limit = [MAX_SPEED_M_S / CONTROL_HZ] * 3 + [MAX_TURN_RAD_S / CONTROL_HZ] * 3
     low, high = [-value for value in limit] + [0.0], [*limit, 1.0]
     return {UNNORM_KEY: {"action": {"q01": low, "q99": high, "mask": [True] * 6 + [False]}}}
+
+
+def state_statistics() -> dict[str, list[float] | list[bool]]:
+    """q01 and q99 of the state: the box that the tool is kept in, a tilt beyond what is met, an opening."""
+    low = [*map(float, REACH_LOW_M), *[-MOST_TURN_RAD] * 3, 0.0]
+    high = [*map(float, REACH_HIGH_M), *[MOST_TURN_RAD] * 3, 1.0]
+    return {"q01": low, "q99": high, "mask": [True] * len(low)}
 
 
 def action_scale() -> ActionScale:

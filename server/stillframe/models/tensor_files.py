@@ -5,7 +5,8 @@ Knows the format; no network. Reads the header alone, within bounds. Source: the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,13 @@ class Stored:
     dtype: str
     shape: tuple[int, ...]
     end: int  # offset of its last byte, from the header's end
+
+
+def renamed(name: str, table: Iterable[tuple[re.Pattern[str], str]]) -> str:
+    """A tensor's name by a table of patterns and what stands in their place, each applied in turn."""
+    for pattern, place in table:
+        name = pattern.sub(place, name)
+    return name
 
 
 def header(file: Path) -> Mapping[str, Stored]:

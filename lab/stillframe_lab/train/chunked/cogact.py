@@ -24,6 +24,7 @@ from stillframe.models.cogact.model import COGNITION
 from stillframe.models.cogact.run_folder import WEIGHTS
 from stillframe.models.llama.attention_backend import MaskedAttention
 from stillframe.models.prismatic.network import PrismaticNetwork
+from stillframe.models.tensor_files import renamed
 from stillframe_client.sim import COLOURS
 from stillframe_lab.train.auxiliary import KeypointHead, PointerHead
 from stillframe_lab.train.chunked.batches import ChunkBatch
@@ -181,13 +182,6 @@ def save_cogact(folder: Path, weights: Mapping[str, Tensor], recipe: ChunkRecipe
     head = {f"action_model.{name}": tensor for name, tensor in under(weights, "head.").items()}
     native: dict[str, dict[str, Tensor]] = {}
     for name, tensor in {**unread, **under(weights, "network."), **head}.items():
-        part, _, own = _native_name(name).partition(".")
+        part, _, own = renamed(name, NATIVE).partition(".")
         native.setdefault(part, {})[own] = tensor.contiguous()
     write_whole(folder / WEIGHTS / WEIGHTS_NAME, partial(torch.save, {"model": native}))
-
-
-def _native_name(name: str) -> str:
-    """What the reference calls a tensor of ours."""
-    for pattern, native in NATIVE:
-        name = pattern.sub(native, name)
-    return name

@@ -22,7 +22,6 @@ from stillframe.models.prismatic.network import PrismaticNetwork
 from stillframe.models.scales import ENDS
 from stillframe.models.state import STATISTICS, StateScale, state_scales
 from stillframe_client.sim import COLOURS
-from stillframe_client.sim.arm import REACH_HIGH_M, REACH_LOW_M
 from stillframe_client.sim.proprioception import STATE_NAMES, STATE_UNITS
 from stillframe_lab.train.auxiliary import KeypointHead, PointerHead
 from stillframe_lab.train.chunked.batches import ChunkBatch
@@ -36,12 +35,12 @@ from stillframe_lab.train.new_checkpoint import (
     action_statistics,
     load_network,
     save_checkpoint,
+    state_statistics,
 )
 from stillframe_lab.train.objective import Objective
 from stillframe_lab.train.recipe import INSTRUCTIONS
 from stillframe_lab.train.sequences import ACTION_DIM
 
-MOST_TURN_RAD = 0.35  # of the tool from home, in the state's statistics
 L1_SHARE, COPY_SHARE, AUXILIARY_SHARE = 10.0, 5.0, 0.5  # of the losses in the sum
 SHARING = 3  # instructions that share a picture's rows
 
@@ -172,13 +171,6 @@ class OFTTrainer(ChunkTrainer):
     def export(self, folder: Path) -> None:
         """See Cloning."""
         save_oft(folder, self.averaged, self.recipe)
-
-
-def state_statistics() -> dict[str, list[float] | list[bool]]:
-    """q01 and q99 of the state: the box that the tool is kept in, a tilt beyond what is met, an opening."""
-    low = [*map(float, REACH_LOW_M), *[-MOST_TURN_RAD] * 3, 0.0]
-    high = [*map(float, REACH_HIGH_M), *[MOST_TURN_RAD] * 3, 1.0]
-    return {"q01": low, "q99": high, "mask": [True] * len(low)}
 
 
 def state_scale() -> StateScale:

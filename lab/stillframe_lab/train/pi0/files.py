@@ -20,6 +20,7 @@ from stillframe.models.pi0.sizes import VISION_HEAD, Pi0Sizes
 from stillframe.models.pi0.statistics import ASSETS, NORM_STATS
 from stillframe.models.pi0.tokenizer import NAMES
 from stillframe.models.prismatic.checks import ACTION_NAMES
+from stillframe.models.tensor_files import renamed
 from stillframe_client.sim.proprioception import STATE_NAMES, STATE_UNITS
 from stillframe_lab.train.auxiliary import GRID, PATCH_PX
 from stillframe_lab.train.new_checkpoint import UNNORM_KEY, save_tensors
@@ -111,11 +112,4 @@ def native_tensors(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]
             yield HEAD, tensor.contiguous()
         else:
             stored = tensor - 1.0 if OFFSETS.match(name) else tensor
-            yield native_name(name), stored.contiguous()
-
-
-def native_name(name: str) -> str:
-    """What openpi calls a tensor of ours."""
-    for pattern, native in NATIVE:
-        name = pattern.sub(native, name)
-    return name
+            yield renamed(name, NATIVE), stored.contiguous()

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from stillframe.models.pi0.statistics import OPENPI_SLACK, Kind, Scale
-from stillframe_lab.train.chunked.oft import state_statistics
-from stillframe_lab.train.new_checkpoint import UNNORM_KEY, action_scale, action_statistics
+from stillframe_lab.train.new_checkpoint import UNNORM_KEY, action_scale, action_statistics, state_statistics
 
 # Of half the range: what the labels of the shaky expert's frames deviate by.
 ACTION_SPREAD = (0.5, 0.5, 0.5, 0.2, 0.2, 0.2, 1.0)

@@ -21,7 +21,7 @@ from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.folder_kinds import draws_by_diffusion, entries
 from stillframe.models.hub.listed import ListedFolder
 from stillframe.models.prismatic.files import beside_weights
-from stillframe.models.tensor_files import Stored
+from stillframe.models.tensor_files import Stored, renamed
 from stillframe.models.torch_files import described, nested_tensors
 
 WEIGHTS = "checkpoints"
@@ -68,7 +68,7 @@ class RunFolder(CheckpointFolder):
         named = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
         if not named:
             raise CheckpointError(f"{shown(self.weights)} has no tensors under 'model'; expected those of CogACT")
-        return {_our_name(name): tensor for name, tensor in named.items()}
+        return {renamed(name, RENAMED): tensor for name, tensor in named.items()}
 
 
 def recognised(folder: CheckpointFolder) -> bool:
@@ -90,9 +90,3 @@ def _chosen(where: str, names: Sequence[str]) -> str:
         found = ", ".join(map(shown, files)) or "none"
         raise CheckpointError(f"{shown(where)} holds the weights {found}; expected one file that ends in .pt")
     return files[0]
-
-
-def _our_name(name: str) -> str:
-    for pattern, ours in RENAMED:
-        name = pattern.sub(ours, name)
-    return name

@@ -19,7 +19,7 @@ from torch import Tensor
 from stillframe.errors import CheckpointError
 from stillframe.files.kinds import shown
 from stillframe.models.checkpoint import CheckpointFolder
-from stillframe.models.tensor_files import Stored, opened
+from stillframe.models.tensor_files import Stored, opened, renamed
 
 Origin = Literal["openpi", "lerobot"]
 FAMILIES = {"pi0": "pi0", "pi05": "pi05"}  # lerobot's word -> ours
@@ -165,10 +165,7 @@ def _family(folder: CheckpointFolder) -> str | None:
 
 def _our_name(name: str) -> str:
     """'ours', or 'ours/q' for a part of it."""
-    name = name.removeprefix(WRAPPER)
-    for pattern, ours in RENAMED:
-        name = pattern.sub(ours, name)
-    return name
+    return renamed(name.removeprefix(WRAPPER), RENAMED)
 
 
 def _joined(parts: list[tuple[Path, Stored]]) -> tuple[Path, Stored]:
