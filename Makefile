@@ -10,7 +10,7 @@ BIN := .venv/bin
 # cores: some wait for sockets, processes and arms that move in real time while others compute (347 s against 382 s with three).
 WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations 15
-ASIDE := slow or gpu
+ASIDE := slow or gpu or browser
 QUICK := $(addprefix tests/,goldens models reuse history sessions recording web client) \
   $(addprefix --ignore tests/,web/streaming client/streaming client/lies client/sim)
 GL_PACKAGES := libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0
@@ -38,7 +38,7 @@ demo-watch: .venv/.gl ## the same in real time until Ctrl-C, to look at in a bro
 demo-bridge: .venv/.gl ## the same through the Jaco2 bridge: its own processes, 100 Hz, an animation and the report
 	@$(BIN)/stillframe demo --bridge
 
-test: .venv/.gl ## every test that takes seconds; minutes on two cores
+test: .venv/.gl ## every test that takes seconds, but those in a browser; minutes on two cores
 	@$(PYTEST) -m "not ($(ASIDE))"
 
 quick: .venv/.installed ## of the pure rooms what takes no process, camera, socket or training; a minute

@@ -48,6 +48,7 @@ CAUSES = {
     "real_client": {"environment", "connect", "program"},
     "gl": {"needs_gl"},
     "train": {"lab/train"},
+    "browser": {"browser"},
 }
 # Daemons and environments that a whole session shares: the tests that use one run on one worker.
 SHARED = ("golden_url", "tiny", "tiny_wrist")

@@ -129,7 +129,7 @@ def test_it_can_be_used_by_keyboard_alone(daemon: Any, tab: Any) -> None:
         still = tab.text("#place")
         focus(tab, "#seek")
         tab.press(*LEFT)
-        tab.wait("document.querySelector('#place').innerText.includes('behind')")
+        tab.wait(f"!document.querySelector('#place').innerText.includes({frame_of(stood)!r})")
         before = tab.text("#place")
         tab.ask("document.querySelector('#pause').focus()")
         tab.press(*ENTER)
