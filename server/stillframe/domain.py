@@ -24,6 +24,10 @@ DraftMode = Literal["exact", "strict", "relaxed", "off"]
 DRAFT_MODES: tuple[DraftMode, ...] = get_args(DraftMode)
 RtcWhy = Literal["no-chunk", "unknown-chunk", "other-statistics", "played-out", "nothing-asked"]
 RTC_WHYS: tuple[RtcWhy, ...] = get_args(RtcWhy)
+# Compared with the first policy's answer; without an action of the second's; put back, for a frame came in; left out,
+# for newer ones took its place.
+ShadowOutcome = Literal["compared", "failed", "preempted", "skipped"]
+SHADOW_OUTCOMES: tuple[ShadowOutcome, ...] = get_args(ShadowOutcome)
 QUARTERS = 4  # of a chunk of actions, the one that is due first ahead
 # Why a pass was not replayed: KV beside the pool; an idle refresh, which yields between two layers; rows that drop out
 # after several layers; a probe of rows that are not kept; more rows than were captured; more pictures than that;
@@ -171,6 +175,17 @@ class SlackReport:
     drift: float | None  # of that answer, worst dimension, normalised units; None: a frame came in before it was known
     yield_ms: float | None = None  # from the entry of the frame that came in until the refresh had yielded
     by_action: tuple[float, ...] = ()  # the drift of each action of the chunk, the first due first
+
+
+@dataclass(frozen=True)
+class ShadowReport:
+    """What became of a frame, answered before, that a second policy was to answer as well."""
+
+    outcome: ShadowOutcome
+    duration_ms: float = 0.0  # that the second policy computed
+    by_action: tuple[float, ...] = ()  # if compared: how far its answer lies from the first policy's, in normalised
+    # units of the first: the worst dimension of each action that both have, the first due first
+    yield_ms: float | None = None  # if preempted: from the entry of the frame that came in until the device was free
 
 
 def by_quarter(drifts: Sequence[float]) -> tuple[float, ...]:
@@ -395,6 +410,14 @@ class PolicyInfo:
     def replan_after(self) -> int:
         """Actions of a chunk that a robot is advised to play before it asks for the next: 1 to `chunk_horizon`."""
         return self.execute or max(1, self.chunk_horizon // 2)
+
+
+def blank_observation(info: PolicyInfo) -> Observation:
+    """Black pictures, a state of zeros and words that ask for nothing: what a policy can be tried with."""
+    height, width = info.image_size
+    blank = {camera: np.zeros((height, width, 3), np.uint8) for camera in info.cameras}
+    state = None if info.state is None else np.zeros(len(info.state.names))
+    return Observation(blank, "stay where you are", next(iter(info.norm_stats)), state=state)
 
 
 class FrameObserver(Protocol):

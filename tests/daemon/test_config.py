@@ -78,6 +78,8 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "graphs.enabled": False,
     "graphs.batches": [1, 3],
     "graphs.rows": [32, 500],
+    "shadow.checkpoint": Path("candidate"),
+    "shadow.share": 0.25,
     "record": Path("episodes"),
     "record_images": "jpeg",
     "record_max_mib": 2.5,
@@ -115,6 +117,7 @@ BESIDE: dict[str, dict[str, Any]] = {  # what a key cannot stand without
     "tls_key": {"tls_cert": "cert.pem"},
 }
 OUT_OF_RANGE: dict[str, tuple[str, str]] = {  # key -> a value beyond its range, and what the complaint says of it
+    "shadow.share": ("1.5", "share is 1.5; expected 0 to 1"),
     "sessions.most": ("0", "most is 0; expected 1 to 1e+06"),
     "sessions.ttl_s": ("0.5", "ttl_s is 0.5; expected 1 to 3600"),
     "sessions.lease_s": ("-1", "lease_s is -1.0; expected 0 to 3600"),
@@ -222,7 +225,8 @@ def is_number(default: Any) -> bool:
 
 
 KEYS = described()
-KNOBS = [key for key, (_, default) in KEYS.items() if "." in key and is_number(default)]
+PLACES = {"shadow.checkpoint"}  # paths of sections: none of them a number
+KNOBS = [key for key, (_, default) in KEYS.items() if "." in key and is_number(default) and key not in PLACES]
 
 
 def written(folder: Path, text: str | bytes) -> Path:

@@ -7,6 +7,8 @@ import re
 import signal
 import socket
 import threading
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,11 @@ from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 
 from stillframe.daemon import serve
+from stillframe.daemon.checkpoint import with_local_checkpoint
 from stillframe.daemon.config import DaemonConfig, load_config
 from stillframe.daemon.sockets import BoundSocket
 from stillframe.daemon.web_settings import web_settings
+from stillframe.domain import SessionRef, blank_observation
 from stillframe.errors import CheckpointError, ConfigError, Forbidden, Internal, TooMany, Unprocessable
 from stillframe.history.info import WARNING
 from stillframe.metrics import Metrics
@@ -258,6 +262,33 @@ def test_a_daemon_reports_whether_history_is_trained(
     assert info.warning == (WARNING if history else None)
     assert caplog.messages == ([f"history: {WARNING}"] if history else [])
     assert ("was not trained with older frames" in info.why) is not bool(history)
+
+
+def test_a_shadow_answers_what_the_first_policy_answered(golden_folder: Path) -> None:
+    """In its idle time, as /metrics says: the same checkpoint, whole, the same actions."""
+    wanted = {"checkpoint": golden_folder}
+    asked = config(checkpoint=golden_folder, device="cpu", dtype="float32", shadow=wanted)
+    registry = CollectorRegistry()
+    engine = serve.open_engine(with_local_checkpoint(asked), Metrics(registry), logging.getLogger("serve-test"))
+    engine.warm_up()
+    engine.submit(blank_observation(engine.info), 1e6, SessionRef("a")).result()
+    compared = partial(registry.get_sample_value, "stillframe_shadow_frames_total", {"outcome": "compared"})
+    give_up_s = time.monotonic() + WAIT_S
+    while not compared():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.01)
+    engine.close()
+
+    assert registry.get_sample_value("stillframe_shadow_drift_count") == 1
+    assert registry.get_sample_value("stillframe_shadow_drift_sum") == pytest.approx(0, abs=1e-4)
+
+
+def test_a_shadow_that_is_no_checkpoint_is_refused(golden_folder: Path, tmp_path: Path) -> None:
+    """As the first policy's would be: nothing is served beside what does not load."""
+    asked = config(checkpoint=golden_folder, device="cpu", dtype="float32", shadow={"checkpoint": tmp_path})
+
+    with pytest.raises(CheckpointError, match=tmp_path.name):
+        serve.open_engine(asked, Metrics(CollectorRegistry()), logging.getLogger("serve-test"))
 
 
 def test_threads_and_dtype_reach_the_model(golden_folder: Path) -> None:

@@ -54,6 +54,17 @@ def test_it_says_what_is_served_and_where(sockets: list[BoundSocket]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("shadow", "said"),
+    [({}, "off"), ({"checkpoint": Path("candidate"), "share": 0.25}, "candidate, 25% of sessions' frames")],
+)
+def test_it_says_which_policy_answers_in_its_shadow(
+    sockets: list[BoundSocket], shadow: dict[str, Any], said: str
+) -> None:
+    """And how many frames of it."""
+    assert summary(sockets, shadow=shadow)["shadow"] == said
+
+
+@pytest.mark.parametrize(
     ("values", "said"),
     [
         ({}, "no token, this machine only; no TLS"),

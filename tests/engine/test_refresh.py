@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from stillframe.engine import refresh as the_slack
+from stillframe.engine import preemption
 from stillframe.engine.drift import STEP_UP
 
 Make = Callable[..., Any]
@@ -225,7 +225,7 @@ def test_a_device_does_what_it_was_asked_before_a_pause_gives_way(delta: Make, m
     """One that works on after it was asked is waited for each time before the pause looks whether a frame waits."""
     bench, _ = delta()
     events: list[str] = []
-    monkeypatch.setattr(the_slack, "wait_for", lambda _: lambda: events.append("done"))
+    monkeypatch.setattr(preemption, "wait_for", lambda _: lambda: events.append("done"))
     bench.refresh(lambda: bool(events.append("asked")))
 
     assert events[:-1] == ["done", "asked"] * (len(events) // 2)

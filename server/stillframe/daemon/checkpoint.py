@@ -1,4 +1,4 @@
-"""The checkpoint that a configuration names, as a folder: a hub id is fetched, a folder is left as it is.
+"""The checkpoints that a configuration names, as folders: a hub id is fetched, a folder is left as it is.
 
 Knows configurations; what is fetched is the models' business. Called for the operator's configuration and command line
 only: nothing that a client sends gets here.
@@ -6,7 +6,9 @@ only: nothing that a client sends gets here.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from stillframe.daemon.config import DaemonConfig
 
@@ -19,6 +21,8 @@ def local_folder(checkpoint: Path) -> Path:
 
 
 def with_local_checkpoint(config: DaemonConfig) -> DaemonConfig:
-    """The configuration with its checkpoint on disk. Raises CheckpointError for an id that cannot be fetched."""
-    folder = local_folder(config.checkpoint)
-    return config if folder == config.checkpoint else config.model_copy(update={"checkpoint": folder})
+    """The configuration with its checkpoints on disk. Raises CheckpointError for an id that cannot be fetched."""
+    local: dict[str, Any] = {"checkpoint": local_folder(config.checkpoint)}
+    if config.shadow.checkpoint is not None:
+        local["shadow"] = replace(config.shadow, checkpoint=local_folder(config.shadow.checkpoint))
+    return config.model_copy(update=local)

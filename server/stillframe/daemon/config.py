@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from stillframe.domain import TokenScope, WeightScheme
-from stillframe.engine.settings import BatchingSettings, DecodingSettings, GraphSettings
+from stillframe.engine.settings import BatchingSettings, DecodingSettings, GraphSettings, ShadowSettings
 from stillframe.errors import ConfigError, closest
 from stillframe.files.kinds import shown
 from stillframe.files.yaml import Word, read_yaml
@@ -252,6 +252,10 @@ class DaemonConfig(BaseModel):
     history: HistorySettings = Field(
         default_factory=HistorySettings, description="what a session keeps of older frames; see history/settings.py"
     )
+    shadow: ShadowSettings = Field(
+        default_factory=ShadowSettings,
+        description="a second policy that answers the same frames in idle time; see docs/recordings.md",
+    )
     live: LiveSettings = Field(
         default_factory=LiveSettings, description="the page that a browser gets; see web/live/settings.py"
     )
@@ -323,7 +327,9 @@ def _as_boolean(value: Any, kind: Any) -> Any:
 
 
 def _expand_home(key: str, value: Any) -> Any:
-    """Expand ~ in a path."""
+    """Expand ~ in a path, and in that of a section."""
+    if key == "shadow" and isinstance(value, dict):
+        return {name: _expand_home(name, inner) for name, inner in value.items()}
     if key in PATHS and "\0" in str(value):
         raise ConfigError(f"{key!r} is {shown(value)}; expected a path, which holds no zero byte")
     if key in PATHS and isinstance(value, str | Path) and str(value).startswith("~"):

@@ -25,6 +25,7 @@ from stillframe.domain import FrameObserver
 from stillframe.engine.cuda_graphs import CaptureConfig, check_gpu_memory
 from stillframe.engine.engine import Engine
 from stillframe.engine.history import HistoryManager, untrained_weights
+from stillframe.engine.shadow import Shadow
 from stillframe.engine.termination import OnEnded
 from stillframe.errors import CheckpointError, ConfigError, RequestError, StillframeError
 from stillframe.history.checkpoint import has_history, load_history
@@ -180,6 +181,7 @@ def open_engine(
 ) -> Engine:
     """Load the checkpoint, a folder, and start its engine, not yet warm. `ended` is called if the engine fails."""
     model = open_model(config, log)
+    shadow = open_shadow(config, model, metrics, log)
     for where, terms in port_terms(config):
         terms.check(model.info, where)
     _warn_missing_crop(config, log)
@@ -205,6 +207,7 @@ def open_engine(
         source=str(snapshot) if (snapshot := snapshot_id(config.checkpoint)) else None,
         observer=observer,
         report_patches=config.record is not None,
+        shadow=shadow,
     )
     metrics.passes(lambda: engine.pass_counts)
     return engine
@@ -225,6 +228,21 @@ def open_model(config: DaemonConfig, log: logging.Logger | None = None) -> Polic
     return load_policy(
         config.checkpoint, dtype=dtype, device=device, config=config.checkpoint_config, weights=config.weights
     )
+
+
+def open_shadow(config: DaemonConfig, model: PolicyModel, metrics: Metrics, log: logging.Logger) -> Shadow | None:
+    """The second policy, in the first one's dtype and on its device; None if not configured.
+
+    Raises CheckpointError for what cannot be loaded, ConfigError for a policy of another robot.
+    """
+    if config.shadow.checkpoint is None:
+        return None
+    second = load_policy(config.shadow.checkpoint, dtype=model.dtype, device=model.device)
+    report = metrics.shadow.frame
+    shadow = Shadow(second, model.info, config.shadow.share, clock=time.perf_counter, log=log, report=report)
+    share, held = f"{config.shadow.share:.0%}", mib(second.info.weight_bytes)
+    log.info("shadow: %s answers %s of sessions' frames too, weights: %s", second.info.name, share, held)
+    return shadow
 
 
 def open_history(config: DaemonConfig, model: PolicyModel) -> HistoryManager | None:

@@ -25,6 +25,7 @@ def start_summary(
         "listening": ", ".join(f"{bound.address} ({bound.listener.profile})" for bound in sockets),
         "access": _access(config),
         "recording": "off" if config.record is None else f"{config.record}, pictures: {config.record_images}",
+        "shadow": _shadow(config),
         "look": _places(config, sockets[0].address),
     }
 
@@ -42,6 +43,11 @@ def _access(config: DaemonConfig) -> str:
     if config.tokens:
         return f"tokens of {', '.join(token.name for token in config.tokens)}; {tls}"
     return f"no token, {'this machine only' if config.one_caller else 'any machine that reaches it'}; {tls}"
+
+
+def _shadow(config: DaemonConfig) -> str:
+    shadow = config.shadow
+    return "off" if shadow.checkpoint is None else f"{shadow.checkpoint}, {shadow.share:.0%} of sessions' frames"
 
 
 def _places(config: DaemonConfig, address: str) -> str:

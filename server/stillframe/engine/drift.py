@@ -1,14 +1,19 @@
-"""How far reuse moved an answer, and the controller that keeps it within a budget.
+"""How far apart two answers are, and the controller that keeps what reuse moves within a budget.
 
-Knows normalised actions; no model and no tensor.
+Knows actions and their statistics; no model and no tensor.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stillframe.domain import ActionChunk, PolicyInfo
+from stillframe.errors import StillframeError
 
 # Caution stays where it is while STEP_DOWN / (STEP_UP + STEP_DOWN) of the answers, 9 %, are over budget: so the 90th
 # percentile of drift is what is held to the budget.
@@ -44,3 +49,26 @@ class Caution:
     def full(self) -> bool:
         """Whether even careful plans drifted too far: the next frame has to be whole."""
         return self.level >= 1.0
+
+
+def chunk_distances(chunk: ActionChunk, other: ActionChunk, info: PolicyInfo) -> NDArray[np.float64]:
+    """Distances [actions that both have, action_dim] of two chunks, in half ranges of the statistics of `other`.
+
+    `info` is the policy that answered `other`. Raises StillframeError for actions of another length.
+    """
+    one, two = chunk.actions, other.actions
+    if one.shape[1] != two.shape[1]:
+        raise StillframeError(
+            f"actions of the one have {one.shape[1]} numbers, those of {info.name} {two.shape[1]}; expected as many: "
+            "compare policies of the same robot"
+        )
+    both = min(len(one), len(two))
+    distances: NDArray[np.float64] = np.abs(one[:both] - two[:both]) / half_range(info.norm_stats[other.unnorm_key])
+    return distances
+
+
+def half_range(statistics: Mapping[str, Any]) -> NDArray[np.float64]:
+    """[action_dim]: what is 1 in normalised units; 1 for what is not scaled, or does not vary."""
+    low, high = (np.asarray(statistics[end], np.float64) for end in ("q01", "q99"))
+    half = (high - low) / 2
+    return np.where(np.asarray(statistics.get("mask", True)) & (half > 0), half, 1.0)

@@ -14,8 +14,6 @@ from functools import partial
 from logging import Logger
 from math import inf
 
-import numpy as np
-
 from stillframe.domain import (
     NO_HISTORY,
     FrameObserver,
@@ -27,6 +25,7 @@ from stillframe.domain import (
     SessionRef,
     SlackReport,
     Step,
+    blank_observation,
 )
 from stillframe.engine.batch_policy import BatchPolicy
 from stillframe.engine.core import EngineCore
@@ -44,6 +43,7 @@ from stillframe.engine.settings import (
     DecodingSettings,
     GraphSettings,
 )
+from stillframe.engine.shadow import Shadow
 from stillframe.engine.termination import OnEnded, PendingAnswers, engine_ended
 from stillframe.engine.worker import DeviceWorker
 from stillframe.errors import Flaw, NotReady, RequestError
@@ -81,6 +81,7 @@ class Engine:
         source: str | None = None,
         report_patches: bool = False,
         observer: FrameObserver | None = None,
+        shadow: Shadow | None = None,
     ):
         """Start the thread. Raises ConfigError.
 
@@ -88,7 +89,7 @@ class Engine:
         `on_ended` with what ends the thread, should that be anything but `close`.
         `history_info` says why answers look at no older frames, where there is no `history`; `source`: which of the
         hub's repositories the checkpoint is, and which commit; `report_patches`: whether a frame's report says which of
-        its patches were reused. `observer` is told of sessions' frames.
+        its patches were reused. `observer` is told of sessions' frames. `shadow` answers some of them once more.
         """
         self._core = EngineCore.of(model, reuse, clock, decoding=decoding, history=history)
         self._core.cache.reports_patches = report_patches
@@ -99,6 +100,7 @@ class Engine:
         self._clock = clock
         self._log = log
         self._on_refresh = on_refresh
+        self._shadow = shadow
         self._batches = BatchPolicy(batching)
         self._queue: FairQueue[FrameRequest | EndSession] = FairQueue(
             queue_frames, parallel=lambda key: isinstance(key, Stateless), patience_s=self._patience_s
@@ -126,10 +128,7 @@ class Engine:
         core = self._core
         core.runner = capture_graphs_on_cuda(core.model, core.cache.slots.pool, self._capture, self._log)
         self.pass_counts = core.runner.counts
-        height, width = self.info.image_size
-        blank = {camera: np.zeros((height, width, 3), np.uint8) for camera in self.info.cameras}
-        state = None if self.info.state is None else np.zeros(len(self.info.state.names))
-        observation = Observation(blank, "stay where you are", next(iter(self.info.norm_stats)), state=state)
+        observation = blank_observation(self.info)
         for _ in range(WARM_UP_STEPS):
             self._enqueue(observation, None, share="", max_age_s=float("inf")).result()
         self._warm = True
@@ -232,9 +231,15 @@ class Engine:
 
     def _next(self) -> list[FrameRequest | EndSession]:
         """The next batch; until there is one, idle refreshes."""
-        while not self._queue.has_work and self._worker.refresh(lambda: self._queue.has_work, self._report_refresh):
+        while not self._queue.has_work and self._work_idle():
             pass
         return self._queue.next(self._admits)
+
+    def _work_idle(self) -> bool:
+        """Refresh a session, or let the shadow answer a frame; return whether there was anything to do."""
+        if self._worker.refresh(lambda: self._queue.has_work, self._report_refresh):
+            return True
+        return self._shadow is not None and self._shadow.compute(lambda: self._queue.has_work, self._waited_ms)
 
     def _patience_s(self, due: FrameRequest | EndSession) -> float:
         """For how long others may go before a frame, if its answer is to come before its robot runs out of actions."""
@@ -250,10 +255,12 @@ class Engine:
 
     def _report_refresh(self, report: SlackReport) -> None:
         """Add how long a frame has waited that came in during the refresh."""
+        self._on_refresh(replace(report, yield_ms=self._waited_ms()))
+
+    def _waited_ms(self) -> float | None:
+        """How long a frame has waited for its turn; None: none does."""
         oldest_s = self._oldest_s()
-        if oldest_s is not None:
-            report = replace(report, yield_ms=(self._clock() - oldest_s) * 1e3)
-        self._on_refresh(report)
+        return None if oldest_s is None else (self._clock() - oldest_s) * 1e3
 
     def _oldest_s(self) -> float | None:
         """Since when a frame waits for its turn."""
@@ -271,6 +278,8 @@ class Engine:
             else:
                 self._worker.close_error(answer)
                 request.answer.set_exception(answer)
+        if self._shadow is not None:
+            self._shadow.add(requests, answers)
 
 
 def _refused(error: RequestError) -> Future[Step]:

@@ -5,24 +5,18 @@ Knows how to yield between two layers; not when the device is idle.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from stillframe.domain import DraftMode, KeyframeReason, SlackReport
 from stillframe.engine.core import EngineCore
-from stillframe.engine.device import all_finite, inference_mode, wait_for
+from stillframe.engine.device import all_finite, inference_mode
 from stillframe.engine.drift import drift_by_action, drift_of
+from stillframe.engine.preemption import Preempted, ShouldYield, check_preempted
 from stillframe.engine.session_state import ScheduledFrame, SessionState
 from stillframe.errors import Internal
-from stillframe.models.base import Decoded, PolicyModel
+from stillframe.models.base import Decoded
 from stillframe.models.llama.draft import Draft
 from stillframe.reuse.kv import KVCorrupted
-
-ShouldYield = Callable[[], bool]  # whether a frame waits for the device
-
-
-class Preempted(Exception):
-    """A frame came in before the refresh was through; nothing of a dense pass is kept."""
 
 
 @inference_mode()
@@ -39,7 +33,7 @@ def refresh_idle_session(core: EngineCore, session: SessionState, should_yield: 
     if frame is None:
         return None
     try:
-        _check_preempted(core.model, should_yield)
+        check_preempted(core.model.device, should_yield)
         session.resolve_relevance()
         answered = frame.decoded if frame.keyframe is None else None
         drifts = () if answered is None else _measure(core, session, frame, answered, should_yield)
@@ -61,7 +55,7 @@ def _measure(
     model, runner, cache = core.model, core.runner, core.cache
     dense = core.scheduler.whole(frame, _dense_draft(frame.draft, answer))
     dense.kv = cache.slots.spare
-    with dense.kv.guarded(partial(_check_preempted, model, should_yield)):
+    with dense.kv.guarded(partial(check_preempted, model.device, should_yield)):
         hidden = runner.decoder.forward([dense.prompt(model.decoder)])
         (decoded,) = runner.act([dense.prefilled(hidden[0])])
     refusal = cache.refusal(dense, decoded, finite=all_finite(hidden)[0])
@@ -83,10 +77,3 @@ def _dense_draft(draft: Draft, answer: Decoded) -> Draft:
     """
     mode: DraftMode = "strict" if draft.mode in ("strict", "off") else "exact"
     return Draft(answer.chunk.tokens, mode) if len(draft.ids) else Draft(draft.ids, "off")
-
-
-def _check_preempted(model: PolicyModel, should_yield: ShouldYield) -> None:
-    """Raise Preempted if a frame waits. A GPU first does what it was asked for, or the frame would wait for it."""
-    wait_for(model.device)()
-    if should_yield():
-        raise Preempted

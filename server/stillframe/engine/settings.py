@@ -1,4 +1,4 @@
-"""Settings of drafts, batching and CUDA graphs, each with its range.
+"""Settings of drafts, batching, CUDA graphs and the shadow, each with its range.
 
 Knows no YAML and no torch: plain values, checked when they are made.
 """
@@ -6,6 +6,7 @@ Knows no YAML and no torch: plain values, checked when they are made.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from stillframe.domain import DRAFT_MODES, DraftMode
@@ -111,6 +112,16 @@ class GraphSettings(RangeChecked):
         super().__post_init__()
         if self.enabled and not self.batches:
             raise ValueError("batches is []; expected one size at least, or enabled: false")
+
+
+@dataclass(frozen=True)
+class ShadowSettings(RangeChecked):
+    """All that a deployment says about a second policy that answers the same frames in idle time, for comparison."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    checkpoint: Path | None = setting(None, "the second policy's, as `checkpoint` names the first's; null: none")
+    share: float = setting(1.0, "of sessions' frames that it answers too", low=0, high=1)
 
 
 DEFAULT_DECODING = DecodingSettings()  # mode exact

@@ -13,7 +13,8 @@ from stillframe.domain import SlackReport, Step
 from stillframe.engine.batch_policy import BatchPolicy
 from stillframe.engine.core import EngineCore
 from stillframe.engine.device import clear_tracebacks, to_request_error
-from stillframe.engine.refresh import ShouldYield, refresh_idle_session
+from stillframe.engine.preemption import ShouldYield
+from stillframe.engine.refresh import refresh_idle_session
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.step import step
 from stillframe.errors import DeadlineExceeded, Flaw, Internal, RequestError

@@ -39,6 +39,7 @@ from stillframe.metrics.collectors import (
 from stillframe.metrics.factory import MetricFactory
 from stillframe.metrics.reuse import HistoryMetrics, ReuseMetrics
 from stillframe.metrics.sessions import SessionMetrics
+from stillframe.metrics.shadow import ShadowMetrics
 
 HELD = "held"  # of a chunk: to the last one
 
@@ -71,6 +72,7 @@ class Metrics:
         self._reuse = ReuseMetrics(registry, drift_budget)
         self._history = HistoryMetrics(registry)
         self.sessions = SessionMetrics(registry)
+        self.shadow = ShadowMetrics(registry)
         make = MetricFactory(registry)
         self._frame_s = make.histogram(
             "stillframe_frame_duration_seconds",

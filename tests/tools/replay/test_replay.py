@@ -17,6 +17,7 @@ import torch
 from stillframe import cli
 from stillframe.daemon.config import DaemonConfig, load_config
 from stillframe.domain import ActionChunk, Observation, ReuseMode, SessionRef, SlackReport
+from stillframe.engine.drift import chunk_distances
 from stillframe.engine.local import LocalPolicy
 from stillframe.errors import StillframeError
 from stillframe.models.base import PolicyModel
@@ -28,7 +29,7 @@ from stillframe.recording.recorder import Recorder
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe.testing import policy_info
 from stillframe.tools.replay.compare import ReplayOptions, replay
-from stillframe.tools.replay.drift import ReplayReport, chunk_distances
+from stillframe.tools.replay.drift import ReplayReport
 from stillframe.tools.replay.player import Player, PlayerSettings
 
 KNOBS = {"distance": 0.5, "top_k": 256, "task_top_k": 20, "scene_cut": 0.05, "age_limit": 2}
@@ -252,5 +253,5 @@ def test_distances_are_in_half_ranges() -> None:
 
     assert chunk_distances(was, now, INFO).tolist() == [[0.5, 0.25, 0.5]]
     assert chunk_distances(now, replace(was, unnorm_key="jaco"), INFO).tolist() == [[0.5, 0.25, 0.5]]
-    with pytest.raises(StillframeError, match=r"recorded actions have 2 numbers, those of .* 3; expected as many"):
+    with pytest.raises(StillframeError, match=r"actions of the one have 2 numbers, those of .* 3; expected as many"):
         chunk_distances(ActionChunk(np.zeros((1, 2)), "jaco"), now, INFO)

@@ -12,9 +12,10 @@ from itertools import islice
 from stillframe.daemon.config import DaemonConfig
 from stillframe.daemon.serve import open_history, open_model
 from stillframe.domain import PolicyInfo, ReuseMode
+from stillframe.engine.drift import chunk_distances
 from stillframe.errors import StillframeError
 from stillframe.recording.reader import RecordedEpisode, check_pictures
-from stillframe.tools.replay.drift import FrameDrift, ReplayReport, chunk_distances
+from stillframe.tools.replay.drift import FrameDrift, ReplayReport
 from stillframe.tools.replay.player import PlayedFrame, Player, PlayerSettings
 
 

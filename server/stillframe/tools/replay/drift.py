@@ -6,14 +6,13 @@ worst action, in normalised units, those of the replayed checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stillframe.domain import ActionChunk, PolicyInfo, Step, by_quarter
+from stillframe.domain import Step, by_quarter
 from stillframe.errors import StillframeError
 
 SIDES = ("recorded", "replayed")
@@ -125,26 +124,3 @@ class ReplayReport:
             over.append(f"drift p90 is {found.p90:.4f}, beyond {max_p90:g}")
         if over:
             raise StillframeError("; ".join(over) + f": {self.model} answers otherwise than what was recorded")
-
-
-def chunk_distances(recorded: ActionChunk, answered: ActionChunk, info: PolicyInfo) -> NDArray[np.float64]:
-    """Distances [actions that both have, action_dim], in half ranges of the answer's statistics.
-
-    Raises StillframeError for actions of another length.
-    """
-    was, now = recorded.actions, answered.actions
-    if was.shape[1] != now.shape[1]:
-        raise StillframeError(
-            f"recorded actions have {was.shape[1]} numbers, those of {info.name} {now.shape[1]}; expected as many: "
-            "replay through a checkpoint for the same robot"
-        )
-    both = min(len(was), len(now))
-    distances: NDArray[np.float64] = np.abs(was[:both] - now[:both]) / half_range(info.norm_stats[answered.unnorm_key])
-    return distances
-
-
-def half_range(statistics: Mapping[str, Any]) -> NDArray[np.float64]:
-    """[action_dim]: what is 1 in normalised units; 1 for what is not scaled, or does not vary."""
-    low, high = (np.asarray(statistics[end], np.float64) for end in ("q01", "q99"))
-    half = (high - low) / 2
-    return np.where(np.asarray(statistics.get("mask", True)) & (half > 0), half, 1.0)
