@@ -21,7 +21,7 @@ from stillframe.errors import ConfigError, closest
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
 from stillframe.stopwatch import Clock
-from stillframe.tools.machine import machine
+from stillframe.tools.machine import instruction_set, machine, slug
 from stillframe_lab.latency import closed_loop
 from stillframe_lab.latency.figures import Figures, rows_of
 from stillframe_lab.latency.flow_sizes import FLOW_SIZES, HALF, RandomFlowFolder
@@ -30,6 +30,7 @@ from stillframe_lab.latency.roofline import measure_roofline, rates_of
 from stillframe_lab.latency.scene import Scene, load_scene
 from stillframe_lab.latency.sizes import SIZES, RandomFolder, load_from
 from stillframe_lab.latency.stock import STOCK, stock_decoder
+from stillframe_lab.latency.stock_compiled import COMPILED, compile_refusal
 from stillframe_lab.latency.variants import (
     ALL,
     CHUNK_VARIANTS,
@@ -122,6 +123,7 @@ def run_bench(wanted: BenchSettings, watch: Watch) -> Figures:
         "quick": wanted.quick,
         "roofline": roofline,
         "rows": rows,
+        "left_out": _left_out(wanted),
         "closed_loop": _closed_loop(wanted, watch),
     }
 
@@ -147,9 +149,13 @@ def trained_flow(checkpoint: Path, config: Path) -> TrainedPolicy | None:
 
 
 def device_name(device: torch.device) -> str:
-    """The device's name in file names: cpu, nvidia-h200."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return "-".join(name.lower().split())
+    """The device's name in file names: nvidia-h200, amd-epyc-avx512, intel-xeon-processor-amx.
+
+    A CPU's has what it multiplies by beside its model, for figures of two kinds are never mixed.
+    """
+    if device.type == "cuda":
+        return slug(torch.cuda.get_device_name(device))
+    return slug(f"{machine()['cpu']} {instruction_set()}")
 
 
 def _raced(model: str, wanted: BenchSettings, roofline: Mapping[str, Any], scene: Scene, watch: Watch) -> list[Figures]:
@@ -188,6 +194,7 @@ def _model_spec(model: str, dtype: str, wanted: BenchSettings, folder: Path) -> 
         knobs=ReuseSettings() if trained is None else trained.knobs,
         rows=tuple(_rows(model, quick=wanted.quick)),
         variants=not wanted.quick or trained is not None,
+        compiled=not wanted.quick,
     )
 
 
@@ -206,12 +213,19 @@ def _machine(wanted: BenchSettings) -> dict[str, Any]:
     return {
         **machine(),
         "cpu_capability": capability,
+        "instruction_set": instruction_set(),
         "device": torch.cuda.get_device_name(wanted.device) if wanted.device.type == "cuda" else "cpu",
         "threads": wanted.threads,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "clock": "CPU time of the computing thread" if wanted.clock is time.thread_time else "wall",
     }
+
+
+def _left_out(wanted: BenchSettings) -> dict[str, str]:
+    """Rows that this machine cannot show, and why."""
+    why = None if wanted.quick else compile_refusal(wanted.device)
+    return {} if why is None else {COMPILED: why}
 
 
 def _closed_loop(wanted: BenchSettings, watch: Watch) -> dict[str, Any]:

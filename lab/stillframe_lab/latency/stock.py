@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import Cache, DynamicCache, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding as Angles
 
 from stillframe.engine.device import wait_for
@@ -27,10 +27,12 @@ from stillframe.stopwatch import Clock, Stopwatch, no_wait
 from stillframe_lab.evaluation.macs import Work, decoder_pass, vision_work
 from stillframe_lab.latency.race import StepResult, VariantInfo
 from stillframe_lab.latency.scene import Scene, SceneFrame
+from stillframe_lab.latency.stock_compiled import COMPILED
 
 STOCK, ONE_HEAD_ROW, STOCK_PACKED = "stock", "stock, one head row", "stock, our products"
 NO_PADDING = "stock, no padding"
-BASELINES = (STOCK, ONE_HEAD_ROW, STOCK_PACKED)
+BASELINES = (STOCK, ONE_HEAD_ROW, STOCK_PACKED, COMPILED)
+NewCache = Callable[[int, int], Cache]  # the prompt's rows, the action's tokens -> an empty one
 DECODER = "language_model"  # what its tensors' names begin with in a checkpoint
 OTHERS = ("vision_backbone.", "projector.", "language_model.lm_head.")  # the last where it is not asked for
 SIZES = (
@@ -93,10 +95,19 @@ def with_packed_weights(llama: nn.Module) -> Any | None:
 class StockVariant:
     """Answers with plain transformers, one robot after the other."""
 
-    def __init__(self, entry: VariantInfo, model: PolicyModel, llama: Any, clock: Clock, head_rows: int = 0):
-        """`head_rows`: rows of a pass that get logits; 0: all."""
+    def __init__(
+        self,
+        entry: VariantInfo,
+        model: PolicyModel,
+        llama: Any,
+        clock: Clock,
+        head_rows: int = 0,
+        new_cache: NewCache | None = None,
+    ):
+        """`head_rows`: rows of a pass that get logits; 0: all. `new_cache`: None: of DynamicCaches, one a frame."""
         self.entry = entry
         self._model, self._llama, self._clock, self._head_rows = model, llama, clock, head_rows
+        self._new_cache: NewCache = new_cache or (lambda *_: DynamicCache(config=llama.config))
 
     def before(self, scene: Scene, turn: int) -> None:
         """Nothing."""
@@ -121,7 +132,9 @@ class StockVariant:
         (rows,) = self._model.embed([prepared])
         watch.lap("vision")
         self._rows = len(rows)
-        ids = greedy(self._llama, rows, len(prepared.no_motion_tokens), self._head_rows, partial(watch.lap, "prefill"))
+        tokens = len(prepared.no_motion_tokens)
+        cache = self._new_cache(len(rows), tokens)
+        ids = greedy(self._llama, rows, tokens, self._head_rows, partial(watch.lap, "prefill"), cache)
         watch.lap("verify")
         return ids, watch.laps_ms
 
@@ -135,9 +148,20 @@ class StockVariant:
         return (vision_work(self._model, size), prefill, *after)
 
 
-def greedy(llama: Any, rows: Tensor, tokens: int, head_rows: int = 0, prefilled: Callable[[], None] = no_wait) -> Ids:
-    """The likeliest tokens after the embedded rows [rows, width], a pass each, as `generate` does without sampling."""
-    cache, mask = DynamicCache(config=llama.config), torch.ones(1, len(rows), dtype=torch.long, device=rows.device)
+def greedy(
+    llama: Any,
+    rows: Tensor,
+    tokens: int,
+    head_rows: int = 0,
+    prefilled: Callable[[], None] = no_wait,
+    cache: Cache | None = None,
+) -> Ids:
+    """The likeliest tokens after the embedded rows [rows, width], a pass each, as `generate` does without sampling.
+
+    `cache`: an empty one; None: one that grows.
+    """
+    cache = DynamicCache(config=llama.config) if cache is None else cache
+    mask = torch.ones(1, len(rows), dtype=torch.long, device=rows.device)
     out = llama(
         inputs_embeds=rows[None], attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=head_rows
     )

@@ -37,6 +37,7 @@ from stillframe_lab.latency.stock import (
     with_packed_weights,
 )
 from stillframe_lab.latency.stock_chunk import StockChunkVariant
+from stillframe_lab.latency.stock_compiled import COMPILED, StaticCaches, compile_refusal, compiled
 from stillframe_lab.latency.stock_flow import StockFlowVariant
 
 OFF, DRAFTS, HIT, MISS = "off", "drafts, as they come", "drafts, all right", "drafts, all wrong"
@@ -132,6 +133,7 @@ class ModelSpec:
     knobs: ReuseSettings
     rows: tuple[VariantSpec, ...] = STILLFRAME_VARIANTS
     variants: bool = True  # whether stock is also timed with one head row and with packed weights
+    compiled: bool = False  # whether stock is also timed compiled, where this machine can: minutes for each shape
 
 
 def build_variants(spec: ModelSpec, scene: Scene, clock: Clock) -> list[Variant]:
@@ -184,6 +186,9 @@ def _stock_variants(spec: ModelSpec, model: PolicyModel, clock: Clock) -> Iterat
     ours = with_packed_weights(llama) if spec.variants else None
     if ours is not None:
         yield StockVariant(VariantInfo(STOCK_PACKED, dtype), model, ours, clock)
+    if spec.compiled and compile_refusal(spec.device) is None:
+        entry, caches = VariantInfo(COMPILED, dtype), StaticCaches(llama.config)
+        yield StockVariant(entry, model, compiled(llama), clock, new_cache=caches)
 
 
 def _stock_chunk_variants(spec: ModelSpec, model: OpenVLAOFT, clock: Clock) -> Iterator[Variant]:

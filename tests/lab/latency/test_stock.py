@@ -14,8 +14,10 @@ from stillframe_lab.latency.ours import StillframeVariant
 from stillframe_lab.latency.race import VariantInfo
 from stillframe_lab.latency.scene import Scene
 from stillframe_lab.latency.stock import StockVariant, pack_all, stock_decoder, with_packed_weights
+from stillframe_lab.latency.stock_compiled import COMPILED, StaticCaches, compile_refusal, compiled
 
 CPU = torch.device("cpu")
+WHY = compile_refusal(CPU)
 
 
 @pytest.mark.parametrize("name", ["tiny", "micro"])
@@ -77,3 +79,33 @@ def load(folder: CheckpointFolder) -> PolicyModel:
     from stillframe_lab.latency.sizes import load_from
 
     return load_from(folder, dtype=torch.bfloat16, device=CPU)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, as its compiler is imported
+@pytest.mark.parametrize(
+    "compiles",
+    [False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.skipif(bool(WHY), reason=str(WHY))])],
+)
+def test_compiled_stock_says_what_stock_says(
+    micro: PolicyModel, micro_folder: CheckpointFolder, scene: Scene, *, compiles: bool
+) -> None:
+    """Over a static cache, which is empty again for every frame: in float32 the same seven tokens in seven passes."""
+    llama = stock_decoder(micro_folder, micro.decoder.config, dtype=torch.float32, device=CPU)
+    stock = StockVariant(VariantInfo("stock", "float32"), micro, llama, thread_time)
+    caches = StaticCaches(llama.config)
+    fast = StockVariant(
+        VariantInfo(COMPILED, "float32"), micro, compiled(llama) if compiles else llama, thread_time, new_cache=caches
+    )
+    frames = [[scene.shot("moving", turn)] for turn in (0, 12, 0)]
+    answers = [(stock(shots), fast(shots)) for shots in frames]
+
+    assert [one.tokens[0].tolist() for one, _ in answers] == [other.tokens[0].tolist() for _, other in answers]
+    assert {other.passes for _, other in answers} == {7}
+
+
+def test_where_nothing_can_be_compiled_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU's code takes a compiler of the system's; a GPU's does not."""
+    monkeypatch.setattr("shutil.which", lambda _: None)
+
+    assert compile_refusal(CPU) == "torch.compile needs a C++ compiler, and there is none"
+    assert compile_refusal(torch.device("cuda")) is None
