@@ -38,6 +38,7 @@ from stillframe.models.llama.cpu_dtype import time_dtypes
 from stillframe.models.registry import decoder_sizes, load_policy
 from stillframe.recording.policy import RecordingPolicy
 from stillframe.recording.recorder import CLOSE_S, Recorder
+from stillframe.stopwatch import Clock
 from stillframe.web.app import create_app
 from stillframe.web.service.lifecycle import Lifecycle, State
 
@@ -227,7 +228,7 @@ def open_model(config: DaemonConfig, log: logging.Logger | None = None) -> Polic
     )
 
 
-def open_history(config: DaemonConfig, model: PolicyModel) -> HistoryManager | None:
+def open_history(config: DaemonConfig, model: PolicyModel, clock: Clock = time.perf_counter) -> HistoryManager | None:
     """The history of older frames; None if not enabled.
 
     Raises CheckpointError for a checkpoint not trained for it (unless forced), ConfigError for unfit settings.
@@ -236,7 +237,7 @@ def open_history(config: DaemonConfig, model: PolicyModel) -> HistoryManager | N
         return None
     untrained = config.history.force and not has_history(config.checkpoint)
     weights = untrained_weights(model, config.history) if untrained else load_history(config.checkpoint, model.device)
-    return HistoryManager(model, weights, config.history, time.perf_counter)
+    return HistoryManager(model, weights, config.history, clock)
 
 
 def choose_device(name: str) -> torch.device:
