@@ -18,7 +18,7 @@ from stillframe.daemon.config import DaemonConfig, load_config
 from stillframe.models.base import PolicyModel
 from stillframe.models.registry import load_policy
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
-from stillframe.tools.certify.certificate import ArmResult, Certificate
+from stillframe.tools.certify.certificate import Certificate
 from stillframe.tools.certify.run import CertifyOptions, certify
 from stillframe_lab.train.new_checkpoint import new_network, save_checkpoint
 from stillframe_lab.train.recipe import Recipe
@@ -30,19 +30,20 @@ GROWN = 4.0
 FEW = CertifyOptions(ticks=5, robots=3)  # the fourth repeats the third's picture
 
 Deploy = Callable[..., DaemonConfig]
+Certify = Callable[..., Certificate]
 
 
 @dataclass
-class Quiet:
-    """Keeps what a terminal would be told."""
+class Heard:
+    """What a terminal would be told."""
 
-    stages: list[str] = field(default_factory=list)
+    stages: list[tuple[str, int]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     steps: int = 0
 
-    def stage(self, name: str, steps: int) -> None:  # noqa: ARG002 (the protocol's)
+    def stage(self, name: str, steps: int) -> None:
         """The next stage begins."""
-        self.stages.append(name)
+        self.stages.append((name, steps))
 
     def advance(self) -> None:
         """One step of it is done."""
@@ -79,9 +80,19 @@ def deploy() -> Deploy:
 
 
 @pytest.fixture(scope="session")
-def made(tiny_folder: Path, deploy: Deploy) -> Certificate:
+def certified() -> Certify:
+    """Make one: `certified(deployment, ticks=3)`; of a few ticks and a batch of three where nothing is said."""
+
+    def of(deployment: DaemonConfig, **asked: Any) -> Certificate:
+        return certify(deployment, replace(FEW, **asked), Heard())
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def made(tiny_folder: Path, deploy: Deploy, certified: Certify) -> Certificate:
     """Of the tiny checkpoint."""
-    return certify(deploy(tiny_folder), FEW, Quiet())
+    return certified(deploy(tiny_folder))
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +101,7 @@ def tiny_model(tiny_folder: Path) -> PolicyModel:
     return load_policy(tiny_folder, dtype=torch.float32, device=torch.device("cpu"))
 
 
-def arm(certificate: Certificate, name: str) -> ArmResult:
-    """What a certificate says of one arm."""
-    (found,) = (one for one in certificate.arms if one.name == name)
-    return found
+@pytest.fixture
+def heard() -> Heard:
+    """A reporter."""
+    return Heard()
