@@ -95,7 +95,6 @@ def test_promises_are_those_of_the_machine(info: Any, promises: dict[str, Promis
         ({"decoding": DecodingSettings("relaxed")}, INVARIANT, "none"),
         ({"weights": "int8"}, INVARIANT, "none"),
     ],
-    ids=str,
 )
 def test_what_is_served_promises_what_its_parts_do(sections: dict[str, Any], info: Any, promise: Promise) -> None:
     """The weakest of them; with all of the deployment's settings."""

@@ -5,17 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stillframe.daemon.config import load_config
 from stillframe.errors import StillframeError
-from stillframe.tools.certify.certificate import Certificate, canonical, read_certificate, seal_of, sealed
+from stillframe.testing import policy_info
+from stillframe.tools.certify.arms import arm_specs
+from stillframe.tools.certify.certificate import Certificate, Times, canonical, read_certificate, seal_of, sealed
+from stillframe.tools.certify.compare import TickComparison, Took
 from stillframe.tools.certify.facts import digest_of
 from stillframe.tools.certify.page import broken_lines, page, verdict_line
+from stillframe.tools.certify.results import result
 
 DOCS = Path(__file__).parents[3] / "docs" / "certificates"
 once = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -145,15 +152,34 @@ def test_a_page_says_what_is_broken(made: Certificate) -> None:
     assert "a promise is broken" in verdict_line(broken)
 
 
-def test_times_add_up(made: Certificate) -> None:
-    """Jitter is p99 less p50, nothing is beyond the worst, and the plain arm is once itself."""
-    for one in made.arms:
-        if one.times is not None:
-            assert 0 < one.times.p50_ms <= one.times.p99_ms <= one.times.worst_ms
-            assert one.times.jitter_ms == pytest.approx(one.times.p99_ms - one.times.p50_ms, abs=2e-3)
-            assert one.times.std_ms >= 0
-    assert made.arms[0].times is not None
-    assert made.arms[0].times.times_plain == 1
+def test_times_add_up() -> None:
+    """Jitter is p99 less p50; the ratio is of medians for each frame, of CPU time where one thread does the work."""
+
+    def of(factor: float) -> list[TickComparison]:
+        zeros = np.zeros((1, 7))
+        return [
+            TickComparison(at, Took(factor * at, factor), True, 0, 0, 0, zeros, zeros, True, None, 0.0, 1)  # noqa: FBT003
+            for at in range(1, 101)
+        ]
+
+    spec = arm_specs(load_config(None, {"checkpoint": "none"}), policy_info(), 2, [])[0]
+    batched = replace(spec, robots=4)
+
+    def times(*, one_thread: bool) -> Times:
+        found = result(
+            batched, of(2), "", policy_info().action_names, bound=0, repeatable=True, plain=of(3), one_thread=one_thread
+        )
+        assert found.times is not None
+        return found.times
+
+    wall, cpu = times(one_thread=False), times(one_thread=True)
+
+    assert (wall.frames_per_pass, wall.p50_ms, wall.worst_ms) == (4, 101, 200)
+    assert wall.p99_ms == pytest.approx(198, abs=0.1)
+    assert wall.jitter_ms == pytest.approx(wall.p99_ms - 101)
+    assert wall.std_ms == pytest.approx(2 * np.std(range(1, 101)), abs=1e-3)
+    assert (wall.cpu_p50_ms, wall.cpu_p99_ms, wall.times_plain) == (None, None, 6)
+    assert (cpu.cpu_p50_ms, cpu.cpu_p99_ms, cpu.times_plain) == (2, 2, 6)
 
 
 def test_the_schema_in_docs_is_the_documents() -> None:

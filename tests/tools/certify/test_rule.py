@@ -22,7 +22,7 @@ from stillframe.reuse.plan import ReusePlan
 from stillframe.testing import policy_info
 from stillframe.tools.certify.arm import Arm
 from stillframe.tools.certify.arms import PLAIN, ArmSpec, Promise, arm_specs
-from stillframe.tools.certify.compare import CHUNK_BOUND, TickComparison, broken_ticks, compared, verdict
+from stillframe.tools.certify.compare import CHUNK_BOUND, TickComparison, Took, broken_ticks, compared, verdict
 from stillframe.tools.certify.near_ties import NearTie, WatchedRunner, near_tie
 from stillframe.tools.certify.ticks import scene_ticks
 from stillframe.tools.replay.player import PlayerSettings
@@ -32,7 +32,7 @@ KEY = next(iter(INFO.norm_stats))
 NUMBERS = len(INFO.action_names)
 BOUND = 0.01
 CONFIG = {"checkpoint": "checkpoints/none", "device": "cpu", "dtype": "float32", "threads": 1}
-once = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=settings().max_examples // 5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def step(actions: np.ndarray, tokens: list[int] | None = None, *, bit_equal: bool = True) -> Step:
@@ -54,7 +54,7 @@ def tick(promise: Promise, apart: float = 0.0, tie: NearTie | None = None, *, bi
     other[0] = apart * half
     ids = [1] * NUMBERS, [2 if tie else 1] * NUMBERS
     one, two = step(plain, ids[0]), step(other, ids[1], bit_equal=bit_equal)
-    return compared(spec(promise), 0, one, two, 1.0, tie, INFO)
+    return compared(spec(promise), 0, one, two, Took(2.5, 1.5), tie, INFO)
 
 
 @pytest.mark.parametrize(
@@ -104,10 +104,12 @@ def test_what_is_counted() -> None:
     plain = step(np.zeros((3, NUMBERS)), [1] * 3 * NUMBERS)
     moved = np.zeros((3, NUMBERS))
     moved[1, 0], moved[1, 1], moved[2, 0] = 0.25, -0.5, -0.0
-    one = compared(spec("none"), 4, plain, step(moved, [1, 2] + [1] * (3 * NUMBERS - 2)), 2.5, None, INFO)
-    short = compared(spec("none"), 4, plain, step(np.zeros((2, NUMBERS)), [1] * 2 * NUMBERS), 2.5, None, INFO)
+    one = compared(spec("none"), 4, plain, step(moved, [1, 2] + [1] * (3 * NUMBERS - 2)), Took(2.5, 1.5), None, INFO)
+    short = compared(
+        spec("none"), 4, plain, step(np.zeros((2, NUMBERS)), [1] * 2 * NUMBERS), Took(2.5, 1.5), None, INFO
+    )
 
-    assert (one.tick, one.took_ms, one.tokens, one.tokens_differ, one.actions_differ) == (4, 2.5, 3 * NUMBERS, 1, 1)
+    assert (one.tick, one.took.cpu_ms, one.tokens, one.tokens_differ, one.actions_differ) == (4, 1.5, 3 * NUMBERS, 1, 1)
     assert (one.apart.shape, one.apart[1, :2].tolist(), one.apart[2, 0]) == ((3, NUMBERS), [0.25, 0.5], 0)
     assert (one.reuse_ratio, one.passes, one.equal) == (0.25, 3, False)
     assert (short.equal, short.actions_differ) == (False, 0)
@@ -127,7 +129,7 @@ def plain(tiny_model: PolicyModel) -> Arm:
     return Arm(first, tiny_model, deployment)
 
 
-@once
+@few
 @given(token=st.integers(0, 6), other=st.integers(0, 255), seed=st.integers(0, 3))
 def test_a_lead_is_that_of_the_logits(plain: Arm, tiny_model: PolicyModel, token: int, other: int, seed: int) -> None:
     """Of one pass over the frame and its whole answer: the plain token is ahead of any other, by as much."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from time import perf_counter
+from time import perf_counter, thread_time
 
 from stillframe.daemon.config import DaemonConfig
 from stillframe.daemon.serve import open_history
@@ -22,6 +22,7 @@ from stillframe.engine.step import step
 from stillframe.errors import RequestError, StillframeError
 from stillframe.models.base import PolicyModel
 from stillframe.tools.certify.arms import ArmSpec
+from stillframe.tools.certify.compare import Took
 from stillframe.tools.certify.near_ties import WatchedRunner
 from stillframe.tools.certify.ticks import Tick
 
@@ -34,10 +35,10 @@ STATELESS = "; recordings hold the state where the policy that was served reads 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an arm answered to a tick, and how long all frames of its pass took, pictures to actions."""
+    """What an arm answered to a tick, and what all frames of its pass took, pictures to actions."""
 
     step: Step
-    took_ms: float
+    took: Took
 
 
 class Arm:
@@ -97,15 +98,15 @@ class Arm:
         self._playing, self._now_s = tick.place.id, tick.at_s
         requests = self._requests(tick, ticks, number)
         own = number % self.spec.robots
-        started_s = perf_counter()
+        started_s = perf_counter(), thread_time()
         answers = step(self.core, requests)
         self._wait()
-        took_ms = (perf_counter() - started_s) * 1e3
+        took = Took((perf_counter() - started_s[0]) * 1e3, (thread_time() - started_s[1]) * 1e3)
         answered = answers[own]
         if isinstance(answered, RequestError):
             hint = STATELESS if answered.code == "missing-state" else ""
             raise StillframeError(f"{self.spec.name} cannot answer tick {number}: {answered}{hint}") from answered
-        return Answer(answered, took_ms)
+        return Answer(answered, took)
 
     def rest(self) -> None:
         """The pause after an answer: an idle refresh, where the arm's mode and settings have one."""

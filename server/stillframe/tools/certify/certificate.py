@@ -111,7 +111,7 @@ class Answers(Part):
 
 
 class Times(Part):
-    """Wall time of an arm's passes, pictures to actions; nothing of it is queue or network."""
+    """Wall time of an arm's passes, pictures to actions, and CPU time; nothing of it is queue or network."""
 
     frames_per_pass: int
     p50_ms: float
@@ -119,7 +119,11 @@ class Times(Part):
     worst_ms: float
     jitter_ms: float = Field(description="p99 - p50")
     std_ms: float
-    times_plain: float = Field(description="p50 of the plain arm / this p50 for each frame: above 1 is faster")
+    cpu_p50_ms: float | None = Field(description="of the one thread that does all the work; null: it is not one")
+    cpu_p99_ms: float | None
+    times_plain: float = Field(
+        description="the plain arm's p50 / this one's for each frame: above 1 is faster; of CPU time where there is one"
+    )
 
 
 class ArmResult(Part):

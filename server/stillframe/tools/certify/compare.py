@@ -38,11 +38,19 @@ RULE = (
 
 
 @dataclass(frozen=True)
+class Took:
+    """What one pass took."""
+
+    wall_ms: float
+    cpu_ms: float  # of the thread that ran it: all of its work, on a CPU where torch has one thread
+
+
+@dataclass(frozen=True)
 class TickComparison:
     """One tick of one arm."""
 
     tick: int
-    took_ms: float
+    took: Took
     equal: bool
     tokens: int  # of an answer; 0: it is not made of tokens
     tokens_differ: int
@@ -73,7 +81,7 @@ class TickComparison:
 
 
 def compared(
-    spec: ArmSpec, tick: int, plain: Step, other: Step, took_ms: float, tie: NearTie | None, info: PolicyInfo
+    spec: ArmSpec, tick: int, plain: Step, other: Step, took: Took, tie: NearTie | None, info: PolicyInfo
 ) -> TickComparison:
     """One answer against the plain one. Raises StillframeError for actions of another length."""
     was, now = plain.chunk, other.chunk
@@ -84,7 +92,7 @@ def compared(
     cache = other.report.cache
     return TickComparison(
         tick=tick,
-        took_ms=took_ms,
+        took=took,
         equal=same_shape and others == 0 and bool((was.actions == now.actions).all()),
         tokens=len(was.tokens),
         tokens_differ=others,

@@ -59,6 +59,11 @@ def machine_facts(info: PolicyInfo, loads: list[list[float]]) -> MachineFacts:
     )
 
 
+def runs_on_one_thread(info: PolicyInfo) -> bool:
+    """Whether one thread does all of a policy's work."""
+    return info.device == "cpu" and torch.get_num_threads() == 1
+
+
 def versions() -> dict[str, str | None]:
     """Name -> version; null where it is not installed, or not known."""
     found: dict[str, str | None] = {name: _version(name) for name in PACKAGES}

@@ -13,6 +13,10 @@ ANSWERS = (
     *("arm", "promise", "verdict", "ticks equal", "tokens that differ", "actions that differ"),
     *("drift p50", "p90", "largest", "reuse", "passes"),
 )
+TIMES = (
+    *("arm", "frames a pass", "p50", "p99", "worst", "jitter (p99 - p50)", "std"),
+    *("CPU p50", "CPU p99", "plain / this, a frame"),
+)
 COUNTED = ("equal", "within rounding", "approximate", "broken", "not here")
 
 
@@ -61,15 +65,13 @@ def _lines(certificate: Certificate, json_name: str) -> Iterator[str]:
     yield "\n## Times\n"
     before, after = (load[0] for load in certificate.machine.load_average)
     yield (
-        f"Wall time of a pass, pictures to actions, in ms; no queue and no network. Arms took turns, tick by tick;\n"
+        "Wall time of a pass, pictures to actions, in ms; no queue and no network. Arms took turns, tick by tick;\n"
         f"{certificate.warm_up_ticks} ticks before the first, and idle refreshes between ticks, are not in it. Load "
         f"average (1 minute)\n{before:.2f} before and {after:.2f} after, on {certificate.machine.cores} cores: above "
-        "that, the machine did other work too.\n"
+        "that, the machine did other work too. CPU: time of the\none thread that does all the work, where it is one; "
+        "the last column is of it then.\n"
     )
-    yield from _table(
-        ("arm", "frames a pass", "p50", "p99", "worst", "jitter (p99 - p50)", "std", "plain / this, a frame"),
-        [(arm.name, *_times(arm.times)) for arm in certificate.arms if arm.times is not None],
-    )
+    yield from _table(TIMES, [(arm.name, *_times(arm.times)) for arm in certificate.arms if arm.times is not None])
     absent = [arm for arm in certificate.arms if arm.why is not None]
     if absent:
         yield "\n## Not here\n"
@@ -98,9 +100,10 @@ def _answers(found: Answers | None) -> tuple[str, ...]:
 
 def _times(times: Times | None) -> tuple[str, ...]:
     if times is None:
-        return ("-",) * 7
-    figures = (times.p50_ms, times.p99_ms, times.worst_ms, times.jitter_ms, times.std_ms)
-    return (str(times.frames_per_pass), *(f"{value:.2f}" for value in figures), f"{times.times_plain:.2f}x")
+        return ("-",) * 9
+    wall = (times.p50_ms, times.p99_ms, times.worst_ms, times.jitter_ms, times.std_ms)
+    cpu = ("-" if value is None else f"{value:.2f}" for value in (times.cpu_p50_ms, times.cpu_p99_ms))
+    return (str(times.frames_per_pass), *(f"{value:.2f}" for value in wall), *cpu, f"{times.times_plain:.2f}x")
 
 
 def _ties(arms: Sequence[ArmResult]) -> Iterator[str]:

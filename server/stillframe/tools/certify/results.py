@@ -14,7 +14,7 @@ from stillframe.tools.certify.arms import ArmSpec
 from stillframe.tools.certify.certificate import Answers, ArmResult, Distance, Drift, Tie, Times
 from stillframe.tools.certify.compare import TickComparison, broken_ticks, verdict
 
-MS_DIGITS = 3  # microseconds
+DIGITS = 3  # of milliseconds, and of ratios
 
 
 def absent(spec: ArmSpec, why: str) -> ArmResult:
@@ -32,9 +32,13 @@ def result(
     *,
     bound: float,
     repeatable: bool,
-    plain_ms: float,
+    plain: Sequence[TickComparison],
+    one_thread: bool,
 ) -> ArmResult:
-    """Of an arm that answered one tick at least; `names`: of an action's numbers; `plain_ms`: the plain arm's p50."""
+    """Of an arm that answered one tick at least, beside the ticks of the plain one; `names`: of an action's numbers.
+
+    `one_thread`: whether one thread does all the work, so that its CPU time says what other processes cannot change.
+    """
     broken = broken_ticks(spec.promise, ticks, bound, repeatable=repeatable)
     return ArmResult(
         name=spec.name,
@@ -43,7 +47,7 @@ def result(
         verdict=verdict(spec.promise, ticks, bound, repeatable=repeatable),
         why=None,
         answers=_answers(ticks, sha256, names, [one.tick for one in broken]),
-        times=_times([one.took_ms for one in ticks], spec.robots, plain_ms),
+        times=_times(ticks, spec.robots, plain, one_thread=one_thread),
     )
 
 
@@ -77,19 +81,29 @@ def _distance(apart: NDArray[np.float64]) -> Distance:
     return Distance(largest=float(apart.max()), mean=float(apart.mean()))
 
 
-def p50_ms(ticks: Sequence[TickComparison]) -> float:
-    """The median of what its passes took."""
-    return float(np.median([one.took_ms for one in ticks]))
-
-
-def _times(took_ms: Sequence[float], frames: int, plain_ms: float) -> Times:
-    p50, p99, worst = (float(value) for value in np.percentile(took_ms, (50, 99, 100)))
+def _times(ticks: Sequence[TickComparison], frames: int, plain: Sequence[TickComparison], *, one_thread: bool) -> Times:
+    wall_ms = [one.took.wall_ms for one in ticks]
+    p50, p99, worst = _percentiles(wall_ms)
+    cpu_p50, cpu_p99, _ = _percentiles([one.took.cpu_ms for one in ticks])
+    plain_ms = [one.took.cpu_ms if one_thread else one.took.wall_ms for one in plain]
     return Times(
         frames_per_pass=frames,
-        p50_ms=round(p50, MS_DIGITS),
-        p99_ms=round(p99, MS_DIGITS),
-        worst_ms=round(worst, MS_DIGITS),
-        jitter_ms=round(p99 - p50, MS_DIGITS),
-        std_ms=round(float(np.std(took_ms)), MS_DIGITS),
-        times_plain=round(plain_ms * frames / p50, MS_DIGITS),
+        p50_ms=_rounded(p50),
+        p99_ms=_rounded(p99),
+        worst_ms=_rounded(worst),
+        jitter_ms=_rounded(p99 - p50),
+        std_ms=_rounded(float(np.std(wall_ms))),
+        cpu_p50_ms=_rounded(cpu_p50) if one_thread else None,
+        cpu_p99_ms=_rounded(cpu_p99) if one_thread else None,
+        times_plain=_rounded(float(np.median(plain_ms)) * frames / (cpu_p50 if one_thread else p50)),
     )
+
+
+def _percentiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """p50, p99 and the greatest."""
+    p50, p99, worst = (float(value) for value in np.percentile(values, (50, 99, 100)))
+    return p50, p99, worst
+
+
+def _rounded(value: float) -> float:
+    return round(value, DIGITS)

@@ -21,8 +21,15 @@ from stillframe.tools.certify.arm import WARM_UP_TICKS, Arm
 from stillframe.tools.certify.arms import AGAIN, PLAIN, ArmSpec, arm_specs
 from stillframe.tools.certify.certificate import ArmResult, Certificate, FrameFacts
 from stillframe.tools.certify.compare import CHUNK_BOUND, RULE
-from stillframe.tools.certify.facts import checkpoint_facts, load_average, machine_facts, settings_of, versions
-from stillframe.tools.certify.results import absent, p50_ms, result
+from stillframe.tools.certify.facts import (
+    checkpoint_facts,
+    load_average,
+    machine_facts,
+    runs_on_one_thread,
+    settings_of,
+    versions,
+)
+from stillframe.tools.certify.results import absent, result
 from stillframe.tools.certify.ticks import Tick, digest, recorded_ticks, scene_ticks
 from stillframe.tools.certify.trial import Trial, run_trials
 from stillframe.tools.replay.player import PlayerSettings
@@ -142,7 +149,7 @@ def _results(
 ) -> list[ArmResult]:
     """Every arm's, in the order of the specs."""
     bound, repeatable = CHUNK_BOUND[info.dtype], all(one.equal for one in trials[AGAIN].ticks)
-    plain_ms = p50_ms(trials[PLAIN].ticks)
+    plain, one_thread = trials[PLAIN].ticks, runs_on_one_thread(info)
     results = []
     for spec in specs:
         if spec.name in reasons:
@@ -151,6 +158,15 @@ def _results(
         ticks, sha256 = trials[spec.name].ticks, trials[spec.name].sha256
         judged = spec.name == AGAIN or repeatable  # the repetition itself is held to what it promises
         results.append(
-            result(spec, ticks, sha256, info.action_names, bound=bound, repeatable=judged, plain_ms=plain_ms)
+            result(
+                spec,
+                ticks,
+                sha256,
+                info.action_names,
+                bound=bound,
+                repeatable=judged,
+                plain=plain,
+                one_thread=one_thread,
+            )
         )
     return results

@@ -59,7 +59,7 @@ def _compare(trials: Sequence[Trial], answers: Mapping[str, Answer], number: int
         spec, own = trial.arm.spec, answers[trial.arm.spec.name]
         chunk = own.step.chunk
         tie = None if spec.promise == "none" else _tie(plain_arm, plain.chunk, chunk)
-        trial.add(compared(spec, number, plain, own.step, own.took_ms, tie, info), chunk)
+        trial.add(compared(spec, number, plain, own.step, own.took, tie, info), chunk)
 
 
 def _tie(plain_arm: Arm, plain: ActionChunk, other: ActionChunk) -> NearTie | None:
