@@ -76,7 +76,8 @@ def test_arms_do_what_they_are_named_for(made: Certificate) -> None:
     assert drafts.passes < plain.passes
     assert 0 < exact.reuse_ratio < adaptive.reuse_ratio
     assert batched.frames_per_pass == ROBOTS
-    assert (served.answers.passes, served.answers.reuse_ratio) == (drafts.passes, adaptive.reuse_ratio)
+    assert served.answers.passes < plain.passes
+    assert served.answers.reuse_ratio == adaptive.reuse_ratio
     assert served.promise == "none"
 
 
