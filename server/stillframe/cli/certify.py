@@ -56,13 +56,14 @@ def certify_command(
     if rerun and check is None:
         raise ConfigError("--rerun goes with --check FILE.json: it shows the ticks of that certificate again")
     overrides = {"device": device, "dtype": dtype, "threads": threads}
-    deployment = with_local_checkpoint(deployment_of(checkpoint, overrides))
+    asked = deployment_of(checkpoint, overrides)
+    deployment = with_local_checkpoint(asked)
     if check is not None:
         given = {key: value for key, value in overrides.items() if value is not None}
         _check(check, deployment.checkpoint, frames, given, rerun=rerun)
         return
     options = CertifyOptions(ticks, frames, seed, robots, [_kind(kind) for kind in weights or []])
-    _make(deployment, options, out or Path(f"{deployment.checkpoint.name}-certificate.json"))
+    _make(deployment, options, out or Path(f"{asked.checkpoint.name}-certificate.json"))
 
 
 def _kind(name: str) -> WeightScheme:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import uvicorn
@@ -38,7 +38,6 @@ from stillframe.models.llama.cpu_dtype import time_dtypes
 from stillframe.models.registry import decoder_sizes, load_policy
 from stillframe.recording.policy import RecordingPolicy
 from stillframe.recording.recorder import CLOSE_S, Recorder
-from stillframe.stopwatch import Clock
 from stillframe.web.app import create_app
 from stillframe.web.service.lifecycle import Lifecycle, State
 
@@ -228,7 +227,9 @@ def open_model(config: DaemonConfig, log: logging.Logger | None = None) -> Polic
     )
 
 
-def open_history(config: DaemonConfig, model: PolicyModel, clock: Clock = time.perf_counter) -> HistoryManager | None:
+def open_history(
+    config: DaemonConfig, model: PolicyModel, clock: Callable[[], float] = time.perf_counter
+) -> HistoryManager | None:
     """The history of older frames; None if not enabled.
 
     Raises CheckpointError for a checkpoint not trained for it (unless forced), ConfigError for unfit settings.
