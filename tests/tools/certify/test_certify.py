@@ -120,16 +120,20 @@ def test_no_host_no_user_no_folder_is_named(made: Certificate, tiny_folder: Path
 def test_every_family_is_certified(
     request: pytest.FixtureRequest, deploy: Deploy, certified: Certify, name: str
 ) -> None:
-    """Chunks from one pass, by a diffusion, by a flow: no token is guessed there, and every promise holds."""
+    """Chunks from one pass, by a diffusion, by a flow: no token is guessed there, and alone every promise holds.
+
+    Side by side they are within rounding; heads that draw for all robots at once need not be equal to the bit there.
+    """
     folder = GOLDENS / "pi0" / f"{name}-micro" if "pi" in name else request.getfixturevalue(f"{name}_folder")
     found = certified(deploy(folder), ticks=2, robots=2)
     drafts, batched = arm(found, "drafts exact"), arm(found, "batched")
 
-    assert not found.broken
+    assert {one.name for one in found.arms if one.verdict == "broken"} <= {"batched"}
     assert drafts.verdict == "not here"
     assert "nothing is guessed" in str(drafts.why)
     assert arm(found, AGAIN).verdict == "equal"
     assert batched.answers is not None
+    assert batched.answers.drift.largest <= found.bound
     assert batched.answers.tokens == 0
     assert batched.answers.actions > batched.answers.ticks
 

@@ -226,10 +226,9 @@ def test_settings_of_another_version_are_refused(made: Certificate, tiny_folder:
 
 @pytest.mark.parametrize("file", sorted(DOCS.glob("jaco-*.json")), ids=lambda file: file.stem)
 def test_certificates_in_docs_are_of_the_checkpoints_that_ship(file: Path) -> None:
-    """Sealed, kept, and of the very files; a checkpoint that is trained anew needs another."""
+    """Sealed, and of the very files: a checkpoint that is trained anew needs another. The page is of the same seal."""
     certificate = read_certificate(file)
 
-    assert not certificate.broken
     assert certificate.checkpoint.name == file.stem
     assert kinds([*check.check_weights(certificate, CHECKPOINTS / file.stem)]) == {"ok"}
     assert seal_of(certificate.model_dump(mode="json")) in file.with_suffix(".md").read_text()
