@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -91,7 +92,7 @@ def _make(deployment: DaemonConfig, options: CertifyOptions, out: Path) -> None:
     _raise_if_broken(made)
 
 
-def _check(file: Path, folder: Path, frames: Path | None, overrides: dict[str, object], *, rerun: bool) -> None:
+def _check(file: Path, folder: Path, frames: Path | None, overrides: Mapping[str, object], *, rerun: bool) -> None:
     from stillframe.cli.progress import StageBar
     from stillframe.tools.certify import check
     from stillframe.tools.certify.certificate import read_certificate

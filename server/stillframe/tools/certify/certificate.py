@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,7 +21,7 @@ from stillframe.files.json import read_object
 from stillframe.tools.certify.arms import Promise
 from stillframe.tools.certify.compare import Verdict
 
-FORMAT = "stillframe-certificate/1"
+FORMAT: Final = "stillframe-certificate/1"
 
 
 class Part(BaseModel):
