@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def _git(folder: Path, *words: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _lines(file: Path, name: str) -> Any:
+def _lines(file: Path, name: str) -> Iterator[str]:
     """What the file's lines say under a name, the first first."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     return (line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name)
