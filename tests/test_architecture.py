@@ -39,7 +39,8 @@ ARROWS = {
     | {"engine", "files", "history", "metrics", "models", "recording", "reuse", "sessions", "settings_fields"}
     | {"transport", "web", "stillframe_client.wire"},
     "tools": BASE
-    | {"daemon", "engine", "files", "models", "recording", "reuse", "stopwatch", "web", "stillframe_client"},
+    | {"__init__", "daemon", "engine", "files", "models", "recording", "reuse", "stopwatch", "web"}
+    | {"stillframe_client"},
     "cli": BASE | {"__init__", "daemon", "recording", "tools", "stillframe_client"},
     "testing": BASE | {"daemon", "metrics", "web"},
     "__main__": {"cli"},

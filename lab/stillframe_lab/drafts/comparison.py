@@ -18,10 +18,10 @@ from stillframe.models.base import Decoded, PolicyModel, Prefilled
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.draft import Ids
 from stillframe.models.llama.runner import DecoderRunner
-from stillframe.models.llama.sequence import SequenceSlice
 from stillframe.models.llama.speculative import speculative_decode
 from stillframe.models.runner import ModelRunner
 from stillframe.reuse.settings import ReuseSettings
+from stillframe.tools.certify.near_ties import plain_rows
 from stillframe_lab.evaluation.actors import Action, LocalActor
 
 
@@ -110,9 +110,6 @@ def _moved(decoder: Decoder, frame: Prefilled, ids: Ids, plain: Tensor) -> tuple
 
 def _plain_logits(runner: DecoderRunner, frame: Prefilled, ids: Ids) -> tuple[Tensor, Tensor]:
     """For all tokens but the first, in a later pass's shape: logits [tokens - 1, vocabulary], each row's rounding."""
-    decoder = runner.decoder
-    rows = decoder.embed(torch.from_numpy(ids[:-1]).to(frame.kv.device))
-    start = frame.prepared.layout.action.start
-    (hidden,) = runner.forward([SequenceSlice(rows, start, frame.kv, history=frame.history)])
+    decoder, hidden = runner.decoder, plain_rows(runner, frame, ids)
     units = torch.finfo(hidden.dtype).eps * decoder.max_head_norm * hidden.double().norm(dim=-1)
     return decoder.logits(hidden).float().cpu(), units.cpu()

@@ -12,12 +12,12 @@ exit_on_signals(sys.argv)  # before the slow imports
 from rich.console import Console  # noqa: E402
 from rich.text import Text  # noqa: E402
 
-from stillframe.cli import checkpoint, measure, preflight, recordings, serve, top  # noqa: E402
+from stillframe.cli import certify, checkpoint, measure, preflight, recordings, serve, top  # noqa: E402
 from stillframe.cli.app import app  # noqa: E402
 from stillframe.cli.plugins import add_commands  # noqa: E402
 from stillframe.errors import StillframeError  # noqa: E402
 
-__all__ = ["app", "checkpoint", "main", "measure", "preflight", "recordings", "serve", "top"]
+__all__ = ["app", "certify", "checkpoint", "main", "measure", "preflight", "recordings", "serve", "top"]
 
 add_commands(app)
 

@@ -23,6 +23,7 @@ ORDER = (
     "inspect",
     "calibrate",
     "replay",
+    "certify",
     "export",
     "loadtest",
     "demo",

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from stillframe.cli.app import app
+from stillframe.cli.deployment import deployment_of
 from stillframe.cli.output import write_text
 from stillframe.daemon.checkpoint import with_local_checkpoint
-from stillframe.daemon.config import DaemonConfig, load_config
 from stillframe.domain import ReuseMode
 from stillframe.tools.export.command import ExportFormat
 from stillframe.tools.extras import require_extras
@@ -54,7 +54,7 @@ def replay_command(
     from stillframe.tools.replay.output import document, draw_chart, notes, table
 
     check_writable(chart, json_file)
-    deployment = _deployment(checkpoint, {"device": device, "dtype": dtype, "threads": threads})
+    deployment = deployment_of(checkpoint, {"device": device, "dtype": dtype, "threads": threads})
     with StageBar() as bar:
         episodes = read_episodes(recording, bar.say)
         bar.stage("replay", min(frames or 10**9, sum(len(episode.files) for episode in episodes)))
@@ -91,10 +91,3 @@ def export_command(
         written = export(episodes, to, out, fps=fps, warn=bar.say, advance=bar.advance)
     for path in written:
         typer.echo(path)
-
-
-def _deployment(checkpoint: Path, overrides: dict[str, Any]) -> DaemonConfig:
-    """The YAML's, or a checkpoint with defaults."""
-    if checkpoint.suffix in {".yaml", ".yml"}:
-        return load_config(checkpoint, overrides)
-    return load_config(None, overrides | {"checkpoint": checkpoint})

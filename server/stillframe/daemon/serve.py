@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import uvicorn
@@ -245,7 +245,9 @@ def open_shadow(config: DaemonConfig, model: PolicyModel, metrics: Metrics, log:
     return shadow
 
 
-def open_history(config: DaemonConfig, model: PolicyModel) -> HistoryManager | None:
+def open_history(
+    config: DaemonConfig, model: PolicyModel, clock: Callable[[], float] = time.perf_counter
+) -> HistoryManager | None:
     """The history of older frames; None if not enabled.
 
     Raises CheckpointError for a checkpoint not trained for it (unless forced), ConfigError for unfit settings.
@@ -254,7 +256,7 @@ def open_history(config: DaemonConfig, model: PolicyModel) -> HistoryManager | N
         return None
     untrained = config.history.force and not has_history(config.checkpoint)
     weights = untrained_weights(model, config.history) if untrained else load_history(config.checkpoint, model.device)
-    return HistoryManager(model, weights, config.history, time.perf_counter)
+    return HistoryManager(model, weights, config.history, clock)
 
 
 def choose_device(name: str) -> torch.device:

@@ -83,7 +83,7 @@ class Player:
         cache, session = frame.step.report.cache, episode.card.session
         place = SessionRef(session, cache.epoch, cache.seq, serial=episode.serial)
         try:
-            return self._policy.answer(self._observation(frame.observation), place)
+            return self._policy.answer(as_shown(frame.observation, self.info, self._settings), place)
         except RequestError as error:
             hint = STATELESS if error.code == "missing-state" else ""
             raise StillframeError(
@@ -91,9 +91,10 @@ class Player:
                 f"{error}{hint}"
             ) from error
 
-    def _observation(self, seen: Observation) -> Observation:
-        """As this checkpoint is shown it."""
-        key = seen.unnorm_key if seen.unnorm_key in self.info.norm_stats else self._settings.unnorm_key
-        crop, renamed = self._settings.center_crop or seen.center_crop, self._settings.cameras
-        known = {camera: seen.images[recorded] for camera, recorded in renamed.items() if recorded in seen.images}
-        return replace(seen, images=known or seen.images, unnorm_key=key, center_crop=crop)
+
+def as_shown(seen: Observation, info: PolicyInfo, settings: PlayerSettings) -> Observation:
+    """What was recorded, as the checkpoint of `info` is shown it: its own names of cameras, statistics that it has."""
+    key = seen.unnorm_key if seen.unnorm_key in info.norm_stats else settings.unnorm_key
+    crop, renamed = settings.center_crop or seen.center_crop, settings.cameras
+    known = {camera: seen.images[recorded] for camera, recorded in renamed.items() if recorded in seen.images}
+    return replace(seen, images=known or seen.images, unnorm_key=key, center_crop=crop)

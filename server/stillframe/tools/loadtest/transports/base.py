@@ -12,20 +12,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-import numpy as np
 import PIL.Image
-from numpy.typing import NDArray
 
+from stillframe.tools.pictures import Picture, background, with_patch
 from stillframe_client import ModelInfo
 
-SIDE_PX, PATCH_PX, RADIUS_PX = 224, 28, 60
 PICTURES = 40  # of one turn: eight seconds at 5 Hz
 JPEG_QUALITY = 90
 INSTRUCTION = "pick up the red cube"
 UNKNOWN = "unknown"  # code of a reply that is no problem document
 OPEN_S = 20.0  # to connect and open a session
-
-Picture = NDArray[np.uint8]  # [height, width, 3]
 
 
 class FrameOutcome(StrEnum):
@@ -124,8 +120,8 @@ def parse_reply(seq: int, kind: Any, reply: Mapping[str, Any]) -> FrameResult:
 
 def pictures() -> list[Picture]:
     """A patch on a circle, one turn; the last picture is followed by the first."""
-    background = _background()
-    return [_with_patch(background, 2 * math.pi * index / PICTURES) for index in range(PICTURES)]
+    table = background()
+    return [with_patch(table, 2 * math.pi * index / PICTURES) for index in range(PICTURES)]
 
 
 def as_jpeg(picture: Picture) -> bytes:
@@ -133,16 +129,3 @@ def as_jpeg(picture: Picture) -> bytes:
     file = io.BytesIO()
     PIL.Image.fromarray(picture).save(file, "JPEG", quality=JPEG_QUALITY)
     return file.getvalue()
-
-
-def _background() -> Picture:
-    """14 x 14 random colours, enlarged."""
-    colours = np.random.default_rng(0).integers(40, 216, (14, 14, 3), dtype=np.uint8)
-    return np.asarray(PIL.Image.fromarray(colours).resize((SIDE_PX, SIDE_PX), PIL.Image.Resampling.BICUBIC))
-
-
-def _with_patch(background: Picture, angle: float) -> Picture:
-    picture = background.copy()
-    left, top = (round(SIDE_PX / 2 + RADIUS_PX * part - PATCH_PX / 2) for part in (math.cos(angle), math.sin(angle)))
-    picture[top : top + PATCH_PX, left : left + PATCH_PX] = (200, 30, 30)
-    return picture
