@@ -23,6 +23,7 @@ from stillframe.daemon.summary import start_summary
 from stillframe.daemon.web_settings import port_terms, web_settings
 from stillframe.domain import FrameObserver
 from stillframe.engine.cuda_graphs import CaptureConfig, check_gpu_memory
+from stillframe.engine.device import gpu_memory
 from stillframe.engine.engine import Engine
 from stillframe.engine.history import HistoryManager, untrained_weights
 from stillframe.engine.termination import OnEnded
@@ -207,6 +208,7 @@ def open_engine(
         report_patches=config.record is not None,
     )
     metrics.passes(lambda: engine.pass_counts)
+    metrics.gpu_memory(lambda: gpu_memory(model.device))
     return engine
 
 

@@ -104,7 +104,7 @@ class InferenceService:
     ) -> Reply:
         info, done = policy.info, step.report
         timing_ms = {**watch.laps_ms, **done.stages_ms, "total": watch.total_ms}
-        self._count(step, watch.laps_ms, replayed=ticket.replayed)
+        self._count(step, watch.laps_ms, replayed=ticket.replayed, actions_left=frame.slack_ms > 0)
         return Reply(
             step.chunk,
             model=info.name,
@@ -120,11 +120,11 @@ class InferenceService:
             echo=frame.echo,
         )
 
-    def _count(self, step: Step, laps_ms: Mapping[str, float], *, replayed: bool) -> None:
+    def _count(self, step: Step, laps_ms: Mapping[str, float], *, replayed: bool, actions_left: bool) -> None:
         for name, duration_ms in laps_ms.items():
             self.metrics.stage(name, duration_ms)
         if not replayed:
-            self.metrics.step(step.report)
+            self.metrics.step(step.report, actions_left=actions_left)
 
 
 def _once_a_session(frame: ParsedFrame, session: Session | None, step: Step) -> tuple[str, ...]:
