@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stillframe.errors import StillframeError
 
+
 @dataclass(frozen=True)
 class Series:
     """One line of a panel. A time without a value is absent."""

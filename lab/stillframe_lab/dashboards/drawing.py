@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ def draw(dashboard: Dashboard, ask: Ask) -> Figure:
     page.words(MARGIN_IN + 0.04, HEAD_IN / 2, dashboard.title, size=14, weight="bold")
     for panel in dashboard.panels:
         if panel.kind == "row":
-            x, y, width, height = page.place(panel)
+            x, y, _, height = page.place(panel)
             page.words(x + 0.06, y + height * 0.62, panel.title, size=10.5, weight="bold", color=QUIET)
         else:
             lines = [Line(query.name(own.labels), own) for query in panel.queries for own in ask(query)]
@@ -131,9 +131,7 @@ def _draw_lines(page: _Page, panel: Panel, lines: Sequence[Line]) -> None:
     """Lines, or bands one upon the other, over time; below them what they are called and where they ended."""
     x, y, width, height = page.card(panel)
     shown = sorted((line for line in lines if len(line.finite)), key=_importance)
-    coloured = [
-        (line, BAD if line.name in LIMITS else COLOURS[at % len(COLOURS)]) for at, line in enumerate(shown)
-    ]
+    coloured = [(line, BAD if line.name in LIMITS else COLOURS[at % len(COLOURS)]) for at, line in enumerate(shown)]
     columns = 3 if width > 6 else 2
     legend = _legend(coloured, columns, most=4 if height < 3 else 5)
     rows, column = -(-len(legend) // columns), (width - 0.2) / columns
@@ -160,9 +158,7 @@ def _importance(line: Line) -> tuple[bool, bool, float]:
     return line.name in LIMITS, line.highest == 0, -line.highest
 
 
-def _legend(
-    coloured: Sequence[tuple[Line, str]], columns: int, most: int
-) -> list[tuple[str, str, Line | None]]:
+def _legend(coloured: Sequence[tuple[Line, str]], columns: int, most: int) -> list[tuple[str, str, Line | None]]:
     """Names, colours and lines of the legend's entries: of as many as there is room for; the last says what is left."""
     told = [(line.name, colour, line) for line, colour in coloured if line.highest or len(coloured) <= columns]
     quiet = len(coloured) - len(told)
@@ -204,7 +200,7 @@ def _scale(axes: Any, panel: Panel, lines: Sequence[Line]) -> None:
 
 
 def _time_of_day(at_s: float, _: int) -> str:
-    return datetime.fromtimestamp(at_s, timezone.utc).strftime("%H:%M:%S")
+    return datetime.fromtimestamp(at_s, UTC).strftime("%H:%M:%S")
 
 
 def _style(axes: Any) -> None:
