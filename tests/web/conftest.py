@@ -28,6 +28,7 @@ from stillframe.domain import (
 from stillframe.metrics import Metrics
 from stillframe.stopwatch import Clock
 from stillframe.testing import policy_info
+from stillframe.tracing import FrameTracer
 from stillframe.web.app import WebSettings, create_app
 from stillframe.web.http.limits import Limits
 from stillframe.web.service.lifecycle import Lifecycle
@@ -66,6 +67,7 @@ class Desk:
     loaded: bool = True
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     clock: Clock = perf_counter
+    tracer: FrameTracer | None = None
 
     def __post_init__(self) -> None:
         self.lifecycle = Lifecycle(self.policy if self.loaded else None)
@@ -75,6 +77,7 @@ class Desk:
             metrics=Metrics(self.registry, drift_budget=0.02),
             log=logging.getLogger("web-test"),
             clock=self.clock,
+            tracer=self.tracer,
         )
 
     def __repr__(self) -> str:
@@ -108,9 +111,15 @@ def new_desk() -> Iterator[Callable[..., Desk]]:
     made: list[Desk] = []
 
     def make(
-        limits: Limits | None = None, *, loaded: bool = True, settings: WebSettings | None = None, **policy: object
+        limits: Limits | None = None,
+        *,
+        loaded: bool = True,
+        settings: WebSettings | None = None,
+        tracer: FrameTracer | None = None,
+        **policy: object,
     ) -> Desk:
-        made.append(Desk(EchoPolicy(**policy), settings or WebSettings(limits=limits or Limits()), loaded))
+        house = settings or WebSettings(limits=limits or Limits())
+        made.append(Desk(EchoPolicy(**policy), house, loaded, tracer=tracer))
         return made[-1]
 
     yield make

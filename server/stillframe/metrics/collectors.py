@@ -1,4 +1,4 @@
-"""Metrics that other rooms count, read when Prometheus scrapes: connections, recording, log lines, a GPU's passes, memory.
+"""Metrics that other rooms count, read when Prometheus scrapes: connections, recording, log lines, a GPU's state.
 
 Knows the reports, and functions that return them.
 """

@@ -41,6 +41,11 @@ from stillframe.metrics.device import DeviceMetrics
 from stillframe.metrics.factory import MetricFactory
 from stillframe.metrics.reuse import HistoryMetrics, ReuseMetrics
 from stillframe.metrics.sessions import SessionMetrics
+from stillframe.tracing import FrameTrace
+
+
+Encoder = Callable[[CollectorRegistry], bytes]
+INTERNAL = "internal"  # the code of what is not the client's fault
 
 
 class Outcome(StrEnum):
@@ -61,6 +66,8 @@ class FrameEnd:
     """A frame's outcome, to be set before it ends."""
 
     outcome: Outcome = Outcome.ANSWERED
+    code: str | None = None  # of its problem
+    trace: FrameTrace | None = None  # None: it is not traced
 
 
 class Metrics:
@@ -105,27 +112,30 @@ class Metrics:
             self._refused.labels(flaw.value)
 
     @contextmanager
-    def frame(self, route: str) -> Iterator[FrameEnd]:
-        """Time one frame; an exception sets its outcome, else the caller does."""
+    def frame(self, route: str, trace: FrameTrace | None = None) -> Iterator[FrameEnd]:
+        """Time one frame, and end its trace; an exception sets its outcome, else the caller does."""
         started_s = perf_counter()
-        end = FrameEnd()
+        end = FrameEnd(trace=trace)
         try:
             yield end
         except RequestError as error:
-            end.outcome = outcome_of(error.status, error.code)
+            end.outcome, end.code = outcome_of(error.status, error.code), error.code
             if end.outcome is not Outcome.SUPERSEDED:
                 self._rejected.labels(error.code).inc()
             raise
         except Exception:
-            end.outcome = Outcome.FAILED
-            self._rejected.labels("internal").inc()
+            end.outcome, end.code = Outcome.FAILED, INTERNAL
+            self._rejected.labels(INTERNAL).inc()
             raise
         except BaseException:
             end.outcome = Outcome.ABANDONED
             raise
         finally:
             self._frames.labels(end.outcome.value).inc()
-            self._frame_s.labels(route, end.outcome.value).observe(perf_counter() - started_s)
+            exemplar = None if trace is None else dict(trace.exemplar)
+            self._frame_s.labels(route, end.outcome.value).observe(perf_counter() - started_s, exemplar)
+            if trace is not None:
+                trace.end(end.outcome.value, end.code)
 
     def queued(self, future: Future[Any]) -> None:
         """Count a frame as queued until its future is done."""
@@ -192,8 +202,12 @@ class Metrics:
         sessions: Mapping[str, int] | None = None,
         sessions_limit: int | None = None,
         connections: int = 0,
+        encode: Encoder = generate_latest,
     ) -> bytes:
-        """Everything in Prometheus' text format; what depends on a policy is None while none is loaded."""
+        """Everything, in Prometheus' text format unless `encode` writes another.
+
+        What depends on a policy is None while none is loaded.
+        """
         self._ready.set(ready)
         self._connections.set(connections)
         self.sessions.set_counts(sessions or {})
@@ -205,7 +219,7 @@ class Metrics:
         if info is not None:
             model = {"model": info.name, "family": info.family, "dtype": info.dtype, "device": info.device}
             self._build.info({"version": version, **model})
-        return generate_latest(self._registry)
+        return encode(self._registry)
 
 
 def outcome_of(status: int, code: str = "") -> Outcome:
