@@ -140,7 +140,8 @@ FAMILY_ROOMS = (
     "daemon/config.py",
 )
 STOCK = ("stillframe_lab/latency/stock.py", "stillframe_lab/latency/command.py")  # transformers' way; its version
-WITHOUT_TORCH = ["web", "sessions", "recording", "daemon.config", "daemon.health", "domain", "errors", "metrics", "tracing"]
+WITHOUT_TORCH = ["web", "sessions", "recording", "daemon.config", "daemon.health", "domain", "errors"]
+WITHOUT_TORCH += ["metrics", "tracing"]
 
 
 @functools.cache

@@ -53,7 +53,7 @@ def test_the_next_frame_says_how_far_the_last_answer_drifted(
 def test_a_delta_frame_says_what_the_task_looks_at_and_how_careful_its_plan_was(
     robots: Make, picture: Make, changed: Make
 ) -> None:
-    """Of its own plan: the next frame's caution follows what is measured now. Keyframes compute all, relevant or not."""
+    """Of its own plan: the next frame's caution follows what is measured now. A keyframe computes all there is."""
     bench = robots(task_top_k=5, drift_budget=0.0)
     first = bench.see(picture(0)).report.cache
     bench.refresh()

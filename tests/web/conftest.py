@@ -6,7 +6,7 @@ import asyncio
 import base64
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -28,7 +28,7 @@ from stillframe.domain import (
 from stillframe.metrics import Metrics
 from stillframe.stopwatch import Clock
 from stillframe.testing import policy_info
-from stillframe.tracing import FrameTracer
+from stillframe.tracing import AnsweredFrame, FrameTracer
 from stillframe.web.app import WebSettings, create_app
 from stillframe.web.http.limits import Limits
 from stillframe.web.service.lifecycle import Lifecycle
@@ -56,6 +56,46 @@ class EchoPolicy(testing.EchoPolicy):
         """Answer as the other does, and report what is kept of older frames."""
         step = super().step(observation, session)
         return replace(step, report=replace(step.report, history=self.history if session else None))
+
+
+@dataclass
+class KeptTrace:
+    """What one frame's trace was told."""
+
+    route: str
+    headers: Mapping[str, str]
+    request_id: str
+    age_ms: float
+    frame: AnsweredFrame | None = None
+    ended: list[tuple[str, str | None]] = field(default_factory=list)
+    exemplar: Mapping[str, str] = field(default_factory=lambda: {"trace_id": "c0ffee"})
+
+    def answered(self, frame: AnsweredFrame) -> None:
+        """Keep it."""
+        assert self.ended == []
+        self.frame = frame
+
+    def end(self, outcome: str, code: str | None) -> None:
+        """Keep it."""
+        self.ended.append((outcome, code))
+
+
+@dataclass
+class KeepingTracer:
+    """Samples all frames, or none."""
+
+    samples: bool = True
+    traces: list[KeptTrace] = field(default_factory=list)
+
+    def begin(self, route: str, headers: Mapping[str, str], request_id: str, age_ms: float = 0.0) -> KeptTrace | None:
+        """Keep what is said."""
+        if not self.samples:
+            return None
+        self.traces.append(KeptTrace(route, headers, request_id, age_ms))
+        return self.traces[-1]
+
+    def close(self) -> None:
+        """Nothing is sent."""
 
 
 @dataclass(repr=False)
@@ -125,6 +165,12 @@ def new_desk() -> Iterator[Callable[..., Desk]]:
     yield make
     for desk in made:
         desk.policy.close()
+
+
+@pytest.fixture
+def tracer() -> KeepingTracer:
+    """One that samples all frames, until it is told otherwise."""
+    return KeepingTracer()
 
 
 @pytest.fixture

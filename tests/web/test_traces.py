@@ -2,65 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from stillframe.tracing import AnsweredFrame
-
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
-
-
-@dataclass
-class KeptTrace:
-    """What one frame's trace was told."""
-
-    route: str
-    headers: Mapping[str, str]
-    request_id: str
-    age_ms: float
-    frame: AnsweredFrame | None = None
-    ended: list[tuple[str, str | None]] = field(default_factory=list)
-    exemplar: Mapping[str, str] = field(default_factory=lambda: {"trace_id": "c0ffee"})
-
-    def answered(self, frame: AnsweredFrame) -> None:
-        """Keep it."""
-        assert self.ended == []
-        self.frame = frame
-
-    def end(self, outcome: str, code: str | None) -> None:
-        """Keep it."""
-        self.ended.append((outcome, code))
-
-
-@dataclass
-class KeepingTracer:
-    """Samples all frames, or none."""
-
-    samples: bool = True
-    traces: list[KeptTrace] = field(default_factory=list)
-    asked: int = 0
-
-    def begin(self, route: str, headers: Mapping[str, str], request_id: str, age_ms: float = 0.0) -> KeptTrace | None:
-        """Keep what is said."""
-        self.asked += 1
-        if not self.samples:
-            return None
-        self.traces.append(KeptTrace(route, headers, request_id, age_ms))
-        return self.traces[-1]
-
-    def close(self) -> None:
-        """Nothing is sent."""
-
-
-@pytest.fixture
-def tracer() -> KeepingTracer:
-    """One that samples all."""
-    return KeepingTracer()
 
 
 def test_an_answered_frame_is_told(new_desk, frame, tracer):
@@ -89,7 +35,9 @@ def test_a_repeat_has_no_stages_of_another_frame(new_desk, frame, tracer):
     assert [stage.name for stage in repeat.stages] == ["receive", "unpack"]
 
 
-@pytest.mark.parametrize(("error", "ended"), [(None, ("rejected", "missing-field")), (OSError(), ("failed", "internal"))])
+@pytest.mark.parametrize(
+    ("error", "ended"), [(None, ("rejected", "missing-field")), (OSError(), ("failed", "internal"))]
+)
 def test_a_frame_without_an_answer_ends_its_trace(new_desk, frame, tracer, error, ended):
     """With its problem's code, the one in the reply."""
     desk = new_desk(tracer=tracer)
@@ -103,9 +51,10 @@ def test_a_frame_without_an_answer_ends_its_trace(new_desk, frame, tracer, error
 
 
 @pytest.mark.parametrize("samples", [False, True])
-def test_exemplars_name_the_traces_that_there_are(new_desk, frame, samples):
-    """In OpenMetrics, which Prometheus asks for; in the text format there are none, nor of frames without a trace."""
-    desk = new_desk(tracer=KeepingTracer(samples))
+def test_exemplars_name_the_traces_that_there_are(new_desk, frame, tracer, samples):
+    """In OpenMetrics, which Prometheus asks for; the text format has none, and no frame without a trace."""
+    tracer.samples = samples
+    desk = new_desk(tracer=tracer)
     desk.act(frame)
     open_metrics = desk.ask("GET", "/metrics", headers={"accept": OPEN_METRICS})
     text = desk.ask("GET", "/metrics")
@@ -120,5 +69,3 @@ def test_exemplars_name_the_traces_that_there_are(new_desk, frame, samples):
     assert text.headers["content-type"].startswith("text/plain")
     assert named == ({"c0ffee"} if samples else set())
     assert "c0ffee" not in text.text
-
-

@@ -35,7 +35,7 @@ class Span:
 
 def ask_range(prometheus: httpx.Client, query: str, span: Span) -> list[Series]:
     """Every series of a query's answer. Raises StillframeError for a query that Prometheus refuses."""
-    parameters = {"query": query, "start": span.begin_s, "end": span.end_s, "step": span.step_s}
+    parameters: dict[str, str | float] = {"query": query, "start": span.begin_s, "end": span.end_s, "step": span.step_s}
     reply = prometheus.get("/api/v1/query_range", params=parameters).json()
     if reply["status"] != "success":
         raise StillframeError(f"Prometheus refuses {query!r}: {reply['error']}")

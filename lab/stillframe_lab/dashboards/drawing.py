@@ -88,8 +88,9 @@ class _Page:
         x, y, width, height = place = self.place(panel)
         corner = (x / WIDTH_IN, 1 - (y + height) / self._height_in)
         size = (width / WIDTH_IN, height / self._height_in)
-        ground = {"facecolor": colour, "edgecolor": FAINT, "linewidth": 0.8, "zorder": -1}
-        self._figure.add_artist(Rectangle(corner, *size, transform=self._figure.transFigure, **ground))
+        ground = Rectangle(corner, *size, transform=self._figure.transFigure, facecolor=colour, edgecolor=FAINT)
+        ground.set(linewidth=0.8, zorder=-1)
+        self._figure.add_artist(ground)
         ink = INK if colour == CARD else CARD
         self.words(x + 0.12, y + 0.17, panel.title, size=9, weight="bold", color=ink)
         return place

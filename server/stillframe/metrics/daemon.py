@@ -43,7 +43,6 @@ from stillframe.metrics.reuse import HistoryMetrics, ReuseMetrics
 from stillframe.metrics.sessions import SessionMetrics
 from stillframe.tracing import FrameTrace
 
-
 Encoder = Callable[[CollectorRegistry], bytes]
 INTERNAL = "internal"  # the code of what is not the client's fault
 
