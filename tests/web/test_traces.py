@@ -69,3 +69,13 @@ def test_exemplars_name_the_traces_that_there_are(new_desk, frame, tracer, sampl
     assert text.headers["content-type"].startswith("text/plain")
     assert named == ({"c0ffee"} if samples else set())
     assert "c0ffee" not in text.text
+
+
+@pytest.mark.parametrize("accept", ["", "*/*", "text/plain; version=zz", f"{OPEN_METRICS[:-5]}x", "a/b;;=,"])
+def test_whatever_a_scraper_accepts_it_is_answered(desk, accept):
+    """What is said of a version is not believed, nor repeated."""
+    reply = desk.ask("GET", "/metrics", headers={"accept": accept})
+
+    assert reply.status_code == 200
+    assert reply.headers["content-type"].partition(";")[0] in {"text/plain", OPEN_METRICS.partition(";")[0]}
+    assert "version=1.0.0" in reply.headers["content-type"] or "version=0.0.4" in reply.headers["content-type"]

@@ -22,7 +22,7 @@ def test_a_frame_names_its_own_trace(stream, play, shot, tracer):
     async def story():
         async with stream(headers=[("traceparent", ONE), ("x-request-id", "robot-7")]) as socket:
             await socket.hear("hello")
-            for said in ({}, {"traceparent": OTHER, "tracestate": "vendor=1"}, {"traceparent": 7}):
+            for said in ({}, {"traceparent": OTHER, "tracestate": "vendor=1"}, {"traceparent": 7, "tracestate": "v=1"}):
                 await socket.ask("frame", session_id="arm", **said, **shot)
 
     play(story())

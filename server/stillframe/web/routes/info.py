@@ -26,6 +26,8 @@ from stillframe.web.service.connections import ConnectionLimiter
 from stillframe.web.service.lifecycle import Lifecycle, State
 from stillframe.web.service.model_card import ModelCard, ModelList, model_card
 
+_OPEN_METRICS = "application/openmetrics-text"
+
 
 @dataclass(frozen=True)
 class InfoRoutes:
@@ -94,7 +96,8 @@ class InfoRoutes:
     async def scrape(self, request: Request) -> Response:
         """Return the metrics in Prometheus' text format; in OpenMetrics', with exemplars, to those that ask for it."""
         policy = self.lifecycle.policy
-        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        asked = _OPEN_METRICS in request.headers.get("accept", "")
+        encode, media_type = choose_encoder(f"{_OPEN_METRICS}; version=1.0.0" if asked else "")
         text = self.metrics.exposition(
             version=__version__,
             ready=self.lifecycle.state is State.READY,

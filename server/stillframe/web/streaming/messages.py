@@ -83,8 +83,9 @@ def position_of(fields: Mapping[str, Any]) -> MessagePosition:
 
 
 def trace_headers(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a message says of the trace that it belongs to, as W3C's headers do of a request."""
-    return {name: fields[name] for name in TRACE_FIELDS if isinstance(fields.get(name), str)}
+    """Return what a message says of the trace that it belongs to, as W3C's headers do of a request; nothing: none."""
+    said = {name: fields[name] for name in TRACE_FIELDS if isinstance(fields.get(name), str)}
+    return said if TRACE_FIELDS[0] in said else {}
 
 
 def _is_count(value: Any) -> bool:
