@@ -30,6 +30,7 @@ WORDS = {"green": GOOD, "red": BAD}  # Grafana's names of colours
 LIMITS = ("budget", "limit", "total")  # legends of what the other lines must not cross: dashed
 DASHED: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (4, 2))}
 MOST_LINES = 40  # of one panel
+MOST_NAMES = 3  # of a stat that says what its series are
 
 Ask = Callable[[Query], Sequence[Series]]
 
@@ -114,6 +115,8 @@ def _draw_stat(page: _Page, panel: Panel, lines: Sequence[Line]) -> None:
     x, y, width, height = page.card(panel, WORDS.get(colour, CARD))
     if panel.says_name:
         names = [line.name for line in lines]
+        if len(names) > MOST_NAMES:
+            names[MOST_NAMES - 1 :] = [f"{len(names) - MOST_NAMES + 1} more"]
         for at, name in enumerate(names):
             page.words(x + width / 2, y + 0.5 + at * 0.3, name, size=8.5, ha="center", color=QUIET)
         return

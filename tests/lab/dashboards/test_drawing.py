@@ -68,6 +68,7 @@ def test_a_stat_of_names_says_what_its_series_are() -> None:
     panel = Panel("Served", "stat", BOX, "none", (Query("q", "{{model}} on {{device}}"),), says_name=True)
 
     assert "tiny on cpu" in words(panel, steady(1.0, model="tiny", device="cpu"))
+    assert words(panel, *(steady(1.0, model=f"m{at}", device="cpu") for at in range(5)))[-1] == "3 more"
 
 
 def overlapping(figure: Figure) -> list[tuple[str, str]]:
