@@ -141,7 +141,7 @@ FAMILY_ROOMS = (
 )
 STOCK = ("stillframe_lab/latency/stock.py", "stillframe_lab/latency/command.py")  # transformers' way; its version
 WITHOUT_TORCH = ["web", "sessions", "recording", "daemon.config", "daemon.health", "domain", "errors"]
-WITHOUT_TORCH += ["metrics", "tracing"]
+WITHOUT_TORCH += ["metrics", "tracing.opening"]  # which imports OpenTelemetry only if it is to
 
 
 @functools.cache
