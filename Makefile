@@ -55,8 +55,8 @@ test-browser: .venv/.gl ## the live page in a real Chromium, which it installs; 
 test-ros1: $(ROS1)/.unpacked ## the Jaco2 bridge with a real ROS 1 master, of Debian's packages unpacked below .venv; a minute
 	@STILLFRAME_ROS1=$(ROS1) $(BIN)/python -m pytest tests/client/jaco2/ros1
 
-test-prometheus: $(PROMETHEUS)/.unpacked ## each query of dashboard and alerts by a real Prometheus, of Debian's package unpacked below .venv; a minute
-	@STILLFRAME_PROMETHEUS=$(PROMETHEUS) $(BIN)/python -m pytest tests/prometheus
+test-prometheus: $(PROMETHEUS)/.unpacked ## each query of dashboards and alerts by a real Prometheus, of Debian's package unpacked below .venv; PICTURES=docs/metrics draws them
+	@STILLFRAME_PROMETHEUS=$(PROMETHEUS) STILLFRAME_PICTURES=$(PICTURES) $(BIN)/python -m pytest tests/prometheus
 
 libero: $(LIBERO)/.installed ## LIBERO's simulator, in an environment of its own, for `stillframe eval --suite`; 700 MB come, 2 GB stay
 

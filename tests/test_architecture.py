@@ -26,18 +26,20 @@ ARROWS = {
     "stopwatch": set(),
     "settings_fields": set(),
     "files": BASE,
-    "metrics": BASE,
+    "tracing": BASE | {"settings_fields"},
+    "metrics": BASE | {"tracing"},
     "recording": BASE | {"files"},
     "reuse": BASE | {"settings_fields"},
     "sessions": BASE | {"settings_fields", "stopwatch"},
     "history": BASE | {"files", "settings_fields"},
     "models": BASE | {"files", "history", "reuse"},
     "engine": BASE | {"models", "reuse", "history", "settings_fields", "stopwatch"},
-    "web": BASE | {"__init__", "metrics", "sessions", "settings_fields", "stopwatch", "stillframe_client.wire"},
+    "web": BASE
+    | {"__init__", "metrics", "sessions", "settings_fields", "stopwatch", "tracing", "stillframe_client.wire"},
     "transport": BASE | {"web", "stillframe_client.wire"},
     "daemon": BASE
-    | {"engine", "files", "history", "metrics", "models", "recording", "reuse", "sessions", "settings_fields"}
-    | {"transport", "web", "stillframe_client.wire"},
+    | {"__init__", "engine", "files", "history", "metrics", "models", "recording", "reuse", "sessions"}
+    | {"settings_fields", "tracing", "transport", "web", "stillframe_client.wire"},
     "tools": BASE
     | {"__init__", "daemon", "engine", "files", "models", "recording", "reuse", "stopwatch", "web"}
     | {"stillframe_client"},
@@ -66,6 +68,7 @@ LAB_ARROWS = {
     "libero": {"evaluation"},
     "rtc": {"evaluation"},
     "drafts": {"evaluation"},
+    "dashboards": set(),
     "demo": {"evaluation"},
     "ablation": {"evaluation"},
     "history": {"ablation", "evaluation"},
@@ -138,7 +141,8 @@ FAMILY_ROOMS = (
     "daemon/config.py",
 )
 STOCK = ("stillframe_lab/latency/stock.py", "stillframe_lab/latency/command.py")  # transformers' way; its version
-WITHOUT_TORCH = ["web", "sessions", "recording", "daemon.config", "daemon.health", "domain", "errors", "metrics"]
+WITHOUT_TORCH = ["web", "sessions", "recording", "daemon.config", "daemon.health", "domain", "errors"]
+WITHOUT_TORCH += ["metrics", "tracing.opening"]  # which imports OpenTelemetry only if it is to
 
 
 @functools.cache

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from stillframe.domain import REUSE_MODES
 from stillframe.engine.settings import BatchingSettings, DecodingSettings, GraphSettings
 from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
+from stillframe.tracing.settings import TracingSettings
 from stillframe.web.live.settings import LiveSettings
 
 SECTIONS = (
     *(AdaptiveSettings, PaperSettings, ReuseSettings, DecodingSettings, BatchingSettings, GraphSettings),
     LiveSettings,
+    TracingSettings,
 )
 SHARES = st.lists(st.floats(0, 1), max_size=6)
 RANGED = [
@@ -72,6 +74,7 @@ def test_every_number_has_a_range():
         "paper",
         "draft",
         "enabled",
+        "endpoint",
         "rtc_jacobian",
     }
 
@@ -126,6 +129,7 @@ KNOBS = {  # default, low, high
         "batches": ([1, 2, 4, 8], 1, 64),
         "rows": ([64, 128, 192, 256, 320], 1, 100_000),
     },
+    TracingSettings: {"endpoint": (None, None, None), "share": (0.01, 0, 1)},
     LiveSettings: {"enabled": (True, None, None), "most": (8, 1, 256), "rate_hz": (5.0, 1, 30)},
 }
 

@@ -157,6 +157,8 @@ class CacheReport:
     seq: int = 0
     relaxed: bool = False  # whether a guess could stand for a token that was likelier
     patches: Mapping[str, ReusedPatches] | None = None  # camera -> its patches; None: they are not reported
+    relevant_tokens: int = 0  # of a delta frame: that were computed because the task looks there
+    caution: float = 0.0  # how far drift had made its plan careful: 0 as configured, 1 nothing is reused
     last_drift: float | None = None  # of the episode's last answer, normalised units; None: no idle refresh measured it
     bit_equal: bool = True  # to what this frame, alone and without guesses, would be answered by the same plan; False:
     # two tokens as good as equal may have changed places
@@ -296,6 +298,16 @@ class PassCounts:
     def ran(self, reason: str) -> None:
         """Count an eager pass."""
         self.eager[reason] += 1
+
+
+@dataclass(frozen=True)
+class GpuMemory:
+    """A GPU's memory now, in bytes."""
+
+    allocated: int  # that this process' tensors take
+    reserved: int  # that this process' allocator holds, for them and for those to come
+    free: int  # that no process holds
+    total: int
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from stillframe.engine.drift import STEP_UP
+
 Make = Callable[..., Any]
 
 
@@ -46,3 +48,20 @@ def test_the_next_frame_says_how_far_the_last_answer_drifted(
 
     assert measured > 0
     assert said == [None if reset else measured, None]
+
+
+def test_a_delta_frame_says_what_the_task_looks_at_and_how_careful_its_plan_was(
+    robots: Make, picture: Make, changed: Make
+) -> None:
+    """Of its own plan: the next frame's caution follows what is measured now. A keyframe computes all there is."""
+    bench = robots(task_top_k=5, drift_budget=0.0)
+    first = bench.see(picture(0)).report.cache
+    bench.refresh()
+    second = bench.see(changed(picture(0), 0, 6)).report.cache
+    relevant = int(bench.plan.relevant.sum())
+    assert bench.refresh().drift > 0
+    third = bench.see(changed(picture(0), 0, 6)).report.cache
+
+    assert (first.frame, first.relevant_tokens, first.caution) == ("keyframe", 0, 0.0)
+    assert (second.relevant_tokens, relevant) == (5, 5)
+    assert (second.caution, third.caution) == (0.0, STEP_UP)

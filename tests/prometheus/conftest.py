@@ -6,6 +6,7 @@ has. Without it the tests that run it skip.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from stillframe.domain import (
     CacheReport,
     ConnectionReport,
     DraftReport,
+    GpuMemory,
     KVUsage,
     PassCounts,
     RecordingReport,
@@ -44,6 +46,7 @@ def registry() -> CollectorRegistry:
     with suppress(Overloaded), metrics.frame("/act"):
         raise Overloaded("overloaded", "64 frames wait, which is the limit; ask again in a second")
     metrics.passes(PassCounts)
+    metrics.gpu_memory(lambda: GpuMemory(2**20, 2**21, 2**30, 2**31))
     metrics.log_lines(lambda: 0)
     metrics.connected(lambda: ConnectionReport(1, 1024, 0, 0, {}, 0))
     metrics.recording(lambda: RecordingReport("recording", 1, 0, 0, 10_000, 2**30))
@@ -51,6 +54,17 @@ def registry() -> CollectorRegistry:
     usage = KVUsage(in_use_bytes=1_105_920, budget_bytes=2**28, sessions=1)
     metrics.exposition(version="0.1.0", ready=True, info=policy_info(), usage=usage)
     return registry
+
+
+@pytest.fixture(scope="session")
+def series(registry: CollectorRegistry) -> dict[str, dict[str, set[str]]]:
+    """What a daemon exposes that has met everything: series -> label -> values."""
+    exposed: dict[str, dict[str, set[str]]] = {}
+    for sample in itertools.chain.from_iterable(family.samples for family in registry.collect()):
+        labels = exposed.setdefault(sample.name, {"job": set(), "instance": set()})  # these two Prometheus adds
+        for label, value in sample.labels.items():
+            labels.setdefault(label, set()).add(value)
+    return exposed
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,21 @@
-"""Every query of the shipped dashboard and rules, asked of a real Prometheus that scrapes two daemons under load.
+"""Every query of the shipped dashboards and rules, asked of a real Prometheus that scrapes two daemons under load.
 
-One daemon has a policy that says actions as tokens and looks at older frames, and records; the other draws chunks.
+One daemon has a policy that says actions as tokens and looks at older frames, and records; the other draws chunks. With
+STILLFRAME_PICTURES, a folder, the dashboards are drawn into it from some minutes of these answers.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +23,81 @@ import httpx
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from stillframe.tools.charts import save_figure
 from stillframe.tools.local_daemon import daemon
-from stillframe_client import PolicyClient, Refused
+from stillframe_client import DeadlineExceeded, PolicyClient, Refused
+from stillframe_lab.dashboards.answers import Series, Span, ask_range
+from stillframe_lab.dashboards.drawing import draw
+from stillframe_lab.dashboards.panels import Dashboard, Query
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
-DASHBOARD = json.loads((DOCKER / "grafana/dashboards/stillframe.json").read_text())
-QUERIES = [(panel["title"], target["expr"]) for panel in DASHBOARD["panels"] for target in panel["targets"]]
+DASHBOARDS = [Dashboard.read(file) for file in sorted((DOCKER / "grafana/dashboards").glob("*.json"))]
+QUERIES = [(panel.title, query) for dashboard in DASHBOARDS for panel in dashboard.panels for query in panel.queries]
 RULES = [rule for group in yaml.safe_load((DOCKER / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
-VARIABLES = {"$job": ".+", "$__rate_interval": "1m"}  # as Grafana fills them in, with all jobs chosen
-ON_A_GPU = {"stillframe_graph_replays_total", "stillframe_eager_passes_total"}  # passes are recorded on a GPU alone
+VARIABLES = {"job": ".+", "instance": ".+", "__rate_interval": "1m"}  # as Grafana fills them in, with all chosen
+ON_A_GPU = re.compile(r"stillframe_(graph_replays|eager_passes|gpu_memory)")  # what a CPU has none of
 WORDS = "pick up the red cube"
+EVERY_S = 3  # between two scrapes: a busy machine takes its time for one
 SOON_S = 120.0
+PICTURES = os.environ.get("STILLFRAME_PICTURES")  # a folder in which pictures of the dashboards are kept
+SEEN_S = 180.0 if PICTURES else 20.0  # of the daemons' time, on a picture
+
+KV_BUDGET_MIB = 4.5  # room for three of the sessions
 
 Ask = Callable[[str], list[float]]
+
+
+@dataclass(frozen=True)
+class Robot:
+    """How one robot goes about it. What is in the way for so many seconds comes and goes."""
+
+    session: str
+    rest_s: float = 0.5  # between one burst of frames and the next
+    moving_s: float = 0.0  # for so long something moves before its camera, then it rests for so long
+    away_s: float = 0.0  # for so long it is there, then it is gone for so long
+    options: dict[str, Any] = field(default_factory=dict)  # of its frames
+
+    def drive(self, url: str, over: threading.Event) -> None:
+        """Until it is over."""
+        began_s, scene = time.monotonic(), np.random.default_rng(7).integers(0, 256, (6, 8, 3), np.uint8)
+        with PolicyClient(url, timeout_s=60, session=self.session) as client:
+            state = {"state": np.zeros(len(named.names))} if (named := client.info().state) else {}
+            while not over.is_set():
+                since_s = time.monotonic() - began_s
+                picture = scene.repeat(10, 0).repeat(10, 1)
+                for at in range(0 if comes_and_goes(since_s, self.away_s) else 4):
+                    if not comes_and_goes(since_s, self.moving_s, first=False):
+                        picture[10:40, 10 * at : 10 * at + 20] = scene[at, at]
+                    with suppress(DeadlineExceeded):
+                        client.act(picture, WORDS, **state, **self.options)
+                if not self.away_s:
+                    with suppress(Refused):
+                        client.act(picture, WORDS, unnorm_key="another robot's", **state)
+                over.wait(self.rest_s)
+
+
+def comes_and_goes(since_s: float, every_s: float, *, first: bool = True) -> bool:
+    """Whether it is the turn of what takes turns every so many seconds: not at first, or at first; 0: `not first`."""
+    return (since_s // every_s % 2 == 1) if every_s else not first
+
+
+ROBOTS = {
+    "jaco-tiny-memory": [
+        Robot("still"),
+        Robot("reaching", moving_s=20.0),
+        Robot("hurried", rest_s=0.8, options={"max_age_ms": 120.0}),
+        Robot("visitor", rest_s=0.7, away_s=25.0),
+    ],
+    "jaco-tiny-pi0": [
+        Robot("chunks", options={"slack_ms": 250.0, "rtc": {"delay_steps": 1, "executed_steps": 5}}),
+        Robot("swaying", rest_s=0.8, moving_s=30.0),
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +115,11 @@ def daemons(
     """The addresses of two real ones, each with a robot that drives it until the tests are done."""
     folder = tmp_path_factory.mktemp("daemons")
     settings: dict[str, dict[str, Any]] = {
-        "jaco-tiny-memory": {"record": str(folder / "episodes"), "reuse": {"mode": "adaptive", "drift_budget": 0.02}},
+        "jaco-tiny-memory": {
+            "record": str(folder / "episodes"),
+            "sessions": {"most": 8},
+            "reuse": {"mode": "adaptive", "drift_budget": 0.02, "kv_budget_mib": KV_BUDGET_MIB},
+        },
         "jaco-tiny-pi0": {},
     }
     with ExitStack() as running:
@@ -64,34 +129,23 @@ def daemons(
             file = folder / f"{name}.yaml"
             file.write_text(yaml.safe_dump({**config, "checkpoint": str(ROOT / "checkpoints" / name)}))
             urls.append(running.enter_context(daemon([str(file)], new_port())))
-        for url in urls:
-            running.enter_context(driven(url))
+        for url, name in zip(urls, settings, strict=True):
+            for robot in ROBOTS[name]:
+                running.enter_context(driven(url, robot))
         yield urls
 
 
 @contextmanager
-def driven(url: str) -> Iterator[None]:
-    """A robot sends frames of a still scene: some on each other's heels, one that is rejected, then a pause."""
+def driven(url: str, robot: Robot) -> Iterator[None]:
+    """A robot sends frames until the tests are done: some on each other's heels, one that is rejected, then a pause."""
     over = threading.Event()
-
-    def drive() -> None:
-        picture = np.random.default_rng(7).integers(0, 256, (6, 8, 3), np.uint8).repeat(10, 0).repeat(10, 1)
-        with PolicyClient(url, timeout_s=60, session="arm") as client:
-            state = {"state": np.zeros(len(named.names))} if (named := client.info().state) else {}
-            while not over.is_set():
-                for _ in range(4):
-                    client.act(picture, WORDS, **state)
-                with suppress(Refused):
-                    client.act(picture, WORDS, unnorm_key="another robot's", **state)
-                over.wait(0.5)
-
-    robot = threading.Thread(target=drive)
-    robot.start()
+    driver = threading.Thread(target=robot.drive, args=(url, over))
+    driver.start()
     try:
         yield
     finally:
         over.set()
-        robot.join()
+        driver.join()
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +155,10 @@ def prometheus_api(
     tmp_path_factory: pytest.TempPathFactory,
     new_port: Callable[[], int],
 ) -> Iterator[httpx.Client]:
-    """The API of a real one: the shipped configuration with other targets, the shipped rules, every second."""
+    """The API of a real one: the shipped configuration with other targets, the shipped rules, every few seconds."""
     folder, port = tmp_path_factory.mktemp("prometheus"), new_port()
     config = yaml.safe_load((DOCKER / "prometheus.yml").read_text())
-    config["global"] = dict.fromkeys(config["global"], "1s")
+    config["global"] = dict.fromkeys(config["global"], f"{EVERY_S}s")
     config["rule_files"] = [str(DOCKER / Path(named).name) for named in config["rule_files"]]
     targets = [url.removeprefix("http://") for url in daemons]
     config["scrape_configs"][0]["static_configs"] = [{"targets": targets}]
@@ -148,33 +202,36 @@ def wait_until(holds: Callable[[], Any]) -> Any:
     return found
 
 
-def filled_in(expr: str) -> str:
-    """A panel's query as Grafana sends it."""
-    for variable, value in VARIABLES.items():
-        expr = expr.replace(variable, value)
-    return expr
+@pytest.mark.parametrize(("title", "query"), QUERIES, ids=lambda value: getattr(value, "expr", None))
+def test_panel_has_data(title: str, query: Query, ask: Ask) -> None:
+    """Numbers, where the daemons have met what it shows; of a GPU there is nothing here."""
+    asked = query.filled_in(VARIABLES)
 
-
-@pytest.mark.parametrize(("title", "expr"), QUERIES)
-def test_panel_has_data(title: str, expr: str, ask: Ask) -> None:
-    """Numbers, where the daemons have met what it shows; of a GPU's passes there is nothing here."""
-    query = filled_in(expr)
-
-    assert "$" not in query
-    if ON_A_GPU & set(re.findall(r"stillframe_\w+", expr)):
-        assert ask(query) == []
+    if ON_A_GPU.search(asked):
+        assert ask(asked) == []
         return
-    assert wait_until(lambda: any(map(math.isfinite, ask(query)))), title
+    assert wait_until(lambda: any(map(math.isfinite, ask(asked)))), title
 
 
-def test_jobs_can_be_chosen(prometheus_api: httpx.Client, ask: Ask) -> None:
-    """The dashboard's $job, label_values(SERIES, LABEL), lists the shipped configuration's job."""
-    (variable,) = [variable for variable in DASHBOARD["templating"]["list"] if variable["name"] == "job"]
-    series, label = re.findall(r"\w+", variable["query"]["query"].removeprefix("label_values"))
-    wait_until(lambda: ask(series))
-    values = prometheus_api.get(f"/api/v1/label/{label}/values", params={"match[]": series}).json()["data"]
+@pytest.mark.parametrize("name", ["job", "instance"])
+def test_daemons_can_be_chosen(name: str, prometheus_api: httpx.Client, ask: Ask, daemons: list[str]) -> None:
+    """$job and $instance, each label_values(SELECTOR, LABEL), list the shipped configuration's job and its daemons."""
+    dashboard = json.loads((DOCKER / "grafana/dashboards/fleet.json").read_text())
+    (variable,) = [variable for variable in dashboard["templating"]["list"] if variable["name"] == name]
+    selector, label = variable["query"]["query"].removeprefix("label_values(").removesuffix(")").split(", ")
+    selector = Query(selector, "").filled_in(VARIABLES)
+    wait_until(lambda: len(ask(selector)) == len(daemons))
+    values = prometheus_api.get(f"/api/v1/label/{label}/values", params={"match[]": selector}).json()["data"]
 
-    assert values == ["stillframe"]
+    assert values == {"job": ["stillframe"], "instance": sorted(url.removeprefix("http://") for url in daemons)}[name]
+
+
+@pytest.mark.parametrize("name", ["job", "instance"])
+def test_what_is_not_chosen_is_not_shown(name: str, ask: Ask) -> None:
+    """With a job or a daemon that there is not, no panel has a value."""
+    chosen = VARIABLES | {name: "another"}
+
+    assert [query.expr for _, query in QUERIES if ask(query.filled_in(chosen))] == []
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
@@ -228,4 +285,27 @@ def test_daemons_expose_what_the_registry_of_the_tests_has(daemons: list[str], r
     }
     known = {f"{metric.name}_info" if metric.type == "info" else metric.name for metric in registry.collect()}
 
-    assert exposed == known - {name.removesuffix("_total") for name in ON_A_GPU}
+    assert exposed == {name for name in known if not ON_A_GPU.match(name)}
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda dashboard: dashboard.name)
+def test_dashboard_is_drawn(dashboard: Dashboard, prometheus_api: httpx.Client, ask: Ask, tmp_path: Path) -> None:
+    """From the answers to its own queries over time; all panels have some, but for a GPU's."""
+    wait_until(lambda: min(ask("count_over_time(up[10m])"), default=0) * EVERY_S >= SEEN_S)
+    now_s = time.time()
+    variables, span = VARIABLES | {"__rate_interval": "15s"}, Span(now_s - SEEN_S, now_s, 2.0)
+    empty: list[str] = []
+
+    def asked(query: Query) -> list[Series]:
+        found = ask_range(prometheus_api, query.filled_in(variables), span)
+        if not any(np.isfinite(series.values).any() for series in found):
+            empty.append(query.expr)
+        return found
+
+    file = Path(PICTURES or tmp_path) / f"{dashboard.name}.png"
+    save_figure(draw(dashboard, asked), file, dpi=100)
+
+    assert [expr for expr in empty if not ON_A_GPU.search(expr)] == []
+    with Image.open(file) as picture:
+        assert picture.width > 1000
+        assert len(picture.convert("RGB").getcolors(2**24)) > 100

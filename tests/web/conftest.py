@@ -6,7 +6,7 @@ import asyncio
 import base64
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -28,6 +28,7 @@ from stillframe.domain import (
 from stillframe.metrics import Metrics
 from stillframe.stopwatch import Clock
 from stillframe.testing import policy_info
+from stillframe.tracing import AnsweredFrame, FrameTracer
 from stillframe.web.app import WebSettings, create_app
 from stillframe.web.http.limits import Limits
 from stillframe.web.service.lifecycle import Lifecycle
@@ -57,6 +58,46 @@ class EchoPolicy(testing.EchoPolicy):
         return replace(step, report=replace(step.report, history=self.history if session else None))
 
 
+@dataclass
+class KeptTrace:
+    """What one frame's trace was told."""
+
+    route: str
+    headers: Mapping[str, str]
+    request_id: str
+    age_ms: float
+    frame: AnsweredFrame | None = None
+    ended: list[tuple[str, str | None]] = field(default_factory=list)
+    exemplar: Mapping[str, str] = field(default_factory=lambda: {"trace_id": "c0ffee"})
+
+    def answered(self, frame: AnsweredFrame) -> None:
+        """Keep it."""
+        assert self.ended == []
+        self.frame = frame
+
+    def end(self, outcome: str, code: str | None) -> None:
+        """Keep it."""
+        self.ended.append((outcome, code))
+
+
+@dataclass
+class KeepingTracer:
+    """Samples all frames, or none."""
+
+    samples: bool = True
+    traces: list[KeptTrace] = field(default_factory=list)
+
+    def begin(self, route: str, headers: Mapping[str, str], request_id: str, age_ms: float = 0.0) -> KeptTrace | None:
+        """Keep what is said."""
+        if not self.samples:
+            return None
+        self.traces.append(KeptTrace(route, headers, request_id, age_ms))
+        return self.traces[-1]
+
+    def close(self) -> None:
+        """Nothing is sent."""
+
+
 @dataclass(repr=False)
 class Desk:
     """The app and all that it was given."""
@@ -66,6 +107,7 @@ class Desk:
     loaded: bool = True
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     clock: Clock = perf_counter
+    tracer: FrameTracer | None = None
 
     def __post_init__(self) -> None:
         self.lifecycle = Lifecycle(self.policy if self.loaded else None)
@@ -75,6 +117,7 @@ class Desk:
             metrics=Metrics(self.registry, drift_budget=0.02),
             log=logging.getLogger("web-test"),
             clock=self.clock,
+            tracer=self.tracer,
         )
 
     def __repr__(self) -> str:
@@ -108,14 +151,26 @@ def new_desk() -> Iterator[Callable[..., Desk]]:
     made: list[Desk] = []
 
     def make(
-        limits: Limits | None = None, *, loaded: bool = True, settings: WebSettings | None = None, **policy: object
+        limits: Limits | None = None,
+        *,
+        loaded: bool = True,
+        settings: WebSettings | None = None,
+        tracer: FrameTracer | None = None,
+        **policy: object,
     ) -> Desk:
-        made.append(Desk(EchoPolicy(**policy), settings or WebSettings(limits=limits or Limits()), loaded))
+        house = settings or WebSettings(limits=limits or Limits())
+        made.append(Desk(EchoPolicy(**policy), house, loaded, tracer=tracer))
         return made[-1]
 
     yield make
     for desk in made:
         desk.policy.close()
+
+
+@pytest.fixture
+def tracer() -> KeepingTracer:
+    """One that samples all frames, until it is told otherwise."""
+    return KeepingTracer()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from stillframe.domain import (
     CacheReport,
     ConnectionReport,
     DraftReport,
+    GpuMemory,
     HistoryReport,
     KeyframeReason,
     PassCounts,
@@ -27,6 +28,8 @@ NAMES = {
     "stillframe_rejected",
     "stillframe_refused_actions",
     "stillframe_queue_depth",
+    "stillframe_queue_wait_seconds",
+    "stillframe_device_busy_seconds",
     "stillframe_passes_per_action",
     "stillframe_batch_frames",
     "stillframe_rtc_frames",
@@ -36,6 +39,8 @@ NAMES = {
     "stillframe_reuse_ratio",
     "stillframe_keyframes",
     "stillframe_reused_age_frames",
+    "stillframe_relevant_ratio",
+    "stillframe_caution",
     "stillframe_drift",
     "stillframe_chunk_drift",
     "stillframe_drift_budget",
@@ -176,6 +181,44 @@ def test_reuse_is_counted(desk, frame):
     assert desk.sample("stillframe_reused_age_frames_sum") == 3
 
 
+def test_what_a_plan_was_like_is_counted():
+    """Of delta frames: which share the task kept from being reused, and how far drift had tightened the thresholds."""
+    metrics = Metrics(registry := CollectorRegistry())
+    delta = CacheReport("adaptive", None, 0.5, 140, 200, 1000, age_max=3, relevant_tokens=30, caution=0.4)
+    for cache in (delta, WHOLE):
+        metrics.step(StepReport({}, 1, cache))
+
+    assert registry.get_sample_value("stillframe_relevant_ratio_count") == 1
+    assert registry.get_sample_value("stillframe_relevant_ratio_sum") == 0.15
+    assert registry.get_sample_value("stillframe_caution_count") == 1
+    assert registry.get_sample_value("stillframe_caution_sum") == 0.4
+
+
+def test_the_devices_time_is_counted_once():
+    """Frames of a batch share its time, and waiting is none of it; dense passes between frames count for themselves."""
+    metrics = Metrics(registry := CollectorRegistry())
+    for waited_ms in (0.0, 40.0):
+        metrics.step(StepReport({"queue": waited_ms, "vision": 20.0, "prefill": 30.0}, 1, WHOLE, batch=2))
+    metrics.slack(SlackReport(25.0, drift=None))
+    busy_s = {
+        work: registry.get_sample_value("stillframe_device_busy_seconds_total", {"work": work})
+        for work in ("frames", "refresh")
+    }
+
+    assert busy_s == {"frames": pytest.approx(0.05), "refresh": pytest.approx(0.025)}
+
+
+def test_waits_are_told_apart_by_who_waits(desk, frame):
+    """By whether the robot said that it had actions left to play; a repeat waited for nothing."""
+    for slack_ms in (200, 0, None):
+        desk.act({**frame, "session_id": "arm", "slack_ms": slack_ms})
+    for _ in range(2):
+        desk.act({**frame, "session_id": "arm", "seq": 7, "slack_ms": 50})
+
+    assert desk.sample("stillframe_queue_wait_seconds_count", actions_left="yes") == 2
+    assert desk.sample("stillframe_queue_wait_seconds_count", actions_left="no") == 2
+
+
 def test_history_is_counted(new_desk, frame):
     """Chunks' utilities as they were scored, those kept and dropped, and what all sessions hold now; of no repeat."""
     scored = Scored((0.05, 0.95), kept=1, dropped=2)
@@ -312,6 +355,23 @@ def test_a_gpus_passes_are_read_at_the_scrape() -> None:
     assert 'stillframe_eager_passes_total{reason="layers"} 1.0' in after
     assert 'stillframe_eager_passes_total{reason="rows"} 0.0' in after
     assert "stillframe_graph_replays_total 6.0" in later
+
+
+def test_a_gpus_memory_is_read_at_the_scrape() -> None:
+    """As it is then; where there is none to read, nothing is shown."""
+    metrics = Metrics(CollectorRegistry())
+    memory: list[GpuMemory] = []
+    metrics.gpu_memory(lambda: memory[-1] if memory else None)
+    before = metrics.exposition(version="0", ready=False).decode()
+    memory.append(GpuMemory(allocated=1, reserved=20, free=300, total=4000))
+    first = metrics.exposition(version="0", ready=False).decode()
+    memory.append(GpuMemory(allocated=2, reserved=20, free=300, total=4000))
+    later = metrics.exposition(version="0", ready=False).decode()
+
+    assert "gpu_memory" not in before
+    for name, value in (("allocated", 1), ("reserved", 20), ("free", 300), ("total", 4000)):
+        assert f"stillframe_gpu_memory_{name}_bytes {value}.0" in first.splitlines()
+    assert "stillframe_gpu_memory_allocated_bytes 2.0" in later.splitlines()
 
 
 def test_what_was_no_action_is_counted_by_its_flaw(desk):

@@ -28,6 +28,7 @@ from stillframe.recording.pictures import PictureFormat
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.sessions.settings import SessionSettings
 from stillframe.settings_fields import RangeChecked, setting
+from stillframe.tracing.settings import TracingSettings
 from stillframe.web.http.limits import Limits
 from stillframe.web.live.settings import LiveSettings
 from stillframe_client.wire import SESSION_ID_RULE, is_session_id
@@ -258,6 +259,9 @@ class DaemonConfig(BaseModel):
     )
     live: LiveSettings = Field(
         default_factory=LiveSettings, description="the page that a browser gets; see web/live/settings.py"
+    )
+    tracing: TracingSettings = Field(
+        default_factory=TracingSettings, description="where traces of frames go; see tracing/settings.py"
     )
     record: Path | None = Field(None, description="folder in which sessions' answered frames are kept; null: nowhere")
     record_images: PictureFormat = Field(

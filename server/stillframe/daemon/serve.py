@@ -13,6 +13,7 @@ import torch
 import uvicorn
 from prometheus_client import CollectorRegistry
 
+from stillframe import __version__
 from stillframe.daemon.certificates import check_tls
 from stillframe.daemon.checkpoint import with_local_checkpoint
 from stillframe.daemon.config import DaemonConfig
@@ -23,6 +24,7 @@ from stillframe.daemon.summary import start_summary
 from stillframe.daemon.web_settings import port_terms, web_settings
 from stillframe.domain import FrameObserver
 from stillframe.engine.cuda_graphs import CaptureConfig, check_gpu_memory
+from stillframe.engine.device import gpu_memory
 from stillframe.engine.engine import Engine
 from stillframe.engine.history import HistoryManager, untrained_weights
 from stillframe.engine.shadow import Shadow
@@ -39,6 +41,7 @@ from stillframe.models.llama.cpu_dtype import time_dtypes
 from stillframe.models.registry import decoder_sizes, load_policy
 from stillframe.recording.policy import RecordingPolicy
 from stillframe.recording.recorder import CLOSE_S, Recorder
+from stillframe.tracing.opening import open_tracer
 from stillframe.web.app import create_app
 from stillframe.web.service.lifecycle import Lifecycle, State
 
@@ -55,7 +58,7 @@ def serve(config: DaemonConfig, log: logging.Logger) -> None:
     write_in_background()  # logging never waits for the reader of standard error
     for warning in check_tls(config):
         log.warning("tls: %s", warning)
-    recorder = open_recorder(config, log)
+    recorder, tracer = open_recorder(config, log), open_tracer(config.tracing, __version__)
     sockets = bind_sockets(config)
     lifecycle = Lifecycle(watchdog_s=config.watchdog_s)
     metrics = Metrics(CollectorRegistry(), drift_budget=config.reuse.drift_budget)
@@ -65,7 +68,7 @@ def serve(config: DaemonConfig, log: logging.Logger) -> None:
         metrics.recording(lifecycle.recording)
     house, connections = web_settings(config, sockets), track_connections(config)
     metrics.connected(lambda: connections.report(house.request_limiter.refused))
-    app = create_app(lifecycle, house, metrics=metrics, log=log, clock=time.perf_counter)
+    app = create_app(lifecycle, house, metrics=metrics, log=log, clock=time.perf_counter, tracer=tracer)
     server = DrainingServer(uvicorn_config(app, config, connections), lifecycle, config.drain_s)
     observer = house.feed if config.live.enabled else None
     loader = Loader(config, lifecycle, server, metrics, recorder, log, observer, sockets)
@@ -77,6 +80,8 @@ def serve(config: DaemonConfig, log: logging.Logger) -> None:
         finally:
             lifecycle.drain()
             loader.close()
+            if tracer is not None:
+                tracer.close()
     if loader.failure is not None:
         raise loader.failure
 
@@ -210,6 +215,7 @@ def open_engine(
         shadow=shadow,
     )
     metrics.passes(lambda: engine.pass_counts)
+    metrics.gpu_memory(lambda: gpu_memory(model.device))
     return engine
 
 

@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from stillframe.domain import GpuMemory
 from stillframe.errors import Internal, Overloaded, RequestError
 from stillframe.stopwatch import no_wait
 
@@ -23,6 +24,14 @@ inference_mode = torch.inference_mode  # a decorator: no gradients
 def wait_for(device: torch.device) -> Callable[[], None]:
     """What a stage's time has to wait for: a GPU works on after it is asked, a CPU is done when it answers."""
     return partial(torch.cuda.synchronize, device) if device.type == "cuda" else no_wait
+
+
+def gpu_memory(device: torch.device) -> GpuMemory | None:
+    """What a GPU's memory holds; None for a CPU. Waits for nothing that the GPU was asked to do."""
+    if device.type != "cuda":
+        return None
+    stats, (free, total) = torch.cuda.memory_stats(device), torch.cuda.mem_get_info(device)
+    return GpuMemory(stats["allocated_bytes.all.current"], stats["reserved_bytes.all.current"], free, total)
 
 
 def all_finite(hidden: Sequence[Tensor]) -> list[bool]:

@@ -193,6 +193,9 @@ class SessionCache:
         session.vision = VisionCache.of(frame.prepared, frame.rows)
         last_drift, session.last_drift = session.last_drift, None
         report = replace(report, epoch=session.ref.epoch, seq=session.ref.seq, last_drift=last_drift)
+        if frame.keyframe is None:
+            relevant, caution = int(frame.plan.relevant.sum()), session.caution.level
+            report = replace(report, relevant_tokens=relevant, caution=caution)
         if frame.policy is None or not frame.is_cached:
             return report
         session.reuse, age_max = frame.reuse_state(session.reuse, self._clock())

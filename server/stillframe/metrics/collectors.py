@@ -1,4 +1,4 @@
-"""Metrics that other rooms count, read when Prometheus scrapes: connections, recording, lost log lines, GPU passes.
+"""Metrics that other rooms count, read when Prometheus scrapes: connections, recording, log lines, a GPU's state.
 
 Knows the reports, and functions that return them.
 """
@@ -11,7 +11,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from stillframe.domain import ConnectionReport, PassCounts, RecordingReport, WatchReport
+from stillframe.domain import ConnectionReport, GpuMemory, PassCounts, RecordingReport, WatchReport
 
 CUTS = ("malformed", "too-slow", "too-many-parts")
 
@@ -125,3 +125,27 @@ class PassCollector(Collector):
         for reason, count in counts.eager.items():
             eager.add_metric([reason], count)
         yield eager
+
+
+class GpuMemoryCollector(Collector):
+    """A GPU's memory; nothing on a CPU."""
+
+    def __init__(self, read: Callable[[], GpuMemory | None]):
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask the GPU."""
+        memory = self._read()
+        if memory is None:
+            return
+        for name, text, value in (
+            ("allocated", "GPU memory that the daemon's tensors take.", memory.allocated),
+            (
+                "reserved",
+                "GPU memory that the daemon's allocator holds, for tensors and those to come.",
+                memory.reserved,
+            ),
+            ("free", "GPU memory that no process holds.", memory.free),
+            ("total", "GPU memory that there is.", memory.total),
+        ):
+            yield GaugeMetricFamily(f"stillframe_gpu_memory_{name}_bytes", text, value)

@@ -17,8 +17,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Info, generate_latest
 
 from stillframe.domain import (
-    RTC_WHYS,
     ConnectionReport,
+    GpuMemory,
     KVUsage,
     PassCounts,
     PolicyInfo,
@@ -28,20 +28,24 @@ from stillframe.domain import (
     WatchReport,
 )
 from stillframe.errors import Flaw, RequestError
-from stillframe.metrics.buckets import ACCEPTED_BUCKETS, BATCH_BUCKETS, LATENCY_BUCKETS_S, PASSES_BUCKETS
+from stillframe.metrics.buckets import LATENCY_BUCKETS_S
 from stillframe.metrics.collectors import (
     ConnectionCollector,
+    GpuMemoryCollector,
     LogCollector,
     PassCollector,
     RecordingCollector,
     WatchCollector,
 )
+from stillframe.metrics.device import DeviceMetrics
 from stillframe.metrics.factory import MetricFactory
 from stillframe.metrics.reuse import HistoryMetrics, ReuseMetrics
 from stillframe.metrics.sessions import SessionMetrics
 from stillframe.metrics.shadow import ShadowMetrics
+from stillframe.tracing import FrameTrace
 
-HELD = "held"  # of a chunk: to the last one
+Encoder = Callable[[CollectorRegistry], bytes]
+INTERNAL = "internal"  # the code of what is not the client's fault
 
 
 class Outcome(StrEnum):
@@ -62,6 +66,8 @@ class FrameEnd:
     """A frame's outcome, to be set before it ends."""
 
     outcome: Outcome = Outcome.ANSWERED
+    code: str | None = None  # of its problem
+    trace: FrameTrace | None = None  # None: it is not traced
 
 
 class Metrics:
@@ -69,6 +75,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry, *, drift_budget: float = math.inf):
         self._registry = registry
+        self._device = DeviceMetrics(registry)
         self._reuse = ReuseMetrics(registry, drift_budget)
         self._history = HistoryMetrics(registry)
         self.sessions = SessionMetrics(registry)
@@ -85,23 +92,6 @@ class Metrics:
             "Time that answered frames spent in each stage.",
             LATENCY_BUCKETS_S,
             ["stage"],
-        )
-        self._passes = make.histogram(
-            "stillframe_passes_per_action", "Decoder passes until an action was complete.", PASSES_BUCKETS
-        )
-        self._accepted = make.histogram(
-            "stillframe_draft_accepted_tokens",
-            "Draft tokens that the first pass accepted, by draft mode and by how they were guessed.",
-            ACCEPTED_BUCKETS,
-            ["draft", "way"],
-        )
-        self._rtc = make.counter(
-            "stillframe_rtc_frames", "Frames whose chunk was to be held to the last one: held, or why not.", ["outcome"]
-        )
-        for outcome in (HELD, *RTC_WHYS):
-            self._rtc.labels(outcome)
-        self._batch = make.histogram(
-            "stillframe_batch_frames", "Frames of the batch that an answered one was computed in.", BATCH_BUCKETS
         )
         self._frames = make.counter("stillframe_frames", "Frames by how they ended.", ["outcome"])
         self._rejected = make.counter("stillframe_rejected", "Frames answered with a problem, by its code.", ["code"])
@@ -123,27 +113,30 @@ class Metrics:
             self._refused.labels(flaw.value)
 
     @contextmanager
-    def frame(self, route: str) -> Iterator[FrameEnd]:
-        """Time one frame; an exception sets its outcome, else the caller does."""
+    def frame(self, route: str, trace: FrameTrace | None = None) -> Iterator[FrameEnd]:
+        """Time one frame, and end its trace; an exception sets its outcome, else the caller does."""
         started_s = perf_counter()
-        end = FrameEnd()
+        end = FrameEnd(trace=trace)
         try:
             yield end
         except RequestError as error:
-            end.outcome = outcome_of(error.status, error.code)
+            end.outcome, end.code = outcome_of(error.status, error.code), error.code
             if end.outcome is not Outcome.SUPERSEDED:
                 self._rejected.labels(error.code).inc()
             raise
         except Exception:
-            end.outcome = Outcome.FAILED
-            self._rejected.labels("internal").inc()
+            end.outcome, end.code = Outcome.FAILED, INTERNAL
+            self._rejected.labels(INTERNAL).inc()
             raise
         except BaseException:
             end.outcome = Outcome.ABANDONED
             raise
         finally:
             self._frames.labels(end.outcome.value).inc()
-            self._frame_s.labels(route, end.outcome.value).observe(perf_counter() - started_s)
+            exemplar = None if trace is None else dict(trace.exemplar)
+            self._frame_s.labels(route, end.outcome.value).observe(perf_counter() - started_s, exemplar)
+            if trace is not None:
+                trace.end(end.outcome.value, end.code)
 
     def queued(self, future: Future[Any]) -> None:
         """Count a frame as queued until its future is done."""
@@ -162,22 +155,18 @@ class Metrics:
         """Record the time of a stage outside the engine."""
         self._stage_s.labels(name).observe(duration_ms / 1000)
 
-    def step(self, report: StepReport) -> None:
-        """Record a frame's cost as the engine reports it."""
+    def step(self, report: StepReport, *, actions_left: bool = False) -> None:
+        """Record a frame's cost as the engine reports it. `actions_left`: its robot said that it had some to play."""
         for name, duration_ms in report.stages_ms.items():
             self.stage(name, duration_ms)
-        self._passes.observe(report.passes)
-        self._batch.observe(report.batch)
-        if report.draft.mode != "off":
-            self._accepted.labels(report.draft.mode, report.draft.way).observe(report.draft.accepted)
+        self._device.frame(report, actions_left=actions_left)
         self._reuse.frame(report.cache)
-        if report.rtc is not None:
-            self._rtc.labels(report.rtc.why or HELD).inc()
         if report.history is not None:
             self._history.frame(report.history.frame)
 
     def slack(self, report: SlackReport) -> None:
         """Record an idle refresh. Safe on any thread."""
+        self._device.refresh(report)
         self._reuse.slack(report)
 
     def log_lines(self, lost: Callable[[], int]) -> None:
@@ -200,6 +189,10 @@ class Metrics:
         """Export a GPU's pass counts; nothing while `read` returns None."""
         self._registry.register(PassCollector(read))
 
+    def gpu_memory(self, read: Callable[[], GpuMemory | None]) -> None:
+        """Export a GPU's memory; nothing while `read` returns None. It is asked at a scrape only."""
+        self._registry.register(GpuMemoryCollector(read))
+
     def exposition(
         self,
         *,
@@ -210,8 +203,12 @@ class Metrics:
         sessions: Mapping[str, int] | None = None,
         sessions_limit: int | None = None,
         connections: int = 0,
+        encode: Encoder = generate_latest,
     ) -> bytes:
-        """Everything in Prometheus' text format; what depends on a policy is None while none is loaded."""
+        """Everything, in Prometheus' text format unless `encode` writes another.
+
+        What depends on a policy is None while none is loaded.
+        """
         self._ready.set(ready)
         self._connections.set(connections)
         self.sessions.set_counts(sessions or {})
@@ -223,7 +220,7 @@ class Metrics:
         if info is not None:
             model = {"model": info.name, "family": info.family, "dtype": info.dtype, "device": info.device}
             self._build.info({"version": version, **model})
-        return generate_latest(self._registry)
+        return encode(self._registry)
 
 
 def outcome_of(status: int, code: str = "") -> Outcome:

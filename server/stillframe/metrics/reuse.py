@@ -31,6 +31,16 @@ class ReuseMetrics:
             "Age of the oldest token that a delta frame reused, in frames.",
             AGE_BUCKETS,
         )
+        self._relevant = make.histogram(
+            "stillframe_relevant_ratio",
+            "Share of a delta frame's tokens that were computed because the task looks there.",
+            RATIO_BUCKETS,
+        )
+        self._caution = make.histogram(
+            "stillframe_caution",
+            "How far drift had tightened a delta frame's thresholds: 0 as configured, 1 nothing is reused.",
+            RATIO_BUCKETS,
+        )
         self._drift = make.histogram(
             "stillframe_drift",
             "Distance of an answer from a dense pass on its frame: worst dimension, normalised units.",
@@ -67,6 +77,8 @@ class ReuseMetrics:
         self._ratio.labels(cache.mode).observe(cache.reuse_ratio)
         if cache.keyframe_reason is None:
             self._age_frames.observe(cache.age_max)
+            self._relevant.observe(cache.relevant_tokens / cache.total_tokens)
+            self._caution.observe(cache.caution)
         else:
             self._keyframes.labels(cache.keyframe_reason.value).inc()
 

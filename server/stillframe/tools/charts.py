@@ -114,8 +114,8 @@ def new_figure(rows: int, size: tuple[float, float], heights: Sequence[float]) -
         return figure, figure.subplots(rows, 1, height_ratios=heights)
 
 
-def save_figure(figure: Any, file: Path) -> None:
+def save_figure(figure: Any, file: Path, dpi: int = 150) -> None:
     """Write a PNG, whole or not at all. Raises OSError."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=150, format="png")
+    figure.savefig(buffer, dpi=dpi, format="png")
     write_whole_bytes(file, buffer.getvalue())

@@ -21,6 +21,7 @@ from stillframe.metrics import Metrics
 from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.settings import SessionSettings
 from stillframe.stopwatch import Clock
+from stillframe.tracing import FrameTracer
 from stillframe.web.dialects.select import ROUTES
 from stillframe.web.http.decode_pool import DecodePool
 from stillframe.web.http.images import prepare_pillow
@@ -85,7 +86,15 @@ class WebSettings:
     in_force: Mapping[str, Any] = field(default_factory=dict)  # the deployment's settings, to be shown; no secrets
 
 
-def create_app(lifecycle: Lifecycle, settings: WebSettings, *, metrics: Metrics, log: Logger, clock: Clock) -> FastAPI:
+def create_app(
+    lifecycle: Lifecycle,
+    settings: WebSettings,
+    *,
+    metrics: Metrics,
+    log: Logger,
+    clock: Clock,
+    tracer: FrameTracer | None = None,
+) -> FastAPI:
     """Return the ASGI app that serves the policy that `lifecycle` holds, or will hold.
 
     Without a policy yet, /livez answers 200 and routes that need one answer 503. `log` gets the tracebacks of
@@ -121,7 +130,7 @@ def create_app(lifecycle: Lifecycle, settings: WebSettings, *, metrics: Metrics,
     if live is not None:
         metrics.watched(lambda: live.report)
         app.include_router(live.routes())
-    inference = InferenceService(lifecycle, registry, settings.limits, metrics, InterpretationLog(log))
+    inference = InferenceService(lifecycle, registry, settings.limits, metrics, InterpretationLog(log), tracer)
     _add_frames(app, ActRoute(inference, decode_pool, settings.frame_limiter, settings.listeners))
     _add_sessions(app, SessionRoutes(lifecycle, registry, settings.limits, settings.listeners))
     streaming = StreamContext(

@@ -44,6 +44,7 @@ class Socket:
     code: int | None = None  # that the app closed with
     reason: str = ""
     accepted: str | None = None  # the sub-protocol
+    upgrade: Sequence[tuple[bytes, bytes]] = ()  # headers of the answer that accepted it
     reads: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: the app's sends wait, as on a full socket
     _incoming: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)  # to the app
     _outgoing: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)  # from it
@@ -60,7 +61,7 @@ class Socket:
             await self.talk
             raise Refused(first["status"], headers, json.loads(body["body"]))
         assert first["type"] == "websocket.accept"
-        self.accepted = first["subprotocol"]
+        self.accepted, self.upgrade = first["subprotocol"], tuple(first["headers"])
         return self
 
     async def __aexit__(self, *_: object) -> None:

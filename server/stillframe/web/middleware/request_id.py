@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stillframe.errors import Internal
 from stillframe.web.http.problems import problem_response
 
+_STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")  # what has headers
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -33,10 +34,10 @@ class RequestIdMiddleware:
             return
         request_id = _id_from(Headers(scope=scope)) or uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        if scope["type"] == "websocket":  # its route handles errors
-            await self._app(scope, receive, send)
-            return
         labelled = _SendWithId(send, request_id)
+        if scope["type"] == "websocket":  # its route handles errors
+            await self._app(scope, receive, labelled)
+            return
         try:
             await self._app(scope, receive, labelled)
         except Exception:
@@ -55,8 +56,9 @@ class _SendWithId:
         self.started = False
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] in _STARTS:
             self.started = True
+            message.setdefault("headers", [])
             MutableHeaders(scope=message)["X-Request-Id"] = self._request_id
         await self._send(message)
 

@@ -24,6 +24,7 @@ from stillframe.web.http.body import read_body
 from stillframe.web.http.codecs import Codec, codec_of
 from stillframe.web.http.decode_pool import DecodePool
 from stillframe.web.http.paths import path_parameter
+from stillframe.web.http.problems import request_id_of
 from stillframe.web.http.reply_metadata import report_headers
 from stillframe.web.http.session_fields import RequestAddress, read_address
 from stillframe.web.middleware.access import actor_of, share_of
@@ -57,8 +58,8 @@ class ActRoute:
         return act
 
     async def _act(self, request: Request, choose: Selector) -> Response:
-        metrics, lifecycle = self.inference.metrics, self.inference.lifecycle
-        with metrics.frame(request.scope["route"].path) as end:
+        route, lifecycle = request.scope["route"].path, self.inference.lifecycle
+        with self.inference.frame(route, request.headers, request_id_of(request)) as end:
             watch = Stopwatch()
             caller, share, policy = actor_of(request), share_of(request), lifecycle.ready_policy()
             start_options = listener_of(request.scope, self.listeners).start_options

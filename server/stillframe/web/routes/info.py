@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 from fastapi import APIRouter
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
@@ -25,6 +25,8 @@ from stillframe.web.openapi.schemas import RecordingStatus, Status
 from stillframe.web.service.connections import ConnectionLimiter
 from stillframe.web.service.lifecycle import Lifecycle, State
 from stillframe.web.service.model_card import ModelCard, ModelList, model_card
+
+_OPEN_METRICS = "application/openmetrics-text"
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,11 @@ class InfoRoutes:
             return PlainTextResponse("OK\n")
         return await self.readyz(request)
 
-    async def scrape(self) -> Response:
-        """Return the metrics in Prometheus' text format."""
+    async def scrape(self, request: Request) -> Response:
+        """Return the metrics in Prometheus' text format; in OpenMetrics', with exemplars, to those that ask for it."""
         policy = self.lifecycle.policy
+        asked = _OPEN_METRICS in request.headers.get("accept", "")
+        encode, media_type = choose_encoder(f"{_OPEN_METRICS}; version=1.0.0" if asked else "")
         text = self.metrics.exposition(
             version=__version__,
             ready=self.lifecycle.state is State.READY,
@@ -102,8 +106,9 @@ class InfoRoutes:
             sessions=self.registry.counts(),
             sessions_limit=self.registry.capacity if policy else None,
             connections=self.connections.open,
+            encode=encode,
         )
-        return Response(text, media_type=CONTENT_TYPE_LATEST)
+        return Response(text, media_type=media_type)
 
     async def status(self) -> Status:
         """Report the daemon's state, sessions, memory and recording."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from stillframe.domain import Observation, Policy, Step
@@ -17,6 +18,7 @@ from stillframe.sessions.pending import FrameSubmission, Ticket
 from stillframe.sessions.registry import SessionRegistry
 from stillframe.sessions.session import Connection, Session
 from stillframe.stopwatch import Stopwatch
+from stillframe.tracing import AnsweredFrame, FrameTracer, Headers, timeline
 from stillframe.web.dialects.base import Reply
 from stillframe.web.http.limits import Limits
 from stillframe.web.http.reply_metadata import history_report, input_report, reuse_report, rtc_report
@@ -36,6 +38,14 @@ class InferenceService:
     limits: Limits
     metrics: Metrics
     interpretation_log: InterpretationLog = field(default_factory=InterpretationLog)
+    tracer: FrameTracer | None = None  # None: no frame is traced
+
+    def frame(
+        self, route: str, headers: Headers, request_id: str, age_ms: float = 0.0
+    ) -> AbstractContextManager[FrameEnd]:
+        """Count, time and, where it is sampled, trace one frame, which arrived `age_ms` ago."""
+        trace = None if self.tracer is None else self.tracer.begin(route, headers, request_id, age_ms)
+        return self.metrics.frame(route, trace)
 
     async def infer(
         self,
@@ -51,10 +61,11 @@ class InferenceService:
         Readiness was checked on arrival: an admitted frame is answered even if draining has begun since.
         """
         policy = self.lifecycle.loaded_policy()
-        left_ms = frame.max_age_ms - watch.total_ms
+        waited_ms = watch.total_ms
+        left_ms = frame.max_age_ms - waited_ms
         if left_ms <= 0:
             raise DeadlineExceeded("deadline-exceeded", f"Over {frame.max_age_ms:g} ms went by in arriving.")
-        slack_ms = max(0.0, frame.slack_ms - watch.total_ms)
+        slack_ms = max(0.0, frame.slack_ms - waited_ms)
         ticket = self._submit(policy, frame, session, left_ms, slack_ms, share, connection)
         self.metrics.queued(ticket.future)
         try:
@@ -65,6 +76,8 @@ class InferenceService:
         self.interpretation_log.record(frame.dialect.name, frame.cameras, (*frame.warnings, *unread))
         late = watch.total_ms > frame.max_age_ms
         end.outcome = Outcome.LATE if late else Outcome.ANSWERED
+        if end.trace is not None:
+            end.trace.answered(_traced(session, ticket, step, watch, waited_ms))
         return self._answer(policy, frame, session, ticket, step, watch, late=late)
 
     def _submit(
@@ -104,7 +117,7 @@ class InferenceService:
     ) -> Reply:
         info, done = policy.info, step.report
         timing_ms = {**watch.laps_ms, **done.stages_ms, "total": watch.total_ms}
-        self._count(step, watch.laps_ms, replayed=ticket.replayed)
+        self._count(step, watch.laps_ms, replayed=ticket.replayed, actions_left=frame.slack_ms > 0)
         return Reply(
             step.chunk,
             model=info.name,
@@ -120,11 +133,18 @@ class InferenceService:
             echo=frame.echo,
         )
 
-    def _count(self, step: Step, laps_ms: Mapping[str, float], *, replayed: bool) -> None:
+    def _count(self, step: Step, laps_ms: Mapping[str, float], *, replayed: bool, actions_left: bool) -> None:
         for name, duration_ms in laps_ms.items():
             self.metrics.stage(name, duration_ms)
         if not replayed:
-            self.metrics.step(step.report)
+            self.metrics.step(step.report, actions_left=actions_left)
+
+
+def _traced(session: Session | None, ticket: Ticket, step: Step, watch: Stopwatch, waited_ms: float) -> AnsweredFrame:
+    """What a trace says of an answered frame; of a repeat, no stages but its own."""
+    engine_ms = {} if ticket.replayed else step.report.stages_ms
+    stages = [*timeline(watch.laps_ms, waited_ms, engine_ms, watch.total_ms)]
+    return AnsweredFrame(stages, step.report, session.id if session else None, ticket.replayed)
 
 
 def _once_a_session(frame: ParsedFrame, session: Session | None, step: Step) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from stillframe_client.wire import JSON, MAX_COUNT, MSGPACK, is_session_id
 
 MessagePosition = Mapping[str, Any]  # which frame of which session a message is about
 
+TRACE_FIELDS = ("traceparent", "tracestate")  # W3C Trace Context
 _COUNTS = ("epoch", "seq")
 
 
@@ -79,6 +80,12 @@ def position_of(fields: Mapping[str, Any]) -> MessagePosition:
     if is_clock_ns(stamp):
         place["t_obs_ns"] = stamp
     return place
+
+
+def trace_headers(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a message says of the trace that it belongs to, as W3C's headers do of a request; nothing: none."""
+    said = {name: fields[name] for name in TRACE_FIELDS if isinstance(fields.get(name), str)}
+    return said if TRACE_FIELDS[0] in said else {}
 
 
 def _is_count(value: Any) -> bool:

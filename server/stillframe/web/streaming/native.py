@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from stillframe.errors import BadRequest, Conflict, RequestError
+from stillframe.metrics import FrameEnd
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.http.decode_pool import DecodePool
 from stillframe.web.http.parsing import Fields
+from stillframe.web.http.problems import request_id_of
 from stillframe.web.http.session_fields import read_count
 from stillframe.web.middleware.access import penalize
 from stillframe.web.middleware.auth import Caller
@@ -24,7 +27,14 @@ from stillframe.web.service.inference import InferenceService
 from stillframe.web.service.lifecycle import State
 from stillframe.web.service.open_session import session_document
 from stillframe.web.streaming.connection import Connection, Disconnected, Message
-from stillframe.web.streaming.messages import IncomingMessage, MessageSender, parse, position_of, read_frame
+from stillframe.web.streaming.messages import (
+    IncomingMessage,
+    MessageSender,
+    parse,
+    position_of,
+    read_frame,
+    trace_headers,
+)
 from stillframe.web.streaming.session_queue import QueueSlot, SessionQueue
 from stillframe.web.streaming.stream_sessions import StreamSessions, required_id
 from stillframe_client.wire import JSON_PROTOCOL, MSGPACK_PROTOCOL, RESTART, WireError
@@ -180,7 +190,7 @@ class NativeStream:
         try:
             queue, slot = self._reserve_slot(message.fields)
         except RequestError as error:
-            self._count(error)
+            self._count(error, message)
             raise
         frame = self._tasks.create_task(self._serve(queue, slot, message))
         self._frames.add(frame)
@@ -197,7 +207,7 @@ class NativeStream:
     async def _serve(self, queue: SessionQueue, slot: QueueSlot, message: IncomingMessage) -> None:
         """Answer one frame: exactly one message is sent."""
         try:
-            with self._inference.metrics.frame(PATH) as end:
+            with self._frame(message) as end:
                 frame = await self._decoded(queue, slot, message)
                 answer = await self._inference.infer(
                     frame, queue.session, message.watch, end, self._share, connection=self
@@ -217,10 +227,16 @@ class NativeStream:
             message.watch.lap("unpack")
             return frame
 
-    def _count(self, error: RequestError) -> None:
+    def _frame(self, message: IncomingMessage) -> AbstractContextManager[FrameEnd]:
+        """Count, time and trace a frame, as the message says, or else the connection."""
+        websocket = self._connection.websocket
+        headers = trace_headers(message.fields) or websocket.headers
+        return self._inference.frame(PATH, headers, request_id_of(websocket), message.watch.total_ms)
+
+    def _count(self, error: RequestError, message: IncomingMessage) -> None:
         """Count a frame that was refused before its queue."""
         try:
-            with self._inference.metrics.frame(PATH):
+            with self._frame(message):
                 raise error
         except RequestError:
             pass

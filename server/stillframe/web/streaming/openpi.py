@@ -16,6 +16,7 @@ from stillframe.metrics import FrameEnd
 from stillframe.stopwatch import Stopwatch
 from stillframe.web.dialects.openpi import OpenPI
 from stillframe.web.http.parsing import Fields, parse_msgpack
+from stillframe.web.http.problems import request_id_of
 from stillframe.web.http.session_fields import RequestAddress
 from stillframe.web.middleware.access import penalize
 from stillframe.web.middleware.auth import Caller
@@ -81,7 +82,8 @@ class OpenPIStream:
     async def _reply(self, data: Message) -> Message:
         """Return the answer to one message: binary, or text for an error."""
         try:
-            with self._inference.metrics.frame(self._path) as end:
+            websocket = self._connection.websocket
+            with self._inference.frame(self._path, websocket.headers, request_id_of(websocket)) as end:
                 watch = Stopwatch()
                 self._request_limiter.acquire((self._share,))
                 fields = await self._fields(data)
