@@ -1,0 +1,116 @@
+"""The images for real: built without a network, run as compose says, asked by a robot, and stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.container
+
+URL = "http://127.0.0.1:8000"
+STATUS = "import pathlib; print(pathlib.Path('/proc/self/status').read_text())"
+WEIGHTS = (".safetensors", ".pt", ".bin", ".gguf")
+FIND = f"""
+import pathlib
+for path in pathlib.Path('/srv/stillframe').rglob('*'):
+    if path.suffix in {WEIGHTS}: print(path)
+"""
+
+
+@pytest.fixture(scope="module")
+def daemon(image: str, service: Mapping[str, Any], run: Callable[..., Any]) -> Iterator[Any]:
+    """The daemon of the profile `demo`, healthy."""
+    with run(image, service) as container:
+        container.wait_healthy()
+        yield container
+
+
+def status_of(container: Any) -> dict[str, str]:
+    """What the kernel says of a process in it."""
+    lines = container.execute("python", "-c", STATUS).stdout.splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def test_a_frame_is_answered_with_an_action(daemon: Any) -> None:
+    """Seven finite numbers come over HTTP, from the checkpoint that is mounted."""
+    answered = daemon.robot("act", URL)
+
+    assert len(answered["action"]) == 7
+    assert all(-10 < number < 10 for number in answered["action"])
+    assert answered["model"] == "jaco-tiny"
+
+
+def test_it_has_no_privilege(daemon: Any) -> None:
+    """A user that is not root, no capability of any set, no way to gain one, and a filter of system calls."""
+    status = status_of(daemon)
+
+    assert {*status["Uid"].split()} == {"10001"}
+    assert {*status["Gid"].split()} == {"10001"}
+    assert [int(status[name], 16) for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")] == [0] * 4
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+
+@pytest.mark.parametrize("folder", ["/", "/srv/stillframe", "/srv/stillframe/checkpoints", "/opt/stillframe", "/var"])
+def test_it_writes_nowhere_but_to_scratch(daemon: Any, folder: str) -> None:
+    """Root and weights are read-only; /tmp takes a file."""
+    touch = "import pathlib, sys; pathlib.Path(sys.argv[1], 'written').touch()"
+    refused = daemon.execute("python", "-c", touch, folder, check=False)
+
+    assert refused.returncode == 1
+    assert "Read-only file system" in refused.stderr or "Permission denied" in refused.stderr
+    assert daemon.execute("python", "-c", touch, "/tmp").returncode == 0  # noqa: S108 (the container's)
+    assert daemon.inspect()["HostConfig"]["ReadonlyRootfs"] is True
+
+
+def test_it_is_in_a_network_of_its_own(daemon: Any) -> None:
+    """Nothing of this machine's network is seen in it: a loopback and nothing else."""
+    names = daemon.execute("python", "-c", "import socket; print(*(name for _, name in socket.if_nameindex()))").stdout
+
+    assert "lo" in names.split()
+    assert not [name for name in names.split() if name.startswith(("eth", "en", "wl", "br", "docker"))]
+
+
+def test_its_health_check_asks_the_daemon(daemon: Any) -> None:
+    """It succeeds for the one that runs, found by its command line, and names its address."""
+    assert daemon.execute("stillframe", "healthcheck").stdout == f"ready: {URL}\n"
+    assert daemon.execute("stillframe", "healthcheck", "--port", "8001", check=False).returncode == 1
+
+
+def test_it_leaves_with_zero(image: str, service: Mapping[str, Any], run: Callable[..., Any]) -> None:
+    """The engine's `stop` sends what the image says, and it ends by itself."""
+    with run(image, service) as container:
+        container.wait_healthy()
+        container.engine.run("stop", "--time", "60", container.name)
+        state = container.inspect()["State"]
+
+    assert (state["Status"], state["ExitCode"]) == ("exited", 0)
+
+
+def test_it_drains(image: str, service: Mapping[str, Any], run: Callable[..., Any]) -> None:
+    """SIGTERM while frames wait: each is answered, /readyz says that it drains, and then it leaves with 0."""
+    with run(image, service) as container:
+        container.wait_healthy()
+        stopped = container.robot("stop", URL, str(container.inspect()["State"]["Pid"]))
+        container.engine.run("wait", container.name)
+        left = container.inspect()["State"]["ExitCode"]
+
+    assert stopped["waiting"] > 0
+    assert {*stopped["answers"]} == {200}
+    assert stopped["states"] == ["ready", "draining"]
+    assert left == 0
+
+
+def test_weights_come_by_volume_alone(
+    engine: Any, image: str, service: Mapping[str, Any], run: Callable[..., Any]
+) -> None:
+    """The image holds none; without the volume it ends at once, and says which folder it looked for."""
+    found = engine.python(image, FIND)
+    with run(image, {**service, "volumes": []}) as container:
+        container.engine.run("wait", container.name)
+        left, said = container.inspect()["State"]["ExitCode"], container.log()
+
+    assert found == ""
+    assert left not in (0, 139)
+    assert "checkpoints/jaco-tiny" in said
