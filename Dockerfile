@@ -9,9 +9,8 @@ ARG BASE=python:3.11-slim
 FROM scratch AS wheels
 
 FROM ${BASE} AS build
-# The torch that the image has to have: cpu, cuda, or any, which takes what pip finds. For a CPU alone point TORCH_INDEX at
-# PyTorch's CPU index (named on pytorch.org, "Get started"): gigabytes less; its wheels outrank plain ones of the same version.
-ARG ACCELERATOR=any
+# For a CPU alone point TORCH_INDEX at PyTorch's CPU index (named on pytorch.org, "Get started"): gigabytes less; its wheels
+# outrank the plain ones at the same version.
 ARG TORCH_INDEX=""
 ARG PIP_NO_INDEX=""
 ENV PIP_EXTRA_INDEX_URL=${TORCH_INDEX} \
@@ -28,6 +27,8 @@ COPY server/stillframe/__init__.py server/stillframe/__init__.py
 COPY client/stillframe_client/__init__.py client/stillframe_client/__init__.py
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=wheels,target=/wheels \
     /opt/stillframe/bin/pip install .
+# The torch that the image has to have: cpu, cuda, or any, which is what pip found.
+ARG ACCELERATOR=any
 COPY docker/check_torch.py docker/check_torch.py
 RUN /opt/stillframe/bin/python docker/check_torch.py "${ACCELERATOR}"
 COPY server server

@@ -60,7 +60,7 @@ test-ros1: $(ROS1)/.unpacked ## the Jaco2 bridge with a real ROS 1 master, of De
 test-prometheus: $(PROMETHEUS)/.unpacked ## each query of dashboard and alerts by a real Prometheus, of Debian's package unpacked below .venv; a minute
 	@STILLFRAME_PROMETHEUS=$(PROMETHEUS) $(BIN)/python -m pytest tests/prometheus
 
-test-containers: $(CONTAINERS)/base.tar $(CONTAINERS)/wheels/.complete ## the images built and run by podman, as root, on a base that debootstrap makes; a quarter of an hour
+test-containers: $(CONTAINERS)/base.tar $(CONTAINERS)/wheels/.complete ## the images built and run by podman, as root, on a base that debootstrap makes; minutes
 	@STILLFRAME_CONTAINERS=$(CONTAINERS) $(BIN)/python -m pytest -m container tests/containers
 
 libero: $(LIBERO)/.installed ## LIBERO's simulator, in an environment of its own, for `stillframe eval --suite`; 700 MB come, 2 GB stay

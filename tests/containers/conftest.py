@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
-BASE, IMAGE, DEMO = (f"localhost/stillframe-{name}" for name in ("base", "daemon", "demo"))
+BASE, IMAGE = "localhost/stillframe-base", "localhost/stillframe-daemon"
 SOON_S = 300.0  # bounds what has to happen; nothing is expected to take this long
 MISSING = "`make test-containers`, as root, makes what it stands on"
 PROGRAMS = ("podman", "runc", "catatonit", "nsenter")
@@ -50,13 +50,13 @@ class Engine:
         """What a program prints that an image's Python runs, in a container for it alone."""
         return self.run("run", "--rm", *ALONE, "--entrypoint", "python", image, "-c", program).stdout
 
-    def build(self, tag: str, *options: str, check: bool = True, **arguments: str) -> subprocess.CompletedProcess[str]:
-        """Build an image of the repository; `arguments` are its build arguments, pip has the wheels alone."""
-        named = {"PIP_NO_INDEX": "1", **arguments}
-        words = [f"--build-arg={name}={value}" for name, value in named.items()]
-        words += [f"--build-context=wheels={self.folder / 'wheels'}", f"--tag={tag}"]
+    def build(self, tag: str, accelerator: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Build the Dockerfile on the base without a network: pip has the wheels alone."""
+        arguments = {"BASE": BASE, "ACCELERATOR": accelerator, "PIP_NO_INDEX": "1"}
+        words = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+        words += [f"--build-context=wheels={self.folder / 'wheels'}", "--network=none", f"--tag={tag}"]
         # Docker's format, because OCI's has no health check.
-        return self.run("build", "--format=docker", "--layers", *words, *options, ".", check=check)
+        return self.run("build", "--format=docker", "--layers", *words, ".", check=check)
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class Container:
         (known,) = json.loads(self.engine.run("container", "inspect", self.name).stdout)
         return known  # type: ignore[no-any-return]
 
-    def execute(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """A command in it, as its user."""
-        return self.engine.run("exec", self.name, *words, check=check)
+    def execute(self, *words: str, user: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        """A command in it, as its user or another."""
+        return self.engine.run("exec", *([f"--user={user}"] if user else []), self.name, *words, check=check)
 
     def robot(self, *words: str) -> Any:
         """What robot.py prints, run by this interpreter in the container's network."""
@@ -117,7 +117,7 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def image(engine: Engine) -> str:
     """The daemon's image for a CPU, built without a network."""
-    engine.build(IMAGE, "--network", "none", BASE=BASE, ACCELERATOR="cpu")
+    engine.build(IMAGE, accelerator="cpu")
     return IMAGE
 
 

@@ -51,7 +51,7 @@ async def states(url: str) -> list[str]:
                 return seen
             if seen[-1:] != [state]:
                 seen.append(state)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
 
 if __name__ == "__main__":
