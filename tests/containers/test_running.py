@@ -17,6 +17,16 @@ import pathlib
 for path in pathlib.Path('/srv/stillframe').rglob('*'):
     if path.suffix in {WEIGHTS}: print(path)
 """
+READ_ONLY = ("/", "/srv/stillframe", "/srv/stillframe/checkpoints/jaco-tiny", "/opt/stillframe", "/var/lib")
+TOUCH = """
+import errno, pathlib, sys
+for folder in sys.argv[1:]:
+    try:
+        pathlib.Path(folder, 'written').touch()
+        print(folder)
+    except OSError as problem:
+        if problem.errno != errno.EROFS: raise
+"""
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +62,11 @@ def test_it_has_no_privilege(daemon: Any) -> None:
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
 
 
-@pytest.mark.parametrize("folder", ["/", "/srv/stillframe", "/srv/stillframe/checkpoints", "/opt/stillframe", "/var"])
-def test_it_writes_nowhere_but_to_scratch(daemon: Any, folder: str) -> None:
-    """Root and weights are read-only even to user 0, who owns them; /tmp takes a file of the daemon's user."""
-    touch = "import pathlib, sys; pathlib.Path(sys.argv[1], 'written').touch()"
-    refused = daemon.execute("python", "-c", touch, folder, user="0:0", check=False)
+def test_it_writes_nowhere_but_to_scratch(daemon: Any) -> None:
+    """Root and weights are read-only even to user 0, who owns them; /tmp takes a file."""
+    written = daemon.execute("python", "-c", TOUCH, *READ_ONLY, "/tmp", user="0:0").stdout  # noqa: S108 (the container's)
 
-    assert refused.returncode == 1
-    assert "Read-only file system" in refused.stderr
-    assert daemon.execute("python", "-c", touch, "/tmp").returncode == 0  # noqa: S108 (the container's)
+    assert written.splitlines() == ["/tmp"]  # noqa: S108
 
 
 def test_it_is_in_a_network_of_its_own(daemon: Any) -> None:
