@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The daemon, without weights: mount them at /srv/stillframe/checkpoints. docs/containers.md says how, and what was tried.
+# The daemon, without weights: mount them at /srv/stillframe/checkpoints. docs/containers.md says how.
 #
 # BASE needs Python 3.11 or newer, as `python`, and nothing of CUDA: torch's wheel carries its CUDA libraries, and the host's
 # driver comes in with the NVIDIA container toolkit (docker run --gpus all). An image of NVIDIA's that has Python will do too.
