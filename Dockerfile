@@ -50,7 +50,8 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 # Healthy means ready: loaded, warm and not stopping. Works for any configuration, port and TLS of the daemon.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 CMD ["stillframe", "healthcheck"]
+# It starts a Python, which takes seconds on a machine that is busy.
+HEALTHCHECK --interval=15s --timeout=10s --start-period=120s --retries=3 CMD ["stillframe", "healthcheck"]
 ENTRYPOINT ["stillframe"]
 # A container's loopback cannot be reached from outside, so the daemon listens on all addresses; the published port decides
 # who can reach it. Beyond this machine configure tokens (`stillframe token NAME`), and leave the flag away.
