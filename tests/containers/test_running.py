@@ -84,7 +84,10 @@ def test_its_health_check_asks_the_daemon(daemon: Any) -> None:
 
 
 def test_it_drains(image: str, service: Mapping[str, Any], run: Callable[..., Any]) -> None:
-    """SIGTERM while frames wait: each is answered, /readyz says that it drains, and then it leaves with 0."""
+    """SIGTERM while frames wait: each is answered, /readyz says that it drains, and then it leaves with 0.
+
+    On a machine that is too busy a frame may have grown too old meanwhile, which is 504 and an answer, too.
+    """
     with run(image, service) as container:
         container.wait_healthy()
         stopped = container.robot("stop", URL, str(container.inspect()["State"]["Pid"]))
@@ -92,7 +95,7 @@ def test_it_drains(image: str, service: Mapping[str, Any], run: Callable[..., An
         left = container.inspect()["State"]["ExitCode"]
 
     assert stopped["waiting"] > 0
-    assert {*stopped["answers"]} == {200}
+    assert {200} <= {*stopped["answers"]} <= {200, 504}
     assert stopped["states"] == ["ready", "draining"]
     assert left == 0
 
