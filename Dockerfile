@@ -1,15 +1,21 @@
 # syntax=docker/dockerfile:1
-# The daemon with the policy that ships with it. `docker compose up --build` adds Prometheus and Grafana.
+# The daemon, without weights: mount them at /srv/stillframe/checkpoints. docs/containers.md says how.
 #
-# BASE needs Python 3.11 or newer and nothing of CUDA: the plain torch wheel, the default, carries its CUDA libraries, and
-# the host's driver comes in with the NVIDIA container toolkit (docker run --gpus all).
-# Without a GPU a far smaller image does: point TORCH_INDEX at PyTorch's CPU index (named on pytorch.org, "Get started");
-# its wheels outrank the plain ones at the same version.
+# BASE needs Python 3.11 or newer, as `python`, and nothing of CUDA: torch's wheel carries its CUDA libraries, and the host's
+# driver comes in with the NVIDIA container toolkit (docker run --gpus all). An image of NVIDIA's that has Python will do too.
 ARG BASE=python:3.11-slim
 
+# A folder of wheels may stand in for the package index: --build-context wheels=FOLDER --build-arg PIP_NO_INDEX=1
+FROM scratch AS wheels
+
 FROM ${BASE} AS build
+# For a CPU alone point TORCH_INDEX at PyTorch's CPU index (named on pytorch.org, "Get started"): gigabytes less; its wheels
+# outrank the plain ones at the same version.
 ARG TORCH_INDEX=""
+ARG PIP_NO_INDEX=""
 ENV PIP_EXTRA_INDEX_URL=${TORCH_INDEX} \
+    PIP_NO_INDEX=${PIP_NO_INDEX} \
+    PIP_FIND_LINKS=/wheels \
     PIP_CONSTRAINT=/src/constraints.txt \
     PIP_BUILD_CONSTRAINT=/src/constraints.txt \
     PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -19,10 +25,15 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY server/stillframe/__init__.py server/stillframe/__init__.py
 COPY client/stillframe_client/__init__.py client/stillframe_client/__init__.py
-RUN --mount=type=cache,target=/root/.cache/pip /opt/stillframe/bin/pip install .
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=wheels,target=/wheels \
+    /opt/stillframe/bin/pip install .
+# The torch that the image has to have: cpu, cuda, or any, which is what pip found.
+ARG ACCELERATOR=any
+COPY docker/check_torch.py docker/check_torch.py
+RUN /opt/stillframe/bin/python docker/check_torch.py "${ACCELERATOR}"
 COPY server server
 COPY client client
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=wheels,target=/wheels \
     /opt/stillframe/bin/pip install --no-deps --force-reinstall .
 
 FROM ${BASE}
@@ -35,12 +46,12 @@ ENV PATH=/opt/stillframe/bin:${PATH} \
 COPY --from=build /opt/stillframe /opt/stillframe
 WORKDIR /srv/stillframe
 COPY configs configs
-COPY checkpoints/jaco-tiny checkpoints/jaco-tiny
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 # Healthy means ready: loaded, warm and not stopping. Works for any configuration, port and TLS of the daemon.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 CMD ["stillframe", "healthcheck"]
+# It starts a Python, which takes seconds on a machine that is busy.
+HEALTHCHECK --interval=15s --timeout=10s --start-period=120s --retries=3 CMD ["stillframe", "healthcheck"]
 ENTRYPOINT ["stillframe"]
 # A container's loopback cannot be reached from outside, so the daemon listens on all addresses; the published port decides
 # who can reach it. Beyond this machine configure tokens (`stillframe token NAME`), and leave the flag away.

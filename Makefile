@@ -20,14 +20,16 @@ ROS1 := .venv/ros1
 ROS1_PACKAGES := $(addprefix python3-,rospy rosmaster rosgraph roslib rospkg catkin catkin-pkg genmsg genpy std-msgs \
   geometry-msgs rosgraph-msgs roscpp-msg defusedxml yaml numpy) libyaml-0-2 libblas3 liblapack3 libgfortran5 libquadmath0
 PROMETHEUS := .venv/prometheus
+CONTAINERS := .venv/containers
+CONTAINER_PACKAGES := podman runc catatonit debootstrap
 LIBERO := .venv/libero
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-watch demo-bridge test quick test-all test-browser test-ros1 test-prometheus libero check check-anywhere mutants serve bench
+.PHONY: help demo demo-watch demo-bridge test quick test-all test-browser test-ros1 test-prometheus test-containers libero check check-anywhere mutants serve bench
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.gl ## the simulated arm picks the cube it is told to, driven by the daemon over HTTP
 	@$(BIN)/stillframe demo
@@ -58,11 +60,16 @@ test-ros1: $(ROS1)/.unpacked ## the Jaco2 bridge with a real ROS 1 master, of De
 test-prometheus: $(PROMETHEUS)/.unpacked ## each query of dashboards and alerts by a real Prometheus, of Debian's package unpacked below .venv; PICTURES=docs/metrics draws them
 	@STILLFRAME_PROMETHEUS=$(PROMETHEUS) STILLFRAME_PICTURES=$(PICTURES) $(BIN)/python -m pytest tests/prometheus
 
+test-containers: $(CONTAINERS)/base.tar $(CONTAINERS)/wheels/.complete ## the images built and run by podman, as root, on a base that debootstrap makes; minutes
+	@STILLFRAME_CONTAINERS=$(CONTAINERS) $(BIN)/python -m pytest -m container tests/containers
+
 libero: $(LIBERO)/.installed ## LIBERO's simulator, in an environment of its own, for `stillframe eval --suite`; 700 MB come, 2 GB stay
 
-check: .venv/.installed ## lint, formatting, types
+check: .venv/.installed ## lint, formatting, types; the images' recipes and the compose file
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@$(BIN)/hadolint Dockerfile docker/demo.Dockerfile
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	@$(BIN)/mypy
 
 check-anywhere: .venv/.gl ## the tests of numbers as other processors round and order them, one thread and two; takes long
@@ -117,6 +124,23 @@ $(PROMETHEUS)/.unpacked: .venv/.installed
 	@if (cd $(PROMETHEUS)/debs && apt-get download -qq -o APT::Sandbox::User=root prometheus) \
 	  && dpkg -x $(PROMETHEUS)/debs/*.deb $(PROMETHEUS); then touch $@; \
 	else echo "stillframe: no Prometheus from this system's packages; on Debian 12 run: sudo apt-get update" >&2; fi
+
+# No registry is asked: the base is Debian 12 with its Python 3.11, and what pip installs in it are wheels from beside it.
+# Missing, the tests skip; the next command tries again.
+$(CONTAINERS)/base.tar: | .venv/.installed
+	@rm -rf $(CONTAINERS)/base && mkdir -p $(CONTAINERS)
+	@if { ! (for tool in $(CONTAINER_PACKAGES); do command -v $$tool || echo missing; done) | grep -q missing \
+	    || $(call apt_get,$(CONTAINER_PACKAGES)); } \
+	  && echo "stillframe: making a root file system of Debian 12 in $(CONTAINERS); minutes ..." \
+	  && debootstrap --variant=minbase --include=python3,python3-venv,python-is-python3 bookworm $(CONTAINERS)/base >$(CONTAINERS)/base.log 2>&1 \
+	  && rm -f $(CONTAINERS)/base/var/cache/apt/archives/*.deb \
+	  && tar -C $(CONTAINERS)/base -cf $@.part . && mv $@.part $@; then rm -rf $(CONTAINERS)/base; \
+	else echo "stillframe: no base image; as root, with network, run: apt-get install $(CONTAINER_PACKAGES)" >&2; fi
+
+$(CONTAINERS)/wheels/.complete: pyproject.toml lab/pyproject.toml constraints.txt | .venv/.installed
+	@rm -rf $(CONTAINERS)/wheels && mkdir -p $(CONTAINERS)/wheels
+	@if $(BIN)/python -m pip download -q -q --only-binary :all: --python-version 3.11 -c constraints.txt -d $(CONTAINERS)/wheels \
+	  hatchling . ./lab; then touch $@; else echo "stillframe: no wheels for the images" >&2; fi
 
 # Of its own, because the benchmark behaves as published with an older MuJoCo than the simulated arm's; no torch comes with it.
 $(LIBERO)/.installed: constraints-libero.txt | .venv/.gl

@@ -473,3 +473,17 @@ def test_a_demo_to_watch_writes_nothing(stillframe: Callable[..., Typed], monkey
     assert (typed.status, asked) == (0, [["configs/jaco-tiny.yaml"]])
     assert both.status != 0
     assert "--bridge with --watch" in both.err
+
+
+@pytest.mark.parametrize("odd", [[], ["--watch", "--config", "configs/jaco-tiny.yaml"]])
+def test_a_demo_may_be_driven_by_a_daemon_that_runs_already(
+    stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, odd: list[str]
+) -> None:
+    """Its address is enough, to watch; a configuration beside it, or no --watch, is refused in a line that says so."""
+    asked: list[str] = []
+    monkeypatch.setattr("stillframe_lab.demo.watch.watch_daemon", lambda url, _: asked.append(url))
+    there = ["--url", "http://robot:8000"]
+    typed, refused = stillframe("demo", "--watch", *there), stillframe("demo", *there, *odd)
+
+    assert (typed.status, asked) == (0, ["http://robot:8000"])
+    assert_one_line(refused, "--url", "expected --watch")

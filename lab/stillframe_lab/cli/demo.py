@@ -21,6 +21,9 @@ def demo_command(
         Path | None, typer.Option(help="The policy, in place of the configuration's; not with --bridge.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report; default runs/<time>.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="With --watch: of a daemon that runs already, such as http://127.0.0.1:8000.")
+    ] = None,
     *,
     bridge: Annotated[
         bool, typer.Option("--bridge", help="Through the Jaco2 bridge, in real time: five; fails under 3.")
@@ -36,8 +39,10 @@ def demo_command(
         raise ConfigError("--checkpoint with --bridge: expected --config, whose daemon serves it")
     if bridge and watch:
         raise ConfigError("--bridge with --watch: expected one of them; --watch plays without the bridge")
+    if url is not None and not (watch and config is None and checkpoint is None):
+        raise ConfigError("--url: expected --watch, and neither --config nor --checkpoint, which that daemon has")
     if watch:
-        _watch(config, checkpoint)
+        _watch(config, checkpoint, url)
     elif not (_through_bridge(config or TINY_CONFIG, folder) if bridge else _demo(config, checkpoint, folder)):
         raise typer.Exit(1)
 
@@ -48,10 +53,13 @@ def _demo(config: Path | None, checkpoint: Path | None, folder: Path) -> bool:
     return run_demo(_served(config, checkpoint), folder, Console())
 
 
-def _watch(config: Path | None, checkpoint: Path | None) -> None:
-    from stillframe_lab.demo.watch import watch_demo
+def _watch(config: Path | None, checkpoint: Path | None, url: str | None) -> None:
+    from stillframe_lab.demo.watch import watch_daemon, watch_demo
 
-    watch_demo(_served(config, checkpoint), Console())
+    if url is None:
+        watch_demo(_served(config, checkpoint), Console())
+    else:
+        watch_daemon(url, Console())
 
 
 def _served(config: Path | None, checkpoint: Path | None) -> list[str]:

@@ -27,11 +27,23 @@ from stillframe_lab.evaluation.actors import user_errors
 def watch_demo(options: Sequence[str], console: Console) -> None:
     """Play until Ctrl-C. `options`: those of `stillframe serve`, which say what is served."""
     console.print(f"starting a daemon with {' '.join(options)} ...")
-    with suppress(KeyboardInterrupt), daemon([*options]) as url:
-        client = PolicyClient(url, timeout_s=STEP_TIMEOUT_S, session=SESSION)
+    # Ctrl-C reaches the daemon as well, and the client then finds it gone.
+    with suppress(KeyboardInterrupt), daemon([*options]) as url, suppress(PolicyError):
+        _play_at(url, console)
+
+
+@user_errors()
+def watch_daemon(url: str, console: Console) -> None:
+    """The same with a daemon that runs already. Raises StillframeError where it cannot be asked, or no longer."""
+    with suppress(KeyboardInterrupt):
+        _play_at(url, console)
+
+
+def _play_at(url: str, console: Console) -> None:
+    """Drive the arm by the daemon at `url`, until something ends it."""
+    with closing(PolicyClient(url, timeout_s=STEP_TIMEOUT_S, session=SESSION)) as client:
         console.print(f"Open [bold]{url}/[/] in a browser: the simulated Jaco2, and what is reused. Ctrl-C ends it.\n")
-        with suppress(PolicyError), closing(client):  # Ctrl-C reaches the daemon as well
-            play_on(DemoPolicy(client), console)
+        play_on(DemoPolicy(client), console)
 
 
 def play_on(policy: DemoPolicy, console: Console, episodes: int | None = None) -> None:
