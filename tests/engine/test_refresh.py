@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from stillframe.engine import refresh as the_slack
+from stillframe.engine import beside as the_slack
 from stillframe.engine.drift import STEP_UP
 
 Make = Callable[..., Any]

@@ -39,6 +39,9 @@ NAMES = {
     "stillframe_drift",
     "stillframe_chunk_drift",
     "stillframe_drift_budget",
+    "stillframe_audit_drift",
+    "stillframe_audit_seconds",
+    "stillframe_device_seconds",
     "stillframe_slack_seconds",
     "stillframe_slack_yield_seconds",
     "stillframe_kv_in_use_bytes",
@@ -211,6 +214,34 @@ def test_a_pause_is_recorded(desk):
     assert registry.get_sample_value("stillframe_slack_yield_seconds_count") == 1
     assert registry.get_sample_value("stillframe_slack_yield_seconds_sum") == 0.002
     assert registry.get_sample_value("stillframe_drift_budget") == 0.05
+
+
+def test_an_audit_is_recorded_by_itself(desk):
+    """Its drift is of an answer that was not given, and its time no pause's."""
+    metrics = Metrics(registry := type(desk.registry)())
+    metrics.slack(SlackReport(20.0, drift=0.0157, audit=True))
+    metrics.slack(SlackReport(5.0, drift=None, audit=True))
+
+    assert registry.get_sample_value("stillframe_audit_seconds_count") == 2
+    assert registry.get_sample_value("stillframe_audit_seconds_sum") == pytest.approx(0.025)
+    assert registry.get_sample_value("stillframe_audit_drift_count") == 1
+    assert registry.get_sample_value("stillframe_audit_drift_sum") == 0.0157
+    assert registry.get_sample_value("stillframe_slack_seconds_count") == 0
+    assert registry.get_sample_value("stillframe_drift_count") == 0
+
+
+def test_the_devices_time_is_counted_by_what_it_was_for(desk):
+    """A frame's part of its batch, without the queue; refreshes and audits; nothing is missing from the start."""
+    metrics = Metrics(registry := type(desk.registry)())
+    seconds = {work: "stillframe_device_seconds_total" for work in ("frames", "refreshes", "audits")}
+    before = [registry.get_sample_value(name, {"work": work}) for work, name in seconds.items()]
+    metrics.step(StepReport({"queue": 900.0, "vision": 30.0, "decode": 10.0}, 2, WHOLE, batch=4))
+    metrics.slack(SlackReport(20.0, drift=0.0157))
+    metrics.slack(SlackReport(5.0, drift=None, audit=True))
+
+    assert before == [0, 0, 0]
+    spent = [registry.get_sample_value(name, {"work": work}) for work, name in seconds.items()]
+    assert spent == pytest.approx([0.01, 0.02, 0.005])
 
 
 @pytest.mark.parametrize(

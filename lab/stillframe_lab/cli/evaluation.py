@@ -22,6 +22,7 @@ from stillframe_lab.cli.libero import LiberoOptions, evaluate_libero
 from stillframe_lab.cli.prefix import compare_prefix_caches
 from stillframe_lab.cli.rtc import DELAYS, evaluate_rtc
 from stillframe_lab.cli.shipped import TINY
+from stillframe_lab.cli.under_load import measure_under_load
 
 EPISODES, SEED = 100, 1000
 
@@ -100,7 +101,7 @@ def eval_command(
         Path | None,
         typer.Option(
             help="With --ablation, --families, --memory, --bridge, --rtc, --drafts or --prefix-caches: where tables "
-            "go; default docs/ and its name, docs/ablation/families, docs/ablation/prefix."
+            "go; default docs/ and its name, docs/ablation/families, docs/ablation/prefix. With --under-load the page."
         ),
     ] = None,
     run: Annotated[
@@ -145,6 +146,13 @@ def eval_command(
     drafts: Annotated[
         bool, typer.Option("--drafts", help="Decode each frame by exact and strict drafts, and count what differs.")
     ] = False,
+    under_load: Annotated[
+        bool,
+        typer.Option(
+            "--under-load", help="Eight robots without pauses: drift, reuse and work by each way to measure drift."
+        ),
+    ] = False,
+    pause_ms: Annotated[float, typer.Option(min=0, help="With --under-load: from an answer to the next frame.")] = 0.0,
     delay_ms: Annotated[str, typer.Option(help="With --rtc: of the answers, in whole control steps.")] = DELAYS,
     cell: Annotated[
         list[str] | None,
@@ -176,8 +184,8 @@ def eval_command(
         )
         return
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
-    if ablation + families + memory + bridge + rtc + drafts + prefix_caches > 1:
-        listed = "--families, --ablation, --memory, --bridge, --rtc, --drafts and --prefix-caches"
+    if ablation + families + memory + bridge + rtc + drafts + prefix_caches + under_load > 1:
+        listed = "--under-load, --families, --ablation, --memory, --bridge, --rtc, --drafts and --prefix-caches"
         raise ConfigError(f"{listed}: expected one of them, or the one after the other")
     if ablation:
         ablate(evidence, EPISODES, SEED)
@@ -196,6 +204,9 @@ def eval_command(
         return
     if prefix_caches:
         compare_prefix_caches(evidence, execute)
+        return
+    if under_load:
+        measure_under_load(evidence, execute, pause_ms)
         return
     options = {"device": device, "dtype": dtype, "weights": weights, "threads": threads}
     if drafts:

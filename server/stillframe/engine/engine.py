@@ -271,6 +271,7 @@ class Engine:
             else:
                 self._worker.close_error(answer)
                 request.answer.set_exception(answer)
+        self._worker.audit(lambda: self._queue.has_work, self._report_refresh)
 
 
 def _refused(error: RequestError) -> Future[Step]:

@@ -168,14 +168,14 @@ class Metrics:
         self._batch.observe(report.batch)
         if report.draft.mode != "off":
             self._accepted.labels(report.draft.mode, report.draft.way).observe(report.draft.accepted)
-        self._reuse.frame(report.cache)
+        self._reuse.frame(report.cache, report.computed_ms / report.batch)
         if report.rtc is not None:
             self._rtc.labels(report.rtc.why or HELD).inc()
         if report.history is not None:
             self._history.frame(report.history.frame)
 
     def slack(self, report: SlackReport) -> None:
-        """Record an idle refresh. Safe on any thread."""
+        """Record an idle refresh, or an audit. Safe on any thread."""
         self._reuse.slack(report)
 
     def log_lines(self, lost: Callable[[], int]) -> None:

@@ -12,6 +12,7 @@ from stillframe.metrics.buckets import AGE_BUCKETS, DRIFT_BUCKETS, LATENCY_BUCKE
 from stillframe.metrics.factory import MetricFactory
 
 FATES = ("kept", "dropped")
+WORK = ("frames", "refreshes", "audits")
 
 
 class ReuseMetrics:
@@ -53,6 +54,19 @@ class ReuseMetrics:
             "From a frame's arrival until the dense pass under way had stopped for it.",
             LATENCY_BUCKETS_S,
         )
+        self._audit_s = make.histogram(
+            "stillframe_audit_seconds",
+            "Time of the audits of keyframes, preempted ones included.",
+            LATENCY_BUCKETS_S,
+        )
+        self._audit_drift = make.histogram(
+            "stillframe_audit_drift",
+            "Distance of a keyframe's answer from that of the delta frame that it replaced: as stillframe_drift.",
+            DRIFT_BUCKETS,
+        )
+        self._device_s = make.counter(
+            "stillframe_device_seconds", "Time of the device, by what for: frames, refreshes, audits.", ["work"]
+        )
         self._in_use = make.gauge("stillframe_kv_in_use_bytes", "KV memory that sessions hold.")
         self._limit = make.gauge("stillframe_kv_budget_bytes", "KV memory that sessions may hold.")
         self._sessions = make.gauge("stillframe_kv_sessions", "Sessions that hold KV memory.")
@@ -61,9 +75,12 @@ class ReuseMetrics:
             self._ratio.labels(mode)
         for reason in KeyframeReason:
             self._keyframes.labels(reason.value)
+        for work in WORK:
+            self._device_s.labels(work)
 
-    def frame(self, cache: CacheReport) -> None:
-        """Record what one frame reused."""
+    def frame(self, cache: CacheReport, computed_ms: float) -> None:
+        """Record what one frame reused, and its part of the device's time."""
+        self._device_s.labels("frames").inc(computed_ms / 1000)
         self._ratio.labels(cache.mode).observe(cache.reuse_ratio)
         if cache.keyframe_reason is None:
             self._age_frames.observe(cache.age_max)
@@ -71,10 +88,11 @@ class ReuseMetrics:
             self._keyframes.labels(cache.keyframe_reason.value).inc()
 
     def slack(self, report: SlackReport) -> None:
-        """Record an idle refresh."""
-        self._slack_s.observe(report.duration_ms / 1000)
+        """Record an idle refresh, or an audit."""
+        (self._audit_s if report.audit else self._slack_s).observe(report.duration_ms / 1000)
+        self._device_s.labels("audits" if report.audit else "refreshes").inc(report.duration_ms / 1000)
         if report.drift is not None:
-            self._drift.observe(report.drift)
+            (self._audit_drift if report.audit else self._drift).observe(report.drift)
         for quarter, drift in enumerate(by_quarter(report.by_action), start=1):
             self._chunk_drift.labels(str(quarter)).observe(drift)
         if report.yield_ms is not None:
