@@ -119,7 +119,7 @@ def test_without_time_for_audits_there_are_none(robots: Make, picture: Make) -> 
 def test_audits_see_deltas_of_all_ages(robots: Make, picture: Make) -> None:
     """The frames from the last dense pass to the one that is brought forward spread over the interval."""
     bench, ages, since = robots(keyframe_every=INTERVAL), [], 0
-    for _ in range(40 * INTERVAL):
+    for _ in range(20 * INTERVAL):
         bench.core.scheduler.audits.earn(100.0)
         bench.see(picture(0))
         audit, since = bench.core.cache.take_audit(), since + 1

@@ -137,7 +137,7 @@ def test_a_layer_that_the_decoder_lacks_is_refused_at_the_start(mode: Any, knobs
 
 
 def test_caution_takes_from_count_age_and_interval() -> None:
-    """Nothing at 0; half of all at 0.5; at 1 no token is left, none older than a frame, and every other frame is dense."""
+    """Nothing at 0; half of all at 0.5; at 1 no token is left, and every other frame is dense."""
     recipe = made("adaptive", {"top_k": 100, "age_limit": 8, "keyframe_every": 12})
     half, full = recipe.tightened(0.5), recipe.tightened(1.0)
 

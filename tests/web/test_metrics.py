@@ -233,14 +233,14 @@ def test_an_audit_is_recorded_by_itself(desk):
 def test_the_devices_time_is_counted_by_what_it_was_for(desk):
     """A frame's part of its batch, without the queue; refreshes and audits; nothing is missing from the start."""
     metrics = Metrics(registry := type(desk.registry)())
-    seconds = {work: "stillframe_device_seconds_total" for work in ("frames", "refreshes", "audits")}
-    before = [registry.get_sample_value(name, {"work": work}) for work, name in seconds.items()]
+    works = ("frames", "refreshes", "audits")
+    before = [registry.get_sample_value("stillframe_device_seconds_total", {"work": work}) for work in works]
     metrics.step(StepReport({"queue": 900.0, "vision": 30.0, "decode": 10.0}, 2, WHOLE, batch=4))
     metrics.slack(SlackReport(20.0, drift=0.0157))
     metrics.slack(SlackReport(5.0, drift=None, audit=True))
 
     assert before == [0, 0, 0]
-    spent = [registry.get_sample_value(name, {"work": work}) for work, name in seconds.items()]
+    spent = [registry.get_sample_value("stillframe_device_seconds_total", {"work": work}) for work in works]
     assert spent == pytest.approx([0.01, 0.02, 0.005])
 
 

@@ -1,7 +1,7 @@
 """Drift where a daemon has no pauses: robots that send their next frame as soon as the last is answered.
 
-Knows an engine, recorded episodes and ways to steer; no table. The drift of an answer is its distance from a dense pass on
-its frame, computed afterwards by another policy: what the engine measured has no part in it.
+Knows an engine, recorded episodes and ways to steer; no table. The drift of an answer is its distance from a dense pass
+on its frame, computed afterwards by another policy: what the engine measured has no part in it.
 """
 
 from __future__ import annotations
@@ -131,9 +131,7 @@ class _Asked:
 
 def _round(plan: LoadPlan, engine: Engine, episodes: Sequence[Sequence[Observed]], number: int) -> Iterator[_Asked]:
     """Each robot plays an episode; its next frame goes out when it has the answer to the last."""
-    left = {
-        robot: iter(enumerate(episodes[(robot + STRIDE * number) % len(episodes)])) for robot in range(plan.robots)
-    }
+    left = {robot: iter(enumerate(episodes[(robot + STRIDE * number) % len(episodes)])) for robot in range(plan.robots)}
     waiting: dict[Future[Step], tuple[int, Observed, SessionRef]] = {}
 
     def send(robot: int) -> None:

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stillframe.errors import ConfigError
+from stillframe.tools.marked_page import replace_between
 from stillframe_lab.ablation.under_load import BLIND, ArmTrace, LoadPlan
 from stillframe_lab.evaluation.page import number, table, write_json
 
 Result = Mapping[str, Any]
-BEGIN, END = "<!-- under load: {name} -->", "<!-- end of {name} -->"
+BEGIN, END = "<!-- {name}: begin -->", "<!-- {name}: end -->"
+PERCENTILES = {"p50": 50, "p90": 90, "p99": 99}
 COLUMNS = (
     *("", "drift p90, all answers", "of delta frames", "p99", "over budget", "reuse", "keyframes"),
     *("answers/s against no measure", "p50 / p99, ms", "device ms an answer: frames + refreshes + audits"),
@@ -25,24 +28,22 @@ COLUMNS = (
 )
 
 
-def figures(plan: LoadPlan, traces: Mapping[str, ArmTrace], load: float) -> dict[str, Any]:
-    """Every arm's figures, as JSON. `load`: the machine's load average as the rounds began."""
+def figures(plan: LoadPlan, traces: Mapping[str, ArmTrace], where: Mapping[str, Any]) -> dict[str, Any]:
+    """Every arm's figures, as JSON. `where`: the machine, and its load as the rounds began."""
     arms = {name: _arm(plan, trace) for name, trace in traces.items()}
     for name, arm in arms.items():
         # Of pairs of rounds that ran one after the other: the machine's load moves more slowly than that.
         pairs = zip(traces[BLIND].rounds_s, traces[name].rounds_s, strict=True)
         arm["throughput"] = float(np.median([blind / own for blind, own in pairs]))
-    return {"plan": asdict(plan), "load_average": round(load, 1), "arms": arms}
+    return {"machine": where, "plan": asdict(plan), "arms": arms}
 
 
 def write_under_load(page: Path, name: str, found: Mapping[str, Any]) -> None:
-    """Replace one table of the page, and its figures in the JSON beside it. Raises ConfigError for a page without marks."""
-    begin, end = BEGIN.format(name=name), END.format(name=name)
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    if begin not in text or end not in text:
-        raise ConfigError(f"{page}: expected the lines {begin!r} and {end!r}, between which its table goes")
-    before, after = text[: text.index(begin)], text[text.index(end) :]
-    page.write_text(f"{before}{begin}\n\n{_table(found)}\n{after}", encoding="utf-8")
+    """Replace one table of the page, and the JSON beside it. Raises ConfigError for a page without its marks."""
+    try:
+        replace_between(page, BEGIN.format(name=name), END.format(name=name), f"\n{_table(found)}\n")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--out: {error}") from error
     write_json(page.with_name(f"{page.stem}-{name}.json"), found)
 
 
@@ -72,16 +73,19 @@ def _arm(plan: LoadPlan, trace: ArmTrace) -> dict[str, Any]:
     }
 
 
-def _percentiles(values: np.ndarray) -> dict[str, float | None]:
-    known = {name: float(np.percentile(values, q)) if values.size else None for name, q in PERCENTILES.items()}
-    return known
-
-
-PERCENTILES = {"p50": 50, "p90": 90, "p99": 99}
+def _percentiles(values: NDArray[np.float64]) -> dict[str, float | None]:
+    """None where there are none."""
+    return {name: float(np.percentile(values, q)) if values.size else None for name, q in PERCENTILES.items()}
 
 
 def _table(found: Mapping[str, Any]) -> str:
-    return table(COLUMNS, [[name, *_row(arm)] for name, arm in found["arms"].items()])
+    """What was played and where, and a line for each arm."""
+    where, plan = found["machine"], found["plan"]
+    played = f"{plan['robots']} robots, {plan['rounds'] - plan['unsettled']} rounds in turn"
+    paused = f"{plan['pause_s'] * 1e3:g} ms from an answer to the next frame" if plan["pause_s"] else "no pauses"
+    loads = " / ".join(f"{load:g}" for load in where["load_average"])
+    lead = f"{where['cpu']}, {where['cores']} cores, load averages before {loads}. {played}, {paused}."
+    return f"{lead}\n\n" + table(COLUMNS, [[name, *_row(arm)] for name, arm in found["arms"].items()])
 
 
 def _row(arm: Result) -> list[str]:

@@ -184,33 +184,23 @@ def eval_command(
         )
         return
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
-    if ablation + families + memory + bridge + rtc + drafts + prefix_caches + under_load > 1:
-        listed = "--under-load, --families, --ablation, --memory, --bridge, --rtc, --drafts and --prefix-caches"
-        raise ConfigError(f"{listed}: expected one of them, or the one after the other")
-    if ablation:
-        ablate(evidence, EPISODES, SEED)
-        return
-    if families:
-        compare_families(evidence, cell or (), execute, EPISODES, SEED)
-        return
-    if memory:
-        remember(evidence)
-        return
-    if bridge:
-        evaluate_bridge(evidence, task, cell or ())
-        return
-    if rtc:
-        evaluate_rtc(evidence, task, hz, execute, delay_ms)
-        return
-    if prefix_caches:
-        compare_prefix_caches(evidence, execute)
-        return
-    if under_load:
-        measure_under_load(evidence, execute, pause_ms)
-        return
     options = {"device": device, "dtype": dtype, "weights": weights, "threads": threads}
-    if drafts:
-        compare_drafts(evidence, task, hz, reuse, options)
+    reports = {
+        "--under-load": (under_load, lambda: measure_under_load(evidence, execute, pause_ms)),
+        "--families": (families, lambda: compare_families(evidence, cell or (), execute, EPISODES, SEED)),
+        "--ablation": (ablation, lambda: ablate(evidence, EPISODES, SEED)),
+        "--memory": (memory, lambda: remember(evidence)),
+        "--bridge": (bridge, lambda: evaluate_bridge(evidence, task, cell or ())),
+        "--rtc": (rtc, lambda: evaluate_rtc(evidence, task, hz, execute, delay_ms)),
+        "--drafts": (drafts, lambda: compare_drafts(evidence, task, hz, reuse, options)),
+        "--prefix-caches": (prefix_caches, lambda: compare_prefix_caches(evidence, execute)),
+    }
+    chosen = [report for asked, report in reports.values() if asked]
+    if len(chosen) > 1:
+        *names, last = reports
+        raise ConfigError(f"{', '.join(names)} and {last}: expected one of them, or the one after the other")
+    if chosen:
+        chosen[0]()
         return
     episodes, seed = episodes or EPISODES, SEED if seed is None else seed
     from stillframe_lab.evaluation.actors import open_local_actor, open_server_actor, user_errors

@@ -5,12 +5,12 @@ Knows options and the shipped configurations; other rooms do the work, imported 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import typer
 
 from stillframe.errors import ConfigError
+from stillframe.tools.machine import machine
 from stillframe_lab.cli.evidence import EvidenceOptions, family_of
 from stillframe_lab.cli.shipped import TINY
 
@@ -35,10 +35,10 @@ def measure_under_load(options: EvidenceOptions, execute: int | None, pause_ms: 
     )
     if plan.rounds <= plan.unsettled:
         raise ConfigError(f"--episodes {plan.rounds}: the first {plan.unsettled} of each robot are not counted; more")
-    load = os.getloadavg()[0]
     with user_errors():
         model = open_cpu_model(checkpoint, family.checkpoint_config)
-        found = figures(plan, play_arms(plan, model, record_episodes(model, plan.episodes, plan.execute)), load)
+        episodes, where = record_episodes(model, plan.episodes, plan.execute), machine()
+        found = figures(plan, play_arms(plan, model, episodes), where)
     page, name = options.out or PAGE, checkpoint.name + ("-paused" if pause_ms else "")
     write_under_load(page, name, found)
     typer.echo(f"written: {page}, {page.stem}-{name}.json")

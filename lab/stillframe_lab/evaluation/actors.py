@@ -77,7 +77,7 @@ class LocalActor:
         self.policy.reset()
 
     def rest(self, executed: int | None = None) -> None:
-        """Audit, refresh if the mode does, and measure the drift of the last answer: of its first `executed` actions."""
+        """Audit, refresh if the mode does, and measure the last answer's drift: of its first `executed` actions."""
         self.policy.audit()
         if self._slack:
             self._refresh(executed)

@@ -1,12 +1,10 @@
 """Audits: after a keyframe was answered, the delta plan that it replaced is computed too, and the actions compared.
 
-Knows what an audit may cost and how one is run; not which keyframes are audited. The dense pass is the answer's, so that
-drift is measured for the price of a delta frame, where there are no pauses to measure it in.
+Knows how one is run; not which keyframes are audited. The dense pass is the answer's, so that drift is measured for the
+price of a delta frame, where there are no pauses to measure it in.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from stillframe.domain import SlackReport
 from stillframe.engine.beside import Preempted, ShouldYield, compute_beside, verified_draft

@@ -12,7 +12,7 @@ MOST_SAVED_S = 1.0  # that are not spent and kept for later
 
 @dataclass
 class AuditBudget:
-    """A share of the time that frames take. Over any stretch audits take that share, MOST_SAVED_S and one audit more."""
+    """A share of the time that frames take: over any stretch audits take that, MOST_SAVED_S and one audit more."""
 
     share: float
     credit_s: float = 0.0

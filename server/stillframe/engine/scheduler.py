@@ -27,7 +27,6 @@ from stillframe.reuse.settings import ReuseSettings
 from stillframe.reuse.state import ReuseState
 from stillframe.stopwatch import Clock
 
-
 AUDIT_AFTER = 4  # delta frames without a measurement, after which one is wanted
 GOLDEN = 0.618034  # its multiples, less their whole parts, fill the range from 0 to 1 evenly
 
@@ -116,10 +115,9 @@ class Scheduler:
         return state.since_dense >= int(GOLDEN * (session.audits + 1) % 1 * (interval - 1))
 
     def _replace_by_keyframe(self, frame: ScheduledFrame) -> None:
-        """Compute a delta frame whole, and keep what it would have been."""
-        delta = replace(frame)
-        delta.plan, frame.plan, frame.keyframe = frame.plan, self.planner.whole(frame), KeyframeReason.AGE
-        frame.replaced, frame.probe = delta, self.probe(frame)
+        """Compute a delta frame whole, and keep its plan."""
+        frame.replaced, frame.plan = frame.plan, self.planner.whole(frame)
+        frame.keyframe, frame.probe = KeyframeReason.AGE, self.probe(frame)
 
     def probe(self, frame: ScheduledFrame) -> RelevanceProbe | None:
         """A probe of what matters while this frame is computed; None where no plan asks."""

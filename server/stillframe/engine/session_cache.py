@@ -23,7 +23,6 @@ from stillframe.models.base import Decoded, PolicyModel, Prepared, sampled_chunk
 from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
-from stillframe.reuse.policies import ReusePolicy
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
 
@@ -171,7 +170,7 @@ class SessionCache:
         if not frame.is_cached:
             self.drop_kv(session, KeyframeReason.MODE if frame.policy is None else KeyframeReason.INSTRUCTION)
             return False
-        kv = self._slot_beside(frame, session) or (session.reuse.kv if session.reuse else self.slots.acquire())
+        kv = self._slot_beside(frame) or (session.reuse.kv if session.reuse else self.slots.acquire())
         if kv is None:  # every slot belongs to a session of this batch
             session.cause = KeyframeReason.EVICTED
             return False
@@ -179,18 +178,16 @@ class SessionCache:
         session.pending, session.cause = None, KeyframeReason.INTEGRITY
         return True
 
-    def _slot_beside(self, frame: ScheduledFrame, session: SessionState) -> FrameKV | None:
+    def _slot_beside(self, frame: ScheduledFrame) -> FrameKV | None:
         """Of a keyframe that is to be audited the spare slot: the session's own keeps what its delta is computed from.
 
         Where another frame of the batch has it, this one is a delta after all.
         """
-        if frame.replaced is None or session.reuse is None:
+        if frame.replaced is None:
             return None
         kv = self.slots.take_spare()
         if kv is None:
-            frame.plan, frame.keyframe, frame.probe, frame.replaced = frame.replaced.plan, None, None, None
-        else:
-            frame.replaced.kv = session.reuse.kv
+            frame.plan, frame.keyframe, frame.probe, frame.replaced = frame.replaced, None, None, None
         return kv
 
     def _commit(self, frame: ScheduledFrame, decoded: Decoded) -> CacheReport:
@@ -223,18 +220,23 @@ class SessionCache:
         )
         if frame.policy is None or not frame.is_cached:
             return report
-        session.reuse, age_max = frame.reuse_state(session.reuse, self._clock())
+        before = session.reuse
+        session.reuse, age_max = frame.reuse_state(before, self._clock())
         self.slots.commit(frame.kv)
         session.unmeasured += frame.keyframe is None and frame.policy.measured
-        if frame.replaced is not None:
-            self._keep_audit(session, frame.replaced, decoded, frame.policy)
+        if before is not None:
+            self._keep_audit(session, frame, decoded, before.kv)
         session.cause, session.pending = None, frame if frame.policy.measured else None
         return replace(report, kv_bytes=frame.kv.nbytes, age_max=age_max)
 
-    def _keep_audit(self, session: SessionState, delta: ScheduledFrame, answer: Decoded, policy: ReusePolicy) -> None:
-        """The slot that a keyframe took is its session's; the one that it had is spare, and an audit may use it."""
-        self.slots.swap_spare(delta.kv)
-        interval = policy.tightened(session.caution.level).keyframe_every
+    def _keep_audit(self, session: SessionState, frame: ScheduledFrame, answer: Decoded, before: FrameKV) -> None:
+        """The slot that a keyframe took is its session's; the one `before` is spare, and its audit may use it."""
+        if frame.policy is None or frame.replaced is None:
+            return
+        delta = replace(frame)
+        delta.plan, delta.kv = frame.replaced, before
+        self.slots.swap_spare(before)
+        interval = frame.policy.tightened(session.caution.level).keyframe_every
         session.audits += 1
         self.audit = Audit(session, delta, answer, share=1 - 1 / interval)
 

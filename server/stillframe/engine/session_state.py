@@ -57,7 +57,7 @@ class ScheduledFrame:
     kv: FrameKV = field(init=False, repr=False)  # by SessionCache, as the next two
     decoded: Decoded | None = field(init=False, default=None)  # the action, once there is one
     history_report: HistoryReport | None = field(init=False, default=None)  # what is held of older frames afterwards
-    replaced: ScheduledFrame | None = field(init=False, default=None)  # of a keyframe: the delta that is to be audited
+    replaced: ReusePlan | None = field(init=False, default=None)  # of a keyframe: the delta plan that is to be audited
 
     @property
     def total_rows(self) -> int:
