@@ -251,7 +251,7 @@ def test_a_delta_that_is_no_action_is_refused(audited: Make, monkeypatch: pytest
     bench, *_ = audited()
     session = bench.session("a")
     unmeasured = session.unmeasured
-    refusal = Internal("no action")
+    refusal = Internal("not-an-action", "no action")
     monkeypatch.setattr(bench.core.cache, "refusal", lambda *_, **__: refusal)
 
     with pytest.raises(Internal, match="no action"):

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from stillframe.domain import Observation, SessionRef, SlackReport, Step
 from stillframe.engine.engine import Engine
@@ -26,6 +25,7 @@ from stillframe_lab.evaluation.race import Observed
 LOG = logging.getLogger(__name__)
 NO_LIMIT_MS = 1e9
 OFF, BEFORE, BLIND, ALWAYS, AUTO = "off", "pauses alone", "no measure", "audits", "audits, slack auto"
+LAST_PAUSE_S = 0.2  # in which the last frames' pauses end, so that their reports are this round's
 STRIDE = 5  # episodes that a robot goes on by from round to round
 
 
@@ -91,29 +91,23 @@ class DenseAnswers:
 def play_arms(plan: LoadPlan, model: PolicyModel, episodes: Sequence[Sequence[Observed]]) -> dict[str, ArmTrace]:
     """Every round with every arm in turn, in changing order."""
     dense, traces = DenseAnswers(model), {name: ArmTrace() for name in plan.arms()}
+    reports: dict[str, list[SlackReport]] = {name: [] for name in traces}
     with ExitStack() as stack:
-        engines, reports = {}, {name: list[SlackReport]() for name in traces}
-        for name, reuse in plan.arms().items():
-            engine = Engine(
-                model,
-                reuse=reuse,
-                queue_frames=plan.robots,
-                clock=time.perf_counter,
-                log=LOG,
-                on_refresh=reports[name].append,
-            )
-            engines[name] = stack.enter_context(closing(engine))
-            engine.warm_up()
+        engines = {
+            name: stack.enter_context(closing(_engine(plan, model, reuse, reports[name])))
+            for name, reuse in plan.arms().items()
+        }
         for number in range(plan.rounds):
-            names = [*traces] if number % 2 == 0 else [*traces][::-1]
-            for name in names:
+            for name in [*traces] if number % 2 == 0 else [*traces][::-1]:
                 began_s = time.perf_counter()
                 played = list(_round(plan, engines[name], episodes, number))
                 took_s = time.perf_counter() - began_s
-                _settle(plan)
+                time.sleep(LAST_PAUSE_S)
                 told, reports[name][:] = [*reports[name]], []
                 if number >= plan.unsettled:
-                    _count(traces[name], played, told, took_s, partial(_drift, model, dense))
+                    traces[name].answers += [Answered(one.step, _drift(model, dense, one)) for one in played]
+                    traces[name].reports += told
+                    traces[name].rounds_s.append(took_s / len(played))
     return traces
 
 
@@ -152,22 +146,19 @@ def _round(plan: LoadPlan, engine: Engine, episodes: Sequence[Sequence[Observed]
             yield _Asked(frame, place, answer.result())
 
 
-def _settle(plan: LoadPlan) -> None:
-    """Let the last pause end, so that its report is this round's."""
-    time.sleep(max(0.1, plan.pause_s))
-
-
 def _drift(model: PolicyModel, dense: DenseAnswers, asked: _Asked) -> float:
     return drift(asked.step.chunk.actions, dense(asked.frame, asked.place), model.info)
 
 
-def _count(
-    trace: ArmTrace,
-    played: Sequence[_Asked],
-    reports: Sequence[SlackReport],
-    took_s: float,
-    drift_of: Callable[[_Asked], float],
-) -> None:
-    trace.answers += [Answered(asked.step, drift_of(asked)) for asked in played]
-    trace.reports += reports
-    trace.rounds_s.append(took_s / len(played))
+def _engine(plan: LoadPlan, model: PolicyModel, reuse: ReuseSettings, reports: list[SlackReport]) -> Engine:
+    """One that is warm, and puts its reports there."""
+    engine = Engine(
+        model,
+        reuse=reuse,
+        queue_frames=plan.robots,
+        clock=time.perf_counter,
+        log=LOG,
+        on_refresh=reports.append,
+    )
+    engine.warm_up()
+    return engine
