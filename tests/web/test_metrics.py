@@ -220,8 +220,9 @@ def test_an_audit_is_recorded_by_itself(desk):
     """Its drift is of an answer that was not given, and its time no pause's."""
     metrics = Metrics(registry := type(desk.registry)())
     metrics.slack(SlackReport(20.0, drift=0.0157, audit=True))
-    metrics.slack(SlackReport(5.0, drift=None, audit=True))
+    metrics.slack(SlackReport(5.0, drift=None, yield_ms=2.0, audit=True))
 
+    assert registry.get_sample_value("stillframe_slack_yield_seconds_count") == 0
     assert registry.get_sample_value("stillframe_audit_seconds_count") == 2
     assert registry.get_sample_value("stillframe_audit_seconds_sum") == pytest.approx(0.025)
     assert registry.get_sample_value("stillframe_audit_drift_count") == 1

@@ -111,8 +111,8 @@ class Scheduler:
             return False
         if session.unmeasured < AUDIT_AFTER or not self.audits.allows:
             return False
-        interval = frame.policy.tightened(session.caution.level).keyframe_every
-        return state.since_dense >= int(GOLDEN * (session.audits + 1) % 1 * (interval - 1))
+        drawn = GOLDEN * (session.audits + 1) % 1
+        return state.since_dense >= int(drawn * (frame.interval(session.caution.level) - 1))
 
     def _replace_by_keyframe(self, frame: ScheduledFrame) -> None:
         """Compute a delta frame whole, and keep its plan."""

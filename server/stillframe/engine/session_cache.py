@@ -224,21 +224,20 @@ class SessionCache:
         session.reuse, age_max = frame.reuse_state(before, self._clock())
         self.slots.commit(frame.kv)
         session.unmeasured += frame.keyframe is None and frame.policy.measured
-        if before is not None:
-            self._keep_audit(session, frame, decoded, before.kv)
+        if frame.replaced is not None and before is not None:
+            self._keep_audit(session, frame, frame.replaced, decoded, before.kv)
         session.cause, session.pending = None, frame if frame.policy.measured else None
         return replace(report, kv_bytes=frame.kv.nbytes, age_max=age_max)
 
-    def _keep_audit(self, session: SessionState, frame: ScheduledFrame, answer: Decoded, before: FrameKV) -> None:
+    def _keep_audit(
+        self, session: SessionState, frame: ScheduledFrame, plan: ReusePlan, answer: Decoded, before: FrameKV
+    ) -> None:
         """The slot that a keyframe took is its session's; the one `before` is spare, and its audit may use it."""
-        if frame.policy is None or frame.replaced is None:
-            return
         delta = replace(frame)
-        delta.plan, delta.kv = frame.replaced, before
+        delta.plan, delta.kv = plan, before
         self.slots.swap_spare(before)
-        interval = frame.policy.tightened(session.caution.level).keyframe_every
         session.audits += 1
-        self.audit = Audit(session, delta, answer, share=1 - 1 / interval)
+        self.audit = Audit(session, delta, answer, share=1 - 1 / frame.interval(session.caution.level))
 
     def _update_history(self, manager: HistoryManager, frames: Sequence[ScheduledFrame]) -> None:
         """Each answered frame joins its session's older ones."""

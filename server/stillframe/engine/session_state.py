@@ -77,6 +77,10 @@ class ScheduledFrame:
             for camera, share in zip(layout.patches, layout.cameras, strict=True)
         }
 
+    def interval(self, caution: float) -> int:
+        """Frames from one dense pass to the next, at that caution; 1 where its mode reuses nothing."""
+        return 1 if self.policy is None else self.policy.tightened(caution).keyframe_every
+
     def attended(self, relevance: Relevance | None) -> TaskRelevance | None:
         """What its policy makes of where its text or its expert looked; None where that was not observed."""
         if self.policy is None or relevance is None:
@@ -177,11 +181,11 @@ class SessionState:
     def refresh_due(self) -> bool:
         """Whether a dense pass of its last frame is due: its next would else be a keyframe, or drift is not known."""
         frame = self.pending
-        if frame is None or frame.policy is None or self.reuse is None:
+        if frame is None or self.reuse is None:
             return False
         if frame.keyframe is not None or self.blind:
             return True
-        return self.reuse.since_dense + 1 >= frame.policy.tightened(self.caution.level).keyframe_every
+        return self.reuse.since_dense + 1 >= frame.interval(self.caution.level)
 
     def measured(self, drift: float, share: float = 1.0) -> None:
         """Take in the drift of a delta frame in a bounded mode. `share`: see `Caution.record`."""

@@ -89,12 +89,15 @@ class ReuseMetrics:
 
     def slack(self, report: SlackReport) -> None:
         """Record an idle refresh, or an audit."""
-        (self._audit_s if report.audit else self._slack_s).observe(report.duration_ms / 1000)
+        seconds, drift = (self._audit_s, self._audit_drift) if report.audit else (self._slack_s, self._drift)
+        seconds.observe(report.duration_ms / 1000)
         self._device_s.labels("audits" if report.audit else "refreshes").inc(report.duration_ms / 1000)
         if report.drift is not None:
-            (self._audit_drift if report.audit else self._drift).observe(report.drift)
-        for quarter, drift in enumerate(by_quarter(report.by_action), start=1):
-            self._chunk_drift.labels(str(quarter)).observe(drift)
+            drift.observe(report.drift)
+        if report.audit:
+            return
+        for quarter, worst in enumerate(by_quarter(report.by_action), start=1):
+            self._chunk_drift.labels(str(quarter)).observe(worst)
         if report.yield_ms is not None:
             self._yield_s.observe(report.yield_ms / 1000)
 
