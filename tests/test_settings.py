@@ -94,6 +94,7 @@ KNOBS = {  # default, low, high
         "age_limit": (8, 1, 10_000),
         "keyframe_every": (30, 1, 10_000),
         "scene_cut": (0.1, 0, 1),
+        "audit_share": (0.05, 0, 0.5),
     },
     PaperSettings: {
         "tau": (0.996, -1, 1),
@@ -150,6 +151,14 @@ def test_a_deployment_that_says_nothing_gets_what_was_measured(section):
 def test_every_mode_can_be_the_default(mode):
     """A deployment chooses among all modes there are."""
     assert ReuseSettings(mode=mode).mode == mode
+
+
+@pytest.mark.parametrize("slack", [True, False, "auto"])
+def test_pauses_are_used_always_never_or_as_drift_asks(slack):
+    """A deployment chooses; any other word is refused with these."""
+    assert ReuseSettings(slack=slack).slack == slack
+    with pytest.raises(ValueError, match="slack is 'often'; expected true, false or auto"):
+        ReuseSettings(slack="often")
 
 
 def test_a_mode_that_is_none_gets_the_list():

@@ -42,6 +42,7 @@ class CacheReport:
     age_max: int  # frames since the oldest reused token was computed
     relaxed: bool = False  # whether an action token could be a guess that was near enough, instead of the likeliest
     bit_equal: Optional[bool] = None  # to decoding this frame alone and without guesses; None: the daemon does not say
+    beside_ms: float = 0.0  # device time that refreshes and audits of this session took since the answer before
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ def cache_report(said: Any) -> Optional[CacheReport]:
             age_max=_count(said["age_max"]),
             relaxed=said.get("relaxed") is True,
             bit_equal=_flag(said.get("bit_equal")),
+            beside_ms=_number(said.get("beside_ms", 0.0)),
         )
     except _UNREADABLE:
         return None

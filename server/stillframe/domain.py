@@ -160,6 +160,7 @@ class CacheReport:
     relevant_tokens: int = 0  # of a delta frame: that were computed because the task looks there
     caution: float = 0.0  # how far drift had made its plan careful: 0 as configured, 1 nothing is reused
     last_drift: float | None = None  # of the episode's last answer, normalised units; None: no idle refresh measured it
+    beside_ms: float = 0.0  # device time that refreshes and audits of its session took since the answer before
     bit_equal: bool = True  # to what this frame, alone and without guesses, would be answered by the same plan; False:
     # two tokens as good as equal may have changed places
 
@@ -171,12 +172,13 @@ class CacheReport:
 
 @dataclass(frozen=True)
 class SlackReport:
-    """One idle refresh: a dense pass over a frame that had been answered."""
+    """One pass over a frame that had been answered: an idle refresh, or the audit of a keyframe."""
 
     duration_ms: float
     drift: float | None  # of that answer, worst dimension, normalised units; None: a frame came in before it was known
     yield_ms: float | None = None  # from the entry of the frame that came in until the refresh had yielded
     by_action: tuple[float, ...] = ()  # the drift of each action of the chunk, the first due first
+    audit: bool = False  # whether the answer was dense, and the drift is that of the delta that it replaced
 
 
 @dataclass(frozen=True)
@@ -286,6 +288,11 @@ class StepReport:
     def total_ms(self) -> float:
         """From the frame's entry into the queue to its action."""
         return sum(self.stages_ms.values())
+
+    @property
+    def computed_ms(self) -> float:
+        """The same without the queue: what its batch took of the device."""
+        return self.total_ms - self.stages_ms.get("queue", 0.0)
 
 
 @dataclass

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stillframe.domain import ActionChunk, DraftMode, DraftReport, Observation, SessionRef
-from stillframe.engine import refresh
+from stillframe.engine.beside import verified_draft
 from stillframe.engine.drafts import MOST_ACTIONS, SCORE_DECAY, DraftFactory, DraftProposer
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.settings import DecodingSettings
@@ -94,7 +94,7 @@ def test_a_pauses_guess_is_the_answer_and_not_what_was_guessed() -> None:
     """Nor how far that might be off; where nothing was guessed nothing is."""
     tokens = np.array([3, 4])
     answer = Decoded(ActionChunk(np.zeros((1, 2)), "toy", tokens), np.zeros((1, 2)), 1)
-    modes = {mode: refresh._dense_draft(Draft(tokens + 1, mode, tokens), answer) for mode in get_args(DraftMode)}
+    modes = {mode: verified_draft(Draft(tokens + 1, mode, tokens), answer) for mode in get_args(DraftMode)}
 
     assert {mode: draft.mode for mode, draft in modes.items()} == {
         "exact": "exact",
@@ -103,7 +103,7 @@ def test_a_pauses_guess_is_the_answer_and_not_what_was_guessed() -> None:
         "off": "strict",
     }
     assert all(draft.ids.tolist() == [3, 4] and draft.radius is None for draft in modes.values())
-    assert refresh._dense_draft(Draft(tokens[:0], "off"), answer).ids.size == 0
+    assert verified_draft(Draft(tokens[:0], "off"), answer).ids.size == 0
 
 
 @pytest.mark.parametrize("batch_invariant", [False, True])

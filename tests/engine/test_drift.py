@@ -82,6 +82,40 @@ def test_caution_stays_between_half_and_the_whole_budget() -> None:
     assert caution.level == 0.5
 
 
+@pytest.mark.parametrize(("drift", "change"), [(0.2, 0.75 * STEP_UP - 0.25 * STEP_DOWN), (0.07, -0.25 * STEP_DOWN)])
+def test_keyframes_between_the_answers_count_as_within(drift: float, change: float) -> None:
+    """Of four answers one is a keyframe, which cannot drift: what is measured stands for the other three."""
+    caution = Caution(0.1, level=0.5)
+    caution.record(drift, share=0.75)
+
+    assert caution.level == pytest.approx(0.5 + change)
+
+
+curves = st.lists(st.floats(0, 1), min_size=4, max_size=4).map(lambda drifts: [*sorted(drifts, reverse=True), 0.0, 0.0])
+
+
+@given(curves, st.sampled_from([0.5, 0.75, 1.0]), st.integers(1, 400))
+def test_drift_that_falls_with_caution_comes_within_budget(curve: list[float], share: float, answers: int) -> None:
+    """However it falls: of all answers, keyframes among them, one in ten is over budget, and five at the beginning."""
+    caution, over = Caution(0.1), 0.0
+    for _ in range(answers):
+        drift = curve[int(caution.level * 5)]
+        over += share * (drift > caution.budget)
+        caution.record(drift, share)
+
+    assert over <= answers * STEP_DOWN / STEP_UP + 1 / STEP_UP + 1e-6
+
+
+@given(st.lists(st.floats(0, 0.05), min_size=51, max_size=80), st.floats(0, 1))
+def test_caution_is_given_up_where_nothing_drifts(drifts: list[float], level: float) -> None:
+    """From wherever it was."""
+    caution = Caution(0.1, level=level)
+    for drift in drifts:
+        caution.record(drift)
+
+    assert caution.level == 0
+
+
 @given(st.floats(0, 2), st.lists(st.floats(0, 2), max_size=60))
 def test_caution_stays_in_range(budget: float, drifts: list[float]) -> None:
     """Whatever drifts come."""

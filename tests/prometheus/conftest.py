@@ -43,6 +43,7 @@ def registry() -> CollectorRegistry:
         reused = CacheReport("adaptive", None, 0.5, 140, 281, 1_105_920, age_max=3)
         metrics.step(StepReport({"queue": 1.0, "vision": 20.0}, 2, reused, DraftReport("exact", "previous", 4)))
     metrics.slack(SlackReport(duration_ms=30.0, drift=0.01, yield_ms=2.0, by_action=(0.01,) * 8))
+    metrics.slack(SlackReport(duration_ms=9.0, drift=0.01, audit=True))
     with suppress(Overloaded), metrics.frame("/act"):
         raise Overloaded("overloaded", "64 frames wait, which is the limit; ask again in a second")
     metrics.passes(PassCounts)

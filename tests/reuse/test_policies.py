@@ -136,14 +136,15 @@ def test_a_layer_that_the_decoder_lacks_is_refused_at_the_start(mode: Any, knobs
         reuse_policy(mode, ReuseSettings(**knobs), LAYERS)
 
 
-def test_caution_takes_from_count_and_age() -> None:
-    """Nothing at 0; half of both at 0.5; at 1 no token is left, and none older than a frame."""
-    recipe = made("adaptive", {"top_k": 100, "age_limit": 8})
+def test_caution_takes_from_count_age_and_interval() -> None:
+    """Nothing at 0; half of all at 0.5; at 1 no token is left, and every other frame is dense."""
+    recipe = made("adaptive", {"top_k": 100, "age_limit": 8, "keyframe_every": 12})
     half, full = recipe.tightened(0.5), recipe.tightened(1.0)
 
     assert recipe.tightened(0.0) == recipe
-    assert (half.share, half.top_k, half.age_limit) == (0.5, 100, 4)
-    assert (full.share, full.age_limit) == (0, 1)
+    assert (half.share, half.top_k, half.age_limit, half.keyframe_every) == (0.5, 100, 4, 6)
+    assert (full.share, full.age_limit, full.keyframe_every) == (0, 1, 2)
+    assert made("adaptive", {"keyframe_every": 1}).tightened(0.5).keyframe_every == 1
     assert half.criterion == recipe.criterion
     for mode in ("exact", "paper", "static-only"):
         assert made(mode, {}).tightened(0.5) == made(mode, {})

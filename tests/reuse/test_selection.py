@@ -184,7 +184,11 @@ class Case:
         taken = []
         for camera in self.cameras:
             own = sorted((token for token in young if camera.start <= token < camera.stop), key=cost.__getitem__)
-            taken += own[: int(knobs["share"] * min(len(own), knobs["top_k"]))]
+            count = int(knobs["share"] * min(len(own), knobs["top_k"]))
+            if scores is not None and not knobs["published"]:
+                calm = sorted(own, key=scores.__getitem__)[: int(knobs["share"] * len(own))]
+                own = [token for token in own if token in calm]
+            taken += own[:count]
         return [token for token in sorted(taken, key=cost.__getitem__) if token not in needed]
 
     def needed(self, scores: list[int]) -> list[int]:
@@ -240,6 +244,14 @@ def test_what_did_not_move_goes_by_relevance() -> None:
 def test_a_share_is_of_what_top_k_leaves() -> None:
     """Caution halves the tokens that would be reused, not those that might be."""
     assert len(chosen(RISING, top_k=4, share=0.5)) == 2
+
+
+def test_caution_first_gives_up_what_is_attended_most() -> None:
+    """Although it moved least: of eight tokens half are kept, those that the text looks at least, by cost."""
+    scores = [0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
+
+    assert chosen([0.0, 0.0, 0.0, 0.0, 4.0, 3.0, 2.0, 1.0], scores, share=0.5).tolist() == [7, 6, 5, 4]
+    assert chosen([0.0, 0.0, 0.0, 0.0, 4.0, 3.0, 2.0, 1.0], scores)[:4].tolist() == [3, 2, 1, 0]
 
 
 def test_cameras_are_merged_by_cost() -> None:

@@ -44,6 +44,8 @@ NAMES = {
     "stillframe_drift",
     "stillframe_chunk_drift",
     "stillframe_drift_budget",
+    "stillframe_audit_drift",
+    "stillframe_audit_seconds",
     "stillframe_slack_seconds",
     "stillframe_slack_yield_seconds",
     "stillframe_kv_in_use_bytes",
@@ -195,17 +197,18 @@ def test_what_a_plan_was_like_is_counted():
 
 
 def test_the_devices_time_is_counted_once():
-    """Frames of a batch share its time, and waiting is none of it; dense passes between frames count for themselves."""
+    """Frames of a batch share its time, and waiting is none of it; refreshes and audits count for themselves."""
     metrics = Metrics(registry := CollectorRegistry())
     for waited_ms in (0.0, 40.0):
         metrics.step(StepReport({"queue": waited_ms, "vision": 20.0, "prefill": 30.0}, 1, WHOLE, batch=2))
     metrics.slack(SlackReport(25.0, drift=None))
+    metrics.slack(SlackReport(5.0, drift=None, audit=True))
     busy_s = {
         work: registry.get_sample_value("stillframe_device_busy_seconds_total", {"work": work})
-        for work in ("frames", "refresh")
+        for work in ("frames", "refreshes", "audits")
     }
 
-    assert busy_s == {"frames": pytest.approx(0.05), "refresh": pytest.approx(0.025)}
+    assert busy_s == pytest.approx({"frames": 0.05, "refreshes": 0.025, "audits": 0.005})
 
 
 def test_waits_are_told_apart_by_who_waits(desk, frame):
@@ -258,6 +261,21 @@ def test_a_pause_is_recorded(desk):
     assert registry.get_sample_value("stillframe_slack_yield_seconds_count") == 1
     assert registry.get_sample_value("stillframe_slack_yield_seconds_sum") == 0.002
     assert registry.get_sample_value("stillframe_drift_budget") == 0.05
+
+
+def test_an_audit_is_recorded_by_itself(desk):
+    """Its drift is of an answer that was not given, and its time no pause's."""
+    metrics = Metrics(registry := type(desk.registry)())
+    metrics.slack(SlackReport(20.0, drift=0.0157, audit=True))
+    metrics.slack(SlackReport(5.0, drift=None, yield_ms=2.0, audit=True))
+
+    assert registry.get_sample_value("stillframe_slack_yield_seconds_count") == 0
+    assert registry.get_sample_value("stillframe_audit_seconds_count") == 2
+    assert registry.get_sample_value("stillframe_audit_seconds_sum") == pytest.approx(0.025)
+    assert registry.get_sample_value("stillframe_audit_drift_count") == 1
+    assert registry.get_sample_value("stillframe_audit_drift_sum") == 0.0157
+    assert registry.get_sample_value("stillframe_slack_seconds_count") == 0
+    assert registry.get_sample_value("stillframe_drift_count") == 0
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from stillframe_lab.cli.libero import LiberoOptions, evaluate_libero
 from stillframe_lab.cli.prefix import compare_prefix_caches
 from stillframe_lab.cli.rtc import DELAYS, evaluate_rtc
 from stillframe_lab.cli.shipped import TINY
+from stillframe_lab.cli.under_load import measure_under_load
 
 EPISODES, SEED = 100, 1000
 
@@ -100,7 +101,7 @@ def eval_command(
         Path | None,
         typer.Option(
             help="With --ablation, --families, --memory, --bridge, --rtc, --drafts or --prefix-caches: where tables "
-            "go; default docs/ and its name, docs/ablation/families, docs/ablation/prefix."
+            "go; default docs/ and its name, docs/ablation/families, docs/ablation/prefix. With --under-load the page."
         ),
     ] = None,
     run: Annotated[
@@ -145,6 +146,13 @@ def eval_command(
     drafts: Annotated[
         bool, typer.Option("--drafts", help="Decode each frame by exact and strict drafts, and count what differs.")
     ] = False,
+    under_load: Annotated[
+        bool,
+        typer.Option(
+            "--under-load", help="Eight robots without pauses: drift, reuse and work by each way to measure drift."
+        ),
+    ] = False,
+    pause_ms: Annotated[float, typer.Option(min=0, help="With --under-load: from an answer to the next frame.")] = 0.0,
     delay_ms: Annotated[str, typer.Option(help="With --rtc: of the answers, in whole control steps.")] = DELAYS,
     cell: Annotated[
         list[str] | None,
@@ -176,30 +184,23 @@ def eval_command(
         )
         return
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
-    if ablation + families + memory + bridge + rtc + drafts + prefix_caches > 1:
-        listed = "--families, --ablation, --memory, --bridge, --rtc, --drafts and --prefix-caches"
-        raise ConfigError(f"{listed}: expected one of them, or the one after the other")
-    if ablation:
-        ablate(evidence, EPISODES, SEED)
-        return
-    if families:
-        compare_families(evidence, cell or (), execute, EPISODES, SEED)
-        return
-    if memory:
-        remember(evidence)
-        return
-    if bridge:
-        evaluate_bridge(evidence, task, cell or ())
-        return
-    if rtc:
-        evaluate_rtc(evidence, task, hz, execute, delay_ms)
-        return
-    if prefix_caches:
-        compare_prefix_caches(evidence, execute)
-        return
     options = {"device": device, "dtype": dtype, "weights": weights, "threads": threads}
-    if drafts:
-        compare_drafts(evidence, task, hz, reuse, options)
+    reports = {
+        "--under-load": (under_load, lambda: measure_under_load(evidence, execute, pause_ms)),
+        "--families": (families, lambda: compare_families(evidence, cell or (), execute, EPISODES, SEED)),
+        "--ablation": (ablation, lambda: ablate(evidence, EPISODES, SEED)),
+        "--memory": (memory, lambda: remember(evidence)),
+        "--bridge": (bridge, lambda: evaluate_bridge(evidence, task, cell or ())),
+        "--rtc": (rtc, lambda: evaluate_rtc(evidence, task, hz, execute, delay_ms)),
+        "--drafts": (drafts, lambda: compare_drafts(evidence, task, hz, reuse, options)),
+        "--prefix-caches": (prefix_caches, lambda: compare_prefix_caches(evidence, execute)),
+    }
+    chosen = [report for asked, report in reports.values() if asked]
+    if len(chosen) > 1:
+        *names, last = reports
+        raise ConfigError(f"{', '.join(names)} and {last}: expected one of them, or the one after the other")
+    if chosen:
+        chosen[0]()
         return
     episodes, seed = episodes or EPISODES, SEED if seed is None else seed
     from stillframe_lab.evaluation.actors import open_local_actor, open_server_actor, user_errors

@@ -39,7 +39,7 @@ Actions = NDArray[np.float64]  # [horizon, 7]
 class LocalActor:
     """A model in this process, refreshed between frames as in a daemon.
 
-    Where no refresh measures drift (modes without one, slack switched off), a second, dense policy answers every
+    Where not every refresh measures drift (modes without one, slack off or auto), a second, dense policy answers every
     `measure_every`-th delta frame too (0: never), with the same chance: that neither counts as latency nor changes
     later answers. The drift of an answer is that of its worst action, out of those that are played.
     """
@@ -56,7 +56,7 @@ class LocalActor:
         self.trace = Trace()
         self.cameras = model.info.cameras
         self.policy = LocalPolicy(model, reuse, clock, decoding, recalling)
-        self._model, self._refreshes = model, reuse.slack and reuse.mode == "adaptive"
+        self._model, self._slack = model, reuse.slack if reuse.mode == "adaptive" else False
         self._measure_every, self._deltas = measure_every, 0
         self.horizon = self.policy.info.chunk_horizon
         self.execute = self.policy.info.execute or self.horizon
@@ -77,10 +77,11 @@ class LocalActor:
         self.policy.reset()
 
     def rest(self, executed: int | None = None) -> None:
-        """Refresh if the mode does, and measure the drift of the last answer: of its first `executed` actions."""
-        if self._refreshes:
+        """Audit, refresh if the mode does, and measure the last answer's drift: of its first `executed` actions."""
+        self.policy.audit()
+        if self._slack:
             self._refresh(executed)
-        elif self.trace.frames[-1].keyframe_reason is None:
+        if self._slack is not True and self.trace.frames[-1].keyframe_reason is None:
             self._deltas += 1
             if self._measure_every and self._deltas % self._measure_every == 0:
                 dense = self._dense(self._observed, self.policy.last)
@@ -90,7 +91,7 @@ class LocalActor:
         report = self.policy.refresh()
         if report is not None:
             self.trace.rests_ms.append(report.duration_ms)
-        if report is not None and report.drift is not None:
+        if report is not None and report.drift is not None and self._slack is True:
             self.trace.drifts.append(max(report.by_action[:executed]))
 
     @cached_property

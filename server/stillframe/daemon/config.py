@@ -321,7 +321,7 @@ def _with_booleans(values: dict[str, Any], model: Any) -> dict[str, Any]:
 
 
 def _as_boolean(value: Any, kind: Any) -> Any:
-    if isinstance(value, Word) and kind is bool:
+    if isinstance(value, Word) and (kind is bool or bool in map(type, get_args(kind))):
         return value.truth
     if isinstance(value, dict) and is_dataclass(kind):
         return _with_booleans(value, kind)

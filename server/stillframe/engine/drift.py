@@ -19,6 +19,7 @@ from stillframe.errors import StillframeError
 # percentile of drift is what is held to the budget.
 STEP_UP = 0.2  # of full caution, for an answer over budget
 STEP_DOWN = 0.02  # for an answer within half of it
+BLIND_ANSWERS = 6  # of delta frames without a measurement, after which drift counts as not known
 
 
 def drift_of(answer: NDArray[np.float64], dense: NDArray[np.float64]) -> float:
@@ -38,12 +39,18 @@ class Caution:
     budget: float  # normalised units
     level: float = 0.0
 
-    def record(self, drift: float) -> None:
-        """Take in the drift of one answer."""
+    def record(self, drift: float, share: float = 1.0) -> None:
+        """Take in the drift of one answer. `share`: of the answers that it stands for, those that can drift at all.
+
+        The others are keyframes, whose drift is 0.
+        """
         if drift > self.budget:
-            self.level = min(1.0, self.level + STEP_UP)
+            step = share * STEP_UP - (1.0 - share) * STEP_DOWN
         elif drift <= self.budget / 2:
-            self.level = max(0.0, self.level - STEP_DOWN)
+            step = -STEP_DOWN
+        else:
+            step = -(1.0 - share) * STEP_DOWN
+        self.level = min(1.0, max(0.0, self.level + step))
 
     @property
     def full(self) -> bool:

@@ -78,6 +78,16 @@ class SlotAllocator:
             self._uncommitted.append(kv)
         return kv
 
+    def take_spare(self) -> FrameKV | None:
+        """The spare slot, for a frame whose session has one of its own; None where a frame of the batch has it.
+
+        It is still spare, unless it is swapped.
+        """
+        if self.spare in self._uncommitted:
+            return None
+        self._uncommitted.append(self.spare)
+        return self.spare
+
     def commit(self, kv: FrameKV) -> None:
         """A session holds this slot from now on."""
         self._uncommitted = [uncommitted for uncommitted in self._uncommitted if uncommitted is not kv]

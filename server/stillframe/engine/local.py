@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillframe.domain import Observation, PolicyInfo, SessionRef, SlackReport, Step
+from stillframe.engine.audit import run_audit
 from stillframe.engine.core import EngineCore
 from stillframe.engine.cuda_graphs import CaptureConfig, capture_graphs_on_cuda
 from stillframe.engine.history import HistoryManager
@@ -97,6 +98,12 @@ class LocalBatchPolicy:
         """Begin the next episode: its first frames are keyframes."""
         self._next = [SessionRef(ref.id, epoch=ref.epoch + 1) for ref in self._next]
 
+    def audit(self) -> SlackReport | None:
+        """What a daemon does right after its answers, pause or not: audit one of their keyframes. None: none is due."""
+        self.core.scheduler.audits.earn(sum(step.report.computed_ms / step.report.batch for step in self._last) / 1e3)
+        audit = self.core.cache.take_audit()
+        return None if audit is None else run_audit(self.core, audit, should_yield=lambda: False)
+
     def refresh(self) -> SlackReport | None:
         """What an idle daemon does after an answer: measure its drift by a dense pass, renew the KV.
 
@@ -151,6 +158,10 @@ class LocalPolicy:
     def reset(self) -> None:
         """Begin the next episode: its first frame is a keyframe."""
         self.batch.reset()
+
+    def audit(self) -> SlackReport | None:
+        """See LocalBatchPolicy."""
+        return self.batch.audit()
 
     def refresh(self) -> SlackReport | None:
         """See LocalBatchPolicy."""

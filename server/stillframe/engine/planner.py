@@ -67,9 +67,10 @@ class Planner:
         """The plan, and why it is a keyframe's (None: a delta's). `cause`: a reason that does not lie in the frame."""
         if frame.policy is None:
             return self.whole(frame), KeyframeReason.OFF if frame.mode == "off" else KeyframeReason.INEXACT
-        reason = cause or self._reason(frame, frame.policy, state)
+        policy = frame.policy.tightened(caution)
+        reason = cause or self._reason(frame, policy, state)
         if reason is None and state is not None:
-            plan = self._delta(frame, state, frame.policy.tightened(caution))
+            plan = self._delta(frame, state, policy)
             if plan is not None:
                 return plan, None
             reason = KeyframeReason.SCENE_CUT

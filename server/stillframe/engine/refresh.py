@@ -1,21 +1,19 @@
 """Idle refresh: a dense pass over a frame just answered, while no frame waits. Measures drift, renews the KV.
 
-Knows how to yield between two layers; not when the device is idle.
+Knows what is kept of such a pass; not when the device is idle.
 """
 
 from __future__ import annotations
 
-from functools import partial
-
-from stillframe.domain import DraftMode, KeyframeReason, SlackReport
+from stillframe.domain import KeyframeReason, SlackReport
+from stillframe.engine.beside import compute_beside, verified_draft
 from stillframe.engine.core import EngineCore
-from stillframe.engine.device import all_finite, inference_mode
-from stillframe.engine.drift import drift_by_action, drift_of
+from stillframe.engine.device import inference_mode
+from stillframe.engine.drift import drift_by_action
 from stillframe.engine.preemption import Preempted, ShouldYield, check_preempted
 from stillframe.engine.session_state import ScheduledFrame, SessionState
 from stillframe.errors import Internal
 from stillframe.models.base import Decoded
-from stillframe.models.llama.draft import Draft
 from stillframe.reuse.kv import KVCorrupted
 
 
@@ -52,28 +50,14 @@ def _measure(
     core: EngineCore, session: SessionState, frame: ScheduledFrame, answer: Decoded, should_yield: ShouldYield
 ) -> tuple[float, ...]:
     """Compute the frame whole; return the drift of each action of its answer."""
-    model, runner, cache = core.model, core.runner, core.cache
-    dense = core.scheduler.whole(frame, _dense_draft(frame.draft, answer))
-    dense.kv = cache.slots.spare
-    with dense.kv.guarded(partial(check_preempted, model.device, should_yield)):
-        hidden = runner.decoder.forward([dense.prompt(model.decoder)])
-        (decoded,) = runner.act([dense.prefilled(hidden[0])])
-    refusal = cache.refusal(dense, decoded, finite=all_finite(hidden)[0])
-    if refusal is not None:
-        raise refusal
-    drift = session.last_drift = drift_of(answer.normalised, decoded.normalised)
+    dense = core.scheduler.whole(frame, verified_draft(frame.draft, answer))
+    core.cache.audit = None  # what it would be computed from lies in the spare slot
+    dense.kv = core.cache.slots.spare
+    decoded = compute_beside(core, dense, should_yield)
+    drifts = drift_by_action(answer.normalised, decoded.normalised)
+    session.last_drift = max(drifts)
     if frame.policy is not None and frame.policy.bounded:
-        cache.refresh(session, dense)
-        session.caution.record(drift)
-        if session.caution.full:
-            session.cause = KeyframeReason.DRIFT
-    return drift_by_action(answer.normalised, decoded.normalised)
-
-
-def _dense_draft(draft: Draft, answer: Decoded) -> Draft:
-    """The answer's tokens, as a guess of the dense pass's; none may stand unless it is the likeliest.
-
-    To the bit where the answer's own were: where nothing was reused there is then no drift.
-    """
-    mode: DraftMode = "strict" if draft.mode in ("strict", "off") else "exact"
-    return Draft(answer.chunk.tokens, mode) if len(draft.ids) else Draft(draft.ids, "off")
+        core.cache.refresh(session, dense)
+        session.measured(max(drifts))
+    session.unmeasured = 0  # as published nothing steers by it
+    return drifts

@@ -10,6 +10,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from stillframe.domain import KeyframeReason
+from stillframe.engine.audit_budget import AuditBudget
 from stillframe.engine.drafts import DraftFactory
 from stillframe.engine.history import HistoryManager
 from stillframe.engine.kv_slots import kv_shape
@@ -25,6 +26,9 @@ from stillframe.models.llama.draft import Draft
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.reuse.state import ReuseState
 from stillframe.stopwatch import Clock
+
+AUDIT_AFTER = 4  # delta frames without a measurement, after which one is wanted
+GOLDEN = 0.618034  # its multiples, less their whole parts, fill the range from 0 to 1 evenly
 
 
 class Scheduler:
@@ -48,6 +52,7 @@ class Scheduler:
         self._slot_rows = kv_shape(model, settings.slot_text_tokens).capacity
         self._clock = clock
         self._history = history
+        self.audits = AuditBudget(settings.adaptive.audit_share)
 
     def schedule(
         self, request: FrameRequest, prepared: Prepared, rows: Tensor, session: SessionState | None
@@ -66,6 +71,8 @@ class Scheduler:
         self.plan(frame, session.reuse, cause, session.caution.level)
         frame.session, frame.is_cached = session, fits and frame.policy is not None
         frame.seed = session.ref.seed
+        if frame.is_cached and session.reuse is not None and self._audit_due(frame, session, session.reuse):
+            self._replace_by_keyframe(frame)
         if session.ref.rtc is not None:
             asked, key = session.ref.rtc, prepared.unnorm_key
             frame.held, frame.rtc_report = session.chunks.hold(asked, key, self._guidance)
@@ -94,6 +101,23 @@ class Scheduler:
         if dense.policy is not None and dense.policy.bounded:
             dense.probe = self.probe(dense)
         return dense
+
+    def _audit_due(self, frame: ScheduledFrame, session: SessionState, state: ReuseState) -> bool:
+        """Whether a delta frame is to be a keyframe, so that the two can be compared: drift is not known any more.
+
+        At an age drawn anew for each audit, so that the drift that is measured is that of delta frames of all ages.
+        """
+        if frame.keyframe is not None or frame.policy is None or not frame.policy.bounded:
+            return False
+        if session.unmeasured < AUDIT_AFTER or not self.audits.allows:
+            return False
+        drawn = GOLDEN * (session.audits + 1) % 1
+        return state.since_dense >= int(drawn * (frame.interval(session.caution.level) - 1))
+
+    def _replace_by_keyframe(self, frame: ScheduledFrame) -> None:
+        """Compute a delta frame whole, and keep its plan."""
+        frame.replaced, frame.plan = frame.plan, self.planner.whole(frame)
+        frame.keyframe, frame.probe = KeyframeReason.AGE, self.probe(frame)
 
     def probe(self, frame: ScheduledFrame) -> RelevanceProbe | None:
         """A probe of what matters while this frame is computed; None where no plan asks."""

@@ -16,11 +16,12 @@ from stillframe.engine.action_check import ActionCheck
 from stillframe.engine.history import FinishedFrame, HistoryManager
 from stillframe.engine.kv_slots import DEFAULT_SESSIONS, SlotAllocator, budget_bytes, kv_shape
 from stillframe.engine.requests import FrameRequest
-from stillframe.engine.session_state import ScheduledFrame, SessionState, VisionCache
+from stillframe.engine.session_state import Audit, ScheduledFrame, SessionState, VisionCache
 from stillframe.engine.session_table import SessionTable
 from stillframe.errors import Internal, not_finite
 from stillframe.models.base import Decoded, PolicyModel, Prepared, sampled_chunk
 from stillframe.models.runner import ModelRunner
+from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.stopwatch import Clock
@@ -51,6 +52,7 @@ class SessionCache:
         self._actions = ActionCheck(model.info)
         self._decoder = model.decoder
         self._busy: set[str] = set()  # sessions whose frames are being computed
+        self.audit: Audit | None = None  # of the last batch, until the spare slot, where its KV lies, is used
         self.last_plan: ReusePlan | None = None  # for inspection
         self.reports_patches = False  # whether a report says which patches were reused; a GPU is waited for to know
 
@@ -74,7 +76,14 @@ class SessionCache:
     @property
     def next_refresh(self) -> SessionState | None:
         """The session that an idle device refreshes next; None where there is none, or the settings want none."""
+        if self._settings.slack == "auto":
+            return self.sessions.pending(lambda session: session.refresh_due)
         return self.sessions.pending() if self._settings.slack else None
+
+    def take_audit(self) -> Audit | None:
+        """What is to be computed beside the last batch's keyframe, once."""
+        audit, self.audit = self.audit, None
+        return audit
 
     @contextmanager
     def batch(self, requests: Sequence[FrameRequest]) -> Iterator[list[SessionState | None]]:
@@ -82,6 +91,7 @@ class SessionCache:
 
         Afterwards, however it went, KV that was allocated and not committed is free again.
         """
+        self.audit = None
         try:
             sessions = [self.sessions.at(request.session) if request.session else None for request in requests]
             self._busy.update(session.ref.id for session in sessions if session is not None)
@@ -160,13 +170,25 @@ class SessionCache:
         if not frame.is_cached:
             self.drop_kv(session, KeyframeReason.MODE if frame.policy is None else KeyframeReason.INSTRUCTION)
             return False
-        kv = session.reuse.kv if session.reuse else self.slots.acquire()
+        kv = self._slot_beside(frame) or (session.reuse.kv if session.reuse else self.slots.acquire())
         if kv is None:  # every slot belongs to a session of this batch
             session.cause = KeyframeReason.EVICTED
             return False
         frame.kv = kv
         session.pending, session.cause = None, KeyframeReason.INTEGRITY
         return True
+
+    def _slot_beside(self, frame: ScheduledFrame) -> FrameKV | None:
+        """Of a keyframe that is to be audited the spare slot: the session's own keeps what its delta is computed from.
+
+        Where another frame of the batch has it, this one is a delta after all.
+        """
+        if frame.replaced is None:
+            return None
+        kv = self.slots.take_spare()
+        if kv is None:
+            frame.plan, frame.keyframe, frame.probe, frame.replaced = frame.replaced, None, None, None
+        return kv
 
     def _commit(self, frame: ScheduledFrame, decoded: Decoded) -> CacheReport:
         frame.decoded, self.last_plan = decoded, frame.plan
@@ -192,16 +214,33 @@ class SessionCache:
             session.chunks.keep(session.ref.seq, sampled_chunk(frame.prepared, decoded.sampled))
         session.vision = VisionCache.of(frame.prepared, frame.rows)
         last_drift, session.last_drift = session.last_drift, None
-        report = replace(report, epoch=session.ref.epoch, seq=session.ref.seq, last_drift=last_drift)
+        beside_ms, session.beside_ms = session.beside_ms, 0.0
+        report = replace(
+            report, epoch=session.ref.epoch, seq=session.ref.seq, last_drift=last_drift, beside_ms=beside_ms
+        )
         if frame.keyframe is None:
             relevant, caution = int(frame.plan.relevant.sum()), session.caution.level
             report = replace(report, relevant_tokens=relevant, caution=caution)
         if frame.policy is None or not frame.is_cached:
             return report
-        session.reuse, age_max = frame.reuse_state(session.reuse, self._clock())
+        before = session.reuse
+        session.reuse, age_max = frame.reuse_state(before, self._clock())
         self.slots.commit(frame.kv)
+        session.unmeasured += frame.keyframe is None and frame.policy.measured
+        if frame.replaced is not None and before is not None:
+            self._keep_audit(session, frame, frame.replaced, decoded, before.kv)
         session.cause, session.pending = None, frame if frame.policy.measured else None
         return replace(report, kv_bytes=frame.kv.nbytes, age_max=age_max)
+
+    def _keep_audit(
+        self, session: SessionState, frame: ScheduledFrame, plan: ReusePlan, answer: Decoded, before: FrameKV
+    ) -> None:
+        """The slot that a keyframe took is its session's; the one `before` is spare, and its audit may use it."""
+        delta = replace(frame)
+        delta.plan, delta.kv = plan, before
+        self.slots.swap_spare(before)
+        session.audits += 1
+        self.audit = Audit(session, delta, answer, share=1 - 1 / frame.interval(session.caution.level))
 
     def _update_history(self, manager: HistoryManager, frames: Sequence[ScheduledFrame]) -> None:
         """Each answered frame joins its session's older ones."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stillframe.domain import HistoryReport, Image, KeyframeReason, ReusedPatches, ReuseMode, RtcReport, SessionRef
 from stillframe.engine.drafts import DraftProposer
-from stillframe.engine.drift import Caution
+from stillframe.engine.drift import BLIND_ANSWERS, Caution
 from stillframe.engine.ensemble import AdaptiveEnsemble
 from stillframe.engine.history import SessionHistory
 from stillframe.engine.sent_chunks import SentChunks
@@ -57,6 +57,7 @@ class ScheduledFrame:
     kv: FrameKV = field(init=False, repr=False)  # by SessionCache, as the next two
     decoded: Decoded | None = field(init=False, default=None)  # the action, once there is one
     history_report: HistoryReport | None = field(init=False, default=None)  # what is held of older frames afterwards
+    replaced: ReusePlan | None = field(init=False, default=None)  # of a keyframe: the delta plan that is to be audited
 
     @property
     def total_rows(self) -> int:
@@ -75,6 +76,10 @@ class ScheduledFrame:
             )
             for camera, share in zip(layout.patches, layout.cameras, strict=True)
         }
+
+    def interval(self, caution: float) -> int:
+        """Frames from one dense pass to the next, at that caution; 1 where its mode reuses nothing."""
+        return 1 if self.policy is None else self.policy.tightened(caution).keyframe_every
 
     def attended(self, relevance: Relevance | None) -> TaskRelevance | None:
         """What its policy makes of where its text or its expert looked; None where that was not observed."""
@@ -162,7 +167,32 @@ class SessionState:
     reuse: ReuseState | None = None  # what its next frame may reuse
     pending: ScheduledFrame | None = None  # its last frame, where an idle refresh can still improve it
     last_drift: float | None = None  # of its last answer, as an idle refresh measured it
+    unmeasured: int = 0  # delta frames that were answered since drift was last measured
+    audits: int = 0  # keyframes that were brought forward to be audited
+    beside_ms: float = 0.0  # device time that refreshes and audits have taken since its last answer
     history: SessionHistory | None = None  # its older frames, where answers look at them
+
+    @property
+    def blind(self) -> bool:
+        """Whether drift was last measured too long ago to steer by."""
+        return self.unmeasured >= BLIND_ANSWERS
+
+    @property
+    def refresh_due(self) -> bool:
+        """Whether a dense pass of its last frame is due: its next would else be a keyframe, or drift is not known."""
+        frame = self.pending
+        if frame is None or self.reuse is None:
+            return False
+        if frame.keyframe is not None or self.blind:
+            return True
+        return self.reuse.since_dense + 1 >= frame.interval(self.caution.level)
+
+    def measured(self, drift: float, share: float = 1.0) -> None:
+        """Take in the drift of a delta frame in a bounded mode. `share`: see `Caution.record`."""
+        self.unmeasured = 0
+        self.caution.record(drift, share)
+        if self.caution.full:
+            self.cause = KeyframeReason.DRIFT
 
     def take_vision_rows(self, prepared: Prepared) -> Tensor | Prepared:
         """The rows of a frame that shows what the last one did; else the frame, with the rows that are known of it.
@@ -178,3 +208,13 @@ class SessionState:
         if frame is not None and frame.probe is not None and self.reuse is not None:
             self.reuse.task_relevance = frame.attended(frame.probe.relevance(self.reuse.kv))
             frame.probe = None
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """A delta frame that gave way to a keyframe, and is to be computed beside it."""
+
+    session: SessionState
+    delta: ScheduledFrame  # its KV is what the session held
+    answer: Decoded  # the keyframe's
+    share: float  # of the session's answers, those of delta frames

@@ -57,9 +57,9 @@ class SessionTable:
         holding = (session for session in self._known.values() if session.reuse is not None)
         return next((session for session in holding if session.ref.id not in but), None)
 
-    def pending(self) -> SessionState | None:
-        """Of those that an idle refresh can improve, the longest idle one: its next frame is due soonest."""
-        return next((session for session in self._known.values() if session.pending is not None), None)
+    def pending(self, due: Callable[[SessionState], bool] = lambda _: True) -> SessionState | None:
+        """Of those that an idle refresh can improve and are `due`, the longest idle: its next frame is due soonest."""
+        return next((own for own in self._known.values() if own.pending is not None and due(own)), None)
 
     @property
     def holding(self) -> int:

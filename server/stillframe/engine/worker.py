@@ -10,6 +10,7 @@ from contextlib import suppress
 from logging import Logger
 
 from stillframe.domain import SlackReport, Step
+from stillframe.engine.audit import run_audit
 from stillframe.engine.batch_policy import BatchPolicy
 from stillframe.engine.core import EngineCore
 from stillframe.engine.device import clear_tracebacks, to_request_error
@@ -57,6 +58,7 @@ class DeviceWorker:
         try:
             measured = refresh_idle_session(self._core, session, should_yield)
             if measured is not None:
+                session.beside_ms += measured.duration_ms
                 report(measured)
                 if self._core.reporter is not None:
                     self._core.reporter.refreshed(session.ref, measured)
@@ -70,10 +72,27 @@ class DeviceWorker:
             clear_tracebacks(error, self._core.model.device)
         return True
 
+    def audit(self, should_yield: ShouldYield, report: Callable[[SlackReport], None]) -> None:
+        """Audit the last batch's keyframe, if one of them is to be: once they are answered. Never raises."""
+        audit = self._core.cache.take_audit()
+        if audit is None:
+            return
+        try:
+            measured = run_audit(self._core, audit, should_yield)
+            audit.session.beside_ms += measured.duration_ms
+            report(measured)
+        except Internal as error:
+            self._count_refused(error)
+        except Exception as error:  # noqa: BLE001 (logged; its frame is answered)
+            self._log.exception("an audit failed")
+            clear_tracebacks(error, self._core.model.device)
+
     def _stepped(self, requests: Sequence[FrameRequest], now_s: float) -> list[Step | RequestError]:
         answers = step(self._core, requests) if requests else []
         if requests:
-            self._batches.record(len(requests), self._core.clock() - now_s)
+            took_s = self._core.clock() - now_s
+            self._batches.record(len(requests), took_s)
+            self._core.scheduler.audits.earn(took_s)
         return answers
 
     def _one_by_one(self, requests: Sequence[FrameRequest], error: Exception) -> list[Step | RequestError]:

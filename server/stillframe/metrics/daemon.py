@@ -165,7 +165,7 @@ class Metrics:
             self._history.frame(report.history.frame)
 
     def slack(self, report: SlackReport) -> None:
-        """Record an idle refresh. Safe on any thread."""
+        """Record an idle refresh, or an audit. Safe on any thread."""
         self._device.refresh(report)
         self._reuse.slack(report)
 

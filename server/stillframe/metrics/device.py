@@ -12,7 +12,7 @@ from stillframe.metrics.buckets import ACCEPTED_BUCKETS, BATCH_BUCKETS, LATENCY_
 from stillframe.metrics.factory import MetricFactory
 
 QUEUE = "queue"  # the stage in which a frame waits for the device
-FRAMES, REFRESH = "frames", "refresh"  # what it works on
+FRAMES, REFRESHES, AUDITS = "frames", "refreshes", "audits"  # what it works on
 HELD = "held"  # of a chunk: to the last one
 
 
@@ -29,7 +29,7 @@ class DeviceMetrics:
         )
         self._busy_s = make.counter(
             "stillframe_device_busy_seconds",
-            "Time that the device worked on answered frames, those of a batch once, and on dense passes between them.",
+            "Time that the device worked on answered frames, those of a batch once, on refreshes and on audits.",
             ["work"],
         )
         self._passes = make.histogram(
@@ -49,7 +49,7 @@ class DeviceMetrics:
         self._batch = make.histogram(
             "stillframe_batch_frames", "Frames of the batch that an answered one was computed in.", BATCH_BUCKETS
         )
-        for work in (FRAMES, REFRESH):
+        for work in (FRAMES, REFRESHES, AUDITS):
             self._busy_s.labels(work)
         for left in ("yes", "no"):
             self._wait_s.labels(left)
@@ -58,7 +58,7 @@ class DeviceMetrics:
         """Record what one frame took of the device, and how long it waited for it."""
         waited_ms = report.stages_ms.get(QUEUE, 0.0)
         self._wait_s.labels("yes" if actions_left else "no").observe(waited_ms / 1000)
-        self._busy_s.labels(FRAMES).inc((report.total_ms - waited_ms) / report.batch / 1000)
+        self._busy_s.labels(FRAMES).inc(report.computed_ms / report.batch / 1000)
         self._passes.observe(report.passes)
         self._batch.observe(report.batch)
         if report.draft.mode != "off":
@@ -67,5 +67,5 @@ class DeviceMetrics:
             self._rtc.labels(report.rtc.why or HELD).inc()
 
     def refresh(self, report: SlackReport) -> None:
-        """Record a dense pass between frames."""
-        self._busy_s.labels(REFRESH).inc(report.duration_ms / 1000)
+        """Record an idle refresh, or an audit."""
+        self._busy_s.labels(AUDITS if report.audit else REFRESHES).inc(report.duration_ms / 1000)

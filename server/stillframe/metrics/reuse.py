@@ -63,6 +63,16 @@ class ReuseMetrics:
             "From a frame's arrival until the dense pass under way had stopped for it.",
             LATENCY_BUCKETS_S,
         )
+        self._audit_s = make.histogram(
+            "stillframe_audit_seconds",
+            "Time of the audits of keyframes, preempted ones included.",
+            LATENCY_BUCKETS_S,
+        )
+        self._audit_drift = make.histogram(
+            "stillframe_audit_drift",
+            "Distance of a keyframe's answer from that of the delta frame that it replaced: as stillframe_drift.",
+            DRIFT_BUCKETS,
+        )
         self._in_use = make.gauge("stillframe_kv_in_use_bytes", "KV memory that sessions hold.")
         self._limit = make.gauge("stillframe_kv_budget_bytes", "KV memory that sessions may hold.")
         self._sessions = make.gauge("stillframe_kv_sessions", "Sessions that hold KV memory.")
@@ -83,12 +93,15 @@ class ReuseMetrics:
             self._keyframes.labels(cache.keyframe_reason.value).inc()
 
     def slack(self, report: SlackReport) -> None:
-        """Record an idle refresh."""
-        self._slack_s.observe(report.duration_ms / 1000)
+        """Record an idle refresh, or an audit."""
+        seconds, drift = (self._audit_s, self._audit_drift) if report.audit else (self._slack_s, self._drift)
+        seconds.observe(report.duration_ms / 1000)
         if report.drift is not None:
-            self._drift.observe(report.drift)
-        for quarter, drift in enumerate(by_quarter(report.by_action), start=1):
-            self._chunk_drift.labels(str(quarter)).observe(drift)
+            drift.observe(report.drift)
+        if report.audit:
+            return
+        for quarter, worst in enumerate(by_quarter(report.by_action), start=1):
+            self._chunk_drift.labels(str(quarter)).observe(worst)
         if report.yield_ms is not None:
             self._yield_s.observe(report.yield_ms / 1000)
 

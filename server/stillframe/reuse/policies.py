@@ -15,6 +15,7 @@ from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, Relevance
 from stillframe.reuse.similarity import Cosine, Criterion, Embedding, IdenticalPrefix, Pixels
 
 NO_LIMIT = 10**9
+LEAST_INTERVAL = 2  # frames from one dense pass to the next, however careful plans are: a delta frame between them
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,19 @@ class ReusePolicy:
         return self.task_top_k > 0 or self.tau_task is not None or self.schedule.needs_entropies
 
     def tightened(self, caution: float) -> ReusePolicy:
-        """The same with fewer reused tokens and a lower age limit; `caution` 0 changes nothing, 1 reuses nothing.
+        """The same with fewer reused tokens, a lower age limit and dense passes nearer to each other.
 
-        No effect on modes that are not bounded.
+        `caution` 0 changes nothing, 1 reuses nothing. No effect on modes that are not bounded.
         """
         if caution == 0 or not self.bounded:
             return self
         room = 1.0 - caution
-        return replace(self, share=self.share * room, age_limit=max(1, int(self.age_limit * room)))
+        return replace(
+            self,
+            share=self.share * room,
+            age_limit=max(1, int(self.age_limit * room)),
+            keyframe_every=min(self.keyframe_every, max(LEAST_INTERVAL, round(self.keyframe_every * room))),
+        )
 
 
 def reuse_policy(mode: ReuseMode, settings: ReuseSettings, layers: int) -> ReusePolicy | None:

@@ -6,12 +6,12 @@ Knows similarity, relevance and ages of patch tokens; no decoder layer, no sessi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from stillframe.reuse.policies import ReusePolicy
+from stillframe.reuse.policies import NO_LIMIT, ReusePolicy
 from stillframe.reuse.relevance import Relevance
 from stillframe.reuse.similarity import Similarity
 
@@ -58,8 +58,13 @@ def select(
         order = _cheapest(similarity.distance, young, cameras, policy)
         return order[~task_relevance.relevant[order]]
     # Cost of reusing a token: how far it moved, times how much attention it gets.
-    disturbance = (similarity.distance + NEGLIGIBLE) * task_relevance.relevance.scores
-    return _cheapest(disturbance, young & ~task_relevance.relevant, cameras, policy)
+    scores = task_relevance.relevance.scores
+    eligible = young & ~task_relevance.relevant
+    if policy.share < 1:  # first to go are the most attended, moved or not
+        least = _cheapest(scores, eligible, cameras, replace(policy, top_k=NO_LIMIT))
+        eligible = torch.zeros_like(eligible).index_fill_(0, least, value=True)
+        policy = replace(policy, share=1.0, top_k=int(policy.share * policy.top_k))
+    return _cheapest((similarity.distance + NEGLIGIBLE) * scores, eligible, cameras, policy)
 
 
 def _cheapest(cost: Tensor, eligible: Tensor, cameras: Sequence[slice], policy: ReusePolicy) -> Tensor:

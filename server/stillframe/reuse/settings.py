@@ -12,6 +12,7 @@ from stillframe.domain import REUSE_MODES, ReuseMode
 from stillframe.settings_fields import RangeChecked, setting
 
 RelevanceSource = Literal["text", "expert"]
+Slack = Literal[True, False, "auto"]
 
 WHOSE_ATTENTION = (
     "whose attention says which tokens matter: the text's rows, or those of the action expert that draws the chunk"
@@ -49,6 +50,13 @@ class AdaptiveSettings(RangeChecked):
     keyframe_every: int = setting(30, "frames without a dense pass until one is forced", low=1, high=10_000)
     scene_cut: float = setting(
         0.1, "a frame of which a smaller share than this may be reused is computed whole", low=0, high=1
+    )
+    audit_share: float = setting(
+        0.05,
+        "of the device's time, for audits: beside a keyframe, the plan that it replaced is run too, to measure drift "
+        "where there are no pauses; 0: none",
+        low=0,
+        high=0.5,
     )
 
     def __post_init__(self) -> None:
@@ -94,8 +102,10 @@ class ReuseSettings(RangeChecked):
         0.02, "drift that an answer may have, normalised units (the whole range is 2); above it plans get careful",
         low=0, high=2,
     )  # fmt: skip
-    slack: bool = setting(
-        default=True, description="after an answer, while nothing waits: a dense pass that measures drift and refreshes"
+    slack: Slack = setting(
+        default=True,
+        description="after an answer, while nothing waits: a dense pass that measures drift and refreshes; auto: only "
+        "in place of a keyframe that would be due, or where drift is not known; false: never",
     )
     gap_s: float = setting(2.0, "a session's frame that comes this long after the last is a keyframe", low=0, high=3600)
     kv_budget_mib: float | None = setting(
@@ -113,5 +123,7 @@ class ReuseSettings(RangeChecked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.slack not in (True, False, "auto"):
+            raise ValueError(f"slack is {self.slack!r}; expected true, false or auto")
         if self.mode not in REUSE_MODES:
             raise ValueError(f"mode is {self.mode!r}; expected one of {', '.join(REUSE_MODES)}")

@@ -28,6 +28,15 @@ def test_relaxed_tokens_are_told() -> None:
     assert [cache_report(report["cache"]).relaxed for report in (exact, relaxed)] == [False, True]
 
 
+def test_work_beside_the_answers_is_told() -> None:
+    """In milliseconds, where there was any; the client reads it, and none as nothing."""
+    none, some = (reuse_report(cache, None) for cache in (EXACT, replace(EXACT, beside_ms=12.34567)))
+
+    assert "beside_ms" not in none["cache"]
+    assert some["cache"] == {**none["cache"], "beside_ms": 12.346}
+    assert [cache_report(report["cache"]).beside_ms for report in (none, some)] == [0, 12.346]
+
+
 @pytest.mark.parametrize("equal", [True, False])
 def test_tokens_that_rounding_may_have_chosen_are_told(*, equal: bool) -> None:
     """In every reply and its header, and the client reads it."""

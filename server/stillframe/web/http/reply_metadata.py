@@ -46,6 +46,7 @@ def reuse_report(cache: CacheReport, session_id: str | None) -> Report:
             "age_max": cache.age_max,
             "bit_equal": cache.bit_equal,
             **({"relaxed": True} if cache.relaxed else {}),
+            **({"beside_ms": round(cache.beside_ms, 3)} if cache.beside_ms else {}),
         }
     }
     if session_id is not None:

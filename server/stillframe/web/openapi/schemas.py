@@ -186,6 +186,7 @@ class Cache(BaseModel):
     # may have changed places, for a pass that verified a guess, or was over several frames, rounds otherwise.
     bit_equal: bool
     relaxed: bool = False  # only where guessed tokens could stand: decoding.draft is relaxed
+    beside_ms: float = 0.0  # device time that refreshes and audits of its session took since the answer before, if any
 
 
 class History(BaseModel):

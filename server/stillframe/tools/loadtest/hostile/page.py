@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stillframe.tools.marked_page import replace_between
+
 BEGIN, END = "<!-- hostile: begin -->", "<!-- hostile: end -->"
 NAMES = {"before": "before", "now": "now"}
 
@@ -20,12 +22,7 @@ def table(document: dict[str, Any]) -> str:
 
 def replace_table(page: Path, document: dict[str, Any]) -> None:
     """Put the table between the page's marks. Raises ValueError for a page that lacks them."""
-    text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} lacks the lines {BEGIN} and {END}, between which the table goes")
-    page.write_text(f"{before}{BEGIN}\n{table(document)}{END}{after}", encoding="utf-8")
+    replace_between(page, BEGIN, END, table(document))
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:

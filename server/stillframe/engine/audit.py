@@ -1,0 +1,37 @@
+"""Audits: after a keyframe was answered, the delta plan that it replaced is computed too, and the actions compared.
+
+Knows how one is run; not which keyframes are audited. The dense pass is the answer's, so that drift is measured for the
+price of a delta frame, where there are no pauses to measure it in.
+"""
+
+from __future__ import annotations
+
+from stillframe.domain import SlackReport
+from stillframe.engine.beside import compute_beside, verified_draft
+from stillframe.engine.core import EngineCore
+from stillframe.engine.device import inference_mode
+from stillframe.engine.drift import drift_by_action
+from stillframe.engine.preemption import Preempted, ShouldYield
+from stillframe.engine.session_state import Audit
+
+
+@inference_mode()
+def run_audit(core: EngineCore, audit: Audit, should_yield: ShouldYield) -> SlackReport:
+    """Compute what would have been answered; the session's caution follows how far that is from what was.
+
+    Gives way to waiting frames, unless drift has not been measured for long: then their wait is bounded by what audits
+    may cost. Raises Internal for a delta that gives no action.
+    """
+    session, delta, started_s = audit.session, audit.delta, core.clock()
+    delta.draft = verified_draft(delta.draft, audit.answer)
+    drifts: tuple[float, ...] = ()
+    try:
+        decoded = compute_beside(core, delta, (lambda: False) if session.blind else should_yield)
+        drifts = drift_by_action(decoded.normalised, audit.answer.normalised)
+        session.measured(max(drifts), audit.share)
+    except Preempted:
+        pass
+    finally:
+        took_s = core.clock() - started_s
+        core.scheduler.audits.spend(took_s)
+    return SlackReport(took_s * 1e3, max(drifts, default=None), by_action=drifts, audit=True)
