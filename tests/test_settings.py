@@ -67,6 +67,7 @@ def test_every_number_has_a_range():
         "mode",
         "criterion",
         "relevance",
+        "vision",
         "slack",
         "adaptive",
         "paper",
@@ -91,6 +92,8 @@ KNOBS = {  # default, low, high
         "age_limit": (8, 1, 10_000),
         "keyframe_every": (30, 1, 10_000),
         "scene_cut": (0.1, 0, 1),
+        "vision": ("whole", None, None),
+        "vision_difference": (8.0, 0, 255),
     },
     PaperSettings: {
         "tau": (0.996, -1, 1),

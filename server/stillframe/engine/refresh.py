@@ -60,6 +60,7 @@ def _measure(
     """Compute the frame whole; return the drift of each action of its answer."""
     model, runner, cache = core.model, core.runner, core.cache
     dense = core.scheduler.whole(frame, _dense_draft(frame.draft, answer))
+    cache.vision.look_whole(runner, [dense], partial(_check_preempted, model, should_yield))
     dense.kv = cache.slots.spare
     with dense.kv.guarded(partial(_check_preempted, model, should_yield)):
         hidden = runner.decoder.forward([dense.prompt(model.decoder)])

@@ -50,6 +50,14 @@ class AdaptiveSettings(RangeChecked):
     scene_cut: float = setting(
         0.1, "a frame of which a smaller share than this may be reused is computed whole", low=0, high=1
     )
+    vision: Literal["whole", "changed"] = setting(
+        "whole",
+        "what the vision encoder computes of a delta frame's pictures: all, or the patches that changed and a sample of "
+        "the others, over keys and values that it keeps",
+    )
+    vision_difference: float = setting(
+        8.0, "vision changed: a patch changed where a pixel differs more than this, grey levels", low=0, high=255
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
