@@ -203,9 +203,13 @@ def test_a_picture_that_changed_is_computed_whole(seers: Make) -> None:
 
 @pytest.mark.parametrize(
     ("knobs", "reason"),
-    [({"scene_cut": 1.0}, "scene-cut"), ({"keyframe_every": 1}, "age"), ({"distance": 0.0, "scene_cut": 0.9}, "scene-cut")],
+    [
+        ({"scene_cut": 1.0}, "scene-cut"),
+        ({"keyframe_every": 1}, "age"),
+        ({"distance": 0.0, "scene_cut": 0.9}, "scene-cut"),
+    ],
     ids=["cut", "age", "moved"],
-)  # fmt: skip
+)
 def test_a_keyframe_of_any_reason_is_exact(seers: Make, knobs: Mapping[str, Any], reason: str) -> None:
     """Also where that it is one was found after its picture had been renewed in part."""
     team = seers(**knobs)

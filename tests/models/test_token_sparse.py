@@ -159,9 +159,7 @@ def test_pictures_side_by_side_are_what_they_are_alone(bench: Bench, one: np.nda
     """Of as many patches each as there are: rows, keys and values."""
     pictures = [bench.picture(4), bench.picture(5)]
     sets = [[bench.kept(bench.picture(seed)) for seed in (6, 7)] for _ in range(2)]
-    wanted = [
-        ChangedPicture(picture, at, kv) for picture, at, kv in zip(pictures, (one, other), sets[0], strict=True)
-    ]
+    wanted = [ChangedPicture(picture, at, kv) for picture, at, kv in zip(pictures, (one, other), sets[0], strict=True)]
     together = bench.sparse.changed(wanted)
     for picture, at, kv, rows, shared in zip(pictures, (one, other), sets[1], together, sets[0], strict=True):
         (alone,) = bench.sparse.changed([ChangedPicture(picture, at, kv)])

@@ -33,7 +33,6 @@ from stillframe.reuse.selection import TaskRelevance
 from stillframe.reuse.similarity import PatchTokens
 from stillframe.reuse.state import ReuseState
 
-
 NOTHING_KEPT: Mapping[str, KeptPicture] = {}
 
 

@@ -84,9 +84,7 @@ class VisionStage:
         ]
         whole = iter(self._whole(looks, check))
         for frame in partial:
-            frame.looked = {
-                name: picture if picture.exact else next(whole) for name, picture in frame.looked.items()
-            }
+            frame.looked = {name: picture if picture.exact else next(whole) for name, picture in frame.looked.items()}
             (frame.rows,) = runner.embed([_with_rows(frame.prepared, frame.looked)])
             span = frame.prepared.layout.patch_positions
             frame.tokens = PatchTokens(frame.rows[span.start : span.stop], frame.tokens.pixels)
@@ -108,7 +106,7 @@ class VisionStage:
         return looks
 
     def _kept(self, looks: Sequence[Look]) -> list[KeptPicture]:
-        """What there is to keep of each picture, which has its rows: all whole ones in a pass, all others in another."""
+        """What there is to keep of each picture, its rows too: all whole ones in a pass, all others in another."""
         whole = iter(self._whole([look for look in looks if look.begun is None]))
         renewed = iter(self._renewed([(look, *look.begun) for look in looks if look.begun is not None]))
         return [next(whole if look.begun is None else renewed) for look in looks]

@@ -1,4 +1,4 @@
-"""TokenSparseVision: vision towers that compute some patches of a picture anew, over keys and values kept of the others.
+"""TokenSparseVision: vision towers that compute some patches of a picture, over keys and values kept of the others.
 
 Knows towers, patches and what is kept of a picture; not which patches are worth it, and no session. As MaskVD and
 Eventful Transformers do for video: in every block the computed rows attend to all rows, those that are not computed by
@@ -141,9 +141,7 @@ class TokenSparseVision:
         return torch.empty(sizes, dtype=block.norm1.weight.dtype, device=device)
 
 
-def _computed(
-    tower: SparseTower, patches: Sequence[Tensor], at: Sequence[Tensor], kv: Sequence[Tensor]
-) -> Tensor:
+def _computed(tower: SparseTower, patches: Sequence[Tensor], at: Sequence[Tensor], kv: Sequence[Tensor]) -> Tensor:
     """Features [patches of all, dim] of one tower, from each picture's patches [n, 3, px, px] and their places [n]."""
     prefix = tower.prefix_tokens
     first = torch.arange(prefix, device=at[0].device)

@@ -1,8 +1,8 @@
 """PatchRenewal: which patches of a picture the vision towers compute anew, and what becomes of the others' rows.
 
-Knows pixels and rows of one picture's patches; no tower, no session. A patch that shows what it did is not the same to a
-tower that attends globally: its row moves with what happens elsewhere in the picture. So a sample of such patches, every
-time another, is computed with those that changed, and the others' rows move as their neighbours of the sample did.
+Knows pixels and rows of one picture's patches; no tower, no session. A patch that shows what it did is not the same to
+a tower that attends globally: its row moves with what happens elsewhere in the picture. So a sample of such patches,
+every time another, is computed with those that changed, and the others' rows move as those of the sample near them did.
 """
 
 from __future__ import annotations

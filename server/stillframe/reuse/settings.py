@@ -52,8 +52,8 @@ class AdaptiveSettings(RangeChecked):
     )
     vision: Literal["whole", "changed"] = setting(
         "whole",
-        "what the vision encoder computes of a delta frame's pictures: all, or the patches that changed and a sample of "
-        "the others, over keys and values that it keeps",
+        "what the vision encoder computes of a delta frame's pictures: all, or the patches that changed and a sample "
+        "of the others, over keys and values that it keeps",
     )
     vision_difference: float = setting(
         8.0, "vision changed: a patch changed where a pixel differs more than this, grey levels", low=0, high=255

@@ -15,7 +15,7 @@ from torch.nn import functional
 from stillframe.models.llama.attention import attend
 
 LAYER_NORM_EPS = 1e-6
-Mix = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys, values [..., heads, rows, head_dim] -> the first's shape
+Mix = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys and values [..., heads, rows, head_dim]: see attend
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Tower(nn.Module):
         return self._with_prefix(self.patch_embed(pixels) + self.pos_embed)
 
     def enter_patches(self, patches: Tensor, at: Tensor) -> Tensor:
-        """Of some patches [n, 3, px, px], the `at`th [n] of a picture: what the first block takes of it, prefix first."""
+        """Of some patches [n, 3, px, px], the `at`th [n] of a picture: what the first block takes, prefix first."""
         return self._with_prefix(self.patch_embed.of_patches(patches)[None] + self.pos_embed[:, at])[0]
 
     def leave(self, patches: Tensor) -> Tensor:
