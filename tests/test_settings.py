@@ -94,6 +94,7 @@ KNOBS = {  # default, low, high
         "scene_cut": (0.1, 0, 1),
         "vision": ("whole", None, None),
         "vision_difference": (8.0, 0, 255),
+        "vision_motion": (0.05, 0, 2),
     },
     PaperSettings: {
         "tau": (0.996, -1, 1),

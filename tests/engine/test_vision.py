@@ -90,10 +90,10 @@ def seers(robots: Make, toy: Any) -> Make:
 
     def make(
         mode: Any = "adaptive", *, cameras: tuple[str, ...] = ("front",), vision: Any = "changed",
-        difference: float = 0.0, **knobs: Any,
+        difference: float = 0.0, motion: float = 2.0, **knobs: Any,
     ) -> Any:  # fmt: skip
         like = robots(mode, cameras=cameras, **knobs)
-        adaptive = replace(like.settings.adaptive, vision=vision, vision_difference=difference)
+        adaptive = replace(like.settings.adaptive, vision=vision, vision_difference=difference, vision_motion=motion)
         settings = replace(like.settings, adaptive=adaptive, gap_s=3600.0)
         model = Seer(cameras)
         core = EngineCore.of(model, settings, like.clock)
@@ -199,6 +199,19 @@ def test_a_picture_that_changed_is_computed_whole(seers: Make) -> None:
     assert torch.equal(team.frame.rows, exact_rows(team, second))
     assert kept(team).exact
     assert team.model.eyes.whole == [1, 1]
+
+
+def test_a_sample_that_moved_far_has_its_picture_computed_whole(seers: Make) -> None:
+    """As if nothing had been renewed: all rows are those of a whole pass, to the bit, and so is what is kept."""
+    team, fresh, second = seers(motion=0.0), seers(), changed(noise(1), *FEW)
+    team.see(noise(1))
+    team.see(second)
+    fresh.see(second)
+
+    assert (team.model.eyes.computed, team.model.eyes.whole) == ([[32]], [1, 1])
+    assert torch.equal(team.frame.rows, exact_rows(team, second))
+    assert kept(team).exact
+    assert all(torch.equal(*both) for both in zip(kept(team).kv.towers, kept(fresh).kv.towers, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -109,11 +109,25 @@ def test_rows_move_as_their_neighbours_of_the_sample_did() -> None:
     assert rows[1].item() == pytest.approx((near * 1.0 + far * 3.0) / (near + far))
 
 
+@given(some_patches.filter(bool), turns)
+def test_motion_is_the_samples_mean(patches: set[int], turn: int) -> None:
+    """Relative to each row's size; patches that changed have no say in it."""
+    renewal, before = chosen(patches, turn), torch.randn(PATCHES, WIDTH, generator=torch.Generator().manual_seed(1))
+    share = torch.where(torch.from_numpy(renewal.sampled), torch.linspace(0.0, 0.2, len(renewal.at)), 9.0)
+    computed = before[renewal.at] * (1 + share)[:, None]
+
+    assert RULE.motion(before, computed, renewal) == pytest.approx(
+        float(share[torch.from_numpy(renewal.sampled)].mean()), rel=1e-3
+    )
+
+
 def test_without_a_sample_the_others_stay() -> None:
     """Where every patch that was computed changed."""
     before = torch.randn(PATCHES, WIDTH)
-    rows = RULE.renewed(before, torch.ones(2, WIDTH), Renewal(np.array([3, 8]), np.zeros(2, bool)))
+    renewal = Renewal(np.array([3, 8]), np.zeros(2, bool))
+    rows = RULE.renewed(before, torch.ones(2, WIDTH), renewal)
 
+    assert RULE.motion(before, torch.ones(2, WIDTH), renewal) == 0
     assert torch.equal(rows, before.index_fill(0, torch.tensor([3, 8]), 1.0))
 
 

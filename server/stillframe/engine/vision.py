@@ -46,6 +46,7 @@ class VisionStage:
         self._dense_every = settings.adaptive.keyframe_every
         self._sparse = token_sparse_vision(model, settings)
         if self._sparse is not None:
+            self._motion = settings.adaptive.vision_motion
             self._rule = PatchRenewal(self._sparse.grid, settings.adaptive.vision_difference, model.device)
 
     def embed(
@@ -107,9 +108,10 @@ class VisionStage:
 
     def _kept(self, looks: Sequence[Look]) -> list[KeptPicture]:
         """What there is to keep of each picture, its rows too: all whole ones in a pass, all others in another."""
-        whole = iter(self._whole([look for look in looks if look.begun is None]))
         renewed = iter(self._renewed([(look, *look.begun) for look in looks if look.begun is not None]))
-        return [next(whole if look.begun is None else renewed) for look in looks]
+        made = [None if look.begun is None else next(renewed) for look in looks]
+        whole = iter(self._whole([look for look, own in zip(looks, made, strict=True) if own is None]))
+        return [next(whole) if own is None else own for own in made]
 
     def _whole(self, looks: Sequence[Look], check: Check = no_wait) -> list[KeptPicture]:
         if not looks or self._sparse is None:
@@ -119,8 +121,8 @@ class VisionStage:
             KeptPicture(own_kv, own, look.seen, look.seen) for own_kv, own, look in zip(kv, rows, looks, strict=True)
         ]
 
-    def _renewed(self, looks: Sequence[tuple[Look, KeptPicture, Renewal]]) -> list[KeptPicture]:
-        """In one pass over the patches that are computed of all pictures."""
+    def _renewed(self, looks: Sequence[tuple[Look, KeptPicture, Renewal]]) -> list[KeptPicture | None]:
+        """In one pass over the patches that are computed of all pictures. None: that shows that all of them moved."""
         moved = [ChangedPicture(look.pixels, renewal.at, kept.kv) for look, kept, renewal in looks if len(renewal.at)]
         computed = iter(self._sparse.changed(moved) if moved and self._sparse is not None else ())
         return [
@@ -130,8 +132,13 @@ class VisionStage:
             for look, kept, renewal in looks
         ]
 
-    def _after(self, look: Look, kept: KeptPicture, renewal: Renewal, computed: Tensor) -> KeptPicture:
-        """What there is to keep of a picture, some of whose patches were computed: their rows [n, width]."""
+    def _after(self, look: Look, kept: KeptPicture, renewal: Renewal, computed: Tensor) -> KeptPicture | None:
+        """What there is to keep of a picture, some of whose patches were computed: their rows [n, width].
+
+        None where those of the sample moved too far to tell how far the others did.
+        """
+        if self._rule.motion(kept.rows, computed, renewal) > self._motion:
+            return None
         reference = kept.reference.copy()
         reference[renewal.at] = look.seen[renewal.at]
         rows = self._rule.renewed(kept.rows, computed, renewal)

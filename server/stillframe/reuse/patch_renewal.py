@@ -63,6 +63,14 @@ class PatchRenewal:
         changed: NDArray[np.bool_] = difference.max(axis=1) > self._limit
         return changed
 
+    def motion(self, rows: Tensor, computed: Tensor, renewal: Renewal) -> float:
+        """How far the sample's rows moved, relative L2, the mean of all; 0 where there is none. Waits for a GPU."""
+        sampled = torch.from_numpy(renewal.sampled).to(rows.device)
+        before = rows[torch.from_numpy(renewal.at[renewal.sampled]).to(rows.device)]
+        moved = torch.linalg.vector_norm(computed[sampled] - before, dim=-1, dtype=torch.float32)
+        sizes = torch.linalg.vector_norm(before, dim=-1, dtype=torch.float32).clamp_min(torch.finfo(torch.float32).tiny)
+        return float((moved / sizes).mean()) if len(moved) else 0.0
+
     def renewed(self, rows: Tensor, computed: Tensor, renewal: Renewal) -> Tensor:
         """All rows [patches, width] of a picture: those that were computed [n, width], the others moved.
 

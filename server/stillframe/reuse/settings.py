@@ -58,6 +58,13 @@ class AdaptiveSettings(RangeChecked):
     vision_difference: float = setting(
         8.0, "vision changed: a patch changed where a pixel differs more than this, grey levels", low=0, high=255
     )
+    vision_motion: float = setting(
+        0.05,
+        "vision changed: where rows of the sample moved further than this (relative L2, their mean) the picture is "
+        "computed whole",
+        low=0,
+        high=2,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
