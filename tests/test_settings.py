@@ -69,6 +69,7 @@ def test_every_number_has_a_range():
         "mode",
         "criterion",
         "relevance",
+        "vision",
         "slack",
         "adaptive",
         "paper",
@@ -95,6 +96,9 @@ KNOBS = {  # default, low, high
         "keyframe_every": (30, 1, 10_000),
         "scene_cut": (0.1, 0, 1),
         "audit_share": (0.05, 0, 0.5),
+        "vision": ("whole", None, None),
+        "vision_difference": (8.0, 0, 255),
+        "vision_motion": (0.05, 0, 2),
     },
     PaperSettings: {
         "tau": (0.996, -1, 1),

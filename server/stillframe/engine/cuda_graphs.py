@@ -11,7 +11,7 @@ from logging import Logger
 import torch
 
 from stillframe.domain import PassCounts
-from stillframe.engine.kv_slots import DEFAULT_SESSIONS, budget_bytes, kv_shape
+from stillframe.engine.kv_slots import DEFAULT_SESSIONS, budget_bytes, slot_shape
 from stillframe.engine.settings import GraphSettings
 from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
@@ -51,7 +51,7 @@ def check_gpu_memory(model: PolicyModel, reuse: ReuseSettings, config: CaptureCo
 
 def needs_of(model: PolicyModel, reuse: ReuseSettings, config: CaptureConfig, weights: int) -> MemoryDemand:
     """What a deployment asks for, as far as it can be known beforehand."""
-    shape = kv_shape(model, reuse.slot_text_tokens)
+    shape = slot_shape(model, reuse)
     batches = capture_batches(config.graphs.batches, config.most) if config.graphs.enabled else []
 
     def passes(most: int) -> int:
@@ -63,8 +63,8 @@ def needs_of(model: PolicyModel, reuse: ReuseSettings, config: CaptureConfig, we
 
     return MemoryDemand(
         weights=weights,
-        slot=shape.nbytes * (shape.capacity + 1) // shape.capacity,
-        slots=budget_bytes(reuse, shape, DEFAULT_SESSIONS) // shape.nbytes,
+        slot=shape.nbytes * (shape.capacity + 1) // shape.capacity + shape.beside_bytes,
+        slots=budget_bytes(reuse, shape, DEFAULT_SESSIONS) // shape.slot_bytes,
         graphs={batch: passes(batch) for batch in batches},
         item=model.dtype.itemsize,
         quantised=model.decoder.weights != "as-is",

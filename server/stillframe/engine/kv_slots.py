@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from stillframe.engine.kept_picture import kept_bytes
 from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.kv import MIB, FrameKV, KVPool, KVShape
@@ -37,17 +38,17 @@ class SlotAllocator:
     @property
     def in_use_bytes(self) -> int:
         """Of the slots that sessions hold."""
-        return self._pool.in_use_bytes - self._pool.shape.nbytes
+        return self._pool.in_use_bytes - self._pool.shape.slot_bytes
 
     @property
     def budget_bytes(self) -> int:
         """Of the slots that sessions may hold."""
-        return self._pool.budget_bytes - self._pool.shape.nbytes
+        return self._pool.budget_bytes - self._pool.shape.slot_bytes
 
     @property
     def slots(self) -> int:
         """How many sessions can hold one at once."""
-        return self.budget_bytes // self._pool.shape.nbytes
+        return self.budget_bytes // self._pool.shape.slot_bytes
 
     def fits(self, rows: int) -> bool:
         """Whether a slot holds a prompt and its action of so many rows."""
@@ -111,7 +112,7 @@ class SlotAllocator:
     def _no_session_holds(self) -> bool:
         """Whether no session holds a slot, apart from those acquired in this batch."""
         uncommitted = sum(kv is not self.spare for kv in self._uncommitted)
-        return self.in_use_bytes == uncommitted * self._pool.shape.nbytes
+        return self.in_use_bytes == uncommitted * self._pool.shape.slot_bytes
 
     def _first(self) -> FrameKV:
         kv = self._pool.acquire()
@@ -133,14 +134,20 @@ def kv_shape(model: PolicyModel, text_tokens: int) -> KVShape:
     )
 
 
+def slot_shape(model: PolicyModel, settings: ReuseSettings) -> KVShape:
+    """The same as these settings have it, with what a session keeps of its pictures."""
+    shape = kv_shape(model, settings.slot_text_tokens)
+    return replace(shape, beside_bytes=kept_bytes(model, settings))
+
+
 def budget_bytes(settings: ReuseSettings, shape: KVShape, default_sessions: int) -> int:
     """As configured; by default room for so many sessions and the spare slot. Raises ConfigError for less than two."""
     if settings.kv_budget_mib is None:
-        return (default_sessions + 1) * shape.nbytes
+        return (default_sessions + 1) * shape.slot_bytes
     configured = int(settings.kv_budget_mib * MIB)
-    if configured < 2 * shape.nbytes:
+    if configured < 2 * shape.slot_bytes:
         raise ConfigError(
             f"reuse.kv_budget_mib is {settings.kv_budget_mib:g}; this checkpoint needs at least "
-            f"{2 * shape.nbytes / MIB:.1f} MiB: a slot for one session and a spare one"
+            f"{2 * shape.slot_bytes / MIB:.1f} MiB: a slot for one session and a spare one"
         )
     return configured

@@ -5,6 +5,8 @@ Knows what is kept of such a pass; not when the device is idle.
 
 from __future__ import annotations
 
+from functools import partial
+
 from stillframe.domain import KeyframeReason, SlackReport
 from stillframe.engine.beside import compute_beside, verified_draft
 from stillframe.engine.core import EngineCore
@@ -51,6 +53,7 @@ def _measure(
 ) -> tuple[float, ...]:
     """Compute the frame whole; return the drift of each action of its answer."""
     dense = core.scheduler.whole(frame, verified_draft(frame.draft, answer))
+    core.cache.vision.look_whole(core.runner, [dense], partial(check_preempted, core.model.device, should_yield))
     core.cache.audit = None  # what it would be computed from lies in the spare slot
     dense.kv = core.cache.slots.spare
     decoded = compute_beside(core, dense, should_yield)

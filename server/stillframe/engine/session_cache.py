@@ -14,10 +14,11 @@ from torch import Tensor
 from stillframe.domain import CacheReport, KeyframeReason, KVUsage, SessionRef
 from stillframe.engine.action_check import ActionCheck
 from stillframe.engine.history import FinishedFrame, HistoryManager
-from stillframe.engine.kv_slots import DEFAULT_SESSIONS, SlotAllocator, budget_bytes, kv_shape
+from stillframe.engine.kv_slots import DEFAULT_SESSIONS, SlotAllocator, budget_bytes, slot_shape
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.session_state import Audit, ScheduledFrame, SessionState, VisionCache
 from stillframe.engine.session_table import SessionTable
+from stillframe.engine.vision import VisionStage
 from stillframe.errors import Internal, not_finite
 from stillframe.models.base import Decoded, PolicyModel, Prepared, sampled_chunk
 from stillframe.models.runner import ModelRunner
@@ -44,7 +45,8 @@ class SessionCache:
         Raises ConfigError for a budget that does not fit the checkpoint or the device.
         """
         self.sessions = SessionTable(settings.drift_budget, on_remove=self._release)
-        shape = kv_shape(model, settings.slot_text_tokens)
+        self.vision = VisionStage(model, settings)
+        shape = slot_shape(model, settings)
         self.slots = SlotAllocator(shape, budget_bytes(settings, shape, default_sessions), self._evict)
         self._settings = settings
         self._clock = clock
@@ -103,14 +105,15 @@ class SessionCache:
     def embed_batch(
         self, runner: ModelRunner, sessions: Sequence[SessionState | None], prepared: Sequence[Prepared]
     ) -> list[Tensor]:
-        """Each prompt's rows [prompt_rows, width]. A picture equal to its session's last skips the vision towers."""
-        rows = [
-            own if session is None else session.take_vision_rows(own)
-            for session, own in zip(sessions, prepared, strict=True)
-        ]
-        unknown = [own for own in rows if isinstance(own, Prepared)]
-        computed = iter(runner.embed(unknown) if unknown else ())
-        return [next(computed) if isinstance(own, Prepared) else own for own in rows]
+        """Each prompt's rows [prompt_rows, width]; see `VisionStage.embed`."""
+        return self.vision.embed(runner, sessions, prepared)
+
+    def look_again(self, runner: ModelRunner, frames: Sequence[ScheduledFrame]) -> None:
+        """Hand each frame what is to be kept of its pictures, those of keyframes computed whole."""
+        for frame in frames:
+            if frame.session is not None:
+                frame.looked, frame.session.looked = frame.session.looked, {}
+        self.vision.look_whole(runner, [frame for frame in frames if frame.keyframe is not None])
 
     def open(self, frames: Sequence[ScheduledFrame]) -> None:
         """Give each frame the KV that its pass fills.
@@ -149,6 +152,8 @@ class SessionCache:
             relevance = dense.probe.relevance(dense.kv) if dense.probe else None
             attended = dense.attended(relevance)
             self.slots.swap_spare(session.reuse.refreshed(dense.kv, dense.tokens, attended))
+        if session.vision is not None:
+            session.vision = replace(session.vision, rows=dense.rows, kept=dense.looked)
 
     def drop_kv(self, session: SessionState, cause: KeyframeReason) -> None:
         """Free a session's slot; its next frame is a keyframe because of `cause`."""
@@ -212,7 +217,7 @@ class SessionCache:
         session.drafts.observe(decoded.chunk.tokens)
         if decoded.sampled is not None:
             session.chunks.keep(session.ref.seq, sampled_chunk(frame.prepared, decoded.sampled))
-        session.vision = VisionCache.of(frame.prepared, frame.rows)
+        session.vision = VisionCache.of(frame.prepared, frame.rows, frame.looked if frame.is_cached else {})
         last_drift, session.last_drift = session.last_drift, None
         beside_ms, session.beside_ms = session.beside_ms, 0.0
         report = replace(
@@ -230,7 +235,7 @@ class SessionCache:
         if frame.replaced is not None and before is not None:
             self._keep_audit(session, frame, frame.replaced, decoded, before.kv)
         session.cause, session.pending = None, frame if frame.policy.measured else None
-        return replace(report, kv_bytes=frame.kv.nbytes, age_max=age_max)
+        return replace(report, kv_bytes=frame.kv.nbytes + session.vision.nbytes, age_max=age_max)
 
     def _keep_audit(
         self, session: SessionState, frame: ScheduledFrame, plan: ReusePlan, answer: Decoded, before: FrameKV

@@ -17,6 +17,7 @@ from stillframe.engine.drafts import DraftProposer
 from stillframe.engine.drift import BLIND_ANSWERS, Caution
 from stillframe.engine.ensemble import AdaptiveEnsemble
 from stillframe.engine.history import SessionHistory
+from stillframe.engine.kept_picture import KeptPicture
 from stillframe.engine.sent_chunks import SentChunks
 from stillframe.models.base import Decoded, Prefilled, Prepared, RelevanceProbe
 from stillframe.models.held_chunk import HeldChunk
@@ -31,6 +32,8 @@ from stillframe.reuse.relevance import Relevance
 from stillframe.reuse.selection import TaskRelevance
 from stillframe.reuse.similarity import PatchTokens
 from stillframe.reuse.state import ReuseState
+
+NOTHING_KEPT: Mapping[str, KeptPicture] = {}
 
 
 @dataclass(eq=False)
@@ -50,6 +53,7 @@ class ScheduledFrame:
     history: HistoryKV | None = None  # the session's older frames
     held: HeldChunk | None = None  # what its chunk goes on with
     rtc_report: RtcReport | None = None  # what is said of that; None: the frame did not ask
+    looked: Mapping[str, KeptPicture] = field(default_factory=dict, repr=False)  # by camera, if renewed in part
     plan: ReusePlan = field(init=False, repr=False)  # by Scheduler, as the next three
     keyframe: KeyframeReason | None = field(init=False, default=None)
     probe: RelevanceProbe | None = field(init=False, default=None)  # of what matters in it, if a plan will ask
@@ -118,19 +122,27 @@ class VisionCache:
     rows: Tensor  # [prompt_rows, width]
     patches: Mapping[str, range]  # camera -> its rows among them
     pixels: Tensor | None  # None: equal views have equal pixels
+    kept: Mapping[str, KeptPicture] = field(default_factory=dict, repr=False)  # by camera, if renewed in part
 
     @classmethod
-    def of(cls, prepared: Prepared, rows: Tensor) -> VisionCache:
+    def of(cls, prepared: Prepared, rows: Tensor, kept: Mapping[str, KeptPicture] = NOTHING_KEPT) -> VisionCache:
         """Copies the pictures: a simulator may draw the next one over them."""
         views = {name: view.copy() for name, view in prepared.views.items()}
         pixels = prepared.pixels if prepared.rounded_views else None
-        return cls(views, prepared.ids, prepared.state, rows, prepared.layout.patches, pixels)
+        return cls(views, prepared.ids, prepared.state, rows, prepared.layout.patches, pixels, kept)
+
+    @property
+    def nbytes(self) -> int:
+        """Of what is kept to renew pictures in part."""
+        return sum(picture.nbytes for picture in self.kept.values())
 
     def rows_of(self, prepared: Prepared) -> Tensor | Prepared:
         """The same rows for the same pictures, state and text, to the bit; else the frame with what is known of them.
 
-        A state that has no row of its own is not asked for.
+        A state that has no row of its own is not asked for. Nothing is known where rows were renewed in part.
         """
+        if not all(picture.exact for picture in self.kept.values()):
+            return prepared
         known = {
             name: self.rows[self.patches[name].start : self.patches[name].stop]
             for at, name in enumerate(prepared.views)
@@ -164,6 +176,7 @@ class SessionState:
     ensemble: AdaptiveEnsemble | None = None  # of its last chunks
     chunks: SentChunks = field(default_factory=SentChunks)  # of a family whose chunks can be held
     vision: VisionCache | None = None
+    looked: Mapping[str, KeptPicture] = field(default_factory=dict)  # of the frame that is being computed
     reuse: ReuseState | None = None  # what its next frame may reuse
     pending: ScheduledFrame | None = None  # its last frame, where an idle refresh can still improve it
     last_drift: float | None = None  # of its last answer, as an idle refresh measured it
@@ -201,6 +214,12 @@ class SessionState:
         """
         vision, self.vision = self.vision, None
         return prepared if vision is None else vision.rows_of(prepared)
+
+    def take_kept(self) -> Mapping[str, KeptPicture]:
+        """What is kept of the last frame's pictures, by camera; only once, likewise."""
+        kept = NOTHING_KEPT if self.vision is None else self.vision.kept
+        self.vision = None
+        return kept
 
     def resolve_relevance(self) -> None:
         """Compute what mattered in the last frame, unless an idle refresh has done so."""

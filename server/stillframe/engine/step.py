@@ -44,6 +44,7 @@ def _compute(
             scheduler.schedule(request, own, embedded, session)
             for request, own, embedded, session in zip(requests, prepared, rows, sessions, strict=True)
         ]
+        cache.look_again(runner, frames)
         cache.open(frames)
         watch.lap("plan")
         hidden = runner.decoder.forward([frame.prompt(core.model.decoder) for frame in frames])

@@ -76,6 +76,16 @@ class Decoded:
     # what the next chunk can be held to; None: the family's chunks cannot be held
 
 
+def picture_rows(prepared: Sequence[Prepared], encode: Callable[[list[Tensor]], Tensor]) -> list[list[Tensor]]:
+    """Of each, camera by camera, its rows [patches, width]: those that are known, the others of one call of `encode`.
+
+    That takes pictures [channels, H, W] in the host's memory.
+    """
+    unknown = [one.pixels[at] for one in prepared for at, camera in enumerate(one.views) if camera not in one.known]
+    made = iter(encode(unknown) if unknown else ())
+    return [[one.known[camera] if camera in one.known else next(made) for camera in one.views] for one in prepared]
+
+
 def sampled_chunk(prepared: Prepared, sampled: NDArray[np.float64]) -> SampledChunk:
     """What `Decoded.sampled` of a frame is to the next ones."""
     state = None if prepared.state is None else prepared.state.double().numpy()

@@ -31,11 +31,17 @@ class KVShape:
     capacity: int  # tokens
     dtype: torch.dtype
     device: torch.device
+    beside_bytes: int = 0  # that who holds them takes as well, in other memory: of pictures
 
     @property
     def nbytes(self) -> int:
         """Bytes of keys and values together."""
         return 2 * self.layers * self.kv_heads * self.capacity * self.head_dim * self.dtype.itemsize
+
+    @property
+    def slot_bytes(self) -> int:
+        """What a slot of a pool counts for."""
+        return self.nbytes + self.beside_bytes
 
     def allocate(self, *slots: int) -> Tensor:
         """Zeros [*slots, 2, layers, kv_heads, capacity, head_dim]: keys, then values."""
@@ -132,14 +138,14 @@ class KVPool:
     """
 
     def __init__(self, shape: KVShape, budget_bytes: int):
-        slots = budget_bytes // shape.nbytes
+        slots = budget_bytes // shape.slot_bytes
         if slots < 1:
-            needed, given = shape.nbytes / MIB, budget_bytes / MIB
+            needed, given = shape.slot_bytes / MIB, budget_bytes / MIB
             raise ConfigError(
                 f"the KV budget is {given:.1f} MiB; one session of this checkpoint needs {needed:.1f} MiB"
             )
         self.shape = shape
-        self.budget_bytes = slots * shape.nbytes  # of whole slots
+        self.budget_bytes = slots * shape.slot_bytes  # of whole slots
         self.storage = _allocated(shape, slots)
         self._free = [FrameKV(slot[..., : shape.capacity, :]) for slot in self.storage]
         self._indices = {
@@ -150,7 +156,7 @@ class KVPool:
     @property
     def in_use_bytes(self) -> int:
         """Bytes of the acquired slots."""
-        return (len(self._all) - len(self._free)) * self.shape.nbytes
+        return (len(self._all) - len(self._free)) * self.shape.slot_bytes
 
     @property
     def free(self) -> int:

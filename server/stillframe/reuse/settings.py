@@ -58,6 +58,21 @@ class AdaptiveSettings(RangeChecked):
         low=0,
         high=0.5,
     )
+    vision: Literal["whole", "changed"] = setting(
+        "whole",
+        "what the vision encoder computes of a delta frame's pictures: all, or the patches that changed and a sample "
+        "of the others, over keys and values that it keeps",
+    )
+    vision_difference: float = setting(
+        8.0, "vision changed: a patch changed where a pixel differs more than this, grey levels", low=0, high=255
+    )
+    vision_motion: float = setting(
+        0.05,
+        "vision changed: where rows of the sample moved further than this (relative L2, their mean) the picture is "
+        "computed whole",
+        low=0,
+        high=2,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

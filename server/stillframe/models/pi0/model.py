@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stillframe.domain import ActionChunk, Observation, PolicyInfo, RtcInfo, WeightScheme
-from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
+from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared, picture_rows
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.components import Component, component
 from stillframe.models.guidance import Guidance
@@ -35,6 +35,7 @@ from stillframe.models.pi0.tokenizer import find_tokenizer, open_tokenizer
 from stillframe.models.prismatic.policy import seen
 from stillframe.models.quantised.quantise import weight_bytes
 from stillframe.models.state import Scaling, StateReader
+from stillframe.models.token_sparse import TokenSparseVision
 from stillframe.reuse.kv import FrameKV
 
 # Of half the range from q01 to q99. Of what it learnt from, two numbers in a hundred lie beyond these ends, and nothing
@@ -160,6 +161,12 @@ class Pi0:
         stored = {name: one for each in heads for name, one in each.stored.items()}
         return (*made, Component("flow head", len(heads), expert.hidden_size, 0, stored))
 
+    @property
+    def token_sparse_vision(self) -> TokenSparseVision:
+        """The tower, for pictures of which only some patches changed."""
+        network = self.network
+        return TokenSparseVision([network.vision], lambda features: network.projector(features).to(self.dtype))
+
     def prepare(self, observation: Observation) -> Prepared:
         """Resize, normalise and tokenise the pictures and the instruction; normalise the state where one is read."""
         unnorm_key = self.config.statistics.resolve(observation.unnorm_key)
@@ -184,15 +191,13 @@ class Pi0:
 
     def embed(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None = None) -> list[Tensor]:
         """Of each: every camera's patches, the text -> [prompt_rows, width]."""
-        unknown = [one.pixels[at] for one in prepared for at, camera in enumerate(one.views) if camera not in one.known]
-        encode, made = encode_images or self.network.patches, iter(())
-        if unknown:
-            made = iter(encode(torch.stack(unknown).to(self.device, non_blocking=True)).to(self.dtype))
-        rows = []
-        for one in prepared:
-            patches = [one.known[camera] if camera in one.known else next(made) for camera in one.views]
-            rows.append(torch.cat((*patches, self.decoder.embed(one.ids.to(self.device, non_blocking=True)))))
-        return rows
+
+        def encode(pictures: list[Tensor]) -> Tensor:
+            pixels = torch.stack([one.to(self.device, non_blocking=True) for one in pictures])
+            return (encode_images or self.network.patches)(pixels).to(self.dtype)
+
+        texts = [self.decoder.embed(one.ids.to(self.device, non_blocking=True)) for one in prepared]
+        return [torch.cat((*own, text)) for own, text in zip(picture_rows(prepared, encode), texts, strict=True)]
 
     def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:
         """Draw a chunk over each prefix, with noise that follows from the frame's seed alone; all robots together."""

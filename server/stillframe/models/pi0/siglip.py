@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillframe.models.prismatic.vision import LAYER_NORM_EPS, PatchEmbed, TowerAttention, TowerConfig
+from stillframe.models.llama.attention import attend
+from stillframe.models.prismatic.vision import LAYER_NORM_EPS, Mix, PatchEmbed, TowerAttention, TowerConfig
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,17 @@ class SiglipBlock(nn.Module):
         self.norm2 = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)
         self.mlp = SiglipMLP(config)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[batch, tokens, width] -> the same."""
-        tokens = tokens + self.attn(self.norm1(tokens))
+    def forward(self, tokens: Tensor, mix: Mix = attend) -> Tensor:
+        """[batch, tokens, width] -> the same. `mix`: see TowerAttention."""
+        tokens = tokens + self.attn(self.norm1(tokens), mix)
         out: Tensor = tokens + self.mlp(self.norm2(tokens))
         return out
 
 
 class SiglipTower(nn.Module):
     """All layers and the norm behind them."""
+
+    prefix_tokens = 0
 
     def __init__(self, config: SiglipConfig):
         super().__init__()
@@ -84,8 +87,20 @@ class SiglipTower(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """[batch, 3, H, W] in -1..1, float32 -> [batch, patches, width] in the layers' dtype."""
-        tokens = (self.patch_embed(pixels) + self.pos_embed).to(self.norm.weight.dtype)
+        tokens = self.enter(pixels)
         for block in self.blocks:
             tokens = block(tokens)
-        out: Tensor = self.norm(tokens)
+        return self.leave(tokens)
+
+    def enter(self, pixels: Tensor) -> Tensor:
+        """[batch, 3, H, W] -> what the first block takes, [batch, patches, width]."""
+        return (self.patch_embed(pixels) + self.pos_embed).to(self.norm.weight.dtype)
+
+    def enter_patches(self, patches: Tensor, at: Tensor) -> Tensor:
+        """Of some patches [n, 3, px, px], the `at`th [n] of a picture: what the first block takes, [n, width]."""
+        return (self.patch_embed.of_patches(patches) + self.pos_embed[at]).to(self.norm.weight.dtype)
+
+    def leave(self, patches: Tensor) -> Tensor:
+        """Features [..., width] of patches as the last block leaves them."""
+        out: Tensor = self.norm(patches)
         return out

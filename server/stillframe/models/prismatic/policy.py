@@ -16,7 +16,7 @@ from torch import Tensor
 from stillframe.domain import Image, Observation, PolicyInfo
 from stillframe.errors import Unprocessable
 from stillframe.models.actions import Statistics
-from stillframe.models.base import ImageEncoder, Prepared
+from stillframe.models.base import ImageEncoder, Prepared, picture_rows
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.components import Component, component
 from stillframe.models.llama.decoder import Decoder
@@ -27,6 +27,7 @@ from stillframe.models.prismatic.network import PrismaticNetwork
 from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.prismatic.prompt import PromptEncoder
 from stillframe.models.quantised.quantise import weight_bytes
+from stillframe.models.token_sparse import TokenSparseVision
 
 GRIPPER = "0 = close, 1 = open"
 NO_TOKENS = np.empty(0, np.int64)
@@ -76,6 +77,12 @@ class PrismaticPolicy(ABC):
     def encode_images(self, pixels: Tensor) -> Tensor:
         """[n, 6, H, W] -> projected patches [n, patches, width]."""
         return self.network.patches(pixels)
+
+    @property
+    def token_sparse_vision(self) -> TokenSparseVision:
+        """Both towers, for pictures of which only some patches changed."""
+        backbone = self.network.vision_backbone
+        return TokenSparseVision((backbone.featurizer, backbone.fused_featurizer), self.network.projector)
 
     def contract(self, **own: Any) -> PolicyInfo:
         """The contract that clients read at /v1/models; `own`: the family's part of it."""
@@ -180,10 +187,12 @@ class PrismaticPolicy(ABC):
 
     def patch_rows(self, prepared: Sequence[Prepared], encode_images: ImageEncoder | None) -> list[Tensor]:
         """Of each all cameras' patches, one camera behind the other: [patches, width]."""
-        pixels = [one.pixels.to(self.device, non_blocking=True).to(self.dtype) for one in prepared]
-        encode = encode_images or self.encode_images
-        patches = torch.split(encode(torch.cat(pixels)), [len(own) for own in pixels])
-        return [own.flatten(0, 1) for own in patches]
+
+        def encode(pictures: list[Tensor]) -> Tensor:
+            pixels = [one.to(self.device, non_blocking=True).to(self.dtype) for one in pictures]
+            return (encode_images or self.encode_images)(torch.stack(pixels))
+
+        return [torch.cat(own) for own in picture_rows(prepared, encode)]
 
 
 def patch_count(config: PrismaticConfig) -> int:

@@ -5,6 +5,7 @@ Knows pixels and patches; no text and no action. Names are those of timm's tenso
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional
 from stillframe.models.llama.attention import attend
 
 LAYER_NORM_EPS = 1e-6
+Mix = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys and values [..., heads, rows, head_dim]: see attend
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ class PatchEmbed(nn.Module):
         out: Tensor = self.proj(pixels).flatten(2).transpose(1, 2)
         return out
 
+    def of_patches(self, patches: Tensor) -> Tensor:
+        """Patches that are cut already, [n, 3, px, px] -> [n, dim]."""
+        return functional.linear(patches.flatten(1), self.proj.weight.flatten(1), self.proj.bias)
+
 
 class TowerAttention(nn.Module):
     """Full self-attention with fused query, key, value."""
@@ -69,10 +75,10 @@ class TowerAttention(nn.Module):
         self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
         self.proj = nn.Linear(config.embed_dim, config.embed_dim)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[batch, tokens, dim] -> the same."""
+    def forward(self, tokens: Tensor, mix: Mix = attend) -> Tensor:
+        """[batch, tokens, dim] -> the same. `mix` may attend to other tokens than these as well."""
         qkv = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = attend(qkv[0], qkv[1], qkv[2])
+        mixed = mix(qkv[0], qkv[1], qkv[2])
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -115,9 +121,9 @@ class Block(nn.Module):
         self.mlp = TowerMLP(config)
         self.ls2 = LayerScale(config.embed_dim) if config.layer_scale else nn.Identity()
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[batch, tokens, dim] -> the same."""
-        tokens = tokens + self.ls1(self.attn(self.norm1(tokens)))
+    def forward(self, tokens: Tensor, mix: Mix = attend) -> Tensor:
+        """[batch, tokens, dim] -> the same. `mix`: see TowerAttention."""
+        tokens = tokens + self.ls1(self.attn(self.norm1(tokens), mix))
         out: Tensor = tokens + self.ls2(self.mlp(self.norm2(tokens)))
         return out
 
@@ -141,10 +147,27 @@ class Tower(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """[batch, 3, H, W] normalised pixels -> [batch, patches, dim]."""
-        tokens = self._with_prefix(self.patch_embed(pixels) + self.pos_embed)
+        tokens = self.enter(pixels)
         for block in self.blocks:
             tokens = block(tokens)
-        return tokens[:, self.config.prefix_tokens :]
+        return self.leave(tokens[:, self.config.prefix_tokens :])
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Class and register tokens, which go first."""
+        return self.config.prefix_tokens
+
+    def enter(self, pixels: Tensor) -> Tensor:
+        """[batch, 3, H, W] -> what the first block takes, [batch, tokens, dim]."""
+        return self._with_prefix(self.patch_embed(pixels) + self.pos_embed)
+
+    def enter_patches(self, patches: Tensor, at: Tensor) -> Tensor:
+        """Of some patches [n, 3, px, px], the `at`th [n] of a picture: what the first block takes, prefix first."""
+        return self._with_prefix(self.patch_embed.of_patches(patches)[None] + self.pos_embed[:, at])[0]
+
+    def leave(self, patches: Tensor) -> Tensor:
+        """Features [..., dim] of patches as the last block leaves them."""
+        return patches
 
     def _with_prefix(self, patches: Tensor) -> Tensor:
         """Class and register tokens carry no position and go first."""

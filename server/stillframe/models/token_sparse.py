@@ -1,0 +1,178 @@
+"""TokenSparseVision: vision towers that compute some patches of a picture, over keys and values kept of the others.
+
+Knows towers, patches and what is kept of a picture; not which patches are worth it, and no session. As MaskVD and
+Eventful Transformers do for video: in every block the computed rows attend to all rows, those that are not computed by
+the keys and values that they had when they last were. Class and register tokens are computed every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, pairwise
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stillframe.models.llama.attention import attend
+
+Check = Callable[[], None]
+
+
+class SparseTower(Protocol):
+    """A ViT whose blocks take rows and a way to attend: see `prismatic.vision.Block`."""
+
+    blocks: nn.ModuleList
+    pos_embed: nn.Parameter  # [..., patches, dim]
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Class and register tokens, which go first."""
+        ...
+
+    def enter(self, pixels: Tensor) -> Tensor:
+        """[batch, 3, H, W] -> what the first block takes, [batch, tokens, dim]."""
+        ...
+
+    def enter_patches(self, patches: Tensor, at: Tensor) -> Tensor:
+        """Of some patches [n, 3, px, px], the `at`th [n] of a picture: [prefix tokens + n, dim]."""
+        ...
+
+    def leave(self, patches: Tensor) -> Tensor:
+        """Features [..., dim] of patches as the last block leaves them."""
+        ...
+
+
+@dataclass(frozen=True)
+class PictureKV:
+    """Keys and values of one picture in every block of each tower. Written in place where patches are computed anew."""
+
+    towers: tuple[Tensor, ...]  # of each [blocks, 2, heads, tokens, head_dim]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all."""
+        return sum(tower.nbytes for tower in self.towers)
+
+
+@dataclass(frozen=True)
+class ChangedPicture:
+    """A picture of which some patches are to be computed."""
+
+    pixels: Tensor  # [3 * towers, H, W], in the host's memory
+    at: NDArray[np.int64]  # [n] of its patches
+    kv: PictureKV  # of earlier pictures
+
+
+@runtime_checkable
+class HasTokenSparseVision(Protocol):
+    """A model whose towers can do so: `Prepared.known` takes the rows to `embed`."""
+
+    @property
+    def token_sparse_vision(self) -> TokenSparseVision:
+        """Its towers and its projector."""
+        ...
+
+
+class TokenSparseVision:
+    """Towers over the same pictures, three channels each, and the projector behind them. One thread at a time."""
+
+    def __init__(self, towers: Sequence[SparseTower], project: Callable[[Tensor], Tensor]):
+        self._towers = [*towers]
+        self._project = project
+        self._grid = round(towers[0].pos_embed.shape[-2] ** 0.5)
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self._grid
+
+    @property
+    def picture_bytes(self) -> int:
+        """What a PictureKV takes."""
+        return sum(self._empty(tower, torch.device("meta")).nbytes for tower in self._towers)
+
+    def whole(self, pictures: Sequence[Tensor], check: Check = lambda: None) -> tuple[Tensor, list[PictureKV]]:
+        """Pictures [3 * towers, H, W] -> all projected patches [pictures, patches, width], and what to keep of each.
+
+        The patches are those that the model's own encoder gives. `check` is called before every block: an exception
+        from it ends the pass.
+        """
+        pixels, features, kept = torch.stack([self._moved(picture) for picture in pictures]), [], []
+        for tower, own in zip(self._towers, torch.split(pixels, 3, dim=1), strict=True):
+            kv = [self._empty(tower, pixels.device) for _ in range(len(pixels))]
+            tokens = tower.enter(own)
+            for layer, block in enumerate(tower.blocks):
+                check()
+                tokens = block(tokens, partial(_keeping, [picture[layer] for picture in kv]))
+            features.append(tower.leave(tokens[:, tower.prefix_tokens :]))
+            kept.append(kv)
+        return self._project(torch.cat(features, dim=-1)), [PictureKV(own) for own in zip(*kept, strict=True)]
+
+    def changed(self, pictures: Sequence[ChangedPicture]) -> list[Tensor]:
+        """Compute some patches of each picture -> their projected rows [n, width], and in `kv` their keys and values.
+
+        All pictures' rows go through each layer side by side.
+        """
+        at = [torch.from_numpy(picture.at) for picture in pictures]
+        patches = [self._moved(_cut(own.pixels, own_at, self._grid)) for own, own_at in zip(pictures, at, strict=True)]
+        at = [own.to(patches[0].device) for own in at]
+        features = []
+        for number, tower in enumerate(self._towers):
+            pixels = [own[:, 3 * number : 3 * number + 3] for own in patches]
+            features.append(_computed(tower, pixels, at, [own.kv.towers[number] for own in pictures]))
+        return [*torch.split(self._project(torch.cat(features, dim=-1)), [len(own) for own in at])]
+
+    def _moved(self, pixels: Tensor) -> Tensor:
+        """To the towers' device, in the dtype in which they cut patches."""
+        like = self._towers[0].pos_embed
+        return pixels.to(like.device, non_blocking=True).to(like.dtype)
+
+    @staticmethod
+    def _empty(tower: SparseTower, device: torch.device) -> Tensor:
+        """[blocks, 2, heads, tokens, head_dim] of one picture."""
+        (patches, dim), block = tower.pos_embed.shape[-2:], tower.blocks[0]
+        heads: int = block.attn.num_heads
+        sizes = (len(tower.blocks), 2, heads, tower.prefix_tokens + patches, dim // heads)
+        return torch.empty(sizes, dtype=block.norm1.weight.dtype, device=device)
+
+
+def _computed(tower: SparseTower, patches: Sequence[Tensor], at: Sequence[Tensor], kv: Sequence[Tensor]) -> Tensor:
+    """Features [patches of all, dim] of one tower, from each picture's patches [n, 3, px, px] and their places [n]."""
+    prefix = tower.prefix_tokens
+    first = torch.arange(prefix, device=at[0].device)
+    positions = [torch.cat((first, own + prefix)) for own in at]
+    rows = torch.cat([tower.enter_patches(own, places) for own, places in zip(patches, at, strict=True)])[None]
+    for layer, block in enumerate(tower.blocks):
+        rows = block(rows, partial(_over_kept, [own[layer] for own in kv], positions))
+    ends = torch.split(rows[0], [len(own) for own in positions])
+    return tower.leave(torch.cat([own[prefix:] for own in ends]))
+
+
+def _keeping(kv: Sequence[Tensor], queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attend as ever, [batch, heads, tokens, head_dim]; `kv`: of each picture where its keys and values go."""
+    for own, key, value in zip(kv, keys, values, strict=True):
+        own[0], own[1] = key, value
+    return attend(queries, keys, values)
+
+
+def _over_kept(
+    kv: Sequence[Tensor], positions: Sequence[Tensor], queries: Tensor, keys: Tensor, values: Tensor
+) -> Tensor:
+    """Rows [1, heads, rows of all, head_dim] attend to all tokens of their own picture, after their own are written."""
+    mixed = []
+    for own, at, (begin, end) in zip(kv, positions, pairwise(accumulate(map(len, positions), initial=0)), strict=True):
+        own[0].index_copy_(1, at, keys[0, :, begin:end])
+        own[1].index_copy_(1, at, values[0, :, begin:end])
+        mixed.append(attend(queries[:, :, begin:end], own[0][None], own[1][None]))
+    return torch.cat(mixed, dim=2)
+
+
+def _cut(pixels: Tensor, at: Tensor, grid: int) -> Tensor:
+    """The `at`th patches of a picture [channels, H, W], in raster order -> [n, channels, px, px]."""
+    px = pixels.shape[-1] // grid
+    return pixels.unflatten(2, (grid, px)).unflatten(1, (grid, px))[:, at // grid, :, at % grid]
