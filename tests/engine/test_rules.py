@@ -11,10 +11,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stillframe.domain import REUSE_MODES
+from stillframe.domain import PRUNING_MODES, REUSE_MODES
 
 Make = Callable[..., Any]
-REUSING = [mode for mode in REUSE_MODES if mode != "off"]
+REUSING = [mode for mode in REUSE_MODES if mode not in ("off", *PRUNING_MODES)]
 PATCHES, ROWS = 16, 21  # of a toy with one camera and four words
 some = settings(
     max_examples=settings().max_examples // 8,

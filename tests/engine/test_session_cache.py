@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from stillframe.domain import REUSE_MODES, KeyframeReason, Observation, SessionRef
+from stillframe.domain import PRUNING_MODES, REUSE_MODES, KeyframeReason, Observation, SessionRef
 from stillframe.engine.core import EngineCore
 from stillframe.engine.kv_slots import DEFAULT_SESSIONS, kv_shape
 from stillframe.engine.requests import FrameRequest
@@ -16,7 +16,7 @@ from stillframe.reuse.kv import MIB
 from stillframe.reuse.settings import ReuseSettings
 
 Make = Callable[..., Any]
-REUSING = [mode for mode in REUSE_MODES if mode != "off"]
+REUSING = [mode for mode in REUSE_MODES if mode not in ("off", *PRUNING_MODES)]
 ROWS = 21  # of a toy's prompt: BOS, 16 patches, 4 words
 
 

@@ -40,7 +40,7 @@ class LocalActor:
     """A model in this process, refreshed between frames as in a daemon.
 
     Where no refresh measures drift (modes without one, slack switched off), a second, dense policy answers every
-    `measure_every`-th delta frame too (0: never), with the same chance: that neither counts as latency nor changes
+    `measure_every`-th delta or pruned frame too (0: never), with the same chance: that neither counts as latency nor changes
     later answers. The drift of an answer is that of its worst action, out of those that are played.
     """
 
@@ -80,7 +80,7 @@ class LocalActor:
         """Refresh if the mode does, and measure the drift of the last answer: of its first `executed` actions."""
         if self._refreshes:
             self._refresh(executed)
-        elif self.trace.frames[-1].keyframe_reason is None:
+        elif self.trace.frames[-1].can_drift:
             self._deltas += 1
             if self._measure_every and self._deltas % self._measure_every == 0:
                 dense = self._dense(self._observed, self.policy.last)
@@ -112,9 +112,10 @@ class LocalActor:
             reused_tokens=cache.reused_tokens,
             total_tokens=cache.total_tokens,
             stages_ms=step.report.stages_ms,
-            gmacs=macs / 1e9,
+            gmacs=None if cache.pruned_ratio else macs / 1e9,  # a plan does not say what is pruned
             passes=passes,
             history=history,
+            pruned_ratio=cache.pruned_ratio,
         )
 
 
@@ -225,7 +226,10 @@ def frame_of(reply: ActionReply) -> AnsweredFrame:
     if cache is None:
         return AnsweredFrame("unknown", "unknown", 0.0, 0, 0, stages_ms)
     counts = (cache.reuse_ratio, cache.reused_tokens, cache.total_tokens)
-    return AnsweredFrame(cache.mode, cache.reason, *counts, stages_ms, history=_history_of(reply))
+    history = _history_of(reply)
+    return AnsweredFrame(
+        cache.mode, cache.reason, *counts, stages_ms, history=history, pruned_ratio=cache.pruned_ratio
+    )
 
 
 def _history_of(reply: ActionReply) -> HistoryReport | None:

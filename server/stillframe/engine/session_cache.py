@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from stillframe.domain import CacheReport, KeyframeReason, KVUsage, SessionRef
+from stillframe.domain import PRUNING_MODES, CacheReport, KeyframeReason, KVUsage, SessionRef
 from stillframe.engine.action_check import ActionCheck
 from stillframe.engine.history import FinishedFrame, HistoryManager
 from stillframe.engine.kv_slots import DEFAULT_SESSIONS, SlotAllocator, budget_bytes, kv_shape
@@ -58,9 +58,9 @@ class SessionCache:
     def usage(self) -> KVUsage:
         """How full the pool is, and what lies beside it. Any thread.
 
-        No slots in mode off: they wait for sessions that ask for another.
+        No slots in a mode that keeps nothing: they wait for sessions that ask for another.
         """
-        slots = 0 if self._settings.mode == "off" else self.slots.slots
+        slots = 0 if self._settings.mode in ("off", *PRUNING_MODES) else self.slots.slots
         histories = [own.history for own in self.sessions.histories]
         return KVUsage(
             self.slots.in_use_bytes,
@@ -181,6 +181,7 @@ class SessionCache:
             relaxed=frame.draft.mode == "relaxed",
             patches=frame.reused_patches if self.reports_patches else None,
             bit_equal=decoded.bit_equal,
+            pruned_ratio=frame.pruned_ratio,
         )
         return report if frame.session is None else self._commit_session(frame, frame.session, decoded, report)
 
@@ -193,6 +194,8 @@ class SessionCache:
         session.vision = VisionCache.of(frame.prepared, frame.rows)
         last_drift, session.last_drift = session.last_drift, None
         report = replace(report, epoch=session.ref.epoch, seq=session.ref.seq, last_drift=last_drift)
+        if frame.pruning is not None:
+            session.pending = frame
         if frame.policy is None or not frame.is_cached:
             return report
         session.reuse, age_max = frame.reuse_state(session.reuse, self._clock())

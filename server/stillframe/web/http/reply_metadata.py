@@ -46,6 +46,7 @@ def reuse_report(cache: CacheReport, session_id: str | None) -> Report:
             "age_max": cache.age_max,
             "bit_equal": cache.bit_equal,
             **({"relaxed": True} if cache.relaxed else {}),
+            **({"pruned_ratio": cache.pruned_ratio} if cache.pruned_ratio else {}),
         }
     }
     if session_id is not None:

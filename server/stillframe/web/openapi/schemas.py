@@ -186,6 +186,7 @@ class Cache(BaseModel):
     # may have changed places, for a pass that verified a guess, or was over several frames, rounds otherwise.
     bit_equal: bool
     relaxed: bool = False  # only where guessed tokens could stand: decoding.draft is relaxed
+    pruned_ratio: float = 0.0  # only in a mode that prunes: token-layers left out, none of which was reused
 
 
 class History(BaseModel):
