@@ -476,7 +476,7 @@ def test_an_unknown_key_near_nothing_gets_the_whole_list(tmp_path: Path) -> None
         ("max_image_pixels: 63", "'max_image_pixels' is 63: input should be greater than or equal to 64"),
         ("default_max_age_ms: 0", "'default_max_age_ms' is 0: input should be greater than 0"),
         ("reuse: 3", "'reuse' is 3: input should be an object"),
-        ("reuse: {mode: fast}", "'reuse.mode' is 'fast': input should be 'off', 'exact', 'adaptive', 'paper' or "),
+        ("reuse: {mode: fast}", "'reuse.mode' is 'fast': input should be 'off', 'exact', 'adaptive', 'paper', "),
         (
             "decoding: {draft: fast}",
             "'decoding.draft' is 'fast': input should be 'exact', 'strict', 'relaxed' or 'off'",

@@ -173,8 +173,9 @@ def test_two_sessions_interleaved_give_what_each_gives_alone(
         assert one.chunk.tokens.tolist() == other.chunk.tokens.tolist()
         assert one.report.cache == other.report.cache
         assert together.plan.order.tolist() == alone[robot].plan.order.tolist()
-        held = [bench.held(bench.kv, ROWS) for bench in (together, alone[robot])]
-        assert torch.equal(*held)
+        if mode not in PRUNING_MODES:  # which keep none
+            held = [bench.held(bench.kv, ROWS) for bench in (together, alone[robot])]
+            assert torch.equal(*held)
         if pause:  # everybody's: who was here longest ago need not be who was here last
             while together.core.cache.sessions.pending() is not None:
                 together.refresh()

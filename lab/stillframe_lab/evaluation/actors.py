@@ -40,8 +40,8 @@ class LocalActor:
     """A model in this process, refreshed between frames as in a daemon.
 
     Where no refresh measures drift (modes without one, slack switched off), a second, dense policy answers every
-    `measure_every`-th delta or pruned frame too (0: never), with the same chance: that neither counts as latency nor changes
-    later answers. The drift of an answer is that of its worst action, out of those that are played.
+    `measure_every`-th delta or pruned frame too (0: never), with the same chance: that neither counts as latency nor
+    changes later answers. The drift of an answer is that of its worst action, out of those that are played.
     """
 
     def __init__(
@@ -227,9 +227,7 @@ def frame_of(reply: ActionReply) -> AnsweredFrame:
         return AnsweredFrame("unknown", "unknown", 0.0, 0, 0, stages_ms)
     counts = (cache.reuse_ratio, cache.reused_tokens, cache.total_tokens)
     history = _history_of(reply)
-    return AnsweredFrame(
-        cache.mode, cache.reason, *counts, stages_ms, history=history, pruned_ratio=cache.pruned_ratio
-    )
+    return AnsweredFrame(cache.mode, cache.reason, *counts, stages_ms, history=history, pruned_ratio=cache.pruned_ratio)
 
 
 def _history_of(reply: ActionReply) -> HistoryReport | None:

@@ -35,7 +35,7 @@ class SparseVLMSettings(RangeChecked):
         [2, 6, 15], "layers whose attention decides, counted from 0: deeper ones have fewer tokens", low=0, high=255
     )
     scale: float = setting(13.5, "each keeps scale * rank + bias patch tokens", low=0, high=4096)
-    bias: float = setting(0.0, "see scale", low=-4096, high=4096)
+    bias: float = setting(0.0, "patch tokens kept beside those by rank: see scale", low=-4096, high=4096)
     recycle: float = setting(
         0.3, "share of the others, most attended first, merged into a tenth as many", low=0, high=1
     )

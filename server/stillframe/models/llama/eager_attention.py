@@ -50,7 +50,8 @@ class _SequenceState:
             self.surviving = len(self.keep)
             self._mask = None if self._mask is None else self._mask[self.keep]
         if self.keep is not None or self._visible is not None:
-            self._reach = self._reached(self._positions if self.keep is None else self._positions[self.keep])
+            surviving = self._positions if self.keep is None else self._positions[self.keep]
+            self._reach = self._reached(surviving)
 
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Write keys and values to the cache, then attend to it."""
