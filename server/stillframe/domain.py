@@ -92,7 +92,7 @@ class TokenScope(StrEnum):
 
 
 class KeyframeReason(StrEnum):
-    """Why a frame was computed whole."""
+    """Why there is nothing of another frame in a frame. It was computed whole, unless it was pruned."""
 
     STATELESS = "stateless"  # it named no session
     OFF = "off"  # its mode reuses nothing

@@ -24,7 +24,7 @@ from stillframe.testing import ManualClock
 
 Make = Callable[..., Any]
 PATCHES, ROWS, LAYERS = 16, 21, 4  # of a toy with one camera and four words
-OWN = {"fastv": FastVSettings(1, 0.75), "sparsevlm": SparseVLMSettings([0, 2], scale=3.0)}
+OWN = {"fastv": FastVSettings(1, 0.75), "sparsevlm": SparseVLMSettings([0, 2, 3], scale=3.0)}
 some = settings(
     max_examples=max(5, settings().max_examples // 10),
     derandomize=True,

@@ -195,7 +195,10 @@ class SessionCache:
         last_drift, session.last_drift = session.last_drift, None
         report = replace(report, epoch=session.ref.epoch, seq=session.ref.seq, last_drift=last_drift)
         if frame.pruning is not None:
-            session.pending = frame
+            session.pending, frame.kv = (
+                frame,
+                self.slots.spare,
+            )  # memory beside the pool is not held until it is measured
         if frame.policy is None or not frame.is_cached:
             return report
         session.reuse, age_max = frame.reuse_state(session.reuse, self._clock())

@@ -97,9 +97,9 @@ class Plain:
         for index, layer in enumerate(decoder().model.layers):
             attention = self.attend(layer)
             self.rows = self.rows + layer.mlp(layer.post_attention_layernorm(self.rows))
-            if isinstance(self.method, FastV) and index == self.method.layer - 1:
+            if isinstance(self.method, FastV) and index == self.method.layer - 1 < LAYERS - 1:
                 self.fastv(attention[ROWS - 1], self.method)
-            if isinstance(self.method, SparseVLM) and index in self.method.layers:
+            if isinstance(self.method, SparseVLM) and index in self.method.layers and index < LAYERS - 1:
                 self.sparsevlm(attention[raters], self.method)
         return decoder().model.norm(self.rows)
 
@@ -189,8 +189,8 @@ def sequence(rows: Tensor, method: PruningMethod | None, draft: Draft | None = N
     """A prompt that is pruned, or not, over storage of its own."""
     whole = ReusePlan.whole(ROWS, LAYERS, PATCHES, CPU)
     pruning = None if method is None else PromptPruning(method, LAYOUT)
-    ids = None if draft is None else draft.input_ids
-    return prompt_slice(decoder(), rows, whole, storage(), draft_ids=ids, pruning=pruning)
+    ids, read = (None, None) if draft is None else (draft.input_ids, TOKENS)
+    return prompt_slice(decoder(), rows, whole, storage(), draft_ids=ids, read=read, pruning=pruning)
 
 
 def decoded(sequences: list[SequenceSlice], drafts: list[Draft]) -> list[DecodeResult]:

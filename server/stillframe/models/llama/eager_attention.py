@@ -56,7 +56,7 @@ class _SequenceState:
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Write keys and values to the cache, then attend to it."""
         keys, values = self._sequence.kv.write(layer, self._positions, keys, values)
-        if self._sequence.pruning is not None:
+        if self._sequence.pruning is not None and layer < self._last:  # no layer is deeper than the last
             self._sequence.pruning.look(layer, queries, keys)
         mask = self._mask if self._mask is None or self._visible is None else self._mask[:, self._visible]
         history = self._sequence.history
