@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from stillframe.domain import REUSE_MODES
 from stillframe.engine.settings import BatchingSettings, DecodingSettings, GraphSettings
+from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
 from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
 from stillframe.tracing.settings import TracingSettings
 from stillframe.web.live.settings import LiveSettings
 
 SECTIONS = (
     *(AdaptiveSettings, PaperSettings, ReuseSettings, DecodingSettings, BatchingSettings, GraphSettings),
-    LiveSettings,
-    TracingSettings,
+    *(FastVSettings, SparseVLMSettings, LiveSettings, TracingSettings),
 )
 SHARES = st.lists(st.floats(0, 1), max_size=6)
 RANGED = [
@@ -73,6 +73,8 @@ def test_every_number_has_a_range():
         "slack",
         "adaptive",
         "paper",
+        "fastv",
+        "sparsevlm",
         "draft",
         "enabled",
         "endpoint",
@@ -119,6 +121,15 @@ KNOBS = {  # default, low, high
         "slot_text_tokens": (64, 1, 4096),
         "adaptive": (AdaptiveSettings(), None, None),
         "paper": (PaperSettings(), None, None),
+        "fastv": (FastVSettings(), None, None),
+        "sparsevlm": (SparseVLMSettings(), None, None),
+    },
+    FastVSettings: {"layer": (2, 1, 255), "ratio": (0.5, 0, 1)},
+    SparseVLMSettings: {
+        "layers": ([2, 6, 15], 0, 255),
+        "scale": (13.5, 0, 4096),
+        "bias": (0.0, -4096, 4096),
+        "recycle": (0.3, 0, 1),
     },
     DecodingSettings: {
         "draft": ("exact", None, None),

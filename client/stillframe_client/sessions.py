@@ -32,7 +32,7 @@ _CHUNKS = ("held", "kept", "dropped", "kv_bytes")
 class CacheReport:
     """What one frame reused of those before it. Tokens are the prompt's, pictures included."""
 
-    mode: str  # off, exact, adaptive, paper or static-only
+    mode: str  # off, exact, adaptive, paper, static-only, fastv or sparsevlm
     frame: str  # "keyframe": computed whole; "delta": it reused something
     reason: Optional[str]  # why it was a keyframe; None for a delta frame
     reuse_ratio: float  # share of the decoder's work on the prompt that was reused, 0 to 1
@@ -43,6 +43,7 @@ class CacheReport:
     relaxed: bool = False  # whether an action token could be a guess that was near enough, instead of the likeliest
     bit_equal: Optional[bool] = None  # to decoding this frame alone and without guesses; None: the daemon does not say
     beside_ms: float = 0.0  # device time that refreshes and audits of this session took since the answer before
+    pruned_ratio: float = 0.0  # share of that work that was left out, with nothing reused in its place
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def cache_report(said: Any) -> Optional[CacheReport]:
             relaxed=said.get("relaxed") is True,
             bit_equal=_flag(said.get("bit_equal")),
             beside_ms=_number(said.get("beside_ms", 0.0)),
+            pruned_ratio=_number(said.get("pruned_ratio", 0.0)),
         )
     except _UNREADABLE:
         return None

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]  # [height, width, 3], RGB
-ReuseMode = Literal["off", "exact", "adaptive", "paper", "static-only"]
+ReuseMode = Literal["off", "exact", "adaptive", "paper", "static-only", "fastv", "sparsevlm"]
 REUSE_MODES: tuple[ReuseMode, ...] = get_args(ReuseMode)
+PRUNING_MODES: tuple[ReuseMode, ...] = ("fastv", "sparsevlm")  # reuse nothing: drop some of each frame's own tokens
 WeightScheme = Literal["as-is", "int8", "int8-weight-only", "int4-weight-only", "fp8"]
 DraftMode = Literal["exact", "strict", "relaxed", "off"]
 DRAFT_MODES: tuple[DraftMode, ...] = get_args(DraftMode)
@@ -32,7 +33,7 @@ QUARTERS = 4  # of a chunk of actions, the one that is due first ahead
 # Why a pass was not replayed: KV beside the pool; an idle refresh, which yields between two layers; rows that drop out
 # after several layers; a probe of rows that are not kept; more rows than were captured; more pictures than that;
 # another mask than that.
-EAGER_REASONS = ("storage", "guarded", "history", "layers", "tap", "rows", "pictures", "mask", "chunks")
+EAGER_REASONS = ("storage", "guarded", "history", "layers", "tap", "rows", "pictures", "mask", "chunks", "pruned")
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,13 @@ class TokenScope(StrEnum):
 
 
 class KeyframeReason(StrEnum):
-    """Why a frame was computed whole."""
+    """Why there is nothing of another frame in a frame. It was computed whole, unless it was pruned."""
 
     STATELESS = "stateless"  # it named no session
     OFF = "off"  # its mode reuses nothing
     INEXACT = "inexact"  # its mode is exact, and in this policy every row depends on every other
+    PRUNED = "pruned"  # its mode reuses nothing, and leaves out some of the frame's own tokens in deeper layers
+    UNSUPPORTED = "unsupported"  # its mode prunes, and this policy's tokens cannot be
     FIRST_FRAME = "first-frame"
     RESET = "reset"
     INSTRUCTION = "instruction"  # another one than the last frame's
@@ -163,6 +166,7 @@ class CacheReport:
     beside_ms: float = 0.0  # device time that refreshes and audits of its session took since the answer before
     bit_equal: bool = True  # to what this frame, alone and without guesses, would be answered by the same plan; False:
     # two tokens as good as equal may have changed places
+    pruned_ratio: float = 0.0  # token-layers that were neither computed nor reused / token-layers of a keyframe
 
     @property
     def frame(self) -> Literal["keyframe", "delta"]:

@@ -116,6 +116,12 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "reuse.paper.layers": [2],
     "reuse.paper.relevance": "expert",
     "reuse.paper.relevance_layers": [15],
+    "reuse.fastv.layer": 3,
+    "reuse.fastv.ratio": 0.75,
+    "reuse.sparsevlm.layers": [0, 1],
+    "reuse.sparsevlm.scale": 4.0,
+    "reuse.sparsevlm.bias": -3.0,
+    "reuse.sparsevlm.recycle": 0.0,
 }
 BESIDE: dict[str, dict[str, Any]] = {  # what a key cannot stand without
     "host": {"allow_anonymous": True},
@@ -175,6 +181,12 @@ OUT_OF_RANGE: dict[str, tuple[str, str]] = {  # key -> a value beyond its range,
     "reuse.paper.k": ("-1", "k is -1.0; expected 0 to 1000"),
     "reuse.paper.layers": ("[-1]", "layers is [-1]; expected 0 to 255"),
     "reuse.paper.relevance_layers": ("[300]", "relevance_layers is [300]; expected 0 to 255"),
+    "reuse.fastv.layer": ("0", "layer is 0; expected 1 to 255"),
+    "reuse.fastv.ratio": ("1.5", "ratio is 1.5; expected 0 to 1"),
+    "reuse.sparsevlm.layers": ("[-1]", "layers is [-1]; expected 0 to 255"),
+    "reuse.sparsevlm.scale": ("-1", "scale is -1.0; expected 0 to 4096"),
+    "reuse.sparsevlm.bias": ("-5000", "bias is -5000.0; expected -4096 to 4096"),
+    "reuse.sparsevlm.recycle": ("2", "recycle is 2.0; expected 0 to 1"),
 }
 
 
@@ -323,7 +335,11 @@ def test_every_key_of_a_lists_item_is_described(item: type) -> None:
 
 
 @pytest.mark.parametrize(
-    "section", ["sessions", "decoding", "batching", "graphs", "history", "reuse", "reuse.adaptive", "reuse.paper"]
+    "section",
+    [
+        *("sessions", "decoding", "batching", "graphs", "history", "reuse"),
+        *("reuse.adaptive", "reuse.paper", "reuse.fastv", "reuse.sparsevlm"),
+    ],
 )
 def test_every_section_is_described(section: str) -> None:
     """So is what they are gathered under."""
@@ -473,7 +489,7 @@ def test_an_unknown_key_near_nothing_gets_the_whole_list(tmp_path: Path) -> None
         ("max_image_pixels: 63", "'max_image_pixels' is 63: input should be greater than or equal to 64"),
         ("default_max_age_ms: 0", "'default_max_age_ms' is 0: input should be greater than 0"),
         ("reuse: 3", "'reuse' is 3: input should be an object"),
-        ("reuse: {mode: fast}", "'reuse.mode' is 'fast': input should be 'off', 'exact', 'adaptive', 'paper' or "),
+        ("reuse: {mode: fast}", "'reuse.mode' is 'fast': input should be 'off', 'exact', 'adaptive', 'paper', "),
         (
             "decoding: {draft: fast}",
             "'decoding.draft' is 'fast': input should be 'exact', 'strict', 'relaxed' or 'off'",

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stillframe.domain import KeyframeReason, Observation, ReuseMode, SessionRef, Step
+from stillframe.domain import REUSE_MODES, KeyframeReason, Observation, ReuseMode, SessionRef, Step
 from stillframe.engine.local import LocalBatchPolicy, LocalPolicy
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.settings import DecodingSettings
@@ -26,6 +26,7 @@ from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.weight_packing import pack_for_inference
 from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import MIB
+from stillframe.reuse.pruning_settings import SparseVLMSettings
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe_lab.train.new_checkpoint import new_network, save_checkpoint
 from stillframe_lab.train.recipe import Recipe
@@ -86,7 +87,9 @@ class Batches:
 
     @torch.inference_mode()
     def left(self, frame: Any) -> Tensor:
-        """Keys and values of a frame's prompt and guesses."""
+        """Keys and values of a frame's prompt and guesses; none of one that is pruned, which keeps none."""
+        if frame.pruning is not None:
+            return torch.empty(0)
         held: Tensor = self.bench.held(frame.kv, frame.plan.rows + GUESSES)
         return held
 
@@ -159,10 +162,13 @@ FLEET = {
     "again": Robot("adaptive", "put the spoon on the towel"),
     "paper": Robot("paper"),
     "static": Robot("static-only"),
+    "fastv": Robot("fastv"),
+    "sparse": Robot("sparsevlm", "push it"),
     "long": Robot("adaptive", "one two three four five six seven eight nine ten eleven twelve thirteen"),
     "-": Robot(None),
     "--": Robot(None, "wait"),
 }
+PRUNING = {"sparsevlm": SparseVLMSettings(layers=[0, 2], scale=2.0)}
 KNOBS = {"drift_budget": 0.3, "task_top_k": 2, "paper_task_top_k": 2, "gap_s": 3600, "age_limit": 3}
 
 # A round: who is there and what its action moves (nothing, a few patches, all), a pause, whose new episode begins.
@@ -200,7 +206,7 @@ def test_frames_side_by_side_are_what_each_is_alone(
     """Rule 8, modes mixed: answers, reports, plans, keys and values, over a closed loop with pauses and episodes."""
 
     def make() -> Batches:
-        return Batches.of(robots("adaptive", cameras=cameras, decoding=DecodingSettings(draft), **KNOBS))
+        return Batches.of(robots("adaptive", cameras=cameras, decoding=DecodingSettings(draft), **PRUNING, **KNOBS))
 
     together, alone = make(), {name: make() for name in FLEET}
     scenes = {
@@ -420,7 +426,7 @@ def looked(fleet: Batches) -> list[int]:
     return calls
 
 
-@pytest.mark.parametrize("mode", ["off", "exact", "adaptive", "paper", "static-only"])
+@pytest.mark.parametrize("mode", REUSE_MODES)
 def test_a_picture_that_stands_still_is_looked_at_once(batches: Make, picture: Make, mode: ReuseMode) -> None:
     """By each robot; nobody's is always looked at. The answers are those of towers that look each time."""
     fleet, blind = batches(mode), batches(mode)
@@ -506,7 +512,7 @@ def openvla(tmp_path_factory: pytest.TempPathFactory) -> Callable[[torch.dtype],
     return functools.cache(lambda dtype: load_policy(folder, dtype=dtype, device=torch.device("cpu")))
 
 
-@pytest.mark.parametrize("mode", ["off", "adaptive"])
+@pytest.mark.parametrize("mode", ["off", "adaptive", "fastv"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_three_robots_of_a_real_policy(openvla: Make, dtype: torch.dtype, mode: ReuseMode) -> None:
     """Towers, prefill and decoding of three frames at once: tokens, actions, and keys and values to the bit."""
@@ -526,7 +532,7 @@ def test_three_robots_of_a_real_policy(openvla: Make, dtype: torch.dtype, mode: 
         for own, policy, answer in zip(observed, alone, together.last, strict=True):
             policy(own)
             assert said(answer) == said(policy.last)
-        if mode == "off":
+        if mode != "adaptive":
             continue
         for robot, policy in enumerate(alone):
             held = together.core.cache.sessions.known(f"local-{robot}").reuse

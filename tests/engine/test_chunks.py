@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from stillframe.domain import Image, KeyframeReason, Observation, SessionRef, SlackReport, Step
+from stillframe.domain import (
+    PRUNING_MODES,
+    Image,
+    KeyframeReason,
+    Observation,
+    ReuseMode,
+    SessionRef,
+    SlackReport,
+    Step,
+)
 from stillframe.engine.core import EngineCore
 from stillframe.engine.cuda_graphs import CaptureConfig, capture_graphs
 from stillframe.engine.engine import Engine
@@ -331,3 +340,15 @@ def test_a_function_takes_a_state_as_well(model: PolicyModel, shots: dict[str, l
     action = policy({"images": images, "instruction": SPOON, "state": STATES[0]})
 
     np.testing.assert_array_equal(action, policy.last.chunk.actions[0])
+
+
+@pytest.mark.parametrize("mode", PRUNING_MODES)
+def test_modes_that_prune_are_refused(bench: Make, mode: ReuseMode) -> None:
+    """At the start, with the family's name; a frame that asks for one is computed whole, and told why."""
+    with pytest.raises(ConfigError, match=f"reuse.mode is '{mode}', and .* does not say its actions behind a causal"):
+        bench(mode)
+    robots = bench("adaptive")
+    asked = FrameRequest(robots.request(0).observation, SessionRef("a", mode=mode))
+    (answer,) = robots.answers(asked)
+
+    assert answer.report.cache.keyframe_reason is KeyframeReason.UNSUPPORTED

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from stillframe.domain import ActionChunk, DraftMode, DraftReport, Observation, SessionRef
+from stillframe.domain import REUSE_MODES, ActionChunk, DraftMode, DraftReport, Observation, SessionRef
 from stillframe.engine.beside import verified_draft
 from stillframe.engine.drafts import MOST_ACTIONS, SCORE_DECAY, DraftFactory, DraftProposer
 from stillframe.engine.requests import FrameRequest
@@ -38,7 +38,7 @@ def walk(bench: Any, picture: Make, changed: Make) -> list[Any]:
     return list(bench.steps)
 
 
-@pytest.mark.parametrize("mode", ["off", "exact", "adaptive", "paper", "static-only"])
+@pytest.mark.parametrize("mode", REUSE_MODES)
 def test_strict_drafts_change_no_action(robots: Make, picture: Make, changed: Make, mode: str) -> None:
     """Over keyframes, delta frames, pauses and sessions: the same tokens and plans without them, in more passes."""
     plain, drafted = (walk(robots(mode, decoding=each), picture, changed) for each in (OFF, STRICT))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from stillframe.domain import Image, KeyframeReason, Observation, SessionRef, Step
+from stillframe.domain import PRUNING_MODES, Image, KeyframeReason, Observation, ReuseMode, SessionRef, Step
 from stillframe.engine.core import EngineCore
 from stillframe.engine.cuda_graphs import CaptureConfig, capture_graphs, needs_of
 from stillframe.engine.kv_slots import kv_shape
@@ -19,6 +19,7 @@ from stillframe.engine.refresh import refresh_idle_session
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.settings import GraphSettings
 from stillframe.engine.step import step
+from stillframe.errors import ConfigError
 from stillframe.models.base import ImageEncoder, PolicyModel
 from stillframe.models.graphs.chunk_graphs import GraphedChunks
 from stillframe.models.pi0.model import Pi0
@@ -344,3 +345,10 @@ def test_nothing_looks_on_where_no_plan_asks(
 
     assert watched
     assert {*watched} == {None}
+
+
+@pytest.mark.parametrize("mode", PRUNING_MODES)
+def test_modes_that_prune_are_refused(bench: Make, mode: ReuseMode) -> None:
+    """At the start: the expert reads all of the prompt's keys."""
+    with pytest.raises(ConfigError, match=f"reuse.mode is '{mode}', and .* does not say its actions behind a causal"):
+        bench(mode)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stillframe.domain import REUSE_MODES, CacheReport, KeyframeReason
+from stillframe.domain import PRUNING_MODES, REUSE_MODES, CacheReport, KeyframeReason
 from stillframe.errors import Internal
 from stillframe.reuse.kv import KVCorrupted
 
-REUSING = [mode for mode in REUSE_MODES if mode != "off"]
+REUSING = [mode for mode in REUSE_MODES if mode not in ("off", *PRUNING_MODES)]
 Make = Callable[..., Any]
 
 

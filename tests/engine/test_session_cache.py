@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from stillframe.domain import REUSE_MODES, KeyframeReason, Observation, SessionRef
+from stillframe.domain import PRUNING_MODES, REUSE_MODES, KeyframeReason, Observation, SessionRef
 from stillframe.engine.core import EngineCore
 from stillframe.engine.kv_slots import DEFAULT_SESSIONS, kv_shape
 from stillframe.engine.requests import FrameRequest
@@ -16,7 +16,7 @@ from stillframe.reuse.kv import MIB
 from stillframe.reuse.settings import ReuseSettings
 
 Make = Callable[..., Any]
-REUSING = [mode for mode in REUSE_MODES if mode != "off"]
+REUSING = [mode for mode in REUSE_MODES if mode not in ("off", *PRUNING_MODES)]
 ROWS = 21  # of a toy's prompt: BOS, 16 patches, 4 words
 
 
@@ -78,14 +78,15 @@ def test_a_forgotten_session_leaves_nothing(robots: Make, picture: Make, mode: s
         bench.see(picture(0), robot)
     bench.core.cache.end("a")
     bench.core.cache.end("nobody")
-    slots = 0 if mode == "off" else 1
+    reuses = mode in REUSING
+    slots = int(reuses)
 
     assert (len(bench.core.cache.sessions), bench.core.cache.usage.sessions) == (1, slots)
     assert bench.core.cache.usage.in_use_bytes == slots * bench.core.cache.slots.spare.nbytes
     assert bench.core.cache.sessions.pending() in (None, bench.session("b"))
-    assert bench.see(picture(0), "b").report.cache.frame == ("keyframe" if mode == "off" else "delta")
-    off, first = KeyframeReason.OFF, KeyframeReason.FIRST_FRAME
-    assert bench.see(picture(0), "a").report.cache.keyframe_reason is (off if mode == "off" else first)
+    assert bench.see(picture(0), "b").report.cache.frame == ("delta" if reuses else "keyframe")
+    reason = KeyframeReason.OFF if mode == "off" else KeyframeReason.PRUNED
+    assert bench.see(picture(0), "a").report.cache.keyframe_reason is (KeyframeReason.FIRST_FRAME if reuses else reason)
 
 
 @pytest.mark.parametrize("opening", [KeyframeReason.FIRST_FRAME, KeyframeReason.EVICTED])

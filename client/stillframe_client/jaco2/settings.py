@@ -27,7 +27,9 @@ class PolicySettings(RangeChecked):
     token: Optional[str] = setting(None, "a file that holds the token shown to the daemon; none: no token")
     ca_file: Optional[str] = setting(None, "PEM file with the certificates to trust on https")
     unnorm_key: Optional[str] = setting(None, "statistics that scale the actions; none: the daemon's default")
-    reuse: Optional[str] = setting(None, "off, exact, adaptive, paper or static-only; none: as the daemon is set")
+    reuse: Optional[str] = setting(
+        None, "off, exact, adaptive, paper, static-only, fastv or sparsevlm; none: as the daemon is set"
+    )
     mode: str = setting("lockstep", "one frame at a time, or a stream of the newest", choices=("lockstep", "realtime"))
     hz: float = setting(10.0, "rate of the data that the policy learned from: an action is a movement of 1/hz s", 1, 30)
     execute: int = setting(0, "of a chunk: actions played before the next one; 0: as the daemon advises", 0, 1024)

@@ -40,8 +40,8 @@ class LocalActor:
     """A model in this process, refreshed between frames as in a daemon.
 
     Where not every refresh measures drift (modes without one, slack off or auto), a second, dense policy answers every
-    `measure_every`-th delta frame too (0: never), with the same chance: that neither counts as latency nor changes
-    later answers. The drift of an answer is that of its worst action, out of those that are played.
+    `measure_every`-th delta or pruned frame too (0: never), with the same chance: that neither counts as latency nor
+    changes later answers. The drift of an answer is that of its worst action, out of those that are played.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class LocalActor:
         self.policy.audit()
         if self._slack:
             self._refresh(executed)
-        if self._slack is not True and self.trace.frames[-1].keyframe_reason is None:
+        if self._slack is not True and self.trace.frames[-1].can_drift:
             self._deltas += 1
             if self._measure_every and self._deltas % self._measure_every == 0:
                 dense = self._dense(self._observed, self.policy.last)
@@ -113,9 +113,10 @@ class LocalActor:
             reused_tokens=cache.reused_tokens,
             total_tokens=cache.total_tokens,
             stages_ms=step.report.stages_ms,
-            gmacs=macs / 1e9,
+            gmacs=None if cache.pruned_ratio else macs / 1e9,  # a plan does not say what is pruned
             passes=passes,
             history=history,
+            pruned_ratio=cache.pruned_ratio,
         )
 
 
@@ -226,7 +227,8 @@ def frame_of(reply: ActionReply) -> AnsweredFrame:
     if cache is None:
         return AnsweredFrame("unknown", "unknown", 0.0, 0, 0, stages_ms)
     counts = (cache.reuse_ratio, cache.reused_tokens, cache.total_tokens)
-    return AnsweredFrame(cache.mode, cache.reason, *counts, stages_ms, history=_history_of(reply))
+    history = _history_of(reply)
+    return AnsweredFrame(cache.mode, cache.reason, *counts, stages_ms, history=history, pruned_ratio=cache.pruned_ratio)
 
 
 def _history_of(reply: ActionReply) -> HistoryReport | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stillframe.domain import HistoryReport
+from stillframe.domain import HistoryReport, KeyframeReason
 
 DRIFT_SHARES = (50, 90, 99)
 PLANNING = ("plan", "keep")  # stages of a step that are there for reuse alone
@@ -32,6 +32,12 @@ class AnsweredFrame:
     gmacs: float | None = None  # multiply-adds of the decoder, billions; None: not reported
     passes: int | None = None  # of the decoder for the action; None: not reported
     history: HistoryReport | None = None  # what is held of older frames; None: nothing, or not reported
+    pruned_ratio: float = 0.0  # token-layers left out, none of which was reused
+
+    @property
+    def can_drift(self) -> bool:
+        """Whether its answer need not be a dense pass's."""
+        return self.keyframe_reason in (None, KeyframeReason.PRUNED)
 
 
 @dataclass
@@ -69,8 +75,8 @@ class Trace:
 def figures(trace: Trace, act_ms: Sequence[float]) -> dict[str, Any]:
     """What an evaluation reports of its frames; `act_ms` has one latency for each, or a ValueError is raised.
 
-    reuse_ratio is that of all token-layers of all episodes, keyframes included. Drift is that of the measured delta
-    frames: a keyframe has none. A figure that is not known is null.
+    reuse_ratio is that of all token-layers of all episodes, keyframes included; pruned_ratio likewise. Drift is that of
+    the measured delta and pruned frames: another keyframe has none. A figure that is not known is null.
     """
     frames = trace.frames
     latencies = list(zip(frames, act_ms, strict=True))
@@ -80,6 +86,7 @@ def figures(trace: Trace, act_ms: Sequence[float]) -> dict[str, Any]:
         "reuse": "+".join(sorted({frame.mode for frame in frames})),
         "frames": len(frames),
         "reuse_ratio": reuse_ratio(frames),
+        **_pruned(frames),
         "keyframes": sum(reasons.values()),
         "keyframe_reasons": dict(sorted(reasons.items())),
         "reused_tokens_delta": _mean([frame.reused_tokens for frame in deltas]),
@@ -91,7 +98,7 @@ def figures(trace: Trace, act_ms: Sequence[float]) -> dict[str, Any]:
         "decoder_gmacs": _mean([frame.gmacs for frame in frames]),
         "decoder_gmacs_delta": _mean([frame.gmacs for frame in deltas]),
         "passes": _mean([frame.passes for frame in frames]),
-        "drift": _drift(trace.drifts, deltas=len(deltas)),
+        "drift": _drift(trace.drifts, drifting=sum(frame.can_drift for frame in frames)),
         "decoder_ms": percentiles([sum(frame.stages_ms.get(name, 0.0) for name in DECODER) for frame in frames]),
         **_history([frame.history for frame in frames if frame.history is not None]),
         "slack": {"rests": len(trace.rests_ms), "p50_ms": percentiles(trace.rests_ms)["p50"]},
@@ -117,9 +124,15 @@ def planning(frames: Sequence[AnsweredFrame]) -> dict[str, float | None]:
     return {**times, "share": part_ms / step_ms if part_ms is not None and step_ms else None}
 
 
-def _drift(drifts: Sequence[float], deltas: int) -> dict[str, float | None]:
-    """Drift percentiles: 0 if there were only keyframes, null if no delta frame was measured."""
-    values = drifts if deltas else [0.0]
+def _pruned(frames: Sequence[AnsweredFrame]) -> dict[str, float]:
+    """The share of all token-layers that was pruned; nothing where no frame was."""
+    pruned = sum(frame.pruned_ratio * frame.total_tokens for frame in frames)
+    return {"pruned_ratio": pruned / sum(frame.total_tokens for frame in frames)} if pruned else {}
+
+
+def _drift(drifts: Sequence[float], drifting: int) -> dict[str, float | None]:
+    """Drift percentiles: 0 if no answer could drift, null if none of those that could was measured."""
+    values = drifts if drifting else [0.0]
     return {**percentiles(values, DRIFT_SHARES), "max": max(values, default=None), "frames": len(drifts)}
 
 

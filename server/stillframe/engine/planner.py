@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stillframe.domain import REUSE_MODES, KeyframeReason, Observation, ReuseMode
+from stillframe.domain import PRUNING_MODES, REUSE_MODES, KeyframeReason, Observation, ReuseMode
 from stillframe.engine.session_state import ScheduledFrame
 from stillframe.models.base import Prepared
 from stillframe.models.llama.draft import Draft
 from stillframe.models.llama.layout import Mask
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.policies import ReusePolicy, reuse_policy
+from stillframe.reuse.pruning import PruningMethod
 from stillframe.reuse.selection import select
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.reuse.similarity import PatchTokens, patch_pixels
@@ -43,6 +44,7 @@ class Planner:
         mode: ReuseMode,
         now_s: float,
         draft: Draft,
+        pruning: PruningMethod | None = None,
     ) -> ScheduledFrame:
         """What planning compares, of rows [prompt_rows, width]; pixels only where the mode compares them."""
         policy, layout = self._policy(mode, prepared.layout.mask), prepared.layout
@@ -55,7 +57,7 @@ class Planner:
             KeyframeReason.INSTRUCTION: observation.instruction,
         }
         tokens = PatchTokens(rows[layout.patch_positions.start : layout.patch_positions.stop], pixels)
-        return ScheduledFrame(prepared, rows, tokens, mode, policy, must_match, now_s, draft)
+        return ScheduledFrame(prepared, rows, tokens, mode, policy, must_match, now_s, draft, pruning)
 
     def whole(self, frame: ScheduledFrame) -> ReusePlan:
         """Everything computed."""
@@ -66,7 +68,7 @@ class Planner:
     ) -> tuple[ReusePlan, KeyframeReason | None]:
         """The plan, and why it is a keyframe's (None: a delta's). `cause`: a reason that does not lie in the frame."""
         if frame.policy is None:
-            return self.whole(frame), KeyframeReason.OFF if frame.mode == "off" else KeyframeReason.INEXACT
+            return self.whole(frame), _reason_without_policy(frame)
         policy = frame.policy.tightened(caution)
         reason = cause or self._reason(frame, policy, state)
         if reason is None and state is not None:
@@ -112,3 +114,10 @@ class Planner:
             relevant=attended.relevant if attended else torch.zeros_like(likeness.static),
             patches=chosen,
         )
+
+
+def _reason_without_policy(frame: ScheduledFrame) -> KeyframeReason:
+    """Why a frame whose mode reuses nothing is a keyframe."""
+    if frame.mode in PRUNING_MODES:
+        return KeyframeReason.UNSUPPORTED if frame.pruning is None else KeyframeReason.PRUNED
+    return KeyframeReason.OFF if frame.mode == "off" else KeyframeReason.INEXACT

@@ -23,8 +23,8 @@ from stillframe.reuse.kv import KVCorrupted
 def refresh_idle_session(core: EngineCore, session: SessionState, should_yield: ShouldYield) -> SlackReport | None:
     """Refresh a session's last answer; returns None where there was nothing to measure.
 
-    A delta frame is computed again, whole, into the spare slot. The difference of the answers is its drift. In a
-    bounded mode the session then goes on from the dense pass, and its caution follows the drift.
+    A delta frame, or one that was pruned, is computed again, whole, into the spare slot. The difference of the answers
+    is its drift. In a bounded mode the session then goes on from the dense pass, and its caution follows the drift.
 
     Raises KVCorrupted for KV that is not finite, Internal for a dense pass that gives no action: the session's next
     frame is a keyframe.
@@ -35,7 +35,7 @@ def refresh_idle_session(core: EngineCore, session: SessionState, should_yield: 
     try:
         check_preempted(core.model.device, should_yield)
         session.resolve_relevance()
-        answered = frame.decoded if frame.keyframe is None else None
+        answered = frame.decoded if frame.can_drift else None
         drifts = () if answered is None else _measure(core, session, frame, answered, should_yield)
         session.pending = None
         if session.reuse is not None and not should_yield():

@@ -15,6 +15,7 @@ from stillframe.engine.drafts import DraftFactory
 from stillframe.engine.history import HistoryManager
 from stillframe.engine.kv_slots import kv_shape
 from stillframe.engine.planner import Planner
+from stillframe.engine.pruning_methods import pruning_methods
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.session_state import ScheduledFrame, SessionState
 from stillframe.engine.settings import DEFAULT_DECODING, DecodingSettings
@@ -46,6 +47,7 @@ class Scheduler:
         _check_relevance(model, settings)
         self.planner = Planner(settings, model.decoder.config.num_hidden_layers)
         self.drafts = DraftFactory(decoding, model.info.action_names, model.decoder.config.vocab_size)
+        self._pruning = pruning_methods(model, settings, history=history is not None)
         self._decoder = model.decoder
         self._default_mode = settings.mode
         self._guidance = decoding.guidance_rule
@@ -61,7 +63,8 @@ class Scheduler:
         mode = (session.ref.mode or self._default_mode) if session else "off"
         proposer = session.drafts if session else None
         draft = self.drafts.draft(proposer, prepared.no_motion_tokens).among(prepared.actions)
-        frame = self.planner.frame(request.observation, prepared, rows, mode, self._clock(), draft)
+        pruning = self._pruning.get(mode)
+        frame = self.planner.frame(request.observation, prepared, rows, mode, self._clock(), draft, pruning)
         if session is None:
             frame.plan, frame.keyframe = self.planner.whole(frame), KeyframeReason.STATELESS
             return frame
@@ -96,7 +99,7 @@ class Scheduler:
 
     def whole(self, frame: ScheduledFrame, draft: Draft) -> ScheduledFrame:
         """The same frame once more, everything computed."""
-        dense = replace(frame, draft=draft)
+        dense = replace(frame, draft=draft, pruning=None)
         dense.plan = self.planner.whole(dense)
         if dense.policy is not None and dense.policy.bounded:
             dense.probe = self.probe(dense)

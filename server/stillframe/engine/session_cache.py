@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from stillframe.domain import CacheReport, KeyframeReason, KVUsage, SessionRef
+from stillframe.domain import PRUNING_MODES, CacheReport, KeyframeReason, KVUsage, SessionRef
 from stillframe.engine.action_check import ActionCheck
 from stillframe.engine.history import FinishedFrame, HistoryManager
 from stillframe.engine.kv_slots import DEFAULT_SESSIONS, SlotAllocator, budget_bytes, slot_shape
@@ -62,9 +62,9 @@ class SessionCache:
     def usage(self) -> KVUsage:
         """How full the pool is, and what lies beside it. Any thread.
 
-        No slots in mode off: they wait for sessions that ask for another.
+        No slots in a mode that keeps nothing: they wait for sessions that ask for another.
         """
-        slots = 0 if self._settings.mode == "off" else self.slots.slots
+        slots = 0 if self._settings.mode in ("off", *PRUNING_MODES) else self.slots.slots
         histories = [own.history for own in self.sessions.histories]
         return KVUsage(
             self.slots.in_use_bytes,
@@ -208,6 +208,7 @@ class SessionCache:
             relaxed=frame.draft.mode == "relaxed",
             patches=frame.reused_patches if self.reports_patches else None,
             bit_equal=decoded.bit_equal,
+            pruned_ratio=frame.pruned_ratio,
         )
         return report if frame.session is None else self._commit_session(frame, frame.session, decoded, report)
 
@@ -226,6 +227,8 @@ class SessionCache:
         if frame.keyframe is None:
             relevant, caution = int(frame.plan.relevant.sum()), session.caution.level
             report = replace(report, relevant_tokens=relevant, caution=caution)
+        if frame.pruning is not None:  # memory beside the pool is not held until it is measured
+            session.pending, frame.kv = frame, self.slots.spare
         if frame.policy is None or not frame.is_cached:
             return report
         before = session.reuse

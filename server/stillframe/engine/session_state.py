@@ -24,10 +24,12 @@ from stillframe.models.held_chunk import HeldChunk
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.draft import Draft
 from stillframe.models.llama.history_attention import HistoryKV
+from stillframe.models.llama.pruning import PromptPruning
 from stillframe.models.llama.sequence import SequenceSlice, prompt_slice
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.policies import ReusePolicy
+from stillframe.reuse.pruning import PruningMethod
 from stillframe.reuse.relevance import Relevance
 from stillframe.reuse.selection import TaskRelevance
 from stillframe.reuse.similarity import PatchTokens
@@ -48,6 +50,7 @@ class ScheduledFrame:
     must_match: Mapping[KeyframeReason, object]  # what the next frame has to share with this one, or be a keyframe
     now_s: float
     draft: Draft
+    pruning: PruningMethod | None = None  # what leaves out some of its own rows; None: its mode does not prune
     seed: int = 0  # of what is drawn by chance; a stateless frame's is 0
     session: SessionState | None = None  # None: stateless
     history: HistoryKV | None = None  # the session's older frames
@@ -85,6 +88,17 @@ class ScheduledFrame:
         """Frames from one dense pass to the next, at that caution; 1 where its mode reuses nothing."""
         return 1 if self.policy is None else self.policy.tightened(caution).keyframe_every
 
+    @property
+    def can_drift(self) -> bool:
+        """Whether its answer need not be a dense pass's."""
+        return self.keyframe is None or self.pruning is not None
+
+    @property
+    def pruned_ratio(self) -> float:
+        """Token-layers that its prefill, once run, left out without reusing any / token-layers of a keyframe."""
+        layers = len(self.plan.counts)
+        return self.kv.pruned_rows(layers) / (layers * self.plan.rows)
+
     def attended(self, relevance: Relevance | None) -> TaskRelevance | None:
         """What its policy makes of where its text or its expert looked; None where that was not observed."""
         if self.policy is None or relevance is None:
@@ -96,7 +110,10 @@ class ScheduledFrame:
         input_ids, layout = self.draft.input_ids, self.prepared.layout
         read = layout.answer_rows + len(input_ids)
         hook = self.probe.on_prompt if self.probe else None
-        return prompt_slice(decoder, self.rows, self.plan, self.kv, hook, input_ids, read, self.history, layout.mask)
+        pruning = PromptPruning(self.pruning, layout) if self.pruning else None
+        return prompt_slice(
+            decoder, self.rows, self.plan, self.kv, hook, input_ids, read, self.history, layout.mask, pruning
+        )
 
     def prefilled(self, hidden: Tensor) -> Prefilled:
         """The input of its decoding: `hidden` [rows, width] as the prefill returns them."""

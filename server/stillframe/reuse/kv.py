@@ -61,6 +61,7 @@ class FrameKV:
         self._check: Callable[[], None] | None = None
         self.capacity: int = storage.shape[-2]  # tokens
         self.length = 0  # tokens: one past the last position that reads see
+        self._pruned: list[tuple[int, Tensor, int]] = []  # from which layer on, positions left, of how many
 
     @property
     def nbytes(self) -> int:
@@ -75,13 +76,17 @@ class FrameKV:
     def write(self, layer: int, positions: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write rows at `positions` [rows]; keys and values are [kv_heads, rows, head_dim].
 
-        Returns the layer's keys and values up to `length`: views, valid until the next write.
+        Returns the layer's keys and values up to `length`, without those of positions pruned there: valid until the
+        next write.
         """
         if self._check is not None:
             self._check()
         own_keys, own_values = self._storage[0, layer], self._storage[1, layer]
         own_keys.index_copy_(1, positions, keys)
         own_values.index_copy_(1, positions, values)
+        visible = self.visible(layer)
+        if visible is not None:
+            return own_keys.index_select(1, visible), own_values.index_select(1, visible)
         return own_keys[:, : self.length], own_values[:, : self.length]
 
     def keys(self, layer: int, length: int) -> Tensor:
@@ -101,6 +106,33 @@ class FrameKV:
     def begin(self) -> None:
         """Start a sequence over the old rows: none is visible until it is reserved, none is cleared."""
         self.length = 0
+        self._pruned = []
+
+    def prune(self, layer: int, kept: Tensor) -> None:
+        """From `layer` on reads see only the positions `kept` [n], rising, of those below `length`; and later ones.
+
+        Until `begin`. A further call is for a deeper layer, and keeps some of these.
+        """
+        self._pruned.append((layer, kept, self.length))
+
+    def visible(self, layer: int) -> Tensor | None:
+        """The positions that reads of a layer see, rising; None: all below `length`."""
+        own = [pruned for pruned in self._pruned if pruned[0] <= layer]
+        if not own:
+            return None
+        _, kept, length = own[-1]
+        return kept if length == self.length else torch.cat((kept, torch.arange(length, self.length).to(kept)))
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether reads of some layer do not see every position."""
+        return bool(self._pruned)
+
+    def pruned_rows(self, layers: int) -> int:
+        """How many positions reads do not see, summed over so many layers."""
+        ends = [*(first for first, _, _ in self._pruned[1:]), layers]
+        spans = zip(self._pruned, ends, strict=False)
+        return sum((end - first) * (length - len(kept)) for (first, kept, length), end in spans)
 
     @property
     def is_guarded(self) -> bool:

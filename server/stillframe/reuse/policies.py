@@ -79,6 +79,8 @@ def reuse_policy(mode: ReuseMode, settings: ReuseSettings, layers: int) -> Reuse
             return _paper(settings.paper)
         case "static-only":
             return ReusePolicy(Cosine(settings.paper.tau), top_k=settings.paper.top_k, published=True)
+        case "fastv" | "sparsevlm":
+            return None  # see pruning.py
 
 
 def _adaptive(settings: AdaptiveSettings) -> ReusePolicy:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from stillframe.domain import REUSE_MODES, ReuseMode
+from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
 from stillframe.settings_fields import RangeChecked, setting
 
 RelevanceSource = Literal["text", "expert"]
@@ -112,7 +113,7 @@ class ReuseSettings(RangeChecked):
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
-    mode: ReuseMode = setting("off", "off, exact, adaptive, paper or static-only, for sessions that do not say")
+    mode: ReuseMode = setting("off", f"one of {', '.join(REUSE_MODES)}; for sessions that do not say")
     drift_budget: float = setting(
         0.02, "drift that an answer may have, normalised units (the whole range is 2); above it plans get careful",
         low=0, high=2,
@@ -134,6 +135,10 @@ class ReuseSettings(RangeChecked):
     )
     paper: PaperSettings = field(
         default_factory=PaperSettings, metadata={"description": "settings of modes paper and static-only"}
+    )
+    fastv: FastVSettings = field(default_factory=FastVSettings, metadata={"description": "settings of mode fastv"})
+    sparsevlm: SparseVLMSettings = field(
+        default_factory=SparseVLMSettings, metadata={"description": "settings of mode sparsevlm"}
     )
 
     def __post_init__(self) -> None:

@@ -10,13 +10,14 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from stillframe.domain import Observation, ReuseMode, SessionRef, Step
+from stillframe.domain import PRUNING_MODES, KeyframeReason, Observation, ReuseMode, SessionRef, Step
 from stillframe.engine.core import EngineCore
 from stillframe.engine.ensemble import AdaptiveEnsemble
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.step import step
 from stillframe.models.cogact.diffusion import Denoising
 from stillframe.models.cogact.model import CogACT
+from stillframe.reuse.pruning_settings import SparseVLMSettings
 from stillframe.reuse.settings import ReuseSettings
 
 # Absolute, in fp32; measured: vision and rows 4e-7, cognition 6e-7, samples 3.4e-6, ensemble 1e-16.
@@ -162,3 +163,19 @@ def test_the_same_picture_again_drifts_by_nothing(cogact: CogACT, cogact_record:
     assert answer.report.cache.keyframe_reason is None
     assert mode == "exact" or answer.report.cache.reuse_ratio > 0
     assert_allclose(answer.chunk.actions, dense, rtol=0, atol=ACTIONS)
+
+
+@pytest.mark.parametrize("mode", PRUNING_MODES)
+def test_its_prompt_can_be_pruned(cogact: CogACT, cogact_record: Mapping, mode: ReuseMode) -> None:
+    """A chunk from fewer rows: another one than a dense pass draws by the same seed, and the same again alone."""
+    place = SessionRef("robot-1")
+    core = EngineCore.of(cogact, ReuseSettings(mode, sparsevlm=SparseVLMSettings([0], 4.0)), time.perf_counter)
+    answers = step(core, [request(cogact_record, place), request(cogact_record, SessionRef("robot-2"), "f3")])
+    assert all(isinstance(answer, Step) for answer in answers), answers
+    (dense,) = chunks(engine(cogact), request(cogact_record, place))
+    (alone,) = chunks(core, request(cogact_record, place))
+
+    assert [answer.report.cache.keyframe_reason for answer in answers] == [KeyframeReason.PRUNED] * 2
+    assert answers[0].report.cache.pruned_ratio > 0
+    assert not np.allclose(answers[0].chunk.actions, dense)
+    assert_allclose(answers[0].chunk.actions, alone, rtol=0, atol=ACTIONS)

@@ -16,6 +16,7 @@ from stillframe.daemon.serve import open_model
 from stillframe.domain import HistoryReport
 from stillframe.engine.local import LocalPolicy
 from stillframe.errors import ConfigError, StillframeError
+from stillframe.reuse.pruning_settings import FastVSettings
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe.testing import EchoPolicy, policy_info, running, state_info
 from stillframe_client import PolicyClient
@@ -177,6 +178,18 @@ def test_a_twin_sees_what_reuse_did(golden_model: PolicyModel, goldens: Mapping[
     assert actor.trace.frames[-1].keyframe_reason is None
     assert actor.trace.drifts == [drift(stale, dense, golden_model.info)]
     assert actor.trace.drifts[0] > 0
+
+
+def test_a_twin_sees_what_pruning_did(golden_model: PolicyModel, goldens: Mapping[str, Any]) -> None:
+    """Each frame is measured and says its share; its multiply-adds are not known."""
+    actor = LocalActor(golden_model, replace(ADAPTIVE, mode="fastv", fastv=FastVSettings(1, 1.0)))
+    first = frames(goldens)[0]
+    trace = answered(actor, [first, first]).trace
+    dense = LocalPolicy(golden_model)(first)
+
+    assert [frame.keyframe_reason for frame in trace.frames] == ["pruned"] * 2
+    assert all(0 < frame.pruned_ratio < 1 and frame.gmacs is None for frame in trace.frames)
+    assert trace.drifts == [drift(actor.chunk[0], dense, golden_model.info)] * 2
 
 
 def test_drift_is_counted_in_normalised_units(golden_model: PolicyModel) -> None:

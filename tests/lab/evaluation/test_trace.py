@@ -28,6 +28,16 @@ def test_reuse_is_that_of_whole_episodes() -> None:
     assert reuse_ratio([]) is None
 
 
+def test_what_was_pruned_is_a_share_of_whole_episodes() -> None:
+    """Of all token-layers; nothing is said where nothing was. Their answers can drift: null where none is measured."""
+    pruned = replace(KEY, keyframe_reason="pruned", pruned_ratio=0.3, total_tokens=300, gmacs=None)
+
+    assert told(frames=[KEY, pruned, pruned, pruned])["pruned_ratio"] == pytest.approx(0.27)
+    assert "pruned_ratio" not in told()
+    assert told(frames=[pruned] * 4, drifts=[])["drift"]["p50"] is None
+    assert told(frames=[KEY] * 4, drifts=[])["drift"]["p50"] == 0
+
+
 def test_keyframes_are_counted_by_reason_and_timed_apart() -> None:
     """Their number, why they were, and latencies of either kind."""
     figure = told(frames=[KEY, DELTA, replace(KEY, keyframe_reason="drift"), DELTA])

@@ -86,6 +86,18 @@ def test_a_pass_of_another_mask_is_run_eagerly(house: House) -> None:
     assert graphs.replay([prompt]) is not None
 
 
+def test_what_follows_a_pruned_prompt_is_run_eagerly(house: House) -> None:
+    """A replay would see every position; under the reason `pruned`, until the slot begins another sequence."""
+    graphs, prompt = house.captured(), house.prompt(9, house.slot())
+    prompt.kv.reserve(9)
+    prompt.kv.prune(1, torch.tensor([0, 3, 8]))
+
+    assert graphs.replay([house.guesses(prompt)]) is None
+    assert graphs.counts.eager["pruned"] == 1
+    prompt.kv.begin()
+    assert graphs.replay([prompt]) is not None
+
+
 @settings(max_examples=settings().max_examples // 3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(made=passes())
 def test_a_replayed_prompt_is_the_eager_one(new_house: Callable[..., House], made: dict[str, Any]) -> None:

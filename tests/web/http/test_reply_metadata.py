@@ -37,6 +37,16 @@ def test_work_beside_the_answers_is_told() -> None:
     assert [cache_report(report["cache"]).beside_ms for report in (none, some)] == [0, 12.346]
 
 
+def test_what_was_pruned_is_told() -> None:
+    """In the reply and in its header, and the client reads it; nothing is said where nothing was."""
+    whole, pruned = (reuse_report(cache, None) for cache in (EXACT, replace(EXACT, pruned_ratio=0.25)))
+
+    assert "pruned_ratio" not in whole["cache"]
+    assert pruned["cache"] == {**whole["cache"], "pruned_ratio": 0.25}
+    assert json.loads(report_headers(pruned)["X-Stillframe-Cache"]) == pruned["cache"]
+    assert [cache_report(report["cache"]).pruned_ratio for report in (whole, pruned)] == [0.0, 0.25]
+
+
 @pytest.mark.parametrize("equal", [True, False])
 def test_tokens_that_rounding_may_have_chosen_are_told(*, equal: bool) -> None:
     """In every reply and its header, and the client reads it."""

@@ -85,6 +85,8 @@ class CudaGraphRunner:
 
     def _reason(self, sequence: SequenceSlice) -> str | None:
         """Why a sequence cannot be replayed, whatever its length."""
+        if sequence.pruning is not None or sequence.kv.is_pruned:
+            return "pruned"
         if self._pool.slot_of(sequence.kv) is None:
             return "storage"
         if sequence.kv.is_guarded:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from stillframe.domain import WeightScheme
 from stillframe.models.llama.attention import added
-from stillframe.models.llama.attention_backend import AttentionBackend
+from stillframe.models.llama.attention_backend import AttentionBackend, RowPruner
 from stillframe.models.llama.rotary import Rotary
 
 Activation = Literal["silu", "gelu_tanh"]
@@ -182,12 +182,12 @@ class LlamaModel(nn.Module):
         self._masks: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         self._positions: dict[torch.device, Tensor] = {}
 
-    def forward(self, rows: Tensor, backend: AttentionBackend) -> Tensor:
+    def forward(self, rows: Tensor, backend: AttentionBackend, prune: RowPruner | None = None) -> Tensor:
         """Run every layer over embedded rows [..., rows, width] -> normed hidden rows of those that survive all layers.
 
         A row that does not survive a layer still writes its keys and values there, for these need no more than the row
         itself, and is dropped for good: in the layers that follow its cached keys and values stay as they are, and stay
-        visible to attention.
+        visible to attention. What `prune` takes out behind a layer is not there for the layers that follow.
         """
         rotary = self.rotary(backend.positions, rows.dtype)
         backend.on_layer(0, rows)
@@ -196,6 +196,9 @@ class LlamaModel(nn.Module):
             rows = layer(rows, index, rotary, backend, keep)
             if keep is not None:
                 rotary = rotary.select(keep)
+            if prune is not None:
+                rows, places = prune(index, rows)
+                rotary = rotary if places is None else rotary.select(places)
             backend.on_layer(index + 1, rows)
         out: Tensor = self.norm(rows)
         return out

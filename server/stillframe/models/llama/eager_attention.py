@@ -5,7 +5,8 @@ Knows sequences and their caches; no layer's weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ class _SequenceState:
         lone = len(sequence.rows) == 1 and sequence.stop == sequence.kv.length
         masked = causal and not lone
         self._mask = model.causal(sequence.first, sequence.stop, keys, sequence.rows) if masked else None
+        self._visible: Tensor | None = None  # the keys' positions, where some are pruned; None: all
         self._reach = self._reached(self._positions)
         self._last = model.config.num_hidden_layers - 1
 
@@ -43,27 +45,49 @@ class _SequenceState:
         self.keep = self._sequence.kept.get(layer)
         if layer == self._last and self._sequence.read is not None and self._sequence.read < self.rows:
             self.keep = torch.arange(self.rows - self._sequence.read, self.rows, device=self._positions.device)
+        self._visible = self._sequence.kv.visible(layer)
         if self.keep is not None:
             self.surviving = len(self.keep)
             self._mask = None if self._mask is None else self._mask[self.keep]
-            self._reach = self._reached(self._positions[self.keep])
+        if self.keep is not None or self._visible is not None:
+            surviving = self._positions if self.keep is None else self._positions[self.keep]
+            self._reach = self._reached(surviving)
 
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Write keys and values to the cache, then attend to it."""
         keys, values = self._sequence.kv.write(layer, self._positions, keys, values)
+        if self._sequence.pruning is not None and layer < self._last:  # no layer is deeper than the last
+            self._sequence.pruning.look(layer, queries, keys)
+        mask = self._mask if self._mask is None or self._visible is None else self._mask[:, self._visible]
         history = self._sequence.history
         rows = 0 if history is None else self._rows_with_history(history)
         if history is None or not rows:
-            return attend(queries, keys, values, self._mask, self._reach)
-        mask = self._mask if self._mask is not None else queries.new_zeros(1, keys.shape[1])
+            return attend(queries, keys, values, mask, self._reach)
+        mask = mask if mask is not None else queries.new_zeros(1, keys.shape[1])
         last = attend_with_history(history, layer, queries[:, -rows:], keys, values, mask[-rows:])
         if rows == queries.shape[1]:
             return last
         reach = _up_to(self._reach, queries.shape[1] - rows)
         return torch.cat((attend(queries[:, :-rows], keys, values, mask[:-rows], reach), last), dim=1)
 
+    def prune(self, layer: int, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Behind a layer: its surviving rows that go on, and where they stood among them; None: all of them."""
+        pruned = None if self._sequence.pruning is None else self._sequence.pruning.prune(rows)
+        if pruned is None:
+            return rows, None
+        rows, places = pruned
+        self._positions, self.rows, self.surviving = self._positions[places], len(places), len(places)
+        self._mask = None if self._mask is None else self._mask[places]
+        self._sequence.kv.prune(layer + 1, self._positions)
+        return rows, places
+
     def _reached(self, positions: Tensor) -> list[tuple[int, int]]:
-        return _reach(positions, self._sequence.kv.length) if self._sequence.mask is Mask.CAUSAL else []
+        """See `_reach`; keys count among those that are visible."""
+        if self._sequence.mask is not Mask.CAUSAL:
+            return []
+        if self._visible is None:
+            return _reach(positions, self._sequence.kv.length)
+        return _reach(torch.searchsorted(self._visible, positions), len(self._visible))
 
     def _rows_with_history(self, history: HistoryKV) -> int:
         """How many surviving rows attend to older frames: the last ones, none of which is ever dropped."""
@@ -76,6 +100,7 @@ class EagerAttention:
     def __init__(self, model: LlamaModel, sequences: Sequence[SequenceSlice]):
         self._states = states = [_SequenceState(model, sequence) for sequence in sequences]
         self._hooked = [state for state in states if state.hook is not None]
+        self.prunes = any(sequence.pruning is not None for sequence in sequences)
         self.positions = states[0].positions if len(states) == 1 else torch.cat([state.positions for state in states])
 
     @property
@@ -87,9 +112,7 @@ class EagerAttention:
         """Those of all sequences; None where every row survives."""
         for state in self._states:
             state.enter(layer)
-        if all(state.keep is None for state in self._states):
-            return None
-        return self._states[0].keep if len(self._states) == 1 else torch.cat([*self._kept()])
+        return _joined([state.keep for state in self._states], [state.rows for state in self._states], self.positions)
 
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Each sequence by itself."""
@@ -108,13 +131,23 @@ class EagerAttention:
             if state.hook is not None:
                 state.hook(layers, own)
 
-    def _kept(self) -> Iterator[Tensor]:
-        """Each sequence's indices, counted among all rows."""
-        first = 0
-        for state in self._states:
-            keep = torch.arange(state.rows, device=state.positions.device) if state.keep is None else state.keep
-            yield keep + first
-            first += state.rows
+    def prune(self, layer: int, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """A `RowPruner`: each sequence by itself."""
+        before = self.surviving
+        parts = [state.prune(layer, own) for state, own in zip(self._states, torch.split(rows, before), strict=True)]
+        places = _joined([own for _, own in parts], before, self.positions)
+        return rows if places is None else torch.cat([own for own, _ in parts]), places
+
+
+def _joined(chosen: Sequence[Tensor | None], counts: Sequence[int], like: Tensor) -> Tensor | None:
+    """Indices of each sequence's rows, of which there are so many, counted among all rows; None: all of all."""
+    if all(own is None for own in chosen):
+        return None
+    if len(chosen) == 1:
+        return chosen[0]
+    every, firsts = torch.arange(sum(counts), device=like.device), accumulate(counts[:-1], initial=0)
+    parts = zip(chosen, firsts, counts, strict=True)
+    return torch.cat([every[at : at + rows] if own is None else own + at for own, at, rows in parts])
 
 
 def _reach(positions: Tensor, keys: int) -> list[tuple[int, int]]:

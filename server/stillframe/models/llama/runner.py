@@ -80,5 +80,5 @@ class DecoderRunner:
         model = self.decoder.model
         attention = EagerAttention(model, sequences)
         rows = sequences[0].rows if len(sequences) == 1 else torch.cat([sequence.rows for sequence in sequences])
-        hidden: Tensor = model(rows, attention)
+        hidden: Tensor = model(rows, attention, attention.prune if attention.prunes else None)
         return [*torch.split(hidden, attention.surviving)]

@@ -16,6 +16,7 @@ from stillframe.models.llama.attention_backend import LayerHook
 from stillframe.models.llama.decoder import Decoder
 from stillframe.models.llama.history_attention import HistoryKV
 from stillframe.models.llama.layout import Mask
+from stillframe.models.llama.pruning import PromptPruning
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 
@@ -46,6 +47,7 @@ class SequenceSlice:
     read: int | None = None  # so many of the last rows' hidden states are output, None: all; `kept` drops none of them
     history: HistoryKV | None = None  # older frames, to which the text's and the action's rows attend as well
     mask: Mask = Mask.CAUSAL
+    pruning: PromptPruning | None = None  # takes out rows between layers, where `kept` drops none; for this pass
 
     @property
     def stop(self) -> int:
@@ -63,19 +65,26 @@ def prompt_slice(
     read: int | None = None,
     history: HistoryKV | None = None,
     mask: Mask = Mask.CAUSAL,
+    pruning: PromptPruning | None = None,
 ) -> SequenceSlice:
     """A prompt's embedded rows [plan.rows, width] by `plan`, over what `kv` holds of the reused ones.
 
     Behind them the drafted token ids [n], which are never reused and which the hook does not see. The text's rows are
-    never reused either, so the last 1 + n rows that come out are the prompt's last and those of the draft.
+    never reused either, so the last 1 + n rows that come out are the prompt's last and those of the draft. Raises
+    ValueError for `pruning` beside reuse, history or another mask: none of them was published with it.
     """
+    if pruning is not None:
+        if plan.counts[-1] or history is not None or mask is not Mask.CAUSAL:
+            raise ValueError("pruning takes a causal prompt that is computed whole, without history")
+        pruning.begin(rows)
     after = 0 if draft_ids is None else len(draft_ids)
     hook_rows = None if hook is None or hook.text_rows is None else hook.text_rows + after
     on_prompt: LayerHook | None = hook
     if draft_ids is not None and after:
         rows, on_prompt = torch.cat((rows, decoder.embed(draft_ids.to(rows.device)))), _without_draft(hook, after)
     kv.begin()
-    return SequenceSlice(rows, 0, kv, replace(plan, rows=len(rows)).kept, on_prompt, hook_rows, read, history, mask)
+    kept = replace(plan, rows=len(rows)).kept
+    return SequenceSlice(rows, 0, kv, kept, on_prompt, hook_rows, read, history, mask, pruning)
 
 
 def _without_draft(hook: LayerHook | None, draft_rows: int) -> LayerHook | None:

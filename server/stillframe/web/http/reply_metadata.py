@@ -47,6 +47,7 @@ def reuse_report(cache: CacheReport, session_id: str | None) -> Report:
             "bit_equal": cache.bit_equal,
             **({"relaxed": True} if cache.relaxed else {}),
             **({"beside_ms": round(cache.beside_ms, 3)} if cache.beside_ms else {}),
+            **({"pruned_ratio": cache.pruned_ratio} if cache.pruned_ratio else {}),
         }
     }
     if session_id is not None:

@@ -187,6 +187,7 @@ class Cache(BaseModel):
     bit_equal: bool
     relaxed: bool = False  # only where guessed tokens could stand: decoding.draft is relaxed
     beside_ms: float = 0.0  # device time that refreshes and audits of its session took since the answer before, if any
+    pruned_ratio: float = 0.0  # only in a mode that prunes: token-layers left out, none of which was reused
 
 
 class History(BaseModel):

@@ -1,0 +1,45 @@
+"""PruningMethods: which modes that prune a deployment can serve, each with its method, or why not.
+
+Knows settings and what a model is; no frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from stillframe.domain import PRUNING_MODES, ReuseMode
+from stillframe.errors import ConfigError
+from stillframe.models.base import PolicyModel
+from stillframe.models.llama.layout import Mask
+from stillframe.reuse.pruning import PruningMethod, pruning_method
+from stillframe.reuse.settings import ReuseSettings
+
+
+def pruning_methods(model: PolicyModel, settings: ReuseSettings, *, history: bool) -> Mapping[ReuseMode, PruningMethod]:
+    """Mode -> its method, of those that `model` can be pruned by. `history`: answers look at older frames.
+
+    Raises ConfigError where the deployment's own mode is none of them. A frame that asks for one is computed whole.
+    """
+    methods = {mode: method for mode in PRUNING_MODES if (method := pruning_method(mode, settings)) is not None}
+    refusals = {mode: _refusal(model, method, history=history) for mode, method in methods.items()}
+    if refusals.get(settings.mode) is not None:
+        raise ConfigError(f"reuse.mode is '{settings.mode}', and {refusals[settings.mode]}")
+    return {mode: method for mode, method in methods.items() if refusals[mode] is None}
+
+
+def _refusal(model: PolicyModel, method: PruningMethod, *, history: bool) -> str | None:
+    """Why its tokens cannot be pruned; None: they can."""
+    name, last = f"{model.info.name}, of family {model.info.family},", model.decoder.config.num_hidden_layers - 1
+    if model.has_expert or model.mask is not Mask.CAUSAL:
+        return (
+            f"{name} does not say its actions behind a causal prompt, which the method is published for: choose "
+            "another mode"
+        )
+    if history:
+        return "history is enabled, which keeps all of a frame's tokens: turn one of the two off"
+    if not any(layer < last for layer in method.layers):
+        return (
+            f"{name} has a decoder of {last + 1} layers: none that decides ({sorted(method.layers)}, from 0) has a "
+            f"deeper one; choose layers before the last, {last}"
+        )
+    return None

@@ -1,0 +1,55 @@
+"""PromptPruning: takes patch rows out of a prompt between two layers of its prefill, as a pruning method decides.
+
+Knows the queries, keys and rows of one pass; not by what rule rows are chosen.
+
+A row that is pruned is neither computed nor seen in the layers behind: a reused row, which is not computed either,
+stays visible with its older keys and values. All others keep their positions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stillframe.models.llama.layout import TokenLayout
+from stillframe.reuse.pruning import PruningMethod
+from stillframe.reuse.relevance import attention_to_patches
+
+
+class PromptPruning:
+    """For one pass over one causal prompt, all of whose rows enter, and a draft's behind them, which are never pruned.
+
+    So a row's index is that of its keys among those that are seen, in every layer.
+    """
+
+    def __init__(self, method: PruningMethod, layout: TokenLayout):
+        self._method = method
+        self._patches = layout.patch_positions  # later: the indices of those that are left
+        self._behind = range(layout.text.start, layout.prompt_rows)
+        self._looking = torch.empty(0)
+        self._attention: Tensor | None = None
+
+    def begin(self, rows: Tensor) -> None:
+        """Decide which rows look, of the embedded ones [prompt rows, width]."""
+        patches, text = (rows[places.start : places.stop] for places in (self._patches, self._behind))
+        self._looking = self._method.looking(patches, text)
+
+    def look(self, layer: int, queries: Tensor, keys: Tensor) -> None:
+        """Note what is attended to in a layer that decides, from all rows' queries and keys."""
+        if layer in self._method.layers:
+            at = self._looking + self._behind.start
+            self._attention = attention_to_patches(queries[:, at], keys, at, self._patches)
+
+    def prune(self, rows: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Behind a layer: the rows [n, width] that go on, and their places [n] as indices; None: all as they are."""
+        attention, self._attention = self._attention, None
+        start, stop = self._patches.start, self._patches.stop
+        pruned = None if attention is None else self._method.prune(attention, rows[start:stop])
+        if pruned is None:
+            return None
+        every = torch.arange(len(rows), device=rows.device)
+        gone = stop - start - len(pruned.kept)
+        self._patches = range(start, stop - gone)
+        self._behind = range(self._behind.start - gone, self._behind.stop - gone)
+        places = torch.cat((every[:start], pruned.kept + start, every[stop:]))
+        return torch.cat((rows[:start], pruned.rows, rows[stop:])), places
