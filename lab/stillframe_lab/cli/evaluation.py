@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -185,7 +186,7 @@ def eval_command(
         return
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
     options = {"device": device, "dtype": dtype, "weights": weights, "threads": threads}
-    reports = {
+    reports: dict[str, tuple[bool, Callable[[], None]]] = {
         "--under-load": (under_load, lambda: measure_under_load(evidence, execute, pause_ms)),
         "--families": (families, lambda: compare_families(evidence, cell or (), execute, EPISODES, SEED)),
         "--ablation": (ablation, lambda: ablate(evidence, EPISODES, SEED)),

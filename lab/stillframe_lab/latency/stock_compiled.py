@@ -39,5 +39,5 @@ class StaticCaches:
         cache = self._known.get(rows)
         if cache is None:
             cache = self._known[rows] = StaticCache(config=self._config, max_cache_len=rows + tokens)
-        cache.reset()
+        cache.reset()  # type: ignore[no-untyped-call]
         return cache

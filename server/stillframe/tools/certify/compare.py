@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillframe.domain import PolicyInfo, Step
+from stillframe.engine.drift import chunk_distances
 from stillframe.tools.certify.arms import ArmSpec, Promise
 from stillframe.tools.certify.near_ties import NearTie
-from stillframe.tools.replay.drift import chunk_distances
 
 Verdict = Literal["equal", "within rounding", "approximate", "broken", "not here"]
 
