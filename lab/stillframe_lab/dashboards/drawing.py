@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LinearLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LinearLocator, MaxNLocator
 
 from stillframe_lab.dashboards.answers import Series
 from stillframe_lab.dashboards.panels import Dashboard, Panel, Query
-from stillframe_lab.dashboards.units import axis_format, written
+from stillframe_lab.dashboards.units import axis_format, axis_size, written
 
 WIDTH_IN, CELL_IN, COLUMNS = 16.0, 0.34, 24
 HEAD_IN, MARGIN_IN, GAP_IN = 0.55, 0.12, 0.06
@@ -196,11 +196,18 @@ def _scale(axes: Any, panel: Panel, lines: Sequence[Line]) -> None:
         highest = max(highest, panel.limit)
     top = panel.most or highest * 1.12 or 1.0
     axes.set_ylim(0, top)
-    whole = panel.unit == "none" and top > 4
-    axes.yaxis.set_major_locator(LinearLocator(5) if panel.most == top else MaxNLocator(4, integer=whole))
+    axes.yaxis.set_major_locator(LinearLocator(5) if panel.most == top else FixedLocator(_ticks(panel.unit, top)))
     axes.yaxis.set_major_formatter(FuncFormatter(axis_format(panel.unit, top)))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(FuncFormatter(_time_of_day))
+
+
+def _ticks(unit: str, top: float) -> list[float]:
+    """Round numbers up to `top` of what the axis counts in: 16 and 32 GiB, not 37.3."""
+    size, _ = axis_size(unit, top)
+    steps = [1, 2, 4, 8, 10] if unit == "bytes" else None
+    rounds = MaxNLocator(4, steps=steps, integer=unit == "none" and top > 4).tick_values(0, top / size)
+    return [float(tick) * size for tick in rounds if tick * size <= top]
 
 
 def _time_of_day(at_s: float, _: int) -> str:

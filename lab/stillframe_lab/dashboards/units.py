@@ -32,9 +32,14 @@ def written(value: float, unit: str, decimals: int | None = None) -> str:
 
 def axis_format(unit: str, highest: float) -> Callable[[float, int], str]:
     """How the ticks of an axis are written that ends at `highest`: all in one size of the unit."""
-    scales = SCALES[unit]
-    size, name = next(((size, name) for size, name in scales if highest >= size), scales[-1])
+    size, name = axis_size(unit, highest)
     return lambda value, _: f"{_three_digits(value / size)}{name}"
+
+
+def axis_size(unit: str, highest: float) -> tuple[float, str]:
+    """So much of a unit an axis counts in that ends at `highest`, and what that is called."""
+    scales = SCALES[unit]
+    return next(((size, name) for size, name in scales if highest >= size), scales[-1])
 
 
 def _three_digits(number: float) -> str:
