@@ -7,11 +7,11 @@ the keys and values that they had when they last were. Class and register tokens
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, pairwise
-from math import prod
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -95,7 +95,7 @@ class TokenSparseVision:
     def __init__(self, towers: Sequence[SparseTower], project: Callable[[Tensor], Tensor]):
         self._towers = [*towers]
         self._project = project
-        self._grid = round(towers[0].pos_embed.shape[-2] ** 0.5)
+        self._grid = math.isqrt(towers[0].pos_embed.shape[-2])
 
     @property
     def grid(self) -> int:
@@ -105,7 +105,7 @@ class TokenSparseVision:
     @property
     def picture_bytes(self) -> int:
         """What a PictureKV takes."""
-        return sum(prod(tower.kv_sizes) * tower.dtype.itemsize for tower in self._towers)
+        return sum(math.prod(tower.kv_sizes) * tower.dtype.itemsize for tower in self._towers)
 
     def whole(self, pictures: Sequence[Tensor], check: Check = lambda: None) -> tuple[Tensor, list[PictureKV]]:
         """Pictures [3 * towers, H, W] -> all projected patches [pictures, patches, width], and what to keep of each.
@@ -178,4 +178,5 @@ def _over_kept(
 def _cut(pixels: Tensor, at: Tensor, grid: int) -> Tensor:
     """The `at`th patches of a picture [channels, H, W], in raster order -> [n, channels, px, px]."""
     px = pixels.shape[-1] // grid
-    return pixels.unflatten(2, (grid, px)).unflatten(1, (grid, px))[:, at // grid, :, at % grid]
+    cut = pixels.reshape(-1, grid, px, grid, px)
+    return cut[:, at // grid, :, at % grid]

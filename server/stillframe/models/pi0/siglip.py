@@ -104,7 +104,8 @@ class SiglipTower(nn.Module):
 
     def enter(self, pixels: Tensor) -> Tensor:
         """[batch, 3, H, W] -> what the first block takes, [batch, patches, width]."""
-        return (self.patch_embed(pixels) + self.pos_embed).to(self.dtype)
+        tokens: Tensor = self.patch_embed(pixels) + self.pos_embed
+        return tokens.to(self.dtype)
 
     def enter_patches(self, patches: Tensor, at: Tensor) -> Tensor:
         """Of some patches [n, 3, px, px], the `at`th [n] of a picture: what the first block takes, [n, width]."""
