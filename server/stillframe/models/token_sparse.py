@@ -7,6 +7,7 @@ the keys and values that they had when they last were. Class and register tokens
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,11 +28,21 @@ class SparseTower(Protocol):
     """A ViT whose blocks take rows and a way to attend: see `prismatic.vision.Block`."""
 
     blocks: nn.ModuleList
-    pos_embed: nn.Parameter  # [..., patches, dim]
+    pos_embed: nn.Parameter  # [..., patches, dim], in the dtype in which patches are cut
 
     @property
     def prefix_tokens(self) -> int:
         """Class and register tokens, which go first."""
+        ...
+
+    @property
+    def kv_sizes(self) -> tuple[int, ...]:
+        """[blocks, 2, heads, tokens, head_dim]: one picture's keys and values."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its rows."""
         ...
 
     def enter(self, pixels: Tensor) -> Tensor:
@@ -64,7 +75,7 @@ class ChangedPicture:
     """A picture of which some patches are to be computed."""
 
     pixels: Tensor  # [3 * towers, H, W], in the host's memory
-    at: NDArray[np.int64]  # [n] of its patches
+    at: NDArray[np.intp]  # [n] of its patches
     kv: PictureKV  # of earlier pictures
 
 
@@ -84,7 +95,7 @@ class TokenSparseVision:
     def __init__(self, towers: Sequence[SparseTower], project: Callable[[Tensor], Tensor]):
         self._towers = [*towers]
         self._project = project
-        self._grid = round(towers[0].pos_embed.shape[-2] ** 0.5)
+        self._grid = math.isqrt(towers[0].pos_embed.shape[-2])
 
     @property
     def grid(self) -> int:
@@ -94,7 +105,7 @@ class TokenSparseVision:
     @property
     def picture_bytes(self) -> int:
         """What a PictureKV takes."""
-        return sum(self._empty(tower, torch.device("meta")).nbytes for tower in self._towers)
+        return sum(math.prod(tower.kv_sizes) * tower.dtype.itemsize for tower in self._towers)
 
     def whole(self, pictures: Sequence[Tensor], check: Check = lambda: None) -> tuple[Tensor, list[PictureKV]]:
         """Pictures [3 * towers, H, W] -> all projected patches [pictures, patches, width], and what to keep of each.
@@ -104,7 +115,7 @@ class TokenSparseVision:
         """
         pixels, features, kept = torch.stack([self._moved(picture) for picture in pictures]), [], []
         for tower, own in zip(self._towers, torch.split(pixels, 3, dim=1), strict=True):
-            kv = [self._empty(tower, pixels.device) for _ in range(len(pixels))]
+            kv = [torch.empty(tower.kv_sizes, dtype=tower.dtype, device=pixels.device) for _ in pictures]
             tokens = tower.enter(own)
             for layer, block in enumerate(tower.blocks):
                 check()
@@ -131,14 +142,6 @@ class TokenSparseVision:
         """To the towers' device, in the dtype in which they cut patches."""
         like = self._towers[0].pos_embed
         return pixels.to(like.device, non_blocking=True).to(like.dtype)
-
-    @staticmethod
-    def _empty(tower: SparseTower, device: torch.device) -> Tensor:
-        """[blocks, 2, heads, tokens, head_dim] of one picture."""
-        (patches, dim), block = tower.pos_embed.shape[-2:], tower.blocks[0]
-        heads: int = block.attn.num_heads
-        sizes = (len(tower.blocks), 2, heads, tower.prefix_tokens + patches, dim // heads)
-        return torch.empty(sizes, dtype=block.norm1.weight.dtype, device=device)
 
 
 def _computed(tower: SparseTower, patches: Sequence[Tensor], at: Sequence[Tensor], kv: Sequence[Tensor]) -> Tensor:
@@ -175,4 +178,5 @@ def _over_kept(
 def _cut(pixels: Tensor, at: Tensor, grid: int) -> Tensor:
     """The `at`th patches of a picture [channels, H, W], in raster order -> [n, channels, px, px]."""
     px = pixels.shape[-1] // grid
-    return pixels.unflatten(2, (grid, px)).unflatten(1, (grid, px))[:, at // grid, :, at % grid]
+    cut = pixels.reshape(-1, grid, px, grid, px)
+    return cut[:, at // grid, :, at % grid]

@@ -25,7 +25,7 @@ MOST_CHANGED = 0.5  # share of patches; from there on a whole pass costs as much
 class Renewal:
     """What is computed of one picture."""
 
-    at: NDArray[np.int64]  # [n] patches, rising; none where nothing changed
+    at: NDArray[np.intp]  # [n] patches, rising; none where nothing changed
     sampled: NDArray[np.bool_]  # [n]: shows what it did
 
 

@@ -92,13 +92,24 @@ class SiglipTower(nn.Module):
             tokens = block(tokens)
         return self.leave(tokens)
 
+    @property
+    def kv_sizes(self) -> tuple[int, ...]:
+        """[blocks, 2, heads, patches, head_dim]: one picture's keys and values."""
+        return self.config.tower.kv_sizes(len(self.blocks))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its rows."""
+        return self.norm.weight.dtype
+
     def enter(self, pixels: Tensor) -> Tensor:
         """[batch, 3, H, W] -> what the first block takes, [batch, patches, width]."""
-        return (self.patch_embed(pixels) + self.pos_embed).to(self.norm.weight.dtype)
+        tokens: Tensor = self.patch_embed(pixels) + self.pos_embed
+        return tokens.to(self.dtype)
 
     def enter_patches(self, patches: Tensor, at: Tensor) -> Tensor:
         """Of some patches [n, 3, px, px], the `at`th [n] of a picture: what the first block takes, [n, width]."""
-        return (self.patch_embed.of_patches(patches) + self.pos_embed[at]).to(self.norm.weight.dtype)
+        return (self.patch_embed.of_patches(patches) + self.pos_embed[at]).to(self.dtype)
 
     def leave(self, patches: Tensor) -> Tensor:
         """Features [..., width] of patches as the last block leaves them."""

@@ -41,6 +41,10 @@ class TowerConfig:
         """Width of the feed-forward, as timm rounds it."""
         return int(self.embed_dim * self.mlp_ratio)
 
+    def kv_sizes(self, blocks: int) -> tuple[int, ...]:
+        """[blocks, 2, heads, tokens, head_dim]: one picture's keys and values in so many blocks."""
+        return blocks, 2, self.num_heads, self.prefix_tokens + self.grid**2, self.embed_dim // self.num_heads
+
 
 # timm model id -> sizes. A checkpoint may override embed_dim, depth and num_heads (`timm_overrides`).
 TOWERS = {
@@ -156,6 +160,16 @@ class Tower(nn.Module):
     def prefix_tokens(self) -> int:
         """Class and register tokens, which go first."""
         return self.config.prefix_tokens
+
+    @property
+    def kv_sizes(self) -> tuple[int, ...]:
+        """See TowerConfig."""
+        return self.config.kv_sizes(len(self.blocks))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its rows."""
+        return self.pos_embed.dtype
 
     def enter(self, pixels: Tensor) -> Tensor:
         """[batch, 3, H, W] -> what the first block takes, [batch, tokens, dim]."""
