@@ -116,6 +116,36 @@ def test_a_new_sequence_finds_the_rows_of_the_last(kv: FrameKV) -> None:
     assert read(kv, 0) == ([1, 2], [4, 5])
 
 
+def test_pruned_positions_are_not_read(kv: FrameKV) -> None:
+    """From a layer on, until a sequence begins; positions that are reserved later are read."""
+    kv.reserve(4)
+    for layer in range(LAYERS):
+        kv.write(layer, torch.arange(4), rows(1, 2, 3, 4), rows(5, 6, 7, 8))
+    kv.prune(1, torch.tensor([0, 3]))
+
+    assert [read(kv, layer) for layer in range(LAYERS)] == [([1, 2, 3, 4], [5, 6, 7, 8]), ([1, 4], [5, 8])]
+    kv.reserve(5)
+    kv.write(1, torch.tensor([4]), rows(9), rows(9))
+    assert read(kv, 1) == ([1, 4, 9], [5, 8, 9])
+    assert kv.is_pruned
+    kv.begin()
+    kv.reserve(2)
+    assert read(kv, 1) == ([1, 2], [5, 6])
+    assert not kv.is_pruned
+
+
+def test_a_second_pruning_holds_from_its_layer_on(kv: FrameKV) -> None:
+    """Each layer sees what the last one above it left; what is not seen is counted layer by layer."""
+    kv.reserve(6)
+    kv.prune(1, torch.tensor([0, 3, 5]))
+    kv.prune(3, torch.tensor([0, 5]))
+    kv.reserve(8)
+
+    assert kv.visible(0) is None
+    assert [kv.visible(layer).tolist() for layer in (1, 2, 3)] == [[0, 3, 5, 6, 7], [0, 3, 5, 6, 7], [0, 5, 6, 7]]
+    assert kv.pruned_rows(layers=4) == 3 + 3 + 4
+
+
 def test_a_guard_ends_a_pass_before_it_writes(kv: FrameKV) -> None:
     """What the guard raises comes out of `write`, before a row changes; outside of the guard nothing is asked."""
     kv.reserve(1)

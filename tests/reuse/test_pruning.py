@@ -72,6 +72,15 @@ def test_what_is_merged_stands_among_what_is_kept() -> None:
     assert pruned.rows[:, 0].tolist() == [0.0, 11.0, 20.0, 40.0]
 
 
+def test_the_most_attended_of_those_that_go_are_merged() -> None:
+    """So large a share of them; the others leave nothing."""
+    attention = torch.tensor([[0.9, 0.1, 0.8, 0.2, 0.7, 0.3, 0.0]])
+    pruned = SparseVLM((0,), 3.0, 0.0, 0.5).prune(attention, torch.arange(7.0)[:, None])
+
+    assert pruned.kept.tolist() == [0, 2, 3, 4]
+    assert pruned.rows[:, 0].tolist() == [0.0, 2.0, (3.0 + 5.0) / 2, 4.0]
+
+
 def test_rows_in_heaps_are_merged_heap_by_heap() -> None:
     """A centre out of each, in order, and the mean of its rows; heaps may lie mixed and differ in size."""
     random = torch.Generator().manual_seed(3)

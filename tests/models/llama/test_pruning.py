@@ -288,19 +288,6 @@ def test_what_is_pruned_is_written_nowhere_and_counted(layer: int, ratio: float)
     assert (own.kv.is_pruned, own.kv.pruned_rows(LAYERS)) == (False, 0)
 
 
-def test_a_position_reserved_later_is_seen() -> None:
-    """A sequence that grows behind a pruned prompt sees what is left of it, and all of itself."""
-    kv = storage()
-    kv.reserve(6)
-    kv.prune(1, torch.tensor([0, 3, 5]))
-    kv.prune(3, torch.tensor([0, 5]))
-    kv.reserve(8)
-
-    assert kv.visible(0) is None
-    assert [kv.visible(layer).tolist() for layer in (1, 2, 3)] == [[0, 3, 5, 6, 7], [0, 3, 5, 6, 7], [0, 5, 6, 7]]
-    assert kv.pruned_rows(LAYERS) == 2 * 3 + 4
-
-
 @pytest.mark.parametrize("how", ["reuse", "mask"])
 def test_pruning_beside_what_it_is_not_published_with_is_refused(how: str) -> None:
     """A delta frame's rows would be seen with keys that other rows were seen for."""
