@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from stillframe.domain import ActionChunk, CacheReport, KeyframeReason, SlackReport, Step, StepReport
 from stillframe.errors import ConfigError
@@ -38,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> PolicyModel:
     made = tmp_path_factory.mktemp("load") / "small-pi0"
     made.mkdir()
     save_untrained_pi0(made, SMALL)
-    return load_policy(made)
+    return load_policy(made, dtype=torch.float32, device=torch.device("cpu"))
 
 
 @pytest.fixture
