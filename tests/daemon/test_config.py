@@ -129,6 +129,7 @@ BESIDE: dict[str, dict[str, Any]] = {  # what a key cannot stand without
     "tls_key": {"tls_cert": "cert.pem"},
 }
 OUT_OF_RANGE: dict[str, tuple[str, str]] = {  # key -> a value beyond its range, and what the complaint says of it
+    "reuse.adaptive.audit_share": ("0.6", "audit_share is 0.6; expected 0 to 0.5"),
     "shadow.share": ("1.5", "share is 1.5; expected 0 to 1"),
     "sessions.most": ("0", "most is 0; expected 1 to 1e+06"),
     "sessions.ttl_s": ("0.5", "ttl_s is 0.5; expected 1 to 3600"),

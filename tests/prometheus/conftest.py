@@ -24,6 +24,7 @@ from stillframe.domain import (
     KVUsage,
     PassCounts,
     RecordingReport,
+    ShadowReport,
     SlackReport,
     StepReport,
     WatchReport,
@@ -44,6 +45,8 @@ def registry() -> CollectorRegistry:
         metrics.step(StepReport({"queue": 1.0, "vision": 20.0}, 2, reused, DraftReport("exact", "previous", 4)))
     metrics.slack(SlackReport(duration_ms=30.0, drift=0.01, yield_ms=2.0, by_action=(0.01,) * 8))
     metrics.slack(SlackReport(duration_ms=9.0, drift=0.01, audit=True))
+    metrics.shadow.frame(ShadowReport("compared", 9.0, (0.02,)))
+    metrics.shadow.frame(ShadowReport("preempted", 2.0, yield_ms=1.0))
     with suppress(Overloaded), metrics.frame("/act"):
         raise Overloaded("overloaded", "64 frames wait, which is the limit; ask again in a second")
     metrics.passes(PassCounts)

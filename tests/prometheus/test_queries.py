@@ -97,6 +97,7 @@ ROBOTS = {
         Robot("chunks", options={"slack_ms": 250.0, "rtc": {"delay_steps": 1, "executed_steps": 5}}),
         Robot("swaying", rest_s=0.8, moving_s=30.0),
     ],
+    "jaco-tiny": [Robot("shadowed", moving_s=20.0)],
 }
 
 
@@ -112,7 +113,7 @@ def daemons(
     tmp_path_factory: pytest.TempPathFactory,
     new_port: Callable[[], int],
 ) -> Iterator[list[str]]:
-    """The addresses of two real ones, each with a robot that drives it until the tests are done."""
+    """The addresses of three real ones, each with a robot that drives it until the tests are done."""
     folder = tmp_path_factory.mktemp("daemons")
     settings: dict[str, dict[str, Any]] = {
         "jaco-tiny-memory": {
@@ -121,6 +122,11 @@ def daemons(
             "reuse": {"mode": "adaptive", "drift_budget": 0.02, "kv_budget_mib": KV_BUDGET_MIB},
         },
         "jaco-tiny-pi0": {},
+        # Never refreshed, so that keyframes are audited; its idle time is the shadow's.
+        "jaco-tiny": {
+            "reuse": {"mode": "adaptive", "drift_budget": 0.02, "slack": False},
+            "shadow": {"checkpoint": str(ROOT / "checkpoints" / "jaco-tiny")},
+        },
     }
     with ExitStack() as running:
         urls = []
@@ -264,6 +270,8 @@ def test_rules_are_evaluated(prometheus_api: httpx.Client) -> None:
         'stillframe_recording_frames_total{result="kept"}',
         'stillframe_reuse_ratio_sum{mode="adaptive"}',
         "stillframe_drift_count",
+        "stillframe_audit_drift_count",
+        "stillframe_shadow_drift_count",
         "stillframe_chunk_drift_count",
         "stillframe_history_utility_count",
         "stillframe_draft_accepted_tokens_count",
