@@ -46,6 +46,7 @@ class Progress:
 
 
 B = TypeVar("B")  # a batch
+JACO_INSTRUCTIONS = tuple(goal.instruction for goal in INSTRUCTIONS)
 
 
 class Cloning(Trainer[B, Objective, Progress]):
@@ -119,7 +120,7 @@ class CloningTrainer(Cloning[Batch]):
 
 def prompts(
     folder: Path,
-    instructions: Sequence[str] = tuple(goal.instruction for goal in INSTRUCTIONS),
+    instructions: Sequence[str] = JACO_INSTRUCTIONS,
     words: Sequence[str] = WORDS,
     ending: Sequence[int] = (),
 ) -> list[list[int]]:

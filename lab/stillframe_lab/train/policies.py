@@ -10,14 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from stillframe_lab.train.pipeline import (
-    OPENVLA_KIND,
-    PolicyKind,
-    TrainingReporter,
-    collect_demonstrations,
-    publish,
-    train_policy,
-)
+from stillframe_lab.train import pipeline
+from stillframe_lab.train.pipeline import OPENVLA_KIND, PolicyKind, TrainingReporter
 from stillframe_lab.train.recipe import JACO_TINY, JACO_TINY_WRIST, Recipe
 
 if TYPE_CHECKING:
@@ -76,14 +70,14 @@ class JacoPolicy:
 
     def collect(self, data: Path, workers: int) -> str:
         """See TrainablePolicy."""
-        stores = collect_demonstrations(data, self.recipe, workers, self.kind)
+        stores = pipeline.collect_demonstrations(data, self.recipe, workers, self.kind)
         return f"{sum(map(len, stores))} frames"
 
     def train(self, places: Places, device: torch.device, workers: int, reporter: TrainingReporter) -> Path:
         """See TrainablePolicy."""
-        run, data = places.run, places.data
-        trained = train_policy(run, data, self.recipe, device, workers, reporter, places.start, self.kind)
-        publish(trained, self.recipe, run, places.out, self.kind)
+        run, data, recipe = places.run, places.data, self.recipe
+        trained = pipeline.train_policy(run, data, recipe, device, workers, reporter, places.start, self.kind)
+        pipeline.publish(trained, recipe, run, places.out, self.kind)
         return Path(trained.best.folder)
 
 

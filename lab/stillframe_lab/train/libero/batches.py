@@ -35,7 +35,7 @@ def draw_frames(source: BatchSource, count: int, cameras: int, horizon: int, rng
     """`count` frames of a source whose stores have LiberoLabels, with replacement: the first cameras, first actions."""
     picks = source.picks(count, rng)
     pixels = source.pixels_of(picks, rng, cameras)
-    points = (stacked(picks, name) for name in ("points_m", "points_px", "finger_rad"))
-    keypoints = Keypoints.of(*points, grid=pixels.shape[-1] // PATCH_PX)
+    points_m, points_px, opening = (stacked(picks, name) for name in ("points_m", "points_px", "finger_rad"))
+    keypoints = Keypoints.of(points_m, points_px, opening, pixels.shape[-1] // PATCH_PX)
     state, task, chunks = (stacked(picks, name) for name in ("state", "task", "chunks"))
     return LiberoBatch(pixels, state, task, chunks[:, :horizon], keypoints)

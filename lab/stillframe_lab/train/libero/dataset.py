@@ -57,7 +57,7 @@ def _append(writer: FrameWriter, demo: Demonstration, task: int, suite: str, px:
         labels = LiberoLabels(
             actions=answers[None, step : step + 1],
             points_m=demo.points_m[None, step],
-            points_px=demo.points_px[None, step] * px / before,
+            points_px=demo.points_px[None, step] * np.float32(px / before),
             finger_rad=np.array([(state[6] - state[7]) / OPEN_M], np.float32),
             chunks=answers[None, step : step + HORIZON],
             state=state[None],

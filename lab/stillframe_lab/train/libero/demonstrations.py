@@ -20,6 +20,7 @@ from stillframe_lab.train.frame_store import write_npz
 from stillframe_lab.train.libero.recording import Demonstration, Leader, Recorder
 
 ATTEMPTS = 12  # at one demonstration, each from a draw of its own
+CALMER = 0.6  # the noise with each attempt: else few of the bowl in the drawer would succeed
 FIRST_SEED = 100_000  # evaluation's fixtures are placed by the seeds from 0 on
 BLOCK = 8  # of one task, before the next task is opened: an early stop leaves some of each
 PICTURES, SIZES = "pictures", "sizes"
@@ -136,6 +137,7 @@ class Collector:
             drawn = (self.seed, demo.task, demo.number, attempt)
             rng = np.random.default_rng(drawn)
             seed = FIRST_SEED + int(rng.integers(2**30))
-            if (recorded := self.recorder.record(simulator, scene, seed, leader, rng)) is not None:
+            recorded = self.recorder.record(simulator, scene, seed, leader, rng, CALMER**attempt)
+            if recorded is not None:
                 return recorded
         raise StillframeError(f"the expert failed {ATTEMPTS} times at task {demo.task} ({scene.instruction})")

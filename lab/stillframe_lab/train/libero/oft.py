@@ -55,7 +55,8 @@ class OFTTrainee(nn.Module):
         first = 1 + patches.shape[1] + 1  # the row at which the suffix begins
         counts = torch.cat((suffix.counts.new_ones(len(patches), first), suffix.counts), dim=1)
         deep, hidden = self._rows.decoded(patches, [state.to(patches.dtype)], suffix, counts[:, None, None])
-        places = taken(hidden, first + suffix.behind_text(1, recipe.horizon * ACTION_DIM))
+        # Read as a decoder's next tokens are: each from the row before its own.
+        places = taken(hidden, first + suffix.behind_text(0, recipe.horizon * ACTION_DIM))
         chunks = self.policy.head(places.flatten(0, 1)).view_as(batch.chunks)
         text, one = text_row(deep, suffix, first), patches.shape[1] // len(recipe.cameras)
         spots, hits = self.locating(patches[:, :one], deep[:, 1 : 1 + one], text, batch)

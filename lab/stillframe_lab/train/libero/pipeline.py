@@ -1,4 +1,4 @@
-"""The training pipeline for LIBERO: demonstrations as they grow, cloning, DAgger rounds, more cloning.
+"""The training pipeline for LIBERO: demonstrations, cloning, DAgger rounds, more cloning.
 
 Knows the order and the folders; each part is its own module. Finished stages on disk are not done again. The fixed
 initial states are never trained on, so nothing is selected by them either: the last weights are taken.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +76,8 @@ def simulator() -> SimulatorProcess:
 
 
 def all_demos(recipe: LiberoRecipe) -> list[DemoId]:
-    """Those of every stage."""
-    return wanted_demos(range(TASKS), recipe.demo_stages[-1].each)
+    """Those of every task."""
+    return wanted_demos(range(TASKS), recipe.demos_each)
 
 
 def train_libero(
@@ -86,19 +85,17 @@ def train_libero(
 ) -> Path:
     """Run the whole recipe in folder `run`, from a checkpoint `start` or from random weights -> the checkpoint."""
     recipe = source.recipe
-    first = wanted_demos(range(TASKS), recipe.demo_stages[0].each)
-    _collect(source, first, reporter)
-    states = np.concatenate([source.folder.load(demo).states for demo in first])
+    wanted = all_demos(recipe)
+    if missing := source.folder.missing(wanted):
+        reporter.stage(f"demonstrations: {len(missing)} of {len(wanted)} are missing, some seconds each")
+        source.collect(wanted)
+    states = np.concatenate([source.folder.load(demo).states for demo in wanted])
     statistics = with_state(action_statistics(recipe.suite), recipe.suite, states)
     cloning = begin(run, recipe, statistics, device, start)
-    demos, rounds = [source.frames(run / "frames-0", source.folder, first)], list[FrameStore]()
-    events = [
-        (stage.at, partial(_grow, run, source, number)) for number, stage in enumerate(recipe.demo_stages) if number
-    ]
-    events += [(at, partial(_led, run, source, cloning, number)) for number, at in enumerate(recipe.dagger_at)]
-    for at, add in sorted(events, key=lambda event: event[0]):
+    demos, rounds = [source.frames(run / "frames", source.folder, wanted)], list[FrameStore]()
+    for number, at in enumerate(recipe.dagger_at):
         cloning.run(demos, rounds, at, reporter.progress)
-        add(demos, rounds, reporter)
+        rounds.append(_dagger_round(run, source, cloning, number, reporter))
     cloning.run(demos, rounds, recipe.steps, reporter.progress)
     done = run / "checkpoint"
     export_whole(cloning, done)
@@ -113,38 +110,10 @@ def publish_libero(trained: Path, run: Path, out: Path, recipe: LiberoRecipe, lo
     write_figures(out, {"recipe": asdict(recipe), "last": log[-1]})
 
 
-def _collect(source: DemoSource, wanted: Sequence[DemoId], reporter: TrainingReporter) -> None:
-    missing = len(source.folder.missing(wanted))
-    if missing:
-        reporter.stage(f"demonstrations: {missing} of {len(wanted)} are missing, some seconds each")
-        source.collect(wanted)
-
-
-def _grow(
-    run: Path,
-    source: DemoSource,
-    number: int,
-    demos: list[FrameStore],
-    rounds: list[FrameStore],  # noqa: ARG001 (as _led)
-    reporter: TrainingReporter,
-) -> None:
-    """More demonstrations of each task."""
-    before, now = (stage.each for stage in source.recipe.demo_stages[number - 1 : number + 1])
-    wanted = [demo for demo in wanted_demos(range(TASKS), now) if demo.number >= before]
-    _collect(source, wanted, reporter)
-    demos.append(source.frames(run / f"frames-{number}", source.folder, wanted))
-
-
-def _led(
-    run: Path,
-    source: DemoSource,
-    cloning: Cloning[Any],
-    number: int,
-    demos: list[FrameStore],  # noqa: ARG001 (as _grow)
-    rounds: list[FrameStore],
-    reporter: TrainingReporter,
-) -> None:
-    """A DAgger round."""
+def _dagger_round(
+    run: Path, source: DemoSource, cloning: Cloning[Any], number: int, reporter: TrainingReporter
+) -> FrameStore:
+    """The expert's demonstrations from where the policy as it is now leads."""
     folder = DemoFolder(run / f"dagger-{number}")
     wanted = wanted_demos(range(TASKS), source.recipe.round_each)
     if folder.missing(wanted):
@@ -152,4 +121,4 @@ def _led(
         checkpoint = run / f"dagger-{number}-policy"
         export_whole(cloning, checkpoint)
         source.collect_round(folder, wanted, number, checkpoint)
-    rounds.append(source.frames(run / f"dagger-{number}-frames", folder, wanted))
+    return source.frames(run / f"dagger-{number}-frames", folder, wanted)

@@ -11,14 +11,6 @@ from stillframe_lab.train.chunked.recipe import ChunkRecipe
 
 
 @dataclass(frozen=True)
-class DemoStage:
-    """From an optimiser's step on there are so many demonstrations of each task."""
-
-    at: int
-    each: int
-
-
-@dataclass(frozen=True)
 class LiberoRecipe(ChunkRecipe):
     """Sizes, data and optimiser of a policy for one suite."""
 
@@ -27,7 +19,7 @@ class LiberoRecipe(ChunkRecipe):
     cameras: tuple[str, ...] = ("agentview", "wrist")
     demo_seed: int = 1  # of the draws; recipes with the same one share demonstrations
     demo_keep: float = 0.4  # share of a demonstration's steps that have pictures
-    demo_stages: tuple[DemoStage, ...] = (DemoStage(0, 8), DemoStage(800, 16), DemoStage(1_500, 24))
+    demos_each: int = 12  # of each task
     round_each: int = 4  # demonstrations of each task in a DAgger round, from where the policy led
     auxiliary_share: float = 0.5
     copy_share: float = 5.0
@@ -35,8 +27,8 @@ class LiberoRecipe(ChunkRecipe):
 
 LIBERO_TINY_OFT = LiberoRecipe(
     seed=12,
-    steps=3_600,
-    dagger_at=(2_000,),
+    steps=2_400,
+    dagger_at=(800, 1_500),
     batch_images=16,
     learning_rate=1e-3,
     warmup_steps=100,
@@ -44,4 +36,6 @@ LIBERO_TINY_OFT = LiberoRecipe(
     ema_decay=0.995,
     action_weights=(1.0, 1.0, 1.0, 0.3, 0.3, 0.3, 0.5),
 )
-LIBERO_TINY = replace(LIBERO_TINY_OFT, seed=13, cameras=("agentview",), horizon=1, execute=1)
+LIBERO_TINY = replace(
+    LIBERO_TINY_OFT, seed=13, cameras=("agentview",), horizon=1, execute=1, steps=5_000, dagger_at=(2_000, 3_500)
+)

@@ -22,7 +22,7 @@ from stillframe_lab.libero.pictures import JPEG_QUALITY, Picture, Vector, uprigh
 from stillframe_lab.libero.process import AGENT, CAMERAS, CameraPose, Pictures, Reading, Scene
 from stillframe_lab.libero.suites import SETTLE, SETTLE_STEPS
 
-MOST_STEPS = 260
+MOST_STEPS = 200
 AFTER_STEPS = 8  # that the open hand rests above what is done
 PERSISTENCE = 0.7  # of the noise from step to step
 TURN_NOISE = 0.2  # of the noise, for the three turns
@@ -95,9 +95,18 @@ class Recorder:
     keep: float  # share of the steps with pictures
 
     def record(
-        self, simulator: Simulator, scene: Scene, seed: int, leader: Leader, rng: np.random.Generator
+        self,
+        simulator: Simulator,
+        scene: Scene,
+        seed: int,
+        leader: Leader,
+        rng: np.random.Generator,
+        shake: float = 1.0,
     ) -> Demonstration | None:
-        """Play one episode of the open task, as the simulator draws it by `seed`; None where it does not succeed."""
+        """Play one episode of the open task, as the simulator draws it by `seed`; None where it does not succeed.
+
+        `shake`: of the noise's strength.
+        """
         reading = simulator.reset(None, seed)
         for _ in range(SETTLE_STEPS):
             reading = simulator.step(SETTLE)
@@ -108,7 +117,7 @@ class Recorder:
                 return None
         job = job_of(self.suite, scene)
         film = _Film(simulator, job)
-        expert, noise, rested = PickAndPlace.taking_over(job, started, reading), _Noise(rng), 0
+        expert, noise, rested = PickAndPlace.taking_over(job, started, reading), _Noise(rng, shake), 0
         while rested < AFTER_STEPS:
             wanted = expert.action(reading)
             film.take(reading, wanted, keep=bool(rng.random() < self.keep))
@@ -122,9 +131,9 @@ class Recorder:
 class _Noise:
     """Correlated, of a strength that is drawn."""
 
-    def __init__(self, rng: np.random.Generator):
+    def __init__(self, rng: np.random.Generator, shake: float):
         self._rng, self._now = rng, np.zeros(6)
-        self._scale = float(rng.choice(STRENGTHS)) * np.array([1.0] * 3 + [TURN_NOISE] * 3)
+        self._scale = shake * float(rng.choice(STRENGTHS)) * np.array([1.0] * 3 + [TURN_NOISE] * 3)
 
     def added(self, action: Vector) -> Vector:
         """To the six numbers of the hand."""

@@ -37,5 +37,5 @@ def begin_with(network: PrismaticNetwork, start: Path, recipe: Recipe) -> None:
 def resized(positions: Tensor, count: int) -> Tensor:
     """[1, patches, width] of a square grid -> [1, count, width] of another."""
     before, after = isqrt(positions.shape[1]), isqrt(count)
-    square = positions.transpose(1, 2).unflatten(-1, (before, before))
+    square = positions.transpose(1, 2).reshape(1, -1, before, before)
     return functional.interpolate(square, (after, after), mode="bilinear", antialias=True).flatten(2).transpose(1, 2)
