@@ -27,8 +27,8 @@ class LiberoRecipe(ChunkRecipe):
 
 LIBERO_TINY_OFT = LiberoRecipe(
     seed=12,
-    steps=2_400,
-    dagger_at=(800, 1_500),
+    steps=2_000,
+    dagger_at=(800,),
     batch_images=16,
     learning_rate=1e-3,
     warmup_steps=100,
@@ -37,5 +37,5 @@ LIBERO_TINY_OFT = LiberoRecipe(
     action_weights=(1.0, 1.0, 1.0, 0.3, 0.3, 0.3, 0.5),
 )
 LIBERO_TINY = replace(
-    LIBERO_TINY_OFT, seed=13, cameras=("agentview",), horizon=1, execute=1, steps=5_000, dagger_at=(2_000, 3_500)
+    LIBERO_TINY_OFT, seed=13, cameras=("agentview",), horizon=1, execute=1, steps=4_000, dagger_at=(2_000,)
 )
