@@ -20,14 +20,14 @@ class LiberoRecipe(ChunkRecipe):
     demo_seed: int = 1  # of the draws; recipes with the same one share demonstrations
     demo_keep: float = 0.4  # share of a demonstration's steps that have pictures
     demos_each: int = 12  # of each task
-    round_each: int = 4  # demonstrations of each task in a DAgger round, from where the policy led
+    round_each: int = 2  # demonstrations of each task in a DAgger round, from where the policy led
     auxiliary_share: float = 0.5
     copy_share: float = 5.0
 
 
 LIBERO_TINY_OFT = LiberoRecipe(
     seed=12,
-    steps=2_000,
+    steps=1_800,
     dagger_at=(800,),
     batch_images=16,
     learning_rate=1e-3,
@@ -37,5 +37,5 @@ LIBERO_TINY_OFT = LiberoRecipe(
     action_weights=(1.0, 1.0, 1.0, 0.3, 0.3, 0.3, 0.5),
 )
 LIBERO_TINY = replace(
-    LIBERO_TINY_OFT, seed=13, cameras=("agentview",), horizon=1, execute=1, steps=4_000, dagger_at=(2_000,)
+    LIBERO_TINY_OFT, seed=13, cameras=("agentview",), horizon=1, execute=1, steps=3_400, dagger_at=()
 )
