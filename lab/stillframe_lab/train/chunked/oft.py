@@ -181,7 +181,7 @@ def state_scale() -> StateScale:
 
 
 @dataclass(frozen=True)
-class RobotWords:
+class RobotCard:
     """What a checkpoint says of its robot: statistics of actions and state by data set, the state, known words."""
 
     statistics: Mapping[str, Any]
@@ -191,20 +191,20 @@ class RobotWords:
     own: Mapping[str, Any] = field(default_factory=dict)  # further keys of config.json
 
 
-def jaco_words() -> RobotWords:
+def jaco_card() -> RobotCard:
     """The simulated Jaco2's."""
     statistics = action_statistics()
     statistics[UNNORM_KEY][STATISTICS] = state_statistics()
-    return RobotWords(statistics, STATE_NAMES, STATE_UNITS, WORDS)
+    return RobotCard(statistics, STATE_NAMES, STATE_UNITS, WORDS)
 
 
-def save_oft(folder: Path, weights: Mapping[str, Tensor], recipe: ChunkRecipe, robot: RobotWords | None = None) -> None:
+def save_oft(folder: Path, weights: Mapping[str, Tensor], recipe: ChunkRecipe, robot: RobotCard | None = None) -> None:
     """Write backbone, head and projector as fine-tuning leaves them, our own keys in config.json for the rest.
 
     `robot` None: the simulated Jaco2.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    robot = robot or jaco_words()
+    robot = robot or jaco_card()
     own = {
         "num_actions_chunk": recipe.horizon,
         "action_head": "l1",

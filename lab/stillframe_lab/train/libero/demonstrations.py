@@ -108,9 +108,8 @@ class Collector:
         workers: int,
         simulator: Callable[[], AbstractContextManager[SimulatorProcess]],
         leader: Callable[[], Leader],
-        watch: Callable[[DemoId], None],
     ) -> None:
-        """Make what is missing, in threads with a simulator's process and a leader each; `watch` hears of each."""
+        """Make what is missing, in threads with a simulator's process and a leader each."""
         missing = self.demos.missing(wanted)
         agenda = Agenda(missing)
 
@@ -121,7 +120,6 @@ class Collector:
                     scene = running.open(self.recorder.suite, block[0].task)
                     for demo in block:
                         self.demos.save(demo, self._recorded(running, scene, demo, leads))
-                        watch(demo)
 
         with ThreadPoolExecutor(workers) as pool:
             threads = [pool.submit(work) for _ in missing[:workers]]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stillframe.models.openvla_oft.model import STOP_ID
 from stillframe.models.scales import ENDS
 from stillframe.models.state import state_scales
-from stillframe_lab.train.chunked.oft import OFTNetwork, RobotWords, save_oft
+from stillframe_lab.train.chunked.oft import OFTNetwork, RobotCard, save_oft
 from stillframe_lab.train.libero.batches import LiberoBatch
 from stillframe_lab.train.libero.prompts import EMPTY, Suffix, taken
 from stillframe_lab.train.libero.recipe import LiberoRecipe
@@ -100,6 +100,5 @@ class LiberoOFTTrainer(LiberoTrainer):
 
     def export(self, folder: Path) -> None:
         """See Cloning."""
-        save_oft(
-            folder, self.averaged, self.recipe, RobotWords(self._statistics, STATE_NAMES, STATE_UNITS, WORDS, CONFIG)
-        )
+        card = RobotCard(self._statistics, STATE_NAMES, STATE_UNITS, WORDS, CONFIG)
+        save_oft(folder, self.averaged, self.recipe, card)

@@ -39,7 +39,6 @@ class DemoSource:
     data: Path
     recipe: LiberoRecipe
     workers: int
-    watch: Callable[[DemoId], None] = lambda _: None
 
     @property
     def folder(self) -> DemoFolder:
@@ -48,19 +47,16 @@ class DemoSource:
 
     def collect(self, wanted: Sequence[DemoId]) -> None:
         """The expert's, after a random start."""
-        self._collector(self.folder, self.recipe.demo_seed).collect(
-            wanted, self.workers, simulator, Wanderer, self.watch
-        )
+        self._collector(self.folder, self.recipe.demo_seed).collect(wanted, self.workers, simulator, Wanderer)
 
     def collect_round(self, folder: DemoFolder, wanted: Sequence[DemoId], number: int, checkpoint: Path) -> None:
         """The expert's, from where a policy led."""
-        horizon = self.recipe.execute
 
         def leader() -> Leader:
-            return PolicyLeader(load_imitator(checkpoint, horizon), self.recipe)
+            return PolicyLeader(load_imitator(checkpoint, self.recipe.execute), self.recipe)
 
         seed = self.recipe.seed * 1_000 + number
-        self._collector(folder, seed).collect(wanted, self.workers, simulator, leader, self.watch)
+        self._collector(folder, seed).collect(wanted, self.workers, simulator, leader)
 
     def frames(self, store: Path, demos: DemoFolder, wanted: Sequence[DemoId]) -> FrameStore:
         """As the policy is trained on them."""

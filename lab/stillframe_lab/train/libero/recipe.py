@@ -36,6 +36,4 @@ LIBERO_TINY_OFT = LiberoRecipe(
     ema_decay=0.995,
     action_weights=(1.0, 1.0, 1.0, 0.3, 0.3, 0.3, 0.5),
 )
-LIBERO_TINY = replace(
-    LIBERO_TINY_OFT, seed=13, cameras=("agentview",), horizon=1, execute=1, steps=3_400, dagger_at=()
-)
+LIBERO_TINY = replace(LIBERO_TINY_OFT, seed=13, cameras=("agentview",), horizon=1, execute=1, steps=3_400, dagger_at=())
