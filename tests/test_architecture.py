@@ -74,7 +74,7 @@ LAB_ARROWS = {
     "history": {"ablation", "evaluation"},
     "latency": {"ablation", "evaluation"},
     "parity": set(),
-    "train": set(),
+    "train": {"libero"},  # whose simulator and experts make demonstrations
     "progress": {"bridge", "train"},  # the types of what it shows
     "cli": {
         "ablation",

@@ -330,6 +330,25 @@ def test_each_policy_is_trained_by_its_recipe_from_its_start(
     assert (run, recipe.cameras, begun_with) == (Path("runs") / name, cameras, start)
 
 
+@pytest.mark.parametrize(("name", "start"), [("libero-tiny", "jaco-tiny"), ("libero-tiny-oft", "jaco-tiny-oft")])
+def test_a_policy_for_libero_is_trained_by_its_own_pipeline(
+    stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, name: str, start: str
+) -> None:
+    """By the same command, from its start, with as many simulators as workers."""
+    asked: list[Any] = []
+
+    def note(*arguments: object) -> None:
+        asked.extend(arguments)
+        raise NoOpenGLError("far enough")
+
+    monkeypatch.setattr("stillframe_lab.train.libero.policy.train_libero", note)
+    assert_one_line(said(stillframe("train", "policy", name, "--workers", 3, "--data", "demos")), "far enough")
+    run, source, *_, begun_with = asked
+
+    assert (run, begun_with) == (Path("runs") / name, Path("checkpoints") / start)
+    assert (source.data, source.workers, source.recipe.suite) == (Path("demos"), 3, "libero_spatial")
+
+
 def test_eval_refuses_an_unknown_dtype(stillframe: Callable[..., Typed], tmp_path: Path) -> None:
     """The option's value and the choices."""
     typed = stillframe("eval", "--checkpoint", tmp_path, "--dtype", "fp16")

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from table import ROOT, Mutant, Room, names, read
 
 WANTED = 0.95
-COPIED = ("server", "client", "tests", "configs", "docker")  # the rest is linked: nothing in it is changed
+COPIED = ("server", "client", "lab", "tests", "configs", "docker")  # the rest is linked: nothing in it is changed
 HEAVY = ["torch", "pytest", "hypothesis", "numpy", "PIL.Image"]  # imported once, before the processes fork
 PYTEST = ["-x", "-q", "--tb=line", "--assert=plain", "-p", "no:cacheprovider", "-m", "not slow and not gpu"]
 HUNG = -1000  # below any signal's number
@@ -70,7 +70,7 @@ def run_tests(tree: str, args: list[str], output: str) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.chdir(tree)
-    paths = [f"{tree}/server", f"{tree}/client"]
+    paths = [f"{tree}/server", f"{tree}/client", f"{tree}/lab"]
     sys.path[:0] = paths
     sys.dont_write_bytecode = True  # two mutants of one size and second would share a compiled file
     os.environ |= {

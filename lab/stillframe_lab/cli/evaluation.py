@@ -19,7 +19,7 @@ from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.bridge import evaluate_bridge
 from stillframe_lab.cli.drafts import compare_drafts
 from stillframe_lab.cli.evidence import EvidenceOptions, ablate, compare_families, knobs_of, remember
-from stillframe_lab.cli.libero import LiberoOptions, evaluate_libero
+from stillframe_lab.cli.libero import LiberoOptions, PictureChoice, evaluate_libero
 from stillframe_lab.cli.prefix import compare_prefix_caches
 from stillframe_lab.cli.rtc import DELAYS, evaluate_rtc
 from stillframe_lab.cli.shipped import TINY
@@ -90,6 +90,13 @@ def eval_command(
         str | None, typer.Option(help="With --suite: the statistics of actions; default those called after it.")
     ] = None,
     processes: Annotated[int, typer.Option(min=1, help="With --suite: simulators side by side; 2 GB each.")] = 1,
+    pictures: Annotated[
+        PictureChoice | None,
+        typer.Option(
+            help="With --suite: full as the benchmark draws them, or fast and coarser; default: what --checkpoint was "
+            "trained on, else full."
+        ),
+    ] = None,
     video: Annotated[Path | None, typer.Option(help="With --suite: a folder for an animation of each episode.")] = None,
     device: Annotated[Device, typer.Option()] = "auto",
     dtype: Annotated[str, typer.Option()] = "auto",
@@ -178,6 +185,7 @@ def eval_command(
                 execute=execute,
                 unnorm_key=unnorm_key,
                 processes=processes,
+                pictures=pictures,
                 video=video,
                 json_file=json_file,
                 serving=serving,

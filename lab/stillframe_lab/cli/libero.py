@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,21 @@ from stillframe.cli.output import write_text
 from stillframe.daemon.checkpoint import local_folder
 from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
+from stillframe.models.checkpoint import CheckpointFolder
 from stillframe_lab.cli.evidence import knobs_of
 
 if TYPE_CHECKING:
     from stillframe_lab.libero.policy import ServedPolicy
     from stillframe_lab.libero.run import Worker
+
+PICTURES_KEY = "libero_pictures"  # of a checkpoint's config.json
+
+
+class PictureChoice(StrEnum):
+    """How the simulator draws: process.Drawing, where it draws at all."""
+
+    FULL = "full"
+    FAST = "fast"
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,7 @@ class LiberoOptions:
     execute: int | None
     unnorm_key: str | None
     processes: int
+    pictures: PictureChoice | None
     video: Path | None
     json_file: Path | None
     serving: Sequence[str]  # more arguments of the daemon that serves --checkpoint
@@ -58,7 +70,7 @@ def evaluate_libero(options: LiberoOptions) -> None:
     if options.expert:
         check_expert(options.suite)
     with user_errors(), ExitStack() as running:
-        document = _played(options, None if options.expert else _served(options, running))
+        document = _played(options, None if options.expert else _served(options, running), _pictures(options))
     text = json.dumps(document, indent=2)
     typer.echo(text)
     if options.json_file is not None:
@@ -86,7 +98,17 @@ def _serving(options: LiberoOptions, checkpoint: Path) -> list[str]:
     return [*([str(knobs)] if knobs else []), "--checkpoint", str(local_folder(checkpoint)), *options.serving]
 
 
-def _played(options: LiberoOptions, served: ServedPolicy | None) -> dict[str, Any]:
+def _pictures(options: LiberoOptions) -> PictureChoice:
+    """The kind that is asked for, or that the checkpoint was trained on, or the benchmark's."""
+    if options.pictures is not None or options.checkpoint is None:
+        return options.pictures or PictureChoice.FULL
+    said = CheckpointFolder(local_folder(options.checkpoint)).json("config.json").get(PICTURES_KEY, PictureChoice.FULL)
+    if said not in {*PictureChoice}:
+        raise ConfigError(f"config.json: {PICTURES_KEY} is {said!r}; expected {' or '.join(PictureChoice)}")
+    return PictureChoice(said)
+
+
+def _played(options: LiberoOptions, served: ServedPolicy | None, pictures: PictureChoice) -> dict[str, Any]:
     """Play what is missing, and summarise everything."""
     from stillframe_lab.libero.episode import EpisodeRules
     from stillframe_lab.libero.film import Film
@@ -98,17 +120,25 @@ def _played(options: LiberoOptions, served: ServedPolicy | None) -> dict[str, An
 
     suite, tasks, seed = options.suite, task_numbers(options.tasks), options.seed or 0
     episodes = episodes_of(tasks, options.episodes or INIT_STATES * len(tasks))
-    origin = {"suite": suite, "seed": seed, **(served.origin if served else {"policy": "expert"})}
+    asked = {**served.origin, "pictures": pictures.value} if served else {"policy": "expert"}
+    origin = {"suite": suite, "seed": seed, **asked}
     log = EpisodeLog(log_file(options.json_file) if options.json_file else None, origin)
     run = Run(suite, EpisodeRules(most_steps(suite), seed), log, Film(options.video) if options.video else None)
     with EpisodeBar(f"{suite}, {len(tasks)} tasks", len(episodes)) as bar:
-        run.play(episodes, options.processes, lambda: _worker(options, served), bar.watch)
-    about = {**origin, "server": options.server, "warnings": sorted(served.warnings if served else ())}
+        run.play(episodes, options.processes, lambda: _worker(options, served, pictures), bar.watch)
+    warnings = {*(served.warnings if served else ()), *(_doubts(pictures) if served else ())}
+    about = {**origin, "server": options.server, "warnings": sorted(warnings)}
     return summarise([log.played[episode] for episode in episodes], about)
 
 
+def _doubts(pictures: PictureChoice) -> list[str]:
+    """What of the pictures makes the figures other than the papers'."""
+    coarse = "the pictures are the fast ones, coarser than the benchmark's: for policies that were trained on such"
+    return [coarse] if pictures is PictureChoice.FAST else []
+
+
 @contextmanager
-def _worker(options: LiberoOptions, served: ServedPolicy | None) -> Iterator[Worker]:
+def _worker(options: LiberoOptions, served: ServedPolicy | None, pictures: PictureChoice) -> Iterator[Worker]:
     """A simulator's process, and a session of the policy or an expert."""
     from stillframe_lab.libero.expert.player import ExpertPlayer
     from stillframe_lab.libero.process import SimulatorProcess, simulator_python, start_command
@@ -116,6 +146,6 @@ def _worker(options: LiberoOptions, served: ServedPolicy | None) -> Iterator[Wor
 
     filmed = options.video is not None
     players = nullcontext(ExpertPlayer(options.suite, filmed=filmed)) if served is None else served.player()
-    start, draw = start_command(simulator_python()), served is not None or filmed
-    with SimulatorProcess(start, draw=draw) as simulator, players as player:
+    start, draws = start_command(simulator_python()), served is not None or filmed
+    with SimulatorProcess(start, draw=pictures.value if draws else "") as simulator, players as player:
         yield Worker(simulator, player)

@@ -29,6 +29,8 @@ class Trainable(StrEnum):
     COGACT = "jaco-tiny-cogact"
     PI0 = "jaco-tiny-pi0"
     PI05 = "jaco-tiny-pi05"
+    LIBERO = "libero-tiny"
+    LIBERO_OFT = "libero-tiny-oft"
 
 
 Which = Annotated[Trainable, typer.Argument(help="The policy.", show_default=True)]
@@ -46,13 +48,12 @@ def train_demos_command(
     """Collect demonstrations: a shaky expert's frames, each labelled for several instructions."""
     require_extras("sim", "charts")
     from stillframe_lab.evaluation.actors import user_errors
-    from stillframe_lab.train.pipeline import collect_demonstrations
     from stillframe_lab.train.policies import POLICIES
 
     chosen = POLICIES[Trainable.WRIST if wrist else policy]()
     with user_errors():
-        stores = collect_demonstrations(data, chosen.recipe, workers, chosen.kind)
-    typer.echo(f"{sum(map(len, stores))} frames in {data}")
+        collected = chosen.collect(data, workers)
+    typer.echo(f"{collected} in {data}")
 
 
 @train_app.command("policy")
@@ -73,7 +74,8 @@ def train_policy_command(
     """Train one of the shipped policies: demonstrations, cloning, DAgger, selection. About an hour on two cores.
 
     jaco-tiny begins with random weights, jaco-tiny-wrist, jaco-tiny-cogact and jaco-tiny-pi0 as jaco-tiny,
-    jaco-tiny-oft as jaco-tiny-wrist, jaco-tiny-pi05 as jaco-tiny-pi0.
+    jaco-tiny-oft as jaco-tiny-wrist, jaco-tiny-pi05 as jaco-tiny-pi0. libero-tiny and libero-tiny-oft,
+    for LIBERO-Spatial, begin as jaco-tiny and jaco-tiny-oft; their simulator is what `make libero` installs.
     """
     require_extras("sim", "charts")
     import torch
@@ -81,18 +83,16 @@ def train_policy_command(
     from stillframe.daemon.serve import choose_device
     from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.progress import TrainingBar
-    from stillframe_lab.train.pipeline import publish, train_policy
-    from stillframe_lab.train.policies import POLICIES
+    from stillframe_lab.train.policies import POLICIES, Places
 
     torch.set_num_threads(threads)
     name = (Trainable.WRIST if wrist else policy).value
     chosen = POLICIES[name]()
     out, run = out or TINY.with_name(name), run or RUNS / name
-    start = local_folder(start) if start else chosen.start_beside(TINY)
-    with user_errors(), TrainingBar(chosen.recipe.steps) as bar:
-        trained = train_policy(run, data, chosen.recipe, choose_device(device), workers, bar, start, chosen.kind)
-    publish(trained, chosen.recipe, run, out, chosen.kind)
-    typer.echo(f"chosen: {trained.best.folder}, copied to {out}; measure it with `stillframe eval --checkpoint {out}`")
+    places = Places(run, data, out, local_folder(start) if start else chosen.start_beside(TINY))
+    with user_errors(), TrainingBar(chosen.steps) as bar:
+        trained = chosen.train(places, choose_device(device), workers, bar)
+    typer.echo(f"chosen: {trained}, copied to {out}; measure it with `stillframe eval --checkpoint {out}`")
 
 
 @train_app.command("to-lerobot")

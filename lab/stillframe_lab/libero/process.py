@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ START = (
 )
 
 CAMERAS = AGENT, WRIST = "agentview", "wrist"
+Drawing = Literal["full", "fast", ""]  # the benchmark's pictures; coarser ones in a sixth of the time; none
 Pictures = Mapping[str, NDArray[np.uint8]]  # camera -> [height, width, 3], rows upwards, as OpenGL has them
 Vector = NDArray[np.float64]
 
@@ -62,6 +63,21 @@ class Reading:
     objects: Mapping[str, Vector]  # object -> position, m, and quaternion x y z w [7]: the truth, for experts alone
 
 
+@dataclass(frozen=True)
+class CameraPose:
+    """Where a camera is. It looks along its -z; x is to the right in the picture, y upwards."""
+
+    position: Vector  # [3], m
+    turn: Vector  # [3, 3], its axes in the world as columns
+    fovy_deg: float
+
+    def project(self, points: Vector, px: int) -> Vector:
+        """Points [..., 3] in the world -> u, v [..., 2] in its square picture, turned as policies are sent it."""
+        x, y, z = np.moveaxis((points - self.position) @ self.turn, -1, 0)
+        focal_px = px / 2 / np.tan(np.radians(self.fovy_deg) / 2)
+        return np.stack([px / 2 + focal_px * x / z, px / 2 + focal_px * y / z], axis=-1)
+
+
 class SimulatorError(StillframeError):
     """The simulator's process failed, or answered with a failure."""
 
@@ -81,9 +97,9 @@ def start_command(python: Path) -> Sequence[str]:
 
 
 class SimulatorProcess:
-    """The simulator; with `draw` it can make pictures, which takes OpenGL. Belongs to one thread."""
+    """The simulator; but for `draw` "" it can make pictures, which takes OpenGL. Belongs to one thread."""
 
-    def __init__(self, command: Sequence[str], *, draw: bool = True, answer_s: float = ANSWER_S):
+    def __init__(self, command: Sequence[str], *, draw: Drawing = "full", answer_s: float = ANSWER_S):
         """Start `command`, in which "{}" stands for the number of its socket. Raises NoOpenGLError."""
         self._draw = draw
         drawing = {"MUJOCO_GL": gl.choose(os.environ) or ""} if draw else {}
@@ -121,6 +137,10 @@ class SimulatorProcess:
     def pictures(self, cameras: Sequence[str] = CAMERAS) -> Pictures:
         """Draw these cameras as they are now; each takes a tenth of a second and more."""
         return self._asked("pictures", cameras=[*cameras])
+
+    def camera(self, name: str) -> CameraPose:
+        """Where a camera is now."""
+        return CameraPose(**self._asked("camera", name=name))
 
     def close(self) -> None:
         """End the process."""

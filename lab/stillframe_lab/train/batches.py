@@ -47,9 +47,9 @@ class BatchSource:
         """Draw so many frames."""
         return [self._pick(rng) for _ in range(count)]
 
-    def pixels_of(self, picks: Sequence[Pick], rng: np.random.Generator) -> Tensor:
-        """[picks, cameras, 6, H, W], normalised, half of the pictures with noise."""
-        images = np.stack([store.images[index] for store, index in picks])  # [picks, cameras, 224, 224, 3]
+    def pixels_of(self, picks: Sequence[Pick], rng: np.random.Generator, cameras: int | None = None) -> Tensor:
+        """[picks, cameras, 6, H, W], normalised, half of the pictures with noise. `cameras`: the first so many."""
+        images = np.stack([store.images[index][:cameras] for store, index in picks])  # [picks, cameras, px, px, 3]
         pixels = self._normalised(images.reshape(-1, *images.shape[2:]), rng)
         return pixels.view(*images.shape[:2], *pixels.shape[1:])
 

@@ -21,9 +21,10 @@ from stillframe_lab.train.batches import BatchSource
 from stillframe_lab.train.frame_store import FrameStore
 from stillframe_lab.train.new_checkpoint import (
     MAX_PROMPT_TOKENS,
-    PREPROCESSOR_JSON,
+    WORDS,
     build_tokenizer,
     load_network,
+    preprocessor_json,
     save_checkpoint,
 )
 from stillframe_lab.train.objective import Batch, Objective, Trainee
@@ -45,6 +46,7 @@ class Progress:
 
 
 B = TypeVar("B")  # a batch
+JACO_INSTRUCTIONS = tuple(goal.instruction for goal in INSTRUCTIONS)
 
 
 class Cloning(Trainer[B, Objective, Progress]):
@@ -63,7 +65,7 @@ class Cloning(Trainer[B, Objective, Progress]):
         on_log: Callable[[Progress], None],
     ) -> None:
         """Train on demonstrations and DAgger rounds up to step `until`."""
-        recipe, pixels = self.recipe, PixelPipeline.from_config(PREPROCESSOR_JSON)
+        recipe, pixels = self.recipe, PixelPipeline.from_config(preprocessor_json(self.recipe.image_px))
         source = BatchSource(demos, rounds, pixels, dagger_draw=recipe.dagger_draw, noise_max=recipe.noise_sigma_max)
         self.fit(lambda rng: self.batch(source, rng), until, on_log)
 
@@ -116,13 +118,18 @@ class CloningTrainer(Cloning[Batch]):
         save_checkpoint(folder, self.averaged, self.recipe)
 
 
-def prompts(folder: Path, ending: Sequence[int] = ()) -> list[list[int]]:
-    """The ids of each of INSTRUCTIONS, by a tokenizer that is written into `folder`."""
+def prompts(
+    folder: Path,
+    instructions: Sequence[str] = JACO_INSTRUCTIONS,
+    words: Sequence[str] = WORDS,
+    ending: Sequence[int] = (),
+) -> list[list[int]]:
+    """The ids of each instruction, by a tokenizer of these words that is written into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "tokenizer.json"
-    build_tokenizer().save(str(file))
+    build_tokenizer(words).save(str(file))
     encoder = PromptEncoder(file, MAX_PROMPT_TOKENS, ending=tuple(ending))
-    return [list(encoder.ids(goal.instruction)) for goal in INSTRUCTIONS]
+    return [list(encoder.ids(instruction)) for instruction in instructions]
 
 
 def _trainee(ids: Sequence[Sequence[int]], recipe: Recipe, device: torch.device, start: Path | None) -> Trainee:

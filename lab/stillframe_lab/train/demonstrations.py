@@ -198,9 +198,14 @@ class Imitator:
         """Actions in a chunk."""
         return self._policy.info.chunk_horizon
 
+    @property
+    def asks(self) -> bool:
+        """Whether the next action takes a look."""
+        return not self._left
+
     def __call__(self, observed: Mapping[str, Any]) -> NDArray[np.float64]:
         """The action [7] of this step."""
-        if not self._left:
+        if self.asks:
             self._policy(observed)
             self._left = list(self._policy.last.chunk.actions[: self.execute])
         return self._left.pop(0)

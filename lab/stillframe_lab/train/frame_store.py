@@ -40,7 +40,7 @@ class Labels:
 class FrameStore:
     """A folder's pictures and labels."""
 
-    images: NDArray[np.uint8]  # [frames, cameras, 224, 224, 3], memory-mapped
+    images: NDArray[np.uint8]  # [frames, cameras, px, px, 3], memory-mapped; px is 224 unless said
     labels: Labels
 
     def __len__(self) -> int:
@@ -52,10 +52,10 @@ class FrameStore:
         return (folder / LABELS_NAME).is_file()
 
     @classmethod
-    def open(cls, folder: Path, origin: str, kind: type[Labels] = Labels) -> FrameStore:
+    def open(cls, folder: Path, origin: str, kind: type[Labels] = Labels, image_px: int = IMAGE_PX) -> FrameStore:
         """Map a finished store, whose labels are of that kind. Raises ConfigError if it has another origin."""
         labels = read_labels(folder, origin, kind)
-        return cls(map_images(folder, len(labels.actions), IMAGE_PX), labels)
+        return cls(map_images(folder, len(labels.actions), image_px), labels)
 
 
 Kind = TypeVar("Kind", bound=Labels)

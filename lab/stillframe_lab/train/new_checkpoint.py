@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,10 +57,10 @@ UNTRAINED = replace(
 )
 
 
-def build_tokenizer() -> Tokenizer:
+def build_tokenizer(words: Sequence[str] = WORDS) -> Tokenizer:
     """A word-level tokenizer that starts with <s>; words it does not know become <unk>."""
     before, after = TEMPLATE.split(" {instruction}")
-    known = [*SPECIAL, LONE_SPACE, *WORDS]
+    known = [*SPECIAL, LONE_SPACE, *words]
     vocab = {word: index for index, word in enumerate(known)}
     tokenizer = Tokenizer(WordLevel(vocab, unk_token=SPECIAL[0]))
     tokenizer.pre_tokenizer = Split(" ", behavior="removed")
@@ -179,10 +179,12 @@ def save_checkpoint(
     recipe: Recipe,
     config: Mapping[str, Any] | None = None,
     statistics: Mapping[str, Any] | None = None,
+    words: Sequence[str] = WORDS,
 ) -> None:
     """Write config, statistics and tokenizer, then the tensors: where they are, the checkpoint is complete.
 
-    `config`: what its config.json has beside OpenVLA's; `statistics` None: of the actions alone.
+    `config`: what its config.json has beside OpenVLA's; `statistics` None: of the simulated Jaco2's
+    actions alone; `words`: that its tokenizer knows.
     """
     folder.mkdir(parents=True, exist_ok=True)
     statistics = statistics or action_statistics()
@@ -198,7 +200,7 @@ def save_checkpoint(
     }
     for name, document in documents.items():
         (folder / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    build_tokenizer().save(str(folder / "tokenizer.json"))
+    build_tokenizer(words).save(str(folder / "tokenizer.json"))
     unread = unread_tensors(PrismaticConfig.from_json(config_json(recipe)))
     tensors = {**unread, **{name: tensor.contiguous() for name, tensor in weights.items()}}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -121,7 +121,7 @@ def train_policy(
     candidates = [run / f"candidate-{int(share * recipe.steps)}" for share in SNAPSHOT_SHARES]
     for share, candidate in zip(SNAPSHOT_SHARES, candidates, strict=True):
         cloning.run(demos, rounds, int(share * recipe.steps), reporter.progress)
-        _export(cloning, candidate)
+        export_whole(cloning, candidate)
     reporter.stage(f"selection: {recipe.select_episodes} episodes of pick for each of {len(candidates)} candidates")
     scores = select(candidates, recipe, workers)
     best = max(scores, key=lambda score: (score.successes, -score.wrong, -score.mean_steps))
@@ -131,12 +131,21 @@ def train_policy(
 def publish(trained: SelectedPolicy, recipe: Recipe, run: Path, out: Path, kind: PolicyKind = OPENVLA_KIND) -> None:
     """Copy the chosen checkpoint to `out`, with the run's loss curve and its figures."""
     shutil.copytree(trained.best.folder, out, dirs_exist_ok=True)
-    log = [json.loads(line) for line in (run / LOG_NAME).read_text(encoding="utf-8").splitlines()]
+    log = read_log(run)
     title = f"{out.name}: behaviour cloning, DAgger rounds: {len(recipe.dagger_at)}"
     acting = [line for line in log if line["step"] > kind.charted_from]
     loss_chart(out / "loss.png", acting, title, kind.loss_name)
     selection = [{**asdict(score), "folder": Path(score.folder).name} for score in trained.scores]
-    figures = {"recipe": asdict(recipe), "last": log[-1], "selection": selection}
+    write_figures(out, {"recipe": asdict(recipe), "last": log[-1], "selection": selection})
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (run / LOG_NAME).read_text(encoding="utf-8").splitlines()]
+
+
+def write_figures(out: Path, figures: Mapping[str, Any]) -> None:
+    """What the checkpoint in `out` was made by."""
     (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
@@ -146,7 +155,7 @@ def select(candidates: Sequence[Path], recipe: Recipe, workers: int) -> list[Sco
     return _in_processes(_score_job, jobs, workers)
 
 
-def _export(cloning: Cloning[Any], folder: Path) -> None:
+def export_whole(cloning: Cloning[Any], folder: Path) -> None:
     """Write the policy as it is now, whole, unless a run that was stopped has done so."""
     if folder.is_dir():
         return
@@ -163,7 +172,7 @@ def _dagger_round(run: Path, cloning: Cloning[Any], number: int, workers: int, k
     missing = [shard for shard in shards if not FrameStore.exists(shard[0])]
     if missing:
         checkpoint = run / f"dagger-{number}-policy"
-        _export(cloning, checkpoint)
+        export_whole(cloning, checkpoint)
         jobs = [(*shard, checkpoint, recipe.dagger_expert_share) for shard in missing]
         _in_processes(_dagger_job, jobs, workers)
     return [FrameStore.open(folder, wanted.origin, kind.labels) for folder, wanted in shards]

@@ -32,7 +32,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SimulatorPro
 
         def start(**options: Any) -> SimulatorProcess:
             command = [sys.executable, str(FAKE), "{}"]
-            return running.enter_context(SimulatorProcess(command, draw=False, **options))
+            return running.enter_context(SimulatorProcess(command, draw="", **options))
 
         yield start
 

@@ -25,7 +25,7 @@ def say(words: str) -> None:
 class CountingScene:
     """A hand that goes where it is told; the task is done once it has gone a metre along x."""
 
-    def __init__(self, suite: str, task: int, *, draw: bool):
+    def __init__(self, suite: str, task: int, *, draw: str):
         if suite != "libero_spatial":
             raise KeyError(suite)
         self.task, self.draw, self.closed = task, draw, False
@@ -38,7 +38,7 @@ class CountingScene:
             "init_states": 50,
             "interest": ["bowl", "plate"],
             "bounds": bounds,
-            "versions": {"fake": "1"},
+            "versions": {"fake": "1", "drawn": self.draw},
         }
 
     def reset(self, init_state: int | None, seed: int) -> dict[str, Any]:
@@ -64,6 +64,10 @@ class CountingScene:
         """Grey as far as the hand has gone, the wrist's a little lighter."""
         grey = np.full((4, 4, 3), int(10 * self.place[0]), np.uint8)
         return {name: grey + (name == "wrist") for name in cameras}
+
+    def camera(self, name: str) -> dict[str, Any]:
+        """As many metres away as its name has letters, and as wide in degrees."""
+        return {"position": np.array([len(name), 0, 0]), "turn": np.eye(3), "fovy_deg": float(len(name))}
 
     def reading(self) -> dict[str, Any]:
         """Where the hand and the bowl are."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,47 @@ def test_a_checkpoint_is_served_and_evaluated(
     assert status == 0
     assert (document["frames"], document["reuse"], document["reuse_asked"]) == (3, "off", "off")
     assert (document["family"], document["server"], document["steps_mean"]) == ("openvla", None, 3)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("said", "words", "drawn"),
+    [(None, [], "full"), ("fast", [], "fast"), ("fast", ["--pictures", "full"], "full"), ("none", [], None)],
+)
+def test_a_policy_is_shown_the_pictures_that_it_was_trained_on(
+    evaluated: Typed,
+    monkeypatch: pytest.MonkeyPatch,
+    golden_folder: Path,
+    tmp_path: Path,
+    said: str | None,
+    words: list[str],
+    drawn: str | None,
+) -> None:
+    """Its config.json says so, the option wins, and the result says which they were; any other checkpoint gets full."""
+    monkeypatch.setitem(MOST_STEPS, "libero_spatial", 1)
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(golden_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | ({} if said is None else {"libero_pictures": said})))
+    status, out, err = evaluated("--checkpoint", folder, "--tasks", 0, "--episodes", 1, *words)
+    if drawn is None:
+        assert status == 1
+        assert "libero_pictures is 'none'; expected full or fast" in " ".join(err.split())
+        return
+    document = json.loads(out)
+
+    assert (status, document["pictures"]) == (0, drawn)
+    assert document["simulator"] == {"fake": "1", "drawn": drawn}
+    assert any("fast ones" in warning for warning in document["warnings"]) == (drawn == "fast")
+
+
+def test_experts_need_no_pictures(evaluated: Typed) -> None:
+    """The simulator is told to draw nothing."""
+    _, out, _ = evaluated("--expert", "--tasks", 0, "--episodes", 1)
+    document = json.loads(out)
+
+    assert document["simulator"] == {"fake": "1", "drawn": ""}
+    assert "pictures" not in document
 
 
 @pytest.mark.parametrize(

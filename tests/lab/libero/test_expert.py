@@ -135,6 +135,37 @@ def test_what_friction_holds_off_is_pushed() -> None:
     assert expert.action(toy.reading)[:3] == pytest.approx([0, 0, 0], abs=1e-9)
 
 
+def test_what_friction_holds_off_the_goal_is_pushed_too() -> None:
+    """A bowl that hangs some millimetres off its place is not carried for ever."""
+    toy, expert = Toy(), PickAndPlace(BowlOnPlate("bowl", "plate"))
+    while expert.phase is not Phase.CARRY:
+        toy.step(expert.action(toy.reading))
+    toy.hand, toy.bowl = toy.hand + toy.plate - toy.bowl, toy.plate + np.array([0.019, 0.0, 0.02])
+    toy.hand = toy.hand + np.array([0.019, 0.0, 0.02])
+    told = [float(expert.action(toy.reading)[0]) for _ in range(20)]
+
+    assert told[:6] == pytest.approx([-0.266] * 6)
+    assert np.all(np.diff(told[5:9]) < -0.05)
+    assert expert.phase is Phase.CARRY
+
+
+@pytest.mark.parametrize(
+    ("lifted_m", "width_m", "phase"),
+    [(0.0, 0.08, Phase.APPROACH), (0.0, 0.004, Phase.CLOSE), (0.05, 0.004, Phase.CARRY), (0.05, 0.08, Phase.APPROACH)],
+)
+def test_what_another_holds_is_carried_on(lifted_m: float, width_m: float, phase: Phase) -> None:
+    """Fingers about the rim go on closing, a bowl that is in the air is not let fall; open fingers hold nothing."""
+    toy, job = Toy(), BowlOnPlate("bowl", "plate")
+    started = toy.reading
+    toy.bowl = toy.bowl + np.array([0.0, 0.0, lifted_m])
+    toy.hand, toy.width = toy.bowl + np.array([0, 0.05, 0.026]), width_m
+    expert = PickAndPlace.taking_over(job, started, toy.reading)
+
+    assert expert.phase is phase
+    assert expert.action(toy.reading)[6] == (OPEN if phase is Phase.APPROACH else CLOSED)
+    assert PickAndPlace.taking_over(job, started, started).phase is Phase.APPROACH
+
+
 def test_the_hand_rises_before_it_moves_sideways() -> None:
     """From below, beside the bowl: what stands between is not pushed over."""
     toy = Toy()

@@ -31,7 +31,7 @@ def test_a_task_is_opened_reset_stepped_and_drawn(fake: Start) -> None:
     second = simulator.step(action(0.7))
     pictures = simulator.pictures()
 
-    assert (scene.instruction, scene.init_states, scene.versions) == ("do 3", 50, {"fake": "1"})
+    assert (scene.instruction, scene.init_states, scene.versions) == ("do 3", 50, {"fake": "1", "drawn": ""})
     assert scene.bounds["bowl"].tolist() == [[-0.05, -0.05, 0.0], [0.05, 0.05, 0.05]]
     assert first.objects["bowl"].tolist()[:3] == [4, 5, 3]
     assert (first.position.tolist(), second.position.tolist()) == ([0, 0, 0], [0.7, 0, 0])
@@ -41,6 +41,7 @@ def test_a_task_is_opened_reset_stepped_and_drawn(fake: Start) -> None:
         "wrist": (np.uint8, (4, 4, 3), 8),
     }
     assert [*simulator.pictures(["wrist"])] == ["wrist"]
+    assert (simulator.camera("agentview").position.tolist(), simulator.camera("wrist").fovy_deg) == ([9, 0, 0], 5.0)
     assert [second.success, simulator.step(action(0.3)).success] == [False, True]
 
 

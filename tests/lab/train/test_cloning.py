@@ -17,7 +17,7 @@ from stillframe_lab.train.cloning import CloningTrainer, Progress
 from stillframe_lab.train.frame_store import FrameStore
 from stillframe_lab.train.new_checkpoint import new_network, save_checkpoint
 from stillframe_lab.train.recipe import JACO_TINY, Recipe
-from stillframe_lab.train.trainer import LOG_NAME, STATE_NAME, learning_rate
+from stillframe_lab.train.trainer import LOG_NAME, STATE_NAME, has_fast_bf16, learning_rate
 
 CPU = torch.device("cpu")
 
@@ -162,3 +162,16 @@ def test_the_learning_rate_rises_rests_and_falls() -> None:
     assert rates[start:] == sorted(rates[start:], reverse=True)
     assert rates[(start + steps) // 2] == pytest.approx(peak / 2, rel=1e-3)
     assert rates[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("instructions", "device", "fast"),
+    [({}, "cpu", False), ({"avx512_bf16": True}, "cpu", True), ({"amx_bf16": False}, "cpu", False), ({}, "cuda", True)],
+)
+def test_mixed_precision_is_for_machines_that_have_it(
+    monkeypatch: pytest.MonkeyPatch, instructions: dict[str, bool], device: str, fast: bool
+) -> None:
+    """On a CPU that emulates bfloat16 training would take thirty times as long."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+
+    assert has_fast_bf16(torch.device(device)) is fast

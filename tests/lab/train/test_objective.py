@@ -21,24 +21,24 @@ def trainee(tmp_path: Path, recipe: Recipe) -> Trainee:
 def test_training_bins_are_the_bins_that_decoding_reads(trainee: Trainee) -> None:
     """Label -> bin -> token id is the codec's own encoding, so what is learnt is what is decoded."""
     values = np.linspace(-1, 1, 1001)[1:-1]
-    index = trainee._bin_index(torch.from_numpy(values).float())
+    index = trainee._tokens.index(torch.from_numpy(values).float())
     ids = trainee._bins.text_vocab_size - 1 - index.numpy()
     edges = np.abs(trainee._bins.edges[:, None] - values).min(0) < 1e-6  # float32 may fall on either side of these
 
     assert (ids == trainee._bins.encode(values))[~edges].all()
     assert edges.sum() < 20
-    assert trainee._bin_index(torch.tensor([-1.0, 0.0, 1.0])).tolist() == [0, 127, 254]
+    assert trainee._tokens.index(torch.tensor([-1.0, 0.0, 1.0])).tolist() == [0, 127, 254]
 
 
 def test_jitter_feeds_neighbours_back(trainee: Trainee) -> None:
     """Tokens fed back lie about the label's bin, within the action ids, and repeat with the generator's seed."""
     index = torch.full((4, 6, 7), 250)
-    tokens = trainee._jittered(index, torch.Generator().manual_seed(1))
+    tokens = trainee._tokens.jittered(index, torch.Generator().manual_seed(1))
     bins = trainee._bins.text_vocab_size - 1 - tokens
 
     assert 4 < len(bins.unique()) < 40
     assert (bins.min() > 225, bins.max()) == (True, 254)
-    assert torch.equal(tokens, trainee._jittered(index, torch.Generator().manual_seed(1)))
+    assert torch.equal(tokens, trainee._tokens.jittered(index, torch.Generator().manual_seed(1)))
 
 
 def test_the_action_loss_is_least_for_the_right_answer(trainee: Trainee, recipe: Recipe) -> None:
@@ -48,9 +48,9 @@ def test_the_action_loss_is_least_for_the_right_answer(trainee: Trainee, recipe:
     target = torch.softmax(-((bins - 100.0) ** 2) / (2 * recipe.soft_sigma_bins**2), -1).expand(2, 6, 7, 255)
     entropy = -(target * target.clamp(min=1e-30).log()).sum(-1).mean()
     right = target.clamp(min=1e-30).log()
-    loss = trainee._action_loss(right, index)
-    leaking = trainee._action_loss(right + torch.tensor(0.5).log(), index)
-    beside = trainee._action_loss(right.roll(5, -1), index)
+    loss = trainee._tokens.loss(right, index)
+    leaking = trainee._tokens.loss(right + torch.tensor(0.5).log(), index)
+    beside = trainee._tokens.loss(right.roll(5, -1), index)
 
     torch.testing.assert_close(loss, entropy, rtol=0, atol=1e-5)
     torch.testing.assert_close(leaking - loss, torch.tensor(2.0).log(), rtol=0, atol=1e-5)

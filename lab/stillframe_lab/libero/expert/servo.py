@@ -21,15 +21,17 @@ STEP_S = 0.05
 ABOVE_M = 0.10  # the hand comes from so far above at most
 NEAR_M = 0.012  # no slope nearer than this
 CLIMB_M = 0.03  # with more to climb it slows down sideways; with twice as much it stops
-AT_GOAL_M, OVER_GOAL_M = 0.015, 0.012
-CLOSE_TO_GOAL_M, CLOSE_STEPS = 0.035, 25  # a tilted bowl never comes flat: after so many steps it is let go
+AT_GOAL_M, OVER_GOAL_M = 0.010, 0.012
+CLOSE_TO_GOAL_M, CLOSE_STEPS = 0.035, 30  # a tilted bowl never comes flat: after so many steps it is let go
 STAY_HIGH_M = 0.10  # from the goal: what was lifted is not lowered before
 CLEAR_M = 0.03  # over where it was taken
 STILL_M_S, FEWEST_STEPS, MOST_STEPS = 0.02, 4, 16  # of closing; a bowl that is lifted sooner drops
 LOST_M, EMPTY_M = 0.035, 0.0015
 SLOW_M, SLOW_STEPS = 0.03, 16  # so near the grasp for so long: friction holds the arm some millimetres off
+SLOW_CARRY_STEPS = 6  # and so long, within CLOSE_TO_GOAL_M of where the object is let go: stretched out, up to 30
 PUSH, MOST_PUSH_M = 0.3, 0.03  # then the error is summed up, as so many metres at most
 OPEN_STEPS = 15
+HELD_M, NOT_OPEN_M, LIFTED_M = 0.025, 0.070, 0.015  # what another holds: near the hand, by closing fingers, higher
 
 
 class Phase(Enum):
@@ -53,9 +55,22 @@ class PickAndPlace:
         self._in_hand_m = 0.0  # from the hand to the object as it was lifted
         self._taken_z_m = 0.0  # where that was
 
+    @classmethod
+    def taking_over(cls, job: Job, started: Reading, now: Reading) -> PickAndPlace:
+        """Go on where another was: what it holds is carried on. `started`: as the episode began."""
+        expert, at = cls(job), job.carried(now)[2]
+        holds = np.linalg.norm(job.grasp(now) - now.position) < HELD_M and _opening_m(now) < NOT_OPEN_M
+        expert._taken_z_m, expert._closes_at = float(job.carried(started)[2]), job.grasp(now)
+        if holds and at > expert._taken_z_m + LIFTED_M:
+            expert._in_hand_m = expert._from_hand_m(now)
+            expert._enter(Phase.CARRY)
+        elif holds:
+            expert._enter(Phase.CLOSE)
+        return expert
+
     def action(self, reading: Reading) -> Vector:
         """The action [7] of this step."""
-        fingers_m = float(reading.fingers[0] - reading.fingers[1])
+        fingers_m = _opening_m(reading)
         speed_m_s, self._fingers_m = abs(fingers_m - self._fingers_m) / 2 / STEP_S, fingers_m
         move, gripper = self._next(reading, speed_m_s)
         speed = GAIN * move
@@ -91,7 +106,7 @@ class PickAndPlace:
             self._enter(Phase.CLOSE)
             self._closes_at = self._job.grasp(reading)
         if self._steps > SLOW_STEPS:
-            self._push_m = np.clip(self._push_m + PUSH * apart, -MOST_PUSH_M, MOST_PUSH_M)
+            self._push(apart)
         return self._push_m + _climbed(apart + _up(min(ABOVE_M, 2 * max(0.0, distance_m - NEAR_M)))), OPEN
 
     def _close(self, reading: Reading, speed_m_s: float) -> tuple[Vector, float]:
@@ -114,15 +129,27 @@ class PickAndPlace:
         height_m = goal[2] + min(self._job.hover_m, 1.6 * max(0.0, distance_m - NEAR_M))
         if distance_m > STAY_HIGH_M:
             height_m = max(height_m, self._taken_z_m + CLEAR_M, self._job.lift_z_m)
-        return _climbed(np.array([*apart[:2], height_m - carried[2]])), CLOSED
+        move = np.array([*apart[:2], height_m - carried[2]])
+        if self._steps > SLOW_CARRY_STEPS:
+            self._push(move)
+        return self._push_m + _climbed(move), CLOSED
+
+    def _push(self, apart: Vector) -> None:
+        """Sum up what is left, which friction will not let the hand go."""
+        self._push_m = np.clip(self._push_m + PUSH * apart, -MOST_PUSH_M, MOST_PUSH_M)
 
     def _lost(self, reading: Reading) -> bool:
         """Whether the object has come away from the hand, or the fingers have met. A bowl may tilt in them."""
         moved_m = abs(self._from_hand_m(reading) - self._in_hand_m)
-        return bool(moved_m > LOST_M) or float(reading.fingers[0] - reading.fingers[1]) < 2 * EMPTY_M
+        return bool(moved_m > LOST_M) or _opening_m(reading) < 2 * EMPTY_M
 
     def _from_hand_m(self, reading: Reading) -> float:
         return float(np.linalg.norm(self._job.carried(reading) - reading.position))
+
+
+def _opening_m(reading: Reading) -> float:
+    """Between the fingers."""
+    return float(reading.fingers[0] - reading.fingers[1])
 
 
 def _up(height_m: float) -> Vector:

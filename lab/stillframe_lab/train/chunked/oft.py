@@ -6,9 +6,10 @@ Knows the family's files; no data. The whole prompt, state and places of the act
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ from stillframe_lab.train.cloning import prompts
 from stillframe_lab.train.new_checkpoint import (
     BOS_ID,
     UNNORM_KEY,
+    WORDS,
     action_statistics,
     load_network,
     save_checkpoint,
@@ -48,10 +50,10 @@ SHARING = 3  # instructions that share a picture's rows
 class OFTNetwork(nn.Module):
     """All that goes into the checkpoint."""
 
-    def __init__(self, network: PrismaticNetwork, recipe: ChunkRecipe):
+    def __init__(self, network: PrismaticNetwork, recipe: ChunkRecipe, state_numbers: int = len(STATE_NAMES)):
         super().__init__()
         self.network = network
-        self.projector = StateProjector(len(STATE_NAMES), recipe.width)
+        self.projector = StateProjector(state_numbers, recipe.width)
         self.head = RegressionHead(recipe.width, recipe.head_width, ACTION_DIM, recipe.head_depth)
 
 
@@ -178,19 +180,41 @@ def state_scale() -> StateScale:
     return state_scales({UNNORM_KEY: {STATISTICS: state_statistics()}}, len(STATE_NAMES), ENDS)[UNNORM_KEY]
 
 
-def save_oft(folder: Path, weights: Mapping[str, Tensor], recipe: ChunkRecipe) -> None:
-    """Write backbone, head and projector as fine-tuning leaves them, our own keys in config.json for the rest."""
-    folder.mkdir(parents=True, exist_ok=True)
+@dataclass(frozen=True)
+class RobotCard:
+    """What a checkpoint says of its robot: statistics of actions and state by data set, the state, known words."""
+
+    statistics: Mapping[str, Any]
+    state_names: Sequence[str]
+    state_units: Sequence[str]
+    words: Sequence[str]
+    own: Mapping[str, Any] = field(default_factory=dict)  # further keys of config.json
+
+
+def jaco_card() -> RobotCard:
+    """The simulated Jaco2's."""
     statistics = action_statistics()
     statistics[UNNORM_KEY][STATISTICS] = state_statistics()
+    return RobotCard(statistics, STATE_NAMES, STATE_UNITS, WORDS)
+
+
+def save_oft(folder: Path, weights: Mapping[str, Tensor], recipe: ChunkRecipe, robot: RobotCard | None = None) -> None:
+    """Write backbone, head and projector as fine-tuning leaves them, our own keys in config.json for the rest.
+
+    `robot` None: the simulated Jaco2.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    robot = robot or jaco_card()
     own = {
         "num_actions_chunk": recipe.horizon,
         "action_head": "l1",
         "use_proprio": True,
-        "state_names": list(STATE_NAMES),
-        "state_units": list(STATE_UNITS),
+        "state_names": list(robot.state_names),
+        "state_units": list(robot.state_units),
+        **robot.own,
     }
     for part, prefix in ((ACTION_HEAD, "head."), (STATE_PROJECTOR, "projector.")):
         tensors = {f"module.{name}": tensor for name, tensor in under(weights, prefix).items()}
         write_whole(folder / f"{part}--latest_checkpoint.pt", partial(torch.save, tensors))
-    save_checkpoint(folder, under(weights, "network."), recipe, config=own, statistics=statistics)
+    network = under(weights, "network.")
+    save_checkpoint(folder, network, recipe, config=own, statistics=robot.statistics, words=robot.words)

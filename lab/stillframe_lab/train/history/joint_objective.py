@@ -97,8 +97,8 @@ class JointTrainee(MemoryTrainee):
         """Run one batch; `generator` jitters the action tokens that are fed back in."""
         drawn = batch.seen.drawn
         self._sequence = self._sequences[drawn.cues]
-        index = self._bin_index(batch.seen.actions)
-        tokens = self._jittered(index, generator)
+        index = self._tokens.index(batch.seen.actions)
+        tokens = self._tokens.jittered(index, generator)
         frames = self.look(self.network.patches(batch.seen.pixels))
         slots = frames.pooled(self.network.language_model.model, self.pooling)
         with torch.no_grad():
@@ -107,7 +107,7 @@ class JointTrainee(MemoryTrainee):
         said = self.scorers(rows.inputs, self.recipe.truncate)
         kept = self._kept(said, batch)
         logits, _ = self._answer(frames, slots, with_retention(drawn, kept), tokens)
-        action, parted = self._action_loss(logits, index), answer_kl_nats(whole, logits)
+        action, parted = self._tokens.loss(logits, index), answer_kl_nats(whole, logits)
         total = action + self._joint.agree_share * parted
         total = total + self._joint.worth_share * scorer_loss(said, rows, self.recipe.keep_share)
         share, off = (kept.trust > 0).sum() / rows.there.sum(), (self._off(logits, index), self._off(whole, index))
@@ -118,7 +118,7 @@ class JointTrainee(MemoryTrainee):
         self, frames: Frames, slots: Slots, drawn: SampledMemories, tokens: Tensor
     ) -> tuple[Tensor, Instructions]:
         hidden, instructions = self.recall(frames, slots, drawn, tokens)
-        return self._action_logits(hidden), instructions
+        return self.said(hidden), instructions
 
     def _rows(self, slots: Slots, instructions: Instructions, batch: JointBatch) -> ChunkBatch:
         there = batch.seen.drawn.memories.there.flatten(0, 1).float()
@@ -155,7 +155,7 @@ class JointTrainee(MemoryTrainee):
         return torch.from_numpy(np.stack(labels)).float()
 
     def _off(self, logits: Tensor, index: Tensor) -> Tensor:
-        return (logits.detach().argmax(-1) - index).abs()[..., :3].float().mean() * 2 / self._bins.bins
+        return self._tokens.error(logits.detach(), index)
 
 
 def with_retention(drawn: SampledMemories, kept: Kept | None) -> SampledMemories:

@@ -79,13 +79,13 @@ class MemoryTrainee(Trainee):
     def learn(self, batch: MemoryBatch, generator: torch.Generator) -> MemoryObjective:
         """Run one batch; `generator` jitters the action tokens that are fed back in."""
         self._sequence = self._sequences[batch.drawn.cues]
-        index = self._bin_index(batch.actions)
+        index = self._tokens.index(batch.actions)
         patches = self.network.patches(batch.pixels)
         frames = self.look(patches)
         slots = frames.pooled(self.network.language_model.model, self.pooling)
-        hidden, instructions = self.recall(frames, slots, batch.drawn, self._jittered(index, generator))
-        logits = self._action_logits(hidden)
-        action = self._action_loss(logits, index)
+        hidden, instructions = self.recall(frames, slots, batch.drawn, self._tokens.jittered(index, generator))
+        logits = self.said(hidden)
+        action = self._tokens.loss(logits, index)
         deep = frames.rows[self.recipe.policy.layers - 1][:, 1:]
         spots = self.keypoint_heads[0](patches, batch.keypoints) + self.keypoint_heads[1](deep, batch.keypoints)
         text = self._text(instructions, self.recipe.policy.layers - 1)
@@ -96,7 +96,7 @@ class MemoryTrainee(Trainee):
         said, says = _hits(self.summary(self.summary_norm(torch.cat([_flat(own) for own in slots], -1))), batch.shows)
         total = self.recipe.policy.action_share * action + spots + pointing
         total = total + self.recipe.colour_share * known + self.recipe.summary_share * said
-        off = (logits.argmax(-1) - index).abs()[..., :3].float().mean() * 2 / self._bins.bins
+        off = self._tokens.error(logits, index)
         return MemoryObjective(total, action.detach(), off.detach(), hits.detach(), knows, says)
 
     def _text(self, instructions: Instructions, layers: int) -> Tensor:

@@ -78,7 +78,7 @@ def test_labels_move_both_scorers_and_nothing_else(
 ) -> None:
     """What the scorers are told is no reason for the policy to leave something else."""
     monkeypatch.setattr(joint_objective, "answer_kl_nats", lambda *_: torch.zeros(()))
-    monkeypatch.setattr(trainee, "_action_loss", lambda *_: torch.zeros(()))
+    monkeypatch.setattr(trainee._tokens, "loss", lambda *_: torch.zeros(()))
     _learn(trainee, batch).total.backward()  # type: ignore[no-untyped-call]  # torch's
 
     assert {*_moved(trainee)} == {"scorers"}

@@ -58,7 +58,7 @@ def test_what_is_trained_is_what_is_served(trainee: MemoryTrainee, batch: Memory
     decoder = trainee.network.language_model
     slots = frames.pooled(decoder.model, trainee.pooling)
     trainee._sequence = trainee._sequences[batch.drawn.cues]
-    tokens = trainee._jittered(trainee._bin_index(batch.actions), torch.Generator().manual_seed(0))
+    tokens = trainee._tokens.jittered(trainee._tokens.index(batch.actions), torch.Generator().manual_seed(0))
     hidden, _ = trainee.recall(frames, slots, drawn, tokens)
     served = _served(trainee, patches, room)
 
