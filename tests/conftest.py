@@ -33,8 +33,8 @@ SPOON = "put the spoon on the towel"  # the record's instruction i1
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A test that asks for more or fewer examples than the rest asks for a multiple of the profile's.
-settings.register_profile("everyday", max_examples=50, deadline=None)
-settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True, database=None, print_blob=True)
+settings.register_profile("everyday", max_examples=30, deadline=None)
+settings.register_profile("ci", max_examples=30, deadline=None, derandomize=True, database=None, print_blob=True)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 # tests/mutants: a failure is enough, its smallest example is not asked for.
 settings.register_profile(

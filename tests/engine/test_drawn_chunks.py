@@ -111,7 +111,8 @@ def test_robots_side_by_side_are_what_each_is_alone(model: PolicyModel, mode: Re
     assert [own.report.batch for own in batch] == [3] * 3
     for own, expected in zip(batch, singly, strict=True):
         np.testing.assert_allclose(own.chunk.actions, expected.chunk.actions, **CLOSE)
-        assert own.report.cache == expected.report.cache
+        assert expected.report.cache.bit_equal
+        assert own.report.cache == replace(expected.report.cache, bit_equal=False)  # drawn in one batch
 
 
 def test_a_pause_measures_each_action_and_renews_what_is_reused(model: PolicyModel) -> None:

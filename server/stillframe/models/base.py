@@ -6,7 +6,7 @@ Knows the order of the stages; no family, no session.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -84,6 +84,11 @@ def picture_rows(prepared: Sequence[Prepared], encode: Callable[[list[Tensor]], 
     unknown = [one.pixels[at] for one in prepared for at, camera in enumerate(one.views) if camera not in one.known]
     made = iter(encode(unknown) if unknown else ())
     return [[one.known[camera] if camera in one.known else next(made) for camera in one.views] for one in prepared]
+
+
+def drawn_together(chunks: list[Decoded]) -> list[Decoded]:
+    """The chunks that one batch of a head's passes gave: several are equal to each robot's own up to rounding only."""
+    return [replace(chunk, bit_equal=False) for chunk in chunks] if len(chunks) > 1 else chunks
 
 
 def sampled_chunk(prepared: Prepared, sampled: NDArray[np.float64]) -> SampledChunk:

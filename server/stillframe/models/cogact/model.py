@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stillframe.domain import ActionChunk, PolicyInfo, RtcInfo, WeightScheme
 from stillframe.models.actions import Statistics
-from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared
+from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared, drawn_together
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.cogact.config import CogACTConfig
 from stillframe.models.cogact.diffusion import Denoising, denoise
@@ -93,12 +93,13 @@ class CogACT(PrismaticPolicy):
         return self.prompt_rows(prepared, encode_images)
 
     def act(self, prefilled: Sequence[Prefilled], runner: DecoderRunner) -> list[Decoded]:  # noqa: ARG002 -- one pass
-        """Draw a chunk for each last row, with noise that follows from the frame's seed alone."""
+        """Draw a chunk for each last row, with noise that follows from the frame's seed alone; all robots together."""
         condition = torch.stack([one.hidden[-1] for one in prefilled])
         noise = torch.stack([self._noise(one.seed) for one in prefilled])
         guidance = Guidance.of([one.held for one in prefilled], noise.to(condition.device))
         drawn = self.draw(condition, noise, guidance).cpu().double().numpy()
-        return [self.scaled(one.prepared.unnorm_key, unit) for one, unit in zip(prefilled, drawn, strict=True)]
+        chunks = [self.scaled(one.prepared.unnorm_key, unit) for one, unit in zip(prefilled, drawn, strict=True)]
+        return drawn_together(chunks)
 
     def draw(self, condition: Tensor, noise: Tensor, guidance: Guidance | None = None) -> Tensor:
         """[batch, width] and noise [batch, horizon, action_dim] -> normalised chunks, float32, not clipped."""

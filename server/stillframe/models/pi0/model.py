@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stillframe.domain import ActionChunk, Observation, PolicyInfo, RtcInfo, WeightScheme
-from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared, picture_rows
+from stillframe.models.base import Decoded, ImageEncoder, Prefilled, Prepared, drawn_together, picture_rows
 from stillframe.models.checkpoint import CheckpointFolder
 from stillframe.models.components import Component, component
 from stillframe.models.guidance import Guidance
@@ -213,7 +213,7 @@ class Pi0:
     def decoded(self, prefilled: Sequence[Prefilled], drawn: Tensor) -> list[Decoded]:
         """[robots, horizon, action_dim] of the network -> each robot's chunk."""
         chunks = drawn.cpu().double().numpy()
-        return [self.scaled(one.prepared, chunk) for one, chunk in zip(prefilled, chunks, strict=True)]
+        return drawn_together([self.scaled(one.prepared, chunk) for one, chunk in zip(prefilled, chunks, strict=True)])
 
     def static_chunks(self, robots: int, capacity: int) -> StaticChunks:
         """Buffers in which chunks of up to so many robots are drawn, over prefixes of up to `capacity` rows."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -99,11 +99,15 @@ def checkpoint_facts(folder: Path, info: PolicyInfo) -> CheckpointFacts:
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that the checkpoint's family reads, those of a trained history too, sorted by name."""
     with reading(folder):
-        sizes = {
-            file.relative_to(folder).as_posix(): file.stat().st_size for file in folder.rglob("*") if file.is_file()
-        }
+        sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in _files(folder)}
     names = files_read(ListedFolder(folder, HubId(folder.name), sizes))
     return {name: _sha256(folder / name) for name in sorted({*names})}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files below a folder; those of a linked folder, as the hub's cache and run folders have them, too."""
+    for place, _, names in os.walk(folder, followlinks=True):
+        yield from (file for name in names if (file := Path(place, name)).is_file())
 
 
 def digest_of(files: Mapping[str, str]) -> str:
