@@ -91,7 +91,7 @@ def _section(document: Document, folder: Path) -> str:
     tables = [f"### {model}\n\n{_stage_table(document, model)}" for model in models]
     charts = [f"![{chart}]({name}-{chart}.png)\n" for chart in CHARTS if (folder / f"{name}-{chart}.png").is_file()]
     known = [*_roofline_lines(document["roofline"])]
-    known += [f"{row}: left out: {why}" for row, why in document["left_out"].items()]
+    known += [f"{row}: left out: {why}" for row, why in document.get("left_out", {}).items()]
     lines = "\n".join(f"- {line}" for line in known)
     loop = "\n".join(f"- {line}" for line in _loop_lines(document["closed_loop"]))
     head = f"## {name}\n\n{_machine_line(document)}\n\n{lines}\n"
@@ -157,8 +157,8 @@ def _stage_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         *(row["dtype"], named(row), f"{row['reuse_ratio']:.2f}", f"{row['passes_per_action']:.2f}", *stages),
         *(number(row["frame_ms"], 2), number(row["p99_ms"] / robots, 2), f"{row['p99_ms'] / row['p50_ms']:.2f}"),
-        number(row["worst_ms"] / robots, 2),
-        *(_times(row[f"speedup_vs_{key}"]) for key in BASELINE_KEYS),
+        number(row["worst_ms"] / robots, 2) if "worst_ms" in row else "-",  # of a run before that was kept
+        *(_times(row.get(f"speedup_vs_{key}")) for key in BASELINE_KEYS),
         *(number(row["roofline"]["ms"] / robots, 2), f"{row['roofline']['times']:.2f}", row["roofline"]["bound"]),
         _times(row["speedup_vs_in_turn"]),
     )

@@ -66,12 +66,13 @@ def test_the_report_is_of_every_device(document: dict[str, Any], tmp_path: Path)
     pytest.importorskip("matplotlib")
     written = write_report(tmp_path, document)
     alone = (tmp_path / "README.md").read_text(encoding="utf-8")
-    write_report(tmp_path, {**document, "device": "a-gpu"})
+    write_report(tmp_path, {**document, "device": "a-gpu", "machine": {**document["machine"], "device": "a GPU"}})
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
 
     assert {file.name for file in tmp_path.iterdir()} >= {"a-gpu.json", "a-gpu-stages.png", *written}
-    assert json.loads((tmp_path / "cpu.json").read_text(encoding="utf-8")) == document
-    assert "## cpu" in page
+    assert json.loads((tmp_path / f"{document['device']}.json").read_text(encoding="utf-8")) == document
+    assert document["device"].endswith(document["machine"]["instruction_set"])
+    assert f"## {document['device']}" in page
     assert "## a-gpu" in page
     assert "Not measured" in alone
     assert "Not measured" not in page
