@@ -83,7 +83,8 @@ def train_policy_command(
     from stillframe.daemon.serve import choose_device
     from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.progress import TrainingBar
-    from stillframe_lab.train.policies import POLICIES, Places
+    from stillframe_lab.train.places import Places
+    from stillframe_lab.train.policies import POLICIES
 
     torch.set_num_threads(threads)
     name = (Trainable.WRIST if wrist else policy).value

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from stillframe_lab.train import pipeline
 from stillframe_lab.train.pipeline import OPENVLA_KIND, PolicyKind, TrainingReporter
+from stillframe_lab.train.places import Places
 from stillframe_lab.train.recipe import JACO_TINY, JACO_TINY_WRIST, Recipe
 
 if TYPE_CHECKING:
@@ -39,16 +40,6 @@ class TrainablePolicy(Protocol):
     def train(self, places: Places, device: torch.device, workers: int, reporter: TrainingReporter) -> Path:
         """Run the whole recipe, put the checkpoint where it goes -> the folder of the run that it was taken from."""
         ...
-
-
-@dataclass(frozen=True)
-class Places:
-    """The folders of one training."""
-
-    run: Path  # its state
-    data: Path  # demonstrations
-    out: Path  # where the checkpoint goes
-    start: Path | None  # the checkpoint that it begins with
 
 
 @dataclass(frozen=True)

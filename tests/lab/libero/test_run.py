@@ -208,7 +208,7 @@ def test_the_summary_has_success_by_task_with_intervals(fake: Start) -> None:
     assert (document["frames"], document["keyframes"]) == (7, 4)
     assert document["steps_mean"] == pytest.approx((7 * 3 + 2) / 4)
     assert document["ms_per_step"] == pytest.approx(document["latency_ms"]["p50"] * 7 / 23, rel=0.9)
-    assert document["simulator"] == {"fake": "1"}
+    assert document["simulator"] == {"drawn": "", "fake": "1"}
 
 
 def test_what_the_daemon_finds_odd_is_reported(fake: Start) -> None:

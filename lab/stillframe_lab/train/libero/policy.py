@@ -13,7 +13,7 @@ import torch
 from stillframe_lab.train.libero.pipeline import DemoSource, Start, all_demos, publish_libero, train_libero
 from stillframe_lab.train.libero.recipe import LiberoRecipe
 from stillframe_lab.train.pipeline import TrainingReporter
-from stillframe_lab.train.policies import Places
+from stillframe_lab.train.places import Places
 
 
 @dataclass(frozen=True)

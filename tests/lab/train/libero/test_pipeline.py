@@ -16,7 +16,8 @@ from stillframe_lab.train.libero.oft import LiberoOFTTrainer
 from stillframe_lab.train.libero.openvla import LiberoTokenTrainer
 from stillframe_lab.train.libero.policy import LiberoPolicy
 from stillframe_lab.train.libero.recipe import LIBERO_TINY, LIBERO_TINY_OFT, LiberoRecipe
-from stillframe_lab.train.policies import POLICIES, Places
+from stillframe_lab.train.places import Places
+from stillframe_lab.train.policies import POLICIES
 
 CPU = torch.device("cpu")
 
