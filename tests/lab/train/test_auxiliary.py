@@ -51,7 +51,9 @@ def test_traits_and_offsets_are_in_their_units() -> None:
 
     assert spots.traits[0, 0].tolist() == pytest.approx([1, 2, 0.2, 0])
     assert spots.traits[0, -1].tolist() == pytest.approx([0.5, 0.5, 0.3 * KEYPOINTS - 0.1, 0.7])
-    assert spots.offsets_m[0, :CUBES, 0].tolist() == pytest.approx([0.03 * (cube + 1 - KEYPOINTS) for cube in range(CUBES)])
+    assert spots.offsets_m[0, :CUBES, 0].tolist() == pytest.approx(
+        [0.03 * (cube + 1 - KEYPOINTS) for cube in range(CUBES)]
+    )
 
 
 def test_the_keypoint_head_does_not_ask_cubes_for_fingers() -> None:

@@ -75,7 +75,7 @@ def test_no_two_demonstrations_begin_alike(tmp_path: Path, toy) -> None:  # type
 def test_an_expert_that_always_fails_is_said(tmp_path: Path, toy) -> None:  # type: ignore[no-untyped-def]
     """With the task's words, not with an endless loop."""
     toy.greased = True
-    with pytest.raises(StillframeError, match="failed .* times at task 2 .*on the stove"):
+    with pytest.raises(StillframeError, match=r"failed .* times at task 2 .*on the stove"):
         Collector(DemoFolder(tmp_path), Recorder("libero_spatial", keep=0.0), 1).collect(
             [DemoId(2, 0)], 1, lambda: toy, Wanderer
         )
