@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from stillframe_lab.libero.process import CameraPose
-from stillframe_lab.libero.simulator.fast_pictures import CELLS, COARSE_FACES, PX, FastPictures, coarser, snap
+from stillframe_lab.libero.simulator.fast_pictures import CELLS, COARSE_FACES, PX, FastPictures, coarser, distinct, snap
 
 FACES_ROUND = 40  # of the ball's mesh, both ways
 
@@ -74,6 +74,13 @@ def test_faces_keep_their_side(model: mujoco.MjModel) -> None:
 
     assert len({*map(tuple, np.sort(corners, axis=1))}) == len(corners)
     assert np.mean(np.sum(outwards * points.mean(axis=1), axis=1) > 0) > 0.97
+
+
+def test_a_face_and_its_other_side_are_two() -> None:
+    """A thin wall has both; of the same face told from another corner one goes, and so does what has become a line."""
+    corners = np.array([[4, 7, 9], [4, 9, 7], [7, 9, 4], [4, 4, 7], [9, 7, 9]])
+
+    assert distinct(corners).tolist() == [0, 1]
 
 
 @pytest.mark.gl

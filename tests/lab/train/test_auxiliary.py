@@ -32,7 +32,7 @@ def test_a_cubes_patch_is_the_one_its_centre_lies_in(pixel: tuple[float, float],
     """Pixels count u to the right and v down; patches in raster order."""
     spots = keypoints([list(pixel), [223.0, 223.0], [300.0, -5.0]], [112.0, 112.0])
 
-    assert spots.patch_of_cube[0].tolist() == [patch, GRID * GRID - 1, GRID - 1]
+    assert spots.patch_of_object[0, :CUBES].tolist() == [patch, GRID * GRID - 1, GRID - 1]
 
 
 def test_a_patch_is_near_a_point_within_three_pixels_of_its_border() -> None:
@@ -51,7 +51,9 @@ def test_traits_and_offsets_are_in_their_units() -> None:
 
     assert spots.traits[0, 0].tolist() == pytest.approx([1, 2, 0.2, 0])
     assert spots.traits[0, -1].tolist() == pytest.approx([0.5, 0.5, 0.3 * KEYPOINTS - 0.1, 0.7])
-    assert spots.offsets_m[0, :, 0].tolist() == pytest.approx([0.03 * (cube + 1 - KEYPOINTS) for cube in range(CUBES)])
+    assert spots.offsets_m[0, :CUBES, 0].tolist() == pytest.approx(
+        [0.03 * (cube + 1 - KEYPOINTS) for cube in range(CUBES)]
+    )
 
 
 def test_the_keypoint_head_does_not_ask_cubes_for_fingers() -> None:
@@ -79,7 +81,7 @@ def test_the_pointer_head_hits_when_it_points_at_the_named_cube() -> None:
     spots = keypoints([[7.0, 7.0], [21.0, 21.0], [35.0, 35.0]], [112.0, 112.0])
     patches = torch.eye(GRID * GRID)[None] * 400
     named = torch.tensor([2, 0])
-    text = patches[:, spots.patch_of_cube[0, named]]
+    text = patches[:, spots.patch_of_object[0, named]]
     right, hits = head(text, patches, spots, named)
     wrong, misses = head(text.flip(1), patches, spots, named)
 

@@ -169,7 +169,7 @@ def test_the_learning_rate_rises_rests_and_falls() -> None:
     [({}, "cpu", False), ({"avx512_bf16": True}, "cpu", True), ({"amx_bf16": False}, "cpu", False), ({}, "cuda", True)],
 )
 def test_mixed_precision_is_for_machines_that_have_it(
-    monkeypatch: pytest.MonkeyPatch, *, instructions: dict[str, bool], device: str, fast: bool
+    monkeypatch: pytest.MonkeyPatch, instructions: dict[str, bool], device: str, *, fast: bool
 ) -> None:
     """On a CPU that emulates bfloat16 training would take thirty times as long."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)

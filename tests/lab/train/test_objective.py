@@ -22,10 +22,10 @@ def test_training_bins_are_the_bins_that_decoding_reads(trainee: Trainee) -> Non
     """Label -> bin -> token id is the codec's own encoding, so what is learnt is what is decoded."""
     values = np.linspace(-1, 1, 1001)[1:-1]
     index = trainee._tokens.index(torch.from_numpy(values).float())
-    ids = trainee._bins.text_vocab_size - 1 - index.numpy()
-    edges = np.abs(trainee._bins.edges[:, None] - values).min(0) < 1e-6  # float32 may fall on either side of these
+    ids = trainee._tokens._bins.text_vocab_size - 1 - index.numpy()
+    edges = np.abs(trainee._tokens._bins.edges[:, None] - values).min(0) < 1e-6  # float32 may fall beside these
 
-    assert (ids == trainee._bins.encode(values))[~edges].all()
+    assert (ids == trainee._tokens._bins.encode(values))[~edges].all()
     assert edges.sum() < 20
     assert trainee._tokens.index(torch.tensor([-1.0, 0.0, 1.0])).tolist() == [0, 127, 254]
 
@@ -34,7 +34,7 @@ def test_jitter_feeds_neighbours_back(trainee: Trainee) -> None:
     """Tokens fed back lie about the label's bin, within the action ids, and repeat with the generator's seed."""
     index = torch.full((4, 6, 7), 250)
     tokens = trainee._tokens.jittered(index, torch.Generator().manual_seed(1))
-    bins = trainee._bins.text_vocab_size - 1 - tokens
+    bins = trainee._tokens._bins.text_vocab_size - 1 - tokens
 
     assert 4 < len(bins.unique()) < 40
     assert (bins.min() > 225, bins.max()) == (True, 254)

@@ -82,7 +82,7 @@ def _coarsen(model: Any, mesh: int) -> None:
     face, faces = model.mesh_faceadr[mesh], model.mesh_facenum[mesh]
     snapped = snap(model.mesh_vert[first : first + count])
     corners = snapped[model.mesh_face[face : face + faces]]
-    kept = _distinct(corners)
+    kept = distinct(corners)
     model.mesh_face[face : face + len(kept)] = corners[kept]
     for name in ("mesh_facenormal", "mesh_facetexcoord"):
         rows = getattr(model, name)
@@ -105,7 +105,7 @@ def snap(vertices: Any, cells: int = CELLS) -> Any:
     return stands[cell]
 
 
-def _distinct(corners: Any) -> Any:
+def distinct(corners: Any) -> Any:
     """The numbers of faces [n, 3] that still have three corners, one of each three."""
     first, second, third = corners.T
     whole = np.flatnonzero((first != second) & (second != third) & (third != first))

@@ -22,7 +22,7 @@ class Still:
         """No step."""
         return 0
 
-    def action(self, reading: Reading, draw: Callable[[Sequence[str]], Pictures]) -> np.ndarray:  # noqa: ARG002 (likewise)
+    def action(self, reading: Reading, draw: Callable[[Sequence[str]], Pictures]) -> np.ndarray:  # noqa: ARG002 (as above)
         """Never asked."""
         raise AssertionError
 
