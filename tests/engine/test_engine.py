@@ -55,6 +55,7 @@ class GatedModel:
     threads: set[int] = field(default_factory=set)
     fixed_rows: int = 3  # BOS, a patch, an action token
     mask: Mask = Mask.CAUSAL
+    has_expert: bool = False
     answer_rows: int = 2  # of tokens, for which guesses are made
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     gate: threading.Event = field(default_factory=threading.Event)

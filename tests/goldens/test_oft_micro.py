@@ -36,7 +36,7 @@ KINDS = (
 )
 CASES = [f"{frame}_{instruction}_{kind}" for frame in FRAMES for instruction in INSTRUCTIONS for kind in KINDS]
 HIDDEN = {"rtol": 0, "atol": 1e-4}
-ACTIONS = {"rtol": 0, "atol": 1e-5}
+ACTIONS = {"rtol": 0, "atol": 3e-5}  # 1.2e-5 was met on a CPU with AVX2
 # Two roundings of one network: the reference's bfloat16 lies up to 0.37 from its float32, ours measured 0.12 from it.
 BF16_ATOL = 0.6
 

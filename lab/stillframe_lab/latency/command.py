@@ -19,6 +19,7 @@ import yaml
 
 from stillframe.errors import ConfigError, closest
 from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
 from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
 from stillframe.stopwatch import Clock
 from stillframe.tools.machine import instruction_set, machine, slug
@@ -65,6 +66,12 @@ QUICK_LIMITS = {
     FULL: RaceLimits(5, 10.0),
 }
 QUICK_ROWS = (OFF, HIT, ALL)  # of a model of random weights
+SECTIONS = {
+    "adaptive": AdaptiveSettings,
+    "paper": PaperSettings,
+    "fastv": FastVSettings,
+    "sparsevlm": SparseVLMSettings,
+}
 OWN_ROWS = {CHUNK: CHUNK_VARIANTS, FLOW: FLOW_VARIANTS, TRAINED_FLOW: FLOW_VARIANTS}
 
 
@@ -103,8 +110,9 @@ def knobs_of(file: Path) -> ReuseSettings:
     """Read a deployment's section `reuse` without checking the others. Raises ConfigError."""
     try:
         section = yaml.safe_load(file.read_text(encoding="utf-8"))["reuse"]
-        parts = {"adaptive": AdaptiveSettings, "paper": PaperSettings}
-        return ReuseSettings(**{key: parts[key](**value) if key in parts else value for key, value in section.items()})
+        return ReuseSettings(
+            **{key: SECTIONS[key](**value) if key in SECTIONS else value for key, value in section.items()}
+        )
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{file}: {error}; expected a deployment's YAML with a section `reuse`") from error
 

@@ -33,7 +33,7 @@ class OFTReader:
         Stage("ids", 0),
         Stage("state", 1e-6),
         Stage("hidden", 1e-4),
-        Stage("actions", 1e-5),  # of the head
+        Stage("actions", 3e-5),  # of the head
         Stage("said actions", 1e-12),  # of tokens
     )
     passed_over = (re.compile(r"/bf16_"), re.compile(r"_proprio0_\w+/proprio_"))  # of a state that is not read
