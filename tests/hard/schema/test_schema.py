@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-EXAMPLES, WAIT_S = 12, 300
+EXAMPLES, WAIT_S = 8, 300
 CONFIG = """
 [checks.not_a_server_error]
 # No room, not ready, too old: told as such, and described.

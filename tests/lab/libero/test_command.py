@@ -95,7 +95,12 @@ def test_a_checkpoint_is_served_and_evaluated(
 @pytest.mark.process
 @pytest.mark.parametrize(
     ("said", "words", "drawn"),
-    [(None, [], "full"), ("fast", [], "fast"), ("fast", ["--pictures", "full"], "full"), ("none", [], None)],
+    [
+        ("fast", [], "fast"),
+        pytest.param(None, [], "full", marks=pytest.mark.slow),
+        pytest.param("fast", ["--pictures", "full"], "full", marks=pytest.mark.slow),
+        pytest.param("none", [], None, marks=pytest.mark.slow),
+    ],
 )
 def test_a_policy_is_shown_the_pictures_that_it_was_trained_on(
     evaluated: Typed,
