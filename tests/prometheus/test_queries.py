@@ -311,6 +311,7 @@ def test_dashboard_is_drawn(dashboard: Dashboard, prometheus_api: httpx.Client, 
         return found
 
     file = Path(PICTURES or tmp_path) / f"{dashboard.name}.png"
+    file.parent.mkdir(parents=True, exist_ok=True)
     save_figure(draw(dashboard, asked), file, dpi=100)
 
     assert [expr for expr in empty if not ON_A_GPU.search(expr)] == []
