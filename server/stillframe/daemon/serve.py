@@ -186,10 +186,10 @@ def open_engine(
 ) -> Engine:
     """Load the checkpoint, a folder, and start its engine, not yet warm. `ended` is called if the engine fails."""
     model = open_model(config, log)
-    shadow = open_shadow(config, model, metrics, log)
     for where, terms in port_terms(config):
         terms.check(model.info, where)
     _warn_missing_crop(config, log)
+    shadow = open_shadow(config, model, metrics, log)
     recording = CaptureConfig(config.graphs, config.batching.most, config.reuse.slot_text_tokens)
     check_gpu_memory(model, config.reuse, recording, log)
     recalling = open_history(config, model)
