@@ -44,7 +44,7 @@ def refresh_idle_session(core: EngineCore, session: SessionState, should_yield: 
         core.cache.drop_kv(session, KeyframeReason.INTEGRITY)
         raise
     except Preempted:
-        return SlackReport((core.clock() - started_s) * 1e3, drift=None)
+        return SlackReport((core.clock() - started_s) * 1e3, drift=None) if frame.can_drift else None
     return SlackReport((core.clock() - started_s) * 1e3, max(drifts), by_action=drifts) if drifts else None
 
 
