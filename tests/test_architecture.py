@@ -73,6 +73,7 @@ LAB_ARROWS = {
     "ablation": {"evaluation"},
     "history": {"ablation", "evaluation"},
     "latency": {"ablation", "evaluation"},
+    "methods": {"ablation", "evaluation", "libero"},
     "parity": set(),
     "train": {"libero"},  # whose simulator and experts make demonstrations
     "progress": {"bridge", "train"},  # the types of what it shows
@@ -85,6 +86,7 @@ LAB_ARROWS = {
         "history",
         "latency",
         "libero",
+        "methods",
         "parity",
         "progress",
         "rtc",

@@ -95,10 +95,9 @@ def speed_chart(file: Path, speeds: Mapping[str, Mapping[str, Result]]) -> None:
 
 
 def _success_point(axes: Any, arm: Result, colour: str = ACCENT, marker: str = "o") -> None:
-    low, high = arm["success_ci95"]
-    centre = 100 * arm["success"]
-    reach = [[centre - 100 * low], [100 * high - centre]]
-    axes.errorbar(arm["reuse_ratio"], centre, yerr=reach, fmt=marker, color=colour, markersize=5, linewidth=1.2)
+    (low, high), centre = arm["success_ci95"], arm["success"]
+    reach = [[100 * max(0.0, centre - low)], [100 * max(0.0, high - centre)]]  # an end may lie a rounding inside
+    axes.errorbar(arm["reuse_ratio"], 100 * centre, yerr=reach, fmt=marker, color=colour, markersize=5, linewidth=1.2)
 
 
 def _label(axes: Any, name: str, x: float, y: float, number: int) -> None:

@@ -20,6 +20,7 @@ from stillframe_lab.cli.bridge import evaluate_bridge
 from stillframe_lab.cli.drafts import compare_drafts
 from stillframe_lab.cli.evidence import EvidenceOptions, ablate, compare_families, knobs_of, remember
 from stillframe_lab.cli.libero import LiberoOptions, PictureChoice, evaluate_libero
+from stillframe_lab.cli.methods import MethodsOptions, compare_methods
 from stillframe_lab.cli.prefix import compare_prefix_caches
 from stillframe_lab.cli.rtc import DELAYS, evaluate_rtc
 from stillframe_lab.cli.shipped import TINY
@@ -127,7 +128,10 @@ def eval_command(
     distractor: Annotated[bool, typer.Option("--distractor", help="Move something in the background.")] = False,
     ablation: Annotated[
         bool,
-        typer.Option("--ablation", help="Evaluate every reuse mode under every condition, with a report."),
+        typer.Option(
+            "--ablation",
+            help="Evaluate every reuse mode under every condition, with a report; with --suite in that suite.",
+        ),
     ] = False,
     families: Annotated[
         bool,
@@ -164,11 +168,18 @@ def eval_command(
     delay_ms: Annotated[str, typer.Option(help="With --rtc: of the answers, in whole control steps.")] = DELAYS,
     cell: Annotated[
         list[str] | None,
-        typer.Option(help="With --bridge or --families: what to play, more than once for several; default all."),
+        typer.Option(
+            help="With --bridge, --families or --suite and --ablation: what to play, more than once for several; "
+            "default all."
+        ),
     ] = None,
 ) -> None:
     """Play episodes in the simulator and report success, with its 95 % interval, reuse, drift and latency."""
     require_extras("sim")
+    evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
+    if suite is not None and ablation:
+        compare_methods(evidence, MethodsOptions(suite, tasks, execute, pictures, cell or ()))
+        return
     if suite is not None:
         serving = [*_unless_auto("--device", device), *_unless_auto("--dtype", dtype), "--threads", str(threads)]
         evaluate_libero(
@@ -192,7 +203,6 @@ def eval_command(
             )
         )
         return
-    evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
     options = {"device": device, "dtype": dtype, "weights": weights, "threads": threads}
     reports: dict[str, tuple[bool, Callable[[], None]]] = {
         "--under-load": (under_load, lambda: measure_under_load(evidence, execute, pause_ms)),

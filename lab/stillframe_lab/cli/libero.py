@@ -70,7 +70,11 @@ def evaluate_libero(options: LiberoOptions) -> None:
     if options.expert:
         check_expert(options.suite)
     with user_errors(), ExitStack() as running:
-        document = _played(options, None if options.expert else _served(options, running), _pictures(options))
+        document = _played(
+            options,
+            None if options.expert else _served(options, running),
+            pictures_of(options.checkpoint, options.pictures),
+        )
     text = json.dumps(document, indent=2)
     typer.echo(text)
     if options.json_file is not None:
@@ -98,11 +102,11 @@ def _serving(options: LiberoOptions, checkpoint: Path) -> list[str]:
     return [*([str(knobs)] if knobs else []), "--checkpoint", str(local_folder(checkpoint)), *options.serving]
 
 
-def _pictures(options: LiberoOptions) -> PictureChoice:
+def pictures_of(checkpoint: Path | None, asked: PictureChoice | None) -> PictureChoice:
     """The kind that is asked for, or that the checkpoint was trained on, or the benchmark's."""
-    if options.pictures is not None or options.checkpoint is None:
-        return options.pictures or PictureChoice.FULL
-    said = CheckpointFolder(local_folder(options.checkpoint)).json("config.json").get(PICTURES_KEY, PictureChoice.FULL)
+    if asked is not None or checkpoint is None:
+        return asked or PictureChoice.FULL
+    said = CheckpointFolder(local_folder(checkpoint)).json("config.json").get(PICTURES_KEY, PictureChoice.FULL)
     if said not in {*PictureChoice}:
         raise ConfigError(f"config.json: {PICTURES_KEY} is {said!r}; expected {' or '.join(PictureChoice)}")
     return PictureChoice(said)

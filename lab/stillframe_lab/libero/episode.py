@@ -43,6 +43,15 @@ class Simulator(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Answers:
+    """A player's answers of one episode. An expert has none."""
+
+    frames: tuple[AnsweredFrame, ...] = ()  # one for each answer
+    ms: tuple[float, ...] = ()  # from pictures to actions, end to end
+    drifts: tuple[float, ...] = ()  # of the answers that were measured, normalised units
+
+
 class Player(Protocol):
     """Where actions come from."""
 
@@ -54,8 +63,8 @@ class Player(Protocol):
         """The action [7] of this step, as the simulator takes it. Pictures are drawn only where `draw` is called."""
         ...
 
-    def taken(self) -> tuple[tuple[AnsweredFrame, ...], tuple[float, ...]]:
-        """The answers since the episode began, and how long each took, ms."""
+    def taken(self) -> Answers:
+        """Those since the episode began."""
         ...
 
 
@@ -71,6 +80,7 @@ class PlayedEpisode:
     answers_ms: tuple[float, ...]  # from pictures to actions, end to end
     frames: tuple[AnsweredFrame, ...]  # one for each answer
     versions: Mapping[str, str]  # of the simulator's packages
+    drifts: tuple[float, ...] = ()  # of the answers that were measured, normalised units
 
 
 class Stopped(Exception):
@@ -99,8 +109,10 @@ class EpisodeRules:
                 raise Stopped
             reading = simulator.step(player.action(reading, draw))
             steps, success = steps + 1, reading.success
-        frames, answers_ms = player.taken()
-        return PlayedEpisode(episode, seed, scene.instruction, success, steps, answers_ms, frames, scene.versions)
+        said = player.taken()
+        return PlayedEpisode(
+            episode, seed, scene.instruction, success, steps, said.ms, said.frames, scene.versions, said.drifts
+        )
 
 
 class PolicyPlayer:
@@ -131,7 +143,7 @@ class PolicyPlayer:
         self._chunks.rest()
         return self._protocol.played(action)
 
-    def taken(self) -> tuple[tuple[AnsweredFrame, ...], tuple[float, ...]]:
+    def taken(self) -> Answers:
         """The episode's answers; nothing of it stays."""
-        answers_ms, self._answers_ms = tuple(self._answers_ms), []
-        return tuple(self._actor.trace.taken().frames), answers_ms
+        trace, answers_ms, self._answers_ms = self._actor.trace.taken(), self._answers_ms, []
+        return Answers(tuple(trace.frames), tuple(answers_ms), tuple(trace.drifts))

@@ -55,8 +55,8 @@ def log_file(result: Path) -> Path:
 def read_episode(said: dict[str, Any]) -> PlayedEpisode:
     """An episode as its line says it."""
     frames = tuple(_frame(one) for one in said["frames"])
-    fixed = {"id": EpisodeId(**said["id"]), "answers_ms": tuple(said["answers_ms"]), "frames": frames}
-    return PlayedEpisode(**{**said, **fixed})
+    several = {name: tuple(said.get(name, ())) for name in ("answers_ms", "drifts")}
+    return PlayedEpisode(**{**said, **several, "id": EpisodeId(**said["id"]), "frames": frames})
 
 
 def _frame(said: dict[str, Any]) -> AnsweredFrame:

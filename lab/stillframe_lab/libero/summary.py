@@ -24,7 +24,10 @@ def summarise(played: Sequence[PlayedEpisode], about: Mapping[str, Any]) -> dict
     """
     ordered = sorted(played, key=lambda episode: episode.id)
     answers_ms = [*chain.from_iterable(episode.answers_ms for episode in ordered)]
-    trace = Trace([*chain.from_iterable(episode.frames for episode in ordered)])
+    trace = Trace(
+        [*chain.from_iterable(episode.frames for episode in ordered)],
+        drifts=[*chain.from_iterable(episode.drifts for episode in ordered)],
+    )
     return {
         **about,
         **_success(ordered),

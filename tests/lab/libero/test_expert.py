@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from stillframe.errors import ConfigError
+from stillframe_lab.libero.episode import Answers
 from stillframe_lab.libero.expert.geometry import DOWN, box_in_world, turn_between, turn_of, yawed
 from stillframe_lab.libero.expert.jobs import BowlOnPlate, ThingInBasket, job_of
 from stillframe_lab.libero.expert.player import ExpertPlayer
-from stillframe_lab.libero.expert.servo import CLOSED, OPEN, Phase, PickAndPlace
+from stillframe_lab.libero.expert.servo import CLOSED, FRICTION, OPEN, Phase, PickAndPlace
 from stillframe_lab.libero.process import Reading, Scene
 
 UPRIGHT = [0.0, 0.0, 0.0, 1.0]
@@ -128,11 +129,23 @@ def test_what_friction_holds_off_is_pushed() -> None:
     toy.hand = rim
     expert.action(toy.reading)
 
-    assert told[:16] == pytest.approx([-0.126] * 16)
+    assert told[:16] == pytest.approx([-0.126 - FRICTION] * 16)
     assert np.all(np.diff(told[16:22]) < -0.03)
-    assert told[-1] == pytest.approx(-(0.009 + 0.03) * 14)
+    assert told[-1] == pytest.approx(-(0.009 + 0.03) * 14 - FRICTION)
     assert expert.phase is Phase.CLOSE
     assert expert.action(toy.reading)[:3] == pytest.approx([0, 0, 0], abs=1e-9)
+
+
+def test_no_small_move_is_told_that_friction_would_swallow() -> None:
+    """But in the last millimetres, where it fades out: a hand that is there is told to stay."""
+    told = []
+    for apart_m in (0.05, 0.006, 0.002, 0.0):
+        toy, job = Toy(), BowlOnPlate("bowl", "plate", close_m=0.0)
+        toy.hand = job.grasp(toy.reading) + np.array([0.0, 0.0, apart_m])
+        told.append(-float(PickAndPlace(job).action(toy.reading)[2]))
+
+    assert told[:2] == pytest.approx([1.0, 14 * 0.006 + FRICTION])
+    assert told[2:] == pytest.approx([14 * 0.002 + FRICTION / 2, 0.0])
 
 
 def test_what_friction_holds_off_the_goal_is_pushed_too() -> None:
@@ -144,7 +157,7 @@ def test_what_friction_holds_off_the_goal_is_pushed_too() -> None:
     toy.hand = toy.hand + np.array([0.019, 0.0, 0.02])
     told = [float(expert.action(toy.reading)[0]) for _ in range(20)]
 
-    assert told[:6] == pytest.approx([-0.266] * 6)
+    assert told[:6] == pytest.approx([-0.266 - FRICTION * 0.019 / np.hypot(0.019, 0.003)] * 6, abs=0.05)
     assert np.all(np.diff(told[5:9]) < -0.05)
     assert expert.phase is Phase.CARRY
 
@@ -237,7 +250,7 @@ def test_the_player_draws_only_to_be_filmed() -> None:
         player.begin(SCENE)
         for _ in range(9):
             toy.step(player.action(toy.reading, draw))
-        assert (drawn, player.taken()) == (["agentview"] * count, ((), ()))
+        assert (drawn, player.taken()) == (["agentview"] * count, Answers())
 
 
 @pytest.mark.parametrize("axis", [[1, 0, 0], [0, 1, 0], [0.6, 0, 0.8]])

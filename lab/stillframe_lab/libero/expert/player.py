@@ -5,8 +5,7 @@ Knows the suite's jobs and how they are done; asks for pictures only to be filme
 
 from __future__ import annotations
 
-from stillframe_lab.evaluation.trace import AnsweredFrame
-from stillframe_lab.libero.episode import Draw
+from stillframe_lab.libero.episode import Answers, Draw
 from stillframe_lab.libero.expert.jobs import job_of
 from stillframe_lab.libero.expert.servo import PickAndPlace
 from stillframe_lab.libero.pictures import Vector
@@ -32,6 +31,6 @@ class ExpertPlayer:
         self._steps += 1
         return self._expert.action(reading)
 
-    def taken(self) -> tuple[tuple[AnsweredFrame, ...], tuple[float, ...]]:
+    def taken(self) -> Answers:
         """None: it answers no frames."""
-        return (), ()
+        return Answers()

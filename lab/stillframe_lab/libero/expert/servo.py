@@ -16,6 +16,7 @@ from stillframe_lab.libero.process import Reading
 
 OPEN, CLOSED = -1.0, 1.0
 GAIN = 14.0  # of a metre: 71 mm away is full speed
+FRICTION, FELT_M = 0.3, 0.004  # of full speed, added to any move of more: the arm swallows what is smaller
 TURN_GAIN, MOST_TURN = 2.0, 0.5
 STEP_S = 0.05
 ABOVE_M = 0.10  # the hand comes from so far above at most
@@ -73,7 +74,7 @@ class PickAndPlace:
         fingers_m = _opening_m(reading)
         speed_m_s, self._fingers_m = abs(fingers_m - self._fingers_m) / 2 / STEP_S, fingers_m
         move, gripper = self._next(reading, speed_m_s)
-        speed = GAIN * move
+        speed = GAIN * move + FRICTION * move / max(float(np.linalg.norm(move)), FELT_M)
         turn = turn_between(turn_of(reading.quaternion), yawed(self._job.yaw_rad) @ DOWN)
         return np.concatenate(
             [speed / max(1.0, np.abs(speed).max()), np.clip(TURN_GAIN * turn, -MOST_TURN, MOST_TURN), [gripper]]

@@ -19,21 +19,21 @@ class LiberoRecipe(ChunkRecipe):
     cameras: tuple[str, ...] = ("agentview", "wrist")
     demo_seed: int = 1  # of the draws; recipes with the same one share demonstrations
     demo_keep: float = 0.4  # share of a demonstration's steps that have pictures
-    demos_each: int = 12  # of each task
-    round_each: int = 2  # demonstrations of each task in a DAgger round, from where the policy led
+    demos_each: int = 16  # of each task
+    round_each: int = 3  # demonstrations of each task in a DAgger round, from where the policy led
     auxiliary_share: float = 0.5
     copy_share: float = 5.0
 
 
 LIBERO_TINY_OFT = LiberoRecipe(
     seed=12,
-    steps=1_800,
-    dagger_at=(800,),
+    steps=5_000,
+    dagger_at=(1_200, 2_200),
     batch_images=16,
     learning_rate=1e-3,
     warmup_steps=100,
     decay_from=0.5,
     ema_decay=0.995,
-    action_weights=(1.0, 1.0, 1.0, 0.3, 0.3, 0.3, 0.5),
+    action_weights=(1.0, 1.0, 1.0, 0.3, 0.3, 0.3, 1.0),
 )
 LIBERO_TINY = replace(LIBERO_TINY_OFT, seed=13, cameras=("agentview",), horizon=1, execute=1, steps=3_400, dagger_at=())

@@ -1,0 +1,69 @@
+"""`stillframe eval --suite S --ablation`: every way to reuse or prune, in one of LIBERO's suites.
+
+Parses what is asked; other rooms do the work, imported on use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from stillframe.daemon.checkpoint import local_folder
+from stillframe.daemon.config import load_config
+from stillframe.errors import ConfigError
+from stillframe.tools.extras import require_extras
+from stillframe_lab.cli.evidence import EvidenceOptions, knobs_of
+from stillframe_lab.cli.libero import PictureChoice, pictures_of
+
+EPISODES = 200
+
+
+@dataclass(frozen=True)
+class MethodsOptions:
+    """What the command line says beside the options of every report; None: the default of each."""
+
+    suite: str
+    tasks: str | None
+    execute: int | None
+    pictures: PictureChoice | None
+    arms: Sequence[str]  # none: all
+
+
+def compare_methods(options: EvidenceOptions, asked: MethodsOptions) -> None:
+    """Play and time what is missing, then write the report. Raises ConfigError for options that do not go together."""
+    require_extras("charts")
+    from stillframe_lab.ablation.cell import open_cpu_model
+    from stillframe_lab.evaluation.actors import user_errors
+    from stillframe_lab.evaluation.jobs import Folders
+    from stillframe_lab.libero.suites import check_suite, task_numbers
+    from stillframe_lab.methods.cell import local_protocol, patches_of
+    from stillframe_lab.methods.plan import MethodsPlan, chosen, method_arms
+    from stillframe_lab.methods.run import run_methods
+    from stillframe_lab.progress import AblationBar
+
+    check_suite(asked.suite)
+    if options.checkpoint is None:
+        raise ConfigError("--suite with --ablation: expected --checkpoint, a policy that was trained for the suite")
+    checkpoint = local_folder(options.checkpoint)
+    deployed = load_config(knobs_of(checkpoint, options.config), {"checkpoint": checkpoint})
+    model = open_cpu_model(checkpoint, deployed.checkpoint_config)
+    execute = asked.execute or deployed.decoding.execute or None
+    local_protocol(model.info, asked.suite, execute)
+    plan = MethodsPlan(
+        asked.suite,
+        task_numbers(asked.tasks),
+        options.episodes or EPISODES,
+        options.seed or 0,
+        chosen(method_arms(deployed.reuse, model, patches_of(model)), tuple(asked.arms)),
+        checkpoint,
+        execute,
+        deployed.checkpoint_config,
+        pictures_of(checkpoint, asked.pictures).value,
+    )
+    folders = Folders(options.run or Path("runs/methods"), options.out or Path("docs/methods"))
+    with user_errors(), AblationBar() as bar:
+        written = run_methods(plan, folders, options.workers, bar)
+    typer.echo(f"written: {folders.out}/{', '.join(written)}")

@@ -1,0 +1,98 @@
+"""Play one cell: every arm in turn from each of its initial states, in one simulator; runs in a worker process.
+
+Knows a policy in this process and the simulator's; no table.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from stillframe.domain import PolicyInfo, blank_observation
+from stillframe.models.base import PolicyModel
+from stillframe.web.service.model_card import model_card
+from stillframe_client.replies import model_info
+from stillframe_lab.ablation.cell import open_cpu_model
+from stillframe_lab.evaluation.actors import LocalActor
+from stillframe_lab.evaluation.evaluate import wilson
+from stillframe_lab.evaluation.jobs import save_result
+from stillframe_lab.evaluation.trace import Trace, figures
+from stillframe_lab.libero.contract import Protocol, protocol_of
+from stillframe_lab.libero.episode import EpisodeRules, PlayedEpisode, Player, PolicyPlayer, Simulator
+from stillframe_lab.libero.process import SimulatorProcess, simulator_python, start_command
+from stillframe_lab.libero.suites import most_steps
+from stillframe_lab.methods.plan import MethodsCell
+
+DIGITS = 5
+
+
+def play_methods_cell(cell: MethodsCell, origin: Mapping[str, Any], file: Path) -> None:
+    """Play every episode by every arm and write the result to `file`."""
+    players = arm_players(cell, open_cpu_model(cell.checkpoint, cell.checkpoint_config))
+    with SimulatorProcess(start_command(simulator_python()), draw=cell.pictures) as simulator:
+        played = played_in_turn(cell, simulator, players)
+    save_result(file, origin, {name: arm_result(cell.task, episodes) for name, episodes in played.items()})
+
+
+def played_in_turn(
+    cell: MethodsCell, simulator: Simulator, players: Mapping[str, Player]
+) -> dict[str, list[PlayedEpisode]]:
+    """Arm -> its episodes, in the order of the cell's initial states."""
+    rules, running = EpisodeRules(most_steps(cell.suite), cell.seed), threading.Event()
+    played: dict[str, list[PlayedEpisode]] = {name: [] for name in players}
+    scene = simulator.open(cell.suite, cell.task)
+    for number, episode in enumerate(cell.episodes):
+        for name in turned([*players], number):
+            played[name].append(rules.play(simulator, scene, episode, players[name], simulator.pictures, running))
+    return played
+
+
+def arm_players(cell: MethodsCell, model: PolicyModel) -> dict[str, PolicyPlayer]:
+    """A robot for each arm. Times are CPU time of this thread: others on the machine do not count."""
+    protocol = local_protocol(model.info, cell.suite, cell.execute)
+    return {
+        name: PolicyPlayer(LocalActor(model, reuse, clock=time.thread_time), protocol, time.thread_time)
+        for name, reuse in cell.arms.items()
+    }
+
+
+def local_protocol(info: PolicyInfo, suite: str, execute: int | None) -> Protocol:
+    """How a policy in this process is asked: by the contract that a daemon would give of it. Raises ConfigError."""
+    return protocol_of(model_info(model_card(info).model_dump(mode="json")), suite, execute)
+
+
+def patches_of(model: PolicyModel) -> int:
+    """Patch tokens of one camera."""
+    rows, columns = model.prepare(blank_observation(model.info)).layout.patch_grid
+    return rows * columns
+
+
+def turned(names: Sequence[str], number: int) -> list[str]:
+    """The arms, another one first for each episode."""
+    first = number % len(names)
+    return [*names[first:], *names[:first]]
+
+
+def arm_result(task: int, played: Sequence[PlayedEpisode]) -> dict[str, Any]:
+    """An arm's figures, in the ablation's words; `outcomes` has every episode in the order of its states."""
+    wins = sum(episode.success for episode in played)
+    answers_ms = [*chain.from_iterable(episode.answers_ms for episode in played)]
+    trace = Trace(
+        [*chain.from_iterable(episode.frames for episode in played)],
+        drifts=[*chain.from_iterable(episode.drifts for episode in played)],
+    )
+    return {
+        "episodes": len(played),
+        "wins": wins,
+        "success": wins / len(played),
+        "success_ci95": wilson(wins, len(played)),
+        "outcomes": {str(task): "".join(str(int(one.success)) for one in played)},
+        "steps": [episode.steps for episode in played],
+        **figures(trace, answers_ms),
+        "answers_ms": [round(ms, 2) for ms in answers_ms],
+        "drifts": [round(value, DIGITS) for value in trace.drifts],
+    }

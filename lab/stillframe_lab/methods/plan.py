@@ -1,0 +1,129 @@
+"""What is compared: the ablation's arms, forced counts of reused tokens, methods that prune; and which episodes.
+
+Knows settings; plays nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stillframe.domain import PRUNING_MODES
+from stillframe.errors import ConfigError
+from stillframe.models.base import PolicyModel
+from stillframe.models.llama.layout import Mask
+from stillframe.reuse.settings import ReuseSettings
+from stillframe_lab.ablation.plan import NO_GAP_S, OFF, arms, forced
+from stillframe_lab.libero.process import Drawing
+from stillframe_lab.libero.suites import EpisodeId, episodes_of
+
+BLOCK = 5  # initial states of a cell: more episodes add cells, and leave those that are there
+COUNT_SHARES = (0.2, 0.4, 0.8)  # of a camera's patches: the published 50, 100 and 200 of 256
+RELEVANT_SHARE = 0.16  # that a forced count with relevance leaves out: the 40 of 256 of the ablation
+
+
+@dataclass(frozen=True)
+class MethodsCell:
+    """Some initial states of one task, each played by every arm in turn."""
+
+    suite: str
+    task: int
+    init_states: tuple[int, ...]
+    seed: int
+    arms: Mapping[str, ReuseSettings]
+    checkpoint: Path
+    execute: int | None  # actions of each chunk that are played; None: as the paper of the family has it
+    checkpoint_config: Mapping[str, Any] | None
+    pictures: Drawing
+
+    @property
+    def name(self) -> str:
+        """The name of its result file."""
+        return f"{self.suite}-{self.task}-from-{self.init_states[0]:02}"
+
+    @property
+    def episodes(self) -> Iterator[EpisodeId]:
+        """In their order."""
+        return (EpisodeId(self.task, state) for state in self.init_states)
+
+    def origin(self, weights: str) -> dict[str, Any]:
+        """All that its result depends on, as JSON; `weights`: the checkpoint's digest."""
+        said: dict[str, Any] = json.loads(json.dumps({**asdict(self), "weights": weights}, default=str))
+        return said
+
+
+@dataclass(frozen=True)
+class MethodsPlan:
+    """All cells of one table."""
+
+    suite: str
+    tasks: tuple[int, ...]
+    episodes: int  # in all, of each arm
+    seed: int
+    arms: Mapping[str, ReuseSettings]
+    checkpoint: Path
+    execute: int | None
+    checkpoint_config: Mapping[str, Any] | None
+    pictures: Drawing
+
+    def cells(self) -> Iterator[MethodsCell]:
+        """The first states of every task before the next ones of any: what is stopped has some of each."""
+        wanted = episodes_of(self.tasks, self.episodes)
+        states = {task: [one.init_state for one in wanted if one.task == task] for task in self.tasks}
+        for first in range(0, max(map(len, states.values())), BLOCK):
+            for task in self.tasks:
+                if block := tuple(states[task][first : first + BLOCK]):
+                    yield self._cell(task, block)
+
+    def _cell(self, task: int, init_states: tuple[int, ...]) -> MethodsCell:
+        return MethodsCell(
+            self.suite,
+            task,
+            init_states,
+            self.seed,
+            self.arms,
+            self.checkpoint,
+            self.execute,
+            self.checkpoint_config,
+            self.pictures,
+        )
+
+
+def method_arms(knobs: ReuseSettings, model: PolicyModel, patches: int) -> dict[str, ReuseSettings]:
+    """Every arm that the model can be served with; `patches`: of one camera."""
+    return {**arms(knobs), **_pruning(knobs, model), **_counts(knobs, patches)}
+
+
+def chosen(every: Mapping[str, ReuseSettings], names: tuple[str, ...]) -> dict[str, ReuseSettings]:
+    """Those that are named, and `off`, which all are compared with; without names all. Raises ConfigError."""
+    for name in names:
+        if name not in every:
+            raise ConfigError(f"--cell {name}: expected one of {', '.join(every)}")
+    return {name: reuse for name, reuse in every.items() if not names or name in {OFF, *names}}
+
+
+def is_count(arm: str) -> bool:
+    """Whether an arm forces a count of reused tokens."""
+    return arm.partition(" ")[0].isdigit()
+
+
+def _pruning(knobs: ReuseSettings, model: PolicyModel) -> dict[str, ReuseSettings]:
+    """Methods that prune, where the action is said behind a causal prompt."""
+    if model.has_expert or model.mask is not Mask.CAUSAL:
+        return {}
+    return {mode: replace(knobs, mode=mode, gap_s=NO_GAP_S) for mode in sorted(PRUNING_MODES)}
+
+
+def _counts(knobs: ReuseSettings, patches: int) -> dict[str, ReuseSettings]:
+    """So many tokens of each camera in every layer of every frame, without refresh or limits."""
+    kept = round(RELEVANT_SHARE * patches)
+    return {
+        f"{round(share * patches)} tokens{' + relevance' if relevant else ''}": forced(
+            knobs, round(share * patches), relevant
+        )
+        for share in COUNT_SHARES
+        for relevant in (0, kept)
+    }

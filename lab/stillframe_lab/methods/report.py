@@ -1,0 +1,102 @@
+"""The report of the methods in one suite: its results with every figure, its page, its chart; and all suites' page.
+
+Knows results; plays nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from stillframe.tools.machine import machine
+from stillframe_lab.ablation.charts import success_chart
+from stillframe_lab.ablation.plan import ADAPTIVE, OFF
+from stillframe_lab.ablation.report import made_with, public
+from stillframe_lab.evaluation.evaluate import wilson
+from stillframe_lab.evaluation.page import target, write_json
+from stillframe_lab.evaluation.statistics import difference, pooled
+from stillframe_lab.evaluation.trace import percentiles
+from stillframe_lab.methods.page import methods_page
+from stillframe_lab.methods.plan import MethodsPlan, is_count
+
+Result = Mapping[str, Any]
+STATIC = "static-only"
+
+
+def write_methods(out: Path, plan: MethodsPlan, cells: Sequence[Mapping[str, Result]]) -> Sequence[str]:
+    """Write the suite's files, and the page of all suites whose results lie in `out`; their names.
+
+    `cells`: arm -> figures, of each cell.
+    """
+    arms = {name: _arm([cell[name] for cell in cells], [cell[OFF] for cell in cells], name) for name in plan.arms}
+    document = {
+        "made_with": {**made_with(plan.episodes, plan.seed), **machine()},
+        "suite": plan.suite,
+        "tasks": [*plan.tasks],
+        "checkpoint": plan.checkpoint.name,
+        "execute": plan.execute,
+        "pictures": plan.pictures,
+        "arms": arms,
+        "targets": _targets(arms),
+    }
+    named = f"{plan.checkpoint.name}-{plan.suite}"
+    write_json(out / f"{named}.json", document)
+    counts = {name: arm for name, arm in arms.items() if is_count(name)}
+    chart = {name: arm for name, arm in arms.items() if name not in counts and arm["drift"]["p90"] is not None}
+    success_chart(out / f"{named}.png", chart, {OFF: arms[OFF], **counts})
+    documents = {
+        file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(out.glob("*-libero_*.json"))
+    }
+    (out / "README.md").write_text(methods_page(documents), encoding="utf-8")
+    return f"{named}.json", f"{named}.png", "README.md"
+
+
+def _arm(cells: Sequence[Result], base: Sequence[Result], name: str) -> dict[str, Any]:
+    """An arm over all its cells, and against `off` on the same initial states."""
+    frames = sum(cell["frames"] for cell in cells)
+    gmacs = [cell["decoder_gmacs"] for cell in cells]
+    return {
+        **public(pooled(cells)),
+        "by_task": _by_task(cells),
+        "steps_mean": sum(chain.from_iterable(cell["steps"] for cell in cells)) / sum(one["episodes"] for one in cells),
+        "pruned_ratio": sum(cell.get("pruned_ratio", 0.0) * cell["frames"] for cell in cells) / frames,
+        "decoder_gmacs": None
+        if None in gmacs
+        else sum(own * cell["frames"] for own, cell in zip(gmacs, cells, strict=True)) / frames,
+        "latency_ms": percentiles([*chain.from_iterable(cell["answers_ms"] for cell in cells)]),
+        **({} if name == OFF else {"against_off": difference(cells, base)}),
+    }
+
+
+def _by_task(cells: Iterable[Result]) -> dict[str, dict[str, Any]]:
+    """Task -> episodes, wins and their interval."""
+    outcomes: dict[str, str] = {}
+    for cell in cells:
+        for task, own in cell["outcomes"].items():
+            outcomes[task] = outcomes.get(task, "") + own
+    return {
+        task: {"episodes": len(own), "wins": own.count("1"), "success_ci95": wilson(own.count("1"), len(own))}
+        for task, own in sorted(outcomes.items())
+    }
+
+
+def _targets(arms: Mapping[str, Result]) -> list[dict[str, Any]]:
+    """What the table was to show, of those arms that were played."""
+    found = []
+    if STATIC in arms:
+        apart = arms[STATIC]["against_off"]
+        words = (
+            f"{100 * apart['difference']:+.1f} points ({100 * apart['ci95'][0]:+.1f} to {100 * apart['ci95'][1]:+.1f})"
+        )
+        met = apart["difference"] <= -0.05 and apart["ci95"][1] < 0
+        found.append(
+            target("static-only against off: the suite tells methods apart", "-5 or less, below 0", words, met=met)
+        )
+    if ADAPTIVE in arms:
+        lost, reuse = -100 * arms[ADAPTIVE]["against_off"]["difference"], arms[ADAPTIVE]["reuse_ratio"]
+        found.append(target("adaptive against off, success lost", "at most 1.5 points", f"{lost:.1f}", met=lost <= 1.5))
+        found.append(target("adaptive, reuse over whole episodes", "at least 0.50", f"{reuse:.2f}", met=reuse >= 0.5))
+    return found

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from stillframe.reuse.settings import ReuseSettings
+from stillframe_lab.evaluation.evaluate import wilson
+from stillframe_lab.methods.plan import MethodsPlan
+from stillframe_lab.methods.report import write_methods
+
+
+def cell(outcomes: str, task: int, reuse: float, drift: float) -> dict[str, Any]:
+    """An arm's figures in one cell."""
+    wins, frames = outcomes.count("1"), 10 * len(outcomes)
+    return {
+        "episodes": len(outcomes),
+        "wins": wins,
+        "success": wins / len(outcomes),
+        "success_ci95": wilson(wins, len(outcomes)),
+        "outcomes": {str(task): outcomes},
+        "steps": [100] * len(outcomes),
+        "frames": frames,
+        "keyframes": frames if not reuse else len(outcomes),
+        "reuse_ratio": reuse,
+        "decoder_gmacs": 2.0 - reuse,
+        "answers_ms": [30.0 - 10 * reuse] * frames,
+        "drifts": [drift] * (frames if reuse else 0),
+    }
+
+
+def written(out: Path, suite: str, arms: dict[str, list[dict[str, Any]]]) -> tuple[dict[str, Any], str]:
+    """The results document and the page."""
+    settings = dict.fromkeys(arms, ReuseSettings())
+    plan = MethodsPlan(suite, (0, 1), 40, 0, settings, Path("tiny"), 4, None, "fast")
+    out.mkdir(exist_ok=True)
+    write_methods(out, plan, [{name: own[at] for name, own in arms.items()} for at in range(2)])
+    return json.loads((out / f"tiny-{suite}.json").read_text()), (out / "README.md").read_text()
+
+
+def arms(static_wins: int) -> dict[str, list[dict[str, Any]]]:
+    """Forty episodes an arm: `off` and `adaptive` win all, `static-only` so many of a task's twenty."""
+    some = "1" * static_wins + "0" * (20 - static_wins)
+    return {
+        "off": [cell("1" * 20, task, 0.0, 0.0) for task in (0, 1)],
+        "static-only": [cell(some, task, 0.8, 0.3) for task in (0, 1)],
+        "adaptive": [cell("1" * 20, task, 0.6, 0.01) for task in (0, 1)],
+        "51 tokens": [cell(some, task, 0.7, 0.5) for task in (0, 1)],
+    }
+
+
+def test_arms_are_pooled_and_compared_with_off(tmp_path: Path) -> None:
+    """Over all cells, by task, and against `off` on the same states."""
+    document, _ = written(tmp_path, "libero_spatial", arms(10))
+    static = document["arms"]["static-only"]
+
+    assert (static["wins"], static["episodes"]) == (20, 40)
+    assert static["by_task"]["1"]["wins"] == 10
+    assert static["against_off"]["difference"] == -0.5
+    assert static["against_off"]["only_base_succeeds"] == 20
+    assert static["latency_ms"]["p50"] == 22.0
+    assert "against_off" not in document["arms"]["off"]
+    assert "drifts" not in static
+
+
+def test_targets_are_met_or_said_not_to_be(tmp_path: Path) -> None:
+    """The suite tells methods apart only where the interval says so."""
+    apart, _ = written(tmp_path / "a", "libero_spatial", arms(10))
+    alike, page = written(tmp_path / "b", "libero_spatial", arms(19))
+
+    assert [one["met"] for one in apart["targets"]] == [True, True, True]
+    assert [one["met"] for one in alike["targets"]] == [False, True, True]
+    assert "**no**" in page
+
+
+def test_the_page_has_every_suite_that_lies_there(tmp_path: Path) -> None:
+    """With what was published in a column of its own, where something was; counts in a table of theirs."""
+    written(tmp_path, "libero_spatial", arms(10))
+    _, page = written(tmp_path, "libero_object", arms(10))
+    spatial, other = (part for part in page.split("\n## ") if part.startswith("libero_"))
+
+    assert page.index("## libero_object") < page.index("## libero_spatial")
+    assert "| 74.2 % |" in other
+    assert "74.2" not in spatial
+    assert "reused tokens of a camera\n\n| arm |" in other
+    assert (tmp_path / "tiny-libero_object.png").is_file()
