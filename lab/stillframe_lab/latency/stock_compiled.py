@@ -13,6 +13,7 @@ from transformers import StaticCache
 
 COMPILED = "stock, compiled"
 COMPILERS = ("c++", "g++", "clang++")
+VERSIONS = 64  # of the decoder's code: of each model, dtype and shape one; beyond the limit torch runs it as it is
 
 
 def compile_refusal(device: torch.device) -> str | None:
@@ -24,6 +25,8 @@ def compile_refusal(device: torch.device) -> str | None:
 
 def compiled(llama: Any) -> Any:
     """The same decoder, compiled when it is first called with each shape: the prompt's and a token's."""
+    limits: Any = torch._dynamo.config  # noqa: SLF001 (where torch documents the limit)
+    limits.recompile_limit = max(limits.recompile_limit, VERSIONS)
     return torch.compile(llama)
 
 
