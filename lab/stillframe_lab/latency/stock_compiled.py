@@ -25,7 +25,7 @@ def compile_refusal(device: torch.device) -> str | None:
 
 def compiled(llama: Any) -> Any:
     """The same decoder, compiled when it is first called with each shape: the prompt's and a token's."""
-    limits: Any = torch._dynamo.config  # noqa: SLF001 (where torch documents the limit)
+    limits: Any = torch._dynamo.config
     limits.recompile_limit = max(limits.recompile_limit, VERSIONS)
     return torch.compile(llama)
 
