@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +64,37 @@ def summary(document: Document) -> str:
 
 
 def write_report(out: Path, document: Document) -> list[str]:
-    """Write the device's JSON, its charts where matplotlib is there, and README.md of all devices' -> their names."""
+    """Write the device's JSON, its charts where matplotlib is there, and README.md of all devices' -> their names.
+
+    What an earlier run on the device has of other models stays, and its closed loop where this one played none.
+    """
     out.mkdir(parents=True, exist_ok=True)
     file = out / f"{document['device']}.json"
+    document = beside_earlier(json.loads(file.read_text(encoding="utf-8")), document) if file.is_file() else document
     write_json(file, document)
     charts = _charts(out, document)
     documents = {one.name: json.loads(one.read_text(encoding="utf-8")) for one in sorted(out.glob("*.json"))}
     (out / "README.md").write_text(page(documents, out), encoding="utf-8")
     return [file.name, *charts, "README.md"]
+
+
+def beside_earlier(earlier: Document, document: Document) -> Document:
+    """The document with the models and the closed loop that only an earlier one has. A model's rows are never mixed."""
+    rows = {
+        **{model: _rows_of(earlier, model) for model in _models(earlier)},
+        **{model: _rows_of(document, model) for model in _models(document)},
+    }
+    played = document if "skipped" not in document["closed_loop"] else earlier
+    return {**document, "rows": [*chain.from_iterable(rows.values())], "closed_loop": played["closed_loop"]}
+
+
+def _models(document: Document) -> list[str]:
+    """In the order of their rows."""
+    return [*dict.fromkeys(row["model"] for row in document["rows"])]
+
+
+def _rows_of(document: Document, model: str) -> list[Any]:
+    return [row for row in document["rows"] if row["model"] == model]
 
 
 def page(documents: Mapping[str, Document], folder: Path) -> str:
@@ -87,8 +111,7 @@ def _is_gpu(document: Document) -> bool:
 
 def _section(document: Document, folder: Path) -> str:
     name = document["device"]
-    models = dict.fromkeys(row["model"] for row in document["rows"])
-    tables = [f"### {model}\n\n{_stage_table(document, model)}" for model in models]
+    tables = [f"### {model}\n\n{_stage_table(document, model)}" for model in _models(document)]
     charts = [f"![{chart}]({name}-{chart}.png)\n" for chart in CHARTS if (folder / f"{name}-{chart}.png").is_file()]
     known = [*_roofline_lines(document["roofline"])]
     known += [f"{row}: left out: {why}" for row, why in document.get("left_out", {}).items()]

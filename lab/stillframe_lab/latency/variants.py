@@ -44,6 +44,7 @@ OFF, DRAFTS, HIT, MISS = "off", "drafts, as they come", "drafts, all right", "dr
 REUSED, ADAPTIVE, IDENTICAL = "reuse 0.5", "reuse adaptive", "identical picture"
 AS_IT_COMES, ALL = "all, as it comes", "all: drafts right, reuse 0.5"
 INT8_OFF, INT8_HIT = "int8 weights", "int8 weights, drafts, all right"
+INT8_ALL = "int8 weights, all: drafts right, reuse 0.5"
 BATCHES = (2, 4, 8)
 SHARE = 0.5  # of token-layers that the forced rows reuse
 
@@ -105,6 +106,7 @@ STILLFRAME_VARIANTS = (
     *_batches(_ALL, BATCHES, quick=[4]),
     VariantSpec(INT8_OFF, weights="int8"),
     VariantSpec(INT8_HIT, "off", "right", weights="int8"),
+    VariantSpec(INT8_ALL, "forced", "right", weights="int8"),
 )
 _REUSED = VariantSpec(REUSED, "forced", quick=True)
 # Where a chunk of actions comes out of one pass, nothing is drafted.
