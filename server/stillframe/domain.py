@@ -33,7 +33,7 @@ QUARTERS = 4  # of a chunk of actions, the one that is due first ahead
 # Why a pass was not replayed: KV beside the pool; an idle refresh, which yields between two layers; rows that drop out
 # after several layers; a probe of rows that are not kept; more rows than were captured; more pictures than that;
 # another mask than that.
-EAGER_REASONS = ("storage", "guarded", "history", "layers", "tap", "rows", "pictures", "mask", "chunks", "pruned")
+EAGER_REASONS = ("storage", "history", "layers", "tap", "rows", "pictures", "mask", "chunks", "pruned")
 
 
 @dataclass(frozen=True)

@@ -72,13 +72,13 @@ class DeviceWorker:
             clear_tracebacks(error, self._core.model.device)
         return True
 
-    def audit(self, should_yield: ShouldYield, report: Callable[[SlackReport], None]) -> None:
+    def audit(self, report: Callable[[SlackReport], None]) -> None:
         """Audit the last batch's keyframe, if one of them is to be: once they are answered. Never raises."""
         audit = self._core.cache.take_audit()
         if audit is None:
             return
         try:
-            measured = run_audit(self._core, audit, should_yield)
+            measured = run_audit(self._core, audit)
             audit.session.beside_ms += measured.duration_ms
             report(measured)
         except Internal as error:
