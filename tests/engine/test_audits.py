@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from stillframe.domain import KeyframeReason, Observation, SessionRef
 from stillframe.engine.audit import run_audit
 from stillframe.engine.audit_budget import MOST_SAVED_S, AuditBudget
-from stillframe.engine.drift import STEP_DOWN, STEP_UP
+from stillframe.engine.drift import BLIND_ANSWERS, STEP_DOWN, STEP_UP
 from stillframe.engine.requests import FrameRequest
-from stillframe.engine.scheduler import AUDIT_AFTER
 from stillframe.engine.step import step
 from stillframe.errors import Internal
 
@@ -82,11 +81,11 @@ def test_nothing_is_audited_while_drift_is_known(robots: Make, picture: Make, ch
     """A robot that is measured in its pauses keeps its keyframes where they are due."""
     bench = robots(keyframe_every=INTERVAL)
     bench.core.scheduler.audits.earn(100.0)
-    for number in range(AUDIT_AFTER * 3):
+    for number in range(BLIND_ANSWERS * 3):
         bench.see(changed(picture(0), 0, seed=number))
         bench.refresh()
 
-    assert [step.report.cache.frame for step in bench.steps[1:]] == ["delta"] * (AUDIT_AFTER * 3 - 1)
+    assert [step.report.cache.frame for step in bench.steps[1:]] == ["delta"] * (BLIND_ANSWERS * 3 - 1)
     assert bench.session("a").unmeasured == 0
 
 
@@ -95,7 +94,7 @@ def test_other_modes_are_not_audited(robots: Make, picture: Make, mode: str) -> 
     """Nothing steers them, so nothing is to be learnt."""
     bench = robots(mode, paper_k=None)
     bench.core.scheduler.audits.earn(100.0)
-    for _ in range(3 * AUDIT_AFTER):
+    for _ in range(3 * BLIND_ANSWERS):
         bench.see(picture(0))
 
     assert bench.core.cache.audit is None
@@ -179,7 +178,7 @@ def test_a_batch_has_one_audit(robots: Make, picture: Make) -> None:
             break
 
     assert sorted(reasons, key=str) == [None, KeyframeReason.AGE]
-    assert bench.session("b").unmeasured + bench.session("a").unmeasured > AUDIT_AFTER
+    assert bench.session("b").unmeasured + bench.session("a").unmeasured > BLIND_ANSWERS
 
 
 def test_the_next_batch_drops_an_audit_that_was_not_run(audited: Make, picture: Make) -> None:
@@ -223,7 +222,7 @@ def test_a_failed_batch_leaves_the_session_its_own_slot(robots: Make, picture: M
 
 def _due(bench: Any) -> bool:
     session = bench.session("a")
-    return session.unmeasured >= AUDIT_AFTER and session.reuse.since_dense >= int(0.618034 * (INTERVAL - 1))
+    return session.unmeasured >= BLIND_ANSWERS and session.reuse.since_dense >= int(0.618034 * (INTERVAL - 1))
 
 
 def test_a_delta_that_is_no_action_is_refused(audited: Make, monkeypatch: pytest.MonkeyPatch) -> None:
