@@ -135,7 +135,8 @@ class FrameKV:
         `places`: positions that enter the first layer as zeros, and so have keys of zeros there.
         """
         held = self._storage[:, :, :, :rows]
-        if not bool(held.isfinite().all()):
+        finite = [layer.isfinite().all() for layer in held.unbind(1)]  # at once it would take twice the slot's memory
+        if not bool(torch.stack(finite).all()):
             raise KVCorrupted("keys or values are not finite: the model returned NaN or infinity, or memory is damaged")
         written = held[0].any(dim=-1)  # [layers, kv_heads, rows]
         written[0, :, places.start : places.stop] = True
