@@ -145,7 +145,7 @@ def test_a_pause_gives_way_between_two_blocks(delta: Make, block: int) -> None:
     assert bench.core.cache.sessions.pending() is None
 
 
-def test_a_pause_nobody_disturbs_asks_before_every_block(delta: Make) -> None:
+def test_an_undisturbed_pause_asks_before_every_block(delta: Make) -> None:
     """So a frame never waits for more than one; and before it begins, and before storage is looked through."""
     bench, _ = delta()
     asked: list[int] = []
