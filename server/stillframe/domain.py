@@ -30,10 +30,9 @@ RTC_WHYS: tuple[RtcWhy, ...] = get_args(RtcWhy)
 ShadowOutcome = Literal["compared", "failed", "preempted", "skipped"]
 SHADOW_OUTCOMES: tuple[ShadowOutcome, ...] = get_args(ShadowOutcome)
 QUARTERS = 4  # of a chunk of actions, the one that is due first ahead
-# Why a pass was not replayed: KV beside the pool; an idle refresh, which yields between two layers; rows that drop out
-# after several layers; a probe of rows that are not kept; more rows than were captured; more pictures than that;
-# another mask than that.
-EAGER_REASONS = ("storage", "guarded", "history", "layers", "tap", "rows", "pictures", "mask", "chunks", "pruned")
+# Why a pass was not replayed: KV beside the pool; older frames that are looked at; rows that drop out after several
+# layers; a probe of rows that are not kept; more rows or pictures than were captured; another mask.
+EAGER_REASONS = ("storage", "history", "layers", "tap", "rows", "pictures", "mask", "chunks", "pruned")
 
 
 @dataclass(frozen=True)

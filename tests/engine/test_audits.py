@@ -18,7 +18,6 @@ from stillframe.engine.audit import run_audit
 from stillframe.engine.audit_budget import MOST_SAVED_S, AuditBudget
 from stillframe.engine.drift import BLIND_ANSWERS, STEP_DOWN, STEP_UP
 from stillframe.engine.requests import FrameRequest
-from stillframe.engine.scheduler import AUDIT_AFTER
 from stillframe.engine.step import step
 from stillframe.errors import Internal
 
@@ -26,11 +25,6 @@ Make = Callable[..., Any]
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
 ROWS, WHOLE = 21, 21  # of a toy's prompt
 INTERVAL = 20  # frames from keyframe to keyframe, unless one is brought forward
-
-
-def never() -> bool:
-    """No frame waits."""
-    return False
 
 
 @pytest.fixture
@@ -60,7 +54,7 @@ def drift_between(one: Any, other: Any) -> float:
 def test_an_audit_measures_the_delta_that_the_keyframe_replaced(audited: Make) -> None:
     """What would have been answered is what a twin without audits answers; its distance from what was is the drift."""
     bench, twin, _ = audited()
-    report = run_audit(bench.core, bench.core.cache.take_audit(), never)
+    report = run_audit(bench.core, bench.core.cache.take_audit())
 
     assert bench.steps[-1].report.cache.keyframe_reason is KeyframeReason.AGE
     assert twin.steps[-1].report.cache.keyframe_reason is None
@@ -75,7 +69,7 @@ def test_the_answer_beside_an_audit_is_the_dense_one(audited: Make) -> None:
     bench, _, now = audited()
     dense = bench.steps[-1].chunk.tokens.tolist()
     held = bench.held(bench.session("a").reuse.kv, ROWS)
-    run_audit(bench.core, bench.core.cache.take_audit(), never)
+    run_audit(bench.core, bench.core.cache.take_audit())
 
     assert torch.equal(bench.held(bench.session("a").reuse.kv, ROWS), held)
     assert bench.session("a").reuse.since_dense == 0
@@ -87,11 +81,11 @@ def test_nothing_is_audited_while_drift_is_known(robots: Make, picture: Make, ch
     """A robot that is measured in its pauses keeps its keyframes where they are due."""
     bench = robots(keyframe_every=INTERVAL)
     bench.core.scheduler.audits.earn(100.0)
-    for number in range(AUDIT_AFTER * 3):
+    for number in range(BLIND_ANSWERS * 3):
         bench.see(changed(picture(0), 0, seed=number))
         bench.refresh()
 
-    assert [step.report.cache.frame for step in bench.steps[1:]] == ["delta"] * (AUDIT_AFTER * 3 - 1)
+    assert [step.report.cache.frame for step in bench.steps[1:]] == ["delta"] * (BLIND_ANSWERS * 3 - 1)
     assert bench.session("a").unmeasured == 0
 
 
@@ -100,7 +94,7 @@ def test_other_modes_are_not_audited(robots: Make, picture: Make, mode: str) -> 
     """Nothing steers them, so nothing is to be learnt."""
     bench = robots(mode, paper_k=None)
     bench.core.scheduler.audits.earn(100.0)
-    for _ in range(3 * AUDIT_AFTER):
+    for _ in range(3 * BLIND_ANSWERS):
         bench.see(picture(0))
 
     assert bench.core.cache.audit is None
@@ -125,7 +119,7 @@ def test_audits_see_deltas_of_all_ages(robots: Make, picture: Make) -> None:
         audit, since = bench.core.cache.take_audit(), since + 1
         if audit is not None:
             ages.append(since)
-            run_audit(bench.core, audit, never)
+            run_audit(bench.core, audit)
         if bench.steps[-1].report.cache.frame == "keyframe":
             since = 0
 
@@ -145,44 +139,29 @@ def test_caution_follows_an_audit(audited: Make, budget: float, change: float) -
     session.caution.level = 0.0
     audit = replace(bench.core.cache.take_audit(), share=0.95)
     session.caution.level = 0.5
-    run_audit(bench.core, audit, never)
+    run_audit(bench.core, audit)
 
     assert session.caution.level == pytest.approx(0.5 + change)
     assert session.unmeasured == 0
 
 
-def test_an_audit_gives_way_unless_drift_is_long_unknown(audited: Make) -> None:
-    """Given way, it has changed nothing but what was spent; with drift unknown for long it is run to its end."""
+def test_what_an_audit_took_is_spent_and_told(audited: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In milliseconds, also where what it gave is no action."""
     bench, *_ = audited()
-    session, audit = bench.session("a"), bench.core.cache.take_audit()
-    session.unmeasured, level = AUDIT_AFTER, session.caution.level
-    gave_way = run_audit(bench.core, audit, lambda: True)
-    left = session.unmeasured
-    session.unmeasured = BLIND_ANSWERS
-    insisted = run_audit(bench.core, audit, lambda: True)
+    before_s, audit, act = bench.core.scheduler.audits.credit_s, bench.core.cache.take_audit(), bench.model.act
 
-    assert (gave_way.drift, left, level) == (None, AUDIT_AFTER, 0)
-    assert gave_way.audit
-    assert insisted.drift is not None
-    assert session.unmeasured == 0
+    def acting(*parts: Any) -> Any:
+        bench.clock.now_s += 0.006
+        return act(*parts)
 
-
-def test_what_an_audit_took_is_spent_and_told(audited: Make) -> None:
-    """In milliseconds, also where it gave way."""
-    bench, *_ = audited()
-    bench.session("a").unmeasured = AUDIT_AFTER
-    before_s = bench.core.scheduler.audits.credit_s
-    asked: list[int] = []
-
-    def wanted() -> bool:
-        asked.append(1)
-        bench.clock.now_s += 0.002
-        return len(asked) == 3
-
-    report = run_audit(bench.core, bench.core.cache.take_audit(), wanted)
+    monkeypatch.setattr(bench.model, "act", acting)
+    report = run_audit(bench.core, audit)
+    monkeypatch.setattr(bench.core.cache, "refusal", lambda *_, **__: Internal("not-an-action", "no action"))
+    with pytest.raises(Internal, match="no action"):
+        run_audit(bench.core, audit)
 
     assert report.duration_ms == pytest.approx(6)
-    assert before_s - bench.core.scheduler.audits.credit_s == pytest.approx(0.006)
+    assert before_s - bench.core.scheduler.audits.credit_s == pytest.approx(0.012)
 
 
 def test_a_batch_has_one_audit(robots: Make, picture: Make) -> None:
@@ -199,7 +178,7 @@ def test_a_batch_has_one_audit(robots: Make, picture: Make) -> None:
             break
 
     assert sorted(reasons, key=str) == [None, KeyframeReason.AGE]
-    assert bench.session("b").unmeasured + bench.session("a").unmeasured > AUDIT_AFTER
+    assert bench.session("b").unmeasured + bench.session("a").unmeasured > BLIND_ANSWERS
 
 
 def test_the_next_batch_drops_an_audit_that_was_not_run(audited: Make, picture: Make) -> None:
@@ -243,7 +222,7 @@ def test_a_failed_batch_leaves_the_session_its_own_slot(robots: Make, picture: M
 
 def _due(bench: Any) -> bool:
     session = bench.session("a")
-    return session.unmeasured >= AUDIT_AFTER and session.reuse.since_dense >= int(0.618034 * (INTERVAL - 1))
+    return session.unmeasured >= BLIND_ANSWERS and session.reuse.since_dense >= int(0.618034 * (INTERVAL - 1))
 
 
 def test_a_delta_that_is_no_action_is_refused(audited: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +234,7 @@ def test_a_delta_that_is_no_action_is_refused(audited: Make, monkeypatch: pytest
     monkeypatch.setattr(bench.core.cache, "refusal", lambda *_, **__: refusal)
 
     with pytest.raises(Internal, match="no action"):
-        run_audit(bench.core, bench.core.cache.take_audit(), never)
+        run_audit(bench.core, bench.core.cache.take_audit())
     assert session.unmeasured == unmeasured
 
 
@@ -297,7 +276,7 @@ def test_an_engine_audits_and_tells(busy: Make) -> None:
 
 
 def test_the_answer_goes_out_before_its_audit(busy: Make) -> None:
-    """While the audit's pass is held up the answer is there, and the next frame waits for it."""
+    """While the audit's pass is held up the answer is there; the next frame waits for it, and it is run to its end."""
     other, see_other = busy()
     passes = len(_passes_until(other, see_other))
     one, see = busy()
@@ -311,8 +290,13 @@ def test_the_answer_goes_out_before_its_audit(busy: Make) -> None:
     assert answer is not None
     assert answer.result(0).report.cache.frame == "keyframe"
     assert one.reports.empty()
+    waits = see(passes)
     gate.opened.set()
-    assert one.reports.get(timeout=WAIT_S).audit
+    report = one.reports.get(timeout=WAIT_S)
+
+    assert report.audit
+    assert report.drift is not None
+    assert waits.result(WAIT_S).report.cache.frame == "delta"
 
 
 def _passes_until(one: Any, see: Callable[[int], Any]) -> list[int]:

@@ -12,6 +12,7 @@ import torch
 
 from stillframe.domain import Observation, SessionRef, Step
 from stillframe.engine import cuda_graphs
+from stillframe.engine.audit import run_audit
 from stillframe.engine.core import EngineCore
 from stillframe.engine.cuda_graphs import (
     CaptureConfig,
@@ -65,6 +66,27 @@ def test_robots_act_as_without(robots: Make, picture: Make, changed: Make, mode:
     assert counts.replays >= 12
     assert sum(counts.eager[reason] for reason in ("storage", "tap", "rows")) == 0
     assert (counts.eager["layers"] > 0) == (mode == "paper")
+
+
+def test_a_pause_computes_eagerly_and_an_audit_replays(robots: Make, picture: Make, changed: Make) -> None:
+    """What was captured could not give way between two blocks; an audit gives way to no frame."""
+    bench = robots(keyframe_every=20)
+    bench.core.runner = capture_graphs(bench.model, bench.core.cache.slots.pool, RECORDING, again)
+    counts = bench.core.runner.counts
+    for number in range(2):
+        bench.see(changed(picture(0), number))
+    before = counts.replays
+    assert bench.refresh().drift is not None
+    refreshed = counts.replays
+    while bench.core.cache.audit is None:
+        bench.core.scheduler.audits.earn(100.0)
+        bench.see(picture(0))
+    before_audit = counts.replays
+    run_audit(bench.core, bench.core.cache.take_audit())
+
+    assert refreshed == before
+    assert counts.replays > before_audit
+    assert not any(counts.eager.values())
 
 
 @pytest.mark.parametrize("mode", ["off", "adaptive"])

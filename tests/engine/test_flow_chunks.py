@@ -194,6 +194,33 @@ def test_a_delta_frame_drifts_and_its_refresh_measures_it(bench: Make, mode: str
     assert (report.drift or 0) > 0
 
 
+def test_a_refresh_gives_way_while_the_expert_draws(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The expert writes into no cache; a frame that comes in while it draws waits for one of its blocks."""
+    one = bench("adaptive")
+    for shot in (0, 1):
+        one.see(shot)
+    session, drawing, asked = one.core.cache.next_refresh, [False], []
+    assert session is not None
+    act = Pi0.act
+
+    def acting(*parts: Any) -> Any:
+        drawing[0] = True
+        return act(*parts)
+
+    monkeypatch.setattr(Pi0, "act", acting)
+
+    def wanted() -> bool:
+        asked.append(drawing[0])
+        return sum(asked) == 4
+
+    report = refresh_idle_session(one.core, session, wanted)
+
+    assert report is not None
+    assert report.drift is None
+    assert asked[-4:] == [True] * 4
+    assert one.core.cache.next_refresh is session
+
+
 def test_exact_reuses_nothing_where_every_row_sees_every_other(bench: Make) -> None:
     """Whole frames, and the reason."""
     one = bench("exact")

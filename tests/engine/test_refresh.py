@@ -11,6 +11,7 @@ from stillframe.engine.drift import STEP_UP
 
 Make = Callable[..., Any]
 ROWS, LAYERS = 21, 4  # of a toy: prompt, layers
+BLOCKS = 1 + 3 * LAYERS  # of its network: itself, each layer, and of each its attention and its feed-forward
 
 
 def dense_kv(robots: Make, picture: Any, bench: Any) -> torch.Tensor:
@@ -122,20 +123,20 @@ def test_published_modes_are_measured_and_left_as_they_are(delta: Make, mode: st
     assert (cache.keyframe_reason, cache.age_max) == (None, 2)
 
 
-@pytest.mark.parametrize("write", [1, 2, LAYERS, LAYERS + 1, 1 + 2 * LAYERS])
-def test_a_pause_gives_way_between_two_layers(delta: Make, write: int) -> None:
-    """At the first, the second or any later layer, decoding included: the session is untouched and still pending."""
+@pytest.mark.parametrize("block", [1, 2, BLOCKS, BLOCKS + 2, 1 + 2 * BLOCKS])
+def test_a_pause_gives_way_between_two_blocks(delta: Make, block: int) -> None:
+    """At the first, the second or any later block, decoding included: the session is untouched and still pending."""
     bench, _ = delta()
     before, kv, spare = bench.held(bench.kv, ROWS), bench.kv, bench.core.cache.slots.spare
     asked: list[int] = []
 
     def wanted() -> bool:
         asked.append(1)
-        return len(asked) == write
+        return len(asked) == block
 
     report = bench.refresh(wanted)
 
-    assert len(asked) == write
+    assert len(asked) == block
     assert report.drift is None
     assert torch.equal(bench.held(kv, ROWS), before)
     assert bench.core.cache.slots.spare is spare
@@ -144,15 +145,15 @@ def test_a_pause_gives_way_between_two_layers(delta: Make, write: int) -> None:
     assert bench.core.cache.sessions.pending() is None
 
 
-def test_a_pause_nobody_disturbs_asks_before_every_layer(delta: Make) -> None:
-    """So a frame never waits for more than one layer; and before it begins, and before storage is looked through."""
+def test_an_undisturbed_pause_asks_before_every_block(delta: Make) -> None:
+    """So a frame never waits for more than one; and before it begins, and before storage is looked through."""
     bench, _ = delta()
     asked: list[int] = []
     passes = bench.model.count_passes()
     bench.refresh(lambda: bool(asked.append(1)))
 
     assert len(passes) > 1
-    assert len(asked) == 1 + LAYERS * len(passes) + 1
+    assert len(asked) == 1 + BLOCKS * len(passes) + 1
 
 
 @pytest.mark.parametrize("gave_way", [True, False])

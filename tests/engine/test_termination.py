@@ -6,9 +6,11 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+import torch
 
+from stillframe.engine import device
 from stillframe.engine.termination import PendingAnswers
-from stillframe.errors import NotReady
+from stillframe.errors import Internal, NotReady
 
 Make = Callable[..., Any]
 WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
@@ -94,6 +96,33 @@ def test_what_ends_the_thread_in_a_pause(desk: Make, picture: Make, caplog: pyte
         one.see(picture(0))
 
     assert is_over(one, causes, cause, caplog)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_gpu_that_is_lost_ends_the_thread(
+    desk: Make, picture: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, *, lost: bool
+) -> None:
+    """One that fails even when it is waited for; any other of its errors costs the frame that had it alone."""
+    one, error = desk("off"), torch.AcceleratorError("an illegal memory access was encountered")
+    causes = ended(one)
+
+    def fails() -> None:
+        if lost:
+            raise torch.AcceleratorError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(device, "wait_for", lambda _: fails)
+    one.model.broken = error
+    answer = one.submit(picture(0))
+    refused = answer.exception(WAIT_S)
+
+    if not lost:
+        assert isinstance(refused, Internal)
+        assert one.see(picture(0)).report.cache.frame == "keyframe"
+        return
+    assert code(answer) == "engine-ended"
+    assert isinstance(one.engine._pending.cause, device.DeviceLost)
+    assert one.engine._pending.cause.__cause__ is error
+    assert is_over(one, causes, one.engine._pending.cause, caplog)
 
 
 def test_an_answers_callback_may_end_the_thread_and_no_other_answer(

@@ -44,9 +44,9 @@ class Eyes:
         self.sparse = TokenSparseVision((self.towers.featurizer, self.towers.fused_featurizer), self.project)
         whole, changed = self.sparse.whole, self.sparse.changed
 
-        def counted_whole(pictures: Sequence[Tensor], *check: Any) -> Any:
+        def counted_whole(pictures: Sequence[Tensor]) -> Any:
             self.whole.append(len(pictures))
-            return whole(pictures, *check)
+            return whole(pictures)
 
         def counted_changed(pictures: Sequence[Any]) -> list[Tensor]:
             self.computed.append([len(picture.at) for picture in pictures])

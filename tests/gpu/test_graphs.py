@@ -15,9 +15,11 @@ import pytest
 import torch
 
 from stillframe.domain import EAGER_REASONS, Observation, PassCounts, SessionRef, Step
+from stillframe.engine.audit import run_audit
 from stillframe.engine.core import EngineCore
 from stillframe.engine.cuda_graphs import CaptureConfig, capture_graphs_on_cuda
 from stillframe.engine.engine import Engine
+from stillframe.engine.refresh import refresh_idle_session
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.settings import GraphSettings
 from stillframe.engine.step import step
@@ -197,6 +199,50 @@ def test_what_was_not_captured_is_counted(model: PolicyModel, frames: Iterator[l
     assert answered(replayed, frames, 6) == expected
     assert counts.eager["layers"] > 0
     assert counts.replays > 0
+
+
+def test_an_audit_is_replayed_and_measures_what_an_eager_one_does(model: PolicyModel) -> None:
+    """The delta beside a keyframe, over the slot that its session had before."""
+    measured = []
+    for replays in (False, True):
+        core = EngineCore.of(model, SETTINGS, lambda: 0.0)
+        counts, frames, drifts = replaying(core) if replays else PassCounts(), batches(), []
+        for _ in range(40):
+            core.scheduler.audits.earn(100.0)
+            step(core, next(frames))
+            before, audit = counts.replays, core.cache.take_audit()
+            if audit is not None:
+                drifts.append(run_audit(core, audit).drift)
+                assert (counts.replays > before) is replays
+        measured.append(drifts)
+
+    assert len(measured[0]) > 1
+    np.testing.assert_allclose(measured[1], measured[0], rtol=0, atol=1e-3)
+
+
+def test_a_refresh_asks_while_the_gpu_has_nothing_to_do(
+    model: PolicyModel, frames: Iterator[list[FrameRequest]]
+) -> None:
+    """Before every block, of a pass that is not replayed: so a frame that comes in waits for one block at most."""
+    core = EngineCore.of(model, SETTINGS, lambda: 0.0)
+    counts = replaying(core)
+    for _ in range(2):
+        step(core, next(frames))
+    before, session, idle = counts.replays, core.cache.next_refresh, []
+    assert session is not None
+
+    def wanted() -> bool:
+        idle.append(torch.cuda.current_stream().query())
+        return len(idle) == 5
+
+    gave_way, through = refresh_idle_session(core, session, wanted), refresh_idle_session(core, session, lambda: False)
+
+    assert gave_way is not None
+    assert gave_way.drift is None
+    assert idle == [True] * 5
+    assert through is not None
+    assert through.drift is not None
+    assert counts.replays == before
 
 
 def test_an_engine_captures_before_its_first_frame(model: PolicyModel) -> None:

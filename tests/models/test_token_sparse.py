@@ -179,18 +179,6 @@ def test_what_is_kept_of_a_picture_takes_what_it_says(bench: Bench) -> None:
     assert torch.equal(one.towers[0], kept)
 
 
-def test_a_whole_pass_can_be_ended_between_blocks() -> None:
-    """Whatever is asked before a block may raise."""
-    bench, left = BENCHES["prismatic"], iter(range(3))
-
-    def check() -> None:
-        if next(left) == 2:
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        bench.sparse.whole([bench.picture(1)], check)
-
-
 def test_a_tower_in_another_dtype_than_its_pictures() -> None:
     """Pictures come in float32, whatever the layers' dtype; PaliGemma adds positions in float32 too."""
     backbone = VisionBackbone(DINO, SIGLIP)

@@ -146,31 +146,6 @@ def test_a_second_pruning_holds_from_its_layer_on(kv: FrameKV) -> None:
     assert kv.pruned_rows(layers=4) == 3 + 3 + 4
 
 
-def test_a_guard_ends_a_pass_before_it_writes(kv: FrameKV) -> None:
-    """What the guard raises comes out of `write`, before a row changes; outside of the guard nothing is asked."""
-    kv.reserve(1)
-    kv.write(0, torch.tensor([0]), rows(1), rows(1))
-
-    def refuse() -> None:
-        raise InterruptedError
-
-    with pytest.raises(InterruptedError), kv.guarded(refuse):
-        kv.write(0, torch.tensor([0]), rows(2), rows(2))
-    assert read(kv, 0) == ([1], [1])
-    kv.write(0, torch.tensor([0]), rows(3), rows(3))
-    assert read(kv, 0) == ([3], [3])
-
-
-def test_a_guard_is_asked_before_every_write(kv: FrameKV) -> None:
-    """One question a layer, so that a pass gives way between two."""
-    asked: list[int] = []
-    with kv.guarded(lambda: asked.append(len(asked))):
-        for layer in range(LAYERS):
-            kv.write(layer, torch.tensor([0]), rows(1), rows(1))
-
-    assert asked == [0, 1]
-
-
 def whole(kv: FrameKV, count: int) -> None:
     """Write the first `count` rows of every layer."""
     kv.reserve(count)

@@ -41,9 +41,11 @@ def chosen(
 
 
 def relevant(scores: list[float], cameras: list[slice] = ONE, **knobs: Any) -> list[int]:
-    """Indices of those of eight tokens that the task needs."""
+    """Indices of those of eight tokens that the task needs; as many as it says."""
     relevance = Relevance(torch.tensor(scores), torch.zeros(1))
-    return indices(TaskRelevance.of(relevance, cameras, ReusePolicy(IdenticalPrefix(), **knobs)).relevant)
+    own = TaskRelevance.of(relevance, cameras, ReusePolicy(IdenticalPrefix(), **knobs))
+    assert own.count == own.relevant.sum()
+    return indices(own.relevant)
 
 
 def indices(mask: Tensor) -> list[int]:

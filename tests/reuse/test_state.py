@@ -93,7 +93,7 @@ def test_a_refresh_makes_everything_new() -> None:
     left = ReuseState.fresh(first, SAME, tokens(0), 0.0)
     left.advance(delta([0, 1, 2, 3]), tokens(1), 1.0, published=False)
 
-    attended = TaskRelevance(Relevance(torch.ones(TOKENS), torch.ones(1)), torch.ones(TOKENS, dtype=torch.bool))
+    attended = TaskRelevance(Relevance(torch.ones(TOKENS), torch.ones(1)), torch.ones(TOKENS, dtype=torch.bool), TOKENS)
 
     assert left.refreshed(second, tokens(1), attended) is first
     assert left.task_relevance is attended

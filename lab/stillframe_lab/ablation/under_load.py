@@ -69,6 +69,7 @@ class ArmTrace:
     answers: list[Answered] = field(default_factory=list)
     reports: list[SlackReport] = field(default_factory=list)
     rounds_s: list[float] = field(default_factory=list)  # seconds an answer, of each round
+    rounds_cpu_s: list[float] = field(default_factory=list)  # likewise of all cores' time, refreshes and audits too
 
 
 class DenseAnswers:
@@ -99,15 +100,17 @@ def play_arms(plan: LoadPlan, model: PolicyModel, episodes: Sequence[Sequence[Ob
         }
         for number in range(plan.rounds):
             for name in [*traces] if number % 2 == 0 else [*traces][::-1]:
-                began_s = time.perf_counter()
+                began_s, began_cpu_s = time.perf_counter(), time.process_time()
                 played = list(_round(plan, engines[name], episodes, number))
                 took_s = time.perf_counter() - began_s
                 time.sleep(LAST_PAUSE_S)
+                cpu_s = time.process_time() - began_cpu_s
                 told, reports[name][:] = [*reports[name]], []
                 if number >= plan.unsettled:
                     traces[name].answers += [Answered(one.step, _drift(model, dense, one)) for one in played]
                     traces[name].reports += told
                     traces[name].rounds_s.append(took_s / len(played))
+                    traces[name].rounds_cpu_s.append(cpu_s / len(played))
     return traces
 
 

@@ -24,7 +24,7 @@ PERCENTILES = {"p50": 50, "p90": 90, "p99": 99}
 COLUMNS = (
     *("", "drift p90, all answers", "of delta frames", "p99", "over budget", "reuse", "keyframes"),
     *("answers/s against no measure", "p50 / p99, ms", "device ms an answer: frames + refreshes + audits"),
-    "refreshes / audits / given up",
+    *("CPU ms an answer", "against no measure", "refreshes / audits / given up"),
 )
 
 
@@ -33,8 +33,9 @@ def figures(plan: LoadPlan, traces: Mapping[str, ArmTrace], where: Mapping[str, 
     arms = {name: _arm(plan, trace) for name, trace in traces.items()}
     for name, arm in arms.items():
         # Of pairs of rounds that ran one after the other: the machine's load moves more slowly than that.
-        pairs = zip(traces[BLIND].rounds_s, traces[name].rounds_s, strict=True)
-        arm["throughput"] = float(np.median([blind / own for blind, own in pairs]))
+        blind, own = traces[BLIND], traces[name]
+        arm["throughput"] = float(np.median(np.divide(blind.rounds_s, own.rounds_s)))
+        arm["cpu"] = float(np.median(np.divide(own.rounds_cpu_s, blind.rounds_cpu_s)))
     return {"machine": where, "plan": asdict(plan), "arms": arms}
 
 
@@ -67,6 +68,7 @@ def _arm(plan: LoadPlan, trace: ArmTrace) -> dict[str, Any]:
             "refreshes": sum(report.duration_ms for report in refreshes) / each,
             "audits": sum(report.duration_ms for report in audits) / each,
         },
+        "cpu_ms": float(np.median(trace.rounds_cpu_s)) * 1e3,
         "refreshes": sum(report.drift is not None for report in refreshes),
         "audits": sum(report.drift is not None for report in audits),
         "given_up": sum(report.drift is None for report in trace.reports),
@@ -101,5 +103,7 @@ def _row(arm: Result) -> list[str]:
         f"{arm['throughput']:.2f}x",
         f"{times['p50']:.0f} / {times['p99']:.0f}",
         f"{sum(work.values()):.1f} = {parts}",
+        number(arm["cpu_ms"], 1),
+        f"{arm['cpu']:.2f}x",
         f"{arm['refreshes']} / {arm['audits']} / {arm['given_up']}",
     ]

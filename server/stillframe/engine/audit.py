@@ -11,27 +11,23 @@ from stillframe.engine.beside import compute_beside, verified_draft
 from stillframe.engine.core import EngineCore
 from stillframe.engine.device import inference_mode
 from stillframe.engine.drift import drift_by_action
-from stillframe.engine.preemption import Preempted, ShouldYield
 from stillframe.engine.session_state import Audit
 
 
 @inference_mode()
-def run_audit(core: EngineCore, audit: Audit, should_yield: ShouldYield) -> SlackReport:
+def run_audit(core: EngineCore, audit: Audit) -> SlackReport:
     """Compute what would have been answered; the session's caution follows how far that is from what was.
 
-    Gives way to waiting frames, unless drift has not been measured for long: then their wait is bounded by what audits
-    may cost. Raises Internal for a delta that gives no action.
+    Gives way to no frame: its keyframe has been paid for, and a device that is always busy would else never learn. How
+    long frames wait for audits is bounded by what these may cost. Raises Internal for a delta that gives no action.
     """
-    session, delta, started_s = audit.session, audit.delta, core.clock()
+    delta, started_s = audit.delta, core.clock()
     delta.draft = verified_draft(delta.draft, audit.answer)
-    drifts: tuple[float, ...] = ()
     try:
-        decoded = compute_beside(core, delta, (lambda: False) if session.blind else should_yield)
-        drifts = drift_by_action(decoded.normalised, audit.answer.normalised)
-        session.measured(max(drifts), audit.share)
-    except Preempted:
-        pass
+        decoded = compute_beside(core, delta, core.runner)
     finally:
         took_s = core.clock() - started_s
         core.scheduler.audits.spend(took_s)
-    return SlackReport(took_s * 1e3, max(drifts, default=None), by_action=drifts, audit=True)
+    drifts = drift_by_action(decoded.normalised, audit.answer.normalised)
+    audit.session.measured(max(drifts), audit.share)
+    return SlackReport(took_s * 1e3, max(drifts), by_action=drifts, audit=True)

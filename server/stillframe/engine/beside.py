@@ -1,27 +1,23 @@
-"""A pass over one frame beside the queue: alone, and giving way between two layers. For refreshes and audits.
+"""A pass over one frame beside the queue, by itself. For refreshes and audits.
 
-Knows how to yield; not what the pass is for, nor when the device has time for it.
+Knows how one is run and checked; not what the pass is for, nor when the device has time for it.
 """
 
 from __future__ import annotations
 
-from functools import partial
-
 from stillframe.domain import DraftMode
 from stillframe.engine.core import EngineCore
 from stillframe.engine.device import all_finite
-from stillframe.engine.preemption import ShouldYield, check_preempted
 from stillframe.engine.session_state import ScheduledFrame
 from stillframe.models.base import Decoded
 from stillframe.models.llama.draft import Draft
+from stillframe.models.runner import ModelRunner
 
 
-def compute_beside(core: EngineCore, frame: ScheduledFrame, should_yield: ShouldYield) -> Decoded:
-    """Compute a frame by its plan, into its KV. Raises Preempted, and Internal for an answer that is no action."""
-    model, runner = core.model, core.runner
-    with frame.kv.guarded(partial(check_preempted, model.device, should_yield)):
-        hidden = runner.decoder.forward([frame.prompt(model.decoder)])
-        (decoded,) = runner.act([frame.prefilled(hidden[0])])
+def compute_beside(core: EngineCore, frame: ScheduledFrame, runner: ModelRunner) -> Decoded:
+    """Compute a frame by its plan, into its KV. Raises Internal for an answer that is no action."""
+    hidden = runner.decoder.forward([frame.prompt(core.model.decoder)])
+    (decoded,) = runner.act([frame.prefilled(hidden[0])])
     refusal = core.cache.refusal(frame, decoded, finite=all_finite(hidden)[0])
     if refusal is not None:
         raise refusal

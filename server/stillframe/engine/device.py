@@ -21,6 +21,10 @@ CPU_ALLOCATOR = "DefaultCPUAllocator"  # a CPU's allocator raises a plain Runtim
 inference_mode = torch.inference_mode  # a decorator: no gradients
 
 
+class DeviceLost(BaseException):
+    """A GPU fails whatever it is asked: only another process gets it back. No Exception, for no frame is to blame."""
+
+
 def wait_for(device: torch.device) -> Callable[[], None]:
     """What a stage's time has to wait for: a GPU works on after it is asked, a CPU is done when it answers."""
     return partial(torch.cuda.synchronize, device) if device.type == "cuda" else no_wait
@@ -47,6 +51,16 @@ def out_of_memory(error: Exception) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and CPU_ALLOCATOR in str(error)
+
+
+def check_device(error: Exception, device: torch.device) -> None:
+    """Raise DeviceLost where an error has left a GPU that cannot even be waited for: an illegal access, an assert."""
+    if not isinstance(error, torch.AcceleratorError):
+        return
+    try:
+        wait_for(device)()
+    except torch.AcceleratorError:
+        raise DeviceLost(f"{device} fails whatever it is asked; restart the daemon") from error
 
 
 def to_request_error(error: Exception) -> RequestError:

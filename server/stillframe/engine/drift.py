@@ -19,7 +19,7 @@ from stillframe.errors import StillframeError
 # percentile of drift is what is held to the budget.
 STEP_UP = 0.2  # of full caution, for an answer over budget
 STEP_DOWN = 0.02  # for an answer within half of it
-BLIND_ANSWERS = 6  # of delta frames without a measurement, after which drift counts as not known
+BLIND_ANSWERS = 8  # of delta frames without a measurement, after which drift counts as not known
 
 
 def drift_of(answer: NDArray[np.float64], dense: NDArray[np.float64]) -> float:

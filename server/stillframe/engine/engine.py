@@ -280,7 +280,7 @@ class Engine:
                 request.answer.set_exception(answer)
         if self._shadow is not None:
             self._shadow.add(requests, answers)
-        self._worker.audit(lambda: self._queue.has_work, self._report_refresh)
+        self._worker.audit(self._report_refresh)
 
 
 def _refused(error: RequestError) -> Future[Step]:

@@ -102,7 +102,7 @@ class LocalBatchPolicy:
         """What a daemon does right after its answers, pause or not: audit one of their keyframes. None: none is due."""
         self.core.scheduler.audits.earn(sum(step.report.computed_ms / step.report.batch for step in self._last) / 1e3)
         audit = self.core.cache.take_audit()
-        return None if audit is None else run_audit(self.core, audit, should_yield=lambda: False)
+        return None if audit is None else run_audit(self.core, audit)
 
     def refresh(self) -> SlackReport | None:
         """What an idle daemon does after an answer: measure its drift by a dense pass, renew the KV.

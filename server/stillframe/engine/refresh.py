@@ -5,17 +5,16 @@ Knows what is kept of such a pass; not when the device is idle.
 
 from __future__ import annotations
 
-from functools import partial
-
 from stillframe.domain import KeyframeReason, SlackReport
 from stillframe.engine.beside import compute_beside, verified_draft
 from stillframe.engine.core import EngineCore
 from stillframe.engine.device import inference_mode
 from stillframe.engine.drift import drift_by_action
-from stillframe.engine.preemption import Preempted, ShouldYield, check_preempted
+from stillframe.engine.preemption import Preempted, ShouldYield, check_preempted, yielding_between_blocks
 from stillframe.engine.session_state import ScheduledFrame, SessionState
 from stillframe.errors import Internal
 from stillframe.models.base import Decoded
+from stillframe.models.runner import ModelRunner
 from stillframe.reuse.kv import KVCorrupted
 
 
@@ -53,10 +52,12 @@ def _measure(
 ) -> tuple[float, ...]:
     """Compute the frame whole; return the drift of each action of its answer."""
     dense = core.scheduler.whole(frame, verified_draft(frame.draft, answer))
-    core.cache.vision.look_whole(core.runner, [dense], partial(check_preempted, core.model.device, should_yield))
+    runner = ModelRunner.eager(core.model)  # a captured pass could not give way
     core.cache.audit = None  # what it would be computed from lies in the spare slot
     dense.kv = core.cache.slots.spare
-    decoded = compute_beside(core, dense, should_yield)
+    with yielding_between_blocks(core.model.device, should_yield):
+        core.cache.vision.look_whole(runner, [dense])
+        decoded = compute_beside(core, dense, runner)
     drifts = drift_by_action(answer.normalised, decoded.normalised)
     session.last_drift = max(drifts)
     if frame.policy is not None and frame.policy.bounded:

@@ -28,7 +28,6 @@ from stillframe.reuse.settings import ReuseSettings
 from stillframe.reuse.state import ReuseState
 from stillframe.stopwatch import Clock
 
-AUDIT_AFTER = 4  # delta frames without a measurement, after which one is wanted
 GOLDEN = 0.618034  # its multiples, less their whole parts, fill the range from 0 to 1 evenly
 
 
@@ -112,7 +111,7 @@ class Scheduler:
         """
         if frame.keyframe is not None or frame.policy is None or not frame.policy.bounded:
             return False
-        if session.unmeasured < AUDIT_AFTER or not self.audits.allows:
+        if not session.blind or not self.audits.allows:
             return False
         drawn = GOLDEN * (session.audits + 1) % 1
         return state.since_dense >= int(drawn * (frame.interval(session.caution.level) - 1))

@@ -225,7 +225,8 @@ class SessionCache:
             report, epoch=session.ref.epoch, seq=session.ref.seq, last_drift=last_drift, beside_ms=beside_ms
         )
         if frame.keyframe is None:
-            relevant, caution = int(frame.plan.relevant.sum()), session.caution.level
+            attended = session.reuse.task_relevance if session.reuse else None
+            relevant, caution = attended.count if attended else 0, session.caution.level
             report = replace(report, relevant_tokens=relevant, caution=caution)
         if frame.pruning is not None:  # memory beside the pool is not held until it is measured
             session.pending, frame.kv = frame, self.slots.spare

@@ -12,7 +12,7 @@ from logging import Logger
 
 from stillframe.domain import Observation, PolicyInfo, SessionRef, ShadowOutcome, ShadowReport, Step, blank_observation
 from stillframe.engine.core import EngineCore
-from stillframe.engine.device import clear_tracebacks
+from stillframe.engine.device import check_device, clear_tracebacks
 from stillframe.engine.drift import chunk_distances
 from stillframe.engine.preemption import Preempted, ShouldYield, yielding_between_blocks
 from stillframe.engine.requests import FrameRequest
@@ -108,6 +108,7 @@ class Shadow:
                     "the shadow %s failed on a frame; later ones are counted", self.info.name, exc_info=error
                 )
             self._has_failed = True
+            check_device(error, self._core.model.device)
             clear_tracebacks(error, self._core.model.device)
             return "failed", ()
 

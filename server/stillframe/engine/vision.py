@@ -16,11 +16,10 @@ from stillframe.engine.kept_picture import KeptPicture, token_sparse_vision
 from stillframe.engine.session_state import ScheduledFrame, SessionState
 from stillframe.models.base import PolicyModel, Prepared
 from stillframe.models.runner import ModelRunner
-from stillframe.models.token_sparse import ChangedPicture, Check
+from stillframe.models.token_sparse import ChangedPicture
 from stillframe.reuse.patch_renewal import PatchRenewal, Pixels, Renewal, pixels_of
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.reuse.similarity import PatchTokens
-from stillframe.stopwatch import no_wait
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +68,8 @@ class VisionStage:
         computed = iter(runner.embed(unknown) if unknown else ())
         return [next(computed) if isinstance(own, Prepared) else own for own in rows]
 
-    def look_whole(self, runner: ModelRunner, frames: Sequence[ScheduledFrame], check: Check = no_wait) -> None:
-        """Compute pictures whole that were renewed in part, and give their frames the rows.
-
-        `check` is called before every block of the towers: an exception from it leaves the frames as they were.
-        """
+    def look_whole(self, runner: ModelRunner, frames: Sequence[ScheduledFrame]) -> None:
+        """Compute pictures whole that were renewed in part, and give their frames the rows."""
         partial = [frame for frame in frames if not all(picture.exact for picture in frame.looked.values())]
         if not partial:
             return
@@ -83,7 +79,7 @@ class VisionStage:
             for pixels, picture in zip(frame.prepared.pixels, frame.looked.values(), strict=True)
             if not picture.exact
         ]
-        whole = iter(self._whole(looks, check))
+        whole = iter(self._whole(looks))
         for frame in partial:
             frame.looked = {name: picture if picture.exact else next(whole) for name, picture in frame.looked.items()}
             (frame.rows,) = runner.embed([_with_rows(frame.prepared, frame.looked)])
@@ -113,10 +109,10 @@ class VisionStage:
         whole = iter(self._whole([look for look, own in zip(looks, made, strict=True) if own is None]))
         return [next(whole) if own is None else own for own in made]
 
-    def _whole(self, looks: Sequence[Look], check: Check = no_wait) -> list[KeptPicture]:
+    def _whole(self, looks: Sequence[Look]) -> list[KeptPicture]:
         if not looks or self._sparse is None:
             return []
-        rows, kv = self._sparse.whole([look.pixels for look in looks], check)
+        rows, kv = self._sparse.whole([look.pixels for look in looks])
         return [
             KeptPicture(own_kv, own, look.seen, look.seen) for own_kv, own, look in zip(kv, rows, looks, strict=True)
         ]

@@ -13,7 +13,7 @@ from stillframe.domain import SlackReport, Step
 from stillframe.engine.audit import run_audit
 from stillframe.engine.batch_policy import BatchPolicy
 from stillframe.engine.core import EngineCore
-from stillframe.engine.device import clear_tracebacks, to_request_error
+from stillframe.engine.device import check_device, clear_tracebacks, to_request_error
 from stillframe.engine.preemption import ShouldYield
 from stillframe.engine.refresh import refresh_idle_session
 from stillframe.engine.requests import FrameRequest
@@ -23,7 +23,7 @@ from stillframe.reuse.kv import KVCorrupted
 
 
 class DeviceWorker:
-    """One engine core. For the engine's thread."""
+    """One engine core. For the engine's thread, which DeviceLost ends."""
 
     def __init__(self, core: EngineCore, batches: BatchPolicy, log: Logger, on_refused: Callable[[Flaw], None]):
         self._core = core
@@ -38,6 +38,7 @@ class DeviceWorker:
         try:
             answers = iter(self._stepped(unexpired, now_s))
         except Exception as error:  # noqa: BLE001 (the clients are answered; what is ours to fix is logged)
+            check_device(error, self._core.model.device)
             answers = iter(
                 [self._failed(request, error) for request in unexpired]
                 if len(unexpired) == 1
@@ -68,23 +69,25 @@ class DeviceWorker:
             self._count_refused(error)
         except Exception as error:  # noqa: BLE001 (logged; no frame waits for a refresh)
             self._log.exception("an idle refresh failed")
+            check_device(error, self._core.model.device)
             session.pending = None
             clear_tracebacks(error, self._core.model.device)
         return True
 
-    def audit(self, should_yield: ShouldYield, report: Callable[[SlackReport], None]) -> None:
+    def audit(self, report: Callable[[SlackReport], None]) -> None:
         """Audit the last batch's keyframe, if one of them is to be: once they are answered. Never raises."""
         audit = self._core.cache.take_audit()
         if audit is None:
             return
         try:
-            measured = run_audit(self._core, audit, should_yield)
+            measured = run_audit(self._core, audit)
             audit.session.beside_ms += measured.duration_ms
             report(measured)
         except Internal as error:
             self._count_refused(error)
         except Exception as error:  # noqa: BLE001 (logged; its frame is answered)
             self._log.exception("an audit failed")
+            check_device(error, self._core.model.device)
             clear_tracebacks(error, self._core.model.device)
 
     def _stepped(self, requests: Sequence[FrameRequest], now_s: float) -> list[Step | RequestError]:

@@ -65,7 +65,7 @@ class ReuseMetrics:
         )
         self._audit_s = make.histogram(
             "stillframe_audit_seconds",
-            "Time of the audits of keyframes, preempted ones included.",
+            "Time of the audits of keyframes.",
             LATENCY_BUCKETS_S,
         )
         self._audit_drift = make.histogram(

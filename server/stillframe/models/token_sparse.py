@@ -21,8 +21,6 @@ from torch import Tensor, nn
 
 from stillframe.models.llama.attention import attend
 
-Check = Callable[[], None]
-
 
 class SparseTower(Protocol):
     """A ViT whose blocks take rows and a way to attend: see `prismatic.vision.Block`."""
@@ -107,18 +105,16 @@ class TokenSparseVision:
         """What a PictureKV takes."""
         return sum(math.prod(tower.kv_sizes) * tower.dtype.itemsize for tower in self._towers)
 
-    def whole(self, pictures: Sequence[Tensor], check: Check = lambda: None) -> tuple[Tensor, list[PictureKV]]:
+    def whole(self, pictures: Sequence[Tensor]) -> tuple[Tensor, list[PictureKV]]:
         """Pictures [3 * towers, H, W] -> all projected patches [pictures, patches, width], and what to keep of each.
 
-        The patches are those that the model's own encoder gives. `check` is called before every block: an exception
-        from it ends the pass.
+        The patches are those that the model's own encoder gives.
         """
         pixels, features, kept = torch.stack([self._moved(picture) for picture in pictures]), [], []
         for tower, own in zip(self._towers, torch.split(pixels, 3, dim=1), strict=True):
             kv = [torch.empty(tower.kv_sizes, dtype=tower.dtype, device=pixels.device) for _ in pictures]
             tokens = tower.enter(own)
             for layer, block in enumerate(tower.blocks):
-                check()
                 tokens = block(tokens, partial(_keeping, [picture[layer] for picture in kv]))
             features.append(tower.leave(tokens[:, tower.prefix_tokens :]))
             kept.append(kv)

@@ -5,8 +5,6 @@ Knows layers, positions and bytes; no family, no session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -58,7 +56,6 @@ class FrameKV:
     def __init__(self, storage: Tensor):
         """Use `storage` [2, layers, kv_heads, capacity, head_dim]."""
         self._storage = storage
-        self._check: Callable[[], None] | None = None
         self.capacity: int = storage.shape[-2]  # tokens
         self.length = 0  # tokens: one past the last position that reads see
         self._pruned: list[tuple[int, Tensor, int]] = []  # from which layer on, positions left, of how many
@@ -79,8 +76,6 @@ class FrameKV:
         Returns the layer's keys and values up to `length`, without those of positions pruned there: valid until the
         next write.
         """
-        if self._check is not None:
-            self._check()
         own_keys, own_values = self._storage[0, layer], self._storage[1, layer]
         own_keys.index_copy_(1, positions, keys)
         own_values.index_copy_(1, positions, values)
@@ -134,27 +129,14 @@ class FrameKV:
         spans = zip(self._pruned, ends, strict=False)
         return sum((end - first) * (length - len(kept)) for (first, kept, length), end in spans)
 
-    @property
-    def is_guarded(self) -> bool:
-        """Whether a check runs before every write."""
-        return self._check is not None
-
-    @contextmanager
-    def guarded(self, check: Callable[[], None]) -> Iterator[None]:
-        """Call `check` before every write; an exception from it aborts the pass between two layers."""
-        self._check = check
-        try:
-            yield
-        finally:
-            self._check = None
-
     def check_integrity(self, rows: int, places: range = range(0)) -> None:
         """Raise KVCorrupted unless the first `rows` tokens were all written, with finite numbers, in every layer.
 
         `places`: positions that enter the first layer as zeros, and so have keys of zeros there.
         """
         held = self._storage[:, :, :, :rows]
-        if not bool(held.isfinite().all()):
+        finite = [layer.isfinite().all() for layer in held.unbind(1)]  # at once it would take twice the slot's memory
+        if not bool(torch.stack(finite).all()):
             raise KVCorrupted("keys or values are not finite: the model returned NaN or infinity, or memory is damaged")
         written = held[0].any(dim=-1)  # [layers, kv_heads, rows]
         written[0, :, places.start : places.stop] = True

@@ -24,19 +24,23 @@ class TaskRelevance:
 
     relevance: Relevance
     relevant: Tensor  # bool [tokens]: recomputed as relevant to the task
+    count: int  # of those
 
     @classmethod
     def of(cls, relevance: Relevance, cameras: Sequence[slice], policy: ReusePolicy) -> TaskRelevance:
         """The task_top_k tokens of each camera, or those from tau_task on."""
-        relevant = torch.zeros_like(relevance.scores, dtype=torch.bool)
+        relevant, count = torch.zeros_like(relevance.scores, dtype=torch.bool), 0
         for camera in cameras:
             scores = relevance.scores[camera]
             if policy.tau_task is not None:
                 low, high = scores.aminmax()
                 relevant[camera] = (scores - low) >= policy.tau_task * (high - low)
+                count += int(relevant[camera].sum())  # waits for a GPU
             else:
-                relevant[camera][scores.topk(min(policy.task_top_k, len(scores))).indices] = True
-        return cls(relevance, relevant)
+                most = min(policy.task_top_k, len(scores))
+                relevant[camera][scores.topk(most).indices] = True
+                count += most
+        return cls(relevance, relevant, count)
 
 
 def select(

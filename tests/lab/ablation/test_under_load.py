@@ -74,7 +74,8 @@ def test_every_arm_answers_the_same_frames(model: PolicyModel, episodes: list[li
     traces = play_arms(PLAN, model, episodes)
 
     assert [len(trace.answers) for trace in traces.values()] == [8] * 5
-    assert all(len(trace.rounds_s) == 1 for trace in traces.values())
+    assert all(len(trace.rounds_s) == len(trace.rounds_cpu_s) == 1 for trace in traces.values())
+    assert all(min(trace.rounds_cpu_s) > 0 for trace in traces.values())
     assert {answered.step.report.cache.reuse_ratio for answered in traces[OFF].answers} == {0}
     whole = [answered for trace in traces.values() for answered in trace.answers if _whole(answered)]
     assert max(answered.drift for answered in whole) == pytest.approx(0, abs=1e-3)
@@ -100,8 +101,9 @@ def found() -> dict[str, Any]:
         [answered(0.0, 0.0), answered(0.3, 0.6)],
         [SlackReport(8.0, 0.3, audit=True), SlackReport(20.0, 0.1), SlackReport(2.0, None)],
         [second / 2 for second in ROUND_S],
+        [second * 3 for second in ROUND_S],
     )
-    slow = ArmTrace([answered(0.0, 0.0)], [], ROUND_S)
+    slow = ArmTrace([answered(0.0, 0.0)], [], ROUND_S, ROUND_S)
     return figures(PLAN, {OFF: slow, BLIND: slow, ALWAYS: trace}, WHERE)
 
 
@@ -116,6 +118,7 @@ def test_an_arms_figures_are_those_of_its_answers(found: dict[str, Any]) -> None
     assert arm["device_ms"] == pytest.approx({"frames": 15, "refreshes": 11, "audits": 4})
     assert (arm["refreshes"], arm["audits"], arm["given_up"]) == (1, 1, 1)
     assert arm["throughput"] == pytest.approx(2)
+    assert (arm["cpu_ms"], arm["cpu"]) == pytest.approx((450, 3))
     assert found["arms"][OFF]["delta_drift"] == {"p50": None, "p90": None, "p99": None}
 
 
@@ -131,7 +134,7 @@ def test_the_table_goes_between_the_pages_marks(tmp_path: Path, found: dict[str,
     assert text.endswith(f"{marks[1]}\nafter\n")
     assert "old" not in text
     assert "| audits | 0.2700 | 0.3000 |" in text
-    assert "30.0 = 15.0 + 11.0 + 4.0 | 1 / 1 / 1 |" in text
+    assert "30.0 = 15.0 + 11.0 + 4.0 | 450.0 | 3.00x | 1 / 1 / 1 |" in text
     assert json.loads((tmp_path / "drift-tiny.json").read_text())["machine"] == WHERE
 
 

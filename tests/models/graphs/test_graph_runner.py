@@ -288,21 +288,6 @@ def test_what_was_not_captured_is_run_eagerly(house: House, odd: Callable[..., S
     assert graphs.counts.replays == house.player.replayed == 0
 
 
-@torch.inference_mode()
-def test_a_pause_is_preempted_between_two_layers_still(house: House) -> None:
-    """A guarded pass is run eagerly: what was captured could not be interrupted."""
-    graphs = house.captured()
-    runner = house.runner(graphs)
-    sequence = house.prompt(20, house.slot())
-    asked: list[None] = []
-    with sequence.kv.guarded(lambda: asked.append(None)):
-        runner.forward([sequence])
-    runner.forward([sequence])
-
-    assert len(asked) == house.decoder.config.num_hidden_layers
-    assert (graphs.counts.eager["guarded"], graphs.counts.replays) == (1, 1)
-
-
 def test_capture_touches_no_slot(house: House) -> None:
     """Sessions may be there already: what is computed to record lands in scratch."""
     house.slot()

@@ -89,8 +89,6 @@ class CudaGraphRunner:
             return "pruned"
         if self._pool.slot_of(sequence.kv) is None:
             return "storage"
-        if sequence.kv.is_guarded:
-            return "guarded"
         if sequence.mask is not self._mask:
             return "mask"
         if sequence.history is not None:
