@@ -21,16 +21,19 @@ ENV PIP_EXTRA_INDEX_URL=${TORCH_INDEX} \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/stillframe
 WORKDIR /src
-# Dependencies first: this layer stays cached until a version changes. Of the source, the build needs to see these two.
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+# Dependencies first: this layer stays cached until a version changes. Of the source, the build needs to see these two, and
+# a README, which is edited more often than that: an empty one will do.
+COPY pyproject.toml constraints.txt LICENSE ./
 COPY server/stillframe/__init__.py server/stillframe/__init__.py
 COPY client/stillframe_client/__init__.py client/stillframe_client/__init__.py
+RUN touch README.md
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=wheels,target=/wheels \
     /opt/stillframe/bin/pip install .
 # The torch that the image has to have: cpu, cuda, or any, which is what pip found.
 ARG ACCELERATOR=any
 COPY docker/check_torch.py docker/check_torch.py
 RUN /opt/stillframe/bin/python docker/check_torch.py "${ACCELERATOR}"
+COPY README.md ./
 COPY server server
 COPY client client
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=wheels,target=/wheels \

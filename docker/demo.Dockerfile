@@ -24,6 +24,8 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=wheels,tar
     /opt/stillframe/bin/pip install ".[sim,charts]" ./lab
 USER 10001:10001
 WORKDIR /srv/stillframe
+# Where OpenGL keeps compiled shaders, but for this in a home folder, which is read-only.
+ENV XDG_CACHE_HOME=/tmp
 HEALTHCHECK NONE
 ENTRYPOINT ["stillframe", "demo", "--watch"]
 CMD []

@@ -22,12 +22,12 @@ import pytest
 import yaml
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
-BASE, IMAGE = "localhost/stillframe-base", "localhost/stillframe-daemon"
+BASE, IMAGE, DEMO = "localhost/stillframe-base", "localhost/stillframe-daemon", "localhost/stillframe-demo"
 SOON_S = 300.0  # bounds what has to happen; nothing is expected to take this long
 MISSING = "`make test-containers`, as root, makes what it stands on"
 PROGRAMS = ("podman", "runc", "catatonit", "nsenter")
-# A network of its own that has a loopback alone. The engine's own limits may be above those of this machine.
-ALONE = ("--network=none", "--ulimit=nofile=4096", "--ulimit=nproc=4096")
+LIMITS = ("--ulimit=nofile=4096", "--ulimit=nproc=4096")  # the engine's own may be above those of this machine
+ALONE = "--network=none"  # a network of its own that has a loopback alone
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,17 @@ class Engine:
 
     def python(self, image: str, program: str) -> str:
         """What a program prints that an image's Python runs, in a container for it alone."""
-        return self.run("run", "--rm", *ALONE, "--entrypoint", "python", image, "-c", program).stdout
+        return self.run("run", "--rm", *LIMITS, ALONE, "--entrypoint", "python", image, "-c", program).stdout
 
-    def build(self, tag: str, accelerator: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Build the Dockerfile on the base without a network: pip has the wheels alone."""
-        arguments = {"BASE": BASE, "ACCELERATOR": accelerator, "PIP_NO_INDEX": "1"}
+    def build(
+        self, tag: str, *, recipe: str = "Dockerfile", network: str = "none", check: bool = True, **arguments: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Build a recipe with the build arguments; pip has the wheels alone."""
+        arguments = {"BASE": BASE, "PIP_NO_INDEX": "1"} | arguments
         words = [f"--build-arg={name}={value}" for name, value in arguments.items()]
-        words += [f"--build-context=wheels={self.folder / 'wheels'}", "--network=none", f"--tag={tag}"]
+        words += [f"--build-context=wheels={self.folder / 'wheels'}", f"--network={network}", f"--tag={tag}"]
         # Docker's format, because OCI's has no health check.
-        return self.run("build", "--format=docker", "--layers", *words, ".", check=check)
+        return self.run("build", "--format=docker", "--layers", f"--file={recipe}", *words, ".", check=check)
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,12 @@ class Container:
 
     def wait_healthy(self) -> None:
         """Run the image's own health check until it succeeds."""
+        self.wait(lambda: self.engine.run("healthcheck", "run", self.name, check=False).returncode == 0)
+
+    def wait(self, happened: Callable[[], bool]) -> None:
+        """Ask every second whether it has; fails where the container ends before, and after SOON_S."""
         until_s = time.monotonic() + SOON_S
-        while self.engine.run("healthcheck", "run", self.name, check=False).returncode != 0:
+        while not happened():
             assert self.inspect()["State"]["Running"], self.log()
             assert time.monotonic() < until_s, self.log()
             time.sleep(1)
@@ -104,6 +110,7 @@ def engine() -> Iterator[Engine]:
     if missing or os.geteuid() != 0:
         pytest.skip(f"no {', '.join(missing) or 'root'}: {MISSING}")
     made = Engine(folder)
+    made.run("image", "prune", "--force", "--filter", "until=24h")  # layers of older sources, a gigabyte each
     if made.run("image", "exists", BASE, check=False).returncode != 0:
         made.run("import", str(folder / "base.tar"), BASE)
     yield made
@@ -113,15 +120,29 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def image(engine: Engine) -> str:
     """The daemon's image for a CPU, built without a network."""
-    engine.build(IMAGE, accelerator="cpu")
+    engine.build(IMAGE, ACCELERATOR="cpu")
     return IMAGE
 
 
 @pytest.fixture(scope="session")
-def service() -> Mapping[str, Any]:
-    """What docker-compose.yml says of the daemon on a CPU."""
-    read: Mapping[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["stillframe"]
+def demo(engine: Engine, image: str) -> str:
+    """The arm's image on top of it; OpenGL comes from Debian's packages, which takes a network."""
+    engine.build(DEMO, recipe="docker/demo.Dockerfile", network="host", STILLFRAME=image)
+    return DEMO
+
+
+@pytest.fixture(scope="session")
+def services() -> Mapping[str, Any]:
+    """What docker-compose.yml says of each service."""
+    read: Mapping[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     return read
+
+
+@pytest.fixture(scope="session")
+def service(services: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What it says of the daemon on a CPU."""
+    daemon: Mapping[str, Any] = services["stillframe"]
+    return daemon
 
 
 def options_of(service: Mapping[str, Any]) -> list[str]:
@@ -135,13 +156,22 @@ def options_of(service: Mapping[str, Any]) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def run(engine: Engine) -> Callable[..., Any]:
-    """Gives `with running(image, service) as container`: an image run as compose runs a service, and removed then."""
+def run(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Gives `with running(image, service) as container`: an image run as compose runs a service, and removed then.
+
+    Alone, or with `beside` in the daemon's network, where that has the name that compose gives it.
+    """
+    hosts = tmp_path_factory.mktemp("containers") / "hosts"
+    hosts.write_text("127.0.0.1 localhost stillframe\n")
 
     @contextmanager
-    def running(image: str, service: Mapping[str, Any]) -> Iterator[Container]:
+    def running(image: str, service: Mapping[str, Any], beside: Container | None = None) -> Iterator[Container]:
         name = f"stillframe-{time.monotonic_ns()}"
-        own = ["--detach", "--name", name, *ALONE, "--log-driver", "k8s-file"]  # no journal: systemd may not run
+        network = [ALONE]
+        if beside is not None:
+            network = [f"--network=container:{beside.name}", f"--volume={hosts}:/etc/hosts:ro"]
+        # Its log in a file, because there is no journal where systemd does not run.
+        own = ["--detach", "--name", name, *LIMITS, *network, "--log-driver", "k8s-file"]
         engine.run("run", *own, *options_of(service), image, *service["command"])
         try:
             yield Container(engine, name)

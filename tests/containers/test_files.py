@@ -101,6 +101,17 @@ def test_the_image_holds_no_lab() -> None:
     assert not [command for command in installed if "lab" in command]
 
 
+def test_what_is_edited_daily_leaves_the_dependencies_cached() -> None:
+    """Up to the first step of pip's, which installs torch, the daemon's recipe copies no README and no folder."""
+    steps = instructions()
+    first = next(at for at, (name, rest) in enumerate(steps) if name == "RUN" and "pip install" in rest)
+    copied = [source for name, rest in steps[:first] if name == "COPY" for source in rest.split()[:-1]]
+
+    assert "pyproject.toml" in copied
+    assert "README.md" not in copied
+    assert all((ROOT / source).is_file() for source in copied)
+
+
 def test_no_image_holds_weights() -> None:
     """Neither recipe copies a checkpoint, and none reaches the builder."""
     sources = [*copied_from_context(), *copied_from_context(DEMO)]

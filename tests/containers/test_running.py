@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -83,6 +84,18 @@ def test_its_health_check_asks_the_daemon(daemon: Any) -> None:
     assert daemon.execute("stillframe", "healthcheck", "--port", "8001", check=False).returncode == 1
 
 
+def test_the_arm_is_driven(daemon: Any, demo: str, services: Mapping[str, Any], run: Callable[..., Any]) -> None:
+    """The simulated arm of the profile, as little privileged, plays an episode to its end with the daemon's actions."""
+    with run(demo, services["arm"], beside=daemon) as arm:
+        arm.wait(lambda: " steps" in arm.log())
+        status, said = status_of(arm), arm.log()
+
+    assert re.search(r"^ +1  .+: (not )?done after [1-9]\d* steps$", said, re.MULTILINE), said
+    assert "Read-only file system" not in said
+    assert {*status["Uid"].split()} == {"10001"}
+    assert (int(status["CapBnd"], 16), status["NoNewPrivs"], status["Seccomp"]) == (0, "1", "2")
+
+
 def test_it_drains(image: str, service: Mapping[str, Any], run: Callable[..., Any]) -> None:
     """SIGTERM while frames wait: each is answered, /readyz says that it drains, and then it leaves with 0.
 
@@ -117,7 +130,7 @@ def test_weights_come_by_volume_alone(
 @pytest.mark.usefixtures("image")  # whose layers it stands on
 def test_a_build_for_a_gpu_takes_no_torch_without_cuda(engine: Any) -> None:
     """From the wheels that `image` was built from, which have a CPU's torch: the build ends, and says why."""
-    built = engine.build("localhost/stillframe-cuda", accelerator="cuda", check=False)
+    built = engine.build("localhost/stillframe-cuda", check=False, ACCELERATOR="cuda")
 
     assert built.returncode != 0
     assert "ACCELERATOR=cuda, and pip found a torch for CPUs" in built.stdout + built.stderr

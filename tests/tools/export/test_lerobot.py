@@ -71,6 +71,7 @@ def test_frames_are_rows(dataset: Path, frames: list[RecordedFrame]) -> None:
         assert row["action"] == pytest.approx(frame.step.chunk.actions[0])
         assert row["stillframe.chunk"] == pytest.approx(frame.step.chunk.actions.ravel())
         assert row["observation.state"] == pytest.approx(frame.observation.state)
+        assert row["stillframe.time_ns"] == pytest.approx(frame.submitted_s * 1e9, rel=0, abs=1e3)
         assert row["stillframe.keyframe_reason"] == (cache.keyframe_reason or "")
         assert np.flatnonzero(row["stillframe.reused.front"]).tolist() == ([0, 5, 6] if cache.seq else [])
 

@@ -113,7 +113,8 @@ def _features(
     for name in FIGURES:
         yield OURS + name, _number(frame.figures[name], "float32")
     yield f"{OURS}drift", _number(np.nan if frame.drift is None else frame.drift, "float32")
-    yield f"{OURS}time_s", _number(frame.recorded.submitted_s, "float64")
+    # Not seconds: LeRobot reads every number with a point as float32, which knows this decade to two minutes.
+    yield f"{OURS}time_ns", _number(round(frame.recorded.submitted_s * 1e9), "int64")
     reason = np.array(frame.keyframe_reason, object)
     yield f"{OURS}keyframe_reason", Feature("string", (1,), None, [reason], measured=False)
     for camera, patches in (frame.cache.patches or {}).items():
