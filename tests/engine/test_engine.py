@@ -24,7 +24,7 @@ from stillframe.models.llama.runner import DecoderRunner
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.testing import ManualClock, policy_info
 
-WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
+WAIT_S = 60  # for what has to happen; no test waits this long unless it fails
 AGE_MS = 1000.0
 STATS = {"q01": [-1.0] * 7, "q99": [1.0] * 7, "mask": [True] * 7}
 INFO = policy_info(

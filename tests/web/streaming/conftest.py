@@ -17,7 +17,7 @@ import pytest
 
 from stillframe_client.wire import JSON, JSON_PROTOCOL, MSGPACK, MSGPACK_PROTOCOL, encode_array, unpack
 
-WAIT_S = 20.0  # bounds what has to happen
+WAIT_S = 60.0  # bounds what has to happen
 STREAM = "/v1/stream"
 OURS = "web-test"  # the desk's log
 

@@ -41,7 +41,7 @@ class Streamer:
         self.end = link.BridgeEnd(ours)
         self.newest: link.Status | None = None
 
-    def until(self, holds: Callable[[link.Status], Any], within_s: float = 30.0) -> None:
+    def until(self, holds: Callable[[link.Status], Any], within_s: float = 60.0) -> None:
         """Stay alive until a status holds."""
         ends_s = time.monotonic() + within_s
         while self.newest is None or not holds(self.newest):
