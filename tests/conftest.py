@@ -50,8 +50,14 @@ CAUSES = {
     "train": {"lab/train"},
     "browser": {"browser"},
 }
-# Daemons and environments that a whole session shares: the tests that use one run on one worker.
-SHARED = ("golden_url", "tiny", "tiny_wrist")
+# What a whole session shares and takes long to make, by fixture or folder: the group whose tests run on one worker.
+SHARED = {
+    "lab/latency": "lab/latency",
+    "tools/certify": "tools/certify",
+    "golden_url": "golden_url",
+    "tiny": "tiny",
+    "tiny_wrist": "tiny",
+}
 # A block of ports a worker; below those that the kernel gives to connections that go out.
 FIRST_PORT, LAST_PORT, PORTS = 20_000, 32_000, 500
 
@@ -64,8 +70,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         known = {*getattr(item, "fixturenames", ()), *(each.as_posix() for each in (folder, *folder.parents))}
         for mark in (mark for mark, causes in CAUSES.items() if causes & known):
             item.add_marker(mark)
-        shared = next((name for name in SHARED if name in known), item.path.relative_to(HERE).as_posix())
-        item.add_marker(pytest.mark.xdist_group(shared))
+        alone = item.path.relative_to(HERE).as_posix()
+        item.add_marker(pytest.mark.xdist_group(next((SHARED[name] for name in SHARED if name in known), alone)))
     yield
     for item in items:
         name_group(item)

@@ -21,7 +21,7 @@ from stillframe.web.openapi.problem_codes import PROBLEM_CODES
 from stillframe_client.wire import unpack
 
 MANY = settings().max_examples > 100
-POSTS, MESSAGES = (500, 1000) if MANY else (100, 200)  # through each route, over each stream
+POSTS, MESSAGES = (500, 1000) if MANY else (100, 500)  # through each route, over each stream
 WAIT_S = 60.0
 ROUTES = {
     "act-json": ("/act", "application/json"),
