@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +64,17 @@ SHARED = {
 FIRST_PORT, LAST_PORT, PORTS = 20_000, 32_000, 500
 
 
-@pytest.hookimpl(wrapper=True)  # between both halves xdist reads the groups
+def pytest_configure(config: pytest.Config) -> None:
+    """Say what our own mark means."""
+    config.addinivalue_line(
+        "markers", "few(n): of its cases n run every day, from all over their list; the rest is slow"
+    )
+
+
+@pytest.hookimpl(wrapper=True)  # between both halves xdist reads the groups, and -m the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Mark each test by its causes, and keep together on one worker what shares a module's or session's fixtures."""
+    mark_cases(items)
     for item in items:
         folder = item.path.parent.relative_to(HERE)
         known = {*getattr(item, "fixturenames", ()), *(each.as_posix() for each in (folder, *folder.parents))}
@@ -76,6 +85,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     yield
     for item in items:
         name_group(item)
+
+
+def mark_cases(items: list[pytest.Item]) -> None:
+    """Mark as slow all but a few of the cases of a test that asks for that, the first and the last among the few."""
+    cases = defaultdict(list)
+    for item in items:
+        few = item.get_closest_marker("few")
+        if few is not None and item.get_closest_marker("slow") is None:
+            cases[item.path, getattr(item, "originalname", ""), *few.args].append(item)
+    for (*_, most), found in cases.items():
+        kept = {round(at * (len(found) - 1) / max(1, most - 1)) for at in range(most)}
+        for number, item in enumerate(found):
+            if number not in kept:
+                item.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_finish() -> None:

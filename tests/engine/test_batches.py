@@ -446,6 +446,7 @@ def looked(fleet: Batches) -> list[int]:
     return calls
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("mode", REUSE_MODES)
 def test_a_picture_that_stands_still_is_looked_at_once(batches: Make, picture: Make, mode: ReuseMode) -> None:
     """By each robot; nobody's is always looked at. The answers are those of towers that look each time."""

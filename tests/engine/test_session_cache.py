@@ -70,6 +70,7 @@ def test_a_batch_gives_back_what_it_took_however_it_ends(robots: Make, picture: 
     assert cache.usage.in_use_bytes == 0
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("mode", REUSE_MODES)
 def test_a_forgotten_session_leaves_nothing(robots: Make, picture: Make, mode: str) -> None:
     """In every mode: no storage, no pause, no name. Under the same id comes a stranger; others go on."""

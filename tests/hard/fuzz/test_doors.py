@@ -107,6 +107,7 @@ def left_and_peak(door: Any, messages: list[bytes]) -> tuple[int, int]:
         tracemalloc.stop()
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_refused_is_not_kept(doors: Any, name: str) -> None:
     """After some spoilt messages the next leave nothing behind, and take little while they last.

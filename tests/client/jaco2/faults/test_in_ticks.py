@@ -83,6 +83,7 @@ def test_an_arm_that_is_told_nothing_rests(name: str, mode: str, virtual: asynci
     assert came.outcome.fault
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("speed", [0.1, 0.25, 0.5])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_blocked_arm_is_noticed_at_a_low_speed(
