@@ -45,7 +45,7 @@ def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("at_root")
 def test_an_episode_is_played_kept_and_not_played_again(tmp_path: Path) -> None:
     """In lock-step it ends by the world's verdict, without a fault, with figures; a second run plays nothing."""
-    plan = BridgeEvaluation(DAEMON, BRIDGE, "pick", range(1000, 1001), tuple(cells_named(["lockstep"])))
+    plan = BridgeEvaluation(DAEMON, BRIDGE, "reach", range(1000, 1001), tuple(cells_named(["lockstep"])))
     results, first, second = Results(tmp_path), Watched(), Watched()
 
     play_missing(plan, results, first)
