@@ -44,21 +44,9 @@ def settled(cache: SessionCache) -> torch.Tensor:
     return cache.slots.pool.storage[..., :-1, :]
 
 
-@pytest.mark.parametrize(
-    ("mode", "cameras"),
-    [
-        ("off", ("front",)),
-        ("adaptive", ("front", "wrist")),
-        *(
-            pytest.param(mode, ("front",), marks=pytest.mark.slow)
-            for mode in ("exact", "adaptive", "static-only", "paper")
-        ),
-        *(
-            pytest.param(mode, ("front", "wrist"), marks=pytest.mark.slow)
-            for mode in ("off", "exact", "static-only", "paper")
-        ),
-    ],
-)
+@pytest.mark.few(3)
+@pytest.mark.parametrize("cameras", [("front",), ("front", "wrist")], ids=len)
+@pytest.mark.parametrize("mode", ["off", "exact", "adaptive", "static-only", "paper"])
 def test_robots_act_as_without(robots: Make, picture: Make, changed: Make, mode: str, cameras: tuple[str, ...]) -> None:
     """Keyframes, deltas, pauses, several robots: token for token, plan for plan, pass for pass, all that is kept."""
     eager, replayed = (robots(mode, cameras=cameras, task_top_k=4) for _ in range(2))

@@ -47,7 +47,6 @@ def test_answers_look_at_older_frames(robots: Make, picture: Pictures) -> None:
     assert answers != plain
 
 
-@pytest.mark.few(2)
 @pytest.mark.parametrize("gate", ["gate", "linear", "novelty", "attention", "recency"])
 def test_it_holds_no_more_than_it_may(robots: Make, picture: Pictures, gate: str) -> None:
     """Whoever scores; the report says what is held, what came and what was dropped."""

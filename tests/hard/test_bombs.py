@@ -187,7 +187,7 @@ def blown(desk: Any, sockets: Any, door: str, bomb: bytes) -> tuple[str, int]:
     return asyncio.run(both())
 
 
-@pytest.mark.few(15)
+@pytest.mark.few(19)
 @pytest.mark.parametrize("door", list(DOORS))
 @pytest.mark.parametrize("kind", list(BOMBS))
 def test_a_bomb(desk: Any, socket: Any, kind: str, door: str) -> None:
@@ -201,7 +201,6 @@ def test_a_bomb(desk: Any, socket: Any, kind: str, door: str) -> None:
     assert all(observation.images["front"].size <= 16 * 16 * 3 for observation in desk.policy.seen)
 
 
-@pytest.mark.few(11)
 @pytest.mark.parametrize("door", list(DOORS))
 @pytest.mark.parametrize("kind", ["wide-png", "wide-jpeg"])
 def test_the_head_is_enough(desk: Any, socket: Any, monkeypatch: pytest.MonkeyPatch, kind: str, door: str) -> None:
