@@ -511,7 +511,7 @@ def test_the_command_writes_a_deployment_and_a_chart(
     type_in: Callable[..., Typed], deployment: Path, recorded: Path, tmp_path: Path
 ) -> None:
     """From recorded episodes, over a damaged frame, which is named and skipped; the summary is printed."""
-    for more in sorted(recorded.iterdir())[2:]:
+    for more in sorted(recorded.iterdir())[3:]:
         shutil.rmtree(more)
     damaged = min(recorded.glob("*/000001.0.png"))
     damaged.write_bytes(b"no picture")
@@ -521,7 +521,7 @@ def test_the_command_writes_a_deployment_and_a_chart(
     new = load_config(out, {})
 
     assert typed.status == 0, typed.err
-    assert typed.out.startswith("Calibrated over 5 frames, chosen with 4 others, of 2 recorded episodes")
+    assert typed.out.startswith("Calibrated over 10 frames, chosen with 4 others, of 3 recorded episodes")
     assert f"skipped {damaged}: not a PNG" in typed.err
     assert (new.reuse.mode, new.reuse.drift_budget) == ("adaptive", 0.05)
     assert "# micro" in out.read_text()
