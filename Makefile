@@ -7,9 +7,10 @@ PYTHON ?= python3
 CONFIG ?= configs/jaco-tiny.yaml
 BIN := .venv/bin
 # A group of tests that share a daemon or a module's fixtures stays on one worker; the heavy folders come first. Four on two
-# cores: some wait for sockets, processes and arms that move in real time while others compute (347 s against 382 s with three).
+# cores: some wait for sockets, processes and arms that move in real time while others compute.
 WORKERS ?= 4
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations 15
+# An environment that forbids bytecode would have every worker compile all tests each time: half of what collecting takes.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations 15
 ASIDE := slow or gpu or browser
 QUICK := $(addprefix tests/,goldens models reuse history sessions recording web client) \
   $(addprefix --ignore tests/,web/streaming client/streaming client/lies client/sim)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import itertools
 import logging
 import os
 import socket
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,25 +52,59 @@ CAUSES = {
     "train": {"lab/train"},
     "browser": {"browser"},
 }
-# Daemons and environments that a whole session shares: the tests that use one run on one worker.
-SHARED = ("golden_url", "tiny", "tiny_wrist")
+# What a whole session shares and takes long to make, by fixture or folder: the group whose tests run on one worker.
+SHARED = {
+    "lab/latency": "lab/latency",
+    "tools/certify": "tools/certify",
+    "golden_url": "golden_url",
+    "tiny": "tiny",
+    "tiny_wrist": "tiny",
+}
 # A block of ports a worker; below those that the kernel gives to connections that go out.
 FIRST_PORT, LAST_PORT, PORTS = 20_000, 32_000, 500
 
 
-@pytest.hookimpl(wrapper=True)  # between both halves xdist reads the groups
+def pytest_configure(config: pytest.Config) -> None:
+    """Say what our own mark means."""
+    config.addinivalue_line(
+        "markers", "few(n): of its cases n run every day, from all over their list; the rest is slow"
+    )
+
+
+@pytest.hookimpl(wrapper=True)  # between both halves xdist reads the groups, and -m the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Mark each test by its causes, and keep together on one worker what shares a module's or session's fixtures."""
+    mark_cases(items)
     for item in items:
         folder = item.path.parent.relative_to(HERE)
         known = {*getattr(item, "fixturenames", ()), *(each.as_posix() for each in (folder, *folder.parents))}
         for mark in (mark for mark, causes in CAUSES.items() if causes & known):
             item.add_marker(mark)
-        shared = next((name for name in SHARED if name in known), item.path.relative_to(HERE).as_posix())
-        item.add_marker(pytest.mark.xdist_group(shared))
+        alone = item.path.relative_to(HERE).as_posix()
+        item.add_marker(pytest.mark.xdist_group(next((SHARED[name] for name in SHARED if name in known), alone)))
     yield
     for item in items:
         name_group(item)
+
+
+def mark_cases(items: list[pytest.Item]) -> None:
+    """Mark as slow all but a few of the cases of a test that asks for that, the first and the last among the few."""
+    cases = defaultdict(list)
+    for item in items:
+        few = item.get_closest_marker("few")
+        if few is not None and item.get_closest_marker("slow") is None:
+            cases[item.path, getattr(item, "originalname", ""), *few.args].append(item)
+    for (*_, most), found in cases.items():
+        kept = {round(at * (len(found) - 1) / max(1, most - 1)) for at in range(most)}
+        for number, item in enumerate(found):
+            if number not in kept:
+                item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of every later search for garbage: it is much, and it stays."""
+    gc.collect()
+    gc.freeze()
 
 
 def name_group(item: pytest.Item) -> None:

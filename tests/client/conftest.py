@@ -126,7 +126,7 @@ class Daemon:
         """Answer what waits, and leave."""
         self.policy.close()
         self.server.should_exit = True
-        self.thread.join(20)
+        self.thread.join(60)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from stillframe.daemon.certificates import EXPIRY_WARNING, check_tls, validity
 from stillframe.daemon.config import DaemonConfig, load_config
 from stillframe.errors import ConfigError
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 EXPECTED = "expected a certificate chain and its own key, both PEM, the key without a password"
 MINUTE = timedelta(minutes=1)
 

@@ -21,7 +21,7 @@ from stillframe.daemon.config import DaemonConfig, load_config
 from stillframe.daemon.health import DaemonCommand, check_ready, find_daemon
 from stillframe.errors import ConfigError, StillframeError
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Desk(BaseHTTPRequestHandler):

@@ -138,7 +138,7 @@ def test_libraries_do_not_chatter(show: Callable[..., Screen]) -> None:
     assert [json.loads(line)["event"] for line in screen.getvalue().splitlines()] == ["trouble"]
 
 
-WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
+WAIT_S = 60  # for what has to happen; no test waits this long unless it fails
 
 
 class Pipe:

@@ -32,7 +32,7 @@ from stillframe.web.middleware.auth import Caller
 from stillframe.web.middleware.listeners import Listener
 from stillframe.web.middleware.start_options import StartOptions
 
-WAIT_S = 20
+WAIT_S = 60
 TINY = Path(__file__).resolve().parents[2] / "checkpoints" / "jaco-tiny"
 
 

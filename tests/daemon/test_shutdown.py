@@ -18,7 +18,7 @@ from starlette.routing import Route
 from stillframe.daemon.shutdown import SIGNALS, DrainingServer, stopping_on_signals
 from stillframe.web.service.lifecycle import Lifecycle
 
-WAIT_S = 20
+WAIT_S = 60
 
 
 @dataclass

@@ -30,7 +30,7 @@ from stillframe.daemon.sockets import HEAD_BYTES, BoundSocket, bind_sockets, uvi
 from stillframe.errors import ConfigError
 from stillframe.web.middleware.listeners import Listener, listener_of
 
-WAIT_S = 20.0  # bounds what has to happen
+WAIT_S = 60.0  # bounds what has to happen
 
 
 def config(**values: object) -> DaemonConfig:

@@ -26,7 +26,7 @@ from stillframe_client.wire import encode_array
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 120.0
-STEPS = 5  # frames of an episode
+STEPS = 3  # frames of an episode
 WORDS = "pick up the red cube"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without it each request reads all authorities that there are
 

@@ -11,7 +11,7 @@ import pytest
 WORDS = "pick up the red cube"
 
 
-@pytest.mark.parametrize("packages", ["json-numpy-2.1.1", "json-numpy-1.0.1"])
+@pytest.mark.parametrize("packages", ["json-numpy-2.1.1", pytest.param("json-numpy-1.0.1", marks=pytest.mark.slow)])
 def test_an_episode(
     tiny: Any, natively: Any, connect: Callable[..., Any], play: Callable[..., Any], packages: str
 ) -> None:

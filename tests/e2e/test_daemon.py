@@ -86,7 +86,8 @@ async def stop_under_fire(url: str, body: Mapping[str, str], process: subprocess
     """Post a burst, stop the daemon once it has taken every frame -> how many still waited then, all answers."""
     limits = httpx.Limits(max_connections=BURST + 1)
     async with httpx.AsyncClient(base_url=url, timeout=WAIT_S, limits=limits, trust_env=False) as client:
-        posts = [asyncio.create_task(client.post("/act", json=body)) for _ in range(BURST)]
+        asked = {**body, "max_age_ms": 1000 * WAIT_S}  # however slow the machine is
+        posts = [asyncio.create_task(client.post("/act", json=asked)) for _ in range(BURST)]
         while await taken(client) < BURST:
             await asyncio.sleep(0.005)
         waiting = sum(not post.done() for post in posts)

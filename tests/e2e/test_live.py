@@ -23,6 +23,7 @@ def events(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
             yield line.removeprefix("event: "), json.loads(next(lines).removeprefix("data: "))
 
 
+@pytest.mark.usefixtures("tiny", "tiny_wrist")  # by which it is handed to the worker that has them
 @pytest.mark.parametrize("cameras", [1, 2])
 def test_a_watcher_sees_what_the_robot_is_told(request: pytest.FixtureRequest, cameras: int) -> None:
     """A frame's reuse, passes and action are the reply's; as many patches are reused as it says."""

@@ -15,7 +15,7 @@ WORDS = "pick up the red cube"
 WAIT_S = 30.0  # bounds what has to happen
 
 
-@pytest.fixture(params=PACKAGES)
+@pytest.fixture(params=[PACKAGES[0], pytest.param(PACKAGES[1], marks=pytest.mark.slow)])
 def order(request: pytest.FixtureRequest, tiny: Any, connect: Callable[..., Any]) -> Callable[..., Any]:
     """Robots, each with a connection of its own."""
     return connect(request.param, "openpi", tiny.url)  # type: ignore[no-any-return] # a fixture's

@@ -1,4 +1,7 @@
-"""The main loops of openpi's examples, over its own client, before tiny pi0 and pi0.5: LIBERO, ALOHA, DROID."""
+"""The main loops of openpi's examples, over its own client, before tiny pi0 and pi0.5: LIBERO, ALOHA, DROID.
+
+Each family and robot is a daemon of its own: every day pi0 for LIBERO and pi0.5 for ALOHA.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +110,13 @@ def states(size: int) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("family", "robot"), [("pi0", "libero"), ("pi05", "libero"), ("pi05", "droid"), ("pi05", "aloha")]
+    ("family", "robot"),
+    [
+        ("pi0", "libero"),
+        ("pi05", "aloha"),
+        pytest.param("pi05", "libero", marks=pytest.mark.slow),
+        pytest.param("pi05", "droid", marks=pytest.mark.slow),
+    ],
 )
 def test_simple_client(serve: Serve, connect: Callable[..., Any], family: str, robot: str) -> None:
     """Every timing is a number of every frame, so that its table can be drawn; a chunk is one that it can print."""
@@ -121,7 +130,7 @@ def test_simple_client(serve: Serve, connect: Callable[..., Any], family: str, r
     assert said["metadata"].startswith("Server metadata: {'server': 'stillframe'")
 
 
-@pytest.mark.parametrize("family", ["pi0", "pi05"])
+@pytest.mark.parametrize("family", ["pi0", pytest.param("pi05", marks=pytest.mark.slow)])
 def test_libero(serve: Serve, connect: Callable[..., Any], pictures: list[Any], family: str) -> None:
     """It plays five actions of each chunk; pi0's begin where the state is that went with it, pi0.5's do not."""
     url, seen = serve(family, "libero"), states(8)
@@ -135,6 +144,7 @@ def test_libero(serve: Serve, connect: Callable[..., Any], pictures: list[Any], 
     assert near(np.array(played)[:, 6], 0)
 
 
+@pytest.mark.slow
 def test_aloha_sim(serve: Serve, connect: Callable[..., Any], pictures: list[Any]) -> None:
     """Two episodes through the runtime, with one camera and no words; the broker asks once in ten steps."""
     url = serve("pi0", "aloha_sim")
@@ -161,6 +171,7 @@ def test_aloha_real(serve: Serve, connect: Callable[..., Any], pictures: list[An
     assert near(applied[:, GRIPPERS], OPEN)
 
 
+@pytest.mark.slow
 def test_droid(serve: Serve, connect: Callable[..., Any], pictures: list[Any]) -> None:
     """Eight actions of each chunk of ten, velocities of seven joints and a gripper."""
     url = serve("pi05", "droid")

@@ -26,7 +26,7 @@ def address(request: pytest.FixtureRequest, tiny: Any) -> str:
     return str(tiny.addresses["roboarena"] if request.param == "listener" else f"{tiny.url}/roboarena")
 
 
-@pytest.mark.parametrize("packages", PACKAGES)
+@pytest.mark.parametrize("packages", [PACKAGES[0], pytest.param(PACKAGES[1], marks=pytest.mark.slow)])
 def test_an_episode(
     address: str, natively: Any, connect: Callable[..., Any], play: Callable[..., Any], packages: str
 ) -> None:

@@ -123,6 +123,7 @@ def test_each_port_says_what_is_fixed(lab: Lab) -> None:
     assert [card["observation"]["camera_keys"] for card in cards] == [{}, {}, {}, {"image": "images/cam_low"}]
 
 
+@pytest.mark.slow
 def test_statistics_that_there_are_not_end_the_start(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], new_port: Callable[[], int]
 ) -> None:

@@ -60,7 +60,7 @@ SIZES = DecoderConfig(
     num_attention_heads=4,
     num_key_value_heads=2,
 )
-WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
+WAIT_S = 60  # for what has to happen; no test waits this long unless it fails
 EXACT = DecodingSettings()
 STILL = np.full(ACTION_DIM, SIZES.vocab_size // 2)
 STATS = {"q01": [-1.0] * ACTION_DIM, "q99": [1.0] * ACTION_DIM, "mask": [True] * ACTION_DIM}

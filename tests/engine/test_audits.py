@@ -22,7 +22,7 @@ from stillframe.engine.step import step
 from stillframe.errors import Internal
 
 Make = Callable[..., Any]
-WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
+WAIT_S = 60  # for what has to happen; no test waits this long unless it fails
 ROWS, WHOLE = 21, 21  # of a toy's prompt
 INTERVAL = 20  # frames from keyframe to keyframe, unless one is brought forward
 

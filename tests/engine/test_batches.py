@@ -196,7 +196,11 @@ def moved(scene: Any, how: str, tokens: Sequence[int], picture: Make, changed: M
 
 @pytest.mark.parametrize(
     ("draft", "cameras"),
-    [("exact", ("front",)), ("strict", ("front",)), ("off", ("front", "wrist")), ("relaxed", ("front",))],
+    [
+        ("exact", ("front",)),
+        ("off", ("front", "wrist")),
+        *(pytest.param(draft, ("front",), marks=pytest.mark.slow) for draft in ("strict", "relaxed")),
+    ],
 )
 @some
 @given(walk=rounds)
@@ -293,8 +297,15 @@ def spoil_kv(fleet: Batches) -> None:
     fleet.bench.session("b").reuse.kv.keys(1, 4).fill_(torch.nan)
 
 
-@pytest.mark.parametrize("spoil", [spoil_rows, spoil_kv])
-@pytest.mark.parametrize("mode", ["exact", "adaptive", "paper", "static-only"])
+@pytest.mark.parametrize(
+    ("mode", "spoil"),
+    [
+        ("exact", spoil_rows),
+        ("adaptive", spoil_kv),
+        *(pytest.param(mode, spoil_rows, marks=pytest.mark.slow) for mode in ("adaptive", "paper", "static-only")),
+        *(pytest.param(mode, spoil_kv, marks=pytest.mark.slow) for mode in ("exact", "paper", "static-only")),
+    ],
+)
 def test_one_frames_nan_is_nobody_elses(
     batches: Make, picture: Make, changed: Make, alike: Make, mode: ReuseMode, spoil: Callable[[Batches], None]
 ) -> None:
@@ -336,8 +347,17 @@ def slots(bench: Any, count: int) -> float:
     return float(count * bench.core.cache.slots.spare.nbytes / MIB)
 
 
-@pytest.mark.parametrize("mode", ["exact", "adaptive", "paper"])
-@pytest.mark.parametrize("held", [1, 2])
+@pytest.mark.parametrize(
+    ("mode", "held"),
+    [
+        ("exact", 1),
+        ("adaptive", 2),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (("exact", 2), ("adaptive", 1), ("paper", 1), ("paper", 2))
+        ),
+    ],
+)
 def test_too_few_slots_cost_nobody_an_answer(
     batches: Make, robots: Make, picture: Make, mode: ReuseMode, held: int
 ) -> None:
@@ -426,6 +446,7 @@ def looked(fleet: Batches) -> list[int]:
     return calls
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("mode", REUSE_MODES)
 def test_a_picture_that_stands_still_is_looked_at_once(batches: Make, picture: Make, mode: ReuseMode) -> None:
     """By each robot; nobody's is always looked at. The answers are those of towers that look each time."""
@@ -512,8 +533,15 @@ def openvla(tmp_path_factory: pytest.TempPathFactory) -> Callable[[torch.dtype],
     return functools.cache(lambda dtype: load_policy(folder, dtype=dtype, device=torch.device("cpu")))
 
 
-@pytest.mark.parametrize("mode", ["off", "adaptive", "fastv"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("dtype", "mode"),
+    [
+        (torch.float32, "adaptive"),
+        (torch.bfloat16, "off"),
+        *(pytest.param(torch.float32, mode, marks=pytest.mark.slow) for mode in ("off", "fastv")),
+        *(pytest.param(torch.bfloat16, mode, marks=pytest.mark.slow) for mode in ("adaptive", "fastv")),
+    ],
+)
 def test_three_robots_of_a_real_policy(openvla: Make, dtype: torch.dtype, mode: ReuseMode) -> None:
     """Towers, prefill and decoding of three frames at once: tokens, actions, and keys and values to the bit."""
     model, clock = openvla(dtype), lambda: 0.0

@@ -45,6 +45,7 @@ def settled(cache: SessionCache) -> torch.Tensor:
     return cache.slots.pool.storage[..., :-1, :]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("cameras", [("front",), ("front", "wrist")], ids=len)
 @pytest.mark.parametrize("mode", ["off", "exact", "adaptive", "static-only", "paper"])
 def test_robots_act_as_without(robots: Make, picture: Make, changed: Make, mode: str, cameras: tuple[str, ...]) -> None:

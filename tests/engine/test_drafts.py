@@ -38,7 +38,9 @@ def walk(bench: Any, picture: Make, changed: Make) -> list[Any]:
     return list(bench.steps)
 
 
-@pytest.mark.parametrize("mode", REUSE_MODES)
+@pytest.mark.parametrize(
+    "mode", [pytest.param(mode, marks=() if mode in ("off", "adaptive") else pytest.mark.slow) for mode in REUSE_MODES]
+)
 def test_strict_drafts_change_no_action(robots: Make, picture: Make, changed: Make, mode: str) -> None:
     """Over keyframes, delta frames, pauses and sessions: the same tokens and plans without them, in more passes."""
     plain, drafted = (walk(robots(mode, decoding=each), picture, changed) for each in (OFF, STRICT))

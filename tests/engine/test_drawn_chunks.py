@@ -77,6 +77,7 @@ class Robots:
         return None if session is None else refresh_idle_session(self.core, session, lambda: False)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("mode", ["off", "exact", "adaptive", "paper", "static-only"])
 def test_every_mode_does_what_it_says(model: PolicyModel, mode: ReuseMode) -> None:
     """Sixteen actions out of one pass; exact reuses BOS alone and draws the dense chunk; the others reuse patches."""

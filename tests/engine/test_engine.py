@@ -24,7 +24,7 @@ from stillframe.models.llama.runner import DecoderRunner
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.testing import ManualClock, policy_info
 
-WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
+WAIT_S = 60  # for what has to happen; no test waits this long unless it fails
 AGE_MS = 1000.0
 STATS = {"q01": [-1.0] * 7, "q99": [1.0] * 7, "mask": [True] * 7}
 INFO = policy_info(
@@ -309,8 +309,8 @@ def test_slack_that_is_over_is_none(warm: Callable[..., Bench]) -> None:
     assert bench.model.instructions == ["occupier", "patient", "other"]
 
 
-@pytest.mark.parametrize("sessions", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_thousands_of_short_sessions_leave_nothing(warm: Callable[..., Bench], sessions: int) -> None:
+@pytest.mark.parametrize("sessions", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_short_sessions_leave_nothing(warm: Callable[..., Bench], sessions: int) -> None:
     """One frame each, and ended before or after it is answered: no slot, no name, nothing in the queue."""
     bench, batch = warm(queue_frames=64, mode="exact"), 50
     for begin in range(0, sessions, batch):

@@ -175,6 +175,7 @@ def test_everything_reused_is_the_dense_answer(bench: Make) -> None:
     np.testing.assert_allclose(actions(first), actions(again), **CLOSE)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("mode", ["adaptive", "paper", "static-only"])
 def test_a_delta_frame_drifts_and_its_refresh_measures_it(bench: Make, mode: str) -> None:
     """Part of the picture moved: fewer rows are computed, the answer is near the dense one, the refresh measures it."""
@@ -355,6 +356,7 @@ def test_the_published_method_takes_every_frames_drawing(bench: Make) -> None:
     assert not torch.equal(first.scores, second.scores)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("mode", "relevance"), [("off", "expert"), ("exact", "expert"), ("static-only", "expert"), ("adaptive", "text")]
 )

@@ -75,6 +75,7 @@ def test_two_resets_are_one_keyframe(seen: Make, picture: Make) -> None:
     assert bench.steps[-1].report.cache.epoch == 2
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("mode", REUSING)
 @pytest.mark.parametrize("says", ["reach the blue cube", "reach the red cube now", "reach"])
 def test_another_instruction(seen: Make, picture: Make, mode: str, says: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from operator import ne
 from typing import Any
 
 import numpy as np
@@ -50,19 +51,17 @@ TURNS: list[tuple[str, str, dict[str, Any], Any]] = [
 ]
 
 
-def trace(bench: Any, picture: Make, changed: Make) -> list[object]:
-    """Two robots, some noise, some changes, some pauses: what was planned for each frame, and why."""
-    seen: list[object] = []
+def trace(bench: Any, picture: Make, changed: Make) -> Iterator[object]:
+    """Two robots, some noise, some changes, some pauses: what is planned for each frame, and why."""
     now, noise = picture(0), np.random.default_rng(3)
     for number, robot in enumerate("aabaabaaab"):
         now = changed(now, number) if number % 4 == 3 else now
         sensed = np.clip(now + noise.normal(0, 1.5, now.shape).round(), 0, 255).astype(np.uint8)
         cache = bench.see(sensed, robot).report.cache
         plan = bench.plan
-        seen.append((cache.keyframe_reason, plan.order.tolist(), plan.counts, plan.relevant.tolist(), cache.mode))
+        yield (cache.keyframe_reason, plan.order.tolist(), plan.counts, plan.relevant.tolist(), cache.mode)
         if number > 5:
             bench.refresh()
-    return seen
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +85,11 @@ def test_a_knob_does_something(
     turned = {"mode": mode, **beside, knob: value}
     key = f"{mode} {beside}"
     if key not in unturned:
-        unturned[key], again = (trace(robots(mode, **beside), picture, changed) for _ in range(2))
+        unturned[key], again = ([*trace(robots(mode, **beside), picture, changed)] for _ in range(2))
         assert again == unturned[key]
 
-    assert trace(robots(**turned), picture, changed) != unturned[key]
+    # One that differs is enough: the frames behind it are not computed.
+    assert any(map(ne, trace(robots(**turned), picture, changed), unturned[key]))
 
 
 @pytest.mark.parametrize("slack", [True, False])

@@ -16,7 +16,7 @@ from stillframe.domain import KeyframeReason, Observation, SessionRef
 from stillframe.errors import DeadlineExceeded, Internal, Overloaded
 
 Make = Callable[..., Any]
-WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
+WAIT_S = 60  # for what has to happen; no test waits this long unless it fails
 FIRST, EVICTED, INTEGRITY = KeyframeReason.FIRST_FRAME, KeyframeReason.EVICTED, KeyframeReason.INTEGRITY
 SAYS = "reach the red cube"
 

@@ -183,7 +183,7 @@ def until(condition: Callable[[], bool]) -> None:
 def play(engine: Engine, picture: Any) -> None:
     """Two frames of one picture, so that the second is a delta."""
     for seq in range(2):
-        engine.submit(Observation({"front": picture(1)}, "reach"), 1e6, SessionRef("arm", seq=seq)).result(20)
+        engine.submit(Observation({"front": picture(1)}, "reach"), 1e6, SessionRef("arm", seq=seq)).result(60)
 
 
 def test_an_engine_tells_of_answers_and_refreshes(engine: Any, picture: Any) -> None:

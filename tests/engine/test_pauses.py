@@ -14,7 +14,7 @@ import pytest
 from stillframe.domain import KeyframeReason, SessionRef
 
 Make = Callable[..., Any]
-WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
+WAIT_S = 60  # for what has to happen; no test waits this long unless it fails
 WHOLE = 21  # rows of a pass of which nothing is reused
 LOG = "engine-test"
 

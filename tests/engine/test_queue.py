@@ -15,7 +15,7 @@ from stillframe.engine.fair_order import FREQUENT_WITHIN, MOST_KNOWN, RECENT_WIT
 from stillframe.engine.queue import FairQueue
 from stillframe.errors import NotReady, Overloaded
 
-WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
+WAIT_S = 60  # for what has to happen; no test waits this long unless it fails
 KEYS = "abcd"
 
 

@@ -12,7 +12,7 @@ from stillframe.engine.requests import PrepareTask
 from stillframe.errors import Unprocessable
 from stillframe.models.base import Prepared
 
-WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
+WAIT_S = 60  # for what has to happen; no test waits this long unless it fails
 
 
 class Studio:

@@ -75,6 +75,7 @@ class Bench:
         return session.chunks._by_seq[seq].actions
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("jacobian", ["network", "identity"])
 def test_held_steps_are_nearer_to_the_last_chunks(model: PolicyModel, pictures: list[Image], jacobian: str) -> None:
     """In the units that the robot gets, state added: those that are frozen, out of a chunk that would be another."""
@@ -90,6 +91,7 @@ def test_held_steps_are_nearer_to_the_last_chunks(model: PolicyModel, pictures: 
     assert (held.report.rtc.frozen, held.report.rtc.chunk_seq, free.report.rtc) == (2, 0, None)
 
 
+@pytest.mark.few(2)
 def test_where_nothing_is_held_the_answer_is_the_plain_one(model: PolicyModel, pictures: list[Image]) -> None:
     """To the bit: nothing asked, nothing kept, or a chunk that is played out."""
     bench = Bench(model, pictures)
@@ -101,6 +103,7 @@ def test_where_nothing_is_held_the_answer_is_the_plain_one(model: PolicyModel, p
         assert told.report.rtc.why in {"no-chunk", "nothing-asked", "played-out"}
 
 
+@pytest.mark.few(1)
 def test_robots_side_by_side_get_what_each_gets_alone(model: PolicyModel, pictures: list[Image]) -> None:
     """One that holds its chunk beside one that does not; within rounding."""
     alone, beside = Bench(model, pictures), Bench(model, pictures)

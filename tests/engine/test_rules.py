@@ -157,7 +157,10 @@ def test_a_camera_that_stands_still_is_reused_beside_one_that_moves(robots: Make
 steps = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3), st.booleans()), min_size=2, max_size=12)
 
 
-@pytest.mark.parametrize("mode", REUSE_MODES)
+@pytest.mark.parametrize(
+    "mode",
+    [pytest.param(mode, marks=() if mode in ("exact", "adaptive") else pytest.mark.slow) for mode in REUSE_MODES],
+)
 @some
 @given(walk=steps)
 def test_two_sessions_interleaved_give_what_each_gives_alone(

@@ -70,6 +70,7 @@ def test_a_batch_gives_back_what_it_took_however_it_ends(robots: Make, picture: 
     assert cache.usage.in_use_bytes == 0
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("mode", REUSE_MODES)
 def test_a_forgotten_session_leaves_nothing(robots: Make, picture: Make, mode: str) -> None:
     """In every mode: no storage, no pause, no name. Under the same id comes a stranger; others go on."""
@@ -156,7 +157,9 @@ def test_an_eviction_costs_one_keyframe_and_is_reported_to_its_victim(robots: Ma
     assert (cache.epoch, cache.seq) == (0, 2)
 
 
-@pytest.mark.parametrize("mode", REUSE_MODES)
+@pytest.mark.parametrize(
+    "mode", [pytest.param(mode, marks=() if mode in ("off", "adaptive") else pytest.mark.slow) for mode in REUSE_MODES]
+)
 def test_usage_stays_within_the_budget(robots: Make, picture: Make, changed: Make, mode: str) -> None:
     """Whatever robots do, with pauses and without: bytes in use are slots that sessions hold; one is spare."""
     bench = robots(mode, kv_budget_mib=slots(robots(), 4) + 0.001)
@@ -171,7 +174,9 @@ def test_usage_stays_within_the_budget(robots: Make, picture: Make, changed: Mak
         assert step.report.cache.kv_bytes in (0, slot)
 
 
-@pytest.mark.parametrize("mode", REUSING)
+@pytest.mark.parametrize(
+    "mode", [pytest.param(mode, marks=() if mode == "adaptive" else pytest.mark.slow) for mode in REUSING]
+)
 def test_the_steady_state_takes_no_storage(robots: Make, picture: Make, changed: Make, mode: str) -> None:
     """Keyframes, delta frames, frames of no session and pauses use the same two slots over and over."""
     bench = robots(mode, keyframe_every=4)

@@ -23,7 +23,7 @@ from stillframe.testing import state_info
 
 Make = Callable[..., Any]
 LOG = logging.getLogger("shadow")
-WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
+WAIT_S = 60  # for what has to happen; no test waits this long unless it fails
 STATS = {"q01": [-2.0] * 7, "q99": [2.0] * 7, "mask": [True] * 7}
 
 

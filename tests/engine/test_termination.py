@@ -13,7 +13,7 @@ from stillframe.engine.termination import PendingAnswers
 from stillframe.errors import Internal, NotReady
 
 Make = Callable[..., Any]
-WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
+WAIT_S = 60  # for what has to happen; no test waits this long unless it fails
 ENDS = [SystemExit(0), KeyboardInterrupt(), GeneratorExit(), MemoryError("of the queue")]
 
 

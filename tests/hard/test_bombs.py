@@ -187,6 +187,7 @@ def blown(desk: Any, sockets: Any, door: str, bomb: bytes) -> tuple[str, int]:
     return asyncio.run(both())
 
 
+@pytest.mark.few(19)
 @pytest.mark.parametrize("door", list(DOORS))
 @pytest.mark.parametrize("kind", list(BOMBS))
 def test_a_bomb(desk: Any, socket: Any, kind: str, door: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from stillframe_client.wire import encode_array, is_session_id
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 BODY = {"image": encode_array(np.zeros((8, 8, 3), np.uint8)), "instruction": "go"}
 
 

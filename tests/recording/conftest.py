@@ -15,7 +15,7 @@ from stillframe.domain import ActionChunk, CacheReport, Observation, Step, StepR
 from stillframe.recording.frame import RecordedFrame
 from stillframe.recording.recorder import Recorder
 
-WAIT_S = 20.0  # bounds what has to happen
+WAIT_S = 60.0  # bounds what has to happen
 LOG = logging.getLogger("recording-test")
 LOG.setLevel(logging.INFO)
 

@@ -244,7 +244,7 @@ def test_the_end_is_not_lost_behind_a_full_queue(
     recorder.close()
     ended = not recorder._thread.is_alive()
     go_on.set()
-    recorder._thread.join(20)
+    recorder._thread.join(60)
 
     assert ended
     assert (recorder.kept, recorder.dropped) == (3, 0)

@@ -41,7 +41,7 @@ from stillframe.recording.store import read_card
 from stillframe.testing import policy_info
 from stillframe.tools.local_daemon import daemon
 
-WAIT_S = 20  # for what has to happen; no test waits this long unless it fails
+WAIT_S = 60  # for what has to happen; no test waits this long unless it fails
 MIB = 2**20
 LOG = logging.getLogger("recording-test")
 LOG.setLevel(logging.INFO)

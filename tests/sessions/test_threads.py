@@ -54,7 +54,7 @@ class Engine:
     def close(self):
         """Answer what is queued."""
         self.line.put(None)
-        self.thread.join(20)
+        self.thread.join(60)
         assert not self.thread.is_alive()
 
 

@@ -67,7 +67,7 @@ def test_frames_wait_while_they_may_not_go_on() -> None:
     assert not answer.done()
     policy.go_on.set()
 
-    assert answer.result(20.0).chunk.actions.tolist() == np.ones((2, 7)).tolist()
+    assert answer.result(60.0).chunk.actions.tolist() == np.ones((2, 7)).tolist()
     assert policy.ages_ms == [100.0]
     policy.close()
 
@@ -76,7 +76,7 @@ def test_sessions_take_slots_until_they_are_forgotten() -> None:
     """`usage` counts sessions; an episode after the first begins with a keyframe that says reset."""
     policy = EchoPolicy()
     for number in range(2):
-        policy.submit(Observation({"front": PICTURE}, "go"), 100.0, SessionRef(f"arm-{number}", epoch=1)).result(20.0)
+        policy.submit(Observation({"front": PICTURE}, "go"), 100.0, SessionRef(f"arm-{number}", epoch=1)).result(60.0)
     held = policy.usage.sessions
     policy.forget("arm-0")
 

@@ -24,7 +24,7 @@ from stillframe.daemon.config import load_config
 from stillframe.daemon.sockets import bind_sockets, uvicorn_config
 from stillframe.transport.connections import ConnectionTable
 
-WAIT_S = 20.0  # bounds what has to happen
+WAIT_S = 60.0  # bounds what has to happen
 
 
 def until(is_so: Callable[[], bool]) -> None:

@@ -22,7 +22,7 @@ from stillframe.transport.bounds import (
 from stillframe.transport.connections import Stage
 
 Serve = Callable[..., Any]
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def until(is_so: Callable[[], bool]) -> None:

@@ -13,7 +13,7 @@ from stillframe.transport import websocket
 from stillframe.transport.bounds import CONTROL_FRAME_BURST, FRAMES_PER_TURN, MAX_FRAGMENTS
 
 Serve = Callable[..., Any]
-WAIT_S = 20.0
+WAIT_S = 60.0
 TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 
 

@@ -298,7 +298,7 @@ def test_a_frame_that_the_daemon_had_computed(daemon, picture):
         thread = threading.Thread(target=cut)
         thread.start()
         reply = client.act_with_report(picture, "reach")
-        thread.join(20)
+        thread.join(60)
 
     assert (reply.session.epoch, reply.session.seq) == (0, 0)
     assert {session.seq for session in daemon.policy.sessions} == {0}

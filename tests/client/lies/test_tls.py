@@ -60,7 +60,7 @@ def tls_port(certificates):
     for listener, thread in running:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(20)
+        thread.join(60)
 
 
 def post(url, **options):

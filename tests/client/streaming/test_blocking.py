@@ -69,7 +69,7 @@ def test_a_call_that_is_interrupted_is_given_up(scripted, monkeypatch):
         with pytest.raises(TimedOut, match="had no time"):
             stream.act(PICTURE, "reach")
         for _ in range(20):
-            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), stream._loop).result(20)
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), stream._loop).result(60)
         assert not stream._stream._protocol.has_waiters
         monkeypatch.setattr("stillframe_client.streaming.blocking.GRACE_S", 1.0)
 

@@ -153,7 +153,7 @@ def test_two_threads_at_once(scripted, picture):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
 
     assert got == {1: float(picture.size), 2: 2.0 * picture.size}
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-EXAMPLES, WAIT_S = 8, 300
+WAIT_S = 300
 CONFIG = """
 [checks.not_a_server_error]
 # No room, not ready, too old: told as such, and described.
@@ -46,13 +46,21 @@ def daemon(
     started.stop()
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
-def test_the_daemon_is_as_described(daemon: Any, program: str, tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "examples", "phases"),
+    [
+        (1, 2, "examples,fuzzing"),
+        *(pytest.param(seed, 8, "examples,coverage,fuzzing", marks=pytest.mark.slow) for seed in (1, 2, 3)),
+    ],
+)
+def test_the_daemon_is_as_described(
+    daemon: Any, program: str, tmp_path: Path, seed: int, examples: int, phases: str
+) -> None:
     """Status, content type, headers and body of each answer are described; wrong bodies and methods are refused."""
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     command = [program, "--config-file", "schemathesis.toml", "run", daemon.url + "/openapi.json", "--checks", "all"]
     command += ["--exclude-checks", LEFT_OUT]
-    command += ["--phases", "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES), "--seed", str(seed)]
+    command += ["--phases", phases, "--max-examples", str(examples), "--seed", str(seed)]
     command += ["--continue-on-failure", "--suppress-health-check", "all", "--warnings", "off", "--no-color"]
     environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     environment["SCHEMATHESIS_HOOKS"] = str(HERE / "hooks.py")

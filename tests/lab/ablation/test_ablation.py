@@ -191,6 +191,7 @@ def test_another_plan_is_played_anew(plan: AblationPlan, finished: Folders) -> N
     assert load_result(file.with_name("none.json"), origin) is None
 
 
+@pytest.mark.slow  # a process imports all; test_jobs has its refusal from a worker
 def test_a_missing_cell_is_played_and_its_failure_is_said(plan: AblationPlan, finished: Folders) -> None:
     """In a process of its own, where this checkpoint cannot be loaded; what was finished stays."""
     cell = next(plan.cells())
@@ -213,7 +214,7 @@ def test_folders_are_made_first(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("needs_gl")
 def test_a_cell_is_played_as_it_says(golden_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both tasks, its seeds, its way to reuse; all is in one file, and the same again gives the same actions."""
-    monkeypatch.setattr("stillframe_lab.evaluation.evaluate.JacoEnv", partial(JacoEnv, max_steps=12))
+    monkeypatch.setattr("stillframe_lab.evaluation.evaluate.JacoEnv", partial(JacoEnv, max_steps=6))
     results = []
     knobs = replace(arms(replace(KNOBS, adaptive=FORCED))[ADAPTIVE], slack=False)
     cell = AblationCell("forced", Condition("JPEG", golden_folder, jpeg_quality=90), knobs, episodes=1, seed=3, hz=5)

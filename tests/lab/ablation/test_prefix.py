@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.sequence import SequenceSlice
 from stillframe.models.registry import load_policy
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
+from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import Episode
 from stillframe_lab.ablation import prefix_run
 from stillframe_lab.ablation.cell import summary
@@ -278,8 +280,10 @@ def test_the_commit_is_the_working_trees(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.gl
-def test_a_cell_is_played_and_kept(plan: PrefixPlan, tmp_path: Path, needs_gl: None) -> None:  # noqa: ARG001 (its skip)
-    """Every figure of the table, out of episodes of pick."""
+@pytest.mark.usefixtures("needs_gl")
+def test_a_cell_is_played_and_kept(plan: PrefixPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every figure of the table, out of the beginning of an episode of pick."""
+    monkeypatch.setattr("stillframe_lab.evaluation.evaluate.JacoEnv", partial(JacoEnv, max_steps=16))
     short = replace(plan, episodes=1)
     job = next(one for one in short.jobs(tmp_path) if one.cell.name == BOTH)
     play_prefix_cell(job.cell, job.origin, job.file)

@@ -11,7 +11,7 @@ import pytest
 
 from stillframe_lab.bridge.delay import delayed
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from stillframe.models.llama.weight_packing import PackedLinear, pack_for_infere
 from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.settings import ReuseSettings
+from stillframe_client.sim import JacoEnv
 from stillframe_lab.cli import drafts as command
 from stillframe_lab.cli.evidence import EvidenceOptions
 from stillframe_lab.drafts.comparison import ComparedFrame, compared
@@ -241,9 +242,10 @@ TINY = Path(__file__).parents[3] / "checkpoints" / "jaco-tiny"
 
 
 @pytest.mark.usefixtures("scenes")
-def test_an_episode_is_played_and_compared(tmp_path: Path) -> None:
+def test_an_episode_is_played_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every frame that the arm was answered, and none of the warm-up; what is called equal to the bit is."""
     seen, told = [], Reporter()
+    monkeypatch.setattr("stillframe_lab.evaluation.evaluate.JacoEnv", partial(JacoEnv, max_steps=5))
 
     def load() -> PolicyModel:
         seen.append(load_policy(TINY, dtype=torch.bfloat16, device=CPU))

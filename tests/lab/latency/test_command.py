@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from time import thread_time
 from typing import Any
@@ -14,6 +15,7 @@ from stillframe.daemon.config import load_config
 from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
 from stillframe.models.checkpoint import CheckpointFolder
+from stillframe_client.sim import JacoEnv
 from stillframe_lab.latency import closed_loop, command, roofline
 from stillframe_lab.latency.command import TRAINED, BenchSettings, knobs_of, run_bench
 from stillframe_lab.latency.race import RaceLimits
@@ -99,6 +101,7 @@ def test_the_knobs_are_those_of_the_deployment() -> None:
     assert knobs_of(CONFIG) == load_config(CONFIG, {}).reuse
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_it_runs_where_little_is_installed() -> None:
     """A machine with torch and transformers alone imports all of it; without the simulator the reason is said."""
@@ -115,8 +118,11 @@ def test_it_runs_where_little_is_installed() -> None:
 
 
 @pytest.mark.usefixtures("needs_gl")
-def test_both_ways_play_the_same_episodes(tiny: PolicyModel, tiny_folder: CheckpointFolder) -> None:
-    """One each: the same seed, both to their end, ours in fewer passes."""
+def test_both_ways_play_the_same_episodes(
+    tiny: PolicyModel, tiny_folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One each, of a few steps: the same seed, both to their end, ours in fewer passes."""
+    monkeypatch.setattr("stillframe_client.sim.JacoEnv", partial(JacoEnv, max_steps=8))
     llama = stock_decoder(tiny_folder, tiny.decoder.config, dtype=torch.float32, device=torch.device("cpu"))
     players: dict[str, closed_loop.Player] = {
         STOCK: closed_loop.StockPlayer(tiny, llama),

@@ -20,6 +20,7 @@ CPU = torch.device("cpu")
 WHY = compile_refusal(CPU)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", ["tiny", "micro"])
 @pytest.mark.parametrize("head_rows", [0, 1])
 def test_the_stock_way_says_what_we_say(

@@ -78,6 +78,7 @@ def golden(**keys: Any) -> Pi0:
     return model
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("cameras", CAMERAS)
 @pytest.mark.parametrize("padded", [True, False])
 @torch.inference_mode()

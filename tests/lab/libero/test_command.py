@@ -79,20 +79,6 @@ def test_the_expert_is_evaluated_and_filmed(evaluated: Typed, tmp_path: Path) ->
 
 
 @pytest.mark.process
-def test_a_checkpoint_is_served_and_evaluated(
-    evaluated: Typed, monkeypatch: pytest.MonkeyPatch, golden_folder: Path
-) -> None:
-    """By a daemon of its own, which ends with the command; nothing is reused unless that is asked for."""
-    monkeypatch.setitem(MOST_STEPS, "libero_spatial", 3)
-    status, out, _ = evaluated("--checkpoint", golden_folder, "--tasks", 0, "--episodes", 1)
-    document = json.loads(out)
-
-    assert status == 0
-    assert (document["frames"], document["reuse"], document["reuse_asked"]) == (3, "off", "off")
-    assert (document["family"], document["server"], document["steps_mean"]) == ("openvla", None, 3)
-
-
-@pytest.mark.process
 @pytest.mark.parametrize(
     ("said", "words", "drawn"),
     [
@@ -111,8 +97,11 @@ def test_a_policy_is_shown_the_pictures_that_it_was_trained_on(
     words: list[str],
     drawn: str | None,
 ) -> None:
-    """Its config.json says so, the option wins, and the result says which they were; any other checkpoint gets full."""
-    monkeypatch.setitem(MOST_STEPS, "libero_spatial", 1)
+    """By a daemon of its own, which ends with the command; nothing is reused unless that is asked for.
+
+    Its config.json names the pictures, the option wins, and the result says which they were; the others get full ones.
+    """
+    monkeypatch.setitem(MOST_STEPS, "libero_spatial", 2)
     folder = tmp_path / "checkpoint"
     shutil.copytree(golden_folder, folder)
     config = json.loads((folder / "config.json").read_text())
@@ -125,6 +114,8 @@ def test_a_policy_is_shown_the_pictures_that_it_was_trained_on(
     document = json.loads(out)
 
     assert (status, document["pictures"]) == (0, drawn)
+    assert (document["frames"], document["reuse"], document["reuse_asked"]) == (2, "off", "off")
+    assert (document["family"], document["server"], document["steps_mean"]) == ("openvla", None, 2)
     assert document["simulator"] == {"fake": "1", "drawn": drawn}
     assert any("fast ones" in warning for warning in document["warnings"]) == (drawn == "fast")
 

@@ -116,7 +116,9 @@ def test_no_host_no_user_no_folder_is_named(made: Certificate, tiny_folder: Path
     assert str(Path.home()) not in text
 
 
-@pytest.mark.parametrize("name", ["oft", "cogact", "pi0", "pi05"])
+@pytest.mark.parametrize(
+    "name", ["oft", "pi05", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cogact", "pi0"))]
+)
 def test_every_family_is_certified(
     request: pytest.FixtureRequest, deploy: Deploy, certified: Certify, name: str
 ) -> None:
@@ -158,7 +160,7 @@ def test_wrong_rows_out_of_a_cache_break_the_promise(
         return rows.flip(0) if isinstance(rows, torch.Tensor) else rows
 
     monkeypatch.setattr(SessionState, "take_vision_rows", spoilt)
-    broken = flawed(certified(deploy(tiny_folder)), "drafts exact", "drafts strict", "reuse exact", "batched")
+    broken = flawed(certified(deploy(tiny_folder), robots=2), "drafts exact", "drafts strict", "reuse exact", "batched")
 
     assert broken["drafts exact"][0] == broken["batched"][0] == STILL
 

@@ -24,7 +24,7 @@ from stillframe.tools.loadtest.senders import SenderStats
 from stillframe.web.app import WebSettings, create_app
 from stillframe.web.service.lifecycle import Lifecycle
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 STATS = {"q01": [-0.05] * 7, "q99": [0.05] * 7, "mask": [True] * 7}
 INFO = policy_info(
     name="quick", cameras=("front", "wrist"), norm_stats={"jaco": STATS, "bridge": STATS}, default_unnorm_key=None

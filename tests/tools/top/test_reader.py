@@ -24,7 +24,7 @@ from stillframe.web.middleware.auth import Authenticator, Token
 from stillframe_client import BadReply, Refused, Unreachable
 from stillframe_client.wire import encode_array
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 PICTURE = encode_array(np.zeros((8, 8, 3), np.uint8))
 
 

@@ -22,7 +22,7 @@ from stillframe.web.live.settings import LiveSettings
 from stillframe.web.middleware.auth import Authenticator, Token
 from stillframe_client.wire import encode_array
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 PICTURE = np.arange(8 * 12 * 3, dtype=np.uint8).reshape(8, 12, 3)
 FAST = LiveSettings(rate_hz=30)
 

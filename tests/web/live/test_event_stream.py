@@ -24,7 +24,7 @@ from stillframe.web.live.settings import LiveSettings
 from stillframe.web.live.watcher import LiveSources, Watcher
 from stillframe.web.service.lifecycle import Lifecycle
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Quiet:

@@ -43,7 +43,7 @@ FRONT = "front-secret-0f9a"
 KNOWN = Authenticator([Token("front", hashlib.sha256(FRONT.encode()).hexdigest(), frozenset({"act"}))])
 NEAR = HostOriginCheck()  # every port is a loopback one
 BEARER = {"Authorization": f"Bearer {FRONT}"}
-WAIT_S = 20.0  # bounds what has to happen
+WAIT_S = 60.0  # bounds what has to happen
 
 
 async def say_who(request: Request) -> Response:

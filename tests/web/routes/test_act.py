@@ -21,7 +21,7 @@ from stillframe.web.service.inference import await_step
 
 async def until(condition):
     """Wait, within reason, for something that another thread does."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.002)
 
@@ -115,7 +115,7 @@ def test_waiting_for_an_answer_leaves_nothing_behind(how):
             asker.gone.set()
         if how == "given up":
             waiting.cancel()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             (ended,) = await asyncio.gather(waiting, return_exceptions=True)
         for _ in range(3):
             await asyncio.sleep(0)
@@ -291,7 +291,7 @@ def listening(desk):
     yield server.servers[0].sockets[0].getsockname()
     desk.policy.go_on.set()
     server.should_exit = True
-    thread.join(20)
+    thread.join(60)
 
 
 def test_a_client_that_leaves_is_not_waited_for(desk, frame, listening, caplog):

@@ -23,7 +23,7 @@ from stillframe.daemon.shutdown import DrainingServer
 from stillframe.web.http.limits import Limits
 from stillframe_client.wire import MSGPACK_PROTOCOL, RESTART, TOO_BIG, pack, unpack
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 PICTURE = np.zeros((12, 16, 3), np.uint8)
 
 

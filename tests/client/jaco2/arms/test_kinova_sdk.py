@@ -31,7 +31,7 @@ from stillframe_client.jaco2.settings import ArmSettings, BridgeSettings
 
 STUB = Path(__file__).with_name("kinova_stub.c")
 TWIST = Twist(np.array([0.01, -0.02, 0.03]), np.array([0.1, -0.2, 0.3]), 0.5)
-SOON_S = 10.0  # for a thread that shares its core with others
+SOON_S = 60.0  # for a thread that shares its core with others
 LAYOUT = (  # as in the stub
     *(structs.CartesianInfo, structs.AngularInfo, structs.FingersPosition, structs.CartesianPosition),
     *(structs.UserPosition, structs.Limitation, structs.TrajectoryPoint, structs.TrajectoryFIFO, structs.SensorsInfo),

@@ -17,7 +17,7 @@ from stillframe_client.jaco2.rosbridge.connection import Connection
 from stillframe_client.jaco2.settings import ArmSettings, BridgeSettings
 from stillframe_client.jaco2.streamer.pacing import Beat, MonotonicClock
 
-SOON_S = 10.0  # a loaded machine's
+SOON_S = 60.0  # a loaded machine's
 
 
 def twist(x: float = 0.0, y: float = 0.0, z: float = 0.0, *, turn: Any = (0, 0, 0), closure: float = 0.0) -> Twist:
@@ -25,7 +25,7 @@ def twist(x: float = 0.0, y: float = 0.0, z: float = 0.0, *, turn: Any = (0, 0, 
     return Twist(np.array([x, y, z]), np.array(turn, dtype=float), closure)
 
 
-def until(holds: Callable[[], Any], within_s: float = 20.0) -> float:
+def until(holds: Callable[[], Any], within_s: float = 60.0) -> float:
     """Wait until it holds; return how long that took."""
     begin_s = time.monotonic()
     while not holds():

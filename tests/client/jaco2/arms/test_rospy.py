@@ -21,7 +21,7 @@ from stillframe_client.jaco2.domain import Twist
 from stillframe_client.jaco2.settings import ArmSettings, BridgeSettings
 
 TWIST = Twist(np.array([0.01, -0.02, 0.03]), np.array([0.1, -0.2, 0.3]), 0.5)
-SOON_S = 10.0
+SOON_S = 60.0
 NAMES = ("PoseVelocity", "PoseVelocityWithFingers", "FingerPosition", "PoseStamped")
 
 

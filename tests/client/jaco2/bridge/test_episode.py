@@ -124,6 +124,7 @@ def test_an_answer_to_an_old_frame_is_not_played(virtual: asyncio.Runner, tmp_pa
     assert world.ticks[-60].tick.state is State.HOLD
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("delay_s", [0.05, 0.15, 0.25, 0.35, 0.44])
 def test_answers_that_come_late_build_nothing_up(delay_s: float, virtual: asyncio.Runner, tmp_path: Path) -> None:
     """The same small action each time moves the tool one way, no faster than asked, whatever the delay."""
@@ -135,6 +136,7 @@ def test_answers_that_come_late_build_nothing_up(delay_s: float, virtual: asynci
     assert max(sent) < 0.04 + 1.5 * 0.03 + 1e-9  # the action's speed, and the pull towards where the tool should be
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("mode", ["lockstep", "realtime"])
 @pytest.mark.parametrize("kind", MAY_PASS, ids=lambda kind: kind.__name__)
 def test_what_may_pass_is_asked_again(

@@ -15,7 +15,7 @@ import pytest
 
 from stillframe_client.jaco2.bridge.operator import LINE_S, SIGNALS, Operator
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 @dataclass

@@ -18,7 +18,7 @@ from stillframe_client.jaco2.core.watchdog import State
 from stillframe_client.jaco2.settings import BridgeSettings
 
 Chosen = Callable[..., BridgeSettings]
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def status(reason: str) -> link.Status:

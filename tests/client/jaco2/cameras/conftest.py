@@ -14,7 +14,7 @@ from stillframe_client.jaco2.cameras.accept import Expected
 from stillframe_client.jaco2.cameras.reader import BackgroundCamera
 from stillframe_client.jaco2.settings import CameraSettings
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class VirtualClock:

@@ -191,7 +191,7 @@ def test_a_size_that_changes_later_stops_the_camera_for_good(new_rig: Any, noise
     rig = new_rig().started(noise(1))
     rig.source.put(noise(2, 8, 6))
     rig.source.until("close", 1)
-    rig.camera._thread.join(20)
+    rig.camera._thread.join(60)
     with pytest.raises(CameraUnusable, match="6 x 8 came"):
         rig.camera.latest()
 
@@ -238,7 +238,7 @@ def test_start_gives_the_last_reason_when_time_is_up(new_rig: Any) -> None:
     rig.camera._pause = lambda _: time.sleep(0.01)
     with pytest.raises(CameraError, match="front: held by another program"):
         rig.camera.start(0.2)
-    rig.camera._thread.join(20)
+    rig.camera._thread.join(60)
 
     assert not rig.camera._thread.is_alive()
 
@@ -280,7 +280,7 @@ def test_closing_does_not_wait_for_a_device_that_is_stuck(
     assert rig.camera._thread.is_alive()
     assert rig.camera._thread.daemon
     rig.source.put(noise(2))
-    rig.camera._thread.join(20)
+    rig.camera._thread.join(60)
     assert rig.source.calls == ["open", "close"]
 
 
@@ -333,7 +333,7 @@ def test_no_thread_ever_sees_half_a_frame(new_rig: Any) -> None:
         rig.source.feed(np.full((64, 64, 3), colour % 256, np.uint8))
     over.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
 
     assert faults == []
     assert len(seen) == 4

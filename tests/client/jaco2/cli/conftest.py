@@ -20,6 +20,8 @@ from stillframe_client.jaco2.config import ConfigError, as_document, load, parse
 from stillframe_client.jaco2.domain import ArmState, ToolPose
 from stillframe_client.jaco2.settings import SECTIONS, BridgeSettings, CameraSettings
 
+WAIT_S = 60.0  # for what has to happen; no test waits this long unless it fails
+
 
 def value(part: dataclasses.Field[Any], hint: Any) -> st.SearchStrategy[Any]:
     """Values of one setting, in its range; that they fit each other is not seen to."""
@@ -51,6 +53,22 @@ def accepted(document: dict[str, Any]) -> BridgeSettings | None:
         return parse(document, "the test")
     except ConfigError:
         return None
+
+
+@pytest.fixture(scope="session")
+def until_moving() -> Callable[[Path], Path]:
+    """Wait until a log below a folder shows that the arm is told to move; its file."""
+
+    def wait(folder: Path) -> Path:
+        give_up_s = time.monotonic() + WAIT_S
+        while time.monotonic() < give_up_s:
+            for file in (folder / "runs").glob("**/ticks.jsonl"):
+                if any(any(json.loads(line).get("sent", ())[:6]) for line in file.read_text().splitlines()[1:-1]):
+                    return file
+            time.sleep(0.05)
+        raise AssertionError("the arm was not told to move")
+
+    return wait
 
 
 @pytest.fixture(scope="session")

@@ -65,16 +65,26 @@ def test_an_arm_of_another_frame_does_not(
 
 
 def test_a_signal_stops_it(
-    settings_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    settings_file: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    until_moving: Callable[[Path], Path],
 ) -> None:
     """SIGINT in the middle of the nudges: status 130, the arm comes to rest and is told to stop."""
-    file = settings_file(arm__kind="sim")
-    timer = threading.Timer(2.5, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    file, over = settings_file(arm__kind="sim"), threading.Event()
+
+    def stop() -> None:
+        until_moving(tmp_path)
+        if not over.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
 
     status = main(["frame-check", "--config", str(file), "--yes"])
 
-    timer.join()
+    over.set()
+    stopping.join()
     log = log_in(tmp_path)
     sent = [line.sent for line in log.ticks if line.sent is not None]
     assert status == 130

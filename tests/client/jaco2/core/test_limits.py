@@ -260,6 +260,7 @@ OUT_M = {"left": (-0.55, -0.4, 0.3), "right": (0.55, -0.4, 0.3), "near": (0.3, -
          "high": (0.0, -0.4, 0.65), "low": (0.0, -0.4, 0.0), "corner": (0.55, -0.72, 0.3)}  # fmt: skip
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("start_m", OUT_M.values(), ids=OUT_M)
 def test_from_outside_the_way_back_is_free_and_no_way_leads_further_out(rigs, start_m):
     """It is asked further out and stays; it is asked back and comes in."""
@@ -290,6 +291,7 @@ def test_a_tool_too_near_the_column_can_leave_it(rigs, angle):
     assert math.hypot(*rig.place_m[:2]) > 0.3
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("ending", ["hold", "disarm", "stop"])
 @pytest.mark.parametrize(("linear_m_s", "linear_m_s2"), [(0.1, 0.4), (0.2, 0.64), (0.2, 0.05)])
 def test_coming_to_rest_beside_a_wall_does_not_cross_it(rigs, ending, linear_m_s, linear_m_s2):

@@ -55,7 +55,7 @@ class FakeDriver:
 
         return self._await(run())
 
-    def until(self, holds: Callable[[], Any], within_s: float = 20.0) -> float:
+    def until(self, holds: Callable[[], Any], within_s: float = 60.0) -> float:
         """Wait until it holds, looked at on the server's thread; return how long that took."""
         begin_s = time.monotonic()
         while not self.do(holds):

@@ -25,24 +25,13 @@ OPERATORS = (
 NAMES = [fault.name for fault in MATRIX if fault.name in MAKE]
 
 
-# In lock-step what is the same to the virtual world as another row, and takes seconds of the clock that costs nothing.
-SLOW = {
-    "503: draining",
-    "connection closed",
-    "superseded",
-    "camera frozen",
-    "daemon killed (kill -9)",
-    "network silent",
-}
-
-
 def those(follows: str) -> list[object]:
-    """The faults that this follows, in each mode."""
+    """The faults that this follows, in each mode: every day the one in one mode, the next in the other."""
     return [
-        pytest.param(name, mode, marks=pytest.mark.slow if mode == "lockstep" and name in SLOW else ())
-        for name in NAMES
+        pytest.param(name, mode, marks=() if number % len(MODES) == turn else pytest.mark.slow)
+        for number, name in enumerate(NAMES)
         if BY_NAME[name].follows == follows
-        for mode in MODES
+        for turn, mode in enumerate(MODES)
     ]
 
 
@@ -94,6 +83,7 @@ def test_an_arm_that_is_told_nothing_rests(name: str, mode: str, virtual: asynci
     assert came.outcome.fault
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("speed", [0.1, 0.25, 0.5])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_blocked_arm_is_noticed_at_a_low_speed(

@@ -11,9 +11,7 @@ from fault_kit.real_faults import MAKE, NAMESPACE, NOTICED_MS, Followed, no_name
 TICK_MS, LATE_MS = 10.0, 500.0  # what a machine with other work may add
 FAST = {
     "bridge killed (kill -9)",
-    "bridge stopped (SIGSTOP)",
     "SIGINT",
-    "any key",
     "NaN from the policy",
     "streamer killed (kill -9)",
     "503: overloaded",

@@ -129,6 +129,7 @@ def odd(tick: int, now_s: float) -> Inbox:
     return straight(0, now_s) if tick == 0 else Inbox(heartbeat=True)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("ticks", "inboxes"), [(660, None), (1, silent), (5, odd)], ids=["usual", "one tick", "odd step"]
 )

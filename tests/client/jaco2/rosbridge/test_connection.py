@@ -48,7 +48,7 @@ def ignore(message: Any) -> None:
     """Take it."""
 
 
-def until(holds: Callable[[], Any], within_s: float = 20.0) -> None:
+def until(holds: Callable[[], Any], within_s: float = 60.0) -> None:
     """Wait until it holds."""
     ends_s = time.monotonic() + within_s
     while not holds():
@@ -280,7 +280,7 @@ def test_a_break_ends_all_calls(fake_driver: Any, link: Connection) -> None:
     caller.start()
     time.sleep(0.2)
     fake_driver.cut()
-    caller.join(10)
+    caller.join(60)
     assert len(failed) == 1
     assert "broke" in failed[0]
 

@@ -133,5 +133,5 @@ def test_a_disk_that_hangs_does_not_keep_the_process(tmp_path, monkeypatch, wait
     assert log._thread.is_alive()
     disk.go_on.set()
     log._lines.put(None)
-    log._thread.join(20)
+    log._thread.join(60)
     disk.close()

@@ -23,7 +23,7 @@ from stillframe_client.jaco2.world.launch import world
 from stillframe_client.sim import JacoEnv
 
 pytestmark = pytest.mark.process
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")

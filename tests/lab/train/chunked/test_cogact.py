@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from numpy.testing import assert_allclose
 
@@ -91,6 +92,7 @@ def test_a_run_resumes_to_the_bit(tmp_path: Path, cogact_recipe: ChunkRecipe, ch
     assert all(torch.equal(resumed.ema.weights[name], tensor) for name, tensor in whole.ema.weights.items())
 
 
+@pytest.mark.slow
 def test_training_learns_a_frames_chunk(tmp_path: Path, cogact_recipe: ChunkRecipe, chunk_demos: Demos) -> None:
     """Shown one frame again and again, the noise in its chunks is predicted better."""
     longer = replace(cogact_recipe, steps=1000, batch_images=1, noise_sigma_max=0.0, learning_rate=8e-3, repeats=8)

@@ -39,6 +39,7 @@ def _weights() -> HistoryWeights:
     return HistoryWeights(CONFIG)
 
 
+@pytest.mark.slow
 def test_the_gate_learns_what_a_score_of_chunks_alone_cannot(tmp_path: Path, memory_recipe: MemoryRecipe) -> None:
     """Worth that depends on what came before: the gate learns it, in stretches; the linear score stays in doubt.
 

@@ -89,6 +89,7 @@ def test_a_lamp_that_the_arm_hides_is_not_kept(tmp_path: Path, monkeypatch: pyte
     assert white_share[scenes.late].min() > 0.8 * bar
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("variant", "late", "decoys"), [("simple", False, False), ("distractor", False, True)])
 def test_variants_have_what_their_episodes_have(tmp_path: Path, variant: str, late: bool, decoys: bool) -> None:  # noqa: FBT001 (parameters)
     """No white lamp where nothing follows, no unmarked flash where there are no decoys."""

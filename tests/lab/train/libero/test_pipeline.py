@@ -37,6 +37,7 @@ class Quiet:
         self.steps.append(trained.step)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", ["oft", "token"])
 def test_the_whole_recipe_runs_once(
     kind: str,

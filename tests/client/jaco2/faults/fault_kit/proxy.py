@@ -47,7 +47,7 @@ class Proxy:
         self._call(self._abort())
 
     def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
     async def _listen(self) -> None:
         self._servers.append(await asyncio.start_server(self._serve, "127.0.0.1", 0))
