@@ -101,6 +101,8 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "reuse.adaptive.relevance": "expert",
     "reuse.adaptive.relevance_layers": [1, 3],
     "reuse.adaptive.schedule": [0.25, 0.25, 1.0],
+    "reuse.adaptive.selector": Path("selector.safetensors"),
+    "reuse.adaptive.selector_drift": 0.125,
     "reuse.adaptive.age_limit": 2,
     "reuse.adaptive.audit_share": 0.25,
     "reuse.adaptive.keyframe_every": 5,

@@ -22,6 +22,8 @@ NO_GAP_S = 3600.0  # no gap resets: the simulated robot waits for its answer
 
 OFF, ADAPTIVE, ADAPTIVE_BLIND = "off", "adaptive", "adaptive without slack"
 ARMS = (OFF, "static-only", "static + relevance", "paper", ADAPTIVE, ADAPTIVE_BLIND)
+SELECTED = "adaptive with a selector"  # where a checkpoint has one
+SELECTOR_NAME = "selector.safetensors"  # in its folder
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class AblationPlan:
     def cells(self) -> Iterator[AblationCell]:
         """All cells, longest first; conditions without their checkpoint are left out."""
         for condition in self.conditions():
-            for arm, reuse in arms(self.reuse).items():
+            for arm, reuse in {**arms(self.reuse), **selector_arm(self.reuse, condition.checkpoint)}.items():
                 yield AblationCell(arm, condition, reuse, self.episodes // len(TASKS), self.seed)
         each = max(1, round(self.episodes * COUNT_SHARE) // len(TASKS))
         for arm, reuse in forced_counts(self.reuse).items():
@@ -104,6 +106,15 @@ def arms(knobs: ReuseSettings) -> dict[str, ReuseSettings]:
         replace(knobs, mode="adaptive", slack=False),
     )
     return dict(zip(ARMS, settings, strict=True))
+
+
+def selector_arm(knobs: ReuseSettings, checkpoint: Path) -> dict[str, ReuseSettings]:
+    """Mode adaptive where a trained network chooses the tokens; no arm for a checkpoint that has none."""
+    file = checkpoint / SELECTOR_NAME
+    if not file.is_file():
+        return {}
+    own = arms(knobs)[ADAPTIVE]
+    return {SELECTED: replace(own, adaptive=replace(own.adaptive, selector=file))}
 
 
 def forced_counts(knobs: ReuseSettings) -> dict[str, ReuseSettings]:

@@ -18,6 +18,7 @@ from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.policies import ReusePolicy, reuse_policy
 from stillframe.reuse.pruning import PruningMethod
 from stillframe.reuse.selection import select
+from stillframe.reuse.selector import PatchSelector
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.reuse.similarity import PatchTokens, patch_pixels
 from stillframe.reuse.state import ReuseState
@@ -28,12 +29,12 @@ BOS = 0
 class Planner:
     """One checkpoint's plans. Keeps nothing between frames."""
 
-    def __init__(self, settings: ReuseSettings, layers: int):
+    def __init__(self, settings: ReuseSettings, layers: int, selector: PatchSelector | None = None):
         """Make every mode's policy. Raises ConfigError for a layer that the checkpoint does not have."""
         self._layers = layers
         self._gap_s = settings.gap_s
         self._policies: dict[ReuseMode, ReusePolicy | None] = {
-            mode: reuse_policy(mode, settings, layers) for mode in REUSE_MODES
+            mode: reuse_policy(mode, settings, layers, selector) for mode in REUSE_MODES
         }
 
     def frame(
@@ -102,7 +103,7 @@ class Planner:
         if int(likeness.static.sum()) < policy.scene_cut * len(likeness.static):
             return None
         layout, attended = frame.prepared.layout, state.task_relevance
-        chosen = select(likeness, attended, state.ages, layout.cameras, policy)
+        chosen = select(likeness, attended, state.ages, layout.cameras, policy, layout.patch_grid)
         positions = chosen + layout.patch_positions.start
         alone = int(layout.mask is Mask.CAUSAL)  # BOS sees only itself under a causal mask: reusing it is exact
         shares = policy.schedule(self._layers, attended.relevance.entropies if attended else None)

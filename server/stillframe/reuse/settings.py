@@ -6,6 +6,7 @@ Knows no YAML and no torch: plain values, checked when they are made.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from stillframe.domain import REUSE_MODES, ReuseMode
@@ -46,6 +47,14 @@ class AdaptiveSettings(RangeChecked):
     relevance_layers: list[int] = setting([], LAYERS_ASKED, low=0, high=255)
     schedule: list[float] = setting(
         [], "share of the reused tokens dropped by each layer, rising; empty: all from the first on", low=0, high=1
+    )
+    selector: Path | None = setting(
+        None,
+        "a network of `stillframe train selector`, which then says which tokens are reused and how many, in place of "
+        "distance, top_k, task_top_k and schedule; null: none",
+    )
+    selector_drift: float | None = setting(
+        None, "selector: drift that a plan may have as it estimates it; null: drift_budget", low=0, high=64
     )
     age_limit: int = setting(8, "a token reused for this many frames is recomputed", low=1, high=10_000)
     keyframe_every: int = setting(30, "frames without a dense pass until one is forced", low=1, high=10_000)

@@ -14,6 +14,8 @@ from stillframe_lab.ablation.plan import (
     COUNTS,
     OFF,
     RELEVANT_TOKENS,
+    SELECTED,
+    SELECTOR_NAME,
     AblationPlan,
     arms,
     forced_counts,
@@ -50,6 +52,17 @@ def test_the_arms_add_one_thing_each() -> None:
     assert by_name[ADAPTIVE].adaptive == KNOBS.adaptive
     assert by_name[ADAPTIVE_BLIND] == replace(by_name[ADAPTIVE], slack=False)
     assert {reuse.gap_s for reuse in by_name.values()} == {3600.0}
+
+
+def test_a_checkpoint_with_a_selector_has_an_arm_more(plan: AblationPlan) -> None:
+    """Under every condition that it is played in, as configured but for the selector; others have none."""
+    file = plan.checkpoint / SELECTOR_NAME
+    file.write_text("one")
+    more = [cell for cell in plan.cells() if cell.arm == SELECTED]
+
+    assert {cell.condition.name for cell in more} == {"clean", "noise", "JPEG", "distractor"}
+    for cell in more:
+        assert cell.reuse == replace(arms(KNOBS)[ADAPTIVE], adaptive=replace(KNOBS.adaptive, selector=file))
 
 
 def test_forced_counts_let_nothing_else_decide() -> None:
