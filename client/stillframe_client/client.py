@@ -25,7 +25,7 @@ from stillframe_client.images import check_encoding, encode_picture
 from stillframe_client.replies import ActionReply, ModelInfo, read_action, read_document, read_epoch, read_model_info
 from stillframe_client.reply_checks import ReplyOrder, check_reply
 from stillframe_client.sessions import open_session
-from stillframe_client.wire import CHUNK_HEADER, IDEMPOTENCY_HEADER, SESSION_HEADER, WHOLE_CHUNK
+from stillframe_client.wire import CHUNK_HEADER, IDEMPOTENCY_HEADER, SESSION_HEADER, WHOLE_CHUNK, encode_array
 
 if TYPE_CHECKING:
     import ssl
@@ -118,7 +118,8 @@ class PolicyClient:
         time stamp, which the reply returns; `state`, the robot's own, for a policy that reads one: float64 numbers in
         the order of `info().state`, or a mapping from its names to numbers; `slack_ms`, for how long the robot has
         actions left to play, so that the daemon may let frames go first whose robots have less; `rtc`, for a chunk
-        that goes on with the last one (see Rtc; ChunkPlayer fills it in).
+        that goes on with the last one (see Rtc; ChunkPlayer fills it in); `masks`, what matters in each picture, by
+        camera: [height, width], 0 where nothing does, for a daemon whose plans go by masks.
         """
         return self.act_with_report(image, instruction, **options).action
 
@@ -127,6 +128,8 @@ class PolicyClient:
         said = FrameOptions(**options)
         write = partial(encode_picture, encoding=said.encoding or self._encoding, jpeg_quality=self._jpeg_quality)
         request = frame_fields(image, instruction, write, replace(said, reuse=said.reuse or self._reuse))
+        if "masks" in request:
+            request["masks"] = {camera: encode_array(mask) for camera, mask in request["masks"].items()}
         until_s = time.monotonic() + self._timeout_s
         response = self._connection.request(
             "POST",

@@ -45,6 +45,8 @@ class Observation:
     unnorm_key: str | None = None  # which data set's statistics scale the action; None: the only one
     center_crop: float | None = None  # share of each picture's area, at its middle, that is looked at; None: all of it
     state: NDArray[np.float64] | None = None  # [state's dimensions] in the policy's order and units; None: not given
+    masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)  # camera -> [height, width] of its picture:
+    # True where it shows what matters for the task, as the client knows; absent: not said
 
 
 @dataclass(frozen=True)

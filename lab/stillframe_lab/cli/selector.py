@@ -55,7 +55,7 @@ def train_selector_command(
     from stillframe.cli.progress import StageBar
     from stillframe.daemon.serve import open_model
     from stillframe_lab.evaluation.actors import user_errors
-    from stillframe_lab.selector.comparison import compare, document
+    from stillframe_lab.selector.comparison import compare, document, steps
     from stillframe_lab.selector.training import Plan, split, train
 
     deployed = load_config(
@@ -70,7 +70,7 @@ def train_selector_command(
         if not comparison:
             return
         reuse = replace(deployed.reuse, adaptive=replace(deployed.reuse.adaptive, selector=out))
-        bar.stage("comparison", plan.compared(held))
+        bar.stage("comparison", steps(held))
         found = document(compare(model, reuse, held, bar.advance), reuse.drift_budget)
     text = json.dumps({"checkpoint": str(checkpoint), "machine": machine(), **found}, indent=2)
     typer.echo(json.dumps({name: found[name]["within_budget"] for name in found}, indent=2))

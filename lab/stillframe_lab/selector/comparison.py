@@ -63,6 +63,11 @@ def compare(
     return found
 
 
+def steps(episodes: Iterable[Sequence[RecordedFrame]]) -> int:
+    """How often `compare` calls `advance`: for a dense answer, for all ways with pauses, for each without."""
+    return sum(len(episode) for episode in episodes) * (2 + len(ALLOWED) + len(THRESHOLDS))
+
+
 def candidates(knobs: AdaptiveSettings, camera_tokens: int) -> list[tuple[str, str, AdaptiveSettings]]:
     """Way, what is set, and all settings: strict to loose, everything else as it is."""
     free = replace(knobs, top_k=camera_tokens, schedule=[], age_limit=max(knobs.age_limit, knobs.keyframe_every))

@@ -21,6 +21,7 @@ from stillframe.engine.kv_slots import kv_shape
 from stillframe.engine.planner import BOS
 from stillframe.engine.scheduler import Scheduler
 from stillframe.engine.session_state import ScheduledFrame
+from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
 from stillframe.models.llama.draft import Draft
 from stillframe.models.llama.layout import Mask
@@ -71,7 +72,9 @@ class Sampler:
     """One checkpoint's samples. Single-threaded."""
 
     def __init__(self, model: PolicyModel, settings: AdaptiveSettings, seed: int = 0):
-        """Raises ConfigError for settings that do not fit the checkpoint."""
+        """Raises ConfigError for settings that do not fit the checkpoint, or whose plans do not go by attention."""
+        if settings.relevance == "masks":
+            raise ConfigError("reuse.adaptive.relevance is 'masks', and a selector reads attention: set text or expert")
         # Its plans are not asked for; of its policy only whose attention is probed.
         asked = replace(settings, criterion="embedding", selector=None, task_top_k=1)
         self._model, self._runner = model, ModelRunner.eager(model)

@@ -14,6 +14,7 @@ from stillframe.engine.session_state import ScheduledFrame
 from stillframe.models.base import Prepared
 from stillframe.models.llama.draft import Draft
 from stillframe.models.llama.layout import Mask
+from stillframe.reuse.masks import masked_patches
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.policies import ReusePolicy, reuse_policy
 from stillframe.reuse.pruning import PruningMethod
@@ -58,7 +59,10 @@ class Planner:
             KeyframeReason.INSTRUCTION: observation.instruction,
         }
         tokens = PatchTokens(rows[layout.patch_positions.start : layout.patch_positions.stop], pixels)
-        return ScheduledFrame(prepared, rows, tokens, mode, policy, must_match, now_s, draft, pruning)
+        masked = None
+        if policy is not None and policy.relevance == "masks":
+            masked = _masked(observation, prepared).to(rows.device)
+        return ScheduledFrame(prepared, rows, tokens, mode, policy, must_match, now_s, draft, pruning, masked)
 
     def whole(self, frame: ScheduledFrame) -> ReusePlan:
         """Everything computed."""
@@ -102,11 +106,12 @@ class Planner:
         likeness = policy.criterion(frame.tokens, state.reference)
         if int(likeness.static.sum()) < policy.scene_cut * len(likeness.static):
             return None
-        layout, attended = frame.prepared.layout, state.task_relevance
+        layout, attended = frame.prepared.layout, frame.task_relevance(state)
         chosen = select(likeness, attended, state.ages, layout.cameras, policy, layout.patch_grid)
         positions = chosen + layout.patch_positions.start
         alone = int(layout.mask is Mask.CAUSAL)  # BOS sees only itself under a causal mask: reusing it is exact
-        shares = policy.schedule(self._layers, attended.relevance.entropies if attended else None)
+        observed = state.task_relevance  # which has entropies, whatever says what matters
+        shares = policy.schedule(self._layers, observed.relevance.entropies if observed else None)
         return ReusePlan(
             rows=len(frame.rows),
             order=functional.pad(positions, (alone, 0), value=BOS),
@@ -115,6 +120,12 @@ class Planner:
             relevant=attended.relevant if attended else torch.zeros_like(likeness.static),
             patches=chosen,
         )
+
+
+def _masked(observation: Observation, prepared: Prepared) -> Tensor:
+    """Which patches the frame's masks touch [patch tokens]."""
+    grid, crop = prepared.layout.patch_grid, observation.center_crop
+    return masked_patches(observation.masks, [*prepared.layout.patches], grid, crop, padded=prepared.padded_views)
 
 
 def _reason_without_policy(frame: ScheduledFrame) -> KeyframeReason:

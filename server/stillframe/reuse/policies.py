@@ -49,7 +49,7 @@ class ReusePolicy:
     def needs_relevance(self) -> bool:
         """Whether plans depend on attention."""
         asked = self.task_top_k > 0 or self.tau_task is not None or self.selector is not None
-        return asked or self.schedule.needs_entropies
+        return self.schedule.needs_entropies or (asked and self.relevance != "masks")
 
     def tightened(self, caution: float) -> ReusePolicy:
         """The same with fewer reused tokens, a lower age limit and dense passes nearer to each other.

@@ -13,11 +13,12 @@ from stillframe.domain import REUSE_MODES, ReuseMode
 from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
 from stillframe.settings_fields import RangeChecked, setting
 
-RelevanceSource = Literal["text", "expert"]
+RelevanceSource = Literal["text", "expert", "masks"]
 Slack = Literal[True, False, "auto"]
 
 WHOSE_ATTENTION = (
-    "whose attention says which tokens matter: the text's rows, or those of the action expert that draws the chunk"
+    "whose attention says which tokens matter: the text's rows, or those of the action expert that draws the chunk; "
+    "masks: none, but those that a mask in the frame touches"
 )
 LAYERS_ASKED = "layers whose attention says what matters; empty: all, of an expert the middle one"
 

@@ -20,7 +20,7 @@ from stillframe.recording.frame import RecordedFrame
 from stillframe.reuse.selector import FEATURES, SelectorForm
 from stillframe.reuse.selector_file import load_selector
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
-from stillframe_lab.selector.comparison import RELEVANCE, SELECTOR, Point, compare, most_reuse
+from stillframe_lab.selector.comparison import RELEVANCE, SELECTOR, Point, compare, most_reuse, steps
 from stillframe_lab.selector.fitting import FitRecipe, expected, fit, quantile_loss
 from stillframe_lab.selector.samples import Sampler, Samples
 from stillframe_lab.selector.training import Plan, split, train
@@ -139,9 +139,12 @@ def test_a_training_writes_a_selector_that_is_served(model: PolicyModel, tmp_pat
     report, file = Silent(), tmp_path / "selector.safetensors"
     plan = Plan(ReuseSettings("adaptive", adaptive=KNOBS), 1, 3, 2, SHORT)
     train(plan, model, [played(model, seed=seed) for seed in range(2)], file, report)
-    found = compare(model, replace(plan.reuse, adaptive=replace(KNOBS, selector=file)), [played(model)], report.advance)
+    reuse, held = replace(plan.reuse, adaptive=replace(KNOBS, selector=file)), [played(model)]
+    ticks: list[None] = []
+    found = compare(model, reuse, held, lambda: ticks.append(None))
 
     assert report.stages == ["samples", "selector"]
+    assert len(ticks) == steps(held)
     assert load_selector(file, CPU).form.cameras == model.info.cameras
     for points in found.values():
         assert {point.way for point in points} == {SELECTOR, RELEVANCE}
