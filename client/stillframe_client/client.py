@@ -62,8 +62,8 @@ class PolicyClient:
     A client is one robot: its frames belong to one session, so that the daemon may reuse what stayed as it was. The
     session is a new one unless `session` names it; with `stateless` there is none. Call `reset` as an episode begins.
     `reuse` says how much its frames may reuse: "off", "exact", "adaptive", "paper" or "static-only"; or, to compare
-    with, how they are pruned: "fastv" or "sparsevlm"; None: as the daemon is set. `encoding` says how its pictures
-    travel, unless an `act` says otherwise.
+    with, how they are pruned: "fastv", "sparsevlm" or "tome"; None: as the daemon is set. `encoding` says how its
+    pictures travel, unless an `act` says otherwise.
 
     `token` is shown to a daemon that asks for one. `ca_file` is a PEM file with the certificates to trust on https,
     for a daemon that signed its own; None: the system's.

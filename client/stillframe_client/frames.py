@@ -115,7 +115,8 @@ def _mask(name: str, mask: Any) -> NDArray[np.uint8]:
     if not plain:
         found = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
         raise ValueError(f"{name} is {found}; expected an array [height, width] of bool or uint8, as its picture is.")
-    return (mask != 0).astype(np.uint8)
+    sent: NDArray[np.uint8] = np.not_equal(mask, 0).astype(np.uint8)
+    return sent
 
 
 def _whole(name: str, value: Any) -> int:

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]  # [height, width, 3], RGB
-ReuseMode = Literal["off", "exact", "adaptive", "paper", "static-only", "fastv", "sparsevlm"]
+ReuseMode = Literal["off", "exact", "adaptive", "paper", "static-only", "fastv", "sparsevlm", "tome"]
 REUSE_MODES: tuple[ReuseMode, ...] = get_args(ReuseMode)
-PRUNING_MODES: tuple[ReuseMode, ...] = ("fastv", "sparsevlm")  # reuse nothing: drop some of each frame's own tokens
+# These reuse nothing: they leave out some of each frame's own tokens.
+PRUNING_MODES: tuple[ReuseMode, ...] = ("fastv", "sparsevlm", "tome")
 WeightScheme = Literal["as-is", "int8", "int8-weight-only", "int4-weight-only", "fp8"]
 DraftMode = Literal["exact", "strict", "relaxed", "off"]
 DRAFT_MODES: tuple[DraftMode, ...] = get_args(DraftMode)

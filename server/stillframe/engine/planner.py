@@ -17,7 +17,7 @@ from stillframe.models.llama.layout import Mask
 from stillframe.reuse.masks import masked_patches
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.policies import ReusePolicy, reuse_policy
-from stillframe.reuse.pruning import PruningMethod
+from stillframe.reuse.pruning import Method
 from stillframe.reuse.selection import select
 from stillframe.reuse.selector import PatchSelector
 from stillframe.reuse.settings import ReuseSettings
@@ -46,7 +46,7 @@ class Planner:
         mode: ReuseMode,
         now_s: float,
         draft: Draft,
-        pruning: PruningMethod | None = None,
+        pruning: Method | None = None,
     ) -> ScheduledFrame:
         """What planning compares, of rows [prompt_rows, width]; pixels only where the mode compares them."""
         policy, layout = self._policy(mode, prepared.layout.mask), prepared.layout

@@ -30,7 +30,7 @@ from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.masks import nearness
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.policies import ReusePolicy
-from stillframe.reuse.pruning import PruningMethod
+from stillframe.reuse.pruning import Method
 from stillframe.reuse.relevance import Relevance
 from stillframe.reuse.selection import TaskRelevance
 from stillframe.reuse.similarity import PatchTokens
@@ -51,7 +51,7 @@ class ScheduledFrame:
     must_match: Mapping[KeyframeReason, object]  # what the next frame has to share with this one, or be a keyframe
     now_s: float
     draft: Draft
-    pruning: PruningMethod | None = None  # what leaves out some of its own rows; None: its mode does not prune
+    pruning: Method | None = None  # what leaves out some of its own rows; None: its mode does not prune
     masked: Tensor | None = None  # bool [patch tokens]: that a mask of the client's touches; None: its mode asks none
     seed: int = 0  # of what is drawn by chance; a stateless frame's is 0
     session: SessionState | None = None  # None: stateless

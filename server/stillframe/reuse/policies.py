@@ -90,7 +90,7 @@ def reuse_policy(
             return _paper(settings.paper)
         case "static-only":
             return ReusePolicy(Cosine(settings.paper.tau), top_k=settings.paper.top_k, published=True)
-        case "fastv" | "sparsevlm":
+        case "fastv" | "sparsevlm" | "tome":
             return None  # see pruning.py
 
 

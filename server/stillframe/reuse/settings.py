@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from stillframe.domain import REUSE_MODES, ReuseMode
-from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
+from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings, ToMeSettings
 from stillframe.settings_fields import RangeChecked, setting
 
 RelevanceSource = Literal["text", "expert", "masks"]
@@ -150,6 +150,7 @@ class ReuseSettings(RangeChecked):
     sparsevlm: SparseVLMSettings = field(
         default_factory=SparseVLMSettings, metadata={"description": "settings of mode sparsevlm"}
     )
+    tome: ToMeSettings = field(default_factory=ToMeSettings, metadata={"description": "settings of mode tome"})
 
     def __post_init__(self) -> None:
         super().__post_init__()

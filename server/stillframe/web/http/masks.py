@@ -41,9 +41,10 @@ def read_masks(fields: Fields, pictures: Mapping[str, Image], keys: Mapping[str,
     if not isinstance(said, Mapping) or "__numpy__" in said:
         detail = "'masks' has to be an object of cameras' names and masks, or null."
         raise BadRequest("bad-field", detail, pointer="/masks")
-    cameras, found = {key: camera for camera, key in keys.items()}, {}
+    cameras = {key: camera for camera, key in keys.items()}
+    found: dict[str, Mask] = {}
     for key, value in said.items():
-        camera = cameras.get(key, key)
+        camera = cameras.get(str(key), str(key))
         if camera not in pictures:
             names = [*keys.values()]
             detail = f"There is no picture {reprlib.repr(key)} to go with this mask; the frame has {', '.join(names)}."
