@@ -258,7 +258,7 @@ def is_number(default: Any) -> bool:
 
 
 KEYS = described()
-PLACES = {"shadow.checkpoint"}  # paths of sections: none of them a number
+PLACES = {"shadow.checkpoint", "reuse.adaptive.selector"}  # paths of sections: none of them a number
 KNOBS = [key for key, (_, default) in KEYS.items() if "." in key and is_number(default) and key not in PLACES]
 
 

@@ -15,7 +15,7 @@ from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe.tools.calibration.candidates import CandidateResult
 from stillframe.tools.calibration.replay import EpisodeReplay
 
-ALLOWED = (0.01, 0.015, 0.02, 0.03)  # drift, as a selector estimates it
+ALLOWED = (0.01, 0.02, 0.03, 0.05, 0.08)  # drift, as a selector estimates it
 THRESHOLDS = (
     (0.05, 0.08),
     (0.05, 0.16),

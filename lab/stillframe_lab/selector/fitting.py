@@ -23,8 +23,8 @@ class FitRecipe:
     """How it is fitted."""
 
     kept: float = 0.9  # share of the samples whose drift is to be within what was expected
-    epochs: int = 30
-    batch: int = 128
+    epochs: int = 40
+    batch: int = 64
     rate: float = 3e-3
     seed: int = 0
 
@@ -39,7 +39,7 @@ def fit(form: SelectorForm, samples: Samples, recipe: FitRecipe, advance: Callab
         for epoch in range(recipe.epochs):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
-            for part in torch.randperm(len(samples.drift)).split(recipe.batch):
+            for part in torch.split(torch.randperm(len(samples.drift)), recipe.batch):
                 loss = quantile_loss(expected(selector, samples, part), samples.drift[part], recipe.kept)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -50,7 +50,8 @@ def fit(form: SelectorForm, samples: Samples, recipe: FitRecipe, advance: Callab
 
 def expected(selector: PatchSelector, samples: Samples, part: Tensor) -> Tensor:
     """What the reused tokens of some samples add together: [part]."""
-    return (selector(samples.features[part]) * samples.reused[part]).sum(dim=-1)
+    together: Tensor = (selector(samples.features[part]) * samples.reused[part]).sum(dim=-1)
+    return together
 
 
 def quantile_loss(bound: Tensor, drift: Tensor, kept: float) -> Tensor:

@@ -40,6 +40,7 @@ DISORDER = (0.1, 0.5, 1.0, 3.0)  # of the order in which tokens are reused, in i
 LEAST_REUSED = 0.08  # of the tokens
 LIMIT = Embedding(0.0)  # only its distances are read
 RANGE = 2.0  # of normalised units
+TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ class Sampler:
     def _drawn(self, evidence: PatchEvidence) -> Tensor:
         """Some tokens: those that moved and are looked at least, or moved least, in more or less disorder."""
         cost = evidence.distance * evidence.scores if self._random.random() < 0.5 else evidence.distance
-        order = (cost + np.finfo(np.float32).tiny).log().cpu().numpy()
-        order = (order - order.mean()) / max(float(order.std()), np.finfo(np.float32).tiny)
+        order = (cost + TINY).log().cpu().numpy()
+        order = (order - order.mean()) / max(float(order.std()), TINY)
         order = order + self._random.choice(DISORDER) * self._random.standard_normal(len(order))
         count = self._random.integers(round(LEAST_REUSED * len(order)), len(order) + 1)
         return torch.from_numpy(np.argsort(order)[:count].copy()).to(cost.device)

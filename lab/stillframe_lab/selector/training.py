@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+from torch import Tensor
+
 from stillframe.engine.selector import form_of
 from stillframe.errors import StillframeError
 from stillframe.models.base import PolicyModel
@@ -67,7 +69,8 @@ def split(
 def train(plan: Plan, model: PolicyModel, episodes: Episodes, out: Path, report: SelectorReporter) -> None:
     """Learn from these episodes, and write the selector."""
     report.stage("samples", len(episodes))
-    sampler, drawn = Sampler(model, plan.reuse.adaptive), []
+    sampler = Sampler(model, plan.reuse.adaptive)
+    drawn: list[tuple[Tensor, Tensor, float]] = []
     for episode in episodes:
         drawn += sampler.samples(episode, plan.passes)
         report.advance()

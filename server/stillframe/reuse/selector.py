@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from stillframe.reuse.settings import RelevanceSource
 
 FEATURES = 10  # of a token
 LEAST_DISTANCE, LEAST_SCORE = 1e-3, 1e-2  # below these the logarithm says no more; a mean score is 1
@@ -30,7 +31,7 @@ class SelectorForm:
     width: int  # of the decoder's rows
     layers: int  # of the decoder
     cameras: tuple[str, ...]
-    relevance: Literal["text", "expert"]
+    relevance: RelevanceSource
     relevance_layers: tuple[int, ...]
     hidden: int = 16
 
