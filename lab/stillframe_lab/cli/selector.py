@@ -18,7 +18,7 @@ from stillframe.tools.machine import machine
 from stillframe_lab.cli.evidence import knobs_of
 from stillframe_lab.cli.shipped import TINY
 
-EPISODES, PASSES = 24, 40
+EPISODES, PASSES = 18, 16
 
 
 def train_selector_command(
@@ -38,7 +38,9 @@ def train_selector_command(
     episodes: Annotated[
         int, typer.Option(min=3, help="Played or, of a recording, read; every third is held out.")
     ] = EPISODES,
-    passes: Annotated[int, typer.Option(min=1, help="Times that each is gone through, with other tokens.")] = PASSES,
+    passes: Annotated[
+        int, typer.Option(min=1, help="Times that each is gone through in either round, with other tokens.")
+    ] = PASSES,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the comparison here.")] = None,
     device: Annotated[Device, typer.Option()] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,

@@ -23,8 +23,8 @@ class FitRecipe:
     """How it is fitted."""
 
     kept: float = 0.9  # share of the samples whose drift is to be within what was expected
-    epochs: int = 40
-    batch: int = 64
+    epochs: int = 30
+    batch: int = 128
     rate: float = 3e-3
     seed: int = 0
 

@@ -9,6 +9,7 @@ same units: more often above nothing, and as large where a bin is sure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,7 +31,7 @@ from stillframe.recording.frame import RecordedFrame
 from stillframe.reuse.kv import FrameKV
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.relevance import Relevance
-from stillframe.reuse.selector import PatchEvidence
+from stillframe.reuse.selector import PatchEvidence, PatchSelector, within_drift
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe.reuse.similarity import Embedding
 from stillframe.reuse.state import ReuseState
@@ -38,6 +39,7 @@ from stillframe.reuse.state import ReuseState
 LONGEST_CHAIN = 3  # frames that follow a dense pass before the next
 DISORDER = (0.1, 0.5, 1.0, 3.0)  # of the order in which tokens are reused, in its own standard deviations
 LEAST_REUSED = 0.08  # of the tokens
+DRIFTS = (0.003, 0.15)  # that a selector is asked for, from the least to the most
 LIMIT = Embedding(0.0)  # only its distances are read
 RANGE = 2.0  # of normalised units
 TINY = float(np.finfo(np.float32).tiny)
@@ -83,17 +85,25 @@ class Sampler:
         self._random = np.random.default_rng(seed)
 
     @torch.inference_mode()
-    def samples(self, episode: Iterable[RecordedFrame], passes: int) -> Iterator[tuple[Tensor, Tensor, float]]:
-        """Play an episode so many times, with dense passes and reused tokens drawn anew: each delta frame."""
+    def samples(
+        self, episode: Iterable[RecordedFrame], passes: int, selector: PatchSelector | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """Play an episode so many times, with dense passes and reused tokens drawn anew: each delta frame.
+
+        With a selector tokens are those that it would choose, for more or less drift: what it thinks too little of is
+        among them.
+        """
         dense = [self._whole(recorded) for recorded in episode]
         for _ in range(passes):
             at = int(self._random.integers(0, LONGEST_CHAIN + 1))
             while at < len(dense) - 1:
                 deltas = dense[at + 1 : at + 1 + int(self._random.integers(1, LONGEST_CHAIN + 1))]
-                yield from self._chain(dense[at], deltas)
+                yield from self._chain(dense[at], deltas, selector)
                 at += len(deltas) + 1
 
-    def _chain(self, first: _Dense, deltas: Sequence[_Dense]) -> Iterator[tuple[Tensor, Tensor, float]]:
+    def _chain(
+        self, first: _Dense, deltas: Sequence[_Dense], selector: PatchSelector | None
+    ) -> Iterator[tuple[Tensor, Tensor, float]]:
         own, frame = first.storage.clone(), first.frame
         state = ReuseState.fresh(FrameKV(own), frame.must_match, frame.tokens, 0.0)
         for each in deltas:
@@ -102,7 +112,7 @@ class Sampler:
             layout, likeness = each.frame.prepared.layout, LIMIT(each.frame.tokens, state.reference)
             scores = first.relevance.scores
             evidence = PatchEvidence(likeness.distance, scores, state.ages, layout.cameras, layout.patch_grid)
-            chosen = self._drawn(evidence)
+            chosen = self._drawn(evidence) if selector is None else self._selected(evidence, selector)
             reused = torch.zeros(len(scores), dtype=torch.bool, device=chosen.device).index_fill_(0, chosen, value=True)
             frame = self._with(each.frame, self._plan(each.frame, chosen), own, each.draft)
             apart = (self._answer(frame) - each.answer).abs().sum(dim=-1).max()
@@ -117,6 +127,13 @@ class Sampler:
         order = order + self._random.choice(DISORDER) * self._random.standard_normal(len(order))
         count = self._random.integers(round(LEAST_REUSED * len(order)), len(order) + 1)
         return torch.from_numpy(np.argsort(order)[:count].copy()).to(cost.device)
+
+    def _selected(self, evidence: PatchEvidence, selector: PatchSelector) -> Tensor:
+        """What a selector chooses, in a little disorder, for a drift that is drawn."""
+        added = selector(evidence.features())
+        noise = torch.from_numpy(self._random.standard_normal(len(added))).to(added)
+        budget = math.exp(self._random.uniform(*map(math.log, DRIFTS)))
+        return within_drift(added * (DISORDER[0] * noise).exp(), torch.ones_like(added, dtype=torch.bool), budget)
 
     def _plan(self, frame: ScheduledFrame, chosen: Tensor) -> ReusePlan:
         """These tokens reused in every layer, as the planner has it."""

@@ -18,6 +18,7 @@ from stillframe.errors import StillframeError
 from stillframe.models.base import PolicyModel
 from stillframe.recording.frame import RecordedFrame
 from stillframe.recording.reader import check_pictures, read_episodes
+from stillframe.reuse.selector import PatchSelector
 from stillframe.reuse.selector_file import save_selector
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_lab.selector.fitting import FitRecipe, fit
@@ -67,16 +68,22 @@ def split(
 
 
 def train(plan: Plan, model: PolicyModel, episodes: Episodes, out: Path, report: SelectorReporter) -> None:
-    """Learn from these episodes, and write the selector."""
-    report.stage("samples", len(episodes))
-    sampler = Sampler(model, plan.reuse.adaptive)
+    """Learn from these episodes, and write the selector.
+
+    In two rounds: one that has learnt from tokens drawn by chance chooses those for which it expects too little, and
+    learns what comes of these too.
+    """
+    sampler, form = Sampler(model, plan.reuse.adaptive), form_of(model, plan.reuse.adaptive)
     drawn: list[tuple[Tensor, Tensor, float]] = []
-    for episode in episodes:
-        drawn += sampler.samples(episode, plan.passes)
-        report.advance()
-    report.stage("selector", plan.fit.epochs)
-    form = form_of(model, plan.reuse.adaptive)
-    save_selector(out, fit(form, Samples.joined(drawn), plan.fit, report.advance))
+    selector: PatchSelector | None = None
+    for name in ("by chance", "by itself"):
+        report.stage(f"samples, {name}", len(episodes))
+        for episode in episodes:
+            drawn += sampler.samples(episode, plan.passes, selector)
+            report.advance()
+        report.stage("selector", plan.fit.epochs)
+        selector = fit(form, Samples.joined(drawn), plan.fit, report.advance)
+        save_selector(out, selector)
 
 
 def _played(plan: Plan, model: PolicyModel, report: SelectorReporter) -> Episodes:

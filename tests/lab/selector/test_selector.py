@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ import torch
 
 from stillframe import cli
 from stillframe.domain import ActionChunk, CacheReport, KeyframeReason, Observation, Step, StepReport
+from stillframe.engine.selector import form_of
 from stillframe.errors import StillframeError
 from stillframe.models.base import PolicyModel
 from stillframe.models.registry import load_policy
 from stillframe.recording.frame import RecordedFrame
-from stillframe.reuse.selector import FEATURES, SelectorForm
+from stillframe.reuse.selector import FEATURES, PatchSelector, SelectorForm
 from stillframe.reuse.selector_file import load_selector
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe_lab.selector.comparison import RELEVANCE, SELECTOR, Point, compare, most_reuse, steps
@@ -94,6 +96,20 @@ def test_the_same_picture_drifts_by_nothing(model: PolicyModel) -> None:
     assert [drift for _, _, drift in drawn] == pytest.approx([0.0] * len(drawn), abs=1e-3)
 
 
+def test_a_selector_is_asked_what_it_would_choose(model: PolicyModel) -> None:
+    """Sets of several sizes, of what it expects to add little: here what lies high in the picture."""
+    selector = PatchSelector(form_of(model, KNOBS))
+    for weight in selector.parameters():
+        weight.data.zero_()
+    selector.centre[8], selector.outward.bias.data[0] = 7.5, -6.0  # a token's row in the picture
+    selector.inward.weight.data[0, 8] = selector.across.weight.data[0, 0] = selector.outward.weight.data[0, 0] = 1.0
+    drawn = list(Sampler(model, KNOBS).samples(played(model, 5), 6, selector))
+
+    assert len({int(reused.sum()) for _, reused, _ in drawn}) > 2
+    for _, reused, _ in drawn:
+        assert reused[:128].float().mean() >= reused[128:].float().mean()
+
+
 def test_an_instruction_that_changes_ends_a_chain(model: PolicyModel) -> None:
     """Nothing is reused over it."""
     first, second, _ = played(model)
@@ -143,7 +159,7 @@ def test_a_training_writes_a_selector_that_is_served(model: PolicyModel, tmp_pat
     ticks: list[None] = []
     found = compare(model, reuse, held, lambda: ticks.append(None))
 
-    assert report.stages == ["samples", "selector"]
+    assert report.stages == ["samples, by chance", "selector", "samples, by itself", "selector"]
     assert len(ticks) == steps(held)
     assert load_selector(file, CPU).form.cameras == model.info.cameras
     for points in found.values():
@@ -189,15 +205,27 @@ def test_every_third_episode_of_a_recording_is_held_out(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("needs_gl")
-def test_the_command_plays_trains_and_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_plays_trains_and_compares(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the simulator, with the shipped policy: two files, and the figures of both ways."""
     out, figures = tmp_path / "own.safetensors", tmp_path / "figures.json"
-    code = cli.main(
-        ["train", "selector", "--episodes", "3", "--passes", "1", "--out", str(out), "--json", str(figures)]
-    )
+    options = ["--episodes", "3", "--passes", "1", "--out", str(out), "--json", str(figures)]
+    monkeypatch.setattr(sys, "argv", ["stillframe", "train", "selector", *options])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
     said = json.loads(capsys.readouterr().out)
 
-    assert code == 0
+    assert ended.value.code == 0
     assert load_selector(out, CPU).form.layers == 4
     assert said.keys() == {"with pauses", "without pauses"}
     assert json.loads(figures.read_text())["machine"]["cores"] > 0
+
+
+def test_files_that_would_overwrite_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is played: the figures are not to lie where what a selector was trained for belongs."""
+    for options in (["--out", "one.pt"], ["--out", "one.safetensors", "--json", "one.json"]):
+        monkeypatch.setattr(sys, "argv", ["stillframe", "train", "selector", *options])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 1
