@@ -18,7 +18,7 @@ from stillframe.tools.machine import machine
 from stillframe_lab.cli.evidence import knobs_of
 from stillframe_lab.cli.shipped import TINY
 
-EPISODES, PASSES = 18, 16
+EPISODES, PASSES = 18, 14
 
 
 def train_selector_command(
