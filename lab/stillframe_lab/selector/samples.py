@@ -132,7 +132,7 @@ class Sampler:
         """What a selector chooses, in a little disorder, for a drift that is drawn."""
         added = selector(evidence.features())
         noise = torch.from_numpy(self._random.standard_normal(len(added))).to(added)
-        budget = math.exp(self._random.uniform(*map(math.log, DRIFTS)))
+        budget = math.exp(self._random.uniform(math.log(DRIFTS[0]), math.log(DRIFTS[1])))
         return within_drift(added * (DISORDER[0] * noise).exp(), torch.ones_like(added, dtype=torch.bool), budget)
 
     def _plan(self, frame: ScheduledFrame, chosen: Tensor) -> ReusePlan:
