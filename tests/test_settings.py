@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from stillframe.domain import REUSE_MODES
 from stillframe.engine.settings import BatchingSettings, DecodingSettings, GraphSettings
-from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
+from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings, ToMeSettings
 from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
 from stillframe.tracing.settings import TracingSettings
 from stillframe.web.live.settings import LiveSettings
 
 SECTIONS = (
     *(AdaptiveSettings, PaperSettings, ReuseSettings, DecodingSettings, BatchingSettings, GraphSettings),
-    *(FastVSettings, SparseVLMSettings, LiveSettings, TracingSettings),
+    *(FastVSettings, SparseVLMSettings, ToMeSettings, LiveSettings, TracingSettings),
 )
 SHARES = st.lists(st.floats(0, 1), max_size=6)
 RANGED = [
@@ -69,12 +69,14 @@ def test_every_number_has_a_range():
         "mode",
         "criterion",
         "relevance",
+        "selector",
         "vision",
         "slack",
         "adaptive",
         "paper",
         "fastv",
         "sparsevlm",
+        "tome",
         "draft",
         "enabled",
         "endpoint",
@@ -94,6 +96,8 @@ KNOBS = {  # default, low, high
         "relevance": ("text", None, None),
         "relevance_layers": ([], 0, 255),
         "schedule": ([], 0, 1),
+        "selector": (None, None, None),
+        "selector_drift": (None, 0, 64),
         "age_limit": (8, 1, 10_000),
         "keyframe_every": (30, 1, 10_000),
         "scene_cut": (0.1, 0, 1),
@@ -123,6 +127,7 @@ KNOBS = {  # default, low, high
         "paper": (PaperSettings(), None, None),
         "fastv": (FastVSettings(), None, None),
         "sparsevlm": (SparseVLMSettings(), None, None),
+        "tome": (ToMeSettings(), None, None),
     },
     FastVSettings: {"layer": (2, 1, 255), "ratio": (0.5, 0, 1)},
     SparseVLMSettings: {
@@ -131,6 +136,7 @@ KNOBS = {  # default, low, high
         "bias": (0.0, -4096, 4096),
         "recycle": (0.3, 0, 1),
     },
+    ToMeSettings: {"layers": ([0], 0, 255), "ratio": (0.5, 0, 0.5)},
     DecodingSettings: {
         "draft": ("exact", None, None),
         "radius": ([2], 0, 255),

@@ -25,7 +25,7 @@ from stillframe_client.images import check_encoding, encode_picture
 from stillframe_client.replies import ActionReply, ModelInfo, read_action, read_document, read_epoch, read_model_info
 from stillframe_client.reply_checks import ReplyOrder, check_reply
 from stillframe_client.sessions import open_session
-from stillframe_client.wire import CHUNK_HEADER, IDEMPOTENCY_HEADER, SESSION_HEADER, WHOLE_CHUNK
+from stillframe_client.wire import CHUNK_HEADER, IDEMPOTENCY_HEADER, SESSION_HEADER, WHOLE_CHUNK, encode_array
 
 if TYPE_CHECKING:
     import ssl
@@ -62,8 +62,8 @@ class PolicyClient:
     A client is one robot: its frames belong to one session, so that the daemon may reuse what stayed as it was. The
     session is a new one unless `session` names it; with `stateless` there is none. Call `reset` as an episode begins.
     `reuse` says how much its frames may reuse: "off", "exact", "adaptive", "paper" or "static-only"; or, to compare
-    with, how they are pruned: "fastv" or "sparsevlm"; None: as the daemon is set. `encoding` says how its pictures
-    travel, unless an `act` says otherwise.
+    with, how they are pruned: "fastv", "sparsevlm" or "tome"; None: as the daemon is set. `encoding` says how its
+    pictures travel, unless an `act` says otherwise.
 
     `token` is shown to a daemon that asks for one. `ca_file` is a PEM file with the certificates to trust on https,
     for a daemon that signed its own; None: the system's.
@@ -118,7 +118,8 @@ class PolicyClient:
         time stamp, which the reply returns; `state`, the robot's own, for a policy that reads one: float64 numbers in
         the order of `info().state`, or a mapping from its names to numbers; `slack_ms`, for how long the robot has
         actions left to play, so that the daemon may let frames go first whose robots have less; `rtc`, for a chunk
-        that goes on with the last one (see Rtc; ChunkPlayer fills it in).
+        that goes on with the last one (see Rtc; ChunkPlayer fills it in); `masks`, what matters in each picture, by
+        camera: [height, width], 0 where nothing does, for a daemon whose plans go by masks.
         """
         return self.act_with_report(image, instruction, **options).action
 
@@ -127,6 +128,8 @@ class PolicyClient:
         said = FrameOptions(**options)
         write = partial(encode_picture, encoding=said.encoding or self._encoding, jpeg_quality=self._jpeg_quality)
         request = frame_fields(image, instruction, write, replace(said, reuse=said.reuse or self._reuse))
+        if "masks" in request:
+            request["masks"] = {camera: encode_array(mask) for camera, mask in request["masks"].items()}
         until_s = time.monotonic() + self._timeout_s
         response = self._connection.request(
             "POST",

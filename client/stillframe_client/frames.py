@@ -32,9 +32,11 @@ if TYPE_CHECKING:
         slack_ms: Optional[float]
         state: Optional[State]
         rtc: Optional[RtcField]
+        masks: Optional[Masks]
 
     Picture = NDArray[np.uint8]  # [height, width, 3], RGB
     Pictures = Union[Picture, Mapping[str, Picture]]  # one picture, or camera name -> picture
+    Masks = Mapping[str, NDArray[Any]]  # camera name -> [height, width] bool, or uint8 of 0 and 1
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class FrameOptions:
     slack_ms: Optional[float] = None  # for how long the robot has actions left to play: others may go first
     state: Optional[Any] = None  # of the robot: numbers in the policy's order, or by its names
     rtc: Optional[Any] = None  # what the chunk goes on with: an Rtc, or a mapping of its fields
+    masks: Optional[Any] = None  # what matters in each picture: camera name -> [height, width], 0 where nothing does
 
 
 def frame_fields(
@@ -69,6 +72,7 @@ def frame_fields(
         "slack_ms": milliseconds,
         "state": state_field,
         "rtc": rtc_field,
+        "masks": _masks,
     }
     said = {name: getattr(options, name) for name in checks}
     return {**fields, **{name: checks[name](name, value) for name, value in said.items() if value is not None}}
@@ -97,6 +101,22 @@ def milliseconds(name: str, value: Any) -> Union[int, float]:
     if not number or not 0 <= value < float("inf"):
         raise ValueError(f"{name} is {value!r}; expected milliseconds, a finite number from 0.")
     return value if type(value) is int else float(value)
+
+
+def _masks(name: str, value: Any) -> Dict[str, NDArray[np.uint8]]:
+    """Each mask as [height, width] uint8 of 0 and 1. Raises ValueError for anything else."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} is of type {type(value).__name__}; expected a mapping of cameras' names and masks.")
+    return {text("A camera's name", camera): _mask(f"{name}[{camera!r}]", mask) for camera, mask in value.items()}
+
+
+def _mask(name: str, mask: Any) -> NDArray[np.uint8]:
+    plain = isinstance(mask, np.ndarray) and mask.ndim == 2 and mask.dtype in (np.bool_, np.uint8)
+    if not plain:
+        found = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise ValueError(f"{name} is {found}; expected an array [height, width] of bool or uint8, as its picture is.")
+    sent: NDArray[np.uint8] = np.not_equal(mask, 0).astype(np.uint8)
+    return sent
 
 
 def _whole(name: str, value: Any) -> int:

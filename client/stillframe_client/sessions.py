@@ -32,7 +32,7 @@ _CHUNKS = ("held", "kept", "dropped", "kv_bytes")
 class CacheReport:
     """What one frame reused of those before it. Tokens are the prompt's, pictures included."""
 
-    mode: str  # off, exact, adaptive, paper, static-only, fastv or sparsevlm
+    mode: str  # off, exact, adaptive, paper, static-only, fastv, sparsevlm or tome
     frame: str  # "keyframe": computed whole; "delta": it reused something
     reason: Optional[str]  # why it was a keyframe; None for a delta frame
     reuse_ratio: float  # share of the decoder's work on the prompt that was reused, 0 to 1

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]  # [height, width, 3], RGB
-ReuseMode = Literal["off", "exact", "adaptive", "paper", "static-only", "fastv", "sparsevlm"]
+ReuseMode = Literal["off", "exact", "adaptive", "paper", "static-only", "fastv", "sparsevlm", "tome"]
 REUSE_MODES: tuple[ReuseMode, ...] = get_args(ReuseMode)
-PRUNING_MODES: tuple[ReuseMode, ...] = ("fastv", "sparsevlm")  # reuse nothing: drop some of each frame's own tokens
+# These reuse nothing: they leave out some of each frame's own tokens.
+PRUNING_MODES: tuple[ReuseMode, ...] = ("fastv", "sparsevlm", "tome")
 WeightScheme = Literal["as-is", "int8", "int8-weight-only", "int4-weight-only", "fp8"]
 DraftMode = Literal["exact", "strict", "relaxed", "off"]
 DRAFT_MODES: tuple[DraftMode, ...] = get_args(DraftMode)
@@ -44,6 +45,8 @@ class Observation:
     unnorm_key: str | None = None  # which data set's statistics scale the action; None: the only one
     center_crop: float | None = None  # share of each picture's area, at its middle, that is looked at; None: all of it
     state: NDArray[np.float64] | None = None  # [state's dimensions] in the policy's order and units; None: not given
+    masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)  # camera -> [height, width] of its picture:
+    # True where it shows what matters for the task, as the client knows; absent: not said
 
 
 @dataclass(frozen=True)

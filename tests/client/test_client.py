@@ -21,6 +21,7 @@ from stillframe_client import (
     Unprocessable,
     Unreachable,
 )
+from stillframe_client.wire import decode_array
 
 
 @pytest.fixture
@@ -193,11 +194,15 @@ def test_what_is_sent(picture):
         client.act(picture, "reach", encoding="png")
         client.act({"front": picture}, "reach", unnorm_key="jaco", max_age_ms=80, slack_ms=400.0)
 
-    assert [str(request.url) for request in sent] == ["http://robot.test/arm/act"] * 2
+        client.act({"front": picture}, "reach", masks={"front": picture[..., 0] > 0})
+
+    assert [str(request.url) for request in sent] == ["http://robot.test/arm/act"] * 3
     assert [list(json.loads(request.content)) for request in sent] == [
         ["image", "instruction"],
         ["images", "instruction", "unnorm_key", "max_age_ms", "slack_ms"],
+        ["images", "instruction", "masks"],
     ]
+    assert decode_array(json.loads(sent[2].content)["masks"]["front"]).tolist() == (picture[..., 0] > 0).tolist()
 
 
 def test_a_token(picture):

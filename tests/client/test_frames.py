@@ -28,6 +28,16 @@ def test_what_is_said():
     }
 
 
+@pytest.mark.parametrize("kind", [bool, np.uint8])
+def test_masks_are_bytes_of_zeros_and_ones(kind):
+    """Whatever a segmenter gives for what matters."""
+    mask = np.array([[0, 3], [1, 0]], np.uint8).astype(kind)
+    (sent,) = fields(masks={np.str_("front"): mask})["masks"].values()
+
+    assert sent.dtype == np.uint8
+    assert sent.tolist() == [[0, 1], [1, 0]]
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [
@@ -49,6 +59,11 @@ def test_what_is_said():
         ({"max_age_ms": float("inf")}, "max_age_ms is inf"),
         ({"t_obs_ns": 1.5}, "t_obs_ns is 1.5"),
         ({"t_obs_ns": 2**64}, "t_obs_ns is 18446744073709551616; expected"),
+        ({"masks": np.zeros((2, 2), bool)}, "masks is of type ndarray; expected a mapping"),
+        ({"masks": {7: np.zeros((2, 2), bool)}}, "camera's name is of type int"),
+        ({"masks": {"front": [[0, 1]]}}, r"masks\['front'\] is list; expected an array"),
+        ({"masks": {"front": np.zeros((2, 2))}}, r"masks\['front'\] is float64 \(2, 2\); expected an array"),
+        ({"masks": {"front": np.zeros((2, 2, 1), np.uint8)}}, r"is uint8 \(2, 2, 1\); expected an array"),
     ],
     ids=str,
 )

@@ -101,6 +101,8 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "reuse.adaptive.relevance": "expert",
     "reuse.adaptive.relevance_layers": [1, 3],
     "reuse.adaptive.schedule": [0.25, 0.25, 1.0],
+    "reuse.adaptive.selector": Path("selector.safetensors"),
+    "reuse.adaptive.selector_drift": 0.125,
     "reuse.adaptive.age_limit": 2,
     "reuse.adaptive.audit_share": 0.25,
     "reuse.adaptive.keyframe_every": 5,
@@ -122,6 +124,8 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "reuse.sparsevlm.scale": 4.0,
     "reuse.sparsevlm.bias": -3.0,
     "reuse.sparsevlm.recycle": 0.0,
+    "reuse.tome.layers": [1, 2],
+    "reuse.tome.ratio": 0.25,
 }
 BESIDE: dict[str, dict[str, Any]] = {  # what a key cannot stand without
     "host": {"allow_anonymous": True},
@@ -188,6 +192,9 @@ OUT_OF_RANGE: dict[str, tuple[str, str]] = {  # key -> a value beyond its range,
     "reuse.sparsevlm.scale": ("-1", "scale is -1.0; expected 0 to 4096"),
     "reuse.sparsevlm.bias": ("-5000", "bias is -5000.0; expected -4096 to 4096"),
     "reuse.sparsevlm.recycle": ("2", "recycle is 2.0; expected 0 to 1"),
+    "reuse.adaptive.selector_drift": ("65", "selector_drift is 65.0; expected 0 to 64"),
+    "reuse.tome.layers": ("[-1]", "layers is [-1]; expected 0 to 255"),
+    "reuse.tome.ratio": ("0.6", "ratio is 0.6; expected 0 to 0.5"),
 }
 
 
@@ -251,7 +258,7 @@ def is_number(default: Any) -> bool:
 
 
 KEYS = described()
-PLACES = {"shadow.checkpoint"}  # paths of sections: none of them a number
+PLACES = {"shadow.checkpoint", "reuse.adaptive.selector"}  # paths of sections: none of them a number
 KNOBS = [key for key, (_, default) in KEYS.items() if "." in key and is_number(default) and key not in PLACES]
 
 
@@ -339,7 +346,7 @@ def test_every_key_of_a_lists_item_is_described(item: type) -> None:
     "section",
     [
         *("sessions", "decoding", "batching", "graphs", "history", "reuse"),
-        *("reuse.adaptive", "reuse.paper", "reuse.fastv", "reuse.sparsevlm"),
+        *("reuse.adaptive", "reuse.paper", "reuse.fastv", "reuse.sparsevlm", "reuse.tome"),
     ],
 )
 def test_every_section_is_described(section: str) -> None:

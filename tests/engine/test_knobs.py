@@ -121,9 +121,10 @@ def test_graphs_are_recorded_as_the_knobs_say(robots: Make, knob: str, value: An
 
 def test_no_knob_was_forgotten() -> None:
     """A new one needs a line above."""
-    parts = {"adaptive", "paper", "fastv", "sparsevlm", "slack"}  # groups; the last has a test of its own
+    parts = {"adaptive", "paper", "fastv", "sparsevlm", "tome", "slack"}  # groups; the last has a test of its own
     parts |= {"audit_share"}  # see test_audits.py
     parts |= {"relevance"}  # whose attention: of policies with an expert alone, see test_flow_chunks.py
+    parts |= {"selector", "selector_drift"}  # see test_selector.py
     parts |= {"vision", "vision_difference", "vision_motion"}  # of policies with towers, see test_vision.py
     knobs = {part.name for group in (ReuseSettings, AdaptiveSettings) for part in fields(group)} - parts
     knobs |= {f"paper_{part.name}" for part in fields(PaperSettings)} - {"paper_relevance"}

@@ -18,13 +18,17 @@ from stillframe.engine.settings import GraphSettings
 from stillframe.errors import ConfigError
 from stillframe.history.settings import HistorySettings
 from stillframe.models.llama.layout import Mask
-from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
+from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings, ToMeSettings
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.testing import ManualClock
 
 Make = Callable[..., Any]
 PATCHES, ROWS, LAYERS = 16, 21, 4  # of a toy with one camera and four words
-OWN = {"fastv": FastVSettings(1, 0.75), "sparsevlm": SparseVLMSettings([0, 2, 3], scale=3.0)}
+OWN = {
+    "fastv": FastVSettings(1, 0.75),
+    "sparsevlm": SparseVLMSettings([0, 2, 3], scale=3.0),
+    "tome": ToMeSettings([0, 2]),
+}
 some = settings(
     max_examples=max(5, settings().max_examples // 10),
     derandomize=True,
@@ -81,6 +85,20 @@ def test_each_setting_of_sparsevlm_does_something(robots: Make, picture: Make, k
     assert shares[0] != shares[1]
 
 
+@pytest.mark.parametrize(
+    ("layers", "ratio", "gone"), [([0], 0.5, 8 * 4), ([2], 0.25, 4 * 2), ([0, 1], 0.5, 8 * 4 + 4 * 3), ([1], 0.0, 0)]
+)
+def test_tome_leaves_out_what_its_settings_say(
+    robots: Make, picture: Make, layers: list[int], ratio: float, gone: int
+) -> None:
+    """Of those that are left each time; before the first layer, or behind some."""
+    bench = robots("tome", tome=ToMeSettings(layers, ratio))
+    step = bench.see(picture(0))
+
+    assert step.report.cache.pruned_ratio == gone / (ROWS * LAYERS)
+    assert (step.chunk.tokens.tolist() == bench.tokens(picture(0))) == (gone == 0)
+
+
 @pytest.mark.parametrize("mode", PRUNING_MODES)
 def test_no_frame_depends_on_one_before_it(pruned: Make, picture: Make, mode: ReuseMode) -> None:
     """A frame is answered as it is by a session that has seen no other."""
@@ -119,7 +137,7 @@ def test_a_measurement_gives_way(pruned: Make, picture: Make, mode: ReuseMode) -
 
 
 @some
-@given(walk=st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["fastv", "sparsevlm", "adaptive", "off"]),
+@given(walk=st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([*PRUNING_MODES, "adaptive", "off"]),
                                st.booleans()), min_size=3, max_size=10))  # fmt: skip
 def test_a_cache_that_was_pruned_is_whole_for_the_next(
     pruned: Make, picture: Make, changed: Make, walk: list[tuple[str, ReuseMode, bool]]
@@ -181,15 +199,16 @@ def test_a_family_that_cannot_be_pruned_is_refused_at_the_start(toy: Make, mode:
 @pytest.mark.parametrize(
     ("mode", "own", "layers"),
     [
-        ("fastv", {"fastv": FastVSettings(4)}, r"\[3\]"),
-        ("sparsevlm", {"sparsevlm": SparseVLMSettings([3, 6])}, r"\[3, 6\]"),
+        ("fastv", {"fastv": FastVSettings(4)}, r"\[3\], from 0"),
+        ("sparsevlm", {"sparsevlm": SparseVLMSettings([3, 6])}, r"\[3, 6\], from 0"),
+        ("tome", {"tome": ToMeSettings([4, 7])}, r"\[4, 7\], from 1"),
     ],
 )
 def test_a_decoder_with_no_deeper_layer_is_refused_at_the_start(
     toy: Make, picture: Make, robots: Make, mode: ReuseMode, own: dict[str, Any], layers: str
 ) -> None:
     """As the deployment's mode; a frame that asks for it is computed whole, and told why."""
-    with pytest.raises(ConfigError, match=rf"a decoder of 4 layers: none that decides \({layers}, from 0\)"):
+    with pytest.raises(ConfigError, match=rf"a decoder of 4 layers: none that decides \({layers}\)"):
         EngineCore.of(toy(), ReuseSettings(mode, **own), ManualClock(0.0))
     bench = robots("adaptive", **own)
     step = bench.see(picture(0), mode=mode)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from stillframe.domain import PRUNING_MODES, REUSE_MODES
 from stillframe.reuse.clusters import merge_by_density
-from stillframe.reuse.pruning import FastV, SparseVLM, pruning_method
-from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
+from stillframe.reuse.pruning import FastV, SparseVLM, ToMe, pruning_method
+from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings, ToMeSettings
 from stillframe.reuse.settings import ReuseSettings
 
 some = settings(max_examples=max(10, settings().max_examples // 3), derandomize=True)
@@ -106,10 +106,44 @@ def test_as_many_clusters_as_rows_change_nothing(count: int, seed: int) -> None:
     assert torch.equal(merged, rows)
 
 
+def test_tome_merges_what_is_alike() -> None:
+    """Every other token into the most similar of those between, the most similar pairs first, by weight."""
+    rows = torch.tensor([[4.0, 0.1], [1.0, 0.0], [0.0, 1.0], [0.1, 2.0], [-1.0, 1.0], [5.0, 5.0]])
+    sizes = torch.tensor([3.0, 1.0, 1.0, 1.0, 2.0, 1.0])
+    pruned = ToMe((0,), 0.34).merge(rows, sizes)
+
+    assert pruned is not None
+    assert pruned.kept.tolist() == [1, 3, 4, 5]
+    assert pruned.sizes.tolist() == [4, 2, 2, 1]
+    torch.testing.assert_close(
+        pruned.rows, torch.tensor([[(3 * 4 + 1) / 4, 0.3 / 4], [0.05, 1.5], [-1.0, 1.0], [5.0, 5.0]])
+    )
+
+
+@some
+@given(count=st.integers(1, 40), ratio=st.floats(0, 0.5), seed=st.integers(0, 2**31))
+def test_tome_loses_nothing(count: int, ratio: float, seed: int) -> None:
+    """What is left stands for all tokens, and its weighted mean is theirs; None where none is merged."""
+    rows = torch.randn(count, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    sizes = torch.arange(1.0, count + 1, dtype=torch.float64)
+    pruned, gone = ToMe((0,), ratio).merge(rows, sizes), min(round(ratio * count), count // 2)
+
+    assert (pruned is None) == (gone == 0)
+    if pruned is not None:
+        assert len(pruned.kept) == count - gone
+        assert float(pruned.sizes.sum()) == float(sizes.sum())
+        torch.testing.assert_close(pruned.sizes @ pruned.rows, sizes @ rows)
+
+
 def test_settings_make_methods() -> None:
     """Each of its own section; modes that do not prune have none."""
-    own = ReuseSettings(fastv=FastVSettings(3, 0.75), sparsevlm=SparseVLMSettings([1, 2], 4.0, -1.0, 0.5))
+    own = ReuseSettings(
+        fastv=FastVSettings(3, 0.75),
+        sparsevlm=SparseVLMSettings([1, 2], 4.0, -1.0, 0.5),
+        tome=ToMeSettings([0, 3], 0.25),
+    )
 
     assert pruning_method("fastv", own) == FastV(3, 0.75)
     assert pruning_method("sparsevlm", own) == SparseVLM((1, 2), 4.0, -1.0, 0.5)
+    assert pruning_method("tome", own) == ToMe((0, 3), 0.25)
     assert [mode for mode in REUSE_MODES if pruning_method(mode, own)] == [*PRUNING_MODES]

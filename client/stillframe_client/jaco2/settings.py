@@ -28,7 +28,7 @@ class PolicySettings(RangeChecked):
     ca_file: Optional[str] = setting(None, "PEM file with the certificates to trust on https")
     unnorm_key: Optional[str] = setting(None, "statistics that scale the actions; none: the daemon's default")
     reuse: Optional[str] = setting(
-        None, "off, exact, adaptive, paper, static-only, fastv or sparsevlm; none: as the daemon is set"
+        None, "off, exact, adaptive, paper, static-only, fastv, sparsevlm or tome; none: as the daemon is set"
     )
     mode: str = setting("lockstep", "one frame at a time, or a stream of the newest", choices=("lockstep", "realtime"))
     hz: float = setting(10.0, "rate of the data that the policy learned from: an action is a movement of 1/hz s", 1, 30)

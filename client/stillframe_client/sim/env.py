@@ -29,10 +29,12 @@ from stillframe_client.sim.world import World
 
 EPISODE_S = {"reach": 6.0, "pick": 12.0, "push": 12.0}  # of each stage, once the arm is free
 PERFECT = SensorNoise()
+HAND = "arm_hand_"  # how names of the hand's bodies begin
 OPTIONS = ("task", "colour", "direction", "then")
 STILL = np.array([0, 0, 0, 0, 0, 0, 1.0])
 
-Observed = dict[str, Any]  # "images": {camera: uint8 [px, px, 3]}, "instruction": str, "state": float64 [7]
+# "images": {camera: uint8 [px, px, 3]}, "instruction": str, "state": float64 [7]; "masks": {camera: bool [px, px]}.
+Observed = dict[str, Any]
 
 
 class JacoEnv:
@@ -50,8 +52,9 @@ class JacoEnv:
         distractor: bool = False,
         delay: int | None = None,
         variant: str | None = None,
+        masks: bool = False,
     ):
-        """Build the scene. `cameras` may be empty: then nothing is drawn.
+        """Build the scene. `cameras` may be empty: then nothing is drawn. With `masks` observations hold them.
 
         `max_steps` None: 6 s for each cube to reach, else 12 s, from when the arm is free. With `distractor` crates go
         by behind the table, on a path drawn from the seed; all else stays as without. What there is to remember:
@@ -69,7 +72,7 @@ class JacoEnv:
         self._cameras, self._noise = tuple(cameras), noise
         self.world = World(hz)
         self._eyes = Cameras(self.world.model, self.world.data, self.world.laser, image_px)
-        self._distractor = distractor
+        self._distractor, self._masks = distractor, masks
         self._goal: Goal | None = None
 
     @property
@@ -140,7 +143,8 @@ class JacoEnv:
         """What a policy gets now, through the sensors: noise is drawn anew at each call, but for the arm's state."""
         instruction = self.goal.instruction
         images = {name: self._noise.spoil(self.render(name), self._sensor_rng) for name in self._cameras}
-        return {"images": images, "instruction": instruction, "state": proprioception(self.world.arm)}
+        masks = {"masks": {name: self.mask(name) for name in self._cameras}} if self._masks else {}
+        return {"images": images, "instruction": instruction, "state": proprioception(self.world.arm), **masks}
 
     def state(self) -> SceneState:
         """The privileged truth, for experts and referees."""
@@ -154,6 +158,12 @@ class JacoEnv:
     def render(self, camera: str = "front") -> Picture:
         """Draw uint8 [image_px, image_px, 3] without noise, from any camera of the scene."""
         return self._eyes.picture(camera, self.shapes())
+
+    def mask(self, camera: str = "front") -> NDArray[np.bool_]:
+        """Which pixels [image_px, image_px] of a camera's picture show the hand, or a cube that the task names."""
+        named = [stage.colour for stage in self.goal.stages]
+        hand = [self.world.model.body(at).name for at in range(self.world.model.nbody)]
+        return self._eyes.mask(camera, [*named, *(name for name in hand if name.startswith(HAND))])
 
     def shapes(self) -> list[Shape]:
         """What is drawn now beside the world: crates that go by, lamps."""

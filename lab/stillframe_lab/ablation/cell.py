@@ -89,4 +89,5 @@ def _evaluation(cell: AblationCell, task: str) -> Evaluation:
         cameras=seen.cameras,
         distractor=seen.distractor,
         execute=cell.execute,
+        masks="masks" in (cell.reuse.adaptive.relevance, cell.reuse.paper.relevance),
     )

@@ -22,6 +22,9 @@ NO_GAP_S = 3600.0  # no gap resets: the simulated robot waits for its answer
 
 OFF, ADAPTIVE, ADAPTIVE_BLIND = "off", "adaptive", "adaptive without slack"
 ARMS = (OFF, "static-only", "static + relevance", "paper", ADAPTIVE, ADAPTIVE_BLIND)
+SELECTED = "adaptive with a selector"  # where a checkpoint has one
+MASKED, PAPER_MASKED = "adaptive with masks", "paper with masks"  # in place of attention; with a perfect camera
+SELECTOR_NAME = "selector.safetensors"  # in its folder
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,10 @@ class AblationPlan:
     def cells(self) -> Iterator[AblationCell]:
         """All cells, longest first; conditions without their checkpoint are left out."""
         for condition in self.conditions():
-            for arm, reuse in arms(self.reuse).items():
+            for arm, reuse in {**arms(self.reuse), **selector_arm(self.reuse, condition.checkpoint)}.items():
                 yield AblationCell(arm, condition, reuse, self.episodes // len(TASKS), self.seed)
+        for arm, reuse in masked_arms(self.reuse).items():
+            yield AblationCell(arm, self.clean, reuse, self.episodes // len(TASKS), self.seed)
         each = max(1, round(self.episodes * COUNT_SHARE) // len(TASKS))
         for arm, reuse in forced_counts(self.reuse).items():
             yield AblationCell(arm, self.clean, reuse, each, self.seed)
@@ -104,6 +109,25 @@ def arms(knobs: ReuseSettings) -> dict[str, ReuseSettings]:
         replace(knobs, mode="adaptive", slack=False),
     )
     return dict(zip(ARMS, settings, strict=True))
+
+
+def selector_arm(knobs: ReuseSettings, checkpoint: Path) -> dict[str, ReuseSettings]:
+    """Mode adaptive where a trained network chooses the tokens; no arm for a checkpoint that has none."""
+    file = checkpoint / SELECTOR_NAME
+    if not file.is_file():
+        return {}
+    own = arms(knobs)[ADAPTIVE]
+    return {SELECTED: replace(own, adaptive=replace(own.adaptive, selector=file))}
+
+
+def masked_arms(knobs: ReuseSettings) -> dict[str, ReuseSettings]:
+    """Ours and the published method where the simulator's masks say what matters, as in VLA-Cache's section 4.7."""
+    own = arms(knobs)
+    ours, paper = own[ADAPTIVE], own["paper"]
+    return {
+        MASKED: replace(ours, adaptive=replace(ours.adaptive, relevance="masks")),
+        PAPER_MASKED: replace(paper, paper=replace(paper.paper, relevance="masks")),
+    }
 
 
 def forced_counts(knobs: ReuseSettings) -> dict[str, ReuseSettings]:

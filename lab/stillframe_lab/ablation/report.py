@@ -14,7 +14,17 @@ from typing import Any
 import torch
 
 from stillframe_lab.ablation.charts import speed_chart, success_chart
-from stillframe_lab.ablation.plan import ADAPTIVE, ADAPTIVE_BLIND, ARMS, OFF, AblationCell, AblationPlan
+from stillframe_lab.ablation.plan import (
+    ADAPTIVE,
+    ADAPTIVE_BLIND,
+    ARMS,
+    MASKED,
+    OFF,
+    PAPER_MASKED,
+    SELECTED,
+    AblationCell,
+    AblationPlan,
+)
 from stillframe_lab.ablation.readme import page
 from stillframe_lab.evaluation.page import target, write_json
 from stillframe_lab.evaluation.statistics import difference, pooled
@@ -32,7 +42,7 @@ class CellResult:
     @property
     def is_arm(self) -> bool:
         """Whether it is in the table of arms, not of forced counts."""
-        return self.cell.arm in ARMS
+        return self.cell.arm in (*ARMS, SELECTED, MASKED, PAPER_MASKED)
 
 
 def write_report(out: Path, plan: AblationPlan, played: Sequence[CellResult], speeds: Mapping[str, Any]) -> None:

@@ -126,6 +126,14 @@ def eval_command(
         bool, typer.Option("--expert", help="With --suite: play the scripted expert in place of a policy.")
     ] = False,
     distractor: Annotated[bool, typer.Option("--distractor", help="Move something in the background.")] = False,
+    masks: Annotated[
+        bool,
+        typer.Option(
+            "--masks",
+            help="Send the simulator's masks of hand and named cubes with each frame, and have plans go by them in "
+            "place of attention (a daemon: as it is configured).",
+        ),
+    ] = False,
     ablation: Annotated[
         bool,
         typer.Option(
@@ -228,10 +236,11 @@ def eval_command(
 
     plan = with_defaults(
         Evaluation(
-            task, episodes, seed, hz, noise_sigma, jpeg, tuple(camera or ()), distractor, delay, variant, execute
+            task, episodes, seed, hz, noise_sigma, jpeg, tuple(camera or ()), distractor, delay, variant, execute, masks
         )
     )
     local = _with_history(_configured(checkpoint, config, reuse, options), history, history_mib)
+    local = _by_masks(local) if masks else local
     local = local if server else with_local_checkpoint(local)
     with (
         user_errors(),
@@ -255,6 +264,13 @@ def _configured(
     config = load_config(knobs, {"checkpoint": checkpoint or TINY, **options})
     mode = mode or (config.reuse.mode if file else "off")
     return config.model_copy(update={"reuse": replace(config.reuse, mode=mode)})
+
+
+def _by_masks(config: DaemonConfig) -> DaemonConfig:
+    """The configuration with plans that go by frames' masks."""
+    reuse = config.reuse
+    adaptive, paper = replace(reuse.adaptive, relevance="masks"), replace(reuse.paper, relevance="masks")
+    return config.model_copy(update={"reuse": replace(reuse, adaptive=adaptive, paper=paper)})
 
 
 def _with_history(config: DaemonConfig, choice: HistoryChoice | None, mib: float | None) -> DaemonConfig:

@@ -12,9 +12,11 @@ import typer
 from stillframe.daemon.checkpoint import local_folder
 from stillframe.daemon.config import Device
 from stillframe.tools.extras import require_extras
+from stillframe_lab.cli.selector import train_selector_command
 from stillframe_lab.cli.shipped import TINY, TINY_MEMORY
 
 train_app = typer.Typer(no_args_is_help=True, help="Train the policy that ships with stillframe.")
+train_app.command("selector")(train_selector_command)
 
 DATA, RUNS = Path("data"), Path("runs")
 MEMORY_RUN = RUNS / "jaco-tiny-memory"

@@ -158,12 +158,22 @@ class ServerActor:
         pictures = images if len(images) > 1 else next(iter(images.values()))
         state = observed["state"] if "state" in observed and self._info.state is not None else None
         reply = self._client.act_with_report(
-            pictures, observed["instruction"], reuse=self._mode, state=state, unnorm_key=self._unnorm_key
+            pictures,
+            observed["instruction"],
+            reuse=self._mode,
+            state=state,
+            unnorm_key=self._unnorm_key,
+            masks=self._masks(observed),
         )
         self.warnings.update(reply.warnings)
         self.trace.frames.append(frame_of(reply))
         self.chunk = reply.actions
         return reply.action
+
+    def _masks(self, observed: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """By the policy's names: of one camera whatever the simulator calls it."""
+        masks = observed.get("masks")
+        return dict(zip(self.cameras, masks.values(), strict=True)) if masks and len(masks) == 1 else masks
 
     def reset(self) -> None:
         """Begin an episode of the client's session."""

@@ -105,7 +105,9 @@ class ChunkActor:
         """The observation under the policy's names of cameras."""
         if self._sources is None:
             return observed
-        return {**observed, "images": {name: observed["images"][own] for name, own in self._sources.items()}}
+        by_camera = [part for part in ("images", "masks") if part in observed]
+        renamed = {part: {name: observed[part][own] for name, own in self._sources.items()} for part in by_camera}
+        return {**observed, **renamed}
 
 
 def asked_ms(episodes: Iterable[Episode], trace: Trace) -> list[float]:

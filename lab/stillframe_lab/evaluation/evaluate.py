@@ -39,6 +39,7 @@ class Evaluation:
     delay: int | None = None  # of the task remember: steps between the last cue and a free arm
     variant: str | None = None  # of the same
     execute: int | None = None  # actions of each chunk that are played; None: as the actor says
+    masks: bool = False  # whether frames hold masks of what matters, the simulator's own
 
 
 def with_defaults(plan: Evaluation) -> Evaluation:
@@ -113,6 +114,7 @@ def _scene(plan: Evaluation, cameras: tuple[str, ...]) -> JacoEnv:
             distractor=plan.distractor,
             delay=plan.delay,
             variant=plan.variant,
+            masks=plan.masks,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error

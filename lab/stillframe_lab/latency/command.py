@@ -19,7 +19,7 @@ import yaml
 
 from stillframe.errors import ConfigError, closest
 from stillframe.models.checkpoint import CheckpointFolder
-from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
+from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings, ToMeSettings
 from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
 from stillframe.stopwatch import Clock
 from stillframe.tools.machine import instruction_set, machine, slug
@@ -71,6 +71,7 @@ SECTIONS = {
     "paper": PaperSettings,
     "fastv": FastVSettings,
     "sparsevlm": SparseVLMSettings,
+    "tome": ToMeSettings,
 }
 OWN_ROWS = {CHUNK: CHUNK_VARIANTS, FLOW: FLOW_VARIANTS, TRAINED_FLOW: FLOW_VARIANTS}
 

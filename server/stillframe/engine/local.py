@@ -77,12 +77,14 @@ class LocalBatchPolicy:
     def __call__(self, observed: Sequence[Mapping[str, Any]]) -> list[NDArray[np.float64]]:
         """Of each robot {"images": {camera: uint8 [H, W, 3]}, "instruction": str} -> the actions due now, [7] each.
 
-        "state": float64 [its numbers], where the policy reads one. "rtc": a RtcRequest, for a chunk that is held.
+        "state": float64 [its numbers], where the policy reads one. "masks": {camera: bool [H, W]}, where plans go by
+        them. "rtc": a RtcRequest, for a chunk that is held.
         Raises the first RequestError of any.
         """
         requests = [
             FrameRequest(
-                Observation(one["images"], one["instruction"], state=one.get("state")), replace(ref, rtc=one.get("rtc"))
+                Observation(one["images"], one["instruction"], state=one.get("state"), masks=one.get("masks") or {}),
+                replace(ref, rtc=one.get("rtc")),
             )
             for one, ref in zip(observed, self._next, strict=True)
         ]

@@ -14,10 +14,12 @@ from stillframe.engine.session_state import ScheduledFrame
 from stillframe.models.base import Prepared
 from stillframe.models.llama.draft import Draft
 from stillframe.models.llama.layout import Mask
+from stillframe.reuse.masks import masked_patches
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.policies import ReusePolicy, reuse_policy
-from stillframe.reuse.pruning import PruningMethod
+from stillframe.reuse.pruning import Method
 from stillframe.reuse.selection import select
+from stillframe.reuse.selector import PatchSelector
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.reuse.similarity import PatchTokens, patch_pixels
 from stillframe.reuse.state import ReuseState
@@ -28,12 +30,12 @@ BOS = 0
 class Planner:
     """One checkpoint's plans. Keeps nothing between frames."""
 
-    def __init__(self, settings: ReuseSettings, layers: int):
+    def __init__(self, settings: ReuseSettings, layers: int, selector: PatchSelector | None = None):
         """Make every mode's policy. Raises ConfigError for a layer that the checkpoint does not have."""
         self._layers = layers
         self._gap_s = settings.gap_s
         self._policies: dict[ReuseMode, ReusePolicy | None] = {
-            mode: reuse_policy(mode, settings, layers) for mode in REUSE_MODES
+            mode: reuse_policy(mode, settings, layers, selector) for mode in REUSE_MODES
         }
 
     def frame(
@@ -44,7 +46,7 @@ class Planner:
         mode: ReuseMode,
         now_s: float,
         draft: Draft,
-        pruning: PruningMethod | None = None,
+        pruning: Method | None = None,
     ) -> ScheduledFrame:
         """What planning compares, of rows [prompt_rows, width]; pixels only where the mode compares them."""
         policy, layout = self._policy(mode, prepared.layout.mask), prepared.layout
@@ -57,7 +59,10 @@ class Planner:
             KeyframeReason.INSTRUCTION: observation.instruction,
         }
         tokens = PatchTokens(rows[layout.patch_positions.start : layout.patch_positions.stop], pixels)
-        return ScheduledFrame(prepared, rows, tokens, mode, policy, must_match, now_s, draft, pruning)
+        masked = None
+        if policy is not None and policy.relevance == "masks":
+            masked = _masked(observation, prepared).to(rows.device)
+        return ScheduledFrame(prepared, rows, tokens, mode, policy, must_match, now_s, draft, pruning, masked)
 
     def whole(self, frame: ScheduledFrame) -> ReusePlan:
         """Everything computed."""
@@ -101,11 +106,12 @@ class Planner:
         likeness = policy.criterion(frame.tokens, state.reference)
         if int(likeness.static.sum()) < policy.scene_cut * len(likeness.static):
             return None
-        layout, attended = frame.prepared.layout, state.task_relevance
-        chosen = select(likeness, attended, state.ages, layout.cameras, policy)
+        layout, attended = frame.prepared.layout, frame.task_relevance(state)
+        chosen = select(likeness, attended, state.ages, layout.cameras, policy, layout.patch_grid)
         positions = chosen + layout.patch_positions.start
         alone = int(layout.mask is Mask.CAUSAL)  # BOS sees only itself under a causal mask: reusing it is exact
-        shares = policy.schedule(self._layers, attended.relevance.entropies if attended else None)
+        observed = state.task_relevance  # which has entropies, whatever says what matters
+        shares = policy.schedule(self._layers, observed.relevance.entropies if observed else None)
         return ReusePlan(
             rows=len(frame.rows),
             order=functional.pad(positions, (alone, 0), value=BOS),
@@ -114,6 +120,12 @@ class Planner:
             relevant=attended.relevant if attended else torch.zeros_like(likeness.static),
             patches=chosen,
         )
+
+
+def _masked(observation: Observation, prepared: Prepared) -> Tensor:
+    """Which patches the frame's masks touch [patch tokens]."""
+    grid, crop = prepared.layout.patch_grid, observation.center_crop
+    return masked_patches(observation.masks, [*prepared.layout.patches], grid, crop, padded=prepared.padded_views)
 
 
 def _reason_without_policy(frame: ScheduledFrame) -> KeyframeReason:

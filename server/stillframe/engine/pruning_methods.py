@@ -11,11 +11,11 @@ from stillframe.domain import PRUNING_MODES, ReuseMode
 from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
 from stillframe.models.llama.layout import Mask
-from stillframe.reuse.pruning import PruningMethod, pruning_method
+from stillframe.reuse.pruning import Method, ToMe, pruning_method
 from stillframe.reuse.settings import ReuseSettings
 
 
-def pruning_methods(model: PolicyModel, settings: ReuseSettings, *, history: bool) -> Mapping[ReuseMode, PruningMethod]:
+def pruning_methods(model: PolicyModel, settings: ReuseSettings, *, history: bool) -> Mapping[ReuseMode, Method]:
     """Mode -> its method, of those that `model` can be pruned by. `history`: answers look at older frames.
 
     Raises ConfigError where the deployment's own mode is none of them. A frame that asks for one is computed whole.
@@ -27,7 +27,7 @@ def pruning_methods(model: PolicyModel, settings: ReuseSettings, *, history: boo
     return {mode: method for mode, method in methods.items() if refusals[mode] is None}
 
 
-def _refusal(model: PolicyModel, method: PruningMethod, *, history: bool) -> str | None:
+def _refusal(model: PolicyModel, method: Method, *, history: bool) -> str | None:
     """Why its tokens cannot be pruned; None: they can."""
     name, last = f"{model.info.name}, of family {model.info.family},", model.decoder.config.num_hidden_layers - 1
     if model.has_expert or model.mask is not Mask.CAUSAL:
@@ -37,9 +37,10 @@ def _refusal(model: PolicyModel, method: PruningMethod, *, history: bool) -> str
         )
     if history:
         return "history is enabled, which keeps all of a frame's tokens: turn one of the two off"
-    if not any(layer < last for layer in method.layers):
+    first = int(isinstance(method, ToMe))  # how layers are counted
+    if not any(layer - first < last for layer in method.layers):
         return (
-            f"{name} has a decoder of {last + 1} layers: none that decides ({sorted(method.layers)}, from 0) has a "
-            f"deeper one; choose layers before the last, {last}"
+            f"{name} has a decoder of {last + 1} layers: none that decides ({sorted(method.layers)}, from {first}) has "
+            f"a deeper one; choose layers before the last, {last + first}"
         )
     return None

@@ -17,6 +17,7 @@ from stillframe.engine.kv_slots import kv_shape
 from stillframe.engine.planner import Planner
 from stillframe.engine.pruning_methods import pruning_methods
 from stillframe.engine.requests import FrameRequest
+from stillframe.engine.selector import open_selector
 from stillframe.engine.session_state import ScheduledFrame, SessionState
 from stillframe.engine.settings import DEFAULT_DECODING, DecodingSettings
 from stillframe.errors import ConfigError
@@ -44,7 +45,8 @@ class Scheduler:
     ):
         """Raises ConfigError for settings that do not fit the checkpoint."""
         _check_relevance(model, settings)
-        self.planner = Planner(settings, model.decoder.config.num_hidden_layers)
+        self.selector = open_selector(model, settings.adaptive)
+        self.planner = Planner(settings, model.decoder.config.num_hidden_layers, self.selector)
         self.drafts = DraftFactory(decoding, model.info.action_names, model.decoder.config.vocab_size)
         self._pruning = pruning_methods(model, settings, history=history is not None)
         self._decoder = model.decoder

@@ -27,9 +27,10 @@ from stillframe.models.llama.history_attention import HistoryKV
 from stillframe.models.llama.pruning import PromptPruning
 from stillframe.models.llama.sequence import SequenceSlice, prompt_slice
 from stillframe.reuse.kv import FrameKV
+from stillframe.reuse.masks import nearness
 from stillframe.reuse.plan import ReusePlan
 from stillframe.reuse.policies import ReusePolicy
-from stillframe.reuse.pruning import PruningMethod
+from stillframe.reuse.pruning import Method
 from stillframe.reuse.relevance import Relevance
 from stillframe.reuse.selection import TaskRelevance
 from stillframe.reuse.similarity import PatchTokens
@@ -50,7 +51,8 @@ class ScheduledFrame:
     must_match: Mapping[KeyframeReason, object]  # what the next frame has to share with this one, or be a keyframe
     now_s: float
     draft: Draft
-    pruning: PruningMethod | None = None  # what leaves out some of its own rows; None: its mode does not prune
+    pruning: Method | None = None  # what leaves out some of its own rows; None: its mode does not prune
+    masked: Tensor | None = None  # bool [patch tokens]: that a mask of the client's touches; None: its mode asks none
     seed: int = 0  # of what is drawn by chance; a stateless frame's is 0
     session: SessionState | None = None  # None: stateless
     history: HistoryKV | None = None  # the session's older frames
@@ -104,6 +106,14 @@ class ScheduledFrame:
         if self.policy is None or relevance is None:
             return None
         return TaskRelevance.of(relevance, self.prepared.layout.cameras, self.policy)
+
+    def task_relevance(self, state: ReuseState) -> TaskRelevance | None:
+        """What matters in it: what its own masks say, or what was attended to in the session's last dense pass."""
+        if self.masked is None:
+            return state.task_relevance
+        layout = self.prepared.layout
+        scores = nearness(self.masked, len(layout.cameras), layout.patch_grid)
+        return TaskRelevance(Relevance(scores, torch.zeros(0)), self.masked)
 
     def prompt(self, decoder: Decoder) -> SequenceSlice:
         """The input of its prefill."""

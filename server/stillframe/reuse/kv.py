@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from stillframe.errors import ConfigError, StillframeError
 
@@ -59,6 +60,7 @@ class FrameKV:
         self.capacity: int = storage.shape[-2]  # tokens
         self.length = 0  # tokens: one past the last position that reads see
         self._pruned: list[tuple[int, Tensor, int]] = []  # from which layer on, positions left, of how many
+        self._weights: list[tuple[int, Tensor]] = []  # from which layer on, what is added to scores of those left
 
     @property
     def nbytes(self) -> int:
@@ -101,14 +103,23 @@ class FrameKV:
     def begin(self) -> None:
         """Start a sequence over the old rows: none is visible until it is reserved, none is cleared."""
         self.length = 0
-        self._pruned = []
+        self._pruned, self._weights = [], []
 
-    def prune(self, layer: int, kept: Tensor) -> None:
+    def prune(self, layer: int, kept: Tensor, weights: Tensor | None = None) -> None:
         """From `layer` on reads see only the positions `kept` [n], rising, of those below `length`; and later ones.
 
+        `weights` [up to n] are added to scores of attention to the first of these; None: nothing is.
         Until `begin`. A further call is for a deeper layer, and keeps some of these.
         """
         self._pruned.append((layer, kept, self.length))
+        if weights is not None:
+            self._weights.append((layer, weights))
+
+    def weights(self, layer: int) -> Tensor | None:
+        """What is added to scores of attention to each position that reads of a layer see; None: nothing."""
+        own = [each for first, each in self._weights if first <= layer]
+        visible = self.visible(layer) if own else None
+        return None if visible is None else functional.pad(own[-1], (0, len(visible) - len(own[-1])))
 
     def visible(self, layer: int) -> Tensor | None:
         """The positions that reads of a layer see, rising; None: all below `length`."""

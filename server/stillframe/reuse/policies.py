@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
 from stillframe.reuse.schedule import CumulativeEntropy, Fixed, Schedule
+from stillframe.reuse.selector import PatchSelector
 from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, RelevanceSource, ReuseSettings
 from stillframe.reuse.similarity import Cosine, Criterion, Embedding, IdenticalPrefix, Pixels
 
@@ -35,6 +36,8 @@ class ReusePolicy:
     scene_cut: float = 0.0  # least share of static tokens
     published: bool = False  # compares with the last frame, whatever the KV's age; takes top_k before relevance
     exact: bool = False  # reuses only what cannot change the answer, which takes a causal mask
+    selector: PatchSelector | None = None  # says which tokens may be reused, in place of what else would
+    drift: float = 0.0  # selector: that a plan may have by its estimate
     bounded: bool = False  # drift tightens it, and idle refreshes replace KV and relevance
 
     @property
@@ -45,7 +48,8 @@ class ReusePolicy:
     @property
     def needs_relevance(self) -> bool:
         """Whether plans depend on attention."""
-        return self.task_top_k > 0 or self.tau_task is not None or self.schedule.needs_entropies
+        asked = self.task_top_k > 0 or self.tau_task is not None or self.selector is not None
+        return self.schedule.needs_entropies or (asked and self.relevance != "masks")
 
     def tightened(self, caution: float) -> ReusePolicy:
         """The same with fewer reused tokens, a lower age limit and dense passes nearer to each other.
@@ -58,13 +62,19 @@ class ReusePolicy:
         return replace(
             self,
             share=self.share * room,
+            drift=self.drift * room,
             age_limit=max(1, int(self.age_limit * room)),
             keyframe_every=min(self.keyframe_every, max(LEAST_INTERVAL, round(self.keyframe_every * room))),
         )
 
 
-def reuse_policy(mode: ReuseMode, settings: ReuseSettings, layers: int) -> ReusePolicy | None:
-    """The policy of `mode` for a decoder of `layers` layers; None: nothing is reused. Raises ConfigError."""
+def reuse_policy(
+    mode: ReuseMode, settings: ReuseSettings, layers: int, selector: PatchSelector | None = None
+) -> ReusePolicy | None:
+    """The policy of `mode` for a decoder of `layers` layers; None: nothing is reused. Raises ConfigError.
+
+    `selector`: what reuse.adaptive.selector names, loaded.
+    """
     _check_layers("reuse.adaptive.relevance_layers", settings.adaptive.relevance_layers, layers)
     _check_layers("reuse.paper.relevance_layers", settings.paper.relevance_layers, layers)
     _check_layers("reuse.paper.layers", settings.paper.layers, layers)
@@ -74,12 +84,13 @@ def reuse_policy(mode: ReuseMode, settings: ReuseSettings, layers: int) -> Reuse
         case "exact":
             return ReusePolicy(IdenticalPrefix(), exact=True)
         case "adaptive":
-            return _adaptive(settings.adaptive)
+            policy = _adaptive(settings.adaptive)
+            return policy if selector is None else _selected(policy, settings, selector)
         case "paper":
             return _paper(settings.paper)
         case "static-only":
             return ReusePolicy(Cosine(settings.paper.tau), top_k=settings.paper.top_k, published=True)
-        case "fastv" | "sparsevlm":
+        case "fastv" | "sparsevlm" | "tome":
             return None  # see pruning.py
 
 
@@ -96,6 +107,19 @@ def _adaptive(settings: AdaptiveSettings) -> ReusePolicy:
         keyframe_every=settings.keyframe_every,
         scene_cut=settings.scene_cut,
         bounded=True,
+    )
+
+
+def _selected(policy: ReusePolicy, settings: ReuseSettings, selector: PatchSelector) -> ReusePolicy:
+    """The same with a selector in place of what else says which tokens are reused."""
+    allowed = settings.adaptive.selector_drift
+    return replace(
+        policy,
+        selector=selector,
+        drift=settings.drift_budget if allowed is None else allowed,
+        schedule=Fixed(),
+        top_k=NO_LIMIT,
+        task_top_k=0,
     )
 
 

@@ -1,6 +1,7 @@
 """Pruning methods: which of a frame's own patch tokens its deeper layers do without. For comparison with reuse.
 
 Knows attention to patch tokens and their rows; no decoder, no session. Nothing of another frame is kept.
+A method either drops what is attended to least, or merges what is alike.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from stillframe.domain import ReuseMode
 from stillframe.reuse.clusters import merge_by_density
@@ -23,6 +25,7 @@ class Pruned:
 
     kept: Tensor  # [n] their indices, rising
     rows: Tensor  # [n, width] what goes on in their places
+    sizes: Tensor | None = None  # [n] for how many tokens each stands in attention; None: one, whatever was merged
 
 
 class PruningMethod(Protocol):
@@ -102,7 +105,43 @@ class SparseVLM:
         return Pruned(every, torch.cat((kept.rows, merged))[order])
 
 
-def pruning_method(mode: ReuseMode, settings: ReuseSettings) -> PruningMethod | None:
+@dataclass(frozen=True)
+class ToMe:
+    """ToMe, arXiv 2210.09461: tokens that are alike are merged by bipartite soft matching; attention is proportional.
+
+    Published for the blocks of a ViT. Here of the patch tokens of a prompt, by their rows; see docs/methods.md.
+    """
+
+    layers: tuple[int, ...]  # merged behind so many layers
+    ratio: float  # of the tokens that are left
+
+    def merge(self, rows: Tensor, sizes: Tensor) -> Pruned | None:
+        """What is left of `rows` [patch tokens left, width], each of which stands for `sizes` [patch tokens left].
+
+        None: all of them. Every other token is matched with the most similar of those between, and of these pairs the
+        most similar are merged, ties by index.
+        """
+        count = min(round(self.ratio * len(rows)), len(rows) // 2)
+        if not count:
+            return None
+        wide, sizes = rows.to(torch.promote_types(rows.dtype, torch.float32)), sizes.to(torch.float64)
+        unit = functional.normalize(wide, dim=-1)
+        likeness, partner = (unit[0::2] @ unit[1::2].T).max(dim=-1)
+        merged = likeness.argsort(descending=True, stable=True)[:count]
+        gone, into = 2 * merged, 2 * partner[merged] + 1
+        stand = sizes.index_add(0, into, sizes[gone])
+        weighted = wide * sizes[:, None].to(wide.dtype)
+        mixed = weighted.index_add(0, into, weighted[gone]) / stand[:, None].to(wide.dtype)
+        left = torch.ones(len(rows), dtype=torch.bool, device=rows.device).index_fill_(0, gone, value=False)
+        changed = torch.zeros_like(left).index_fill_(0, into, value=True)
+        every = torch.where(changed[:, None], mixed.to(rows.dtype), rows)  # others stay as they are, to the bit
+        return Pruned(left.nonzero()[:, 0], every[left], stand[left])
+
+
+Method = PruningMethod | ToMe
+
+
+def pruning_method(mode: ReuseMode, settings: ReuseSettings) -> Method | None:
     """The method of a mode that prunes; None for other modes."""
     match mode:
         case "fastv":
@@ -110,6 +149,8 @@ def pruning_method(mode: ReuseMode, settings: ReuseSettings) -> PruningMethod | 
         case "sparsevlm":
             own = settings.sparsevlm
             return SparseVLM(tuple(own.layers), own.scale, own.bias, own.recycle)
+        case "tome":
+            return ToMe(tuple(settings.tome.layers), settings.tome.ratio)
         case _:
             return None
 

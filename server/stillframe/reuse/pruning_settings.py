@@ -39,3 +39,19 @@ class SparseVLMSettings(RangeChecked):
     recycle: float = setting(
         0.3, "share of the others, most attended first, merged into a tenth as many", low=0, high=1
     )
+
+
+@dataclass(frozen=True)
+class ToMeSettings(RangeChecked):
+    """Mode `tome`: token merging (ToMe, arXiv 2210.09461), of a decoder's patch tokens; see docs/methods.md."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    layers: list[int] = setting(
+        [0], "patch tokens are merged behind so many layers, each time those that are left; 0: before the first",
+        low=0, high=255,
+    )  # fmt: skip
+    ratio: float = setting(
+        0.5, "share of the patch tokens left that are merged into others each time; at most half can be",
+        low=0, high=0.5,
+    )  # fmt: skip

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stillframe.reuse.policies import NO_LIMIT, ReusePolicy
 from stillframe.reuse.relevance import Relevance
+from stillframe.reuse.selector import PatchEvidence, within_drift
 from stillframe.reuse.similarity import Similarity
 
 NEGLIGIBLE = 1e-6  # distance
@@ -49,12 +50,20 @@ def select(
     ages: Tensor,
     cameras: Sequence[slice],
     policy: ReusePolicy,
+    grid: tuple[int, int] = (1, 1),
 ) -> Tensor:
     """Static tokens, minus those that matter for the task, minus those too old; at most top_k of each camera.
 
+    Of a policy with a selector those not too old that it expects to add least drift, within what a plan may have.
+
     Returns their indices [n], most similar and least relevant first. `ages` [tokens]: frames since each token's KV
-    was computed, at the last frame. Indices are into the patch tokens: all cameras' patches, in the layout's order.
+    was computed, at the last frame. Indices are into the patch tokens: all cameras' patches, in the layout's order;
+    each camera has `grid` rows and columns of them.
     """
+    if policy.selector is not None and task_relevance is not None:
+        scores = task_relevance.relevance.scores
+        added = policy.selector(PatchEvidence(similarity.distance, scores, ages, cameras, grid).features())
+        return within_drift(added, ages < policy.age_limit, policy.drift)
     young = similarity.static & (ages < policy.age_limit)
     if task_relevance is None:
         return _cheapest(similarity.distance, young, cameras, policy)

@@ -6,17 +6,19 @@ Knows no YAML and no torch: plain values, checked when they are made.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from stillframe.domain import REUSE_MODES, ReuseMode
-from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
+from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings, ToMeSettings
 from stillframe.settings_fields import RangeChecked, setting
 
-RelevanceSource = Literal["text", "expert"]
+RelevanceSource = Literal["text", "expert", "masks"]
 Slack = Literal[True, False, "auto"]
 
 WHOSE_ATTENTION = (
-    "whose attention says which tokens matter: the text's rows, or those of the action expert that draws the chunk"
+    "whose attention says which tokens matter: the text's rows, or those of the action expert that draws the chunk; "
+    "masks: none, but those that a mask in the frame touches"
 )
 LAYERS_ASKED = "layers whose attention says what matters; empty: all, of an expert the middle one"
 
@@ -46,6 +48,14 @@ class AdaptiveSettings(RangeChecked):
     relevance_layers: list[int] = setting([], LAYERS_ASKED, low=0, high=255)
     schedule: list[float] = setting(
         [], "share of the reused tokens dropped by each layer, rising; empty: all from the first on", low=0, high=1
+    )
+    selector: Path | None = setting(
+        None,
+        "a network of `stillframe train selector`, which then says which tokens are reused and how many, in place of "
+        "distance, top_k, task_top_k and schedule; null: none",
+    )
+    selector_drift: float | None = setting(
+        None, "selector: drift that a plan may have as it estimates it; null: drift_budget", low=0, high=64
     )
     age_limit: int = setting(8, "a token reused for this many frames is recomputed", low=1, high=10_000)
     keyframe_every: int = setting(30, "frames without a dense pass until one is forced", low=1, high=10_000)
@@ -140,6 +150,7 @@ class ReuseSettings(RangeChecked):
     sparsevlm: SparseVLMSettings = field(
         default_factory=SparseVLMSettings, metadata={"description": "settings of mode sparsevlm"}
     )
+    tome: ToMeSettings = field(default_factory=ToMeSettings, metadata={"description": "settings of mode tome"})
 
     def __post_init__(self) -> None:
         super().__post_init__()

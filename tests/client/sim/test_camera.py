@@ -96,3 +96,34 @@ def _is_tip(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     red, green, blue = (picture[..., channel].astype(int) for channel in range(3))
     assert FINGERTIP_RGB[2] < 0.1, "the test looks for yellow"
     return np.asarray((red > 110) & (green > 80) & (blue < 40))
+
+
+def test_a_mask_shows_the_hand_and_the_named_cube(seeing: JacoEnv) -> None:
+    """Where their colours are in the picture, and nowhere near another cube; from either camera."""
+    seeing.reset(seed=0, options={"colour": "red"})
+    picture, mask = seeing.render("front").astype(int), seeing.mask("front")
+    cubes = seeing.state().cube_pos
+    places = {colour: seeing.project("front", cubes[colour][None])[0].astype(int) for colour in COLOURS}
+
+    assert mask.shape == (224, 224)
+    assert mask.dtype == np.bool_
+    assert {colour for colour, (u, v) in places.items() if mask[v, u]} == {"red"}
+    assert mask[_is_tip(picture.astype(np.uint8))].mean() > 0.9
+    assert 0.01 < mask.mean() < 0.2
+    assert seeing.mask("wrist").mean() > mask.mean()
+
+
+def test_masks_come_with_observations_if_they_are_asked_for(needs_gl: None) -> None:  # noqa: ARG001 -- for its skip
+    """Of each camera; pictures are the same to the bit as without."""
+    plain, masked = (JacoEnv("pick", cameras=("front",), masks=masks) for masks in (False, True))
+    try:
+        one, other = (env.reset(seed=3)[0] for env in (plain, masked))
+        again = masked.observe()
+        assert "masks" not in one
+        assert [*other["masks"]] == ["front"]
+        assert np.array_equal(other["masks"]["front"], masked.mask("front"))
+        assert np.array_equal(one["images"]["front"], other["images"]["front"])
+        assert np.array_equal(one["images"]["front"], again["images"]["front"])
+    finally:
+        plain.close()
+        masked.close()

@@ -12,11 +12,16 @@ from stillframe_lab.ablation.plan import (
     ADAPTIVE_BLIND,
     ARMS,
     COUNTS,
+    MASKED,
     OFF,
+    PAPER_MASKED,
     RELEVANT_TOKENS,
+    SELECTED,
+    SELECTOR_NAME,
     AblationPlan,
     arms,
     forced_counts,
+    masked_arms,
     origin_of,
 )
 
@@ -52,6 +57,27 @@ def test_the_arms_add_one_thing_each() -> None:
     assert {reuse.gap_s for reuse in by_name.values()} == {3600.0}
 
 
+def test_a_checkpoint_with_a_selector_has_an_arm_more(plan: AblationPlan) -> None:
+    """Under every condition that it is played in, as configured but for the selector; others have none."""
+    file = plan.checkpoint / SELECTOR_NAME
+    file.write_text("one")
+    more = [cell for cell in plan.cells() if cell.arm == SELECTED]
+
+    assert {cell.condition.name for cell in more} == {"clean", "noise", "JPEG", "distractor"}
+    for cell in more:
+        assert cell.reuse == replace(arms(KNOBS)[ADAPTIVE], adaptive=replace(KNOBS.adaptive, selector=file))
+
+
+def test_masks_take_the_place_of_attention() -> None:
+    """In ours and in the published method, and nothing else is turned."""
+    own, masked = arms(KNOBS), masked_arms(KNOBS)
+    ours, paper = masked[MASKED], masked[PAPER_MASKED]
+
+    assert replace(ours, adaptive=replace(ours.adaptive, relevance="text")) == own[ADAPTIVE]
+    assert replace(paper, paper=replace(paper.paper, relevance="text")) == own["paper"]
+    assert (ours.adaptive.relevance, paper.paper.relevance) == ("masks", "masks")
+
+
 def test_forced_counts_let_nothing_else_decide() -> None:
     """So many tokens, whatever they look like and however old; the one other thing that is turned is relevance."""
     counts = forced_counts(KNOBS)
@@ -71,7 +97,7 @@ def test_every_arm_is_played_under_every_condition_on_the_same_seeds(plan: Ablat
     by_arms = [cell for cell in cells if cell.arm in ARMS]
 
     assert len(by_arms) == 5 * len(ARMS)
-    assert len({cell.name for cell in cells}) == len(cells) == 30 + 2 * len(COUNTS)
+    assert len({cell.name for cell in cells}) == len(cells) == 32 + 2 * len(COUNTS)
     assert {(cell.episodes, cell.seed, cell.hz) for cell in by_arms} == {(50, 1000, 10)}
     assert {cell.condition.name for cell in cells if cell.arm not in ARMS} == {"clean"}
     assert cells[0].condition.cameras == ("front", "wrist")  # the longest first

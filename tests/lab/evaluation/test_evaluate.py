@@ -158,6 +158,7 @@ def test_the_summary_counts_every_episode_once() -> None:
         "delay": None,
         "variant": None,
         "execute": None,
+        "masks": False,
         "policy": "somebody",
         "success": 0.5,
         "success_ci95": pytest.approx(wilson(2, 4)),
@@ -208,10 +209,29 @@ def test_the_plan_reaches_the_scene(scenes: Scenes) -> None:
     tried, asked = scenes.asked
 
     plain = {"task": "push", "hz": 20, "noise": SensorNoise(sigma=3.0, jpeg_quality=70), "distractor": False}
-    plain |= {"delay": None, "variant": None}
+    plain |= {"delay": None, "variant": None, "masks": False}
     assert tried == {**plain, "cameras": ()}
     assert asked == {**plain, "cameras": ("front",)}
     assert scenes.built[1].max_steps == 240
+
+
+def test_masks_reach_the_policy_under_its_own_names(scenes: Scenes) -> None:
+    """The scene's, of the camera that stands for the policy's; none where they are not asked for."""
+    seen: list[Any] = []
+
+    def look(observed: Any) -> Any:
+        seen.append(observed.get("masks"))
+        raise Enough
+
+    for masks in (True, False):
+        with pytest.raises(Enough):
+            evaluate(Evaluation("reach", 1, 7, masks=masks), Actor(look, cameras=("image",)), lambda _: None)
+    env = scenes.built[1]
+    env.reset(seed=7)
+
+    assert seen[1] is None
+    assert [*seen[0]] == ["image"]
+    assert np.array_equal(seen[0]["image"], env.mask("front"))
 
 
 def test_noise_reaches_the_picture(scenes: Scenes) -> None:

@@ -24,7 +24,7 @@ from stillframe.models.llama.sequence import SequenceSlice, prompt_slice
 from stillframe.models.llama.speculative import DecodeResult, speculative_decode
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.plan import ReusePlan
-from stillframe.reuse.pruning import FastV, PruningMethod, SparseVLM
+from stillframe.reuse.pruning import FastV, Method, SparseVLM, ToMe
 
 LAYERS, TOKENS, PATCHES, TEXT = 4, 4, 30, 5
 CONFIG = DecoderConfig(61, 32, 48, LAYERS, 4, 2)
@@ -47,7 +47,12 @@ sparsevlm = st.builds(
     bias=st.sampled_from([-2.0, 0.0, 5.0]),
     recycle=shares,
 )
-methods = fastv | sparsevlm
+tome = st.builds(
+    ToMe,
+    layers=st.lists(st.integers(0, LAYERS), min_size=1, max_size=3, unique=True).map(tuple),
+    ratio=st.sampled_from([0.0, 0.1, 0.3, 0.5]),
+)
+methods = fastv | sparsevlm | tome
 
 
 @cache
@@ -80,11 +85,12 @@ def storage() -> FrameKV:
 class Plain:
     """The methods as they are written down, one row and one layer after the other."""
 
-    method: PruningMethod | None
+    method: Method | None
     rows: Tensor  # [rows, width]: prompt, and what is decoded so far
 
     def __post_init__(self) -> None:
         self.there = [True] * len(self.rows)
+        self.sizes = [1] * len(self.rows)
 
     @property
     def patches(self) -> list[int]:
@@ -94,6 +100,8 @@ class Plain:
     def hidden(self) -> Tensor:
         """Normed hidden rows of every position; of pruned ones without meaning."""
         raters = self.raters()
+        if isinstance(self.method, ToMe) and 0 in self.method.layers:
+            self.tome(self.method)
         for index, layer in enumerate(decoder().model.layers):
             attention = self.attend(layer)
             self.rows = self.rows + layer.mlp(layer.post_attention_layernorm(self.rows))
@@ -101,6 +109,8 @@ class Plain:
                 self.fastv(attention[ROWS - 1], self.method)
             if isinstance(self.method, SparseVLM) and index in self.method.layers and index < LAYERS - 1:
                 self.sparsevlm(attention[raters], self.method)
+            if isinstance(self.method, ToMe) and index + 1 in self.method.layers and index < LAYERS - 1:
+                self.tome(self.method)
         return decoder().model.norm(self.rows)
 
     def attend(self, layer: DecoderLayer) -> Tensor:
@@ -112,6 +122,7 @@ class Plain:
         )
         keys, values = (part.repeat_interleave(2, dim=0) for part in (keys, values))
         scores = rotated(queries) @ rotated(keys).transpose(1, 2) / 8**0.5
+        scores = scores + torch.tensor(self.sizes, dtype=DOUBLE).log()
         seen = torch.ones(count, count, dtype=torch.bool).tril() & torch.tensor(self.there)
         weights = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1)
         self.rows = self.rows + attention.o_proj((weights @ values).transpose(0, 1).reshape(count, -1))
@@ -129,6 +140,31 @@ class Plain:
         order = sorted(self.patches, key=lambda at: -float(looks[at]))
         for at in order[round(PATCHES * (1 - method.ratio)) :]:
             self.there[at] = False
+
+    def tome(self, method: ToMe) -> None:
+        """Merge the most similar pairs of a token and one of those between, weighted by what each stands for."""
+        patches, pairs = self.patches, []
+        for one in patches[0::2]:
+            likeness = {other: self.cosine(one, other) for other in patches[1::2]}
+            pairs += [max((likeness[other], one, other) for other in likeness)] if likeness else []
+        count = min(round(method.ratio * len(patches)), len(patches) // 2)
+        into: dict[int, list[int]] = {}
+        for _, one, other in sorted(pairs, key=lambda pair: -pair[0])[:count]:
+            into.setdefault(other, [other]).append(one)
+        after = self.rows.clone()
+        for other, members in into.items():
+            total = sum(self.sizes[at] for at in members)
+            after[other] = sum(self.sizes[at] * self.rows[at] for at in members) / total
+        for other, members in into.items():
+            self.sizes[other] = sum(self.sizes[at] for at in members)
+            for gone in members[1:]:
+                self.there[gone] = False
+        self.rows = after
+
+    def cosine(self, one: int, other: int) -> float:
+        """Of two rows."""
+        first, second = self.rows[one], self.rows[other]
+        return float(first @ second / (first.norm() * second.norm()))
 
     def sparsevlm(self, looks: Tensor, method: SparseVLM) -> None:
         """Drop what the raters look at least, and merge some of it."""
@@ -176,7 +212,7 @@ def rotated(heads: Tensor) -> Tensor:
     return torch.cat((one * cos - other * sin, other * cos + one * sin), dim=-1)
 
 
-def greedy(rows: Tensor, method: PruningMethod | None) -> list[int]:
+def greedy(rows: Tensor, method: Method | None) -> list[int]:
     """The action's tokens, each by computing everything again."""
     ids: list[int] = []
     for _ in range(TOKENS):
@@ -185,7 +221,7 @@ def greedy(rows: Tensor, method: PruningMethod | None) -> list[int]:
     return ids
 
 
-def sequence(rows: Tensor, method: PruningMethod | None, draft: Draft | None = None) -> SequenceSlice:
+def sequence(rows: Tensor, method: Method | None, draft: Draft | None = None) -> SequenceSlice:
     """A prompt that is pruned, or not, over storage of its own."""
     whole = ReusePlan.whole(ROWS, LAYERS, PATCHES, CPU)
     pruning = None if method is None else PromptPruning(method, LAYOUT)
@@ -214,7 +250,7 @@ def guesses(right: list[int], wrong: int, mode: DraftMode) -> Draft:
 @some
 @given(seed=seeds, method=methods, block=st.sampled_from([3, 72]))
 @example(seed=1, method=SparseVLM((0, 1, 2), 6.0, 5.0, 0.2), block=3)  # rows move up more than once
-def test_rows_are_those_of_a_loop_that_masks_what_is_pruned(seed: int, method: PruningMethod, block: int) -> None:
+def test_rows_are_those_of_a_loop_that_masks_what_is_pruned(seed: int, method: Method, block: int) -> None:
     """All rows that are left, of any method and settings, over a cache of NaN: nothing else is ever read."""
     reference = Plain(method, prompt_rows(seed))
     with pytest.MonkeyPatch.context() as patched:
@@ -229,9 +265,7 @@ def test_rows_are_those_of_a_loop_that_masks_what_is_pruned(seed: int, method: P
 @torch.inference_mode()
 @some
 @given(seed=seeds, method=methods, wrong=st.integers(0, TOKENS), mode=st.sampled_from(["exact", "strict", "off"]))
-def test_tokens_are_greedy_ones_whatever_is_guessed(
-    seed: int, method: PruningMethod, wrong: int, mode: DraftMode
-) -> None:
+def test_tokens_are_greedy_ones_whatever_is_guessed(seed: int, method: Method, wrong: int, mode: DraftMode) -> None:
     """A draft is verified under the pruned prompt; passes that follow see in each layer what is left there."""
     right = greedy(prompt_rows(seed), method)
     draft = guesses(right, wrong, mode)
@@ -248,7 +282,7 @@ def test_tokens_are_greedy_ones_whatever_is_guessed(
 @some
 @given(chosen=st.lists(st.tuples(seeds, st.none() | methods, st.integers(0, TOKENS)), min_size=2, max_size=4))
 def test_prompts_side_by_side_are_what_each_is_alone(
-    chosen: list[tuple[int, PruningMethod | None, int]],
+    chosen: list[tuple[int, Method | None, int]],
 ) -> None:
     """Pruned by different methods, and whole: the same hidden rows, tokens and passes, and rows seen in each layer."""
     drafts = [guesses(greedy(prompt_rows(seed), method), wrong, "exact") for seed, method, wrong in chosen]

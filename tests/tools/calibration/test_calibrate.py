@@ -256,8 +256,9 @@ def test_reuse_counts_keyframes_and_drift_does_not() -> None:
 
 def test_the_grid_is_wide() -> None:
     """Both criteria, several thresholds and amounts kept for the task; limits that are searched later are off."""
-    grid = initial_grid(AdaptiveSettings(keyframe_every=17, tau_centred=0.5), CAMERA_TOKENS)
+    grid = initial_grid(AdaptiveSettings(keyframe_every=17, tau_centred=0.5, selector=Path("s")), CAMERA_TOKENS)
 
+    assert {knobs.selector for knobs in grid} == {None}
     assert {knobs.criterion for knobs in grid} == {"embedding", "pixels"}
     assert len({knobs.distance for knobs in grid}) > 4
     assert len({knobs.tau for knobs in grid}) > 2

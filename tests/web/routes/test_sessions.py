@@ -214,7 +214,7 @@ def test_an_unknown_mode_gets_the_list():
     error = refusal({"session_id": "arm", "reuse": "adaptiv"})
 
     assert (error.status, error.code) == (422, "unknown-reuse-mode")
-    assert "choose one of off, exact, adaptive, paper, static-only, fastv, sparsevlm." in error.detail
+    assert "choose one of off, exact, adaptive, paper, static-only, fastv, sparsevlm, tome." in error.detail
     assert error.detail.endswith("Did you mean 'adaptive'?")
 
 

@@ -16,7 +16,8 @@ from stillframe.models.llama.attention import attend
 LayerHook = Callable[
     [int, Tensor], None
 ]  # called with (layers done, hidden rows) before the first layer and after each
-# Called behind each layer with its number and its rows; returns the rows that go on, and where they stood (None: all).
+# Called behind each layer with its number and its rows, and with -1 before the first; returns the rows that go on, and
+# where they stood (None: all).
 RowPruner = Callable[[int, Tensor], tuple[Tensor, Tensor | None]]
 
 

@@ -187,9 +187,13 @@ class LlamaModel(nn.Module):
 
         A row that does not survive a layer still writes its keys and values there, for these need no more than the row
         itself, and is dropped for good: in the layers that follow its cached keys and values stay as they are, and stay
-        visible to attention. What `prune` takes out behind a layer is not there for the layers that follow.
+        visible to attention. What `prune` takes out behind a layer is not there for the layers that follow; it is
+        called before the first as well, as behind layer -1.
         """
         rotary = self.rotary(backend.positions, rows.dtype)
+        if prune is not None:
+            rows, places = prune(-1, rows)
+            rotary = rotary if places is None else rotary.select(places)
         backend.on_layer(0, rows)
         for index, layer in enumerate(self.layers):
             keep = backend.surviving_rows(index)

@@ -59,6 +59,9 @@ class _SequenceState:
         if self._sequence.pruning is not None and layer < self._last:  # no layer is deeper than the last
             self._sequence.pruning.look(layer, queries, keys)
         mask = self._mask if self._mask is None or self._visible is None else self._mask[:, self._visible]
+        weights = self._sequence.kv.weights(layer)
+        if weights is not None:
+            mask = weights.to(queries.dtype)[None] if mask is None else mask + weights.to(mask.dtype)
         history = self._sequence.history
         rows = 0 if history is None else self._rows_with_history(history)
         if history is None or not rows:
@@ -71,14 +74,15 @@ class _SequenceState:
         return torch.cat((attend(queries[:, :-rows], keys, values, mask[:-rows], reach), last), dim=1)
 
     def prune(self, layer: int, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Behind a layer: its surviving rows that go on, and where they stood among them; None: all of them."""
-        pruned = None if self._sequence.pruning is None else self._sequence.pruning.prune(rows)
-        if pruned is None:
+        """Behind a layer, or before the first: its rows that go on, and where they stood among them; None: all."""
+        pruning = self._sequence.pruning
+        pruned = None if pruning is None or layer == self._last else pruning.prune(layer, rows)
+        if pruning is None or pruned is None:
             return rows, None
         rows, places = pruned
         self._positions, self.rows, self.surviving = self._positions[places], len(places), len(places)
         self._mask = None if self._mask is None else self._mask[places]
-        self._sequence.kv.prune(layer + 1, self._positions)
+        self._sequence.kv.prune(layer + 1, self._positions, pruning.weights)
         return rows, places
 
     def _reached(self, positions: Tensor) -> list[tuple[int, int]]:

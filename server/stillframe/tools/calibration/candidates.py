@@ -49,8 +49,8 @@ class CandidateResult:
 
 
 def initial_grid(knobs: AdaptiveSettings, camera_tokens: int, criterion: str | None = None) -> list[AdaptiveSettings]:
-    """The grid: one criterion or both, strict to loose, times task-relevant tokens kept; no other limits."""
-    free = replace(knobs, top_k=camera_tokens, schedule=[], relevance_layers=[])
+    """The grid: one criterion or both, strict to loose, times task-relevant tokens kept; nothing else has a say."""
+    free = replace(knobs, top_k=camera_tokens, schedule=[], relevance_layers=[], selector=None)
     rows = [replace(free, criterion="embedding", distance=distance) for distance in DISTANCES]
     pixels = [replace(free, criterion="pixels", tau=tau, max_difference=most) for tau, most in TAUS]
     kept = [round(share * camera_tokens) for share in TASK_SHARES]

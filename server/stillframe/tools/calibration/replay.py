@@ -19,6 +19,7 @@ from stillframe.engine.action_check import ActionCheck
 from stillframe.engine.drift import drift_of
 from stillframe.engine.kv_slots import kv_shape
 from stillframe.engine.scheduler import Scheduler
+from stillframe.engine.selector import open_selector
 from stillframe.engine.session_state import ScheduledFrame
 from stillframe.errors import RequestError, StillframeError
 from stillframe.models.base import Decoded, PolicyModel, Prepared
@@ -55,7 +56,8 @@ class EpisodeReplay:
         self._model, self._runner = model, ModelRunner.eager(model)
         self._actions = ActionCheck(model.info)
         self._layers = model.decoder.config.num_hidden_layers
-        pixels = replace(settings, adaptive=replace(settings.adaptive, criterion="pixels"))
+        self._settings, self._selector = settings, open_selector(model, settings.adaptive)
+        pixels = replace(settings, adaptive=replace(settings.adaptive, criterion="pixels", selector=None))
         # Its frames hold what either criterion compares; each names its own time.
         self._scheduler = Scheduler(model, pixels, lambda: 0.0)
         self.frames: list[ReplayFrame] = []
@@ -87,7 +89,7 @@ class EpisodeReplay:
         A candidate whose drift p90 must exceed `budget` is abandoned: its result covers the frames until then.
         """
         results = [CandidateResult(knobs) for knobs in candidates]
-        chosen = {tuple(knobs.relevance_layers): knobs for knobs in candidates if knobs.task_top_k}
+        chosen = {tuple(knobs.relevance_layers): knobs for knobs in candidates if _asks(knobs)}
         dense, own = self._storage(), self._storage()
         left: ReuseState | None = None
         relevances: dict[Layers, Relevance] = {}
@@ -97,7 +99,7 @@ class EpisodeReplay:
                 if result.exceeds(budget, len(self.frames)):
                     continue
                 knobs = result.knobs
-                relevance = relevances[tuple(knobs.relevance_layers)] if relevances and knobs.task_top_k else None
+                relevance = relevances[tuple(knobs.relevance_layers)] if relevances and _asks(knobs) else None
                 frame = self._with(each.frame, knobs)
                 attended = frame.attended(relevance)
                 found = None if left is None or each.begins else replace(left, task_relevance=attended)
@@ -147,7 +149,8 @@ class EpisodeReplay:
 
     def _with(self, frame: ScheduledFrame, knobs: AdaptiveSettings) -> ScheduledFrame:
         """The same frame, to be planned by other knobs."""
-        policy = reuse_policy("adaptive", ReuseSettings(adaptive=knobs), self._layers)
+        selector = None if knobs.selector is None else self._selector
+        policy = reuse_policy("adaptive", replace(self._settings, adaptive=knobs), self._layers, selector)
         return replace(frame, policy=policy, draft=_no_motion(frame.prepared))
 
     def _whole(self, frame: ScheduledFrame) -> ScheduledFrame:
@@ -198,6 +201,11 @@ class _Hooks:
         for hook in self.hooks:
             if hook is not None:
                 hook(layer, *rows)
+
+
+def _asks(knobs: AdaptiveSettings) -> bool:
+    """Whether plans depend on attention."""
+    return knobs.task_top_k > 0 or knobs.selector is not None
 
 
 def _no_motion(prepared: Prepared) -> Draft:

@@ -89,6 +89,9 @@ PROBLEM_CODES: Mapping[str, ProblemCode] = MappingProxyType(
         ),
         "too-many-images": ProblemCode(TooLarge, "A frame holds more pictures than the daemon accepts."),
         "image-invalid": ProblemCode(Unprocessable, "A picture cannot be read as RGB of a usable size."),
+        "mask-invalid": ProblemCode(
+            Unprocessable, "A mask cannot be read as one channel, or is not as large as its picture."
+        ),
         "unsupported-dtype": ProblemCode(Unprocessable, "A raw picture is not an array of unsigned bytes."),
         "unknown-camera": ProblemCode(Unprocessable, "The policy has no camera of that name."),
         "missing-camera": ProblemCode(

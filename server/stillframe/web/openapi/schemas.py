@@ -82,6 +82,12 @@ _FRAME: Schema = {
     "properties": {
         "image": {"$ref": "#/components/schemas/Picture"},
         "images": {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Picture"}},
+        "masks": {
+            "type": ["object", "null"],
+            "additionalProperties": {"anyOf": [{"$ref": "#/components/schemas/Array"}, {"type": "string"}]},
+            "description": "of each picture, by its name: what matters for the task, [height, width] uint8 or a grey "
+            "PNG in base64, 0 where nothing does; read where reuse.adaptive.relevance or reuse.paper's is masks",
+        },
         "instruction": {"type": "string", "description": "a session's later frames may leave it out: as its last one"},
         "state": {"$ref": "#/components/schemas/RobotState"},
         "unnorm_key": {"type": ["string", "null"], "description": "whose statistics scale the action"},

@@ -20,6 +20,7 @@ from stillframe.web.dialects.cameras import keys_by_camera
 from stillframe.web.http.images import read_picture
 from stillframe.web.http.instruction_warnings import instruction_warnings
 from stillframe.web.http.limits import Limits
+from stillframe.web.http.masks import read_masks
 from stillframe.web.http.parsing import Fields
 from stillframe.web.http.problems import pointer
 from stillframe.web.http.robot_state import missing_state, read_state
@@ -27,6 +28,7 @@ from stillframe.web.http.rtc_fields import read_rtc
 from stillframe.web.http.session_fields import RequestAddress, SessionFields, is_clock_ns, read_session_fields
 
 _LONGEST_SLACK_MS = 1e9  # of no use beyond the frame's age; a chunk may last as long as it likes
+NATIVE = "native"  # the dialect whose field `masks` means ours
 NO_INSTRUCTION = ""  # the frame has none: its session's last one applies
 
 
@@ -70,12 +72,14 @@ class FrameParser:
         state = _state(fields, info)
         pictures = _pictures(fields, info, self.limits)
         keys = {camera: key for camera, (_, key, _) in pictures.items()} | dict(said.keys)
+        images = {camera: read_picture(value, self.limits, place) for camera, (value, _, place) in pictures.items()}
         observation = Observation(
-            images={camera: read_picture(value, self.limits, place) for camera, (value, _, place) in pictures.items()},
+            images=images,
             instruction=_instruction(fields, self.limits, info, in_session=session_fields is not None),
             unnorm_key=_unnorm_key(fields, info),
             center_crop=info.center_crop,
             state=state,
+            masks=read_masks(fields, images, keys) if dialect.name == NATIVE else {},
         )
         return ParsedFrame(
             observation,
