@@ -106,7 +106,7 @@ def test_as_many_as_the_budget_bears(added: list[float], budget: float, data: An
 def chosen(policy: ReusePolicy, known: PatchEvidence) -> list[int]:
     """What a policy reuses, whatever its criterion finds static."""
     nothing = torch.zeros(TOKENS, dtype=torch.bool)
-    attended = TaskRelevance(Relevance(known.scores, torch.zeros(1)), nothing)
+    attended = TaskRelevance(Relevance(known.scores, torch.zeros(1)), nothing, 0)
     return sorted(select(Similarity(known.distance, nothing), attended, known.ages, CAMERAS, policy, GRID).tolist())
 
 

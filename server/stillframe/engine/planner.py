@@ -61,7 +61,7 @@ class Planner:
         tokens = PatchTokens(rows[layout.patch_positions.start : layout.patch_positions.stop], pixels)
         masked = None
         if policy is not None and policy.relevance == "masks":
-            masked = _masked(observation, prepared).to(rows.device)
+            masked = _masked(observation, prepared)
         return ScheduledFrame(prepared, rows, tokens, mode, policy, must_match, now_s, draft, pruning, masked)
 
     def whole(self, frame: ScheduledFrame) -> ReusePlan:

@@ -52,7 +52,7 @@ class ScheduledFrame:
     now_s: float
     draft: Draft
     pruning: Method | None = None  # what leaves out some of its own rows; None: its mode does not prune
-    masked: Tensor | None = None  # bool [patch tokens]: that a mask of the client's touches; None: its mode asks none
+    masked: Tensor | None = None  # bool [patch tokens]: that a mask touches, in the host's memory; None: its mode asks none
     seed: int = 0  # of what is drawn by chance; a stateless frame's is 0
     session: SessionState | None = None  # None: stateless
     history: HistoryKV | None = None  # the session's older frames
@@ -112,8 +112,9 @@ class ScheduledFrame:
         if self.masked is None:
             return state.task_relevance
         layout = self.prepared.layout
-        scores = nearness(self.masked, len(layout.cameras), layout.patch_grid)
-        return TaskRelevance(Relevance(scores, torch.zeros(0)), self.masked)
+        scores, device = nearness(self.masked, len(layout.cameras), layout.patch_grid), self.rows.device
+        relevance = Relevance(scores.to(device), torch.zeros(0))
+        return TaskRelevance(relevance, self.masked.to(device), int(self.masked.sum()))
 
     def prompt(self, decoder: Decoder) -> SequenceSlice:
         """The input of its prefill."""
