@@ -23,7 +23,7 @@ NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
 EVALUATION_FIELDS = {
     *("task", "episodes", "seed", "hz", "noise_sigma", "jpeg_quality", "policy", "success", "success_ci95"),
     *("wrong_cube", "timed_out", "steps_mean", "latency_ms", "failed_seeds", "cameras", "distractor"),
-    *("delay", "variant", "first_direction", "execute", "ms_per_step"),
+    *("delay", "variant", "first_direction", "execute", "ms_per_step", "masks"),
     *("reuse", "frames", "reuse_ratio", "keyframes", "keyframe_reasons", "reused_tokens_delta", "keyframe_latency_ms"),
     *("delta_latency_ms", "llm_prefill_ms", "llm_prefill_delta_ms", "planning_ms", "decoder_gmacs"),
     *("decoder_gmacs_delta", "drift", "slack", "passes"),
