@@ -24,7 +24,8 @@ way with the same weights. All rows of a model took turns on the same frames in 
 NO_GPU = """\
 ## A GPU
 
-Not measured: none was at hand. There `make bench` adds a file of its own, the full 7B shape included.
+Not measured: none was at hand. There `make bench` adds a file of its own, the full 7B shape included. What is only
+believed of the code that runs there, and what would show it: [gpu.md](gpu.md).
 """
 READING = """\
 ## How to read it
