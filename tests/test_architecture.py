@@ -131,7 +131,7 @@ COMMANDS_THE_ARM = (
     "settings_fields",
 )
 NOT_BESIDE_THE_ARM = {"PIL", "cv2", "httpx", "asyncio", "msgpack", "matplotlib"}
-LAB_MAY_ASK_CLI = {"stillframe.cli.progress", "stillframe.cli.output"}
+LAB_MAY_ASK_CLI = {"stillframe.cli", "stillframe.cli.progress", "stillframe.cli.output"}
 PERSONS = re.compile(r"\b(no|some|every|any)body\b|\bwhoever\b", re.IGNORECASE)
 FAMILY = re.compile(r"openvla|(?<![a-z])oft(?![a-z])|cogact|(?<![a-z])pi0", re.IGNORECASE)
 FAMILY_ROOMS = (

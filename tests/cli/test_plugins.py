@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
@@ -133,3 +134,13 @@ def test_an_entry_point_cannot_replace_a_command(run: Run, installed: Callable[.
     installed(entry("serve", "stillframe_lab.cli.demo:demo_command"))
 
     assert run("serve") == (0, "serving\n", "")
+
+
+def test_the_labs_commands_may_be_imported_first() -> None:
+    """By a notebook or another test: what is imported in a circle is imported whole."""
+    program = "import stillframe_lab.cli.evaluation; from stillframe import cli; cli.main()"
+    ran = subprocess.run(  # noqa: S603 (our own)
+        [sys.executable, "-c", program, "eval", "--help"], capture_output=True, text=True, check=False
+    )
+
+    assert (ran.returncode, "Play episodes" in ran.stdout) == (0, True), ran.stderr

@@ -52,7 +52,7 @@ class ScheduledFrame:
     now_s: float
     draft: Draft
     pruning: Method | None = None  # what leaves out some of its own rows; None: its mode does not prune
-    masked: Tensor | None = None  # bool [patch tokens]: that a mask touches, in the host's memory; None: its mode asks none
+    masked: Tensor | None = None  # bool [patch tokens]: that a mask touches, on the host; None: its mode asks none
     seed: int = 0  # of what is drawn by chance; a stateless frame's is 0
     session: SessionState | None = None  # None: stateless
     history: HistoryKV | None = None  # the session's older frames
