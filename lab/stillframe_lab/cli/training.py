@@ -16,7 +16,6 @@ from stillframe_lab.cli.selector import train_selector_command
 from stillframe_lab.cli.shipped import TINY, TINY_MEMORY
 
 train_app = typer.Typer(no_args_is_help=True, help="Train the policy that ships with stillframe.")
-train_app.command("selector")(train_selector_command)
 
 DATA, RUNS = Path("data"), Path("runs")
 MEMORY_RUN = RUNS / "jaco-tiny-memory"
@@ -184,3 +183,6 @@ def train_together_command(
     with user_errors(), MemoryBar() as bar:
         policy = train_together(run, data, checkpoint, JACO_TINY_TOGETHER, bar)
     typer.echo(f"written: {policy}; the checkpoint that it began with is as it was")
+
+
+train_app.command("selector")(train_selector_command)
