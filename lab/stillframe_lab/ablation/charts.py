@@ -21,8 +21,16 @@ LINEAR_BELOW = 0.01  # drift: logarithmic above
 LEFTMOST = 0.2  # reuse: points further left have no room for words on that side
 
 
-def success_chart(file: Path, pooled: Mapping[str, Result], counts: Mapping[str, Result]) -> None:
-    """Every arm over all conditions as a point, forced counts as lines; success above, drift p90 below."""
+def success_chart(
+    file: Path,
+    pooled: Mapping[str, Result],
+    counts: Mapping[str, Result],
+    forced: str = "forced, front camera, perfect",
+) -> None:
+    """Every arm over all conditions as a point, forced counts as lines; success above, drift p90 below.
+
+    `forced` says under which conditions the counts were played.
+    """
     figure, (won, moved) = new_figure(2, (8.0, 7.0), (1, 1))
     for name, rows in _lines(counts).items():
         reuse, style = [row["reuse_ratio"] for row in rows], {"color": SHADES[name], "linewidth": 1}
@@ -43,7 +51,8 @@ def success_chart(file: Path, pooled: Mapping[str, Result], counts: Mapping[str,
     moved.set_ylim(-LINEAR_BELOW / 2, 2.0)
     moved.set_ylabel("drift p90, normalised units")
     moved.set_xlabel("reuse: token-layers reused / token-layers, over whole episodes")
-    moved.legend(frameon=False, fontsize=8, loc="lower right", title="forced, front camera, perfect", title_fontsize=8)
+    if _lines(counts):
+        moved.legend(frameon=False, fontsize=8, loc="lower right", title=forced, title_fontsize=8)
     for axes in (won, moved):
         axes.set_xlim(-0.03, 1.0)
     save_figure(figure, file)

@@ -46,7 +46,7 @@ def write_methods(out: Path, plan: MethodsPlan, cells: Sequence[Mapping[str, Res
     write_json(out / f"{named}.json", document)
     counts = {name: arm for name, arm in arms.items() if is_count(name)}
     chart = {name: arm for name, arm in arms.items() if name not in counts and arm["drift"]["p90"] is not None}
-    success_chart(out / f"{named}.png", chart, {OFF: arms[OFF], **counts})
+    success_chart(out / f"{named}.png", chart, {OFF: arms[OFF], **counts}, "forced, tokens of each camera")
     documents = {
         file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(out.glob("*-libero_*.json"))
     }
