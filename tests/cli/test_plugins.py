@@ -139,8 +139,6 @@ def test_an_entry_point_cannot_replace_a_command(run: Run, installed: Callable[.
 def test_the_labs_commands_may_be_imported_first() -> None:
     """By a notebook or another test: what is imported in a circle is imported whole."""
     program = "import stillframe_lab.cli.evaluation; from stillframe import cli; cli.main()"
-    ran = subprocess.run(
-        [sys.executable, "-c", program, "eval", "--help"], capture_output=True, text=True, check=False
-    )
+    ran = subprocess.run([sys.executable, "-c", program, "eval", "--help"], capture_output=True, text=True, check=False)
 
     assert (ran.returncode, "Play episodes" in ran.stdout) == (0, True), ran.stderr
