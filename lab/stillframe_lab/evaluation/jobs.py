@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -85,13 +87,15 @@ def run_missing(
 ) -> None:
     """Call `play` in worker processes for each job without a result, in order.
 
-    Each worker has a GL context and a torch of its own. The first failure stops all; finished cells are kept.
+    Each worker has a GL context and a torch of its own. The first failure stops all; finished cells are kept. Workers
+    end with this process, however it ends.
     """
     missing = [job for job in jobs if job.result is None]
     reporter.expect(len(missing))
     if not missing:
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
         names = {pool.submit(_in_worker, play, job.cell, job.origin, job.file): job.cell.name for job in missing}
         try:
             for future in as_completed(names):
@@ -100,6 +104,18 @@ def run_missing(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    """End this worker, whatever it plays, once the process that started it is gone: a signal may have ended that."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _in_worker(play: Callable[[CellT, Origin, Path], None], cell: CellT, origin: Origin, file: Path) -> None:

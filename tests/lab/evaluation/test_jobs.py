@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,3 +53,35 @@ def test_what_is_kept_is_not_made_again(tmp_path: Path) -> None:
     made = [load_or_make(tmp_path / "a.json", {"seed": seed}, lambda n=n: {"n": n}) for n, seed in enumerate((1, 1, 2))]
 
     assert [one["n"] for one in made] == [0, 0, 2]
+
+
+@pytest.mark.process
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    """Also where a signal ended it, which leaves it no time to stop them."""
+    said = tmp_path / "worker"
+    program = [sys.executable, str(Path(__file__).with_name("endless_cell.py")), str(said)]
+    started = subprocess.Popen(program, stdout=subprocess.DEVNULL)
+    wait_for(said.exists)
+    worker = int(said.read_text())
+    assert lives(worker)
+    started.kill()
+    started.wait()
+
+    wait_for(lambda: not lives(worker))
+
+
+def lives(process: int) -> bool:
+    """Whether there is such a process that has not ended."""
+    try:
+        os.kill(process, 0)
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def wait_for(true: Callable[[], bool], wait_s: float = 60) -> None:
+    """Until it is; fails where it does not come to be."""
+    give_up_s = time.monotonic() + wait_s
+    while not true():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.05)
