@@ -50,6 +50,7 @@ class SummingPolicy:
     ready: bool = True
     busy_s: float = 0.0
     sessions: list[SessionRef | None] = field(default_factory=list)  # of the frames that were submitted
+    begun: int = 0  # of those: how many it has begun to answer; until then a frame whose client is gone is dropped
     go_on: threading.Event = field(default_factory=threading.Event)
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     usage: KVUsage = KVUsage(0, 0, 0)  # noqa: RUF009 -- frozen
@@ -71,6 +72,7 @@ class SummingPolicy:
 
     def step(self, observation: Observation, cache: CacheReport) -> Step:
         """Add up the pixels."""
+        self.begun += 1
         self.go_on.wait(20)
         total = sum(int(picture.sum()) for picture in observation.images.values())
         action = np.array([total, len(observation.images), len(observation.instruction), 0, 0, 0, 1]) / 3
@@ -115,12 +117,12 @@ class Daemon:
         done.wait(20)
 
     def until_asked(self, frames: int) -> None:
-        """Wait until the policy has had that many frames."""
+        """Wait until the policy has begun to answer that many frames."""
         for _ in range(2000):
-            if len(self.policy.sessions) >= frames:
+            if self.policy.begun >= frames:
                 return
             time.sleep(0.01)
-        raise AssertionError(f"{len(self.policy.sessions)} frames came, not {frames}")
+        raise AssertionError(f"{self.policy.begun} frames were begun, not {frames}")
 
     def stop(self) -> None:
         """Answer what waits, and leave."""
