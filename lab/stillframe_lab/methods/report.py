@@ -14,7 +14,7 @@ from typing import Any
 from stillframe.tools.machine import machine
 from stillframe_lab.ablation.charts import success_chart
 from stillframe_lab.ablation.plan import ADAPTIVE, OFF
-from stillframe_lab.ablation.report import made_with, public
+from stillframe_lab.ablation.report import made_with
 from stillframe_lab.evaluation.evaluate import wilson
 from stillframe_lab.evaluation.page import target, write_json
 from stillframe_lab.evaluation.statistics import difference, pooled
@@ -59,7 +59,7 @@ def _arm(cells: Sequence[Result], base: Sequence[Result], name: str) -> dict[str
     frames = sum(cell["frames"] for cell in cells)
     gmacs = [cell["decoder_gmacs"] for cell in cells]
     return {
-        **public(pooled(cells)),
+        **pooled(cells),
         "by_task": _by_task(cells),
         "steps_mean": sum(chain.from_iterable(cell["steps"] for cell in cells)) / sum(one["episodes"] for one in cells),
         "pruned_ratio": sum(cell.get("pruned_ratio", 0.0) * cell["frames"] for cell in cells) / frames,
