@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from stillframe.domain import PRUNING_MODES
+from stillframe.engine.pruning_methods import pruning_methods
 from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
-from stillframe.models.llama.layout import Mask
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_lab.ablation.plan import NO_GAP_S, OFF, arms, forced
 from stillframe_lab.libero.process import Drawing
@@ -111,10 +111,9 @@ def is_count(arm: str) -> bool:
 
 
 def _pruning(knobs: ReuseSettings, model: PolicyModel) -> dict[str, ReuseSettings]:
-    """Methods that prune, where the action is said behind a causal prompt."""
-    if model.has_expert or model.mask is not Mask.CAUSAL:
-        return {}
-    return {mode: replace(knobs, mode=mode, gap_s=NO_GAP_S) for mode in sorted(PRUNING_MODES)}
+    """Methods that prune, those that the engine serves the model with."""
+    served = pruning_methods(model, replace(knobs, mode=OFF), history=False)
+    return {mode: replace(knobs, mode=mode, gap_s=NO_GAP_S) for mode in PRUNING_MODES if mode in served}
 
 
 def _counts(knobs: ReuseSettings, patches: int) -> dict[str, ReuseSettings]:
