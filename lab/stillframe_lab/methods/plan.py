@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stillframe.domain import PRUNING_MODES
 from stillframe.engine.pruning_methods import pruning_methods
 from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
@@ -112,8 +111,8 @@ def is_count(arm: str) -> bool:
 
 def _pruning(knobs: ReuseSettings, model: PolicyModel) -> dict[str, ReuseSettings]:
     """Methods that prune, those that the engine serves the model with."""
-    served = pruning_methods(model, replace(knobs, mode=OFF), history=False)
-    return {mode: replace(knobs, mode=mode, gap_s=NO_GAP_S) for mode in PRUNING_MODES if mode in served}
+    served = pruning_methods(model, replace(knobs, mode="off"), history=False)
+    return {mode: replace(knobs, mode=mode, gap_s=NO_GAP_S) for mode in served}
 
 
 def _counts(knobs: ReuseSettings, patches: int) -> dict[str, ReuseSettings]:
