@@ -13,7 +13,7 @@ from stillframe.models.base import PolicyModel
 from stillframe.models.registry import load_policy
 from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
 from stillframe.reuse.settings import ReuseSettings
-from stillframe_lab.methods.plan import MethodsPlan, chosen, is_count, method_arms
+from stillframe_lab.methods.plan import MethodsPlan, arm_origin, chosen, is_count, method_arms
 
 KNOBS = ReuseSettings(mode="adaptive", drift_budget=0.03)
 GOLDENS = Path(__file__).parents[2] / "goldens"
@@ -27,7 +27,7 @@ def plan(**changed: Any) -> MethodsPlan:
 
 
 def test_cells_are_blocks_of_states_and_more_episodes_leave_them_as_they_are() -> None:
-    """The first block of every task comes first; a cell that is there says the same of itself afterwards."""
+    """The first block of every task comes first; what an arm's result there depends on is the same afterwards."""
     cells = [*plan().cells()]
     more = [*plan(episodes=24).cells()]
 
@@ -41,13 +41,25 @@ def test_cells_are_blocks_of_states_and_more_episodes_leave_them_as_they_are() -
     assert len({one.name for one in more}) == len(more)
 
 
-def test_what_a_cell_depends_on() -> None:
-    """Settings of an arm, weights, how much is played: another one of these, and it is played again."""
-    (first, *_), (other, *_) = plan().cells(), plan(execute=8).cells()
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [
+        ({"execute": 8}, True),
+        ({"seed": 1}, True),
+        ({"pictures": "full"}, True),
+        ({"checkpoint_config": {"use_proprio": False}}, True),
+        ({"arms": {"off": KNOBS}, "tasks": (2,), "episodes": 50}, False),
+    ],
+)
+def test_what_an_arm_of_a_cell_depends_on(changed: dict[str, Any], again: bool) -> None:  # noqa: FBT001 -- a parameter
+    """How it is played, weights and its own settings; not which other arms are, nor how many more episodes."""
+    (first, *_), (other, *_) = plan().cells(), plan(**changed).cells()
+    one = arm_origin(first.origin("a"), KNOBS)
 
-    assert first.origin("a") == first.origin("a")
-    assert first.origin("a") != first.origin("b")
-    assert first.origin("a") != other.origin("a")
+    assert one == arm_origin(first.origin("a"), replace(KNOBS))
+    assert one != arm_origin(first.origin("b"), KNOBS)
+    assert one != arm_origin(first.origin("a"), replace(KNOBS, drift_budget=0.5))
+    assert (one != arm_origin(other.origin("a"), KNOBS)) == again
 
 
 @pytest.fixture(scope="module", params=["oft", "pi0"])
