@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from stillframe_lab.evaluation.evaluate import wilson
 from stillframe_lab.evaluation.trace import Trace, figures
 from stillframe_lab.libero.contract import Protocol, protocol_of
 from stillframe_lab.libero.episode import EpisodeRules, PlayedEpisode, Player, PolicyPlayer, Simulator
-from stillframe_lab.libero.process import SimulatorProcess, simulator_python, start_command
+from stillframe_lab.libero.process import Masks, SimulatorProcess, simulator_python, start_command
 from stillframe_lab.libero.suites import most_steps
 from stillframe_lab.methods.arm_results import finished_arms, save_arms
-from stillframe_lab.methods.plan import MethodsCell, MethodsPlan
+from stillframe_lab.methods.plan import MethodsCell, MethodsPlan, asks_masks
 
 DIGITS = 5
 
@@ -35,9 +35,9 @@ def play_methods_cell(cell: MethodsCell, origin: Mapping[str, Any], folder: Path
     """Play every episode by every arm without a result in `folder`, and write theirs there."""
     finished, plan = finished_arms(cell, origin, folder), cell.plan
     missing = {name: reuse for name, reuse in plan.arms.items() if name not in finished}
-    players = arm_players(plan, missing, open_cpu_model(plan.checkpoint, plan.checkpoint_config))
+    model = open_cpu_model(plan.checkpoint, plan.checkpoint_config)
     with SimulatorProcess(start_command(simulator_python()), draw=plan.pictures) as simulator:
-        played = played_in_turn(cell, simulator, players)
+        played = played_in_turn(cell, simulator, arm_players(plan, missing, model, simulator.masks))
     save_arms(cell, origin, folder, {name: arm_result(cell.task, episodes) for name, episodes in played.items()})
 
 
@@ -54,11 +54,24 @@ def played_in_turn(
     return played
 
 
-def arm_players(plan: MethodsPlan, arms: Mapping[str, ReuseSettings], model: PolicyModel) -> dict[str, PolicyPlayer]:
-    """A robot for each arm. Times are CPU time of this thread: others on the machine do not count."""
+def arm_players(
+    plan: MethodsPlan,
+    arms: Mapping[str, ReuseSettings],
+    model: PolicyModel,
+    masks: Callable[[Sequence[str]], Masks],
+) -> dict[str, PolicyPlayer]:
+    """A robot for each arm. Times are CPU time of this thread: others on the machine do not count.
+
+    `masks`: the simulator's, for those arms that go by them; no time of an arm counts how they are made.
+    """
     protocol = local_protocol(model.info, plan.suite, plan.execute)
     return {
-        name: PolicyPlayer(LocalActor(model, reuse, clock=time.thread_time), protocol, time.thread_time)
+        name: PolicyPlayer(
+            LocalActor(model, reuse, clock=time.thread_time),
+            protocol,
+            time.thread_time,
+            masks if asks_masks(reuse) else None,
+        )
         for name, reuse in arms.items()
     }
 

@@ -60,6 +60,8 @@ READING = """\
   (the whole range is 2), over all answers that could drift.
 - **ms**: CPU time of the thread that answers, from pictures to actions, over all answers. A dense pass that renews KV
   between frames is not part of it.
+- **static + masks**: as **static + relevance**, but what is recomputed is what the simulator's masks touch, the hand
+  and the objects that the task is about (arXiv 2502.02175, section 4.7), in place of what the text attends to most.
 - **off** ... **adaptive without slack** and **N tokens**: as in [the ablation](../ablation/README.md).
 """
 

@@ -19,6 +19,7 @@ from stillframe_lab.ablation.plan import NO_GAP_S, OFF, arms, forced
 from stillframe_lab.libero.process import Drawing
 from stillframe_lab.libero.suites import EpisodeId, episodes_of
 
+STATIC_RELEVANT, STATIC_MASKED = "static + relevance", "static + masks"
 BLOCK = 5  # initial states of a cell: more episodes add cells, and leave those that are there
 COUNT_SHARES = (0.2, 0.4, 0.8)  # of a camera's patches: the published 50, 100 and 200 of 256
 RELEVANT_SHARE = 0.16  # that a forced count with relevance leaves out: the 40 of 256 of the ablation
@@ -94,9 +95,16 @@ def _as_json(said: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def method_arms(knobs: ReuseSettings, model: PolicyModel, patches: int) -> dict[str, ReuseSettings]:
-    """Every arm that the model can be served with; `patches`: of one camera."""
-    return {**arms(knobs), **_pruning(knobs, model), **_counts(knobs, patches)}
+def method_arms(knobs: ReuseSettings, model: PolicyModel, patches: int, pictures: Drawing) -> dict[str, ReuseSettings]:
+    """Every arm that the model can be served with; `patches`: of one camera. With fast pictures there are masks."""
+    masked = {STATIC_MASKED: _masked(knobs)} if pictures == "fast" else {}
+    return {**arms(knobs), **masked, **_pruning(knobs, model), **_counts(knobs, patches)}
+
+
+def asks_masks(reuse: ReuseSettings) -> bool:
+    """Whether an arm's plans go by masks of the objects that matter."""
+    sources = {"adaptive": reuse.adaptive.relevance, "paper": reuse.paper.relevance}
+    return sources.get(reuse.mode) == "masks"
 
 
 def chosen(every: Mapping[str, ReuseSettings], names: tuple[str, ...]) -> dict[str, ReuseSettings]:
@@ -116,6 +124,12 @@ def _pruning(knobs: ReuseSettings, model: PolicyModel) -> dict[str, ReuseSetting
     """Methods that prune, those that the engine serves the model with."""
     served = pruning_methods(model, replace(knobs, mode="off"), history=False)
     return {mode: replace(knobs, mode=mode, gap_s=NO_GAP_S) for mode in served}
+
+
+def _masked(knobs: ReuseSettings) -> ReuseSettings:
+    """Static tokens less those that masks touch, where `static + relevance` takes the most attended."""
+    own = arms(knobs)[STATIC_RELEVANT]
+    return replace(own, paper=replace(own.paper, relevance="masks"))
 
 
 def _counts(knobs: ReuseSettings, patches: int) -> dict[str, ReuseSettings]:

@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from stillframe.reuse.settings import ReuseSettings
+from stillframe.models.registry import load_policy
+from stillframe.reuse.settings import PaperSettings, ReuseSettings
 from stillframe_lab.evaluation.trace import AnsweredFrame
 from stillframe_lab.libero.episode import Answers, Draw
-from stillframe_lab.libero.process import Pictures, Reading, Scene
+from stillframe_lab.libero.process import CAMERAS, Masks, Pictures, Reading, Scene
 from stillframe_lab.libero.suites import SETTLE, EpisodeId
 from stillframe_lab.methods import cell as methods_cell
 from stillframe_lab.methods.arm_results import TOGETHER, finished_arms, save_arms
-from stillframe_lab.methods.cell import arm_result, played_in_turn, turned
+from stillframe_lab.methods.cell import arm_players, arm_result, played_in_turn, turned
 from stillframe_lab.methods.plan import MethodsCell, MethodsPlan
 
 
@@ -48,6 +50,10 @@ class Line:
         """None are looked at."""
         self.drawn += len(cameras)
         return {}
+
+    def masks(self, cameras: Sequence[str]) -> Masks:
+        """Nor are these asked for."""
+        raise AssertionError(cameras)
 
     @property
     def reading(self) -> Reading:
@@ -140,6 +146,32 @@ def test_a_cell_plays_the_arms_that_it_lacks(tmp_path: Path, monkeypatch: pytest
         ("slow", 1, ["slow"]),
         ("late", 2, ["late", "quick"]),
     ]
+
+
+def test_masks_are_sent_with_the_pictures_of_arms_that_go_by_them(oft_folder: Path) -> None:
+    """Of the cameras that the policy sees; other arms are asked without."""
+    model, asked = load_policy(oft_folder, dtype=torch.float32, device=torch.device("cpu")), list[Sequence[str]]()
+    paper = PaperSettings(relevance="masks", k=None, tau=-1.0, top_k=200)
+    arms = {"masks": ReuseSettings("paper", paper=paper), "off": ReuseSettings()}
+    plan = MethodsPlan("libero_spatial", (4,), 2, 0, arms, oft_folder, 1, None, "fast")
+
+    def masks(cameras: Sequence[str]) -> dict[str, np.ndarray]:
+        asked.append(cameras)
+        made = {camera: np.zeros((128, 128), bool) for camera in cameras}
+        made["wrist"][:] = True
+        return made
+
+    reading = Reading(np.zeros(3), np.array([0, 0, 0, 1.0]), np.zeros(2), success=False, objects={})
+    grey = {camera: np.full((128, 128, 3), 90, np.uint8) for camera in CAMERAS}
+    players, relevant = arm_players(plan, arms, model, masks), {}
+    for name, player in players.items():
+        player.begin(Scene("do 4", 50, [], {}, {}))
+        for _ in range(2):
+            player.action(reading, lambda _: grey)
+        relevant[name] = player.taken().frames[-1].reused_tokens
+
+    assert asked == [CAMERAS] * 2
+    assert relevant == {"masks": 200, "off": 0}  # none of the wrist's, which is masked whole
 
 
 def test_turns() -> None:

@@ -13,7 +13,7 @@ from stillframe.models.base import PolicyModel
 from stillframe.models.registry import load_policy
 from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
 from stillframe.reuse.settings import ReuseSettings
-from stillframe_lab.methods.plan import MethodsPlan, arm_origin, chosen, is_count, method_arms
+from stillframe_lab.methods.plan import MethodsPlan, arm_origin, asks_masks, chosen, is_count, method_arms
 
 KNOBS = ReuseSettings(mode="adaptive", drift_budget=0.03)
 GOLDENS = Path(__file__).parents[2] / "goldens"
@@ -72,7 +72,7 @@ def model(request: pytest.FixtureRequest, oft_folder: Path) -> PolicyModel:
 def test_methods_that_prune_are_played_where_they_are_served(model: PolicyModel) -> None:
     """Where the decoder says the action, with settings of their own; not beside an expert."""
     knobs = replace(KNOBS, fastv=FastVSettings(1), sparsevlm=SparseVLMSettings([0]))
-    arms = method_arms(knobs, model, 64)
+    arms = method_arms(knobs, model, 64, "full")
 
     assert {*PRUNING_MODES} & arms.keys() == (set() if model.has_expert else {*PRUNING_MODES})
     assert all(arms[mode].mode == mode for mode in PRUNING_MODES if mode in arms)
@@ -82,14 +82,25 @@ def test_methods_that_prune_are_played_where_they_are_served(model: PolicyModel)
 def test_a_method_without_a_deeper_layer_is_left_out(oft_folder: Path) -> None:
     """And no other with it."""
     model = load_policy(oft_folder, dtype=torch.float32, device=torch.device("cpu"))
-    arms = method_arms(replace(KNOBS, fastv=FastVSettings(200), sparsevlm=SparseVLMSettings([0])), model, 64)
+    arms = method_arms(replace(KNOBS, fastv=FastVSettings(200), sparsevlm=SparseVLMSettings([0])), model, 64, "full")
 
     assert {*PRUNING_MODES} & arms.keys() == {"sparsevlm", "tome"}
 
 
+def test_masks_say_what_matters_where_there_are_some(model: PolicyModel) -> None:
+    """As the arm with relevance, but for whose that is; no other arm is sent them."""
+    arms = method_arms(KNOBS, model, 64, "fast")
+    masked, attended = arms["static + masks"], arms["static + relevance"]
+
+    assert replace(masked, paper=replace(masked.paper, relevance="text")) == attended
+    assert [name for name, arm in arms.items() if asks_masks(arm)] == ["static + masks"]
+    assert "static + masks" not in method_arms(KNOBS, model, 64, "full")
+    assert asks_masks(replace(KNOBS, adaptive=replace(KNOBS.adaptive, relevance="masks")))
+
+
 def test_counts_are_shares_of_a_camera(model: PolicyModel) -> None:
     """The published 50, 100 and 200 of 256; each with and without relevance, which leaves out the most attended."""
-    arms = method_arms(KNOBS, model, 64)
+    arms = method_arms(KNOBS, model, 64, "full")
     counts = {name: arm.adaptive for name, arm in arms.items() if is_count(name)}
 
     assert [*counts] == [f"{count} tokens{words}" for count in (13, 26, 51) for words in ("", " + relevance")]
@@ -100,7 +111,7 @@ def test_counts_are_shares_of_a_camera(model: PolicyModel) -> None:
 
 def test_arms_by_name(model: PolicyModel) -> None:
     """All, or those that are named and `off`; a name that is none is refused with those that are."""
-    arms = method_arms(KNOBS, model, 64)
+    arms = method_arms(KNOBS, model, 64, "full")
 
     assert chosen(arms, ()) == arms
     assert [*chosen(arms, ("paper",))] == ["off", "paper"]
