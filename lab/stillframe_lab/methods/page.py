@@ -42,6 +42,13 @@ PUBLISHED = {
         "paper": "83.8 %",
     }
 }
+STRIP = """\
+### The same frames by each arm
+
+Frames of one episode that `off` played, shown to every arm in order; both cameras side by side.
+
+![patches reused, pruned and relevant by each arm]({strip})
+"""
 APART = """\
 Not all arms were played in turn with each other: some were added to results that were there. Success, reuse and drift
 compare all the same, for initial states and simulator are the same; times compare within a group alone:"""
@@ -91,6 +98,8 @@ def _section(name: str, document: Result) -> str:
     if counts:
         parts.append(f"### Against the number of reused tokens of a camera\n\n{table(COLUMNS, counts)}")
     turns = document.get("played_in_turn", [])  # not said by documents of when all always were
+    if document.get("strip"):
+        parts.append(STRIP.format(strip=document["strip"]))
     if len(turns) > 1:
         groups = "; ".join(", ".join(group) for group in turns)
         parts.append(f"{APART} {groups}.\n")

@@ -39,6 +39,11 @@ class MethodsPlan:
     checkpoint_config: Mapping[str, Any] | None
     pictures: Drawing
 
+    @property
+    def name(self) -> str:
+        """How the names of its report's files begin."""
+        return f"{self.checkpoint.name}-{self.suite}"
+
     def cells(self) -> Iterator[MethodsCell]:
         """The first states of every task before the next ones of any: what is stopped has some of each."""
         wanted = episodes_of(self.tasks, self.episodes)

@@ -27,10 +27,12 @@ Result = Mapping[str, Any]
 STATIC = "static-only"
 
 
-def write_methods(out: Path, plan: MethodsPlan, cells: Sequence[Mapping[str, Result]]) -> Sequence[str]:
+def write_methods(
+    out: Path, plan: MethodsPlan, cells: Sequence[Mapping[str, Result]], strip: str | None = None
+) -> Sequence[str]:
     """Write the suite's files, and the page of all suites whose results lie in `out`; their names.
 
-    `cells`: arm -> figures, of each cell.
+    `cells`: arm -> figures, of each cell. `strip`: the name of a picture in `out` of what each arm does to some frames.
     """
     arms = {name: _arm([cell[name] for cell in cells], [cell[OFF] for cell in cells], name) for name in plan.arms}
     document = {
@@ -43,8 +45,9 @@ def write_methods(out: Path, plan: MethodsPlan, cells: Sequence[Mapping[str, Res
         "arms": arms,
         "played_in_turn": _turns(plan.arms, cells),
         "targets": _targets(arms),
+        "strip": strip,
     }
-    named = f"{plan.checkpoint.name}-{plan.suite}"
+    named = plan.name
     write_json(out / f"{named}.json", document)
     counts = {name: arm for name, arm in arms.items() if is_count(name)}
     chart = {name: arm for name, arm in arms.items() if name not in counts and arm["drift"]["p90"] is not None}

@@ -12,6 +12,7 @@ from stillframe_lab.methods.arm_results import CellJob
 from stillframe_lab.methods.cell import play_methods_cell
 from stillframe_lab.methods.plan import MethodsPlan
 from stillframe_lab.methods.report import write_methods
+from stillframe_lab.methods.strip import write_strip
 
 
 def run_methods(plan: MethodsPlan, folders: Folders, workers: int, reporter: JobReporter) -> Sequence[str]:
@@ -20,5 +21,8 @@ def run_methods(plan: MethodsPlan, folders: Folders, workers: int, reporter: Job
     weights = checkpoint_digest(plan.checkpoint)
     jobs = [CellJob(cell, cell.origin(weights), folders.work / cell.name) for cell in plan.cells()]
     run_missing(play_methods_cell, jobs, workers, reporter)
+    reporter.stage("what each arm does to the same frames")
+    strip = f"{plan.name}-strip.png"
+    write_strip(folders.out / strip, plan)
     reporter.stage("tables and charts")
-    return write_methods(folders.out, plan, [job.result or {} for job in jobs])
+    return write_methods(folders.out, plan, [job.result or {} for job in jobs], strip)
