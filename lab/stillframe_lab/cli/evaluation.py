@@ -19,7 +19,7 @@ from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.bridge import evaluate_bridge
 from stillframe_lab.cli.drafts import compare_drafts
 from stillframe_lab.cli.evidence import EvidenceOptions, ablate, compare_families, knobs_of, remember
-from stillframe_lab.cli.libero import LiberoOptions, PictureChoice, evaluate_libero
+from stillframe_lab.cli.libero import LiberoOptions, PictureChoice, SceneChoice, evaluate_libero
 from stillframe_lab.cli.methods import MethodsOptions, compare_methods
 from stillframe_lab.cli.prefix import compare_prefix_caches
 from stillframe_lab.cli.rtc import DELAYS, evaluate_rtc
@@ -98,6 +98,13 @@ def eval_command(
             "trained on, else full."
         ),
     ] = None,
+    scenes: Annotated[
+        SceneChoice,
+        typer.Option(
+            help="With --suite: the benchmark's fixed initial states, for evaluation only, or scenes that are drawn, "
+            "to record and to calibrate with."
+        ),
+    ] = SceneChoice.FIXED,
     video: Annotated[Path | None, typer.Option(help="With --suite: a folder for an animation of each episode.")] = None,
     device: Annotated[Device, typer.Option()] = "auto",
     dtype: Annotated[str, typer.Option()] = "auto",
@@ -205,6 +212,7 @@ def eval_command(
                 unnorm_key=unnorm_key,
                 processes=processes,
                 pictures=pictures,
+                scenes=scenes,
                 video=video,
                 json_file=json_file,
                 serving=serving,
