@@ -35,7 +35,6 @@ def calibrate_command(
     require_extras(*(["charts"] if chart else []))
     from stillframe.cli.progress import StageBar
     from stillframe.daemon.serve import open_model
-    from stillframe.engine.answers import ChunkAnswers
     from stillframe.recording.reader import check_pictures, read_episodes
     from stillframe.tools.calibration.output import calibrated_yaml, check_writable, draw_chart, summary
     from stillframe.tools.calibration.search import OverBudget, calibrate
@@ -56,7 +55,7 @@ def calibrate_command(
                 warn=bar.say,
                 report=bar,
                 criterion=criterion,
-                answers=ChunkAnswers(deployment.decoding.ensemble, deployment.decoding.execute),
+                decoding=deployment.decoding,
             )
         except OverBudget as problem:
             if chart:

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Protocol
 
 from stillframe.engine.answers import ChunkAnswers
+from stillframe.engine.settings import DEFAULT_DECODING, DecodingSettings
 from stillframe.errors import StillframeError
 from stillframe.models.base import PolicyModel
 from stillframe.recording.reader import RecordedEpisode
@@ -26,7 +27,7 @@ from stillframe.tools.calibration.candidates import (
     refinement_seeds,
     within_budget,
 )
-from stillframe.tools.calibration.replay import ALL_ACTIONS, EpisodeReplay
+from stillframe.tools.calibration.replay import EpisodeReplay
 
 REACHES = (1.0, 0.4)  # two rounds around the best: wide steps, then small ones
 HELD_OUT_EVERY = 3  # every third episode is held out for the check, if there are as many
@@ -82,16 +83,18 @@ def calibrate(
     warn: Callable[[str], None],
     report: CalibrationReporter,
     criterion: str | None = None,
-    answers: ChunkAnswers = ALL_ACTIONS,
+    decoding: DecodingSettings = DEFAULT_DECODING,
 ) -> Calibration:
     """Search over about `frames` frames for the most reuse with drift p90 within `budget`, normalised units.
 
-    `criterion`: the only one to try; None: both. `answers`: whose actions' drift counts.
+    `criterion`: the only one to try; None: both. `decoding`: which actions of a chunk are played, whose
+    drift counts.
 
     Raises OverBudget where nothing is, StillframeError for recordings that the checkpoint cannot answer.
     """
     picked = select_frames(episodes, frames)
     held = picked[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
+    answers = ChunkAnswers(decoding.ensemble, decoding.execute)
     search = EpisodeReplay(model, settings, answers)
     check = EpisodeReplay(model, settings, answers) if held else search
     load(search, [part for part in picked if part not in held], warn, report)
