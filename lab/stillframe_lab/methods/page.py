@@ -17,8 +17,8 @@ HEAD = """\
 # Methods side by side, in LIBERO
 
 Made by `stillframe eval --suite S --ablation`: every arm plays the same fixed initial states in the same simulator, in
-turn, another one first in each episode. The policy is in the process that plays, on one thread, and is asked as
-[docs/libero.md](../libero.md) says.
+turn, another one first in each episode. An arm that is added later plays its own episodes. The policy is in the process
+that plays, on one thread, and is asked as [docs/libero.md](../libero.md) says.
 """
 SUITE = """\
 ## {suite}, {checkpoint}
@@ -42,6 +42,9 @@ PUBLISHED = {
         "paper": "83.8 %",
     }
 }
+APART = """\
+Not all arms were played in turn with each other: some were added to results that were there. Success, reuse and drift
+compare all the same, for initial states and simulator are the same; times compare within a group alone:"""
 READING = """\
 ## How to read it
 
@@ -85,6 +88,10 @@ def _section(name: str, document: Result) -> str:
     counts = [_row(arm, own, published) for arm, own in arms.items() if is_count(arm)]
     if counts:
         parts.append(f"### Against the number of reused tokens of a camera\n\n{table(COLUMNS, counts)}")
+    turns = document.get("played_in_turn", [])  # not said by documents of when all always were
+    if len(turns) > 1:
+        groups = "; ".join(", ".join(group) for group in turns)
+        parts.append(f"{APART} {groups}.\n")
     parts.append(f"### By task\n\n{_tasks(arms, tasks)}")
     if document["targets"]:
         parts.append(f"### What was to be reached\n\n{targets_table(document['targets'])}")

@@ -74,6 +74,11 @@ class LocalBatchPolicy:
             raise RuntimeError("no frame has been planned yet")
         return self.core.cache.last_plan
 
+    @property
+    def pruned(self) -> tuple[int, ...]:
+        """How many rows each layer left out of that frame without reusing any; empty before the first."""
+        return self.core.cache.last_pruned
+
     def __call__(self, observed: Sequence[Mapping[str, Any]]) -> list[NDArray[np.float64]]:
         """Of each robot {"images": {camera: uint8 [H, W, 3]}, "instruction": str} -> the actions due now, [7] each.
 
@@ -144,6 +149,11 @@ class LocalPolicy:
     def plan(self) -> ReusePlan:
         """The last frame's plan. Raises RuntimeError before the first."""
         return self.batch.plan
+
+    @property
+    def pruned(self) -> tuple[int, ...]:
+        """See LocalBatchPolicy."""
+        return self.batch.pruned
 
     def __call__(self, observed: Mapping[str, Any]) -> NDArray[np.float64]:
         """{"images": {camera: uint8 [H, W, 3]}, "instruction": str} -> the action due now, [7]."""
