@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stillframe.domain import PolicyInfo, blank_observation
+from stillframe.engine.settings import DecodingSettings
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.web.service.model_card import model_card
@@ -56,9 +57,10 @@ def played_in_turn(
 
 def arm_players(plan: MethodsPlan, arms: Mapping[str, ReuseSettings], model: PolicyModel) -> dict[str, PolicyPlayer]:
     """A robot for each arm. Times are CPU time of this thread: others on the machine do not count."""
-    protocol = local_protocol(model.info, plan.suite, plan.execute)
+    protocol, clock = local_protocol(model.info, plan.suite, plan.execute), time.thread_time
+    decoding = DecodingSettings(execute=protocol.execute)  # whose drift counts
     return {
-        name: PolicyPlayer(LocalActor(model, reuse, clock=time.thread_time), protocol, time.thread_time)
+        name: PolicyPlayer(LocalActor(model, reuse, clock=clock, decoding=decoding), protocol, clock)
         for name, reuse in arms.items()
     }
 
