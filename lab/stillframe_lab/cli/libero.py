@@ -36,6 +36,13 @@ class PictureChoice(StrEnum):
     FAST = "fast"
 
 
+class SceneChoice(StrEnum):
+    """Which scenes are played."""
+
+    FIXED = "fixed"  # the benchmark's initial states, for evaluation only
+    DRAWN = "drawn"  # from the task's regions, to record and to calibrate with
+
+
 @dataclass(frozen=True)
 class LiberoOptions:
     """What the command line says; None: the default of each."""
@@ -53,6 +60,7 @@ class LiberoOptions:
     unnorm_key: str | None
     processes: int
     pictures: PictureChoice | None
+    scenes: SceneChoice
     video: Path | None
     json_file: Path | None
     serving: Sequence[str]  # more arguments of the daemon that serves --checkpoint
@@ -118,27 +126,29 @@ def _played(options: LiberoOptions, served: ServedPolicy | None, pictures: Pictu
     from stillframe_lab.libero.film import Film
     from stillframe_lab.libero.log import EpisodeLog, log_file
     from stillframe_lab.libero.run import Run
-    from stillframe_lab.libero.suites import INIT_STATES, episodes_of, most_steps, task_numbers
+    from stillframe_lab.libero.suites import DRAWN_SEED, INIT_STATES, episodes_of, most_steps, task_numbers
     from stillframe_lab.libero.summary import summarise
     from stillframe_lab.progress import EpisodeBar
 
-    suite, tasks, seed = options.suite, task_numbers(options.tasks), options.seed or 0
+    suite, tasks, drawn = options.suite, task_numbers(options.tasks), options.scenes is SceneChoice.DRAWN
+    seed = options.seed if options.seed is not None else DRAWN_SEED if drawn else 0
     episodes = episodes_of(tasks, options.episodes or INIT_STATES * len(tasks))
     asked = {**served.origin, "pictures": pictures.value} if served else {"policy": "expert"}
-    origin = {"suite": suite, "seed": seed, **asked}
+    origin = {"suite": suite, "seed": seed, **({"scenes": "drawn"} if drawn else {}), **asked}
     log = EpisodeLog(log_file(options.json_file) if options.json_file else None, origin)
-    run = Run(suite, EpisodeRules(most_steps(suite), seed), log, Film(options.video) if options.video else None)
+    run = Run(suite, EpisodeRules(most_steps(suite), seed, drawn), log, Film(options.video) if options.video else None)
     with EpisodeBar(f"{suite}, {len(tasks)} tasks", len(episodes)) as bar:
         run.play(episodes, options.processes, lambda: _worker(options, served, pictures), bar.watch)
-    warnings = {*(served.warnings if served else ()), *(_doubts(pictures) if served else ())}
+    warnings = {*(served.warnings if served else ()), *(_doubts(pictures, drawn=drawn) if served else ())}
     about = {**origin, "server": options.server, "warnings": sorted(warnings)}
     return summarise([log.played[episode] for episode in episodes], about)
 
 
-def _doubts(pictures: PictureChoice) -> list[str]:
-    """What of the pictures makes the figures other than the papers'."""
+def _doubts(pictures: PictureChoice, *, drawn: bool) -> list[str]:
+    """What of pictures and scenes makes the figures other than the papers'."""
     coarse = "the pictures are the fast ones, coarser than the benchmark's: for policies that were trained on such"
-    return [coarse] if pictures is PictureChoice.FAST else []
+    own = "the scenes are drawn, not the benchmark's fixed initial states: to record and to calibrate with"
+    return [*([coarse] if pictures is PictureChoice.FAST else ()), *([own] if drawn else ())]
 
 
 @contextmanager

@@ -93,13 +93,14 @@ class EpisodeRules:
 
     most_steps: int
     seed: int = 0  # of the first initial state; each has its own, so that fixtures are placed as variously as drawn
+    drawn: bool = False  # by that seed from the task's regions, instead of the benchmark's fixed initial states
 
     def play(
         self, simulator: Simulator, scene: Scene, episode: EpisodeId, player: Player, draw: Draw, over: threading.Event
     ) -> PlayedEpisode:
         """Play one episode of the open task. Raises Stopped once `over` is set."""
         seed = self.seed + episode.init_state
-        reading = simulator.reset(episode.init_state, seed)
+        reading = simulator.reset(None if self.drawn else episode.init_state, seed)
         for _ in range(SETTLE_STEPS):
             reading = simulator.step(SETTLE)
         player.begin(scene)
