@@ -35,14 +35,16 @@ ROOM_RIGHT = 1.32  # of the longest bar: room for its label
 
 def proof_chart(file: Path, document: Mapping[str, Any]) -> None:
     """Success of every arm after the long delay, a panel for each variant of the proof."""
-    figure, panels = new_figure(len(PROOFS), (8.0, 5.6), (1,) * len(PROOFS))
-    for axes, variant in zip(panels, PROOFS, strict=True):
-        rows = {row["arm"]: row for row in document["rows"] if (row["variant"], row["delay"]) == (variant, LONG)}
+    long = [row for row in document["rows"] if row["delay"] == LONG]
+    shown = [variant for variant in PROOFS if any(row["variant"] == variant for row in long)] or PROOFS[:1]
+    figure, panels = new_figure(len(shown), (8.0, 0.4 + 2.8 * len(shown)), (1,) * len(shown))
+    for axes, variant in zip(panels, shown, strict=True):
+        rows = {row["arm"]: row for row in long if row["variant"] == variant}
         names = [name for name in NAMES if name in rows]
         for place, name in enumerate(names):
             _interval(axes, place, rows[name])
         axes.set_yticks(range(len(names)), [NAMES[name] for name in names], fontsize=8)
-        axes.invert_yaxis()
+        axes.set_ylim(len(names) - 0.4, -0.6)
         axes.set_xlim(-3, ROOM_SUCCESS)
         axes.set_xticks(range(0, 101, 20))
         axes.set_title(f"{variant}: {VARIANTS[variant]}", loc="left", fontsize=11, color=INK)
