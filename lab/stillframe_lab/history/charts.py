@@ -36,9 +36,8 @@ ROOM_RIGHT = 1.32  # of the longest bar: room for its label
 def proof_chart(file: Path, document: Mapping[str, Any]) -> None:
     """Success of every arm after the long delay, a panel for each variant of the proof."""
     long = [row for row in document["rows"] if row["delay"] == LONG]
-    shown = [variant for variant in PROOFS if any(row["variant"] == variant for row in long)] or PROOFS[:1]
-    figure, panels = new_figure(len(shown), (8.0, 0.4 + 2.8 * len(shown)), (1,) * len(shown))
-    for axes, variant in zip(panels, shown, strict=True):
+    figure, panels = new_figure(len(PROOFS), (8.0, 6.0), (1,) * len(PROOFS))
+    for axes, variant in zip(panels, PROOFS, strict=True):
         rows = {row["arm"]: row for row in long if row["variant"] == variant}
         names = [name for name in NAMES if name in rows]
         for place, name in enumerate(names):

@@ -57,8 +57,9 @@ SCOPES = {
 }
 PROOF = """\
 One cube to reach, after {delay} steps: what was kept decides, and not the arm. In **simple** one lamp flashes, in the
-first frames of the episode. In **distractor** lamps flash three times, and only the colour whose marker is lit is meant:
-the first, the second or the third. Frame sampling always holds the first frame: in simple it has the cue by its place.
+first frames of the episode. In **distractor** lamps flash three times, and only the colour whose marker is lit is
+meant: the first, the second or the third. Frame sampling always holds the first frame: in simple it has the cue by its
+place.
 """
 HARDER = """\
 Here the policy fails too often with full history for a difference of a few points to show.
