@@ -129,7 +129,7 @@ def page(document: Document) -> str:
         HEAD.format(**made, episodes=_episodes(proof, others)) + _earlier(document),
         "## What was to be reached\n\n" + _reached(document),
         "## What it shows\n\n" + "".join(f"- {line}\n" for line in shows(document)),
-        "## Where the policy itself hardly fails\n\n" + PROOF.format(**document["hard"]),
+        "## Where the policy itself hardly fails\n\n" + PROOF.format(**document["hard"]) + _missing(proof),
         "![success of every arm in simple and in distractor](proof.png)\n",
         *_played(proof),
         "## Harder episodes\n\n" + HARDER,
@@ -154,6 +154,12 @@ def _parted(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     """The proof's rows, and the others."""
     proof = [row for row in rows if row["variant"] in PROOFS and row["delay"] == LONG_DELAY]
     return proof, [row for row in rows if row not in proof]
+
+
+def _missing(proof: Sequence[Row]) -> str:
+    """Which of the proof's variants have no cell yet."""
+    missing = [variant for variant in PROOFS if all(row["variant"] != variant for row in proof)]
+    return f"Not played yet: {' and '.join(missing)}.\n" if missing else ""
 
 
 def _episodes(proof: Sequence[Row], others: Sequence[Row]) -> str:

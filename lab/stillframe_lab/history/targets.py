@@ -12,12 +12,11 @@ from stillframe_lab.evaluation.page import target
 from stillframe_lab.evaluation.statistics import difference
 from stillframe_lab.history.arms import FULL, GATE, LINEAR, OFF, RAW, SAMPLING, WINDOW
 from stillframe_lab.history.earlier import MARK
-from stillframe_lab.history.plan import BUDGET, LONG, PROOFS
+from stillframe_lab.history.plan import BUDGET, LONG, PROOF, PROOFS
 
 Row = Mapping[str, Any]
 AGAINST = (FULL, WINDOW, LINEAR, SAMPLING, OFF)
 POINTS_LOST, BYTES_SAVED, FASTER, POINTS_WON, GATE_SHARE, POLICY = 2.0, 1.87, 1.34, 15.0, 0.02, 0.9
-SCOPES = ("proof", *PROOFS, "long", "all_delays")
 NOT_PUBLISHED = {"drifts": [], "reuse_ratio": 0.0}  # of cells in which nothing is reused
 
 
@@ -25,7 +24,7 @@ def scopes_of(rows: Sequence[Row], variant: str) -> dict[str, list[Row]]:
     """Rows by comparison: the proof's variants together and each alone; `variant` at the long delay, and at all."""
     long = [row for row in rows if row["delay"] == LONG]
     return {
-        "proof": [row for row in long if row["variant"] in PROOFS],
+        PROOF: [row for row in long if row["variant"] in PROOFS],
         **{proof: [row for row in long if row["variant"] == proof] for proof in PROOFS},
         "long": [row for row in long if row["variant"] == variant],
         "all_delays": [row for row in rows if row["variant"] == variant],
@@ -35,9 +34,10 @@ def scopes_of(rows: Sequence[Row], variant: str) -> dict[str, list[Row]]:
 def comparisons(rows: Sequence[Row], variant: str) -> dict[str, dict[str, Any]]:
     """The gate's success less another arm's, by scope and arm, where both were played and their outcomes are known.
 
-    Equal bytes except full history and off.
+    Equal bytes except full history and off. The proof's variants together only where both were played in each.
     """
     found = {name: _scope(scope) for name, scope in scopes_of(rows, variant).items()}
+    found[PROOF] = {other: one for other, one in found[PROOF].items() if all(other in found[each] for each in PROOFS)}
     return {name: against for name, against in found.items() if against}
 
 

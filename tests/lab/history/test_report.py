@@ -95,6 +95,18 @@ def earlier_of(plan: HistoryPlan, played: list[CellResult], alone: dict[str, Any
     return document
 
 
+def test_a_variant_that_was_not_played_is_said(
+    plan: HistoryPlan, played: list[CellResult], alone: dict[str, Any]
+) -> None:
+    """And what was played of the other alone is not called both together."""
+    rows = [one.row for one in played if one.cell.variant != PROOFS[1]]
+    document = document_of(plan, made_with(plan, "digest"), rows, alone)
+
+    assert f"Not played yet: {PROOFS[1]}." in page(document)
+    assert {*PROOFS} - document["comparisons"].keys() == {PROOFS[1]}
+    assert "proof" not in document["comparisons"]
+
+
 def test_two_runs_are_reported_together(plan: HistoryPlan, played: list[CellResult], alone: dict[str, Any]) -> None:
     """Cells that are not played now stand as an earlier run left them, and bear its mark; so do their comparisons."""
     earlier = earlier_of(plan, played, alone)
