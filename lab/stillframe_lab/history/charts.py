@@ -43,7 +43,9 @@ def proof_chart(file: Path, document: Mapping[str, Any]) -> None:
         for place, name in enumerate(names):
             _interval(axes, place, rows[name])
         axes.set_yticks(range(len(names)), [NAMES[name] for name in names], fontsize=8)
-        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.set_ylim(max(1, len(names)) - 0.4, -0.6)
+        if not names:
+            axes.text(50, 0, "not played yet", fontsize=9, color=INK, ha="center", va="center")
         axes.set_xlim(-3, ROOM_SUCCESS)
         axes.set_xticks(range(0, 101, 20))
         axes.set_title(f"{variant}: {VARIANTS[variant]}", loc="left", fontsize=11, color=INK)
