@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from stillframe_client.sim import teleport
 from stillframe_client.sim.cues import Cueing, Flash
 from stillframe_client.sim.experts import expert_action
 from stillframe_client.sim.heading import Heading
@@ -18,7 +17,7 @@ from stillframe_client.sim.lamps import GREY, Lamps
 from stillframe_client.sim.sensors import SensorNoise
 from stillframe_client.sim.shapes import Shape
 from stillframe_client.sim.show import Show
-from stillframe_client.sim.state import COLOURS, FINGER_OPEN_RAD, SceneState, Vector
+from stillframe_client.sim.state import COLOURS, SceneState, Vector
 from stillframe_client.sim.table_env import PERFECT, Ended, Observed, Seeing, TableEnv, only_known
 from stillframe_client.sim.tasks import DIRECTIONS, TASKS, Goal, Referee, Verdict
 from stillframe_client.sim.world import World
@@ -127,26 +126,6 @@ class JacoEnv(TableEnv):
         """What is drawn now beside the world: crates that go by, lamps."""
         return [*super().shapes(), *self._show.shapes()]
 
-    def teleport(
-        self,
-        rng: np.random.Generator,
-        *,
-        near: str | None = None,
-        finger_rad: float = FINGER_OPEN_RAD,
-        holding: str | None = None,
-    ) -> Observed:
-        """Put the arm somewhere else at once: anywhere, near a cube, or holding one (grasped and partly lifted).
-
-        `finger_rad` is 0.25 open to 1.25 closed; it does not apply to `holding`. Cubes stay, but for the held one.
-        """
-        if holding is not None:
-            teleport.hold(self.world, rng, self.state().cube_pos[holding])
-        else:
-            spot = None if near is None else self.state().cube_pos[near]
-            teleport.place_anywhere(self.world, rng, spot, finger_rad)
-        self._referee = Referee(self.goal, self.state())  # what the teleport did does not count
-        return self.observe()
-
     @property
     def lamps(self) -> Lamps:
         """Where this episode's lamps stand; none but for what is to be remembered."""
@@ -164,6 +143,12 @@ class JacoEnv(TableEnv):
 
     def _carry_out(self, action: Vector) -> None:
         self.world.act(STILL if self.frozen else action)
+
+    def _as_cube(self, thing: str) -> Vector:
+        return self.state().cube_pos[thing]
+
+    def _judge_from_here(self) -> None:
+        self._referee = Referee(self.goal, self.state())
 
     def _named(self) -> Sequence[str]:
         return [stage.colour for stage in self.goal.stages]

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stillframe_client.sim import teleport
 from stillframe_client.sim.camera import Cameras
 from stillframe_client.sim.distractor import Crates
 from stillframe_client.sim.proprioception import proprioception
 from stillframe_client.sim.scene import CAMERAS
 from stillframe_client.sim.sensors import Picture, SensorNoise
 from stillframe_client.sim.shapes import Shape
-from stillframe_client.sim.state import Vector
+from stillframe_client.sim.state import FINGER_OPEN_RAD, Vector
 from stillframe_client.sim.table_world import TableWorld
 
 PERFECT = SensorNoise()
@@ -60,6 +61,12 @@ class TableEnv:
         self._eyes = Cameras(world.model, world.data, world.laser, seeing.image_px)
         self._begun, self._over, self._steps = False, False, 0
 
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, str] | None = None
+    ) -> tuple[Observed, dict[str, Any]]:
+        """Begin an episode; what `options` leave out is drawn from the seed. Raises ValueError for an unknown one."""
+        raise NotImplementedError
+
     def step(self, action: Vector) -> tuple[Observed, float, bool, bool, dict[str, Any]]:
         """Carry out one action [7]: metres and radians per step in the world frame, gripper 0 closes and 1 opens.
 
@@ -84,6 +91,25 @@ class TableEnv:
     def expert(self) -> Vector:
         """The expert's action [7] for what is due now."""
         raise NotImplementedError
+
+    def teleport(
+        self,
+        rng: np.random.Generator,
+        *,
+        near: str | None = None,
+        finger_rad: float = FINGER_OPEN_RAD,
+        holding: str | None = None,
+    ) -> Observed:
+        """Put the arm somewhere else at once: anywhere, near a thing, or holding one (grasped and partly lifted).
+
+        `finger_rad` is 0.25 open to 1.25 closed; it does not apply to `holding`. Things stay, but for the held one.
+        """
+        if holding is not None:
+            teleport.hold(self.world, rng, self._as_cube(holding))
+        else:
+            teleport.place_anywhere(self.world, rng, None if near is None else self._as_cube(near), finger_rad)
+        self._judge_from_here()  # what the teleport did does not count
+        return self.observe()
 
     def observe(self) -> Observed:
         """What a policy gets now, through the sensors: noise is drawn anew at each call, but for the arm's state."""
@@ -123,6 +149,14 @@ class TableEnv:
     def _carry_out(self, action: Vector) -> None:
         """Let one control period go by with the action [7]."""
         self.world.act(action)
+
+    def _as_cube(self, thing: str) -> Vector:
+        """The middle [3] of a thing that is a cube, or of one that would be grasped from where it is."""
+        raise NotImplementedError
+
+    def _judge_from_here(self) -> None:
+        """What has been done so far does not count."""
+        raise NotImplementedError
 
     def _named(self) -> Sequence[str]:
         """The bodies that the instruction names."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from stillframe_client.sim import teleport
 from stillframe_client.sim.experts import GRASP_ABOVE_CUBE_M
 from stillframe_client.sim.kitchen.experts import kitchen_action
 from stillframe_client.sim.kitchen.stain import stain_shapes
@@ -19,7 +18,7 @@ from stillframe_client.sim.kitchen.tasks import KitchenReferee, known_task
 from stillframe_client.sim.kitchen.world import KitchenWorld
 from stillframe_client.sim.sensors import SensorNoise
 from stillframe_client.sim.shapes import Shape
-from stillframe_client.sim.state import FINGER_OPEN_RAD, Vector
+from stillframe_client.sim.state import Vector
 from stillframe_client.sim.table_env import PERFECT, Ended, Observed, Seeing, TableEnv, only_known
 
 EPISODE_S = 18.0
@@ -89,19 +88,11 @@ class KitchenEnv(TableEnv):
         """What is drawn now beside the world: crates that go by, the stain."""
         return [*super().shapes(), *stain_shapes(self.state())]
 
-    def teleport(
-        self, rng: np.random.Generator, *, near: str | None = None, finger_rad: float = FINGER_OPEN_RAD, holding: str = ""
-    ) -> Observed:
-        """Put the arm somewhere else at once: anywhere, near a thing, or holding one. See JacoEnv.teleport."""
-        if holding:
-            teleport.hold(self.world, rng, self._as_cube(holding))
-        else:
-            teleport.place_anywhere(self.world, rng, self._as_cube(near) if near else None, finger_rad)
-        self._referee = KitchenReferee(self.task, self.state())  # what the teleport did does not count
-        return self.observe()
-
     def _as_cube(self, thing: str) -> Vector:
         return np.asarray(self.state().grasp(thing) - [0.0, 0.0, GRASP_ABOVE_CUBE_M])
+
+    def _judge_from_here(self) -> None:
+        self._referee = KitchenReferee(self.task, self.state())
 
     def _named(self) -> Sequence[str]:
         return self.task.things
