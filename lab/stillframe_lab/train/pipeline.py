@@ -130,7 +130,7 @@ def train_policy(
         cloning.run(demos, rounds, int(share * recipe.steps), reporter.progress)
         export_whole(cloning, candidate)
     reporter.stage(f"selection: {recipe.select_episodes} episodes for each of {len(candidates)} candidates")
-    scores = select(candidates, recipe, workers, kind)
+    scores = select(candidates, recipe, workers, kind.episodes)
     best = max(scores, key=lambda score: (score.successes, -score.wrong, -score.mean_steps))
     return SelectedPolicy(best, scores)
 
@@ -156,9 +156,11 @@ def write_figures(out: Path, figures: Mapping[str, Any]) -> None:
     (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
-def select(candidates: Sequence[Path], recipe: Recipe, workers: int, kind: PolicyKind = OPENVLA_KIND) -> list[Score]:
-    """Play every candidate on the same seeds."""
-    jobs = [(candidate, recipe, kind.episodes or pick_episodes) for candidate in candidates]
+def select(
+    candidates: Sequence[Path], recipe: Recipe, workers: int, episodes: EpisodeMaker | None = None
+) -> list[Score]:
+    """Play every candidate on the same seeds; `episodes` None: of pick."""
+    jobs = [(candidate, recipe, episodes or pick_episodes) for candidate in candidates]
     return _in_processes(_score_job, jobs, workers)
 
 
