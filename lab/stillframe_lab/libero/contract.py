@@ -49,6 +49,10 @@ class Protocol:
         """The simulator's pictures as the policy is sent them, by the names of its cameras."""
         return {camera: self.resize(upright(pictures[source]), self.size) for camera, source in self.sources.items()}
 
+    def state(self, reading: Reading) -> Vector:
+        """The state [8] of the robot."""
+        return state_of(reading)
+
     def played(self, action: Vector) -> Vector:
         """An answer's action [7] as the simulator takes it: the gripper is -1 open, 1 closed, 0 exactly between."""
         command = action.copy()

@@ -1,0 +1,116 @@
+"""Bench: what plays a suite, whichever simulator that has; LiberoBench is LIBERO's.
+
+Knows how a suite is put together; no option of the command line and no daemon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from stillframe_client import ModelInfo
+from stillframe_lab.libero import process
+from stillframe_lab.libero.contract import doubts, protocol_of
+from stillframe_lab.libero.contract import Protocol as LiberoAsking
+from stillframe_lab.libero.episode import Asking, EpisodeRules, Player, Simulator
+from stillframe_lab.libero.expert.jobs import check_expert
+from stillframe_lab.libero.expert.player import ExpertPlayer
+from stillframe_lab.libero.process import Drawing, SimulatorProcess
+from stillframe_lab.libero.suites import INIT_STATES, TASKS, most_steps
+
+COARSE = "the pictures are the fast ones, coarser than the benchmark's: for policies that were trained on such"
+
+
+class Bench(Protocol):
+    """A suite and its simulator."""
+
+    @property
+    def suite(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def tasks(self) -> int:
+        """How many it has."""
+        ...
+
+    @property
+    def init_states(self) -> int:
+        """Of each task."""
+        ...
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """What an episode's result depends on, beside suite, seed, policy and episode."""
+        ...
+
+    def rules(self, seed: int) -> EpisodeRules:
+        """How every episode is played."""
+        ...
+
+    def asking(self, info: ModelInfo, execute: int | None, unnorm_key: str | None) -> Asking:
+        """How the policy is asked whose contract this is. Raises ConfigError for one that cannot be."""
+        ...
+
+    def doubts(self, info: ModelInfo, asking: Asking) -> list[str]:
+        """What makes the figures other than they seem."""
+        ...
+
+    def simulator(self, *, draws: bool) -> AbstractContextManager[Simulator]:
+        """One that runs, of the thread that uses it; without `draws` it makes no pictures."""
+        ...
+
+    def check_expert(self) -> None:
+        """Raises ConfigError where the suite has no expert."""
+        ...
+
+    def expert(self, simulator: Simulator, *, filmed: bool) -> Player:
+        """The script that knows the truth."""
+        ...
+
+
+@dataclass(frozen=True)
+class LiberoBench:
+    """One of LIBERO's suites. Implements Bench."""
+
+    suite: str
+    pictures: Drawing
+
+    tasks = TASKS
+    init_states = INIT_STATES
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """See Bench."""
+        return {"pictures": self.pictures}
+
+    def rules(self, seed: int) -> EpisodeRules:
+        """See Bench."""
+        return EpisodeRules(most_steps(self.suite), seed)
+
+    def asking(self, info: ModelInfo, execute: int | None, unnorm_key: str | None) -> LiberoAsking:
+        """See Bench."""
+        return protocol_of(info, self.suite, execute, unnorm_key)
+
+    def doubts(self, info: ModelInfo, asking: Asking) -> list[str]:
+        """See Bench."""
+        assert isinstance(asking, LiberoAsking)
+        return [*doubts(info, asking), *([COARSE] if self.pictures == "fast" else [])]
+
+    @contextmanager
+    def simulator(self, *, draws: bool) -> Iterator[SimulatorProcess]:
+        """See Bench."""
+        start = process.start_command(process.simulator_python())
+        with SimulatorProcess(start, draw=self.pictures if draws else "") as running:
+            yield running
+
+    def check_expert(self) -> None:
+        """See Bench."""
+        check_expert(self.suite)
+
+    def expert(self, simulator: Simulator, *, filmed: bool) -> ExpertPlayer:  # noqa: ARG002 (it reads the readings)
+        """See Bench."""
+        return ExpertPlayer(self.suite, filmed=filmed)
+
