@@ -75,6 +75,20 @@ def evaluate_libero(options: LiberoOptions) -> None:
     typer.echo(text)
     if options.json_file is not None:
         write_text(options.json_file, text + "\n")
+    if options.video is not None:
+        _show(options.video, document)
+
+
+def _show(films: Path, document: dict[str, Any]) -> None:
+    """The strip of the films, where each task has one: those of episodes that an earlier run played may be gone."""
+    from stillframe_lab.libero.strip import write_strip
+
+    try:
+        strip = write_strip(films, {one["task"]: one["instruction"] for one in document["by_task"]})
+    except FileNotFoundError as missing:
+        typer.echo(f"no strip of the films: {missing}", err=True)
+    else:
+        typer.echo(f"written: {films}, {strip}", err=True)
 
 
 def _served(options: LiberoOptions, bench: Bench, running: ExitStack) -> ServedPolicy:
