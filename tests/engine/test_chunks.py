@@ -36,6 +36,7 @@ from stillframe.errors import ConfigError, Unprocessable
 from stillframe.history.settings import HistorySettings
 from stillframe.models.base import PolicyModel
 from stillframe.models.registry import load_policy
+from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings, ToMeSettings
 from stillframe.reuse.settings import AdaptiveSettings, PaperSettings, ReuseSettings
 from stillframe.testing import ManualClock
 
@@ -44,6 +45,11 @@ HORIZON, DIMENSIONS, PATCHES = 8, 7, 512
 STATES = np.linspace(-1, 1, 24).reshape(3, 8)
 CLOSE = {"rtol": 0, "atol": 1e-5}
 WAIT_S = 60
+PRUNING = {
+    "fastv": FastVSettings(1, 0.5),
+    "sparsevlm": SparseVLMSettings([0], 40.0),
+    "tome": ToMeSettings([0, 1], 0.25),
+}
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +81,16 @@ def shots() -> dict[str, list[Image]]:
 class Bench:
     """An engine core on one thread, as the engine's drives it."""
 
-    def __init__(self, model: PolicyModel, shots: dict[str, list[Image]], mode: Any, **knobs: Any):
+    def __init__(
+        self, model: PolicyModel, shots: dict[str, list[Image]], mode: Any, pruning: Any = PRUNING, **knobs: Any
+    ):
         adaptive = {"task_top_k": 40, "distance": 1.0, "scene_cut": 0.05} | knobs
         settings = ReuseSettings(
             mode=mode,
             drift_budget=2,
             adaptive=AdaptiveSettings(**adaptive),
             paper=PaperSettings(tau=0.9, task_top_k=40, k=None),
+            **pruning,
         )
         self.clock = ManualClock(100.0)
         self.core = EngineCore.of(model, settings, self.clock, default_sessions=3)
@@ -121,7 +130,7 @@ Make = Callable[..., Bench]
 @pytest.fixture
 def bench(model: PolicyModel, shots: dict[str, list[Image]]) -> Make:
     """Make one: `bench("adaptive")`."""
-    return lambda mode, **knobs: Bench(model, shots, mode, **knobs)
+    return lambda mode, pruning=PRUNING, **knobs: Bench(model, shots, mode, pruning, **knobs)
 
 
 def test_a_chunk_is_one_pass(bench: Make) -> None:
@@ -216,9 +225,10 @@ def test_frames_side_by_side_are_what_each_is_alone(bench: Make, mode: str) -> N
         assert own.report.cache == expected.report.cache
 
 
-def test_drift_is_measured_action_by_action(bench: Make) -> None:
+@pytest.mark.parametrize("mode", ["adaptive", *PRUNING_MODES])
+def test_drift_is_measured_action_by_action(bench: Make, mode: ReuseMode) -> None:
     """An idle dense pass over the same frame: of each of the eight actions its worst number, and the worst of all."""
-    robots = bench("adaptive")
+    robots = bench(mode)
     robots.see(0)
     robots.see(1, state=1)
     session = robots.core.cache.sessions.known("a")
@@ -343,12 +353,39 @@ def test_a_function_takes_a_state_as_well(model: PolicyModel, shots: dict[str, l
 
 
 @pytest.mark.parametrize("mode", PRUNING_MODES)
-def test_modes_that_prune_are_refused(bench: Make, mode: ReuseMode) -> None:
-    """At the start, with the family's name; a frame that asks for one is computed whole, and told why."""
-    with pytest.raises(ConfigError, match=f"reuse.mode is '{mode}', and .* does not say its actions behind a causal"):
-        bench(mode)
-    robots = bench("adaptive")
-    asked = FrameRequest(robots.request(0).observation, SessionRef("a", mode=mode))
-    (answer,) = robots.answers(asked)
+def test_modes_that_prune_leave_out_rows_of_pictures_alone(bench: Make, mode: ReuseMode) -> None:
+    """Another chunk than the dense one, the same again, and a share of token-layers that says how many are left."""
+    robots = bench(mode)
+    steps = [robots.see(0), robots.see(0)]
+    dense, cache = bench("off").see(0), steps[0].report.cache
+    pruned = robots.core.cache.last_pruned
 
-    assert answer.report.cache.keyframe_reason is KeyframeReason.UNSUPPORTED
+    assert cache.keyframe_reason is KeyframeReason.PRUNED
+    assert 0 < max(pruned) < PATCHES
+    assert [*pruned] == sorted(pruned)
+    assert cache.pruned_ratio == sum(pruned) / (len(pruned) * cache.total_tokens)
+    assert 1e-4 < np.abs(steps[0].chunk.actions - dense.chunk.actions).max() < 1
+    np.testing.assert_array_equal(steps[0].chunk.actions, steps[1].chunk.actions)
+
+
+@pytest.mark.parametrize(("mode", "nothing"), [("fastv", FastVSettings(1, 0.0)), ("tome", ToMeSettings([0], 0.0))])
+def test_modes_that_prune_nothing_give_the_dense_answer(bench: Make, mode: str, nothing: Any) -> None:
+    """A ratio of 0; SparseVLM has none, and always leaves out a token."""
+    step, dense = bench(mode, {mode: nothing}).see(0), bench("off").see(0)
+
+    assert step.report.cache.pruned_ratio == 0
+    np.testing.assert_allclose(step.chunk.actions, dense.chunk.actions, **CLOSE)
+
+
+@pytest.mark.parametrize("mode", PRUNING_MODES)
+def test_pruned_frames_side_by_side_are_what_each_is_alone(bench: Make, mode: ReuseMode) -> None:
+    """Two robots' pictures lose other rows; a third frame in their pass loses none."""
+    together = bench(mode)
+    requests = [together.request(0, "a"), together.request(2, "b", 1)]
+    whole = FrameRequest(together.request(1, "c").observation, SessionRef("c", mode="off"))
+    steps = together.answers(*requests, whole)
+    singles = [bench(mode).see(0), bench(mode).see(2, state=1), bench("off").see(1)]
+
+    for own, alone in zip(steps, singles, strict=True):
+        np.testing.assert_allclose(own.chunk.actions, alone.chunk.actions, **CLOSE)
+        assert own.report.cache.pruned_ratio == alone.report.cache.pruned_ratio

@@ -379,5 +379,5 @@ def test_nothing_looks_on_where_no_plan_asks(
 @pytest.mark.parametrize("mode", PRUNING_MODES)
 def test_modes_that_prune_are_refused(bench: Make, mode: ReuseMode) -> None:
     """At the start: the expert reads all of the prompt's keys."""
-    with pytest.raises(ConfigError, match=f"reuse.mode is '{mode}', and .* does not say its actions behind a causal"):
+    with pytest.raises(ConfigError, match=f"reuse.mode is '{mode}', and .* has an action expert"):
         bench(mode)

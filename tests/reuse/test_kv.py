@@ -143,7 +143,7 @@ def test_a_second_pruning_holds_from_its_layer_on(kv: FrameKV) -> None:
 
     assert kv.visible(0) is None
     assert [kv.visible(layer).tolist() for layer in (1, 2, 3)] == [[0, 3, 5, 6, 7], [0, 3, 5, 6, 7], [0, 5, 6, 7]]
-    assert kv.pruned_rows(layers=4) == 3 + 3 + 4
+    assert kv.pruned_rows(layers=4) == (0, 3, 3, 4)
 
 
 def whole(kv: FrameKV, count: int) -> None:

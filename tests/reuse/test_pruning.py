@@ -33,9 +33,9 @@ def test_fastv_keeps_the_most_attended(attention: list[int], ratio: float) -> No
         assert pruned.rows[:, 0].tolist() == sorted(order[:count])
 
 
-def test_fastv_asks_the_last_row() -> None:
-    """Of the prompt's, whatever they hold; in the K-th layer."""
-    assert FastV(3, 0.5).looking(torch.zeros(9, 2), torch.zeros(5, 2)).tolist() == [4]
+def test_fastv_asks_the_rows_that_say_the_action() -> None:
+    """None of the text, whatever it holds; in the K-th layer."""
+    assert FastV(3, 0.5).looking(torch.zeros(9, 2), torch.zeros(5, 2)) is None
     assert [*FastV(3, 0.5).layers] == [2]
 
 

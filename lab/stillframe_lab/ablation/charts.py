@@ -29,6 +29,7 @@ def success_chart(
 ) -> None:
     """Every arm over all conditions as a point, forced counts as lines; success above, drift p90 below.
 
+    Along x what was not computed: reused, or pruned.
     `forced` says under which conditions the counts were played.
     """
     figure, (won, moved) = new_figure(2, (8.0, 7.0), (1, 1))
@@ -36,11 +37,12 @@ def success_chart(
         reuse, style = [row["reuse_ratio"] for row in rows], {"color": SHADES[name], "linewidth": 1}
         won.plot(reuse, [100 * row["success"] for row in rows], ".-", **style)
         moved.plot(reuse, [row["drift"]["p90"] for row in rows], ".-", label=f"N {name}", **style)
-    ranked = sorted(pooled.items(), key=lambda item: float(item[1]["reuse_ratio"]))
+    ranked = sorted(pooled.items(), key=lambda item: _spared(item[1]))
     for number, (name, arm) in enumerate(ranked):
         _success_point(won, arm)
-        moved.plot(arm["reuse_ratio"], arm["drift"]["p90"], "o", color=ACCENT, markersize=5)
-        _label(moved, name, arm["reuse_ratio"], arm["drift"]["p90"], number)
+        moved.plot(_spared(arm), arm["drift"]["p90"], "o", color=ACCENT, markersize=5)
+        _label(moved, name, _spared(arm), arm["drift"]["p90"], number)
+    what = "reused or pruned" if any(arm.get("pruned_ratio") for arm in pooled.values()) else "reused"
     title = "Reuse against success and drift, in closed loop (arms as named below)"
     won.set_title(title, loc="left", fontsize=11, color=INK)
     won.set_ylabel("success, % (95 % interval)")
@@ -50,7 +52,7 @@ def success_chart(
     moved.set_yscale("symlog", linthresh=LINEAR_BELOW)
     moved.set_ylim(-LINEAR_BELOW / 2, 2.0)
     moved.set_ylabel("drift p90, normalised units")
-    moved.set_xlabel("reuse: token-layers reused / token-layers, over whole episodes")
+    moved.set_xlabel(f"token-layers {what} / token-layers, over whole episodes")
     if _lines(counts):
         moved.legend(frameon=False, fontsize=8, loc="lower right", title=forced, title_fontsize=8)
     for axes in (won, moved):
@@ -106,7 +108,12 @@ def speed_chart(file: Path, speeds: Mapping[str, Mapping[str, Result]]) -> None:
 def _success_point(axes: Any, arm: Result, colour: str = ACCENT, marker: str = "o") -> None:
     (low, high), centre = arm["success_ci95"], arm["success"]
     reach = [[100 * max(0.0, centre - low)], [100 * max(0.0, high - centre)]]  # an end may lie a rounding inside
-    axes.errorbar(arm["reuse_ratio"], 100 * centre, yerr=reach, fmt=marker, color=colour, markersize=5, linewidth=1.2)
+    axes.errorbar(_spared(arm), 100 * centre, yerr=reach, fmt=marker, color=colour, markersize=5, linewidth=1.2)
+
+
+def _spared(arm: Result) -> float:
+    """Token-layers that were not computed, reused or pruned / token-layers."""
+    return float(arm["reuse_ratio"]) + float(arm.get("pruned_ratio", 0.0))
 
 
 def _label(axes: Any, name: str, x: float, y: float, number: int) -> None:

@@ -1,6 +1,6 @@
 """The filmstrip: what the policy saw, and which patches were static, task-relevant and recomputed.
 
-Knows pictures and plans of one camera; the simulator plays the episode.
+Knows pictures and plans; the simulator plays the episode.
 """
 
 from __future__ import annotations
@@ -31,7 +31,18 @@ STATIC_RGB, RELEVANT_RGB = (47, 127, 134), (232, 160, 32)
 TINT = 0.55
 ROWS = ("frame", "static", "relevant", "recomputed")
 
+Picture = NDArray[np.uint8]  # [height, width, 3]
 Grid = NDArray[np.bool_]  # [rows, columns] of patches
+
+
+@dataclass(frozen=True)
+class PatchMarks:
+    """What became of one camera's patches in one answer, as grids."""
+
+    static: Grid
+    relevant: Grid  # to the task
+    reused: Grid  # in the last layer
+    pruned: Grid  # before the last layer
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class StripFrame:
     """One delta frame of one camera, and its plan as grids of patches."""
 
     step: int
-    picture: NDArray[np.uint8]  # [height, width, 3]
+    picture: Picture
     static: Grid
     relevant: Grid
     recomputed: Grid  # in the last layer
@@ -55,21 +66,30 @@ def write_strip(file: Path, plan: AblationPlan) -> None:
 
 def strip(shots: Sequence[StripFrame]) -> Image.Image:
     """A column a shot; below the frame its static, its relevant and its recomputed patches."""
-    height, width = shots[0].picture.shape[:2]
-    size = (MARGIN_PX + len(shots) * (width + GAP_PX), HEAD_PX + len(ROWS) * (height + GAP_PX))
-    card = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(card), ImageFont.load_default(size=13)
-    for row, name in enumerate(ROWS):
+    return card(ROWS, [(f"step {shot.step}", _column(shot)) for shot in shots])
+
+
+def card(
+    rows: Sequence[str], columns: Sequence[tuple[str, Sequence[Picture]]], margin_px: int = MARGIN_PX, foot: str = ""
+) -> Image.Image:
+    """Pictures of one size in columns, each with its title; before each row its name, below all of them a line."""
+    height, width = columns[0][1][0].shape[:2]
+    below_px = HEAD_PX if foot else 0
+    size = (margin_px + len(columns) * (width + GAP_PX), HEAD_PX + len(rows) * (height + GAP_PX) + below_px)
+    made = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(made), ImageFont.load_default(size=13)
+    for row, name in enumerate(rows):
         draw.text((6, HEAD_PX + row * (height + GAP_PX) + height // 2 - 8), name, fill=INK, font=font)
-    for column, shot in enumerate(shots):
-        left = MARGIN_PX + column * (width + GAP_PX)
-        draw.text((left, 3), f"step {shot.step}", fill=INK, font=font)
-        for row, picture in enumerate(_column(shot)):
-            card.paste(Image.fromarray(picture), (left, HEAD_PX + row * (height + GAP_PX)))
-    return card
+    for column, (title, pictures) in enumerate(columns):
+        left = margin_px + column * (width + GAP_PX)
+        draw.text((left, 3), title, fill=INK, font=font)
+        for row, picture in enumerate(pictures):
+            made.paste(Image.fromarray(picture), (left, HEAD_PX + row * (height + GAP_PX)))
+    draw.text((6, size[1] - below_px + 1), foot, fill=INK, font=font)
+    return made
 
 
-def _column(shot: StripFrame) -> list[NDArray[np.uint8]]:
+def _column(shot: StripFrame) -> list[Picture]:
     """The four pictures of one shot."""
     picture = shot.picture
     return [
@@ -100,11 +120,23 @@ def _strip_frames(model: PolicyModel, plan: AblationPlan) -> list[StripFrame]:
 
 def strip_frame(model: PolicyModel, actor: LocalActor, observed: Mapping[str, Any], step: int) -> StripFrame:
     """The last plan for the first camera's patches."""
-    layout = model.prepare(Observation(observed["images"], observed["instruction"], state=observed.get("state"))).layout
-    positions = next(iter(layout.patches.values()))
-    plan = actor.policy.plan
-    reused = set(plan.order[: plan.counts[-1]].tolist())
-    recomputed = np.array([position not in reused for position in positions])
-    static, relevant = (part.cpu().numpy()[: len(positions)] for part in (plan.static, plan.relevant))
+    first = next(iter(patch_marks(model, actor, observed).values()))
     picture = next(iter(observed["images"].values()))
-    return StripFrame(step, picture, *(part.reshape(layout.patch_grid) for part in (static, relevant, recomputed)))
+    return StripFrame(step, picture, first.static, first.relevant, ~first.reused)
+
+
+def patch_marks(model: PolicyModel, actor: LocalActor, observed: Mapping[str, Any]) -> dict[str, PatchMarks]:
+    """Camera -> what became of its patches in the last answer, which is the one to `observed`."""
+    layout = model.prepare(Observation(observed["images"], observed["instruction"], state=observed.get("state"))).layout
+    plan, left = actor.policy.plan, actor.policy.left
+    places, first = np.array(layout.patch_positions), layout.patch_positions.start
+    marks = (
+        plan.static.cpu().numpy(),
+        plan.relevant.cpu().numpy(),
+        np.isin(places, plan.order[: plan.counts[-1]].cpu().numpy()),
+        np.zeros(len(places), bool) if left is None else ~np.isin(places, left.cpu().numpy()),
+    )
+    return {
+        camera: PatchMarks(*(part[own.start - first : own.stop - first].reshape(layout.patch_grid) for part in marks))
+        for camera, own in layout.patches.items()
+    }

@@ -38,6 +38,7 @@ def compare_methods(options: EvidenceOptions, asked: MethodsOptions) -> None:
     from stillframe_lab.ablation.cell import open_cpu_model
     from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.evaluation.jobs import Folders
+    from stillframe_lab.libero.process import Drawing
     from stillframe_lab.libero.suites import check_suite, task_numbers
     from stillframe_lab.methods.cell import local_protocol, patches_of
     from stillframe_lab.methods.plan import MethodsPlan, chosen, method_arms
@@ -52,16 +53,17 @@ def compare_methods(options: EvidenceOptions, asked: MethodsOptions) -> None:
     model = open_cpu_model(checkpoint, deployed.checkpoint_config)
     execute = asked.execute or deployed.decoding.execute or None
     local_protocol(model.info, asked.suite, execute)
+    pictures: Drawing = pictures_of(checkpoint, asked.pictures).value
     plan = MethodsPlan(
         asked.suite,
         task_numbers(asked.tasks),
         options.episodes or EPISODES,
         options.seed or 0,
-        chosen(method_arms(deployed.reuse, model, patches_of(model)), tuple(asked.arms)),
+        chosen(method_arms(deployed.reuse, model, patches_of(model), pictures), tuple(asked.arms)),
         checkpoint,
         execute,
         deployed.checkpoint_config,
-        pictures_of(checkpoint, asked.pictures).value,
+        pictures,
     )
     folders = Folders(options.run or Path("runs/methods"), options.out or Path("docs/methods"))
     with user_errors(), AblationBar() as bar:

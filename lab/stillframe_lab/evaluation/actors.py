@@ -101,7 +101,7 @@ class LocalActor:
     def _frame(self, step: Step) -> AnsweredFrame:
         cache, config = step.report.cache, self._model.decoder.config
         tokens, passes = step.chunk.tokens.size, step.report.passes
-        macs = policy_macs(self._model, self.policy.plan, tokens, passes)
+        macs = policy_macs(self._model, self.policy.plan, tokens, passes, self.policy.pruned)
         history = step.report.history
         if history is not None:
             text = cache.total_tokens - self._model.fixed_rows + tokens
@@ -113,7 +113,7 @@ class LocalActor:
             reused_tokens=cache.reused_tokens,
             total_tokens=cache.total_tokens,
             stages_ms=step.report.stages_ms,
-            gmacs=None if cache.pruned_ratio else macs / 1e9,  # a plan does not say what is pruned
+            gmacs=macs / 1e9,
             passes=passes,
             history=history,
             pruned_ratio=cache.pruned_ratio,

@@ -35,34 +35,59 @@ class Work:
         return Work(self.macs + other.macs, self.read_bytes + other.read_bytes)
 
 
+@dataclass(frozen=True)
+class _LayerRows:
+    """What one layer has of one robot's rows."""
+
+    entering: int
+    going: int  # of these, that leave more than keys and values
+    keys: int  # that each of them looks at
+
+
 def policy_work(
-    model: Any, plan: ReusePlan, tokens: int, passes: int, *, item_bytes: int = 1, robots: int = 1
+    model: Any,
+    plan: ReusePlan,
+    tokens: int,
+    passes: int,
+    pruned: Sequence[int] = (),
+    *,
+    item_bytes: int = 1,
+    robots: int = 1,
 ) -> tuple[Work, ...]:
     """Each pass of the decoder in one step of any family; towers and heads beside it are `vision_work` and `head_work`.
 
-    `tokens`: of the answer; `passes`: as its report has them. `robots` alike share each pass.
+    `tokens`: of the answer; `passes`: as its report has them. `pruned[l]` of the prompt's rows are not there in layer l
+    (empty: none): what deciding on them took is left out. `robots` alike share each pass.
     """
     config, counts = model.decoder.config, plan.counts
     if tokens and model.mask is Mask.CAUSAL:  # they are decoded behind the prompt
-        return step_work(config, plan.rows, counts, tokens, passes, item_bytes=item_bytes, robots=robots)
-    return (single_pass(config, plan.rows, counts, model.answer_rows, tokens, item_bytes, robots),)
+        return step_work(config, plan.rows, counts, tokens, passes, pruned, item_bytes=item_bytes, robots=robots)
+    return (single_pass(config, plan.rows, counts, model.answer_rows, tokens, item_bytes, robots, pruned),)
 
 
-def policy_macs(model: Any, plan: ReusePlan, tokens: int, passes: int) -> int:
+def policy_macs(model: Any, plan: ReusePlan, tokens: int, passes: int, pruned: Sequence[int] = ()) -> int:
     """The decoder's multiply-adds in one step: see `policy_work`."""
-    return sum(work.macs for work in policy_work(model, plan, tokens, passes))
+    return sum(work.macs for work in policy_work(model, plan, tokens, passes, pruned))
 
 
 def single_pass(
-    config: DecoderConfig, rows: int, reused: Sequence[int], read: int, said: int, item_bytes: int = 1, robots: int = 1
+    config: DecoderConfig,
+    rows: int,
+    reused: Sequence[int],
+    read: int,
+    said: int,
+    item_bytes: int = 1,
+    robots: int = 1,
+    pruned: Sequence[int] = (),
 ) -> Work:
     """The one pass of a step whose action's rows, if it has any, are among the prompt's `rows`.
 
     Of these `reused[l]` do not go through layer l, and through the last go `read`, from which the action is made; all
     see every key, whatever the mask. `said`: rows of which the decoder's own head says a token; 0: it has none.
+    `pruned`: see `policy_work`.
     """
     entering = [rows, *(rows - left_out for left_out in reused[:-1]), read]
-    return decoder_pass(config, entering, rows, said, item_bytes, robots)
+    return _work(config, _prompt_layers(entering, rows, pruned), said, item_bytes, robots)
 
 
 def decoder_macs(config: DecoderConfig, rows: int, reused: Sequence[int], action_tokens: int, passes: int = 1) -> int:
@@ -76,6 +101,7 @@ def step_work(
     reused: Sequence[int],
     action_tokens: int,
     passes: int = 1,
+    pruned: Sequence[int] = (),
     *,
     item_bytes: int = 1,
     robots: int = 1,
@@ -83,14 +109,16 @@ def step_work(
     """Each pass of one step: a prefill of `rows`, of which `reused[l]` do not go through layer l, and those after it.
 
     Each pass, the prefill among them, has a row for every action token but the last; the output head runs once for each
-    token that a pass speaks of. Only rows that the head reads go through the prefill's last layer.
+    token that a pass speaks of. Only rows that the head reads go through the prefill's last layer. `pruned`: see
+    `policy_work`.
     """
-    guesses, layers = action_tokens - 1, config.num_hidden_layers
+    guesses = action_tokens - 1
     keys = rows + guesses
     entering = [keys, *(keys - left_out for left_out in reused[:-1]), action_tokens]
-    prefill = decoder_pass(config, entering, keys, action_tokens, item_bytes, robots)
-    again = decoder_pass(config, [guesses] * (layers + 1), keys, guesses, item_bytes, robots)
-    return (prefill, *[again] * (passes - 1))
+    prefill = _prompt_layers(entering, keys, pruned)
+    behind = [_LayerRows(guesses, guesses, layer.keys) for layer in prefill]
+    again = _work(config, behind, guesses, item_bytes, robots)
+    return (_work(config, prefill, action_tokens, item_bytes, robots), *[again] * (passes - 1))
 
 
 def history_macs(config: DecoderConfig, slots: int, text_rows: int, action_tokens: int, passes: int = 1) -> int:
@@ -113,11 +141,25 @@ def decoder_pass(
     rows get logits. Norms, rotations, softmax and the embeddings' look-up multiply next to nothing and are left out.
     `robots` alike share the pass: their rows are multiplied by weights that are read once.
     """
-    whole, left = _layer(config, keys), _keys_and_values(config)
-    rows = sum(going * whole + (here - going) * left for here, going in pairwise(entering))
+    return _work(config, _prompt_layers(entering, keys), heads, item_bytes, robots)
+
+
+def _prompt_layers(entering: Sequence[int], keys: int, pruned: Sequence[int] = ()) -> list[_LayerRows]:
+    """Each layer's, of a prompt: see `decoder_pass`. Of `pruned[l]` rows layer l has nothing; none of these is read."""
+    gone = pruned or [0] * (len(entering) - 1)
+    return [
+        _LayerRows(here - left_out, min(going, here - left_out), keys - left_out)
+        for (here, going), left_out in zip(pairwise(entering), gone, strict=True)
+    ]
+
+
+def _work(config: DecoderConfig, layers: Sequence[_LayerRows], heads: int, item_bytes: int, robots: int) -> Work:
+    """See `decoder_pass`."""
+    left = _keys_and_values(config)
+    rows = sum(each.going * _layer(config, each.keys) + (each.entering - each.going) * left for each in layers)
     head = config.hidden_size * config.vocab_size
     weights = config.num_hidden_layers * _layer(config, keys=0) + (head if heads else 0)
-    looked_at = config.num_hidden_layers * 2 * keys * config.num_key_value_heads * config.head_dim
+    looked_at = sum(each.keys for each in layers) * 2 * config.num_key_value_heads * config.head_dim
     return Work(robots * (rows + heads * head), item_bytes * (weights + robots * looked_at))
 
 

@@ -16,12 +16,13 @@ from stillframe_lab.evaluation.trace import DRIFT_SHARES, percentiles
 def pooled(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Several cells as one: success with its 95 % interval, reuse over all frames, drift of all measured answers.
 
-    Drift is 0 if there were only keyframes.
+    Drift is 0 if there were only keyframes, none of which was pruned.
     """
     wins, episodes = sum(one["wins"] for one in results), sum(one["episodes"] for one in results)
     frames = sum(one["frames"] for one in results)
     drifts = [value for one in results for value in one["drifts"]]
     keyframes = sum(one["keyframes"] for one in results)
+    whole = keyframes == frames and not any(one.get("pruned_ratio") for one in results)
     return {
         "wins": wins,
         "episodes": episodes,
@@ -30,7 +31,7 @@ def pooled(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "frames": frames,
         "reuse_ratio": sum(one["reuse_ratio"] * one["frames"] for one in results) / frames,
         "keyframes": keyframes,
-        "drift": {**percentiles([0.0] if keyframes == frames else drifts, DRIFT_SHARES), "frames": len(drifts)},
+        "drift": {**percentiles([0.0] if whole else drifts, DRIFT_SHARES), "frames": len(drifts)},
     }
 
 

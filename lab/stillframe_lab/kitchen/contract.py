@@ -14,8 +14,8 @@ from stillframe_client import ModelInfo
 from stillframe_client.sim.proprioception import STATE_NAMES
 from stillframe_lab.evaluation.evaluate import camera_sources
 from stillframe_lab.kitchen.simulator import KitchenReading
-from stillframe_lab.libero.pictures import Picture, Vector, upright
-from stillframe_lab.libero.process import Pictures, Reading
+from stillframe_lab.libero.pictures import Mask, Picture, Vector, upright
+from stillframe_lab.libero.process import Masks, Pictures, Reading
 
 ACTION_NUMBERS = 7
 UNNORM_KEY = "jaco_sim"
@@ -37,6 +37,10 @@ class KitchenAsking:
     def seen(self, pictures: Pictures) -> dict[str, Picture]:
         """See Asking: at the simulator's size, which the daemon resizes."""
         return {camera: upright(pictures[source]) for camera, source in self.sources.items()}
+
+    def masked(self, masks: Masks) -> dict[str, Mask]:
+        """See Asking."""
+        return {camera: upright(masks[source]) for camera, source in self.sources.items()}
 
     def state(self, reading: Reading) -> Vector:
         """See Asking: [7], as the arm reports it."""

@@ -15,7 +15,7 @@ from stillframe_client.sim.kitchen import TASKS, KitchenEnv
 from stillframe_client.sim.proprioception import proprioception
 from stillframe_client.sim.scene import CAMERAS
 from stillframe_lab.libero.pictures import Vector, upright
-from stillframe_lab.libero.process import Pictures, Reading, Scene
+from stillframe_lab.libero.process import Masks, Pictures, Reading, Scene
 
 NAMES = tuple(TASKS)
 
@@ -54,6 +54,10 @@ class KitchenSimulator:
     def pictures(self, cameras: Sequence[str] = tuple(CAMERAS)) -> Pictures:
         """Draw these cameras as they are now, turned as LIBERO's simulator turns its own."""
         return {camera: upright(self._opened.render(camera)) for camera in cameras}
+
+    def masks(self, cameras: Sequence[str] = tuple(CAMERAS)) -> Masks:
+        """Which pixels of these cameras' pictures show the hand, or a thing that the task is about; turned likewise."""
+        return {camera: upright(self._opened.mask(camera)) for camera in cameras}
 
     def expert(self) -> Vector:
         """The expert's action [7] now."""

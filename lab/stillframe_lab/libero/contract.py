@@ -15,8 +15,8 @@ import numpy as np
 from stillframe.errors import ConfigError
 from stillframe_client import ModelInfo
 from stillframe_client.wire.camera_names import Mount, mount_of
-from stillframe_lab.libero.pictures import Picture, Vector, as_openpi, as_openvla, robot_state, upright
-from stillframe_lab.libero.process import AGENT, CAMERAS, WRIST, Pictures, Reading
+from stillframe_lab.libero.pictures import Mask, Picture, Vector, as_openpi, as_openvla, covered, robot_state, upright
+from stillframe_lab.libero.process import AGENT, CAMERAS, WRIST, Masks, Pictures, Reading
 
 GRIPPER = 6  # of an action
 OPENPI = ("pi0", "pi05")
@@ -52,6 +52,10 @@ class Protocol:
     def state(self, reading: Reading) -> Vector:
         """The state [8] of the robot."""
         return state_of(reading)
+
+    def masked(self, masks: Masks) -> dict[str, Mask]:
+        """The simulator's masks of these pictures, likewise."""
+        return {camera: covered(upright(masks[source]), self.size) for camera, source in self.sources.items()}
 
     def played(self, action: Vector) -> Vector:
         """An answer's action [7] as the simulator takes it: the gripper is -1 open, 1 closed, 0 exactly between."""

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from stillframe.stopwatch import Clock
 from stillframe_lab.evaluation.chunk_actor import Actor, ChunkActor
 from stillframe_lab.evaluation.trace import AnsweredFrame
-from stillframe_lab.libero.pictures import Picture, Vector
-from stillframe_lab.libero.process import Pictures, Reading, Scene
+from stillframe_lab.libero.pictures import Mask, Picture, Vector
+from stillframe_lab.libero.process import Masks, Pictures, Reading, Scene
 from stillframe_lab.libero.suites import SETTLE, SETTLE_STEPS, EpisodeId
 
 Draw = Callable[[Sequence[str]], Pictures]  # of these cameras
@@ -61,6 +61,10 @@ class Asking(Protocol):
 
     def seen(self, pictures: Pictures) -> dict[str, Picture]:
         """The simulator's pictures as the policy is sent them, by the names of its cameras."""
+        ...
+
+    def masked(self, masks: Masks) -> dict[str, Mask]:
+        """The simulator's masks of these pictures, likewise."""
         ...
 
     def state(self, reading: Reading) -> Vector:
@@ -152,8 +156,15 @@ class EpisodeRules:
 class PolicyPlayer:
     """A policy, asked as its protocol says."""
 
-    def __init__(self, actor: Actor, protocol: Asking, clock: Clock = time.perf_counter):
-        self._actor, self._protocol, self._clock = actor, protocol, clock
+    def __init__(
+        self,
+        actor: Actor,
+        protocol: Asking,
+        clock: Clock = time.perf_counter,
+        masks: Callable[[Sequence[str]], Masks] | None = None,
+    ):
+        """`masks`: of these cameras' pictures, to be sent with them; None: none are sent."""
+        self._actor, self._protocol, self._clock, self._masks = actor, protocol, clock, masks
         self._chunks = ChunkActor(actor, protocol.execute)
         self._instruction, self._answers_ms = "", list[float]()
 
@@ -166,11 +177,13 @@ class PolicyPlayer:
         """Of the last answer, while it lasts; else of a new one."""
         if not self._chunks.asks:
             return self._protocol.played(self._chunks({}))
-        observed = {
+        observed: dict[str, Any] = {
             "images": self._protocol.seen(draw(self._protocol.looks_at)),
             "state": self._protocol.state(reading),
             "instruction": self._instruction,
         }
+        if self._masks is not None:
+            observed["masks"] = self._protocol.masked(self._masks(self._protocol.looks_at))
         asked_s = self._clock()
         action = self._chunks(observed)
         self._answers_ms.append((self._clock() - asked_s) * 1e3)

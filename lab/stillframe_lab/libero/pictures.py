@@ -9,19 +9,25 @@ from __future__ import annotations
 import io
 from functools import lru_cache
 from math import acos, sqrt
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 Picture = NDArray[np.uint8]  # [height, width, 3]
+Mask = NDArray[np.bool_]  # [height, width]
+PixelT = TypeVar("PixelT", bound=np.generic)
 Vector = NDArray[np.float64]
 JPEG_QUALITY = 95  # of the data set's pictures
 LOBES = 3  # of the Lanczos filter
 
 
-def upright(picture: Picture) -> Picture:
-    """OpenGL's rows upwards -> turned by 180 degrees, as all data sets have them: upright, left and right swapped."""
+def upright(picture: NDArray[PixelT]) -> NDArray[PixelT]:
+    """OpenGL's rows upwards -> turned by 180 degrees, as all data sets have them: upright, left and right swapped.
+
+    Of a picture or of a mask.
+    """
     return np.ascontiguousarray(picture[::-1, ::-1])
 
 
@@ -33,6 +39,12 @@ def as_openvla(picture: Picture, size: tuple[int, int]) -> Picture:
 def as_openpi(picture: Picture, size: tuple[int, int]) -> Picture:
     """Bilinear, as Pillow resizes. The simulator's pictures are square, so that openpi's padding adds nothing."""
     return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def covered(mask: Mask, size: tuple[int, int]) -> Mask:
+    """A mask at another size (height, width): each pixel that shows some of it."""
+    shares = Image.fromarray(mask.astype(np.float32)).resize(size[::-1], Image.Resampling.BOX)
+    return np.asarray(shares) > 0
 
 
 def through_jpeg(picture: Picture) -> Picture:

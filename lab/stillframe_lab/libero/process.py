@@ -38,6 +38,7 @@ START = (
 CAMERAS = AGENT, WRIST = "agentview", "wrist"
 Drawing = Literal["full", "fast", ""]  # the benchmark's pictures; coarser ones in a sixth of the time; none
 Pictures = Mapping[str, NDArray[np.uint8]]  # camera -> [height, width, 3], rows upwards, as OpenGL has them
+Masks = Mapping[str, NDArray[np.bool_]]  # camera -> [height, width] of its picture, rows upwards
 Vector = NDArray[np.float64]
 
 
@@ -137,6 +138,13 @@ class SimulatorProcess:
     def pictures(self, cameras: Sequence[str] = CAMERAS) -> Pictures:
         """Draw these cameras as they are now; each takes a tenth of a second and more."""
         return self._asked("pictures", cameras=[*cameras])
+
+    def masks(self, cameras: Sequence[str] = CAMERAS) -> Masks:
+        """Which pixels of these cameras' pictures show the hand or what the task is about.
+
+        Raises SimulatorError unless pictures are "fast" ones.
+        """
+        return self._asked("masks", cameras=[*cameras])
 
     def camera(self, name: str) -> CameraPose:
         """Where a camera is now."""

@@ -1,4 +1,4 @@
-"""Play one cell: every arm in turn from each of its initial states, in one simulator; runs in a worker process.
+"""Play one cell: its arms in turn from each of its initial states, in one simulator; runs in a worker process.
 
 Knows a policy in this process and the simulator's; no table.
 """
@@ -7,56 +7,72 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from stillframe.domain import PolicyInfo, blank_observation
 from stillframe.models.base import PolicyModel
+from stillframe.reuse.settings import ReuseSettings
 from stillframe.web.service.model_card import model_card
 from stillframe_client.replies import model_info
 from stillframe_lab.ablation.cell import open_cpu_model
 from stillframe_lab.evaluation.actors import LocalActor
 from stillframe_lab.evaluation.evaluate import wilson
-from stillframe_lab.evaluation.jobs import save_result
 from stillframe_lab.evaluation.trace import Trace, figures
 from stillframe_lab.libero.contract import Protocol, protocol_of
 from stillframe_lab.libero.episode import EpisodeRules, PlayedEpisode, Player, PolicyPlayer, Simulator
-from stillframe_lab.libero.process import SimulatorProcess, simulator_python, start_command
+from stillframe_lab.libero.process import Masks, SimulatorProcess, simulator_python, start_command
 from stillframe_lab.libero.suites import most_steps
-from stillframe_lab.methods.plan import MethodsCell
+from stillframe_lab.methods.arm_results import finished_arms, save_arms
+from stillframe_lab.methods.plan import MethodsCell, MethodsPlan, asks_masks
 
 DIGITS = 5
 
 
-def play_methods_cell(cell: MethodsCell, origin: Mapping[str, Any], file: Path) -> None:
-    """Play every episode by every arm and write the result to `file`."""
-    players = arm_players(cell, open_cpu_model(cell.checkpoint, cell.checkpoint_config))
-    with SimulatorProcess(start_command(simulator_python()), draw=cell.pictures) as simulator:
-        played = played_in_turn(cell, simulator, players)
-    save_result(file, origin, {name: arm_result(cell.task, episodes) for name, episodes in played.items()})
+def play_methods_cell(cell: MethodsCell, origin: Mapping[str, Any], folder: Path) -> None:
+    """Play every episode by every arm without a result in `folder`, and write theirs there."""
+    finished, plan = finished_arms(cell, origin, folder), cell.plan
+    missing = {name: reuse for name, reuse in plan.arms.items() if name not in finished}
+    model = open_cpu_model(plan.checkpoint, plan.checkpoint_config)
+    with SimulatorProcess(start_command(simulator_python()), draw=plan.pictures) as simulator:
+        played = played_in_turn(cell, simulator, arm_players(plan, missing, model, simulator.masks))
+    save_arms(cell, origin, folder, {name: arm_result(cell.task, episodes) for name, episodes in played.items()})
 
 
 def played_in_turn(
     cell: MethodsCell, simulator: Simulator, players: Mapping[str, Player]
 ) -> dict[str, list[PlayedEpisode]]:
     """Arm -> its episodes, in the order of the cell's initial states."""
-    rules, running = EpisodeRules(most_steps(cell.suite), cell.seed), threading.Event()
+    rules, running = EpisodeRules(most_steps(cell.plan.suite), cell.plan.seed), threading.Event()
     played: dict[str, list[PlayedEpisode]] = {name: [] for name in players}
-    scene = simulator.open(cell.suite, cell.task)
+    scene = simulator.open(cell.plan.suite, cell.task)
     for number, episode in enumerate(cell.episodes):
         for name in turned([*players], number):
             played[name].append(rules.play(simulator, scene, episode, players[name], simulator.pictures, running))
     return played
 
 
-def arm_players(cell: MethodsCell, model: PolicyModel) -> dict[str, PolicyPlayer]:
-    """A robot for each arm. Times are CPU time of this thread: others on the machine do not count."""
-    protocol = local_protocol(model.info, cell.suite, cell.execute)
+def arm_players(
+    plan: MethodsPlan,
+    arms: Mapping[str, ReuseSettings],
+    model: PolicyModel,
+    masks: Callable[[Sequence[str]], Masks],
+) -> dict[str, PolicyPlayer]:
+    """A robot for each arm. Times are CPU time of this thread: others on the machine do not count.
+
+    `masks`: the simulator's, for those arms that go by them; no time of an arm counts how they are made.
+    """
+    protocol = local_protocol(model.info, plan.suite, plan.execute)
     return {
-        name: PolicyPlayer(LocalActor(model, reuse, clock=time.thread_time), protocol, time.thread_time)
-        for name, reuse in cell.arms.items()
+        name: PolicyPlayer(
+            LocalActor(model, reuse, clock=time.thread_time),
+            protocol,
+            time.thread_time,
+            masks if asks_masks(reuse) else None,
+        )
+        for name, reuse in arms.items()
     }
 
 

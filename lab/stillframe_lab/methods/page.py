@@ -17,8 +17,8 @@ HEAD = """\
 # Methods side by side, in LIBERO
 
 Made by `stillframe eval --suite S --ablation`: every arm plays the same fixed initial states in the same simulator, in
-turn, another one first in each episode. The policy is in the process that plays, on one thread, and is asked as
-[docs/libero.md](../libero.md) says.
+turn, another one first in each episode. An arm that is added later plays its own episodes. The policy is in the process
+that plays, on one thread, and is asked as [docs/libero.md](../libero.md) says.
 """
 SUITE = """\
 ## {suite}, {checkpoint}
@@ -42,6 +42,16 @@ PUBLISHED = {
         "paper": "83.8 %",
     }
 }
+STRIP = """\
+### The same frames by each arm
+
+Frames of one episode that `off` played, shown to every arm in order; both cameras side by side.
+
+![patches reused, pruned and relevant by each arm]({strip})
+"""
+APART = """\
+Not all arms were played in turn with each other: some were added to results that were there. Success, reuse and drift
+compare all the same, for initial states and simulator are the same; times compare within a group alone:"""
 READING = """\
 ## How to read it
 
@@ -57,6 +67,8 @@ READING = """\
   (the whole range is 2), over all answers that could drift.
 - **ms**: CPU time of the thread that answers, from pictures to actions, over all answers. A dense pass that renews KV
   between frames is not part of it.
+- **static + masks**: as **static + relevance**, but what is recomputed is what the simulator's masks touch, the hand
+  and the objects that the task is about (arXiv 2502.02175, section 4.7), in place of what the text attends to most.
 - **off** ... **adaptive without slack** and **N tokens**: as in [the ablation](../ablation/README.md).
 """
 
@@ -85,6 +97,12 @@ def _section(name: str, document: Result) -> str:
     counts = [_row(arm, own, published) for arm, own in arms.items() if is_count(arm)]
     if counts:
         parts.append(f"### Against the number of reused tokens of a camera\n\n{table(COLUMNS, counts)}")
+    turns = document.get("played_in_turn", [])  # not said by documents of when all always were
+    if document.get("strip"):
+        parts.append(STRIP.format(strip=document["strip"]))
+    if len(turns) > 1:
+        groups = "; ".join(", ".join(group) for group in turns)
+        parts.append(f"{APART} {groups}.\n")
     parts.append(f"### By task\n\n{_tasks(arms, tasks)}")
     if document["targets"]:
         parts.append(f"### What was to be reached\n\n{targets_table(document['targets'])}")

@@ -11,48 +11,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stillframe.domain import PRUNING_MODES
+from stillframe.engine.pruning_methods import pruning_methods
 from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
-from stillframe.models.llama.layout import Mask
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_lab.ablation.plan import NO_GAP_S, OFF, arms, forced
 from stillframe_lab.libero.process import Drawing
 from stillframe_lab.libero.suites import EpisodeId, episodes_of
 
+STATIC_RELEVANT, STATIC_MASKED = "static + relevance", "static + masks"
 BLOCK = 5  # initial states of a cell: more episodes add cells, and leave those that are there
 COUNT_SHARES = (0.2, 0.4, 0.8)  # of a camera's patches: the published 50, 100 and 200 of 256
 RELEVANT_SHARE = 0.16  # that a forced count with relevance leaves out: the 40 of 256 of the ablation
-
-
-@dataclass(frozen=True)
-class MethodsCell:
-    """Some initial states of one task, each played by every arm in turn."""
-
-    suite: str
-    task: int
-    init_states: tuple[int, ...]
-    seed: int
-    arms: Mapping[str, ReuseSettings]
-    checkpoint: Path
-    execute: int | None  # actions of each chunk that are played; None: as the paper of the family has it
-    checkpoint_config: Mapping[str, Any] | None
-    pictures: Drawing
-
-    @property
-    def name(self) -> str:
-        """The name of its result file."""
-        return f"{self.suite}-{self.task}-from-{self.init_states[0]:02}"
-
-    @property
-    def episodes(self) -> Iterator[EpisodeId]:
-        """In their order."""
-        return (EpisodeId(self.task, state) for state in self.init_states)
-
-    def origin(self, weights: str) -> dict[str, Any]:
-        """All that its result depends on, as JSON; `weights`: the checkpoint's digest."""
-        said: dict[str, Any] = json.loads(json.dumps({**asdict(self), "weights": weights}, default=str))
-        return said
 
 
 @dataclass(frozen=True)
@@ -65,9 +35,14 @@ class MethodsPlan:
     seed: int
     arms: Mapping[str, ReuseSettings]
     checkpoint: Path
-    execute: int | None
+    execute: int | None  # actions of each chunk that are played; None: as the paper of the family has it
     checkpoint_config: Mapping[str, Any] | None
     pictures: Drawing
+
+    @property
+    def name(self) -> str:
+        """How the names of its report's files begin."""
+        return f"{self.checkpoint.name}-{self.suite}"
 
     def cells(self) -> Iterator[MethodsCell]:
         """The first states of every task before the next ones of any: what is stopped has some of each."""
@@ -76,25 +51,65 @@ class MethodsPlan:
         for first in range(0, max(map(len, states.values())), BLOCK):
             for task in self.tasks:
                 if block := tuple(states[task][first : first + BLOCK]):
-                    yield self._cell(task, block)
-
-    def _cell(self, task: int, init_states: tuple[int, ...]) -> MethodsCell:
-        return MethodsCell(
-            self.suite,
-            task,
-            init_states,
-            self.seed,
-            self.arms,
-            self.checkpoint,
-            self.execute,
-            self.checkpoint_config,
-            self.pictures,
-        )
+                    yield MethodsCell(self, task, block)
 
 
-def method_arms(knobs: ReuseSettings, model: PolicyModel, patches: int) -> dict[str, ReuseSettings]:
-    """Every arm that the model can be served with; `patches`: of one camera."""
-    return {**arms(knobs), **_pruning(knobs, model), **_counts(knobs, patches)}
+@dataclass(frozen=True)
+class MethodsCell:
+    """Some initial states of one task of a plan, each played in turn by every arm that has no result yet."""
+
+    plan: MethodsPlan
+    task: int
+    init_states: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the folder of its arms' results."""
+        return f"{self.plan.suite}-{self.task}-from-{self.init_states[0]:02}"
+
+    @property
+    def episodes(self) -> Iterator[EpisodeId]:
+        """In their order."""
+        return (EpisodeId(self.task, state) for state in self.init_states)
+
+    def origin(self, weights: str) -> dict[str, Any]:
+        """All that every arm's result depends on, as JSON; `weights`: the checkpoint's digest."""
+        plan = self.plan
+        said = {
+            "suite": plan.suite,
+            "task": self.task,
+            "init_states": self.init_states,
+            "seed": plan.seed,
+            "checkpoint": plan.checkpoint,
+            "execute": plan.execute,
+            "checkpoint_config": plan.checkpoint_config,
+            "pictures": plan.pictures,
+            "weights": weights,
+        }
+        return _as_json(said)
+
+
+def arm_origin(origin: Mapping[str, Any], reuse: ReuseSettings) -> dict[str, Any]:
+    """All that one arm's result depends on: its cell's `origin` and its own settings, whatever else is played."""
+    return _as_json({**origin, "reuse": asdict(reuse)})
+
+
+def _as_json(said: Mapping[str, Any]) -> dict[str, Any]:
+    """As it is read back."""
+    plain: dict[str, Any] = json.loads(json.dumps(said, default=str))
+    return plain
+
+
+def method_arms(knobs: ReuseSettings, model: PolicyModel, patches: int, pictures: Drawing) -> dict[str, ReuseSettings]:
+    """Every arm that the model can be served with; `patches`: of one camera. With fast pictures there are masks."""
+    masked = {STATIC_MASKED: _masked(knobs)} if pictures == "fast" else {}
+    return {**arms(knobs), **masked, **_pruning(knobs, model), **_counts(knobs, patches)}
+
+
+def asks_masks(reuse: ReuseSettings) -> bool:
+    """Whether an arm's plans go by masks of the objects that matter."""
+    sources = {"adaptive": reuse.adaptive.relevance, "paper": reuse.paper.relevance}
+    return sources.get(reuse.mode) == "masks"
 
 
 def chosen(every: Mapping[str, ReuseSettings], names: tuple[str, ...]) -> dict[str, ReuseSettings]:
@@ -111,10 +126,15 @@ def is_count(arm: str) -> bool:
 
 
 def _pruning(knobs: ReuseSettings, model: PolicyModel) -> dict[str, ReuseSettings]:
-    """Methods that prune, where the action is said behind a causal prompt."""
-    if model.has_expert or model.mask is not Mask.CAUSAL:
-        return {}
-    return {mode: replace(knobs, mode=mode, gap_s=NO_GAP_S) for mode in sorted(PRUNING_MODES)}
+    """Methods that prune, those that the engine serves the model with."""
+    served = pruning_methods(model, replace(knobs, mode="off"), history=False)
+    return {mode: replace(knobs, mode=mode, gap_s=NO_GAP_S) for mode in served}
+
+
+def _masked(knobs: ReuseSettings) -> ReuseSettings:
+    """Static tokens less those that masks touch, where `static + relevance` takes the most attended."""
+    own = arms(knobs)[STATIC_RELEVANT]
+    return replace(own, paper=replace(own.paper, relevance="masks"))
 
 
 def _counts(knobs: ReuseSettings, patches: int) -> dict[str, ReuseSettings]:

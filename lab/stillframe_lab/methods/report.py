@@ -19,6 +19,7 @@ from stillframe_lab.evaluation.evaluate import wilson
 from stillframe_lab.evaluation.page import target, write_json
 from stillframe_lab.evaluation.statistics import difference, pooled
 from stillframe_lab.evaluation.trace import percentiles
+from stillframe_lab.methods.arm_results import TOGETHER
 from stillframe_lab.methods.page import methods_page
 from stillframe_lab.methods.plan import MethodsPlan, is_count
 
@@ -26,10 +27,12 @@ Result = Mapping[str, Any]
 STATIC = "static-only"
 
 
-def write_methods(out: Path, plan: MethodsPlan, cells: Sequence[Mapping[str, Result]]) -> Sequence[str]:
+def write_methods(
+    out: Path, plan: MethodsPlan, cells: Sequence[Mapping[str, Result]], strip: str | None = None
+) -> Sequence[str]:
     """Write the suite's files, and the page of all suites whose results lie in `out`; their names.
 
-    `cells`: arm -> figures, of each cell.
+    `cells`: arm -> figures, of each cell. `strip`: the name of a picture in `out` of what each arm does to some frames.
     """
     arms = {name: _arm([cell[name] for cell in cells], [cell[OFF] for cell in cells], name) for name in plan.arms}
     document = {
@@ -40,9 +43,11 @@ def write_methods(out: Path, plan: MethodsPlan, cells: Sequence[Mapping[str, Res
         "execute": plan.execute,
         "pictures": plan.pictures,
         "arms": arms,
+        "played_in_turn": _turns(plan.arms, cells),
         "targets": _targets(arms),
+        "strip": strip,
     }
-    named = f"{plan.checkpoint.name}-{plan.suite}"
+    named = plan.name
     write_json(out / f"{named}.json", document)
     counts = {name: arm for name, arm in arms.items() if is_count(name)}
     chart = {name: arm for name, arm in arms.items() if name not in counts and arm["drift"]["p90"] is not None}
@@ -69,6 +74,14 @@ def _arm(cells: Sequence[Result], base: Sequence[Result], name: str) -> dict[str
         "latency_ms": percentiles([*chain.from_iterable(cell["answers_ms"] for cell in cells)]),
         **({} if name == OFF else {"against_off": difference(cells, base)}),
     }
+
+
+def _turns(arms: Iterable[str], cells: Sequence[Mapping[str, Result]]) -> list[list[str]]:
+    """The arms in groups: in every cell those of one group, and no other, were played in turn with each other."""
+    groups: dict[tuple[tuple[str, ...], ...], list[str]] = {}
+    for name in arms:
+        groups.setdefault(tuple(tuple(cell[name][TOGETHER]) for cell in cells), []).append(name)
+    return [*groups.values()]
 
 
 def _by_task(cells: Iterable[Result]) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stillframe.domain import Observation, PolicyInfo, SessionRef, SlackReport, Step
 from stillframe.engine.audit import run_audit
@@ -73,6 +74,16 @@ class LocalBatchPolicy:
         if self.core.cache.last_plan is None:
             raise RuntimeError("no frame has been planned yet")
         return self.core.cache.last_plan
+
+    @property
+    def pruned(self) -> tuple[int, ...]:
+        """How many rows each layer left out of that frame without reusing any; empty before the first."""
+        return self.core.cache.last_pruned
+
+    @property
+    def left(self) -> Tensor | None:
+        """Positions of that frame's rows that the last layer had; None: all."""
+        return self.core.cache.last_left
 
     def __call__(self, observed: Sequence[Mapping[str, Any]]) -> list[NDArray[np.float64]]:
         """Of each robot {"images": {camera: uint8 [H, W, 3]}, "instruction": str} -> the actions due now, [7] each.
@@ -144,6 +155,16 @@ class LocalPolicy:
     def plan(self) -> ReusePlan:
         """The last frame's plan. Raises RuntimeError before the first."""
         return self.batch.plan
+
+    @property
+    def pruned(self) -> tuple[int, ...]:
+        """See LocalBatchPolicy."""
+        return self.batch.pruned
+
+    @property
+    def left(self) -> Tensor | None:
+        """See LocalBatchPolicy."""
+        return self.batch.left
 
     def __call__(self, observed: Mapping[str, Any]) -> NDArray[np.float64]:
         """{"images": {camera: uint8 [H, W, 3]}, "instruction": str} -> the action due now, [7]."""

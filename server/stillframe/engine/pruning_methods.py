@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from stillframe.domain import PRUNING_MODES, ReuseMode
 from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
-from stillframe.models.llama.layout import Mask
 from stillframe.reuse.pruning import Method, ToMe, pruning_method
 from stillframe.reuse.settings import ReuseSettings
 
@@ -30,10 +29,10 @@ def pruning_methods(model: PolicyModel, settings: ReuseSettings, *, history: boo
 def _refusal(model: PolicyModel, method: Method, *, history: bool) -> str | None:
     """Why its tokens cannot be pruned; None: they can."""
     name, last = f"{model.info.name}, of family {model.info.family},", model.decoder.config.num_hidden_layers - 1
-    if model.has_expert or model.mask is not Mask.CAUSAL:
+    if model.has_expert:
         return (
-            f"{name} does not say its actions behind a causal prompt, which the method is published for: choose "
-            "another mode"
+            f"{name} has an action expert that reads the prompt's keys in every layer, where the method is published "
+            "for decoders that say the action themselves: choose another mode"
         )
     if history:
         return "history is enabled, which keeps all of a frame's tokens: turn one of the two off"

@@ -55,7 +55,9 @@ class SessionCache:
         self._decoder = model.decoder
         self._busy: set[str] = set()  # sessions whose frames are being computed
         self.audit: Audit | None = None  # of the last batch, until the spare slot, where its KV lies, is used
-        self.last_plan: ReusePlan | None = None  # for inspection
+        self.last_plan: ReusePlan | None = None  # for inspection, as the next two
+        self.last_pruned: tuple[int, ...] = ()  # how many rows each layer left out without reusing any
+        self.last_left: Tensor | None = None  # positions that the last layer had; None: all
         self.reports_patches = False  # whether a report says which patches were reused; a GPU is waited for to know
 
     @property
@@ -196,7 +198,8 @@ class SessionCache:
         return kv
 
     def _commit(self, frame: ScheduledFrame, decoded: Decoded) -> CacheReport:
-        frame.decoded, self.last_plan = decoded, frame.plan
+        frame.decoded = decoded
+        self.last_plan, self.last_pruned, self.last_left = frame.plan, frame.pruned_rows, frame.left_rows
         report = CacheReport(
             mode=frame.mode,
             keyframe_reason=frame.keyframe,

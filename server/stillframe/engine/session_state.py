@@ -98,8 +98,17 @@ class ScheduledFrame:
     @property
     def pruned_ratio(self) -> float:
         """Token-layers that its prefill, once run, left out without reusing any / token-layers of a keyframe."""
-        layers = len(self.plan.counts)
-        return self.kv.pruned_rows(layers) / (layers * self.plan.rows)
+        return sum(self.pruned_rows) / (len(self.plan.counts) * self.plan.rows)
+
+    @property
+    def pruned_rows(self) -> tuple[int, ...]:
+        """How many rows each layer of its prefill, once run, left out without reusing any."""
+        return self.kv.pruned_rows(len(self.plan.counts))
+
+    @property
+    def left_rows(self) -> Tensor | None:
+        """Positions that its prefill's last layer, once run, had; None: all of the prompt's."""
+        return self.kv.visible(len(self.plan.counts) - 1)
 
     def attended(self, relevance: Relevance | None) -> TaskRelevance | None:
         """What its policy makes of where its text or its expert looked; None where that was not observed."""

@@ -134,11 +134,12 @@ class FrameKV:
         """Whether reads of some layer do not see every position."""
         return bool(self._pruned)
 
-    def pruned_rows(self, layers: int) -> int:
-        """How many positions reads do not see, summed over so many layers."""
-        ends = [*(first for first, _, _ in self._pruned[1:]), layers]
-        spans = zip(self._pruned, ends, strict=False)
-        return sum((end - first) * (length - len(kept)) for (first, kept, length), end in spans)
+    def pruned_rows(self, layers: int) -> tuple[int, ...]:
+        """How many positions reads do not see, in each of so many layers."""
+        counts = [0] * layers
+        for first, kept, length in self._pruned:
+            counts[first:] = [length - len(kept)] * (layers - first)
+        return tuple(counts)
 
     def check_integrity(self, rows: int, places: range = range(0)) -> None:
         """Raise KVCorrupted unless the first `rows` tokens were all written, with finite numbers, in every layer.

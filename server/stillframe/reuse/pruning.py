@@ -36,8 +36,8 @@ class PruningMethod(Protocol):
         """The layers whose attention decides; tokens go behind each."""
         ...
 
-    def looking(self, patches: Tensor, text: Tensor) -> Tensor:
-        """Whose attention counts: indices into the prompt's embedded rows behind the patches.
+    def looking(self, patches: Tensor, text: Tensor) -> Tensor | None:
+        """Whose attention counts: indices into the text's rows; None: that of the rows out of which the action is said.
 
         `patches` [patch tokens, width] and `text` [text rows, width] as they enter the decoder.
         """
@@ -53,7 +53,10 @@ class PruningMethod(Protocol):
 
 @dataclass(frozen=True)
 class FastV:
-    """FastV, arXiv 2403.06764: the tokens that the prompt's last row attends to least go, once."""
+    """FastV, arXiv 2403.06764: the tokens that the row which says what comes next attends to least go, once.
+
+    That is the last row of a causal prompt; where one pass says all of the action, it is every row that says a part.
+    """
 
     layer: int  # K, counted from 1
     ratio: float  # R
@@ -63,9 +66,8 @@ class FastV:
         """The K-th."""
         return (self.layer - 1,)
 
-    def looking(self, patches: Tensor, text: Tensor) -> Tensor:  # noqa: ARG002 (the protocol's signature)
-        """The last."""
-        return torch.tensor([len(text) - 1], device=text.device)
+    def looking(self, patches: Tensor, text: Tensor) -> None:
+        """The rows that say."""
 
     def prune(self, attention: Tensor, rows: Tensor) -> Pruned | None:
         """Keep a share of 1 - R, most attended first, ties by index."""

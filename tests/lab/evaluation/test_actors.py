@@ -181,14 +181,17 @@ def test_a_twin_sees_what_reuse_did(golden_model: PolicyModel, goldens: Mapping[
 
 
 def test_a_twin_sees_what_pruning_did(golden_model: PolicyModel, goldens: Mapping[str, Any]) -> None:
-    """Each frame is measured and says its share; its multiply-adds are not known."""
+    """Each frame is measured and says its share; it multiplies less than a whole one."""
     actor = LocalActor(golden_model, replace(ADAPTIVE, mode="fastv", fastv=FastVSettings(1, 1.0)))
     first = frames(goldens)[0]
     trace = answered(actor, [first, first]).trace
-    dense = LocalPolicy(golden_model)(first)
+    dense, whole = (
+        LocalPolicy(golden_model)(first),
+        answered(LocalActor(golden_model, replace(ADAPTIVE, mode="off")), [first]).trace.frames[0],
+    )
 
     assert [frame.keyframe_reason for frame in trace.frames] == ["pruned"] * 2
-    assert all(0 < frame.pruned_ratio < 1 and frame.gmacs is None for frame in trace.frames)
+    assert all(0 < frame.pruned_ratio < 1 and 0 < frame.gmacs < whole.gmacs for frame in trace.frames)
     assert trace.drifts == [drift(actor.chunk[0], dense, golden_model.info)] * 2
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,15 +10,17 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from stillframe.domain import Observation, SessionRef, Step
+from stillframe.domain import PRUNING_MODES, Observation, ReuseMode, SessionRef, Step
 from stillframe.engine.local import LocalBatchPolicy
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.step import step
 from stillframe.models.base import PolicyModel
 from stillframe.models.llama import eager_attention, weight_packing
 from stillframe.models.llama.decoder import DecoderConfig
+from stillframe.models.llama.pruning import PromptPruning
 from stillframe.models.prismatic.vision import TowerConfig
 from stillframe.models.registry import load_policy
+from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings, ToMeSettings
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_lab.ablation.plan import forced
 from stillframe_lab.evaluation.macs import (
@@ -26,6 +29,7 @@ from stillframe_lab.evaluation.macs import (
     head_work,
     policy_work,
     single_pass,
+    step_work,
     vision_work,
 )
 
@@ -112,6 +116,17 @@ def test_a_single_pass_by_hand() -> None:
     assert single_pass(TOY, rows=5, reused=[2, 2], read=2, said=0).read_bytes == 2 * ROW + 2 * 5 * (2 + 2)
 
 
+def test_a_pruned_prompt_by_hand() -> None:
+    """Three of five rows are not there in the second layer, nor seen by a later pass in it; the others are."""
+    alone = single_pass(TOY, rows=5, reused=[0, 0], read=1, said=0, pruned=[0, 3])
+    prefill, again = step_work(TOY, rows=5, reused=[0, 0], action_tokens=3, passes=2, pruned=[0, 3])
+
+    assert alone.macs == 5 * (ROW + 5 * 8) + (ROW + 2 * 8) + 1 * 16
+    assert alone.read_bytes == 2 * ROW + (5 + 2) * 2 * 2
+    assert prefill.macs == 7 * (ROW + 7 * 8) + 3 * (ROW + 4 * 8) + 1 * 16 + 3 * 44
+    assert again.macs == 2 * (ROW + 7 * 8) + 2 * (ROW + 4 * 8) + 2 * 44
+
+
 @pytest.mark.parametrize("name", ["oft", "oft, discrete", "cogact", "pi0", "pi05"])
 def test_chunked_families_multiply_what_torch_counts(
     name: str, oft_folder: Path, cogact_folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -131,6 +146,51 @@ def test_chunked_families_multiply_what_torch_counts(
 
         assert (answer.report.cache.reuse_ratio > 0.3) == bool(turn)
         assert 2 * sum(part.macs for part in work) == counted.get_total_flops()
+
+
+@pytest.mark.parametrize("mode", PRUNING_MODES)
+@pytest.mark.parametrize("name", ["oft", "oft, discrete", "cogact"])
+def test_pruned_prompts_multiply_what_torch_counts(
+    name: str, mode: ReuseMode, oft_folder: Path, cogact_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a frame that loses rows: what its layers multiply, to the last product, beside what decides on them."""
+    monkeypatch.setattr(weight_packing, "LEAST_PACKED", {})
+    monkeypatch.setattr(eager_attention, "BLOCK_ROWS", 10_000)
+    policy = chunked(name, cogact_folder if name == "cogact" else oft_folder)
+    own = {"fastv": FastVSettings(1, 0.5), "sparsevlm": SparseVLMSettings([0], 9.0), "tome": ToMeSettings([1], 0.5)}
+    robot = LocalBatchPolicy(policy, 1, ReuseSettings(mode, **own))
+    monkeypatch.setattr(robot.core.cache._actions, "refusal", lambda *_: None)
+    decided = watched_products(monkeypatch)
+    with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
+        (answer,) = step(robot.core, [FrameRequest(seen(policy, 0), SessionRef("robot"))])
+    assert isinstance(answer, Step)
+    tokens, passes = answer.chunk.tokens.size, answer.report.passes
+    parts = policy_work(policy, robot.plan, tokens, passes, robot.pruned)
+    work = (vision_work(policy, 4), *parts, *head_work(policy, 4))
+
+    assert answer.report.cache.pruned_ratio > 0
+    assert sum(robot.pruned) > 0
+    assert 2 * sum(part.macs for part in work) == counted.get_total_flops() - sum(decided)
+
+
+def watched_products(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The operations of all that decides which rows go, as torch counts them, one call after the other."""
+    spent: list[int] = []
+
+    def count(owner: type, name: str) -> None:
+        whole = getattr(owner, name)
+
+        def counted(*given: Any) -> Any:
+            with FlopCounterMode(display=False) as counter:
+                result = whole(*given)
+            spent.append(counter.get_total_flops())
+            return result
+
+        monkeypatch.setattr(owner, name, counted)
+
+    for owner, name in ((PromptPruning, "begin"), (PromptPruning, "look"), (PromptPruning, "prune")):
+        count(owner, name)
+    return spent
 
 
 def chunked(name: str, folder: Path) -> PolicyModel:

@@ -44,6 +44,14 @@ def test_nothing_but_keyframes_has_no_drift() -> None:
     assert pooled([unknown])["drift"]["p90"] is None
 
 
+def test_pruned_keyframes_have_a_drift() -> None:
+    """That which was measured, or one that is not known."""
+    pruned = {**cell("1", "1", frames=2, drifts=(0.25, 0.25)), "pruned_ratio": 0.3}
+
+    assert pooled([pruned])["drift"]["p90"] == 0.25
+    assert pooled([{**pruned, "drifts": []}])["drift"]["p90"] is None
+
+
 def test_the_interval_of_a_difference_is_newcombes() -> None:
     """His worked example, 56 of 70 against 48 of 80: 0.2 with 0.0524 to 0.3339."""
     ours, theirs = cell("1" * 56 + "0" * 14, ""), cell("1" * 48 + "0" * 32, "")

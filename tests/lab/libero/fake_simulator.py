@@ -65,6 +65,12 @@ class CountingScene:
         grey = np.full((4, 4, 3), int(10 * self.place[0]), np.uint8)
         return {name: grey + (name == "wrist") for name in cameras}
 
+    def masks(self, cameras: Sequence[str]) -> dict[str, Any]:
+        """The picture's first pixel, and all of the wrist's."""
+        first = np.zeros((4, 4), bool)
+        first[0, 0] = True
+        return {name: first | (name == "wrist") for name in cameras}
+
     def camera(self, name: str) -> dict[str, Any]:
         """As many metres away as its name has letters, and as wide in degrees."""
         return {"position": np.array([len(name), 0, 0]), "turn": np.eye(3), "fovy_deg": float(len(name))}

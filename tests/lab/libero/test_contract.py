@@ -129,6 +129,22 @@ def test_each_camera_gets_its_picture(cameras: tuple[str, ...], sources: dict[st
             assert np.array_equal(seen[camera], resize(upright(drawn[source]), (112, 112)))
 
 
+def test_masks_go_the_way_of_their_pictures() -> None:
+    """Turned and resized by the same factor: what a pixel of the mask shows a pixel of the picture does."""
+    masks = {name: np.zeros((128, 128), bool) for name in ("agentview", "wrist")}
+    masks["agentview"][:10, 100:] = True
+    masks["wrist"][64, 64] = True
+    asking = protocol_of(contract(cameras=("image", "wrist"), image_size=(64, 32)), "libero_spatial")
+    sent = asking.masked(masks)
+
+    assert {name: (mask.dtype, mask.shape) for name, mask in sent.items()} == {
+        "image": (np.bool_, (64, 32)),
+        "wrist": (np.bool_, (64, 32)),
+    }
+    assert np.array_equal(np.argwhere(sent["image"]), [[y, x] for y in range(59, 64) for x in range(7)])
+    assert np.argwhere(sent["wrist"]).tolist() == [[31, 15]]
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [

@@ -107,6 +107,29 @@ def test_pictures_show_what_is_there_now(needs_gl: None, model: mujoco.MjModel) 
     assert without[..., 0].max() < 100
 
 
+@pytest.mark.gl
+def test_a_mask_is_what_a_body_covers(needs_gl: None, model: mujoco.MjModel) -> None:  # noqa: ARG001 -- for its skip
+    """The pixels that are its colour in the picture, none of what is not drawn; and the next picture is as ever."""
+    data, camera = mujoco.MjData(model), 0
+    mujoco.mj_forward(model, data)
+    red = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, "red")
+    pictures = FastPictures(model)
+    try:
+        picture = pictures.draw(model, data, camera)
+        mask, both, none = (pictures.mask(model, data, camera, own) for own in ({red}, {red, red + 1}, set()))
+        again = pictures.draw(model, data, camera)
+    finally:
+        pictures.close()
+    colours = picture.astype(int)
+    reddish = colours[..., 0] - colours[..., 1:].max(axis=-1) > 60
+
+    assert (mask.dtype, mask.shape) == (np.bool_, (PX, PX))
+    assert (mask ^ reddish).sum() < 0.1 * mask.sum()  # its rim is dark
+    assert 1.2 * mask.sum() < both.sum() < 1.8 * mask.sum()  # the green ball is smaller
+    assert not none.any()
+    assert np.array_equal(picture, again)
+
+
 def test_points_are_projected_as_pictures_are_turned() -> None:
     """A camera above that looks down: what is to its right is left in the picture, what is up is up."""
     above = CameraPose(np.array([0.0, 0.0, 2.0]), np.eye(3), 90.0)

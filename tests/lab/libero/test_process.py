@@ -41,6 +41,10 @@ def test_a_task_is_opened_reset_stepped_and_drawn(fake: Start) -> None:
         "wrist": (np.uint8, (4, 4, 3), 8),
     }
     assert [*simulator.pictures(["wrist"])] == ["wrist"]
+    assert {name: (one.dtype, int(one.sum())) for name, one in simulator.masks().items()} == {
+        "agentview": (np.bool_, 1),
+        "wrist": (np.bool_, 16),
+    }
     assert (simulator.camera("agentview").position.tolist(), simulator.camera("wrist").fovy_deg) == ([9, 0, 0], 5.0)
     assert [second.success, simulator.step(action(0.3)).success] == [False, True]
 

@@ -8,7 +8,8 @@ import pytest
 
 from stillframe.errors import ConfigError
 from stillframe_lab.libero.expert.player import ExpertPlayer
-from stillframe_lab.libero.process import SimulatorProcess, simulator_python, start_command
+from stillframe_lab.libero.pictures import upright
+from stillframe_lab.libero.process import SimulatorError, SimulatorProcess, simulator_python, start_command
 from stillframe_lab.libero.suites import SETTLE, SETTLE_STEPS
 
 pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.gl]
@@ -47,6 +48,34 @@ def test_the_simulator_does_what_was_recorded(
     assert np.abs(apart).mean() < 2.0
     assert reading.success
     assert steps == pytest.approx(len(recording["actions"]), abs=10)
+
+
+def test_masks_show_the_hand_and_what_the_task_is_about(needs_gl: None) -> None:  # noqa: ARG001 -- for its skip
+    """A bowl and a plate before the robot; fast pictures alone have them."""
+    try:
+        python = simulator_python()
+    except ConfigError as problem:
+        pytest.skip(str(problem))
+    with SimulatorProcess(start_command(python), draw="fast") as fast:
+        fast.open("libero_spatial", 0)
+        reading = fast.reset(0, 0)
+        masks, pose = fast.masks(), fast.camera("agentview")
+    points = np.stack([reading.objects[name][:3] for name in ("akita_black_bowl_1", "plate_1", "cookies_1")])
+    bowl, plate, cookies = np.rint(pose.project(points, 128)).astype(int)
+    seen = upright(masks["agentview"])
+
+    assert seen[bowl[1], bowl[0]]
+    assert seen[plate[1], plate[0]]
+    assert not seen[cookies[1], cookies[0]]
+    assert 0.01 < seen.mean() < 0.3
+    assert masks["wrist"].any()
+
+
+def test_masks_are_refused_of_other_pictures(simulator: SimulatorProcess) -> None:
+    """With what to open the task with."""
+    simulator.open("libero_spatial", 0)
+    with pytest.raises(SimulatorError, match="open the task with draw='fast'"):
+        simulator.masks()
 
 
 def test_a_seed_places_what_initial_states_do_not_hold(simulator: SimulatorProcess) -> None:

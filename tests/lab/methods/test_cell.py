@@ -1,17 +1,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from stillframe.models.registry import load_policy
+from stillframe.reuse.settings import PaperSettings, ReuseSettings
 from stillframe_lab.evaluation.trace import AnsweredFrame
 from stillframe_lab.libero.episode import Answers, Draw
-from stillframe_lab.libero.process import Pictures, Reading, Scene
+from stillframe_lab.libero.process import CAMERAS, Masks, Pictures, Reading, Scene
 from stillframe_lab.libero.suites import SETTLE, EpisodeId
-from stillframe_lab.methods.cell import arm_result, played_in_turn, turned
-from stillframe_lab.methods.plan import MethodsCell
+from stillframe_lab.methods import cell as methods_cell
+from stillframe_lab.methods.arm_results import TOGETHER, finished_arms, save_arms
+from stillframe_lab.methods.cell import arm_players, arm_result, played_in_turn, turned
+from stillframe_lab.methods.plan import MethodsCell, MethodsPlan
 
 
 class Line:
@@ -43,6 +50,10 @@ class Line:
         """None are looked at."""
         self.drawn += len(cameras)
         return {}
+
+    def masks(self, cameras: Sequence[str]) -> Masks:
+        """Nor are these asked for."""
+        raise AssertionError(cameras)
 
     @property
     def reading(self) -> Reading:
@@ -82,7 +93,8 @@ class Runner:
 @pytest.fixture
 def played() -> tuple[Mapping[str, Any], list[str], Line]:
     """A quick and a slow arm from three states, of which the slow one is too slow: results, whose turn it was."""
-    cell: Any = MethodsCell("libero_spatial", 4, (5, 6, 7), 0, {}, None, 1, None, "")  # type: ignore[arg-type]
+    plan = MethodsPlan("libero_spatial", (4,), 8, 0, {}, Path("policy"), 1, None, "")
+    cell = MethodsCell(plan, 4, (5, 6, 7))
     order: list[str] = []
     simulator = Line()
     players = {"quick": Runner("quick", 0.3, order), "slow": Runner("slow", 0.001, order)}
@@ -108,6 +120,58 @@ def test_an_arms_figures(played: tuple[Mapping[str, Any], list[str], Line]) -> N
     assert quick["decoder_gmacs"] == pytest.approx((2 + 3 * 1) / 4)
     assert (quick["keyframes"], quick["frames"], quick["drift"]["p90"]) == (3, 12, pytest.approx(0.3))
     assert (len(quick["answers_ms"]), len(quick["drifts"])) == (12, 9)
+
+
+def test_a_cell_plays_the_arms_that_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In turn with each other; whatever has a result neither plays again nor changes."""
+    order: list[str] = []
+    arms = {"quick": ReuseSettings(), "slow": ReuseSettings(mode="paper"), "late": ReuseSettings(mode="exact")}
+    plan = MethodsPlan("libero_spatial", (4,), 2, 0, arms, Path("policy"), 1, None, "")
+    cell = MethodsCell(plan, 4, (5, 6))
+    save_arms(cell, {}, tmp_path, {"slow": {"wins": 1}})
+
+    def players(_: MethodsPlan, missing: Mapping[str, ReuseSettings], *__: Any) -> dict[str, Runner]:
+        return {name: Runner(name, 0.3, order) for name in missing}
+
+    monkeypatch.setattr(methods_cell, "open_cpu_model", lambda *_: None)
+    monkeypatch.setattr(methods_cell, "simulator_python", lambda: Path("python"))
+    monkeypatch.setattr(methods_cell, "arm_players", players)
+    monkeypatch.setattr(methods_cell, "SimulatorProcess", lambda *_, **__: nullcontext(Line()))
+    methods_cell.play_methods_cell(cell, {}, tmp_path)
+    finished = finished_arms(cell, {}, tmp_path)
+
+    assert order == ["quick", "late", "late", "quick"]
+    assert [(name, one["wins"], one[TOGETHER]) for name, one in finished.items()] == [
+        ("quick", 2, ["late", "quick"]),
+        ("slow", 1, ["slow"]),
+        ("late", 2, ["late", "quick"]),
+    ]
+
+
+def test_masks_are_sent_with_the_pictures_of_arms_that_go_by_them(oft_folder: Path) -> None:
+    """Of the cameras that the policy sees; other arms are asked without."""
+    model, asked = load_policy(oft_folder, dtype=torch.float32, device=torch.device("cpu")), list[Sequence[str]]()
+    paper = PaperSettings(relevance="masks", k=None, tau=-1.0, top_k=200)
+    arms = {"masks": ReuseSettings("paper", paper=paper), "off": ReuseSettings()}
+    plan = MethodsPlan("libero_spatial", (4,), 2, 0, arms, oft_folder, 1, None, "fast")
+
+    def masks(cameras: Sequence[str]) -> dict[str, np.ndarray]:
+        asked.append(cameras)
+        made = {camera: np.zeros((128, 128), bool) for camera in cameras}
+        made["wrist"][:] = True
+        return made
+
+    reading = Reading(np.zeros(3), np.array([0, 0, 0, 1.0]), np.zeros(2), success=False, objects={})
+    grey = {camera: np.full((128, 128, 3), 90, np.uint8) for camera in CAMERAS}
+    players, relevant = arm_players(plan, arms, model, masks), {}
+    for name, player in players.items():
+        player.begin(Scene("do 4", 50, [], {}, {}))
+        for _ in range(2):
+            player.action(reading, lambda _: grey)
+        relevant[name] = player.taken().frames[-1].reused_tokens
+
+    assert asked == [CAMERAS] * 2
+    assert relevant == {"masks": 200, "off": 0}  # none of the wrist's, which is masked whole
 
 
 def test_turns() -> None:

@@ -2,19 +2,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from stillframe.domain import PRUNING_MODES
 from stillframe.errors import ConfigError
-from stillframe.models.llama.layout import Mask
+from stillframe.models.base import PolicyModel
+from stillframe.models.registry import load_policy
+from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
 from stillframe.reuse.settings import ReuseSettings
-from stillframe_lab.methods.plan import MethodsPlan, chosen, is_count, method_arms
+from stillframe_lab.methods.plan import MethodsPlan, arm_origin, asks_masks, chosen, is_count, method_arms
 
 KNOBS = ReuseSettings(mode="adaptive", drift_budget=0.03)
-CAUSAL: Any = SimpleNamespace(has_expert=False, mask=Mask.CAUSAL)
-WHOLE: Any = SimpleNamespace(has_expert=False, mask=Mask.BIDIRECTIONAL)
+GOLDENS = Path(__file__).parents[2] / "goldens"
 
 
 def plan(**changed: Any) -> MethodsPlan:
@@ -25,7 +27,7 @@ def plan(**changed: Any) -> MethodsPlan:
 
 
 def test_cells_are_blocks_of_states_and_more_episodes_leave_them_as_they_are() -> None:
-    """The first block of every task comes first; a cell that is there says the same of itself afterwards."""
+    """The first block of every task comes first; what an arm's result there depends on is the same afterwards."""
     cells = [*plan().cells()]
     more = [*plan(episodes=24).cells()]
 
@@ -39,24 +41,66 @@ def test_cells_are_blocks_of_states_and_more_episodes_leave_them_as_they_are() -
     assert len({one.name for one in more}) == len(more)
 
 
-def test_what_a_cell_depends_on() -> None:
-    """Settings of an arm, weights, how much is played: another one of these, and it is played again."""
-    (first, *_), (other, *_) = plan().cells(), plan(execute=8).cells()
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [
+        ({"execute": 8}, True),
+        ({"seed": 1}, True),
+        ({"pictures": "full"}, True),
+        ({"checkpoint_config": {"use_proprio": False}}, True),
+        ({"arms": {"off": KNOBS}, "tasks": (2,), "episodes": 50}, False),
+    ],
+)
+def test_what_an_arm_of_a_cell_depends_on(changed: dict[str, Any], again: bool) -> None:  # noqa: FBT001 -- a parameter
+    """How it is played, weights and its own settings; not which other arms are, nor how many more episodes."""
+    (first, *_), (other, *_) = plan().cells(), plan(**changed).cells()
+    one = arm_origin(first.origin("a"), KNOBS)
 
-    assert first.origin("a") == first.origin("a")
-    assert first.origin("a") != first.origin("b")
-    assert first.origin("a") != other.origin("a")
+    assert one == arm_origin(first.origin("a"), replace(KNOBS))
+    assert one != arm_origin(first.origin("b"), KNOBS)
+    assert one != arm_origin(first.origin("a"), replace(KNOBS, drift_budget=0.5))
+    assert (one != arm_origin(other.origin("a"), KNOBS)) == again
 
 
-def test_methods_that_prune_are_played_where_they_are_defined() -> None:
-    """Behind a causal prompt, not where every row sees every other."""
-    assert {"fastv", "sparsevlm"} <= method_arms(KNOBS, CAUSAL, 64).keys()
-    assert not {"fastv", "sparsevlm"} & method_arms(KNOBS, WHOLE, 64).keys()
+@pytest.fixture(scope="module", params=["oft", "pi0"])
+def model(request: pytest.FixtureRequest, oft_folder: Path) -> PolicyModel:
+    """A micro policy whose one pass says the action itself, and one with an expert."""
+    folder = oft_folder if request.param == "oft" else GOLDENS / "pi0" / "pi0-micro"
+    return load_policy(folder, dtype=torch.float32, device=torch.device("cpu"))
 
 
-def test_counts_are_shares_of_a_camera() -> None:
+def test_methods_that_prune_are_played_where_they_are_served(model: PolicyModel) -> None:
+    """Where the decoder says the action, with settings of their own; not beside an expert."""
+    knobs = replace(KNOBS, fastv=FastVSettings(1), sparsevlm=SparseVLMSettings([0]))
+    arms = method_arms(knobs, model, 64, "full")
+
+    assert {*PRUNING_MODES} & arms.keys() == (set() if model.has_expert else {*PRUNING_MODES})
+    assert all(arms[mode].mode == mode for mode in PRUNING_MODES if mode in arms)
+    assert {"off", "static-only", "13 tokens"} < arms.keys()
+
+
+def test_a_method_without_a_deeper_layer_is_left_out(oft_folder: Path) -> None:
+    """And no other with it."""
+    model = load_policy(oft_folder, dtype=torch.float32, device=torch.device("cpu"))
+    arms = method_arms(replace(KNOBS, fastv=FastVSettings(200), sparsevlm=SparseVLMSettings([0])), model, 64, "full")
+
+    assert {*PRUNING_MODES} & arms.keys() == {"sparsevlm", "tome"}
+
+
+def test_masks_say_what_matters_where_there_are_some(model: PolicyModel) -> None:
+    """As the arm with relevance, but for whose that is; no other arm is sent them."""
+    arms = method_arms(KNOBS, model, 64, "fast")
+    masked, attended = arms["static + masks"], arms["static + relevance"]
+
+    assert replace(masked, paper=replace(masked.paper, relevance="text")) == attended
+    assert [name for name, arm in arms.items() if asks_masks(arm)] == ["static + masks"]
+    assert "static + masks" not in method_arms(KNOBS, model, 64, "full")
+    assert asks_masks(replace(KNOBS, adaptive=replace(KNOBS.adaptive, relevance="masks")))
+
+
+def test_counts_are_shares_of_a_camera(model: PolicyModel) -> None:
     """The published 50, 100 and 200 of 256; each with and without relevance, which leaves out the most attended."""
-    arms = method_arms(KNOBS, WHOLE, 64)
+    arms = method_arms(KNOBS, model, 64, "full")
     counts = {name: arm.adaptive for name, arm in arms.items() if is_count(name)}
 
     assert [*counts] == [f"{count} tokens{words}" for count in (13, 26, 51) for words in ("", " + relevance")]
@@ -65,9 +109,9 @@ def test_counts_are_shares_of_a_camera() -> None:
     ]
 
 
-def test_arms_by_name() -> None:
+def test_arms_by_name(model: PolicyModel) -> None:
     """All, or those that are named and `off`; a name that is none is refused with those that are."""
-    arms = method_arms(KNOBS, WHOLE, 64)
+    arms = method_arms(KNOBS, model, 64, "full")
 
     assert chosen(arms, ()) == arms
     assert [*chosen(arms, ("paper",))] == ["off", "paper"]

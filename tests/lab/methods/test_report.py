@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_lab.evaluation.evaluate import wilson
+from stillframe_lab.methods.arm_results import TOGETHER
 from stillframe_lab.methods.plan import MethodsPlan
 from stillframe_lab.methods.report import write_methods
 
@@ -29,12 +31,18 @@ def cell(outcomes: str, task: int, reuse: float, drift: float) -> dict[str, Any]
     }
 
 
-def written(out: Path, suite: str, arms: dict[str, list[dict[str, Any]]]) -> tuple[dict[str, Any], str]:
-    """The results document and the page."""
+def written(
+    out: Path, suite: str, arms: dict[str, list[dict[str, Any]]], apart: Sequence[str] = ()
+) -> tuple[dict[str, Any], str]:
+    """The results document and the page; in the second cell the arms `apart` were added to those that were there."""
     settings = dict.fromkeys(arms, ReuseSettings())
     plan = MethodsPlan(suite, (0, 1), 40, 0, settings, Path("tiny"), 4, None, "fast")
     out.mkdir(exist_ok=True)
-    write_methods(out, plan, [{name: own[at] for name, own in arms.items()} for at in range(2)])
+    first = dict.fromkeys(arms, sorted(arms))
+    second = {name: sorted(apart) if name in apart else sorted(arms.keys() - {*apart}) for name in arms}
+    turns = (first, second)
+    cells = [{name: {**own[at], TOGETHER: turns[at][name]} for name, own in arms.items()} for at in range(2)]
+    write_methods(out, plan, cells)
     return json.loads((out / f"tiny-{suite}.json").read_text()), (out / "README.md").read_text()
 
 
@@ -84,3 +92,14 @@ def test_the_page_has_every_suite_that_lies_there(tmp_path: Path) -> None:
     assert "74.2" not in spatial
     assert "reused tokens of a camera\n\n| arm |" in other
     assert (tmp_path / "tiny-libero_object.png").is_file()
+
+
+def test_arms_that_were_not_played_in_turn_are_named(tmp_path: Path) -> None:
+    """In groups, of which the page says that their times do not compare; nothing where all were."""
+    together, page = written(tmp_path / "a", "libero_spatial", arms(10))
+    apart, told = written(tmp_path / "b", "libero_spatial", arms(10), apart=["adaptive"])
+
+    assert together["played_in_turn"] == [["off", "static-only", "adaptive", "51 tokens"]]
+    assert "Not all arms were played" not in page
+    assert apart["played_in_turn"] == [["off", "static-only", "51 tokens"], ["adaptive"]]
+    assert "times compare within a group alone: off, static-only, 51 tokens; adaptive." in told.replace("\n", " ")

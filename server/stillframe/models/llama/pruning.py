@@ -12,19 +12,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stillframe.models.llama.layout import TokenLayout
+from stillframe.models.llama.layout import Mask, TokenLayout
 from stillframe.reuse.pruning import Method, Pruned, ToMe
 from stillframe.reuse.relevance import attention_to_patches
 
 
 class PromptPruning:
-    """For one pass over one causal prompt, all of whose rows enter, and a draft's behind them, which are never pruned.
+    """For one pass over one prompt, all of whose rows enter, and a draft's behind them, which are never pruned.
 
-    So a row's index is that of its keys among those that are seen, in every layer.
+    So a row's index is that of its keys among those that are seen, in every layer. Nor are rows of the state, of the
+    text or of the action's places among the prompt's ever pruned.
     """
 
     def __init__(self, method: Method, layout: TokenLayout):
         self._method = method
+        self._layout = layout
         self._patches = layout.patch_positions  # later: the indices of those that are left
         self._behind = range(layout.text.start, layout.prompt_rows)
         self._looking = torch.empty(0)
@@ -33,16 +35,19 @@ class PromptPruning:
 
     def begin(self, rows: Tensor) -> None:
         """Decide which rows look, of the embedded ones [prompt rows, width]."""
-        patches, text = (rows[places.start : places.stop] for places in (self._patches, self._behind))
+        patches, text = (rows[places.start : places.stop] for places in (self._patches, self._layout.text))
         self._sizes = torch.ones(len(patches), dtype=torch.float64, device=rows.device)
         if not isinstance(self._method, ToMe):
-            self._looking = self._method.looking(patches, text)
+            chosen, says = self._method.looking(patches, text), self._layout.saying
+            every = torch.arange(says.start, says.stop, device=rows.device) - self._behind.start
+            self._looking = every if chosen is None else chosen
 
     def look(self, layer: int, queries: Tensor, keys: Tensor) -> None:
         """Note what is attended to in a layer that decides, from all rows' queries and keys."""
         if layer in self._method.layers and not isinstance(self._method, ToMe):
             at = self._looking + self._behind.start
-            self._attention = attention_to_patches(queries[:, at], keys, at, self._patches)
+            positions = at if self._layout.mask is Mask.CAUSAL else None
+            self._attention = attention_to_patches(queries[:, at], keys, positions, self._patches)
 
     def prune(self, layer: int, rows: Tensor) -> tuple[Tensor, Tensor] | None:
         """Behind a layer: the rows [n, width] that go on, and their places [n] as indices; None: all as they are.

@@ -71,11 +71,11 @@ def prompt_slice(
 
     Behind them the drafted token ids [n], which are never reused and which the hook does not see. The text's rows are
     never reused either, so the last 1 + n rows that come out are the prompt's last and those of the draft. Raises
-    ValueError for `pruning` beside reuse, history or another mask: none of them was published with it.
+    ValueError for `pruning` beside reuse or history: neither was published with it.
     """
     if pruning is not None:
-        if plan.counts[-1] or history is not None or mask is not Mask.CAUSAL:
-            raise ValueError("pruning takes a causal prompt that is computed whole, without history")
+        if plan.counts[-1] or history is not None:
+            raise ValueError("pruning takes a prompt that is computed whole, without history")
         pruning.begin(rows)
     after = 0 if draft_ids is None else len(draft_ids)
     hook_rows = None if hook is None or hook.text_rows is None else hook.text_rows + after
