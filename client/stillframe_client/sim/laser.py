@@ -1,7 +1,7 @@
 """A laser pointer in the palm: the spot where the hand points, on the table or on the thing beneath it.
 
-Knows the tool's axis and some geoms; draws nothing. With it one fixed camera can see how high the tool is and what it is
-over, which a single view of a hand in mid-air hardly tells.
+Knows the tool's axis and some geoms; draws nothing. With it one fixed camera can see how high the tool is and what it
+is over, which a single view of a hand in mid-air hardly tells.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class TableEnv:
 
     @property
     def instruction(self) -> str:
-        """This episode's, in the words that a policy is given."""
+        """What is asked for in this episode, in the words that a policy is given."""
         raise NotImplementedError
 
     def expert(self) -> Vector:

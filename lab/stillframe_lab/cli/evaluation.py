@@ -38,7 +38,12 @@ def eval_command(
     reuse: Annotated[
         ReuseMode | None, typer.Option(help="What is reused between frames; default: what --config or the daemon says.")
     ] = None,
-    task: Annotated[str, typer.Option(help="reach, pick, push, remember; pick-pot, place-cube, put-sausage or wipe-table of the kitchen scene.")] = "pick",
+    task: Annotated[
+        str,
+        typer.Option(
+            help="reach, pick, push, remember; pick-pot, place-cube, put-sausage or wipe-table of the kitchen scene."
+        ),
+    ] = "pick",
     episodes: Annotated[
         int | None,
         typer.Option(

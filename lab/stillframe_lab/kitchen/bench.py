@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from stillframe_client import ModelInfo
 from stillframe_client.sim.kitchen import TASKS
@@ -63,5 +63,4 @@ class KitchenBench:
 
     def expert(self, simulator: Simulator, *, filmed: bool) -> Player:
         """See Bench."""
-        assert isinstance(simulator, KitchenSimulator)
-        return KitchenExpert(simulator, filmed=filmed)
+        return KitchenExpert(cast(KitchenSimulator, simulator), filmed=filmed)

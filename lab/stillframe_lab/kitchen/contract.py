@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from stillframe.errors import ConfigError
 from stillframe_client import ModelInfo
@@ -44,8 +44,7 @@ class KitchenAsking:
 
     def state(self, reading: Reading) -> Vector:
         """See Asking: [7], as the arm reports it."""
-        assert isinstance(reading, KitchenReading)
-        return reading.state
+        return cast(KitchenReading, reading).state
 
     def played(self, action: Vector) -> Vector:
         """See Asking: as it is."""

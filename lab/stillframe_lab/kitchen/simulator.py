@@ -22,7 +22,7 @@ NAMES = tuple(TASKS)
 
 @dataclass(frozen=True)
 class KitchenReading(Reading):
-    """What the simulator says after a reset or a step. Of `objects` the positions alone; `fingers`: their angle, rad."""
+    """What the simulator says after a reset or a step. Of `objects` positions alone; `fingers`: their angle, rad."""
 
     state: Vector  # [7] of the arm, as it reports it
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from stillframe_client import ModelInfo
 from stillframe_lab.libero import process
-from stillframe_lab.libero.contract import doubts, protocol_of
 from stillframe_lab.libero.contract import Protocol as LiberoAsking
+from stillframe_lab.libero.contract import doubts, protocol_of
 from stillframe_lab.libero.episode import Asking, EpisodeRules, Player, Simulator
 from stillframe_lab.libero.expert.jobs import check_expert
 from stillframe_lab.libero.expert.player import ExpertPlayer
@@ -96,8 +96,7 @@ class LiberoBench:
 
     def doubts(self, info: ModelInfo, asking: Asking) -> list[str]:
         """See Bench."""
-        assert isinstance(asking, LiberoAsking)
-        return [*doubts(info, asking), *([COARSE] if self.pictures == "fast" else [])]
+        return [*doubts(info, cast(LiberoAsking, asking)), *([COARSE] if self.pictures == "fast" else [])]
 
     @contextmanager
     def simulator(self, *, draws: bool) -> Iterator[SimulatorProcess]:
@@ -113,4 +112,3 @@ class LiberoBench:
     def expert(self, simulator: Simulator, *, filmed: bool) -> ExpertPlayer:  # noqa: ARG002 (it reads the readings)
         """See Bench."""
         return ExpertPlayer(self.suite, filmed=filmed)
-

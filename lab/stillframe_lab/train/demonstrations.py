@@ -191,7 +191,12 @@ def collect(folder: Path, wanted: Collection, driver: Driver, scale: ActionScale
 
 
 def _one_episode(
-    scenes: Scenes, driver: Driver, wanted: Collection, scale: ActionScale, writer: FrameWriter, rng: np.random.Generator
+    scenes: Scenes,
+    driver: Driver,
+    wanted: Collection,
+    scale: ActionScale,
+    writer: FrameWriter,
+    rng: np.random.Generator,
 ) -> None:
     """Play one episode from a random start and keep some of its frames."""
     env = scenes.begin(rng)

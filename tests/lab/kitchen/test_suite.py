@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.lab.evaluation.test_evaluate import FRAME, Actor
 
 from stillframe import cli
 from stillframe.errors import ConfigError
@@ -24,7 +25,6 @@ from stillframe_lab.kitchen.bench import KitchenBench
 from stillframe_lab.kitchen.contract import kitchen_asking
 from stillframe_lab.kitchen.simulator import KitchenSimulator
 from stillframe_lab.libero.pictures import upright
-from tests.lab.evaluation.test_evaluate import FRAME, Actor
 
 Typed = Callable[..., tuple[int, str, str]]
 SIM = {"jaco_sim": {"q01": [-0.02] * 6 + [0.0], "q99": [0.02] * 6 + [1.0], "mask": [True] * 6 + [False]}}
@@ -78,9 +78,11 @@ def test_the_experts_are_evaluated(evaluated: Typed, tmp_path: Path) -> None:
 
 
 def test_a_daemon_is_asked_as_its_contract_says(
-    evaluated: Typed, monkeypatch: pytest.MonkeyPatch, needs_gl: None  # noqa: ARG001 -- for its skip
+    evaluated: Typed,
+    monkeypatch: pytest.MonkeyPatch,
+    needs_gl: None,  # noqa: ARG001 -- for its skip
 ) -> None:
-    """Every fourth step, as it advises, it is sent both pictures, the right way up, and the state; what stays is no success."""
+    """Every fourth step, as it advises, it is sent both pictures, the right way up, and the state."""
     monkeypatch.setattr(bench, "MOST_STEPS", 16)
     policy = chunks()
     with running(policy) as url:
@@ -164,7 +166,9 @@ def test_expert_and_simulator_are_a_pair() -> None:
 def test_one_task_is_evaluated_by_its_name() -> None:
     """`--task place-cube` is known, an option of remember is not; no cube is the wrong one."""
     plan = Evaluation("place-cube", episodes=1, seed=0)
-    played = [Episode(0, "place the cube in the box", True, False, 40, (1.0,), 0.1)]
+    played = [
+        Episode(0, "place the cube in the box", success=True, wrong_object=False, steps=40, act_ms=(1.0,), wall_s=0.1)
+    ]
     document = summarise(plan, played, "expert", Trace([FRAME], asked=[True]))
 
     assert with_execute(plan, Actor(lambda _: STILL)).execute == 1

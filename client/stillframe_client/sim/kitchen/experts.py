@@ -1,7 +1,7 @@
 """Scripted experts of the kitchen: the next action from the state alone, without phases and without sums.
 
-Knows no MuJoCo and no episode. Whatever a label turns on can be seen: how far the fingers have closed, how high and over
-what the thing is, which part of the stain is left.
+Knows no MuJoCo and no episode. Whatever a label turns on can be seen: how far the fingers have closed, how high the
+thing is and over what, which part of the stain is left.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def drawn(rng: np.random.Generator, things: tuple[str, ...]) -> Layout:
         if gaps.min(initial=np.inf) > APART_M and off.min(initial=np.inf) > OFF_STAIN_M:
             break
     yaws = [float(rng.uniform(-YAW_RAD[one], YAW_RAD[one])) for one in things]
-    return Layout({one: (*map(float, spot), yaw) for one, spot, yaw in zip(things, spots, yaws, strict=True)}, stain)
+    places = {one: (float(x), float(y), yaw) for one, (x, y), yaw in zip(things, spots, yaws, strict=True)}
+    return Layout(places, stain)
 
 
 def _stain(rng: np.random.Generator) -> Vector:

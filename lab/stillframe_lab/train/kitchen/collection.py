@@ -6,6 +6,7 @@ Knows the environment and its expert; no network.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +36,9 @@ class KitchenScenes:
 
     def away_m(self, env: TableEnv) -> float:
         """See Scenes: from where the tool grasps."""
-        assert isinstance(env, KitchenEnv)
-        state = env.state()
-        return float(np.linalg.norm(state.tool_pos - state.grasp(env.task.moved)))
+        own = cast(KitchenEnv, env)
+        state = own.state()
+        return float(np.linalg.norm(state.tool_pos - state.grasp(own.task.moved)))
 
     def close(self) -> None:
         """See Scenes."""
@@ -78,7 +79,7 @@ class KitchenCollection(Collection):
 
 
 def aim_of(state: KitchenState, task: KitchenTask) -> NDArray[np.float64]:
-    """Where [3] what is grasped is to go: into its goal, to the left end of what is left of the stain; else where it is."""
+    """Where [3] what is grasped is to go: into its goal, or to the left end of what is left of the stain."""
     left = [cell for cell, wiped in zip(state.stain, state.wiped, strict=True) if not wiped]
     return left[0] if left else state.pos[task.goal or task.moved]
 

@@ -34,9 +34,7 @@ L1_SHARE = 10.0  # of the head's error in the sum
 class OFTTrainee(nn.Module):
     """The network with its auxiliary heads."""
 
-    def __init__(
-        self, policy: OFTNetwork, recipe: InstructedRecipe, texts: Sequence[Sequence[int]], scale: StateScale
-    ):
+    def __init__(self, policy: OFTNetwork, recipe: InstructedRecipe, texts: Sequence[Sequence[int]], scale: StateScale):
         """`texts`: ids behind BOS of each task; `scale`: of the state."""
         super().__init__()
         self.policy = policy

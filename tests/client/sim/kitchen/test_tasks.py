@@ -46,7 +46,7 @@ def judged(task: str, start: KitchenState, *states: KitchenState) -> list[bool]:
 
 
 @pytest.mark.parametrize(("raised_m", "done"), [(PICKED_M - 0.002, False), (PICKED_M + 0.002, True)])
-def test_a_pot_is_picked_once_it_is_ten_centimetres_up(raised_m: float, done: bool) -> None:
+def test_a_pot_is_picked_once_it_is_ten_centimetres_up(raised_m: float, *, done: bool) -> None:
     """Above where it stood, wherever it is carried."""
     start = state_of(pot=(0.4, 0, REST_HEIGHT_M[POT]))
 
@@ -92,7 +92,7 @@ def test_a_sausage_is_in_the_pan_with_both_ends() -> None:
 
 
 @pytest.mark.parametrize(("cells", "done"), [(7, False), (8, True), (10, True)])
-def test_a_table_is_wiped_with_four_fifths_of_the_stain(cells: int, done: bool) -> None:
+def test_a_table_is_wiped_with_four_fifths_of_the_stain(cells: int, *, done: bool) -> None:
     """Of ten cells eight."""
     start = state_of(sponge=(0.4, 0, 0.02))
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from tests.lab.train.chunked.conftest import HEAD, SHORT, SIZES
 from tokenizers import Tokenizer
 
 from stillframe.engine.local import LocalPolicy
@@ -23,7 +24,6 @@ from stillframe_lab.train.kitchen.trainer import KitchenTrainer, kitchen_episode
 from stillframe_lab.train.libero.dataset import TaskLabels
 from stillframe_lab.train.new_checkpoint import WORDS as JACO_WORDS
 from stillframe_lab.train.new_checkpoint import action_scale, build_tokenizer
-from tests.lab.train.chunked.conftest import HEAD, SHORT, SIZES
 
 HORIZON = 3
 WANTED = KitchenCollection(4, (5, 1, 0), NOISY_EXPERT, ("front", "wrist"), HORIZON)
@@ -81,7 +81,7 @@ def test_every_instruction_has_its_words_and_known_ones_keep_their_ids() -> None
 
 
 def test_frames_of_all_tasks_train_a_policy_that_is_served(tmp_path: Path, needs_gl: None) -> None:  # noqa: ARG001
-    """Collected, trained on from another policy's weights, written, loaded: it answers each instruction with a chunk."""
+    """Collected, trained on from another policy's weights, written, loaded: it answers an instruction with a chunk."""
     start = tmp_path / "start"
     OFTTrainer(tmp_path / "theirs", TINY, CPU).export(start)
     collect(tmp_path / "frames", WANTED, NoisyExpert(action_scale()), action_scale())
