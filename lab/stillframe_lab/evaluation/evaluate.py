@@ -107,14 +107,20 @@ def _scene(plan: Evaluation, cameras: tuple[str, ...]) -> TableEnv:
     """The simulated scene of a plan."""
     try:
         noise = SensorNoise(sigma=plan.noise_sigma, jpeg_quality=plan.jpeg_quality)
-        looks: dict[str, Any] = {"cameras": cameras, "noise": noise, "distractor": plan.distractor, "masks": plan.masks}
+        looks: dict[str, Any] = {
+            "hz": plan.hz,
+            "cameras": cameras,
+            "noise": noise,
+            "distractor": plan.distractor,
+            "masks": plan.masks,
+        }
         if plan.task not in (*TASKS, *kitchen.TASKS):
             raise ValueError(f"unknown task {plan.task!r}; expected one of {', '.join((*TASKS, *kitchen.TASKS))}")
         if plan.task in TASKS:
-            return JacoEnv(plan.task, plan.hz, delay=plan.delay, variant=plan.variant, **looks)
+            return JacoEnv(plan.task, delay=plan.delay, variant=plan.variant, **looks)
         if (plan.delay, plan.variant) != (None, None):
             raise ValueError(f"{plan.task} has neither delay nor variant; expected them with the task remember only")
-        return kitchen.KitchenEnv(plan.task, plan.hz, **looks)
+        return kitchen.KitchenEnv(plan.task, **looks)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

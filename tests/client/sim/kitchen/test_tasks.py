@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -108,3 +110,16 @@ def test_an_unknown_task_is_refused() -> None:
 def test_each_task_has_its_things() -> None:
     """And no other task's."""
     assert [task.things for task in TASKS.values()] == [(POT,), (CUBE, BOX), (SAUSAGE, PAN), (SPONGE,)]
+
+
+@pytest.mark.process
+def test_words_and_experts_import_without_mujoco() -> None:
+    """Only KitchenEnv needs the engine."""
+    code = (
+        "import sys; sys.modules['mujoco'] = sys.modules['torch'] = sys.modules['dm_control'] = None\n"
+        "from stillframe_client.sim.kitchen import TASKS, kitchen_action\n"
+        "print(TASKS['wipe-table'].instruction)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert ran.stdout == "wipe the table\n"
