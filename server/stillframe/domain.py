@@ -181,9 +181,9 @@ class SlackReport:
     """One pass over a frame that had been answered: an idle refresh, or the audit of a keyframe."""
 
     duration_ms: float
-    drift: float | None  # of that answer, worst dimension, normalised units; None: a frame came in before it was known
+    drift: float | None  # of that answer's worst number to be played, normalised; None: a frame came in before
     yield_ms: float | None = None  # from the entry of the frame that came in until the refresh had yielded
-    by_action: tuple[float, ...] = ()  # the drift of each action of the chunk, the first due first
+    by_action: tuple[float, ...] = ()  # the drift of each action of the whole chunk, the first due first
     audit: bool = False  # whether the answer was dense, and the drift is that of the delta that it replaced
 
 

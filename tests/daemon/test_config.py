@@ -28,6 +28,7 @@ OTHER_VALUES: dict[str, Any] = {  # one per key, none of them its default
     "dtype": "bfloat16",
     "weights": "int8",
     "threads": 3,
+    "vision_towers": "side-by-side",
     "host": "0.0.0.0",  # noqa: S104 -- read, never listened on
     "port": 0,
     "listeners": [ListenerSettings(8777, "::1", "openvla-oft", "the arm"), ListenerSettings(0)],

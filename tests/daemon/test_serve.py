@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import os
@@ -11,14 +12,16 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 
-from stillframe.daemon import serve
+from stillframe.daemon import serve, towers
 from stillframe.daemon.checkpoint import with_local_checkpoint
-from stillframe.daemon.config import DaemonConfig, load_config
+from stillframe.daemon.config import DaemonConfig, VisionTowers, load_config
+from stillframe.daemon.cores import usable_cores
 from stillframe.daemon.sockets import BoundSocket
 from stillframe.daemon.web_settings import web_settings
 from stillframe.domain import SessionRef, blank_observation
@@ -28,6 +31,8 @@ from stillframe.metrics import Metrics
 from stillframe.models.base import PolicyModel
 from stillframe.models.llama.cpu_dtype import DtypeTiming
 from stillframe.models.llama.decoder import DecoderConfig
+from stillframe.models.registry import load_policy
+from stillframe.models.side_by_side import OnSecondThread, RunJobs, in_turn
 from stillframe.web.middleware.auth import Caller
 from stillframe.web.middleware.listeners import Listener
 from stillframe.web.middleware.start_options import StartOptions
@@ -304,6 +309,58 @@ def test_threads_and_dtype_reach_the_model(golden_folder: Path) -> None:
     assert model.dtype == torch.bfloat16
     assert model.info.dtype == "bfloat16"
     assert model.info.device == "cpu"
+
+
+def test_towers_run_as_configured(golden_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In turn unless that is asked for, and then with the same answers; what is opened for no daemon runs in turn."""
+    answers = []
+    for wanted, how in ({}, None), ({"vision_towers": "side-by-side"}, OnSecondThread):
+        asked = config(checkpoint=golden_folder, device="cpu", dtype="float32", threads=1, **wanted)
+        engine = serve.open_engine(asked, Metrics(CollectorRegistry()), logging.getLogger("serve-test"))
+        backbone = engine._core.model.network.vision_backbone  # type: ignore[attr-defined]  # of this family
+        engine.warm_up()
+        answers.append(engine.submit(blank_observation(engine.info), 1e6, SessionRef("a")).result().chunk.tokens)
+        engine.close()
+
+        assert backbone.run is in_turn if how is None else isinstance(backbone.run, how)
+        assert serve.open_model(asked).network.vision_backbone.run is in_turn  # type: ignore[attr-defined]
+    assert np.array_equal(*answers)
+    assert not [said for said in caplog.messages if "vision_towers" in said and usable_cores() > 1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "threads", "said"),
+    [
+        ("in-turn", 2, ""),
+        ("side-by-side", 2, "vision_towers: two vision towers side by side want 4 cores (threads: 2), and this process "
+         "may use 3; 'in-turn', or fewer threads, may be faster"),
+        ("side-by-side", 1, ""),
+    ],
+)  # fmt: skip
+def test_too_few_cores_for_two_towers_are_warned_of(
+    golden_model: PolicyModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    wanted: VisionTowers, threads: int, said: str,
+) -> None:  # fmt: skip
+    """Once, as the daemon starts: it does as it is told."""
+    monkeypatch.setattr(towers, "usable_cores", lambda: 3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    model = copy.copy(golden_model)
+    given: list[RunJobs] = []
+    monkeypatch.setattr(model, "run_towers", given.append, raising=False)
+    towers.run_towers(model, wanted, logging.getLogger("serve-test"))
+
+    assert caplog.messages == ([said] if said else [])
+    assert len(given) == (wanted == "side-by-side")
+
+
+def test_one_tower_has_nothing_beside_it(caplog: pytest.LogCaptureFixture) -> None:
+    """A family with a single one is served all the same, and the log says so."""
+    folder = Path(__file__).parents[1] / "goldens" / "pi0" / "pi0-micro"
+    model = load_policy(folder, dtype=torch.float32, device=torch.device("meta"))
+    with caplog.at_level(logging.INFO, "serve-test"):
+        towers.run_towers(model, "side-by-side", logging.getLogger("serve-test"))
+
+    assert caplog.messages == [f"vision_towers: {model.info.name} has one vision tower, beside which nothing runs"]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,20 @@ def test_a_chunk_is_answered_whole() -> None:
     assert ChunkAnswers().info(info) is info
 
 
+@pytest.mark.parametrize(
+    ("answers", "drift"),
+    [
+        (ChunkAnswers(), 0.9),
+        (ChunkAnswers(execute=2), 0.3),
+        (ChunkAnswers(execute=4), 0.9),
+        (ChunkAnswers(ensemble=3, execute=1), 0.9),
+    ],
+)
+def test_drift_counts_where_it_is_played(answers: ChunkAnswers, drift: float) -> None:
+    """The worst of the actions that a robot is advised to play; of all in an ensemble, where each has its say later."""
+    assert answers.drift((0.1, 0.3, 0.2, 0.9)) == drift
+
+
 def test_an_ensemble_answers_one_action() -> None:
     """What the last chunks said of this step; the contract says one action a frame."""
     answers, robot = ChunkAnswers(ensemble=2), session()

@@ -30,7 +30,7 @@ from stillframe.engine.history import HistoryManager, untrained_weights
 from stillframe.engine.local import LocalPolicy
 from stillframe.engine.refresh import refresh_idle_session
 from stillframe.engine.requests import FrameRequest
-from stillframe.engine.settings import GraphSettings
+from stillframe.engine.settings import DecodingSettings, GraphSettings
 from stillframe.engine.step import step
 from stillframe.errors import ConfigError, Unprocessable
 from stillframe.history.settings import HistorySettings
@@ -82,7 +82,14 @@ class Bench:
     """An engine core on one thread, as the engine's drives it."""
 
     def __init__(
-        self, model: PolicyModel, shots: dict[str, list[Image]], mode: Any, pruning: Any = PRUNING, **knobs: Any
+        self,
+        model: PolicyModel,
+        shots: dict[str, list[Image]],
+        mode: Any,
+        *,
+        execute: int = 0,
+        pruning: Any = PRUNING,
+        **knobs: Any,
     ):
         adaptive = {"task_top_k": 40, "distance": 1.0, "scene_cut": 0.05} | knobs
         settings = ReuseSettings(
@@ -93,7 +100,8 @@ class Bench:
             **pruning,
         )
         self.clock = ManualClock(100.0)
-        self.core = EngineCore.of(model, settings, self.clock, default_sessions=3)
+        decoding = DecodingSettings(execute=execute)
+        self.core = EngineCore.of(model, settings, self.clock, decoding=decoding, default_sessions=3)
         self.model, self.shots = model, shots
         self.places: dict[str, SessionRef] = {}
 
@@ -246,6 +254,23 @@ def test_drift_is_measured_action_by_action(bench: Make, mode: ReuseMode) -> Non
     np.testing.assert_allclose(report.by_action, np.abs(answered - units).max(axis=1), rtol=0, atol=1e-4)
     assert report.drift == max(report.by_action) > 0
     assert len(report.by_action) == HORIZON
+
+
+def test_drift_is_held_to_the_budget_where_it_is_played(bench: Make) -> None:
+    """Of a chunk whose first two actions are to be played, theirs is reported and steers; that of all is told too."""
+    robots, whole = bench("adaptive", execute=2), bench("adaptive")
+    for each in (robots, whole):
+        each.see(0)
+        each.see(1, state=1)
+    report, every = robots.refresh(), whole.refresh()
+    session = robots.core.cache.sessions.known("a")
+
+    assert report is not None
+    assert every is not None
+    assert session is not None
+    assert report.drift == session.last_drift == max(report.by_action[:2])
+    assert report.by_action == pytest.approx(every.by_action)
+    assert every.drift == max(every.by_action)
 
 
 def test_after_a_refresh_the_session_goes_on_from_the_dense_pass(bench: Make) -> None:

@@ -5,24 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillframe.engine.drift import STEP_DOWN, STEP_UP, Caution, drift_by_action, drift_of
+from stillframe.engine.drift import STEP_DOWN, STEP_UP, Caution, drift_by_action
 
 
-def test_drift_is_the_worst_dimensions() -> None:
-    """Of any action in the chunk, whichever way it went."""
-    answer, dense = np.zeros((2, 3)), np.array([[0.1, 0.0, 0.0], [0.0, -0.4, 0.3]])
-
-    assert drift_of(answer, dense) == pytest.approx(0.4)
-    assert drift_of(dense, answer) == pytest.approx(0.4)
-    assert drift_of(answer, answer) == 0
-
-
-def test_drift_of_each_action_is_its_own_worst() -> None:
-    """In the order in which they are due; the worst of them is the chunk's."""
+def test_drift_of_each_action_is_its_worst_dimensions() -> None:
+    """In the order in which they are due, whichever way it went."""
     answer, dense = np.zeros((2, 3)), np.array([[0.1, 0.0, 0.0], [0.0, -0.4, 0.3]])
 
     assert drift_by_action(answer, dense) == (pytest.approx(0.1), pytest.approx(0.4))
-    assert max(drift_by_action(answer, dense)) == drift_of(answer, dense)
+    assert drift_by_action(dense, answer) == drift_by_action(answer, dense)
+    assert drift_by_action(answer, answer) == (0, 0)
 
 
 def test_caution_rises_over_budget_until_it_is_full() -> None:

@@ -19,6 +19,7 @@ from stillframe.engine.preemption import Preempted, yielding_between_blocks
 from stillframe.engine.requests import FrameRequest
 from stillframe.engine.shadow import MOST_WAITING, Shadow, is_sampled
 from stillframe.errors import ConfigError, Overloaded
+from stillframe.models.side_by_side import side_by_side
 from stillframe.testing import state_info
 
 Make = Callable[..., Any]
@@ -224,6 +225,17 @@ def test_the_engine_lets_it_compute_when_nothing_else_is_to_be_done(made: Make, 
 
     assert {one.outcome for one in reports} <= {"compared", "preempted"}
     assert sum(one.outcome == "compared" for one in reports) == 2
+
+
+def test_a_part_on_a_thread_of_its_own_gives_way_too() -> None:
+    """Of two networks side by side each ends before its next block, whichever thread has it; later ones run on."""
+    network, run = torch.nn.Sequential(torch.nn.Linear(2, 2)), side_by_side(torch.device("cpu"))
+    for jobs in ([lambda: network(torch.zeros(1, 2)), lambda: torch.zeros(0)],
+                 [lambda: torch.zeros(0), lambda: network(torch.zeros(1, 2))]):  # fmt: skip
+        with yielding_between_blocks(torch.device("cpu"), lambda: True), pytest.raises(Preempted):
+            run(jobs)
+
+        assert len(run(jobs)) == 2
 
 
 def test_other_threads_networks_are_left_alone() -> None:

@@ -28,10 +28,12 @@ from stillframe.models.graphs.capture import CudaGraphCapture
 from stillframe.models.graphs.gpu_budget import graph_bytes
 from stillframe.models.graphs.graph_runner import CudaGraphRunner
 from stillframe.models.graphs.shapes import capture_shapes
+from stillframe.models.graphs.vision_graphs import GraphedVision, HasVisionEncoder
 from stillframe.models.llama.decoder import Decoder, DecoderConfig
 from stillframe.models.llama.runner import DecoderRunner
 from stillframe.models.llama.sequence import SequenceSlice
 from stillframe.models.registry import load_policy
+from stillframe.models.side_by_side import HasTowers, side_by_side
 from stillframe.reuse.kv import KVPool, KVShape
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 
@@ -100,6 +102,23 @@ def test_robots_act_as_without_graphs(model: PolicyModel) -> None:
     torch.testing.assert_close(*held, rtol=0, atol=1e-3)
     assert counts.replays >= 24
     assert counts.eager == dict.fromkeys(EAGER_REASONS, 0)
+
+
+@torch.inference_mode()
+def test_towers_side_by_side_are_what_they_are_in_turn(model: PolicyModel) -> None:
+    """On a stream of their own, launched and captured: every picture's rows up to rounding, over and over."""
+    assert isinstance(model, HasTowers)
+    assert isinstance(model, HasVisionEncoder)
+    draw = torch.Generator(CUDA).manual_seed(4)
+    pictures = [torch.randn(2, *model.image_shape, generator=draw, device=CUDA) for _ in range(8)]
+    expected = [model.encode_images(own) for own in pictures]
+    model.run_towers(side_by_side(CUDA))
+    encode, counts = model.encode_images, PassCounts()
+    captured = GraphedVision(encode, model.image_shape, [2], CudaGraphCapture(CUDA), counts, pictures[0])
+    for how in (encode, captured):
+        torch.testing.assert_close([how(own) for own in pictures * 3], expected * 3, rtol=0, atol=1e-4)
+
+    assert counts.replays == 24
 
 
 def test_chunks_are_what_they_are_without_graphs(oft_folder: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stillframe.models.pi0.siglip import SiglipConfig, SiglipTower
 from stillframe.models.prismatic.vision import Projector, Tower, TowerConfig, VisionBackbone
+from stillframe.models.side_by_side import in_turn, side_by_side
 from stillframe.models.token_sparse import ChangedPicture, PictureKV, TokenSparseVision
 
 GRID, PX = 4, 3
@@ -177,6 +178,21 @@ def test_what_is_kept_of_a_picture_takes_what_it_says(bench: Bench) -> None:
 
     assert one.nbytes == bench.sparse.picture_bytes == sum(tower.untyped_storage().nbytes() for tower in one.towers)
     assert torch.equal(one.towers[0], kept)
+
+
+@torch.inference_mode()
+def test_towers_side_by_side_see_and_keep_the_same() -> None:
+    """To the bit: patches of whole pictures and of those that changed, and the keys and values of both."""
+    bench, made = BENCHES["prismatic"], []
+    pictures = [bench.picture(1), bench.picture(2)]
+    for run in (in_turn, side_by_side(torch.device("cpu"))):
+        sparse = TokenSparseVision(bench.towers, bench.encode[1], run)
+        rows, kept = sparse.whole(pictures)
+        wanted = [ChangedPicture(bench.picture(3), np.array([0, 5]), kept[0])]
+        wanted.append(ChangedPicture(bench.picture(4), np.array([7]), kept[1]))
+        made.append([rows, *sparse.changed(wanted), *(tower for own in kept for tower in own.towers)])
+
+    assert all(torch.equal(one, other) for one, other in zip(*made, strict=True))
 
 
 def test_a_tower_in_another_dtype_than_its_pictures() -> None:

@@ -19,8 +19,8 @@ from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.bridge import evaluate_bridge
 from stillframe_lab.cli.drafts import compare_drafts
 from stillframe_lab.cli.evidence import EvidenceOptions, ablate, compare_families, knobs_of, remember
-from stillframe_lab.cli.libero import LiberoOptions, PictureChoice, evaluate_libero
-from stillframe_lab.cli.methods import MethodsOptions, compare_methods
+from stillframe_lab.cli.libero import LiberoOptions, PictureChoice, SceneChoice, evaluate_libero
+from stillframe_lab.cli.methods import MethodsOptions, compare_methods, tabulate_evidence
 from stillframe_lab.cli.prefix import compare_prefix_caches
 from stillframe_lab.cli.rtc import DELAYS, evaluate_rtc
 from stillframe_lab.cli.shipped import TINY
@@ -103,6 +103,13 @@ def eval_command(
             "trained on, else full."
         ),
     ] = None,
+    scenes: Annotated[
+        SceneChoice,
+        typer.Option(
+            help="With --suite: the benchmark's fixed initial states, for evaluation only, or scenes that are drawn, "
+            "to record and to calibrate with."
+        ),
+    ] = SceneChoice.FIXED,
     video: Annotated[Path | None, typer.Option(help="With --suite: a folder for an animation of each episode.")] = None,
     device: Annotated[Device, typer.Option()] = "auto",
     dtype: Annotated[str, typer.Option()] = "auto",
@@ -177,6 +184,14 @@ def eval_command(
             "--under-load", help="Eight robots without pauses: drift, reuse and work by each way to measure drift."
         ),
     ] = False,
+    evidence_table: Annotated[
+        bool,
+        typer.Option(
+            "--evidence",
+            help="Play nothing: write the table of suites, policies and methods into README.md here, out of what lies "
+            "under docs.",
+        ),
+    ] = False,
     pause_ms: Annotated[float, typer.Option(min=0, help="With --under-load: from an answer to the next frame.")] = 0.0,
     delay_ms: Annotated[str, typer.Option(help="With --rtc: of the answers, in whole control steps.")] = DELAYS,
     cell: Annotated[
@@ -188,6 +203,9 @@ def eval_command(
     ] = None,
 ) -> None:
     """Play episodes in the simulator and report success, with its 95 % interval, reuse, drift and latency."""
+    if evidence_table:
+        tabulate_evidence()
+        return
     require_extras("sim")
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
     if suite is not None and ablation:
@@ -210,6 +228,7 @@ def eval_command(
                 unnorm_key=unnorm_key,
                 processes=processes,
                 pictures=pictures,
+                scenes=scenes,
                 video=video,
                 distractor=distractor,
                 json_file=json_file,

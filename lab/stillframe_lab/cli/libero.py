@@ -37,6 +37,13 @@ class PictureChoice(StrEnum):
     FAST = "fast"
 
 
+class SceneChoice(StrEnum):
+    """Which scenes are played."""
+
+    FIXED = "fixed"  # the benchmark's initial states, for evaluation only
+    DRAWN = "drawn"  # from the task's regions, to record and to calibrate with
+
+
 @dataclass(frozen=True)
 class LiberoOptions:
     """What the command line says; None: the default of each."""
@@ -54,6 +61,7 @@ class LiberoOptions:
     unnorm_key: str | None
     processes: int
     pictures: PictureChoice | None
+    scenes: SceneChoice
     video: Path | None
     distractor: bool
     json_file: Path | None
@@ -64,7 +72,7 @@ def evaluate_libero(options: LiberoOptions) -> None:
     """Play the suite's episodes and report. Raises ConfigError for options that do not go together."""
     from stillframe_lab.evaluation.actors import user_errors
 
-    bench = bench_of(options.suite, options.checkpoint, options.pictures, distractor=options.distractor)
+    bench = bench_of(options.suite, options.checkpoint, options.pictures, options.scenes, distractor=options.distractor)
     if [bool(options.checkpoint), bool(options.server), options.expert].count(True) != 1:
         raise ConfigError("--suite: expected one of --checkpoint, --server and --expert")
     if options.expert:
@@ -112,7 +120,14 @@ def _serving(options: LiberoOptions, checkpoint: Path) -> list[str]:
     return [*([str(knobs)] if knobs else []), "--checkpoint", str(local_folder(checkpoint)), *options.serving]
 
 
-def bench_of(suite: str, checkpoint: Path | None, pictures: PictureChoice | None, *, distractor: bool) -> Bench:
+def bench_of(
+    suite: str,
+    checkpoint: Path | None,
+    pictures: PictureChoice | None,
+    scenes: SceneChoice = SceneChoice.FIXED,
+    *,
+    distractor: bool,
+) -> Bench:
     """What plays a suite. Raises ConfigError for a suite that is none, and for options that it does not have."""
     from stillframe_lab.kitchen.bench import SUITE, KitchenBench
     from stillframe_lab.libero.bench import LiberoBench
@@ -121,11 +136,13 @@ def bench_of(suite: str, checkpoint: Path | None, pictures: PictureChoice | None
     if suite == SUITE:
         if pictures is not None:
             raise ConfigError(f"--pictures: the suite {SUITE} has pictures of one kind; leave it out")
+        if scenes is SceneChoice.DRAWN:
+            raise ConfigError(f"--scenes drawn: all scenes of {SUITE} are drawn, by --seed; leave it out")
         return KitchenBench(distractor)
     check_suite(suite)
     if distractor:
         raise ConfigError(f"--distractor: nothing moves behind the scenes of LIBERO; expected --suite {SUITE}")
-    return LiberoBench(suite, pictures_of(checkpoint, pictures).value)
+    return LiberoBench(suite, pictures_of(checkpoint, pictures).value, scenes is SceneChoice.DRAWN)
 
 
 def pictures_of(checkpoint: Path | None, asked: PictureChoice | None) -> PictureChoice:
@@ -147,10 +164,11 @@ def _played(options: LiberoOptions, bench: Bench, served: ServedPolicy | None) -
     from stillframe_lab.libero.summary import summarise
     from stillframe_lab.progress import EpisodeBar
 
-    suite, tasks, seed = options.suite, task_numbers(options.tasks, bench.tasks), options.seed or 0
+    suite, tasks = options.suite, task_numbers(options.tasks, bench.tasks)
+    seed = bench.first_seed if options.seed is None else options.seed
     episodes = episodes_of(tasks, options.episodes or bench.init_states * len(tasks), bench.init_states)
-    asked = {**served.origin, **bench.origin} if served else {"policy": "expert"}
-    origin = {"suite": suite, "seed": seed, **asked}
+    asked = {**served.origin, **bench.seen_as} if served else {"policy": "expert"}
+    origin = {"suite": suite, "seed": seed, **bench.origin, **asked}
     log = EpisodeLog(log_file(options.json_file) if options.json_file else None, origin)
     run = Run(suite, bench.rules(seed), log, Film(options.video) if options.video else None)
     with EpisodeBar(f"{suite}, {len(tasks)} tasks", len(episodes)) as bar:

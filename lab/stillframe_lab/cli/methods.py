@@ -1,4 +1,4 @@
-"""`stillframe eval --suite S --ablation`: every way to reuse or prune, in one of LIBERO's suites.
+"""`stillframe eval --suite S --ablation` and `--evidence`: every way to reuse or prune, in one suite and in all.
 
 Parses what is asked; other rooms do the work, imported on use.
 """
@@ -19,6 +19,7 @@ from stillframe_lab.cli.evidence import EvidenceOptions, knobs_of
 from stillframe_lab.cli.libero import PictureChoice, pictures_of
 
 EPISODES = 200
+README, DOCS = Path("README.md"), Path("docs")  # of a checkout, in which the command runs
 
 
 @dataclass(frozen=True)
@@ -69,3 +70,14 @@ def compare_methods(options: EvidenceOptions, asked: MethodsOptions) -> None:
     with user_errors(), AblationBar() as bar:
         written = run_methods(plan, folders, options.workers, bar)
     typer.echo(f"written: {folders.out}/{', '.join(written)}")
+
+
+def tabulate_evidence() -> None:
+    """Write README's table of what was measured. Raises ConfigError where there is no checkout."""
+    from stillframe_lab.methods.evidence import write_evidence
+
+    try:
+        write_evidence(README, DOCS)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--evidence: {error}; run it in a checkout of the repository") from error
+    typer.echo(f"written: {README}")

@@ -29,6 +29,7 @@ class KitchenBench:
     distractor: bool = False  # whether crates go by behind the table
 
     suite = SUITE
+    first_seed = 0
     tasks = len(TASKS)
     init_states = INIT_STATES
 
@@ -36,6 +37,11 @@ class KitchenBench:
     def origin(self) -> Mapping[str, Any]:
         """See Bench."""
         return {"distractor": self.distractor}
+
+    @property
+    def seen_as(self) -> Mapping[str, Any]:
+        """See Bench: as ever."""
+        return {}
 
     def rules(self, seed: int) -> EpisodeRules:
         """See Bench. All lies still from the start."""

@@ -18,9 +18,10 @@ from stillframe_lab.libero.episode import Asking, EpisodeRules, Player, Simulato
 from stillframe_lab.libero.expert.jobs import check_expert
 from stillframe_lab.libero.expert.player import ExpertPlayer
 from stillframe_lab.libero.process import Drawing, SimulatorProcess
-from stillframe_lab.libero.suites import INIT_STATES, TASKS, most_steps
+from stillframe_lab.libero.suites import DRAWN_SEED, INIT_STATES, TASKS, most_steps
 
 COARSE = "the pictures are the fast ones, coarser than the benchmark's: for policies that were trained on such"
+OWN_SCENES = "the scenes are drawn, not the benchmark's fixed initial states: to record and to calibrate with"
 
 
 class Bench(Protocol):
@@ -42,8 +43,18 @@ class Bench(Protocol):
         ...
 
     @property
+    def first_seed(self) -> int:
+        """Of the first initial state, unless another is asked for."""
+        ...
+
+    @property
     def origin(self) -> Mapping[str, Any]:
         """What an episode's result depends on, beside suite, seed, policy and episode."""
+        ...
+
+    @property
+    def seen_as(self) -> Mapping[str, Any]:
+        """What beside these a policy's result depends on: how its pictures are made."""
         ...
 
     def rules(self, seed: int) -> EpisodeRules:
@@ -77,18 +88,29 @@ class LiberoBench:
 
     suite: str
     pictures: Drawing
+    drawn: bool = False  # its scenes by seeds, not the benchmark's fixed initial states
 
     tasks = TASKS
     init_states = INIT_STATES
 
     @property
+    def first_seed(self) -> int:
+        """See Bench."""
+        return DRAWN_SEED if self.drawn else 0
+
+    @property
     def origin(self) -> Mapping[str, Any]:
+        """See Bench."""
+        return {"scenes": "drawn"} if self.drawn else {}
+
+    @property
+    def seen_as(self) -> Mapping[str, Any]:
         """See Bench."""
         return {"pictures": self.pictures}
 
     def rules(self, seed: int) -> EpisodeRules:
         """See Bench."""
-        return EpisodeRules(most_steps(self.suite), seed)
+        return EpisodeRules(most_steps(self.suite), seed, self.drawn)
 
     def asking(self, info: ModelInfo, execute: int | None, unnorm_key: str | None) -> LiberoAsking:
         """See Bench."""
@@ -96,7 +118,8 @@ class LiberoBench:
 
     def doubts(self, info: ModelInfo, asking: Asking) -> list[str]:
         """See Bench."""
-        return [*doubts(info, cast(LiberoAsking, asking)), *([COARSE] if self.pictures == "fast" else [])]
+        own = [*([COARSE] if self.pictures == "fast" else ()), *([OWN_SCENES] if self.drawn else ())]
+        return [*doubts(info, cast(LiberoAsking, asking)), *own]
 
     @contextmanager
     def simulator(self, *, draws: bool) -> Iterator[SimulatorProcess]:

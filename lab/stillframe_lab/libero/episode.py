@@ -130,6 +130,7 @@ class EpisodeRules:
 
     most_steps: int
     seed: int = 0  # of the first initial state; each has its own, so that fixtures are placed as variously as drawn
+    drawn: bool = False  # by that seed from the task's regions, instead of the benchmark's fixed initial states
     settle_steps: int = SETTLE_STEPS
 
     def play(
@@ -137,7 +138,7 @@ class EpisodeRules:
     ) -> PlayedEpisode:
         """Play one episode of the open task. Raises Stopped once `over` is set."""
         seed = self.seed + episode.init_state
-        reading = simulator.reset(episode.init_state, seed)
+        reading = simulator.reset(None if self.drawn else episode.init_state, seed)
         for _ in range(self.settle_steps):
             reading = simulator.step(SETTLE)
         player.begin(scene)

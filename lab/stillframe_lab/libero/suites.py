@@ -15,6 +15,7 @@ from stillframe.errors import ConfigError
 
 MOST_STEPS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, "libero_10": 520}
 TASKS, INIT_STATES = 10, 50  # of each suite, of each task
+DRAWN_SEED = 50_000  # of the first drawn scene: fixed states are seeded from 0 on, demonstrations from 100 000
 SETTLE_STEPS = 10  # in which what hangs in the air falls
 SETTLE = np.array([0.0] * 6 + [-1.0])  # the hand stays, open
 

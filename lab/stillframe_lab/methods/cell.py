@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stillframe.domain import PolicyInfo, blank_observation
+from stillframe.engine.settings import DecodingSettings
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
 from stillframe.web.service.model_card import model_card
@@ -64,12 +65,13 @@ def arm_players(
 
     `masks`: the simulator's, for those arms that go by them; no time of an arm counts how they are made.
     """
-    protocol = local_protocol(model.info, plan.suite, plan.execute)
+    protocol, clock = local_protocol(model.info, plan.suite, plan.execute), time.thread_time
+    decoding = DecodingSettings(execute=protocol.execute)  # whose drift counts
     return {
         name: PolicyPlayer(
-            LocalActor(model, reuse, clock=time.thread_time),
+            LocalActor(model, reuse, clock=clock, decoding=decoding),
             protocol,
-            time.thread_time,
+            clock,
             masks if asks_masks(reuse) else None,
         )
         for name, reuse in arms.items()

@@ -42,7 +42,7 @@ class MethodsPlan:
     @property
     def name(self) -> str:
         """How the names of its report's files begin."""
-        return f"{self.checkpoint.name}-{self.suite}"
+        return f"{self.checkpoint.name}-{self.suite}{'' if self.execute is None else f'-every-{self.execute}'}"
 
     def cells(self) -> Iterator[MethodsCell]:
         """The first states of every task before the next ones of any: what is stopped has some of each."""
@@ -65,7 +65,7 @@ class MethodsCell:
     @property
     def name(self) -> str:
         """The name of the folder of its arms' results."""
-        return f"{self.plan.suite}-{self.task}-from-{self.init_states[0]:02}"
+        return f"{self.plan.name}-{self.task}-from-{self.init_states[0]:02}"
 
     @property
     def episodes(self) -> Iterator[EpisodeId]:

@@ -47,16 +47,15 @@ def write_methods(
         "targets": _targets(arms),
         "strip": strip,
     }
-    named = plan.name
-    write_json(out / f"{named}.json", document)
+    write_json(out / f"{plan.name}.json", document)
     counts = {name: arm for name, arm in arms.items() if is_count(name)}
     chart = {name: arm for name, arm in arms.items() if name not in counts and arm["drift"]["p90"] is not None}
-    success_chart(out / f"{named}.png", chart, {OFF: arms[OFF], **counts}, "forced, tokens of each camera")
+    success_chart(out / f"{plan.name}.png", chart, {OFF: arms[OFF], **counts}, "forced, tokens of each camera")
     documents = {
         file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(out.glob("*-libero_*.json"))
     }
     (out / "README.md").write_text(methods_page(documents), encoding="utf-8")
-    return f"{named}.json", f"{named}.png", "README.md"
+    return f"{plan.name}.json", f"{plan.name}.png", "README.md"
 
 
 def _arm(cells: Sequence[Result], base: Sequence[Result], name: str) -> dict[str, Any]:

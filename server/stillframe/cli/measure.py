@@ -55,6 +55,7 @@ def calibrate_command(
                 warn=bar.say,
                 report=bar,
                 criterion=criterion,
+                decoding=deployment.decoding,
             )
         except OverBudget as problem:
             if chart:

@@ -34,6 +34,7 @@ from stillframe.web.live.settings import LiveSettings
 from stillframe_client.wire import SESSION_ID_RULE, is_session_id
 
 Device = Literal["auto", "cpu", "cuda"]
+VisionTowers = Literal["in-turn", "side-by-side"]
 Profile = Literal["native", "openvla-oft", "cogact", "openpi", "roboarena"]
 
 PATHS = ("checkpoint", "record", "tls_cert", "tls_key")
@@ -172,6 +173,11 @@ class DaemonConfig(BaseModel):
         "fastest on a CPU), int8-weight-only, int4-weight-only or fp8; see docs/quantised.md",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads for the model; null: torch decides")
+    vision_towers: VisionTowers = Field(
+        "in-turn",
+        description="of a model that looks at a picture by two: in-turn, or side-by-side: on so many threads each, or "
+        "each on a GPU's stream of its own; see docs/vision.md",
+    )
     host: str = Field("127.0.0.1", description="address to listen on; loopback unless you say otherwise")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0: any free one, named in the log")
     listeners: list[ListenerSettings] = Field(default_factory=list, description="ports to listen on beside that one")

@@ -21,6 +21,7 @@ from stillframe.daemon.logs import SUMMARY, lines_lost, write_in_background
 from stillframe.daemon.shutdown import DrainingServer, exit_within, stopping_on_signals
 from stillframe.daemon.sockets import LEAVE_S, BoundSocket, bind_sockets, track_connections, uvicorn_config
 from stillframe.daemon.summary import start_summary
+from stillframe.daemon.towers import run_towers
 from stillframe.daemon.web_settings import port_terms, web_settings
 from stillframe.domain import FrameObserver
 from stillframe.engine.cuda_graphs import CaptureConfig, check_gpu_memory
@@ -186,6 +187,7 @@ def open_engine(
 ) -> Engine:
     """Load the checkpoint, a folder, and start its engine, not yet warm. `ended` is called if the engine fails."""
     model = open_model(config, log)
+    run_towers(model, config.vision_towers, log)
     for where, terms in port_terms(config):
         terms.check(model.info, where)
     _warn_missing_crop(config, log)

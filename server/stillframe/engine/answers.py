@@ -1,10 +1,12 @@
 """ChunkAnswers: what is answered of a chunk: all of it, or this step's action by a session's last chunks.
 
-Knows frames and their sessions; not how a chunk was computed. What drift and the gate for actions look at is the chunk.
+Knows frames and their sessions; not how a chunk was computed. What the gate for actions looks at is the whole chunk;
+drift is that of the actions that are to be played.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stillframe.domain import ActionChunk, PolicyInfo, RtcInfo
@@ -31,6 +33,13 @@ class ChunkAnswers:
             why = ", as decoding.ensemble has it" if self.ensemble else ""
             raise ConfigError(f"{said}{why}: expected 0 to {policy.chunk_horizon}")
         return replace(policy, execute=self.execute) if self.execute else policy
+
+    def drift(self, by_action: Sequence[float]) -> float:
+        """How far an answer has drifted, of the drift of each action: the worst that a robot is advised to play.
+
+        The worst of all where it is not told how many, or where each has a say in later steps.
+        """
+        return max(by_action if self.ensemble or not self.execute else by_action[: self.execute])
 
     def answer(self, frame: ScheduledFrame, chunk: ActionChunk) -> ActionChunk:
         """What is answered. A stateless frame has no chunks before it: of its own the first action."""

@@ -29,5 +29,6 @@ def run_audit(core: EngineCore, audit: Audit) -> SlackReport:
         took_s = core.clock() - started_s
         core.scheduler.audits.spend(took_s)
     drifts = drift_by_action(decoded.normalised, audit.answer.normalised)
-    audit.session.measured(max(drifts), audit.share)
-    return SlackReport(took_s * 1e3, max(drifts), by_action=drifts, audit=True)
+    drift = core.answers.drift(drifts)
+    audit.session.measured(drift, audit.share)
+    return SlackReport(took_s * 1e3, drift, by_action=drifts, audit=True)

@@ -22,13 +22,8 @@ STEP_DOWN = 0.02  # for an answer within half of it
 BLIND_ANSWERS = 8  # of delta frames without a measurement, after which drift counts as not known
 
 
-def drift_of(answer: NDArray[np.float64], dense: NDArray[np.float64]) -> float:
-    """Distance of two chunks [horizon, action_dim] in normalised units: the worst dimension's, of the worst action."""
-    return float(np.abs(answer - dense).max())
-
-
 def drift_by_action(answer: NDArray[np.float64], dense: NDArray[np.float64]) -> tuple[float, ...]:
-    """The same of each action of a chunk by itself, the first due first."""
+    """How far apart two chunks [horizon, action_dim] are in each action: its worst dimension, normalised units."""
     return tuple(np.abs(answer - dense).max(axis=1).tolist())
 
 

@@ -44,7 +44,8 @@ def refresh_idle_session(core: EngineCore, session: SessionState, should_yield: 
         raise
     except Preempted:
         return SlackReport((core.clock() - started_s) * 1e3, drift=None) if frame.can_drift else None
-    return SlackReport((core.clock() - started_s) * 1e3, max(drifts), by_action=drifts) if drifts else None
+    took_ms = (core.clock() - started_s) * 1e3
+    return SlackReport(took_ms, core.answers.drift(drifts), by_action=drifts) if drifts else None
 
 
 def _measure(
@@ -59,9 +60,9 @@ def _measure(
         core.cache.vision.look_whole(runner, [dense])
         decoded = compute_beside(core, dense, runner)
     drifts = drift_by_action(answer.normalised, decoded.normalised)
-    session.last_drift = max(drifts)
+    session.last_drift = core.answers.drift(drifts)
     if frame.policy is not None and frame.policy.bounded:
         core.cache.refresh(session, dense)
-        session.measured(max(drifts))
+        session.measured(session.last_drift)
     session.unmeasured = 0  # as published nothing steers by it
     return drifts

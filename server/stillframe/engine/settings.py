@@ -43,7 +43,7 @@ class DecodingSettings(RangeChecked):
     execute: int = setting(
         0,
         "of a policy that answers chunks: actions that a robot is advised to play of each before it asks for the next "
-        "(/v1/models says so); 0: half of them",
+        "(/v1/models says so), whose drift alone is held to the budget; 0: half of them, and the drift of all",
         low=0,
         high=1024,
     )

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stillframe.models.llama.attention import attend
+from stillframe.models.side_by_side import Job, RunJobs, in_turn
 
 
 class SparseTower(Protocol):
@@ -90,9 +91,11 @@ class HasTokenSparseVision(Protocol):
 class TokenSparseVision:
     """Towers over the same pictures, three channels each, and the projector behind them. One thread at a time."""
 
-    def __init__(self, towers: Sequence[SparseTower], project: Callable[[Tensor], Tensor]):
+    def __init__(self, towers: Sequence[SparseTower], project: Callable[[Tensor], Tensor], run: RunJobs = in_turn):
+        """`run`: how the towers run, one after the other or side by side."""
         self._towers = [*towers]
         self._project = project
+        self._run = run
         self._grid = math.isqrt(towers[0].pos_embed.shape[-2])
 
     @property
@@ -110,15 +113,12 @@ class TokenSparseVision:
 
         The patches are those that the model's own encoder gives.
         """
-        pixels, features, kept = torch.stack([self._moved(picture) for picture in pictures]), [], []
+        pixels = torch.stack([self._moved(picture) for picture in pictures])
+        jobs, kept = list[Job](), list[list[Tensor]]()
         for tower, own in zip(self._towers, torch.split(pixels, 3, dim=1), strict=True):
-            kv = [torch.empty(tower.kv_sizes, dtype=tower.dtype, device=pixels.device) for _ in pictures]
-            tokens = tower.enter(own)
-            for layer, block in enumerate(tower.blocks):
-                tokens = block(tokens, partial(_keeping, [picture[layer] for picture in kv]))
-            features.append(tower.leave(tokens[:, tower.prefix_tokens :]))
-            kept.append(kv)
-        return self._project(torch.cat(features, dim=-1)), [PictureKV(own) for own in zip(*kept, strict=True)]
+            kept.append([torch.empty(tower.kv_sizes, dtype=tower.dtype, device=pixels.device) for _ in pictures])
+            jobs.append(partial(_whole, tower, own, kept[-1]))
+        return self._project(torch.cat(self._run(jobs), dim=-1)), [PictureKV(own) for own in zip(*kept, strict=True)]
 
     def changed(self, pictures: Sequence[ChangedPicture]) -> list[Tensor]:
         """Compute some patches of each picture -> their projected rows [n, width], and in `kv` their keys and values.
@@ -128,16 +128,24 @@ class TokenSparseVision:
         at = [torch.from_numpy(picture.at) for picture in pictures]
         patches = [self._moved(_cut(own.pixels, own_at, self._grid)) for own, own_at in zip(pictures, at, strict=True)]
         at = [own.to(patches[0].device) for own in at]
-        features = []
+        jobs = list[Job]()
         for number, tower in enumerate(self._towers):
             pixels = [own[:, 3 * number : 3 * number + 3] for own in patches]
-            features.append(_computed(tower, pixels, at, [own.kv.towers[number] for own in pictures]))
-        return [*torch.split(self._project(torch.cat(features, dim=-1)), [len(own) for own in at])]
+            jobs.append(partial(_computed, tower, pixels, at, [own.kv.towers[number] for own in pictures]))
+        return [*torch.split(self._project(torch.cat(self._run(jobs), dim=-1)), [len(own) for own in at])]
 
     def _moved(self, pixels: Tensor) -> Tensor:
         """To the towers' device, in the dtype in which they cut patches."""
         like = self._towers[0].pos_embed
         return pixels.to(like.device, non_blocking=True).to(like.dtype)
+
+
+def _whole(tower: SparseTower, pixels: Tensor, kv: Sequence[Tensor]) -> Tensor:
+    """Features [pictures, patches, dim] of one tower; each picture's keys and values go where its `kv` is."""
+    tokens = tower.enter(pixels)
+    for layer, block in enumerate(tower.blocks):
+        tokens = block(tokens, partial(_keeping, [own[layer] for own in kv]))
+    return tower.leave(tokens[:, tower.prefix_tokens :])
 
 
 def _computed(tower: SparseTower, patches: Sequence[Tensor], at: Sequence[Tensor], kv: Sequence[Tensor]) -> Tensor:

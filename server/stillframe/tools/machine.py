@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stillframe.daemon.cores import usable_cores
+
 CPU_FILE = Path("/proc/cpuinfo")
 SETS = {"amx": "amx_tile", "avx512": "avx512f", "avx2": "avx2"}  # name -> its flag, the fastest at matrices first
 SOURCES = Path(__file__).resolve().parents[1]
@@ -20,7 +22,7 @@ def machine(cpu_file: Path = CPU_FILE) -> dict[str, Any]:
     """CPU model, usable cores, load average and Python version."""
     return {
         "cpu": next(_lines(cpu_file, "model name"), platform.processor() or platform.machine()),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),
     }

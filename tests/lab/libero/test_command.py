@@ -14,7 +14,8 @@ from PIL import Image
 from stillframe import cli
 from stillframe.testing import EchoPolicy, policy_info, running
 from stillframe_lab.libero.process import simulator_python
-from stillframe_lab.libero.suites import MOST_STEPS
+from stillframe_lab.libero.suites import DRAWN_SEED, INIT_STATES, MOST_STEPS
+from stillframe_lab.train.libero.demonstrations import FIRST_SEED
 
 FAKE = Path(__file__).parent / "fake_simulator.py"
 STATS = {"libero_spatial": {"q01": [-0.5] * 6 + [0.0], "q99": [0.5] * 6 + [1.0], "mask": [True] * 6 + [False]}}
@@ -76,6 +77,24 @@ def test_the_expert_is_evaluated_and_filmed(evaluated: Typed, tmp_path: Path) ->
     assert [name[:15] for name in names] == ["task-1-state-00", "task-1-state-01", "task-1-state-02"]
     with Image.open(tmp_path / "films" / names[0]) as film:
         assert film.size == (4, 4)  # the hand's camera is not drawn for it
+
+
+def test_drawn_scenes_are_no_fixed_states(evaluated: Typed, tmp_path: Path) -> None:
+    """Each has a seed of its own, which neither fixed states nor demonstrations have; the result and its log say so."""
+    policy, file = EchoPolicy(POLICY, actions=np.array([[0.4, 0, 0, 0, 0, 0, 1.0]])), tmp_path / "drawn.json"
+    with running(policy) as url:
+        common = ["--server", url, "--tasks", 1, "--json", file]
+        status, out, _ = evaluated(*common, "--episodes", 2, "--scenes", "drawn")
+        again, _, err = evaluated(*common, "--episodes", 3)
+    document = json.loads(out)
+    lines = [json.loads(line) for line in file.with_suffix(".episodes.jsonl").read_text().splitlines()[1:]]
+
+    assert (status, document["scenes"], document["seed"]) == (0, "drawn", DRAWN_SEED)
+    assert DRAWN_SEED + INIT_STATES <= FIRST_SEED
+    assert [line["seed"] for line in lines] == [DRAWN_SEED, DRAWN_SEED + 1]
+    assert any("drawn" in warning for warning in document["warnings"])
+    assert again == 1  # fixed states do not go into their log
+    assert "scenes was 'drawn'" in " ".join(err.split())
 
 
 @pytest.mark.process

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +15,11 @@ from stillframe.errors import ConfigError, StillframeError
 from stillframe.testing import EchoPolicy, policy_info, running, state_info
 from stillframe_lab.evaluation.evaluate import wilson
 from stillframe_lab.libero.bench import LiberoBench
-from stillframe_lab.libero.episode import EpisodeRules, PlayedEpisode
+from stillframe_lab.libero.episode import Answers, Draw, EpisodeRules, PlayedEpisode
 from stillframe_lab.libero.film import Film
 from stillframe_lab.libero.log import EpisodeLog, log_file
 from stillframe_lab.libero.policy import ServedPolicy, served_policy
-from stillframe_lab.libero.process import SimulatorError, SimulatorProcess
+from stillframe_lab.libero.process import Reading, Scene, SimulatorError, SimulatorProcess, Vector
 from stillframe_lab.libero.run import Agenda, Run, Worker
 from stillframe_lab.libero.suites import EpisodeId, episodes_of
 from stillframe_lab.libero.summary import summarise
@@ -88,6 +89,34 @@ def test_an_episode_over_the_wire(fake: Start) -> None:
     assert second.state is not None
     assert first.state[:7] == pytest.approx([0, 0, 0, np.pi, 0, 0, 0.04])
     assert second.state[0] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(("drawn", "state"), [(False, 7), (True, -1)])
+def test_a_scene_is_a_fixed_state_or_drawn(fake: Start, *, drawn: bool, state: int) -> None:
+    """The simulator is told which; both are seeded."""
+    seen: list[Reading] = []
+
+    class Watcher:
+        """Stands still and looks."""
+
+        def begin(self, scene: Scene) -> None:
+            """Nothing."""
+
+        def action(self, reading: Reading, draw: Draw) -> Vector:  # noqa: ARG002 (the protocol's signature)
+            """Stay."""
+            seen.append(reading)
+            return np.zeros(7)
+
+        def taken(self) -> Answers:
+            """None."""
+            return Answers()
+
+    simulator = fake()
+    rules = EpisodeRules(1, seed=100, drawn=drawn)
+    scene = simulator.open("libero_spatial", 0)
+    rules.play(simulator, scene, EpisodeId(0, 7), Watcher(), simulator.pictures, threading.Event())
+
+    assert seen[0].objects["bowl"][:2] == pytest.approx([state, 107])
 
 
 def test_an_episode_ends_unsolved_after_the_most_steps(fake: Start) -> None:

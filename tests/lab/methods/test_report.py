@@ -43,7 +43,7 @@ def written(
     turns = (first, second)
     cells = [{name: {**own[at], TOGETHER: turns[at][name]} for name, own in arms.items()} for at in range(2)]
     write_methods(out, plan, cells)
-    return json.loads((out / f"tiny-{suite}.json").read_text()), (out / "README.md").read_text()
+    return json.loads((out / f"tiny-{suite}-every-4.json").read_text()), (out / "README.md").read_text()
 
 
 def arms(static_wins: int) -> dict[str, list[dict[str, Any]]]:
@@ -91,7 +91,7 @@ def test_the_page_has_every_suite_that_lies_there(tmp_path: Path) -> None:
     assert "| 74.2 % |" in other
     assert "74.2" not in spatial
     assert "reused tokens of a camera\n\n| arm |" in other
-    assert (tmp_path / "tiny-libero_object.png").is_file()
+    assert (tmp_path / "tiny-libero_object-every-4.png").is_file()
 
 
 def test_arms_that_were_not_played_in_turn_are_named(tmp_path: Path) -> None:

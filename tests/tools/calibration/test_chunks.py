@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from stillframe.domain import ActionChunk, CacheReport, KeyframeReason, Observation, SessionRef, Step, StepReport
+from stillframe.engine.answers import ChunkAnswers
 from stillframe.engine.core import EngineCore
 from stillframe.engine.refresh import refresh_idle_session
 from stillframe.engine.requests import FrameRequest
@@ -107,6 +108,21 @@ def test_the_same_frame_drifts_by_nothing(model: PolicyModel) -> None:
 
     assert paused.ratios[1] > 0.05
     assert paused.drifts == pytest.approx([0.0], abs=1e-4)
+
+
+def test_what_is_not_played_drifts_unseen(model: PolicyModel) -> None:
+    """Where a robot plays one action of each chunk, that one's drift alone is what a candidate is judged by."""
+    frames = played(model)
+    every, first = (
+        EpisodeReplay(model, ReuseSettings(), answers) for answers in (ChunkAnswers(), ChunkAnswers(execute=1))
+    )
+    for replay in (every, first):
+        replay.add(frames, nothing)
+    (all_actions,), (one_action,) = every.with_slack([KNOBS], nothing), first.with_slack([KNOBS], nothing)
+
+    assert one_action.ratios == all_actions.ratios
+    assert all(one <= all_of_it for one, all_of_it in zip(one_action.drifts, all_actions.drifts, strict=True))
+    assert one_action.drifts != all_actions.drifts
 
 
 @pytest.mark.parametrize("relevance", ["text", "expert"])

@@ -27,6 +27,7 @@ from stillframe.models.prismatic.network import PrismaticNetwork
 from stillframe.models.prismatic.pixels import PixelPipeline
 from stillframe.models.prismatic.prompt import PromptEncoder
 from stillframe.models.quantised.quantise import weight_bytes
+from stillframe.models.side_by_side import RunJobs
 from stillframe.models.token_sparse import TokenSparseVision
 
 GRIPPER = "0 = close, 1 = open"
@@ -82,7 +83,11 @@ class PrismaticPolicy(ABC):
     def token_sparse_vision(self) -> TokenSparseVision:
         """Both towers, for pictures of which only some patches changed."""
         backbone = self.network.vision_backbone
-        return TokenSparseVision((backbone.featurizer, backbone.fused_featurizer), self.network.projector)
+        return TokenSparseVision((backbone.featurizer, backbone.fused_featurizer), self.network.projector, backbone.run)
+
+    def run_towers(self, run: RunJobs) -> None:
+        """See `side_by_side.HasTowers`. For what asks for `token_sparse_vision` from now on as well."""
+        self.network.vision_backbone.run = run
 
     def contract(self, **own: Any) -> PolicyInfo:
         """The contract that clients read at /v1/models; `own`: the family's part of it."""

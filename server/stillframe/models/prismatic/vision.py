@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stillframe.models.llama.attention import attend
+from stillframe.models.side_by_side import RunJobs, in_turn
 
 LAYER_NORM_EPS = 1e-6
 Mix = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys and values [..., heads, rows, head_dim]: see attend
@@ -213,11 +215,12 @@ class VisionBackbone(nn.Module):
         super().__init__()
         self.featurizer = Tower(dino)
         self.fused_featurizer = Tower(siglip)
+        self.run: RunJobs = in_turn  # both
 
     def forward(self, pixels: Tensor) -> Tensor:
         """[batch, 6, H, W], DINO's three channels first -> [batch, patches, dino dim + siglip dim]."""
         dino, siglip = torch.split(pixels, 3, dim=1)
-        return torch.cat((self.featurizer(dino), self.fused_featurizer(siglip)), dim=2)
+        return torch.cat(self.run([partial(self.featurizer, dino), partial(self.fused_featurizer, siglip)]), dim=2)
 
 
 class Projector(nn.Module):

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stillframe.engine.action_check import ActionCheck
-from stillframe.engine.drift import drift_of
+from stillframe.engine.answers import ChunkAnswers
+from stillframe.engine.drift import drift_by_action
 from stillframe.engine.kv_slots import kv_shape
 from stillframe.engine.scheduler import Scheduler
 from stillframe.engine.selector import open_selector
@@ -35,6 +36,7 @@ from stillframe.reuse.state import ReuseState
 from stillframe.tools.calibration.candidates import CandidateResult
 
 STATELESS = "; recordings hold the state where the policy that was served reads one: record sessions of this checkpoint"
+ALL_ACTIONS = ChunkAnswers()
 NO_TOKENS = np.empty(0, np.int64)
 Advance = Callable[[], None]  # called after each frame
 Layers = tuple[int, ...]
@@ -50,9 +52,10 @@ class ReplayFrame:
 
 
 class EpisodeReplay:
-    """One checkpoint and the frames to replay. Single-threaded."""
+    """One checkpoint and the frames to replay; `answers`: what is to be played of them. Single-threaded."""
 
-    def __init__(self, model: PolicyModel, settings: ReuseSettings):
+    def __init__(self, model: PolicyModel, settings: ReuseSettings, answers: ChunkAnswers = ALL_ACTIONS):
+        self._answers = answers
         self._model, self._runner = model, ModelRunner.eager(model)
         self._actions = ActionCheck(model.info)
         self._layers = model.decoder.config.num_hidden_layers
@@ -107,7 +110,7 @@ class EpisodeReplay:
                 same = _computed_rows(frame.plan)
                 if frame.keyframe is None and same not in drifts:  # other knobs often come to the same plan
                     own.copy_(dense)
-                    drifts[same] = drift_of(self._pass(frame, own).normalised, each.dense)
+                    drifts[same] = self._drift(self._pass(frame, own), each)
                 result.add(frame.plan.reuse_ratio, None if frame.keyframe else drifts[same])
             relevances, left = self._refresh(each.frame, dense, chosen)
             advance()
@@ -125,7 +128,7 @@ class EpisodeReplay:
             left, _ = frame.reuse_state(left, frame.now_s)
             if frame.probe is not None:
                 left.task_relevance = frame.attended(frame.probe.relevance(frame.kv))
-            result.add(frame.plan.reuse_ratio, None if frame.keyframe else drift_of(decoded.normalised, each.dense))
+            result.add(frame.plan.reuse_ratio, None if frame.keyframe else self._drift(decoded, each))
             advance()
         return result
 
@@ -183,6 +186,10 @@ class EpisodeReplay:
             self._runner.act([replace(dense.prefilled(hidden), expert_hook=_Hooks(on_expert))])
         left, _ = dense.reuse_state(None, dense.now_s)
         return {layers: each.relevance(dense.kv) for layers, each in probes.items() if each is not None}, left
+
+    def _drift(self, decoded: Decoded, frame: ReplayFrame) -> float:
+        """Of an answer against the frame's dense one."""
+        return self._answers.drift(drift_by_action(decoded.normalised, frame.dense))
 
     def _storage(self, rows: int | None = None) -> Tensor:
         """KV storage for one sequence of `rows` tokens; None: of the longest frame."""

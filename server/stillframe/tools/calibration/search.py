@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
+from stillframe.engine.answers import ChunkAnswers
+from stillframe.engine.settings import DEFAULT_DECODING, DecodingSettings
 from stillframe.errors import StillframeError
 from stillframe.models.base import PolicyModel
 from stillframe.recording.reader import RecordedEpisode
@@ -81,17 +83,23 @@ def calibrate(
     warn: Callable[[str], None],
     report: CalibrationReporter,
     criterion: str | None = None,
+    decoding: DecodingSettings = DEFAULT_DECODING,
 ) -> Calibration:
     """Search over about `frames` frames for the most reuse with drift p90 within `budget`, normalised units.
 
-    `criterion`: the only one to try; None: both.
+    `criterion`: the only one to try; None: both. `decoding`: which actions of a chunk are played, whose
+    drift counts.
 
     Raises OverBudget where nothing is, StillframeError for recordings that the checkpoint cannot answer.
     """
     picked = select_frames(episodes, frames)
     held = picked[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
-    search = open_replay(model, settings, [part for part in picked if part not in held], warn, report)
-    check = open_replay(model, settings, held, warn, report) if held else search
+    answers = ChunkAnswers(decoding.ensemble, decoding.execute)
+    search = EpisodeReplay(model, settings, answers)
+    check = EpisodeReplay(model, settings, answers) if held else search
+    load(search, [part for part in picked if part not in held], warn, report)
+    if held:
+        load(check, held, warn, report)
     grid = initial_grid(settings.adaptive, search.camera_tokens, criterion)
     tried = _search(search, grid, model.decoder.config.num_hidden_layers, budget, report)
     knobs = _age_limit(search, _check(check, tried, budget, report).knobs, budget, report)
@@ -124,21 +132,18 @@ def select_frames(episodes: Sequence[RecordedEpisode], frames: int) -> list[tupl
     return picked
 
 
-def open_replay(
-    model: PolicyModel,
-    settings: ReuseSettings,
+def load(
+    replay: EpisodeReplay,
     picked: Sequence[tuple[RecordedEpisode, int]],
     warn: Callable[[str], None],
     report: CalibrationReporter,
-) -> EpisodeReplay:
-    """Load the selected frames for replay. Raises StillframeError if none can be read."""
-    replay = EpisodeReplay(model, settings)
+) -> None:
+    """Answer the selected frames densely. Raises StillframeError if none can be read."""
     report.stage("dense answers", sum(frames for _, frames in picked))
     for episode, frames in picked:
         replay.add(islice(episode.frames(warn), frames), report.advance)
     if not replay.frames:
         raise StillframeError("not one recorded frame could be read; see the warnings above")
-    return replay
 
 
 def _search(
