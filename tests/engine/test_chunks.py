@@ -138,7 +138,7 @@ Make = Callable[..., Bench]
 @pytest.fixture
 def bench(model: PolicyModel, shots: dict[str, list[Image]]) -> Make:
     """Make one: `bench("adaptive")`."""
-    return lambda mode, pruning=PRUNING, **knobs: Bench(model, shots, mode, pruning, **knobs)
+    return lambda mode, pruning=PRUNING, **knobs: Bench(model, shots, mode, pruning=pruning, **knobs)
 
 
 def test_a_chunk_is_one_pass(bench: Make) -> None:

@@ -41,7 +41,7 @@ class MethodsPlan:
 
     @property
     def name(self) -> str:
-        """How the names of its report's files begin."""
+        """The name of its report's files."""
         return f"{self.checkpoint.name}-{self.suite}{'' if self.execute is None else f'-every-{self.execute}'}"
 
     def cells(self) -> Iterator[MethodsCell]:

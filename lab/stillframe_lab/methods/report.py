@@ -55,7 +55,7 @@ def write_methods(
         file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(out.glob("*-libero_*.json"))
     }
     (out / "README.md").write_text(methods_page(documents), encoding="utf-8")
-    return f"{plan.name}.json", f"{plan.name}.png", "README.md"
+    return f"{plan.name}.json", f"{plan.name}.png", *([strip] if strip else []), "README.md"
 
 
 def _arm(cells: Sequence[Result], base: Sequence[Result], name: str) -> dict[str, Any]:

@@ -29,7 +29,10 @@ from stillframe_lab.methods.plan import MethodsPlan, is_count
 
 SHOWN, MARGIN_PX = 5, 170
 PRUNED_RGB, DARK = (31, 41, 51), 0.75
-FOOT = "pale: reused in the last layer; dark: pruned, or merged into another, before it; orange: computed as relevant to the task"
+FOOT = (
+    "pale: reused in the last layer; dark: pruned, or merged into another, before it; orange: computed as relevant to "
+    "the task"
+)
 
 Observed = Mapping[str, Any]
 
