@@ -209,7 +209,7 @@ def eval_command(
     require_extras("sim")
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
     if suite is not None and ablation:
-        compare_methods(evidence, MethodsOptions(suite, tasks, execute, pictures, cell or ()))
+        compare_methods(evidence, MethodsOptions(suite, tasks, execute, pictures, distractor, cell or ()))
         return
     if suite is not None:
         serving = [*_unless_auto("--device", device), *_unless_auto("--dtype", dtype), "--threads", str(threads)]

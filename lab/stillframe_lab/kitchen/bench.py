@@ -30,8 +30,19 @@ class KitchenBench:
 
     suite = SUITE
     first_seed = 0
+    masks = True
     tasks = len(TASKS)
     init_states = INIT_STATES
+
+    @property
+    def label(self) -> str:
+        """See Bench."""
+        return f"{SUITE}-moving" if self.distractor else SUITE
+
+    @property
+    def look(self) -> str:
+        """See Bench."""
+        return "a moving background" if self.distractor else "a still background"
 
     @property
     def origin(self) -> Mapping[str, Any]:

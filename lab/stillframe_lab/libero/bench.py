@@ -14,7 +14,7 @@ from stillframe_client import ModelInfo
 from stillframe_lab.libero import process
 from stillframe_lab.libero.contract import Protocol as LiberoAsking
 from stillframe_lab.libero.contract import doubts, protocol_of
-from stillframe_lab.libero.episode import Asking, EpisodeRules, Player, Simulator
+from stillframe_lab.libero.episode import Asking, EpisodeRules, MaskingSimulator, Player, Simulator
 from stillframe_lab.libero.expert.jobs import check_expert
 from stillframe_lab.libero.expert.player import ExpertPlayer
 from stillframe_lab.libero.process import Drawing, SimulatorProcess
@@ -30,6 +30,21 @@ class Bench(Protocol):
     @property
     def suite(self) -> str:
         """Its name."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """How files of its results are called."""
+        ...
+
+    @property
+    def look(self) -> str:
+        """What is particular about its pictures, in a few words."""
+        ...
+
+    @property
+    def masks(self) -> bool:
+        """Whether its simulator can say where in its pictures what matters is."""
         ...
 
     @property
@@ -69,7 +84,7 @@ class Bench(Protocol):
         """What makes the figures other than they seem."""
         ...
 
-    def simulator(self, *, draws: bool) -> AbstractContextManager[Simulator]:
+    def simulator(self, *, draws: bool) -> AbstractContextManager[MaskingSimulator]:
         """One that runs, of the thread that uses it; without `draws` it makes no pictures."""
         ...
 
@@ -92,6 +107,21 @@ class LiberoBench:
 
     tasks = TASKS
     init_states = INIT_STATES
+
+    @property
+    def label(self) -> str:
+        """See Bench."""
+        return self.suite
+
+    @property
+    def look(self) -> str:
+        """See Bench."""
+        return f"{self.pictures} pictures"
+
+    @property
+    def masks(self) -> bool:
+        """See Bench."""
+        return self.pictures == "fast"
 
     @property
     def first_seed(self) -> int:

@@ -80,6 +80,14 @@ class Asking(Protocol):
         ...
 
 
+class MaskingSimulator(Simulator, Protocol):
+    """One that knows where in its pictures what matters is."""
+
+    def masks(self, cameras: Sequence[str]) -> Masks:
+        """Which pixels of these cameras' pictures show the hand or what the task is about."""
+        ...
+
+
 @dataclass(frozen=True)
 class Answers:
     """A player's answers of one episode. An expert has none."""

@@ -21,9 +21,8 @@ from stillframe_lab.ablation.cell import open_cpu_model
 from stillframe_lab.ablation.filmstrip import RELEVANT_RGB, TINT, PatchMarks, Picture, card, patch_marks
 from stillframe_lab.ablation.plan import OFF
 from stillframe_lab.evaluation.actors import LocalActor
-from stillframe_lab.libero.episode import EpisodeRules, PolicyPlayer
-from stillframe_lab.libero.process import SimulatorProcess, simulator_python, start_command
-from stillframe_lab.libero.suites import EpisodeId, most_steps
+from stillframe_lab.libero.episode import PolicyPlayer
+from stillframe_lab.libero.suites import EpisodeId
 from stillframe_lab.methods.cell import local_protocol
 from stillframe_lab.methods.plan import MethodsPlan, is_count
 
@@ -74,10 +73,10 @@ def strip(
 
 def _episode(plan: MethodsPlan, model: PolicyModel) -> list[Observed]:
     """What the policy is asked with, answer by answer, with masks where there are some."""
-    actor, protocol = RecordingActor(model, plan.arms[OFF]), local_protocol(model.info, plan.suite, plan.execute)
-    with SimulatorProcess(start_command(simulator_python()), draw=plan.pictures) as simulator:
-        player = PolicyPlayer(actor, protocol, masks=simulator.masks if plan.pictures == "fast" else None)
-        scene, rules = simulator.open(plan.suite, plan.tasks[0]), EpisodeRules(most_steps(plan.suite), plan.seed)
+    actor, protocol = RecordingActor(model, plan.arms[OFF]), local_protocol(model.info, plan.bench, plan.execute)
+    with plan.bench.simulator(draws=True) as simulator:
+        player = PolicyPlayer(actor, protocol, masks=simulator.masks if plan.bench.masks else None)
+        scene, rules = simulator.open(plan.bench.suite, plan.tasks[0]), plan.bench.rules(plan.seed)
         rules.play(simulator, scene, EpisodeId(plan.tasks[0], 0), player, simulator.pictures, threading.Event())
     return actor.seen
 

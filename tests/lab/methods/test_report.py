@@ -7,6 +7,7 @@ from typing import Any
 
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_lab.evaluation.evaluate import wilson
+from stillframe_lab.libero.bench import LiberoBench
 from stillframe_lab.methods.arm_results import TOGETHER
 from stillframe_lab.methods.plan import MethodsPlan
 from stillframe_lab.methods.report import write_methods
@@ -36,7 +37,7 @@ def written(
 ) -> tuple[dict[str, Any], str]:
     """The results document and the page; in the second cell the arms `apart` were added to those that were there."""
     settings = dict.fromkeys(arms, ReuseSettings())
-    plan = MethodsPlan(suite, (0, 1), 40, 0, settings, Path("tiny"), 4, None, "fast")
+    plan = MethodsPlan(LiberoBench(suite, "fast"), (0, 1), 40, 0, settings, Path("tiny"), 4, None)
     out.mkdir(exist_ok=True)
     first = dict.fromkeys(arms, sorted(arms))
     second = {name: sorted(apart) if name in apart else sorted(arms.keys() - {*apart}) for name in arms}
