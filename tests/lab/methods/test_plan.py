@@ -13,6 +13,7 @@ from stillframe.models.base import PolicyModel
 from stillframe.models.registry import load_policy
 from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
 from stillframe.reuse.settings import ReuseSettings
+from stillframe_lab.kitchen.bench import KitchenBench
 from stillframe_lab.libero.bench import LiberoBench
 from stillframe_lab.methods.plan import MethodsPlan, arm_origin, asks_masks, chosen, is_count, method_arms
 
@@ -48,6 +49,7 @@ def test_cells_are_blocks_of_states_and_more_episodes_leave_them_as_they_are() -
         ({"execute": 8}, True),
         ({"seed": 1}, True),
         ({"bench": LiberoBench("libero_spatial", "full")}, True),
+        ({"bench": KitchenBench(), "tasks": (2, 3)}, True),
         ({"checkpoint_config": {"use_proprio": False}}, True),
         ({"arms": {"off": KNOBS}, "tasks": (2,), "episodes": 50}, False),
     ],
@@ -61,6 +63,16 @@ def test_what_an_arm_of_a_cell_depends_on(changed: dict[str, Any], again: bool) 
     assert one != arm_origin(first.origin("b"), KNOBS)
     assert one != arm_origin(first.origin("a"), replace(KNOBS, drift_budget=0.5))
     assert (one != arm_origin(other.origin("a"), KNOBS)) == again
+
+
+def test_a_moving_background_has_cells_and_files_of_its_own() -> None:
+    """Apart from the still one's, by name and by what results depend on."""
+    still, moving = (plan(bench=KitchenBench(distractor=moves)) for moves in (False, True))
+    (one, *_), (other, *_) = still.cells(), moving.cells()
+
+    assert (still.name, moving.name) == ("policy-jaco2-every-4", "policy-jaco2-moving-every-4")
+    assert one.name != other.name
+    assert one.origin("a") != other.origin("a")
 
 
 @pytest.fixture(scope="module", params=["oft", "pi0"])
