@@ -101,7 +101,7 @@ def test_the_kitchen_has_a_section_for_each_background(tmp_path: Path) -> None:
     """What was published stands beside the still one; each says how its pictures are."""
     written(tmp_path, KitchenBench(), {**arms(10), "paper": arms(10)["adaptive"]})
     document, page = written(tmp_path, KitchenBench(distractor=True), arms(10))
-    moving, still = (part for part in page.split("\n## ") if part.startswith("jaco2"))
+    still, moving = (part for part in page.split("\n## ") if part.startswith("jaco2"))
 
     assert (document["suite"], document["distractor"]) == ("jaco2-moving", True)
     assert ("a moving background" in moving, "a still background" in still) == (True, True)
