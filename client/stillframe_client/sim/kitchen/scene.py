@@ -38,6 +38,7 @@ from stillframe_client.sim.kitchen.state import (
     STEM_RADIUS_M,
 )
 from stillframe_client.sim.scene import CUBE_RGB, arm_at_table
+from stillframe_client.sim.shapes import Rgb
 from stillframe_client.sim.state import CUBE_HALF_M
 
 FIXED = (BOX, PAN)
@@ -48,8 +49,6 @@ PAN_RGB, PAN_FLOOR_RGB = (0.12, 0.12, 0.14), (0.20, 0.20, 0.23)
 SAUSAGE_RGB, SPONGE_RGB = (0.72, 0.20, 0.14), (0.20, 0.72, 0.42)
 GRIP = (1.2, 0.01, 0.001)  # friction: sliding, turning, rolling
 PAN_HANDLE_M, PAN_HANDLE_HALF_M = 0.055, (0.055, 0.010, 0.006)
-
-Rgb = Sequence[float]
 
 
 def build(jaco: Path, things: Sequence[str]) -> Any:
