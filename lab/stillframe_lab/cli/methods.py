@@ -42,7 +42,7 @@ def compare_methods(options: EvidenceOptions, asked: MethodsOptions) -> None:
     from stillframe_lab.evaluation.jobs import Folders
     from stillframe_lab.libero.suites import task_numbers
     from stillframe_lab.methods.cell import local_protocol, patches_of
-    from stillframe_lab.methods.plan import MethodsPlan, chosen, method_arms
+    from stillframe_lab.methods.plan import MethodsPlan, method_arms
     from stillframe_lab.methods.run import run_methods
     from stillframe_lab.progress import AblationBar
 
@@ -59,10 +59,11 @@ def compare_methods(options: EvidenceOptions, asked: MethodsOptions) -> None:
         task_numbers(asked.tasks, bench.tasks),
         options.episodes or EPISODES,
         options.seed or 0,
-        chosen(method_arms(deployed.reuse, model, patches_of(model), masks=bench.masks), tuple(asked.arms)),
+        method_arms(deployed.reuse, model, patches_of(model), masks=bench.masks),
         checkpoint,
         execute,
         deployed.checkpoint_config,
+        tuple(asked.arms),
     )
     folders = Folders(options.run or Path("runs/methods"), options.out or Path("docs/methods"))
     with user_errors(), AblationBar() as bar:

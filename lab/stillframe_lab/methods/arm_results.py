@@ -21,9 +21,9 @@ class CellJob(Job[MethodsCell]):
 
     @property
     def result(self) -> Result | None:
-        """Arm -> its figures; None as long as one is missing."""
+        """Arm -> its figures, of all that are finished; None as long as one is missing that is wanted."""
         found = finished_arms(self.cell, self.origin, self.file)
-        return found if found.keys() == self.cell.plan.arms.keys() else None
+        return found if found.keys() >= {*self.cell.plan.to_play} else None
 
 
 def finished_arms(cell: MethodsCell, origin: Mapping[str, Any], folder: Path) -> dict[str, Result]:

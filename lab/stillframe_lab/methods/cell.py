@@ -32,9 +32,9 @@ DIGITS = 5
 
 
 def play_methods_cell(cell: MethodsCell, origin: Mapping[str, Any], folder: Path) -> None:
-    """Play every episode by every arm without a result in `folder`, and write theirs there."""
+    """Play every episode by every arm that is wanted and has no result in `folder`, and write theirs there."""
     finished, plan = finished_arms(cell, origin, folder), cell.plan
-    missing = {name: reuse for name, reuse in plan.arms.items() if name not in finished}
+    missing = {name: plan.arms[name] for name in plan.to_play if name not in finished}
     model = open_cpu_model(plan.checkpoint, plan.checkpoint_config)
     with plan.bench.simulator(draws=True) as simulator:
         played = played_in_turn(cell, simulator, arm_players(plan, missing, model, simulator.masks))

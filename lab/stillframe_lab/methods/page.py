@@ -23,9 +23,9 @@ plays, on one thread, and is asked as [docs/libero.md](../libero.md) or [docs/ja
 SUITE = """\
 ## {suite}, {checkpoint}
 
-{episodes} episodes an arm, {count} of each of {tasks} tasks, seeds from {seed} on; of each answer {execute} are
-played; {look}. {cpu}, {cores} cores ({cpu_capability}), torch {torch}. Every figure is in
-[{name}.json]({name}.json).
+{episodes} episodes an arm, {count} of each of {tasks} tasks, or fewer of an arm that was added: it is compared with
+`off` on those. Seeds from {seed} on; of each answer {execute} are played; {look}. {cpu}, {cores} cores
+({cpu_capability}), torch {torch}. Every figure is in [{name}.json]({name}.json).
 
 ![success and drift against reuse]({name}.png)
 """
@@ -133,9 +133,9 @@ def _row(name: str, arm: Result, published: Mapping[str, str]) -> list[str]:
 
 
 def _tasks(arms: Mapping[str, Result], tasks: list[int]) -> str:
-    rows = [(f"**{name}**", *(_won(arm["by_task"][str(task)]) for task in tasks)) for name, arm in arms.items()]
+    rows = [(f"**{name}**", *(_won(arm["by_task"].get(str(task))) for task in tasks)) for name, arm in arms.items()]
     return table(("arm", *map(str, tasks)), rows)
 
 
-def _won(task: Result) -> str:
-    return f"{task['wins']}/{task['episodes']}"
+def _won(task: Result | None) -> str:
+    return "-" if task is None else f"{task['wins']}/{task['episodes']}"

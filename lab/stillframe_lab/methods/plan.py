@@ -6,7 +6,7 @@ Knows settings; plays nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,24 @@ class MethodsPlan:
 
     bench: Bench
     tasks: tuple[int, ...]
-    episodes: int  # in all, of each arm
+    episodes: int  # in all, of each arm that is to be played
     seed: int
-    arms: Mapping[str, ReuseSettings]
+    arms: Mapping[str, ReuseSettings]  # every one that the policy can be served with
     checkpoint: Path
     execute: int | None  # actions of each chunk that are played; None: as the paper of the family has it
     checkpoint_config: Mapping[str, Any] | None
+    wanted: Collection[str] = ()  # of the arms, those to play; of the others is reported what there is. Empty: all
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for an arm that there is not."""
+        for name in self.wanted:
+            if name not in self.arms:
+                raise ConfigError(f"--cell {name}: expected one of {', '.join(self.arms)}")
+
+    @property
+    def to_play(self) -> tuple[str, ...]:
+        """The arms that are to have played every cell: `off`, which all are compared with, among them."""
+        return tuple(name for name in self.arms if not self.wanted or name in {OFF, *self.wanted})
 
     @property
     def name(self) -> str:
@@ -110,14 +122,6 @@ def asks_masks(reuse: ReuseSettings) -> bool:
     """Whether an arm's plans go by masks of the objects that matter."""
     sources = {"adaptive": reuse.adaptive.relevance, "paper": reuse.paper.relevance}
     return sources.get(reuse.mode) == "masks"
-
-
-def chosen(every: Mapping[str, ReuseSettings], names: tuple[str, ...]) -> dict[str, ReuseSettings]:
-    """Those that are named, and `off`, which all are compared with; without names all. Raises ConfigError."""
-    for name in names:
-        if name not in every:
-            raise ConfigError(f"--cell {name}: expected one of {', '.join(every)}")
-    return {name: reuse for name, reuse in every.items() if not names or name in {OFF, *names}}
 
 
 def is_count(arm: str) -> bool:

@@ -33,9 +33,15 @@ def write_methods(
 ) -> Sequence[str]:
     """Write the suite's files, and the page of all suites whose results lie in `out`; their names.
 
-    `cells`: arm -> figures, of each cell. `strip`: the name of a picture in `out` of what each arm does to some frames.
+    `cells`: arm -> figures, of each cell, in all of which is `off`; of an arm that is only in some, those count.
+    `strip`: the name of a picture in `out` of what each arm does to some frames.
     """
-    arms = {name: _arm([cell[name] for cell in cells], [cell[OFF] for cell in cells], name) for name in plan.arms}
+    played = {name: [cell for cell in cells if name in cell] for name in plan.arms}
+    arms = {
+        name: _arm([cell[name] for cell in own], [cell[OFF] for cell in own], name)
+        for name, own in played.items()
+        if own
+    }
     document = {
         "made_with": {**made_with(plan.episodes, plan.seed), **machine()},
         "suite": plan.bench.label,
@@ -46,7 +52,7 @@ def write_methods(
         **plan.bench.seen_as,
         "look": plan.bench.look,
         "arms": arms,
-        "played_in_turn": _turns(plan.arms, cells),
+        "played_in_turn": _turns(arms, cells),
         "targets": _targets(arms),
         "strip": strip,
     }
@@ -78,10 +84,11 @@ def _arm(cells: Sequence[Result], base: Sequence[Result], name: str) -> dict[str
 
 
 def _turns(arms: Iterable[str], cells: Sequence[Mapping[str, Result]]) -> list[list[str]]:
-    """The arms in groups: in every cell those of one group, and no other, were played in turn with each other."""
+    """The arms in groups: in every cell that has them those of one group were played in turn, with the same others."""
     groups: dict[tuple[tuple[str, ...], ...], list[str]] = {}
     for name in arms:
-        groups.setdefault(tuple(tuple(cell[name][TOGETHER]) for cell in cells), []).append(name)
+        others = tuple(tuple(cell[name][TOGETHER]) if name in cell else () for cell in cells)
+        groups.setdefault(others, []).append(name)
     return [*groups.values()]
 
 

@@ -50,6 +50,18 @@ def test_a_cell_has_a_result_once_every_arm_has(job: CellJob) -> None:
     assert [*job.result] == ["off", "static + relevance"]
 
 
+def test_what_is_not_wanted_is_not_missing(job: CellJob) -> None:
+    """Nor left out of the result where it was played before."""
+    wanted = job_of(replace(job.cell, plan=replace(job.cell.plan, wanted=("off",))), job.file.parent)
+    played(job, off=5)
+
+    assert job.result is None
+    assert wanted.result is not None
+    assert [*wanted.result] == ["off"]
+    save_arms(job.cell, job.origin, job.file, {"static + relevance": {"wins": 3}})
+    assert [*wanted.result] == ["off", "static + relevance"]
+
+
 def test_another_arm_leaves_what_is_there(job: CellJob) -> None:
     """It alone is missing; fewer arms miss nothing."""
     two = changed(job, off=OFF, paper=PAPER)

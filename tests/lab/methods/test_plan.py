@@ -15,7 +15,7 @@ from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_lab.kitchen.bench import KitchenBench
 from stillframe_lab.libero.bench import LiberoBench
-from stillframe_lab.methods.plan import MethodsPlan, arm_origin, asks_masks, chosen, is_count, method_arms
+from stillframe_lab.methods.plan import MethodsPlan, arm_origin, asks_masks, is_count, method_arms
 
 KNOBS = ReuseSettings(mode="adaptive", drift_budget=0.03)
 GOLDENS = Path(__file__).parents[2] / "goldens"
@@ -127,7 +127,7 @@ def test_arms_by_name(model: PolicyModel) -> None:
     """All, or those that are named and `off`; a name that is none is refused with those that are."""
     arms = method_arms(KNOBS, model, 64, masks=False)
 
-    assert chosen(arms, ()) == arms
-    assert [*chosen(arms, ("paper",))] == ["off", "paper"]
+    assert plan(arms=arms).to_play == tuple(arms)
+    assert plan(arms=arms, wanted=("paper",)).to_play == ("off", "paper")
     with pytest.raises(ConfigError, match="--cell papier: expected one of off, static-only"):
-        chosen(arms, ("papier",))
+        plan(arms=arms, wanted=("papier",))

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_lab.evaluation.evaluate import wilson
 from stillframe_lab.kitchen.bench import KitchenBench
@@ -44,7 +46,9 @@ def written(
     first = dict.fromkeys(arms, sorted(arms))
     second = {name: sorted(apart) if name in apart else sorted(arms.keys() - {*apart}) for name in arms}
     turns = (first, second)
-    cells = [{name: {**own[at], TOGETHER: turns[at][name]} for name, own in arms.items()} for at in range(2)]
+    cells = [
+        {name: {**own[at], TOGETHER: turns[at][name]} for name, own in arms.items() if at < len(own)} for at in range(2)
+    ]
     write_methods(out, plan, cells)
     return json.loads((out / f"tiny-{bench.label}-every-4.json").read_text()), (out / "README.md").read_text()
 
@@ -72,6 +76,19 @@ def test_arms_are_pooled_and_compared_with_off(tmp_path: Path) -> None:
     assert static["latency_ms"]["p50"] == 22.0
     assert "against_off" not in document["arms"]["off"]
     assert "drifts" not in static
+
+
+def test_an_arm_that_played_fewer_is_compared_on_its_own_states(tmp_path: Path) -> None:
+    """It is in the table with its episodes, and `off` counts on those alone."""
+    some = arms(10)
+    some["static-only"] = some["static-only"][:1]
+    document, page = written(tmp_path, "libero_spatial", some)
+    static = document["arms"]["static-only"]
+
+    assert (static["episodes"], static["wins"]) == (20, 10)
+    assert static["against_off"]["difference"] == pytest.approx(-0.5)
+    assert static["against_off"]["episodes"] == 20
+    assert "| **static-only** | 10/20 | - |" in page
 
 
 def test_targets_are_met_or_said_not_to_be(tmp_path: Path) -> None:
