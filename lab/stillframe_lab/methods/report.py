@@ -117,7 +117,7 @@ def _targets(arms: Mapping[str, Result]) -> list[dict[str, Any]]:
             target("static-only against off: the suite tells methods apart", "-5 or less, below 0", words, met=met)
         )
     if ADAPTIVE in arms:
-        lost, reuse = -100 * arms[ADAPTIVE]["against_off"]["difference"], arms[ADAPTIVE]["reuse_ratio"]
+        lost, reuse = 0.0 - 100 * arms[ADAPTIVE]["against_off"]["difference"], arms[ADAPTIVE]["reuse_ratio"]
         found.append(target("adaptive against off, success lost", "at most 1.5 points", f"{lost:.1f}", met=lost <= 1.5))
         found.append(target("adaptive, reuse over whole episodes", "at least 0.50", f"{reuse:.2f}", met=reuse >= 0.5))
     return found
