@@ -66,6 +66,7 @@ LAB_ARROWS = {
     "evaluation": set(),
     "bridge": {"evaluation"},
     "libero": {"evaluation"},
+    "kitchen": {"evaluation", "libero"},  # whose episodes it plays
     "rtc": {"evaluation"},
     "selector": {"evaluation"},
     "drafts": {"evaluation"},
@@ -85,6 +86,7 @@ LAB_ARROWS = {
         "drafts",
         "evaluation",
         "history",
+        "kitchen",
         "latency",
         "libero",
         "methods",

@@ -302,6 +302,7 @@ def test_training_says_in_one_line_what_it_lacks(
         (("--wrist",), "jaco-tiny-wrist", ("front", "wrist"), Path("checkpoints/jaco-tiny")),
         (("jaco-tiny-wrist",), "jaco-tiny-wrist", ("front", "wrist"), Path("checkpoints/jaco-tiny")),
         (("jaco-tiny-oft",), "jaco-tiny-oft", ("front", "wrist"), Path("checkpoints/jaco-tiny-wrist")),
+        (("jaco-tiny-kitchen",), "jaco-tiny-kitchen", ("front", "wrist"), Path("checkpoints/jaco-tiny-oft")),
         (("jaco-tiny-cogact",), "jaco-tiny-cogact", ("front",), Path("checkpoints/jaco-tiny")),
         (("jaco-tiny-pi0",), "jaco-tiny-pi0", ("front",), Path("checkpoints/jaco-tiny")),
         (("jaco-tiny-pi05",), "jaco-tiny-pi05", ("front",), Path("checkpoints/jaco-tiny-pi0")),

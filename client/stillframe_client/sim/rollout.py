@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from stillframe_client.sim.env import JacoEnv, Observed
 from stillframe_client.sim.state import Vector
+from stillframe_client.sim.table_env import Observed, TableEnv
 
 Act = Callable[[Observed], Vector]  # observation -> action [7]
 Watch = Callable[[Observed, Mapping[str, Any]], None]  # called after each step with what came of it
@@ -45,11 +45,11 @@ class Episode:
     steps: int
     act_ms: tuple[float, ...]  # per step: from observation to action, whatever lies between
     wall_s: float
-    first_right: bool = False  # whether the arm, once free, made for the right cube at first
+    first_right: bool = False  # whether the arm, once free, made for the right cube at first; where there are several
 
 
 def play(
-    env: JacoEnv,
+    env: TableEnv,
     act: Act,
     *,
     seed: int,
@@ -85,5 +85,5 @@ def play(
         steps=info["steps"],
         act_ms=tuple(act_ms),
         wall_s=clock() - began,
-        first_right=info["first_direction"] == info["colour"],
+        first_right="colour" in info and info["first_direction"] == info["colour"],
     )

@@ -28,15 +28,21 @@ FINGERTIP_RGB = (0.98, 0.82, 0.05)
 
 def build(jaco: Path) -> Any:
     """Compile the MjModel from the Jaco's folder."""
+    spec = arm_at_table(jaco)
+    for index, colour in enumerate(COLOURS):
+        _add_cube(spec, colour, x_m=0.42, y_m=0.16 * (index - 1))
+    return spec.compile()
+
+
+def arm_at_table(jaco: Path) -> Any:
+    """The MjSpec of arm, empty table and cameras, for scenes to put things on."""
     spec = mujoco.MjSpec()
     spec.modelname = "jaco2_table"
     _set_physics(spec)
     _set_look(spec)
     _add_furniture(spec)
     _add_robot(spec, jaco)
-    for index, colour in enumerate(COLOURS):
-        _add_cube(spec, colour, x_m=0.42, y_m=0.16 * (index - 1))
-    return spec.compile()
+    return spec
 
 
 def _set_physics(spec: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the simulation can tell about one instant, as plain numbers: colours, limits, SceneState.
+"""What the simulation can tell about one instant, as plain numbers: colours, limits, ToolState, SceneState.
 
 Knows no MuJoCo; experts and referees need nothing else.
 """
@@ -23,14 +23,20 @@ FINGER_CLOSED_RAD = 1.25
 
 
 @dataclass(frozen=True)
-class SceneState:
-    """One instant: metres and radians in the world frame (x away from the arm's base, y to its left, z up)."""
+class ToolState:
+    """The arm at one instant: metres and radians in the world frame (x away from its base, y to its left, z up)."""
 
     tool_pos: Vector  # [3] the point between the fingertips
-    laser_pos: Vector  # [3] where the palm's laser meets the table or a cube
+    laser_pos: Vector  # [3] where the palm's laser meets the table or a thing on it
     tool_turn: Vector  # [3] rotation vector that would take the home orientation to the tool's
     finger_angle: float  # mean over three fingers: 0.25 open, about 1 on a cube, 1.25 closed on nothing
     finger_command: float  # where the fingers were told to go so far
+    hz: int
+
+
+@dataclass(frozen=True)
+class SceneState(ToolState):
+    """The arm and three cubes at one instant."""
+
     cube_pos: Mapping[str, Vector]  # colour -> [3] centre
     cube_yaw: Mapping[str, float]
-    hz: int

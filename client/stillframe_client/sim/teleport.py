@@ -1,6 +1,6 @@
 """Puts the arm somewhere new at once, so that demonstrations can start anywhere an imitator may stray.
 
-Knows no goal; moves no cube, except one that it is asked to hold.
+Knows no goal; moves nothing on the table, except what it is asked to hold.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from stillframe_client.sim.arm import HOME_RAD
 from stillframe_client.sim.experts import GRASP_ABOVE_CUBE_M
 from stillframe_client.sim.kinematics import Pose
 from stillframe_client.sim.state import FINGER_OPEN_RAD, Vector
-from stillframe_client.sim.world import World
+from stillframe_client.sim.table_world import TableWorld
 
 ANYWHERE_LOW_M, ANYWHERE_HIGH_M = np.array([0.25, -0.28, 0.04]), np.array([0.60, 0.28, 0.32])
 TRIES = 60
@@ -20,7 +20,7 @@ CLOSING_S = 0.7
 
 
 def place_anywhere(
-    world: World, rng: np.random.Generator, near: Vector | None = None, finger_rad: float = FINGER_OPEN_RAD
+    world: TableWorld, rng: np.random.Generator, near: Vector | None = None, finger_rad: float = FINGER_OPEN_RAD
 ) -> None:
     """Put the tool at a random reachable pose, or within some centimetres of the cube at `near` [3], touching nothing.
 
@@ -34,8 +34,8 @@ def place_anywhere(
     world.arm.place(HOME_RAD, finger_rad)
 
 
-def hold(world: World, rng: np.random.Generator, cube: Vector) -> None:
-    """Grasp the cube at [3] by closing the fingers around it, then lift it by up to 12 cm.
+def hold(world: TableWorld, rng: np.random.Generator, cube: Vector) -> None:
+    """Grasp the cube, or what is grasped as one, at [3] by closing the fingers around it, then lift it by up to 12 cm.
 
     The grasp is physical, so it may slip, as it may for a policy.
     """
@@ -55,7 +55,7 @@ def _beside(rng: np.random.Generator) -> Vector:
     return np.array([*rng.normal(0, spread, 2), rng.uniform(0.012, 0.16)])
 
 
-def _place(world: World, pose: Pose, finger_rad: float) -> bool:
+def _place(world: TableWorld, pose: Pose, finger_rad: float) -> bool:
     """Place the arm; whether it could reach the pose to within a few millimetres."""
     angles = world.arm.angles_at(pose)
     world.arm.place(angles, finger_rad)

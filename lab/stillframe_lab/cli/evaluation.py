@@ -38,7 +38,12 @@ def eval_command(
     reuse: Annotated[
         ReuseMode | None, typer.Option(help="What is reused between frames; default: what --config or the daemon says.")
     ] = None,
-    task: Annotated[str, typer.Option(help="reach, pick, push or remember.")] = "pick",
+    task: Annotated[
+        str,
+        typer.Option(
+            help="reach, pick, push, remember; pick-pot, place-cube, put-sausage or wipe-table of the kitchen scene."
+        ),
+    ] = "pick",
     episodes: Annotated[
         int | None,
         typer.Option(
@@ -80,8 +85,8 @@ def eval_command(
     suite: Annotated[
         str | None,
         typer.Option(
-            help="LIBERO instead of the simulated Jaco2: libero_spatial, libero_object, libero_goal or libero_10; "
-            "`make libero` installs it."
+            help="A suite instead of one task: jaco2, the four of the kitchen scene; or LIBERO's libero_spatial, "
+            "libero_object, libero_goal or libero_10, which `make libero` installs."
         ),
     ] = None,
     tasks: Annotated[
@@ -204,7 +209,7 @@ def eval_command(
     require_extras("sim")
     evidence = EvidenceOptions(checkpoint, config, episodes, seed, variant, out, run, workers)
     if suite is not None and ablation:
-        compare_methods(evidence, MethodsOptions(suite, tasks, execute, pictures, cell or ()))
+        compare_methods(evidence, MethodsOptions(suite, tasks, execute, pictures, distractor, cell or ()))
         return
     if suite is not None:
         serving = [*_unless_auto("--device", device), *_unless_auto("--dtype", dtype), "--threads", str(threads)]
@@ -225,6 +230,7 @@ def eval_command(
                 pictures=pictures,
                 scenes=scenes,
                 video=video,
+                distractor=distractor,
                 json_file=json_file,
                 serving=serving,
             )

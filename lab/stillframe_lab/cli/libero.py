@@ -1,4 +1,4 @@
-"""`stillframe eval --suite`: LIBERO in closed loop, with a policy behind a daemon or with an expert.
+"""`stillframe eval --suite`: a suite in closed loop, with a policy behind a daemon or with an expert.
 
 Knows options and the shipped configurations; other rooms do the work, imported on use.
 """
@@ -23,6 +23,7 @@ from stillframe.models.checkpoint import CheckpointFolder
 from stillframe_lab.cli.evidence import knobs_of
 
 if TYPE_CHECKING:
+    from stillframe_lab.libero.bench import Bench
     from stillframe_lab.libero.policy import ServedPolicy
     from stillframe_lab.libero.run import Worker
 
@@ -62,6 +63,7 @@ class LiberoOptions:
     pictures: PictureChoice | None
     scenes: SceneChoice
     video: Path | None
+    distractor: bool
     json_file: Path | None
     serving: Sequence[str]  # more arguments of the daemon that serves --checkpoint
 
@@ -69,27 +71,35 @@ class LiberoOptions:
 def evaluate_libero(options: LiberoOptions) -> None:
     """Play the suite's episodes and report. Raises ConfigError for options that do not go together."""
     from stillframe_lab.evaluation.actors import user_errors
-    from stillframe_lab.libero.expert.jobs import check_expert
-    from stillframe_lab.libero.suites import check_suite
 
-    check_suite(options.suite)
+    bench = bench_of(options.suite, options.checkpoint, options.pictures, options.scenes, distractor=options.distractor)
     if [bool(options.checkpoint), bool(options.server), options.expert].count(True) != 1:
         raise ConfigError("--suite: expected one of --checkpoint, --server and --expert")
     if options.expert:
-        check_expert(options.suite)
+        bench.check_expert()
     with user_errors(), ExitStack() as running:
-        document = _played(
-            options,
-            None if options.expert else _served(options, running),
-            pictures_of(options.checkpoint, options.pictures),
-        )
+        document = _played(options, bench, None if options.expert else _served(options, bench, running))
     text = json.dumps(document, indent=2)
     typer.echo(text)
     if options.json_file is not None:
         write_text(options.json_file, text + "\n")
+    if options.video is not None:
+        _show(options.video, document)
 
 
-def _served(options: LiberoOptions, running: ExitStack) -> ServedPolicy:
+def _show(films: Path, document: dict[str, Any]) -> None:
+    """The strip of the films, where each task has one: those of episodes that an earlier run played may be gone."""
+    from stillframe_lab.libero.strip import write_strip
+
+    try:
+        strip = write_strip(films, {one["task"]: one["instruction"] for one in document["by_task"]})
+    except FileNotFoundError as missing:
+        typer.echo(f"no strip of the films: {missing}", err=True)
+    else:
+        typer.echo(f"written: {films}, {strip}", err=True)
+
+
+def _served(options: LiberoOptions, bench: Bench, running: ExitStack) -> ServedPolicy:
     """The daemon's policy; of a checkpoint, that of a daemon of ours, which ends with `running`."""
     from stillframe.tools.local_daemon import daemon
     from stillframe_lab.libero.policy import served_policy
@@ -98,7 +108,7 @@ def _served(options: LiberoOptions, running: ExitStack) -> ServedPolicy:
     if options.checkpoint is not None:
         url = running.enter_context(daemon(_serving(options, options.checkpoint)))
         mode = mode or (None if options.config else "off")
-    served = served_policy(url or "", options.suite, mode, options.execute, options.unnorm_key)
+    served = served_policy(url or "", bench, mode, options.execute, options.unnorm_key)
     for warning in sorted(served.warnings):
         typer.echo(f"warning: {warning}", err=True)
     return served
@@ -108,6 +118,31 @@ def _serving(options: LiberoOptions, checkpoint: Path) -> list[str]:
     """The arguments of `stillframe serve`."""
     knobs = knobs_of(checkpoint, options.config)
     return [*([str(knobs)] if knobs else []), "--checkpoint", str(local_folder(checkpoint)), *options.serving]
+
+
+def bench_of(
+    suite: str,
+    checkpoint: Path | None,
+    pictures: PictureChoice | None,
+    scenes: SceneChoice = SceneChoice.FIXED,
+    *,
+    distractor: bool,
+) -> Bench:
+    """What plays a suite. Raises ConfigError for a suite that is none, and for options that it does not have."""
+    from stillframe_lab.kitchen.bench import SUITE, KitchenBench
+    from stillframe_lab.libero.bench import LiberoBench
+    from stillframe_lab.libero.suites import check_suite
+
+    if suite == SUITE:
+        if pictures is not None:
+            raise ConfigError(f"--pictures: the suite {SUITE} has pictures of one kind; leave it out")
+        if scenes is SceneChoice.DRAWN:
+            raise ConfigError(f"--scenes drawn: all scenes of {SUITE} are drawn, by --seed; leave it out")
+        return KitchenBench(distractor)
+    check_suite(suite)
+    if distractor:
+        raise ConfigError(f"--distractor: nothing moves behind the scenes of LIBERO; expected --suite {SUITE}")
+    return LiberoBench(suite, pictures_of(checkpoint, pictures).value, scenes is SceneChoice.DRAWN)
 
 
 def pictures_of(checkpoint: Path | None, asked: PictureChoice | None) -> PictureChoice:
@@ -120,46 +155,35 @@ def pictures_of(checkpoint: Path | None, asked: PictureChoice | None) -> Picture
     return PictureChoice(said)
 
 
-def _played(options: LiberoOptions, served: ServedPolicy | None, pictures: PictureChoice) -> dict[str, Any]:
+def _played(options: LiberoOptions, bench: Bench, served: ServedPolicy | None) -> dict[str, Any]:
     """Play what is missing, and summarise everything."""
-    from stillframe_lab.libero.episode import EpisodeRules
     from stillframe_lab.libero.film import Film
     from stillframe_lab.libero.log import EpisodeLog, log_file
     from stillframe_lab.libero.run import Run
-    from stillframe_lab.libero.suites import DRAWN_SEED, INIT_STATES, episodes_of, most_steps, task_numbers
+    from stillframe_lab.libero.suites import episodes_of, task_numbers
     from stillframe_lab.libero.summary import summarise
     from stillframe_lab.progress import EpisodeBar
 
-    suite, tasks, drawn = options.suite, task_numbers(options.tasks), options.scenes is SceneChoice.DRAWN
-    seed = options.seed if options.seed is not None else DRAWN_SEED if drawn else 0
-    episodes = episodes_of(tasks, options.episodes or INIT_STATES * len(tasks))
-    asked = {**served.origin, "pictures": pictures.value} if served else {"policy": "expert"}
-    origin = {"suite": suite, "seed": seed, **({"scenes": "drawn"} if drawn else {}), **asked}
+    suite, tasks = options.suite, task_numbers(options.tasks, bench.tasks)
+    seed = bench.first_seed if options.seed is None else options.seed
+    episodes = episodes_of(tasks, options.episodes or bench.init_states * len(tasks), bench.init_states)
+    asked = {**served.origin, **bench.seen_as} if served else {"policy": "expert"}
+    origin = {"suite": suite, "seed": seed, **bench.origin, **asked}
     log = EpisodeLog(log_file(options.json_file) if options.json_file else None, origin)
-    run = Run(suite, EpisodeRules(most_steps(suite), seed, drawn), log, Film(options.video) if options.video else None)
+    run = Run(suite, bench.rules(seed), log, Film(options.video) if options.video else None)
     with EpisodeBar(f"{suite}, {len(tasks)} tasks", len(episodes)) as bar:
-        run.play(episodes, options.processes, lambda: _worker(options, served, pictures), bar.watch)
-    warnings = {*(served.warnings if served else ()), *(_doubts(pictures, drawn=drawn) if served else ())}
-    about = {**origin, "server": options.server, "warnings": sorted(warnings)}
+        run.play(episodes, options.processes, lambda: _worker(options, bench, served), bar.watch)
+    about = {**origin, "server": options.server, "warnings": sorted(served.warnings) if served else []}
     return summarise([log.played[episode] for episode in episodes], about)
 
 
-def _doubts(pictures: PictureChoice, *, drawn: bool) -> list[str]:
-    """What of pictures and scenes makes the figures other than the papers'."""
-    coarse = "the pictures are the fast ones, coarser than the benchmark's: for policies that were trained on such"
-    own = "the scenes are drawn, not the benchmark's fixed initial states: to record and to calibrate with"
-    return [*([coarse] if pictures is PictureChoice.FAST else ()), *([own] if drawn else ())]
-
-
 @contextmanager
-def _worker(options: LiberoOptions, served: ServedPolicy | None, pictures: PictureChoice) -> Iterator[Worker]:
-    """A simulator's process, and a session of the policy or an expert."""
-    from stillframe_lab.libero.expert.player import ExpertPlayer
-    from stillframe_lab.libero.process import SimulatorProcess, simulator_python, start_command
+def _worker(options: LiberoOptions, bench: Bench, served: ServedPolicy | None) -> Iterator[Worker]:
+    """A simulator, and a session of the policy or an expert."""
     from stillframe_lab.libero.run import Worker
 
     filmed = options.video is not None
-    players = nullcontext(ExpertPlayer(options.suite, filmed=filmed)) if served is None else served.player()
-    start, draws = start_command(simulator_python()), served is not None or filmed
-    with SimulatorProcess(start, draw=pictures.value if draws else "") as simulator, players as player:
-        yield Worker(simulator, player)
+    with bench.simulator(draws=served is not None or filmed) as simulator:
+        players = nullcontext(bench.expert(simulator, filmed=filmed)) if served is None else served.player()
+        with players as player:
+            yield Worker(simulator, player)

@@ -16,7 +16,7 @@ from stillframe.daemon.config import load_config
 from stillframe.errors import ConfigError
 from stillframe.tools.extras import require_extras
 from stillframe_lab.cli.evidence import EvidenceOptions, knobs_of
-from stillframe_lab.cli.libero import PictureChoice, pictures_of
+from stillframe_lab.cli.libero import PictureChoice, bench_of
 
 EPISODES = 200
 README, DOCS = Path("README.md"), Path("docs")  # of a checkout, in which the command runs
@@ -30,6 +30,7 @@ class MethodsOptions:
     tasks: str | None
     execute: int | None
     pictures: PictureChoice | None
+    distractor: bool
     arms: Sequence[str]  # none: all
 
 
@@ -39,32 +40,29 @@ def compare_methods(options: EvidenceOptions, asked: MethodsOptions) -> None:
     from stillframe_lab.ablation.cell import open_cpu_model
     from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.evaluation.jobs import Folders
-    from stillframe_lab.libero.process import Drawing
-    from stillframe_lab.libero.suites import check_suite, task_numbers
+    from stillframe_lab.libero.suites import task_numbers
     from stillframe_lab.methods.cell import local_protocol, patches_of
     from stillframe_lab.methods.plan import MethodsPlan, method_arms
     from stillframe_lab.methods.run import run_methods
     from stillframe_lab.progress import AblationBar
 
-    check_suite(asked.suite)
+    bench = bench_of(asked.suite, options.checkpoint, asked.pictures, distractor=asked.distractor)
     if options.checkpoint is None:
         raise ConfigError("--suite with --ablation: expected --checkpoint, a policy that was trained for the suite")
     checkpoint = local_folder(options.checkpoint)
     deployed = load_config(knobs_of(checkpoint, options.config), {"checkpoint": checkpoint})
     model = open_cpu_model(checkpoint, deployed.checkpoint_config)
     execute = asked.execute or deployed.decoding.execute or None
-    local_protocol(model.info, asked.suite, execute)
-    pictures: Drawing = pictures_of(checkpoint, asked.pictures).value
+    local_protocol(model.info, bench, execute)
     plan = MethodsPlan(
-        asked.suite,
-        task_numbers(asked.tasks),
+        bench,
+        task_numbers(asked.tasks, bench.tasks),
         options.episodes or EPISODES,
         options.seed or 0,
-        method_arms(deployed.reuse, model, patches_of(model), pictures),
+        method_arms(deployed.reuse, model, patches_of(model), masks=bench.masks),
         checkpoint,
         execute,
         deployed.checkpoint_config,
-        pictures,
         tuple(asked.arms),
     )
     folders = Folders(options.run or Path("runs/methods"), options.out or Path("docs/methods"))

@@ -13,6 +13,7 @@ TINY_MEMORY_CONFIG = Path("configs/jaco-tiny-memory.yaml")
 TINY_OFT_CONFIG, TINY_COGACT_CONFIG = Path("configs/jaco-tiny-oft.yaml"), Path("configs/jaco-tiny-cogact.yaml")
 TINY_PI0_CONFIG, TINY_PI05_CONFIG = Path("configs/jaco-tiny-pi0.yaml"), Path("configs/jaco-tiny-pi05.yaml")
 LIBERO_OFT_CONFIG = Path("configs/libero-tiny-oft.yaml")
+TINY_KITCHEN, TINY_KITCHEN_CONFIG = Path("checkpoints/jaco-tiny-kitchen"), Path("configs/jaco-tiny-kitchen.yaml")
 SHIPPED = {
     TINY: TINY_CONFIG,
     TINY_WRIST: TINY_WRIST_CONFIG,
@@ -22,5 +23,6 @@ SHIPPED = {
     TINY_PI0: TINY_PI0_CONFIG,
     TINY_PI05: TINY_PI05_CONFIG,
     LIBERO_OFT: LIBERO_OFT_CONFIG,
+    TINY_KITCHEN: TINY_KITCHEN_CONFIG,
 }
 FAMILIES = (TINY, TINY_OFT, TINY_COGACT, TINY_PI0, TINY_PI05)  # one policy of each family

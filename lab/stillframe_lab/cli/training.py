@@ -27,6 +27,7 @@ class Trainable(StrEnum):
     TINY = "jaco-tiny"
     WRIST = "jaco-tiny-wrist"
     OFT = "jaco-tiny-oft"
+    KITCHEN = "jaco-tiny-kitchen"
     COGACT = "jaco-tiny-cogact"
     PI0 = "jaco-tiny-pi0"
     PI05 = "jaco-tiny-pi05"
@@ -75,8 +76,9 @@ def train_policy_command(
     """Train one of the shipped policies: demonstrations, cloning, DAgger, selection. About an hour on two cores.
 
     jaco-tiny begins with random weights, jaco-tiny-wrist, jaco-tiny-cogact and jaco-tiny-pi0 as jaco-tiny,
-    jaco-tiny-oft as jaco-tiny-wrist, jaco-tiny-pi05 as jaco-tiny-pi0. libero-tiny and libero-tiny-oft,
-    for LIBERO-Spatial, begin as jaco-tiny and jaco-tiny-oft; their simulator is what `make libero` installs.
+    jaco-tiny-oft as jaco-tiny-wrist, jaco-tiny-kitchen as jaco-tiny-oft, jaco-tiny-pi05 as jaco-tiny-pi0. libero-tiny
+    and libero-tiny-oft, for LIBERO-Spatial, begin as jaco-tiny and jaco-tiny-oft; their simulator is what `make libero`
+    installs.
     """
     require_extras("sim", "charts")
     import torch

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from stillframe.errors import ConfigError
-from stillframe_client.sim import JacoEnv, SensorNoise
+from stillframe_client.sim import TASKS, JacoEnv, SensorNoise, kitchen
 from stillframe_client.sim.cues import DELAY_STEPS, SIMPLE
 from stillframe_client.sim.rollout import Episode, play
 from stillframe_client.sim.scene import CAMERAS
+from stillframe_client.sim.table_env import TableEnv
 from stillframe_client.wire.camera_names import Mount, mount_of
 from stillframe_lab.evaluation.chunk_actor import Actor, ChunkActor, asked_ms
 from stillframe_lab.evaluation.trace import Trace, figures, percentiles
@@ -102,20 +103,24 @@ def _source(camera: str) -> str:
     return "wrist" if mount_of(camera) is Mount.HAND else "front"
 
 
-def _scene(plan: Evaluation, cameras: tuple[str, ...]) -> JacoEnv:
+def _scene(plan: Evaluation, cameras: tuple[str, ...]) -> TableEnv:
     """The simulated scene of a plan."""
     try:
         noise = SensorNoise(sigma=plan.noise_sigma, jpeg_quality=plan.jpeg_quality)
-        return JacoEnv(
-            plan.task,
-            hz=plan.hz,
-            cameras=cameras,
-            noise=noise,
-            distractor=plan.distractor,
-            delay=plan.delay,
-            variant=plan.variant,
-            masks=plan.masks,
-        )
+        looks: dict[str, Any] = {
+            "hz": plan.hz,
+            "cameras": cameras,
+            "noise": noise,
+            "distractor": plan.distractor,
+            "masks": plan.masks,
+        }
+        if plan.task not in (*TASKS, *kitchen.TASKS):
+            raise ValueError(f"unknown task {plan.task!r}; expected one of {', '.join((*TASKS, *kitchen.TASKS))}")
+        if plan.task in TASKS:
+            return JacoEnv(plan.task, delay=plan.delay, variant=plan.variant, **looks)
+        if (plan.delay, plan.variant) != (None, None):
+            raise ValueError(f"{plan.task} has neither delay nor variant; expected them with the task remember only")
+        return kitchen.KitchenEnv(plan.task, **looks)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -126,14 +131,15 @@ def summarise(plan: Evaluation, played: list[Episode], policy: str, trace: Trace
     `latency_ms` is that of answers, from picture to action, end to end; `ms_per_step` spreads it over all steps.
     """
     wins, answers_ms = sum(episode.success for episode in played), asked_ms(played, trace)
+    several = plan.task not in kitchen.TASKS  # things of which one is the right one
     return {
         **asdict(plan),
         "policy": policy,
         "success": wins / len(played),
         "success_ci95": wilson(wins, len(played)),
-        "wrong_cube": sum(episode.wrong_object for episode in played) / len(played),
+        **({"wrong_cube": sum(episode.wrong_object for episode in played) / len(played)} if several else {}),
         "timed_out": sum(not (episode.success or episode.wrong_object) for episode in played) / len(played),
-        "first_direction": sum(episode.first_right for episode in played) / len(played),
+        **({"first_direction": sum(episode.first_right for episode in played) / len(played)} if several else {}),
         "steps_mean": float(np.mean([episode.steps for episode in played])),
         "latency_ms": percentiles(answers_ms),
         "ms_per_step": ms_per_step(played),

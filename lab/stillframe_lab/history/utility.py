@@ -17,7 +17,7 @@ from stillframe.engine.history import SCORERS, HistoryManager, SessionHistory
 from stillframe.history.checkpoint import HistoryWeights
 from stillframe.models.base import PolicyModel
 from stillframe_client.sim import JacoEnv, SensorNoise
-from stillframe_client.sim.env import Observed
+from stillframe_client.sim.table_env import Observed
 from stillframe_lab.evaluation.actors import LocalActor
 from stillframe_lab.history.arms import GATE, LINEAR, history_of
 from stillframe_lab.history.cell import NOTHING_REUSED, TASK

@@ -49,6 +49,10 @@ class Protocol:
         """The simulator's pictures as the policy is sent them, by the names of its cameras."""
         return {camera: self.resize(upright(pictures[source]), self.size) for camera, source in self.sources.items()}
 
+    def state(self, reading: Reading) -> Vector:
+        """The state [8] of the robot."""
+        return state_of(reading)
+
     def masked(self, masks: Masks) -> dict[str, Mask]:
         """The simulator's masks of these pictures, likewise."""
         return {camera: covered(upright(masks[source]), self.size) for camera, source in self.sources.items()}

@@ -14,9 +14,7 @@ from typing import Any, Protocol
 from stillframe.stopwatch import Clock
 from stillframe_lab.evaluation.chunk_actor import Actor, ChunkActor
 from stillframe_lab.evaluation.trace import AnsweredFrame
-from stillframe_lab.libero.contract import Protocol as Asking
-from stillframe_lab.libero.contract import state_of
-from stillframe_lab.libero.pictures import Vector
+from stillframe_lab.libero.pictures import Mask, Picture, Vector
 from stillframe_lab.libero.process import Masks, Pictures, Reading, Scene
 from stillframe_lab.libero.suites import SETTLE, SETTLE_STEPS, EpisodeId
 
@@ -40,6 +38,53 @@ class Simulator(Protocol):
 
     def pictures(self, cameras: Sequence[str]) -> Pictures:
         """Draw these cameras."""
+        ...
+
+
+class Asking(Protocol):
+    """How a policy is asked in a suite, and what its answers mean; contract.Protocol is LIBERO's."""
+
+    @property
+    def looks_at(self) -> tuple[str, ...]:
+        """The simulator's cameras that the policy sees."""
+        ...
+
+    @property
+    def unnorm_key(self) -> str:
+        """The statistics of its actions."""
+        ...
+
+    @property
+    def execute(self) -> int:
+        """Actions of each answer that are played."""
+        ...
+
+    def seen(self, pictures: Pictures) -> dict[str, Picture]:
+        """The simulator's pictures as the policy is sent them, by the names of its cameras."""
+        ...
+
+    def masked(self, masks: Masks) -> dict[str, Mask]:
+        """The simulator's masks of these pictures, likewise."""
+        ...
+
+    def state(self, reading: Reading) -> Vector:
+        """The robot's state as the policy is sent it."""
+        ...
+
+    def played(self, action: Vector) -> Vector:
+        """An answer's action [7] as the simulator takes it."""
+        ...
+
+    def described(self) -> dict[str, Any]:
+        """For the results."""
+        ...
+
+
+class MaskingSimulator(Simulator, Protocol):
+    """One that knows where in its pictures what matters is."""
+
+    def masks(self, cameras: Sequence[str]) -> Masks:
+        """Which pixels of these cameras' pictures show the hand or what the task is about."""
         ...
 
 
@@ -94,6 +139,7 @@ class EpisodeRules:
     most_steps: int
     seed: int = 0  # of the first initial state; each has its own, so that fixtures are placed as variously as drawn
     drawn: bool = False  # by that seed from the task's regions, instead of the benchmark's fixed initial states
+    settle_steps: int = SETTLE_STEPS
 
     def play(
         self, simulator: Simulator, scene: Scene, episode: EpisodeId, player: Player, draw: Draw, over: threading.Event
@@ -101,7 +147,7 @@ class EpisodeRules:
         """Play one episode of the open task. Raises Stopped once `over` is set."""
         seed = self.seed + episode.init_state
         reading = simulator.reset(None if self.drawn else episode.init_state, seed)
-        for _ in range(SETTLE_STEPS):
+        for _ in range(self.settle_steps):
             reading = simulator.step(SETTLE)
         player.begin(scene)
         steps, success = 0, False
@@ -142,7 +188,7 @@ class PolicyPlayer:
             return self._protocol.played(self._chunks({}))
         observed: dict[str, Any] = {
             "images": self._protocol.seen(draw(self._protocol.looks_at)),
-            "state": state_of(reading),
+            "state": self._protocol.state(reading),
             "instruction": self._instruction,
         }
         if self._masks is not None:

@@ -1,6 +1,6 @@
 """A policy behind a daemon: what its contract says, how it is asked, and a player for each thread.
 
-Knows the client and the papers' protocols; no simulator.
+Knows the client and a suite's way of asking; runs no simulator.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
 from stillframe_client import ModelInfo, PolicyClient
 from stillframe_lab.evaluation.actors import ServerActor
-from stillframe_lab.libero.contract import Protocol, doubts, protocol_of
-from stillframe_lab.libero.episode import PolicyPlayer
+from stillframe_lab.libero.bench import Bench
+from stillframe_lab.libero.episode import Asking, PolicyPlayer
 
 TIMEOUT_S = 60.0
 
@@ -27,7 +27,7 @@ class ServedPolicy:
     url: str
     mode: ReuseMode | None  # None: as the daemon is set
     info: ModelInfo
-    protocol: Protocol
+    protocol: Asking
     warnings: set[str] = field(default_factory=set)  # ours, and what the daemon finds odd about frames
 
     @property
@@ -46,13 +46,13 @@ class ServedPolicy:
 
 
 def served_policy(
-    url: str, suite: str, mode: ReuseMode | None, execute: int | None, unnorm_key: str | None
+    url: str, bench: Bench, mode: ReuseMode | None, execute: int | None, unnorm_key: str | None
 ) -> ServedPolicy:
     """Learn how the daemon's policy is asked. Raises ConfigError, and PolicyError of the connection."""
     with _client(url) as client:
         info = client.info()
-    protocol = protocol_of(info, suite, execute, unnorm_key)
-    return ServedPolicy(url, mode, info, protocol, {*doubts(info, protocol)})
+    asking = bench.asking(info, execute, unnorm_key)
+    return ServedPolicy(url, mode, info, asking, {*bench.doubts(info, asking)})
 
 
 def _client(url: str) -> PolicyClient:

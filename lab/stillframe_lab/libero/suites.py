@@ -40,22 +40,22 @@ def most_steps(suite: str) -> int:
     return MOST_STEPS[check_suite(suite)]
 
 
-def task_numbers(text: str | None) -> tuple[int, ...]:
-    """Tasks out of "0,1,2", or all. Raises ConfigError."""
+def task_numbers(text: str | None, count: int = TASKS) -> tuple[int, ...]:
+    """Tasks out of "0,1,2", or all, of a suite that has so many. Raises ConfigError."""
     if text is None:
-        return tuple(range(TASKS))
+        return tuple(range(count))
     try:
         tasks = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         tasks = ()
-    if not tasks or not all(0 <= task < TASKS for task in tasks):
-        raise ConfigError(f"--tasks is {text!r}; expected numbers from 0 to {TASKS - 1}, such as 0,1,2")
+    if not tasks or not all(0 <= task < count for task in tasks):
+        raise ConfigError(f"--tasks is {text!r}; expected numbers from 0 to {count - 1}, such as 0,1,2")
     return tasks
 
 
-def episodes_of(tasks: Sequence[int], episodes: int) -> list[EpisodeId]:
+def episodes_of(tasks: Sequence[int], episodes: int, init_states: int = INIT_STATES) -> list[EpisodeId]:
     """So many episodes in all, spread over the tasks: of each its initial states 0, 1, 2 ... Raises ConfigError."""
-    most = len(tasks) * INIT_STATES
+    most = len(tasks) * init_states
     if not 1 <= episodes <= most:
         raise ConfigError(f"--episodes {episodes}: {len(tasks)} tasks have {most} initial states; expected 1 to {most}")
     return sorted(EpisodeId(tasks[at % len(tasks)], at // len(tasks)) for at in range(episodes))

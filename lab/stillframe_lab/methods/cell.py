@@ -22,10 +22,9 @@ from stillframe_lab.ablation.cell import open_cpu_model
 from stillframe_lab.evaluation.actors import LocalActor
 from stillframe_lab.evaluation.evaluate import wilson
 from stillframe_lab.evaluation.trace import Trace, figures
-from stillframe_lab.libero.contract import Protocol, protocol_of
-from stillframe_lab.libero.episode import EpisodeRules, PlayedEpisode, Player, PolicyPlayer, Simulator
-from stillframe_lab.libero.process import Masks, SimulatorProcess, simulator_python, start_command
-from stillframe_lab.libero.suites import most_steps
+from stillframe_lab.libero.bench import Bench
+from stillframe_lab.libero.episode import Asking, PlayedEpisode, Player, PolicyPlayer, Simulator
+from stillframe_lab.libero.process import Masks
 from stillframe_lab.methods.arm_results import finished_arms, save_arms
 from stillframe_lab.methods.plan import MethodsCell, MethodsPlan, asks_masks
 
@@ -37,7 +36,7 @@ def play_methods_cell(cell: MethodsCell, origin: Mapping[str, Any], folder: Path
     finished, plan = finished_arms(cell, origin, folder), cell.plan
     missing = {name: plan.arms[name] for name in plan.to_play if name not in finished}
     model = open_cpu_model(plan.checkpoint, plan.checkpoint_config)
-    with SimulatorProcess(start_command(simulator_python()), draw=plan.pictures) as simulator:
+    with plan.bench.simulator(draws=True) as simulator:
         played = played_in_turn(cell, simulator, arm_players(plan, missing, model, simulator.masks))
     save_arms(cell, origin, folder, {name: arm_result(cell.task, episodes) for name, episodes in played.items()})
 
@@ -46,9 +45,9 @@ def played_in_turn(
     cell: MethodsCell, simulator: Simulator, players: Mapping[str, Player]
 ) -> dict[str, list[PlayedEpisode]]:
     """Arm -> its episodes, in the order of the cell's initial states."""
-    rules, running = EpisodeRules(most_steps(cell.plan.suite), cell.plan.seed), threading.Event()
+    rules, running = cell.plan.bench.rules(cell.plan.seed), threading.Event()
     played: dict[str, list[PlayedEpisode]] = {name: [] for name in players}
-    scene = simulator.open(cell.plan.suite, cell.task)
+    scene = simulator.open(cell.plan.bench.suite, cell.task)
     for number, episode in enumerate(cell.episodes):
         for name in turned([*players], number):
             played[name].append(rules.play(simulator, scene, episode, players[name], simulator.pictures, running))
@@ -65,7 +64,7 @@ def arm_players(
 
     `masks`: the simulator's, for those arms that go by them; no time of an arm counts how they are made.
     """
-    protocol, clock = local_protocol(model.info, plan.suite, plan.execute), time.thread_time
+    protocol, clock = local_protocol(model.info, plan.bench, plan.execute), time.thread_time
     decoding = DecodingSettings(execute=protocol.execute)  # whose drift counts
     return {
         name: PolicyPlayer(
@@ -78,9 +77,9 @@ def arm_players(
     }
 
 
-def local_protocol(info: PolicyInfo, suite: str, execute: int | None) -> Protocol:
+def local_protocol(info: PolicyInfo, bench: Bench, execute: int | None) -> Asking:
     """How a policy in this process is asked: by the contract that a daemon would give of it. Raises ConfigError."""
-    return protocol_of(model_info(model_card(info).model_dump(mode="json")), suite, execute)
+    return bench.asking(model_info(model_card(info).model_dump(mode="json")), execute, None)
 
 
 def patches_of(model: PolicyModel) -> int:

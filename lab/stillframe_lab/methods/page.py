@@ -1,4 +1,4 @@
-"""The page of the methods in LIBERO: tables in Markdown, what was published beside them, and how to read them.
+"""The page of the methods in the suites: tables in Markdown, what was published beside them, and how to read them.
 
 Knows finished results documents; computes nothing.
 """
@@ -14,17 +14,17 @@ from stillframe_lab.methods.plan import is_count
 
 Result = Mapping[str, Any]
 HEAD = """\
-# Methods side by side, in LIBERO
+# Methods side by side
 
-Made by `stillframe eval --suite S --ablation`: every arm plays the same fixed initial states in the same simulator, in
-turn, another one first in each episode. An arm that is added later plays its own episodes. The policy is in the process
-that plays, on one thread, and is asked as [docs/libero.md](../libero.md) says.
+Made by `stillframe eval --suite S --ablation`: every arm plays the same initial states in the same simulator, in turn,
+another one first in each episode. An arm that is added later plays its own episodes. The policy is in the process that
+plays, on one thread, and is asked as [docs/libero.md](../libero.md) or [docs/jaco2-suite.md](../jaco2-suite.md) says.
 """
 SUITE = """\
 ## {suite}, {checkpoint}
 
 {episodes} episodes an arm, {count} of each of {tasks} tasks, or fewer of an arm that was added: it is compared with
-`off` on those. Seeds from {seed} on; of each answer {execute} are played; {pictures} pictures. {cpu}, {cores} cores
+`off` on those. Seeds from {seed} on; of each answer {execute} are played; {look}. {cpu}, {cores} cores
 ({cpu_capability}), torch {torch}. Every figure is in [{name}.json]({name}.json).
 
 ![success and drift against reuse]({name}.png)
@@ -33,14 +33,15 @@ COLUMNS = (
     *("arm", "success (95 % interval)", "points against off (95 %)", "only off / only it", "reuse", "pruned"),
     *("decoder GMAC an answer", "drift p50 / p90 / p99", "ms p50 / p99", "published"),
 )
-# arXiv 2502.02175: LIBERO-Spatial with OpenVLA, its tables of components and of reused tokens.
+# arXiv 2502.02175: LIBERO-Spatial with OpenVLA, its tables of components and of reused tokens; its real Jaco2.
 PUBLISHED = {
     "libero_spatial": {
         "off": "84.4 %",
         "static-only": "74.2 %",
         "static + relevance": "82.6 %",
         "paper": "83.8 %",
-    }
+    },
+    "jaco2": {"off": "82.1 %", "paper": "84.5 %"},
 }
 STRIP = """\
 ### The same frames by each arm
@@ -55,8 +56,9 @@ compare all the same, for initial states and simulator are the same; times compa
 READING = """\
 ## How to read it
 
-- **published** is what the paper has (arXiv 2502.02175: OpenVLA-7B, full pictures, asked every step): another policy,
-  another computer. It is never mixed into our columns; it is there to compare differences.
+- **published** is what the paper has (arXiv 2502.02175: OpenVLA-7B, full pictures, asked every step; of jaco2 its four
+  tasks on a real arm): another policy, another computer, another world. It is never mixed into our columns; it is there
+  to compare differences.
 - **reuse** and **pruned**: token-layers reused, or left out, of all, over all frames of all episodes, keyframes
   included.
 - **points against off**: on the same initial states. The interval is Newcombe's, which takes the arms as independent:
@@ -89,7 +91,7 @@ def _section(name: str, document: Result) -> str:
         count=every // len(tasks),
         tasks=len(tasks),
         execute="all" if document["execute"] is None else f"the first {document['execute']}",
-        pictures=document["pictures"],
+        look=document.get("look") or f"{document['pictures']} pictures",
         name=name,
     )
     published = PUBLISHED.get(document["suite"], {})

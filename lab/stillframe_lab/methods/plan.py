@@ -16,7 +16,7 @@ from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_lab.ablation.plan import NO_GAP_S, OFF, arms, forced
-from stillframe_lab.libero.process import Drawing
+from stillframe_lab.libero.bench import Bench
 from stillframe_lab.libero.suites import EpisodeId, episodes_of
 
 STATIC_RELEVANT, STATIC_MASKED = "static + relevance", "static + masks"
@@ -29,7 +29,7 @@ RELEVANT_SHARE = 0.16  # that a forced count with relevance leaves out: the 40 o
 class MethodsPlan:
     """All cells of one table."""
 
-    suite: str
+    bench: Bench
     tasks: tuple[int, ...]
     episodes: int  # in all, of each arm that is to be played
     seed: int
@@ -37,7 +37,6 @@ class MethodsPlan:
     checkpoint: Path
     execute: int | None  # actions of each chunk that are played; None: as the paper of the family has it
     checkpoint_config: Mapping[str, Any] | None
-    pictures: Drawing
     wanted: Collection[str] = ()  # of the arms, those to play; of the others is reported what there is. Empty: all
 
     def __post_init__(self) -> None:
@@ -54,11 +53,11 @@ class MethodsPlan:
     @property
     def name(self) -> str:
         """The name of its report's files."""
-        return f"{self.checkpoint.name}-{self.suite}{'' if self.execute is None else f'-every-{self.execute}'}"
+        return f"{self.checkpoint.name}-{self.bench.label}{'' if self.execute is None else f'-every-{self.execute}'}"
 
     def cells(self) -> Iterator[MethodsCell]:
         """The first states of every task before the next ones of any: what is stopped has some of each."""
-        wanted = episodes_of(self.tasks, self.episodes)
+        wanted = episodes_of(self.tasks, self.episodes, self.bench.init_states)
         states = {task: [one.init_state for one in wanted if one.task == task] for task in self.tasks}
         for first in range(0, max(map(len, states.values())), BLOCK):
             for task in self.tasks:
@@ -88,14 +87,15 @@ class MethodsCell:
         """All that every arm's result depends on, as JSON; `weights`: the checkpoint's digest."""
         plan = self.plan
         said = {
-            "suite": plan.suite,
+            "suite": plan.bench.suite,
             "task": self.task,
             "init_states": self.init_states,
             "seed": plan.seed,
             "checkpoint": plan.checkpoint,
             "execute": plan.execute,
             "checkpoint_config": plan.checkpoint_config,
-            "pictures": plan.pictures,
+            **plan.bench.origin,
+            **plan.bench.seen_as,
             "weights": weights,
         }
         return _as_json(said)
@@ -112,9 +112,9 @@ def _as_json(said: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def method_arms(knobs: ReuseSettings, model: PolicyModel, patches: int, pictures: Drawing) -> dict[str, ReuseSettings]:
-    """Every arm that the model can be served with; `patches`: of one camera. With fast pictures there are masks."""
-    masked = {STATIC_MASKED: _masked(knobs)} if pictures == "fast" else {}
+def method_arms(knobs: ReuseSettings, model: PolicyModel, patches: int, *, masks: bool) -> dict[str, ReuseSettings]:
+    """Every arm that the model can be served with; `patches`: of one camera; `masks`: whether there are some."""
+    masked = {STATIC_MASKED: _masked(knobs)} if masks else {}
     return {**arms(knobs), **masked, **_pruning(knobs, model), **_counts(knobs, patches)}
 
 

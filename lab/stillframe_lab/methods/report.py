@@ -25,6 +25,7 @@ from stillframe_lab.methods.plan import MethodsPlan, is_count
 
 Result = Mapping[str, Any]
 STATIC = "static-only"
+SUITES = ("libero_*", "jaco2*")  # whose results the page is made of
 
 
 def write_methods(
@@ -43,11 +44,13 @@ def write_methods(
     }
     document = {
         "made_with": {**made_with(plan.episodes, plan.seed), **machine()},
-        "suite": plan.suite,
+        "suite": plan.bench.label,
         "tasks": [*plan.tasks],
         "checkpoint": plan.checkpoint.name,
         "execute": plan.execute,
-        "pictures": plan.pictures,
+        **plan.bench.origin,
+        **plan.bench.seen_as,
+        "look": plan.bench.look,
         "arms": arms,
         "played_in_turn": _turns(arms, cells),
         "targets": _targets(arms),
@@ -57,9 +60,8 @@ def write_methods(
     counts = {name: arm for name, arm in arms.items() if is_count(name)}
     chart = {name: arm for name, arm in arms.items() if name not in counts and arm["drift"]["p90"] is not None}
     success_chart(out / f"{plan.name}.png", chart, {OFF: arms[OFF], **counts}, "forced, tokens of each camera")
-    documents = {
-        file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(out.glob("*-libero_*.json"))
-    }
+    files = sorted(file for suite in SUITES for file in out.glob(f"*-{suite}.json"))
+    documents = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
     (out / "README.md").write_text(methods_page(documents), encoding="utf-8")
     return f"{plan.name}.json", f"{plan.name}.png", *([strip] if strip else []), "README.md"
 
@@ -115,7 +117,7 @@ def _targets(arms: Mapping[str, Result]) -> list[dict[str, Any]]:
             target("static-only against off: the suite tells methods apart", "-5 or less, below 0", words, met=met)
         )
     if ADAPTIVE in arms:
-        lost, reuse = -100 * arms[ADAPTIVE]["against_off"]["difference"], arms[ADAPTIVE]["reuse_ratio"]
+        lost, reuse = 0.0 - 100 * arms[ADAPTIVE]["against_off"]["difference"], arms[ADAPTIVE]["reuse_ratio"]
         found.append(target("adaptive against off, success lost", "at most 1.5 points", f"{lost:.1f}", met=lost <= 1.5))
         found.append(target("adaptive, reuse over whole episodes", "at least 0.50", f"{reuse:.2f}", met=reuse >= 0.5))
     return found

@@ -21,13 +21,13 @@ from stillframe_lab.ablation.cell import open_cpu_model
 from stillframe_lab.ablation.filmstrip import RELEVANT_RGB, TINT, PatchMarks, Picture, card, patch_marks
 from stillframe_lab.ablation.plan import OFF
 from stillframe_lab.evaluation.actors import LocalActor
-from stillframe_lab.libero.episode import EpisodeRules, PolicyPlayer
-from stillframe_lab.libero.process import SimulatorProcess, simulator_python, start_command
-from stillframe_lab.libero.suites import EpisodeId, most_steps
+from stillframe_lab.libero.episode import PolicyPlayer
+from stillframe_lab.libero.suites import EpisodeId
 from stillframe_lab.methods.cell import local_protocol
 from stillframe_lab.methods.plan import MethodsPlan, is_count
 
 SHOWN, MARGIN_PX = 5, 170
+COLOURS = 256
 PRUNED_RGB, DARK = (31, 41, 51), 0.75
 FOOT = (
     "pale: reused in the last layer; dark: pruned, or merged into another, before it; orange: computed as relevant to "
@@ -55,7 +55,9 @@ def write_strip(file: Path, plan: MethodsPlan) -> None:
     model = open_cpu_model(plan.checkpoint, plan.checkpoint_config)
     frames = _episode(plan, model)
     arms = {name: reuse for name, reuse in plan.arms.items() if name != OFF and not is_count(name)}
-    strip(model, arms, frames, plan.execute).save(file)
+    drawn = strip(model, arms, frames, plan.execute)
+    # A quarter of the bytes; by this method the few pixels of a colour of their own keep it.
+    drawn.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 def strip(
@@ -74,10 +76,10 @@ def strip(
 
 def _episode(plan: MethodsPlan, model: PolicyModel) -> list[Observed]:
     """What the policy is asked with, answer by answer, with masks where there are some."""
-    actor, protocol = RecordingActor(model, plan.arms[OFF]), local_protocol(model.info, plan.suite, plan.execute)
-    with SimulatorProcess(start_command(simulator_python()), draw=plan.pictures) as simulator:
-        player = PolicyPlayer(actor, protocol, masks=simulator.masks if plan.pictures == "fast" else None)
-        scene, rules = simulator.open(plan.suite, plan.tasks[0]), EpisodeRules(most_steps(plan.suite), plan.seed)
+    actor, protocol = RecordingActor(model, plan.arms[OFF]), local_protocol(model.info, plan.bench, plan.execute)
+    with plan.bench.simulator(draws=True) as simulator:
+        player = PolicyPlayer(actor, protocol, masks=simulator.masks if plan.bench.masks else None)
+        scene, rules = simulator.open(plan.bench.suite, plan.tasks[0]), plan.bench.rules(plan.seed)
         rules.play(simulator, scene, EpisodeId(plan.tasks[0], 0), player, simulator.pictures, threading.Event())
     return actor.seen
 

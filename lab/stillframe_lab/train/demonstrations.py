@@ -1,6 +1,6 @@
 """Labelled pictures from the simulator, driven by a noisy expert or by the policy in training (DAgger).
 
-Knows the environment and its expert; no network. Every frame is labelled for all six instructions.
+Knows environments and their experts; no network. Of the three cubes every frame is labelled for all six instructions.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from stillframe_client.sim import COLOURS, JacoEnv, SensorNoise
 from stillframe_client.sim.experts import expert_action
 from stillframe_client.sim.proprioception import proprioception
 from stillframe_client.sim.state import FINGER_OPEN_RAD
+from stillframe_client.sim.table_env import TableEnv
 from stillframe_lab.train.frame_store import FrameWriter, Labels
 from stillframe_lab.train.recipe import INSTRUCTIONS
 
 PICTURES_VERSION = 2  # raised whenever the scene's look or the expert's law changes; 2: laser spot, levelling labels
 NEAR_M = 0.12  # frames closer to a cube are kept more often
 JPEG_SHARE, JPEG_QUALITY = 0.3, (80, 96)
-CLOSED_FINGERS_RAD = 1.2
+CLOSED_FINGERS_RAD, CLOSED_SHARE = 1.2, 0.08  # of the starts
+STARTS = ("home", "anywhere", "near", "holding")
 
 Look = Callable[[], Mapping[str, NDArray[np.uint8]]]  # camera -> [224, 224, 3]
 
@@ -46,6 +48,10 @@ class Mixture:
     keep_near: float
     max_steps: int
 
+    def start(self, rng: np.random.Generator) -> str:
+        """Draw one of STARTS."""
+        return str(rng.choice(STARTS, p=[getattr(self, name) for name in STARTS]))
+
 
 NOISY_EXPERT = Mixture(home=0.30, anywhere=0.25, near=0.33, holding=0.12, keep_far=0.35, keep_near=0.75, max_steps=60)
 DAGGER = Mixture(home=0.70, anywhere=0.10, near=0.14, holding=0.06, keep_far=0.5, keep_near=0.9, max_steps=70)
@@ -58,8 +64,24 @@ class Driver(Protocol):
         """A new episode starts."""
         ...
 
-    def act(self, env: JacoEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:
+    def act(self, env: TableEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:
         """The action [7] to carry out; `look` draws what the cameras see."""
+        ...
+
+
+class Scenes(Protocol):
+    """Where a collection's episodes begin."""
+
+    def begin(self, rng: np.random.Generator) -> TableEnv:
+        """Draw a scene, a goal and a start -> the environment, ready to step."""
+        ...
+
+    def away_m(self, env: TableEnv) -> float:
+        """From the tool to the nearest thing that matters."""
+        ...
+
+    def close(self) -> None:
+        """Free the OpenGL contexts."""
         ...
 
 
@@ -78,7 +100,7 @@ class NoisyExpert:
         self._strength = rng.choice(self.strengths)
         self._noise = np.zeros(6)
 
-    def act(self, env: JacoEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 (needs no pictures)
+    def act(self, env: TableEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 (needs no pictures)
         """The expert's action with noise."""
         action = env.expert().copy()
         fresh = rng.normal(0, 1, 6) * np.sqrt(1 - self.persistence**2)
@@ -108,68 +130,93 @@ class Collection:
         """The origin written into a store of these frames."""
         return json.dumps({"pictures": PICTURES_VERSION, **asdict(self)})
 
-    def label(self, env: JacoEnv, scale: ActionScale, rng: np.random.Generator) -> Labels:  # noqa: ARG002 (draws none)
-        """What is known of the frame that the cameras see now; the environment stays as it is."""
+    def scenes(self) -> Scenes:
+        """Where its episodes begin."""
+        return CubeScenes(self.mixture)
+
+    def label(self, env: Any, scale: ActionScale, rng: np.random.Generator) -> Labels:  # noqa: ARG002 (draws none)
+        """What is known of the frame that the cameras see now; the environment, of its scenes, stays as it is."""
         return label(env, scale, self.cameras[0])
+
+
+class CubeScenes:
+    """Three cubes, to be reached or picked. Implements Scenes."""
+
+    def __init__(self, mixture: Mixture):
+        self._mixture = mixture
+        self._env = JacoEnv(cameras=(), max_steps=mixture.max_steps)
+
+    def begin(self, rng: np.random.Generator) -> JacoEnv:
+        """See Scenes. Pick is harder, so it is drawn more often."""
+        env = self._env
+        task, colour = str(rng.choice(("reach", "pick"), p=(0.25, 0.75))), str(rng.choice(COLOURS))
+        env.reset(seed=int(rng.integers(2**31)), options={"task": task, "colour": colour})
+        kind = self._mixture.start(rng)
+        cube = colour if rng.random() < 0.7 else str(rng.choice(COLOURS))
+        put_arm(env, kind, cube, rng)
+        return env
+
+    def away_m(self, env: TableEnv) -> float:  # noqa: ARG002 (there is one)
+        """See Scenes."""
+        state = self._env.state()
+        return min(float(np.linalg.norm(state.tool_pos - cube)) for cube in state.cube_pos.values())
+
+    def close(self) -> None:
+        """See Scenes."""
+        self._env.close()
+
+
+def put_arm(env: TableEnv, kind: str, thing: str, rng: np.random.Generator) -> None:
+    """Put it where a start of that kind has it; `thing`: what it is near or holds."""
+    finger_rad = CLOSED_FINGERS_RAD if rng.random() < CLOSED_SHARE else FINGER_OPEN_RAD
+    if kind == "anywhere":
+        env.teleport(rng, finger_rad=finger_rad)
+    elif kind == "near":
+        env.teleport(rng, near=thing, finger_rad=finger_rad)
+    elif kind == "holding":
+        env.teleport(rng, holding=thing)
 
 
 def collect(folder: Path, wanted: Collection, driver: Driver, scale: ActionScale) -> None:
     """Fill `folder` with labelled pictures. The same collection gives the same store on one machine."""
     rng = np.random.default_rng(wanted.seed)
-    env = JacoEnv(cameras=(), max_steps=wanted.mixture.max_steps)
+    scenes = wanted.scenes()
     writer = FrameWriter(folder, wanted.origin)
     try:
         while len(writer) < wanted.frames:
-            _one_episode(env, driver, wanted, scale, writer, rng)
+            _one_episode(scenes, driver, wanted, scale, writer, rng)
     finally:
-        env.close()
+        scenes.close()
     writer.close()
 
 
 def _one_episode(
-    env: JacoEnv, driver: Driver, wanted: Collection, scale: ActionScale, writer: FrameWriter, rng: np.random.Generator
+    scenes: Scenes,
+    driver: Driver,
+    wanted: Collection,
+    scale: ActionScale,
+    writer: FrameWriter,
+    rng: np.random.Generator,
 ) -> None:
     """Play one episode from a random start and keep some of its frames."""
-    _begin(env, wanted.mixture, rng)
+    env = scenes.begin(rng)
     driver.begin(rng)
     camera = _camera(rng)
     over = False
     while not over and len(writer) < wanted.frames:
         # Rendered once, and only if needed.
         look = cache(lambda: {name: camera.spoil(env.render(name), rng) for name in wanted.cameras})
-        if rng.random() < _keep(env, wanted.mixture):
+        near = scenes.away_m(env) < NEAR_M
+        if rng.random() < (wanted.mixture.keep_near if near else wanted.mixture.keep_far):
             writer.append(np.stack(list(look().values())), wanted.label(env, scale, rng))
         _, _, terminated, truncated, _ = env.step(driver.act(env, look, rng))
         over = terminated or truncated
-
-
-def _begin(env: JacoEnv, mixture: Mixture, rng: np.random.Generator) -> None:
-    """Draw a scene, a goal and a start. Pick is harder, so it is drawn more often."""
-    task, colour = str(rng.choice(("reach", "pick"), p=(0.25, 0.75))), str(rng.choice(COLOURS))
-    env.reset(seed=int(rng.integers(2**31)), options={"task": task, "colour": colour})
-    kinds = ("home", "anywhere", "near", "holding")
-    kind = rng.choice(kinds, p=[getattr(mixture, name) for name in kinds])
-    cube = colour if rng.random() < 0.7 else str(rng.choice(COLOURS))
-    finger_rad = CLOSED_FINGERS_RAD if rng.random() < 0.08 else FINGER_OPEN_RAD
-    if kind == "anywhere":
-        env.teleport(rng, finger_rad=finger_rad)
-    elif kind == "near":
-        env.teleport(rng, near=cube, finger_rad=finger_rad)
-    elif kind == "holding":
-        env.teleport(rng, holding=cube)
 
 
 def _camera(rng: np.random.Generator) -> SensorNoise:
     """Some episodes are seen through JPEG; grey-level noise is added when batches are drawn."""
     quality = int(rng.integers(*JPEG_QUALITY)) if rng.random() < JPEG_SHARE else None
     return SensorNoise(jpeg_quality=quality)
-
-
-def _keep(env: JacoEnv, mixture: Mixture) -> float:
-    """The probability that this frame is kept."""
-    state = env.state()
-    nearest = min(float(np.linalg.norm(state.tool_pos - cube)) for cube in state.cube_pos.values())
-    return mixture.keep_near if nearest < NEAR_M else mixture.keep_far
 
 
 def label(env: JacoEnv, scale: ActionScale, camera: str = "front") -> Labels:
@@ -238,10 +285,10 @@ class DaggerPolicy:
             self._imitator.execute = int(rng.integers(1, self._imitator.horizon + 1))
         self._imitator.reset()
 
-    def act(self, env: JacoEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:
+    def act(self, env: TableEnv, look: Look, rng: np.random.Generator) -> NDArray[np.float64]:
         """The policy's action, or the expert's, after which the policy looks again."""
         if rng.random() < self._expert_share:
             self._imitator.reset()
             return env.expert()
         state = proprioception(env.world.arm)
-        return self._imitator({"images": look(), "instruction": env.goal.instruction, "state": state})
+        return self._imitator({"images": look(), "instruction": env.instruction, "state": state})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch
 from stillframe.tools.charts import loss_chart
 from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import play
+from stillframe_client.sim.table_env import TableEnv
 from stillframe_lab.train.cloning import Cloning, CloningTrainer, Progress
 from stillframe_lab.train.demonstrations import (
     DAGGER,
@@ -57,6 +58,9 @@ class SelectedPolicy:
     scores: list[Score]
 
 
+EpisodeMaker = Callable[[Any], Iterator[tuple[TableEnv, int]]]  # recipe -> environments and seeds to be played
+
+
 @dataclass(frozen=True)
 class PolicyKind:
     """A kind of policy: what is collected for it, how its frames are labelled, what trains it."""
@@ -66,6 +70,9 @@ class PolicyKind:
     trainer: Callable[[Path, Any, torch.device, Path | None], Cloning[Any]]  # folder, recipe, device, start
     loss_name: str = "action loss, nats"
     charted_from: int = 0  # the step from which on it learns to act: of those before, the curve shows nothing
+    expert: Mixture = NOISY_EXPERT  # of the demonstrations
+    dagger: Mixture = DAGGER  # of the rounds
+    episodes: EpisodeMaker | None = None  # of the selection; None: of pick, in a scene of three cubes
 
 
 def _frames(recipe: Recipe, frames: int, seed: tuple[int, ...], mixture: Mixture) -> Collection:
@@ -91,7 +98,7 @@ def collect_demonstrations(
     data: Path, recipe: Recipe, workers: int, kind: PolicyKind = OPENVLA_KIND
 ) -> list[FrameStore]:
     """The noisy expert's frames, shard by shard."""
-    shards = _shards(data, "demos", recipe, recipe.demo_frames, stage=1, mixture=NOISY_EXPERT, kind=kind)
+    shards = _shards(data, "demos", recipe, recipe.demo_frames, stage=1, mixture=kind.expert, kind=kind)
     _in_processes(_demo_job, [shard for shard in shards if not FrameStore.exists(shard[0])], workers)
     return [FrameStore.open(folder, wanted.origin, kind.labels) for folder, wanted in shards]
 
@@ -122,8 +129,8 @@ def train_policy(
     for share, candidate in zip(SNAPSHOT_SHARES, candidates, strict=True):
         cloning.run(demos, rounds, int(share * recipe.steps), reporter.progress)
         export_whole(cloning, candidate)
-    reporter.stage(f"selection: {recipe.select_episodes} episodes of pick for each of {len(candidates)} candidates")
-    scores = select(candidates, recipe, workers)
+    reporter.stage(f"selection: {recipe.select_episodes} episodes for each of {len(candidates)} candidates")
+    scores = select(candidates, recipe, workers, kind.episodes)
     best = max(scores, key=lambda score: (score.successes, -score.wrong, -score.mean_steps))
     return SelectedPolicy(best, scores)
 
@@ -149,9 +156,11 @@ def write_figures(out: Path, figures: Mapping[str, Any]) -> None:
     (out / "training.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
-def select(candidates: Sequence[Path], recipe: Recipe, workers: int) -> list[Score]:
-    """Play every candidate on the same seeds."""
-    jobs = [(candidate, recipe) for candidate in candidates]
+def select(
+    candidates: Sequence[Path], recipe: Recipe, workers: int, episodes: EpisodeMaker | None = None
+) -> list[Score]:
+    """Play every candidate on the same seeds; `episodes` None: of pick."""
+    jobs = [(candidate, recipe, episodes or pick_episodes) for candidate in candidates]
     return _in_processes(_score_job, jobs, workers)
 
 
@@ -168,7 +177,7 @@ def export_whole(cloning: Cloning[Any], folder: Path) -> None:
 def _dagger_round(run: Path, cloning: Cloning[Any], number: int, workers: int, kind: PolicyKind) -> list[FrameStore]:
     """Collect frames driven by the current policy and labelled by the expert."""
     recipe, stage = cloning.recipe, 2 + number
-    shards = _shards(run, f"dagger-{number}", recipe, recipe.dagger_frames, stage=stage, mixture=DAGGER, kind=kind)
+    shards = _shards(run, f"dagger-{number}", recipe, recipe.dagger_frames, stage=stage, mixture=kind.dagger, kind=kind)
     missing = [shard for shard in shards if not FrameStore.exists(shard[0])]
     if missing:
         checkpoint = run / f"dagger-{number}-policy"
@@ -213,15 +222,21 @@ def _dagger_job(folder: Path, wanted: Collection, checkpoint: Path, expert_share
     collect(folder, wanted, DaggerPolicy(load_imitator(checkpoint), expert_share), action_scale())
 
 
-def _score_job(checkpoint: Path, recipe: Recipe) -> Score:
-    env, imitator = JacoEnv("pick", cameras=recipe.cameras), load_imitator(checkpoint, recipe.execute)
-    episodes = recipe.select_episodes
-    played = [play(env, imitator, seed=recipe.select_seed + index) for index in range(episodes)]
+def pick_episodes(recipe: Recipe) -> Iterator[tuple[JacoEnv, int]]:
+    """Of pick, one scene for all."""
+    env = JacoEnv("pick", cameras=recipe.cameras)
+    for index in range(recipe.select_episodes):
+        yield env, recipe.select_seed + index
     env.close()
+
+
+def _score_job(checkpoint: Path, recipe: Recipe, episodes: EpisodeMaker) -> Score:
+    imitator = load_imitator(checkpoint, recipe.execute)
+    played = [play(env, imitator, seed=seed) for env, seed in episodes(recipe)]
     return Score(
         folder=str(checkpoint),
-        episodes=episodes,
+        episodes=len(played),
         successes=sum(episode.success for episode in played),
         wrong=sum(episode.wrong_object for episode in played),
-        mean_steps=sum(episode.steps for episode in played) / episodes,
+        mean_steps=sum(episode.steps for episode in played) / len(played),
     )

@@ -89,6 +89,23 @@ def _oft() -> TrainablePolicy:
     return JacoPolicy(JACO_TINY_OFT, kind, "jaco-tiny-wrist")
 
 
+def _kitchen() -> TrainablePolicy:
+    from stillframe_lab.train.kitchen.recipe import DAGGER, JACO_TINY_KITCHEN, NOISY_EXPERT
+    from stillframe_lab.train.kitchen.trainer import KitchenTrainer, kitchen_episodes
+    from stillframe_lab.train.libero.dataset import TaskLabels
+
+    kind = PolicyKind(
+        KitchenTrainer.collection,
+        TaskLabels,
+        KitchenTrainer,
+        "|error| of the chunk,\nnormalised",
+        expert=NOISY_EXPERT,
+        dagger=DAGGER,
+        episodes=kitchen_episodes,
+    )
+    return JacoPolicy(JACO_TINY_KITCHEN, kind, "jaco-tiny-oft")
+
+
 def _cogact() -> TrainablePolicy:
     from stillframe_lab.train.chunked.cogact import CogACTTrainer
     from stillframe_lab.train.chunked.labels import ChunkLabels
@@ -138,6 +155,7 @@ POLICIES: dict[str, Callable[[], TrainablePolicy]] = {
     "jaco-tiny": _tiny,
     "jaco-tiny-wrist": _wrist,
     "jaco-tiny-oft": _oft,
+    "jaco-tiny-kitchen": _kitchen,
     "jaco-tiny-cogact": _cogact,
     "jaco-tiny-pi0": _pi0,
     "jaco-tiny-pi05": _pi05,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stillframe.testing import EchoPolicy, policy_info, running, state_info
+from stillframe_lab.libero.bench import LiberoBench
 from stillframe_lab.libero.contract import state_of
 from stillframe_lab.libero.episode import EpisodeRules, PlayedEpisode, Player, Simulator
 from stillframe_lab.libero.expert.player import ExpertPlayer
@@ -50,7 +51,7 @@ class Scripted(EchoPolicy):
 @contextmanager
 def asked(url: str, execute: int | None = None) -> Iterator[Player]:
     """A player of the policy behind a daemon."""
-    with served_policy(url, "libero_spatial", None, execute, None).player() as player:
+    with served_policy(url, LiberoBench("libero_spatial", "full"), None, execute, None).player() as player:
         yield player
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from stillframe.errors import ConfigError, StillframeError
 from stillframe.testing import EchoPolicy, policy_info, running, state_info
 from stillframe_lab.evaluation.evaluate import wilson
+from stillframe_lab.libero.bench import LiberoBench
 from stillframe_lab.libero.episode import Answers, Draw, EpisodeRules, PlayedEpisode
 from stillframe_lab.libero.film import Film
 from stillframe_lab.libero.log import EpisodeLog, log_file
@@ -24,6 +25,7 @@ from stillframe_lab.libero.suites import EpisodeId, episodes_of
 from stillframe_lab.libero.summary import summarise
 
 Start = Callable[..., SimulatorProcess]
+BENCH = LiberoBench("libero_spatial", "full")
 FAILS = 7.0  # the fake simulator's
 STATE = ("x", "y", "z", "ax", "ay", "az", "left", "right")
 STATS = {"libero_spatial": {"q01": [-0.5] * 6 + [0.0], "q99": [0.5] * 6 + [1.0], "mask": [True] * 6 + [False]}}
@@ -43,7 +45,7 @@ def served(policy: EchoPolicy, **options: Any) -> Iterator[ServedPolicy]:
     """The policy behind a real daemon's wire."""
     asked = {"mode": None, "execute": None, "unnorm_key": None, **options}
     with running(policy) as url:
-        yield served_policy(url, "libero_spatial", **asked)
+        yield served_policy(url, BENCH, **asked)
 
 
 def play(
@@ -253,4 +255,4 @@ def test_what_the_daemon_finds_odd_is_reported(fake: Start) -> None:
 def test_what_is_no_url_is_refused() -> None:
     """The option is named."""
     with pytest.raises(StillframeError, match="--server: "):
-        served_policy("localhost:8000", "libero_spatial", None, None, None)
+        served_policy("localhost:8000", BENCH, None, None, None)

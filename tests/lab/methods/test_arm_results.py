@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from stillframe.reuse.settings import ReuseSettings
+from stillframe_lab.libero.bench import LiberoBench
 from stillframe_lab.methods.arm_results import TOGETHER, CellJob, save_arms
 from stillframe_lab.methods.plan import MethodsCell, MethodsPlan
 
@@ -16,7 +17,7 @@ OFF, PAPER = ReuseSettings(mode="off"), ReuseSettings(mode="paper")
 def job(tmp_path: Path) -> CellJob:
     """A cell of two arms, nothing of which was played."""
     arms = {"off": OFF, "static + relevance": PAPER}
-    plan = MethodsPlan("libero_spatial", (2,), 5, 0, arms, Path("policy"), 4, None, "fast")
+    plan = MethodsPlan(LiberoBench("libero_spatial", "fast"), (2,), 5, 0, arms, Path("policy"), 4, None)
     return job_of(next(plan.cells()), tmp_path)
 
 

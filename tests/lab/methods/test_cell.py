@@ -12,6 +12,7 @@ import torch
 from stillframe.models.registry import load_policy
 from stillframe.reuse.settings import PaperSettings, ReuseSettings
 from stillframe_lab.evaluation.trace import AnsweredFrame
+from stillframe_lab.libero.bench import LiberoBench
 from stillframe_lab.libero.episode import Answers, Draw
 from stillframe_lab.libero.process import CAMERAS, Masks, Pictures, Reading, Scene
 from stillframe_lab.libero.suites import SETTLE, EpisodeId
@@ -93,7 +94,7 @@ class Runner:
 @pytest.fixture
 def played() -> tuple[Mapping[str, Any], list[str], Line]:
     """A quick and a slow arm from three states, of which the slow one is too slow: results, whose turn it was."""
-    plan = MethodsPlan("libero_spatial", (4,), 8, 0, {}, Path("policy"), 1, None, "")
+    plan = MethodsPlan(LiberoBench("libero_spatial", ""), (4,), 8, 0, {}, Path("policy"), 1, None)
     cell = MethodsCell(plan, 4, (5, 6, 7))
     order: list[str] = []
     simulator = Line()
@@ -126,7 +127,7 @@ def test_a_cell_plays_the_arms_that_it_lacks(tmp_path: Path, monkeypatch: pytest
     """In turn with each other; whatever has a result neither plays again nor changes."""
     order: list[str] = []
     arms = {"quick": ReuseSettings(), "slow": ReuseSettings(mode="paper"), "late": ReuseSettings(mode="exact")}
-    plan = MethodsPlan("libero_spatial", (4,), 2, 0, arms, Path("policy"), 1, None, "")
+    plan = MethodsPlan(LiberoBench("libero_spatial", ""), (4,), 2, 0, arms, Path("policy"), 1, None)
     cell = MethodsCell(plan, 4, (5, 6))
     save_arms(cell, {}, tmp_path, {"slow": {"wins": 1}})
 
@@ -134,9 +135,8 @@ def test_a_cell_plays_the_arms_that_it_lacks(tmp_path: Path, monkeypatch: pytest
         return {name: Runner(name, 0.3, order) for name in missing}
 
     monkeypatch.setattr(methods_cell, "open_cpu_model", lambda *_: None)
-    monkeypatch.setattr(methods_cell, "simulator_python", lambda: Path("python"))
     monkeypatch.setattr(methods_cell, "arm_players", players)
-    monkeypatch.setattr(methods_cell, "SimulatorProcess", lambda *_, **__: nullcontext(Line()))
+    monkeypatch.setattr(LiberoBench, "simulator", lambda *_, **__: nullcontext(Line()))
     methods_cell.play_methods_cell(cell, {}, tmp_path)
     finished = finished_arms(cell, {}, tmp_path)
 
@@ -153,7 +153,7 @@ def test_masks_are_sent_with_the_pictures_of_arms_that_go_by_them(oft_folder: Pa
     model, asked = load_policy(oft_folder, dtype=torch.float32, device=torch.device("cpu")), list[Sequence[str]]()
     paper = PaperSettings(relevance="masks", k=None, tau=-1.0, top_k=200)
     arms = {"masks": ReuseSettings("paper", paper=paper), "off": ReuseSettings()}
-    plan = MethodsPlan("libero_spatial", (4,), 2, 0, arms, oft_folder, 1, None, "fast")
+    plan = MethodsPlan(LiberoBench("libero_spatial", "fast"), (4,), 2, 0, arms, oft_folder, 1, None)
 
     def masks(cameras: Sequence[str]) -> dict[str, np.ndarray]:
         asked.append(cameras)

@@ -13,6 +13,8 @@ from stillframe.models.base import PolicyModel
 from stillframe.models.registry import load_policy
 from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
 from stillframe.reuse.settings import ReuseSettings
+from stillframe_lab.kitchen.bench import KitchenBench
+from stillframe_lab.libero.bench import LiberoBench
 from stillframe_lab.methods.plan import MethodsPlan, arm_origin, asks_masks, is_count, method_arms
 
 KNOBS = ReuseSettings(mode="adaptive", drift_budget=0.03)
@@ -22,7 +24,7 @@ GOLDENS = Path(__file__).parents[2] / "goldens"
 def plan(**changed: Any) -> MethodsPlan:
     """Of two tasks, twelve episodes."""
     arms = {"off": replace(KNOBS, mode="off"), "adaptive": KNOBS}
-    fixed = MethodsPlan("libero_spatial", (2, 5), 12, 0, arms, Path("policy"), 4, None, "fast")
+    fixed = MethodsPlan(LiberoBench("libero_spatial", "fast"), (2, 5), 12, 0, arms, Path("policy"), 4, None)
     return replace(fixed, **changed)
 
 
@@ -46,7 +48,8 @@ def test_cells_are_blocks_of_states_and_more_episodes_leave_them_as_they_are() -
     [
         ({"execute": 8}, True),
         ({"seed": 1}, True),
-        ({"pictures": "full"}, True),
+        ({"bench": LiberoBench("libero_spatial", "full")}, True),
+        ({"bench": KitchenBench(), "tasks": (2, 3)}, True),
         ({"checkpoint_config": {"use_proprio": False}}, True),
         ({"arms": {"off": KNOBS}, "tasks": (2,), "episodes": 50}, False),
     ],
@@ -62,6 +65,16 @@ def test_what_an_arm_of_a_cell_depends_on(changed: dict[str, Any], again: bool) 
     assert (one != arm_origin(other.origin("a"), KNOBS)) == again
 
 
+def test_a_moving_background_has_cells_and_files_of_its_own() -> None:
+    """Apart from the still one's, by name and by what results depend on."""
+    still, moving = (plan(bench=KitchenBench(distractor=moves)) for moves in (False, True))
+    (one, *_), (other, *_) = still.cells(), moving.cells()
+
+    assert (still.name, moving.name) == ("policy-jaco2-every-4", "policy-jaco2-moving-every-4")
+    assert one.name != other.name
+    assert one.origin("a") != other.origin("a")
+
+
 @pytest.fixture(scope="module", params=["oft", "pi0"])
 def model(request: pytest.FixtureRequest, oft_folder: Path) -> PolicyModel:
     """A micro policy whose one pass says the action itself, and one with an expert."""
@@ -72,7 +85,7 @@ def model(request: pytest.FixtureRequest, oft_folder: Path) -> PolicyModel:
 def test_methods_that_prune_are_played_where_they_are_served(model: PolicyModel) -> None:
     """Where the decoder says the action, with settings of their own; not beside an expert."""
     knobs = replace(KNOBS, fastv=FastVSettings(1), sparsevlm=SparseVLMSettings([0]))
-    arms = method_arms(knobs, model, 64, "full")
+    arms = method_arms(knobs, model, 64, masks=False)
 
     assert {*PRUNING_MODES} & arms.keys() == (set() if model.has_expert else {*PRUNING_MODES})
     assert all(arms[mode].mode == mode for mode in PRUNING_MODES if mode in arms)
@@ -82,25 +95,26 @@ def test_methods_that_prune_are_played_where_they_are_served(model: PolicyModel)
 def test_a_method_without_a_deeper_layer_is_left_out(oft_folder: Path) -> None:
     """And no other with it."""
     model = load_policy(oft_folder, dtype=torch.float32, device=torch.device("cpu"))
-    arms = method_arms(replace(KNOBS, fastv=FastVSettings(200), sparsevlm=SparseVLMSettings([0])), model, 64, "full")
+    knobs = replace(KNOBS, fastv=FastVSettings(200), sparsevlm=SparseVLMSettings([0]))
+    arms = method_arms(knobs, model, 64, masks=False)
 
     assert {*PRUNING_MODES} & arms.keys() == {"sparsevlm", "tome"}
 
 
 def test_masks_say_what_matters_where_there_are_some(model: PolicyModel) -> None:
     """As the arm with relevance, but for whose that is; no other arm is sent them."""
-    arms = method_arms(KNOBS, model, 64, "fast")
+    arms = method_arms(KNOBS, model, 64, masks=True)
     masked, attended = arms["static + masks"], arms["static + relevance"]
 
     assert replace(masked, paper=replace(masked.paper, relevance="text")) == attended
     assert [name for name, arm in arms.items() if asks_masks(arm)] == ["static + masks"]
-    assert "static + masks" not in method_arms(KNOBS, model, 64, "full")
+    assert "static + masks" not in method_arms(KNOBS, model, 64, masks=False)
     assert asks_masks(replace(KNOBS, adaptive=replace(KNOBS.adaptive, relevance="masks")))
 
 
 def test_counts_are_shares_of_a_camera(model: PolicyModel) -> None:
     """The published 50, 100 and 200 of 256; each with and without relevance, which leaves out the most attended."""
-    arms = method_arms(KNOBS, model, 64, "full")
+    arms = method_arms(KNOBS, model, 64, masks=False)
     counts = {name: arm.adaptive for name, arm in arms.items() if is_count(name)}
 
     assert [*counts] == [f"{count} tokens{words}" for count in (13, 26, 51) for words in ("", " + relevance")]
@@ -111,7 +125,7 @@ def test_counts_are_shares_of_a_camera(model: PolicyModel) -> None:
 
 def test_arms_by_name(model: PolicyModel) -> None:
     """All, or those that are named and `off`; a name that is none is refused with those that are."""
-    arms = method_arms(KNOBS, model, 64, "full")
+    arms = method_arms(KNOBS, model, 64, masks=False)
 
     assert plan(arms=arms).to_play == tuple(arms)
     assert plan(arms=arms, wanted=("paper",)).to_play == ("off", "paper")

@@ -9,6 +9,8 @@ import pytest
 
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_lab.evaluation.evaluate import wilson
+from stillframe_lab.kitchen.bench import KitchenBench
+from stillframe_lab.libero.bench import Bench, LiberoBench
 from stillframe_lab.methods.arm_results import TOGETHER
 from stillframe_lab.methods.plan import MethodsPlan
 from stillframe_lab.methods.report import write_methods
@@ -34,11 +36,12 @@ def cell(outcomes: str, task: int, reuse: float, drift: float) -> dict[str, Any]
 
 
 def written(
-    out: Path, suite: str, arms: dict[str, list[dict[str, Any]]], apart: Sequence[str] = ()
+    out: Path, suite: str | Bench, arms: dict[str, list[dict[str, Any]]], apart: Sequence[str] = ()
 ) -> tuple[dict[str, Any], str]:
     """The results document and the page; in the second cell the arms `apart` were added to those that were there."""
     settings = dict.fromkeys(arms, ReuseSettings())
-    plan = MethodsPlan(suite, (0, 1), 40, 0, settings, Path("tiny"), 4, None, "fast")
+    bench: Bench = LiberoBench(suite, "fast") if isinstance(suite, str) else suite
+    plan = MethodsPlan(bench, (0, 1), 40, 0, settings, Path("tiny"), 4, None)
     out.mkdir(exist_ok=True)
     first = dict.fromkeys(arms, sorted(arms))
     second = {name: sorted(apart) if name in apart else sorted(arms.keys() - {*apart}) for name in arms}
@@ -47,7 +50,7 @@ def written(
         {name: {**own[at], TOGETHER: turns[at][name]} for name, own in arms.items() if at < len(own)} for at in range(2)
     ]
     write_methods(out, plan, cells)
-    return json.loads((out / f"tiny-{suite}-every-4.json").read_text()), (out / "README.md").read_text()
+    return json.loads((out / f"tiny-{bench.label}-every-4.json").read_text()), (out / "README.md").read_text()
 
 
 def arms(static_wins: int) -> dict[str, list[dict[str, Any]]]:
@@ -109,6 +112,17 @@ def test_the_page_has_every_suite_that_lies_there(tmp_path: Path) -> None:
     assert "74.2" not in spatial
     assert "reused tokens of a camera\n\n| arm |" in other
     assert (tmp_path / "tiny-libero_object-every-4.png").is_file()
+
+
+def test_the_kitchen_has_a_section_for_each_background(tmp_path: Path) -> None:
+    """What was published stands beside the still one; each says how its pictures are."""
+    written(tmp_path, KitchenBench(), {**arms(10), "paper": arms(10)["adaptive"]})
+    document, page = written(tmp_path, KitchenBench(distractor=True), arms(10))
+    still, moving = (part for part in page.split("\n## ") if part.startswith("jaco2"))
+
+    assert (document["suite"], document["distractor"]) == ("jaco2-moving", True)
+    assert ("a moving background" in moving, "a still background" in still) == (True, True)
+    assert ("| 82.1 % |" in still, "82.1" in moving) == (True, False)
 
 
 def test_arms_that_were_not_played_in_turn_are_named(tmp_path: Path) -> None:

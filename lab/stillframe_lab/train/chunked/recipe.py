@@ -27,6 +27,14 @@ class ChunkRecipe(Recipe):
     unsteered: float = 0.1  # share of them whose condition is left out, for guidance
 
 
+@dataclass(frozen=True)
+class InstructedRecipe(ChunkRecipe):
+    """Of a policy whose frames are labelled for the one instruction of their episode."""
+
+    auxiliary_share: float = 0.5
+    copy_share: float = 5.0
+
+
 JACO_TINY_OFT = ChunkRecipe(
     seed=9,
     cameras=("front", "wrist"),

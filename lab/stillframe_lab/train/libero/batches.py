@@ -32,7 +32,7 @@ class LiberoBatch:
 
 
 def draw_frames(source: BatchSource, count: int, cameras: int, horizon: int, rng: np.random.Generator) -> LiberoBatch:
-    """`count` frames of a source whose stores have LiberoLabels, with replacement: the first cameras, first actions."""
+    """`count` frames of a source whose stores have TaskLabels, with replacement: the first cameras, first actions."""
     picks = source.picks(count, rng)
     pixels = source.pixels_of(picks, rng, cameras)
     points_m, points_px, opening = (stacked(picks, name) for name in ("points_m", "points_px", "finger_rad"))

@@ -27,11 +27,14 @@ OPEN_M = 0.08  # between the fingers
 
 
 @dataclass(frozen=True)
-class LiberoLabels(Labels):
-    """Labels of each frame. Its points: what is moved, where to, the hand; `finger_rad`: how far it is open, 0 to 1."""
+class TaskLabels(Labels):
+    """Labels of each frame, for the one task of its episode. Its points: what is moved, where to, the hand.
+
+    `finger_rad`: of LIBERO's hand how far it is open, 0 to 1.
+    """
 
     chunks: NDArray[np.float32]  # [frames, HORIZON, 7], normalised to [-1, 1]; gripper 0 or 1
-    state: NDArray[np.float64]  # [frames, 8]
+    state: NDArray[np.float64]  # [frames, numbers]
     task: NDArray[np.int64]  # [frames]
 
 
@@ -43,7 +46,7 @@ def frames_of(folder: Path, demos: DemoFolder, wanted: Sequence[DemoId], suite: 
         for demo in wanted:
             _append(writer, demos.load(demo), demo.task, suite, px)
         writer.close()
-    return FrameStore.open(folder, origin, LiberoLabels, px)
+    return FrameStore.open(folder, origin, TaskLabels, px)
 
 
 def _append(writer: FrameWriter, demo: Demonstration, task: int, suite: str, px: int) -> None:
@@ -54,7 +57,7 @@ def _append(writer: FrameWriter, demo: Demonstration, task: int, suite: str, px:
     for step, files in zip(demo.kept, demo.pictures, strict=True):
         pictures = [lanczos(np.asarray(Image.open(io.BytesIO(file))), (px, px)) for file in files]
         state = demo.states[step]
-        labels = LiberoLabels(
+        labels = TaskLabels(
             actions=answers[None, step : step + 1],
             points_m=demo.points_m[None, step],
             points_px=demo.points_px[None, step] * np.float32(px / before),

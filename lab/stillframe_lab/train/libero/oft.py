@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from stillframe.models.openvla_oft.model import STOP_ID
 from stillframe.models.scales import ENDS
-from stillframe.models.state import state_scales
+from stillframe.models.state import StateScale, state_scales
 from stillframe_lab.train.chunked.oft import OFTNetwork, RobotCard, save_oft
+from stillframe_lab.train.chunked.recipe import InstructedRecipe
 from stillframe_lab.train.libero.batches import LiberoBatch
 from stillframe_lab.train.libero.prompts import EMPTY, Suffix, taken
 from stillframe_lab.train.libero.recipe import LiberoRecipe
@@ -33,16 +34,14 @@ L1_SHARE = 10.0  # of the head's error in the sum
 class OFTTrainee(nn.Module):
     """The network with its auxiliary heads."""
 
-    def __init__(
-        self, policy: OFTNetwork, recipe: LiberoRecipe, texts: Sequence[Sequence[int]], statistics: Mapping[str, Any]
-    ):
-        """`texts`: ids behind BOS of each task; `statistics`: of the state among them."""
+    def __init__(self, policy: OFTNetwork, recipe: InstructedRecipe, texts: Sequence[Sequence[int]], scale: StateScale):
+        """`texts`: ids behind BOS of each task; `scale`: of the state."""
         super().__init__()
         self.policy = policy
         self.locating = Locating(recipe)
         self.regression = nn.Linear(recipe.width, recipe.horizon * ACTION_DIM)  # so that the text row has it to copy
         self._recipe, self._texts = recipe, texts
-        self._scale = state_scales(statistics, len(STATE_NAMES), ENDS)[recipe.suite]
+        self._scale = scale
         self._rows = Rows(policy.network, recipe.layers)
 
     def forward(self, batch: LiberoBatch, generator: torch.Generator) -> Objective:
@@ -72,7 +71,7 @@ class OFTTrainee(nn.Module):
         return (off * weights).sum(-1).mean() / weights.sum()
 
     def _noisy(self, state: Tensor, generator: torch.Generator) -> Tensor:
-        """[batch, 8] scaled as the policy reads it, with noise."""
+        """[batch, numbers] scaled as the policy reads it, with noise."""
         scaled = torch.from_numpy(self._scale.normalise(state.cpu().numpy())).float()
         noise = torch.randn(scaled.shape, generator=generator) * self._recipe.state_noise
         return (scaled + noise).to(state.device)
@@ -94,7 +93,8 @@ class LiberoOFTTrainer(LiberoTrainer):
         policy = OFTNetwork(new_network(recipe), recipe, len(STATE_NAMES))
         if start is not None:
             begin_with(policy.network, start, recipe)
-        trainee = OFTTrainee(policy, recipe, self.texts(folder, recipe), statistics)
+        scale = state_scales(statistics, len(STATE_NAMES), ENDS)[recipe.suite]
+        trainee = OFTTrainee(policy, recipe, self.texts(folder, recipe), scale)
         self._statistics = statistics
         super().__init__(folder, recipe, trainee, policy, device)
 

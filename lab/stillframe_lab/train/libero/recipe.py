@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stillframe_lab.train.chunked.recipe import ChunkRecipe
+from stillframe_lab.train.chunked.recipe import InstructedRecipe
 
 
 @dataclass(frozen=True)
-class LiberoRecipe(ChunkRecipe):
+class LiberoRecipe(InstructedRecipe):
     """Sizes, data and optimiser of a policy for one suite."""
 
     suite: str = "libero_spatial"
@@ -21,8 +21,6 @@ class LiberoRecipe(ChunkRecipe):
     demo_keep: float = 0.4  # share of a demonstration's steps that have pictures
     demos_each: int = 16  # of each task
     round_each: int = 3  # demonstrations of each task in a DAgger round, from where the policy led
-    auxiliary_share: float = 0.5
-    copy_share: float = 5.0
 
 
 LIBERO_TINY_OFT = LiberoRecipe(

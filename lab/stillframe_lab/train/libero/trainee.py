@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from stillframe.models.llama.attention_backend import MaskedAttention
 from stillframe.models.prismatic.network import PrismaticNetwork
 from stillframe_lab.train.auxiliary import KeypointHead, PointerHead
+from stillframe_lab.train.chunked.recipe import InstructedRecipe
 from stillframe_lab.train.libero.batches import LiberoBatch
 from stillframe_lab.train.libero.dataset import KEYPOINTS
 from stillframe_lab.train.libero.prompts import EMPTY, Suffix, taken
-from stillframe_lab.train.libero.recipe import LiberoRecipe
 from stillframe_lab.train.new_checkpoint import BOS_ID
 
 
 class Locating(nn.Module):
     """Auxiliary heads: each patch says what is on it, the text where its two objects are."""
 
-    def __init__(self, recipe: LiberoRecipe):
+    def __init__(self, recipe: InstructedRecipe):
         super().__init__()
         self.keypoints = nn.ModuleList(KeypointHead(recipe.width, KEYPOINTS) for _ in range(2))
         self.pointers = nn.ModuleList(PointerHead(recipe.width) for _ in range(KEYPOINTS - 1))

@@ -1,4 +1,4 @@
-"""LiberoTrainer: cloning of the experts; a family brings its network, loss and files.
+"""InstructedTrainer: cloning from frames of one task each; LiberoTrainer: of LIBERO's. A family brings the rest.
 
 Knows batches and instructions; no architecture.
 """
@@ -10,22 +10,29 @@ from pathlib import Path
 import numpy as np
 
 from stillframe_lab.train.batches import BatchSource
+from stillframe_lab.train.chunked.recipe import InstructedRecipe
 from stillframe_lab.train.cloning import Cloning, prompts
 from stillframe_lab.train.libero.batches import LiberoBatch, draw_frames
 from stillframe_lab.train.libero.recipe import LiberoRecipe
 from stillframe_lab.train.libero.words import INSTRUCTIONS, WORDS
 
 
-class LiberoTrainer(Cloning[LiberoBatch]):
+class InstructedTrainer(Cloning[LiberoBatch]):
     """Trains one policy."""
 
-    recipe: LiberoRecipe
+    recipe: InstructedRecipe
 
     def batch(self, source: BatchSource, rng: np.random.Generator) -> LiberoBatch:
         """See Cloning."""
         recipe = self.recipe
         drawn = draw_frames(source, recipe.batch_images, len(recipe.cameras), recipe.horizon, rng)
         return drawn.to(self.device)
+
+
+class LiberoTrainer(InstructedTrainer):
+    """Trains one policy for a suite."""
+
+    recipe: LiberoRecipe
 
     @staticmethod
     def texts(folder: Path, recipe: LiberoRecipe) -> list[list[int]]:

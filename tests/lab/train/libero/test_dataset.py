@@ -44,7 +44,7 @@ def test_frames_are_what_the_policy_is_sent_and_should_say(tmp_path: Path, demos
 
     assert len(store) == 10
     assert np.array_equal(store.images[at, 1], sent)
-    assert labels.task[at] == 6  # type: ignore[attr-defined]  # LiberoLabels
+    assert labels.task[at] == 6  # type: ignore[attr-defined]  # TaskLabels
     assert_allclose(labels.state[at], demo.states[step])  # type: ignore[attr-defined]
     chunk = labels.chunks[at]  # type: ignore[attr-defined]
     answers = as_answered(demo.actions[step:], SUITE)
