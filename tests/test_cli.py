@@ -451,10 +451,15 @@ def test_the_evidence_of_memory_knows_its_deployment(
     monkeypatch.setattr("stillframe_lab.history.run.run_memory", lambda *words: asked.append(words) or ["README.md"])
     (tmp_path / "a.yaml").write_text("checkpoint: c\nhistory:\n  decay: 0.9\n")
     typed = stillframe("eval", "--memory", "--config", tmp_path / "a.yaml", "--variant", "ordered", "--workers", 1)
-    ((plan, where, workers, _),) = asked
+    stillframe(
+        "eval", "--memory", "--config", tmp_path / "a.yaml", "--episodes", 7, "--cell", "proof", "--cell", "speed"
+    )
+    (plan, where, workers, _, names), (short, *_, some) = asked
 
     assert typed.status == 0
     assert (plan.history.decay, plan.episodes, plan.seed, plan.variant, workers) == (0.9, 30, 40_000, "ordered", 1)
+    assert (plan.proof_episodes, short.episodes, short.proof_episodes) == (100, 7, 7)
+    assert ([*names], [*some]) == ([], ["proof", "speed"])
     assert (where.work, where.out) == (Path("runs/memory"), Path("docs/memory"))
     for two in (("--memory", "--ablation"), ("--bridge", "--memory")):
         assert_one_line(

@@ -47,7 +47,7 @@ def test_answers_look_at_older_frames(robots: Make, picture: Pictures) -> None:
     assert answers != plain
 
 
-@pytest.mark.parametrize("gate", ["gate", "linear", "novelty", "attention", "recency"])
+@pytest.mark.parametrize("gate", ["gate", "linear", "novelty", "attention", "recency", "sampling"])
 def test_it_holds_no_more_than_it_may(robots: Make, picture: Pictures, gate: str) -> None:
     """Whoever scores; the report says what is held, what came and what was dropped."""
     made = robots("off", history=settings(gate))
@@ -257,7 +257,7 @@ def clerked(robots: Make, clerk: Clerk, mode: str = "off", **rules: Any) -> Any:
     """Robots whose older frames are scored so, in chunks of two slots."""
     made = robots(mode)
     weights = HistoryWeights(HistoryConfig(4, 2, 8, 16, slots=2, taps=(1, 3), extras=8, hidden=8))
-    knobs = HistorySettings(enabled=True, gate="attention", **{"window_frames": 1, "budget_mib": 1, **rules})
+    knobs = HistorySettings(enabled=True, **{"gate": "attention", "window_frames": 1, "budget_mib": 1, **rules})
     recalling = HistoryManager(made.model, weights.eval().requires_grad_(requires_grad=False), knobs, made.clock, clerk)
     made.core = EngineCore.of(made.model, made.settings, made.clock, history=recalling)
     made.__post_init__()
@@ -293,6 +293,21 @@ def left(made: Any, past: Any) -> FinishedFrame:
     """The last frame once more, of another session."""
     frame = made.frame
     return FinishedFrame(past, frame.prepared.layout, frame.kv, frame.decoded)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_sampled_frames_do_not_depend_on_their_place_in_a_batch(
+    robots: Make, picture: Pictures, *, turned: bool
+) -> None:
+    """In any order, and also where others are at another frame: the first, the last, and one between."""
+    made, recalling = clerked(robots, Clerk(), gate="sampling", budget_mib=3 * CHUNK_MIB)
+    made.see(picture(1), None)
+    pasts = [recalling.begin() for _ in range(3)]
+    for frame in range(7):
+        batch = [left(made, past) for past in pasts[: 3 if frame < 5 else 2]]
+        recalling.update(batch[::-1] if turned and frame % 2 else batch)
+
+    assert [sorted(past.history.held_frames.tolist()) for past in pasts] == [[1, 5, 7], [1, 5, 7], [1, 3, 5]]
 
 
 def test_a_chunk_is_worth_what_the_row_that_says_the_action_saw_in_it(robots: Make, picture: Pictures) -> None:

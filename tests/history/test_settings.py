@@ -4,12 +4,17 @@ from typing import Any
 
 import pytest
 
-from stillframe.history.settings import HistorySettings
+from stillframe.history.settings import SCORERS, HistorySettings
 
 
 def test_it_is_off_unless_it_is_asked_for() -> None:
     """A policy that was not trained with older frames must not see any."""
     assert HistorySettings().enabled is False
+
+
+def test_sampling_alone_goes_by_places() -> None:
+    """Every other way goes by what a frame is worth."""
+    assert [name for name in SCORERS if HistorySettings(gate=name).evenly] == ["sampling"]  # type: ignore[arg-type]  # one of them
 
 
 @pytest.mark.parametrize(

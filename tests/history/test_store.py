@@ -57,6 +57,31 @@ def test_worth_decays(history: Make, chunks: Chunks) -> None:
     assert sorted(full.held_frames) == [2, 3]
 
 
+@given(length=st.integers(1, 80), room=st.integers(2, 7), window=st.integers(0, 1))
+def test_sampled_frames_are_spread_evenly(
+    shape: ChunkShape, chunks: Chunks, length: int, room: int, window: int
+) -> None:
+    """However long the episode: all room is used, from the first frame on, and no gap is more than twice another.
+
+    What a frame is worth does not matter, nor how long ago it came.
+    """
+    full = History(shape, RetentionPolicy(room * shape.nbytes, window_frames=window, decay=0.5, evenly=True))
+    for frame in range(1, length + 1):
+        full.add(chunks(0), worth(frame % 5 / 5))
+    held = sorted(full.held_frames.tolist())
+    sampled = held[: len(held) - window]
+    gaps = [later - earlier for earlier, later in pairwise(sampled)]
+
+    assert len(held) == min(room, length)
+    assert not window or held[-1] == length
+    if sampled:
+        assert sampled[0] == 1
+        assert length - window - sampled[-1] < max(gaps, default=inf)
+    if gaps:
+        assert max(gaps) <= 2 * min(gaps)
+        assert len({*gaps}) <= 2
+
+
 def test_the_window_is_verbatim(history: Make, chunks: Chunks) -> None:
     """The last frames are there as they came, with no bias against them, whatever they are worth."""
     full = history(room=5, window_frames=3, threshold=0.5)
@@ -130,18 +155,26 @@ GRID = st.sampled_from([0.0, 0.25, 0.5, 1.0])  # with a decay of a half, worth o
 Kept = list[tuple[int, float]]  # (frame, utility) of a chunk that is held
 
 
+def halvings(place: int) -> float:
+    """How often a place can be halved."""
+    return inf if place == 0 else 0 if place % 2 else 1 + halvings(place // 2)
+
+
 def staying(kept: Kept, now: int, rules: RetentionPolicy, room: int | None) -> Kept:
-    """Which chunks should stay, by a plain sort: the window, then the worth of each, the newest of equal ones first."""
+    """Which chunks should stay, by a plain sort: the window, then the worth or the place of each, the newest first."""
 
     def rank(chunk: tuple[int, float]) -> tuple[float, int]:
         frame, utility = chunk
-        return (inf if frame > now - rules.window_frames else utility * rules.decay ** (now - frame)), frame
+        worth = halvings(frame - 1) if rules.evenly else utility * rules.decay ** (now - frame)
+        return (inf if frame > now - rules.window_frames else worth), frame
 
-    able = [chunk for chunk in kept if rank(chunk)[0] == inf or chunk[1] >= rules.threshold]
+    able = [chunk for chunk in kept if chunk[0] > now - rules.window_frames or chunk[1] >= rules.threshold]
     return sorted(able, key=rank, reverse=True)[:room]
 
 
-@example([(0.5, 0.5), (0.5, 0.5), (1.0, 0.25)], 4, 0, 0.5, 0.5)  # what is below the threshold is worth more now
+@example(  # what is below the threshold is worth more now
+    steps=[(0.5, 0.5), (0.5, 0.5), (1.0, 0.25)], room=4, window=0, threshold=0.5, decay=0.5, evenly=False
+)
 @settings(derandomize=True)
 @given(
     steps=st.lists(st.tuples(GRID, GRID) | st.sampled_from(["revise", "reset", "restore"]), min_size=1, max_size=25),
@@ -149,6 +182,7 @@ def staying(kept: Kept, now: int, rules: RetentionPolicy, room: int | None) -> K
     window=st.integers(0, 2),
     threshold=GRID,
     decay=st.sampled_from([0.5, 1.0]),
+    evenly=st.booleans(),
 )
 def test_what_is_held_is_what_a_plain_sort_keeps(
     shape: ChunkShape,
@@ -158,9 +192,10 @@ def test_what_is_held_is_what_a_plain_sort_keeps(
     window: int,
     threshold: float,
     decay: float,
+    evenly: bool,  # noqa: FBT001 (hypothesis gives it)
 ) -> None:
     """After any frames, words said anew, resets and restorings: frames, utilities, bias and tally are the model's."""
-    rules = RetentionPolicy(None if room is None else room * shape.nbytes, 2, window, threshold, decay)
+    rules = RetentionPolicy(None if room is None else room * shape.nbytes, 2, window, threshold, decay, evenly)
     full, kept, tally, now = History(shape, rules), Kept(), ChunkCounts(), 0
     for step in steps:
         if step == "reset":

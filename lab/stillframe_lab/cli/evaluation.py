@@ -28,7 +28,7 @@ from stillframe_lab.cli.under_load import measure_under_load
 
 EPISODES, SEED = 100, 1000
 
-HistoryChoice = Literal["gate", "linear", "full", "window", "novelty", "attention", "off"]
+HistoryChoice = Literal["gate", "linear", "full", "window", "novelty", "attention", "sampling", "off"]
 
 
 def eval_command(
@@ -48,8 +48,8 @@ def eval_command(
         int | None,
         typer.Option(
             min=1,
-            help=f"Default {EPISODES}; with --memory 30 of each cell, with --bridge and --prefix-caches 60, "
-            "with --rtc or --drafts 20; with --suite 50 a task.",
+            help=f"Default {EPISODES}; with --memory 30 of each cell and 100 of its proof's, with --bridge and "
+            "--prefix-caches 60, with --rtc or --drafts 20; with --suite 50 a task.",
         ),
     ] = None,
     seed: Annotated[
@@ -197,8 +197,8 @@ def eval_command(
     cell: Annotated[
         list[str] | None,
         typer.Option(
-            help="With --bridge, --families or --suite and --ablation: what to play, more than once for several; "
-            "default all."
+            help="With --bridge, --families, --memory or --suite and --ablation: what to play, more than once for "
+            "several; default all. Of --memory a cell, proof, speed, long or utility; the rest stays as --out has it."
         ),
     ] = None,
 ) -> None:
@@ -241,7 +241,7 @@ def eval_command(
         "--under-load": (under_load, lambda: measure_under_load(evidence, execute, pause_ms)),
         "--families": (families, lambda: compare_families(evidence, cell or (), execute, EPISODES, SEED)),
         "--ablation": (ablation, lambda: ablate(evidence, EPISODES, SEED)),
-        "--memory": (memory, lambda: remember(evidence)),
+        "--memory": (memory, lambda: remember(evidence, cell or ())),
         "--bridge": (bridge, lambda: evaluate_bridge(evidence, task, cell or ())),
         "--rtc": (rtc, lambda: evaluate_rtc(evidence, task, hz, execute, delay_ms)),
         "--drafts": (drafts, lambda: compare_drafts(evidence, task, hz, reuse, options)),

@@ -111,13 +111,13 @@ def family_of(checkpoint: Path, config: Path | None, execute: int | None) -> Fam
     return Family(checkpoint, deployed.reuse, execute or deployed.decoding.execute or None, deployed.checkpoint_config)
 
 
-def remember(options: EvidenceOptions) -> None:
-    """Evaluate every way to keep older frames: time and play what is missing, then write the report."""
+def remember(options: EvidenceOptions, names: Sequence[str]) -> None:
+    """Evaluate every way to keep older frames, or what `names` name: time and play what is missing, then report."""
     require_extras("charts")
     from stillframe_client.sim.cues import VARIANTS
     from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.evaluation.jobs import Folders
-    from stillframe_lab.history.plan import EPISODES, HARD, SEED, HistoryPlan
+    from stillframe_lab.history.plan import EPISODES, HARD, PROOF_EPISODES, SEED, HistoryPlan
     from stillframe_lab.history.run import run_memory
     from stillframe_lab.progress import AblationBar
 
@@ -126,8 +126,9 @@ def remember(options: EvidenceOptions) -> None:
         raise ConfigError(f"--variant {variant}: expected one of {', '.join(VARIANTS)}")
     knobs = load_config(knobs_of(checkpoint, options.config) or TINY_CONFIG, {"checkpoint": checkpoint})
     seed = SEED if options.seed is None else options.seed
-    plan = HistoryPlan(checkpoint, knobs.reuse, knobs.history, options.episodes or EPISODES, seed, variant)
+    episodes, proof = (options.episodes or number for number in (EPISODES, PROOF_EPISODES))
+    plan = HistoryPlan(checkpoint, knobs.reuse, knobs.history, episodes, seed, variant, proof)
     folders = Folders(options.run or Path("runs/memory"), options.out or Path("docs/memory"))
     with user_errors(), AblationBar() as bar:
-        written = run_memory(plan, folders, options.workers, bar)
+        written = run_memory(plan, folders, options.workers, bar, names)
     typer.echo(f"written: {folders.out}/{', '.join(written)}")

@@ -13,10 +13,11 @@ from stillframe.history.checkpoint import HistoryConfig
 from stillframe.history.settings import HistorySettings, ScorerName
 from stillframe.history.store import MIB, ChunkShape
 
-OFF, FULL, WINDOW, GATE, LINEAR, RAW = "off", "full", "window", "gate", "linear", "raw"
+OFF, FULL, WINDOW, SAMPLING, GATE, LINEAR, RAW = "off", "full", "window", "sampling", "gate", "linear", "raw"
 SCORER_OF: dict[str, ScorerName] = {
     FULL: "recency",
     WINDOW: "recency",
+    SAMPLING: "sampling",
     "novelty": "novelty",
     "attention": "attention",
     LINEAR: "linear",

@@ -1,4 +1,4 @@
-"""Charts of the history report: success against delay and bytes, cost of a step, a long episode.
+"""Charts of the history report: success in the proof, against delay and bytes, cost of a step, a long episode.
 
 Knows axes and a finished document; computes nothing.
 """
@@ -10,25 +10,47 @@ from pathlib import Path
 from typing import Any
 
 from stillframe.tools.charts import ACCENT, FAINT, INK, new_figure, save_figure
-from stillframe_lab.history.arms import ARMS, BOUNDED, FULL, GATE, LINEAR, OFF, RAW, WINDOW
-from stillframe_lab.history.plan import BUDGET, MIDDLE
-from stillframe_lab.history.readme import KIB, NAMES
+from stillframe_lab.history.arms import ARMS, BOUNDED, FULL, GATE, LINEAR, OFF, RAW, SAMPLING, WINDOW
+from stillframe_lab.history.plan import BUDGET, LONG, MIDDLE, PROOFS
+from stillframe_lab.history.readme import KIB, NAMES, VARIANTS
 
 Row = Mapping[str, Any]
 SHADES = {
     OFF: "#9aa5b1",
     FULL: INK,
     WINDOW: "#2f6fb0",
+    SAMPLING: "#8a3b52",
     "novelty": "#b07d2b",
     "attention": "#7a5195",
     LINEAR: "#2f7f86",
     GATE: ACCENT,
     RAW: "#52606d",
 }
-MARKS = dict(zip(SHADES, ("s", "D", "v", "^", "<", ">", "o", "P"), strict=True))
+MARKS = dict(zip(SHADES, ("s", "D", "v", "X", "^", "<", ">", "o", "P"), strict=True))
 APART = 0.012  # of the axis, between points that would overlap
 POWERS = (0, 10, 100, 1_000, 10_000, 100_000, 1_000_000)  # KiB
+ROOM_SUCCESS = 120  # %, of an axis that ends at 100: room for counts
 ROOM_RIGHT = 1.32  # of the longest bar: room for its label
+
+
+def proof_chart(file: Path, document: Mapping[str, Any]) -> None:
+    """Success of every arm after the long delay, a panel for each variant of the proof."""
+    long = [row for row in document["rows"] if row["delay"] == LONG]
+    figure, panels = new_figure(len(PROOFS), (8.0, 6.0), (1,) * len(PROOFS))
+    for axes, variant in zip(panels, PROOFS, strict=True):
+        rows = {row["arm"]: row for row in long if row["variant"] == variant}
+        names = [name for name in NAMES if name in rows]
+        for place, name in enumerate(names):
+            _interval(axes, place, rows[name])
+        axes.set_yticks(range(len(names)), [NAMES[name] for name in names], fontsize=8)
+        axes.set_ylim(max(1, len(names)) - 0.4, -0.6)
+        if not names:
+            axes.text(50, 0, "not played yet", fontsize=9, color=INK, ha="center", va="center")
+        axes.set_xlim(-3, ROOM_SUCCESS)
+        axes.set_xticks(range(0, 101, 20))
+        axes.set_title(f"{variant}: {VARIANTS[variant]}", loc="left", fontsize=11, color=INK)
+    panels[-1].set_xlabel(f"success, %, 95 % intervals; delay {LONG} steps, {BUDGET} chunks where there is a budget")
+    save_figure(figure, file)
 
 
 def success_chart(file: Path, document: Mapping[str, Any]) -> None:
@@ -134,6 +156,16 @@ def _points(axes: Any, arm: str, places: Sequence[float], rows: Sequence[Row]) -
     width = 2.0 if arm == GATE else 1.0
     style = {"fmt": f"{MARKS[arm]}-", "color": SHADES[arm], "markersize": 5, "linewidth": width, "elinewidth": 0.8}
     axes.errorbar(places, centre, yerr=[low, high], label=NAMES[arm], **style)
+
+
+def _interval(axes: Any, place: int, row: Row) -> None:
+    """One arm's success as a point with its interval, and the counts beside it."""
+    centre, (low, high) = 100 * row["success"], (100 * bound for bound in row["success_ci95"])
+    spread = [[max(0.0, centre - low)], [max(0.0, high - centre)]]
+    axes.errorbar([centre], [place], xerr=spread, fmt=MARKS[row["arm"]], color=SHADES[row["arm"]], markersize=6)
+    axes.text(
+        ROOM_SUCCESS, place, f"{row['wins']} of {row['episodes']} ", fontsize=8, color=INK, ha="right", va="center"
+    )
 
 
 def _bars(axes: Any, names: Sequence[str], values: Sequence[float], words: Sequence[str], shade: str = "") -> None:

@@ -43,6 +43,7 @@ SCORERS: dict[str, Callable[[HistoryWeights], Scorer]] = {
     "novelty": lambda weights: Novelty(),  # noqa: ARG005 (needs no training)
     "attention": lambda weights: AttentionMass(),  # noqa: ARG005 (the same)
     "recency": lambda weights: Recency(),  # noqa: ARG005 (the same)
+    "sampling": lambda weights: Recency(),  # noqa: ARG005 (the same; the store goes by places)
 }
 
 
@@ -125,7 +126,7 @@ class HistoryManager:
         )
         budget = None if settings.budget_mib is None else int(settings.budget_mib * MIB)
         self._rules = RetentionPolicy(
-            budget, image // tokens, settings.window_frames, settings.threshold, settings.decay
+            budget, image // tokens, settings.window_frames, settings.threshold, settings.decay, settings.evenly
         )
         self._rules.capacity(self._shape.nbytes)
         self.info: HistoryInfo = enabled_info(settings, weights, self._shape, self._rules)

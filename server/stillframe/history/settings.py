@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Literal, get_args
 
 from stillframe.settings_fields import RangeChecked, setting
 
-ScorerName = Literal["gate", "linear", "novelty", "attention", "recency"]
+ScorerName = Literal["gate", "linear", "novelty", "attention", "recency", "sampling"]
 SCORERS: tuple[str, ...] = get_args(ScorerName)
-UNTRAINED: tuple[ScorerName, ...] = ("novelty", "attention", "recency")  # without training
+UNTRAINED: tuple[ScorerName, ...] = ("novelty", "attention", "recency", "sampling")  # without training
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class HistorySettings(RangeChecked):
         default=False, description="also for a checkpoint that was not trained with them; every reply then warns"
     )
     gate: ScorerName = setting(
-        "gate", "who says what an older chunk is worth: gate, linear (trained); novelty, attention, recency (not)"
+        "gate",
+        "who says what an older chunk is worth: gate, linear (trained); novelty, attention, recency, sampling (not)",
     )
     chunk_tokens: int | None = setting(
         None, "image tokens of a chunk; null: as the checkpoint was trained, one chunk a frame", low=1, high=65_536
@@ -44,3 +45,8 @@ class HistorySettings(RangeChecked):
         super().__post_init__()
         if self.gate not in SCORERS:
             raise ValueError(f"gate is {self.gate!r}; expected one of {', '.join(SCORERS)}")
+
+    @property
+    def evenly(self) -> bool:
+        """Whether frames are sampled: kept for their places in the episode, whatever they are worth."""
+        return self.gate == "sampling"

@@ -54,6 +54,7 @@ class RetentionPolicy:
     window_frames: int = 0  # the last frames are always kept
     threshold: float = 0.0  # chunks of a lower utility are dropped
     decay: float = 1.0  # of a utility, per frame
+    evenly: bool = False  # frames stay for their places: those held are spread evenly over the episode
 
     def capacity(self, chunk_bytes: int) -> int | None:
         """Chunks that fit the budget. Raises ConfigError where the window alone does not."""
@@ -82,6 +83,17 @@ class _ChunkTable:
 
     utility: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     frame: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # that it came with
+
+
+def levels(frame: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How often a frame's place in its episode, counted from 0, can be halved [chunks]; the first frame's is inf.
+
+    Where the frames of highest level stay, the newest of equal ones first, every 2^k-th frame is held, and as many of
+    those half-way between them as there is room for: the oldest of these give way as the episode grows.
+    """
+    place = frame - 1
+    lowest = np.bitwise_and(place, -place).astype(np.float64)  # the highest power of two that divides it
+    return np.where(place > 0, lowest, np.inf)
 
 
 class History:
@@ -180,8 +192,8 @@ class History:
         return frame > self.frames - self.retention.window_frames
 
     def _staying(self, utility: NDArray[np.float64], frame: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which chunks stay: those of the window, then those of highest decayed utility, up to capacity."""
-        worth = utility * self.retention.decay ** (self.frames - frame)
+        """Which chunks stay: those of the window, then those of highest decayed utility or level, up to capacity."""
+        worth = levels(frame) if self.retention.evenly else utility * self.retention.decay ** (self.frames - frame)
         recent = self._recent(frame)
         stay = recent | (utility >= self.retention.threshold)
         if self._capacity is None or stay.sum() <= self._capacity:

@@ -14,19 +14,19 @@ from PIL import Image
 from stillframe.history.settings import HistorySettings
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_lab.evaluation.evaluate import wilson
-from stillframe_lab.history.arms import ARMS, FULL, GATE, LINEAR, OFF, RAW, WINDOW
+from stillframe_lab.history.arms import ARMS, FULL, GATE, LINEAR, OFF, RAW, SAMPLING, WINDOW
 from stillframe_lab.history.plan import HistoryCell, HistoryPlan
 from stillframe_lab.history.results import CellResult
 
 EPISODES = 20
-WINS = {GATE: 18, FULL: 19, LINEAR: 12, WINDOW: 2, OFF: 1}  # others 5
+WINS = {GATE: 18, FULL: 19, LINEAR: 12, SAMPLING: 7, WINDOW: 2, OFF: 1}  # others 5
 CHUNK_MIB = 1 / 128
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> HistoryPlan:
     """A checkpoint that nobody loads."""
-    return HistoryPlan(tmp_path / "memory", ReuseSettings(), HistorySettings(), EPISODES)
+    return HistoryPlan(tmp_path / "memory", ReuseSettings(), HistorySettings(), EPISODES, proof_episodes=EPISODES)
 
 
 @pytest.fixture

@@ -7,20 +7,43 @@ import pytest
 from stillframe.history.checkpoint import HistoryConfig
 from stillframe.history.settings import HistorySettings
 from stillframe_lab.history.arms import ARMS, BOUNDED, FULL, OFF, WINDOW_FRAMES, chunk_bytes, history_of
-from stillframe_lab.history.plan import BUDGET, BUDGETS, DELAYS, HARD, LONG, MIDDLE, HistoryPlan, origin_of
+from stillframe_lab.history.plan import (
+    BUDGET,
+    BUDGETS,
+    DELAYS,
+    HARD,
+    LONG,
+    MIDDLE,
+    PROOFS,
+    TELLING,
+    HistoryPlan,
+    origin_of,
+)
 
 CONFIG = HistoryConfig(4, 4, 32, 256, 2, (0, 1), 8, 64)
 KNOBS = HistorySettings(enabled=False, window_frames=9, threshold=0.5, decay=0.9, budget_mib=3.0)
 
 
 def test_what_tells_most_comes_first(plan: HistoryPlan) -> None:
-    """All arms of the hard variant at the longest delay, before anything else; every cell once, on the same seeds."""
-    cells = [*plan.cells()]
+    """The proof, then all arms of the hard variant at the longest delay; every cell once, on the same seeds."""
+    cells, proof = [*plan.cells()], [*plan.proof()]
+    hard = cells[len(proof) : len(proof) + len(ARMS)]
 
-    assert {cell.arm for cell in cells[: len(ARMS)]} == set(ARMS)
-    assert {(cell.variant, cell.delay) for cell in cells[: len(ARMS)]} == {(HARD, LONG)}
-    assert len({cell.name for cell in cells}) == len(cells)
-    assert {(cell.seed, cell.episodes) for cell in cells} == {(plan.seed, plan.episodes)}
+    assert cells[: len(proof)] == proof
+    assert {cell.arm for cell in hard} == set(ARMS)
+    assert {(cell.variant, cell.delay) for cell in hard} == {(HARD, LONG)}
+    assert len({cell.name for cell in cells}) == len({cell.key for cell in cells}) == len(cells)
+    assert {(cell.seed, cell.episodes) for cell in cells[len(proof) :]} == {(plan.seed, plan.episodes)}
+
+
+def test_the_proof_has_every_arm_in_equal_bytes(plan: HistoryPlan) -> None:
+    """Of each variant in which the policy itself hardly fails, in more episodes; those that tell most of both first."""
+    proof = [*plan.proof()]
+
+    assert {(cell.arm, cell.variant) for cell in proof} == {(arm, variant) for arm in ARMS for variant in PROOFS}
+    assert {(cell.delay, cell.seed, cell.episodes) for cell in proof} == {(LONG, plan.seed, plan.proof_episodes)}
+    assert {cell.chunks for cell in proof if cell.arm in BOUNDED} == {BUDGET}
+    assert {cell.arm for cell in proof[: len(TELLING) * len(PROOFS)]} == set(TELLING)
 
 
 def test_arms_are_compared_in_equal_bytes(plan: HistoryPlan) -> None:
@@ -33,7 +56,7 @@ def test_arms_are_compared_in_equal_bytes(plan: HistoryPlan) -> None:
     assert delays == {(arm, delay) for arm in ARMS for delay in DELAYS}
 
 
-@pytest.mark.parametrize("variant", ["simple", "ordered"])
+@pytest.mark.parametrize("variant", ["simple", "distractor", "ordered"])
 def test_a_variant_that_is_compared_anyway_is_played_once(plan: HistoryPlan, variant: str) -> None:
     """It may be the one that all arms play."""
     names = [cell.name for cell in replace(plan, variant=variant).cells()]
