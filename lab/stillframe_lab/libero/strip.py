@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from stillframe.tools.charts import INK, write_png
+from stillframe.tools.charts import INK
 
 SHOWN = 5  # frames of a film, evenly spread, its ends among them
 WIDTH_PX = 256  # of a frame; a narrower one is left as it is
@@ -31,7 +31,7 @@ def write_strip(films: Path, instructions: Mapping[int, str]) -> Path:
         strip.paste(row, (0, top))
         top += row.height
     file = films.with_suffix(".png")
-    write_png(file, strip)
+    strip.save(file, optimize=True)
     return file
 
 

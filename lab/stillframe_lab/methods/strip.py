@@ -16,7 +16,7 @@ from PIL import Image
 
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
-from stillframe.tools.charts import PALE, WHITE, tinted, write_png
+from stillframe.tools.charts import PALE, WHITE, tinted
 from stillframe_lab.ablation.cell import open_cpu_model
 from stillframe_lab.ablation.filmstrip import RELEVANT_RGB, TINT, PatchMarks, Picture, card, patch_marks
 from stillframe_lab.ablation.plan import OFF
@@ -27,6 +27,7 @@ from stillframe_lab.methods.cell import local_protocol
 from stillframe_lab.methods.plan import MethodsPlan, is_count
 
 SHOWN, MARGIN_PX = 5, 170
+COLOURS = 256
 PRUNED_RGB, DARK = (31, 41, 51), 0.75
 FOOT = (
     "pale: reused in the last layer; dark: pruned, or merged into another, before it; orange: computed as relevant to "
@@ -54,7 +55,9 @@ def write_strip(file: Path, plan: MethodsPlan) -> None:
     model = open_cpu_model(plan.checkpoint, plan.checkpoint_config)
     frames = _episode(plan, model)
     arms = {name: reuse for name, reuse in plan.arms.items() if name != OFF and not is_count(name)}
-    write_png(file, strip(model, arms, frames, plan.execute))
+    drawn = strip(model, arms, frames, plan.execute)
+    # A quarter of the bytes; by this method the few pixels of a colour of their own keep it.
+    drawn.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 def strip(

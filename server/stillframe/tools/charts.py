@@ -43,11 +43,6 @@ def tinted(picture: Picture, patches: NDArray[np.bool_], colour: tuple[int, int,
     return blended
 
 
-def write_png(file: Path, drawn: Image.Image) -> None:
-    """In 256 colours, a quarter of the bytes; by this method the few pixels of a colour of their own keep it."""
-    drawn.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
-
-
 def write_gif(file: Path, episodes: Sequence[Sequence[Image.Image]], frame_ms: int) -> None:
     """Write episodes one after the other, pausing on each last frame. A palette for each frame keeps the colours."""
     frames = [frame.quantize(256, Image.Quantize.MAXCOVERAGE) for episode in episodes for frame in episode]
