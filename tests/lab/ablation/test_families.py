@@ -182,7 +182,7 @@ def test_a_policy_of_chunks_is_played_as_it_says(
     monkeypatch.setattr(speed, "JacoEnv", partial(JacoEnv, max_steps=9))
     monkeypatch.setattr("stillframe_lab.ablation.cell.TASKS", ("reach",))
     states = []
-    monkeypatch.setattr("stillframe_client.sim.env.proprioception", lambda arm: states.append(arm) or [0.1] * 8)
+    monkeypatch.setattr("stillframe_client.sim.table_env.proprioception", lambda arm: states.append(arm) or [0.1] * 8)
     stale = AdaptiveSettings(distance=2.0, top_k=40, age_limit=100, keyframe_every=100, scene_cut=0.0)
     family = Family(oft_folder, replace(KNOBS, adaptive=stale), execute=3, checkpoint_config={"num_actions_chunk": 8})
     cells = {cell.arm: cell for cell in FamiliesPlan((family,), episodes=2).cells(family)}
