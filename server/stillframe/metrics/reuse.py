@@ -43,7 +43,8 @@ class ReuseMetrics:
         )
         self._drift = make.histogram(
             "stillframe_drift",
-            "Distance of an answer from a dense pass on its frame: worst dimension of what is to be played, normalised units.",
+            "Distance of an answer from a dense pass on its frame: worst dimension of what is to be played, normalised "
+            "units.",
             DRIFT_BUCKETS,
         )
         self._chunk_drift = make.histogram(
