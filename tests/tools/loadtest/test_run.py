@@ -108,7 +108,9 @@ def test_problems_are_counted_by_code(daemon, silent, wire):
     daemon.policy.error = Overloaded("overloaded", "The device has had enough.")
     found = figures(run_load(quick(wire=wire), find_target(daemon.url), silent))
 
-    assert found["frames"]["problems"] == {"overloaded": 10}
+    frames = found["frames"]
+    assert 0 < frames["sent"] <= frames["due"] == 10  # on a busy machine one may be due before the last is answered
+    assert frames["problems"] == {"overloaded": frames["sent"]}
     assert found["within_deadline"]["share"] == 0.0
 
 
