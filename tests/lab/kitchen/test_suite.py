@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from tests.lab.evaluation.test_evaluate import FRAME, Actor
 
-from stillframe import cli
 from stillframe.errors import ConfigError
 from stillframe.testing import EchoPolicy, policy_info, running, state_info
 from stillframe_client import PolicyClient
@@ -47,20 +46,9 @@ def chunks(**changes: Any) -> EchoPolicy:
 
 
 @pytest.fixture
-def evaluated(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tidy_logging: None) -> Typed:  # noqa: ARG001 -- for what it puts back
+def evaluated(typed: Typed) -> Typed:
     """Type `stillframe eval --suite jaco2` with more words -> status, stdout, stderr."""
-
-    def type_in(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["stillframe", "eval", "--suite", "jaco2", *map(str, words)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return status, *capsys.readouterr()
-
-    return type_in
+    return partial(typed, "eval", "--suite", "jaco2")
 
 
 def test_the_experts_are_evaluated(evaluated: Typed, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stillframe import cli
 from stillframe.testing import EchoPolicy, policy_info, running
 from stillframe_lab.libero.process import simulator_python
 from stillframe_lab.libero.suites import DRAWN_SEED, INIT_STATES, MOST_STEPS
@@ -24,24 +24,13 @@ Typed = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def evaluated(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tidy_logging: None) -> Typed:  # noqa: ARG001 -- for what it puts back
+def evaluated(monkeypatch: pytest.MonkeyPatch, typed: Typed) -> Typed:
     """Type `stillframe eval --suite libero_spatial` with more words -> status, stdout, stderr; the simulator counts."""
     monkeypatch.setenv("PYTHONPATH", ":".join(path for path in sys.path if path))
     process = "stillframe_lab.libero.process"
     monkeypatch.setattr(f"{process}.simulator_python", lambda: Path(sys.executable))
     monkeypatch.setattr(f"{process}.start_command", lambda python: [str(python), str(FAKE), "{}"])
-
-    def type_in(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["stillframe", "eval", "--suite", "libero_spatial", *map(str, words)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return status, *capsys.readouterr()
-
-    return type_in
+    return partial(typed, "eval", "--suite", "libero_spatial")
 
 
 def test_a_daemon_is_evaluated_and_goes_on_where_it_stopped(evaluated: Typed, tmp_path: Path) -> None:
