@@ -140,7 +140,7 @@ def _libero() -> TrainablePolicy:
     from stillframe_lab.train.libero.policy import LiberoPolicy
     from stillframe_lab.train.libero.recipe import LIBERO_TINY
 
-    return LiberoPolicy(LIBERO_TINY, LiberoTokenTrainer, "jaco-tiny", "action loss, nats")
+    return LiberoPolicy(LIBERO_TINY, LiberoTokenTrainer, "libero-tiny-oft", "action loss, nats")
 
 
 def _libero_oft() -> TrainablePolicy:

@@ -21,7 +21,7 @@ from stillframe_lab.train.libero.batches import LiberoBatch
 from stillframe_lab.train.libero.prompts import EMPTY, Suffix, taken
 from stillframe_lab.train.libero.recipe import LiberoRecipe
 from stillframe_lab.train.libero.start import begin_with
-from stillframe_lab.train.libero.trainee import Locating, Rows, text_row
+from stillframe_lab.train.libero.trainee import Auxiliary, Rows, mean_error, text_row
 from stillframe_lab.train.libero.trainer import LiberoTrainer
 from stillframe_lab.train.libero.words import CONFIG, STATE_NAMES, STATE_UNITS, WORDS
 from stillframe_lab.train.new_checkpoint import new_network
@@ -38,8 +38,7 @@ class OFTTrainee(nn.Module):
         """`texts`: ids behind BOS of each task; `scale`: of the state."""
         super().__init__()
         self.policy = policy
-        self.locating = Locating(recipe)
-        self.regression = nn.Linear(recipe.width, recipe.horizon * ACTION_DIM)  # so that the text row has it to copy
+        self.auxiliary = Auxiliary(recipe)
         self._recipe, self._texts = recipe, texts
         self._scale = scale
         self._rows = Rows(policy.network, recipe.layers)
@@ -57,18 +56,10 @@ class OFTTrainee(nn.Module):
         # Read as a decoder's next tokens are: each from the row before its own.
         places = taken(hidden, first + suffix.behind_text(0, recipe.horizon * ACTION_DIM))
         chunks = self.policy.head(places.flatten(0, 1)).view_as(batch.chunks)
-        text, one = text_row(deep, suffix, first), patches.shape[1] // len(recipe.cameras)
-        spots, hits = self.locating(patches[:, :one], deep[:, 1 : 1 + one], text, batch)
-        off = (chunks.float() - batch.chunks).abs()
-        copied = (self.regression(text).float().view_as(batch.chunks) - batch.chunks).abs()
-        action, regression = self._mean(off), self._mean(copied)
-        total = L1_SHARE * action + recipe.copy_share * regression + recipe.auxiliary_share * spots
-        return Objective(total, action.detach(), off[..., :3].mean().detach(), hits.detach())
-
-    def _mean(self, off: Tensor) -> Tensor:
-        """The mean of [batch, horizon, 7] by the recipe's weights."""
-        weights = torch.tensor(self._recipe.action_weights, device=off.device)
-        return (off * weights).sum(-1).mean() / weights.sum()
+        auxiliary, hits = self.auxiliary(patches, deep, text_row(deep, suffix, first), batch)
+        action = mean_error(chunks.float(), batch.chunks, recipe)
+        xyz_error = (chunks.float() - batch.chunks).abs()[..., :3].mean()
+        return Objective(L1_SHARE * action + auxiliary, action.detach(), xyz_error.detach(), hits.detach())
 
     def _noisy(self, state: Tensor, generator: torch.Generator) -> Tensor:
         """[batch, numbers] scaled as the policy reads it, with noise."""

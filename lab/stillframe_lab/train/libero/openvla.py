@@ -17,7 +17,7 @@ from stillframe_lab.train.libero.batches import LiberoBatch
 from stillframe_lab.train.libero.prompts import Suffix, taken
 from stillframe_lab.train.libero.recipe import LiberoRecipe
 from stillframe_lab.train.libero.start import begin_with
-from stillframe_lab.train.libero.trainee import Locating, Rows, text_row
+from stillframe_lab.train.libero.trainee import Auxiliary, Rows, text_row
 from stillframe_lab.train.libero.trainer import LiberoTrainer
 from stillframe_lab.train.libero.words import CONFIG, WORDS
 from stillframe_lab.train.new_checkpoint import new_network, save_checkpoint
@@ -32,7 +32,7 @@ class TokenTrainee(nn.Module):
         """`texts`: ids behind BOS of each task."""
         super().__init__()
         self.network = network
-        self.locating = Locating(recipe)
+        self.auxiliary = Auxiliary(recipe)
         self._recipe, self._texts = recipe, texts
         self._rows, self._tokens = Rows(network, recipe.layers), ActionTokens(network.config.bins, recipe)
 
@@ -47,9 +47,9 @@ class TokenTrainee(nn.Module):
         deep, hidden = self._rows.decoded(patches, [], suffix, mask)
         said = self.network.language_model.logits(taken(hidden, first + suffix.behind_text(0, ACTION_DIM)))
         logits = self._tokens.rising(said)  # [batch, 7, bins - 1]
-        spots, hits = self.locating(patches, deep[:, 1:first], text_row(deep, suffix, first), batch)
+        auxiliary, hits = self.auxiliary(patches, deep, text_row(deep, suffix, first), batch)
         action = self._tokens.loss(logits, index)
-        total = self._recipe.action_share * action + spots
+        total = self._recipe.action_share * action + auxiliary
         return Objective(total, action.detach(), self._tokens.error(logits, index).detach(), hits.detach())
 
 

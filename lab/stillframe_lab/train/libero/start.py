@@ -12,19 +12,22 @@ from pathlib import Path
 from torch import Tensor
 from torch.nn import functional
 
+from stillframe.models.checkpoint import CheckpointFolder
+from stillframe.models.prismatic.config import PrismaticConfig
 from stillframe.models.prismatic.network import PrismaticNetwork
-from stillframe_lab.train.new_checkpoint import TOWER_PX, load_network
+from stillframe_lab.train.new_checkpoint import load_network
 from stillframe_lab.train.recipe import Recipe
 
 POSITIONS = "pos_embed"
 
 
 def begin_with(network: PrismaticNetwork, start: Path, recipe: Recipe) -> None:
-    """Take over the weights of a checkpoint of the recipe's widths, whose pictures are of OpenVLA's size.
+    """Take over the weights of a checkpoint of the recipe's widths, whose pictures may be of another size.
 
     Its rows of words are taken as they are: what they mean is learned anew. Raises CheckpointError for other widths.
     """
-    theirs = load_network(start, replace(recipe, image_px=TOWER_PX)).state_dict()
+    before = PrismaticConfig.from_json(CheckpointFolder(start).json("config.json")).towers[0].image_px
+    theirs = load_network(start, replace(recipe, image_px=before)).state_dict()
     own = network.state_dict()
     network.load_state_dict(
         {

@@ -1,4 +1,4 @@
-"""What both policies learn beside the action: where the objects of the task and the hand are. And their rows.
+"""What both policies learn beside the action: where things are, and what comes next. And the decoder's rows.
 
 Knows networks and one batch; neither head nor token of an action.
 """
@@ -18,27 +18,43 @@ from stillframe_lab.train.libero.batches import LiberoBatch
 from stillframe_lab.train.libero.dataset import KEYPOINTS
 from stillframe_lab.train.libero.prompts import EMPTY, Suffix, taken
 from stillframe_lab.train.new_checkpoint import BOS_ID
+from stillframe_lab.train.sequences import ACTION_DIM
 
 
-class Locating(nn.Module):
-    """Auxiliary heads: each patch says what is on it, the text where its two objects are."""
+class Auxiliary(nn.Module):
+    """Each patch says what is on it; the text's row where its two objects are, and what the hand does next."""
 
     def __init__(self, recipe: InstructedRecipe):
         super().__init__()
         self.keypoints = nn.ModuleList(KeypointHead(recipe.width, KEYPOINTS) for _ in range(2))
         self.pointers = nn.ModuleList(PointerHead(recipe.width) for _ in range(KEYPOINTS - 1))
+        self.regression = nn.Linear(recipe.width, recipe.horizon * ACTION_DIM)
+        self._recipe = recipe
 
-    def forward(self, shallow: Tensor, deep: Tensor, text: Tensor, batch: LiberoBatch) -> tuple[Tensor, Tensor]:
-        """Patches [batch, patches, width] of one camera twice, texts' rows [batch, width] -> loss, share of hits."""
+    def forward(self, patches: Tensor, deep: Tensor, text: Tensor, batch: LiberoBatch) -> tuple[Tensor, Tensor]:
+        """Their share of the loss, and the share of pointers that hit.
+
+        `patches` [batch, patches of all cameras, width]; `deep` [batch, rows, width]: BOS, these, and what follows;
+        `text` [batch, width]: the texts' rows.
+        """
+        recipe, one = self._recipe, patches.shape[1] // len(self._recipe.cameras)
+        shallow, deep = patches[:, :one], deep[:, 1 : 1 + one]
         first, second = self.keypoints
-        loss = first(shallow, batch.keypoints) + second(deep, batch.keypoints)
+        spots = first(shallow, batch.keypoints) + second(deep, batch.keypoints)
         hits = []
         for number, pointer in enumerate(self.pointers):
             which = torch.tensor([number], device=text.device)
             pointing, hit = pointer(text[:, None], deep, batch.keypoints, which)
-            loss = loss + pointing
+            spots = spots + pointing
             hits.append(hit)
-        return loss, torch.stack(hits).mean()
+        ahead = mean_error(self.regression(text).float().view_as(batch.chunks), batch.chunks, recipe)
+        return recipe.copy_share * ahead + recipe.auxiliary_share * spots, torch.stack(hits).mean()
+
+
+def mean_error(said: Tensor, chunks: Tensor, recipe: InstructedRecipe) -> Tensor:
+    """|error| of [batch, horizon, 7], its mean by the recipe's weights."""
+    weights = torch.tensor(recipe.action_weights, device=said.device)
+    return ((said - chunks).abs() * weights).sum(-1).mean() / weights.sum()
 
 
 class Rows:

@@ -110,8 +110,8 @@ def oft_recipe() -> LiberoRecipe:
 
 @pytest.fixture(scope="session")
 def token_recipe() -> LiberoRecipe:
-    """One camera, one action."""
-    return replace(LIBERO_TINY, **SIZES, **SHORT)
+    """Two cameras, one action of the three that are known."""
+    return replace(LIBERO_TINY, **SIZES, **SHORT, horizon=3)
 
 
 def made_up(rng: np.random.Generator, steps: int = 9) -> Demonstration:

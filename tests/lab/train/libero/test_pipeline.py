@@ -66,7 +66,7 @@ def test_the_whole_recipe_runs_once(
     assert len([*(tmp_path / "run" / "dagger-0").glob("task-*/demo-*.npz")]) == 10
     assert figures["last"]["step"] == recipe.steps
     assert json.loads((tmp_path / "out" / "config.json").read_text())["libero_pictures"] == "fast"
-    assert load_policy(tmp_path / "out", dtype=torch.float32, device=CPU).info.chunk_horizon == recipe.horizon
+    assert load_policy(tmp_path / "out", dtype=torch.float32, device=CPU).info.chunk_horizon == recipe.execute
 
 
 def test_both_policies_share_their_demonstrations(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_token_policy_says_what_it_was_trained_to_say(
     rising = trainee._tokens.rising
     trainee._tokens.rising = lambda logits: recorded.append(rising(logits)) or recorded[0]  # type: ignore[method-assign]
     source = source_of(store, token_recipe)
-    batch = draw_frames(source, 4, 1, 1, np.random.default_rng(3))
+    batch = draw_frames(source, 4, 2, token_recipe.horizon, np.random.default_rng(3))
     with torch.inference_mode():
         trainee(batch, torch.Generator().manual_seed(0))
     first = recorded[0][:, 0].argmax(-1).numpy()
@@ -130,14 +130,15 @@ def test_the_contract_is_liberos(tmp_path: Path, oft_recipe: LiberoRecipe, token
     oft, token = (load_policy(tmp_path / name, dtype=torch.float32, device=CPU).info for name in ("oft", "token"))
 
     assert (oft.family, oft.cameras, oft.chunk_horizon) == ("openvla-oft", ("agentview", "wrist"), 3)
-    assert (token.family, len(token.cameras), token.chunk_horizon) == ("openvla", 1, 1)
+    assert (token.family, token.cameras, token.chunk_horizon) == ("openvla", ("agentview", "wrist"), 1)
     assert oft.state is not None
     assert oft.state.names == STATE_NAMES
 
 
-def test_training_begins_as_another_policy(tmp_path: Path, token_recipe: LiberoRecipe) -> None:
-    """Its weights are taken over; positions of a larger picture are resized, and stay positions."""
-    large = replace(token_recipe, image_px=224)
+@pytest.mark.parametrize("px", [28, 56, 224])
+def test_training_begins_as_another_policy(tmp_path: Path, token_recipe: LiberoRecipe, px: int) -> None:
+    """Its weights are taken over; positions of pictures of another size are resized, and stay positions."""
+    large = replace(token_recipe, image_px=px)
     with torch.random.fork_rng():
         torch.manual_seed(1)
         theirs = new_network(large)
@@ -149,4 +150,4 @@ def test_training_begins_as_another_policy(tmp_path: Path, token_recipe: LiberoR
     assert torch.equal(own["language_model.lm_head.weight"], given["language_model.lm_head.weight"])
     assert own[name].shape == (1, 4, 16)
     assert torch.equal(own[name], resized(given[name], 4))
-    assert torch.allclose(resized(given[name], 256), given[name])
+    assert torch.allclose(resized(given[name], given[name].shape[1]), given[name])
