@@ -35,4 +35,6 @@ LIBERO_TINY_OFT = LiberoRecipe(
     action_weights=(1.0, 1.0, 1.0, 0.3, 0.3, 0.3, 1.0),
 )
 # Of the eight actions ahead it says the first.
-LIBERO_TINY = replace(LIBERO_TINY_OFT, seed=13, execute=1, steps=4_000, dagger_at=(1_000, 2_000))
+LIBERO_TINY = replace(
+    LIBERO_TINY_OFT, seed=13, execute=1, steps=8_000, dagger_at=(1_500, 3_000, 4_500), round_each=5, ema_decay=0.998
+)
