@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stillframe.tools.charts import ACCENT, FAINT, INK, new_figure, save_figure
+from stillframe_lab.ablation.labels import place_labels
 
 Result = Mapping[str, Any]
 BUDGET = 0.02
@@ -18,7 +19,7 @@ SHADES = {"tokens": "#7b8794", "tokens + relevance": "#2f7f86"}
 FAMILY_COLOURS = (ACCENT, "#2f7f86", "#e8a020", "#7b8794")
 ARM_MARKERS = ("o", "v", "s", "^", "D", "P", "X")
 LINEAR_BELOW = 0.01  # drift: logarithmic above
-LEFTMOST = 0.2  # reuse: points further left have no room for words on that side
+MARGIN = 0.12  # of the axis of reuse, behind the last point
 
 
 def success_chart(
@@ -37,26 +38,26 @@ def success_chart(
         reuse, style = [row["reuse_ratio"] for row in rows], {"color": SHADES[name], "linewidth": 1}
         won.plot(reuse, [100 * row["success"] for row in rows], ".-", **style)
         moved.plot(reuse, [row["drift"]["p90"] for row in rows], ".-", label=f"N {name}", **style)
-    ranked = sorted(pooled.items(), key=lambda item: _spared(item[1]))
-    for number, (name, arm) in enumerate(ranked):
+    for arm in pooled.values():
         _success_point(won, arm)
         moved.plot(_spared(arm), arm["drift"]["p90"], "o", color=ACCENT, markersize=5)
-        _label(moved, name, _spared(arm), arm["drift"]["p90"], number)
     what = "reused or pruned" if any(arm.get("pruned_ratio") for arm in pooled.values()) else "reused"
-    title = "Reuse against success and drift, in closed loop (arms as named below)"
+    title = "Reuse against success and drift, in closed loop"
     won.set_title(title, loc="left", fontsize=11, color=INK)
     won.set_ylabel("success, % (95 % interval)")
     won.margins(y=0.15)
     moved.axhline(BUDGET, color=FAINT, linewidth=1)
-    moved.text(1.0, BUDGET, "drift budget ", color=INK, fontsize=8, va="bottom", ha="right")
+    widest = MARGIN + max(_spared(arm) for arm in (*pooled.values(), *counts.values()))
+    moved.text(widest, BUDGET, "drift budget ", color=INK, fontsize=8, va="bottom", ha="right")
     moved.set_yscale("symlog", linthresh=LINEAR_BELOW)
     moved.set_ylim(-LINEAR_BELOW / 2, 2.0)
     moved.set_ylabel("drift p90, normalised units")
     moved.set_xlabel(f"token-layers {what} / token-layers, over whole episodes")
     if _lines(counts):
         moved.legend(frameon=False, fontsize=8, loc="lower right", title=forced, title_fontsize=8)
-    for axes in (won, moved):
-        axes.set_xlim(-0.03, 1.0)
+    for axes, across in ((won, _won), (moved, _moved)):
+        axes.set_xlim(-0.03, widest)
+        place_labels(axes, {name: (_spared(arm), across(arm)) for name, arm in pooled.items()})
     save_figure(figure, file)
 
 
@@ -111,16 +112,19 @@ def _success_point(axes: Any, arm: Result, colour: str = ACCENT, marker: str = "
     axes.errorbar(_spared(arm), 100 * centre, yerr=reach, fmt=marker, color=colour, markersize=5, linewidth=1.2)
 
 
+def _won(arm: Result) -> float:
+    """Success, in per cent."""
+    return 100 * float(arm["success"])
+
+
+def _moved(arm: Result) -> float:
+    """Drift, its p90."""
+    return float(arm["drift"]["p90"])
+
+
 def _spared(arm: Result) -> float:
     """Token-layers that were not computed, reused or pruned / token-layers."""
     return float(arm["reuse_ratio"]) + float(arm.get("pruned_ratio", 0.0))
-
-
-def _label(axes: Any, name: str, x: float, y: float, number: int) -> None:
-    """Neighbours' words go to other sides, so that they can be read; none leaves the chart."""
-    left = number % 2 == 0 and x > LEFTMOST
-    shift, side = ((-6, -8), "right") if left else ((6, 5), "left")
-    axes.annotate(name, (x, y), xytext=shift, textcoords="offset points", ha=side, fontsize=8, color=INK)
 
 
 def _lines(counts: Mapping[str, Result]) -> dict[str, list[Result]]:
