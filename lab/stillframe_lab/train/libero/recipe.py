@@ -36,5 +36,5 @@ LIBERO_TINY_OFT = LiberoRecipe(
 )
 # Of the eight actions ahead it says the first.
 LIBERO_TINY = replace(
-    LIBERO_TINY_OFT, seed=13, execute=1, steps=8_000, dagger_at=(1_500, 3_000, 4_500), round_each=5, ema_decay=0.998
+    LIBERO_TINY_OFT, seed=13, execute=1, steps=7_000, dagger_at=(1_500, 3_000, 4_500), ema_decay=0.998
 )
