@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from stillframe_client import ModelInfo
-from stillframe_client.sim.kitchen import TASKS
+from stillframe_client.sim.kitchen import EPISODE_S, TASKS
 from stillframe_lab.kitchen.contract import KitchenAsking, kitchen_asking
 from stillframe_lab.kitchen.expert import KitchenExpert
-from stillframe_lab.kitchen.simulator import KitchenSimulator
+from stillframe_lab.kitchen.simulator import HZ, KitchenSimulator
 from stillframe_lab.libero.episode import Asking, EpisodeRules, Player, Simulator
 
 SUITE = "jaco2"
-MOST_STEPS = 180
+MOST_STEPS = round(EPISODE_S * HZ)
 INIT_STATES = 50  # of each task: the seeds from 0 on
 
 

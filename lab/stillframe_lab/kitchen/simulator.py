@@ -18,6 +18,7 @@ from stillframe_lab.libero.pictures import Vector, upright
 from stillframe_lab.libero.process import Masks, Pictures, Reading, Scene
 
 NAMES = tuple(TASKS)
+HZ = 10  # control steps a second
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class KitchenSimulator:
     def open(self, suite: str, task: int) -> Scene:  # noqa: ARG002 (there is one)
         """Lay the table for a task, by its number."""
         self.close()
-        self._env = KitchenEnv(NAMES[task], cameras=(), distractor=self._distractor)
+        self._env = KitchenEnv(NAMES[task], HZ, cameras=(), distractor=self._distractor)
         versions = {"mujoco": str(mujoco.__version__)}
         return Scene(self._env.instruction, 0, self._env.task.things, {}, versions)
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from stillframe_client.sim.kitchen.experts import kitchen_action
 from stillframe_client.sim.kitchen.state import KitchenState
-from stillframe_client.sim.kitchen.tasks import TASKS, KitchenTask
+from stillframe_client.sim.kitchen.tasks import EPISODE_S, TASKS, KitchenTask
 
 if TYPE_CHECKING:
     from stillframe_client.sim.kitchen.env import KitchenEnv
 
-__all__ = ["TASKS", "KitchenEnv", "KitchenState", "KitchenTask", "kitchen_action"]
+__all__ = ["EPISODE_S", "TASKS", "KitchenEnv", "KitchenState", "KitchenTask", "kitchen_action"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,14 +14,12 @@ from stillframe_client.sim.experts import GRASP_ABOVE_CUBE_M
 from stillframe_client.sim.kitchen.experts import kitchen_action
 from stillframe_client.sim.kitchen.stain import stain_shapes
 from stillframe_client.sim.kitchen.state import KitchenState
-from stillframe_client.sim.kitchen.tasks import KitchenReferee, known_task
+from stillframe_client.sim.kitchen.tasks import EPISODE_S, KitchenReferee, known_task
 from stillframe_client.sim.kitchen.world import KitchenWorld
 from stillframe_client.sim.sensors import SensorNoise
 from stillframe_client.sim.shapes import Shape
 from stillframe_client.sim.state import Vector
 from stillframe_client.sim.table_env import PERFECT, Ended, Observed, Seeing, TableEnv, only_known
-
-EPISODE_S = 18.0
 
 
 class KitchenEnv(TableEnv):

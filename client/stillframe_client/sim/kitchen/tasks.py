@@ -28,6 +28,8 @@ from stillframe_client.sim.kitchen.state import (
 )
 from stillframe_client.sim.state import Vector
 
+EPISODE_S = 18.0  # for any of them
+
 PICKED_M = 0.10  # above where the pot stood
 REST_S, REST_M_S = 0.2, 0.02  # so long no faster than this: it lies
 OPEN_RAD = 0.5  # fingers that hold nothing
