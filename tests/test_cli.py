@@ -427,47 +427,6 @@ def test_eval_reuses_as_it_is_told(
     assert (document["reuse_ratio"] > 0) == (document["keyframes"] < document["frames"]) == (mode != "off")
 
 
-def test_an_ablation_knows_its_deployment(
-    stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Knobs come from the YAML that was named; plan, folders and processes are those of the options."""
-    asked: list[Any] = []
-    monkeypatch.setattr("stillframe_lab.ablation.run.run_ablation", lambda *words: asked.append(words))
-    (tmp_path / "a.yaml").write_text("checkpoint: c\nreuse:\n  adaptive:\n    top_k: 99\n")
-    folders = ("--out", tmp_path / "out", "--run", tmp_path / "run")
-    typed = stillframe("eval", "--ablation", "--config", tmp_path / "a.yaml", "--episodes", 8, "--workers", 1, *folders)
-    ((plan, where, workers, _, _),) = asked
-
-    assert typed.status == 0
-    assert (plan.reuse.adaptive.top_k, plan.episodes, plan.seed, workers) == (99, 8, 1000, 1)
-    assert (where.work, where.out) == (tmp_path / "run", tmp_path / "out")
-
-
-def test_the_evidence_of_memory_knows_its_deployment(
-    stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Like the ablation's, with numbers of its own where none are typed; one of both at a time."""
-    asked: list[Any] = []
-    monkeypatch.setattr("stillframe_lab.history.run.run_memory", lambda *words: asked.append(words) or ["README.md"])
-    (tmp_path / "a.yaml").write_text("checkpoint: c\nhistory:\n  decay: 0.9\n")
-    typed = stillframe("eval", "--memory", "--config", tmp_path / "a.yaml", "--variant", "ordered", "--workers", 1)
-    stillframe(
-        "eval", "--memory", "--config", tmp_path / "a.yaml", "--episodes", 7, "--cell", "proof", "--cell", "speed"
-    )
-    (plan, where, workers, _, names), (short, *_, some) = asked
-
-    assert typed.status == 0
-    assert (plan.history.decay, plan.episodes, plan.seed, plan.variant, workers) == (0.9, 30, 40_000, "ordered", 1)
-    assert (plan.proof_episodes, short.episodes, short.proof_episodes) == (100, 7, 7)
-    assert ([*names], [*some]) == ([], ["proof", "speed"])
-    assert (where.work, where.out) == (Path("runs/memory"), Path("docs/memory"))
-    for two in (("--memory", "--ablation"), ("--bridge", "--memory")):
-        assert_one_line(
-            stillframe("eval", *two), "--bridge, --rtc, --drafts and --prefix-caches", "expected one of them"
-        )
-    assert_one_line(stillframe("eval", "--memory", "--variant", "odd"), "--variant odd", "expected one of simple")
-
-
 @pytest.mark.parametrize(("enough", "status"), [(True, 0), (False, 1)])
 def test_the_demos_status_is_its_result(
     stillframe: Callable[..., Typed], monkeypatch: pytest.MonkeyPatch, *, enough: bool, status: int

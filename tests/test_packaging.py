@@ -120,7 +120,7 @@ def test_the_daemons_wheel_holds_no_training_and_no_evidence(whole: Contents) ->
 
 @pytest.mark.slow
 def test_the_labs_wheel_holds_the_lab_alone(lab: Contents) -> None:
-    """Every module of stillframe_lab, the benchmark's scene, the licence, and the four commands by entry point."""
+    """Every module of stillframe_lab, the benchmark's scene, the licence, and its commands by entry point."""
     licence = [name for name in lab if name.endswith("licenses/LICENSE")]
     (entry_points,) = (text.decode() for name, text in lab.items() if name.endswith("entry_points.txt"))
     scene = "stillframe_lab/latency/scene.msgpack"

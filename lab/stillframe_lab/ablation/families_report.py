@@ -26,7 +26,7 @@ COLUMNS = (
 HEAD = """\
 # What reuse does, family by family
 
-Made by `stillframe eval --families` in closed loop with the simulated Jaco2: {episodes_per_cell} episodes a line, half
+Made by `stillframe study families` in closed loop with the simulated Jaco2: {episodes_per_cell} episodes a line, half
 of them reach and half pick, the same seeds from {seed} on in every line of every family; one thread a process. Every
 figure is in [results.json](results.json).
 """

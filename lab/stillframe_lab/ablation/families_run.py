@@ -1,4 +1,4 @@
-"""`stillframe eval --families`: play every family's cells, time each policy, write one report.
+"""`stillframe study families`: play every family's cells, time each policy, write one report.
 
 Knows the order and the folders; each part is its own module. Finished results on disk are not made again.
 """

@@ -25,7 +25,7 @@ ARMS = (OFF, WITHIN, ACROSS, BOTH)
 HEAD = """\
 # What is kept of a prefix, within a frame and across frames
 
-Made by `stillframe eval --prefix-caches` with {policy}, {family}, {millions:.1f} million parameters: chunks of
+Made by `stillframe study prefix-caches` with {policy}, {family}, {millions:.1f} million parameters: chunks of
 {horizon} actions in {steps} steps from noise, of which {execute} are played. Task {task}, {episodes_per_cell} episodes
 a line, the same seeds from {seed} on in every line. {cpu}, {cores} cores ({cpu_capability}), torch {torch}, commit
 {commit}. Every figure is in [results.json](results.json).

@@ -1,4 +1,4 @@
-"""`stillframe eval --prefix-caches`: play every cell, race the arms, write the report.
+"""`stillframe study prefix-caches`: play every cell, race the arms, write the report.
 
 Knows the order and the folders; each part is its own module. Finished results on disk are not made again.
 """

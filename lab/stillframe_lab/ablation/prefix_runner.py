@@ -69,7 +69,7 @@ def pi0_of(model: PolicyModel) -> Pi0:
     """The model itself. Raises ConfigError for one of another family."""
     if not isinstance(model, Pi0):
         raise ConfigError(
-            f"--prefix-caches: {model.info.name} is of family {model.info.family}, which draws no chunk over a prefix; "
+            f"{model.info.name} is of family {model.info.family}, which draws no chunk over a prefix; "
             "expected a pi0 or pi0.5"
         )
     return model

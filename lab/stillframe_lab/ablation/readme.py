@@ -25,7 +25,7 @@ CONDITIONS = {
 HEAD = """\
 # What reuse does, part by part
 
-Made by `stillframe eval --ablation` in closed loop with the simulated Jaco2: {episodes_per_cell} episodes a line, half
+Made by `stillframe study ablation` in closed loop with the simulated Jaco2: {episodes_per_cell} episodes a line, half
 of them reach and half pick, the same seeds from {seed} on in every line; half as many where a number of tokens is
 forced. Torch {torch} on {cores} CPU cores
 ({cpu_capability}), one thread a process. Every figure is in [results.json](results.json).

@@ -1,4 +1,4 @@
-"""`stillframe eval --ablation`: play every cell, time the models, draw the filmstrip, write the report.
+"""`stillframe study ablation`: play every cell, time the models, draw the filmstrip, write the report.
 
 Knows the order and the folders; each part is its own module. Finished results on disk are not made again.
 """

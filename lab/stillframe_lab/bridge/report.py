@@ -21,7 +21,7 @@ TARGETS_POINTS = {"lockstep": 3.0, "realtime": 3.0, "lockstep-100ms": 10.0, "rea
 HEAD = """\
 # The bridge, end to end
 
-Made by `stillframe eval --bridge`: daemon, bridge, its streamer and the simulated Jaco2 are each their own process, in
+Made by `stillframe study bridge`: daemon, bridge, its streamer and the simulated Jaco2 are each their own process, in
 real time, over HTTP, pipes and a Unix socket. Task {task}, the same seeds from {seed} on in every line, policy
 {policy}. {cpu}, {cores} cores, which all of these processes share. Every figure is in [results.json](results.json).
 

@@ -1,4 +1,4 @@
-"""`stillframe eval --bridge`: play the cells that are missing, then write figures and tables.
+"""`stillframe study bridge`: play the cells that are missing, then write figures and tables.
 
 Knows how to start a daemon; playing and reporting are other modules'.
 """

@@ -1,3 +1,3 @@
-"""The lab's commands: demo, eval, bench, parity, train."""
+"""The lab's commands: demo, eval, study, bench, parity, train."""
 
 import stillframe.cli  # noqa: F401 (which finds these commands: whichever is imported first, it loads them whole)

@@ -11,8 +11,7 @@ from rich.console import Console
 
 from stillframe.errors import ConfigError
 from stillframe.tools.extras import require_extras
-from stillframe_lab.cli.evidence import knobs_of
-from stillframe_lab.cli.shipped import TINY_CONFIG
+from stillframe_lab.cli.shipped import BRIDGE_CONFIG, TINY_CONFIG, knobs_of
 
 
 def demo_command(
@@ -71,6 +70,6 @@ def _served(config: Path | None, checkpoint: Path | None) -> list[str]:
 
 
 def _through_bridge(config: Path, folder: Path) -> bool:
-    from stillframe_lab.cli.bridge import show_bridge
+    from stillframe_lab.bridge.demo import run_demo
 
-    return show_bridge(config, folder)
+    return run_demo(config, BRIDGE_CONFIG, folder, "realtime", Console())

@@ -20,7 +20,8 @@ from stillframe.daemon.checkpoint import local_folder
 from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
 from stillframe.models.checkpoint import CheckpointFolder
-from stillframe_lab.cli.evidence import knobs_of
+from stillframe_lab.cli.options import PictureChoice
+from stillframe_lab.cli.shipped import knobs_of
 
 if TYPE_CHECKING:
     from stillframe_lab.libero.bench import Bench
@@ -28,13 +29,6 @@ if TYPE_CHECKING:
     from stillframe_lab.libero.run import Worker
 
 PICTURES_KEY = "libero_pictures"  # of a checkpoint's config.json
-
-
-class PictureChoice(StrEnum):
-    """How the simulator draws: process.Drawing, where it draws at all."""
-
-    FULL = "full"
-    FAST = "fast"
 
 
 class SceneChoice(StrEnum):

@@ -15,8 +15,7 @@ from stillframe.daemon.config import Device, load_config
 from stillframe.errors import ConfigError
 from stillframe.tools.extras import require_extras
 from stillframe.tools.machine import machine
-from stillframe_lab.cli.evidence import knobs_of
-from stillframe_lab.cli.shipped import TINY
+from stillframe_lab.cli.shipped import TINY, knobs_of
 
 EPISODES, PASSES = 18, 14
 

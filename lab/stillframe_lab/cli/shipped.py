@@ -1,4 +1,4 @@
-"""The shipped policies and their configurations, by path from the repository's root. Knows names; does nothing."""
+"""The shipped policies and their configurations, by path from the repository's root. Knows names; opens nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ TINY_CONFIG, TINY_WRIST_CONFIG = Path("configs/jaco-tiny.yaml"), Path("configs/j
 TINY_MEMORY_CONFIG = Path("configs/jaco-tiny-memory.yaml")
 TINY_OFT_CONFIG, TINY_COGACT_CONFIG = Path("configs/jaco-tiny-oft.yaml"), Path("configs/jaco-tiny-cogact.yaml")
 TINY_PI0_CONFIG, TINY_PI05_CONFIG = Path("configs/jaco-tiny-pi0.yaml"), Path("configs/jaco-tiny-pi05.yaml")
+BRIDGE_CONFIG = Path("configs/jaco2-sim.toml")  # of the simulated arm
 LIBERO_OFT_CONFIG = Path("configs/libero-tiny-oft.yaml")
 TINY_KITCHEN, TINY_KITCHEN_CONFIG = Path("checkpoints/jaco-tiny-kitchen"), Path("configs/jaco-tiny-kitchen.yaml")
 SHIPPED = {
@@ -26,3 +27,9 @@ SHIPPED = {
     TINY_KITCHEN: TINY_KITCHEN_CONFIG,
 }
 FAMILIES = (TINY, TINY_OFT, TINY_COGACT, TINY_PI0, TINY_PI05)  # one policy of each family
+
+
+def knobs_of(checkpoint: Path, file: Path | None) -> Path | None:
+    """The YAML to read: `file`, or the shipped one of a shipped checkpoint."""
+    ours = {folder.resolve(): config for folder, config in SHIPPED.items() if config.is_file()}
+    return file or ours.get(checkpoint.resolve())

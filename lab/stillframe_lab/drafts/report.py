@@ -1,4 +1,4 @@
-"""`stillframe eval --drafts`: play, compare, and write results.json and README.md made of it.
+"""`stillframe study drafts`: play, compare, and write results.json and README.md made of it.
 
 Knows comparisons and their figures; no option of the command.
 """
@@ -26,7 +26,7 @@ from stillframe_lab.evaluation.page import number, success, table, write_json
 HEAD = """\
 # Exact and strict drafts, side by side
 
-Made by `stillframe eval --drafts`. {policy} in {dtype} on {device}, task {task}, {episodes} episodes a column from seed
+Made by `stillframe study drafts`. {policy} in {dtype} on {device}, task {task}, {episodes} episodes a column from seed
 {seed} on, reuse {reuse}; {cpu}, {cores} cores ({instructions}), torch {torch}. Every figure is in
 [results.json](results.json).
 
@@ -62,7 +62,7 @@ def run_drafts(
     """
     model = load()
     if not (model.mask is Mask.CAUSAL and model.answer_rows > 1):
-        raise ConfigError(f"--drafts: {model.info.name} decodes no tokens; expected a policy that does, as OpenVLA")
+        raise ConfigError(f"{model.info.name} decodes no tokens; expected a policy that does, as OpenVLA")
     ways: tuple[Sums, ...] = ("halves", "halves, rounded") if model.decoder.batch_invariant else ("own",)
     out.mkdir(parents=True, exist_ok=True)
     reporter.expect(plan.episodes * len(ways))

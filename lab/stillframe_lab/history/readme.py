@@ -37,7 +37,7 @@ VARIANTS = {
 HEAD = """\
 # What older frames are worth, and what they cost
 
-Made by `stillframe eval --memory` with {checkpoint} on the task `remember` in the simulated Jaco2: lamps flash and go
+Made by `stillframe study memory` with {checkpoint} on the task `remember` in the simulated Jaco2: lamps flash and go
 grey, and the arm stands frozen for a delay before it may reach for what was shown. {cells_played} of {cells} planned
 cells, {episodes},
 the same seeds from {seed} on in every one (none trained on), sensor noise of {noise_sigma:g} grey levels. {cpu},
@@ -114,7 +114,7 @@ READING = """\
 
 ## Again
 
-`stillframe eval --memory --checkpoint checkpoints/{checkpoint}`; `--episodes` says how many a cell has, `--cell proof`
+`stillframe study memory --checkpoint checkpoints/{checkpoint}`; `--episodes` says how many a cell has, `--cell proof`
 plays the cells of one cube alone, and what is not named stays as results.json has it. Finished cells are kept under
 runs/memory: a run that was stopped leaves a report of what there is, and goes on there the next time.
 """

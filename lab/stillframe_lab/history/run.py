@@ -1,4 +1,4 @@
-"""`stillframe eval --memory`: time the arms, play every cell, write the report.
+"""`stillframe study memory`: time the arms, play every cell, write the report.
 
 Knows the order and the folders; each part is its own module. Finished results on disk are not made again, and what a
 run leaves out is taken over from the report that is there.

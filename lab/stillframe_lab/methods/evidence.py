@@ -47,7 +47,7 @@ def _families(file: Path) -> Iterator[list[str]]:
 
 
 def _suites(folder: Path) -> Iterator[list[str]]:
-    """What `--suite S --ablation` has played."""
+    """What `study methods` has played."""
     for file in sorted(folder.glob("*.json")):
         document = json.loads(file.read_text(encoding="utf-8"))
         yield _row(document["suite"], document["checkpoint"], document["arms"])

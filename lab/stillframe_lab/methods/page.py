@@ -16,7 +16,7 @@ Result = Mapping[str, Any]
 HEAD = """\
 # Methods side by side
 
-Made by `stillframe eval --suite S --ablation`: every arm plays the same initial states in the same simulator, in turn,
+Made by `stillframe study methods --suite S`: every arm plays the same initial states in the same simulator, in turn,
 another one first in each episode. An arm that is added later plays its own episodes. The policy is in the process that
 plays, on one thread, and is asked as [docs/libero.md](../libero.md) or [docs/jaco2-suite.md](../jaco2-suite.md) says.
 """

@@ -43,7 +43,7 @@ class MethodsPlan:
         """Raises ConfigError for an arm that there is not."""
         for name in self.wanted:
             if name not in self.arms:
-                raise ConfigError(f"--cell {name}: expected one of {', '.join(self.arms)}")
+                raise ConfigError(f"--arm {name}: expected one of {', '.join(self.arms)}")
 
     @property
     def to_play(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`stillframe eval --suite S --ablation`: play every cell, then write the report.
+"""`stillframe study methods --suite S`: play every cell, then write the report.
 
 Knows the order and the folders; each part is its own module. What an arm has finished is not played again.
 """

@@ -1,4 +1,4 @@
-"""`stillframe eval --rtc`: play what is missing, then write results.json and README.md made of it.
+"""`stillframe study rtc`: play what is missing, then write results.json and README.md made of it.
 
 Knows finished cells and their order.
 """
@@ -16,7 +16,7 @@ from stillframe_lab.rtc.cells import RtcPlan, play_cell
 HEAD = """\
 # Real-time chunking in the simulator
 
-Made by `stillframe eval --rtc`. Policy {checkpoint}, chunks of {horizon} actions at {hz} Hz, task {task},
+Made by `stillframe study rtc`. Policy {checkpoint}, chunks of {horizon} actions at {hz} Hz, task {task},
 {episodes} episodes a line, the same seeds from {seed} on. {cpu}, {cores} cores. Every figure is in
 [results.json](results.json).
 

@@ -28,6 +28,7 @@ ORDER = (
     "loadtest",
     "demo",
     "eval",
+    "study",
     "bench",
     "parity",
     "train",

@@ -12,7 +12,7 @@ import typer
 from stillframe.errors import ConfigError
 
 GROUP = "stillframe.commands"
-LAB_COMMANDS = ("demo", "eval", "bench", "parity", "train")
+LAB_COMMANDS = ("demo", "eval", "study", "bench", "parity", "train")
 HOW_TO_INSTALL = "pip install stillframe-lab, or in a checkout: pip install -e lab"
 ANY_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 

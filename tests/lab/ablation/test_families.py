@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from stillframe.errors import ConfigError
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.rollout import Episode
@@ -19,8 +18,6 @@ from stillframe_lab.ablation.families import EXACT, FamiliesPlan, Family, family
 from stillframe_lab.ablation.families_run import run_families
 from stillframe_lab.ablation.plan import ADAPTIVE, OFF, AblationCell, origin_of
 from stillframe_lab.ablation.speed import record_episodes
-from stillframe_lab.cli.evidence import _checkpoints
-from stillframe_lab.cli.shipped import FAMILIES
 from stillframe_lab.evaluation.jobs import Folders, checkpoint_digest, load_result, save_result
 from stillframe_lab.evaluation.trace import AnsweredFrame, Trace
 
@@ -199,19 +196,3 @@ def test_a_policy_of_chunks_is_played_as_it_says(
     assert (blind["contract"]["horizon"], blind["contract"]["execute"], len(blind["contract"]["state"])) == (8, 3, 8)
     assert [len(episode) for episode in seen] == [3]
     assert [*seen[0][0]["images"]] == ["image", "wrist"]
-
-
-def test_families_are_chosen_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or all that are there; one that is not there, and an unknown name, say what to do."""
-    monkeypatch.chdir(tmp_path)
-    first, second, *_ = FAMILIES
-    for folder in (first, second):
-        folder.mkdir(parents=True)
-
-    assert [*_checkpoints(None, ())] == [first, second]
-    assert [*_checkpoints(None, (second.name,))] == [second]
-    assert [*_checkpoints(tmp_path, ())] == [tmp_path]
-    with pytest.raises(ConfigError, match=r"--cell octo: expected one of jaco-tiny, jaco-tiny-oft, jaco-tiny-cogact, "):
-        _checkpoints(None, ("octo",))
-    with pytest.raises(ConfigError, match="checkpoints/jaco-tiny-cogact: no such folder"):
-        _checkpoints(None, (FAMILIES[2].name,))

@@ -32,7 +32,6 @@ from stillframe_lab.ablation.prefix_report import commit
 from stillframe_lab.ablation.prefix_run import run_prefix
 from stillframe_lab.ablation.prefix_speed import as_jpegs, prefix_race
 from stillframe_lab.ablation.speed import UntrainedModel, expert_episodes
-from stillframe_lab.cli.evaluation import eval_command
 from stillframe_lab.evaluation.actors import LocalActor
 from stillframe_lab.evaluation.jobs import Folders, load_result, save_result
 from stillframe_lab.evaluation.trace import AnsweredFrame, Trace
@@ -306,11 +305,3 @@ def test_the_expert_shows_what_a_policy_would_be_asked_about(needs_gl: None) -> 
     assert all(2 <= len(episode) < 12 for episode in episodes)
     first, second, *_ = episodes[0]
     assert not np.array_equal(first["images"]["base_0_rgb"], second["images"]["base_0_rgb"])
-
-
-def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
-    """A folder that is not there, or two reports at once."""
-    with pytest.raises(ConfigError, match="no such folder; `stillframe train` makes it"):
-        eval_command(checkpoint=tmp_path / "nowhere", prefix_caches=True)
-    with pytest.raises(ConfigError, match="--drafts and --prefix-caches: expected one of them"):
-        eval_command(rtc=True, prefix_caches=True)

@@ -27,8 +27,6 @@ from stillframe.models.registry import load_policy
 from stillframe.reuse.kv import FrameKV, KVShape
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_client.sim import JacoEnv
-from stillframe_lab.cli import drafts as command
-from stillframe_lab.cli.evidence import EvidenceOptions
 from stillframe_lab.drafts.comparison import ComparedFrame, compared
 from stillframe_lab.drafts.report import figures, instructions, page, run_drafts
 from stillframe_lab.drafts.summation import HalvedSum, halve_sums
@@ -264,25 +262,10 @@ def test_an_episode_is_played_and_compared(tmp_path: Path, monkeypatch: pytest.M
     assert (tmp_path / "out" / "README.md").read_text() == page(document)
 
 
-def test_the_command_plays_in_bfloat16_unless_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Twenty episodes, and nothing is reused."""
-    asked: list[Any] = []
-    monkeypatch.setattr("stillframe_lab.drafts.report.run_drafts", lambda *words: asked.append(words))
-    options = EvidenceOptions(None, None, None, None, None, tmp_path, None, 1)
-    loading = {"device": "cpu", "dtype": "auto", "threads": 1}
-    command.compare_drafts(options, "pick", 10, None, loading)
-    command.compare_drafts(replace(options, episodes=3, seed=4), "reach", 5, "exact", {**loading, "dtype": "float32"})
-    ((plan, load, reuse, out, _), (other, load_single, exact, _, _)) = asked
-
-    assert (plan, reuse.mode, out) == (Evaluation("pick", 20, 1000, 10), "off", tmp_path)
-    assert (other, exact.mode) == (Evaluation("reach", 3, 4, 5), "exact")
-    assert (load().dtype, load_single().dtype) == (torch.bfloat16, torch.float32)
-
-
 def test_a_policy_without_tokens_is_refused(tmp_path: Path) -> None:
     """There is nothing to compare, and nothing is written."""
     chunked = TINY.with_name("jaco-tiny-oft")
-    with pytest.raises(ConfigError, match=r"--drafts: .* decodes no tokens; expected a policy that does"):
+    with pytest.raises(ConfigError, match=r"jaco-tiny-oft decodes no tokens; expected a policy that does"):
         run_drafts(
             Evaluation("pick", 1, 0),
             partial(load_policy, chunked, dtype=torch.float32, device=CPU),

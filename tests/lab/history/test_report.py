@@ -335,7 +335,7 @@ class Quiet:
         """Nothing."""
 
 
-@pytest.mark.skipif(not MADE.is_file(), reason="docs/memory is not made yet: stillframe eval --memory")
+@pytest.mark.skipif(not MADE.is_file(), reason="docs/memory is not made yet: stillframe study memory")
 def test_the_readmes_are_made_of_the_results() -> None:
     """docs/memory to the letter; and the README's table is the last run's."""
     document = json.loads(MADE.read_text())

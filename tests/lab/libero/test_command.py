@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stillframe.errors import ConfigError
 from stillframe.testing import EchoPolicy, policy_info, running
 from stillframe_lab.libero.process import simulator_python
 from stillframe_lab.libero.suites import DRAWN_SEED, INIT_STATES, MOST_STEPS
@@ -126,6 +127,26 @@ def test_a_policy_is_shown_the_pictures_that_it_was_trained_on(
     assert (document["family"], document["server"], document["steps_mean"]) == ("openvla", None, 2)
     assert document["simulator"] == {"fake": "1", "drawn": drawn}
     assert any("fast ones" in warning for warning in document["warnings"]) == (drawn == "fast")
+
+
+def test_a_checkpoint_is_loaded_as_the_options_say(
+    evaluated: Typed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By the daemon that serves it, which chooses what is not said."""
+    asked: list[list[str]] = []
+
+    def daemon(words: list[str]) -> None:
+        asked.append(words)
+        raise ConfigError("far enough")
+
+    monkeypatch.setattr("stillframe.tools.local_daemon.daemon", daemon)
+    policy = ("--checkpoint", tmp_path, "--pictures", "full")
+    evaluated(*policy)
+    evaluated(*policy, "--device", "cpu", "--dtype", "bfloat16", "--weights", "int8", "--threads", 2)
+    plain, told = asked
+
+    assert plain == ["--checkpoint", str(tmp_path), "--threads", "1"]
+    assert told == [*plain[:2], "--device", "cpu", "--dtype", "bfloat16", "--weights", "int8", "--threads", "2"]
 
 
 def test_experts_need_no_pictures(evaluated: Typed) -> None:

@@ -52,5 +52,5 @@ def test_the_table_goes_between_the_marks(docs: Path) -> None:
 
 
 def test_the_readme_has_what_was_measured() -> None:
-    """`stillframe eval --evidence` has nothing to write."""
+    """`stillframe study evidence` has nothing to write."""
     assert evidence_table(ROOT / "docs") in (ROOT / "README.md").read_text()

@@ -129,5 +129,5 @@ def test_arms_by_name(model: PolicyModel) -> None:
 
     assert plan(arms=arms).to_play == tuple(arms)
     assert plan(arms=arms, wanted=("paper",)).to_play == ("off", "paper")
-    with pytest.raises(ConfigError, match="--cell papier: expected one of off, static-only"):
+    with pytest.raises(ConfigError, match="--arm papier: expected one of off, static-only"):
         plan(arms=arms, wanted=("papier",))
