@@ -101,7 +101,7 @@ def arms(knobs: ReuseSettings) -> dict[str, ReuseSettings]:
     """The arms by name: each adds one thing to the one before, up to the published method; then ours."""
     knobs = replace(knobs, gap_s=NO_GAP_S, slack=True)
     settings = (
-        replace(knobs, mode="off"),
+        ReuseSettings(mode="off", gap_s=NO_GAP_S),  # no other setting counts: what it played stays, however they change
         replace(knobs, mode="static-only"),
         replace(knobs, mode="paper", paper=replace(knobs.paper, k=None)),
         replace(knobs, mode="paper"),

@@ -5,28 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 TINY, TINY_WRIST = Path("checkpoints/jaco-tiny"), Path("checkpoints/jaco-tiny-wrist")
+TINY_MEMORY, TINY_KITCHEN = Path("checkpoints/jaco-tiny-memory"), Path("checkpoints/jaco-tiny-kitchen")
 TINY_OFT, TINY_COGACT = Path("checkpoints/jaco-tiny-oft"), Path("checkpoints/jaco-tiny-cogact")
 TINY_PI0, TINY_PI05 = Path("checkpoints/jaco-tiny-pi0"), Path("checkpoints/jaco-tiny-pi05")
-TINY_MEMORY, LIBERO_OFT = Path("checkpoints/jaco-tiny-memory"), Path("checkpoints/libero-tiny-oft")
-TINY_CONFIG, TINY_WRIST_CONFIG = Path("configs/jaco-tiny.yaml"), Path("configs/jaco-tiny-wrist.yaml")
-TINY_MEMORY_CONFIG = Path("configs/jaco-tiny-memory.yaml")
-TINY_OFT_CONFIG, TINY_COGACT_CONFIG = Path("configs/jaco-tiny-oft.yaml"), Path("configs/jaco-tiny-cogact.yaml")
-TINY_PI0_CONFIG, TINY_PI05_CONFIG = Path("configs/jaco-tiny-pi0.yaml"), Path("configs/jaco-tiny-pi05.yaml")
-BRIDGE_CONFIG = Path("configs/jaco2-sim.toml")  # of the simulated arm
-LIBERO_OFT_CONFIG = Path("configs/libero-tiny-oft.yaml")
-TINY_KITCHEN, TINY_KITCHEN_CONFIG = Path("checkpoints/jaco-tiny-kitchen"), Path("configs/jaco-tiny-kitchen.yaml")
-SHIPPED = {
-    TINY: TINY_CONFIG,
-    TINY_WRIST: TINY_WRIST_CONFIG,
-    TINY_MEMORY: TINY_MEMORY_CONFIG,
-    TINY_OFT: TINY_OFT_CONFIG,
-    TINY_COGACT: TINY_COGACT_CONFIG,
-    TINY_PI0: TINY_PI0_CONFIG,
-    TINY_PI05: TINY_PI05_CONFIG,
-    LIBERO_OFT: LIBERO_OFT_CONFIG,
-    TINY_KITCHEN: TINY_KITCHEN_CONFIG,
-}
+LIBERO, LIBERO_OFT = Path("checkpoints/libero-tiny"), Path("checkpoints/libero-tiny-oft")
 FAMILIES = (TINY, TINY_OFT, TINY_COGACT, TINY_PI0, TINY_PI05)  # one policy of each family
+SHIPPED = {  # and the configuration of each
+    folder: Path("configs") / f"{folder.name}.yaml"
+    for folder in (*FAMILIES, TINY_WRIST, TINY_MEMORY, TINY_KITCHEN, LIBERO, LIBERO_OFT)
+}
+TINY_CONFIG, TINY_PI0_CONFIG = SHIPPED[TINY], SHIPPED[TINY_PI0]
+BRIDGE_CONFIG = Path("configs/jaco2-sim.toml")  # of the simulated arm
 
 
 def knobs_of(checkpoint: Path, file: Path | None) -> Path | None:

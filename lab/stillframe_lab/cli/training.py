@@ -76,8 +76,8 @@ def train_policy_command(
     """Train one of the shipped policies: demonstrations, cloning, DAgger, selection. About an hour on two cores.
 
     jaco-tiny begins with random weights, jaco-tiny-wrist, jaco-tiny-cogact and jaco-tiny-pi0 as jaco-tiny,
-    jaco-tiny-oft as jaco-tiny-wrist, jaco-tiny-kitchen as jaco-tiny-oft, jaco-tiny-pi05 as jaco-tiny-pi0. libero-tiny
-    and libero-tiny-oft, for LIBERO-Spatial, begin as jaco-tiny and jaco-tiny-oft; their simulator is what `make libero`
+    jaco-tiny-oft as jaco-tiny-wrist, jaco-tiny-kitchen and libero-tiny-oft as jaco-tiny-oft, jaco-tiny-pi05 as
+    jaco-tiny-pi0, libero-tiny as libero-tiny-oft. The last two are for LIBERO-Spatial, whose simulator `make libero`
     installs.
     """
     require_extras("sim", "charts")
