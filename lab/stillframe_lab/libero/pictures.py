@@ -7,7 +7,6 @@ experiments/robot/openvla_utils.py; openpi examples/libero/main.py.
 from __future__ import annotations
 
 import io
-from functools import lru_cache
 from math import acos, sqrt
 from typing import TypeVar
 
@@ -20,7 +19,6 @@ Mask = NDArray[np.bool_]  # [height, width]
 PixelT = TypeVar("PixelT", bound=np.generic)
 Vector = NDArray[np.float64]
 JPEG_QUALITY = 95  # of the data set's pictures
-LOBES = 3  # of the Lanczos filter
 
 
 def upright(picture: NDArray[PixelT]) -> NDArray[PixelT]:
@@ -55,23 +53,16 @@ def through_jpeg(picture: Picture) -> Picture:
 
 
 def lanczos(picture: Picture, size: tuple[int, int]) -> Picture:
-    """tf.image.resize(..., "lanczos3", antialias=True), rounded to whole levels."""
-    height, width = size
-    rows, columns = _weights(picture.shape[0], height), _weights(picture.shape[1], width)
-    resized = np.einsum("oh,hwc,pw->opc", rows, picture.astype(np.float32), columns, optimize=True)
-    rounded: Picture = np.clip(np.rint(resized), 0, 255).astype(np.uint8)
+    """tf.image.resize(..., "lanczos3", antialias=True), rounded to whole levels: Pillow's, of each colour in floats.
+
+    Of whole levels Pillow would round between its two passes, too.
+    """
+    planes = picture.transpose(2, 0, 1).astype(np.float32)
+    resized = [Image.fromarray(plane).resize(size[::-1], Image.Resampling.LANCZOS) for plane in planes]
+    rounded: Picture = np.clip(np.rint(np.stack([np.asarray(plane) for plane in resized], axis=-1)), 0, 255).astype(
+        np.uint8
+    )
     return rounded
-
-
-@lru_cache(8)
-def _weights(before: int, after: int) -> NDArray[np.float32]:
-    """Of each pixel before for each after, [after, before]; a row's sum is 1, and nothing lies beyond the edge."""
-    scale = before / after
-    centres = (np.arange(after) + 0.5) * scale
-    apart = (np.arange(before) + 0.5 - centres[:, None]) / max(scale, 1.0)
-    kernel = np.where(np.abs(apart) < LOBES, np.sinc(apart) * np.sinc(apart / LOBES), 0.0)
-    weights: NDArray[np.float32] = (kernel / kernel.sum(axis=1, keepdims=True)).astype(np.float32)
-    return weights
 
 
 def robot_state(position: Vector, quaternion: Vector, fingers: Vector) -> Vector:
