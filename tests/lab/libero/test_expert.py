@@ -12,7 +12,7 @@ from stillframe_lab.libero.episode import Answers
 from stillframe_lab.libero.expert.geometry import DOWN, box_in_world, turn_between, turn_of, yawed
 from stillframe_lab.libero.expert.jobs import BowlOnPlate, ThingInBasket, job_of
 from stillframe_lab.libero.expert.player import ExpertPlayer
-from stillframe_lab.libero.expert.servo import CLOSED, FRICTION, OPEN, Phase, PickAndPlace
+from stillframe_lab.libero.expert.servo import CLOSED, FRICTION, OPEN, STUCK_STEPS, Phase, PickAndPlace
 from stillframe_lab.libero.process import Reading, Scene
 
 UPRIGHT = [0.0, 0.0, 0.0, 1.0]
@@ -126,7 +126,7 @@ def test_what_friction_holds_off_is_pushed() -> None:
     toy, expert = Toy(), PickAndPlace(BowlOnPlate("bowl", "plate"))
     rim = toy.bowl + np.array([0, 0.05, 0.026])
     toy.hand = rim + np.array([0.009, 0, 0])
-    told = [float(expert.action(toy.reading)[0]) for _ in range(60)]
+    told = [float(expert.action(toy.reading)[0]) for _ in range(STUCK_STEPS)]
     toy.hand = rim
     expert.action(toy.reading)
 
@@ -135,6 +135,31 @@ def test_what_friction_holds_off_is_pushed() -> None:
     assert told[-1] == pytest.approx(-(0.009 + 0.03) * 14 - FRICTION)
     assert expert.phase is Phase.CLOSE
     assert expert.action(toy.reading)[:3] == pytest.approx([0, 0, 0], abs=1e-9)
+
+
+def test_a_hand_that_stands_on_something_rises_and_comes_down_anew() -> None:
+    """It is some millimetres off, over what is beside the bowl; from straight above it gets past that."""
+    toy, expert = Toy(), PickAndPlace(BowlOnPlate("bowl", "plate"))
+    rim = toy.bowl + np.array([0, 0.05, 0.026])
+    toy.hand, phases = rim + np.array([0.009, 0, 0.03]), [Phase.APPROACH]
+    while not toy.reading.success and len(phases) < 200:
+        beside = toy.hand[0] - rim[0] > 0.006 and abs(toy.hand[1] - rim[1]) < 0.02
+        held = toy.hand.copy()
+        toy.step(expert.action(toy.reading))
+        if beside and toy.hand[2] < rim[2] + 0.03:
+            toy.hand = held
+        phases.append(expert.phase)
+    rose = phases.index(Phase.RISE)
+
+    assert rose == STUCK_STEPS + 1
+    assert [phase for at, phase in enumerate(phases) if phase is not phases[at - 1] and at > 0] == [
+        Phase.RISE,
+        Phase.APPROACH,
+        Phase.CLOSE,
+        Phase.CARRY,
+        Phase.OPEN,
+    ]
+    assert toy.reading.success
 
 
 def test_no_small_move_is_told_that_friction_would_swallow() -> None:
