@@ -12,7 +12,7 @@ from stillframe_lab.libero.episode import Answers
 from stillframe_lab.libero.expert.geometry import DOWN, box_in_world, turn_between, turn_of, yawed
 from stillframe_lab.libero.expert.jobs import BowlOnPlate, ThingInBasket, job_of
 from stillframe_lab.libero.expert.player import ExpertPlayer
-from stillframe_lab.libero.expert.servo import CLOSED, FRICTION, OPEN, Phase, PickAndPlace
+from stillframe_lab.libero.expert.servo import CLOSED, FRICTION, OPEN, STUCK_STEPS, Phase, PickAndPlace
 from stillframe_lab.libero.process import Reading, Scene
 
 UPRIGHT = [0.0, 0.0, 0.0, 1.0]
@@ -22,9 +22,10 @@ SCENE = Scene(
     "pick up the black bowl next to the plate and place it on the plate",
     50,
     ["bowl", "plate"],
-    {"bowl": np.zeros((2, 3)), "plate": np.zeros((2, 3))},
+    {"bowl": np.zeros((2, 3)), "plate": np.zeros((2, 3)), "wooden_cabinet_1": np.zeros((2, 3))},
     {},
 )
+DRAWER = replace(SCENE, instruction="pick up the black bowl in the top drawer of the wooden cabinet and ...")
 
 
 def pose(x: float, y: float, z: float, quaternion: list[float] = UPRIGHT) -> np.ndarray:
@@ -125,7 +126,7 @@ def test_what_friction_holds_off_is_pushed() -> None:
     toy, expert = Toy(), PickAndPlace(BowlOnPlate("bowl", "plate"))
     rim = toy.bowl + np.array([0, 0.05, 0.026])
     toy.hand = rim + np.array([0.009, 0, 0])
-    told = [float(expert.action(toy.reading)[0]) for _ in range(60)]
+    told = [float(expert.action(toy.reading)[0]) for _ in range(STUCK_STEPS)]
     toy.hand = rim
     expert.action(toy.reading)
 
@@ -134,6 +135,31 @@ def test_what_friction_holds_off_is_pushed() -> None:
     assert told[-1] == pytest.approx(-(0.009 + 0.03) * 14 - FRICTION)
     assert expert.phase is Phase.CLOSE
     assert expert.action(toy.reading)[:3] == pytest.approx([0, 0, 0], abs=1e-9)
+
+
+def test_a_hand_that_stands_on_something_rises_and_comes_down_anew() -> None:
+    """It is some millimetres off, over what is beside the bowl; from straight above it gets past that."""
+    toy, expert = Toy(), PickAndPlace(BowlOnPlate("bowl", "plate"))
+    rim = toy.bowl + np.array([0, 0.05, 0.026])
+    toy.hand, phases = rim + np.array([0.009, 0, 0.03]), [Phase.APPROACH]
+    while not toy.reading.success and len(phases) < 200:
+        beside = toy.hand[0] - rim[0] > 0.006 and abs(toy.hand[1] - rim[1]) < 0.02
+        held = toy.hand.copy()
+        toy.step(expert.action(toy.reading))
+        if beside and toy.hand[2] < rim[2] + 0.03:
+            toy.hand = held
+        phases.append(expert.phase)
+    rose = phases.index(Phase.RISE)
+
+    assert rose == STUCK_STEPS + 1
+    assert [phase for at, phase in enumerate(phases) if phase is not phases[at - 1] and at > 0] == [
+        Phase.RISE,
+        Phase.APPROACH,
+        Phase.CLOSE,
+        Phase.CARRY,
+        Phase.OPEN,
+    ]
+    assert toy.reading.success
 
 
 def test_no_small_move_is_told_that_friction_would_swallow() -> None:
@@ -199,24 +225,53 @@ def test_the_hand_is_turned_towards_the_jobs_yaw() -> None:
     assert np.array(turned) == pytest.approx(np.array([[0, 0, 0], [0, 0, 0.2], [0, 0, -0.5]]))
 
 
-def test_in_the_drawer_the_far_rim_is_taken() -> None:
-    """The hand is turned by 70 degrees and the bowl lifted over the walls; on the table it is the near y side."""
+def test_where_a_bowl_stands_decides_how_it_is_taken() -> None:
+    """Lifted over the drawer's walls by a hand turned by 70 degrees; on the ramekin higher than on the table."""
     bowl, plate = pose(0.1, -0.15, 1.06), pose(0.06, 0.2, 0.9)
     reading = Reading(np.zeros(3), DOWNWARD, np.zeros(2), success=False, objects={"bowl": bowl, "plate": plate})
-    drawer = job_of("libero_spatial", replace(SCENE, instruction="pick up the black bowl in the top drawer of the ..."))
+    drawer = job_of("libero_spatial", DRAWER)
     ramekin = job_of("libero_spatial", replace(SCENE, instruction="pick up the black bowl on the ramekin and ..."))
     table = job_of("libero_spatial", SCENE)
 
-    away = 0.045 * np.array([np.sin(radians(70)), -np.cos(radians(70)), 0])
-    assert drawer.grasp(reading) == pytest.approx(bowl[:3] + away + np.array([0, 0, 0.037]))
     assert (drawer.yaw_rad, drawer.lift_z_m) == (radians(70), 1.16)
     assert table.grasp(reading) == pytest.approx(bowl[:3] + np.array([0, 0.05, 0.026]))
     assert ramekin.grasp(reading)[2] == pytest.approx(bowl[2] + 0.036)
 
 
-@pytest.mark.parametrize(("height", "deep"), [(0.12, 0.035), (0.04, 0.024)])
+def in_the_drawer(right_m: float, hand: Sequence[float]) -> Reading:
+    """A bowl so far to the right of a drawer's middle, which comes out of its cabinet along the hand's 70 degrees."""
+    bowl = np.array([0.1, -0.15, 1.06])
+    cabinet = bowl + yawed(radians(70)) @ np.array([-0.14, right_m, -0.15])
+    turned = [0.0, 0.0, np.sin(radians(80)), np.cos(radians(80))]  # by 160 degrees: its x is the hand's y
+    objects = {"bowl": pose(*bowl), "plate": pose(0.06, 0.2, 0.9), "wooden_cabinet_1": pose(*cabinet, turned)}
+    return Reading(np.array(hand), DOWNWARD, np.zeros(2), success=False, objects=objects)
+
+
+@pytest.mark.parametrize(("right_m", "side"), [(0.012, 1.0), (-0.012, -1.0)])
+def test_in_the_drawer_the_rim_is_taken_towards_the_middle(right_m: float, side: float) -> None:
+    """There the outer finger has room; on the other side it would come down on the wall."""
+    reading = in_the_drawer(right_m, [-0.2, 0.0, 1.18])
+    bowl = reading.objects["bowl"][:3]
+    sideways = side * 0.045 * np.array([-np.sin(radians(70)), np.cos(radians(70)), 0])
+
+    assert job_of("libero_spatial", DRAWER).grasp(reading) == pytest.approx(bowl + sideways + np.array([0, 0, 0.037]))
+
+
+@pytest.mark.parametrize("right_m", [0.002, -0.002])
+def test_a_hand_that_is_down_in_the_drawer_stays_on_its_side(right_m: float) -> None:
+    """Fingers push the bowl by millimetres: the hand does not change sides as it passes the middle."""
+    job = job_of("libero_spatial", DRAWER)
+    for side in (1.0, -1.0):
+        away = side * 0.05 * np.array([-np.sin(radians(70)), np.cos(radians(70)), 0])
+        hand = np.array([0.1, -0.15, 1.11]) + away
+        grasp = job.grasp(in_the_drawer(right_m, hand.tolist()))
+
+        assert np.linalg.norm(grasp[:2] - hand[:2]) < 0.01
+
+
+@pytest.mark.parametrize(("height", "deep"), [(0.12, 0.035), (0.04, 0.024), (0.02, 0.008)])
 def test_a_thing_is_taken_below_its_top_and_dropped_in_the_baskets_middle(height: float, deep: float) -> None:
-    """By its bounds, however its own frame lies; the basket's origin is not its middle."""
+    """By its bounds, however its own frame lies, but not so low that fingers touch the floor; the basket likewise."""
     thing = np.array([[-0.02, 0.0, -0.03], [0.02, height, 0.03]])  # in a frame whose y points up
     basket = np.array([[-0.1, -0.08, 0.0], [0.12, 0.08, 0.143]])
     scene = replace(SCENE, interest=["soup", "basket"], bounds={"soup": thing, "basket": basket})

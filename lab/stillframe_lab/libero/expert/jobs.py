@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from stillframe.errors import ConfigError
-from stillframe_lab.libero.expert.geometry import box_in_world, yawed
+from stillframe_lab.libero.expert.geometry import box_in_world, turn_of, yawed
 from stillframe_lab.libero.pictures import Vector
 from stillframe_lab.libero.process import Reading, Scene
 
@@ -54,24 +54,30 @@ class Job(Protocol):
         ...
 
 
+TIP_M = 0.012  # the fingers reach so far below the hand, nearly: lower, they stand on the floor and do not close
+
+
 @dataclass(frozen=True)
 class BowlOnPlate:
-    """A bowl, taken by its rim; the hand is not turned but in the drawer, whose walls are in the way."""
+    """A bowl, taken by its rim, where the hand's y points; the hand is not turned."""
 
     bowl: str
     plate: str
     rim_m: float = 0.050  # from the bowl's middle to the hand
     height_m: float = 0.026  # of the hand above the bowl's bottom
     yaw_rad: float = 0.0
-    side: float = 1.0  # along the y of the turned hand: 1, or -1
     lift_z_m: float = 0.0
     hover_m: float = 0.10
     close_m: float = 0.008
 
     def grasp(self, reading: Reading) -> Vector:
         """Over the rim."""
-        sideways: Vector = yawed(self.yaw_rad) @ np.array([0.0, self.side * self.rim_m, self.height_m])
+        sideways: Vector = yawed(self.yaw_rad) @ np.array([0.0, self.side(reading) * self.rim_m, self.height_m])
         return self.carried(reading) + sideways
+
+    def side(self, reading: Reading) -> float:  # noqa: ARG002 (of any table's)
+        """Which side of the rim is taken: 1 along the y of the turned hand, -1 against it."""
+        return 1.0
 
     def carried(self, reading: Reading) -> Vector:
         """The bowl's bottom."""
@@ -81,6 +87,29 @@ class BowlOnPlate:
         """Just above the plate's middle."""
         above: Vector = _place(reading, self.plate) + np.array([0.0, 0.0, 0.005])
         return above
+
+
+@dataclass(frozen=True)
+class BowlFromDrawer(BowlOnPlate):
+    """A bowl in an open drawer, whose walls leave room for the outer finger on one side, and often on one alone."""
+
+    cabinet: str = ""
+    rim_m: float = 0.045
+    height_m: float = 0.037
+    yaw_rad: float = radians(70)  # the fingers move along the drawer's width
+    lift_z_m: float = 1.16
+    close_m: float = 0.005
+    inside_m: float = 0.08  # above the bowl's bottom: a hand that is lower stays on its side
+
+    def side(self, reading: Reading) -> float:
+        """Towards the drawer's middle, which is the cabinet's; a hand that is down already stays where it is."""
+        across, bowl = yawed(self.yaw_rad)[:, 1], self.carried(reading)
+        if reading.position[2] < bowl[2] + self.inside_m:
+            return 1.0 if across @ (reading.position - bowl) > 0 else -1.0
+        cabinet = reading.objects[self.cabinet]
+        width = turn_of(cabinet[3:])[:, 0]
+        off_middle_m = float(width @ (bowl - cabinet[:3])) * float(np.sign(width @ across))
+        return 1.0 if off_middle_m < 0 else -1.0
 
 
 @dataclass(frozen=True)
@@ -109,7 +138,7 @@ class ThingInBasket:
         """Below the top."""
         low, high = self._box(reading)
         deep = min(self.deep_m, self.deep_share * (high[2] - low[2]))
-        return np.array([*(low[:2] + high[:2]) / 2, high[2] - deep])
+        return np.array([*(low[:2] + high[:2]) / 2, max(high[2] - deep, low[2] + TIP_M)])
 
     def carried(self, reading: Reading) -> Vector:
         """The middle of its bottom."""
@@ -147,7 +176,7 @@ def _bowl(scene: Scene) -> BowlOnPlate:
     """LIBERO-Spatial's: the same bowl and plate, at ten places."""
     bowl, plate = scene.interest[:2]
     if "drawer" in scene.instruction:
-        return BowlOnPlate(bowl, plate, 0.045, 0.037, radians(70), side=-1.0, lift_z_m=1.16, close_m=0.005)
+        return BowlFromDrawer(bowl, plate, cabinet=next(name for name in scene.bounds if "cabinet" in name))
     return BowlOnPlate(bowl, plate, height_m=0.036 if "on the ramekin" in scene.instruction else 0.026)
 
 

@@ -1,4 +1,4 @@
-"""Takes an object and puts it: approach, close, carry, open; what slips out of the hand is taken again.
+"""Takes an object and puts it: approach, close, carry, open; what slips is taken again, and a hand that is stuck rises.
 
 Knows a job's points and the hand; no suite. All gains were found by trying, on LIBERO's controller at 20 Hz.
 """
@@ -31,6 +31,7 @@ LOST_M, EMPTY_M = 0.035, 0.0015
 SLOW_M, SLOW_STEPS = 0.03, 16  # so near the grasp for so long: friction holds the arm some millimetres off
 SLOW_CARRY_STEPS = 6  # and so long, within CLOSE_TO_GOAL_M of where the object is let go: stretched out, up to 30
 PUSH, MOST_PUSH_M = 0.3, 0.03  # then the error is summed up, as so many metres at most
+STUCK_STEPS, RISE_STEPS = 40, 12  # so near the grasp for so long in vain: so many steps up
 OPEN_STEPS = 15
 HELD_M, NOT_OPEN_M, LIFTED_M = 0.025, 0.070, 0.015  # what another holds: near the hand, by closing fingers, higher
 
@@ -39,6 +40,7 @@ class Phase(Enum):
     """What the hand is at."""
 
     APPROACH = auto()
+    RISE = auto()
     CLOSE = auto()
     CARRY = auto()
     OPEN = auto()
@@ -86,6 +88,8 @@ class PickAndPlace:
             self._enter(Phase.APPROACH)
         if self.phase is Phase.APPROACH:
             return self._approach(reading)
+        if self.phase is Phase.RISE:
+            return self._rise(reading)
         if self.phase is Phase.CLOSE:
             return self._close(reading, speed_m_s)
         if self.phase is Phase.CARRY:
@@ -108,7 +112,16 @@ class PickAndPlace:
             self._closes_at = self._job.grasp(reading)
         if self._steps > SLOW_STEPS:
             self._push(apart)
+        if self._steps > STUCK_STEPS:
+            self._enter(Phase.RISE)
         return self._push_m + _climbed(apart + _up(min(ABOVE_M, 2 * max(0.0, distance_m - NEAR_M)))), OPEN
+
+    def _rise(self, reading: Reading) -> tuple[Vector, float]:
+        """Straight above the grasp: from there it comes down without what it had sideways."""
+        self._steps += 1
+        if self._steps > RISE_STEPS:
+            self._enter(Phase.APPROACH)
+        return self._job.grasp(reading) - reading.position + _up(ABOVE_M), OPEN
 
     def _close(self, reading: Reading, speed_m_s: float) -> tuple[Vector, float]:
         """Wait for the fingers, where the object was; a hand that is not told to stay sinks on."""
