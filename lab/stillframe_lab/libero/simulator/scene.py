@@ -57,6 +57,7 @@ class LiberoScene:
     def reset(self, init_state: int | None, seed: int) -> dict[str, Any]:
         """Begin an episode. The fixtures are not among an initial state's numbers: `seed` places them."""
         self._env.seed(seed)
+        self._env.env.object_property_initializers.clear()  # else those of every reset before draw from the seed, too
         self._env.reset()
         if init_state is not None:
             self._env.set_init_state(self._init_states[init_state])
