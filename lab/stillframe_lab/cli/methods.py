@@ -59,7 +59,7 @@ def compare_methods(options: EvidenceOptions, asked: MethodsOptions) -> None:
         task_numbers(asked.tasks, bench.tasks),
         options.episodes or EPISODES,
         options.seed or 0,
-        method_arms(deployed.reuse, model, patches_of(model), masks=bench.masks),
+        method_arms(deployed.reuse, model, checkpoint, patches_of(model), masks=bench.masks),
         checkpoint,
         execute,
         deployed.checkpoint_config,
