@@ -35,8 +35,12 @@ def train_selector_command(
         "selector.safetensors"
     ),
     episodes: Annotated[
-        int, typer.Option(min=3, help="Played or, of a recording, read; every third is held out.")
+        int, typer.Option(min=3, help="Played or, of a recording, read; every third, if no others, is held out.")
     ] = EPISODES,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(help="A second recording: nothing is learnt of it, the comparison is made on it and on no other."),
+    ] = None,
     passes: Annotated[
         int, typer.Option(min=1, help="Times that each is gone through in either round, with other tokens.")
     ] = PASSES,
@@ -55,6 +59,7 @@ def train_selector_command(
         require_extras("sim")
     from stillframe.cli.progress import StageBar
     from stillframe.daemon.serve import open_model
+    from stillframe.engine.answers import ChunkAnswers
     from stillframe_lab.evaluation.actors import user_errors
     from stillframe_lab.selector.comparison import compare, document, steps
     from stillframe_lab.selector.training import Plan, split, train
@@ -65,14 +70,15 @@ def train_selector_command(
     deployed = with_local_checkpoint(deployed)
     with user_errors(), StageBar() as bar:
         model = open_model(deployed)
-        plan = Plan(deployed.reuse, deployed.decoding.execute or 1, episodes, passes)
-        learnt, held = split(plan, model, recording, bar)
+        answers = ChunkAnswers(deployed.decoding.ensemble, deployed.decoding.execute)
+        plan = Plan(deployed.reuse, answers, episodes, passes)
+        learnt, held = split(plan, model, recording, bar, held_out)
         train(plan, model, learnt, out, bar)
         if not comparison:
             return
         reuse = replace(deployed.reuse, adaptive=replace(deployed.reuse.adaptive, selector=out))
         bar.stage("comparison", steps(held))
-        found = document(compare(model, reuse, held, bar.advance), reuse.drift_budget)
+        found = document(compare(model, reuse, held, bar.advance, answers), reuse.drift_budget)
     text = json.dumps({"checkpoint": str(checkpoint), "machine": machine(), **found}, indent=2)
     typer.echo(json.dumps({name: found[name]["within_budget"] for name in found}, indent=2))
     if json_file is not None:

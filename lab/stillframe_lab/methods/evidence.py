@@ -13,6 +13,7 @@ from typing import Any
 from stillframe.tools.marked_page import replace_between
 from stillframe_lab.ablation.plan import ADAPTIVE, OFF
 from stillframe_lab.evaluation.page import table
+from stillframe_lab.methods.later import all_arms
 
 BEGIN, END = "<!-- evidence: begin -->", "<!-- evidence: end -->"
 FAMILIES, METHODS = Path("ablation/families/results.json"), Path("methods")  # under docs/
@@ -50,7 +51,7 @@ def _suites(folder: Path) -> Iterator[list[str]]:
     """What `study methods` has played."""
     for file in sorted(folder.glob("*.json")):
         document = json.loads(file.read_text(encoding="utf-8"))
-        yield _row(document["suite"], document["checkpoint"], document["arms"])
+        yield _row(document["suite"], document["checkpoint"], all_arms(document))
 
 
 def _row(suite: str, policy: str, arms: Mapping[str, Any]) -> list[str]:

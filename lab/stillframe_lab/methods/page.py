@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from stillframe_lab.ablation.plan import OFF
 from stillframe_lab.ablation.readme import drift_words
 from stillframe_lab.evaluation.page import number, success, table, targets_table
+from stillframe_lab.methods.later import LATER
 from stillframe_lab.methods.plan import is_count
 
 Result = Mapping[str, Any]
@@ -53,6 +55,12 @@ Frames of one episode that `off` played, shown to every arm in order; both camer
 APART = """\
 Not all arms were played in turn with each other: some were added to results that were there. Success, reuse and drift
 compare all the same, for initial states and simulator are the same; times compare within a group alone:"""
+AGAIN = """\
+### Played later: {arms}
+
+{episodes} episodes an arm, of the initial states above, compared with an `off` of their own. {cpu}, {cores} cores
+({cpu_capability}), torch {torch}; times compare within this table alone.
+"""
 READING = """\
 ## How to read it
 
@@ -99,16 +107,30 @@ def _section(name: str, document: Result) -> str:
     counts = [_row(arm, own, published) for arm, own in arms.items() if is_count(arm)]
     if counts:
         parts.append(f"### Against the number of reused tokens of a camera\n\n{table(COLUMNS, counts)}")
-    turns = document.get("played_in_turn", [])  # not said by documents of when all always were
     if document.get("strip"):
         parts.append(STRIP.format(strip=document["strip"]))
-    if len(turns) > 1:
-        groups = "; ".join(", ".join(group) for group in turns)
-        parts.append(f"{APART} {groups}.\n")
+    parts += _apart(document)
     parts.append(f"### By task\n\n{_tasks(arms, tasks)}")
+    for group in document.get(LATER, []):
+        parts += _later(group, tasks, published)
     if document["targets"]:
         parts.append(f"### What was to be reached\n\n{targets_table(document['targets'])}")
     return "\n".join(parts)
+
+
+def _apart(group: Result) -> list[str]:
+    """Which arms were not played in turn with each other, where some were not."""
+    turns = group.get("played_in_turn", [])  # not said by documents of when all always were
+    return [f"{APART} {'; '.join(map(', '.join, turns))}.\n"] if len(turns) > 1 else []
+
+
+def _later(group: Result, tasks: list[int], published: Mapping[str, str]) -> list[str]:
+    """A group of arms that were played apart from the table above."""
+    arms, made = group["arms"], group["made_with"]
+    others = ", ".join(name for name in arms if name != OFF)
+    head = AGAIN.format(**made, arms=others, episodes=made["episodes_per_cell"])
+    rows = [_row(arm, own, published) for arm, own in arms.items()]
+    return [head, table(COLUMNS, rows), *_apart(group), f"By task:\n\n{_tasks(arms, tasks)}"]
 
 
 def _row(name: str, arm: Result, published: Mapping[str, str]) -> list[str]:

@@ -15,7 +15,7 @@ from stillframe.engine.pruning_methods import pruning_methods
 from stillframe.errors import ConfigError
 from stillframe.models.base import PolicyModel
 from stillframe.reuse.settings import ReuseSettings
-from stillframe_lab.ablation.plan import NO_GAP_S, OFF, arms, forced
+from stillframe_lab.ablation.plan import NO_GAP_S, OFF, arms, forced, selector_arm
 from stillframe_lab.libero.bench import Bench
 from stillframe_lab.libero.suites import EpisodeId, episodes_of
 
@@ -112,10 +112,15 @@ def _as_json(said: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def method_arms(knobs: ReuseSettings, model: PolicyModel, patches: int, *, masks: bool) -> dict[str, ReuseSettings]:
-    """Every arm that the model can be served with; `patches`: of one camera; `masks`: whether there are some."""
-    masked = {STATIC_MASKED: _masked(knobs)} if masks else {}
-    return {**arms(knobs), **masked, **_pruning(knobs, model), **_counts(knobs, patches)}
+def method_arms(
+    knobs: ReuseSettings, model: PolicyModel, checkpoint: Path, patches: int, *, masks: bool
+) -> dict[str, ReuseSettings]:
+    """Every arm that the model can be served with; `patches`: of one camera; `masks`: whether there are some.
+
+    `checkpoint`: the model's folder, which may hold a selector.
+    """
+    selected, masked = selector_arm(knobs, checkpoint), {STATIC_MASKED: _masked(knobs)} if masks else {}
+    return {**arms(knobs), **selected, **masked, **_pruning(knobs, model), **_counts(knobs, patches)}
 
 
 def asks_masks(reuse: ReuseSettings) -> bool:

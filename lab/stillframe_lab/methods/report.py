@@ -20,6 +20,7 @@ from stillframe_lab.evaluation.page import target, write_json
 from stillframe_lab.evaluation.statistics import difference, pooled
 from stillframe_lab.evaluation.trace import percentiles
 from stillframe_lab.methods.arm_results import TOGETHER
+from stillframe_lab.methods.later import all_arms, beside
 from stillframe_lab.methods.page import methods_page
 from stillframe_lab.methods.plan import MethodsPlan, is_count
 
@@ -33,7 +34,8 @@ def write_methods(
 ) -> Sequence[str]:
     """Write the suite's files, and the page of all suites whose results lie in `out`; their names.
 
-    `cells`: arm -> figures, of each cell, in all of which is `off`; of an arm that is only in some, those count.
+    `cells`: arm -> figures, of each cell, in all of which is `off`; of an arm that is only in some, those count. What
+    lies in `out` of other arms on the same states stays, beside them.
     `strip`: the name of a picture in `out` of what each arm does to some frames.
     """
     played = {name: [cell for cell in cells if name in cell] for name in plan.arms}
@@ -42,7 +44,9 @@ def write_methods(
         for name, own in played.items()
         if own
     }
-    document = {
+    file = out / f"{plan.name}.json"
+    there = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    played_now = {
         "made_with": {**made_with(plan.episodes, plan.seed), **machine()},
         "suite": plan.bench.label,
         "tasks": [*plan.tasks],
@@ -53,13 +57,15 @@ def write_methods(
         "look": plan.bench.look,
         "arms": arms,
         "played_in_turn": _turns(arms, cells),
-        "targets": _targets(arms),
         "strip": strip,
     }
-    write_json(out / f"{plan.name}.json", document)
-    counts = {name: arm for name, arm in arms.items() if is_count(name)}
-    chart = {name: arm for name, arm in arms.items() if name not in counts and arm["drift"]["p90"] is not None}
-    success_chart(out / f"{plan.name}.png", chart, {OFF: arms[OFF], **counts}, "forced, tokens of each camera")
+    document = dict(beside(there, played_now))
+    known = all_arms(document)
+    document["targets"] = _targets(known)
+    write_json(file, document)
+    counts = {name: arm for name, arm in known.items() if is_count(name)}
+    chart = {name: arm for name, arm in known.items() if name not in counts and arm["drift"]["p90"] is not None}
+    success_chart(out / f"{plan.name}.png", chart, {OFF: known[OFF], **counts}, "forced, tokens of each camera")
     files = sorted(file for suite in SUITES for file in out.glob(f"*-{suite}.json"))
     documents = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
     (out / "README.md").write_text(methods_page(documents), encoding="utf-8")

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from stillframe.engine.answers import ChunkAnswers
 from stillframe.models.base import PolicyModel
 from stillframe.recording.frame import RecordedFrame
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
 from stillframe.tools.calibration.candidates import CandidateResult
-from stillframe.tools.calibration.replay import EpisodeReplay
+from stillframe.tools.calibration.replay import ALL_ACTIONS, EpisodeReplay
 
 ALLOWED = (0.01, 0.02, 0.03, 0.05, 0.08)  # drift, as a selector estimates it
 THRESHOLDS = (
@@ -25,6 +26,7 @@ THRESHOLDS = (
     (0.2, 0.32),
 )  # distance, share of tokens
 SELECTOR, RELEVANCE = "selector", "relevance and distance"
+DEPLOYED = "as configured"
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ def compare(
     settings: ReuseSettings,
     episodes: Iterable[Sequence[RecordedFrame]],
     advance: Callable[[], None],
+    answers: ChunkAnswers = ALL_ACTIONS,
 ) -> dict[str, list[Point]]:
     """Points of both ways, with a pause after every answer, and without any.
 
-    `settings` name the selector. Without pauses a dense pass comes every keyframe_every frames, in either way.
+    `settings` name the selector; `answers`: of which actions drift counts. Without pauses a dense pass comes every
+    keyframe_every frames, in either way.
     """
-    replay = EpisodeReplay(model, settings)
+    replay = EpisodeReplay(model, settings, answers)
     for episode in episodes:
         replay.add(episode, advance)
     ways = candidates(settings.adaptive, replay.camera_tokens)
@@ -65,14 +69,15 @@ def compare(
 
 def steps(episodes: Iterable[Sequence[RecordedFrame]]) -> int:
     """How often `compare` calls `advance`: for a dense answer, for all ways with pauses, for each without."""
-    return sum(len(episode) for episode in episodes) * (2 + len(ALLOWED) + len(THRESHOLDS))
+    return sum(len(episode) for episode in episodes) * (3 + len(ALLOWED) + len(THRESHOLDS))
 
 
 def candidates(knobs: AdaptiveSettings, camera_tokens: int) -> list[tuple[str, str, AdaptiveSettings]]:
-    """Way, what is set, and all settings: strict to loose, everything else as it is."""
+    """Way, what is set, and all settings: those that are deployed; strict to loose, everything else as it is."""
     free = replace(knobs, top_k=camera_tokens, schedule=[], age_limit=max(knobs.age_limit, knobs.keyframe_every))
     plain, kept = replace(free, selector=None), [(far, round(share * camera_tokens)) for far, share in THRESHOLDS]
     return [
+        (RELEVANCE, DEPLOYED, replace(knobs, selector=None)),
         *((SELECTOR, f"selector_drift {drift:g}", replace(free, selector_drift=drift)) for drift in ALLOWED),
         *(
             (RELEVANCE, f"distance {distance:g}, task_top_k {top}", replace(plain, distance=distance, task_top_k=top))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stillframe.engine.answers import ChunkAnswers
 from stillframe.engine.kv_slots import kv_shape
 from stillframe.engine.planner import BOS
 from stillframe.engine.scheduler import Scheduler
@@ -42,6 +43,7 @@ LEAST_REUSED = 0.08  # of the tokens
 DRIFTS = (0.003, 0.15)  # that a selector is asked for, from the least to the most
 LIMIT = Embedding(0.0)  # only its distances are read
 RANGE = 2.0  # of normalised units
+ALL_ACTIONS = ChunkAnswers()
 TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -74,13 +76,18 @@ class _Dense:
 class Sampler:
     """One checkpoint's samples. Single-threaded."""
 
-    def __init__(self, model: PolicyModel, settings: AdaptiveSettings, seed: int = 0):
-        """Raises ConfigError for settings that do not fit the checkpoint, or whose plans do not go by attention."""
+    def __init__(
+        self, model: PolicyModel, settings: AdaptiveSettings, answers: ChunkAnswers = ALL_ACTIONS, seed: int = 0
+    ):
+        """`answers`: of which actions drift counts.
+
+        Raises ConfigError for settings that do not fit the checkpoint, or whose plans do not go by attention.
+        """
         if settings.relevance == "masks":
             raise ConfigError("reuse.adaptive.relevance is 'masks', and a selector reads attention: set text or expert")
         # Its plans are not asked for; of its policy only whose attention is probed.
         asked = replace(settings, criterion="embedding", selector=None, task_top_k=1)
-        self._model, self._runner = model, ModelRunner.eager(model)
+        self._model, self._runner, self._answers = model, ModelRunner.eager(model), answers
         self._scheduler = Scheduler(model, ReuseSettings("adaptive", adaptive=asked), lambda: 0.0)
         self._random = np.random.default_rng(seed)
 
@@ -115,8 +122,7 @@ class Sampler:
             chosen = self._drawn(evidence) if selector is None else self._selected(evidence, selector)
             reused = torch.zeros(len(scores), dtype=torch.bool, device=chosen.device).index_fill_(0, chosen, value=True)
             frame = self._with(each.frame, self._plan(each.frame, chosen), own, each.draft)
-            apart = (self._answer(frame) - each.answer).abs().sum(dim=-1).max()
-            yield evidence.features().cpu(), reused.cpu(), float(apart)
+            yield evidence.features().cpu(), reused.cpu(), self._drift(self._answer(frame), each.answer)
             state.advance(frame.plan, frame.tokens, 0.0, published=False)
 
     def _drawn(self, evidence: PatchEvidence) -> Tensor:
@@ -164,6 +170,11 @@ class Sampler:
         planned = replace(frame, draft=draft)
         planned.plan, planned.kv = plan, FrameKV(storage)
         return planned
+
+    def _drift(self, answer: Tensor, dense: Tensor) -> float:
+        """Of an answer against a dense one: the worst number of the actions that count."""
+        apart = (answer - dense).abs().sum(dim=-1)
+        return self._answers.drift(apart.reshape(self._model.info.chunk_horizon, -1).amax(dim=1).tolist())
 
     def _answer(self, frame: ScheduledFrame) -> Tensor:
         """[numbers, n]: an action's numbers as they are, or the distribution over each one's bins, summed up."""

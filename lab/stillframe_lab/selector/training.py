@@ -13,6 +13,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from stillframe.engine.answers import ChunkAnswers
 from stillframe.engine.selector import form_of
 from stillframe.errors import StillframeError
 from stillframe.models.base import PolicyModel
@@ -49,18 +50,24 @@ class Plan:
     """What to train, and on what."""
 
     reuse: ReuseSettings  # the deployment's
-    execute: int  # actions of a chunk that are played in the simulator
+    answers: ChunkAnswers  # what is played of a chunk, and counts as drift
     episodes: int
     passes: int  # times that each episode is gone through
     fit: FitRecipe = field(default_factory=FitRecipe)
 
 
 def split(
-    plan: Plan, model: PolicyModel, recording: Path | None, report: SelectorReporter
+    plan: Plan, model: PolicyModel, recording: Path | None, report: SelectorReporter, other: Path | None = None
 ) -> tuple[Episodes, Episodes]:
-    """Episodes to learn from, and those held out: every third. Raises StillframeError for fewer than that many."""
+    """Episodes to learn from, and those held out: of the `other` recording, else every third.
+
+    Raises StillframeError where that is none.
+    """
     report.stage("episodes", plan.episodes)
     found = _played(plan, model, report) if recording is None else _read(plan, recording, report)
+    if other is not None:
+        report.stage("episodes held out", plan.episodes)
+        return found, _read(plan, other, report)
     if len(found) < HELD_OUT_EVERY:
         raise StillframeError(f"{len(found)} episodes have two frames; expected {HELD_OUT_EVERY} at least")
     held = found[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
@@ -73,7 +80,7 @@ def train(plan: Plan, model: PolicyModel, episodes: Episodes, out: Path, report:
     In two rounds: one that has learnt from tokens drawn by chance chooses those for which it expects too little, and
     learns what comes of these too.
     """
-    sampler, form = Sampler(model, plan.reuse.adaptive), form_of(model, plan.reuse.adaptive)
+    sampler, form = Sampler(model, plan.reuse.adaptive, plan.answers), form_of(model, plan.reuse.adaptive)
     drawn: list[tuple[Tensor, Tensor, float]] = []
     selector: PatchSelector | None = None
     for name in ("by chance", "by itself"):
@@ -89,7 +96,7 @@ def train(plan: Plan, model: PolicyModel, episodes: Episodes, out: Path, report:
 def _played(plan: Plan, model: PolicyModel, report: SelectorReporter) -> Episodes:
     from stillframe_lab.selector.episodes import play_episodes  # an extra that recordings do without
 
-    return [*play_episodes(model, plan.episodes, plan.execute, lambda _: report.advance())]
+    return [*play_episodes(model, plan.episodes, plan.answers.execute or 1, lambda _: report.advance())]
 
 
 def _read(plan: Plan, recording: Path, report: SelectorReporter) -> Episodes:

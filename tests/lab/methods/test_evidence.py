@@ -39,6 +39,15 @@ def test_a_row_for_each_suite_and_policy(docs: Path) -> None:
     assert second == "| libero_spatial, small | 18/20 | - | - | - | - | 11/20, 0.25 | - | - |"
 
 
+def test_an_arm_that_was_played_later_is_in_the_row(docs: Path) -> None:
+    """Beside those of the table, of which none has its place."""
+    file = docs / "methods" / "small-libero_spatial.json"
+    later = {"off": arm(20, 0.0), "fastv": arm(1, 0.0, 0.1), "adaptive": arm(17, 0.5)}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "played_later": [{"arms": later}]}))
+
+    assert "small | 18/20 | - | - | - | 17/20, 0.50 | 11/20, 0.25 | - | - |" in evidence_table(docs)
+
+
 def test_the_table_goes_between_the_marks(docs: Path) -> None:
     """What stands around them stays; a README without them is refused."""
     readme = docs.parent / "README.md"

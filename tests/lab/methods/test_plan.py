@@ -13,12 +13,14 @@ from stillframe.models.base import PolicyModel
 from stillframe.models.registry import load_policy
 from stillframe.reuse.pruning_settings import FastVSettings, SparseVLMSettings
 from stillframe.reuse.settings import ReuseSettings
+from stillframe_lab.ablation.plan import SELECTED, SELECTOR_NAME
 from stillframe_lab.kitchen.bench import KitchenBench
 from stillframe_lab.libero.bench import LiberoBench
 from stillframe_lab.methods.plan import MethodsPlan, arm_origin, asks_masks, is_count, method_arms
 
 KNOBS = ReuseSettings(mode="adaptive", drift_budget=0.03)
 GOLDENS = Path(__file__).parents[2] / "goldens"
+NONE = Path("policy")  # no checkpoint lies there
 
 
 def plan(**changed: Any) -> MethodsPlan:
@@ -85,7 +87,7 @@ def model(request: pytest.FixtureRequest, oft_folder: Path) -> PolicyModel:
 def test_methods_that_prune_are_played_where_they_are_served(model: PolicyModel) -> None:
     """Where the decoder says the action, with settings of their own; not beside an expert."""
     knobs = replace(KNOBS, fastv=FastVSettings(1), sparsevlm=SparseVLMSettings([0]))
-    arms = method_arms(knobs, model, 64, masks=False)
+    arms = method_arms(knobs, model, NONE, 64, masks=False)
 
     assert {*PRUNING_MODES} & arms.keys() == (set() if model.has_expert else {*PRUNING_MODES})
     assert all(arms[mode].mode == mode for mode in PRUNING_MODES if mode in arms)
@@ -96,25 +98,36 @@ def test_a_method_without_a_deeper_layer_is_left_out(oft_folder: Path) -> None:
     """And no other with it."""
     model = load_policy(oft_folder, dtype=torch.float32, device=torch.device("cpu"))
     knobs = replace(KNOBS, fastv=FastVSettings(200), sparsevlm=SparseVLMSettings([0]))
-    arms = method_arms(knobs, model, 64, masks=False)
+    arms = method_arms(knobs, model, NONE, 64, masks=False)
 
     assert {*PRUNING_MODES} & arms.keys() == {"sparsevlm", "tome"}
 
 
 def test_masks_say_what_matters_where_there_are_some(model: PolicyModel) -> None:
     """As the arm with relevance, but for whose that is; no other arm is sent them."""
-    arms = method_arms(KNOBS, model, 64, masks=True)
+    arms = method_arms(KNOBS, model, NONE, 64, masks=True)
     masked, attended = arms["static + masks"], arms["static + relevance"]
 
     assert replace(masked, paper=replace(masked.paper, relevance="text")) == attended
     assert [name for name, arm in arms.items() if asks_masks(arm)] == ["static + masks"]
-    assert "static + masks" not in method_arms(KNOBS, model, 64, masks=False)
+    assert "static + masks" not in method_arms(KNOBS, model, NONE, 64, masks=False)
     assert asks_masks(replace(KNOBS, adaptive=replace(KNOBS.adaptive, relevance="masks")))
+
+
+def test_a_checkpoint_with_a_selector_has_an_arm_for_it(model: PolicyModel, tmp_path: Path) -> None:
+    """As `adaptive`, but for which tokens: those that its file says."""
+    file = tmp_path / SELECTOR_NAME
+    assert SELECTED not in method_arms(KNOBS, model, tmp_path, 64, masks=False)
+    file.touch()
+    arms = method_arms(KNOBS, model, tmp_path, 64, masks=False)
+
+    assert arms[SELECTED].adaptive.selector == file
+    assert replace(arms[SELECTED], adaptive=KNOBS.adaptive) == arms["adaptive"]
 
 
 def test_counts_are_shares_of_a_camera(model: PolicyModel) -> None:
     """The published 50, 100 and 200 of 256; each with and without relevance, which leaves out the most attended."""
-    arms = method_arms(KNOBS, model, 64, masks=False)
+    arms = method_arms(KNOBS, model, NONE, 64, masks=False)
     counts = {name: arm.adaptive for name, arm in arms.items() if is_count(name)}
 
     assert [*counts] == [f"{count} tokens{words}" for count in (13, 26, 51) for words in ("", " + relevance")]
@@ -125,7 +138,7 @@ def test_counts_are_shares_of_a_camera(model: PolicyModel) -> None:
 
 def test_arms_by_name(model: PolicyModel) -> None:
     """All, or those that are named and `off`; a name that is none is refused with those that are."""
-    arms = method_arms(KNOBS, model, 64, masks=False)
+    arms = method_arms(KNOBS, model, NONE, 64, masks=False)
 
     assert plan(arms=arms).to_play == tuple(arms)
     assert plan(arms=arms, wanted=("paper",)).to_play == ("off", "paper")

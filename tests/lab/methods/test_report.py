@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def written(
     """The results document and the page; in the second cell the arms `apart` were added to those that were there."""
     settings = dict.fromkeys(arms, ReuseSettings())
     bench: Bench = LiberoBench(suite, "fast") if isinstance(suite, str) else suite
-    plan = MethodsPlan(bench, (0, 1), 40, 0, settings, Path("tiny"), 4, None)
+    plan = MethodsPlan(bench, (0, 1), sum(one["episodes"] for one in arms["off"]), 0, settings, Path("tiny"), 4, None)
     out.mkdir(exist_ok=True)
     first = dict.fromkeys(arms, sorted(arms))
     second = {name: sorted(apart) if name in apart else sorted(arms.keys() - {*apart}) for name in arms}
@@ -134,3 +135,61 @@ def test_arms_that_were_not_played_in_turn_are_named(tmp_path: Path) -> None:
     assert "Not all arms were played" not in page
     assert apart["played_in_turn"] == [["off", "static-only", "51 tokens"], ["adaptive"]]
     assert "times compare within a group alone: off, static-only, 51 tokens; adaptive." in told.replace("\n", " ")
+
+
+def on(computer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written from here on was measured on this one."""
+    said = {"cpu": computer, "cores": 2, "load_average": [0.0, 0.0, 0.0], "python": "3.11.7"}
+    monkeypatch.setattr("stillframe_lab.methods.report.machine", lambda: said)
+
+
+def test_an_arm_played_on_another_machine_stands_beside_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its own machine and `off`; the others keep theirs, and of two results of an arm the new one is there."""
+    on("the first", monkeypatch)
+    before, _ = written(tmp_path, "libero_spatial", arms(10))
+    on("the second", monkeypatch)
+    again = {name: arms(10)[name] for name in ("off", "adaptive")}
+    again["adaptive"] = [cell("1" * 19 + "0", task, 0.7, 0.02) for task in (0, 1)]
+    after, page = written(tmp_path, "libero_spatial", again)
+    (later,) = after["played_later"]
+    _, above, below = re.split("(?s)(.*)### Played later: ", page)
+
+    assert after["arms"] == {name: arm for name, arm in before["arms"].items() if name != "adaptive"}
+    assert after["made_with"] == before["made_with"]
+    assert after["played_in_turn"] == [["off", "static-only", "51 tokens"]]
+    assert [*later["arms"]] == ["off", "adaptive"]
+    assert (later["made_with"]["cpu"], later["arms"]["adaptive"]["wins"]) == ("the second", 38)
+    assert [one["measured"] for one in after["targets"]][1:] == ["5.0", "0.70"]
+    assert ("the first, 2 cores" in above, "the second, 2 cores" in above) == (True, False)
+    assert ("the first" in below, "the second, 2 cores" in below) == (False, True)
+    assert "| **adaptive** | 38/40" in below
+
+
+def test_an_arm_that_played_more_keeps_its_place(tmp_path: Path) -> None:
+    """The fewer episodes of it stand in the group of the arm that they were played for, and no longer than that."""
+    few = {name: own[:1] for name, own in arms(10).items() if name in {"off", "adaptive"}}
+    before, _ = written(tmp_path, "libero_spatial", arms(10))
+    first, _ = written(tmp_path, "libero_spatial", few)
+    written(tmp_path, "libero_spatial", {**few, "selected": few["adaptive"]})
+    second, page = written(tmp_path, "libero_spatial", {**few, "selected": few["adaptive"]})
+    whole, alone = written(tmp_path, "libero_spatial", {**arms(10), "selected": arms(10)["adaptive"]})
+
+    assert first["arms"] == second["arms"] == before["arms"]
+    assert [[*one["arms"]] for one in first["played_later"]] == [["off", "adaptive"]]
+    assert [[*one["arms"]] for one in second["played_later"]] == [["off", "adaptive", "selected"]]
+    assert [one["measured"] for one in second["targets"]] == [one["measured"] for one in before["targets"]]
+    assert "20 episodes an arm, of the initial states above" in page
+    assert "played_later" not in whole
+    assert "Played later" not in alone
+
+
+def test_results_of_other_episodes_are_not_kept(tmp_path: Path) -> None:
+    """Nothing compares with them: what is played takes their place."""
+    before, _ = written(tmp_path, "libero_spatial", arms(10))
+    file = tmp_path / "tiny-libero_spatial-every-4.json"
+    file.write_text(json.dumps({**before, "made_with": {**before["made_with"], "seed": 7}}))
+    after, _ = written(tmp_path, "libero_spatial", {"off": arms(10)["off"]})
+
+    assert [*after["arms"]] == ["off"]

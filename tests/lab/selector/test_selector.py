@@ -14,6 +14,7 @@ import torch
 
 from stillframe import cli
 from stillframe.domain import ActionChunk, CacheReport, KeyframeReason, Observation, Step, StepReport
+from stillframe.engine.answers import ChunkAnswers
 from stillframe.engine.selector import form_of
 from stillframe.errors import StillframeError
 from stillframe.models.base import PolicyModel
@@ -22,7 +23,7 @@ from stillframe.recording.frame import RecordedFrame
 from stillframe.reuse.selector import FEATURES, PatchSelector, SelectorForm
 from stillframe.reuse.selector_file import load_selector
 from stillframe.reuse.settings import AdaptiveSettings, ReuseSettings
-from stillframe_lab.selector.comparison import RELEVANCE, SELECTOR, Point, compare, most_reuse, steps
+from stillframe_lab.selector.comparison import DEPLOYED, RELEVANCE, SELECTOR, Point, compare, most_reuse, steps
 from stillframe_lab.selector.fitting import FitRecipe, expected, fit, quantile_loss
 from stillframe_lab.selector.samples import Sampler, Samples
 from stillframe_lab.selector.training import Plan, split, train
@@ -85,6 +86,19 @@ def test_a_sample_is_a_delta_frame(model: PolicyModel) -> None:
         assert torch.equal(reused, other[1])
         assert drift == other[2]
     assert max(drift for _, _, drift in drawn) > 0
+
+
+def test_drift_is_of_the_actions_that_are_played(cogact_folder: Path) -> None:
+    """As a daemon has it: no more than that of the whole chunk, and sometimes less."""
+    chunked = load_policy(cogact_folder, dtype=torch.float32, device=CPU)
+    whole, played_alone = (
+        [drift for *_, drift in Sampler(chunked, KNOBS, answers, seed=3).samples(played(chunked, 5), 4)]
+        for answers in (ChunkAnswers(), ChunkAnswers(execute=1))
+    )
+
+    assert len(whole) == len(played_alone) > 1
+    assert all(some <= every for some, every in zip(played_alone, whole, strict=True))
+    assert played_alone != whole
 
 
 def test_the_same_picture_drifts_by_nothing(model: PolicyModel) -> None:
@@ -153,7 +167,7 @@ def test_the_loss_is_least_at_the_quantile(kept: float) -> None:
 def test_a_training_writes_a_selector_that_is_served(model: PolicyModel, tmp_path: Path) -> None:
     """And compared by the same replay as thresholds: nothing allowed, nothing reused but what never changes."""
     report, file = Silent(), tmp_path / "selector.safetensors"
-    plan = Plan(ReuseSettings("adaptive", adaptive=KNOBS), 1, 3, 2, SHORT)
+    plan = Plan(ReuseSettings("adaptive", adaptive=KNOBS), ChunkAnswers(), 3, 2, SHORT)
     train(plan, model, [played(model, seed=seed) for seed in range(2)], file, report)
     reuse, held = replace(plan.reuse, adaptive=replace(KNOBS, selector=file)), [played(model)]
     ticks: list[None] = []
@@ -166,6 +180,7 @@ def test_a_training_writes_a_selector_that_is_served(model: PolicyModel, tmp_pat
         assert {point.way for point in points} == {SELECTOR, RELEVANCE}
         reuse = [point.reuse for point in points if point.way == SELECTOR]
         assert reuse == sorted(reuse)
+        assert next(point.setting for point in points) == DEPLOYED
 
 
 def test_the_best_is_what_reuses_most_within_a_bound() -> None:
@@ -196,11 +211,14 @@ def test_every_third_episode_of_a_recording_is_held_out(
 
     monkeypatch.setattr("stillframe_lab.selector.training.check_pictures", lambda _: None)
     monkeypatch.setattr("stillframe_lab.selector.training.read_episodes", lambda *_: [Episode(own) for own in frames])
-    learnt, held = split(Plan(ReuseSettings(), 1, 6, 1), golden_model, Path("there"), Silent())
+    learnt, held = split(Plan(ReuseSettings(), ChunkAnswers(), 6, 1), golden_model, Path("there"), Silent())
 
     assert ([own[0] for own in learnt], [own[0] for own in held]) == ([0, 1, 4, 5], [3, 6])
     with pytest.raises(StillframeError, match="2 episodes have two frames; expected 3 at least"):
-        split(Plan(ReuseSettings(), 1, 2, 1), golden_model, Path("there"), Silent())
+        split(Plan(ReuseSettings(), ChunkAnswers(), 2, 1), golden_model, Path("there"), Silent())
+    learnt, held = split(Plan(ReuseSettings(), ChunkAnswers(), 6, 1), golden_model, Path("there"), Silent(), Path("b"))
+
+    assert [own[0] for own in learnt] == [own[0] for own in held] == [0, 1, 3, 4, 5, 6]
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def methods_command(
         task_numbers(tasks, bench.tasks),
         episodes,
         seed,
-        method_arms(deployed.reuse, model, patches_of(model), masks=bench.masks),
+        method_arms(deployed.reuse, model, checkpoint, patches_of(model), masks=bench.masks),
         checkpoint,
         execute,
         deployed.checkpoint_config,
