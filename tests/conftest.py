@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 import socket
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -245,3 +246,25 @@ def tidy_logging() -> Iterator[None]:
     logging.getLogger().handlers[:] = handlers
     for logger, level in before:
         logger.setLevel(level)
+
+
+@pytest.fixture
+def typed(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tidy_logging: None,  # noqa: ARG001 -- for what it puts back
+) -> Callable[..., tuple[int, str, str]]:
+    """Type `stillframe` with words, run by the program's own main() in this process -> status, stdout, stderr."""
+    from stillframe import cli
+
+    def type_in(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["stillframe", *map(str, words)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return status, *capsys.readouterr()
+
+    return type_in

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from stillframe import __version__, cli
+from stillframe import __version__
 from stillframe.daemon.config import DaemonConfig, load_config
 from stillframe_client.sim.gl import NoOpenGLError
 from stillframe_client.sim.rollout import Episode
@@ -42,24 +42,9 @@ class Typed:
 
 
 @pytest.fixture
-def stillframe(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tidy_logging: None,  # noqa: ARG001 -- for what it puts back
-) -> Callable[..., Typed]:
-    """Type a command: `stillframe("eval", "--task", "pick")`, run by the program's own main() in this process."""
-
-    def type_in(*words: object) -> Typed:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["stillframe", *map(str, words)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return Typed(status, *capsys.readouterr())
-
-    return type_in
+def stillframe(typed: Callable[..., tuple[int, str, str]]) -> Callable[..., Typed]:
+    """Type a command: `stillframe("eval", "--task", "pick")`."""
+    return lambda *words: Typed(*typed(*words))
 
 
 def assert_one_line(typed: Typed, *parts: object) -> None:

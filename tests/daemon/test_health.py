@@ -6,7 +6,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from stillframe import cli
 from stillframe.daemon.config import DaemonConfig, load_config
 from stillframe.daemon.health import DaemonCommand, check_ready, find_daemon
 from stillframe.errors import ConfigError, StillframeError
@@ -207,27 +205,14 @@ def test_one_daemon_is_asked(tmp_path: Path, daemons: int, said: str) -> None:
         find_daemon(tmp_path)
 
 
-def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """Type `stillframe healthcheck ...`: exit status, stdout, stderr."""
-    monkeypatch.setattr(sys, "argv", ["stillframe", "healthcheck", *map(str, words)])
-    try:
-        cli.main()
-        status = 0
-    except SystemExit as end:
-        status = int(end.code or 0)
-    return status, *capsys.readouterr()
-
-
-def test_the_commands_status_is_the_daemons(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_commands_status_is_the_daemons(typed: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     """0 and a line on stdout, or 1 and a line on stderr; the YAML's port, another one, or no YAML at all."""
     yaml = tmp_path / "daemon.yaml"
     with serving() as (port, _):
         yaml.write_text(f"checkpoint: x\nhost: 0.0.0.0\nport: {port}\n")  # open, without tokens: asked all the same
-        answers = [typed(monkeypatch, capsys, *words) for words in ((yaml,), ("--port", port), (yaml, "--no-tls"))]
-        tls = typed(monkeypatch, capsys, yaml, "--tls")
-    shut = typed(monkeypatch, capsys, yaml)
+        answers = [typed("healthcheck", *words) for words in ((yaml,), ("--port", port), (yaml, "--no-tls"))]
+        tls = typed("healthcheck", yaml, "--tls")
+    shut = typed("healthcheck", yaml)
 
     assert answers == [(0, f"ready: http://127.0.0.1:{port}\n", "")] * 3
     assert (tls[0], tls[2].startswith(f"stillframe: https://127.0.0.1:{port} does not answer: ")) == (1, True)
@@ -236,13 +221,13 @@ def test_the_commands_status_is_the_daemons(
 
 
 def test_without_a_configuration_the_running_daemon_is_asked(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    typed: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """By its own command line, from the folder that it was started in: options win there too."""
     (tmp_path / "mine.yaml").write_text("checkpoint: x\nport: 1\n")
     with serving() as (port, _):
         begun = DaemonCommand(tmp_path, ("mine.yaml", "--port", str(port), "--host", "0.0.0.0", "--allow-anonymous"))  # noqa: S104
         monkeypatch.setattr("stillframe.daemon.health.find_daemon", lambda: begun)
-        answer = typed(monkeypatch, capsys)
+        answer = typed("healthcheck")
 
     assert answer == (0, f"ready: http://127.0.0.1:{port}\n", "")

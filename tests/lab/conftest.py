@@ -1,14 +1,12 @@
-"""What the lab's tests share: scenes that remember themselves, which evaluations build, and commands that are typed."""
+"""What the lab's tests share: scenes that remember themselves, which evaluations build."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from stillframe import cli
 from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.state import Vector
 
@@ -48,24 +46,3 @@ def scenes(monkeypatch: pytest.MonkeyPatch, needs_gl: None) -> Iterator[Scenes]:
     yield made
     for env in made.built:
         env.close()  # looking inside after an evaluation opens it anew
-
-
-@pytest.fixture
-def typed(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tidy_logging: None,  # noqa: ARG001 -- for what it puts back
-) -> Callable[..., tuple[int, str, str]]:
-    """Type `stillframe` with words -> status, stdout, stderr."""
-
-    def type_in(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["stillframe", *map(str, words)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return status, *capsys.readouterr()
-
-    return type_in

@@ -15,7 +15,6 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from stillframe import cli
 from stillframe.daemon.config import load_config
 from stillframe.domain import ActionChunk, CacheReport, KeyframeReason, Observation, Step, StepReport
 from stillframe.engine.local import LocalPolicy
@@ -484,19 +483,9 @@ class Typed:
 
 
 @pytest.fixture
-def type_in(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tidy_logging: None) -> Any:  # noqa: ARG001
+def type_in(typed: Callable[..., tuple[int, str, str]]) -> Callable[..., Typed]:
     """`type_in("calibrate", ...)`: the program's own main(), in this process."""
-
-    def typed(*words: object) -> Typed:
-        monkeypatch.setattr(sys, "argv", ["stillframe", *map(str, words)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return Typed(status, *capsys.readouterr())
-
-    return typed
+    return lambda *words: Typed(*typed(*words))
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from stillframe import cli
 from stillframe.daemon.config import DaemonConfig, load_config
 from stillframe.domain import ActionChunk, Observation, ReuseMode, SessionRef, SlackReport
 from stillframe.engine.drift import chunk_distances
@@ -202,42 +200,27 @@ def test_a_recording_without_pictures_is_refused(folder: Path, recorded: Served,
         played(folder, tmp_path)
 
 
-@pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Type a command: its exit status, and what it printed."""
-
-    def type_in(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["stillframe", *map(str, words)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return status, "".join(capsys.readouterr())
-
-    return type_in
-
-
 def test_the_command_says_whether_it_may_be_rolled_out(
-    typed: Callable[..., tuple[int, str]], folder: Path, recording: Path, tmp_path: Path
+    typed: Callable[..., tuple[int, str, str]], folder: Path, recording: Path, tmp_path: Path
 ) -> None:
     """By its exit status, a chart, and all figures as JSON."""
     asked = ["replay", recording, "--checkpoint", folder, "--dtype", "float32", "--threads", 1]
-    fine, said = typed(*asked, "--max-drift", 2, "--json", tmp_path / "a.json", "--chart", tmp_path / "a.png")
+    fine, *printed = typed(*asked, "--max-drift", 2, "--json", tmp_path / "a.json", "--chart", tmp_path / "a.png")
     found = json.loads((tmp_path / "a.json").read_text())
     worst = max(frame["drift"] for frame in found["frames"])
-    bad, why = typed(*asked, "--max-drift", worst / 2, "--max-drift-p90", 0)
+    bad, *why = typed(*asked, "--max-drift", worst / 2, "--max-drift-p90", 0)
+    complaint = "".join(why).replace("\n", " ")
 
     assert fine == 0
-    assert "all frames" in said
-    assert "quarter 4 of the chunk" in said
+    assert "all frames" in "".join(printed)
+    assert "quarter 4 of the chunk" in "".join(printed)
     assert (found["format"], found["mode"], found["drift"]["frames"]) == ("stillframe-replay/1", "off", 6)
     assert found["drift"]["most"] == worst == max(one["most"] for one in found["by_dimension"].values())
     assert max(max(frame["by_quarter"]) for frame in found["frames"]) == worst
     assert found["frames"][4]["recorded"]["frame"] == "delta"
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert bad == 1
-    assert f"frames drift beyond {worst / 2:g}, the worst by {worst:.4f}; drift p90 is" in why.replace("\n", " ")
+    assert f"frames drift beyond {worst / 2:g}, the worst by {worst:.4f}; drift p90 is" in complaint
 
 
 INFO = policy_info(
