@@ -40,7 +40,7 @@ def success_chart(
         moved.plot(reuse, [row["drift"]["p90"] for row in rows], ".-", label=f"N {name}", **style)
     for arm in pooled.values():
         _success_point(won, arm)
-        moved.plot(_spared(arm), arm["drift"]["p90"], "o", color=ACCENT, markersize=5)
+        moved.plot(_spared(arm), _moved(arm), "o", color=ACCENT, markersize=5)
     what = "reused or pruned" if any(arm.get("pruned_ratio") for arm in pooled.values()) else "reused"
     title = "Reuse against success and drift, in closed loop"
     won.set_title(title, loc="left", fontsize=11, color=INK)
@@ -109,7 +109,7 @@ def speed_chart(file: Path, speeds: Mapping[str, Mapping[str, Result]]) -> None:
 def _success_point(axes: Any, arm: Result, colour: str = ACCENT, marker: str = "o") -> None:
     (low, high), centre = arm["success_ci95"], arm["success"]
     reach = [[100 * max(0.0, centre - low)], [100 * max(0.0, high - centre)]]  # an end may lie a rounding inside
-    axes.errorbar(_spared(arm), 100 * centre, yerr=reach, fmt=marker, color=colour, markersize=5, linewidth=1.2)
+    axes.errorbar(_spared(arm), _won(arm), yerr=reach, fmt=marker, color=colour, markersize=5, linewidth=1.2)
 
 
 def _won(arm: Result) -> float:
