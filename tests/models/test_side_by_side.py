@@ -70,7 +70,7 @@ def test_the_second_job_is_another_threads(run: RunJobs) -> None:
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_single_job_starts_no_thread(run: RunJobs, count: int) -> None:
     """Nor does none at all: a model with one tower pays nothing."""
-    before, seen = threading.active_count(), list[int]()
+    before, seen = {*threading.enumerate()}, list[int]()
 
     def job() -> Tensor:
         seen.append(threading.get_ident())
@@ -78,7 +78,7 @@ def test_a_single_job_starts_no_thread(run: RunJobs, count: int) -> None:
 
     assert len(run([job] * count)) == count
     assert seen == [threading.get_ident()] * count
-    assert threading.active_count() == before
+    assert {*threading.enumerate()} <= before  # one of an earlier test may end meanwhile
 
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])

@@ -25,18 +25,22 @@ class Talk:
     requests: list[bytes]
 
     def hear(self) -> bytes:
-        """Wait for a whole request and return it; nothing where the client has left."""
+        """Wait for a whole request and return it. ConnectionAbortedError ends the script: the client has left."""
         data = b""
         while b"\r\n\r\n" not in data:
-            data += (part := self.sock.recv(65536))
-            if not part:
-                return b""
+            data += self.receive()
         head, _, body = data.partition(b"\r\n\r\n")
         length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line[:15] == b"content-length:"), 0)
         while len(body) < length:
-            body += self.sock.recv(65536)
+            body += self.receive()
         self.requests.append(head + b"\r\n\r\n" + body)
         return self.requests[-1]
+
+    def receive(self) -> bytes:
+        """Wait for some bytes. ConnectionAbortedError: none come any more."""
+        if not (part := self.sock.recv(65536)):
+            raise ConnectionAbortedError("the client has left")
+        return part
 
     def say(self, data: bytes) -> None:
         """Send bytes."""

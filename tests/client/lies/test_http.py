@@ -279,7 +279,8 @@ def daemon(*answers, models=None):
     left = list(answers)
 
     def script(talk):
-        while request := talk.hear():
+        while True:
+            request = talk.hear()
             if request.startswith(b"GET /v1/models"):
                 talk.say(said("{}", "404 Not Found") if models is None else said(json.dumps({"models": models})))
             elif request.startswith(b"POST"):
