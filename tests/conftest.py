@@ -108,6 +108,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _search_for_garbage_of_this_module_alone() -> None:
+    """So too what earlier modules left: what they imported stays, and a search would cost more with each."""
+    gc.collect()
+    gc.freeze()
+
+
 def name_group(item: pytest.Item) -> None:
     """End a test's id with its group, which xdist 3.8 does where pytest kept ids before 9.2: pytest-xdist's issue 1386.
 

@@ -97,7 +97,7 @@ def test_one_connection_without_delay(daemon, picture):
 def test_a_silent_policy_times_out(daemon, picture):
     """A wait beyond timeout_s ends in TimedOut, not in a hang."""
     daemon.policy.go_on.clear()
-    with PolicyClient(daemon.url, timeout_s=0.2) as client, pytest.raises(TimedOut, match=r"0\.2 s"):
+    with PolicyClient(daemon.url, timeout_s=0.6) as client, pytest.raises(TimedOut, match=r"0\.6 s"):
         client.act(picture, "reach")
 
 

@@ -148,7 +148,7 @@ class Desk:
 @pytest.fixture(scope="session")
 def new_desk() -> Iterator[Callable[..., Desk]]:
     """Make desks: `new_desk(limits, loaded=False, settings=WebSettings(...), info=...)`."""
-    made: list[Desk] = []
+    made: list[EchoPolicy] = []
 
     def make(
         limits: Limits | None = None,
@@ -159,12 +159,12 @@ def new_desk() -> Iterator[Callable[..., Desk]]:
         **policy: object,
     ) -> Desk:
         house = settings or WebSettings(limits=limits or Limits())
-        made.append(Desk(EchoPolicy(**policy), house, loaded, tracer=tracer))
-        return made[-1]
+        made.append(EchoPolicy(**policy))
+        return Desk(made[-1], house, loaded, tracer=tracer)
 
     yield make
-    for desk in made:
-        desk.policy.close()
+    for each in made:
+        each.close()
 
 
 @pytest.fixture

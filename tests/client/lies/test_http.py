@@ -160,7 +160,7 @@ def test_a_trickle_holds_no_call(liar, call, at):
             talk.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             talk.trickle(30 * b"1\r\n \r\n" + b"0\r\n\r\n")
 
-    with PolicyClient(liar(script).url, timeout_s=0.3) as client, pytest.raises(TimedOut):
+    with PolicyClient(liar(script).url, timeout_s=0.6) as client, pytest.raises(TimedOut):
         call(client)
 
 
@@ -173,7 +173,7 @@ def test_a_peer_that_reads_slowly(liar):
             if part.endswith(b"}"):
                 talk.say(said(json.dumps(ACTION)))
 
-    with PolicyClient(liar(script).url, timeout_s=0.3) as client, pytest.raises(TimedOut):
+    with PolicyClient(liar(script).url, timeout_s=0.6) as client, pytest.raises(TimedOut):
         client.act(np.zeros((2000, 2000, 3), np.uint8), "reach")
 
 

@@ -342,7 +342,7 @@ def test_a_trickle_holds_no_call(liar, at):
             talk.say(message(said))
             talk.sock.recv(65536)
 
-    with PolicyStream(liar(script).url, timeout_s=0.3, session="arm") as stream, pytest.raises(TimedOut):
+    with PolicyStream(liar(script).url, timeout_s=0.6, session="arm") as stream, pytest.raises(TimedOut):
         stream.act(PICTURE, "reach")
 
 

@@ -557,8 +557,10 @@ def test_a_daemon_that_never_answers(scripted, picture):
         peer.until_gone()
 
     daemon = scripted(script)
-    with PolicyStream(daemon.url, timeout_s=0.3) as stream, pytest.raises(TimedOut, match=r"0\.3 s"):
-        stream.act(picture, "reach")
+    with PolicyStream(daemon.url, timeout_s=0.3) as stream:
+        stream.wait_ready(20)
+        with pytest.raises(TimedOut, match=r"0\.3 s"):
+            stream.act(picture, "reach")
 
 
 def test_a_connection_that_died_without_a_word(scripted, picture, monkeypatch):

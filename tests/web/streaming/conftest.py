@@ -190,6 +190,7 @@ def play(caplog: pytest.LogCaptureFixture) -> Callable[..., Any]:
 
     def through(story: Coroutine[Any, Any, Any], *, logs: int = 0) -> Any:
         lost: list[dict[str, Any]] = []
+        gc.freeze()  # what was there before has no part in the search for garbage below
 
         async def bounded() -> Any:
             asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))
