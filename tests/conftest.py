@@ -66,7 +66,8 @@ FIRST_PORT, LAST_PORT, PORTS = 20_000, 32_000, 500
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say what our own mark means."""
+    """Say what our own mark means; while tests are collected, hardly anything is garbage."""
+    gc.disable()
     config.addinivalue_line(
         "markers", "few(n): of its cases n run every day, from all over their list; the rest is slow"
     )
@@ -76,12 +77,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Mark each test by its causes, and keep together on one worker what shares a module's or session's fixtures."""
     mark_cases(items)
+    places = {path: path.relative_to(HERE) for path in {item.path for item in items}}
+    folders = {path: {each.as_posix() for each in place.parents} for path, place in places.items()}
     for item in items:
-        folder = item.path.parent.relative_to(HERE)
-        known = {*getattr(item, "fixturenames", ()), *(each.as_posix() for each in (folder, *folder.parents))}
+        known = {*getattr(item, "fixturenames", ()), *folders[item.path]}
         for mark in (mark for mark, causes in CAUSES.items() if causes & known):
             item.add_marker(mark)
-        alone = item.path.relative_to(HERE).as_posix()
+        alone = places[item.path].as_posix()
         item.add_marker(pytest.mark.xdist_group(next((SHARED[name] for name in SHARED if name in known), alone)))
     yield
     for item in items:
@@ -106,6 +108,7 @@ def pytest_collection_finish() -> None:
     """Leave what was imported and collected out of every later search for garbage: it is much, and it stays."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="module", autouse=True)
