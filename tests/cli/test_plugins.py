@@ -142,3 +142,12 @@ def test_the_labs_commands_may_be_imported_first() -> None:
     ran = subprocess.run([sys.executable, "-c", program, "eval", "--help"], capture_output=True, text=True, check=False)
 
     assert (ran.returncode, "Play episodes" in ran.stdout) == (0, True), ran.stderr
+
+
+def test_no_command_waits_for_what_it_does_not_need() -> None:
+    """With the lab's commands beside the daemon's, words are read before torch, a simulator or charts are imported."""
+    slow = ("torch", "transformers", "mujoco", "dm_control", "matplotlib")
+    program = f"import sys; from stillframe import cli; print([name for name in {slow} if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (ran.returncode, ran.stdout) == (0, "[]\n"), ran.stderr

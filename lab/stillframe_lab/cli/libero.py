@@ -19,7 +19,6 @@ from stillframe.cli.output import write_text
 from stillframe.daemon.checkpoint import local_folder
 from stillframe.domain import ReuseMode
 from stillframe.errors import ConfigError
-from stillframe.models.checkpoint import CheckpointFolder
 from stillframe_lab.cli.options import PictureChoice
 from stillframe_lab.cli.shipped import knobs_of
 
@@ -143,6 +142,8 @@ def pictures_of(checkpoint: Path | None, asked: PictureChoice | None) -> Picture
     """The kind that is asked for, or that the checkpoint was trained on, or the benchmark's."""
     if asked is not None or checkpoint is None:
         return asked or PictureChoice.FULL
+    from stillframe.models.checkpoint import CheckpointFolder  # and torch, which no other command waits for
+
     said = CheckpointFolder(local_folder(checkpoint)).json("config.json").get(PICTURES_KEY, PictureChoice.FULL)
     if said not in {*PictureChoice}:
         raise ConfigError(f"config.json: {PICTURES_KEY} is {said!r}; expected {' or '.join(PictureChoice)}")
