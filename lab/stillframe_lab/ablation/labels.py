@@ -5,12 +5,16 @@ Knows axes whose limits are final; not what the points are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stillframe.tools.charts import FAINT, INK
 
+Boxes = NDArray[np.float64]  # [boxes, left bottom right top], in pixels
 FONT = 8
 REACH = 4.0  # of a point, in typographic points
 DISTANCES = (7, 16, 28, 42)  # of the words, likewise, nearest first
@@ -23,23 +27,18 @@ def place_labels(axes: Any, points: Mapping[str, tuple[float, float]]) -> None:
 
     Where every place is taken, the one that covers least is; words further off are tied to their point.
     """
-    from matplotlib.transforms import Bbox  # slow to import, and only charts need it
-
     axes.figure.draw_without_rendering()  # the layout sets where the axes are
     px = axes.figure.dpi / 72  # of a typographic point
     centres = {name: axes.transData.transform(point) for name, point in points.items()}
-    taken = [
-        Bbox.from_bounds(x - REACH * px, y - REACH * px, 2 * REACH * px, 2 * REACH * px) for x, y in centres.values()
-    ]
+    taken = [(x - REACH * px, y - REACH * px, x + REACH * px, y + REACH * px) for x, y in centres.values()]
     for name, (x, y) in centres.items():
         width, height = _size(axes, name)
         places = [
             (distance, side, (x + side[0] * (distance * px + width / 2), y + side[1] * (distance * px + height / 2)))
             for distance, side in product(DISTANCES, SIDES)
         ]
-        boxes = [Bbox.from_bounds(u - width / 2, v - height / 2, width, height) for _, _, (u, v) in places]
-        covered = [_covered(box, taken, axes.bbox) for box in boxes]
-        best = covered.index(min(covered))
+        boxes = [(u - width / 2, v - height / 2, u + width / 2, v + height / 2) for _, _, (u, v) in places]
+        best = int(_covered(np.array(boxes), np.array(taken), axes.bbox.extents).argmin())
         taken.append(boxes[best])
         distance, side, _ = places[best]
         _write(axes, name, points[name], side, distance)
@@ -73,9 +72,16 @@ def _write(axes: Any, name: str, point: tuple[float, float], side: tuple[int, in
     )
 
 
-def _covered(box: Any, taken: Sequence[Any], edge: Any) -> float:
-    """Pixels of a box that lie on others, or beyond the edge."""
-    inside = type(box).intersection(box, edge)
-    beyond = box.width * box.height - (inside.width * inside.height if inside else 0.0)
-    shared = (type(box).intersection(box, other) for other in taken)
-    return float(beyond + sum(one.width * one.height for one in shared if one))
+def _covered(boxes: Boxes, taken: Boxes, edge: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pixels of each box that lie on others, or beyond the edge."""
+    width, height = (boxes[:, 2:] - boxes[:, :2]).T
+    beyond: NDArray[np.float64] = width * height - _shared(boxes, edge[None])
+    return beyond + _shared(boxes, taken)
+
+
+def _shared(boxes: Boxes, others: Boxes) -> NDArray[np.float64]:
+    """Pixels of each box that lie on others, one by one."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared: NDArray[np.float64] = np.maximum(high - low, 0).prod(axis=2).sum(axis=1)
+    return shared
