@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import re
 import subprocess
 import sys
@@ -151,10 +152,23 @@ WITHOUT_TORCH = ["web", "sessions", "recording", "daemon.config", "daemon.health
 WITHOUT_TORCH += ["metrics", "tracing.opening"]  # which imports OpenTelemetry only if it is to
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_search_for_garbage() -> Iterator[None]:
+    """Parsed files are much, they stay, and no search would find garbage in them."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def parsed(file: Path) -> ast.Module:
+    """What a file says."""
+    return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+
+
 @functools.cache
 def tree(file: Path) -> ast.Module:
-    """The parsed file. Read only."""
-    return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    """The parsed file, kept. Read only."""
+    return parsed(file)
 
 
 @functools.cache
@@ -456,7 +470,7 @@ def test_every_test_says_what_must_hold() -> None:
     """Each test function has a docstring."""
 
     def silent(file: Path) -> set[str]:
-        functions = [node for node in outermost(tree(file)) if node.name.startswith("test_")]
+        functions = [node for node in outermost(parsed(file)) if node.name.startswith("test_")]
         return {node.name for node in functions if not ast.get_docstring(node)}
 
     assert offenders(sorted((ROOT / "tests").rglob("test_*.py")), silent) == {}
