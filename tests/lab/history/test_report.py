@@ -10,6 +10,7 @@ import pytest
 from stillframe.errors import ConfigError
 from stillframe_lab.evaluation.jobs import Folders, save_result
 from stillframe_lab.evaluation.page import number, table
+from stillframe_lab.history import results
 from stillframe_lab.history import run as evidence
 from stillframe_lab.history.arms import ARMS, FULL, GATE, LINEAR, OFF, SAMPLING, WINDOW
 from stillframe_lab.history.earlier import MARK, key_of, marked, read_earlier
@@ -258,6 +259,12 @@ def measured(alone: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str
     return found
 
 
+def draw_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on an empty file stands for each chart."""
+    for chart in ("proof", "success", "cost", "long", "utility"):
+        monkeypatch.setattr(results, f"{chart}_chart", lambda file, *_: file.touch())
+
+
 def test_a_stopped_run_leaves_a_report_and_goes_on(
     plan: HistoryPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str]
 ) -> None:
@@ -271,6 +278,7 @@ def test_a_stopped_run_leaves_a_report_and_goes_on(
     with pytest.raises(KeyboardInterrupt):
         evidence.run_memory(plan, folders, 1, Quiet())
     files = {file.name for file in folders.out.iterdir()}
+    draw_no_more(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         evidence.run_memory(plan, folders, 1, Quiet())
 
@@ -289,12 +297,12 @@ def test_what_is_named_is_played_and_the_rest_stays(
 ) -> None:
     """`--cell proof` beside an earlier report: nothing else is played, measured or drawn anew, nothing else is lost."""
     asked: list[str] = []
-    results = {one.cell.name: one.result for one in played}
+    found = {one.cell.name: one.result for one in played}
 
     def play(_: object, jobs: list[Any], *__: object) -> None:
         for job in jobs:
             asked.append(job.cell.name)
-            save_result(job.file, job.origin, dict(results[job.cell.name]))
+            save_result(job.file, job.origin, dict(found[job.cell.name]))
 
     monkeypatch.setattr(evidence, "run_missing", play)
     folders = Folders(tmp_path / "work", tmp_path / "out").create()
@@ -307,6 +315,7 @@ def test_what_is_named_is_played_and_the_rest_stays(
     assert {*written} == {*PICTURES, "README.md", RESULTS} - {"utility.png", "both.png"}
     assert len(document["rows"]) == len(played)
     assert {MARK in document[name] for name in ("speed", "long", "utility")} == {True}
+    draw_no_more(monkeypatch)
     evidence.run_memory(plan, folders, 1, Quiet(), ["speed", "gate-4--ordered-120"])
     assert measured == ["speed"]
     assert asked[-1] == "gate-4--ordered-120"

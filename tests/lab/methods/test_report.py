@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from stillframe.reuse.settings import ReuseSettings
 from stillframe_lab.evaluation.evaluate import wilson
@@ -65,6 +66,18 @@ def arms(static_wins: int) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+@pytest.fixture(autouse=True)
+def chart(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty file stands for the chart, but in the tests that ask for `drawn`."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("stillframe_lab.methods.report.success_chart", lambda file, *_: file.touch())
+
+
+@pytest.fixture
+def drawn() -> None:
+    """The chart is drawn in this test."""
+
+
 def test_arms_are_pooled_and_compared_with_off(tmp_path: Path) -> None:
     """Over all cells, by task, and against `off` on the same states."""
     document, _ = written(tmp_path, "libero_spatial", arms(10))
@@ -100,6 +113,17 @@ def test_targets_are_met_or_said_not_to_be(tmp_path: Path) -> None:
     assert [one["met"] for one in apart["targets"]] == [True, True, True]
     assert [one["met"] for one in alike["targets"]] == [False, True, True]
     assert "**no**" in page
+
+
+@pytest.mark.usefixtures("drawn")
+def test_the_chart_is_a_picture(tmp_path: Path) -> None:
+    """Of all arms; of those that were played, where an arm played fewer; of `off` alone."""
+    some = {**arms(10), "static-only": arms(10)["static-only"][:1]}
+    for name, played in (("all", arms(10)), ("some", some), ("one", {"off": arms(10)["off"]})):
+        written(tmp_path / name, "libero_spatial", played)
+        with Image.open(tmp_path / name / "tiny-libero_spatial-every-4.png") as chart:
+            assert chart.format == "PNG"
+            assert min(chart.size) > 500
 
 
 def test_the_page_has_every_suite_that_lies_there(tmp_path: Path) -> None:
