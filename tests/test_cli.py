@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from stillframe import __version__
 from stillframe.daemon.config import DaemonConfig, load_config
+from stillframe_client.sim import JacoEnv
 from stillframe_client.sim.gl import NoOpenGLError
 from stillframe_client.sim.rollout import Episode
 from stillframe_lab.evaluation.evaluate import Evaluation
@@ -342,7 +344,13 @@ def test_eval_refuses_an_unknown_dtype(stillframe: Callable[..., Typed], tmp_pat
     assert_one_line(typed, "'dtype' is 'fp16'", "'bfloat16'")
 
 
-@pytest.mark.usefixtures("needs_gl")
+@pytest.fixture
+def short(needs_gl: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 -- for its skip
+    """Episodes end after a few steps."""
+    monkeypatch.setattr("stillframe_lab.evaluation.evaluate.JacoEnv", partial(JacoEnv, max_steps=8))
+
+
+@pytest.mark.usefixtures("short")
 def test_eval_reports_the_same_in_process_and_over_http(
     stillframe: Callable[..., Typed], golden_folder: Path, golden_url: str, tmp_path: Path
 ) -> None:
@@ -391,7 +399,7 @@ def test_eval_that_cannot_write_still_prints(
     assert plans == [Evaluation("pick", episodes=100, seed=1000, execute=2)]
 
 
-@pytest.mark.usefixtures("needs_gl")
+@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize(
     ("words", "mode"),
     [((), "off"), (("--config", "YAML"), "exact"), (("--config", "YAML", "--reuse", "paper"), "paper")],
