@@ -322,13 +322,14 @@ def recorded(tmp_path: Path, goldens: dict[str, Golden]) -> Path:
 
 @pytest.fixture
 def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two candidates, then two around the best, and two age limits: enough to see the order of the work."""
+    """Two candidates, then two around the best, once, and two age limits: enough to see the order of the work."""
     strict, loose = (AdaptiveSettings(distance=far, top_k=256, task_top_k=20) for far in (0.01, 2.0))
     monkeypatch.setattr("stillframe.tools.calibration.search.initial_grid", lambda *_: [strict, loose])
     monkeypatch.setattr(
         "stillframe.tools.calibration.search.neighbours",
         lambda best, *_: [replace(best, task_top_k=10), replace(best, top_k=99)],
     )
+    monkeypatch.setattr("stillframe.tools.calibration.search.REACHES", (1.0,))
     monkeypatch.setattr("stillframe.tools.calibration.search.AGE_LIMITS", AGE_LIMITS[:2])
 
 
@@ -519,16 +520,22 @@ def test_the_command_writes_a_deployment_and_a_chart(
         assert drawn.format == "PNG"
 
 
-@pytest.mark.usefixtures("small_grid")
 def test_the_command_may_write_over_its_deployment(
     type_in: Callable[..., Typed], deployment: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own file takes the knobs; where none are good enough it is left alone, and the chart shows why."""
     words = ("--episodes", recorded, "--out", deployment, "--frames", 6)
     chart = deployment.with_suffix(".png")
-    with monkeypatch.context() as nothing_kept:
-        nothing_kept.setattr("stillframe.tools.calibration.search.within_budget", lambda *_: [])
-        refused, untouched = type_in("calibrate", deployment, *words, "--chart", chart), deployment.read_text()
+    asked: list[Any] = []
+
+    def search(*given: Any, budget: float, frames: int, **_: Any) -> Calibration:
+        asked.append((budget, frames, len(given[2])))
+        if budget < 1:
+            raise OverBudget([outcome(0.9, [0.5, 0.6]), outcome(0.6, [0.1, 0.2])], budget)
+        return calibration()
+
+    monkeypatch.setattr("stillframe.tools.calibration.search.calibrate", search)
+    refused, untouched = type_in("calibrate", deployment, *words, "--chart", chart), deployment.read_text()
     done = type_in("calibrate", deployment, *words, "--drift-budget", 2)
 
     assert refused.status == 1
@@ -537,6 +544,7 @@ def test_the_command_may_write_over_its_deployment(
     assert "reuse:" not in untouched
     assert done.status == 0
     assert load_config(deployment, {}).reuse.mode == "adaptive"
+    assert asked == [(0.02, 6, 6), (2, 6, 6)]
 
 
 def test_the_command_says_in_one_line_what_it_lacks(

@@ -5,7 +5,8 @@ Knows no test.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,22 @@ class Heard:
         self.said.append(line)
 
 
+@contextmanager
+def soon_warm() -> Iterator[None]:
+    """An arm is warm after a keyframe alone: nothing is timed here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("arm", "run"):
+            patch.setattr(f"stillframe.tools.certify.{module}.WARM_UP_TICKS", 1)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _commands_are_soon_warm() -> Iterator[None]:
+    """As the certificates that fixtures make."""
+    with soon_warm():
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of random weights: read, never written."""
@@ -84,7 +101,8 @@ def certified() -> Certify:
     """Make one: `certified(deployment, ticks=3)`; of a few ticks and a batch of three where nothing is said."""
 
     def of(deployment: DaemonConfig, **asked: Any) -> Certificate:
-        return certify(deployment, replace(FEW, **asked), Heard())
+        with soon_warm():
+            return certify(deployment, replace(FEW, **asked), Heard())
 
     return of
 
