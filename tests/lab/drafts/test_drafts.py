@@ -243,7 +243,7 @@ TINY = Path(__file__).parents[3] / "checkpoints" / "jaco-tiny"
 def test_an_episode_is_played_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every frame that the arm was answered, and none of the warm-up; what is called equal to the bit is."""
     seen, told = [], Reporter()
-    monkeypatch.setattr("stillframe_lab.evaluation.evaluate.JacoEnv", partial(JacoEnv, max_steps=5))
+    monkeypatch.setattr("stillframe_lab.evaluation.evaluate.JacoEnv", partial(JacoEnv, max_steps=3))
 
     def load() -> PolicyModel:
         seen.append(load_policy(TINY, dtype=torch.bfloat16, device=CPU))
