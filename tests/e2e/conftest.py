@@ -9,9 +9,10 @@ import re
 import runpy
 import ssl
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from stillframe.tools.local_daemon import daemon
 from stillframe_client.wire import encode_array
 
 ROOT = Path(__file__).resolve().parents[2]
+FORKED = runpy.run_path(str(Path(__file__).parent / "forked.py"), run_name="forked")  # no package: loaded by its path
 WAIT_S = 120.0
 STEPS = 3  # frames of an episode
 WORDS = "pick up the red cube"
@@ -80,6 +81,19 @@ def environment(real: Mapping[str, Any]) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
+def forked() -> Callable[..., Any]:
+    """Run `stillframe` with words, as a fork: `forked("serve", ..., log=file)`. See forked.py."""
+    return partial(FORKED["Forked"], FORKED["COMMAND"])
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[[Sequence[str], int], AbstractContextManager[str]]:
+    """Run `stillframe serve ARGUMENTS` on a port while a block lasts, as a fork; gives its URL. See forked.py."""
+    daemon: Callable[[Sequence[str], int], AbstractContextManager[str]] = FORKED["daemon"]
+    return daemon
+
+
+@pytest.fixture(scope="session")
 def programs(real: Mapping[str, Any]) -> Iterator[Any]:
     """Programs of real clients that have imported what they need; see clients/real.py."""
     with real["Programs"]() as waiting:
@@ -101,19 +115,19 @@ def connect(programs: Any, environment: Callable[[str], Path]) -> Iterator[Calla
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory, new_port: Callable[[], int]) -> Iterator[Served]:
     """Serves checkpoints/jaco-tiny: one camera."""
-    with serving("jaco-tiny", tmp_path_factory.mktemp("tiny"), new_port) as served:
+    with served_as("jaco-tiny", tmp_path_factory.mktemp("tiny"), new_port) as served:
         yield served
 
 
 @pytest.fixture(scope="session")
 def tiny_wrist(tmp_path_factory: pytest.TempPathFactory, new_port: Callable[[], int]) -> Iterator[Served]:
     """Serves checkpoints/jaco-tiny-wrist: two cameras."""
-    with serving("jaco-tiny-wrist", tmp_path_factory.mktemp("wrist"), new_port) as served:
+    with served_as("jaco-tiny-wrist", tmp_path_factory.mktemp("wrist"), new_port) as served:
         yield served
 
 
 @contextmanager
-def serving(checkpoint: str, folder: Path, new_port: Callable[[], int]) -> Iterator[Served]:
+def served_as(checkpoint: str, folder: Path, new_port: Callable[[], int]) -> Iterator[Served]:
     """Serve a checkpoint while the block lasts."""
     profiles = {"openvla-oft": None, "cogact": None, "roboarena": None, "arm-1": "arm-1"}
     ports = {name: new_port() for name in profiles}
@@ -131,7 +145,7 @@ def serving(checkpoint: str, folder: Path, new_port: Callable[[], int]) -> Itera
     }
     file = folder / "daemon.yaml"
     file.write_text(yaml.safe_dump(config))
-    with daemon([str(file)], new_port()) as url:
+    with FORKED["daemon"]([str(file)], new_port()) as url:
         yield Served(url, {name: f"http://127.0.0.1:{port}" for name, port in ports.items()})
 
 

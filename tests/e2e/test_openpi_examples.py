@@ -19,8 +19,6 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from stillframe.tools.local_daemon import daemon
-
 MICRO = Path(__file__).parents[1] / "goldens" / "pi0"
 CLIENT = "openpi-client-0.1.2"
 LAST = "action_out_proj.weight"
@@ -75,7 +73,7 @@ def ranges(size: int, width: float, rng: np.random.Generator) -> dict[str, list[
 
 
 @pytest.fixture(scope="module")
-def serve(tmp_path_factory: pytest.TempPathFactory, new_port: Callable[[], int]) -> Iterator[Serve]:
+def serve(serving: Any, tmp_path_factory: pytest.TempPathFactory, new_port: Callable[[], int]) -> Iterator[Serve]:
     """A daemon for a family and a robot, as openpi's server is started for one; each is started once."""
     urls: dict[tuple[str, str], str] = {}
     with ExitStack() as daemons:
@@ -90,7 +88,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory, new_port: Callable[[], int])
                 }
                 file = folder / "daemon.yaml"
                 file.write_text(yaml.safe_dump({**asked, "dtype": "float32", **ROBOTS[robot][4]}))
-                urls[family, robot] = daemons.enter_context(daemon([str(file)], new_port()))
+                urls[family, robot] = daemons.enter_context(serving([str(file)], new_port()))
             return urls[family, robot]
 
         yield started

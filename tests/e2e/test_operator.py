@@ -18,6 +18,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 WAIT_S = 60
+ON = ("--device", "cpu", "--dtype", "float32")
 HEAD = "language_model.lm_head.weight"
 # What is wrong with the weights, and what is said of it.
 DAMAGES = {"half": "zeros", "flat": "is no action (flat)", "nan": "weights have to be finite"}
@@ -38,7 +39,7 @@ def start() -> Iterator[Start]:
     made: list[subprocess.Popen[str]] = []
 
     def run(checkpoint: Path, *options: str, python: tuple[str, ...] = ("-m", "stillframe"), **how: Any) -> Any:
-        command = (sys.executable, *python, "serve", "--checkpoint", str(checkpoint), "--device", "cpu", *options)
+        command = (sys.executable, *python, "serve", "--checkpoint", str(checkpoint), *ON, *options)
         made.append(subprocess.Popen(command, text=True, **{"stderr": subprocess.PIPE, **how}))
         return made[-1]
 
@@ -74,27 +75,22 @@ def test_a_stop_while_modules_are_imported_is_a_stop(start: Start, golden_folder
 
 
 @pytest.fixture(scope="module")
-def ended(golden_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Ended]:
-    """What became of a daemon on each of three broken checkpoints: forks of one process that has imported all."""
+def ended(
+    forked: Callable[..., Any], golden_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Ended]:
+    """What became of a daemon on each of three broken checkpoints."""
     folders = {damage: tmp_path_factory.mktemp("broken") / damage for damage in DAMAGES}
     for damage, folder in folders.items():
         shutil.copytree(golden_folder, folder)
         spoil(folder / "model.safetensors", damage)
-    script = (
-        "import os, sys\n"
-        "import stillframe.daemon.serve\n"
-        "from stillframe.cli import main\n"
-        "for folder in sys.argv[1:]:\n"
-        "    if os.fork() == 0:\n"
-        "        os.dup2(os.open(folder + '/said', os.O_WRONLY | os.O_CREAT), 2)\n"
-        "        sys.argv[1:] = ['serve', '--checkpoint', folder, '--device', 'cpu', '--port', '0']\n"
-        "        sys.exit(main())\n"
-        "    print(os.waitstatus_to_exitcode(os.wait()[1]))\n"
-    )
-    command = (sys.executable, "-c", script, *map(str, folders.values()))
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=len(DAMAGES) * WAIT_S, check=True)
-    statuses = zip(folders.items(), map(int, done.stdout.split()), strict=True)
-    return {damage: Ended(status, (folder / "said").read_text()) for (damage, folder), status in statuses}
+    became = {}
+    for damage, folder in folders.items():
+        process = forked("serve", "--checkpoint", str(folder), *ON, "--port", "0", log=folder / "said")
+        try:
+            became[damage] = Ended(process.wait(WAIT_S), (folder / "said").read_text())
+        finally:
+            process.kill()
+    return became
 
 
 def spoil(file: Path, damage: str) -> None:

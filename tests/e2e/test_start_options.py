@@ -37,7 +37,7 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory, new_port: Callable[[], int]) -> Iterator[Lab]:
+def lab(serving: Any, tmp_path_factory: pytest.TempPathFactory, new_port: Callable[[], int]) -> Iterator[Lab]:
     """Serves a copy of the checkpoint that knows two data sets."""
     folder = tmp_path_factory.mktemp("options")
     checkpoint = folder / "jaco"
@@ -63,7 +63,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, new_port: Callable[[], int]) -
     }
     file = folder / "daemon.yaml"
     file.write_text(yaml.safe_dump(config))
-    with daemon([str(file)], new_port()) as url:
+    with serving([str(file)], new_port()) as url:
         yield Lab(url, *(f"http://127.0.0.1:{port}" for port in (oft, cropping, low)))
 
 

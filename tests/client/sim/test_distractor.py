@@ -45,16 +45,23 @@ class Twice:
     goals: tuple[Goal, Goal]
 
 
+@pytest.fixture(scope="module")
+def unseen(needs_gl: None) -> Iterator[list[JacoEnv]]:  # noqa: ARG001 -- for its skip
+    """An environment with crates and one without, drawn where a test looks only."""
+    envs = [JacoEnv("pick", cameras=(), distractor=distractor) for distractor in (True, False)]
+    yield envs
+    for env in envs:
+        env.close()
+
+
 @pytest.fixture(scope="module", params=range(3))
-def twice(request: pytest.FixtureRequest, needs_gl: None) -> Twice:  # noqa: ARG001 -- for its skip
-    """The first steps of three seeds. Nothing is drawn but what is looked at."""
+def twice(request: pytest.FixtureRequest, unseen: list[JacoEnv]) -> Twice:
+    """The first steps of three seeds."""
     seen, goals = [], []
-    for distractor in (True, False):
-        env = JacoEnv("pick", cameras=(), distractor=distractor)
+    for env in unseen:
         looks = driven(env, request.param, lambda env=env: (env.render("front"), numbers(env.state())))
         seen.append([*zip(*looks, strict=True)])
         goals.append(env.goal)
-        env.close()
     pictures, states = ([*zip(*each, strict=True)] for each in zip(*seen, strict=True))
     return Twice(pictures, states, (goals[0], goals[1]))
 

@@ -6,12 +6,9 @@ Knows `faulty.py`, the goldens' checkpoint, and how to wait within bounds; no te
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -46,7 +44,8 @@ class Daemon:
     folder: Path
     config: Mapping[str, Any]
     port: int
-    process: subprocess.Popen[bytes] | None = None
+    forked: Callable[..., Any]
+    process: Any = None  # what forks offer of a subprocess.Popen
 
     @property
     def url(self) -> str:
@@ -54,7 +53,7 @@ class Daemon:
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def running(self) -> subprocess.Popen[bytes]:
+    def running(self) -> Any:
         """The process."""
         assert self.process is not None
         return self.process
@@ -62,10 +61,9 @@ class Daemon:
     def start(self) -> None:
         """Start it and wait until it takes frames."""
         (self.folder / "daemon.yaml").write_text(yaml.safe_dump({**self.config, "port": self.port}))
-        command = [sys.executable, str(HERE / "faulty.py"), str(self.folder), "serve", str(self.folder / "daemon.yaml")]
-        with (self.folder / "log").open("ab") as log:
-            environment = {**os.environ, "STILLFRAME_LOG_LEVEL": "info", "OMP_NUM_THREADS": "1"}
-            self.process = subprocess.Popen(command, stderr=log, env=environment)
+        words = (str(self.folder), "serve", str(self.folder / "daemon.yaml"))
+        environment = {"STILLFRAME_LOG_LEVEL": "info", "OMP_NUM_THREADS": "1"}
+        self.process = self.forked(HERE / "faulty.py", *words, environment=environment, log=self.folder / "log")
         until(lambda: self.ready() == 200, "ready")
 
     def stop(self) -> None:
@@ -127,7 +125,10 @@ def waiting() -> Callable[[Callable[[], bool], str], None]:
 
 @pytest.fixture(scope="session")
 def new_daemon(
-    golden_folder: Path, tmp_path_factory: pytest.TempPathFactory, new_port: Callable[[], int]
+    load: Callable[[str], ModuleType],
+    golden_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    new_port: Callable[[], int],
 ) -> Iterator[Callable[..., Daemon]]:
     """Start daemons on the micro OpenVLA in mode exact: `new_daemon(watchdog_s=1)`."""
     started: list[Daemon] = []
@@ -141,7 +142,8 @@ def new_daemon(
     }
 
     def start(**config: Any) -> Daemon:
-        started.append(Daemon(tmp_path_factory.mktemp("daemon"), {**base, **config}, new_port()))
+        forked = load("e2e/forked.py").Forked
+        started.append(Daemon(tmp_path_factory.mktemp("daemon"), {**base, **config}, new_port(), forked))
         started[-1].start()
         return started[-1]
 
