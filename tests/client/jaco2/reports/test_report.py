@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from stillframe_client.jaco2.cli import main
 from stillframe_client.jaco2.core.messages import Inbox, Order
 from stillframe_client.jaco2.domain import Step
-from stillframe_client.jaco2.reports import charts
 from stillframe_client.jaco2.reports.answers import answers_of
 from stillframe_client.jaco2.reports.series import reasons, series_of, states
 from stillframe_client.jaco2.reports.summary import summary
@@ -167,14 +165,7 @@ def test_poses_that_are_none_are_left_out(new_log: Callable[..., Path]) -> None:
     assert np.isfinite(series.told).all()
 
 
-@pytest.fixture
-def blank(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The charts that every report has are empty sheets: for tests of where they go, and of what is beside them."""
-    for name in ("velocity", "position", "_states", "_lateness"):
-        monkeypatch.setattr(charts, name, lambda *_: Figure(figsize=(1, 1)))
-
-
-@pytest.mark.usefixtures("blank")
+@pytest.mark.usefixtures("blank_charts")
 def test_charts_go_where_they_are_told(new_log: Callable[..., Path], tmp_path: Path) -> None:
     """--out names a folder, which is made."""
     assert main(["report", str(new_log(30)), "--out", str(tmp_path / "a" / "b")]) == 0
@@ -210,7 +201,7 @@ def answer(seconds: float, ms: float, *, played: bool, reuse: float | None) -> s
     return json.dumps({"t": 1000.01 + seconds, "ms": ms, "played": played, "reuse": reuse, "actions": [[0] * 7]})
 
 
-@pytest.mark.usefixtures("blank")
+@pytest.mark.usefixtures("blank_charts")
 def test_answers_are_in_the_report(new_log: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     """From frames.jsonl beside the log: how many, how late, how many not played, why there were none; and a chart."""
     folder = new_log()
