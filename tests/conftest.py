@@ -15,10 +15,10 @@ import socket
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -126,6 +126,52 @@ def name_group(item: pytest.Item) -> None:
     named = getattr(item, "_nodeid", item.nodeid)
     if item.nodeid != named:
         item._id = type(item._id).parse(named)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _what_a_load_finds_out_is_remembered() -> Iterator[None]:
+    """Decoders of one shape are tested for batch invariance once, and a tokenizer's file is parsed once.
+
+    Most of the time in which a golden's checkpoint loads goes into these two, and many tests load one.
+    """
+    network = sys.modules.get("stillframe.models.prismatic.network")
+    prompt = sys.modules.get("stillframe.models.prismatic.prompt")
+    if network is None or prompt is None:  # no test that was collected loads one
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "is_batch_invariant", remembered(network.is_batch_invariant, shape_of))
+        patch.setattr(prompt, "read_tokenizer", remembered(prompt.read_tokenizer, content_of))
+        yield
+
+
+FOUND: dict[Hashable, Any] = {}
+
+
+def remembered(find: Callable[..., Any], key_of: Callable[..., Hashable]) -> Callable[..., Any]:
+    """The same, asked once for each key."""
+
+    def asked(*given: Any) -> Any:
+        key = (find.__name__, key_of(*given))
+        if key not in FOUND:
+            FOUND[key] = find(*given)
+        return FOUND[key]
+
+    return asked
+
+
+def shape_of(decoder: Any) -> Hashable:
+    """All that decides how a decoder's products are summed up: sizes, kinds of layers, dtype, device, threads."""
+    import torch
+
+    norm = decoder.model.norm.weight
+    kinds = tuple(type(module) for module in decoder.modules())
+    return repr(decoder.config), kinds, norm.dtype, norm.device, torch.get_num_threads()
+
+
+def content_of(file: Path, vocabulary: int | None = None) -> Hashable:
+    """What a tokenizer is read from; of a file that is missing, where it is missed."""
+    return file, file.read_bytes() if file.is_file() else None, vocabulary
 
 
 @dataclass(frozen=True)

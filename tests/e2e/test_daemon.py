@@ -35,7 +35,8 @@ def process(golden_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[su
     """A daemon on a free port, just started, with its log on a pipe."""
     monkeypatch.delenv(LEVEL_VARIABLE, raising=False)
     command = (sys.executable, "-m", "stillframe", "serve", "--checkpoint", str(golden_folder), "--port", "0")
-    started = subprocess.Popen([*command, "--device", "cpu", "--threads", "1"], stderr=subprocess.PIPE, text=True)
+    options = ("--device", "cpu", "--dtype", "float32", "--threads", "1")
+    started = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
     yield started
     started.kill()
     started.communicate()

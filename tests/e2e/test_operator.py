@@ -38,7 +38,8 @@ def start() -> Iterator[Start]:
     made: list[subprocess.Popen[str]] = []
 
     def run(checkpoint: Path, *options: str, python: tuple[str, ...] = ("-m", "stillframe"), **how: Any) -> Any:
-        command = (sys.executable, *python, "serve", "--checkpoint", str(checkpoint), "--device", "cpu", *options)
+        on = ("--device", "cpu", "--dtype", "float32")
+        command = (sys.executable, *python, "serve", "--checkpoint", str(checkpoint), *on, *options)
         made.append(subprocess.Popen(command, text=True, **{"stderr": subprocess.PIPE, **how}))
         return made[-1]
 
@@ -87,7 +88,8 @@ def ended(golden_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapp
         "for folder in sys.argv[1:]:\n"
         "    if os.fork() == 0:\n"
         "        os.dup2(os.open(folder + '/said', os.O_WRONLY | os.O_CREAT), 2)\n"
-        "        sys.argv[1:] = ['serve', '--checkpoint', folder, '--device', 'cpu', '--port', '0']\n"
+        "        on = ['--device', 'cpu', '--dtype', 'float32', '--port', '0']\n"
+        "        sys.argv[1:] = ['serve', '--checkpoint', folder, *on]\n"
         "        sys.exit(main())\n"
         "    print(os.waitstatus_to_exitcode(os.wait()[1]))\n"
     )

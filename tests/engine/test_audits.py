@@ -29,18 +29,16 @@ INTERVAL = 20  # frames from keyframe to keyframe, unless one is brought forward
 
 @pytest.fixture
 def audited(robots: Make, picture: Make, changed: Make) -> Make:
-    """A robot whose last frame is to be audited, its twin, which saw the same and knows no audits, and that frame."""
+    """A robot whose last frame is to be audited, and all its frames."""
 
-    def make(**knobs: Any) -> tuple[Any, Any, Any]:
-        knobs = {"keyframe_every": INTERVAL, **knobs}
-        bench, twin = robots(**knobs), robots(**{**knobs, "audit_share": 0.0})
+    def make(**knobs: Any) -> tuple[Any, list[Any]]:
+        bench, frames = robots(**{"keyframe_every": INTERVAL, **knobs}), []
         for number in range(INTERVAL):
             bench.core.scheduler.audits.earn(100.0)
-            now = changed(picture(0), 0, 6, seed=number)
-            for one in (bench, twin):
-                one.see(now)
+            frames.append(changed(picture(0), 0, 6, seed=number))
+            bench.see(frames[-1])
             if bench.core.cache.audit is not None:
-                return bench, twin, now
+                return bench, frames
         raise AssertionError("no keyframe was brought forward")
 
     return make
@@ -51,9 +49,12 @@ def drift_between(one: Any, other: Any) -> float:
     return float(np.abs(one.steps[-1].chunk.actions - other.steps[-1].chunk.actions).max())
 
 
-def test_an_audit_measures_the_delta_that_the_keyframe_replaced(audited: Make) -> None:
+def test_an_audit_measures_the_delta_that_the_keyframe_replaced(audited: Make, robots: Make) -> None:
     """What would have been answered is what a twin without audits answers; its distance from what was is the drift."""
-    bench, twin, _ = audited()
+    bench, frames = audited()
+    twin = robots(keyframe_every=INTERVAL, audit_share=0.0)
+    for frame in frames:
+        twin.see(frame)
     report = run_audit(bench.core, bench.core.cache.take_audit())
 
     assert bench.steps[-1].report.cache.keyframe_reason is KeyframeReason.AGE
@@ -66,7 +67,7 @@ def test_an_audit_measures_the_delta_that_the_keyframe_replaced(audited: Make) -
 
 def test_the_answer_beside_an_audit_is_the_dense_one(audited: Make) -> None:
     """And the session goes on from the dense pass, whose keys and values no audit touches."""
-    bench, _, now = audited()
+    bench, frames = audited()
     dense = bench.steps[-1].chunk.tokens.tolist()
     held = bench.held(bench.session("a").reuse.kv, ROWS)
     run_audit(bench.core, bench.core.cache.take_audit())
@@ -74,7 +75,7 @@ def test_the_answer_beside_an_audit_is_the_dense_one(audited: Make) -> None:
     assert torch.equal(bench.held(bench.session("a").reuse.kv, ROWS), held)
     assert bench.session("a").reuse.since_dense == 0
     assert bench.core.cache.slots.spare is not bench.session("a").reuse.kv
-    assert dense == bench.tokens(now)
+    assert dense == bench.tokens(frames[-1])
 
 
 def test_nothing_is_audited_while_drift_is_known(robots: Make, picture: Make, changed: Make) -> None:

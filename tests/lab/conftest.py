@@ -1,12 +1,8 @@
-"""What the lab's tests share: scenes that remember themselves, which evaluations build; checkpoints that load quickly.
-
-Torch is loaded by those who ask for it.
-"""
+"""What the lab's tests share: scenes that remember themselves, which evaluations build."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -50,47 +46,3 @@ def scenes(monkeypatch: pytest.MonkeyPatch, needs_gl: None) -> Iterator[Scenes]:
     yield made
     for env in made.built:
         env.close()  # looking inside after an evaluation opens it anew
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _what_a_load_finds_out_is_remembered() -> Iterator[None]:
-    """Decoders of one shape are tested for batch invariance once, and a tokenizer's file is parsed once.
-
-    Most of the time in which a golden's checkpoint loads goes into these two, and many tests load one.
-    """
-    network = sys.modules.get("stillframe.models.prismatic.network")
-    prompt = sys.modules.get("stillframe.models.prismatic.prompt")
-    with pytest.MonkeyPatch.context() as patch:
-        if network is not None and prompt is not None:
-            patch.setattr(network, "is_batch_invariant", remembered(network.is_batch_invariant, shape_of))
-            patch.setattr(prompt, "read_tokenizer", remembered(prompt.read_tokenizer, content_of))
-        yield
-
-
-FOUND: dict[Hashable, Any] = {}
-
-
-def remembered(find: Callable[..., Any], key_of: Callable[..., Hashable]) -> Callable[..., Any]:
-    """The same, asked once for each key."""
-
-    def asked(*given: Any) -> Any:
-        key = (find.__name__, key_of(*given))
-        if key not in FOUND:
-            FOUND[key] = find(*given)
-        return FOUND[key]
-
-    return asked
-
-
-def shape_of(decoder: Any) -> Hashable:
-    """All that decides how a decoder's products are summed up: sizes, kinds of layers, dtype, device, threads."""
-    import torch
-
-    norm = decoder.model.norm.weight
-    kinds = tuple(type(module) for module in decoder.modules())
-    return repr(decoder.config), kinds, norm.dtype, norm.device, torch.get_num_threads()
-
-
-def content_of(file: Any, vocabulary: int | None = None) -> Hashable:
-    """What a tokenizer is read from."""
-    return file.name, file.read_bytes(), vocabulary

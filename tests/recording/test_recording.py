@@ -563,7 +563,8 @@ def test_the_daemon_keeps_what_it_answered(
     golden_folder: Path, goldens: Mapping[str, Any], tmp_path: Path, new_port: Callable[[], int]
 ) -> None:
     """`stillframe serve --record DIR`, as a process: a session's pictures and actions to the bit, nothing stateless."""
-    arguments = ["--checkpoint", str(golden_folder), "--device", "cpu", "--threads", "1", "--record", str(tmp_path)]
+    arguments = ["--checkpoint", str(golden_folder), "--device", "cpu", "--dtype", "float32", "--threads", "1"]
+    arguments += ["--record", str(tmp_path)]
     with daemon(arguments, new_port()) as url, httpx.Client(base_url=url, timeout=WAIT_S) as http:
         for name in ("f0", "f1"):
             picture, instruction = goldens[name].picture, goldens[name].instruction

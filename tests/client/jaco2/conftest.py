@@ -28,6 +28,17 @@ def load(name: str) -> ModuleType:
 
 
 @pytest.fixture
+def blank_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The charts that every report has are empty sheets: for tests of all that a report is beside them."""
+    from matplotlib.figure import Figure
+
+    from stillframe_client.jaco2.reports import charts
+
+    for name in ("velocity", "position", "_states", "_lateness"):
+        monkeypatch.setattr(charts, name, lambda *_: Figure(figsize=(1, 1)))
+
+
+@pytest.fixture
 def driver_node() -> Callable[..., Any]:
     """Make a DriverNode (fakes/driver_node.py): `driver_node(now_s=0.0, ros=2)`."""
     return load("driver_node").DriverNode

@@ -24,12 +24,13 @@ def play(env: JacoEnv, task: str, seed: int, rng: np.random.Generator, noise: fl
             return bool(info["success"])
 
 
+@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 10), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("task", TASKS)
-def test_the_expert_succeeds(blind: JacoEnv, task: str) -> None:
-    """Ten scenes out of ten."""
-    won = [seed for seed in range(10) if play(blind, task, seed, np.random.default_rng(seed))]
+def test_the_expert_succeeds(blind: JacoEnv, task: str, seeds: range) -> None:
+    """In every scene."""
+    won = [seed for seed in seeds if play(blind, task, seed, np.random.default_rng(seed))]
 
-    assert won == list(range(10))
+    assert won == list(seeds)
 
 
 @pytest.mark.slow
@@ -41,21 +42,23 @@ def test_the_expert_hardly_ever_fails(blind: JacoEnv, task: str) -> None:
     assert won >= 98  # measured: 100 of each
 
 
+@pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 5), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("hz", [5, 20])
-def test_the_expert_succeeds_at_other_rates(hz: int) -> None:
+def test_the_expert_succeeds_at_other_rates(hz: int, seeds: range) -> None:
     """The law is written in seconds, so slower and faster loops pick too."""
     env = JacoEnv("pick", hz=hz, cameras=())
-    won = [seed for seed in range(5) if play(env, "pick", seed, np.random.default_rng(seed))]
+    won = [seed for seed in seeds if play(env, "pick", seed, np.random.default_rng(seed))]
 
-    assert won == list(range(5))
+    assert won == list(seeds)
 
 
+@pytest.mark.parametrize(("episodes", "least"), [(6, 6), pytest.param(20, 19, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("task", ["reach", "pick"])
-def test_the_expert_recovers(blind: JacoEnv, task: str) -> None:
+def test_the_expert_recovers(blind: JacoEnv, task: str, episodes: int, least: int) -> None:
     """With 30 % of its actions replaced by noise, gripper included, it still finishes at least 19 of 20."""
-    won = sum(play(blind, task, seed, np.random.default_rng(seed), noise=0.3) for seed in range(20))
+    won = sum(play(blind, task, seed, np.random.default_rng(seed), noise=0.3) for seed in range(episodes))
 
-    assert won >= 19
+    assert won >= least
 
 
 def test_the_expert_is_a_function_of_the_state(blind: JacoEnv) -> None:

@@ -39,8 +39,9 @@ def daemon(
     """A daemon whose sessions make room at once, so that most requests are about ones that are there."""
     folder = tmp_path_factory.mktemp("schema")
     reuse = {"mode": "exact", "slack": False}
-    config = {"checkpoint": str(golden_folder), "device": "cpu", "threads": 1, "frames_per_s": None, "reuse": reuse}
-    started = load("hard/faults/conftest.py").Daemon(folder, {**config, "sessions": {"lease_s": 0}}, new_port())
+    config = {"checkpoint": str(golden_folder), "device": "cpu", "dtype": "float32", "threads": 1, "reuse": reuse}
+    config |= {"frames_per_s": None, "sessions": {"lease_s": 0}}
+    started = load("hard/faults/conftest.py").Daemon(folder, config, new_port())
     started.start()
     yield started
     started.stop()

@@ -53,7 +53,7 @@ class LiveRoutes:
         """Return the routes; /openapi.json leaves them out, for they are the pages' own."""
         router = APIRouter(include_in_schema=False)
         for path, page in self.pages.items():
-            router.add_api_route(path, page.answer, methods=["GET", "HEAD"])
+            router.add_route(path, page.answer, methods=["GET", "HEAD"], include_in_schema=False)
         router.add_api_route(FEED_PATH, self.feed, methods=["GET"])
         router.add_api_route(SNAPSHOT_PATH, self.snapshot, methods=["GET"])
         return router

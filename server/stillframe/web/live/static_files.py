@@ -6,8 +6,11 @@ Knows files and headers; not what the pages show. Everything comes from here: th
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -53,12 +56,13 @@ class StaticFile:
         return Response(self.content, headers=headers, media_type=self.media_type)
 
 
-def load_pages() -> dict[str, StaticFile]:
-    """Read all files; path of the URL -> file. None of them holds anything of a deployment."""
+@cache
+def load_pages() -> Mapping[str, StaticFile]:
+    """Read all files, once in a process; path of the URL -> file. None of them holds anything of a deployment."""
     files = {
         file.name: StaticFile(file.read_bytes(), MEDIA_TYPES[file.suffix])
         for file in sorted(FOLDER.iterdir())
         if file.suffix in MEDIA_TYPES
     }
     parts = {f"/live/static/{name}": file for name, file in files.items() if not name.endswith(".html")}
-    return {path: files[name] for path, name in PAGES.items()} | parts
+    return MappingProxyType({path: files[name] for path, name in PAGES.items()} | parts)

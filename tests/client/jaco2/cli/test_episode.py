@@ -53,6 +53,7 @@ def travel_m(run: Path) -> float:
     return float(reports[-1].pose.position_m[0] - reports[0].pose.position_m[0])
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_a_dry_run_moves_nothing(configured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The default: asks, decides and logs; the arm stays; its log replays, and is reported as a dry run."""
     assert main(["--config", str(configured), "--seconds", "1.5"]) == 0

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stillframe_client.jaco2.ceilings import REACH_M, TICK_S
@@ -228,6 +228,7 @@ def aim(rig, place, further, tenths, ending):
 WALLS = {"stall_s": 5.0, "stall_m": 0.2, "stall_rad": 2.0, "jump_m": 0.2}  # pressing on a wall is no stall
 
 
+@settings(max_examples=settings.default.max_examples // 2)  # seconds of ticks each
 @given(st.data())
 def test_a_tool_that_starts_inside_stays_inside(rigs, data):
     """Reports are true and late, latency is what it is said to be at the most: out by fractions of a millimetre."""
@@ -239,6 +240,7 @@ def test_a_tool_that_starts_inside_stays_inside(rigs, data):
     assert rig.furthest_outside_m <= (NEAR_M if rig.settings.limits.latency_s <= 0.1 else WEDGE_M)
 
 
+@settings(max_examples=settings.default.max_examples // 2)  # seconds of ticks each
 @given(st.data(), st.floats(0, 0.02))
 def test_a_report_that_is_wrong_lets_the_tool_out_by_no_more(rigs, data, wrong_m):
     """Each report is off by up to so much, each axis by itself, either way."""

@@ -165,6 +165,7 @@ def test_poses_that_are_none_are_left_out(new_log: Callable[..., Path]) -> None:
     assert np.isfinite(series.told).all()
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_charts_go_where_they_are_told(new_log: Callable[..., Path], tmp_path: Path) -> None:
     """--out names a folder, which is made."""
     assert main(["report", str(new_log(30)), "--out", str(tmp_path / "a" / "b")]) == 0
@@ -200,6 +201,7 @@ def answer(seconds: float, ms: float, *, played: bool, reuse: float | None) -> s
     return json.dumps({"t": 1000.01 + seconds, "ms": ms, "played": played, "reuse": reuse, "actions": [[0] * 7]})
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_answers_are_in_the_report(new_log: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     """From frames.jsonl beside the log: how many, how late, how many not played, why there were none; and a chart."""
     folder = new_log()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fault_kit.matrix import BACK_TICKS, BY_NAME, HOLD, LEFT, settings
@@ -26,7 +26,7 @@ AFTER_S = 0.8  # what is looked at after all has ended
 class InTicks:
     """What came of one fault."""
 
-    ticks: list[Ticked]  # since the fault
+    ticks: list[Ticked] = field(repr=False)  # since the fault; thousands, and asyncio writes out its results
     began_s: float
     mended_s: float | None  # when it passed
     outcome: Outcome | None  # None: the bridge itself was the fault
