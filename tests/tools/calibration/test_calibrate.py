@@ -17,6 +17,7 @@ from PIL import Image
 
 from stillframe.daemon.config import load_config
 from stillframe.domain import ActionChunk, CacheReport, KeyframeReason, Observation, Step, StepReport
+from stillframe.engine.drift import STEP_UP
 from stillframe.engine.local import LocalPolicy
 from stillframe.errors import StillframeError
 from stillframe.recording.frame import RecordedFrame
@@ -117,10 +118,11 @@ def lived(
     knobs: AdaptiveSettings,
     *,
     slack: bool,
+    budget: float = 2.0,
 ) -> CandidateResult:
-    """What a served policy does with the frames, at their times, its drift controller kept out of it."""
+    """What a served policy does with the frames, at their times; a budget of 2 keeps its drift controller out of it."""
     now_s = [0.0]
-    settings = ReuseSettings(mode="adaptive", drift_budget=2.0, adaptive=knobs)
+    settings = ReuseSettings(mode="adaptive", drift_budget=budget, adaptive=knobs)
     policy = LocalPolicy(model, settings, clock=lambda: now_s[0])
     scale = np.subtract(*(model.info.norm_stats["peer_tiny"][end] for end in ("q99", "q01"))) / 2
     units = np.where(model.info.norm_stats["peer_tiny"]["mask"], scale, 1.0)
@@ -174,6 +176,29 @@ def test_a_replay_is_what_a_served_policy_does(
     assert [frame for frame, ratio in enumerate(paused.ratios) if not ratio] == [0, 6, 9, 11, 13, 15]
     assert max(paused.drifts) > 0
     assert (pauseless.ratios, pauseless.drifts) != (paused.ratios, paused.drifts)
+
+
+@pytest.mark.parametrize("step", [STEP_UP, 1.0])
+def test_a_replay_is_held_to_a_budget_as_a_session_is(
+    golden_model: PolicyModel,
+    played: list[list[RecordedFrame]],
+    dense: list[list[NDArray[np.float64]]],
+    replay: EpisodeReplay,
+    alone: dict[str, CandidateResult],
+    step: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Drift over budget makes later plans careful, whatever is replayed beside it; full caution makes a keyframe."""
+    monkeypatch.setattr("stillframe.engine.drift.STEP_UP", step)
+    knobs, free, budget = KNOBS["rows"], alone["rows"], 0.2
+    rested = lived(golden_model, played, dense, knobs, slack=True, budget=budget)
+    held, _ = replay.with_slack([knobs, KNOBS["rows, free"]], nothing, bound=budget)
+
+    assert max(free.drifts) > budget
+    assert held.ratios == rested.ratios
+    assert held.drifts == pytest.approx(rested.drifts, abs=1e-9)
+    assert held.reuse < free.reuse
+    assert (len(held.drifts) < len(free.drifts)) == (step == 1.0)
 
 
 def test_candidates_do_not_disturb_each_other(

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stillframe.domain import KeyframeReason
 from stillframe.engine.action_check import ActionCheck
 from stillframe.engine.answers import ChunkAnswers
-from stillframe.engine.drift import drift_by_action
+from stillframe.engine.drift import Caution, drift_by_action
 from stillframe.engine.kv_slots import kv_shape
 from stillframe.engine.scheduler import Scheduler
 from stillframe.engine.selector import open_selector
@@ -84,37 +85,38 @@ class EpisodeReplay:
 
     @torch.inference_mode()
     def with_slack(
-        self, candidates: Sequence[AdaptiveSettings], advance: Advance, budget: float = inf
+        self, candidates: Sequence[AdaptiveSettings], advance: Advance, budget: float = inf, bound: float = inf
     ) -> list[CandidateResult]:
         """Replay for every candidate, with a dense refresh of KV and relevance in the pause after each answer.
 
         The cache that a frame finds is then the same for all, so one dense pass a frame serves all candidates.
         A candidate whose drift p90 must exceed `budget` is abandoned: its result covers the frames until then.
+        `bound`: the budget that the drift controller of a served session holds it to; inf: as configured, unbounded.
         """
-        results = [CandidateResult(knobs) for knobs in candidates]
+        tried = [_Tried(CandidateResult(knobs), Caution(bound)) for knobs in candidates]
         chosen = {tuple(knobs.relevance_layers): knobs for knobs in candidates if _asks(knobs)}
         dense, own = self._storage(), self._storage()
         left: ReuseState | None = None
         relevances: dict[Layers, Relevance] = {}
         for each in self.frames:
             drifts: dict[bytes, float] = {}
-            for result in results:
-                if result.exceeds(budget, len(self.frames)):
+            for one in tried:
+                if one.result.exceeds(budget, len(self.frames)):
                     continue
-                knobs = result.knobs
+                knobs = one.result.knobs
                 relevance = relevances[tuple(knobs.relevance_layers)] if relevances and _asks(knobs) else None
                 frame = self._with(each.frame, knobs)
                 attended = frame.attended(relevance)
                 found = None if left is None or each.begins else replace(left, task_relevance=attended)
-                self._scheduler.plan(frame, found)
+                self._scheduler.plan(frame, found, one.cause, one.caution.level)
                 same = _computed_rows(frame.plan)
                 if frame.keyframe is None and same not in drifts:  # other knobs often come to the same plan
                     own.copy_(dense)
                     drifts[same] = self._drift(self._pass(frame, own), each)
-                result.add(frame.plan.reuse_ratio, None if frame.keyframe else drifts[same])
+                one.add(frame.plan.reuse_ratio, None if frame.keyframe else drifts[same])
             relevances, left = self._refresh(each.frame, dense, chosen)
             advance()
-        return results
+        return [one.result for one in tried]
 
     @torch.inference_mode()
     def without_slack(self, knobs: AdaptiveSettings, advance: Advance) -> CandidateResult:
@@ -195,6 +197,22 @@ class EpisodeReplay:
         """KV storage for one sequence of `rows` tokens; None: of the longest frame."""
         longest = rows or max(each.frame.prepared.layout.total_rows for each in self.frames)
         return replace(kv_shape(self._model, 1), capacity=longest).allocate()
+
+
+@dataclass
+class _Tried:
+    """A candidate in a replay with pauses, and what a session's drift controller has come to with it."""
+
+    result: CandidateResult
+    caution: Caution
+    cause: KeyframeReason | None = None  # why its next frame has to be a keyframe
+
+    def add(self, ratio: float, drift: float | None) -> None:
+        """Take in one frame; `drift` None: a keyframe."""
+        self.result.add(ratio, drift)
+        if drift is not None:
+            self.caution.record(drift)
+        self.cause = KeyframeReason.DRIFT if drift is not None and self.caution.full else None
 
 
 @dataclass(frozen=True)

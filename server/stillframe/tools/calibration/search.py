@@ -54,7 +54,7 @@ class Calibration:
     tried: Sequence[
         CandidateResult
     ]  # all candidates, on the search frames; one over budget only until that was certain
-    with_slack: CandidateResult  # the chosen settings, on the check frames
+    with_slack: CandidateResult  # the chosen settings, on the check frames, held to the budget as a session is
     without_slack: CandidateResult  # the same without pauses between frames
     episodes: int  # of search and check together
     searched: int  # frames
@@ -107,7 +107,7 @@ def calibrate(
     return Calibration(
         settings=replace(settings, mode="adaptive", drift_budget=budget, adaptive=knobs),
         tried=tried,
-        with_slack=check.with_slack([knobs], report.advance)[0],
+        with_slack=check.with_slack([knobs], report.advance, bound=budget)[0],
         without_slack=check.without_slack(knobs, report.advance),
         episodes=len(picked),
         searched=len(search.frames),
