@@ -66,8 +66,7 @@ FIRST_PORT, LAST_PORT, PORTS = 20_000, 32_000, 500
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say what our own mark means; while tests are collected, hardly anything is garbage."""
-    gc.disable()
+    """Say what our own mark means."""
     config.addinivalue_line(
         "markers", "few(n): of its cases n run every day, from all over their list; the rest is slow"
     )
@@ -104,16 +103,19 @@ def mark_cases(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.slow)
 
 
-def pytest_collection_finish() -> None:
-    """Leave what was imported and collected out of every later search for garbage: it is much, and it stays."""
-    gc.collect()
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Hardly anything is garbage while tests are collected: nothing searches for it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _search_for_garbage_of_this_module_alone() -> None:
-    """So too what earlier modules left: what they imported stays, and a search would cost more with each."""
+    """What was collected, and what earlier modules imported, is much and stays: later searches leave it out."""
     gc.collect()
     gc.freeze()
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -92,7 +92,9 @@ def race_of(speedup: float) -> dict[str, Any]:
 
 
 @pytest.fixture
-def finished(plan: AblationPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders]:
+def finished(
+    plan: AblationPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: Callable[..., None]
+) -> Iterator[Folders]:
     """Every cell is on disk; races are made at once in `ablation`'s stead, and empty files stand for pictures."""
     folders = Folders(tmp_path / "work", tmp_path / "out").create()
     weights = {checkpoint: checkpoint_digest(checkpoint) for checkpoint in (plan.checkpoint, plan.wrist)}
@@ -101,8 +103,7 @@ def finished(plan: AblationPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ablation, "trained_speed", lambda _: race_of(1.5))
     monkeypatch.setattr(ablation, "untrained_speed", lambda *_: race_of(1.2))
     monkeypatch.setattr(ablation, "write_strip", lambda file, _: file.touch())
-    for chart in ("success_chart", "speed_chart"):
-        monkeypatch.setattr(f"stillframe_lab.ablation.report.{chart}", lambda file, *_: file.touch())
+    undrawn("stillframe_lab.ablation.report", "success_chart", "speed_chart")
     return folders
 
 

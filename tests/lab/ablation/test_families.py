@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -147,13 +147,12 @@ def test_one_report_has_the_same_tables_for_each(plan: FamiliesPlan, finished: F
 
 
 def test_one_familys_results_do_not_touch_anothers(
-    plan: FamiliesPlan, finished: Folders, monkeypatch: pytest.MonkeyPatch
+    plan: FamiliesPlan, finished: Folders, undrawn: Callable[..., None]
 ) -> None:
     """Played alone it is reported beside what the report has of others, as they were; on other seeds, alone."""
     alone = replace(plan, families=plan.families[1:])
     run_families(replace(plan, families=plan.families[:1]), finished, 1, Reporter())
-    for chart in ("families_chart", "speed_chart"):  # drawn for one family; another test draws two
-        monkeypatch.setattr(f"stillframe_lab.ablation.families_report.{chart}", lambda file, *_: file.touch())
+    undrawn("stillframe_lab.ablation.families_report", "families_chart", "speed_chart")  # another test draws two
     one, before = _reported(finished), {file: file.read_bytes() for file in (finished.work / "one").iterdir()}
     run_families(alone, finished, 1, Reporter())
     both = _reported(finished)

@@ -10,7 +10,6 @@ import pytest
 from stillframe.errors import ConfigError
 from stillframe_lab.evaluation.jobs import Folders, save_result
 from stillframe_lab.evaluation.page import number, table
-from stillframe_lab.history import results
 from stillframe_lab.history import run as evidence
 from stillframe_lab.history.arms import ARMS, FULL, GATE, LINEAR, OFF, SAMPLING, WINDOW
 from stillframe_lab.history.earlier import MARK, key_of, marked, read_earlier
@@ -259,14 +258,19 @@ def measured(alone: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str
     return found
 
 
-def draw_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on an empty file stands for each chart."""
-    for chart in ("proof", "success", "cost", "long", "utility"):
-        monkeypatch.setattr(results, f"{chart}_chart", lambda file, *_: file.touch())
+@pytest.fixture
+def draw_no_more(undrawn: Callable[..., None]) -> Callable[[], None]:
+    """From `draw_no_more()` on an empty file stands for each chart."""
+    charts = (f"{name}_chart" for name in ("proof", "success", "cost", "long", "utility"))
+    return lambda: undrawn("stillframe_lab.history.results", *charts)
 
 
 def test_a_stopped_run_leaves_a_report_and_goes_on(
-    plan: HistoryPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str]
+    plan: HistoryPlan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    measured: list[str],
+    draw_no_more: Callable[[], None],
 ) -> None:
     """An interrupt still leaves all files; what is measured alone is not measured again."""
 
@@ -278,7 +282,7 @@ def test_a_stopped_run_leaves_a_report_and_goes_on(
     with pytest.raises(KeyboardInterrupt):
         evidence.run_memory(plan, folders, 1, Quiet())
     files = {file.name for file in folders.out.iterdir()}
-    draw_no_more(monkeypatch)
+    draw_no_more()
     with pytest.raises(KeyboardInterrupt):
         evidence.run_memory(plan, folders, 1, Quiet())
 
@@ -294,6 +298,7 @@ def test_what_is_named_is_played_and_the_rest_stays(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     measured: list[str],
+    draw_no_more: Callable[[], None],
 ) -> None:
     """`--cell proof` beside an earlier report: nothing else is played, measured or drawn anew, nothing else is lost."""
     asked: list[str] = []
@@ -315,7 +320,7 @@ def test_what_is_named_is_played_and_the_rest_stays(
     assert {*written} == {*PICTURES, "README.md", RESULTS} - {"utility.png", "both.png"}
     assert len(document["rows"]) == len(played)
     assert {MARK in document[name] for name in ("speed", "long", "utility")} == {True}
-    draw_no_more(monkeypatch)
+    draw_no_more()
     evidence.run_memory(plan, folders, 1, Quiet(), ["speed", "gate-4--ordered-120"])
     assert measured == ["speed"]
     assert asked[-1] == "gate-4--ordered-120"

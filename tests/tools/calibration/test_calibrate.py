@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +142,20 @@ def lived(
 
 
 @pytest.fixture(scope="module")
+def live(
+    golden_model: PolicyModel, played: list[list[RecordedFrame]], dense: list[list[NDArray[np.float64]]]
+) -> Callable[..., CandidateResult]:
+    """Serve all of them: `live(knobs, slack=True)`; see `lived`."""
+    return partial(lived, golden_model, played, dense)
+
+
+def assert_same(replayed: CandidateResult, served: CandidateResult) -> None:
+    """Frame by frame the same reuse and the same drift."""
+    assert replayed.ratios == served.ratios
+    assert replayed.drifts == pytest.approx(served.drifts, abs=1e-9)
+
+
+@pytest.fixture(scope="module")
 def alone(replay: EpisodeReplay) -> dict[str, CandidateResult]:
     """What each set of knobs comes to by itself, with pauses."""
     return {name: replay.with_slack([knobs], nothing)[0] for name, knobs in KNOBS.items()}
@@ -156,23 +171,19 @@ def together(replay: EpisodeReplay) -> list[CandidateResult]:
     "name", ["rows", "late", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rows, free", "pixels"))]
 )
 def test_a_replay_is_what_a_served_policy_does(
-    golden_model: PolicyModel,
-    played: list[list[RecordedFrame]],
-    dense: list[list[NDArray[np.float64]]],
+    live: Callable[..., CandidateResult],
     replay: EpisodeReplay,
     alone: dict[str, CandidateResult],
     name: str,
 ) -> None:
     """Frame by frame the same reuse and the same drift, with pauses and without, keyframes and all."""
     knobs = KNOBS[name]
-    rested, restless = (lived(golden_model, played, dense, knobs, slack=slack) for slack in (True, False))
+    rested, restless = (live(knobs, slack=slack) for slack in (True, False))
     paused = alone[name]
     pauseless = replay.without_slack(knobs, nothing)
 
-    assert paused.ratios == rested.ratios
-    assert paused.drifts == pytest.approx(rested.drifts, abs=1e-9)
-    assert pauseless.ratios == restless.ratios
-    assert pauseless.drifts == pytest.approx(restless.drifts, abs=1e-9)
+    assert_same(paused, rested)
+    assert_same(pauseless, restless)
     assert [frame for frame, ratio in enumerate(paused.ratios) if not ratio] == [0, 6, 9, 11, 13, 15]
     assert max(paused.drifts) > 0
     assert (pauseless.ratios, pauseless.drifts) != (paused.ratios, paused.drifts)
@@ -180,9 +191,7 @@ def test_a_replay_is_what_a_served_policy_does(
 
 @pytest.mark.parametrize("step", [STEP_UP, 1.0])
 def test_a_replay_is_held_to_a_budget_as_a_session_is(
-    golden_model: PolicyModel,
-    played: list[list[RecordedFrame]],
-    dense: list[list[NDArray[np.float64]]],
+    live: Callable[..., CandidateResult],
     replay: EpisodeReplay,
     alone: dict[str, CandidateResult],
     step: float,
@@ -191,12 +200,11 @@ def test_a_replay_is_held_to_a_budget_as_a_session_is(
     """Drift over budget makes later plans careful, whatever is replayed beside it; full caution makes a keyframe."""
     monkeypatch.setattr("stillframe.engine.drift.STEP_UP", step)
     knobs, free, budget = KNOBS["rows"], alone["rows"], 0.2
-    rested = lived(golden_model, played, dense, knobs, slack=True, budget=budget)
+    rested = live(knobs, slack=True, budget=budget)
     held, _ = replay.with_slack([knobs, KNOBS["rows, free"]], nothing, bound=budget)
 
     assert max(free.drifts) > budget
-    assert held.ratios == rested.ratios
-    assert held.drifts == pytest.approx(rested.drifts, abs=1e-9)
+    assert_same(held, rested)
     assert held.reuse < free.reuse
     assert (len(held.drifts) < len(free.drifts)) == (step == 1.0)
 
